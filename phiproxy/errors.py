@@ -1,0 +1,177 @@
+"""The one error tree: class -> SQLSTATE, public text, README anchor.
+
+An error never holds a value, a key or a ciphertext: its text is built from names, numbers and constants only, so that it may be
+logged, shown to a client and printed by a command alike. ``KeyNeeded`` and ``CatalogNeeded`` are control flow, not errors: they
+say that the core needs something from outside before it can take the same frame again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, NamedTuple
+
+
+class PhiproxyError(Exception):
+    """Root of everything phiproxy raises on purpose.
+
+    ``sqlstate`` is what a PostgreSQL client sees, ``anchor`` the section of the README's error table, ``hint`` what would work, and
+    ``position`` a 1-based character offset into the client's own statement text, or None.
+    """
+
+    sqlstate: ClassVar[str] = "XX000"
+    anchor: ClassVar[str] = "err-internal"
+
+    def __init__(self, message: str, *, hint: str | None = None, position: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.position = position
+
+    @property
+    def public_text(self) -> str:
+        """The text for the client: begins with ``phiproxy:`` and ends in the anchor (config.md section 4)."""
+        return f"phiproxy: {self.message} (README#{self.anchor})"
+
+
+class ConfigError(PhiproxyError):
+    """Configuration or policy is wrong, or the database is not as they say; a command prints it and exits 1."""
+
+    sqlstate = "F0000"
+    anchor = "err-config"
+
+
+class WireError(PhiproxyError):
+    """A peer broke the protocol; always fatal, both sockets close."""
+
+    sqlstate = "08P01"
+    anchor = "err-protocol"
+
+
+class StatementRefused(PhiproxyError):
+    """The statement may touch a protected column in a way that is not understood (0A000)."""
+
+    sqlstate = "0A000"
+    anchor = "err-refused"
+
+
+class NoIndexAnswers(StatementRefused):
+    """No blind index answers the predicate; the hint is the ``indexes:`` line to add (0A000)."""
+
+    anchor = "err-no-index"
+
+
+class SyntaxRefused(StatementRefused):
+    """PostgreSQL's own grammar does not parse the statement; answered as the server would (42601)."""
+
+    sqlstate = "42601"
+    anchor = "err-syntax"
+
+
+class UndefinedTable(StatementRefused):
+    """A statement names a protected column and a relation that does not exist (42P01)."""
+
+    sqlstate = "42P01"
+    anchor = "err-undefined"
+
+
+class UndefinedColumn(StatementRefused):
+    """A column of a protected table does not exist (42703)."""
+
+    sqlstate = "42703"
+    anchor = "err-undefined"
+
+
+class AmbiguousColumn(StatementRefused):
+    """A column name fits two sources (42702)."""
+
+    sqlstate = "42702"
+    anchor = "err-undefined"
+
+
+class NotPermitted(StatementRefused):
+    """The statement names what no client may (42501): the key registry."""
+
+    sqlstate = "42501"
+    anchor = "err-permission"
+
+
+class ValueRefused(PhiproxyError):
+    """A value is not valid for the declared type; subclasses carry PostgreSQL's own SQLSTATE."""
+
+    sqlstate = "22P02"
+    anchor = "err-value"
+
+
+class StringTooLong(ValueRefused):
+    """22001: value too long for type character varying(n)."""
+
+    sqlstate = "22001"
+
+
+class InvalidEncoding(ValueRefused):
+    """22021: the bytes are not valid in the database's encoding."""
+
+    sqlstate = "22021"
+
+
+class SealError(PhiproxyError):
+    """A stored value does not open: tampered with, moved, or sealed by a key that is not known (XX001)."""
+
+    sqlstate = "XX001"
+    anchor = "err-does-not-open"
+
+
+class ProviderError(PhiproxyError):
+    """The key provider did not give a key."""
+
+    sqlstate = "58000"
+    anchor = "err-keys"
+
+
+class ProviderDenied(ProviderError):
+    """The provider answered, and the answer is no (58000)."""
+
+
+class ProviderMisconfigured(ProviderError):
+    """The provider cannot be used as configured: wrong URI, file mode, missing library (58000)."""
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider or the registry does not answer and nothing usable is cached (57P03)."""
+
+    sqlstate = "57P03"
+
+
+class DataKeyWant(NamedTuple):
+    """The data key of this id is wanted, for opening."""
+
+    key_id: int
+
+
+class WriteKeyWant(NamedTuple):
+    """``uses`` uses of the active data key of this scope are wanted, for sealing."""
+
+    scope: str
+    uses: int
+
+
+class IndexKeyWant(NamedTuple):
+    """The key of one slot of one identity is wanted, for tags."""
+
+    number: int
+    slot: int
+
+
+KeyWant = DataKeyWant | WriteKeyWant | IndexKeyWant
+
+
+class KeyNeeded(Exception):  # noqa: N818 - control flow, not an error
+    """The keyring cannot answer yet; fetch ``wants`` and try the same frame again."""
+
+    def __init__(self, wants: Iterable[KeyWant]) -> None:
+        super().__init__("a key is needed")
+        self.wants: frozenset[KeyWant] = frozenset(wants)
+
+
+class CatalogNeeded(Exception):  # noqa: N818 - control flow, not an error
+    """The catalogue snapshot does not know a name; read it afresh and try the same frame again."""

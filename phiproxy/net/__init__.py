@@ -1,0 +1,1 @@
+"""Floor 6: sockets; may await, never meets keys."""

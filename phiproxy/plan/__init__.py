@@ -1,0 +1,1 @@
+"""Floor 4: from meaning to closures run per message and per row."""

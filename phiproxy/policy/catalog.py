@@ -1,0 +1,74 @@
+"""An immutable snapshot of what the database looks like; knows nothing of how it was read.
+
+The reading is done by ``phiproxy.net.catalog`` over the service connection. Names here are decoded and case-exact, as in pg_class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogColumn:
+    """One row of pg_attribute that is neither dropped nor a system column."""
+
+    name: str
+    attnum: int
+    type_oid: int
+    typmod: int
+    not_null: bool = False
+    has_default: bool = False
+    generated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One row of pg_class: ``kind`` is relkind (r, p, v, m, f, S, ...)."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    columns: tuple[CatalogColumn, ...]
+    row_security: bool = False
+    partition_or_child: bool = False
+
+    def column(self, name: str) -> CatalogColumn | None:
+        """Return the column of this exact name, or None."""
+        return next((c for c in self.columns if c.name == name), None)
+
+    @property
+    def qualified(self) -> str:
+        """``schema.name``, unquoted: for messages and look-ups, never for SQL."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The relations of one database and the names through which protected tables can be reached.
+
+    ``reaching`` maps a name (relation or function, without schema) that reaches a protected table by pg_depend or by its body, as a
+    fixpoint, to one phrase that says how ("view over public.patients"); the protected tables themselves are not in it.
+    ``generation`` changes whenever anything else here does.
+    """
+
+    generation: int
+    server_version: int
+    relations: tuple[Relation, ...]
+    reaching: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def by_name(self) -> dict[tuple[str, str], Relation]:
+        """Relations by (schema, name)."""
+        return {(r.schema, r.name): r for r in self.relations}
+
+    @cached_property
+    def by_oid(self) -> dict[int, Relation]:
+        """Relations by pg_class.oid."""
+        return {r.oid: r for r in self.relations}
+
+    def resolve(self, path: Iterable[str], name: str) -> Relation | None:
+        """Return what an unqualified ``name`` means under this search path (manual, 5.10.3), or None."""
+        return next((r for s in path if (r := self.by_name.get((s, name))) is not None), None)

@@ -1,0 +1,99 @@
+"""What is protected in one database, at run time: the policy joined with the registry's numbers and the live catalogue.
+
+Made by ``phiproxy.policy.bind``; everything above (sql, plan, session) reads only this and the catalogue snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+SlotState = Literal["building", "ready", "active", "dropped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One tag slot of an identity (crypto.md section 6). ``number`` is its place in the envelope, from 0."""
+
+    number: int
+    expression: str
+    generation: int
+    state: SlotState
+    normaliser: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredType:
+    """The type the application sees. ``typmod`` as in pg_attribute: n + 4 for varchar(n), else -1."""
+
+    name: str
+    oid: int
+    typmod: int = -1
+
+    @property
+    def max_length(self) -> int | None:
+        """Characters of varchar(n), or None."""
+        return self.typmod - 4 if self.typmod >= 4 else None
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedColumn:
+    """One protected column of one table. Columns of one domain share identity, number, scope and slots."""
+
+    schema: str
+    table: str
+    name: str
+    identity: str
+    number: int
+    scope: str
+    type: DeclaredType
+    pad: int | None
+    slots: tuple[Slot, ...]
+    deployment: str
+    tenant: str = ""
+
+    @property
+    def label(self) -> str:
+        """``schema.table.column`` for messages."""
+        return f"{self.schema}.{self.table}.{self.name}"
+
+    def slot_for(self, expression: str) -> Slot | None:
+        """Return the active slot of this expression (phiproxy's own spelling: ``@`` is the column), or None."""
+        return next((s for s in self.slots if s.expression == expression and s.state == "active"), None)
+
+
+@dataclass(frozen=True)
+class ProtectedTable:
+    """A table with at least one protected column, by name."""
+
+    schema: str
+    name: str
+    columns: Mapping[str, ProtectedColumn]
+
+
+@dataclass(frozen=True)
+class Protection:
+    """All protected tables of one database. ``generation`` changes with policy or registry, and is part of every plan key."""
+
+    generation: int
+    database: str
+    deployment: str
+    registry_schema: str
+    tables: tuple[ProtectedTable, ...]
+
+    @cached_property
+    def by_name(self) -> dict[tuple[str, str], ProtectedTable]:
+        """Protected tables by (schema, name)."""
+        return {(t.schema, t.name): t for t in self.tables}
+
+    @cached_property
+    def table_names(self) -> frozenset[str]:
+        """Last identifiers of the protected tables."""
+        return frozenset(t.name for t in self.tables)
+
+    @cached_property
+    def column_names(self) -> frozenset[str]:
+        """Names of the protected columns."""
+        return frozenset(c for t in self.tables for c in t.columns)

@@ -1,0 +1,1 @@
+"""Floor 5: one client's conversation, sans-I/O."""
