@@ -1,0 +1,47 @@
+"""What the registry says about identities, names and slots: the numbers that the policy file does not hold.
+
+Read by ``phiproxy.keys.registry``; joined with the policy by ``phiproxy.policy.bind``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from phiproxy.policy.protection import Slot
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredIdentity:
+    """One row of ``identity``: its number in every envelope, its name in every AAD, its scope for keys, its type."""
+
+    number: int
+    identity: str
+    scope: str
+    type_name: str
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One registry's identities by number and its column names: (schema, table, column) -> number."""
+
+    deployment: str
+    epoch: int
+    identities: Mapping[int, RegisteredIdentity]
+    columns: Mapping[tuple[str, str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class WantedIdentity:
+    """One identity as the policy file asks for it: what ``keys init`` registers.
+
+    ``expressions`` are in phiproxy's own spelling (``@``); ``columns`` are (schema, table, column), at least one;
+    ``scope`` is ``d:domain`` or ``t:schema.table`` (crypto.md section 3).
+    """
+
+    identity: str
+    scope: str
+    type_name: str
+    expressions: Sequence[str]
+    columns: Sequence[tuple[str, str, str]]
