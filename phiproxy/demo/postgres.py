@@ -1,0 +1,206 @@
+"""An embedded PostgreSQL for the demo and the tests: made, started, stopped and removed; knows nothing of the proxy.
+
+Loopback only, SCRAM-SHA-256 with a generated password, everything in one temporary directory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from phiproxy.demo import binaries
+from phiproxy.errors import PhiproxyError
+
+# An outgoing connection may take any port of the ephemeral range, which begins at 32768 on Linux.
+PORTS = (20000, 32000)
+ATTEMPTS = 5
+
+QUIET = {
+    "listen_addresses": "127.0.0.1",
+    "logging_collector": "off",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "password_encryption": "scram-sha-256",
+    "max_connections": "200",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
+}
+# Everything PostgreSQL can be made to keep of a statement: what the leak oracle reads.
+HOSTILE = {
+    "log_statement": "all",
+    "log_min_messages": "info",
+    "log_min_error_statement": "error",
+    "log_error_verbosity": "verbose",
+    "log_parameter_max_length": "-1",
+    "log_parameter_max_length_on_error": "-1",
+}
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now, below the ephemeral range."""
+    for _ in range(200):
+        port = PORTS[0] + secrets.randbelow(PORTS[1] - PORTS[0])
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise PhiproxyError(f"no free port between {PORTS[0]} and {PORTS[1]}")
+
+
+class EmbeddedPostgres:
+    """One server. ``with EmbeddedPostgres() as server:`` runs it; ``hostile_log`` makes it log all it can."""
+
+    host = "127.0.0.1"
+    superuser = "postgres"
+
+    def __init__(self, *, hostile_log: bool = False, settings: dict[str, str] | None = None) -> None:
+        self.settings = {**QUIET, **(HOSTILE if hostile_log else {}), **(settings or {})}
+        self.password = secrets.token_urlsafe(18)
+        self.port = 0
+        self.bindir = Path()
+        self.directory = Path()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log_path(self) -> Path:
+        """The server's log, its standard error."""
+        return self.directory / "server.log"
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.directory / "data"
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id while it runs."""
+        return self._process.pid if self._process else None
+
+    def dsn(self, dbname: str = "postgres", *, user: str | None = None, password: str | None = None) -> str:
+        """Return a URI for this server, the superuser's unless told."""
+        login = f"{quote(user or self.superuser, safe='')}:{quote(password or self.password, safe='')}"
+        return f"postgresql://{login}@{self.host}:{self.port}/{quote(dbname, safe='')}"
+
+    def start(self) -> Self:
+        """Make the data directory and start the server; returns when it takes connections."""
+        self._who = binaries.runner()
+        self.directory = Path(tempfile.mkdtemp(prefix="phiproxy-pg-", dir=binaries.roomy_directory(self._who)))
+        try:
+            self._who.own(self.directory)
+            self.bindir = binaries.find(self._who, self.directory)
+            self._initdb()
+            for attempt in range(ATTEMPTS):
+                self.port = free_port()
+                if self._launch(last=attempt == ATTEMPTS - 1):
+                    return self
+        except BaseException:
+            self.stop()
+            raise
+        raise AssertionError("the last attempt raises")
+
+    def stop(self) -> None:
+        """Shut down fast, kill what does not obey, remove the directory. May be called twice."""
+        process, self._process = self._process, None
+        if process is not None:
+            for sign, patience in ((signal.SIGINT, 10.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 5.0)):
+                process.send_signal(sign)
+                try:
+                    process.wait(patience)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
+        if self.directory != Path():
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def _initdb(self) -> None:
+        password_file = self.directory / "password"
+        password_file.touch(mode=0o600)
+        password_file.write_text(self.password + "\n", encoding="ascii")
+        self._who.own(password_file)
+        common = ["-D", str(self.data), "-U", self.superuser, "-A", "scram-sha-256", f"--pwfile={password_file}"]
+        common += ["-E", "UTF8", "--no-sync"]
+        initdb = self.bindir / "initdb"
+        for locale in ("--locale=C.UTF-8", "--no-locale"):  # not every system has C.UTF-8
+            done = subprocess.run(  # noqa: S603 - our own command
+                self._who.command(initdb, *common, locale),
+                capture_output=True,
+                text=True,
+                cwd=self.directory,
+                env=binaries.environment(),
+                check=False,
+            )
+            if done.returncode == 0 or "locale" not in done.stderr:
+                break
+        password_file.unlink()
+        if done.returncode != 0:
+            raise PhiproxyError(f"initdb failed: {_last_words(done.stderr)}")
+        configuration = self.data / "postgresql.auto.conf"
+        lines = [f"{name} = '{value}'\n" for name, value in self.settings.items()]
+        with configuration.open("a", encoding="utf-8") as file:
+            file.writelines(lines)
+
+    def _launch(self, *, last: bool) -> bool:
+        """Start the postmaster on ``self.port``; False if another process took that port meanwhile."""
+        arguments = ["-D", str(self.data), "-p", str(self.port)]
+        # A socket's path has a place for 107 bytes only; without one TCP is enough.
+        room = len(str(self.directory)) < 80
+        arguments += ["-c", f"unix_socket_directories={self.directory if room else ''}"]
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                self._who.command(self.bindir / "postgres", *arguments, parent=os.getpid()),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env=binaries.environment(),
+                start_new_session=True,  # Ctrl-C at the terminal is for us: the server goes last
+            )
+        if self._wait_ready(self._process, 60.0):
+            return True
+        code, log_text = self._process.poll(), self.log_path.read_text("utf-8", "replace")
+        if code is not None:
+            self._process = None
+            if "could not bind" in log_text and not last:
+                return False
+        raise PhiproxyError(f"PostgreSQL did not start: {_last_words(log_text)}")
+
+    def _wait_ready(self, process: subprocess.Popen[bytes], patience: float) -> bool:
+        """Wait for the status line of postmaster.pid, which makes no noise in the log as a connection would."""
+        end = time.monotonic() + patience
+        while time.monotonic() < end and process.poll() is None:
+            try:
+                lines = (self.data / "postmaster.pid").read_text("utf-8").splitlines()
+            except (OSError, UnicodeDecodeError):
+                lines = []
+            if len(lines) > 7 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
+                return True
+            time.sleep(0.02)
+        return False
+
+
+def _last_words(text: str) -> str:
+    """Return the last two lines that say something: the second last often has the cause."""
+    lines = [line.strip() for line in text.splitlines()]
+    said = [m[2] for line in lines if (m := re.search(r"\b(LOG|FATAL|PANIC|ERROR|error): +(.*)", line))]
+    return "; ".join((said or [line for line in lines if line] or ["it said nothing"])[-2:])

@@ -1,0 +1,75 @@
+"""The PostgreSQL under the tests: the embedded one with everything logged, or the one that PHIPROXY_TEST_DSN names."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from phiproxy.demo.postgres import EmbeddedPostgres
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """Where the server is and who may do all on it; ``log_path`` and ``bindir`` are None for a foreign server."""
+
+    host: str
+    port: int
+    superuser: str
+    password: str
+    log_path: Path | None = None
+    bindir: Path | None = None
+
+    def dsn(self, dbname: str = "postgres", user: str | None = None, password: str | None = None) -> str:
+        """Return a URI straight to the server, the superuser's unless told."""
+        login = f"{quote(user or self.superuser, safe='')}:{quote(password or self.password, safe='')}"
+        return f"postgresql://{login}@{self.host}:{self.port}/{quote(dbname, safe='')}"
+
+    def connect(self, dbname: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+        """Connect as superuser, autocommit."""
+        return psycopg.connect(self.dsn(dbname), autocommit=True)
+
+    def create_database(self, name: str | None = None) -> str:
+        """Create an empty database and return its name, a fresh one unless told."""
+        name = name or f"t_{secrets.token_hex(6)}"
+        with self.connect() as conn:
+            conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database together with its sessions."""
+        with self.connect() as conn:
+            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def create_role(self, name: str, password: str) -> None:
+        """Create a login role, or give an existing one this password."""
+        role, secret = sql.Identifier(name), sql.Literal(password)
+        with self.connect() as conn:
+            exists = conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
+            verb = "ALTER" if exists else "CREATE"
+            conn.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(sql.SQL(verb), role, secret))
+
+
+def _foreign(dsn: str) -> PostgresServer:
+    """Describe the server of a DSN by what a connection to it says."""
+    with psycopg.connect(dsn) as conn:
+        info = conn.info
+        return PostgresServer(info.host, info.port, info.user, info.password)
+
+
+@contextmanager
+def running_server() -> Iterator[PostgresServer]:
+    """Yield the server named by PHIPROXY_TEST_DSN, else run the embedded one."""
+    dsn = os.environ.get("PHIPROXY_TEST_DSN")
+    if dsn:
+        yield _foreign(dsn)
+        return
+    with EmbeddedPostgres(hostile_log=True) as own:
+        yield PostgresServer(own.host, own.port, own.superuser, own.password, own.log_path, own.bindir)
