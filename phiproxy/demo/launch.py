@@ -1,6 +1,6 @@
-"""Run a program as another user, and let it not outlive its parent; run by path, so it must import nothing of phiproxy.
+"""Run a program as another user, not outliving its parent; run by path, so it must import nothing of phiproxy.
 
-``python -I launch.py UID GID PARENT PROGRAM ARGS…``: ``-`` for UID and GID keeps the user; a PARENT that is a process id
+``python -I launch.py UID GID PARENT PROGRAM ARGS…``: ``-`` for UID and GID keeps the user; a PARENT that is a number
 asks the kernel (Linux only) to send SIGINT, PostgreSQL's fast shutdown, when that parent dies. An exec wrapper and not
 ``preexec_fn``, because code between fork and exec may dead-lock in a process that has threads, and Python 3.12 warns.
 """

@@ -1,0 +1,126 @@
+"""The leak oracle: plants values that nothing else looks like, then searches everywhere they must not be."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from psycopg import sql
+
+from tests.harness.server import PostgresServer
+from tests.harness.tap import Tap
+
+# Catalogues that may keep values of a column or texts that a client chose.
+CATALOGUES = ("pg_statistic", "pg_statistic_ext_data", "pg_description", "pg_largeobject", "pg_seclabel")
+
+
+def _digits(count: int) -> str:
+    return "".join(str(secrets.randbelow(10)) for _ in range(count))
+
+
+SHAPES: dict[str, Callable[[], str]] = {
+    "text": lambda: f"PHI-{secrets.token_hex(8)}",  # 20 characters: fits varchar(20)
+    "mrn": lambda: f"PHI-{secrets.token_hex(4)}",  # 12 characters: fits varchar(12)
+    "ssn": lambda: f"9{_digits(2)}-{_digits(2)}-{_digits(4)}",  # no real SSN begins with a 9
+    "phone": lambda: f"+1 ({_digits(3)}) {_digits(3)}-{_digits(4)}",
+    "name": lambda: f"Zoë {secrets.token_hex(5).title()} Müller",  # not ASCII: encodings differ
+}
+
+
+def spellings(value: str) -> Iterator[bytes]:
+    """Yield what to search for in a haystack whose ASCII letters were lowered: text, UTF-16, hex, escapes."""
+    for exact in {value, value.lower(), value.upper()}:
+        for encoding in ("utf-8", "utf-16-le", "utf-16-be", "unicode_escape"):
+            yield exact.encode(encoding).lower()
+        yield exact.encode().hex().encode()
+        octal = "".join(c if c.isascii() else "".join(f"\\{b:03o}" for b in c.encode()) for c in exact)
+        yield octal.lower().encode()  # bytea_output = escape
+
+
+def base64_spellings(value: str) -> Iterator[bytes]:
+    """Yield the value in base64 at each of its three alignments, without the characters that its neighbours share."""
+    for shift in range(3):
+        encoded = base64.b64encode(b"\0" * shift + value.encode())
+        start = (0, 2, 3)[shift]
+        end = len(encoded) - (0, 3, 2)[(shift + len(value.encode())) % 3]
+        if (shift + len(value.encode())) % 3:
+            end -= 1
+        yield encoded[start:end]
+
+
+class LeakOracle:
+    """Values planted in one database, and the places where they must never be seen."""
+
+    def __init__(
+        self,
+        server: PostgresServer,
+        dbname: str,
+        *,
+        tap: Tap | None = None,
+        proxy_logs: Callable[[], list[Path]] = list,
+    ) -> None:
+        self.server = server
+        self.dbname = dbname
+        self.tap = tap
+        self.proxy_logs = proxy_logs
+        self.planted: list[str] = []
+        # Earlier tests' lines say nothing about ours.
+        self._log_start = server.log_path.stat().st_size if server.log_path else 0
+
+    def plant(self, shape: str = "text") -> str:
+        """Return a fresh value of a shape (text, mrn, ssn, phone, name) and remember it."""
+        value = SHAPES[shape]()
+        self.planted.append(value)
+        return value
+
+    def contains(self, haystack: bytes) -> bool:
+        """Whether any planted value is in these bytes, in any spelling."""
+        lowered = haystack.lower()
+        for value in self.planted:
+            if any(needle in lowered for needle in spellings(value)):
+                return True
+            if any(needle in haystack for needle in base64_spellings(value)):
+                return True
+        return False
+
+    def places(self) -> Iterator[tuple[str, bytes]]:
+        """Yield every place by name, with what is in it now."""
+        with self.server.connect(self.dbname) as conn:
+            tables = conn.execute(
+                "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE c.relkind IN ('r', 'm') AND (n.nspname NOT IN ('pg_catalog', 'information_schema')"
+                " OR c.relname = ANY(%s)) ORDER BY 1, 2",
+                (list(CATALOGUES),),
+            ).fetchall()
+            for schema, table in tables:
+                name = sql.Identifier(str(schema), str(table))
+                with conn.cursor() as cur, cur.copy(sql.SQL("COPY (SELECT * FROM {}) TO STDOUT").format(name)) as copy:
+                    yield f"table {schema}.{table}", b"".join(bytes(part) for part in copy)
+            activity = conn.execute(
+                "SELECT coalesce(string_agg(query || application_name, E'\\n'), '')"
+                " FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+                (self.dbname,),
+            ).fetchone()
+            assert activity is not None
+            yield "pg_stat_activity", str(activity[0]).encode()
+        if self.server.log_path:
+            with self.server.log_path.open("rb") as log:
+                log.seek(self._log_start)
+                yield "the server log", log.read()
+        for path in self.proxy_logs():
+            yield f"the proxy log {path.name}", path.read_bytes()
+        if self.tap:
+            for number, data in enumerate(self.tap.upstream()):
+                yield f"the bytes sent upstream (connection {number})", data
+
+    def leaks(self) -> list[str]:
+        """Return the names of the places where a planted value is."""
+        return [name for name, data in self.places() if self.contains(data)]
+
+    def assert_no_leak(self) -> None:
+        """Fail with the names of the places, never with the value."""
+        assert self.planted, "nothing was planted: the oracle would pass whatever happened"
+        found = self.leaks()
+        assert not found, f"a planted value was found in {'; '.join(found)}"
