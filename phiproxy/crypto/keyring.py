@@ -1,6 +1,246 @@
 """Keys already in memory: answers, or raises KeyNeeded; no I/O, and time is handed in.
 
-Filled by ``phiproxy.keys``; asked by ``seal``, ``blind`` and the plans. Everything here expires with the root key that it was
-unwrapped or derived from (crypto.md section 8.5).
+Filled by ``phiproxy.keys``; asked by ``seal``, ``blind`` and the plans. One keyring serves one database and one
+tenant. Everything here expires with the root key that it was unwrapped or derived from (crypto.md section 8.5). Not
+for use from several threads.
 """
-# contract sketch: the crypto helper completes this file
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+from weakref import WeakSet
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+
+from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, KeyWant, SealError, WriteKeyWant
+
+KeyState = Literal["pending", "active", "decrypt_only", "compromised", "retired", "destroyed"]
+"""SP 800-57 part 1, section 7, as crypto.md section 3 names them."""
+
+Refusal = Literal["not known", "retired", "destroyed", "not authentic in the registry", "of another tenant"]
+"""Why a data key will not be used: constants, since they end up in error texts."""
+
+OPENING: frozenset[KeyState] = frozenset({"pending", "active", "decrypt_only", "compromised"})
+
+# 100 000 keys are 3.2 MB of key bytes, and at 1e6 values a key more data than one proxy will have open at a time.
+MAX_DATA_KEYS = 100_000
+
+# Ids that are not keys can be invented by whoever writes the tables; remembering them must not cost memory without
+# bound.
+MAX_REFUSALS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """One data key, unwrapped: 32 bytes ``secret``.
+
+    ``stale``: its root could not be renewed in time, so reads are audited.
+    """
+
+    id: int
+    scope: str
+    tenant: str
+    root_id: int
+    secret: bytes = field(repr=False)
+    state: KeyState
+    stale: bool = False
+
+
+class _Entry(NamedTuple):
+    key: DataKey
+    expires: float
+
+
+@dataclass(slots=True)
+class _Lease:
+    key: DataKey | None  # None once expired: the count survives, the secret does not
+    key_id: int
+    root_id: int
+    left: int
+    expires: float
+
+
+class _IndexEntry(NamedTuple):
+    key: bytes
+    mac: HMAC
+    root_id: int
+    expires: float
+
+    def __repr__(self) -> str:
+        return f"<index key of root {self.root_id}>"
+
+
+class Forgets(Protocol):
+    """What remembers something derived from data keys."""
+
+    def forget(self, key_id: int) -> None:
+        """Drop whatever was derived from this data key."""
+
+
+class Keyring:
+    """Data keys, write leases and index keys, each with its expiry and its root.
+
+    ``clock`` returns monotonic seconds, the unit of every ``expires`` and ``until`` here. At most ``max_data_keys``
+    are kept; the least recently used goes first.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, max_data_keys: int = MAX_DATA_KEYS) -> None:
+        self._clock = clock
+        self._max = max_data_keys
+        self._data: OrderedDict[int, _Entry] = OrderedDict()
+        self._refused: OrderedDict[int, tuple[Refusal, float]] = OrderedDict()
+        self._leases: dict[str, _Lease] = {}
+        self._index: dict[tuple[int, int], _IndexEntry] = {}
+        self._watchers: WeakSet[Forgets] = WeakSet()
+
+    def __repr__(self) -> str:
+        return f"<Keyring: {len(self._data)} data keys, {len(self._leases)} leases, {len(self._index)} index keys>"
+
+    # -- asked by the core --------------------
+
+    def data_key(self, key_id: int) -> DataKey:
+        """Return the data key of this id, for opening.
+
+        Raises KeyNeeded when it is not cached or has expired, SealError naming the id when it is known that it must
+        not be used.
+        """
+        entry = self._data.get(key_id)
+        if entry is not None and entry.expires > self._clock():
+            self._data.move_to_end(key_id)
+            return entry.key
+        if entry is not None:
+            self._forget(key_id)
+        refused = self._refused.get(key_id)
+        if refused is not None:
+            reason, until = refused
+            if until > self._clock():
+                raise SealError(f"data key {key_id} is {reason}")
+            del self._refused[key_id]
+        raise KeyNeeded({DataKeyWant(key_id)})
+
+    def reserve(self, scope: str, uses: int) -> DataKey:
+        """Take ``uses`` uses (salts to be drawn) of the scope's active data key in one step, all of one key.
+
+        Raises KeyNeeded, and takes nothing, when the lease does not hold that many or has expired; ValueError when
+        ``uses`` < 1.
+        """
+        if uses < 1:
+            raise ValueError("at least one use")
+        lease = self._leases.get(scope)
+        if lease is None or lease.key is None or lease.left < uses or lease.expires <= self._clock():
+            raise KeyNeeded({WriteKeyWant(scope, uses)})
+        lease.left -= uses
+        return lease.key
+
+    def index_key(self, number: int, slot: int) -> bytes:
+        """Return the 32-byte key of one slot of one identity; KeyNeeded when it is not cached or has expired."""
+        return self._index_entry(number, slot).key
+
+    def index_mac(self, number: int, slot: int) -> HMAC:
+        """Return HMAC-SHA-256 already keyed for this slot, to be copied and never updated.
+
+        It leaves the cache with the key.
+        """
+        return self._index_entry(number, slot).mac
+
+    def _index_entry(self, number: int, slot: int) -> _IndexEntry:
+        entry = self._index.get((number, slot))
+        if entry is None or entry.expires <= self._clock():
+            raise KeyNeeded({IndexKeyWant(number, slot)})
+        return entry
+
+    # -- filled by keys --------------------
+
+    def has(self, want: KeyWant) -> bool:
+        """Say whether asking again would be answered, by a key or by a SealError; takes nothing."""
+        now = self._clock()
+        if isinstance(want, DataKeyWant):
+            entry, refused = self._data.get(want.key_id), self._refused.get(want.key_id)
+            return (entry is not None and entry.expires > now) or (refused is not None and refused[1] > now)
+        if isinstance(want, WriteKeyWant):
+            lease = self._leases.get(want.scope)
+            return lease is not None and lease.key is not None and lease.left >= want.uses and lease.expires > now
+        index = self._index.get((want.number, want.slot))
+        return index is not None and index.expires > now
+
+    def balance(self, scope: str) -> tuple[int, int]:
+        """Return (data key id, uses left) of the scope's lease, expired or not; (0, 0) where there is none."""
+        lease = self._leases.get(scope)
+        return (0, 0) if lease is None else (lease.key_id, lease.left)
+
+    def put_data_key(self, key: DataKey, expires: float) -> None:
+        """Keep a key for opening until ``expires``; ValueError when its state does not allow opening."""
+        if key.state not in OPENING:
+            raise ValueError("a key in this state does not open; use put_missing")
+        self._forget(key.id)
+        self._refused.pop(key.id, None)
+        self._data[key.id] = _Entry(key, expires)
+        while len(self._data) > self._max:
+            self._forget(next(iter(self._data)))
+
+    def put_missing(self, key_id: int, until: float, reason: Refusal = "not known") -> None:
+        """Remember until then that this id must not be used, and why; a cached key of this id is dropped."""
+        self._forget(key_id)
+        self._refused[key_id] = (reason, until)
+        self._refused.move_to_end(key_id)
+        while len(self._refused) > MAX_REFUSALS:
+            self._refused.popitem(last=False)
+
+    def put_lease(self, scope: str, key: DataKey, uses: int, expires: float) -> None:
+        """Add ``uses`` leased uses of an active key.
+
+        What is left of the same key's lease is kept, another key's is given up.
+
+        Zero uses renew an expired lease: what was counted in the registry once is not counted twice.
+        """
+        if key.state != "active":
+            raise ValueError("only an active key is leased")
+        old = self._leases.get(scope)
+        left = old.left if old is not None and old.key_id == key.id else 0
+        self._leases[scope] = _Lease(key, key.id, key.root_id, left + uses, expires)
+
+    def put_index_key(self, number: int, slot: int, key: bytes, root_id: int, expires: float) -> None:
+        """Keep the 32-byte key of one slot until ``expires``."""
+        self._index[(number, slot)] = _IndexEntry(key, HMAC(key, SHA256()), root_id, expires)
+
+    def drop_lease(self, scope: str) -> None:
+        """Give up the scope's lease: its key may no longer be written with."""
+        self._leases.pop(scope, None)
+
+    def drop_root(self, root_id: int) -> None:
+        """Drop everything that was unwrapped with or derived from this root key."""
+        for key_id in [i for i, entry in self._data.items() if entry.key.root_id == root_id]:
+            self._forget(key_id)
+        self._leases = {s: lease for s, lease in self._leases.items() if lease.root_id != root_id}
+        self._index = {at: entry for at, entry in self._index.items() if entry.root_id != root_id}
+
+    def sweep(self) -> None:
+        """Drop what has expired, asked for or not, so that no key outlives its root in memory."""
+        now = self._clock()
+        for key_id in [i for i, entry in self._data.items() if entry.expires <= now]:
+            self._forget(key_id)
+        self._index = {at: entry for at, entry in self._index.items() if entry.expires > now}
+        for lease in self._leases.values():
+            if lease.expires <= now:
+                lease.key = None
+
+    def clear(self) -> None:
+        """Drop everything."""
+        for key_id in list(self._data):
+            self._forget(key_id)
+        self._refused.clear()
+        self._leases.clear()
+        self._index.clear()
+
+    def watch(self, memo: Forgets) -> None:
+        """Have ``memo.forget(key id)`` called when a data key leaves or is replaced, for as long as the memo lives."""
+        self._watchers.add(memo)
+
+    def _forget(self, key_id: int) -> None:
+        if self._data.pop(key_id, None) is not None:
+            for memo in self._watchers:
+                memo.forget(key_id)

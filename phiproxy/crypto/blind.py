@@ -1,0 +1,53 @@
+"""Blind index tags.
+
+16 bytes that are equal exactly when an expression's values are (crypto.md section 6); knows no expressions.
+
+HMAC-SHA-256 (RFC 2104), cut to 120 bits behind the slot's generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from phiproxy.crypto.derive import expand
+from phiproxy.crypto.envelope import SLOT_LENGTH, frame
+from phiproxy.crypto.keyring import Keyring
+
+INDEX_LABEL: Final = b"phi/index/v1"
+TAG_LABEL: Final = b"phi/tag/v1"
+
+ZERO_TAG: Final = bytes(SLOT_LENGTH)
+"""The slot's expression is NULL for this value, or the slot is dropped; no tag equals it, since no generation is 0."""
+
+MAX_GENERATION = 255
+
+
+def derive_index_key(root: bytes, identity: str, expression: str, normaliser: int) -> bytes:
+    """Return the 32-byte key of an indexed expression, from the 32-byte index root of its scope and tenant.
+
+    ``expression`` is in phiproxy's own spelling, as registered. Raises ValueError unless ``normaliser`` is 1...255.
+    """
+    if not 0 < normaliser <= 255:
+        raise ValueError("normaliser version out of range")
+    return expand(root, INDEX_LABEL, identity.encode(), expression.encode(), bytes([normaliser]))
+
+
+def make_tagger(number: int, slot: int, generation: int, ring: Keyring) -> Callable[[bytes | None], bytes]:
+    """Return ``tag(equality form) -> 16 bytes`` for one slot of one identity; None gives ZERO_TAG.
+
+    The closure raises KeyNeeded when the index key is not in memory. ValueError here unless ``generation`` is
+    1...255: generation 0 would make tags that could be taken for ZERO_TAG.
+    """
+    if not 0 < generation <= MAX_GENERATION:
+        raise ValueError("slot generation out of range")
+    prefix, label, find = bytes([generation]), frame(TAG_LABEL), ring.index_mac
+
+    def tag(form: bytes | None) -> bytes:
+        if form is None:
+            return ZERO_TAG
+        mac = find(number, slot).copy()
+        mac.update(label + frame(form))
+        return prefix + mac.finalize()[: SLOT_LENGTH - 1]
+
+    return tag

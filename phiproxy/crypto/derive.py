@@ -1,0 +1,27 @@
+"""The one key derivation: HKDF-Expand with SHA-256 (RFC 5869, section 2.3) over a framed label.
+
+Every input key here is 256 bits from ``os.urandom``, so the extract step of HKDF has nothing to do (RFC 5869, section
+3.3).
+"""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from phiproxy.crypto.envelope import frame
+
+KEY_LENGTH = 32
+"""Bytes of every symmetric key in this project."""
+
+_SHA256 = SHA256()
+
+
+def expand(secret: bytes, *parts: bytes) -> bytes:
+    """Derive a 32-byte key from a 32-byte one: ``HKDF-Expand-SHA256(secret, frame(*parts), 32)``.
+
+    Raises ValueError when ``secret`` is not 32 bytes.
+    """
+    if len(secret) != KEY_LENGTH:
+        raise ValueError("a key is not 32 bytes")
+    return HKDFExpand(_SHA256, KEY_LENGTH, frame(*parts)).derive(secret)

@@ -1,0 +1,207 @@
+"""Sealed values open where they belong and nowhere else; every bit counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phiproxy.crypto.derive import expand
+from phiproxy.crypto.envelope import parse_envelope
+from phiproxy.crypto.keyring import DataKey, Keyring, KeyState
+from phiproxy.crypto.seal import ColumnSpec, OpenMemo, draw_record, make_opener, make_sealer
+from phiproxy.errors import KeyNeeded, SealError
+
+SECRET = bytes(range(32))
+SPEC = ColumnSpec("clinic-prod", "", "c:public.patients.ssn", 7)
+
+
+def data_key(key_id: int = 5, *, secret: bytes = SECRET, tenant: str = "", state: KeyState = "active") -> DataKey:
+    return DataKey(key_id, "t:public.patients", tenant, 1, secret, state)
+
+
+def ring_with(*keys: DataKey) -> Keyring:
+    ring = Keyring(lambda: 0.0)
+    for key in keys:
+        ring.put_data_key(key, 10)
+    return ring
+
+
+def opener(spec: ColumnSpec = SPEC, key: DataKey | None = None) -> Callable[[bytes], bytes]:
+    return make_opener(spec, ring_with(key or data_key()), OpenMemo())
+
+
+def sealed(plaintext: bytes, spec: ColumnSpec = SPEC, slots: int = 0) -> bytes:
+    return make_sealer(spec)(plaintext, draw_record(data_key()), [bytes([n + 1]) * 16 for n in range(slots)])
+
+
+@given(
+    st.binary(max_size=200),
+    st.one_of(st.none(), st.integers(2, 80)),
+    st.lists(st.binary(min_size=16, max_size=16), max_size=4),
+)
+def test_what_is_sealed_opens(plaintext: bytes, pad: int | None, slots: list[bytes]) -> None:
+    spec = ColumnSpec("dep", "", "d:mrn", 3, pad)
+    value = make_sealer(spec)(plaintext, draw_record(data_key()), slots)
+    assert opener(spec)(value) == plaintext
+    if pad is None:
+        assert len(value) == 56 + 16 * len(slots) + len(plaintext)
+    else:
+        assert (len(value) - 56 - 16 * len(slots)) % pad == 0
+    # The flag, not the policy, decides on reading.
+    assert opener(ColumnSpec("dep", "", "d:mrn", 3, None if pad else 16))(value) == plaintext
+
+
+def test_two_executions_share_nothing_but_the_tags() -> None:
+    one, two = (parse_envelope(sealed(b"123-45-6789", slots=2)) for _ in range(2))
+    assert one.header == two.header
+    assert one.salt != two.salt
+    assert one.nonce != two.nonce
+    assert one.sealed != two.sealed
+
+
+def test_columns_of_one_row_share_a_salt_but_no_nonce() -> None:
+    record, seal = draw_record(data_key()), make_sealer(SPEC)
+    one, two = (parse_envelope(seal(b"same", record, ())) for _ in range(2))
+    assert one.salt == two.salt
+    assert one.nonce != two.nonce
+
+
+@pytest.mark.parametrize(("slots", "pad"), [(0, None), (1, None), (3, None), (3, 16), (0, 16)])
+def test_any_flipped_bit_is_an_error(slots: int, pad: int | None) -> None:
+    spec = ColumnSpec("clinic-prod", "", "c:public.patients.ssn", 7, pad)
+    value = sealed(b"123-45-6789", spec, slots)
+    ring = ring_with(data_key())
+    open_value = make_opener(spec, ring, OpenMemo())
+    for bit in range(len(value) * 8):
+        flipped = bytearray(value)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            open_value(bytes(flipped))
+        except SealError:
+            continue
+        except KeyNeeded:
+            assert 5 <= bit // 8 < 9
+            ring.put_missing(int.from_bytes(flipped[5:9], "big"), 5)
+            with pytest.raises(SealError, match="not known"):
+                open_value(bytes(flipped))
+        else:
+            pytest.fail(f"bit {bit} does not matter")
+    assert open_value(value) == b"123-45-6789"
+
+
+def test_any_other_length_is_an_error() -> None:
+    value, open_value = sealed(b"123-45-6789", slots=1), opener()
+    for end in range(len(value)):
+        with pytest.raises(SealError):
+            open_value(value[:end])
+    with pytest.raises(SealError):
+        open_value(value + b"\x00")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ColumnSpec("clinic-test", "", SPEC.identity, SPEC.number),
+        ColumnSpec(SPEC.deployment, "", "c:public.patients.mrn", SPEC.number),
+        ColumnSpec(SPEC.deployment, "", SPEC.identity, 8),
+        ColumnSpec(SPEC.deployment, "acme", SPEC.identity, SPEC.number),
+        # The same characters, cut differently.
+        ColumnSpec("clinic-pro", "", "d" + SPEC.identity, SPEC.number),
+    ],
+)
+def test_a_moved_value_does_not_open(spec: ColumnSpec) -> None:
+    with pytest.raises(SealError):
+        opener(spec)(sealed(b"x"))
+    with pytest.raises(SealError):
+        opener(spec, data_key(tenant=spec.tenant))(sealed(b"x"))
+
+
+def test_another_key_of_the_same_id_does_not_open() -> None:
+    with pytest.raises(SealError, match="data key 5") as caught:
+        opener(SPEC, data_key(secret=b"\xff" * 32))(sealed(b"secret text"))
+    assert "secret text" not in repr(caught.value)
+
+
+@pytest.mark.parametrize("state", ["pending", "decrypt_only"])
+def test_states_that_open_quietly(state: KeyState) -> None:
+    noticed: list[DataKey] = []
+    open_value = make_opener(SPEC, ring_with(data_key(state=state)), OpenMemo(), noticed.append)
+    assert open_value(sealed(b"x")) == b"x"
+    assert noticed == []
+
+
+def test_compromised_and_stale_keys_are_noticed_each_time() -> None:
+    for key in (data_key(state="compromised"), DataKey(5, "s", "", 1, SECRET, "active", stale=True)):
+        noticed: list[DataKey] = []
+        open_value = make_opener(SPEC, ring_with(key), OpenMemo(), noticed.append)
+        value = sealed(b"x")
+        open_value(value)
+        open_value(value)
+        assert noticed == [key, key]
+
+
+def test_retired_keys_do_not_open_even_with_a_warm_memo() -> None:
+    ring, memo = ring_with(data_key()), OpenMemo()
+    open_value, value = make_opener(SPEC, ring, memo), sealed(b"x")
+    open_value(value)
+    ring.put_missing(5, 5, "retired")
+    assert len(memo) == 0
+    with pytest.raises(SealError, match="data key 5 is retired"):
+        open_value(value)
+
+
+def test_an_expired_key_takes_its_record_keys_along() -> None:
+    now = [0.0]
+    ring, memo = Keyring(lambda: now[0]), OpenMemo()
+    ring.put_data_key(data_key(), 10)
+    open_value, value = make_opener(SPEC, ring, memo), sealed(b"x")
+    open_value(value)
+    assert len(memo) == 1
+    now[0] = 10
+    with pytest.raises(KeyNeeded):
+        open_value(value)
+    assert len(memo) == 0
+
+
+def test_the_memo_derives_once_per_salt_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived = []
+    real = expand
+
+    def counting(secret: bytes, *parts: bytes) -> bytes:
+        derived.append(parts)
+        return real(secret, *parts)
+
+    record, seal = draw_record(data_key()), make_sealer(SPEC)
+    row = [seal(b"x", record, ()) for _ in range(5)]
+    others = [sealed(b"y") for _ in range(20)]
+    monkeypatch.setattr("phiproxy.crypto.seal.expand", counting)
+    memo = OpenMemo(limit=8)
+    open_value = make_opener(SPEC, ring_with(data_key()), memo)
+    assert [open_value(v) for v in row] == [b"x"] * 5
+    assert len(derived) == 1
+    for value in others:
+        open_value(value)
+        assert 0 < len(memo) <= 8
+
+
+def test_callers_mistakes_are_not_written() -> None:
+    seal = make_sealer(SPEC)
+    with pytest.raises(ValueError, match="tenant"):
+        seal(b"x", draw_record(data_key(tenant="acme")), ())
+    with pytest.raises(ValueError, match="16 bytes"):
+        seal(b"x", draw_record(data_key()), (b"short",))
+    with pytest.raises(TypeError):
+        seal("text", draw_record(data_key()), ())  # type: ignore[arg-type]
+    for bad in (1, 65537):
+        with pytest.raises(ValueError, match="pad"):
+            ColumnSpec("d", "", "c:x", 1, bad)
+    with pytest.raises(ValueError, match="number"):
+        ColumnSpec("d", "", "c:x", 0)
+
+
+def test_no_repr_holds_a_secret() -> None:
+    record, memo = draw_record(data_key(secret=b"A" * 32)), OpenMemo()
+    assert "AAAA" not in repr([record, memo])
