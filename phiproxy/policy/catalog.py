@@ -1,6 +1,7 @@
 """An immutable snapshot of what the database looks like; knows nothing of how it was read.
 
-The reading is done by ``phiproxy.net.catalog`` over the service connection. Names here are decoded and case-exact, as in pg_class.
+The reading is done by ``phiproxy.net.catalog`` over the service connection. Names here are decoded and case-exact,
+as in pg_class.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ class Relation:
 class Catalog:
     """The relations of one database and the names through which protected tables can be reached.
 
-    ``reaching`` maps a name (relation or function, without schema) that reaches a protected table by pg_depend or by its body, as a
-    fixpoint, to one phrase that says how ("view over public.patients"); the protected tables themselves are not in it.
-    ``generation`` changes whenever anything else here does.
+    ``reaching`` maps a name (relation or function, without schema) that reaches a protected table by pg_depend or
+    by its body, as a fixpoint, to one phrase that says how ("view over public.patients"); the protected tables
+    themselves are not in it. ``generation`` changes whenever anything else here does.
     """
 
     generation: int

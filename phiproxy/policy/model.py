@@ -1,0 +1,287 @@
+"""The models of policy.yaml (config.md section 2) and what they mean, column by column.
+
+Knows no registry and no database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, WithJsonSchema, model_validator
+
+from phiproxy.errors import ConfigError
+from phiproxy.policy.layout import WantedIdentity
+from phiproxy.policy.names import quote_ident, split_identifiers
+from phiproxy.policy.protection import DeclaredType
+from phiproxy.policy.settings import Section
+from phiproxy.policy.transforms import spell
+from phiproxy.policy.types import parse_type
+from phiproxy.policy.values import refuse
+
+Location = tuple[str | int, ...]
+
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+def _type(value: str) -> str:
+    try:
+        parse_type(value)
+    except ValueError as error:
+        refuse(str(error))
+    return value
+
+
+def _table_key(value: str) -> str:
+    try:
+        parts = split_identifiers(value)
+    except ValueError as error:
+        refuse(str(error))
+    if len(parts) != 2:
+        refuse(f"{value!r} must be written schema.table: which schema is never guessed")
+    return value
+
+
+def _column_key(value: str) -> str:
+    try:
+        parts = split_identifiers(value)
+    except ValueError as error:
+        refuse(str(error))
+    if len(parts) != 1:
+        refuse(f"{value!r} is not a column name; a name with a dot is written in quotes: '\"a.b\"'")
+    return value
+
+
+def _no_tenant(value: object) -> object:
+    if value is not None:
+        refuse("tenant is not in this version (only null)")
+    return value
+
+
+_TypeText = Annotated[str, AfterValidator(_type)]
+_Distinct = Annotated[int, Field(ge=1)]
+
+
+class TenantSource(Section):
+    """Where a session's tenant comes from."""
+
+    from_: Literal["role", "parameter"] = Field(alias="from")
+    name: str | None = None
+
+
+class Domain(Section):
+    """One logical column that appears in several tables."""
+
+    type: _TypeText
+    indexes: tuple[str, ...] = Field(default=(), description="SQL expressions over `value`")
+    distinct: _Distinct | dict[str, _Distinct] | None = Field(
+        default=None, description="declared number of distinct values"
+    )
+    accept_leakage: _Name | None = Field(default=None, description="who accepts a low-cardinality index, and why")
+    pad: Annotated[int, Field(ge=2, le=65536)] | None = None
+
+
+class Column(Section):
+    """One protected column: a ``domain`` and nothing else, or its own description."""
+
+    domain: str | None = None
+    type: _TypeText | None = None
+    id: _Name | None = Field(default=None, description="the stable name of this column in every stored value")
+    indexes: tuple[str, ...] = Field(default=(), description="SQL expressions over the column")
+    distinct: _Distinct | dict[str, _Distinct] | None = Field(
+        default=None, description="declared number of distinct values"
+    )
+    accept_leakage: _Name | None = Field(default=None, description="who accepts a low-cardinality index, and why")
+    pad: Annotated[int, Field(ge=2, le=65536)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Column:
+        if self.domain is not None and self.model_fields_set != {"domain"}:
+            other = ", ".join(sorted(self.model_fields_set - {"domain"}))
+            refuse(f"a column with a domain has nothing else: move {other} to the domain")
+        if self.domain is None and self.type is None:
+            refuse("a column needs a type or a domain")
+        return self
+
+
+_ColumnKey = Annotated[str, AfterValidator(_column_key)]
+_TableKey = Annotated[str, AfterValidator(_table_key)]
+
+
+class Table(Section):
+    """One table with at least one protected column."""
+
+    columns: dict[_ColumnKey, Column] = Field(min_length=1)
+
+
+class Complaint(NamedTuple):
+    """One thing that is wrong, and where in the file."""
+
+    location: Location
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyColumn:
+    """One protected column as the policy means it, its domain resolved. ``expressions`` are in phiproxy's own spelling.
+
+    ``distinct`` is the declared number per expression; ``at`` is ``file:line:column`` of the column's key.
+    """
+
+    schema: str
+    table: str
+    name: str
+    identity: str
+    scope: str
+    type: DeclaredType
+    expressions: tuple[str, ...]
+    pad: int | None
+    distinct: Mapping[str, int]
+    accept_leakage: str | None
+    at: str
+
+    @property
+    def label(self) -> str:
+        """``schema.table.column`` for messages."""
+        return f"{self.schema}.{self.table}.{self.name}"
+
+
+class Policy(Section):
+    """policy.yaml as a whole: what is protected in one database."""
+
+    database: _Name
+    deployment: _Name = Field(description="stable name, bound into every stored value")
+    tenant: Annotated[
+        TenantSource | None,
+        AfterValidator(_no_tenant),
+        WithJsonSchema({"type": "null", "description": "not in this version"}),
+    ] = None
+    domains: dict[str, Domain] = Field(default_factory=dict)
+    tables: dict[_TableKey, Table] = Field(default_factory=dict)
+
+    _places: Mapping[Location, str] = PrivateAttr(default_factory=dict)
+    _source: str = PrivateAttr(default="policy")
+
+    def at(self, *location: str | int) -> str:
+        """``file:line:column`` of a place in the file, or of the nearest place around it that is known."""
+        for end in range(len(location), -1, -1):
+            if (place := self._places.get(location[:end])) is not None:
+                return place
+        return self._source
+
+    def located(self, source: str, places: Mapping[Location, str]) -> Policy:
+        """Return this policy, remembering where it was read from."""
+        self._source = source
+        self._places = places
+        return self
+
+    def columns(self) -> list[PolicyColumn]:
+        """Every protected column, in the order of the file. The policy must be free of complaints."""
+        return [_resolve(self, key, name, column) for key, name, column in self._each()]
+
+    def wanted_identities(self) -> list[WantedIdentity]:
+        """List what ``keys init`` registers: one per domain in use and one per column without a domain."""
+        groups: dict[str, list[PolicyColumn]] = {}
+        for column in self.columns():
+            groups.setdefault(column.identity, []).append(column)
+        return [
+            WantedIdentity(
+                identity=identity,
+                scope=members[0].scope,
+                type_name=members[0].type.name,
+                expressions=members[0].expressions,
+                columns=tuple((c.schema, c.table, c.name) for c in members),
+            )
+            for identity, members in groups.items()
+        ]
+
+    def complaints(self) -> list[Complaint]:
+        """Find what no single key shows: index expressions, unknown domains, names that mean the same twice."""
+        found: list[Complaint] = []
+        for name, domain in self.domains.items():
+            found += _index_complaints(("domains", name), domain, "value")
+        seen: dict[tuple[str, ...], str] = {}
+        identities: dict[str, str] = {}
+        for key, name, column in self._each():
+            where: Location = ("tables", key, "columns", name)
+            names = (*split_identifiers(key), *split_identifiers(name))
+            if names in seen:
+                found.append(Complaint(where, f"this column is already protected as {seen[names]}"))
+            seen[names] = f"{key}.{name}"
+            if column.domain is not None:
+                if column.domain not in self.domains:
+                    known = ", ".join(self.domains) or "none"
+                    text = f"there is no domain {column.domain!r} (domains: {known})"
+                    found.append(Complaint((*where, "domain"), text))
+                continue
+            identity = _identity(key, name, column)
+            if identity in identities:
+                found.append(Complaint((*where, "id"), f"this id is already that of {identities[identity]}"))
+            identities[identity] = f"{key}.{name}"
+            found += _index_complaints(where, column, names[2])
+        return found
+
+    def _each(self) -> Iterator[tuple[str, str, Column]]:
+        for key, table in self.tables.items():
+            for name, column in table.columns.items():
+                yield key, name, column
+
+
+def _identity(key: str, name: str, column: Column) -> str:
+    parts = (*split_identifiers(key), *split_identifiers(name))
+    return "c:" + (column.id if column.id is not None else ".".join(quote_ident(p) for p in parts))
+
+
+def _index_complaints(where: Location, described: Domain | Column, column: str) -> list[Complaint]:
+    found: list[Complaint] = []
+    spelled: set[str] = set()
+    for number, text in enumerate(described.indexes):
+        try:
+            expression = spell(text, column)
+        except ConfigError as error:
+            found.append(Complaint((*where, "indexes", number), error.message))
+            continue
+        if expression in spelled:
+            found.append(Complaint((*where, "indexes", number), f"{text!r} is the same index again"))
+        spelled.add(expression)
+    if isinstance(described.distinct, dict):
+        found += [
+            Complaint((*where, "distinct", text), f"{text!r} is not one of the indexes of this column")
+            for text in described.distinct
+            if text not in described.indexes
+        ]
+    return found
+
+
+def _resolve(policy: Policy, key: str, name: str, column: Column) -> PolicyColumn:
+    schema, table = split_identifiers(key)
+    (bare,) = split_identifiers(name)
+    described: Domain | Column = column
+    if column.domain is None:
+        identity, over = _identity(key, name, column), bare
+        scope = f"t:{quote_ident(schema)}.{quote_ident(table)}"
+    else:
+        described, identity, over = policy.domains[column.domain], f"d:{column.domain}", "value"
+        scope = f"d:{column.domain}"
+    expressions = {spell(text, over): text for text in described.indexes}
+    declared = described.distinct
+    distinct = (
+        {e: declared[t] for e, t in expressions.items() if t in declared}
+        if isinstance(declared, dict)
+        else {e: declared for e in expressions if declared is not None}
+    )
+    assert described.type is not None  # the model refuses a column with neither type nor domain
+    return PolicyColumn(
+        schema=schema,
+        table=table,
+        name=bare,
+        identity=identity,
+        scope=scope,
+        type=parse_type(described.type),
+        expressions=tuple(expressions),
+        pad=described.pad,
+        distinct=distinct,
+        accept_leakage=described.accept_leakage,
+        at=policy.at("tables", key, "columns", name),
+    )

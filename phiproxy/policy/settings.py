@@ -1,0 +1,260 @@
+"""The models of phiproxy.yaml (config.md section 1): every key, its default, and what this version does not do yet.
+
+Durations are seconds, sizes bytes, paths absolute (relative ones are relative to the configuration file).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from phiproxy.policy.values import (
+    Address,
+    Addresses,
+    AddressValue,
+    Duration,
+    FilePath,
+    Secret,
+    SecretValue,
+    Size,
+    refuse,
+)
+
+
+class Section(BaseModel):
+    """A mapping of the file: frozen, and an unknown key in it is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _later(value: object, only: object, what: str) -> object:
+    """Refuse what the model knows and this version does not do."""
+    if value != only:
+        refuse(f"{what} is not in this version")
+    return value
+
+
+def _one_worker(value: object) -> object:
+    return _later(value, 1, f"workers: {value} (only 1)")
+
+
+def _passthrough_only(value: str) -> object:
+    return _later(value, "passthrough", f"auth.mode {value}")
+
+
+def _any_target(value: str) -> object:
+    return _later(value, "any", f"upstream.target {value}")
+
+
+def _fips_off(value: str) -> object:
+    return _later(value, "off", f"keys.fips {value}")
+
+
+def _no_audit_file(value: object) -> object:
+    return _later(value, None, "audit.file")
+
+
+def _tls_version(value: object) -> object:
+    """Accept an unquoted 1.2, which is a YAML number."""
+    return str(value) if isinstance(value, float) else value
+
+
+def _local_kek(value: str) -> str:
+    scheme, colon, rest = value.partition(":")
+    if not colon or not rest:
+        refuse("a KEK is named by a URI: local:PATH")
+    if scheme in ("awskms", "vault", "pkcs11", "rsa"):
+        refuse(f"KEK scheme {scheme}: is not in this version (only local:)")
+    if scheme != "local":
+        refuse(f"unknown KEK scheme {scheme}:; this version knows local:")
+    path, _, query = rest.partition("?")
+    if not path:
+        refuse("local: needs the path of the key file")
+    if query and not re.fullmatch(r"passphrase=(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+)", query):
+        refuse("local: takes only ?passphrase=env:NAME or ?passphrase=file:/path; a secret is never written here")
+    return value
+
+
+class Limits(Section):
+    """What one client may take."""
+
+    max_clients: int = Field(default=1000, ge=1)
+    max_message: Size = 64 << 20
+    startup_timeout: Duration = 30.0
+    idle_timeout: Duration = Field(default=0.0, description="0s = never")
+    drain_timeout: Duration = 30.0
+
+
+TlsLevel = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
+
+
+class Upstream(Section):
+    """The PostgreSQL server behind the proxy."""
+
+    address: Addresses = (Address("127.0.0.1", 5432),)
+    target: Annotated[Literal["any", "primary"], AfterValidator(_any_target)] = "any"
+    tls: TlsLevel = "verify-full"
+    ca_file: FilePath | None = None
+    connect_timeout: Duration = 10.0
+
+    @model_validator(mode="after")
+    def _has_ca(self) -> Upstream:
+        # without a host name to check, the system's hundred authorities would vouch for any server at all
+        if self.tls == "verify-ca" and self.ca_file is None:
+            refuse("upstream.tls verify-ca needs upstream.ca_file")
+        return self
+
+
+class ClientTls(Section):
+    """TLS towards clients.
+
+    ``certificate`` and ``private_key`` are both given or both left out (then ``allow`` offers none).
+    """
+
+    mode: Literal["disable", "allow", "require", "verify-client"] = "allow"
+    certificate: FilePath | None = None
+    private_key: FilePath | None = None
+    client_ca: FilePath | None = None
+    min_version: Annotated[Literal["1.2", "1.3"], BeforeValidator(_tls_version)] = "1.2"
+
+    @model_validator(mode="after")
+    def _complete(self) -> ClientTls:
+        if (self.certificate is None) != (self.private_key is None):
+            refuse("tls.certificate and tls.private_key belong together")
+        if self.mode in ("require", "verify-client") and self.certificate is None:
+            refuse(f"tls.mode {self.mode} needs tls.certificate and tls.private_key")
+        if self.mode == "verify-client" and self.client_ca is None:
+            refuse("tls.mode verify-client needs tls.client_ca")
+        return self
+
+
+class Auth(Section):
+    """How clients are authenticated."""
+
+    mode: Annotated[Literal["passthrough", "scram"], AfterValidator(_passthrough_only)] = "passthrough"
+
+
+class Service(Section):
+    """The proxy's own login to each policy's database: catalogue and key registry."""
+
+    user: str = Field(default="phiproxy", min_length=1)
+    password: SecretValue | None = Secret("env:PHIPROXY_SERVICE_PASSWORD")
+    schema_: str = Field(default="phiproxy", alias="schema", pattern="^[a-z_][a-z0-9_]{0,62}$")
+    address: AddressValue | None = Field(default=None, description="default: upstream.address")
+
+
+class KeyCache(Section):
+    """How long unwrapped keys stay in memory."""
+
+    ttl: Duration = 300.0
+    max_stale: Duration = 900.0
+    max_root_keys: int = Field(default=1000, ge=1)
+    max_data_keys: int = Field(default=100_000, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> KeyCache:
+        if self.max_stale < self.ttl:
+            refuse("keys.cache.max_stale must not be shorter than keys.cache.ttl")
+        return self
+
+
+class DataKeyRotation(Section):
+    """When the write key of a scope rolls, whichever comes first."""
+
+    max_age: Duration = 90 * 86400.0
+    max_uses: int = Field(default=1_000_000, ge=1, le=1 << 32)
+
+
+class RootKeyRotation(Section):
+    """When a root key is due."""
+
+    max_age: Duration = 365 * 86400.0
+
+
+class Rotation(Section):
+    """Key life times."""
+
+    data_key: DataKeyRotation = DataKeyRotation()
+    root_key: RootKeyRotation = RootKeyRotation()
+
+
+class Keys(Section):
+    """The key-encryption key and what lives under it.
+
+    ``kek`` is as written; see ``Settings.kek_file`` for the path.
+    """
+
+    kek: Annotated[str, AfterValidator(_local_kek)] = "local:config/keys/kek.json"
+    cache: KeyCache = KeyCache()
+    rotation: Rotation = Rotation()
+    fips: Annotated[Literal["off", "required"], AfterValidator(_fips_off)] = "off"
+
+
+class CatalogSection(Section):
+    """How soon DDL behind the proxy is noticed."""
+
+    poll: Duration = Field(default=1.0)
+
+
+class MetricsSection(Section):
+    """Where /metrics, /livez and /readyz are served."""
+
+    listen: AddressValue = Address("127.0.0.1", 9187)
+
+
+class Log(Section):
+    """The proxy's own log, on standard error; it never holds a value."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Audit(Section):
+    """The audit file."""
+
+    file: Annotated[FilePath | None, AfterValidator(_no_audit_file)] = None
+    sign: bool = True
+
+
+_WORKERS_SCHEMA = WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]})
+
+
+class Settings(Section):
+    """phiproxy.yaml as a whole. ``directory`` is the file's own; ``source`` its name for messages."""
+
+    listen: Addresses = (Address("127.0.0.1", 6432),)
+    workers: Annotated[Literal[1], BeforeValidator(_one_worker), _WORKERS_SCHEMA] = 1
+    limits: Limits = Limits()
+    upstream: Upstream = Upstream()
+    tls: ClientTls = ClientTls()
+    auth: Auth = Auth()
+    service: Service = Service()
+    keys: Keys = Keys()
+    policies: tuple[FilePath, ...] = Field(
+        default=(Path("policy.yaml"),), description="one file per database", validate_default=True
+    )
+    catalog: CatalogSection = CatalogSection()
+    unlisted_databases: Literal["passthrough", "refuse"] = "passthrough"
+    metrics: MetricsSection | None = MetricsSection()
+    log: Log = Log()
+    audit: Audit = Audit()
+
+    _directory: Path = Path()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep where the file is: the loader says it in the validation context."""
+        if context:
+            self._directory = Path(context["base"])
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the configuration file."""
+        return self._directory
+
+    @property
+    def kek_file(self) -> Path:
+        """The path of the local KEK file."""
+        return self._directory / self.keys.kek.removeprefix("local:").partition("?")[0]

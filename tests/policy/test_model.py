@@ -1,0 +1,120 @@
+"""policy.yaml: what a column is, which identities are wanted, what is refused."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from phiproxy.policy.layout import WantedIdentity
+from phiproxy.policy.model import Policy
+
+
+def read(tables: dict[str, Any], **more: Any) -> Policy:
+    data = {"database": "clinic", "deployment": "clinic-test", "tables": tables, **more}
+    return Policy.model_validate(data, context={"base": "."})
+
+
+def columns(**described: Any) -> dict[str, Any]:
+    return {"public.patients": {"columns": described}}
+
+
+MRN = {"mrn": {"type": "varchar(12)", "indexes": ["value"], "distinct": 1000, "pad": 16}}
+
+
+def test_identities() -> None:
+    policy = read(
+        {
+            "public.patients": {
+                "columns": {
+                    "ssn": {"type": "text", "indexes": ["ssn"]},
+                    "mrn": {"domain": "mrn"},
+                    "x": {"type": "text", "id": "old"},
+                }
+            },
+            '"My Schema"."user"': {"columns": {'"Col"': {"type": "varchar"}, "mrn": {"domain": "mrn"}}},
+        },
+        domains=MRN,
+    )
+    assert policy.complaints() == []
+    assert policy.wanted_identities() == [
+        WantedIdentity("c:public.patients.ssn", "t:public.patients", "text", ("@",), (("public", "patients", "ssn"),)),
+        WantedIdentity(
+            "d:mrn", "d:mrn", "varchar(12)", ("@",), (("public", "patients", "mrn"), ("My Schema", "user", "mrn"))
+        ),
+        WantedIdentity("c:old", "t:public.patients", "text", (), (("public", "patients", "x"),)),
+        WantedIdentity(
+            'c:"My Schema"."user"."Col"', 't:"My Schema"."user"', "varchar", (), (("My Schema", "user", "Col"),)
+        ),
+    ]
+
+
+def test_columns_of_a_domain_share_its_description() -> None:
+    (column,) = read(columns(mrn={"domain": "mrn"}), domains=MRN).columns()
+    assert (column.identity, column.scope, column.pad, column.distinct) == ("d:mrn", "d:mrn", 16, {"@": 1000})
+    assert column.type.max_length == 12
+    assert column.label == "public.patients.mrn"
+
+
+def test_distinct_as_a_map() -> None:
+    (column,) = read(columns(a={"type": "text", "indexes": ["a::text"], "distinct": {"a::text": 7}})).columns()
+    assert column.distinct == {"@": 7}
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ({"domain": "mrn", "pad": 8}, "a domain has nothing else: move pad"),
+        ({}, "needs a type or a domain"),
+        ({"type": "date"}, "type date is not in this version"),
+        ({"type": "wibble"}, "unknown type"),
+        ({"type": "text", "pad": 1}, "greater than or equal to 2"),
+        ({"type": "text", "pad": 65537}, "less than or equal to 65536"),
+        ({"type": "text", "distinct": 0}, "greater than or equal to 1"),
+        ({"type": "text", "nonsense": 1}, "Extra inputs"),
+        ({"type": "text", "id": ""}, "at least 1 character"),
+    ],
+)
+def test_refused_columns(column: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        read(columns(a=column), domains=MRN)
+
+
+@pytest.mark.parametrize("key", ["patients", "db.public.patients", "Public.T", "public.", "a b.c"])
+def test_refused_table_names(key: str) -> None:
+    with pytest.raises(ValidationError):
+        read({key: {"columns": {"a": {"type": "text"}}}})
+
+
+def test_refused_column_name() -> None:
+    with pytest.raises(ValidationError, match="not a column name"):
+        read(columns(**{"a.b": {"type": "text"}}))
+
+
+def test_tenant_is_for_later() -> None:
+    with pytest.raises(ValidationError, match="tenant is not in this version"):
+        read({}, tenant={"from": "role"})
+
+
+@pytest.mark.parametrize(
+    ("tables", "text"),
+    [
+        (columns(a={"domain": "nope"}), "there is no domain 'nope'"),
+        (columns(a={"type": "text", "indexes": ["lower(a)"]}), r"index expression 'lower\(a\)' is not in this version"),
+        (columns(a={"type": "text", "indexes": ["value"]}), "index expression 'value' is not in this version"),
+        (columns(a={"type": "text", "indexes": ["a", "a::text"]}), "the same index again"),
+        (columns(a={"type": "text", "distinct": {"x": 1}}), "'x' is not one of the indexes"),
+        (columns(a={"type": "text", "id": "public.patients.b"}, b={"type": "text"}), "already that of"),
+        (columns(**{"a": {"type": "text"}, '"a"': {"type": "text"}}), "already protected as"),
+    ],
+)
+def test_complaints(tables: dict[str, Any], text: str) -> None:
+    (complaint,) = [c for c in read(tables).complaints() if c.text][:1]
+    assert complaint.location[:2] == ("tables", "public.patients")
+    with pytest.raises(AssertionError, match=text):
+        raise AssertionError(complaint.text)
+
+
+def test_a_place_that_is_not_known_is_that_of_its_surroundings() -> None:
+    policy = read({}).located("p.yaml", {("tables",): "p.yaml:3:1"})
+    assert policy.at("tables", "x", "columns", "y") == "p.yaml:3:1"
+    assert policy.at("domains") == "p.yaml"

@@ -1,0 +1,46 @@
+"""Names in policy keys."""
+
+import pytest
+
+from phiproxy.policy.names import quote_ident, shorten, split_identifiers
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("public.patients", ("public", "patients")),
+        ('"My Schema"."T"', ("My Schema", "T")),
+        ('"a.b".c', ("a.b", "c")),
+        ('"say ""x"""', ('say "x"',)),
+        ("größe", ("größe",)),
+        ("t$1", ("t$1",)),
+    ],
+)
+def test_split(text: str, parts: tuple[str, ...]) -> None:
+    assert split_identifiers(text) == parts
+
+
+@pytest.mark.parametrize("text", ["", "a.", ".a", "a b", "1a", '"a', 'a"b"', '""', "a..b", "Public.t", "a" * 64])
+def test_not_a_name(text: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        split_identifiers(text)
+
+
+def test_upper_case_is_explained() -> None:
+    with pytest.raises(ValueError, match=r"lower case; write .public\.patients."):
+        split_identifiers("public.Patients")
+
+
+@pytest.mark.parametrize(
+    ("name", "quoted"),
+    [("patients", "patients"), ("user", '"user"'), ("My", '"My"'), ('a"b', '"a""b"'), ("a$", '"a$"'), ("1a", '"1a"')],
+)
+def test_quote_ident(name: str, quoted: str) -> None:
+    assert quote_ident(name) == quoted
+
+
+def test_shorten_cuts_between_characters() -> None:
+    assert shorten("short", "0123abcd") == "short"
+    long = shorten("ü" * 60, "0123abcd")
+    assert len(long.encode()) <= 63
+    assert long.endswith("ü_0123abcd")

@@ -1,0 +1,94 @@
+"""phiproxy.yaml: defaults, the values of the manual, and what this version refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from phiproxy.policy.settings import Settings
+from phiproxy.policy.values import Address, Secret
+
+
+def read(data: dict[str, Any]) -> Settings:
+    return Settings.model_validate(data, context={"base": Path("/etc/phiproxy")})
+
+
+def test_defaults() -> None:
+    settings = read({})
+    assert settings.listen == (Address("127.0.0.1", 6432),)
+    assert settings.upstream.tls == "verify-full"
+    assert settings.limits.max_message == 64 << 20
+    assert settings.keys.cache.ttl == 300.0
+    assert settings.keys.rotation.data_key.max_age == 90 * 86400
+    assert settings.kek_file == Path("/etc/phiproxy/config/keys/kek.json")
+    assert settings.policies == (Path("/etc/phiproxy/policy.yaml"),)
+    assert settings.service.password == Secret("env:PHIPROXY_SERVICE_PASSWORD")
+    assert settings.service.schema_ == "phiproxy"
+    assert settings.metrics is not None
+    assert settings.metrics.listen.port == 9187
+    assert settings.directory == Path("/etc/phiproxy")
+
+
+def test_every_default_equals_what_it_is_when_written() -> None:
+    written = read(
+        {
+            "listen": ["127.0.0.1:6432"],
+            "limits": {"max_message": "64MiB", "startup_timeout": "30s", "idle_timeout": "0s", "drain_timeout": "30s"},
+            "keys": {"rotation": {"data_key": {"max_age": "90d"}, "root_key": {"max_age": "365d"}}},
+            "catalog": {"poll": "1s"},
+        }
+    )
+    assert written == read({})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"auth": {"mode": "scram"}},
+        {"workers": 2},
+        {"workers": "auto"},
+        {"keys": {"fips": "required"}},
+        {"audit": {"file": "audit.log"}},
+        {"upstream": {"target": "primary"}},
+        {"keys": {"kek": "awskms:alias/x"}},
+        {"keys": {"kek": "vault:transit/x"}},
+        {"keys": {"kek": "pkcs11:token=x"}},
+        {"keys": {"kek": "rsa:public.pem"}},
+    ],
+)
+def test_not_in_this_version(data: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="not in this version"):
+        read(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"keys": {"kek": "kek.json"}}, "named by a URI"),
+        ({"keys": {"kek": "gcpkms:x"}}, "unknown KEK scheme"),
+        ({"keys": {"kek": "local:a?passphrase=hunter2"}}, "never written here"),
+        ({"keys": {"cache": {"ttl": "10m", "max_stale": "5m"}}}, "must not be shorter"),
+        ({"tls": {"mode": "require"}}, "needs tls.certificate"),
+        ({"tls": {"certificate": "a"}}, "belong together"),
+        ({"tls": {"mode": "verify-client", "certificate": "a", "private_key": "b"}}, "needs tls.client_ca"),
+        ({"upstream": {"tls": "verify-ca"}}, "needs upstream.ca_file"),
+        ({"service": {"schema": "Bad Schema"}}, "schema"),
+    ],
+)
+def test_contradictions(data: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        read(data)
+
+
+def test_other_spellings() -> None:
+    settings = read({"tls": {"min_version": 1.3}, "metrics": None, "policies": [], "service": {"password": None}})
+    assert settings.tls.min_version == "1.3"
+    assert settings.metrics is None
+    assert settings.policies == ()
+    assert settings.service.password is None
+
+
+def test_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        read({}).workers = 1
