@@ -26,7 +26,11 @@ class CatalogColumn:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One row of pg_class: ``kind`` is relkind (r, p, v, m, f, S, ...)."""
+    """One row of pg_class: ``kind`` is relkind (r, p, v, m, f).
+
+    ``partition_or_child``: it has an inheritance parent; ``parent``: it is partitioned or has children;
+    ``key_columns``: its columns in a foreign key, on either side.
+    """
 
     oid: int
     schema: str
@@ -35,6 +39,8 @@ class Relation:
     columns: tuple[CatalogColumn, ...]
     row_security: bool = False
     partition_or_child: bool = False
+    parent: bool = False
+    key_columns: frozenset[str] = frozenset()
 
     def column(self, name: str) -> CatalogColumn | None:
         """Return the column of this exact name, or None."""

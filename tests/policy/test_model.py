@@ -38,13 +38,9 @@ def test_identities() -> None:
     assert policy.complaints() == []
     assert policy.wanted_identities() == [
         WantedIdentity("c:public.patients.ssn", "t:public.patients", "text", ("@",), (("public", "patients", "ssn"),)),
-        WantedIdentity(
-            "d:mrn", "d:mrn", "varchar(12)", ("@",), (("public", "patients", "mrn"), ("My Schema", "user", "mrn"))
-        ),
+        WantedIdentity("d:mrn", "d:mrn", "varchar(12)", ("@",), (("public", "patients", "mrn"), ("My Schema", "user", "mrn"))),
         WantedIdentity("c:old", "t:public.patients", "text", (), (("public", "patients", "x"),)),
-        WantedIdentity(
-            'c:"My Schema"."user"."Col"', 't:"My Schema"."user"', "varchar", (), (("My Schema", "user", "Col"),)
-        ),
+        WantedIdentity('c:"My Schema"."user"."Col"', 't:"My Schema"."user"', "varchar", (), (("My Schema", "user", "Col"),)),
     ]
 
 

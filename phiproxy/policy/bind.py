@@ -1,0 +1,175 @@
+"""Join policy, registry and live catalogue into a Protection, or say all that does not fit, with the place in the policy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from phiproxy.errors import ConfigError
+from phiproxy.policy.catalog import Catalog, Relation
+from phiproxy.policy.layout import Layout, RegisteredIdentity
+from phiproxy.policy.model import Policy, PolicyColumn
+from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
+from phiproxy.policy.types import BYTEA_OID
+
+_INIT = "run `phiproxy keys init`"
+
+
+def bind(policy: Policy, layout: Layout, catalog: Catalog, registry_schema: str) -> Protection:
+    """Return what is protected, by name, with the registry's numbers and the declared types.
+
+    ConfigError with one line per complaint: a column that does not exist, is not ``bytea``, is not registered, or
+    is of another identity or type than the registry says; a table that this version does not protect.
+    """
+    protection, complaints = _assemble(policy, layout, registry_schema)
+    columns = policy.columns()
+    complaints += [c for column in columns for c in _column_complaints(column, catalog)]
+    complaints += _table_complaints(columns, catalog)
+    complaints += _identity_complaints(columns, layout, catalog)
+    return _checked(protection, complaints)
+
+
+def assemble(policy: Policy, layout: Layout, registry_schema: str) -> Protection:
+    """Return what ``bind`` does without a look at the database: for ``ddl``, which is about to make the columns so.
+
+    ConfigError with one line per column that the registry does not know as the policy has it.
+    """
+    return _checked(*_assemble(policy, layout, registry_schema))
+
+
+def table_complaints(policy: Policy, catalog: Catalog) -> list[str]:
+    """Say which tables do not exist or are not in this version, each as ``file:line:column: text``."""
+    columns = policy.columns()
+    missing = [c for column in columns for c in _existence_complaints(column, catalog)]
+    return missing + _table_complaints(columns, catalog)
+
+
+def _checked(protection: Protection, complaints: Iterable[str]) -> Protection:
+    lines = list(dict.fromkeys(complaints))
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return protection
+
+
+def _assemble(policy: Policy, layout: Layout, registry_schema: str) -> tuple[Protection, list[str]]:
+    complaints: list[str] = []
+    if policy.deployment != layout.deployment:
+        complaints.append(
+            f"{policy.at('deployment')}: the registry of this database belongs to deployment {layout.deployment!r}, "
+            f"not to {policy.deployment!r}"
+        )
+    by_identity = {i.identity: i for i in layout.identities.values()}
+    tables: dict[tuple[str, str], dict[str, ProtectedColumn]] = {}
+    for column in policy.columns():
+        registered = by_identity.get(column.identity)
+        complaint = _registry_complaint(column, registered, layout)
+        if complaint is not None:
+            complaints.append(f"{column.at}: {complaint}")
+        if registered is None:
+            continue
+        tables.setdefault((column.schema, column.table), {})[column.name] = ProtectedColumn(
+            schema=column.schema,
+            table=column.table,
+            name=column.name,
+            identity=registered.identity,
+            number=registered.number,
+            scope=registered.scope,
+            type=column.type,
+            pad=column.pad,
+            slots=registered.slots,
+            deployment=layout.deployment,
+        )
+    protected = tuple(ProtectedTable(schema, table, columns) for (schema, table), columns in tables.items())
+    # a hash of all that a plan may depend on: equal in every proxy and after a restart, which id() or a counter
+    # would not be
+    text = repr((policy.database, layout.deployment, layout.epoch, registry_schema, protected))
+    generation = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+    return Protection(generation, policy.database, layout.deployment, registry_schema, protected), complaints
+
+
+def _registry_complaint(column: PolicyColumn, registered: RegisteredIdentity | None, layout: Layout) -> str | None:
+    """Say what the registry does not know, or knows otherwise."""
+    number = layout.columns.get((column.schema, column.table, column.name))
+    if number is not None and (registered is None or registered.number != number):
+        theirs = layout.identities[number].identity
+        name = theirs.removeprefix("c:")
+        line = f"add `id: {name!r}`" if theirs.startswith("c:") else f"write `{{domain: {theirs.removeprefix('d:')}}}`"
+        return f"{column.label} is registered as {theirs!r}, the policy makes it {column.identity!r}: {line}"
+    if registered is None or number is None:
+        return f"{column.label} is not registered: {_INIT}"
+    if registered.type_name != column.type.name:
+        return f"{column.label} is registered as {registered.type_name}, the policy says {column.type.name}"
+    known = {s.expression for s in registered.slots if s.state != "dropped"}
+    missing = [e for e in column.expressions if e not in known]
+    if missing:
+        return f"{column.label} has no slot for index {', '.join(missing)}: {_INIT}"
+    return None
+
+
+def _existence_complaints(column: PolicyColumn, catalog: Catalog) -> list[str]:
+    relation = catalog.by_name.get((column.schema, column.table))
+    if relation is None:
+        return [f"{column.at}: there is no table {column.schema}.{column.table}"]
+    if relation.column(column.name) is None:
+        return [f"{column.at}: {relation.qualified} has no column {column.name}"]
+    return []
+
+
+def _column_complaints(column: PolicyColumn, catalog: Catalog) -> list[str]:
+    missing = _existence_complaints(column, catalog)
+    if missing:
+        return missing
+    found = catalog.by_name[column.schema, column.table].column(column.name)
+    if found is not None and found.type_oid != BYTEA_OID:
+        declared = {25: "text", 1043: "varchar"}.get(found.type_oid, f"of type oid {found.type_oid}")
+        return [f"{column.at}: {column.label} is {declared}, not bytea: run `phiproxy ddl`"]
+    return []
+
+
+def _table_complaints(columns: list[PolicyColumn], catalog: Catalog) -> list[str]:
+    """Say what this version does not do with a whole table, or with a column for what the table does with it."""
+    complaints = []
+    for column in columns:
+        relation = catalog.by_name.get((column.schema, column.table))
+        if relation is None:
+            continue
+        first = next(c for c in columns if (c.schema, c.table) == (column.schema, column.table))
+        if column is first:
+            complaints += [f"{column.at}: {what} is not in this version" for what in _unsupported(relation)]
+        if column.name in relation.key_columns:
+            complaints.append(f"{column.at}: a foreign key over protected column {column.label} is not in this version")
+        found = relation.column(column.name)
+        if found is not None and found.generated:
+            complaints.append(f"{column.at}: {column.label} is a generated column: it cannot be protected")
+    return complaints
+
+
+def _unsupported(relation: Relation) -> list[str]:
+    kinds = {"p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
+    found = []
+    if relation.kind in kinds:
+        found.append(f"protecting {kinds[relation.kind]} ({relation.qualified})")
+    elif relation.parent or relation.partition_or_child:
+        found.append(f"inheritance or partitioning of protected table {relation.qualified}")
+    if relation.row_security:
+        found.append(f"row-level security on protected table {relation.qualified}")
+    return found
+
+
+def _identity_complaints(columns: list[PolicyColumn], layout: Layout, catalog: Catalog) -> list[str]:
+    """Refuse an identity that another existing column holds: two columns would answer for each other's values."""
+    complaints = []
+    wanted = {(c.schema, c.table, c.name): c for c in columns}
+    for name, number in layout.columns.items():
+        registered = layout.identities[number]
+        if name in wanted or not registered.identity.startswith("c:"):
+            continue
+        relation = catalog.by_name.get(name[:2])
+        if relation is None or relation.column(name[2]) is None:
+            continue
+        complaints += [
+            f"{c.at}: identity {c.identity!r} belongs to {'.'.join(name)}, which still exists"
+            for c in columns
+            if c.identity == registered.identity
+        ]
+    return complaints

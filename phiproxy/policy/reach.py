@@ -1,0 +1,124 @@
+"""Through which names can a protected table be reached? A fixpoint over dependencies and function bodies (sql.md section 1).
+
+Plain data in, names out; knows no connection. Conservative by construction: a name too many is a refusal, a name
+too few a leak. What no reading can find: SQL that a function glues together from pieces, and what a foreign server
+does by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+# Fixed by the source of PostgreSQL (src/include/catalog): the oids of the catalogues that pg_depend speaks of.
+PG_CLASS, PG_PROC, PG_TYPE, PG_OPERATOR, PG_CAST = 1259, 1255, 1247, 2617, 2605
+
+# Functions that run a query or read a table given as text: no token of the statement tells which.
+ALWAYS = re.compile(
+    r"(?:query|cursor|table|schema|database)_to_xml.*|lo_.*|loread|lowrite|dblink.*"
+    r"|ts_stat|ts_rewrite|crosstab.*|connectby|xpath_table"
+)
+
+_TOKEN = re.compile(r"[^\W\d][\w$]*")
+
+
+class Node(NamedTuple):
+    """One object as pg_depend names it: (classid, objid)."""
+
+    catalogue: int
+    oid: int
+
+
+@dataclass
+class Objects:
+    """What was read of one database.
+
+    ``names``: node -> (name, kind in words). ``stands_for``: a rule, trigger, policy, default, check or index -> the
+    nodes whose use runs it. ``silent``: nodes that pass nothing on (foreign keys, sequences, TOAST). ``edges``:
+    (dependent, referenced). ``bodies``: function -> source text. ``remote``: foreign table -> the remote table's
+    name.
+    """
+
+    names: dict[Node, tuple[str, str]] = field(default_factory=dict)
+    stands_for: dict[Node, tuple[Node, ...]] = field(default_factory=dict)
+    silent: set[Node] = field(default_factory=set)
+    edges: list[tuple[Node, Node]] = field(default_factory=list)
+    bodies: dict[Node, str] = field(default_factory=dict)
+    remote: dict[Node, str] = field(default_factory=dict)
+
+
+def reaching(objects: Objects, protected: Mapping[Node, str], always: Iterable[str] = ()) -> dict[str, str]:
+    """Return name -> how it reaches a protected table, for every name that does.
+
+    ``protected`` maps the tables' nodes to ``schema.table``; ``always`` are functions that run text.
+    """
+    found = dict.fromkeys(always, "runs SQL or reads tables that are given as text")
+    if protected:
+        _Search(objects, protected, found).run()
+    return found
+
+
+class _Search:
+    """The fixpoint: a queue of nodes, and per node the protected table at the end of its chain."""
+
+    def __init__(self, objects: Objects, protected: Mapping[Node, str], found: dict[str, str]) -> None:
+        self._objects = objects
+        self._found = found
+        self._protected = protected
+        self._protected_names = {objects.names[node][0] for node in protected if node in objects.names}
+        self._root = dict(protected)
+        self._queue = list(protected)
+        self._mentions = _Mentions(objects)
+        self._dependents: defaultdict[Node, list[Node]] = defaultdict(list)
+        for dependent, referenced in objects.edges:
+            self._dependents[referenced].append(dependent)
+
+    def run(self) -> None:
+        for name in list(self._found):
+            # who calls a function that runs text may run it over a protected table
+            for node in self._mentions.of(name):
+                self._reach(node, "tables named by text")
+        while self._queue:
+            node = self._queue.pop()
+            for follower in (*self._dependents[node], *self._say(node)):
+                if follower not in self._objects.silent:
+                    for target in self._objects.stands_for.get(follower, (follower,)):
+                        self._reach(target, self._root[node])
+
+    def _reach(self, node: Node, root: str) -> None:
+        if node not in self._root:
+            self._root[node] = root
+            self._queue.append(node)
+
+    def _say(self, node: Node) -> Collection[Node]:
+        """Note the node's name, and return who mentions it in a body."""
+        if node not in self._objects.names:
+            return ()
+        name, kind = self._objects.names[node]
+        if node not in self._protected and name not in self._protected_names:
+            self._found.setdefault(name, f"{kind} over {self._root[node]}")
+        return self._mentions.of(name) if node.catalogue in (PG_CLASS, PG_PROC) else ()
+
+
+class _Mentions:
+    """Which functions' bodies and which foreign tables mention a name."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._by_token: defaultdict[str, list[Node]] = defaultdict(list)
+        self._folded = {node: body.lower() for node, body in objects.bodies.items()}
+        for node, body in self._folded.items():
+            # literals and comments count: an EXECUTE of text names its tables there
+            for token in set(_TOKEN.findall(body)):
+                self._by_token[token].append(node)
+        for node, name in objects.remote.items():
+            self._by_token[name.lower()].append(node)
+
+    def of(self, name: str) -> Collection[Node]:
+        folded = name.lower()
+        if _TOKEN.fullmatch(folded):
+            return self._by_token.get(folded, [])
+        quoted = folded.replace('"', '""')
+        return [n for n, body in self._folded.items() if folded in body or quoted in body] + self._by_token.get(folded, [])

@@ -1,0 +1,127 @@
+"""Policy, registry and catalogue joined."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from phiproxy.errors import ConfigError
+from phiproxy.policy.bind import assemble, bind, table_complaints
+from phiproxy.policy.catalog import Catalog, CatalogColumn
+from phiproxy.policy.layout import Layout
+from phiproxy.policy.model import Policy
+from tests.policy.build import changed, make_catalog, make_layout, make_policy
+
+POLICY = make_policy(
+    {
+        "public.patients": {"ssn": {"type": "text", "indexes": ["ssn"], "pad": 32}, "mrn": {"domain": "mrn"}},
+        "public.visits": {"mrn": {"domain": "mrn"}},
+    },
+    domains={"mrn": {"type": "varchar(12)", "indexes": ["value"]}},
+)
+LAYOUT = make_layout(POLICY)
+CATALOG = make_catalog(POLICY)
+
+
+def refusal(policy: Policy = POLICY, layout: Layout = LAYOUT, catalog: Catalog = CATALOG) -> str:
+    with pytest.raises(ConfigError) as caught:
+        bind(policy, layout, catalog, "phiproxy")
+    return caught.value.message
+
+
+def with_identity(number: int, **fields: Any) -> Layout:
+    return replace(LAYOUT, identities={**LAYOUT.identities, number: replace(LAYOUT.identities[number], **fields)})
+
+
+def test_bound() -> None:
+    protection = bind(POLICY, LAYOUT, CATALOG, "phiproxy")
+    ssn = protection.by_name["public", "patients"].columns["ssn"]
+    assert (ssn.identity, ssn.number, ssn.scope, ssn.pad) == ("c:public.patients.ssn", 1, "t:public.patients", 32)
+    assert (ssn.type.oid, ssn.type.typmod) == (25, -1)
+    assert ssn.slot_for("@") == LAYOUT.identities[1].slots[0]
+    here, there = (protection.by_name["public", t].columns["mrn"] for t in ("patients", "visits"))
+    assert (here.identity, here.number, here.slots) == (there.identity, there.number, there.slots)
+    assert (here.type.oid, here.type.typmod) == (1043, 16)
+    assert (protection.database, protection.deployment, protection.registry_schema) == ("clinic", "clinic-test", "phiproxy")
+
+
+def test_the_generation_changes_with_what_is_bound_and_only_then() -> None:
+    generation = bind(POLICY, LAYOUT, CATALOG, "phiproxy").generation
+    assert bind(POLICY, LAYOUT, CATALOG, "phiproxy").generation == generation
+    assert bind(POLICY, replace(LAYOUT, epoch=2), CATALOG, "phiproxy").generation != generation
+    slots = (replace(LAYOUT.identities[1].slots[0], state="building"),)
+    assert bind(POLICY, with_identity(1, slots=slots), CATALOG, "phiproxy").generation != generation
+
+
+@pytest.mark.parametrize(
+    ("layout", "text"),
+    [
+        (replace(LAYOUT, deployment="other"), "policy.yaml: the registry of this database belongs to deployment 'other'"),
+        (Layout("clinic-test", 0, {}, {}), "public.patients.ssn is not registered: run `phiproxy keys init`"),
+        (with_identity(1, slots=()), "public.patients.ssn has no slot for index @: run `phiproxy keys init`"),
+        (with_identity(1, type_name="varchar"), "public.patients.ssn is registered as varchar, the policy says text"),
+        (with_identity(1, identity="c:old"), "registered as 'c:old', the policy makes it 'c:public.patients.ssn': add `id: 'old'`"),
+        (with_identity(1, identity="d:ssn"), "write `{domain: ssn}`"),
+    ],
+)
+def test_the_registry_says_otherwise(layout: Layout, text: str) -> None:
+    assert text in refusal(layout=layout)
+    with pytest.raises(ConfigError):
+        assemble(POLICY, layout, "phiproxy")
+
+
+def test_a_dropped_slot_answers_nothing() -> None:
+    slots = (replace(LAYOUT.identities[1].slots[0], state="dropped"),)
+    assert "has no slot for index @" in refusal(layout=with_identity(1, slots=slots))
+
+
+@pytest.mark.parametrize(
+    ("catalog", "text"),
+    [
+        (make_catalog(POLICY, type_oid=25), "public.patients.ssn is text, not bytea: run `phiproxy ddl`"),
+        (changed(CATALOG, columns=()), "public.patients has no column ssn"),
+        (changed(CATALOG, name="people"), "there is no table public.patients"),
+        (changed(CATALOG, kind="v"), "protecting a view (public.patients) is not in this version"),
+        (changed(CATALOG, kind="p", parent=True), "protecting a partitioned table"),
+        (changed(CATALOG, parent=True), "inheritance or partitioning of protected table public.patients is not in this version"),
+        (changed(CATALOG, partition_or_child=True), "inheritance or partitioning"),
+        (changed(CATALOG, row_security=True), "row-level security on protected table public.patients is not in this version"),
+        (changed(CATALOG, key_columns=frozenset({"mrn"})), "a foreign key over protected column public.patients.mrn is not"),
+        (
+            changed(CATALOG, columns=(CatalogColumn("ssn", 1, 17, -1, generated=True), CatalogColumn("mrn", 2, 17, -1))),
+            "public.patients.ssn is a generated column",
+        ),
+    ],
+)
+def test_the_database_is_otherwise(catalog: Catalog, text: str) -> None:
+    assert text in refusal(catalog=catalog)
+
+
+def test_assemble_does_not_look_at_the_database() -> None:
+    assert assemble(POLICY, LAYOUT, "phiproxy") == bind(POLICY, LAYOUT, CATALOG, "phiproxy")
+
+
+def test_table_complaints_leave_types_alone() -> None:
+    assert table_complaints(POLICY, make_catalog(POLICY, type_oid=25)) == []
+    assert table_complaints(POLICY, changed(CATALOG, kind="v")) != []
+    assert table_complaints(POLICY, changed(CATALOG, name="x")) == ["policy.yaml: there is no table public.patients"] * 2
+
+
+def test_every_complaint_is_told_once() -> None:
+    lines = refusal(catalog=changed(CATALOG, row_security=True, key_columns=frozenset({"ssn"}))).split("\n")
+    assert len(lines) == len(set(lines)) == 2
+
+
+def test_an_unprotected_key_column_is_no_matter() -> None:
+    bind(POLICY, LAYOUT, changed(CATALOG, key_columns=frozenset({"id"})), "phiproxy")
+
+
+def test_an_id_of_a_column_that_still_exists() -> None:
+    """Somebody gives the id of ``ssn`` to ``ssn2`` while ``ssn`` is still there, unprotected."""
+    policy = make_policy({"public.patients": {"ssn2": {"type": "text", "id": "public.patients.ssn"}}})
+    old = make_policy({"public.patients": {"ssn": {"type": "text"}}})
+    columns = (CatalogColumn("ssn", 1, 17, -1), CatalogColumn("ssn2", 2, 17, -1))
+    layout = make_layout(old)
+    layout = replace(layout, columns={**layout.columns, ("public", "patients", "ssn2"): 1})
+    text = refusal(policy, layout, changed(make_catalog(policy), columns=columns))
+    assert "identity 'c:public.patients.ssn' belongs to public.patients.ssn, which still exists" in text
