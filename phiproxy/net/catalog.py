@@ -80,9 +80,9 @@ UNION ALL SELECT 1259, c.oid::int8 FROM pg_catalog.pg_class c WHERE c.relkind IN
 _EDGES = """
 SELECT d.classid::int8, d.objid::int8, d.refclassid::int8, d.refobjid::int8 FROM pg_catalog.pg_depend d
  WHERE d.refobjid >= 16384 AND d.objid >= 16384 AND (d.classid, d.objid) <> (d.refclassid,
- d.refobjid) UNION ALL SELECT 1259, i.inhrelid::int8, 1259, i.inhparent::int8 FROM
- pg_catalog.pg_inherits i UNION ALL SELECT 1259, i.inhparent::int8, 1259, i.inhrelid::int8 FROM
- pg_catalog.pg_inherits i
+ d.refobjid) UNION ALL SELECT 1247, t.oid::int8, 1259, t.typrelid::int8 FROM pg_catalog.pg_type t WHERE t.typrelid
+ >= 16384 UNION ALL SELECT 1259, i.inhrelid::int8, 1259, i.inhparent::int8 FROM pg_catalog.pg_inherits i UNION ALL
+ SELECT 1259, i.inhparent::int8, 1259, i.inhrelid::int8 FROM pg_catalog.pg_inherits i
 """
 _BODIES = """
 SELECT 1255, p.oid::int8, p.prosrc

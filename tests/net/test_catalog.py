@@ -1,0 +1,243 @@
+"""The catalogue snapshot of a real server, and what reaches a protected table in it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from phiproxy.net.catalog import catalog_version, read_catalog
+from phiproxy.policy.catalog import Catalog
+from tests.harness.server import PostgresServer
+
+Connection = psycopg.AsyncConnection[Any]
+
+SCHEMA = """
+CREATE TABLE patients (id int PRIMARY KEY, ssn bytea NOT NULL, note text DEFAULT 'x', UNIQUE (ssn));
+CREATE TABLE other (id int PRIMARY KEY, a text);
+CREATE SCHEMA "Odd";
+CREATE TABLE "Odd"."Table" (id int, "Col" varchar(7), gone int, g int GENERATED ALWAYS AS (id + 1) STORED);
+ALTER TABLE "Odd"."Table" DROP COLUMN gone;
+"""
+
+
+@pytest.fixture
+async def conn(postgres_server: PostgresServer) -> AsyncIterator[Connection]:
+    name = postgres_server.create_database()
+    try:
+        async with await psycopg.AsyncConnection.connect(postgres_server.dsn(name), autocommit=True) as connection:
+            await connection.execute(SCHEMA)
+            yield connection
+    finally:
+        postgres_server.drop_database(name)
+
+
+async def read(conn: Connection) -> Catalog:
+    return await read_catalog(conn, [("public", "patients")])
+
+
+async def reach(conn: Connection) -> dict[str, str]:
+    """What reaches, without the functions that always do and the array type of the table."""
+    text = "runs SQL or reads tables that are given as text"
+    return {n: why for n, why in (await read(conn)).reaching.items() if why != text and n != "_patients"}
+
+
+async def test_relations(conn: Connection) -> None:
+    catalog = await read(conn)
+    patients = catalog.by_name["public", "patients"]
+    assert [(c.name, c.attnum, c.type_oid, c.not_null, c.has_default) for c in patients.columns] == [
+        ("id", 1, 23, True, False),
+        ("ssn", 2, 17, True, False),
+        ("note", 3, 25, False, True),
+    ]
+    assert (patients.kind, patients.row_security, patients.partition_or_child, patients.parent) == ("r", False, False, False)
+    odd = catalog.by_name["Odd", "Table"]
+    assert [(c.name, c.attnum, c.typmod, c.generated) for c in odd.columns] == [
+        ("id", 1, -1, False),
+        ("Col", 2, 11, False),
+        ("g", 4, -1, True),
+    ]
+    assert catalog.by_oid[odd.oid] is odd
+    assert catalog.by_name["pg_catalog", "pg_class"].column("relname") is not None
+    assert ("information_schema", "columns") in catalog.by_name
+    assert not any(r.schema.startswith("pg_toast") for r in catalog.relations)
+    assert catalog.server_version == conn.info.server_version
+
+
+async def test_tables_that_are_special(conn: Connection) -> None:
+    await conn.execute(
+        "CREATE TABLE part (id int) PARTITION BY RANGE (id);"
+        "CREATE TABLE part1 PARTITION OF part FOR VALUES FROM (0) TO (9);"
+        "CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent);"
+        "ALTER TABLE other ENABLE ROW LEVEL SECURITY;"
+        "CREATE TABLE visits (p int REFERENCES patients, s bytea REFERENCES patients (ssn))"
+    )
+    by_name = (await read(conn)).by_name
+    assert by_name["public", "part"].parent
+    assert by_name["public", "part1"].partition_or_child
+    assert by_name["public", "parent"].parent
+    assert by_name["public", "child"].partition_or_child
+    assert by_name["public", "other"].row_security
+    assert by_name["public", "patients"].key_columns == {"id", "ssn"}
+    assert by_name["public", "visits"].key_columns == {"p", "s"}
+
+
+async def test_nothing_reaches(conn: Connection) -> None:
+    await conn.execute("CREATE TABLE visits (p int REFERENCES patients); CREATE VIEW w AS SELECT * FROM other")
+    assert await reach(conn) == {}
+
+
+async def test_nothing_is_protected(conn: Connection) -> None:
+    assert (await read_catalog(conn, [])).reaching == {}
+
+
+@pytest.mark.parametrize(
+    ("ddl", "names"),
+    [
+        ("CREATE VIEW v AS SELECT id FROM patients; CREATE VIEW w AS SELECT * FROM v", {"v", "w"}),
+        ("CREATE MATERIALIZED VIEW m AS SELECT * FROM patients", {"m"}),
+        ("CREATE RULE r AS ON INSERT TO other DO ALSO INSERT INTO patients VALUES (1, '')", {"other"}),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT id FROM patients'", {"f"}),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT id FROM patients; END", {"f"}),
+        ("CREATE FUNCTION f(p patients) RETURNS int LANGUAGE sql AS 'SELECT 1'", {"f"}),
+        ('CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN DELETE FROM public."patients"; END $$', {"p"}),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DELETE FROM Patients'; END $$", {"f"}),
+        (
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE patients SET ssn = ''; RETURN NEW; END $$;"
+            "CREATE TRIGGER t AFTER INSERT ON other FOR EACH ROW EXECUTE FUNCTION f()",
+            {"f", "other"},
+        ),
+        (
+            "CREATE FUNCTION f(bigint, int) RETURNS bigint LANGUAGE sql AS 'SELECT $1 + count(*) FROM patients';"
+            "CREATE AGGREGATE agg (int) (SFUNC = f, STYPE = bigint); CREATE VIEW w AS SELECT agg(id) FROM other",
+            {"f", "agg", "w"},
+        ),
+        (
+            "CREATE FUNCTION f(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true FROM patients';"
+            "CREATE OPERATOR === (FUNCTION = f, LEFTARG = text, RIGHTARG = text)",
+            {"f", "==="},
+        ),
+        (
+            "CREATE TYPE c AS (a int); CREATE FUNCTION f(c) RETURNS text LANGUAGE sql AS 'SELECT note FROM patients';"
+            "CREATE CAST (c AS text) WITH FUNCTION f(c)",
+            {"f", "c", "_c"},
+        ),
+        ("CREATE TYPE c AS (p patients)", {"c", "_c"}),
+        (
+            "CREATE FUNCTION f(text) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT true FROM patients';"
+            "CREATE DOMAIN d AS text CHECK (f(VALUE)); CREATE TABLE u (x d)",
+            {"f", "d", "_d", "u", "_u"},
+        ),
+        (
+            "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT note FROM patients LIMIT 1';"
+            "ALTER TABLE other ALTER a SET DEFAULT f()",
+            {"f", "other", "_other"},
+        ),
+        ("CREATE POLICY p ON other USING (id IN (SELECT id FROM patients))", {"other", "_other"}),
+        ("CREATE TABLE child () INHERITS (patients)", {"child", "_child"}),
+        (
+            "CREATE TABLE parent (id int); ALTER TABLE parent ALTER id SET NOT NULL; ALTER TABLE patients INHERIT parent",
+            {"parent", "_parent"},
+        ),
+        ("CREATE TABLE holder (p patients)", {"holder", "_holder"}),
+    ],
+)
+async def test_reaching(conn: Connection, ddl: str, names: set[str]) -> None:
+    await conn.execute(ddl.encode())
+    found = await reach(conn)
+    assert names <= set(found)
+    # row and array types of what reaches come with it
+    assert {n.removeprefix("_") for n in found} == {n.removeprefix("_") for n in names}
+    assert all("public.patients" in why for why in found.values())
+
+
+async def test_foreign_tables(conn: Connection) -> None:
+    try:
+        await conn.execute("CREATE EXTENSION postgres_fdw")
+    except psycopg.Error as error:
+        pytest.skip(f"no postgres_fdw here: {error}")
+    await conn.execute(
+        "CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw;"
+        "CREATE FOREIGN TABLE far (id int) SERVER s OPTIONS (table_name 'patients');"
+        "CREATE FOREIGN TABLE unrelated (id int) SERVER s"
+    )
+    assert {n.removeprefix("_") for n in await reach(conn)} == {"far"}
+
+
+async def test_functions_that_run_text_always_reach(conn: Connection) -> None:
+    await conn.execute("CREATE FUNCTION f(q text) RETURNS xml LANGUAGE sql AS $$ SELECT query_to_xml(q, true, true, '') $$")
+    catalog = await read(conn)
+    assert {"query_to_xml", "table_to_xml", "database_to_xml", "cursor_to_xml", "schema_to_xmlschema", "ts_stat", "f"} <= set(
+        catalog.reaching
+    )
+    assert "count" not in catalog.reaching
+
+
+@pytest.mark.parametrize(
+    "ddl",
+    [
+        "CREATE TABLE x (a int)",
+        "ALTER TABLE other ADD COLUMN b int",
+        "ALTER TABLE other DROP COLUMN a",
+        "ALTER TABLE other RENAME COLUMN a TO b",
+        "ALTER TABLE other ALTER a TYPE varchar(9)",
+        "ALTER TABLE other ALTER a SET DEFAULT 'y'",
+        "ALTER TABLE patients ALTER note SET DEFAULT 'y'",
+        "ALTER TABLE other RENAME TO another",
+        'ALTER TABLE other SET SCHEMA "Odd"',
+        'ALTER SCHEMA "Odd" RENAME TO odd',
+        "DROP TABLE other",
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE RULE r AS ON INSERT TO other DO ALSO SELECT 1",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE OR REPLACE FUNCTION old() RETURNS int LANGUAGE sql AS 'SELECT 2'",
+        "ALTER TABLE other ADD FOREIGN KEY (id) REFERENCES patients",
+        "ALTER TABLE other ENABLE ROW LEVEL SECURITY",
+        "ALTER TABLE other ADD CHECK (id > 0)",
+        "CREATE DOMAIN d AS text",
+    ],
+)
+async def test_the_version_changes_with_every_ddl(conn: Connection, ddl: str) -> None:
+    await conn.execute("CREATE FUNCTION old() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    before = await catalog_version(conn)
+    await conn.execute(ddl.encode())
+    assert await catalog_version(conn) != before
+
+
+async def test_the_version_stays_without_ddl(conn: Connection) -> None:
+    before = await catalog_version(conn)
+    await conn.execute("INSERT INTO other SELECT g, 'x' FROM generate_series(1, 1000) g")
+    await conn.execute("ANALYZE")
+    await conn.execute("VACUUM")
+    await conn.execute("CREATE TEMP TABLE scratch (id serial PRIMARY KEY, a text DEFAULT 'x' CHECK (a <> ''))")
+    assert await catalog_version(conn) == before
+
+
+async def test_the_generation_is_that_of_the_content(conn: Connection) -> None:
+    first = await read(conn)
+    assert (await read(conn)).generation == first.generation
+    await conn.execute("CREATE VIEW v AS SELECT 1 FROM patients")
+    assert (await read(conn)).generation != first.generation
+
+
+@pytest.mark.slow
+async def test_concurrent_ddl_breaks_no_reading(conn: Connection, postgres_server: PostgresServer) -> None:
+    done = asyncio.Event()
+
+    async def churn() -> None:
+        async with await psycopg.AsyncConnection.connect(postgres_server.dsn(conn.info.dbname), autocommit=True) as other:
+            for i in range(60):
+                await other.execute(
+                    f"CREATE TABLE c{i} (a int); CREATE VIEW cv{i} AS SELECT ssn FROM patients, c{i};"
+                    f"CREATE FUNCTION cf{i}() RETURNS void LANGUAGE sql AS 'SELECT FROM cv{i}'; DROP TABLE c{i} CASCADE;"
+                    f"DROP FUNCTION cf{i}".encode()
+                )
+        done.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(churn())
+        while not done.is_set():
+            catalog = await read(conn)
+            assert ("public", "patients") in catalog.by_name
+            await catalog_version(conn)
