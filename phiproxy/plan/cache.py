@@ -1,0 +1,151 @@
+"""The planner: one database's analysis with its cache; knows no sockets and no session, only what a session's view says.
+
+A planner belongs to one protection and one catalogue and is replaced, cache and all, when either changes; so the key needs only
+what differs between sessions and texts.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from phiproxy.errors import StatementRefused, SyntaxRefused
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.compile import compile_script, compile_statement
+from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
+from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.protection import Protection
+from phiproxy.sql.analyse import analyse
+from phiproxy.sql.analysis import Context, PathNeeded
+from phiproxy.sql.meaning import Meaning
+from phiproxy.sql.parse import Statement, parse
+from phiproxy.sql.screen import Screen
+
+# psycopg's lesson: generated IN lists and bulk inserts make texts that never come again; a text this long is analysed each time.
+MAX_CACHED_TEXT = 16 * 1024
+# About 4 KiB a plan: 8 MiB at most. An application has hundreds of distinct statements, an ad-hoc client unbounded ones.
+MAX_PLANS = 2048
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What differs between sessions: the search path (None: not known), names made by this session, the client's encoding."""
+
+    path: tuple[str, ...] | None
+    database: str
+    created: frozenset[str] = frozenset()
+    utf8: bool = True
+    catalog_fresh: bool = False
+
+
+class Planner:
+    """Statement texts to plans. Raises StatementRefused and its kin, CatalogNeeded, PathNeeded."""
+
+    def __init__(self, protection: Protection, catalog: Catalog, ciphers: Ciphers) -> None:
+        self.protection = protection
+        self.catalog = catalog
+        self.ciphers = ciphers
+        self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
+        self._screen = Screen(protection, catalog)
+        self._names_are_ascii = all(n.isascii() for n in (*protection.table_names, *protection.column_names, *catalog.reaching))
+        self._statements: OrderedDict[tuple[object, ...], StatementPlan] = OrderedDict()
+        self._scripts: OrderedDict[tuple[object, ...], ScriptPlan] = OrderedDict()
+
+    def statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
+        """Return the plan of a Parse."""
+        key = (text, oids, view.path)
+        cached = self._statements.get(key)
+        if cached is not None:
+            self._statements.move_to_end(key)
+            return cached
+        if not self._looked_at(text, view):
+            return StatementPlan(text, text, identity=True, oids=oids)
+        statements, meanings = self._meanings(text, view)
+        if not statements:
+            return StatementPlan(text, text, identity=True, oids=oids)
+        if len(statements) > 1:
+            raise SyntaxRefused("cannot insert multiple commands into a prepared statement")
+        plan = compile_statement(text, statements[0], meanings[0], oids)
+        if _cacheable(text, meanings):
+            _remember(self._statements, key, plan)
+        return plan
+
+    def script(self, text: bytes, view: View) -> ScriptPlan:
+        """Return the plan of a simple Query."""
+        key = (text, view.path)
+        cached = self._scripts.get(key)
+        if cached is not None:
+            self._scripts.move_to_end(key)
+            return cached
+        if not self._looked_at(text, view):
+            return ScriptPlan(text, identity=True)
+        statements, meanings = self._meanings(text, view)
+        plan = compile_script(text, statements, meanings)
+        if _cacheable(text, meanings):
+            _remember(self._scripts, key, plan)
+        return plan
+
+    def depends_on_path(self, plan: StatementPlan) -> bool:
+        """Tell whether another search path could give this text another meaning."""
+        return self._screen.mentions(plan.text)
+
+    def _looked_at(self, text: bytes, view: View) -> bool:
+        """Tell whether a text must be parsed. A text that nobody can read as UTF-8 is refused when it might name something."""
+        mentions = self._screen.mentions(text)
+        if not view.utf8 and (mentions or (not self._names_are_ascii and not text.isascii())):
+            raise StatementRefused(
+                "a statement that may name a protected column needs client_encoding UTF8 in this version", hint="SET client_encoding TO 'UTF8'."
+            )
+        return mentions or self._screen.watched(text)
+
+    def _meanings(self, text: bytes, view: View) -> tuple[list[Statement], list[Meaning]]:
+        mentions = self._screen.mentions(text)
+        try:
+            statements = parse(text)
+        except SyntaxRefused:
+            if mentions:
+                raise
+            # Nothing protected is named: the server says what is wrong with it, in its own words.
+            return [], []
+        context = Context(self.protection, self.catalog, view.path, view.database, view.created, view.catalog_fresh)
+        meanings: list[Meaning] = []
+        for statement in statements:
+            try:
+                meaning = analyse(statement, text, context)
+            except PathNeeded:
+                if meanings:
+                    raise StatementRefused(
+                        "a statement before this one in the same string may change what its names mean",
+                        hint="Send them one by one, or qualify the names with their schema.",
+                    ) from None
+                raise
+            meanings.append(meaning)
+            if meaning.effects.path_unknown:
+                context = Context(
+                    self.protection, self.catalog, None, view.database, view.created.union(meaning.effects.created), view.catalog_fresh
+                )
+        return statements, meanings
+
+
+def _cacheable(text: bytes, meanings: Sequence[Meaning]) -> bool:
+    """Refuse giants, and texts with protected literals: neither they nor what is in them is kept (crypto.md section 3)."""
+    return len(text) <= MAX_CACHED_TEXT and not any(o.literal is not None for m in meanings for o in m.occurrences)
+
+
+def _remember(cache: OrderedDict[tuple[object, ...], P], key: tuple[object, ...], plan: P) -> None:
+    cache[key] = plan
+    if len(cache) > MAX_PLANS:
+        cache.popitem(last=False)
+
+
+def _sealed_attributes(protection: Protection, catalog: Catalog) -> SealedAttributes:
+    found = set()
+    for table in protection.tables:
+        relation = catalog.by_name.get((table.schema, table.name))
+        if relation is not None:
+            found |= {(relation.oid, c.attnum) for c in relation.columns if c.name in table.columns}
+    return frozenset(found)

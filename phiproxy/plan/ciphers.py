@@ -1,0 +1,86 @@
+"""Closures over keys for the plans: how a column's value is stored, searched and opened. Made once per column, run per value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from phiproxy.crypto.blind import ZERO_TAG, make_tagger
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, make_opener, make_sealer
+from phiproxy.policy.protection import ProtectedColumn, Slot
+from phiproxy.policy.transforms import transform
+from phiproxy.wire.values import assign_varchar, check_text
+
+StoreFunction = Callable[[bytes, Record], bytes]
+ValueFunction = Callable[[bytes], bytes]
+
+
+class Ciphers:
+    """The closures of one database's protected columns over one keyring."""
+
+    def __init__(self, ring: Keyring) -> None:
+        self._ring = ring
+        self._memo = OpenMemo()
+        self._store: dict[ProtectedColumn, StoreFunction] = {}
+        self._search: dict[tuple[int, int, int], ValueFunction] = {}
+        self._open: dict[str, ValueFunction] = {}
+
+    def reserve(self, scope: str, rows: int) -> Callable[[], Record]:
+        """Reserve one use per row and return what draws them; KeyNeeded when the lease does not hold as many."""
+        key = self._ring.reserve(scope, rows)
+        return lambda: draw_record(key)
+
+    def store(self, column: ProtectedColumn) -> StoreFunction:
+        """Return (plaintext, record) -> envelope with every registered slot filled.
+
+        The closure applies the declared type as an assignment (22001, 22021) and raises KeyNeeded for a missing index key.
+        """
+        found = self._store.get(column)
+        if found is None:
+            found = self._store[column] = self._make_store(column)
+        return found
+
+    def _make_store(self, column: ProtectedColumn) -> StoreFunction:
+        seal = make_sealer(_spec(column))
+        limit = column.type.max_length
+        slots = [self._slot(column, s) for s in _all_slots(column)]
+
+        def store(value: bytes, record: Record) -> bytes:
+            check_text(value)
+            if limit is not None:
+                value = assign_varchar(value, limit)
+            return seal(value, record, [tag(value) for tag in slots])
+
+        return store
+
+    def _slot(self, column: ProtectedColumn, slot: Slot | None) -> Callable[[bytes], bytes]:
+        if slot is None or slot.state == "dropped":
+            return lambda _value: ZERO_TAG
+        apply, tag = transform(slot.expression).apply, make_tagger(column.number, slot.number, slot.generation, self._ring)
+        return lambda value: tag(apply(value))
+
+    def search(self, column: ProtectedColumn, slot: Slot) -> ValueFunction:
+        """Return value -> tag for a comparison; no length applies (crypto.md section 5), only 22021."""
+        key = (column.number, slot.number, slot.generation)
+        found = self._search.get(key)
+        if found is None:
+            tag = make_tagger(*key, self._ring)
+            found = self._search[key] = lambda value: tag(check_text(value))
+        return found
+
+    def open(self, column: ProtectedColumn) -> ValueFunction:
+        """Return envelope -> plaintext; SealError (XX001) or KeyNeeded."""
+        found = self._open.get(column.identity)
+        if found is None:
+            found = self._open[column.identity] = make_opener(_spec(column), self._ring, self._memo)
+        return found
+
+
+def _spec(column: ProtectedColumn) -> ColumnSpec:
+    return ColumnSpec(column.deployment, column.tenant, column.identity, column.number, column.pad)
+
+
+def _all_slots(column: ProtectedColumn) -> list[Slot | None]:
+    """Return one entry per slot number up to the highest: k = highest + 1 (crypto.md section 6)."""
+    by_number = {s.number: s for s in column.slots}
+    return [by_number.get(i) for i in range(max(by_number, default=-1) + 1)]

@@ -1,0 +1,140 @@
+"""From meanings to plans: occurrences become the server's parameters or constants, and the rewrite is proved before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phiproxy.errors import StatementRefused
+from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
+from phiproxy.sql.finish import MARKER, NULL_MARKER
+from phiproxy.sql.meaning import PLAIN, Meaning, Occurrence, Plain, Search, Store, Use
+from phiproxy.sql.parse import Statement
+from phiproxy.sql.render import Rendered, verify
+from phiproxy.wire.values import BYTEA_OID, TEXT_LIKE, TEXT_OID
+
+
+class OperatorMissing(StatementRefused):
+    """A parameter declared as another type is compared with a protected text column (42883)."""
+
+    sqlstate = "42883"
+
+
+def _proved(text: bytes, meanings: Sequence[Meaning], statements: Sequence[Statement]) -> Rendered | None:
+    """Return the rewrite of a text, verified against the edited trees, or None when nothing is rewritten."""
+    edits = [e for m in meanings for e in m.edits]
+    occurrences = [o for m in meanings for o in m.occurrences]
+    if not edits and not occurrences:
+        return None
+    rendered = Rendered(text, edits, occurrences)
+    marked = rendered.fill(lambda _i, o: MARKER if o.number or o.literal is not None else NULL_MARKER)
+    verify(marked, [{s.kind: s.body} for s in statements])
+    return rendered
+
+
+def _columns(meaning: Meaning) -> Columns | None:
+    return None if meaning.outputs is None or not meaning.touches else Columns(meaning.outputs)
+
+
+def compile_script(text: bytes, statements: Sequence[Statement], meanings: Sequence[Meaning]) -> ScriptPlan:
+    """Return the plan of a simple Query."""
+    parts = tuple(ScriptPart(_columns(m), m.touches, m.plain_select, m.effects) for m in meanings)
+    if any(o.number for m in meanings for o in m.occurrences):
+        raise StatementRefused("there is no parameter in a simple query", hint="Use the extended protocol to pass parameters.")
+    rendered = _proved(text, meanings, statements)
+    return ScriptPlan(text, rendered is None, parts, rendered)
+
+
+def compile_statement(text: bytes, statement: Statement, meaning: Meaning, declared: Sequence[int]) -> StatementPlan:
+    """Return the plan of one Parse whose client declared these parameter type OIDs (0 = unspecified; may be fewer than used).
+
+    Raises OperatorMissing or StatementRefused for a protected parameter that is declared as another type than text.
+    """
+    rendered = _proved(text, [meaning], [statement])
+    if rendered is None:
+        return StatementPlan(
+            text, text, identity=True, touches=meaning.touches, columns=_columns(meaning), plain_select=meaning.plain_select,
+            oids=tuple(declared), effects=meaning.effects,
+        )  # fmt: skip
+    inputs = max(meaning.parameters, len(declared))
+    oids = [*declared, *(0 for _ in range(inputs - len(declared)))]
+    layout = _Layout(inputs)
+    numbers = [layout.number(o) for o in rendered.occurrences]
+    layout.check_covers(rendered.occurrences)
+    described = [_described(use, oids[n]) for n, use in enumerate(layout.first)]
+    sql = rendered.fill(lambda i, o: b"$%d" % numbers[i] if numbers[i] else NULL_MARKER)
+    edits = [*rendered.spans]
+    edits += [(o.start, o.end, len(b"$%d" % n) if n else len(NULL_MARKER)) for o, n in zip(rendered.occurrences, numbers, strict=True)]
+    return StatementPlan(
+        text,
+        sql,
+        identity=False,
+        inputs=inputs,
+        outputs=tuple(layout.outputs),
+        oids=tuple(oids[n] if isinstance(use, Plain) else BYTEA_OID for use, n, _ in layout.outputs),
+        described=tuple(described),
+        columns=_columns(meaning),
+        touches=meaning.touches,
+        plain_select=meaning.plain_select,
+        effects=meaning.effects,
+        edits=tuple(edits),
+    )
+
+
+class _Layout:
+    """The server's parameters: the client's own keep their numbers, every further use gets a new one behind them."""
+
+    def __init__(self, inputs: int) -> None:
+        self.outputs: list[tuple[Use, int, bytes | None]] = [(PLAIN, n, None) for n in range(inputs)]
+        self.first: list[Use] = [PLAIN] * inputs
+        self._shared: dict[tuple[object, ...], int] = {}
+
+    def number(self, occurrence: Occurrence) -> int:
+        """Return the server's parameter number for one occurrence; 0 for a NULL, which stays in the text."""
+        use, number, literal = occurrence.use, occurrence.number, occurrence.literal
+        if not number and literal is None:
+            return 0
+        key = (number, literal, _share(use)) if not isinstance(use, Store) else (id(occurrence),)
+        if key not in self._shared:
+            self._shared[key] = self._add(use, number, literal)
+        return self._shared[key]
+
+    def _add(self, use: Use, number: int, literal: bytes | None) -> int:
+        if number and isinstance(self.first[number - 1], Plain):
+            self.first[number - 1] = use
+            self.outputs[number - 1] = (use, number - 1, None)
+            return number
+        self.outputs.append((use, number - 1, literal))
+        return len(self.outputs)
+
+    def check_covers(self, occurrences: Sequence[Occurrence]) -> None:
+        """Post-condition: each occurrence feeds an output of its own use (sql.md section 2)."""
+        made = [(use, n if literal is None else None, literal) for use, n, literal in self.outputs]
+        for o in occurrences:
+            if o.number or o.literal is not None:
+                source = o.number - 1 if o.number else None
+                assert any(_share(u) == _share(o.use) and n == source and v == o.literal for u, n, v in made)
+
+
+def _share(use: Use) -> object:
+    """Return what two occurrences must have in common to be one parameter of the server."""
+    return (use.column.identity, use.slot.number) if isinstance(use, Search) else use
+
+
+def _described(use: Use, declared: int) -> int | None:
+    """Return the type OID that the client sees for its parameter, or None for the server's own."""
+    if isinstance(use, Plain):
+        return None
+    if declared not in TEXT_LIKE:
+        if isinstance(use, Store):
+            raise StatementRefused(
+                f"a parameter for {use.column.label} is declared as type OID {declared}", hint="Declare it as text, or not at all."
+            )
+        raise OperatorMissing(
+            f"a parameter compared with a protected text column is declared as type OID {declared}",
+            hint="No operator matches the given name and argument types. Declare it as text, or not at all.",
+        )
+    if declared in (TEXT_OID, 1043):
+        return declared
+    return use.column.type.oid if isinstance(use, Store) else TEXT_OID
+
+

@@ -1,0 +1,177 @@
+"""What is known of a statement before it runs: its text for the server, what becomes of each parameter, what each column is.
+
+A plan holds positions and closures only; whoever runs it looks at no policy, OID or name again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from phiproxy.errors import SealError
+from phiproxy.crypto.seal import Record
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.sql.meaning import Effects, Nullness, Plain, Reveal, Search, Store, Use
+from phiproxy.sql.render import Rendered, position_map
+from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
+from phiproxy.wire.messages import Field
+from phiproxy.wire.values import BYTEA_OID, bytea_from_text
+
+NULL_TEST_VALUE = b"\x01"
+
+
+def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, bytes | None]]) -> list[bytes | None]:
+    """Return what the server gets for each (use, value): envelopes, tags, constants, NULL for NULL.
+
+    One record is drawn per (row, scope) that stores a value. Raises KeyNeeded before anything is drawn where a lease is short.
+    """
+    rows: dict[tuple[str, int], Record] = {}
+    wanted: dict[str, set[int]] = {}
+    for use, value in uses:
+        if isinstance(use, Store) and value is not None:
+            wanted.setdefault(use.column.scope, set()).add(use.row)
+    for scope, numbers in wanted.items():
+        draw = ciphers.reserve(scope, len(numbers))
+        for number in numbers:
+            rows[scope, number] = draw()
+    result: list[bytes | None] = []
+    for use, value in uses:
+        if value is None or isinstance(use, Plain):
+            result.append(value)
+        elif isinstance(use, Store):
+            result.append(ciphers.store(use.column)(value, rows[use.column.scope, use.row]))
+        elif isinstance(use, Search):
+            result.append(ciphers.search(use.column, use.slot)(value))
+        else:
+            assert isinstance(use, Nullness)
+            result.append(NULL_TEST_VALUE)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The result columns of one statement: which are protected, and as what they are shown."""
+
+    reveals: tuple[Reveal | None, ...]
+
+    @property
+    def protected(self) -> tuple[tuple[int, Reveal], ...]:
+        """(position, Reveal) of the protected ones."""
+        return tuple((i, r) for i, r in enumerate(self.reveals) if r is not None)
+
+    def describe(self, fields: Sequence[Field], formats: Sequence[int] | None, sealed: SealedAttributes) -> list[Field]:
+        """Return RowDescription's fields as the client must see them.
+
+        ``formats`` are the codes that the client asked for, or None for a statement's description (0). Raises SealError when the
+        server describes other columns than were planned: what was analysed is not what runs.
+        """
+        if len(fields) != len(self.reveals):
+            raise SealError("the server describes another number of columns than was analysed")
+        shown = []
+        for i, (column, reveal) in enumerate(zip(fields, self.reveals, strict=True)):
+            if reveal is None:
+                if (column.table_oid, column.attnum) in sealed:
+                    raise SealError("the server describes a protected column where none was analysed")
+                shown.append(column)
+                continue
+            if column.type_oid != BYTEA_OID:
+                raise SealError("the server describes an unprotected column where a protected one was analysed")
+            code = formats[i] if formats is not None else 0
+            shown.append(column._replace(type_oid=reveal.type.oid, type_size=-1, typmod=reveal.type.typmod, format=code))
+        return shown
+
+    def row(self, ciphers: Ciphers, *, binary: bool) -> RowFunction:
+        """Return the function that opens a DataRow whose protected fields are bytea in binary or text form."""
+        ops = [(i, _opener(ciphers.open(r.column), binary=binary)) for i, r in self.protected]
+        return compile_row(ops, len(self.reveals))
+
+
+SealedAttributes = frozenset[tuple[int, int]]
+
+
+def _opener(opener: FieldFunction, *, binary: bool) -> FieldFunction:
+    return opener if binary else lambda field: opener(bytea_from_text(field))
+
+
+Outcome = Literal["forwarded", "rewritten"]
+
+
+@dataclass(slots=True)
+class StatementPlan:
+    """One statement of the extended protocol.
+
+    ``outputs`` has one (use, input, literal) per parameter of the server: the first ``inputs`` of them are the client's own
+    parameters in their order, so that a parameter keeps its number; further occurrences and literals come behind.
+    """
+
+    text: bytes
+    sql: bytes
+    identity: bool
+    inputs: int = 0
+    outputs: tuple[tuple[Use, int, bytes | None], ...] = ()
+    oids: tuple[int, ...] = ()
+    described: tuple[int | None, ...] = ()
+    columns: Columns | None = None
+    touches: bool = False
+    plain_select: bool = False
+    effects: Effects = field(default_factory=Effects)
+    edits: tuple[tuple[int, int, int], ...] = ()
+
+    def parameters(self, ciphers: Ciphers, values: Sequence[bytes | None]) -> list[bytes | None]:
+        """Return the server's parameter values from the client's; raises ValueRefused, KeyNeeded."""
+        return convert(ciphers, [(use, values[n] if literal is None else literal) for use, n, literal in self.outputs])
+
+    def formats(self, formats: Sequence[int]) -> tuple[int, ...]:
+        """Return the server's parameter format codes from the client's (expanded): protected ones are binary."""
+        return tuple(formats[n] if isinstance(use, Plain) else 1 for use, n, _ in self.outputs)
+
+    def describe_parameters(self, oids: Sequence[int]) -> list[int]:
+        """Return the client's ParameterDescription from the server's."""
+        return [oids[i] if own is None else own for i, own in enumerate(self.described)]
+
+    def client_position(self, position: int) -> int:
+        """Map a 1-based character position in the server's text to one in the client's (field P of an error)."""
+        return map_position(self.sql, self.text, self.edits, position)
+
+
+def map_position(server: bytes, client: bytes, edits: Sequence[tuple[int, int, int]], position: int) -> int:
+    """Map a 1-based character position in ``server`` to one in ``client``, given the byte edits that made the one from the other."""
+    offset = len(server.decode("utf-8", "replace")[: position - 1].encode("utf-8"))
+    return len(client[: position_map(edits)(offset)].decode("utf-8", "ignore")) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptPart:
+    """One statement of a simple Query."""
+
+    columns: Columns | None
+    touches: bool
+    plain_select: bool
+    effects: Effects
+
+
+@dataclass(slots=True)
+class ScriptPlan:
+    """All statements of one simple Query. ``parts`` is None where nothing was parsed: any number of unprotected statements."""
+
+    text: bytes
+    identity: bool
+    parts: tuple[ScriptPart, ...] | None = None
+    rendered: Rendered | None = None
+
+    def render(self, ciphers: Ciphers) -> tuple[bytes, list[tuple[int, int, int]]]:
+        """Return the server's text with every literal sealed or tagged afresh, and the byte edits made; KeyNeeded, ValueRefused."""
+        if self.rendered is None:
+            return self.text, []
+        occurrences = self.rendered.occurrences
+        values = convert(ciphers, [(o.use, o.literal) for o in occurrences])
+        spelled = [spell_bytea(v) for v in values]
+        edits = [*self.rendered.spans]
+        edits += [(o.start, o.end, len(s)) for o, s in zip(occurrences, spelled, strict=True)]
+        return self.rendered.fill(lambda i, _o: spelled[i]), edits
+
+
+def spell_bytea(value: bytes | None) -> bytes:
+    """Return a bytea constant in hex form, or a typed NULL; right under standard_conforming_strings = on, which is enforced."""
+    return b"NULL::bytea" if value is None else b"'\\x" + value.hex().encode() + b"'::bytea"

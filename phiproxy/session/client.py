@@ -1,0 +1,366 @@
+"""Messages from the client: each handler sends what the server shall see and expects the replies.
+
+A refused message is replaced by one of the same type that makes the server raise an error in its place and order (protocol.md,
+"Extended query"); everything up to Sync that would follow is then dropped here, since the server would skip it and none of its
+values may leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from phiproxy.errors import PhiproxyError, StatementRefused, SyntaxRefused
+from phiproxy.plan.statement import StatementPlan
+from phiproxy.session.phases import Phase
+from phiproxy.session.pipeline import Expected, Kind, Undo
+from phiproxy.session.prepared import Portal, Prepared
+from phiproxy.sql.meaning import Effects
+from phiproxy.wire.fields import Bind, bind_names, decode_bind, encode_bind, expand_formats
+from phiproxy.wire.messages import (
+    SYNC,
+    cstring,
+    decode_execute,
+    decode_parse,
+    decode_query,
+    decode_target,
+    encode_parse,
+    encode_query,
+    message,
+)
+
+if TYPE_CHECKING:
+    from phiproxy.session.core import Session
+
+REFUSED_TEXT = b"SELECT pg_catalog.phiproxy_refused()"
+SYNTAX_ERROR_TEXT = b"phiproxy_refused"
+# A statement of this name never exists: a Parse that would make it is refused.
+RESERVED = b"phiproxy_refused"
+_REFUSED_BIND = encode_bind(Bind(b"", RESERVED, (), [], ()))
+_PATH = b"phiproxy_path"
+PATH_QUERY = b"".join(
+    (
+        encode_parse(_PATH, b"SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))"),
+        encode_bind(Bind(_PATH, _PATH, (), [], ())),
+        message(b"E", _PATH + b"\0\0\0\0\0"),
+        message(b"C", b"P" + _PATH + b"\0"),
+        message(b"C", b"S" + _PATH + b"\0"),
+        SYNC,
+    )
+)
+FAIL_TRANSACTION = encode_parse(_PATH, REFUSED_TEXT) + SYNC
+# fastpath OIDs of the large-object functions (pg_proc.dat), which libpq calls; large objects are never protected columns.
+_LARGE_OBJECT_FUNCTIONS = frozenset({715, 764, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172})
+
+
+class InvalidStatementName(StatementRefused):
+    """26000, as the server would say it of a statement that does not exist."""
+
+    sqlstate = "26000"
+
+
+class BindViolation(StatementRefused):
+    """08P01 as an ordinary error, as the server raises it for a Bind that does not fit its statement."""
+
+    sqlstate = "08P01"
+
+
+def refuse(session: Session, tag: int, data: bytes, start: int, end: int, error: PhiproxyError) -> None:
+    """Put the refusal of a message into its place: a substitute of the same type, whose error will carry ``error``."""
+    session.counters.refused += 1
+    syntax = isinstance(error, SyntaxRefused)
+    text = SYNTAX_ERROR_TEXT if syntax else REFUSED_TEXT
+    expected_state = "42601" if syntax else "42883"
+    if tag in b"QF":
+        session.to_server.append(encode_query(text))
+        undo = _forget_unnamed(session)
+        session.pipeline.push(Expected(Kind.QUERY, error, expected_state, undo=undo))
+        _end_group(session)
+        return
+    if tag == ord("P"):
+        name, _ = cstring(data, start + 5, end)
+        undo = [session.names.forget_statement(b"")] if not name else []
+        session.to_server.append(encode_parse(name, text))
+        session.pipeline.push(Expected(Kind.PARSE, error, expected_state, undo=undo, name=name))
+    else:
+        session.to_server.append(_REFUSED_BIND)
+        session.pipeline.push(Expected(Kind.BIND, error, "26000"))
+    session.pipeline.skipping = True
+
+
+def _forget_unnamed(session: Session) -> list[Undo]:
+    return [session.names.forget_statement(b""), session.names.forget_portal(b"")]
+
+
+def _end_group(session: Session) -> None:
+    """Begin the next Sync group: what a ReadyForQuery will answer is sent."""
+    session.group += 1
+    session.group_executes = 0
+
+
+def _forward(session: Session, data: bytes, start: int, end: int) -> None:
+    session.to_server.append(data[start:end])
+
+
+def _apply(session: Session, effects: Effects) -> list[Undo]:
+    """Apply what a statement does to the session when it is sent, and return how to take back what can be."""
+    if effects.path_unknown or (effects.transaction and session.path_changed_in_transaction):
+        session.path = None
+        session.path_changed_in_transaction = True
+    if effects.created:
+        session.created |= frozenset(effects.created)
+    undo = []
+    if effects.deallocates is not None:
+        undo.append(session.names.forget_statement(effects.deallocates.encode()))
+    elif effects.deallocates_all:
+        undo.extend(session.names.forget_statement(name) for name in list(session.names.statements))
+    if effects.prepares is not None:
+        name = effects.prepares.encode()
+        undo.append(session.names.prepare(name, Prepared(StatementPlan(b"", b"", identity=True), (), _stamp(session))))
+    return undo
+
+
+def _check_references(session: Session, effects: Effects) -> None:
+    """Refuse EXECUTE and FETCH of what was prepared or bound over a protected table by the protocol."""
+    executed = session.names.statements.get(effects.executes.encode()) if effects.executes is not None else None
+    fetched = session.names.portals.get(effects.fetches.encode()) if effects.fetches is not None else None
+    if (executed is not None and executed.plan.touches) or (fetched is not None and fetched.plan.touches):
+        raise StatementRefused(
+            "EXECUTE or FETCH of a statement over a protected table is not in this version", hint="Use Bind and Execute of the protocol."
+        )
+
+
+def _stamp(session: Session) -> tuple[int, tuple[str, ...] | None]:
+    assert session.database is not None
+    return session.database.generation, session.path
+
+
+def parse(session: Session, data: bytes, start: int, end: int) -> None:
+    """Parse: plan the statement; the server prepares what the plan says."""
+    if session.pipeline.skipping:
+        return
+    assert session.database is not None
+    sent = decode_parse(data, start + 5, end)
+    if sent.name in (RESERVED, _PATH):
+        raise StatementRefused("this name is the proxy's own")
+    plan = session.database.planner.statement(sent.query, sent.oids, session.view())
+    _check_references(session, plan.effects)
+    if plan.identity and plan.sql == sent.query:
+        _forward(session, data, start, end)
+    else:
+        session.to_server.append(encode_parse(sent.name, plan.sql, plan.oids))
+    undo = [session.names.prepare(sent.name, Prepared(plan, sent.oids, _stamp(session)))]
+    texts = (plan.sql, plan.text, plan.edits)
+    session.pipeline.push(Expected(Kind.PARSE, undo=undo, name=sent.name, touches=plan.touches, texts=texts))
+
+
+def _current(session: Session, name: bytes) -> Prepared:
+    """Return a statement whose plan is right for the present path, policy and catalogue (sql.md section 2)."""
+    prepared = session.names.statements.get(name)
+    if prepared is None:
+        shown = name.decode("utf-8", "replace")
+        raise InvalidStatementName(f'prepared statement "{shown}" does not exist')
+    stamp = _stamp(session)
+    if prepared.stamp == stamp or not prepared.plan.text:
+        return prepared
+    assert session.database is not None
+    planner = session.database.planner
+    fresh = planner.statement(prepared.plan.text, prepared.oids, session.view())
+    if fresh.sql != prepared.plan.sql or fresh.oids != prepared.plan.oids or fresh.columns != prepared.plan.columns:
+        raise StatementRefused(
+            "cached plan must not change: search path, policy or catalogue changed since this statement was prepared",
+            hint="Prepare the statement again.",
+        )
+    prepared.plan, prepared.stamp = fresh, stamp
+    return prepared
+
+
+def bind(session: Session, data: bytes, start: int, end: int) -> None:
+    """Bind: protected parameters become envelopes and tags, protected results come in binary."""
+    if session.pipeline.skipping:
+        return
+    portal, name, _ = bind_names(data, start + 5, end)
+    plan = _current(session, name).plan
+    protected = plan.columns is not None and bool(plan.columns.protected)
+    formats: tuple[int, ...] | None = None
+    if plan.identity and not protected:
+        _forward(session, data, start, end)
+    else:
+        sent = decode_bind(data, start + 5, end)
+        formats = _result_formats(plan, sent)
+        session.to_server.append(encode_bind(_converted(session, plan, sent, formats)))
+    undo = [session.names.bind(portal, Portal(plan, formats, session.group))]
+    session.pipeline.push(Expected(Kind.BIND, undo=undo, touches=plan.touches, texts=(plan.sql, plan.text, plan.edits)))
+
+
+def _result_formats(plan: StatementPlan, sent: Bind) -> tuple[int, ...] | None:
+    """Return one format code per result column as the client wants them; None where the columns do not matter."""
+    if plan.columns is None or not plan.columns.protected:
+        return None
+    count = len(plan.columns.reveals)
+    if len(sent.result_formats) > 1 and len(sent.result_formats) != count:
+        raise BindViolation(f"bind message has {len(sent.result_formats)} result formats but query has {count} columns")
+    return expand_formats(sent.result_formats, count)
+
+
+def _converted(session: Session, plan: StatementPlan, sent: Bind, wanted: tuple[int, ...] | None) -> Bind:
+    results = sent.result_formats
+    if wanted is not None and plan.columns is not None:
+        results = tuple(1 if reveal is not None else code for reveal, code in zip(plan.columns.reveals, wanted, strict=True))
+    if plan.identity:
+        return sent._replace(result_formats=results)
+    if len(sent.values) != plan.inputs:
+        raise BindViolation(f"bind message supplies {len(sent.values)} parameters, but prepared statement requires {plan.inputs}")
+    assert session.database is not None
+    values = plan.parameters(session.database.planner.ciphers, sent.values)
+    session.counters.rewritten += 1
+    return Bind(sent.portal, sent.statement, plan.formats(sent.formats), values, results)
+
+
+def describe(session: Session, data: bytes, start: int, end: int) -> None:
+    """Describe: the reply will show the client's own parameters and the declared types."""
+    if session.pipeline.skipping:
+        return
+    target = decode_target(data, start + 5, end)
+    expected = Expected(Kind.DESCRIBE)
+    if target.kind == b"S":
+        prepared = session.names.statements.get(target.name)
+        expected.plan = prepared.plan if prepared is not None else None
+    else:
+        portal = session.names.portals.get(target.name)
+        if portal is not None:
+            expected.plan, expected.formats = portal.plan, portal.formats
+    expected.columns = expected.plan.columns if expected.plan is not None else None
+    _forward(session, data, start, end)
+    session.pipeline.push(expected)
+
+
+def execute(session: Session, data: bytes, start: int, end: int) -> None:
+    """Execute: its rows are opened by the portal's plan, described or not."""
+    if session.pipeline.skipping:
+        return
+    name, _ = decode_execute(data, start + 5, end)
+    portal = session.names.portals.get(name)
+    expected = Expected(Kind.EXECUTE, binary=True, alone=session.group_executes == 0)
+    session.group_executes += 1
+    if portal is not None:
+        plan = portal.plan
+        _check_references(session, plan.effects)
+        expected.plan, expected.columns, expected.formats, expected.touches = plan, plan.columns, portal.formats, plan.touches
+        expected.texts = (plan.sql, plan.text, plan.edits)
+        expected.undo = _apply(session, plan.effects)
+    session.counters.forwarded += 1
+    _forward(session, data, start, end)
+    session.pipeline.push(expected)
+
+
+def close(session: Session, data: bytes, start: int, end: int) -> None:
+    """Close a statement or portal."""
+    if session.pipeline.skipping:
+        return
+    target = decode_target(data, start + 5, end)
+    forget = session.names.forget_statement if target.kind == b"S" else session.names.forget_portal
+    undo = [forget(target.name)]
+    _forward(session, data, start, end)
+    session.pipeline.push(Expected(Kind.CLOSE, undo=undo))
+
+
+def sync(session: Session, data: bytes, start: int, end: int) -> None:
+    """Sync: ends skipping. The server ignores it while it is being sent COPY data, so it is then not expected to be answered."""
+    _forward(session, data, start, end)
+    if session.pipeline.copy_in:
+        return
+    session.pipeline.skipping = False
+    _end_group(session)
+    session.pipeline.push(Expected(Kind.SYNC))
+
+
+def query(session: Session, data: bytes, start: int, end: int) -> None:
+    """Query: every statement of the string is planned before one of them is sent."""
+    if session.pipeline.skipping:
+        return
+    assert session.database is not None
+    text = decode_query(data, start + 5, end)
+    planner = session.database.planner
+    plan = planner.script(text, session.view())
+    parts = plan.parts or ()
+    for part in parts:
+        _check_references(session, part.effects)
+    expected = Expected(Kind.QUERY, parts=plan.parts, touches=any(p.touches for p in parts))
+    if plan.identity:
+        _forward(session, data, start, end)
+        session.counters.forwarded += 1
+    else:
+        rendered, edits = plan.render(planner.ciphers)
+        expected.texts = (rendered, text, tuple(edits))
+        session.to_server.append(encode_query(rendered))
+        session.counters.rewritten += 1
+    expected.undo = _forget_unnamed(session)
+    for part in parts:
+        expected.undo += _apply(session, part.effects)
+    _end_group(session)
+    session.pipeline.push(expected)
+
+
+def function_call(session: Session, data: bytes, start: int, end: int) -> None:
+    """FunctionCall: only the large-object functions; any other could reach a protected column."""
+    if session.pipeline.skipping:
+        return
+    if int.from_bytes(data[start + 5 : start + 9], "big") not in _LARGE_OBJECT_FUNCTIONS:
+        raise StatementRefused("FunctionCall is refused on a database with a policy", hint="Call the function with SELECT.")
+    _forward(session, data, start, end)
+    session.pipeline.push(Expected(Kind.FUNCTION_CALL))
+
+
+def flush(session: Session, data: bytes, start: int, end: int) -> None:
+    """Flush: has no reply."""
+    _forward(session, data, start, end)
+
+
+def copy_data(session: Session, data: bytes, start: int, end: int) -> None:
+    """CopyData: passes while the server is, or may be about to be, copying in; dropped where the server would ignore it."""
+    if _may_copy(session):
+        _forward(session, data, start, end)
+
+
+def copy_end(session: Session, data: bytes, start: int, end: int) -> None:
+    """CopyDone or CopyFail."""
+    if _may_copy(session):
+        _forward(session, data, start, end)
+        session.pipeline.copy_in = False
+        session.pipeline.push(Expected(Kind.COPY_END))
+
+
+def _may_copy(session: Session) -> bool:
+    pipeline = session.pipeline
+    return pipeline.copy_in or (bool(pipeline.queue) and not pipeline.skipping and not pipeline.refuses())
+
+
+def terminate(session: Session, data: bytes, start: int, end: int) -> None:
+    """Terminate."""
+    _forward(session, data, start, end)
+    session.phase = Phase.CLOSED
+
+
+def password(session: Session, data: bytes, start: int, end: int) -> None:
+    """PasswordMessage, SASLInitialResponse, SASLResponse: relayed."""
+    _forward(session, data, start, end)
+
+
+Handler = Callable[["Session", bytes, int, int], None]
+HANDLERS: dict[int, Handler] = {
+    ord("P"): parse,
+    ord("B"): bind,
+    ord("D"): describe,
+    ord("E"): execute,
+    ord("C"): close,
+    ord("S"): sync,
+    ord("H"): flush,
+    ord("Q"): query,
+    ord("F"): function_call,
+    ord("d"): copy_data,
+    ord("c"): copy_end,
+    ord("f"): copy_end,
+    ord("X"): terminate,
+    ord("p"): password,
+}

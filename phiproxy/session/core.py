@@ -1,0 +1,233 @@
+"""One client's conversation, sans-I/O: bytes in from both sides, bytes out to both sides, and rarely an Action.
+
+``from_client`` and ``from_server`` take what arrived and leave what is to be written in ``to_client`` and ``to_server``. They return
+None, or a Need: the frame that needs it is left unconsumed and is taken again after ``resume``. No await, so order is kept by
+construction. Handlers of single messages are in ``client`` and ``server``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PhiproxyError, StatementRefused, WireError
+from phiproxy.plan.cache import Planner, View
+from phiproxy.session import client, server
+from phiproxy.session.phases import CLIENT_MAY_SAY, Phase
+from phiproxy.session.pipeline import Expected, Kind, Pipeline
+from phiproxy.session.prepared import Names
+from phiproxy.sql.analysis import PathNeeded
+from phiproxy.wire.framing import FrameBuffer
+from phiproxy.wire.messages import error_response
+
+
+class Database(Protocol):
+    """What a session is told of its database; the planner is replaced when policy, registry or catalogue change."""
+
+    @property
+    def planner(self) -> Planner: ...
+
+    @property
+    def generation(self) -> int: ...
+
+
+class NeedKeys(NamedTuple):
+    """Fetch these, then ``resume``."""
+
+    wants: frozenset[KeyWant]
+
+
+class NeedCatalog(NamedTuple):
+    """Read the catalogue afresh, then ``resume``."""
+
+
+Need = NeedKeys | NeedCatalog
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a session has done; read by metrics."""
+
+    forwarded: int = 0
+    rewritten: int = 0
+    refused: int = 0
+    open_failures: int = 0
+
+
+class Session:
+    """The state of one conversation. ``database`` is None where no policy names it: bytes then pass as they come."""
+
+    def __init__(self, database: Database | None, name: str, *, max_message: int = 64 * 1024 * 1024, strip_plus: bool = False) -> None:
+        self.database = database
+        self.database_name = name
+        self.phase = Phase.AUTHENTICATING
+        self.client_frames = FrameBuffer(max_message)
+        self.server_frames = FrameBuffer(max_message)
+        self.to_client: list[bytes] = []
+        self.to_server: list[bytes] = []
+        self.pipeline = Pipeline()
+        self.names = Names()
+        self.counters = Counters()
+        self.strip_plus = strip_plus
+        self.negotiation: bytes | None = None
+        self.status = b"I"
+        self.group = 0
+        self.group_executes = 0
+        self.answered_group = 0
+        self.path: tuple[str, ...] | None = None
+        self.path_changed_in_transaction = False
+        self.created: frozenset[str] = frozenset()
+        self.utf8 = True
+        self.blocked = False
+        self.catalog_fresh = False
+        self.swallowing = False
+        self._waiting: str | None = None
+
+    # -- what the shell calls ----------------------------------------------------------------------------------------------
+
+    def from_client(self, data: bytes) -> Need | None:
+        """Take bytes from the client."""
+        if self.phase is Phase.TRANSPARENT:
+            self.to_server.append(data)
+            return None
+        self.client_frames.feed(data)
+        return self._drain("client") if self._waiting is None else None
+
+    def from_server(self, data: bytes) -> Need | None:
+        """Take bytes from the server."""
+        if self.phase is Phase.TRANSPARENT:
+            self.to_client.append(data)
+            return None
+        self.server_frames.feed(data)
+        return self._drain("server") if self._waiting is None else None
+
+    def resume(self, error: PhiproxyError | None = None) -> Need | None:
+        """Go on after a Need was met, or could not be: then the frame that needed it is answered with ``error``."""
+        side, self._waiting = self._waiting, None
+        assert side is not None
+        if side == "client":
+            self.catalog_fresh = True
+            if error is not None:
+                self._refuse_next(error)
+        elif error is not None:
+            server.result_error(self, error)
+        return self._drain(side) or self._drain("server" if side == "client" else "client")
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether both sockets must be closed once the output is written."""
+        return self.phase is Phase.CLOSED
+
+    def fatal(self, error: PhiproxyError) -> None:
+        """Say a last word to the client and close."""
+        self.to_client.append(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
+        self.phase = Phase.CLOSED
+
+    # -- the loop ----------------------------------------------------------------------------------------------------------
+
+    def _drain(self, side: str) -> Need | None:
+        """Handle every complete frame of one side, and what handling it unblocks on the other."""
+        try:
+            need = self._client_loop() if side == "client" else self._server_loop()
+        except WireError as error:
+            self.fatal(error)
+            return None
+        if need is not None:
+            self._waiting = side
+        return need
+
+    def _client_loop(self) -> Need | None:
+        frames = self.client_frames
+        while not self.blocked and self.phase is not Phase.CLOSED:
+            if self.phase is Phase.TRANSPARENT:
+                self._pass_rest(frames, self.to_server)
+                break
+            frame = frames.next()
+            if frame is None:
+                break
+            tag, start, end = frame
+            if tag not in CLIENT_MAY_SAY[self.phase]:
+                raise WireError("the client sent a message that is not allowed here")
+            try:
+                client.HANDLERS[tag](self, frames.data, start, end)
+            except KeyNeeded as need:
+                return NeedKeys(need.wants)
+            except CatalogNeeded:
+                return NeedCatalog()
+            except PathNeeded:
+                if self.ask_path_when_idle():
+                    break
+                client.refuse(self, tag, frames.data, start, end, _path_unknown())
+            except PhiproxyError as error:
+                if isinstance(error, WireError):
+                    raise
+                client.refuse(self, tag, frames.data, start, end, error)
+            frames.advance(end)
+            self.catalog_fresh = False
+        return None
+
+    def _server_loop(self) -> Need | None:
+        frames = self.server_frames
+        while self.phase is not Phase.CLOSED:
+            if self.phase is Phase.TRANSPARENT:
+                self._pass_rest(frames, self.to_client)
+                break
+            frame = frames.next()
+            if frame is None:
+                break
+            tag, start, end = frame
+            handler = server.HANDLERS.get(tag)
+            if handler is None:
+                raise WireError("the server sent a message of an unknown type")
+            try:
+                end = handler(self, frames.data, start, end)
+            except KeyNeeded as need:
+                return NeedKeys(need.wants)
+            frames.advance(end)
+        return self._client_loop() if not self.blocked and self.client_frames.pending else None
+
+    def _pass_rest(self, frames: FrameBuffer, out: list[bytes]) -> None:
+        if frames.pending:
+            out.append(frames.data[frames.pos :])
+            frames.advance(len(frames.data))
+
+    def _refuse_next(self, error: PhiproxyError) -> None:
+        frame = self.client_frames.next()
+        if frame is not None:
+            tag, start, end = frame
+            client.refuse(self, tag, self.client_frames.data, start, end, error)
+            self.client_frames.advance(end)
+
+    # -- what handlers share -----------------------------------------------------------------------------------------------
+
+    def view(self) -> View:
+        """Return what the planner must know of this session."""
+        return View(self.path, self.database_name, self.created, self.utf8, self.catalog_fresh)
+
+    def ask_path_when_idle(self) -> bool:
+        """Ask the server for this session's search path when nothing is in flight; False when that cannot be done now."""
+        if self.pipeline.queue or self.pipeline.skipping or self.status == b"E":
+            return False
+        self.internal(client.PATH_QUERY, self._path_read)
+        return True
+
+    def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None]) -> None:
+        """Send messages of the proxy's own, ending in Sync; the client's wait until ``done(ok, rows)`` has been called."""
+        self.blocked = True
+        self.to_server.append(messages)
+        self.pipeline.push(Expected(Kind.INTERNAL, done=done))
+
+    def _path_read(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
+        self.blocked = False
+        if ok:
+            self.path = tuple(row.decode("utf-8") for row in rows)
+        else:
+            self._refuse_next(_path_unknown())
+
+
+def _path_unknown() -> StatementRefused:
+    return StatementRefused(
+        "the search path is not known at this place, so an unqualified name cannot be resolved",
+        hint="Qualify the table with its schema, or send this statement after the reply to the one before.",
+    )

@@ -1,0 +1,32 @@
+"""The phases of one client's conversation, as one table: who may say what, when.
+
+Startup packets are read by ``net`` before there is a session. A session begins when the server has been sent the StartupMessage.
+
+    AUTHENTICATING --AuthenticationOk … first ReadyForQuery--> READY        (a database with a policy)
+    AUTHENTICATING --first ReadyForQuery---------------------> TRANSPARENT  (one without: bytes pass as they come)
+    any            --Terminate, FATAL, a broken frame---------> CLOSED
+
+COPY and skipping to Sync are not phases: they belong to places in the pipeline, not to the conversation (``pipeline``).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Phase(Enum):
+    """Where the conversation is."""
+
+    AUTHENTICATING = "authenticating"
+    READY = "ready"
+    TRANSPARENT = "transparent"
+    CLOSED = "closed"
+
+
+CLIENT_MAY_SAY: dict[Phase, frozenset[int]] = {
+    Phase.AUTHENTICATING: frozenset(b"pX"),
+    Phase.READY: frozenset(b"PBDECSHQFdcfX"),
+    Phase.TRANSPARENT: frozenset(),
+    Phase.CLOSED: frozenset(),
+}
+"""Tags of the manual, 55.7, that a client may send in each phase; any other is a protocol violation. TRANSPARENT is not framed."""

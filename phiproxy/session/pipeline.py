@@ -1,0 +1,158 @@
+"""The expected replies, in the order of the messages sent: whose reply is this, and what does an error skip?
+
+Manual 55.2.3: on an error the server discards messages up to the next Sync; a simple Query is its own Sync. Flush has no reply.
+Changes to the names of statements and portals are made when the client speaks, since the next message may use them, and undone
+here when the server says that the message failed or was skipped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from phiproxy.errors import PhiproxyError
+from phiproxy.plan.statement import Columns, ScriptPart, StatementPlan
+from phiproxy.wire.fields import RowFunction
+
+
+class Kind(Enum):
+    """What was sent."""
+
+    PARSE = auto()
+    BIND = auto()
+    DESCRIBE = auto()
+    EXECUTE = auto()
+    CLOSE = auto()
+    SYNC = auto()
+    QUERY = auto()
+    FUNCTION_CALL = auto()
+    COPY_END = auto()
+    INTERNAL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """One change of a map of names, to be taken back."""
+
+    names: MutableMapping[bytes, Any]
+    key: bytes
+    previous: Any
+
+    def apply(self) -> None:
+        """Take the change back."""
+        if self.previous is None:
+            self.names.pop(self.key, None)
+        else:
+            self.names[self.key] = self.previous
+
+
+@dataclass(slots=True)
+class Expected:
+    """One message whose replies are awaited. ``substitute`` holds the SQLSTATE that stands for ``refusal`` when it comes."""
+
+    kind: Kind
+    refusal: PhiproxyError | None = None
+    substitute: str = ""
+    undo: list[Undo] = field(default_factory=list)
+    plan: StatementPlan | None = None
+    columns: Columns | None = None
+    formats: tuple[int, ...] | None = None
+    binary: bool = False
+    row: RowFunction | None = None
+    parts: tuple[ScriptPart, ...] | None = None
+    part: int = 0
+    texts: tuple[bytes, bytes, tuple[tuple[int, int, int], ...]] | None = None
+    alone: bool = False
+    touches: bool = False
+    name: bytes = b""
+    done: Callable[[bool, list[bytes]], None] | None = None
+    rows: list[bytes] = field(default_factory=list)
+    failed: bool = False
+
+
+EXTENDED = frozenset({Kind.PARSE, Kind.BIND, Kind.DESCRIBE, Kind.EXECUTE, Kind.CLOSE})
+
+
+class Pipeline:
+    """The queue. ``skipping``: the server discards until Sync, so nothing sent now is expected to be answered."""
+
+    __slots__ = ("copy_in", "queue", "skipping")
+
+    def __init__(self) -> None:
+        self.queue: deque[Expected] = deque()
+        self.skipping = False
+        self.copy_in = False
+
+    def front(self) -> Expected | None:
+        """Return the message whose reply comes next, or None."""
+        while self.queue and self.queue[0].kind is Kind.COPY_END:
+            self.queue.popleft()
+        return self.queue[0] if self.queue else None
+
+    def push(self, expected: Expected) -> None:
+        """Expect the replies of one more message."""
+        self.queue.append(expected)
+
+    def pop(self, *kinds: Kind) -> Expected | None:
+        """Remove and return the front when it is one of these kinds; None when it is not."""
+        front = self.front()
+        if front is None or front.kind not in kinds:
+            return None
+        return self.queue.popleft()
+
+    def error(self) -> Expected | None:
+        """Apply an ErrorResponse to the queue and return the message it answers (None: it answers none).
+
+        Skipped messages leave the queue and their names are undone. The failed one's are too, except that a Parse of the unnamed
+        statement, or a Query, has dropped the old unnamed one before failing (postgres.c).
+        """
+        front = self.front()
+        self.copy_in = False
+        if front is None:
+            return None
+        if front.kind not in EXTENDED:
+            front.failed = True
+            for undo in reversed(front.undo):
+                if undo.key:
+                    undo.apply()
+            return front
+        skipped: list[Expected] = []
+        while self.queue and self.queue[0].kind is not Kind.SYNC:
+            skipped.append(self.queue.popleft())
+        self.skipping = not self.queue
+        for entry in reversed(skipped):
+            for undo in reversed(entry.undo):
+                undo.apply()
+        if front.kind is Kind.PARSE and not front.name:
+            for undo in front.undo:
+                undo.names.pop(b"", None)
+        return front
+
+    def copy_in_began(self) -> None:
+        """Apply CopyInResponse: the server ignores Sync until the copy ends, so those already sent will not be answered."""
+        kept: list[Expected] = [self.queue.popleft()]
+        while self.queue:
+            entry = self.queue.popleft()
+            if entry.kind is Kind.COPY_END:
+                self.queue.extendleft(reversed(kept))
+                return
+            if entry.kind is not Kind.SYNC:
+                kept.append(entry)
+        self.queue.extend(kept)
+        self.copy_in = True
+
+    def only_closes_before_sync(self) -> bool:
+        """Tell whether nothing but Close stands between the front and a Sync that was sent."""
+        for i, entry in enumerate(self.queue):
+            if i and entry.kind is Kind.SYNC:
+                return True
+            if i and entry.kind is not Kind.CLOSE:
+                return False
+        return False
+
+    def refuses(self) -> bool:
+        """Tell whether a refused message is still to be answered."""
+        return any(entry.refusal is not None for entry in self.queue)

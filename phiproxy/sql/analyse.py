@@ -1,0 +1,161 @@
+"""One text to its meanings: three answers, never a fourth (sql.md section 1).
+
+``analyse`` returns a Meaning per statement, or raises: a refusal, or the need of a fresh catalogue or search path.
+"""
+
+from __future__ import annotations
+
+from phiproxy.errors import StatementRefused, UndefinedColumn
+from phiproxy.sql import from_items, write  # noqa: F401 - they fill the tables of rules
+from phiproxy.sql.analysis import Analysis, Context
+from phiproxy.sql.finish import finish
+from phiproxy.sql.meaning import Meaning, Reveal
+from phiproxy.sql.parse import Node, Statement, char_position, location, messages, only, strings
+from phiproxy.sql.rules import query
+from phiproxy.sql.scope import ListColumn, Output, Protected, Scope
+from phiproxy.sql.utility import check_utility, effects
+from phiproxy.sql.write import inserted_names
+
+_DML = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
+_QUERY_HOLDERS = {"PrepareStmt": "query", "DeclareCursorStmt": "query", "CopyStmt": "query"}
+
+
+def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
+    """Analyse one statement of ``text`` (the whole client text) in a context.
+
+    Raises StatementRefused and its kin with a position in ``text``, CatalogNeeded, or PathNeeded. The statement's tree is edited in
+    place to what the server will see.
+    """
+    kind, body = statement.kind, statement.body
+    meaning = Meaning("other", statement.start, statement.end, effects=effects(kind, body))
+    meaning.parameters = max((m["ParamRef"].get("number", 0) for m in messages(body) if "ParamRef" in m), default=0)
+    a = Analysis(text, context, meaning)
+    if kind in _DML:
+        meaning.kind = "select" if kind == "SelectStmt" else "write"
+        _analyse_query(a, kind, body)
+    elif kind == "ExplainStmt" and only(body["query"])[0] in _DML:
+        meaning.kind = "explain"
+        _analyse_query(a, *only(body["query"]))
+        meaning.outputs = None
+    else:
+        _analyse_utility(a, kind, body)
+    return meaning
+
+
+def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
+    protection, catalog = a.context.protection, a.context.catalog
+    try:
+        check_utility(kind, body, protection, catalog)
+    except StatementRefused as refusal:
+        if refusal.position is None:
+            refusal.position = char_position(a.text, _start(a))
+        raise
+    holder = _QUERY_HOLDERS.get(kind)
+    if holder is not None and holder in body:
+        inner, inner_body = only(body[holder])
+        if inner in _DML and _touching(a, inner_body):
+            raise a.refuse("a protected table in PREPARE, DECLARE or COPY is not in this version", inner_body)
+
+
+def _start(a: Analysis) -> int:
+    start = a.meaning.start
+    while start < a.meaning.end and a.text[start : start + 1].isspace():
+        start += 1
+    return start
+
+
+def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
+    if not _touching(a, body):
+        _check_names(a, kind, body)
+        _qualify(a, body)
+        finish(a)
+        return
+    outputs = query(a, kind, body, Scope(()))
+    returns = kind == "SelectStmt" or "returningClause" in body
+    a.meaning.outputs = tuple(_reveal(o) for o in outputs) if returns else ()
+    a.meaning.plain_select = kind == "SelectStmt" and not _writes(body)
+    finish(a)
+
+
+def _reveal(output: Output) -> Reveal | None:
+    _, value = output
+    if isinstance(value, ListColumn):
+        value.users.append(None)
+    return Reveal(value.column, value.type) if isinstance(value, Protected) else None
+
+
+def _writes(body: Node) -> bool:
+    return any(k in m for m in messages(body) for k in ("InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"))
+
+
+def _cte_names(body: Node) -> set[str]:
+    return {m["ctename"] for m in messages(body) if "ctename" in m}
+
+
+def _relations(body: Node) -> list[Node]:
+    """Return the RangeVars of a query, without those of FOR UPDATE OF, which name aliases."""
+    locked = {id(only(rel)[1]) for m in messages(body) for rel in m.get("lockedRels", ())}
+    return [m for m in messages(body) if "relname" in m and id(m) not in locked]
+
+
+def _touching(a: Analysis, body: Node) -> bool:
+    """Tell whether a query may touch something protected: by a relation, a function or a row type."""
+    protection, reaching = a.context.protection, a.context.catalog.reaching
+    ctes = _cte_names(body)
+    for message in messages(body):
+        if "funcname" in message and strings(message["funcname"])[-1] in reaching:
+            a.check_reaching(strings(message["funcname"])[-1], message)
+        if "typemod" in message and "names" in message:
+            name = strings(message["names"])[-1]
+            if name in protection.column_names:
+                # ``WHERE ssn 'x'``, the operator forgotten, is a literal of type ssn to the grammar.
+                raise a.refuse(f'type "{name}" does not exist', message)
+            if name in protection.table_names or name in reaching:
+                raise a.refuse(f'the row type "{name}" would hold protected columns', message, hint="Use the columns.")
+    touching = False
+    for relation in _relations(body):
+        name, schema = relation["relname"], relation.get("schemaname")
+        if schema == protection.registry_schema:
+            a.relation(relation)
+        if name in reaching:
+            touching = True
+        elif name in protection.table_names:
+            if schema is not None:
+                touching = touching or (schema, name) in protection.by_name
+            elif name in ctes:
+                touching = True
+            else:
+                touching = touching or a.protected(a.target_relation(relation)) is not None
+    return touching
+
+
+def _check_names(a: Analysis, kind: str, body: Node) -> None:
+    """Answer a mistyped table or column before its literals reach the server's log (sql.md section 1)."""
+    protection = a.context.protection
+    names = {n.lower() for n in protection.column_names}
+    tables = {n.lower() for n in protection.table_names}
+    mentioned = [strings(m["fields"])[-1].lower() for m in messages(body) if "fields" in m]
+    listed = inserted_names(body) if kind in ("InsertStmt", "UpdateStmt") else []
+    if not names.intersection((*mentioned, *(n.lower() for n in listed))) and not any(
+        r["relname"].lower() in tables for r in _relations(body)
+    ):
+        return
+    ctes = _cte_names(body)
+    for relation in _relations(body):
+        if relation["relname"] in ctes and "schemaname" not in relation:
+            continue
+        found = a.target_relation(relation)
+        if relation is body.get("relation") and found.oid:
+            for name in listed:
+                if name.lower() in names and found.column(name) is None:
+                    raise UndefinedColumn(
+                        f'column "{name}" of relation "{found.name}" does not exist', position=a.at(max(location(relation), 0))
+                    )
+
+
+def _qualify(a: Analysis, body: Node) -> None:
+    """Let an unqualified relation with a protected table's name be exactly the one that was analysed."""
+    ctes = _cte_names(body)
+    for relation in _relations(body):
+        if relation["relname"] in a.context.protection.table_names and relation["relname"] not in ctes:
+            a.relation(relation, target=True)

@@ -1,0 +1,185 @@
+"""The state of one analysis: what is known of the database and session, and what has been found so far.
+
+Every rule takes an ``Analysis`` and adds to its ``meaning``; none of them looks at text, except through the spans kept here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from phiproxy.errors import CatalogNeeded, NotPermitted, StatementRefused, UndefinedTable
+from phiproxy.policy.catalog import Catalog, Relation
+from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
+from phiproxy.sql.meaning import Meaning, Store, Use
+from phiproxy.sql.parse import Node, char_position, location, only
+from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Source, SourceColumn, Value
+from phiproxy.sql.sinks import SinkNode
+
+
+class PathNeeded(Exception):  # noqa: N818 - control flow: the session's search path must be read before this can be answered
+    """An unqualified protected name was used while the search path is not known."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a statement is analysed against: everything in here is part of a plan's key."""
+
+    protection: Protection
+    catalog: Catalog
+    path: tuple[str, ...] | None
+    database: str
+    created: frozenset[str] = frozenset()
+    catalog_fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedUse:
+    """One occurrence with its node: what an Occurrence of the meaning is made of."""
+
+    sink: SinkNode
+    use: Use
+
+
+@dataclass(slots=True)
+class Analysis:
+    """One statement's analysis."""
+
+    text: bytes
+    context: Context
+    meaning: Meaning
+    ctes: list[dict[str, Source]] = field(default_factory=list)
+    uses: list[DecidedUse] = field(default_factory=list)
+    lists: list[ListColumn] = field(default_factory=list)
+    stripped: list[Node] = field(default_factory=list)
+    tagged: list[tuple[Node, int]] = field(default_factory=list)
+    qualified: list[tuple[Node, str]] = field(default_factory=list)
+    rows: int = 0
+
+    def position(self, body: Node) -> int:
+        """Return the 1-based character position of a node's body."""
+        return self.at(max(location(body), 0))
+
+    def at(self, offset: int) -> int:
+        """Return the 1-based character position of a byte offset."""
+        return char_position(self.text, offset)
+
+    def refuse(self, why: str, body: Node, hint: str = "See what is refused today in the README.") -> StatementRefused:
+        """Return (to be raised) the refusal of this place."""
+        return StatementRefused(why, hint=hint, position=self.position(body))
+
+    def new_row(self) -> int:
+        """Return the number of a new row of stored values (crypto.md section 3: one salt per row and data key)."""
+        self.rows += 1
+        return self.rows
+
+    def use(self, sink: SinkNode, use: Use) -> None:
+        """Record what an occurrence is used for."""
+        self.uses.append(DecidedUse(sink, use))
+
+    def store(self, sink: SinkNode, column: ProtectedColumn, row: int) -> None:
+        """Record that an occurrence is stored in a protected column."""
+        self.use(sink, Store(column, row))
+
+    # -- relations ---------------------------------------------------------------------------------------------------------
+
+    def relation(self, body: Node, *, target: bool = False) -> Source | Relation:
+        """Return the CTE or relation that a RangeVar means (manual 5.10; CTEs hide unqualified names).
+
+        Raises UndefinedTable, or CatalogNeeded once before that; NotPermitted for the registry; PathNeeded when the path is unknown.
+        """
+        name, schema = body["relname"], body.get("schemaname")
+        if body.get("catalogname") not in (None, self.context.database):
+            raise self.refuse("cross-database references are not implemented", body)
+        if schema is None and not target:
+            for level in reversed(self.ctes):
+                if name in level:
+                    return level[name]
+        found = self._lookup(name, schema, body)
+        if found.schema == self.context.protection.registry_schema:
+            raise NotPermitted("the key registry is not for clients", position=self.position(body))
+        if schema is None and self._is_protected_name(name):
+            self.qualified.append((body, found.schema))
+        return found
+
+    def _is_protected_name(self, name: str) -> bool:
+        return name in self.context.protection.table_names or name in self.context.catalog.reaching
+
+    def _lookup(self, name: str, schema: str | None, body: Node) -> Relation:
+        context = self.context
+        if schema is None:
+            if context.path is None:
+                raise PathNeeded
+            found = context.catalog.resolve(context.path, name)
+        else:
+            found = context.catalog.by_name.get((schema, name))
+        if found is not None:
+            return found
+        if not context.catalog_fresh:
+            raise CatalogNeeded
+        if name in context.created and not self._is_protected_name(name):
+            return Relation(0, schema or "", name, "r", ())
+        shown = name if schema is None else f"{schema}.{name}"
+        raise UndefinedTable(f'relation "{shown}" does not exist', position=self.position(body))
+
+    def protected(self, relation: Relation) -> ProtectedTable | None:
+        """Return the protection of a relation, or None; StatementRefused for one through which a protected table is reached."""
+        return self.context.protection.by_name.get((relation.schema, relation.name))
+
+    def target_relation(self, body: Node) -> Relation:
+        """Return the relation that a RangeVar means when it is no CTE; records nothing."""
+        return self._lookup(body["relname"], body.get("schemaname"), body)
+
+    def source(self, body: Node) -> Source:
+        """Return a RangeVar of a FROM clause as a source, under its alias and alias column names."""
+        found = self.relation(body)
+        if isinstance(found, Source):
+            named = body.get("alias", {})
+            label = named.get("aliasname") or body["relname"]
+            return rename(Source(label, found.columns, None, found.opaque, system=False), named)
+        return self.table_source(found, body)
+
+    def target(self, body: Node) -> tuple[Relation, Source]:
+        """Return the relation that INSERT, UPDATE or DELETE names, never a CTE, and its source."""
+        found = self.relation(body, target=True)
+        assert isinstance(found, Relation)
+        return found, self.table_source(found, body)
+
+    def table_source(self, found: Relation, body: Node) -> Source:
+        """Return a relation as a source, under the alias of its RangeVar."""
+        named = body.get("alias", {})
+        label = named.get("aliasname") or body["relname"]
+        table = self.protected(found)
+        if table is None:
+            self.check_reaching(found.name, body)
+        else:
+            self.meaning.touches = True
+        columns = tuple(SourceColumn(c.name, self._value(table, c.name)) for c in found.columns if not c.name.startswith("phi_tag_"))
+        schema = None if named.get("aliasname") else found.schema
+        # A relation made by this session moments ago is known by name only: its columns are opaque, none of them protected.
+        return rename(Source(label, columns, schema, opaque=not found.oid), named)
+
+    @staticmethod
+    def _value(table: ProtectedTable | None, name: str) -> Value:
+        column = table.columns.get(name) if table is not None else None
+        return CLEAR if column is None else Protected(column, column.type)
+
+    def check_reaching(self, name: str, body: Node) -> None:
+        """Refuse a relation or function name through which something protected is reached."""
+        how = self.context.catalog.reaching.get(name)
+        if how is not None:
+            raise StatementRefused(
+                f'"{name}" reaches protected columns ({how})',
+                hint="Use the protected table itself.",
+                position=self.position(body),
+            )
+
+
+def rename(source: Source, alias: Node) -> Source:
+    """Apply an alias's column list (manual 7.2.1.2): the first n columns get new names."""
+    names = [only(n)[1].get("sval", "") for n in alias.get("colnames", ())]
+    if not names:
+        return source
+    renamed = tuple(
+        SourceColumn(names[i], c.value) if i < len(names) else c for i, c in enumerate(source.columns)
+    )
+    return Source(source.alias, renamed, source.schema, source.opaque, source.system)

@@ -1,0 +1,221 @@
+"""The end of an analysis: taint, coverage, and every decision turned into spans of the client's text.
+
+Decisions are applied twice, to the text (as edits) and to the tree; ``render.verify`` then shows that the one parses to the other.
+"""
+
+from __future__ import annotations
+
+import re
+
+from phiproxy.errors import StatementRefused
+from phiproxy.sql.analysis import Analysis, DecidedUse
+from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store
+from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
+from phiproxy.sql.sinks import SinkNode
+
+# sqlcommenter's form: key='url-encoded',key='…' and nothing else; and pg_hint_plan's hints. Both are for the server's side to read.
+_KEPT_COMMENT = re.compile(rb"/\*\+.*\*/|/\*\s*[\w.%-]+='[^']*'(\s*,\s*[\w.%-]+='[^']*')*\s*\*/", re.DOTALL)
+
+
+def finish(a: Analysis) -> None:
+    """Settle every use, check taint, and fill the meaning's edits and occurrences; mutates the tree to what the server will see."""
+    _settle_lists(a)
+    uses = _tainted(a)
+    touched = [u for u in uses if not isinstance(u.use, Plain)]
+    a.meaning.touches = a.meaning.touches or any(isinstance(u.use, Store | Search) for u in touched)
+    if not (touched or a.tagged or a.qualified or a.stripped or a.meaning.touches):
+        return
+    spans = Spans(tokens(a.text))
+    edits: dict[tuple[int, int], Edit] = {}
+    for body, schema in a.qualified:
+        offset = location(body)
+        edits[offset, offset] = Edit(offset, offset, quote_ident(schema) + b".")
+        body["schemaname"] = schema
+    casts = [*a.stripped, *(c for u in touched for c in u.sink.casts)]
+    for cast in casts:
+        for edit in spans.strip_cast(cast):
+            edits[edit.start, edit.end] = edit
+    for node, slot in a.tagged:
+        if "ColumnRef" not in node:
+            continue
+        start, end = spans.column_ref(location(only(node)[1]))
+        edits[start, end] = Edit(start, end, tag_expression(a.text[start:end], slot))
+        _to_tag_call(node, slot)
+    a.meaning.occurrences = sorted({spans.occurrence(u) for u in touched}, key=lambda o: o.start)
+    if a.meaning.touches:
+        for edit in _blanked_comments(a, touched):
+            edits[edit.start, edit.end] = edit
+    for u in touched:
+        mark(u.sink)
+    _drop_casts(casts)
+    a.meaning.edits = sorted(edits.values(), key=lambda e: (e.start, e.end))
+
+
+def _settle_lists(a: Analysis) -> None:
+    for column in a.lists:
+        owners = [u for u in column.users if u is not None]
+        if not owners:
+            for sink in column.entries:
+                if sink is not None:
+                    a.use(sink, PLAIN)
+            continue
+        if len(column.users) > 1:
+            raise StatementRefused(
+                f"a column of VALUES is stored in {owners[0].label} and used elsewhere too",
+                hint="Give it as two columns of VALUES.",
+            )
+        for sink, row in zip(column.entries, column.rows, strict=True):
+            if sink is None:
+                raise StatementRefused(
+                    f"the server would compute a value for {owners[0].label}, which is protected",
+                    hint="Give text parameters, text literals or NULL in VALUES.",
+                )
+            a.use(sink, Store(owners[0], row))
+
+
+def _tainted(a: Analysis) -> list[DecidedUse]:
+    """Apply taint (sql.md section 2): what meets a protected column once may be nothing unprotected elsewhere."""
+    numbers = {u.sink.number for u in a.uses if u.sink.kind == "param" and isinstance(u.use, Store | Search)}
+    literals = {u.sink.literal for u in a.uses if u.sink.kind == "literal" and isinstance(u.use, Store | Search)} - {b""}
+    settled = []
+    for u in a.uses:
+        sink = u.sink
+        protected = sink.number in numbers if sink.kind == "param" else sink.literal in literals
+        if isinstance(u.use, Nullness) and not protected:
+            settled.append(DecidedUse(sink, PLAIN))
+            continue
+        if isinstance(u.use, Plain) and protected and sink.kind != "null":
+            what = f"parameter ${sink.number}" if sink.kind == "param" else "a literal"
+            raise StatementRefused(
+                f"{what} meets a protected column and is used unprotected elsewhere in the statement",
+                hint="Pass the unprotected use as a parameter of its own.",
+                position=a.at(sink.offset),
+            )
+        settled.append(u)
+    return settled
+
+
+def quote_ident(name: str) -> bytes:
+    """Return a quoted identifier."""
+    return b'"' + name.replace('"', '""').encode("utf-8") + b'"'
+
+
+def tag_expression(column: bytes, slot: int) -> bytes:
+    """Return T_i of a column's spelling (crypto.md section 1)."""
+    return b"pg_catalog.substring(%s, %d, 16)" % (column, 13 + 16 * slot)
+
+
+MARKER = rb"'\x00'::bytea"
+NULL_MARKER = b"NULL::bytea"
+
+
+def mark(sink: SinkNode) -> None:
+    """Turn a sink's node into what MARKER or NULL_MARKER parses to, so that the rewrite can be verified without values."""
+    constant = {"isnull": True} if sink.kind == "null" else {"sval": {"sval": "\\x00"}}
+    sink.node.clear()
+    sink.node["TypeCast"] = {
+        "arg": {"A_Const": constant},
+        "typeName": {"names": [{"String": {"sval": "bytea"}}], "typemod": -1},
+    }
+
+
+def _to_tag_call(node: Node, slot: int) -> None:
+    """Turn a ColumnRef node into the call that ``tag_expression`` spells."""
+    column = dict(node)
+    node.clear()
+    node["FuncCall"] = {
+        "funcname": [{"String": {"sval": "pg_catalog"}}, {"String": {"sval": "substring"}}],
+        "args": [column, {"A_Const": {"ival": {"ival": 13 + 16 * slot}}}, {"A_Const": {"ival": {"ival": 16}}}],
+        "funcformat": "COERCE_EXPLICIT_CALL",
+    }
+
+
+def _drop_casts(casts: list[Node]) -> None:
+    """Replace each cast node by its argument, inner casts before outer ones."""
+    pending = {id(cast): cast for cast in casts}
+
+    def drop(cast: Node) -> None:
+        if pending.pop(id(cast), None) is None:
+            return
+        inner = cast["TypeCast"]["arg"]
+        drop(inner)
+        cast.clear()
+        cast.update(inner)
+
+    for cast in casts:
+        drop(cast)
+
+
+def _blanked_comments(a: Analysis, touched: list[DecidedUse]) -> list[Edit]:
+    if b"--" not in a.text and b"/*" not in a.text:
+        return []
+    values = [u.sink.literal for u in touched if u.sink.kind == "literal" and u.sink.literal]
+    blanked = []
+    for comment in comments(a.text):
+        if not a.meaning.start <= comment.start < a.meaning.end:
+            continue
+        text = a.text[comment.start : comment.end]
+        if _KEPT_COMMENT.fullmatch(text) and not any(v in text for v in values):
+            continue
+        blanked.append(Edit(comment.start, comment.end, bytes(c if c in b"\r\n" else 32 for c in text)))
+    return blanked
+
+
+class Spans:
+    """Where nodes begin and end in the text, from the tokens."""
+
+    def __init__(self, found: list[Token]) -> None:
+        self._tokens = found
+        self._index = {t.start: i for i, t in enumerate(found)}
+
+    def _at(self, offset: int) -> int:
+        index = self._index.get(offset)
+        if index is None:
+            raise StatementRefused("a part of the statement could not be located in its text")
+        return index
+
+    def column_ref(self, offset: int) -> tuple[int, int]:
+        """Return the span of a dotted name that starts at ``offset``."""
+        i = self._at(offset)
+        while i + 2 < len(self._tokens) and self._tokens[i + 1].name == "ASCII_46":
+            i += 2
+        return offset, self._tokens[i].end
+
+    def occurrence(self, decided: DecidedUse) -> Occurrence:
+        """Return the span of a parameter, literal or NULL with its use."""
+        sink = decided.sink
+        i = self._at(sink.offset)
+        end = self._tokens[i].end
+        if self._tokens[i].name in ("USCONST", "SCONST") and i + 2 < len(self._tokens) and self._tokens[i + 1].name == "UESCAPE":
+            end = self._tokens[i + 2].end
+        return Occurrence(sink.offset, end, decided.use, sink.number, _literal(sink))
+
+    def strip_cast(self, cast: Node) -> list[Edit]:
+        """Return the edits that take a cast away and leave its argument: ``x::t``, ``CAST(x AS t)`` or ``t 'x'``."""
+        body = cast["TypeCast"]
+        offset, type_offset = location(body), location(body["typeName"])
+        first = self._at(type_offset)
+        last = self._type_end(first)
+        end = self._tokens[last].end
+        if offset == -1 or (offset == type_offset):
+            return [Edit(type_offset, end, b"")]
+        token = self._tokens[self._at(offset)]
+        if token.name == "TYPECAST":
+            return [Edit(offset, end, b"")]
+        if token.name != "CAST" or self._tokens[first - 1].name != "AS":
+            raise StatementRefused("a cast of a protected value could not be located in the text")
+        return [Edit(offset, token.end, b""), Edit(self._tokens[first - 1].start, end, b"")]
+
+    def _type_end(self, i: int) -> int:
+        names = self._tokens
+        while i + 2 < len(names) and names[i + 1].name == "ASCII_46":
+            i += 2
+        if names[i].name in ("NATIONAL",):
+            i += 1
+        if i + 1 < len(names) and names[i + 1].name == "VARYING":
+            i += 1
+        return i
+
+
+def _literal(sink: SinkNode) -> bytes | None:
+    return sink.literal if sink.kind == "literal" else None

@@ -1,0 +1,109 @@
+"""What the analysis finds out about one statement: the vocabulary between ``sql`` and ``plan``.
+
+A *use* is decided per occurrence of a parameter or literal (sql.md section 2); output parameters are derived from these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The occurrence is stored in a protected column: it becomes an envelope. ``row`` groups what goes into one row."""
+
+    column: ProtectedColumn
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The occurrence is compared with a protected column: it becomes the tag of ``slot``."""
+
+    column: ProtectedColumn
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Nullness:
+    """Only whether the occurrence is NULL matters: the server gets NULL or a constant bytea."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The occurrence touches nothing protected and is sent as it is."""
+
+
+Use = Store | Search | Nullness | Plain
+PLAIN = Plain()
+NULLNESS = Nullness()
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One parameter (``number`` from 1) or one string literal (``literal``, decoded) at ``start:end`` of the client's text."""
+
+    start: int
+    end: int
+    use: Use
+    number: int = 0
+    literal: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace ``start:end`` of the client's text (byte offsets) by ``text``."""
+
+    start: int
+    end: int
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    """An output column whose values are envelopes of ``column``, shown as ``type``."""
+
+    column: ProtectedColumn
+    type: DeclaredType
+
+
+Kind = Literal["select", "write", "explain", "other"]
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a statement does to the session beyond its result (sql.md section 2)."""
+
+    path_unknown: bool = False
+    catalog_changed: bool = False
+    prepares: str | None = None
+    deallocates: str | None = None
+    deallocates_all: bool = False
+    executes: str | None = None
+    fetches: str | None = None
+    transaction: bool = False
+    created: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Meaning:
+    """One statement, understood.
+
+    ``outputs`` is one entry per result column (None: nothing protected), or None where the columns are not known because
+    nothing protected can be among them. ``touches`` says whether anything protected is read, searched or written.
+    ``parameters`` is the highest ``$n``; ``plain_select`` says that running it changed nothing.
+    """
+
+    kind: Kind
+    start: int
+    end: int
+    touches: bool = False
+    edits: list[Edit] = field(default_factory=list)
+    occurrences: list[Occurrence] = field(default_factory=list)
+    outputs: tuple[Reveal | None, ...] | None = None
+    effects: Effects = field(default_factory=Effects)
+    plain_select: bool = False
+    parameters: int = 0

@@ -1,0 +1,176 @@
+"""Text to statements: PostgreSQL's own grammar through pglast, as JSON trees with byte offsets, and tokens for splicing.
+
+The trees are pg_query's protobuf-JSON: ``{"SelectStmt": {...}}``; a missing number is 0, so a missing ``location`` is byte 0.
+Everything here is about form; what a name means is ``scope``'s business.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pglast.parser import ParseError, parse_sql_json, scan
+
+from phiproxy.errors import StatementRefused, SyntaxRefused
+
+# A tree of pg_query JSON. Any is honest here: the grammar has 250 node types and this package reads a dozen of them.
+Node = dict[str, Any]
+
+# Larger texts are bulk loads with literals; parsing them is bounded by the client's own max_message, but trees cost about 40 times
+# their text in memory, so there is a limit on what is analysed. Beyond it: parameters or COPY.
+MAX_ANALYSED_TEXT = 8 * 1024 * 1024
+
+
+class Statement(NamedTuple):
+    """One statement of a text: its node type, its body, and its span in bytes (end excluded)."""
+
+    kind: str
+    body: Node
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One lexical token; ``start`` and ``end`` are byte offsets, end excluded; ``name`` is the lexer's own name."""
+
+    start: int
+    end: int
+    name: str
+
+
+def char_position(text: bytes, offset: int) -> int:
+    """Return the 1-based character position of a byte offset, as PostgreSQL's field P counts."""
+    return len(text[:offset].decode("utf-8", "ignore")) + 1
+
+
+def decode_text(text: bytes) -> str:
+    """Return the statement text; a StatementRefused (22021) when it is not UTF-8."""
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise StatementRefused("the statement is not valid UTF-8", hint="Set client_encoding to UTF8.") from None
+
+
+def parse(text: bytes) -> list[Statement]:
+    """Parse a text into its statements (empty for blanks and comments).
+
+    Raises SyntaxRefused as PostgreSQL's parser would (42601, with position); the offending token is quoted only when it is not a
+    literal, since an error never holds a value. Raises StatementRefused for a text too large or too deep to analyse.
+    """
+    if len(text) > MAX_ANALYSED_TEXT:
+        raise StatementRefused("the statement is too long to be analysed", hint="Use parameters, or fewer rows per statement.")
+    decoded = decode_text(text)
+    try:
+        tree: Node = json.loads(parse_sql_json(decoded))
+    except ParseError as error:
+        raise _syntax_error(error, decoded) from None
+    except RecursionError:
+        raise StatementRefused("the statement is nested too deeply to be analysed") from None
+    return list(_statements(tree, len(text)))
+
+
+def _statements(tree: Node, size: int) -> Iterator[Statement]:
+    for raw in tree.get("stmts", ()):
+        ((kind, body),) = raw["stmt"].items()
+        start = raw.get("stmt_location", 0)
+        length = raw.get("stmt_len", 0)
+        yield Statement(kind, body, start, start + length if length else size)
+
+
+def _syntax_error(error: ParseError, text: str) -> StatementRefused:
+    message = str(error.args[0]) if error.args else "syntax error"
+    index = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else None
+    near = text[index] if index is not None and index < len(text) else ""
+    if not message.startswith("syntax error"):
+        # The lexer's and grammar's other complaints may quote the text around them.
+        message = "syntax error"
+    elif near in "'\"$" or near.isdigit() or near.lower() in "ebxnu":
+        quoted = text[index : index + 2].lower() if index is not None else ""
+        if near in "'\"$" or near.isdigit() or quoted[1:] in ("'", "&"):
+            message = "syntax error at or near a literal" if near else "syntax error at end of input"
+    return SyntaxRefused(message, position=None if index is None else index + 1)
+
+
+def tokens(text: bytes) -> list[Token]:
+    """Return the tokens of a text that parses, without comments."""
+    decoded = decode_text(text)
+    scanned = [t for t in scan(decoded) if t.name not in ("SQL_COMMENT", "C_COMMENT")]
+    if len(decoded) == len(text):
+        return [Token(t.start, t.end + 1, t.name) for t in scanned]
+    offsets = [0]
+    for character in decoded:
+        offsets.append(offsets[-1] + len(character.encode("utf-8")))
+    return [Token(offsets[t.start], offsets[t.end + 1], t.name) for t in scanned]
+
+
+def comments(text: bytes) -> list[Token]:
+    """Return the comments of a text that parses."""
+    decoded = decode_text(text)
+    found = [t for t in scan(decoded) if t.name in ("SQL_COMMENT", "C_COMMENT")]
+    return [
+        Token(len(decoded[: t.start].encode()), len(decoded[: t.end + 1].encode()), t.name) for t in found
+    ]
+
+
+def without_locations(tree: Any) -> Any:
+    """Return a copy of a tree without what depends on where things stand in the text."""
+    if isinstance(tree, dict):
+        return {k: without_locations(v) for k, v in tree.items() if k not in _LOCATIONS}
+    if isinstance(tree, list):
+        return [without_locations(v) for v in tree]
+    return tree
+
+
+_LOCATIONS = frozenset(
+    {"location", "stmt_location", "stmt_len", "rexpr_list_start", "rexpr_list_end", "list_start", "list_end", "name_location"}
+)
+
+
+def only(node: Node) -> tuple[str, Node]:
+    """Return (type, body) of a wrapped node ``{"Type": {...}}``."""
+    ((kind, body),) = node.items()
+    return kind, body
+
+
+def is_node(value: Any) -> bool:
+    """Tell a wrapped node from an untyped message (whose keys are field names, in lower case) and from everything else."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    (key,) = value
+    return bool(key[0].isupper()) and isinstance(value[key], dict)
+
+
+def children(tree: Any) -> Iterator[Node]:
+    """Yield the wrapped nodes directly below a body, a list or an untyped message."""
+    for value in tree.values() if isinstance(tree, dict) else tree:
+        if is_node(value):
+            yield value
+        elif isinstance(value, dict | list):
+            yield from children(value)
+
+
+def messages(tree: Any) -> Iterator[Node]:
+    """Yield every dict at or below ``tree``: wrapped nodes, their bodies, and untyped messages alike."""
+    if isinstance(tree, dict):
+        yield tree
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for value in tree:
+            yield from messages(value)
+
+
+def strings(names: Any) -> list[str]:
+    """Return the texts of a list of String nodes (a qualified name); ``*`` for A_Star."""
+    found = []
+    for node in names or ():
+        kind, body = only(node)
+        found.append("*" if kind == "A_Star" else body.get("sval", "") if kind == "String" else "")
+    return found
+
+
+def location(body: Node) -> int:
+    """Return the byte offset of a node's body, 0 where the message leaves it out, -1 where the grammar has none."""
+    return int(body.get("location", 0))

@@ -1,0 +1,93 @@
+"""The client's text with the edits applied: nothing else in it changes, so hints, formatting and positions survive.
+
+``verify`` is the proof: the rendered text must parse to the edited tree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pglast.parser import ParseError, parse_sql_json
+
+from phiproxy.errors import StatementRefused
+from phiproxy.sql.meaning import Edit, Occurrence
+from phiproxy.sql.parse import decode_text, without_locations
+
+Segment = tuple[int, int]
+
+
+class Rendered:
+    """Pieces of constant text with an occurrence between each two: piece, occurrence, piece, …, piece.
+
+    ``map`` pairs byte offsets (in the constant text before any occurrence is filled, in the client's text) at each edit.
+    """
+
+    __slots__ = ("occurrences", "pieces", "spans")
+
+    def __init__(self, text: bytes, edits: Sequence[Edit], occurrences: Sequence[Occurrence]) -> None:
+        changes: list[Edit | Occurrence] = sorted([*edits, *occurrences], key=lambda c: (c.start, c.end))
+        self.pieces: list[bytes] = []
+        self.occurrences: list[Occurrence] = []
+        self.spans: list[tuple[int, int, int]] = []
+        piece: list[bytes] = []
+        pos = 0
+        for change in changes:
+            if change.start < pos:
+                raise StatementRefused("the rewrite of the statement overlaps itself")
+            piece.append(text[pos : change.start])
+            pos = change.end
+            if isinstance(change, Edit):
+                piece.append(change.text)
+                self.spans.append((change.start, change.end, len(change.text)))
+            else:
+                self.pieces.append(b"".join(piece))
+                self.occurrences.append(change)
+                piece = []
+        piece.append(text[pos:])
+        self.pieces.append(b"".join(piece))
+
+    def fill(self, replace: Callable[[int, Occurrence], bytes]) -> bytes:
+        """Return the text with occurrence i replaced by ``replace(i, occurrence)``."""
+        if not self.occurrences:
+            return self.pieces[0]
+        parts = [self.pieces[0]]
+        for i, occurrence in enumerate(self.occurrences):
+            parts.append(replace(i, occurrence))
+            parts.append(self.pieces[i + 1])
+        return b"".join(parts)
+
+
+def position_map(edits: Sequence[tuple[int, int, int]]) -> Callable[[int], int]:
+    """Return a function from a byte offset in the server's text to one in the client's.
+
+    ``edits`` are (start, end, new length) over the client's text, in order. An offset inside a replacement maps to its start.
+    """
+    ordered = sorted(edits)
+
+    def to_client(offset: int) -> int:
+        shift = 0
+        for start, end, length in ordered:
+            server_start = start + shift
+            if offset < server_start:
+                break
+            if offset < server_start + length:
+                return start
+            shift += length - (end - start)
+        return offset - shift
+
+    return to_client
+
+
+def verify(rendered: bytes, tree: Sequence[dict[str, Any]]) -> None:
+    """Check that a rendered text parses to the edited statements (locations apart); StatementRefused when it does not.
+
+    This is the last guard against a splice that went wrong: what was analysed is what runs.
+    """
+    try:
+        parsed = [raw["stmt"] for raw in json.loads(parse_sql_json(decode_text(rendered))).get("stmts", ())]
+    except ParseError:
+        raise StatementRefused("the rewrite of the statement does not parse") from None
+    if without_locations(parsed) != without_locations(list(tree)):
+        raise StatementRefused("the rewrite of the statement is not what was meant")

@@ -1,0 +1,176 @@
+"""Names to columns, as the server resolves them: a tree of scopes, each a list of sources.
+
+A column reference has one owner (that column), none (undefined), or two (ambiguous); a source whose columns are not known
+(a function in FROM) may own anything that nothing protected could be. There is no fourth answer, and nothing is guessed.
+Manual 7.2 (table expressions), 10.5 (names of output columns); parse_relation.c for the order of search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from phiproxy.errors import AmbiguousColumn, StatementRefused, UndefinedColumn, UndefinedTable
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn
+from phiproxy.sql.sinks import SinkNode
+
+SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+
+
+class Clear:
+    """A value in which nothing protected is."""
+
+    __slots__ = ()
+
+
+CLEAR = Clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """A value that is an envelope of ``column``, shown to the client as ``type``."""
+
+    column: ProtectedColumn
+    type: DeclaredType
+
+
+@dataclass(slots=True)
+class ListColumn:
+    """A column of a VALUES list in FROM: its entries' use is decided by whoever uses the column (taint, sql.md section 2).
+
+    ``users`` collects the decided uses; None stands for an ordinary one.
+    """
+
+    entries: list[SinkNode | None]
+    rows: list[int]
+    users: list[ProtectedColumn | None] = field(default_factory=list)
+
+
+Value = Clear | Protected | ListColumn
+
+
+@dataclass(frozen=True, slots=True)
+class SourceColumn:
+    """One column of a source, by the name under which it can be referred to."""
+
+    name: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One entry of a FROM clause, or a target table. ``opaque``: it may have more columns than these, none of them protected."""
+
+    alias: str
+    columns: tuple[SourceColumn, ...]
+    schema: str | None = None
+    opaque: bool = False
+    system: bool = True
+
+    def owns(self, name: str) -> list[SourceColumn]:
+        """Return the columns of this name (two in a subquery that repeats one)."""
+        return [c for c in self.columns if c.name == name]
+
+    @property
+    def protects(self) -> bool:
+        """Tell whether a whole-row value of this source would hold something protected."""
+        return any(not isinstance(c.value, Clear) for c in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The sources one query level sees, the columns merged by USING or NATURAL, and the level outside."""
+
+    sources: tuple[Source, ...]
+    outer: Scope | None = None
+    merged: frozenset[str] = frozenset()
+
+    def levels(self) -> Iterator[Scope]:
+        """Yield this level and those outside it."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.outer
+
+
+
+Output = tuple[str | None, Value]
+
+
+@dataclass(slots=True)
+class Joined:
+    """What FROM gives: its sources, the columns of ``*`` in the server's order, and the names that USING merged."""
+
+    sources: list[Source]
+    star: list[Output]
+    merged: frozenset[str] = frozenset()
+
+
+def find_source(scope: Scope, name: str, schema: str | None, position: int) -> Source:
+    """Return the source that ``name.`` means, innermost first; UndefinedTable when there is none, AmbiguousColumn when two."""
+    for level in scope.levels():
+        found = [s for s in level.sources if s.alias == name and (schema is None or s.schema == schema)]
+        if len(found) > 1:
+            raise AmbiguousColumn(f'table reference "{name}" is ambiguous', position=position)
+        if found:
+            return found[0]
+    raise UndefinedTable(f'missing FROM-clause entry for table "{name}"', position=position)
+
+
+def _in_source(source: Source, name: str, position: int) -> Value:
+    found = source.owns(name)
+    if len(found) > 1:
+        raise AmbiguousColumn(f'column reference "{name}" is ambiguous', position=position)
+    if found:
+        return found[0].value
+    if source.opaque or (source.system and name in SYSTEM_COLUMNS):
+        return CLEAR
+    raise UndefinedColumn(f'column {source.alias}.{name} does not exist', position=position)
+
+
+def resolve(scope: Scope, names: Sequence[str], position: int) -> Value:
+    """Return what a column reference (its identifiers, at most database.schema.table.column) means.
+
+    Raises UndefinedTable, UndefinedColumn, AmbiguousColumn as the server would, and StatementRefused for a whole-row reference to a
+    source that holds something protected.
+    """
+    *qualifier, name = names
+    if qualifier:
+        schema = qualifier[-2] if len(qualifier) > 1 else None
+        return _in_source(find_source(scope, qualifier[-1], schema, position), name, position)
+    hidden_by_opaque = False
+    for level in scope.levels():
+        if name in level.merged:
+            return CLEAR
+        found = [c for s in level.sources for c in s.owns(name)]
+        if len(found) > 1:
+            raise AmbiguousColumn(f'column reference "{name}" is ambiguous', position=position)
+        if found:
+            value = found[0].value
+            if hidden_by_opaque and not isinstance(value, Clear):
+                raise StatementRefused(
+                    f'column "{name}" could also be a column of a function in FROM',
+                    hint="Qualify the column with its table's name.",
+                    position=position,
+                )
+            return value
+        hidden_by_opaque = hidden_by_opaque or any(s.opaque for s in level.sources)
+        if name in SYSTEM_COLUMNS and any(s.system for s in level.sources):
+            return CLEAR
+    return _whole_row(scope, name, position, may_exist=hidden_by_opaque)
+
+
+def _whole_row(scope: Scope, name: str, position: int, *, may_exist: bool) -> Value:
+    for level in scope.levels():
+        for source in level.sources:
+            if source.alias == name:
+                if source.protects:
+                    raise StatementRefused(
+                        f'a whole-row reference to "{name}" would hold protected columns',
+                        hint="List the columns.",
+                        position=position,
+                    )
+                return CLEAR
+    if may_exist:
+        return CLEAR
+    raise UndefinedColumn(f'column "{name}" does not exist', position=position)

@@ -1,0 +1,135 @@
+"""Statements other than SELECT, INSERT, UPDATE and DELETE: which of them may name a protected table, and what they change.
+
+Utility statements move no values unless listed in sql.md section 3, so one that names a protected table passes only when its kind is
+known to leave the table's values alone. Every string anywhere in the tree counts as a name here: bodies of functions too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from phiproxy.errors import NotPermitted, StatementRefused
+from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.protection import Protection
+from phiproxy.sql.meaning import Effects
+from phiproxy.sql.parse import Node, messages, strings
+
+# These carry no value of a column and define nothing that would (sql.md section 3, "unchanged").
+_UNCHANGED = frozenset(
+    {
+        "AlterOwnerStmt", "CheckPointStmt", "ClosePortalStmt", "ClusterStmt", "CommentStmt", "ConstraintsSetStmt", "DeallocateStmt",
+        "DiscardStmt", "DropStmt", "FetchStmt", "GrantRoleStmt", "GrantStmt", "ListenStmt", "LockStmt", "NotifyStmt", "RefreshMatViewStmt",
+        "ReindexStmt", "TransactionStmt", "TruncateStmt", "UnlistenStmt", "VacuumStmt", "VariableShowStmt",
+    }
+)  # fmt: skip
+_UNCHANGED_ALTER = frozenset(
+    {
+        "AT_ChangeOwner", "AT_SetRelOptions", "AT_ResetRelOptions", "AT_EnableTrig", "AT_DisableTrig", "AT_EnableTrigAll",
+        "AT_DisableTrigAll", "AT_EnableTrigUser", "AT_DisableTrigUser", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig", "AT_ClusterOn",
+        "AT_SetLogged", "AT_SetUnLogged", "AT_ValidateConstraint",
+    }
+)  # fmt: skip
+_PATH_SETTINGS = frozenset({"search_path", "role", "session_authorization"})
+_SCHEMA_CHANGES = ("Create", "Alter", "Drop", "Rename", "View", "Rule", "Index", "Define", "Import", "Composite", "Reassign")
+
+
+def texts(tree: Any) -> Iterator[str]:
+    """Yield every string below a tree."""
+    for message in messages(tree):
+        for value in message.values():
+            if isinstance(value, str):
+                yield value
+
+
+def named(body: Node, protection: Protection, catalog: Catalog) -> str | None:
+    """Return a protected name that a utility statement contains, whole or inside a body of code, or None."""
+    names = {n.lower() for n in (*protection.table_names, *catalog.reaching)}
+    for text in texts(body):
+        lowered = text.lower()
+        for name in names:
+            if name in lowered and (name == lowered or len(lowered) > len(name)) and _as_word(name, lowered):
+                return name
+    return None
+
+
+def _as_word(name: str, text: str) -> bool:
+    """Tell whether ``name`` stands in ``text`` as a word of its own."""
+    start = text.find(name)
+    while start >= 0:
+        before, after = text[start - 1 : start], text[start + len(name) : start + len(name) + 1]
+        if not (before.isalnum() or before in ("_", "$") and before) and not (after.isalnum() or after == "_"):
+            return True
+        start = text.find(name, start + 1)
+    return False
+
+
+def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalog) -> bool:
+    """Return whether a utility statement names something protected; raise when it may not.
+
+    Raises NotPermitted for the registry's schema, StatementRefused for a kind that is not known to leave values alone.
+    """
+    if any(text == protection.registry_schema for text in _relation_like(kind, body)):
+        raise NotPermitted("the key registry is not for clients")
+    name = named(body, protection, catalog)
+    if name is None:
+        return False
+    if kind in _UNCHANGED or (kind == "AlterTableStmt" and _only_unchanged(body)):
+        return True
+    raise StatementRefused(
+        f'a statement of this kind may not name "{name}", which is protected or reaches something protected',
+        hint="In this version DDL, COPY, cursors, PREPARE and code bodies over protected tables are refused.",
+    )
+
+
+def _relation_like(kind: str, body: Node) -> Iterator[str]:
+    """Yield what may name a schema: everything except the texts of comments, notifications and passwords."""
+    if kind in ("CommentStmt", "NotifyStmt", "CreateRoleStmt", "AlterRoleStmt", "GrantRoleStmt"):
+        return
+    for message in messages(body):
+        for key, value in message.items():
+            if isinstance(value, str) and key != "rolename":
+                yield value
+
+
+def _only_unchanged(body: Node) -> bool:
+    return all(command.get("AlterTableCmd", {}).get("subtype") in _UNCHANGED_ALTER for command in body.get("cmds", [{}]))
+
+
+def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line per kind of statement
+    """Return what a statement changes in the session (sql.md section 2)."""
+    found = Effects()
+    if kind == "VariableSetStmt":
+        name = body.get("name", "")
+        found.path_unknown = name in _PATH_SETTINGS or body.get("kind") == "VAR_RESET_ALL"
+    elif kind == "DiscardStmt":
+        found.path_unknown = True
+        found.deallocates_all = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"
+    elif kind == "TransactionStmt":
+        found.transaction = True
+    elif kind == "PrepareStmt":
+        found.prepares = body["name"]
+    elif kind == "DeallocateStmt":
+        found.deallocates = body.get("name")
+        found.deallocates_all = found.deallocates is None
+    elif kind == "ExecuteStmt":
+        found.executes = body["name"]
+    elif kind == "ExplainStmt" and "ExecuteStmt" in body["query"]:
+        found.executes = body["query"]["ExecuteStmt"]["name"]
+    elif kind == "FetchStmt":
+        found.fetches = body.get("portalname")
+    elif kind == "DoStmt" or kind == "CallStmt":
+        found.path_unknown = True
+        found.catalog_changed = True
+    elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:
+        found.path_unknown = True
+        found.catalog_changed = True
+        found.created = tuple(m["relname"] for m in messages(body) if "relname" in m)
+        if "newname" in body:
+            found.created += (body["newname"],)
+    for message in messages(body):
+        if "funcname" in message and strings(message["funcname"])[-1] == "set_config":
+            found.path_unknown = True
+        if message.get("relname") == "pg_settings":
+            found.path_unknown = True
+    return found

@@ -1,0 +1,142 @@
+"""The hot path: lists of length-prefixed fields — DataRow and the parameters of Bind — rewritten by position.
+
+A rewriter walks lengths only as far as the last touched field and copies untouched spans as slices. NULL (length -1) is never
+handed to a function. Manual 55.7: DataRow, Bind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from struct import Struct, error as StructError, pack, unpack_from
+from typing import NamedTuple
+
+from phiproxy.errors import WireError
+
+_I32 = Struct("!i")
+_DATA_ROW = Struct("!cIH")
+
+FieldFunction = Callable[[bytes], bytes]
+RowFunction = Callable[[bytes, int, int], bytes]
+
+
+def compile_row(ops: Sequence[tuple[int, FieldFunction]], columns: int) -> RowFunction:
+    """Return a function (data, start, end) -> DataRow message with the fields at the given positions mapped.
+
+    ``start`` and ``end`` span the whole message. The function raises WireError when the row does not have ``columns`` fields or its
+    lengths lie, and lets whatever a field function raises pass.
+    """
+    steps = []
+    last = -1
+    for position, function in sorted(ops, key=lambda op: op[0]):
+        steps.append((position - last - 1, function))
+        last = position
+    plan = tuple(steps)
+    length_at, pack_length, pack_head = _I32.unpack_from, _I32.pack, _DATA_ROW.pack
+
+    def row(data: bytes, start: int, end: int) -> bytes:
+        if data[start + 5] << 8 | data[start + 6] != columns:
+            raise WireError("a row does not have the number of columns that was planned")
+        parts: list[bytes] = [b""]
+        append = parts.append
+        pos = copied = start + 7
+        try:
+            for skip, function in plan:
+                for _ in range(skip):
+                    (size,) = length_at(data, pos)
+                    pos += 4 + size if size > 0 else 4
+                (size,) = length_at(data, pos)
+                if size >= 0:
+                    if pos + 4 + size > end:
+                        raise WireError("a field is longer than its row")
+                    value = function(data[pos + 4 : pos + 4 + size])
+                    append(data[copied:pos])
+                    append(pack_length(len(value)))
+                    append(value)
+                    pos = copied = pos + 4 + size
+                else:
+                    pos += 4
+        except StructError:
+            raise WireError("a row is shorter than its fields") from None
+        append(data[copied:end])
+        body = b"".join(parts)
+        return pack_head(b"D", len(body) + 6, columns) + body
+
+    return row
+
+
+class Bind(NamedTuple):
+    """Bind (F). ``formats`` is expanded to one code per parameter; ``result_formats`` is as sent (0, 1 or n codes)."""
+
+    portal: bytes
+    statement: bytes
+    formats: tuple[int, ...]
+    values: list[bytes | None]
+    result_formats: tuple[int, ...]
+
+
+def bind_names(data: bytes, pos: int, end: int) -> tuple[bytes, bytes, int]:
+    """Return (portal, statement, position after both) of a Bind payload, without reading values."""
+    stop = data.find(0, pos, end)
+    second = data.find(0, stop + 1, end)
+    if stop < 0 or second < 0:
+        raise WireError("a string in a message has no end")
+    return data[pos:stop], data[stop + 1 : second], second + 1
+
+
+def decode_bind(data: bytes, pos: int, end: int) -> Bind:
+    """Decode a Bind payload; WireError for lengths that lie, format codes that are neither 0, 1 nor n, or trailing bytes."""
+    portal, statement, pos = bind_names(data, pos, end)
+    try:
+        (count,) = unpack_from("!H", data, pos)
+        codes = unpack_from(f"!{count}H", data, pos + 2)
+        pos += 2 + 2 * count
+        (n,) = unpack_from("!H", data, pos)
+        pos += 2
+        values: list[bytes | None] = []
+        for _ in range(n):
+            (size,) = _I32.unpack_from(data, pos)
+            pos += 4
+            if size < 0:
+                values.append(None)
+                continue
+            if pos + size > end:
+                raise WireError("a parameter is longer than its message")
+            values.append(data[pos : pos + size])
+            pos += size
+        (count,) = unpack_from("!H", data, pos)
+        results = unpack_from(f"!{count}H", data, pos + 2)
+    except StructError:
+        raise WireError("Bind is too short") from None
+    if pos + 2 + 2 * count != end:
+        raise WireError("a message has trailing bytes")
+    return Bind(portal, statement, expand_formats(codes, n), values, results)
+
+
+def expand_formats(codes: Sequence[int], n: int) -> tuple[int, ...]:
+    """Return one format code per field from 0, 1 or n codes (manual: Bind); WireError for another number or an unknown code."""
+    if any(code not in (0, 1) for code in codes):
+        raise WireError("a format code is neither 0 nor 1")
+    if not codes:
+        return (0,) * n
+    if len(codes) == 1:
+        return (codes[0],) * n
+    if len(codes) != n:
+        raise WireError("the number of format codes fits neither none, one nor all fields")
+    return tuple(codes)
+
+
+def encode_bind(bind: Bind) -> bytes:
+    """Return a Bind message; ``formats`` must hold one code per value."""
+    values = bind.values
+    parts = [bind.portal, b"\0", bind.statement, b"\0"]
+    parts.append(pack(f"!H{len(bind.formats)}H", len(bind.formats), *bind.formats))
+    parts.append(pack("!H", len(values)))
+    for value in values:
+        if value is None:
+            parts.append(b"\xff\xff\xff\xff")
+        else:
+            parts.append(_I32.pack(len(value)))
+            parts.append(value)
+    parts.append(pack(f"!H{len(bind.result_formats)}H", len(bind.result_formats), *bind.result_formats))
+    body = b"".join(parts)
+    return b"B" + pack("!I", len(body) + 4) + body

@@ -1,0 +1,74 @@
+"""Chunks in, (tag, start, end) spans out; knows lengths and limits, not meanings.
+
+Manual: "Frontend/Backend Protocol", 55.2.1 and 55.8 (message formats): Byte1 tag, Int32 length that counts itself, payload.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from phiproxy.errors import WireError
+
+_LENGTH = Struct("!I").unpack_from
+HEADER = 5
+
+
+class FrameBuffer:
+    """Bytes of one direction, cut into typed messages.
+
+    ``data`` and ``pos`` are public for the hot loop: a frame occupies ``data[start:end]`` with its payload at ``start + 5``.
+    ``next`` never advances; ``advance`` does, so that a frame can be taken again after ``KeyNeeded``.
+    """
+
+    __slots__ = ("data", "max_message", "pos")
+
+    def __init__(self, max_message: int = 64 * 1024 * 1024) -> None:
+        self.data = b""
+        self.pos = 0
+        self.max_message = max_message
+
+    def feed(self, chunk: bytes) -> None:
+        """Append received bytes (bytes, not a view: spans are sliced from them)."""
+        if self.pos >= len(self.data):
+            self.data = chunk
+        else:
+            self.data = self.data[self.pos :] + chunk
+        self.pos = 0
+
+    def next(self) -> tuple[int, int, int] | None:
+        """Return (tag, start, end) of the first unconsumed message, or None when it is incomplete.
+
+        Raises WireError for a length below 4 or above ``max_message``, before any of it is awaited.
+        """
+        start = self.pos
+        have = len(self.data) - start
+        if have < HEADER:
+            return None
+        (length,) = _LENGTH(self.data, start + 1)
+        if length < 4:
+            raise WireError("a message claims a length below 4")
+        if length > self.max_message:
+            raise WireError("a message is longer than max_message")
+        end = start + 1 + length
+        if end > len(self.data):
+            return None
+        return self.data[start], start, end
+
+    def advance(self, end: int) -> None:
+        """Mark everything before ``end`` as consumed."""
+        self.pos = end
+
+    def run_end(self, tag: int) -> int:
+        """Return the end of the run of complete messages of this tag that starts at ``pos`` (``pos`` when there is none)."""
+        data, pos, size, limit = self.data, self.pos, len(self.data), self.max_message
+        while size - pos >= HEADER and data[pos] == tag:
+            (length,) = _LENGTH(data, pos + 1)
+            if length < 4 or length > limit or pos + 1 + length > size:
+                break
+            pos += 1 + length
+        return pos
+
+    @property
+    def pending(self) -> int:
+        """Bytes received and not consumed."""
+        return len(self.data) - self.pos

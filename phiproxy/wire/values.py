@@ -1,0 +1,58 @@
+"""Text and binary forms of the types on the wire that the proxy itself must read: bytea, and text's validity.
+
+Manual 8.4.1 (bytea hex format) and 23.3 (character sets).
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import Error as HexError, unhexlify
+
+from phiproxy.errors import InvalidEncoding, SealError, StringTooLong
+
+BYTEA_OID = 17
+TEXT_OID = 25
+UNKNOWN_OID = 705
+VARCHAR_OID = 1043
+TEXT_LIKE = frozenset({0, TEXT_OID, UNKNOWN_OID, VARCHAR_OID})
+
+
+_ESCAPE = re.compile(rb"\\\\(\\\\|[0-3][0-7]{2})")
+_NOT_BYTEA = "a protected value is not in bytea's text form"
+
+
+def bytea_from_text(field: bytes) -> bytes:
+    r"""Return the bytes of a bytea in text form: hex (``\x…``), or escape where the session set bytea_output so; else SealError."""
+    if field[:2] == b"\\x":
+        try:
+            return unhexlify(field[2:])
+        except HexError:
+            raise SealError(_NOT_BYTEA) from None
+    plain = _ESCAPE.sub(lambda m: b"\\" if m[1] == b"\\" else bytes((int(m[1], 8),)), field)
+    if not field.isascii():
+        raise SealError(_NOT_BYTEA)
+    return plain
+
+
+def check_text(value: bytes) -> bytes:
+    """Return ``value`` when it is valid UTF-8 without zero bytes, as text in a UTF-8 database must be; else 22021."""
+    if 0 in value:
+        raise InvalidEncoding('invalid byte sequence for encoding "UTF8": 0x00')
+    if not value.isascii():
+        try:
+            value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InvalidEncoding('invalid byte sequence for encoding "UTF8"') from None
+    return value
+
+
+def assign_varchar(value: bytes, limit: int) -> bytes:
+    """Apply varchar(n) as an assignment does (manual 8.3): excess blanks are cut, anything else in excess is 22001."""
+    if len(value) <= limit:
+        return value
+    text = value.decode("utf-8")
+    if len(text) <= limit:
+        return value
+    if text[limit:].strip(" "):
+        raise StringTooLong(f"value too long for type character varying({limit})")
+    return text[:limit].encode("utf-8")
