@@ -1,0 +1,194 @@
+"""The DDL that a policy needs, as text to read and to run; never run from here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from phiproxy.errors import ConfigError
+from phiproxy.ops.leakage import declared_complaints
+from phiproxy.ops.physical import (
+    Physical,
+    PhysicalColumn,
+    PhysicalIndex,
+    PhysicalTable,
+    guard,
+    guard_name,
+    has_guard,
+    is_tag_index,
+    tag,
+)
+from phiproxy.policy.bind import assemble, table_complaints
+from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.layout import Layout
+from phiproxy.policy.model import Policy, PolicyColumn
+from phiproxy.policy.names import quote_ident, shorten
+from phiproxy.policy.protection import ProtectedColumn, Slot
+from phiproxy.policy.transforms import IDENTITY
+
+NOTHING = "-- nothing to do: the tables are as the policy needs them\n"
+
+# What the text relies on: its literals are read without escapes, and no name in it is looked up in the application's schemas.
+_HEAD = ("BEGIN;", "SET LOCAL standard_conforming_strings = on;", "SET LOCAL search_path = pg_catalog;")
+_NULL_DEFAULT = re.compile(r"NULL(::[a-z ]+(\(\d+\))?)?")
+
+
+def render_ddl(policy: Policy, layout: Layout, catalog: Catalog, physical: Physical, registry_schema: str = "phiproxy") -> str:
+    """Return one transaction that makes the tables what the policy needs, or a comment when they are.
+
+    ``physical`` is what ``read_physical`` read of the policy's tables. ConfigError with one line per complaint: what is not
+    registered, not in this version, or has to be dropped or decided by a human first.
+    """
+    protection = assemble(policy, layout, registry_schema)
+    columns = policy.columns()
+    complaints = table_complaints(policy, catalog) + declared_complaints(columns)
+    if complaints:
+        raise ConfigError("\n".join(dict.fromkeys(complaints)))
+    plan = _Plan()
+    for table in protection.tables:
+        own = [c for c in columns if (c.schema, c.table) == (table.schema, table.name)]
+        plan.add_table(physical[table.schema, table.name], [(c, table.columns[c.name]) for c in own])
+    if plan.complaints:
+        raise ConfigError("\n".join(dict.fromkeys(plan.complaints)))
+    if not plan.lines:
+        return NOTHING
+    return "\n".join([f"-- for database {policy.database}", *_HEAD, *plan.lines, "COMMIT;"]) + "\n"
+
+
+class _Plan:
+    """Statements and complaints, table by table."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.complaints: list[str] = []
+        self._names: set[str] = set()
+
+    def add_table(self, table: PhysicalTable, columns: list[tuple[PolicyColumn, ProtectedColumn]]) -> None:
+        """Add what one table needs."""
+        self._names |= {i.name for i in table.indexes}
+        before: list[str] = []
+        after: list[str] = []
+        convert = False
+        for wanted, column in columns:
+            found = table.columns[column.name]
+            convert |= found.type_name != "bytea"
+            self._check_obstacles(table, wanted, found)
+            before += self._column_lines(table, column, found)
+            drops, creates = self._index_lines(table, wanted, column)
+            before = drops + before
+            after += creates
+        if not before + after:
+            return
+        name = _table(table)
+        self.lines += ["", f"-- {table.schema}.{table.name}".replace("\n", " ")]
+        if convert:
+            self.lines += [f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE;", _must_be_empty(name)]
+        self.lines += before + after
+
+    def _check_obstacles(self, table: PhysicalTable, wanted: PolicyColumn, found: PhysicalColumn) -> None:
+        def complain(text: str) -> None:
+            self.complaints.append(f"{wanted.at}: {text}")
+
+        column, name = quote_ident(wanted.name), _table(table)
+        if found.type_name != "bytea":
+            if found.type_name.split("(")[0] not in ("text", "character varying"):
+                complain(f"{wanted.label} is {found.type_name}; this version encrypts text and varchar")
+            if table.has_rows:
+                complain(f"{name} has rows: use `phiproxy encrypt` (which is not in this version)")
+            for dependent in found.dependents:
+                complain(f"{dependent} uses {wanted.label}: drop it first and create it again afterwards")
+        if found.default is not None and not _NULL_DEFAULT.fullmatch(found.default):
+            complain(
+                f"a DEFAULT of {wanted.label} is not in this version: ALTER TABLE {name} ALTER COLUMN {column} DROP DEFAULT first"
+            )
+        for check in table.checks:
+            if wanted.name in check.columns and check.name != guard_name(wanted.name):
+                drop = f"ALTER TABLE {name} DROP CONSTRAINT {quote_ident(check.name)}"
+                complain(f"CHECK constraint {check.name} over {wanted.label} is not in this version: {drop} first")
+
+    def _column_lines(self, table: PhysicalTable, column: ProtectedColumn, found: PhysicalColumn) -> list[str]:
+        alter, c = f"ALTER TABLE {_table(table)}", quote_ident(column.name)
+        lines = []
+        if found.default is not None:
+            lines.append(f"{alter} ALTER COLUMN {c} DROP DEFAULT;")
+        name = quote_ident(guard_name(column.name))
+        guarded = has_guard(table, column)
+        if not guarded and any(k.name == guard_name(column.name) for k in table.checks):
+            lines.append(f"{alter} DROP CONSTRAINT {name};")
+        if found.type_name != "bytea":
+            lines.append(f"{alter} ALTER COLUMN {c} TYPE bytea USING NULL::bytea;")
+        if found.storage != "e" or found.type_name != "bytea":
+            lines.append(f"{alter} ALTER COLUMN {c} SET STORAGE EXTERNAL;")
+        if not guarded:
+            lines.append(f"{alter} ADD CONSTRAINT {name} {guard(column)};")
+        return lines
+
+    def _index_lines(self, table: PhysicalTable, wanted: PolicyColumn, column: ProtectedColumn) -> tuple[list[str], list[str]]:
+        """Return what drops the indexes that have to go, and what creates those that are missing."""
+        slots = {s.expression: s for s in column.slots if s.expression in wanted.expressions and s.state != "dropped"}
+        drops: list[str] = []
+        creates: list[str] = []
+        covered: set[str] = set()
+        for index in table.indexes:
+            if column.name not in index.columns:
+                continue
+            answered = next((e for e, s in slots.items() if is_tag_index(index, column, s)), None)
+            if answered is not None:
+                covered.add(answered)
+            elif (text := self._obstacle(index, wanted, IDENTITY in slots)) is not None:
+                self.complaints.append(f"{wanted.at}: {text}")
+            else:
+                drops.append(_drop(table, index))
+                creates.append(_create(table, index.name, column, slots[IDENTITY], unique=index.unique))
+                covered.add(IDENTITY)
+        for expression, slot in slots.items():
+            if expression not in covered:
+                creates.append(_create(table, self._fresh_name(column, slot), column, slot))
+        return drops, creates
+
+    def _obstacle(self, index: PhysicalIndex, wanted: PolicyColumn, indexed: bool) -> str | None:  # noqa: FBT001
+        """Say why this index cannot become a tag index of the same name, or None."""
+        what = "constraint" if index.constraint else "index"
+        if index.primary:
+            return f"a primary key over {wanted.label} ({index.name}) is not in this version"
+        if not index.simple or index.keys != (quote_ident(wanted.name),):
+            return f"{what} {index.name} over {wanted.label} cannot work on encrypted values: drop it first"
+        if not indexed:
+            return (
+                f"{what} {index.name} over {wanted.label} needs a blind index: "
+                f"add `indexes: [{quote_ident(wanted.name)}]` and run `phiproxy keys init`, or drop it"
+            )
+        return None
+
+    def _fresh_name(self, column: ProtectedColumn, slot: Slot) -> str:
+        digest = hashlib.sha256(repr((column.schema, column.table, column.name, slot.number)).encode()).hexdigest()[:8]
+        plain = f"phi_tag_idx_{column.table}_{column.name}_{slot.number}"
+        name = shorten(plain, digest)
+        if name in self._names:
+            name = shorten(f"{plain}_{digest}", digest)
+        self._names.add(name)
+        return name
+
+
+def _table(table: PhysicalTable) -> str:
+    return f"{quote_ident(table.schema)}.{quote_ident(table.name)}"
+
+
+def _must_be_empty(name: str) -> str:
+    """Return a statement that fails when rows came between the reading and the running: NULL would replace their values."""
+    body = f"BEGIN IF EXISTS (SELECT FROM {name}) THEN RAISE 'the table has rows: use phiproxy encrypt'; END IF; END"
+    quote = "$phi$"
+    while quote in body:
+        quote = quote[:-1] + "_$"
+    return f"DO {quote} {body} {quote};"
+
+
+def _drop(table: PhysicalTable, index: PhysicalIndex) -> str:
+    if index.constraint:
+        return f"ALTER TABLE {_table(table)} DROP CONSTRAINT {quote_ident(index.name)};"
+    return f"DROP INDEX {quote_ident(table.schema)}.{quote_ident(index.name)};"
+
+
+def _create(table: PhysicalTable, name: str, column: ProtectedColumn, slot: Slot, *, unique: bool = False) -> str:
+    kind = "UNIQUE INDEX" if unique else "INDEX"
+    return f"CREATE {kind} {quote_ident(name)} ON {_table(table)} ({tag(column, slot)});"
