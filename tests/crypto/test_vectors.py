@@ -45,9 +45,7 @@ def reference_envelope(v: dict[str, Any]) -> tuple[bytes, bytes]:
     header += v["key_id"].to_bytes(4, "big") + v["number"].to_bytes(2, "big")
     header += bytes([len(slots)]) + b"".join(slots)
     salt, nonce = bytes.fromhex(v["salt"]), bytes.fromhex(v["nonce"])
-    associated = _framed(
-        b"phi/aad/v1", header, v["deployment"].encode(), v["tenant"].encode(), v["identity"].encode()
-    )
+    associated = _framed(b"phi/aad/v1", header, v["deployment"].encode(), v["tenant"].encode(), v["identity"].encode())
     record_key = _hkdf_expand(bytes.fromhex(v["data_key"]), _framed(b"phi/record/v1", salt))
     return header + salt + nonce + AESGCM(record_key).encrypt(nonce, plaintext, associated), associated
 

@@ -1,0 +1,191 @@
+"""What the registry holds, for people (``keys list``) and for the day it is lost (``keys export``).
+
+Wrapped keys only.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from psycopg import sql
+
+from phiproxy.errors import ConfigError
+from phiproxy.keys.registry import Connection, read_layout
+from phiproxy.keys.rows import DataKeyRow, RootRow, WrapRow
+from phiproxy.keys.schema import table
+from phiproxy.policy.layout import Layout, RegisteredIdentity
+from phiproxy.policy.protection import Slot
+
+DUMP_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ListedWrap:
+    """One wrap of a root key."""
+
+    kek_uri: str
+    kek_version: str
+    verified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDataKey:
+    """One data key: how far it is used, and how old it is."""
+
+    id: int
+    generation: int
+    state: str
+    used: int
+    max_uses: int
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRoot:
+    """One root key with its wraps and data keys."""
+
+    id: int
+    scope: str
+    tenant: str
+    purpose: str
+    generation: int
+    state: str
+    age: timedelta
+    wraps: tuple[ListedWrap, ...]
+    data_keys: tuple[ListedDataKey, ...]
+
+
+async def list_keys(conn: Connection, schema: str = "phiproxy") -> list[ListedRoot]:
+    """Return all root keys in the order they were made, with their wraps and data keys by generation."""
+    await read_layout(conn, schema)  # says in one clear line when there is no registry
+    wraps: dict[int, list[ListedWrap]] = {}
+    query = sql.SQL("SELECT root_id, kek_uri, kek_version, verified_at FROM {} ORDER BY verified_at")
+    for root_id, *wrap in await (await conn.execute(query.format(table(schema, "root_wrap")))).fetchall():
+        wraps.setdefault(root_id, []).append(ListedWrap(*wrap))
+    data_keys: dict[int, list[ListedDataKey]] = {}
+    query = sql.SQL(
+        "SELECT root_id, id, generation, state, used, max_uses, clock_timestamp() - created_at FROM {} ORDER BY generation"
+    )
+    for root_id, *key in await (await conn.execute(query.format(table(schema, "data_key")))).fetchall():
+        data_keys.setdefault(root_id, []).append(ListedDataKey(*key))
+    query = sql.SQL("SELECT id, scope, tenant, purpose, generation, state, clock_timestamp() - created_at FROM {} ORDER BY id")
+    roots = await (await conn.execute(query.format(table(schema, "root_key")))).fetchall()
+    return [
+        ListedRoot(
+            root_id,
+            scope,
+            tenant,
+            purpose,
+            generation,
+            state,
+            age,
+            tuple(wraps.get(root_id, ())),
+            tuple(data_keys.get(root_id, ())),
+        )
+        for root_id, scope, tenant, purpose, generation, state, age in roots
+    ]
+
+
+async def export(conn: Connection, schema: str = "phiproxy") -> dict[str, Any]:
+    """Return the registry as one JSON-able object: layout, wrapped roots, wrapped data keys.
+
+    No key in clear is in it.
+    """
+    layout = await read_layout(conn, schema)
+    roots = await (
+        await conn.execute(
+            sql.SQL("SELECT id, scope, tenant, purpose, generation, state FROM {} ORDER BY id").format(table(schema, "root_key"))
+        )
+    ).fetchall()
+    wraps = await (
+        await conn.execute(
+            sql.SQL("SELECT root_id, kek_uri, kek_version, blob FROM {} ORDER BY root_id, verified_at DESC").format(
+                table(schema, "root_wrap")
+            )
+        )
+    ).fetchall()
+    keys = await (
+        await conn.execute(
+            sql.SQL("SELECT id, root_id, generation, wrapped, state, max_uses, mac FROM {} ORDER BY id").format(
+                table(schema, "data_key")
+            )
+        )
+    ).fetchall()
+    return {
+        "phiproxy_registry": DUMP_FORMAT,
+        "deployment": layout.deployment,
+        "epoch": layout.epoch,
+        "identities": [asdict(identity) for identity in layout.identities.values()],
+        "columns": [[*name, number] for name, number in sorted(layout.columns.items())],
+        "roots": [[*row] for row in roots],
+        "wraps": [[root_id, uri, version, _b64(blob)] for root_id, uri, version, blob in wraps],
+        "data_keys": [
+            [key_id, root_id, generation, _b64(wrapped), state, max_uses, _b64(mac)]
+            for key_id, root_id, generation, wrapped, state, max_uses, mac in keys
+        ],
+    }
+
+
+class RegistryDump:
+    """A loaded export: a RegistryReader without a database, and the layout that goes with it."""
+
+    def __init__(self, layout: Layout, roots: Iterable[RootRow], data_keys: Iterable[DataKeyRow]) -> None:
+        self.layout = layout
+        self._roots = {r.id: r for r in roots}
+        self._data_keys = {k.id: k for k in data_keys}
+
+    def __repr__(self) -> str:
+        return f"<RegistryDump of {self.layout.deployment}: {len(self._roots)} roots, {len(self._data_keys)} data keys>"
+
+    async def data_keys(self, ids: frozenset[int]) -> list[DataKeyRow]:
+        """Return the rows of these ids; ids that are not there are left out."""
+        return [self._data_keys[i] for i in sorted(ids) if i in self._data_keys]
+
+    async def roots(self, ids: frozenset[int]) -> list[RootRow]:
+        """Return these root keys with their wraps."""
+        return [self._roots[i] for i in sorted(ids) if i in self._roots]
+
+
+def load_export(dump: object) -> RegistryDump:
+    """Return what ``export`` wrote, as a reader; ConfigError when it is anything else."""
+    if not isinstance(dump, dict) or dump.get("phiproxy_registry") != DUMP_FORMAT:
+        raise ConfigError(f"this is not a registry dump of format {DUMP_FORMAT}")
+    try:
+        return _load(dump)
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise ConfigError("the registry dump is damaged")
+
+
+def _load(dump: dict[str, Any]) -> RegistryDump:
+    identities = {}
+    for entry in dump["identities"]:
+        slots = tuple(Slot(**slot) for slot in entry["slots"])
+        identity = RegisteredIdentity(**{**entry, "slots": slots})
+        identities[identity.number] = identity
+    columns = {(schema, name, column): number for schema, name, column, number in dump["columns"]}
+    layout = Layout(dump["deployment"], dump["epoch"], identities, columns)
+    wraps: dict[int, list[WrapRow]] = {}
+    for root_id, uri, version, blob in dump["wraps"]:
+        wraps.setdefault(root_id, []).append(WrapRow(uri, version, b64decode(blob, validate=True)))
+    roots = [
+        RootRow(root_id, scope, tenant, purpose, generation, state, tuple(wraps.get(root_id, ())))
+        for root_id, scope, tenant, purpose, generation, state in dump["roots"]
+    ]
+    data_keys = [
+        DataKeyRow(key_id, root_id, generation, b64decode(wrapped, validate=True), state, max_uses, b64decode(mac, validate=True))
+        for key_id, root_id, generation, wrapped, state, max_uses, mac in dump["data_keys"]
+    ]
+    numbers = [n for r in roots for n in (r.id, r.generation)]
+    numbers += [n for k in data_keys for n in (k.id, k.root_id, k.generation, k.max_uses)]
+    if not all(isinstance(n, int) for n in numbers):
+        raise ValueError("a number is not one")
+    return RegistryDump(layout, roots, data_keys)
+
+
+def _b64(data: bytes) -> str:
+    return b64encode(data).decode()

@@ -1,0 +1,163 @@
+"""The embedded provider.
+
+KEKs in a file, each in clear or sealed by a passphrase (crypto.md section 3, "Local KEK file").
+
+``blob = nonce12 || AES-256-GCM(KEK, root, AAD = context)``. A sealed KEK is ``nonce12 ||
+AES-256-GCM(Argon2id(passphrase, salt, t, m KiB, p), KEK, AAD = frame("phi/kek/v1", version in decimal))``: a sealed
+key cannot stand under another version's number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import parse_qsl
+
+from argon2.low_level import Type, hash_secret_raw
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from phiproxy.crypto.derive import KEY_LENGTH
+from phiproxy.crypto.envelope import GCM_TAG_LENGTH, NONCE_LENGTH, frame
+from phiproxy.errors import ProviderDenied, ProviderMisconfigured
+from phiproxy.keys.kekfile import Argon2Cost, KekFile, SealedKek, create, read
+from phiproxy.keys.provider import Context, SecretReader, Wrapped
+
+KEK_LABEL: Final = b"phi/kek/v1"
+WRAPPED_LENGTH: Final = NONCE_LENGTH + KEY_LENGTH + GCM_TAG_LENGTH
+
+
+class LocalProvider:
+    """``local:PATH[?passphrase=env:NAME]``. Holds the file's content; a changed file is seen by opening it again."""
+
+    def __init__(self, path: Path, content: KekFile, passphrase: bytes | None) -> None:
+        self._path = path
+        self._content = content
+        self._passphrase = passphrase
+        self._opened: dict[int, AESGCM] = {}
+        self._opening = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<LocalProvider {self._path}>"
+
+    @classmethod
+    async def open(cls, uri: str, secrets: SecretReader) -> Self:
+        """Read the KEK file and open its current key.
+
+        Raises ProviderMisconfigured, naming the file, when the URI, the file, its owner or mode, or the passphrase is
+        not right; ConfigError from ``secrets`` when the passphrase cannot be read.
+        """
+        path, passphrase = _parse(uri, secrets)
+        content = await asyncio.to_thread(read, path)
+        provider = cls(path, content, passphrase)
+        await provider._kek(content.current)
+        return provider
+
+    @property
+    def uri(self) -> str:
+        """``local:PATH`` without the passphrase option."""
+        return f"local:{self._path}"
+
+    def covers(self, kek_uri: str) -> bool:
+        """Say yes to every local wrap: files move, and the authenticated wrap itself says whether it is this file's."""
+        return kek_uri.startswith("local:")
+
+    async def version(self) -> str:
+        """Return the number of the file's current key, in decimal."""
+        return str(self._content.current)
+
+    async def wrap(self, root: bytes, context: Context) -> Wrapped:
+        """Wrap a 32-byte root key: 60 bytes. ValueError for another length."""
+        if len(root) != KEY_LENGTH:
+            raise ValueError("a root key is not 32 bytes")
+        kek = await self._kek(self._content.current)
+        nonce = os.urandom(NONCE_LENGTH)
+        return Wrapped(nonce + kek.encrypt(nonce, root, context.encode()), str(self._content.current))
+
+    async def unwrap(self, blob: bytes, version: str, context: Context) -> bytes:
+        """Return the 32-byte root key; ProviderDenied for another KEK, version or context, or a changed blob."""
+        number = int(version) if version.isascii() and version.isdigit() else 0
+        if number not in self._content.keys:
+            raise ProviderDenied(f"{self._path} holds no key of the version that a root key is wrapped under")
+        if len(blob) != WRAPPED_LENGTH:
+            raise ProviderDenied("a wrapped root key in the registry does not have the length of a local wrap")
+        kek = await self._kek(number)
+        try:
+            return kek.decrypt(blob[:NONCE_LENGTH], blob[NONCE_LENGTH:], context.encode())
+        except InvalidTag:
+            raise ProviderDenied(f"key {number} of {self._path} does not open a root key of {context.scope}") from None
+
+    async def close(self) -> None:
+        """Forget the keys."""
+        self._opened.clear()
+        self._passphrase = None
+
+    async def _kek(self, number: int) -> AESGCM:
+        """Return the cipher of one KEK; Argon2id runs once per key and on a thread."""
+        async with self._opening:
+            if number not in self._opened:
+                entry = self._content.keys[number]
+                if isinstance(entry, SealedKek):
+                    if self._passphrase is None:
+                        raise ProviderMisconfigured(f"{self._path} is sealed, and keys.kek names no passphrase")
+                    key = await asyncio.to_thread(_unseal, self._path, number, entry, self._passphrase)
+                elif self._passphrase is not None:
+                    # Whoever can put a file of their own there must not get by without the passphrase.
+                    raise ProviderMisconfigured(f"{self._path} is not sealed, but keys.kek names a passphrase")
+                else:
+                    key = entry.key
+                self._opened[number] = AESGCM(key)
+            return self._opened[number]
+
+
+async def create_kek_file(uri: str, secrets: SecretReader) -> bool:
+    """Make the KEK file of a ``local:`` URI with one new key, sealed when the URI names a passphrase.
+
+    Returns False, and changes nothing, when there is a file already. Raises ProviderMisconfigured when it cannot be
+    written, ConfigError from ``secrets``.
+    """
+    path, passphrase = _parse(uri, secrets)
+    if passphrase is None:
+        return await asyncio.to_thread(create, path, os.urandom(KEY_LENGTH))
+    if await asyncio.to_thread(path.exists):
+        return False
+    sealed = await asyncio.to_thread(_seal, 1, os.urandom(KEY_LENGTH), passphrase)
+    return await asyncio.to_thread(create, path, sealed)
+
+
+def _parse(uri: str, secrets: SecretReader) -> tuple[Path, bytes | None]:
+    """Split ``local:PATH[?passphrase=REF]`` and read the passphrase."""
+    rest, mark, query = uri.removeprefix("local:").partition("?")
+    options = parse_qsl(query, keep_blank_values=True)
+    wrong = not uri.startswith("local:") or not rest or (mark and not query) or len(options) > 1
+    if wrong or any(name != "passphrase" or not value.startswith(("env:", "file:")) for name, value in options):
+        raise ProviderMisconfigured("keys.kek: write local:PATH or local:PATH?passphrase=env:NAME (or file:/path)")
+    if not options:
+        return Path(rest), None
+    passphrase = secrets(options[0][1]).encode()
+    if not passphrase:
+        raise ProviderMisconfigured(f"the passphrase of {rest} is empty")
+    return Path(rest), passphrase
+
+
+def _sealing_key(passphrase: bytes, cost: Argon2Cost) -> bytes:
+    """Argon2id (RFC 9106), 32 bytes."""
+    return hash_secret_raw(passphrase, cost.salt, cost.t, cost.m, cost.p, KEY_LENGTH, Type.ID)
+
+
+def _seal(number: int, kek: bytes, passphrase: bytes) -> SealedKek:
+    cost = Argon2Cost(os.urandom(16))
+    nonce = os.urandom(NONCE_LENGTH)
+    sealed = AESGCM(_sealing_key(passphrase, cost)).encrypt(nonce, kek, frame(KEK_LABEL, b"%d" % number))
+    return SealedKek(nonce + sealed, cost)
+
+
+def _unseal(path: Path, number: int, entry: SealedKek, passphrase: bytes) -> bytes:
+    cipher = AESGCM(_sealing_key(passphrase, entry.cost))
+    sealed = entry.sealed
+    try:
+        return cipher.decrypt(sealed[:NONCE_LENGTH], sealed[NONCE_LENGTH:], frame(KEK_LABEL, b"%d" % number))
+    except InvalidTag:
+        raise ProviderMisconfigured(f"{path}: the passphrase does not open key {number}") from None

@@ -1,0 +1,76 @@
+"""What a key provider is.
+
+Wraps and unwraps root keys under a KEK it never gives away; knows no registry and no data keys.
+
+One scheme, one file of code beside this one. Errors are those of ``phiproxy.errors``: ProviderDenied (it answered no),
+ProviderUnavailable (no answer), ProviderMisconfigured (it cannot be used like this).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from phiproxy.crypto.envelope import frame
+
+Purpose = Literal["data", "index", "audit"]
+
+SecretReader = Callable[[str], str]
+"""Resolves ``env:NAME`` or ``file:/path`` to the secret; raises ConfigError, without the secret, when it cannot."""
+
+WRAP_LABEL = b"phi/wrap/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a wrapped root key is bound to: it unwraps under exactly this and nothing else (crypto.md section 3)."""
+
+    deployment: str
+    scope: str
+    tenant: str
+    purpose: Purpose
+    generation: int
+
+    def encode(self) -> bytes:
+        """Return ``frame("phi/wrap/v1", deployment, scope, tenant, purpose, generation in decimal)``."""
+        named = (self.deployment, self.scope, self.tenant, self.purpose, str(self.generation))
+        return frame(WRAP_LABEL, *(part.encode() for part in named))
+
+
+class Wrapped(NamedTuple):
+    """A root key under a KEK, and the version of the KEK that it is under."""
+
+    blob: bytes
+    version: str
+
+
+class KeyProvider(Protocol):
+    """A KEK somewhere else."""
+
+    @property
+    def uri(self) -> str:
+        """The KEK as the registry names it: the configured URI without options and secrets."""
+
+    async def version(self) -> str:
+        """Return the KEK version that ``wrap`` uses now."""
+
+    async def wrap(self, root: bytes, context: Context) -> Wrapped:
+        """Wrap a 32-byte root key under the current KEK version, bound to ``context``."""
+
+    async def unwrap(self, blob: bytes, version: str, context: Context) -> bytes:
+        """Return the 32-byte root key; ProviderDenied when the blob is not of this version and context."""
+
+    def covers(self, kek_uri: str) -> bool:
+        """Say whether a wrap that names this KEK URI may be this provider's (a key file may have moved)."""
+
+    async def close(self) -> None:
+        """Let go of keys and connections."""
+
+
+class ProviderClass(Protocol):
+    """How a provider is made from its URI; what PROVIDER_FOR_SCHEME names."""
+
+    @classmethod
+    async def open(cls, uri: str, secrets: SecretReader) -> KeyProvider:
+        """Make the provider; ProviderMisconfigured when the URI or what it points to is not usable."""

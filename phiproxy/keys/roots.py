@@ -1,0 +1,171 @@
+"""Root keys in memory.
+
+One KEK unwrap each, shared by whoever waits for it, gone when its time is up (crypto.md section 8.5).
+
+The time of a root runs from the moment before its unwrap was asked for: fresh for ``ttl``, then stale, for reads only
+and only while the provider is unavailable, until ``max_stale``. A denial ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from phiproxy.errors import ProviderDenied, ProviderError, ProviderMisconfigured, ProviderUnavailable
+from phiproxy.keys.provider import KeyProvider
+from phiproxy.keys.rows import RootRow, WrapRow
+
+# While the provider is in trouble, everybody who waits gets the first one's answer for this long (seconds): an outage
+# must not turn each statement into a call that times out, and its end must be noticed soon.
+RETRY_AFTER = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLimits:
+    """Seconds and counts of ``keys.cache`` (config.md section 1)."""
+
+    ttl: float = 300.0
+    max_stale: float = 900.0
+    max_root_keys: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.ttl <= 0 or self.max_stale < 0 or self.max_root_keys < 1:
+            raise ValueError("cache limits out of range")
+
+
+class Root(NamedTuple):
+    """A root key's 32 bytes and until when (clock seconds) what comes from it may be used."""
+
+    secret: bytes
+    expires: float
+    stale: bool
+
+    def __repr__(self) -> str:
+        return f"<root key until {self.expires}>"
+
+
+@dataclass(slots=True)
+class _Held:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    secret: bytes | None = field(default=None, repr=False)
+    unwrapped_at: float = 0.0
+    error: ProviderError | None = None
+    retry_at: float = 0.0
+
+
+class RootCache:
+    """Unwrapped root keys of one deployment under one provider.
+
+    ``gone(root id)`` is told when one must not be used any more.
+    """
+
+    def __init__(
+        self,
+        provider: KeyProvider,
+        deployment: str,
+        limits: CacheLimits,
+        clock: Callable[[], float],
+        gone: Callable[[int], None] = lambda _root_id: None,
+    ) -> None:
+        self._provider = provider
+        self._deployment = deployment
+        self._limits = limits
+        self._clock = clock
+        self._gone = gone
+        self._held: OrderedDict[int, _Held] = OrderedDict()
+        self.unwraps = 0
+        """KEK unwraps asked for so far."""
+
+    def __repr__(self) -> str:
+        return f"<RootCache: {len(self._held)} root keys>"
+
+    async def get(self, row: RootRow, *, stale_ok: bool) -> Root:
+        """Return the root key, unwrapping it unless it is held and fresh; concurrent callers share one unwrap.
+
+        With ``stale_ok`` a root that cannot be renewed because the provider is unavailable is still returned until
+        ``max_stale``. Raises ProviderDenied, ProviderUnavailable or ProviderMisconfigured otherwise.
+        """
+        held = self._held.setdefault(row.id, _Held())
+        self._held.move_to_end(row.id)
+        async with held.lock:
+            now = self._clock()
+            if held.secret is not None and now < held.unwrapped_at + self._limits.ttl:
+                self._trim()
+                return Root(held.secret, held.unwrapped_at + self._limits.ttl, stale=False)
+            if held.error is None or now >= held.retry_at:
+                await self._renew(held, row, now)
+            if held.error is None and held.secret is not None:
+                self._trim()
+                return Root(held.secret, held.unwrapped_at + self._limits.ttl, stale=False)
+            return self._without_renewal(held, row, stale_ok=stale_ok)
+
+    def forget(self) -> None:
+        """Drop every root key."""
+        self._held.clear()
+
+    def sweep(self) -> None:
+        """Drop the secrets whose time is up, so that none stays in memory because nobody asked for it again."""
+        now = self._clock()
+        for root_id, held in list(self._held.items()):
+            if held.secret is not None and now >= held.unwrapped_at + self._longest:
+                held.secret = None
+            if held.secret is None and not held.lock.locked() and now >= held.retry_at:
+                del self._held[root_id]
+
+    @property
+    def _longest(self) -> float:
+        return max(self._limits.ttl, self._limits.max_stale)
+
+    async def _renew(self, held: _Held, row: RootRow, now: float) -> None:
+        """Unwrap, and keep the key or the error."""
+        try:
+            secret = await self._unwrap(row)
+        except ProviderError as error:
+            held.error, held.retry_at = error, self._clock() + RETRY_AFTER
+            if not isinstance(error, ProviderUnavailable):
+                # The answer was no: what was unwrapped under the old answer is not used on.
+                held.secret = None
+                self._gone(row.id)
+        else:
+            held.secret, held.unwrapped_at, held.error = secret, now, None
+
+    def _without_renewal(self, held: _Held, row: RootRow, *, stale_ok: bool) -> Root:
+        error = held.error or ProviderUnavailable("the key provider does not answer")
+        now, end = self._clock(), held.unwrapped_at + self._longest
+        if held.secret is not None and now >= end:
+            held.secret = None
+            self._gone(row.id)
+        if held.secret is None or not stale_ok:
+            # A new exception for each waiter: one object raised in several tasks would collect all their tracebacks.
+            raise type(error)(error.message, hint=error.hint)
+        # Short, so that the end of the outage is noticed, but never past the end.
+        return Root(held.secret, min(end, max(now, held.retry_at) + RETRY_AFTER), stale=True)
+
+    async def _unwrap(self, row: RootRow) -> bytes:
+        """Ask the provider for the root, under the first of its wraps that this provider covers and opens."""
+        wraps = [w for w in row.wraps if self._provider.covers(w.kek_uri)]
+        if not wraps:
+            raise ProviderMisconfigured(f"root key {row.id} of {row.scope} has no wrap under the configured KEK")
+        wraps.sort(key=self._is_of_another_place)
+        denied: ProviderDenied | None = None
+        for wrap in wraps:
+            self.unwraps += 1
+            try:
+                return await self._provider.unwrap(wrap.blob, wrap.kek_version, row.context(self._deployment))
+            except ProviderDenied as error:
+                # Two wraps may stand at once during a KEK rotation, and the one that is on its way out may be shut
+                # already.
+                denied = error
+        assert denied is not None
+        raise denied
+
+    def _is_of_another_place(self, wrap: WrapRow) -> bool:
+        return wrap.kek_uri != self._provider.uri
+
+    def _trim(self) -> None:
+        while len(self._held) > self._limits.max_root_keys:
+            root_id, _ = self._held.popitem(last=False)
+            self._gone(root_id)

@@ -1,0 +1,147 @@
+"""The registry's tables as SQL (crypto.md section 3, "Registry"); knows no rows.
+
+Every name is qualified and quoted: the registry does not depend on anybody's search_path.
+"""
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+from psycopg import sql
+
+from phiproxy.crypto.keyring import KeyState
+from phiproxy.keys.provider import Purpose
+from phiproxy.policy.protection import SlotState
+
+FORMAT: Final = 1
+"""Of the tables; ``meta.format``."""
+
+TABLES: Final = ("meta", "identity", "column_name", "slot", "root_key", "root_wrap", "data_key", "event")
+
+
+def _one_of(values: tuple[str, ...]) -> sql.Composable:
+    return sql.SQL("({})").format(sql.SQL(", ").join(sql.Literal(v) for v in values))
+
+
+def table(schema: str, name: str) -> sql.Identifier:
+    """Return ``"schema"."name"``, quoted."""
+    return sql.Identifier(schema, name)
+
+
+# Slot state, key state and purpose are those of the code; a number that has no place in the stored format is refused
+# here too.
+_DDL = """
+CREATE TABLE {meta} (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  format integer NOT NULL CHECK (format > 0),
+  deployment text NOT NULL CHECK (deployment <> ''),
+  epoch bigint NOT NULL DEFAULT 1 CHECK (epoch > 0)
+);
+CREATE TABLE {identity} (
+  number integer PRIMARY KEY CHECK (number BETWEEN 1 AND 65535),
+  identity text NOT NULL UNIQUE CHECK (identity ~ '^[cd]:.'),
+  scope text NOT NULL CHECK (scope ~ '^[dt]:.'),
+  type text NOT NULL CHECK (type <> '')
+);
+CREATE TABLE {column_name} (
+  "schema" text NOT NULL,
+  "table" text NOT NULL,
+  "column" text NOT NULL,
+  number integer NOT NULL REFERENCES {identity},
+  PRIMARY KEY ("schema", "table", "column")
+);
+CREATE TABLE {slot} (
+  number integer NOT NULL REFERENCES {identity},
+  slot integer NOT NULL CHECK (slot BETWEEN 0 AND 254),
+  expression text NOT NULL CHECK (expression <> ''),
+  normaliser integer NOT NULL CHECK (normaliser BETWEEN 1 AND 255),
+  family text,
+  generation integer NOT NULL CHECK (generation BETWEEN 1 AND 255),
+  state text NOT NULL CHECK (state IN {slot_states}),
+  PRIMARY KEY (number, slot)
+);
+CREATE UNIQUE INDEX slot_one_active ON {slot} (number, expression) WHERE state = 'active';
+CREATE UNIQUE INDEX slot_one_per_generation ON {slot} (number, expression, generation) WHERE state <> 'dropped';
+CREATE TABLE {root_key} (
+  id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  scope text NOT NULL,
+  tenant text NOT NULL,
+  purpose text NOT NULL CHECK (purpose IN {purposes}),
+  generation integer NOT NULL CHECK (generation > 0),
+  state text NOT NULL CHECK (state IN {key_states}),
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  UNIQUE (scope, tenant, purpose, generation)
+);
+CREATE UNIQUE INDEX root_key_one_active ON {root_key} (scope, tenant, purpose) WHERE state = 'active';
+CREATE TABLE {root_wrap} (
+  root_id integer NOT NULL REFERENCES {root_key},
+  kek_uri text NOT NULL,
+  kek_version text NOT NULL,
+  blob bytea NOT NULL,
+  verified_at timestamptz NOT NULL,
+  PRIMARY KEY (root_id, kek_uri, kek_version)
+);
+CREATE TABLE {data_key} (
+  id bigint PRIMARY KEY CHECK (id BETWEEN 1 AND 4294967295),
+  root_id integer NOT NULL REFERENCES {root_key},
+  generation integer NOT NULL CHECK (generation > 0),
+  wrapped bytea NOT NULL CHECK (octet_length(wrapped) = 40 OR state = 'destroyed'),
+  state text NOT NULL CHECK (state IN {key_states}),
+  used bigint NOT NULL DEFAULT 0 CHECK (used BETWEEN 0 AND max_uses),
+  max_uses bigint NOT NULL CHECK (max_uses > 0),
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  mac bytea NOT NULL CHECK (octet_length(mac) = 32),
+  UNIQUE (root_id, generation)
+);
+CREATE UNIQUE INDEX data_key_one_active ON {data_key} (root_id) WHERE state = 'active';
+CREATE TABLE {event} (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  database_user text NOT NULL DEFAULT session_user,
+  os_user text NOT NULL,
+  what text NOT NULL,
+  subject text NOT NULL,
+  "from" text,
+  "to" text
+);
+REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM PUBLIC;
+REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;
+"""
+
+
+def create_schema(schema: str) -> sql.Composed:
+    """Return the statement that makes the registry's schema, for when it does not exist."""
+    return sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema))
+
+
+def create_tables(schema: str) -> sql.Composed:
+    """Return the statements, separated by semicolons, that make all tables and take every privilege from PUBLIC."""
+    names = {name: table(schema, name) for name in TABLES}
+    return sql.SQL(_DDL).format(
+        schema=sql.Identifier(schema),
+        slot_states=_one_of(get_args(SlotState)),
+        key_states=_one_of(get_args(KeyState)),
+        purposes=_one_of(get_args(Purpose)),
+        **names,
+    )
+
+
+# Objects of the registry on which a role other than their owner has a privilege, or which another role owns: rows of
+# (name, role).
+FOREIGN_PRIVILEGES: Final = """
+SELECT o.name, pg_catalog.pg_get_userbyid(o.owner) AS role
+  FROM (SELECT nspname AS name, nspowner AS owner FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s
+        UNION ALL
+        SELECT c.relname, c.relowner FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = %(schema)s) o
+ WHERE pg_catalog.pg_get_userbyid(o.owner) <> current_user
+UNION ALL
+SELECT o.name, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(a.grantee) END
+  FROM (SELECT nspname AS name, nspowner AS owner, nspacl AS acl FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s
+        UNION ALL
+        SELECT c.relname, c.relowner, c.relacl FROM pg_catalog.pg_class c
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %(schema)s) o,
+       LATERAL pg_catalog.aclexplode(o.acl) a
+ WHERE a.grantee <> o.owner
+"""

@@ -1,0 +1,217 @@
+"""Fills the keyring with what the core says it needs.
+
+Data keys, write leases, index keys; the only mover of keys at run time.
+
+The relay awaits ``fetch`` and tries its frame again. Waiting for the same thing is shared, different things do not
+wait for each other, and nothing put into the ring outlives the root key it came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+
+from phiproxy.crypto.blind import derive_index_key
+from phiproxy.crypto.keyring import DataKey, Keyring
+from phiproxy.errors import (
+    DataKeyWant,
+    IndexKeyWant,
+    KeyWant,
+    ProviderMisconfigured,
+    ProviderUnavailable,
+    WriteKeyWant,
+)
+from phiproxy.keys.provider import KeyProvider, Purpose
+from phiproxy.keys.registry import Registry
+from phiproxy.keys.resolve import Resolved, resolve_data_keys
+from phiproxy.keys.roots import CacheLimits, Root, RootCache
+from phiproxy.keys.rows import DataKeyRow, RootRow, new_data_key, registry_mac, unwrap_data_key
+from phiproxy.keys.tenants import ensure_root
+from phiproxy.policy.layout import Layout
+
+# How often a writer that finds the key used up or rolled under its hands looks again before it gives up.
+ATTEMPTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """``keys.cache`` and ``keys.rotation`` of config.md section 1; seconds and counts.
+
+    ``block`` is how many uses one lease takes: a crash wastes at most that many. ``missing_ttl`` is how long an unknown
+    key id stays unknown without another look.
+    """
+
+    cache: CacheLimits = field(default_factory=CacheLimits)
+    max_age: float = 90 * 86400.0
+    max_uses: int = 1_000_000
+    block: int = 10_000
+    missing_ttl: float = 5.0
+
+
+class KeyService:
+    """Fetches keys for one database and one tenant into one keyring.
+
+    ``clock`` must be the keyring's own. ``unwraps`` counts the KEK unwraps asked for.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        provider: KeyProvider,
+        ring: Keyring,
+        layout: Layout,
+        *,
+        deployment: str,
+        clock: Callable[[], float],
+        limits: KeyLimits | None = None,
+        tenant: str = "",
+    ) -> None:
+        if layout.deployment != deployment:
+            raise ProviderMisconfigured(f"the key registry belongs to deployment {layout.deployment}, not {deployment}")
+        self._registry = registry
+        self._provider = provider
+        self._ring = ring
+        self._layout = layout
+        self._clock = clock
+        self._limits = limits or KeyLimits()
+        self._tenant = tenant
+        self._roots = RootCache(provider, deployment, self._limits.cache, clock, ring.drop_root)
+        self._reading = asyncio.Lock()
+        self._locks: dict[str | int, asyncio.Lock] = {}
+
+    def __repr__(self) -> str:
+        return f"<KeyService of {self._layout.deployment}: {self._roots!r}>"
+
+    @property
+    def unwraps(self) -> int:
+        """KEK unwraps asked for so far."""
+        return self._roots.unwraps
+
+    def adopt(self, layout: Layout) -> None:
+        """Go on with a newer layout of the same registry."""
+        if layout.deployment != self._layout.deployment:
+            raise ProviderMisconfigured("a key registry cannot change its deployment")
+        self._layout = layout
+
+    def sweep(self) -> None:
+        """Drop what has expired; to be called now and then while nothing is fetched."""
+        self._ring.sweep()
+        self._roots.sweep()
+
+    def forget(self) -> None:
+        """Drop every key: the next use asks the provider again (SIGHUP, a changed epoch)."""
+        self._roots.forget()
+        self._ring.clear()
+
+    async def fetch(self, wants: frozenset[KeyWant]) -> None:
+        """Put what is wanted into the keyring, or the refusal of it.
+
+        Raises ProviderDenied, ProviderUnavailable or ProviderMisconfigured; what could be had is in the ring all the
+        same.
+        """
+        self.sweep()
+        jobs: list[Coroutine[None, None, None]] = []
+        ids = frozenset(w.key_id for w in wants if isinstance(w, DataKeyWant))
+        if ids:
+            jobs.append(self._fetch_data_keys(ids))
+        uses: dict[str, int] = {}
+        for want in wants:
+            if isinstance(want, WriteKeyWant):
+                uses[want.scope] = uses.get(want.scope, 0) + want.uses
+        jobs.extend(self._fetch_lease(WriteKeyWant(scope, count)) for scope, count in uses.items())
+        slots: dict[int, list[IndexKeyWant]] = {}
+        for want in wants:
+            if isinstance(want, IndexKeyWant):
+                slots.setdefault(want.number, []).append(want)
+        jobs.extend(self._fetch_index_keys(number, of_number) for number, of_number in slots.items())
+        for result in await asyncio.gather(*jobs, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _fetch_data_keys(self, ids: frozenset[int]) -> None:
+        async with self._reading:
+            ids = frozenset(i for i in ids if not self._ring.has(DataKeyWant(i)))
+            if not ids:
+                return
+            found = await resolve_data_keys(ids, self._registry, self._roots)
+            for key_id, resolved in found.items():
+                if not isinstance(resolved, Resolved):
+                    self._ring.put_missing(key_id, self._clock() + self._limits.missing_ttl, resolved)
+                elif resolved.key.tenant != self._tenant:
+                    self._ring.put_missing(key_id, self._clock() + self._limits.missing_ttl, "of another tenant")
+                else:
+                    self._ring.put_data_key(resolved.key, resolved.expires)
+
+    async def _fetch_index_keys(self, number: int, wants: Iterable[IndexKeyWant]) -> None:
+        identity = self._layout.identities.get(number)
+        if identity is None:
+            raise ProviderMisconfigured(f"identity number {number} is not in the key registry")
+        slots = {slot.number: slot for slot in identity.slots}
+        async with self._lock(number):
+            for want in wants:
+                if self._ring.has(want):
+                    continue
+                slot = slots.get(want.slot)
+                if slot is None:
+                    raise ProviderMisconfigured(f"slot {want.slot} of {identity.identity} is not in the key registry")
+                # A slot's generation is that of its index root: rotating an index means a new root and new slots.
+                row, root = await self._root(identity.scope, "index", slot.generation, stale_ok=True)
+                key = derive_index_key(root.secret, identity.identity, slot.expression, slot.normaliser)
+                self._ring.put_index_key(number, slot.number, key, row.id, root.expires)
+
+    async def _fetch_lease(self, want: WriteKeyWant) -> None:
+        if want.uses > self._limits.max_uses:
+            raise ProviderMisconfigured(
+                "one statement needs more record keys than one data key may give (keys.rotation.data_key.max_uses)"
+            )
+        async with self._lock(want.scope):
+            if self._ring.has(want):
+                return
+            for _ in range(ATTEMPTS):
+                row, root = await self._root(want.scope, "data", None, stale_ok=False)
+                active, newest = await self._registry.active_key(row.id)
+                if active is None:
+                    new = new_data_key(root.secret, row.id, newest + 1, self._limits.max_uses)
+                    await self._registry.roll(None, b"", new)
+                    continue
+                key = self._usable(active, row, root)
+                if active.age < self._limits.max_age and await self._lease(want, key, active, root.expires):
+                    return
+                new = new_data_key(root.secret, row.id, newest + 1, self._limits.max_uses)
+                await self._registry.roll(active, registry_mac(root.secret, active, "decrypt_only"), new)
+        raise ProviderUnavailable(f"the data keys of {want.scope} are used up faster than new ones are made")
+
+    def _usable(self, active: DataKeyRow, row: RootRow, root: Root) -> DataKey:
+        """Return the active row's key, authenticated.
+
+        A row that somebody tampered with stops writing, not only itself.
+        """
+        key = unwrap_data_key(root.secret, active, row)
+        if not isinstance(key, DataKey) or key.state != "active":
+            self._ring.drop_lease(row.scope)
+            raise ProviderMisconfigured(f"the active data key {active.id} is not authentic in the registry")
+        self._ring.put_data_key(key, root.expires)
+        return key
+
+    async def _lease(self, want: WriteKeyWant, key: DataKey, active: DataKeyRow, expires: float) -> bool:
+        """Renew what is left of this key's lease, and add a block where that is not enough.
+
+        False when the key has too few uses left, by its own limit or by today's lower one.
+        """
+        key_id, left = self._ring.balance(want.scope)
+        added = 0
+        if key_id != key.id or left < want.uses:
+            room = self._limits.max_uses - active.used
+            block = min(max(self._limits.block, want.uses), room)
+            added = await self._registry.lease(key.id, block) if block > 0 else 0
+        if key_id == key.id or added:
+            self._ring.put_lease(want.scope, key, added, expires)
+        return self._ring.has(want)
+
+    async def _root(self, scope: str, purpose: Purpose, generation: int | None, *, stale_ok: bool) -> tuple[RootRow, Root]:
+        row = await ensure_root(self._registry, self._provider, self._layout.deployment, (scope, self._tenant, purpose), generation)
+        return row, await self._roots.get(row, stale_ok=stale_ok)
+
+    def _lock(self, name: str | int) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())

@@ -1,0 +1,54 @@
+"""Root keys of tenants that come while the proxy runs, and the one way in which any root key is made."""
+
+from __future__ import annotations
+
+import hmac
+import os
+
+from phiproxy.crypto.derive import KEY_LENGTH
+from phiproxy.errors import ProviderMisconfigured
+from phiproxy.keys.provider import KeyProvider, Purpose, Wrapped
+from phiproxy.keys.registry import Registry
+from phiproxy.keys.rows import RootRow
+
+
+async def wrap_verified(provider: KeyProvider, secret: bytes, row: RootRow, deployment: str) -> Wrapped:
+    """Wrap a new root key and unwrap it again before anything depends on it.
+
+    Raises ProviderMisconfigured when what comes back is not what was wrapped, and whatever the provider raises.
+    """
+    context = row.context(deployment)
+    wrapped = await provider.wrap(secret, context)
+    if not hmac.compare_digest(await provider.unwrap(wrapped.blob, wrapped.version, context), secret):
+        raise ProviderMisconfigured("the key provider does not unwrap what it wrapped")
+    return wrapped
+
+
+async def ensure_root(
+    registry: Registry,
+    provider: KeyProvider,
+    deployment: str,
+    place: tuple[str, str, Purpose],
+    generation: int | None,
+) -> RootRow:
+    """Return the root of (scope, tenant, purpose) of this generation, or the active one; make it for a new tenant.
+
+    Without tenants the roots are made by ``keys init`` only: one that is missing then is lost, and a new one in its
+    place would hide that. Raises ProviderMisconfigured in that case.
+    """
+    scope, tenant, purpose = place
+    found = await registry.root_at(scope, tenant, purpose, generation)
+    if found is not None:
+        return found
+    if not tenant:
+        text = f"the registry has no {purpose} root key of {scope}"
+        raise ProviderMisconfigured(text, hint="run: phiproxy keys init")
+    # An older generation of a tenant's index root comes second to the active one; ON CONFLICT decides who is which.
+    for state in ("active", "decrypt_only"):
+        secret = os.urandom(KEY_LENGTH)
+        row = RootRow(0, scope, tenant, purpose, generation or 1, state, ())
+        await registry.add_root(row, provider.uri, await wrap_verified(provider, secret, row, deployment))
+        found = await registry.root_at(scope, tenant, purpose, generation)
+        if found is not None:
+            return found
+    raise ProviderMisconfigured(f"the registry has no usable {purpose} root key of {scope}")

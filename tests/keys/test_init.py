@@ -1,0 +1,41 @@
+"""The table of schemes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from phiproxy.errors import ProviderMisconfigured
+from phiproxy.keys import PROVIDER_FOR_SCHEME, open_provider
+from phiproxy.keys.local import LocalProvider, create_kek_file
+
+
+def no_secrets(_reference: str) -> str:
+    raise AssertionError("no secret is needed")
+
+
+@pytest.mark.parametrize("scheme", ["awskms", "vault", "pkcs11", "rsa"])
+async def test_schemes_of_the_manual_that_are_not_built_say_so(scheme: str) -> None:
+    with pytest.raises(ProviderMisconfigured, match=f"scheme {scheme} is not in this version"):
+        await open_provider(f"{scheme}:x?pin-value=1234", no_secrets)
+
+
+@pytest.mark.parametrize("uri", ["", "local", "gcpkms:x?pin=1234", "LOCAL:x", ":x", "/etc/kek.json"])
+async def test_unknown_schemes_are_refused_without_quoting_the_uri(uri: str) -> None:
+    with pytest.raises(ProviderMisconfigured, match="no known key provider scheme") as caught:
+        await open_provider(uri, no_secrets)
+    assert "1234" not in caught.value.public_text
+
+
+async def test_a_local_uri_opens_its_file(tmp_path: Path) -> None:
+    uri = f"local:{tmp_path}/kek.json"
+    await create_kek_file(uri, no_secrets)
+    provider = await open_provider(uri, no_secrets)
+    assert isinstance(provider, LocalProvider)
+    assert provider.uri == uri
+
+
+def test_every_entry_names_one_module_of_its_own() -> None:
+    for scheme, place in PROVIDER_FOR_SCHEME.items():
+        assert place.startswith(f"phiproxy.keys.{scheme}:")

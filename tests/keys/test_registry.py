@@ -1,0 +1,136 @@
+"""The registry under concurrency: leases never exceed a limit, rollers leave one active key, readers see one epoch."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from phiproxy.errors import ConfigError, ProviderMisconfigured, ProviderUnavailable
+from phiproxy.keys import registry as module
+from phiproxy.keys.registry import Connection, Registry, os_user, read_layout
+from phiproxy.keys.rows import DataKeyRow, new_data_key
+from tests.keys.fakes import DEPLOYMENT, MRN, SSN, Site
+
+DEAD = "host=127.0.0.1 port=1 dbname=x connect_timeout=1"
+SECRET = b"s" * 32
+
+
+async def active(registry: Registry) -> DataKeyRow:
+    root = await registry.root_at("d:mrn", "", "data")
+    assert root is not None
+    row, _ = await registry.active_key(root.id)
+    assert row is not None
+    return row
+
+
+async def test_the_layout_is_what_was_registered(site: Site) -> None:
+    await site.init()
+    async with site.registry() as registry:
+        layout = await registry.layout()
+    assert (layout.deployment, layout.epoch) == (DEPLOYMENT, 2)
+    assert {i.identity: (i.number, i.scope, i.type_name) for i in layout.identities.values()} == {
+        "d:mrn": (1, "d:mrn", "varchar(12)"),
+        "c:public.patients.ssn": (2, "t:public.patients", "text"),
+    }
+    assert layout.columns == {MRN.columns[0]: 1, MRN.columns[1]: 1, SSN.columns[0]: 2}
+    assert [(s.number, s.expression, s.generation, s.state, s.normaliser) for s in layout.identities[2].slots] == [
+        (0, "@", 1, "active", 1),
+        (1, "right(@,4)", 1, "active", 1),
+    ]
+
+
+async def test_a_layout_is_of_one_epoch(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await site.init()
+    real, calls = module._read_identities, 0
+
+    async def meddling(conn: Connection, schema: str) -> object:
+        nonlocal calls
+        calls += 1
+        found = await real(conn, schema)
+        if calls <= 2:
+            site.run("UPDATE phiproxy.meta SET epoch = epoch + 1")
+        return found
+
+    monkeypatch.setattr(module, "_read_identities", meddling)
+    async with await site.connect() as conn:
+        assert (await read_layout(conn)).epoch == 4
+        calls = -100
+        with pytest.raises(ConfigError, match="changes while"):
+            await read_layout(conn)
+
+
+async def test_no_registry_is_said(site: Site) -> None:
+    async with site.registry() as registry:
+        with pytest.raises(ConfigError, match="no key registry") as caught:
+            await registry.layout()
+        assert caught.value.hint == "run: phiproxy keys init"
+        with pytest.raises(ProviderMisconfigured, match="42P01"):
+            await registry.data_keys(frozenset({1}))
+
+
+async def test_a_database_that_is_gone_is_unavailable(site: Site) -> None:
+    await site.init()
+    async with AsyncConnectionPool(DEAD, connection_class=Connection, min_size=0, max_size=1, open=False, timeout=0.2) as pool:
+        with pytest.raises(ProviderUnavailable) as caught:
+            await Registry(pool).data_keys(frozenset({1}))
+    assert caught.value.sqlstate == "57P03"
+
+
+async def test_leases_add_up_to_the_limit_and_no_further(site: Site) -> None:
+    await site.init(max_uses=1000)
+    async with site.registry() as registry:
+        key = await active(registry)
+        granted = await asyncio.gather(*(registry.lease(key.id, 70) for _ in range(20)))
+        assert sum(granted) == 1000
+        assert sorted(set(granted)) == [0, 20, 70]
+        assert (await active(registry)).used == 1000
+        assert await registry.lease(key.id, 1) == 0
+        assert await registry.lease(key.id + 1, 1) == 0
+
+
+async def test_leases_hold_under_a_serializable_default(site: Site) -> None:
+    await site.init(max_uses=1000)
+    site.run(f"ALTER DATABASE {site.name} SET default_transaction_isolation TO serializable")
+    async with site.registry() as registry:
+        key = await active(registry)
+        assert sum(await asyncio.gather(*(registry.lease(key.id, 30) for _ in range(10)))) == 300
+
+
+async def test_of_many_rollers_one_wins(site: Site) -> None:
+    await site.init()
+    async with site.registry() as registry:
+        old = await active(registry)
+        rivals = [new_data_key(SECRET, old.root_id, 2, 10) for _ in range(8)]
+        won = await asyncio.gather(*(registry.roll(old, b"m" * 32, new) for new in rivals))
+        assert won.count(True) == 1
+        assert (await active(registry)).id == rivals[won.index(True)].id
+        assert await registry.lease(old.id, 1) == 0
+    states = site.run(f"SELECT state, mac FROM phiproxy.data_key WHERE id = {old.id}")
+    assert states == [("decrypt_only", b"m" * 32)]
+    assert site.run("SELECT count(*) FROM phiproxy.data_key WHERE root_id = %s", (old.root_id,)) == [(2,)]
+    assert site.run("SELECT count(*) FROM phiproxy.event WHERE what = 'data key rolled'") == [(1,)]
+
+
+async def test_a_roll_is_whole_or_not_at_all(site: Site) -> None:
+    await site.init()
+    async with site.registry() as registry:
+        old = await active(registry)
+        clash = new_data_key(SECRET, old.root_id, 1, 10)
+        assert await registry.roll(old, b"m" * 32, clash) is False
+        assert (await active(registry)).id == old.id
+        assert await registry.roll(None, b"", new_data_key(SECRET, old.root_id, 2, 10)) is False
+
+
+async def test_events_say_who(site: Site) -> None:
+    await site.init()
+    rows = site.run("SELECT database_user, os_user, at IS NOT NULL FROM phiproxy.event")
+    assert set(rows) == {(site.server.superuser, os_user(), True)}
+
+
+async def test_commits_wait_for_the_disk(site: Site) -> None:
+    await site.init()
+    async with site.registry() as registry, registry._transaction() as conn:
+        row = await (await conn.execute("SHOW synchronous_commit")).fetchone()
+    assert row == ("on",)
