@@ -82,6 +82,7 @@ class Session:
         self.blocked = False
         self.catalog_fresh = False
         self.swallowing = False
+        self.backend_key: bytes | None = None
         self._waiting: str | None = None
 
     # -- what the shell calls ----------------------------------------------------------------------------------------------
@@ -118,6 +119,11 @@ class Session:
     def closed(self) -> bool:
         """Tell whether both sockets must be closed once the output is written."""
         return self.phase is Phase.CLOSED
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether the server may be working on something (always, where bytes are not looked at)."""
+        return self.phase is Phase.TRANSPARENT or bool(self.pipeline.queue)
 
     def fatal(self, error: PhiproxyError) -> None:
         """Say a last word to the client and close."""

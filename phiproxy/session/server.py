@@ -242,7 +242,8 @@ def result_error(session: Session, failure: PhiproxyError) -> None:
             type(failure)(f"{failure.message}; what was committed before stays committed", hint=failure.hint)
         )
         return
-    session.swallowing = True
+    # Nothing more is sent until the server is ready: if a transaction is open, it must be failed before anything else runs in it.
+    session.swallowing = session.blocked = True
     session.to_client.append(error_response(failure.sqlstate, failure.public_text, hint=failure.hint))
 
 
@@ -286,7 +287,7 @@ def ready(session: Session, data: bytes, start: int, end: int) -> int:
         session.path, session.path_changed_in_transaction = None, False
     session.status = status
     if session.swallowing:
-        session.swallowing = False
+        session.swallowing = session.blocked = False
         if status == b"T":
             frame = data[start : end - 1] + b"E"
             session.internal(client.FAIL_TRANSACTION, lambda _ok, _rows: _release(session, frame))
@@ -330,6 +331,7 @@ def suspended(session: Session, data: bytes, start: int, end: int) -> int:
 
 def key_data(session: Session, data: bytes, start: int, end: int) -> int:
     """BackendKeyData: unchanged, so that any worker can forward the cancel."""
+    session.backend_key = data[start + 5 : end]
     return _relay(session, data, start, end)
 
 

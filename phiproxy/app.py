@@ -1,0 +1,205 @@
+"""The composition root: constructs everything, and runs the proxy until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.errors import PhiproxyError
+from phiproxy.live import LiveDatabase, provider_of, read_known
+from phiproxy.net.listener import Door, Listener, Refused
+from phiproxy.net.relay import Services
+from phiproxy.net.service import connect_service
+from phiproxy.net.tasks import spawn
+from phiproxy.net.tls import client_context, upstream_context
+from phiproxy.net.upstream import Connector
+from phiproxy.ops.logs import set_up_logging
+from phiproxy.ops.metrics import Metrics, MetricsServer
+from phiproxy.plan.cache import Planner
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.explain import Explanation
+from phiproxy.plan.explain import explain as explain_plan
+from phiproxy.policy.load import load_policies, load_settings
+from phiproxy.policy.model import Policy
+from phiproxy.policy.settings import Settings
+from phiproxy.policy.values import Address
+from phiproxy.session.core import Database
+
+log = structlog.get_logger("phiproxy")
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine under uvloop where it is installed, else under plain asyncio."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+class Proxy:
+    """A running proxy: databases, listener, metrics. ``async with`` starts it and takes it down."""
+
+    def __init__(self, settings: Settings, policies: Sequence[Policy]) -> None:
+        self.settings = settings
+        self.databases: dict[str, LiveDatabase] = {}
+        self.addresses: list[Address] = []
+        self.metrics = Metrics()
+        self._policies = policies
+        self._followers: list[asyncio.Task[Any]] = []
+        self._metrics_server: MetricsServer | None = None
+        self._listener: Listener | None = None
+
+    async def __aenter__(self) -> Proxy:
+        """Open everything; ConfigError or ProviderError when something cannot be."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close everything."""
+        await self._stop()
+
+    async def _start(self) -> None:
+        settings = self.settings
+        connector = Connector(settings.upstream, upstream_context(settings.upstream))
+        tls = client_context(settings.tls)
+        if self._policies:
+            provider = await provider_of(settings)
+            for policy in self._policies:
+                database = await LiveDatabase.open(settings, policy, provider)
+                self.databases[policy.database] = database
+                self._followers.append(spawn(database.follow(), f"follow {policy.database}"))
+        self._listener = Listener(
+            Door(
+                connector=connector,
+                limits=settings.limits,
+                tls=tls,
+                tls_required=settings.tls.mode in ("require", "verify-client"),
+                database=self._database,
+                unlisted_refused=settings.unlisted_databases == "refuse",
+            )
+        )
+        self.addresses = self._listener.open(settings.listen)
+        if settings.metrics is not None:
+            self._metrics_server = MetricsServer(settings.metrics.listen, lambda: self._listener is not None, self.metrics)
+            self._metrics_server.start()
+            self._followers.append(spawn(self._measure(), "metrics"))
+        log.info("listening", addresses=[str(a) for a in self.addresses], databases=sorted(self.databases))
+
+    def _database(self, name: str) -> tuple[Database, Services] | None:
+        found = self.databases.get(name)
+        return None if found is None else (found, found.services)
+
+    async def _measure(self) -> None:
+        """Copy the counters of sessions into metrics once a second, so that the hot path counts in plain integers."""
+        seen: dict[int, tuple[int, int, int, int]] = {}
+        unwraps = 0
+        while True:
+            await asyncio.sleep(1)
+            assert self._listener is not None
+            self.metrics.clients.set(self._listener.clients)
+            for relay in list(self._listener.relays):
+                c = relay.session.counters
+                now = (c.forwarded, c.rewritten, c.refused, c.open_failures)
+                before = seen.get(id(relay), (0, 0, 0, 0))
+                for outcome, new, old in zip(("forwarded", "rewritten", "refused"), now, before, strict=False):
+                    self.metrics.statements.labels(outcome).inc(max(0, new - old))
+                self.metrics.open_failures.inc(max(0, now[3] - before[3]))
+                seen[id(relay)] = now
+            seen = {id(r): seen[id(r)] for r in self._listener.relays if id(r) in seen}
+            total = sum(d.unwraps for d in self.databases.values())
+            self.metrics.kek_unwraps.labels("ok").inc(total - unwraps)
+            unwraps = total
+
+    async def _stop(self) -> None:
+        if self._listener is not None:
+            self._listener.stop()
+            for relay in list(self._listener.relays):
+                relay.last_word(Refused("57P01", "terminating connection due to administrator command"))
+        self._listener = None
+        for task in self._followers:
+            task.cancel()
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.stop)
+        for database in self.databases.values():
+            await database.close()
+
+    async def drain(self, timeout: float) -> None:
+        """Take no more clients and let those that are at work finish, for at most ``timeout`` seconds."""
+        listener = self._listener
+        if listener is None:
+            return
+        listener.stop()
+        deadline = asyncio.get_running_loop().time() + timeout
+        while listener.relays and asyncio.get_running_loop().time() < deadline:
+            for relay in list(listener.relays):
+                if not relay.session.busy and relay.session.status == b"I":
+                    relay.last_word(Refused("57P01", "terminating connection due to administrator command"))
+            await asyncio.sleep(0.05)
+
+    async def reload(self, path: Path | None) -> None:
+        """Read the policies again (SIGHUP). What is wrong is logged, and the proxy goes on as it was."""
+        try:
+            settings = load_settings(path) if path is not None else self.settings
+            for policy in load_policies(settings):
+                database = self.databases.get(policy.database)
+                if database is not None:
+                    await database.reload(policy)
+        except PhiproxyError as error:
+            log.error("reload failed, nothing changed", complaints=error.message.split("\n"))
+            return
+        log.info("reloaded")
+
+
+async def serve_until_told(settings: Settings, *, path: Path | None = None) -> None:
+    """Serve until SIGINT or SIGTERM (which drains; a second one ends at once). SIGHUP reads policies and keys again."""
+    ending = asyncio.Event()
+    at_once = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        (at_once if ending.is_set() else ending).set()
+
+    async with Proxy(settings, load_policies(settings)) as proxy:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, end)
+        loop.add_signal_handler(signal.SIGHUP, lambda: spawn(proxy.reload(path), "reload"))
+        await ending.wait()
+        log.info("draining", seconds=settings.limits.drain_timeout)
+        draining = spawn(proxy.drain(settings.limits.drain_timeout), "drain")
+        stopping = spawn(at_once.wait(), "stop")
+        await asyncio.wait([draining, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+    log.info("stopped")
+
+
+def serve(settings: Settings, *, path: Path | None = None) -> None:
+    """Run the proxy in this process; raises PhiproxyError when it cannot start."""
+    set_up_logging(settings.log)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(serve_until_told(settings, path=path))
+
+
+def explain(settings: Settings, sql: str, *, database: str | None = None) -> Explanation:
+    """Return what the server would see of a statement, or its refusal, under the first policy or the one of ``database``."""
+    return run(_explain(settings, sql, database))  # type: ignore[no-any-return]
+
+
+async def _explain(settings: Settings, sql: str, database: str | None) -> Explanation:
+    policies = load_policies(settings)
+    policy = next(p for p in policies if database in (None, p.database))
+    async with await connect_service(settings, policy.database) as conn:
+        known = await read_known(conn, settings, policy)
+    planner = Planner(known.protection, known.catalog, Ciphers(Keyring(lambda: 0.0)))
+    return explain_plan(planner, sql.encode("utf-8"), policy.database)

@@ -1,0 +1,189 @@
+"""One database while the proxy serves it: catalogue, registry and keys kept current, and the planner made of them.
+
+The only place besides ``app`` where net and keys are both known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import structlog
+
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.errors import ConfigError, KeyWant, PhiproxyError, ProviderUnavailable
+from phiproxy.keys import open_provider
+from phiproxy.keys.provider import KeyProvider
+from phiproxy.keys.registry import Registry, read_layout
+from phiproxy.keys.roots import CacheLimits
+from phiproxy.keys.service import KeyLimits, KeyService
+from phiproxy.net.catalog import catalog_version, read_catalog
+from phiproxy.net.relay import Services
+from phiproxy.net.service import ServicePool, connect_service, service_pool
+from phiproxy.plan.cache import Planner
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.policy.bind import bind
+from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.layout import Layout
+from phiproxy.policy.model import Policy
+from phiproxy.policy.protection import Protection
+from phiproxy.policy.settings import Settings
+from phiproxy.policy.values import Secret
+
+log = structlog.get_logger("phiproxy.database")
+
+
+def kek_uri(settings: Settings) -> str:
+    """Return the KEK URI with its path made absolute."""
+    _, query, options = settings.keys.kek.partition("?")
+    return f"local:{settings.kek_file}{query}{options}"
+
+
+async def provider_of(settings: Settings) -> KeyProvider:
+    """Open the key provider of a configuration; ProviderMisconfigured when it cannot be used."""
+    return await open_provider(kek_uri(settings), lambda source: Secret(source).reveal())
+
+
+def key_limits(settings: Settings) -> KeyLimits:
+    """Return the limits of ``keys.cache`` and ``keys.rotation``."""
+    cache, rotation = settings.keys.cache, settings.keys.rotation
+    return KeyLimits(
+        cache=CacheLimits(cache.ttl, cache.max_stale, cache.max_root_keys),
+        max_age=rotation.data_key.max_age,
+        max_uses=rotation.data_key.max_uses,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was read of a database at one moment."""
+
+    catalog: Catalog
+    layout: Layout
+    protection: Protection
+
+
+class LiveDatabase:
+    """A database with a policy. ``planner`` and ``generation`` change together, and only here."""
+
+    def __init__(self, settings: Settings, policy: Policy, provider: KeyProvider, pool: ServicePool, known: Known) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._pool = pool
+        self._known = known
+        self._version = ""
+        self._reading: asyncio.Task[None] | None = None
+        self._ring = Keyring(time.monotonic, max_data_keys=settings.keys.cache.max_data_keys)
+        self._keys = KeyService(
+            Registry(pool, settings.service.schema_),
+            provider,
+            self._ring,
+            known.layout,
+            deployment=policy.deployment,
+            clock=time.monotonic,
+            limits=key_limits(settings),
+        )
+        self.generation = 1
+        self.planner = Planner(known.protection, known.catalog, Ciphers(self._ring))
+        self.services = Services(self.fetch_keys, self.refresh)
+
+    @classmethod
+    async def open(cls, settings: Settings, policy: Policy, provider: KeyProvider) -> LiveDatabase:
+        """Read a database for the first time; ConfigError for whatever does not fit the policy, or when it is not reachable."""
+        async with await connect_service(settings, policy.database) as conn:
+            known = await read_known(conn, settings, policy)
+        pool = service_pool(settings, policy.database)
+        await pool.open()
+        return cls(settings, policy, provider, pool, known)
+
+    @property
+    def unwraps(self) -> int:
+        """KEK unwraps asked for so far."""
+        return self._keys.unwraps
+
+    async def close(self) -> None:
+        """Forget the keys and close the connections."""
+        self._keys.forget()
+        await self._pool.close()
+
+    async def fetch_keys(self, wants: frozenset[KeyWant]) -> None:
+        """Put keys into the ring; ProviderError when they cannot be had."""
+        await self._keys.fetch(wants)
+
+    async def refresh(self) -> None:
+        """Read catalogue and registry afresh; those who ask while it is being read share the reading that begins after they asked."""
+        if self._reading is not None and not self._reading.done():
+            await asyncio.wait([self._reading])
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.get_running_loop().create_task(self._read())
+        await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
+        try:
+            async with self._pool.connection() as conn:
+                version = await catalog_version(conn)
+                layout = await _layout(conn, self._settings)
+                catalog = await read_catalog(conn, _tables(self._policy))
+        except (psycopg.Error, TimeoutError) as error:
+            raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
+        self._adopt(catalog, layout)
+        self._version = version
+
+    def _adopt(self, catalog: Catalog, layout: Layout) -> None:
+        """Go on with what was read. What no longer fits the policy stays protected as it was: that can only refuse more."""
+        try:
+            protection = bind(self._policy, layout, catalog, self._settings.service.schema_)
+        except ConfigError as error:
+            log.error("the database no longer fits its policy", database=self._policy.database, complaints=error.message.split("\n"))
+            protection = self._known.protection
+        if (protection, catalog.generation) == (self._known.protection, self._known.catalog.generation):
+            return
+        self._keys.adopt(layout)
+        self._known = Known(catalog, layout, protection)
+        self.planner = Planner(protection, catalog, Ciphers(self._ring))
+        self.generation += 1
+        log.info("catalogue read", database=self._policy.database, generation=self.generation)
+
+    async def follow(self) -> None:
+        """Notice DDL behind the proxy: look once per ``catalog.poll``, forever. A server that does not answer is waited for."""
+        failing = False
+        while True:
+            await asyncio.sleep(self._settings.catalog.poll)
+            try:
+                async with self._pool.connection() as conn:
+                    version = await catalog_version(conn)
+                    layout = await _layout(conn, self._settings)
+                if version != self._version or layout != self._known.layout:
+                    await self.refresh()
+                self._keys.sweep()
+                failing = False
+            except (psycopg.Error, TimeoutError, PhiproxyError) as error:
+                if not failing:
+                    log.warning("the catalogue cannot be read", database=self._policy.database, type=type(error).__name__)
+                failing = True
+
+    async def reload(self, policy: Policy) -> None:
+        """Go on with a changed policy file and without cached keys; ConfigError leaves everything as it was."""
+        async with self._pool.connection() as conn:
+            known = await read_known(conn, self._settings, policy)
+        self._policy = policy
+        self._keys.forget()
+        self._adopt(known.catalog, known.layout)
+
+
+async def _layout(conn: psycopg.AsyncConnection[Any], settings: Settings) -> Layout:
+    return await read_layout(conn, settings.service.schema_)
+
+
+def _tables(policy: Policy) -> list[tuple[str, str]]:
+    return list({(c.schema, c.table) for c in policy.columns()})
+
+
+async def read_known(conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy) -> Known:
+    """Read and bind; ConfigError for whatever does not fit."""
+    layout = await _layout(conn, settings)
+    catalog = await read_catalog(conn, _tables(policy))
+    return Known(catalog, layout, bind(policy, layout, catalog, settings.service.schema_))

@@ -1,0 +1,211 @@
+"""Two sockets and one Session: what arrives is fed to the session, what it leaves is written at once, one write per chunk.
+
+The only decisions here are about flow: a side that cannot take more pauses the reading of the other, the two directions
+independently; a session that needs keys or a catalogue pauses both. Any exception that is not expected closes both sides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from phiproxy.errors import KeyWant, PhiproxyError
+from phiproxy.net.tasks import spawn
+from phiproxy.session.core import Need, NeedKeys, Session
+from phiproxy.wire.messages import CANCEL_REQUEST, TERMINATE, error_response
+
+log = structlog.get_logger("phiproxy.relay")
+
+# asyncpg's own tests notice larger ones: a client that stops reading must stop the server soon (protocol.md, back-pressure).
+BUFFER = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a session may ask for, handed in by app: net and keys never meet."""
+
+    fetch_keys: Callable[[frozenset[KeyWant]], Awaitable[None]]
+    refresh_catalog: Callable[[], Awaitable[None]]
+
+
+class Side(asyncio.Protocol):
+    """One socket of a relay; before ``relay`` is set it only buffers."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.relay: Relay | None = None
+        self.peer: Side | None = None
+        self.early: list[bytes] = []
+        self.lost = False
+        self._holds = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.set_write_buffer_limits(high=BUFFER)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand over, or keep until there is a relay."""
+        if self.relay is None:
+            self.early.append(data)
+        else:
+            self.relay.received(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self.lost = True
+        if self.relay is not None:
+            self.relay.lost(self)
+
+    def pause_writing(self) -> None:
+        """This side does not read fast enough: stop taking from the other one."""
+        if self.peer is not None:
+            self.peer.hold()
+
+    def resume_writing(self) -> None:
+        """This side has caught up."""
+        if self.peer is not None:
+            self.peer.release()
+
+    def hold(self) -> None:
+        """Stop reading, once more."""
+        self._holds += 1
+        if self._holds == 1 and self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def release(self) -> None:
+        """Take back one hold; read again after the last."""
+        self._holds -= 1
+        if self._holds == 0 and self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+
+class Relay:
+    """One client connection and its server connection."""
+
+    def __init__(
+        self, session: Session, client: Side, server: Side, services: Services | None, cancel: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        self.session = session
+        self.client = client
+        self.server = server
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.last_activity = asyncio.get_running_loop().time()
+        self._services = services
+        self._cancel = cancel
+        self._loop_time = asyncio.get_running_loop().time
+        self._terminated = False
+        client.peer, server.peer = server, client
+
+    def start(self) -> None:
+        """Begin with what arrived before there was a relay."""
+        for side in (self.client, self.server):
+            side.relay = self
+            early, side.early = b"".join(side.early), []
+            if early:
+                self.received(side, early)
+        for side in (self.client, self.server):
+            if side.lost:
+                self.lost(side)
+
+    def received(self, side: Side, data: bytes) -> None:
+        """Feed the session and write what it leaves."""
+        self.last_activity = self._loop_time()
+        try:
+            if side is self.client:
+                self._terminated = data.endswith(TERMINATE)
+                need = self.session.from_client(data)
+            else:
+                need = self.session.from_server(data)
+        except Exception as error:
+            self._broken(error)
+            return
+        self._write()
+        if need is not None:
+            self._await(need)
+
+    def _write(self) -> None:
+        session = self.session
+        if session.to_server:
+            out, session.to_server = session.to_server, []
+            assert self.server.transport is not None
+            self.server.transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if session.to_client:
+            out, session.to_client = session.to_client, []
+            assert self.client.transport is not None
+            self.client.transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if session.closed:
+            self.close()
+
+    def _await(self, need: Need) -> None:
+        self.client.hold()
+        self.server.hold()
+        spawn(self._meet(need), "need")
+
+    async def _meet(self, need: Need) -> None:
+        """Meet one need after the other until the session goes on."""
+        assert self._services is not None
+        following: Need | None = need
+        try:
+            while following is not None and not self.ended.done():
+                failure: PhiproxyError | None = None
+                try:
+                    if isinstance(following, NeedKeys):
+                        await self._services.fetch_keys(following.wants)
+                    else:
+                        await self._services.refresh_catalog()
+                except PhiproxyError as error:
+                    failure = error
+                following = self.session.resume(failure)
+                self._write()
+        except Exception as error:
+            self._broken(error)
+        finally:
+            self.client.release()
+            self.server.release()
+
+    def _broken(self, error: Exception) -> None:
+        """Fail whole: an unexpected exception is told by type and place only, and both sockets close."""
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        log.error("internal error", type=type(error).__name__, file=frame.filename.rpartition("/phiproxy/")[2], line=frame.lineno)
+        client = self.client.transport
+        if client is not None and not client.is_closing():
+            client.write(error_response("XX000", "phiproxy: internal error; the connection is closed (README#err-internal)", severity="FATAL"))
+        self.close()
+
+    def last_word(self, error: PhiproxyError) -> None:
+        """Say a FATAL to the client and close."""
+        self.session.fatal(error)
+        self._write()
+
+    def lost(self, side: Side) -> None:
+        """One side is gone: the other goes too. A query that still runs for nobody is cancelled."""
+        if side is self.client and not self.ended.done() and not self._terminated and not self.server.lost:
+            key = self.session.backend_key
+            if key is not None and self.session.busy:
+                packet = struct.pack("!II", len(key) + 8, CANCEL_REQUEST) + key
+                spawn(self._cancelled(packet), "cancel")
+        elif side is self.server and not self.ended.done() and not self.session.closed:
+            self._write()
+        self.close()
+
+    async def _cancelled(self, packet: bytes) -> None:
+        try:
+            await self._cancel(packet)
+        except (PhiproxyError, OSError, TimeoutError) as error:
+            log.warning("a query of a vanished client could not be cancelled", type=type(error).__name__)
+
+    def close(self) -> None:
+        """Close both sockets after what is written, once."""
+        if self.ended.done():
+            return
+        self.ended.set_result(None)
+        for side in (self.client, self.server):
+            if side.transport is not None:
+                side.transport.close()
