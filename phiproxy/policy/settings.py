@@ -258,3 +258,11 @@ class Settings(Section):
     def kek_file(self) -> Path:
         """The path of the local KEK file."""
         return self._directory / self.keys.kek.removeprefix("local:").partition("?")[0]
+
+    @property
+    def kek_uri(self) -> str:
+        """The KEK URI with its paths made absolute: what a key provider is opened with."""
+        _, mark, query = self.keys.kek.partition("?")
+        if query.startswith("passphrase=file:"):
+            query = f"passphrase=file:{self._directory / query.removeprefix('passphrase=file:')}"
+        return f"local:{self.kek_file}{mark}{query}"

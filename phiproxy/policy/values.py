@@ -68,6 +68,13 @@ class Secret:
             raise ConfigError(f"the secret file {name} cannot be read: {reason}") from None
 
 
+def read_secret(reference: str) -> str:
+    """Return the secret that ``env:NAME`` or ``file:/path`` names; ConfigError, without the secret, when it cannot."""
+    if not re.fullmatch(_ENV_OR_FILE, reference):
+        raise ConfigError("a secret is named by env:NAME or file:/path")
+    return Secret(reference).reveal()
+
+
 def _parse_duration(value: object) -> object:
     """Seconds, from ``30s``; a float passes, because a default is one."""
     if isinstance(value, float):

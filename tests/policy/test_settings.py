@@ -92,3 +92,15 @@ def test_other_spellings() -> None:
 def test_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         read({}).workers = 1
+
+
+@pytest.mark.parametrize(
+    ("kek", "uri"),
+    [
+        ("local:kek.json", "local:/etc/phiproxy/kek.json"),
+        ("local:/a/kek.json?passphrase=env:PW", "local:/a/kek.json?passphrase=env:PW"),
+        ("local:kek.json?passphrase=file:pw", "local:/etc/phiproxy/kek.json?passphrase=file:/etc/phiproxy/pw"),
+    ],
+)
+def test_the_kek_is_relative_to_the_file(kek: str, uri: str) -> None:
+    assert read({"keys": {"kek": kek}}).kek_uri == uri

@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.values import Address, Addresses, AddressValue, Duration, FilePath, Secret, SecretValue, Size
+from phiproxy.policy.values import Address, Addresses, AddressValue, Duration, FilePath, Secret, SecretValue, Size, read_secret
 
 
 def read(kind: Any, value: object) -> object:
@@ -88,3 +88,11 @@ def test_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         Secret(f"file:{tmp_path}/none").reveal()
     assert read(SecretValue, "file:pw") == Secret("file:/base/pw")
+
+
+def test_read_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHI_TEST_SECRET", "s3cret")
+    assert read_secret("env:PHI_TEST_SECRET") == "s3cret"
+    with pytest.raises(ConfigError, match="named by") as caught:
+        read_secret("hunter2")
+    assert "hunter2" not in caught.value.message

@@ -1,0 +1,134 @@
+"""The command line: options, help and exit codes; what a command does is in ``phiproxy.commands``.
+
+Exit codes: 0 ok, 1 the thing asked about is wrong, 2 usage. A complaint is one line ``phiproxy: …`` on standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phiproxy.errors import PhiproxyError
+
+app = typer.Typer(
+    name="phiproxy",
+    help="A PostgreSQL wire proxy that encrypts health data column by column, or refuses.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The key registry: make it, look at it, take it along.")
+app.add_typer(keys_app, name="keys")
+
+Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="phiproxy.yaml")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Database = Annotated[
+    str | None, typer.Option("--database", "-d", metavar="NAME", help="Which policy's database, where there are several.")
+]
+_CONFIG = Path("phiproxy.yaml")
+
+
+@app.command(epilog="Example: phiproxy demo --once")
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Exit after showing it.")] = False,  # noqa: FBT002 - typer's way
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the proxy; 0 takes a free one.")] = 6432,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="D", help="Keep database, keys and configuration there.")
+    ] = None,
+) -> None:
+    """Show it: an embedded PostgreSQL with a clinic of synthetic patients, loaded through the proxy."""
+    _leave(import_module("phiproxy.demo.run").main(once, port, directory))
+
+
+@app.command(epilog="Example: phiproxy serve -c /etc/phiproxy/phiproxy.yaml")
+def serve(config: Config = _CONFIG) -> None:
+    """Run the proxy. SIGTERM drains; SIGHUP reloads policy, certificates and keys."""
+    _leave(import_module("phiproxy.commands.serve").serve(config))
+
+
+@app.command(epilog="Example: phiproxy check -c phiproxy.yaml --json")
+def check(config: Config = _CONFIG, as_json: Json = False) -> None:  # noqa: FBT002
+    """Compare files, registry, tables and server settings, and say what each index leaks."""
+    _leave(import_module("phiproxy.commands.check").check(config, as_json=as_json))
+
+
+@app.command(epilog="Example: phiproxy explain -c phiproxy.yaml 'SELECT ssn FROM patients WHERE ssn = $1'")
+def explain(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement, as a client would send it.")],
+    config: Config = _CONFIG,
+) -> None:
+    """Show what the server would see of a statement, or why it is refused."""
+    _leave(import_module("phiproxy.commands.serve").explain(config, sql))
+
+
+@app.command(epilog="Example: phiproxy ddl -c phiproxy.yaml > phi.sql && psql -d clinic -f phi.sql")
+def ddl(config: Config = _CONFIG, database: Database = None) -> None:
+    """Print the DDL that the policy needs, to read and to run with psql; it is never run by itself."""
+    _leave(import_module("phiproxy.commands.ddl").ddl(config, database))
+
+
+@app.command("open", epilog="Example: phiproxy open -c phiproxy.yaml --registry dump.json f55001010000…")
+def open_value(
+    value: Annotated[str, typer.Argument(metavar="HEX", help="The stored value as psql prints it, with or without \\x.")],
+    config: Config = _CONFIG,
+    database: Database = None,
+    registry: Annotated[
+        Path | None, typer.Option("--registry", metavar="DUMP", help="A file of `keys export`, instead of the database.")
+    ] = None,
+) -> None:
+    """Open one stored value outside the proxy: support, and recovery from a dump. Recorded in the registry's events."""
+    _leave(import_module("phiproxy.commands.keys").open_stored(config, value, database, registry))
+
+
+@keys_app.command("init", epilog="Example: phiproxy keys init -c phiproxy.yaml")
+def keys_init(config: Config = _CONFIG, as_json: Json = False) -> None:  # noqa: FBT002
+    """Make the registry, the KEK file of local:, and the first keys; running it twice changes nothing."""
+    _leave(import_module("phiproxy.commands.keys").keys_init(config, as_json=as_json))
+
+
+@keys_app.command("list", epilog="Example: phiproxy keys list -c phiproxy.yaml --json")
+def keys_list(config: Config = _CONFIG, as_json: Json = False) -> None:  # noqa: FBT002
+    """List the keys with state, age and use; no key material."""
+    _leave(import_module("phiproxy.commands.keys").keys_list(config, as_json=as_json))
+
+
+@keys_app.command("export", epilog="Example: phiproxy keys export -c phiproxy.yaml -o registry.json")
+def keys_export(
+    config: Config = _CONFIG,
+    database: Database = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DUMP", help="A new file; default: stdout.")] = None,
+) -> None:
+    """Write the registry as JSON, wrapped keys only: with the KEK it opens every value without the database."""
+    _leave(import_module("phiproxy.commands.keys").keys_export(config, database, output))
+
+
+def _leave(code: object) -> None:
+    """End the command with its exit code; None is 0."""
+    raise typer.Exit(code if isinstance(code, int) else 0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; what goes wrong is told in lines, never in a traceback."""
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    except PhiproxyError as error:
+        text = error.message + (f"; {error.hint}" if error.hint else "")
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        text = place + (error.strerror or type(error).__name__)
+    except Exception as error:
+        # the last one: its text may hold a value, so only type and place are told
+        from phiproxy.ops.logs import place_of  # noqa: PLC0415
+
+        text = f"internal error: {type(error).__name__} at {place_of(error)}; please report it"
+    for line in text.split("\n"):
+        sys.stderr.write(f"phiproxy: {line}\n")
+    return 1

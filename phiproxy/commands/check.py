@@ -1,0 +1,34 @@
+"""``phiproxy check``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from phiproxy.commands.context import Configuration, database, load, print_json, print_table, run, survey
+from phiproxy.errors import PhiproxyError
+from phiproxy.ops.check import Finding, check_database
+from phiproxy.policy.model import Policy
+
+
+def check(config: Path, *, as_json: bool) -> int:
+    """Print every finding of every database; 1 when one is an error."""
+    configuration = load(config)
+    report = [(p.database, f) for p in configuration.policies for f in run(_check(configuration, p))]
+    if as_json:
+        print_json([{"database": name, **asdict(finding)} for name, finding in report])
+    else:
+        print_table("", ["database", "", "about", "finding"], [(name, f.level, f.topic, f.text) for name, f in report])
+    return 1 if any(f.level == "error" for _, f in report) else 0
+
+
+async def _check(configuration: Configuration, policy: Policy) -> list[Finding]:
+    settings = configuration.settings
+    files = Finding("ok", "configuration", "both files are valid")
+    try:
+        async with database(settings, policy) as conn:
+            layout, catalog = await survey(settings, policy, conn)
+            return [files, *await check_database(conn, policy, layout, catalog, settings.service.schema_)]
+    except PhiproxyError as error:
+        text = error.message + (f"; {error.hint}" if error.hint else "")
+        return [files, *(Finding("error", "database", line) for line in text.split("\n"))]

@@ -1,0 +1,103 @@
+"""What the commands share: the configuration, a connection per database, and how results are printed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from phiproxy.errors import ConfigError
+from phiproxy.keys.registry import read_layout
+from phiproxy.net.catalog import read_catalog
+from phiproxy.net.service import connect_service
+from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.layout import Layout
+from phiproxy.policy.load import load_policies, load_settings
+from phiproxy.policy.model import Policy
+from phiproxy.policy.settings import Settings
+
+T = TypeVar("T")
+Connection = psycopg.AsyncConnection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """phiproxy.yaml and the policies that it names."""
+
+    settings: Settings
+    policies: tuple[Policy, ...]
+
+    def policy_of(self, database: str | None) -> Policy:
+        """Return the policy of this database, or the only one; ConfigError when there is no such choice."""
+        found = [p for p in self.policies if database in (None, p.database)]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(p.database for p in self.policies) or "none"
+        if database is None:
+            raise ConfigError(f"which database? name one with --database (policies are there for: {known})")
+        raise ConfigError(f"no policy for database {database!r} (policies are there for: {known})")
+
+
+def load(path: Path) -> Configuration:
+    """Read the configuration and all its policies; ConfigError with every complaint, and when there is no policy."""
+    settings = load_settings(path)
+    policies = load_policies(settings)
+    if not policies:
+        raise ConfigError(f"{path}: `policies` names no file: nothing is protected")
+    return Configuration(settings, tuple(policies))
+
+
+@asynccontextmanager
+async def database(settings: Settings, policy: Policy) -> AsyncIterator[Connection]:
+    """Connect as the service role; what the server refuses in between is a ConfigError without its detail."""
+    async with await connect_service(settings, policy.database) as conn:
+        try:
+            yield conn
+        except psycopg.Error as error:
+            raise ConfigError(database_error(policy.database, error)) from None
+
+
+def database_error(name: str, error: psycopg.Error) -> str:
+    """Return one line: the server's primary message, which names objects, never its DETAIL, which may quote a row."""
+    text = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    return f"database {name!r}: {text}" + (f" (SQLSTATE {error.sqlstate})" if error.sqlstate else "")
+
+
+async def survey(settings: Settings, policy: Policy, conn: Connection) -> tuple[Layout, Catalog]:
+    """Read registry and catalogue of one database; ConfigError when there is no registry."""
+    layout = await read_layout(conn, settings.service.schema_)
+    catalog = await read_catalog(conn, {(c.schema, c.table) for c in policy.columns()})
+    return layout, catalog
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run one command's coroutine to its end."""
+    return asyncio.run(coroutine)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table on standard output, as wide as the terminal; a pipe gets whole lines."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        # a name is text, never markup
+        table.add_row(*(str(cell).replace("[", "\\[") for cell in row))
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(table)
+
+
+def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Print JSON on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")

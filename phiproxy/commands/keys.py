@@ -1,0 +1,188 @@
+"""``phiproxy keys`` and ``phiproxy open``: the glue between the command line and ``phiproxy.keys``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from phiproxy.commands.context import Configuration, Connection, database, load, print_json, print_table, run
+from phiproxy.errors import ConfigError
+from phiproxy.keys import open_provider
+from phiproxy.keys.inventory import ListedRoot, export, list_keys, load_export
+from phiproxy.keys.lifecycle import Done, init
+from phiproxy.keys.local import create_kek_file
+from phiproxy.keys.registry import Registry, read_layout, record_event
+from phiproxy.keys.resolve import open_value
+from phiproxy.net.service import service_pool
+from phiproxy.ops.leakage import declared_complaints
+from phiproxy.policy.layout import Layout
+from phiproxy.policy.model import Policy
+from phiproxy.policy.values import read_secret
+
+
+def keys_init(config: Path, *, as_json: bool) -> int:
+    """Make KEK file, registry, identities, slots and first keys where they are missing, and say what was made."""
+    done = run(_init(load(config)))
+    if as_json:
+        print_json([{"database": name, "what": d.what, "subject": d.subject} for name, d in done])
+    elif done:
+        print_table("", ["database", "made", "of"], [(name, d.what, d.subject) for name, d in done])
+    else:
+        sys.stdout.write("nothing to do: the registry is as the policy needs it\n")
+    return 0
+
+
+async def _init(configuration: Configuration) -> list[tuple[str, Done]]:
+    settings, schema = configuration.settings, configuration.settings.service.schema_
+    known: list[Layout] = []
+    complaints: list[str] = []
+    for policy in configuration.policies:
+        async with database(settings, policy) as conn:
+            layout = await _existing_layout(conn, schema)
+        known += [layout] if layout is not None else []
+        complaints += _new_slot_complaints(policy, layout)
+    if complaints:
+        raise ConfigError("\n".join(complaints))
+    done: list[tuple[str, Done]] = []
+    # With a registry but no key file, a new key could open nothing: the old file has to be brought back.
+    if not any(layout.identities for layout in known) and await create_kek_file(settings.kek_uri, read_secret):
+        done.append(("", Done("KEK file", str(settings.kek_file))))
+    provider = await open_provider(settings.kek_uri, read_secret)
+    try:
+        for policy in configuration.policies:
+            async with database(settings, policy) as conn:
+                wanted = policy.wanted_identities()
+                max_uses = settings.keys.rotation.data_key.max_uses
+                made = await init(conn, wanted, policy.deployment, provider, schema=schema, max_uses=max_uses)
+                done += [(policy.database, d) for d in made]
+    finally:
+        await provider.close()
+    return done
+
+
+async def _existing_layout(conn: Connection, schema: str) -> Layout | None:
+    """Return the layout, or None without a registry; what else is wrong with it ``init`` says better."""
+    try:
+        return await read_layout(conn, schema)
+    except ConfigError:
+        return None
+
+
+def _new_slot_complaints(policy: Policy, layout: Layout | None) -> list[str]:
+    """Say which indexes that are not registered yet are of too low a cardinality."""
+    identities = {} if layout is None else {i.identity: i for i in layout.identities.values()}
+    fresh = []
+    for column in policy.columns():
+        registered = identities.get(column.identity)
+        known = {s.expression for s in registered.slots} if registered is not None else set()
+        if not known.issuperset(column.expressions):
+            fresh.append(column)
+    return declared_complaints(fresh)
+
+
+def keys_list(config: Path, *, as_json: bool) -> int:
+    """Print root keys, their wraps and data keys of every database."""
+    configuration = load(config)
+    found = [(p.database, root) for p in configuration.policies for root in run(_list(configuration, p))]
+    if as_json:
+        print_json([{"database": name, **_listed(root)} for name, root in found])
+        return 0
+    heads = ["database", "id", "scope", "purpose", "generation", "state", "age", "KEK", "data keys (used of max)"]
+    rows = []
+    for name, root in found:
+        wraps = ", ".join(f"{w.kek_uri} version {w.kek_version}" for w in root.wraps)
+        keys = ", ".join(f"{k.id:08x} {k.state} {k.used} of {k.max_uses}, {k.age.days} d" for k in root.data_keys)
+        scope = root.scope + (f", tenant {root.tenant}" if root.tenant else "")
+        rows.append((name, root.id, scope, root.purpose, root.generation, root.state, f"{root.age.days} d", wraps, keys))
+    print_table("", heads, rows)
+    return 0
+
+
+def _listed(root: ListedRoot) -> dict[str, Any]:
+    return {
+        "id": root.id,
+        "scope": root.scope,
+        "tenant": root.tenant,
+        "purpose": root.purpose,
+        "generation": root.generation,
+        "state": root.state,
+        "age_seconds": round(root.age.total_seconds()),
+        "wraps": [{"kek": w.kek_uri, "version": w.kek_version, "verified_at": w.verified_at.isoformat()} for w in root.wraps],
+        "data_keys": [
+            {
+                "id": k.id,
+                "generation": k.generation,
+                "state": k.state,
+                "used": k.used,
+                "max_uses": k.max_uses,
+                "age_seconds": round(k.age.total_seconds()),
+            }
+            for k in root.data_keys
+        ],
+    }
+
+
+async def _list(configuration: Configuration, policy: Policy) -> list[ListedRoot]:
+    async with database(configuration.settings, policy) as conn:
+        return await list_keys(conn, configuration.settings.service.schema_)
+
+
+def keys_export(config: Path, only: str | None, output: Path | None) -> int:
+    """Write the registry of one database as JSON: wrapped keys only. An existing file is not overwritten."""
+    configuration = load(config)
+    dump = run(_export(configuration, configuration.policy_of(only)))
+    if output is None:
+        print_json(dump)
+        return 0
+    with open(output, "x", encoding="utf-8", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
+        file.write(json.dumps(dump, indent=2) + "\n")
+    return 0
+
+
+async def _export(configuration: Configuration, policy: Policy) -> dict[str, Any]:
+    async with database(configuration.settings, policy) as conn:
+        return await export(conn, configuration.settings.service.schema_)
+
+
+def open_stored(config: Path, value: str, only: str | None, registry: Path | None) -> int:
+    """Print the plaintext of one stored value, as UTF-8 with a line end."""
+    try:
+        envelope = bytes.fromhex(value.removeprefix("\\x"))
+    except ValueError:
+        raise ConfigError("the stored value must be hexadecimal, as psql prints bytea (with or without \\x)") from None
+    plaintext = run(_open_from(load(config), envelope, only, registry))
+    sys.stdout.buffer.write(plaintext + b"\n")
+    sys.stdout.buffer.flush()
+    return 0
+
+
+async def _open_from(configuration: Configuration, envelope: bytes, only: str | None, registry: Path | None) -> bytes:
+    settings = configuration.settings
+    if registry is not None:
+        # without a database there is nowhere to leave a record: who holds KEK and dump needs no proxy to open values
+        dump = load_export(_read_dump(registry))
+        provider = await open_provider(settings.kek_uri, read_secret)
+        try:
+            return await open_value(envelope, dump.layout, dump, provider)
+        finally:
+            await provider.close()
+    policy, schema = configuration.policy_of(only), settings.service.schema_
+    provider = await open_provider(settings.kek_uri, read_secret)
+    try:
+        async with database(settings, policy) as conn, service_pool(settings, policy.database) as pool:
+            layout = await read_layout(conn, schema)
+            # recorded first: a value that was seen without a record would be the worse of the two
+            await record_event(conn, schema, "open", f"identity {int.from_bytes(envelope[9:11])}")
+            return await open_value(envelope, layout, Registry(pool, schema), provider)
+    finally:
+        await provider.close()
+
+
+def _read_dump(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ConfigError(f"{path}: not a registry dump") from None

@@ -1,0 +1,138 @@
+"""Is the database as the policy needs it? Findings, none of which holds a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+
+from phiproxy.errors import ConfigError
+from phiproxy.ops.leakage import Leakage, measure
+from phiproxy.ops.physical import Physical, guard_name, has_guard, is_tag_index, read_physical
+from phiproxy.policy.bind import bind
+from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.layout import Layout
+from phiproxy.policy.model import Policy, PolicyColumn
+from phiproxy.policy.protection import ProtectedColumn, Protection
+
+Level = Literal["ok", "note", "warning", "error"]
+
+_DDL = "run `phiproxy ddl`"
+_ENVELOPES = (
+    "of protected values it holds envelopes and tags only, but what an application sends to other columns, and what goes"
+    " past the proxy, stands there as it is"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. Only ``error`` makes ``check`` fail."""
+
+    level: Level
+    topic: str
+    text: str
+
+
+async def check_database(
+    conn: psycopg.AsyncConnection[Any], policy: Policy, layout: Layout, catalog: Catalog, registry_schema: str
+) -> list[Finding]:
+    """Compare one database with its policy: binding, guards, indexes, leakage, server settings. Raises psycopg.Error."""
+    settings = await _server_settings(conn)
+    try:
+        protection = bind(policy, layout, catalog, registry_schema)
+    except ConfigError as error:
+        return [Finding("error", "policy", line) for line in error.message.split("\n")] + settings
+    columns = policy.columns()
+    findings = [Finding("ok", "policy", f"{len(columns)} protected columns are registered and bytea")]
+    physical = await read_physical(conn, [(c.schema, c.table) for c in columns])
+    findings += _on_disk(columns, protection, physical)
+    for column in columns:
+        findings += await _leakage(conn, column, protection.by_name[column.schema, column.table].columns[column.name])
+    return findings + settings
+
+
+def _on_disk(columns: list[PolicyColumn], protection: Protection, physical: Physical) -> list[Finding]:
+    findings = []
+    for wanted in columns:
+        column = protection.by_name[wanted.schema, wanted.table].columns[wanted.name]
+        table = physical[wanted.schema, wanted.table]
+        if not has_guard(table, column):
+            text = f"{wanted.at}: {wanted.label} has no valid guard {guard_name(wanted.name)}, so plaintext could be stored: {_DDL}"
+            findings.append(Finding("error", "guard", text))
+        if table.columns[wanted.name].storage != "e":
+            text = f"{wanted.at}: {wanted.label} is not STORAGE EXTERNAL; the server compresses what cannot be compressed: {_DDL}"
+            findings.append(Finding("warning", "guard", text))
+        for slot in column.slots:
+            if slot.expression not in wanted.expressions or slot.state == "dropped":
+                continue
+            if slot.state != "active":
+                text = f"{wanted.label}: index {slot.expression} is {slot.state} and answers nothing until values are re-encrypted"
+                findings.append(Finding("warning", "index", text))
+            if not any(is_tag_index(index, column, slot) for index in table.indexes):
+                text = (
+                    f"{wanted.at}: {wanted.label} has no server index for {slot.expression}: every search reads the table: {_DDL}"
+                )
+                findings.append(Finding("error", "index", text))
+    if not findings:
+        findings.append(Finding("ok", "guard", "guards and tag indexes are there"))
+    return findings
+
+
+async def _leakage(conn: psycopg.AsyncConnection[Any], wanted: PolicyColumn, column: ProtectedColumn) -> list[Finding]:
+    """Say what a thief of the database learns of one column."""
+    length = f"its length up to the next {wanted.pad} bytes" if wanted.pad else "its length in bytes"
+    slots = {s.expression: s.number for s in column.slots if s.expression in wanted.expressions and s.state != "dropped"}
+    if not slots:
+        return [Finding("note", "leakage", f"{wanted.label}: of each value only {length}")]
+    findings = []
+    for expression, number in slots.items():
+        measured = await measure(conn, column, [number])
+        declared, accepted = wanted.distinct.get(expression), wanted.accept_leakage
+        leak = Leakage(wanted.label, expression, measured, declared, accepted, wanted.at)
+        text = f"{wanted.label}, index {expression}: {leak.learns}; of each value {length}"
+        if accepted is not None:
+            text += f'; accepted: "{accepted}"'
+        findings.append(Finding("note", "leakage", text))
+        if leak.complaint is not None:
+            findings.append(Finding("error", "leakage", leak.complaint))
+        if measured is None:
+            text = f"{wanted.label}: not measured, the service role may not SELECT from {column.schema}.{column.table}"
+            findings.append(Finding("warning", "leakage", text))
+        elif not leak.decisive and declared is None and accepted is None:
+            text = f"{wanted.at}: {wanted.label}, index {expression}: too few values to measure, and no `distinct:` is declared"
+            findings.append(Finding("warning", "leakage", text))
+    if len(slots) > 1 and (together := await measure(conn, column, slots.values())) is not None:
+        text = f"{wanted.label}, all indexes together: {together.distinct} distinct among {together.values}"
+        findings.append(Finding("note", "leakage", text))
+    return findings
+
+
+_SETTINGS = """
+SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ('log_statement', 'log_min_duration_statement',
+  'log_parameter_max_length', 'log_parameter_max_length_on_error', 'log_min_error_statement')
+"""
+
+
+async def _server_settings(conn: psycopg.AsyncConnection[Any]) -> list[Finding]:
+    """Warn of settings under which the server's log keeps statements and parameters. As this login has them."""
+    async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+        await cursor.execute(_SETTINGS)
+        found: dict[str, str] = dict(await cursor.fetchall())
+    kept = []
+    if found.get("log_statement", "none") != "none":
+        kept.append((f"log_statement = {found['log_statement']}", "statements are logged"))
+    if found.get("log_min_duration_statement", "-1") != "-1":
+        kept.append((f"log_min_duration_statement = {found['log_min_duration_statement']}", "slow statements are logged"))
+    if kept and found.get("log_parameter_max_length", "0") != "0":
+        name = f"log_parameter_max_length = {found['log_parameter_max_length']}"
+        kept.append((name, "logged statements come with their parameters"))
+    if found.get("log_parameter_max_length_on_error", "0") != "0":
+        name = f"log_parameter_max_length_on_error = {found['log_parameter_max_length_on_error']}"
+        kept.append((name, "failing statements are logged with their parameters"))
+    if found.get("log_min_error_statement", "panic") not in ("fatal", "panic"):
+        name = f"log_min_error_statement = {found['log_min_error_statement']}"
+        kept.append((name, "failing statements are logged"))
+    if not kept:
+        return [Finding("ok", "server log", "the server's log keeps no statements")]
+    return [Finding("warning", "server log", f"{name}: {what}; {_ENVELOPES}") for name, what in kept]

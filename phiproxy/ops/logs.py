@@ -1,0 +1,58 @@
+"""The proxy's own log: structlog to standard error. Who logs passes names and numbers, never a value."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from phiproxy.policy.settings import Log
+
+
+def set_up_logging(settings: Log, stream: TextIO | None = None) -> None:
+    """Configure structlog for the process.
+
+    ``json`` for machines, ``console`` for people, ``auto`` by whether it is a terminal.
+    """
+    out = stream if stream is not None else sys.stderr
+    as_json = settings.format == "json" or (settings.format == "auto" and not out.isatty())
+    processors: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _type_and_place,
+    ]
+    processors.append(structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=out.isatty()))
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _type_and_place(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace an exception by its type and place: its text and its frames' variables may hold a value."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        event["error"] = type(error).__name__
+        event["place"] = place_of(error)
+    return event
+
+
+def place_of(error: BaseException) -> str:
+    """``file:line`` where an exception was raised, the file by its last two parts; empty when it never was."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    file = "/".join(trace.tb_frame.f_code.co_filename.replace("\\", "/").split("/")[-2:])
+    return f"{file}:{trace.tb_lineno}"

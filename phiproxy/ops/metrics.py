@@ -1,0 +1,107 @@
+"""``/metrics``, ``/livez`` and ``/readyz``, in a thread of their own so that a busy event loop still answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app
+
+from phiproxy.errors import ConfigError
+from phiproxy.policy.values import Address
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+
+class Metrics:
+    """What the proxy counts. Labels are outcomes only: names of tables or clients would grow without bound.
+
+    In a registry of its own, so that two proxies in one process do not collide.
+    """
+
+    def __init__(self) -> None:
+        self.registry = own = CollectorRegistry()
+        self.clients = Gauge("phiproxy_clients", "client connections now", registry=own)
+        self.statements = Counter("phiproxy_statements", "statements by outcome", ["outcome"], registry=own)
+        self.opened = Counter("phiproxy_values_opened", "stored values opened", registry=own)
+        self.sealed = Counter("phiproxy_values_sealed", "values sealed", registry=own)
+        self.open_failures = Counter("phiproxy_open_failures", "stored values that did not open", registry=own)
+        self.kek_unwraps = Counter("phiproxy_kek_unwraps", "root keys unwrapped by the provider", ["result"], registry=own)
+        for outcome in ("forwarded", "rewritten", "refused"):
+            self.statements.labels(outcome)  # a series that is 0 is there from the start
+        for result in ("ok", "denied", "unavailable"):
+            self.kek_unwraps.labels(result)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10  # a client that says nothing does not keep its thread
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
+        """Say nothing: a line per scrape is noise, and a request line is a stranger's text."""
+
+
+class MetricsServer:
+    """Serve metrics and health on one address. ``ready`` is asked on every /readyz, from another thread."""
+
+    def __init__(self, listen: Address, ready: Callable[[], bool], metrics: Metrics) -> None:
+        self._listen = listen
+        self._ready = ready
+        self._metrics = make_wsgi_app(metrics.registry)
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; that of a server that is started."""
+        assert self._server is not None
+        return self._server.server_port
+
+    def start(self) -> None:
+        """Listen and answer from now on; ConfigError when the address cannot be had."""
+        if self._listen.path:
+            raise ConfigError(f"metrics.listen {self._listen}: a Unix socket is not in this version; use host:port")
+        try:
+            server = _Server((self._listen.host, self._listen.port), _Handler)
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise ConfigError(f"metrics.listen {self._listen}: {reason}") from None
+        server.set_app(self._app)
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, name="phiproxy-metrics", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and wait for the thread; does nothing when it is not started."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+            self._server = self._thread = None
+
+    def _app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            return _answer(start_response, "405 Method Not Allowed", b"GET only\n")
+        if path == "/metrics":
+            answer: Iterable[bytes] = self._metrics(environ, start_response)
+            return answer
+        if path == "/livez":
+            return _answer(start_response, "200 OK", b"alive\n")
+        if path == "/readyz":
+            if self._ready():
+                return _answer(start_response, "200 OK", b"ready\n")
+            return _answer(start_response, "503 Service Unavailable", b"not ready\n")
+        return _answer(start_response, "404 Not Found", b"/metrics /livez /readyz\n")
+
+
+def _answer(start_response: StartResponse, status: str, body: bytes) -> Iterable[bytes]:
+    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
+    return [body]

@@ -1,0 +1,88 @@
+"""``phiproxy check`` on a real database."""
+
+import json
+from typing import Any
+
+from tests.commands.conftest import Clinic
+
+
+def findings(clinic: Clinic) -> tuple[int, list[dict[str, Any]]]:
+    code, out, _ = clinic.run("check", "--json")
+    return code, json.loads(out)
+
+
+def errors(clinic: Clinic) -> list[str]:
+    code, found = findings(clinic)
+    assert code == 1
+    return [f["text"] for f in found if f["level"] == "error"]
+
+
+def ready(clinic: Clinic) -> None:
+    clinic.ok("keys", "init")
+    clinic.sql(clinic.ok("ddl"))
+
+
+def test_all_is_well(clinic: Clinic) -> None:
+    ready(clinic)
+    code, found = findings(clinic)
+    assert code == 0
+    assert [f["topic"] for f in found if f["level"] == "ok"][:3] == ["configuration", "policy", "guard"]
+    texts = " ".join(f["text"] for f in found if f["topic"] == "leakage")
+    assert "which rows have equal values" in texts
+    assert "public.patients.note: of each value only its length up to the next 64 bytes" in texts
+    assert "is there" not in texts
+    assert "guards and tag indexes are there" in clinic.ok("check")
+
+
+def test_nothing_is_initialised(clinic: Clinic) -> None:
+    (text,) = errors(clinic)
+    assert "no key registry" in text
+
+
+def test_no_ddl_was_run(clinic: Clinic) -> None:
+    clinic.ok("keys", "init")
+    assert errors(clinic) == [
+        f"{clinic.policy}:6:7: public.patients.ssn is text, not bytea: run `phiproxy ddl`",
+        f"{clinic.policy}:7:7: public.patients.note is text, not bytea: run `phiproxy ddl`",
+    ]
+
+
+def test_guard_and_index_are_missed(clinic: Clinic) -> None:
+    ready(clinic)
+    clinic.sql("ALTER TABLE patients DROP CONSTRAINT phi_guard_note; DROP INDEX patients_ssn_key")
+    guard, index = sorted(errors(clinic), reverse=True)
+    assert "public.patients.note has no valid guard phi_guard_note" in guard
+    assert "public.patients.ssn has no server index for @" in index
+
+
+def test_measured_leakage(clinic: Clinic) -> None:
+    """Twenty tags among ten thousand values: refused until somebody answers for it."""
+    ready(clinic)
+    clinic.sql("DROP INDEX patients_ssn_key; ALTER TABLE patients DROP CONSTRAINT phi_guard_ssn")
+    clinic.sql(
+        "INSERT INTO patients SELECT g, decode(repeat('00', 12), 'hex') || decode(md5((g % 20)::text), 'hex'), NULL"
+        " FROM generate_series(1, 10000) g"
+    )
+    assert any("only 20 distinct values among 10000 (below 1000)" in text for text in errors(clinic))
+    text = clinic.policy.read_text()
+    clinic.policy.write_text(text.replace("distinct: 100000", 'accept_leakage: "officer, 2026: study"'))
+    _, found = findings(clinic)
+    assert not any(f["level"] == "error" and f["topic"] == "leakage" for f in found)
+    assert any('accepted: "officer, 2026: study"' in f["text"] for f in found)
+
+
+def test_the_servers_log_settings_are_warnings(clinic: Clinic) -> None:
+    ready(clinic)
+    clinic.sql(f"ALTER DATABASE \"{clinic.database}\" SET log_statement = 'all'")
+    code, found = findings(clinic)
+    assert code == 0
+    (line,) = [f for f in found if f["text"].startswith("log_statement = all")]
+    assert line["level"] == "warning"
+    assert "envelopes and tags only" in line["text"]
+
+
+def test_a_broken_file_is_told_by_lines(clinic: Clinic) -> None:
+    clinic.policy.write_text("databse: x\n")
+    code, out, err = clinic.run("check")
+    assert (code, out) == (1, "")
+    assert f"phiproxy: {clinic.policy}:1:1: unknown key 'databse'; did you mean 'database'?" in err.splitlines()

@@ -1,0 +1,97 @@
+"""``phiproxy keys`` and ``phiproxy open`` on a real database."""
+
+import json
+import stat
+from pathlib import Path
+
+from tests.commands.conftest import Clinic
+
+
+def test_init_twice(clinic: Clinic) -> None:
+    out = clinic.ok("keys", "init")
+    assert "KEK file" in out
+    kek = clinic.directory / "kek.json"
+    assert stat.S_IMODE(kek.stat().st_mode) == 0o600
+    before = kek.read_bytes(), clinic.sql("SELECT epoch FROM phiproxy.meta")
+    assert clinic.ok("keys", "init") == "nothing to do: the registry is as the policy needs it\n"
+    assert (kek.read_bytes(), clinic.sql("SELECT epoch FROM phiproxy.meta")) == before
+    assert clinic.sql("SELECT identity FROM phiproxy.identity ORDER BY number") == [
+        ("c:public.patients.ssn",),
+        ("c:public.patients.note",),
+    ]
+
+
+def test_init_as_json(clinic: Clinic) -> None:
+    made = json.loads(clinic.ok("keys", "init", "--json"))
+    assert {"database", "what", "subject"} == set(made[0])
+    assert json.loads(clinic.ok("keys", "init", "--json")) == []
+
+
+def test_init_refuses_low_cardinality_of_new_slots_only(clinic: Clinic) -> None:
+    text = clinic.policy.read_text()
+    clinic.policy.write_text(text.replace("distinct: 100000", "distinct: 12"))
+    code, out, err = clinic.run("keys", "init")
+    assert (code, out) == (1, "")
+    assert "policy.yaml:6:7: index @ of public.patients.ssn: declared distinct: 12 (below 1000)" in err
+    assert not (clinic.directory / "kek.json").exists()
+    clinic.policy.write_text(text)
+    clinic.ok("keys", "init")
+    clinic.policy.write_text(text.replace("distinct: 100000", "distinct: 12"))
+    clinic.ok("keys", "init")
+
+
+def test_a_lost_kek_file_is_not_replaced(clinic: Clinic) -> None:
+    clinic.ok("keys", "init")
+    (clinic.directory / "kek.json").unlink()
+    code, _, err = clinic.run("keys", "init")
+    assert code == 1
+    assert "kek.json" in err
+    assert not (clinic.directory / "kek.json").exists()
+
+
+def test_list(clinic: Clinic) -> None:
+    clinic.ok("keys", "init")
+    listed = json.loads(clinic.ok("keys", "list", "--json"))
+    assert {(k["scope"], k["purpose"], k["state"]) for k in listed} >= {("t:public.patients", "data", "active")}
+    assert all(k["database"] == clinic.database for k in listed)
+    assert "t:public.patients" in clinic.ok("keys", "list")
+
+
+def test_list_without_a_registry(clinic: Clinic) -> None:
+    code, out, err = clinic.run("keys", "list")
+    assert (code, out) == (1, "")
+    assert "no key registry in schema phiproxy" in err
+    assert "keys init" in err
+
+
+def test_export(clinic: Clinic) -> None:
+    clinic.ok("keys", "init")
+    dump = json.loads(clinic.ok("keys", "export"))
+    assert dump["deployment"] == "clinic-test"
+    path = clinic.directory / "dump.json"
+    assert clinic.ok("keys", "export", "-o", str(path)) == ""
+    assert json.loads(path.read_text()) == dump
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    code, _, err = clinic.run("keys", "export", "-o", str(path))
+    assert (code, err) == (1, f"phiproxy: {path}: File exists\n")
+
+
+def test_which_database(clinic: Clinic) -> None:
+    clinic.ok("keys", "init")
+    code, _, err = clinic.run("keys", "export", "-d", "other")
+    assert code == 1
+    assert f"no policy for database 'other' (policies are there for: {clinic.database})" in err
+
+
+def test_open_what_is_no_value(clinic: Clinic, tmp_path: Path) -> None:
+    clinic.ok("keys", "init")
+    code, out, err = clinic.run("open", "xyz")
+    assert (code, out) == (1, "")
+    assert "must be hexadecimal" in err
+    code, out, err = clinic.run("open", "\\x0102")
+    assert (code, out) == (1, "")
+    assert err.startswith("phiproxy: ")
+    assert "Traceback" not in err
+    (tmp_path / "dump.json").write_text("{}")
+    code, _, err = clinic.run("open", "00", "--registry", str(tmp_path / "dump.json"))
+    assert (code, err) == (1, "phiproxy: this is not a registry dump of format 1\n")

@@ -1,0 +1,99 @@
+"""Metrics and health over HTTP."""
+
+from collections.abc import Iterator
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from phiproxy.errors import ConfigError
+from phiproxy.ops.metrics import Metrics, MetricsServer
+from phiproxy.policy.values import Address
+
+
+class Ready:
+    def __init__(self) -> None:
+        self.value = True
+
+    def __call__(self) -> bool:
+        return self.value
+
+
+@pytest.fixture
+def ready() -> Ready:
+    return Ready()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def server(ready: Ready, metrics: Metrics) -> Iterator[MetricsServer]:
+    running = MetricsServer(Address("127.0.0.1", 0), ready, metrics)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def get(server: MetricsServer, path: str, method: str = "GET") -> tuple[int, str]:
+    try:
+        with urlopen(Request(f"http://127.0.0.1:{server.port}{path}", method=method), timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_health(server: MetricsServer, ready: Ready) -> None:
+    assert get(server, "/livez") == (200, "alive\n")
+    assert get(server, "/readyz") == (200, "ready\n")
+    ready.value = False
+    assert get(server, "/livez")[0] == 200
+    assert get(server, "/readyz") == (503, "not ready\n")
+    assert get(server, "/other")[0] == 404
+    assert get(server, "/livez", "POST")[0] == 405
+
+
+def test_metrics(server: MetricsServer, metrics: Metrics) -> None:
+    metrics.clients.set(3)
+    metrics.statements.labels("refused").inc()
+    metrics.opened.inc(5)
+    metrics.kek_unwraps.labels("denied").inc()
+    status, text = get(server, "/metrics")
+    assert status == 200
+    for line in (
+        "phiproxy_clients 3.0",
+        'phiproxy_statements_total{outcome="refused"} 1.0',
+        'phiproxy_statements_total{outcome="forwarded"} 0.0',
+        "phiproxy_values_opened_total 5.0",
+        "phiproxy_values_sealed_total 0.0",
+        "phiproxy_open_failures_total 0.0",
+        'phiproxy_kek_unwraps_total{result="denied"} 1.0',
+    ):
+        assert line in text.splitlines()
+
+
+def test_a_port_in_use(server: MetricsServer, metrics: Metrics) -> None:
+    second = MetricsServer(Address("127.0.0.1", server.port), lambda: True, metrics)
+    with pytest.raises(ConfigError, match=rf"metrics.listen 127.0.0.1:{server.port}: Address already in use"):
+        second.start()
+    second.stop()
+
+
+def test_no_unix_socket() -> None:
+    with pytest.raises(ConfigError, match="a Unix socket is not in this version"):
+        MetricsServer(Address(path="/tmp/x"), lambda: True, Metrics()).start()
+
+
+def test_stop_gives_the_port_back(ready: Ready) -> None:
+    first = MetricsServer(Address("127.0.0.1", 0), ready, Metrics())
+    first.start()
+    port = first.port
+    first.stop()
+    second = MetricsServer(Address("127.0.0.1", port), ready, Metrics())
+    second.start()
+    second.stop()
