@@ -62,9 +62,11 @@ def check(config: Config = _CONFIG, as_json: Json = False) -> None:  # noqa: FBT
 def explain(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement, as a client would send it.")],
     config: Config = _CONFIG,
+    database: Database = None,
+    as_json: Json = False,  # noqa: FBT002
 ) -> None:
-    """Show what the server would see of a statement, or why it is refused."""
-    _leave(import_module("phiproxy.commands.serve").explain(config, sql))
+    """Show what the server would see of a statement, or why it is refused (then the exit code is 1)."""
+    _leave(import_module("phiproxy.commands.explain").explain(config, sql, database, as_json=as_json))
 
 
 @app.command(epilog="Example: phiproxy ddl -c phiproxy.yaml > phi.sql && psql -d clinic -f phi.sql")

@@ -1,9 +1,20 @@
 """``phiproxy keys`` and ``phiproxy open`` on a real database."""
 
+import asyncio
 import json
 import stat
+import time
 from pathlib import Path
 
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.crypto.seal import ColumnSpec, draw_record, make_sealer
+from phiproxy.errors import WriteKeyWant
+from phiproxy.keys import open_provider
+from phiproxy.keys.registry import Registry
+from phiproxy.keys.service import KeyService
+from phiproxy.net.service import service_pool
+from phiproxy.policy.load import load_settings
+from phiproxy.policy.values import read_secret
 from tests.commands.conftest import Clinic
 
 
@@ -95,3 +106,34 @@ def test_open_what_is_no_value(clinic: Clinic, tmp_path: Path) -> None:
     (tmp_path / "dump.json").write_text("{}")
     code, _, err = clinic.run("open", "00", "--registry", str(tmp_path / "dump.json"))
     assert (code, err) == (1, "phiproxy: this is not a registry dump of format 1\n")
+
+
+async def sealed(clinic: Clinic, plaintext: bytes) -> str:
+    """One value of public.patients.note (identity 2, no slots), sealed as the proxy does it."""
+    settings = load_settings(clinic.config)
+    provider = await open_provider(settings.kek_uri, read_secret)
+    async with service_pool(settings, clinic.database) as pool:
+        registry, ring = Registry(pool), Keyring(time.monotonic)
+        layout = await registry.layout()
+        service = KeyService(registry, provider, ring, layout, deployment="clinic-test", clock=time.monotonic)
+        await service.fetch(frozenset({WriteKeyWant("t:public.patients", 1)}))
+        spec = ColumnSpec("clinic-test", "", "c:public.patients.note", 2, 64)
+        value = make_sealer(spec)(plaintext, draw_record(ring.reserve("t:public.patients", 1)), ())
+    await provider.close()
+    return value.hex()
+
+
+def test_open(clinic: Clinic) -> None:
+    """From the database, which leaves a record, and from the dump and the KEK alone."""
+    clinic.ok("keys", "init")
+    value = asyncio.run(sealed(clinic, "Bärbel, née Ω".encode()))
+    assert clinic.ok("open", f"\\x{value}") == "Bärbel, née Ω\n"
+    assert clinic.sql("SELECT subject FROM phiproxy.event WHERE what = 'open'") == [("identity 2",)]
+    dump = clinic.directory / "dump.json"
+    clinic.ok("keys", "export", "-o", str(dump))
+    clinic.sql("DROP SCHEMA phiproxy CASCADE")
+    assert clinic.ok("open", value, "--registry", str(dump)) == "Bärbel, née Ω\n"
+    broken = value[:-2] + ("00" if value[-2:] != "00" else "01")
+    code, out, err = clinic.run("open", broken, "--registry", str(dump))
+    assert (code, out) == (1, "")
+    assert err.startswith("phiproxy: ")

@@ -1,15 +1,15 @@
-"""Handing over to the composition root."""
+"""``phiproxy serve``: that it starts and serves is what tests/integration is about; here, that it says why it does not."""
 
-import pytest
-
-from phiproxy.commands.serve import _finished
+from tests.commands.conftest import Clinic
 
 
-def test_texts_are_printed_and_codes_returned(capsys: pytest.CaptureFixture[str]) -> None:
-    async def later() -> str:
-        return "text"
+def test_without_a_registry(clinic: Clinic) -> None:
+    code, out, err = clinic.run("serve")
+    assert (code, out) == (1, "")
+    assert err.startswith("phiproxy: ")
+    assert "Traceback" not in err
 
-    assert _finished(later()) == 0
-    assert capsys.readouterr().out == "text\n"
-    assert _finished(3) == 3
-    assert _finished(None) == 0
+
+def test_a_broken_configuration(clinic: Clinic) -> None:
+    clinic.config.write_text("lisen: x\n")
+    assert clinic.run("serve") == (1, "", f"phiproxy: {clinic.config}:1:1: unknown key 'lisen'; did you mean 'listen'?\n")
