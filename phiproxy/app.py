@@ -38,7 +38,7 @@ log = structlog.get_logger("phiproxy")
 def run(main: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine under uvloop where it is installed, else under plain asyncio."""
     try:
-        import uvloop
+        import uvloop  # noqa: PLC0415 - optional: Windows has none
     except ImportError:
         return asyncio.run(main)
     return uvloop.run(main)

@@ -165,7 +165,7 @@ class IndexKeyWant(NamedTuple):
 KeyWant = DataKeyWant | WriteKeyWant | IndexKeyWant
 
 
-class KeyNeeded(Exception):  # noqa: N818 - control flow, not an error
+class KeyNeeded(Exception):
     """The keyring cannot answer yet; fetch ``wants`` and try the same frame again."""
 
     def __init__(self, wants: Iterable[KeyWant]) -> None:
@@ -173,5 +173,9 @@ class KeyNeeded(Exception):  # noqa: N818 - control flow, not an error
         self.wants: frozenset[KeyWant] = frozenset(wants)
 
 
-class CatalogNeeded(Exception):  # noqa: N818 - control flow, not an error
+class PathNeeded(Exception):
+    """An unqualified protected name was used while the session's search path is not known."""
+
+
+class CatalogNeeded(Exception):
     """The catalogue snapshot does not know a name; read it afresh and try the same frame again."""

@@ -114,7 +114,7 @@ class LiveDatabase:
         await self._keys.fetch(wants)
 
     async def refresh(self) -> None:
-        """Read catalogue and registry afresh; those who ask while it is being read share the reading that begins after they asked."""
+        """Read catalogue and registry afresh; who asks during a reading shares the next one."""
         if self._reading is not None and not self._reading.done():
             await asyncio.wait([self._reading])
         if self._reading is None or self._reading.done():
@@ -137,7 +137,9 @@ class LiveDatabase:
         try:
             protection = bind(self._policy, layout, catalog, self._settings.service.schema_)
         except ConfigError as error:
-            log.error("the database no longer fits its policy", database=self._policy.database, complaints=error.message.split("\n"))
+            log.error(
+                "the database no longer fits its policy", database=self._policy.database, complaints=error.message.split("\n")
+            )
             protection = self._known.protection
         if (protection, catalog.generation) == (self._known.protection, self._known.catalog.generation):
             return

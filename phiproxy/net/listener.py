@@ -150,7 +150,7 @@ class Listener:
     async def _greet(self, sock: socket.socket) -> _First | None:
         """Answer SSLRequest and GSSENCRequest on the bare socket; return the side that the startup packet comes from."""
         loop = asyncio.get_running_loop()
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -201,7 +201,9 @@ class Listener:
             raise Refused("0A000", "replication from a database with a policy is refused: it would hand out ciphertext only")
         await self._relay(side, admission, found, client_tls=client_tls)
 
-    async def _relay(self, side: _First, admission: Admission, found: tuple[Database, Services] | None, *, client_tls: bool) -> None:
+    async def _relay(
+        self, side: _First, admission: Admission, found: tuple[Database, Services] | None, *, client_tls: bool
+    ) -> None:
         database, services = found if found is not None else (None, None)
         _, server, server_tls = await self.door.connector.connect(Side)
         session = Session(
@@ -238,7 +240,6 @@ def _say(side: Side | None, error: PhiproxyError) -> None:
 async def _peek(sock: socket.socket) -> bytes:
     """Return at least 8 bytes of what waits on a socket without taking them, fewer only for TLS's first byte or the end."""
     loop = asyncio.get_running_loop()
-    seen = -1
     while True:
         ready = asyncio.Event()
         loop.add_reader(sock.fileno(), ready.set)
@@ -247,10 +248,8 @@ async def _peek(sock: socket.socket) -> bytes:
         finally:
             loop.remove_reader(sock.fileno())
         first = sock.recv(9, socket.MSG_PEEK)
-        if not first or first[0] == 0x16 or len(first) >= 8 or len(first) == seen:
-            if len(first) >= 8 or not first or first[0] == 0x16:
-                return first
-        seen = len(first)
+        if not first or first[0] == 0x16 or len(first) >= 8:
+            return first
         # Readable stays true while a part of the packet waits: look again a little later, within startup_timeout.
         await asyncio.sleep(0.005)
 
@@ -267,7 +266,7 @@ def _listening(address: Address) -> socket.socket:
             sock = socket.create_server((address.host, address.port), family=family, backlog=1024)
     except OSError as error:
         raise ConfigError(f"cannot listen on {address}: {error.strerror or type(error).__name__}") from None
-    sock.setblocking(False)
+    sock.setblocking(False)  # noqa: FBT003
     return sock
 
 

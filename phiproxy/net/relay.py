@@ -11,6 +11,7 @@ import struct
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 
 import structlog
 
@@ -46,9 +47,9 @@ class Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(high=BUFFER)
+        # uvloop's transports are no subclasses of asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=BUFFER)
 
     def data_received(self, data: bytes) -> None:
         """Hand over, or keep until there is a relay."""
@@ -176,7 +177,11 @@ class Relay:
         log.error("internal error", type=type(error).__name__, file=frame.filename.rpartition("/phiproxy/")[2], line=frame.lineno)
         client = self.client.transport
         if client is not None and not client.is_closing():
-            client.write(error_response("XX000", "phiproxy: internal error; the connection is closed (README#err-internal)", severity="FATAL"))
+            client.write(
+                error_response(
+                    "XX000", "phiproxy: internal error; the connection is closed (README#err-internal)", severity="FATAL"
+                )
+            )
         self.close()
 
     def last_word(self, error: PhiproxyError) -> None:

@@ -80,12 +80,12 @@ async def _open(address: Address) -> socket.socket:
     loop = asyncio.get_running_loop()
     if address.path:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003
         return await _connected(sock, address.path)
     error: OSError = OSError(0, "no address of this name")
     for family, kind, number, _, where in await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
         sock = socket.socket(family, kind, number)
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:

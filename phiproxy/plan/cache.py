@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from phiproxy.errors import StatementRefused, SyntaxRefused
+from phiproxy.errors import PathNeeded, StatementRefused, SyntaxRefused
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.compile import compile_script, compile_statement
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.protection import Protection
 from phiproxy.sql.analyse import analyse
-from phiproxy.sql.analysis import Context, PathNeeded
+from phiproxy.sql.analysis import Context
 from phiproxy.sql.meaning import Meaning
 from phiproxy.sql.parse import Statement, parse
 from phiproxy.sql.screen import Screen
@@ -98,7 +98,8 @@ class Planner:
         mentions = self._screen.mentions(text)
         if not view.utf8 and (mentions or (not self._names_are_ascii and not text.isascii())):
             raise StatementRefused(
-                "a statement that may name a protected column needs client_encoding UTF8 in this version", hint="SET client_encoding TO 'UTF8'."
+                "a statement that may name a protected column needs client_encoding UTF8 in this version",
+                hint="SET client_encoding TO 'UTF8'.",
             )
         return mentions or self._screen.watched(text)
 
@@ -126,7 +127,12 @@ class Planner:
             meanings.append(meaning)
             if meaning.effects.path_unknown:
                 context = Context(
-                    self.protection, self.catalog, None, view.database, view.created.union(meaning.effects.created), view.catalog_fresh
+                    self.protection,
+                    self.catalog,
+                    None,
+                    view.database,
+                    view.created.union(meaning.effects.created),
+                    view.catalog_fresh,
                 )
         return statements, meanings
 

@@ -63,7 +63,9 @@ def compile_statement(text: bytes, statement: Statement, meaning: Meaning, decla
     described = [_described(use, oids[n]) for n, use in enumerate(layout.first)]
     sql = rendered.fill(lambda i, o: b"$%d" % numbers[i] if numbers[i] else NULL_MARKER)
     edits = [*rendered.spans]
-    edits += [(o.start, o.end, len(b"$%d" % n) if n else len(NULL_MARKER)) for o, n in zip(rendered.occurrences, numbers, strict=True)]
+    edits += [
+        (o.start, o.end, len(b"$%d" % n) if n else len(NULL_MARKER)) for o, n in zip(rendered.occurrences, numbers, strict=True)
+    ]
     return StatementPlan(
         text,
         sql,
@@ -136,5 +138,3 @@ def _described(use: Use, declared: int) -> int | None:
     if declared in (TEXT_OID, 1043):
         return declared
     return use.column.type.oid if isinstance(use, Store) else TEXT_OID
-
-

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from phiproxy.errors import SealError
 from phiproxy.crypto.seal import Record
+from phiproxy.errors import SealError
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.sql.meaning import Effects, Nullness, Plain, Reveal, Search, Store, Use
 from phiproxy.sql.render import Rendered, position_map
 from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
 from phiproxy.wire.messages import Field
 from phiproxy.wire.values import BYTEA_OID, bytea_from_text
+
+__all__ = ["Columns", "Effects", "ScriptPart", "ScriptPlan", "SealedAttributes", "StatementPlan", "convert", "map_position"]
 
 NULL_TEST_VALUE = b"\x01"
 
@@ -136,7 +138,7 @@ class StatementPlan:
 
 
 def map_position(server: bytes, client: bytes, edits: Sequence[tuple[int, int, int]], position: int) -> int:
-    """Map a 1-based character position in ``server`` to one in ``client``, given the byte edits that made the one from the other."""
+    """Map a 1-based character position in ``server`` to one in ``client``, given the byte edits between them."""
     offset = len(server.decode("utf-8", "replace")[: position - 1].encode("utf-8"))
     return len(client[: position_map(edits)(offset)].decode("utf-8", "ignore")) + 1
 

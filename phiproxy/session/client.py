@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from phiproxy.errors import PhiproxyError, StatementRefused, SyntaxRefused
-from phiproxy.plan.statement import StatementPlan
+from phiproxy.plan.statement import Effects, StatementPlan
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind, Undo
 from phiproxy.session.prepared import Portal, Prepared
-from phiproxy.sql.meaning import Effects
 from phiproxy.wire.fields import Bind, bind_names, decode_bind, encode_bind, expand_formats
 from phiproxy.wire.messages import (
     SYNC,
@@ -126,7 +125,8 @@ def _check_references(session: Session, effects: Effects) -> None:
     fetched = session.names.portals.get(effects.fetches.encode()) if effects.fetches is not None else None
     if (executed is not None and executed.plan.touches) or (fetched is not None and fetched.plan.touches):
         raise StatementRefused(
-            "EXECUTE or FETCH of a statement over a protected table is not in this version", hint="Use Bind and Execute of the protocol."
+            "EXECUTE or FETCH of a statement over a protected table is not in this version",
+            hint="Use Bind and Execute of the protocol.",
         )
 
 

@@ -1,7 +1,7 @@
 """One client's conversation, sans-I/O: bytes in from both sides, bytes out to both sides, and rarely an Action.
 
-``from_client`` and ``from_server`` take what arrived and leave what is to be written in ``to_client`` and ``to_server``. They return
-None, or a Need: the frame that needs it is left unconsumed and is taken again after ``resume``. No await, so order is kept by
+``from_client`` and ``from_server`` take what arrived and leave what is to be written in ``to_client`` and ``to_server``. They
+return None, or a Need: the frame that needs it stays unconsumed and is taken again after ``resume``. No await, so order is kept by
 construction. Handlers of single messages are in ``client`` and ``server``.
 """
 
@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PhiproxyError, StatementRefused, WireError
+from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PathNeeded, PhiproxyError, StatementRefused, WireError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.session import client, server
 from phiproxy.session.phases import CLIENT_MAY_SAY, Phase
 from phiproxy.session.pipeline import Expected, Kind, Pipeline
 from phiproxy.session.prepared import Names
-from phiproxy.sql.analysis import PathNeeded
 from phiproxy.wire.framing import FrameBuffer
 from phiproxy.wire.messages import error_response
 
@@ -26,10 +25,12 @@ class Database(Protocol):
     """What a session is told of its database; the planner is replaced when policy, registry or catalogue change."""
 
     @property
-    def planner(self) -> Planner: ...
+    def planner(self) -> Planner:
+        """The planner of now."""
 
     @property
-    def generation(self) -> int: ...
+    def generation(self) -> int:
+        """A number that changes with the planner."""
 
 
 class NeedKeys(NamedTuple):
@@ -58,7 +59,9 @@ class Counters:
 class Session:
     """The state of one conversation. ``database`` is None where no policy names it: bytes then pass as they come."""
 
-    def __init__(self, database: Database | None, name: str, *, max_message: int = 64 * 1024 * 1024, strip_plus: bool = False) -> None:
+    def __init__(
+        self, database: Database | None, name: str, *, max_message: int = 64 * 1024 * 1024, strip_plus: bool = False
+    ) -> None:
         self.database = database
         self.database_name = name
         self.phase = Phase.AUTHENTICATING
@@ -153,25 +156,33 @@ class Session:
             if frame is None:
                 break
             tag, start, end = frame
-            if tag not in CLIENT_MAY_SAY[self.phase]:
-                raise WireError("the client sent a message that is not allowed here")
             try:
-                client.HANDLERS[tag](self, frames.data, start, end)
+                self._client_frame(tag, start, end)
             except KeyNeeded as need:
                 return NeedKeys(need.wants)
             except CatalogNeeded:
                 return NeedCatalog()
-            except PathNeeded:
-                if self.ask_path_when_idle():
-                    break
-                client.refuse(self, tag, frames.data, start, end, _path_unknown())
-            except PhiproxyError as error:
-                if isinstance(error, WireError):
-                    raise
-                client.refuse(self, tag, frames.data, start, end, error)
+            except _Later:
+                break
             frames.advance(end)
             self.catalog_fresh = False
         return None
+
+    def _client_frame(self, tag: int, start: int, end: int) -> None:
+        """Handle one message, or put its refusal into its place; _Later when the search path must be read first."""
+        if tag not in CLIENT_MAY_SAY[self.phase]:
+            raise WireError("the client sent a message that is not allowed here")
+        data = self.client_frames.data
+        try:
+            client.HANDLERS[tag](self, data, start, end)
+        except PathNeeded:
+            if self.ask_path_when_idle():
+                raise _Later from None
+            client.refuse(self, tag, data, start, end, _path_unknown())
+        except WireError:
+            raise
+        except PhiproxyError as error:
+            client.refuse(self, tag, data, start, end, error)
 
     def _server_loop(self) -> Need | None:
         frames = self.server_frames
@@ -230,6 +241,10 @@ class Session:
             self.path = tuple(row.decode("utf-8") for row in rows)
         else:
             self._refuse_next(_path_unknown())
+
+
+class _Later(Exception):
+    """The frame is taken again when the proxy's own query has been answered."""
 
 
 def _path_unknown() -> StatementRefused:

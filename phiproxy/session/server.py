@@ -1,6 +1,6 @@
 """Messages from the server: each handler sends what the client shall see, and returns where the next frame begins.
 
-The front of the pipeline says whose reply a message is. Rows are opened by the function that was compiled when their first one came;
+The front of the pipeline says whose reply a message is. Rows are opened by the function that was compiled when their first came;
 unprotected rows are forwarded in runs, as one slice.
 """
 
@@ -182,7 +182,7 @@ def command_complete(session: Session, data: bytes, start: int, end: int) -> int
 
 
 def error(session: Session, data: bytes, start: int, end: int) -> int:
-    """ErrorResponse: the refusal that was waiting for it, or the server's own, with positions and names as the client knows them."""
+    """ErrorResponse: the refusal that was waiting for it, or the server's own in the client's positions and names."""
     if session.phase is Phase.AUTHENTICATING:
         _before_authentication(session)
     silent = _silent(session)
@@ -238,9 +238,7 @@ def result_error(session: Session, failure: PhiproxyError) -> None:
     session.counters.open_failures += 1
     front = session.pipeline.front()
     if front is None or not _can_break_off(session, front):
-        session.fatal(
-            type(failure)(f"{failure.message}; what was committed before stays committed", hint=failure.hint)
-        )
+        session.fatal(type(failure)(f"{failure.message}; what was committed before stays committed", hint=failure.hint))
         return
     # Nothing more is sent until the server is ready: if a transaction is open, it must be failed before anything else runs in it.
     session.swallowing = session.blocked = True
@@ -273,11 +271,27 @@ def ready(session: Session, data: bytes, start: int, end: int) -> int:
         front.done(not front.failed, front.rows)
         return end
     if session.swallowing:
-        while (front := session.pipeline.front()) is not None and front.kind is not Kind.QUERY and front.kind is not Kind.SYNC:
-            session.pipeline.queue.popleft()
+        _drop_to_ready(session)
     front = session.pipeline.pop(Kind.SYNC, Kind.QUERY, Kind.FUNCTION_CALL)
     if front is None:
         raise WireError("the server is ready for a query that nobody sent")
+    _settle(session, front, status)
+    if session.swallowing:
+        session.swallowing = session.blocked = False
+        if status == b"T":
+            frame = data[start : end - 1] + b"E"
+            session.internal(client.FAIL_TRANSACTION, lambda _ok, _rows: _release(session, frame))
+            return end
+    return _relay(session, data, start, end)
+
+
+def _drop_to_ready(session: Session) -> None:
+    while (front := session.pipeline.front()) is not None and front.kind not in (Kind.QUERY, Kind.SYNC):
+        session.pipeline.queue.popleft()
+
+
+def _settle(session: Session, front: Expected, status: bytes) -> None:
+    """Apply a transaction status to portals and search path."""
     if front.kind is not Kind.FUNCTION_CALL:
         if status != b"T":
             session.names.end_transaction(session.answered_group)
@@ -286,13 +300,6 @@ def ready(session: Session, data: bytes, start: int, end: int) -> int:
         # What SET LOCAL, SET or CREATE did may have been rolled back, or not: it is read again when it is needed.
         session.path, session.path_changed_in_transaction = None, False
     session.status = status
-    if session.swallowing:
-        session.swallowing = session.blocked = False
-        if status == b"T":
-            frame = data[start : end - 1] + b"E"
-            session.internal(client.FAIL_TRANSACTION, lambda _ok, _rows: _release(session, frame))
-            return end
-    return _relay(session, data, start, end)
 
 
 def _release(session: Session, frame: bytes) -> None:

@@ -1,6 +1,6 @@
 """The StartupMessage: which database, which protocol version, and what goes on to the server.
 
-The version forwarded is min(client's, 3.2) with known ``_pq_.`` options only, so that the server can never choose what the proxy
+The version forwarded is min(client's, 3.2) with known ``_pq_.`` options only, so that the server cannot choose what the proxy
 cannot read; the client gets exactly one NegotiateProtocolVersion when it asked for more (protocol.md; libpq 19 asks for 3.9999).
 """
 
@@ -14,7 +14,7 @@ from phiproxy.wire.messages import PROTOCOL_3_0, PROTOCOL_3_2, Startup, encode_s
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a StartupMessage asks for. ``packet`` is for the server, ``negotiation`` for the client before authentication, or None."""
+    """What a StartupMessage asks for: ``packet`` is for the server, ``negotiation`` for the client before authentication."""
 
     database: str
     replication: bool

@@ -100,33 +100,39 @@ def _relations(body: Node) -> list[Node]:
 
 def _touching(a: Analysis, body: Node) -> bool:
     """Tell whether a query may touch something protected: by a relation, a function or a row type."""
-    protection, reaching = a.context.protection, a.context.catalog.reaching
-    ctes = _cte_names(body)
+    reaching = a.context.catalog.reaching
     for message in messages(body):
         if "funcname" in message and strings(message["funcname"])[-1] in reaching:
             a.check_reaching(strings(message["funcname"])[-1], message)
         if "typemod" in message and "names" in message:
-            name = strings(message["names"])[-1]
-            if name in protection.column_names:
-                # ``WHERE ssn 'x'``, the operator forgotten, is a literal of type ssn to the grammar.
-                raise a.refuse(f'type "{name}" does not exist', message)
-            if name in protection.table_names or name in reaching:
-                raise a.refuse(f'the row type "{name}" would hold protected columns', message, hint="Use the columns.")
-    touching = False
-    for relation in _relations(body):
-        name, schema = relation["relname"], relation.get("schemaname")
-        if schema == protection.registry_schema:
-            a.relation(relation)
-        if name in reaching:
-            touching = True
-        elif name in protection.table_names:
-            if schema is not None:
-                touching = touching or (schema, name) in protection.by_name
-            elif name in ctes:
-                touching = True
-            else:
-                touching = touching or a.protected(a.target_relation(relation)) is not None
-    return touching
+            _check_type(a, message)
+    ctes = _cte_names(body)
+    return any([_may_be_protected(a, relation, ctes) for relation in _relations(body)])
+
+
+def _check_type(a: Analysis, type_name: Node) -> None:
+    """Refuse a type that is the row type of something protected, or that only looks like a type."""
+    protection = a.context.protection
+    name = strings(type_name["names"])[-1]
+    if name in protection.column_names:
+        # ``WHERE ssn 'x'``, the operator forgotten, is a literal of type ssn to the grammar.
+        raise a.refuse(f'type "{name}" does not exist', type_name)
+    if name in protection.table_names or name in a.context.catalog.reaching:
+        raise a.refuse(f'the row type "{name}" would hold protected columns', type_name, hint="Use the columns.")
+
+
+def _may_be_protected(a: Analysis, relation: Node, ctes: set[str]) -> bool:
+    protection = a.context.protection
+    name, schema = relation["relname"], relation.get("schemaname")
+    if schema == protection.registry_schema:
+        a.relation(relation)
+    if name in a.context.catalog.reaching:
+        return True
+    if name not in protection.table_names:
+        return False
+    if schema is not None:
+        return (schema, name) in protection.by_name
+    return name in ctes or a.protected(a.target_relation(relation)) is not None
 
 
 def _check_names(a: Analysis, kind: str, body: Node) -> None:

@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from phiproxy.errors import CatalogNeeded, NotPermitted, StatementRefused, UndefinedTable
+from phiproxy.errors import CatalogNeeded, NotPermitted, PathNeeded, StatementRefused, UndefinedTable
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
 from phiproxy.sql.meaning import Meaning, Store, Use
 from phiproxy.sql.parse import Node, char_position, location, only
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Source, SourceColumn, Value
 from phiproxy.sql.sinks import SinkNode
-
-
-class PathNeeded(Exception):  # noqa: N818 - control flow: the session's search path must be read before this can be answered
-    """An unqualified protected name was used while the search path is not known."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class Analysis:
     def relation(self, body: Node, *, target: bool = False) -> Source | Relation:
         """Return the CTE or relation that a RangeVar means (manual 5.10; CTEs hide unqualified names).
 
-        Raises UndefinedTable, or CatalogNeeded once before that; NotPermitted for the registry; PathNeeded when the path is unknown.
+        Raises UndefinedTable, or CatalogNeeded once before that; NotPermitted for the registry; PathNeeded without a path.
         """
         name, schema = body["relname"], body.get("schemaname")
         if body.get("catalogname") not in (None, self.context.database):
@@ -153,7 +149,9 @@ class Analysis:
             self.check_reaching(found.name, body)
         else:
             self.meaning.touches = True
-        columns = tuple(SourceColumn(c.name, self._value(table, c.name)) for c in found.columns if not c.name.startswith("phi_tag_"))
+        columns = tuple(
+            SourceColumn(c.name, self._value(table, c.name)) for c in found.columns if not c.name.startswith("phi_tag_")
+        )
         schema = None if named.get("aliasname") else found.schema
         # A relation made by this session moments ago is known by name only: its columns are opaque, none of them protected.
         return rename(Source(label, columns, schema, opaque=not found.oid), named)
@@ -179,7 +177,5 @@ def rename(source: Source, alias: Node) -> Source:
     names = [only(n)[1].get("sval", "") for n in alias.get("colnames", ())]
     if not names:
         return source
-    renamed = tuple(
-        SourceColumn(names[i], c.value) if i < len(names) else c for i, c in enumerate(source.columns)
-    )
+    renamed = tuple(SourceColumn(names[i], c.value) if i < len(names) else c for i, c in enumerate(source.columns))
     return Source(source.alias, renamed, source.schema, source.opaque, source.system)

@@ -73,7 +73,9 @@ def _column_ref(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
     if len(names) > 1:
         source = find_source(scope, names[-2], names[-3] if len(names) > 2 else None, a.position(body))
         if source.protects:
-            raise a.refuse(f'a whole-row reference to "{source.alias}" would hold protected columns', body, hint="List the columns.")
+            raise a.refuse(
+                f'a whole-row reference to "{source.alias}" would hold protected columns', body, hint="List the columns."
+            )
         return CLEAR
     raise a.refuse("* cannot be understood here", body)
 

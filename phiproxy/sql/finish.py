@@ -197,7 +197,7 @@ class Spans:
         first = self._at(type_offset)
         last = self._type_end(first)
         end = self._tokens[last].end
-        if offset == -1 or (offset == type_offset):
+        if offset in (-1, type_offset):
             return [Edit(type_offset, end, b"")]
         token = self._tokens[self._at(offset)]
         if token.name == "TYPECAST":

@@ -110,9 +110,7 @@ def comments(text: bytes) -> list[Token]:
     """Return the comments of a text that parses."""
     decoded = decode_text(text)
     found = [t for t in scan(decoded) if t.name in ("SQL_COMMENT", "C_COMMENT")]
-    return [
-        Token(len(decoded[: t.start].encode()), len(decoded[: t.end + 1].encode()), t.name) for t in found
-    ]
+    return [Token(len(decoded[: t.start].encode()), len(decoded[: t.end + 1].encode()), t.name) for t in found]
 
 
 def without_locations(tree: Any) -> Any:

@@ -1,6 +1,7 @@
 """The tables of rules: which function understands which node. Filled by the modules that hold the functions.
 
-A node type that is in no table is not understood: in an expression it may hold nothing protected, in FROM or as a query it is refused.
+A node type that is in no table is not understood: in an expression it may hold nothing protected, in FROM or as a query it
+is refused.
 """
 
 from __future__ import annotations

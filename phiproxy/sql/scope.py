@@ -93,7 +93,6 @@ class Scope:
             scope = scope.outer
 
 
-
 Output = tuple[str | None, Value]
 
 
@@ -125,7 +124,7 @@ def _in_source(source: Source, name: str, position: int) -> Value:
         return found[0].value
     if source.opaque or (source.system and name in SYSTEM_COLUMNS):
         return CLEAR
-    raise UndefinedColumn(f'column {source.alias}.{name} does not exist', position=position)
+    raise UndefinedColumn(f"column {source.alias}.{name} does not exist", position=position)
 
 
 def resolve(scope: Scope, names: Sequence[str], position: int) -> Value:

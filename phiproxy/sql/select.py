@@ -67,7 +67,9 @@ def with_clause(a: Analysis, clause: Node | None, outer: Scope) -> None:
             raise a.refuse("SEARCH and CYCLE beside a protected table are not in this version", cte)
         outputs = query(a, *only(cte["ctequery"]), Scope((), outer))
         names = [only(n)[1].get("sval", "") for n in cte.get("aliascolnames", ())]
-        a.ctes[-1][cte["ctename"]] = rename(source_of(cte["ctename"], outputs), {"colnames": cte.get("aliascolnames", ())} if names else {})
+        a.ctes[-1][cte["ctename"]] = rename(
+            source_of(cte["ctename"], outputs), {"colnames": cte.get("aliascolnames", ())} if names else {}
+        )
 
 
 def source_of(alias: str, outputs: list[Output]) -> Source:
@@ -104,7 +106,9 @@ def _set_operation(a: Analysis, body: Node, outer: Scope) -> list[Output]:
     for _, value in [*left, *right]:
         if isinstance(value, Protected):
             raise a.refuse(
-                f"{value.column.label} in UNION, INTERSECT or EXCEPT is not in this version", body, hint="Run the selects one by one."
+                f"{value.column.label} in UNION, INTERSECT or EXCEPT is not in this version",
+                body,
+                hint="Run the selects one by one.",
             )
         if isinstance(value, ListColumn):
             value.users.append(None)
@@ -225,7 +229,11 @@ def _star(a: Analysis, body: Node, joined: Joined, scope: Scope) -> list[Output]
         source = find_source(scope, names[-2], names[-3] if len(names) > 2 else None, a.position(body))
         star, opaque = [(c.name, c.value) for c in source.columns], source.opaque
     if opaque:
-        raise a.refuse("* over a function or a table just made, beside a protected table, is not in this version", body, hint="List the columns.")
+        raise a.refuse(
+            "* over a function or a table just made, beside a protected table, is not in this version",
+            body,
+            hint="List the columns.",
+        )
     return [(None if name == "\0" else name, value) for name, value in star]
 
 

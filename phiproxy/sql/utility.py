@@ -1,7 +1,7 @@
 """Statements other than SELECT, INSERT, UPDATE and DELETE: which of them may name a protected table, and what they change.
 
-Utility statements move no values unless listed in sql.md section 3, so one that names a protected table passes only when its kind is
-known to leave the table's values alone. Every string anywhere in the tree counts as a name here: bodies of functions too.
+Utility statements move no values unless listed in sql.md section 3, so one that names a protected table passes only when its kind
+is known to leave the table's values alone. Every string anywhere in the tree counts as a name here: bodies of functions too.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from phiproxy.sql.parse import Node, messages, strings
 _UNCHANGED = frozenset(
     {
         "AlterOwnerStmt", "CheckPointStmt", "ClosePortalStmt", "ClusterStmt", "CommentStmt", "ConstraintsSetStmt", "DeallocateStmt",
-        "DiscardStmt", "DropStmt", "FetchStmt", "GrantRoleStmt", "GrantStmt", "ListenStmt", "LockStmt", "NotifyStmt", "RefreshMatViewStmt",
-        "ReindexStmt", "TransactionStmt", "TruncateStmt", "UnlistenStmt", "VacuumStmt", "VariableShowStmt",
+        "DiscardStmt", "DropStmt", "FetchStmt", "GrantRoleStmt", "GrantStmt", "ListenStmt", "LockStmt", "NotifyStmt",
+        "RefreshMatViewStmt", "ReindexStmt", "TransactionStmt", "TruncateStmt", "UnlistenStmt", "VacuumStmt", "VariableShowStmt",
     }
 )  # fmt: skip
 _UNCHANGED_ALTER = frozenset(
     {
         "AT_ChangeOwner", "AT_SetRelOptions", "AT_ResetRelOptions", "AT_EnableTrig", "AT_DisableTrig", "AT_EnableTrigAll",
-        "AT_DisableTrigAll", "AT_EnableTrigUser", "AT_DisableTrigUser", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig", "AT_ClusterOn",
-        "AT_SetLogged", "AT_SetUnLogged", "AT_ValidateConstraint",
+        "AT_DisableTrigAll", "AT_EnableTrigUser", "AT_DisableTrigUser", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig",
+        "AT_ClusterOn", "AT_SetLogged", "AT_SetUnLogged", "AT_ValidateConstraint",
     }
 )  # fmt: skip
 _PATH_SETTINGS = frozenset({"search_path", "role", "session_authorization"})
@@ -58,7 +58,7 @@ def _as_word(name: str, text: str) -> bool:
     start = text.find(name)
     while start >= 0:
         before, after = text[start - 1 : start], text[start + len(name) : start + len(name) + 1]
-        if not (before.isalnum() or before in ("_", "$") and before) and not (after.isalnum() or after == "_"):
+        if not (before.isalnum() or (before in ("_", "$") and before)) and not (after.isalnum() or after == "_"):
             return True
         start = text.find(name, start + 1)
     return False
@@ -118,7 +118,7 @@ def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line
         found.executes = body["query"]["ExecuteStmt"]["name"]
     elif kind == "FetchStmt":
         found.fetches = body.get("portalname")
-    elif kind == "DoStmt" or kind == "CallStmt":
+    elif kind in ("DoStmt", "CallStmt"):
         found.path_unknown = True
         found.catalog_changed = True
     elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:

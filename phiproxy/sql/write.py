@@ -48,7 +48,10 @@ def insert(a: Analysis, body: Node, outer: Scope) -> list[Output]:
         elif relation.oid:
             wanted = [(c.name, _columns(a, relation).get(c.name)) for c in relation.columns]
         else:
-            raise a.refuse("INSERT without a column list into a table just made, beside a protected table, is not in this version", body["relation"])
+            raise a.refuse(
+                "INSERT without a column list into a table just made, beside a protected table, is not in this version",
+                body["relation"],
+            )
         if "selectStmt" in body:
             _insert_source(a, only(body["selectStmt"])[1], wanted, outer)
         if "onConflictClause" in body:

@@ -6,8 +6,9 @@ handed to a function. Manual 55.7: DataRow, Bind.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
-from struct import Struct, error as StructError, pack, unpack_from
+from struct import Struct, pack, unpack_from
 from typing import NamedTuple
 
 from phiproxy.errors import WireError
@@ -55,7 +56,7 @@ def compile_row(ops: Sequence[tuple[int, FieldFunction]], columns: int) -> RowFu
                     pos = copied = pos + 4 + size
                 else:
                     pos += 4
-        except StructError:
+        except struct.error:
             raise WireError("a row is shorter than its fields") from None
         append(data[copied:end])
         body = b"".join(parts)
@@ -105,7 +106,7 @@ def decode_bind(data: bytes, pos: int, end: int) -> Bind:
             pos += size
         (count,) = unpack_from("!H", data, pos)
         results = unpack_from(f"!{count}H", data, pos + 2)
-    except StructError:
+    except struct.error:
         raise WireError("Bind is too short") from None
     if pos + 2 + 2 * count != end:
         raise WireError("a message has trailing bytes")

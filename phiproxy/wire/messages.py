@@ -5,8 +5,9 @@ DataRow, Bind parameters and CopyData, the hot ones, are in ``fields``.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
-from struct import Struct, error as StructError, pack, unpack_from
+from struct import Struct, pack, unpack_from
 from typing import NamedTuple
 
 from phiproxy.errors import WireError
@@ -100,7 +101,7 @@ def decode_parse(data: bytes, pos: int, end: int) -> Parse:
     try:
         (count,) = unpack_from("!H", data, pos)
         oids = unpack_from(f"!{count}I", data, pos + 2)
-    except StructError:
+    except struct.error:
         raise WireError("Parse is too short") from None
     _whole(pos + 2 + 4 * count, end)
     return Parse(name, query, oids)
@@ -172,7 +173,7 @@ def decode_row_description(data: bytes, pos: int, end: int) -> list[Field]:
             name, pos = cstring(data, pos, end)
             fields.append(Field(name, *_FIELD.unpack_from(data, pos)))
             pos += _FIELD.size
-    except StructError:
+    except struct.error:
         raise WireError("RowDescription is too short") from None
     _whole(pos, end)
     return fields
@@ -190,7 +191,7 @@ def decode_parameter_description(data: bytes, pos: int, end: int) -> tuple[int, 
     try:
         (count,) = unpack_from("!H", data, pos)
         oids = unpack_from(f"!{count}I", data, pos + 2)
-    except StructError:
+    except struct.error:
         raise WireError("ParameterDescription is too short") from None
     _whole(pos + 2 + 4 * count, end)
     return oids

@@ -6,7 +6,8 @@ Manual 8.4.1 (bytea hex format) and 23.3 (character sets).
 from __future__ import annotations
 
 import re
-from binascii import Error as HexError, unhexlify
+from binascii import Error as HexError
+from binascii import unhexlify
 
 from phiproxy.errors import InvalidEncoding, SealError, StringTooLong
 
