@@ -245,7 +245,7 @@ class Registry:
             raise as_provider_error(error, self._schema) from None
 
 
-class _Beaten(Exception):  # noqa: N818 - leaves the transaction so that it rolls back
+class _Beaten(Exception):
     """Somebody else changed the row first."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -21,10 +22,14 @@ from phiproxy.errors import (
     SealError,
     WriteKeyWant,
 )
+from phiproxy.keys import open_provider
+from phiproxy.keys.lifecycle import init
+from phiproxy.keys.local import create_kek_file
+from phiproxy.keys.resolve import open_value
 from phiproxy.keys.roots import CacheLimits
 from phiproxy.keys.service import KeyLimits, KeyService
 from phiproxy.policy.layout import Layout
-from tests.keys.fakes import DEPLOYMENT, Clock, Site
+from tests.keys.fakes import DEPLOYMENT, MRN, Clock, Site
 
 SCOPE = "d:mrn"
 SPEC = ColumnSpec(DEPLOYMENT, "", "d:mrn", 1)
@@ -329,3 +334,34 @@ async def test_adopt_forget_and_repr(site: Site, clock: Clock) -> None:
         with pytest.raises(ProviderMisconfigured, match="belongs to deployment"):
             KeyService(service._registry, site.provider, ring, Layout("other", 1, {}, {}), deployment="x", clock=clock)
         assert repr(service) == "<KeyService of clinic-test: <RootCache: 1 root keys>>"
+
+
+async def test_an_expired_lease_is_renewed_without_taking_more(site: Site, clock: Clock) -> None:
+    await site.init(max_uses=100)
+    async with site.service(clock, SMALL) as (service, ring):
+        key = await reserve(service, ring, 1)
+        for _ in range(5):
+            clock.now += 300
+            assert (await reserve(service, ring, 1)).id == key.id
+    assert generations(site) == [(1, "active", 10)]
+
+
+async def test_with_a_real_key_file_that_moves(site: Site, clock: Clock, tmp_path: Path) -> None:
+    def no_secrets(_reference: str) -> str:
+        raise AssertionError("no secret is needed")
+
+    uri = f"local:{tmp_path}/here/kek.json"
+    assert await create_kek_file(uri, no_secrets)
+    provider = await open_provider(uri, no_secrets)
+    async with await site.connect() as conn:
+        await init(conn, [MRN], DEPLOYMENT, provider)
+        assert await init(conn, [MRN], DEPLOYMENT, provider) == []
+    assert site.run("SELECT DISTINCT kek_uri, kek_version FROM phiproxy.root_wrap") == [(uri, "1")]
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = await open_provider(f"local:{tmp_path}/there/kek.json", no_secrets)
+    async with site.registry() as registry:
+        ring, layout = Keyring(clock), await registry.layout()
+        service = KeyService(registry, moved, ring, layout, deployment=DEPLOYMENT, clock=clock)
+        value = make_sealer(SPEC)(b"MRN-1", draw_record(await reserve(service, ring, 1)), ())
+        assert make_opener(SPEC, ring, OpenMemo())(value) == b"MRN-1"
+        assert await open_value(value, layout, registry, moved) == b"MRN-1"
