@@ -33,6 +33,9 @@ from phiproxy.policy.layout import Layout
 # How often a writer that finds the key used up or rolled under its hands looks again before it gives up.
 ATTEMPTS = 16
 
+# Looking through 100 000 keys takes milliseconds, which a burst of unknown key ids must not cost each time (seconds).
+SWEEP_EVERY = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
@@ -77,6 +80,7 @@ class KeyService:
         self._limits = limits or KeyLimits()
         self._tenant = tenant
         self._roots = RootCache(provider, deployment, self._limits.cache, clock, ring.drop_root)
+        self._swept = clock()
         self._reading = asyncio.Lock()
         self._locks: dict[str | int, asyncio.Lock] = {}
 
@@ -96,6 +100,7 @@ class KeyService:
 
     def sweep(self) -> None:
         """Drop what has expired; to be called now and then while nothing is fetched."""
+        self._swept = self._clock()
         self._ring.sweep()
         self._roots.sweep()
 
@@ -110,7 +115,8 @@ class KeyService:
         Raises ProviderDenied, ProviderUnavailable or ProviderMisconfigured; what could be had is in the ring all the
         same.
         """
-        self.sweep()
+        if self._clock() >= self._swept + SWEEP_EVERY:
+            self.sweep()
         jobs: list[Coroutine[None, None, None]] = []
         ids = frozenset(w.key_id for w in wants if isinstance(w, DataKeyWant))
         if ids:

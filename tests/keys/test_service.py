@@ -365,3 +365,16 @@ async def test_with_a_real_key_file_that_moves(site: Site, clock: Clock, tmp_pat
         value = make_sealer(SPEC)(b"MRN-1", draw_record(await reserve(service, ring, 1)), ())
         assert make_opener(SPEC, ring, OpenMemo())(value) == b"MRN-1"
         assert await open_value(value, layout, registry, moved) == b"MRN-1"
+
+
+async def test_what_expired_leaves_at_the_next_fetch_asked_for_or_not(site: Site, clock: Clock) -> None:
+    await site.init()
+    async with site.service(clock) as (service, ring):
+        await reserve(service, ring, 1)
+        await service.fetch(one(IndexKeyWant(1, 0)))
+        clock.now += 900
+        await service.fetch(one(DataKeyWant(12345)))
+        assert repr(ring) == "<Keyring: 0 data keys, 1 leases, 0 index keys>"
+        assert "secret" not in repr(ring._leases)
+        assert ring._leases[SCOPE].key is None
+        assert repr(service) == "<KeyService of clinic-test: <RootCache: 0 root keys>>"
