@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from phiproxy.errors import PhiproxyError
+from phiproxy.errors import ConfigError, PhiproxyError
 
 app = typer.Typer(
     name="phiproxy",
@@ -43,7 +43,11 @@ def demo(
     ] = None,
 ) -> None:
     """Show it: an embedded PostgreSQL with a clinic of synthetic patients, loaded through the proxy."""
-    _leave(import_module("phiproxy.demo.run").main(once, port, directory))
+    try:
+        module = import_module("phiproxy.demo.run")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the demo needs {error.name}", hint="pip install 'phiproxy[demo]'") from None
+    _leave(module.main(once, port, directory))
 
 
 @app.command(epilog="Example: phiproxy serve -c /etc/phiproxy/phiproxy.yaml")

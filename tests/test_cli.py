@@ -88,3 +88,12 @@ def test_help_imports_none_of_the_commands() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
+
+
+def test_the_demo_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def missing(_: str) -> None:
+        raise ModuleNotFoundError("No module named 'faker'", name="faker")
+
+    monkeypatch.setattr(cli, "import_module", missing)
+    assert cli.main(["demo", "--once"]) == 1
+    assert capsys.readouterr().err == "phiproxy: the demo needs faker; pip install 'phiproxy[demo]'\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from phiproxy.commands.context import Configuration, database, load, print_json, print_table, run, survey
+from phiproxy.commands.context import Configuration, busy, database, load, print_json, print_table, run, survey
 from phiproxy.errors import PhiproxyError
 from phiproxy.ops.check import Finding, check_database
 from phiproxy.policy.model import Policy
@@ -14,7 +14,11 @@ from phiproxy.policy.model import Policy
 def check(config: Path, *, as_json: bool) -> int:
     """Print every finding of every database; 1 when one is an error."""
     configuration = load(config)
-    report = [(p.database, f) for p in configuration.policies for f in run(_check(configuration, p))]
+    report: list[tuple[str, Finding]] = []
+    for policy in configuration.policies:
+        # measuring leakage reads whole tables
+        with busy(f"checking {policy.database}"):
+            report += [(policy.database, finding) for finding in run(_check(configuration, policy))]
     if as_json:
         print_json([{"database": name, **asdict(finding)} for name, finding in report])
     else:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,6 +82,11 @@ async def survey(settings: Settings, policy: Policy, conn: Connection) -> tuple[
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run one command's coroutine to its end."""
     return asyncio.run(coroutine)
+
+
+def busy(text: str) -> AbstractContextManager[object]:
+    """Show that something long is going on, on standard error and only on a terminal."""
+    return Console(stderr=True).status(text) if sys.stderr.isatty() else nullcontext()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -15,6 +15,13 @@ from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import Address
 
 _SOCKET = ".s.PGSQL."
+# Debian and Alpine, Fedora and RHEL, SUSE, macOS and BSD
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
 
 ServicePool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 
@@ -91,12 +98,9 @@ def _host_and_port(address: Address) -> tuple[str, str]:
 
 
 def _authorities(ca_file: Path | None) -> str:
-    """Return the file of trusted authorities.
-
-    The operator's, else the one that Python's ssl trusts, as the relay does.
-    """
+    """Return the file of trusted authorities: the operator's, else the system's."""
     if ca_file is not None:
         return str(ca_file)
-    # libpq's own "system" asks the OpenSSL inside of the psycopg wheel, whose built-in path is that of its build
-    # machine
-    return ssl.get_default_verify_paths().cafile or "system"
+    # libpq's own "system" asks the OpenSSL inside of the psycopg wheel, whose built-in path is that of its build machine
+    own = ssl.get_default_verify_paths().cafile
+    return next((c for c in (own, *_BUNDLES) if c is not None and Path(c).is_file()), "system")

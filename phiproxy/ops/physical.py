@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from phiproxy.policy.names import quote_ident
+from phiproxy.policy.names import quote_ident, shorten
 from phiproxy.policy.protection import ProtectedColumn, Slot
 
 _BLANKS = re.compile(r"[\s()]+")
@@ -69,8 +70,8 @@ Physical = Mapping[tuple[str, str], PhysicalTable]
 
 
 def guard_name(column: str) -> str:
-    """Return the constraint's name, cut as PostgreSQL itself would cut it."""
-    return f"phi_guard_{column}".encode()[:63].decode(errors="ignore")
+    """Return the constraint's name; where it is too long, a digest keeps two long columns of one table apart."""
+    return shorten(f"phi_guard_{column}", hashlib.sha256(column.encode()).hexdigest()[:8])
 
 
 def guard(column: ProtectedColumn) -> str:
