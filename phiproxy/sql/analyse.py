@@ -107,7 +107,7 @@ def _touching(a: Analysis, body: Node) -> bool:
         if "typemod" in message and "names" in message:
             _check_type(a, message)
     ctes = _cte_names(body)
-    return any([_may_be_protected(a, relation, ctes) for relation in _relations(body)])
+    return any(_may_be_protected(a, relation, ctes) for relation in _relations(body))
 
 
 def _check_type(a: Analysis, type_name: Node) -> None:
