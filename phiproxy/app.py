@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from phiproxy.crypto.keyring import Keyring
-from phiproxy.errors import PhiproxyError
+from phiproxy.errors import ConfigError, PhiproxyError
 from phiproxy.live import LiveDatabase, provider_of, read_known
 from phiproxy.net.listener import Door, Listener, Refused
 from phiproxy.net.relay import Services
@@ -198,7 +198,9 @@ def explain(settings: Settings, sql: str, *, database: str | None = None) -> Exp
 
 async def _explain(settings: Settings, sql: str, database: str | None) -> Explanation:
     policies = load_policies(settings)
-    policy = next(p for p in policies if database in (None, p.database))
+    policy = next((p for p in policies if database in (None, p.database)), None)
+    if policy is None:
+        raise ConfigError("no policy names this database" if database is not None else "the configuration lists no policy")
     async with await connect_service(settings, policy.database) as conn:
         known = await read_known(conn, settings, policy)
     planner = Planner(known.protection, known.catalog, Ciphers(Keyring(lambda: 0.0)))

@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = place + (error.strerror or type(error).__name__)
     except Exception as error:
         # the last one: its text may hold a value, so only type and place are told
-        from phiproxy.ops.logs import place_of  # noqa: PLC0415
+        from phiproxy.errors import place_of  # noqa: PLC0415
 
         text = f"internal error: {type(error).__name__} at {place_of(error)}; please report it"
     for line in text.split("\n"):

@@ -121,6 +121,13 @@ class SealError(PhiproxyError):
     anchor = "err-does-not-open"
 
 
+class CatalogChanged(PhiproxyError):
+    """The server's columns are not those that were analysed: the table changed a moment ago (0A000); trying again helps."""
+
+    sqlstate = "0A000"
+    anchor = "err-refused"
+
+
 class ProviderError(PhiproxyError):
     """The key provider did not give a key."""
 
@@ -179,3 +186,14 @@ class PathNeeded(Exception):
 
 class CatalogNeeded(Exception):
     """The catalogue snapshot does not know a name; read it afresh and try the same frame again."""
+
+
+def place_of(error: BaseException) -> str:
+    """Return ``file:line`` where an exception was raised, the file by its last two parts: all that is told of an unexpected one."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    file = "/".join(trace.tb_frame.f_code.co_filename.replace("\\", "/").split("/")[-2:])
+    return f"{file}:{trace.tb_lineno}"

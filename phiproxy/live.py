@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from phiproxy.crypto.keyring import Keyring
+from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.errors import ConfigError, KeyWant, PhiproxyError, ProviderUnavailable
 from phiproxy.keys import open_provider
 from phiproxy.keys.provider import KeyProvider
@@ -31,20 +31,14 @@ from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy
 from phiproxy.policy.protection import Protection
 from phiproxy.policy.settings import Settings
-from phiproxy.policy.values import Secret
+from phiproxy.policy.values import read_secret
 
 log = structlog.get_logger("phiproxy.database")
 
 
-def kek_uri(settings: Settings) -> str:
-    """Return the KEK URI with its path made absolute."""
-    _, query, options = settings.keys.kek.partition("?")
-    return f"local:{settings.kek_file}{query}{options}"
-
-
 async def provider_of(settings: Settings) -> KeyProvider:
     """Open the key provider of a configuration; ProviderMisconfigured when it cannot be used."""
-    return await open_provider(kek_uri(settings), lambda source: Secret(source).reveal())
+    return await open_provider(settings.kek_uri, read_secret)
 
 
 def key_limits(settings: Settings) -> KeyLimits:
@@ -76,6 +70,7 @@ class LiveDatabase:
         self._known = known
         self._version = ""
         self._reading: asyncio.Task[None] | None = None
+        self._told: set[tuple[int, str]] = set()
         self._ring = Keyring(time.monotonic, max_data_keys=settings.keys.cache.max_data_keys)
         self._keys = KeyService(
             Registry(pool, settings.service.schema_),
@@ -87,7 +82,7 @@ class LiveDatabase:
             limits=key_limits(settings),
         )
         self.generation = 1
-        self.planner = Planner(known.protection, known.catalog, Ciphers(self._ring))
+        self.planner = Planner(known.protection, known.catalog, self._ciphers())
         self.services = Services(self.fetch_keys, self.refresh)
 
     @classmethod
@@ -103,6 +98,16 @@ class LiveDatabase:
     def unwraps(self) -> int:
         """KEK unwraps asked for so far."""
         return self._keys.unwraps
+
+    def _ciphers(self) -> Ciphers:
+        return Ciphers(self._ring, self._noticed)
+
+    def _noticed(self, key: DataKey) -> None:
+        """Tell of values read under a key that is compromised or could not be renewed in time: once a key and catalogue reading."""
+        why = "compromised" if key.state == "compromised" else "stale"
+        if (key.id, why) not in self._told:
+            self._told.add((key.id, why))
+            log.warning("values are read under a doubtful key", database=self._policy.database, data_key=key.id, why=why)
 
     async def close(self) -> None:
         """Forget the keys and close the connections."""
@@ -145,7 +150,8 @@ class LiveDatabase:
             return
         self._keys.adopt(layout)
         self._known = Known(catalog, layout, protection)
-        self.planner = Planner(protection, catalog, Ciphers(self._ring))
+        self._told.clear()
+        self.planner = Planner(protection, catalog, self._ciphers())
         self.generation += 1
         log.info("catalogue read", database=self._policy.database, generation=self.generation)
 

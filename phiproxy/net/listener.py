@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from phiproxy.errors import ConfigError, PhiproxyError, WireError
+from phiproxy.errors import ConfigError, PhiproxyError, WireError, place_of
 from phiproxy.net.relay import Relay, Services, Side
 from phiproxy.net.tasks import spawn
 from phiproxy.net.tls import ALPN
@@ -140,6 +140,9 @@ class Listener:
             pass
         except PhiproxyError as error:
             _say(side, error)
+        except Exception as error:
+            # Told by type and place only; this connection ends, the others never notice.
+            log.error("internal error", type=type(error).__name__, place=place_of(error))
         finally:
             self.clients -= 1
             if side is not None and side.transport is not None:

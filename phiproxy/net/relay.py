@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
 
 import structlog
 
-from phiproxy.errors import KeyWant, PhiproxyError
+from phiproxy.errors import KeyWant, PhiproxyError, place_of
 from phiproxy.net.tasks import spawn
 from phiproxy.session.core import Need, NeedKeys, Session
 from phiproxy.wire.messages import CANCEL_REQUEST, TERMINATE, error_response
@@ -24,6 +23,13 @@ log = structlog.get_logger("phiproxy.relay")
 
 # asyncpg's own tests notice larger ones: a client that stops reading must stop the server soon (protocol.md, back-pressure).
 BUFFER = 64 * 1024
+
+
+class ServerGone(PhiproxyError):
+    """The server's socket closed without a word (08006)."""
+
+    sqlstate = "08006"
+    anchor = "err-upstream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +179,7 @@ class Relay:
 
     def _broken(self, error: Exception) -> None:
         """Fail whole: an unexpected exception is told by type and place only, and both sockets close."""
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        log.error("internal error", type=type(error).__name__, file=frame.filename.rpartition("/phiproxy/")[2], line=frame.lineno)
+        log.error("internal error", type=type(error).__name__, place=place_of(error))
         client = self.client.transport
         if client is not None and not client.is_closing():
             client.write(
@@ -196,8 +201,8 @@ class Relay:
             if key is not None and self.session.busy:
                 packet = struct.pack("!II", len(key) + 8, CANCEL_REQUEST) + key
                 spawn(self._cancelled(packet), "cancel")
-        elif side is self.server and not self.ended.done() and not self.session.closed:
-            self._write()
+        elif side is self.server and not self.ended.done() and not self.session.server_said_fatal and self.session.framed:
+            self.last_word(ServerGone("the PostgreSQL server closed the connection unexpectedly"))
         self.close()
 
     async def _cancelled(self, packet: bytes) -> None:

@@ -33,14 +33,13 @@ def upstream_context(settings: Upstream) -> ssl.SSLContext | None:
     """Return the context for the server's leg with the meaning of libpq's sslmode, or None for ``disable``."""
     if settings.tls == "disable":
         return None
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    try:
+        # With a ca_file it alone is trusted, as libpq does and so the service login.
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=settings.ca_file)
+    except (OSError, ssl.SSLError):
+        raise ConfigError(f"upstream.ca_file {settings.ca_file} cannot be loaded") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols([ALPN])
-    if settings.ca_file is not None:
-        try:
-            context.load_verify_locations(settings.ca_file)
-        except (OSError, ssl.SSLError):
-            raise ConfigError(f"upstream.ca_file {settings.ca_file} cannot be loaded") from None
     context.check_hostname = settings.tls == "verify-full"
     if settings.tls in ("prefer", "require"):
         context.verify_mode = ssl.CERT_NONE

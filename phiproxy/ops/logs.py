@@ -9,6 +9,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from phiproxy.errors import place_of
 from phiproxy.policy.settings import Log
 
 
@@ -45,14 +46,3 @@ def _type_and_place(_logger: WrappedLogger, _method: str, event: EventDict) -> E
         event["error"] = type(error).__name__
         event["place"] = place_of(error)
     return event
-
-
-def place_of(error: BaseException) -> str:
-    """``file:line`` where an exception was raised, the file by its last two parts; empty when it never was."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    file = "/".join(trace.tb_frame.f_code.co_filename.replace("\\", "/").split("/")[-2:])
-    return f"{file}:{trace.tb_lineno}"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from phiproxy.errors import PathNeeded, StatementRefused, SyntaxRefused
+from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.compile import compile_script, compile_statement
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
@@ -64,7 +64,7 @@ class Planner:
             return cached
         if not self._looked_at(text, view):
             return StatementPlan(text, text, identity=True, oids=oids)
-        statements, meanings = self._meanings(text, view)
+        statements, meanings = self._fresh_meanings(text, view)
         if not statements:
             return StatementPlan(text, text, identity=True, oids=oids)
         if len(statements) > 1:
@@ -83,7 +83,7 @@ class Planner:
             return cached
         if not self._looked_at(text, view):
             return ScriptPlan(text, identity=True)
-        statements, meanings = self._meanings(text, view)
+        statements, meanings = self._fresh_meanings(text, view)
         plan = compile_script(text, statements, meanings)
         if _cacheable(text, meanings):
             _remember(self._scripts, key, plan)
@@ -103,6 +103,15 @@ class Planner:
             )
         return mentions or self._screen.watched(text)
 
+    def _fresh_meanings(self, text: bytes, view: View) -> tuple[list[Statement], list[Meaning]]:
+        """Analyse; before a name is said not to exist, the catalogue is read once more."""
+        try:
+            return self._meanings(text, view)
+        except (UndefinedTable, UndefinedColumn):
+            if view.catalog_fresh:
+                raise
+            raise CatalogNeeded from None
+
     def _meanings(self, text: bytes, view: View) -> tuple[list[Statement], list[Meaning]]:
         mentions = self._screen.mentions(text)
         try:
@@ -112,7 +121,7 @@ class Planner:
                 raise
             # Nothing protected is named: the server says what is wrong with it, in its own words.
             return [], []
-        context = Context(self.protection, self.catalog, view.path, view.database, view.created, view.catalog_fresh)
+        context = Context(self.protection, self.catalog, view.path, view.database, view.created)
         meanings: list[Meaning] = []
         for statement in statements:
             try:
@@ -126,14 +135,8 @@ class Planner:
                 raise
             meanings.append(meaning)
             if meaning.effects.path_unknown:
-                context = Context(
-                    self.protection,
-                    self.catalog,
-                    None,
-                    view.database,
-                    view.created.union(meaning.effects.created),
-                    view.catalog_fresh,
-                )
+                created = view.created.union(meaning.effects.created)
+                context = Context(self.protection, self.catalog, None, view.database, created)
         return statements, meanings
 
 

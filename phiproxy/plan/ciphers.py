@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from phiproxy.crypto.blind import ZERO_TAG, make_tagger
-from phiproxy.crypto.keyring import Keyring
+from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, make_opener, make_sealer
+from phiproxy.errors import IndexKeyWant, KeyNeeded
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.policy.transforms import transform
 from phiproxy.wire.values import assign_varchar, check_text
@@ -18,12 +19,20 @@ ValueFunction = Callable[[bytes], bytes]
 class Ciphers:
     """The closures of one database's protected columns over one keyring."""
 
-    def __init__(self, ring: Keyring) -> None:
+    def __init__(self, ring: Keyring, noticed: Callable[[DataKey], None] | None = None) -> None:
         self._ring = ring
+        self._noticed = noticed
         self._memo = OpenMemo()
         self._store: dict[ProtectedColumn, StoreFunction] = {}
         self._search: dict[tuple[int, int, int], ValueFunction] = {}
         self._open: dict[str, ValueFunction] = {}
+
+    def need_index_keys(self, columns: Iterable[ProtectedColumn]) -> None:
+        """Raise KeyNeeded for every index key that storing into these columns lacks, in one go and before anything is reserved."""
+        wants = {IndexKeyWant(c.number, s.number) for c in columns for s in c.slots if s.state != "dropped"}
+        missing = {w for w in wants if not self._ring.has(w)}
+        if missing:
+            raise KeyNeeded(missing)
 
     def reserve(self, scope: str, rows: int) -> Callable[[], Record]:
         """Reserve one use per row and return what draws them; KeyNeeded when the lease does not hold as many."""
@@ -72,7 +81,7 @@ class Ciphers:
         """Return envelope -> plaintext; SealError (XX001) or KeyNeeded."""
         found = self._open.get(column.identity)
         if found is None:
-            found = self._open[column.identity] = make_opener(_spec(column), self._ring, self._memo)
+            found = self._open[column.identity] = make_opener(_spec(column), self._ring, self._memo, self._noticed)
         return found
 
 

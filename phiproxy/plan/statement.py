@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from phiproxy.crypto.seal import Record
-from phiproxy.errors import SealError
+from phiproxy.errors import CatalogChanged
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.sql.meaning import Effects, Nullness, Plain, Reveal, Search, Store, Use
 from phiproxy.sql.render import Rendered, position_map
@@ -33,6 +33,8 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, bytes | None]]) -> list[
     for use, value in uses:
         if isinstance(use, Store) and value is not None:
             wanted.setdefault(use.column.scope, set()).add(use.row)
+    if wanted:
+        ciphers.need_index_keys({u.column for u, v in uses if isinstance(u, Store) and v is not None})
     for scope, numbers in wanted.items():
         draw = ciphers.reserve(scope, len(numbers))
         for number in numbers:
@@ -65,20 +67,20 @@ class Columns:
     def describe(self, fields: Sequence[Field], formats: Sequence[int] | None, sealed: SealedAttributes) -> list[Field]:
         """Return RowDescription's fields as the client must see them.
 
-        ``formats`` are the codes that the client asked for, or None for a statement's description (0). Raises SealError when the
+        ``formats`` are the codes that the client asked for, None for a statement (0). Raises CatalogChanged when the
         server describes other columns than were planned: what was analysed is not what runs.
         """
         if len(fields) != len(self.reveals):
-            raise SealError("the server describes another number of columns than was analysed")
+            raise CatalogChanged("the server describes another number of columns than was analysed")
         shown = []
         for i, (column, reveal) in enumerate(zip(fields, self.reveals, strict=True)):
             if reveal is None:
                 if (column.table_oid, column.attnum) in sealed:
-                    raise SealError("the server describes a protected column where none was analysed")
+                    raise CatalogChanged("the server describes a protected column where none was analysed")
                 shown.append(column)
                 continue
             if column.type_oid != BYTEA_OID:
-                raise SealError("the server describes an unprotected column where a protected one was analysed")
+                raise CatalogChanged("the server describes an unprotected column where a protected one was analysed")
             code = formats[i] if formats is not None else 0
             shown.append(column._replace(type_oid=reveal.type.oid, type_size=-1, typmod=reveal.type.typmod, format=code))
         return shown

@@ -18,7 +18,7 @@ PG_CLASS, PG_PROC, PG_TYPE, PG_OPERATOR, PG_CAST = 1259, 1255, 1247, 2617, 2605
 
 # Functions that run a query or read a table given as text: no token of the statement tells which.
 ALWAYS = re.compile(
-    r"(?:query|cursor|table|schema|database)_to_xml.*|lo_.*|loread|lowrite|dblink.*"
+    r"(?:query|cursor|table|schema|database)_to_xml.*|dblink.*"
     r"|ts_stat|ts_rewrite|crosstab.*|connectby|xpath_table"
 )
 

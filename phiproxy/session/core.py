@@ -85,6 +85,7 @@ class Session:
         self.blocked = False
         self.catalog_fresh = False
         self.swallowing = False
+        self.server_said_fatal = False
         self.backend_key: bytes | None = None
         self._waiting: str | None = None
 
@@ -122,6 +123,11 @@ class Session:
     def closed(self) -> bool:
         """Tell whether both sockets must be closed once the output is written."""
         return self.phase is Phase.CLOSED
+
+    @property
+    def framed(self) -> bool:
+        """Tell whether messages are told apart here, so that a last one can be put behind the server's."""
+        return self.phase in (Phase.AUTHENTICATING, Phase.READY)
 
     @property
     def busy(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from phiproxy.errors import PhiproxyError, SealError, StatementRefused, WireError
+from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, StatementRefused, WireError
 from phiproxy.plan.statement import Columns, map_position
 from phiproxy.session import client
 from phiproxy.session.phases import Phase
@@ -138,9 +138,9 @@ def row_description(session: Session, data: bytes, start: int, end: int) -> int:
     fields = decode_row_description(data, start + 5, end)
     try:
         shown = columns.describe(fields, front.formats, session.database.planner.sealed)
-    except SealError as error:
-        # What was analysed is not what runs: there is no safe way to go on with this conversation.
-        session.fatal(error)
+    except CatalogChanged as changed:
+        # What was analysed is not what runs: none of this result is shown.
+        result_error(session, changed)
         return end
     session.to_client.append(encode_row_description(shown))
     _pop(session, Kind.DESCRIBE)
@@ -191,6 +191,7 @@ def error(session: Session, data: bytes, start: int, end: int) -> int:
         return end
     fields = decode_error_fields(data, start + 5, end)
     state = dict(fields).get(67, b"").decode("ascii", "replace")
+    session.server_said_fatal = dict(fields).get(86, dict(fields).get(83)) in (b"FATAL", b"PANIC")
     if front is None:
         return _relay(session, data, start, end)
     if front.refusal is not None and state == front.substitute:

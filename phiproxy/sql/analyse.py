@@ -23,7 +23,7 @@ _QUERY_HOLDERS = {"PrepareStmt": "query", "DeclareCursorStmt": "query", "CopyStm
 def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
     """Analyse one statement of ``text`` (the whole client text) in a context.
 
-    Raises StatementRefused and its kin with a position in ``text``, CatalogNeeded, or PathNeeded. The statement's tree is edited in
+    Raises StatementRefused and its kin with a position in ``text``, or PathNeeded. The statement's tree is edited in
     place to what the server will see.
     """
     kind, body = statement.kind, statement.body
@@ -104,6 +104,9 @@ def _touching(a: Analysis, body: Node) -> bool:
     for message in messages(body):
         if "funcname" in message and strings(message["funcname"])[-1] in reaching:
             a.check_reaching(strings(message["funcname"])[-1], message)
+        if str(message.get("kind", "")).startswith("AEXPR"):
+            # An operator of the user's own may run a function that reaches something protected.
+            a.check_reaching(strings(message.get("name"))[-1], message)
         if "typemod" in message and "names" in message:
             _check_type(a, message)
     ctes = _cte_names(body)
@@ -151,7 +154,7 @@ def _check_names(a: Analysis, kind: str, body: Node) -> None:
         if relation["relname"] in ctes and "schemaname" not in relation:
             continue
         found = a.target_relation(relation)
-        if relation is body.get("relation") and found.oid:
+        if relation is body.get("relation") and found.oid and found.name not in a.context.created:
             for name in listed:
                 if name.lower() in names and found.column(name) is None:
                     raise UndefinedColumn(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from phiproxy.errors import CatalogNeeded, NotPermitted, PathNeeded, StatementRefused, UndefinedTable
+from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
 from phiproxy.sql.meaning import Meaning, Store, Use
@@ -25,7 +25,6 @@ class Context:
     path: tuple[str, ...] | None
     database: str
     created: frozenset[str] = frozenset()
-    catalog_fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class Analysis:
     def relation(self, body: Node, *, target: bool = False) -> Source | Relation:
         """Return the CTE or relation that a RangeVar means (manual 5.10; CTEs hide unqualified names).
 
-        Raises UndefinedTable, or CatalogNeeded once before that; NotPermitted for the registry; PathNeeded without a path.
+        Raises UndefinedTable; NotPermitted for the registry; PathNeeded without a path.
         """
         name, schema = body["relname"], body.get("schemaname")
         if body.get("catalogname") not in (None, self.context.database):
@@ -110,8 +109,6 @@ class Analysis:
             found = context.catalog.by_name.get((schema, name))
         if found is not None:
             return found
-        if not context.catalog_fresh:
-            raise CatalogNeeded
         if name in context.created and not self._is_protected_name(name):
             return Relation(0, schema or "", name, "r", ())
         shown = name if schema is None else f"{schema}.{name}"

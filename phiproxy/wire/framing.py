@@ -20,19 +20,27 @@ class FrameBuffer:
     ``next`` never advances; ``advance`` does, so that a frame can be taken again after ``KeyNeeded``.
     """
 
-    __slots__ = ("data", "max_message", "pos")
+    __slots__ = ("_late", "_late_size", "_wanted", "data", "max_message", "pos")
 
     def __init__(self, max_message: int = 64 * 1024 * 1024) -> None:
         self.data = b""
         self.pos = 0
         self.max_message = max_message
+        self._wanted = 0
+        self._late: list[bytes] = []
+        self._late_size = 0
 
     def feed(self, chunk: bytes) -> None:
         """Append received bytes (bytes, not a view: spans are sliced from them)."""
-        if self.pos >= len(self.data):
-            self.data = chunk
-        else:
-            self.data = self.data[self.pos :] + chunk
+        if self._wanted:
+            # A long message is joined once, when it is whole: joining at every chunk would cost its length squared.
+            self._late.append(chunk)
+            self._late_size += len(chunk)
+            if len(self.data) - self.pos + self._late_size < self._wanted:
+                return
+            chunk = b"".join(self._late)
+            self._late, self._late_size, self._wanted = [], 0, 0
+        self.data = chunk if self.pos >= len(self.data) else self.data[self.pos :] + chunk
         self.pos = 0
 
     def next(self) -> tuple[int, int, int] | None:
@@ -51,6 +59,7 @@ class FrameBuffer:
             raise WireError("a message is longer than max_message")
         end = start + 1 + length
         if end > len(self.data):
+            self._wanted = 1 + length
             return None
         return self.data[start], start, end
 
@@ -71,4 +80,4 @@ class FrameBuffer:
     @property
     def pending(self) -> int:
         """Bytes received and not consumed."""
-        return len(self.data) - self.pos
+        return len(self.data) - self.pos + self._late_size

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from phiproxy.ops.logs import place_of, set_up_logging
+from phiproxy.errors import place_of
+from phiproxy.ops.logs import set_up_logging
 from phiproxy.policy.settings import Log
 
 
