@@ -18,7 +18,7 @@ VARCHAR_OID = 1043
 TEXT_LIKE = frozenset({0, TEXT_OID, UNKNOWN_OID, VARCHAR_OID})
 
 
-_ESCAPE = re.compile(rb"\\\\(\\\\|[0-3][0-7]{2})")
+_ESCAPE = re.compile(rb"\\(\\|[0-3][0-7]{2})")
 _NOT_BYTEA = "a protected value is not in bytea's text form"
 
 
@@ -29,7 +29,7 @@ def bytea_from_text(field: bytes) -> bytes:
             return unhexlify(field[2:])
         except HexError:
             raise SealError(_NOT_BYTEA) from None
-    plain = _ESCAPE.sub(lambda m: b"\\" if m[1] == b"\\" else bytes((int(m[1], 8),)), field)
+    plain = _ESCAPE.sub(lambda m: m[1] if m[1] == b"\\" else bytes((int(m[1], 8),)), field)
     if not field.isascii():
         raise SealError(_NOT_BYTEA)
     return plain
