@@ -35,7 +35,7 @@ def compile_row(ops: Sequence[tuple[int, FieldFunction]], columns: int) -> RowFu
     length_at, pack_length, pack_head = _I32.unpack_from, _I32.pack, _DATA_ROW.pack
 
     def row(data: bytes, start: int, end: int) -> bytes:
-        if data[start + 5] << 8 | data[start + 6] != columns:
+        if end - start < 7 or data[start + 5] << 8 | data[start + 6] != columns:
             raise WireError("a row does not have the number of columns that was planned")
         parts: list[bytes] = [b""]
         append = parts.append
@@ -58,6 +58,8 @@ def compile_row(ops: Sequence[tuple[int, FieldFunction]], columns: int) -> RowFu
                     pos += 4
         except struct.error:
             raise WireError("a row is shorter than its fields") from None
+        if pos > end:
+            raise WireError("a field is longer than its row")
         append(data[copied:end])
         body = b"".join(parts)
         return pack_head(b"D", len(body) + 6, columns) + body
@@ -97,10 +99,10 @@ def decode_bind(data: bytes, pos: int, end: int) -> Bind:
         for _ in range(n):
             (size,) = _I32.unpack_from(data, pos)
             pos += 4
-            if size < 0:
+            if size == -1:
                 values.append(None)
                 continue
-            if pos + size > end:
+            if size < 0 or pos + size > end:
                 raise WireError("a parameter is longer than its message")
             values.append(data[pos : pos + size])
             pos += size
