@@ -112,12 +112,13 @@ class Session:
         side, self._waiting = self._waiting, None
         assert side is not None
         if side == "client":
-            self.catalog_fresh = True
+            self.catalog_fresh = error is None
             if error is not None:
                 self._refuse_next(error)
         elif error is not None:
             server.result_error(self, error)
-        return self._drain(side) or self._drain("server" if side == "client" else "client")
+        need = self._drain(side)
+        return need if need is not None else self._drain("server" if side == "client" else "client")
 
     @property
     def closed(self) -> bool:
@@ -144,13 +145,10 @@ class Session:
     def _drain(self, side: str) -> Need | None:
         """Handle every complete frame of one side, and what handling it unblocks on the other."""
         try:
-            need = self._client_loop() if side == "client" else self._server_loop()
+            return self._client_loop() if side == "client" else self._server_loop()
         except WireError as error:
             self.fatal(error)
             return None
-        if need is not None:
-            self._waiting = side
-        return need
 
     def _client_loop(self) -> Need | None:
         frames = self.client_frames
@@ -165,8 +163,10 @@ class Session:
             try:
                 self._client_frame(tag, start, end)
             except KeyNeeded as need:
+                self._waiting = "client"
                 return NeedKeys(need.wants)
             except CatalogNeeded:
+                self._waiting = "client"
                 return NeedCatalog()
             except _Later:
                 break
@@ -206,6 +206,7 @@ class Session:
             try:
                 end = handler(self, frames.data, start, end)
             except KeyNeeded as need:
+                self._waiting = "server"
                 return NeedKeys(need.wants)
             frames.advance(end)
         return self._client_loop() if not self.blocked and self.client_frames.pending else None
