@@ -73,8 +73,7 @@ def refuse(session: Session, tag: int, data: bytes, start: int, end: int, error:
     if tag in b"QF":
         session.to_server.append(encode_query(text))
         undo = _forget_unnamed(session)
-        session.pipeline.push(Expected(Kind.QUERY, error, expected_state, undo=undo))
-        _end_group(session)
+        session.pipeline.push(Expected(Kind.QUERY, error, expected_state, undo=undo, group=_end_group(session)))
         return
     if tag == ord("P"):
         name, _ = cstring(data, start + 5, end)
@@ -91,10 +90,11 @@ def _forget_unnamed(session: Session) -> list[Undo]:
     return [session.names.forget_statement(b""), session.names.forget_portal(b"")]
 
 
-def _end_group(session: Session) -> None:
-    """Begin the next Sync group: what a ReadyForQuery will answer is sent."""
+def _end_group(session: Session) -> int:
+    """Begin the next Sync group and return the number of the one that ends: what a ReadyForQuery will answer is sent."""
     session.group += 1
     session.group_executes = 0
+    return session.group - 1
 
 
 def _forward(session: Session, data: bytes, start: int, end: int) -> None:
@@ -103,9 +103,8 @@ def _forward(session: Session, data: bytes, start: int, end: int) -> None:
 
 def _apply(session: Session, effects: Effects) -> list[Undo]:
     """Apply what a statement does to the session when it is sent, and return how to take back what can be."""
-    if effects.path_unknown or (effects.transaction and session.path_changed_in_transaction):
-        session.path = None
-        session.path_changed_in_transaction = True
+    if effects.path_unknown or (effects.transaction and session.path_changed is not None):
+        session.path, session.path_changed = None, session.group
     if effects.created:
         session.created |= frozenset(effects.created)
     undo = []
@@ -271,8 +270,7 @@ def sync(session: Session, data: bytes, start: int, end: int) -> None:
     if session.pipeline.copy_in:
         return
     session.pipeline.skipping = False
-    _end_group(session)
-    session.pipeline.push(Expected(Kind.SYNC))
+    session.pipeline.push(Expected(Kind.SYNC, group=_end_group(session)))
 
 
 def query(session: Session, data: bytes, start: int, end: int) -> None:
@@ -298,7 +296,7 @@ def query(session: Session, data: bytes, start: int, end: int) -> None:
     expected.undo = _forget_unnamed(session)
     for part in parts:
         expected.undo += _apply(session, part.effects)
-    _end_group(session)
+    expected.group = _end_group(session)
     session.pipeline.push(expected)
 
 
@@ -309,7 +307,7 @@ def function_call(session: Session, data: bytes, start: int, end: int) -> None:
     if int.from_bytes(data[start + 5 : start + 9], "big") not in _LARGE_OBJECT_FUNCTIONS:
         raise StatementRefused("FunctionCall is refused on a database with a policy", hint="Call the function with SELECT.")
     _forward(session, data, start, end)
-    session.pipeline.push(Expected(Kind.FUNCTION_CALL))
+    session.pipeline.push(Expected(Kind.FUNCTION_CALL, group=_end_group(session)))
 
 
 def flush(session: Session, data: bytes, start: int, end: int) -> None:

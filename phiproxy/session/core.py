@@ -77,9 +77,8 @@ class Session:
         self.status = b"I"
         self.group = 0
         self.group_executes = 0
-        self.answered_group = 0
         self.path: tuple[str, ...] | None = None
-        self.path_changed_in_transaction = False
+        self.path_changed: int | None = None
         self.created: frozenset[str] = frozenset()
         self.utf8 = True
         self.blocked = False

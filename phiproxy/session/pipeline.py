@@ -66,6 +66,7 @@ class Expected:
     part: int = 0
     texts: tuple[bytes, bytes, tuple[tuple[int, int, int], ...]] | None = None
     alone: bool = False
+    group: int = 0
     touches: bool = False
     name: bytes = b""
     done: Callable[[bool, list[bytes]], None] | None = None

@@ -292,14 +292,12 @@ def _drop_to_ready(session: Session) -> None:
 
 
 def _settle(session: Session, front: Expected, status: bytes) -> None:
-    """Apply a transaction status to portals and search path."""
-    if front.kind is not Kind.FUNCTION_CALL:
-        if status != b"T":
-            session.names.end_transaction(session.answered_group)
-        session.answered_group += 1
-    if status == b"I" and session.path_changed_in_transaction:
-        # What SET LOCAL, SET or CREATE did may have been rolled back, or not: it is read again when it is needed.
-        session.path, session.path_changed_in_transaction = None, False
+    """Apply a transaction status to portals and search path; a failed transaction may go on after ROLLBACK TO, with its portals."""
+    if status == b"I":
+        session.names.end_transaction(front.group)
+        if session.path_changed is not None and session.path_changed <= front.group:
+            # What SET LOCAL, SET or CREATE did may have been rolled back, or not: it is read again when it is needed.
+            session.path = session.path_changed = None
     session.status = status
 
 
