@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PathNeeded, PhiproxyError, StatementRefused, WireError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.session import client, server
-from phiproxy.session.phases import CLIENT_MAY_SAY, Phase
+from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, Phase
 from phiproxy.session.pipeline import Expected, Kind, Pipeline
 from phiproxy.session.prepared import Names
 from phiproxy.wire.framing import FrameBuffer
@@ -77,6 +77,7 @@ class Session:
         self.status = b"I"
         self.group = 0
         self.group_executes = 0
+        self.group_open = False
         self.path: tuple[str, ...] | None = None
         self.path_changed: int | None = None
         self.created: frozenset[str] = frozenset()
@@ -180,6 +181,7 @@ class Session:
         data = self.client_frames.data
         try:
             client.HANDLERS[tag](self, data, start, end)
+            self.group_open = tag in OPENS_GROUP or (self.group_open and tag not in ENDS_GROUP)
         except PathNeeded:
             if self.ask_path_when_idle():
                 raise _Later from None
@@ -229,8 +231,11 @@ class Session:
         return View(self.path, self.database_name, self.created, self.utf8, self.catalog_fresh)
 
     def ask_path_when_idle(self) -> bool:
-        """Ask the server for this session's search path when nothing is in flight; False when that cannot be done now."""
-        if self.pipeline.queue or self.pipeline.skipping or self.status == b"E":
+        """Ask the server for this session's search path when nothing is in flight; False when that cannot be done now.
+
+        Not inside a Sync group whose replies came by Flush: the Sync of the question would commit it.
+        """
+        if self.group_open or self.pipeline.front() is not None or self.pipeline.skipping or self.status == b"E":
             return False
         self.internal(client.PATH_QUERY, self._path_read)
         return True

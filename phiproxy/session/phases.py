@@ -30,3 +30,7 @@ CLIENT_MAY_SAY: dict[Phase, frozenset[int]] = {
     Phase.CLOSED: frozenset(),
 }
 """Tags of the manual, 55.7, that a client may send in each phase; any other is a protocol violation. TRANSPARENT is not framed."""
+
+OPENS_GROUP = frozenset(b"PBDEC")
+ENDS_GROUP = frozenset(b"SQF")
+"""Tags that begin and end a Sync group, the extended protocol's implicit transaction (manual 55.2.3)."""
