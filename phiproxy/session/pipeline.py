@@ -123,7 +123,8 @@ class Pipeline:
         skipped: list[Expected] = []
         while self.queue and self.queue[0].kind is not Kind.SYNC:
             skipped.append(self.queue.popleft())
-        self.skipping = not self.queue
+        # A Sync that was sent ends this skipping; what was sent behind it may have been refused and skips on its own account.
+        self.skipping = self.skipping or not self.queue
         for entry in reversed(skipped):
             for undo in reversed(entry.undo):
                 undo.apply()
