@@ -317,21 +317,17 @@ def flush(session: Session, data: bytes, start: int, end: int) -> None:
 
 def copy_data(session: Session, data: bytes, start: int, end: int) -> None:
     """CopyData: passes while the server is, or may be about to be, copying in; dropped where the server would ignore it."""
-    if _may_copy(session):
+    if session.pipeline.may_copy():
         _forward(session, data, start, end)
 
 
 def copy_end(session: Session, data: bytes, start: int, end: int) -> None:
     """CopyDone or CopyFail."""
-    if _may_copy(session):
+    if session.pipeline.may_copy():
         _forward(session, data, start, end)
+        if not session.pipeline.copy_in:
+            session.pipeline.push(Expected(Kind.COPY_END))
         session.pipeline.copy_in = False
-        session.pipeline.push(Expected(Kind.COPY_END))
-
-
-def _may_copy(session: Session) -> bool:
-    pipeline = session.pipeline
-    return pipeline.copy_in or (bool(pipeline.queue) and not pipeline.skipping and not pipeline.refuses())
 
 
 def terminate(session: Session, data: bytes, start: int, end: int) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PathNeeded, PhiproxyError, StatementRefused, WireError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.session import client, server
-from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, Phase
+from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
 from phiproxy.session.pipeline import Expected, Kind, Pipeline
 from phiproxy.session.prepared import Names
 from phiproxy.wire.framing import FrameBuffer
@@ -176,7 +176,7 @@ class Session:
 
     def _client_frame(self, tag: int, start: int, end: int) -> None:
         """Handle one message, or put its refusal into its place; _Later when the search path must be read first."""
-        if tag not in CLIENT_MAY_SAY[self.phase]:
+        if tag not in (WHILE_COPYING_IN if self.pipeline.copy_in else CLIENT_MAY_SAY[self.phase]):
             raise WireError("the client sent a message that is not allowed here")
         data = self.client_frames.data
         try:

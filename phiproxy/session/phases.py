@@ -34,3 +34,6 @@ CLIENT_MAY_SAY: dict[Phase, frozenset[int]] = {
 OPENS_GROUP = frozenset(b"PBDEC")
 ENDS_GROUP = frozenset(b"SQF")
 """Tags that begin and end a Sync group, the extended protocol's implicit transaction (manual 55.2.3)."""
+
+WHILE_COPYING_IN = frozenset(b"dcfSHX")
+"""What a client may send between CopyInResponse and the end of its data; the server would read anything else as part of it."""

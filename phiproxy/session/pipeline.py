@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from phiproxy.errors import PhiproxyError
+from phiproxy.errors import PhiproxyError, WireError
 from phiproxy.plan.statement import Columns, ScriptPart, StatementPlan
 from phiproxy.wire.fields import RowFunction
 
@@ -102,7 +102,9 @@ class Pipeline:
         front = self.front()
         if front is None or front.kind not in kinds:
             return None
-        return self.queue.popleft()
+        self.queue.popleft()
+        self.front()
+        return front
 
     def error(self) -> Expected | None:
         """Apply an ErrorResponse to the queue and return the message it answers (None: it answers none).
@@ -134,17 +136,24 @@ class Pipeline:
         return front
 
     def copy_in_began(self) -> None:
-        """Apply CopyInResponse: the server ignores Sync until the copy ends, so those already sent will not be answered."""
-        kept: list[Expected] = [self.queue.popleft()]
-        while self.queue:
-            entry = self.queue.popleft()
-            if entry.kind is Kind.COPY_END:
-                self.queue.extendleft(reversed(kept))
-                return
-            if entry.kind is not Kind.SYNC:
-                kept.append(entry)
-        self.queue.extend(kept)
-        self.copy_in = True
+        """Apply CopyInResponse: the server ignores Sync until the copy ends, so those already sent will not be answered.
+
+        Raises WireError when nothing that copies was sent, or when the client sent a Query that the server reads as copy data.
+        """
+        front = self.front()
+        if front is None or front.kind not in (Kind.EXECUTE, Kind.QUERY):
+            raise WireError("the server expects COPY data that nobody offered")
+        del self.queue[0]
+        while self.queue and self.queue[0].kind is Kind.SYNC:
+            del self.queue[0]
+        following = self.queue[0].kind if self.queue else None
+        self.queue.appendleft(front)
+        if following is Kind.COPY_END:
+            del self.queue[1]
+        elif following is None:
+            self.copy_in = True
+        elif front.kind is Kind.QUERY:
+            raise WireError("a message during COPY is neither data nor its end")
 
     def only_closes_before_sync(self) -> bool:
         """Tell whether nothing but Close stands between the front and a Sync that was sent."""
@@ -155,6 +164,9 @@ class Pipeline:
                 return False
         return False
 
-    def refuses(self) -> bool:
-        """Tell whether a refused message is still to be answered."""
-        return any(entry.refusal is not None for entry in self.queue)
+    def may_copy(self) -> bool:
+        """Tell whether COPY data may be for the server: it asked for some, or what was sent may make it ask, and none is refused."""
+        if self.copy_in:
+            return True
+        offered = any(entry.kind in (Kind.EXECUTE, Kind.QUERY) for entry in self.queue)
+        return offered and not self.skipping and all(entry.refusal is None for entry in self.queue)
