@@ -119,7 +119,9 @@ def _apply(session: Session, effects: Effects) -> list[Undo]:
 
 
 def _check_references(session: Session, effects: Effects) -> None:
-    """Refuse EXECUTE and FETCH of what was prepared or bound over a protected table by the protocol."""
+    """Refuse EXECUTE and FETCH of what was prepared or bound over a protected table by the protocol, and PREPARE of own names."""
+    if effects.prepares is not None:
+        _check_name(effects.prepares.encode())
     executed = session.names.statements.get(effects.executes.encode()) if effects.executes is not None else None
     fetched = session.names.portals.get(effects.fetches.encode()) if effects.fetches is not None else None
     if (executed is not None and executed.plan.touches) or (fetched is not None and fetched.plan.touches):
@@ -127,6 +129,11 @@ def _check_references(session: Session, effects: Effects) -> None:
             "EXECUTE or FETCH of a statement over a protected table is not in this version",
             hint="Use Bind and Execute of the protocol.",
         )
+
+
+def _check_name(name: bytes) -> None:
+    if name in (RESERVED, _PATH):
+        raise StatementRefused("this name is the proxy's own")
 
 
 def _stamp(session: Session) -> tuple[int, tuple[str, ...] | None]:
@@ -140,8 +147,7 @@ def parse(session: Session, data: bytes, start: int, end: int) -> None:
         return
     assert session.database is not None
     sent = decode_parse(data, start + 5, end)
-    if sent.name in (RESERVED, _PATH):
-        raise StatementRefused("this name is the proxy's own")
+    _check_name(sent.name)
     plan = session.database.planner.statement(sent.query, sent.oids, session.view())
     _check_references(session, plan.effects)
     if plan.identity and plan.sql == sent.query:
@@ -179,6 +185,7 @@ def bind(session: Session, data: bytes, start: int, end: int) -> None:
     if session.pipeline.skipping:
         return
     portal, name, _ = bind_names(data, start + 5, end)
+    _check_name(portal)
     plan = _current(session, name).plan
     protected = plan.columns is not None and bool(plan.columns.protected)
     formats: tuple[int, ...] | None = None

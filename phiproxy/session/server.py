@@ -58,7 +58,9 @@ def _pop(session: Session, *kinds: Kind) -> Expected | None:
 def _completes(*kinds: Kind) -> Callable[[Session, bytes, int, int], int]:
     def handler(session: Session, data: bytes, start: int, end: int) -> int:
         silent = _silent(session)
-        _pop(session, *kinds)
+        done = _pop(session, *kinds)
+        if done is None or done.refusal is not None:
+            raise WireError("the server completed what was not asked of it")
         return end if silent else _relay(session, data, start, end)
 
     return handler
@@ -172,10 +174,12 @@ def command_complete(session: Session, data: bytes, start: int, end: int) -> int
     """CommandComplete or EmptyQueryResponse: the result is whole."""
     silent = _silent(session)
     front = session.pipeline.front()
-    if front is not None and front.kind is Kind.QUERY:
+    if front is None or front.refusal is not None:
+        raise WireError("the server completed what was not asked of it")
+    if front.kind is Kind.QUERY:
         front.part += 1
         front.row = None
-    elif front is not None and front.kind is Kind.EXECUTE:
+    elif front.kind is Kind.EXECUTE:
         session.pipeline.queue.popleft()
     session.pipeline.copy_in = False
     return end if silent else _relay(session, data, start, end)
