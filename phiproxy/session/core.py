@@ -248,10 +248,16 @@ class Session:
 
     def _path_read(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
         self.blocked = False
-        if ok:
-            self.path = tuple(row.decode("utf-8") for row in rows)
-        else:
+        self.path_is(ok, rows)
+        if self.path is None:
             self._refuse_next(_path_unknown())
+
+    def path_is(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
+        """Take the search path that the server answered; a schema whose name cannot be read leaves it unknown."""
+        try:
+            self.path = tuple(row.decode("utf-8" if self.utf8 else "ascii") for row in rows) if ok else None
+        except UnicodeDecodeError:
+            self.path = None
 
 
 class _Later(Exception):

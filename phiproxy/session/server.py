@@ -174,7 +174,7 @@ def command_complete(session: Session, data: bytes, start: int, end: int) -> int
     """CommandComplete or EmptyQueryResponse: the result is whole."""
     silent = _silent(session)
     front = session.pipeline.front()
-    if front is None or front.refusal is not None:
+    if front is None or front.refusal is not None or front.kind not in (Kind.QUERY, Kind.EXECUTE, Kind.INTERNAL):
         raise WireError("the server completed what was not asked of it")
     if front.kind is Kind.QUERY:
         front.part += 1
@@ -218,7 +218,7 @@ def _shown(fields: Sequence[tuple[int, bytes]], front: Expected) -> list[tuple[i
     shown = []
     for code, value in scrub(fields):
         mapped = value
-        if code == ord("P") and front.texts is not None and value.isdigit():
+        if code == ord("P") and front.texts is not None and value.isdigit() and len(value) < 10:
             server_text, client_text, edits = front.texts
             mapped = str(map_position(server_text, client_text, edits, int(value))).encode()
         shown.append((code, mapped))
@@ -265,7 +265,9 @@ def _can_break_off(session: Session, front: Expected) -> bool:
 
 def ready(session: Session, data: bytes, start: int, end: int) -> int:
     """ReadyForQuery: ends a Sync group, a simple query, the proxy's own query — or the login."""
-    status = data[start + 5 : start + 6]
+    status = data[start + 5 : end]
+    if status not in (b"I", b"T", b"E"):
+        raise WireError("ReadyForQuery with an unknown transaction status")
     if session.phase is Phase.AUTHENTICATING:
         return _logged_in(session, data, start, end)
     front = session.pipeline.front()
@@ -318,8 +320,7 @@ def _logged_in(session: Session, data: bytes, start: int, end: int) -> int:
     frame = data[start:end]
 
     def path_read(ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
-        if ok:
-            session.path = tuple(row.decode("utf-8") for row in rows)
+        session.path_is(ok, rows)
         _release(session, frame)
 
     session.internal(client.PATH_QUERY, path_read)
