@@ -8,6 +8,7 @@ values may leave.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from phiproxy.errors import PhiproxyError, StatementRefused, SyntaxRefused
@@ -111,7 +112,7 @@ def _apply(session: Session, effects: Effects) -> list[Undo]:
     if effects.deallocates is not None:
         undo.append(session.names.forget_statement(effects.deallocates.encode()))
     elif effects.deallocates_all:
-        undo.extend(session.names.forget_statement(name) for name in list(session.names.statements))
+        undo.extend(session.names.forget_statement(name) for name in list(session.names.statements) if name)
     if effects.prepares is not None:
         name = effects.prepares.encode()
         undo.append(session.names.prepare(name, Prepared(StatementPlan(b"", b"", identity=True), (), _stamp(session))))
@@ -301,8 +302,8 @@ def query(session: Session, data: bytes, start: int, end: int) -> None:
         session.to_server.append(encode_query(rendered))
         session.counters.rewritten += 1
     expected.undo = _forget_unnamed(session)
-    for part in parts:
-        expected.undo += _apply(session, part.effects)
+    for i, part in enumerate(parts):
+        expected.undo += [replace(undo, part=i) for undo in _apply(session, part.effects)]
     expected.group = _end_group(session)
     session.pipeline.push(expected)
 

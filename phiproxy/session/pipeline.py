@@ -35,11 +35,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """One change of a map of names, to be taken back."""
+    """One change of a map of names, to be taken back; ``part`` is the statement of a simple Query that makes it."""
 
     names: MutableMapping[bytes, Any]
     key: bytes
     previous: Any
+    part: int = 0
 
     def apply(self) -> None:
         """Take the change back."""
@@ -110,7 +111,8 @@ class Pipeline:
         """Apply an ErrorResponse to the queue and return the message it answers (None: it answers none).
 
         Skipped messages leave the queue and their names are undone. The failed one's are too, except that a Parse of the unnamed
-        statement, or a Query, has dropped the old unnamed one before failing (postgres.c).
+        statement, or a Query, has dropped the old unnamed one before failing (postgres.c), and that what the statements of a Query
+        before the failing one did to names stays: PREPARE and DEALLOCATE are not transactional.
         """
         front = self.front()
         self.copy_in = False
@@ -119,7 +121,7 @@ class Pipeline:
         if front.kind not in EXTENDED:
             front.failed = True
             for undo in reversed(front.undo):
-                if undo.key:
+                if undo.key and undo.part >= front.part:
                     undo.apply()
             return front
         skipped: list[Expected] = []
