@@ -54,15 +54,19 @@ _LARGE_OBJECT_FUNCTIONS = frozenset({715, 764, 767, 952, 953, 954, 955, 956, 957
 
 
 class InvalidStatementName(StatementRefused):
-    """26000, as the server would say it of a statement that does not exist."""
+    """26000, as the server would say it of a statement that does not exist, in a failed transaction too."""
 
     sqlstate = "26000"
 
 
 class BindViolation(StatementRefused):
-    """08P01 as an ordinary error, as the server raises it for a Bind that does not fit its statement."""
+    """08P01 as an ordinary error, as the server raises it for a Bind that does not fit its statement's columns."""
 
     sqlstate = "08P01"
+
+
+class ParameterCount(BindViolation):
+    """08P01 for another number of parameters, which the server counts before it looks at the transaction."""
 
 
 def refuse(session: Session, tag: int, data: bytes, start: int, end: int, error: PhiproxyError) -> None:
@@ -217,7 +221,7 @@ def _converted(session: Session, plan: StatementPlan, sent: Bind, wanted: tuple[
     if plan.identity:
         return sent._replace(result_formats=results)
     if len(sent.values) != plan.inputs:
-        raise BindViolation(f"bind message supplies {len(sent.values)} parameters, but prepared statement requires {plan.inputs}")
+        raise ParameterCount(f"bind message supplies {len(sent.values)} parameters, but prepared statement requires {plan.inputs}")
     assert session.database is not None
     values = plan.parameters(session.database.planner.ciphers, sent.values)
     session.counters.rewritten += 1

@@ -208,7 +208,8 @@ def error(session: Session, data: bytes, start: int, end: int) -> int:
 
 
 def _refusal(session: Session, front: Expected, refusal: PhiproxyError) -> bytes:
-    if front.kind is Kind.BIND and session.status == b"E":
+    early = isinstance(refusal, client.InvalidStatementName | client.ParameterCount)
+    if front.kind is Kind.BIND and session.status == b"E" and not early:
         # The server looks a statement up before it looks at the transaction; for a statement that exists it would say this.
         return error_response(*_ABORTED)
     return error_response(refusal.sqlstate, refusal.public_text, hint=refusal.hint, position=refusal.position)
