@@ -296,7 +296,7 @@ def query(session: Session, data: bytes, start: int, end: int) -> None:
     parts = plan.parts or ()
     for part in parts:
         _check_references(session, part.effects)
-    expected = Expected(Kind.QUERY, parts=plan.parts, touches=any(p.touches for p in parts))
+    expected = Expected(Kind.QUERY, parts=plan.parts, touches=any(p.touches for p in parts), alone=session.group_executes == 0)
     if plan.identity:
         _forward(session, data, start, end)
         session.counters.forwarded += 1

@@ -254,7 +254,7 @@ def result_error(session: Session, failure: PhiproxyError) -> None:
 def _can_break_off(session: Session, front: Expected) -> bool:
     queue = session.pipeline.queue
     if front.kind is Kind.QUERY:
-        sole = front.parts is not None and len(front.parts) == 1 and front.parts[0].plain_select
+        sole = front.alone and front.parts is not None and len(front.parts) == 1 and front.parts[0].plain_select
         behind = len(queue) - 1
     elif front.kind is Kind.EXECUTE and front.plan is not None:
         sole = front.plan.plain_select and front.alone and session.pipeline.only_closes_before_sync()
