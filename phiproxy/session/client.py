@@ -193,6 +193,10 @@ def bind(session: Session, data: bytes, start: int, end: int) -> None:
     _check_name(portal)
     plan = _current(session, name).plan
     protected = plan.columns is not None and bool(plan.columns.protected)
+    if plan.touches and not session.utf8:
+        raise StatementRefused(
+            "values of protected columns need client_encoding UTF8 in this version", hint="SET client_encoding TO 'UTF8'."
+        )
     formats: tuple[int, ...] | None = None
     if plan.identity and not protected:
         _forward(session, data, start, end)
