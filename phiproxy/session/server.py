@@ -200,7 +200,7 @@ def error(session: Session, data: bytes, start: int, end: int) -> int:
         return _relay(session, data, start, end)
     if front.refusal is not None and state == front.substitute:
         session.to_client.append(_refusal(session, front, front.refusal))
-    elif front.touches or front.refusal is not None:
+    elif front.touches or front.refusal is not None or (front.texts is not None and front.texts[2]):
         session.to_client.append(encode_error_fields(b"E", _shown(fields, front)))
     else:
         return _relay(session, data, start, end)
