@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
+from tests.harness.differential import Differential
 from tests.harness.server import PostgresServer, running_server
+from tests.harness.site import Site, open_site
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +17,25 @@ def postgres_server() -> Iterator[PostgresServer]:
     """One PostgreSQL for the whole run, logging everything it can; PHIPROXY_TEST_DSN names another."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def clinic_site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The clinic's two databases and its proxy, once for the whole run."""
+    with open_site(postgres_server, tmp_path_factory.mktemp("clinic"), policy=POLICY, ddl=DDL) as site:
+        yield site
+
+
+@pytest.fixture
+def clinic(clinic_site: Site) -> Iterator[Clinic]:
+    """The clinic, empty; after the test the leak oracle searches everywhere."""
+    with watched_clinic(clinic_site) as clinic:
+        yield clinic
+
+
+@pytest.fixture
+def differential(clinic: Clinic) -> Iterator[Differential]:
+    """One statement, both ways, on the seeded clinic."""
+    clinic.seed()
+    with Differential(clinic) as both:
+        yield both

@@ -1,0 +1,115 @@
+"""The real proxy as a subprocess, its log kept; and the command line as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line of ``phiproxy ARGUMENTS``; a module of the checkout, so that nothing need be installed."""
+    return [sys.executable, "-m", "phiproxy", *arguments]
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return our environment without coverage of chance (PG*, PHIPROXY_*) and with ``extra``."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "PHIPROXY_"))}
+    return {**kept, "NO_COLOR": "1", "COLUMNS": "200", "PYTHONPATH": str(ROOT), **(extra or {})}
+
+
+def run_cli(
+    *arguments: str, env: Mapping[str, str] | None = None, check: bool = False, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run ``phiproxy ARGUMENTS`` to its end; with ``check`` a failure shows what it said."""
+    done = subprocess.run(
+        command(*arguments), env=environment(env), cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"phiproxy {' '.join(arguments)} exited {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+@dataclass
+class ProxyUnderTest:
+    """``with ProxyUnderTest(config, port, log_path, env):`` runs ``phiproxy serve`` and waits until it listens."""
+
+    config: Path
+    port: int
+    log_path: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    process: subprocess.Popen[bytes] | None = None
+
+    def dsn(self, dbname: str, user: str, password: str) -> str:
+        """Return a URI through the proxy."""
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return f"postgresql://{login}@{self.host}:{self.port}/{quote(dbname, safe='')}?sslmode=disable"
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self.process is not None and self.process.poll() is None
+
+    def start(self, patience: float = 30.0) -> Self:
+        """Start it and wait for the port; its last words are the failure's text."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                command("serve", "-c", str(self.config)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment(self.env),
+                cwd=ROOT,
+            )
+        end = time.monotonic() + patience
+        while time.monotonic() < end and self.running:
+            with socket.socket() as probe:
+                probe.settimeout(1)
+                if probe.connect_ex((self.host, self.port)) == 0:
+                    return self
+            time.sleep(0.03)
+        self.kill()
+        raise AssertionError(f"the proxy does not listen:\n{self.log_path.read_text('utf-8', 'replace')[-2000:]}")
+
+    def kill(self) -> None:
+        """Kill -9: nothing is flushed, drained or said."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """SIGTERM, then wait until it has drained; returns the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, sign: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(sign)
+        try:
+            return self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(5)
+            raise AssertionError("the proxy did not end within 15 s of the signal") from None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.kill()

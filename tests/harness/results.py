@@ -1,0 +1,179 @@
+"""Libpq results as comparable values: what a client can see of one statement, without what differs between two databases."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from psycopg import pq
+from psycopg.pq.abc import PGconn, PGresult
+
+Row = tuple[bytes | None, ...]
+COPIES = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
+BAD = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of a RowDescription. A table's OID differs between databases, that there is one does not."""
+
+    name: str
+    type_oid: int
+    typmod: int
+    size: int
+    format: int
+    has_table: bool
+    attnum: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One result: its columns, rows, tag; or its error."""
+
+    status: str
+    sqlstate: str | None
+    message: str
+    hint: str
+    fields: tuple[Field, ...]
+    rows: tuple[Row, ...]
+    tag: str
+    count: int | None
+    transaction: str
+    parameters: tuple[int, ...] = ()
+
+    def visible(self, *, ordered: bool) -> tuple[object, ...]:
+        """Return what must be equal on both sides; texts of errors may differ, SQLSTATEs may not."""
+        rows = self.rows if ordered else tuple(sorted(self.rows, key=repr))
+        return (self.status, self.sqlstate, self.fields, rows, self.tag, self.count, self.transaction)
+
+    def difference(self, other: Outcome, *, ordered: bool) -> str:
+        """Name what differs, without a value."""
+        names = ("status", "sqlstate", "fields", "rows", "tag", "count", "transaction")
+        pairs = zip(names, self.visible(ordered=ordered), other.visible(ordered=ordered), strict=True)
+        parts = [n if n == "rows" else f"{n}: {a!r} / {b!r}" for n, a, b in pairs if a != b]
+        errors = [o.message for o in (self, other) if o.sqlstate]
+        return "; ".join([*parts, *errors])
+
+    @property
+    def text(self) -> list[tuple[str | None, ...]]:
+        """The rows as text."""
+        return [tuple(None if v is None else v.decode() for v in row) for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an extended statement is sent: declared types, format of all parameters, format of all results."""
+
+    types: Sequence[int] | None = None
+    parameters: int = 0
+    results: int = 0
+
+
+def outcome(conn: PGconn, result: PGresult) -> Outcome:
+    """Read a result and the transaction status that the client sees after it."""
+
+    def said(part: pq.DiagnosticField) -> str:
+        return (result.error_field(part) or b"").decode()
+
+    failed = result.status in BAD
+    return Outcome(
+        status=pq.ExecStatus(result.status).name,
+        sqlstate=said(pq.DiagnosticField.SQLSTATE) if failed else None,
+        message=said(pq.DiagnosticField.MESSAGE_PRIMARY) or (result.error_message.decode() if failed else ""),
+        hint=said(pq.DiagnosticField.MESSAGE_HINT),
+        fields=fields(result),
+        rows=tuple(
+            tuple(result.get_value(r, c) for c in range(result.nfields)) for r in range(result.ntuples)
+        ),
+        tag=(result.command_status or b"").decode(),
+        count=result.command_tuples,
+        transaction=pq.TransactionStatus(conn.transaction_status).name,
+        parameters=tuple(result.param_type(n) for n in range(result.nparams)),
+    )
+
+
+def fields(result: PGresult) -> tuple[Field, ...]:
+    """Read the RowDescription of a result."""
+    return tuple(
+        Field(
+            name=(result.fname(n) or b"").decode(),
+            type_oid=result.ftype(n),
+            typmod=result.fmod(n),
+            size=result.fsize(n),
+            format=result.fformat(n),
+            has_table=result.ftable(n) != 0,
+            attnum=result.ftablecol(n),
+        )
+        for n in range(result.nfields)
+    )
+
+
+def encode(value: object, fmt: int) -> bytes | None:
+    """Encode a parameter as libpq's caller does: text, or binary for int4, bool, text and bytea."""
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return value if fmt else b"\\x" + value.hex().encode()
+    if fmt and isinstance(value, bool):
+        return b"\x01" if value else b"\x00"
+    if fmt and isinstance(value, int):
+        return value.to_bytes(4, "big", signed=True)
+    if isinstance(value, bool):
+        return b"t" if value else b"f"
+    return str(value).encode()
+
+
+def simple(conn: PGconn, statement: str) -> list[Outcome]:
+    """Run the simple protocol: every result of the string, each with the status after ReadyForQuery."""
+    conn.send_query(statement.encode())
+    return collect(conn)
+
+
+def collect(conn: PGconn) -> list[Outcome]:
+    """Read results up to the end of the query.
+
+    Step by step: libpq's blocking calls (some of psycopg's hold the GIL) would keep the tap's thread from running.
+    """
+    found: list[Outcome] = []
+    while True:
+        while conn.flush():
+            select.select([conn.socket], [conn.socket], [], 60)
+            conn.consume_input()
+        while conn.is_busy():
+            ready, _, _ = select.select([conn.socket], [], [], 60)
+            assert ready, "no answer within 60 s"
+            conn.consume_input()
+        result = conn.get_result()
+        if result is None:
+            break
+        assert result.status not in COPIES, "the differential harness does not run COPY"
+        found.append(outcome(conn, result))
+    # while a query is under way libpq says ACTIVE, or not, depending on what has arrived: only the end is defined
+    status = pq.TransactionStatus(conn.transaction_status).name
+    return [replace(one, transaction=status) for one in found]
+
+
+def extended(conn: PGconn, statement: str, params: Sequence[object], form: Form) -> list[Outcome]:
+    """Run the extended protocol with the unnamed statement, in one exchange."""
+    values = [encode(p, form.parameters) for p in params]
+    conn.send_query_params(statement.encode(), values, form.types, [form.parameters] * len(values), form.results)
+    return collect(conn)
+
+
+def prepared(
+    conn: PGconn, statement: str, params: Sequence[object], form: Form
+) -> tuple[list[Outcome], tuple[int, ...]]:
+    """Prepare, describe and run a named statement; returns also its parameter types."""
+    conn.send_prepare(b"differential", statement.encode(), form.types)
+    made = collect(conn)
+    if made[-1].sqlstate:
+        return made, ()
+    conn.send_describe_prepared(b"differential")
+    described = collect(conn)
+    values = [encode(p, form.parameters) for p in params]
+    conn.send_query_prepared(b"differential", values, [form.parameters] * len(values), form.results)
+    done = collect(conn)
+    if conn.transaction_status != pq.TransactionStatus.INERROR:
+        simple(conn, "DEALLOCATE differential")
+    return [*described, *done], described[-1].parameters
