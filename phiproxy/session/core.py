@@ -223,6 +223,7 @@ class Session:
             tag, start, end = frame
             client.refuse(self, tag, self.client_frames.data, start, end, error)
             self.client_frames.advance(end)
+            self.catalog_fresh = False
 
     # -- what handlers share -----------------------------------------------------------------------------------------------
 

@@ -167,7 +167,7 @@ class Pipeline:
         return False
 
     def may_copy(self) -> bool:
-        """Tell whether COPY data may be for the server: it asked for some, or what was sent may make it ask, and none is refused."""
+        """Tell whether COPY data may be for the server: it asked for some, or may still ask, and nothing is refused."""
         if self.copy_in:
             return True
         offered = any(entry.kind in (Kind.EXECUTE, Kind.QUERY) for entry in self.queue)
