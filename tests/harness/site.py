@@ -151,6 +151,6 @@ def grant_service(server: PostgresServer, database: str, service: str, owner: st
         for statement in (
             "GRANT CONNECT, CREATE ON DATABASE {db} TO {service}",
             "GRANT USAGE ON SCHEMA public TO {service}",
-            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {service}",
+            "GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {service}",
         ):
             conn.execute(sql.SQL(statement).format(**names))
