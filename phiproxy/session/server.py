@@ -334,13 +334,6 @@ def copy_in(session: Session, data: bytes, start: int, end: int) -> int:
     return _relay(session, data, start, end)
 
 
-def suspended(session: Session, data: bytes, start: int, end: int) -> int:
-    """PortalSuspended: the Execute is answered, the portal lives on with its plan."""
-    silent = _silent(session)
-    _pop(session, Kind.EXECUTE)
-    return end if silent else _relay(session, data, start, end)
-
-
 def key_data(session: Session, data: bytes, start: int, end: int) -> int:
     """BackendKeyData: unchanged, so that any worker can forward the cancel."""
     session.backend_key = data[start + 5 : end]
@@ -363,7 +356,7 @@ HANDLERS: dict[int, Handler] = {
     ord("D"): data_row,
     ord("C"): command_complete,
     ord("I"): command_complete,
-    ord("s"): suspended,
+    ord("s"): _completes(Kind.EXECUTE),
     ord("E"): error,
     ord("N"): notice,
     ord("A"): _relay,
