@@ -141,6 +141,14 @@ def _check_name(name: bytes) -> None:
         raise StatementRefused("this name is the proxy's own")
 
 
+def _check_encoding(session: Session, *, touches: bool) -> None:
+    """Refuse what touches something protected when the client speaks another encoding: a plan may come from one who does not."""
+    if touches and not session.utf8:
+        raise StatementRefused(
+            "values of protected columns need client_encoding UTF8 in this version", hint="SET client_encoding TO 'UTF8'."
+        )
+
+
 def _stamp(session: Session) -> tuple[int, tuple[str, ...] | None]:
     assert session.database is not None
     return session.database.generation, session.path
@@ -155,6 +163,7 @@ def parse(session: Session, data: bytes, start: int, end: int) -> None:
     _check_name(sent.name)
     plan = session.database.planner.statement(sent.query, sent.oids, session.view())
     _check_references(session, plan.effects)
+    _check_encoding(session, touches=plan.touches)
     if plan.identity and plan.sql == sent.query:
         _forward(session, data, start, end)
     else:
@@ -193,10 +202,7 @@ def bind(session: Session, data: bytes, start: int, end: int) -> None:
     _check_name(portal)
     plan = _current(session, name).plan
     protected = plan.columns is not None and bool(plan.columns.protected)
-    if plan.touches and not session.utf8:
-        raise StatementRefused(
-            "values of protected columns need client_encoding UTF8 in this version", hint="SET client_encoding TO 'UTF8'."
-        )
+    _check_encoding(session, touches=plan.touches)
     formats: tuple[int, ...] | None = None
     if plan.identity and not protected:
         _forward(session, data, start, end)
@@ -300,6 +306,7 @@ def query(session: Session, data: bytes, start: int, end: int) -> None:
     parts = plan.parts or ()
     for part in parts:
         _check_references(session, part.effects)
+        _check_encoding(session, touches=part.touches)
     expected = Expected(Kind.QUERY, parts=plan.parts, touches=any(p.touches for p in parts), alone=session.group_executes == 0)
     if plan.identity:
         _forward(session, data, start, end)
