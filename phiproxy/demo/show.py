@@ -1,0 +1,90 @@
+"""What the demo prints: the same query from both sides, a search and its plan, a refusal, and the line for psql."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+QUERY = (
+    "SELECT p.id, p.ssn, p.full_name, v.diagnosis, p.city"
+    " FROM patients p JOIN visits v ON v.patient_id = p.id ORDER BY v.id LIMIT 4"
+)
+# So that the two tables of an 80 column terminal look alike.
+_WIDTHS = {"id": 2, "ssn": 15, "full_name": 16, "diagnosis": 18, "city": 10}
+REFUSED = "SELECT full_name FROM patients WHERE upper(full_name) = 'SMITH'"
+
+
+class Show:
+    """The demo's voice."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+
+    def step(self, text: str) -> None:
+        """Say what is being done or has been done."""
+        self._console.print(f"[dim]·[/dim] {escape(text)}")
+
+    def waiting(self) -> None:
+        """Say that it serves now."""
+        self._console.print("\nServing until [bold]Ctrl-C[/bold].")
+
+    def everything(self, through: str, direct: str, ssn: str, config: Path) -> None:
+        """Show it: through the proxy, straight from the database, a search, a refusal, and how to go on."""
+        with psycopg.connect(through, autocommit=True) as app, psycopg.connect(direct, autocommit=True) as thief:
+            self._heading(QUERY)
+            self._rows("through the proxy", app)
+            self._rows("straight from the database", thief)
+            self._search(app, ssn)
+            self._refusal(app)
+        command = sys.argv[0] if sys.argv[0].endswith("phiproxy") else "phiproxy"
+        self._console.print("\n[bold]Try it[/bold]")
+        self._plain(f'  psql "{through}"')
+        self._plain(f"  {command} explain -c {config} 'SELECT * FROM patients WHERE ssn = $1'")
+        self._plain(f"  {command} check -c {config}")
+
+    def _plain(self, text: str) -> None:
+        # A line that is to be pasted is never wrapped.
+        self._console.print(escape(text), soft_wrap=True)
+
+    def _heading(self, statement: str) -> None:
+        self._console.print(f"\n[bold]{escape(statement)}[/bold]")
+
+    def _rows(self, title: str, conn: psycopg.Connection) -> None:
+        cursor = conn.execute(QUERY)
+        table = Table(title=title, title_justify="left", title_style="italic")
+        for column in cursor.description or ():
+            table.add_column(column.name, no_wrap=True, width=_WIDTHS.get(column.name))
+        for row in cursor:
+            table.add_row(*(_shown(value) for value in row))
+        self._console.print(table)
+
+    def _search(self, app: psycopg.Connection, ssn: str) -> None:
+        self._heading(f"SELECT full_name, city FROM patients WHERE ssn = '{ssn}'")
+        rows = app.execute("SELECT full_name, city FROM patients WHERE ssn = %s", (ssn,)).fetchall()
+        for row in rows:
+            self._console.print(f"  found: {escape(', '.join(row))}")
+        self._console.print("[dim]EXPLAIN of the same, as the server sees it:[/dim]")
+        plan = app.execute("EXPLAIN (COSTS off) SELECT full_name, city FROM patients WHERE ssn = %s", (ssn,)).fetchall()
+        for (line,) in plan:
+            self._console.print(f"  {escape(line)}", soft_wrap=True)
+
+    def _refusal(self, app: psycopg.Connection) -> None:
+        self._heading(REFUSED)
+        try:
+            app.execute(REFUSED)
+        except psycopg.Error as error:
+            self._console.print(f"  [red]{error.sqlstate}[/red] {escape(error.diag.message_primary or '')}", soft_wrap=True)
+            self._console.print(f"  hint: {escape(error.diag.message_hint or '')}", soft_wrap=True)
+        else:
+            raise AssertionError("a statement that must be refused was answered")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes):
+        return f"\\x{value[:3].hex()}… {len(value)} B"
+    return escape(str(value))

@@ -1,0 +1,69 @@
+"""``phiproxy demo`` as a newcomer runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from phiproxy.demo.run import USUAL_PORT, _port
+
+DEMO = [sys.executable, "-m", "phiproxy", "demo"]
+
+
+@pytest.mark.slow
+def test_once_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "100"}
+    tmp_path.chmod(0o755)
+    done = subprocess.run(
+        [*DEMO, "--once", "--port", "0"], capture_output=True, text=True, timeout=120, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    out = done.stdout
+    assert "1000 synthetic patients" in out
+    through, direct = out.split("straight from the database")
+    assert "Jessica Monroe" in through
+    assert "Jessica Monroe" not in direct
+    assert "\\xf55001" in direct
+    assert "Index Cond" in direct
+    assert "0A000" in direct
+    assert "hint:" in direct
+    assert "psql" in direct
+    assert list(tmp_path.glob("phiproxy-*")) == []
+
+
+@pytest.mark.slow
+def test_it_serves_until_told_and_keeps_the_directory_that_was_named(tmp_path: Path) -> None:
+    home = tmp_path / "clinic"
+    process = subprocess.Popen([*DEMO, "--port", "0", "--dir", str(home)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    uri = ""
+    for line in process.stdout:
+        if line.strip().startswith("psql"):
+            uri = line.split('"')[1]
+        if "Serving until" in line:
+            break
+    with psycopg.connect(uri) as app:
+        assert app.execute("SELECT count(*) FROM patients WHERE full_name IS NOT NULL").fetchone() == (1000,)
+    assert b"Jessica" not in (home / "proxy.log").read_bytes()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    process.stdout.close()
+    assert (home / "policy.yaml").exists()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(uri, connect_timeout=2)
+
+
+def test_the_usual_port_gives_way_and_another_does_not() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        wanted = taken.getsockname()[1]
+        assert _port(wanted) == wanted
+    assert _port(0) != 0
+    assert _port(USUAL_PORT) > 0
