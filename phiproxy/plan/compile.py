@@ -110,11 +110,10 @@ class _Layout:
 
     def check_covers(self, occurrences: Sequence[Occurrence]) -> None:
         """Post-condition: each occurrence feeds an output of its own use (sql.md section 2)."""
-        made = [(use, n if literal is None else None, literal) for use, n, literal in self.outputs]
+        made = {(_share(use), n if literal is None else None, literal) for use, n, literal in self.outputs}
         for o in occurrences:
             if o.number or o.literal is not None:
-                source = o.number - 1 if o.number else None
-                assert any(_share(u) == _share(o.use) and n == source and v == o.literal for u, n, v in made)
+                assert (_share(o.use), o.number - 1 if o.number else None, o.literal) in made
 
 
 def _share(use: Use) -> object:
