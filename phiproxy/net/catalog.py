@@ -95,6 +95,11 @@ SELECT 1259, f.ftrelid::int8, coalesce(
          'table_name'), c.relname) FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_class c ON c.oid =
          f.ftrelid
 """
+# A body that has EXECUTE in PL/pgSQL, or is in a language that nothing is known of, may run what it is given.
+_DYNAMIC = r"""
+SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+ WHERE p.oid >= 16384 AND l.lanname NOT IN ('sql', 'c', 'internal') AND (l.lanname <> 'plpgsql' OR p.prosrc ~* '\mexecute\M')
+"""
 _ALWAYS = "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p"
 
 # A change to a row of these gives it another xmin, and an added or dropped row changes count and sum. Temporary
@@ -144,8 +149,9 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         relations = await _relations(conn)
         reach = await _reaching(conn, relations, protected)
-    digest = hashlib.blake2b(repr((relations, sorted(reach.items()))).encode(), digest_size=8).digest()
-    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach)
+        dynamic = frozenset(name for (name,) in await _rows(conn, _DYNAMIC))
+    digest = hashlib.blake2b(repr((relations, sorted(reach.items()), sorted(dynamic))).encode(), digest_size=8).digest()
+    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic)
 
 
 async def _rows(conn: psycopg.AsyncConnection[Any], query: str) -> list[tuple[Any, ...]]:

@@ -58,13 +58,14 @@ class Catalog:
 
     ``reaching`` maps a name (relation or function, without schema) that reaches a protected table by pg_depend or
     by its body, as a fixpoint, to one phrase that says how ("view over public.patients"); the protected tables
-    themselves are not in it. ``generation`` changes whenever anything else here does.
+    themselves are not in it. ``dynamic`` are the names of functions that may run any text as SQL. ``generation`` changes whenever anything else here does.
     """
 
     generation: int
     server_version: int
     relations: tuple[Relation, ...]
     reaching: Mapping[str, str] = field(default_factory=dict)
+    dynamic: frozenset[str] = frozenset()
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:

@@ -13,7 +13,7 @@ from phiproxy.sql.meaning import Meaning, Reveal
 from phiproxy.sql.parse import Node, Statement, char_position, location, messages, only, strings
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import ListColumn, Output, Protected, Scope
-from phiproxy.sql.utility import check_utility, effects
+from phiproxy.sql.utility import check_utility, effects, named_in_text
 from phiproxy.sql.write import inserted_names
 
 _DML = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
@@ -100,10 +100,9 @@ def _relations(body: Node) -> list[Node]:
 
 def _touching(a: Analysis, body: Node) -> bool:
     """Tell whether a query may touch something protected: by a relation, a function or a row type."""
-    reaching = a.context.catalog.reaching
     for message in messages(body):
-        if "funcname" in message and strings(message["funcname"])[-1] in reaching:
-            a.check_reaching(strings(message["funcname"])[-1], message)
+        if "funcname" in message:
+            _check_function(a, message, body)
         if str(message.get("kind", "")).startswith("AEXPR"):
             # An operator of the user's own may run a function that reaches something protected.
             a.check_reaching(strings(message.get("name"))[-1], message)
@@ -111,6 +110,16 @@ def _touching(a: Analysis, body: Node) -> bool:
             _check_type(a, message)
     ctes = _cte_names(body)
     return any(_may_be_protected(a, relation, ctes) for relation in _relations(body))
+
+
+def _check_function(a: Analysis, call: Node, body: Node) -> None:
+    """Refuse a function that reaches something protected, or that may run a text as SQL and is given one that names it."""
+    name = strings(call["funcname"])[-1]
+    a.check_reaching(name, call)
+    if name in a.context.catalog.dynamic:
+        mentioned = named_in_text(body, a.context.protection, a.context.catalog)
+        if mentioned is not None:
+            raise a.refuse(f'"{name}" may run text as SQL, and a literal of this statement names "{mentioned}"', call)
 
 
 def _check_type(a: Analysis, type_name: Node) -> None:

@@ -11,7 +11,7 @@ from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, Undefine
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
 from phiproxy.sql.meaning import Meaning, Store, Use
-from phiproxy.sql.parse import Node, char_position, location, only
+from phiproxy.sql.parse import Node, Positions, location, only
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Source, SourceColumn, Value
 from phiproxy.sql.sinks import SinkNode
 
@@ -49,6 +49,7 @@ class Analysis:
     tagged: list[tuple[Node, int]] = field(default_factory=list)
     qualified: list[tuple[Node, str]] = field(default_factory=list)
     rows: int = 0
+    _positions: Positions | None = None
 
     def position(self, body: Node) -> int:
         """Return the 1-based character position of a node's body."""
@@ -56,7 +57,9 @@ class Analysis:
 
     def at(self, offset: int) -> int:
         """Return the 1-based character position of a byte offset."""
-        return char_position(self.text, offset)
+        if self._positions is None:
+            self._positions = Positions(self.text)
+        return self._positions.at(offset)
 
     def refuse(self, why: str, body: Node, hint: str = "See what is refused today in the README.") -> StatementRefused:
         """Return (to be raised) the refusal of this place."""

@@ -7,6 +7,8 @@ Everything here is about form; what a name means is ``scope``'s business.
 from __future__ import annotations
 
 import json
+import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,9 +43,25 @@ class Token:
     name: str
 
 
+_CONTINUATION = re.compile(rb"[\x80-\xbf]")
+
+
+class Positions:
+    """Byte offsets of one text to positions, as PostgreSQL's field P counts: characters from 1. Reads the text once, not per offset."""
+
+    __slots__ = ("_continuations",)
+
+    def __init__(self, text: bytes) -> None:
+        self._continuations = [] if text.isascii() else [m.start() for m in _CONTINUATION.finditer(text)]
+
+    def at(self, offset: int) -> int:
+        """Return the 1-based character position of a byte offset."""
+        return offset - bisect_left(self._continuations, offset) + 1
+
+
 def char_position(text: bytes, offset: int) -> int:
-    """Return the 1-based character position of a byte offset, as PostgreSQL's field P counts."""
-    return len(text[:offset].decode("utf-8", "ignore")) + 1
+    """Return the 1-based character position of one byte offset."""
+    return Positions(text).at(offset)
 
 
 def decode_text(text: bytes) -> str:
@@ -96,21 +114,26 @@ def _syntax_error(error: ParseError, text: str) -> StatementRefused:
 
 def tokens(text: bytes) -> list[Token]:
     """Return the tokens of a text that parses, without comments."""
+    return [t for t in _scanned(text) if t.name not in _COMMENTS]
+
+
+def comments(text: bytes) -> list[Token]:
+    """Return the comments of a text that parses."""
+    return [t for t in _scanned(text) if t.name in _COMMENTS]
+
+
+_COMMENTS = ("SQL_COMMENT", "C_COMMENT")
+
+
+def _scanned(text: bytes) -> list[Token]:
     decoded = decode_text(text)
-    scanned = [t for t in scan(decoded) if t.name not in ("SQL_COMMENT", "C_COMMENT")]
+    scanned = scan(decoded)
     if len(decoded) == len(text):
         return [Token(t.start, t.end + 1, t.name) for t in scanned]
     offsets = [0]
     for character in decoded:
         offsets.append(offsets[-1] + len(character.encode("utf-8")))
     return [Token(offsets[t.start], offsets[t.end + 1], t.name) for t in scanned]
-
-
-def comments(text: bytes) -> list[Token]:
-    """Return the comments of a text that parses."""
-    decoded = decode_text(text)
-    found = [t for t in scan(decoded) if t.name in ("SQL_COMMENT", "C_COMMENT")]
-    return [Token(len(decoded[: t.start].encode()), len(decoded[: t.end + 1].encode()), t.name) for t in found]
 
 
 def without_locations(tree: Any) -> Any:
@@ -151,13 +174,15 @@ def children(tree: Any) -> Iterator[Node]:
 
 
 def messages(tree: Any) -> Iterator[Node]:
-    """Yield every dict at or below ``tree``: wrapped nodes, their bodies, and untyped messages alike."""
-    if isinstance(tree, dict):
-        yield tree
-        tree = list(tree.values())
-    if isinstance(tree, list):
-        for value in tree:
-            yield from messages(value)
+    """Yield every dict at or below ``tree``, in the order of the text: wrapped nodes, their bodies, and untyped messages alike."""
+    pending = [tree]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            yield value
+            value = list(value.values())
+        if isinstance(value, list):
+            pending.extend(v for v in reversed(value) if isinstance(v, dict | list))
 
 
 def strings(names: Any) -> list[str]:

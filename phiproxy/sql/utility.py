@@ -64,6 +64,15 @@ def _as_word(name: str, text: str) -> bool:
     return False
 
 
+def named_in_text(body: Node, protection: Protection, catalog: Catalog) -> str | None:
+    """Return a protected name that stands as a word in a string literal of a statement, or None."""
+    literals = [m["sval"]["sval"].lower() for m in messages(body) if isinstance(m.get("sval"), dict) and m["sval"].get("sval")]
+    for name in {n.lower() for n in (*protection.table_names, *catalog.reaching)}:
+        if any(name in text and _as_word(name, text) for text in literals):
+            return name
+    return None
+
+
 def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalog) -> bool:
     """Return whether a utility statement names something protected; raise when it may not.
 
@@ -71,6 +80,12 @@ def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalo
     """
     if any(text == protection.registry_schema for text in _relation_like(kind, body)):
         raise NotPermitted("the key registry is not for clients")
+    if (
+        kind == "RenameStmt"
+        and body.get("renameType") == "OBJECT_SCHEMA"
+        and body.get("subname") in {t.schema for t in protection.tables}
+    ):
+        raise StatementRefused(f'schema "{body["subname"]}" holds protected tables and cannot be renamed in this version')
     name = named(body, protection, catalog)
     if name is None:
         return False

@@ -214,6 +214,17 @@ async def test_the_version_stays_without_ddl(conn: Connection) -> None:
     assert await catalog_version(conn) == before
 
 
+async def test_functions_that_may_run_any_text_are_dynamic(conn: Connection) -> None:
+    await conn.execute(
+        """
+        CREATE FUNCTION runs(q text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE q; END $$;
+        CREATE FUNCTION adds(a int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN a + 1; END $$;
+        CREATE FUNCTION plain(a int) RETURNS int LANGUAGE sql AS $$ SELECT a $$;
+        """
+    )
+    assert (await read(conn)).dynamic == {"runs"}
+
+
 async def test_the_generation_is_that_of_the_content(conn: Connection) -> None:
     first = await read(conn)
     assert (await read(conn)).generation == first.generation
