@@ -167,8 +167,11 @@ class Pipeline:
         return False
 
     def may_copy(self) -> bool:
-        """Tell whether COPY data may be for the server: it asked for some, or may still ask, and nothing is refused."""
+        """Tell whether COPY data may be for the server: it asked for some, or the last thing that can ask was not refused."""
         if self.copy_in:
             return True
-        offered = any(entry.kind in (Kind.EXECUTE, Kind.QUERY) for entry in self.queue)
-        return offered and not self.skipping and all(entry.refusal is None for entry in self.queue)
+        if not self.skipping:
+            for entry in reversed(self.queue):
+                if entry.refusal is not None or entry.kind in (Kind.EXECUTE, Kind.QUERY):
+                    return entry.refusal is None
+        return False
