@@ -58,7 +58,8 @@ class Catalog:
 
     ``reaching`` maps a name (relation or function, without schema) that reaches a protected table by pg_depend or
     by its body, as a fixpoint, to one phrase that says how ("view over public.patients"); the protected tables
-    themselves are not in it. ``dynamic`` are the names of functions that may run any text as SQL. ``generation`` changes whenever anything else here does.
+    themselves are not in it. ``dynamic`` are the names of functions that may run any text as SQL.
+    ``generation`` changes whenever anything else here does.
     """
 
     generation: int
