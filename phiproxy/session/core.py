@@ -232,13 +232,16 @@ class Session:
         return View(self.path, self.database_name, self.created, self.utf8, self.catalog_fresh)
 
     def ask_path_when_idle(self) -> bool:
-        """Ask the server for this session's search path when nothing is in flight; False when that cannot be done now.
+        """Ask the server for this session's search path once nothing is in flight; False when that cannot be done.
 
-        Not inside a Sync group whose replies came by Flush: the Sync of the question would commit it.
+        Replies to whole Sync groups come without the client's help and are waited for. Inside an open group, though, the Sync of
+        the question would commit it.
         """
-        if self.group_open or self.pipeline.front() is not None or self.pipeline.skipping or self.status == b"E":
+        idle = self.pipeline.front() is None
+        if self.group_open or self.pipeline.skipping or (idle and self.status == b"E"):
             return False
-        self.internal(client.PATH_QUERY, self._path_read)
+        if idle:
+            self.internal(client.PATH_QUERY, self._path_read)
         return True
 
     def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None]) -> None:
