@@ -20,7 +20,7 @@ from phiproxy.policy.protection import Protection
 from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.meaning import Meaning
-from phiproxy.sql.parse import Statement, parse
+from phiproxy.sql.parse import Statement, parse, too_deep
 from phiproxy.sql.screen import Screen
 
 # psycopg's lesson: generated IN lists and bulk inserts make texts that never come again; a text this long is analysed each time.
@@ -57,6 +57,19 @@ class Planner:
 
     def statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
         """Return the plan of a Parse."""
+        try:
+            return self._statement(text, oids, view)
+        except RecursionError:
+            raise too_deep() from None
+
+    def script(self, text: bytes, view: View) -> ScriptPlan:
+        """Return the plan of a simple Query."""
+        try:
+            return self._script(text, view)
+        except RecursionError:
+            raise too_deep() from None
+
+    def _statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
         key = (text, oids, view.path)
         cached = self._statements.get(key)
         if cached is not None:
@@ -74,8 +87,7 @@ class Planner:
             _remember(self._statements, key, plan)
         return plan
 
-    def script(self, text: bytes, view: View) -> ScriptPlan:
-        """Return the plan of a simple Query."""
+    def _script(self, text: bytes, view: View) -> ScriptPlan:
         key = (text, view.path)
         cached = self._scripts.get(key)
         if cached is not None:

@@ -47,7 +47,7 @@ _CONTINUATION = re.compile(rb"[\x80-\xbf]")
 
 
 class Positions:
-    """Byte offsets of one text to positions, as PostgreSQL's field P counts: characters from 1. Reads the text once, not per offset."""
+    """Byte offsets of one text to positions as PostgreSQL's field P counts, characters from 1; reads the text once."""
 
     __slots__ = ("_continuations",)
 
@@ -72,6 +72,11 @@ def decode_text(text: bytes) -> str:
         raise StatementRefused("the statement is not valid UTF-8", hint="Set client_encoding to UTF8.") from None
 
 
+def too_deep() -> StatementRefused:
+    """Return the refusal of a statement whose tree exhausts the stack: some hundred operators in a chain, or levels of brackets."""
+    return StatementRefused("the statement is nested too deeply to be analysed", hint="Split it, or compute parts in the client.")
+
+
 def parse(text: bytes) -> list[Statement]:
     """Parse a text into its statements (empty for blanks and comments).
 
@@ -86,7 +91,7 @@ def parse(text: bytes) -> list[Statement]:
     except ParseError as error:
         raise _syntax_error(error, decoded) from None
     except RecursionError:
-        raise StatementRefused("the statement is nested too deeply to be analysed") from None
+        raise too_deep() from None
     return list(_statements(tree, len(text)))
 
 
@@ -125,11 +130,17 @@ def comments(text: bytes) -> list[Token]:
 _COMMENTS = ("SQL_COMMENT", "C_COMMENT")
 
 
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_DOLLAR_TAG = re.compile(rb"\$\w*[\x80-\xff]")
+
+
 def _scanned(text: bytes) -> list[Token]:
+    # To the lexer a byte beyond ASCII is a letter like any other, and no keyword has two underscores in a row. Without this the
+    # scan takes quadratic time, since pglast counts characters anew for each token. Two dollar quotes' tags could become the same.
+    if _DOLLAR_TAG.search(text) is None:
+        return [Token(t.start, t.end + 1, t.name) for t in scan(_NOT_ASCII.sub(b"_", text).decode("ascii"))]
     decoded = decode_text(text)
     scanned = scan(decoded)
-    if len(decoded) == len(text):
-        return [Token(t.start, t.end + 1, t.name) for t in scanned]
     offsets = [0]
     for character in decoded:
         offsets.append(offsets[-1] + len(character.encode("utf-8")))
