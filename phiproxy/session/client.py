@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from phiproxy.errors import PhiproxyError, StatementRefused, SyntaxRefused
 from phiproxy.plan.statement import Effects, StatementPlan
 from phiproxy.session.phases import Phase
-from phiproxy.session.pipeline import Expected, Kind, Undo
+from phiproxy.session.pipeline import Expected, Kind, Later, Undo
 from phiproxy.session.prepared import Portal, Prepared
 from phiproxy.wire.fields import Bind, bind_names, decode_bind, encode_bind, expand_formats
 from phiproxy.wire.messages import (
@@ -97,9 +97,9 @@ def _forget_unnamed(session: Session) -> list[Undo]:
 
 def _end_group(session: Session) -> int:
     """Begin the next Sync group and return the number of the one that ends: what a ReadyForQuery will answer is sent."""
-    session.group += 1
+    session.names.group += 1
     session.group_executes = 0
-    return session.group - 1
+    return session.names.group - 1
 
 
 def _forward(session: Session, data: bytes, start: int, end: int) -> None:
@@ -109,7 +109,7 @@ def _forward(session: Session, data: bytes, start: int, end: int) -> None:
 def _apply(session: Session, effects: Effects) -> list[Undo]:
     """Apply what a statement does to the session when it is sent, and return how to take back what can be."""
     if effects.path_unknown or (effects.transaction and session.path_changed is not None):
-        session.path, session.path_changed = None, session.group
+        session.path, session.path_changed = None, session.names.group
     if effects.created:
         session.created |= frozenset(effects.created)
     undo = []
@@ -127,6 +127,10 @@ def _check_references(session: Session, effects: Effects) -> None:
     """Refuse EXECUTE and FETCH of what was prepared or bound over a protected table by the protocol, and PREPARE of own names."""
     if effects.prepares is not None:
         _check_name(effects.prepares.encode())
+    if effects.executes is not None:
+        _settled(session, "S", effects.executes.encode())
+    if effects.fetches is not None:
+        _settled(session, "P", effects.fetches.encode())
     executed = session.names.statements.get(effects.executes.encode()) if effects.executes is not None else None
     fetched = session.names.portals.get(effects.fetches.encode()) if effects.fetches is not None else None
     if (executed is not None and executed.plan.touches) or (fetched is not None and fetched.plan.touches):
@@ -134,6 +138,12 @@ def _check_references(session: Session, effects: Effects) -> None:
             "EXECUTE or FETCH of a statement over a protected table is not in this version",
             hint="Use Bind and Execute of the protocol.",
         )
+
+
+def _settled(session: Session, kind: str, name: bytes) -> None:
+    """Go on when it is known what a name means; else Later, for a plan must not be guessed where the server may have skipped."""
+    if session.names.doubtful(kind, name) and session.pipeline.front() is not None:
+        raise Later
 
 
 def _check_name(name: bytes) -> None:
@@ -200,6 +210,7 @@ def bind(session: Session, data: bytes, start: int, end: int) -> None:
         return
     portal, name, _ = bind_names(data, start + 5, end)
     _check_name(portal)
+    _settled(session, "S", name)
     plan = _current(session, name).plan
     protected = plan.columns is not None and bool(plan.columns.protected)
     _check_encoding(session, touches=plan.touches)
@@ -210,7 +221,7 @@ def bind(session: Session, data: bytes, start: int, end: int) -> None:
         sent = decode_bind(data, start + 5, end)
         formats = _result_formats(plan, sent)
         session.to_server.append(encode_bind(_converted(session, plan, sent, formats)))
-    undo = [session.names.bind(portal, Portal(plan, formats, session.group))]
+    undo = [session.names.bind(portal, Portal(plan, formats, session.names.group))]
     session.pipeline.push(Expected(Kind.BIND, undo=undo, touches=plan.touches, texts=(plan.sql, plan.text, plan.edits)))
 
 
@@ -243,6 +254,7 @@ def describe(session: Session, data: bytes, start: int, end: int) -> None:
     if session.pipeline.skipping:
         return
     target = decode_target(data, start + 5, end)
+    _settled(session, target.kind.decode(), target.name)
     expected = Expected(Kind.DESCRIBE)
     if target.kind == b"S":
         prepared = session.names.statements.get(target.name)
@@ -261,6 +273,7 @@ def execute(session: Session, data: bytes, start: int, end: int) -> None:
     if session.pipeline.skipping:
         return
     name, _ = decode_execute(data, start + 5, end)
+    _settled(session, "P", name)
     portal = session.names.portals.get(name)
     expected = Expected(Kind.EXECUTE, binary=True, alone=session.group_executes == 0)
     session.group_executes += 1

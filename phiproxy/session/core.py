@@ -15,7 +15,7 @@ from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PathNeeded, Phipr
 from phiproxy.plan.cache import Planner, View
 from phiproxy.session import client, server
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
-from phiproxy.session.pipeline import Expected, Kind, Pipeline
+from phiproxy.session.pipeline import Expected, Kind, Later, Pipeline
 from phiproxy.session.prepared import Names
 from phiproxy.wire.framing import FrameBuffer
 from phiproxy.wire.messages import error_response
@@ -75,7 +75,6 @@ class Session:
         self.strip_plus = strip_plus
         self.negotiation: bytes | None = None
         self.status = b"I"
-        self.group = 0
         self.group_executes = 0
         self.group_open = False
         self.path: tuple[str, ...] | None = None
@@ -168,14 +167,14 @@ class Session:
             except CatalogNeeded:
                 self._waiting = "client"
                 return NeedCatalog()
-            except _Later:
+            except Later:
                 break
             frames.advance(end)
             self.catalog_fresh = False
         return None
 
     def _client_frame(self, tag: int, start: int, end: int) -> None:
-        """Handle one message, or put its refusal into its place; _Later when the search path must be read first."""
+        """Handle one message, or put its refusal into its place; Later when the search path must be read first."""
         if tag not in (WHILE_COPYING_IN if self.pipeline.copy_in else CLIENT_MAY_SAY[self.phase]):
             raise WireError("the client sent a message that is not allowed here")
         data = self.client_frames.data
@@ -184,7 +183,7 @@ class Session:
             self.group_open = tag in OPENS_GROUP or (self.group_open and tag not in ENDS_GROUP)
         except PathNeeded:
             if self.ask_path_when_idle():
-                raise _Later from None
+                raise Later from None
             client.refuse(self, tag, data, start, end, _path_unknown())
         except WireError:
             raise
@@ -262,10 +261,6 @@ class Session:
             self.path = tuple(row.decode("utf-8" if self.utf8 else "ascii") for row in rows) if ok else None
         except UnicodeDecodeError:
             self.path = None
-
-
-class _Later(Exception):
-    """The frame is taken again when the proxy's own query has been answered."""
 
 
 def _path_unknown() -> StatementRefused:

@@ -33,6 +33,10 @@ class Kind(Enum):
     INTERNAL = auto()
 
 
+class Later(Exception):
+    """A message of the client cannot be judged yet: it is taken again when the server has said more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Undo:
     """One change of a map of names, to be taken back; ``part`` is the statement of a simple Query that makes it."""

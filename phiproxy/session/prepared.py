@@ -29,33 +29,65 @@ class Portal:
 
 
 class Names:
-    """Statements and portals by name."""
+    """Statements and portals by name.
 
-    __slots__ = ("portals", "statements")
+    ``group`` is the Sync group that is being sent, ``answered`` the last one that a ReadyForQuery has answered.
+    """
+
+    __slots__ = ("_changed", "answered", "group", "portals", "statements")
 
     def __init__(self) -> None:
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
+        self.group = 0
+        self.answered = -1
+        self._changed: dict[tuple[str, bytes], int] = {}
 
     def prepare(self, name: bytes, prepared: Prepared) -> Undo:
         """Set a statement."""
-        undo = Undo(self.statements, name, self.statements.get(name))
+        undo = self._undo_statement(name)
         self.statements[name] = prepared
         return undo
 
     def bind(self, name: bytes, portal: Portal) -> Undo:
         """Set a portal."""
-        undo = Undo(self.portals, name, self.portals.get(name))
+        undo = self._undo_portal(name)
         self.portals[name] = portal
         return undo
 
     def forget_statement(self, name: bytes) -> Undo:
         """Drop a statement (Close, DEALLOCATE, a simple Query for the unnamed one)."""
-        return Undo(self.statements, name, self.statements.pop(name, None))
+        undo = self._undo_statement(name)
+        self.statements.pop(name, None)
+        return undo
 
     def forget_portal(self, name: bytes) -> Undo:
         """Drop a portal."""
-        return Undo(self.portals, name, self.portals.pop(name, None))
+        undo = self._undo_portal(name)
+        self.portals.pop(name, None)
+        return undo
+
+    def _undo_statement(self, name: bytes) -> Undo:
+        self._changed["S", name] = self.group
+        return Undo(self.statements, name, self.statements.get(name))
+
+    def _undo_portal(self, name: bytes) -> Undo:
+        self._changed["P", name] = self.group
+        return Undo(self.portals, name, self.portals.get(name))
+
+    def doubtful(self, kind: str, name: bytes) -> bool:
+        """Tell whether the last change of a statement (S) or portal (P) may yet be undone.
+
+        It may when its group is not answered; in the group that is being sent it does not matter, since whatever undoes the change
+        skips the rest of the group too.
+        """
+        return self.answered < self._changed.get((kind, name), self.group) < self.group
+
+    def settle(self, group: int, *, idle: bool) -> None:
+        """Note that a group is answered, and whether nothing else is awaited."""
+        self.answered = group
+        if idle:
+            self._changed.clear()
 
     def end_transaction(self, group: int) -> None:
         """Drop the portals bound in Sync groups up to ``group``: outside a transaction none of them lives on (manual 55.2.3)."""

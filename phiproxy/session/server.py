@@ -300,6 +300,7 @@ def _drop_to_ready(session: Session) -> None:
 
 def _settle(session: Session, front: Expected, status: bytes) -> None:
     """Apply a transaction status to portals and search path; a failed transaction may go on after ROLLBACK TO, with its portals."""
+    session.names.settle(front.group, idle=session.pipeline.front() is None)
     if status == b"I":
         session.names.end_transaction(front.group)
         if session.path_changed is not None and session.path_changed <= front.group:
