@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-from phiproxy.errors import StatementRefused, UndefinedColumn
+from collections.abc import Iterator
+
+from phiproxy.errors import StatementRefused, UndefinedColumn, UndefinedTable
+from phiproxy.policy.catalog import Relation
 from phiproxy.sql import from_items, write  # noqa: F401 - they fill the tables of rules
 from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.finish import finish
 from phiproxy.sql.meaning import Meaning, Reveal
-from phiproxy.sql.parse import Node, Statement, char_position, location, messages, only, strings
+from phiproxy.sql.parse import Node, Statement, char_position, messages, only, strings
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import ListColumn, Output, Protected, Scope
 from phiproxy.sql.utility import check_utility, effects, named_in_text
-from phiproxy.sql.write import inserted_names
 
 _DML = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 _QUERY_HOLDERS = {"PrepareStmt": "query", "DeclareCursorStmt": "query", "CopyStmt": "query"}
@@ -53,8 +55,10 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
     holder = _QUERY_HOLDERS.get(kind)
     if holder is not None and holder in body:
         inner, inner_body = only(body[holder])
-        if inner in _DML and _touching(a, inner_body):
-            raise a.refuse("a protected table in PREPARE, DECLARE or COPY is not in this version", inner_body)
+        if inner in _DML:
+            if _touching(a, inner_body):
+                raise a.refuse("a protected table in PREPARE, DECLARE or COPY is not in this version", inner_body)
+            _check_names(a, inner_body)
 
 
 def _start(a: Analysis) -> int:
@@ -66,7 +70,7 @@ def _start(a: Analysis) -> int:
 
 def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
     if not _touching(a, body):
-        _check_names(a, kind, body)
+        _check_names(a, body)
         _qualify(a, body)
         finish(a)
         return
@@ -147,28 +151,58 @@ def _may_be_protected(a: Analysis, relation: Node, ctes: set[str]) -> bool:
     return name in ctes or a.protected(a.target_relation(relation)) is not None
 
 
-def _check_names(a: Analysis, kind: str, body: Node) -> None:
+def _check_names(a: Analysis, body: Node) -> None:
     """Answer a mistyped table or column before its literals reach the server's log (sql.md section 1)."""
     protection = a.context.protection
     names = {n.lower() for n in protection.column_names}
     tables = {n.lower() for n in protection.table_names}
-    mentioned = [strings(m["fields"])[-1].lower() for m in messages(body) if "fields" in m]
-    listed = inserted_names(body) if kind in ("InsertStmt", "UpdateStmt") else []
-    if not names.intersection((*mentioned, *(n.lower() for n in listed))) and not any(
-        r["relname"].lower() in tables for r in _relations(body)
-    ):
+    relations = _relations(body)
+    references = [m for m in messages(body) if "fields" in m and names.intersection(n.lower() for n in strings(m["fields"])[-1:])]
+    assigned = [(relation, node) for relation, node in _assigned(body) if node["name"].lower() in names]
+    if not references and not assigned and not any(r["relname"].lower() in tables for r in relations):
         return
     ctes = _cte_names(body)
-    for relation in _relations(body):
-        if relation["relname"] in ctes and "schemaname" not in relation:
+    found = {id(r): a.target_relation(r) for r in relations if r["relname"] not in ctes or "schemaname" in r}
+    for relation, node in assigned:
+        target = found.get(id(relation))
+        if target is not None and target.oid and target.column(node["name"]) is None:
+            raise UndefinedColumn(f'column "{node["name"]}" of relation "{target.name}" does not exist', position=a.position(node))
+    if references:
+        _check_references(a, body, references, list(found.values()))
+
+
+def _assigned(body: Node) -> Iterator[tuple[Node, Node]]:
+    """Yield (target RangeVar, ResTarget) for each column that an INSERT, UPDATE or MERGE at any depth names."""
+    for message in messages(body):
+        relation = message.get("relation")
+        if not isinstance(relation, dict) or "relname" not in relation:
             continue
-        found = a.target_relation(relation)
-        if relation is body.get("relation") and found.oid and found.name not in a.context.created:
-            for name in listed:
-                if name.lower() in names and found.column(name) is None:
-                    raise UndefinedColumn(
-                        f'column "{name}" of relation "{found.name}" does not exist', position=a.at(max(location(relation), 0))
-                    )
+        holders = [message, message.get("onConflictClause", {})]
+        holders += [only(clause)[1] for clause in message.get("mergeWhenClauses", ())]
+        for holder in holders:
+            for node in (*holder.get("cols", ()), *holder.get("targetList", ())):
+                if "name" in only(node)[1]:
+                    yield relation, only(node)[1]
+
+
+def _check_references(a: Analysis, body: Node, references: list[Node], relations: list[Relation]) -> None:
+    """Refuse a reference to a protected column's name that nothing in the statement could own."""
+    known = {c.name for r in relations for c in r.columns}
+    labels = {r.name for r in relations}
+    for message in messages(body):
+        if "functions" in message or "colexpr" in message or "rowexpr" in message or "pathspec" in message:
+            return  # a function's columns are not known; only a table's can be protected
+        known |= {message[key] for key in ("aliasname", "name", "ctename", "colname") if isinstance(message.get(key), str)}
+        known |= {n for key in ("colnames", "aliascolnames") for n in strings(message.get(key))}
+        labels |= {message[key] for key in ("aliasname", "relname") if key in message}
+    if any(not r.oid for r in relations):
+        return
+    for reference in references:
+        *qualifier, name = strings(reference["fields"])
+        if qualifier and qualifier[-1] not in labels | {"excluded", "old", "new"}:
+            raise UndefinedTable(f'missing FROM-clause entry for table "{qualifier[-1]}"', position=a.position(reference))
+        if name not in known | labels:
+            raise UndefinedColumn(f'column "{name}" does not exist', position=a.position(reference))
 
 
 def _qualify(a: Analysis, body: Node) -> None:

@@ -214,10 +214,4 @@ def _update_or_delete(a: Analysis, body: Node, outer: Scope, others: str) -> lis
         a.ctes.pop()
 
 
-def inserted_names(body: Node) -> list[str]:
-    """Return the column names that an INSERT or UPDATE body lists."""
-    nodes = body.get("cols", []) + body.get("targetList", [])
-    return [only(n)[1].get("name", "") for n in nodes if only(n)[0] == "ResTarget"]
-
-
 QUERIES.update({"InsertStmt": insert, "UpdateStmt": update, "DeleteStmt": delete})
