@@ -1,0 +1,32 @@
+"""The run-time view of what is protected: look-ups by name, the slot that answers, the length of varchar(n)."""
+
+from __future__ import annotations
+
+from phiproxy.policy.protection import DeclaredType, Slot
+from tests.clinic_model import PATIENTS, PROTECTION, protected
+
+
+def test_tables_and_names_are_found_by_name() -> None:
+    assert PROTECTION.by_name["public", "patients"] is PATIENTS
+    assert PROTECTION.table_names == {"patients", "visits"}
+    assert {"ssn", "diagnosis"} <= PROTECTION.column_names
+    assert "city" not in PROTECTION.column_names
+
+
+def test_only_an_active_slot_of_the_same_expression_answers() -> None:
+    slots = (Slot(0, "@", 1, "dropped"), Slot(1, "lower(@)", 1, "active"), Slot(2, "@", 2, "building"), Slot(3, "@", 3, "active"))
+    column = protected("patients", "ssn", 1, slots=slots)
+    assert column.slot_for("@") == slots[3]
+    assert column.slot_for("lower(@)") == slots[1]
+    assert column.slot_for("upper(@)") is None
+    assert protected("patients", "ssn", 1, slots=slots[:3]).slot_for("@") is None
+
+
+def test_max_length_is_that_of_the_typmod() -> None:
+    assert DeclaredType("varchar(12)", 1043, 16).max_length == 12
+    assert DeclaredType("varchar", 1043).max_length is None
+    assert DeclaredType("text", 25).max_length is None
+
+
+def test_the_label_names_schema_table_and_column() -> None:
+    assert protected("patients", "ssn", 1).label == "public.patients.ssn"
