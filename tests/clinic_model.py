@@ -10,7 +10,7 @@ VARCHAR12 = DeclaredType("varchar(12)", 1043, 16)
 ACTIVE = (Slot(0, "@", 1, "active"),)
 
 
-def protected(  # noqa: PLR0913
+def protected(
     table: str, name: str, number: int, *, type_: DeclaredType = TEXT, slots: tuple[Slot, ...] = ACTIVE, domain: str | None = None
 ) -> ProtectedColumn:
     """Return a protected column of schema public."""
