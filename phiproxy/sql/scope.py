@@ -139,9 +139,12 @@ def resolve(scope: Scope, names: Sequence[str], position: int) -> Value:
         return _in_source(find_source(scope, qualifier[-1], schema, position), name, position)
     hidden_by_opaque = False
     for level in scope.levels():
-        if name in level.merged:
-            return CLEAR
         found = [c for s in level.sources for c in s.owns(name)]
+        if name in level.merged:
+            # What USING merged holds nothing protected, so something protected of this name stands beside the join.
+            if any(not isinstance(c.value, Clear) for c in found):
+                raise AmbiguousColumn(f'column reference "{name}" is ambiguous', position=position)
+            return CLEAR
         if len(found) > 1:
             raise AmbiguousColumn(f'column reference "{name}" is ambiguous', position=position)
         if found:
