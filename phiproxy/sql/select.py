@@ -162,6 +162,11 @@ def _distinct(a: Analysis, body: Node, outputs: list[Output], scope: Scope) -> N
 def _output_reference(a: Analysis, node: Node, outputs: list[Output], scope: Scope, *, outputs_first: bool) -> None:
     """Analyse an entry of ORDER BY, GROUP BY or DISTINCT ON, which may name an output by number or name (manual 7.5)."""
     kind, body = only(node)
+    if not outputs_first and (kind == "GroupingSet" or (kind == "RowExpr" and body.get("row_format") == "COERCE_IMPLICIT_CAST")):
+        # In GROUP BY also what stands inside ROLLUP (…), GROUPING SETS (…) and (…, …) may be a number or a name of an output.
+        for inner in (*body.get("content", ()), *body.get("args", ())):
+            _output_reference(a, inner, outputs, scope, outputs_first=False)
+        return
     named: list[Value] = []
     if kind == "A_Const" and "ival" in body:
         index = body["ival"].get("ival", 0)
