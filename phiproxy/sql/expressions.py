@@ -38,6 +38,21 @@ def clear(a: Analysis, node: Node, scope: Scope) -> None:
         value.users.append(None)
 
 
+def one_value(a: Analysis, node: Node) -> None:
+    """Refuse ``(expression).*``, which becomes as many values as its type has columns, where values are counted."""
+    kind, body = only(node)
+    if kind == "A_Indirection" and "A_Star" in body["indirection"][-1]:
+        raise a.refuse("(…).* beside a protected table is not in this version", _located(node), hint="List the columns.")
+
+
+def listed_value(a: Analysis, node: Node) -> None:
+    """Refuse what a row of VALUES expands to several values: ``t.*`` and ``(expression).*``."""
+    kind, body = only(node)
+    if kind == "ColumnRef" and strings(body["fields"])[-1] == "*":
+        raise a.refuse("* in VALUES beside a protected table is not in this version", body, hint="List the columns.")
+    one_value(a, node)
+
+
 def clear_all(a: Analysis, nodes: list[Node] | None, scope: Scope) -> None:
     """Apply ``clear`` to each of a list of nodes."""
     for node in nodes or ():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis, rename
-from phiproxy.sql.expressions import clear, clear_all, expression, unsupported
+from phiproxy.sql.expressions import clear, clear_all, expression, listed_value, one_value, unsupported
 from phiproxy.sql.names import output_name
 from phiproxy.sql.parse import Node, children, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, FROM_ITEMS, QUERIES, query
@@ -89,6 +89,7 @@ def _values(a: Analysis, body: Node, outer: Scope) -> list[Output]:
         for column, item in zip(columns, row, strict=False):
             sink = as_sink(item)
             if sink is None:
+                listed_value(a, item)
                 clear(a, item, outer)
             column.entries.append(sink)
             column.rows.append(number)
@@ -197,6 +198,7 @@ def targets(a: Analysis, nodes: list[Node], joined: Joined, scope: Scope, stores
         if kind == "ColumnRef" and strings(body["fields"])[-1] == "*":
             outputs.extend(_star(a, body, joined, scope))
             continue
+        one_value(a, value)
         position = len(outputs)
         name = target.get("name") or output_name(value)
         if stores is not None and position in stores.columns and _stored(a, value, scope, stores, position):

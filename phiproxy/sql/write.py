@@ -12,7 +12,7 @@ from phiproxy.errors import StatementRefused, UndefinedColumn
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.expressions import clear, clear_all, expression
+from phiproxy.sql.expressions import clear, clear_all, expression, listed_value
 from phiproxy.sql.parse import Node, location, only
 from phiproxy.sql.rules import QUERIES
 from phiproxy.sql.scope import Joined, ListColumn, Output, Protected, Scope, Source, Value
@@ -87,6 +87,8 @@ def _values_row(a: Analysis, items: list[Node], wanted: Sequence[Target], outer:
     if len(items) > len(wanted):
         raise _too_many(a, only(items[len(wanted)])[1])
     row = a.new_row()
+    for item in items:
+        listed_value(a, item)
     for item, (_, column) in zip(items, wanted, strict=False):
         _assign(a, item, column, outer, row)
 
