@@ -20,7 +20,8 @@ _UNCHANGED = frozenset(
     {
         "AlterOwnerStmt", "CheckPointStmt", "ClosePortalStmt", "ClusterStmt", "CommentStmt", "ConstraintsSetStmt", "DeallocateStmt",
         "DiscardStmt", "DropStmt", "FetchStmt", "GrantRoleStmt", "GrantStmt", "ListenStmt", "LockStmt", "NotifyStmt",
-        "RefreshMatViewStmt", "ReindexStmt", "TransactionStmt", "TruncateStmt", "UnlistenStmt", "VacuumStmt", "VariableShowStmt",
+        "RefreshMatViewStmt", "ReindexStmt", "TransactionStmt", "TruncateStmt", "UnlistenStmt", "VacuumStmt", "VariableSetStmt",
+        "VariableShowStmt",
     }
 )  # fmt: skip
 _UNCHANGED_ALTER = frozenset(
@@ -100,6 +101,8 @@ def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalo
 def _relation_like(kind: str, body: Node) -> Iterator[str]:
     """Yield what may name a schema: everything except the texts of comments, notifications and passwords."""
     if kind in ("CommentStmt", "NotifyStmt", "CreateRoleStmt", "AlterRoleStmt", "GrantRoleStmt"):
+        return
+    if kind == "VariableSetStmt" and body.get("name") != "search_path":
         return
     for message in messages(body):
         for key, value in message.items():
