@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,12 @@ from phiproxy.sql.meaning import Edit, Occurrence
 from phiproxy.sql.parse import decode_text, without_locations
 
 Segment = tuple[int, int]
+_WORD = re.compile(rb"[\w$\x80-\xff]{2}")
+
+
+def _joined(before: bytes, after: bytes) -> bool:
+    """Tell whether the lexer would read these two bytes as parts of one token."""
+    return _WORD.fullmatch(before + after) is not None
 
 
 class Rendered:
@@ -38,6 +45,11 @@ class Rendered:
                 raise StatementRefused("the rewrite of the statement overlaps itself")
             piece.append(text[pos : change.start])
             pos = change.end
+            new = change.text if isinstance(change, Edit) else b"$"
+            if _joined(text[change.start - 1 : change.start] if change.start else b"", new[:1]):
+                # ``FROM'x'`` must not become ``FROM$1``, which is one name.
+                piece.append(b" ")
+                self.spans.append((change.start, change.start, 1))
             if isinstance(change, Edit):
                 piece.append(change.text)
                 self.spans.append((change.start, change.end, len(change.text)))
@@ -45,6 +57,9 @@ class Rendered:
                 self.pieces.append(b"".join(piece))
                 self.occurrences.append(change)
                 piece = []
+            if _joined(new[-1:], text[pos : pos + 1]):
+                piece.append(b" ")
+                self.spans.append((pos, pos, 1))
         piece.append(text[pos:])
         self.pieces.append(b"".join(piece))
 
