@@ -23,6 +23,9 @@ log = structlog.get_logger("phiproxy.relay")
 
 # asyncpg's own tests notice larger ones: a client that stops reading must stop the server soon (protocol.md, back-pressure).
 BUFFER = 64 * 1024
+# How long a closed socket may take for what is still to be sent before the rest of it is given up.
+LINGER = 10.0
+_READY = b"Z\0\0\0\x05"
 
 
 class ServerGone(PhiproxyError):
@@ -108,6 +111,8 @@ class Relay:
         self._cancel = cancel
         self._loop_time = asyncio.get_running_loop().time
         self._terminated = False
+        self._ready = b""
+        self._choked = False
         client.peer, server.peer = server, client
 
     def start(self) -> None:
@@ -127,15 +132,36 @@ class Relay:
         try:
             if side is self.client:
                 self._terminated = data.endswith(TERMINATE)
+                self._ready = b""
                 need = self.session.from_client(data)
             else:
+                self._ready = data[-1:] if data[-6:-1] == _READY else b""
                 need = self.session.from_server(data)
         except Exception as error:
             self._broken(error)
             return
         self._write()
+        self._choke()
         if need is not None:
             self._await(need)
+
+    @property
+    def waiting(self) -> bytes:
+        """The transaction status with which the server waits for the client; empty while it is at work.
+
+        Where messages are not told apart the end of what came last must do: a ReadyForQuery nearly always ends a chunk.
+        """
+        session = self.session
+        if not session.framed:
+            return self._ready
+        return b"" if session.busy else session.status
+
+    def _choke(self) -> None:
+        """Take nothing more from the client while the session must keep it: it waits for an answer to a query of its own."""
+        full = self.session.blocked and self.session.client_frames.pending > BUFFER
+        if full != self._choked:
+            self._choked = full
+            (self.client.hold if full else self.client.release)()
 
     def _write(self) -> None:
         session = self.session
@@ -171,6 +197,7 @@ class Relay:
                     failure = error
                 following = self.session.resume(failure)
                 self._write()
+                self._choke()
         except Exception as error:
             self._broken(error)
         finally:
@@ -190,9 +217,13 @@ class Relay:
         self.close()
 
     def last_word(self, error: PhiproxyError) -> None:
-        """Say a FATAL to the client and close."""
-        self.session.fatal(error)
-        self._write()
+        """Say a FATAL to the client and close; without it where it could end up inside of a message of the server's."""
+        if self.ended.done():
+            return
+        if self.session.framed or self.waiting:
+            self.session.fatal(error)
+            self._write()
+        self.close()
 
     def lost(self, side: Side) -> None:
         """One side is gone: the other goes too. A query that still runs for nobody is cancelled."""
@@ -219,3 +250,6 @@ class Relay:
         for side in (self.client, self.server):
             if side.transport is not None:
                 side.transport.close()
+                if side.transport.get_write_buffer_size():
+                    # The other end may never read it: a backend that waits to be read itself would stay forever.
+                    asyncio.get_running_loop().call_later(LINGER, side.transport.abort)
