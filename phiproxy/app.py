@@ -14,7 +14,7 @@ import structlog
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ConfigError, PhiproxyError
 from phiproxy.live import LiveDatabase, provider_of, read_known
-from phiproxy.net.listener import Door, Listener, Refused
+from phiproxy.net.listener import Door, Listener, ShuttingDown
 from phiproxy.net.relay import Services
 from phiproxy.net.service import connect_service
 from phiproxy.net.tasks import spawn
@@ -123,13 +123,13 @@ class Proxy:
             unwraps = total
 
     async def _stop(self) -> None:
-        if self._listener is not None:
-            self._listener.stop()
-            for relay in list(self._listener.relays):
-                relay.last_word(Refused("57P01", "terminating connection due to administrator command"))
-        self._listener = None
+        listener, self._listener = self._listener, None
         for task in self._followers:
             task.cancel()
+        if listener is not None:
+            await listener.close(ShuttingDown("terminating connection due to administrator command"))
+        if self._followers:
+            await asyncio.wait(self._followers)
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.stop)
         for database in self.databases.values():
@@ -144,8 +144,8 @@ class Proxy:
         deadline = asyncio.get_running_loop().time() + timeout
         while listener.relays and asyncio.get_running_loop().time() < deadline:
             for relay in list(listener.relays):
-                if not relay.session.busy and relay.session.status == b"I":
-                    relay.last_word(Refused("57P01", "terminating connection due to administrator command"))
+                if relay.waiting == b"I":
+                    relay.last_word(ShuttingDown("terminating connection due to administrator command"))
             await asyncio.sleep(0.05)
 
     async def reload(self, path: Path | None) -> None:

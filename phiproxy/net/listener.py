@@ -7,11 +7,13 @@ The bare socket is peeked at before TLS, because a stream that is upgraded in pl
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -29,15 +31,51 @@ from phiproxy.wire.messages import CANCEL_REQUEST, GSSENC_REQUEST, MAX_STARTUP, 
 
 log = structlog.get_logger("phiproxy.listener")
 
+MAX_NAME = 63  # NAMEDATALEN - 1
+# Where the system can tell (Linux), a peer that closed behind half a packet is seen at once.
+_GONE = getattr(select, "POLLRDHUP", 0)
+
 
 class Refused(PhiproxyError):
-    """A connection that is not let in, with its own SQLSTATE."""
+    """A connection that is not let in, or goes no further."""
 
     anchor = "err-connection"
 
-    def __init__(self, sqlstate: str, message: str) -> None:
-        super().__init__(message)
-        self.code = sqlstate
+
+class ShuttingDown(Refused):
+    """The proxy ends (57P01, as the server says it)."""
+
+    sqlstate = "57P01"
+
+
+class TooManyClients(Refused):
+    """``limits.max_clients`` are there already (53300)."""
+
+    sqlstate = "53300"
+
+
+class TlsRequired(Refused):
+    """A client in clear where TLS is required (28000)."""
+
+    sqlstate = "28000"
+
+
+class NotServed(Refused):
+    """A database without a policy where those are refused (3D000)."""
+
+    sqlstate = "3D000"
+
+
+class NoReplication(Refused):
+    """Replication from a database with a policy (0A000)."""
+
+    sqlstate = "0A000"
+
+
+class IdleTooLong(Refused):
+    """``limits.idle_timeout`` is over (57P05, as the server says it)."""
+
+    sqlstate = "57P05"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +110,7 @@ class _First(Side):
             self.packet.set_exception(WireError("the first packet has an impossible length"))
         elif len(have) >= length:
             self.early = [have[length:]] if len(have) > length else []
+            self.hold()  # until there is a relay: what a client says before it is let in waits in the kernel, not here
             self.packet.set_result(have[:length])
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -89,16 +128,18 @@ class Listener:
         self.relays: set[Relay] = set()
         self.clients = 0
         self.draining = False
-        self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
+        self._serving: set[asyncio.Task[None]] = set()
 
     def open(self, addresses: tuple[Address, ...]) -> list[Address]:
         """Listen; return the addresses with the ports that were given. ConfigError when one cannot be had."""
         found = []
         for address in addresses:
             sock = _listening(address)
-            self._sockets.append(sock)
-            self._accepting.append(spawn(self._accept(sock), f"accept {address}"))
+            accepting = spawn(self._accept(sock), f"accept {address}")
+            # Not before the task has let go of it: a loop may not be told of a socket that is closed.
+            accepting.add_done_callback(partial(_close, sock))
+            self._accepting.append(accepting)
             port = address.port if address.path else sock.getsockname()[1]
             found.append(Address(address.host, port, address.path))
         return found
@@ -108,8 +149,17 @@ class Listener:
         self.draining = True
         for task in self._accepting:
             task.cancel()
-        for sock in self._sockets:
-            sock.close()
+
+    async def close(self, error: PhiproxyError) -> None:
+        """Take no more connections and end those there are, with a last word where one can be put."""
+        self.stop()
+        for relay in list(self.relays):
+            relay.last_word(error)
+        ending = {*self._accepting, *self._serving}
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending, timeout=5)
 
     async def _accept(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -120,7 +170,9 @@ class Listener:
                 log.warning("accept failed", type=type(error).__name__)
                 await asyncio.sleep(0.1)
                 continue
-            spawn(self._serve(connection), "client")
+            serving = spawn(self._serve(connection), "client")
+            self._serving.add(serving)
+            serving.add_done_callback(self._serving.discard)
 
     async def _serve(self, sock: socket.socket) -> None:
         self.clients += 1
@@ -131,6 +183,8 @@ class Listener:
                 startup = decode_startup(await side.packet) if side is not None else None
             if side is None or startup is None:
                 return
+            if startup.code in (SSL_REQUEST, GSSENC_REQUEST):
+                raise WireError("one more request for encryption")
             if startup.code == CANCEL_REQUEST:
                 await cancel(self.door.connector, startup.body)
             else:
@@ -191,17 +245,19 @@ class Listener:
         assert side.transport is not None
         client_tls = side.transport.get_extra_info("ssl_object") is not None
         if self.draining:
-            raise Refused("57P01", "the proxy is shutting down")
+            raise ShuttingDown("the proxy is shutting down")
         if self.clients > self.door.limits.max_clients:
-            raise Refused("53300", "sorry, too many clients already (limits.max_clients)")
+            raise TooManyClients("sorry, too many clients already (limits.max_clients)")
         if self.door.tls_required and not client_tls:
-            raise Refused("28000", "this proxy takes connections with TLS only")
+            raise TlsRequired("this proxy takes connections with TLS only")
         admission = admit(startup)
-        found = self.door.database(admission.database)
+        # A server takes the first 63 bytes (up to 16, and 17 again), and a long name must not walk around a policy.
+        name = admission.database.encode()[:MAX_NAME].decode("utf-8", "ignore")
+        found = self.door.database(name)
         if found is None and self.door.unlisted_refused:
-            raise Refused("3D000", f'database "{admission.database}" has no policy, and unlisted databases are refused')
+            raise NotServed(f'database "{admission.database}" has no policy, and unlisted databases are refused')
         if found is not None and admission.replication:
-            raise Refused("0A000", "replication from a database with a policy is refused: it would hand out ciphertext only")
+            raise NoReplication("replication from a database with a policy is refused: it would hand out ciphertext only")
         await self._relay(side, admission, found, client_tls=client_tls)
 
     async def _relay(
@@ -219,6 +275,7 @@ class Listener:
         try:
             relay.start()
             relay.received(side, b"")
+            side.release()
             await self._until_ended(relay)
         finally:
             relay.close()
@@ -229,20 +286,28 @@ class Listener:
         loop = asyncio.get_running_loop()
         while idle and not relay.ended.done():
             await asyncio.wait([relay.ended], timeout=max(0.01, relay.last_activity + idle - loop.time()))
-            if not relay.ended.done() and loop.time() - relay.last_activity >= idle:
-                relay.last_word(Refused("57P05", "terminating connection due to idle timeout (limits.idle_timeout)"))
-        await relay.ended
+            if relay.ended.done() or loop.time() - relay.last_activity < idle:
+                continue
+            if not relay.waiting:
+                relay.last_activity = loop.time()  # the server is at work, which is not idleness
+            else:
+                relay.last_word(IdleTooLong("terminating connection due to idle timeout (limits.idle_timeout)"))
+        # Not the future itself, which being cancelled would cancel, and the relay would take that for its end.
+        await asyncio.wait([relay.ended])
 
 
 def _say(side: Side | None, error: PhiproxyError) -> None:
     if side is not None and side.transport is not None and not side.transport.is_closing():
-        state = error.code if isinstance(error, Refused) else error.sqlstate
-        side.transport.write(error_response(state, error.public_text, hint=error.hint, severity="FATAL"))
+        side.transport.write(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
 
 
 async def _peek(sock: socket.socket) -> bytes:
-    """Return at least 8 bytes of what waits on a socket without taking them, fewer only for TLS's first byte or the end."""
+    """Return at least 8 bytes of what waits on a socket without taking them; fewer where they are already enough to judge.
+
+    That is TLS's first byte and a length that no first packet has. Empty when the peer is gone.
+    """
     loop = asyncio.get_running_loop()
+    delay = 0.005
     while True:
         ready = asyncio.Event()
         loop.add_reader(sock.fileno(), ready.set)
@@ -253,17 +318,39 @@ async def _peek(sock: socket.socket) -> bytes:
         first = sock.recv(9, socket.MSG_PEEK)
         if not first or first[0] == 0x16 or len(first) >= 8:
             return first
-        # Readable stays true while a part of the packet waits: look again a little later, within startup_timeout.
-        await asyncio.sleep(0.005)
+        if len(first) >= 4 and not 8 <= struct.unpack_from("!I", first)[0] <= MAX_STARTUP:
+            return first
+        if _has_left(sock):
+            return b""
+        # Readable stays true while a part of the packet waits: look again ever more rarely, within startup_timeout.
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, 0.25)
+
+
+def _has_left(sock: socket.socket) -> bool:
+    """Tell whether the peer has closed, though something of it is still to be read."""
+    if not _GONE:
+        return False
+    poll = select.poll()
+    poll.register(sock, _GONE)
+    return bool(poll.poll(0))
+
+
+def _close(sock: socket.socket, _: object) -> None:
+    sock.close()
 
 
 def _listening(address: Address) -> socket.socket:
     try:
         if address.path:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             _remove_stale(address.path)
-            sock.bind(address.path)
-            sock.listen(1024)
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.bind(address.path)
+                sock.listen(1024)
+            except OSError:
+                sock.close()
+                raise
         else:
             family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
             sock = socket.create_server((address.host, address.port), family=family, backlog=1024)
