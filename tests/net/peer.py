@@ -1,0 +1,105 @@
+"""A client that speaks the protocol by hand, so that a test may say what no driver would."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import struct
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+SSL = struct.pack("!II", 8, 80877103)
+GSSENC = struct.pack("!II", 8, 80877104)
+
+
+def startup(user: str, database: str | None = None, others: Mapping[str, str] | None = None, *, version: int = 0x30000) -> bytes:
+    """Return a StartupMessage."""
+    named = {"user": user, **({"database": database} if database is not None else {}), **(others or {})}
+    body = struct.pack("!I", version) + b"".join(f"{k}\0{v}\0".encode() for k, v in named.items()) + b"\0"
+    return struct.pack("!I", len(body) + 4) + body
+
+
+def cancel_request(pid: int, key: bytes) -> bytes:
+    """Return a CancelRequest."""
+    return struct.pack("!III", 12 + len(key), 80877102, pid) + key
+
+
+@dataclass
+class Peer:
+    """One connection. ``async with await Peer.open(port) as peer``."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    @classmethod
+    async def open(cls, port: int, *, tls: ssl.SSLContext | None = None) -> Self:
+        """Connect; ``tls`` begins with TLS at once, without SSLRequest."""
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=tls, server_hostname="localhost" if tls is not None else None
+        )
+        return cls(reader, writer)
+
+    def say(self, data: bytes) -> None:
+        """Send bytes."""
+        self.writer.write(data)
+
+    async def byte(self) -> bytes:
+        """Read the one byte that answers SSLRequest and GSSENCRequest."""
+        async with asyncio.timeout(10):
+            return await self.reader.readexactly(1)
+
+    async def message(self) -> tuple[str, bytes]:
+        """Read one typed message: its tag and its payload."""
+        async with asyncio.timeout(10):
+            head = await self.reader.readexactly(5)
+            return chr(head[0]), await self.reader.readexactly(int.from_bytes(head[1:], "big") - 4)
+
+    async def rest(self, within: float = 10) -> bytes:
+        """Read to the end: what still came before the proxy closed; TimeoutError when it did not close."""
+        try:
+            async with asyncio.timeout(within):
+                return await self.reader.read()
+        except ConnectionError:  # closed with something unread behind it: a reset
+            return b""
+
+    async def error(self) -> dict[str, str]:
+        """Read messages up to an ErrorResponse and return its fields."""
+        while True:
+            tag, payload = await self.message()
+            if tag == "E":
+                return fields(payload)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.writer.close()
+        with suppress(OSError):
+            await self.writer.wait_closed()
+
+
+@asynccontextmanager
+async def silent_server(first: bytes = b"") -> AsyncIterator[int]:
+    """Listen and answer whatever comes with ``first``, once, and then say nothing until the other side goes; yields the port."""
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            if await reader.read(4096):
+                writer.write(first)
+            while await reader.read(1 << 20):
+                pass
+        writer.close()
+
+    server = await asyncio.start_server(keep, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def fields(payload: bytes) -> dict[str, str]:
+    """Return the fields of an ErrorResponse by their letters."""
+    return {part[:1].decode(): part[1:].decode() for part in payload.split(b"\0") if part}
