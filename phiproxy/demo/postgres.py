@@ -142,7 +142,7 @@ class EmbeddedPostgres:
         common += ["-E", "UTF8", "--no-sync"]
         initdb = self.bindir / "initdb"
         for locale in ("--locale=C.UTF-8", "--no-locale"):  # not every system has C.UTF-8
-            done = subprocess.run(  # noqa: S603 - our own command
+            done = subprocess.run(
                 self._who.command(initdb, *common, locale),
                 capture_output=True,
                 text=True,
@@ -167,7 +167,7 @@ class EmbeddedPostgres:
         room = len(str(self.directory)) < 80
         arguments += ["-c", f"unix_socket_directories={self.directory if room else ''}"]
         with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command
+            self._process = subprocess.Popen(
                 self._who.command(self.bindir / "postgres", *arguments, parent=os.getpid()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

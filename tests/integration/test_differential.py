@@ -72,7 +72,8 @@ def test_writes(differential: Differential, clinic: Clinic, named: bool, param_f
 
     ssn, name, notes = clinic.plant("ssn"), clinic.plant("name"), clinic.plant()
     run(WRITTEN_SSN, [ssn, name, "Springfield"])
-    rows = run("INSERT INTO patients (ssn, mrn) VALUES ($1, $2), ($3, NULL) RETURNING id, ssn, mrn", [ssn, clinic.plant("mrn"), None])
+    several = "INSERT INTO patients (ssn, mrn) VALUES ($1, $2), ($3, NULL) RETURNING id, ssn, mrn"
+    rows = run(several, [ssn, clinic.plant("mrn"), None])
     assert [row[1] for row in rows] == [ssn, None]
     rows = run("INSERT INTO visits VALUES (DEFAULT, NULL, $1, $2, $3) RETURNING *", [clinic.plant("mrn"), notes, "R9"])
     assert rows[0][3] == notes

@@ -1,0 +1,130 @@
+"""psycopg 3: sync, async, pipeline, server-side and client-side binding, text and binary, prepared or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.harness.clinic import INSERT, Clinic
+from tests.integration.dialogue import Rows, Step, assert_told, dialogue
+
+PREPARE: list[bool | None] = [None, True, False]
+
+
+def speak(
+    dsn: str,
+    steps: list[Step],
+    *,
+    binary: bool | None = None,
+    prepare: bool | None = None,
+    factory: type[psycopg.Cursor[Any]] = psycopg.Cursor,
+) -> list[Rows]:
+    told: list[Rows] = []
+    with psycopg.connect(dsn) as conn, factory(conn) as cur:
+        for step in steps:
+            text, params = (step.text, step.params) if factory is psycopg.RawCursor else step.style("%s")
+            cur.execute(text.encode(), params, prepare=prepare, binary=binary)
+            told.append(cur.fetchall() if cur.description else [(cur.rowcount,)])
+    return told
+
+
+@pytest.mark.parametrize("prepare", PREPARE)
+@pytest.mark.parametrize("binary", [False, True])
+def test_sync(clinic: Clinic, binary: bool, prepare: bool | None) -> None:
+    steps = dialogue(clinic)
+    plain, proxied = (speak(dsn, steps, binary=binary, prepare=prepare) for dsn in (clinic.plain_dsn, clinic.proxy_dsn))
+    assert_told(clinic, steps, plain, proxied)
+
+
+@pytest.mark.parametrize("factory", [psycopg.ClientCursor, psycopg.RawCursor])
+def test_other_cursors(clinic: Clinic, factory: type[psycopg.Cursor[Any]]) -> None:
+    steps = dialogue(clinic)
+    plain, proxied = (speak(dsn, steps, factory=factory) for dsn in (clinic.plain_dsn, clinic.proxy_dsn))
+    assert_told(clinic, steps, plain, proxied)
+
+
+async def test_async(clinic: Clinic) -> None:
+    steps = dialogue(clinic)
+    told: list[list[Rows]] = []
+    for dsn in (clinic.plain_dsn, clinic.proxy_dsn):
+        rows: list[Rows] = []
+        async with await psycopg.AsyncConnection.connect(dsn) as conn, conn.cursor() as cur:
+            for step in steps:
+                text, params = step.style("%s")
+                await cur.execute(text.encode(), params)
+                rows.append(await cur.fetchall() if cur.description else [(cur.rowcount,)])
+        told.append(rows)
+    assert_told(clinic, steps, *told)
+
+
+def test_pipeline(clinic: Clinic) -> None:
+    steps = dialogue(clinic)
+    told: list[list[Rows]] = []
+    for dsn in (clinic.plain_dsn, clinic.proxy_dsn):
+        with psycopg.connect(dsn) as conn:
+            with conn.pipeline():
+                cursors = [conn.execute(text.encode(), params) for text, params in (s.style("%s") for s in steps)]
+            told.append([cur.fetchall() if cur.description else [(cur.rowcount,)] for cur in cursors])
+    assert_told(clinic, steps, *told)
+
+
+def test_a_refusal_in_a_pipeline(clinic: Clinic) -> None:
+    clinic.seed(2)
+    ssn = clinic.patients[0].ssn
+
+    def group(conn: psycopg.Connection[Any], cursors: list[psycopg.Cursor[Any]]) -> None:
+        with conn.pipeline() as pipeline:
+            cursors.append(conn.execute("SELECT id FROM patients WHERE ssn = %s", (ssn,)))
+            pipeline.sync()
+            cursors.append(conn.execute("SELECT id FROM patients WHERE address = %s", (clinic.plant(),)))
+            cursors.append(conn.execute("UPDATE patients SET city = 'never'"))
+
+    with psycopg.connect(clinic.proxy_dsn, autocommit=True) as conn:
+        cursors: list[psycopg.Cursor[Any]] = []
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"^phiproxy:"):
+            group(conn, cursors)
+        assert cursors[0].fetchall() == [(1,)]
+        assert conn.execute("SELECT count(*) FROM patients WHERE city = 'never'").fetchone() == (0,)
+    clinic.assert_twins_equal()
+
+
+def test_executemany_in_bulk(clinic: Clinic) -> None:
+    patients = [clinic.new_patient(visits_count=n) for n in range(150)]
+    returned = []
+    for dsn in (clinic.plain_dsn, clinic.proxy_dsn):
+        with psycopg.connect(dsn) as conn, conn.cursor() as cur:
+            cur.executemany(INSERT + " RETURNING id, ssn", [p.row() for p in patients], returning=True)
+            rows = []
+            while True:
+                rows += cur.fetchall()
+                if not cur.nextset():
+                    break
+            returned.append(rows)
+    assert returned[0] == returned[1] == [(n, p.ssn) for n, p in enumerate(patients, 1)]
+    assert clinic.assert_sealed() == 150 * 6
+    clinic.assert_twins_equal()
+
+
+def test_literals_and_composed_sql(clinic: Clinic) -> None:
+    clinic.seed(3)
+    found = []
+    for dsn in (clinic.plain_dsn, clinic.proxy_dsn):
+        with psycopg.connect(dsn) as conn:
+            query = sql.SQL("SELECT id, notes FROM {} WHERE {} = {}").format(
+                sql.Identifier("public", "patients"), sql.Identifier("ssn"), sql.Literal(clinic.patients[1].ssn)
+            )
+            found.append(conn.execute(query).fetchall())
+    assert found[0] == found[1] == [(2, clinic.patients[1].notes)]
+
+
+def test_what_a_client_learns_of_the_columns(clinic: Clinic) -> None:
+    clinic.seed(1)
+    told = []
+    for dsn in (clinic.plain_dsn, clinic.proxy_dsn):
+        with psycopg.connect(dsn) as conn:
+            columns = conn.execute("SELECT * FROM patients").description or []
+            told.append([(c.name, c.type_code, c.display_size, c.internal_size) for c in columns])
+    assert told[0] == told[1]
