@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import islice
 from typing import Any
 
 from phiproxy.errors import PhiproxyError, WireError
@@ -37,7 +38,7 @@ class Later(Exception):
     """A message of the client cannot be judged yet: it is taken again when the server has said more."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Undo:
     """One change of a map of names, to be taken back; ``part`` is the statement of a simple Query that makes it."""
 
@@ -124,22 +125,33 @@ class Pipeline:
             return None
         if front.kind not in EXTENDED:
             front.failed = True
-            for undo in reversed(front.undo):
-                if undo.key and undo.part >= front.part:
-                    undo.apply()
+            self._take_back([undo for undo in front.undo if undo.key and undo.part >= front.part], behind=1)
             return front
         skipped: list[Expected] = []
         while self.queue and self.queue[0].kind is not Kind.SYNC:
             skipped.append(self.queue.popleft())
         # A Sync that was sent ends this skipping; what was sent behind it may have been refused and skips on its own account.
         self.skipping = self.skipping or not self.queue
-        for entry in reversed(skipped):
-            for undo in reversed(entry.undo):
-                undo.apply()
         if front.kind is Kind.PARSE and not front.name:
             for undo in front.undo:
-                undo.names.pop(b"", None)
+                undo.previous = None
+        self._take_back([undo for entry in skipped for undo in entry.undo], behind=0)
         return front
+
+    def _take_back(self, undone: list[Undo], *, behind: int) -> None:
+        """Undo changes, the last first. One that was overtaken by a message behind it becomes what that one would restore."""
+        if not undone:
+            return
+        overtaking: dict[tuple[int, bytes], Undo] = {}
+        for entry in islice(self.queue, behind, None):
+            for change in entry.undo:
+                overtaking.setdefault((id(change.names), change.key), change)
+        for undo in reversed(undone):
+            overtaken_by = overtaking.get((id(undo.names), undo.key))
+            if overtaken_by is None:
+                undo.apply()
+            else:
+                overtaken_by.previous = undo.previous
 
     def copy_in_began(self) -> None:
         """Apply CopyInResponse: the server ignores Sync until the copy ends, so those already sent will not be answered.
