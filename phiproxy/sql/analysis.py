@@ -88,6 +88,8 @@ class Analysis:
         name, schema = body["relname"], body.get("schemaname")
         if body.get("catalogname") not in (None, self.context.database):
             raise self.refuse("cross-database references are not implemented", body)
+        if schema == self.context.protection.registry_schema:
+            raise NotPermitted("the key registry is not for clients", position=self.position(body))
         if schema is None and not target:
             for level in reversed(self.ctes):
                 if name in level:

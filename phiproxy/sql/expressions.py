@@ -207,7 +207,7 @@ def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand |
                 _located(node),
                 hint="Columns that are compared share a domain in the policy.",
             )
-    slot = equality_slot(a, column, node)
+    slot = equality_slot(a, column, columns[0].node)
     for side, operand in operands:
         if operand is not None:
             operand.tag(a, slot)

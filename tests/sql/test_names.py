@@ -1,0 +1,31 @@
+"""Output names as the server makes them, or None where the model does not say."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.sql.names import output_name
+from phiproxy.sql.parse import only, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a", "a"),
+        ("t.a", "a"),
+        ("a::text", "a"),
+        ("lower(a)", "lower"),
+        ("'x'::text", "text"),
+        ("1", "?column?"),
+        ("a + 1", "?column?"),
+        ("a = b", "?column?"),
+        ("NULLIF(a, b)", "nullif"),
+        ("COALESCE(a, b)", "coalesce"),
+        ("ARRAY[1]", "array"),
+        ("a IS NULL", "?column?"),
+        ("CASE WHEN a THEN 1 END", None),
+    ],
+)
+def test_output_names(text: str, name: str | None) -> None:
+    (statement,) = parse(f"SELECT {text}".encode())
+    assert output_name(only(statement.body["targetList"][0])[1]["val"]) == name

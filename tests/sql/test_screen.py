@@ -1,0 +1,59 @@
+"""Which texts are looked at: every spelling of a protected name is found, and ordinary statements are not parsed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phiproxy.sql.screen import Screen
+from tests.clinic_model import CATALOG, PROTECTION
+
+SCREEN = Screen(PROTECTION, CATALOG)
+NAMES = sorted({*PROTECTION.table_names, *PROTECTION.column_names, *CATALOG.reaching})
+
+
+def spellings(name: str, upper: list[bool]) -> list[str]:
+    """Return ways to write an identifier."""
+    mixed = "".join(c.upper() if up else c for c, up in zip(name, upper * len(name), strict=False))
+    escaped = "".join(f"\\{ord(c):04x}" for c in name)
+    return [mixed, f'"{name}"', f'U&"{escaped}"', f'u&"{escaped}"', f'"public"."{name}"']
+
+
+@given(name=st.sampled_from(NAMES), upper=st.lists(st.booleans(), min_size=1, max_size=20))
+def test_every_spelling_of_a_protected_name_is_found(name: str, upper: list[bool]) -> None:
+    for spelled in spellings(name, upper):
+        assert SCREEN.mentions(f"SELECT 1 FROM {spelled} x".encode())
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT 1", "INSERT INTO rooms VALUES (1, 'x')", "UPDATE rooms SET a = 1", "SELECT city FROM log"]
+)
+def test_ordinary_statements_are_neither_found_nor_watched(text: str) -> None:
+    assert not SCREEN.mentions(text.encode())
+    assert not SCREEN.watched(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SET search_path TO x",
+        "reset all",
+        "DISCARD ALL",
+        "SELECT set_config('search_path', 'x', false)",
+        "UPDATE pg_settings SET setting = 'x'",
+        "PREPARE s AS SELECT 1",
+        "EXECUTE s",
+        "DEALLOCATE s",
+        "DECLARE c CURSOR FOR SELECT 1",
+        "FETCH c",
+        "CREATE TABLE t (a int)",
+        "DO $$ BEGIN END $$",
+        "CALL p()",
+        "ROLLBACK",
+        "SELECT 1; SET ROLE x",
+        "SELECT 1 INTO TEMP t",
+    ],
+)
+def test_what_changes_later_names_is_watched(text: str) -> None:
+    assert SCREEN.watched(text.encode())

@@ -1,0 +1,56 @@
+"""What can become an envelope or a tag: parameters, string literals and NULL, under casts that change nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.sql.parse import Node, only, parse
+from phiproxy.sql.sinks import as_sink, peel, text_cast
+
+
+def expression(text: str) -> Node:
+    (statement,) = parse(f"SELECT {text}".encode())
+    value: Node = only(statement.body["targetList"][0])[1]["val"]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "casts"),
+    [
+        ("$1", "param", 0),
+        ("$2::text", "param", 1),
+        ("CAST($1 AS varchar)", "param", 1),
+        ("$1::character varying::pg_catalog.text", "param", 2),
+        ("'x'", "literal", 0),
+        ("text 'x'", "literal", 1),
+        ("E'a\\nb'", "literal", 0),
+        ("NULL", "null", 0),
+        ("NULL::varchar", "null", 1),
+    ],
+)
+def test_sinks(text: str, kind: str, casts: int) -> None:
+    sink = as_sink(expression(text))
+    assert sink is not None
+    assert (sink.kind, len(sink.casts)) == (kind, casts)
+
+
+@pytest.mark.parametrize(
+    "text", ["$1::varchar(3)", "$1::int", "5", "true", "'a' || 'b'", "$1::text[]", "lower('x')", "'x'::char(3)", "c"]
+)
+def test_no_sinks(text: str) -> None:
+    assert as_sink(expression(text)) is None
+
+
+def test_literals_are_decoded() -> None:
+    for text, value in (("E'a\\'b'", b"a'b"), ("$$a'b$$", b"a'b"), ("U&'d\\0061ta'", b"data"), ("'é'", "é".encode())):
+        sink = as_sink(expression(text))
+        assert sink is not None
+        assert sink.literal == value
+
+
+def test_peel_leaves_casts_that_change_something() -> None:
+    node, casts = peel(expression("c::text::varchar(3)"))
+    assert casts == ()
+    assert only(node)[0] == "TypeCast"
+    assert text_cast(only(expression("c::text"))[1]) is not None
+    assert text_cast(only(expression("c::int"))[1]) is None

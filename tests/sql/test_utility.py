@@ -1,0 +1,107 @@
+"""Utility statements: which may name a protected table, and what each changes in the session."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.sql.meaning import Effects
+from phiproxy.sql.parse import parse
+from phiproxy.sql.utility import effects
+from tests.sql.ask import ask
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TRUNCATE patients",
+        "LOCK TABLE patients",
+        "ANALYZE patients",
+        "VACUUM patients",
+        "REINDEX TABLE patients",
+        "GRANT SELECT ON patients TO bob",
+        "REVOKE SELECT (ssn) ON patients FROM bob",
+        "COMMENT ON TABLE patients IS 'x'",
+        "DROP TABLE patients",
+        "ALTER TABLE patients OWNER TO bob",
+        "ALTER TABLE patients DISABLE TRIGGER ALL",
+        "LISTEN patients",
+        "CREATE TABLE log2 (notes text, ssn text)",
+        "CREATE INDEX ON log (msg)",
+        "SET statement_timeout = 5",
+        "COPY log FROM STDIN",
+        "COPY (SELECT msg FROM log) TO STDOUT",
+        "DECLARE c CURSOR FOR SELECT notes FROM log",
+        "ALTER SCHEMA other RENAME TO x",
+    ],
+)
+def test_unchanged(text: str) -> None:
+    assert ask(text) == "="
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "COPY patients FROM STDIN",
+        "COPY patients TO STDOUT",
+        "COPY (SELECT ssn FROM patients) TO STDOUT",
+        "PREPARE s AS SELECT ssn FROM patients",
+        "DECLARE c CURSOR FOR SELECT ssn FROM patients",
+        "CREATE VIEW v AS SELECT ssn FROM patients",
+        "CREATE TABLE t AS SELECT ssn FROM patients",
+        "CREATE TABLE t (LIKE patients)",
+        "CREATE TEMP TABLE patients (ssn text)",
+        "CREATE RULE r AS ON INSERT TO log DO ALSO INSERT INTO patients (ssn) VALUES (NEW.msg)",
+        "CREATE TRIGGER t BEFORE INSERT ON patients FOR EACH ROW EXECUTE FUNCTION f()",
+        "CREATE POLICY p ON patients USING (ssn = 'x')",
+        "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'DELETE FROM patients'",
+        "DO $$ BEGIN INSERT INTO patients (ssn) VALUES ('x'); END $$",
+        "CALL p('insert into patients values (1)')",
+        "ALTER TABLE patients ADD COLUMN x text",
+        "ALTER TABLE patients ALTER COLUMN ssn TYPE text",
+        "ALTER TABLE patients RENAME TO p",
+        "ALTER TABLE patients RENAME COLUMN ssn TO s",
+        "ALTER TABLE patients SET SCHEMA archive",
+        "ALTER TABLE log RENAME TO patients",
+        "ALTER SCHEMA public RENAME TO x",
+        "CREATE INDEX ON patients (lower(ssn))",
+        "IMPORT FOREIGN SCHEMA x LIMIT TO (patients) FROM SERVER s INTO public",
+    ],
+)
+def test_refused(text: str) -> None:
+    assert ask(text) == "0A000"
+
+
+@pytest.mark.parametrize(
+    "text", ["DROP SCHEMA phiproxy", "SET search_path TO phiproxy, public", "GRANT USAGE ON SCHEMA phiproxy TO bob"]
+)
+def test_the_registry_is_not_for_clients(text: str) -> None:
+    assert ask(text) == "42501"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("SET search_path TO a", Effects(path_unknown=True)),
+        ("SET LOCAL ROLE bob", Effects(path_unknown=True)),
+        ("RESET ALL", Effects(path_unknown=True)),
+        ("SET statement_timeout = 5", Effects()),
+        ("DISCARD ALL", Effects(path_unknown=True, deallocates_all=True)),
+        ("ROLLBACK", Effects(transaction=True)),
+        ("PREPARE s AS SELECT 1", Effects(prepares="s")),
+        ("DEALLOCATE s", Effects(deallocates="s")),
+        ("DEALLOCATE ALL", Effects(deallocates_all=True)),
+        ("EXECUTE s(1)", Effects(executes="s")),
+        ("EXPLAIN EXECUTE s", Effects(executes="s")),
+        ("FETCH 5 FROM c", Effects(fetches="c")),
+        ("SELECT set_config('search_path', 'x', true)", Effects(path_unknown=True)),
+        ("SELECT 1", Effects()),
+    ],
+)
+def test_effects(text: str, wanted: Effects) -> None:
+    (statement,) = parse(text.encode())
+    assert effects(statement.kind, statement.body) == wanted
+
+
+def test_what_is_made_is_remembered_by_name() -> None:
+    (statement,) = parse(b"CREATE TABLE t (notes text)")
+    assert "t" in effects(statement.kind, statement.body).created
