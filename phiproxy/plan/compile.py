@@ -21,7 +21,8 @@ class OperatorMissing(StatementRefused):
 
 def _proved(text: bytes, meanings: Sequence[Meaning], statements: Sequence[Statement]) -> Rendered | None:
     """Return the rewrite of a text, verified against the edited trees, or None when nothing is rewritten."""
-    edits = [e for m in meanings for e in m.edits]
+    # Two statements may both blank the comment between them.
+    edits = list({e: None for m in meanings for e in m.edits})
     occurrences = [o for m in meanings for o in m.occurrences]
     if not edits and not occurrences:
         return None

@@ -29,7 +29,7 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
     place to what the server will see.
     """
     kind, body = statement.kind, statement.body
-    meaning = Meaning("other", statement.start, statement.end, effects=effects(kind, body))
+    meaning = Meaning("other", statement.start, statement.end, statement.room, effects=effects(kind, body))
     meaning.parameters = max((m["ParamRef"].get("number", 0) for m in messages(body) if "ParamRef" in m), default=0)
     a = Analysis(text, context, meaning)
     if kind in _DML:

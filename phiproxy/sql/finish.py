@@ -151,11 +151,11 @@ def _blanked_comments(a: Analysis, touched: list[DecidedUse]) -> list[Edit]:
         return []
     values = [u.sink.literal for u in touched if u.sink.kind == "literal" and u.sink.literal]
     blanked = []
+    first, last = a.meaning.room
     for comment in comments(a.text):
-        if not a.meaning.start <= comment.start < a.meaning.end:
-            continue
         text = a.text[comment.start : comment.end]
-        if _KEPT_COMMENT.fullmatch(text) and not any(v in text for v in values):
+        own = first <= comment.start < last
+        if not any(v in text for v in values) and (not own or _KEPT_COMMENT.fullmatch(text)):
             continue
         blanked.append(Edit(comment.start, comment.end, bytes(c if c in b"\r\n" else 32 for c in text)))
     return blanked

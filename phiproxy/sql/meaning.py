@@ -92,6 +92,7 @@ class Effects:
 class Meaning:
     """One statement, understood.
 
+    ``room`` is where its comments may stand (see Statement).
     ``outputs`` is one entry per result column (None: nothing protected), or None where the columns are not known because
     nothing protected can be among them. ``touches`` says whether anything protected is read, searched or written.
     ``parameters`` is the highest ``$n``; ``plain_select`` says that running it changed nothing.
@@ -100,6 +101,7 @@ class Meaning:
     kind: Kind
     start: int
     end: int
+    room: tuple[int, int] = (0, 0)
     touches: bool = False
     edits: list[Edit] = field(default_factory=list)
     occurrences: list[Occurrence] = field(default_factory=list)

@@ -26,12 +26,16 @@ MAX_ANALYSED_TEXT = 8 * 1024 * 1024
 
 
 class Statement(NamedTuple):
-    """One statement of a text: its node type, its body, and its span in bytes (end excluded)."""
+    """One statement of a text: its node type, its body, and its span in bytes (end excluded).
+
+    ``room`` reaches from the end of the statement before to the start of the next: the comments around it stand there.
+    """
 
     kind: str
     body: Node
     start: int
     end: int
+    room: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,15 @@ def parse(text: bytes) -> list[Statement]:
 
 
 def _statements(tree: Node, size: int) -> Iterator[Statement]:
-    for raw in tree.get("stmts", ()):
+    raws = tree.get("stmts", ())
+    starts = [raw.get("stmt_location", 0) for raw in raws]
+    before = 0
+    for raw, start, after in zip(raws, starts, [*starts[1:], size], strict=True):
         ((kind, body),) = raw["stmt"].items()
-        start = raw.get("stmt_location", 0)
         length = raw.get("stmt_len", 0)
-        yield Statement(kind, body, start, start + length if length else size)
+        end = start + length if length else size
+        yield Statement(kind, body, start, end, (before, after))
+        before = end
 
 
 def _syntax_error(error: ParseError, text: str) -> StatementRefused:
