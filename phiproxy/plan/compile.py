@@ -13,6 +13,10 @@ from phiproxy.sql.render import Rendered, verify
 from phiproxy.wire.values import BYTEA_OID, TEXT_LIKE, TEXT_OID
 
 
+# Bind counts parameters in 16 bits (manual 55.7).
+MAX_PARAMETERS = 65535
+
+
 class OperatorMissing(StatementRefused):
     """A parameter declared as another type is compared with a protected text column (42883)."""
 
@@ -61,6 +65,11 @@ def compile_statement(text: bytes, statement: Statement, meaning: Meaning, decla
     layout = _Layout(inputs)
     numbers = [layout.number(o) for o in rendered.occurrences]
     layout.check_covers(rendered.occurrences)
+    if len(layout.outputs) > MAX_PARAMETERS:
+        raise StatementRefused(
+            f"the statement has more than {MAX_PARAMETERS} parameters and literals for protected columns",
+            hint="Use the simple protocol, COPY, or fewer rows per statement.",
+        )
     described = [_described(use, oids[n]) for n, use in enumerate(layout.first)]
     sql = rendered.fill(lambda i, o: b"$%d" % numbers[i] if numbers[i] else NULL_MARKER)
     edits = [*rendered.spans]
