@@ -7,6 +7,7 @@ through TLS (CVE-2021-23222); a server that says N where TLS is required is an e
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -48,18 +49,20 @@ class Connector:
             except ssl.SSLCertVerificationError as error:
                 failures.append(f"{address}: its certificate is not accepted ({error.verify_message})")
             except OSError as error:
-                failures.append(f"{address}: {error.strerror or type(error).__name__}")
+                failures.append(f"{address}: {_reason(error)}")
         raise UpstreamError("the PostgreSQL server cannot be reached: " + "; ".join(failures))
 
     async def _connect(self, address: Address, protocol: Callable[[], P]) -> tuple[asyncio.Transport, P, bool]:
         loop = asyncio.get_running_loop()
         sock = await _open(address)
         try:
-            if self._context is None or not await self._asked_for_tls(sock):
+            # There is no TLS over a Unix socket: the server has none there, and libpq ignores sslmode, so the service login too.
+            if self._context is None or address.path or not await self._asked_for_tls(sock):
                 transport, made = await loop.create_connection(protocol, sock=sock)
                 return transport, made, False
-            host = address.host or "localhost"
-            transport, made = await loop.create_connection(protocol, sock=sock, ssl=self._context, server_hostname=host)
+            transport, made = await loop.create_connection(
+                protocol, sock=sock, ssl=self._context, server_hostname=address.host
+            )
         except BaseException:
             sock.close()
             raise
@@ -74,6 +77,13 @@ class Connector:
         if answer == b"N" and self._settings.tls == "prefer":
             return False
         raise ConnectionError(0, "the server does not offer TLS" if answer == b"N" else "the server did not answer SSLRequest")
+
+
+def _reason(error: OSError) -> str:
+    """Say why in the system's own words; the event loop puts the address once more into some."""
+    if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
 
 
 async def _open(address: Address) -> socket.socket:
