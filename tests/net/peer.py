@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -81,23 +81,49 @@ class Peer:
             await self.writer.wait_closed()
 
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def listening(handler: Handler, port: int = 0) -> AsyncIterator[int]:
+    """Serve connections with ``handler``, close each after it; yields the port. At the end waits for those still served."""
+    served: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.add(task)
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await handler(reader, writer)
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            served.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await asyncio.sleep(0)
+        if served:
+            await asyncio.wait(served, timeout=5)
+
+
 @asynccontextmanager
 async def silent_server(first: bytes = b"") -> AsyncIterator[int]:
     """Listen and answer whatever comes with ``first``, once, and then say nothing until the other side goes; yields the port."""
 
     async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            if await reader.read(4096):
-                writer.write(first)
-            while await reader.read(1 << 20):
-                pass
-        writer.close()
+        if await reader.read(4096):
+            writer.write(first)
+        while await reader.read(1 << 20):
+            pass
 
-    server = await asyncio.start_server(keep, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with listening(keep) as port:
+        yield port
 
 
 def fields(payload: bytes) -> dict[str, str]:
