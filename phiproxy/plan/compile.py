@@ -12,7 +12,6 @@ from phiproxy.sql.parse import Statement
 from phiproxy.sql.render import Rendered, verify
 from phiproxy.wire.values import BYTEA_OID, TEXT_LIKE, TEXT_OID
 
-
 # Bind counts parameters in 16 bits (manual 55.7).
 MAX_PARAMETERS = 65535
 
