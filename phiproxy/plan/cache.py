@@ -70,7 +70,7 @@ class Planner:
             raise too_deep() from None
 
     def _statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
-        key = (text, oids, view.path)
+        key = (text, oids, view.path, view.utf8)
         cached = self._statements.get(key)
         if cached is not None:
             self._statements.move_to_end(key)
@@ -88,7 +88,7 @@ class Planner:
         return plan
 
     def _script(self, text: bytes, view: View) -> ScriptPlan:
-        key = (text, view.path)
+        key = (text, view.path, view.utf8)
         cached = self._scripts.get(key)
         if cached is not None:
             self._scripts.move_to_end(key)
@@ -100,10 +100,6 @@ class Planner:
         if _cacheable(text, meanings):
             _remember(self._scripts, key, plan)
         return plan
-
-    def depends_on_path(self, plan: StatementPlan) -> bool:
-        """Tell whether another search path could give this text another meaning."""
-        return self._screen.mentions(plan.text)
 
     def _looked_at(self, text: bytes, view: View) -> bool:
         """Tell whether a text must be parsed. A text that nobody can read as UTF-8 is refused when it might name something."""

@@ -1,0 +1,71 @@
+"""The closures: what is stored opens, equal values have equal tags and nothing else equal, and keys are asked for in one go."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.errors import IndexKeyWant, InvalidEncoding, KeyNeeded, SealError, StringTooLong, WriteKeyWant
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.policy.protection import Slot
+from tests.clinic_model import ACTIVE, PATIENTS, VISITS, protected
+from tests.plan.rings import full_ciphers, full_ring
+
+SSN, NAME, MRN = PATIENTS.columns["ssn"], PATIENTS.columns["full_name"], PATIENTS.columns["mrn"]
+
+
+def sealed(ciphers: Ciphers, value: bytes = b"123-45-6789") -> bytes:
+    return ciphers.store(SSN)(value, ciphers.reserve(SSN.scope, 1)())
+
+
+def test_what_is_stored_opens_and_differs_each_time() -> None:
+    ciphers = full_ciphers()
+    one, two = sealed(ciphers), sealed(ciphers)
+    assert ciphers.open(SSN)(one) == ciphers.open(SSN)(two) == b"123-45-6789"
+    assert one[12:28] == two[12:28] == ciphers.search(SSN, ACTIVE[0])(b"123-45-6789")
+    assert one[28:] != two[28:]
+    assert one[:3] == b"\xf5\x50\x01"
+
+
+def test_a_value_of_another_column_does_not_open() -> None:
+    ciphers = full_ciphers()
+    with pytest.raises(SealError):
+        ciphers.open(NAME)(sealed(ciphers))
+
+
+def test_the_columns_of_a_domain_open_each_other() -> None:
+    ciphers = full_ciphers()
+    envelope = ciphers.store(MRN)(b"M1", ciphers.reserve(MRN.scope, 1)())
+    assert ciphers.open(VISITS.columns["mrn"])(envelope) == b"M1"
+
+
+def test_the_type_applies_where_a_value_is_stored_and_not_where_it_is_searched() -> None:
+    ciphers = full_ciphers()
+    draw = ciphers.reserve(MRN.scope, 3)
+    with pytest.raises(StringTooLong):
+        ciphers.store(MRN)(b"x" * 13, draw())
+    with pytest.raises(InvalidEncoding):
+        ciphers.store(MRN)(b"\xff", draw())
+    assert len(ciphers.search(MRN, ACTIVE[0])(b"x" * 13)) == 16
+
+
+def test_every_registered_slot_is_filled_and_dropped_ones_are_zero() -> None:
+    slots = (Slot(0, "@", 1, "dropped"), Slot(2, "@", 2, "building"))
+    column = protected("patients", "ssn", 1, slots=slots)
+    ring = full_ring()
+    ring.put_index_key(1, 2, bytes(32), 1, 1e9)
+    ciphers = Ciphers(ring)
+    envelope = ciphers.store(column)(b"x", ciphers.reserve(column.scope, 1)())
+    assert envelope[11] == 3
+    assert envelope[12:44] == bytes(32)
+    assert envelope[44] == 2
+
+
+def test_missing_keys_are_asked_for_together() -> None:
+    ciphers = Ciphers(Keyring(lambda: 0.0))
+    with pytest.raises(KeyNeeded) as caught:
+        ciphers.need_index_keys([SSN, NAME])
+    assert caught.value.wants == {IndexKeyWant(1, 0), IndexKeyWant(2, 0)}
+    with pytest.raises(KeyNeeded) as caught:
+        ciphers.reserve(SSN.scope, 7)
+    assert caught.value.wants == {WriteKeyWant(SSN.scope, 7)}

@@ -1,0 +1,76 @@
+"""Occurrences become parameters: the client's numbers stay, every further use comes behind them."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.errors import PhiproxyError
+from phiproxy.plan.cache import Planner, View
+from phiproxy.plan.statement import StatementPlan
+from phiproxy.sql.meaning import NULLNESS, Plain, Search, Store
+from phiproxy.wire.values import BYTEA_OID
+from tests.clinic_model import CATALOG, PATH, PROTECTION
+from tests.plan.rings import full_ciphers
+
+PLANNER = Planner(PROTECTION, CATALOG, full_ciphers())
+VIEW = View(PATH, "clinic", catalog_fresh=True)
+
+
+def plan(text: str, *oids: int) -> StatementPlan:
+    return PLANNER.statement(text.encode(), oids, VIEW)
+
+
+def test_a_parameter_keeps_its_number_and_further_uses_come_behind() -> None:
+    made = plan("UPDATE patients SET ssn = $2, city = $1 WHERE ssn = $2 AND ssn <> $2")
+    kinds = [type(use) for use, _, _ in made.outputs]
+    assert kinds == [Plain, Store, Search]
+    assert [n for _, n, _ in made.outputs] == [0, 1, 1]
+    assert made.oids == (0, BYTEA_OID, BYTEA_OID)
+    assert b"SET ssn = $2, city = $1" in made.sql
+    assert made.sql.count(b"$3") == 2
+
+
+def test_a_stored_occurrence_is_never_shared() -> None:
+    made = plan("INSERT INTO patients (ssn) VALUES ($1), ($1)")
+    assert len(made.outputs) == 2
+
+
+def test_nullness_beside_a_search() -> None:
+    made = plan("SELECT id FROM patients WHERE $1::text IS NULL OR ssn = $1")
+    assert made.outputs[0][0] is NULLNESS
+    assert made.described == (25,)
+
+
+def test_literals_come_behind_the_parameters() -> None:
+    made = plan("SELECT id FROM patients WHERE city = $1 AND ssn IN ('a', 'b', 'a')")
+    assert [(n, literal) for _, n, literal in made.outputs] == [(0, None), (-1, b"a"), (-1, b"b")]
+    assert made.inputs == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "oids", "described"),
+    [
+        ("SELECT 1 FROM patients WHERE mrn = $1", (), (25,)),
+        ("INSERT INTO patients (mrn) VALUES ($1)", (), (1043,)),
+        ("INSERT INTO patients (mrn) VALUES ($1)", (25,), (25,)),
+        ("SELECT 1 FROM patients WHERE ssn = $1 AND id = $2", (0, 23), (25, None)),
+        ("SELECT 1 FROM patients WHERE ssn = $2", (23,), (None, 25)),
+    ],
+)
+def test_the_client_sees_its_own_types(text: str, oids: tuple[int, ...], described: tuple[int | None, ...]) -> None:
+    assert plan(text, *oids).described == described
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [("SELECT 1 FROM patients WHERE ssn = $1", "42883"), ("INSERT INTO patients (ssn) VALUES ($1)", "0A000")],
+)
+def test_a_parameter_declared_as_another_type_is_refused(text: str, state: str) -> None:
+    with pytest.raises(PhiproxyError) as caught:
+        plan(text, 23)
+    assert caught.value.sqlstate == state
+
+
+def test_a_simple_query_has_no_parameters() -> None:
+    with pytest.raises(PhiproxyError):
+        PLANNER.script(b"SELECT 1 FROM patients WHERE ssn = $1", VIEW)

@@ -1,0 +1,104 @@
+"""Plans at work: values converted, formats and descriptions, positions, and literals sealed afresh at every run."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.errors import CatalogChanged, KeyNeeded
+from phiproxy.plan.cache import Planner, View
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.statement import Columns, convert, map_position, spell_bytea
+from phiproxy.sql.meaning import NULLNESS, PLAIN, Reveal, Search, Store
+from phiproxy.wire.messages import Field
+from tests.clinic_model import ACTIVE, CATALOG, PATH, PATIENTS, PROTECTION
+from tests.plan.rings import full_ciphers, full_ring
+
+SSN, NAME, MRN = PATIENTS.columns["ssn"], PATIENTS.columns["full_name"], PATIENTS.columns["mrn"]
+PLANNER = Planner(PROTECTION, CATALOG, full_ciphers())
+VIEW = View(PATH, "clinic", catalog_fresh=True)
+
+
+def test_convert() -> None:
+    ciphers = full_ciphers()
+    made = convert(
+        ciphers,
+        [
+            (Store(SSN, 1), b"a"),
+            (Search(SSN, ACTIVE[0]), b"a"),
+            (NULLNESS, b"a"),
+            (PLAIN, b"a"),
+            (Store(SSN, 2), None),
+            (NULLNESS, None),
+        ],
+    )
+    assert made[0] is not None
+    assert ciphers.open(SSN)(made[0]) == b"a"
+    assert made[1] == made[0][12:28]
+    assert made[2:] == [b"\x01", b"a", None, None]
+
+
+def test_values_of_one_row_and_key_share_a_salt_and_rows_do_not() -> None:
+    made = convert(full_ciphers(), [(Store(SSN, 1), b"a"), (Store(NAME, 1), b"b"), (Store(SSN, 2), b"a")])
+    salts = [e[28:44] for e in made if e is not None]
+    assert salts[0] == salts[1] != salts[2]
+
+
+def test_nothing_is_reserved_for_null_and_nothing_drawn_when_the_lease_is_short() -> None:
+    ring = full_ring(uses=1)
+    ciphers = Ciphers(ring)
+    assert convert(ciphers, [(Store(SSN, 1), None)]) == [None]
+    with pytest.raises(KeyNeeded):
+        convert(ciphers, [(Store(SSN, 1), b"a"), (Store(SSN, 2), b"b")])
+    assert ring.balance(SSN.scope)[1] == 1
+
+
+def test_a_plan_converts_values_formats_and_descriptions() -> None:
+    plan = PLANNER.statement(b"UPDATE patients SET ssn = $1, city = $2 WHERE ssn = $1", (), VIEW)
+    values = plan.parameters(PLANNER.ciphers, [b"x", b"y"])
+    assert values[1] == b"y"
+    assert values[0] is not None
+    assert values[2] == values[0][12:28]
+    assert plan.formats((0, 0)) == (1, 0, 1)
+    assert plan.describe_parameters((17, 25, 17)) == [25, 25]
+
+
+FIELD = Field(b"ssn", 100, 2, 17, -1, -1, 1)
+COLUMNS = Columns((None, Reveal(MRN, MRN.type)))
+
+
+def test_columns_are_described_as_declared() -> None:
+    shown = COLUMNS.describe([FIELD._replace(attnum=1, type_oid=23), FIELD], (0, 1), PLANNER.sealed)
+    assert shown[1] == FIELD._replace(type_oid=1043, typmod=16, format=1)
+    assert COLUMNS.describe([FIELD._replace(attnum=1), FIELD], None, frozenset())[1].format == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [[FIELD], [FIELD, FIELD], [FIELD._replace(attnum=1), FIELD._replace(type_oid=25)]],
+    ids=["another number", "a protected one where none was analysed", "an unprotected one where a protected was"],
+)
+def test_other_columns_than_were_analysed_are_refused(fields: list[Field]) -> None:
+    with pytest.raises(CatalogChanged):
+        COLUMNS.describe(fields, None, PLANNER.sealed)
+
+
+def test_literals_of_a_simple_query_are_sealed_afresh_each_time() -> None:
+    script = PLANNER.script(b"INSERT INTO patients (ssn, notes) VALUES ('secret', NULL)", VIEW)
+    (one, edits), (two, _) = script.render(PLANNER.ciphers), script.render(PLANNER.ciphers)
+    assert one != two
+    assert b"secret" not in one
+    assert b"NULL::bytea" in one
+    assert all(end >= start for start, end, _ in edits)
+
+
+def test_positions_map_back_over_a_rewrite() -> None:
+    text = "SELECT 'é', nope FROM public.patients WHERE ssn = 'x' AND zzz".encode()
+    plan = PLANNER.statement(text.replace(b"nope", b"city").replace(b"zzz", b"active"), (), VIEW)
+    server = plan.sql.decode()
+    assert plan.client_position(server.index("active") + 1) == plan.text.decode().index("active") + 1
+    assert map_position(b"abc", b"abc", (), 2) == 2
+
+
+def test_spelling() -> None:
+    assert spell_bytea(b"\xf5\x50") == b"'\\xf550'::bytea"
+    assert spell_bytea(None) == b"NULL::bytea"
