@@ -40,12 +40,16 @@ class Later(Exception):
 
 @dataclass(slots=True)
 class Undo:
-    """One change of a map of names, to be taken back; ``part`` is the statement of a simple Query that makes it."""
+    """One change of a map of names, to be taken back.
+
+    ``part`` is the statement of a simple Query that makes it; ``lost`` says that the previous is gone even when the message fails.
+    """
 
     names: MutableMapping[bytes, Any]
     key: bytes
     previous: Any
     part: int = 0
+    lost: bool = False
 
     def apply(self) -> None:
         """Take the change back."""
@@ -123,18 +127,18 @@ class Pipeline:
         self.copy_in = False
         if front is None:
             return None
+        for undo in front.undo:
+            if undo.lost:
+                undo.previous = None
         if front.kind not in EXTENDED:
             front.failed = True
-            self._take_back([undo for undo in front.undo if undo.key and undo.part >= front.part], behind=1)
+            self._take_back([undo for undo in front.undo if undo.part >= front.part], behind=1)
             return front
         skipped: list[Expected] = []
         while self.queue and self.queue[0].kind is not Kind.SYNC:
             skipped.append(self.queue.popleft())
         # A Sync that was sent ends this skipping; what was sent behind it may have been refused and skips on its own account.
         self.skipping = self.skipping or not self.queue
-        if front.kind is Kind.PARSE and not front.name:
-            for undo in front.undo:
-                undo.previous = None
         self._take_back([undo for entry in skipped for undo in entry.undo], behind=0)
         return front
 

@@ -69,7 +69,7 @@ class Names:
 
     def _undo_statement(self, name: bytes) -> Undo:
         self._changed["S", name] = self.group
-        return Undo(self.statements, name, self.statements.get(name))
+        return Undo(self.statements, name, self.statements.get(name), lost=not name)
 
     def _undo_portal(self, name: bytes) -> Undo:
         self._changed["P", name] = self.group
