@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
 from tests.harness.differential import Differential
 from tests.harness.server import PostgresServer, running_server
 from tests.harness.site import Site, open_site
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_its_own() -> Iterator[None]:
+    """Undo what a command that was run in this process has configured: its stream is pytest's, and closes with the test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
