@@ -101,6 +101,8 @@ def parse(text: bytes) -> list[Statement]:
 
 def _statements(tree: Node, size: int) -> Iterator[Statement]:
     raws = tree.get("stmts", ())
+    if not raws:
+        return
     starts = [raw.get("stmt_location", 0) for raw in raws]
     before = 0
     for raw, start, after in zip(raws, starts, [*starts[1:], size], strict=True):
