@@ -105,7 +105,7 @@ def _statements(tree: Node, size: int) -> Iterator[Statement]:
         return
     starts = [raw.get("stmt_location", 0) for raw in raws]
     before = 0
-    for raw, start, after in zip(raws, starts, [*starts[1:], size], strict=True):
+    for raw, start, after in zip(raws, starts, [*starts[1:], size], strict=False):
         ((kind, body),) = raw["stmt"].items()
         length = raw.get("stmt_len", 0)
         end = start + length if length else size
