@@ -84,7 +84,7 @@ def refuse(session: Session, tag: int, data: bytes, start: int, end: int, error:
         name, _ = cstring(data, start + 5, end)
         undo = [session.names.forget_statement(b"")] if not name else []
         session.to_server.append(encode_parse(name, text))
-        session.pipeline.push(Expected(Kind.PARSE, error, expected_state, undo=undo, name=name))
+        session.pipeline.push(Expected(Kind.PARSE, error, expected_state, undo=undo))
     else:
         session.to_server.append(_REFUSED_BIND)
         session.pipeline.push(Expected(Kind.BIND, error, "26000"))
@@ -180,7 +180,7 @@ def parse(session: Session, data: bytes, start: int, end: int) -> None:
         session.to_server.append(encode_parse(sent.name, plan.sql, plan.oids))
     undo = [session.names.prepare(sent.name, Prepared(plan, sent.oids, _stamp(session)))]
     texts = (plan.sql, plan.text, plan.edits)
-    session.pipeline.push(Expected(Kind.PARSE, undo=undo, name=sent.name, touches=plan.touches, texts=texts))
+    session.pipeline.push(Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=texts))
 
 
 def _current(session: Session, name: bytes) -> Prepared:

@@ -78,7 +78,6 @@ class Expected:
     alone: bool = False
     group: int = 0
     touches: bool = False
-    name: bytes = b""
     done: Callable[[bool, list[bytes]], None] | None = None
     rows: list[bytes] = field(default_factory=list)
     failed: bool = False
