@@ -25,6 +25,7 @@ import psycopg
 from psycopg import sql
 
 from phiproxy.demo import clinic
+from phiproxy.demo.binaries import Runner
 from phiproxy.demo.postgres import EmbeddedPostgres, free_port
 from phiproxy.demo.show import Show
 from phiproxy.errors import PhiproxyError
@@ -62,6 +63,11 @@ class Demo:
     def config(self) -> Path:
         """The demo's phiproxy.yaml."""
         return self.directory / "phiproxy.yaml"
+
+    @property
+    def log(self) -> Path:
+        """What the proxy says."""
+        return self.directory / "proxy.log"
 
     @property
     def uri(self) -> str:
@@ -108,17 +114,16 @@ class Demo:
         return done.stdout
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[None]:
-        """Run the proxy; it is stopped on leaving."""
-        log = self.directory / "proxy.log"
-        with log.open("wb") as out:
+    def serving(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the proxy; it is stopped on leaving, and does not outlive a demo that was killed."""
+        # The same user, whatever runs PostgreSQL: the key file is ours.
+        serve = Runner().command(Path(sys.executable), "-m", "phiproxy", "serve", "-c", str(self.config), parent=os.getpid())
+        with self.log.open("wb") as out:
             # A session of its own: Ctrl-C in the terminal is for the demo, which then ends the proxy in order.
-            process = subprocess.Popen(
-                [sys.executable, "-m", "phiproxy", "serve", "-c", str(self.config)], stderr=out, start_new_session=True
-            )
+            process = subprocess.Popen(serve, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
         try:
-            self._wait(process, log)
-            yield
+            self._wait(process)
+            yield process
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -129,12 +134,16 @@ class Demo:
                     process.wait(5)
                 process.kill()
 
-    def _wait(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def ended(self) -> PhiproxyError:
+        """Say with the proxy's own last words that it is not there."""
+        last = self.log.read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
+        return PhiproxyError(f"the proxy has ended: {last.removeprefix('phiproxy: ')}")
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_PATIENCE
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                last = log.read_text(errors="replace").strip().rpartition("\n")[2]
-                raise PhiproxyError(f"the proxy did not start: {last}")
+                raise self.ended()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(0.05)
@@ -172,24 +181,28 @@ def main(once: bool, port: int, directory: Path | None) -> int:  # noqa: FBT001 
     ``once`` ends after showing it; ``port`` 0 takes a free one, and so does the usual one when it is taken; ``directory`` keeps the
     files there.
     """
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the second: a terminal that is closed
+        signal.signal(number, _interrupted)
     show = Show()
+    port = _port(port)
     made = directory is None
     home = Path(tempfile.mkdtemp(prefix="phiproxy-demo-")) if directory is None else directory.resolve()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         show.step("starting PostgreSQL")
         with EmbeddedPostgres() as server:
-            demo = Demo(server, home, _port(port))
+            demo = Demo(server, home, port)
             show.step(f"keys, policy and tables (files in {home})")
             demo.prepare()
-            with demo.serving():
+            with demo.serving() as proxy:
                 patients, visits, ssn = demo.load()
                 show.step(f"{patients} synthetic patients and {visits} visits loaded through the proxy")
                 show.everything(demo.uri, demo.direct, ssn, demo.config)
                 if not once:
                     show.waiting()
-                    signal.pause()
+                    while proxy.poll() is None:
+                        time.sleep(0.5)
+                    raise demo.ended()
     except KeyboardInterrupt:
         show.step("stopping")
     finally:
@@ -200,14 +213,17 @@ def main(once: bool, port: int, directory: Path | None) -> int:  # noqa: FBT001 
 
 def _port(wanted: int) -> int:
     """Return the port to listen on; the usual one gives way when somebody has it, one that was asked for does not."""
-    if wanted != USUAL_PORT:
-        return wanted or free_port()
+    if wanted == 0:
+        return free_port()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            return free_port()
+        except OSError as error:
+            if wanted == USUAL_PORT:
+                return free_port()
+            # said now: whoever listens there would be taken for the proxy
+            raise PhiproxyError(f"127.0.0.1:{wanted} cannot be listened on: {error.strerror}") from None
     return wanted
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from phiproxy.demo import run
 from phiproxy.demo.run import USUAL_PORT, _port
+from phiproxy.errors import PhiproxyError
 
 DEMO = [sys.executable, "-m", "phiproxy", "demo"]
 
@@ -60,10 +62,14 @@ def test_it_serves_until_told_and_keeps_the_directory_that_was_named(tmp_path: P
         psycopg.connect(uri, connect_timeout=2)
 
 
-def test_the_usual_port_gives_way_and_another_does_not() -> None:
+def test_the_usual_port_gives_way_and_another_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
+        taken.listen()
         wanted = taken.getsockname()[1]
-        assert _port(wanted) == wanted
+        with pytest.raises(PhiproxyError, match=str(wanted)):
+            _port(wanted)
+        monkeypatch.setattr(run, "USUAL_PORT", wanted)
+        assert _port(wanted) not in (0, wanted)
     assert _port(0) != 0
     assert _port(USUAL_PORT) > 0

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -24,17 +28,22 @@ def leftovers(temporary: Path) -> list[str]:
     return sorted(path.name for path in temporary.iterdir())
 
 
-def children(marker: str) -> list[str]:
-    """Return the command lines of living processes that name ``marker``."""
-    found = []
+def processes(marker: str) -> dict[int, str]:
+    """Return the living processes whose command line has ``marker``, by process id."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
         if marker in line and str(os.getpid()) != entry.parent.name:
-            found.append(line)
+            found[int(entry.parent.name)] = line
     return found
+
+
+def children(marker: str) -> list[str]:
+    """Return the command lines of living processes that name ``marker``."""
+    return list(processes(marker).values())
 
 
 @pytest.fixture
@@ -60,14 +69,13 @@ def test_once(temporary: Path) -> None:
     temporary.rmdir()
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_serves_until_it_is_told_to_end(temporary: Path, tmp_path: Path, sign: signal.Signals) -> None:
-    port = free_port()
-    log = tmp_path / "out"
-    home = temporary / "home"
+@contextmanager
+def running(temporary: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, Path, str]]:
+    """Run the demo until it serves: the process, its output, its directory and the URI that it prints."""
+    log, home = tmp_path / "out", temporary / "home"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command("demo", "--port", str(port), "--dir", str(home)),
+            command("demo", "--port", "0", "--dir", str(home)),
             stdout=out,
             stderr=out,
             env=environment({"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}),
@@ -77,11 +85,28 @@ def test_serves_until_it_is_told_to_end(temporary: Path, tmp_path: Path, sign: s
         end = time.monotonic() + 90
         while "Serving until" not in log.read_text() and time.monotonic() < end and process.poll() is None:
             time.sleep(0.1)
-        text = log.read_text()
-        assert "Serving until" in text, text
-        found = re.search(r'psql "?(postgresql://[^\s"]+)', text)
-        assert found, text
-        with psycopg.connect(found[1]) as conn:
+        found = re.search(r'psql "?(postgresql://[^\s"]+)', log.read_text())
+        assert found, log.read_text()
+        yield process, log, home, found[1]
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def gone(temporary: Path) -> bool:
+    """Wait until no process names the directory any longer."""
+    end = time.monotonic() + 15
+    while children(str(temporary)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not children(str(temporary))
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_serves_until_it_is_told_to_end(temporary: Path, tmp_path: Path, sign: signal.Signals) -> None:
+    with running(temporary, tmp_path) as (process, log, home, uri):
+        with psycopg.connect(uri) as conn:
             row = conn.execute("SELECT count(*) FROM patients p JOIN visits v ON v.mrn = p.mrn").fetchone()
             assert row is not None
             assert row[0] > 1000
@@ -91,12 +116,37 @@ def test_serves_until_it_is_told_to_end(temporary: Path, tmp_path: Path, sign: s
         assert "substring" in explained.stdout
         process.send_signal(sign)
         assert process.wait(30) == 0
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    assert "Traceback" not in log.read_text()
-    assert leftovers(temporary) == ["home"]
-    assert {"phiproxy.yaml", "policy.yaml", "kek.json"} <= {p.name for p in home.iterdir()}
-    if sys.platform.startswith("linux"):
-        assert children(str(temporary)) == []
+        assert "Traceback" not in log.read_text()
+        assert leftovers(temporary) == ["home"]
+        assert {"phiproxy.yaml", "policy.yaml", "kek.json"} <= {p.name for p in home.iterdir()}
+        assert gone(temporary)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the parent's death is a signal on Linux only")
+def test_nothing_outlives_a_demo_that_was_killed(temporary: Path, tmp_path: Path) -> None:
+    with running(temporary, tmp_path) as (process, _, _, _):
+        assert len(children(str(temporary))) >= 3
+        process.kill()
+        process.wait()
+        assert gone(temporary)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
+def test_a_proxy_that_ends_ends_the_demo(temporary: Path, tmp_path: Path) -> None:
+    with running(temporary, tmp_path) as (process, log, _, _):
+        for pid in processes(f"serve -c {temporary}"):
+            os.kill(pid, signal.SIGKILL)
+        assert process.wait(30) == 1
+        assert "the proxy has ended" in log.read_text()
+        assert gone(temporary)
+
+
+def test_a_port_in_use_is_one_line(temporary: Path) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
+        port = taken.getsockname()[1]
+        done = run_cli("demo", "--once", "--port", str(port), env={"TMPDIR": str(temporary)})
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert str(port) in done.stderr
+    assert leftovers(temporary) == []
+    temporary.rmdir()
