@@ -16,7 +16,7 @@ test: .venv/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
 
 check: .venv/.installed-dev
-	$(BIN)/ruff check phiproxy tests
+	$(BIN)/ruff check phiproxy tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
