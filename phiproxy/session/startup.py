@@ -24,7 +24,7 @@ class Admission:
 
 def admit(startup: Startup) -> Admission:
     """Read a StartupMessage; WireError when it is another packet or names are not UTF-8."""
-    if startup.code < PROTOCOL_3_0:
+    if startup.code >> 16 != PROTOCOL_3_0 >> 16:
         raise WireError("not a startup message")
     name = startup.get(b"database") or startup.get(b"user") or b""
     try:
