@@ -59,16 +59,19 @@ def _settle_lists(a: Analysis) -> None:
                 if sink is not None:
                     a.use(sink, PLAIN)
             continue
+        position = next((a.at(sink.offset) for sink in column.entries if sink is not None), a.at(a.meaning.start))
         if len(column.users) > 1:
             raise StatementRefused(
                 f"a column of VALUES is stored in {owners[0].label} and used elsewhere too",
                 hint="Give it as two columns of VALUES.",
+                position=position,
             )
         for sink, row in zip(column.entries, column.rows, strict=True):
             if sink is None:
                 raise StatementRefused(
                     f"the server would compute a value for {owners[0].label}, which is protected",
                     hint="Give text parameters, text literals or NULL in VALUES.",
+                    position=position,
                 )
             a.use(sink, Store(owners[0], row))
 
