@@ -82,6 +82,8 @@ class Columns:
             if column.type_oid != BYTEA_OID:
                 raise CatalogChanged("the server describes an unprotected column where a protected one was analysed")
             code = formats[i] if formats is not None else 0
+            if reveal.cast:
+                column = column._replace(table_oid=0, attnum=0)  # noqa: PLW2901 - an expression belongs to no table
             shown.append(column._replace(type_oid=reveal.type.oid, type_size=-1, typmod=reveal.type.typmod, format=code))
         return shown
 

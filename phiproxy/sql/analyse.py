@@ -85,7 +85,7 @@ def _reveal(output: Output) -> Reveal | None:
     _, value = output
     if isinstance(value, ListColumn):
         value.users.append(None)
-    return Reveal(value.column, value.type) if isinstance(value, Protected) else None
+    return Reveal(value.column, value.type, value.cast) if isinstance(value, Protected) else None
 
 
 def _writes(body: Node) -> bool:

@@ -112,7 +112,7 @@ def _type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     if shown is None:
         raise unsupported(a, value.column, node)
     a.stripped.append(node)
-    return Protected(value.column, shown)
+    return Protected(value.column, shown, value.cast or shown != value.type)
 
 
 def _null_test(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:

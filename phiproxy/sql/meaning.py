@@ -64,10 +64,11 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Reveal:
-    """An output column whose values are envelopes of ``column``, shown as ``type``."""
+    """An output column whose values are envelopes of ``column``, shown as ``type``; ``cast``: no longer as the table's column."""
 
     column: ProtectedColumn
     type: DeclaredType
+    cast: bool = False
 
 
 Kind = Literal["select", "write", "explain", "other"]

@@ -28,10 +28,11 @@ CLEAR = Clear()
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """A value that is an envelope of ``column``, shown to the client as ``type``."""
+    """A value that is an envelope of ``column``, shown to the client as ``type``; ``cast``: it went through another type."""
 
     column: ProtectedColumn
     type: DeclaredType
+    cast: bool = False
 
 
 @dataclass(slots=True)
