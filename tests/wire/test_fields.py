@@ -1,105 +1,156 @@
-"""Rows and Binds: the fast closure equals ten obvious lines, and lengths that lie end in WireError, never in a wrong value."""
+"""The hot functions against what they mean: rows mapped by position, Bind taken apart and put together."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from struct import pack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.errors import WireError
+from phiproxy.errors import KeyNeeded, SealError, WireError
 from phiproxy.wire.fields import Bind, bind_names, compile_row, decode_bind, encode_bind, expand_formats
-from phiproxy.wire.messages import message
+from tests.session.frames import data_row, values
 
-Fields = Sequence[bytes | None]
-FIELDS = st.lists(st.none() | st.binary(max_size=40), max_size=12)
-
-
-def data_row(fields: Fields) -> bytes:
-    """Return a DataRow."""
-    parts = [struct.pack("!i", -1) if f is None else struct.pack("!i", len(f)) + f for f in fields]
-    return message(b"D", struct.pack("!H", len(fields)) + b"".join(parts))
+FUNCTIONS: list[Callable[[bytes], bytes]] = [lambda v: v[::-1], lambda _v: b"", lambda v: v + v, lambda v: v]
+fields = st.one_of(st.none(), st.binary(max_size=12))
 
 
-def reference(fields: Fields, ops: Mapping[int, Callable[[bytes], bytes]]) -> bytes:
-    """Decode, map, encode: what compile_row must equal."""
-    return data_row([ops[i](f) if f is not None and i in ops else f for i, f in enumerate(fields)])
+@st.composite
+def rows_and_ops(draw: st.DrawFn) -> tuple[list[bytes | None], list[tuple[int, Callable[[bytes], bytes]]]]:
+    row = draw(st.lists(fields, max_size=8))
+    positions = draw(st.lists(st.sampled_from(range(len(row))), unique=True)) if row else []
+    return row, [(position, draw(st.sampled_from(FUNCTIONS))) for position in positions]
 
 
-def _reversed(value: bytes) -> bytes:
-    return value[::-1]
+def reference(frame: bytes, ops: list[tuple[int, Callable[[bytes], bytes]]]) -> bytes:
+    """Decode, map, encode."""
+    mapped = values(frame)
+    for position, function in ops:
+        value = mapped[position]
+        mapped[position] = None if value is None else function(value)
+    return data_row(*mapped)
 
 
-def _longer(value: bytes) -> bytes:
-    return value + value + b"!"
+@given(rows_and_ops(), st.binary(max_size=9), st.binary(max_size=9))
+def test_a_compiled_row_is_the_reference(
+    case: tuple[list[bytes | None], list[tuple[int, Callable[[bytes], bytes]]]], before: bytes, behind: bytes
+) -> None:
+    row, ops = case
+    frame = data_row(*row)
+    got = compile_row(ops, len(row))(before + frame + behind, len(before), len(before) + len(frame))
+    assert got == reference(frame, ops)
 
 
-@given(fields=FIELDS, touched=st.sets(st.integers(0, 11)), before=st.binary(max_size=10), behind=st.binary(max_size=10))
-def test_the_closure_equals_the_reference(fields: list[bytes | None], touched: set[int], before: bytes, behind: bytes) -> None:
-    ops = {i: (_reversed if i % 2 else _longer) for i in touched if i < len(fields)}
-    row = compile_row(list(ops.items()), len(fields))
-    sent = data_row(fields)
-    assert row(before + sent + behind, len(before), len(before) + len(sent)) == reference(fields, ops)
+def test_null_is_given_to_no_function_and_empty_is_not_null() -> None:
+    seen: list[bytes] = []
+
+    def see(value: bytes) -> bytes:
+        seen.append(value)
+        return b"seen"
+
+    frame = data_row(None, b"", b"x")
+    assert compile_row([(0, see), (1, see)], 3)(frame, 0, len(frame)) == data_row(None, b"seen", b"x")
+    assert seen == [b""]
 
 
-@given(garbage=st.binary(max_size=60), columns=st.integers(0, 6))
-def test_garbage_is_a_wire_error_or_a_row_of_the_planned_width(garbage: bytes, columns: int) -> None:
-    row = compile_row([(i, _reversed) for i in range(columns)], columns)
-    sent = message(b"D", garbage)
-    try:
-        made = row(sent, 0, len(sent))
-    except WireError:
-        return
-    assert struct.unpack_from("!H", made, 5)[0] == columns
-
-
-def test_another_number_of_columns_than_planned_is_refused() -> None:
-    row = compile_row([(0, _reversed)], 2)
-    sent = data_row([b"a"])
+@pytest.mark.parametrize("columns", [0, 1, 3])
+def test_a_row_of_another_width_than_planned(columns: int) -> None:
+    frame = data_row(b"a", b"b")
     with pytest.raises(WireError):
-        row(sent, 0, len(sent))
+        compile_row([], columns)(frame, 0, len(frame))
 
 
-def test_what_a_field_function_raises_passes() -> None:
-    def broken(_value: bytes) -> bytes:
-        raise LookupError
-
-    row = compile_row([(0, broken)], 1)
-    sent = data_row([b"a"])
-    with pytest.raises(LookupError):
-        row(sent, 0, len(sent))
-    null = data_row([None])
-    assert row(null, 0, len(null)) == null
-
-
-@given(
-    portal=st.binary(max_size=8).filter(lambda b: 0 not in b),
-    statement=st.binary(max_size=8).filter(lambda b: 0 not in b),
-    values=FIELDS,
-    results=st.lists(st.integers(0, 1), max_size=4),
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\0",
+        b"\0\2",
+        b"\0\2\0\0\0\1a",
+        b"\0\2\0\0\0\1a\0\0\0",
+        b"\0\2\0\0\0\1a\0\0\0\2b",
+        b"\0\2\0\0\0\xffa\0\0\0\1b",
+        b"\0\2\x7f\xff\xff\xffa\0\0\0\1b",
+    ],
 )
-def test_bind_comes_back_as_it_was(portal: bytes, statement: bytes, values: list[bytes | None], results: list[int]) -> None:
-    bind = Bind(portal, statement, tuple(i % 2 for i in range(len(values))), values, tuple(results))
-    sent = encode_bind(bind)
-    assert decode_bind(sent, 5, len(sent)) == bind
-    assert bind_names(sent, 5, len(sent))[:2] == (portal, statement)
+@pytest.mark.parametrize("next_frame", [b"", data_row(b"the next row", b"is not read") * 9, b"\xff" * 300])
+def test_a_row_whose_lengths_lie_up_to_the_last_touched_field(body: bytes, next_frame: bytes) -> None:
+    frame = b"D" + pack("!I", len(body) + 4) + body
+    with pytest.raises(WireError):
+        compile_row([(1, lambda v: v)], 2)(frame + next_frame, 0, len(frame))
 
 
-@given(garbage=st.binary(max_size=60))
-def test_a_broken_bind_is_a_wire_error(garbage: bytes) -> None:
+@pytest.mark.parametrize("failure", [SealError("broken"), KeyNeeded(())])
+def test_what_a_field_function_raises_passes(failure: Exception) -> None:
+    def fails(_value: bytes) -> bytes:
+        raise failure
+
+    frame = data_row(b"a")
+    with pytest.raises(type(failure)):
+        compile_row([(0, fails)], 1)(frame, 0, len(frame))
+
+
+# -- Bind ----------------------------------------------------------------------------------------------------------------------
+
+names = st.binary(max_size=6).map(lambda b: b.replace(b"\0", b""))
+codes = st.integers(0, 1)
+
+
+@st.composite
+def binds(draw: st.DrawFn) -> Bind:
+    sent = draw(st.lists(fields, max_size=6))
+    formats = draw(st.lists(codes, min_size=len(sent), max_size=len(sent)))
+    return Bind(draw(names), draw(names), tuple(formats), sent, tuple(draw(st.lists(codes, max_size=6))))
+
+
+@given(binds(), st.binary(max_size=9), st.binary(max_size=9))
+def test_bind_is_taken_apart_as_it_was_put_together(bind: Bind, before: bytes, behind: bytes) -> None:
+    frame = encode_bind(bind)
+    start, end = len(before) + 5, len(before) + len(frame)
+    assert decode_bind(before + frame + behind, start, end) == bind
+    portal, statement, pos = bind_names(before + frame + behind, start, end)
+    assert (portal, statement) == (bind.portal, bind.statement)
+    assert pos == start + len(portal) + len(statement) + 2
+
+
+@given(binds(), st.data())
+def test_a_bind_that_is_cut_or_grown_is_a_broken_protocol(bind: Bind, data: st.DataObject) -> None:
+    frame = encode_bind(bind)
+    end = data.draw(st.integers(5, len(frame) - 1))
+    for tail in (b"", b"\0" * 40, b"\xff" * 40):
+        with pytest.raises(WireError):
+            decode_bind(frame[:end] + tail, 5, end)
+    with pytest.raises(WireError):
+        decode_bind(frame + b"\0", 5, len(frame) + 1)
+
+
+@given(st.binary(max_size=60))
+def test_garbage_is_a_bind_or_a_broken_protocol(data: bytes) -> None:
     try:
-        bind = decode_bind(garbage, 0, len(garbage))
+        bind = decode_bind(data, 0, len(data))
     except WireError:
         return
-    assert len(bind.formats) == len(bind.values)
+    assert decode_bind(encode_bind(bind), 5, len(encode_bind(bind))) == bind
 
 
-def test_format_codes_are_none_one_or_all() -> None:
-    assert expand_formats((), 3) == (0, 0, 0)
-    assert expand_formats((1,), 3) == (1, 1, 1)
-    assert expand_formats((0, 1, 0), 3) == (0, 1, 0)
-    for codes, n in (((0, 1), 3), ((2,), 1)):
-        with pytest.raises(WireError):
-            expand_formats(codes, n)
+@pytest.mark.parametrize("size", [-2, -0x80000000, 0x7FFFFFFF])
+def test_a_parameter_whose_length_lies(size: int) -> None:
+    body = b"\0\0" + pack("!HHi", 0, 1, size) + b"\0\0"
+    with pytest.raises(WireError):
+        decode_bind(body, 0, len(body))
+
+
+@pytest.mark.parametrize(
+    ("sent", "n", "expanded"),
+    [((), 3, (0, 0, 0)), ((1,), 3, (1, 1, 1)), ((0, 1, 0), 3, (0, 1, 0)), ((), 0, ()), ((1,), 0, ()), ((1,), 1, (1,))],
+)
+def test_none_one_or_all_formats(sent: tuple[int, ...], n: int, expanded: tuple[int, ...]) -> None:
+    assert expand_formats(sent, n) == expanded
+
+
+@pytest.mark.parametrize(("sent", "n"), [((0, 1), 3), ((0, 1), 1), ((2,), 1), ((0, 65535), 2)])
+def test_other_formats_are_a_broken_protocol(sent: tuple[int, ...], n: int) -> None:
+    with pytest.raises(WireError):
+        expand_formats(sent, n)

@@ -1,9 +1,10 @@
-"""The cold-path messages: what is encoded decodes to itself, trailing bytes and garbage are WireError and nothing else."""
+"""Messages by their names: what is put together is what is taken apart, and nothing that is cut or grown is taken."""
 
 from __future__ import annotations
 
-import contextlib
-import struct
+from collections.abc import Callable
+from struct import pack
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,129 +13,170 @@ from hypothesis import strategies as st
 from phiproxy.errors import WireError
 from phiproxy.wire import messages as m
 
-NAME = st.binary(max_size=12).filter(lambda b: 0 not in b)
-OIDS = st.lists(st.integers(0, 2**32 - 1), max_size=6)
-SMALL = st.integers(-(2**15), 2**15 - 1)
-FIELD = st.builds(
-    m.Field, NAME, st.integers(0, 2**32 - 1), SMALL, st.integers(0, 2**32 - 1), SMALL, st.integers(-1, 2**31 - 1), SMALL
-)
+Decoder = Callable[[bytes, int, int], Any]
+text = st.binary(max_size=10).map(lambda b: b.replace(b"\0", b""))
+named = text.filter(bool)
+oid = st.integers(0, 0xFFFFFFFF)
+oids = st.lists(oid, max_size=5).map(tuple)
+small = st.integers(-0x8000, 0x7FFF)
+number = st.integers(-0x80000000, 0x7FFFFFFF)
+field = st.builds(m.Field, text, oid, small, oid, small, number, small)
+error_fields = st.lists(st.tuples(st.integers(1, 255), text), max_size=6)
+
+PAIRS: dict[str, tuple[Decoder, st.SearchStrategy[tuple[bytes, Any]]]] = {
+    "Parse": (m.decode_parse, st.builds(m.Parse, text, text, oids).map(lambda p: (m.encode_parse(*p), p))),
+    "Query": (m.decode_query, text.map(lambda t: (m.encode_query(t), t))),
+    "Describe": (
+        m.decode_target,
+        st.builds(m.Target, st.sampled_from([b"S", b"P"]), text).map(lambda t: (m.message(b"D", t.kind + t.name + b"\0"), t)),
+    ),
+    "Execute": (m.decode_execute, st.tuples(text, oid).map(lambda e: (m.message(b"E", e[0] + b"\0" + pack("!I", e[1])), e))),
+    "RowDescription": (m.decode_row_description, st.lists(field, max_size=4).map(lambda f: (m.encode_row_description(f), f))),
+    "ParameterDescription": (m.decode_parameter_description, oids.map(lambda o: (m.encode_parameter_description(o), o))),
+    "ParameterStatus": (
+        m.decode_parameter_status,
+        st.tuples(text, text).map(lambda s: (m.message(b"S", s[0] + b"\0" + s[1] + b"\0"), s)),
+    ),
+    "ErrorResponse": (m.decode_error_fields, error_fields.map(lambda f: (m.encode_error_fields(b"E", f), f))),
+}
 
 
-@given(NAME, NAME, OIDS)
-def test_parse(name: bytes, query: bytes, oids: list[int]) -> None:
-    sent = m.encode_parse(name, query, oids)
-    assert m.decode_parse(sent, 5, len(sent)) == (name, query, tuple(oids))
+@pytest.mark.parametrize("name", PAIRS)
+@given(data=st.data(), around=st.tuples(st.binary(max_size=9), st.binary(max_size=40)))
+def test_a_message_is_taken_apart_as_it_was_put_together(name: str, data: st.DataObject, around: tuple[bytes, bytes]) -> None:
+    decode, pairs = PAIRS[name]
+    frame, meant = data.draw(pairs)
+    before, behind = around
+    assert frame[1:5] == pack("!I", len(frame) - 1)
+    assert decode(before + frame + behind, len(before) + 5, len(before) + len(frame)) == meant
 
 
-@given(st.lists(FIELD, max_size=5))
-def test_row_description(fields: list[m.Field]) -> None:
-    sent = m.encode_row_description(fields)
-    assert m.decode_row_description(sent, 5, len(sent)) == fields
+@pytest.mark.parametrize("name", PAIRS)
+@given(data=st.data())
+def test_a_message_that_is_cut_or_grown_is_a_broken_protocol(name: str, data: st.DataObject) -> None:
+    decode, pairs = PAIRS[name]
+    frame, _ = data.draw(pairs)
+    end = data.draw(st.integers(5, len(frame) - 1)) if len(frame) > 5 else 5
+    for tail in (b"", b"\0" * 60, b"\xff" * 60, frame[end:]):
+        with pytest.raises(WireError):
+            decode(frame[:end] + tail, 5, end)
+    with pytest.raises(WireError):
+        decode(frame + b"x", 5, len(frame) + 1)
 
 
-@given(OIDS)
-def test_parameter_description(oids: list[int]) -> None:
-    sent = m.encode_parameter_description(oids)
-    assert m.decode_parameter_description(sent, 5, len(sent)) == tuple(oids)
+@pytest.mark.parametrize("name", PAIRS)
+@given(data=st.binary(max_size=60))
+def test_garbage_raises_only_wire_error(name: str, data: bytes) -> None:
+    decode, _ = PAIRS[name]
+    try:
+        decode(data, 0, len(data))
+    except WireError as error:
+        assert error.sqlstate == "08P01"  # noqa: PT017 - either outcome is right, another exception is not
 
 
-@given(st.lists(st.tuples(st.integers(1, 127), NAME), max_size=8))
-def test_error_fields_keep_their_order(fields: list[tuple[int, bytes]]) -> None:
-    sent = m.encode_error_fields(b"E", fields)
-    assert m.decode_error_fields(sent, 5, len(sent)) == fields
+@pytest.mark.parametrize("kind", [b"X", b"", b"\0", b"s"])
+def test_describe_of_neither_statement_nor_portal(kind: bytes) -> None:
+    with pytest.raises(WireError):
+        m.decode_target(kind + b"\0", 0, len(kind) + 1)
 
 
-@given(st.lists(NAME.filter(bool), max_size=4))
-def test_sasl_mechanisms(names: list[bytes]) -> None:
-    sent = m.encode_authentication_sasl(names)
-    assert m.decode_sasl_mechanisms(sent, 9, len(sent)) == names
+# -- the first packet ----------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(NAME.filter(bool), NAME), max_size=5), st.sampled_from([m.PROTOCOL_3_0, m.PROTOCOL_3_2, 0x0003270F]))
-def test_startup(parameters: list[tuple[bytes, bytes]], version: int) -> None:
+@given(st.integers(0x30000, 0x3FFFF), st.lists(st.tuples(named, text), max_size=5))
+def test_a_startup_message_is_taken_apart_as_it_was_put_together(version: int, parameters: list[tuple[bytes, bytes]]) -> None:
     packet = m.encode_startup(version, parameters)
     startup = m.decode_startup(packet)
-    assert (startup.code, list(startup.parameters), startup.body) == (version, parameters, packet)
-    for name, _ in parameters:
-        assert startup.get(name) == dict(parameters)[name]
+    assert startup == m.Startup(version, tuple(parameters), packet)
+    for name in {n for n, _ in parameters} | {b"absent"}:
+        assert startup.get(name) == next((v for n, v in reversed(parameters) if n == name), None)
 
 
-def test_the_other_first_packets() -> None:
-    ssl = struct.pack("!II", 8, m.SSL_REQUEST)
-    assert m.decode_startup(ssl).code == m.SSL_REQUEST
-    assert m.decode_startup(struct.pack("!II", 8, m.GSSENC_REQUEST)).code == m.GSSENC_REQUEST
-    for key in (4, 32, 256):
-        packet = struct.pack("!III", 12 + key, m.CANCEL_REQUEST, 7) + bytes(key)
-        assert m.decode_startup(packet).code == m.CANCEL_REQUEST
+@pytest.mark.parametrize("code", [m.SSL_REQUEST, m.GSSENC_REQUEST])
+def test_requests_are_eight_bytes(code: int) -> None:
+    assert m.decode_startup(pack("!II", 8, code)).code == code
+    with pytest.raises(WireError):
+        m.decode_startup(pack("!II", 9, code) + b"x")
+
+
+@pytest.mark.parametrize(("key", "fits"), [(3, False), (4, True), (32, True), (256, True), (257, False)])
+def test_a_cancel_request_has_a_key_of_4_to_256_bytes(key: int, fits: bool) -> None:
+    packet = pack("!III", 12 + key, m.CANCEL_REQUEST, 7) + b"k" * key
+    if fits:
+        assert m.decode_startup(packet) == m.Startup(m.CANCEL_REQUEST, (), packet)
+    else:
+        with pytest.raises(WireError):
+            m.decode_startup(packet)
 
 
 @pytest.mark.parametrize(
     "packet",
     [
         b"",
-        b"GET / HTTP/1.1\r\n\r\n",
-        struct.pack("!II", 8, 0),
-        struct.pack("!II", 9, m.SSL_REQUEST) + b"x",
-        struct.pack("!III", 12, m.CANCEL_REQUEST, 7),
-        struct.pack("!II", 8, 0x00020000),
-        struct.pack("!II", 13, m.PROTOCOL_3_0) + b"user\0",
-        struct.pack("!II", 10, m.PROTOCOL_3_0) + b"\0x",
+        b"\0\0\0\4",
+        b"GET / HTTP/1.1\r\n",
+        pack("!II", 8, 0x20000),
+        pack("!II", 8, 0x40000),
+        pack("!II", 8, 0x30000),
+        pack("!II", 10, 0x30000) + b"u\0",
+        pack("!II", 11, 0x30000) + b"u\0v",
+        pack("!II", 10, 0x30000) + b"\0x",
+        pack("!II", 9, 0x30000),
+        pack("!II", 8, 0x30000) + b"\0",
     ],
 )
-def test_any_other_first_packet_is_refused(packet: bytes) -> None:
+def test_a_first_packet_that_is_none_of_these(packet: bytes) -> None:
     with pytest.raises(WireError):
         m.decode_startup(packet)
 
 
-DECODERS = [
-    m.decode_parse,
-    m.decode_target,
-    m.decode_execute,
-    m.decode_query,
-    m.decode_row_description,
-    m.decode_parameter_description,
-    m.decode_parameter_status,
-    m.decode_error_fields,
-    m.decode_sasl_mechanisms,
-]
+@given(st.binary(max_size=60))
+def test_garbage_is_a_first_packet_or_a_broken_protocol(data: bytes) -> None:
+    packet = pack("!I", len(data) + 4) + data
+    try:
+        startup = m.decode_startup(packet)
+    except WireError:
+        return
+    assert startup.body == packet
 
 
-@pytest.mark.parametrize("decode", DECODERS)
-@given(garbage=st.binary(max_size=40))
-def test_garbage_is_a_wire_error_and_nothing_else(decode: object, garbage: bytes) -> None:
-    assert callable(decode)
-    with contextlib.suppress(WireError):
-        decode(garbage, 0, len(garbage))
+# -- what the proxy says itself ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("decode", "sent"),
-    [
-        (m.decode_query, m.encode_query(b"SELECT 1")),
-        (m.decode_parse, m.encode_parse(b"s", b"SELECT 1", (25,))),
-        (m.decode_target, m.message(b"D", b"Ss\0")),
-        (m.decode_execute, m.message(b"E", b"p\0\0\0\0\5")),
-        (m.decode_parameter_status, m.message(b"S", b"a\0b\0")),
-    ],
-)
-def test_trailing_bytes_are_refused(decode: object, sent: bytes) -> None:
-    assert callable(decode)
-    decode(sent, 5, len(sent))
+def fields_of(frame: bytes) -> list[tuple[str, str]]:
+    return [(chr(code), value.decode()) for code, value in m.decode_error_fields(frame, 5, len(frame))]
+
+
+def test_an_error_has_its_fields_in_the_servers_order() -> None:
+    assert fields_of(m.error_response("0A000", "no", hint="do", position=7)) == [
+        ("S", "ERROR"), ("V", "ERROR"), ("C", "0A000"), ("M", "no"), ("H", "do"), ("P", "7"),
+    ]  # fmt: skip
+    assert fields_of(m.error_response("08P01", "n\u00e4", severity="FATAL")) == [
+        ("S", "FATAL"), ("V", "FATAL"), ("C", "08P01"), ("M", "n\u00e4"),
+    ]  # fmt: skip
+
+
+def test_position_one_is_said_and_an_empty_hint_is_not() -> None:
+    said = fields_of(m.error_response("42601", "x", hint="", position=1))
+    assert said[-2:] == [("M", "x"), ("P", "1")]
+
+
+def test_negotiate_protocol_version_is_as_servers_send_it() -> None:
+    assert m.negotiate_protocol_version(0x30002, [b"_pq_.x"]) == b"v\0\0\0\x13\0\3\0\2\0\0\0\1_pq_.x\0"
+    assert m.negotiate_protocol_version(0x30000, []) == b"v\0\0\0\x0c\0\3\0\0\0\0\0\0"
+
+
+@given(st.lists(named, max_size=4))
+def test_sasl_mechanisms_are_taken_apart_as_they_were_put_together(mechanisms: list[bytes]) -> None:
+    frame = m.encode_authentication_sasl(mechanisms)
+    assert frame[5:9] == b"\0\0\0\x0a"
+    assert m.decode_sasl_mechanisms(frame, 9, len(frame)) == mechanisms
     with pytest.raises(WireError):
-        decode(sent + b"x", 5, len(sent) + 1)
+        m.decode_sasl_mechanisms(frame, 9, len(frame) - 1)
+    with pytest.raises(WireError):
+        m.decode_sasl_mechanisms(frame + b"x", 9, len(frame) + 1)
 
 
-def test_an_error_of_ours_has_the_fields_in_postgresqls_order() -> None:
-    sent = m.error_response("0A000", "no", hint="yes", position=3)
-    assert m.decode_error_fields(sent, 5, len(sent)) == [
-        (83, b"ERROR"),
-        (86, b"ERROR"),
-        (67, b"0A000"),
-        (77, b"no"),
-        (72, b"yes"),
-        (80, b"3"),
-    ]
-
-
-def test_negotiation_names_version_and_options() -> None:
-    assert m.negotiate_protocol_version(m.PROTOCOL_3_2, [b"_pq_.x"])[5:] == struct.pack("!II", m.PROTOCOL_3_2, 1) + b"_pq_.x\0"
+def test_sync_and_terminate() -> None:
+    assert m.SYNC == b"S\0\0\0\4"
+    assert m.TERMINATE == b"X\0\0\0\4"
