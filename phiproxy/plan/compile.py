@@ -8,12 +8,18 @@ from phiproxy.errors import StatementRefused
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
 from phiproxy.sql.finish import MARKER, NULL_MARKER
 from phiproxy.sql.meaning import PLAIN, Meaning, Occurrence, Plain, Search, Store, Use
-from phiproxy.sql.parse import Statement
+from phiproxy.sql.parse import Statement, char_position
 from phiproxy.sql.render import Rendered, verify
 from phiproxy.wire.values import BYTEA_OID, TEXT_LIKE, TEXT_OID
 
 # Bind counts parameters in 16 bits (manual 55.7).
 MAX_PARAMETERS = 65535
+
+
+class AmbiguousParameter(StatementRefused):
+    """One parameter is stored in two columns of one row whose types differ (42P08)."""
+
+    sqlstate = "42P08"
 
 
 class OperatorMissing(StatementRefused):
@@ -69,7 +75,8 @@ def compile_statement(text: bytes, statement: Statement, meaning: Meaning, decla
             f"the statement has more than {MAX_PARAMETERS} parameters and literals for protected columns",
             hint="Use the simple protocol, COPY, or fewer rows per statement.",
         )
-    described = [_described(use, oids[n]) for n, use in enumerate(layout.first)]
+    deduced = _deduced(text, rendered.occurrences, oids)
+    described = [_described(use, oids[n], deduced.get(n + 1, TEXT_OID)) for n, use in enumerate(layout.first)]
     sql = rendered.fill(lambda i, o: b"$%d" % numbers[i] if numbers[i] else NULL_MARKER)
     edits = [*rendered.spans]
     edits += [
@@ -130,7 +137,29 @@ def _share(use: Use) -> object:
     return (use.column.identity, use.slot.number) if isinstance(use, Search) else use
 
 
-def _described(use: Use, declared: int) -> int | None:
+def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[int]) -> dict[int, int]:
+    """Return the type OID that PostgreSQL would deduce for each protected parameter; AmbiguousParameter where it could not."""
+    types = {number: oid for number, oid in enumerate(declared, start=1) if oid}
+    # The values of a row are all looked at before the first of them is given its column's type.
+    rows: dict[tuple[int, int], int] = {}
+    for o in sorted(occurrences, key=lambda o: o.order):
+        if not o.number or not o.type_oid:
+            continue
+        if isinstance(o.use, Store):
+            key = (o.number, o.use.row)
+            if o.number not in types:
+                rows[key] = o.type_oid
+            if rows.get(key, o.type_oid) != o.type_oid:
+                raise AmbiguousParameter(
+                    f"inconsistent types deduced for parameter ${o.number}",
+                    hint="Cast it in each place.",
+                    position=char_position(text, o.start),
+                )
+        types.setdefault(o.number, o.type_oid)
+    return types
+
+
+def _described(use: Use, declared: int, deduced: int) -> int | None:
     """Return the type OID that the client sees for its parameter, or None for the server's own."""
     if isinstance(use, Plain):
         return None
@@ -145,4 +174,4 @@ def _described(use: Use, declared: int) -> int | None:
         )
     if declared in (TEXT_OID, 1043):
         return declared
-    return use.column.type.oid if isinstance(use, Store) else TEXT_OID
+    return deduced

@@ -29,10 +29,11 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class DecidedUse:
-    """One occurrence with its node: what an Occurrence of the meaning is made of."""
+    """One occurrence with its node: what an Occurrence of the meaning is made of. ``type_oid``: see there."""
 
     sink: SinkNode
     use: Use
+    type_oid: int = 0
 
 
 @dataclass(slots=True)
@@ -70,13 +71,13 @@ class Analysis:
         self.rows += 1
         return self.rows
 
-    def use(self, sink: SinkNode, use: Use) -> None:
-        """Record what an occurrence is used for."""
-        self.uses.append(DecidedUse(sink, use))
+    def use(self, sink: SinkNode, use: Use, type_oid: int = 0) -> None:
+        """Record what an occurrence is used for, and the type that its place gives a parameter without a cast."""
+        self.uses.append(DecidedUse(sink, use, sink.type_oid or type_oid))
 
     def store(self, sink: SinkNode, column: ProtectedColumn, row: int) -> None:
         """Record that an occurrence is stored in a protected column."""
-        self.use(sink, Store(column, row))
+        self.use(sink, Store(column, row), column.type.oid)
 
     # -- relations ---------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from phiproxy.sql.meaning import NULLNESS, PLAIN, Search
 from phiproxy.sql.parse import Node, children, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, find_source, resolve
-from phiproxy.sql.sinks import as_sink, peel, text_cast
+from phiproxy.sql.sinks import TEXT_OID, as_sink, peel, text_cast
 
 
 def expression(a: Analysis, node: Node, scope: Scope) -> Value:
@@ -208,6 +208,7 @@ def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand |
                 hint="Columns that are compared share a domain in the policy.",
             )
     slot = equality_slot(a, column, columns[0].node)
+    type_oid = _compared_type(node, operands)
     for side, operand in operands:
         if operand is not None:
             operand.tag(a, slot)
@@ -219,7 +220,16 @@ def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand |
                 _located(side),
                 hint="Compare it with a text parameter, a text literal or NULL.",
             )
-        a.use(sink, Search(column, slot))
+        a.use(sink, Search(column, slot), type_oid)
+
+
+def _compared_type(node: Node, operands: list[tuple[Node, ColumnOperand | None]]) -> int:
+    """Return the type of a parameter that is compared: text, since varchar has no operators; in IN over a list the list's type."""
+    first = operands[0][1]
+    values = sum(operand is None for _, operand in operands[1:])
+    if only(node)[1]["kind"] == "AEXPR_IN" and values > 1 and first is not None and not first.casts:
+        return first.column.type.oid
+    return TEXT_OID
 
 
 def _func_call(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:

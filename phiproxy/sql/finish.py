@@ -11,7 +11,7 @@ from phiproxy.errors import StatementRefused
 from phiproxy.sql.analysis import Analysis, DecidedUse
 from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store
 from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
-from phiproxy.sql.sinks import SinkNode
+from phiproxy.sql.sinks import TEXT_OID, SinkNode
 
 # sqlcommenter's form: key='url-encoded',key='…' and nothing else; and pg_hint_plan's hints. Both are for the server's side to read.
 _KEPT_COMMENT = re.compile(rb"/\*\+.*\*/|/\*\s*[\w.%-]+='[^']*'(\s*,\s*[\w.%-]+='[^']*')*\s*\*/", re.DOTALL)
@@ -41,7 +41,9 @@ def finish(a: Analysis) -> None:
         start, end = spans.column_ref(location(only(node)[1]))
         edits[start, end] = Edit(start, end, tag_expression(a.text[start:end], slot))
         _to_tag_call(node, slot)
-    a.meaning.occurrences = sorted({spans.occurrence(u) for u in touched}, key=lambda o: o.start)
+    # A node may be there twice (the source of a multiple assignment); the first is as good as the other.
+    found = {(o.start, o.use): o for o in reversed([spans.occurrence(u, order) for order, u in enumerate(touched)])}
+    a.meaning.occurrences = sorted(found.values(), key=lambda o: o.start)
     if a.meaning.touches:
         for edit in _blanked_comments(a, touched):
             edits[edit.start, edit.end] = edit
@@ -73,7 +75,7 @@ def _settle_lists(a: Analysis) -> None:
                     hint="Give text parameters, text literals or NULL in VALUES.",
                     position=position,
                 )
-            a.use(sink, Store(owners[0], row))
+            a.use(sink, Store(owners[0], row), TEXT_OID)
 
 
 def _tainted(a: Analysis) -> list[DecidedUse]:
@@ -184,14 +186,14 @@ class Spans:
             i += 2
         return offset, self._tokens[i].end
 
-    def occurrence(self, decided: DecidedUse) -> Occurrence:
+    def occurrence(self, decided: DecidedUse, order: int) -> Occurrence:
         """Return the span of a parameter, literal or NULL with its use."""
         sink = decided.sink
         i = self._at(sink.offset)
         end = self._tokens[i].end
         if self._tokens[i].name in ("USCONST", "SCONST") and i + 2 < len(self._tokens) and self._tokens[i + 1].name == "UESCAPE":
             end = self._tokens[i + 2].end
-        return Occurrence(sink.offset, end, decided.use, sink.number, _literal(sink))
+        return Occurrence(sink.offset, end, decided.use, sink.number, _literal(sink), decided.type_oid, order)
 
     def strip_cast(self, cast: Node) -> list[Edit]:
         """Return the edits that take a cast away and leave its argument: ``x::t``, ``CAST(x AS t)`` or ``t 'x'``."""

@@ -44,13 +44,19 @@ NULLNESS = Nullness()
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One parameter (``number`` from 1) or one string literal (``literal``, decoded) at ``start:end`` of the client's text."""
+    """One parameter (``number`` from 1) or one string literal (``literal``, decoded) at ``start:end`` of the client's text.
+
+    ``type_oid`` is the type that PostgreSQL would give a parameter here (0: this place says nothing), ``order`` the place of this
+    occurrence in the order in which PostgreSQL looks at them: the first that says something decides.
+    """
 
     start: int
     end: int
     use: Use
     number: int = 0
     literal: bytes | None = None
+    type_oid: int = 0
+    order: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from typing import Literal
 from phiproxy.policy.protection import DeclaredType
 from phiproxy.sql.parse import Node, location, only, strings
 
-_TEXT_TYPES = {"text": 25, "varchar": 1043}
+TEXT_OID = 25
+_TEXT_TYPES = {"text": TEXT_OID, "varchar": 1043}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,12 @@ class SinkNode:
     casts: tuple[Node, ...]
     number: int = 0
     literal: bytes = b""
+
+    @property
+    def type_oid(self) -> int:
+        """OID of the innermost cast's type, or 0."""
+        innermost = text_cast(only(self.casts[-1])[1]) if self.casts else None
+        return innermost.oid if innermost is not None else 0
 
     @property
     def offset(self) -> int:

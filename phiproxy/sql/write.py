@@ -209,9 +209,11 @@ def _update_or_delete(a: Analysis, body: Node, outer: Scope, others: str) -> lis
         rest = from_clause(a, body.get(others), outer)
         joined = Joined([source, *rest.sources], [*((c.name, c.value) for c in source.columns), *rest.star], rest.merged)
         scope = Scope(tuple(joined.sources), outer, joined.merged)
-        _assignments(a, body.get("targetList", []), relation, scope)
         clear_all(a, [body["whereClause"]] if "whereClause" in body else [], scope)
-        return _returning(a, body, joined, outer)
+        outputs = _returning(a, body, joined, outer)
+        # Last, as in PostgreSQL: what WHERE says of a parameter's type comes first.
+        _assignments(a, body.get("targetList", []), relation, scope)
+        return outputs
     finally:
         a.ctes.pop()
 
