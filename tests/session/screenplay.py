@@ -245,6 +245,11 @@ class Screenplay:
     def is_closed(self) -> None:
         assert self.session.phase is Phase.CLOSED
 
+    def is_terminated(self) -> None:
+        """Check that the client has said goodbye, and that its side stays open for the server's last words."""
+        assert self.session.phase is Phase.TERMINATED
+        assert not self.session.closed
+
     def is_idle(self) -> None:
         """Check that no reply is awaited."""
         assert self.session.phase is Phase.READY

@@ -11,7 +11,6 @@ from tests.session.frames import (
     NO_DATA,
     PARSE_COMPLETE,
     SYNC,
-    TERMINATE,
     bind,
     close,
     column,
@@ -213,7 +212,7 @@ def test_a_refused_unnamed_parse_drops_the_old_unnamed_statement(play: Screenpla
     play.client_gets(Says("26000"), ready())
 
 
-def test_describe_close_and_terminate_pass(play: Screenplay) -> None:
+def test_describe_and_close_pass(play: Screenplay) -> None:
     said = [parse("SELECT 1", "s"), describe("s", "S"), close("s"), close("p", "P"), SYNC]
     play.client_says(*said)
     play.server_gets(*said)
@@ -222,7 +221,7 @@ def test_describe_close_and_terminate_pass(play: Screenplay) -> None:
     play.client_gets(PARSE_COMPLETE, parameter_description(), fields, CLOSE_COMPLETE, CLOSE_COMPLETE, ready())
     play.client_says(TERMINATE)
     play.server_gets(TERMINATE)
-    play.is_closed()
+    play.is_terminated()
 
 
 def test_large_object_functions_pass_and_other_functions_are_refused(play: Screenplay) -> None:

@@ -26,6 +26,7 @@ from tests.session.frames import (
     data_row,
     error,
     execute,
+    notice,
     parameter_status,
     parse,
     query,
@@ -307,10 +308,18 @@ def test_a_frame_that_a_client_may_not_say_closes_the_connection(play: Screenpla
     play.is_closed()
 
 
-def test_after_the_end_nothing_is_heard(play: Screenplay) -> None:
-    play.client_says(TERMINATE, query("SELECT 1"))
-    play.server_gets(TERMINATE)
-    play.server_says(command_complete("SELECT 1"))
+def test_after_terminate_the_client_is_not_heard_but_still_answered(play: Screenplay) -> None:
+    play.client_says(query("SELECT 1"), TERMINATE, query("SELECT 2"))
+    play.client_says(query("SELECT 3"))
+    play.server_gets(query("SELECT 1"), TERMINATE)
+    play.server_says(command_complete("SELECT 1"), ready())
+    play.client_gets(command_complete("SELECT 1"), ready())
+
+
+def test_after_a_fatal_neither_side_is_heard(play: Screenplay) -> None:
+    play.client_says(raw(b"y"), query("SELECT 1"))
+    play.client_gets(Says("08P01", severity="FATAL"))
+    play.server_says(notice("late"), ready())
     play.client_says(query("SELECT 2"))
     play.is_closed()
 
