@@ -16,8 +16,10 @@ from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.local import create_kek_file
 from phiproxy.keys.registry import Registry, read_layout, record_event
 from phiproxy.keys.resolve import open_value
+from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import service_pool
 from phiproxy.ops.leakage import declared_complaints
+from phiproxy.policy.bind import table_complaints
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy
 from phiproxy.policy.values import read_secret
@@ -42,6 +44,9 @@ async def _init(configuration: Configuration) -> list[tuple[str, Done]]:
     for policy in configuration.policies:
         async with database(settings, policy) as conn:
             layout = await _existing_layout(conn, schema)
+            catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()])
+        # An identity number is never given back, so a mistyped column must not take one.
+        complaints += table_complaints(policy, catalog)
         known += [layout] if layout is not None else []
         complaints += _new_slot_complaints(policy, layout)
     if complaints:

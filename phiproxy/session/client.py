@@ -367,9 +367,9 @@ def copy_end(session: Session, data: bytes, start: int, end: int) -> None:
 
 
 def terminate(session: Session, data: bytes, start: int, end: int) -> None:
-    """Terminate."""
+    """Terminate: the server answers what came before it and closes, and only then the client's side closes too."""
     _forward(session, data, start, end)
-    session.phase = Phase.CLOSED
+    session.phase = Phase.TERMINATED if session.phase is Phase.READY else Phase.CLOSED
 
 
 def password(session: Session, data: bytes, start: int, end: int) -> None:

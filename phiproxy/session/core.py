@@ -151,7 +151,7 @@ class Session:
 
     def _client_loop(self) -> Need | None:
         frames = self.client_frames
-        while not self.blocked and self.phase is not Phase.CLOSED:
+        while not self.blocked and self.phase not in (Phase.TERMINATED, Phase.CLOSED):
             if self.phase is Phase.TRANSPARENT:
                 self._pass_rest(frames, self.to_server)
                 break

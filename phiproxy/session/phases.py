@@ -4,7 +4,8 @@ Startup packets are read by ``net`` before there is a session. A session begins 
 
     AUTHENTICATING --AuthenticationOk … first ReadyForQuery--> READY        (a database with a policy)
     AUTHENTICATING --first ReadyForQuery---------------------> TRANSPARENT  (one without: bytes pass as they come)
-    any            --Terminate, FATAL, a broken frame---------> CLOSED
+    READY          --Terminate-------------------------------> TERMINATED   (the server's last replies still go out; it closes)
+    any            --FATAL, a broken frame-------------------> CLOSED
 
 COPY and skipping to Sync are not phases: they belong to places in the pipeline, not to the conversation (``pipeline``).
 """
@@ -20,6 +21,7 @@ class Phase(Enum):
     AUTHENTICATING = "authenticating"
     READY = "ready"
     TRANSPARENT = "transparent"
+    TERMINATED = "terminated"
     CLOSED = "closed"
 
 
@@ -27,6 +29,7 @@ CLIENT_MAY_SAY: dict[Phase, frozenset[int]] = {
     Phase.AUTHENTICATING: frozenset(b"pX"),
     Phase.READY: frozenset(b"PBDECSHQFdcfX"),
     Phase.TRANSPARENT: frozenset(),
+    Phase.TERMINATED: frozenset(),
     Phase.CLOSED: frozenset(),
 }
 """Tags of the manual, 55.7, that a client may send in each phase; any other is a protocol violation. TRANSPARENT is not framed."""

@@ -11,6 +11,7 @@ from tests.session.frames import (
     NO_DATA,
     PARSE_COMPLETE,
     SYNC,
+    TERMINATE,
     bind,
     close,
     column,
