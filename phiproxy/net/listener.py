@@ -234,10 +234,12 @@ class Listener:
     async def _tls(self, sock: socket.socket, *, direct: bool) -> _First:
         if self.door.tls is None:
             raise WireError("TLS is not offered")
-        transport, side = await asyncio.get_running_loop().connect_accepted_socket(_First, sock, ssl=self.door.tls)
+        side = _First()  # uvloop returns another protocol in its place
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: side, sock, ssl=self.door.tls)
         chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
         if direct and chosen != ALPN:
-            transport.close()
+            # At once: a transport that still says goodbye must not find that its socket is closed and its number another's.
+            transport.abort()
             raise WireError("direct TLS without ALPN postgresql")
         return side
 
