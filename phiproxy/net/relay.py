@@ -248,8 +248,8 @@ class Relay:
             return
         self.ended.set_result(None)
         for side in (self.client, self.server):
-            if side.transport is not None:
-                side.transport.close()
+            if side.transport is not None and not side.lost:
                 if side.transport.get_write_buffer_size():
                     # The other end may never read it: a backend that waits to be read itself would stay forever.
                     asyncio.get_running_loop().call_later(LINGER, side.transport.abort)
+                side.transport.close()
