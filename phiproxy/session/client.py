@@ -303,6 +303,7 @@ def sync(session: Session, data: bytes, start: int, end: int) -> None:
     """Sync: ends skipping. The server ignores it while it is being sent COPY data, so it is then not expected to be answered."""
     _forward(session, data, start, end)
     if session.pipeline.copy_in:
+        session.pipeline.ignored += 1
         return
     session.pipeline.skipping = False
     session.pipeline.push(Expected(Kind.SYNC, group=_end_group(session)))

@@ -87,14 +87,18 @@ EXTENDED = frozenset({Kind.PARSE, Kind.BIND, Kind.DESCRIBE, Kind.EXECUTE, Kind.C
 
 
 class Pipeline:
-    """The queue. ``skipping``: the server discards until Sync, so nothing sent now is expected to be answered."""
+    """The queue. ``skipping``: the server discards until Sync, so nothing sent now is expected to be answered.
 
-    __slots__ = ("copy_in", "queue", "skipping")
+    ``ignored`` counts the Syncs that a copy-in should have eaten: if it fails before it reads them, they are answered after all.
+    """
+
+    __slots__ = ("copy_in", "ignored", "queue", "skipping")
 
     def __init__(self) -> None:
         self.queue: deque[Expected] = deque()
         self.skipping = False
         self.copy_in = False
+        self.ignored = 0
 
     def front(self) -> Expected | None:
         """Return the message whose reply comes next, or None."""
@@ -165,8 +169,10 @@ class Pipeline:
         if front is None or front.kind not in (Kind.EXECUTE, Kind.QUERY):
             raise WireError("the server expects COPY data that nobody offered")
         del self.queue[0]
+        self.ignored = 0
         while self.queue and self.queue[0].kind is Kind.SYNC:
             del self.queue[0]
+            self.ignored += 1
         following = self.queue[0].kind if self.queue else None
         self.queue.appendleft(front)
         if following is Kind.COPY_END:
@@ -175,6 +181,14 @@ class Pipeline:
             self.copy_in = True
         elif front.kind is Kind.QUERY:
             raise WireError("a message during COPY is neither data nor its end")
+
+    def late_sync(self, group: int) -> Expected | None:
+        """Return a Sync that a failed copy-in left to be answered, or None."""
+        if not self.ignored:
+            return None
+        self.ignored -= 1
+        self.skipping = False
+        return Expected(Kind.SYNC, group=group)
 
     def only_closes_before_sync(self) -> bool:
         """Tell whether nothing but Close stands between the front and a Sync that was sent."""

@@ -182,6 +182,7 @@ def command_complete(session: Session, data: bytes, start: int, end: int) -> int
     elif front.kind is Kind.EXECUTE:
         session.pipeline.queue.popleft()
     session.pipeline.copy_in = False
+    session.pipeline.ignored = 0
     return end if silent else _relay(session, data, start, end)
 
 
@@ -281,6 +282,7 @@ def ready(session: Session, data: bytes, start: int, end: int) -> int:
     if session.swallowing:
         _drop_to_ready(session)
     front = session.pipeline.pop(Kind.SYNC, Kind.QUERY, Kind.FUNCTION_CALL)
+    front = front or (None if session.pipeline.front() else session.pipeline.late_sync(session.names.group - 1))
     if front is None:
         raise WireError("the server is ready for a query that nobody sent")
     _settle(session, front, status)
