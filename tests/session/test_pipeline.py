@@ -228,6 +228,32 @@ def test_a_copy_that_fails_lets_the_late_data_go(play: Screenplay, says: Frame) 
     play.is_idle()
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_a_copy_that_fails_before_it_reads_answers_the_early_sync(play: Screenplay, late: bool) -> None:
+    """A trigger before the statement may fail when CopyInResponse is out and nothing is read yet: Sync then ends the skipping."""
+    play.client_says(parse(COPY), bind(), execute(), SYNC)
+    play.server_gets(parse(COPY), bind(), execute(), SYNC)
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN, error("P0001"))
+    play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN, error("P0001"))
+    if late:
+        play.client_says(*DATA, COPY_DONE, SYNC)
+        play.server_gets(SYNC)
+    play.server_says(ready())
+    play.client_gets(ready())
+    if not late:
+        play.client_says(*DATA, COPY_DONE, SYNC)
+        play.server_gets(SYNC)
+    play.server_says(ready())
+    play.client_gets(ready())
+    play.is_idle()
+    play.client_says(query("SELECT 1"))
+    play.server_gets(query("SELECT 1"))
+    play.server_says(command_complete("SELECT 1"), ready())
+    play.client_gets(command_complete("SELECT 1"), ready())
+    play.server_says(ready())
+    play.client_gets(Says("08P01", severity="FATAL"))
+
+
 def test_two_copies_in_one_query(play: Screenplay) -> None:
     play.client_says(query(f"{COPY}; {COPY}"))
     play.server_gets(query(f"{COPY}; {COPY}"))
