@@ -192,11 +192,11 @@ def error(session: Session, data: bytes, start: int, end: int) -> int:
         _before_authentication(session)
     silent = _silent(session)
     front = session.pipeline.error()
-    if silent:
-        return end
     fields = decode_error_fields(data, start + 5, end)
     state = dict(fields).get(67, b"").decode("ascii", "replace")
     session.server_said_fatal = dict(fields).get(86, dict(fields).get(83)) in (b"FATAL", b"PANIC")
+    if silent and not session.server_said_fatal:
+        return end
     if front is None:
         return _relay(session, data, start, end)
     if front.refusal is not None and state == front.substitute:
