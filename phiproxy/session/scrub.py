@@ -10,9 +10,15 @@ from collections.abc import Sequence
 
 _TAG = re.compile(rb'(?:pg_catalog\.)?"?substring"?\(("?[^,()]+?"?), \d+, 16\)')
 _BYTEA = re.compile(rb"\\x[0-9a-f]{16,}|\\\\x[0-9a-f]{16,}", re.IGNORECASE)
+_ENVELOPE = re.compile(rb"\\xf55001", re.IGNORECASE)
 _KEY = re.compile(rb"\bKey \((.*)\)=\((.*)\)", re.DOTALL)
 _TEXT_FIELDS = frozenset(b"MDHWq")
 _FAILING_ROW = b"Failing row contains"
+
+
+def holds_ciphertext(message: bytes) -> bool:
+    """Tell whether a message of an unprotected statement holds the beginning of an envelope or a tag's expression."""
+    return _ENVELOPE.search(message) is not None or _TAG.search(message) is not None
 
 
 def scrub(fields: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:

@@ -14,7 +14,7 @@ from phiproxy.plan.statement import Columns, map_position
 from phiproxy.session import client
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
-from phiproxy.session.scrub import scrub
+from phiproxy.session.scrub import holds_ciphertext, scrub
 from phiproxy.wire.messages import (
     PROTOCOL_3_2,
     decode_error_fields,
@@ -198,13 +198,22 @@ def error(session: Session, data: bytes, start: int, end: int) -> int:
     if silent and not session.server_said_fatal:
         return end
     if front is None:
-        return _relay(session, data, start, end)
+        return _passes(session, data, start, end)
     if front.refusal is not None and state == front.substitute:
         session.to_client.append(_refusal(session, front, front.refusal))
     elif front.touches or front.refusal is not None or (front.texts is not None and front.texts[2]):
         session.to_client.append(encode_error_fields(b"E", _shown(fields, front)))
     else:
-        return _relay(session, data, start, end)
+        return _passes(session, data, start, end)
+    return end
+
+
+def _passes(session: Session, data: bytes, start: int, end: int) -> int:
+    """Relay an error or notice of what touches nothing protected, unless a trigger or a deferred check speaks of an envelope."""
+    frame = data[start:end]
+    if holds_ciphertext(frame):
+        frame = encode_error_fields(frame[:1], scrub(decode_error_fields(frame, 5, len(frame))))
+    session.to_client.append(frame)
     return end
 
 
@@ -231,7 +240,7 @@ def notice(session: Session, data: bytes, start: int, end: int) -> int:
     """NoticeResponse: relayed, without ciphertext where the statement touches something protected."""
     front = session.pipeline.front()
     if front is None or not front.touches:
-        return _relay(session, data, start, end)
+        return _passes(session, data, start, end)
     session.to_client.append(encode_error_fields(b"N", _shown(decode_error_fields(data, start + 5, end), front)))
     return end
 
