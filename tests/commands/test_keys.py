@@ -137,3 +137,12 @@ def test_open(clinic: Clinic) -> None:
     code, out, err = clinic.run("open", broken, "--registry", str(dump))
     assert (code, out) == (1, "")
     assert err.startswith("phiproxy: ")
+
+
+def test_init_takes_no_number_for_a_column_that_is_not_there(clinic: Clinic) -> None:
+    clinic.policy.write_text(clinic.policy.read_text().replace("note:", "nott:"))
+    code, out, err = clinic.run("keys", "init")
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "nott" in err
+    assert not (clinic.directory / "kek.json").exists()
