@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.session.scrub import scrub
+from phiproxy.session.scrub import holds_ciphertext, scrub
 from tests.session.screenplay import SSN, envelope, hexed, tag
 
 STORED = hexed(envelope(SSN, b"078-05-1120"))
@@ -57,6 +57,16 @@ def test_a_key_of_something_else_keeps_its_values() -> None:
 @pytest.mark.parametrize("code", list("VCPpFLstcdn"))
 def test_fields_that_hold_no_text_pass(code: str) -> None:
     assert of(code, b"patients_ssn_idx") == b"patients_ssn_idx"
+
+
+@pytest.mark.parametrize("text", [STORED, STORED.upper().replace(b"\\X", b"\\x"), b'"substring"(ssn, 13, 16)'])
+def test_ciphertext_is_seen_in_a_whole_message(text: bytes) -> None:
+    assert holds_ciphertext(b"SERROR\0M" + text + b"\0")
+
+
+@pytest.mark.parametrize("text", [b"\\x00112233445566778899aabbccddeeff", b"substring(a, 1, 2)", b""])
+def test_other_bytes_are_not_ciphertext(text: bytes) -> None:
+    assert not holds_ciphertext(b"SERROR\0M" + text + b"\0")
 
 
 @given(st.lists(st.tuples(st.sampled_from(b"SVCMDHPpqWstcdnFLR"), st.text(alphabet="abc (=),\\x\u00e4").map(str.encode))))

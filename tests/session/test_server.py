@@ -165,6 +165,25 @@ def test_errors_of_an_unprotected_statement_pass_byte_for_byte(play: Screenplay)
     play.client_gets(said, ready())
 
 
+@pytest.mark.parametrize("said", [query("COMMIT"), SYNC])
+def test_a_deferred_trigger_that_tells_of_an_envelope_is_searched_too(play: Screenplay, said: bytes) -> None:
+    play.client_says(said)
+    play.server_gets(said)
+    stored = hexed(envelope(SSN, SECRET)).decode()
+    play.server_says(notice(f"saw {stored}"), error("P0001", f"no {stored}", D=f"Failing row contains ({stored})"), ready())
+    play.client_gets(notice("saw (protected)"), error("P0001", "no (protected)"), ready())
+    play.server_says(notice(f"idle {stored}"))
+    play.client_gets(notice("idle (protected)"))
+
+
+def test_a_fatal_of_the_server_is_heard_while_the_path_is_asked_for(play: Screenplay) -> None:
+    play.session.path = None
+    play.client_says(query("SELECT ssn FROM patients"))
+    play.session.to_server.clear()
+    play.server_says(error("57P01", severity="FATAL"))
+    play.client_gets(error("57P01", severity="FATAL"))
+
+
 def test_positions_are_mapped_back_to_the_clients_text(play: Screenplay) -> None:
     before, behind = "SELECT '\u00e4', id FROM patients WHERE ssn = 'x' AND ", "boom(1) = 1"
     play.client_says(query(before + behind))
