@@ -17,7 +17,7 @@ MAX_PARAMETERS = 65535
 
 
 class AmbiguousParameter(StatementRefused):
-    """One parameter is stored in two columns of one row whose types differ (42P08)."""
+    """The types that a parameter's places give it differ, or its first place gives none (42P08)."""
 
     sqlstate = "42P08"
 
@@ -143,7 +143,15 @@ def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[
     # The values of a row are all looked at before the first of them is given its column's type.
     rows: dict[tuple[int, int], int] = {}
     for o in sorted(occurrences, key=lambda o: o.order):
-        if not o.number or not o.type_oid:
+        if not o.number:
+            continue
+        if not o.type_oid:
+            if o.number not in types:
+                raise AmbiguousParameter(
+                    f"could not determine data type of parameter ${o.number}",
+                    hint=f"Write ${o.number}::text IS NULL.",
+                    position=char_position(text, o.start),
+                )
             continue
         if isinstance(o.use, Store):
             key = (o.number, o.use.row)
