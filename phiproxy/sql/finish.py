@@ -68,6 +68,9 @@ def _settle_lists(a: Analysis) -> None:
                 hint="Give it as two columns of VALUES.",
                 position=position,
             )
+        casts = {sink.type_oid for sink in column.entries if sink is not None and sink.type_oid}
+        # One type for the whole column (manual 10.5): what the casts say, text before varchar.
+        type_oid = TEXT_OID if len(casts) != 1 else casts.pop()
         for sink, row in zip(column.entries, column.rows, strict=True):
             if sink is None:
                 raise StatementRefused(
@@ -75,7 +78,7 @@ def _settle_lists(a: Analysis) -> None:
                     hint="Give text parameters, text literals or NULL in VALUES.",
                     position=position,
                 )
-            a.use(sink, Store(owners[0], row), TEXT_OID)
+            a.use(sink, Store(owners[0], row), type_oid)
 
 
 def _tainted(a: Analysis) -> list[DecidedUse]:
