@@ -1,0 +1,94 @@
+"""Random statements: through the proxy each answers as PostgreSQL does, or is refused; never anything else, and nothing leaks."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg.pq.abc import PGconn
+
+from tests.fixtures.cases import fill
+from tests.fixtures.grammar import statements
+from tests.fixtures.live import Twins, extended_site, watched_twins
+from tests.harness import results
+from tests.harness.results import Outcome
+from tests.harness.server import PostgresServer
+
+SECONDS = 45
+RESTART = "SELECT setval('patients_id_seq', 1000), setval('visits_id_seq', 1000), setval('log_id_seq', 1000)"
+Way = tuple[str, int, int, bool]
+
+
+@pytest.fixture(scope="module")
+def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    with extended_site(postgres_server, tmp_path_factory.mktemp("generated")) as site, watched_twins(site) as found:
+        yield found
+
+
+def one(conn: PGconn, statement: str, params: tuple[str | None, ...], way: Way) -> tuple[list[Outcome], tuple[int, ...]]:
+    protocol, sent, got, named = way
+    if protocol == "simple" and not params:
+        return results.simple(conn, statement), ()
+    form = results.Form(None, sent, got)
+    if named:
+        return results.prepared(conn, statement, params, form)
+    return results.extended(conn, statement, params, form), ()
+
+
+def answer(twins: Twins, statement: str, params: tuple[str | None, ...], way: Way) -> str:
+    """Run it both ways; return what became of it, or fail."""
+    for conn in (twins.both.plain, twins.both.proxied):
+        results.simple(conn, RESTART)
+    found, found_types = one(twins.both.proxied, statement, params, way)
+    last = found[-1]
+    refused = last.message.startswith("phiproxy:")
+    if refused and last.sqlstate == "0A000":
+        return "refused"
+    expected, expected_types = one(twins.both.plain, statement, params, way)
+    if refused and last.sqlstate != expected[-1].sqlstate:
+        # Of several errors another one may be found first; but an error there must be.
+        assert expected[-1].sqlstate is not None, f"refused with {last.sqlstate} what PostgreSQL accepts: {last.message}"
+        return "error"
+    for a, b in zip(found, expected, strict=True):
+        assert a.visible(ordered=False) == b.visible(ordered=False), a.difference(b, ordered=False)
+    assert found_types == expected_types
+    if last.sqlstate is not None:
+        return "error"
+    if not statement.startswith("SELECT"):
+        twins.same_state()
+    return "equal"
+
+
+@pytest.mark.slow
+def test_random_statements(twins: Twins) -> None:
+    end = time.monotonic() + SECONDS
+    became: Counter[str] = Counter()
+
+    @settings(
+        max_examples=4000,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+    @given(
+        statements(),
+        st.tuples(st.sampled_from(["simple", "extended"]), st.sampled_from([0, 1]), st.sampled_from([0, 1]), st.booleans()),
+    )
+    def run(generated: tuple[str, tuple[str | None, ...]], way: Way) -> None:
+        if time.monotonic() > end and not became["wrong"]:
+            return  # but what has failed must fail again
+        statement, params = generated
+        filled = tuple(None if p is None else fill(p, twins.value) for p in params)
+        became["wrong"] += 1
+        with twins.rolled_back():
+            found = answer(twins, fill(statement, twins.value), filled, way)
+        became.update({found: 1, "wrong": -1})
+
+    run()
+    # A generator whose statements are all refused, or all wrong, would prove nothing.
+    assert became["equal"] > 100, became
+    assert became["refused"] > 100, became
