@@ -30,7 +30,7 @@ from phiproxy.policy.load import load_policies, load_settings
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import Address
-from phiproxy.session.core import Database
+from phiproxy.session.state import Database
 
 log = structlog.get_logger("phiproxy")
 

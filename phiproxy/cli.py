@@ -38,9 +38,7 @@ _CONFIG = Path("phiproxy.yaml")
 def demo(
     once: Annotated[bool, typer.Option("--once", help="Exit after showing it.")] = False,  # noqa: FBT002 - typer's way
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the proxy; 0 takes a free one.")] = 6432,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", metavar="D", help="Keep keys and configuration there.")
-    ] = None,
+    directory: Annotated[Path | None, typer.Option("--dir", metavar="D", help="Keep keys and configuration there.")] = None,
 ) -> None:
     """Show it: an embedded PostgreSQL with a clinic of synthetic patients, loaded through the proxy."""
     try:

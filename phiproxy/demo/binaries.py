@@ -70,9 +70,7 @@ def version_of(bindir: Path, who: Runner) -> int | None:
         return None
     command = who.command(bindir / f"postgres{_SUFFIX}", "--version")
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment(), cwd="/", check=False, timeout=30
-        )
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd="/", check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r"\(PostgreSQL\) (\d+)", done.stdout)

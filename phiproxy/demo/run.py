@@ -86,9 +86,7 @@ class Demo:
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(clinic.DATABASE)))
             for statement in ROLES.split(";\n"):
                 if statement.strip():
-                    admin.execute(
-                        sql.SQL(statement).format(service=sql.Literal(service), application=sql.Literal(self.password))
-                    )
+                    admin.execute(sql.SQL(statement).format(service=sql.Literal(service), application=sql.Literal(self.password)))
         with psycopg.connect(self.direct, autocommit=True) as owner:
             owner.execute(clinic.schema().encode())
             owner.execute(GRANTS)

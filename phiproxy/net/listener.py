@@ -25,8 +25,9 @@ from phiproxy.net.tls import ALPN
 from phiproxy.net.upstream import Connector, cancel
 from phiproxy.policy.settings import Limits
 from phiproxy.policy.values import Address
-from phiproxy.session.core import Database, Session
+from phiproxy.session.core import Session
 from phiproxy.session.startup import Admission, admit
+from phiproxy.session.state import Database
 from phiproxy.wire.messages import CANCEL_REQUEST, GSSENC_REQUEST, MAX_STARTUP, SSL_REQUEST, Startup, decode_startup, error_response
 
 log = structlog.get_logger("phiproxy.listener")

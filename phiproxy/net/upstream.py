@@ -60,9 +60,7 @@ class Connector:
             if self._context is None or address.path or not await self._asked_for_tls(sock):
                 transport, made = await loop.create_connection(protocol, sock=sock)
                 return transport, made, False
-            transport, made = await loop.create_connection(
-                protocol, sock=sock, ssl=self._context, server_hostname=address.host
-            )
+            transport, made = await loop.create_connection(protocol, sock=sock, ssl=self._context, server_hostname=address.host)
         except BaseException:
             sock.close()
             raise

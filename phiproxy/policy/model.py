@@ -75,9 +75,7 @@ class Domain(Section):
 
     type: _TypeText
     indexes: tuple[str, ...] = Field(default=(), description="SQL expressions over `value`")
-    distinct: _Distinct | dict[str, _Distinct] | None = Field(
-        default=None, description="declared number of distinct values"
-    )
+    distinct: _Distinct | dict[str, _Distinct] | None = Field(default=None, description="declared number of distinct values")
     accept_leakage: _Name | None = Field(default=None, description="who accepts a low-cardinality index, and why")
     pad: Annotated[int, Field(ge=2, le=65536)] | None = None
 
@@ -89,9 +87,7 @@ class Column(Section):
     type: _TypeText | None = None
     id: _Name | None = Field(default=None, description="the stable name of this column in every stored value")
     indexes: tuple[str, ...] = Field(default=(), description="SQL expressions over the column")
-    distinct: _Distinct | dict[str, _Distinct] | None = Field(
-        default=None, description="declared number of distinct values"
-    )
+    distinct: _Distinct | dict[str, _Distinct] | None = Field(default=None, description="declared number of distinct values")
     accept_leakage: _Name | None = Field(default=None, description="who accepts a low-cardinality index, and why")
     pad: Annotated[int, Field(ge=2, le=65536)] | None = None
 

@@ -56,9 +56,7 @@ def spell(text: str, column: str) -> str:
     tokens = _tokens(text)
     if tokens is not None and _is_column(tokens, column):
         return IDENTITY
-    raise ConfigError(
-        f"index expression {text!r} is not in this version (this version indexes the column itself: {column!r})"
-    )
+    raise ConfigError(f"index expression {text!r} is not in this version (this version indexes the column itself: {column!r})")
 
 
 def _tokens(text: str) -> list[tuple[str, str]] | None:

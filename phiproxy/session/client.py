@@ -1,112 +1,47 @@
 """Messages from the client: each handler sends what the server shall see and expects the replies.
 
-A refused message is replaced by one of the same type that makes the server raise an error in its place and order (protocol.md,
-"Extended query"); everything up to Sync that would follow is then dropped here, since the server would skip it and none of its
-values may leave.
+A handler that raises has sent nothing; ``substitutes.refuse`` then puts the refusal into the message's place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from phiproxy.errors import PhiproxyError, StatementRefused, SyntaxRefused
+from phiproxy.errors import StatementRefused
 from phiproxy.plan.statement import Effects, StatementPlan
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind, Later, Undo
 from phiproxy.session.prepared import Portal, Prepared
+from phiproxy.session.state import State
+from phiproxy.session.substitutes import (
+    OWN_NAME,
+    RESERVED,
+    BindViolation,
+    InvalidStatementName,
+    ParameterCount,
+    end_group,
+    forget_unnamed,
+)
 from phiproxy.wire.fields import Bind, bind_names, decode_bind, encode_bind, expand_formats
 from phiproxy.wire.messages import (
-    SYNC,
-    cstring,
     decode_execute,
     decode_parse,
     decode_query,
     decode_target,
     encode_parse,
     encode_query,
-    message,
 )
 
-if TYPE_CHECKING:
-    from phiproxy.session.core import Session
-
-REFUSED_TEXT = b"SELECT pg_catalog.phiproxy_refused()"
-SYNTAX_ERROR_TEXT = b"phiproxy_refused"
-# A statement of this name never exists: a Parse that would make it is refused.
-RESERVED = b"phiproxy_refused"
-_REFUSED_BIND = encode_bind(Bind(b"", RESERVED, (), [], ()))
-_PATH = b"phiproxy_path"
-PATH_QUERY = b"".join(
-    (
-        encode_parse(_PATH, b"SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))"),
-        encode_bind(Bind(_PATH, _PATH, (), [], ())),
-        message(b"E", _PATH + b"\0\0\0\0\0"),
-        message(b"C", b"P" + _PATH + b"\0"),
-        message(b"C", b"S" + _PATH + b"\0"),
-        SYNC,
-    )
-)
-FAIL_TRANSACTION = encode_parse(_PATH, REFUSED_TEXT) + SYNC
 # fastpath OIDs of the large-object functions (pg_proc.dat), which libpq calls; large objects are never protected columns.
 _LARGE_OBJECT_FUNCTIONS = frozenset({715, 764, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172})
 
 
-class InvalidStatementName(StatementRefused):
-    """26000, as the server would say it of a statement that does not exist, in a failed transaction too."""
-
-    sqlstate = "26000"
-
-
-class BindViolation(StatementRefused):
-    """08P01 as an ordinary error, as the server raises it for a Bind that does not fit its statement's columns."""
-
-    sqlstate = "08P01"
-
-
-class ParameterCount(BindViolation):
-    """08P01 for another number of parameters, which the server counts before it looks at the transaction."""
-
-
-def refuse(session: Session, tag: int, data: bytes, start: int, end: int, error: PhiproxyError) -> None:
-    """Put the refusal of a message into its place: a substitute of the same type, whose error will carry ``error``."""
-    session.counters.refused += 1
-    syntax = isinstance(error, SyntaxRefused)
-    text = SYNTAX_ERROR_TEXT if syntax else REFUSED_TEXT
-    expected_state = "42601" if syntax else "42883"
-    if tag in b"QF":
-        session.to_server.append(encode_query(text))
-        undo = _forget_unnamed(session)
-        session.pipeline.push(Expected(Kind.QUERY, error, expected_state, undo=undo, group=_end_group(session)))
-        return
-    if tag == ord("P"):
-        name, _ = cstring(data, start + 5, end)
-        undo = [session.names.forget_statement(b"")] if not name else []
-        session.to_server.append(encode_parse(name, text))
-        session.pipeline.push(Expected(Kind.PARSE, error, expected_state, undo=undo))
-    else:
-        session.to_server.append(_REFUSED_BIND)
-        session.pipeline.push(Expected(Kind.BIND, error, "26000"))
-    session.pipeline.skipping = True
-
-
-def _forget_unnamed(session: Session) -> list[Undo]:
-    return [session.names.forget_statement(b""), session.names.forget_portal(b"")]
-
-
-def _end_group(session: Session) -> int:
-    """Begin the next Sync group and return the number of the one that ends: what a ReadyForQuery will answer is sent."""
-    session.names.group += 1
-    session.group_executes = 0
-    return session.names.group - 1
-
-
-def _forward(session: Session, data: bytes, start: int, end: int) -> None:
+def _forward(session: State, data: bytes, start: int, end: int) -> None:
     session.to_server.append(data[start:end])
 
 
-def _apply(session: Session, effects: Effects) -> list[Undo]:
+def _apply(session: State, effects: Effects) -> list[Undo]:
     """Apply what a statement does to the session when it is sent, and return how to take back what can be."""
     if effects.path_unknown or (effects.transaction and session.path_changed is not None):
         session.path, session.path_changed = None, session.names.group
@@ -123,7 +58,7 @@ def _apply(session: Session, effects: Effects) -> list[Undo]:
     return undo
 
 
-def _check_references(session: Session, effects: Effects) -> None:
+def _check_references(session: State, effects: Effects) -> None:
     """Refuse EXECUTE and FETCH of what was prepared or bound over a protected table by the protocol, and PREPARE of own names."""
     if effects.prepares is not None:
         _check_name(effects.prepares.encode())
@@ -140,18 +75,18 @@ def _check_references(session: Session, effects: Effects) -> None:
         )
 
 
-def _settled(session: Session, kind: str, name: bytes) -> None:
+def _settled(session: State, kind: str, name: bytes) -> None:
     """Go on when it is known what a name means; else Later, for a plan must not be guessed where the server may have skipped."""
     if session.names.doubtful(kind, name) and session.pipeline.front() is not None:
         raise Later
 
 
 def _check_name(name: bytes) -> None:
-    if name in (RESERVED, _PATH):
+    if name in (RESERVED, OWN_NAME):
         raise StatementRefused("this name is the proxy's own")
 
 
-def _check_encoding(session: Session, *, touches: bool) -> None:
+def _check_encoding(session: State, *, touches: bool) -> None:
     """Refuse what touches something protected when the client speaks another encoding: a plan may come from one who does not."""
     if touches and not session.utf8:
         raise StatementRefused(
@@ -159,12 +94,12 @@ def _check_encoding(session: Session, *, touches: bool) -> None:
         )
 
 
-def _stamp(session: Session) -> tuple[int, tuple[str, ...] | None]:
+def _stamp(session: State) -> tuple[int, tuple[str, ...] | None]:
     assert session.database is not None
     return session.database.generation, session.path
 
 
-def parse(session: Session, data: bytes, start: int, end: int) -> None:
+def parse(session: State, data: bytes, start: int, end: int) -> None:
     """Parse: plan the statement; the server prepares what the plan says."""
     if session.pipeline.skipping:
         return
@@ -183,7 +118,7 @@ def parse(session: Session, data: bytes, start: int, end: int) -> None:
     session.pipeline.push(Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=texts))
 
 
-def _current(session: Session, name: bytes) -> Prepared:
+def _current(session: State, name: bytes) -> Prepared:
     """Return a statement whose plan is right for the present path, policy and catalogue (sql.md section 2)."""
     prepared = session.names.statements.get(name)
     if prepared is None:
@@ -204,7 +139,7 @@ def _current(session: Session, name: bytes) -> Prepared:
     return prepared
 
 
-def bind(session: Session, data: bytes, start: int, end: int) -> None:
+def bind(session: State, data: bytes, start: int, end: int) -> None:
     """Bind: protected parameters become envelopes and tags, protected results come in binary."""
     if session.pipeline.skipping:
         return
@@ -235,7 +170,7 @@ def _result_formats(plan: StatementPlan, sent: Bind) -> tuple[int, ...] | None:
     return expand_formats(sent.result_formats, count)
 
 
-def _converted(session: Session, plan: StatementPlan, sent: Bind, wanted: tuple[int, ...] | None) -> Bind:
+def _converted(session: State, plan: StatementPlan, sent: Bind, wanted: tuple[int, ...] | None) -> Bind:
     results = sent.result_formats
     if wanted is not None and plan.columns is not None:
         results = tuple(1 if reveal is not None else code for reveal, code in zip(plan.columns.reveals, wanted, strict=True))
@@ -249,7 +184,7 @@ def _converted(session: Session, plan: StatementPlan, sent: Bind, wanted: tuple[
     return Bind(sent.portal, sent.statement, plan.formats(sent.formats), values, results)
 
 
-def describe(session: Session, data: bytes, start: int, end: int) -> None:
+def describe(session: State, data: bytes, start: int, end: int) -> None:
     """Describe: the reply will show the client's own parameters and the declared types."""
     if session.pipeline.skipping:
         return
@@ -268,7 +203,7 @@ def describe(session: Session, data: bytes, start: int, end: int) -> None:
     session.pipeline.push(expected)
 
 
-def execute(session: Session, data: bytes, start: int, end: int) -> None:
+def execute(session: State, data: bytes, start: int, end: int) -> None:
     """Execute: its rows are opened by the portal's plan, described or not."""
     if session.pipeline.skipping:
         return
@@ -288,7 +223,7 @@ def execute(session: Session, data: bytes, start: int, end: int) -> None:
     session.pipeline.push(expected)
 
 
-def close(session: Session, data: bytes, start: int, end: int) -> None:
+def close(session: State, data: bytes, start: int, end: int) -> None:
     """Close a statement or portal."""
     if session.pipeline.skipping:
         return
@@ -299,17 +234,17 @@ def close(session: Session, data: bytes, start: int, end: int) -> None:
     session.pipeline.push(Expected(Kind.CLOSE, undo=undo))
 
 
-def sync(session: Session, data: bytes, start: int, end: int) -> None:
+def sync(session: State, data: bytes, start: int, end: int) -> None:
     """Sync: ends skipping. The server ignores it while it is being sent COPY data, so it is then not expected to be answered."""
     _forward(session, data, start, end)
     if session.pipeline.copy_in:
         session.pipeline.ignored += 1
         return
     session.pipeline.skipping = False
-    session.pipeline.push(Expected(Kind.SYNC, group=_end_group(session)))
+    session.pipeline.push(Expected(Kind.SYNC, group=end_group(session)))
 
 
-def query(session: Session, data: bytes, start: int, end: int) -> None:
+def query(session: State, data: bytes, start: int, end: int) -> None:
     """Query: every statement of the string is planned before one of them is sent."""
     if session.pipeline.skipping:
         return
@@ -330,35 +265,35 @@ def query(session: Session, data: bytes, start: int, end: int) -> None:
         expected.texts = (rendered, text, tuple(edits))
         session.to_server.append(encode_query(rendered))
         session.counters.rewritten += 1
-    expected.undo = _forget_unnamed(session)
+    expected.undo = forget_unnamed(session)
     for i, part in enumerate(parts):
         expected.undo += [replace(undo, part=i) for undo in _apply(session, part.effects)]
-    expected.group = _end_group(session)
+    expected.group = end_group(session)
     session.pipeline.push(expected)
 
 
-def function_call(session: Session, data: bytes, start: int, end: int) -> None:
+def function_call(session: State, data: bytes, start: int, end: int) -> None:
     """FunctionCall: only the large-object functions; any other could reach a protected column."""
     if session.pipeline.skipping:
         return
     if int.from_bytes(data[start + 5 : start + 9], "big") not in _LARGE_OBJECT_FUNCTIONS:
         raise StatementRefused("FunctionCall is refused on a database with a policy", hint="Call the function with SELECT.")
     _forward(session, data, start, end)
-    session.pipeline.push(Expected(Kind.FUNCTION_CALL, group=_end_group(session)))
+    session.pipeline.push(Expected(Kind.FUNCTION_CALL, group=end_group(session)))
 
 
-def flush(session: Session, data: bytes, start: int, end: int) -> None:
+def flush(session: State, data: bytes, start: int, end: int) -> None:
     """Flush: has no reply."""
     _forward(session, data, start, end)
 
 
-def copy_data(session: Session, data: bytes, start: int, end: int) -> None:
+def copy_data(session: State, data: bytes, start: int, end: int) -> None:
     """CopyData: passes while the server is, or may be about to be, copying in; dropped where the server would ignore it."""
     if session.pipeline.may_copy():
         _forward(session, data, start, end)
 
 
-def copy_end(session: Session, data: bytes, start: int, end: int) -> None:
+def copy_end(session: State, data: bytes, start: int, end: int) -> None:
     """CopyDone or CopyFail."""
     if session.pipeline.may_copy():
         _forward(session, data, start, end)
@@ -367,18 +302,18 @@ def copy_end(session: Session, data: bytes, start: int, end: int) -> None:
         session.pipeline.copy_in = False
 
 
-def terminate(session: Session, data: bytes, start: int, end: int) -> None:
+def terminate(session: State, data: bytes, start: int, end: int) -> None:
     """Terminate: the server answers what came before it and closes, and only then the client's side closes too."""
     _forward(session, data, start, end)
     session.phase = Phase.TERMINATED if session.phase is Phase.READY else Phase.CLOSED
 
 
-def password(session: Session, data: bytes, start: int, end: int) -> None:
+def password(session: State, data: bytes, start: int, end: int) -> None:
     """PasswordMessage, SASLInitialResponse, SASLResponse: relayed."""
     _forward(session, data, start, end)
 
 
-Handler = Callable[["Session", bytes, int, int], None]
+Handler = Callable[[State, bytes, int, int], None]
 HANDLERS: dict[int, Handler] = {
     ord("P"): parse,
     ord("B"): bind,

@@ -7,30 +7,15 @@ construction. Handlers of single messages are in ``client`` and ``server``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PathNeeded, PhiproxyError, StatementRefused, WireError
-from phiproxy.plan.cache import Planner, View
 from phiproxy.session import client, server
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
-from phiproxy.session.pipeline import Expected, Kind, Later, Pipeline
-from phiproxy.session.prepared import Names
+from phiproxy.session.pipeline import Later
+from phiproxy.session.state import Database, State
+from phiproxy.session.substitutes import PATH_QUERY, refuse
 from phiproxy.wire.framing import FrameBuffer
-from phiproxy.wire.messages import error_response
-
-
-class Database(Protocol):
-    """What a session is told of its database; the planner is replaced when policy, registry or catalogue change."""
-
-    @property
-    def planner(self) -> Planner:
-        """The planner of now."""
-
-    @property
-    def generation(self) -> int:
-        """A number that changes with the planner."""
 
 
 class NeedKeys(NamedTuple):
@@ -46,46 +31,13 @@ class NeedCatalog(NamedTuple):
 Need = NeedKeys | NeedCatalog
 
 
-@dataclass(slots=True)
-class Counters:
-    """What a session has done; read by metrics."""
-
-    forwarded: int = 0
-    rewritten: int = 0
-    refused: int = 0
-    open_failures: int = 0
-
-
-class Session:
-    """The state of one conversation. ``database`` is None where no policy names it: bytes then pass as they come."""
+class Session(State):
+    """One conversation at work: the loop that takes frames and hands them to the handlers."""
 
     def __init__(
         self, database: Database | None, name: str, *, max_message: int = 64 * 1024 * 1024, strip_plus: bool = False
     ) -> None:
-        self.database = database
-        self.database_name = name
-        self.phase = Phase.AUTHENTICATING
-        self.client_frames = FrameBuffer(max_message)
-        self.server_frames = FrameBuffer(max_message)
-        self.to_client: list[bytes] = []
-        self.to_server: list[bytes] = []
-        self.pipeline = Pipeline()
-        self.names = Names()
-        self.counters = Counters()
-        self.strip_plus = strip_plus
-        self.negotiation: bytes | None = None
-        self.status = b"I"
-        self.group_executes = 0
-        self.group_open = False
-        self.path: tuple[str, ...] | None = None
-        self.path_changed: int | None = None
-        self.created: frozenset[str] = frozenset()
-        self.utf8 = True
-        self.blocked = False
-        self.catalog_fresh = False
-        self.swallowing = False
-        self.server_said_fatal = False
-        self.backend_key: bytes | None = None
+        super().__init__(database, name, max_message=max_message, strip_plus=strip_plus)
         self._waiting: str | None = None
 
     # -- what the shell calls ----------------------------------------------------------------------------------------------
@@ -118,26 +70,6 @@ class Session:
             server.result_error(self, error)
         need = self._drain(side)
         return need if need is not None else self._drain("server" if side == "client" else "client")
-
-    @property
-    def closed(self) -> bool:
-        """Tell whether both sockets must be closed once the output is written."""
-        return self.phase is Phase.CLOSED
-
-    @property
-    def framed(self) -> bool:
-        """Tell whether messages are told apart here, so that a last one can be put behind the server's."""
-        return self.phase in (Phase.AUTHENTICATING, Phase.READY)
-
-    @property
-    def busy(self) -> bool:
-        """Tell whether the server may be working on something (always, where bytes are not looked at)."""
-        return self.phase is Phase.TRANSPARENT or bool(self.pipeline.queue)
-
-    def fatal(self, error: PhiproxyError) -> None:
-        """Say a last word to the client and close."""
-        self.to_client.append(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
-        self.phase = Phase.CLOSED
 
     # -- the loop ----------------------------------------------------------------------------------------------------------
 
@@ -184,11 +116,11 @@ class Session:
         except PathNeeded:
             if self.ask_path_when_idle():
                 raise Later from None
-            client.refuse(self, tag, data, start, end, _path_unknown())
+            refuse(self, tag, data, start, end, _path_unknown())
         except WireError:
             raise
         except PhiproxyError as error:
-            client.refuse(self, tag, data, start, end, error)
+            refuse(self, tag, data, start, end, error)
 
     def _server_loop(self) -> Need | None:
         frames = self.server_frames
@@ -220,15 +152,11 @@ class Session:
         frame = self.client_frames.next()
         if frame is not None:
             tag, start, end = frame
-            client.refuse(self, tag, self.client_frames.data, start, end, error)
+            refuse(self, tag, self.client_frames.data, start, end, error)
             self.client_frames.advance(end)
             self.catalog_fresh = False
 
-    # -- what handlers share -----------------------------------------------------------------------------------------------
-
-    def view(self) -> View:
-        """Return what the planner must know of this session."""
-        return View(self.path, self.database_name, self.created, self.utf8, self.catalog_fresh)
+    # -- the search path ---------------------------------------------------------------------------------------------------
 
     def ask_path_when_idle(self) -> bool:
         """Ask the server for this session's search path once nothing is in flight; False when that cannot be done.
@@ -240,27 +168,14 @@ class Session:
         if self.group_open or self.pipeline.skipping or (idle and self.status == b"E"):
             return False
         if idle:
-            self.internal(client.PATH_QUERY, self._path_read)
+            self.internal(PATH_QUERY, self._path_read)
         return True
-
-    def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None]) -> None:
-        """Send messages of the proxy's own, ending in Sync; the client's wait until ``done(ok, rows)`` has been called."""
-        self.blocked = True
-        self.to_server.append(messages)
-        self.pipeline.push(Expected(Kind.INTERNAL, done=done))
 
     def _path_read(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
         self.blocked = False
         self.path_is(ok, rows)
         if self.path is None:
             self._refuse_next(_path_unknown())
-
-    def path_is(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
-        """Take the search path that the server answered; a schema whose name cannot be read leaves it unknown."""
-        try:
-            self.path = tuple(row.decode("utf-8" if self.utf8 else "ascii") for row in rows) if ok else None
-        except UnicodeDecodeError:
-            self.path = None
 
 
 def _path_unknown() -> StatementRefused:

@@ -7,14 +7,14 @@ unprotected rows are forwarded in runs, as one slice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, StatementRefused, WireError
 from phiproxy.plan.statement import Columns, map_position
-from phiproxy.session import client
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.scrub import holds_ciphertext, scrub
+from phiproxy.session.state import State
+from phiproxy.session.substitutes import FAIL_TRANSACTION, PATH_QUERY, InvalidStatementName, ParameterCount
 from phiproxy.wire.messages import (
     PROTOCOL_3_2,
     decode_error_fields,
@@ -30,24 +30,21 @@ from phiproxy.wire.messages import (
     negotiate_protocol_version,
 )
 
-if TYPE_CHECKING:
-    from phiproxy.session.core import Session
-
 _ABORTED = ("25P02", "current transaction is aborted, commands ignored until end of transaction block")
 
 
-def _relay(session: Session, data: bytes, start: int, end: int) -> int:
+def _relay(session: State, data: bytes, start: int, end: int) -> int:
     session.to_client.append(data[start:end])
     return end
 
 
-def _silent(session: Session) -> bool:
+def _silent(session: State) -> bool:
     """Tell whether replies go no further: the proxy's own query, or the rest of a result that was broken off."""
     front = session.pipeline.front()
     return session.swallowing or (front is not None and front.kind is Kind.INTERNAL)
 
 
-def _pop(session: Session, *kinds: Kind) -> Expected | None:
+def _pop(session: State, *kinds: Kind) -> Expected | None:
     """Pop the front when the reply is its last; the proxy's own query stays until ReadyForQuery."""
     front = session.pipeline.front()
     if front is not None and front.kind is Kind.INTERNAL:
@@ -55,8 +52,8 @@ def _pop(session: Session, *kinds: Kind) -> Expected | None:
     return session.pipeline.pop(*kinds)
 
 
-def _completes(*kinds: Kind) -> Callable[[Session, bytes, int, int], int]:
-    def handler(session: Session, data: bytes, start: int, end: int) -> int:
+def _completes(*kinds: Kind) -> Callable[[State, bytes, int, int], int]:
+    def handler(session: State, data: bytes, start: int, end: int) -> int:
         silent = _silent(session)
         done = _pop(session, *kinds)
         if done is None or done.refusal is not None:
@@ -66,7 +63,7 @@ def _completes(*kinds: Kind) -> Callable[[Session, bytes, int, int], int]:
     return handler
 
 
-def authentication(session: Session, data: bytes, start: int, end: int) -> int:
+def authentication(session: State, data: bytes, start: int, end: int) -> int:
     """AuthenticationXXX: relayed; ``-PLUS`` leaves the offer where the client's leg cannot bind (protocol.md)."""
     _before_authentication(session)
     if session.strip_plus and data[start + 5 : start + 9] == b"\0\0\0\x0a":
@@ -76,14 +73,14 @@ def authentication(session: Session, data: bytes, start: int, end: int) -> int:
     return _relay(session, data, start, end)
 
 
-def _before_authentication(session: Session) -> None:
+def _before_authentication(session: State) -> None:
     """Send the NegotiateProtocolVersion that the client is owed, unless the server's own was merged with it."""
     if session.negotiation is not None:
         session.to_client.append(session.negotiation)
         session.negotiation = None
 
 
-def negotiate(session: Session, data: bytes, start: int, end: int) -> int:
+def negotiate(session: State, data: bytes, start: int, end: int) -> int:
     """NegotiateProtocolVersion: the server's version with the options that the proxy kept back, in exactly one message."""
     if session.negotiation is None:
         return _relay(session, data, start, end)
@@ -94,7 +91,7 @@ def negotiate(session: Session, data: bytes, start: int, end: int) -> int:
     return end
 
 
-def parameter_status(session: Session, data: bytes, start: int, end: int) -> int:
+def parameter_status(session: State, data: bytes, start: int, end: int) -> int:
     """ParameterStatus: relayed; two settings decide whether texts can be read as they are (sql.md section 8)."""
     name, value = decode_parameter_status(data, start + 5, end)
     if name == b"client_encoding":
@@ -105,7 +102,7 @@ def parameter_status(session: Session, data: bytes, start: int, end: int) -> int
     return _relay(session, data, start, end)
 
 
-def parameter_description(session: Session, data: bytes, start: int, end: int) -> int:
+def parameter_description(session: State, data: bytes, start: int, end: int) -> int:
     """ParameterDescription: the client's own parameters in their order."""
     front = session.pipeline.front()
     plan = front.plan if front is not None and front.kind is Kind.DESCRIBE else None
@@ -127,7 +124,7 @@ def _columns(front: Expected | None) -> Columns | None:
     return front.columns
 
 
-def row_description(session: Session, data: bytes, start: int, end: int) -> int:
+def row_description(session: State, data: bytes, start: int, end: int) -> int:
     """RowDescription: declared types for protected columns, checked against the plan through (table OID, attnum)."""
     if _silent(session):
         _pop(session, Kind.DESCRIBE)
@@ -149,7 +146,7 @@ def row_description(session: Session, data: bytes, start: int, end: int) -> int:
     return end
 
 
-def data_row(session: Session, data: bytes, start: int, end: int) -> int:
+def data_row(session: State, data: bytes, start: int, end: int) -> int:
     """DataRow: opened by the row function, or a run of them forwarded as one slice. KeyNeeded leaves the frame where it is."""
     if _silent(session):
         front = session.pipeline.front()
@@ -170,7 +167,7 @@ def data_row(session: Session, data: bytes, start: int, end: int) -> int:
     return end
 
 
-def command_complete(session: Session, data: bytes, start: int, end: int) -> int:
+def command_complete(session: State, data: bytes, start: int, end: int) -> int:
     """CommandComplete or EmptyQueryResponse: the result is whole."""
     silent = _silent(session)
     front = session.pipeline.front()
@@ -186,7 +183,7 @@ def command_complete(session: Session, data: bytes, start: int, end: int) -> int
     return end if silent else _relay(session, data, start, end)
 
 
-def error(session: Session, data: bytes, start: int, end: int) -> int:
+def error(session: State, data: bytes, start: int, end: int) -> int:
     """ErrorResponse: the refusal that was waiting for it, or the server's own in the client's positions and names."""
     if session.phase is Phase.AUTHENTICATING:
         _before_authentication(session)
@@ -208,7 +205,7 @@ def error(session: Session, data: bytes, start: int, end: int) -> int:
     return end
 
 
-def _passes(session: Session, data: bytes, start: int, end: int) -> int:
+def _passes(session: State, data: bytes, start: int, end: int) -> int:
     """Relay an error or notice of what touches nothing protected, unless a trigger or a deferred check speaks of an envelope."""
     frame = data[start:end]
     if holds_ciphertext(frame):
@@ -217,8 +214,8 @@ def _passes(session: Session, data: bytes, start: int, end: int) -> int:
     return end
 
 
-def _refusal(session: Session, front: Expected, refusal: PhiproxyError) -> bytes:
-    early = isinstance(refusal, client.InvalidStatementName | client.ParameterCount)
+def _refusal(session: State, front: Expected, refusal: PhiproxyError) -> bytes:
+    early = isinstance(refusal, InvalidStatementName | ParameterCount)
     if front.kind is Kind.BIND and session.status == b"E" and not early:
         # The server looks a statement up before it looks at the transaction; for a statement that exists it would say this.
         return error_response(*_ABORTED)
@@ -236,7 +233,7 @@ def _shown(fields: Sequence[tuple[int, bytes]], front: Expected) -> list[tuple[i
     return shown
 
 
-def notice(session: Session, data: bytes, start: int, end: int) -> int:
+def notice(session: State, data: bytes, start: int, end: int) -> int:
     """NoticeResponse: relayed, without ciphertext where the statement touches something protected."""
     front = session.pipeline.front()
     if front is None or not front.touches:
@@ -245,7 +242,7 @@ def notice(session: Session, data: bytes, start: int, end: int) -> int:
     return end
 
 
-def result_error(session: Session, failure: PhiproxyError) -> None:
+def result_error(session: State, failure: PhiproxyError) -> None:
     """Answer a value that does not open, or a key that does not come, in the middle of the server's replies (protocol.md).
 
     A plain SELECT that is the last and only one of its Sync group or simple query is broken off with an ERROR; anything else has
@@ -261,7 +258,7 @@ def result_error(session: Session, failure: PhiproxyError) -> None:
     session.to_client.append(error_response(failure.sqlstate, failure.public_text, hint=failure.hint))
 
 
-def _can_break_off(session: Session, front: Expected) -> bool:
+def _can_break_off(session: State, front: Expected) -> bool:
     queue = session.pipeline.queue
     if front.kind is Kind.QUERY:
         sole = front.alone and front.parts is not None and len(front.parts) == 1 and front.parts[0].plain_select
@@ -274,7 +271,7 @@ def _can_break_off(session: Session, front: Expected) -> bool:
     return sole and (session.status == b"I" or behind == 0)
 
 
-def ready(session: Session, data: bytes, start: int, end: int) -> int:
+def ready(session: State, data: bytes, start: int, end: int) -> int:
     """ReadyForQuery: ends a Sync group, a simple query, the proxy's own query — or the login."""
     status = data[start + 5 : end]
     if status not in (b"I", b"T", b"E"):
@@ -299,17 +296,21 @@ def ready(session: Session, data: bytes, start: int, end: int) -> int:
         session.swallowing = session.blocked = False
         if status == b"T":
             frame = data[start : end - 1] + b"E"
-            session.internal(client.FAIL_TRANSACTION, lambda _ok, _rows: _release(session, frame))
+            session.internal(FAIL_TRANSACTION, lambda _ok, _rows: _release(session, frame))
             return end
+    # Not inside a transaction, where the question would take its snapshot; there it is asked when it is needed.
+    if session.path is None and status == b"I" and session.pipeline.front() is None and not session.client_frames.pending:
+        _ask_path(session, data[start:end])
+        return end
     return _relay(session, data, start, end)
 
 
-def _drop_to_ready(session: Session) -> None:
+def _drop_to_ready(session: State) -> None:
     while (front := session.pipeline.front()) is not None and front.kind not in (Kind.QUERY, Kind.SYNC):
         session.pipeline.queue.popleft()
 
 
-def _settle(session: Session, front: Expected, status: bytes) -> None:
+def _settle(session: State, front: Expected, status: bytes) -> None:
     """Apply a transaction status to portals and search path; a failed transaction may go on after ROLLBACK TO, with its portals."""
     session.names.settle(front.group, idle=session.pipeline.front() is None)
     if status == b"I":
@@ -320,39 +321,44 @@ def _settle(session: Session, front: Expected, status: bytes) -> None:
     session.status = status
 
 
-def _release(session: Session, frame: bytes) -> None:
+def _release(session: State, frame: bytes) -> None:
     session.blocked = False
     session.to_client.append(frame)
 
 
-def _logged_in(session: Session, data: bytes, start: int, end: int) -> int:
+def _logged_in(session: State, data: bytes, start: int, end: int) -> int:
     if session.database is None:
         session.phase = Phase.TRANSPARENT
         return _relay(session, data, start, end)
     session.phase = Phase.READY
-    frame = data[start:end]
+    session.client_frames.max_message = session.max_message
+    _ask_path(session, data[start:end])
+    return end
+
+
+def _ask_path(session: State, frame: bytes) -> None:
+    """Ask for the search path before ReadyForQuery is relayed, so that the client's next message finds it known."""
 
     def path_read(ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
         session.path_is(ok, rows)
         _release(session, frame)
 
-    session.internal(client.PATH_QUERY, path_read)
-    return end
+    session.internal(PATH_QUERY, path_read)
 
 
-def copy_in(session: Session, data: bytes, start: int, end: int) -> int:
+def copy_in(session: State, data: bytes, start: int, end: int) -> int:
     """CopyInResponse: only for tables that nothing protected is in; COPY of the others was refused."""
     session.pipeline.copy_in_began()
     return _relay(session, data, start, end)
 
 
-def key_data(session: Session, data: bytes, start: int, end: int) -> int:
+def key_data(session: State, data: bytes, start: int, end: int) -> int:
     """BackendKeyData: unchanged, so that any worker can forward the cancel."""
     session.backend_key = data[start + 5 : end]
     return _relay(session, data, start, end)
 
 
-Handler = Callable[["Session", bytes, int, int], int]
+Handler = Callable[[State, bytes, int, int], int]
 HANDLERS: dict[int, Handler] = {
     ord("R"): authentication,
     ord("v"): negotiate,

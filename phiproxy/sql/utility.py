@@ -132,8 +132,6 @@ def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line
         found.deallocates_all = found.deallocates is None
     elif kind == "ExecuteStmt":
         found.executes = body["name"]
-    elif kind == "ExplainStmt" and "ExecuteStmt" in body["query"]:
-        found.executes = body["query"]["ExecuteStmt"]["name"]
     elif kind == "FetchStmt":
         found.fetches = body.get("portalname")
     elif kind in ("DoStmt", "CallStmt"):
@@ -146,6 +144,8 @@ def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line
         if "newname" in body:
             found.created += (body["newname"],)
     for message in messages(body):
+        if "ExecuteStmt" in message:  # EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
+            found.executes = message["ExecuteStmt"]["name"]
         if "funcname" in message and strings(message["funcname"])[-1] == "set_config":
             found.path_unknown = True
         if message.get("relname") == "pg_settings":

@@ -17,9 +17,9 @@ from phiproxy.errors import KeyWant, PhiproxyError, SealError
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.protection import ProtectedColumn
-from phiproxy.session.client import PATH_QUERY
 from phiproxy.session.core import Need, NeedCatalog, NeedKeys, Session
 from phiproxy.session.phases import Phase
+from phiproxy.session.substitutes import PATH_QUERY
 from phiproxy.wire.fields import decode_bind, encode_bind
 from tests.clinic_model import CATALOG, PATH, PATIENTS, PROTECTION, VISITS
 from tests.session.frames import (

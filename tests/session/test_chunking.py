@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.session.client import PATH_QUERY
+from phiproxy.session.substitutes import PATH_QUERY
 from tests.session.frames import (
     AUTHENTICATION_OK,
     BIND_COMPLETE,

@@ -92,6 +92,7 @@ def test_the_registry_is_not_for_clients(text: str) -> None:
         ("DEALLOCATE ALL", Effects(deallocates_all=True)),
         ("EXECUTE s(1)", Effects(executes="s")),
         ("EXPLAIN EXECUTE s", Effects(executes="s")),
+        ("EXPLAIN ANALYZE EXECUTE s(1)", Effects(executes="s")),
         ("FETCH 5 FROM c", Effects(fetches="c")),
         ("SELECT set_config('search_path', 'x', true)", Effects(path_unknown=True)),
         ("SELECT 1", Effects()),
@@ -100,6 +101,11 @@ def test_the_registry_is_not_for_clients(text: str) -> None:
 def test_effects(text: str, wanted: Effects) -> None:
     (statement,) = parse(text.encode())
     assert effects(statement.kind, statement.body) == wanted
+
+
+def test_a_table_made_of_a_prepared_statement_executes_it() -> None:
+    (statement,) = parse(b"CREATE TABLE t AS EXECUTE s(1)")
+    assert effects(statement.kind, statement.body).executes == "s"
 
 
 def test_what_is_made_is_remembered_by_name() -> None:

@@ -1,0 +1,110 @@
+"""The state of one conversation, and what the handlers of both sides share; knows neither the loop nor the handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from phiproxy.errors import PhiproxyError
+from phiproxy.plan.cache import Planner, View
+from phiproxy.session.phases import Phase
+from phiproxy.session.pipeline import Expected, Kind, Pipeline
+from phiproxy.session.prepared import Names
+from phiproxy.wire.framing import FrameBuffer
+from phiproxy.wire.messages import error_response
+
+# Before a client is let in it has only passwords and SASL messages to say (postgres: PG_MAX_AUTH_TOKEN_LENGTH).
+MAX_BEFORE_LOGIN = 65535
+
+
+class Database(Protocol):
+    """What a session is told of its database; the planner is replaced when policy, registry or catalogue change."""
+
+    @property
+    def planner(self) -> Planner:
+        """The planner of now."""
+
+    @property
+    def generation(self) -> int:
+        """A number that changes with the planner."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a session has done; read by metrics."""
+
+    forwarded: int = 0
+    rewritten: int = 0
+    refused: int = 0
+    open_failures: int = 0
+
+
+class State:
+    """One conversation. ``database`` is None where no policy names it: bytes then pass as they come."""
+
+    def __init__(
+        self, database: Database | None, name: str, *, max_message: int = 64 * 1024 * 1024, strip_plus: bool = False
+    ) -> None:
+        self.database = database
+        self.database_name = name
+        self.phase = Phase.AUTHENTICATING
+        self.client_frames = FrameBuffer(min(max_message, MAX_BEFORE_LOGIN))
+        self.server_frames = FrameBuffer(max_message)
+        self.max_message = max_message
+        self.to_client: list[bytes] = []
+        self.to_server: list[bytes] = []
+        self.pipeline = Pipeline()
+        self.names = Names()
+        self.counters = Counters()
+        self.strip_plus = strip_plus
+        self.negotiation: bytes | None = None
+        self.status = b"I"
+        self.group_executes = 0
+        self.group_open = False
+        self.path: tuple[str, ...] | None = None
+        self.path_changed: int | None = None
+        self.created: frozenset[str] = frozenset()
+        self.utf8 = True
+        self.blocked = False
+        self.catalog_fresh = False
+        self.swallowing = False
+        self.server_said_fatal = False
+        self.backend_key: bytes | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether both sockets must be closed once the output is written."""
+        return self.phase is Phase.CLOSED
+
+    @property
+    def framed(self) -> bool:
+        """Tell whether messages are told apart here, so that a last one can be put behind the server's."""
+        return self.phase in (Phase.AUTHENTICATING, Phase.READY)
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether the server may be working on something (always, where bytes are not looked at)."""
+        return self.phase is Phase.TRANSPARENT or bool(self.pipeline.queue)
+
+    def fatal(self, error: PhiproxyError) -> None:
+        """Say a last word to the client and close."""
+        self.to_client.append(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
+        self.phase = Phase.CLOSED
+
+    def view(self) -> View:
+        """Return what the planner must know of this session."""
+        return View(self.path, self.database_name, self.created, self.utf8, self.catalog_fresh)
+
+    def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None]) -> None:
+        """Send messages of the proxy's own, ending in Sync; the client's wait until ``done(ok, rows)`` has been called."""
+        self.blocked = True
+        self.to_server.append(messages)
+        self.pipeline.push(Expected(Kind.INTERNAL, done=done))
+
+    def path_is(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
+        """Take the search path that the server answered; a schema whose name cannot be read leaves it unknown."""
+        try:
+            self.path = tuple(row.decode("utf-8" if self.utf8 else "ascii") for row in rows) if ok else None
+        except UnicodeDecodeError:
+            self.path = None
