@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pglast.keywords import RESERVED_KEYWORDS
 from pglast.parser import ParseError, parse_sql_json, scan
 
 from phiproxy.errors import StatementRefused, SyntaxRefused
@@ -93,7 +94,7 @@ def parse(text: bytes) -> list[Statement]:
     try:
         tree: Node = json.loads(parse_sql_json(decoded))
     except ParseError as error:
-        raise _syntax_error(error, decoded) from None
+        raise _syntax_error(error) from None
     except RecursionError:
         raise too_deep() from None
     return list(_statements(tree, len(text)))
@@ -113,18 +114,16 @@ def _statements(tree: Node, size: int) -> Iterator[Statement]:
         before = end
 
 
-def _syntax_error(error: ParseError, text: str) -> StatementRefused:
-    message = str(error.args[0]) if error.args else "syntax error"
+_NEAR = re.compile(r"""syntax error at or near "(?:([a-z]+)|[^\w\s"'$]+)"|syntax error at end of input""", re.IGNORECASE)
+
+
+def _syntax_error(error: ParseError) -> StatementRefused:
+    """Return PostgreSQL's error, quoting nothing but operators and reserved words: where a quote is missing, a value is words."""
+    said = str(error.args[0]) if error.args else ""
     index = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else None
-    near = text[index] if index is not None and index < len(text) else ""
-    if not message.startswith("syntax error"):
-        # The lexer's and grammar's other complaints may quote the text around them.
-        message = "syntax error"
-    elif near in "'\"$" or near.isdigit() or near.lower() in "ebxnu":
-        quoted = text[index : index + 2].lower() if index is not None else ""
-        if near in "'\"$" or near.isdigit() or quoted[1:] in ("'", "&"):
-            message = "syntax error at or near a literal" if near else "syntax error at end of input"
-    return SyntaxRefused(message, position=None if index is None else index + 1)
+    near = _NEAR.fullmatch(said)
+    quotable = near is not None and (near[1] is None or near[1].lower() in RESERVED_KEYWORDS)
+    return SyntaxRefused(said if quotable else "syntax error", position=None if index is None else index + 1)
 
 
 def tokens(text: bytes) -> list[Token]:
