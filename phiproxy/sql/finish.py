@@ -6,6 +6,7 @@ Decisions are applied twice, to the text (as edits) and to the tree; ``render.ve
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.analysis import Analysis, DecidedUse
@@ -35,17 +36,22 @@ def finish(a: Analysis) -> None:
     for cast in casts:
         for edit in spans.strip_cast(cast):
             edits[edit.start, edit.end] = edit
+    blanks = _blanked_comments(a, touched) if a.meaning.touches else []
+    text = _without(a.text, blanks)
     for node, slot in a.tagged:
         if "ColumnRef" not in node:
             continue
         start, end = spans.column_ref(location(only(node)[1]))
-        edits[start, end] = Edit(start, end, tag_expression(a.text[start:end], slot))
+        edits[start, end] = Edit(start, end, tag_expression(text[start:end], slot))
         _to_tag_call(node, slot)
     # A node may be there twice (the source of a multiple assignment); the first is as good as the other.
     found = {(o.start, o.use): o for o in reversed([spans.occurrence(u, order) for order, u in enumerate(touched)])}
     a.meaning.occurrences = sorted(found.values(), key=lambda o: o.start)
-    if a.meaning.touches:
-        for edit in _blanked_comments(a, touched):
+    replaced = sorted([(e.start, e.end) for e in edits.values()] + [(o.start, o.end) for o in a.meaning.occurrences])
+    starts = [start for start, _ in replaced]
+    for edit in blanks:
+        i = bisect_right(starts, edit.start) - 1
+        if i < 0 or replaced[i][1] <= edit.start:
             edits[edit.start, edit.end] = edit
     for u in touched:
         mark(u.sink)
@@ -167,6 +173,16 @@ def _blanked_comments(a: Analysis, touched: list[DecidedUse]) -> list[Edit]:
             continue
         blanked.append(Edit(comment.start, comment.end, bytes(c if c in b"\r\n" else 32 for c in text)))
     return blanked
+
+
+def _without(text: bytes, blanks: list[Edit]) -> bytes:
+    """Return a text with comments blanked: what is replaced is copied from there."""
+    if not blanks:
+        return text
+    copy = bytearray(text)
+    for edit in blanks:
+        copy[edit.start : edit.end] = edit.text
+    return bytes(copy)
 
 
 class Spans:
