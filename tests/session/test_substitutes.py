@@ -1,0 +1,71 @@
+"""What stands in for a refused message: one of the same type, without a byte of the original but its name."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.errors import StatementRefused, SyntaxRefused
+from phiproxy.plan.statement import StatementPlan
+from phiproxy.session.pipeline import Kind
+from phiproxy.session.prepared import Prepared
+from phiproxy.session.state import State
+from phiproxy.session.substitutes import REFUSED_BIND, RESERVED, end_group, forget_unnamed, refuse
+from phiproxy.wire.messages import decode_parse, decode_query, encode_parse, encode_query, message
+
+SECRET = b"123-45-6789"
+NO = StatementRefused("no")
+
+
+def refused(frame: bytes, error: StatementRefused = NO) -> State:
+    session = State(None, "clinic")
+    refuse(session, frame[0], frame, 0, len(frame), error)
+    assert SECRET not in b"".join(session.to_server)
+    assert session.counters.refused == 1
+    return session
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "state"),
+    [(NO, b"SELECT pg_catalog.phiproxy_refused()", "42883"), (SyntaxRefused("no"), b"phiproxy_refused", "42601")],
+)
+def test_query_and_parse_keep_their_type_and_name(error: StatementRefused, text: bytes, state: str) -> None:
+    session = refused(encode_query(b"SELECT '" + SECRET + b"'"), error)
+    (sent,) = session.to_server
+    assert decode_query(sent, 5, len(sent)) == text
+    assert not session.pipeline.skipping
+    assert session.pipeline.queue[0].substitute == state
+    session = refused(encode_parse(b"s1", b"SELECT '" + SECRET + b"'", (25,)), error)
+    (sent,) = session.to_server
+    assert decode_parse(sent, 5, len(sent)) == (b"s1", text, ())
+    assert session.pipeline.skipping
+    assert session.pipeline.queue[0].kind is Kind.PARSE
+
+
+def test_anything_else_is_a_bind_to_a_name_that_nobody_can_own() -> None:
+    for tag in b"BDE":
+        session = refused(message(bytes((tag,)), b"p\0s\0" + SECRET))
+        assert session.to_server == [REFUSED_BIND]
+        assert session.pipeline.queue[0].substitute == "26000"
+        assert session.pipeline.skipping
+    assert RESERVED in REFUSED_BIND
+
+
+def test_a_function_call_becomes_a_query_since_both_end_in_ready_for_query() -> None:
+    session = refused(message(b"F", SECRET))
+    assert session.to_server[0][:1] == b"Q"
+    assert session.pipeline.queue[0].kind is Kind.QUERY
+
+
+def test_a_query_drops_the_unnamed_statement_and_it_can_be_taken_back() -> None:
+    session = State(None, "clinic")
+    session.names.prepare(b"", Prepared(StatementPlan(b"", b"", identity=True), (), (1, None)))
+    undo = forget_unnamed(session)
+    assert b"" not in session.names.statements
+    for change in undo:
+        change.apply()
+    assert b"" in session.names.statements
+
+
+def test_groups_are_counted() -> None:
+    session = State(None, "clinic")
+    assert [end_group(session), end_group(session)] == [0, 1]
