@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from psycopg import pq
 
-from tests.fixtures.cases import CASES, Case
+from tests.fixtures.cases import CASES, Case, fill
 from tests.fixtures.live import Twins, extended_site, watched_twins
+from tests.harness import results
 from tests.harness.server import PostgresServer
 
 
@@ -35,3 +37,37 @@ def test_refused_and_nothing_sent(twins: Twins, case: Case) -> None:
     twins.both.refused(statement, params, sqlstate=case.refuse)
     with twins.rolled_back():
         twins.both.refused(statement, params, sqlstate=case.refuse, protocol="extended" if params else "simple")
+
+
+SCRIPTS = [
+    "SELECT 1; SELECT ssn FROM patients WHERE ssn = '@ssn1@'; SELECT room FROM visits",
+    "INSERT INTO visits (id, diagnosis) VALUES (100, '@new_a@');"
+    " UPDATE visits SET diagnosis = '@new_b@' WHERE diagnosis = '@new_a@'; SELECT * FROM visits WHERE diagnosis = '@new_b@'",
+    "SAVEPOINT a; DELETE FROM visits; ROLLBACK TO a; SELECT mrn FROM visits; RELEASE a",
+    "SELECT id FROM patients WHERE ssn = '@ssn1@'; SELECT 1 / 0; SELECT ssn FROM patients",
+    "/* @ssn1@ */ SELECT id FROM patients; -- @ssn1@\n SELECT 'é'; /* @ssn2@ */"
+    " ;; SELECT id FROM patients WHERE ssn = '@ssn2@' -- @ssn1@",
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_strings_of_statements(twins: Twins, script: str) -> None:
+    statement = fill(script, twins.value)
+    with twins.rolled_back():
+        twins.both.run(statement, protocol="simple")
+        if twins.both.proxied.transaction_status != pq.TransactionStatus.INERROR:
+            twins.same_state()
+
+
+def test_a_string_with_one_refused_statement_is_not_begun(twins: Twins) -> None:
+    statement = fill("DELETE FROM visits; SELECT upper(ssn) FROM patients WHERE ssn = '@ssn1@'", twins.value)
+    twins.both.refused(statement, protocol="simple")
+    twins.same_state()
+
+
+def test_explain_says_nothing_of_the_value(twins: Twins) -> None:
+    statement = fill("EXPLAIN (ANALYZE, VERBOSE) SELECT ssn FROM patients WHERE ssn = '@ssn1@'", twins.value)
+    with twins.rolled_back():
+        outcome = results.simple(twins.both.proxied, statement)[-1]
+        assert outcome.rows
+        assert not twins.clinic.oracle.contains(b"".join(value or b"" for row in outcome.rows for value in row))
