@@ -202,7 +202,9 @@ def targets(a: Analysis, nodes: list[Node], joined: Joined, scope: Scope, stores
         position = len(outputs)
         name = target.get("name") or output_name(value)
         if stores is not None and position in stores.columns and _stored(a, value, scope, stores, position):
-            outputs.append((name, CLEAR))
+            # ORDER BY would see the envelopes, and with it the order in which a sequence numbers the rows.
+            column = stores.columns[position]
+            outputs.append((name, Protected(column, column.type)))
             continue
         outputs.append((name, expression(a, value, scope)))
     return outputs
