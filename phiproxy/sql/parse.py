@@ -21,9 +21,11 @@ from phiproxy.errors import StatementRefused, SyntaxRefused
 # A tree of pg_query JSON. Any is honest here: the grammar has 250 node types and this package reads a dozen of them.
 Node = dict[str, Any]
 
-# Larger texts are bulk loads with literals; parsing them is bounded by the client's own max_message, but trees cost about 40 times
-# their text in memory, so there is a limit on what is analysed. Beyond it: parameters or COPY.
+# Larger texts are bulk loads with literals. They are read on the event loop, where other sessions wait: so there is a limit on the
+# text, and one on its tree (as JSON, without the text itself), which costs about 1 second per MiB. Beyond it: parameters.
 MAX_ANALYSED_TEXT = 8 * 1024 * 1024
+MAX_ANALYSED_TREE = 4 * 1024 * 1024
+_TOO_LONG, _FEWER = "the statement is too long to be analysed", "Use parameters, or fewer rows per statement."
 
 
 class Statement(NamedTuple):
@@ -89,10 +91,13 @@ def parse(text: bytes) -> list[Statement]:
     literal, since an error never holds a value. Raises StatementRefused for a text too large or too deep to analyse.
     """
     if len(text) > MAX_ANALYSED_TEXT:
-        raise StatementRefused("the statement is too long to be analysed", hint="Use parameters, or fewer rows per statement.")
+        raise StatementRefused(_TOO_LONG, hint=_FEWER)
     decoded = decode_text(text)
     try:
-        tree: Node = json.loads(parse_sql_json(decoded))
+        serialised = parse_sql_json(decoded)
+        if len(serialised) - len(decoded) > MAX_ANALYSED_TREE:
+            raise StatementRefused(_TOO_LONG, hint=_FEWER)
+        tree: Node = json.loads(serialised)
     except ParseError as error:
         raise _syntax_error(error) from None
     except RecursionError:
