@@ -24,7 +24,7 @@ Node = dict[str, Any]
 # Larger texts are bulk loads with literals. They are read on the event loop, where other sessions wait: so there is a limit on the
 # text, and one on its tree (as JSON, without the text itself), which costs about 1 second per MiB. Beyond it: parameters.
 MAX_ANALYSED_TEXT = 8 * 1024 * 1024
-MAX_ANALYSED_TREE = 4 * 1024 * 1024
+MAX_ANALYSED_TREE = 6 * 1024 * 1024
 _TOO_LONG, _FEWER = "the statement is too long to be analysed", "Use parameters, or fewer rows per statement."
 
 
