@@ -154,13 +154,19 @@ class Listener:
     async def close(self, error: PhiproxyError) -> None:
         """Take no more connections and end those there are, with a last word where one can be put."""
         self.stop()
-        for relay in list(self.relays):
+        relays = list(self.relays)
+        for relay in relays:
             relay.last_word(error)
         ending = {*self._accepting, *self._serving}
         for task in ending:
             task.cancel()
         if ending:
             await asyncio.wait(ending, timeout=5)
+        patience = asyncio.get_running_loop().time() + 1.0
+        while not all(relay.gone for relay in relays) and asyncio.get_running_loop().time() < patience:
+            await asyncio.sleep(0.02)
+        for relay in relays:
+            relay.abort()
 
     async def _accept(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -253,3 +253,14 @@ class Relay:
                     # The other end may never read it: a backend that waits to be read itself would stay forever.
                     asyncio.get_running_loop().call_later(LINGER, side.transport.abort)
                 side.transport.close()
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether both sockets are closed and what was written to them is sent."""
+        return all(side.lost or side.transport is None for side in (self.client, self.server))
+
+    def abort(self) -> None:
+        """Give up what is still to be sent."""
+        for side in (self.client, self.server):
+            if side.transport is not None and not side.lost:
+                side.transport.abort()
