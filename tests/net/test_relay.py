@@ -266,7 +266,7 @@ async def test_nothing_is_kept_while_the_session_asks(site: Site) -> None:
             query = b"Q" + struct.pack("!I", len(text) + 4) + text
             sent, rest, idle = 0, b"", 0
             before = buffered(proxy)
-            while idle < 10 and sent < 64 << 20:
+            while idle < 10 and sent < 12 << 20:
                 rest = rest or query
                 try:
                     count = raw.send(rest)
