@@ -162,8 +162,9 @@ class Listener:
             task.cancel()
         if ending:
             await asyncio.wait(ending, timeout=5)
-        patience = asyncio.get_running_loop().time() + 1.0
-        while not all(relay.gone for relay in relays) and asyncio.get_running_loop().time() < patience:
+        for _ in range(50):
+            if all(relay.gone for relay in relays):
+                break
             await asyncio.sleep(0.02)
         for relay in relays:
             relay.abort()
