@@ -18,9 +18,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes anothe
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-I", launch.__file__, *arguments], capture_output=True, text=True, check=False, cwd="/"
-    )
+    return subprocess.run([sys.executable, "-I", launch.__file__, *arguments], capture_output=True, text=True, check=False, cwd="/")
 
 
 def test_without_a_user_it_is_a_plain_exec() -> None:

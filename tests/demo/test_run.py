@@ -63,6 +63,7 @@ def test_it_serves_until_told_and_keeps_the_directory_that_was_named(tmp_path: P
 
 
 def test_the_usual_port_gives_way_and_another_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _port(USUAL_PORT) > 0
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -72,4 +73,3 @@ def test_the_usual_port_gives_way_and_another_does_not(monkeypatch: pytest.Monke
         monkeypatch.setattr(run, "USUAL_PORT", wanted)
         assert _port(wanted) not in (0, wanted)
     assert _port(0) != 0
-    assert _port(USUAL_PORT) > 0

@@ -1,0 +1,122 @@
+"""The proxy as a whole: what it opens, how it ends, and that it can be told to read its files again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from phiproxy import app
+from phiproxy.errors import ConfigError
+from phiproxy.policy.load import load_policies
+from tests.harness.proxy import ProxyUnderTest
+from tests.harness.server import PostgresServer
+from tests.harness.site import Site
+from tests.net.serving import connect, serving, site_settings, wire_site
+
+
+@pytest.fixture(scope="module")
+def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One site for this file."""
+    with wire_site(postgres_server, tmp_path_factory.mktemp("app")) as site, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHIPROXY_SERVICE_PASSWORD", site.env["PHIPROXY_SERVICE_PASSWORD"])
+        yield site
+
+
+async def test_a_port_in_use_is_one_clear_line_and_nothing_is_left(site: Site) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = site_settings(site, listen=f"127.0.0.1:{port}")
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
+            async with app.Proxy(settings, load_policies(settings)):
+                pass
+
+
+async def test_metrics_and_health_answer_while_it_serves(site: Site) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = site_settings(site, metrics={"listen": f"127.0.0.1:{port}"})
+    async with serving(settings) as (_, proxy_port):
+        async with await connect(site, proxy_port) as conn:
+            with pytest.raises(psycopg.errors.FeatureNotSupported):
+                await conn.execute("SELECT upper(body) FROM notes")
+            await asyncio.sleep(1.5)
+            told = await asyncio.to_thread(get, f"http://127.0.0.1:{port}/metrics")
+        assert 'phiproxy_statements_total{outcome="refused"} 1.0' in told
+        assert await asyncio.to_thread(get, f"http://127.0.0.1:{port}/readyz") == "ready\n"
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        body: bytes = answer.read()
+    return body.decode()
+
+
+def test_explain_answers_and_says_when_no_policy_is_meant(site: Site) -> None:
+    told = app.explain(site_settings(site), "SELECT body FROM notes WHERE body = $1")
+    assert told.answer == "rewritten"
+    with pytest.raises(ConfigError):
+        app.explain(site_settings(site), "SELECT 1", database="nowhere")
+
+
+def test_sigterm_lets_a_transaction_finish_and_ends_idle_clients(site: Site) -> None:
+    with site.another_proxy("drain") as proxy:
+        dsn = proxy.dsn(site.sealed, site.role, site.password)
+        with psycopg.connect(dsn) as busy, psycopg.connect(dsn, autocommit=True) as idle:
+            busy.execute("SELECT 1")
+            idle.execute("SELECT 1")
+            os.kill(proxy_pid(proxy), signal.SIGTERM)
+            time.sleep(1)
+            with pytest.raises(psycopg.OperationalError):
+                idle.execute("SELECT 1")
+            with pytest.raises(psycopg.OperationalError):
+                psycopg.connect(dsn, connect_timeout=2)
+            assert busy.execute("SELECT count(*) FROM notes").fetchone() is not None
+            busy.commit()
+        deadline = time.monotonic() + 10
+        while proxy.running and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not proxy.running
+
+
+def test_a_second_sigterm_ends_at_once(site: Site) -> None:
+    with site.another_proxy("twice") as proxy, psycopg.connect(proxy.dsn(site.sealed, site.role, site.password)) as busy:
+        busy.execute("SELECT 1")
+        for _ in range(2):
+            os.kill(proxy_pid(proxy), signal.SIGTERM)
+            time.sleep(0.5)
+        with pytest.raises(psycopg.OperationalError, match="administrator"):
+            busy.execute("SELECT 1")
+
+
+def test_sighup_reads_the_files_again_and_keeps_what_it_had_when_they_are_wrong(site: Site) -> None:
+    with site.another_proxy("again") as proxy:
+        policy = site.directory / "policy.yaml"
+        text = policy.read_text()
+        with psycopg.connect(proxy.dsn(site.sealed, site.role, site.password), autocommit=True) as conn:
+            conn.execute("INSERT INTO notes (id, body) VALUES (900001, 'kept')")
+            policy.write_text(text.replace("body:", "nobody:").replace("[body]", "[nobody]"))
+            os.kill(proxy_pid(proxy), signal.SIGHUP)
+            time.sleep(1)
+            policy.write_text(text)
+            assert "reload failed" in proxy.log_path.read_text()
+            os.kill(proxy_pid(proxy), signal.SIGHUP)
+            time.sleep(1)
+            assert '"reloaded"' in proxy.log_path.read_text()
+            assert conn.execute("SELECT body FROM notes WHERE body = 'kept'").fetchone() == ("kept",)
+
+
+def proxy_pid(proxy: ProxyUnderTest) -> int:
+    """Return the process id of a proxy that runs."""
+    assert proxy.process is not None
+    return proxy.process.pid

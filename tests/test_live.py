@@ -1,0 +1,100 @@
+"""A database while it is served: catalogue and registry followed, keys fetched once, and never less protected than it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+
+from phiproxy.errors import ConfigError, UndefinedTable
+from phiproxy.live import LiveDatabase, provider_of
+from phiproxy.plan.cache import View
+from phiproxy.policy.load import load_policies
+from tests.harness.server import PostgresServer
+from tests.harness.site import Site
+from tests.net.serving import connect, serving, site_settings, until, wire_site
+
+VIEW = View(("pg_catalog", "public"), "x", catalog_fresh=True)
+
+
+@pytest.fixture
+def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site whose tables a test may change."""
+    with wire_site(postgres_server, tmp_path_factory.mktemp("live")) as site, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHIPROXY_SERVICE_PASSWORD", site.env["PHIPROXY_SERVICE_PASSWORD"])
+        yield site
+
+
+@pytest.fixture
+async def live(site: Site) -> AsyncIterator[LiveDatabase]:
+    settings = site_settings(site)
+    (policy,) = load_policies(settings)
+    database = await LiveDatabase.open(settings, policy, await provider_of(settings))
+    yield database
+    await database.close()
+
+
+def owner(site: Site, statement: str) -> None:
+    """Change the sealed database behind the proxy's back."""
+    with psycopg.connect(site.server.dsn(site.sealed), autocommit=True) as conn:
+        conn.execute(statement.encode())
+
+
+async def test_ddl_behind_the_proxy_makes_another_planner(site: Site, live: LiveDatabase) -> None:
+    before, generation = live.planner, live.generation
+    with pytest.raises(UndefinedTable):
+        before.statement(b"SELECT body FROM fresh", (), VIEW)
+    await live.refresh()
+    assert live.generation == generation
+    owner(site, "CREATE TABLE fresh (body text)")
+    await live.refresh()
+    assert live.generation == generation + 1
+    assert live.planner.statement(b"SELECT body FROM fresh", (), VIEW).identity
+
+
+async def test_a_database_that_no_longer_fits_stays_protected(site: Site, live: LiveDatabase) -> None:
+    owner(site, "ALTER TABLE notes DROP CONSTRAINT phi_guard_body, ALTER COLUMN body TYPE text USING 'x'")
+    await live.refresh()
+    plan = live.planner.statement(b"SELECT body FROM notes WHERE body = $1", (), VIEW)
+    assert plan.touches
+    owner(site, "ALTER TABLE notes RENAME TO gone")
+    await live.refresh()
+    with pytest.raises(UndefinedTable):
+        live.planner.statement(b"SELECT body FROM notes", (), VIEW)
+
+
+async def test_following_notices_what_changes(site: Site, live: LiveDatabase) -> None:
+    generation = live.generation
+    following = asyncio.get_running_loop().create_task(live.follow())
+    try:
+        owner(site, "CREATE VIEW shown AS SELECT body FROM notes")
+        await until(lambda: live.generation > generation, "the view was not noticed")
+        assert "shown" in live.planner.catalog.reaching
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+
+
+async def test_a_thousand_statements_unwrap_each_root_once(site: Site) -> None:
+    async with serving(site_settings(site)) as (proxy, port):
+        async with await connect(site, port) as one, await connect(site, port) as two:
+            for i in range(500):
+                await one.execute("INSERT INTO notes (id, body) VALUES (%s, %s)", (i, f"text {i}"))
+                row = await (await two.execute("SELECT id FROM notes WHERE body = %s", (f"text {i}",))).fetchone()
+                assert row == (i,)
+        (database,) = proxy.databases.values()
+        assert database.unwraps == 2  # the data root and the index root of one table
+
+
+async def test_a_policy_that_does_not_fit_is_refused_and_a_reload_leaves_everything(site: Site, live: LiveDatabase) -> None:
+    text = (site.directory / "policy.yaml").read_text()
+    (site.directory / "policy.yaml").write_text(text.replace("body:", "nobody:").replace("[body]", "[nobody]"))
+    (policy,) = load_policies(site_settings(site))
+    before = live.planner
+    with pytest.raises(ConfigError, match="nobody"):
+        await live.reload(policy)
+    assert live.planner is before
+    with pytest.raises(ConfigError, match="nobody"):
+        await LiveDatabase.open(site_settings(site), policy, await provider_of(site_settings(site)))
