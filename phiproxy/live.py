@@ -146,7 +146,9 @@ class LiveDatabase:
                 "the database no longer fits its policy", database=self._policy.database, complaints=error.message.split("\n")
             )
             protection = self._known.protection
-        if (protection, catalog.generation) == (self._known.protection, self._known.catalog.generation):
+        known = self._known
+        # The layout by itself too: one that does not fit changes nothing else, and would be read, and told, at every poll.
+        if (protection, catalog.generation, layout) == (known.protection, known.catalog.generation, known.layout):
             return
         self._keys.adopt(layout)
         self._known = Known(catalog, layout, protection)
@@ -173,13 +175,23 @@ class LiveDatabase:
                     log.warning("the catalogue cannot be read", database=self._policy.database, type=type(error).__name__)
                 failing = True
 
-    async def reload(self, policy: Policy) -> None:
-        """Go on with a changed policy file and without cached keys; ConfigError leaves everything as it was."""
-        async with self._pool.connection() as conn:
-            known = await read_known(conn, self._settings, policy)
+    async def fit(self, policy: Policy) -> Known:
+        """Read the database for a changed policy file; ConfigError when it does not fit. Nothing changes yet."""
+        try:
+            async with self._pool.connection() as conn:
+                return await read_known(conn, self._settings, policy)
+        except (psycopg.Error, TimeoutError) as error:
+            raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
+
+    def take(self, policy: Policy, known: Known) -> None:
+        """Go on with a policy file that fits, and without cached keys."""
         self._policy = policy
         self._keys.forget()
         self._adopt(known.catalog, known.layout)
+
+    async def reload(self, policy: Policy) -> None:
+        """Go on with a changed policy file and without cached keys; ConfigError leaves everything as it was."""
+        self.take(policy, await self.fit(policy))
 
 
 async def _layout(conn: psycopg.AsyncConnection[Any], settings: Settings) -> Layout:
