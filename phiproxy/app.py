@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,21 @@ class Proxy:
                 connector=connector,
                 limits=settings.limits,
                 tls=tls,
-                tls_required=settings.tls.mode in ("require", "verify-client"),
+                tls_required=_tls_required(settings),
                 database=self._database,
                 unlisted_refused=settings.unlisted_databases == "refuse",
             )
         )
         self.addresses = self._listener.open(settings.listen)
         if settings.metrics is not None:
-            self._metrics_server = MetricsServer(settings.metrics.listen, lambda: self._listener is not None, self.metrics)
+            self._metrics_server = MetricsServer(settings.metrics.listen, self._ready, self.metrics)
             self._metrics_server.start()
             self._followers.append(spawn(self._measure(), "metrics"))
         log.info("listening", addresses=[str(a) for a in self.addresses], databases=sorted(self.databases))
+
+    def _ready(self) -> bool:
+        listener = self._listener
+        return listener is not None and not listener.draining
 
     def _database(self, name: str) -> tuple[Database, Services] | None:
         found = self.databases.get(name)
@@ -149,17 +154,28 @@ class Proxy:
             await asyncio.sleep(0.05)
 
     async def reload(self, path: Path | None) -> None:
-        """Read the policies again (SIGHUP). What is wrong is logged, and the proxy goes on as it was."""
+        """Read policies and certificates again (SIGHUP). What is wrong is logged, and the proxy goes on as it was."""
         try:
             settings = load_settings(path) if path is not None else self.settings
-            for policy in load_policies(settings):
-                database = self.databases.get(policy.database)
-                if database is not None:
-                    await database.reload(policy)
+            policies = load_policies(settings)
+            if {policy.database for policy in policies} != set(self.databases):
+                # Sessions of such a database are open already, and go on without the policy, or with it.
+                raise ConfigError("a policy for another database than before, or one less: that needs a restart")
+            tls = client_context(settings.tls)
+            fitting = [(self.databases[policy.database], policy) for policy in policies]
+            known = [await database.fit(policy) for database, policy in fitting]
         except PhiproxyError as error:
             log.error("reload failed, nothing changed", complaints=error.message.split("\n"))
             return
+        for (database, policy), found in zip(fitting, known, strict=True):
+            database.take(policy, found)
+        if self._listener is not None:
+            self._listener.door = replace(self._listener.door, tls=tls, tls_required=_tls_required(settings))
         log.info("reloaded")
+
+
+def _tls_required(settings: Settings) -> bool:
+    return settings.tls.mode in ("require", "verify-client")
 
 
 async def serve_until_told(settings: Settings, *, path: Path | None = None) -> None:
