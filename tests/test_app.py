@@ -6,20 +6,25 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from phiproxy import app
 from phiproxy.errors import ConfigError
+from phiproxy.net import tasks
 from phiproxy.policy.load import load_policies
 from tests.harness.proxy import ProxyUnderTest
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
-from tests.net.serving import connect, serving, site_settings, wire_site
+from tests.net.certificates import Papers
+from tests.net.peer import Peer
+from tests.net.serving import connect, listener_of, serving, site_settings, until, wire_site
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +125,127 @@ def proxy_pid(proxy: ProxyUnderTest) -> int:
     """Return the process id of a proxy that runs."""
     assert proxy.process is not None
     return proxy.process.pid
+
+
+async def test_start_and_stop_leave_nothing(site: Site) -> None:
+    """Twice in one process, with a client in every stage when the second stops."""
+    for _ in range(2):
+        async with serving(site_settings(site)):
+            pass
+    before = tasks.running()
+    settings = site_settings(site)
+    async with app.Proxy(settings, load_policies(settings)) as proxy:
+        port = proxy.addresses[0].port
+        silent, half = await Peer.open(port), await Peer.open(port)
+        half.say(b"\0\0\0\x08")
+        idle, busy = await connect(site, port), await connect(site, port)
+        await busy.execute("BEGIN")
+        sleeping = asyncio.ensure_future(busy.execute("SELECT pg_sleep(30)"))
+        await asyncio.sleep(0.3)
+    with pytest.raises(psycopg.errors.AdminShutdown):
+        await idle.execute("SELECT 1")
+    with pytest.raises(psycopg.errors.AdminShutdown):
+        await sleeping
+    for peer in (silent, half):
+        async with peer:
+            assert await peer.rest(within=5) == b""
+    await idle.close()
+    await busy.close()
+    await until(lambda: tasks.running() <= before, "tasks are left")
+
+
+async def test_short_sessions_are_counted_too(site: Site) -> None:
+    """One that comes and goes between two looks has still run its statements."""
+    async with serving(site_settings(site)) as (proxy, port):
+        for _ in range(5):
+            async with await connect(site, port) as conn:
+                with pytest.raises(psycopg.errors.FeatureNotSupported):
+                    await conn.execute("SELECT upper(body) FROM notes")
+        await until(lambda: not listener_of(proxy).relays, "a session lives on")
+        assert listener_of(proxy).counters.refused == 5
+
+
+async def test_not_ready_while_draining(site: Site) -> None:
+    settings = site_settings(site)
+    async with app.Proxy(settings, load_policies(settings)) as proxy:
+        assert proxy._ready()
+        await proxy.drain(0)
+        assert not proxy._ready()
+    assert not proxy._ready()
+
+
+async def test_draining_a_database_that_passes_through(site: Site) -> None:
+    """Where messages are not told apart an idle client is still seen to be idle, and one in a transaction to be at work."""
+    settings = site_settings(site)
+    async with app.Proxy(settings, load_policies(settings)) as proxy:
+        port = proxy.addresses[0].port
+        idle, busy = await connect(site.server, port), await connect(site.server, port)
+        await idle.execute("SELECT 1")
+        await busy.execute("BEGIN")
+        draining = asyncio.ensure_future(proxy.drain(20))
+        await asyncio.sleep(0.3)
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            await idle.execute("SELECT 1")
+        await busy.execute("SELECT 1")
+        assert not draining.done()
+        await busy.execute("COMMIT")
+        await asyncio.wait_for(draining, 5)
+        await idle.close()
+        await busy.close()
+
+
+async def test_certificates_are_read_again_and_sessions_go_on(site: Site, tmp_path: Path) -> None:
+    papers = Papers.made(tmp_path)
+    pair = papers.authority.issue("rotating")
+    tls = {"mode": "require", "certificate": str(pair.certificate), "private_key": str(pair.key)}
+    settings = site_settings(site, tls=tls)
+    async with app.Proxy(settings, load_policies(settings)) as proxy:
+        port = proxy.addresses[0].port
+        old = papers.context()
+        before = await presented(port, old)
+        async with await connect(site, port, sslmode="require") as conn:
+            papers.authority.issue("rotating")  # into the same files
+            assert await presented(port, old) == before
+            await proxy.reload(None)
+            assert await presented(port, old) != before
+            await conn.execute("SELECT 1")
+            pair.certificate.write_text("no certificate")
+            after = await presented(port, old)
+            await proxy.reload(None)
+            assert await presented(port, old) == after
+
+
+async def presented(port: int, context: ssl.SSLContext) -> bytes:
+    """Return the certificate that the proxy shows."""
+    async with await Peer.open(port, tls=context) as peer:
+        shown = peer.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        assert isinstance(shown, bytes)
+        return shown
+
+
+async def test_a_policy_for_a_new_database_is_not_passed_over(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its clients would go on in plaintext behind a line that says "reloaded"."""
+    settings = site_settings(site)
+    async with app.Proxy(settings, load_policies(settings)) as proxy:
+        policy = site.directory / "policy.yaml"
+        text = policy.read_text()
+        policy.write_text(text.replace(f"database: {site.sealed}", "database: another"))
+        try:
+            await proxy.reload(None)
+        finally:
+            policy.write_text(text)
+        said = capsys.readouterr().out
+        assert "reload failed" in said
+        assert "needs a restart" in said
+        await proxy.reload(None)
+        assert "reload failed" not in capsys.readouterr().out
+
+
+async def test_a_server_that_is_down_at_the_start(site: Site) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        dead = f"127.0.0.1:{unused.getsockname()[1]}"
+        settings = site_settings(site, upstream={"address": dead, "tls": "disable"})
+        with pytest.raises(ConfigError, match=f"cannot connect as service.user .* at {dead}"):
+            async with app.Proxy(settings, load_policies(settings)):
+                pass

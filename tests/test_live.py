@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 
-from phiproxy.errors import ConfigError, UndefinedTable
+from phiproxy.errors import ConfigError, ProviderUnavailable, UndefinedTable
 from phiproxy.live import LiveDatabase, provider_of
 from phiproxy.plan.cache import View
 from phiproxy.policy.load import load_policies
@@ -98,3 +98,85 @@ async def test_a_policy_that_does_not_fit_is_refused_and_a_reload_leaves_everyth
     assert live.planner is before
     with pytest.raises(ConfigError, match="nobody"):
         await LiveDatabase.open(site_settings(site), policy, await provider_of(site_settings(site)))
+
+
+async def test_a_registry_that_changes_is_adopted_and_keys_are_kept(site: Site, live: LiveDatabase) -> None:
+    generation = live.generation
+    owner(site, "UPDATE phiproxy.meta SET epoch = epoch + 1")
+    await live.refresh()
+    assert live.generation == generation + 1
+    await live.refresh()
+    assert live.generation == generation + 1
+
+
+async def test_a_registry_that_no_longer_fits_is_told_once(
+    site: Site, live: LiveDatabase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was protected stays so; and the operator reads it once, not at every poll."""
+    protected = live.planner.statement(b"SELECT body FROM notes", (), VIEW)
+    await live.refresh()
+    capsys.readouterr()
+    owner(site, "DELETE FROM phiproxy.column_name; UPDATE phiproxy.meta SET epoch = epoch + 1")
+    following = asyncio.get_running_loop().create_task(live.follow())
+    try:
+        told = ""
+        for _ in range(35):
+            await asyncio.sleep(0.1)
+            told += capsys.readouterr().out
+        assert told.count("no longer fits") == 1
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+    assert live.planner.statement(b"SELECT body FROM notes", (), VIEW).touches == protected.touches
+
+
+async def test_readings_that_are_asked_for_at_once_are_shared(site: Site, live: LiveDatabase) -> None:
+    """A hundred sessions that meet the same unknown table read the catalogue twice at most."""
+    readings = 0
+    real = live._read
+
+    async def counted() -> None:
+        nonlocal readings
+        readings += 1
+        await real()
+
+    live._read = counted  # type: ignore[method-assign]
+    owner(site, "CREATE TABLE sudden (id int)")
+    await asyncio.gather(*(live.refresh() for _ in range(100)))
+    assert 1 <= readings <= 2
+    assert live.planner.statement(b"SELECT id FROM sudden", (), VIEW).identity
+
+
+async def test_new_tables_are_found_by_those_at_work(site: Site) -> None:
+    """The client that made a table, and another one, may use it together with a protected one in the next statement."""
+    async with serving(site_settings(site)) as (_, port), await connect(site, port) as one, await connect(site, port) as two:
+        await one.execute("INSERT INTO notes VALUES (1, 'a')")
+        await one.execute("CREATE TABLE made (id int)")
+        await one.execute("INSERT INTO made VALUES (1)")
+        for conn in (one, two):
+            row = await (await conn.execute("SELECT n.body FROM notes n JOIN made m ON m.id = n.id")).fetchone()
+            assert row == ("a",)
+
+
+async def test_a_server_that_is_down_at_a_reload(site: Site, live: LiveDatabase) -> None:
+    """An error of ours, not of the driver's: a SIGHUP must end in a line of the log."""
+    (policy,) = load_policies(site_settings(site))
+    before = live.planner
+    await live._pool.close()
+    with pytest.raises(ProviderUnavailable):
+        await live.reload(policy)
+    with pytest.raises(ProviderUnavailable):
+        await live.refresh()
+    assert live.planner is before
+
+
+async def test_what_is_missing_at_the_start(site: Site) -> None:
+    settings = site_settings(site)
+    (policy,) = load_policies(settings)
+    provider = await provider_of(settings)
+    elsewhere = policy.model_copy(update={"database": "no_such_database"})
+    with pytest.raises(ConfigError, match='database "no_such_database" does not exist'):
+        await LiveDatabase.open(settings, elsewhere, provider)
+    owner(site, "DROP SCHEMA phiproxy CASCADE")
+    with pytest.raises(ConfigError, match="no key registry"):
+        await LiveDatabase.open(settings, policy, provider)
