@@ -108,24 +108,19 @@ class Proxy:
 
     async def _measure(self) -> None:
         """Copy the counters of sessions into metrics once a second, so that the hot path counts in plain integers."""
-        seen: dict[int, tuple[int, int, int, int]] = {}
-        unwraps = 0
+        seen, unwraps = (0, 0, 0, 0), 0
         while True:
             await asyncio.sleep(1)
             assert self._listener is not None
             self.metrics.clients.set(self._listener.clients)
-            for relay in list(self._listener.relays):
-                c = relay.session.counters
-                now = (c.forwarded, c.rewritten, c.refused, c.open_failures)
-                before = seen.get(id(relay), (0, 0, 0, 0))
-                for outcome, new, old in zip(("forwarded", "rewritten", "refused"), now, before, strict=False):
-                    self.metrics.statements.labels(outcome).inc(max(0, new - old))
-                self.metrics.open_failures.inc(max(0, now[3] - before[3]))
-                seen[id(relay)] = now
-            seen = {id(r): seen[id(r)] for r in self._listener.relays if id(r) in seen}
+            c = self._listener.counters
+            now = (c.forwarded, c.rewritten, c.refused, c.open_failures)
+            for outcome, new, old in zip(("forwarded", "rewritten", "refused"), now, seen, strict=False):
+                self.metrics.statements.labels(outcome).inc(new - old)
+            self.metrics.open_failures.inc(now[3] - seen[3])
             total = sum(d.unwraps for d in self.databases.values())
             self.metrics.kek_unwraps.labels("ok").inc(total - unwraps)
-            unwraps = total
+            seen, unwraps = now, total
 
     async def _stop(self) -> None:
         listener, self._listener = self._listener, None

@@ -42,7 +42,7 @@ class Show:
             self._search(app, ssn)
             self._refusal(app)
         command = sys.argv[0] if sys.argv[0].endswith("phiproxy") else "phiproxy"
-        self._console.print("\n[bold]Try it[/bold]")
+        self._console.print("\n[bold]Try it[/bold], while the demo runs (without --once)")
         self._plain(f'  psql "{through}"')
         self._plain(f"  {command} explain -c {config} 'SELECT * FROM patients WHERE ssn = $1'")
         self._plain(f"  {command} check -c {config}")

@@ -27,7 +27,7 @@ from phiproxy.policy.settings import Limits
 from phiproxy.policy.values import Address
 from phiproxy.session.core import Session
 from phiproxy.session.startup import Admission, admit
-from phiproxy.session.state import Database
+from phiproxy.session.state import Counters, Database
 from phiproxy.wire.messages import CANCEL_REQUEST, GSSENC_REQUEST, MAX_STARTUP, SSL_REQUEST, Startup, decode_startup, error_response
 
 log = structlog.get_logger("phiproxy.listener")
@@ -127,6 +127,7 @@ class Listener:
     def __init__(self, door: Door) -> None:
         self.door = door
         self.relays: set[Relay] = set()
+        self.counters = Counters()
         self.clients = 0
         self.draining = False
         self._accepting: list[asyncio.Task[None]] = []
@@ -276,7 +277,11 @@ class Listener:
         database, services = found if found is not None else (None, None)
         _, server, server_tls = await self.door.connector.connect(Side)
         session = Session(
-            database, admission.database, max_message=self.door.limits.max_message, strip_plus=server_tls and not client_tls
+            database,
+            admission.database,
+            max_message=self.door.limits.max_message,
+            strip_plus=server_tls and not client_tls,
+            counters=self.counters,
         )
         session.negotiation = admission.negotiation
         session.to_server.append(admission.packet)

@@ -176,7 +176,8 @@ def _table(table: PhysicalTable) -> str:
 
 def _must_be_empty(name: str) -> str:
     """Return a statement that fails when rows came between the reading and the running: NULL would replace their values."""
-    body = f"BEGIN IF EXISTS (SELECT FROM {name}) THEN RAISE 'the table has rows: use phiproxy encrypt'; END IF; END"
+    why = "the table has rows: use phiproxy encrypt (not in this version)"
+    body = f"BEGIN IF EXISTS (SELECT FROM {name}) THEN RAISE '{why}'; END IF; END"
     quote = "$phi$"
     while quote in body:
         quote = quote[:-1] + "_$"

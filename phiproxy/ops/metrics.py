@@ -27,8 +27,6 @@ class Metrics:
         self.registry = own = CollectorRegistry()
         self.clients = Gauge("phiproxy_clients", "client connections now", registry=own)
         self.statements = Counter("phiproxy_statements", "statements by outcome", ["outcome"], registry=own)
-        self.opened = Counter("phiproxy_values_opened", "stored values opened", registry=own)
-        self.sealed = Counter("phiproxy_values_sealed", "values sealed", registry=own)
         self.open_failures = Counter("phiproxy_open_failures", "stored values that did not open", registry=own)
         self.kek_unwraps = Counter("phiproxy_kek_unwraps", "root keys unwrapped by the provider", ["result"], registry=own)
         for outcome in ("forwarded", "rewritten", "refused"):

@@ -13,7 +13,7 @@ from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PathNeeded, Phipr
 from phiproxy.session import client, server
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
 from phiproxy.session.pipeline import Later
-from phiproxy.session.state import Database, State
+from phiproxy.session.state import Counters, Database, State
 from phiproxy.session.substitutes import PATH_QUERY, refuse
 from phiproxy.wire.framing import FrameBuffer
 
@@ -35,9 +35,15 @@ class Session(State):
     """One conversation at work: the loop that takes frames and hands them to the handlers."""
 
     def __init__(
-        self, database: Database | None, name: str, *, max_message: int = 64 * 1024 * 1024, strip_plus: bool = False
+        self,
+        database: Database | None,
+        name: str,
+        *,
+        max_message: int = 64 * 1024 * 1024,
+        strip_plus: bool = False,
+        counters: Counters | None = None,
     ) -> None:
-        super().__init__(database, name, max_message=max_message, strip_plus=strip_plus)
+        super().__init__(database, name, max_message=max_message, strip_plus=strip_plus, counters=counters)
         self._waiting: str | None = None
 
     # -- what the shell calls ----------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class Database(Protocol):
 
 @dataclass(slots=True)
 class Counters:
-    """What a session has done; read by metrics."""
+    """What sessions have done: one object for all of a listener, so that those that ended count too; read by metrics."""
 
     forwarded: int = 0
     rewritten: int = 0
@@ -44,7 +44,13 @@ class State:
     """One conversation. ``database`` is None where no policy names it: bytes then pass as they come."""
 
     def __init__(
-        self, database: Database | None, name: str, *, max_message: int = 64 * 1024 * 1024, strip_plus: bool = False
+        self,
+        database: Database | None,
+        name: str,
+        *,
+        max_message: int = 64 * 1024 * 1024,
+        strip_plus: bool = False,
+        counters: Counters | None = None,
     ) -> None:
         self.database = database
         self.database_name = name
@@ -56,7 +62,7 @@ class State:
         self.to_server: list[bytes] = []
         self.pipeline = Pipeline()
         self.names = Names()
-        self.counters = Counters()
+        self.counters = counters if counters is not None else Counters()
         self.strip_plus = strip_plus
         self.negotiation: bytes | None = None
         self.status = b"I"
