@@ -13,15 +13,17 @@ from typing import TypeVar
 
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.compile import compile_script, compile_statement
+from phiproxy.plan.compile import compile_script, compile_statement, prove
+from phiproxy.plan.shapes import Templates, template
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.protection import Protection
 from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.meaning import Meaning
-from phiproxy.sql.parse import Statement, parse, too_deep
+from phiproxy.sql.parse import Statement, decode_text, parse, too_deep
 from phiproxy.sql.screen import Screen
+from phiproxy.sql.shape import shape_of
 
 # psycopg's lesson: generated IN lists and bulk inserts make texts that never come again; a text this long is analysed each time.
 MAX_CACHED_TEXT = 16 * 1024
@@ -54,6 +56,7 @@ class Planner:
         self._names_are_ascii = all(n.isascii() for n in (*protection.table_names, *protection.column_names, *catalog.reaching))
         self._statements: OrderedDict[tuple[object, ...], StatementPlan] = OrderedDict()
         self._scripts: OrderedDict[tuple[object, ...], ScriptPlan] = OrderedDict()
+        self._templates = Templates()
 
     def statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
         """Return the plan of a Parse."""
@@ -77,12 +80,12 @@ class Planner:
             return cached
         if not self._looked_at(text, view):
             return StatementPlan(text, text, identity=True, oids=oids)
-        statements, meanings = self._fresh_meanings(text, view)
-        if not statements:
+        meanings = self._known_or_fresh(text, view)
+        if not meanings:
             return StatementPlan(text, text, identity=True, oids=oids)
-        if len(statements) > 1:
+        if len(meanings) > 1:
             raise SyntaxRefused("cannot insert multiple commands into a prepared statement")
-        plan = compile_statement(text, statements[0], meanings[0], oids)
+        plan = compile_statement(text, meanings[0], oids)
         if _cacheable(text, meanings):
             _remember(self._statements, key, plan)
         return plan
@@ -95,8 +98,8 @@ class Planner:
             return cached
         if not self._looked_at(text, view):
             return ScriptPlan(text, identity=True)
-        statements, meanings = self._fresh_meanings(text, view)
-        plan = compile_script(text, statements, meanings)
+        meanings = self._known_or_fresh(text, view)
+        plan = compile_script(text, meanings)
         if _cacheable(text, meanings):
             _remember(self._scripts, key, plan)
         return plan
@@ -110,6 +113,23 @@ class Planner:
                 hint="SET client_encoding TO 'UTF8'.",
             )
         return mentions or self._screen.watched(text)
+
+    def _known_or_fresh(self, text: bytes, view: View) -> list[Meaning]:
+        """Return the meanings of a text: those of its shape where that was seen before, else from an analysis, proved."""
+        shape = shape_of(text) if len(text) <= MAX_CACHED_TEXT else None
+        key = (view.path, view.utf8, view.created)
+        if shape is not None and shape.constants:
+            known = self._templates.meanings(key, shape)
+            if known is not None:
+                decode_text(text)
+                return known
+        statements, meanings = self._fresh_meanings(text, view)
+        prove(text, meanings, statements)
+        if shape is not None and shape.constants and meanings:
+            made = template(shape, parse(text), meanings)
+            if made is not None:
+                self._templates.add(key, shape, made)
+        return meanings
 
     def _fresh_meanings(self, text: bytes, view: View) -> tuple[list[Statement], list[Meaning]]:
         """Analyse; before a name is said not to exist, the catalogue is read once more."""

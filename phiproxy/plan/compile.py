@@ -28,38 +28,43 @@ class OperatorMissing(StatementRefused):
     sqlstate = "42883"
 
 
-def _proved(text: bytes, meanings: Sequence[Meaning], statements: Sequence[Statement]) -> Rendered | None:
-    """Return the rewrite of a text, verified against the edited trees, or None when nothing is rewritten."""
+def _rendered(text: bytes, meanings: Sequence[Meaning]) -> Rendered | None:
+    """Return the rewrite of a text, or None when nothing is rewritten."""
     # Two statements may both blank the comment between them.
     edits = list({e: None for m in meanings for e in m.edits})
     occurrences = [o for m in meanings for o in m.occurrences]
-    if not edits and not occurrences:
-        return None
-    rendered = Rendered(text, edits, occurrences)
-    marked = rendered.fill(lambda _i, o: MARKER if o.number or o.literal is not None else NULL_MARKER)
-    verify(marked, [{s.kind: s.body} for s in statements])
-    return rendered
+    return Rendered(text, edits, occurrences) if edits or occurrences else None
+
+
+def prove(text: bytes, meanings: Sequence[Meaning], statements: Sequence[Statement]) -> None:
+    """Show that the rewrite of a text parses to the edited trees; StatementRefused when it does not."""
+    rendered = _rendered(text, meanings)
+    if rendered is not None:
+        marked = rendered.fill(lambda _i, o: MARKER if o.number or o.literal is not None else NULL_MARKER)
+        verify(marked, [{s.kind: s.body} for s in statements])
 
 
 def _columns(meaning: Meaning) -> Columns | None:
     return None if meaning.outputs is None or not meaning.touches else Columns(meaning.outputs)
 
 
-def compile_script(text: bytes, statements: Sequence[Statement], meanings: Sequence[Meaning]) -> ScriptPlan:
-    """Return the plan of a simple Query."""
+def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
+    """Return the plan of a simple Query whose meanings were proved."""
     parts = tuple(ScriptPart(_columns(m), m.touches, m.plain_select, m.effects) for m in meanings)
     if any(o.number for m in meanings for o in m.occurrences):
         raise StatementRefused("there is no parameter in a simple query", hint="Use the extended protocol to pass parameters.")
-    rendered = _proved(text, meanings, statements)
+    rendered = _rendered(text, meanings)
     return ScriptPlan(text, rendered is None, parts, rendered)
 
 
-def compile_statement(text: bytes, statement: Statement, meaning: Meaning, declared: Sequence[int]) -> StatementPlan:
-    """Return the plan of one Parse whose client declared these parameter type OIDs (0 = unspecified; may be fewer than used).
+def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) -> StatementPlan:
+    """Return the plan of one Parse whose meaning was proved; ``declared`` are the client's parameter type OIDs.
+
+    0 is an unspecified type, and there may be fewer than are used.
 
     Raises OperatorMissing or StatementRefused for a protected parameter that is declared as another type than text.
     """
-    rendered = _proved(text, [meaning], [statement])
+    rendered = _rendered(text, [meaning])
     if rendered is None:
         return StatementPlan(
             text, text, identity=True, touches=meaning.touches, columns=_columns(meaning), plain_select=meaning.plain_select,

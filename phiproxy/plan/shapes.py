@@ -1,0 +1,162 @@
+"""What was understood of one text, for all texts of its shape: the analysis is paid once, whatever the literals are.
+
+A template holds gaps and decisions, never the value of a protected literal. It is made only where every constant of the text is
+one of three things: a whole protected occurrence, free, or *fixed*, which means that the template is only for texts with this very
+constant in this place. Everything else has no template and is analysed in full each time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Search, Store
+from phiproxy.sql.parse import Statement
+from phiproxy.sql.shape import Shape, free_constants, literal_value, shape_of
+
+# About 4 KiB each, as plans. Texts whose fixed constants differ each time would otherwise fill a shape without end.
+MAX_SHAPES = 2048
+MAX_TEMPLATES_PER_SHAPE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An edit or occurrence: ``constant`` is its number, or ``gap`` and the offsets in it say where it stands."""
+
+    change: Edit | Occurrence
+    constant: int = -1
+    gap: int = -1
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The meanings of a shape: per statement its prototype and the places of its edits and occurrences."""
+
+    prototypes: tuple[tuple[Meaning, tuple[_Place, ...]], ...]
+    fixed: tuple[tuple[int, bytes], ...]
+    protected: frozenset[int]
+
+    def meanings(self, shape: Shape) -> list[Meaning] | None:
+        """Return the meanings of another text of the shape, or None where this template does not speak of it."""
+        constants = shape.constants
+        if any(constants[i] != spelled for i, spelled in self.fixed):
+            return None
+        if not self._apart(constants):
+            return None
+        return [_placed(prototype, places, shape) for prototype, places in self.prototypes]
+
+    def _apart(self, constants: Sequence[bytes]) -> bool:
+        """Tell whether no unprotected literal repeats a protected one: that would be a use of it (sql.md section 2, taint)."""
+        protected = {constants[i] for i in self.protected}
+        protected.discard(b"''")
+        return not any(c in protected for i, c in enumerate(constants) if i not in self.protected)
+
+
+def _placed(prototype: Meaning, places: Sequence[_Place], shape: Shape) -> Meaning:
+    edits: list[Edit] = []
+    occurrences: list[Occurrence] = []
+    for place in places:
+        change = place.change
+        if place.constant >= 0:
+            assert isinstance(change, Occurrence)
+            spelled, start = shape.constants[place.constant], shape.starts[place.constant]
+            occurrences.append(
+                Occurrence(start, start + len(spelled), change.use, 0, literal_value(spelled), change.type_oid, change.order)
+            )
+            continue
+        base = shape.starts[place.gap - 1] + len(shape.constants[place.gap - 1]) if place.gap else 0
+        if isinstance(change, Edit):
+            edits.append(Edit(base + place.start, base + place.end, change.text))
+        else:
+            occurrences.append(dataclasses.replace(change, start=base + place.start, end=base + place.end))
+    return dataclasses.replace(prototype, edits=edits, occurrences=occurrences)
+
+
+def template(shape: Shape, statements: Sequence[Statement], meanings: Sequence[Meaning]) -> Template | None:
+    """Return the template of a text that was analysed; ``statements`` are its trees as the client meant them, not edited.
+
+    None where a decision may depend on the value of a constant in a way that a template cannot say.
+    """
+    if any(_more_than_data(m.effects) for m in meanings):
+        return None
+    by_start = {start: i for i, start in enumerate(shape.starts)}
+    prototypes = []
+    protected: set[int] = set()
+    for meaning in meanings:
+        places: list[_Place] = []
+        changes: list[Edit | Occurrence] = [*meaning.edits, *meaning.occurrences]
+        for change in changes:
+            place = _place(change, shape, by_start)
+            if place is None:
+                return None
+            if place.constant >= 0:
+                protected.add(place.constant)
+            places.append(place)
+        prototypes.append((dataclasses.replace(meaning, edits=[], occurrences=[]), tuple(places)))
+    free = free_constants(statements)
+    others = [i for i, start in enumerate(shape.starts) if i not in protected]
+    copied = _constants_of(e for m in meanings for e in m.edits)
+    if copied is None or any(shape.starts[i] in free and shape.constants[i] in copied for i in others):
+        return None  # an edit may repeat this constant
+    fixed = tuple((i, shape.constants[i]) for i in others if shape.starts[i] not in free)
+    made = Template(tuple(prototypes), fixed, frozenset(protected))
+    return made if made.meanings(shape) is not None else None
+
+
+def _constants_of(edits: Iterable[Edit]) -> set[bytes] | None:
+    """Return the constants that stand in the texts of edits, or None where they cannot be told."""
+    found: set[bytes] = set()
+    for edit in edits:
+        shape = shape_of(edit.text)
+        if shape is None:
+            return None
+        found.update(shape.constants)
+    return found
+
+
+def _more_than_data(effects: Effects) -> bool:
+    return effects != Effects(transaction=effects.transaction)
+
+
+def _place(change: Edit | Occurrence, shape: Shape, by_start: dict[int, int]) -> _Place | None:
+    """Return where a change stands, free of any value; None where it is neither one constant nor inside one gap."""
+    if isinstance(change, Occurrence) and change.literal is not None:
+        i = by_start.get(change.start)
+        if i is None or type(change.use) not in (Store, Search):
+            return None
+        whole = change.end == change.start + len(shape.constants[i]) and literal_value(shape.constants[i]) == change.literal
+        return _Place(dataclasses.replace(change, start=0, end=0, literal=b""), constant=i) if whole else None
+    base = 0
+    for i, gap in enumerate(shape.gaps):
+        if base <= change.start and change.end <= base + len(gap):
+            return _Place(change, gap=i, start=change.start - base, end=change.end - base)
+        base += len(gap) + (len(shape.constants[i]) if i < len(shape.constants) else 0)
+    return None
+
+
+class Templates:
+    """The templates of one planner, by what a plan's key says beside the text, and the shape."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[object, ...], list[Template]] = OrderedDict()
+
+    def meanings(self, key: tuple[object, ...], shape: Shape) -> list[Meaning] | None:
+        """Return the meanings of a text whose shape was seen, or None."""
+        for known in self._known.get((shape.key, *key), ()):
+            found = known.meanings(shape)
+            if found is not None:
+                self._known.move_to_end((shape.key, *key))
+                return found
+        return None
+
+    def add(self, key: tuple[object, ...], shape: Shape, made: Template) -> None:
+        """Keep a template; the oldest of its shape, or the shape used longest ago, gives way."""
+        templates = self._known.setdefault((shape.key, *key), [])
+        templates.insert(0, made)
+        del templates[MAX_TEMPLATES_PER_SHAPE:]
+        if len(self._known) > MAX_SHAPES:
+            self._known.popitem(last=False)

@@ -1,0 +1,138 @@
+"""Templates: a text whose shape was seen is planned exactly as if it had never been."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phiproxy.errors import PhiproxyError
+from phiproxy.plan import shapes
+from phiproxy.plan.cache import Planner, View
+from phiproxy.plan.statement import ScriptPlan, StatementPlan
+from tests.clinic_model import CATALOG, PATH, PROTECTION
+from tests.fixtures.cases import FILES, Case, cases
+from tests.plan.rings import full_ciphers
+
+VIEW = View(PATH, "clinic", catalog_fresh=True)
+CASES = [case for path in FILES for case in cases(path)]
+
+
+def fresh() -> Planner:
+    return Planner(PROTECTION, CATALOG, full_ciphers())
+
+
+@pytest.fixture
+def planner() -> Planner:
+    return fresh()
+
+
+def script_of(planner: Planner, text: bytes) -> object:
+    try:
+        plan = planner.script(text, VIEW)
+    except PhiproxyError as error:
+        return error.sqlstate, error.public_text, error.position
+    return _comparable(plan)
+
+
+def _comparable(plan: ScriptPlan) -> object:
+    rendered = plan.rendered
+    return plan.text, plan.identity, plan.parts, rendered and (rendered.pieces, rendered.occurrences, rendered.spans)
+
+
+def statement_of(planner: Planner, text: bytes) -> object:
+    try:
+        plan: StatementPlan = planner.statement(text, (), VIEW)
+    except PhiproxyError as error:
+        return error.sqlstate, error.public_text, error.position
+    return dataclasses.asdict(plan)
+
+
+VALUES = st.sampled_from(
+    ["", "x", "it''s", "y'' OR ''1", "é", "a much longer value than any of the others", "patients", "13", "$1"]
+)
+NUMBERS = st.sampled_from(["0", "1", "2", "13", "16", "4294967296", "7.25"])
+
+
+def _varied(text: str, data: st.DataObject) -> bytes:
+    text = re.sub(r"'(?:[^']|'')*'", lambda _m: f"'{data.draw(VALUES)}'", text)
+    return re.sub(r"(?<![\w$.'])\d+(?![\w.'])", lambda _m: data.draw(NUMBERS), text).encode()
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.sampled_from(CASES), st.data())
+def test_a_seen_shape_is_planned_like_a_text_never_seen(case: Case, data: st.DataObject) -> None:
+    """The fixtures' statements with other constants, thrice, so that templates of one text are asked for another."""
+    source = re.sub(r"@(\w+)@", r"\1", case.statement)
+    seen = fresh()
+    for _ in range(3):
+        text = _varied(source, data)
+        assert script_of(seen, text) == script_of(fresh(), text)
+        assert statement_of(seen, text) == statement_of(fresh(), text)
+
+
+def analyses(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the texts that were analysed in full from here on."""
+    seen: list[bytes] = []
+    original = Planner._fresh_meanings
+
+    def watched(self: Planner, text: bytes, view: View) -> object:
+        seen.append(text)
+        return original(self, text, view)
+
+    monkeypatch.setattr(Planner, "_fresh_meanings", watched)
+    return seen
+
+
+def test_everyday_statements_are_analysed_once_per_shape(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = analyses(monkeypatch)
+    for i in range(20, 30):
+        planner.script(b"SELECT id, ssn FROM patients WHERE ssn = '%d' AND city = 'c%d' LIMIT %d" % (i, i, i), VIEW)
+        planner.script(b"INSERT INTO patients (ssn, city) VALUES ('a%d', 'b'), ('c%d', NULL)" % (i, i), VIEW)
+        planner.script(b"UPDATE patients SET ssn = 'x%d' WHERE id = %d" % (i, i), VIEW)
+        planner.statement(b"DELETE FROM patients WHERE ssn IN ('x%d', $1) AND id <> %d" % (i, i), (), VIEW)
+    assert len(seen) == 4
+
+
+def test_a_repeated_protected_value_is_looked_at_again(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = analyses(monkeypatch)
+    planner.script(b"SELECT id FROM patients WHERE ssn = 'a' AND city = 'b'", VIEW)
+    with pytest.raises(PhiproxyError, match="used unprotected elsewhere"):
+        planner.script(b"SELECT id FROM patients WHERE ssn = 'a' AND city = 'a'", VIEW)
+    assert len(seen) == 2
+
+
+def test_constants_that_may_mean_more_are_part_of_the_shape(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = analyses(monkeypatch)
+    for i in (20, 20, 21):
+        planner.script(b"SELECT ssn, substr(city, %d) FROM patients WHERE ssn = 'a%d'" % (i, len(seen)), VIEW)
+    assert len(seen) == 2
+
+
+def test_templates_hold_no_value_and_are_bounded(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "MAX_SHAPES", 3)
+    monkeypatch.setattr(shapes, "MAX_TEMPLATES_PER_SHAPE", 2)
+    for i in range(20, 26):
+        planner.script(b"SELECT ssn, substr(city, %d) AS c FROM patients WHERE ssn = 'canary'" % i, VIEW)
+    (templates,) = planner._templates._known.values()
+    assert len(templates) == 2
+    for i in range(5):
+        planner.script(b"SELECT ssn AS c%d FROM patients WHERE ssn = 'canary'" % i, VIEW)
+    assert len(planner._templates._known) == 3
+    assert "canary" not in repr(planner._templates._known)
+
+
+def test_a_text_that_is_not_utf_8_is_refused_though_its_shape_was_seen(planner: Planner) -> None:
+    planner.script(b"SELECT ssn FROM patients WHERE ssn = 'a'", VIEW)
+    with pytest.raises(PhiproxyError, match="UTF-8"):
+        planner.script(b"SELECT ssn FROM patients WHERE ssn = '\xff'", VIEW)
+
+
+def test_what_changes_the_session_has_no_template(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = analyses(monkeypatch)
+    for i in range(20, 23):
+        planner.script(b"SELECT set_config('search_path', 'x%d', false), ssn FROM public.patients" % i, VIEW)
+    assert len(seen) == 3

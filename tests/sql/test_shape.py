@@ -1,0 +1,114 @@
+"""Shapes: what counts as a constant, what makes a text shapeless, and that the lexer of PostgreSQL agrees."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phiproxy.sql.parse import parse, tokens
+from phiproxy.sql.shape import free_constants, literal_value, shape_of
+
+
+def constants(text: bytes) -> list[bytes] | None:
+    shape = shape_of(text)
+    return None if shape is None else list(shape.constants)
+
+
+def free(text: bytes) -> list[bytes]:
+    shape = shape_of(text)
+    assert shape is not None
+    found = free_constants(parse(text))
+    return [c for c, start in zip(shape.constants, shape.starts, strict=True) if start in found]
+
+
+def test_literals_and_numbers_are_constants() -> None:
+    assert constants(b"SELECT a1, 'it''s', \"o'k 5\" FROM t1 WHERE b = 12 AND c = 1.50 AND d=$1") == [b"'it''s'", b"12", b"1.50"]
+    assert literal_value(b"'it''s'") == b"it's"
+    assert constants("SELECT 'é', é1 FROM t".encode()) == ["'é'".encode()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"SELECT E'x'",
+        b"SELECT e'x'",
+        b"SELECT N'x'",
+        b"SELECT U&'x'",
+        b"SELECT B'1'",
+        b"SELECT $$x$$",
+        b"SELECT $a$x$a$",
+        b"SELECT 'a'\n'b'",
+        b"SELECT 1 -- x",
+        b"SELECT /* x */ 1",
+        b"SELECT 'open",
+        b'SELECT "open',
+    ],
+)
+def test_other_forms_have_no_shape(text: bytes) -> None:
+    assert shape_of(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", [b"SELECT 1e5", b"SELECT 0x1F", b"SELECT 1_000", b"SELECT .5", b"SELECT t.a1", b"SELECT $1", b"SELECT 5."]
+)
+def test_numbers_that_are_part_of_something_stay_in_the_gap(text: bytes) -> None:
+    assert constants(text) == []
+
+
+def test_the_key_says_the_kinds_and_the_gaps() -> None:
+    one, two = shape_of(b"SELECT 'a', 1"), shape_of(b"SELECT 'b''c', 22")
+    other, text = shape_of(b"SELECT 1, 'a'"), shape_of(b"SELECT  'a', 1")
+    assert one is not None
+    assert two is not None
+    assert other is not None
+    assert text is not None
+    assert one.key == two.key
+    assert one.key not in (other.key, text.key)
+
+
+words = st.sampled_from(
+    ["a", "t1", '"q x"', '"it\'s"', ",", " ", "=", "(", ")", "'x'", "'it''s'", "''", "12", "3.5", "$1", "é", ".", "-", "e5"]
+)
+
+
+@given(st.lists(words, max_size=12))
+def test_every_constant_is_one_to_postgres(parts: list[str]) -> None:
+    text = " ".join(parts).encode()
+    shape = shape_of(text)
+    if shape is None:
+        return
+    lexed = {(t.start, t.end) for t in tokens(text) if t.name in ("SCONST", "ICONST", "FCONST")}
+    ours = {(start, start + len(c)) for start, c in zip(shape.starts, shape.constants, strict=True)}
+    assert ours <= lexed
+    rebuilt = b"".join(g + c for g, c in zip(shape.gaps, [*shape.constants, b""], strict=True))
+    assert rebuilt == text
+
+
+def test_free_are_values_where_values_stand() -> None:
+    assert free(b"SELECT id FROM t WHERE a = 'x' AND b IN (1, 2) AND c BETWEEN 3 AND 4 LIMIT 5 OFFSET 6") == [
+        b"'x'", b"1", b"2", b"3", b"4", b"5", b"6",
+    ]  # fmt: skip
+    assert free(b"INSERT INTO t (a, b) VALUES ('x', 1), ('y', 2) RETURNING 3") == [b"'x'", b"1", b"'y'", b"2", b"3"]
+    assert free(b"UPDATE t SET a = 'x', b = CASE WHEN c = 'z' THEN 1 ELSE 2 END WHERE d = 3::int") == [
+        b"'x'", b"'z'", b"1", b"2", b"3",
+    ]  # fmt: skip
+    assert free(b"WITH w AS (SELECT 1) DELETE FROM t USING w WHERE t.a = 'x'") == [b"1", b"'x'"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"SELECT a FROM t ORDER BY 1",
+        b"SELECT 'x', count(*) FROM t GROUP BY 1",
+        b"SELECT DISTINCT 'x' FROM t",
+        b"SELECT right(a, 4) FROM t",
+        b"SELECT a::varchar(12) FROM t",
+        b"SELECT 1 UNION SELECT 2",
+        b"SELECT -5",
+        b"SET x TO 'y'",
+        b"SELECT a[1] FROM t",
+    ],
+)
+def test_constants_that_may_mean_more_are_not_free(text: bytes) -> None:
+    assert free(text) == []
