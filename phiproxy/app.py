@@ -91,7 +91,7 @@ class Proxy:
                 unlisted_refused=settings.unlisted_databases == "refuse",
             )
         )
-        self.addresses = self._listener.open(settings.listen)
+        self.addresses = self._listener.open(settings.listen, settings.unix_socket_permissions)
         if settings.metrics is not None:
             self._metrics_server = MetricsServer(settings.metrics.listen, self._ready, self.metrics)
             self._metrics_server.start()

@@ -1,40 +1,32 @@
-"""Accepting clients: the first bytes of a connection, TLS, the StartupMessage, and who is let in.
-
-The bare socket is peeked at before TLS, because a stream that is upgraded in place may lose what was already buffered
-(protocol.md, Startup). A first packet that is none of the known ones closes the connection silently.
-"""
+"""Accepting clients, and who is let in: limits, TLS, policies; ``startup`` reads the first bytes."""
 
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 import ssl
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import structlog
 
-from phiproxy.errors import ConfigError, PhiproxyError, WireError, place_of
+from phiproxy.errors import PhiproxyError, WireError, place_of
 from phiproxy.net.relay import Relay, Services, Side
+from phiproxy.net.sockets import close, listening
+from phiproxy.net.startup import First, greet
 from phiproxy.net.tasks import spawn
-from phiproxy.net.tls import ALPN
 from phiproxy.net.upstream import Connector, cancel
 from phiproxy.policy.settings import Limits
 from phiproxy.policy.values import Address
 from phiproxy.session.core import Session
 from phiproxy.session.startup import Admission, admit
 from phiproxy.session.state import Counters, Database
-from phiproxy.wire.messages import CANCEL_REQUEST, GSSENC_REQUEST, MAX_STARTUP, SSL_REQUEST, Startup, decode_startup, error_response
+from phiproxy.wire.messages import CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, Startup, decode_startup, error_response
 
 log = structlog.get_logger("phiproxy.listener")
 
 MAX_NAME = 63  # NAMEDATALEN - 1
-# Where the system can tell (Linux), a peer that closed behind half a packet is seen at once.
-_GONE = getattr(select, "POLLRDHUP", 0)
 
 
 class Refused(PhiproxyError):
@@ -91,36 +83,6 @@ class Door:
     unlisted_refused: bool
 
 
-class _First(Side):
-    """A client's side until its StartupMessage is whole."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.packet: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def data_received(self, data: bytes) -> None:
-        """Collect one untyped packet; what comes behind it is kept for the relay."""
-        super().data_received(data)
-        if self.packet.done():
-            return
-        have = b"".join(self.early)
-        if len(have) < 4:
-            return
-        (length,) = struct.unpack_from("!I", have)
-        if not 8 <= length <= MAX_STARTUP:
-            self.packet.set_exception(WireError("the first packet has an impossible length"))
-        elif len(have) >= length:
-            self.early = [have[length:]] if len(have) > length else []
-            self.hold()  # until there is a relay: what a client says before it is let in waits in the kernel, not here
-            self.packet.set_result(have[:length])
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits any longer."""
-        super().connection_lost(exc)
-        if not self.packet.done():
-            self.packet.cancel()
-
-
 class Listener:
     """Listening sockets and the connections that came through them."""
 
@@ -133,11 +95,11 @@ class Listener:
         self._accepting: list[asyncio.Task[None]] = []
         self._serving: set[asyncio.Task[None]] = set()
 
-    def open(self, addresses: tuple[Address, ...]) -> list[Address]:
+    def open(self, addresses: tuple[Address, ...], permissions: int = 0o777) -> list[Address]:
         """Listen; return the addresses with the ports that were given. ConfigError when one cannot be had."""
         found = []
         for address in addresses:
-            sock = _listening(address)
+            sock = listening(address, permissions)
             accepting = spawn(self._accept(sock), f"accept {address}")
             # Not before the task has let go of it: a loop may not be told of a socket that is closed.
             accepting.add_done_callback(partial(_close, sock))
@@ -185,10 +147,10 @@ class Listener:
 
     async def _serve(self, sock: socket.socket) -> None:
         self.clients += 1
-        side: _First | None = None
+        side: First | None = None
         try:
             async with asyncio.timeout(self.door.limits.startup_timeout):
-                side = await self._greet(sock)
+                side = await greet(sock, self.door.tls)
                 startup = decode_startup(await side.packet) if side is not None else None
             if side is None or startup is None:
                 return
@@ -213,46 +175,7 @@ class Listener:
             else:
                 sock.close()
 
-    async def _greet(self, sock: socket.socket) -> _First | None:
-        """Answer SSLRequest and GSSENCRequest on the bare socket; return the side that the startup packet comes from."""
-        loop = asyncio.get_running_loop()
-        sock.setblocking(False)  # noqa: FBT003
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for _ in range(3):
-            first = await _peek(sock)
-            if not first:
-                return None
-            if first[0] == 0x16:
-                return await self._tls(sock, direct=True)
-            code = struct.unpack_from("!I", first, 4)[0] if len(first) >= 8 and first[:4] == b"\0\0\0\x08" else 0
-            if code not in (SSL_REQUEST, GSSENC_REQUEST):
-                break
-            await loop.sock_recv(sock, 8)
-            if code == GSSENC_REQUEST or self.door.tls is None:
-                await loop.sock_sendall(sock, b"N")
-                continue
-            if len(first) > 8:
-                raise WireError("bytes in clear behind an SSLRequest")
-            await loop.sock_sendall(sock, b"S")
-            return await self._tls(sock, direct=False)
-        _, side = await loop.connect_accepted_socket(_First, sock)
-        return side
-
-    async def _tls(self, sock: socket.socket, *, direct: bool) -> _First:
-        if self.door.tls is None:
-            raise WireError("TLS is not offered")
-        side = _First()  # uvloop returns another protocol in its place
-        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: side, sock, ssl=self.door.tls)
-        chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
-        if direct and chosen != ALPN:
-            # At once: a transport that still says goodbye must not find that its socket is closed and its number another's.
-            transport.abort()
-            raise WireError("direct TLS without ALPN postgresql")
-        return side
-
-    async def _let_in(self, side: _First, startup: Startup) -> None:
+    async def _let_in(self, side: First, startup: Startup) -> None:
         assert side.transport is not None
         client_tls = side.transport.get_extra_info("ssl_object") is not None
         if self.draining:
@@ -271,9 +194,7 @@ class Listener:
             raise NoReplication("replication from a database with a policy is refused: it would hand out ciphertext only")
         await self._relay(side, admission, found, client_tls=client_tls)
 
-    async def _relay(
-        self, side: _First, admission: Admission, found: tuple[Database, Services] | None, *, client_tls: bool
-    ) -> None:
+    async def _relay(self, side: First, admission: Admission, found: tuple[Database, Services] | None, *, client_tls: bool) -> None:
         database, services = found if found is not None else (None, None)
         _, server, server_tls = await self.door.connector.connect(Side)
         session = Session(
@@ -316,73 +237,5 @@ def _say(side: Side | None, error: PhiproxyError) -> None:
         side.transport.write(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
 
 
-async def _peek(sock: socket.socket) -> bytes:
-    """Return at least 8 bytes of what waits on a socket without taking them; fewer where they are already enough to judge.
-
-    That is TLS's first byte and a length that no first packet has. Empty when the peer is gone.
-    """
-    loop = asyncio.get_running_loop()
-    delay = 0.005
-    while True:
-        ready = asyncio.Event()
-        loop.add_reader(sock.fileno(), ready.set)
-        try:
-            await ready.wait()
-        finally:
-            loop.remove_reader(sock.fileno())
-        first = sock.recv(9, socket.MSG_PEEK)
-        if not first or first[0] == 0x16 or len(first) >= 8:
-            return first
-        if len(first) >= 4 and not 8 <= struct.unpack_from("!I", first)[0] <= MAX_STARTUP:
-            return first
-        if _has_left(sock):
-            return b""
-        # Readable stays true while a part of the packet waits: look again ever more rarely, within startup_timeout.
-        await asyncio.sleep(delay)
-        delay = min(2 * delay, 0.25)
-
-
-def _has_left(sock: socket.socket) -> bool:
-    """Tell whether the peer has closed, though something of it is still to be read."""
-    if not _GONE:
-        return False
-    poll = select.poll()
-    poll.register(sock, _GONE)
-    return bool(poll.poll(0))
-
-
 def _close(sock: socket.socket, _: object) -> None:
-    sock.close()
-
-
-def _listening(address: Address) -> socket.socket:
-    try:
-        if address.path:
-            _remove_stale(address.path)
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                sock.bind(address.path)
-                sock.listen(1024)
-            except OSError:
-                sock.close()
-                raise
-        else:
-            family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-            sock = socket.create_server((address.host, address.port), family=family, backlog=1024)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {address}: {error.strerror or type(error).__name__}") from None
-    sock.setblocking(False)  # noqa: FBT003
-    return sock
-
-
-def _remove_stale(path: str) -> None:
-    """Remove a socket file that nobody listens on any longer."""
-    if not Path(path).is_socket():
-        return
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.connect(path)
-    except ConnectionRefusedError:
-        Path(path).unlink(missing_ok=True)
-    finally:
-        probe.close()
+    close(sock)

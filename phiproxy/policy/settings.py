@@ -17,6 +17,7 @@ from phiproxy.policy.values import (
     AddressValue,
     Duration,
     FilePath,
+    Permissions,
     Secret,
     SecretValue,
     Size,
@@ -226,6 +227,7 @@ class Settings(Section):
     """phiproxy.yaml as a whole. ``directory`` is the file's own; ``source`` its name for messages."""
 
     listen: Addresses = (Address("127.0.0.1", 6432),)
+    unix_socket_permissions: Permissions = Field(default=0o777, description="of the files of listening Unix sockets")
     workers: Annotated[Literal[1], BeforeValidator(_one_worker), _WORKERS_SCHEMA] = 1
     limits: Limits = Limits()
     upstream: Upstream = Upstream()

@@ -21,6 +21,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _DURATION = r"[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d)"
 _SIZE = r"[0-9]+(?:B|KiB|MiB|GiB)"
+_PERMISSIONS = r"0?[0-7]{3}"
 _ENV_OR_FILE = r"(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+)"
 
 
@@ -115,6 +116,13 @@ def _parse_addresses(value: object) -> tuple[Address, ...]:
     return tuple(parse_address(v) for v in (value if isinstance(value, list | tuple) else [value]))
 
 
+def _parse_permissions(value: object) -> object:
+    """Read octal digits in quotes; without them YAML 1.2 reads 0777 as 777."""
+    if isinstance(value, str) and re.fullmatch(_PERMISSIONS, value):
+        return int(value, 8)
+    refuse('permissions are octal digits in quotes: "0770"')
+
+
 def base_directory(info: ValidationInfo) -> Path:
     """Return the directory of the file being read, to which relative paths are relative."""
     base = (info.context or {}).get("base", ".")
@@ -149,6 +157,9 @@ Duration = Annotated[
     _schema(type="string", pattern=f"^{_DURATION}$", examples=["30s", "15m", "90d"]),
 ]
 Size = Annotated[int, BeforeValidator(_parse_size), _schema(type="string", pattern=f"^{_SIZE}$", examples=["64MiB"])]
+Permissions = Annotated[
+    int, BeforeValidator(_parse_permissions), _schema(type="string", pattern=f"^{_PERMISSIONS}$", examples=["0770"])
+]
 AddressValue = Annotated[Address, BeforeValidator(parse_address), WithJsonSchema(_ADDRESS_SCHEMA)]
 Addresses = Annotated[
     tuple[Address, ...],

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
-BOTH_LOOPS = ("test_listener", "test_relay", "test_tls", "test_upstream", "test_tasks")
+BOTH_LOOPS = ("test_listener", "test_relay", "test_sockets", "test_startup", "test_tls", "test_upstream", "test_tasks")
 
 
 @pytest.hookimpl(optionalhook=True)
