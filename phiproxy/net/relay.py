@@ -17,6 +17,7 @@ import structlog
 from phiproxy.errors import KeyWant, PhiproxyError, place_of
 from phiproxy.net.tasks import spawn
 from phiproxy.session.core import Need, NeedKeys, Session
+from phiproxy.session.phases import Phase
 from phiproxy.wire.messages import CANCEL_REQUEST, TERMINATE, error_response
 
 log = structlog.get_logger("phiproxy.relay")
@@ -152,13 +153,13 @@ class Relay:
         Where messages are not told apart the end of what came last must do: a ReadyForQuery nearly always ends a chunk.
         """
         session = self.session
-        if not session.framed:
+        if session.phase is Phase.TRANSPARENT:
             return self._ready
         return b"" if session.busy else session.status
 
     def _choke(self) -> None:
         """Take nothing more from the client while the session must keep it: it waits for an answer to a query of its own."""
-        full = self.session.blocked and self.session.client_frames.pending > BUFFER
+        full = self.session.stalled and self.session.client_frames.pending > BUFFER
         if full != self._choked:
             self._choked = full
             (self.client.hold if full else self.client.release)()
@@ -208,7 +209,7 @@ class Relay:
         """Fail whole: an unexpected exception is told by type and place only, and both sockets close."""
         log.error("internal error", type=type(error).__name__, place=place_of(error))
         client = self.client.transport
-        if client is not None and not client.is_closing():
+        if client is not None and not client.is_closing() and not self.session.inside:
             client.write(
                 error_response(
                     "XX000", "phiproxy: internal error; the connection is closed (README#err-internal)", severity="FATAL"
@@ -220,7 +221,7 @@ class Relay:
         """Say a FATAL to the client and close; without it where it could end up inside of a message of the server's."""
         if self.ended.done():
             return
-        if self.session.framed or self.waiting:
+        if self.session.framed or self.waiting:  # inside of a long message, the session itself says nothing
             self.session.fatal(error)
             self._write()
         self.close()

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PathNeeded, PhiproxyError, StatementRefused, WireError
 from phiproxy.session import client, server
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
-from phiproxy.session.pipeline import Later
+from phiproxy.session.pipeline import Later, Whole
 from phiproxy.session.state import Counters, Database, State
+from phiproxy.session.streams import BEGINNINGS, goes_on
 from phiproxy.session.substitutes import PATH_QUERY, refuse
 from phiproxy.wire.framing import FrameBuffer
 
@@ -53,6 +54,8 @@ class Session(State):
         if self.phase is Phase.TRANSPARENT:
             self.to_server.append(data)
             return None
+        if self.client_frames.passing:
+            data = self._pass_on(self.client_frames, data, self.to_server)
         self.client_frames.feed(data)
         return self._drain("client") if self._waiting is None else None
 
@@ -61,6 +64,8 @@ class Session(State):
         if self.phase is Phase.TRANSPARENT:
             self.to_client.append(data)
             return None
+        if self.server_frames.passing:
+            data = self._pass_on(self.server_frames, data, self.to_client)
         self.server_frames.feed(data)
         return self._drain("server") if self._waiting is None else None
 
@@ -89,16 +94,20 @@ class Session(State):
 
     def _client_loop(self) -> Need | None:
         frames = self.client_frames
+        self.later = False
         while not self.blocked and self.phase not in (Phase.TERMINATED, Phase.CLOSED):
             if self.phase is Phase.TRANSPARENT:
                 self._pass_rest(frames, self.to_server)
                 break
-            frame = frames.next()
+            frame, begins = frames.next(), False
             if frame is None:
-                break
+                frame, begins = frames.begun(), True
+                if frame is None:
+                    break
             tag, start, end = frame
+            sent = len(self.to_server)
             try:
-                self._client_frame(tag, start, end)
+                accepted = self._client_frame(tag, start, end, BEGINNINGS if begins else client.HANDLERS)
             except KeyNeeded as need:
                 self._waiting = "client"
                 return NeedKeys(need.wants)
@@ -106,18 +115,25 @@ class Session(State):
                 self._waiting = "client"
                 return NeedCatalog()
             except Later:
+                self.later = True
                 break
-            frames.advance(end)
+            except Whole:
+                frames.gather()
+                break
+            if begins:
+                frames.stream(kept=accepted and len(self.to_server) > sent)
+            else:
+                frames.advance(end)
             self.catalog_fresh = False
         return None
 
-    def _client_frame(self, tag: int, start: int, end: int) -> None:
-        """Handle one message, or put its refusal into its place; Later when the search path must be read first."""
+    def _client_frame(self, tag: int, start: int, end: int, handlers: dict[int, client.Handler]) -> bool:
+        """Handle one message, or put its refusal into its place (False); Later when the search path must be read first."""
         if tag not in (WHILE_COPYING_IN if self.pipeline.copy_in else CLIENT_MAY_SAY[self.phase]):
             raise WireError("the client sent a message that is not allowed here")
         data = self.client_frames.data
         try:
-            client.HANDLERS[tag](self, data, start, end)
+            handlers[tag](self, data, start, end)
             self.group_open = tag in OPENS_GROUP or (self.group_open and tag not in ENDS_GROUP)
         except PathNeeded:
             if self.ask_path_when_idle():
@@ -127,6 +143,9 @@ class Session(State):
             raise
         except PhiproxyError as error:
             refuse(self, tag, data, start, end, error)
+        else:
+            return True
+        return False
 
     def _server_loop(self) -> Need | None:
         frames = self.server_frames
@@ -136,6 +155,7 @@ class Session(State):
                 break
             frame = frames.next()
             if frame is None:
+                self._server_begun()
                 break
             tag, start, end = frame
             handler = server.HANDLERS.get(tag)
@@ -149,17 +169,44 @@ class Session(State):
             frames.advance(end)
         return self._client_loop() if not self.blocked and self.client_frames.pending else None
 
+    def _server_begun(self) -> None:
+        """Let a long message of the server's pass as it comes, where nothing in it is protected."""
+        frames = self.server_frames
+        begun = frames.begun()
+        if begun is None:
+            return
+        tag, start, end = begun
+        kept = goes_on(self, tag)
+        if kept is None:
+            frames.gather()
+            return
+        if kept:
+            self.to_client.append(frames.data[start:end])
+        frames.stream(kept=kept)
+
+    def _pass_on(self, frames: FrameBuffer, data: bytes, out: list[bytes]) -> bytes:
+        """Pass what belongs to a long message that has begun, and return what comes behind it."""
+        inside, behind = frames.passed(data)
+        if inside and self.phase is not Phase.CLOSED:
+            out.append(inside)
+        return behind
+
     def _pass_rest(self, frames: FrameBuffer, out: list[bytes]) -> None:
         if frames.pending:
             out.append(frames.data[frames.pos :])
             frames.advance(len(frames.data))
 
     def _refuse_next(self, error: PhiproxyError) -> None:
-        frame = self.client_frames.next()
-        if frame is not None:
-            tag, start, end = frame
-            refuse(self, tag, self.client_frames.data, start, end, error)
-            self.client_frames.advance(end)
+        frames = self.client_frames
+        frame = frames.next()
+        begun = frames.begun() if frame is None else None
+        if frame is not None or begun is not None:
+            tag, start, end = frame or begun or (0, 0, 0)
+            refuse(self, tag, frames.data, start, end, error)
+            if begun is not None:
+                frames.stream(kept=False)
+            else:
+                frames.advance(end)
             self.catalog_fresh = False
 
     # -- the search path ---------------------------------------------------------------------------------------------------

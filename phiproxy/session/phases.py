@@ -40,3 +40,7 @@ ENDS_GROUP = frozenset(b"SQF")
 
 WHILE_COPYING_IN = frozenset(b"dcfSHX")
 """What a client may send between CopyInResponse and the end of its data; the server would read anything else as part of it."""
+
+CLIENT_STREAMS = frozenset(b"BdF")
+SERVER_STREAMS = frozenset(b"DdV")
+"""Messages that may be long and, where nothing in them is protected, go on before they are whole."""

@@ -35,7 +35,11 @@ class Kind(Enum):
 
 
 class Later(Exception):
-    """A message of the client cannot be judged yet: it is taken again when the server has said more."""
+    """A message of the client cannot be judged yet: it is taken again when the server, or the client, has said more."""
+
+
+class Whole(Exception):
+    """A message that has begun cannot pass as it comes: it is held until it is whole."""
 
 
 @dataclass(slots=True)

@@ -167,6 +167,11 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
     return end
 
 
+def copy_out_data(session: State, data: bytes, start: int, end: int) -> int:
+    """CopyData of a table with nothing protected in it: a run of them is forwarded as one slice."""
+    return _relay(session, data, start, session.server_frames.run_end(ord("d")))
+
+
 def command_complete(session: State, data: bytes, start: int, end: int) -> int:
     """CommandComplete or EmptyQueryResponse: the result is whole."""
     silent = _silent(session)
@@ -299,10 +304,14 @@ def ready(session: State, data: bytes, start: int, end: int) -> int:
             session.internal(FAIL_TRANSACTION, lambda _ok, _rows: _release(session, frame))
             return end
     # Not inside a transaction, where the question would take its snapshot; there it is asked when it is needed.
-    if session.path is None and status == b"I" and session.pipeline.front() is None and not session.client_frames.pending:
+    if session.path is None and status == b"I" and session.pipeline.front() is None and not _client_speaks(session):
         _ask_path(session, data[start:end])
         return end
     return _relay(session, data, start, end)
+
+
+def _client_speaks(session: State) -> bool:
+    return bool(session.client_frames.pending or session.client_frames.passing)
 
 
 def _drop_to_ready(session: State) -> None:
@@ -382,6 +391,6 @@ HANDLERS: dict[int, Handler] = {
     ord("G"): copy_in,
     ord("H"): _relay,
     ord("W"): _relay,
-    ord("d"): _relay,
+    ord("d"): copy_out_data,
     ord("c"): _relay,
 }

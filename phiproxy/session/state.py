@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from phiproxy.errors import PhiproxyError
+from phiproxy.errors import PhiproxyError, WireError
 from phiproxy.plan.cache import Planner, View
-from phiproxy.session.phases import Phase
+from phiproxy.session.phases import CLIENT_STREAMS, SERVER_STREAMS, Phase
 from phiproxy.session.pipeline import Expected, Kind, Pipeline
 from phiproxy.session.prepared import Names
 from phiproxy.wire.framing import FrameBuffer
@@ -55,8 +55,8 @@ class State:
         self.database = database
         self.database_name = name
         self.phase = Phase.AUTHENTICATING
-        self.client_frames = FrameBuffer(min(max_message, MAX_BEFORE_LOGIN))
-        self.server_frames = FrameBuffer(max_message)
+        self.client_frames = FrameBuffer(min(max_message, MAX_BEFORE_LOGIN), streams=CLIENT_STREAMS)
+        self.server_frames = FrameBuffer(max_message, streams=SERVER_STREAMS)
         self.max_message = max_message
         self.to_client: list[bytes] = []
         self.to_server: list[bytes] = []
@@ -73,6 +73,7 @@ class State:
         self.created: frozenset[str] = frozenset()
         self.utf8 = True
         self.blocked = False
+        self.later = False
         self.catalog_fresh = False
         self.swallowing = False
         self.server_said_fatal = False
@@ -85,8 +86,18 @@ class State:
 
     @property
     def framed(self) -> bool:
-        """Tell whether messages are told apart here, so that a last one can be put behind the server's."""
+        """Tell whether messages are told apart here."""
         return self.phase in (Phase.AUTHENTICATING, Phase.READY)
+
+    @property
+    def inside(self) -> bool:
+        """Tell whether the client has got the beginning of a long message and not its end: nothing else can be said to it now."""
+        return bool(self.server_frames.passing and self.server_frames.kept)
+
+    @property
+    def stalled(self) -> bool:
+        """Tell whether the client's next message waits, whole or not, for something that the server is to say."""
+        return self.blocked or self.later
 
     @property
     def busy(self) -> bool:
@@ -94,8 +105,9 @@ class State:
         return self.phase is Phase.TRANSPARENT or bool(self.pipeline.queue)
 
     def fatal(self, error: PhiproxyError) -> None:
-        """Say a last word to the client and close."""
-        self.to_client.append(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
+        """Say a last word to the client, where one can be put, and close."""
+        if not self.inside:
+            self.to_client.append(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
         self.phase = Phase.CLOSED
 
     def view(self) -> View:
@@ -104,6 +116,8 @@ class State:
 
     def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None]) -> None:
         """Send messages of the proxy's own, ending in Sync; the client's wait until ``done(ok, rows)`` has been called."""
+        if self.client_frames.passing:
+            raise WireError("the server's answer came in the middle of a message to it")
         self.blocked = True
         self.to_server.append(messages)
         self.pipeline.push(Expected(Kind.INTERNAL, done=done))

@@ -11,6 +11,10 @@ from phiproxy.errors import WireError
 
 _LENGTH = Struct("!I").unpack_from
 HEADER = 5
+# A longer message of which nothing must be held is passed on as it comes, never gathered.
+SLICE = 64 * 1024
+# No message of PostgreSQL's is longer, either way (MaxAllocSize): a length above is a lie.
+MAX_STREAMED = 0x3FFFFFFF
 
 
 class FrameBuffer:
@@ -18,14 +22,21 @@ class FrameBuffer:
 
     ``data`` and ``pos`` are public for the hot loop: a frame occupies ``data[start:end]`` with its payload at ``start + 5``.
     ``next`` never advances; ``advance`` does, so that a frame can be taken again after ``KeyNeeded``.
+
+    A message of one of the tags ``streams`` that is longer than SLICE is not awaited: ``begun`` shows its beginning, and then
+    ``gather`` holds it until it is whole after all, or ``stream`` lets the rest of it pass, through ``passed``, however long it is
+    (``passing`` bytes; ``kept`` says whether they go on or are dropped).
     """
 
-    __slots__ = ("_late", "_late_size", "_wanted", "data", "max_message", "pos")
+    __slots__ = ("_late", "_late_size", "_wanted", "data", "kept", "max_message", "passing", "pos", "streams")
 
-    def __init__(self, max_message: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, max_message: int = 64 * 1024 * 1024, *, streams: frozenset[int] = frozenset()) -> None:
         self.data = b""
         self.pos = 0
         self.max_message = max_message
+        self.streams = streams
+        self.passing = 0
+        self.kept = False
         self._wanted = 0
         self._late: list[bytes] = []
         self._late_size = 0
@@ -48,20 +59,46 @@ class FrameBuffer:
 
         Raises WireError for a length below 4 or above ``max_message``, before any of it is awaited.
         """
-        start = self.pos
-        have = len(self.data) - start
-        if have < HEADER:
+        start, data = self.pos, self.data
+        if len(data) - start < HEADER:
             return None
-        (length,) = _LENGTH(self.data, start + 1)
+        (length,) = _LENGTH(data, start + 1)
         if length < 4:
             raise WireError("a message claims a length below 4")
-        if length > self.max_message:
+        if length > self.max_message and (data[start] not in self.streams or length > MAX_STREAMED):
             raise WireError("a message is longer than max_message")
         end = start + 1 + length
-        if end > len(self.data):
-            self._wanted = 1 + length
+        if end > len(data):
+            if length <= SLICE or data[start] not in self.streams:
+                self._wanted = 1 + length
             return None
-        return self.data[start], start, end
+        return data[start], start, end
+
+    def begun(self) -> tuple[int, int, int] | None:
+        """Return (tag, start, end of what is there) of a long message that may be streamed; call it when ``next`` gave None."""
+        if self._wanted or len(self.data) - self.pos < HEADER:
+            return None
+        return self.data[self.pos], self.pos, len(self.data)
+
+    def gather(self) -> None:
+        """Hold the message that has begun until it is whole; WireError when it is longer than ``max_message``."""
+        (length,) = _LENGTH(self.data, self.pos + 1)
+        if length > self.max_message:
+            raise WireError("a message is longer than max_message")
+        self._wanted = 1 + length
+
+    def stream(self, *, kept: bool) -> None:
+        """Consume the beginning of a message; the rest of it will pass."""
+        (length,) = _LENGTH(self.data, self.pos + 1)
+        self.passing = self.pos + 1 + length - len(self.data)
+        self.kept = kept
+        self.pos = len(self.data)
+
+    def passed(self, chunk: bytes) -> tuple[bytes, bytes]:
+        """Cut a chunk into what goes on of a message that passes (empty when that is dropped) and what comes behind it."""
+        inside = chunk if len(chunk) <= self.passing else chunk[: self.passing]
+        self.passing -= len(inside)
+        return (inside if self.kept else b""), chunk[len(inside) :]
 
     def advance(self, end: int) -> None:
         """Mark everything before ``end`` as consumed."""

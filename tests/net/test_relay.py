@@ -258,7 +258,7 @@ async def test_nothing_is_kept_while_the_session_asks(site: Site) -> None:
             raw.setblocking(False)
             big = b"SELECT repeat('x', 30000000), set_config('search_path', 'public', false)\0"
             raw.send(b"Q" + struct.pack("!I", len(big) + 4) + big)
-            await until(lambda: buffered(proxy) > 1 << 20, "the answer has not come")
+            await until(lambda: buffered(proxy) > 0, "the answer has not come")
             await asyncio.sleep(1)
             ask = b"SELECT body FROM notes\0"
             raw.send(b"Q" + struct.pack("!I", len(ask) + 4) + ask)
@@ -274,7 +274,7 @@ async def test_nothing_is_kept_while_the_session_asks(site: Site) -> None:
                 except BlockingIOError:
                     idle += 1
                 await asyncio.sleep(0.02 if idle else 0)
-            assert buffered(proxy) - before < 4 << 20
+            assert buffered(proxy) - before < 1 << 20
             assert idle == 10, f"{sent >> 20} MiB were taken"
         vanish(conn)
         await conn.close()

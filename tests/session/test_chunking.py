@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.session.substitutes import PATH_QUERY
+from phiproxy.wire import framing
 from tests.session.frames import (
     AUTHENTICATION_OK,
     BIND_COMPLETE,
     COPY_DONE,
     COPY_IN,
+    COPY_OUT,
     PARSE_COMPLETE,
     PORTAL_SUSPENDED,
     SYNC,
@@ -70,6 +72,14 @@ DIALOGUES: dict[str, list[Step]] = {
         ("client", copy_data(b"1\t2\n") + copy_data(b"") + COPY_DONE + query("SELECT 1")),
         ("server", command_complete("COPY 1") + ready() + command_complete("SELECT 1") + ready()),
     ],
+    "unprotected": [
+        ("client", parse("SELECT $1, msg FROM log", "s") + bind(b"z" * 60, statement="s") + execute() + SYNC),
+        ("server", PARSE_COMPLETE + BIND_COMPLETE + data_row(b"z" * 60, b"m") * 3 + command_complete("SELECT 3") + ready()),
+        ("client", bind(b"z" * 60, statement="none") + bind(b"z" * 60, statement="s") + execute() + copy_data(b"late" * 9) + SYNC),
+        ("server", error("26000") + ready()),
+        ("client", query("COPY log TO STDOUT")),
+        ("server", COPY_OUT + copy_data(b"1\t2\n" * 9) * 3 + COPY_DONE + command_complete("COPY 1") + ready()),
+    ],
     "broken": [
         ("client", query(SELECT)),
         ("server", data_row(b"\\xf550", None) + data_row(None, None) + command_complete("SELECT 2") + ready()),
@@ -98,6 +108,17 @@ def test_any_cutting_of_the_bytes_is_the_same(name: str, sizes: list[int]) -> No
     logged_in = name != "login"
     whole = played(DIALOGUES[name], [1 << 20], logged_in=logged_in)
     assert played(DIALOGUES[name], sizes, logged_in=logged_in) == whole
+
+
+@pytest.mark.parametrize("name", DIALOGUES)
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=30), slice_=st.integers(5, 60))
+def test_long_messages_that_pass_as_they_come_are_the_same(name: str, sizes: list[int], slice_: int) -> None:
+    """Every message counts as long here."""
+    logged_in = name != "login"
+    whole = played(DIALOGUES[name], [1 << 20], logged_in=logged_in)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "SLICE", slice_)
+        assert played(DIALOGUES[name], sizes, logged_in=logged_in) == whole
 
 
 @pytest.mark.parametrize("name", DIALOGUES)

@@ -135,3 +135,59 @@ def test_garbage_is_messages_or_a_broken_protocol(chunks: list[bytes]) -> None:
     else:
         assert got + fed[len(got) :] == fed
         assert buffer.pending == len(fed) - len(got)
+
+
+def test_a_long_message_of_a_streaming_tag_passes_as_it_comes() -> None:
+    buffer = FrameBuffer(max_message=100, streams=frozenset(b"D"))
+    whole = message(b"D", b"x" * 300_000)
+    buffer.feed(whole[:1000])
+    assert buffer.next() is None
+    assert buffer.begun() == (ord("D"), 0, 1000)
+    buffer.stream(kept=True)
+    assert (buffer.passing, buffer.pending, buffer.begun()) == (len(whole) - 1000, 0, None)
+    assert buffer.passed(whole[1000:200_000]) == (whole[1000:200_000], b"")
+    assert buffer.passed(whole[200_000:] + b"Z") == (whole[200_000:], b"Z")
+    assert buffer.passing == 0
+
+
+def test_a_message_that_is_dropped_leaves_what_comes_behind_it() -> None:
+    buffer = FrameBuffer(streams=frozenset(b"d"))
+    whole = message(b"d", b"x" * 100_000)
+    buffer.feed(whole[:5])
+    assert buffer.next() is None
+    buffer.stream(kept=False)
+    assert buffer.passed(whole[5:] + b"Z") == (b"", b"Z")
+
+
+def test_a_message_that_must_be_whole_is_gathered_within_the_limit() -> None:
+    buffer = FrameBuffer(max_message=200_000, streams=frozenset(b"D"))
+    whole = message(b"D", b"x" * 150_000)
+    buffer.feed(whole[:70_000])
+    assert buffer.next() is None
+    assert buffer.begun() is not None
+    buffer.gather()
+    assert buffer.begun() is None
+    buffer.feed(whole[70_000:])
+    assert taken(buffer) == [whole]
+    buffer.feed(message(b"D", b"x" * 200_000)[:70_000])
+    assert buffer.next() is None
+    with pytest.raises(WireError):
+        buffer.gather()
+
+
+@pytest.mark.parametrize("length", [3, 0x40000000, 0x7FFFFFFF])
+def test_no_message_is_longer_than_postgresql_makes_them(length: int) -> None:
+    buffer = FrameBuffer(max_message=100, streams=frozenset(b"D"))
+    buffer.feed(b"D" + length.to_bytes(4, "big") + b"x" * 500)
+    with pytest.raises(WireError):
+        buffer.next()
+
+
+def test_a_short_message_of_a_streaming_tag_is_awaited() -> None:
+    buffer = FrameBuffer(streams=frozenset(b"D"))
+    whole = message(b"D", b"x" * 1000)
+    buffer.feed(whole[:700])
+    assert buffer.next() is None
+    assert buffer.begun() is None
+    buffer.feed(whole[700:])
+    assert taken(buffer) == [whole]

@@ -1,0 +1,50 @@
+"""Long messages in which nothing is protected: they pass as they come, and are never held (``wire.framing``).
+
+A client's handler here takes the beginning of a message, where everything is that must be known of it. It handles the message as
+the one for whole messages would, or raises Whole when the rest is needed, or Later when too little of it is there to tell.
+"""
+
+from __future__ import annotations
+
+from phiproxy.session.client import Handler, _current, _settled, bind, copy_data, function_call
+from phiproxy.session.pipeline import Kind, Later, Whole
+from phiproxy.session.server import _columns
+from phiproxy.session.state import State
+from phiproxy.wire.fields import bind_names
+
+# The two names of a Bind are in its first bytes: longer ones are no names (NAMEDATALEN).
+_NAMES = 4096
+
+
+def bind_begins(session: State, data: bytes, start: int, end: int) -> None:
+    """Bind: one whose parameters and results are not protected goes on."""
+    if session.pipeline.skipping:
+        return
+    if end - start < _NAMES and data.count(0, start + 5, end) < 2:
+        raise Later
+    _, name, _ = bind_names(data, start + 5, end)
+    _settled(session, "S", name)
+    plan = _current(session, name).plan
+    if not plan.identity or (plan.columns is not None and plan.columns.protected):
+        raise Whole
+    bind(session, data, start, end)
+
+
+def function_call_begins(session: State, data: bytes, start: int, end: int) -> None:
+    """FunctionCall: a large object's goes on."""
+    if end - start < 9:
+        raise Later
+    function_call(session, data, start, end)
+
+
+BEGINNINGS: dict[int, Handler] = {ord("B"): bind_begins, ord("F"): function_call_begins, ord("d"): copy_data}
+
+
+def goes_on(session: State, tag: int) -> bool | None:
+    """Tell whether a long message of the server's goes on to the client (False: it is dropped); None when it must be whole."""
+    if session.swallowing:
+        return False
+    front = session.pipeline.front()
+    if front is not None and front.kind is Kind.INTERNAL:
+        return None
+    return True if tag != ord("D") or session.database is None or _columns(front) is None else None
