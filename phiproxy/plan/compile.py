@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
-from phiproxy.sql.finish import MARKER, NULL_MARKER
-from phiproxy.sql.meaning import PLAIN, Meaning, Occurrence, Plain, Search, Store, Use
+from phiproxy.sql.finish import marker, null_marker
+from phiproxy.sql.meaning import PLAIN, Meaning, Occurrence, Plain, Search, Store, Use, of_elements
 from phiproxy.sql.parse import Statement, char_position
 from phiproxy.sql.render import Rendered, verify
-from phiproxy.wire.values import BYTEA_OID, TEXT_LIKE, TEXT_OID
+from phiproxy.wire.arrays import BYTEA_ARRAY_OID, TEXT_ARRAY_LIKE, TEXT_ARRAY_OID, VARCHAR_ARRAY_OID
+from phiproxy.wire.values import BYTEA_OID, TEXT_LIKE, TEXT_OID, VARCHAR_OID
 
 # Bind counts parameters in 16 bits (manual 55.7).
 MAX_PARAMETERS = 65535
@@ -40,7 +41,7 @@ def prove(text: bytes, meanings: Sequence[Meaning], statements: Sequence[Stateme
     """Show that the rewrite of a text parses to the edited trees; StatementRefused when it does not."""
     rendered = _rendered(text, meanings)
     if rendered is not None:
-        marked = rendered.fill(lambda _i, o: MARKER if o.number or o.literal is not None else NULL_MARKER)
+        marked = rendered.fill(lambda _i, o: marker(o))
         verify(marked, [{s.kind: s.body} for s in statements])
 
 
@@ -82,18 +83,17 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
         )
     deduced = _deduced(text, rendered.occurrences, oids)
     described = [_described(use, oids[n], deduced.get(n + 1, TEXT_OID)) for n, use in enumerate(layout.first)]
-    sql = rendered.fill(lambda i, o: b"$%d" % numbers[i] if numbers[i] else NULL_MARKER)
+    spelled = [b"$%d" % n if n else null_marker(o.use) for n, o in zip(numbers, rendered.occurrences, strict=True)]
+    sql = rendered.fill(lambda i, _o: spelled[i])
     edits = [*rendered.spans]
-    edits += [
-        (o.start, o.end, len(b"$%d" % n) if n else len(NULL_MARKER)) for o, n in zip(rendered.occurrences, numbers, strict=True)
-    ]
+    edits += [(o.start, o.end, len(s)) for o, s in zip(rendered.occurrences, spelled, strict=True)]
     return StatementPlan(
         text,
         sql,
         identity=False,
         inputs=inputs,
         outputs=tuple(layout.outputs),
-        oids=tuple(oids[n] if isinstance(use, Plain) else BYTEA_OID for use, n, _ in layout.outputs),
+        oids=tuple(oids[n] if isinstance(use, Plain) else _server_type(use) for use, n, _ in layout.outputs),
         described=tuple(described),
         columns=_columns(meaning),
         touches=meaning.touches,
@@ -139,7 +139,11 @@ class _Layout:
 
 def _share(use: Use) -> object:
     """Return what two occurrences must have in common to be one parameter of the server."""
-    return (use.column.identity, use.slot.number) if isinstance(use, Search) else use
+    return (use.column.identity, use.slot.number, use.elements) if isinstance(use, Search) else use
+
+
+def _server_type(use: Use) -> int:
+    return BYTEA_ARRAY_OID if of_elements(use) else BYTEA_OID
 
 
 def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[int]) -> dict[int, int]:
@@ -176,15 +180,17 @@ def _described(use: Use, declared: int, deduced: int) -> int | None:
     """Return the type OID that the client sees for its parameter, or None for the server's own."""
     if isinstance(use, Plain):
         return None
-    if declared not in TEXT_LIKE:
+    accepted = TEXT_ARRAY_LIKE if of_elements(use) or deduced in (TEXT_ARRAY_OID, VARCHAR_ARRAY_OID) else TEXT_LIKE
+    if declared not in accepted:
         if isinstance(use, Store):
             raise StatementRefused(
                 f"a parameter for {use.column.label} is declared as type OID {declared}", hint="Declare it as text, or not at all."
             )
         raise OperatorMissing(
             f"a parameter compared with a protected text column is declared as type OID {declared}",
-            hint="No operator matches the given name and argument types. Declare it as text, or not at all.",
+            hint="No operator matches the given name and argument types. Declare it as text (after ANY or ALL as text[]),"
+            " or not at all.",
         )
-    if declared in (TEXT_OID, 1043):
+    if declared in (TEXT_OID, VARCHAR_OID, TEXT_ARRAY_OID, VARCHAR_ARRAY_OID):
         return declared
     return deduced

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from phiproxy.errors import PhiproxyError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.statement import ScriptPlan, StatementPlan
-from phiproxy.sql.meaning import Nullness, Plain, Store, Use
+from phiproxy.sql.finish import null_marker
+from phiproxy.sql.meaning import Nullness, Occurrence, Plain, Store, Use, of_elements
 
 # What an application's session starts with, unless its role or database says otherwise.
 DEFAULT_PATH = ("pg_catalog", "public")
@@ -52,9 +53,15 @@ def _script(planner: Planner, text: bytes, view: View) -> Explanation:
         return _refusal(error)
     if plan.rendered is None:
         return Explanation("forwarded", text.decode())
-    server = plan.rendered.fill(lambda _i, o: b"'\\x\xe2\x80\xa6'::bytea" if o.literal is not None else b"NULL::bytea")
+    server = plan.rendered.fill(lambda _i, o: _shown(o))
     uses = tuple((f"literal at {o.start + 1}", use_text(o.use)) for o in plan.rendered.occurrences if o.literal is not None)
     return Explanation("rewritten", server.decode(), uses)
+
+
+def _shown(occurrence: Occurrence) -> bytes:
+    if occurrence.literal is None:
+        return null_marker(occurrence.use)
+    return b"'{\xe2\x80\xa6}'::bytea[]" if of_elements(occurrence.use) else b"'\\x\xe2\x80\xa6'::bytea"
 
 
 def _statement(plan: StatementPlan) -> Explanation:
@@ -76,5 +83,6 @@ def use_text(use: Use) -> str:
     if isinstance(use, Nullness):
         return "tested for NULL only"
     if isinstance(use, Store):
-        return f"sealed for {use.column.label}"
-    return f"tag of {use.column.label} ({use.slot.expression.replace('@', use.column.name)})"
+        return f"{'each element ' if use.elements else ''}sealed for {use.column.label}"
+    what = "tags of its elements" if use.elements else "tag"
+    return f"{what} of {use.column.label} ({use.slot.expression.replace('@', use.column.name)})"

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Search, Store
+from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Search, Store, of_elements
 from phiproxy.sql.parse import Statement
 from phiproxy.sql.shape import Shape, free_constants, literal_value, shape_of
 
@@ -126,8 +126,8 @@ def _place(change: Edit | Occurrence, shape: Shape, by_start: dict[int, int]) ->
     """Return where a change stands, free of any value; None where it is neither one constant nor inside one gap."""
     if isinstance(change, Occurrence) and change.literal is not None:
         i = by_start.get(change.start)
-        if i is None or type(change.use) not in (Store, Search):
-            return None
+        if i is None or type(change.use) not in (Store, Search) or of_elements(change.use):
+            return None  # of an array, an element may be what is tainted
         whole = change.end == change.start + len(shape.constants[i]) and literal_value(shape.constants[i]) == change.literal
         return _Place(dataclasses.replace(change, start=0, end=0, literal=b""), constant=i) if whole else None
     base = 0

@@ -5,15 +5,16 @@ A plan holds positions and closures only; whoever runs it looks at no policy, OI
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import CatalogChanged
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.sql.meaning import Effects, Nullness, Plain, Reveal, Search, Store, Use
+from phiproxy.sql.meaning import Effects, Nullness, Plain, Reveal, Search, Store, Use, of_elements
 from phiproxy.sql.render import Rendered, position_map
+from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
 from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
 from phiproxy.wire.messages import Field
 from phiproxy.wire.values import BYTEA_OID, bytea_from_text
@@ -22,35 +23,62 @@ __all__ = ["Columns", "Effects", "ScriptPart", "ScriptPlan", "SealedAttributes",
 
 NULL_TEST_VALUE = b"\x01"
 
+# What a use is given and what it makes of it: an array for a use of elements.
+Given = bytes | Array | None
+# A row that a statement stores: (its number, and of an array's elements which).
+RowKey = tuple[int, int]
 
-def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, bytes | None]]) -> list[bytes | None]:
+
+def given(use: Use, value: bytes | None, code: int = 0, oid: int | None = None) -> Given:
+    """Return a value of format ``code`` and type ``oid`` as its use reads it; ValueRefused for what is no array."""
+    if value is None or not of_elements(use):
+        return value
+    return array_from_binary(value, oid or TEXT_ARRAY_OID) if code else array_from_text(value)
+
+
+def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
     """Return what the server gets for each (use, value): envelopes, tags, constants, NULL for NULL.
 
     One record is drawn per (row, scope) that stores a value. Raises KeyNeeded before anything is drawn where a lease is short.
     """
-    rows: dict[tuple[str, int], Record] = {}
-    wanted: dict[str, set[int]] = {}
+    rows: dict[tuple[str, RowKey], Record] = {}
+    wanted: dict[str, set[RowKey]] = {}
     for use, value in uses:
         if isinstance(use, Store) and value is not None:
-            wanted.setdefault(use.column.scope, set()).add(use.row)
-    if wanted:
+            wanted.setdefault(use.column.scope, set()).update(_rows(use, value))
+    if any(wanted.values()):
         ciphers.need_index_keys({u.column for u, v in uses if isinstance(u, Store) and v is not None})
     for scope, numbers in wanted.items():
         draw = ciphers.reserve(scope, len(numbers))
         for number in numbers:
             rows[scope, number] = draw()
-    result: list[bytes | None] = []
+    result: list[Given] = []
     for use, value in uses:
         if value is None or isinstance(use, Plain):
             result.append(value)
         elif isinstance(use, Store):
-            result.append(ciphers.store(use.column)(value, rows[use.column.scope, use.row]))
+            result.append(_stored(ciphers, use, value, rows))
         elif isinstance(use, Search):
-            result.append(ciphers.search(use.column, use.slot)(value))
+            search = ciphers.search(use.column, use.slot)
+            result.append(value.map(search) if isinstance(value, Array) else search(value))
         else:
             assert isinstance(use, Nullness)
             result.append(NULL_TEST_VALUE)
     return result
+
+
+def _rows(use: Store, value: bytes | Array) -> list[RowKey]:
+    if isinstance(value, Array):
+        return [(use.row, i) for i, element in enumerate(value.elements) if element is not None]
+    return [(use.row, -1)]
+
+
+def _stored(ciphers: Ciphers, use: Store, value: bytes | Array, rows: Mapping[tuple[str, RowKey], Record]) -> bytes | Array:
+    store, scope = ciphers.store(use.column), use.column.scope
+    if isinstance(value, bytes):
+        return store(value, rows[scope, (use.row, -1)])
+    elements = (None if e is None else store(e, rows[scope, (use.row, i)]) for i, e in enumerate(value.elements))
+    return Array(value.bounds, tuple(elements))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +152,16 @@ class StatementPlan:
     effects: Effects = field(default_factory=Effects)
     edits: tuple[tuple[int, int, int], ...] = ()
 
-    def parameters(self, ciphers: Ciphers, values: Sequence[bytes | None]) -> list[bytes | None]:
-        """Return the server's parameter values from the client's; raises ValueRefused, KeyNeeded."""
-        return convert(ciphers, [(use, values[n] if literal is None else literal) for use, n, literal in self.outputs])
+    def parameters(self, ciphers: Ciphers, values: Sequence[bytes | None], formats: Sequence[int] = ()) -> list[bytes | None]:
+        """Return the server's parameter values from the client's, in the formats of ``formats``; raises ValueRefused, KeyNeeded."""
+        uses = [
+            (
+                use,
+                given(use, values[n], formats[n] if formats else 0, self.described[n]) if literal is None else given(use, literal),
+            )
+            for use, n, literal in self.outputs
+        ]
+        return [bytea_array(v) if isinstance(v, Array) else v for v in convert(ciphers, uses)]
 
     def formats(self, formats: Sequence[int]) -> tuple[int, ...]:
         """Return the server's parameter format codes from the client's (expanded): protected ones are binary."""
@@ -171,8 +206,11 @@ class ScriptPlan:
         if self.rendered is None:
             return self.text, []
         occurrences = self.rendered.occurrences
-        values = convert(ciphers, [(o.use, o.literal) for o in occurrences])
-        spelled = [spell_bytea(v) for v in values]
+        values = convert(ciphers, [(o.use, given(o.use, o.literal)) for o in occurrences])
+        spelled = [
+            spell_bytea(v) if isinstance(v, bytes) else spell_bytea_array(v) if v or of_elements(o.use) else spell_bytea(None)
+            for o, v in zip(occurrences, values, strict=True)
+        ]
         edits = [*self.rendered.spans]
         edits += [(o.start, o.end, len(s)) for o, s in zip(occurrences, spelled, strict=True)]
         return self.rendered.fill(lambda i, _o: spelled[i]), edits

@@ -179,7 +179,7 @@ def _converted(session: State, plan: StatementPlan, sent: Bind, wanted: tuple[in
     if len(sent.values) != plan.inputs:
         raise ParameterCount(f"bind message supplies {len(sent.values)} parameters, but prepared statement requires {plan.inputs}")
     assert session.database is not None
-    values = plan.parameters(session.database.planner.ciphers, sent.values)
+    values = plan.parameters(session.database.planner.ciphers, sent.values, sent.formats)
     session.counters.rewritten += 1
     return Bind(sent.portal, sent.statement, plan.formats(sent.formats), values, results)
 

@@ -47,6 +47,7 @@ class Analysis:
     uses: list[DecidedUse] = field(default_factory=list)
     lists: list[ListColumn] = field(default_factory=list)
     stripped: list[Node] = field(default_factory=list)
+    recast: list[Node] = field(default_factory=list)
     tagged: list[tuple[Node, int]] = field(default_factory=list)
     qualified: list[tuple[Node, str]] = field(default_factory=list)
     rows: int = 0

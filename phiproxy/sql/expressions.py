@@ -16,6 +16,8 @@ from phiproxy.sql.parse import Node, children, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, find_source, resolve
 from phiproxy.sql.sinks import TEXT_OID, as_sink, peel, text_cast
+from phiproxy.wire.arrays import TEXT_ARRAY_OID, VARCHAR_ARRAY_OID
+from phiproxy.wire.values import VARCHAR_OID
 
 
 def expression(a: Analysis, node: Node, scope: Scope) -> Value:
@@ -116,7 +118,7 @@ def _type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
 
 
 def _null_test(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
-    sink = as_sink(body["arg"])
+    sink = as_sink(body["arg"]) or as_sink(body["arg"], array=True)
     if sink is not None and sink.kind == "param":
         a.use(sink, NULLNESS)
         return CLEAR
@@ -167,7 +169,8 @@ def equality_slot(a: Analysis, column: ProtectedColumn, node: Node) -> Slot:
     return slot
 
 
-_EQUALITY_KINDS = {"AEXPR_OP", "AEXPR_IN", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT"}
+_ARRAY_KINDS = {"AEXPR_OP_ANY", "AEXPR_OP_ALL"}
+_EQUALITY_KINDS = {"AEXPR_OP", "AEXPR_IN", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT", *_ARRAY_KINDS}
 
 
 def _operator(body: Node) -> str | None:
@@ -188,16 +191,30 @@ def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
                 clear(a, body[side], scope)
         return CLEAR
     operands: list[tuple[Node, ColumnOperand | None]] = [(body["lexpr"], left), *zip(right_nodes, right, strict=True)]
-    _compare(a, node, operands)
+    whole_array = body["rexpr"] if body["kind"] in _ARRAY_KINDS and right_nodes == [body["rexpr"]] else None
+    if body["kind"] in _ARRAY_KINDS and whole_array is None:
+        a.recast.extend(peel(body["rexpr"], array=True)[1])  # its elements become tags, and the cast one to bytea[]
+    _compare(a, node, operands, whole_array)
     return CLEAR
 
 
 def _right_operands(body: Node) -> list[Node]:
     kind, right = only(body["rexpr"])
+    if body["kind"] in _ARRAY_KINDS:
+        return array_elements(body["rexpr"])
     return list(right.get("items", ())) if kind == "List" else [body["rexpr"]]
 
 
-def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand | None]]) -> None:
+def array_elements(node: Node) -> list[Node]:
+    """Return what stands in ``ARRAY[…]``, at any depth and under casts to an array of text; of anything else the node itself."""
+    inner, _ = peel(node, array=True)
+    kind, body = only(inner)
+    if kind != "A_ArrayExpr":
+        return [node]
+    return [element for entry in body.get("elements", ()) for element in array_elements(entry)]
+
+
+def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand | None]], whole_array: Node | None = None) -> None:
     columns = [o for _, o in operands if o is not None]
     column = columns[0].column
     for other in columns:
@@ -213,21 +230,26 @@ def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand |
         if operand is not None:
             operand.tag(a, slot)
             continue
-        sink = as_sink(side)
+        array = side is whole_array
+        sink = as_sink(side, array=array)
         if sink is None:
             raise a.refuse(
                 f"{column.label} is protected and can only be compared with values or columns of the same identity",
                 _located(side),
-                hint="Compare it with a text parameter, a text literal or NULL.",
+                hint="Compare it with a text parameter, a text literal, NULL, or ANY or ALL of an array of these.",
             )
-        a.use(sink, Search(column, slot), type_oid)
+        a.use(sink, Search(column, slot, array), TEXT_ARRAY_OID if array else type_oid)
 
 
 def _compared_type(node: Node, operands: list[tuple[Node, ColumnOperand | None]]) -> int:
     """Return the type of a parameter that is compared: text, since varchar has no operators; in IN over a list the list's type."""
-    first = operands[0][1]
+    first, compared = operands[0][1], only(node)[1]
+    if compared["kind"] in _ARRAY_KINDS:
+        casts = peel(compared["rexpr"], array=True)[1]
+        innermost = text_cast(only(casts[-1])[1], array=True) if casts else None
+        return VARCHAR_OID if innermost is not None and innermost.oid == VARCHAR_ARRAY_OID else TEXT_OID
     values = sum(operand is None for _, operand in operands[1:])
-    if only(node)[1]["kind"] == "AEXPR_IN" and values > 1 and first is not None and not first.casts:
+    if compared["kind"] == "AEXPR_IN" and values > 1 and first is not None and not first.casts:
         return first.column.type.oid
     return TEXT_OID
 

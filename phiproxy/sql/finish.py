@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterator
 
-from phiproxy.errors import StatementRefused
+from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.analysis import Analysis, DecidedUse
-from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store
+from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store, Use, of_elements
 from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
 from phiproxy.sql.sinks import TEXT_OID, SinkNode
 
@@ -33,9 +34,8 @@ def finish(a: Analysis) -> None:
         edits[offset, offset] = Edit(offset, offset, quote_ident(schema) + b".")
         body["schemaname"] = schema
     casts = [*a.stripped, *(c for u in touched for c in u.sink.casts)]
-    for cast in casts:
-        for edit in spans.strip_cast(cast):
-            edits[edit.start, edit.end] = edit
+    for edit in _cast_edits(a, casts, spans):
+        edits[edit.start, edit.end] = edit
     blanks = _blanked_comments(a, touched) if a.meaning.touches else []
     text = _without(a.text, blanks)
     for node, slot in a.tagged:
@@ -54,9 +54,17 @@ def finish(a: Analysis) -> None:
         if i < 0 or replaced[i][1] <= edit.start:
             edits[edit.start, edit.end] = edit
     for u in touched:
-        mark(u.sink)
+        mark(u)
     _drop_casts(casts)
     a.meaning.edits = sorted(edits.values(), key=lambda e: (e.start, e.end))
+
+
+def _cast_edits(a: Analysis, casts: list[Node], spans: Spans) -> Iterator[Edit]:
+    for cast in casts:
+        yield from spans.strip_cast(cast)
+    for cast in a.recast:
+        yield Edit(*spans.type_name(cast), b"bytea[]")
+        cast["TypeCast"]["typeName"] = _bytea(array=True)
 
 
 def _settle_lists(a: Analysis) -> None:
@@ -90,7 +98,7 @@ def _settle_lists(a: Analysis) -> None:
 def _tainted(a: Analysis) -> list[DecidedUse]:
     """Apply taint (sql.md section 2): what meets a protected column once may be nothing unprotected elsewhere."""
     numbers = {u.sink.number for u in a.uses if u.sink.kind == "param" and isinstance(u.use, Store | Search)}
-    literals = {u.sink.literal for u in a.uses if u.sink.kind == "literal" and isinstance(u.use, Store | Search)} - {b""}
+    literals = {v for u in a.uses if isinstance(u.use, Store | Search) for v in _said(a, u.sink)} - {b""}
     settled = []
     for u in a.uses:
         sink = u.sink
@@ -109,6 +117,14 @@ def _tainted(a: Analysis) -> list[DecidedUse]:
     return settled
 
 
+def _said(a: Analysis, sink: SinkNode) -> frozenset[bytes]:
+    try:
+        return sink.values
+    except ValueRefused as error:
+        error.position = a.at(sink.offset)
+        raise
+
+
 def quote_ident(name: str) -> bytes:
     """Return a quoted identifier."""
     return b'"' + name.replace('"', '""').encode("utf-8") + b'"'
@@ -119,18 +135,29 @@ def tag_expression(column: bytes, slot: int) -> bytes:
     return b"pg_catalog.substring(%s, %d, 16)" % (column, 13 + 16 * slot)
 
 
-MARKER = rb"'\x00'::bytea"
-NULL_MARKER = b"NULL::bytea"
+def null_marker(use: Use) -> bytes:
+    """Return what a NULL becomes in the server's statement."""
+    return b"NULL::bytea[]" if of_elements(use) else b"NULL::bytea"
 
 
-def mark(sink: SinkNode) -> None:
-    """Turn a sink's node into what MARKER or NULL_MARKER parses to, so that the rewrite can be verified without values."""
-    constant = {"isnull": True} if sink.kind == "null" else {"sval": {"sval": "\\x00"}}
+def marker(occurrence: Occurrence) -> bytes:
+    """Return what stands for an occurrence in a text that is only to be verified."""
+    if not occurrence.number and occurrence.literal is None:
+        return null_marker(occurrence.use)
+    return b"'{}'::bytea[]" if of_elements(occurrence.use) else rb"'\x00'::bytea"
+
+
+def mark(decided: DecidedUse) -> None:
+    """Turn a sink's node into what ``marker`` parses to, so that the rewrite can be verified without values."""
+    sink, array = decided.sink, of_elements(decided.use)
+    constant = {"isnull": True} if sink.kind == "null" else {"sval": {"sval": "{}" if array else "\\x00"}}
     sink.node.clear()
-    sink.node["TypeCast"] = {
-        "arg": {"A_Const": constant},
-        "typeName": {"names": [{"String": {"sval": "bytea"}}], "typemod": -1},
-    }
+    sink.node["TypeCast"] = {"arg": {"A_Const": constant}, "typeName": _bytea(array=array)}
+
+
+def _bytea(*, array: bool) -> Node:
+    name: Node = {"names": [{"String": {"sval": "bytea"}}], "typemod": -1}
+    return {**name, "arrayBounds": [{"Integer": {"ival": -1}}]} if array else name
 
 
 def _to_tag_call(node: Node, slot: int) -> None:
@@ -163,7 +190,7 @@ def _drop_casts(casts: list[Node]) -> None:
 def _blanked_comments(a: Analysis, touched: list[DecidedUse]) -> list[Edit]:
     if b"--" not in a.text and b"/*" not in a.text:
         return []
-    values = [u.sink.literal for u in touched if u.sink.kind == "literal" and u.sink.literal]
+    values = [v for u in touched for v in u.sink.values if v]
     blanked = []
     first, last = a.meaning.room
     for comment in comments(a.text):
@@ -217,10 +244,9 @@ class Spans:
     def strip_cast(self, cast: Node) -> list[Edit]:
         """Return the edits that take a cast away and leave its argument: ``x::t``, ``CAST(x AS t)`` or ``t 'x'``."""
         body = cast["TypeCast"]
-        offset, type_offset = location(body), location(body["typeName"])
+        offset = location(body)
+        type_offset, end = self.type_name(cast)
         first = self._at(type_offset)
-        last = self._type_end(first)
-        end = self._tokens[last].end
         if offset in (-1, type_offset):
             return [Edit(type_offset, end, b"")]
         token = self._tokens[self._at(offset)]
@@ -230,6 +256,11 @@ class Spans:
             raise StatementRefused("a cast of a protected value could not be located in the text")
         return [Edit(offset, token.end, b""), Edit(self._tokens[first - 1].start, end, b"")]
 
+    def type_name(self, cast: Node) -> tuple[int, int]:
+        """Return the span of the type's name in a cast."""
+        offset = location(cast["TypeCast"]["typeName"])
+        return offset, self._tokens[self._type_end(self._at(offset))].end
+
     def _type_end(self, i: int) -> int:
         names = self._tokens
         while i + 2 < len(names) and names[i + 1].name == "ASCII_46":
@@ -238,6 +269,12 @@ class Spans:
             i += 1
         if i + 1 < len(names) and names[i + 1].name == "VARYING":
             i += 1
+        if i + 1 < len(names) and names[i + 1].name == "ARRAY":
+            i += 1
+        while i + 1 < len(names) and names[i + 1].name == "ASCII_91":
+            i += 1
+            while names[i].name != "ASCII_93":
+                i += 1
         return i
 
 

@@ -13,18 +13,23 @@ from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The occurrence is stored in a protected column: it becomes an envelope. ``row`` groups what goes into one row."""
+    """The occurrence is stored in a protected column: it becomes an envelope. ``row`` groups what goes into one row.
+
+    ``elements``: it is an array, each of whose elements is stored in a row of its own.
+    """
 
     column: ProtectedColumn
     row: int
+    elements: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The occurrence is compared with a protected column: it becomes the tag of ``slot``."""
+    """The occurrence is compared with a protected column: it becomes the tag of ``slot``; of an array, each of its ``elements``."""
 
     column: ProtectedColumn
     slot: Slot
+    elements: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,13 @@ class Plain:
 
 
 Use = Store | Search | Nullness | Plain
+
+
+def of_elements(use: Use) -> bool:
+    """Tell whether a use is that of an array's elements."""
+    return isinstance(use, Store | Search) and use.elements
+
+
 PLAIN = Plain()
 NULLNESS = Nullness()
 

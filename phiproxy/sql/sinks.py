@@ -1,7 +1,8 @@
 """Parameters and literals as sinks: what may become an envelope or a tag, with the casts that would be in the way.
 
 ``'x'``, ``$1``, NULL, and each of them under casts to the text types that change nothing: ``$1::varchar``, ``CAST('x' AS text)``,
-``text 'x'``. A cast with a length truncates and is not a no-op, so it is no sink.
+``text 'x'``. A cast with a length truncates and is not a no-op, so it is no sink. Where an array is expected the same with casts to
+text[] and varchar[].
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Literal
 
 from phiproxy.policy.protection import DeclaredType
 from phiproxy.sql.parse import Node, location, only, strings
+from phiproxy.wire.arrays import TEXT_ARRAY_OID, VARCHAR_ARRAY_OID, array_from_text
 
 TEXT_OID = 25
 _TEXT_TYPES = {"text": TEXT_OID, "varchar": 1043}
+_ARRAY_TYPES = {"text": TEXT_ARRAY_OID, "varchar": VARCHAR_ARRAY_OID}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,22 @@ class SinkNode:
     casts: tuple[Node, ...]
     number: int = 0
     literal: bytes = b""
+    array: bool = False
 
     @property
     def type_oid(self) -> int:
         """OID of the innermost cast's type, or 0."""
-        innermost = text_cast(only(self.casts[-1])[1]) if self.casts else None
+        innermost = text_cast(only(self.casts[-1])[1], array=self.array) if self.casts else None
         return innermost.oid if innermost is not None else 0
+
+    @property
+    def values(self) -> frozenset[bytes]:
+        """What a literal says: itself, and of an array its elements; ValueRefused when it is no array."""
+        if self.kind != "literal":
+            return frozenset()
+        if not self.array:
+            return frozenset({self.literal})
+        return frozenset({self.literal, *(e for e in array_from_text(self.literal).elements if e is not None)})
 
     @property
     def offset(self) -> int:
@@ -39,40 +52,43 @@ class SinkNode:
         return location(only(self.node)[1])
 
 
-def text_cast(body: Node) -> DeclaredType | None:
-    """Return the type of a cast that leaves text as it is (no length, no array), or None."""
+def text_cast(body: Node, *, array: bool = False) -> DeclaredType | None:
+    """Return the type of a cast that leaves text as it is (no length), or with ``array`` an array of text; else None."""
     name = body["typeName"]
     names = strings(name.get("names"))
-    if name.get("typmods") or name.get("arrayBounds") or name.get("setof") or name.get("pct_type"):
+    if name.get("typmods") or bool(name.get("arrayBounds")) is not array or name.get("setof") or name.get("pct_type"):
         return None
     if len(names) == 2 and names[0] == "pg_catalog":
         names = names[1:]
     if len(names) != 1 or names[0] not in _TEXT_TYPES:
         return None
+    if array:
+        return DeclaredType(names[0] + "[]", _ARRAY_TYPES[names[0]])
     return DeclaredType(names[0], _TEXT_TYPES[names[0]])
 
 
-def peel(node: Node) -> tuple[Node, tuple[Node, ...]]:
-    """Return what is under the no-op text casts of a node, and those casts from the outside in (wrapped)."""
+def peel(node: Node, *, array: bool = False) -> tuple[Node, tuple[Node, ...]]:
+    """Return what is under the no-op text casts (``array``: text array casts) of a node, and those casts from the outside in."""
     casts: list[Node] = []
     while True:
         kind, body = only(node)
-        if kind != "TypeCast" or text_cast(body) is None:
+        if kind != "TypeCast" or text_cast(body, array=array) is None:
             return node, tuple(casts)
         casts.append(node)
         node = body["arg"]
 
 
-def as_sink(node: Node) -> SinkNode | None:
-    """Return the sink that a node is, or None."""
-    inner, casts = peel(node)
+def as_sink(node: Node, *, array: bool = False) -> SinkNode | None:
+    """Return the sink that a node is, or None; ``array``: where an array of text is expected."""
+    inner, casts = peel(node, array=array)
     kind, body = only(inner)
     if kind == "ParamRef":
-        return SinkNode("param", inner, node, casts, number=body.get("number", 0)) if body.get("number") else None
+        number = body.get("number", 0)
+        return SinkNode("param", inner, node, casts, number=number, array=array) if number else None
     if kind != "A_Const":
         return None
     if body.get("isnull"):
-        return SinkNode("null", inner, node, casts)
+        return SinkNode("null", inner, node, casts, array=array)
     if "sval" in body:
-        return SinkNode("literal", inner, node, casts, literal=body["sval"].get("sval", "").encode("utf-8"))
+        return SinkNode("literal", inner, node, casts, literal=body["sval"].get("sval", "").encode("utf-8"), array=array)
     return None

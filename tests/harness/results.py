@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -83,9 +84,7 @@ def outcome(conn: PGconn, result: PGresult) -> Outcome:
         message=said(pq.DiagnosticField.MESSAGE_PRIMARY) or (result.error_message.decode() if failed else ""),
         hint=said(pq.DiagnosticField.MESSAGE_HINT),
         fields=fields(result),
-        rows=tuple(
-            tuple(result.get_value(r, c) for c in range(result.nfields)) for r in range(result.ntuples)
-        ),
+        rows=tuple(tuple(result.get_value(r, c) for c in range(result.nfields)) for r in range(result.ntuples)),
         tag=(result.command_status or b"").decode(),
         count=result.command_tuples,
         transaction=pq.TransactionStatus(conn.transaction_status).name,
@@ -110,9 +109,11 @@ def fields(result: PGresult) -> tuple[Field, ...]:
 
 
 def encode(value: object, fmt: int) -> bytes | None:
-    """Encode a parameter as libpq's caller does: text, or binary for int4, bool, text and bytea."""
+    """Encode a parameter as libpq's caller does: text, or binary for int4, bool, text and bytea; a list is a text[]."""
     if value is None:
         return None
+    if isinstance(value, list):
+        return _text_array(value, fmt)
     if isinstance(value, bytes):
         return value if fmt else b"\\x" + value.hex().encode()
     if fmt and isinstance(value, bool):
@@ -122,6 +123,15 @@ def encode(value: object, fmt: int) -> bytes | None:
     if isinstance(value, bool):
         return b"t" if value else b"f"
     return str(value).encode()
+
+
+def _text_array(values: list[str | None], fmt: int) -> bytes:
+    if not fmt:
+        quoted = ["NULL" if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values]
+        return ("{" + ",".join(quoted) + "}").encode()
+    encoded = [None if v is None else v.encode() for v in values]
+    head = struct.pack("!iiI", bool(values), None in values, 25) + (struct.pack("!ii", len(values), 1) if values else b"")
+    return head + b"".join(struct.pack("!i", -1) if v is None else struct.pack("!i", len(v)) + v for v in encoded)
 
 
 def simple(conn: PGconn, statement: str) -> list[Outcome]:
@@ -161,9 +171,7 @@ def extended(conn: PGconn, statement: str, params: Sequence[object], form: Form)
     return collect(conn)
 
 
-def prepared(
-    conn: PGconn, statement: str, params: Sequence[object], form: Form
-) -> tuple[list[Outcome], tuple[int, ...]]:
+def prepared(conn: PGconn, statement: str, params: Sequence[object], form: Form) -> tuple[list[Outcome], tuple[int, ...]]:
     """Prepare, describe and run a named statement; returns also its parameter types."""
     conn.send_prepare(b"differential", statement.encode(), form.types)
     made = collect(conn)

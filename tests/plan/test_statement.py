@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from phiproxy.errors import CatalogChanged, KeyNeeded
@@ -9,6 +11,7 @@ from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.statement import Columns, convert, map_position, spell_bytea
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Reveal, Search, Store
+from phiproxy.wire.arrays import Array
 from phiproxy.wire.messages import Field
 from tests.clinic_model import ACTIVE, CATALOG, PATH, PATIENTS, PROTECTION
 from tests.plan.rings import full_ciphers, full_ring
@@ -31,7 +34,7 @@ def test_convert() -> None:
             (NULLNESS, None),
         ],
     )
-    assert made[0] is not None
+    assert isinstance(made[0], bytes)
     assert ciphers.open(SSN)(made[0]) == b"a"
     assert made[1] == made[0][12:28]
     assert made[2:] == [b"\x01", b"a", None, None]
@@ -39,7 +42,7 @@ def test_convert() -> None:
 
 def test_values_of_one_row_and_key_share_a_salt_and_rows_do_not() -> None:
     made = convert(full_ciphers(), [(Store(SSN, 1), b"a"), (Store(NAME, 1), b"b"), (Store(SSN, 2), b"a")])
-    salts = [e[28:44] for e in made if e is not None]
+    salts = [e[28:44] for e in made if isinstance(e, bytes)]
     assert salts[0] == salts[1] != salts[2]
 
 
@@ -102,3 +105,36 @@ def test_positions_map_back_over_a_rewrite() -> None:
 def test_spelling() -> None:
     assert spell_bytea(b"\xf5\x50") == b"'\\xf550'::bytea"
     assert spell_bytea(None) == b"NULL::bytea"
+
+
+def test_the_elements_of_an_array_become_tags_in_either_form() -> None:
+    plan = PLANNER.statement(b"SELECT 1 FROM patients WHERE ssn = ANY ($1)", (), VIEW)
+    assert plan.oids == (1001,)
+    assert plan.describe_parameters((1001,)) == [1009]
+    (text,) = plan.parameters(PLANNER.ciphers, [b"{a,NULL}"], (0,))
+    (binary,) = plan.parameters(PLANNER.ciphers, [struct.pack("!iiIiii", 1, 1, 25, 2, 1, 1) + b"a" + b"\xff" * 4], (1,))
+    assert text == binary
+    tag = PLANNER.ciphers.search(SSN, ACTIVE[0])(b"a")
+    assert text is not None
+    assert text[20:] == struct.pack("!i", 16) + tag + b"\xff" * 4
+
+
+def test_each_element_that_is_stored_is_a_row() -> None:
+    values = Array(((3, 1),), (b"a", None, b"a"))
+    names = Array(((3, 1),), (b"n", b"m", None))
+    ssns, fulls = convert(full_ciphers(), [(Store(SSN, 1, elements=True), values), (Store(NAME, 1, elements=True), names)])
+    assert isinstance(ssns, Array)
+    assert isinstance(fulls, Array)
+    salts = [None if e is None else e[28:44] for e in (*ssns.elements, *fulls.elements)]
+    assert salts[0] == salts[3]
+    assert None not in (salts[0], salts[2], salts[4])
+    assert len({salts[0], salts[2], salts[4]}) == 3
+    assert salts[1] is salts[5] is None
+
+
+def test_an_array_as_a_literal_of_a_simple_query() -> None:
+    script = PLANNER.script(b"SELECT 1 FROM patients WHERE ssn = ANY ('{a,NULL}') OR ssn = ANY (NULL)", VIEW)
+    text, _ = script.render(PLANNER.ciphers)
+    tag = PLANNER.ciphers.search(SSN, ACTIVE[0])(b"a")
+    assert b"""'{"\\\\x%s",NULL}'::bytea[]""" % tag.hex().encode() in text
+    assert b"NULL::bytea[]" in text
