@@ -43,7 +43,7 @@ def test_each_class_answers_with_the_sqlstate_its_docstring_names(cls: type[Phip
 
 @pytest.mark.parametrize("cls", OWN, ids=lambda c: c.__name__)
 def test_each_class_can_be_made_of_a_text_alone_and_made_again_of_its_own(cls: type[PhiproxyError]) -> None:
-    """``session.server.result_error`` makes an error again with more text."""
+    """``session.results.result_error`` makes an error again with more text."""
     error = cls("something", hint="do this", position=3)
     again = type(error)(f"{error.message}; more", hint=error.hint)
     assert (again.message, again.hint, again.position) == ("something; more", "do this", None)

@@ -13,7 +13,8 @@ from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PathNeeded, Phipr
 from phiproxy.session import client, server
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
 from phiproxy.session.pipeline import Later, Whole
-from phiproxy.session.state import Counters, Database, State
+from phiproxy.session.results import result_error
+from phiproxy.session.state import State
 from phiproxy.session.streams import BEGINNINGS, goes_on
 from phiproxy.session.substitutes import PATH_QUERY, refuse
 from phiproxy.wire.framing import FrameBuffer
@@ -35,18 +36,6 @@ Need = NeedKeys | NeedCatalog
 class Session(State):
     """One conversation at work: the loop that takes frames and hands them to the handlers."""
 
-    def __init__(
-        self,
-        database: Database | None,
-        name: str,
-        *,
-        max_message: int = 64 * 1024 * 1024,
-        strip_plus: bool = False,
-        counters: Counters | None = None,
-    ) -> None:
-        super().__init__(database, name, max_message=max_message, strip_plus=strip_plus, counters=counters)
-        self._waiting: str | None = None
-
     # -- what the shell calls ----------------------------------------------------------------------------------------------
 
     def from_client(self, data: bytes) -> Need | None:
@@ -57,7 +46,7 @@ class Session(State):
         if self.client_frames.passing:
             data = self._pass_on(self.client_frames, data, self.to_server)
         self.client_frames.feed(data)
-        return self._drain("client") if self._waiting is None else None
+        return self._drain("client") if self.waiting is None else None
 
     def from_server(self, data: bytes) -> Need | None:
         """Take bytes from the server."""
@@ -67,18 +56,18 @@ class Session(State):
         if self.server_frames.passing:
             data = self._pass_on(self.server_frames, data, self.to_client)
         self.server_frames.feed(data)
-        return self._drain("server") if self._waiting is None else None
+        return self._drain("server") if self.waiting is None else None
 
     def resume(self, error: PhiproxyError | None = None) -> Need | None:
         """Go on after a Need was met, or could not be: then the frame that needed it is answered with ``error``."""
-        side, self._waiting = self._waiting, None
+        side, self.waiting = self.waiting, None
         assert side is not None
         if side == "client":
             self.catalog_fresh = error is None
             if error is not None:
                 self._refuse_next(error)
         elif error is not None:
-            server.result_error(self, error)
+            result_error(self, error)
         need = self._drain(side)
         return need if need is not None else self._drain("server" if side == "client" else "client")
 
@@ -109,10 +98,10 @@ class Session(State):
             try:
                 accepted = self._client_frame(tag, start, end, BEGINNINGS if begins else client.HANDLERS)
             except KeyNeeded as need:
-                self._waiting = "client"
+                self.waiting = "client"
                 return NeedKeys(need.wants)
             except CatalogNeeded:
-                self._waiting = "client"
+                self.waiting = "client"
                 return NeedCatalog()
             except Later:
                 self.later = True
@@ -164,7 +153,7 @@ class Session(State):
             try:
                 end = handler(self, frames.data, start, end)
             except KeyNeeded as need:
-                self._waiting = "server"
+                self.waiting = "server"
                 return NeedKeys(need.wants)
             frames.advance(end)
         return self._client_loop() if not self.blocked and self.client_frames.pending else None

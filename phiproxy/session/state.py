@@ -76,6 +76,7 @@ class State:
         self.later = False
         self.catalog_fresh = False
         self.swallowing = False
+        self.waiting: str | None = None
         self.server_said_fatal = False
         self.backend_key: bytes | None = None
 

@@ -6,9 +6,11 @@ the one for whole messages would, or raises Whole when the rest is needed, or La
 
 from __future__ import annotations
 
-from phiproxy.session.client import Handler, _current, _settled, bind, copy_data, function_call
+from phiproxy.session.client import Handler, copy_data, function_call
+from phiproxy.session.effects import settled
+from phiproxy.session.extended import bind, current
 from phiproxy.session.pipeline import Kind, Later, Whole
-from phiproxy.session.server import _columns
+from phiproxy.session.results import columns_of
 from phiproxy.session.state import State
 from phiproxy.wire.fields import bind_names
 
@@ -23,8 +25,8 @@ def bind_begins(session: State, data: bytes, start: int, end: int) -> None:
     if end - start < _NAMES and data.count(0, start + 5, end) < 2:
         raise Later
     _, name, _ = bind_names(data, start + 5, end)
-    _settled(session, "S", name)
-    plan = _current(session, name).plan
+    settled(session, "S", name)
+    plan = current(session, name).plan
     if not plan.identity or (plan.columns is not None and plan.columns.protected):
         raise Whole
     bind(session, data, start, end)
@@ -47,4 +49,4 @@ def goes_on(session: State, tag: int) -> bool | None:
     front = session.pipeline.front()
     if front is not None and front.kind is Kind.INTERNAL:
         return None
-    return True if tag != ord("D") or session.database is None or _columns(front) is None else None
+    return True if tag != ord("D") or session.database is None or columns_of(front) is None else None

@@ -22,12 +22,20 @@ from tests.session.frames import (
     query,
     ready,
 )
-from tests.session.screenplay import REFUSED_BIND, REFUSED_QUERY, SECRET, SSN, Says, Screenplay, envelope, refused_parse, tag
+from tests.session.screenplay import REFUSED_BIND, SECRET, SSN, Screenplay, envelope, tag
 
 PLAN = StatementPlan(b"SELECT 1", b"SELECT 1", identity=True)
+
+
 SELECT = "SELECT ssn FROM public.patients"
+
+
 WRITE = "INSERT INTO log (msg) VALUES ($1)"
+
+
 SEARCH = "SELECT id FROM public.patients WHERE ssn = $1"
+
+
 PHYSICAL = "SELECT id FROM public.patients WHERE pg_catalog.substring(ssn, 13, 16) = $1"
 
 
@@ -80,9 +88,6 @@ def test_names_that_are_settled_are_not_kept() -> None:
     assert not names._changed
 
 
-# -- in dialogues --------------------------------------------------------------------------------------------------------------
-
-
 def test_a_bind_waits_until_it_is_known_which_statement_it_gets(play: Screenplay) -> None:
     """The second Parse may be skipped by an error that is under way; a wrong guess would show envelopes."""
     play.client_says(parse(SEARCH), SYNC)
@@ -116,76 +121,6 @@ def prepares(play: Screenplay, text: str = SELECT, name: str = "s") -> None:
     play.client_gets(PARSE_COMPLETE, ready())
 
 
-@pytest.mark.parametrize("text", ["EXECUTE s", "EXPLAIN EXECUTE s", "execute S", 'SELECT 1; EXECUTE "s"'])
-def test_sql_may_not_execute_what_the_protocol_prepared_over_a_protected_table(play: Screenplay, text: str) -> None:
-    prepares(play)
-    play.client_says(query(text))
-    play.server_gets(REFUSED_QUERY)
-    play.server_says(error("42883"), ready())
-    play.client_gets(Says("0A000", "EXECUTE"), ready())
-
-
-def test_nor_by_a_parse_that_came_first(play: Screenplay) -> None:
-    prepares(play, "SELECT 1")
-    play.client_says(parse("EXECUTE s", "e"), close("s"), parse(SELECT, "s"), bind(statement="e"), execute(), SYNC)
-    play.server_gets(parse("EXECUTE s", "e"), close("s"), parse(SELECT, "s"), bind(statement="e"), REFUSED_BIND, SYNC)
-    play.server_says(PARSE_COMPLETE, CLOSE_COMPLETE, PARSE_COMPLETE, BIND_COMPLETE, error("26000"), ready())
-    play.client_gets(PARSE_COMPLETE, CLOSE_COMPLETE, PARSE_COMPLETE, BIND_COMPLETE, Says("0A000", "EXECUTE"), ready())
-
-
-def test_sql_may_not_fetch_from_a_protected_portal(play: Screenplay) -> None:
-    play.client_says(query("BEGIN"), parse(SELECT), bind(portal="c"), SYNC)
-    play.session.to_server.clear()
-    play.server_says(command_complete("BEGIN"), ready("T"), PARSE_COMPLETE, BIND_COMPLETE, ready("T"))
-    play.session.to_client.clear()
-    play.client_says(parse("FETCH 1 FROM c"), SYNC, query("MOVE c"), query("CLOSE c"))
-    play.server_gets(refused_parse(), SYNC, REFUSED_QUERY, query("CLOSE c"))
-
-
-def test_sql_may_execute_and_fetch_what_is_not_protected(play: Screenplay) -> None:
-    said = [query("PREPARE q AS SELECT 1; EXECUTE q"), query("BEGIN; DECLARE c CURSOR FOR SELECT 1; FETCH c")]
-    play.client_says(*said)
-    play.server_gets(*said)
-
-
-@pytest.mark.parametrize("text", ["PREPARE q AS SELECT ssn FROM public.patients", "DECLARE c CURSOR FOR SELECT ssn FROM patients"])
-def test_sql_may_not_prepare_or_declare_over_a_protected_table(play: Screenplay, text: str) -> None:
-    play.client_says(query(text))
-    play.server_gets(REFUSED_QUERY)
-    play.server_says(error("42883"), ready())
-    play.client_gets(Says("0A000"), ready())
-
-
-def test_the_protocol_may_bind_what_sql_prepared(play: Screenplay) -> None:
-    play.client_says(query("PREPARE q AS SELECT 1"))
-    play.server_gets(query("PREPARE q AS SELECT 1"))
-    play.server_says(command_complete("PREPARE"), ready())
-    play.client_gets(command_complete("PREPARE"), ready())
-    play.client_says(bind(statement="q", results=(1,)), execute(), SYNC)
-    play.server_gets(bind(statement="q", results=(1,)), execute(), SYNC)
-
-
-@pytest.mark.parametrize(
-    ("text", "gone"), [("DEALLOCATE s", True), ("DEALLOCATE ALL", True), ("DISCARD ALL", True), ("DEALLOCATE other", False)]
-)
-def test_sql_deallocates_what_the_protocol_prepared(play: Screenplay, text: str, gone: bool) -> None:
-    prepares(play)
-    play.client_says(query(text))
-    play.server_gets(query(text))
-    play.server_says(command_complete("DEALLOCATE"), ready())
-    if text == "DISCARD ALL":
-        play.tells_path()
-    play.client_gets(command_complete("DEALLOCATE"), ready())
-    play.client_says(bind(statement="s"), SYNC)
-    play.server_gets(REFUSED_BIND if gone else bind(statement="s", results=(1,)), SYNC)
-
-
-def test_the_unnamed_statement_survives_deallocate_all_in_the_extended_protocol(play: Screenplay) -> None:
-    deallocate = [parse("DEALLOCATE ALL", "d"), bind(statement="d"), execute()]
-    play.client_says(parse(SELECT), *deallocate, bind(), SYNC)
-    play.server_gets(parse(SELECT), *deallocate, bind(results=(1,)), SYNC)
-
-
 @pytest.mark.parametrize("ends", [query("SELECT 1"), query(SELECT), query("")])
 def test_a_simple_query_drops_the_unnamed_statement(play: Screenplay, ends: Frame) -> None:
     prepares(play, name="")
@@ -195,15 +130,6 @@ def test_a_simple_query_drops_the_unnamed_statement(play: Screenplay, ends: Fram
     play.client_gets(command_complete("SELECT 0"), ready())
     play.client_says(bind(), SYNC)
     play.server_gets(REFUSED_BIND, SYNC)
-
-
-def test_what_a_failed_query_had_prepared_before_stays(play: Screenplay) -> None:
-    play.client_says(query("PREPARE q AS SELECT 1; SELECT boom(); PREPARE r AS SELECT 1"))
-    play.session.to_server.clear()
-    play.server_says(command_complete("PREPARE"), error("22012"), ready())
-    play.session.to_client.clear()
-    play.client_says(bind(statement="q"), SYNC, bind(statement="r"), SYNC)
-    play.server_gets(bind(statement="q"), SYNC, REFUSED_BIND, SYNC)
 
 
 def test_closing_a_statement_leaves_its_portals(play: Screenplay) -> None:

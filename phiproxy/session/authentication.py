@@ -1,0 +1,59 @@
+"""From the StartupMessage to the first ReadyForQuery: what the server says before anybody is let in."""
+
+from __future__ import annotations
+
+from phiproxy.errors import StatementRefused
+from phiproxy.session.replies import relay
+from phiproxy.session.state import State
+from phiproxy.wire.messages import (
+    PROTOCOL_3_2,
+    decode_parameter_status,
+    decode_sasl_mechanisms,
+    encode_authentication_sasl,
+    negotiate_protocol_version,
+)
+
+
+def authentication(session: State, data: bytes, start: int, end: int) -> int:
+    """AuthenticationXXX: relayed; ``-PLUS`` leaves the offer where the client's leg cannot bind (protocol.md)."""
+    before_authentication(session)
+    if session.strip_plus and data[start + 5 : start + 9] == b"\0\0\0\x0a":
+        mechanisms = decode_sasl_mechanisms(data, start + 9, end)
+        session.to_client.append(encode_authentication_sasl(m for m in mechanisms if not m.endswith(b"-PLUS")))
+        return end
+    return relay(session, data, start, end)
+
+
+def before_authentication(session: State) -> None:
+    """Send the NegotiateProtocolVersion that the client is owed, unless the server's own was merged with it."""
+    if session.negotiation is not None:
+        session.to_client.append(session.negotiation)
+        session.negotiation = None
+
+
+def negotiate(session: State, data: bytes, start: int, end: int) -> int:
+    """NegotiateProtocolVersion: the server's version with the options that the proxy kept back, in exactly one message."""
+    if session.negotiation is None:
+        return relay(session, data, start, end)
+    version = min(int.from_bytes(data[start + 5 : start + 9], "big"), PROTOCOL_3_2)
+    options = session.negotiation[13:].rstrip(b"\0").split(b"\0") if len(session.negotiation) > 13 else []
+    session.negotiation = None
+    session.to_client.append(negotiate_protocol_version(version, options))
+    return end
+
+
+def key_data(session: State, data: bytes, start: int, end: int) -> int:
+    """BackendKeyData: unchanged, so that any worker can forward the cancel."""
+    session.backend_key = data[start + 5 : end]
+    return relay(session, data, start, end)
+
+
+def parameter_status(session: State, data: bytes, start: int, end: int) -> int:
+    """ParameterStatus: relayed; two settings decide whether texts can be read as they are (sql.md section 8)."""
+    name, value = decode_parameter_status(data, start + 5, end)
+    if name == b"client_encoding":
+        session.utf8 = value.upper() in (b"UTF8", b"UTF-8", b"UNICODE")
+    elif name == b"standard_conforming_strings" and value != b"on" and session.database is not None:
+        session.fatal(StatementRefused("standard_conforming_strings must stay on for a database with a policy"))
+        return end
+    return relay(session, data, start, end)

@@ -1,0 +1,77 @@
+"""ErrorResponse and NoticeResponse: a refusal in its place, or the server's words in the client's names and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phiproxy.errors import PhiproxyError
+from phiproxy.plan.statement import map_position
+from phiproxy.session.authentication import before_authentication
+from phiproxy.session.phases import Phase
+from phiproxy.session.pipeline import Expected, Kind
+from phiproxy.session.replies import is_silent
+from phiproxy.session.scrub import holds_ciphertext, scrub
+from phiproxy.session.state import State
+from phiproxy.session.substitutes import InvalidStatementName, ParameterCount
+from phiproxy.wire.messages import decode_error_fields, encode_error_fields, error_response
+
+_ABORTED = ("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+
+
+def error(session: State, data: bytes, start: int, end: int) -> int:
+    """ErrorResponse: the refusal that was waiting for it, or the server's own in the client's positions and names."""
+    if session.phase is Phase.AUTHENTICATING:
+        before_authentication(session)
+    silent = is_silent(session)
+    front = session.pipeline.error()
+    fields = decode_error_fields(data, start + 5, end)
+    state = dict(fields).get(67, b"").decode("ascii", "replace")
+    session.server_said_fatal = dict(fields).get(86, dict(fields).get(83)) in (b"FATAL", b"PANIC")
+    if silent and not session.server_said_fatal:
+        return end
+    if front is None:
+        return passes(session, data, start, end)
+    if front.refusal is not None and state == front.substitute:
+        session.to_client.append(_refusal(session, front, front.refusal))
+    elif front.touches or front.refusal is not None or (front.texts is not None and front.texts[2]):
+        session.to_client.append(encode_error_fields(b"E", _shown(fields, front)))
+    else:
+        return passes(session, data, start, end)
+    return end
+
+
+def passes(session: State, data: bytes, start: int, end: int) -> int:
+    """Relay an error or notice of what touches nothing protected, unless a trigger or a deferred check speaks of an envelope."""
+    frame = data[start:end]
+    if holds_ciphertext(frame):
+        frame = encode_error_fields(frame[:1], scrub(decode_error_fields(frame, 5, len(frame))))
+    session.to_client.append(frame)
+    return end
+
+
+def _refusal(session: State, front: Expected, refusal: PhiproxyError) -> bytes:
+    early = isinstance(refusal, InvalidStatementName | ParameterCount)
+    if front.kind is Kind.BIND and session.status == b"E" and not early:
+        # The server looks a statement up before it looks at the transaction; for a statement that exists it would say this.
+        return error_response(*_ABORTED)
+    return error_response(refusal.sqlstate, refusal.public_text, hint=refusal.hint, position=refusal.position)
+
+
+def _shown(fields: Sequence[tuple[int, bytes]], front: Expected) -> list[tuple[int, bytes]]:
+    shown = []
+    for code, value in scrub(fields):
+        mapped = value
+        if code == ord("P") and front.texts is not None and value.isdigit() and len(value) < 10:
+            server_text, client_text, edits = front.texts
+            mapped = str(map_position(server_text, client_text, edits, int(value))).encode()
+        shown.append((code, mapped))
+    return shown
+
+
+def notice(session: State, data: bytes, start: int, end: int) -> int:
+    """NoticeResponse: relayed, without ciphertext where the statement touches something protected."""
+    front = session.pipeline.front()
+    if front is None or not front.touches:
+        return passes(session, data, start, end)
+    session.to_client.append(encode_error_fields(b"N", _shown(decode_error_fields(data, start + 5, end), front)))
+    return end

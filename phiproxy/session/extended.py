@@ -1,0 +1,151 @@
+"""The extended query protocol's messages: Parse, Bind, Describe, Execute, Close (manual 55.2.3).
+
+A handler that raises has sent nothing; ``substitutes.refuse`` then puts the refusal into the message's place.
+"""
+
+from __future__ import annotations
+
+from phiproxy.errors import StatementRefused
+from phiproxy.plan.statement import StatementPlan
+from phiproxy.session.effects import apply, check_encoding, check_name, check_references, settled, stamp_of
+from phiproxy.session.pipeline import Expected, Kind
+from phiproxy.session.prepared import Portal, Prepared
+from phiproxy.session.state import State
+from phiproxy.session.substitutes import BindViolation, InvalidStatementName, ParameterCount
+from phiproxy.wire.fields import Bind, bind_names, decode_bind, encode_bind, expand_formats
+from phiproxy.wire.messages import decode_execute, decode_parse, decode_target, encode_parse
+
+
+def parse(session: State, data: bytes, start: int, end: int) -> None:
+    """Parse: plan the statement; the server prepares what the plan says."""
+    if session.pipeline.skipping:
+        return
+    assert session.database is not None
+    sent = decode_parse(data, start + 5, end)
+    check_name(sent.name)
+    plan = session.database.planner.statement(sent.query, sent.oids, session.view())
+    check_references(session, plan.effects)
+    check_encoding(session, touches=plan.touches)
+    if plan.identity and plan.sql == sent.query:
+        session.to_server.append(data[start:end])
+    else:
+        session.to_server.append(encode_parse(sent.name, plan.sql, plan.oids))
+    undo = [session.names.prepare(sent.name, Prepared(plan, sent.oids, stamp_of(session)))]
+    texts = (plan.sql, plan.text, plan.edits)
+    session.pipeline.push(Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=texts))
+
+
+def current(session: State, name: bytes) -> Prepared:
+    """Return a statement whose plan is right for the present path, policy and catalogue (sql.md section 2)."""
+    prepared = session.names.statements.get(name)
+    if prepared is None:
+        shown = name.decode("utf-8", "replace")
+        raise InvalidStatementName(f'prepared statement "{shown}" does not exist')
+    stamp = stamp_of(session)
+    if prepared.stamp == stamp or not prepared.plan.text:
+        return prepared
+    assert session.database is not None
+    planner = session.database.planner
+    fresh = planner.statement(prepared.plan.text, prepared.oids, session.view())
+    if fresh.sql != prepared.plan.sql or fresh.oids != prepared.plan.oids or fresh.columns != prepared.plan.columns:
+        raise StatementRefused(
+            "cached plan must not change: search path, policy or catalogue changed since this statement was prepared",
+            hint="Prepare the statement again.",
+        )
+    prepared.plan, prepared.stamp = fresh, stamp
+    return prepared
+
+
+def bind(session: State, data: bytes, start: int, end: int) -> None:
+    """Bind: protected parameters become envelopes and tags, protected results come in binary."""
+    if session.pipeline.skipping:
+        return
+    portal, name, _ = bind_names(data, start + 5, end)
+    check_name(portal)
+    settled(session, "S", name)
+    plan = current(session, name).plan
+    protected = plan.columns is not None and bool(plan.columns.protected)
+    check_encoding(session, touches=plan.touches)
+    formats: tuple[int, ...] | None = None
+    if plan.identity and not protected:
+        session.to_server.append(data[start:end])
+    else:
+        sent = decode_bind(data, start + 5, end)
+        formats = _result_formats(plan, sent)
+        session.to_server.append(encode_bind(_converted(session, plan, sent, formats)))
+    undo = [session.names.bind(portal, Portal(plan, formats, session.names.group))]
+    session.pipeline.push(Expected(Kind.BIND, undo=undo, touches=plan.touches, texts=(plan.sql, plan.text, plan.edits)))
+
+
+def _result_formats(plan: StatementPlan, sent: Bind) -> tuple[int, ...] | None:
+    """Return one format code per result column as the client wants them; None where the columns do not matter."""
+    if plan.columns is None or not plan.columns.protected:
+        return None
+    count = len(plan.columns.reveals)
+    if len(sent.result_formats) > 1 and len(sent.result_formats) != count:
+        raise BindViolation(f"bind message has {len(sent.result_formats)} result formats but query has {count} columns")
+    return expand_formats(sent.result_formats, count)
+
+
+def _converted(session: State, plan: StatementPlan, sent: Bind, wanted: tuple[int, ...] | None) -> Bind:
+    results = sent.result_formats
+    if wanted is not None and plan.columns is not None:
+        results = tuple(1 if reveal is not None else code for reveal, code in zip(plan.columns.reveals, wanted, strict=True))
+    if plan.identity:
+        return sent._replace(result_formats=results)
+    if len(sent.values) != plan.inputs:
+        raise ParameterCount(f"bind message supplies {len(sent.values)} parameters, but prepared statement requires {plan.inputs}")
+    assert session.database is not None
+    values = plan.parameters(session.database.planner.ciphers, sent.values, sent.formats)
+    session.counters.rewritten += 1
+    return Bind(sent.portal, sent.statement, plan.formats(sent.formats), values, results)
+
+
+def describe(session: State, data: bytes, start: int, end: int) -> None:
+    """Describe: the reply will show the client's own parameters and the declared types."""
+    if session.pipeline.skipping:
+        return
+    target = decode_target(data, start + 5, end)
+    settled(session, target.kind.decode(), target.name)
+    expected = Expected(Kind.DESCRIBE)
+    if target.kind == b"S":
+        prepared = session.names.statements.get(target.name)
+        expected.plan = prepared.plan if prepared is not None else None
+    else:
+        portal = session.names.portals.get(target.name)
+        if portal is not None:
+            expected.plan, expected.formats = portal.plan, portal.formats
+    expected.columns = expected.plan.columns if expected.plan is not None else None
+    session.to_server.append(data[start:end])
+    session.pipeline.push(expected)
+
+
+def execute(session: State, data: bytes, start: int, end: int) -> None:
+    """Execute: its rows are opened by the portal's plan, described or not."""
+    if session.pipeline.skipping:
+        return
+    name, _ = decode_execute(data, start + 5, end)
+    settled(session, "P", name)
+    portal = session.names.portals.get(name)
+    expected = Expected(Kind.EXECUTE, binary=True, alone=session.group_executes == 0)
+    session.group_executes += 1
+    if portal is not None:
+        plan = portal.plan
+        check_references(session, plan.effects)
+        expected.plan, expected.columns, expected.formats, expected.touches = plan, plan.columns, portal.formats, plan.touches
+        expected.texts = (plan.sql, plan.text, plan.edits)
+        expected.undo = apply(session, plan.effects)
+    session.counters.forwarded += 1
+    session.to_server.append(data[start:end])
+    session.pipeline.push(expected)
+
+
+def close(session: State, data: bytes, start: int, end: int) -> None:
+    """Close a statement or portal."""
+    if session.pipeline.skipping:
+        return
+    target = decode_target(data, start + 5, end)
+    forget = session.names.forget_statement if target.kind == b"S" else session.names.forget_portal
+    undo = [forget(target.name)]
+    session.to_server.append(data[start:end])
+    session.pipeline.push(Expected(Kind.CLOSE, undo=undo))

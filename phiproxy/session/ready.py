@@ -1,0 +1,89 @@
+"""ReadyForQuery: a Sync group, a simple query, the proxy's own question or the login has ended."""
+
+from __future__ import annotations
+
+from phiproxy.errors import WireError
+from phiproxy.session.phases import Phase
+from phiproxy.session.pipeline import Expected, Kind
+from phiproxy.session.replies import relay
+from phiproxy.session.state import State
+from phiproxy.session.substitutes import FAIL_TRANSACTION, PATH_QUERY
+
+
+def ready(session: State, data: bytes, start: int, end: int) -> int:
+    """ReadyForQuery: ends a Sync group, a simple query, the proxy's own query — or the login."""
+    status = data[start + 5 : end]
+    if status not in (b"I", b"T", b"E"):
+        raise WireError("ReadyForQuery with an unknown transaction status")
+    if session.phase is Phase.AUTHENTICATING:
+        return _logged_in(session, data, start, end)
+    front = session.pipeline.front()
+    if front is not None and front.kind is Kind.INTERNAL:
+        session.pipeline.queue.popleft()
+        session.status = status
+        assert front.done is not None
+        front.done(not front.failed, front.rows)
+        return end
+    if session.swallowing:
+        _drop_to_ready(session)
+    front = session.pipeline.pop(Kind.SYNC, Kind.QUERY, Kind.FUNCTION_CALL)
+    front = front or (None if session.pipeline.front() else session.pipeline.late_sync(session.names.group - 1))
+    if front is None:
+        raise WireError("the server is ready for a query that nobody sent")
+    _settle(session, front, status)
+    if session.swallowing:
+        session.swallowing = session.blocked = False
+        if status == b"T":
+            frame = data[start : end - 1] + b"E"
+            session.internal(FAIL_TRANSACTION, lambda _ok, _rows: _release(session, frame))
+            return end
+    # Not inside a transaction, where the question would take its snapshot; there it is asked when it is needed.
+    if session.path is None and status == b"I" and session.pipeline.front() is None and not _client_speaks(session):
+        _ask_path(session, data[start:end])
+        return end
+    return relay(session, data, start, end)
+
+
+def _client_speaks(session: State) -> bool:
+    return bool(session.client_frames.pending or session.client_frames.passing)
+
+
+def _drop_to_ready(session: State) -> None:
+    while (front := session.pipeline.front()) is not None and front.kind not in (Kind.QUERY, Kind.SYNC):
+        session.pipeline.queue.popleft()
+
+
+def _settle(session: State, front: Expected, status: bytes) -> None:
+    """Apply a transaction status to portals and search path; a failed transaction may go on after ROLLBACK TO, with its portals."""
+    session.names.settle(front.group, idle=session.pipeline.front() is None)
+    if status == b"I":
+        session.names.end_transaction(front.group)
+        if session.path_changed is not None and session.path_changed <= front.group:
+            # What SET LOCAL, SET or CREATE did may have been rolled back, or not: it is read again when it is needed.
+            session.path = session.path_changed = None
+    session.status = status
+
+
+def _release(session: State, frame: bytes) -> None:
+    session.blocked = False
+    session.to_client.append(frame)
+
+
+def _logged_in(session: State, data: bytes, start: int, end: int) -> int:
+    if session.database is None:
+        session.phase = Phase.TRANSPARENT
+        return relay(session, data, start, end)
+    session.phase = Phase.READY
+    session.client_frames.max_message = session.max_message
+    _ask_path(session, data[start:end])
+    return end
+
+
+def _ask_path(session: State, frame: bytes) -> None:
+    """Ask for the search path before ReadyForQuery is relayed, so that the client's next message finds it known."""
+
+    def path_read(ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
+        session.path_is(ok, rows)
+        _release(session, frame)
+
+    session.internal(PATH_QUERY, path_read)

@@ -1,0 +1,129 @@
+"""What a statement gives: ParameterDescription, RowDescription, DataRow and its end, in the client's types and values.
+
+Rows are opened by the function that was compiled when their first came; unprotected rows are forwarded in runs, as one slice.
+"""
+
+from __future__ import annotations
+
+from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, WireError
+from phiproxy.plan.statement import Columns
+from phiproxy.session.pipeline import Expected, Kind
+from phiproxy.session.replies import is_silent, pop, relay
+from phiproxy.session.state import State
+from phiproxy.wire.messages import (
+    decode_parameter_description,
+    decode_row_description,
+    encode_parameter_description,
+    encode_row_description,
+    error_response,
+)
+
+
+def parameter_description(session: State, data: bytes, start: int, end: int) -> int:
+    """ParameterDescription: the client's own parameters in their order."""
+    front = session.pipeline.front()
+    plan = front.plan if front is not None and front.kind is Kind.DESCRIBE else None
+    if plan is None or plan.identity:
+        return end if is_silent(session) else relay(session, data, start, end)
+    oids = decode_parameter_description(data, start + 5, end)
+    if len(oids) != len(plan.outputs):
+        raise WireError("the server describes another number of parameters than it was sent")
+    session.to_client.append(encode_parameter_description(plan.describe_parameters(oids)))
+    return end
+
+
+def columns_of(front: Expected | None) -> Columns | None:
+    """Return the planned columns of the result that comes now."""
+    if front is None:
+        return None
+    if front.kind is Kind.QUERY and front.parts is not None and front.part < len(front.parts):
+        return front.parts[front.part].columns
+    return front.columns
+
+
+def row_description(session: State, data: bytes, start: int, end: int) -> int:
+    """RowDescription: declared types for protected columns, checked against the plan through (table OID, attnum)."""
+    if is_silent(session):
+        pop(session, Kind.DESCRIBE)
+        return end
+    front = session.pipeline.front()
+    columns = columns_of(front)
+    if columns is None or front is None or session.database is None:
+        pop(session, Kind.DESCRIBE)
+        return relay(session, data, start, end)
+    fields = decode_row_description(data, start + 5, end)
+    try:
+        shown = columns.describe(fields, front.formats, session.database.planner.sealed)
+    except CatalogChanged as changed:
+        # What was analysed is not what runs: none of this result is shown.
+        result_error(session, changed)
+        return end
+    session.to_client.append(encode_row_description(shown))
+    pop(session, Kind.DESCRIBE)
+    return end
+
+
+def data_row(session: State, data: bytes, start: int, end: int) -> int:
+    """DataRow: opened by the row function, or a run of them forwarded as one slice. KeyNeeded leaves the frame where it is."""
+    if is_silent(session):
+        front = session.pipeline.front()
+        if front is not None and front.kind is Kind.INTERNAL:
+            front.rows.append(data[start + 11 : end])
+        return end
+    front = session.pipeline.front()
+    columns = columns_of(front)
+    if columns is None or front is None or session.database is None:
+        return relay(session, data, start, session.server_frames.run_end(ord("D")))
+    row = front.row
+    if row is None:
+        row = front.row = columns.row(session.database.planner.ciphers, binary=front.binary)
+    try:
+        session.to_client.append(row(data, start, end))
+    except SealError as error:
+        result_error(session, error)
+    return end
+
+
+def command_complete(session: State, data: bytes, start: int, end: int) -> int:
+    """CommandComplete or EmptyQueryResponse: the result is whole."""
+    silent = is_silent(session)
+    front = session.pipeline.front()
+    if front is None or front.refusal is not None or front.kind not in (Kind.QUERY, Kind.EXECUTE, Kind.INTERNAL):
+        raise WireError("the server completed what was not asked of it")
+    if front.kind is Kind.QUERY:
+        front.part += 1
+        front.row = None
+    elif front.kind is Kind.EXECUTE:
+        session.pipeline.queue.popleft()
+    session.pipeline.copy_in = False
+    session.pipeline.ignored = 0
+    return end if silent else relay(session, data, start, end)
+
+
+def result_error(session: State, failure: PhiproxyError) -> None:
+    """Answer a value that does not open, or a key that does not come, in the middle of the server's replies (protocol.md).
+
+    A plain SELECT that is the last and only one of its Sync group or simple query is broken off with an ERROR; anything else has
+    already run, perhaps committed, on the server, so the conversation ends with a FATAL that says so.
+    """
+    session.counters.open_failures += 1
+    front = session.pipeline.front()
+    if front is None or not _can_break_off(session, front):
+        session.fatal(type(failure)(f"{failure.message}; what was committed before stays committed", hint=failure.hint))
+        return
+    # Nothing more is sent until the server is ready: if a transaction is open, it must be failed before anything else runs in it.
+    session.swallowing = session.blocked = True
+    session.to_client.append(error_response(failure.sqlstate, failure.public_text, hint=failure.hint))
+
+
+def _can_break_off(session: State, front: Expected) -> bool:
+    queue = session.pipeline.queue
+    if front.kind is Kind.QUERY:
+        sole = front.alone and front.parts is not None and len(front.parts) == 1 and front.parts[0].plain_select
+        behind = len(queue) - 1
+    elif front.kind is Kind.EXECUTE and front.plan is not None:
+        sole = front.plan.plain_select and front.alone and session.pipeline.only_closes_before_sync()
+        behind = sum(entry.kind is not Kind.CLOSE for entry in queue) - 2
+    else:
+        return False
+    return sole and (session.status == b"I" or behind == 0)
