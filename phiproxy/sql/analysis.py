@@ -5,15 +5,21 @@ Every rule takes an ``Analysis`` and adds to its ``meaning``; none of them looks
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
 from phiproxy.sql.meaning import Meaning, Store, Use
 from phiproxy.sql.parse import Node, Positions, location, only
-from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Source, SourceColumn, Value
+from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Source, SourceColumn, Value, list_groups
 from phiproxy.sql.sinks import SinkNode
+
+if TYPE_CHECKING:
+    from phiproxy.sql.finish import Spans
+    from phiproxy.sql.meaning import Edit
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class DecidedUse:
 
 @dataclass(slots=True)
 class Analysis:
-    """One statement's analysis."""
+    """One statement's analysis. ``changes`` edit the tree, and return the edit of the text, of what no list here says."""
 
     text: bytes
     context: Context
@@ -50,6 +56,7 @@ class Analysis:
     recast: list[Node] = field(default_factory=list)
     tagged: list[tuple[Node, int]] = field(default_factory=list)
     qualified: list[tuple[Node, str]] = field(default_factory=list)
+    changes: list[Callable[[Spans, bytes], Edit]] = field(default_factory=list)
     rows: int = 0
     _positions: Positions | None = None
 
@@ -133,6 +140,8 @@ class Analysis:
         """Return a RangeVar of a FROM clause as a source, under its alias and alias column names."""
         found = self.relation(body)
         if isinstance(found, Source):
+            for group in list_groups(c.value for c in found.columns):
+                group.references += 1
             named = body.get("alias", {})
             label = named.get("aliasname") or body["relname"]
             return rename(Source(label, found.columns, None, found.opaque, system=False), named)

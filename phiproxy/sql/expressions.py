@@ -44,7 +44,7 @@ def one_value(a: Analysis, node: Node) -> None:
     """Refuse ``(expression).*``, which becomes as many values as its type has columns, where values are counted."""
     kind, body = only(node)
     if kind == "A_Indirection" and "A_Star" in body["indirection"][-1]:
-        raise a.refuse("(…).* beside a protected table is not in this version", _located(node), hint="List the columns.")
+        raise a.refuse("(…).* beside a protected table is not in this version", located(node), hint="List the columns.")
 
 
 def listed_value(a: Analysis, node: Node) -> None:
@@ -65,19 +65,19 @@ def unsupported(a: Analysis, column: ProtectedColumn, node: Node) -> StatementRe
     """Return the refusal of a protected column where this version has no rule for it."""
     return a.refuse(
         f"column {column.label} is protected and cannot be used here",
-        _located(node),
+        located(node),
         hint=f"In this version {column.name} can be selected as it is, compared by =, <>, IN or IS [NOT] DISTINCT FROM with values "
         "or columns of the same identity, tested by IS [NOT] NULL, counted, inserted and updated.",
     )
 
 
-def _located(node: Node) -> Node:
+def located(node: Node) -> Node:
     """Return the first body at or below a node that has a place in the text."""
     _, body = only(node)
     if "location" in body and body["location"] >= 0:
         return body
     for child in children(body):
-        found = _located(child)
+        found = located(child)
         if "location" in found:
             return found
     return body
@@ -89,7 +89,7 @@ def _column_ref(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
         return resolve(scope, names, a.position(body))
     if len(names) > 1:
         source = find_source(scope, names[-2], names[-3] if len(names) > 2 else None, a.position(body))
-        if source.protects:
+        if source.protects():
             raise a.refuse(
                 f'a whole-row reference to "{source.alias}" would hold protected columns', body, hint="List the columns."
             )
@@ -106,11 +106,14 @@ def _param_or_const(a: Analysis, node: Node, _body: Node, _scope: Scope) -> Valu
 
 def _type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     value = expression(a, body["arg"], scope)
+    shown = text_cast(body)
+    if isinstance(value, ListColumn) and shown is not None:
+        value.casts.append(node)
+        return value
     if not isinstance(value, Protected):
         if isinstance(value, ListColumn):
             value.users.append(None)
         return CLEAR
-    shown = text_cast(body)
     if shown is None:
         raise unsupported(a, value.column, node)
     a.stripped.append(node)
@@ -122,6 +125,12 @@ def _null_test(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
     if sink is not None and sink.kind == "param":
         a.use(sink, NULLNESS)
         return CLEAR
+    inner, casts = peel(body["arg"])
+    if only(inner)[0] == "ColumnRef":
+        value = expression(a, inner, scope)
+        if isinstance(value, ListColumn):
+            value.casts.extend(casts)
+            return CLEAR
     operand = column_operand(a, body["arg"], scope)
     if operand is None:
         clear(a, body["arg"], scope)
@@ -164,7 +173,7 @@ def equality_slot(a: Analysis, column: ProtectedColumn, node: Node) -> Slot:
             hint=f"The index on {column.name} is still building."
             if waiting
             else f"Add `{column.name}` to the indexes of {column.label} in the policy, then run phiproxy keys init.",
-            position=a.position(_located(node)),
+            position=a.position(located(node)),
         )
     return slot
 
@@ -221,7 +230,7 @@ def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand |
         if other.column.identity != column.identity:
             raise a.refuse(
                 f"{column.label} and {other.column.label} have different identities and cannot be compared",
-                _located(node),
+                located(node),
                 hint="Columns that are compared share a domain in the policy.",
             )
     slot = equality_slot(a, column, columns[0].node)
@@ -235,7 +244,7 @@ def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand |
         if sink is None:
             raise a.refuse(
                 f"{column.label} is protected and can only be compared with values or columns of the same identity",
-                _located(side),
+                located(side),
                 hint="Compare it with a text parameter, a text literal, NULL, or ANY or ALL of an array of these.",
             )
         a.use(sink, Search(column, slot, array), TEXT_ARRAY_OID if array else type_oid)
@@ -258,9 +267,7 @@ def _func_call(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
     names = strings(body["funcname"])
     a.check_reaching(names[-1], body)
     if names in (["count"], ["pg_catalog", "count"]) and not body.get("agg_distinct") and len(body.get("args", ())) == 1:
-        value = expression(a, body["args"][0], scope)
-        if isinstance(value, ListColumn):
-            value.users.append(None)
+        expression(a, body["args"][0], scope)  # an envelope is NULL where its value is
         clear_all(a, body.get("agg_order"), scope)
         for part in ("agg_filter", "over"):
             if part in body:

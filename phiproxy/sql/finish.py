@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.analysis import Analysis, DecidedUse
+from phiproxy.sql.lists import settle_lists
 from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store, Use, of_elements
 from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
-from phiproxy.sql.sinks import TEXT_OID, SinkNode
+from phiproxy.sql.sinks import SinkNode
 
 # sqlcommenter's form: key='url-encoded',key='…' and nothing else; and pg_hint_plan's hints. Both are for the server's side to read.
 _KEPT_COMMENT = re.compile(rb"/\*\+.*\*/|/\*\s*[\w.%-]+='[^']*'(\s*,\s*[\w.%-]+='[^']*')*\s*\*/", re.DOTALL)
@@ -21,11 +22,11 @@ _KEPT_COMMENT = re.compile(rb"/\*\+.*\*/|/\*\s*[\w.%-]+='[^']*'(\s*,\s*[\w.%-]+=
 
 def finish(a: Analysis) -> None:
     """Settle every use, check taint, and fill the meaning's edits and occurrences; mutates the tree to what the server will see."""
-    _settle_lists(a)
+    settle_lists(a)
     uses = _tainted(a)
     touched = [u for u in uses if not isinstance(u.use, Plain)]
     a.meaning.touches = a.meaning.touches or any(isinstance(u.use, Store | Search) for u in touched)
-    if not (touched or a.tagged or a.qualified or a.stripped or a.meaning.touches):
+    if not (touched or a.tagged or a.qualified or a.stripped or a.changes or a.meaning.touches):
         return
     spans = Spans(tokens(a.text))
     edits: dict[tuple[int, int], Edit] = {}
@@ -38,12 +39,7 @@ def finish(a: Analysis) -> None:
         edits[edit.start, edit.end] = edit
     blanks = _blanked_comments(a, touched) if a.meaning.touches else []
     text = _without(a.text, blanks)
-    for node, slot in a.tagged:
-        if "ColumnRef" not in node:
-            continue
-        start, end = spans.column_ref(location(only(node)[1]))
-        edits[start, end] = Edit(start, end, tag_expression(text[start:end], slot))
-        _to_tag_call(node, slot)
+    edits.update({(e.start, e.end): e for e in _expressions(a, spans, text)})
     # A node may be there twice (the source of a multiple assignment); the first is as good as the other.
     found = {(o.start, o.use): o for o in reversed([spans.occurrence(u, order) for order, u in enumerate(touched)])}
     a.meaning.occurrences = sorted(found.values(), key=lambda o: o.start)
@@ -67,32 +63,16 @@ def _cast_edits(a: Analysis, casts: list[Node], spans: Spans) -> Iterator[Edit]:
         cast["TypeCast"]["typeName"] = _bytea(array=True)
 
 
-def _settle_lists(a: Analysis) -> None:
-    for column in a.lists:
-        owners = [u for u in column.users if u is not None]
-        if not owners:
-            for sink in column.entries:
-                if sink is not None:
-                    a.use(sink, PLAIN)
+def _expressions(a: Analysis, spans: Spans, text: bytes) -> Iterator[Edit]:
+    """Yield the edits of columns whose tag is wanted, and those that rules made themselves."""
+    for node, slot in a.tagged:
+        if "ColumnRef" not in node:
             continue
-        position = next((a.at(sink.offset) for sink in column.entries if sink is not None), a.at(a.meaning.start))
-        if len(column.users) > 1:
-            raise StatementRefused(
-                f"a column of VALUES is stored in {owners[0].label} and used elsewhere too",
-                hint="Give it as two columns of VALUES.",
-                position=position,
-            )
-        casts = {sink.type_oid for sink in column.entries if sink is not None and sink.type_oid}
-        # One type for the whole column (manual 10.5): what the casts say, text before varchar.
-        type_oid = TEXT_OID if len(casts) != 1 else casts.pop()
-        for sink, row in zip(column.entries, column.rows, strict=True):
-            if sink is None:
-                raise StatementRefused(
-                    f"the server would compute a value for {owners[0].label}, which is protected",
-                    hint="Give text parameters, text literals or NULL in VALUES.",
-                    position=position,
-                )
-            a.use(sink, Store(owners[0], row), type_oid)
+        start, end = spans.column_ref(location(only(node)[1]))
+        yield Edit(start, end, tag_expression(text[start:end], slot))
+        to_tag_call(node, slot)
+    for change in a.changes:
+        yield change(spans, text)
 
 
 def _tainted(a: Analysis) -> list[DecidedUse]:
@@ -160,7 +140,7 @@ def _bytea(*, array: bool) -> Node:
     return {**name, "arrayBounds": [{"Integer": {"ival": -1}}]} if array else name
 
 
-def _to_tag_call(node: Node, slot: int) -> None:
+def to_tag_call(node: Node, slot: int) -> None:
     """Turn a ColumnRef node into the call that ``tag_expression`` spells."""
     column = dict(node)
     node.clear()
@@ -231,6 +211,24 @@ class Spans:
         while i + 2 < len(self._tokens) and self._tokens[i + 1].name == "ASCII_46":
             i += 2
         return offset, self._tokens[i].end
+
+    def items(self, offset: int) -> list[tuple[int, int]]:
+        """Return the spans of what commas separate between the bracket at ``offset`` and the one that closes it."""
+        i = self._at(offset)
+        depth, start, found = 0, i + 1, []
+        while True:
+            name = self._tokens[i].name
+            depth += (name in ("ASCII_40", "ASCII_91")) - (name in ("ASCII_41", "ASCII_93"))
+            if depth == 0 or (depth == 1 and name == "ASCII_44"):
+                found.append((self._tokens[start].start, self._tokens[i - 1].end))
+                start = i + 1
+            if depth == 0:
+                return found
+            i += 1
+
+    def after(self, offset: int, tokens: int) -> Token:
+        """Return the token that stands so many tokens behind the one at ``offset``."""
+        return self._tokens[self._at(offset) + tokens]
 
     def occurrence(self, decided: DecidedUse, order: int) -> Occurrence:
         """Return the span of a parameter, literal or NULL with its use."""

@@ -7,11 +7,12 @@ Manual 7.2 (table expressions), 10.5 (names of output columns); parse_relation.c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from phiproxy.errors import AmbiguousColumn, StatementRefused, UndefinedColumn, UndefinedTable
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
+from phiproxy.sql.parse import Node
 from phiproxy.sql.sinks import SinkNode
 
 SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
@@ -35,19 +36,58 @@ class Protected:
     cast: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A column of given values is stored in ``column`` by the part of the statement that ``place`` numbers."""
+
+    column: ProtectedColumn
+    place: int
+
+
+@dataclass(slots=True)
+class ListGroup:
+    """One VALUES list, or the values that one SELECT lists: what is in a row goes to one row unless it is referred to twice."""
+
+    references: int = 1
+    places: set[int] = field(default_factory=set)
+
+
 @dataclass(slots=True)
 class ListColumn:
-    """A column of a VALUES list in FROM: its entries' use is decided by whoever uses the column (taint, sql.md section 2).
+    """A column of given values (VALUES, ``SELECT $1`` in FROM): their use is decided by who uses it (taint, sql.md section 2).
 
-    ``users`` collects the decided uses; None stands for an ordinary one.
+    ``users`` collects the decided uses; None stands for an ordinary one. ``casts`` are the no-op casts on the way, ``parts`` the
+    columns that UNION ALL put one below the other.
     """
 
     entries: list[SinkNode | None]
     rows: list[int]
-    users: list[ProtectedColumn | None] = field(default_factory=list)
+    users: list[Stored | None] = field(default_factory=list)
+    casts: list[Node] = field(default_factory=list)
+    group: ListGroup = field(default_factory=ListGroup)
+    parts: tuple[ListColumn, ...] = ()
+
+    def store(self, column: ProtectedColumn, place: int) -> None:
+        """Note that the values are stored in a protected column."""
+        self.users.append(Stored(column, place))
+        for part in self.leaves():
+            part.group.places.add(place)
+
+    def leaves(self) -> Iterator[ListColumn]:
+        """Yield the columns that hold the entries."""
+        if not self.parts:
+            yield self
+        for part in self.parts:
+            yield from part.leaves()
 
 
 Value = Clear | Protected | ListColumn
+
+
+def list_groups(values: Iterable[Value]) -> list[ListGroup]:
+    """Return the groups of the given values among these, each once."""
+    groups = {id(leaf.group): leaf.group for value in values if isinstance(value, ListColumn) for leaf in value.leaves()}
+    return list(groups.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +112,12 @@ class Source:
         """Return the columns of this name (two in a subquery that repeats one)."""
         return [c for c in self.columns if c.name == name]
 
-    @property
     def protects(self) -> bool:
-        """Tell whether a whole-row value of this source would hold something protected."""
-        return any(not isinstance(c.value, Clear) for c in self.columns)
+        """Tell whether a whole-row value of this source would hold something protected; given values in it become ordinary ones."""
+        for column in self.columns:
+            if isinstance(column.value, ListColumn):
+                column.value.users.append(None)
+        return any(isinstance(c.value, Protected) for c in self.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +209,7 @@ def _whole_row(scope: Scope, name: str, position: int, *, may_exist: bool) -> Va
     for level in scope.levels():
         for source in level.sources:
             if source.alias == name:
-                if source.protects:
+                if source.protects():
                     raise StatementRefused(
                         f'a whole-row reference to "{name}" would hold protected columns',
                         hint="List the columns.",

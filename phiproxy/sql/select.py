@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import Protocol
 
-from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis, rename
 from phiproxy.sql.expressions import clear, clear_all, expression, listed_value, one_value, unsupported
 from phiproxy.sql.names import output_name
@@ -19,6 +18,7 @@ from phiproxy.sql.scope import (
     Clear,
     Joined,
     ListColumn,
+    ListGroup,
     Output,
     Protected,
     Scope,
@@ -26,17 +26,18 @@ from phiproxy.sql.scope import (
     SourceColumn,
     Value,
     find_source,
+    list_groups,
 )
-from phiproxy.sql.sinks import as_sink, peel
+from phiproxy.sql.sinks import as_sink
 
 
-@dataclass(slots=True)
-class Stores:
-    """The protected columns that a SELECT's outputs are inserted into, by output position; all in one row group."""
+class Stores(Protocol):
+    """Where a SELECT's outputs go, when they go into columns."""
 
-    columns: Mapping[int, ProtectedColumn]
-    row: int
-    stored: set[int] = field(default_factory=set)
+    stored: set[int]
+
+    def store(self, a: Analysis, node: Node, scope: Scope, position: int) -> Protected | None:
+        """Store the expression at a position of the target list, or return None: its value is then an output like any other."""
 
 
 def select(a: Analysis, body: Node, outer: Scope, *, stores: Stores | None = None) -> list[Output]:
@@ -66,6 +67,8 @@ def with_clause(a: Analysis, clause: Node | None, outer: Scope) -> None:
         if "search_clause" in cte or "cycle_clause" in cte:
             raise a.refuse("SEARCH and CYCLE beside a protected table are not in this version", cte)
         outputs = query(a, *only(cte["ctequery"]), Scope((), outer))
+        for group in list_groups(value for _, value in outputs):
+            group.references -= 1  # only who names the CTE uses it
         names = [only(n)[1].get("sval", "") for n in cte.get("aliascolnames", ())]
         a.ctes[-1][cte["ctename"]] = rename(
             source_of(cte["ctename"], outputs), {"colnames": cte.get("aliascolnames", ())} if names else {}
@@ -83,7 +86,8 @@ def source_of(alias: str, outputs: list[Output]) -> Source:
 def _values(a: Analysis, body: Node, outer: Scope) -> list[Output]:
     rows = [only(row)[1]["items"] for row in body["valuesLists"]]
     width = len(rows[0])
-    columns = [ListColumn([], []) for _ in range(width)]
+    group = ListGroup()
+    columns = [ListColumn([], [], group=group) for _ in range(width)]
     for row in rows:
         number = a.new_row()
         for column, item in zip(columns, row, strict=False):
@@ -104,17 +108,31 @@ def _values(a: Analysis, body: Node, outer: Scope) -> list[Output]:
 def _set_operation(a: Analysis, body: Node, outer: Scope) -> list[Output]:
     left = select(a, body["larg"], outer)
     right = select(a, body["rarg"], outer)
-    for _, value in [*left, *right]:
-        if isinstance(value, Protected):
-            raise a.refuse(
-                f"{value.column.label} in UNION, INTERSECT or EXCEPT is not in this version",
-                body,
-                hint="Run the selects one by one.",
-            )
-        if isinstance(value, ListColumn):
-            value.users.append(None)
+    all_rows = body["op"] == "SETOP_UNION" and body.get("all", False) and "sortClause" not in body
+    outputs: list[Output] = []
+    for i, (name, value) in enumerate(left):
+        other = right[i][1] if i < len(right) else CLEAR
+        if all_rows and isinstance(value, ListColumn) and isinstance(other, ListColumn):
+            united = ListColumn([], [], parts=(value, other))
+            a.lists.append(united)
+            outputs.append((name, united))
+            continue
+        for one in (value, other):
+            _no_set_operation(a, one, body)
+        outputs.append((name, CLEAR))
     _limits(a, body, outer)
-    return [(name, CLEAR) for name, _ in left]
+    return outputs
+
+
+def _no_set_operation(a: Analysis, value: Value, body: Node) -> None:
+    if isinstance(value, Protected):
+        raise a.refuse(
+            f"{value.column.label} in UNION, INTERSECT or EXCEPT is not in this version",
+            body,
+            hint="Run the selects one by one.",
+        )
+    if isinstance(value, ListColumn):
+        value.users.append(None)
 
 
 def _limits(a: Analysis, body: Node, outer: Scope) -> None:
@@ -191,6 +209,7 @@ def _output_reference(a: Analysis, node: Node, outputs: list[Output], scope: Sco
 def targets(a: Analysis, nodes: list[Node], joined: Joined, scope: Scope, stores: Stores | None = None) -> list[Output]:
     """Analyse a target list (of SELECT or RETURNING) and return its outputs, ``*`` expanded as the server does."""
     outputs: list[Output] = []
+    group, row = ListGroup(), a.new_row()
     for node in nodes:
         target = only(node)[1]
         value = target["val"]
@@ -201,33 +220,23 @@ def targets(a: Analysis, nodes: list[Node], joined: Joined, scope: Scope, stores
         one_value(a, value)
         position = len(outputs)
         name = target.get("name") or output_name(value)
-        if stores is not None and position in stores.columns and _stored(a, value, scope, stores, position):
+        stored = stores.store(a, value, scope, position) if stores is not None else None
+        if stored is not None:
             # ORDER BY would see the envelopes, and with it the order in which a sequence numbers the rows.
-            column = stores.columns[position]
-            outputs.append((name, Protected(column, column.type)))
+            outputs.append((name, stored))
             continue
-        outputs.append((name, expression(a, value, scope)))
+        outputs.append((name, _given(a, value, group, row) or expression(a, value, scope)))
     return outputs
 
 
-def _stored(a: Analysis, node: Node, scope: Scope, stores: Stores, position: int) -> bool:
-    """Store a parameter, literal or VALUES column that stands at a protected position of INSERT … SELECT; False for all else."""
-    column = stores.columns[position]
+def _given(a: Analysis, node: Node, group: ListGroup, row: int) -> ListColumn | None:
+    """Return a parameter or literal of a target list as a column of one given value, whose use is decided outside."""
     sink = as_sink(node)
-    if sink is not None:
-        a.store(sink, column, stores.row)
-        stores.stored.add(position)
-        return True
-    inner, casts = peel(node)
-    if only(inner)[0] != "ColumnRef":
-        return False
-    value = expression(a, inner, scope)
-    if not isinstance(value, ListColumn):
-        return False
-    value.users.append(column)
-    a.stripped.extend(casts)
-    stores.stored.add(position)
-    return True
+    if sink is None:
+        return None
+    column = ListColumn([sink], [row], group=group)
+    a.lists.append(column)
+    return column
 
 
 def _star(a: Analysis, body: Node, joined: Joined, scope: Scope) -> list[Output]:

@@ -1,0 +1,207 @@
+"""Values on their way into columns: what a protected column takes, and that nothing protected goes into another one.
+
+A protected column takes a parameter, a string literal, NULL, DEFAULT, a column of the same identity (the envelope is copied), and
+CASE, COALESCE and scalar subqueries made of these. What the server would compute is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from phiproxy.errors import StatementRefused, UndefinedColumn
+from phiproxy.policy.catalog import Relation
+from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.expressions import clear, expression, located
+from phiproxy.sql.parse import Node, only
+from phiproxy.sql.scope import ListColumn, Protected, Scope, Value
+from phiproxy.sql.select import select
+from phiproxy.sql.sinks import as_sink, peel
+
+Target = tuple[str, ProtectedColumn | None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where values of one statement go: ``number`` is the statement's own, ``row`` the row whose values are sealed together."""
+
+    number: int
+    row: int
+
+
+def columns_of(a: Analysis, relation: Relation) -> Mapping[str, ProtectedColumn]:
+    """Return the protected columns of a relation by name."""
+    table = a.protected(relation)
+    return table.columns if table is not None else {}
+
+
+def target(a: Analysis, relation: Relation, body: Node) -> Target:
+    """Return the column that a ResTarget assigns to; UndefinedColumn as the server would say."""
+    name = body["name"]
+    if relation.oid and relation.column(name) is None:
+        raise UndefinedColumn(f'column "{name}" of relation "{relation.name}" does not exist', position=a.position(body))
+    column = columns_of(a, relation).get(name)
+    if column is not None and body.get("indirection"):
+        raise a.refuse(f"assignment into a part of {column.label} is not supported", body)
+    return name, column
+
+
+def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope, place: Place) -> None:
+    """Analyse one value on its way into one column."""
+    if only(node)[0] == "SetToDefault":
+        return
+    if column is None:
+        flow(a, expression(a, node, scope), None, node, place)
+        return
+    sink = as_sink(node)
+    if sink is not None:
+        a.store(sink, column, place.row)
+        return
+    inner, casts = peel(node)
+    kind, _ = only(inner)
+    if kind == "ColumnRef":
+        value = expression(a, inner, scope)
+        if isinstance(value, ListColumn):
+            value.casts.extend(casts)
+        else:
+            a.stripped.extend(casts)
+        flow(a, value, column, inner, place)
+        return
+    rule = _CHOICES.get(kind)
+    if rule is None:
+        raise computed(a, column, node)
+    a.stripped.extend(casts)
+    rule(a, inner, column, scope, place)
+
+
+def _case(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place: Place) -> None:
+    """CASE: its results go to different rows, so each is sealed by itself."""
+    _, body = only(node)
+    results = [only(when)[1]["result"] for when in body["args"]]
+    results += [body["defresult"]] if "defresult" in body else []
+    for condition in [*([body["arg"]] if "arg" in body else []), *(only(when)[1]["expr"] for when in body["args"])]:
+        clear(a, condition, scope)
+    for result in results:
+        assign(a, result, column, scope, dataclasses.replace(place, row=a.new_row()))
+
+
+def _coalesce(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place: Place) -> None:
+    for argument in only(node)[1]["args"]:
+        assign(a, argument, column, scope, place)
+
+
+def _sublink(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place: Place) -> None:
+    _, body = only(node)
+    if body["subLinkType"] != "EXPR_SUBLINK":
+        raise computed(a, column, node)
+    assign_query(a, body["subselect"], [(column.name, column)], scope, place)
+
+
+def assign_query(a: Analysis, node: Node, wanted: Sequence[Target], outer: Scope, place: Place) -> int:
+    """Analyse a query whose outputs go into columns, and return how many it has."""
+    _, body = only(node)
+    stores = _Stores({i: column for i, (_, column) in enumerate(wanted) if column is not None}, place)
+    outputs = select(a, body, outer, stores=stores)
+    if len(outputs) > len(wanted):
+        raise too_many(a, body)
+    for position, (_, value) in enumerate(outputs):
+        if position not in stores.stored:
+            flow(a, value, wanted[position][1], node, place)
+    return len(outputs)
+
+
+def too_many(a: Analysis, body: Node) -> StatementRefused:
+    """Return the refusal of more values than columns."""
+    return a.refuse("INSERT has more expressions than target columns", body, hint="Give one value for each column.")
+
+
+def computed(a: Analysis, column: ProtectedColumn, node: Node) -> StatementRefused:
+    """Return the refusal of a value that the server would compute."""
+    return a.refuse(
+        f"the server would compute a value for {column.label}, which is protected",
+        located(node),
+        hint="Give a text parameter, a text literal, NULL or DEFAULT.",
+    )
+
+
+def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, place: Place) -> None:
+    """Check a value that the server copies into a column."""
+    if isinstance(value, Protected):
+        if column is None:
+            raise a.refuse(f"{value.column.label} would flow into an unprotected column", located(node))
+        if value.column.identity != column.identity:
+            raise a.refuse(
+                f"{value.column.label} and {column.label} have different identities",
+                located(node),
+                hint="Columns that are copied into each other share a domain in the policy.",
+            )
+        limit, own = column.type.max_length, value.column.type.max_length
+        if limit is not None and (own is None or own > limit):
+            raise a.refuse(f"{column.label} has a length that the copied value may exceed", located(node))
+        return
+    if isinstance(value, ListColumn):
+        if column is None:
+            value.users.append(None)
+        else:
+            value.store(column, place.number)
+        return
+    if column is not None:
+        raise computed(a, column, node)
+
+
+def assignments(a: Analysis, nodes: Sequence[Node], relation: Relation, scope: Scope) -> None:
+    """Analyse SET of UPDATE, of ON CONFLICT and of MERGE."""
+    number = a.new_row()
+    place = Place(number, number)
+    nodes = list(nodes)
+    while nodes:
+        _, first = only(nodes[0]["ResTarget"]["val"])
+        together = nodes[: first["ncolumns"]] if "ncolumns" in first else nodes[:1]
+        del nodes[: len(together)]
+        wanted = [target(a, relation, only(node)[1]) for node in together]
+        if "ncolumns" in first:
+            _assign_list(a, [only(node)[1]["val"]["MultiAssignRef"] for node in together], wanted, scope, place)
+        else:
+            assign(a, together[0]["ResTarget"]["val"], wanted[0][1], scope, place)
+
+
+def _assign_list(a: Analysis, refs: list[Node], wanted: Sequence[Target], scope: Scope, place: Place) -> None:
+    """Analyse ``(a, b) = …``; the tree repeats the right side for each column, the text does not."""
+    source = refs[0]["source"]
+    for ref in refs:
+        ref["source"] = source
+    kind, body = only(source)
+    if kind == "SubLink" and body["subLinkType"] == "EXPR_SUBLINK":
+        assign_query(a, body["subselect"], wanted, scope, place)
+    elif kind == "RowExpr" and len(body.get("args", ())) == len(wanted):
+        for node, (_, column) in zip(body["args"], wanted, strict=True):
+            assign(a, node, column, scope, place)
+    else:
+        raise a.refuse(
+            "the right side of this assignment is not understood", body, hint="Write (a, b) = (value, value), or column = value."
+        )
+
+
+_CHOICES = {"CaseExpr": _case, "CoalesceExpr": _coalesce, "SubLink": _sublink}
+
+
+@dataclasses.dataclass(slots=True)
+class _Stores:
+    """The protected columns that a SELECT's outputs are stored in, by output position, and which of them it stored itself."""
+
+    columns: Mapping[int, ProtectedColumn]
+    place: Place
+    stored: set[int] = dataclasses.field(default_factory=set)
+
+    def store(self, a: Analysis, node: Node, scope: Scope, position: int) -> Protected | None:
+        """Store an expression of a target list; None where it is a value like any other, whose flow is checked at the end."""
+        column = self.columns.get(position)
+        if column is None:
+            return None
+        kind, _ = only(peel(node)[0])
+        if kind == "ColumnRef" or (kind not in _CHOICES and as_sink(node) is None):
+            return None
+        assign(a, node, column, scope, self.place)
+        self.stored.add(position)
+        return Protected(column, column.type)

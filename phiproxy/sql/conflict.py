@@ -1,0 +1,71 @@
+"""ON CONFLICT: the target on the tags of protected columns, and DO UPDATE with EXCLUDED."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from phiproxy.policy.catalog import Relation
+from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.assign import assignments, columns_of
+from phiproxy.sql.expressions import clear, column_operand, equality_slot
+from phiproxy.sql.finish import Spans, tag_expression, to_tag_call
+from phiproxy.sql.meaning import Edit
+from phiproxy.sql.parse import Node, location, only
+from phiproxy.sql.scope import Scope, Source
+
+
+def on_conflict(a: Analysis, body: Node, relation: Relation, source: Source, outer: Scope) -> None:
+    """Analyse an OnConflictClause body of an INSERT into ``relation``."""
+    infer = body.get("infer", {})
+    inside = Scope((source,), outer)
+    if "indexElems" in infer:
+        _target(a, infer, relation, inside)
+    if "whereClause" in infer:
+        clear(a, infer["whereClause"], inside)
+    excluded = Source("excluded", source.columns, None)
+    scope = Scope((source, excluded), outer)
+    assignments(a, body.get("targetList", []), relation, scope)
+    if "whereClause" in body:
+        clear(a, body["whereClause"], scope)
+
+
+def _target(a: Analysis, infer: Node, relation: Relation, inside: Scope) -> None:
+    """Let the arbiter be the unique index on the tags; whether there is one the server says (42P10)."""
+    columns = columns_of(a, relation)
+    for position, node in enumerate(infer["indexElems"]):
+        element = only(node)[1]
+        column = columns.get(element.get("name", ""))
+        if column is not None:
+            _plain(a, element, infer, column)
+            slot = equality_slot(a, column, {"InferClause": infer}).number
+            a.changes.append(partial(_tag_of_column, infer=infer, position=position, slot=slot))
+            continue
+        if "expr" not in element:
+            continue
+        operand = column_operand(a, element["expr"], inside)
+        if operand is None:
+            clear(a, element["expr"], inside)
+        else:
+            _plain(a, element, infer, operand.column)
+            operand.tag(a, equality_slot(a, operand.column, operand.node))
+
+
+def _tag_of_column(spans: Spans, text: bytes, *, infer: Node, position: int, slot: int) -> Edit:
+    """Replace a column's name in the target by the expression that is indexed."""
+    start, _ = spans.items(location(infer))[position]
+    end = spans.after(start, 0).end
+    element = only(infer["indexElems"][position])[1]
+    expression: Node = {"ColumnRef": {"fields": [{"String": {"sval": element.pop("name")}}]}}
+    to_tag_call(expression, slot)
+    element["expr"] = expression
+    return Edit(start, end, tag_expression(text[start:end], slot))
+
+
+def _plain(a: Analysis, element: Node, infer: Node, column: ProtectedColumn) -> None:
+    if "collation" in element or "opclass" in element:
+        raise a.refuse(
+            f"ON CONFLICT on {column.label} with COLLATE or an operator class is not understood",
+            infer if location(infer) >= 0 else {},
+            hint=f"Name the column only: its unique index is on tags, which have neither. ON CONFLICT ({column.name})",
+        )

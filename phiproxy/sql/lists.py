@@ -1,0 +1,80 @@
+"""Columns of given values: what becomes of the entries of VALUES, and of parameters and literals listed by a SELECT in FROM.
+
+Whoever uses such a column decides for all its entries; two who disagree are a refusal. What UNION ALL puts one below the other is
+one column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from phiproxy.errors import StatementRefused
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.meaning import PLAIN, Store
+from phiproxy.sql.scope import ListColumn, Stored
+from phiproxy.sql.sinks import TEXT_OID, SinkNode
+
+
+def settle_lists(a: Analysis) -> None:
+    """Decide the use of every entry."""
+    for columns in _united(a.lists):
+        _settle(a, columns)
+
+
+def _united(lists: Iterable[ListColumn]) -> Iterator[list[ListColumn]]:
+    """Yield the columns that UNION ALL makes one, directly or through others."""
+    sets: dict[int, list[ListColumn]] = {}
+    for column in lists:
+        together = sets.setdefault(id(column), [column])
+        for part in column.parts:
+            other = sets.setdefault(id(part), [part])
+            if other is not together:
+                together.extend(other)
+                sets.update({id(c): together for c in other})
+    yield from {id(together): together for together in sets.values()}.values()
+
+
+def _settle(a: Analysis, columns: list[ListColumn]) -> None:
+    users = [user for column in columns for user in column.users]
+    stored = [user for user in users if user is not None]
+    if not stored:
+        for sink in _sinks(columns):
+            a.use(sink, PLAIN)
+        return
+    position = next((a.at(sink.offset) for sink in _sinks(columns)), a.at(a.meaning.start))
+    _check_agreed(users, stored, position)
+    casts = {sink.type_oid for sink in _sinks(columns) if sink.type_oid}
+    # One type for the whole column (manual 10.5): what the casts say, text before varchar.
+    type_oid = TEXT_OID if len(casts) != 1 else casts.pop()
+    for column in columns:
+        a.stripped.extend(column.casts)
+        together = column.group.references == 1 and len(column.group.places) == 1
+        for entry, row in zip(column.entries, column.rows, strict=True):
+            if entry is None:
+                raise StatementRefused(
+                    f"the server would compute a value for {stored[0].column.label}, which is protected",
+                    hint="Give text parameters, text literals or NULL in VALUES.",
+                    position=position,
+                )
+            a.use(entry, Store(stored[0].column, row if together else a.new_row()), type_oid)
+
+
+def _sinks(columns: list[ListColumn]) -> list[SinkNode]:
+    return [sink for column in columns for sink in column.entries if sink is not None]
+
+
+def _check_agreed(users: list[Stored | None], stored: list[Stored], position: int) -> None:
+    label = stored[0].column.label
+    if len(stored) < len(users):
+        raise StatementRefused(
+            f"a column of given values is stored in {label} and used elsewhere too",
+            hint="Give it as two columns of VALUES.",
+            position=position,
+        )
+    for other in stored:
+        if other.column.identity != stored[0].column.identity:
+            raise StatementRefused(
+                f"a column of given values is stored in {label} and in {other.column.label}, which have different identities",
+                hint="Give it as two columns of VALUES.",
+                position=position,
+            )

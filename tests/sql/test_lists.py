@@ -1,0 +1,57 @@
+"""Columns of given values: who uses them decides, and salts stay with their rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.sql.meaning import Plain, Store
+from tests.sql.ask import PLANNER, VIEW, ask
+from tests.sql.test_assign import rows
+
+
+def test_what_a_row_of_values_holds_is_sealed_together() -> None:
+    one, two, three, four = rows("UPDATE patients SET ssn = v.a, notes = v.b FROM (VALUES ($1, $2), ($3, $4)) v (a, b)")
+    assert one == two != three == four
+
+
+def test_values_that_are_used_in_two_places_are_sealed_each_by_itself() -> None:
+    twice = "WITH v (a, b) AS (VALUES ($1, $2)) INSERT INTO patients (ssn, notes) SELECT one.a, two.b FROM v one, v two"
+    assert len(set(rows(twice))) == 2
+    apart = "WITH v (a, b) AS (VALUES ($1, $2)), u AS (UPDATE patients SET ssn = a FROM v) UPDATE patients SET notes = b FROM v"
+    assert len(set(rows(apart))) == 2
+
+
+def test_nested_ctes_refer_once() -> None:
+    one, two = rows(
+        "WITH v (a, b) AS (VALUES ($1, $2)), w AS (SELECT * FROM v) INSERT INTO patients (ssn, notes) SELECT a, b FROM w"
+    )
+    assert one == two
+
+
+def test_what_nobody_stores_is_sent_as_it_is() -> None:
+    plan = PLANNER.statement(b"SELECT v.a, p.ssn FROM (VALUES ($1)) v (a), patients p WHERE p.ssn = $2", (), VIEW)
+    assert [type(use) is Plain for use, _, _ in plan.outputs] == [True, False]
+
+
+def test_union_all_is_one_column() -> None:
+    plan = PLANNER.statement(
+        b"INSERT INTO patients (ssn) SELECT a FROM (SELECT $1 AS a UNION ALL (SELECT $2 UNION ALL VALUES ($3))) q", (), VIEW
+    )
+    assert all(isinstance(use, Store) for use, _, _ in plan.outputs)
+    assert len({use.row for use, _, _ in plan.outputs if isinstance(use, Store)}) == 3
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        "INSERT INTO patients (ssn) SELECT a FROM (SELECT 'x' AS a UNION SELECT 'y') q",
+        "INSERT INTO patients (ssn) SELECT a FROM (SELECT 'x' AS a UNION ALL SELECT now()::text) q",
+        "INSERT INTO patients (ssn) SELECT a FROM (SELECT DISTINCT 'x' AS a) q",
+        "INSERT INTO patients (ssn) SELECT a FROM (SELECT 'x' AS a UNION ALL SELECT 'y' ORDER BY 1) q",
+        "INSERT INTO patients (ssn) SELECT v.a FROM (VALUES ('x')) v (a) GROUP BY v.a",
+        "INSERT INTO patients (ssn) SELECT v.a FROM (VALUES ('x')) v (a) WHERE row_to_json(v) IS NOT NULL",
+        "INSERT INTO patients (ssn, notes) SELECT v.a, v.a FROM (VALUES ('x')) v (a)",
+    ],
+)
+def test_refused(client: str) -> None:
+    assert ask(client) == "0A000"
