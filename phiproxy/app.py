@@ -15,12 +15,15 @@ import structlog
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ConfigError, PhiproxyError
 from phiproxy.live import LiveDatabase, provider_of, read_known
+from phiproxy.net.auth import Authenticator
+from phiproxy.net.binding import check_certificates
 from phiproxy.net.listener import Door, Listener, ShuttingDown
 from phiproxy.net.relay import Services
 from phiproxy.net.service import connect_service
 from phiproxy.net.tasks import spawn
-from phiproxy.net.tls import client_context, upstream_context
+from phiproxy.net.tls import client_offer, upstream_context
 from phiproxy.net.upstream import Connector
+from phiproxy.net.verifiers import mock_secret, open_verifiers
 from phiproxy.ops.logs import set_up_logging
 from phiproxy.ops.metrics import Metrics, MetricsServer
 from phiproxy.plan.cache import Planner
@@ -57,6 +60,8 @@ class Proxy:
         self._followers: list[asyncio.Task[Any]] = []
         self._metrics_server: MetricsServer | None = None
         self._listener: Listener | None = None
+        self._connector: Connector | None = None
+        self._auth: Authenticator | None = None
 
     async def __aenter__(self) -> Proxy:
         """Open everything; ConfigError or ProviderError when something cannot be."""
@@ -74,19 +79,27 @@ class Proxy:
     async def _start(self) -> None:
         settings = self.settings
         connector = Connector(settings.upstream, upstream_context(settings.upstream))
-        tls = client_context(settings.tls)
+        tls = client_offer(settings.tls)
+        if _certificates_matter(settings):
+            await check_certificates(connector, tls)
         if self._policies:
             provider = await provider_of(settings)
             for policy in self._policies:
                 database = await LiveDatabase.open(settings, policy, provider)
                 self.databases[policy.database] = database
                 self._followers.append(spawn(database.follow(), f"follow {policy.database}"))
+        if settings.auth.mode == "scram":
+            verifiers = await open_verifiers(settings, [policy.database for policy in self._policies])
+            self._auth = Authenticator(verifiers, mock_secret(settings), connector, settings.service.user)
+        self._connector = connector
         self._listener = Listener(
             Door(
                 connector=connector,
                 limits=settings.limits,
                 tls=tls,
                 tls_required=_tls_required(settings),
+                auth=self._auth,
+                different_certificates=settings.auth.different_certificates == "allow",
                 database=self._database,
                 unlisted_refused=settings.unlisted_databases == "refuse",
             )
@@ -132,6 +145,8 @@ class Proxy:
             await asyncio.wait(self._followers)
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.stop)
+        if self._auth is not None:
+            await self._auth.verifiers.close()
         for database in self.databases.values():
             await database.close()
 
@@ -156,9 +171,13 @@ class Proxy:
             if {policy.database for policy in policies} != set(self.databases):
                 # Sessions of such a database are open already, and go on without the policy, or with it.
                 raise ConfigError("a policy for another database than before, or one less: that needs a restart")
-            tls = client_context(settings.tls)
+            tls = client_offer(settings.tls)
+            if self._connector is not None and _certificates_matter(settings):
+                await check_certificates(self._connector, tls)
             fitting = [(self.databases[policy.database], policy) for policy in policies]
             known = [await database.fit(policy) for database, policy in fitting]
+            if self._auth is not None:
+                self._auth.verifiers.reload()  # the last that may fail, since it takes what it reads
         except PhiproxyError as error:
             log.error("reload failed, nothing changed", complaints=error.message.split("\n"))
             return
@@ -167,6 +186,10 @@ class Proxy:
         if self._listener is not None:
             self._listener.door = replace(self._listener.door, tls=tls, tls_required=_tls_required(settings))
         log.info("reloaded")
+
+
+def _certificates_matter(settings: Settings) -> bool:
+    return settings.auth.mode == "passthrough" and settings.auth.different_certificates == "refuse"
 
 
 def _tls_required(settings: Settings) -> bool:

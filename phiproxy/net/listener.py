@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +11,13 @@ from functools import partial
 import structlog
 
 from phiproxy.errors import PhiproxyError, WireError, place_of
+from phiproxy.net.auth import MAX_NAME, Authenticator, Login
+from phiproxy.net.binding import peer_certificate, unbound
 from phiproxy.net.relay import Relay, Services, Side
 from phiproxy.net.sockets import close, listening
 from phiproxy.net.startup import First, greet
 from phiproxy.net.tasks import spawn
+from phiproxy.net.tls import Offer
 from phiproxy.net.upstream import Connector, cancel
 from phiproxy.policy.settings import Limits
 from phiproxy.policy.values import Address
@@ -23,10 +25,9 @@ from phiproxy.session.core import Session
 from phiproxy.session.startup import Admission, admit
 from phiproxy.session.state import Counters, Database
 from phiproxy.wire.messages import CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, Startup, decode_startup, error_response
+from phiproxy.wire.scram import LoginRefused
 
 log = structlog.get_logger("phiproxy.listener")
-
-MAX_NAME = 63  # NAMEDATALEN - 1
 
 
 class Refused(PhiproxyError):
@@ -45,12 +46,6 @@ class TooManyClients(Refused):
     """``limits.max_clients`` are there already (53300)."""
 
     sqlstate = "53300"
-
-
-class TlsRequired(Refused):
-    """A client in clear where TLS is required (28000)."""
-
-    sqlstate = "28000"
 
 
 class NotServed(Refused):
@@ -77,8 +72,10 @@ class Door:
 
     connector: Connector
     limits: Limits
-    tls: ssl.SSLContext | None
+    tls: Offer | None
     tls_required: bool
+    auth: Authenticator | None
+    different_certificates: bool
     database: Callable[[str], tuple[Database, Services] | None]
     unlisted_refused: bool
 
@@ -150,7 +147,7 @@ class Listener:
         side: First | None = None
         try:
             async with asyncio.timeout(self.door.limits.startup_timeout):
-                side = await greet(sock, self.door.tls)
+                side = await greet(sock, self.door.tls, required=self.door.tls_required)
                 startup = decode_startup(await side.packet) if side is not None else None
             if side is None or startup is None:
                 return
@@ -176,15 +173,15 @@ class Listener:
                 sock.close()
 
     async def _let_in(self, side: First, startup: Startup) -> None:
-        assert side.transport is not None
-        client_tls = side.transport.get_extra_info("ssl_object") is not None
         if self.draining:
             raise ShuttingDown("the proxy is shutting down")
         if self.clients > self.door.limits.max_clients:
             raise TooManyClients("sorry, too many clients already (limits.max_clients)")
-        if self.door.tls_required and not client_tls:
-            raise TlsRequired("this proxy takes connections with TLS only")
-        admission = admit(startup)
+        login: Login | None = None
+        if self.door.auth is not None:
+            async with asyncio.timeout(self.door.limits.startup_timeout):
+                login = await self.door.auth.let_in(side, startup)
+        admission = login.admission if login is not None else admit(startup)
         # A server takes the first 63 bytes (up to 16, and 17 again), and a long name must not walk around a policy.
         name = admission.database.encode()[:MAX_NAME].decode("utf-8", "ignore")
         found = self.door.database(name)
@@ -192,20 +189,29 @@ class Listener:
             raise NotServed(f'database "{admission.database}" has no policy, and unlisted databases are refused')
         if found is not None and admission.replication:
             raise NoReplication("replication from a database with a policy is refused: it would hand out ciphertext only")
-        await self._relay(side, admission, found, client_tls=client_tls)
+        await self._relay(side, admission, found, login)
 
-    async def _relay(self, side: First, admission: Admission, found: tuple[Database, Services] | None, *, client_tls: bool) -> None:
+    async def _relay(self, side: First, admission: Admission, found: tuple[Database, Services] | None, login: Login | None) -> None:
         database, services = found if found is not None else (None, None)
-        _, server, server_tls = await self.door.connector.connect(Side)
+        transport, server, server_tls = await self.door.connector.connect(Side)
+        certificate = peer_certificate(transport)
         session = Session(
             database,
             admission.database,
             max_message=self.door.limits.max_message,
-            strip_plus=server_tls and not client_tls,
+            strip_plus=server_tls and side.certificate is None,
             counters=self.counters,
         )
-        session.negotiation = admission.negotiation
-        session.to_server.append(admission.packet)
+        if login is not None:
+            try:
+                await login.go_on(side, server, certificate, self.door.limits.startup_timeout)
+            except BaseException:
+                transport.close()
+                raise
+        else:
+            session.unbound = None if self.door.different_certificates else unbound(side.certificate, certificate)
+            session.negotiation = admission.negotiation
+            session.to_server.append(admission.packet)
         relay = Relay(session, side, server, services, lambda packet: cancel(self.door.connector, packet))
         self.relays.add(relay)
         try:
@@ -234,7 +240,9 @@ class Listener:
 
 def _say(side: Side | None, error: PhiproxyError) -> None:
     if side is not None and side.transport is not None and not side.transport.is_closing():
-        side.transport.write(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
+        detail = error.detail if isinstance(error, LoginRefused) else None
+        words = error_response(error.sqlstate, error.public_text, detail=detail, hint=error.hint, severity="FATAL")
+        side.transport.write(words)
 
 
 def _close(sock: socket.socket, _: object) -> None:

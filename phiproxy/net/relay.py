@@ -10,7 +10,7 @@ import asyncio
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import structlog
 
@@ -44,12 +44,22 @@ class Services:
     refresh_catalog: Callable[[], Awaitable[None]]
 
 
+class Receiver(Protocol):
+    """Who takes what a side receives: a relay, or before that the login."""
+
+    def received(self, side: Side, data: bytes) -> None:
+        """Take bytes."""
+
+    def lost(self, side: Side) -> None:
+        """Take note that the socket is gone."""
+
+
 class Side(asyncio.Protocol):
     """One socket of a relay; before ``relay`` is set it only buffers."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
-        self.relay: Relay | None = None
+        self.relay: Receiver | None = None
         self.peer: Side | None = None
         self.early: list[bytes] = []
         self.lost = False

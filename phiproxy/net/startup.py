@@ -7,25 +7,33 @@ The bare socket is peeked at before TLS, because a stream that is upgraded in pl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
-import ssl
 import struct
 
-from phiproxy.errors import WireError
+from phiproxy.errors import PhiproxyError, WireError
 from phiproxy.net.relay import Side
-from phiproxy.net.tls import ALPN
-from phiproxy.wire.messages import GSSENC_REQUEST, MAX_STARTUP, SSL_REQUEST
+from phiproxy.net.tls import ALPN, Offer
+from phiproxy.wire.messages import GSSENC_REQUEST, MAX_STARTUP, PROTOCOL_3_0, SSL_REQUEST, error_response
 
 # Where the system can tell (Linux), a peer that closed behind half a packet is seen at once.
 _GONE = getattr(select, "POLLRDHUP", 0)
 
 
-class First(Side):
-    """A client's side until its first packet is whole."""
+class TlsRequired(PhiproxyError):
+    """A client in clear where TLS is required (28000)."""
 
-    def __init__(self) -> None:
+    sqlstate = "28000"
+    anchor = "err-connection"
+
+
+class First(Side):
+    """A client's side until its first packet is whole; ``certificate`` is ours that it saw, where it came through TLS."""
+
+    def __init__(self, certificate: bytes | None = None) -> None:
         super().__init__()
+        self.certificate = certificate
         self.packet: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
@@ -51,10 +59,10 @@ class First(Side):
             self.packet.cancel()
 
 
-async def greet(sock: socket.socket, tls: ssl.SSLContext | None) -> First | None:
+async def greet(sock: socket.socket, tls: Offer | None, *, required: bool) -> First | None:
     """Answer SSLRequest and GSSENCRequest on the bare socket; return the side that the startup packet comes from.
 
-    None when the peer is gone; WireError and OSError when it is no client. Then the socket is the caller's to close.
+    None when the peer is gone or was refused; WireError and OSError when it is no client. Then the socket is the caller's to close.
     """
     loop = asyncio.get_running_loop()
     sock.setblocking(False)  # noqa: FBT003
@@ -78,15 +86,31 @@ async def greet(sock: socket.socket, tls: ssl.SSLContext | None) -> First | None
             raise WireError("bytes in clear behind an SSLRequest")
         await loop.sock_sendall(sock, b"S")
         return await _upgrade(sock, tls, direct=False)
+    if required and struct.unpack_from("!I", first.ljust(8, b"\0"), 4)[0] >> 16 == PROTOCOL_3_0 >> 16:
+        await _refuse_clear(sock)
+        return None
     _, side = await loop.connect_accepted_socket(First, sock)
     return side
 
 
-async def _upgrade(sock: socket.socket, tls: ssl.SSLContext | None, *, direct: bool) -> First:
+async def _refuse_clear(sock: socket.socket) -> None:
+    """Say why without having looked at the StartupMessage, and drop it unread: closing before that could take the words back."""
+    loop = asyncio.get_running_loop()
+    error = TlsRequired("this proxy takes connections with TLS only")
+    await loop.sock_sendall(sock, error_response(error.sqlstate, error.public_text, severity="FATAL"))
+    sock.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1):
+            for _ in range(MAX_STARTUP):
+                if not await loop.sock_recv(sock, MAX_STARTUP):
+                    break
+
+
+async def _upgrade(sock: socket.socket, tls: Offer | None, *, direct: bool) -> First:
     if tls is None:
         raise WireError("TLS is not offered")
-    side = First()  # uvloop returns another protocol in its place
-    transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: side, sock, ssl=tls)
+    side = First(tls.certificate)  # uvloop returns another protocol in its place
+    transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: side, sock, ssl=tls.context)
     chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
     if direct and chosen != ALPN:
         # At once: a transport that still says goodbye must not find that its socket is closed and its number another's.

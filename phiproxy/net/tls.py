@@ -1,13 +1,69 @@
-"""TLS contexts for both legs, from the configuration; minimum TLS 1.2, ALPN ``postgresql`` (manual 55.2.11)."""
+"""TLS for both legs, from the configuration: contexts, and what a certificate binds SCRAM to.
+
+Minimum TLS 1.2, ALPN ``postgresql`` (manual 55.2.11).
+"""
 
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
 
 from phiproxy.errors import ConfigError
 from phiproxy.policy.settings import ClientTls, Upstream
 
 ALPN = "postgresql"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What clients are offered: a context, and the certificate in it (DER)."""
+
+    context: ssl.SSLContext
+    certificate: bytes
+
+
+def client_offer(settings: ClientTls) -> Offer | None:
+    """Return the TLS that is offered to clients, or None where none is; ConfigError when a file cannot be used."""
+    if settings.mode == "disable" or settings.certificate is None:
+        return None
+    before = _first_certificate(settings.certificate)
+    context = client_context(settings)
+    if context is None:
+        return None
+    if before is None or before != _first_certificate(settings.certificate):
+        raise ConfigError("tls.certificate is being written at this moment")
+    return Offer(context, before)
+
+
+def _first_certificate(path: Path) -> bytes | None:
+    """Return the certificate that a file begins with, the server's own, or None when there is none."""
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())[0].public_bytes(serialization.Encoding.DER)
+    except (OSError, ValueError):
+        return None
+
+
+def end_point(certificate: bytes) -> bytes | None:
+    """Return ``tls-server-end-point`` (RFC 5929, 4.1): the certificate's hash by the algorithm that it is signed with.
+
+    MD5 and SHA-1 make way for SHA-256. None for a signature without a hash of its own (Ed25519, Ed448, ML-DSA): the RFC has no rule
+    for it, and libpq ends the login where such a channel shall be bound, so ``-PLUS`` is neither offered nor asked for.
+    """
+    try:
+        algorithm = x509.load_der_x509_certificate(certificate).signature_hash_algorithm
+    except (UnsupportedAlgorithm, ValueError):
+        return None
+    if algorithm is None:
+        return None
+    weak = isinstance(algorithm, hashes.MD5 | hashes.SHA1)
+    digest = hashes.Hash(hashes.SHA256() if weak else algorithm)
+    digest.update(certificate)
+    return digest.finalize()
 
 
 def client_context(settings: ClientTls) -> ssl.SSLContext | None:

@@ -42,10 +42,6 @@ def _one_worker(value: object) -> object:
     return _later(value, 1, f"workers: {value} (only 1)")
 
 
-def _passthrough_only(value: str) -> object:
-    return _later(value, "passthrough", f"auth.mode {value}")
-
-
 def _any_target(value: str) -> object:
     return _later(value, "any", f"upstream.target {value}")
 
@@ -133,9 +129,33 @@ class ClientTls(Section):
 
 
 class Auth(Section):
-    """How clients are authenticated."""
+    """How clients are authenticated: by the server through the proxy, or by the proxy itself."""
 
-    mode: Annotated[Literal["passthrough", "scram"], AfterValidator(_passthrough_only)] = "passthrough"
+    mode: Literal["passthrough", "scram"] = Field(
+        default="passthrough", description="scram: needed when both legs use TLS with different certificates"
+    )
+    verifiers: FilePath | None = Field(
+        default=None, description="scram: a file of lines `role SCRAM-SHA-256$…`; default: pg_authid, through the service login"
+    )
+    database: str | None = Field(
+        default=None,
+        min_length=1,
+        description="scram: where the service login reads pg_authid; default: the first policy's, else postgres",
+    )
+    different_certificates: Literal["refuse", "allow"] = Field(
+        default="refuse",
+        description="passthrough: allow TLS on both legs with different certificates, for clients without channel binding only",
+    )
+
+    @model_validator(mode="after")
+    def _of_the_mode(self) -> Auth:
+        if self.mode == "passthrough" and (self.verifiers is not None or self.database is not None):
+            refuse("auth.verifiers and auth.database belong to auth.mode scram")
+        if self.verifiers is not None and self.database is not None:
+            refuse("auth.verifiers and auth.database exclude each other: the file, or pg_authid")
+        if self.mode == "scram" and self.different_certificates == "allow":
+            refuse("auth.different_certificates belongs to auth.mode passthrough: scram needs no such leave")
+        return self
 
 
 class Service(Section):

@@ -15,12 +15,19 @@ from phiproxy.wire.messages import (
 
 
 def authentication(session: State, data: bytes, start: int, end: int) -> int:
-    """AuthenticationXXX: relayed; ``-PLUS`` leaves the offer where the client's leg cannot bind (protocol.md)."""
+    """AuthenticationXXX: relayed; ``-PLUS`` leaves the offer where the client's leg cannot bind (protocol.md).
+
+    ``unbound`` is said instead of an offer that would lead the client to bind to another certificate than the server's.
+    """
     before_authentication(session)
-    if session.strip_plus and data[start + 5 : start + 9] == b"\0\0\0\x0a":
+    if data[start + 5 : start + 9] == b"\0\0\0\x0a":
         mechanisms = decode_sasl_mechanisms(data, start + 9, end)
-        session.to_client.append(encode_authentication_sasl(m for m in mechanisms if not m.endswith(b"-PLUS")))
-        return end
+        if session.unbound is not None and any(m.endswith(b"-PLUS") for m in mechanisms):
+            session.fatal(session.unbound)
+            return end
+        if session.strip_plus:
+            session.to_client.append(encode_authentication_sasl(m for m in mechanisms if not m.endswith(b"-PLUS")))
+            return end
     return relay(session, data, start, end)
 
 

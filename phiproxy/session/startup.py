@@ -17,13 +17,17 @@ class Admission:
     """What a StartupMessage asks for: ``packet`` is for the server, ``negotiation`` for the client before authentication."""
 
     database: str
+    version: int
     replication: bool
     packet: bytes
     negotiation: bytes | None
 
 
-def admit(startup: Startup) -> Admission:
-    """Read a StartupMessage; WireError when it is another packet or names are not UTF-8."""
+def admit(startup: Startup, newest: int = PROTOCOL_3_2) -> Admission:
+    """Read a StartupMessage; WireError when it is another packet or names are not UTF-8.
+
+    ``newest`` is below 3.2 where it is known already that the server speaks no more.
+    """
     if startup.code >> 16 != PROTOCOL_3_0 >> 16:
         raise WireError("not a startup message")
     name = startup.get(b"database") or startup.get(b"user") or b""
@@ -33,8 +37,8 @@ def admit(startup: Startup) -> Admission:
         raise WireError("the database name is not valid UTF-8") from None
     replication = startup.get(b"replication") not in (None, b"false", b"off", b"no", b"0")
     unknown = [n for n, _ in startup.parameters if n.startswith(b"_pq_.")]
-    version = min(startup.code, PROTOCOL_3_2)
+    version = min(startup.code, newest)
     if not unknown and version == startup.code:
-        return Admission(database, replication, startup.body, None)
+        return Admission(database, version, replication, startup.body, None)
     known = [(n, v) for n, v in startup.parameters if not n.startswith(b"_pq_.")]
-    return Admission(database, replication, encode_startup(version, known), negotiate_protocol_version(version, unknown))
+    return Admission(database, version, replication, encode_startup(version, known), negotiate_protocol_version(version, unknown))

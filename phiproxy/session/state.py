@@ -64,6 +64,7 @@ class State:
         self.names = Names()
         self.counters = counters if counters is not None else Counters()
         self.strip_plus = strip_plus
+        self.unbound: PhiproxyError | None = None
         self.negotiation: bytes | None = None
         self.status = b"I"
         self.group_executes = 0

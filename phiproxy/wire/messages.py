@@ -227,10 +227,18 @@ def encode_error_fields(tag: bytes, fields: Iterable[tuple[int, bytes]]) -> byte
 
 
 def error_response(
-    sqlstate: str, text: str, *, hint: str | None = None, position: int | None = None, severity: str = "ERROR"
+    sqlstate: str,
+    text: str,
+    *,
+    detail: str | None = None,
+    hint: str | None = None,
+    position: int | None = None,
+    severity: str = "ERROR",
 ) -> bytes:
-    """Return an ErrorResponse made by the proxy: S, V, C, M, then H and P where given."""
+    """Return an ErrorResponse made by the proxy: S, V, C, M, then D, H and P where given."""
     fields = [(83, severity), (86, severity), (67, sqlstate), (77, text)]
+    if detail:
+        fields.append((68, detail))
     if hint:
         fields.append((72, hint))
     if position is not None:
@@ -251,6 +259,29 @@ def decode_sasl_mechanisms(data: bytes, pos: int, end: int) -> list[bytes]:
         mechanisms.append(name)
     _whole(pos + 1, end)
     return mechanisms
+
+
+def authentication(code: int, data: bytes = b"") -> bytes:
+    """Return an AuthenticationXXX message by its code (SASLContinue 11, SASLFinal 12)."""
+    return message(b"R", _U32.pack(code) + data)
+
+
+def decode_sasl_initial_response(payload: bytes) -> tuple[bytes, bytes | None]:
+    """Decode a SASLInitialResponse payload: (mechanism, first message or None)."""
+    mechanism, pos = cstring(payload, 0, len(payload))
+    if len(payload) < pos + 4:
+        raise WireError("SASLInitialResponse is too short")
+    (length,) = _U32.unpack_from(payload, pos)
+    if length == 0xFFFFFFFF:
+        _whole(pos + 4, len(payload))
+        return mechanism, None
+    _whole(pos + 4 + length, len(payload))
+    return mechanism, payload[pos + 4 :]
+
+
+def encode_sasl_initial_response(mechanism: bytes, first: bytes) -> bytes:
+    """Return a SASLInitialResponse message."""
+    return message(b"p", mechanism + b"\0" + _U32.pack(len(first)) + first)
 
 
 def encode_authentication_sasl(mechanisms: Iterable[bytes]) -> bytes:

@@ -44,6 +44,9 @@ def site(secure: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> It
         yield site
 
 
+ALLOW = {"different_certificates": "allow"}
+
+
 def door(pair: Pair) -> dict[str, str]:
     """Return a section ``tls`` with this certificate."""
     return {"certificate": str(pair.certificate), "private_key": str(pair.key)}
@@ -74,6 +77,7 @@ async def test_scram_is_relayed(
         secure,
         tls=door(getattr(papers, certificate)) if client else {},
         upstream=upstream(secure, papers, "verify-full" if server else "disable"),
+        auth=ALLOW,
     )
     same = certificate == "server"
     works = {"disable": True, "prefer": same or not (client and server), "require": same}[binding]
@@ -91,7 +95,7 @@ async def test_scram_is_relayed(
 
 async def test_asyncpg_over_both(secure: PostgresServer, papers: Papers) -> None:
     """A driver without channel binding is at home everywhere, two different certificates included."""
-    settings = bare_settings(secure, tls=door(papers.proxy), upstream=upstream(secure, papers, "verify-full"))
+    settings = bare_settings(secure, tls=door(papers.proxy), upstream=upstream(secure, papers, "verify-full"), auth=ALLOW)
     async with serving(settings) as (_, port):
         context = ssl.create_default_context(cafile=papers.authority.certificate)
         conn = await asyncpg.connect(

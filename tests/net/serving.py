@@ -91,7 +91,7 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[Proxy, int]]:
 
 def pooled(proxy: Proxy) -> int:
     """Return how many connections the service pools may open on their own while a test runs."""
-    return 4 * len(proxy.databases)
+    return 4 * len(proxy.databases) + (proxy._auth is not None)
 
 
 def open_sockets() -> int:

@@ -93,7 +93,7 @@ def test_places(old: str, new: str, complaint: str, tmp_path: Path) -> None:
         ("upstream: {tls: maybe}", "f.yaml:1:17: must be 'disable', 'prefer', 'require', 'verify-ca' or 'verify-full'"),
         ("policies: policy.yaml", "f.yaml:1:11: a list is expected"),
         ("listen: [127.0.0.1:1, nowhere]", "f.yaml:1:9: an address is"),
-        ("auth: {mode: scram}", "f.yaml:1:14: auth.mode scram is not in this version"),
+        ("auth: {mode: md5}", "f.yaml:1:14: must be 'passthrough' or 'scram'"),
         ("lisen: x", "f.yaml:1:1: unknown key 'lisen'; did you mean 'listen'?"),
         ("upstream: {adress: x}", "f.yaml:1:12: unknown key 'adress'; did you mean 'address'?"),
         ("metrics: {lissten: x}", "f.yaml:1:11: unknown key 'lissten'; did you mean 'listen'?"),

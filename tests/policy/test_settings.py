@@ -45,7 +45,6 @@ def test_every_default_equals_what_it_is_when_written() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        {"auth": {"mode": "scram"}},
         {"workers": 2},
         {"workers": "auto"},
         {"keys": {"fips": "required"}},
@@ -74,6 +73,12 @@ def test_not_in_this_version(data: dict[str, Any]) -> None:
         ({"tls": {"mode": "verify-client", "certificate": "a", "private_key": "b"}}, "needs tls.client_ca"),
         ({"upstream": {"tls": "verify-ca"}}, "needs upstream.ca_file"),
         ({"service": {"schema": "Bad Schema"}}, "schema"),
+        ({"unix_socket_permissions": 777}, "octal digits in quotes"),
+        ({"unix_socket_permissions": "999"}, "octal digits in quotes"),
+        ({"auth": {"verifiers": "a"}}, "belong to auth.mode scram"),
+        ({"auth": {"database": "a"}}, "belong to auth.mode scram"),
+        ({"auth": {"mode": "scram", "verifiers": "a", "database": "b"}}, "exclude each other"),
+        ({"auth": {"mode": "scram", "different_certificates": "allow"}}, "belongs to auth.mode passthrough"),
     ],
 )
 def test_contradictions(data: dict[str, Any], text: str) -> None:
@@ -87,6 +92,12 @@ def test_other_spellings() -> None:
     assert settings.metrics is None
     assert settings.policies == ()
     assert settings.service.password is None
+
+
+def test_scram_and_permissions() -> None:
+    settings = read({"auth": {"mode": "scram", "verifiers": "verifiers.txt"}, "unix_socket_permissions": "0770"})
+    assert settings.auth.verifiers == Path("/etc/phiproxy/verifiers.txt")
+    assert settings.unix_socket_permissions == 0o770
 
 
 def test_frozen() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from phiproxy.net.binding import DifferentCertificates
 from phiproxy.wire.messages import (
     encode_authentication_sasl,
     negotiate_protocol_version,
@@ -82,3 +83,21 @@ def test_without_standard_conforming_strings_there_is_no_conversation(logged_in:
         play.server_says(parameter_status("standard_conforming_strings", "off"), ready())
         play.client_gets(Says("0A000", "standard_conforming_strings", severity="FATAL"))
         play.is_closed()
+
+
+def test_an_offer_to_bind_to_another_certificate_is_refused_in_words_that_help() -> None:
+    with Screenplay(log_in=False) as play:
+        play.session.unbound = DifferentCertificates("different certificates")
+        play.server_says(encode_authentication_sasl([b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"]))
+        play.client_gets(Says("28000", "different certificates", severity="FATAL"))
+        play.is_closed()
+
+
+@pytest.mark.parametrize(
+    "request_", [encode_authentication_sasl([b"SCRAM-SHA-256"]), raw(b"R", b"\0\0\0\5salt"), AUTHENTICATION_OK]
+)
+def test_what_binds_to_nothing_passes_all_the_same(request_: bytes) -> None:
+    with Screenplay(log_in=False) as play:
+        play.session.unbound = DifferentCertificates("different certificates")
+        play.server_says(request_)
+        play.client_gets(request_)

@@ -26,7 +26,7 @@ def asked(version: int, *more: tuple[bytes, bytes]) -> Admission:
 @pytest.mark.parametrize("version", [0x30000, 0x30001, 0x30002])
 def test_a_version_that_we_speak_passes_byte_for_byte(version: int) -> None:
     packet = encode_startup(version, PARAMETERS)
-    assert admit(decode_startup(packet)) == Admission("clinic", replication=False, packet=packet, negotiation=None)
+    assert admit(decode_startup(packet)) == Admission("clinic", version, replication=False, packet=packet, negotiation=None)
 
 
 @pytest.mark.parametrize("version", [0x30003, 0x3270F])
@@ -34,6 +34,16 @@ def test_a_newer_version_is_cut_to_ours_and_said_so(version: int) -> None:
     admission = asked(version)
     assert admission.packet == encode_startup(0x30002, PARAMETERS)
     assert admission.negotiation == negotiate_protocol_version(0x30002, [])
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "newest", "version"), [(0x30002, 0x30000, 0x30000), (0x30002, 0x30002, 0x30002), (0x30000, 0x30002, 0x30000)]
+)
+def test_no_newer_than_a_server_that_is_known(asked_for: int, newest: int, version: int) -> None:
+    admission = admit(decode_startup(encode_startup(asked_for, PARAMETERS)), newest)
+    assert admission.version == version
+    assert admission.packet == encode_startup(version, PARAMETERS)
+    assert admission.negotiation == (None if version == asked_for else negotiate_protocol_version(version, []))
 
 
 def test_unknown_protocol_options_do_not_go_on() -> None:

@@ -1,0 +1,87 @@
+"""Typed messages of one side while there is no relay yet: the few of a login, awaited one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+from phiproxy.errors import WireError
+from phiproxy.net.relay import BUFFER, Side
+
+_HEADER = struct.Struct("!BI")
+
+
+class Talk:
+    """Takes a side's bytes until ``end`` gives them back. ConnectionError when the other end is gone."""
+
+    def __init__(self, side: Side, max_message: int) -> None:
+        self._side = side
+        self._max_message = max_message
+        self._buffer = b"".join(side.early)
+        self._news = asyncio.Event()
+        self._held = False
+        side.early = []
+        side.relay = self
+
+    def received(self, side: Side, data: bytes) -> None:
+        """Keep what arrived; more than a login has to say waits in the kernel."""
+        self._buffer += data
+        if len(self._buffer) > BUFFER and not self._held:
+            self._held = True
+            side.hold()
+        self._news.set()
+
+    def lost(self, _side: Side) -> None:
+        """Nothing more comes."""
+        self._news.set()
+
+    def say(self, *messages: bytes) -> None:
+        """Send messages in one write."""
+        transport = self._side.transport
+        if transport is None or self._side.lost or transport.is_closing():
+            raise ConnectionResetError("the other end is gone")
+        transport.write(b"".join(messages))
+
+    async def message(self) -> tuple[bytes, bytes]:
+        """Return the next message: tag and payload. WireError when its length cannot be that of one."""
+        while True:
+            size = self._whole()
+            if size:
+                frame, self._buffer = self._buffer[:size], self._buffer[size:]
+                return frame[:1], frame[_HEADER.size :]
+            if self._side.lost:
+                raise ConnectionResetError("the other end is gone")
+            self._news.clear()
+            await self._news.wait()
+
+    def _whole(self) -> int:
+        """Return the size of the first message with its header, 0 while it is incomplete."""
+        if len(self._buffer) < _HEADER.size:
+            return 0
+        _, length = _HEADER.unpack_from(self._buffer)
+        if not 4 <= length <= self._max_message:
+            raise WireError("a message of the login has an impossible length")
+        return int(length + 1) if len(self._buffer) > length else 0
+
+    async def close(self, patience: float = 1.0) -> None:
+        """Close the side and wait until it is closed, for TLS says goodbye first."""
+        transport = self._side.transport
+        if transport is None or self._side.lost:
+            return
+        transport.close()
+        try:
+            async with asyncio.timeout(patience):
+                while not self._side.lost:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            transport.abort()
+
+    def end(self, unread: bytes = b"") -> None:
+        """Leave the side to the relay, with ``unread`` before what was not taken."""
+        rest = unread + self._buffer
+        self._buffer = b""
+        self._side.early = [rest] if rest else []
+        self._side.relay = None
+        if self._held:
+            self._side.release()
