@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from phiproxy.errors import StatementRefused, UndefinedColumn, UndefinedTable
 from phiproxy.policy.catalog import Relation
-from phiproxy.sql import from_items, write  # noqa: F401 - they fill the tables of rules
+from phiproxy.sql import from_items, merge, write  # noqa: F401 - they fill the tables of rules
 from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.finish import finish
 from phiproxy.sql.meaning import Meaning, Reveal

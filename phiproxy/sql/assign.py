@@ -150,10 +150,10 @@ def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, 
         raise computed(a, column, node)
 
 
-def assignments(a: Analysis, nodes: Sequence[Node], relation: Relation, scope: Scope) -> None:
-    """Analyse SET of UPDATE, of ON CONFLICT and of MERGE."""
-    number = a.new_row()
-    place = Place(number, number)
+def assignments(a: Analysis, nodes: Sequence[Node], relation: Relation, scope: Scope, number: int = 0) -> None:
+    """Analyse SET of UPDATE, of ON CONFLICT and of MERGE; ``number`` is the statement's, where it has other parts that store."""
+    row = a.new_row()
+    place = Place(number or row, row)
     nodes = list(nodes)
     while nodes:
         _, first = only(nodes[0]["ResTarget"]["val"])

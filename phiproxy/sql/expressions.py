@@ -14,7 +14,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search
 from phiproxy.sql.parse import Node, children, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
-from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, find_source, resolve
+from phiproxy.sql.scope import CLEAR, Compared, ListColumn, Protected, Scope, Value, find_source, resolve
 from phiproxy.sql.sinks import TEXT_OID, as_sink, peel, text_cast
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, VARCHAR_ARRAY_OID
 from phiproxy.wire.values import VARCHAR_OID
@@ -203,7 +203,7 @@ def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     whole_array = body["rexpr"] if body["kind"] in _ARRAY_KINDS and right_nodes == [body["rexpr"]] else None
     if body["kind"] in _ARRAY_KINDS and whole_array is None:
         a.recast.extend(peel(body["rexpr"], array=True)[1])  # its elements become tags, and the cast one to bytea[]
-    _compare(a, node, operands, whole_array)
+    _compare(a, node, scope, operands, whole_array)
     return CLEAR
 
 
@@ -223,7 +223,9 @@ def array_elements(node: Node) -> list[Node]:
     return [element for entry in body.get("elements", ()) for element in array_elements(entry)]
 
 
-def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand | None]], whole_array: Node | None = None) -> None:
+def _compare(
+    a: Analysis, node: Node, scope: Scope, operands: list[tuple[Node, ColumnOperand | None]], whole_array: Node | None
+) -> None:
     columns = [o for _, o in operands if o is not None]
     column = columns[0].column
     for other in columns:
@@ -240,6 +242,8 @@ def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand |
             operand.tag(a, slot)
             continue
         array = side is whole_array
+        if not array and _compare_given(a, side, column, slot, scope):
+            continue
         sink = as_sink(side, array=array)
         if sink is None:
             raise a.refuse(
@@ -248,6 +252,18 @@ def _compare(a: Analysis, node: Node, operands: list[tuple[Node, ColumnOperand |
                 hint="Compare it with a text parameter, a text literal, NULL, or ANY or ALL of an array of these.",
             )
         a.use(sink, Search(column, slot, array), TEXT_ARRAY_OID if array else type_oid)
+
+
+def _compare_given(a: Analysis, node: Node, column: ProtectedColumn, slot: Slot, scope: Scope) -> bool:
+    """Note that a column of given values is compared; False when the node is anything else."""
+    inner, casts = peel(node)
+    if only(inner)[0] != "ColumnRef":
+        return False
+    value = expression(a, inner, scope)
+    if not isinstance(value, ListColumn):
+        return False
+    value.users.append(Compared(column, slot, inner, casts))
+    return True
 
 
 def _compared_type(node: Node, operands: list[tuple[Node, ColumnOperand | None]]) -> int:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.meaning import PLAIN, Store
-from phiproxy.sql.scope import ListColumn, Stored
+from phiproxy.sql.meaning import PLAIN, Search, Store
+from phiproxy.sql.scope import Compared, ListColumn, Stored
 from phiproxy.sql.sinks import TEXT_OID, SinkNode
 
 
@@ -36,13 +36,19 @@ def _united(lists: Iterable[ListColumn]) -> Iterator[list[ListColumn]]:
 
 def _settle(a: Analysis, columns: list[ListColumn]) -> None:
     users = [user for column in columns for user in column.users]
-    stored = [user for user in users if user is not None]
-    if not stored:
+    protected = [user for user in users if user is not None]
+    if not protected:
         for sink in _sinks(columns):
             a.use(sink, PLAIN)
         return
+    owner = next((user for user in protected if isinstance(user, Stored)), protected[0])
     position = next((a.at(sink.offset) for sink in _sinks(columns)), a.at(a.meaning.start))
-    _check_agreed(users, stored, position)
+    _check_agreed(users, owner, position)
+    for user in protected:
+        if isinstance(user, Compared):
+            a.stripped.extend(user.casts)
+            if isinstance(owner, Stored):
+                a.tagged.append((user.node, user.slot.number))
     casts = {sink.type_oid for sink in _sinks(columns) if sink.type_oid}
     # One type for the whole column (manual 10.5): what the casts say, text before varchar.
     type_oid = TEXT_OID if len(casts) != 1 else casts.pop()
@@ -52,29 +58,30 @@ def _settle(a: Analysis, columns: list[ListColumn]) -> None:
         for entry, row in zip(column.entries, column.rows, strict=True):
             if entry is None:
                 raise StatementRefused(
-                    f"the server would compute a value for {stored[0].column.label}, which is protected",
+                    f"the server would compute a value for {owner.column.label}, which is protected",
                     hint="Give text parameters, text literals or NULL in VALUES.",
                     position=position,
                 )
-            a.use(entry, Store(stored[0].column, row if together else a.new_row()), type_oid)
+            if isinstance(owner, Stored):
+                a.use(entry, Store(owner.column, row if together else a.new_row()), type_oid)
+            else:
+                a.use(entry, Search(owner.column, owner.slot), type_oid)
 
 
 def _sinks(columns: list[ListColumn]) -> list[SinkNode]:
     return [sink for column in columns for sink in column.entries if sink is not None]
 
 
-def _check_agreed(users: list[Stored | None], stored: list[Stored], position: int) -> None:
-    label = stored[0].column.label
-    if len(stored) < len(users):
-        raise StatementRefused(
-            f"a column of given values is stored in {label} and used elsewhere too",
-            hint="Give it as two columns of VALUES.",
-            position=position,
-        )
-    for other in stored:
-        if other.column.identity != stored[0].column.identity:
+def _check_agreed(users: list[Stored | Compared | None], owner: Stored | Compared, position: int) -> None:
+    """Refuse given values that are used in the open too, or as those of two columns that are not one logical column."""
+    what = f"a column of given values is {'stored in' if isinstance(owner, Stored) else 'compared with'} {owner.column.label}"
+    hint = "Give it as two columns of VALUES."
+    if any(user is None for user in users):
+        raise StatementRefused(f"{what} and used elsewhere too", hint=hint, position=position)
+    for other in (user for user in users if user is not None):
+        if other.column.identity != owner.column.identity:
             raise StatementRefused(
-                f"a column of given values is stored in {label} and in {other.column.label}, which have different identities",
-                hint="Give it as two columns of VALUES.",
-                position=position,
+                f"{what} and meets {other.column.label}, which has another identity", hint=hint, position=position
             )
+        if isinstance(owner, Compared) and isinstance(other, Compared) and other.slot.number != owner.slot.number:
+            raise StatementRefused(f"{what} by two of its indexes", hint=hint, position=position)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from phiproxy.errors import AmbiguousColumn, StatementRefused, UndefinedColumn, UndefinedTable
-from phiproxy.policy.protection import DeclaredType, ProtectedColumn
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.parse import Node
 from phiproxy.sql.sinks import SinkNode
 
@@ -44,6 +44,16 @@ class Stored:
     place: int
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A column of given values, referred to by ``node`` under ``casts``, is compared with ``column`` by this slot."""
+
+    column: ProtectedColumn
+    slot: Slot
+    node: Node
+    casts: tuple[Node, ...]
+
+
 @dataclass(slots=True)
 class ListGroup:
     """One VALUES list, or the values that one SELECT lists: what is in a row goes to one row unless it is referred to twice."""
@@ -62,7 +72,7 @@ class ListColumn:
 
     entries: list[SinkNode | None]
     rows: list[int]
-    users: list[Stored | None] = field(default_factory=list)
+    users: list[Stored | Compared | None] = field(default_factory=list)
     casts: list[Node] = field(default_factory=list)
     group: ListGroup = field(default_factory=ListGroup)
     parts: tuple[ListColumn, ...] = ()
@@ -100,13 +110,17 @@ class SourceColumn:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One entry of a FROM clause, or a target table. ``opaque``: it may have more columns than these, none of them protected."""
+    """One entry of a FROM clause, or a target table.
+
+    ``opaque``: it may have more columns than these, none of them protected. ``bare``: its columns can be named without it.
+    """
 
     alias: str
     columns: tuple[SourceColumn, ...]
     schema: str | None = None
     opaque: bool = False
     system: bool = True
+    bare: bool = True
 
     def owns(self, name: str) -> list[SourceColumn]:
         """Return the columns of this name (two in a subquery that repeats one)."""
@@ -182,7 +196,7 @@ def resolve(scope: Scope, names: Sequence[str], position: int) -> Value:
         return _in_source(find_source(scope, qualifier[-1], schema, position), name, position)
     hidden_by_opaque = False
     for level in scope.levels():
-        found = [c for s in level.sources for c in s.owns(name)]
+        found = [c for s in level.sources if s.bare for c in s.owns(name)]
         if name in level.merged:
             # What USING merged holds nothing protected, so something protected of this name stands beside the join.
             if any(not isinstance(c.value, Clear) for c in found):

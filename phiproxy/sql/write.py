@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from phiproxy.policy.catalog import Relation
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import Place, Target, assign, assign_query, assignments, columns_of, target, too_many
 from phiproxy.sql.conflict import on_conflict
 from phiproxy.sql.expressions import clear_all, listed_value
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import QUERIES
-from phiproxy.sql.scope import Joined, Output, Scope
+from phiproxy.sql.scope import Joined, Output, Scope, Source
 from phiproxy.sql.select import from_clause, targets, with_clause
+
+# RETURNING old.c, new.c came with PostgreSQL 18.
+_OLD_AND_NEW = 180000
 
 
 def insert(a: Analysis, body: Node, outer: Scope) -> list[Output]:
@@ -20,22 +24,27 @@ def insert(a: Analysis, body: Node, outer: Scope) -> list[Output]:
     try:
         with_clause(a, body.get("withClause"), outer)
         relation, source = a.target(body["relation"])
-        if "cols" in body:
-            wanted = [target(a, relation, only(n)[1]) for n in body["cols"]]
-        elif relation.oid:
-            wanted = [(c.name, columns_of(a, relation).get(c.name)) for c in relation.columns]
-        else:
-            raise a.refuse(
-                "INSERT without a column list into a table just made, beside a protected table, is not in this version",
-                body["relation"],
-            )
+        wanted = wanted_columns(a, body.get("cols"), relation, body["relation"])
         if "selectStmt" in body:
             _insert_source(a, body["selectStmt"], wanted, outer)
         if "onConflictClause" in body:
             on_conflict(a, body["onConflictClause"], relation, source, outer)
-        return _returning(a, body, Joined([source], [(c.name, c.value) for c in source.columns]), outer)
+        return returning(a, body, source, Joined([source], [(c.name, c.value) for c in source.columns]), outer)
     finally:
         a.ctes.pop()
+
+
+def wanted_columns(a: Analysis, nodes: Sequence[Node] | None, relation: Relation, body: Node) -> list[Target]:
+    """Return the columns that an INSERT's list names, or those of the table in their order."""
+    if nodes:
+        return [target(a, relation, only(node)[1]) for node in nodes]
+    if relation.oid:
+        return [(c.name, columns_of(a, relation).get(c.name)) for c in relation.columns]
+    raise a.refuse(
+        "INSERT without a column list into a table just made, beside a protected table, is not in this version",
+        body,
+        hint="List the columns.",
+    )
 
 
 def _insert_source(a: Analysis, node: Node, wanted: Sequence[Target], outer: Scope) -> None:
@@ -59,13 +68,24 @@ def _values_row(a: Analysis, items: list[Node], wanted: Sequence[Target], outer:
         assign(a, item, column, outer, place)
 
 
-def _returning(a: Analysis, body: Node, joined: Joined, outer: Scope) -> list[Output]:
+def returning(a: Analysis, body: Node, target_source: Source, joined: Joined, outer: Scope) -> list[Output]:
+    """Analyse RETURNING; from PostgreSQL 18 it knows the row before and after as ``old`` and ``new``, or as WITH names them."""
     clause = body.get("returningClause", {})
-    nodes = clause.get("exprs", [])
-    if clause.get("options"):
-        raise a.refuse("RETURNING WITH is not in this version", body["relation"])
-    scope = Scope(tuple(joined.sources), outer, joined.merged)
-    return targets(a, nodes, joined, scope)
+    scope = Scope((*joined.sources, *_versions(a, clause, target_source, joined)), outer, joined.merged)
+    return targets(a, clause.get("exprs", []), joined, scope)
+
+
+def _versions(a: Analysis, clause: Node, source: Source, joined: Joined) -> list[Source]:
+    if a.context.catalog.server_version < _OLD_AND_NEW:
+        return []
+    names = {"RETURNING_OPTION_OLD": "old", "RETURNING_OPTION_NEW": "new"}
+    for node in clause.get("options", ()):
+        option = only(node)[1]
+        names[option["option"]] = option["value"]
+    # An alias of the statement's own hides the default names, as in PostgreSQL.
+    given = {only(node)[1]["value"] for node in clause.get("options", ())}
+    taken = {s.alias for s in joined.sources} - given
+    return [Source(name, source.columns, bare=False) for name in names.values() if name not in taken]
 
 
 def update(a: Analysis, body: Node, outer: Scope) -> list[Output]:
@@ -87,7 +107,7 @@ def _update_or_delete(a: Analysis, body: Node, outer: Scope, others: str) -> lis
         joined = Joined([source, *rest.sources], [*((c.name, c.value) for c in source.columns), *rest.star], rest.merged)
         scope = Scope(tuple(joined.sources), outer, joined.merged)
         clear_all(a, [body["whereClause"]] if "whereClause" in body else [], scope)
-        outputs = _returning(a, body, joined, outer)
+        outputs = returning(a, body, source, joined, outer)
         # Last, as in PostgreSQL: what WHERE says of a parameter's type comes first.
         assignments(a, body.get("targetList", []), relation, scope)
         return outputs

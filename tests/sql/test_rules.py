@@ -15,12 +15,12 @@ from tests.sql.ask import PLANNER
 
 def test_the_tables_hold_what_is_understood() -> None:
     assert PLANNER is not None
-    assert set(QUERIES) == {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt"}
+    assert set(QUERIES) == {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
     assert {"RangeVar", "RangeSubselect", "RangeFunction", "JoinExpr"} == set(FROM_ITEMS)
     assert {"ColumnRef", "ParamRef", "A_Const", "TypeCast", "NullTest", "A_Expr", "FuncCall", "SubLink"} <= set(EXPRESSIONS)
 
 
 def test_a_query_without_a_rule_is_refused() -> None:
-    a = Analysis(b"MERGE", Context(PROTECTION, CATALOG, PATH, "clinic"), Meaning("write", 0, 5))
+    a = Analysis(b"VALUE", Context(PROTECTION, CATALOG, PATH, "clinic"), Meaning("write", 0, 5))
     with pytest.raises(StatementRefused):
-        query(a, "MergeStmt", {}, Scope(()))
+        query(a, "PLAssignStmt", {}, Scope(()))

@@ -1,0 +1,58 @@
+"""MERGE: the source, the condition, and what each WHEN clause sees and does (manual, MERGE)."""
+
+from __future__ import annotations
+
+from phiproxy.policy.catalog import Relation
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.assign import Place, assign, assignments, too_many
+from phiproxy.sql.expressions import clear, listed_value
+from phiproxy.sql.parse import Node, only
+from phiproxy.sql.rules import QUERIES
+from phiproxy.sql.scope import Joined, Output, Scope, Source
+from phiproxy.sql.select import from_clause, with_clause
+from phiproxy.sql.write import returning, wanted_columns
+
+
+def merge(a: Analysis, body: Node, outer: Scope) -> list[Output]:
+    """Analyse a MergeStmt body and return the outputs of RETURNING."""
+    a.ctes.append({})
+    try:
+        with_clause(a, body.get("withClause"), outer)
+        relation, source = a.target(body["relation"])
+        rest = from_clause(a, [body["sourceRelation"]], outer)
+        # In the order of RETURNING *: the source's columns stand first.
+        joined = Joined([*rest.sources, source], [*rest.star, *((c.name, c.value) for c in source.columns)], rest.merged)
+        both = Scope(tuple(joined.sources), outer, joined.merged)
+        clear(a, body["joinCondition"], both)
+        seen = {
+            "MERGE_WHEN_MATCHED": both,
+            "MERGE_WHEN_NOT_MATCHED_BY_SOURCE": Scope((source,), outer),
+            "MERGE_WHEN_NOT_MATCHED_BY_TARGET": Scope(tuple(rest.sources), outer, rest.merged),
+        }
+        number = a.new_row()
+        for node in body["mergeWhenClauses"]:
+            clause = only(node)[1]
+            _when(a, clause, relation, source, seen[clause["matchKind"]], number)
+        return returning(a, body, source, joined, outer)
+    finally:
+        a.ctes.pop()
+
+
+def _when(a: Analysis, clause: Node, relation: Relation, source: Source, scope: Scope, number: int) -> None:
+    if "condition" in clause:
+        clear(a, clause["condition"], scope)
+    command = clause["commandType"]
+    if command == "CMD_UPDATE":
+        assignments(a, clause["targetList"], relation, scope, number)
+    elif command == "CMD_INSERT" and "values" in clause:
+        values = clause["values"]
+        wanted = wanted_columns(a, clause.get("targetList"), relation, clause)
+        if len(values) > len(wanted):
+            raise too_many(a, only(values[len(wanted)])[1])
+        place = Place(number, a.new_row())
+        for value, (_, column) in zip(values, wanted, strict=False):
+            listed_value(a, value)
+            assign(a, value, column, scope, place)
+
+
+QUERIES["MergeStmt"] = merge
