@@ -53,8 +53,10 @@ async def _init(configuration: Configuration) -> list[tuple[str, Done]]:
         raise ConfigError("\n".join(complaints))
     done: list[tuple[str, Done]] = []
     # With a registry but no key file, a new key could open nothing: the old file has to be brought back.
-    if not any(layout.identities for layout in known) and await create_kek_file(settings.kek_uri, read_secret):
-        done.append(("", Done("KEK file", str(settings.kek_file))))
+    # Other providers' keys are made where they live.
+    here = settings.kek_uri.startswith("local:")
+    if here and not any(layout.identities for layout in known) and await create_kek_file(settings.kek_uri, read_secret):
+        done.append(("", Done("KEK file", settings.kek_uri.removeprefix("local:").partition("?")[0])))
     provider = await open_provider(settings.kek_uri, read_secret)
     try:
         for policy in configuration.policies:

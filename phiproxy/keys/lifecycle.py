@@ -8,7 +8,6 @@ failure leaves nothing half made. Table locks come last: no KMS call is waited f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,6 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from phiproxy.crypto.derive import KEY_LENGTH
 from phiproxy.errors import ConfigError
 from phiproxy.keys import identities
 from phiproxy.keys.provider import KeyProvider, Purpose
@@ -33,7 +31,7 @@ from phiproxy.keys.registry import (
 from phiproxy.keys.roots import CacheLimits, RootCache
 from phiproxy.keys.rows import RootRow, is_authentic, new_data_key
 from phiproxy.keys.schema import FOREIGN_PRIVILEGES, FORMAT, create_schema, create_tables, table
-from phiproxy.keys.tenants import wrap_verified
+from phiproxy.keys.tenants import new_root_key
 from phiproxy.policy.layout import WantedIdentity
 
 
@@ -158,9 +156,8 @@ async def _ensure_keys(
     for purpose in purposes:
         row = await select_root(conn, schema, (scope, tenant, purpose))
         if row is None:
-            secret = os.urandom(KEY_LENGTH)
             row = RootRow(0, scope, tenant, purpose, 1, "active", ())
-            wrapped = await wrap_verified(provider, secret, row, deployment)
+            secret, wrapped = await new_root_key(provider, row, deployment)
             root_id = await insert_root(conn, schema, row, provider.uri, wrapped)
             if root_id is None:
                 raise ConfigError(

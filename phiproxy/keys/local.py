@@ -23,13 +23,13 @@ from phiproxy.crypto.derive import KEY_LENGTH
 from phiproxy.crypto.envelope import GCM_TAG_LENGTH, NONCE_LENGTH, frame
 from phiproxy.errors import ProviderDenied, ProviderMisconfigured
 from phiproxy.keys.kekfile import Argon2Cost, KekFile, SealedKek, create, read
-from phiproxy.keys.provider import Context, SecretReader, Wrapped
+from phiproxy.keys.provider import Context, SecretReader, Wrapped, WrapsHere
 
 KEK_LABEL: Final = b"phi/kek/v1"
 WRAPPED_LENGTH: Final = NONCE_LENGTH + KEY_LENGTH + GCM_TAG_LENGTH
 
 
-class LocalProvider:
+class LocalProvider(WrapsHere):
     """``local:PATH[?passphrase=env:NAME]``. Holds the file's content; a changed file is seen by opening it again."""
 
     def __init__(self, path: Path, content: KekFile, passphrase: bytes | None) -> None:

@@ -8,10 +8,12 @@ ProviderUnavailable (no answer), ProviderMisconfigured (it cannot be used like t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from phiproxy.crypto.derive import KEY_LENGTH
 from phiproxy.crypto.envelope import frame
 
 Purpose = Literal["data", "index", "audit"]
@@ -45,6 +47,16 @@ class Wrapped(NamedTuple):
     version: str
 
 
+class NewKey(NamedTuple):
+    """A new root key in clear, and wrapped."""
+
+    secret: bytes
+    wrapped: Wrapped
+
+    def __repr__(self) -> str:
+        return "<new root key>"
+
+
 class KeyProvider(Protocol):
     """A KEK somewhere else."""
 
@@ -53,7 +65,10 @@ class KeyProvider(Protocol):
         """The KEK as the registry names it: the configured URI without options and secrets."""
 
     async def version(self) -> str:
-        """Return the KEK version that ``wrap`` uses now."""
+        """Return the KEK version that ``wrap`` uses now, as the provider says it this moment."""
+
+    async def new_key(self, context: Context) -> NewKey:
+        """Make a 32-byte root key, where the provider can out of its own randomness, wrapped and bound to ``context``."""
 
     async def wrap(self, root: bytes, context: Context) -> Wrapped:
         """Wrap a 32-byte root key under the current KEK version, bound to ``context``."""
@@ -61,11 +76,27 @@ class KeyProvider(Protocol):
     async def unwrap(self, blob: bytes, version: str, context: Context) -> bytes:
         """Return the 32-byte root key; ProviderDenied when the blob is not of this version and context."""
 
+    async def rewrap(self, blob: bytes, version: str, context: Context) -> Wrapped:
+        """Return the same root key under the current KEK version, where the provider can without showing it to us."""
+
     def covers(self, kek_uri: str) -> bool:
         """Say whether a wrap that names this KEK URI may be this provider's (a key file may have moved)."""
 
     async def close(self) -> None:
         """Let go of keys and connections."""
+
+
+class WrapsHere:
+    """``new_key`` and ``rewrap`` for a provider that has no call of its own for them."""
+
+    async def new_key(self: KeyProvider, context: Context) -> NewKey:
+        """Return a root key of the operating system's randomness, and its wrap."""
+        secret = os.urandom(KEY_LENGTH)
+        return NewKey(secret, await self.wrap(secret, context))
+
+    async def rewrap(self: KeyProvider, blob: bytes, version: str, context: Context) -> Wrapped:
+        """Unwrap and wrap."""
+        return await self.wrap(await self.unwrap(blob, version, context), context)
 
 
 class ProviderClass(Protocol):

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import hmac
-import os
 
 from phiproxy.crypto.derive import KEY_LENGTH
 from phiproxy.errors import ProviderMisconfigured
-from phiproxy.keys.provider import KeyProvider, Purpose, Wrapped
+from phiproxy.keys.provider import KeyProvider, NewKey, Purpose
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.rows import RootRow
 
 
-async def wrap_verified(provider: KeyProvider, secret: bytes, row: RootRow, deployment: str) -> Wrapped:
-    """Wrap a new root key and unwrap it again before anything depends on it.
+async def new_root_key(provider: KeyProvider, row: RootRow, deployment: str) -> NewKey:
+    """Have the provider make a root key for this row, and unwrap it again before anything depends on it.
 
     Raises ProviderMisconfigured when what comes back is not what was wrapped, and whatever the provider raises.
     """
     context = row.context(deployment)
-    wrapped = await provider.wrap(secret, context)
-    if not hmac.compare_digest(await provider.unwrap(wrapped.blob, wrapped.version, context), secret):
+    new = await provider.new_key(context)
+    if len(new.secret) != KEY_LENGTH or not hmac.compare_digest(
+        await provider.unwrap(new.wrapped.blob, new.wrapped.version, context), new.secret
+    ):
         raise ProviderMisconfigured("the key provider does not unwrap what it wrapped")
-    return wrapped
+    return new
 
 
 async def ensure_root(
@@ -45,9 +46,8 @@ async def ensure_root(
         raise ProviderMisconfigured(text, hint="run: phiproxy keys init")
     # An older generation of a tenant's index root comes second to the active one; ON CONFLICT decides who is which.
     for state in ("active", "decrypt_only"):
-        secret = os.urandom(KEY_LENGTH)
         row = RootRow(0, scope, tenant, purpose, generation or 1, state, ())
-        await registry.add_root(row, provider.uri, await wrap_verified(provider, secret, row, deployment))
+        await registry.add_root(row, provider.uri, (await new_root_key(provider, row, deployment)).wrapped)
         found = await registry.root_at(scope, tenant, purpose, generation)
         if found is not None:
             return found

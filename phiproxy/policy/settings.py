@@ -5,12 +5,12 @@ Durations are seconds, sizes bytes, paths absolute (relative ones are relative t
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from phiproxy.policy import kek
 from phiproxy.policy.values import (
     Address,
     Addresses,
@@ -59,19 +59,10 @@ def _tls_version(value: object) -> object:
     return str(value) if isinstance(value, float) else value
 
 
-def _local_kek(value: str) -> str:
-    scheme, colon, rest = value.partition(":")
-    if not colon or not rest:
-        refuse("a KEK is named by a URI: local:PATH")
-    if scheme in ("awskms", "vault", "pkcs11", "rsa"):
-        refuse(f"KEK scheme {scheme}: is not in this version (only local:)")
-    if scheme != "local":
-        refuse(f"unknown KEK scheme {scheme}:; this version knows local:")
-    path, _, query = rest.partition("?")
-    if not path:
-        refuse("local: needs the path of the key file")
-    if query and not re.fullmatch(r"passphrase=(?:env:[A-Za-z_][A-Za-z0-9_]*|file:.+)", query):
-        refuse("local: takes only ?passphrase=env:NAME or ?passphrase=file:/path; a secret is never written here")
+def _kek(value: str) -> str:
+    wrong = kek.complaint(value)
+    if wrong is not None:
+        refuse(wrong)
     return value
 
 
@@ -205,10 +196,10 @@ class Rotation(Section):
 class Keys(Section):
     """The key-encryption key and what lives under it.
 
-    ``kek`` is as written; see ``Settings.kek_file`` for the path.
+    ``kek`` is as written; see ``Settings.kek_uri`` for its absolute paths.
     """
 
-    kek: Annotated[str, AfterValidator(_local_kek)] = "local:config/keys/kek.json"
+    kek: Annotated[str, AfterValidator(_kek)] = "local:config/keys/kek.json"
     cache: KeyCache = KeyCache()
     rotation: Rotation = Rotation()
     fips: Annotated[Literal["off", "required"], AfterValidator(_fips_off)] = "off"
@@ -277,14 +268,6 @@ class Settings(Section):
         return self._directory
 
     @property
-    def kek_file(self) -> Path:
-        """The path of the local KEK file."""
-        return self._directory / self.keys.kek.removeprefix("local:").partition("?")[0]
-
-    @property
     def kek_uri(self) -> str:
         """The KEK URI with its paths made absolute: what a key provider is opened with."""
-        _, mark, query = self.keys.kek.partition("?")
-        if query.startswith("passphrase=file:"):
-            query = f"passphrase=file:{self._directory / query.removeprefix('passphrase=file:')}"
-        return f"local:{self.kek_file}{mark}{query}"
+        return kek.absolute(self.keys.kek, self._directory)

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ProviderDenied, ProviderUnavailable
 from phiproxy.keys.lifecycle import Done, init
-from phiproxy.keys.provider import Context, Wrapped
+from phiproxy.keys.provider import Context, Wrapped, WrapsHere
 from phiproxy.keys.registry import Connection, Registry
 from phiproxy.keys.service import KeyLimits, KeyService
 from phiproxy.policy.layout import WantedIdentity
@@ -42,7 +42,7 @@ class Clock:
         return self.now
 
 
-class FakeProvider:
+class FakeProvider(WrapsHere):
     """A KEK in memory; ``fails`` makes every unwrap raise it, ``gate`` makes it wait."""
 
     def __init__(self, uri: str = "fake:kek") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,18 @@ def no_secrets(_reference: str) -> str:
     raise AssertionError("no secret is needed")
 
 
-@pytest.mark.parametrize("scheme", ["awskms", "vault", "pkcs11", "rsa"])
-async def test_schemes_of_the_manual_that_are_not_built_say_so(scheme: str) -> None:
-    with pytest.raises(ProviderMisconfigured, match=f"scheme {scheme} is not in this version"):
+@pytest.mark.parametrize(
+    ("scheme", "module", "extra"), [("awskms", "boto3", "aws"), ("vault", "hvac", "vault"), ("pkcs11", "pkcs11", "hsm")]
+)
+async def test_a_scheme_whose_sdk_is_missing_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, f"phiproxy.keys.{scheme}", raising=False)
+    with pytest.raises(ProviderMisconfigured, match=f"needs {module}") as caught:
         await open_provider(f"{scheme}:x?pin-value=1234", no_secrets)
+    assert caught.value.hint == f"pip install 'phiproxy[{extra}]'"
+    assert "1234" not in caught.value.public_text
 
 
 @pytest.mark.parametrize("uri", ["", "local", "gcpkms:x?pin=1234", "LOCAL:x", ":x", "/etc/kek.json"])

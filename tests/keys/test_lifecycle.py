@@ -159,7 +159,7 @@ async def test_no_secret_is_in_the_database(site: Site, monkeypatch: pytest.Monk
         drawn.append(real(n))
         return drawn[-1]
 
-    monkeypatch.setattr("phiproxy.keys.lifecycle.os.urandom", urandom)
+    monkeypatch.setattr("os.urandom", urandom)
     await site.init()
     with psycopg.connect(site.dsn) as conn:
         row = conn.execute(EVERYTHING).fetchone()

@@ -9,7 +9,7 @@ import pytest
 from phiproxy.errors import ProviderMisconfigured
 from phiproxy.keys.provider import Context
 from phiproxy.keys.rows import RootRow
-from phiproxy.keys.tenants import ensure_root, wrap_verified
+from phiproxy.keys.tenants import ensure_root, new_root_key
 from tests.keys.fakes import DEPLOYMENT, FakeProvider, Site
 
 
@@ -55,4 +55,4 @@ async def test_a_provider_that_returns_another_key_is_found() -> None:
             return b"w" * 32
 
     with pytest.raises(ProviderMisconfigured, match="does not unwrap"):
-        await wrap_verified(Wrong(), b"r" * 32, RootRow(0, "d:mrn", "", "data", 1, "active", ()), DEPLOYMENT)
+        await new_root_key(Wrong(), RootRow(0, "d:mrn", "", "data", 1, "active", ()), DEPLOYMENT)

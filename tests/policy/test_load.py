@@ -31,7 +31,7 @@ def complaints(text: str, tmp_path: Path, *, policy: bool = True) -> list[str]:
 
 def test_the_examples_load(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(CONFIG / "phiproxy.example.yaml")
-    assert settings.kek_file == CONFIG / "keys/kek.json"
+    assert settings.kek_uri == f"local:{CONFIG}/keys/kek.json"
     (policy,) = load_policies(settings)
     assert [c.label for c in policy.columns()] == [
         "public.patients.ssn",

@@ -21,7 +21,7 @@ def test_defaults() -> None:
     assert settings.limits.max_message == 64 << 20
     assert settings.keys.cache.ttl == 300.0
     assert settings.keys.rotation.data_key.max_age == 90 * 86400
-    assert settings.kek_file == Path("/etc/phiproxy/config/keys/kek.json")
+    assert settings.kek_uri == "local:/etc/phiproxy/config/keys/kek.json"
     assert settings.policies == (Path("/etc/phiproxy/policy.yaml"),)
     assert settings.service.password == Secret("env:PHIPROXY_SERVICE_PASSWORD")
     assert settings.service.schema_ == "phiproxy"
@@ -50,10 +50,6 @@ def test_every_default_equals_what_it_is_when_written() -> None:
         {"keys": {"fips": "required"}},
         {"audit": {"file": "audit.log"}},
         {"upstream": {"target": "primary"}},
-        {"keys": {"kek": "awskms:alias/x"}},
-        {"keys": {"kek": "vault:transit/x"}},
-        {"keys": {"kek": "pkcs11:token=x"}},
-        {"keys": {"kek": "rsa:public.pem"}},
     ],
 )
 def test_not_in_this_version(data: dict[str, Any]) -> None:

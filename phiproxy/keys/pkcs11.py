@@ -1,0 +1,266 @@
+"""An HSM: ``pkcs11:token=LABEL;object=LABEL[;id=%01][;type=secret-key|private]?module-path=PATH&pin-value=env:NAME[&oaep=sha256]``.
+
+    pkcs11:token=phi;object=kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-value=env:PHIPROXY_PIN
+
+RFC 7512; path attributes are percent-decoded. The key never leaves the token (make it CKA_SENSITIVE, not CKA_EXTRACTABLE):
+
+- ``type=secret-key`` (default): AES-256, mechanism CKM_AES_GCM with the context as AAD; ``blob = nonce12 || ciphertext || tag16``.
+- ``type=private``: RSA, mechanism CKM_RSA_PKCS_OAEP over root || SHA-256(context), as ``rsa:`` does; the public half is an object
+  of the same label and id. ``oaep=sha1`` is for tokens that know no SHA-256 there (SoftHSM 2).
+
+The KEK version is the key's CKA_ID in hexadecimal. A new KEK is a new object; where several share the label, ``id`` says which one
+wraps, and a wrap is opened by the object of its own version. Extra: ``phiproxy[hsm]``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import unquote, unquote_to_bytes
+
+import pkcs11
+from pkcs11 import MGF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
+from pkcs11.exceptions import (
+    ArgumentsBad,
+    DataInvalid,
+    DataLenRange,
+    EncryptedDataInvalid,
+    EncryptedDataLenRange,
+    FunctionFailed,
+    GeneralError,
+    MechanismInvalid,
+    MechanismParamInvalid,
+    MultipleTokensReturned,
+    NoSuchToken,
+    PinIncorrect,
+    PinInvalid,
+    PinLenRange,
+    PinLocked,
+    PKCS11Error,
+    UserAlreadyLoggedIn,
+    UserPinNotInitialized,
+)
+
+from phiproxy.crypto.derive import KEY_LENGTH
+from phiproxy.crypto.envelope import GCM_TAG_LENGTH, NONCE_LENGTH
+from phiproxy.errors import ProviderDenied, ProviderMisconfigured, ProviderUnavailable
+from phiproxy.keys.provider import Context, SecretReader, Wrapped, WrapsHere
+from phiproxy.keys.remote import CallLimits, Remote
+from phiproxy.keys.rsa import bound, unbound
+from phiproxy.keys.uris import parse_kek_uri
+
+GRAMMAR: Final = (
+    "pkcs11:token=LABEL;object=LABEL[;id=%01][;type=secret-key|private]?module-path=PATH&pin-value=env:NAME[&oaep=sha256|sha1]"
+)
+_OAEP: Final = {"sha256": (Mechanism.SHA256, MGF.SHA256, None), "sha1": (Mechanism.SHA_1, MGF.SHA1, None)}
+_NOT_THIS_DATA: Final = (
+    GeneralError, FunctionFailed, EncryptedDataInvalid, EncryptedDataLenRange, DataInvalid, DataLenRange, ArgumentsBad,
+)  # fmt: skip
+T = TypeVar("T")
+
+
+class Pkcs11Provider(WrapsHere):
+    """A key in a token. One session, used by one thread at a time; lost sessions are opened anew."""
+
+    def __init__(self, name: str, attributes: dict[str, str], pin: str, module: str, oaep: Any, limits: CallLimits | None) -> None:
+        self._name = name
+        self._token = unquote(attributes["token"])
+        self._label = unquote(attributes["object"])
+        self._id = unquote_to_bytes(attributes["id"]) if "id" in attributes else None
+        self._rsa = attributes.get("type") == "private"
+        self._pin = pin
+        self._module = module
+        self._oaep = oaep
+        self._session: Any = None
+        self._keys: dict[tuple[ObjectClass, bytes | None], Any] = {}
+        # PKCS#11 allows one operation of a kind at a time in a session (version 3.0, section 5.1.3).
+        self._remote = Remote("the HSM", replace(limits or CallLimits(), threads=1))
+
+    def __repr__(self) -> str:
+        return f"<Pkcs11Provider {self._name}>"
+
+    @classmethod
+    async def open(cls, uri: str, secrets: SecretReader, limits: CallLimits | None = None) -> Self:
+        """Log in and find the key.
+
+        Raises ProviderMisconfigured for a wrong URI, module, token, PIN, or an object that is not there, not unique, or no such
+        key; ProviderUnavailable when the token does not answer.
+        """
+        parsed = parse_kek_uri(uri, GRAMMAR, ("module-path", "pin-value", "oaep"), secrets)
+        pairs = [part.partition("=") for part in parsed.rest.split(";")]
+        attributes = {name: value for name, _, value in pairs}
+        known = {"token", "object", "id", "type"}
+        if (
+            len(attributes) != len(pairs)
+            or not set(attributes) <= known
+            or not attributes.get("token")
+            or not attributes.get("object")
+            or attributes.get("type", "secret-key") not in ("secret-key", "private")
+            or parsed.options.get("oaep", "sha256") not in _OAEP
+            or not {"module-path", "pin-value"} <= set(parsed.options)
+        ):
+            raise ProviderMisconfigured(f"keys.kek: write {GRAMMAR}")
+        pin = parsed.secret("pin-value")
+        assert pin is not None
+        oaep = _OAEP[parsed.options.get("oaep", "sha256")]
+        provider = cls(parsed.name, attributes, pin, parsed.options["module-path"], oaep, limits)
+        try:
+            await provider.version()
+        except BaseException:
+            await provider.close()
+            raise
+        return provider
+
+    @property
+    def uri(self) -> str:
+        """``pkcs11:`` and the path attributes."""
+        return self._name
+
+    def covers(self, kek_uri: str) -> bool:
+        """Say yes to wraps under objects of the same token: the version says which of them."""
+        return kek_uri.startswith("pkcs11:") and f"token={self._name.partition('token=')[2].partition(';')[0]}" in kek_uri
+
+    async def version(self) -> str:
+        """Return the CKA_ID of the key that wraps, in hexadecimal."""
+        return await self._run(lambda: str(self._wrapping_id().hex()))
+
+    async def wrap(self, root: bytes, context: Context) -> Wrapped:
+        """Encrypt inside the token."""
+        if len(root) != KEY_LENGTH:
+            raise ValueError("a root key is not 32 bytes")
+        return await self._run(lambda: self._wrap(root, context))
+
+    async def unwrap(self, blob: bytes, version: str, context: Context) -> bytes:
+        """Decrypt inside the token; ProviderDenied when that version's key is gone, or the blob is not of it."""
+        try:
+            key_id = bytes.fromhex(version)
+        except ValueError:
+            raise ProviderDenied("a root key is wrapped under a version that is no CKA_ID") from None
+        return await self._run(lambda: self._unwrap(blob, key_id, context))
+
+    async def close(self) -> None:
+        """Close the session and forget the PIN."""
+        session, self._session, self._pin = self._session, None, ""
+        self._keys.clear()
+        if session is not None:
+            with suppress(PKCS11Error):  # the token is gone, and the session with it
+                session.close()
+        self._remote.close()
+
+    # -- on the provider's thread ------------------------------------------------------------------------------------------
+
+    def _wrap(self, root: bytes, context: Context) -> Wrapped:
+        key_id = self._wrapping_id()
+        if self._rsa:
+            public = self._key(ObjectClass.PUBLIC_KEY, key_id)
+            blob = public.encrypt(bound(root, context), mechanism=Mechanism.RSA_PKCS_OAEP, mechanism_param=self._oaep)
+            return Wrapped(bytes(blob), key_id.hex())
+        nonce = os.urandom(NONCE_LENGTH)
+        key = self._key(ObjectClass.SECRET_KEY, key_id)
+        return Wrapped(nonce + bytes(key.encrypt(root, **_gcm(nonce, context))), key_id.hex())
+
+    def _unwrap(self, blob: bytes, key_id: bytes, context: Context) -> bytes:
+        if self._rsa:
+            key = self._key(ObjectClass.PRIVATE_KEY, key_id)
+            plain = self._decrypted(
+                lambda: key.decrypt(blob, mechanism=Mechanism.RSA_PKCS_OAEP, mechanism_param=self._oaep), context
+            )
+            return unbound(plain, context)
+        if len(blob) != NONCE_LENGTH + KEY_LENGTH + GCM_TAG_LENGTH:
+            raise ProviderDenied("a wrapped root key in the registry does not have the length of an HSM wrap")
+        key = self._key(ObjectClass.SECRET_KEY, key_id)
+        nonce, sealed = blob[:NONCE_LENGTH], blob[NONCE_LENGTH:]
+        return self._decrypted(lambda: key.decrypt(sealed, **_gcm(nonce, context)), context)
+
+    def _decrypted(self, decrypt: Callable[[], bytes], context: Context) -> bytes:
+        """Decrypt; tokens answer a wrong tag with an error that may mean anything, so then a value of our own is tried."""
+        try:
+            return bytes(decrypt())
+        except _NOT_THIS_DATA:
+            probe = Context("", "", "", "audit", 0)
+            self._probe(probe)
+            raise ProviderDenied(f"the HSM's key does not open a root key of {context.scope}") from None
+
+    def _probe(self, context: Context) -> None:
+        """Raise PKCS11Error where the token does not even open what it has just made."""
+        key_id = self._wrapping_id()
+        blob = self._wrap(b"\0" * KEY_LENGTH, context).blob
+        if self._rsa:
+            key = self._key(ObjectClass.PRIVATE_KEY, key_id)
+            key.decrypt(blob, mechanism=Mechanism.RSA_PKCS_OAEP, mechanism_param=self._oaep)
+        else:
+            key = self._key(ObjectClass.SECRET_KEY, key_id)
+            key.decrypt(blob[NONCE_LENGTH:], **_gcm(blob[:NONCE_LENGTH], context))
+
+    def _wrapping_id(self) -> bytes:
+        found = self._key(ObjectClass.PRIVATE_KEY if self._rsa else ObjectClass.SECRET_KEY, self._id)
+        key_id = bytes(found[Attribute.ID])
+        if not key_id:
+            raise ProviderMisconfigured(f"the object {self._label} has no CKA_ID, which is the KEK's version")
+        return key_id
+
+    def _key(self, kind: ObjectClass, key_id: bytes | None) -> Any:
+        known = self._keys.get((kind, key_id))
+        if known is None:
+            known = self._keys[kind, key_id] = self._find(kind, key_id)
+        return known
+
+    def _find(self, kind: ObjectClass, key_id: bytes | None) -> Any:
+        wanted: dict[Attribute, Any] = {
+            Attribute.CLASS: kind,
+            Attribute.KEY_TYPE: KeyType.RSA if self._rsa else KeyType.AES,
+            Attribute.LABEL: self._label,
+        }
+        if key_id is not None:
+            wanted[Attribute.ID] = key_id
+        # All of them: a search that is not read to its end stays open in the session.
+        found = list(self._opened().get_objects(wanted))
+        if len(found) > 1:
+            raise ProviderMisconfigured(f"the token holds several objects {self._label}: say which with ;id=%XX")
+        if not found:
+            which = f"object {self._label} of the KEK's kind"
+            if key_id is not None and key_id != self._id:
+                raise ProviderDenied(f"the token holds no {which} with the id that a root key is wrapped under")
+            raise ProviderMisconfigured(f"the token holds no {which}")
+        return found[0]
+
+    def _opened(self) -> Any:
+        if self._session is None:
+            token = self._loaded().get_token(token_label=self._token)
+            try:
+                self._session = token.open(user_pin=self._pin)
+            except UserAlreadyLoggedIn:  # a login holds for every session of the process
+                self._session = token.open()
+        return self._session
+
+    def _loaded(self) -> Any:
+        try:
+            return pkcs11.lib(self._module)
+        except (RuntimeError, OSError):
+            raise ProviderMisconfigured(f"the PKCS#11 module {self._module} cannot be loaded") from None
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        def run() -> T:
+            try:
+                return function()
+            except (NoSuchToken, MultipleTokensReturned):
+                raise ProviderMisconfigured(f"there is no token {self._token}, or more than one") from None
+            except (PinIncorrect, PinInvalid, PinLenRange, PinLocked, UserPinNotInitialized) as error:
+                # One wrong PIN must not become three: tokens lock themselves.
+                raise ProviderMisconfigured(f"the token {self._token} does not accept the PIN ({type(error).__name__})") from None
+            except (MechanismInvalid, MechanismParamInvalid) as error:
+                raise ProviderMisconfigured(f"the token does not know the mechanism ({type(error).__name__})") from None
+            except PKCS11Error as error:
+                self._session = None
+                self._keys.clear()
+                raise ProviderUnavailable(f"the HSM does not answer ({type(error).__name__})") from None
+
+        return await self._remote.call(run)
+
+
+def _gcm(nonce: bytes, context: Context) -> dict[str, Any]:
+    parameters = GCMParams(nonce, context.encode(), GCM_TAG_LENGTH * 8)
+    return {"mechanism": Mechanism.AES_GCM, "mechanism_param": parameters}

@@ -1,0 +1,156 @@
+"""RSA: ``rsa:public.pem[?private=PATH&passphrase=env:NAME&oaep=sha256]``.
+
+    rsa:/etc/phiproxy/kek.pem                                   wraps only, on a machine that cannot read
+    rsa:/etc/phiproxy/kek.pem?private=/run/secrets/kek.key      serves
+    rsa:/etc/phiproxy/kek.pem?private=/run/secrets/kek.key&passphrase=file:/run/secrets/pass
+
+``blob = RSAES-OAEP(public key, root || SHA-256(context))`` with an empty label; the hash is compared after unwrapping, so a wrap is
+bound to its context though OAEP has no associated data (crypto.md section 3). At least 2048 bits. ``oaep=sha256`` (default) or
+``sha1``, which is for tokens that know no other. The KEK version is SHA-256 of the SubjectPublicKeyInfo, in hexadecimal: a new key
+pair in the same files is a new version. RFC 8017 section 7.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import stat
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, Self
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from phiproxy.crypto.derive import KEY_LENGTH
+from phiproxy.errors import ProviderDenied, ProviderMisconfigured
+from phiproxy.keys.provider import Context, SecretReader, Wrapped, WrapsHere
+from phiproxy.keys.uris import parse_kek_uri
+
+GRAMMAR: Final = "rsa:PUBLIC.pem, with ?private=PRIVATE.pem&passphrase=env:NAME&oaep=sha256 where needed"
+MIN_BITS: Final = 2048
+_CONTEXT_LENGTH: Final = 32
+
+
+def bound(root: bytes, context: Context) -> bytes:
+    """Return what OAEP encrypts: the root key and the hash of its context."""
+    return root + sha256(context.encode()).digest()
+
+
+def unbound(plain: bytes, context: Context) -> bytes:
+    """Return the root key; ProviderDenied when it was bound to another context."""
+    root, digest = plain[:KEY_LENGTH], plain[KEY_LENGTH:]
+    if len(plain) != KEY_LENGTH + _CONTEXT_LENGTH or not hmac.compare_digest(digest, sha256(context.encode()).digest()):
+        raise ProviderDenied(f"a wrapped root key is not bound to {context.scope}")
+    return root
+
+
+def fingerprint(public: RSAPublicKey) -> str:
+    """Return SHA-256 of the SubjectPublicKeyInfo, in hexadecimal."""
+    return sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+class RsaProvider(WrapsHere):
+    """A key pair in files; without the private half it wraps and denies every unwrap."""
+
+    def __init__(self, uri: str, public: RSAPublicKey, private: RSAPrivateKey | None, oaep: padding.OAEP) -> None:
+        self._uri = uri
+        self._public = public
+        self._private = private
+        self._oaep = oaep
+
+    def __repr__(self) -> str:
+        return f"<RsaProvider {self._uri}>"
+
+    @classmethod
+    async def open(cls, uri: str, secrets: SecretReader) -> Self:
+        """Read the keys; ProviderMisconfigured, naming the file, when one is not usable or they are not a pair."""
+        parsed = parse_kek_uri(uri, GRAMMAR, ("private", "passphrase", "oaep"), secrets)
+        oaep = padding_of(parsed.options.get("oaep", "sha256"))
+        public = await asyncio.to_thread(_read_public, Path(parsed.rest))
+        private = None
+        if "private" in parsed.options:
+            passphrase = parsed.secret("passphrase")
+            private = await asyncio.to_thread(_read_private, Path(parsed.options["private"]), passphrase)
+            if private.public_key() != public:
+                raise ProviderMisconfigured(f"{parsed.rest}: the private key is not that of this public key")
+        elif "passphrase" in parsed.options:
+            raise ProviderMisconfigured(f"keys.kek: write {GRAMMAR}")
+        return cls(parsed.name, public, private, oaep)
+
+    @property
+    def uri(self) -> str:
+        """``rsa:`` and the public key's file."""
+        return self._uri
+
+    def covers(self, kek_uri: str) -> bool:
+        """Say yes to every RSA wrap: files move, and the version names the key."""
+        return kek_uri.startswith("rsa:")
+
+    async def version(self) -> str:
+        """Return the fingerprint of the public key."""
+        return fingerprint(self._public)
+
+    async def wrap(self, root: bytes, context: Context) -> Wrapped:
+        """Encrypt under the public key."""
+        if len(root) != KEY_LENGTH:
+            raise ValueError("a root key is not 32 bytes")
+        return Wrapped(self._public.encrypt(bound(root, context), self._oaep), await self.version())
+
+    async def unwrap(self, blob: bytes, version: str, context: Context) -> bytes:
+        """Decrypt with the private key; ProviderDenied for another key, padding or context, ProviderMisconfigured without it."""
+        if version != await self.version():
+            raise ProviderDenied("a root key is wrapped under another RSA key than the configured one")
+        if self._private is None:
+            raise ProviderMisconfigured("keys.kek names no private key, so nothing can be unwrapped here")
+        try:
+            plain = await asyncio.to_thread(self._private.decrypt, blob, self._oaep)
+        except ValueError:
+            raise ProviderDenied(f"the RSA key does not open a root key of {context.scope}") from None
+        return unbound(plain, context)
+
+    async def close(self) -> None:
+        """Forget the private key."""
+        self._private = None
+
+
+def padding_of(name: str) -> padding.OAEP:
+    """Return OAEP with this hash for both uses; ProviderMisconfigured for another name."""
+    if name not in ("sha256", "sha1"):
+        raise ProviderMisconfigured("keys.kek: oaep is sha256 or sha1")
+    algorithm = SHA256() if name == "sha256" else SHA1()  # noqa: S303 - OAEP does not rest on collision resistance
+    return padding.OAEP(mgf=padding.MGF1(algorithm), algorithm=algorithm, label=None)
+
+
+def _read_public(path: Path) -> RSAPublicKey:
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except OSError as error:
+        raise ProviderMisconfigured(f"{path}: {error.strerror}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ProviderMisconfigured(f"{path} is not a PEM public key") from None
+    if not isinstance(key, RSAPublicKey) or key.key_size < MIN_BITS:
+        raise ProviderMisconfigured(f"{path} is not an RSA key of at least {MIN_BITS} bits")
+    return key
+
+
+def _read_private(path: Path, passphrase: str | None) -> RSAPrivateKey:
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise ProviderMisconfigured(f"{path} may be read by others: chmod 600 it")
+        key = load_pem_private_key(path.read_bytes(), None if passphrase is None else passphrase.encode())
+    except OSError as error:
+        raise ProviderMisconfigured(f"{path}: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ProviderMisconfigured(f"{path} is not a PEM private key, or not of this passphrase") from None
+    if not isinstance(key, RSAPrivateKey):
+        raise ProviderMisconfigured(f"{path} is not an RSA key")
+    return key
