@@ -47,6 +47,10 @@ class WireError(PhiproxyError):
     anchor = "err-protocol"
 
 
+class MalformedMessage(WireError):
+    """A whole message whose inside cannot be read (08P01): an ordinary error for a client's, as the server takes it."""
+
+
 class StatementRefused(PhiproxyError):
     """The statement may touch a protected column in a way that is not understood (0A000)."""
 

@@ -24,6 +24,7 @@ from phiproxy.sql.meaning import Meaning
 from phiproxy.sql.parse import Statement, decode_text, parse, too_deep
 from phiproxy.sql.screen import Screen
 from phiproxy.sql.shape import shape_of
+from phiproxy.sql.utility import leaves_aborted
 
 # psycopg's lesson: generated IN lists and bulk inserts make texts that never come again; a text this long is analysed each time.
 MAX_CACHED_TEXT = 16 * 1024
@@ -71,6 +72,14 @@ class Planner:
             return self._script(text, view)
         except RecursionError:
             raise too_deep() from None
+
+    def leaves_aborted(self, text: bytes) -> bool:
+        """Tell whether the server would begin with a text in an aborted transaction: its first statement leaves that."""
+        try:
+            statements = parse(text)
+        except StatementRefused:
+            return False
+        return bool(statements) and leaves_aborted(statements[0])
 
     def _statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
         key = (text, oids, view.path, view.utf8)

@@ -167,6 +167,11 @@ class StatementPlan:
         """Return the server's parameter format codes from the client's (expanded): protected ones are binary."""
         return tuple(formats[n] if isinstance(use, Plain) else 1 for use, n, _ in self.outputs)
 
+    def unsupported(self, formats: Sequence[int]) -> int | None:
+        """Return the first format code of a protected parameter that is none, or None; others are the server's to judge."""
+        protected = (formats[n] for use, n, literal in self.outputs if literal is None and not isinstance(use, Plain))
+        return next((code for code in protected if code not in (0, 1)), None)
+
     def describe_parameters(self, oids: Sequence[int]) -> list[int]:
         """Return the client's ParameterDescription from the server's."""
         return [oids[i] if own is None else own for i, own in enumerate(self.described)]

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from phiproxy.errors import StatementRefused
+from phiproxy.errors import StatementRefused, WireError
 from phiproxy.session.effects import apply, check_encoding, check_references
 from phiproxy.session.extended import bind, close, describe, execute, parse
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import end_group, forget_unnamed
+from phiproxy.wire.framing import HEADER
 from phiproxy.wire.messages import decode_query, encode_query
 
 # fastpath OIDs of the large-object functions (pg_proc.dat), which libpq calls; large objects are never protected columns.
@@ -25,8 +26,14 @@ def _forward(session: State, data: bytes, start: int, end: int) -> None:
     session.to_server.append(data[start:end])
 
 
+def _check_empty(start: int, end: int) -> None:
+    if end - start != HEADER:
+        raise WireError("Sync and Flush have no content")
+
+
 def sync(session: State, data: bytes, start: int, end: int) -> None:
     """Sync: ends skipping. The server ignores it while it is being sent COPY data, so it is then not expected to be answered."""
+    _check_empty(start, end)
     _forward(session, data, start, end)
     if session.pipeline.copy_in:
         session.pipeline.ignored += 1
@@ -37,6 +44,7 @@ def sync(session: State, data: bytes, start: int, end: int) -> None:
 
 def flush(session: State, data: bytes, start: int, end: int) -> None:
     """Flush: has no reply."""
+    _check_empty(start, end)
     _forward(session, data, start, end)
 
 

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from phiproxy.errors import CatalogNeeded, KeyNeeded, KeyWant, PathNeeded, PhiproxyError, StatementRefused, WireError
+from phiproxy.errors import (
+    CatalogNeeded,
+    KeyNeeded,
+    KeyWant,
+    MalformedMessage,
+    PathNeeded,
+    PhiproxyError,
+    StatementRefused,
+    WireError,
+)
 from phiproxy.session import client, server
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
 from phiproxy.session.pipeline import Later, Whole
@@ -128,6 +137,8 @@ class Session(State):
             if self.ask_path_when_idle():
                 raise Later from None
             refuse(self, tag, data, start, end, _path_unknown())
+        except MalformedMessage as error:
+            refuse(self, tag, data, start, end, error)
         except WireError:
             raise
         except PhiproxyError as error:

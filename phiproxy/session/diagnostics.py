@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phiproxy.errors import PhiproxyError
+from phiproxy.errors import MalformedMessage, PhiproxyError
 from phiproxy.plan.statement import map_position
 from phiproxy.session.authentication import before_authentication
 from phiproxy.session.phases import Phase
@@ -50,7 +50,7 @@ def passes(session: State, data: bytes, start: int, end: int) -> int:
 
 
 def _refusal(session: State, front: Expected, refusal: PhiproxyError) -> bytes:
-    early = isinstance(refusal, InvalidStatementName | ParameterCount)
+    early = isinstance(refusal, InvalidStatementName | ParameterCount | MalformedMessage)
     if front.kind is Kind.BIND and session.status == b"E" and not early:
         # The server looks a statement up before it looks at the transaction; for a statement that exists it would say this.
         return error_response(*_ABORTED)

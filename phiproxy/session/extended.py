@@ -11,7 +11,7 @@ from phiproxy.session.effects import apply, check_encoding, check_name, check_re
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.prepared import Portal, Prepared
 from phiproxy.session.state import State
-from phiproxy.session.substitutes import BindViolation, InvalidStatementName, ParameterCount
+from phiproxy.session.substitutes import InvalidStatementName, ParameterCount, UnsupportedFormat
 from phiproxy.wire.fields import Bind, bind_names, decode_bind, encode_bind, expand_formats
 from phiproxy.wire.messages import decode_execute, decode_parse, decode_target, encode_parse
 
@@ -82,23 +82,37 @@ def _result_formats(plan: StatementPlan, sent: Bind) -> tuple[int, ...] | None:
     if plan.columns is None or not plan.columns.protected:
         return None
     count = len(plan.columns.reveals)
-    if len(sent.result_formats) > 1 and len(sent.result_formats) != count:
-        raise BindViolation(f"bind message has {len(sent.result_formats)} result formats but query has {count} columns")
-    return expand_formats(sent.result_formats, count)
+    # Another number is refused by the server itself, in its own order of complaints.
+    return expand_formats(sent.result_formats, count) if len(sent.result_formats) in (0, 1, count) else None
 
 
 def _converted(session: State, plan: StatementPlan, sent: Bind, wanted: tuple[int, ...] | None) -> Bind:
     results = sent.result_formats
     if wanted is not None and plan.columns is not None:
-        results = tuple(1 if reveal is not None else code for reveal, code in zip(plan.columns.reveals, wanted, strict=True))
+        reveals = zip(plan.columns.reveals, wanted, strict=True)
+        # A code that is none stays: the server complains of it when the first row comes, as it would without the proxy.
+        results = tuple(1 if reveal is not None and code in (0, 1) else code for reveal, code in reveals)
     if plan.identity:
         return sent._replace(result_formats=results)
-    if len(sent.values) != plan.inputs:
-        raise ParameterCount(f"bind message supplies {len(sent.values)} parameters, but prepared statement requires {plan.inputs}")
+    formats = _parameter_formats(plan, sent)
     assert session.database is not None
-    values = plan.parameters(session.database.planner.ciphers, sent.values, sent.formats)
+    values = plan.parameters(session.database.planner.ciphers, sent.values, formats)
     session.counters.rewritten += 1
-    return Bind(sent.portal, sent.statement, plan.formats(sent.formats), values, results)
+    return Bind(sent.portal, sent.statement, plan.formats(formats), values, results)
+
+
+def _parameter_formats(plan: StatementPlan, sent: Bind) -> tuple[int, ...]:
+    """Return one format code per parameter; complaints are the server's, in its order (postgres.c, exec_bind_message)."""
+    codes, count = len(sent.formats), len(sent.values)
+    if codes > 1 and codes != count:
+        raise ParameterCount(f"bind message has {codes} parameter formats but {count} parameters")
+    if count != plan.inputs:
+        raise ParameterCount(f"bind message supplies {count} parameters, but prepared statement requires {plan.inputs}")
+    formats = expand_formats(sent.formats, count)
+    unsupported = plan.unsupported(formats)
+    if unsupported is not None:
+        raise UnsupportedFormat(f"unsupported format code: {unsupported}")
+    return formats
 
 
 def describe(session: State, data: bytes, start: int, end: int) -> None:

@@ -7,11 +7,12 @@ may leave.
 
 from __future__ import annotations
 
-from phiproxy.errors import PhiproxyError, StatementRefused, SyntaxRefused
+from phiproxy.errors import MalformedMessage, PhiproxyError, StatementRefused, SyntaxRefused
+from phiproxy.session.phases import ENDS_GROUP
 from phiproxy.session.pipeline import Expected, Kind, Undo
 from phiproxy.session.state import State
 from phiproxy.wire.fields import Bind, encode_bind
-from phiproxy.wire.messages import SYNC, cstring, encode_parse, encode_query, message
+from phiproxy.wire.messages import SYNC, cstring, decode_query, encode_parse, encode_query, message
 
 REFUSED_TEXT = b"SELECT pg_catalog.phiproxy_refused()"
 SYNTAX_ERROR_TEXT = b"phiproxy_refused"
@@ -38,23 +39,30 @@ class InvalidStatementName(StatementRefused):
     sqlstate = "26000"
 
 
-class BindViolation(StatementRefused):
-    """08P01 as an ordinary error, as the server raises it for a Bind that does not fit its statement's columns."""
+class ParameterCount(StatementRefused):
+    """08P01 for another number of parameters or of their formats; the server counts before it looks at the transaction."""
 
     sqlstate = "08P01"
+    anchor = "err-protocol"
 
 
-class ParameterCount(BindViolation):
-    """08P01 for another number of parameters, which the server counts before it looks at the transaction."""
+class UnsupportedFormat(StatementRefused):
+    """22023 for a parameter's format code that is neither text nor binary."""
+
+    sqlstate = "22023"
+    anchor = "err-protocol"
 
 
 def refuse(session: State, tag: int, data: bytes, start: int, end: int, error: PhiproxyError) -> None:
     """Put the refusal of a message into its place: a substitute of the same type, whose error will carry ``error``."""
     session.counters.refused += 1
-    syntax = isinstance(error, SyntaxRefused)
+    if isinstance(error, MalformedMessage) or tag == ord("F"):
+        _refuse_malformed(session, tag, error)
+        return
+    syntax = isinstance(error, SyntaxRefused) or (tag == ord("Q") and _leaves_aborted(session, data, start, end))
     text = SYNTAX_ERROR_TEXT if syntax else REFUSED_TEXT
     expected_state = "42601" if syntax else "42883"
-    if tag in b"QF":
+    if tag == ord("Q"):
         session.to_server.append(encode_query(text))
         undo = forget_unnamed(session)
         session.pipeline.push(Expected(Kind.QUERY, error, expected_state, undo=undo, group=end_group(session)))
@@ -68,6 +76,31 @@ def refuse(session: State, tag: int, data: bytes, start: int, end: int, error: P
         session.to_server.append(REFUSED_BIND)
         session.pipeline.push(Expected(Kind.BIND, error, "26000"))
     session.pipeline.skipping = True
+
+
+def _leaves_aborted(session: State, data: bytes, start: int, end: int) -> bool:
+    """Tell whether the refused Query would have been looked at in an aborted transaction too: then 25P02 must not hide the refusal.
+
+    The server would have run its beginning, the proxy runs nothing of it: the transaction stays as it is, aborted.
+    """
+    return session.database is not None and session.database.planner.leaves_aborted(decode_query(data, start + 5, end))
+
+
+def _refuse_malformed(session: State, tag: int, error: PhiproxyError) -> None:
+    """Send an empty message of the same type: the server cannot read it either, and complains before it does anything.
+
+    So it does of a FunctionCall, in an aborted transaction of that (25P02).
+    """
+    session.to_server.append(message(bytes((tag,)), b""))
+    ends_group = tag in ENDS_GROUP
+    session.pipeline.push(Expected(_KINDS[tag], error, "08P01", group=end_group(session) if ends_group else 0))
+    session.pipeline.skipping = session.pipeline.skipping or not ends_group
+
+
+_KINDS = {
+    ord("P"): Kind.PARSE, ord("B"): Kind.BIND, ord("D"): Kind.DESCRIBE, ord("E"): Kind.EXECUTE, ord("C"): Kind.CLOSE,
+    ord("Q"): Kind.QUERY, ord("F"): Kind.FUNCTION_CALL,
+}  # fmt: skip
 
 
 def forget_unnamed(session: State) -> list[Undo]:

@@ -13,7 +13,7 @@ from phiproxy.errors import NotPermitted, StatementRefused
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.protection import Protection
 from phiproxy.sql.meaning import Effects
-from phiproxy.sql.parse import Node, messages, strings
+from phiproxy.sql.parse import Node, Statement, messages, strings
 
 # These carry no value of a column and define nothing that would (sql.md section 3, "unchanged").
 _UNCHANGED = frozenset(
@@ -112,6 +112,14 @@ def _relation_like(kind: str, body: Node) -> Iterator[str]:
 
 def _only_unchanged(body: Node) -> bool:
     return all(command.get("AlterTableCmd", {}).get("subtype") in _UNCHANGED_ALTER for command in body.get("cmds", [{}]))
+
+
+def leaves_aborted(statement: Statement) -> bool:
+    """Tell whether a statement runs in an aborted transaction, because it leaves it (postgres.c, IsTransactionExitStmt)."""
+    return statement.kind == "TransactionStmt" and statement.body.get("kind") in _EXITS
+
+
+_EXITS = {"TRANS_STMT_COMMIT", "TRANS_STMT_PREPARE", "TRANS_STMT_ROLLBACK", "TRANS_STMT_ROLLBACK_TO"}
 
 
 def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line per kind of statement

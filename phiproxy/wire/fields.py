@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct, pack, unpack_from
 from typing import NamedTuple
 
-from phiproxy.errors import WireError
+from phiproxy.errors import MalformedMessage, WireError
 
 _I32 = Struct("!i")
 _DATA_ROW = Struct("!cIH")
@@ -68,7 +68,7 @@ def compile_row(ops: Sequence[tuple[int, FieldFunction]], columns: int) -> RowFu
 
 
 class Bind(NamedTuple):
-    """Bind (F). ``formats`` is expanded to one code per parameter; ``result_formats`` is as sent (0, 1 or n codes)."""
+    """Bind (F). ``formats`` and ``result_formats`` are as sent: none, one or n codes, whatever they are."""
 
     portal: bytes
     statement: bytes
@@ -82,12 +82,12 @@ def bind_names(data: bytes, pos: int, end: int) -> tuple[bytes, bytes, int]:
     stop = data.find(0, pos, end)
     second = data.find(0, stop + 1, end)
     if stop < 0 or second < 0:
-        raise WireError("a string in a message has no end")
+        raise MalformedMessage("a string in a message has no end")
     return data[pos:stop], data[stop + 1 : second], second + 1
 
 
 def decode_bind(data: bytes, pos: int, end: int) -> Bind:
-    """Decode a Bind payload; WireError for lengths that lie, format codes that are neither 0, 1 nor n, or trailing bytes."""
+    """Decode a Bind payload; MalformedMessage for lengths that lie or trailing bytes."""
     portal, statement, pos = bind_names(data, pos, end)
     try:
         (count,) = unpack_from("!H", data, pos)
@@ -103,33 +103,30 @@ def decode_bind(data: bytes, pos: int, end: int) -> Bind:
                 values.append(None)
                 continue
             if size < 0 or pos + size > end:
-                raise WireError("a parameter is longer than its message")
+                raise MalformedMessage("a parameter is longer than its message")
             values.append(data[pos : pos + size])
             pos += size
         (count,) = unpack_from("!H", data, pos)
         results = unpack_from(f"!{count}H", data, pos + 2)
     except struct.error:
-        raise WireError("Bind is too short") from None
+        raise MalformedMessage("Bind is too short") from None
     if pos + 2 + 2 * count != end:
-        raise WireError("a message has trailing bytes")
-    return Bind(portal, statement, expand_formats(codes, n), values, results)
+        raise MalformedMessage("a message has trailing bytes")
+    return Bind(portal, statement, codes, values, results)
 
 
 def expand_formats(codes: Sequence[int], n: int) -> tuple[int, ...]:
-    """Return one format code per field from 0, 1 or n codes (manual: Bind); WireError for another number or an unknown code."""
-    if any(code not in (0, 1) for code in codes):
-        raise WireError("a format code is neither 0 nor 1")
+    """Return one format code per field from none, one or n codes (manual: Bind)."""
     if not codes:
         return (0,) * n
     if len(codes) == 1:
         return (codes[0],) * n
-    if len(codes) != n:
-        raise WireError("the number of format codes fits neither none, one nor all fields")
+    assert len(codes) == n
     return tuple(codes)
 
 
 def encode_bind(bind: Bind) -> bytes:
-    """Return a Bind message; ``formats`` must hold one code per value."""
+    """Return a Bind message."""
     values = bind.values
     parts = [bind.portal, b"\0", bind.statement, b"\0"]
     parts.append(pack(f"!H{len(bind.formats)}H", len(bind.formats), *bind.formats))

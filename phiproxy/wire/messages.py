@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from struct import Struct, pack, unpack_from
 from typing import NamedTuple
 
-from phiproxy.errors import WireError
+from phiproxy.errors import MalformedMessage, WireError
 
 _U32 = Struct("!I")
 SSL_REQUEST = 80877103
@@ -27,16 +27,16 @@ def message(tag: bytes, payload: bytes) -> bytes:
 
 
 def cstring(data: bytes, pos: int, end: int) -> tuple[bytes, int]:
-    """Return (bytes before the zero byte, position after it); WireError when there is none before ``end``."""
+    """Return (bytes before the zero byte, position after it); MalformedMessage when there is none before ``end``."""
     stop = data.find(0, pos, end)
     if stop < 0:
-        raise WireError("a string in a message has no end")
+        raise MalformedMessage("a string in a message has no end")
     return data[pos:stop], stop + 1
 
 
 def _whole(pos: int, end: int) -> None:
     if pos != end:
-        raise WireError("a message has trailing bytes")
+        raise MalformedMessage("a message has trailing bytes")
 
 
 class Startup(NamedTuple):
@@ -102,7 +102,7 @@ def decode_parse(data: bytes, pos: int, end: int) -> Parse:
         (count,) = unpack_from("!H", data, pos)
         oids = unpack_from(f"!{count}I", data, pos + 2)
     except struct.error:
-        raise WireError("Parse is too short") from None
+        raise MalformedMessage("Parse is too short") from None
     _whole(pos + 2 + 4 * count, end)
     return Parse(name, query, oids)
 
@@ -123,7 +123,7 @@ def decode_target(data: bytes, pos: int, end: int) -> Target:
     """Decode a Describe or Close payload."""
     kind = data[pos : pos + 1]
     if kind not in (b"S", b"P"):
-        raise WireError("Describe or Close names neither a statement nor a portal")
+        raise MalformedMessage("Describe or Close names neither a statement nor a portal")
     name, pos = cstring(data, pos + 1, end)
     _whole(pos, end)
     return Target(kind, name)
@@ -174,7 +174,7 @@ def decode_row_description(data: bytes, pos: int, end: int) -> list[Field]:
             fields.append(Field(name, *_FIELD.unpack_from(data, pos)))
             pos += _FIELD.size
     except struct.error:
-        raise WireError("RowDescription is too short") from None
+        raise MalformedMessage("RowDescription is too short") from None
     _whole(pos, end)
     return fields
 
@@ -192,7 +192,7 @@ def decode_parameter_description(data: bytes, pos: int, end: int) -> tuple[int, 
         (count,) = unpack_from("!H", data, pos)
         oids = unpack_from(f"!{count}I", data, pos + 2)
     except struct.error:
-        raise WireError("ParameterDescription is too short") from None
+        raise MalformedMessage("ParameterDescription is too short") from None
     _whole(pos + 2 + 4 * count, end)
     return oids
 

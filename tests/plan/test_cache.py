@@ -77,3 +77,11 @@ def test_what_does_not_parse_and_names_nothing_is_the_servers_to_answer(planner:
 def test_what_the_server_calls_protected_is_known_by_number(planner: Planner) -> None:
     assert (100, 2) in planner.sealed
     assert (100, 1) not in planner.sealed
+
+
+@pytest.mark.parametrize(
+    ("text", "leaves"),
+    [(b"ROLLBACK; SELECT upper(ssn) FROM patients", True), (b"SELECT 1; ROLLBACK", False), (b"", False), (b"ROLLBAC; x", False)],
+)
+def test_a_text_that_begins_by_leaving_an_aborted_transaction(planner: Planner, text: bytes, leaves: bool) -> None:
+    assert planner.leaves_aborted(text) is leaves

@@ -180,6 +180,8 @@ _SERVER_SAYS = {
 def show_client(frame: bytes) -> str:
     """Return one line for a message of the client."""
     tag, end = chr(frame[0]), len(frame)
+    if end == 5 and tag in "PBDECQF":
+        return f"{tag} without content"
     if tag == "P":
         name, text, oids = decode_parse(frame, 5, end)
         return f"Parse {_text(name)} {_text(text)} {list(oids)}"

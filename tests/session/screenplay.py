@@ -122,10 +122,10 @@ _BYTEA_LITERAL = re.compile(rb"'\\x(f550[0-9a-f]+)'::bytea")
 
 def legible(frame: bytes) -> Frame:
     """Return a message of the client with its envelopes opened."""
-    if frame[:1] == b"B":
+    if frame[:1] == b"B" and len(frame) > 5:
         sent = decode_bind(frame, 5, len(frame))
         return Frame(encode_bind(sent._replace(values=[v if v is None else _opened(v) for v in sent.values])))
-    if frame[:1] == b"Q":
+    if frame[:1] == b"Q" and len(frame) > 5:
         text = _BYTEA_LITERAL.sub(lambda m: _opened(bytes.fromhex(m[1].decode())), frame[5:-1])
         return query(text.decode())
     return Frame(frame)

@@ -16,7 +16,7 @@ from tests.session.frames import (
     query,
     ready,
 )
-from tests.session.screenplay import REFUSED_BIND, SECRET, SSN, Says, Screenplay, envelope, hexed, refused_parse
+from tests.session.screenplay import REFUSED_BIND, SECRET, SSN, SYNTAX_QUERY, Says, Screenplay, envelope, hexed, refused_parse
 
 
 def test_notices_and_errors_of_a_protected_statement_hold_no_envelope(play: Screenplay) -> None:
@@ -105,3 +105,12 @@ def test_an_error_while_idle_passes(play: Screenplay) -> None:
     play.server_says(shutdown)
     play.client_gets(shutdown)
     assert play.session.server_said_fatal
+
+
+@pytest.mark.parametrize("leaves", ["ROLLBACK", "COMMIT", "/* so */ rollback to a"])
+def test_a_refused_string_that_begins_by_leaving_an_aborted_transaction_says_why_it_did_not(play: Screenplay, leaves: str) -> None:
+    """PostgreSQL would leave the transaction and then fail; nothing of a refused string runs, so it stays, and is not 25P02."""
+    play.client_says(query("BEGIN"), query("SELECT boom()"), query(f"{leaves}; SELECT upper(ssn) FROM public.patients"))
+    play.server_gets(query("BEGIN"), query("SELECT boom()"), SYNTAX_QUERY)
+    play.server_says(command_complete("BEGIN"), ready("T"), error("22012"), ready("E"), error("42601"), ready("E"))
+    play.client_gets(command_complete("BEGIN"), ready("T"), error("22012"), ready("E"), Says("0A000", "ssn is protected"), ready("E"))

@@ -23,6 +23,7 @@ from tests.session.frames import (
     parameter_description,
     parse,
     query,
+    raw,
     ready,
     row_description,
 )
@@ -128,11 +129,60 @@ def test_result_formats_none_one_or_all(play: Screenplay, asked: tuple[int, ...]
     play.server_gets(parse(SELECT), bind(results=sent), SYNC)
 
 
-def test_a_wrong_number_of_result_formats(play: Screenplay) -> None:
+def test_a_wrong_number_of_result_formats_is_left_to_the_server(play: Screenplay) -> None:
     play.client_says(parse(SELECT), bind(results=(0, 0, 0)), SYNC)
-    play.server_gets(parse(SELECT), REFUSED_BIND, SYNC)
+    play.server_gets(parse(SELECT), bind(results=(0, 0, 0)), SYNC)
+    play.server_says(PARSE_COMPLETE, error("08P01"), ready())
+    play.client_gets(PARSE_COMPLETE, error("08P01"), ready())
+
+
+def test_a_result_format_that_is_none_is_complained_of_when_a_row_comes(play: Screenplay) -> None:
+    said = [parse(SELECT), bind(results=(2, 1)), describe(), execute(), SYNC]
+    play.client_says(*said)
+    play.server_gets(*said)
+    sealed_column, city = column("ssn", 17, table=100, attnum=2, code=2), column("city", 25, table=100, attnum=6, code=1)
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, row_description(sealed_column, city), error("22023"), ready())
+    shown = sealed_column._replace(type_oid=25)
+    play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, row_description(shown, city), error("22023"), ready())
+
+
+@pytest.mark.parametrize(
+    ("formats", "values", "state", "text"),
+    [
+        ((0, 0, 0), (b"1", SECRET), "08P01", "3 parameter formats but 2 parameters"),
+        ((0, 0, 0), (SECRET,), "08P01", "3 parameter formats but 1 parameters"),
+        ((0, 2), (b"1", SECRET), "22023", "unsupported format code: 2"),
+        ((2,), (b"1", SECRET), "22023", "unsupported format code: 2"),
+    ],
+)
+def test_parameter_formats_that_do_not_fit(
+    play: Screenplay, formats: tuple[int, ...], values: tuple[bytes, ...], state: str, text: str
+) -> None:
+    play.client_says(parse(INSERT), bind(*values, formats=formats), execute(), SYNC)
+    play.server_gets(parse(INSERT, oids=(0, 17)), REFUSED_BIND, SYNC)
     play.server_says(PARSE_COMPLETE, error("26000"), ready())
-    play.client_gets(PARSE_COMPLETE, Says("08P01", "3 result formats but query has 2 columns"), ready())
+    play.client_gets(PARSE_COMPLETE, Says(state, text), ready())
+
+
+def test_the_format_of_an_unprotected_parameter_is_the_servers_to_judge(play: Screenplay) -> None:
+    play.client_says(parse(INSERT), bind(b"1", SECRET, formats=(2, 0)), execute(), SYNC)
+    play.server_gets(parse(INSERT, oids=(0, 17)), bind(b"1", sealed(SECRET), formats=(2, 1)), execute(), SYNC)
+    play.server_says(PARSE_COMPLETE, error("22023"), ready())
+    play.client_gets(PARSE_COMPLETE, error("22023"), ready())
+
+
+@pytest.mark.parametrize("tag", ["P", "B", "D", "E", "C"])
+def test_a_message_that_cannot_be_read_is_an_ordinary_error(play: Screenplay, tag: str) -> None:
+    prepared, ready_ = [parse(INSERT), SYNC], [PARSE_COMPLETE, ready()]
+    play.client_says(*prepared)
+    play.server_gets(parse(INSERT, oids=(0, 17)), SYNC)
+    play.server_says(*ready_)
+    play.client_gets(*ready_)
+    inside = {"P": b"\0SELECT 1\0", "B": b"\0\0\0\0\0\1\0\0\0\x7f" + SECRET, "D": b"X\0", "E": b"\0\0", "C": b"Sname"}[tag]
+    play.client_says(raw(tag.encode(), inside), bind(b"1", SECRET), SYNC, bind(b"1", SECRET), SYNC)
+    play.server_gets(raw(tag.encode()), SYNC, bind(b"1", sealed(SECRET), formats=(0, 1)), SYNC)
+    play.server_says(error("08P01"), ready())
+    play.client_gets(Says("08P01", "phiproxy:"), ready())
 
 
 def test_a_refused_parse_of_a_name_leaves_the_old_statement(play: Screenplay) -> None:

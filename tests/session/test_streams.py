@@ -130,7 +130,7 @@ def test_large_objects_and_copy_data_pass_and_other_functions_do_not(play: Scree
     play.client_says(other[:FIRST])
     play.client_says(other[FIRST:])
     assert LONG[:100] not in said(play.session.to_server)
-    play.server_says(error("42883"), ready())
+    play.server_says(error("08P01"), ready())
     play.client_gets(Says("0A000", "FunctionCall"), ready())
     play.client_says(query("COPY log FROM STDIN"))
     play.server_says(COPY_IN)

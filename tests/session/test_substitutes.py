@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.errors import StatementRefused, SyntaxRefused
+from phiproxy.errors import MalformedMessage, PhiproxyError, StatementRefused, SyntaxRefused
 from phiproxy.plan.statement import StatementPlan
 from phiproxy.session.pipeline import Kind
 from phiproxy.session.prepared import Prepared
@@ -16,7 +16,7 @@ SECRET = b"123-45-6789"
 NO = StatementRefused("no")
 
 
-def refused(frame: bytes, error: StatementRefused = NO) -> State:
+def refused(frame: bytes, error: PhiproxyError = NO) -> State:
     session = State(None, "clinic")
     refuse(session, frame[0], frame, 0, len(frame), error)
     assert SECRET not in b"".join(session.to_server)
@@ -50,10 +50,22 @@ def test_anything_else_is_a_bind_to_a_name_that_nobody_can_own() -> None:
     assert RESERVED in REFUSED_BIND
 
 
-def test_a_function_call_becomes_a_query_since_both_end_in_ready_for_query() -> None:
+def test_a_function_call_becomes_an_empty_one_that_the_server_cannot_read() -> None:
     session = refused(message(b"F", SECRET))
-    assert session.to_server[0][:1] == b"Q"
-    assert session.pipeline.queue[0].kind is Kind.QUERY
+    assert session.to_server == [message(b"F", b"")]
+    assert session.pipeline.queue[0].kind is Kind.FUNCTION_CALL
+    assert not session.pipeline.skipping
+    assert session.names.group == 1
+
+
+@pytest.mark.parametrize("tag", [b"P", b"B", b"D", b"E", b"C", b"Q"])
+def test_what_cannot_be_read_becomes_an_empty_message_of_its_type(tag: bytes) -> None:
+    session = refused(message(tag, SECRET), MalformedMessage("no"))
+    assert session.to_server == [message(tag, b"")]
+    assert session.pipeline.skipping is (tag != b"Q")
+    (expected,) = session.pipeline.queue
+    assert expected.substitute == "08P01"
+    assert not expected.undo
 
 
 def test_a_query_drops_the_unnamed_statement_and_it_can_be_taken_back() -> None:

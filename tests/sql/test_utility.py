@@ -6,7 +6,7 @@ import pytest
 
 from phiproxy.sql.meaning import Effects
 from phiproxy.sql.parse import parse
-from phiproxy.sql.utility import effects
+from phiproxy.sql.utility import effects, leaves_aborted
 from tests.sql.ask import ask
 
 
@@ -111,3 +111,25 @@ def test_a_table_made_of_a_prepared_statement_executes_it() -> None:
 def test_what_is_made_is_remembered_by_name() -> None:
     (statement,) = parse(b"CREATE TABLE t (notes text)")
     assert "t" in effects(statement.kind, statement.body).created
+
+
+@pytest.mark.parametrize(
+    ("text", "leaves"),
+    [
+        ("ROLLBACK", True),
+        ("abort work", True),
+        ("COMMIT AND CHAIN", True),
+        ("END", True),
+        ("ROLLBACK TO a", True),
+        ("PREPARE TRANSACTION 'x'", True),
+        ("COMMIT PREPARED 'x'", False),
+        ("ROLLBACK PREPARED 'x'", False),
+        ("BEGIN", False),
+        ("SAVEPOINT a", False),
+        ("RELEASE a", False),
+        ("SELECT 1", False),
+    ],
+)
+def test_what_leaves_an_aborted_transaction(text: str, leaves: bool) -> None:
+    (statement,) = parse(text.encode())
+    assert leaves_aborted(statement) is leaves

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.errors import KeyNeeded, SealError, WireError
+from phiproxy.errors import KeyNeeded, MalformedMessage, SealError, WireError
 from phiproxy.wire.fields import Bind, bind_names, compile_row, decode_bind, encode_bind, expand_formats
 from tests.session.frames import data_row, values
 
@@ -95,13 +95,13 @@ def test_what_a_field_function_raises_passes(failure: Exception) -> None:
 # -- Bind ----------------------------------------------------------------------------------------------------------------------
 
 names = st.binary(max_size=6).map(lambda b: b.replace(b"\0", b""))
-codes = st.integers(0, 1)
+codes = st.integers(0, 65535)
 
 
 @st.composite
 def binds(draw: st.DrawFn) -> Bind:
     sent = draw(st.lists(fields, max_size=6))
-    formats = draw(st.lists(codes, min_size=len(sent), max_size=len(sent)))
+    formats = draw(st.lists(codes, max_size=6))
     return Bind(draw(names), draw(names), tuple(formats), sent, tuple(draw(st.lists(codes, max_size=6))))
 
 
@@ -150,7 +150,8 @@ def test_none_one_or_all_formats(sent: tuple[int, ...], n: int, expanded: tuple[
     assert expand_formats(sent, n) == expanded
 
 
-@pytest.mark.parametrize(("sent", "n"), [((0, 1), 3), ((0, 1), 1), ((2,), 1), ((0, 65535), 2)])
-def test_other_formats_are_a_broken_protocol(sent: tuple[int, ...], n: int) -> None:
-    with pytest.raises(WireError):
-        expand_formats(sent, n)
+@given(binds())
+def test_what_cannot_be_read_is_told_from_what_breaks_the_framing(bind: Bind) -> None:
+    frame = encode_bind(bind)
+    with pytest.raises(MalformedMessage):
+        decode_bind(frame, 5, len(frame) - 1)
