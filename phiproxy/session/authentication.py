@@ -20,6 +20,7 @@ def authentication(session: State, data: bytes, start: int, end: int) -> int:
     ``unbound`` is said instead of an offer that would lead the client to bind to another certificate than the server's.
     """
     before_authentication(session)
+    session.asked = data[start + 5 : start + 9] not in _NO_ANSWER
     if data[start + 5 : start + 9] == b"\0\0\0\x0a":
         mechanisms = decode_sasl_mechanisms(data, start + 9, end)
         if session.unbound is not None and any(m.endswith(b"-PLUS") for m in mechanisms):
@@ -29,6 +30,10 @@ def authentication(session: State, data: bytes, start: int, end: int) -> int:
             session.to_client.append(encode_authentication_sasl(m for m in mechanisms if not m.endswith(b"-PLUS")))
             return end
     return relay(session, data, start, end)
+
+
+# AuthenticationOk and AuthenticationSASLFinal: the server asks the client for nothing.
+_NO_ANSWER = (b"\0\0\0\0", b"\0\0\0\x0c")
 
 
 def before_authentication(session: State) -> None:

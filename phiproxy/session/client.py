@@ -109,6 +109,7 @@ def terminate(session: State, data: bytes, start: int, end: int) -> None:
 
 def password(session: State, data: bytes, start: int, end: int) -> None:
     """PasswordMessage, SASLInitialResponse, SASLResponse: relayed."""
+    session.asked = False
     _forward(session, data, start, end)
 
 

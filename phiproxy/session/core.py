@@ -48,8 +48,8 @@ class Session(State):
     # -- what the shell calls ----------------------------------------------------------------------------------------------
 
     def from_client(self, data: bytes) -> Need | None:
-        """Take bytes from the client."""
-        if self.phase is Phase.TRANSPARENT:
+        """Take bytes from the client. Without a policy nobody here looks at them, before the login either."""
+        if self.phase is Phase.TRANSPARENT or (self.database is None and self.phase is Phase.AUTHENTICATING):
             self.to_server.append(data)
             return None
         if self.client_frames.passing:
@@ -94,8 +94,8 @@ class Session(State):
         frames = self.client_frames
         self.later = False
         while not self.blocked and self.phase not in (Phase.TERMINATED, Phase.CLOSED):
-            if self.phase is Phase.TRANSPARENT:
-                self._pass_rest(frames, self.to_server)
+            if self.phase is Phase.AUTHENTICATING and self._speaks_early():
+                self.later = True
                 break
             frame, begins = frames.next(), False
             if frame is None:
@@ -124,6 +124,15 @@ class Session(State):
                 frames.advance(end)
             self.catalog_fresh = False
         return None
+
+    def _speaks_early(self) -> bool:
+        """Tell whether the client's next message is not about its login: it waits for that, as it would in the server's socket."""
+        frames = self.client_frames
+        if not frames.pending or frames.data[frames.pos] in CLIENT_MAY_SAY[self.phase]:
+            return False
+        if self.asked:
+            raise WireError(f"expected password response, got message type {frames.data[frames.pos]}")
+        return True
 
     def _client_frame(self, tag: int, start: int, end: int, handlers: dict[int, client.Handler]) -> bool:
         """Handle one message, or put its refusal into its place (False); Later when the search path must be read first."""

@@ -334,11 +334,47 @@ def test_after_a_fatal_neither_side_is_heard(play: Screenplay) -> None:
     play.is_closed()
 
 
-def test_a_client_that_speaks_before_it_is_let_in_is_not_heard() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_client_that_speaks_before_it_is_let_in_is_heard_then(late: bool) -> None:
+    """The server would find its message in the socket once the login is over."""
     with Screenplay(log_in=False) as play:
-        play.client_says(query(SELECT))
-        play.client_gets(Says("08P01", severity="FATAL"))
+        said = query(UNQUALIFIED) + parse("SELECT 1") + b"Q"
+        if late:
+            play.server_says(AUTHENTICATION_OK)
+            play.client_gets(AUTHENTICATION_OK)
+        play.client_says(said)
+        assert play.session.stalled
+        if not late:
+            play.server_says(AUTHENTICATION_OK)
+            play.client_gets(AUTHENTICATION_OK)
+        play.server_says(ready())
+        play.tells_path()
+        play.client_gets(ready())
+        play.server_gets(query(QUALIFIED), parse("SELECT 1"))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_client_that_does_not_answer_the_request_for_its_password(early: bool) -> None:
+    with Screenplay(log_in=False) as play:
+        asked = raw(b"R", b"\0\0\0\3")
+        if early:
+            play.client_says(query(SELECT))
+        play.server_says(asked)
+        if not early:
+            play.client_gets(asked)
+            play.client_says(query(SELECT))
+            play.client_gets(Says("08P01", "expected password response, got message type 81", severity="FATAL"))
+        else:
+            play.client_gets(asked, Says("08P01", "expected password response, got message type 81", severity="FATAL"))
         play.is_closed()
+
+
+def test_without_a_policy_the_server_is_the_judge_of_what_is_said_early() -> None:
+    with Screenplay(None, log_in=False) as play:
+        said = query(SELECT) + query("x" * 100_000)
+        play.client_says(said[:10])
+        play.client_says(said[10:])
+        play.server_gets(*split(said))
 
 
 TAGS = b"PBDECSHQFdcfXpRvKZ123ntTsIANVGWy"
