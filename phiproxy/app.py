@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from phiproxy.net.binding import check_certificates
 from phiproxy.net.listener import Door, Listener, ShuttingDown
 from phiproxy.net.relay import Services
 from phiproxy.net.service import connect_service
+from phiproxy.net.sockets import close_all, given, listen_on
 from phiproxy.net.tasks import spawn
 from phiproxy.net.tls import client_offer, upstream_context
 from phiproxy.net.upstream import Connector
@@ -55,6 +57,7 @@ class Proxy:
         self.settings = settings
         self.databases: dict[str, LiveDatabase] = {}
         self.addresses: list[Address] = []
+        self._sockets: list[socket.socket] = []
         self.metrics = Metrics()
         self._policies = policies
         self._followers: list[asyncio.Task[Any]] = []
@@ -104,7 +107,9 @@ class Proxy:
                 unlisted_refused=settings.unlisted_databases == "refuse",
             )
         )
-        self.addresses = self._listener.open(settings.listen, settings.unix_socket_permissions)
+        self._sockets = listen_on(settings.listen, settings.unix_socket_permissions)
+        self.addresses = given(settings.listen, self._sockets)
+        self._listener.serve(self._sockets)
         if settings.metrics is not None:
             self._metrics_server = MetricsServer(settings.metrics.listen, self._ready, self.metrics)
             self._metrics_server.start()
@@ -141,6 +146,8 @@ class Proxy:
             task.cancel()
         if listener is not None:
             await listener.close(ShuttingDown("terminating connection due to administrator command"))
+        # Not before the listener has let go of them: a loop may not be told of a socket that is closed.
+        close_all(self._sockets)
         if self._followers:
             await asyncio.wait(self._followers)
         if self._metrics_server is not None:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
 from phiproxy.errors import PhiproxyError, WireError, place_of
 from phiproxy.net.auth import MAX_NAME, Authenticator, Login
 from phiproxy.net.binding import peer_certificate, unbound
+from phiproxy.net.places import OwnPlaces, Places
 from phiproxy.net.relay import Relay, Services, Side
-from phiproxy.net.sockets import close, listening
+from phiproxy.net.sockets import readable
 from phiproxy.net.startup import First, greet
 from phiproxy.net.tasks import spawn
 from phiproxy.net.tls import Offer
 from phiproxy.net.upstream import Connector, cancel
 from phiproxy.policy.settings import Limits
-from phiproxy.policy.values import Address
 from phiproxy.session.core import Session
 from phiproxy.session.startup import Admission, admit
 from phiproxy.session.state import Counters, Database
@@ -28,6 +27,9 @@ from phiproxy.wire.messages import CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, 
 from phiproxy.wire.scram import LoginRefused
 
 log = structlog.get_logger("phiproxy.listener")
+
+# A worker with more clients than another lets that one be quicker: sessions last, so who gets them decides about their speed.
+GIVE_WAY = 0.002
 
 
 class Refused(PhiproxyError):
@@ -40,6 +42,12 @@ class ShuttingDown(Refused):
     """The proxy ends (57P01, as the server says it)."""
 
     sqlstate = "57P01"
+
+
+class CannotConnectNow(Refused):
+    """The proxy ends, and takes no more sessions (57P03, as the server says it)."""
+
+    sqlstate = "57P03"
 
 
 class TooManyClients(Refused):
@@ -83,57 +91,52 @@ class Door:
 class Listener:
     """Listening sockets and the connections that came through them."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, places: Places | None = None) -> None:
         self.door = door
+        self.places = places if places is not None else OwnPlaces()
         self.relays: set[Relay] = set()
+        self._closing: set[Relay] = set()
         self.counters = Counters()
         self.clients = 0
         self.draining = False
         self._accepting: list[asyncio.Task[None]] = []
         self._serving: set[asyncio.Task[None]] = set()
 
-    def open(self, addresses: tuple[Address, ...], permissions: int = 0o777) -> list[Address]:
-        """Listen; return the addresses with the ports that were given. ConfigError when one cannot be had."""
-        found = []
-        for address in addresses:
-            sock = listening(address, permissions)
-            accepting = spawn(self._accept(sock), f"accept {address}")
-            # Not before the task has let go of it: a loop may not be told of a socket that is closed.
-            accepting.add_done_callback(partial(_close, sock))
-            self._accepting.append(accepting)
-            port = address.port if address.path else sock.getsockname()[1]
-            found.append(Address(address.host, port, address.path))
-        return found
+    def serve(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept from listening sockets; they stay their owner's, who closes them after ``close``."""
+        self._accepting += [spawn(self._accept(sock), "accept") for sock in sockets]
 
     def stop(self) -> None:
-        """Take no more connections."""
+        """Take no more sessions. Connections are still taken: a session that has not ended yet may be cancelled through one."""
         self.draining = True
-        for task in self._accepting:
-            task.cancel()
 
     async def close(self, error: PhiproxyError) -> None:
         """Take no more connections and end those there are, with a last word where one can be put."""
         self.stop()
-        relays = list(self.relays)
-        for relay in relays:
+        for relay in list(self.relays):
             relay.last_word(error)
         ending = {*self._accepting, *self._serving}
         for task in ending:
             task.cancel()
         if ending:
             await asyncio.wait(ending, timeout=5)
+        closing = list(self._closing)
         for _ in range(50):
-            if all(relay.gone for relay in relays):
+            if all(relay.gone for relay in closing):
                 break
             await asyncio.sleep(0.02)
-        for relay in relays:
+        for relay in closing:
             relay.abort()
 
     async def _accept(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
+            await readable(sock)
+            if self.places.busier_than_others():
+                await asyncio.sleep(GIVE_WAY)
             try:
-                connection, _ = await loop.sock_accept(sock)
+                connection, _ = sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue  # another worker has it, or the client left
             except OSError as error:
                 log.warning("accept failed", type=type(error).__name__)
                 await asyncio.sleep(0.1)
@@ -174,9 +177,15 @@ class Listener:
 
     async def _let_in(self, side: First, startup: Startup) -> None:
         if self.draining:
-            raise ShuttingDown("the proxy is shutting down")
-        if self.clients > self.door.limits.max_clients:
+            raise CannotConnectNow("the proxy is shutting down")
+        if not self.places.take(self.door.limits.max_clients):
             raise TooManyClients("sorry, too many clients already (limits.max_clients)")
+        try:
+            await self._admit(side, startup)
+        finally:
+            self.places.give_back()
+
+    async def _admit(self, side: First, startup: Startup) -> None:
         login: Login | None = None
         if self.door.auth is not None:
             async with asyncio.timeout(self.door.limits.startup_timeout):
@@ -222,6 +231,7 @@ class Listener:
         finally:
             relay.close()
             self.relays.discard(relay)
+            self._closing = {r for r in self._closing if not r.gone} | {relay}
 
     async def _until_ended(self, relay: Relay) -> None:
         idle = self.door.limits.idle_timeout
@@ -243,7 +253,3 @@ def _say(side: Side | None, error: PhiproxyError) -> None:
         detail = error.detail if isinstance(error, LoginRefused) else None
         words = error_response(error.sqlstate, error.public_text, detail=detail, hint=error.hint, severity="FATAL")
         side.transport.write(words)
-
-
-def _close(sock: socket.socket, _: object) -> None:
-    close(sock)

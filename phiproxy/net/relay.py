@@ -26,6 +26,9 @@ log = structlog.get_logger("phiproxy.relay")
 BUFFER = 64 * 1024
 # How long a closed socket may take for what is still to be sent before the rest of it is given up.
 LINGER = 10.0
+# How long the server may work in silence for a client that has closed its sending half. Whether it still listens cannot be seen
+# (a process that died looks the same), so what takes longer is cancelled, as for a client that is gone.
+HALF_CLOSED = 5.0
 _READY = b"Z\0\0\0\x05"
 
 
@@ -49,6 +52,9 @@ class Receiver(Protocol):
 
     def received(self, side: Side, data: bytes) -> None:
         """Take bytes."""
+
+    def said_all(self, side: Side) -> bool:
+        """Take note that the other end says no more; True when it still listens."""
 
     def lost(self, side: Side) -> None:
         """Take note that the socket is gone."""
@@ -77,6 +83,10 @@ class Side(asyncio.Protocol):
             self.early.append(data)
         else:
             self.relay.received(self, data)
+
+    def eof_received(self) -> bool:
+        """The other end says no more; it may still listen. True keeps this end open (TLS cannot)."""
+        return self.relay is not None and self.relay.said_all(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
@@ -124,6 +134,9 @@ class Relay:
         self._terminated = False
         self._ready = b""
         self._choked = False
+        self._needs = 0
+        self._half_closed = False
+        self._server_told = False
         client.peer, server.peer = server, client
 
     def start(self) -> None:
@@ -155,6 +168,8 @@ class Relay:
         self._choke()
         if need is not None:
             self._await(need)
+        elif self._half_closed:
+            self._pass_end()
 
     @property
     def waiting(self) -> bytes:
@@ -178,6 +193,9 @@ class Relay:
         session = self.session
         if session.to_server:
             out, session.to_server = session.to_server, []
+            if self._server_told:
+                self.close()  # only the proxy's own question can come behind the client's end: nobody needs its answer
+                return
             assert self.server.transport is not None
             self.server.transport.write(out[0] if len(out) == 1 else b"".join(out))
         if session.to_client:
@@ -188,6 +206,7 @@ class Relay:
             self.close()
 
     def _await(self, need: Need) -> None:
+        self._needs += 1
         self.client.hold()
         self.server.hold()
         spawn(self._meet(need), "need")
@@ -212,8 +231,11 @@ class Relay:
         except Exception as error:
             self._broken(error)
         finally:
+            self._needs -= 1
             self.client.release()
             self.server.release()
+        if self._half_closed:
+            self._pass_end()
 
     def _broken(self, error: Exception) -> None:
         """Fail whole: an unexpected exception is told by type and place only, and both sockets close."""
@@ -236,14 +258,61 @@ class Relay:
             self._write()
         self.close()
 
+    def said_all(self, side: Side) -> bool:
+        """Take the end of what a side says; True when what it listens to is still to come.
+
+        PostgreSQL answers what was said before the end, and so does the proxy, for a client whose leg has no TLS.
+        """
+        if side is not self.client or self.ended.done() or _encrypted(side):
+            return False
+        if self._half_closed:
+            return True  # once more, after reading was held for a while
+        self._half_closed = True
+        self._pass_end()
+        if not self.ended.done():
+            spawn(self._wait_for_last_replies(), "half closed")
+        return True
+
+    def _pass_end(self) -> None:
+        """Let the server know that the client says no more, or close where it waits for more."""
+        session = self.session
+        if self.ended.done() or self._needs or session.stalled:
+            return
+        server = self.server.transport
+        assert server is not None
+        # Where no ReadyForQuery is to be awaited, only the server knows when it has said all.
+        open_end = session.phase is Phase.TRANSPARENT or session.pipeline.copy_in or session.group_open
+        if open_end and not _encrypted(self.server):
+            if not self._server_told:
+                self._server_told = True
+                server.write_eof()
+        elif self.waiting:
+            self.close()
+
+    async def _wait_for_last_replies(self) -> None:
+        """Let the server go on for a client that says no more, while it says something or the client has to read."""
+        while not self.ended.done():
+            client = self.client.transport
+            reading = client is not None and client.get_write_buffer_size() > 0
+            rest = HALF_CLOSED if reading else self.last_activity + HALF_CLOSED - self._loop_time()
+            if rest <= 0:
+                self._cancel_query()
+                self.close()
+            else:
+                await asyncio.wait([self.ended], timeout=rest)
+
+    def _cancel_query(self) -> None:
+        """Cancel what the server may still be doing for a client that is gone."""
+        key = self.session.backend_key
+        if key is not None and self.session.busy and not self.waiting and not self._terminated:
+            packet = struct.pack("!II", len(key) + 8, CANCEL_REQUEST) + key
+            spawn(self._cancelled(packet), "cancel")
+
     def lost(self, side: Side) -> None:
         """One side is gone: the other goes too. A query that still runs for nobody is cancelled."""
-        if side is self.client and not self.ended.done() and not self._terminated and not self.server.lost:
-            key = self.session.backend_key
-            if key is not None and self.session.busy:
-                packet = struct.pack("!II", len(key) + 8, CANCEL_REQUEST) + key
-                spawn(self._cancelled(packet), "cancel")
-        elif side is self.server and not self.ended.done() and not self.session.server_said_fatal and self.session.framed:
+        if side is self.client and not self.ended.done() and not self.server.lost:
+            self._cancel_query()
+        elif side is self.server and not self._half_closed and not self.session.server_said_fatal and self.session.framed:
             self.last_word(ServerGone("the PostgreSQL server closed the connection unexpectedly"))
         self.close()
 
@@ -275,3 +344,8 @@ class Relay:
         for side in (self.client, self.server):
             if side.transport is not None and not side.lost:
                 side.transport.abort()
+
+
+def _encrypted(side: Side) -> bool:
+    """Tell whether a leg has TLS, which cannot be closed one half at a time."""
+    return side.transport is not None and side.transport.get_extra_info("ssl_object") is not None

@@ -1,13 +1,65 @@
-"""Listening sockets, TCP and Unix; knows nothing of who connects."""
+"""Listening sockets, TCP and Unix, and what is set on every socket of either leg; knows nothing of who connects."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from phiproxy.errors import ConfigError
 from phiproxy.policy.values import Address
+
+# A peer whose host or network died without a word is noticed after two minutes. TCP_USER_TIMEOUT is left alone: it would also end
+# a client that lives and does not read (a pager), since it counts a window that stays closed.
+KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Send small messages at once and watch for a peer that is gone; nothing to do on a Unix socket."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        option = getattr(socket, name, None)  # not every system has them
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def readable(sock: socket.socket) -> None:
+    """Wait until there is something to be read, or a connection to be accepted."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(sock.fileno(), ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(sock.fileno())
+
+
+def listen_on(addresses: Iterable[Address], permissions: int = 0o777) -> list[socket.socket]:
+    """Listen on every address; ConfigError when one cannot be had, and then on none."""
+    sockets: list[socket.socket] = []
+    try:
+        sockets.extend(listening(address, permissions) for address in addresses)
+    except BaseException:
+        close_all(sockets)
+        raise
+    return sockets
+
+
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    """Close listening sockets."""
+    for sock in sockets:
+        close(sock)
+
+
+def given(addresses: Sequence[Address], sockets: Sequence[socket.socket]) -> list[Address]:
+    """Return the addresses with the ports that were given where any was asked for."""
+    pairs = zip(addresses, sockets, strict=True)
+    return [asked if asked.path else Address(asked.host, sock.getsockname()[1]) for asked, sock in pairs]
 
 
 def listening(address: Address, permissions: int = 0o777) -> socket.socket:

@@ -14,6 +14,7 @@ import struct
 
 from phiproxy.errors import PhiproxyError, WireError
 from phiproxy.net.relay import Side
+from phiproxy.net.sockets import keep_alive, readable
 from phiproxy.net.tls import ALPN, Offer
 from phiproxy.wire.messages import GSSENC_REQUEST, MAX_STARTUP, PROTOCOL_3_0, SSL_REQUEST, error_response
 
@@ -66,9 +67,7 @@ async def greet(sock: socket.socket, tls: Offer | None, *, required: bool) -> Fi
     """
     loop = asyncio.get_running_loop()
     sock.setblocking(False)  # noqa: FBT003
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    keep_alive(sock)
     for _ in range(3):
         first = await _peek(sock)
         if not first:
@@ -124,15 +123,9 @@ async def _peek(sock: socket.socket) -> bytes:
 
     That is TLS's first byte and a length that no first packet has. Empty when the peer is gone.
     """
-    loop = asyncio.get_running_loop()
     delay = 0.005
     while True:
-        ready = asyncio.Event()
-        loop.add_reader(sock.fileno(), ready.set)
-        try:
-            await ready.wait()
-        finally:
-            loop.remove_reader(sock.fileno())
+        await readable(sock)
         first = sock.recv(9, socket.MSG_PEEK)
         if not first or first[0] == 0x16 or len(first) >= 8:
             return first

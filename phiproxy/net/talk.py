@@ -31,6 +31,10 @@ class Talk:
             side.hold()
         self._news.set()
 
+    def said_all(self, _side: Side) -> bool:
+        """Who says no more does not log in."""
+        return False
+
     def lost(self, _side: Side) -> None:
         """Nothing more comes."""
         self._news.set()

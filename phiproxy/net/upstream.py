@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from phiproxy.errors import ProviderUnavailable
+from phiproxy.net.sockets import keep_alive
 from phiproxy.policy.settings import Upstream
 from phiproxy.policy.values import Address
 from phiproxy.wire.messages import SSL_REQUEST
@@ -36,6 +37,10 @@ class Connector:
     def __init__(self, settings: Upstream, context: ssl.SSLContext | None) -> None:
         self._settings = settings
         self._context = context
+
+    def each(self) -> list[Connector]:
+        """Return one connector for every address."""
+        return [Connector(self._settings.model_copy(update={"address": (one,)}), self._context) for one in self._settings.address]
 
     async def connect(self, protocol: Callable[[], P]) -> tuple[asyncio.Transport, P, bool]:
         """Return (transport, protocol, whether TLS is used); UpstreamError when no address gives one."""
@@ -94,8 +99,7 @@ async def _open(address: Address) -> socket.socket:
     for family, kind, number, _, where in await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
         sock = socket.socket(family, kind, number)
         sock.setblocking(False)  # noqa: FBT003
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        keep_alive(sock)
         try:
             return await _connected(sock, where)
         except OSError as failed:
@@ -125,7 +129,17 @@ class _Discard(asyncio.Protocol):
 
 
 async def cancel(connector: Connector, packet: bytes, timeout: float = 10.0) -> None:
-    """Forward a CancelRequest and wait until the server has closed: only then is the request delivered (manual 55.2.8)."""
+    """Forward a CancelRequest and wait until the server has closed: only then is the request delivered (manual 55.2.8).
+
+    Where there are several servers each is asked: a server knows its own keys, and overhears the others.
+    """
+    outcomes = await asyncio.gather(*(_cancel(one, packet, timeout) for one in connector.each()), return_exceptions=True)
+    failures = [outcome for outcome in outcomes if outcome is not None]
+    if len(failures) == len(outcomes):
+        raise failures[0]
+
+
+async def _cancel(connector: Connector, packet: bytes, timeout: float) -> None:
     transport, protocol, _ = await connector.connect(_Discard)
     try:
         transport.write(packet)

@@ -12,7 +12,7 @@ from psycopg import pq
 
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
-from tests.net.peer import Peer, cancel_request, startup
+from tests.net.peer import SSL, Peer, cancel_request, startup
 from tests.net.serving import bare_settings, connect, listener_of, serving, site_settings, until, wire_site
 
 
@@ -178,3 +178,39 @@ async def test_a_storm_of_connections(postgres_server: PostgresServer) -> None:
         async with await connect(postgres_server, port) as conn:
             await conn.execute("SELECT 1")
         await until(lambda: listener_of(proxy).clients == 0, "some are still counted")
+
+
+@pytest.mark.parametrize("protected", [True, False])
+async def test_a_session_can_be_cancelled_while_the_proxy_drains(
+    postgres_server: PostgresServer, site: Site, protected: bool
+) -> None:
+    """New sessions are told 57P03, as a server that shuts down tells them; a CancelRequest still finds its way."""
+    async with serving(site_settings(site)) as (proxy, port):
+        conn = await connect(site if protected else postgres_server, port)
+        running = asyncio.ensure_future(conn.execute("SELECT pg_sleep(60)"))
+        await asyncio.sleep(0.3)
+        draining = asyncio.ensure_future(proxy.drain(30))
+        await asyncio.sleep(0.1)
+        async with await Peer.open(port) as late:
+            late.say(startup(site.role, site.sealed))
+            error = await late.error()
+            assert (error["S"], error["C"]) == ("FATAL", "57P03")
+            assert await late.rest() == b""
+        await conn.cancel_safe(timeout=10)
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await running
+        await asyncio.wait_for(draining, 10)
+        await conn.close()
+
+
+async def test_who_is_not_let_in_takes_no_place(postgres_server: PostgresServer) -> None:
+    """Half-open connections and cancel requests are no clients: they keep nobody out."""
+    settings = bare_settings(postgres_server, limits={"max_clients": 1})
+    async with serving(settings) as (_, port), await Peer.open(port) as idle, await Peer.open(port) as another:
+        idle.say(b"\0\0\0")
+        another.say(SSL)
+        assert await another.byte() == b"N"
+        async with await connect(postgres_server, port) as conn:
+            with pytest.raises(psycopg.OperationalError, match="too many clients"):
+                await connect(postgres_server, port)
+            await conn.cancel_safe(timeout=10)

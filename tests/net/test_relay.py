@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,6 +18,8 @@ from psycopg import pq
 from phiproxy.app import Proxy
 from phiproxy.net import relay as relay_module
 from phiproxy.net.listener import ShuttingDown
+from phiproxy.wire.fields import Bind, encode_bind
+from phiproxy.wire.messages import SYNC, encode_parse, encode_query, message
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.net.peer import Peer, listening, startup
@@ -45,6 +48,14 @@ def vanish(conn: Connection) -> None:
     """Close the socket under a connection as a killed process would: no Terminate."""
     with socket.socket(fileno=os.dup(conn.fileno())) as raw:
         raw.shutdown(socket.SHUT_RDWR)
+
+
+def reset(conn: Connection) -> None:
+    """Let the system reset a connection, as it does for a process that dies with something unread: no Terminate."""
+    with socket.socket(fileno=os.dup(conn.fileno())) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), conn.fileno())  # the last descriptor of the socket goes
 
 
 def buffered(proxy: Proxy) -> int:
@@ -80,14 +91,122 @@ async def test_a_client_killed_in_a_query_takes_its_backend_along(
         await until(lambda: backends(postgres_server, marker) == 1, "the backend never came")
         await asyncio.sleep(0.2)
         vanish(conn)
-        if protected:
-            await until(lambda: backends(postgres_server, marker) == 0, "the backend sleeps on for nobody")
-        else:
-            # Where bytes are not looked at no key is known; the server finds out when it next reads or writes.
-            with postgres_server.connect() as admin:
-                admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s", (marker,))
-            await until(lambda: backends(postgres_server, marker) == 0, "the backend outlives its socket")
+        await until(lambda: backends(postgres_server, marker) == 0, "the backend sleeps on for nobody", within=20)
         await conn.close()
+
+
+@pytest.mark.parametrize("protected", [True, False])
+async def test_a_client_reset_in_a_query_takes_its_backend_along_at_once(
+    postgres_server: PostgresServer, site: Site, protected: bool
+) -> None:
+    """A process that dies with something unread: there the system says that nobody listens."""
+    marker = f"reset-{time.time_ns()}"
+    async with serving(site_settings(site)) as (_, port):
+        conn = await connect(site if protected else postgres_server, port, application_name=marker)
+        conn.pgconn.send_query(b"SELECT pg_sleep(60)")
+        conn.pgconn.flush()
+        await until(lambda: backends(postgres_server, marker) == 1, "the backend never came")
+        await asyncio.sleep(0.2)
+        begun = time.monotonic()
+        reset(conn)
+        await until(lambda: backends(postgres_server, marker) == 0, "the backend sleeps on for nobody", within=20)
+        assert time.monotonic() - begun < relay_module.HALF_CLOSED
+        await conn.close()
+
+
+def half_closed(conn: Connection, *messages: bytes) -> bytes:
+    """Say messages, close the sending half, and return all that comes until the end."""
+    with socket.socket(fileno=os.dup(conn.fileno())) as raw:
+        raw.setblocking(True)
+        raw.settimeout(20)
+        raw.sendall(b"".join(messages))
+        raw.shutdown(socket.SHUT_WR)
+        return drained(raw)
+
+
+@pytest.mark.parametrize("route", ["direct", "protected", "transparent"])
+async def test_a_client_that_says_no_more_is_answered(postgres_server: PostgresServer, site: Site, route: str) -> None:
+    """``shutdown(SHUT_WR)`` behind the last message: PostgreSQL answers, and closes."""
+    async with serving(site_settings(site)) as (_, port):
+
+        async def said(*messages: bytes) -> bytes:
+            if route == "direct":
+                conn = await psycopg.AsyncConnection.connect(site.sealed_dsn, autocommit=True)
+            else:
+                conn = await connect(site if route == "protected" else postgres_server, port)
+            answer = await asyncio.to_thread(half_closed, conn, *messages)
+            await conn.close()
+            return answer
+
+        slow = await said(encode_query(b"SELECT pg_sleep(1)"), encode_query(b"SELECT 'second'"))
+        assert slow.count(b"Z\0\0\0\x05I") == 2
+        assert b"second" in slow
+        big = await said(encode_query(b"SELECT repeat('x', 3000000)"))
+        assert big.endswith(b"Z\0\0\0\x05I")
+        assert len(big) > 3_000_000
+        extended = encode_parse(b"", b"SELECT 'flushed'") + encode_bind(Bind(b"", b"", (), [], ())) + message(b"E", b"\0" * 5)
+        assert b"flushed" in await said(extended + message(b"H", b""))
+        assert b"flushed" in await said(extended + SYNC)
+        assert await said() == b""
+        assert b"22012" in await said(encode_query(b"SELECT 1/0"))
+        assert await said(b"Q\0\0\0\x40SELECT") == b""
+
+
+async def test_a_half_closed_client_behind_a_question_of_the_proxys(site: Site) -> None:
+    """The search path must be asked before the last statement is judged: the end waits for its turn too."""
+    async with serving(site_settings(site)) as (_, port):
+        conn = await connect(site, port)
+        answer = await asyncio.to_thread(
+            half_closed, conn, encode_query(b"SET search_path = public"), encode_query(b"SELECT count(body) FROM notes")
+        )
+        assert answer.count(b"Z\0\0\0\x05I") == 2
+        assert answer.count(b"SELECT 1\0") == 1
+        await conn.close()
+
+
+@pytest.mark.parametrize("protected", [True, False])
+async def test_a_half_closed_client_that_waits_too_long_is_cancelled(
+    postgres_server: PostgresServer, site: Site, protected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "HALF_CLOSED", 0.5)
+    marker = f"half-{time.time_ns()}"
+    async with serving(site_settings(site)) as (_, port):
+        conn = await connect(site if protected else postgres_server, port, application_name=marker)
+        await asyncio.to_thread(half_closed, conn, encode_query(b"SELECT pg_sleep(60)"))
+        await until(lambda: backends(postgres_server, marker) == 0, "the backend sleeps on for nobody", within=10)
+        await conn.close()
+
+
+@pytest.mark.parametrize("protected", [True, False])
+async def test_a_client_killed_in_a_copy_is_rolled_back(postgres_server: PostgresServer, site: Site, protected: bool) -> None:
+    marker = f"copying-{time.time_ns()}"
+    async with serving(site_settings(site)) as (_, port):
+        conn = await connect(site, port, site.sealed if protected else site.plain, application_name=marker)
+        conn.pgconn.send_query(b"COPY plain (id, body) FROM STDIN")
+        conn.pgconn.flush()
+        await until(lambda: backends(postgres_server, marker) == 1, "the backend never came")
+        await asyncio.sleep(0.3)
+        os.write(conn.fileno(), message(b"d", b"-1\tnever\n" * 100))
+        vanish(conn)
+        await until(lambda: backends(postgres_server, marker) == 0, "the backend waits for data forever")
+        await conn.close()
+        async with await connect(site, port) as other:
+            assert await (await other.execute("SELECT count(*) FROM plain WHERE id = -1")).fetchone() == (0,)
+
+
+@pytest.mark.parametrize("protected", [True, False])
+async def test_both_legs_are_watched_for_peers_that_died_without_a_word(
+    postgres_server: PostgresServer, site: Site, protected: bool
+) -> None:
+    async with serving(site_settings(site)) as (proxy, port), await connect(site if protected else postgres_server, port):
+        (relay,) = listener_of(proxy).relays
+        for side in (relay.client, relay.server):
+            assert side.transport is not None
+            sock = side.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 
 async def test_a_vanished_client_does_not_cancel_what_it_did_not_start(postgres_server: PostgresServer, site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import stat
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from phiproxy.demo.postgres import free_port
 from phiproxy.errors import ConfigError
 from phiproxy.net import tasks
-from phiproxy.net.sockets import close, listening
+from phiproxy.net.sockets import close, close_all, given, keep_alive, listen_on, listening, readable
 from phiproxy.policy.values import Address
 from tests.harness.server import PostgresServer
 from tests.net.serving import bare_settings, dsn, serving, until
@@ -97,3 +98,35 @@ async def test_ipv6_on_both_legs(postgres_server: PostgresServer) -> None:
         async with await psycopg.AsyncConnection.connect(conninfo) as conn:
             await conn.execute("SELECT 1")
             await conn.close()
+
+
+def test_all_addresses_or_none() -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        addresses = [Address("127.0.0.1", port), Address("127.0.0.1", taken.getsockname()[1])]
+        with pytest.raises(ConfigError, match="cannot listen"):
+            listen_on(addresses)
+    sockets = listen_on([Address("127.0.0.1", port), Address("127.0.0.1", 0)])
+    first, second = given([Address("127.0.0.1", port), Address("127.0.0.1", 0)], sockets)
+    assert first == Address("127.0.0.1", port)
+    assert second.port == sockets[1].getsockname()[1] > 0
+    close_all(sockets)
+    assert [sock.fileno() for sock in sockets] == [-1, -1]
+
+
+def test_nothing_is_set_on_a_unix_socket() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        keep_alive(one)
+        one.sendall(b"x")
+        assert other.recv(1) == b"x"
+
+
+async def test_waiting_for_something_to_read() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await readable(other)
+        one.sendall(b"x")
+        await readable(other)
