@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from phiproxy.errors import ConfigError
+from phiproxy.keys.fips import require_fips
 from phiproxy.keys.registry import read_layout
 from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import connect_service
@@ -47,9 +48,17 @@ class Configuration:
         raise ConfigError(f"no policy for database {database!r} (policies are there for: {known})")
 
 
+def read_settings(path: Path) -> Settings:
+    """Read phiproxy.yaml; ConfigError with every complaint, and where ``keys.fips`` is required and not so."""
+    settings = load_settings(path)
+    if settings.keys.fips == "required":
+        require_fips(settings.kek_uri)
+    return settings
+
+
 def load(path: Path) -> Configuration:
     """Read the configuration and all its policies; ConfigError with every complaint, and when there is no policy."""
-    settings = load_settings(path)
+    settings = read_settings(path)
     policies = load_policies(settings)
     if not policies:
         raise ConfigError(f"{path}: `policies` names no file: nothing is protected")

@@ -46,10 +46,6 @@ def _any_target(value: str) -> object:
     return _later(value, "any", f"upstream.target {value}")
 
 
-def _fips_off(value: str) -> object:
-    return _later(value, "off", f"keys.fips {value}")
-
-
 def _no_audit_file(value: object) -> object:
     return _later(value, None, "audit.file")
 
@@ -202,7 +198,7 @@ class Keys(Section):
     kek: Annotated[str, AfterValidator(_kek)] = "local:config/keys/kek.json"
     cache: KeyCache = KeyCache()
     rotation: Rotation = Rotation()
-    fips: Annotated[Literal["off", "required"], AfterValidator(_fips_off)] = "off"
+    fips: Literal["off", "required"] = "off"
 
 
 class CatalogSection(Section):

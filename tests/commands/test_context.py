@@ -5,7 +5,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from phiproxy.commands.context import Configuration, database_error, load, print_table
+from phiproxy.commands.context import Configuration, database_error, load, print_table, read_settings
 from phiproxy.errors import ConfigError
 from phiproxy.policy.load import load_policies, load_settings
 
@@ -42,3 +42,10 @@ def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_servers_error_is_one_line() -> None:
     assert database_error("clinic", psycopg.OperationalError("gone\naway")) == "database 'clinic': gone away"
+
+
+def test_fips_is_required_before_anything_else(tmp_path: Path) -> None:
+    """This interpreter's wheels are no FIPS module (tests/keys/test_fips.py has one that is)."""
+    (tmp_path / "phiproxy.yaml").write_text("keys: {fips: required}\n")
+    with pytest.raises(ConfigError, match=r"keys\.fips is required, but"):
+        read_settings(tmp_path / "phiproxy.yaml")

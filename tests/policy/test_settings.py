@@ -47,7 +47,6 @@ def test_every_default_equals_what_it_is_when_written() -> None:
     [
         {"workers": 2},
         {"workers": "auto"},
-        {"keys": {"fips": "required"}},
         {"audit": {"file": "audit.log"}},
         {"upstream": {"target": "primary"}},
     ],
