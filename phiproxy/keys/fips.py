@@ -1,7 +1,7 @@
-"""``keys.fips: required``: nothing starts unless both OpenSSLs of the process run a FIPS provider, and nothing unapproved is configured.
+"""``keys.fips: required``: nothing starts unless both OpenSSLs of the process run a FIPS provider and the KEK is approved.
 
-Two, because ``cryptography`` brings an OpenSSL of its own (its wheels are no FIPS module: build it against the system's, or take the
-distribution's package) while ``ssl`` and ``hashlib`` use the interpreter's. A library that says that it is in FIPS mode is not
+Two, because ``cryptography`` brings an OpenSSL of its own (its wheels are no FIPS module: build it against the system's, or take
+the distribution's package) while ``ssl`` and ``hashlib`` use the interpreter's. A library that says that it is in FIPS mode is not
 believed: it must do AES-256-GCM and must refuse an algorithm that is not approved, since a module that could not be loaded
 leaves the mode set. What this does not say: that the module's certificate is valid, and that the machine is an approved
 environment. FIPS 140-3; SP 800-140C; OpenSSL fips_module(7).
