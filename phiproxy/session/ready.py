@@ -8,6 +8,7 @@ from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.replies import relay
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import FAIL_TRANSACTION, PATH_QUERY
+from phiproxy.wire.messages import SYNC, encode_parse
 
 
 def ready(session: State, data: bytes, start: int, end: int) -> int:
@@ -33,15 +34,24 @@ def ready(session: State, data: bytes, start: int, end: int) -> int:
     _settle(session, front, status)
     if session.swallowing:
         session.swallowing = session.blocked = False
-        if status == b"T":
-            frame = data[start : end - 1] + b"E"
-            session.internal(FAIL_TRANSACTION, lambda _ok, _rows: _release(session, frame))
+        repair = _prepare_again(session) + (FAIL_TRANSACTION if status == b"T" else b"")
+        if repair:
+            frame = data[start : end - 1] + (b"E" if status == b"T" else status)
+            session.internal(repair if status == b"T" else repair + SYNC, lambda _ok, _rows: _release(session, frame))
             return end
     # Not inside a transaction, where the question would take its snapshot; there it is asked when it is needed.
     if session.path is None and status == b"I" and session.pipeline.front() is None and not _client_speaks(session):
         _ask_path(session, data[start:end])
         return end
     return relay(session, data, start, end)
+
+
+def _prepare_again(session: State) -> bytes:
+    """Return the Parses of the statements that were closed behind a result that was broken off: an error would have kept them."""
+    closed, session.closed_behind = session.closed_behind, []
+    for change in reversed(closed):
+        change.apply()
+    return b"".join(encode_parse(c.key, c.previous.plan.sql, c.previous.plan.oids) for c in closed)
 
 
 def _client_speaks(session: State) -> bool:

@@ -5,9 +5,11 @@ Rows are opened by the function that was compiled when their first came; unprote
 
 from __future__ import annotations
 
+from itertools import islice, takewhile
+
 from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, WireError
 from phiproxy.plan.statement import Columns
-from phiproxy.session.pipeline import Expected, Kind
+from phiproxy.session.pipeline import Expected, Kind, Undo
 from phiproxy.session.replies import is_silent, pop, relay
 from phiproxy.session.state import State
 from phiproxy.wire.messages import (
@@ -111,6 +113,7 @@ def result_error(session: State, failure: PhiproxyError) -> None:
     if front is None or not _can_break_off(session, front):
         session.fatal(type(failure)(f"{failure.message}; what was committed before stays committed", hint=failure.hint))
         return
+    session.closed_behind = _closed_behind(session)
     # Nothing more is sent until the server is ready: if a transaction is open, it must be failed before anything else runs in it.
     session.swallowing = session.blocked = True
     session.to_client.append(error_response(failure.sqlstate, failure.public_text, hint=failure.hint))
@@ -118,6 +121,7 @@ def result_error(session: State, failure: PhiproxyError) -> None:
 
 def _can_break_off(session: State, front: Expected) -> bool:
     queue = session.pipeline.queue
+    closed = _closed_behind(session)
     if front.kind is Kind.QUERY:
         sole = front.alone and front.parts is not None and len(front.parts) == 1 and front.parts[0].plain_select
         behind = len(queue) - 1
@@ -126,4 +130,18 @@ def _can_break_off(session: State, front: Expected) -> bool:
         behind = sum(entry.kind is not Kind.CLOSE for entry in queue) - 2
     else:
         return False
-    return sole and (session.status == b"I" or behind == 0)
+    return sole and (behind == 0 or (session.status == b"I" and not closed)) and all(_can_prepare_again(c) for c in closed)
+
+
+def _closed_behind(session: State) -> list[Undo]:
+    """Return what the Closes behind the front do to names of statements: they run, where after an error they would be skipped."""
+    if session.pipeline.queue[0].kind is Kind.QUERY:
+        return []  # it is its own Sync
+    entries = takewhile(lambda entry: entry.kind is not Kind.SYNC, islice(session.pipeline.queue, 1, None))
+    undo = (change for entry in entries if entry.kind is Kind.CLOSE for change in entry.undo)
+    return [change for change in undo if change.names is session.names.statements and change.previous is not None]
+
+
+def _can_prepare_again(closed: Undo) -> bool:
+    """Tell whether a statement was prepared by the protocol, so that a Parse makes it again."""
+    return bool(closed.previous.plan.sql)

@@ -9,7 +9,7 @@ from typing import Protocol
 from phiproxy.errors import PhiproxyError, WireError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.session.phases import CLIENT_STREAMS, SERVER_STREAMS, Phase
-from phiproxy.session.pipeline import Expected, Kind, Pipeline
+from phiproxy.session.pipeline import Expected, Kind, Pipeline, Undo
 from phiproxy.session.prepared import Names
 from phiproxy.wire.framing import FrameBuffer
 from phiproxy.wire.messages import error_response
@@ -78,6 +78,7 @@ class State:
         self.later = False
         self.catalog_fresh = False
         self.swallowing = False
+        self.closed_behind: list[Undo] = []
         self.waiting: str | None = None
         self.server_said_fatal = False
         self.backend_key: bytes | None = None

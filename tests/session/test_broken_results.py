@@ -26,7 +26,7 @@ from tests.session.frames import (
     row_description,
     split,
 )
-from tests.session.screenplay import SECRET, SSN, Says, Screenplay, envelope, hexed
+from tests.session.screenplay import SECRET, SSN, Says, Screenplay, envelope, hexed, tag
 
 SELECT = "SELECT ssn, city FROM public.patients"
 COUNT = "SELECT city FROM public.patients"
@@ -108,13 +108,61 @@ def test_in_a_transaction_a_simple_select_fails_it_too(play: Screenplay) -> None
     play.is_idle()
 
 
-@pytest.mark.parametrize("closes", [close("", "S"), close("", "P")])
-def test_a_close_behind_it_is_skipped_as_after_any_error(play: Screenplay, closes: Frame) -> None:
+@pytest.mark.parametrize("closes", [close("nothing", "S"), close("", "P")])
+def test_a_close_behind_it_is_not_answered(play: Screenplay, closes: Frame) -> None:
     play.client_says(*SAID, closes, SYNC)
     play.server_gets(*SENT, closes, SYNC)
     play.server_says(*PREPARED, BROKEN, command_complete("SELECT 1"), CLOSE_COMPLETE, ready())
     play.client_gets(*PREPARED, Says("XX001"), ready())
     play.is_idle()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_a_statement_closed_behind_it_is_prepared_again(in_transaction: bool) -> None:
+    """After an error of the server's the Close would have been skipped."""
+    status, failed = ("T", "E") if in_transaction else ("I", "I")
+    search = "SELECT ssn, city FROM public.patients WHERE ssn = $1"
+    physical = parse("SELECT ssn, city FROM public.patients WHERE pg_catalog.substring(ssn, 13, 16) = $1", "s", oids=(17,))
+    with Screenplay() as play:
+        if in_transaction:
+            begins(play)
+        play.client_says(parse(search, "s"), bind(SECRET, statement="s"), execute(), close("s"), SYNC)
+        play.server_gets(physical, bind(tag(SSN, SECRET), statement="s", formats=(1,), results=(1, 0)), execute(), close("s"), SYNC)
+        play.server_says(*PREPARED, BROKEN, command_complete("SELECT 1"), CLOSE_COMPLETE, ready(status))
+        play.client_says(query("SELECT 1"))
+        play.server_gets(physical, *(split(FAIL_TRANSACTION) if in_transaction else [SYNC]))
+        refused = [error("42883")] if in_transaction else []
+        play.server_says(PARSE_COMPLETE, *refused, ready(failed))
+        play.client_gets(*PREPARED, Says("XX001"), ready(failed))
+        play.server_gets(query("SELECT 1"))
+        play.client_says(bind(SECRET, statement="s"), SYNC)
+        play.server_gets(bind(tag(SSN, SECRET), statement="s", formats=(1,), results=(1, 0)), SYNC)
+
+
+def test_a_statement_closed_behind_it_that_others_follow_makes_it_fatal(play: Screenplay) -> None:
+    play.client_says(*SAID, close(""), SYNC, parse(SELECT), SYNC)
+    play.session.to_server.clear()
+    play.server_says(*PREPARED, BROKEN)
+    play.client_gets(*PREPARED, FATAL)
+    play.is_closed()
+
+
+def test_a_close_behind_a_simple_query_is_another_groups(play: Screenplay) -> None:
+    play.client_says(parse("SELECT 1", "s"), SYNC, query(SELECT), close("s"), SYNC)
+    play.session.to_server.clear()
+    play.server_says(PARSE_COMPLETE, ready(), data_row(b"\\xf550", None), command_complete("SELECT 1"), ready())
+    play.server_says(CLOSE_COMPLETE, ready())
+    play.client_gets(PARSE_COMPLETE, ready(), Says("XX001"), ready(), CLOSE_COMPLETE, ready())
+    play.server_gets()
+    play.is_idle()
+
+
+def test_nor_can_a_statement_of_sql_be_prepared_again(play: Screenplay) -> None:
+    play.client_says(query("PREPARE q AS SELECT 1"), *SAID, close("q"), SYNC)
+    play.session.to_server.clear()
+    play.server_says(command_complete("PREPARE"), ready(), *PREPARED, BROKEN)
+    play.client_gets(command_complete("PREPARE"), ready(), *PREPARED, FATAL)
+    play.is_closed()
 
 
 WRITE = [parse("INSERT INTO log VALUES (1)"), bind(), execute()]

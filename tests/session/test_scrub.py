@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +15,10 @@ STORED = hexed(envelope(SSN, b"078-05-1120"))
 TAG = hexed(tag(SSN, b"078-05-1120"))
 
 
-def of(code: str, value: bytes) -> bytes | None:
-    """Return one field after scrubbing, None when it is gone."""
-    return dict(scrub([(ord("S"), b"ERROR"), (ord(code), value), (ord("R"), b"end")])).get(ord(code))
+def of(code: str, value: bytes, **others: str) -> bytes | None:
+    """Return one field after scrubbing, None when it is gone; ``others`` are the message's further fields by their letter."""
+    fields = [(ord(letter), text.encode()) for letter, text in others.items()]
+    return dict(scrub([(ord("S"), b"ERROR"), *fields, (ord(code), value), (ord("z"), b"end")])).get(ord(code))
 
 
 @pytest.mark.parametrize("code", list("MDHWq"))
@@ -32,6 +35,70 @@ def test_a_value_cut_short_by_the_server_is_ciphertext_too() -> None:
 def test_upper_case_and_doubled_backslashes_are_seen() -> None:
     assert of("M", STORED.upper().replace(b"\\X", b"\\x")) == b"(protected)"
     assert of("q", b"E'\\" + STORED + b"'") == b"E'(protected)'"
+
+
+def escaped(value: bytes) -> bytes:
+    """Return bytea's text form under ``bytea_output = escape``."""
+    return b"".join(b"\\\\" if c == 0x5C else bytes((c,)) if 32 <= c < 127 else b"\\%03o" % c for c in value)
+
+
+@pytest.mark.parametrize("code", list("MDHWq"))
+def test_nothing_is_read_behind_an_envelope_in_escape_form(code: str) -> None:
+    """Nothing tells where it ends: a bracket or a quotation mark may be part of it."""
+    stored = escaped(b'\xf5\x50\x01 )" (secret tail)')
+    assert of(code, b"near " + stored + b" and more") == b"near (protected)"
+    assert of(code, b"E'" + stored.replace(b"\\", b"\\\\") + b"'") == b"E'(protected)"
+    assert holds_ciphertext(b"M" + stored)
+
+
+@pytest.mark.parametrize("state", ["23502", "23514", "44000"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Failing row contains (%s).",
+        "Fehlgeschlagene Zeile enthält (%s).",
+        "La ligne en échec contient (%s).",
+        "失敗した行は(%s)を含みます",
+    ],
+)
+@pytest.mark.parametrize("form", [hexed, escaped])
+def test_a_row_is_left_out_in_any_language(state: str, text: str, form: Callable[[bytes], bytes]) -> None:
+    detail = text.encode().replace(b"%s", b"7, " + form(envelope(SSN, b"078-05-1120")) + b", Turku")
+    assert of("D", detail, C=state) is None
+
+
+def test_a_row_without_ciphertext_is_left_out_where_the_server_made_its_description() -> None:
+    detail = "Fehlgeschlagene Zeile enthält (7, null, Turku).".encode()
+    assert of("D", detail, C="23502", R="ReportNotNullViolationError") is None
+    assert of("D", detail, C="23502", R="exec_stmt_raise") == detail
+    assert of("D", detail, C="P0001", R="ExecConstraints") == detail
+    assert of("M", detail, C="23502", R="ExecConstraints") == detail
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Schlüssel »(ssn)=(%s)« existiert bereits.", "Schlüssel »(ssn)« existiert bereits."),
+        (
+            "Schlüssel (ssn)=(%s) ist nicht in Tabelle »visits« vorhanden.",
+            "Schlüssel (ssn) ist nicht in Tabelle »visits« vorhanden.",
+        ),
+        ("La clé « (ssn)=(%s) » existe déjà.", "La clé « (ssn) » existe déjà."),
+        ("キー (ssn)=(%s) はすでに存在します。", "キー (ssn) はすでに存在します。"),
+    ],
+)
+@pytest.mark.parametrize("form", [hexed, escaped])
+def test_a_key_keeps_its_columns_in_any_language(text: str, shown: str, form: Callable[[bytes], bytes]) -> None:
+    assert of("D", text.encode().replace(b"%s", form(envelope(SSN, b"078-05-1120"))), C="23505") == shown.encode()
+
+
+def test_the_line_of_a_copy_keeps_table_line_and_column() -> None:
+    assert of("W", "COPY patients, Zeile 3, Spalte ssn: »".encode() + STORED + "«".encode()) == (
+        "COPY patients, Zeile 3, Spalte ssn: »(protected)«".encode()
+    )
+    assert of("W", b'COPY patients, line 3, column ssn: "' + escaped(envelope(SSN, b"x")) + b'"') == (
+        b'COPY patients, line 3, column ssn: "(protected)'
+    )
 
 
 def test_the_failing_row_is_left_out_whole() -> None:
