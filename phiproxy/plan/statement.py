@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from phiproxy.crypto.seal import Record
@@ -17,7 +18,7 @@ from phiproxy.sql.render import Rendered, position_map
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
 from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
 from phiproxy.wire.messages import Field
-from phiproxy.wire.values import BYTEA_OID, bytea_from_text
+from phiproxy.wire.values import BYTEA_OID, bytea_from_text, cut_text
 
 __all__ = ["Columns", "Effects", "ScriptPart", "ScriptPlan", "SealedAttributes", "StatementPlan", "convert", "map_position"]
 
@@ -42,11 +43,8 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
     One record is drawn per (row, scope) that stores a value. Raises KeyNeeded before anything is drawn where a lease is short.
     """
     rows: dict[tuple[str, RowKey], Record] = {}
-    wanted: dict[str, set[RowKey]] = {}
-    for use, value in uses:
-        if isinstance(use, Store) and value is not None:
-            wanted.setdefault(use.column.scope, set()).update(_rows(use, value))
-    if any(wanted.values()):
+    wanted = _wanted(uses)
+    if wanted:
         ciphers.need_index_keys({u.column for u, v in uses if isinstance(u, Store) and v is not None})
     for scope, numbers in wanted.items():
         draw = ciphers.reserve(scope, len(numbers))
@@ -67,6 +65,16 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
     return result
 
 
+def _wanted(uses: Sequence[tuple[Use, Given]]) -> dict[str, set[RowKey]]:
+    """Return the rows per scope for which something is sealed; an array without elements is none."""
+    wanted: dict[str, set[RowKey]] = {}
+    for use, value in uses:
+        rows = _rows(use, value) if isinstance(use, Store) and value is not None else []
+        if isinstance(use, Store) and rows:
+            wanted.setdefault(use.column.scope, set()).update(rows)
+    return wanted
+
+
 def _rows(use: Store, value: bytes | Array) -> list[RowKey]:
     if isinstance(value, Array):
         return [(use.row, i) for i, element in enumerate(value.elements) if element is not None]
@@ -75,6 +83,8 @@ def _rows(use: Store, value: bytes | Array) -> list[RowKey]:
 
 def _stored(ciphers: Ciphers, use: Store, value: bytes | Array, rows: Mapping[tuple[str, RowKey], Record]) -> bytes | Array:
     store, scope = ciphers.store(use.column), use.column.scope
+    if use.limit is not None:
+        value = value.map(partial(cut_text, limit=use.limit)) if isinstance(value, Array) else cut_text(value, use.limit)
     if isinstance(value, bytes):
         return store(value, rows[scope, (use.row, -1)])
     elements = (None if e is None else store(e, rows[scope, (use.row, i)]) for i, e in enumerate(value.elements))

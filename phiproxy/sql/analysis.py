@@ -83,9 +83,9 @@ class Analysis:
         """Record what an occurrence is used for, and the type that its place gives a parameter without a cast."""
         self.uses.append(DecidedUse(sink, use, sink.type_oid or type_oid))
 
-    def store(self, sink: SinkNode, column: ProtectedColumn, row: int) -> None:
-        """Record that an occurrence is stored in a protected column."""
-        self.use(sink, Store(column, row), column.type.oid)
+    def store(self, sink: SinkNode, column: ProtectedColumn, row: int, limit: int | None = None, type_oid: int = 0) -> None:
+        """Record that an occurrence is stored in a protected column, cut to ``limit`` characters."""
+        self.use(sink, Store(column, row, limit=limit), type_oid or column.type.oid)
 
     # -- relations ---------------------------------------------------------------------------------------------------------
 

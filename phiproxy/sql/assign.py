@@ -14,20 +14,25 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import clear, expression, located
+from phiproxy.sql.lengths import cut_sink, peel_cuts, shorter
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.scope import ListColumn, Protected, Scope, Value
 from phiproxy.sql.select import select
-from phiproxy.sql.sinks import as_sink, peel
+from phiproxy.sql.sinks import as_sink
 
 Target = tuple[str, ProtectedColumn | None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where values of one statement go: ``number`` is the statement's own, ``row`` the row whose values are sealed together."""
+    """Where values of one statement go: ``number`` is the statement's own, ``row`` the row whose values are sealed together.
+
+    ``limit`` is the number of characters that casts further out leave.
+    """
 
     number: int
     row: int
+    limit: int | None = None
 
 
 def columns_of(a: Analysis, relation: Relation) -> Mapping[str, ProtectedColumn]:
@@ -54,11 +59,12 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
     if column is None:
         flow(a, expression(a, node, scope), None, node, place)
         return
-    sink = as_sink(node)
+    sink, limit, type_oid = cut_sink(node)
+    place = dataclasses.replace(place, limit=shorter(place.limit, limit))
     if sink is not None:
-        a.store(sink, column, place.row)
+        a.store(sink, column, place.row, place.limit, type_oid)
         return
-    inner, casts = peel(node)
+    inner, casts, _ = peel_cuts(node)
     kind, _ = only(inner)
     if kind == "ColumnRef":
         value = expression(a, inner, scope)
@@ -136,7 +142,7 @@ def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, 
                 located(node),
                 hint="Columns that are copied into each other share a domain in the policy.",
             )
-        limit, own = column.type.max_length, value.column.type.max_length
+        limit, own = shorter(column.type.max_length, place.limit), value.column.type.max_length
         if limit is not None and (own is None or own > limit):
             raise a.refuse(f"{column.label} has a length that the copied value may exceed", located(node))
         return
@@ -144,7 +150,7 @@ def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, 
         if column is None:
             value.users.append(None)
         else:
-            value.store(column, place.number)
+            value.store(column, place.number, place.limit)
         return
     if column is not None:
         raise computed(a, column, node)
@@ -199,8 +205,9 @@ class _Stores:
         column = self.columns.get(position)
         if column is None:
             return None
-        kind, _ = only(peel(node)[0])
-        if kind == "ColumnRef" or (kind not in _CHOICES and as_sink(node) is None):
+        inner, _, limit = peel_cuts(node)
+        kind, _ = only(inner)
+        if (kind == "ColumnRef" and limit is None) or (kind not in {*_CHOICES, "ColumnRef"} and as_sink(inner) is None):
             return None
         assign(a, node, column, scope, self.place)
         self.stored.add(position)

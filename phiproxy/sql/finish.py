@@ -267,6 +267,8 @@ class Spans:
             i += 1
         if i + 1 < len(names) and names[i + 1].name == "VARYING":
             i += 1
+        if i + 1 < len(names) and names[i + 1].name == "ASCII_40":  # varchar(n)
+            i += 3
         if i + 1 < len(names) and names[i + 1].name == "ARRAY":
             i += 1
         while i + 1 < len(names) and names[i + 1].name == "ASCII_91":

@@ -10,6 +10,7 @@ from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import FROM_ITEMS, query
 from phiproxy.sql.scope import Clear, Joined, ListColumn, Output, Protected, Scope, Source
 from phiproxy.sql.select import from_item, source_of
+from phiproxy.sql.unnest import unnest_source
 
 
 def _one(source: Source) -> Joined:
@@ -32,6 +33,9 @@ def _range_subselect(a: Analysis, body: Node, outer: Scope, left: Sequence[Sourc
 
 def _range_function(a: Analysis, body: Node, outer: Scope, left: Sequence[Source]) -> Joined:
     scope = Scope(tuple(left), outer)
+    given = unnest_source(a, body, scope)
+    if given is not None:
+        return given
     label = body.get("alias", {}).get("aliasname")
     for function in body["functions"]:
         # A List of the call and, perhaps, its column definitions, which are no expressions.

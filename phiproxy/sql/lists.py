@@ -49,11 +49,12 @@ def _settle(a: Analysis, columns: list[ListColumn]) -> None:
             a.stripped.extend(user.casts)
             if isinstance(owner, Stored):
                 a.tagged.append((user.node, user.slot.number))
-    casts = {sink.type_oid for sink in _sinks(columns) if sink.type_oid}
+    casts = {sink.type_oid for sink in _sinks(columns) if sink.type_oid and not sink.array}
     # One type for the whole column (manual 10.5): what the casts say, text before varchar.
     type_oid = TEXT_OID if len(casts) != 1 else casts.pop()
     for column in columns:
         a.stripped.extend(column.casts)
+        a.recast.extend(column.recasts)
         together = column.group.references == 1 and len(column.group.places) == 1
         for entry, row in zip(column.entries, column.rows, strict=True):
             if entry is None:
@@ -62,10 +63,11 @@ def _settle(a: Analysis, columns: list[ListColumn]) -> None:
                     hint="Give text parameters, text literals or NULL in VALUES.",
                     position=position,
                 )
+            own_type = 0 if entry.array else type_oid
             if isinstance(owner, Stored):
-                a.use(entry, Store(owner.column, row if together else a.new_row()), type_oid)
+                a.use(entry, Store(owner.column, row if together else a.new_row(), entry.array, owner.limit), own_type)
             else:
-                a.use(entry, Search(owner.column, owner.slot), type_oid)
+                a.use(entry, Search(owner.column, owner.slot, entry.array), own_type)
 
 
 def _sinks(columns: list[ListColumn]) -> list[SinkNode]:
@@ -83,5 +85,7 @@ def _check_agreed(users: list[Stored | Compared | None], owner: Stored | Compare
             raise StatementRefused(
                 f"{what} and meets {other.column.label}, which has another identity", hint=hint, position=position
             )
+        if isinstance(owner, Stored) and owner.limit != getattr(other, "limit", None):
+            raise StatementRefused(f"{what} and used in another length", hint=hint, position=position)
         if isinstance(owner, Compared) and isinstance(other, Compared) and other.slot.number != owner.slot.number:
             raise StatementRefused(f"{what} by two of its indexes", hint=hint, position=position)

@@ -15,12 +15,13 @@ from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 class Store:
     """The occurrence is stored in a protected column: it becomes an envelope. ``row`` groups what goes into one row.
 
-    ``elements``: it is an array, each of whose elements is stored in a row of its own.
+    ``elements``: it is an array, each of whose elements is stored in a row of its own. ``limit``: how many characters casts leave.
     """
 
     column: ProtectedColumn
     row: int
     elements: bool = False
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

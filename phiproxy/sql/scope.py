@@ -38,10 +38,11 @@ class Protected:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A column of given values is stored in ``column`` by the part of the statement that ``place`` numbers."""
+    """A column of given values is stored in ``column`` by the part of the statement that ``place`` numbers, cut to ``limit``."""
 
     column: ProtectedColumn
     place: int
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +67,21 @@ class ListGroup:
 class ListColumn:
     """A column of given values (VALUES, ``SELECT $1`` in FROM): their use is decided by who uses it (taint, sql.md section 2).
 
-    ``users`` collects the decided uses; None stands for an ordinary one. ``casts`` are the no-op casts on the way, ``parts`` the
-    columns that UNION ALL put one below the other.
+    ``users`` collects the decided uses; None stands for an ordinary one. ``casts`` are the no-op casts on the way, ``recasts``
+    those of ``ARRAY[…]``, ``parts`` the columns that UNION ALL put one below the other.
     """
 
     entries: list[SinkNode | None]
     rows: list[int]
     users: list[Stored | Compared | None] = field(default_factory=list)
     casts: list[Node] = field(default_factory=list)
+    recasts: list[Node] = field(default_factory=list)
     group: ListGroup = field(default_factory=ListGroup)
     parts: tuple[ListColumn, ...] = ()
 
-    def store(self, column: ProtectedColumn, place: int) -> None:
-        """Note that the values are stored in a protected column."""
-        self.users.append(Stored(column, place))
+    def store(self, column: ProtectedColumn, place: int, limit: int | None = None) -> None:
+        """Note that the values are stored in a protected column, cut to ``limit`` characters."""
+        self.users.append(Stored(column, place, limit))
         for part in self.leaves():
             part.group.places.add(place)
 

@@ -29,6 +29,7 @@ from phiproxy.sql.scope import (
     list_groups,
 )
 from phiproxy.sql.sinks import as_sink
+from phiproxy.sql.unnest import unnested
 
 
 class Stores(Protocol):
@@ -233,7 +234,7 @@ def _given(a: Analysis, node: Node, group: ListGroup, row: int) -> ListColumn | 
     """Return a parameter or literal of a target list as a column of one given value, whose use is decided outside."""
     sink = as_sink(node)
     if sink is None:
-        return None
+        return unnested(a, node, group, row)
     column = ListColumn([sink], [row], group=group)
     a.lists.append(column)
     return column

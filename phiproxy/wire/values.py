@@ -57,3 +57,8 @@ def assign_varchar(value: bytes, limit: int) -> bytes:
     if text[limit:].strip(" "):
         raise StringTooLong(f"value too long for type character varying({limit})")
     return text[:limit].encode("utf-8")
+
+
+def cut_text(value: bytes, limit: int) -> bytes:
+    """Cut a text as an explicit cast to varchar(n) does (manual 8.3); 22021 when it is no text."""
+    return value if len(check_text(value)) <= limit else value.decode("utf-8")[:limit].encode("utf-8")

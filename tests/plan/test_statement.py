@@ -138,3 +138,21 @@ def test_an_array_as_a_literal_of_a_simple_query() -> None:
     tag = PLANNER.ciphers.search(SSN, ACTIVE[0])(b"a")
     assert b"""'{"\\\\x%s",NULL}'::bytea[]""" % tag.hex().encode() in text
     assert b"NULL::bytea[]" in text
+
+
+def test_casts_cut_what_is_stored_and_no_elements_need_no_key() -> None:
+    ciphers = full_ciphers()
+    cut, elements, empty = convert(
+        ciphers,
+        [
+            (Store(SSN, 1, limit=2), "é€x".encode()),
+            (Store(SSN, 2, elements=True, limit=1), Array(((2, 1),), (b"ab", None))),
+            (Store(SSN, 3, elements=True), Array((), ())),
+        ],
+    )
+    assert isinstance(cut, bytes)
+    assert isinstance(elements, Array)
+    assert ciphers.open(SSN)(cut) == "é€".encode()
+    assert elements.elements[1] is None
+    assert ciphers.open(SSN)(elements.elements[0] or b"") == b"a"
+    assert empty == Array((), ())

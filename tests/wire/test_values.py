@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.errors import InvalidEncoding, SealError, StringTooLong
-from phiproxy.wire.values import assign_varchar, bytea_from_text, check_text
+from phiproxy.wire.values import assign_varchar, bytea_from_text, check_text, cut_text
 
 
 def escaped(value: bytes) -> bytes:
@@ -62,3 +62,11 @@ def test_varchar_refuses_anything_else_in_excess(value: str, limit: int) -> None
     with pytest.raises(StringTooLong, match=rf"character varying\({limit}\)") as caught:
         assign_varchar(value.encode(), limit)
     assert value not in caught.value.public_text
+
+
+def test_a_cast_cuts_characters_not_bytes() -> None:
+    assert cut_text(b"abcdef", 3) == b"abc"
+    assert cut_text("é€x".encode(), 2) == "é€".encode()
+    assert cut_text(b"ab", 3) == b"ab"
+    with pytest.raises(InvalidEncoding):
+        cut_text(b"\xff", 1)
