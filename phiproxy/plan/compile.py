@@ -51,7 +51,7 @@ def _columns(meaning: Meaning) -> Columns | None:
 
 def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
     """Return the plan of a simple Query whose meanings were proved."""
-    parts = tuple(ScriptPart(_columns(m), m.touches, m.plain_select, m.effects) for m in meanings)
+    parts = tuple(ScriptPart(_columns(m), m.touches, m.plain_select, m.effects, m.copy) for m in meanings)
     if any(o.number for m in meanings for o in m.occurrences):
         raise StatementRefused("there is no parameter in a simple query", hint="Use the extended protocol to pass parameters.")
     rendered = _rendered(text, meanings)
@@ -69,8 +69,10 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     if rendered is None:
         return StatementPlan(
             text, text, identity=True, touches=meaning.touches, columns=_columns(meaning), plain_select=meaning.plain_select,
-            oids=tuple(declared), effects=meaning.effects,
+            oids=tuple(declared), effects=meaning.effects, copy=meaning.copy,
         )  # fmt: skip
+    if meaning.copy is not None:
+        return _inline(text, meaning, rendered, declared)
     inputs = max(meaning.parameters, len(declared))
     oids = [*declared, *(0 for _ in range(inputs - len(declared)))]
     layout = _Layout(inputs)
@@ -101,6 +103,21 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
         effects=meaning.effects,
         edits=tuple(edits),
     )
+
+
+def _inline(text: bytes, meaning: Meaning, rendered: Rendered, declared: Sequence[int]) -> StatementPlan:
+    """Return the plan of a statement that takes no parameters. It may run often, so no literal of it may be an envelope."""
+    if any(isinstance(o.use, Store) for o in rendered.occurrences):
+        raise StatementRefused(
+            "a prepared COPY of a query that stores literals is not in this version", hint="Send it as a simple query."
+        )
+    if any(o.number for o in rendered.occurrences):
+        raise StatementRefused("COPY takes no parameters", hint="Write the value as a literal.")
+    marked = rendered.fill(lambda _i, o: marker(o))
+    return StatementPlan(
+        text, marked, identity=False, oids=tuple(declared), columns=_columns(meaning), touches=meaning.touches,
+        plain_select=meaning.plain_select, effects=meaning.effects, copy=meaning.copy, inline=rendered,
+    )  # fmt: skip
 
 
 class _Layout:

@@ -13,7 +13,7 @@ from typing import Literal
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import CatalogChanged
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.sql.meaning import Effects, Nullness, Plain, Reveal, Search, Store, Use, of_elements
+from phiproxy.sql.meaning import CopyMeaning, Effects, Nullness, Plain, Reveal, Search, Store, Use, of_elements
 from phiproxy.sql.render import Rendered, position_map
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
 from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
@@ -145,6 +145,8 @@ Outcome = Literal["forwarded", "rewritten"]
 class StatementPlan:
     """One statement of the extended protocol.
 
+    A statement that takes no parameters has its literals in ``inline`` instead; its ``sql`` then only shows where they stand.
+
     ``outputs`` has one (use, input, literal) per parameter of the server: the first ``inputs`` of them are the client's own
     parameters in their order, so that a parameter keeps its number; further occurrences and literals come behind.
     """
@@ -161,6 +163,15 @@ class StatementPlan:
     plain_select: bool = False
     effects: Effects = field(default_factory=Effects)
     edits: tuple[tuple[int, int, int], ...] = ()
+    copy: CopyMeaning | None = None
+    inline: Rendered | None = None
+
+    def spell(self, ciphers: Ciphers) -> tuple[bytes, tuple[tuple[int, int, int], ...]]:
+        """Return the text to prepare, with literals inline where the statement takes no parameters; the byte edits made."""
+        if self.inline is None:
+            return self.sql, self.edits
+        text, edits = spell_literals(self.inline, ciphers)
+        return text, tuple(edits)
 
     def parameters(self, ciphers: Ciphers, values: Sequence[bytes | None], formats: Sequence[int] = ()) -> list[bytes | None]:
         """Return the server's parameter values from the client's, in the formats of ``formats``; raises ValueRefused, KeyNeeded."""
@@ -205,6 +216,7 @@ class ScriptPart:
     touches: bool
     plain_select: bool
     effects: Effects
+    copy: CopyMeaning | None = None
 
 
 @dataclass(slots=True)
@@ -220,15 +232,20 @@ class ScriptPlan:
         """Return the server's text with every literal sealed or tagged afresh, and the byte edits made; KeyNeeded, ValueRefused."""
         if self.rendered is None:
             return self.text, []
-        occurrences = self.rendered.occurrences
-        values = convert(ciphers, [(o.use, given(o.use, o.literal)) for o in occurrences])
-        spelled = [
-            spell_bytea(v) if isinstance(v, bytes) else spell_bytea_array(v) if v or of_elements(o.use) else spell_bytea(None)
-            for o, v in zip(occurrences, values, strict=True)
-        ]
-        edits = [*self.rendered.spans]
-        edits += [(o.start, o.end, len(s)) for o, s in zip(occurrences, spelled, strict=True)]
-        return self.rendered.fill(lambda i, _o: spelled[i]), edits
+        return spell_literals(self.rendered, ciphers)
+
+
+def spell_literals(rendered: Rendered, ciphers: Ciphers) -> tuple[bytes, list[tuple[int, int, int]]]:
+    """Return a text with every literal sealed or tagged afresh, and the byte edits made; KeyNeeded, ValueRefused."""
+    occurrences = rendered.occurrences
+    values = convert(ciphers, [(o.use, given(o.use, o.literal)) for o in occurrences])
+    spelled = [
+        spell_bytea(v) if isinstance(v, bytes) else spell_bytea_array(v) if v or of_elements(o.use) else spell_bytea(None)
+        for o, v in zip(occurrences, values, strict=True)
+    ]
+    edits = [*rendered.spans]
+    edits += [(o.start, o.end, len(s)) for o, s in zip(occurrences, spelled, strict=True)]
+    return rendered.fill(lambda i, _o: spelled[i]), edits
 
 
 def spell_bytea(value: bytes | None) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from phiproxy.errors import StatementRefused, WireError
+from phiproxy.session import copying
 from phiproxy.session.effects import apply, check_encoding, check_references
 from phiproxy.session.extended import bind, close, describe, execute, parse
 from phiproxy.session.phases import Phase
@@ -86,21 +87,6 @@ def function_call(session: State, data: bytes, start: int, end: int) -> None:
     session.pipeline.push(Expected(Kind.FUNCTION_CALL, group=end_group(session)))
 
 
-def copy_data(session: State, data: bytes, start: int, end: int) -> None:
-    """CopyData: passes while the server is, or may be about to be, copying in; dropped where the server would ignore it."""
-    if session.pipeline.may_copy():
-        _forward(session, data, start, end)
-
-
-def copy_end(session: State, data: bytes, start: int, end: int) -> None:
-    """CopyDone or CopyFail."""
-    if session.pipeline.may_copy():
-        _forward(session, data, start, end)
-        if not session.pipeline.copy_in:
-            session.pipeline.push(Expected(Kind.COPY_END))
-        session.pipeline.copy_in = False
-
-
 def terminate(session: State, data: bytes, start: int, end: int) -> None:
     """Terminate: the server answers what came before it and closes, and only then the client's side closes too."""
     _forward(session, data, start, end)
@@ -126,9 +112,9 @@ HANDLERS: dict[int, Handler] = {
     ord("H"): flush,
     ord("Q"): query,
     ord("F"): function_call,
-    ord("d"): copy_data,
-    ord("c"): copy_end,
-    ord("f"): copy_end,
+    ord("d"): copying.copy_data,
+    ord("c"): copying.copy_end,
+    ord("f"): copying.copy_end,
     ord("X"): terminate,
     ord("p"): password,
 }

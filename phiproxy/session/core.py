@@ -19,7 +19,7 @@ from phiproxy.errors import (
     StatementRefused,
     WireError,
 )
-from phiproxy.session import client, server
+from phiproxy.session import client, copying, server
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
 from phiproxy.session.pipeline import Later, Whole
 from phiproxy.session.results import result_error
@@ -211,7 +211,8 @@ class Session(State):
         begun = frames.begun() if frame is None else None
         if frame is not None or begun is not None:
             tag, start, end = frame or begun or (0, 0, 0)
-            refuse(self, tag, frames.data, start, end, error)
+            if not copying.fail(self, tag, error):
+                refuse(self, tag, frames.data, start, end, error)
             if begun is not None:
                 frames.stream(kept=False)
             else:

@@ -24,6 +24,7 @@ def error(session: State, data: bytes, start: int, end: int) -> int:
         before_authentication(session)
     silent = is_silent(session)
     front = session.pipeline.error()
+    session.copying, session.copy_failed = None, False
     fields = decode_error_fields(data, start + 5, end)
     state = dict(fields).get(67, b"").decode("ascii", "replace")
     session.server_said_fatal = dict(fields).get(86, dict(fields).get(83)) in (b"FATAL", b"PANIC")
@@ -54,7 +55,7 @@ def _refusal(session: State, front: Expected, refusal: PhiproxyError) -> bytes:
     if front.kind is Kind.BIND and session.status == b"E" and not early:
         # The server looks a statement up before it looks at the transaction; for a statement that exists it would say this.
         return error_response(*_ABORTED)
-    return error_response(refusal.sqlstate, refusal.public_text, hint=refusal.hint, position=refusal.position)
+    return error_response(refusal.sqlstate, refusal.public_text, hint=refusal.hint, position=refusal.position, where=front.where)
 
 
 def _shown(fields: Sequence[tuple[int, bytes]], front: Expected) -> list[tuple[int, bytes]]:

@@ -26,12 +26,13 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     plan = session.database.planner.statement(sent.query, sent.oids, session.view())
     check_references(session, plan.effects)
     check_encoding(session, touches=plan.touches)
-    if plan.identity and plan.sql == sent.query:
+    sql, edits = plan.spell(session.database.planner.ciphers)
+    if plan.identity and sql == sent.query:
         session.to_server.append(data[start:end])
     else:
-        session.to_server.append(encode_parse(sent.name, plan.sql, plan.oids))
+        session.to_server.append(encode_parse(sent.name, sql, plan.oids))
     undo = [session.names.prepare(sent.name, Prepared(plan, sent.oids, stamp_of(session)))]
-    texts = (plan.sql, plan.text, plan.edits)
+    texts = (sql, plan.text, edits)
     session.pipeline.push(Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=texts))
 
 

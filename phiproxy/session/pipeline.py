@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from phiproxy.errors import PhiproxyError, WireError
+from phiproxy.plan.copy import CopyOut
 from phiproxy.plan.statement import Columns, ScriptPart, StatementPlan
 from phiproxy.wire.fields import RowFunction
 
@@ -85,6 +86,8 @@ class Expected:
     done: Callable[[bool, list[bytes]], None] | None = None
     rows: list[bytes] = field(default_factory=list)
     failed: bool = False
+    copy_out: CopyOut | None = None
+    where: str | None = None
 
 
 EXTENDED = frozenset({Kind.PARSE, Kind.BIND, Kind.DESCRIBE, Kind.EXECUTE, Kind.CLOSE})

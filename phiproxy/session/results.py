@@ -94,11 +94,12 @@ def command_complete(session: State, data: bytes, start: int, end: int) -> int:
         raise WireError("the server completed what was not asked of it")
     if front.kind is Kind.QUERY:
         front.part += 1
-        front.row = None
+        front.row = front.copy_out = None
     elif front.kind is Kind.EXECUTE:
         session.pipeline.queue.popleft()
     session.pipeline.copy_in = False
     session.pipeline.ignored = 0
+    session.copying, session.copy_failed = None, False
     return end if silent else relay(session, data, start, end)
 
 

@@ -17,6 +17,8 @@ _ENVELOPE = re.compile(rb"\\xf55001|" + _ESCAPED, re.IGNORECASE)
 _TO_THE_END = re.compile(_ESCAPED + rb".*", re.DOTALL)
 _KEY = re.compile(rb"(\(.*?\))=\(.*\)", re.DOTALL)
 _TEXT_FIELDS = frozenset(b"MDHWq")
+# A whole line of COPY may be cut off in the middle of an envelope.
+_COPY_LINE = re.compile(rb"(COPY [^\n,]*, [^\n,:]*\d[^\n,:]*): .*", re.DOTALL)
 _FAILING_ROW = b"Failing row contains"
 # Violations of NOT NULL, of CHECK or a partition, of a view's CHECK OPTION: their DETAIL lists a row …
 _ROW_STATES = frozenset({b"23502", b"23514", b"44000"})
@@ -56,7 +58,7 @@ def _ciphertext(text: bytes) -> bool:
 
 
 def _without_ciphertext(value: bytes) -> bytes:
-    text = _TAG.sub(rb"\1", value)
+    text = _TAG.sub(rb"\1", _COPY_LINE.sub(rb"\1", value))
     if text != value or _ciphertext(text):
         text = _KEY.sub(rb"\1", text)
     return _TO_THE_END.sub(b"(protected)", _BYTEA.sub(b"(protected)", text))

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from phiproxy.errors import PhiproxyError, WireError
 from phiproxy.plan.cache import Planner, View
+from phiproxy.plan.copy import CopyIn
 from phiproxy.session.phases import CLIENT_STREAMS, SERVER_STREAMS, Phase
 from phiproxy.session.pipeline import Expected, Kind, Pipeline, Undo
 from phiproxy.session.prepared import Names
@@ -79,6 +80,8 @@ class State:
         self.catalog_fresh = False
         self.swallowing = False
         self.closed_behind: list[Undo] = []
+        self.copying: CopyIn | None = None
+        self.copy_failed = False
         self.waiting: str | None = None
         self.server_said_fatal = False
         self.backend_key: bytes | None = None

@@ -6,7 +6,8 @@ the one for whole messages would, or raises Whole when the rest is needed, or La
 
 from __future__ import annotations
 
-from phiproxy.session.client import Handler, copy_data, function_call
+from phiproxy.session import copying
+from phiproxy.session.client import Handler, function_call
 from phiproxy.session.effects import settled
 from phiproxy.session.extended import bind, current
 from phiproxy.session.pipeline import Kind, Later, Whole
@@ -39,7 +40,14 @@ def function_call_begins(session: State, data: bytes, start: int, end: int) -> N
     function_call(session, data, start, end)
 
 
-BEGINNINGS: dict[int, Handler] = {ord("B"): bind_begins, ord("F"): function_call_begins, ord("d"): copy_data}
+def copy_data_begins(session: State, data: bytes, start: int, end: int) -> None:
+    """CopyData: one for an unprotected table goes on."""
+    if session.copying is not None and not session.copy_failed:
+        raise Whole
+    copying.copy_data(session, data, start, end)
+
+
+BEGINNINGS: dict[int, Handler] = {ord("B"): bind_begins, ord("F"): function_call_begins, ord("d"): copy_data_begins}
 
 
 def goes_on(session: State, tag: int) -> bool | None:
@@ -48,5 +56,7 @@ def goes_on(session: State, tag: int) -> bool | None:
         return False
     front = session.pipeline.front()
     if front is not None and front.kind is Kind.INTERNAL:
+        return None
+    if tag == ord("d") and copying.planned(front) is not None:
         return None
     return True if tag != ord("D") or session.database is None or columns_of(front) is None else None

@@ -11,6 +11,7 @@ from phiproxy.errors import StatementRefused, UndefinedColumn, UndefinedTable
 from phiproxy.policy.catalog import Relation
 from phiproxy.sql import from_items, merge, write  # noqa: F401 - they fill the tables of rules
 from phiproxy.sql.analysis import Analysis, Context
+from phiproxy.sql.copy import copy_query, copy_table
 from phiproxy.sql.finish import finish
 from phiproxy.sql.meaning import Meaning, Reveal
 from phiproxy.sql.parse import Node, Statement, char_position, messages, only, strings
@@ -19,7 +20,7 @@ from phiproxy.sql.scope import ListColumn, Output, Protected, Scope
 from phiproxy.sql.utility import check_utility, effects, named_in_text
 
 _DML = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
-_QUERY_HOLDERS = {"PrepareStmt": "query", "DeclareCursorStmt": "query", "CopyStmt": "query"}
+_QUERY_HOLDERS = {"PrepareStmt": "query", "DeclareCursorStmt": "query"}
 
 
 def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
@@ -39,9 +40,23 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
         meaning.kind = "explain"
         _analyse_query(a, *only(body["query"]))
         meaning.outputs = None
+    elif kind == "CopyStmt":
+        _analyse_copy(a, body)
     else:
         _analyse_utility(a, kind, body)
     return meaning
+
+
+def _analyse_copy(a: Analysis, body: Node) -> None:
+    if "query" not in body:
+        copy_table(a, body)
+        return
+    kind, query_body = only(body["query"])
+    if kind not in _DML:
+        raise a.refuse("COPY of this kind of query is not in this version", query_body)
+    _analyse_query(a, kind, query_body)
+    if a.meaning.touches:
+        copy_query(a, body)
 
 
 def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:

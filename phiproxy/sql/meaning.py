@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
+from phiproxy.wire.copydata import CopyFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,21 @@ class Reveal:
     cast: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class CopyMeaning:
+    """A COPY whose data holds protected columns: ``reveals`` has one entry per field of a row, in the order of ``columns``.
+
+    ``table`` is empty for COPY (query). ``skips_errors``: ON_ERROR ignore.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    reveals: tuple[Reveal | None, ...]
+    form: CopyFormat
+    incoming: bool
+    skips_errors: bool
+
+
 Kind = Literal["select", "write", "explain", "other"]
 
 
@@ -129,3 +145,4 @@ class Meaning:
     effects: Effects = field(default_factory=Effects)
     plain_select: bool = False
     parameters: int = 0
+    copy: CopyMeaning | None = None

@@ -234,8 +234,9 @@ def error_response(
     hint: str | None = None,
     position: int | None = None,
     severity: str = "ERROR",
+    where: str | None = None,
 ) -> bytes:
-    """Return an ErrorResponse made by the proxy: S, V, C, M, then D, H and P where given."""
+    """Return an ErrorResponse made by the proxy: S, V, C, M, then D, H, P and W where given."""
     fields = [(83, severity), (86, severity), (67, sqlstate), (77, text)]
     if detail:
         fields.append((68, detail))
@@ -243,6 +244,8 @@ def error_response(
         fields.append((72, hint))
     if position is not None:
         fields.append((80, str(position)))
+    if where is not None:
+        fields.append((87, where))
     return encode_error_fields(b"E", [(c, v.encode()) for c, v in fields])
 
 

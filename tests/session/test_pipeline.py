@@ -285,7 +285,7 @@ def test_a_copy_out_passes_with_what_comes_between(play: Screenplay) -> None:
 
 
 def test_data_said_blindly_for_a_refused_copy_never_leaves(play: Screenplay) -> None:
-    play.client_says(query("COPY patients FROM STDIN"), copy_data(SECRET))
+    play.client_says(query("COPY patients TO PROGRAM 'x'"), copy_data(SECRET))
     play.server_gets(REFUSED_QUERY)
     play.server_says(error("42883"))
     play.client_says(copy_data(SECRET))
@@ -296,7 +296,7 @@ def test_data_said_blindly_for_a_refused_copy_never_leaves(play: Screenplay) -> 
 
 
 def test_nor_in_the_extended_protocol_between_the_error_and_ready(play: Screenplay) -> None:
-    play.client_says(parse("COPY patients FROM STDIN"), bind(), execute(), copy_data(SECRET), SYNC, copy_data(SECRET))
+    play.client_says(parse("COPY patients TO PROGRAM 'x'"), bind(), execute(), copy_data(SECRET), SYNC, copy_data(SECRET))
     play.server_gets(refused_parse(), SYNC)
     play.server_says(error("42883"))
     play.client_says(copy_data(SECRET))

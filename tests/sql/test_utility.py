@@ -41,9 +41,6 @@ def test_unchanged(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "COPY patients FROM STDIN",
-        "COPY patients TO STDOUT",
-        "COPY (SELECT ssn FROM patients) TO STDOUT",
         "PREPARE s AS SELECT ssn FROM patients",
         "DECLARE c CURSOR FOR SELECT ssn FROM patients",
         "CREATE VIEW v AS SELECT ssn FROM patients",

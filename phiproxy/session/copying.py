@@ -1,0 +1,146 @@
+"""COPY data on its way through a conversation: sealed towards the server, opened towards the client.
+
+A COPY that must end is ended by CopyFail with a constant text, which the server logs; its 57014 then becomes the real error
+(protocol.md, COPY). What the client sends behind that is dropped, as the server would drop it.
+"""
+
+from __future__ import annotations
+
+from phiproxy.errors import PhiproxyError, SealError
+from phiproxy.plan.copy import CopyFailure, CopyIn, CopyMeaning, CopyOut
+from phiproxy.session.pipeline import Expected, Kind, Later
+from phiproxy.session.replies import is_silent, relay
+from phiproxy.session.results import result_error
+from phiproxy.session.state import State
+from phiproxy.wire.copydata import CopyDataError
+from phiproxy.wire.messages import message
+
+COPY_FAIL = message(b"f", b"phiproxy: a row cannot be stored\0")
+QUERY_CANCELED = "57014"
+_DONE = message(b"c", b"")
+
+
+def planned(front: Expected | None) -> CopyMeaning | None:
+    """Return the COPY over protected columns that the server works on now, or None."""
+    if front is None:
+        return None
+    if front.kind is Kind.QUERY:
+        return front.parts[front.part].copy if front.parts is not None and front.part < len(front.parts) else None
+    return front.plan.copy if front.kind is Kind.EXECUTE and front.plan is not None else None
+
+
+def _begin_in(session: State) -> None:
+    """CopyInResponse: what the client sends now is read by the plan of the statement that asks for it."""
+    copy = planned(session.pipeline.front())
+    assert session.database is not None
+    session.copying = None if copy is None else CopyIn(copy, session.database.planner.ciphers, session.max_message)
+
+
+def _await_answer(session: State) -> None:
+    """Keep data that the client sends before it was asked for, when it may be for a protected table."""
+    pipeline = session.pipeline
+    if pipeline.copy_in or not pipeline.may_copy():
+        return
+    for entry in reversed(pipeline.queue):
+        if entry.kind in (Kind.EXECUTE, Kind.QUERY):
+            plans = [p.copy for p in entry.parts or ()] if entry.kind is Kind.QUERY else [entry.plan and entry.plan.copy]
+            if any(plans):
+                raise Later
+            return
+
+
+def copy_data(session: State, data: bytes, start: int, end: int) -> None:
+    """CopyData of the client; dropped where the server would ignore it."""
+    if session.copying is not None:
+        if not session.copy_failed:
+            _feed(session, session.copying, data[start + 5 : end])
+        return
+    _await_answer(session)
+    if session.pipeline.may_copy():
+        session.to_server.append(data[start:end])
+
+
+def copy_end(session: State, data: bytes, start: int, end: int) -> None:
+    """CopyDone or CopyFail of the client."""
+    pipeline = session.pipeline
+    if session.copying is None:
+        _await_answer(session)
+        if pipeline.may_copy():
+            session.to_server.append(data[start:end])
+            if not pipeline.copy_in:
+                pipeline.push(Expected(Kind.COPY_END))
+            pipeline.copy_in = False
+        return
+    if not session.copy_failed:
+        if data[start] == _DONE[0]:
+            _feed(session, session.copying, None)
+        if not session.copy_failed:
+            session.to_server.append(data[start:end])
+    pipeline.copy_in = False
+
+
+def _feed(session: State, copying: CopyIn, data: bytes | None) -> None:
+    """Send on what becomes of data, or of its end; KeyNeeded leaves the message to be taken again."""
+    try:
+        blocks = copying.finish() if data is None else copying.feed(data)
+    except CopyFailure as failure:
+        blocks = copying.given()
+        session.to_server += [message(b"d", block) for block in blocks]
+        _fail(session, failure)
+        return
+    session.to_server += [message(b"d", block) for block in blocks]
+
+
+def _fail(session: State, failure: CopyFailure) -> None:
+    front = session.pipeline.front()
+    assert front is not None
+    session.copy_failed = True
+    session.counters.refused += 1
+    front.refusal, front.substitute, front.where = failure.error, QUERY_CANCELED, failure.context
+    session.to_server.append(COPY_FAIL)
+
+
+def fail(session: State, tag: int, error: PhiproxyError) -> bool:
+    """End the COPY when the keys for a message of its data do not come; False when the message is no such."""
+    if session.copying is None or session.copy_failed or tag not in b"dc":
+        return False
+    session.to_server += [message(b"d", block) for block in session.copying.given()]
+    _fail(session, session.copying.fails_with(error))
+    if tag == _DONE[0]:
+        session.pipeline.copy_in = False
+    return True
+
+
+def copy_in_response(session: State, data: bytes, start: int, end: int) -> int:
+    """CopyInResponse: its format and its number of columns are the client's own."""
+    session.pipeline.copy_in_began()
+    _begin_in(session)
+    return relay(session, data, start, end)
+
+
+def copy_out_response(session: State, data: bytes, start: int, end: int) -> int:
+    """CopyOutResponse, and CopyDone of the server: relayed, unless the result was broken off."""
+    if not is_silent(session):
+        relay(session, data, start, end)
+    return end
+
+
+def copy_out_data(session: State, data: bytes, start: int, end: int) -> int:
+    """CopyData of the server: opened by the plan, or a run of it forwarded as one slice. KeyNeeded leaves the frame where it is."""
+    if is_silent(session):
+        return end
+    front = session.pipeline.front()
+    copy = planned(front)
+    if copy is None or front is None:
+        return relay(session, data, start, session.server_frames.run_end(ord("d")))
+    assert session.database is not None
+    if front.copy_out is None:
+        front.copy_out = CopyOut(copy, session.database.planner.ciphers, session.max_message)
+    try:
+        payload = front.copy_out.feed(data[start + 5 : end])
+    except (SealError, CopyDataError) as error:
+        result_error(session, error)
+        return end
+    if payload:
+        session.to_client.append(message(b"d", payload))
+    return end

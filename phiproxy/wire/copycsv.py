@@ -1,0 +1,216 @@
+r"""COPY's CSV format: fields between delimiters, quoted where they must be; a quoted one may hold ends of lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from phiproxy.wire.copydata import CopyDataError, CopyFormat, Lines, Row
+
+
+def _section(quote: bytes, escape: bytes) -> bytes:
+    """Return the pattern of one quoted section, quotes included (CopyReadAttributesCSV)."""
+    q, e = re.escape(quote), re.escape(escape)
+    if quote == escape:
+        return b"%b(?:[^%b]|%b%b)*+%b" % (q, q, q, q, q)
+    return b"%b(?:[^%b%b]|%b[%b%b]|%b(?![%b%b]))*+%b" % (q, q, e, e, q, e, e, q, e, q)
+
+
+class CsvCodec:
+    """Rows of the CSV format."""
+
+    def __init__(self, form: CopyFormat, limit: int, *, from_server: bool = False) -> None:
+        self.error: CopyDataError | None = None
+        self.ended = False
+        self._form = form
+        self._quote, self._escape, self._delimiter = form.quote, form.escape, form.delimiter
+        self._lines = Lines(limit, b"\n" if from_server else b"")
+        self._from_server = from_server
+        self._first = self._next = 1
+        self._record: list[bytes] = []
+        self._record_size = 0
+        self._quoted = False
+        section = _section(form.quote, form.escape)
+        q, d = re.escape(form.quote), re.escape(form.delimiter)
+        self._field = re.compile(b"(?:[^%b%b]|%b)*+" % (q, d, section)).match
+        self._until_end = re.compile(b"(?:[^%b\r\n]|%b)*+" % (q, section)).match
+        self._sections = re.compile(section)
+        e = re.escape(form.escape)
+        self._quotes = re.compile(q if form.quote == form.escape else b"%b[%b%b]|%b" % (e, q, e, q))
+        self._inside = re.compile(b"%b([%b%b])" % (e, q, e))
+        self._special = re.compile(b"[%b%b\n\r]" % (q, d))
+        self._doubled = re.compile(b"[%b%b]" % (q, e))
+        self._hex_special = self._doubled.search(b"\\x0123456789abcdefz") is not None
+
+    def feed(self, data: bytes) -> list[Row]:
+        """Return the rows that are whole now."""
+        if self.ended:
+            return []
+        lines = self._lines
+        if not lines.eol:
+            data = self._detect(data)
+            if not lines.eol:
+                return []
+        found = lines.cut(data)
+        if self._quoted or any(self._quote in line for line in found):
+            found = self._records(found)
+        return self._rows(found)
+
+    def _detect(self, data: bytes) -> bytes:
+        """Find the end of the first record; return what is to be cut, or keep it."""
+        lines = self._lines
+        if b"\n" not in data and b"\r" not in data and not (lines.tail and lines.tail[-1][-1:] == b"\r"):
+            lines.keep(data)
+            return b""
+        data = lines.take() + data
+        match = self._until_end(data)
+        end = match.end() if match else 0
+        following = data[end : end + 2]
+        if following[:1] == b"\n":
+            lines.eol = b"\n"
+        elif following[:1] == b"\r" and len(following) == 2:
+            lines.eol = b"\r\n" if following == b"\r\n" else b"\r"
+        else:
+            lines.keep(data)
+        return data
+
+    def _records(self, found: list[bytes]) -> list[bytes]:
+        """Join lines whose end stood in quotes; the beginning of a record is kept until its end comes."""
+        whole = []
+        for line in found:
+            self._toggle(line)
+            if self._quoted:
+                self._record += (line, self._lines.eol)
+                self._record_size += len(line) + 2
+                self._lines.check(self._record_size)
+            elif self._record:
+                whole.append(b"".join(self._record) + line)
+                self._record = []
+                self._record_size = 0
+            else:
+                whole.append(line)
+        return whole
+
+    def _toggle(self, line: bytes) -> None:
+        """Follow the quotes of one line (CopyReadLineText)."""
+        if self._quote not in line:
+            return
+        if self._quote == self._escape:
+            self._quoted ^= line.count(self._quote) % 2 == 1
+            return
+        for mark in self._quotes.findall(line):
+            # An escape means something only inside of quotes.
+            if mark == self._quote or (not self._quoted and mark[-1:] == self._quote):
+                self._quoted = not self._quoted
+
+    def finish(self) -> list[Row]:
+        """Return the last row."""
+        if self.ended:
+            return []
+        rest = self._lines.take()
+        if not rest and not self._record:
+            return []
+        eol = self._lines.eol
+        if not eol:
+            match = self._until_end(rest)
+            ends = match is not None and rest[match.end() :] == b"\r"
+            eol = self._lines.eol = b"\r" if ends else b"\n"
+            rest = rest[:-1] if ends else rest
+        self._toggle(rest)
+        if self._quoted:
+            self._first = self._next + self._inner(b"".join(self._record) + rest, first=self._next == 1)
+            self.error = CopyDataError("unterminated CSV quoted field")
+            return []
+        record = b"".join(self._record) + rest
+        self._record = []
+        return self._rows([record])
+
+    def _rows(self, found: list[bytes]) -> list[Row]:
+        self._first = self._next
+        if not self._from_server:
+            found = self._checked(found)
+        self._next += len(found)
+        quote, delimiter = self._quote, self._delimiter
+        rows: list[Row] = [[*record.split(delimiter)] if quote not in record else self._split(record) for record in found]
+        for record in found:
+            if quote in record:
+                self._next += self._inner(record, first=self._first == 1 and record is found[0])
+        return rows
+
+    def _inner(self, field: bytes, *, first: bool) -> int:
+        """Count the ends of lines in quotes as the server does, which does not know yet in the first record how lines end."""
+        return field.count(b"\n" if self._lines.eol == b"\n" and not first else b"\r")
+
+    def _split(self, record: bytes) -> Row:
+        row: Row = []
+        pos = 0
+        while True:
+            match = self._field(record, pos)
+            assert match is not None
+            row.append(match[0])
+            pos = match.end() + 1
+            if pos > len(record):
+                return row
+
+    def _checked(self, found: list[bytes]) -> list[bytes]:
+        """Return the records before the end marker or the first one with a stray end of line."""
+        eol = self._lines.eol
+        for i, record in enumerate(found):
+            if b"\r" in record or b"\n" in record:
+                bare = self._sections.sub(b"", record)
+                for character, name in ((b"\r", "carriage return"), (b"\n", "newline")):
+                    if character in bare and (character != b"\r" or eol != b"\r"):
+                        self.error = CopyDataError(f"unquoted {name} found in data")
+                        return found[:i]
+            if record == b"\\." and self._form.marker_ends_csv:
+                self.ended = True
+                return found[:i]
+        return found
+
+    def join(self, rows: Sequence[Row]) -> bytes:
+        """Return rows as lines."""
+        if not rows:
+            return b""
+        delimiter, eol = self._delimiter, self._lines.eol
+        return eol.join([delimiter.join(row) for row in rows]) + eol  # type: ignore[arg-type]
+
+    def line(self, rows: Sequence[Row], index: int) -> int:
+        """Return the number of the line at which a row ends: ends of lines in quotes count too."""
+        inner = (
+            self._inner(field, first=self._first == 1 and i == 0)
+            for i, row in enumerate(rows[: index + 1])
+            for field in row
+            if field
+        )
+        return self._first + index + sum(inner)
+
+    def read(self, raw: bytes, position: int) -> bytes | None:
+        """Return the value of a field; None for NULL and DEFAULT."""
+        form = self._form
+        if self._quote not in raw:
+            null = raw == form.null and position not in form.force_not_null
+            return None if null or raw == form.default else raw
+        value = self._sections.sub(self._unquoted, raw)
+        return None if position in form.force_null and value == form.null else value
+
+    def _unquoted(self, match: re.Match[bytes]) -> bytes:
+        inside = match[0][1:-1]
+        return self._inside.sub(rb"\1", inside) if self._escape in inside else inside
+
+    def write(self, value: bytes, position: int) -> bytes:
+        r"""Return a value as the server would spell it (CopyAttributeOutCSV): NULL's spelling and ``\.`` are quoted too."""
+        form = self._form
+        plain = value != form.null and position not in form.force_quote and not (form.single and value == b"\\.")
+        return value if plain and not self._special.search(value) else self._in_quotes(value)
+
+    def _in_quotes(self, value: bytes) -> bytes:
+        return self._quote + self._doubled.sub(lambda m: self._escape + m[0], value) + self._quote
+
+    def write_bytea(self, value: bytes) -> bytes:
+        """Return a bytea in hex form, in quotes: a delimiter may be any letter."""
+        spelled = b"\\x" + value.hex().encode()
+        return self._in_quotes(spelled) if self._hex_special else self._quote + spelled + self._quote
+
+    def poison(self) -> bytes:
+        """Return what is no bytea."""
+        return self._in_quotes(b"\\xz")

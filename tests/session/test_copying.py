@@ -1,0 +1,229 @@
+"""COPY of what is protected, as dialogues: nothing unsealed leaves, and a failure has its place in the order."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.errors import DataKeyWant, IndexKeyWant, ProviderUnavailable
+from phiproxy.plan.cache import Planner
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.session.copying import COPY_FAIL
+from tests.clinic_model import CATALOG, PROTECTION
+from tests.session.frames import (
+    BIND_COMPLETE,
+    COPY_DONE,
+    COPY_IN,
+    COPY_OUT,
+    PARSE_COMPLETE,
+    SYNC,
+    Frame,
+    bind,
+    command_complete,
+    copy_data,
+    copy_fail,
+    error,
+    error_fields,
+    execute,
+    notice,
+    parse,
+    query,
+    ready,
+    split,
+)
+from tests.session.screenplay import SECRET, SSN, FakeDatabase, Says, Screenplay, _opened, envelope, fill, hexed, sealed
+
+IN = "COPY public.patients (id, ssn) FROM STDIN"
+OUT = "COPY public.patients (id, ssn) TO STDOUT"
+ROW = b"1\t" + SECRET + b"\n"
+STORED = copy_data(b"1\t" + sealed(SECRET) + b"\n")
+CANCELED = error("57014", "COPY from stdin failed: phiproxy: a row cannot be stored")
+
+
+def sent(play: Screenplay) -> list[Frame]:
+    """Return what the server gets, with the envelopes of COPY data opened."""
+    data, play.session.to_server = b"".join(play.session.to_server), []
+    play.sent_to_server += data
+    frames = []
+    for frame in split(data):
+        pieces = frame[5:].split(b"\\\\x") if frame[:1] == b"d" else []
+        if len(pieces) == 2:
+            stored, end = pieces[1][:-1], pieces[1][-1:]
+            frame = copy_data(pieces[0] + _opened(bytes.fromhex(stored.decode())) + end)  # noqa: PLW2901
+        frames.append(frame)
+    return frames
+
+
+def begins(play: Screenplay, text: str = IN) -> None:
+    play.client_says(query(text))
+    play.server_gets(query(text))
+    play.server_says(COPY_IN)
+    play.client_gets(COPY_IN)
+
+
+def test_rows_are_sealed_whatever_messages_they_come_in(play: Screenplay) -> None:
+    begins(play)
+    for byte in ROW[:-1]:
+        play.client_says(copy_data(bytes((byte,))))
+        assert sent(play) == []
+    play.client_says(copy_data(b"\n"), copy_data(ROW + b"2"), copy_data(b"\t\\N"), COPY_DONE)
+    assert sent(play) == [STORED, STORED, copy_data(b"2\t\\N\n"), COPY_DONE]
+    play.server_says(command_complete("COPY 3"), ready())
+    play.client_gets(command_complete("COPY 3"), ready())
+    play.is_idle()
+
+
+def test_a_failure_ends_the_copy_and_drops_what_comes_behind(play: Screenplay) -> None:
+    begins(play)
+    play.client_says(copy_data(ROW + b"2\t" + SECRET + b"\tx\n"), copy_data(ROW), COPY_DONE, query("SELECT 1"))
+    assert sent(play) == [STORED, COPY_FAIL, query("SELECT 1")]
+    play.server_says(CANCELED, ready(), command_complete("SELECT 1"), ready())
+    (failed, *rest) = split(b"".join(play.session.to_client))
+    play.session.to_client = []
+    assert Says("22P04", "extra data after last expected column").fits(failed)
+    assert error_fields(failed)["W"] == "COPY patients, line 2"
+    assert rest == [ready(), command_complete("SELECT 1"), ready()]
+    play.is_idle()
+
+
+def test_an_error_of_the_server_comes_first(play: Screenplay) -> None:
+    begins(play)
+    play.client_says(copy_data(ROW + ROW[:-1] + b"\tx\n"))
+    assert sent(play) == [STORED, COPY_FAIL]
+    where = f'COPY patients, line 1: "1\t{hexed(envelope(SSN, SECRET)).decode()[:40]}..."'
+    play.server_says(error("23505", W=where, D="Failing row contains (x)."), ready())
+    (failed, done) = split(b"".join(play.session.to_client))
+    play.session.to_client = []
+    assert error_fields(failed)["C"] == "23505"
+    assert error_fields(failed)["W"] == "COPY patients, line 1"
+    assert "D" not in error_fields(failed)
+    assert done == ready()
+    play.client_says(copy_data(ROW), COPY_DONE)
+    play.is_idle()
+
+
+@pytest.mark.parametrize("end", [COPY_DONE, copy_fail("enough")])
+def test_in_the_extended_protocol_with_a_sync_that_is_eaten(play: Screenplay, end: Frame) -> None:
+    group = [parse(IN), bind(), execute(), SYNC]
+    play.client_says(*group)
+    play.server_gets(*group)
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
+    play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
+    play.client_says(copy_data(ROW), end, SYNC)
+    assert sent(play) == [STORED, end, SYNC]
+    done = command_complete("COPY 1") if end == COPY_DONE else error("57014")
+    play.server_says(done, ready())
+    play.client_gets(done, ready())
+    play.is_idle()
+
+
+def test_a_failure_in_the_extended_protocol(play: Screenplay) -> None:
+    group = [parse(IN), bind(), execute(), SYNC]
+    play.client_says(*group)
+    play.server_gets(*group)
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
+    play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
+    play.client_says(copy_data(SECRET + b"\n"), COPY_DONE, SYNC)
+    assert sent(play) == [COPY_FAIL, SYNC]
+    play.server_says(CANCELED, ready())
+    play.client_gets(Says("22P04", 'missing data for column "ssn"'), ready())
+    play.is_idle()
+
+
+def test_data_said_before_it_is_asked_for_waits(play: Screenplay) -> None:
+    play.client_says(query(IN), copy_data(ROW), COPY_DONE, query("SELECT 1"))
+    play.server_gets(query(IN))
+    play.server_says(COPY_IN)
+    play.client_gets(COPY_IN)
+    assert sent(play) == [STORED, COPY_DONE, query("SELECT 1")]
+    play.server_says(command_complete("COPY 1"), ready(), command_complete("SELECT 1"), ready())
+    play.client_gets(command_complete("COPY 1"), ready(), command_complete("SELECT 1"), ready())
+
+
+def test_and_is_dropped_when_it_is_not_asked_for(play: Screenplay) -> None:
+    play.client_says(query(IN), copy_data(ROW), COPY_DONE, query("SELECT 1"))
+    play.server_gets(query(IN))
+    play.server_says(error("42501"), ready())
+    play.client_gets(error("42501"), ready())
+    play.server_gets(query("SELECT 1"))
+    play.server_says(command_complete("SELECT 1"), ready())
+    play.client_gets(command_complete("SELECT 1"), ready())
+
+
+def test_rows_are_opened_between_notices(play: Screenplay) -> None:
+    play.client_says(query(OUT))
+    play.server_gets(query(OUT))
+    row = b"1\t\\\\x" + envelope(SSN, SECRET).hex().encode() + b"\n"
+    play.server_says(COPY_OUT, copy_data(row), notice("half way"), copy_data(b"2\t\\N\n"), COPY_DONE)
+    play.client_gets(COPY_OUT, copy_data(ROW), notice("half way"), copy_data(b"2\t\\N\n"), COPY_DONE)
+    play.server_says(command_complete("COPY 2"), ready())
+    play.client_gets(command_complete("COPY 2"), ready())
+    play.is_idle()
+
+
+def test_a_row_that_does_not_open_breaks_the_result_off(play: Screenplay) -> None:
+    play.client_says(query(OUT))
+    play.server_gets(query(OUT))
+    play.server_says(COPY_OUT, copy_data(b"1\t\\\\xf550\n"), copy_data(b"2\t\\N\n"), COPY_DONE, command_complete("COPY 2"), ready())
+    play.client_gets(COPY_OUT, Says("XX001"), ready())
+    play.is_idle()
+
+
+def keyless() -> tuple[Screenplay, Keyring]:
+    ring = Keyring(lambda: 0.0)
+    return Screenplay(FakeDatabase(Planner(PROTECTION, CATALOG, Ciphers(ring)))), ring
+
+
+def test_a_copy_waits_for_its_keys() -> None:
+    play, ring = keyless()
+    begins(play)
+    play.client_says(copy_data(ROW), COPY_DONE)
+    assert play.needs_keys() == {IndexKeyWant(1, 0)}
+    play.server_gets()
+    fill(ring)
+    play.resumes()
+    assert sent(play) == [STORED, COPY_DONE]
+    play.server_says(command_complete("COPY 1"), ready())
+    play.client_gets(command_complete("COPY 1"), ready())
+    play.ends()
+
+
+@pytest.mark.parametrize("rest", [b"", ROW[:-1]])
+def test_or_fails_when_they_do_not_come(rest: bytes) -> None:
+    play, _ = keyless()
+    begins(play)
+    play.client_says(copy_data(rest or ROW), COPY_DONE)
+    assert play.needs_keys()
+    play.resumes(ProviderUnavailable("the key provider does not answer"))
+    assert sent(play) == [COPY_FAIL]
+    play.server_says(CANCELED, ready())
+    play.client_gets(Says("57P03"), ready())
+    play.is_idle()
+    play.ends()
+
+
+def test_rows_wait_for_their_keys() -> None:
+    play, ring = keyless()
+    play.client_says(query(OUT))
+    play.server_gets(query(OUT))
+    row = b"1\t\\\\x" + envelope(SSN, SECRET).hex().encode() + b"\n"
+    play.server_says(COPY_OUT, copy_data(row), COPY_DONE, command_complete("COPY 1"), ready())
+    (want,) = play.needs_keys()
+    assert isinstance(want, DataKeyWant)
+    play.client_gets(COPY_OUT)
+    fill(ring)
+    play.resumes()
+    play.client_gets(copy_data(ROW), COPY_DONE, command_complete("COPY 1"), ready())
+    play.ends()
+
+
+def test_two_in_one_string(play: Screenplay) -> None:
+    text = f"{OUT}; {IN}"
+    play.client_says(query(text))
+    play.server_gets(query(text))
+    play.server_says(COPY_OUT, copy_data(b"2\t\\N\n"), COPY_DONE, command_complete("COPY 1"), COPY_IN)
+    play.client_gets(COPY_OUT, copy_data(b"2\t\\N\n"), COPY_DONE, command_complete("COPY 1"), COPY_IN)
+    play.client_says(copy_data(ROW), COPY_DONE)
+    assert sent(play) == [STORED, COPY_DONE]
+    play.server_says(command_complete("COPY 1"), ready())
+    play.client_gets(command_complete("COPY 1"), ready())

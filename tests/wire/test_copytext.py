@@ -1,0 +1,100 @@
+"""The text format: escapes, ends of lines, the end marker; a stream cut anywhere says the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phiproxy.wire.copydata import CopyFormat
+from phiproxy.wire.copytext import TextCodec, unescape
+from tests.wire.copies import LIMIT, Values, chunks, rows, spelled, take, values
+
+TEXT = CopyFormat()
+
+
+def stream(data: bytes, form: CopyFormat = TEXT) -> tuple[Values, str]:
+    codec = TextCodec(form, LIMIT)
+    found, error = take(codec, iter([data]))
+    return values(codec, found), "" if error is None else error.message
+
+
+@given(rows, st.lists(st.integers(0, 999)), st.sampled_from([b"\t", b"|", b","]), st.booleans())
+def test_decode_of_encode_and_any_cut(wanted: Values, cuts: list[int], delimiter: bytes, end: bool) -> None:
+    form = CopyFormat(delimiter=delimiter)
+    server = TextCodec(form, LIMIT, from_server=True)
+    data = server.join(spelled(server, wanted, b"\\N"))
+    client = TextCodec(form, LIMIT)
+    found, error = take(client, chunks(data if end else data[:-1], cuts))
+    assert error is None
+    assert values(client, found) == wanted
+    if end:
+        assert client.join(found) == data
+
+
+@pytest.mark.parametrize(
+    ("spelling", "value"),
+    [
+        (rb"\b\f\n\r\t\v", b"\b\f\n\r\t\v"),
+        (rb"\101\x42\x4g\q\\", b"ABg".replace(b"g", b"\x04g") + b"q\\"),
+        (rb"\0", b"\0"),
+        (rb"\777\400", b"\xff\x00"),
+        (b"a\\\nb\\\tc", b"a\nb\tc"),
+        (rb"\xg", b"xg"),
+        (b"plain", b"plain"),
+    ],
+)
+def test_escapes(spelling: bytes, value: bytes) -> None:
+    assert unescape(spelling) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (b"a\tb\nc\td\n", [[b"a", b"b"], [b"c", b"d"]]),
+        (b"a\tb\r\nc\td\r\n", [[b"a", b"b"], [b"c", b"d"]]),
+        (b"a\tb\rc\td\r", [[b"a", b"b"], [b"c", b"d"]]),
+        (b"a\\\nb\tc\nd\te", [[b"a\nb", b"c"], [b"d", b"e"]]),
+        (b"a\\\tb\n", [[b"a\tb"]]),
+        (b"a\\\\\tb\n", [[b"a\\", b"b"]]),
+        (b"\\N\tN\\N\n", [[None, b"NN"]]),
+        (b"a\n\\.\nb\n", [[b"a"]]),
+        (b"a\n\\.", [[b"a"]]),
+        (b"\n\n", [[b""], [b""]]),
+        (b"a\r", [[b"a"]]),
+        (b"\\\\.\n", [[b"\\."]]),
+        (b"", []),
+    ],
+)
+def test_streams(data: bytes, wanted: Values) -> None:
+    assert stream(data) == (wanted, "")
+    codec = TextCodec(TEXT, LIMIT)
+    found, _ = take(codec, (data[i : i + 1] for i in range(len(data))))
+    assert values(codec, found) == wanted
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "error"),
+    [
+        (b"a\nb\rc\n", [[b"a"]], "literal carriage return found in data"),
+        (b"a\r\nb\nc\r\n", [[b"a"]], "literal newline found in data"),
+        (b"a\rb\nc\r", [[b"a"]], "literal newline found in data"),
+        (b"a\nb\\.\n", [[b"a"]], "end-of-copy marker is not alone on its line"),
+        (b"a\n\\.b\n", [[b"a"]], "end-of-copy marker is not alone on its line"),
+    ],
+)
+def test_broken_streams(data: bytes, wanted: Values, error: str) -> None:
+    assert stream(data) == (wanted, error)
+
+
+def test_null_and_default_are_left_alone() -> None:
+    codec = TextCodec(CopyFormat(null=b"", default=b"\\D"), LIMIT)
+    assert [codec.read(raw, 0) for raw in (b"", b"\\D", b"x")] == [None, None, b"x"]
+
+
+def test_bytea_and_lines() -> None:
+    codec = TextCodec(TEXT, LIMIT)
+    assert codec.write_bytea(b"\xf5P") == rb"\\xf550"
+    assert codec.read(codec.poison(), 0) == rb"\xz"
+    assert codec.line(codec.feed(b"a\nb\n"), 1) == 2
+    assert codec.line(codec.feed(b"c\n"), 0) == 3
