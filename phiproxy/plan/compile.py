@@ -71,7 +71,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
             text, text, identity=True, touches=meaning.touches, columns=_columns(meaning), plain_select=meaning.plain_select,
             oids=tuple(declared), effects=meaning.effects, copy=meaning.copy,
         )  # fmt: skip
-    if meaning.copy is not None:
+    if not meaning.takes_parameters:
         return _inline(text, meaning, rendered, declared)
     inputs = max(meaning.parameters, len(declared))
     oids = [*declared, *(0 for _ in range(inputs - len(declared)))]

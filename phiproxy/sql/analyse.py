@@ -48,6 +48,7 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
 
 
 def _analyse_copy(a: Analysis, body: Node) -> None:
+    a.meaning.takes_parameters = False
     if "query" not in body:
         copy_table(a, body)
         return

@@ -131,7 +131,8 @@ class Meaning:
     ``room`` is where its comments may stand (see Statement).
     ``outputs`` is one entry per result column (None: nothing protected), or None where the columns are not known because
     nothing protected can be among them. ``touches`` says whether anything protected is read, searched or written.
-    ``parameters`` is the highest ``$n``; ``plain_select`` says that running it changed nothing.
+    ``parameters`` is the highest ``$n``; ``plain_select`` says that running it changed nothing,
+    ``takes_parameters`` that the extended protocol may give it some.
     """
 
     kind: Kind
@@ -146,3 +147,4 @@ class Meaning:
     plain_select: bool = False
     parameters: int = 0
     copy: CopyMeaning | None = None
+    takes_parameters: bool = True
