@@ -25,7 +25,8 @@ SHAPES: list[tuple[str, list[object]]] = [
     ("INSERT INTO patients (ssn) VALUES (coalesce(%s, '@')), ((SELECT '@'))", [None]),
     ("INSERT INTO patients (id, ssn) VALUES (1, '@') ON CONFLICT (id) DO UPDATE SET ssn = EXCLUDED.ssn, notes = '@'", []),
     (
-        "INSERT INTO patients (id, ssn, notes) VALUES (1, '@', '@') ON CONFLICT (id) DO UPDATE SET ssn = '@', notes = EXCLUDED.notes",
+        "INSERT INTO patients (id, ssn, notes) VALUES (1, '@', '@')"
+        " ON CONFLICT (id) DO UPDATE SET ssn = '@', notes = EXCLUDED.notes",
         [],
     ),
     ("UPDATE patients SET ssn = CASE id WHEN 1 THEN '@' WHEN 2 THEN '@' WHEN 3 THEN '@' END WHERE id <= 3", []),
