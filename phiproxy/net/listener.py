@@ -15,7 +15,7 @@ from phiproxy.net.binding import peer_certificate, unbound
 from phiproxy.net.places import OwnPlaces, Places
 from phiproxy.net.relay import Relay, Services, Side
 from phiproxy.net.sockets import readable
-from phiproxy.net.startup import First, greet
+from phiproxy.net.startup import CertificateRequired, First, greet
 from phiproxy.net.tasks import spawn
 from phiproxy.net.tls import Offer
 from phiproxy.net.upstream import Connector, cancel
@@ -176,6 +176,8 @@ class Listener:
                 sock.close()
 
     async def _let_in(self, side: First, startup: Startup) -> None:
+        if side.uncertified:
+            raise CertificateRequired("connection requires a valid client certificate")
         if self.draining:
             raise CannotConnectNow("the proxy is shutting down")
         if not self.places.take(self.door.limits.max_clients):

@@ -29,12 +29,28 @@ class TlsRequired(PhiproxyError):
     anchor = "err-connection"
 
 
+class CertificateRequired(PhiproxyError):
+    """A client without a certificate where one is asked for (28000), in PostgreSQL's words."""
+
+    sqlstate = "28000"
+    anchor = "err-connection"
+
+    @property
+    def public_text(self) -> str:
+        """The server's text, exactly."""
+        return self.message
+
+
 class First(Side):
-    """A client's side until its first packet is whole; ``certificate`` is ours that it saw, where it came through TLS."""
+    """A client's side until its first packet is whole; ``certificate`` is ours that it saw, where it came through TLS.
+
+    ``uncertified`` says that it has shown none of its own, and should have.
+    """
 
     def __init__(self, certificate: bytes | None = None) -> None:
         super().__init__()
         self.certificate = certificate
+        self.uncertified = False
         self.packet: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
@@ -115,6 +131,7 @@ async def _upgrade(sock: socket.socket, tls: Offer | None, *, direct: bool) -> F
         # At once: a transport that still says goodbye must not find that its socket is closed and its number another's.
         transport.abort()
         raise WireError("direct TLS without ALPN postgresql")
+    side.uncertified = tls.asks_certificate and not transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
     return side
 
 

@@ -26,6 +26,11 @@ class Offer:
     context: ssl.SSLContext
     certificate: bytes
 
+    @property
+    def asks_certificate(self) -> bool:
+        """Whether clients must show one of their own."""
+        return self.context.verify_mode is not ssl.CERT_NONE
+
 
 def client_offer(settings: ClientTls) -> Offer | None:
     """Return the TLS that is offered to clients, or None where none is; ConfigError when a file cannot be used."""
@@ -80,8 +85,12 @@ def client_context(settings: ClientTls) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigError(f"tls.certificate, tls.private_key or tls.client_ca cannot be loaded: {reason}") from None
+    # As PostgreSQL's own: nothing to resume, since a ticket would outlive what a client's certificate was checked against.
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.num_tickets = 0
     if settings.mode == "verify-client":
-        context.verify_mode = ssl.CERT_REQUIRED
+        # One that does not verify ends the handshake; who shows none is told so, as by the server, and goes no further.
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 
