@@ -18,7 +18,8 @@ from phiproxy.sql.lengths import cut_sink, peel_cuts, shorter
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.scope import ListColumn, Protected, Scope, Value
 from phiproxy.sql.select import select
-from phiproxy.sql.sinks import as_sink
+from phiproxy.sql.sinks import TEXT_OID, as_sink
+from phiproxy.sql.types import case_results, common_type
 
 Target = tuple[str, ProtectedColumn | None]
 
@@ -27,12 +28,14 @@ Target = tuple[str, ProtectedColumn | None]
 class Place:
     """Where values of one statement go: ``number`` is the statement's own, ``row`` the row whose values are sealed together.
 
-    ``limit`` is the number of characters that casts further out leave.
+    ``limit`` is the number of characters that casts further out leave, ``type_oid`` the type that a parameter without a cast has
+    there (0: the column's).
     """
 
     number: int
     row: int
     limit: int | None = None
+    type_oid: int = 0
 
 
 def columns_of(a: Analysis, relation: Relation) -> Mapping[str, ProtectedColumn]:
@@ -62,7 +65,7 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
     sink, limit, type_oid = cut_sink(node)
     place = dataclasses.replace(place, limit=shorter(place.limit, limit))
     if sink is not None:
-        a.store(sink, column, place.row, place.limit, type_oid)
+        a.store(sink, column, place.row, place.limit, type_oid or place.type_oid)
         return
     inner, casts, _ = peel_cuts(node)
     kind, _ = only(inner)
@@ -84,8 +87,8 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
 def _case(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place: Place) -> None:
     """CASE: its results go to different rows, so each is sealed by itself."""
     _, body = only(node)
-    results = [only(when)[1]["result"] for when in body["args"]]
-    results += [body["defresult"]] if "defresult" in body else []
+    results = case_results(body)
+    place = dataclasses.replace(place, type_oid=common_type(a, results, scope))
     for condition in [*([body["arg"]] if "arg" in body else []), *(only(when)[1]["expr"] for when in body["args"])]:
         clear(a, condition, scope)
     for result in results:
@@ -93,7 +96,9 @@ def _case(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place:
 
 
 def _coalesce(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place: Place) -> None:
-    for argument in only(node)[1]["args"]:
+    arguments = only(node)[1]["args"]
+    place = dataclasses.replace(place, type_oid=common_type(a, arguments, scope))
+    for argument in arguments:
         assign(a, argument, column, scope, place)
 
 
@@ -101,7 +106,7 @@ def _sublink(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, pla
     _, body = only(node)
     if body["subLinkType"] != "EXPR_SUBLINK":
         raise computed(a, column, node)
-    assign_query(a, body["subselect"], [(column.name, column)], scope, place)
+    assign_query(a, body["subselect"], [(column.name, column)], scope, dataclasses.replace(place, type_oid=TEXT_OID))
 
 
 def assign_query(a: Analysis, node: Node, wanted: Sequence[Target], outer: Scope, place: Place) -> int:
@@ -179,7 +184,7 @@ def _assign_list(a: Analysis, refs: list[Node], wanted: Sequence[Target], scope:
         ref["source"] = source
     kind, body = only(source)
     if kind == "SubLink" and body["subLinkType"] == "EXPR_SUBLINK":
-        assign_query(a, body["subselect"], wanted, scope, place)
+        assign_query(a, body["subselect"], wanted, scope, dataclasses.replace(place, type_oid=TEXT_OID))
     elif kind == "RowExpr" and len(body.get("args", ())) == len(wanted):
         for node, (_, column) in zip(body["args"], wanted, strict=True):
             assign(a, node, column, scope, place)

@@ -13,13 +13,15 @@ from psycopg.pq.abc import PGconn
 
 from tests.fixtures.cases import fill
 from tests.fixtures.grammar import statements
+from tests.fixtures.grammar_writes import writes
 from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness import results
 from tests.harness.results import Outcome
 from tests.harness.server import PostgresServer
 
 SECONDS = 45
-RESTART = "SELECT setval('patients_id_seq', 1000), setval('visits_id_seq', 1000), setval('log_id_seq', 1000)"
+SERIAL = ("patients", "visits", "log", "members")
+RESTART = "SELECT " + ", ".join(f"setval('{table}_id_seq', 1000)" for table in SERIAL)
 Way = tuple[str, int, int, bool]
 
 
@@ -75,7 +77,7 @@ def test_random_statements(twins: Twins) -> None:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
     @given(
-        statements(),
+        st.one_of(statements(), writes()),
         st.tuples(st.sampled_from(["simple", "extended"]), st.sampled_from([0, 1]), st.sampled_from([0, 1]), st.booleans()),
     )
     def run(generated: tuple[str, tuple[str | None, ...]], way: Way) -> None:
