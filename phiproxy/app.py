@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Coroutine, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ import structlog
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ConfigError, PhiproxyError
-from phiproxy.live import LiveDatabase, provider_of, read_known
+from phiproxy.live import Known, LiveDatabase, provider_of, read_known
 from phiproxy.net.auth import Authenticator
 from phiproxy.net.binding import check_certificates
 from phiproxy.net.listener import Door, Listener, ShuttingDown
+from phiproxy.net.places import Places
 from phiproxy.net.relay import Services
 from phiproxy.net.service import connect_service
 from phiproxy.net.sockets import close_all, given, listen_on
 from phiproxy.net.tasks import spawn
-from phiproxy.net.tls import client_offer, upstream_context
+from phiproxy.net.tls import Offer, client_offer, upstream_context
 from phiproxy.net.upstream import Connector
 from phiproxy.net.verifiers import mock_secret, open_verifiers
 from phiproxy.ops.logs import set_up_logging
@@ -50,11 +51,29 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
     return uvloop.run(main)
 
 
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a worker has from its supervisor, who listens and serves the metrics."""
+
+    sockets: list[socket.socket]
+    places: Places
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Another configuration, read and found to fit."""
+
+    settings: Settings
+    tls: Offer | None
+    databases: tuple[tuple[LiveDatabase, Policy, Known], ...]
+
+
 class Proxy:
     """A running proxy: databases, listener, metrics. ``async with`` starts it and takes it down."""
 
-    def __init__(self, settings: Settings, policies: Sequence[Policy]) -> None:
+    def __init__(self, settings: Settings, policies: Sequence[Policy], inherited: Inherited | None = None) -> None:
         self.settings = settings
+        self._inherited = inherited
         self.databases: dict[str, LiveDatabase] = {}
         self.addresses: list[Address] = []
         self._sockets: list[socket.socket] = []
@@ -105,16 +124,22 @@ class Proxy:
                 different_certificates=settings.auth.different_certificates == "allow",
                 database=self._database,
                 unlisted_refused=settings.unlisted_databases == "refuse",
-            )
+            ),
+            self._inherited.places if self._inherited is not None else None,
         )
-        self._sockets = listen_on(settings.listen, settings.unix_socket_permissions)
-        self.addresses = given(settings.listen, self._sockets)
-        self._listener.serve(self._sockets)
+        if self._inherited is not None:
+            self._listener.serve(self._inherited.sockets)
+        else:
+            self._sockets = listen_on(settings.listen, settings.unix_socket_permissions)
+            self.addresses = given(settings.listen, self._sockets)
+            self._listener.serve(self._sockets)
         if settings.metrics is not None:
-            self._metrics_server = MetricsServer(settings.metrics.listen, self._ready, self.metrics)
-            self._metrics_server.start()
             self._followers.append(spawn(self._measure(), "metrics"))
-        log.info("listening", addresses=[str(a) for a in self.addresses], databases=sorted(self.databases))
+        if self._inherited is None:
+            if settings.metrics is not None:
+                self._metrics_server = MetricsServer(settings.metrics.listen, self._ready, self.metrics)
+                self._metrics_server.start()
+            log.info("listening", addresses=[str(a) for a in self.addresses], databases=sorted(self.databases))
 
     def _ready(self) -> bool:
         listener = self._listener
@@ -174,25 +199,33 @@ class Proxy:
         """Read policies and certificates again (SIGHUP). What is wrong is logged, and the proxy goes on as it was."""
         try:
             settings = load_settings(path) if path is not None else self.settings
-            policies = load_policies(settings)
-            if {policy.database for policy in policies} != set(self.databases):
-                # Sessions of such a database are open already, and go on without the policy, or with it.
-                raise ConfigError("a policy for another database than before, or one less: that needs a restart")
-            tls = client_offer(settings.tls)
-            if self._connector is not None and _certificates_matter(settings):
-                await check_certificates(self._connector, tls)
-            fitting = [(self.databases[policy.database], policy) for policy in policies]
-            known = [await database.fit(policy) for database, policy in fitting]
-            if self._auth is not None:
-                self._auth.verifiers.reload()  # the last that may fail, since it takes what it reads
+            self.take(await self.prepare(settings, load_policies(settings)))
         except PhiproxyError as error:
             log.error("reload failed, nothing changed", complaints=error.message.split("\n"))
             return
-        for (database, policy), found in zip(fitting, known, strict=True):
-            database.take(policy, found)
-        if self._listener is not None:
-            self._listener.door = replace(self._listener.door, tls=tls, tls_required=_tls_required(settings))
         log.info("reloaded")
+
+    async def prepare(self, settings: Settings, policies: Sequence[Policy]) -> Prepared:
+        """See whether another configuration fits, and change nothing yet; PhiproxyError when it does not."""
+        if {policy.database for policy in policies} != set(self.databases):
+            # Sessions of such a database are open already, and go on without the policy, or with it.
+            raise ConfigError("a policy for another database than before, or one less: that needs a restart")
+        tls = client_offer(settings.tls)
+        if self._connector is not None and _certificates_matter(settings):
+            await check_certificates(self._connector, tls)
+        fitting = [(self.databases[policy.database], policy) for policy in policies]
+        databases = tuple([(database, policy, await database.fit(policy)) for database, policy in fitting])
+        if self._auth is not None:
+            self._auth.verifiers.reload()  # the last that may fail, since it takes what it reads
+        return Prepared(settings, tls, databases)
+
+    def take(self, prepared: Prepared) -> None:
+        """Go on with a configuration that fits."""
+        for database, policy, known in prepared.databases:
+            database.take(policy, known)
+        if self._listener is not None:
+            required = _tls_required(prepared.settings)
+            self._listener.door = replace(self._listener.door, tls=prepared.tls, tls_required=required)
 
 
 def _certificates_matter(settings: Settings) -> bool:

@@ -1,14 +1,15 @@
-"""``phiproxy serve``: the composition root does it."""
+"""``phiproxy serve``: the composition root does it, in this process or in several."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from phiproxy import app
+from phiproxy import app, supervise
 from phiproxy.commands.context import read_settings
 
 
 def serve(config: Path) -> int:
     """Run the proxy until it is told to stop; PhiproxyError when it cannot start."""
-    app.serve(read_settings(config), path=config)
+    settings = read_settings(config)
+    (app if settings.worker_count == 1 else supervise).serve(settings, path=config)
     return 0

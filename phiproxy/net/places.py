@@ -13,8 +13,7 @@ import tempfile
 from struct import Struct
 from typing import Protocol
 
-_COUNT = Struct("=Q")
-MAX_WORKERS = 512  # what one page holds
+_COUNT = Struct("=Q")  # 512 in a page of 4 KiB: the greatest number of workers that settings take
 
 
 class Places(Protocol):

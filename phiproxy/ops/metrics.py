@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from phiproxy.errors import ConfigError
 from phiproxy.policy.values import Address
@@ -25,7 +27,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
-        self.clients = Gauge("phiproxy_clients", "client connections now", registry=own)
+        self.clients = Gauge("phiproxy_clients", "client connections now", registry=own, multiprocess_mode="livesum")
         self.statements = Counter("phiproxy_statements", "statements by outcome", ["outcome"], registry=own)
         self.open_failures = Counter("phiproxy_open_failures", "stored values that did not open", registry=own)
         self.kek_unwraps = Counter("phiproxy_kek_unwraps", "root keys unwrapped by the provider", ["result"], registry=own)
@@ -33,6 +35,23 @@ class Metrics:
             self.statements.labels(outcome)  # a series that is 0 is there from the start
         for result in ("ok", "denied", "unavailable"):
             self.kek_unwraps.labels(result)
+
+
+class WorkersMetrics:
+    """The metrics of all workers: prometheus_client keeps them in files of one directory, which the supervisor reads.
+
+    A worker must have ``environment`` when it starts, since its client library looks there while it is loaded.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = str(directory)
+        self.environment = {"PROMETHEUS_MULTIPROC_DIR": self._directory}
+        self.registry = CollectorRegistry()
+        MultiProcessCollector(self.registry, self._directory)  # type: ignore[no-untyped-call]
+
+    def forget(self, pid: int) -> None:
+        """Take what a worker had now, such as its clients, out of the sums; what it has counted stays."""
+        mark_process_dead(pid, self._directory)  # type: ignore[no-untyped-call]
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -49,7 +68,7 @@ class _Handler(WSGIRequestHandler):
 class MetricsServer:
     """Serve metrics and health on one address. ``ready`` is asked on every /readyz, from another thread."""
 
-    def __init__(self, listen: Address, ready: Callable[[], bool], metrics: Metrics) -> None:
+    def __init__(self, listen: Address, ready: Callable[[], bool], metrics: Metrics | WorkersMetrics) -> None:
         self._listen = listen
         self._ready = ready
         self._metrics = make_wsgi_app(metrics.registry)

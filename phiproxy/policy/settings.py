@@ -5,6 +5,7 @@ Durations are seconds, sizes bytes, paths absolute (relative ones are relative t
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,10 +39,6 @@ def _later(value: object, only: object, what: str) -> object:
     return value
 
 
-def _one_worker(value: object) -> object:
-    return _later(value, 1, f"workers: {value} (only 1)")
-
-
 def _any_target(value: str) -> object:
     return _later(value, "any", f"upstream.target {value}")
 
@@ -65,7 +62,7 @@ def _kek(value: str) -> str:
 class Limits(Section):
     """What one client may take."""
 
-    max_clients: int = Field(default=1000, ge=1)
+    max_clients: int = Field(default=1000, ge=1, description="over all workers")
     max_message: Size = 64 << 20
     startup_timeout: Duration = 30.0
     idle_timeout: Duration = Field(default=0.0, description="0s = never")
@@ -227,7 +224,16 @@ class Audit(Section):
     sign: bool = True
 
 
-_WORKERS_SCHEMA = WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]})
+MAX_WORKERS = 512
+
+
+def _workers(value: object) -> object:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_WORKERS):
+        refuse(f'workers is a number from 1 to {MAX_WORKERS}, or "auto": one per core')
+    return value
+
+
+_WORKERS_SCHEMA = WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}, {"const": "auto"}]})
 
 
 class Settings(Section):
@@ -235,7 +241,9 @@ class Settings(Section):
 
     listen: Addresses = (Address("127.0.0.1", 6432),)
     unix_socket_permissions: Permissions = Field(default=0o777, description="of the files of listening Unix sockets")
-    workers: Annotated[Literal[1], BeforeValidator(_one_worker), _WORKERS_SCHEMA] = 1
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_workers), _WORKERS_SCHEMA] = Field(
+        default=1, description="processes that share the listening sockets; auto = one per core"
+    )
     limits: Limits = Limits()
     upstream: Upstream = Upstream()
     tls: ClientTls = ClientTls()
@@ -257,6 +265,14 @@ class Settings(Section):
         """Keep where the file is: the loader says it in the validation context."""
         if context:
             self._directory = Path(context["base"])
+
+    @property
+    def worker_count(self) -> int:
+        """How many processes serve."""
+        if self.workers != "auto":
+            return self.workers
+        usable = getattr(os, "sched_getaffinity", None)  # Linux only
+        return len(usable(0)) if usable is not None else os.cpu_count() or 1
 
     @property
     def directory(self) -> Path:

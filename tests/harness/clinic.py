@@ -178,9 +178,7 @@ def watched_clinic(site: Site) -> Iterator[Clinic]:
         site.proxy.start()
     empty(site)
     site.tap.reset()
-    oracle = LeakOracle(
-        site.server, site.sealed, tap=site.tap, proxy_logs=lambda: sorted(site.directory.glob("*.log"))
-    )
+    oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: sorted(site.directory.glob("*.log")))
     clinic = Clinic(site, oracle)
     clinic.plant()  # so that a test which plants nothing is still searched for something
     yield clinic

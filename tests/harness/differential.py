@@ -88,9 +88,7 @@ class Differential:
         for param_format, result_format, named in SELECTS:
             if param_format and not (binary_in and params):
                 continue
-            self.run(
-                statement, params, types=types, param_format=param_format, result_format=result_format, named=named
-            )
+            self.run(statement, params, types=types, param_format=param_format, result_format=result_format, named=named)
         if not params:
             self.run(statement, protocol="simple")
         return self.run(statement, params, types=types)

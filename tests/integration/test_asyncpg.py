@@ -61,9 +61,9 @@ async def test_executemany_and_a_pool(clinic: Clinic) -> None:
     patients = [clinic.new_patient(visits_count=n) for n in range(60)]
     for dsn in (clinic.plain_dsn, clinic.proxy_dsn):
         async with asyncpg.create_pool(dsn, min_size=1, max_size=5) as pool:
-            await pool.executemany("INSERT INTO patients (id, ssn, notes) VALUES ($1, $2, $3)", [
-                (p.visits_count, p.ssn, p.notes) for p in patients
-            ])
+            await pool.executemany(
+                "INSERT INTO patients (id, ssn, notes) VALUES ($1, $2, $3)", [(p.visits_count, p.ssn, p.notes) for p in patients]
+            )
             found = await asyncio.gather(*(pool.fetchval("SELECT notes FROM patients WHERE ssn = $1", p.ssn) for p in patients))
         assert found == [p.notes for p in patients]
     clinic.assert_twins_equal()

@@ -45,8 +45,6 @@ def test_every_default_equals_what_it_is_when_written() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        {"workers": 2},
-        {"workers": "auto"},
         {"audit": {"file": "audit.log"}},
         {"upstream": {"target": "primary"}},
     ],
@@ -93,6 +91,18 @@ def test_scram_and_permissions() -> None:
     settings = read({"auth": {"mode": "scram", "verifiers": "verifiers.txt"}, "unix_socket_permissions": "0770"})
     assert settings.auth.verifiers == Path("/etc/phiproxy/verifiers.txt")
     assert settings.unix_socket_permissions == 0o770
+
+
+def test_workers() -> None:
+    assert read({}).worker_count == 1
+    assert read({"workers": 7}).worker_count == 7
+    assert read({"workers": "auto"}).worker_count >= 1
+
+
+@pytest.mark.parametrize("workers", [0, -1, 513, 1.5, "2", "many", True, None])
+def test_impossible_workers(workers: object) -> None:
+    with pytest.raises(ValidationError, match="workers is a number from 1 to 512"):
+        read({"workers": workers})
 
 
 def test_frozen() -> None:
