@@ -9,96 +9,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import unpack_from
 
-from phiproxy.plan.cache import View
 from phiproxy.wire.fields import decode_bind, expand_formats
 from phiproxy.wire.messages import Field, decode_execute, decode_parse, decode_query, decode_target
 from tests.clinic_model import PATH
 from tests.session import frames
-from tests.session.screenplay import PLANNER, SECRET, SSN, envelope, hexed
+from tests.session.screenplay import hexed
+from tests.session.statements import COPY_FROM, EXIT, KNOWN, SEALED, Statement
 
 
 class PgError(Exception):
-    """An ErrorResponse."""
+    """An ErrorResponse, and what was said before it."""
 
-    def __init__(self, state: str) -> None:
+    def __init__(self, state: str, before: bytes = b"") -> None:
         super().__init__(state)
         self.state = state
-
-
-@dataclass(frozen=True)
-class Statement:
-    """``columns`` are RowDescription's as a plaintext table has them; ``parse_error`` strikes in the analysis."""
-
-    tag: str
-    columns: tuple[Field, ...] = ()
-    rows: int = 0
-    parameters: tuple[int, ...] = ()
-    physical_parameters: tuple[int, ...] = ()
-    syntax_error: bool = False
-    parse_error: str = ""
-    error: str = ""
-    utility: str = ""
-
-
-SSN_FIELD = frames.column("ssn", 25, table=100, attnum=2)
-CITY = frames.column("city", 25, table=100, attnum=6)
-MSG = frames.column("msg", 25, table=102, attnum=2)
-NAME = frames.column("unnest", 19)
-
-STATEMENTS: dict[str, Statement] = {
-    "": Statement(""),
-    "SELECT ssn, city FROM public.patients": Statement("SELECT", (SSN_FIELD, CITY), 3),
-    "SELECT city, ssn FROM public.patients WHERE ssn = $1": Statement("SELECT", (CITY, SSN_FIELD), 2, (25,), (17,)),
-    "SELECT city FROM public.patients WHERE city = $1": Statement("SELECT", (CITY,), 2, (25,), (25,)),
-    "INSERT INTO public.patients (city, ssn) VALUES ('x', $1)": Statement("INSERT 0", (), 1, (25,), (17,)),
-    "INSERT INTO public.patients (city) VALUES ('x') RETURNING ssn": Statement("INSERT 0", (SSN_FIELD,), 1),
-    "SELECT msg FROM log": Statement("SELECT", (MSG,), 3),
-    "INSERT INTO log (msg) VALUES ($1)": Statement("INSERT 0", (), 1, (25,), (25,)),
-    "SELECT boom()": Statement("SELECT", (MSG,), error="22012"),
-    "SELECT nope": Statement("SELECT", parse_error="42703"),
-    "SELEC 1": Statement("", syntax_error=True),
-    "SELEC ssn FROM patients": Statement("", syntax_error=True),
-    f"SELECT id FROM public.patients WHERE upper(ssn) = '{SECRET.decode()}'": Statement("", parse_error="0A000"),
-    "SELECT pg_catalog.phiproxy_refused()": Statement("", parse_error="42883"),
-    "phiproxy_refused": Statement("", syntax_error=True),
-    "BEGIN": Statement("BEGIN", utility="begin"),
-    "COMMIT": Statement("COMMIT", utility="commit"),
-    "ROLLBACK": Statement("ROLLBACK", utility="rollback"),
-    "SAVEPOINT a": Statement("SAVEPOINT", utility="savepoint"),
-    "ROLLBACK TO a": Statement("ROLLBACK", utility="rollback to"),
-    "PREPARE q AS SELECT msg FROM log": Statement("PREPARE", utility="prepare"),
-    "DEALLOCATE q": Statement("DEALLOCATE", utility="deallocate"),
-    "DEALLOCATE ALL": Statement("DEALLOCATE ALL", utility="deallocate all"),
-    "SET search_path TO public": Statement("SET", utility="set"),
-    "SELECT city, ssn FROM patients": Statement("SELECT", (CITY, SSN_FIELD), 2),
-    "COPY log FROM STDIN": Statement("COPY", utility="copy"),
-    "SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))": Statement("SELECT", (NAME,), len(PATH)),
-}
-EXIT = ("commit", "rollback", "rollback to")
-SEALED = [envelope(SSN, b"ssn-%d" % i) for i in range(3)]
-
-
-def _known() -> dict[str, Statement]:
-    """Return the statements by the client's text and by the proxy's rewrite of it."""
-    found = dict(STATEMENTS)
-    for text, statement in STATEMENTS.items():
-        if not (statement.parse_error or statement.syntax_error):
-            plan = PLANNER.statement(text.encode(), (), View(PATH, "clinic"))
-            found[plan.sql.decode()] = statement
-    return found
-
-
-KNOWN = _known()
+        self.before = before
 
 
 @dataclass
 class Portal:
-    """A portal and how far it was read."""
+    """A portal and how far it was read. One that lost its plan in an abort is not known any more to leave a transaction."""
 
     statement: Statement
     formats: tuple[int, ...]
     position: int = 0
     done: bool = False
+    failed: bool = False
+    planned: bool = True
 
 
 class Server:
@@ -111,6 +48,7 @@ class Server:
         self.saved: dict[bytes, Portal] | None = None
         self.block = self.failed = self.skipping = False
         self.copying: str = ""
+        self.copied = 0
         self._pending = b""
 
     def receive_bytes(self, data: bytes) -> bytes:
@@ -144,9 +82,12 @@ class Server:
     def _fails(self, error: PgError) -> bytes:
         if self.block:
             self.failed = True
+            for name, portal in self.portals.items():
+                if self.saved is None or self.saved.get(name) is not portal:
+                    portal.failed, portal.planned = portal.failed or not portal.done, False
         else:
             self.portals.clear()
-        return frames.error(error.state)
+        return error.before + frames.error(error.state)
 
     def _ready(self) -> bytes:
         if not self.block:
@@ -229,10 +170,15 @@ class Server:
             raise PgError("34000")
         if not portal.statement.tag:
             return frames.EMPTY_QUERY_RESPONSE
-        self._live(portal.statement)
-        if portal.done and not portal.statement.columns:
+        if self.failed and not (portal.planned and portal.statement.utility in EXIT):
+            raise PgError("25P02")
+        if portal.failed or (portal.done and not portal.statement.columns):
             raise PgError("55000")
-        return self._run(portal, limit, "extended")
+        try:
+            return self._run(portal, limit, "extended")
+        except PgError:
+            portal.failed = True
+            raise
 
     def _close(self, frame: bytes) -> bytes:
         target = decode_target(frame, 5, len(frame))
@@ -248,34 +194,41 @@ class Server:
         if not parts:
             return frames.EMPTY_QUERY_RESPONSE + self._ready()
         replies = b""
+        running: Portal | None = None
         try:
             if any(KNOWN[part].syntax_error for part in parts):
                 raise PgError("42601")
-            for part in parts:
-                # The proxy promises more than a server: one refused statement, and none of the string is executed.
-                if KNOWN[part].parse_error == "0A000":
-                    self._live(KNOWN[part])
-                    raise PgError("0A000")
+            # The proxy promises more than a server: one refused statement, and none of the string is executed.
+            if any(KNOWN[part].parse_error == "0A000" for part in parts):
+                self._live(KNOWN[parts[0]])
+                raise PgError("0A000")
             for part in parts:
                 statement = self._analysed(part)
                 self.portals.pop(b"", None)
                 formats = (0,) * len(statement.columns)
                 if statement.columns:
                     replies += self._described(statement, formats)
-                replies += self._run(Portal(statement, formats), 0, "simple")
+                running = Portal(statement, formats)
+                replies += self._run(running, 0, "simple")
+                running = None
                 if self.copying:
                     return replies
         except PgError as error:
             replies += self._fails(error)
+            self._leave(running)
         return replies + self._ready()
+
+    def _leave(self, running: Portal | None) -> None:
+        """Leave the unnamed portal of a simple query that failed while it ran."""
+        if running is not None and self.block:
+            running.failed = True
+            self.portals[b""] = running
 
     # -- running ---------------------------------------------------------------------------------------------------------------
 
     def _run(self, portal: Portal, limit: int, protocol: str) -> bytes:
         statement = portal.statement
         portal.done = True
-        if statement.error:
-            raise PgError(statement.error)
         if statement.utility:
             return self._utility(statement, protocol)
         if not statement.columns:
@@ -283,6 +236,8 @@ class Server:
         stop = min(statement.rows, portal.position + limit) if limit else statement.rows
         rows = [self._row(statement, portal.formats, i) for i in range(portal.position, stop)]
         portal.position = stop
+        if statement.error and not (limit and len(rows) == limit):
+            raise PgError(statement.error, b"".join(rows))
         if limit and len(rows) == limit:
             return b"".join(rows) + frames.PORTAL_SUSPENDED
         return b"".join(rows) + frames.command_complete(f"{statement.tag} {len(rows)}")
@@ -319,8 +274,11 @@ class Server:
                 raise PgError("26000")
         elif kind == "deallocate all":
             self.statements = {n: s for n, s in self.statements.items() if not n}
-        elif kind == "copy":
-            self.copying = protocol
+        elif kind == "copy out":
+            rows = b"".join(frames.copy_data(b"value-%d\n" % i) for i in range(3))
+            return frames.COPY_OUT + rows + frames.COPY_DONE + frames.command_complete(tag)
+        elif kind == "copy in":
+            self.copying, self.copied = protocol, 0
             return frames.COPY_IN
         return frames.command_complete(tag)
 
@@ -335,13 +293,17 @@ class Server:
         self.failed = False
         self.portals = {name: portal for name, portal in self.portals.items() if self.saved.get(name) is portal}
 
-    def _copying(self, tag: str, _frame: bytes) -> bytes:
+    def _copying(self, tag: str, frame: bytes) -> bytes:
+        if tag == "d":
+            self.copied += frame.count(b"\n", 5)
         if tag in "dSH":
             return b""
         protocol, self.copying = self.copying, ""
         end = self._ready if protocol == "simple" else bytes
         if tag == "c":
-            return frames.command_complete("COPY 1") + end()
+            return frames.command_complete(f"COPY {self.copied}") + end()
         failed = self._fails(PgError("57014" if tag == "f" else "08P01"))
+        if protocol == "simple":
+            self._leave(Portal(KNOWN[COPY_FROM], ()))
         self.skipping = protocol == "extended"
         return failed + end()

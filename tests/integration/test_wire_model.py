@@ -1,0 +1,98 @@
+"""The model of a server, with which the session is compared, against a real one: the same random dialogues, message by message."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+
+from phiproxy.wire.messages import decode_parse, decode_query, decode_row_description
+from tests.harness.server import PostgresServer
+from tests.session.frames import command_complete, data_row, error_fields, parse, query, ready, show_client, show_server, split
+from tests.session.model import Server
+from tests.session.scripts import patient
+from tests.session.statements import DDL, EXIT, OWN_REFUSAL, OWN_SYNTAX_ERROR, REFUSED, STATEMENTS
+
+CLEAN = [query("DISCARD ALL")]
+OVER = data_row(b"over") + command_complete("SELECT 1") + ready()
+
+
+class Backend:
+    """A connection to a real server, on which messages are said as they are."""
+
+    def __init__(self, dsn: str) -> None:
+        self._login = psycopg.connect(dsn, autocommit=True)
+        self._socket = socket.socket(fileno=os.dup(self._login.pgconn.socket))
+        self._socket.setblocking(True)
+        self._socket.settimeout(20)
+
+    def says(self, script: Sequence[bytes]) -> Sequence[bytes]:
+        """Say messages and return the replies, up to those of a last Query that is only ours."""
+        self._socket.sendall(b"".join(script) + query("ROLLBACK") + query("SELECT 'over'"))
+        got = b""
+        while not got.endswith(OVER):
+            got += self._socket.recv(1 << 16)
+        replies = list(split(got.removesuffix(OVER)))
+        assert [f[:1] for f in replies[-3:]] == [b"C", b"Z", b"T"]
+        return replies[:-3]
+
+    def close(self) -> None:
+        self._socket.close()
+        self._login.close()
+
+
+@pytest.fixture(scope="module")
+def backend(postgres_server: PostgresServer) -> Iterator[Backend]:
+    name = postgres_server.create_database()
+    with postgres_server.connect(name) as conn:
+        conn.execute(DDL)
+    backend = Backend(postgres_server.dsn(name))
+    yield backend
+    backend.close()
+    postgres_server.drop_database(name)
+
+
+def real(frame: bytes) -> bytes:
+    """Return a message as it is said to a real server."""
+    if frame[:1] == b"P":
+        sent = decode_parse(frame, 5, len(frame))
+        return parse(STATEMENTS[sent.query.decode()].real or sent.query.decode(), sent.name.decode())
+    if frame[:1] == b"Q":
+        parts = [part.strip() for part in decode_query(frame, 5, len(frame)).decode().split(";")]
+        if REFUSED in parts and not any(STATEMENTS[part].syntax_error for part in parts):
+            first = next(part for part in parts if part)
+            # All of the string is refused: that is what the proxy promises, and more than a server does.
+            return query(OWN_SYNTAX_ERROR if STATEMENTS[first].utility in EXIT else OWN_REFUSAL)
+        return query("; ".join(STATEMENTS[part].real or part for part in parts))
+    return frame
+
+
+def heard(frames: Sequence[bytes]) -> list[str]:
+    """Return what must be the same of replies; OIDs of tables are this server's own, and it may say more while it works."""
+    shown = []
+    for frame in frames:
+        tag = frame[:1]
+        if tag == b"E":
+            fields = error_fields(frame)
+            refused = "phiproxy_refused" in fields["M"]
+            shown.append(f"ErrorResponse {'0A000' if refused else fields['C']}")
+        elif tag == b"T":
+            shown.append(str([(f.name, f.type_oid, f.format) for f in decode_row_description(frame, 5, len(frame))]))
+        elif tag not in (b"N", b"S", b"A"):
+            shown.append(show_server(frame))
+    return shown
+
+
+@settings(max_examples=400, deadline=None)
+@given(patient)
+def test_the_model_says_what_a_server_says(backend: Backend, script: list[bytes]) -> None:
+    frames = list(split(b"".join(script)))
+    expected = heard(backend.says([real(f) for f in frames]))
+    backend.says(CLEAN)
+    model = Server(physical=False)
+    got = heard(list(split(model.receive_bytes(b"".join(frames)))))
+    assert got == expected, "\n".join(show_client(f) for f in frames)
