@@ -81,7 +81,7 @@ def template(shape: Shape, statements: Sequence[Statement], meanings: Sequence[M
 
     None where a decision may depend on the value of a constant in a way that a template cannot say.
     """
-    if any(_more_than_data(m.effects) for m in meanings):
+    if any(_more_than_data(m.effects) or m.by_value for m in meanings):
         return None
     by_start = {start: i for i, start in enumerate(shape.starts)}
     prototypes = []

@@ -122,6 +122,8 @@ class Columns:
             code = formats[i] if formats is not None else 0
             if reveal.cast:
                 column = column._replace(table_oid=0, attnum=0)  # noqa: PLW2901 - an expression belongs to no table
+            elif reveal.origin is not None:
+                column = column._replace(table_oid=reveal.origin[0], attnum=reveal.origin[1])  # noqa: PLW2901 - of its group
             shown.append(column._replace(type_oid=reveal.type.oid, type_size=-1, typmod=reveal.type.typmod, format=code))
         return shown
 

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 
 from phiproxy.errors import StatementRefused, UndefinedColumn, UndefinedTable
 from phiproxy.policy.catalog import Relation
-from phiproxy.sql import from_items, merge, write  # noqa: F401 - they fill the tables of rules
+from phiproxy.sql import from_items, functions, merge, predicates, write  # noqa: F401 - they fill the tables of rules
 from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.copy import copy_query, copy_table
 from phiproxy.sql.finish import finish
+from phiproxy.sql.lists import type_of
 from phiproxy.sql.meaning import Meaning, Reveal
 from phiproxy.sql.parse import Node, Statement, char_position, messages, only, strings
 from phiproxy.sql.rules import query
-from phiproxy.sql.scope import ListColumn, Output, Protected, Scope
+from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope
+from phiproxy.sql.terms import TEXT, VARCHAR
 from phiproxy.sql.utility import check_utility, effects, named_in_text
 
 _DML = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
@@ -92,16 +94,20 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
         return
     outputs = query(a, kind, body, Scope(()))
     returns = kind == "SelectStmt" or "returningClause" in body
-    a.meaning.outputs = tuple(_reveal(o) for o in outputs) if returns else ()
+    for _, value in outputs:
+        if isinstance(value, ListColumn):
+            value.users.append(SHOWN)
     a.meaning.plain_select = kind == "SelectStmt" and not _writes(body)
     finish(a)
+    a.meaning.outputs = tuple(_reveal(o) for o in outputs) if returns else ()
 
 
 def _reveal(output: Output) -> Reveal | None:
     _, value = output
-    if isinstance(value, ListColumn):
-        value.users.append(None)
-    return Reveal(value.column, value.type, value.cast) if isinstance(value, Protected) else None
+    if isinstance(value, ListColumn) and value.became is not None:
+        shown = VARCHAR if type_of(value.leaves()) == VARCHAR.oid else TEXT
+        return Reveal(value.became, shown, cast=True)
+    return Reveal(value.column, value.type, value.cast, value.origin) if isinstance(value, Protected) else None
 
 
 def _writes(body: Node) -> bool:

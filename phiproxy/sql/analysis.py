@@ -5,21 +5,24 @@ Every rule takes an ``Analysis`` and adds to its ``meaning``; none of them looks
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
-from phiproxy.policy.catalog import Catalog, Relation
+from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
 from phiproxy.sql.meaning import Meaning, Store, Use
 from phiproxy.sql.parse import Node, Positions, location, only
-from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Source, SourceColumn, Value, list_groups
+from phiproxy.sql.scope import Clear, ListColumn, Protected, Source, SourceColumn, Value, list_groups
 from phiproxy.sql.sinks import SinkNode
 
 if TYPE_CHECKING:
+    from phiproxy.sql.brackets import Brackets
     from phiproxy.sql.finish import Spans
     from phiproxy.sql.meaning import Edit
+    from phiproxy.sql.terms import Comparison
+    from phiproxy.sql.wrap import Change
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,22 @@ class DecidedUse:
 
 
 @dataclass(slots=True)
+class TaggedSubquery:
+    """A subquery expression some of whose outputs are compared by their tags: slot numbers by position."""
+
+    node: Node
+    width: int
+    slots: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Analysis:
-    """One statement's analysis. ``changes`` edit the tree, and return the edit of the text, of what no list here says."""
+    """One statement's analysis: lists of what is to become of which node, carried out by ``finish``.
+
+    ``tagged`` columns become their tags, ``represented`` ones any value of their group, ``nullifs`` CASE; ``subqueries`` and
+    ``wraps`` put queries around queries; ``comparisons`` are decided last. ``changes`` edit the tree, and return the edit of the
+    text, of what no list here says.
+    """
 
     text: bytes
     context: Context
@@ -57,6 +74,11 @@ class Analysis:
     tagged: list[tuple[Node, int]] = field(default_factory=list)
     qualified: list[tuple[Node, str]] = field(default_factory=list)
     changes: list[Callable[[Spans, bytes], Edit]] = field(default_factory=list)
+    represented: list[tuple[Node, int, bool]] = field(default_factory=list)
+    nullifs: list[tuple[Node, Node, int]] = field(default_factory=list)
+    subqueries: dict[int, TaggedSubquery] = field(default_factory=dict)
+    wraps: list[Callable[[Brackets, bytes], Iterable[Change]]] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
     rows: int = 0
     _positions: Positions | None = None
 
@@ -86,6 +108,14 @@ class Analysis:
     def store(self, sink: SinkNode, column: ProtectedColumn, row: int, limit: int | None = None, type_oid: int = 0) -> None:
         """Record that an occurrence is stored in a protected column, cut to ``limit`` characters."""
         self.use(sink, Store(column, row, limit=limit), type_oid or column.type.oid)
+
+    def tag(self, node: Node, slot: int, output: int = 0, width: int = 1) -> None:
+        """Let the server see the tag of a column, or of one output (of ``width``) of a subquery expression."""
+        if "SubLink" in node:
+            tagged = self.subqueries.setdefault(id(node), TaggedSubquery(node, width))
+            tagged.slots[output] = slot
+        else:
+            self.tagged.append((node, slot))
 
     # -- relations ---------------------------------------------------------------------------------------------------------
 
@@ -163,16 +193,18 @@ class Analysis:
         else:
             self.meaning.touches = True
         columns = tuple(
-            SourceColumn(c.name, self._value(table, c.name)) for c in found.columns if not c.name.startswith("phi_tag_")
+            SourceColumn(c.name, self._value(table, found, c)) for c in found.columns if not c.name.startswith("phi_tag_")
         )
         schema = None if named.get("aliasname") else found.schema
         # A relation made by this session moments ago is known by name only: its columns are opaque, none of them protected.
         return rename(Source(label, columns, schema, opaque=not found.oid), named)
 
     @staticmethod
-    def _value(table: ProtectedTable | None, name: str) -> Value:
-        column = table.columns.get(name) if table is not None else None
-        return CLEAR if column is None else Protected(column, column.type)
+    def _value(table: ProtectedTable | None, relation: Relation, column: CatalogColumn) -> Value:
+        protected = table.columns.get(column.name) if table is not None else None
+        if protected is None:
+            return Clear((column.type_oid, column.typmod))
+        return Protected(protected, protected.type, origin=(relation.oid, column.attnum))
 
     def check_reaching(self, name: str, body: Node) -> None:
         """Refuse a relation or function name through which something protected is reached."""

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.analysis import Analysis, DecidedUse
-from phiproxy.sql.lists import settle_lists
+from phiproxy.sql.brackets import Brackets
+from phiproxy.sql.lists import settle
 from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store, Use, of_elements
 from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
 from phiproxy.sql.sinks import SinkNode
+from phiproxy.sql.wrap import Insert, merged, rewrites
 
 # sqlcommenter's form: key='url-encoded',key='…' and nothing else; and pg_hint_plan's hints. Both are for the server's side to read.
 _KEPT_COMMENT = re.compile(rb"/\*\+.*\*/|/\*\s*[\w.%-]+='[^']*'(\s*,\s*[\w.%-]+='[^']*')*\s*\*/", re.DOTALL)
@@ -22,11 +24,11 @@ _KEPT_COMMENT = re.compile(rb"/\*\+.*\*/|/\*\s*[\w.%-]+='[^']*'(\s*,\s*[\w.%-]+=
 
 def finish(a: Analysis) -> None:
     """Settle every use, check taint, and fill the meaning's edits and occurrences; mutates the tree to what the server will see."""
-    settle_lists(a)
+    settle(a)
     uses = _tainted(a)
     touched = [u for u in uses if not isinstance(u.use, Plain)]
     a.meaning.touches = a.meaning.touches or any(isinstance(u.use, Store | Search) for u in touched)
-    if not (touched or a.tagged or a.qualified or a.stripped or a.changes or a.meaning.touches):
+    if not (touched or a.tagged or a.qualified or a.stripped or a.changes or a.wraps or a.meaning.touches):
         return
     spans = Spans(tokens(a.text))
     edits: dict[tuple[int, int], Edit] = {}
@@ -40,6 +42,7 @@ def finish(a: Analysis) -> None:
     blanks = _blanked_comments(a, touched) if a.meaning.touches else []
     text = _without(a.text, blanks)
     edits.update({(e.start, e.end): e for e in _expressions(a, spans, text)})
+    _rewrite(a, spans, text, edits)
     # A node may be there twice (the source of a multiple assignment); the first is as good as the other.
     found = {(o.start, o.use): o for o in reversed([spans.occurrence(u, order) for order, u in enumerate(touched)])}
     a.meaning.occurrences = sorted(found.values(), key=lambda o: o.start)
@@ -61,6 +64,20 @@ def _cast_edits(a: Analysis, casts: list[Node], spans: Spans) -> Iterator[Edit]:
     for cast in a.recast:
         yield Edit(*spans.type_name(cast), b"bytea[]")
         cast["TypeCast"]["typeName"] = _bytea(array=True)
+
+
+def _rewrite(a: Analysis, spans: Spans, text: bytes, edits: dict[tuple[int, int], Edit]) -> None:
+    if not (a.represented or a.nullifs or a.subqueries or a.wraps):
+        return
+    inserts = []
+    for change in rewrites(a, Brackets(spans.tokens), text):
+        if isinstance(change, Insert):
+            inserts.append(change)
+        else:
+            edits[change.start, change.end] = change
+    for offset, inserted in merged(inserts).items():
+        there = edits.get((offset, offset))
+        edits[offset, offset] = Edit(offset, offset, inserted + (there.text if there is not None else b""))
 
 
 def _expressions(a: Analysis, spans: Spans, text: bytes) -> Iterator[Edit]:
@@ -196,7 +213,7 @@ class Spans:
     """Where nodes begin and end in the text, from the tokens."""
 
     def __init__(self, found: list[Token]) -> None:
-        self._tokens = found
+        self.tokens = self._tokens = found
         self._index = {t.start: i for i, t in enumerate(found)}
 
     def _at(self, offset: int) -> int:

@@ -8,8 +8,8 @@ from phiproxy.sql.analysis import Analysis, rename
 from phiproxy.sql.expressions import clear
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import FROM_ITEMS, query
-from phiproxy.sql.scope import Clear, Joined, ListColumn, Output, Protected, Scope, Source
-from phiproxy.sql.select import from_item, source_of
+from phiproxy.sql.scope import Clear, Joined, ListColumn, Output, Protected, Scope, Source, source_of
+from phiproxy.sql.select import from_item
 from phiproxy.sql.unnest import unnest_source
 
 

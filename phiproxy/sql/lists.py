@@ -1,24 +1,120 @@
 """Columns of given values: what becomes of the entries of VALUES, and of parameters and literals listed by a SELECT in FROM.
 
 Whoever uses such a column decides for all its entries; two who disagree are a refusal. What UNION ALL puts one below the other is
-one column.
+one column. Comparisons of given values with each other are decided here too: by tags where one is protected elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from phiproxy.errors import StatementRefused
+from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.meaning import PLAIN, Search, Store
-from phiproxy.sql.scope import Compared, ListColumn, Stored
+from phiproxy.sql.scope import Kept, ListColumn, Searched, Stored, User
 from phiproxy.sql.sinks import TEXT_OID, SinkNode
+from phiproxy.sql.terms import Comparison, Term, as_plain, as_tags, unbounded
+
+Protecting = Stored | Searched | Kept
 
 
-def settle_lists(a: Analysis) -> None:
-    """Decide the use of every entry."""
+def settle(a: Analysis) -> None:
+    """Decide the use of every entry of a list, and of every value that is compared with given values only."""
+    if not a.lists and not a.comparisons:
+        return
+    _spread(a)
+    for comparison in a.comparisons:
+        for made in comparison.terms:
+            as_plain(a, made)
     for columns in _united(a.lists):
         _settle(a, columns)
+
+
+def _spread(a: Analysis) -> None:
+    """Let what is protected in one place be protected in all (taint), until nothing more follows."""
+    while True:
+        taint = _Taint(a)
+        for comparison in a.comparisons:
+            column = taint.of_comparison(comparison)
+            if column is not None:
+                a.comparisons.remove(comparison)
+                slot = equality_slot(a, column, comparison.node)
+                for made in comparison.terms:
+                    as_tags(a, made, column, slot)
+                break
+        else:
+            if not taint.reach_lists():
+                return
+
+
+class _Taint:
+    """What meets a protected column so far: parameters by number, literals by value, lists."""
+
+    def __init__(self, a: Analysis) -> None:
+        self._numbers: dict[int, ProtectedColumn] = {}
+        self._values: dict[bytes, ProtectedColumn] = {}
+        self._lists: dict[int, ProtectedColumn] = {}
+        self._meaning = a.meaning
+        self._sets = list(_united(a.lists))
+        for decided in a.uses:
+            if isinstance(decided.use, Store | Search):
+                self._add(decided.sink, decided.use.column)
+        for columns in self._sets:
+            protecting = _protecting(columns)
+            for sink in _sinks(columns) if protecting else ():
+                self._add(sink, protecting[0].column)
+            self._lists.update({id(column): protecting[0].column for column in columns if protecting})
+
+    def _add(self, sink: SinkNode, column: ProtectedColumn) -> None:
+        if sink.kind == "param":
+            self._numbers.setdefault(sink.number, column)
+        for value in _values(sink):
+            if value:
+                self._values.setdefault(value, column)
+
+    def _of_sink(self, sink: SinkNode) -> ProtectedColumn | None:
+        if sink.kind == "param":
+            return self._numbers.get(sink.number)
+        found = next((self._values[v] for v in _values(sink) if v in self._values), None)
+        self._meaning.by_value = self._meaning.by_value or found is not None
+        return found
+
+    def of_comparison(self, comparison: Comparison) -> ProtectedColumn | None:
+        """Return the column that one of the compared values meets elsewhere."""
+        return next((found for made in comparison.terms if (found := self._of_term(made)) is not None), None)
+
+    def _of_term(self, made: Term) -> ProtectedColumn | None:
+        for leaf in made.leaves:
+            found = None
+            if leaf.sink is not None:
+                found = self._of_sink(leaf.sink)
+            elif leaf.nullif is not None:
+                found = self._of_term(leaf.nullif[0]) or self._of_term(leaf.nullif[1])
+            elif isinstance(leaf.value, ListColumn):
+                found = self._lists.get(id(leaf.value))
+            if found is not None:
+                return found
+        return None
+
+    def reach_lists(self) -> bool:
+        """Protect lists that hold a protected value and are used nowhere else; False when there was none."""
+        for columns in self._sets:
+            if _protecting(columns) or None in _users(columns):
+                continue
+            found = next((c for sink in _sinks(columns) if (c := self._of_sink(sink)) is not None), None)
+            if found is not None:
+                columns[0].users.append(Kept(found))
+                return True
+        return False
+
+
+def _values(sink: SinkNode) -> frozenset[bytes]:
+    try:
+        return sink.values
+    except ValueRefused:
+        return frozenset()
 
 
 def _united(lists: Iterable[ListColumn]) -> Iterator[list[ListColumn]]:
@@ -34,58 +130,84 @@ def _united(lists: Iterable[ListColumn]) -> Iterator[list[ListColumn]]:
     yield from {id(together): together for together in sets.values()}.values()
 
 
+def _users(columns: list[ListColumn]) -> list[User]:
+    return [user for column in columns for user in column.users]
+
+
+def _protecting(columns: list[ListColumn]) -> list[Protecting]:
+    return [user for user in _users(columns) if isinstance(user, Protecting)]
+
+
 def _settle(a: Analysis, columns: list[ListColumn]) -> None:
-    users = [user for column in columns for user in column.users]
-    protected = [user for user in users if user is not None]
-    if not protected:
+    protecting = _protecting(columns)
+    if not protecting:
         for sink in _sinks(columns):
             a.use(sink, PLAIN)
         return
-    owner = next((user for user in protected if isinstance(user, Stored)), protected[0])
     position = next((a.at(sink.offset) for sink in _sinks(columns)), a.at(a.meaning.start))
-    _check_agreed(users, owner, position)
-    for user in protected:
-        if isinstance(user, Compared):
-            a.stripped.extend(user.casts)
-            if isinstance(owner, Stored):
-                a.tagged.append((user.node, user.slot.number))
-    casts = {sink.type_oid for sink in _sinks(columns) if sink.type_oid and not sink.array}
-    # One type for the whole column (manual 10.5): what the casts say, text before varchar.
-    type_oid = TEXT_OID if len(casts) != 1 else casts.pop()
+    _check_agreed(_users(columns), protecting, position)
+    type_oid = type_of(columns)
+    searched = [user for user in protecting if isinstance(user, Searched)]
+    by_tags = len(searched) == len(_users(columns)) and len({user.slot.number for user in searched}) == 1
+    stored, limit = _stored(protecting, position)
     for column in columns:
+        column.became = protecting[0].column
         a.stripped.extend(column.casts)
         a.recast.extend(column.recasts)
         together = column.group.references == 1 and len(column.group.places) == 1
         for entry, row in zip(column.entries, column.rows, strict=True):
             if entry is None:
                 raise StatementRefused(
-                    f"the server would compute a value for {owner.column.label}, which is protected",
+                    f"the server would compute a value for {protecting[0].column.label}, which is protected",
                     hint="Give text parameters, text literals or NULL in VALUES.",
                     position=position,
                 )
-            own_type = 0 if entry.array else type_oid
-            if isinstance(owner, Stored):
-                a.use(entry, Store(owner.column, row if together else a.new_row(), entry.array, owner.limit), own_type)
+            oid = 0 if entry.array else type_oid
+            if by_tags:
+                a.use(entry, Search(searched[0].column, searched[0].slot, entry.array), oid)
             else:
-                a.use(entry, Search(owner.column, owner.slot, entry.array), own_type)
+                a.use(entry, Store(stored, row if together else a.new_row(), entry.array, limit), oid)
+    if not by_tags:
+        for user in searched:
+            a.tag(user.node, user.slot.number, user.output, user.width)
 
 
-def _sinks(columns: list[ListColumn]) -> list[SinkNode]:
+def type_of(columns: Iterable[ListColumn]) -> int:
+    """Return the one type of a whole column (manual 10.5): what the casts say, text before varchar."""
+    casts = {sink.type_oid for sink in _sinks(columns) if sink.type_oid and not sink.array}
+    return TEXT_OID if len(casts) != 1 else casts.pop()
+
+
+def _stored(protecting: list[Protecting], position: int) -> tuple[ProtectedColumn, int | None]:
+    """Return the column as which the values are sealed, whose length applies where they are stored, and what casts leave."""
+    stored = [user for user in protecting if isinstance(user, Stored)]
+    if not stored:
+        return unbounded(protecting[0].column), None
+    if {getattr(user, "limit", None) for user in protecting} != {stored[0].limit}:
+        raise StatementRefused(
+            f"a column of given values is stored in {stored[0].column.label} and used in another length",
+            hint="Give it as two columns of VALUES.",
+            position=position,
+        )
+    return stored[0].column, stored[0].limit
+
+
+def _sinks(columns: Iterable[ListColumn]) -> list[SinkNode]:
     return [sink for column in columns for sink in column.entries if sink is not None]
 
 
-def _check_agreed(users: list[Stored | Compared | None], owner: Stored | Compared, position: int) -> None:
-    """Refuse given values that are used in the open too, or as those of two columns that are not one logical column."""
-    what = f"a column of given values is {'stored in' if isinstance(owner, Stored) else 'compared with'} {owner.column.label}"
-    hint = "Give it as two columns of VALUES."
-    if any(user is None for user in users):
-        raise StatementRefused(f"{what} and used elsewhere too", hint=hint, position=position)
-    for other in (user for user in users if user is not None):
-        if other.column.identity != owner.column.identity:
+def _check_agreed(users: list[User], protecting: list[Protecting], position: int) -> None:
+    label = protecting[0].column.label
+    if None in users:
+        raise StatementRefused(
+            f"a column of given values meets {label}, which is protected, and is used unprotected elsewhere",
+            hint="Give it as two columns of VALUES.",
+            position=position,
+        )
+    for other in protecting:
+        if other.column.identity != protecting[0].column.identity:
             raise StatementRefused(
-                f"{what} and meets {other.column.label}, which has another identity", hint=hint, position=position
+                f"a column of given values meets {label} and {other.column.label}, which have different identities",
+                hint="Give it as two columns of VALUES.",
+                position=position,
             )
-        if isinstance(owner, Stored) and owner.limit != getattr(other, "limit", None):
-            raise StatementRefused(f"{what} and used in another length", hint=hint, position=position)
-        if isinstance(owner, Compared) and isinstance(other, Compared) and other.slot.number != owner.slot.number:
-            raise StatementRefused(f"{what} by two of its indexes", hint=hint, position=position)

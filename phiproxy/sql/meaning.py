@@ -84,11 +84,15 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Reveal:
-    """An output column whose values are envelopes of ``column``, shown as ``type``; ``cast``: no longer as the table's column."""
+    """An output column whose values are envelopes of ``column``, shown as ``type``; ``cast``: no longer as the table's column.
+
+    ``origin`` is the (table OID, attnum) that the client is told, where the server may not know it any more.
+    """
 
     column: ProtectedColumn
     type: DeclaredType
     cast: bool = False
+    origin: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,8 @@ class Meaning:
     ``room`` is where its comments may stand (see Statement).
     ``outputs`` is one entry per result column (None: nothing protected), or None where the columns are not known because
     nothing protected can be among them. ``touches`` says whether anything protected is read, searched or written.
-    ``parameters`` is the highest ``$n``; ``plain_select`` says that running it changed nothing,
+    ``parameters`` is the highest ``$n``; ``by_value``: two literals that are equal decided something;
+    ``plain_select`` says that running it changed nothing,
     ``takes_parameters`` that the extended protocol may give it some.
     """
 
@@ -146,5 +151,6 @@ class Meaning:
     effects: Effects = field(default_factory=Effects)
     plain_select: bool = False
     parameters: int = 0
+    by_value: bool = False
     copy: CopyMeaning | None = None
     takes_parameters: bool = True

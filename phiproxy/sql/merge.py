@@ -5,11 +5,12 @@ from __future__ import annotations
 from phiproxy.policy.catalog import Relation
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import Place, assign, assignments, too_many
+from phiproxy.sql.ctes import with_clause
 from phiproxy.sql.expressions import clear, listed_value
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import QUERIES
 from phiproxy.sql.scope import Joined, Output, Scope, Source
-from phiproxy.sql.select import from_clause, with_clause
+from phiproxy.sql.select import from_clause
 from phiproxy.sql.write import returning, wanted_columns
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from phiproxy.sql.parse import Node, only, strings
 
+# Name and strength: a CASE or a cast passes on a strong name of what is inside, and has its own otherwise.
+Named = tuple[str | None, int]
 _FIXED = {
     "A_ArrayExpr": "array",
     "RowExpr": "row",
@@ -12,27 +14,79 @@ _FIXED = {
     "GroupingFunc": "grouping",
 }
 _UNNAMED = {"A_Const", "ParamRef", "BoolExpr", "NullTest", "BooleanTest"}
+_NONE: Named = ("?column?", 0)
+_UNKNOWN: Named = (None, 0)
 
 
 def output_name(node: Node) -> str | None:
     """Return the output column name of an expression, or None where this model does not say."""
+    return _named(node)[0]
+
+
+def _named(node: Node) -> Named:
     kind, body = only(node)
-    if kind == "ColumnRef":
-        return strings(body["fields"])[-1]
-    if kind == "FuncCall":
-        return strings(body["funcname"])[-1]
-    if kind == "TypeCast":
-        inner = output_name(body["arg"])
-        return inner if inner not in ("?column?", None) else _type_name(body) if inner else None
-    if kind == "A_Expr":
-        return "nullif" if body["kind"] == "AEXPR_NULLIF" else "?column?"
-    if kind == "CollateClause":
-        return output_name(body["arg"])
+    rule = _RULES.get(kind)
+    if rule is not None:
+        return rule(body)
     if kind in _FIXED:
-        return _FIXED[kind]
-    return "?column?" if kind in _UNNAMED else None
+        return _FIXED[kind], 2
+    return _NONE if kind in _UNNAMED else _UNKNOWN
 
 
-def _type_name(body: Node) -> str | None:
+def _column(body: Node) -> Named:
+    return strings(body["fields"])[-1], 2
+
+
+def _function(body: Node) -> Named:
+    return strings(body["funcname"])[-1], 2
+
+
+def _cast(body: Node) -> Named:
+    name, strength = _named(body["arg"])
+    if name is None or strength > 1:
+        return name, strength
     names = strings(body["typeName"].get("names"))
-    return names[-1] if names else None
+    return (names[-1], 1) if names else _UNKNOWN
+
+
+def _operator(body: Node) -> Named:
+    return ("nullif", 2) if body["kind"] == "AEXPR_NULLIF" else _NONE
+
+
+def _collate(body: Node) -> Named:
+    return _named(body["arg"])
+
+
+def _case(body: Node) -> Named:
+    name, strength = _named(body["defresult"]) if "defresult" in body else _NONE
+    return (name, strength) if name is None or strength > 1 else ("case", 1)
+
+
+def _sublink(body: Node) -> Named:
+    kind = body["subLinkType"]
+    if kind in ("EXISTS_SUBLINK", "ARRAY_SUBLINK"):
+        return kind.removesuffix("_SUBLINK").lower(), 2
+    if kind != "EXPR_SUBLINK":
+        return _NONE
+    select = body["subselect"].get("SelectStmt", {})
+    while select.get("op", "SETOP_NONE") != "SETOP_NONE":
+        select = select["larg"]
+    if "valuesLists" in select:
+        return "column1", 2
+    targets = select.get("targetList", ())
+    if len(targets) != 1:
+        return _UNKNOWN
+    target = only(targets[0])[1]
+    name = target.get("name") or output_name(target["val"])
+    return (None, 0) if name in (None, "*") else (name, 2)
+
+
+_RULES = {
+    "ColumnRef": _column,
+    "FuncCall": _function,
+    "TypeCast": _cast,
+    "A_Expr": _operator,
+    "CollateClause": _collate,
+    "CaseExpr": _case,
+    "SubLink": _sublink,
+}

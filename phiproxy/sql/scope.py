@@ -8,7 +8,7 @@ Manual 7.2 (table expressions), 10.5 (names of output columns); parse_relation.c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from phiproxy.errors import AmbiguousColumn, StatementRefused, UndefinedColumn, UndefinedTable
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
@@ -19,9 +19,12 @@ SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 
 
 class Clear:
-    """A value in which nothing protected is."""
+    """A value in which nothing protected is; of a table's column its ``type`` is known: OID and typmod."""
 
-    __slots__ = ()
+    __slots__ = ("type",)
+
+    def __init__(self, type_: tuple[int, int] | None = None) -> None:
+        self.type = type_
 
 
 CLEAR = Clear()
@@ -29,11 +32,15 @@ CLEAR = Clear()
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """A value that is an envelope of ``column``, shown to the client as ``type``; ``cast``: it went through another type."""
+    """A value that is an envelope of ``column``, shown to the client as ``type``; ``cast``: it is no table's column any more.
+
+    ``origin`` is the (table OID, attnum) of which the wire tells.
+    """
 
     column: ProtectedColumn
     type: DeclaredType
     cast: bool = False
+    origin: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,31 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """A column of given values, referred to by ``node`` under ``casts``, is compared with ``column`` by this slot."""
+class Searched:
+    """A column of given values is compared with ``column`` where ``node`` refers to it."""
 
     column: ProtectedColumn
     slot: Slot
     node: Node
-    casts: tuple[Node, ...]
+    output: int = 0
+    width: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A column of given values meets ``column`` as one value: in UNION ALL, CASE, COALESCE."""
+
+    column: ProtectedColumn
+
+
+class Shown:
+    """A column of given values is a result of the statement, and what it is by then."""
+
+    __slots__ = ()
+
+
+SHOWN = Shown()
+User = Stored | Searched | Kept | Shown | None
 
 
 @dataclass(slots=True)
@@ -67,17 +92,19 @@ class ListGroup:
 class ListColumn:
     """A column of given values (VALUES, ``SELECT $1`` in FROM): their use is decided by who uses it (taint, sql.md section 2).
 
-    ``users`` collects the decided uses; None stands for an ordinary one. ``casts`` are the no-op casts on the way, ``recasts``
-    those of ``ARRAY[…]``, ``parts`` the columns that UNION ALL put one below the other.
+    ``users`` collects the decided uses; None stands for an ordinary one. ``casts`` are the no-op casts on the way, ``parts`` the
+    columns that UNION ALL put one below the other. ``became`` is what was decided, ``recasts`` are casts
+    of ``ARRAY[…]`` that become bytea[] with it.
     """
 
     entries: list[SinkNode | None]
     rows: list[int]
-    users: list[Stored | Compared | None] = field(default_factory=list)
+    users: list[User] = field(default_factory=list)
     casts: list[Node] = field(default_factory=list)
     recasts: list[Node] = field(default_factory=list)
     group: ListGroup = field(default_factory=ListGroup)
     parts: tuple[ListColumn, ...] = ()
+    became: ProtectedColumn | None = None
 
     def store(self, column: ProtectedColumn, place: int, limit: int | None = None) -> None:
         """Note that the values are stored in a protected column, cut to ``limit`` characters."""
@@ -138,11 +165,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The sources one query level sees, the columns merged by USING or NATURAL, and the level outside."""
+    """The sources one query level sees, the columns merged by USING or NATURAL, and the level outside.
+
+    ``grouped`` are the protected values (by ``id``) by whose tags this level is grouped; ``sets``: with GROUPING SETS and the like.
+    """
 
     sources: tuple[Source, ...]
     outer: Scope | None = None
     merged: frozenset[str] = frozenset()
+    grouped: frozenset[int] = frozenset()
+    sets: bool = False
 
     def levels(self) -> Iterator[Scope]:
         """Yield this level and those outside it."""
@@ -162,6 +194,19 @@ class Joined:
     sources: list[Source]
     star: list[Output]
     merged: frozenset[str] = frozenset()
+
+
+def source_of(alias: str, outputs: list[Output]) -> Source:
+    """Return a subquery's outputs as a source; a column whose name is not known makes it opaque."""
+    columns = tuple(SourceColumn(name if name is not None else "\0", _own(value)) for name, value in outputs)
+    unknown_protected = any(name is None and not isinstance(value, Clear) for name, value in outputs)
+    assert not unknown_protected
+    return Source(alias, columns, None, opaque=any(name is None for name, _ in outputs), system=False)
+
+
+def _own(value: Value) -> Value:
+    """Return the value as one of its own: two columns of a subquery may show the same column, and only one be grouped by."""
+    return replace(value) if isinstance(value, Protected) else value
 
 
 def find_source(scope: Scope, name: str, schema: str | None, position: int) -> Source:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from phiproxy.sql.analysis import Analysis, rename
-from phiproxy.sql.expressions import clear, clear_all, expression, listed_value, one_value, unsupported
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.ctes import with_clause
+from phiproxy.sql.expressions import clear, expression, listed_value, one_value, unsupported
+from phiproxy.sql.grouping import distinct, distinct_on, group_by, grouped_scope, label, window
 from phiproxy.sql.names import output_name
-from phiproxy.sql.parse import Node, children, only, strings
-from phiproxy.sql.rules import EXPRESSIONS, FROM_ITEMS, QUERIES, query
+from phiproxy.sql.parse import Node, only, strings
+from phiproxy.sql.rules import FROM_ITEMS, QUERIES
 from phiproxy.sql.scope import (
-    CLEAR,
     Clear,
     Joined,
     ListColumn,
@@ -23,11 +24,10 @@ from phiproxy.sql.scope import (
     Protected,
     Scope,
     Source,
-    SourceColumn,
     Value,
     find_source,
-    list_groups,
 )
+from phiproxy.sql.setops import set_operation
 from phiproxy.sql.sinks import as_sink
 from phiproxy.sql.unnest import unnested
 
@@ -57,33 +57,6 @@ def select(a: Analysis, body: Node, outer: Scope, *, stores: Stores | None = Non
         a.ctes.pop()
 
 
-def with_clause(a: Analysis, clause: Node | None, outer: Scope) -> None:
-    """Analyse WITH: each CTE becomes a source of the innermost CTE level (manual 7.8)."""
-    if clause is None:
-        return
-    if clause.get("recursive"):
-        raise a.refuse("WITH RECURSIVE beside a protected table is not in this version", clause)
-    for node in clause["ctes"]:
-        _, cte = only(node)
-        if "search_clause" in cte or "cycle_clause" in cte:
-            raise a.refuse("SEARCH and CYCLE beside a protected table are not in this version", cte)
-        outputs = query(a, *only(cte["ctequery"]), Scope((), outer))
-        for group in list_groups(value for _, value in outputs):
-            group.references -= 1  # only who names the CTE uses it
-        names = [only(n)[1].get("sval", "") for n in cte.get("aliascolnames", ())]
-        a.ctes[-1][cte["ctename"]] = rename(
-            source_of(cte["ctename"], outputs), {"colnames": cte.get("aliascolnames", ())} if names else {}
-        )
-
-
-def source_of(alias: str, outputs: list[Output]) -> Source:
-    """Return a subquery's outputs as a source; a column whose name is not known makes it opaque."""
-    columns = tuple(SourceColumn(name if name is not None else "\0", value) for name, value in outputs)
-    unknown_protected = any(name is None and not isinstance(value, Clear) for name, value in outputs)
-    assert not unknown_protected
-    return Source(alias, columns, None, opaque=any(name is None for name, _ in outputs), system=False)
-
-
 def _values(a: Analysis, body: Node, outer: Scope) -> list[Output]:
     rows = [only(row)[1]["items"] for row in body["valuesLists"]]
     width = len(rows[0])
@@ -107,33 +80,11 @@ def _values(a: Analysis, body: Node, outer: Scope) -> list[Output]:
 
 
 def _set_operation(a: Analysis, body: Node, outer: Scope) -> list[Output]:
-    left = select(a, body["larg"], outer)
-    right = select(a, body["rarg"], outer)
-    all_rows = body["op"] == "SETOP_UNION" and body.get("all", False) and "sortClause" not in body
-    outputs: list[Output] = []
-    for i, (name, value) in enumerate(left):
-        other = right[i][1] if i < len(right) else CLEAR
-        if all_rows and isinstance(value, ListColumn) and isinstance(other, ListColumn):
-            united = ListColumn([], [], parts=(value, other))
-            a.lists.append(united)
-            outputs.append((name, united))
-            continue
-        for one in (value, other):
-            _no_set_operation(a, one, body)
-        outputs.append((name, CLEAR))
+    outputs = set_operation(a, body, lambda operand: select(a, operand, outer))
+    for node in body.get("sortClause", ()):
+        _output_reference(a, only(node)[1]["node"], outputs, Scope((), outer))
     _limits(a, body, outer)
     return outputs
-
-
-def _no_set_operation(a: Analysis, value: Value, body: Node) -> None:
-    if isinstance(value, Protected):
-        raise a.refuse(
-            f"{value.column.label} in UNION, INTERSECT or EXCEPT is not in this version",
-            body,
-            hint="Run the selects one by one.",
-        )
-    if isinstance(value, ListColumn):
-        value.users.append(None)
 
 
 def _limits(a: Analysis, body: Node, outer: Scope) -> None:
@@ -144,58 +95,46 @@ def _limits(a: Analysis, body: Node, outer: Scope) -> None:
 
 def _plain_select(a: Analysis, body: Node, outer: Scope, stores: Stores | None) -> list[Output]:
     joined = from_clause(a, body.get("fromClause"), outer)
-    scope = Scope(tuple(joined.sources), outer, joined.merged)
-    outputs = targets(a, body.get("targetList", []), joined, scope, stores)
-    for part in ("whereClause", "havingClause"):
+    inside = Scope(tuple(joined.sources), outer, joined.merged)
+    scope = grouped_scope(a, body, inside)
+    nodes: list[Node | None] = []
+    outputs = targets(a, body.get("targetList", []), joined, scope, stores, nodes)
+    for part, seen in (("whereClause", inside), ("havingClause", scope)):
         if part in body:
-            clear(a, body[part], scope)
-    for node in body.get("groupClause", ()):
-        _output_reference(a, node, outputs, scope, outputs_first=False)
+            clear(a, body[part], seen)
+    group_by(a, body, outputs, inside)
     for node in body.get("sortClause", ()):
-        sort = only(node)[1]
-        _output_reference(a, sort["node"], outputs, scope, outputs_first=True)
-    for window in body.get("windowClause", ()):
-        clear_all(a, list(children(only(window)[1])), scope)
-    _distinct(a, body, outputs, scope)
+        _output_reference(a, only(node)[1]["node"], outputs, scope)
+    for definition in body.get("windowClause", ()):
+        window(a, only(definition)[1], scope)
+    _distinct(a, body, outputs, nodes, scope)
     if stores is not None and stores.stored and ("distinctClause" in body or "groupClause" in body):
         raise a.refuse("DISTINCT or GROUP BY over values for protected columns is not in this version", body)
     _limits(a, body, scope)
     return outputs
 
 
-def _distinct(a: Analysis, body: Node, outputs: list[Output], scope: Scope) -> None:
+def _distinct(a: Analysis, body: Node, outputs: list[Output], nodes: list[Node | None], scope: Scope) -> None:
     clause = body.get("distinctClause")
     if clause is None:
         return
     expressions = [n for n in clause if n]
     for node in expressions:
-        _output_reference(a, node, outputs, scope, outputs_first=True)
-    if expressions:
-        return
-    for _, value in outputs:
-        if isinstance(value, Protected):
-            raise a.refuse(f"DISTINCT over {value.column.label} is not in this version", body)
-        if isinstance(value, ListColumn):
-            value.users.append(None)
+        if not distinct_on(a, node, outputs, nodes, scope):
+            _output_reference(a, node, outputs, scope)
+    if not expressions:
+        distinct(a, body, outputs, nodes)
 
 
-def _output_reference(a: Analysis, node: Node, outputs: list[Output], scope: Scope, *, outputs_first: bool) -> None:
-    """Analyse an entry of ORDER BY, GROUP BY or DISTINCT ON, which may name an output by number or name (manual 7.5)."""
+def _output_reference(a: Analysis, node: Node, outputs: list[Output], scope: Scope) -> None:
+    """Analyse an entry of ORDER BY or DISTINCT ON, which may name an output by number or name (manual 7.5)."""
     kind, body = only(node)
-    if not outputs_first and (kind == "GroupingSet" or (kind == "RowExpr" and body.get("row_format") == "COERCE_IMPLICIT_CAST")):
-        # In GROUP BY also what stands inside ROLLUP (…), GROUPING SETS (…) and (…, …) may be a number or a name of an output.
-        for inner in (*body.get("content", ()), *body.get("args", ())):
-            _output_reference(a, inner, outputs, scope, outputs_first=False)
-        return
     named: list[Value] = []
     if kind == "A_Const" and "ival" in body:
         index = body["ival"].get("ival", 0)
         named = [outputs[index - 1][1]] if 1 <= index <= len(outputs) else []
     elif kind == "ColumnRef" and len(names := strings(body["fields"])) == 1:
         named = [value for name, value in outputs if name == names[0]]
-        owned = any(source.owns(names[0]) for source in scope.sources)
-        if not outputs_first and owned:
-            named = []
         if not named:
             clear(a, node, scope)
     else:
@@ -207,18 +146,32 @@ def _output_reference(a: Analysis, node: Node, outputs: list[Output], scope: Sco
             value.users.append(None)
 
 
-def targets(a: Analysis, nodes: list[Node], joined: Joined, scope: Scope, stores: Stores | None = None) -> list[Output]:
-    """Analyse a target list (of SELECT or RETURNING) and return its outputs, ``*`` expanded as the server does."""
+def targets(
+    a: Analysis,
+    nodes: list[Node],
+    joined: Joined,
+    scope: Scope,
+    stores: Stores | None = None,
+    expressions: list[Node | None] | None = None,
+) -> list[Output]:
+    """Analyse a target list (of SELECT or RETURNING) and return its outputs, ``*`` expanded as the server does.
+
+    ``expressions`` is given the expression of each output, None where there is none to be referred to.
+    """
     outputs: list[Output] = []
+    made: list[Node | None] = expressions if expressions is not None else []
     group, row = ListGroup(), a.new_row()
     for node in nodes:
         target = only(node)[1]
         value = target["val"]
         kind, body = only(value)
         if kind == "ColumnRef" and strings(body["fields"])[-1] == "*":
-            outputs.extend(_star(a, body, joined, scope))
+            star = _star(a, body, joined, scope)
+            outputs.extend(star)
+            made.extend(_referring(joined, output) for output in star)
             continue
         one_value(a, value)
+        made.append(value)
         position = len(outputs)
         name = target.get("name") or output_name(value)
         stored = stores.store(a, value, scope, position) if stores is not None else None
@@ -226,8 +179,19 @@ def targets(a: Analysis, nodes: list[Node], joined: Joined, scope: Scope, stores
             # ORDER BY would see the envelopes, and with it the order in which a sequence numbers the rows.
             outputs.append((name, stored))
             continue
-        outputs.append((name, _given(a, value, group, row) or expression(a, value, scope)))
+        found = _given(a, value, group, row) or expression(a, value, scope)
+        label(a, target, found, name)
+        outputs.append((name, found))
     return outputs
+
+
+def _referring(joined: Joined, output: Output) -> Node | None:
+    """Return a reference to a column that ``*`` gave."""
+    name, value = output
+    owner = next((s for s in joined.sources for c in s.columns if c.value is value), None)
+    if owner is None or owner.alias == "\0" or name is None or isinstance(value, Clear):
+        return None
+    return {"ColumnRef": {"fields": [{"String": {"sval": owner.alias}}, {"String": {"sval": name}}]}}
 
 
 def _given(a: Analysis, node: Node, group: ListGroup, row: int) -> ListColumn | None:
@@ -276,16 +240,4 @@ def from_item(a: Analysis, kind: str, body: Node, outer: Scope, left: Sequence[S
     return rule(a, body, outer, left)
 
 
-def _sublink(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
-    if "testexpr" in body:
-        clear(a, body["testexpr"], scope)
-    for _, value in query(a, *only(body["subselect"]), scope):
-        if isinstance(value, Protected) and body["subLinkType"] != "EXISTS_SUBLINK":
-            raise a.refuse(f"{value.column.label} as the result of a subquery expression is not in this version", body)
-        if isinstance(value, ListColumn):
-            value.users.append(None)
-    return CLEAR
-
-
-EXPRESSIONS["SubLink"] = _sublink
 QUERIES["SelectStmt"] = select

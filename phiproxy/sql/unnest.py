@@ -61,7 +61,7 @@ def _arguments(node: Node) -> list[Node] | None:
 def _is_given(node: Node) -> bool:
     sink = as_sink(node, array=True)
     if sink is not None:
-        return True
+        return sink.kind == "param" or bool(sink.casts)  # else PostgreSQL would not know which unnest is meant
     inner, _ = peel(node, array=True)
     return only(inner)[0] == "A_ArrayExpr" and all(as_sink(element) is not None for element in array_elements(node))
 

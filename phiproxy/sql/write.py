@@ -8,11 +8,12 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import Place, Target, assign, assign_query, assignments, columns_of, target, too_many
 from phiproxy.sql.conflict import on_conflict
+from phiproxy.sql.ctes import with_clause
 from phiproxy.sql.expressions import clear_all, listed_value
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import QUERIES
 from phiproxy.sql.scope import Joined, Output, Scope, Source
-from phiproxy.sql.select import from_clause, targets, with_clause
+from phiproxy.sql.select import from_clause, targets
 
 # RETURNING old.c, new.c came with PostgreSQL 18.
 _OLD_AND_NEW = 180000

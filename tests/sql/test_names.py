@@ -23,7 +23,15 @@ from phiproxy.sql.parse import only, parse
         ("COALESCE(a, b)", "coalesce"),
         ("ARRAY[1]", "array"),
         ("a IS NULL", "?column?"),
-        ("CASE WHEN a THEN 1 END", None),
+        ("CASE WHEN a THEN 1 END", "case"),
+        ("CASE WHEN a THEN 1 ELSE b END", "b"),
+        ("CASE WHEN a THEN b ELSE 'x'::text END", "case"),
+        ("(SELECT b)", "b"),
+        ("(SELECT 1 AS c UNION SELECT 2)", "c"),
+        ("ARRAY(SELECT b)", "array"),
+        ("EXISTS (SELECT b)", "exists"),
+        ("(VALUES (1))", "column1"),
+        ("(SELECT *)", None),
     ],
 )
 def test_output_names(text: str, name: str | None) -> None:

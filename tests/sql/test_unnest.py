@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.sql.meaning import Search, Store
-from tests.sql.ask import PLANNER, VIEW, ask
+from tests.sql.ask import PLANNER, VIEW, ask, refusal, tag
 
 
 def uses(statement: str) -> list[object]:
@@ -49,3 +49,34 @@ def test_a_column_is_named_as_the_server_names_it() -> None:
     assert ask("INSERT INTO patients (ssn) SELECT unnest FROM unnest($1::text[])").startswith("INSERT")
     assert ask("INSERT INTO patients (ssn) SELECT ssn FROM unnest($1::text[]) u") == "42703"
     assert ask("INSERT INTO patients (ssn) SELECT unnest FROM unnest($1::text[], $2::text[])") == "42702"
+
+
+JOIN = "SELECT p.id FROM public.patients p JOIN {} AS u (s) ON p.ssn = u.s"
+
+
+@pytest.mark.parametrize(
+    ("client", "server"),
+    [
+        ("unnest($1::text[])", "unnest($1)"),
+        ("pg_catalog.unnest('{a}'::varchar[])", "pg_catalog.unnest($1)"),
+        ("unnest(ARRAY[$1, 'a']::text[])", "unnest(ARRAY[$1, $2]::bytea[])"),
+    ],
+)
+def test_joined(client: str, server: str) -> None:
+    assert ask(JOIN.format(client)) == JOIN.format(server).replace("p.ssn", tag("p.ssn"))
+
+
+def test_types_of_arrays() -> None:
+    plan = PLANNER.statement(JOIN.format("unnest($1::varchar[])").encode(), (), VIEW)
+    assert (plan.oids, plan.describe_parameters((1001,))) == ((1001,), [1015])
+
+
+def test_a_parameter_needs_a_type_as_in_postgresql() -> None:
+    assert refusal(JOIN.format("unnest($1)")).sqlstate == "42P08"
+    plan = PLANNER.statement(JOIN.format("unnest($1)").encode(), (1009,), VIEW)
+    assert plan.describe_parameters((1001,)) == [1009]
+
+
+@pytest.mark.parametrize("client", ["unnest('{a}')", "unnest(ARRAY['a', city])", "generate_series(1, 2)"])
+def test_refused_in_a_join(client: str) -> None:
+    assert ask(JOIN.format(client)) == "0A000"

@@ -1,0 +1,149 @@
+"""Where clauses, operands and list items begin and end in a text: what the trees do not say, found among the tokens.
+
+Nothing here is trusted: what is spliced at these places is parsed again and compared with the edited tree (``render.verify``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from phiproxy.errors import StatementRefused
+from phiproxy.sql.parse import Token
+
+OPEN, CLOSE, COMMA, DOT, SEMICOLON = "ASCII_40", "ASCII_41", "ASCII_44", "ASCII_46", "ASCII_59"
+SET_OPERATORS = frozenset({"UNION", "INTERSECT", "EXCEPT"})
+# What can follow the body of a SELECT: these words are reserved, so elsewhere they stand behind AS or a dot only.
+_AFTER_BODY = SET_OPERATORS | {"ORDER", "LIMIT", "OFFSET", "FETCH", "FOR", "RETURNING", "WITH", SEMICOLON}
+_AFTER_ITEM = _AFTER_BODY | {"FROM", "WHERE", "GROUP_P", "HAVING", "WINDOW", "INTO", COMMA}
+
+
+def _lost() -> StatementRefused:
+    return StatementRefused("a part of the statement could not be located in its text", hint="Write it in a plainer form.")
+
+
+class Brackets:
+    """The tokens of one text with their nesting. Places are token indexes; StatementRefused for what is not found."""
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self.tokens = tokens
+        self._index = {t.start: i for i, t in enumerate(tokens)}
+
+    @cached_property
+    def _match(self) -> dict[int, int]:
+        """Each bracket's partner, in both directions."""
+        found: dict[int, int] = {}
+        waiting: list[int] = []
+        for i, token in enumerate(self.tokens):
+            if token.name in (OPEN, "ASCII_91"):
+                waiting.append(i)
+            elif token.name in (CLOSE, "ASCII_93") and waiting:
+                found[waiting[-1]] = i
+                found[i] = waiting.pop()
+        return found
+
+    def at(self, offset: int) -> int:
+        """Return the token that starts at a byte offset."""
+        index = self._index.get(offset)
+        if index is None:
+            raise _lost()
+        return index
+
+    def name(self, i: int) -> str:
+        """Return a token's name; empty beyond the ends, and for a reserved word that is a label here."""
+        if not 0 <= i < len(self.tokens):
+            return ""
+        name = self.tokens[i].name
+        return "" if name.isalpha() and i and self.tokens[i - 1].name in ("AS", DOT) and name != "WITH" else name
+
+    def partner(self, i: int) -> int:
+        """Return the bracket that closes or opens this one."""
+        if i not in self._match:
+            raise _lost()
+        return self._match[i]
+
+    def next(self, i: int, name: str) -> int:
+        """Return the first token of this name at or behind ``i``."""
+        while i < len(self.tokens):
+            if self.name(i) == name:
+                return i
+            i += 1
+        raise _lost()
+
+    def dotted(self, offset: int) -> tuple[int, int]:
+        """Return the span of a dotted name that starts at ``offset``."""
+        i = self.at(offset)
+        while i + 2 < len(self.tokens) and self.tokens[i + 1].name == DOT:
+            i += 2
+        return offset, self.tokens[i].end
+
+    def select(self, offset: int) -> int:
+        """Return the SELECT or VALUES whose first item or row begins at ``offset``, or inside of brackets there."""
+        i = self.at(offset) - 1
+        while i >= 0:
+            name = self.name(i)
+            if name in ("SELECT", "VALUES"):
+                return i
+            i = self.partner(i) - 1 if name == CLOSE else i - 1
+        raise _lost()
+
+    def item_end(self, offset: int) -> int:
+        """Return the last token of the list item that begins at ``offset``."""
+        i = self.at(offset)
+        while not self._ends(i, _AFTER_ITEM):
+            i = self.partner(i) if self.name(i) in (OPEN, "ASCII_91") else i
+            i += 1
+        return i - 1
+
+    def body_end(self, i: int) -> int:
+        """Return the last token of the SELECT or VALUES at ``i``, without ORDER BY and what follows it."""
+        while not self._ends(i, _AFTER_BODY):
+            i = self.partner(i) if self.name(i) in (OPEN, "ASCII_91") else i
+            i += 1
+        return i - 1
+
+    def _ends(self, i: int, words: frozenset[str]) -> bool:
+        name = self.name(i)
+        if name == "FROM" and self.name(i - 1) == "DISTINCT":
+            return False  # IS DISTINCT FROM
+        if name == "WITH" and self.name(i + 1) != "DATA_P" and self.name(i + 1) != "NO":
+            return False  # WITH ORDINALITY, WITH TIME ZONE
+        if name == "ON" and self.name(i + 1) == "CONFLICT" and self.name(i + 2) in (OPEN, "ON", "DO"):
+            return True
+        return (not name and i >= len(self.tokens)) or name in words or name == CLOSE
+
+    def operator(self, i: int) -> int:
+        """Return the UNION, INTERSECT or EXCEPT before the operand whose leftmost SELECT or VALUES is at ``i``."""
+        i -= 1
+        while i >= 0:
+            name = self.name(i)
+            if name in SET_OPERATORS:
+                return i
+            i = self.partner(i) - 1 if name == CLOSE else i - 1
+        raise _lost()
+
+    def left_start(self, operator: int, first: int) -> int:
+        """Return where the left operand of a set operation begins; ``first`` is its leftmost SELECT or VALUES."""
+        start = first
+        while True:
+            before = start - 1
+            if self.name(before) == CLOSE:
+                before = self._with(before) - 1  # (WITH … SELECT …) UNION …
+            if self.name(before) != OPEN or self.partner(before) > operator:
+                return start
+            start = before
+
+    def _with(self, i: int) -> int:
+        """Return the WITH whose last query ends at ``i``."""
+        while i >= 0 and self.name(i) != "WITH":
+            i = self.partner(i) - 1 if self.name(i) == CLOSE else i - 1
+        return i
+
+    def right_start(self, operator: int) -> int:
+        """Return where the right operand begins: behind ALL or DISTINCT."""
+        return operator + 2 if self.name(operator + 1) in ("ALL", "DISTINCT") else operator + 1
+
+    def right_end(self, operator: int) -> int:
+        """Return the last token of the right operand that is no set operation of its own without brackets."""
+        i = self.right_start(operator)
+        return self.partner(i) if self.name(i) == OPEN else self.body_end(i)

@@ -1,0 +1,104 @@
+"""WITH: each query a source of those behind it, and of itself where it is recursive (manual 7.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phiproxy.sql.analysis import Analysis, rename
+from phiproxy.sql.parse import Node, messages, only
+from phiproxy.sql.rules import query
+from phiproxy.sql.scope import CLEAR, Clear, Output, Protected, Scope, Source, SourceColumn, list_groups, source_of
+from phiproxy.sql.setops import set_operation
+
+
+def with_clause(a: Analysis, clause: Node | None, outer: Scope) -> None:
+    """Analyse WITH: each CTE becomes a source of the innermost CTE level."""
+    if clause is None:
+        return
+    ctes = [only(node)[1] for node in clause["ctes"]]
+    for i, cte in enumerate(ctes):
+        if clause.get("recursive"):
+            _check_order(a, cte, ctes[i + 1 :])
+        if clause.get("recursive") and cte["ctename"] in _referred(cte["ctequery"]):
+            outputs = _recursive(a, cte, outer)
+        else:
+            outputs = query(a, *only(cte["ctequery"]), Scope((), outer))
+        for group in list_groups(value for _, value in outputs):
+            group.references -= 1  # only who names the CTE uses it
+        _name(a, cte, outputs)
+
+
+def _referred(tree: Node) -> set[str]:
+    return {m["relname"] for m in messages(tree) if "relname" in m and "schemaname" not in m}
+
+
+def _check_order(a: Analysis, cte: Node, later: Sequence[Node]) -> None:
+    names = _referred(cte["ctequery"])
+    for other in later:
+        if other["ctename"] in names:
+            raise a.refuse(
+                f'"{cte["ctename"]}" refers to "{other["ctename"]}", which stands behind it',
+                cte,
+                hint="Put the queries of WITH RECURSIVE into the order in which they refer to each other.",
+            )
+
+
+def _name(a: Analysis, cte: Node, outputs: list[Output]) -> None:
+    """Let the queries behind refer to a CTE, with the columns that SEARCH and CYCLE add."""
+    source = rename(source_of(cte["ctename"], outputs), {"colnames": cte.get("aliascolnames", ())})
+    search, cycle = cte.get("search_clause", {}), cte.get("cycle_clause", {})
+    for clause, key in ((search, "search_col_list"), (cycle, "cycle_col_list")):
+        for node in clause.get(key, ()):
+            _check_column(a, clause, source, only(node)[1].get("sval", ""))
+    names = (search.get("search_seq_column"), cycle.get("cycle_mark_column"), cycle.get("cycle_path_column"))
+    added = [SourceColumn(name, CLEAR) for name in names if name is not None]
+    a.ctes[-1][cte["ctename"]] = Source(source.alias, (*source.columns, *added), None, source.opaque, system=False)
+
+
+def _check_column(a: Analysis, clause: Node, source: Source, name: str) -> None:
+    for column in source.owns(name):
+        if isinstance(column.value, Protected):
+            raise a.refuse(
+                f"SEARCH or CYCLE by {column.value.column.label}, which is protected, is not in this version",
+                clause,
+                hint="Name columns that are not protected, such as the key.",
+            )
+
+
+def _recursive(a: Analysis, cte: Node, outer: Scope) -> list[Output]:
+    """Analyse UNION of a start and a step that refers to what is already there."""
+    kind, body = only(cte["ctequery"])
+    if kind != "SelectStmt" or body.get("op") != "SETOP_UNION":
+        why = f'the recursive query "{cte["ctename"]}" is no UNION of a start and a step'
+        raise a.refuse(why, cte, hint="Write … UNION ALL ….")
+    inside = Scope((), outer)
+    levels = len(a.ctes)
+    a.ctes.append({})
+    try:
+        if "withClause" in body:
+            raise a.refuse("WITH inside of a recursive query is not in this version", cte, hint="Put it into the outer WITH.")
+
+        def start(operand: Node) -> list[Output]:
+            outputs = query(a, "SelectStmt", operand, inside)
+            _check_start(a, cte, body, outputs)
+            a.ctes[-1][cte["ctename"]] = rename(source_of(cte["ctename"], outputs), {"colnames": cte.get("aliascolnames", ())})
+            return outputs
+
+        def step(operand: Node) -> list[Output]:
+            return query(a, "SelectStmt", operand, inside)
+
+        return set_operation(a, body, start, step)
+    finally:
+        del a.ctes[levels:]
+
+
+def _check_start(a: Analysis, cte: Node, body: Node, outputs: list[Output]) -> None:
+    for _, value in outputs:
+        if isinstance(value, Protected) and not body.get("all"):
+            raise a.refuse(
+                f"a recursive UNION over {value.column.label}, which compares rows, is not in this version",
+                cte,
+                hint="Use UNION ALL, and let the step end by a condition; or CYCLE over the key.",
+            )
+        if not isinstance(value, Clear | Protected):
+            value.users.append(None)  # what the step makes of it would be a value of the server's

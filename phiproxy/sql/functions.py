@@ -1,0 +1,56 @@
+"""Function calls: what may be counted, and that nothing protected goes into any other function."""
+
+from __future__ import annotations
+
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.expressions import clear, clear_all
+from phiproxy.sql.grouping import by_tag, window
+from phiproxy.sql.parse import Node, strings
+from phiproxy.sql.rules import EXPRESSIONS
+from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value
+from phiproxy.sql.sinks import as_sink
+from phiproxy.sql.terms import as_null_test, term
+
+
+def _func_call(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
+    names = strings(body["funcname"])
+    a.check_reaching(names[-1], body)
+    arguments = body.get("args", [])
+    if names in (["count"], ["pg_catalog", "count"]) and len(arguments) == 1:
+        if body.get("agg_distinct"):
+            by_tag(a, arguments[0], scope)
+        else:
+            _counted(a, arguments[0], scope)
+    else:
+        clear_all(a, arguments, scope)
+    clear_all(a, body.get("agg_order"), scope)
+    if "agg_filter" in body:
+        clear(a, body["agg_filter"], scope)
+    if "over" in body:
+        window(a, body["over"], scope)
+    return CLEAR
+
+
+def _counted(a: Analysis, argument: Node, scope: Scope) -> None:
+    """``count(c)``: an envelope is NULL where its value is, and an aggregate's argument is no value of a group."""
+    if as_sink(argument) is not None:
+        clear(a, argument, scope)
+        return
+    made = term(a, argument, scope)
+    single = made.single
+    if single is not None and isinstance(single.value, Protected | ListColumn) and "ColumnRef" in single.node:
+        if isinstance(single.value, ListColumn):
+            single.value.casts.extend(single.casts)
+        else:
+            a.stripped.extend(single.casts)
+    else:
+        as_null_test(a, made)
+
+
+def _grouping(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
+    for argument in body.get("args", ()):
+        by_tag(a, argument, scope)
+    return CLEAR
+
+
+EXPRESSIONS.update({"FuncCall": _func_call, "GroupingFunc": _grouping})

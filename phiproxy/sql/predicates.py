@@ -1,0 +1,178 @@
+"""Comparisons for equality in all their spellings: ``=``, IN, ANY, DISTINCT FROM, rows, subqueries, CASE … WHEN, NULLIF, IS NULL.
+
+What is compared are terms; whether by tags or as they are, ``terms.compare`` decides. Other operators take nothing protected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.expressions import array_elements, clear, clear_all
+from phiproxy.sql.parse import Node, only, strings
+from phiproxy.sql.rules import EXPRESSIONS, query
+from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
+from phiproxy.sql.sinks import TEXT_OID, as_sink, peel, text_cast
+from phiproxy.sql.terms import PARTS, Leaf, Term, add_part, as_null_test, as_value, compare, term
+from phiproxy.wire.arrays import VARCHAR_ARRAY_OID
+from phiproxy.wire.values import VARCHAR_OID
+
+_ARRAY_KINDS = {"AEXPR_OP_ANY", "AEXPR_OP_ALL"}
+_EQUALITY_KINDS = {"AEXPR_OP", "AEXPR_IN", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT", *_ARRAY_KINDS}
+
+
+def _operator(names: Sequence[str]) -> str | None:
+    names = names[1:] if len(names) == 2 and names[0] == "pg_catalog" else names
+    return names[0] if len(names) == 1 else None
+
+
+def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
+    if body["kind"] == "AEXPR_NULLIF":
+        return as_value(a, term(a, node, scope))
+    comparable = body["kind"] in _EQUALITY_KINDS and _operator(strings(body.get("name"))) in ("=", "<>") and "lexpr" in body
+    if not comparable:
+        clear_all(a, [body[side] for side in ("lexpr", "rexpr") if side in body], scope)
+    elif body["kind"] in _ARRAY_KINDS:
+        _compare_array(a, node, body, scope)
+    else:
+        kind, right = only(body["rexpr"])
+        _compare_rows(a, node, [body["lexpr"], *(right["items"] if kind == "List" else [body["rexpr"]])], scope)
+    return CLEAR
+
+
+def _compare_rows(a: Analysis, node: Node, operands: list[Node], scope: Scope) -> None:
+    """Compare the first operand with the others; rows column by column."""
+    rows = [only(operand)[1].get("args", []) for operand in operands if only(operand)[0] == "RowExpr"]
+    if not rows:
+        terms = [term(a, operand, scope) for operand in operands]
+        compare(a, node, terms, _value_type(node, terms))
+    elif len(rows) == len(operands) and len({len(row) for row in rows}) == 1:
+        made = [[term(a, entry, scope) for entry in row] for row in rows]
+        for column in zip(*made, strict=True):
+            compare(a, node, column)
+    else:
+        clear_all(a, operands, scope)
+
+
+def _value_type(node: Node, terms: Sequence[Term]) -> int:
+    """Return the type of a parameter that is compared: text, since varchar has no operators; in IN over a list the list's type."""
+    first = terms[0].single
+    values = sum(made.single is not None and made.single.sink is not None for made in terms[1:])
+    if only(node)[1]["kind"] == "AEXPR_IN" and values > 1 and first is not None and not first.casts:
+        return first.value.type.oid if isinstance(first.value, Protected) else TEXT_OID
+    return TEXT_OID
+
+
+def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
+    array = body["rexpr"]
+    sink = as_sink(array, array=True)
+    left = term(a, body["lexpr"], scope)
+    if sink is not None:
+        compare(a, node, [left, Term(array, [Leaf(array, sink=sink)])])
+        return
+    inner, casts = peel(array, array=True)
+    if only(inner)[0] != "A_ArrayExpr":
+        compare(a, node, [left, Term(array, unprotected=array)])
+        clear(a, array, scope)
+        return
+    terms = [term(a, element, scope) for element in array_elements(inner)]
+    innermost = text_cast(only(casts[-1])[1], array=True) if casts else None
+    varchar = innermost is not None and innermost.oid == VARCHAR_ARRAY_OID
+    if compare(a, node, [left, *terms], VARCHAR_OID if varchar else TEXT_OID):
+        a.recast.extend(casts)  # its elements become tags, and the cast one to bytea[]
+    elif a.comparisons and a.comparisons[-1].node is node and casts:
+        undecided = a.comparisons.pop()  # a cast of the whole cannot be undone later
+        for made in undecided.terms:
+            compare(a, node, [made, Term(array, unprotected=array)])
+
+
+def _null_test(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
+    sink = as_sink(body["arg"], array=True)
+    if sink is not None and sink.casts:
+        as_null_test(a, Term(body["arg"], [Leaf(body["arg"], sink=sink)]))
+    else:
+        as_null_test(a, term(a, body["arg"], scope))
+    return CLEAR
+
+
+def _sublink(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
+    kind = body["subLinkType"]
+    if kind == "EXPR_SUBLINK":
+        return as_value(a, term(a, node, scope))
+    if kind in ("ANY_SUBLINK", "ALL_SUBLINK"):
+        _compare_query(a, node, body, scope)
+        return CLEAR
+    outputs = query(a, *only(body["subselect"]), scope)
+    for _, value in outputs:
+        if isinstance(value, Protected) and kind != "EXISTS_SUBLINK":
+            raise a.refuse(f"{value.column.label} as an array is not in this version", body, hint="Select it as rows.")
+        if isinstance(value, ListColumn):
+            value.users.append(None)
+    return CLEAR
+
+
+def _compare_query(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
+    test = body["testexpr"]
+    kind, row = only(test)
+    left = [term(a, entry, scope) for entry in (row.get("args", []) if kind == "RowExpr" else [test])]
+    outputs = query(a, *only(body["subselect"]), scope)
+    right = [_output_term(node, i, outputs) for i in range(len(outputs))]
+    equality = "operName" not in body or _operator(strings(body["operName"])) in ("=", "<>")
+    if equality and len(left) == len(right):
+        for pair in zip(left, right, strict=True):
+            compare(a, node, pair)
+        return
+    for made in (*left, *right):
+        compare(a, node, [made, Term(node, unprotected=node)])
+
+
+def _output_term(node: Node, i: int, outputs: list[Output]) -> Term:
+    value = outputs[i][1]
+    if isinstance(value, Clear):
+        return Term(node, unprotected=node)
+    return Term(node, [Leaf(node, value=value, output=i, width=len(outputs))])
+
+
+def _case_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
+    body = only(node)[1]
+    conditions = [only(when)[1]["expr"] for when in body["args"]]
+    if "arg" in body:
+        terms = [term(a, operand, scope) for operand in (body["arg"], *conditions)]
+        compare(a, node, terms)
+    else:
+        clear_all(a, conditions, scope)
+    for when in body["args"]:
+        add_part(a, made, only(when)[1]["result"], scope)
+    if "defresult" in body:
+        add_part(a, made, body["defresult"], scope)
+    made.complete = made.complete and "defresult" in body
+    return True
+
+
+def _nullif_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
+    body = only(node)[1]
+    if body["kind"] != "AEXPR_NULLIF":
+        EXPRESSIONS["A_Expr"](a, node, body, scope)
+        return False
+    sides = term(a, body["lexpr"], scope), term(a, body["rexpr"], scope)
+    if any(side.unprotected is not None for side in sides):
+        compare(a, node, sides)
+        return False
+    made.leaves.append(Leaf(node, nullif=sides))
+    return True
+
+
+def _value(a: Analysis, node: Node, _body: Node, scope: Scope) -> Value:
+    return as_value(a, term(a, node, scope))
+
+
+PARTS.update({"CaseExpr": _case_part, "A_Expr": _nullif_part})
+EXPRESSIONS.update(
+    {
+        "A_Expr": _a_expr,
+        "NullTest": _null_test,
+        "SubLink": _sublink,
+        "CaseExpr": _value,
+        "CoalesceExpr": _value,
+    }
+)

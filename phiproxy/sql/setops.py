@@ -1,0 +1,183 @@
+"""UNION, INTERSECT and EXCEPT: protected columns of one identity meet each other, given values and NULL.
+
+UNION ALL stays as it is. The others compare rows, and so must compare tags: the operands become a subquery by UNION ALL, whose rows
+are put together by what is unprotected and by tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from phiproxy.errors import SyntaxRefused
+from phiproxy.policy.protection import DeclaredType
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.brackets import Brackets
+from phiproxy.sql.expressions import equality_slot
+from phiproxy.sql.meaning import Edit
+from phiproxy.sql.parse import Node, location, messages, only
+from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Output, Protected, Value
+from phiproxy.sql.terms import TEXT, VARCHAR, same_identity
+from phiproxy.sql.wrap import Change, Insert, column_list, hold, quote_ident, replace, representative, select_tree, tag_of
+
+_OUTER = ("sortClause", "limitOffset", "limitCount", "limitOption", "withClause", "lockingClause")
+Analyse = Callable[[Node], list[Output]]
+
+
+def set_operation(a: Analysis, body: Node, analyse: Analyse, analyse_right: Analyse | None = None) -> list[Output]:
+    """Analyse a set operation with ``analyse`` for its operands, and return its outputs."""
+    places = (_first(body["larg"]), _first(body["rarg"]), *_firsts(body["rarg"]))
+    left = analyse(body["larg"])
+    right = (analyse_right or analyse)(body["rarg"])
+    if len(left) != len(right):
+        raise SyntaxRefused("each UNION, INTERSECT or EXCEPT query must have the same number of columns", position=a.at(places[0]))
+    outputs = [(name, unite(a, body, value, other)) for (name, value), (_, other) in zip(left, right, strict=True)]
+    all_rows = bool(body.get("all"))
+    if any(isinstance(value, Protected) for _, value in outputs) and not (body["op"] == "SETOP_UNION" and all_rows):
+        if all_rows:
+            raise a.refuse(
+                "INTERSECT ALL and EXCEPT ALL over a protected column are not in this version",
+                _at(places[0]),
+                hint="Use INTERSECT or EXCEPT, without ALL.",
+            )
+        _wrap(a, body, outputs, [other for _, other in right], [value for _, value in left], places)
+    return outputs
+
+
+def _at(offset: int) -> Node:
+    return {"location": offset}
+
+
+def _first(body: Node) -> int:
+    """Return the byte offset at which the first item of the leftmost SELECT or VALUES of an operand begins."""
+    while body.get("op", "SETOP_NONE") != "SETOP_NONE":
+        body = body["larg"]
+    nodes = (body.get("valuesLists") or body.get("targetList") or [])[:1]
+    return min((location(m) for m in messages(nodes) if m.get("location", -1) >= 0), default=-1)
+
+
+def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
+    """Return what a column is that has values of both kinds one below the other."""
+    columns = [v.column for v in (value, other) if isinstance(v, Protected)]
+    if columns:
+        column = same_identity(a, columns, {"SelectStmt": {"location": max(_first(body), 0)}})
+        for one in (value, other):
+            if isinstance(one, Clear):
+                raise a.refuse(
+                    f"{column.label} is protected and meets an unprotected column in a set operation",
+                    _at(max(_first(body), 0)),
+                    hint="Let the other queries have columns of the same identity, parameters, literals or NULL there.",
+                )
+            if isinstance(one, ListColumn):
+                one.users.append(Kept(column))
+        return Protected(column, _type(value, other), cast=True)
+    if isinstance(value, ListColumn) and isinstance(other, ListColumn) and body["op"] == "SETOP_UNION" and body.get("all"):
+        united = ListColumn([], [], parts=(value, other))
+        a.lists.append(united)
+        return united
+    for one in (value, other):
+        if isinstance(one, ListColumn):
+            one.users.append(None)
+    return CLEAR
+
+
+def _type(value: Value, other: Value) -> DeclaredType:
+    types = [t for v in (value, other) for t in _types(v)]
+    if isinstance(value, Protected) and isinstance(other, Protected) and value.type == other.type:
+        return value.type
+    return VARCHAR if types and all(t.oid == VARCHAR.oid for t in types) else TEXT
+
+
+def _types(value: Value) -> Iterator[DeclaredType]:
+    if isinstance(value, Protected):
+        yield value.type
+    elif isinstance(value, ListColumn):
+        for part in value.leaves():
+            for entry in part.entries:
+                if entry is not None and entry.type_oid:
+                    yield VARCHAR if entry.type_oid == VARCHAR.oid else TEXT
+
+
+def _wrap(
+    a: Analysis,
+    body: Node,
+    outputs: Sequence[Output],
+    right: Sequence[Value],
+    left: Sequence[Value],
+    places: Sequence[int],
+) -> None:
+    columns = [f"phi.c{i + 1}" for i in range(len(outputs))]
+    place = _at(max(places[0], 0))
+    keys, shown = [], []
+    union = body["op"] == "SETOP_UNION"
+    for (name, value), column in zip(outputs, columns, strict=True):
+        if name is None:
+            raise a.refuse("a column of this set operation has no name that is known", place, hint="Name it with AS.")
+        protected = isinstance(value, Protected)
+        slot = equality_slot(a, value.column, {"SelectStmt": place}).number if isinstance(value, Protected) else 0
+        keys.append(tag_of(column, slot) if protected else column)
+        shown.append(f"{column if union or not protected else representative(a, column)} AS {quote_ident(name)}")
+    names = column_list(len(outputs))
+    inner: Node = {"SelectStmt": {k: v for k, v in body.items() if k not in _OUTER} | {"limitOption": "LIMIT_OPTION_DEFAULT"}}
+    if union:
+        head, middle, tail = f"SELECT DISTINCT ON ({', '.join(keys)}) {', '.join(shown)} FROM (", None, f") AS phi ({names})"
+        template = select_tree(f"{head}SELECT{tail}")
+        inner["SelectStmt"]["all"] = True
+        hold(template, inner)
+    else:
+        _same_types(a, left, right, place)
+        head = f"SELECT {', '.join(shown)} FROM (SELECT 0, phi.* FROM ("
+        middle = ") AS phi UNION ALL SELECT 1, phi.* FROM ("
+        both = "pg_catalog.min(phi.side) < pg_catalog.max(phi.side)"
+        last = "pg_catalog.max(phi.side) = 0" if body["op"] == "SETOP_EXCEPT" else both
+        tail = f") AS phi) AS phi (side, {names}) GROUP BY {', '.join(keys)} HAVING {last}"
+        template = select_tree(f"{head}SELECT{middle}SELECT{tail}")
+        united = only(template["fromClause"][0])[1]["subquery"]["SelectStmt"]
+        hold(united["larg"], {"SelectStmt": body["larg"]})
+        hold(united["rarg"], {"SelectStmt": body["rarg"]})
+    template.update({k: body[k] for k in _OUTER if k in body})
+    replace(body, template)
+    a.wraps.append(partial(_spell, places=places, head=head, middle=middle, tail=tail))
+
+
+def _same_types(a: Analysis, left: Sequence[Value], right: Sequence[Value], place: Node) -> None:
+    """Refuse what PostgreSQL would convert to a common type, which a subquery of its own is not."""
+    for value, other in zip(left, right, strict=True):
+        if isinstance(value, Clear) and isinstance(other, Clear) and (value.type is None or value.type != other.type):
+            raise a.refuse(
+                "INTERSECT or EXCEPT over a protected column beside columns of types that are not known to be equal",
+                place,
+                hint="Select the protected columns only, or columns of tables that have the same type.",
+            )
+        if isinstance(value, ListColumn) or isinstance(other, ListColumn):
+            raise a.refuse(
+                "INTERSECT or EXCEPT of a protected column and given values is not in this version",
+                place,
+                hint="Use WHERE … IN (…).",
+            )
+
+
+def _firsts(body: Node) -> Iterator[int]:
+    """Yield where the operands on the right of an operand begin, were it a set operation without brackets."""
+    while body.get("op", "SETOP_NONE") != "SETOP_NONE":
+        body = body["rarg"]
+        yield _first(body)
+
+
+def _spell(
+    brackets: Brackets, _text: bytes, *, places: Sequence[int], head: str, middle: str | None, tail: str
+) -> Iterator[Change]:
+    tokens = brackets.tokens
+    operator = brackets.operator(brackets.select(places[1]))
+    start = brackets.left_start(operator, brackets.select(places[0]))
+    last = operator
+    if len(places) > 2 and brackets.right_start(operator) == brackets.select(places[1]):
+        last = brackets.operator(brackets.select(places[-1]))
+    end = tokens[brackets.right_end(last)].end
+    yield Insert(tokens[start].start, head.encode())
+    said = tokens[brackets.right_start(operator) - 1].end
+    if middle is not None:
+        yield Edit(tokens[operator].start, said, middle.encode())
+    else:
+        yield Edit(tokens[operator].start, said, b"UNION ALL")
+    yield Insert(end, tail.encode(), closing=True)

@@ -1,0 +1,312 @@
+"""Terms: expressions that pass a value on unchanged, and what the value may become — a tag, an envelope, or itself.
+
+A column, a parameter, a literal, a column of given values, a scalar subquery, and CASE, COALESCE and NULLIF made of these. Tags
+commute with all of them, so a term is compared by letting each leaf be a tag; one that is a result lets each be an envelope.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.expressions import Grouping, equality_slot, expression, grouping_of, located, unsupported
+from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
+from phiproxy.sql.parse import Node, only, strings
+from phiproxy.sql.rules import query
+from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value, resolve
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, peel, text_cast
+from phiproxy.wire.arrays import TEXT_ARRAY_OID
+
+TEXT = DeclaredType("text", TEXT_OID)
+VARCHAR = DeclaredType("varchar", 1043)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One place that a term's value may come from: a parameter or literal (``sink``), a column or subquery (``value``), a NULLIF.
+
+    ``output`` is the position of the subquery's column among so many (``width``).
+    """
+
+    node: Node
+    sink: SinkNode | None = None
+    value: Protected | ListColumn | None = None
+    casts: tuple[Node, ...] = ()
+    grouping: Grouping = Grouping.NONE
+    output: int = 0
+    width: int = 1
+    nullif: tuple[Term, Term] | None = None
+
+
+@dataclass(slots=True)
+class Term:
+    """The leaves of an expression; ``unprotected`` is a part that is none of them, ``casts`` are no-ops around several leaves."""
+
+    node: Node
+    leaves: list[Leaf] = field(default_factory=list)
+    unprotected: Node | None = None
+    casts: list[Node] = field(default_factory=list)
+    complete: bool = True
+    composed: bool = False
+
+    def columns(self) -> Iterator[ProtectedColumn]:
+        """Yield the protected columns among the leaves."""
+        for leaf in self.leaves:
+            if isinstance(leaf.value, Protected):
+                yield leaf.value.column
+            for side in leaf.nullif or ():
+                yield from side.columns()
+
+    @property
+    def single(self) -> Leaf | None:
+        """The only leaf, when the term is nothing else."""
+        alone = len(self.leaves) == 1 and self.unprotected is None and not self.composed
+        return self.leaves[0] if alone else None
+
+
+def term(a: Analysis, node: Node, scope: Scope) -> Term:
+    """Return an expression as a term; what it is made of is looked at once, and what becomes of its leaves is still open."""
+    made = Term(node)
+    _add(a, made, node, scope)
+    return made
+
+
+def _add(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
+    sink = as_sink(node)
+    if sink is not None:
+        made.leaves.append(Leaf(node, sink=sink))
+        return
+    inner, casts = peel(node)
+    kind, body = only(inner)
+    if kind == "ColumnRef" and strings(body["fields"])[-1] != "*":
+        value = resolve(scope, strings(body["fields"]), a.position(body))
+        if isinstance(value, Clear):
+            made.unprotected = node
+        else:
+            made.leaves.append(Leaf(inner, value=value, casts=casts, grouping=grouping_of(a, scope, value, inner)))
+        return
+    rule = PARTS.get(kind)
+    if rule is not None and rule(a, made, inner, scope):
+        made.casts.extend(casts)
+        made.composed = made.composed or kind != "SubLink" or bool(casts)
+        return
+    if rule is None:
+        expression(a, node, scope)
+    made.unprotected = node
+
+
+def _coalesce(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
+    for argument in only(node)[1]["args"]:
+        _add(a, made, argument, scope)
+    return True
+
+
+def _sublink(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
+    body = only(node)[1]
+    if body["subLinkType"] != "EXPR_SUBLINK":
+        expression(a, node, scope)
+        return False
+    outputs = query(a, *only(body["subselect"]), scope)
+    value = outputs[0][1] if len(outputs) == 1 else CLEAR
+    if isinstance(value, Clear):
+        return False
+    made.leaves.append(Leaf(node, value=value))
+    return True
+
+
+# What passes values on: adds the leaves, or answers that the whole is nothing protected.
+PARTS: dict[str, Callable[[Analysis, Term, Node, Scope], bool]] = {"CoalesceExpr": _coalesce, "SubLink": _sublink}
+
+
+def add_part(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
+    """Add another expression whose value may be the term's."""
+    _add(a, made, node, scope)
+
+
+def as_plain(a: Analysis, made: Term) -> None:
+    """Let every leaf be itself; refuses a protected one."""
+    for leaf in made.leaves:
+        if leaf.sink is not None:
+            a.use(leaf.sink, PLAIN)
+        elif isinstance(leaf.value, ListColumn):
+            leaf.value.users.append(None)
+        elif leaf.nullif is not None:
+            for side in leaf.nullif:
+                as_plain(a, side)
+        elif leaf.value is not None:
+            raise unsupported(a, leaf.value.column, leaf.node)
+
+
+def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_oid: int = TEXT_OID) -> None:
+    """Let every leaf be a tag of ``slot``, to be compared with ``column``."""
+    if made.unprotected is not None:
+        raise a.refuse(
+            f"{column.label} is protected and can only be compared with values or columns of the same identity",
+            located(made.unprotected),
+            hint="Compare it with a text parameter, a text literal, NULL, or ANY or ALL of an array of these.",
+        )
+    for leaf in made.leaves:
+        if leaf.sink is not None:
+            oid = type_oid if not leaf.sink.array else TEXT_ARRAY_OID
+            a.use(leaf.sink, Search(column, slot, leaf.sink.array), oid)
+        elif leaf.nullif is not None:
+            for side in leaf.nullif:
+                as_tags(a, side, column, slot, type_oid)
+        elif isinstance(leaf.value, ListColumn):
+            leaf.value.users.append(Searched(column, slot, leaf.node, leaf.output, leaf.width))
+            leaf.value.casts.extend(leaf.casts)
+        else:
+            a.tag(leaf.node, slot.number, leaf.output, leaf.width)
+            a.stripped.extend(leaf.casts)
+    a.stripped.extend(made.casts)
+
+
+def as_value(a: Analysis, made: Term) -> Value:
+    """Let a term be a result: where something protected is among its leaves, each becomes an envelope of that identity."""
+    single = made.single
+    if single is not None and single.value is not None:
+        return _passed_on(a, single)
+    columns = list(made.columns())
+    if not columns:
+        as_plain(a, made)
+        return CLEAR
+    column = same_identity(a, columns, made.node)
+    if made.unprotected is not None:
+        raise a.refuse(
+            f"{column.label} is protected and meets something unprotected here",
+            located(made.unprotected),
+            hint="Let the other values be parameters, literals, NULL or columns of the same identity.",
+        )
+    for leaf in made.leaves:
+        if leaf.sink is not None:
+            a.use(leaf.sink, Store(unbounded(column), a.new_row()), column.type.oid)
+        elif isinstance(leaf.value, ListColumn):
+            leaf.value.users.append(Kept(column))
+            leaf.value.casts.extend(leaf.casts)
+        elif leaf.nullif is not None:
+            _nullif_value(a, leaf, column)
+        else:
+            _passed_on(a, leaf)
+    a.stripped.extend(made.casts)
+    shown = text_cast(only(made.casts[0])[1]) if made.casts else None
+    return Protected(column, shown or _common(made), cast=True)
+
+
+def _nullif_value(a: Analysis, leaf: Leaf, column: ProtectedColumn) -> None:
+    assert leaf.nullif is not None
+    first = leaf.nullif[0].single
+    if first is None or "ColumnRef" not in first.node or not isinstance(first.value, Protected) or first.grouping != Grouping.NONE:
+        raise a.refuse(
+            f"NULLIF over {column.label} is understood only when its first argument is the column",
+            located(leaf.node),
+            hint="Write CASE WHEN … THEN NULL ELSE … END.",
+        )
+    slot = equality_slot(a, column, leaf.node)
+    a.nullifs.append((leaf.node, copy.deepcopy(first.node), slot.number))
+    compare(a, leaf.node, leaf.nullif)
+
+
+def _passed_on(a: Analysis, leaf: Leaf) -> Value:
+    value = leaf.value
+    assert value is not None
+    if isinstance(value, ListColumn):
+        value.casts.extend(leaf.casts)
+        return value
+    a.stripped.extend(leaf.casts)
+    if leaf.grouping != Grouping.NONE:
+        a.represented.append((leaf.node, equality_slot(a, value.column, leaf.node).number, leaf.grouping == Grouping.SETS))
+    shown = text_cast(only(leaf.casts[0])[1]) if leaf.casts else None
+    cast = value.cast or "ColumnRef" not in leaf.node or (shown is not None and shown != value.type)
+    return dataclasses.replace(value, type=shown or value.type, cast=cast)
+
+
+def _common(made: Term) -> DeclaredType:
+    """Return the type of the whole (manual 10.5); a length stays only where every part is a column of it."""
+    types = [_type_of(leaf) for leaf in made.leaves]
+    known = [t for t in types if t is not None]
+    if made.complete and len(known) == len(types) and len(set(known)) == 1:
+        return known[0]
+    return VARCHAR if all(t.oid == VARCHAR.oid for t in known) else TEXT
+
+
+def _type_of(leaf: Leaf) -> DeclaredType | None:
+    casts = leaf.sink.casts if leaf.sink is not None else leaf.casts
+    if casts:
+        return text_cast(only(casts[0])[1])
+    if leaf.nullif is not None:
+        return next((_type_of(inner) for inner in leaf.nullif[0].leaves), None)
+    return leaf.value.type if isinstance(leaf.value, Protected) else None
+
+
+def as_null_test(a: Analysis, made: Term) -> None:
+    """Let a term be asked only whether it is NULL: an envelope, a tag and a constant answer alike."""
+    single = made.single
+    if single is None:
+        columns = list(made.columns())
+        if len(columns) == len(made.leaves) and made.unprotected is None and not any(leaf.nullif for leaf in made.leaves):
+            for leaf in made.leaves:
+                _passed_on(a, leaf)
+            a.stripped.extend(made.casts)
+        elif columns:
+            column = same_identity(a, columns, made.node)
+            as_tags(a, made, column, equality_slot(a, column, made.node))
+        else:
+            as_plain(a, made)
+    elif single.sink is not None:
+        a.use(single.sink, NULLNESS)
+    elif isinstance(single.value, ListColumn):
+        single.value.casts.extend(single.casts)
+    elif single.nullif is not None:
+        compare(a, made.node, single.nullif)
+    elif single.grouping != Grouping.NONE and isinstance(single.value, Protected):
+        as_tags(a, made, single.value.column, equality_slot(a, single.value.column, single.node))
+    else:
+        a.stripped.extend(single.casts)
+
+
+def same_identity(a: Analysis, columns: Sequence[ProtectedColumn], node: Node) -> ProtectedColumn:
+    """Return the first of several columns; refuses two identities."""
+    column = columns[0]
+    for other in columns:
+        if other.identity != column.identity:
+            raise a.refuse(
+                f"{column.label} and {other.label} have different identities and cannot be compared or mixed",
+                located(node),
+                hint="Columns that are compared share a domain in the policy.",
+            )
+    return column
+
+
+def unbounded(column: ProtectedColumn) -> ProtectedColumn:
+    """Return a column as it seals a value that only this statement sees: no length applies."""
+    return dataclasses.replace(column, type=TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Terms of given values that are compared with each other: by their tags, should one of the values be protected elsewhere."""
+
+    node: Node
+    terms: tuple[Term, ...]
+
+
+def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = TEXT_OID) -> bool:
+    """Compare terms for equality: by tags when something protected is among them, which is the answer."""
+    columns = [column for made in terms for column in made.columns()]
+    if columns:
+        column = same_identity(a, columns, node)
+        owner = next(leaf.node for made in terms for leaf in made.leaves if leaf.nullif or isinstance(leaf.value, Protected))
+        slot = equality_slot(a, column, owner)
+        for made in terms:
+            as_tags(a, made, column, slot, type_oid)
+        return True
+    if all(made.unprotected is None for made in terms):
+        a.comparisons.append(Comparison(node, tuple(terms)))
+        return False
+    for made in terms:
+        as_plain(a, made)
+    return False

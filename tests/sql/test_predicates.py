@@ -1,0 +1,50 @@
+"""Equality in all its spellings."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sql.ask import ask, tag
+
+SELECT = 'SELECT id FROM "public".patients WHERE '
+SSN, MRN = tag("ssn"), tag("mrn")
+
+
+@pytest.mark.parametrize(
+    ("client", "server"),
+    [
+        ("(ssn, city) = ($1, 'a')", f"({SSN}, city) = ($1, 'a')"),
+        ("(city, ssn) IN (('a', 'b'), ('c', NULL))", f"(city, {SSN}) IN (('a', $1), ('c', NULL::bytea))"),
+        ("CASE ssn WHEN 'a' THEN true WHEN $1 THEN false END", f"CASE {SSN} WHEN $2 THEN true WHEN $1 THEN false END"),
+        ("ssn = ANY (ARRAY['a', $1]::text[])", f"{SSN} = ANY (ARRAY[$2, $1]::bytea[])"),
+        ("ssn = ALL ('{a}')", f"{SSN} = ALL ($1)"),
+        ("nullif(ssn, '') IS NULL", f"nullif({SSN}, $1) IS NULL"),
+        ("coalesce(ssn, notes, full_name) IS NULL", "coalesce(ssn, notes, full_name) IS NULL"),
+        ("coalesce(ssn, 'x') IS NULL", f"coalesce({SSN}, $1) IS NULL"),
+        ("'x' = 'y' OR $1::text = 'z'", "'x' = 'y' OR $1::text = 'z'"),
+        ("$1 = '' OR $1 = ssn", f"$1 = $2 OR $1 = {SSN}"),
+        ("city = ANY (ARRAY['a']::text[])", "city = ANY (ARRAY['a']::text[])"),
+        ("(SELECT true) AND ssn = 'x'", f"(SELECT true) AND {SSN} = $1"),
+    ],
+)
+def test_rewritten(client: str, server: str) -> None:
+    assert ask(SELECT + client) in (SELECT + server, "=" if client == server else "")
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        "(ssn, city) < ('a', 'b')",
+        "(ssn, city) = (SELECT city, city FROM patients)",
+        "(ssn, id) = ROW('a')",
+        "ssn = ANY (ARRAY[city])",
+        "ssn = ANY (string_to_array($1, ','))",
+        "CASE ssn WHEN city THEN true END",
+        "ssn IN (SELECT id, ssn FROM patients)",
+        "$1 = city OR $1 = ssn",
+        "ssn > ANY (SELECT ssn FROM patients)",
+        "nullif(ssn, full_name) IS NULL",
+    ],
+)
+def test_refused(client: str) -> None:
+    assert ask(SELECT + client) == "0A000"
