@@ -182,11 +182,10 @@ class _Upstream:
                     return
             elif tag == b"v":
                 self._negotiated(payload)
-            elif tag in (b"E", b"N"):
+            elif tag == b"E":
                 self._tell(message(tag, payload))
-                if tag == b"E":
-                    raise ConnectionAbortedError("the server has said no")
-            else:
+                raise ConnectionAbortedError("the server has said no")
+            elif tag != b"N":  # libpq does not expect a notice before it is let in
                 raise WireError("the server sent a message that is not of a login")
 
     def _request(self, payload: bytes) -> bool:

@@ -187,11 +187,11 @@ class ScramServer:
         if not mark:
             raise _malformed("Attribute expected in client-final-message.")
         self._check_binding(binding)
-        if not hmac.compare_digest(nonce, self._nonce):
-            raise MalformedLogin("invalid SCRAM response", "Nonce does not match.")
         proof = _decoded(encoded)
         if proof is None or len(proof) != _KEY:
             raise _malformed("Malformed proof in client-final-message.")
+        if not hmac.compare_digest(nonce, self._nonce):
+            raise MalformedLogin("invalid SCRAM response", "Nonce does not match.")
         signed = self._said + b"," + without_proof
         client_key = _xor(proof, hmac.digest(self._verifier.stored_key, signed, "sha256"))
         fits = hmac.compare_digest(hashlib.sha256(client_key).digest(), self._verifier.stored_key)
