@@ -15,12 +15,15 @@ import psycopg
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from phiproxy.demo import binaries
 from phiproxy.demo.postgres import EmbeddedPostgres
 from tests.harness.server import PostgresServer
+
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,41 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .sign(self.key, hashes.SHA256())
         )
-        pair = Pair(self.directory / f"{self.name}-{name}.crt", self.directory / f"{self.name}-{name}.key")
-        pair.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        pair.key.touch(mode=0o600)
-        pair.key.write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        )
-        return pair
+        return _store(Pair(self.directory / f"{self.name}-{name}.crt", self.directory / f"{self.name}-{name}.key"), made, key)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _store(pair: Pair, made: x509.Certificate, key: PrivateKey) -> Pair:
+    pair.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    pair.key.touch(mode=0o600)
+    pair.key.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return pair
+
+
+def self_signed(directory: Path, kind: str) -> Pair:
+    """Make a certificate that is signed in a certain way: rsa-sha384, rsa-pss-sha512, ecdsa-sha512, ed25519."""
+    key: PrivateKey
+    algorithm: hashes.SHA384 | hashes.SHA512 | None = hashes.SHA384() if kind.endswith("384") else hashes.SHA512()
+    scheme = None
+    if kind.startswith("rsa"):
+        key = rsa.generate_private_key(65537, 2048)
+        if "pss" in kind:
+            scheme = padding.PSS(padding.MGF1(hashes.SHA512()), padding.PSS.DIGEST_LENGTH)
+    elif kind == "ed25519":
+        key, algorithm = ed25519.Ed25519PrivateKey.generate(), None
+    else:
+        key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = (
+        _builder(name, name, key.public_key())
+        .add_extension(x509.SubjectAlternativeName([_general("localhost"), _general("127.0.0.1")]), critical=False)
+        .sign(key, algorithm, rsa_padding=scheme)
+    )
+    return _store(Pair(directory / f"{kind}.crt", directory / f"{kind}.key"), made, key)
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: PublicKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -167,7 +195,7 @@ def tls_server(pair: Pair) -> Iterator[PostgresServer]:
             pytest.skip("this PostgreSQL was built without TLS")
         for _ in range(100):
             try:
-                psycopg.connect(server.dsn(), sslmode="require").close()
+                psycopg.connect(server.dsn(), sslmode="require", channel_binding="disable").close()
             except psycopg.OperationalError:
                 continue
             break

@@ -7,13 +7,14 @@ import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import pq
 
 from tests.harness.server import PostgresServer
-from tests.net.certificates import Papers
+from tests.net.certificates import Papers, self_signed, tls_server
 from tests.net.logins import PASSWORD, as_role, exchange, initial, scram, server_with_roles, typed
 from tests.net.peer import Peer, cancel_request, fields, listening, startup
 from tests.net.serving import connect, listener_of, serving, until
@@ -51,6 +52,36 @@ async def test_libpq(secure: PostgresServer, papers: Papers, client_tls: bool, s
             row = await (await conn.execute("SELECT current_user, ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).fetchone()
             assert row == (secure.superuser, server_tls)
             assert conn.info.backend_pid == (await (await conn.execute("SELECT pg_backend_pid()")).fetchone() or (0,))[0]
+
+
+@pytest.mark.parametrize("kind", ["rsa-sha384", "rsa-pss-sha512", "ecdsa-sha512", "ed25519"])
+async def test_certificates_of_every_kind(secure: PostgresServer, tmp_path: Path, kind: str) -> None:
+    """libpq computes what our certificate binds to by itself. Ed25519 binds to nothing, so it is not offered."""
+    pair = self_signed(tmp_path, kind)
+    settings = scram(secure, tls={"certificate": str(pair.certificate), "private_key": str(pair.key)})
+    async with serving(settings) as (_, port):
+        await (await as_role(port, "a_role", sslmode="require")).close()
+        if kind == "ed25519":
+            with pytest.raises(psycopg.OperationalError, match="did not offer an authentication method that supports"):
+                await as_role(port, "a_role", sslmode="require", channel_binding="require")
+        else:
+            await (await as_role(port, "a_role", sslmode="require", channel_binding="require")).close()
+
+
+async def test_a_server_whose_certificate_binds_to_nothing(papers: Papers, tmp_path: Path) -> None:
+    """libpq cannot log in to it by itself, with its defaults; through the proxy it can."""
+    with tls_server(self_signed(tmp_path, "ed25519")) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHIPROXY_SERVICE_PASSWORD", server.password)
+        with pytest.raises(psycopg.OperationalError, match="could not find digest"):
+            psycopg.connect(server.dsn(), sslmode="require")
+        patch.setenv("PGCHANNELBINDING", "disable")  # of the service login, which is libpq's too
+        settings = scram(server, tls=papers.client_tls, upstream={"tls": "require"})
+        async with (
+            serving(settings) as (_, port),
+            await connect(server, port, sslmode="require", channel_binding="require") as conn,
+        ):
+            row = await (await conn.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).fetchone()
+            assert row == (True,)
 
 
 # -- who is not let in ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import pytest
 from psycopg import pq
 
 from phiproxy.errors import ConfigError
-from phiproxy.net.tls import client_context, upstream_context
+from phiproxy.net.tls import client_context, client_offer, end_point, upstream_context
 from phiproxy.policy.settings import ClientTls, Settings, Upstream
 from tests.harness.server import PostgresServer
-from tests.net.certificates import Pair, Papers
+from tests.net.certificates import Pair, Papers, self_signed
 from tests.net.peer import SSL, Peer, cancel_request, startup
 from tests.net.serving import bare_settings, connect, serving
 
@@ -209,6 +210,41 @@ def test_files_that_cannot_be_used(papers: Papers, tmp_path: Path) -> None:
         client_context(section(papers.proxy, mode="verify-client", client_ca=str(broken)))
     with pytest.raises(ConfigError, match="cannot be loaded"):
         upstream_context(Upstream.model_validate({"tls": "verify-full", "ca_file": str(broken)}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithm"), [("rsa-sha384", "sha384"), ("rsa-pss-sha512", "sha512"), ("ecdsa-sha512", "sha512"), ("ed25519", None)]
+)
+def test_what_a_certificate_binds_to(tmp_path: Path, kind: str, algorithm: str | None) -> None:
+    """RFC 5929: the hash of its signature. Where that has none there is nothing that both ends would agree on."""
+    der = ssl.PEM_cert_to_DER_cert(self_signed(tmp_path, kind).certificate.read_text())
+    assert end_point(der) == (None if algorithm is None else hashlib.new(algorithm, der).digest())
+
+
+@pytest.mark.parametrize("last", [5, 4])
+def test_sha1_and_md5_make_way_for_sha256(tmp_path: Path, last: int) -> None:
+    """The last number of sha384WithRSAEncryption becomes that of sha1With… or md5With…; nobody looks at the signature."""
+    prefix = bytes.fromhex("2a864886f70d0101")
+    der = ssl.PEM_cert_to_DER_cert(self_signed(tmp_path, "rsa-sha384").certificate.read_text())
+    weak = der.replace(prefix + b"\x0c", prefix + bytes((last,)))
+    assert weak != der
+    assert end_point(weak) == hashlib.sha256(weak).digest()
+
+
+def test_what_is_no_certificate_binds_to_nothing() -> None:
+    assert end_point(b"garbage") is None
+
+
+def test_an_offer_holds_the_certificate_that_clients_see(papers: Papers) -> None:
+    offer = client_offer(section(papers.proxy))
+    assert offer is not None
+    assert offer.certificate == ssl.PEM_cert_to_DER_cert(papers.proxy.certificate.read_text())
+    assert not offer.asks_certificate
+    asking = client_offer(section(papers.proxy, mode="verify-client", client_ca=str(papers.authority.certificate)))
+    assert asking is not None
+    assert asking.asks_certificate
+    assert client_offer(ClientTls()) is None
+    assert client_offer(section(papers.proxy, mode="disable")) is None
 
 
 def test_no_tls_below_1_2(papers: Papers) -> None:
