@@ -6,7 +6,7 @@ Every rule takes an ``Analysis`` and adds to its ``meaning``; none of them looks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
@@ -197,7 +197,8 @@ class Analysis:
         )
         schema = None if named.get("aliasname") else found.schema
         # A relation made by this session moments ago is known by name only: its columns are opaque, none of them protected.
-        return rename(Source(label, columns, schema, opaque=not found.oid), named)
+        hidden = len(columns) < len(found.columns)
+        return rename(Source(label, columns, schema, opaque=not found.oid, hidden=hidden), named)
 
     @staticmethod
     def _value(table: ProtectedTable | None, relation: Relation, column: CatalogColumn) -> Value:
@@ -223,4 +224,4 @@ def rename(source: Source, alias: Node) -> Source:
     if not names:
         return source
     renamed = tuple(SourceColumn(names[i], c.value) if i < len(names) else c for i, c in enumerate(source.columns))
-    return Source(source.alias, renamed, source.schema, source.opaque, source.system)
+    return replace(source, columns=renamed)

@@ -243,6 +243,12 @@ class Spans:
                 return found
             i += 1
 
+    def relation_end(self, offset: int, *, aliased: bool) -> int:
+        """Return where the name of an INSERT's target ends, or its alias after AS."""
+        _, end = self.column_ref(offset)
+        i = next(i for i in range(self._at(offset), len(self._tokens)) if self._tokens[i].end == end)
+        return self._tokens[i + 2].end if aliased else end
+
     def after(self, offset: int, tokens: int) -> Token:
         """Return the token that stands so many tokens behind the one at ``offset``."""
         return self._tokens[self._at(offset) + tokens]

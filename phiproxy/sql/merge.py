@@ -7,6 +7,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import Place, assign, assignments, too_many
 from phiproxy.sql.ctes import with_clause
 from phiproxy.sql.expressions import clear, listed_value
+from phiproxy.sql.hidden import in_between
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import QUERIES
 from phiproxy.sql.scope import Joined, Output, Scope, Source
@@ -50,6 +51,8 @@ def _when(a: Analysis, clause: Node, relation: Relation, source: Source, scope: 
         wanted = wanted_columns(a, clause.get("targetList"), relation, clause)
         if len(values) > len(wanted):
             raise too_many(a, only(values[len(wanted)])[1])
+        if not clause.get("targetList") and in_between(relation, len(values)):
+            raise a.refuse("INSERT without a column list beside hidden columns", only(values[0])[1], hint="List the columns.")
         place = Place(number, a.new_row())
         for value, (_, column) in zip(values, wanted, strict=False):
             listed_value(a, value)

@@ -142,6 +142,7 @@ class Source:
     """One entry of a FROM clause, or a target table.
 
     ``opaque``: it may have more columns than these, none of them protected. ``bare``: its columns can be named without it.
+    ``hidden``: the server's ``*`` gives more columns than these.
     """
 
     alias: str
@@ -150,6 +151,7 @@ class Source:
     opaque: bool = False
     system: bool = True
     bare: bool = True
+    hidden: bool = False
 
     def owns(self, name: str) -> list[SourceColumn]:
         """Return the columns of this name (two in a subquery that repeats one)."""

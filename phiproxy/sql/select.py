@@ -12,6 +12,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ctes import with_clause
 from phiproxy.sql.expressions import clear, expression, listed_value, one_value, unsupported
 from phiproxy.sql.grouping import distinct, distinct_on, group_by, grouped_scope, label, window
+from phiproxy.sql.hidden import list_star
 from phiproxy.sql.names import output_name
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import FROM_ITEMS, QUERIES
@@ -166,7 +167,7 @@ def targets(
         value = target["val"]
         kind, body = only(value)
         if kind == "ColumnRef" and strings(body["fields"])[-1] == "*":
-            star = _star(a, body, joined, scope)
+            star = _star(a, nodes, node, joined, scope)
             outputs.extend(star)
             made.extend(_referring(joined, output) for output in star)
             continue
@@ -204,14 +205,16 @@ def _given(a: Analysis, node: Node, group: ListGroup, row: int) -> ListColumn | 
     return column
 
 
-def _star(a: Analysis, body: Node, joined: Joined, scope: Scope) -> list[Output]:
+def _star(a: Analysis, nodes: list[Node], node: Node, joined: Joined, scope: Scope) -> list[Output]:
+    body = only(only(node)[1]["val"])[1]
     names = strings(body["fields"])
     if len(names) == 1:
-        star, opaque = joined.star, any(s.opaque for s in joined.sources)
+        star, sources = joined.star, joined.sources
     else:
         source = find_source(scope, names[-2], names[-3] if len(names) > 2 else None, a.position(body))
-        star, opaque = [(c.name, c.value) for c in source.columns], source.opaque
-    if opaque:
+        star, sources = [(c.name, c.value) for c in source.columns], [source]
+    list_star(a, nodes, node, sources, joined)
+    if any(s.opaque for s in sources):
         raise a.refuse(
             "* over a function or a table just made, beside a protected table, is not in this version",
             body,

@@ -10,6 +10,7 @@ from phiproxy.sql.assign import Place, Target, assign, assign_query, assignments
 from phiproxy.sql.conflict import on_conflict
 from phiproxy.sql.ctes import with_clause
 from phiproxy.sql.expressions import clear_all, listed_value
+from phiproxy.sql.hidden import list_columns, visible_columns
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import QUERIES
 from phiproxy.sql.scope import Joined, Output, Scope, Source
@@ -27,7 +28,7 @@ def insert(a: Analysis, body: Node, outer: Scope) -> list[Output]:
         relation, source = a.target(body["relation"])
         wanted = wanted_columns(a, body.get("cols"), relation, body["relation"])
         if "selectStmt" in body:
-            _insert_source(a, body["selectStmt"], wanted, outer)
+            list_columns(a, body, relation, _insert_source(a, body["selectStmt"], wanted, outer))
         if "onConflictClause" in body:
             on_conflict(a, body["onConflictClause"], relation, source, outer)
         return returning(a, body, source, Joined([source], [(c.name, c.value) for c in source.columns]), outer)
@@ -40,7 +41,7 @@ def wanted_columns(a: Analysis, nodes: Sequence[Node] | None, relation: Relation
     if nodes:
         return [target(a, relation, only(node)[1]) for node in nodes]
     if relation.oid:
-        return [(c.name, columns_of(a, relation).get(c.name)) for c in relation.columns]
+        return [(c.name, columns_of(a, relation).get(c.name)) for c in visible_columns(relation)]
     raise a.refuse(
         "INSERT without a column list into a table just made, beside a protected table, is not in this version",
         body,
@@ -48,16 +49,17 @@ def wanted_columns(a: Analysis, nodes: Sequence[Node] | None, relation: Relation
     )
 
 
-def _insert_source(a: Analysis, node: Node, wanted: Sequence[Target], outer: Scope) -> None:
+def _insert_source(a: Analysis, node: Node, wanted: Sequence[Target], outer: Scope) -> int:
+    """Analyse what is inserted, and return how many columns it has."""
     _, body = only(node)
     simple = {"valuesLists", "limitOption", "op"}
-    if "valuesLists" in body and not set(body) - simple:
-        number = a.new_row()
-        for row in body["valuesLists"]:
-            _values_row(a, only(row)[1]["items"], wanted, outer, Place(number, a.new_row()))
-        return
     number = a.new_row()
-    assign_query(a, node, wanted, outer, Place(number, number))
+    if "valuesLists" not in body or set(body) - simple:
+        return assign_query(a, node, wanted, outer, Place(number, number))
+    rows = [only(row)[1]["items"] for row in body["valuesLists"]]
+    for row in rows:
+        _values_row(a, row, wanted, outer, Place(number, a.new_row()))
+    return len(rows[0])
 
 
 def _values_row(a: Analysis, items: list[Node], wanted: Sequence[Target], outer: Scope, place: Place) -> None:
@@ -86,7 +88,7 @@ def _versions(a: Analysis, clause: Node, source: Source, joined: Joined) -> list
     # An alias of the statement's own hides the default names, as in PostgreSQL.
     given = {only(node)[1]["value"] for node in clause.get("options", ())}
     taken = {s.alias for s in joined.sources} - given
-    return [Source(name, source.columns, bare=False) for name in names.values() if name not in taken]
+    return [Source(name, source.columns, bare=False, hidden=source.hidden) for name in names.values() if name not in taken]
 
 
 def update(a: Analysis, body: Node, outer: Scope) -> list[Output]:
