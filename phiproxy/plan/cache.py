@@ -6,14 +6,16 @@ what differs between sessions and texts.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.compile import compile_script, compile_statement, prove
+from phiproxy.plan.names import NO_NAMES, KnownNames, Overlay
 from phiproxy.plan.shapes import Templates, template
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
 from phiproxy.policy.catalog import Catalog
@@ -43,6 +45,7 @@ class View:
     created: frozenset[str] = frozenset()
     utf8: bool = True
     catalog_fresh: bool = False
+    names: KnownNames = field(default=NO_NAMES, compare=False)
 
 
 class Planner:
@@ -136,7 +139,7 @@ class Planner:
         prove(text, meanings, statements)
         if shape is not None and shape.constants and meanings:
             made = template(shape, parse(text), meanings)
-            if made is not None:
+            if made is not None and not any(m.bound for m in meanings):
                 self._templates.add(key, shape, made)
         return meanings
 
@@ -158,7 +161,8 @@ class Planner:
                 raise
             # Nothing protected is named: the server says what is wrong with it, in its own words.
             return [], []
-        context = Context(self.protection, self.catalog, view.path, view.database, view.created)
+        names = Overlay(self, view)
+        context = Context(self.protection, self.catalog, view.path, view.database, view.created, names)
         meanings: list[Meaning] = []
         for statement in statements:
             try:
@@ -171,15 +175,19 @@ class Planner:
                     ) from None
                 raise
             meanings.append(meaning)
+            names.note(meaning)
             if meaning.effects.path_unknown:
                 created = view.created.union(meaning.effects.created)
-                context = Context(self.protection, self.catalog, None, view.database, created)
+                context = dataclasses.replace(context, path=None, created=created)
+                names.view = dataclasses.replace(view, path=None, created=created)
         return statements, meanings
 
 
 def _cacheable(text: bytes, meanings: Sequence[Meaning]) -> bool:
     """Refuse giants, and texts with protected literals: neither they nor what is in them is kept (crypto.md section 3)."""
-    return len(text) <= MAX_CACHED_TEXT and not any(o.literal is not None for m in meanings for o in m.occurrences)
+    if len(text) > MAX_CACHED_TEXT or any(m.bound for m in meanings):
+        return False
+    return not any(o.literal is not None for m in meanings for o in m.occurrences)
 
 
 def _remember(cache: OrderedDict[tuple[object, ...], P], key: tuple[object, ...], plan: P) -> None:

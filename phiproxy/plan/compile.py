@@ -49,9 +49,21 @@ def _columns(meaning: Meaning) -> Columns | None:
     return None if meaning.outputs is None or not meaning.touches else Columns(meaning.outputs)
 
 
+def _cursor(meaning: Meaning) -> Columns | None:
+    return None if meaning.cursor is None else Columns(meaning.cursor)
+
+
+def _prepared(meaning: Meaning) -> tuple[StatementPlan, tuple[int, ...]] | None:
+    if meaning.prepared is None:
+        return None
+    plan, oids = meaning.prepared
+    assert isinstance(plan, StatementPlan)
+    return plan, oids
+
+
 def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
     """Return the plan of a simple Query whose meanings were proved."""
-    parts = tuple(ScriptPart(_columns(m), m.touches, m.plain_select, m.effects, m.copy) for m in meanings)
+    parts = tuple(ScriptPart(_columns(m), m.touches, m.plain_select, m.effects, m.copy, _prepared(m), _cursor(m)) for m in meanings)
     if any(o.number for m in meanings for o in m.occurrences):
         raise StatementRefused("there is no parameter in a simple query", hint="Use the extended protocol to pass parameters.")
     rendered = _rendered(text, meanings)
@@ -70,6 +82,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
         return StatementPlan(
             text, text, identity=True, touches=meaning.touches, columns=_columns(meaning), plain_select=meaning.plain_select,
             oids=tuple(declared), effects=meaning.effects, copy=meaning.copy,
+            bound=meaning.bound, prepared=_prepared(meaning), cursor=_cursor(meaning),
         )  # fmt: skip
     if not meaning.takes_parameters:
         return _inline(text, meaning, rendered, declared)
@@ -102,21 +115,19 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
         plain_select=meaning.plain_select,
         effects=meaning.effects,
         edits=tuple(edits),
+        cursor=_cursor(meaning),
     )
 
 
 def _inline(text: bytes, meaning: Meaning, rendered: Rendered, declared: Sequence[int]) -> StatementPlan:
-    """Return the plan of a statement that takes no parameters. It may run often, so no literal of it may be an envelope."""
-    if any(isinstance(o.use, Store) for o in rendered.occurrences):
-        raise StatementRefused(
-            "a prepared COPY of a query that stores literals is not in this version", hint="Send it as a simple query."
-        )
+    """Return the plan of a statement that takes no parameters: its literals are sealed when it is parsed."""
     if any(o.number for o in rendered.occurrences):
-        raise StatementRefused("COPY takes no parameters", hint="Write the value as a literal.")
+        raise StatementRefused("a statement of this kind takes no parameters", hint="Write the value as a literal.")
     marked = rendered.fill(lambda _i, o: marker(o))
     return StatementPlan(
         text, marked, identity=False, oids=tuple(declared), columns=_columns(meaning), touches=meaning.touches,
         plain_select=meaning.plain_select, effects=meaning.effects, copy=meaning.copy, inline=rendered,
+        bound=meaning.bound, prepared=_prepared(meaning), cursor=_cursor(meaning),
     )  # fmt: skip
 
 

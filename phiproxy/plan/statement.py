@@ -167,6 +167,19 @@ class StatementPlan:
     edits: tuple[tuple[int, int, int], ...] = ()
     copy: CopyMeaning | None = None
     inline: Rendered | None = None
+    bound: bool = False
+    prepared: tuple[StatementPlan, tuple[int, ...]] | None = None
+    cursor: Columns | None = None
+
+    def same(self, other: StatementPlan) -> bool:
+        """Tell whether the server is told the same by both plans, and its answer is read the same way."""
+        mine, others = ((p.sql, p.oids, p.columns, p.inline and p.inline.occurrences) for p in (self, other))
+        return mine == others
+
+    @property
+    def stores_inline(self) -> bool:
+        """Tell whether a literal of its text was sealed when it was parsed."""
+        return self.inline is not None and any(isinstance(o.use, Store) for o in self.inline.occurrences)
 
     def spell(self, ciphers: Ciphers) -> tuple[bytes, tuple[tuple[int, int, int], ...]]:
         """Return the text to prepare, with literals inline where the statement takes no parameters; the byte edits made."""
@@ -219,6 +232,8 @@ class ScriptPart:
     plain_select: bool
     effects: Effects
     copy: CopyMeaning | None = None
+    prepared: tuple[StatementPlan, tuple[int, ...]] | None = None
+    cursor: Columns | None = None
 
 
 @dataclass(slots=True)

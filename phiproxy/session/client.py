@@ -59,7 +59,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     plan = planner.script(text, session.view())
     parts = plan.parts or ()
     for part in parts:
-        check_references(session, part.effects)
+        check_references(part.effects)
         check_encoding(session, touches=part.touches)
     expected = Expected(Kind.QUERY, parts=plan.parts, touches=any(p.touches for p in parts), alone=session.group_executes == 0)
     if plan.identity:
@@ -72,7 +72,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
         session.counters.rewritten += 1
     expected.undo = forget_unnamed(session)
     for i, part in enumerate(parts):
-        expected.undo += [replace(undo, part=i) for undo in apply(session, part.effects)]
+        expected.undo += [replace(undo, part=i) for undo in apply(session, part)]
     expected.group = end_group(session)
     session.pipeline.push(expected)
 

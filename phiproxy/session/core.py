@@ -19,7 +19,9 @@ from phiproxy.errors import (
     StatementRefused,
     WireError,
 )
+from phiproxy.plan.names import KnownNames
 from phiproxy.session import client, copying, server
+from phiproxy.session.known import Known
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
 from phiproxy.session.pipeline import Later, Whole
 from phiproxy.session.results import result_error
@@ -44,6 +46,11 @@ Need = NeedKeys | NeedCatalog
 
 class Session(State):
     """One conversation at work: the loop that takes frames and hands them to the handlers."""
+
+    @property
+    def known(self) -> KnownNames:
+        """The session's names as the planner asks for them."""
+        return Known(self)
 
     # -- what the shell calls ----------------------------------------------------------------------------------------------
 

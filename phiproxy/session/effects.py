@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 from phiproxy.errors import StatementRefused
-from phiproxy.plan.statement import Effects, StatementPlan
+from phiproxy.plan.statement import Effects, ScriptPart, StatementPlan
 from phiproxy.session.pipeline import Later, Undo
-from phiproxy.session.prepared import Prepared, Stamp
+from phiproxy.session.prepared import Portal, Prepared, Stamp
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import OWN_NAME, RESERVED
 
 
-def apply(session: State, effects: Effects) -> list[Undo]:
+def apply(session: State, done: StatementPlan | ScriptPart) -> list[Undo]:
     """Apply what a statement does to the session when it is sent, and return how to take back what can be."""
+    effects, names = done.effects, session.names
     if effects.path_unknown or (effects.transaction and session.path_changed is not None):
-        session.path, session.path_changed = None, session.names.group
+        session.path, session.path_changed = None, names.group
     if effects.created:
         session.created |= frozenset(effects.created)
     undo = []
     if effects.deallocates is not None:
-        undo.append(session.names.forget_statement(effects.deallocates.encode()))
+        undo.append(names.forget_statement(effects.deallocates.encode()))
     elif effects.deallocates_all:
-        undo.extend(session.names.forget_statement(name) for name in list(session.names.statements) if name)
+        undo.extend(names.forget_statement(name) for name in list(names.statements) if name)
     if effects.prepares is not None:
-        name = effects.prepares.encode()
-        undo.append(session.names.prepare(name, Prepared(StatementPlan(b"", b"", identity=True), (), stamp_of(session))))
+        plan, oids = done.prepared or (StatementPlan(b"", b"", identity=True), ())
+        undo.append(names.prepare(effects.prepares.encode(), Prepared(plan, oids, stamp_of(session), by_sql=True)))
+    if effects.closes is not None:
+        undo.append(names.forget_portal(effects.closes.encode()))
+    elif effects.closes_all:
+        undo.extend(names.forget_portal(name) for name in list(names.portals))
+    if effects.declares is not None:
+        undo.append(names.bind(effects.declares.encode(), _cursor(session, done)))
     return undo
 
 
-def check_references(session: State, effects: Effects) -> None:
-    """Refuse EXECUTE and FETCH of what was prepared or bound over a protected table by the protocol, and PREPARE of own names."""
-    if effects.prepares is not None:
-        check_name(effects.prepares.encode())
-    if effects.executes is not None:
-        settled(session, "S", effects.executes.encode())
-    if effects.fetches is not None:
-        settled(session, "P", effects.fetches.encode())
-    executed = session.names.statements.get(effects.executes.encode()) if effects.executes is not None else None
-    fetched = session.names.portals.get(effects.fetches.encode()) if effects.fetches is not None else None
-    if (executed is not None and executed.plan.touches) or (fetched is not None and fetched.plan.touches):
-        raise StatementRefused(
-            "EXECUTE or FETCH of a statement over a protected table is not in this version",
-            hint="Use Bind and Execute of the protocol.",
-        )
+def _cursor(session: State, done: StatementPlan | ScriptPart) -> Portal:
+    """Return the portal that a DECLARE makes: all of its columns in one format, whatever protocol reads it."""
+    columns, binary = done.cursor, done.effects.binary
+    plan = StatementPlan(b"", b"", identity=True, columns=columns, touches=columns is not None, plain_select=True)
+    formats = (int(binary),) * len(columns.reveals) if columns is not None else None
+    return Portal(plan, formats, session.names.group, binary=binary, holds=done.effects.holds)
+
+
+def check_references(effects: Effects) -> None:
+    """Refuse PREPARE and DECLARE of the proxy's own names."""
+    for name in (effects.prepares, effects.declares):
+        if name is not None:
+            check_name(name.encode())
 
 
 def settled(session: State, kind: str, name: bytes) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.statement import StatementPlan
 from phiproxy.session.effects import apply, check_encoding, check_name, check_references, settled, stamp_of
+from phiproxy.session.known import current, still_valid
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.prepared import Portal, Prepared
 from phiproxy.session.state import State
-from phiproxy.session.substitutes import InvalidStatementName, ParameterCount, UnsupportedFormat
+from phiproxy.session.substitutes import ParameterCount, UnsupportedFormat
 from phiproxy.wire.fields import Bind, bind_names, decode_bind, encode_bind, expand_formats
 from phiproxy.wire.messages import decode_execute, decode_parse, decode_target, encode_parse
 
@@ -24,7 +25,7 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     sent = decode_parse(data, start + 5, end)
     check_name(sent.name)
     plan = session.database.planner.statement(sent.query, sent.oids, session.view())
-    check_references(session, plan.effects)
+    check_references(plan.effects)
     check_encoding(session, touches=plan.touches)
     sql, edits = plan.spell(session.database.planner.ciphers)
     if plan.identity and sql == sent.query:
@@ -36,27 +37,6 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     session.pipeline.push(Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=texts))
 
 
-def current(session: State, name: bytes) -> Prepared:
-    """Return a statement whose plan is right for the present path, policy and catalogue (sql.md section 2)."""
-    prepared = session.names.statements.get(name)
-    if prepared is None:
-        shown = name.decode("utf-8", "replace")
-        raise InvalidStatementName(f'prepared statement "{shown}" does not exist')
-    stamp = stamp_of(session)
-    if prepared.stamp == stamp or not prepared.plan.text:
-        return prepared
-    assert session.database is not None
-    planner = session.database.planner
-    fresh = planner.statement(prepared.plan.text, prepared.oids, session.view())
-    if fresh.sql != prepared.plan.sql or fresh.oids != prepared.plan.oids or fresh.columns != prepared.plan.columns:
-        raise StatementRefused(
-            "cached plan must not change: search path, policy or catalogue changed since this statement was prepared",
-            hint="Prepare the statement again.",
-        )
-    prepared.plan, prepared.stamp = fresh, stamp
-    return prepared
-
-
 def bind(session: State, data: bytes, start: int, end: int) -> None:
     """Bind: protected parameters become envelopes and tags, protected results come in binary."""
     if session.pipeline.skipping:
@@ -64,7 +44,14 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
     portal, name, _ = bind_names(data, start + 5, end)
     check_name(portal)
     settled(session, "S", name)
-    plan = current(session, name).plan
+    prepared = current(session, name)
+    plan = prepared.plan
+    if plan.stores_inline and prepared.used:
+        raise StatementRefused(
+            "a statement whose literals are stored was executed before: a value is never sealed once for two executions",
+            hint="Parse the statement again.",
+        )
+    prepared.used = True
     protected = plan.columns is not None and bool(plan.columns.protected)
     check_encoding(session, touches=plan.touches)
     formats: tuple[int, ...] | None = None
@@ -74,7 +61,7 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
         sent = decode_bind(data, start + 5, end)
         formats = _result_formats(plan, sent)
         session.to_server.append(encode_bind(_converted(session, plan, sent, formats)))
-    undo = [session.names.bind(portal, Portal(plan, formats, session.names.group))]
+    undo = [session.names.bind(portal, Portal(plan, formats, session.names.group, prepared.oids))]
     session.pipeline.push(Expected(Kind.BIND, undo=undo, touches=plan.touches, texts=(plan.sql, plan.text, plan.edits)))
 
 
@@ -142,14 +129,15 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
     name, _ = decode_execute(data, start + 5, end)
     settled(session, "P", name)
     portal = session.names.portals.get(name)
-    expected = Expected(Kind.EXECUTE, binary=True, alone=session.group_executes == 0)
+    expected = Expected(Kind.EXECUTE, binary=portal is None or portal.binary, alone=session.group_executes == 0)
     session.group_executes += 1
     if portal is not None:
         plan = portal.plan
-        check_references(session, plan.effects)
+        if plan.bound:
+            still_valid(session, plan, portal.oids)
         expected.plan, expected.columns, expected.formats, expected.touches = plan, plan.columns, portal.formats, plan.touches
         expected.texts = (plan.sql, plan.text, plan.edits)
-        expected.undo = apply(session, plan.effects)
+        expected.undo = apply(session, plan)
     session.counters.forwarded += 1
     session.to_server.append(data[start:end])
     session.pipeline.push(expected)

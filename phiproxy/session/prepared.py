@@ -12,20 +12,31 @@ Stamp = tuple[int, tuple[str, ...] | None]
 
 @dataclass(slots=True)
 class Prepared:
-    """A statement: its plan, and what it was made from and under. ``stamp`` is (planner's number, search path)."""
+    """A statement: its plan, and what it was made from and under. ``stamp`` is (planner's number, search path).
+
+    ``used`` says that it was bound, ``by_sql`` that PREPARE made it.
+    """
 
     plan: StatementPlan
     oids: tuple[int, ...]
     stamp: Stamp
+    used: bool = False
+    by_sql: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Portal:
-    """A portal: the plan bound, the result formats the client asked for (expanded; None where not needed), its Sync group."""
+    """A portal or cursor: the plan bound, the result formats the client asked for (expanded; None where not needed), its group.
+
+    ``oids`` are the statement's, ``binary`` the form in which protected columns come, ``holds`` says WITH HOLD.
+    """
 
     plan: StatementPlan
     formats: tuple[int, ...] | None
     group: int
+    oids: tuple[int, ...] = ()
+    binary: bool = True
+    holds: bool = False
 
 
 class Names:
@@ -90,7 +101,7 @@ class Names:
             self._changed.clear()
 
     def end_transaction(self, group: int) -> None:
-        """Drop the portals bound in Sync groups up to ``group``: outside a transaction none of them lives on (manual 55.2.3)."""
+        """Drop the portals bound in Sync groups up to ``group``: outside a transaction only WITH HOLD lives on (manual 55.2.3)."""
         if self.portals:
-            for name in [n for n, p in self.portals.items() if p.group <= group]:
+            for name in [n for n, p in self.portals.items() if p.group <= group and not p.holds]:
                 del self.portals[name]

@@ -54,8 +54,13 @@ def row_description(session: State, data: bytes, start: int, end: int) -> int:
         pop(session, Kind.DESCRIBE)
         return relay(session, data, start, end)
     fields = decode_row_description(data, start + 5, end)
+    formats = front.formats
+    if front.kind is Kind.QUERY:
+        # Text, unless it is fetched from a BINARY cursor.
+        formats = tuple(f.format for f in fields)
+        front.binary = 1 in formats
     try:
-        shown = columns.describe(fields, front.formats, session.database.planner.sealed)
+        shown = columns.describe(fields, formats, session.database.planner.sealed)
     except CatalogChanged as changed:
         # What was analysed is not what runs: none of this result is shown.
         result_error(session, changed)
@@ -145,4 +150,4 @@ def _closed_behind(session: State) -> list[Undo]:
 
 def _can_prepare_again(closed: Undo) -> bool:
     """Tell whether a statement was prepared by the protocol, so that a Parse makes it again."""
-    return bool(closed.previous.plan.sql)
+    return not closed.previous.by_sql and closed.previous.plan.inline is None

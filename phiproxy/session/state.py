@@ -9,6 +9,7 @@ from typing import Protocol
 from phiproxy.errors import PhiproxyError, WireError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.copy import CopyIn
+from phiproxy.plan.names import NO_NAMES, KnownNames
 from phiproxy.session.phases import CLIENT_STREAMS, SERVER_STREAMS, Phase
 from phiproxy.session.pipeline import Expected, Kind, Pipeline, Undo
 from phiproxy.session.prepared import Names
@@ -117,9 +118,14 @@ class State:
             self.to_client.append(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
         self.phase = Phase.CLOSED
 
+    @property
+    def known(self) -> KnownNames:
+        """The session's names as the planner asks for them; the whole Session knows them."""
+        return NO_NAMES
+
     def view(self) -> View:
         """Return what the planner must know of this session."""
-        return View(self.path, self.database_name, self.created, self.utf8, self.catalog_fresh)
+        return View(self.path, self.database_name, self.created, self.utf8, self.catalog_fresh, self.known)
 
     def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None]) -> None:
         """Send messages of the proxy's own, ending in Sync; the client's wait until ``done(ok, rows)`` has been called."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from phiproxy.session import copying
 from phiproxy.session.client import Handler, function_call
 from phiproxy.session.effects import settled
-from phiproxy.session.extended import bind, current
+from phiproxy.session.extended import bind
+from phiproxy.session.known import current
 from phiproxy.session.pipeline import Kind, Later, Whole
 from phiproxy.session.results import columns_of
 from phiproxy.session.state import State

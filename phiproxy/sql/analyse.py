@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from phiproxy.errors import StatementRefused, UndefinedColumn, UndefinedTable
 from phiproxy.policy.catalog import Relation
-from phiproxy.sql import from_items, functions, merge, predicates, write  # noqa: F401 - they fill the tables of rules
+from phiproxy.sql import from_items, functions, merge, named, predicates, write  # noqa: F401 - they fill the tables of rules
 from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.copy import copy_query, copy_table
 from phiproxy.sql.finish import finish
@@ -22,7 +22,6 @@ from phiproxy.sql.terms import TEXT, VARCHAR
 from phiproxy.sql.utility import check_utility, effects, named_in_text
 
 _DML = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
-_QUERY_HOLDERS = {"PrepareStmt": "query", "DeclareCursorStmt": "query"}
 
 
 def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
@@ -44,9 +43,33 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
         meaning.outputs = None
     elif kind == "CopyStmt":
         _analyse_copy(a, body)
-    else:
+    elif kind == "DeclareCursorStmt":
+        _analyse_query(a, *only(body["query"]))
+        named.declare(a, body)
+    elif not _analyse_named(a, kind, body):
         _analyse_utility(a, kind, body)
     return meaning
+
+
+def _analyse_named(a: Analysis, kind: str, body: Node) -> bool:
+    """Analyse what refers to statements and cursors by name; False for any other statement."""
+    inner, inner_body, outer = kind, body, []
+    while inner in ("ExplainStmt", "CreateTableAsStmt"):
+        outer.append(inner)
+        inner, inner_body = only(inner_body["query"])
+    if kind == "PrepareStmt":
+        named.prepare(a, body)
+    elif inner == "ExecuteStmt":
+        _touching(a, inner_body)
+        named.execute(a, inner_body, into="CreateTableAsStmt" in outer)
+        if outer:
+            a.meaning.outputs = None
+        return "CreateTableAsStmt" not in outer
+    elif kind == "FetchStmt":
+        named.fetch(a, body)
+    else:
+        return False
+    return True
 
 
 def _analyse_copy(a: Analysis, body: Node) -> None:
@@ -70,13 +93,6 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
         if refusal.position is None:
             refusal.position = char_position(a.text, _start(a))
         raise
-    holder = _QUERY_HOLDERS.get(kind)
-    if holder is not None and holder in body:
-        inner, inner_body = only(body[holder])
-        if inner in _DML:
-            if _touching(a, inner_body):
-                raise a.refuse("a protected table in PREPARE, DECLARE or COPY is not in this version", inner_body)
-            _check_names(a, inner_body)
 
 
 def _start(a: Analysis) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
-from phiproxy.sql.meaning import Meaning, Store, Use
+from phiproxy.sql.meaning import Meaning, SessionNames, Store, Use
 from phiproxy.sql.parse import Node, Positions, location, only
 from phiproxy.sql.scope import Clear, ListColumn, Protected, Source, SourceColumn, Value, list_groups
 from phiproxy.sql.sinks import SinkNode
@@ -34,6 +34,7 @@ class Context:
     path: tuple[str, ...] | None
     database: str
     created: frozenset[str] = frozenset()
+    names: SessionNames | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,10 +146,16 @@ def marker(occurrence: Occurrence) -> bytes:
 
 def mark(decided: DecidedUse) -> None:
     """Turn a sink's node into what ``marker`` parses to, so that the rewrite can be verified without values."""
-    sink, array = decided.sink, of_elements(decided.use)
-    constant = {"isnull": True} if sink.kind == "null" else {"sval": {"sval": "{}" if array else "\\x00"}}
-    sink.node.clear()
-    sink.node["TypeCast"] = {"arg": {"A_Const": constant}, "typeName": _bytea(array=array)}
+    node = decided.sink.node
+    node.clear()
+    node.update(marked_node(decided.use, null=decided.sink.kind == "null"))
+
+
+def marked_node(use: Use, *, null: bool) -> Node:
+    """Return the node that ``marker`` parses to."""
+    array = of_elements(use)
+    constant = {"isnull": True} if null else {"sval": {"sval": "{}" if array else "\\x00"}}
+    return {"TypeCast": {"arg": {"A_Const": constant}, "typeName": _bytea(array=array)}}
 
 
 def _bytea(*, array: bool) -> Node:

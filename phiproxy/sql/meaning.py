@@ -6,7 +6,7 @@ A *use* is decided per occurrence of a parameter or literal (sql.md section 2); 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.wire.copydata import CopyFormat
@@ -61,7 +61,8 @@ class Occurrence:
     """One parameter (``number`` from 1) or one string literal (``literal``, decoded) at ``start:end`` of the client's text.
 
     ``type_oid`` is the type that PostgreSQL would give a parameter here (0: this place says nothing), ``order`` the place of this
-    occurrence in the order in which PostgreSQL looks at them: the first that says something decides.
+    occurrence in the order in which PostgreSQL looks at them: the first that says something decides. ``lead`` and ``trail`` stand
+    around what is put into a place where the client has nothing.
     """
 
     start: int
@@ -71,6 +72,8 @@ class Occurrence:
     literal: bytes | None = None
     type_oid: int = 0
     order: int = 0
+    lead: bytes = b""
+    trail: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,43 @@ class CopyMeaning:
     skips_errors: bool
 
 
+class Revealing(Protocol):
+    """The result columns of a plan."""
+
+    @property
+    def reveals(self) -> tuple[Reveal | None, ...]:
+        """One entry per column."""
+
+
+class PlannedStatement(Protocol):
+    """What the analysis must know of a statement that has a plan already (``plan.statement.StatementPlan``)."""
+
+    sql: bytes
+    identity: bool
+    inputs: int
+    outputs: tuple[tuple[Use, int, bytes | None], ...]
+    touches: bool
+    plain_select: bool
+    edits: tuple[tuple[int, int, int], ...]
+
+    @property
+    def columns(self) -> Revealing | None:
+        """Its result columns, where something protected is among them."""
+
+
+class SessionNames(Protocol):
+    """What the analysis asks of the session whose statement it is."""
+
+    def statement(self, name: str) -> PlannedStatement | None:
+        """Return the prepared statement of this name, right for the present."""
+
+    def portal(self, name: str) -> tuple[Reveal | None, ...] | None:
+        """Return the columns of the cursor of this name, where something protected is among them."""
+
+    def plan(self, text: bytes, oids: tuple[int, ...]) -> PlannedStatement:
+        """Plan the statement of a PREPARE."""
+
+
 Kind = Literal["select", "write", "explain", "other"]
 
 
@@ -124,6 +164,11 @@ class Effects:
     deallocates_all: bool = False
     executes: str | None = None
     fetches: str | None = None
+    declares: str | None = None
+    holds: bool = False
+    binary: bool = False
+    closes: str | None = None
+    closes_all: bool = False
     transaction: bool = False
     created: tuple[str, ...] = ()
 
@@ -137,7 +182,8 @@ class Meaning:
     nothing protected can be among them. ``touches`` says whether anything protected is read, searched or written.
     ``parameters`` is the highest ``$n``; ``by_value``: two literals that are equal decided something;
     ``plain_select`` says that running it changed nothing,
-    ``takes_parameters`` that the extended protocol may give it some.
+    ``takes_parameters`` that the extended protocol may give it some. ``bound``: it means this in this session and at this moment
+    only. ``prepared`` is the plan of what PREPARE prepares, with its types, ``cursor`` the columns of what DECLARE declares.
     """
 
     kind: Kind
@@ -154,3 +200,6 @@ class Meaning:
     by_value: bool = False
     copy: CopyMeaning | None = None
     takes_parameters: bool = True
+    bound: bool = False
+    prepared: tuple[PlannedStatement, tuple[int, ...]] | None = None
+    cursor: tuple[Reveal | None, ...] | None = None

@@ -45,7 +45,7 @@ class Rendered:
                 raise StatementRefused("the rewrite of the statement overlaps itself")
             piece.append(text[pos : change.start])
             pos = change.end
-            new = change.text if isinstance(change, Edit) else b"$"
+            new = change.text if isinstance(change, Edit) else change.lead or b"$"
             if _joined(text[change.start - 1 : change.start] if change.start else b"", new[:1]):
                 # ``FROM'x'`` must not become ``FROM$1``, which is one name.
                 piece.append(b" ")
@@ -54,10 +54,14 @@ class Rendered:
                 piece.append(change.text)
                 self.spans.append((change.start, change.end, len(change.text)))
             else:
-                self.pieces.append(b"".join(piece))
+                around = len(change.lead) + len(change.trail)
+                if around:
+                    self.spans.append((change.start, change.start, around))
+                self.pieces.append(b"".join([*piece, change.lead]))
                 self.occurrences.append(change)
-                piece = []
-            if _joined(new[-1:], text[pos : pos + 1]):
+                piece = [change.trail]
+            end = new[-1:] if isinstance(change, Edit) else change.trail or b"$"
+            if _joined(end, text[pos : pos + 1]):
                 piece.append(b" ")
                 self.spans.append((pos, pos, 1))
         piece.append(text[pos:])

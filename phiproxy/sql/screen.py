@@ -15,7 +15,7 @@ from phiproxy.policy.protection import Protection
 
 # What changes the meaning of later names, or refers to what was named before. Each of these is parsed and looked at, cheaply.
 _WATCHED = re.compile(
-    rb"\b(?:set|reset|discard|prepare|execute|deallocate|declare|fetch|move|create|alter|drop|do|call|import|begin|start|commit|end|abort"
+    rb"\b(?:set|reset|discard|prepare|execute|deallocate|declare|fetch|move|close|create|alter|drop|do|call|import|begin|start|commit|end|abort"
     rb"|rollback|savepoint|release|set_config|pg_settings|into)\b",
     re.IGNORECASE,
 )

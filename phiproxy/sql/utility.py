@@ -94,7 +94,7 @@ def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalo
         return True
     raise StatementRefused(
         f'a statement of this kind may not name "{name}", which is protected or reaches something protected',
-        hint="In this version DDL, COPY, cursors, PREPARE and code bodies over protected tables are refused.",
+        hint="In this version DDL and code bodies over protected tables are refused.",
     )
 
 
@@ -130,7 +130,7 @@ def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line
         found.path_unknown = name in _PATH_SETTINGS or body.get("kind") == "VAR_RESET_ALL"
     elif kind == "DiscardStmt":
         found.path_unknown = True
-        found.deallocates_all = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"
+        found.deallocates_all = found.closes_all = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"
     elif kind == "TransactionStmt":
         found.transaction = True
     elif kind == "PrepareStmt":
@@ -138,6 +138,9 @@ def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line
     elif kind == "DeallocateStmt":
         found.deallocates = body.get("name")
         found.deallocates_all = found.deallocates is None
+    elif kind == "ClosePortalStmt":
+        found.closes = body.get("portalname")
+        found.closes_all = found.closes is None
     elif kind == "ExecuteStmt":
         found.executes = body["name"]
     elif kind == "FetchStmt":

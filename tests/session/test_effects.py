@@ -5,12 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.session.frames import (
-    BIND_COMPLETE,
-    CLOSE_COMPLETE,
     PARSE_COMPLETE,
     SYNC,
     bind,
-    close,
     command_complete,
     error,
     execute,
@@ -37,44 +34,10 @@ def prepares(play: Screenplay, text: str = SELECT, name: str = "s") -> None:
     play.client_gets(PARSE_COMPLETE, ready())
 
 
-@pytest.mark.parametrize("text", ["EXECUTE s", "EXPLAIN EXECUTE s", "execute S", 'SELECT 1; EXECUTE "s"'])
-def test_sql_may_not_execute_what_the_protocol_prepared_over_a_protected_table(play: Screenplay, text: str) -> None:
-    prepares(play)
-    play.client_says(query(text))
-    play.server_gets(REFUSED_QUERY)
-    play.server_says(error("42883"), ready())
-    play.client_gets(Says("0A000", "EXECUTE"), ready())
-
-
-def test_nor_by_a_parse_that_came_first(play: Screenplay) -> None:
-    prepares(play, "SELECT 1")
-    play.client_says(parse("EXECUTE s", "e"), close("s"), parse(SELECT, "s"), bind(statement="e"), execute(), SYNC)
-    play.server_gets(parse("EXECUTE s", "e"), close("s"), parse(SELECT, "s"), bind(statement="e"), REFUSED_BIND, SYNC)
-    play.server_says(PARSE_COMPLETE, CLOSE_COMPLETE, PARSE_COMPLETE, BIND_COMPLETE, error("26000"), ready())
-    play.client_gets(PARSE_COMPLETE, CLOSE_COMPLETE, PARSE_COMPLETE, BIND_COMPLETE, Says("0A000", "EXECUTE"), ready())
-
-
-def test_sql_may_not_fetch_from_a_protected_portal(play: Screenplay) -> None:
-    play.client_says(query("BEGIN"), parse(SELECT), bind(portal="c"), SYNC)
-    play.session.to_server.clear()
-    play.server_says(command_complete("BEGIN"), ready("T"), PARSE_COMPLETE, BIND_COMPLETE, ready("T"))
-    play.session.to_client.clear()
-    play.client_says(parse("FETCH 1 FROM c"), SYNC, query("MOVE c"), query("CLOSE c"))
-    play.server_gets(refused_parse(), SYNC, REFUSED_QUERY, query("CLOSE c"))
-
-
 def test_sql_may_execute_and_fetch_what_is_not_protected(play: Screenplay) -> None:
     said = [query("PREPARE q AS SELECT 1; EXECUTE q"), query("BEGIN; DECLARE c CURSOR FOR SELECT 1; FETCH c")]
     play.client_says(*said)
     play.server_gets(*said)
-
-
-@pytest.mark.parametrize("text", ["PREPARE q AS SELECT ssn FROM public.patients", "DECLARE c CURSOR FOR SELECT ssn FROM patients"])
-def test_sql_may_not_prepare_or_declare_over_a_protected_table(play: Screenplay, text: str) -> None:
-    play.client_says(query(text))
-    play.server_gets(REFUSED_QUERY)
-    play.server_says(error("42883"), ready())
-    play.client_gets(Says("0A000"), ready())
 
 
 def test_the_protocol_may_bind_what_sql_prepared(play: Screenplay) -> None:

@@ -41,8 +41,6 @@ def test_unchanged(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "PREPARE s AS SELECT ssn FROM patients",
-        "DECLARE c CURSOR FOR SELECT ssn FROM patients",
         "CREATE VIEW v AS SELECT ssn FROM patients",
         "CREATE TABLE t AS SELECT ssn FROM patients",
         "CREATE TABLE t (LIKE patients)",
@@ -82,7 +80,7 @@ def test_the_registry_is_not_for_clients(text: str) -> None:
         ("SET LOCAL ROLE bob", Effects(path_unknown=True)),
         ("RESET ALL", Effects(path_unknown=True)),
         ("SET statement_timeout = 5", Effects()),
-        ("DISCARD ALL", Effects(path_unknown=True, deallocates_all=True)),
+        ("DISCARD ALL", Effects(path_unknown=True, deallocates_all=True, closes_all=True)),
         ("ROLLBACK", Effects(transaction=True)),
         ("PREPARE s AS SELECT 1", Effects(prepares="s")),
         ("DEALLOCATE s", Effects(deallocates="s")),
@@ -91,6 +89,8 @@ def test_the_registry_is_not_for_clients(text: str) -> None:
         ("EXPLAIN EXECUTE s", Effects(executes="s")),
         ("EXPLAIN ANALYZE EXECUTE s(1)", Effects(executes="s")),
         ("FETCH 5 FROM c", Effects(fetches="c")),
+        ("CLOSE c", Effects(closes="c")),
+        ("CLOSE ALL", Effects(closes_all=True)),
         ("SELECT set_config('search_path', 'x', true)", Effects(path_unknown=True)),
         ("SELECT 1", Effects()),
     ],
