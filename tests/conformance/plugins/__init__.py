@@ -1,0 +1,1 @@
+"""Plugins for the processes in which foreign suites run."""
