@@ -38,7 +38,7 @@ class Suite:
     directory: Path
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    patience: float = 600
+    patience: float = 1200
 
     def run(self, report: Path, only: Sequence[str] | None = None) -> Outcomes:
         """Run it, or only the tests named, and return what came of each."""
@@ -46,7 +46,7 @@ class Suite:
         env = {**kept, "PYTHONPATH": str(PLUGINS), **self.environment, REPORT: str(report), ONLY: json.dumps(only)}
         unwanted = [argument for name in UNWANTED for argument in ("-p", f"no:{name}")]
         # -s: SQLAlchemy's conftest puts the sdist's package before the installed one unless there are no user sites
-        command = [sys.executable, "-s", "-m", "pytest", "-q", "-p", "outcomes", "--timeout=120", *unwanted, *self.arguments]
+        command = [sys.executable, "-s", "-m", "pytest", "-q", "-p", "outcomes", "--timeout=200", *unwanted, *self.arguments]
         report.unlink(missing_ok=True)
         with report.with_suffix(".log").open("w", encoding="utf-8") as log:
             subprocess.run(

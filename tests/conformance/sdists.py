@@ -1,4 +1,4 @@
-"""The tests that a client's source distribution ships, of the very version that is installed; its package stays the installed one."""
+"""The tests that a client's source distribution ships, of the version that is installed; they test the installed package."""
 
 from __future__ import annotations
 

@@ -30,7 +30,15 @@ class Ground:
         """Return what makes libpq go that way; a home without psql's files, and English."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_", "LANG"))}
         login = {"PGUSER": self.server.superuser, "PGPASSWORD": self.server.password, "PGDATABASE": self.database}
-        return {**kept, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "PGHOST": self.server.host, "PGPORT": str(port), **login, **more}
+        return {
+            **kept,
+            "LC_ALL": "C.UTF-8",
+            "HOME": "/nonexistent",
+            "PGHOST": self.server.host,
+            "PGPORT": str(port),
+            **login,
+            **more,
+        }
 
     def run(self, port: int, *command: str, script: str = "", cwd: str | None = None) -> subprocess.CompletedProcess[bytes]:
         """Run a program that way to its end."""

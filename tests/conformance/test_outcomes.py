@@ -1,0 +1,75 @@
+"""The comparison sees a difference where there is one, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.outcomes import Outcome, Outcomes, Suite, count, describe, differences, differing
+
+FILE = """\
+import os, unittest
+
+class TestIt(unittest.TestCase):
+    def test_passes(self): pass
+    def test_fails(self): assert 0, "its last words"
+    def test_skips(self): self.skipTest("not here")
+    def test_depends(self): assert os.environ["WAY"] == "direct"
+
+class TestSetup(unittest.TestCase):
+    def setUp(self): raise OSError("no server")
+    def test_never(self): pass
+    def tearDown(self): pass
+"""
+
+
+@pytest.fixture
+def suites(tmp_path: Path) -> tuple[Suite, Suite]:
+    (tmp_path / "test_it.py").write_text(FILE)
+    return Suite(tmp_path, ["test_it.py"], {"WAY": "direct"}), Suite(tmp_path, ["test_it.py"], {"WAY": "proxied"})
+
+
+def test_a_suite_tells_what_came_of_each_test(suites: tuple[Suite, Suite], tmp_path: Path) -> None:
+    direct, proxied = (suite.run(tmp_path / "report.json") for suite in suites)
+    assert {test.split("::", 1)[1]: outcome.verdict for test, outcome in direct.items()} == {
+        "TestIt::test_passes": "passed",
+        "TestIt::test_fails": "failed",
+        "TestIt::test_skips": "skipped",
+        "TestIt::test_depends": "passed",
+        "TestSetup::test_never": "failed",
+    }
+    assert "its last words" in direct["test_it.py::TestIt::test_fails"].words
+    assert count(direct, "passed") == 2
+    assert differing(direct, proxied) == ["test_it.py::TestIt::test_depends"]
+
+
+def test_a_difference_that_stays_is_named(suites: tuple[Suite, Suite], tmp_path: Path) -> None:
+    runs = [lambda only, s=suite: s.run(tmp_path / "report.json", only) for suite in suites]
+    found = differences(runs[0](None), runs[1](None), (runs[0], runs[1]))
+    assert list(found) == ["test_it.py::TestIt::test_depends"]
+    assert "passed directly, failed through the proxy" in describe(found)
+
+
+def test_a_difference_that_does_not_stay_is_said_and_forgiven(capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[Sequence[str] | None] = []
+
+    def again(only: Sequence[str] | None) -> Outcomes:
+        asked.append(only)
+        return {test: Outcome("passed") for test in only or ()}
+
+    direct = {"a": Outcome("passed"), "b": Outcome("passed")}
+    assert differences(direct, {"a": Outcome("passed"), "b": Outcome("failed")}, (again, again)) == {}
+    assert asked == [["b"], ["b"]]
+    assert "unsteady: b" in capsys.readouterr().out
+
+
+def test_a_test_that_is_missing_differs() -> None:
+    assert differing({"a": Outcome("passed")}, {}) == ["a"]
+    assert differing({}, {"a": Outcome("passed")}) == ["a"]
+
+
+def test_a_suite_that_cannot_start_is_no_success(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="did not end"):
+        Suite(tmp_path, ["--no-such-option"]).run(tmp_path / "report.json")
