@@ -31,6 +31,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Database = Annotated[
     str | None, typer.Option("--database", "-d", metavar="NAME", help="Which policy's database, where there are several.")
 ]
+DropOld = Annotated[bool, typer.Option("--drop-old", help="Drop the wraps under other KEKs: every proxy uses this one.")]
+RaiseMinimum = Annotated[
+    bool, typer.Option("--raise-min-version", help="Then have Vault decrypt nothing older than the current version.")
+]
 _CONFIG = Path("phiproxy.yaml")
 
 
@@ -110,6 +114,61 @@ def keys_export(
 ) -> None:
     """Write the registry as JSON, wrapped keys only: with the KEK it opens every value without the database."""
     _leave(import_module("phiproxy.commands.keys").keys_export(config, database, output))
+
+
+@keys_app.command("rotate", epilog="Example: phiproxy keys rotate -c phiproxy.yaml --scope d:mrn")
+def keys_rotate(
+    config: Config = _CONFIG,
+    database: Database = None,
+    scope: Annotated[str | None, typer.Option("--scope", metavar="SCOPE", help="One scope of `keys list`; default: all.")] = None,
+    root: Annotated[bool, typer.Option("--root", help="Root keys, and new data keys under them.")] = False,  # noqa: FBT002
+    index: Annotated[
+        str | None,
+        typer.Option("--index", metavar="SCHEMA.TABLE.COLUMN[:EXPRESSION]", help="The next slot of one index of a column."),
+    ] = None,
+    kek: Annotated[bool, typer.Option("--kek", help="A new key in the file of a local: KEK; then run keys rewrap.")] = False,  # noqa: FBT002
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Make the next data key (or root key, or index slot) the one that writes. Nothing stored is touched."""
+    module = import_module("phiproxy.commands.rotation")
+    _leave(module.rotate_kek(config) if kek else module.rotate(config, database, scope, index, root=root, as_json=as_json))
+
+
+@keys_app.command("rewrap", epilog="Example: phiproxy keys rewrap -c phiproxy.yaml --from local:old-kek.json")
+def keys_rewrap(
+    config: Config = _CONFIG,
+    database: Database = None,
+    older: Annotated[
+        str | None, typer.Option("--from", metavar="URI", help="The KEK before, where the new one cannot open it.")
+    ] = None,
+    drop_old: DropOld = False,  # noqa: FBT002
+    raise_minimum: RaiseMinimum = False,  # noqa: FBT002
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Wrap every root key under the current version of the configured KEK; may be broken off and run again."""
+    run = import_module("phiproxy.commands.rotation").keys_rewrap
+    _leave(run(config, database, older, drop_old=drop_old, raise_minimum=raise_minimum, as_json=as_json))
+
+
+@keys_app.command("compromise", epilog="Example: phiproxy keys compromise 5fc3a911 --reason 'laptop stolen' -c phiproxy.yaml")
+def keys_compromise(
+    key: Annotated[str, typer.Argument(metavar="ID", help="A data key's id as `keys list` shows it.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="For the registry's events; no secrets.")],
+    config: Config = _CONFIG,
+    database: Database = None,
+) -> None:
+    """Mark a data key as compromised: nothing is written under it, and each read is logged."""
+    _leave(import_module("phiproxy.commands.rotation").keys_compromise(config, key, reason, database))
+
+
+@keys_app.command("retire", epilog="Example: phiproxy keys retire 5fc3a911 -c phiproxy.yaml")
+def keys_retire(
+    key: Annotated[str, typer.Argument(metavar="ID", help="A data key's id as `keys list` shows it.")],
+    config: Config = _CONFIG,
+    database: Database = None,
+) -> None:
+    """Retire a data key that nothing in the database is sealed under; backups are yours to know."""
+    _leave(import_module("phiproxy.commands.rotation").keys_retire(config, key, database))
 
 
 def _leave(code: object) -> None:

@@ -14,11 +14,13 @@ import psycopg
 import structlog
 
 from phiproxy.crypto.keyring import DataKey, Keyring
-from phiproxy.errors import ConfigError, KeyWant, PhiproxyError, ProviderUnavailable
+from phiproxy.errors import ConfigError, KeyWant, PhiproxyError, ProviderError, ProviderUnavailable
 from phiproxy.keys import open_provider
+from phiproxy.keys.changes import CHANNEL
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, read_layout
 from phiproxy.keys.roots import CacheLimits
+from phiproxy.keys.rows import RootRow
 from phiproxy.keys.service import KeyLimits, KeyService
 from phiproxy.net.catalog import catalog_version, read_catalog
 from phiproxy.net.relay import Services
@@ -47,6 +49,7 @@ def key_limits(settings: Settings) -> KeyLimits:
     return KeyLimits(
         cache=CacheLimits(cache.ttl, cache.max_stale, cache.max_root_keys),
         max_age=rotation.data_key.max_age,
+        root_max_age=rotation.root_key.max_age,
         max_uses=rotation.data_key.max_uses,
     )
 
@@ -81,6 +84,7 @@ class LiveDatabase:
             clock=time.monotonic,
             limits=key_limits(settings),
         )
+        self._keys.warn = self._overdue
         self.generation = 1
         self.planner = Planner(known.protection, known.catalog, self._ciphers())
         self.services = Services(self.fetch_keys, self.refresh)
@@ -109,6 +113,9 @@ class LiveDatabase:
             self._told.add((key.id, why))
             log.warning("values are read under a doubtful key", database=self._policy.database, data_key=key.id, why=why)
 
+    def _overdue(self, root: RootRow, error: ProviderError) -> None:
+        log.warning("a root key is due and cannot be rotated", database=self._policy.database, root=root.id, why=error.message)
+
     async def close(self) -> None:
         """Forget the keys and close the connections."""
         self._keys.forget()
@@ -134,8 +141,11 @@ class LiveDatabase:
                 catalog = await read_catalog(conn, _tables(self._policy))
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
+        epoch = self._known.layout.epoch
         self._adopt(catalog, layout)
         self._version = version
+        if layout.epoch != epoch:
+            await self._keys.reconcile()
 
     def _adopt(self, catalog: Catalog, layout: Layout) -> None:
         """Go on with what was read. What no longer fits the policy stays protected as it was: that can only refuse more."""
@@ -147,10 +157,12 @@ class LiveDatabase:
             )
             protection = self._known.protection
         known = self._known
-        # The layout by itself too: one that does not fit changes nothing else, and would be read, and told, at every poll.
-        if (protection, catalog.generation, layout) == (known.protection, known.catalog.generation, known.layout):
+        if layout != known.layout:
+            # By itself too: one that does not fit changes nothing else, and would be read, and told, at every poll.
+            self._keys.adopt(layout)
+            self._known = Known(known.catalog, layout, known.protection)
+        if (protection, catalog.generation) == (known.protection, known.catalog.generation):
             return
-        self._keys.adopt(layout)
         self._known = Known(catalog, layout, protection)
         self._told.clear()
         self.planner = Planner(protection, catalog, self._ciphers())
@@ -158,22 +170,33 @@ class LiveDatabase:
         log.info("catalogue read", database=self._policy.database, generation=self.generation)
 
     async def follow(self) -> None:
-        """Notice DDL behind the proxy: look once per ``catalog.poll``, forever. A server that does not answer is waited for."""
+        """Notice DDL behind the proxy and changes in the registry, forever. A server that does not answer is waited for.
+
+        Looks once per ``catalog.poll``, and as soon as the registry's epoch is announced (NOTIFY).
+        """
+        poll = self._settings.catalog.poll
         failing = False
         while True:
-            await asyncio.sleep(self._settings.catalog.poll)
             try:
-                async with self._pool.connection() as conn:
-                    version = await catalog_version(conn)
-                    layout = await _layout(conn, self._settings)
-                if version != self._version or layout != self._known.layout:
-                    await self.refresh()
-                self._keys.sweep()
-                failing = False
+                async with await connect_service(self._settings, self._policy.database) as conn:
+                    await conn.execute(f"LISTEN {CHANNEL}")
+                    while True:
+                        await self._look(conn)
+                        failing = False
+                        async for _ in conn.notifies(timeout=poll, stop_after=1):
+                            pass
             except (psycopg.Error, TimeoutError, PhiproxyError) as error:
                 if not failing:
                     log.warning("the catalogue cannot be read", database=self._policy.database, type=type(error).__name__)
                 failing = True
+            await asyncio.sleep(poll)
+
+    async def _look(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        version = await catalog_version(conn)
+        layout = await _layout(conn, self._settings)
+        if version != self._version or layout != self._known.layout:
+            await self.refresh()
+        self._keys.sweep()
 
     async def fit(self, policy: Policy) -> Known:
         """Read the database for a changed policy file; ConfigError when it does not fit. Nothing changes yet."""

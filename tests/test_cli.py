@@ -39,7 +39,7 @@ def test_every_command_has_an_example(command: list[str], capsys: pytest.Capture
     assert f"Example: phiproxy {' '.join(command)}" in text
 
 
-@pytest.mark.parametrize("arguments", [["wibble"], ["check", "--wibble"], ["explain"], ["open"], ["keys", "rotate"]])
+@pytest.mark.parametrize("arguments", [["wibble"], ["check", "--wibble"], ["explain"], ["open"], ["keys", "compromise", "1"]])
 def test_usage_is_2(arguments: list[str]) -> None:
     assert cli.main(arguments) == 2
 

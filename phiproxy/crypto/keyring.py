@@ -207,6 +207,19 @@ class Keyring:
         """Keep the 32-byte key of one slot until ``expires``."""
         self._index[(number, slot)] = _IndexEntry(key, HMAC(key, SHA256()), root_id, expires)
 
+    def held(self) -> dict[int, KeyState]:
+        """Return the states of the data keys that are held for opening, by id."""
+        return {key_id: entry.key.state for key_id, entry in self._data.items()}
+
+    def leased(self) -> dict[str, int]:
+        """Return the ids of the data keys that are leased for writing, by scope."""
+        return {scope: lease.key_id for scope, lease in self._leases.items()}
+
+    def drop_data_key(self, key_id: int) -> None:
+        """Drop a data key, so that the next use asks for it again; a refusal of it is forgotten too."""
+        self._forget(key_id)
+        self._refused.pop(key_id, None)
+
     def drop_lease(self, scope: str) -> None:
         """Give up the scope's lease: its key may no longer be written with."""
         self._leases.pop(scope, None)

@@ -49,7 +49,7 @@ async def register(conn: Connection, schema: str, wanted: Sequence[WantedIdentit
     """
     layout = await read_layout(conn, schema)
     known, columns = dict(layout.identities), dict(layout.columns)
-    existing = await _types(conn, {*columns, *(c for w in wanted for c in w.columns)})
+    existing = await column_types(conn, {*columns, *(c for w in wanted for c in w.columns)})
     result = Registered()
     for want in wanted:
         found = _find(want, known, columns)
@@ -163,7 +163,7 @@ async def _index_generation(conn: Connection, schema: str, scope: str) -> int:
     return 1 if root is None else root.generation
 
 
-async def _types(conn: Connection, names: Iterable[Name]) -> dict[Name, int]:
+async def column_types(conn: Connection, names: Iterable[Name]) -> dict[Name, int]:
     """Return the type OID of those of the named columns that exist."""
     names = sorted(names)
     query = """
@@ -184,14 +184,14 @@ async def _empty_columns(conn: Connection, names: set[Name]) -> set[Name]:
     A column that is not bytea yet holds values in plaintext if its table has any row; one that does not exist holds
     none.
     """
-    existing = await _types(conn, names)
+    existing = await column_types(conn, names)
     # RLS must not hide rows from this question: with row_security off the query fails instead.
     await conn.execute("SET LOCAL row_security TO off")
     # In one order everywhere, so that two of us do not wait for each other.
     for place in sorted({(s, t) for s, t, _ in existing}):
         query = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(*place))
         await conn.execute(query)
-    existing = await _types(conn, names)
+    existing = await column_types(conn, names)
     empty = set(names) - set(existing)
     for name, type_oid in existing.items():
         query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} OR {} IS NOT NULL)").format(

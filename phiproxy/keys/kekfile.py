@@ -7,6 +7,7 @@ user. No complaint repeats any of the content.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
@@ -82,17 +83,11 @@ def create(path: Path, entry: bytes | SealedKek) -> bool:
 
     Raises ProviderMisconfigured when the directory cannot be made or written to.
     """
-    if isinstance(entry, SealedKek):
-        cost = entry.cost
-        argon2id = {"salt": _b64(cost.salt), "t": cost.t, "m": cost.m, "p": cost.p}
-        shown: dict[str, Any] = {"sealed": _b64(entry.sealed), "argon2id": argon2id}
-    else:
-        shown = {"key": _b64(entry)}
-    text = json.dumps({"phiproxy_kek": FORMAT, "current": 1, "keys": {"1": shown}}) + "\n"
+    first = PlainKek(entry) if isinstance(entry, bytes) else entry
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_new(temporary, text.encode())
+        _write_new(temporary, _text(KekFile(1, {1: first})))
         try:
             # link, unlike rename, never replaces what somebody else has just put there.
             os.link(temporary, path)
@@ -104,6 +99,40 @@ def create(path: Path, entry: bytes | SealedKek) -> bool:
     except OSError as error:
         raise ProviderMisconfigured(f"{path} cannot be created: {error.strerror}") from None
     return True
+
+
+def add(path: Path, seen: KekFile, entry: bytes | SealedKek) -> int | None:
+    """Add a key to the file, current from now on, and return its version; None when the file is not as it was seen.
+
+    Replaced as a whole, so that whoever reads it meets the old file or the new one. Raises ProviderMisconfigured when it cannot be
+    read or written.
+    """
+    version = max(seen.keys) + 1
+    keys = {**seen.keys, version: PlainKek(entry) if isinstance(entry, bytes) else entry}
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    try:
+        with open(path, "rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            if read(path) != seen:
+                return None
+            _write_new(temporary, _text(KekFile(version, keys)))
+            temporary.replace(path)
+            _sync_directory(path.parent)
+    except OSError as error:
+        raise ProviderMisconfigured(f"{path} cannot be changed: {error.strerror}") from None
+    return version
+
+
+def _text(content: KekFile) -> bytes:
+    keys = {str(version): _shown(entry) for version, entry in sorted(content.keys.items())}
+    return (json.dumps({"phiproxy_kek": FORMAT, "current": content.current, "keys": keys}) + "\n").encode()
+
+
+def _shown(entry: PlainKek | SealedKek) -> dict[str, Any]:
+    if isinstance(entry, PlainKek):
+        return {"key": _b64(entry.key)}
+    cost = entry.cost
+    return {"sealed": _b64(entry.sealed), "argon2id": {"salt": _b64(cost.salt), "t": cost.t, "m": cost.m, "p": cost.p}}
 
 
 _TOP = {"phiproxy_kek", "current", "keys"}

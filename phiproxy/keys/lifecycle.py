@@ -26,6 +26,7 @@ from phiproxy.keys.registry import (
     insert_root,
     record_event,
     select_active_key,
+    select_data_keys,
     select_root,
 )
 from phiproxy.keys.roots import CacheLimits, RootCache
@@ -171,8 +172,9 @@ async def _ensure_keys(
             cache = RootCache(provider, deployment, CacheLimits(), lambda: 0.0)
             secret = (await cache.get(row, stale_ok=False)).secret
         if purpose == "data":
-            active, newest = await select_active_key(conn, schema, root_id)
+            active = await select_active_key(conn, schema, root_id)
             if active is None:
+                newest = max((k.generation for k in await select_data_keys(conn, schema, root_id)), default=0)
                 while not await insert_data_key(conn, schema, new_data_key(secret, root_id, newest + 1, max_uses)):
                     pass  # the random id of 32 bits was taken; under our lock nothing else can be
                 done.append(Done("data key made", of_whom))

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from phiproxy.crypto.derive import KEY_LENGTH
 from phiproxy.crypto.envelope import GCM_TAG_LENGTH, NONCE_LENGTH, frame
 from phiproxy.errors import ProviderDenied, ProviderMisconfigured
-from phiproxy.keys.kekfile import Argon2Cost, KekFile, SealedKek, create, read
+from phiproxy.keys.kekfile import Argon2Cost, KekFile, SealedKek, add, create, read
 from phiproxy.keys.provider import Context, SecretReader, Wrapped, WrapsHere
 
 KEK_LABEL: Final = b"phi/kek/v1"
@@ -30,7 +30,7 @@ WRAPPED_LENGTH: Final = NONCE_LENGTH + KEY_LENGTH + GCM_TAG_LENGTH
 
 
 class LocalProvider(WrapsHere):
-    """``local:PATH[?passphrase=env:NAME]``. Holds the file's content; a changed file is seen by opening it again."""
+    """``local:PATH[?passphrase=env:NAME]``. Reads the file again when a version is asked for that it did not have."""
 
     def __init__(self, path: Path, content: KekFile, passphrase: bytes | None) -> None:
         self._path = path
@@ -65,7 +65,8 @@ class LocalProvider(WrapsHere):
         return kek_uri.startswith("local:")
 
     async def version(self) -> str:
-        """Return the number of the file's current key, in decimal."""
+        """Return the number of the file's current key, in decimal; the file is read again for it."""
+        await self._read_again()
         return str(self._content.current)
 
     async def wrap(self, root: bytes, context: Context) -> Wrapped:
@@ -79,6 +80,8 @@ class LocalProvider(WrapsHere):
     async def unwrap(self, blob: bytes, version: str, context: Context) -> bytes:
         """Return the 32-byte root key; ProviderDenied for another KEK, version or context, or a changed blob."""
         number = int(version) if version.isascii() and version.isdigit() else 0
+        if number not in self._content.keys and number:
+            await self._read_again()
         if number not in self._content.keys:
             raise ProviderDenied(f"{self._path} holds no key of the version that a root key is wrapped under")
         if len(blob) != WRAPPED_LENGTH:
@@ -88,6 +91,12 @@ class LocalProvider(WrapsHere):
             return kek.decrypt(blob[:NONCE_LENGTH], blob[NONCE_LENGTH:], context.encode())
         except InvalidTag:
             raise ProviderDenied(f"key {number} of {self._path} does not open a root key of {context.scope}") from None
+
+    async def _read_again(self) -> None:
+        """Take what was added to the file. A version that is known stays as it is: a file put in its place is another KEK."""
+        content = await asyncio.to_thread(read, self._path)
+        if all(content.keys.get(n, entry) == entry for n, entry in self._content.keys.items()):
+            self._content = content
 
     async def close(self) -> None:
         """Forget the keys."""
@@ -125,6 +134,24 @@ async def create_kek_file(uri: str, secrets: SecretReader) -> bool:
         return False
     sealed = await asyncio.to_thread(_seal, 1, os.urandom(KEY_LENGTH), passphrase)
     return await asyncio.to_thread(create, path, sealed)
+
+
+async def add_kek(uri: str, secrets: SecretReader) -> int:
+    """Add a new key to the KEK file of a ``local:`` URI, and return its version: new wraps are under it from now on.
+
+    Raises ProviderMisconfigured when the file cannot be used or changed, ConfigError from ``secrets``.
+    """
+    path, passphrase = _parse(uri, secrets)
+    await LocalProvider.open(uri, secrets)  # a passphrase that does not open the current key must not seal the next
+    while True:
+        seen = await asyncio.to_thread(read, path)
+        key: bytes | SealedKek = os.urandom(KEY_LENGTH)
+        if passphrase is not None:
+            assert isinstance(key, bytes)
+            key = await asyncio.to_thread(_seal, max(seen.keys) + 1, key, passphrase)
+        version = await asyncio.to_thread(add, path, seen, key)
+        if version is not None:
+            return version
 
 
 def _parse(uri: str, secrets: SecretReader) -> tuple[Path, bytes | None]:

@@ -33,7 +33,9 @@ _KEY_COLUMNS = sql.SQL(
     "d.id, d.root_id, d.generation, d.wrapped, d.state, d.max_uses, d.mac, d.used,"
     " extract(epoch FROM clock_timestamp() - d.created_at)::float8"
 )
-_ROOT_COLUMNS = sql.SQL("r.id, r.scope, r.tenant, r.purpose, r.generation, r.state")
+_ROOT_COLUMNS = sql.SQL(
+    "r.id, r.scope, r.tenant, r.purpose, r.generation, r.state, extract(epoch FROM clock_timestamp() - r.created_at)::float8"
+)
 
 
 def as_provider_error(error: psycopg.Error, schema: str) -> ProviderError:
@@ -132,24 +134,36 @@ async def select_root(
     conn: Connection, schema: str, place: tuple[str, str, Purpose], generation: int | None = None
 ) -> RootRow | None:
     """Return the root of (scope, tenant, purpose) of this generation; without one, the active root."""
-    query = sql.SQL("SELECT {columns} FROM {roots} r WHERE r.scope = %s AND r.tenant = %s AND r.purpose = %s AND {which}").format(
-        columns=_ROOT_COLUMNS,
-        roots=table(schema, "root_key"),
-        which=sql.SQL("r.state = 'active'") if generation is None else sql.SQL("r.generation = %s"),
-    )
+    which = sql.SQL("r.state = 'active'" if generation is None else "r.generation = %s")
+    where = sql.SQL("r.scope = %s AND r.tenant = %s AND r.purpose = %s AND {which}").format(which=which)
     values: tuple[str | int, ...] = place if generation is None else (*place, generation)
-    found = await _with_wraps(conn, schema, await _all(conn, query, values))
+    found = await select_roots(conn, schema, where, values)
     return found[0] if found else None
 
 
-async def select_active_key(conn: Connection, schema: str, root_id: int) -> tuple[DataKeyRow | None, int]:
-    """Return the active data key of a root, or None, and the highest generation that the root has."""
-    query = sql.SQL(
-        "SELECT {columns} FROM {keys} d WHERE d.root_id = %s"
-        " AND (d.state = 'active' OR d.generation = (SELECT max(m.generation) FROM {keys} m WHERE m.root_id = %s))"
-    ).format(columns=_KEY_COLUMNS, keys=table(schema, "data_key"))
-    rows = [DataKeyRow(*row) for row in await _all(conn, query, (root_id, root_id))]
-    return next((r for r in rows if r.state == "active"), None), max((r.generation for r in rows), default=0)
+async def select_roots(conn: Connection, schema: str, where: sql.Composable, values: tuple[Any, ...]) -> list[RootRow]:
+    """Return the roots for which ``where`` holds (a condition over ``r``), with their wraps."""
+    query = sql.SQL("SELECT {columns} FROM {roots} r WHERE {where} ORDER BY r.id").format(
+        columns=_ROOT_COLUMNS, roots=table(schema, "root_key"), where=where
+    )
+    return await _with_wraps(conn, schema, await _all(conn, query, values))
+
+
+async def select_data_keys(conn: Connection, schema: str, root_id: int) -> list[DataKeyRow]:
+    """Return all data keys of a root, the oldest first."""
+    query = sql.SQL("SELECT {columns} FROM {keys} d WHERE d.root_id = %s ORDER BY d.generation").format(
+        columns=_KEY_COLUMNS, keys=table(schema, "data_key")
+    )
+    return [DataKeyRow(*row) for row in await _all(conn, query, (root_id,))]
+
+
+async def select_active_key(conn: Connection, schema: str, root_id: int) -> DataKeyRow | None:
+    """Return the active data key of a root, or None."""
+    query = sql.SQL("SELECT {columns} FROM {keys} d WHERE d.root_id = %s AND d.state = 'active'").format(
+        columns=_KEY_COLUMNS, keys=table(schema, "data_key")
+    )
+    rows = await _all(conn, query, (root_id,))
+    return DataKeyRow(*rows[0]) if rows else None
 
 
 class Registry:
@@ -166,9 +180,14 @@ class Registry:
     def __repr__(self) -> str:
         return f"<Registry {self._schema}>"
 
+    @property
+    def schema(self) -> str:
+        """Where the registry lives."""
+        return self._schema
+
     async def layout(self) -> Layout:
         """Return the registry's layout; see ``read_layout``."""
-        async with self._transaction() as conn:
+        async with self.transaction() as conn:
             return await read_layout(conn, self._schema)
 
     async def data_keys(self, ids: frozenset[int]) -> list[DataKeyRow]:
@@ -176,30 +195,27 @@ class Registry:
         query = sql.SQL("SELECT {columns} FROM {keys} d WHERE d.id = ANY(%s)").format(
             columns=_KEY_COLUMNS, keys=table(self._schema, "data_key")
         )
-        async with self._transaction() as conn:
+        async with self.transaction() as conn:
             return [DataKeyRow(*row) for row in await _all(conn, query, (list(ids),))]
 
     async def roots(self, ids: frozenset[int]) -> list[RootRow]:
         """Return these root keys with their wraps."""
-        query = sql.SQL("SELECT {columns} FROM {roots} r WHERE r.id = ANY(%s)").format(
-            columns=_ROOT_COLUMNS, roots=table(self._schema, "root_key")
-        )
-        async with self._transaction() as conn:
-            return await _with_wraps(conn, self._schema, await _all(conn, query, (list(ids),)))
+        async with self.transaction() as conn:
+            return await select_roots(conn, self._schema, sql.SQL("r.id = ANY(%s)"), (list(ids),))
 
     async def root_at(self, scope: str, tenant: str, purpose: Purpose, generation: int | None = None) -> RootRow | None:
         """Return the root of this place and generation; without one, the active root."""
-        async with self._transaction() as conn:
+        async with self.transaction() as conn:
             return await select_root(conn, self._schema, (scope, tenant, purpose), generation)
 
     async def add_root(self, root: RootRow, kek_uri: str, wrapped: Wrapped) -> bool:
         """Insert a root key with its verified wrap; False when another one stands in its place."""
-        async with self._transaction() as conn:
+        async with self.transaction() as conn:
             return await insert_root(conn, self._schema, root, kek_uri, wrapped) is not None
 
-    async def active_key(self, root_id: int) -> tuple[DataKeyRow | None, int]:
-        """Return the root's active data key or None, and the root's highest generation."""
-        async with self._transaction() as conn:
+    async def active_key(self, root_id: int) -> DataKeyRow | None:
+        """Return the root's active data key, or None."""
+        async with self.transaction() as conn:
             return await select_active_key(conn, self._schema, root_id)
 
     async def lease(self, key_id: int, uses: int) -> int:
@@ -209,44 +225,22 @@ class Registry:
             " UPDATE {keys} d SET used = least(d.max_uses, k.used + %s) FROM k WHERE d.id = k.id"
             " RETURNING d.used - k.used"
         ).format(keys=table(self._schema, "data_key"))
-        async with self._transaction() as conn:
+        async with self.transaction() as conn:
             row = await (await conn.execute(query, (key_id, uses))).fetchone()
         return 0 if row is None else int(row[0])
 
-    async def roll(self, old: DataKeyRow | None, old_mac: bytes, new: DataKeyRow) -> bool:
-        """Make ``new`` the active key and ``old`` decrypt_only with ``old_mac``, both or neither.
-
-        False, and nothing changed, when somebody else was first: read the winner.
-        """
-        query = sql.SQL("UPDATE {} SET state = 'decrypt_only', mac = %s WHERE id = %s AND state = 'active' AND mac = %s").format(
-            table(self._schema, "data_key")
-        )
-        try:
-            async with self._transaction() as conn:
-                if old is not None:
-                    if (await conn.execute(query, (old_mac, old.id, old.mac))).rowcount != 1:
-                        raise _Beaten
-                    change = ("active", "decrypt_only")
-                    await record_event(conn, self._schema, "data key rolled", f"data key {old.id}", change)
-                if not await insert_data_key(conn, self._schema, new):
-                    raise _Beaten
-        except _Beaten:
-            return False
-        return True
-
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Connection]:
-        """One transaction with a synchronous commit; psycopg's errors become ours, without what they may quote."""
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction with a synchronous commit; psycopg's errors become ours, without what they may quote.
+
+        What is executed in it is ``changes`` and the functions of this module.
+        """
         try:
             async with self._pool.connection() as conn, conn.transaction():
                 await conn.execute(TRANSACTION)
                 yield conn
         except psycopg.Error as error:
             raise as_provider_error(error, self._schema) from None
-
-
-class _Beaten(Exception):
-    """Somebody else changed the row first."""
 
 
 async def _all(conn: Connection, query: sql.Composed, values: tuple[Any, ...] = ()) -> list[TupleRow]:
@@ -262,6 +256,6 @@ async def _with_wraps(conn: Connection, schema: str, rows: Iterable[TupleRow]) -
     for root_id, *wrap in await _all(conn, query, ([row[0] for row in rows],)):
         wraps.setdefault(root_id, []).append(WrapRow(*wrap))
     return [
-        RootRow(root_id, scope, tenant, purpose, generation, state, tuple(wraps.get(root_id, ())))
-        for root_id, scope, tenant, purpose, generation, state in rows
+        RootRow(root_id, scope, tenant, purpose, generation, state, tuple(wraps.get(root_id, ())), age)
+        for root_id, scope, tenant, purpose, generation, state, age in rows
     ]

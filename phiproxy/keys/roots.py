@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from phiproxy.errors import ProviderDenied, ProviderError, ProviderMisconfigured, ProviderUnavailable
 from phiproxy.keys.provider import KeyProvider
-from phiproxy.keys.rows import RootRow, WrapRow
+from phiproxy.keys.rows import RootRow
 
 # While the provider is in trouble, everybody who waits gets the first one's answer for this long (seconds): an outage
 # must not turn each statement into a call that times out, and its end must be noticed soon.
@@ -102,6 +102,15 @@ class RootCache:
                 return Root(held.secret, held.unwrapped_at + self._limits.ttl, stale=False)
             return self._without_renewal(held, row, stale_ok=stale_ok)
 
+    def held(self) -> frozenset[int]:
+        """Return the ids of the roots that are held."""
+        return frozenset(root_id for root_id, held in self._held.items() if held.secret is not None)
+
+    def drop(self, root_id: int) -> None:
+        """Drop one root, and have what came from it dropped."""
+        self._held.pop(root_id, None)
+        self._gone(root_id)
+
     def forget(self) -> None:
         """Drop every root key."""
         self._held.clear()
@@ -145,27 +154,34 @@ class RootCache:
         return Root(held.secret, min(end, max(now, held.retry_at) + RETRY_AFTER), stale=True)
 
     async def _unwrap(self, row: RootRow) -> bytes:
-        """Ask the provider for the root, under the first of its wraps that this provider covers and opens."""
-        wraps = [w for w in row.wraps if self._provider.covers(w.kek_uri)]
-        if not wraps:
-            raise ProviderMisconfigured(f"root key {row.id} of {row.scope} has no wrap under the configured KEK")
-        wraps.sort(key=self._is_of_another_place)
-        denied: ProviderDenied | None = None
-        for wrap in wraps:
+        def asking() -> None:
             self.unwraps += 1
-            try:
-                return await self._provider.unwrap(wrap.blob, wrap.kek_version, row.context(self._deployment))
-            except ProviderDenied as error:
-                # Two wraps may stand at once during a KEK rotation, and the one that is on its way out may be shut
-                # already.
-                denied = error
-        assert denied is not None
-        raise denied
 
-    def _is_of_another_place(self, wrap: WrapRow) -> bool:
-        return wrap.kek_uri != self._provider.uri
+        return await unwrap_root(self._provider, self._deployment, row, asking)
 
     def _trim(self) -> None:
         while len(self._held) > self._limits.max_root_keys:
             root_id, _ = self._held.popitem(last=False)
             self._gone(root_id)
+
+
+async def unwrap_root(provider: KeyProvider, deployment: str, row: RootRow, asking: Callable[[], None] = lambda: None) -> bytes:
+    """Ask the provider for a root, under the first of its wraps that it covers and opens, those of its own URI first.
+
+    ``asking`` is called before each time the KEK is asked.
+    Raises ProviderMisconfigured when it covers none, ProviderDenied when it opens none.
+    """
+    wraps = [w for w in row.wraps if provider.covers(w.kek_uri)]
+    if not wraps:
+        raise ProviderMisconfigured(f"root key {row.id} of {row.scope} has no wrap under the configured KEK")
+    wraps.sort(key=lambda wrap: wrap.kek_uri != provider.uri)
+    denied: ProviderDenied | None = None
+    for wrap in wraps:
+        asking()
+        try:
+            return await provider.unwrap(wrap.blob, wrap.kek_version, row.context(deployment))
+        except ProviderDenied as error:
+            # Two wraps may stand at once during a KEK rotation, and the one that is on its way out may be shut already.
+            denied = error
+    assert denied is not None
+    raise denied

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -33,7 +33,7 @@ class WrapRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RootRow:
-    """One row of ``root_key`` with its wraps, the most recently verified first."""
+    """One row of ``root_key`` with its wraps, the most recently verified first; ``age`` in seconds as of when it was read."""
 
     id: int
     scope: str
@@ -42,6 +42,7 @@ class RootRow:
     generation: int
     state: KeyState
     wraps: tuple[WrapRow, ...] = field(repr=False)
+    age: float = 0.0
 
     def context(self, deployment: str) -> Context:
         """Return what this root is wrapped with."""
@@ -81,14 +82,18 @@ def registry_mac(root: bytes, row: DataKeyRow, state: KeyState) -> bytes:
     return mac.finalize()
 
 
-def new_data_key(root: bytes, root_id: int, generation: int, max_uses: int) -> DataKeyRow:
-    """Draw a data key and its id, a random non-zero u32; return its row, active and authenticated."""
+def new_data_key(root: bytes, root_id: int, generation: int, max_uses: int, state: KeyState = "active") -> DataKeyRow:
+    """Draw a data key and its id, a random non-zero u32; return its row, authenticated in this state."""
     key_id = 0
     while key_id == 0:
         key_id = int.from_bytes(os.urandom(4), "big")
     wrapped = aes_key_wrap(root, os.urandom(KEY_LENGTH))
-    bare = DataKeyRow(key_id, root_id, generation, wrapped, "active", max_uses, b"")
-    return DataKeyRow(key_id, root_id, generation, wrapped, "active", max_uses, registry_mac(root, bare, "active"))
+    return in_state(root, DataKeyRow(key_id, root_id, generation, wrapped, state, max_uses, b""), state)
+
+
+def in_state(root: bytes, row: DataKeyRow, state: KeyState) -> DataKeyRow:
+    """Return the row as it is after a change of state, authenticated."""
+    return replace(row, state=state, mac=registry_mac(root, row, state))
 
 
 def is_authentic(root: bytes, row: DataKeyRow) -> bool:

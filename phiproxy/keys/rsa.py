@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
 from phiproxy.crypto.derive import KEY_LENGTH
 from phiproxy.errors import ProviderDenied, ProviderMisconfigured
 from phiproxy.keys.provider import Context, SecretReader, Wrapped, WrapsHere
-from phiproxy.keys.uris import parse_kek_uri
+from phiproxy.keys.uris import KekUri, parse_kek_uri
 
 GRAMMAR: Final = "rsa:PUBLIC.pem, with ?private=PRIVATE.pem&passphrase=env:NAME&oaep=sha256 where needed"
 MIN_BITS: Final = 2048
@@ -59,37 +59,32 @@ def fingerprint(public: RSAPublicKey) -> str:
 
 
 class RsaProvider(WrapsHere):
-    """A key pair in files; without the private half it wraps and denies every unwrap."""
+    """A key pair in files; without the private half it wraps and unwraps nothing.
 
-    def __init__(self, uri: str, public: RSAPublicKey, private: RSAPrivateKey | None, oaep: padding.OAEP) -> None:
+    Read again when a version is asked for that it lacks; a pair that was read once goes on opening what is wrapped under it.
+    """
+
+    def __init__(self, uri: KekUri, public: RSAPublicKey, private: RSAPrivateKey | None, oaep: padding.OAEP) -> None:
         self._uri = uri
         self._public = public
-        self._private = private
+        self._private = {} if private is None else {fingerprint(public): private}
         self._oaep = oaep
 
     def __repr__(self) -> str:
-        return f"<RsaProvider {self._uri}>"
+        return f"<RsaProvider {self._uri.name}>"
 
     @classmethod
     async def open(cls, uri: str, secrets: SecretReader) -> Self:
         """Read the keys; ProviderMisconfigured, naming the file, when one is not usable or they are not a pair."""
         parsed = parse_kek_uri(uri, GRAMMAR, ("private", "passphrase", "oaep"), secrets)
         oaep = padding_of(parsed.options.get("oaep", "sha256"))
-        public = await asyncio.to_thread(_read_public, Path(parsed.rest))
-        private = None
-        if "private" in parsed.options:
-            passphrase = parsed.secret("passphrase")
-            private = await asyncio.to_thread(_read_private, Path(parsed.options["private"]), passphrase)
-            if private.public_key() != public:
-                raise ProviderMisconfigured(f"{parsed.rest}: the private key is not that of this public key")
-        elif "passphrase" in parsed.options:
-            raise ProviderMisconfigured(f"keys.kek: write {GRAMMAR}")
-        return cls(parsed.name, public, private, oaep)
+        public, private = await asyncio.to_thread(_read_pair, parsed)
+        return cls(parsed, public, private, oaep)
 
     @property
     def uri(self) -> str:
         """``rsa:`` and the public key's file."""
-        return self._uri
+        return self._uri.name
 
     def covers(self, kek_uri: str) -> bool:
         """Say yes to every RSA wrap: files move, and the version names the key."""
@@ -107,19 +102,23 @@ class RsaProvider(WrapsHere):
 
     async def unwrap(self, blob: bytes, version: str, context: Context) -> bytes:
         """Decrypt with the private key; ProviderDenied for another key, padding or context, ProviderMisconfigured without it."""
-        if version != await self.version():
-            raise ProviderDenied("a root key is wrapped under another RSA key than the configured one")
-        if self._private is None:
+        if not self._private:
             raise ProviderMisconfigured("keys.kek names no private key, so nothing can be unwrapped here")
+        if version not in self._private:
+            self._public, private = await asyncio.to_thread(_read_pair, self._uri)
+            if private is not None:
+                self._private[fingerprint(self._public)] = private
+        if version not in self._private:
+            raise ProviderDenied("a root key is wrapped under another RSA key than the configured one")
         try:
-            plain = await asyncio.to_thread(self._private.decrypt, blob, self._oaep)
+            plain = await asyncio.to_thread(self._private[version].decrypt, blob, self._oaep)
         except ValueError:
             raise ProviderDenied(f"the RSA key does not open a root key of {context.scope}") from None
         return unbound(plain, context)
 
     async def close(self) -> None:
-        """Forget the private key."""
-        self._private = None
+        """Forget the private keys."""
+        self._private = {}
 
 
 def padding_of(name: str) -> padding.OAEP:
@@ -128,6 +127,18 @@ def padding_of(name: str) -> padding.OAEP:
         raise ProviderMisconfigured("keys.kek: oaep is sha256 or sha1")
     algorithm = SHA256() if name == "sha256" else SHA1()  # noqa: S303 - OAEP does not rest on collision resistance
     return padding.OAEP(mgf=padding.MGF1(algorithm), algorithm=algorithm, label=None)
+
+
+def _read_pair(uri: KekUri) -> tuple[RSAPublicKey, RSAPrivateKey | None]:
+    public = _read_public(Path(uri.rest))
+    if "private" not in uri.options:
+        if "passphrase" in uri.options:
+            raise ProviderMisconfigured(f"keys.kek: write {GRAMMAR}")
+        return public, None
+    private = _read_private(Path(uri.options["private"]), uri.secret("passphrase"))
+    if private.public_key() != public:
+        raise ProviderMisconfigured(f"{uri.rest}: the private key is not that of this public key")
+    return public, private
 
 
 def _read_public(path: Path) -> RSAPublicKey:

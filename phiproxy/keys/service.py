@@ -13,11 +13,12 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 
 from phiproxy.crypto.blind import derive_index_key
-from phiproxy.crypto.keyring import DataKey, Keyring
+from phiproxy.crypto.keyring import OPENING, DataKey, Keyring
 from phiproxy.errors import (
     DataKeyWant,
     IndexKeyWant,
     KeyWant,
+    ProviderError,
     ProviderMisconfigured,
     ProviderUnavailable,
     WriteKeyWant,
@@ -26,12 +27,16 @@ from phiproxy.keys.provider import KeyProvider, Purpose
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.resolve import Resolved, resolve_data_keys
 from phiproxy.keys.roots import CacheLimits, Root, RootCache
-from phiproxy.keys.rows import DataKeyRow, RootRow, new_data_key, registry_mac, unwrap_data_key
+from phiproxy.keys.rotation import roll_data_key, rotate_root
+from phiproxy.keys.rows import DataKeyRow, RootRow, unwrap_data_key
 from phiproxy.keys.tenants import ensure_root
 from phiproxy.policy.layout import Layout
 
 # How often a writer that finds the key used up or rolled under its hands looks again before it gives up.
 ATTEMPTS = 16
+
+# How long after a root key could not be rotated, though its year is over, it is tried again (seconds).
+ROTATE_AGAIN = 3600.0
 
 # Looking through 100 000 keys takes milliseconds, which a burst of unknown key ids must not cost each time (seconds).
 SWEEP_EVERY = 1.0
@@ -48,6 +53,7 @@ class KeyLimits:
     cache: CacheLimits = field(default_factory=CacheLimits)
     max_age: float = 90 * 86400.0
     max_uses: int = 1_000_000
+    root_max_age: float = 365 * 86400.0
     block: int = 10_000
     missing_ttl: float = 5.0
 
@@ -55,7 +61,8 @@ class KeyLimits:
 class KeyService:
     """Fetches keys for one database and one tenant into one keyring.
 
-    ``clock`` must be the keyring's own. ``unwraps`` counts the KEK unwraps asked for.
+    ``clock`` must be the keyring's own. ``unwraps`` counts the KEK unwraps asked for. ``warn`` is told of a root key that is due
+    and cannot be rotated.
     """
 
     def __init__(
@@ -83,6 +90,8 @@ class KeyService:
         self._swept = clock()
         self._reading = asyncio.Lock()
         self._locks: dict[str | int, asyncio.Lock] = {}
+        self._overdue: dict[int, float] = {}
+        self.warn: Callable[[RootRow, ProviderError], None] = lambda _root, _error: None
 
     def __repr__(self) -> str:
         return f"<KeyService of {self._layout.deployment}: {self._roots!r}>"
@@ -108,6 +117,28 @@ class KeyService:
         """Drop every key: the next use asks the provider again (SIGHUP, a changed epoch)."""
         self._roots.forget()
         self._ring.clear()
+
+    async def reconcile(self) -> None:
+        """Look at the state of every key that is held, after the registry's epoch changed: no KEK is asked.
+
+        A lease of a key that does not write any more is given up, a key in another state than before is asked for again, and what
+        has ended is dropped at once. Raises ProviderUnavailable when the registry does not answer.
+        """
+        held, leased, roots = self._ring.held(), self._ring.leased(), self._roots.held()
+        found = {row.id: row for row in await self._registry.data_keys(frozenset(held) | frozenset(leased.values()))}
+        known = {root.id: root for root in await self._registry.roots(roots)}
+        for root_id in roots:
+            root = known.get(root_id)
+            if root is None or root.state not in OPENING:
+                self._roots.drop(root_id)
+        for scope, key_id in leased.items():
+            row = found.get(key_id)
+            if row is None or row.state != "active":
+                self._ring.drop_lease(scope)
+        for key_id, state in held.items():
+            row = found.get(key_id)
+            if row is None or row.state != state:
+                self._ring.drop_data_key(key_id)
 
     async def fetch(self, wants: frozenset[KeyWant]) -> None:
         """Put what is wanted into the keyring, or the refusal of it.
@@ -176,17 +207,30 @@ class KeyService:
                 return
             for _ in range(ATTEMPTS):
                 row, root = await self._root(want.scope, "data", None, stale_ok=False)
-                active, newest = await self._registry.active_key(row.id)
+                if row.age >= self._limits.root_max_age and await self._rotated(row):
+                    continue
+                active = await self._registry.active_key(row.id)
                 if active is None:
-                    new = new_data_key(root.secret, row.id, newest + 1, self._limits.max_uses)
-                    await self._registry.roll(None, b"", new)
+                    await roll_data_key(self._registry, row, root.secret, self._limits.max_uses, None)
                     continue
                 key = self._usable(active, row, root)
                 if active.age < self._limits.max_age and await self._lease(want, key, active, root.expires):
                     return
-                new = new_data_key(root.secret, row.id, newest + 1, self._limits.max_uses)
-                await self._registry.roll(active, registry_mac(root.secret, active, "decrypt_only"), new)
+                await roll_data_key(self._registry, row, root.secret, self._limits.max_uses, active)
         raise ProviderUnavailable(f"the data keys of {want.scope} are used up faster than new ones are made")
+
+    async def _rotated(self, row: RootRow) -> bool:
+        """Rotate a root whose year is over; where that cannot be, writing goes on under the old one until it can."""
+        if self._clock() < self._overdue.get(row.id, 0.0):
+            return False
+        place: tuple[str, str, Purpose] = (row.scope, row.tenant, "data")
+        try:
+            await rotate_root(self._registry, self._provider, self._layout.deployment, place, row, self._limits.max_uses)
+        except ProviderError as error:
+            self._overdue[row.id] = self._clock() + ROTATE_AGAIN
+            self.warn(row, error)
+            return False
+        return True
 
     def _usable(self, active: DataKeyRow, row: RootRow, root: Root) -> DataKey:
         """Return the active row's key, authenticated.

@@ -43,10 +43,10 @@ class Clock:
 
 
 class FakeProvider(WrapsHere):
-    """A KEK in memory; ``fails`` makes every unwrap raise it, ``gate`` makes it wait."""
+    """A KEK in memory; ``fails`` makes every unwrap raise it, ``gate`` makes it wait, ``turn_over`` gives it a next version."""
 
     def __init__(self, uri: str = "fake:kek") -> None:
-        self._kek = AESGCM(os.urandom(32))
+        self._keks = {"1": AESGCM(os.urandom(32))}
         self._uri = uri
         self.unwraps: list[Context] = []
         self.fails: type[ProviderDenied | ProviderUnavailable] | None = None
@@ -57,12 +57,15 @@ class FakeProvider(WrapsHere):
     def uri(self) -> str:
         return self._uri
 
+    def turn_over(self) -> None:
+        self._keks[str(len(self._keks) + 1)] = AESGCM(os.urandom(32))
+
     async def version(self) -> str:
-        return "1"
+        return str(len(self._keks))
 
     async def wrap(self, root: bytes, context: Context) -> Wrapped:
-        nonce = os.urandom(12)
-        return Wrapped(nonce + self._kek.encrypt(nonce, root, context.encode()), "1")
+        nonce, version = os.urandom(12), await self.version()
+        return Wrapped(nonce + self._keks[version].encrypt(nonce, root, context.encode()), version)
 
     async def unwrap(self, blob: bytes, version: str, context: Context) -> bytes:
         self.unwraps.append(context)
@@ -70,8 +73,8 @@ class FakeProvider(WrapsHere):
         if self.fails is not None:
             raise self.fails("the provider says no")
         try:
-            return self._kek.decrypt(blob[:12], blob[12:], context.encode())
-        except InvalidTag:
+            return self._keks[version].decrypt(blob[:12], blob[12:], context.encode())
+        except (InvalidTag, KeyError):
             raise ProviderDenied("not mine") from None
 
     def covers(self, kek_uri: str) -> bool:

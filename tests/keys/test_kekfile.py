@@ -158,3 +158,18 @@ def test_no_repr_holds_a_key(tmp_path: Path) -> None:
     content = read(write(tmp_path / "k", document(keys={"1": {"key": KEY}, "2": SEALED})))
     assert "KKK" not in repr(content)
     assert "SSS" not in repr(content)
+
+
+def test_a_key_is_added_whole_and_only_to_the_file_that_was_seen(tmp_path: Path) -> None:
+    path = tmp_path / "kek.json"
+    kekfile.create(path, b"1" * 32)
+    seen = kekfile.read(path)
+    assert kekfile.add(path, seen, b"2" * 32) == 2
+    assert kekfile.add(path, seen, b"3" * 32) is None
+    now = kekfile.read(path)
+    assert (now.current, set(now.keys)) == (2, {1, 2})
+    assert now.keys[1] == seen.keys[1]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == ["kek.json"]
+    with pytest.raises(ProviderMisconfigured, match="cannot be changed"):
+        kekfile.add(tmp_path / "none.json", seen, b"2" * 32)

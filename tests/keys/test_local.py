@@ -15,7 +15,7 @@ from argon2.low_level import Type, hash_secret_raw
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from phiproxy.errors import ConfigError, ProviderDenied, ProviderMisconfigured
-from phiproxy.keys.local import LocalProvider, create_kek_file
+from phiproxy.keys.local import LocalProvider, add_kek, create_kek_file
 from phiproxy.keys.provider import Context
 
 CONTEXT = Context("clinic", "d:mrn", "", "data", 1)
@@ -150,3 +150,31 @@ async def test_nothing_of_a_key_is_shown_and_close_forgets(uri: str) -> None:
     assert provider._opened == {}
     with pytest.raises(ValueError, match="32 bytes"):
         await provider.wrap(b"short", CONTEXT)
+
+
+@pytest.mark.parametrize("option", ["", "?passphrase=env:GOOD"])
+async def test_a_key_that_is_added_wraps_from_then_on_and_running_providers_learn_it(uri: str, option: str) -> None:
+    uri += option
+    await create_kek_file(uri, secrets)
+    running = await LocalProvider.open(uri, secrets)
+    old = await running.wrap(ROOT, CONTEXT)
+    assert await add_kek(uri, secrets) == 2
+    other = await LocalProvider.open(uri, secrets)
+    new = await other.rewrap(*old, CONTEXT)
+    assert new.version == "2"
+    assert await running.unwrap(*new, CONTEXT) == ROOT
+    assert await running.unwrap(*old, CONTEXT) == ROOT
+    assert await running.version() == "2"
+
+
+async def test_a_file_put_in_its_place_is_not_taken(uri: str, tmp_path: Path) -> None:
+    await create_kek_file(uri, secrets)
+    running = await LocalProvider.open(uri, secrets)
+    wrapped = await running.wrap(ROOT, CONTEXT)
+    (tmp_path / "kek.json").unlink()
+    await create_kek_file(uri, secrets)
+    await add_kek(uri, secrets)
+    assert await running.version() == "1"
+    assert await running.unwrap(*wrapped, CONTEXT) == ROOT
+    with pytest.raises(ProviderDenied, match="version"):
+        await running.unwrap(wrapped.blob, "2", CONTEXT)

@@ -10,17 +10,16 @@ from psycopg_pool import AsyncConnectionPool
 from phiproxy.errors import ConfigError, ProviderMisconfigured, ProviderUnavailable
 from phiproxy.keys import registry as module
 from phiproxy.keys.registry import Connection, Registry, os_user, read_layout
-from phiproxy.keys.rows import DataKeyRow, new_data_key
+from phiproxy.keys.rows import DataKeyRow
 from tests.keys.fakes import DEPLOYMENT, MRN, SSN, Site
 
 DEAD = "host=127.0.0.1 port=1 dbname=x connect_timeout=1"
-SECRET = b"s" * 32
 
 
 async def active(registry: Registry) -> DataKeyRow:
     root = await registry.root_at("d:mrn", "", "data")
     assert root is not None
-    row, _ = await registry.active_key(root.id)
+    row = await registry.active_key(root.id)
     assert row is not None
     return row
 
@@ -98,31 +97,6 @@ async def test_leases_hold_under_a_serializable_default(site: Site) -> None:
         assert sum(await asyncio.gather(*(registry.lease(key.id, 30) for _ in range(10)))) == 300
 
 
-async def test_of_many_rollers_one_wins(site: Site) -> None:
-    await site.init()
-    async with site.registry() as registry:
-        old = await active(registry)
-        rivals = [new_data_key(SECRET, old.root_id, 2, 10) for _ in range(8)]
-        won = await asyncio.gather(*(registry.roll(old, b"m" * 32, new) for new in rivals))
-        assert won.count(True) == 1
-        assert (await active(registry)).id == rivals[won.index(True)].id
-        assert await registry.lease(old.id, 1) == 0
-    states = site.run(f"SELECT state, mac FROM phiproxy.data_key WHERE id = {old.id}")
-    assert states == [("decrypt_only", b"m" * 32)]
-    assert site.run("SELECT count(*) FROM phiproxy.data_key WHERE root_id = %s", (old.root_id,)) == [(2,)]
-    assert site.run("SELECT count(*) FROM phiproxy.event WHERE what = 'data key rolled'") == [(1,)]
-
-
-async def test_a_roll_is_whole_or_not_at_all(site: Site) -> None:
-    await site.init()
-    async with site.registry() as registry:
-        old = await active(registry)
-        clash = new_data_key(SECRET, old.root_id, 1, 10)
-        assert await registry.roll(old, b"m" * 32, clash) is False
-        assert (await active(registry)).id == old.id
-        assert await registry.roll(None, b"", new_data_key(SECRET, old.root_id, 2, 10)) is False
-
-
 async def test_events_say_who(site: Site) -> None:
     await site.init()
     rows = site.run("SELECT database_user, os_user, at IS NOT NULL FROM phiproxy.event")
@@ -131,6 +105,6 @@ async def test_events_say_who(site: Site) -> None:
 
 async def test_commits_wait_for_the_disk(site: Site) -> None:
     await site.init()
-    async with site.registry() as registry, registry._transaction() as conn:
+    async with site.registry() as registry, registry.transaction() as conn:
         row = await (await conn.execute("SHOW synchronous_commit")).fetchone()
     assert row == ("on",)

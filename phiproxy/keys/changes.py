@@ -1,0 +1,92 @@
+"""Changes of a key's life in the registry: one SQL statement each, compare-and-set, with its event; knows no secrets.
+
+Whoever changes a row says what it was when it was read; when that is no longer so, nothing happens and the answer is False:
+somebody else was first, and what they left is read again. Every proxy hears of a change through the epoch (``announce``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from psycopg import sql
+
+from phiproxy.crypto.keyring import KeyState
+from phiproxy.keys.provider import Purpose, Wrapped
+from phiproxy.keys.registry import Connection, record_event, select_roots
+from phiproxy.keys.rows import DataKeyRow, RootRow, WrapRow
+from phiproxy.keys.schema import table
+
+CHANNEL: Final = "phiproxy_epoch"
+"""NOTIFY channel of every registry; the payload is the registry's schema."""
+
+
+async def announce(conn: Connection, schema: str) -> None:
+    """Raise the epoch, and notify whoever listens once this transaction has committed (manual, NOTIFY)."""
+    await conn.execute(sql.SQL("UPDATE {} SET epoch = epoch + 1").format(table(schema, "meta")))
+    await conn.execute("SELECT pg_catalog.pg_notify(%s, %s)", (CHANNEL, schema))
+
+
+async def set_data_key_state(conn: Connection, schema: str, old: DataKeyRow, new: DataKeyRow, *, why: str = "") -> bool:
+    """Replace state and mac of a data key that is still as ``old`` says; False when it is not."""
+    text = sql.SQL("UPDATE {} SET state = %s, mac = %s WHERE id = %s AND state = %s AND mac = %s")
+    query = text.format(table(schema, "data_key"))
+    if (await conn.execute(query, (new.state, new.mac, old.id, old.state, old.mac))).rowcount != 1:
+        return False
+    subject = f"data key {old.id:08x} of root {old.root_id}, generation {old.generation}" + (f": {why}" if why else "")
+    await record_event(conn, schema, f"data key {new.state}", subject, (old.state, new.state))
+    return True
+
+
+async def set_root_state(conn: Connection, schema: str, root: RootRow, state: KeyState, *, why: str = "") -> bool:
+    """Give a root that is still in the state that was read another one; False when it is not, or another one is active already."""
+    query = sql.SQL(
+        "UPDATE {roots} SET state = %s WHERE id = %s AND state = %s AND (%s <> 'active' OR NOT EXISTS (SELECT 1 FROM {roots} o"
+        " WHERE o.scope = %s AND o.tenant = %s AND o.purpose = %s AND o.state = 'active'))"
+    ).format(roots=table(schema, "root_key"))
+    values = (state, root.id, root.state, state, root.scope, root.tenant, root.purpose)
+    if (await conn.execute(query, values)).rowcount != 1:
+        return False
+    await record_event(conn, schema, f"root key {state}", root_subject(root) + (f": {why}" if why else ""), (root.state, state))
+    return True
+
+
+async def add_wrap(conn: Connection, schema: str, root: RootRow, kek_uri: str, wrapped: Wrapped) -> None:
+    """Let a verified wrap stand beside the others of its root; one of the same KEK and version is replaced."""
+    query = sql.SQL(
+        "INSERT INTO {} VALUES (%s, %s, %s, %s, clock_timestamp()) ON CONFLICT (root_id, kek_uri, kek_version)"
+        " DO UPDATE SET blob = excluded.blob, verified_at = excluded.verified_at"
+    ).format(table(schema, "root_wrap"))
+    await conn.execute(query, (root.id, kek_uri, wrapped.version, wrapped.blob))
+    await record_event(conn, schema, "root key wrapped", root_subject(root), (None, f"{kek_uri} version {wrapped.version}"))
+
+
+async def drop_wrap(conn: Connection, schema: str, root: RootRow, old: WrapRow, kept: tuple[str, str]) -> bool:
+    """Drop a wrap of a root while the one under ``kept`` (KEK URI, version) stands; False when either is not there."""
+    query = sql.SQL(
+        "DELETE FROM {wraps} w WHERE w.root_id = %s AND w.kek_uri = %s AND w.kek_version = %s AND w.blob = %s"
+        " AND (w.kek_uri, w.kek_version) <> (%s, %s)"
+        " AND EXISTS (SELECT 1 FROM {wraps} k WHERE k.root_id = w.root_id AND k.kek_uri = %s AND k.kek_version = %s FOR SHARE)"
+    ).format(wraps=table(schema, "root_wrap"))
+    values = (root.id, old.kek_uri, old.kek_version, old.blob, *kept, *kept)
+    if (await conn.execute(query, values)).rowcount != 1:
+        return False
+    change = (f"{old.kek_uri} version {old.kek_version}", None)
+    await record_event(conn, schema, "root key wrap dropped", root_subject(root), change)
+    return True
+
+
+async def all_roots(conn: Connection, schema: str) -> list[RootRow]:
+    """Return every root key of the registry with its wraps, in the order they were made."""
+    return await select_roots(conn, schema, sql.SQL("true"), ())
+
+
+async def roots_of(conn: Connection, schema: str, place: tuple[str, str, Purpose]) -> list[RootRow]:
+    """Return all generations of the root of (scope, tenant, purpose), the newest last."""
+    where = sql.SQL("r.scope = %s AND r.tenant = %s AND r.purpose = %s")
+    return sorted(await select_roots(conn, schema, where, place), key=lambda root: root.generation)
+
+
+def root_subject(root: RootRow) -> str:
+    """Return how events name a root."""
+    of_whom = f"{root.scope}, tenant {root.tenant}" if root.tenant else root.scope
+    return f"{root.purpose} root {root.id} of {of_whom}, generation {root.generation}"

@@ -1,0 +1,128 @@
+"""The ends of a key's life: compromised, which still opens and is noticed each time; retired, which opens nothing any more.
+
+A key is retired only when nothing in the database is under it. Whoever keeps backups or replicas must know what is in those: no
+registry can. SP 800-57 part 1, sections 7 and 8.3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from phiproxy.errors import ConfigError
+from phiproxy.keys.changes import announce, set_data_key_state, set_root_state
+from phiproxy.keys.identities import BYTEA_OID, column_types
+from phiproxy.keys.provider import KeyProvider
+from phiproxy.keys.registry import Connection, Registry, select_data_keys
+from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.rotation import roll_data_key
+from phiproxy.keys.rows import DataKeyRow, RootRow, in_state, is_authentic
+
+Column = tuple[str, str, str]
+"""(schema, table, column) of a protected column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Values of one column that are sealed under one data key."""
+
+    column: Column
+    key_id: int
+    values: int
+
+
+async def compromise(registry: Registry, provider: KeyProvider, deployment: str, key_id: int, reason: str, max_uses: int) -> None:
+    """Mark a data key as compromised; where it was the one that writes, the next one takes its place at once.
+
+    Raises ConfigError when there is no such key or its state cannot become compromised, ProviderError when its root cannot be had.
+    """
+    row, root = await _found(registry, key_id)
+    if row.state not in ("pending", "active", "decrypt_only"):
+        raise ConfigError(f"data key {key_id:08x} is {row.state} already")
+    secret = await unwrap_root(provider, deployment, root)
+    _authentic(secret, row)
+    async with registry.transaction() as conn:
+        if not await set_data_key_state(conn, registry.schema, row, in_state(secret, row, "compromised"), why=reason):
+            raise ConfigError(f"data key {key_id:08x} was changed by somebody else at this moment; look again")
+        await announce(conn, registry.schema)
+    if row.state == "active":
+        await roll_data_key(registry, root, secret, max_uses, None)
+
+
+async def retire(registry: Registry, provider: KeyProvider, deployment: str, key_id: int, columns: Sequence[Column]) -> list[Usage]:
+    """Retire a data key that nothing is sealed under; returns the columns' values that are, and then changes nothing.
+
+    ``columns`` are the protected ones of the key's scope. Raises ConfigError when there is no such key, it still writes, or a
+    column cannot be read.
+    """
+    row, root = await _found(registry, key_id)
+    if row.state not in ("decrypt_only", "compromised"):
+        raise ConfigError(f"data key {key_id:08x} is {row.state}; only one that does not write any more can be retired")
+    secret = await unwrap_root(provider, deployment, root)
+    _authentic(secret, row)
+    found: list[Usage] = []
+    async with registry.transaction() as conn:
+        found = await usage(conn, columns, key_id)
+        if found:
+            return found
+        if not await set_data_key_state(conn, registry.schema, row, in_state(secret, row, "retired")):
+            raise ConfigError(f"data key {key_id:08x} was changed by somebody else at this moment; look again")
+        await _retire_empty_root(conn, registry.schema, root)
+        await announce(conn, registry.schema)
+    return []
+
+
+async def _retire_empty_root(conn: Connection, schema: str, root: RootRow) -> None:
+    """A root that no longer writes, and whose last data key went, goes too."""
+    keys = await select_data_keys(conn, schema, root.id)
+    if root.state == "decrypt_only" and all(k.state in ("retired", "destroyed") for k in keys):
+        await set_root_state(conn, schema, root, "retired")
+
+
+async def usage(conn: Connection, columns: Sequence[Column], key_id: int) -> list[Usage]:
+    """Count the values of each column that are sealed under a data key: its id is at offset 5 of the envelope.
+
+    The columns are locked against writers until the transaction ends, so that none arrives behind the count.
+    """
+    found = []
+    types = await column_types(conn, columns)
+    for schema, name, column in columns:
+        if types.get((schema, name, column), BYTEA_OID) != BYTEA_OID:
+            continue  # not converted yet: there is no envelope in it
+        place = sql.Identifier(schema, name)
+        try:
+            await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(place))
+            query = sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE pg_catalog.substring({}, 6, 4) = %s").format(
+                place, sql.Identifier(column)
+            )
+            row = await (await conn.execute(query, (key_id.to_bytes(4, "big"),))).fetchone()
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
+            raise ConfigError(
+                f"{schema}.{name} cannot be looked through (SQLSTATE {error.sqlstate}), so the key may still be in use",
+                hint="the service role needs SELECT and UPDATE on it",
+            ) from None
+        assert row is not None
+        if row[0]:
+            found.append(Usage((schema, name, column), key_id, row[0]))
+    return found
+
+
+async def _found(registry: Registry, key_id: int) -> tuple[DataKeyRow, RootRow]:
+    rows = await registry.data_keys(frozenset({key_id}))
+    if not rows:
+        raise ConfigError(f"the registry knows no data key {key_id:08x}", hint="phiproxy keys list shows them")
+    (root,) = await registry.roots(frozenset({rows[0].root_id}))
+    return rows[0], root
+
+
+def _authentic(secret: bytes, row: DataKeyRow) -> None:
+    if not is_authentic(secret, row):
+        raise ConfigError(f"data key {row.id:08x} is not authentic in the registry")
+
+
+async def scope_of(registry: Registry, key_id: int) -> str:
+    """Return the scope of a data key; ConfigError when there is none of this id."""
+    return (await _found(registry, key_id))[1].scope

@@ -1,0 +1,98 @@
+"""Rotation of data keys and root keys, in two phases: a key is pending, known to who looks, before it is the one that writes.
+
+A crash between the phases leaves a pending key, and whoever rotates next promotes that one. Of many who rotate at once one wins,
+and the others read what it left (crypto.md section 3; SP 800-57 part 1, section 5.3.6 for the periods).
+"""
+
+from __future__ import annotations
+
+from psycopg import Rollback
+
+from phiproxy.errors import ProviderMisconfigured
+from phiproxy.keys.changes import announce, roots_of, set_data_key_state, set_root_state
+from phiproxy.keys.provider import KeyProvider, Purpose
+from phiproxy.keys.registry import Registry, insert_data_key, insert_root, select_data_keys
+from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.rows import DataKeyRow, RootRow, in_state, is_authentic, new_data_key
+from phiproxy.keys.tenants import new_root_key
+
+
+async def roll_data_key(registry: Registry, root: RootRow, secret: bytes, max_uses: int, expected: DataKeyRow | None) -> None:
+    """Give a data root its next data key, unless ``expected`` (None: none) is no longer the active one.
+
+    ``secret`` is the root's. Nothing is raised when somebody else was first: look again. Raises ProviderMisconfigured when a key
+    row is not authentic.
+    """
+    pending = await _pending_key(registry, root, secret, max_uses)
+    if pending is None:
+        return
+    async with registry.transaction() as conn:
+        if expected is not None and not await set_data_key_state(
+            conn, registry.schema, expected, in_state(secret, expected, "decrypt_only")
+        ):
+            return
+        rows = await select_data_keys(conn, registry.schema, root.id)
+        if any(row.state == "active" for row in rows):
+            return
+        if not await set_data_key_state(conn, registry.schema, pending, in_state(secret, pending, "active")):
+            raise Rollback
+        await announce(conn, registry.schema)
+
+
+async def _pending_key(registry: Registry, root: RootRow, secret: bytes, max_uses: int) -> DataKeyRow | None:
+    """Return the pending key of a root, made now if there is none; None when somebody else was busy with it."""
+    async with registry.transaction() as conn:
+        rows = await select_data_keys(conn, registry.schema, root.id)
+        found = next((row for row in rows if row.state == "pending"), None)
+        if found is None:
+            new = new_data_key(secret, root.id, max((r.generation for r in rows), default=0) + 1, max_uses, "pending")
+            await insert_data_key(conn, registry.schema, new)
+            rows = await select_data_keys(conn, registry.schema, root.id)
+            found = next((row for row in rows if row.state == "pending"), None)
+    if found is not None and not is_authentic(secret, found):
+        raise ProviderMisconfigured(f"the pending data key {found.id:08x} is not authentic in the registry")
+    return found
+
+
+async def rotate_root(
+    registry: Registry, provider: KeyProvider, deployment: str, place: tuple[str, str, Purpose], expected: RootRow, max_uses: int
+) -> RootRow | None:
+    """Give (scope, tenant, data) its next root key and that its first data key, unless ``expected`` is no longer active.
+
+    Returns the root that is active now. The old root's data keys go on opening. Raises whatever the provider raises; nothing is
+    promoted then.
+    """
+    old_secret = await unwrap_root(provider, deployment, expected)
+    pending = await _pending_root(registry, provider, deployment, place)
+    if pending is not None:
+        # Made by somebody else, perhaps long ago: only what opens is promoted.
+        secret = await unwrap_root(provider, deployment, pending)
+        async with registry.transaction() as conn:
+            if await set_root_state(conn, registry.schema, expected, "decrypt_only"):
+                for row in await select_data_keys(conn, registry.schema, expected.id):
+                    if row.state in ("active", "pending") and is_authentic(old_secret, row):
+                        await set_data_key_state(conn, registry.schema, row, in_state(old_secret, row, "decrypt_only"))
+                first = new_data_key(secret, pending.id, 1, max_uses)
+                promoted = await set_root_state(conn, registry.schema, pending, "active")
+                if not promoted or not await insert_data_key(conn, registry.schema, first):
+                    raise Rollback
+                await announce(conn, registry.schema)
+    return await registry.root_at(*place)
+
+
+async def _pending_root(
+    registry: Registry, provider: KeyProvider, deployment: str, place: tuple[str, str, Purpose]
+) -> RootRow | None:
+    async with registry.transaction() as conn:
+        roots = await roots_of(conn, registry.schema, place)
+    found = next((root for root in roots if root.state == "pending"), None)
+    if found is None:
+        generation = max((root.generation for root in roots), default=0) + 1
+        row = RootRow(0, *place, generation, "pending", ())
+        # Outside of any transaction: no lock is held while the provider is asked.
+        new = await new_root_key(provider, row, deployment)
+        async with registry.transaction() as conn:
+            await insert_root(conn, registry.schema, row, provider.uri, new.wrapped)
+            roots = await roots_of(conn, registry.schema, place)
+        found = next((root for root in roots if root.state == "pending"), None)
+    return found
