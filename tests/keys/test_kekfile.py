@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.errors import ProviderMisconfigured
-from phiproxy.keys.kekfile import Argon2Cost, PlainKek, SealedKek, create, read
+from phiproxy.keys.kekfile import Argon2Cost, PlainKek, SealedKek, add, create, read
 
 KEY = b64encode(b"K" * 32).decode()
 SEALED = {"sealed": b64encode(b"S" * 60).decode(), "argon2id": {"salt": b64encode(b"a" * 16).decode(), "t": 3, "m": 65536, "p": 4}}
@@ -162,14 +163,14 @@ def test_no_repr_holds_a_key(tmp_path: Path) -> None:
 
 def test_a_key_is_added_whole_and_only_to_the_file_that_was_seen(tmp_path: Path) -> None:
     path = tmp_path / "kek.json"
-    kekfile.create(path, b"1" * 32)
-    seen = kekfile.read(path)
-    assert kekfile.add(path, seen, b"2" * 32) == 2
-    assert kekfile.add(path, seen, b"3" * 32) is None
-    now = kekfile.read(path)
+    create(path, b"1" * 32)
+    seen = read(path)
+    assert add(path, seen, b"2" * 32) == 2
+    assert add(path, seen, b"3" * 32) is None
+    now = read(path)
     assert (now.current, set(now.keys)) == (2, {1, 2})
     assert now.keys[1] == seen.keys[1]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [p.name for p in tmp_path.iterdir()] == ["kek.json"]
     with pytest.raises(ProviderMisconfigured, match="cannot be changed"):
-        kekfile.add(tmp_path / "none.json", seen, b"2" * 32)
+        add(tmp_path / "none.json", seen, b"2" * 32)
