@@ -24,7 +24,7 @@ async def test_a_row_that_somebody_changed_is_left(site: Site) -> None:
         assert await set_data_key_state(conn, "phiproxy", key, ended, why="a test")
         assert not await set_root_state(conn, "phiproxy", replace(root, state="pending"), "active")
         assert await set_root_state(conn, "phiproxy", root, "decrypt_only")
-    assert site.run("SELECT subject LIKE '%: a test' FROM phiproxy.event WHERE what = 'data key decrypt_only'") == [(True,)]
+    assert site.run("SELECT subject LIKE '%%: a test' FROM phiproxy.event WHERE what = 'data key decrypt_only'") == [(True,)]
 
 
 async def test_a_second_root_does_not_become_active(site: Site) -> None:
