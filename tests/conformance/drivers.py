@@ -85,7 +85,7 @@ def asyncpg_suite(shop: Workshop, way: Way) -> Iterator[Suite]:
     with ExitStack() as cleanup:
         public = cleanup.enter_context(_public_directory(who))
         bindir = programs(binaries.find(who, public), who, room / "bin")
-        source = unpack(sdist("asyncpg", shop.cache), room, ["tests"])
+        source = unpack(sdist("asyncpg", shop.cache), public, ["tests"])  # its servers read certificates there
         environment = {
             "PGINSTALLATION": str(bindir),
             "TMPDIR": str(public),
