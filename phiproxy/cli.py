@@ -95,9 +95,13 @@ def open_value(
 
 
 @keys_app.command("init", epilog="Example: phiproxy keys init -c phiproxy.yaml")
-def keys_init(config: Config = _CONFIG, as_json: Json = False) -> None:  # noqa: FBT002
+def keys_init(
+    config: Config = _CONFIG,
+    as_json: Json = False,  # noqa: FBT002
+    planned: Annotated[bool, typer.Option("--planned", help="Also for tables and columns that a migration will make.")] = False,  # noqa: FBT002
+) -> None:
     """Make the registry, the KEK file of local:, and the first keys; running it twice changes nothing."""
-    _leave(import_module("phiproxy.commands.keys").keys_init(config, as_json=as_json))
+    _leave(import_module("phiproxy.commands.keys").keys_init(config, as_json=as_json, planned=planned))
 
 
 @keys_app.command("list", epilog="Example: phiproxy keys list -c phiproxy.yaml --json")

@@ -189,7 +189,14 @@ class PathNeeded(Exception):
 
 
 class CatalogNeeded(Exception):
-    """The catalogue snapshot does not know a name; read it afresh and try the same frame again."""
+    """The catalogue snapshot may not know a name; read it afresh and try the same frame again.
+
+    ``changed``: it was right before the client's own DDL, so that it is enough to see whether it is another one now.
+    """
+
+    def __init__(self, *, changed: bool = False) -> None:
+        super().__init__("the catalogue must be read")
+        self.changed = changed
 
 
 def place_of(error: BaseException) -> str:

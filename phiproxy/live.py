@@ -125,19 +125,24 @@ class LiveDatabase:
         """Put keys into the ring; ProviderError when they cannot be had."""
         await self._keys.fetch(wants)
 
-    async def refresh(self) -> None:
-        """Read catalogue and registry afresh; who asks during a reading shares the next one."""
+    async def refresh(self, changed: bool = False) -> None:  # noqa: FBT001, FBT002 - the shape of a callback
+        """Read catalogue and registry afresh; who asks during a reading shares the next one.
+
+        ``changed``: only where the catalogue is another than was read last. Temporary tables do not make it one.
+        """
         if self._reading is not None and not self._reading.done():
             await asyncio.wait([self._reading])
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.get_running_loop().create_task(self._read())
+            self._reading = asyncio.get_running_loop().create_task(self._read(only_changed=changed))
         await asyncio.shield(self._reading)
 
-    async def _read(self) -> None:
+    async def _read(self, *, only_changed: bool = False) -> None:
         try:
             async with self._pool.connection() as conn:
                 version = await catalog_version(conn)
                 layout = await _layout(conn, self._settings)
+                if only_changed and version == self._version and layout == self._known.layout:
+                    return
                 catalog = await read_catalog(conn, _tables(self._policy))
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None

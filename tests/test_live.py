@@ -135,10 +135,10 @@ async def test_readings_that_are_asked_for_at_once_are_shared(site: Site, live: 
     readings = 0
     real = live._read
 
-    async def counted() -> None:
+    async def counted(*, only_changed: bool = False) -> None:
         nonlocal readings
         readings += 1
-        await real()
+        await real(only_changed=only_changed)
 
     live._read = counted  # type: ignore[method-assign]
     owner(site, "CREATE TABLE sudden (id int)")

@@ -25,9 +25,12 @@ from phiproxy.policy.model import Policy
 from phiproxy.policy.values import read_secret
 
 
-def keys_init(config: Path, *, as_json: bool) -> int:
-    """Make KEK file, registry, identities, slots and first keys where they are missing, and say what was made."""
-    done = run(_init(load(config)))
+def keys_init(config: Path, *, as_json: bool, planned: bool) -> int:
+    """Make KEK file, registry, identities, slots and first keys where they are missing, and say what was made.
+
+    ``planned``: also for tables and columns that a migration will make.
+    """
+    done = run(_init(load(config), planned=planned))
     if as_json:
         print_json([{"database": name, "what": d.what, "subject": d.subject} for name, d in done])
     elif done:
@@ -37,7 +40,7 @@ def keys_init(config: Path, *, as_json: bool) -> int:
     return 0
 
 
-async def _init(configuration: Configuration) -> list[tuple[str, Done]]:
+async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[str, Done]]:
     settings, schema = configuration.settings, configuration.settings.service.schema_
     known: list[Layout] = []
     complaints: list[str] = []
@@ -45,8 +48,10 @@ async def _init(configuration: Configuration) -> list[tuple[str, Done]]:
         async with database(settings, policy) as conn:
             layout = await _existing_layout(conn, schema)
             catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()])
-        # An identity number is never given back, so a mistyped column must not take one.
-        complaints += table_complaints(policy, catalog)
+        # An identity number is never given back, and a mistyped column protects nothing: it is said twice that it comes later.
+        complaints += [
+            f"{c} (a migration will make it: --planned)" for c in table_complaints(policy, layout, catalog) if not planned
+        ]
         known += [layout] if layout is not None else []
         complaints += _new_slot_complaints(policy, layout)
     if complaints:

@@ -1,39 +1,21 @@
 """Read the catalogue snapshot over the service connection; knows nothing of what will be done with it.
 
-One transaction of plain SELECTs over pg_catalog: a snapshot of one moment. No regclass casts and no pg_get_*
+One transaction of plain SELECTs over pg_catalog: a snapshot of one moment. No regclass casts and, but for the guards, no pg_get_*
 functions, which look names up afresh and fail when a table is dropped between two of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Collection
 from typing import Any
 
 import psycopg
 
-from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
+from phiproxy.policy import snapshot
+from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.reach import ALWAYS, PG_CLASS, Node, Objects, reaching
-
-_RELATIONS = """
-SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
-       c.relispartition OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
-       c.relkind = 'p' OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind IN ('r','p','v','m','f') AND n.nspname <> 'pg_toast' AND n.nspname NOT LIKE 'pg\\_toast\\_temp\\_%'
- ORDER BY c.oid
-"""
-_COLUMNS = """
-SELECT a.attrelid::int8, a.attname, a.attnum, a.atttypid::int8, a.atttypmod, a.attnotnull, a.atthasdef,
-       a.attgenerated <> ''
-  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
- WHERE c.relkind IN ('r','p','v','m','f') AND a.attnum > 0 AND NOT a.attisdropped
- ORDER BY a.attrelid, a.attnum
-"""
-_FOREIGN_KEYS = """
-SELECT k.conrelid::int8, k.conkey, k.confrelid::int8, k.confkey
-  FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
-"""
 
 # In all that follows: 16384 is FirstNormalObjectId (what is below was made by initdb), and catalogues go by their
 # fixed oids: 1259 pg_class, 1255 pg_proc, 1247 pg_type, 2617 pg_operator, 2605 pg_cast, 2618 pg_rewrite, 2620
@@ -150,8 +132,12 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
         relations = await _relations(conn)
         reach = await _reaching(conn, relations, protected)
         dynamic = frozenset(name for (name,) in await _rows(conn, _DYNAMIC))
-    digest = hashlib.blake2b(repr((relations, sorted(reach.items()), sorted(dynamic))).encode(), digest_size=8).digest()
+    digest = await asyncio.to_thread(_digest, (relations, sorted(reach.items()), sorted(dynamic)))
     return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic)
+
+
+def _digest(content: object) -> bytes:
+    return hashlib.blake2b(repr(content).encode(), digest_size=8).digest()
 
 
 async def _rows(conn: psycopg.AsyncConnection[Any], query: str) -> list[tuple[Any, ...]]:
@@ -161,19 +147,9 @@ async def _rows(conn: psycopg.AsyncConnection[Any], query: str) -> list[tuple[An
 
 
 async def _relations(conn: psycopg.AsyncConnection[Any]) -> tuple[Relation, ...]:
-    columns: dict[int, list[CatalogColumn]] = {}
-    for oid, *column in await _rows(conn, _COLUMNS):
-        columns.setdefault(oid, []).append(CatalogColumn(*column))
-    bound: dict[int, set[int]] = {}
-    for referencing, keys, referenced, referenced_keys in await _rows(conn, _FOREIGN_KEYS):
-        bound.setdefault(referencing, set()).update(keys)
-        bound.setdefault(referenced, set()).update(referenced_keys)
-    relations = []
-    for oid, schema, name, kind, row_security, child, parent in await _rows(conn, _RELATIONS):
-        own = tuple(columns.get(oid, ()))
-        in_keys = frozenset(c.name for c in own if c.attnum in bound[oid]) if oid in bound else frozenset()
-        relations.append(Relation(oid, schema, name, kind, own, row_security, child, parent, in_keys))
-    return tuple(relations)
+    rows = await _rows(conn, snapshot.ALL)
+    # Thousands of tables are a second of work: not on the loop, where sessions wait.
+    return await asyncio.to_thread(lambda: tuple(snapshot.relation(text) for (text,) in rows))
 
 
 async def _reaching(
@@ -194,4 +170,4 @@ async def _reaching(
     objects.edges = [(Node(a, b), Node(c, d)) for a, b, c, d in await _rows(conn, _EDGES)]
     objects.bodies = {Node(c, oid): body for c, oid, body in await _rows(conn, _BODIES)}
     objects.remote = {Node(c, oid): name for c, oid, name in await _rows(conn, _REMOTE)}
-    return reaching(objects, tables, always)
+    return await asyncio.to_thread(reaching, objects, tables, always)

@@ -44,7 +44,7 @@ class Services:
     """What a session may ask for, handed in by app: net and keys never meet."""
 
     fetch_keys: Callable[[frozenset[KeyWant]], Awaitable[None]]
-    refresh_catalog: Callable[[], Awaitable[None]]
+    refresh_catalog: Callable[[bool], Awaitable[None]]
 
 
 class Receiver(Protocol):
@@ -222,7 +222,7 @@ class Relay:
                     if isinstance(following, NeedKeys):
                         await self._services.fetch_keys(following.wants)
                     else:
-                        await self._services.refresh_catalog()
+                        await self._services.refresh_catalog(following.changed)
                 except PhiproxyError as error:
                     failure = error
                 following = self.session.resume(failure)

@@ -9,9 +9,10 @@ import psycopg
 
 from phiproxy.errors import ConfigError
 from phiproxy.ops.leakage import Leakage, measure
-from phiproxy.ops.physical import Physical, guard_name, has_guard, is_tag_index, read_physical
-from phiproxy.policy.bind import bind
+from phiproxy.ops.physical import Physical, has_guard, is_tag_index, read_physical
+from phiproxy.policy.bind import bind, planned
 from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.guards import guard_name
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import ProtectedColumn, Protection
@@ -43,8 +44,13 @@ async def check_database(
         protection = bind(policy, layout, catalog, registry_schema)
     except ConfigError as error:
         return [Finding("error", "policy", line) for line in error.message.split("\n")] + settings
-    columns = policy.columns()
+    later = {(c.schema, c.table, c.name) for c in planned(policy, layout, catalog)}
+    columns = [c for c in policy.columns() if (c.schema, c.table, c.name) not in later]
     findings = [Finding("ok", "policy", f"{len(columns)} protected columns are registered and bytea")]
+    findings += [
+        Finding("warning", "policy", f"{c.at}: {c.label} does not exist: a migration through the proxy must make it (or a typo?)")
+        for c in planned(policy, layout, catalog)
+    ]
     physical = await read_physical(conn, [(c.schema, c.table) for c in columns])
     findings += _on_disk(columns, protection, physical)
     for column in columns:
@@ -73,7 +79,7 @@ def _on_disk(columns: list[PolicyColumn], protection: Protection, physical: Phys
                 text = (
                     f"{wanted.at}: {wanted.label} has no server index for {slot.expression}: every search reads the table: {_DDL}"
                 )
-                findings.append(Finding("error", "index", text))
+                findings.append(Finding("warning", "index", text))
     if not findings:
         findings.append(Finding("ok", "guard", "guards and tag indexes are there"))
     return findings

@@ -12,14 +12,12 @@ from phiproxy.ops.physical import (
     PhysicalColumn,
     PhysicalIndex,
     PhysicalTable,
-    guard,
-    guard_name,
     has_guard,
     is_tag_index,
-    tag,
 )
 from phiproxy.policy.bind import assemble, table_complaints
 from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.guards import guard, guard_name, tag
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.names import quote_ident, shorten
@@ -30,7 +28,8 @@ NOTHING = "-- nothing to do: the tables are as the policy needs them\n"
 
 # What the text relies on: its literals are read without escapes, and no name in it is looked up in the application's schemas.
 _HEAD = ("BEGIN;", "SET LOCAL standard_conforming_strings = on;", "SET LOCAL search_path = pg_catalog;")
-_NULL_DEFAULT = re.compile(r"NULL(::[a-z ]+(\(\d+\))?)?")
+# NULL, or an envelope that stands for a constant (policy.guards).
+_NULL_DEFAULT = re.compile(r"NULL(::[a-z ]+(\(\d+\))?)?|'\\xf55001[0-9a-f]+'::bytea")
 
 
 def render_ddl(policy: Policy, layout: Layout, catalog: Catalog, physical: Physical, registry_schema: str = "phiproxy") -> str:
@@ -41,13 +40,14 @@ def render_ddl(policy: Policy, layout: Layout, catalog: Catalog, physical: Physi
     """
     protection = assemble(policy, layout, registry_schema)
     columns = policy.columns()
-    complaints = table_complaints(policy, catalog) + declared_complaints(columns)
+    complaints = table_complaints(policy, layout, catalog) + declared_complaints(columns)
     if complaints:
         raise ConfigError("\n".join(dict.fromkeys(complaints)))
     plan = _Plan()
     for table in protection.tables:
         own = [c for c in columns if (c.schema, c.table) == (table.schema, table.name)]
-        plan.add_table(physical[table.schema, table.name], [(c, table.columns[c.name]) for c in own])
+        if (found := physical.get((table.schema, table.name))) is not None:
+            plan.add_table(found, [(c, table.columns[c.name]) for c in own if c.name in found.columns])
     if plan.complaints:
         raise ConfigError("\n".join(dict.fromkeys(plan.complaints)))
     if not plan.lines:
@@ -135,6 +135,8 @@ class _Plan:
             answered = next((e for e, s in slots.items() if is_tag_index(index, column, s)), None)
             if answered is not None:
                 covered.add(answered)
+            elif table.columns[column.name].type_name == "bytea" and quote_ident(column.name) not in index.keys:
+                continue  # over tags, beside other columns
             elif (text := self._obstacle(index, wanted, IDENTITY in slots)) is not None:
                 self.complaints.append(f"{wanted.at}: {text}")
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from phiproxy.policy.names import quote_ident, shorten
+from phiproxy.policy.guards import guard, guard_name, tag
 from phiproxy.policy.protection import ProtectedColumn, Slot
 
 _BLANKS = re.compile(r"[\s()]+")
@@ -67,27 +66,6 @@ class PhysicalTable:
 
 
 Physical = Mapping[tuple[str, str], PhysicalTable]
-
-
-def guard_name(column: str) -> str:
-    """Return the constraint's name; where it is too long, a digest keeps two long columns of one table apart."""
-    return shorten(f"phi_guard_{column}", hashlib.sha256(column.encode()).hexdigest()[:8])
-
-
-def guard(column: ProtectedColumn) -> str:
-    """Return the CHECK of crypto.md section 2. K counts no slot that is still building: older values lack it."""
-    c = quote_ident(column.name)
-    k = max((s.number + 1 for s in column.slots if s.state != "building"), default=0)
-    return (
-        f"CHECK (CASE WHEN octet_length({c}) >= 12 THEN substring({c},1,3) = '\\xf55001'::bytea"
-        f" AND substring({c},10,2) = '\\x{column.number:04x}'::bytea"
-        f" AND get_byte({c},11) >= {k} AND octet_length({c}) >= 56 + 16*get_byte({c},11) ELSE {c} IS NULL END)"
-    )
-
-
-def tag(column: ProtectedColumn, slot: Slot) -> str:
-    """Return T_i of a total expression (crypto.md section 1); this version has no partial ones."""
-    return f"pg_catalog.substring({quote_ident(column.name)}, {13 + 16 * slot.number}, 16)"
 
 
 def same_sql(one: str, other: str) -> bool:

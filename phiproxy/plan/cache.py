@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.compile import compile_script, compile_statement, prove
+from phiproxy.plan.compile import compile_definition, compile_script, compile_statement, prove
 from phiproxy.plan.names import NO_NAMES, KnownNames, Overlay
 from phiproxy.plan.shapes import Templates, template
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.protection import Protection
+from phiproxy.policy.snapshot import changed, overlaid
 from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.meaning import Meaning
@@ -62,6 +63,18 @@ class Planner:
         self._scripts: OrderedDict[tuple[object, ...], ScriptPlan] = OrderedDict()
         self._templates = Templates()
 
+    def mentions(self, text: bytes) -> bool:
+        """Tell whether a text may name something protected."""
+        return self._screen.mentions(text)
+
+    def changes_query(self) -> bytes:
+        """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``."""
+        return changed({*self.protection.table_names, *self.catalog.reaching})
+
+    def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str]) -> Planner:
+        """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""
+        return Planner(self.protection, overlaid(self.catalog, rows, reaching), self.ciphers)
+
     def statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
         """Return the plan of a Parse."""
         try:
@@ -97,6 +110,8 @@ class Planner:
             return StatementPlan(text, text, identity=True, oids=oids)
         if len(meanings) > 1:
             raise SyntaxRefused("cannot insert multiple commands into a prepared statement")
+        if meanings[0].tree is not None:
+            return compile_definition(text, meanings[0], oids, self.ciphers)
         plan = compile_statement(text, meanings[0], oids)
         if _cacheable(text, meanings):
             _remember(self._statements, key, plan)
@@ -139,7 +154,7 @@ class Planner:
         prove(text, meanings, statements)
         if shape is not None and shape.constants and meanings:
             made = template(shape, parse(text), meanings)
-            if made is not None and not any(m.bound for m in meanings):
+            if made is not None and not any(m.bound or m.tree is not None for m in meanings):
                 self._templates.add(key, shape, made)
         return meanings
 
@@ -176,16 +191,41 @@ class Planner:
                 raise
             meanings.append(meaning)
             names.note(meaning)
-            if meaning.effects.path_unknown:
-                created = view.created.union(meaning.effects.created)
-                context = dataclasses.replace(context, path=None, created=created)
-                names.view = dataclasses.replace(view, path=None, created=created)
+            context = _behind(context, meaning)
+            names.view = dataclasses.replace(view, path=context.path, created=context.created)
+            _check_order(meanings)
         return statements, meanings
+
+
+def _behind(context: Context, meaning: Meaning) -> Context:
+    """Return what the statements behind one of the same text are analysed against."""
+    effects = meaning.effects
+    if not (effects.path_unknown or effects.catalog_changed):
+        return context
+    made = {(r.schema, r.name) for r in effects.relations}
+    kept = tuple(r for r in context.catalog.relations if (r.schema, r.name) not in made)
+    catalog = dataclasses.replace(context.catalog, relations=(*kept, *effects.relations)) if made else context.catalog
+    path = None if effects.path_unknown else context.path
+    return dataclasses.replace(context, catalog=catalog, path=path, created=context.created.union(effects.created))
+
+
+_FORESEEN = (b"CREATE TABLE", b"CREATE INDEX")
+
+
+def _check_order(meanings: Sequence[Meaning]) -> None:
+    """Refuse to use a protected table behind DDL of the same text that is not foreseen here: ALTER, DROP, or what code does."""
+    *before, last = meanings
+    unforeseen = any(m.effects.catalog_changed and m.touches and m.effects.tag not in _FORESEEN for m in before)
+    if unforeseen and last.touches and last.kind != "other":
+        raise StatementRefused(
+            "a statement before this one in the same string changes a protected table",
+            hint="Send them one by one.",
+        )
 
 
 def _cacheable(text: bytes, meanings: Sequence[Meaning]) -> bool:
     """Refuse giants, and texts with protected literals: neither they nor what is in them is kept (crypto.md section 3)."""
-    if len(text) > MAX_CACHED_TEXT or any(m.bound for m in meanings):
+    if len(text) > MAX_CACHED_TEXT or any(m.bound or m.tree is not None for m in meanings):
         return False
     return not any(o.literal is not None for m in meanings for o in m.occurrences)
 

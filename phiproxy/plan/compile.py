@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from phiproxy.errors import StatementRefused
+from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
 from phiproxy.sql.finish import marker, null_marker
 from phiproxy.sql.meaning import PLAIN, Meaning, Occurrence, Plain, Search, Store, Use, of_elements
@@ -42,7 +43,7 @@ def prove(text: bytes, meanings: Sequence[Meaning], statements: Sequence[Stateme
     rendered = _rendered(text, meanings)
     if rendered is not None:
         marked = rendered.fill(lambda _i, o: marker(o))
-        verify(marked, [{s.kind: s.body} for s in statements])
+        verify(marked, [m.tree or {s.kind: s.body} for m, s in zip(meanings, statements, strict=True)])
 
 
 def _columns(meaning: Meaning) -> Columns | None:
@@ -128,6 +129,17 @@ def _inline(text: bytes, meaning: Meaning, rendered: Rendered, declared: Sequenc
         text, marked, identity=False, oids=tuple(declared), columns=_columns(meaning), touches=meaning.touches,
         plain_select=meaning.plain_select, effects=meaning.effects, copy=meaning.copy, inline=rendered,
         bound=meaning.bound, prepared=_prepared(meaning), cursor=_cursor(meaning),
+    )  # fmt: skip
+
+
+def compile_definition(text: bytes, meaning: Meaning, declared: Sequence[int], ciphers: Ciphers) -> StatementPlan:
+    """Return the plan of one Parse of DDL: it has no parameters, so its values are sealed into the text. KeyNeeded."""
+    rendered = _rendered(text, [meaning])
+    part = ScriptPlan(text, rendered is None, rendered=rendered)
+    sql, edits = part.render(ciphers)
+    return StatementPlan(
+        text, sql, identity=rendered is None, oids=tuple(declared), touches=meaning.touches, effects=meaning.effects,
+        edits=tuple(sorted(edits)),
     )  # fmt: skip
 
 

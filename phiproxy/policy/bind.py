@@ -18,12 +18,13 @@ _INIT = "run `phiproxy keys init`"
 def bind(policy: Policy, layout: Layout, catalog: Catalog, registry_schema: str) -> Protection:
     """Return what is protected, by name, with the registry's numbers and the declared types.
 
-    ConfigError with one line per complaint: a column that does not exist, is not ``bytea``, is not registered, or
-    is of another identity or type than the registry says; a table that this version does not protect.
+    ConfigError with one line per complaint: a column that is not ``bytea``, is not registered, was renamed behind the proxy, or is
+    of another identity or type than the registry says; a table that this version does not protect. What is registered and does not
+    exist is protected by its name: a migration will make it.
     """
     protection, complaints = _assemble(policy, layout, registry_schema)
     columns = policy.columns()
-    complaints += [c for column in columns for c in _column_complaints(column, catalog)]
+    complaints += [c for column in columns for c in _column_complaints(column, layout, catalog)]
     complaints += _table_complaints(columns, catalog)
     complaints += _identity_complaints(columns, layout, catalog)
     return _checked(protection, complaints)
@@ -37,10 +38,15 @@ def assemble(policy: Policy, layout: Layout, registry_schema: str) -> Protection
     return _checked(*_assemble(policy, layout, registry_schema))
 
 
-def table_complaints(policy: Policy, catalog: Catalog) -> list[str]:
-    """Say which tables do not exist or are not in this version, each as ``file:line:column: text``."""
+def table_complaints(policy: Policy, layout: Layout | None, catalog: Catalog) -> list[str]:
+    """Say which tables are not in this version, or do not exist and are not registered, each as ``file:line:column: text``."""
     columns = policy.columns()
-    missing = [c for column in columns for c in _existence_complaints(column, catalog)]
+    missing = [
+        c
+        for column in columns
+        if layout is None or (column.schema, column.table, column.name) not in layout.columns
+        for c in _existence_complaints(column, catalog)
+    ]
     return missing + _table_complaints(columns, catalog)
 
 
@@ -106,6 +112,31 @@ def _registry_complaint(column: PolicyColumn, registered: RegisteredIdentity | N
     return None
 
 
+def planned(policy: Policy, layout: Layout, catalog: Catalog) -> list[PolicyColumn]:
+    """Return the columns that are registered and not there: a migration through the proxy will make them."""
+    return [
+        column
+        for column in policy.columns()
+        if _existence_complaints(column, catalog) and (column.schema, column.table, column.name) in layout.columns
+    ]
+
+
+def _moved_complaints(column: PolicyColumn, layout: Layout, catalog: Catalog) -> list[str]:
+    """Say where the values of a column that is gone are now: the guard of a renamed column still holds its number."""
+    number = layout.columns.get((column.schema, column.table, column.name))
+    if number is None:
+        return _existence_complaints(column, catalog)
+    found = [(r, c) for r in catalog.relations for c, guarded in r.guards if guarded == number]
+    identity = layout.identities[number].identity
+    line = f"id: {identity.removeprefix('c:')!r}" if identity.startswith("c:") else f"domain: {identity.removeprefix('d:')}"
+    return [
+        f"{column.at}: {column.label} was renamed to {r.qualified}.{name} behind the proxy: rename it in the policy, with `{line}`,"
+        f" and {_INIT}"
+        for r, name in found
+        if (r.schema, r.name, name) not in layout.columns
+    ]
+
+
 def _existence_complaints(column: PolicyColumn, catalog: Catalog) -> list[str]:
     relation = catalog.by_name.get((column.schema, column.table))
     if relation is None:
@@ -115,10 +146,9 @@ def _existence_complaints(column: PolicyColumn, catalog: Catalog) -> list[str]:
     return []
 
 
-def _column_complaints(column: PolicyColumn, catalog: Catalog) -> list[str]:
-    missing = _existence_complaints(column, catalog)
-    if missing:
-        return missing
+def _column_complaints(column: PolicyColumn, layout: Layout, catalog: Catalog) -> list[str]:
+    if _existence_complaints(column, catalog):
+        return _moved_complaints(column, layout, catalog)
     found = catalog.by_name[column.schema, column.table].column(column.name)
     if found is not None and found.type_oid != BYTEA_OID:
         declared = {25: "text", 1043: "varchar"}.get(found.type_oid, f"of type oid {found.type_oid}")

@@ -25,11 +25,20 @@ class CatalogColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogIndex:
+    """One index of a relation; ``constraint``: it belongs to one of the same name (UNIQUE, PRIMARY KEY, EXCLUDE)."""
+
+    name: str
+    unique: bool
+    constraint: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Relation:
     """One row of pg_class: ``kind`` is relkind (r, p, v, m, f).
 
     ``partition_or_child``: it has an inheritance parent; ``parent``: it is partitioned or has children;
-    ``key_columns``: its columns in a foreign key, on either side.
+    ``key_columns``: its columns in a foreign key, on either side; ``guards``: (column, identity number) of its guards.
     """
 
     oid: int
@@ -41,10 +50,16 @@ class Relation:
     partition_or_child: bool = False
     parent: bool = False
     key_columns: frozenset[str] = frozenset()
+    guards: tuple[tuple[str, int], ...] = ()
+    indexes: tuple[CatalogIndex, ...] = ()
 
     def column(self, name: str) -> CatalogColumn | None:
         """Return the column of this exact name, or None."""
         return next((c for c in self.columns if c.name == name), None)
+
+    def index(self, name: str) -> CatalogIndex | None:
+        """Return the index of this exact name, or None."""
+        return next((i for i in self.indexes if i.name == name), None)
 
     @property
     def qualified(self) -> str:

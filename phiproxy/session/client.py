@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from phiproxy.errors import StatementRefused, WireError
-from phiproxy.session import copying
+from phiproxy.session import copying, overlay
 from phiproxy.session.effects import apply, check_encoding, check_references
 from phiproxy.session.extended import bind, close, describe, execute, parse
 from phiproxy.session.phases import Phase
@@ -55,7 +55,8 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
         return
     assert session.database is not None
     text = decode_query(data, start + 5, end)
-    planner = session.database.planner
+    overlay.settle(session, text)
+    planner = session.planner
     plan = planner.script(text, session.view())
     parts = plan.parts or ()
     for part in parts:

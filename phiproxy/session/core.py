@@ -20,7 +20,7 @@ from phiproxy.errors import (
     WireError,
 )
 from phiproxy.plan.names import KnownNames
-from phiproxy.session import client, copying, server
+from phiproxy.session import client, copying, overlay, server
 from phiproxy.session.known import Known
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
 from phiproxy.session.pipeline import Later, Whole
@@ -38,7 +38,9 @@ class NeedKeys(NamedTuple):
 
 
 class NeedCatalog(NamedTuple):
-    """Read the catalogue afresh, then ``resume``."""
+    """Read the catalogue afresh, then ``resume``; ``changed``: only where it is another than was read last."""
+
+    changed: bool = False
 
 
 Need = NeedKeys | NeedCatalog
@@ -116,9 +118,9 @@ class Session(State):
             except KeyNeeded as need:
                 self.waiting = "client"
                 return NeedKeys(need.wants)
-            except CatalogNeeded:
+            except CatalogNeeded as need:
                 self.waiting = "client"
-                return NeedCatalog()
+                return NeedCatalog(need.changed)
             except Later:
                 self.later = True
                 break
@@ -149,6 +151,10 @@ class Session(State):
         try:
             handlers[tag](self, data, start, end)
             self.group_open = tag in OPENS_GROUP or (self.group_open and tag not in ENDS_GROUP)
+        except overlay.OverlayNeeded:
+            if overlay.ask_when_idle(self):
+                raise Later from None
+            refuse(self, tag, data, start, end, _catalog_unknown())
         except PathNeeded:
             if self.ask_path_when_idle():
                 raise Later from None
@@ -246,6 +252,13 @@ class Session(State):
         self.path_is(ok, rows)
         if self.path is None:
             self._refuse_next(_path_unknown())
+
+
+def _catalog_unknown() -> StatementRefused:
+    return StatementRefused(
+        "tables were changed in this transaction, and what they are now cannot be read at this place",
+        hint="Send this statement in a pipeline of its own.",
+    )
 
 
 def _path_unknown() -> StatementRefused:

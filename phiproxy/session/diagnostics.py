@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from phiproxy.errors import MalformedMessage, PhiproxyError
 from phiproxy.plan.statement import map_position
 from phiproxy.session.authentication import before_authentication
+from phiproxy.session.definitions import outside, tag_of
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.replies import is_silent
@@ -60,6 +61,8 @@ def _refusal(session: State, front: Expected, refusal: PhiproxyError) -> bytes:
 
 def _shown(fields: Sequence[tuple[int, bytes]], front: Expected) -> list[tuple[int, bytes]]:
     shown = []
+    if tag_of(front) and front.texts is not None:
+        fields = outside(fields, front.texts[0])
     for code, value in scrub(fields):
         mapped = value
         if code == ord("P") and front.texts is not None and value.isdigit() and len(value) < 10:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.statement import Effects, ScriptPart, StatementPlan
+from phiproxy.session import overlay
 from phiproxy.session.pipeline import Later, Undo
 from phiproxy.session.prepared import Portal, Prepared, Stamp
 from phiproxy.session.state import State
@@ -15,6 +16,7 @@ def apply(session: State, done: StatementPlan | ScriptPart) -> list[Undo]:
     effects, names = done.effects, session.names
     if effects.path_unknown or (effects.transaction and session.path_changed is not None):
         session.path, session.path_changed = None, names.group
+    overlay.note(session, effects)
     if effects.created:
         session.created |= frozenset(effects.created)
     undo = []
@@ -72,4 +74,5 @@ def check_encoding(session: State, *, touches: bool) -> None:
 def stamp_of(session: State) -> Stamp:
     """Return what a plan made now is made under."""
     assert session.database is not None
-    return session.database.generation, session.path
+    own = (session.overlays if session.overlay is not None else 0) << 1 | (session.changed is not None)
+    return session.database.generation + (own << 64), session.path

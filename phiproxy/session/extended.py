@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.statement import StatementPlan
+from phiproxy.session import overlay
 from phiproxy.session.effects import apply, check_encoding, check_name, check_references, settled, stamp_of
 from phiproxy.session.known import current, still_valid
 from phiproxy.session.pipeline import Expected, Kind
@@ -24,7 +25,8 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     assert session.database is not None
     sent = decode_parse(data, start + 5, end)
     check_name(sent.name)
-    plan = session.database.planner.statement(sent.query, sent.oids, session.view())
+    overlay.settle(session, sent.query)
+    plan = session.planner.statement(sent.query, sent.oids, session.view())
     check_references(plan.effects)
     check_encoding(session, touches=plan.touches)
     sql, edits = plan.spell(session.database.planner.ciphers)
@@ -84,7 +86,7 @@ def _converted(session: State, plan: StatementPlan, sent: Bind, wanted: tuple[in
         return sent._replace(result_formats=results)
     formats = _parameter_formats(plan, sent)
     assert session.database is not None
-    values = plan.parameters(session.database.planner.ciphers, sent.values, formats)
+    values = plan.parameters(session.planner.ciphers, sent.values, formats)
     session.counters.rewritten += 1
     return Bind(sent.portal, sent.statement, plan.formats(formats), values, results)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.statement import Columns, StatementPlan
+from phiproxy.session import overlay
 from phiproxy.session.effects import settled, stamp_of
 from phiproxy.session.prepared import Prepared
 from phiproxy.session.state import State
@@ -46,7 +47,8 @@ def current(session: State, name: bytes) -> Prepared:
 def still_valid(session: State, plan: StatementPlan, oids: tuple[int, ...]) -> StatementPlan:
     """Plan a statement again and return the plan; StatementRefused when the server was told something else."""
     assert session.database is not None
-    fresh = session.database.planner.statement(plan.text, oids, session.view())
+    overlay.settle(session, plan.text)
+    fresh = session.planner.statement(plan.text, oids, session.view())
     if not fresh.same(plan):
         raise StatementRefused(
             "cached plan must not change: a name, the search path, policy or catalogue changed since this statement was prepared",

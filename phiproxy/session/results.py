@@ -9,6 +9,7 @@ from itertools import islice, takewhile
 
 from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, WireError
 from phiproxy.plan.statement import Columns
+from phiproxy.session.definitions import tag_of
 from phiproxy.session.pipeline import Expected, Kind, Undo
 from phiproxy.session.replies import is_silent, pop, relay
 from phiproxy.session.state import State
@@ -18,6 +19,7 @@ from phiproxy.wire.messages import (
     encode_parameter_description,
     encode_row_description,
     error_response,
+    message,
 )
 
 
@@ -60,7 +62,7 @@ def row_description(session: State, data: bytes, start: int, end: int) -> int:
         formats = tuple(f.format for f in fields)
         front.binary = 1 in formats
     try:
-        shown = columns.describe(fields, formats, session.database.planner.sealed)
+        shown = columns.describe(fields, formats, session.planner.sealed)
     except CatalogChanged as changed:
         # What was analysed is not what runs: none of this result is shown.
         result_error(session, changed)
@@ -83,7 +85,7 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
         return relay(session, data, start, session.server_frames.run_end(ord("D")))
     row = front.row
     if row is None:
-        row = front.row = columns.row(session.database.planner.ciphers, binary=front.binary)
+        row = front.row = columns.row(session.planner.ciphers, binary=front.binary)
     try:
         session.to_client.append(row(data, start, end))
     except SealError as error:
@@ -97,6 +99,7 @@ def command_complete(session: State, data: bytes, start: int, end: int) -> int:
     front = session.pipeline.front()
     if front is None or front.refusal is not None or front.kind not in (Kind.QUERY, Kind.EXECUTE, Kind.INTERNAL):
         raise WireError("the server completed what was not asked of it")
+    tag = tag_of(front)
     if front.kind is Kind.QUERY:
         front.part += 1
         front.row = front.copy_out = None
@@ -105,6 +108,9 @@ def command_complete(session: State, data: bytes, start: int, end: int) -> int:
     session.pipeline.copy_in = False
     session.pipeline.ignored = 0
     session.copying, session.copy_failed = None, False
+    if tag and not silent:
+        session.to_client.append(message(b"C", tag + b"\0"))
+        return end
     return end if silent else relay(session, data, start, end)
 
 

@@ -75,6 +75,10 @@ class State:
         self.path: tuple[str, ...] | None = None
         self.path_changed: int | None = None
         self.created: frozenset[str] = frozenset()
+        self.changed: int | None = None
+        self.overlay: Planner | None = None
+        self.overlays = 0
+        self.reaching: dict[str, str] = {}
         self.utf8 = True
         self.blocked = False
         self.later = False
@@ -96,6 +100,12 @@ class State:
     def framed(self) -> bool:
         """Tell whether messages are told apart here."""
         return self.phase in (Phase.AUTHENTICATING, Phase.READY)
+
+    @property
+    def planner(self) -> Planner:
+        """The planner of now: the database's, or that of what this transaction has made of the catalogue."""
+        assert self.database is not None
+        return self.overlay if self.overlay is not None else self.database.planner
 
     @property
     def inside(self) -> bool:

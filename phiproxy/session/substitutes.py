@@ -20,16 +20,23 @@ SYNTAX_ERROR_TEXT = b"phiproxy_refused"
 RESERVED = b"phiproxy_refused"
 REFUSED_BIND = encode_bind(Bind(b"", RESERVED, (), [], ()))
 OWN_NAME = b"phiproxy_path"
-PATH_QUERY = b"".join(
-    (
-        encode_parse(OWN_NAME, b"SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))"),
-        encode_bind(Bind(OWN_NAME, OWN_NAME, (), [], ())),
-        message(b"E", OWN_NAME + b"\0\0\0\0\0"),
-        message(b"C", b"P" + OWN_NAME + b"\0"),
-        message(b"C", b"S" + OWN_NAME + b"\0"),
-        SYNC,
+
+
+def own_query(text: bytes) -> bytes:
+    """Return the messages of a query of the proxy's own."""
+    return b"".join(
+        (
+            encode_parse(OWN_NAME, text),
+            encode_bind(Bind(OWN_NAME, OWN_NAME, (), [], ())),
+            message(b"E", OWN_NAME + b"\0\0\0\0\0"),
+            message(b"C", b"P" + OWN_NAME + b"\0"),
+            message(b"C", b"S" + OWN_NAME + b"\0"),
+            SYNC,
+        )
     )
-)
+
+
+PATH_QUERY = own_query(b"SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))")
 FAIL_TRANSACTION = encode_parse(OWN_NAME, REFUSED_TEXT) + SYNC
 
 
@@ -83,7 +90,7 @@ def _leaves_aborted(session: State, data: bytes, start: int, end: int) -> bool:
 
     The server would have run its beginning, the proxy runs nothing of it: the transaction stays as it is, aborted.
     """
-    return session.database is not None and session.database.planner.leaves_aborted(decode_query(data, start + 5, end))
+    return session.database is not None and session.planner.leaves_aborted(decode_query(data, start + 5, end))
 
 
 def _refuse_malformed(session: State, tag: int, error: PhiproxyError) -> None:

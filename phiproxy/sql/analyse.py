@@ -12,6 +12,7 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.sql import from_items, functions, merge, named, predicates, write  # noqa: F401 - they fill the tables of rules
 from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.copy import copy_query, copy_table
+from phiproxy.sql.ddl.define import define
 from phiproxy.sql.finish import finish
 from phiproxy.sql.lists import type_of
 from phiproxy.sql.meaning import Meaning, Reveal
@@ -19,7 +20,7 @@ from phiproxy.sql.parse import Node, Statement, char_position, messages, only, s
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope
 from phiproxy.sql.terms import TEXT, VARCHAR
-from phiproxy.sql.utility import check_utility, effects, named_in_text
+from phiproxy.sql.utility import check_utility, defines, effects, named_in_text
 
 _DML = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 
@@ -88,6 +89,8 @@ def _analyse_copy(a: Analysis, body: Node) -> None:
 def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
     protection, catalog = a.context.protection, a.context.catalog
     try:
+        if defines(kind, body, protection, catalog) and define(a, kind, body):
+            return
         check_utility(kind, body, protection, catalog)
     except StatementRefused as refusal:
         if refusal.position is None:

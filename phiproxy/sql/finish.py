@@ -39,7 +39,7 @@ def finish(a: Analysis) -> None:
     casts = [*a.stripped, *(c for u in touched for c in u.sink.casts)]
     for edit in _cast_edits(a, casts, spans):
         edits[edit.start, edit.end] = edit
-    blanks = _blanked_comments(a, touched) if a.meaning.touches else []
+    blanks = blanked_comments(a, touched) if a.meaning.touches else []
     text = _without(a.text, blanks)
     edits.update({(e.start, e.end): e for e in _expressions(a, spans, text)})
     _rewrite(a, spans, text, edits)
@@ -190,7 +190,8 @@ def _drop_casts(casts: list[Node]) -> None:
         drop(cast)
 
 
-def _blanked_comments(a: Analysis, touched: list[DecidedUse]) -> list[Edit]:
+def blanked_comments(a: Analysis, touched: list[DecidedUse]) -> list[Edit]:
+    """Return the edits that blank this statement's comments, and every comment that holds a protected value."""
     if b"--" not in a.text and b"/*" not in a.text:
         return []
     values = [v for u in touched for v in u.sink.values if v]

@@ -6,8 +6,9 @@ A *use* is decided per occurrence of a parameter or literal (sql.md section 2); 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.wire.copydata import CopyFormat
 
@@ -155,7 +156,11 @@ Kind = Literal["select", "write", "explain", "other"]
 
 @dataclass(slots=True)
 class Effects:
-    """What a statement does to the session beyond its result (sql.md section 2)."""
+    """What a statement does to the session beyond its result (sql.md section 2).
+
+    ``relations`` are those that it makes, for the statements behind it in the same text; ``reaches`` are names through which
+    something protected is reached from now on; ``tag`` is the command tag of DDL in the client's terms.
+    """
 
     path_unknown: bool = False
     catalog_changed: bool = False
@@ -171,6 +176,9 @@ class Effects:
     closes_all: bool = False
     transaction: bool = False
     created: tuple[str, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    reaches: tuple[str, ...] = ()
+    tag: bytes = b""
 
 
 @dataclass(slots=True)
@@ -184,6 +192,7 @@ class Meaning:
     ``plain_select`` says that running it changed nothing,
     ``takes_parameters`` that the extended protocol may give it some. ``bound``: it means this in this session and at this moment
     only. ``prepared`` is the plan of what PREPARE prepares, with its types, ``cursor`` the columns of what DECLARE declares.
+    ``tree`` is what the server sees of DDL, which may be of another kind.
     """
 
     kind: Kind
@@ -203,3 +212,4 @@ class Meaning:
     bound: bool = False
     prepared: tuple[PlannedStatement, tuple[int, ...]] | None = None
     cursor: tuple[Reveal | None, ...] | None = None
+    tree: dict[str, Any] | None = None

@@ -74,13 +74,25 @@ def named_in_text(body: Node, protection: Protection, catalog: Catalog) -> str |
     return None
 
 
+def defines(kind: str, body: Node, protection: Protection, catalog: Catalog) -> bool:
+    """Return whether a statement is DDL that names something protected. Raises NotPermitted for the registry's schema."""
+    if not kind.startswith(_SCHEMA_CHANGES):
+        return False
+    _check_registry(kind, body, protection)
+    return named(body, protection, catalog) is not None
+
+
+def _check_registry(kind: str, body: Node, protection: Protection) -> None:
+    if any(text == protection.registry_schema for text in _relation_like(kind, body)):
+        raise NotPermitted("the key registry is not for clients")
+
+
 def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalog) -> bool:
     """Return whether a utility statement names something protected; raise when it may not.
 
     Raises NotPermitted for the registry's schema, StatementRefused for a kind that is not known to leave values alone.
     """
-    if any(text == protection.registry_schema for text in _relation_like(kind, body)):
-        raise NotPermitted("the key registry is not for clients")
+    _check_registry(kind, body, protection)
     if (
         kind == "RenameStmt"
         and body.get("renameType") == "OBJECT_SCHEMA"
@@ -122,6 +134,17 @@ def leaves_aborted(statement: Statement) -> bool:
 _EXITS = {"TRANS_STMT_COMMIT", "TRANS_STMT_PREPARE", "TRANS_STMT_ROLLBACK", "TRANS_STMT_ROLLBACK_TO"}
 
 
+_PATH_CHANGES = frozenset({"CreateSchemaStmt", "CreateExtensionStmt", "AlterExtensionStmt", "ReassignOwnedStmt", "DropOwnedStmt"})
+_OF_PATH = frozenset({"OBJECT_SCHEMA", "OBJECT_EXTENSION"})
+
+
+def _changes_path(kind: str, body: Node) -> bool:
+    """Tell whether DDL may change the effective search path: a schema comes, goes or is renamed, as for a temporary table."""
+    if kind in _PATH_CHANGES or _OF_PATH.intersection((body.get("removeType"), body.get("renameType"), body.get("objectType"))):
+        return True
+    return any(m.get("relpersistence") == "t" for m in messages(body))
+
+
 def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line per kind of statement
     """Return what a statement changes in the session (sql.md section 2)."""
     found = Effects()
@@ -149,7 +172,7 @@ def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line
         found.path_unknown = True
         found.catalog_changed = True
     elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:
-        found.path_unknown = True
+        found.path_unknown = _changes_path(kind, body)
         found.catalog_changed = True
         found.created = tuple(m["relname"] for m in messages(body) if "relname" in m)
         if "newname" in body:

@@ -88,8 +88,13 @@ def write_site_config(site_dir: Path, *, port: int, host: str, upstream_port: in
 
 
 @contextmanager
-def open_site(server: PostgresServer, directory: Path, *, policy: str, ddl: str, serve: bool = True) -> Iterator[Site]:
-    """Set up a site: ``policy`` is policy.yaml with ``{database}``, ``ddl`` the application's own, as it declares it."""
+def open_site(
+    server: PostgresServer, directory: Path, *, policy: str, ddl: str, serve: bool = True, planned: bool = False
+) -> Iterator[Site]:
+    """Set up a site: ``policy`` is policy.yaml with ``{database}``, ``ddl`` the application's own, as it declares it.
+
+    ``planned``: the policy's tables are not there yet, a migration through the proxy will make them.
+    """
     token = secrets.token_hex(4)
     role, service = f"app_{token}", f"phi_{token}"
     password, service_password = secrets.token_urlsafe(12), secrets.token_urlsafe(12)
@@ -111,7 +116,7 @@ def open_site(server: PostgresServer, directory: Path, *, policy: str, ddl: str,
         proxy = ProxyUnderTest(config, port, directory / "proxy.log", env)
         site = Site(server, directory, plain, sealed, role, password, service, env, tap, proxy)
         try:
-            site.cli("keys", "init")
+            site.cli("keys", "init", *(["--planned"] if planned else []))
             with server.connect(sealed) as conn:
                 conn.execute(site.cli("ddl"))
             if serve:
@@ -152,5 +157,6 @@ def grant_service(server: PostgresServer, database: str, service: str, owner: st
             "GRANT CONNECT, CREATE ON DATABASE {db} TO {service}",
             "GRANT USAGE ON SCHEMA public TO {service}",
             "GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {service}",
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT, UPDATE ON TABLES TO {service}",
         ):
             conn.execute(sql.SQL(statement).format(**names))

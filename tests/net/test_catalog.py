@@ -8,7 +8,9 @@ import psycopg
 import pytest
 
 from phiproxy.net.catalog import catalog_version, read_catalog
-from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.catalog import Catalog, CatalogIndex
+from phiproxy.policy.guards import guard, guard_name
+from tests.clinic_model import protected
 from tests.harness.server import PostgresServer
 
 Connection = psycopg.AsyncConnection[Any]
@@ -63,6 +65,22 @@ async def test_relations(conn: Connection) -> None:
     assert ("information_schema", "columns") in catalog.by_name
     assert not any(r.schema.startswith("pg_toast") for r in catalog.relations)
     assert catalog.server_version == conn.info.server_version
+
+
+async def test_guards_and_indexes(conn: Connection) -> None:
+    column = protected("patients", "ssn", 0xFE8A)
+    await conn.execute(f"ALTER TABLE patients ADD CONSTRAINT {guard_name('ssn')} {guard(column)}".encode())
+    await conn.execute("CREATE UNIQUE INDEX u ON patients (pg_catalog.substring(ssn, 13, 16))")
+    patients = (await read(conn)).by_name["public", "patients"]
+    assert patients.guards == (("ssn", 0xFE8A),)
+    assert patients.index("u") == CatalogIndex("u", unique=True, constraint=False)
+
+
+async def test_nobody_waits_for_a_client_that_changes_a_table(conn: Connection, postgres_server: PostgresServer) -> None:
+    await conn.execute(f"ALTER TABLE patients ADD CONSTRAINT {guard_name('ssn')} {guard(protected('patients', 'ssn', 7))}".encode())
+    with psycopg.connect(postgres_server.dsn(conn.info.dbname)) as other:
+        other.execute("LOCK TABLE patients IN ACCESS EXCLUSIVE MODE")
+        await asyncio.wait_for(read(conn), 20)
 
 
 async def test_tables_that_are_special(conn: Connection) -> None:

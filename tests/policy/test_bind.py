@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.bind import assemble, bind, table_complaints
+from phiproxy.policy.bind import assemble, bind, planned, table_complaints
 from phiproxy.policy.catalog import Catalog, CatalogColumn
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy
@@ -79,8 +79,11 @@ def test_a_dropped_slot_answers_nothing() -> None:
     ("catalog", "text"),
     [
         (make_catalog(POLICY, type_oid=25), "public.patients.ssn is text, not bytea: run `phiproxy ddl`"),
-        (changed(CATALOG, columns=()), "public.patients has no column ssn"),
-        (changed(CATALOG, name="people"), "there is no table public.patients"),
+        (
+            changed(CATALOG, name="people", guards=(("ssn", 1),)),
+            "public.patients.ssn was renamed to public.people.ssn behind the proxy: rename it in the policy, with"
+            " `id: 'public.patients.ssn'`",
+        ),
         (changed(CATALOG, kind="v"), "protecting a view (public.patients) is not in this version"),
         (changed(CATALOG, kind="p", parent=True), "protecting a partitioned table"),
         (changed(CATALOG, parent=True), "inheritance or partitioning of protected table public.patients is not in this version"),
@@ -102,9 +105,17 @@ def test_assemble_does_not_look_at_the_database() -> None:
 
 
 def test_table_complaints_leave_types_alone() -> None:
-    assert table_complaints(POLICY, make_catalog(POLICY, type_oid=25)) == []
-    assert table_complaints(POLICY, changed(CATALOG, kind="v")) != []
-    assert table_complaints(POLICY, changed(CATALOG, name="x")) == ["policy.yaml: there is no table public.patients"] * 2
+    assert table_complaints(POLICY, LAYOUT, make_catalog(POLICY, type_oid=25)) == []
+    assert table_complaints(POLICY, LAYOUT, changed(CATALOG, kind="v")) != []
+
+
+def test_what_is_registered_may_come_later() -> None:
+    gone = changed(CATALOG, name="x")
+    assert table_complaints(POLICY, None, gone) == ["policy.yaml: there is no table public.patients"] * 2
+    assert table_complaints(POLICY, LAYOUT, gone) == []
+    assert [c.name for c in planned(POLICY, LAYOUT, gone)] == ["ssn", "mrn"]
+    assert bind(POLICY, LAYOUT, gone, "phiproxy") == bind(POLICY, LAYOUT, CATALOG, "phiproxy")
+    assert planned(POLICY, LAYOUT, CATALOG) == []
 
 
 def test_every_complaint_is_told_once() -> None:

@@ -1,0 +1,85 @@
+"""Relations as the server tells them, one JSON text each: read over the service connection, or in a client's own transaction.
+
+Plain SELECTs over pg_catalog, and none of the pg_get_* functions: they would wait for the locks of a client that changes a table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from phiproxy.policy.catalog import Catalog, CatalogColumn, CatalogIndex, Relation
+from phiproxy.policy.guards import guarded_number
+
+_RELATION = r"""
+SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
+         c.relispartition OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+         c.relkind = 'p' OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid),
+         (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, a.attnum, a.atttypid::int8, a.atttypmod, a.attnotnull,
+                                     a.atthasdef, a.attgenerated <> '') ORDER BY a.attnum)
+            FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+         (SELECT pg_catalog.json_agg(DISTINCT u.attnum)
+            FROM pg_catalog.pg_constraint k, pg_catalog.unnest(CASE WHEN k.conrelid = c.oid THEN k.conkey END
+                   || CASE WHEN k.confrelid = c.oid THEN k.confkey END) AS u(attnum)
+           WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid)),
+         (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(k.conkey[1], k.conbin::text) ORDER BY k.conkey)
+            FROM pg_catalog.pg_constraint k
+           WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.conname LIKE 'phi\_guard\_%'),
+         (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(ic.relname, x.indisunique, k.oid IS NOT NULL) ORDER BY ic.relname)
+            FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class ic ON ic.oid = x.indexrelid
+            LEFT JOIN pg_catalog.pg_constraint k
+                   ON k.conindid = x.indexrelid AND k.conrelid = x.indrelid AND k.contype IN ('u', 'p', 'x')
+           WHERE x.indrelid = c.oid))::text
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r','p','v','m','f') AND n.nspname <> 'pg_toast' AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
+"""
+ALL = _RELATION + " ORDER BY c.oid"
+# In a transaction, age() counts from its own id: what it or one of its savepoints wrote is of age 0 or less.
+_CHANGED = r"""
+   AND (c.relname = ANY ({names}) OR (pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL AND (pg_catalog.age(c.xmin) <= 0
+        OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND pg_catalog.age(a.xmin) <= 0))))
+"""
+_OIDS = r"""
+SELECT pg_catalog.json_agg(c.oid::int8)::text FROM pg_catalog.pg_class c WHERE c.relkind IN ('r','p','v','m','f')
+UNION ALL (
+"""
+
+
+def changed(names: Iterable[str]) -> bytes:
+    """Return the query of what a transaction sees otherwise than others: the oids that there are, then relations as in ``ALL``.
+
+    ``names`` are those of relations that are told in any case. Needs standard_conforming_strings, which is enforced.
+    """
+    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))
+    return (_OIDS + _RELATION + _CHANGED.format(names=f"ARRAY[{quoted}]::pg_catalog.name[]") + ")").encode()
+
+
+def relation(text: str) -> Relation:
+    """Return the relation of one row."""
+    oid, schema, name, kind, row_security, child, parent, columns, in_keys, guards, indexes = json.loads(text)
+    own = tuple(CatalogColumn(*column) for column in columns or ())
+    by_number = {c.attnum: c.name for c in own}
+    found = ((by_number.get(attnum), guarded_number(definition or "")) for attnum, definition in guards or ())
+    return Relation(
+        oid,
+        schema,
+        name,
+        kind,
+        own,
+        row_security,
+        child,
+        parent,
+        frozenset(by_number[n] for n in in_keys or () if n in by_number),
+        tuple((column, number) for column, number in found if column is not None and number is not None),
+        tuple(CatalogIndex(*index) for index in indexes or ()),
+    )
+
+
+def overlaid(base: Catalog, rows: Iterable[str], reaching: Mapping[str, str]) -> Catalog:
+    """Return a catalogue as a transaction sees it: ``base`` with what ``changed`` answered, and names that it made reach."""
+    first, *changes = rows
+    alive = set(json.loads(first))
+    seen = {r.oid: r for r in base.relations if r.oid in alive}
+    seen.update((r.oid, r) for r in map(relation, changes))
+    return replace(base, relations=tuple(seen.values()), reaching={**base.reaching, **reaching})

@@ -1,0 +1,74 @@
+"""The catalogue after the client's own DDL: as its transaction sees it, read in that transaction; after its end, read afresh.
+
+Nothing is modelled, so savepoints, failed statements and what functions did are seen as they are. It is asked for only before a
+statement that may name something protected is planned.
+"""
+
+from __future__ import annotations
+
+from phiproxy.errors import CatalogNeeded, StatementRefused
+from phiproxy.plan.statement import Effects
+from phiproxy.session.pipeline import Later
+from phiproxy.session.state import State
+from phiproxy.session.substitutes import own_query
+
+
+class OverlayNeeded(Exception):
+    """A statement comes behind DDL of its own transaction: the catalogue must be read there first."""
+
+
+def note(session: State, effects: Effects) -> None:
+    """Note what was sent and may change the catalogue, for everybody or in this transaction only."""
+    if effects.catalog_changed or (effects.transaction and session.overlay is not None):
+        session.changed = session.names.group
+    for name in effects.reaches:
+        session.reaching[name] = "made in this transaction over a protected table"
+
+
+def settle(session: State, text: bytes) -> None:
+    """Go on when the catalogue is known for a text; else CatalogNeeded, OverlayNeeded, Later, or a refusal where none helps."""
+    if session.changed is None:
+        return
+    assert session.database is not None
+    if session.catalog_fresh:
+        forget(session)
+        return
+    if session.status == b"E" or not session.planner.mentions(text):
+        return
+    if session.names.answered < session.changed:
+        if session.changed == session.names.group or session.pipeline.skipping:
+            raise StatementRefused(
+                "a statement before this one, in the same pipeline, changes tables",
+                hint="Send this one after the reply to the one before.",
+            )
+        raise Later
+    if session.status == b"I":
+        raise CatalogNeeded(changed=True)
+    raise OverlayNeeded
+
+
+def forget(session: State) -> None:
+    """Go on with the catalogue that all see."""
+    session.changed = None
+    session.overlay = None
+    session.reaching = {}
+
+
+def ask_when_idle(session: State) -> bool:
+    """Ask for the catalogue of this transaction once nothing is in flight; False where that cannot be done."""
+    idle = session.pipeline.front() is None
+    if session.group_open or session.pipeline.skipping:
+        return False
+    if idle:
+        session.internal(own_query(session.planner.changes_query()), lambda ok, rows: _read(session, ok, rows))
+    return True
+
+
+def _read(session: State, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
+    session.blocked = False
+    assert session.database is not None
+    if not ok or not session.utf8:
+        return  # it is asked again, and refused where the transaction has failed
+    session.overlay = session.database.planner.overlaid([row.decode("utf-8") for row in rows], session.reaching)
+    session.overlays += 1
+    session.changed = None

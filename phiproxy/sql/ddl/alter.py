@@ -1,0 +1,233 @@
+"""ALTER TABLE on a protected table, command by command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from phiproxy.policy.catalog import Relation
+from phiproxy.policy.guards import guard, guard_name
+from phiproxy.policy.names import quote_ident
+from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.ddl.columns import check_type, constant, default_span, is_bytea, storage_command, wanted, write
+from phiproxy.sql.ddl.definition import Definition, Span
+from phiproxy.sql.ddl.keys import Columns, constraint_columns, unique_index
+from phiproxy.sql.ddl.tables import check_references
+from phiproxy.sql.parse import Node, only, parse, strings
+
+# Of any table: nothing of a column's values is in these.
+_UNCHANGED = frozenset(
+    {
+        "AT_ChangeOwner", "AT_SetRelOptions", "AT_ResetRelOptions", "AT_EnableTrig", "AT_DisableTrig", "AT_EnableTrigAll",
+        "AT_DisableTrigAll", "AT_EnableTrigUser", "AT_DisableTrigUser", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig",
+        "AT_ClusterOn", "AT_DropCluster", "AT_SetLogged", "AT_SetUnLogged", "AT_ValidateConstraint", "AT_DropColumn",
+        "AT_SetNotNull", "AT_DropNotNull", "AT_SetTableSpace", "AT_ReplicaIdentity", "AT_SetStatistics", "AT_SetAccessMethod",
+    }
+)  # fmt: skip
+# Of unprotected columns of a protected table.
+_OF_COLUMN = frozenset(
+    {"AT_AlterColumnType", "AT_ColumnDefault", "AT_SetStorage", "AT_SetCompression", "AT_SetOptions", "AT_ResetOptions",
+     "AT_AddIdentity", "AT_SetIdentity", "AT_DropIdentity", "AT_DropExpression", "AT_SetExpression"}
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Altered:
+    """One ALTER TABLE at work: which commands go, and what is added."""
+
+    definition: Definition
+    table: Relation
+    columns: Columns
+    spans: list[Span]
+    dropped: set[int] = field(default_factory=set)
+    more: list[str] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+
+    @property
+    def a(self) -> Analysis:
+        return self.definition.a
+
+
+def alter_table(a: Analysis, body: Node) -> bool:
+    """Bring an AlterTableStmt into physical form; False where its kind is not understood here."""
+    if body.get("objtype") != "OBJECT_TABLE":
+        return False
+    relation = body["relation"]
+    found = a.relation(relation, target=True)
+    assert isinstance(found, Relation)
+    table = a.protected(found)
+    if table is None and found.name in a.context.catalog.reaching:
+        return False
+    definition = Definition(a, "AlterTableStmt", body, "ALTER TABLE")
+    definition.qualify(relation, found.schema)
+    definition.qualify_others(relation)
+    spans = definition.items(definition.name_end(relation) + _star(definition, relation))
+    altered = _Altered(definition, found, table.columns if table is not None else {}, spans, taken={i.name for i in found.indexes})
+    commands = body["cmds"]
+    for i, node in enumerate(list(commands)):
+        command = only(node)[1]
+        rule = _RULES.get(command["subtype"])
+        if rule is not None:
+            rule(altered, i, command)
+        elif command["subtype"] not in _UNCHANGED and (
+            command["subtype"] not in _OF_COLUMN or command.get("name") in altered.columns
+        ):
+            raise _unknown(altered, command)
+    _finish(altered, commands)
+    return True
+
+
+def _star(definition: Definition, relation: Node) -> int:
+    i = definition.name_end(relation)
+    return int(definition.tokens[i].name == "ASCII_42")
+
+
+def _unknown(altered: _Altered, command: Node) -> Exception:
+    what = command["subtype"].removeprefix("AT_")
+    column = f" of {altered.columns[command['name']].label}" if command.get("name") in altered.columns else ""
+    return altered.a.refuse(
+        f"this change ({what}){column} of a protected table is not understood", altered.definition.body["relation"],
+        hint="Run it past the proxy as the tables' owner, then `phiproxy check`.",
+    )  # fmt: skip
+
+
+def _finish(altered: _Altered, commands: list[Node]) -> None:
+    definition, spans = altered.definition, altered.spans
+    full = f"{quote_ident(altered.table.schema)}.{quote_ident(altered.table.name)}"
+    if len(altered.dropped) == len(commands) and altered.more:
+        # At least one command must stay in the client's statement: ours takes the place of the last that goes.
+        last = max(altered.dropped)
+        altered.dropped.discard(last)
+        first, *altered.more = altered.more
+        definition.replace(spans[last], first)
+        commands[last] = command_tree(first)
+    if len(altered.dropped) == len(commands):
+        definition.kept = False
+    elif altered.dropped:
+        definition.drop_items(spans, altered.dropped)
+        definition.body["cmds"] = [c for i, c in enumerate(commands) if i not in altered.dropped]
+    if definition.kept and altered.more:
+        end = definition.tokens[-1].end
+        definition.replace((end, end), "".join(f", {c}" for c in altered.more))
+        definition.body["cmds"] += [command_tree(c) for c in altered.more]
+    if definition.kept or definition.after or definition.before:
+        definition.settle()
+        return
+    definition.after.append(f"ALTER TABLE {full} {storage_command(next(iter(altered.columns.values())))}")
+    definition.settle()
+
+
+def command_tree(text: str) -> Node:
+    """Return the AlterTableCmd node of a command's text."""
+    return parse(f"ALTER TABLE t {text}".encode())[0].body["cmds"][0]  # type: ignore[no-any-return]
+
+
+def _add_column(altered: _Altered, i: int, command: Node) -> None:
+    a, body = altered.a, command["def"]["ColumnDef"]
+    column = altered.columns.get(body["colname"])
+    if column is None or is_bytea(body["typeName"]):
+        check_references(a, body, altered.columns)
+        if column is not None and not any("conname" in only(c)[1] for c in body.get("constraints", ())):
+            altered.more.append(f"ADD CONSTRAINT {quote_ident(guard_name(column.name))} {guard(column)}")
+        return
+    found = wanted(a, column, body)
+    definition = altered.definition
+    span = (
+        next(t.start for t in definition.tokens if t.start >= altered.spans[i][0] and t.start == body["location"]),
+        altered.spans[i][1],
+    )
+    command["def"] = write(definition, span, column, body, found)
+    altered.more.append(storage_command(column))
+    full = f"{quote_ident(altered.table.schema)}.{quote_ident(altered.table.name)}"
+    if found.default is not None or found.not_null:
+        why = f"{column.label} cannot be added with DEFAULT or NOT NULL to a table that has rows"
+        definition.empty = (full, f"phiproxy: {why} (README#err-refused)")
+    for key in found.keys:
+        _add_key(altered, key, [column.name])
+    if command.get("missing_ok"):
+        literal, name = full.replace("'", "''"), column.name.replace("'", "''")
+        definition.once = (
+            f"EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass('{literal}')"
+            f" AND attname = '{name}' AND NOT attisdropped)"
+        )
+        if altered.table.column(column.name) is not None:
+            altered.more.remove(storage_command(column))
+
+
+def _add_key(altered: _Altered, constraint: Node, names: list[str]) -> None:
+    place = (altered.table.schema, altered.table.name)
+    name, statement = unique_index(altered.a, altered.columns, place, constraint, names, altered.taken)
+    altered.taken.add(name)
+    altered.definition.after.append(statement)
+
+
+def _add_constraint(altered: _Altered, i: int, command: Node) -> None:
+    constraint = command["def"]["Constraint"]
+    names = constraint_columns(constraint, None)
+    if constraint["contype"] in ("CONSTR_UNIQUE", "CONSTR_PRIMARY") and any(n in altered.columns for n in names):
+        altered.dropped.add(i)
+        _add_key(altered, constraint, names)
+        if constraint["contype"] == "CONSTR_PRIMARY":
+            altered.more += [f"ALTER COLUMN {quote_ident(n)} SET NOT NULL" for n in names]
+        return
+    check_references(altered.a, constraint, altered.columns)
+
+
+def _drop_constraint(altered: _Altered, i: int, command: Node) -> None:
+    """A unique constraint over a protected column is an index, and is dropped as one."""
+    index = altered.table.index(command["name"])
+    if index is None or index.constraint or not index.unique or not altered.columns:
+        return
+    altered.dropped.add(i)
+    cascade = " CASCADE" if command.get("behavior") == "DROP_CASCADE" else ""
+    altered.definition.before.append(f"DROP INDEX {quote_ident(altered.table.schema)}.{quote_ident(index.name)}{cascade}")
+
+
+def _alter_type(altered: _Altered, i: int, command: Node) -> None:
+    column = altered.columns.get(command["name"])
+    if column is not None:
+        check_type(altered.a, column, command["def"]["ColumnDef"]["typeName"])
+        altered.dropped.add(i)
+    else:
+        check_references(altered.a, {"contype": "", "raw_expr": command["def"]}, altered.columns)
+
+
+def _default(altered: _Altered, i: int, command: Node) -> None:
+    column = altered.columns.get(command["name"])
+    if column is None or "def" not in command:
+        return
+    _seal_default(altered, i, command, column)
+
+
+def _seal_default(altered: _Altered, i: int, command: Node, column: ProtectedColumn) -> None:
+    sink = constant(altered.a, column, command["def"])
+    definition, span, name = altered.definition, altered.spans[i], quote_ident(column.name)
+    if sink is None:
+        definition.replace(span, f"ALTER COLUMN {name} DROP DEFAULT")
+        definition.body["cmds"][i] = command_tree(f"ALTER COLUMN {name} DROP DEFAULT")
+        return
+    literal = default_span(definition, sink, span)
+    definition.replace((span[0], literal[0]), f"ALTER COLUMN {name} SET DEFAULT ")
+    definition.seal(literal, sink.literal, column)
+    if literal[1] < span[1]:
+        definition.replace((literal[1], span[1]), "")
+    definition.body["cmds"][i] = command_tree(rf"ALTER COLUMN {name} SET DEFAULT '\x00'::bytea")
+
+
+def _storage(altered: _Altered, _i: int, command: Node) -> None:
+    """SET STORAGE EXTERNAL is the physical form's own; any other compresses what cannot be compressed."""
+    wanted_storage = command.get("def", {}).get("String", {}).get("sval", "")
+    if command.get("name") in altered.columns and wanted_storage.lower() != "external":
+        raise _unknown(altered, command)
+
+
+_RULES: dict[str, Callable[[_Altered, int, Node], None]] = {
+    "AT_AddColumn": _add_column,
+    "AT_AddConstraint": _add_constraint,
+    "AT_DropConstraint": _drop_constraint,
+    "AT_AlterColumnType": _alter_type,
+    "AT_ColumnDefault": _default,
+    "AT_SetStorage": _storage,
+}
+__all__ = ["alter_table", "command_tree", "strings"]

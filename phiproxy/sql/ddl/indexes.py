@@ -1,0 +1,113 @@
+"""CREATE INDEX on a protected table: an index on a listed expression becomes one on its tags, of the same name."""
+
+from __future__ import annotations
+
+from phiproxy.policy.catalog import Relation
+from phiproxy.policy.guards import tag
+from phiproxy.policy.names import quote_ident
+from phiproxy.policy.protection import ProtectedColumn, Slot
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.ddl.definition import Definition, Span
+from phiproxy.sql.ddl.keys import Columns, expression_of, slot_of
+from phiproxy.sql.ddl.mentions import mentioned
+from phiproxy.sql.ddl.names import chosen
+from phiproxy.sql.parse import Node, only, parse, strings
+
+_METHODS = frozenset({"btree", "hash"})
+
+
+def create_index(a: Analysis, body: Node) -> bool:
+    """Bring an IndexStmt into physical form; False where its table is not protected."""
+    relation = body["relation"]
+    found = a.relation(relation, target=True)
+    assert isinstance(found, Relation)
+    table = a.protected(found)
+    if table is None:
+        return False
+    columns = table.columns
+    definition = Definition(a, "IndexStmt", body, "CREATE INDEX")
+    definition.qualify(relation, found.schema)
+    predicate = mentioned(body.get("whereClause"), columns)
+    if predicate is not None:
+        raise a.refuse(
+            "the predicate of an index may not name a protected column", predicate, hint="Leave the column out of WHERE."
+        )
+    if any(only(e)[1].get("name") in columns or mentioned(e, columns) for e in body.get("indexIncludingParams", ())):
+        raise a.refuse("INCLUDE of a protected column would store its value in the index", relation, hint="Leave it out.")
+    spans = definition.items(definition.opening(definition.name_end(relation)), "ASCII_41")
+    converted = [_element(definition, span, node, columns) for span, node in zip(spans, body["indexParams"], strict=True)]
+    if any(converted) and body["accessMethod"] not in _METHODS:
+        raise a.refuse(
+            f"tags of a protected column have no {body['accessMethod']} index",
+            relation,
+            hint="Use btree or hash: they answer equality.",
+        )
+    if any(converted) and "idxname" not in body:
+        _name(definition, found, [c or _plain_name(n) for c, n in zip(converted, body["indexParams"], strict=True)])
+    definition.settle()
+    return True
+
+
+def _plain_name(node: Node) -> str:
+    return str(only(node)[1].get("name", "expr"))
+
+
+def _name(definition: Definition, table: Relation, columns: list[str]) -> None:
+    """Give the name that PostgreSQL would have chosen: after the columns, not after the tags' expressions."""
+    body = definition.body
+    name = chosen(table.name, list(dict.fromkeys(columns)), "idx", {i.name for i in table.indexes})
+    on = next(i for i, t in enumerate(definition.tokens) if t.name == "ON")
+    start = definition.tokens[on].start
+    definition.replace((start, start), f"{quote_ident(name)} ")
+    body["idxname"] = name
+
+
+def _element(definition: Definition, span: Span, node: Node, columns: Columns) -> str | None:
+    """Replace one key of the index, and return the name of the protected column in it, or None."""
+    a = definition.a
+    body = only(node)[1]
+    if body.get("name") in columns:
+        column = columns[body["name"]]
+        slot = slot_of(a, column, "@", {})
+    elif "expr" in body and (reference := mentioned(body["expr"], columns)) is not None:
+        column = columns[strings(reference["fields"])[-1]]
+        if _is_tag(body["expr"], column):
+            return column.name
+        slot = slot_of(a, column, expression_of(a, column, _expression_text(definition, span, body), reference), reference)
+    else:
+        return None
+    text = f"({tag(column, slot)})"
+    definition.replace(span, text)
+    body.clear()
+    body.update(only(_element_tree(text))[1])
+    return column.name
+
+
+def _expression_text(definition: Definition, span: Span, body: Node) -> str:
+    """Return the words of an indexed expression without what follows it (COLLATE, opclass, order)."""
+    inside = [t for t in definition.tokens if span[0] <= t.start < span[1]]
+    depth = 0
+    for token in inside:
+        depth += (token.name == "ASCII_40") - (token.name == "ASCII_41")
+        if depth == 0 and token.name == "ASCII_41":
+            return definition.text((span[0], token.end))
+    return definition.text(span)
+
+
+def _is_tag(expression: Node, column: ProtectedColumn) -> bool:
+    """Tell whether an expression is a tag already: the physical form, as pg_dump writes it."""
+    return any(_same(expression, tag(column, slot)) for slot in column.slots if isinstance(slot, Slot))
+
+
+def _same(expression: Node, text: str) -> bool:
+    """Compare a call of substring with ours by what it is given; pg_dump writes it quoted and without its schema."""
+    kind, call = only(expression)
+    if kind != "FuncCall" or strings(call["funcname"])[-1] != "substring" or len(call.get("args", ())) != 3:
+        return False
+    ours = only(only(_element_tree(f"({text})"))[1]["expr"])[1]
+    numbers = [only(n)[1].get("ival", {}).get("ival") for n in call["args"][1:]]
+    return numbers == [only(n)[1].get("ival", {}).get("ival") for n in ours["args"][1:]]
+
+
+def _element_tree(text: str) -> Node:
+    return parse(f"CREATE INDEX i ON t ({text})".encode())[0].body["indexParams"][0]  # type: ignore[no-any-return]

@@ -1,0 +1,169 @@
+"""CREATE TABLE: the protected columns of a policy's table in physical form, its unique constraints as tag indexes."""
+
+from __future__ import annotations
+
+from phiproxy.errors import PathNeeded
+from phiproxy.policy.catalog import CatalogColumn, Relation
+from phiproxy.policy.guards import GUARD_PREFIX, guard_name
+from phiproxy.policy.names import quote_ident
+from phiproxy.policy.types import BYTEA_OID
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.ddl.columns import INLINE_STORAGE, is_bytea, storage_command, wanted, write
+from phiproxy.sql.ddl.definition import Definition
+from phiproxy.sql.ddl.keys import Columns, constraint_columns, unique_index
+from phiproxy.sql.ddl.mentions import mentioned
+from phiproxy.sql.parse import Node, only, strings
+
+
+def creation_schema(a: Analysis, relation: Node) -> str:
+    """Return the schema in which a new relation is made; PathNeeded where the search path is not known."""
+    if relation.get("relpersistence") == "t":
+        return "pg_temp"
+    if "schemaname" in relation:
+        return str(relation["schemaname"])
+    path = a.context.path
+    if path is None:
+        raise PathNeeded
+    schema = next((s for s in path if s != "pg_catalog" and not s.startswith("pg_temp_")), None)
+    if schema is None:
+        raise a.refuse("no schema has been selected to create in", relation)
+    return schema
+
+
+def create_table(a: Analysis, body: Node) -> bool:
+    """Bring a CreateStmt into physical form; False where it makes or refers to nothing protected."""
+    relation = body["relation"]
+    schema, name = creation_schema(a, relation), relation["relname"]
+    table = a.context.protection.by_name.get((schema, name))
+    if table is None and schema == "pg_temp" and name in a.context.protection.table_names:
+        raise a.refuse("a temporary table may not hide a protected one", relation, hint="Give it another name.")
+    columns = table.columns if table is not None else {}
+    _check_sources(a, body, columns)
+    definition = Definition(a, "CreateStmt", body, "CREATE TABLE")
+    if table is not None:
+        definition.qualify(relation, schema)
+    definition.qualify_others(relation)
+    elements = body.get("tableElts", [])
+    if not columns or _is_physical(elements, columns):
+        for element in elements:
+            check_references(a, only(element)[1], columns)
+    else:
+        _convert(definition, elements, columns, (schema, name))
+    made = tuple(
+        CatalogColumn(e["ColumnDef"]["colname"], i, BYTEA_OID if e["ColumnDef"]["colname"] in columns else 0, -1)
+        for i, e in enumerate(elements, start=1)
+        if "ColumnDef" in e
+    )
+    a.meaning.effects.relations = (Relation(-1, schema, name, "r", made),)
+    definition.settle()
+    return True
+
+
+def _check_sources(a: Analysis, body: Node, columns: Columns) -> None:
+    """Refuse what takes columns from, or gives them to, another relation."""
+    relation = body["relation"]
+    for parent in body.get("inhRelations", ()):
+        _check_parent(a, only(parent)[1], "INHERITS or PARTITION OF")
+    for element in body.get("tableElts", ()):
+        kind, inner = only(element)
+        if kind == "TableLikeClause":
+            _check_parent(a, inner["relation"], "LIKE")
+    if columns and ("inhRelations" in body or "partspec" in body or "ofTypename" in body):
+        raise a.refuse("a protected table that is partitioned, typed or a child is not in this version", relation)
+
+
+def _check_parent(a: Analysis, parent: Node, what: str) -> None:
+    found = a.target_relation(parent)
+    if a.protected(found) is not None or found.name in a.context.catalog.reaching:
+        raise a.refuse(f"{what} would copy protected columns of {found.qualified}", parent, hint="Write the columns out.")
+
+
+def _is_physical(elements: list[Node], columns: Columns) -> bool:
+    """Tell whether a table is already in physical form (pg_dump's): bytea, with a constraint of the guard's name."""
+    own = [e["ColumnDef"] for e in elements if "ColumnDef" in e and e["ColumnDef"]["colname"] in columns]
+    named = {only(e)[1].get("conname") for e in elements}
+    named |= {only(c)[1].get("conname") for column in own for c in column.get("constraints", ())}
+    return bool(own) and all(is_bytea(c["typeName"]) and guard_name(c["colname"]) in named for c in own)
+
+
+def _convert(definition: Definition, elements: list[Node], columns: Columns, place: tuple[str, str]) -> None:
+    a, body = definition.a, definition.body
+    spans = definition.items(definition.opening(definition.name_end(body["relation"])), "ASCII_41")
+    dropped: set[int] = set()
+    taken: set[str] = set()
+    storages: list[str] = []
+    keys: list[tuple[Node, list[str]]] = []
+    missing_not_null: set[str] = set()
+    for i, element in enumerate(elements):
+        kind, inner = only(element)
+        if kind == "ColumnDef" and inner["colname"] in columns:
+            column = columns[inner["colname"]]
+            found = wanted(a, column, inner)
+            found.not_null |= _in_primary_key(elements, column.name)
+            elements[i] = write(definition, spans[i], column, inner, found)
+            keys += [(key, [column.name]) for key in found.keys]
+            storages.append(storage_command(column))
+        elif kind == "Constraint" and inner["contype"] in ("CONSTR_UNIQUE", "CONSTR_PRIMARY"):
+            names = constraint_columns(inner, None)
+            if any(n in columns for n in names):
+                dropped.add(i)
+                keys.append((inner, names))
+                if inner["contype"] == "CONSTR_PRIMARY":
+                    missing_not_null |= {n for n in names if n not in columns}
+        else:
+            check_references(a, inner, columns)
+    for key, names in keys:
+        name, statement = unique_index(a, columns, place, key, names, taken)
+        taken.add(name)
+        definition.after.append(statement)
+    alters = [] if a.context.catalog.server_version >= INLINE_STORAGE else storages
+    alters += [f"ALTER COLUMN {quote_ident(n)} SET NOT NULL" for n in sorted(missing_not_null)]
+    full = ".".join(map(quote_ident, place))
+    if alters:
+        definition.after.insert(0, f"ALTER TABLE {full} {', '.join(alters)}")
+    if dropped:
+        definition.drop_items(spans, dropped)
+        body["tableElts"] = [e for i, e in enumerate(elements) if i not in dropped]
+    if body.get("if_not_exists"):
+        literal = full.replace("'", "''")
+        definition.once = f"pg_catalog.to_regclass('{literal}') IS NOT NULL"
+
+
+def _in_primary_key(elements: list[Node], column: str) -> bool:
+    constraints = [e["Constraint"] for e in elements if "Constraint" in e]
+    return any(c["contype"] == "CONSTR_PRIMARY" and column in strings(c.get("keys")) for c in constraints)
+
+
+def check_references(a: Analysis, body: Node, columns: Columns) -> None:
+    """Refuse an unprotected column or a constraint that names a protected column, of this table or of another.
+
+    Guards and generated tag columns are the physical form's own.
+    """
+    if str(body.get("colname", "")).startswith("phi_tag_"):
+        return
+    constraints = [only(c)[1] for c in body.get("constraints", ())] if "typeName" in body else [body]
+    for constraint in constraints:
+        if str(constraint.get("conname", "")).startswith(GUARD_PREFIX):
+            continue
+        if constraint.get("contype") == "CONSTR_FOREIGN":
+            _check_foreign_key(a, constraint, columns)
+            continue
+        elements = [only(m)[1]["items"][0] for m in constraint.get("exclusions", ())]
+        named = [n for n in (only(e)[1].get("name") for e in elements) if n in columns]
+        found = mentioned(constraint, columns)
+        if found is not None or named:
+            raise a.refuse(
+                "the server would compute this constraint or column from a protected column",
+                found or constraint,
+                hint="Check it in the application.",
+            )
+
+
+def _check_foreign_key(a: Analysis, constraint: Node, columns: Columns) -> None:
+    other = constraint["pktable"]
+    tables = a.context.protection.tables
+    referenced = [t for t in tables if t.name == other["relname"] and other.get("schemaname", t.schema) == t.schema]
+    own = [n for n in strings(constraint.get("fk_attrs")) if n in columns]
+    theirs = [n for n in strings(constraint.get("pk_attrs")) for t in referenced if n in t.columns]
+    if own or theirs:
+        raise a.refuse("a foreign key over a protected column is not in this version", constraint, hint="Refer to another key.")

@@ -1,0 +1,20 @@
+"""Replies to DDL that became a DO block."""
+
+from __future__ import annotations
+
+from phiproxy.plan.statement import Effects, ScriptPart
+from phiproxy.session.definitions import outside, tag_of
+from phiproxy.session.pipeline import Expected, Kind
+
+
+def test_an_error_is_where_the_clients_statement_is() -> None:
+    server = b"DO $q$BEGIN EXECUTE $s$CREATE TABLE t (a nope)$s$; END$q$"
+    fields = [(ord("S"), b"ERROR"), (ord("p"), b"17"), (ord("q"), b"CREATE TABLE t (a nope)"), (ord("W"), b"PL/pgSQL function")]
+    assert outside(fields, server) == [(ord("S"), b"ERROR"), (ord("P"), str(server.index(b" nope")).encode())]
+    assert outside(fields[:1], server) == fields[:1]
+
+
+def test_tags_go_with_their_statement() -> None:
+    parts = (ScriptPart(None, True, False, Effects(tag=b"CREATE TABLE")), ScriptPart(None, False, True, Effects()))
+    assert [tag_of(Expected(Kind.QUERY, parts=parts, part=i)) for i in range(3)] == [b"CREATE TABLE", b"", b""]
+    assert tag_of(Expected(Kind.EXECUTE)) == b""

@@ -1,0 +1,61 @@
+"""After the client's own DDL: the catalogue is read before anything that may name something protected is planned."""
+
+from __future__ import annotations
+
+import json
+
+from phiproxy.session.core import NeedCatalog
+from phiproxy.session.substitutes import own_query
+from tests.session.frames import BIND_COMPLETE, CLOSE_COMPLETE, PARSE_COMPLETE, command_complete, data_row, query, ready, split
+from tests.session.screenplay import Screenplay
+
+ALTER = query("ALTER TABLE public.patients ADD COLUMN zip text")
+SELECT = query("SELECT zip FROM public.patients")
+PLAIN = query("SELECT 1")
+COLUMNS = [["id", 1, 23, -1, True, False, False], ["zip", 9, 25, -1, False, False, False]]
+
+
+def altered(play: Screenplay, status: str) -> None:
+    play.client_says(ALTER)
+    play.session.to_server.clear()
+    play.server_says(command_complete("ALTER TABLE"), ready(status))
+    play.session.to_client.clear()
+
+
+def test_outside_of_a_transaction_it_is_read_afresh(play: Screenplay) -> None:
+    altered(play, "I")
+    play.client_says(PLAIN)
+    play.server_gets(PLAIN)
+    play.server_says(command_complete("SELECT 1"), ready())
+    play.session.to_client.clear()
+    assert play.session.changed is not None
+    play.client_says(query("SELECT ssn FROM public.patients"))
+    assert play.need == NeedCatalog(changed=True)
+    play.resumes()
+    play.server_gets(query("SELECT ssn FROM public.patients"))
+    assert play.session.changed is None
+
+
+def test_in_a_transaction_it_is_read_there(play: Screenplay) -> None:
+    altered(play, "T")
+    play.client_says(SELECT)
+    play.server_gets(*split(own_query(play.session.planner.changes_query())))
+    row = json.dumps([100, "public", "patients", "r", False, False, False, COLUMNS, None, None, None])
+    alive = json.dumps([r.oid for r in play.session.planner.catalog.relations])
+    rows = [data_row(alive.encode()), data_row(row.encode()), command_complete("SELECT 2")]
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, *rows, CLOSE_COMPLETE, CLOSE_COMPLETE, ready("T"))
+    play.server_gets(query("SELECT zip FROM public.patients"))
+    assert play.session.overlay is not None
+
+
+def test_a_savepoint_may_undo_it(play: Screenplay) -> None:
+    test_in_a_transaction_it_is_read_there(play)
+    play.server_says(command_complete("SELECT 0"), ready("T"))
+    play.session.to_client.clear()
+    play.client_says(query("ROLLBACK TO a"))
+    play.session.to_server.clear()
+    assert play.session.changed is not None
+    play.server_says(command_complete("ROLLBACK"), ready("T"))
+    play.session.to_client.clear()
+    play.client_says(SELECT)
+    play.server_gets(*split(own_query(play.session.planner.changes_query())))

@@ -1,0 +1,52 @@
+"""The clinic of tests/clinic_model.py before its second table is made, and questions about DDL."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.errors import PhiproxyError
+from phiproxy.plan.cache import Planner, View
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.statement import StatementPlan
+from phiproxy.policy.catalog import CatalogIndex
+from phiproxy.policy.guards import guard, guard_name
+from tests.clinic_model import CATALOG, PATH, PROTECTION
+
+_INDEXES = (CatalogIndex("patients_pkey", True, True), CatalogIndex("patients_ssn_key", True, False))
+_RELATIONS = tuple(
+    dataclasses.replace(r, indexes=_INDEXES) if r.qualified == "public.patients" else r
+    for r in CATALOG.relations
+    if r.qualified != "public.visits"
+)
+VIEW = View(PATH, "clinic", catalog_fresh=True)
+TAG = "pg_catalog.substring({}, 13, 16)"
+
+
+def planner(version: int = 160000) -> Planner:
+    """Return a planner of a server version; without keys, so that it can seal nothing."""
+    catalog = dataclasses.replace(CATALOG, relations=_RELATIONS, server_version=version)
+    return Planner(PROTECTION, catalog, Ciphers(Keyring(lambda: 0.0)))
+
+
+def plan(text: str, version: int = 160000) -> StatementPlan:
+    """Return the plan of one statement."""
+    return planner(version).statement(text.encode(), (), VIEW)
+
+
+def physical(text: str, version: int = 160000) -> str:
+    """Return what the server sees, with each guard as ``<guard c>``."""
+    sql = plan(text, version).sql.decode()
+    for table in PROTECTION.tables:
+        for column in table.columns.values():
+            sql = sql.replace(f"CONSTRAINT {guard_name(column.name)} {guard(column)}", f"<guard {column.name}>")
+    return sql
+
+
+def refused(text: str) -> PhiproxyError:
+    """Return the refusal of a statement."""
+    try:
+        plan(text)
+    except PhiproxyError as error:
+        return error
+    raise AssertionError("not refused")

@@ -1,0 +1,43 @@
+"""One protected column's definition."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.errors import KeyNeeded
+from phiproxy.sql.ddl.columns import declared_type
+from phiproxy.sql.parse import parse
+from tests.sql.ddl.build import plan, refused
+
+
+def declared(text: str) -> str | None:
+    found = declared_type(
+        parse(f"SELECT NULL::{text}".encode())[0].body["targetList"][0]["ResTarget"]["val"]["TypeCast"]["typeName"]
+    )
+    return found.name if found is not None else None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("text", "text"),
+        ("pg_catalog.text", "text"),
+        ("varchar(12)", "varchar(12)"),
+        ("character varying", "varchar"),
+        ("text[]", None),
+        ("other.text", None),
+        ("int", None),
+    ],
+)
+def test_types(text: str, name: str | None) -> None:
+    assert declared(text) == name
+
+
+def test_a_default_is_sealed_before_it_is_sent() -> None:
+    with pytest.raises(KeyNeeded):
+        plan("CREATE TABLE visits (mrn varchar(12) DEFAULT 'none' NOT NULL)")
+
+
+def test_no_value_is_in_a_refusal() -> None:
+    error = refused("CREATE TABLE visits (mrn varchar(12) DEFAULT 'secret' || 'x')")
+    assert "secret" not in error.public_text + (error.hint or "")

@@ -1,0 +1,23 @@
+"""Several statements as one: quoting, comments, and the proof."""
+
+from __future__ import annotations
+
+from tests.sql.ddl.build import physical, plan
+
+
+def test_the_quotes_are_in_nothing_that_they_quote() -> None:
+    made = physical("CREATE TABLE visits (mrn varchar(12) UNIQUE, room text DEFAULT $phi$x$phi$)")
+    assert made.startswith("DO $phi_$BEGIN EXECUTE $phi_sql_$")
+    assert made.endswith("END$phi_$")
+
+
+def test_comments_are_blanked() -> None:
+    made = physical("/* secret */ CREATE TABLE /* secret */ visits (mrn varchar(12) /* secret */, room text -- secret\n)")
+    assert "secret" not in made
+
+
+def test_positions_in_the_kept_part_are_mapped_back() -> None:
+    text = "CREATE TABLE visits (mrn varchar(12), room nosuchtype)"
+    made = plan(text)
+    at = made.sql.decode().index("nosuchtype") + 1
+    assert made.client_position(at) == text.index("nosuchtype") + 1
