@@ -8,7 +8,7 @@ from phiproxy.errors import StatementRefused
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
 from phiproxy.sql.finish import marker, null_marker
-from phiproxy.sql.meaning import PLAIN, Meaning, Occurrence, Plain, Search, Store, Use, of_elements
+from phiproxy.sql.meaning import ABSENT, PLAIN, Absent, Meaning, Occurrence, Plain, Search, Store, Use, of_elements
 from phiproxy.sql.parse import Statement, char_position
 from phiproxy.sql.render import Rendered, verify
 from phiproxy.wire.arrays import BYTEA_ARRAY_OID, TEXT_ARRAY_LIKE, TEXT_ARRAY_OID, VARCHAR_ARRAY_OID
@@ -79,17 +79,19 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     Raises OperatorMissing or StatementRefused for a protected parameter that is declared as another type than text.
     """
     rendered = _rendered(text, [meaning])
-    if rendered is None:
+    absent = [meaning.touches and n not in meaning.numbers for n in range(1, len(declared) + 1)]
+    if rendered is None and not any(absent):
         return StatementPlan(
             text, text, identity=True, touches=meaning.touches, columns=_columns(meaning), plain_select=meaning.plain_select,
             oids=tuple(declared), effects=meaning.effects, copy=meaning.copy,
             bound=meaning.bound, prepared=_prepared(meaning), cursor=_cursor(meaning),
         )  # fmt: skip
+    rendered = rendered or Rendered(text, [], [])
     if not meaning.takes_parameters:
         return _inline(text, meaning, rendered, declared)
-    inputs = max(meaning.parameters, len(declared))
+    inputs = max((*meaning.numbers, len(declared)), default=0)
     oids = [*declared, *(0 for _ in range(inputs - len(declared)))]
-    layout = _Layout(inputs)
+    layout = _Layout([ABSENT if n < len(absent) and absent[n] else PLAIN for n in range(inputs)])
     numbers = [layout.number(o) for o in rendered.occurrences]
     layout.check_covers(rendered.occurrences)
     if len(layout.outputs) > MAX_PARAMETERS:
@@ -109,7 +111,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
         identity=False,
         inputs=inputs,
         outputs=tuple(layout.outputs),
-        oids=tuple(oids[n] if isinstance(use, Plain) else _server_type(use) for use, n, _ in layout.outputs),
+        oids=tuple(oids[n] if isinstance(use, Plain | Absent) else _server_type(use) for use, n, _ in layout.outputs),
         described=tuple(described),
         columns=_columns(meaning),
         touches=meaning.touches,
@@ -146,9 +148,9 @@ def compile_definition(text: bytes, meaning: Meaning, declared: Sequence[int], c
 class _Layout:
     """The server's parameters: the client's own keep their numbers, every further use gets a new one behind them."""
 
-    def __init__(self, inputs: int) -> None:
-        self.outputs: list[tuple[Use, int, bytes | None]] = [(PLAIN, n, None) for n in range(inputs)]
-        self.first: list[Use] = [PLAIN] * inputs
+    def __init__(self, first: list[Use]) -> None:
+        self.outputs: list[tuple[Use, int, bytes | None]] = [(use, n, None) for n, use in enumerate(first)]
+        self.first = first
         self._shared: dict[tuple[object, ...], int] = {}
 
     def number(self, occurrence: Occurrence) -> int:
@@ -218,7 +220,7 @@ def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[
 
 def _described(use: Use, declared: int, deduced: int) -> int | None:
     """Return the type OID that the client sees for its parameter, or None for the server's own."""
-    if isinstance(use, Plain):
+    if isinstance(use, Plain | Absent):
         return None
     accepted = TEXT_ARRAY_LIKE if of_elements(use) or deduced in (TEXT_ARRAY_OID, VARCHAR_ARRAY_OID) else TEXT_LIKE
     if declared not in accepted:

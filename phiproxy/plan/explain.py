@@ -8,7 +8,7 @@ from phiproxy.errors import PhiproxyError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.statement import ScriptPlan, StatementPlan
 from phiproxy.sql.finish import null_marker
-from phiproxy.sql.meaning import Nullness, Occurrence, Plain, Store, Use, of_elements
+from phiproxy.sql.meaning import Absent, Nullness, Occurrence, Plain, Store, Use, of_elements
 
 # What an application's session starts with, unless its role or database says otherwise.
 DEFAULT_PATH = ("pg_catalog", "public")
@@ -80,6 +80,8 @@ def use_text(use: Use) -> str:
     """Say what an occurrence is used for."""
     if isinstance(use, Plain):
         return "sent as it is"
+    if isinstance(use, Absent):
+        return "not sent, since it does not occur"
     if isinstance(use, Nullness):
         return "tested for NULL only"
     if isinstance(use, Store):

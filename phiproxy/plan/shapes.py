@@ -8,6 +8,7 @@ constant in this place. Everything else has no template and is analysed in full 
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,13 +85,14 @@ def template(shape: Shape, statements: Sequence[Statement], meanings: Sequence[M
     if any(_more_than_data(m.effects) or m.by_value for m in meanings):
         return None
     by_start = {start: i for i, start in enumerate(shape.starts)}
+    bases = [0, *(start + len(constant) for start, constant in zip(shape.starts, shape.constants, strict=True))]
     prototypes = []
     protected: set[int] = set()
     for meaning in meanings:
         places: list[_Place] = []
         changes: list[Edit | Occurrence] = [*meaning.edits, *meaning.occurrences]
         for change in changes:
-            place = _place(change, shape, by_start)
+            place = _place(change, shape, by_start, bases)
             if place is None:
                 return None
             if place.constant >= 0:
@@ -122,7 +124,7 @@ def _more_than_data(effects: Effects) -> bool:
     return effects != Effects(transaction=effects.transaction)
 
 
-def _place(change: Edit | Occurrence, shape: Shape, by_start: dict[int, int]) -> _Place | None:
+def _place(change: Edit | Occurrence, shape: Shape, by_start: dict[int, int], bases: Sequence[int]) -> _Place | None:
     """Return where a change stands, free of any value; None where it is neither one constant nor inside one gap."""
     if isinstance(change, Occurrence) and change.literal is not None:
         i = by_start.get(change.start)
@@ -130,12 +132,11 @@ def _place(change: Edit | Occurrence, shape: Shape, by_start: dict[int, int]) ->
             return None  # of an array, an element may be what is tainted
         whole = change.end == change.start + len(shape.constants[i]) and literal_value(shape.constants[i]) == change.literal
         return _Place(dataclasses.replace(change, start=0, end=0, literal=b""), constant=i) if whole else None
-    base = 0
-    for i, gap in enumerate(shape.gaps):
-        if base <= change.start and change.end <= base + len(gap):
-            return _Place(change, gap=i, start=change.start - base, end=change.end - base)
-        base += len(gap) + (len(shape.constants[i]) if i < len(shape.constants) else 0)
-    return None
+    gap = bisect_right(bases, change.start) - 1
+    base = bases[gap]
+    if change.end > base + len(shape.gaps[gap]):
+        return None
+    return _Place(change, gap=gap, start=change.start - base, end=change.end - base)
 
 
 class Templates:

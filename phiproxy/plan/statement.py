@@ -13,7 +13,7 @@ from typing import Literal
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import CatalogChanged
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.sql.meaning import CopyMeaning, Effects, Nullness, Plain, Reveal, Search, Store, Use, of_elements
+from phiproxy.sql.meaning import Absent, CopyMeaning, Effects, Nullness, Plain, Reveal, Search, Store, Use, of_elements
 from phiproxy.sql.render import Rendered, position_map
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
 from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
@@ -54,6 +54,8 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
     for use, value in uses:
         if value is None or isinstance(use, Plain):
             result.append(value)
+        elif isinstance(use, Absent):
+            result.append(None)
         elif isinstance(use, Store):
             result.append(_stored(ciphers, use, value, rows))
         elif isinstance(use, Search):

@@ -32,9 +32,11 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
     place to what the server will see.
     """
     kind, body = statement.kind, statement.body
-    meaning = Meaning("other", statement.start, statement.end, statement.room, effects=effects(kind, body))
-    meaning.parameters = max((m["ParamRef"].get("number", 0) for m in messages(body) if "ParamRef" in m), default=0)
+    walked = list(messages(body))
+    meaning = Meaning("other", statement.start, statement.end, statement.room, effects=effects(kind, body, walked))
+    meaning.numbers = frozenset(m["ParamRef"].get("number", 0) for m in walked if "ParamRef" in m)
     a = Analysis(text, context, meaning)
+    a.walks[id(body)] = walked
     if kind in _DML:
         meaning.kind = "select" if kind == "SelectStmt" else "write"
         _analyse_query(a, kind, body)
@@ -116,7 +118,7 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
     for _, value in outputs:
         if isinstance(value, ListColumn):
             value.users.append(SHOWN)
-    a.meaning.plain_select = kind == "SelectStmt" and not _writes(body)
+    a.meaning.plain_select = kind == "SelectStmt" and not _writes(a, body)
     finish(a)
     a.meaning.outputs = tuple(_reveal(o) for o in outputs) if returns else ()
 
@@ -129,23 +131,23 @@ def _reveal(output: Output) -> Reveal | None:
     return Reveal(value.column, value.type, value.cast, value.origin) if isinstance(value, Protected) else None
 
 
-def _writes(body: Node) -> bool:
-    return any(k in m for m in messages(body) for k in ("InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"))
+def _writes(a: Analysis, body: Node) -> bool:
+    return any(k in m for m in a.walk(body) for k in ("InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"))
 
 
-def _cte_names(body: Node) -> set[str]:
-    return {m["ctename"] for m in messages(body) if "ctename" in m}
+def _cte_names(a: Analysis, body: Node) -> set[str]:
+    return {m["ctename"] for m in a.walk(body) if "ctename" in m}
 
 
-def _relations(body: Node) -> list[Node]:
+def _relations(a: Analysis, body: Node) -> list[Node]:
     """Return the RangeVars of a query, without those of FOR UPDATE OF, which name aliases."""
-    locked = {id(only(rel)[1]) for m in messages(body) for rel in m.get("lockedRels", ())}
-    return [m for m in messages(body) if "relname" in m and id(m) not in locked]
+    locked = {id(only(rel)[1]) for m in a.walk(body) for rel in m.get("lockedRels", ())}
+    return [m for m in a.walk(body) if "relname" in m and id(m) not in locked]
 
 
 def _touching(a: Analysis, body: Node) -> bool:
     """Tell whether a query may touch something protected: by a relation, a function or a row type."""
-    for message in messages(body):
+    for message in a.walk(body):
         if "funcname" in message:
             _check_function(a, message, body)
         if str(message.get("kind", "")).startswith("AEXPR"):
@@ -153,8 +155,8 @@ def _touching(a: Analysis, body: Node) -> bool:
             a.check_reaching(strings(message.get("name"))[-1], message)
         if "typemod" in message and "names" in message:
             _check_type(a, message)
-    ctes = _cte_names(body)
-    return any(_may_be_protected(a, relation, ctes) for relation in _relations(body))
+    ctes = _cte_names(a, body)
+    return any(_may_be_protected(a, relation, ctes) for relation in _relations(a, body))
 
 
 def _check_function(a: Analysis, call: Node, body: Node) -> None:
@@ -197,12 +199,12 @@ def _check_names(a: Analysis, body: Node) -> None:
     protection = a.context.protection
     names = {n.lower() for n in protection.column_names}
     tables = {n.lower() for n in protection.table_names}
-    relations = _relations(body)
-    references = [m for m in messages(body) if "fields" in m and names.intersection(n.lower() for n in strings(m["fields"])[-1:])]
-    assigned = [(relation, node) for relation, node in _assigned(body) if node["name"].lower() in names]
+    relations = _relations(a, body)
+    references = [m for m in a.walk(body) if "fields" in m and names.intersection(n.lower() for n in strings(m["fields"])[-1:])]
+    assigned = [(relation, node) for relation, node in _assigned(a, body) if node["name"].lower() in names]
     if not references and not assigned and not any(r["relname"].lower() in tables for r in relations):
         return
-    ctes = _cte_names(body)
+    ctes = _cte_names(a, body)
     found = {id(r): a.target_relation(r) for r in relations if r["relname"] not in ctes or "schemaname" in r}
     for relation, node in assigned:
         target = found.get(id(relation))
@@ -212,9 +214,9 @@ def _check_names(a: Analysis, body: Node) -> None:
         _check_references(a, body, references, list(found.values()))
 
 
-def _assigned(body: Node) -> Iterator[tuple[Node, Node]]:
+def _assigned(a: Analysis, body: Node) -> Iterator[tuple[Node, Node]]:
     """Yield (target RangeVar, ResTarget) for each column that an INSERT, UPDATE or MERGE at any depth names."""
-    for message in messages(body):
+    for message in a.walk(body):
         relation = message.get("relation")
         if not isinstance(relation, dict) or "relname" not in relation:
             continue
@@ -230,7 +232,7 @@ def _check_references(a: Analysis, body: Node, references: list[Node], relations
     """Refuse a reference to a protected column's name that nothing in the statement could own."""
     known = {c.name for r in relations for c in r.columns}
     labels = {r.name for r in relations}
-    for message in messages(body):
+    for message in a.walk(body):
         if "functions" in message or "colexpr" in message or "rowexpr" in message or "pathspec" in message:
             return  # a function's columns are not known; only a table's can be protected
         known |= {message[key] for key in ("aliasname", "name", "ctename", "colname") if isinstance(message.get(key), str)}
@@ -248,7 +250,7 @@ def _check_references(a: Analysis, body: Node, references: list[Node], relations
 
 def _qualify(a: Analysis, body: Node) -> None:
     """Let an unqualified relation with a protected table's name be exactly the one that was analysed."""
-    ctes = _cte_names(body)
-    for relation in _relations(body):
+    ctes = _cte_names(a, body)
+    for relation in _relations(a, body):
         if relation["relname"] in a.context.protection.table_names and relation["relname"] not in ctes:
             a.relation(relation, target=True)

@@ -13,7 +13,7 @@ from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, Undefine
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
 from phiproxy.sql.meaning import Meaning, SessionNames, Store, Use
-from phiproxy.sql.parse import Node, Positions, location, only
+from phiproxy.sql.parse import Node, Positions, location, messages, only
 from phiproxy.sql.scope import Clear, ListColumn, Protected, Source, SourceColumn, Value, list_groups
 from phiproxy.sql.sinks import SinkNode
 
@@ -80,12 +80,20 @@ class Analysis:
     subqueries: dict[int, TaggedSubquery] = field(default_factory=dict)
     wraps: list[Callable[[Brackets, bytes], Iterable[Change]]] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
+    walks: dict[int, list[Node]] = field(default_factory=dict)
     rows: int = 0
     _positions: Positions | None = None
 
     def position(self, body: Node) -> int:
         """Return the 1-based character position of a node's body."""
         return self.at(max(location(body), 0))
+
+    def walk(self, body: Node) -> list[Node]:
+        """Return ``messages`` of a body as it was before anything in it was edited."""
+        found = self.walks.get(id(body))
+        if found is None:
+            found = self.walks[id(body)] = list(messages(body))
+        return found
 
     def at(self, offset: int) -> int:
         """Return the 1-based character position of a byte offset."""

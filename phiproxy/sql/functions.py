@@ -5,9 +5,9 @@ from __future__ import annotations
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import clear, clear_all
 from phiproxy.sql.grouping import by_tag, window
-from phiproxy.sql.parse import Node, strings
+from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
-from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value
+from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, is_whole_row
 from phiproxy.sql.sinks import as_sink
 from phiproxy.sql.terms import as_null_test, term
 
@@ -36,6 +36,8 @@ def _counted(a: Analysis, argument: Node, scope: Scope) -> None:
     if as_sink(argument) is not None:
         clear(a, argument, scope)
         return
+    if is_row(argument, scope):
+        return
     made = term(a, argument, scope)
     single = made.single
     if single is not None and isinstance(single.value, Protected | ListColumn) and "ColumnRef" in single.node:
@@ -45,6 +47,12 @@ def _counted(a: Analysis, argument: Node, scope: Scope) -> None:
             a.stripped.extend(single.casts)
     else:
         as_null_test(a, made)
+
+
+def is_row(node: Node, scope: Scope) -> bool:
+    """Tell whether an expression is a row of a source: whether it is NULL, its envelopes tell as its values would."""
+    kind, body = only(node)
+    return kind == "ColumnRef" and is_whole_row(scope, strings(body["fields"]))
 
 
 def _grouping(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:

@@ -146,7 +146,7 @@ def _settle(a: Analysis, columns: list[ListColumn]) -> None:
         return
     position = next((a.at(sink.offset) for sink in _sinks(columns)), a.at(a.meaning.start))
     _check_agreed(_users(columns), protecting, position)
-    type_oid = type_of(columns)
+    types = _types(columns)
     searched = [user for user in protecting if isinstance(user, Searched)]
     by_tags = len(searched) == len(_users(columns)) and len({user.slot.number for user in searched}) == 1
     stored, limit = _stored(protecting, position)
@@ -162,7 +162,7 @@ def _settle(a: Analysis, columns: list[ListColumn]) -> None:
                     hint="Give text parameters, text literals or NULL in VALUES.",
                     position=position,
                 )
-            oid = 0 if entry.array else type_oid
+            oid = 0 if entry.array else types[id(column)]
             if by_tags:
                 a.use(entry, Search(searched[0].column, searched[0].slot, entry.array), oid)
             else:
@@ -170,6 +170,34 @@ def _settle(a: Analysis, columns: list[ListColumn]) -> None:
     if not by_tags:
         for user in searched:
             a.tag(user.node, user.slot.number, user.output, user.width)
+
+
+def _types(columns: list[ListColumn]) -> dict[int, int]:
+    """Return what type each column's values without a cast are given by what first stands below or above them."""
+    kept = next((user.type_oid for user in _users(columns) if isinstance(user, Kept) and user.type_oid), TEXT_OID)
+    found: dict[int, int] = {}
+
+    def resolve(column: ListColumn) -> int:
+        """Return the type of a column, 0 while nothing is known of it."""
+        own = [resolve(part) for part in column.parts] or [_cast_type(column)]
+        known = {oid for oid in own if oid}
+        shared = TEXT_OID if len(known) > 1 else known.pop() if known else 0
+        if column.parts or len(column.entries) > 1:
+            shared = shared or TEXT_OID  # unknown to the end is text, in VALUES and in UNION alike
+        for leaf in column.leaves():
+            found[id(leaf)] = found.get(id(leaf), 0) or shared
+        return shared
+
+    inner = {id(part) for column in columns for part in column.parts}
+    for column in columns:
+        if id(column) not in inner:
+            resolve(column)
+    return {id(column): found.get(id(column), 0) or kept for column in columns}
+
+
+def _cast_type(column: ListColumn) -> int:
+    casts = {sink.type_oid for sink in _sinks([column]) if sink.type_oid and not sink.array}
+    return casts.pop() if len(casts) == 1 else TEXT_OID if casts else 0
 
 
 def type_of(columns: Iterable[ListColumn]) -> int:

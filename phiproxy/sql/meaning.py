@@ -45,7 +45,13 @@ class Plain:
     """The occurrence touches nothing protected and is sent as it is."""
 
 
-Use = Store | Search | Nullness | Plain
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A parameter that does not occur in the statement: whatever its value is, the server gets NULL."""
+
+
+ABSENT = Absent()
+Use = Store | Search | Nullness | Plain | Absent
 
 
 def of_elements(use: Use) -> bool:
@@ -188,7 +194,7 @@ class Meaning:
     ``room`` is where its comments may stand (see Statement).
     ``outputs`` is one entry per result column (None: nothing protected), or None where the columns are not known because
     nothing protected can be among them. ``touches`` says whether anything protected is read, searched or written.
-    ``parameters`` is the highest ``$n``; ``by_value``: two literals that are equal decided something;
+    ``numbers`` are those of the parameters that occur; ``by_value``: two literals that are equal decided something;
     ``plain_select`` says that running it changed nothing,
     ``takes_parameters`` that the extended protocol may give it some. ``bound``: it means this in this session and at this moment
     only. ``prepared`` is the plan of what PREPARE prepares, with its types, ``cursor`` the columns of what DECLARE declares.
@@ -205,7 +211,7 @@ class Meaning:
     outputs: tuple[Reveal | None, ...] | None = None
     effects: Effects = field(default_factory=Effects)
     plain_select: bool = False
-    parameters: int = 0
+    numbers: frozenset[int] = frozenset()
     by_value: bool = False
     copy: CopyMeaning | None = None
     takes_parameters: bool = True

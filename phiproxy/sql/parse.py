@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ Node = dict[str, Any]
 # text, and one on its tree (as JSON, without the text itself), which costs about 1 second per MiB. Beyond it: parameters.
 MAX_ANALYSED_TEXT = 8 * 1024 * 1024
 MAX_ANALYSED_TREE = 6 * 1024 * 1024
+# Generated conditions are chains of thousands of operators, each a level or two of the tree and half a dozen calls here. Calls from
+# Python to Python need no C stack; what reads and compares trees in C needs some 200 bytes a level.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 60_000))
 _TOO_LONG, _FEWER = "the statement is too long to be analysed", "Use parameters, or fewer rows per statement."
 
 
@@ -99,6 +103,8 @@ def parse(text: bytes) -> list[Statement]:
             raise StatementRefused(_TOO_LONG, hint=_FEWER)
         tree: Node = json.loads(serialised)
     except ParseError as error:
+        if _TOO_DEEP.match(str(error.args[0]) if error.args else ""):
+            raise too_deep() from None
         raise _syntax_error(error) from None
     except RecursionError:
         raise too_deep() from None
@@ -119,6 +125,7 @@ def _statements(tree: Node, size: int) -> Iterator[Statement]:
         before = end
 
 
+_TOO_DEEP = re.compile(r"stack depth limit exceeded|memory exhausted")
 _NEAR = re.compile(r"""syntax error at or near "(?:([a-z]+)|[^\w\s"'$]+)"|syntax error at end of input""", re.IGNORECASE)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import array_elements, clear, clear_all
+from phiproxy.sql.functions import is_row
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
@@ -88,6 +89,8 @@ def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
 
 def _null_test(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
     sink = as_sink(body["arg"], array=True)
+    if is_row(body["arg"], scope):
+        return CLEAR
     if sink is not None and sink.casts:
         as_null_test(a, Term(body["arg"], [Leaf(body["arg"], sink=sink)]))
     else:

@@ -65,9 +65,10 @@ class Searched:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A column of given values meets ``column`` as one value: in UNION ALL, CASE, COALESCE."""
+    """A column of given values meets ``column`` as one value: in UNION ALL, CASE, COALESCE; ``type_oid`` is what they share."""
 
     column: ProtectedColumn
+    type_oid: int = 0
 
 
 class Shown:
@@ -266,6 +267,16 @@ def resolve(scope: Scope, names: Sequence[str], position: int) -> Value:
         if name in SYSTEM_COLUMNS and any(s.system for s in level.sources):
             return CLEAR
     return _whole_row(scope, name, position, may_exist=hidden_by_opaque)
+
+
+def is_whole_row(scope: Scope, names: Sequence[str]) -> bool:
+    """Tell whether a reference is to a row of a source: ``t.*``, or ``t`` where no column has this name."""
+    if names[-1] == "*":
+        return len(names) > 1
+    levels = list(scope.levels())
+    if len(names) > 1 or any(name == names[0] for level in levels for s in level.sources for name in (c.name for c in s.columns)):
+        return False
+    return any(s.alias == names[0] and not s.opaque for level in levels for s in level.sources)
 
 
 def _whole_row(scope: Scope, name: str, position: int, *, may_exist: bool) -> Value:

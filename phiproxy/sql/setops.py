@@ -61,6 +61,7 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
     columns = [v.column for v in (value, other) if isinstance(v, Protected)]
     if columns:
         column = same_identity(a, columns, {"SelectStmt": {"location": max(_first(body), 0)}})
+        shared = _type(value, other)
         for one in (value, other):
             if isinstance(one, Clear):
                 raise a.refuse(
@@ -69,8 +70,8 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
                     hint="Let the other queries have columns of the same identity, parameters, literals or NULL there.",
                 )
             if isinstance(one, ListColumn):
-                one.users.append(Kept(column))
-        return Protected(column, _type(value, other), cast=True)
+                one.users.append(Kept(column, shared.oid))
+        return Protected(column, shared, cast=True)
     if isinstance(value, ListColumn) and isinstance(other, ListColumn) and body["op"] == "SETOP_UNION" and body.get("all"):
         united = ListColumn([], [], parts=(value, other))
         a.lists.append(united)

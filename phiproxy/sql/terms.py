@@ -185,7 +185,7 @@ def as_value(a: Analysis, made: Term) -> Value:
         if leaf.sink is not None:
             a.use(leaf.sink, Store(unbounded(column), a.new_row()), column.type.oid)
         elif isinstance(leaf.value, ListColumn):
-            leaf.value.users.append(Kept(column))
+            leaf.value.users.append(Kept(column, column.type.oid))
             leaf.value.casts.extend(leaf.casts)
         elif leaf.nullif is not None:
             _nullif_value(a, leaf, column)
@@ -238,7 +238,7 @@ def _type_of(leaf: Leaf) -> DeclaredType | None:
     if casts:
         return text_cast(only(casts[0])[1])
     if leaf.nullif is not None:
-        return next((_type_of(inner) for inner in leaf.nullif[0].leaves), None)
+        return TEXT  # that is what its = compares
     return leaf.value.type if isinstance(leaf.value, Protected) else None
 
 

@@ -6,7 +6,7 @@ is known to leave the table's values alone. Every string anywhere in the tree co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from phiproxy.errors import NotPermitted, StatementRefused
@@ -145,8 +145,8 @@ def _changes_path(kind: str, body: Node) -> bool:
     return any(m.get("relpersistence") == "t" for m in messages(body))
 
 
-def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line per kind of statement
-    """Return what a statement changes in the session (sql.md section 2)."""
+def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: C901, PLR0912 - one line per kind of statement
+    """Return what a statement changes in the session (sql.md section 2); ``walked`` are the messages of its body."""
     found = Effects()
     if kind == "VariableSetStmt":
         name = body.get("name", "")
@@ -174,10 +174,10 @@ def effects(kind: str, body: Node) -> Effects:  # noqa: C901, PLR0912 - one line
     elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:
         found.path_unknown = _changes_path(kind, body)
         found.catalog_changed = True
-        found.created = tuple(m["relname"] for m in messages(body) if "relname" in m)
+        found.created = tuple(m["relname"] for m in walked if "relname" in m)
         if "newname" in body:
             found.created += (body["newname"],)
-    for message in messages(body):
+    for message in walked:
         if "ExecuteStmt" in message:  # EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
             found.executes = message["ExecuteStmt"]["name"]
         if "funcname" in message and strings(message["funcname"])[-1] == "set_config":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.errors import PhiproxyError
+from phiproxy.errors import PhiproxyError, StatementRefused
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.statement import StatementPlan
 from phiproxy.sql.meaning import NULLNESS, Plain, Search, Store
@@ -74,3 +74,28 @@ def test_a_parameter_declared_as_another_type_is_refused(text: str, state: str) 
 def test_a_simple_query_has_no_parameters() -> None:
     with pytest.raises(PhiproxyError):
         PLANNER.script(b"SELECT 1 FROM patients WHERE ssn = $1", VIEW)
+
+
+def test_a_parameter_that_does_not_occur_is_not_sent() -> None:
+    made = plan("SELECT id FROM public.patients WHERE ssn = $2", 25, 25)
+    assert made.parameters(full_ciphers(), [b"secret", b"x"])[0] is None
+    assert made.oids == (25, BYTEA_OID)
+    assert made.describe_parameters((25, BYTEA_OID)) == [25, 25]
+    only_declared = plan("SELECT ssn FROM public.patients", 25)
+    assert only_declared.parameters(full_ciphers(), [b"secret"]) == [None]
+    assert only_declared.oids == (25,)
+
+
+@pytest.mark.parametrize("count", [500, 3000])
+def test_chains_of_operators_are_understood(count: int) -> None:
+    ored = " OR ".join(f"ssn = 'x{i}'" for i in range(count))
+    nested = "(ssn = 'x' OR " * (count // 6) + "true" + ")" * (count // 6)
+    added = "+".join(["1"] * count)
+    made = plan(f"SELECT {added} FROM public.patients WHERE ({ored}) AND {nested}")
+    assert len(made.outputs) == count + 1
+
+
+def test_what_the_grammar_itself_does_not_nest_is_refused() -> None:
+    with pytest.raises(StatementRefused) as caught:
+        PLANNER.statement(b"SELECT " + b"+".join([b"1"] * 60000) + b" FROM patients", (), VIEW)
+    assert caught.value.sqlstate == "0A000"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.sql.meaning import Effects
-from phiproxy.sql.parse import parse
+from phiproxy.sql.parse import messages, parse
 from phiproxy.sql.utility import effects, leaves_aborted
 from tests.sql.ask import ask
 
@@ -92,17 +92,17 @@ def test_the_registry_is_not_for_clients(text: str) -> None:
 )
 def test_effects(text: str, wanted: Effects) -> None:
     (statement,) = parse(text.encode())
-    assert effects(statement.kind, statement.body) == wanted
+    assert effects(statement.kind, statement.body, list(messages(statement.body))) == wanted
 
 
 def test_a_table_made_of_a_prepared_statement_executes_it() -> None:
     (statement,) = parse(b"CREATE TABLE t AS EXECUTE s(1)")
-    assert effects(statement.kind, statement.body).executes == "s"
+    assert effects(statement.kind, statement.body, list(messages(statement.body))).executes == "s"
 
 
 def test_what_is_made_is_remembered_by_name() -> None:
     (statement,) = parse(b"CREATE TABLE t (notes text)")
-    assert "t" in effects(statement.kind, statement.body).created
+    assert "t" in effects(statement.kind, statement.body, list(messages(statement.body))).created
 
 
 @pytest.mark.parametrize(
