@@ -48,7 +48,10 @@ def statement_of(planner: Planner, text: bytes) -> object:
         plan: StatementPlan = planner.statement(text, (), VIEW)
     except PhiproxyError as error:
         return error.sqlstate, error.public_text, error.position
-    return dataclasses.asdict(plan)
+    found = dataclasses.asdict(plan)
+    if plan.inline is not None:
+        found["inline"] = (plan.inline.pieces, plan.inline.occurrences, plan.inline.spans)
+    return found
 
 
 VALUES = st.sampled_from(
