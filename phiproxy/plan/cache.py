@@ -27,25 +27,31 @@ from phiproxy.sql.meaning import Meaning
 from phiproxy.sql.parse import Statement, decode_text, parse, too_deep
 from phiproxy.sql.screen import Screen
 from phiproxy.sql.shape import shape_of
-from phiproxy.sql.utility import leaves_aborted
+from phiproxy.sql.utility import leaves_aborted, set_path
 
 # psycopg's lesson: generated IN lists and bulk inserts make texts that never come again; a text this long is analysed each time.
 MAX_CACHED_TEXT = 16 * 1024
 # About 4 KiB a plan: 8 MiB at most. An application has hundreds of distinct statements, an ad-hoc client unbounded ones.
 MAX_PLANS = 2048
 
+__all__ = ["Planner", "View", "set_path"]
+
 P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What differs between sessions: the search path (None: not known), names made by this session, the client's encoding."""
+    """What differs between sessions: the search path (None: not known), names made by this session, the client's encoding.
+
+    ``path_set``: the path was set in a transaction that may yet take it back.
+    """
 
     path: tuple[str, ...] | None
     database: str
     created: frozenset[str] = frozenset()
     utf8: bool = True
     catalog_fresh: bool = False
+    path_set: bool = False
     names: KnownNames = field(default=NO_NAMES, compare=False)
 
 
@@ -98,7 +104,7 @@ class Planner:
         return bool(statements) and leaves_aborted(statements[0])
 
     def _statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
-        key = (text, oids, view.path, view.utf8)
+        key = (text, oids, view.path, view.path_set, view.utf8, view.created)
         cached = self._statements.get(key)
         if cached is not None:
             self._statements.move_to_end(key)
@@ -118,7 +124,7 @@ class Planner:
         return plan
 
     def _script(self, text: bytes, view: View) -> ScriptPlan:
-        key = (text, view.path, view.utf8)
+        key = (text, view.path, view.path_set, view.utf8, view.created)
         cached = self._scripts.get(key)
         if cached is not None:
             self._scripts.move_to_end(key)
@@ -144,7 +150,7 @@ class Planner:
     def _known_or_fresh(self, text: bytes, view: View) -> list[Meaning]:
         """Return the meanings of a text: those of its shape where that was seen before, else from an analysis, proved."""
         shape = shape_of(text) if len(text) <= MAX_CACHED_TEXT else None
-        key = (view.path, view.utf8, view.created)
+        key = (view.path, view.path_set, view.utf8, view.created)
         if shape is not None and shape.constants:
             known = self._templates.meanings(key, shape)
             if known is not None:
@@ -191,21 +197,22 @@ class Planner:
                 raise
             meanings.append(meaning)
             names.note(meaning)
-            context = _behind(context, meaning)
+            context = _behind(context, meaning, path_set=view.path_set or context.path != view.path)
             names.view = dataclasses.replace(view, path=context.path, created=context.created)
             _check_order(meanings)
         return statements, meanings
 
 
-def _behind(context: Context, meaning: Meaning) -> Context:
+def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:
     """Return what the statements behind one of the same text are analysed against."""
     effects = meaning.effects
-    if not (effects.path_unknown or effects.catalog_changed):
+    taken_back = effects.transaction and path_set
+    if not (effects.path_unknown or effects.catalog_changed or taken_back):
         return context
     made = {(r.schema, r.name) for r in effects.relations}
     kept = tuple(r for r in context.catalog.relations if (r.schema, r.name) not in made)
     catalog = dataclasses.replace(context.catalog, relations=(*kept, *effects.relations)) if made else context.catalog
-    path = None if effects.path_unknown else context.path
+    path = set_path(context.path, effects) if effects.path_unknown else None if taken_back else context.path
     return dataclasses.replace(context, catalog=catalog, path=path, created=context.created.union(effects.created))
 
 

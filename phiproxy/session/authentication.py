@@ -61,11 +61,14 @@ def key_data(session: State, data: bytes, start: int, end: int) -> int:
 
 
 def parameter_status(session: State, data: bytes, start: int, end: int) -> int:
-    """ParameterStatus: relayed; two settings decide whether texts can be read as they are (sql.md section 8)."""
+    """ParameterStatus: relayed; some settings decide how texts are read (sql.md section 8)."""
     name, value = decode_parameter_status(data, start + 5, end)
     if name == b"client_encoding":
         session.utf8 = value.upper() in (b"UTF8", b"UTF-8", b"UNICODE")
     elif name == b"standard_conforming_strings" and value != b"on" and session.database is not None:
         session.fatal(StatementRefused("standard_conforming_strings must stay on for a database with a policy"))
         return end
+    elif name == b"search_path" and session.path_changed is None:
+        # PostgreSQL 18 tells of every change, also of one that no statement spells; what it resolves to is asked.
+        session.path = None
     return relay(session, data, start, end)

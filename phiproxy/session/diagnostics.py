@@ -26,6 +26,8 @@ def error(session: State, data: bytes, start: int, end: int) -> int:
     silent = is_silent(session)
     front = session.pipeline.error()
     session.copying, session.copy_failed = None, False
+    if session.path_changed is not None:
+        session.path = None
     fields = decode_error_fields(data, start + 5, end)
     state = dict(fields).get(67, b"").decode("ascii", "replace")
     session.server_said_fatal = dict(fields).get(86, dict(fields).get(83)) in (b"FATAL", b"PANIC")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from phiproxy.errors import StatementRefused
+from phiproxy.plan.cache import set_path
 from phiproxy.plan.statement import Effects, ScriptPart, StatementPlan
 from phiproxy.session import overlay
 from phiproxy.session.pipeline import Later, Undo
@@ -15,7 +16,9 @@ def apply(session: State, done: StatementPlan | ScriptPart) -> list[Undo]:
     """Apply what a statement does to the session when it is sent, and return how to take back what can be."""
     effects, names = done.effects, session.names
     if effects.path_unknown or (effects.transaction and session.path_changed is not None):
-        session.path, session.path_changed = None, names.group
+        # What a constant SET gives is followed until the transaction ends; then the path is read again.
+        session.path = set_path(session.path, effects) if effects.path_unknown else None
+        session.path_changed = names.group
     overlay.note(session, effects)
     if effects.created:
         session.created |= frozenset(effects.created)
@@ -75,4 +78,4 @@ def stamp_of(session: State) -> Stamp:
     """Return what a plan made now is made under."""
     assert session.database is not None
     own = (session.overlays if session.overlay is not None else 0) << 1 | (session.changed is not None)
-    return session.database.generation + (own << 64), session.path
+    return session.database.generation + (own << 64), session.sure_path

@@ -135,7 +135,17 @@ class State:
 
     def view(self) -> View:
         """Return what the planner must know of this session."""
-        return View(self.path, self.database_name, self.created, self.utf8, self.catalog_fresh, self.known)
+        set_ = self.path_changed is not None
+        return View(self.sure_path, self.database_name, self.created, self.utf8, self.catalog_fresh, set_, self.known)
+
+    @property
+    def sure_path(self) -> tuple[str, ...] | None:
+        """The search path for the client's next message.
+
+        A change in a group that is not answered may yet fail, and what comes behind that group would then run without it.
+        """
+        changed = self.path_changed
+        return self.path if changed is None or changed == self.names.group or changed <= self.names.answered else None
 
     def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None]) -> None:
         """Send messages of the proxy's own, ending in Sync; the client's wait until ``done(ok, rows)`` has been called."""

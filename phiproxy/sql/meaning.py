@@ -164,11 +164,13 @@ Kind = Literal["select", "write", "explain", "other"]
 class Effects:
     """What a statement does to the session beyond its result (sql.md section 2).
 
+    ``path``: the schemas of a constant search_path, which is else unknown. ``transaction``: it may take back what was set before.
     ``relations`` are those that it makes, for the statements behind it in the same text; ``reaches`` are names through which
     something protected is reached from now on; ``tag`` is the command tag of DDL in the client's terms.
     """
 
     path_unknown: bool = False
+    path: tuple[str, ...] | None = None
     catalog_changed: bool = False
     prepares: str | None = None
     deallocates: str | None = None

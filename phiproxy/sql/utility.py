@@ -145,17 +145,40 @@ def _changes_path(kind: str, body: Node) -> bool:
     return any(m.get("relpersistence") == "t" for m in messages(body))
 
 
+def _constant_path(body: Node) -> tuple[str, ...] | None:
+    """Return the schemas of a SET search_path that is all constants; None where it depends on the role or the settings."""
+    constants = [node.get("A_Const", {}) for node in body.get("args", ())]
+    names = [constant["sval"].get("sval", "") for constant in constants if "sval" in constant]
+    if body.get("kind") != "VAR_SET_VALUE" or len(names) != len(constants) or "$user" in names:
+        return None
+    return tuple(name for name in names if name)
+
+
+def set_path(before: tuple[str, ...] | None, effects: Effects) -> tuple[str, ...] | None:
+    """Return what current_schemas(true) gives after a statement that changes the path; None where only the server knows.
+
+    A schema that does not exist or may not be used is among them too: nothing is found in the one, and the other refuses.
+    """
+    if before is None or effects.path is None:
+        return None
+    temporary = [name for name in before if name.startswith("pg_temp_")]
+    named = [t for name in effects.path for t in (temporary if name == "pg_temp" else [name])]
+    implicit = [name for name in [*temporary, "pg_catalog"] if name not in named]
+    return (*implicit, *named)
+
+
 def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: C901, PLR0912 - one line per kind of statement
     """Return what a statement changes in the session (sql.md section 2); ``walked`` are the messages of its body."""
     found = Effects()
     if kind == "VariableSetStmt":
         name = body.get("name", "")
         found.path_unknown = name in _PATH_SETTINGS or body.get("kind") == "VAR_RESET_ALL"
+        found.path = _constant_path(body) if name == "search_path" else None
     elif kind == "DiscardStmt":
         found.path_unknown = True
         found.deallocates_all = found.closes_all = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"
     elif kind == "TransactionStmt":
-        found.transaction = True
+        found.transaction = body.get("kind") in _EXITS
     elif kind == "PrepareStmt":
         found.prepares = body["name"]
     elif kind == "DeallocateStmt":

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 
 from tests.harness.clinic import Clinic
+from tests.integration.test_psql import psql
 
 HOSTILE = [
     "tab\there",
@@ -274,3 +278,64 @@ def test_a_value_that_was_tampered_with_ends_the_result(clinic: Clinic) -> None:
         with pytest.raises(psycopg.errors.DataCorrupted, match=r"^phiproxy:"), cur.copy("COPY patients TO STDOUT") as copy:
             list(copy)
         assert conn.execute("SELECT count(*) FROM patients").fetchone() == (3,)
+
+
+async def test_copy_of_asyncpg(clinic: Clinic) -> None:
+    # Not with arguments: asyncpg would have the server quote them, in a statement that names nothing protected.
+    rows = list(rows_of(clinic, 30))
+    csv = "".join(f'{n},"{clinic.plant("name")}"\n' for n in range(100, 110)).encode()
+    told = []
+    for dsn in (clinic.plain_dsn, clinic.proxy_dsn):
+        conn = await asyncpg.connect(dsn)
+        columns = ["id", "full_name", "notes"]
+        said: list[object] = [await conn.copy_records_to_table("patients", records=rows, columns=columns)]
+        said.append(await conn.copy_to_table("patients", source=io.BytesIO(csv), columns=["id", "ssn"], format="csv"))
+        for form in ("text", "csv", "binary"):
+            out = io.BytesIO()
+            said.append(await conn.copy_from_table("patients", output=out, columns=columns, format=form))
+            said.append(out.getvalue())
+        out = io.BytesIO()
+        said.append(await conn.copy_from_query("SELECT ssn, full_name FROM patients ORDER BY id", output=out))
+        told.append([*said, out.getvalue()])
+        await conn.close()
+    assert told[0] == told[1]
+    clinic.assert_twins_equal()
+
+
+def test_copy_of_psql(clinic: Clinic) -> None:
+    lines = "".join(f"{n}\t{clinic.plant()}\t\\N\n" for n in range(5))
+    script = (
+        f"\\copy patients (id, ssn, notes) FROM STDIN\n{lines}\\.\n"
+        f"COPY patients (id, ssn) FROM STDIN (FORMAT csv);\n7,{clinic.plant()}\n\\.\n"
+        "\\copy patients TO STDOUT CSV HEADER\nCOPY (SELECT ssn FROM patients ORDER BY id) TO STDOUT;\n"
+    )
+    plain, proxied = psql(clinic, clinic.plain_dsn, script), psql(clinic, clinic.proxy_dsn, script)
+    assert plain[1:] == ("", 0)
+    assert proxied == plain
+    clinic.assert_twins_equal()
+
+
+def resident(pid: int) -> int:
+    """Return the resident memory of a process in KiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1])  # type: ignore[index]
+
+
+def test_memory_does_not_grow_with_the_data(clinic: Clinic) -> None:
+    line = b"\t%s\t%s\n" % (clinic.plant().encode(), b"n" * 200)
+    process = clinic.site.proxy.process
+    assert process is not None
+    with psycopg.connect(clinic.proxy_dsn, autocommit=True) as conn, conn.cursor() as cur:
+        seen = []
+        for round_, count in enumerate((2_000, 40_000)):
+            with cur.copy("COPY patients (id, ssn, notes) FROM STDIN") as copy:
+                for start in range(0, count, 500):
+                    copy.write(b"".join(b"%d%s" % (round_ * 1_000_000 + n, line) for n in range(start, start + 500)))
+            size = 0
+            with cur.copy("COPY patients TO STDOUT") as out:
+                for data in out:
+                    size += len(data)
+            seen.append((size, resident(process.pid)))
+        conn.execute("TRUNCATE patients CASCADE")
+    assert seen[1][0] > 9_000_000
+    assert seen[1][1] - seen[0][1] < 8 * 1024

@@ -191,8 +191,8 @@ def test_the_path_is_asked_for_again_after_what_may_change_it(play: Screenplay, 
 @pytest.mark.parametrize("end", ["ROLLBACK", "COMMIT", "ROLLBACK TO a"])
 def test_the_path_of_a_transaction_is_not_believed_after_it(play: Screenplay, end: str) -> None:
     status = "T" if "TO" in end else "I"
-    play.client_says(query("BEGIN"), query("SET LOCAL search_path TO archive"))
-    play.server_gets(query("BEGIN"), query("SET LOCAL search_path TO archive"))
+    play.client_says(query("BEGIN"), query("SET LOCAL ROLE nurse"))
+    play.server_gets(query("BEGIN"), query("SET LOCAL ROLE nurse"))
     replies = [command_complete("BEGIN"), ready("T"), command_complete("SET"), ready("T")]
     play.server_says(*replies)
     play.client_gets(*replies)
@@ -213,8 +213,48 @@ def test_the_path_of_a_transaction_is_not_believed_after_it(play: Screenplay, en
     play.server_gets(query(QUALIFIED))
 
 
+@pytest.mark.parametrize("end", ["ROLLBACK", "COMMIT", "ROLLBACK TO a"])
+def test_a_constant_path_is_followed_until_its_transaction_ends(play: Screenplay, end: str) -> None:
+    status = "T" if "TO" in end else "I"
+    said = [query("BEGIN"), query("SET LOCAL search_path TO archive"), query(UNQUALIFIED)]
+    play.client_says(*said)
+    # It may fail yet, so what is said behind it waits.
+    play.server_gets(*said[:2])
+    replies = [command_complete("BEGIN"), ready("T"), command_complete("SET"), ready("T")]
+    play.server_says(*replies)
+    play.client_gets(*replies)
+    play.server_gets(query('SELECT ssn, city FROM "archive".patients'))
+    play.client_says(query(end), query(UNQUALIFIED))
+    play.server_gets(query(end))
+    play.server_says(command_complete("SELECT 0"), ready("T"), command_complete(end), ready(status))
+    play.tells_path(status=status)
+    play.session.to_client.clear()
+    play.server_gets(query(QUALIFIED))
+
+
+def test_a_path_that_was_not_set_after_all_is_not_believed(play: Screenplay) -> None:
+    play.client_says(
+        query("BEGIN"), parse("SELECT boom()"), parse("SET search_path TO archive", "s"), bind(statement="s"), execute()
+    )
+    play.client_says(parse(UNQUALIFIED), SYNC, query("ROLLBACK"), query(UNQUALIFIED))
+    play.session.to_server.clear()
+    play.server_says(command_complete("BEGIN"), ready("T"), error("42883"), ready("E"), command_complete("ROLLBACK"), ready())
+    play.tells_path()
+    play.session.to_client.clear()
+    play.server_gets(query(QUALIFIED))
+
+
+def test_postgresql_18_tells_of_a_path_that_changed(play: Screenplay) -> None:
+    play.client_says(query("SELECT f()"))
+    play.server_gets(query("SELECT f()"))
+    told = parameter_status("search_path", "archive")
+    play.server_says(command_complete("SELECT 1"), told, ready())
+    play.tells_path(("pg_catalog", "archive"))
+    play.client_gets(command_complete("SELECT 1"), told, ready())
+
+
 def test_a_pipelined_set_local_is_remembered_although_an_earlier_group_ends(play: Screenplay) -> None:
-    said = [query("SELECT 1"), query("BEGIN; SET LOCAL search_path TO archive")]
+    said = [query("SELECT 1"), query("BEGIN; SET LOCAL ROLE nurse")]
     play.client_says(*said)
     play.server_gets(*said)
     play.server_says(command_complete("SELECT 1"), ready("I"), command_complete("BEGIN"), command_complete("SET"), ready("T"))

@@ -1,0 +1,64 @@
+"""The search path as the session has it: set, set locally, taken back; what was analysed is what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.live import Twins, extended_site, watched_twins
+from tests.harness.differential import Protocol
+from tests.harness.server import PostgresServer
+
+READ = "SELECT * FROM patients ORDER BY id"
+
+
+@pytest.fixture(scope="module")
+def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """The clinic with an unprotected table of the same name in schema archive."""
+    with extended_site(postgres_server, tmp_path_factory.mktemp("path")) as site, watched_twins(site) as found:
+        found.both.run("INSERT INTO archive.patients (id) VALUES (77)", protocol="simple")
+        yield found
+
+
+SCRIPTS = [
+    ["SET search_path TO archive, public", READ, "RESET search_path", READ],
+    ["BEGIN", "SET LOCAL search_path TO archive", READ, "COMMIT", READ],
+    ["BEGIN", "SET search_path TO archive", READ, "ROLLBACK", READ],
+    ["BEGIN", "SAVEPOINT a", "SET search_path = archive", READ, "ROLLBACK TO a", READ, "COMMIT", READ],
+    ["SET search_path TO 'archive'", READ, "SELECT set_config('search_path', 'public', false)", READ, "DISCARD ALL", READ],
+    ["SET search_path TO nowhere, public", READ, "SET search_path TO nowhere", READ, "SET search_path TO DEFAULT", READ],
+    ['SET search_path TO "$user", archive', READ, "RESET ALL", READ],
+    ["CREATE TEMP TABLE scratch (notes text)", READ, "DROP TABLE scratch", READ],
+    ["PREPARE q AS SELECT count(*) FROM patients", "EXECUTE q", "DEALLOCATE q"],
+]
+STRINGS = [
+    f"SET search_path TO archive; {READ}; SET search_path TO public; {READ}",
+    f"BEGIN; SET LOCAL search_path TO archive; {READ}; END",
+    f"{READ}; SET search_path TO archive, pg_catalog; {READ}; RESET search_path",
+]
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_as_it_is_set(twins: Twins, protocol: Protocol) -> None:
+    for script in SCRIPTS:
+        for text in script:
+            twins.both.run(text, protocol=protocol)
+
+
+def test_within_one_string(twins: Twins) -> None:
+    for text in STRINGS:
+        twins.both.run(text, protocol="simple", ordered=True)
+    twins.both.refused(f"SET search_path TO archive; ROLLBACK; {READ}", protocol="simple")
+    twins.both.refused(f"RESET search_path; {READ}", protocol="simple")
+    twins.both.run(READ, protocol="simple")
+
+
+def test_a_plan_is_made_again_under_another_path(twins: Twins) -> None:
+    both = twins.both
+    both.run("PREPARE p AS SELECT count(*) FROM patients", protocol="simple")
+    both.run("EXECUTE p", protocol="simple")
+    both.proxied.exec_(b"SET search_path TO archive")
+    both.refused("EXECUTE p", protocol="simple")
+    both.proxied.exec_(b"RESET search_path")
+    both.run("EXECUTE p", protocol="simple")
