@@ -43,6 +43,7 @@ ASYNCPG_TLS_OF_THE_SERVER = (
     # the server was told to speak TLS 1.2 at most; the proxy has no upper limit
     "TestSSLConnection::test_ssl_handshake_failure_cause",
     "TestSSLConnection::test_tls_version",
+    "TestNoSSLConnection::test_nossl_handshake_fallback",
     # the server asks the client for its certificate (pg_hba.conf's cert), whose key the proxy does not have
     "TestClientSSLConnection::test_ssl_connection_client_auth_custom_context",
     "TestClientSSLConnection::test_ssl_connection_client_auth_dot_postgresql",
