@@ -71,11 +71,13 @@ def initial(first: bytes, mechanism: bytes = b"SCRAM-SHA-256") -> bytes:
     return typed(b"p", mechanism + b"\0" + struct.pack("!I", len(first)) + first)
 
 
-async def exchange(port: int, role: str, password: str = PASSWORD) -> list[tuple[str, bytes]]:
+async def exchange(port: int, role: str, password: str = PASSWORD, *, version: int = 0x30000) -> list[tuple[str, bytes]]:
     """Log in by hand; return all that is answered up to an error, the end, or ReadyForQuery."""
     async with await Peer.open(port) as peer:
-        peer.say(startup(role, "postgres") + initial(b"n,,n=,r=abc"))
+        peer.say(startup(role, "postgres", version=version) + initial(b"n,,n=,r=abc"))
         said = [await peer.message(), await peer.message()]
+        if said[0][0] == "v":
+            said.append(await peer.message())
         if said[-1][0] == "E":
             return said
         challenge = said[-1][1][4:]

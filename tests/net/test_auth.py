@@ -294,6 +294,19 @@ async def test_newer_protocols_are_negotiated_before_the_server_is_asked(secure:
                 await conn.execute("SELECT 1")
 
 
+async def test_a_new_certificate_is_what_the_next_login_binds_to(secure: PostgresServer, tmp_path: Path) -> None:
+    """Read on SIGHUP; who is there already goes on."""
+    pair, other = self_signed(tmp_path, "ecdsa-sha512"), self_signed(tmp_path, "rsa-sha384")
+    settings = scram(secure, tls={"certificate": str(pair.certificate), "private_key": str(pair.key)})
+    binding = {"sslmode": "require", "channel_binding": "require"}
+    async with serving(settings) as (proxy, port), await as_role(port, "a_role", **binding) as conn:
+        for old, new in ((pair.certificate, other.certificate), (pair.key, other.key)):
+            old.write_bytes(new.read_bytes())
+        await proxy.reload(None)
+        await (await as_role(port, "a_role", **binding)).close()
+        assert await (await conn.execute("SELECT 1")).fetchone() == (1,)
+
+
 async def test_a_cancel_goes_its_way(secure: PostgresServer, papers: Papers) -> None:
     async with serving(scram(secure, tls=papers.client_tls)) as (_, port), await as_role(port, "a_role", sslmode="require") as conn:
         running = asyncio.ensure_future(conn.execute("SELECT pg_sleep(30)"))
