@@ -1,9 +1,13 @@
 """``phiproxy check`` on a real database."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.commands.conftest import Clinic
+from tests.net.certificates import Papers, tls_server
 
 
 def findings(clinic: Clinic) -> tuple[int, list[dict[str, Any]]]:
@@ -79,6 +83,32 @@ def test_the_servers_log_settings_are_warnings(clinic: Clinic) -> None:
     (line,) = [f for f in found if f["text"].startswith("log_statement = all")]
     assert line["level"] == "warning"
     assert "envelopes and tags only" in line["text"]
+
+
+def test_how_clients_log_in(clinic: Clinic, tmp_path: Path) -> None:
+    ready(clinic)
+    assert "auth.mode passthrough, TLS to clients: disable" in clinic.ok("check")
+    config = clinic.config.read_text()
+    clinic.config.write_text(config + "auth: {mode: scram}\n")
+    assert "auth.mode scram, TLS to clients: disable" in clinic.ok("check")
+    clinic.config.write_text(config + "auth: {mode: scram, verifiers: absent}\n")
+    (text,) = errors(clinic)
+    assert "auth.verifiers" in text
+    assert "cannot be read" in text
+
+
+def test_two_certificates_are_noticed(clinic: Clinic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    papers = Papers.made(tmp_path)
+    with tls_server(papers.server) as server:
+        monkeypatch.setenv("PHIPROXY_SERVICE_PASSWORD", server.password)
+        clinic.config.write_text(
+            f"upstream: {{address: '127.0.0.1:{server.port}', tls: require}}\npolicies: [policy.yaml]\n"
+            f"tls: {{certificate: {papers.proxy.certificate}, private_key: {papers.proxy.key}}}\n"
+            f"service: {{user: {server.superuser}}}\n"
+        )
+        (text,) = (text for text in errors(clinic) if "does not exist" not in text)  # the clinic's database is elsewhere
+    assert "different certificates" in text
+    assert "auth: {mode: scram}" in text
 
 
 def test_a_broken_file_is_told_by_lines(clinic: Clinic) -> None:
