@@ -92,21 +92,29 @@ def _case(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place:
     for condition in [*([body["arg"]] if "arg" in body else []), *(only(when)[1]["expr"] for when in body["args"])]:
         clear(a, condition, scope)
     for result in results:
-        assign(a, result, column, scope, dataclasses.replace(place, row=a.new_row()))
+        assign(a, result, column, scope, _apart(a, place))
+
+
+def _apart(a: Analysis, place: Place) -> Place:
+    """Return the place of a value that may go to another row than the others of its statement."""
+    row = a.new_row()
+    return dataclasses.replace(place, number=row, row=row)
 
 
 def _coalesce(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place: Place) -> None:
     arguments = only(node)[1]["args"]
     place = dataclasses.replace(place, type_oid=common_type(a, arguments, scope))
     for argument in arguments:
-        assign(a, argument, column, scope, place)
+        # Which of them a row gets may depend on the row, unless all are the same for every row.
+        own = place if all(as_sink(peel_cuts(other)[0]) is not None for other in arguments) else _apart(a, place)
+        assign(a, argument, column, scope, own)
 
 
 def _sublink(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place: Place) -> None:
     _, body = only(node)
     if body["subLinkType"] != "EXPR_SUBLINK":
         raise computed(a, column, node)
-    assign_query(a, body["subselect"], [(column.name, column)], scope, dataclasses.replace(place, type_oid=TEXT_OID))
+    assign_query(a, body["subselect"], [(column.name, column)], scope, dataclasses.replace(_apart(a, place), type_oid=TEXT_OID))
 
 
 def assign_query(a: Analysis, node: Node, wanted: Sequence[Target], outer: Scope, place: Place) -> int:

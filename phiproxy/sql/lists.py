@@ -201,9 +201,8 @@ def _cast_type(column: ListColumn) -> int:
 
 
 def type_of(columns: Iterable[ListColumn]) -> int:
-    """Return the one type of a whole column (manual 10.5): what the casts say, text before varchar."""
-    casts = {sink.type_oid for sink in _sinks(columns) if sink.type_oid and not sink.array}
-    return TEXT_OID if len(casts) != 1 else casts.pop()
+    """Return the one type of a whole column (manual 10.5): what the first cast says, as text and varchar become each other."""
+    return next((sink.type_oid for sink in _sinks(columns) if sink.type_oid and not sink.array), TEXT_OID)
 
 
 def _stored(protecting: list[Protecting], position: int) -> tuple[ProtectedColumn, int | None]:

@@ -240,6 +240,15 @@ def resolve(scope: Scope, names: Sequence[str], position: int) -> Value:
     Raises UndefinedTable, UndefinedColumn, AmbiguousColumn as the server would, and StatementRefused for a whole-row reference to a
     source that holds something protected.
     """
+    value = _resolve(scope, names, position)
+    if isinstance(value, ListColumn) and not any(c.value is value for s in scope.sources for c in s.columns):
+        # From inside a subquery the values of one row may each go to another row, so their rows are no longer sealed together.
+        for group in list_groups([value]):
+            group.references += 1
+    return value
+
+
+def _resolve(scope: Scope, names: Sequence[str], position: int) -> Value:
     *qualifier, name = names
     if qualifier:
         schema = qualifier[-2] if len(qualifier) > 1 else None

@@ -17,8 +17,23 @@ def rows(statement: str) -> list[int]:
 def test_what_one_row_gets_is_sealed_together() -> None:
     one, two = rows("UPDATE patients SET (ssn, full_name) = ($1, $2)")
     assert one == two
-    one, two = rows("UPDATE patients SET ssn = COALESCE($1, ssn), notes = $2")
+    one, two = rows("UPDATE patients SET ssn = COALESCE($1, 'x'::varchar(3)), notes = $2")[:2]
     assert one == two
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        "UPDATE patients SET ssn = COALESCE(ssn, $1), notes = COALESCE(notes, $2)",
+        "UPDATE patients SET ssn = (SELECT $1 WHERE active), notes = (SELECT $2 WHERE NOT active)",
+        "UPDATE patients p SET ssn = CASE p.id WHEN 1 THEN v.a WHEN 2 THEN v.b END FROM (VALUES ($1, $2)) v (a, b)",
+        "UPDATE patients SET ssn = COALESCE(ssn, v.a), notes = COALESCE(notes, v.b) FROM (VALUES ($1, $2)) v (a, b)",
+        "INSERT INTO patients (ssn) SELECT u.x FROM (VALUES ($1, $2)) v (a, b), LATERAL (SELECT v.a AS x UNION ALL SELECT v.b) u",
+        "UPDATE patients SET ssn = (SELECT v.a WHERE active), notes = v.b FROM (VALUES ($1, $2)) v (a, b)",
+    ],
+)
+def test_what_may_go_to_different_rows_is_not(client: str) -> None:
+    assert len(set(rows(client))) == len(rows(client)) == 2
 
 
 def test_results_of_case_go_to_different_rows() -> None:

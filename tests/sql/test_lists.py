@@ -55,3 +55,8 @@ def test_union_all_is_one_column() -> None:
 )
 def test_refused(client: str) -> None:
     assert ask(client) == "0A000"
+
+
+def test_the_first_cast_is_the_type_of_the_column() -> None:
+    client = b"UPDATE patients SET ssn = v.a FROM (VALUES ($1), ('x'::varchar), (NULL::text)) v (a)"
+    assert PLANNER.statement(client, (), VIEW).described == (1043,)
