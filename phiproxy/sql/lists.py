@@ -196,8 +196,7 @@ def _types(columns: list[ListColumn]) -> dict[int, int]:
 
 
 def _cast_type(column: ListColumn) -> int:
-    casts = {sink.type_oid for sink in _sinks([column]) if sink.type_oid and not sink.array}
-    return casts.pop() if len(casts) == 1 else TEXT_OID if casts else 0
+    return next((sink.type_oid for sink in _sinks([column]) if sink.type_oid and not sink.array), 0)
 
 
 def type_of(columns: Iterable[ListColumn]) -> int:
