@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from phiproxy.errors import StatementRefused, WireError
+from phiproxy.errors import MalformedMessage, StatementRefused, WireError
 from phiproxy.session import copying, overlay
 from phiproxy.session.effects import apply, check_encoding, check_references
 from phiproxy.session.extended import bind, close, describe, execute, parse
@@ -82,6 +82,8 @@ def function_call(session: State, data: bytes, start: int, end: int) -> None:
     """FunctionCall: only the large-object functions; any other could reach a protected column."""
     if session.pipeline.skipping:
         return
+    if end - start < HEADER + 4:
+        raise MalformedMessage("FunctionCall is too short")
     if int.from_bytes(data[start + 5 : start + 9], "big") not in _LARGE_OBJECT_FUNCTIONS:
         raise StatementRefused("FunctionCall is refused on a database with a policy", hint="Call the function with SELECT.")
     _forward(session, data, start, end)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 
 from phiproxy.wire.messages import decode_parse, decode_query, decode_row_description
 from tests.harness.server import PostgresServer
-from tests.session.frames import command_complete, data_row, error_fields, parse, query, ready, show_client, show_server, split
+from tests.session.frames import command_complete, data_row, error_fields, parse, query, raw, ready, show_client, show_server, split
 from tests.session.model import Server
 from tests.session.scripts import patient
-from tests.session.statements import DDL, EXIT, OWN_REFUSAL, OWN_SYNTAX_ERROR, REFUSED, STATEMENTS
+from tests.session.statements import DDL, EXIT, LO_CREAT, OWN_REFUSAL, OWN_SYNTAX_ERROR, REFUSED, STATEMENTS
 
 CLEAN = [query("DISCARD ALL")]
 OVER = data_row(b"over") + command_complete("SELECT 1") + ready()
@@ -58,10 +58,13 @@ def backend(postgres_server: PostgresServer) -> Iterator[Backend]:
 
 def real(frame: bytes) -> bytes:
     """Return a message as it is said to a real server."""
-    if frame[:1] == b"P":
+    tag, whole = frame[:1], frame.endswith(b"\0")
+    if tag == b"F" and int.from_bytes(frame[5:9], "big") not in (LO_CREAT,):
+        return raw(b"F")
+    if tag == b"P" and whole:
         sent = decode_parse(frame, 5, len(frame))
         return parse(STATEMENTS[sent.query.decode()].real or sent.query.decode(), sent.name.decode())
-    if frame[:1] == b"Q":
+    if tag == b"Q" and whole:
         parts = [part.strip() for part in decode_query(frame, 5, len(frame)).decode().split(";")]
         if REFUSED in parts and not any(STATEMENTS[part].syntax_error for part in parts):
             first = next(part for part in parts if part)
@@ -82,6 +85,8 @@ def heard(frames: Sequence[bytes]) -> list[str]:
             shown.append(f"ErrorResponse {'0A000' if refused else fields['C']}")
         elif tag == b"T":
             shown.append(str([(f.name, f.type_oid, f.format) for f in decode_row_description(frame, 5, len(frame))]))
+        elif tag == b"V":
+            shown.append("FunctionCallResponse")
         elif tag not in (b"N", b"S", b"A"):
             shown.append(show_server(frame))
     return shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from struct import pack, unpack_from
 
+from phiproxy.errors import MalformedMessage
 from phiproxy.wire.fields import Bind as BindFields
 from phiproxy.wire.fields import decode_bind, encode_bind
 from phiproxy.wire.messages import (
@@ -72,8 +73,10 @@ def query(text: str) -> Frame:
     return Frame(encode_query(text.encode()))
 
 
-def function_call(oid: int) -> Frame:
-    return raw(b"F", pack("!IHHH", oid, 0, 0, 0))
+def function_call(oid: int, *arguments: bytes) -> Frame:
+    """Return a FunctionCall with arguments and result in binary."""
+    sent = b"".join(pack("!i", len(value)) + value for value in arguments)
+    return raw(b"F", pack("!IHHH", oid, 1, 1, len(arguments)) + sent + pack("!H", 1))
 
 
 def copy_data(data: bytes) -> Frame:
@@ -98,6 +101,7 @@ CLOSE_COMPLETE = raw(b"3")
 NO_DATA = raw(b"n")
 PORTAL_SUSPENDED = raw(b"s")
 EMPTY_QUERY_RESPONSE = raw(b"I")
+FUNCTION_RESULT = raw(b"V", b"\0\0\0\4\0\0\0\7")
 COPY_IN = raw(b"G", b"\0\0\x01\0\0")
 COPY_OUT = raw(b"H", b"\0\0\x01\0\0")
 
@@ -178,10 +182,15 @@ _SERVER_SAYS = {
 
 
 def show_client(frame: bytes) -> str:
-    """Return one line for a message of the client."""
+    """Return one line for a message of the client; one that cannot be read is shown as it is."""
+    try:
+        return _show_client(frame)
+    except MalformedMessage:
+        return f"{chr(frame[0])} malformed {frame[5:]!r}"
+
+
+def _show_client(frame: bytes) -> str:
     tag, end = chr(frame[0]), len(frame)
-    if end == 5 and tag in "PBDECQF":
-        return f"{tag} without content"
     if tag == "P":
         name, text, oids = decode_parse(frame, 5, end)
         return f"Parse {_text(name)} {_text(text)} {list(oids)}"

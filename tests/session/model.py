@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import unpack_from
 
+from phiproxy.errors import MalformedMessage
 from phiproxy.wire.fields import decode_bind, expand_formats
 from phiproxy.wire.messages import Field, decode_execute, decode_parse, decode_query, decode_target
 from tests.clinic_model import PATH
 from tests.session import frames
 from tests.session.screenplay import hexed
-from tests.session.statements import COPY_FROM, EXIT, KNOWN, SEALED, Statement
+from tests.session.statements import COPY_FROM, EXIT, KNOWN, LO_CREAT, REFUSALS, SEALED, Statement, known
 
 
 class PgError(Exception):
@@ -50,6 +51,11 @@ class Server:
         self.copying: str = ""
         self.copied = 0
         self._pending = b""
+        self.fails = ""
+        """The SQLSTATE that the next message is refused with, where it would do something."""
+        self.breaks_at = -1
+        """The number of the reply that is an error instead of a row."""
+        self.said = 0
 
     def receive_bytes(self, data: bytes) -> bytes:
         """Take any chunk."""
@@ -60,8 +66,14 @@ class Server:
             replies.append(self.receive(frame))
         return b"".join(replies)
 
-    def receive(self, frame: bytes) -> bytes:
+    def receive(self, frame: bytes, fails: str = "") -> bytes:
         """Take one message."""
+        self.fails = fails
+        replies = self._receive(frame)
+        self.said += sum(1 for _ in frames.split(replies))
+        return replies
+
+    def _receive(self, frame: bytes) -> bytes:
         tag = chr(frame[0])
         if self.copying:
             return self._copying(tag, frame)
@@ -69,13 +81,13 @@ class Server:
             return self._sync()
         if self.skipping or tag in "dcfHX":
             return b""
-        if tag == "Q":
-            return self._query(decode_query(frame, 5, len(frame)).decode())
+        if tag in "QF":
+            return self._ends_in_ready(tag, frame)
         try:
             return {"P": self._parse, "B": self._bind, "D": self._describe, "E": self._execute, "C": self._close}[tag](frame)
-        except PgError as error:
+        except (PgError, MalformedMessage) as error:
             self.skipping = True
-            return self._fails(error)
+            return self._fails(error if isinstance(error, PgError) else PgError("08P01"))
 
     # -- the messages ----------------------------------------------------------------------------------------------------------
 
@@ -103,9 +115,12 @@ class Server:
             raise PgError("25P02")
 
     def _analysed(self, text: str) -> Statement:
-        statement = KNOWN[text]
+        statement = known(text)
         if statement.syntax_error:
             raise PgError("42601")
+        if self.fails:
+            self._live(statement)
+            raise PgError(self.fails)
         if statement.tag or statement.parse_error:
             self._live(statement)
         if statement.parse_error:
@@ -131,6 +146,8 @@ class Server:
             raise PgError("08P01")
         if self.failed and (statement.utility not in EXIT or sent.values):
             raise PgError("25P02")
+        if self.fails:
+            raise PgError(self.fails)
         if sent.portal and sent.portal in self.portals:
             raise PgError("42P03")
         self.portals[sent.portal] = Portal(statement, expand_formats(sent.result_formats, len(statement.columns)))
@@ -188,6 +205,27 @@ class Server:
             self.portals.pop(target.name, None)
         return frames.CLOSE_COMPLETE
 
+    def _ends_in_ready(self, tag: str, frame: bytes) -> bytes:
+        try:
+            if tag == "Q":
+                return self._query(decode_query(frame, 5, len(frame)).decode())
+            replies = self._function_call(frame)
+        except MalformedMessage:
+            replies = self._fails(PgError("08P01"))
+        except PgError as error:
+            replies = self._fails(error)
+        return replies + self._ready()
+
+    def _function_call(self, frame: bytes) -> bytes:
+        """Call ``lo_creat``; the proxy refuses any that is not for large objects."""
+        if self.failed:
+            raise PgError("25P02")
+        if len(frame) < 9:
+            raise PgError("08P01")
+        if int.from_bytes(frame[5:9], "big") != LO_CREAT:
+            raise PgError("0A000")
+        return frames.FUNCTION_RESULT
+
     def _query(self, text: str) -> bytes:
         self.statements.pop(b"", None)
         parts = [part.strip() for part in text.split(";") if part.strip()]
@@ -196,12 +234,13 @@ class Server:
         replies = b""
         running: Portal | None = None
         try:
-            if any(KNOWN[part].syntax_error for part in parts):
+            if any(known(part).syntax_error for part in parts):
                 raise PgError("42601")
             # The proxy promises more than a server: one refused statement, and none of the string is executed.
-            if any(KNOWN[part].parse_error == "0A000" for part in parts):
-                self._live(KNOWN[parts[0]])
-                raise PgError("0A000")
+            refused = self.fails or next((s for s in (known(part).parse_error for part in parts) if s in REFUSALS), "")
+            if refused:
+                self._live(known(parts[0]))
+                raise PgError(refused)
             for part in parts:
                 statement = self._analysed(part)
                 self.portals.pop(b"", None)
@@ -236,6 +275,9 @@ class Server:
         stop = min(statement.rows, portal.position + limit) if limit else statement.rows
         rows = [self._row(statement, portal.formats, i) for i in range(portal.position, stop)]
         portal.position = stop
+        broken = self.breaks_at - self.said - (protocol == "simple")
+        if 0 <= broken < len(rows):
+            raise PgError("57P03", b"".join(rows[:broken]))
         if statement.error and not (limit and len(rows) == limit):
             raise PgError(statement.error, b"".join(rows))
         if limit and len(rows) == limit:

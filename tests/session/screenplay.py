@@ -7,13 +7,13 @@ everything else is compared byte for byte. A screenplay must account for every b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from difflib import ndiff
 
 from phiproxy.crypto.blind import make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
-from phiproxy.errors import KeyWant, PhiproxyError, SealError
+from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyWant, PhiproxyError, SealError, WriteKeyWant
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.protection import ProtectedColumn
@@ -59,14 +59,18 @@ def refused_parse(name: str = "") -> Frame:
 # -- keys and planner ----------------------------------------------------------------------------------------------------------
 
 
-def fill(ring: Keyring) -> None:
-    """Put fixed keys for every scope and slot of the clinic into a ring."""
+def fill(ring: Keyring, wants: Container[KeyWant] | None = None) -> None:
+    """Put fixed keys into a ring: those that are wanted, or for every scope and slot of the clinic."""
     for number, scope in enumerate(sorted({c.scope for c in COLUMNS}), start=1):
         key = DataKey(number, scope, "", 1, bytes([number]) * 32, "active")
-        ring.put_data_key(key, FAR)
-        ring.put_lease(scope, key, 1_000_000, FAR)
+        if wants is None or DataKeyWant(number) in wants:
+            ring.put_data_key(key, FAR)
+        if wants is None or any(WriteKeyWant(scope, uses) in wants for uses in range(1, 9)):
+            ring.put_lease(scope, key, 1_000_000, FAR)
     for c in COLUMNS:
         for slot in c.slots:
+            if wants is not None and IndexKeyWant(c.number, slot.number) not in wants:
+                continue
             ring.put_index_key(c.number, slot.number, bytes([0x80 + c.number]) * 32, 1, FAR)
 
 

@@ -14,11 +14,13 @@ from tests.session.frames import (
     copy_fail,
     describe,
     execute,
+    function_call,
     parse,
     query,
+    raw,
 )
 from tests.session.screenplay import SECRET
-from tests.session.statements import COPY_FROM, OWN_QUESTION, OWN_REFUSAL, OWN_SYNTAX_ERROR, STATEMENTS
+from tests.session.statements import COPY_FROM, LO_CREAT, OWN_QUESTION, OWN_REFUSAL, OWN_SYNTAX_ERROR, STATEMENTS
 
 OWN = {OWN_REFUSAL, OWN_SYNTAX_ERROR, OWN_QUESTION}
 PATIENT = {"SET search_path TO public", "SELECT city, ssn FROM patients"}
@@ -41,7 +43,7 @@ def a_bind(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
-def a_whole_statement(draw: st.DrawFn) -> bytes:
+def a_whole_statement(draw: st.DrawFn, texts: st.SearchStrategy[str] = texts) -> bytes:
     """Parse to Execute as drivers send it, with the right number of values."""
     text, portal = draw(texts), draw(portals)
     value = SECRET if "ssn" in text else b"x"
@@ -68,7 +70,11 @@ def a_copy(draw: st.DrawFn) -> bytes:
     return b"".join([*begun, *early, *data, end, SYNC])
 
 
+function_calls = st.sampled_from([function_call(LO_CREAT, b"\xff" * 4), function_call(2077, b"search_path", b"\0")])
+malformed = st.builds(raw, st.sampled_from([bytes((tag,)) for tag in b"PBDECQF"]), st.just(b"\xff" + SECRET[:2]))
 messages = st.one_of(
+    function_calls,
+    malformed,
     st.builds(parse, texts, names),
     a_bind(),
     st.builds(execute, portals, limits),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from phiproxy.plan.cache import View
@@ -38,6 +39,9 @@ BOOM = frames.column("boom", 25)
 
 REFUSED = f"SELECT id FROM public.patients WHERE upper(ssn) = '{SECRET.decode()}'"
 MISTYPED = f"SELECT id FROM public.pacients WHERE ssn = '{SECRET.decode()}'"
+INSERT_LITERAL = f"INSERT INTO public.patients (ssn) VALUES ('{SECRET.decode()}')"
+REFUSALS = ("0A000", "42P01")
+"""Of one statement of a string, and none of the string is executed."""
 COPY_FROM = "COPY log (id) FROM STDIN"
 COPY_TO = "COPY (SELECT msg FROM log) TO STDOUT"
 # What the proxy says itself.
@@ -60,6 +64,7 @@ STATEMENTS: dict[str, Statement] = {
         "SELECT", (CITY,), 2, (25,), (25,), real="SELECT city FROM public.patients WHERE $1::text IS NOT NULL LIMIT 2"
     ),
     "INSERT INTO public.patients (city, ssn) VALUES ('x', $1)": Statement("INSERT 0", (), 1, (25,), (17,)),
+    INSERT_LITERAL: Statement("INSERT 0", (), 1, (), (17,)),
     "INSERT INTO public.patients (city) VALUES ('x') RETURNING ssn": Statement("INSERT 0", (SSN_FIELD,), 1),
     "SELECT msg FROM log": Statement("SELECT", (MSG,), 3),
     "INSERT INTO log (msg) VALUES ($1)": Statement("INSERT 0", (), 1, (25,), (25,)),
@@ -69,6 +74,7 @@ STATEMENTS: dict[str, Statement] = {
     "SELEC 1": Statement("", syntax_error=True),
     "SELEC ssn FROM patients": Statement("", syntax_error=True),
     REFUSED: Statement("", parse_error="0A000", real=OWN_REFUSAL),
+    MISTYPED: Statement("", parse_error="42P01"),
     OWN_REFUSAL: Statement("", parse_error="42883"),
     OWN_SYNTAX_ERROR: Statement("", syntax_error=True),
     "BEGIN": Statement("BEGIN", utility="begin"),
@@ -85,6 +91,7 @@ STATEMENTS: dict[str, Statement] = {
     COPY_TO: Statement("COPY 3", utility="copy out"),
     OWN_QUESTION: Statement("SELECT", (NAME,), len(PATH)),
 }
+LO_CREAT = 957
 EXIT = ("commit", "rollback", "rollback to")
 SEALED = [envelope(SSN, b"ssn-%d" % i) for i in range(3)]
 
@@ -114,3 +121,9 @@ def _known() -> dict[str, Statement]:
 
 
 KNOWN = _known()
+_SEALED = re.compile(r"'\\x[0-9a-f]+'::bytea")
+
+
+def known(text: str) -> Statement:
+    """Return what a text means; a sealed literal differs each time."""
+    return KNOWN[_SEALED.sub("$1", text)]
