@@ -20,7 +20,7 @@ def authentication(session: State, data: bytes, start: int, end: int) -> int:
     ``unbound`` is said instead of an offer that would lead the client to bind to another certificate than the server's.
     """
     before_authentication(session)
-    session.asked = data[start + 5 : start + 9] not in _NO_ANSWER
+    session.asked = _ANSWERS.get(int.from_bytes(data[start + 5 : start + 9], "big"), "password")
     if data[start + 5 : start + 9] == b"\0\0\0\x0a":
         mechanisms = decode_sasl_mechanisms(data, start + 9, end)
         if session.unbound is not None and any(m.endswith(b"-PLUS") for m in mechanisms):
@@ -32,8 +32,8 @@ def authentication(session: State, data: bytes, start: int, end: int) -> int:
     return relay(session, data, start, end)
 
 
-# AuthenticationOk and AuthenticationSASLFinal: the server asks the client for nothing.
-_NO_ANSWER = (b"\0\0\0\0", b"\0\0\0\x0c")
+# What the server calls the answer that it waits for (auth.c); AuthenticationOk and AuthenticationSASLFinal ask for none.
+_ANSWERS = {0: "", 12: "", 7: "GSS", 8: "GSS", 9: "GSS", 10: "SASL", 11: "SASL"}
 
 
 def before_authentication(session: State) -> None:

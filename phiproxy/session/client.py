@@ -98,7 +98,7 @@ def terminate(session: State, data: bytes, start: int, end: int) -> None:
 
 def password(session: State, data: bytes, start: int, end: int) -> None:
     """PasswordMessage, SASLInitialResponse, SASLResponse: relayed."""
-    session.asked = False
+    session.asked = ""
     _forward(session, data, start, end)
 
 

@@ -140,7 +140,7 @@ class Session(State):
         if not frames.pending or frames.data[frames.pos] in CLIENT_MAY_SAY[self.phase]:
             return False
         if self.asked:
-            raise WireError(f"expected password response, got message type {frames.data[frames.pos]}")
+            raise WireError(f"expected {self.asked} response, got message type {frames.data[frames.pos]}")
         return True
 
     def _client_frame(self, tag: int, start: int, end: int, handlers: dict[int, client.Handler]) -> bool:

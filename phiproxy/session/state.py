@@ -68,7 +68,7 @@ class State:
         self.strip_plus = strip_plus
         self.unbound: PhiproxyError | None = None
         self.negotiation: bytes | None = None
-        self.asked = False
+        self.asked = ""
         self.status = b"I"
         self.group_executes = 0
         self.group_open = False

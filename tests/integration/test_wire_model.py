@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterator, Sequence
 
-import psycopg
 import pytest
 from hypothesis import given, settings
 
 from phiproxy.wire.messages import decode_parse, decode_query, decode_row_description
+from tests.harness.backend import Backend
 from tests.harness.server import PostgresServer
-from tests.session.frames import command_complete, data_row, error_fields, parse, query, raw, ready, show_client, show_server, split
+from tests.session.frames import error_fields, parse, query, raw, show_client, show_server, split
 from tests.session.model import Server
 from tests.session.scripts import patient
 from tests.session.statements import DDL, EXIT, LO_CREAT, OWN_REFUSAL, OWN_SYNTAX_ERROR, REFUSED, STATEMENTS
 
 CLEAN = [query("DISCARD ALL")]
-OVER = data_row(b"over") + command_complete("SELECT 1") + ready()
-
-
-class Backend:
-    """A connection to a real server, on which messages are said as they are."""
-
-    def __init__(self, dsn: str) -> None:
-        self._login = psycopg.connect(dsn, autocommit=True)
-        self._socket = socket.socket(fileno=os.dup(self._login.pgconn.socket))
-        self._socket.setblocking(True)
-        self._socket.settimeout(20)
-
-    def says(self, script: Sequence[bytes]) -> Sequence[bytes]:
-        """Say messages and return the replies, up to those of a last Query that is only ours."""
-        self._socket.sendall(b"".join(script) + query("ROLLBACK") + query("SELECT 'over'"))
-        got = b""
-        while not got.endswith(OVER):
-            got += self._socket.recv(1 << 16)
-        replies = list(split(got.removesuffix(OVER)))
-        assert [f[:1] for f in replies[-3:]] == [b"C", b"Z", b"T"]
-        return replies[:-3]
-
-    def close(self) -> None:
-        self._socket.close()
-        self._login.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,41 @@
+"""A connection on which messages are said as they are, past any driver."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+
+import psycopg
+
+from tests.session.frames import Frame, command_complete, data_row, query, ready, split
+
+OVER = data_row(b"over") + command_complete("SELECT 1") + ready()
+
+
+class Backend:
+    """A connection to a server, or to one through the proxy; the driver only logs in."""
+
+    def __init__(self, dsn: str) -> None:
+        self._login = psycopg.connect(dsn, autocommit=True)
+        self._socket = socket.socket(fileno=os.dup(self._login.pgconn.socket))
+        self._socket.setblocking(True)
+        self._socket.settimeout(20)
+
+    def says(self, script: Sequence[bytes]) -> list[Frame]:
+        """Say messages and return the replies, up to those of two last Queries that are only ours."""
+        self._socket.sendall(b"".join(script) + query("ROLLBACK") + query("SELECT 'over'"))
+        got = b""
+        while not got.endswith(OVER):
+            part = self._socket.recv(1 << 16)
+            assert part, "the connection was closed"
+            got += part
+        replies = list(split(got.removesuffix(OVER)))
+        assert [f[:1] for f in replies[-3:]] == [b"C", b"Z", b"T"]
+        # … and without the warning that there was nothing to roll back.
+        return replies[:-4] if replies[-4][:1] == b"N" and b"C25P01\0" in replies[-4] else replies[:-3]
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._socket.close()
+        self._login.close()
