@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import psycopg
 
-from tests.session.frames import Frame, command_complete, data_row, query, ready, split
+from tests.session.frames import Frame, command_complete, data_row, error_fields, query, ready, split
 
 OVER = data_row(b"over") + command_complete("SELECT 1") + ready()
 
@@ -33,7 +33,7 @@ class Backend:
         replies = list(split(got.removesuffix(OVER)))
         assert [f[:1] for f in replies[-3:]] == [b"C", b"Z", b"T"]
         # … and without the warning that there was nothing to roll back.
-        return replies[:-4] if replies[-4][:1] == b"N" and b"C25P01\0" in replies[-4] else replies[:-3]
+        return replies[:-4] if replies[-4][:1] == b"N" and error_fields(replies[-4])["C"] == "25P01" else replies[:-3]
 
     def close(self) -> None:
         """Let go of it."""
