@@ -22,7 +22,7 @@ from phiproxy.net.listener import Door, Listener, ShuttingDown
 from phiproxy.net.places import Places
 from phiproxy.net.relay import Services
 from phiproxy.net.service import connect_service
-from phiproxy.net.sockets import close_all, given, listen_on
+from phiproxy.net.sockets import allow_descriptors, close_all, given, listen_on
 from phiproxy.net.tasks import spawn
 from phiproxy.net.tls import Offer, client_offer, upstream_context
 from phiproxy.net.upstream import Connector
@@ -40,6 +40,9 @@ from phiproxy.policy.values import Address
 from phiproxy.session.state import Database
 
 log = structlog.get_logger("phiproxy")
+
+# A client takes two; these are for connections that are not let in yet, the service's own, files and the loop.
+OTHER_DESCRIPTORS = 200
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -100,6 +103,9 @@ class Proxy:
 
     async def _start(self) -> None:
         settings = self.settings
+        wanted = 2 * settings.limits.max_clients + OTHER_DESCRIPTORS
+        if (allowed := allow_descriptors(wanted)) < wanted:
+            log.warning("the limit of open files is too low for limits.max_clients", limit=allowed, wanted=wanted)
         connector = Connector(settings.upstream, upstream_context(settings.upstream))
         tls = client_offer(settings.tls)
         if _certificates_matter(settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,6 +27,17 @@ def keep_alive(sock: socket.socket) -> None:
         option = getattr(socket, name, None)  # not every system has them
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def allow_descriptors(wanted: int) -> int:
+    """Raise this process's limit of open files as far as it is allowed to; returns the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if target > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+    return max(soft, target)
 
 
 async def readable(sock: socket.socket) -> None:

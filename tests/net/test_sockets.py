@@ -130,3 +130,14 @@ async def test_waiting_for_something_to_read() -> None:
                 await readable(other)
         one.sendall(b"x")
         await readable(other)
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
+    program = """
+import resource
+from phiproxy.net.sockets import allow_descriptors
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
+print(allow_descriptors(50), allow_descriptors(200), resource.getrlimit(resource.RLIMIT_NOFILE)[0], allow_descriptors(1000))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "100 200 200 300\n"
