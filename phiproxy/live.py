@@ -25,6 +25,7 @@ from phiproxy.keys.service import KeyLimits, KeyService
 from phiproxy.net.catalog import catalog_version, read_catalog
 from phiproxy.net.relay import Services
 from phiproxy.net.service import ServicePool, connect_service, service_pool
+from phiproxy.net.tasks import spawn
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.bind import bind
@@ -73,6 +74,7 @@ class LiveDatabase:
         self._known = known
         self._version = ""
         self._reading: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._told: set[tuple[int, str]] = set()
         self._ring = Keyring(time.monotonic, max_data_keys=settings.keys.cache.max_data_keys)
         self._keys = KeyService(
@@ -118,6 +120,9 @@ class LiveDatabase:
 
     async def close(self) -> None:
         """Forget the keys and close the connections."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
         self._keys.forget()
         await self._pool.close()
 
@@ -202,6 +207,15 @@ class LiveDatabase:
         if version != self._version or layout != self._known.layout:
             await self.refresh()
         self._keys.sweep()
+        if self._renewing is None or self._renewing.done():
+            # A slow provider must not keep anybody from noticing DDL.
+            self._renewing = spawn(self._refresh_ahead(), "refresh ahead")
+
+    async def _refresh_ahead(self) -> None:
+        try:
+            await self._keys.refresh_ahead()
+        except ProviderError as error:
+            log.warning("keys cannot be renewed ahead", database=self._policy.database, why=error.message)
 
     async def fit(self, policy: Policy) -> Known:
         """Read the database for a changed policy file; ConfigError when it does not fit. Nothing changes yet."""

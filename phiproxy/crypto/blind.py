@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from phiproxy.crypto.derive import expand
+from phiproxy.crypto.derive import Secret, expand
 from phiproxy.crypto.envelope import SLOT_LENGTH, frame
 from phiproxy.crypto.keyring import Keyring
 
@@ -23,7 +23,7 @@ ZERO_TAG: Final = bytes(SLOT_LENGTH)
 MAX_GENERATION = 255
 
 
-def derive_index_key(root: bytes, identity: str, expression: str, normaliser: int) -> bytes:
+def derive_index_key(root: Secret, identity: str, expression: str, normaliser: int) -> bytes:
     """Return the 32-byte key of an indexed expression, from the 32-byte index root of its scope and tenant.
 
     ``expression`` is in phiproxy's own spelling, as registered. Raises ValueError unless ``normaliser`` is 1...255.

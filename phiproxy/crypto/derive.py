@@ -17,7 +17,11 @@ KEY_LENGTH = 32
 _SHA256 = SHA256()
 
 
-def expand(secret: bytes, *parts: bytes) -> bytes:
+Secret = bytes | bytearray
+"""Key bytes; a bytearray where they are kept, so that they can be overwritten."""
+
+
+def expand(secret: Secret, *parts: bytes) -> bytes:
     """Derive a 32-byte key from a 32-byte one: ``HKDF-Expand-SHA256(secret, frame(*parts), 32)``.
 
     Raises ValueError when ``secret`` is not 32 bytes.
@@ -25,3 +29,13 @@ def expand(secret: bytes, *parts: bytes) -> bytes:
     if len(secret) != KEY_LENGTH:
         raise ValueError("a key is not 32 bytes")
     return HKDFExpand(_SHA256, KEY_LENGTH, frame(*parts)).derive(secret)
+
+
+def wipe(secret: Secret | None) -> None:
+    """Overwrite a kept key, and make it too short to be used by whoever still holds it.
+
+    As far as CPython lets one: copies that other objects made of it, OpenSSL's among them, are freed and not overwritten here.
+    """
+    if isinstance(secret, bytearray):
+        secret[:] = bytes(len(secret))
+        secret.clear()

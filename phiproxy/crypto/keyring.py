@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 from weakref import WeakSet
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
+from phiproxy.crypto.derive import Secret, wipe
 from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, KeyWant, SealError, WriteKeyWant
 
 KeyState = Literal["pending", "active", "decrypt_only", "compromised", "retired", "destroyed"]
@@ -45,9 +46,13 @@ class DataKey:
     scope: str
     tenant: str
     root_id: int
-    secret: bytes = field(repr=False)
+    secret: Secret = field(repr=False)
     state: KeyState
     stale: bool = False
+
+    def kept(self) -> DataKey:
+        """Return the same key with bytes of its own, which can be overwritten when it is given up."""
+        return replace(self, secret=bytearray(self.secret))
 
 
 class _Entry(NamedTuple):
@@ -65,7 +70,7 @@ class _Lease:
 
 
 class _IndexEntry(NamedTuple):
-    key: bytes
+    key: bytearray
     mac: HMAC
     root_id: int
     expires: float
@@ -96,6 +101,7 @@ class Keyring:
         self._leases: dict[str, _Lease] = {}
         self._index: dict[tuple[int, int], _IndexEntry] = {}
         self._watchers: WeakSet[Forgets] = WeakSet()
+        self._used: set[int] = set()
 
     def __repr__(self) -> str:
         return f"<Keyring: {len(self._data)} data keys, {len(self._leases)} leases, {len(self._index)} index keys>"
@@ -111,6 +117,7 @@ class Keyring:
         entry = self._data.get(key_id)
         if entry is not None and entry.expires > self._clock():
             self._data.move_to_end(key_id)
+            self._used.add(entry.key.root_id)
             return entry.key
         if entry is not None:
             self._forget(key_id)
@@ -134,9 +141,10 @@ class Keyring:
         if lease is None or lease.key is None or lease.left < uses or lease.expires <= self._clock():
             raise KeyNeeded({WriteKeyWant(scope, uses)})
         lease.left -= uses
+        self._used.add(lease.root_id)
         return lease.key
 
-    def index_key(self, number: int, slot: int) -> bytes:
+    def index_key(self, number: int, slot: int) -> Secret:
         """Return the 32-byte key of one slot of one identity; KeyNeeded when it is not cached or has expired."""
         return self._index_entry(number, slot).key
 
@@ -151,6 +159,7 @@ class Keyring:
         entry = self._index.get((number, slot))
         if entry is None or entry.expires <= self._clock():
             raise KeyNeeded({IndexKeyWant(number, slot)})
+        self._used.add(entry.root_id)
         return entry
 
     # -- filled by keys --------------------
@@ -178,7 +187,7 @@ class Keyring:
             raise ValueError("a key in this state does not open; use put_missing")
         self._forget(key.id)
         self._refused.pop(key.id, None)
-        self._data[key.id] = _Entry(key, expires)
+        self._data[key.id] = _Entry(key.kept(), expires)
         while len(self._data) > self._max:
             self._forget(next(iter(self._data)))
 
@@ -201,11 +210,33 @@ class Keyring:
             raise ValueError("only an active key is leased")
         old = self._leases.get(scope)
         left = old.left if old is not None and old.key_id == key.id else 0
-        self._leases[scope] = _Lease(key, key.id, key.root_id, left + uses, expires)
+        self.drop_lease(scope)
+        self._leases[scope] = _Lease(key.kept(), key.id, key.root_id, left + uses, expires)
 
-    def put_index_key(self, number: int, slot: int, key: bytes, root_id: int, expires: float) -> None:
+    def put_index_key(self, number: int, slot: int, key: Secret, root_id: int, expires: float) -> None:
         """Keep the 32-byte key of one slot until ``expires``."""
-        self._index[(number, slot)] = _IndexEntry(key, HMAC(key, SHA256()), root_id, expires)
+        self._drop_index((number, slot))
+        self._index[(number, slot)] = _IndexEntry(bytearray(key), HMAC(key, SHA256()), root_id, expires)
+
+    def used_roots(self) -> frozenset[int]:
+        """Return the roots that something came from which was asked for since they were last unwrapped."""
+        return frozenset(self._used)
+
+    def extend(self, root_id: int, expires: float) -> None:
+        """Let everything that came from a root, which was just unwrapped again, live on until ``expires``."""
+        self._used.discard(root_id)
+        for key_id, entry in list(self._data.items()):
+            if entry.key.root_id == root_id:
+                if entry.key.stale:
+                    self._forget(key_id)
+                else:
+                    self._data[key_id] = entry._replace(expires=expires)
+        for lease in self._leases.values():
+            if lease.root_id == root_id and lease.key is not None:
+                lease.expires = expires
+        for at, index in list(self._index.items()):
+            if index.root_id == root_id:
+                self._index[at] = index._replace(expires=expires)
 
     def held(self) -> dict[int, KeyState]:
         """Return the states of the data keys that are held for opening, by id."""
@@ -222,23 +253,30 @@ class Keyring:
 
     def drop_lease(self, scope: str) -> None:
         """Give up the scope's lease: its key may no longer be written with."""
-        self._leases.pop(scope, None)
+        lease = self._leases.pop(scope, None)
+        if lease is not None and lease.key is not None:
+            wipe(lease.key.secret)
 
     def drop_root(self, root_id: int) -> None:
         """Drop everything that was unwrapped with or derived from this root key."""
+        self._used.discard(root_id)
         for key_id in [i for i, entry in self._data.items() if entry.key.root_id == root_id]:
             self._forget(key_id)
-        self._leases = {s: lease for s, lease in self._leases.items() if lease.root_id != root_id}
-        self._index = {at: entry for at, entry in self._index.items() if entry.root_id != root_id}
+        for scope in [s for s, lease in self._leases.items() if lease.root_id == root_id]:
+            self.drop_lease(scope)
+        for at in [at for at, entry in self._index.items() if entry.root_id == root_id]:
+            self._drop_index(at)
 
     def sweep(self) -> None:
         """Drop what has expired, asked for or not, so that no key outlives its root in memory."""
         now = self._clock()
         for key_id in [i for i, entry in self._data.items() if entry.expires <= now]:
             self._forget(key_id)
-        self._index = {at: entry for at, entry in self._index.items() if entry.expires > now}
+        for at in [at for at, entry in self._index.items() if entry.expires <= now]:
+            self._drop_index(at)
         for lease in self._leases.values():
-            if lease.expires <= now:
+            if lease.expires <= now and lease.key is not None:
+                wipe(lease.key.secret)
                 lease.key = None
 
     def clear(self) -> None:
@@ -246,14 +284,23 @@ class Keyring:
         for key_id in list(self._data):
             self._forget(key_id)
         self._refused.clear()
-        self._leases.clear()
-        self._index.clear()
+        for scope in list(self._leases):
+            self.drop_lease(scope)
+        for at in list(self._index):
+            self._drop_index(at)
 
     def watch(self, memo: Forgets) -> None:
         """Have ``memo.forget(key id)`` called when a data key leaves or is replaced, for as long as the memo lives."""
         self._watchers.add(memo)
 
+    def _drop_index(self, at: tuple[int, int]) -> None:
+        entry = self._index.pop(at, None)
+        if entry is not None:
+            wipe(entry.key)
+
     def _forget(self, key_id: int) -> None:
-        if self._data.pop(key_id, None) is not None:
+        entry = self._data.pop(key_id, None)
+        if entry is not None:
+            wipe(entry.key.secret)
             for memo in self._watchers:
                 memo.forget(key_id)

@@ -9,11 +9,13 @@ and only while the provider is unavailable, until ``max_stale``. A denial ends i
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from phiproxy.crypto.derive import wipe
 from phiproxy.errors import ProviderDenied, ProviderError, ProviderMisconfigured, ProviderUnavailable
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.rows import RootRow
@@ -21,6 +23,10 @@ from phiproxy.keys.rows import RootRow
 # While the provider is in trouble, everybody who waits gets the first one's answer for this long (seconds): an outage
 # must not turn each statement into a call that times out, and its end must be noticed soon.
 RETRY_AFTER = 1.0
+
+# A root that is in use is unwrapped again when between this and twice this part of its time is left: nobody then waits for it, and
+# proxies that were started together do not ask together.
+AHEAD = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +56,15 @@ class Root(NamedTuple):
 @dataclass(slots=True)
 class _Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    secret: bytes | None = field(default=None, repr=False)
+    secret: bytearray | None = field(default=None, repr=False)
     unwrapped_at: float = 0.0
     error: ProviderError | None = None
     retry_at: float = 0.0
+    ahead: float = 0.0
+
+    def forget(self) -> None:
+        wipe(self.secret)
+        self.secret = None
 
 
 class RootCache:
@@ -94,12 +105,12 @@ class RootCache:
             now = self._clock()
             if held.secret is not None and now < held.unwrapped_at + self._limits.ttl:
                 self._trim()
-                return Root(held.secret, held.unwrapped_at + self._limits.ttl, stale=False)
+                return Root(bytes(held.secret), held.unwrapped_at + self._limits.ttl, stale=False)
             if held.error is None or now >= held.retry_at:
                 await self._renew(held, row, now)
             if held.error is None and held.secret is not None:
                 self._trim()
-                return Root(held.secret, held.unwrapped_at + self._limits.ttl, stale=False)
+                return Root(bytes(held.secret), held.unwrapped_at + self._limits.ttl, stale=False)
             return self._without_renewal(held, row, stale_ok=stale_ok)
 
     def held(self) -> frozenset[int]:
@@ -108,11 +119,41 @@ class RootCache:
 
     def drop(self, root_id: int) -> None:
         """Drop one root, and have what came from it dropped."""
-        self._held.pop(root_id, None)
+        held = self._held.pop(root_id, None)
+        if held is not None:
+            held.forget()
         self._gone(root_id)
+
+    def due(self) -> frozenset[int]:
+        """Return the roots whose time is nearly up: each a little before the others, so that not all are asked for at once."""
+        now = self._clock()
+        return frozenset(
+            root_id
+            for root_id, held in self._held.items()
+            if held.secret is not None and held.unwrapped_at + self._limits.ttl - held.ahead <= now
+        )
+
+    async def renew(self, row: RootRow) -> Root | None:
+        """Unwrap a root before its time is up; None when that fails, and then it lives on for as long as it would have.
+
+        After a denial it does not: what came from it is dropped.
+        """
+        held = self._held.get(row.id)
+        if held is None:
+            return None
+        async with held.lock:
+            now = self._clock()
+            if held.secret is None or now < held.unwrapped_at + self._limits.ttl - held.ahead or now < held.retry_at:
+                return None
+            await self._renew(held, row, now)
+            if held.error is not None or held.secret is None:
+                return None
+            return Root(bytes(held.secret), held.unwrapped_at + self._limits.ttl, stale=False)
 
     def forget(self) -> None:
         """Drop every root key."""
+        for held in self._held.values():
+            held.forget()
         self._held.clear()
 
     def sweep(self) -> None:
@@ -120,7 +161,7 @@ class RootCache:
         now = self._clock()
         for root_id, held in list(self._held.items()):
             if held.secret is not None and now >= held.unwrapped_at + self._longest:
-                held.secret = None
+                held.forget()
             if held.secret is None and not held.lock.locked() and now >= held.retry_at:
                 del self._held[root_id]
 
@@ -136,22 +177,24 @@ class RootCache:
             held.error, held.retry_at = error, self._clock() + RETRY_AFTER
             if not isinstance(error, ProviderUnavailable):
                 # The answer was no: what was unwrapped under the old answer is not used on.
-                held.secret = None
+                held.forget()
                 self._gone(row.id)
         else:
-            held.secret, held.unwrapped_at, held.error = secret, now, None
+            held.forget()
+            held.secret, held.unwrapped_at, held.error = bytearray(secret), now, None
+            held.ahead = self._limits.ttl * (AHEAD + AHEAD * os.urandom(1)[0] / 255)
 
     def _without_renewal(self, held: _Held, row: RootRow, *, stale_ok: bool) -> Root:
         error = held.error or ProviderUnavailable("the key provider does not answer")
         now, end = self._clock(), held.unwrapped_at + self._longest
         if held.secret is not None and now >= end:
-            held.secret = None
+            held.forget()
             self._gone(row.id)
         if held.secret is None or not stale_ok:
             # A new exception for each waiter: one object raised in several tasks would collect all their tracebacks.
             raise type(error)(error.message, hint=error.hint)
         # Short, so that the end of the outage is noticed, but never past the end.
-        return Root(held.secret, min(end, max(now, held.retry_at) + RETRY_AFTER), stale=True)
+        return Root(bytes(held.secret), min(end, max(now, held.retry_at) + RETRY_AFTER), stale=True)
 
     async def _unwrap(self, row: RootRow) -> bytes:
         def asking() -> None:
@@ -161,7 +204,8 @@ class RootCache:
 
     def _trim(self) -> None:
         while len(self._held) > self._limits.max_root_keys:
-            root_id, _ = self._held.popitem(last=False)
+            root_id, held = self._held.popitem(last=False)
+            held.forget()
             self._gone(root_id)
 
 

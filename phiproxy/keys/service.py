@@ -118,6 +118,19 @@ class KeyService:
         self._roots.forget()
         self._ring.clear()
 
+    async def refresh_ahead(self) -> None:
+        """Unwrap again the roots that are in use and whose time is nearly up; to be called now and then, by one task.
+
+        Whoever seals and opens meanwhile goes on with what is held. Raises ProviderUnavailable when the registry does not answer.
+        """
+        due = self._roots.due() & self._ring.used_roots()
+        if not due:
+            return
+        rows = await self._registry.roots(due)
+        for row, root in zip(rows, await asyncio.gather(*(self._roots.renew(row) for row in rows)), strict=True):
+            if root is not None:
+                self._ring.extend(row.id, root.expires)
+
     async def reconcile(self) -> None:
         """Look at the state of every key that is held, after the registry's epoch changed: no KEK is asked.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from phiproxy.crypto.derive import expand
 from phiproxy.crypto.keyring import MAX_REFUSALS, DataKey, Keyring, KeyState
 from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, SealError, WriteKeyWant
 
@@ -214,3 +215,37 @@ def test_no_repr_holds_a_secret(ring: Keyring) -> None:
     ring.put_index_key(1, 0, b"A" * 32, 1, 200)
     shown = repr([ring, key(5), vars(ring), ring._index[(1, 0)]])
     assert "AAAA" not in shown
+
+
+def test_what_leaves_the_ring_is_overwritten(ring: Keyring, clock: Clock) -> None:
+    """The ring's own copies: the lease's is not the opening one's, so that giving up one does not blind the other."""
+    key = DataKey(7, "d:mrn", "", 1, b"k" * 32, "active")
+    ring.put_data_key(key, 2000.0)
+    ring.put_lease("d:mrn", key, 10, 2000.0)
+    ring.put_index_key(1, 0, b"i" * 32, 1, 2000.0)
+    opening, leased, index = ring.data_key(7).secret, ring.reserve("d:mrn", 1).secret, ring.index_key(1, 0)
+    assert opening == leased == b"k" * 32
+    ring.drop_data_key(7)
+    assert (opening, leased) == (b"", b"k" * 32)
+    with pytest.raises(ValueError, match="32 bytes"):
+        expand(opening, b"x")
+    ring.clear()
+    assert (leased, index) == (b"", b"")
+    assert key.secret == b"k" * 32
+
+
+def test_what_comes_from_a_renewed_root_lives_on(ring: Keyring, clock: Clock) -> None:
+    key = DataKey(7, "d:mrn", "", 1, b"k" * 32, "active")
+    ring.put_data_key(key, 1100.0)
+    ring.put_lease("d:mrn", key, 10, 1100.0)
+    ring.put_index_key(1, 0, b"i" * 32, 2, 1100.0)
+    assert ring.used_roots() == frozenset()
+    ring.data_key(7)
+    assert ring.used_roots() == {1}
+    ring.extend(1, 1500.0)
+    assert ring.used_roots() == frozenset()
+    clock.now = 1200.0
+    assert ring.data_key(7).id == 7
+    assert ring.reserve("d:mrn", 1).id == 7
+    with pytest.raises(KeyNeeded):
+        ring.index_key(1, 0)

@@ -378,3 +378,78 @@ async def test_what_expired_leaves_at_the_next_fetch_asked_for_or_not(site: Site
         assert "secret" not in repr(ring._leases)
         assert ring._leases[SCOPE].key is None
         assert repr(service) == "<KeyService of clinic-test: <RootCache: 0 root keys>>"
+
+
+async def test_a_root_in_use_is_renewed_before_its_time_and_nobody_waits(site: Site, clock: Clock) -> None:
+    await site.init()
+    limits = KeyLimits(CacheLimits(100, 200))
+    async with site.service(clock, limits) as (service, ring):
+        key = await reserve(service, ring, 5)
+        await service.fetch(one(IndexKeyWant(1, 0), DataKeyWant(key.id)))
+        ring.index_key(1, 0)
+        unwraps = service.unwraps
+        await service.refresh_ahead()
+        assert service.unwraps == unwraps
+        clock.now += 95
+        site.provider.gate.clear()
+        renewing = asyncio.ensure_future(service.refresh_ahead())
+        await asyncio.sleep(0.05)
+        assert ring.reserve(SCOPE, 1).id == key.id
+        site.provider.gate.set()
+        await renewing
+        assert service.unwraps == unwraps + 2
+        clock.now += 50
+        assert ring.reserve(SCOPE, 1).id == key.id
+        assert ring.data_key(key.id).id == key.id
+        ring.index_key(1, 0)
+
+
+async def test_a_root_that_nobody_uses_is_let_go(site: Site, clock: Clock) -> None:
+    await site.init()
+    async with site.service(clock, KeyLimits(CacheLimits(100, 200))) as (service, ring):
+        await service.fetch(one(IndexKeyWant(1, 0)))
+        unwraps = service.unwraps
+        clock.now += 95
+        await service.refresh_ahead()
+        assert service.unwraps == unwraps
+        clock.now += 10
+        with pytest.raises(KeyNeeded):
+            ring.index_key(1, 0)
+
+
+async def test_renewing_in_an_outage_changes_nothing_and_a_denial_ends_it(site: Site, clock: Clock) -> None:
+    await site.init()
+    async with site.service(clock, KeyLimits(CacheLimits(100, 200))) as (service, ring):
+        key = await reserve(service, ring, 5)
+        clock.now += 95
+        site.provider.fails = ProviderUnavailable
+        await service.refresh_ahead()
+        assert ring.reserve(SCOPE, 1).id == key.id
+        clock.now += 2
+        site.provider.fails = ProviderDenied
+        await service.refresh_ahead()
+        with pytest.raises(KeyNeeded):
+            ring.reserve(SCOPE, 1)
+
+
+async def test_three_million_uses_make_three_generations(site: Site, clock: Clock) -> None:
+    """One proxy, no crash, the real limit (crypto.md section 3)."""
+    await site.init()
+    async with site.service(clock) as (service, ring):
+        for _ in range(3_000_000 // 500):
+            await reserve(service, ring, 500)
+    assert generations(site) == [(1, "decrypt_only", 1_000_000), (2, "decrypt_only", 1_000_000), (3, "active", 1_000_000)]
+
+
+async def test_the_kek_is_asked_once_for_each_root_that_a_million_values_touch(site: Site, clock: Clock) -> None:
+    """Data and index root of one scope: two calls, counted at the provider, however many values and data keys there are."""
+    await site.init()
+    asked = len(site.provider.unwraps)
+    async with site.service(clock) as (service, ring):
+        for _ in range(1_000_000 // 500):
+            await reserve(service, ring, 500)
+            try:
+                ring.index_key(1, 0)
+            except KeyNeeded as needed:
+                await service.fetch(needed.wants)
+    assert len(site.provider.unwraps) - asked == 2
