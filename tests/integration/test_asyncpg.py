@@ -77,3 +77,14 @@ async def test_a_refusal(clinic: Clinic) -> None:
     assert caught.value.hint
     assert await conn.fetchval("SELECT count(*) FROM patients") == 1
     await conn.close()
+
+
+async def test_a_value_too_long_in_the_middle_of_many_undoes_them_all(clinic: Clinic) -> None:
+    rows = [(n, clinic.plant("mrn") if n != 20 else clinic.plant() + " is far too long") for n in range(40)]
+    for dsn in (clinic.plain_dsn, clinic.proxy_dsn):
+        conn = await asyncpg.connect(dsn)
+        with pytest.raises(asyncpg.StringDataRightTruncationError):
+            await conn.executemany("INSERT INTO patients (id, mrn) VALUES ($1, $2)", rows)
+        assert not conn.is_in_transaction()
+        assert await conn.fetchval("SELECT count(*) FROM patients") == 0
+        await conn.close()
