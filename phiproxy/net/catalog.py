@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -82,6 +83,10 @@ _DYNAMIC = r"""
 SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
  WHERE p.oid >= 16384 AND l.lanname NOT IN ('sql', 'c', 'internal') AND (l.lanname <> 'plpgsql' OR p.prosrc ~* '\mexecute\M')
 """
+log = logging.getLogger(__name__)
+_VIEWS = """
+SELECT c.oid::int8, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c WHERE c.oid IN ({oids})
+"""
 _ALWAYS = "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p"
 
 # A change to a row of these gives it another xmin, and an added or dropped row changes count and sum. Temporary
@@ -132,8 +137,28 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
         relations = await _relations(conn)
         reach = await _reaching(conn, relations, protected)
         dynamic = frozenset(name for (name,) in await _rows(conn, _DYNAMIC))
-    digest = await asyncio.to_thread(_digest, (relations, sorted(reach.items()), sorted(dynamic)))
-    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic)
+        views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in reach])
+    digest = await asyncio.to_thread(_digest, (relations, sorted(reach.items()), sorted(dynamic), sorted(views.items())))
+    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views)
+
+
+async def _views(conn: psycopg.AsyncConnection[Any], oids: list[int]) -> dict[int, str]:
+    """Read the stored queries of these views; none where one of them is locked or dropped just now: then all of them stay refused.
+
+    Unlike all else here this takes a lock on each view, and nobody may wait for a client that changes one.
+    """
+    if not oids:
+        return {}
+    try:
+        async with conn.transaction():
+            await conn.execute("SET LOCAL lock_timeout TO '50ms'")
+            await conn.execute("SET LOCAL search_path TO pg_catalog, pg_temp")  # what is not in it is written with its schema
+            return {oid: text for oid, text in await _rows(conn, _VIEWS.format(oids=",".join(map(str, oids)))) if text is not None}
+    except psycopg.errors.Error as error:
+        if conn.closed:
+            raise
+        log.debug("the stored queries of views could not be read: %s", error.sqlstate)
+        return {}
 
 
 def _digest(content: object) -> bytes:

@@ -25,6 +25,7 @@ from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.meaning import Meaning
 from phiproxy.sql.parse import Statement, decode_text, parse, too_deep
+from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
 from phiproxy.sql.shape import shape_of
 from phiproxy.sql.utility import leaves_aborted, set_path
@@ -68,6 +69,7 @@ class Planner:
         self._statements: OrderedDict[tuple[object, ...], StatementPlan] = OrderedDict()
         self._scripts: OrderedDict[tuple[object, ...], ScriptPlan] = OrderedDict()
         self._templates = Templates()
+        self._views: dict[int, tuple[Value, ...] | None] = {}
 
     def mentions(self, text: bytes) -> bool:
         """Tell whether a text may name something protected."""
@@ -183,7 +185,7 @@ class Planner:
             # Nothing protected is named: the server says what is wrong with it, in its own words.
             return [], []
         names = Overlay(self, view)
-        context = Context(self.protection, self.catalog, view.path, view.database, view.created, names)
+        context = Context(self.protection, self.catalog, view.path, view.database, view.created, names, self._views)
         meanings: list[Meaning] = []
         for statement in statements:
             try:

@@ -73,7 +73,8 @@ class Catalog:
 
     ``reaching`` maps a name (relation or function, without schema) that reaches a protected table by pg_depend or
     by its body, as a fixpoint, to one phrase that says how ("view over public.patients"); the protected tables
-    themselves are not in it. ``dynamic`` are the names of functions that may run any text as SQL.
+    themselves are not in it. ``dynamic`` are the names of functions that may run any text as SQL. ``views`` are the
+    stored queries of views and materialized views that do so, by oid, with every name qualified.
     ``generation`` changes whenever anything else here does.
     """
 
@@ -82,6 +83,7 @@ class Catalog:
     relations: tuple[Relation, ...]
     reaching: Mapping[str, str] = field(default_factory=dict)
     dynamic: frozenset[str] = frozenset()
+    views: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:

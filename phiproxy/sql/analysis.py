@@ -35,6 +35,7 @@ class Context:
     database: str
     created: frozenset[str] = frozenset()
     names: SessionNames | None = None
+    views: dict[int, tuple[Value, ...] | None] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Analysis:
     wraps: list[Callable[[Brackets, bytes], Iterable[Change]]] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     walks: dict[int, list[Node]] = field(default_factory=dict)
+    physical: bool = False
     rows: int = 0
     _positions: Positions | None = None
 

@@ -11,6 +11,7 @@ from phiproxy.sql.rules import FROM_ITEMS, query
 from phiproxy.sql.scope import Clear, Joined, ListColumn, Output, Protected, Scope, Source, source_of
 from phiproxy.sql.select import from_item
 from phiproxy.sql.unnest import unnest_source
+from phiproxy.sql.views import view_source
 
 
 def _one(source: Source) -> Joined:
@@ -18,7 +19,7 @@ def _one(source: Source) -> Joined:
 
 
 def _range_var(a: Analysis, body: Node, _outer: Scope, _left: Sequence[Source]) -> Joined:
-    return _one(a.source(body))
+    return _one(view_source(a, body) or a.source(body))
 
 
 def _lateral(body: Node, outer: Scope, left: Sequence[Source]) -> Scope:

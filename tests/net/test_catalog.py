@@ -232,6 +232,16 @@ async def test_the_version_stays_without_ddl(conn: Connection) -> None:
     assert await catalog_version(conn) == before
 
 
+async def test_stored_queries_of_views(conn: Connection, postgres_server: PostgresServer) -> None:
+    await conn.execute("CREATE VIEW names AS SELECT id, ssn FROM patients; CREATE VIEW others AS SELECT a FROM other")
+    catalog = await read(conn)
+    (text,) = catalog.views.values()
+    assert "FROM public.patients" in text
+    async with await psycopg.AsyncConnection.connect(postgres_server.dsn(conn.info.dbname)) as client:
+        await client.execute("ALTER VIEW names RENAME TO renamed")
+        assert (await asyncio.wait_for(read(conn), 10)).views == {}
+
+
 async def test_functions_that_may_run_any_text_are_dynamic(conn: Connection) -> None:
     await conn.execute(
         """

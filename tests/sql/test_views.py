@@ -1,0 +1,82 @@
+"""Views over protected tables: their columns from the stored query, or a refusal."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from phiproxy.errors import PhiproxyError
+from phiproxy.plan.cache import Planner
+from phiproxy.policy.catalog import Catalog
+from tests.clinic_model import CATALOG, PROTECTION, relation
+from tests.sql.ask import PLANNER, VIEW, tag
+
+
+def planner(definition: str, *columns: str, kind: str = "v") -> Planner:
+    catalog: Catalog = dataclasses.replace(
+        CATALOG,
+        relations=(*CATALOG.relations, relation(200, "public", "v", *columns, kind=kind)),
+        reaching={**CATALOG.reaching, "v": "view over public.patients"},
+        views={200: definition},
+    )
+    return Planner(PROTECTION, catalog, PLANNER.ciphers)
+
+
+def ask(made: Planner, statement: str) -> str:
+    try:
+        return made.statement(statement.encode(), (), VIEW).sql.decode()
+    except PhiproxyError as refused:
+        return refused.sqlstate
+
+
+def test_columns_are_those_of_the_tables() -> None:
+    made = planner("SELECT p.id, p.ssn AS s FROM public.patients p WHERE p.city = 'x'::text;", "number", "social")
+    assert ask(made, "SELECT number FROM v WHERE social = $1") == f'SELECT number FROM "public".v WHERE {tag("social")} = $1'
+    plan = made.statement(b"SELECT * FROM public.v AS w", (), VIEW)
+    assert plan.columns is not None
+    reveal = plan.columns.reveals[1]
+    assert reveal is not None
+    assert (reveal.column.name, reveal.origin) == ("ssn", (200, 2))
+
+
+def test_tags_of_a_stored_query_are_left() -> None:
+    joined = (
+        "SELECT p.ssn FROM public.patients p JOIN public.visits v"
+        " ON pg_catalog.substring(p.mrn, 13, 16) = pg_catalog.substring(v.mrn, 13, 16)"
+    )
+    assert ask(planner(joined, "ssn", kind="m"), "SELECT ssn FROM v") == 'SELECT ssn FROM "public".v'
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "SELECT ssn FROM public.patients WHERE ssn = 'x'",
+        "SELECT ssn::text FROM public.patients",
+        "SELECT DISTINCT ssn FROM public.patients",
+        "SELECT upper(ssn) FROM public.patients",
+        "SELECT p.ssn FROM public.patients p JOIN public.patients q ON p.ssn = q.ssn",
+        "SELECT ssn, id FROM public.patients",
+        "SELECT s.c FROM (VALUES ('x')) s (c), public.patients p WHERE p.ssn = s.c",
+        "SELECT ssn FROM public.v",
+        "nonsense",
+        "",
+    ],
+)
+def test_what_would_have_to_be_rewritten_stays_refused(definition: str) -> None:
+    assert ask(planner(definition, "c"), "SELECT * FROM v") == "0A000"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO v (c) VALUES ('x')",
+        "UPDATE v SET c = 'x'",
+        "DELETE FROM v",
+        "COPY v TO STDOUT",
+        "SELECT v FROM v",
+        "SELECT upper(c) FROM v",
+    ],
+)
+def test_nothing_is_written_through_a_view(statement: str) -> None:
+    assert ask(planner("SELECT ssn FROM public.patients", "c"), statement) == "0A000"
