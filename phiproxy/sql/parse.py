@@ -177,9 +177,8 @@ def without_locations(tree: Any) -> Any:
     return tree
 
 
-_LOCATIONS = frozenset(
-    {"location", "stmt_location", "stmt_len", "rexpr_list_start", "rexpr_list_end", "list_start", "list_end", "name_location"}
-)
+_PLACES = "rexpr_list_start rexpr_list_end list_start list_end name_location arg_location"
+_LOCATIONS = frozenset({"location", "stmt_location", "stmt_len", *_PLACES.split()})
 
 
 def only(node: Node) -> tuple[str, Node]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import alembic.command
+import psycopg
 import pytest
+from alembic.config import Config
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, Text, create_engine, insert, select
 
 from tests.harness.clinic import POLICY
 from tests.harness.server import PostgresServer
@@ -56,3 +61,161 @@ def test_tables_and_their_use(site: Site, autocommit: bool, prepare: bool | None
         both.run("DROP TABLE patients", prepare=prepare)
         both.run("SELECT ssn FROM patients", prepare=prepare)
         both.rollback()
+
+
+@pytest.mark.parametrize("prepare", [None, True])
+def test_what_is_rolled_back_did_not_happen(site: Site, prepare: bool | None) -> None:
+    with pair(site, autocommit=False) as both:
+        both.run(TABLES[0], prepare=prepare)
+        both.run("SAVEPOINT a")
+        both.run("ALTER TABLE patients DROP COLUMN notes, ADD COLUMN zip text")
+        both.run("SELECT zip FROM patients WHERE ssn = %s", (both.oracle.plant("ssn"),), prepare=prepare)
+        both.run("ROLLBACK TO a")
+        both.run("SELECT notes FROM patients", prepare=prepare)
+        both.run("SAVEPOINT b")
+        both.run("SELECT zip FROM patients", prepare=prepare)
+        both.run("ROLLBACK TO b")
+        both.run("INSERT INTO patients (ssn, notes) VALUES (%s, NULL) RETURNING *", (both.oracle.plant("ssn"),), prepare=prepare)
+        both.rollback()
+        both.run("SELECT 1 FROM patients", prepare=prepare)
+        both.rollback()
+
+
+def test_defaults_are_sealed(site: Site) -> None:
+    with pair(site) as both:
+        default = both.oracle.plant()
+        both.run(f"CREATE TABLE patients (id int, ssn text DEFAULT '{default}' NOT NULL, notes text DEFAULT NULL)")
+        both.run("INSERT INTO patients (id) VALUES (1)")
+        both.run("INSERT INTO patients VALUES (2, DEFAULT), (3, '')")
+        both.run("INSERT INTO patients DEFAULT VALUES")
+        both.run("SELECT * FROM patients")
+        both.run("SELECT id FROM patients WHERE ssn = %s", (default,))
+        other = both.oracle.plant()
+        both.run(f"ALTER TABLE patients ALTER COLUMN ssn SET DEFAULT '{other}'", prepare=True)
+        both.run("INSERT INTO patients (id) VALUES (4) RETURNING *")
+        both.run("ALTER TABLE patients ALTER COLUMN ssn DROP DEFAULT")
+        both.run("INSERT INTO patients (id) VALUES (5)")
+        error = both.refused("ALTER TABLE patients ADD COLUMN address text DEFAULT 'x' NOT NULL")
+        assert "phiproxy encrypt" in (error.diag.message_hint or "")
+        both.run("ALTER TABLE patients ADD COLUMN address text, ADD COLUMN phone varchar(20)")
+        both.run("SELECT * FROM patients")
+        site.cli("check")
+        assert site.cli("ddl").count("phi_tag_idx") > 0  # indexes that the policy lists and no migration made
+
+
+def test_errors_are_where_the_client_wrote(site: Site) -> None:
+    with pair(site) as both:
+        text = "CREATE TABLE patients (id int, mrn varchar(12) UNIQUE, extra nosuchtype)"
+        for conn in both.sides:
+            with pytest.raises(psycopg.errors.UndefinedObject) as caught:
+                conn.execute(text.encode())
+            assert caught.value.diag.statement_position == str(text.index("nosuchtype") + 1)
+            assert caught.value.diag.internal_query is None
+            assert caught.value.diag.context is None
+        both.run(TABLES[0])
+        both.run(TABLES[0])
+        both.run("CREATE TABLE IF NOT EXISTS patients (id int, mrn varchar(12) UNIQUE)")
+        both.run("CREATE TABLE IF NOT EXISTS visits (id int, mrn varchar(12) UNIQUE)")
+        both.run("INSERT INTO visits VALUES (1, %s)", (both.oracle.plant("mrn"),))
+        both.run("ALTER TABLE visits RENAME CONSTRAINT visits_mrn_key TO once")
+        both.run("INSERT INTO visits SELECT 2, mrn FROM visits")
+        both.run("DROP INDEX IF EXISTS nope; ALTER TABLE visits DROP CONSTRAINT once; CREATE INDEX CONCURRENTLY x ON visits (mrn)")
+        both.run("ALTER TABLE visits DROP CONSTRAINT once")
+        both.run("CREATE INDEX CONCURRENTLY x ON visits (mrn)")
+
+
+def test_sqlalchemy_makes_and_uses_its_tables(site: Site) -> None:
+    metadata = MetaData()
+    patients = Table(
+        "patients",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("mrn", String(12), unique=True),
+        Column("ssn", Text, nullable=False, index=True),
+        Column("notes", Text),
+        Column("city", Text),
+    )
+    visits = Table(
+        "visits",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("patient_id", ForeignKey("patients.id")),
+        Column("diagnosis", Text, index=True),
+    )
+    with pair(site) as both:
+        mrn, ssn, diagnosis = both.oracle.plant("mrn"), both.oracle.plant("ssn"), both.oracle.plant()
+        told = []
+        for dsn in (site.plain_dsn, site.proxy_dsn):
+            engine = create_engine(dsn.replace("postgresql:", "postgresql+psycopg:"))
+            metadata.create_all(engine)
+            metadata.create_all(engine)
+            with engine.begin() as conn:
+                conn.execute(insert(patients), [{"mrn": mrn, "ssn": ssn}, {"mrn": None, "ssn": "x"}])
+                conn.execute(insert(visits), [{"patient_id": 1, "diagnosis": diagnosis}])
+                join = select(patients.c.mrn, visits.c.diagnosis).join(visits).where(patients.c.ssn == ssn)
+                told.append([tuple(row) for row in conn.execute(join)])
+            if dsn is site.proxy_dsn:
+                site.cli("check")
+            metadata.drop_all(engine)
+            engine.dispose()
+        assert told == [[(mrn, diagnosis)]] * 2
+
+
+REVISION = """
+from alembic import op
+import sqlalchemy as sa
+
+revision, down_revision = "{revision}", {down}
+
+
+def upgrade():
+    {upgrade}
+
+
+def downgrade():
+    {downgrade}
+"""
+
+
+def test_alembic_migrates_up_and_down(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "env.py").write_text(
+        "from alembic import context\n"
+        "with context.config.attributes['engine'].begin() as conn:\n"
+        "    context.configure(connection=conn, target_metadata=None)\n"
+        "    with context.begin_transaction():\n"
+        "        context.run_migrations()\n"
+    )
+    steps = (
+        (
+            'op.create_table("patients", sa.Column("id", sa.Integer, primary_key=True), sa.Column("ssn", sa.Text, nullable=False),'
+            ' sa.Column("city", sa.Text))',
+            'op.drop_table("patients")',
+        ),
+        (
+            'op.add_column("patients", sa.Column("mrn", sa.String(12))); op.create_unique_constraint("once", "patients", ["mrn"]);'
+            ' op.create_index("by_ssn", "patients", ["ssn"]); op.alter_column("patients", "city", new_column_name="town");'
+            ' op.alter_column("patients", "ssn", nullable=True, type_=sa.Text())',
+            'op.drop_index("by_ssn"); op.drop_constraint("once", "patients"); op.drop_column("patients", "mrn")',
+        ),
+    )
+    for number, (upgrade, downgrade) in enumerate(steps, start=1):
+        down = repr(str(number - 1) if number > 1 else None)
+        text = REVISION.format(revision=number, down=down, upgrade=upgrade, downgrade=downgrade)
+        (tmp_path / "versions" / f"{number}.py").write_text(text)
+    with pair(site) as both:
+        for dsn in (site.plain_dsn, site.proxy_dsn):
+            config = Config()
+            config.set_main_option("script_location", str(tmp_path))
+            config.attributes["engine"] = engine = create_engine(dsn.replace("postgresql:", "postgresql+psycopg:"))
+            alembic.command.upgrade(config, "head")
+            engine.dispose()
+        both.run("INSERT INTO patients (ssn, mrn, town) VALUES (%s, %s, 'x')", (both.oracle.plant("ssn"), both.oracle.plant("mrn")))
+        both.run("INSERT INTO patients (mrn) SELECT mrn FROM patients")
+        both.run("SELECT * FROM patients")
+        site.cli("check")
+        for dsn in (site.plain_dsn, site.proxy_dsn):
+            config.attributes["engine"] = engine = create_engine(dsn.replace("postgresql:", "postgresql+psycopg:"))
+            alembic.command.downgrade(config, "base")
+            engine.dispose()
+        both.run("SELECT 1 FROM patients")

@@ -16,6 +16,10 @@ def test_comments_are_blanked() -> None:
     assert "secret" not in made
 
 
+def test_blanks_around_a_block_are_no_part_of_it() -> None:
+    assert physical("\n CREATE TABLE visits (mrn varchar(12) UNIQUE)\n\n").startswith("\n DO $phi$")
+
+
 def test_positions_in_the_kept_part_are_mapped_back() -> None:
     text = "CREATE TABLE visits (mrn varchar(12), room nosuchtype)"
     made = plan(text)
