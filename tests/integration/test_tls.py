@@ -124,6 +124,28 @@ async def test_a_protected_column_through_two_tls_legs(site: Site, papers: Paper
     assert b"legs" not in row[0]
 
 
+async def test_a_protected_column_where_the_proxy_lets_clients_in(site: Site, papers: Papers) -> None:
+    """Mode scram, another certificate on each leg; the service role was granted what the README says."""
+    with site.server.connect(site.sealed) as direct:
+        grant = f"GRANT SELECT (rolname, rolpassword, rolvaliduntil) ON pg_catalog.pg_authid TO {site.service}"
+        direct.execute(grant.encode())
+    settings = tls_site(site, papers, tls=door(papers.proxy), auth={"mode": "scram"})
+    async with serving(settings) as (_, port):
+        async with await connect(site, port, sslmode="require", channel_binding="require") as conn:
+            await conn.execute("DELETE FROM notes")
+            await conn.execute("INSERT INTO notes VALUES (2, %s)", ("the proxy let me in",))
+            rows = await (await conn.execute("SELECT id, body FROM notes WHERE body = %s", ("the proxy let me in",))).fetchall()
+            assert rows == [(2, "the proxy let me in")]
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            wrong = psycopg.conninfo.make_conninfo(dsn(site, port, sslmode="require"), password="wrong")
+            await psycopg.AsyncConnection.connect(wrong)
+    with site.server.connect(site.sealed) as direct:
+        row = direct.execute("SELECT body FROM notes").fetchone()
+    assert row is not None
+    assert isinstance(row[0], bytes)
+    assert b"let me in" not in row[0]
+
+
 def tls_site(site: Site, papers: Papers, **changes: Any) -> Settings:
     """Return the settings of a site with TLS on both legs and one certificate."""
     sections = {"tls": door(papers.server), "upstream": upstream(site.server, papers, "verify-full"), **changes}
