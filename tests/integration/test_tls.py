@@ -136,8 +136,8 @@ async def test_a_protected_column_where_the_proxy_lets_clients_in(site: Site, pa
             await conn.execute("INSERT INTO notes VALUES (2, %s)", ("the proxy let me in",))
             rows = await (await conn.execute("SELECT id, body FROM notes WHERE body = %s", ("the proxy let me in",))).fetchall()
             assert rows == [(2, "the proxy let me in")]
+        wrong = psycopg.conninfo.make_conninfo(dsn(site, port, sslmode="require"), password="wrong")
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            wrong = psycopg.conninfo.make_conninfo(dsn(site, port, sslmode="require"), password="wrong")
             await psycopg.AsyncConnection.connect(wrong)
     with site.server.connect(site.sealed) as direct:
         row = direct.execute("SELECT body FROM notes").fetchone()
