@@ -26,11 +26,15 @@ class CatalogColumn:
 
 @dataclass(frozen=True, slots=True)
 class CatalogIndex:
-    """One index of a relation; ``constraint``: it belongs to one of the same name (UNIQUE, PRIMARY KEY, EXCLUDE)."""
+    """One index of a relation; ``constraint``: it belongs to one of the same name (UNIQUE, PRIMARY KEY, EXCLUDE).
+
+    ``columns`` are those that it touches, as keys or inside of expressions.
+    """
 
     name: str
     unique: bool
     constraint: bool
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,11 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
          (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(k.conkey[1], k.conbin::text) ORDER BY k.conkey)
             FROM pg_catalog.pg_constraint k
            WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.conname LIKE 'phi\_guard\_%'),
-         (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(ic.relname, x.indisunique, k.oid IS NOT NULL) ORDER BY ic.relname)
+         (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(ic.relname, x.indisunique, k.oid IS NOT NULL,
+                   (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.attnum = ANY (x.indkey) OR EXISTS (
+                       SELECT FROM pg_catalog.pg_depend p WHERE p.classid = 1259 AND p.objid = x.indexrelid
+                          AND p.refclassid = 1259 AND p.refobjid = c.oid AND p.refobjsubid = a.attnum)))) ORDER BY ic.relname)
             FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class ic ON ic.oid = x.indexrelid
             LEFT JOIN pg_catalog.pg_constraint k
                    ON k.conindid = x.indexrelid AND k.conrelid = x.indrelid AND k.contype IN ('u', 'p', 'x')
@@ -72,7 +76,9 @@ def relation(text: str) -> Relation:
         parent,
         frozenset(by_number[n] for n in in_keys or () if n in by_number),
         tuple((column, number) for column, number in found if column is not None and number is not None),
-        tuple(CatalogIndex(*index) for index in indexes or ()),
+        tuple(
+            CatalogIndex(index, unique, constraint, tuple(touched or ())) for index, unique, constraint, touched in indexes or ()
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from phiproxy.policy.catalog import Relation
@@ -9,7 +10,7 @@ from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import assignments, columns_of
 from phiproxy.sql.expressions import clear, column_operand, equality_slot
-from phiproxy.sql.finish import Spans, tag_expression, to_tag_call
+from phiproxy.sql.finish import Spans, quote_ident, tag_expression, to_tag_call
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, only
 from phiproxy.sql.scope import Scope, Source
@@ -21,6 +22,8 @@ def on_conflict(a: Analysis, body: Node, relation: Relation, source: Source, out
     inside = Scope((source,), outer)
     if "indexElems" in infer:
         _target(a, infer, relation, inside)
+    if "conname" in infer:
+        _constraint(a, infer, relation)
     if "whereClause" in infer:
         clear(a, infer["whereClause"], inside)
     excluded = Source("excluded", source.columns, None)
@@ -49,6 +52,35 @@ def _target(a: Analysis, infer: Node, relation: Relation, inside: Scope) -> None
         else:
             _plain(a, element, infer, operand.column)
             operand.tag(a, equality_slot(a, operand.column, operand.node))
+
+
+def _constraint(a: Analysis, infer: Node, relation: Relation) -> None:
+    """Infer the unique index on tags that the client knows as a constraint; of any other name the server says what it is."""
+    index = relation.index(infer["conname"])
+    columns = columns_of(a, relation)
+    if index is None or index.constraint or not index.unique or not any(name in columns for name in index.columns):
+        return
+    node = {"InferClause": infer}
+    slots = [equality_slot(a, columns[name], node).number if name in columns else -1 for name in index.columns]
+    a.changes.append(partial(_columns_of_constraint, infer=infer, names=index.columns, slots=slots))
+
+
+def _columns_of_constraint(spans: Spans, _text: bytes, *, infer: Node, names: Sequence[str], slots: Sequence[int]) -> Edit:
+    """Replace ``ON CONSTRAINT name`` by the columns, or tags of them, that the index is on."""
+    del infer["conname"]
+    infer["indexElems"], spelled = [], []
+    for name, slot in zip(names, slots, strict=True):
+        element: Node = {"ordering": "SORTBY_DEFAULT", "nulls_ordering": "SORTBY_NULLS_DEFAULT"}
+        if slot < 0:
+            element["name"] = name
+            spelled.append(quote_ident(name))
+        else:
+            element["expr"] = {"ColumnRef": {"fields": [{"String": {"sval": name}}]}}
+            to_tag_call(element["expr"], slot)
+            spelled.append(tag_expression(quote_ident(name), slot))
+        infer["indexElems"].append({"IndexElem": element})
+    start = location(infer)
+    return Edit(start, spans.after(start, 2).end, b"(" + b", ".join(spelled) + b")")
 
 
 def _tag_of_column(spans: Spans, text: bytes, *, infer: Node, position: int, slot: int) -> Edit:

@@ -73,7 +73,7 @@ async def test_guards_and_indexes(conn: Connection) -> None:
     await conn.execute("CREATE UNIQUE INDEX u ON patients (pg_catalog.substring(ssn, 13, 16))")
     patients = (await read(conn)).by_name["public", "patients"]
     assert patients.guards == (("ssn", 0xFE8A),)
-    assert patients.index("u") == CatalogIndex("u", unique=True, constraint=False)
+    assert patients.index("u") == CatalogIndex("u", unique=True, constraint=False, columns=("ssn",))
 
 
 async def test_nobody_waits_for_a_client_that_changes_a_table(conn: Connection, postgres_server: PostgresServer) -> None:

@@ -12,7 +12,7 @@ GUARD = "{CONST :consttype 17 :constlen -1 :location 1 :constvalue 6 [ 24 0 0 0 
 
 def row(oid: int, name: str, *, guards: object = None) -> str:
     columns = [["id", 1, 23, -1, True, True, False], ["ssn", 3, 17, -1, False, False, False]]
-    return json.dumps([oid, "public", name, "r", False, False, False, columns, [1], guards, [["i", True, False]]])
+    return json.dumps([oid, "public", name, "r", False, False, False, columns, [1], guards, [["i", True, False, ["id", "ssn"]]]])
 
 
 def test_a_relation() -> None:
@@ -20,7 +20,7 @@ def test_a_relation() -> None:
     assert [(c.name, c.attnum, c.not_null) for c in found.columns] == [("id", 1, True), ("ssn", 3, False)]
     assert found.key_columns == {"id"}
     assert found.guards == (("ssn", 7),)
-    assert found.indexes == (CatalogIndex("i", unique=True, constraint=False),)
+    assert found.indexes == (CatalogIndex("i", unique=True, constraint=False, columns=("id", "ssn")),)
 
 
 def test_an_overlay() -> None:
