@@ -33,7 +33,7 @@ def settle(session: State, text: bytes) -> None:
     if session.catalog_fresh:
         forget(session)
         return
-    if session.status == b"E" or not session.planner.mentions(text):
+    if session.status == b"E" or not (session.planner.mentions(text) or _names_what_was_made(session, text)):
         return
     if session.names.answered < session.changed:
         if session.changed == session.names.group or session.pipeline.skipping:
@@ -45,6 +45,12 @@ def settle(session: State, text: bytes) -> None:
     if session.status == b"I":
         raise CatalogNeeded(changed=True)
     raise OverlayNeeded
+
+
+def _names_what_was_made(session: State, text: bytes) -> bool:
+    """Tell whether a text may name what DDL of this session has made: the planner may not know yet what it reaches."""
+    folded = text.lower()
+    return b'u&"' in folded or any(name.lower().replace('"', '""').encode() in folded for name in session.created)
 
 
 def forget(session: State) -> None:

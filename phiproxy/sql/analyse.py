@@ -12,6 +12,7 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.sql import from_items, functions, merge, named, predicates, write  # noqa: F401 - they fill the tables of rules
 from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.copy import copy_query, copy_table
+from phiproxy.sql.ddl import derived
 from phiproxy.sql.ddl.define import define
 from phiproxy.sql.finish import finish
 from phiproxy.sql.lists import type_of
@@ -90,6 +91,12 @@ def _analyse_copy(a: Analysis, body: Node) -> None:
 
 def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
     protection, catalog = a.context.protection, a.context.catalog
+    source = derived.source_query(kind, body)
+    if source is not None and _touching(a, source):
+        derived.check_place(a, kind, body)
+        _analyse_query(a, "SelectStmt", source)
+        derived.settle(a, kind, body)
+        return
     try:
         if defines(kind, body, protection, catalog) and define(a, kind, body):
             return

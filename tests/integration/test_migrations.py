@@ -219,3 +219,31 @@ def test_alembic_migrates_up_and_down(site: Site, tmp_path: Path) -> None:
             alembic.command.downgrade(config, "base")
             engine.dispose()
         both.run("SELECT 1 FROM patients")
+
+
+@pytest.mark.parametrize("prepare", [None, True])
+def test_views_and_tables_made_from_queries(site: Site, prepare: bool | None) -> None:
+    with pair(site) as both:
+        for statement in TABLES:
+            both.run(statement)
+        ssn, name, mrn = both.oracle.plant("ssn"), both.oracle.plant("name"), both.oracle.plant("mrn")
+        both.run("INSERT INTO patients (ssn, full_name, mrn) VALUES (%s, %s, %s)", (ssn, name, mrn))
+        both.run("CREATE VIEW persons AS SELECT id, ssn, full_name AS name FROM patients", prepare=prepare)
+        both.run("SELECT * FROM persons", prepare=prepare)
+        both.run("SELECT name FROM persons WHERE ssn = %s", (ssn,), prepare=prepare)
+        both.run("CREATE MATERIALIZED VIEW kept AS SELECT ssn, count(*) AS n FROM patients GROUP BY ssn", prepare=prepare)
+        both.run(f"CREATE TABLE other AS SELECT id, city FROM patients WHERE ssn = '{ssn}'", prepare=prepare)
+        both.run("SELECT o.*, p.ssn FROM other o JOIN patients p USING (id)", prepare=prepare)
+        both.refused("CREATE TABLE other2 AS SELECT ssn FROM patients")
+        both.refused(f"CREATE VIEW one AS SELECT id FROM patients WHERE ssn = '{ssn}'")
+        both.run("DROP VIEW persons", prepare=prepare)
+        site.cli("check")
+
+
+def test_a_view_is_known_in_its_own_transaction(site: Site) -> None:
+    with pair(site, autocommit=False) as both:
+        both.run(TABLES[0])
+        both.run("CREATE VIEW persons AS SELECT id, ssn FROM patients")
+        ssn = both.oracle.plant("ssn")
+        both.refused(f"INSERT INTO persons (ssn) VALUES ('{ssn}')")
+        both.rollback()

@@ -39,7 +39,7 @@ def test_unchanged(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "CREATE VIEW v AS SELECT ssn FROM patients",
+        "CREATE VIEW v AS SELECT id FROM patients WHERE ssn = 'x'",
         "CREATE TABLE t AS SELECT ssn FROM patients",
         "CREATE TABLE t (LIKE patients)",
         "CREATE TEMP TABLE patients (ssn text)",

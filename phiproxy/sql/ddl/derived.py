@@ -1,0 +1,58 @@
+"""What is made from a query over protected tables: views that store the query, tables that store its result."""
+
+from __future__ import annotations
+
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.ddl.tables import creation_schema
+from phiproxy.sql.parse import Node, messages, only
+
+_VIEW, _TABLE = "ViewStmt", "CreateTableAsStmt"
+
+
+def source_query(kind: str, body: Node) -> Node | None:
+    """Return the body of the SELECT that a view or table is made from, or None where the statement is none of these."""
+    if kind not in (_VIEW, _TABLE):
+        return None
+    inner, query = only(body["query"])
+    return query if inner == "SelectStmt" else None
+
+
+def check_place(a: Analysis, kind: str, body: Node) -> None:
+    """Refuse to make what would take a protected table's name, or be read behind a barrier that tags do not pass."""
+    relation = body["view"] if kind == _VIEW else body["into"]["rel"]
+    place = creation_schema(a, relation), relation["relname"]
+    if place in a.context.protection.by_name or (place[0] == "pg_temp" and place[1] in a.context.protection.table_names):
+        raise a.refuse(
+            f'"{place[1]}" is a protected table, and its columns are made by CREATE TABLE',
+            relation,
+            hint="CREATE TABLE first, then INSERT … SELECT.",
+        )
+    for option in body.get("options", ()):
+        if only(option)[1].get("defname") == "security_barrier":
+            raise a.refuse("a security_barrier view over a protected table is not in this version", relation, hint="Leave it out.")
+    if "schemaname" not in relation and place[0] != "pg_temp":
+        a.qualified.append((relation, place[0]))
+
+
+def settle(a: Analysis, kind: str, body: Node) -> None:
+    """Take the analysed query as a definition: nothing sealed is stored by chance, and nothing protected is stored unknown."""
+    meaning = a.meaning
+    table = kind == _TABLE and body.get("objtype") == "OBJECT_TABLE"
+    relation = body["view"] if kind == _VIEW else body["into"]["rel"]
+    protected = next((reveal for reveal in meaning.outputs or () if reveal is not None), None)
+    if table and protected is not None:
+        raise a.refuse(
+            f"{protected.column.label} would be stored in a table that the policy does not name",
+            relation,
+            hint="Name the new column in the policy, with the same domain; CREATE TABLE, then INSERT … SELECT.",
+        )
+    if not table and (meaning.occurrences or any("ParamRef" in m for m in messages(body))):
+        raise a.refuse(
+            "the stored query of a view may not hold a value of a protected column",
+            relation,
+            hint="Leave the condition to those who read the view.",
+        )
+    meaning.outputs = None
+    meaning.plain_select = False
+    if not table and meaning.touches:
+        meaning.effects.reaches = (relation["relname"],)

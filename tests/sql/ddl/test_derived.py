@@ -1,0 +1,57 @@
+"""Views and tables made from queries."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sql.ddl.build import TAG, physical, plan, refused
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        (
+            "CREATE VIEW v AS SELECT id, ssn FROM patients WHERE active",
+            'CREATE VIEW "public".v AS SELECT id, ssn FROM "public".patients WHERE active',
+        ),
+        (
+            "CREATE OR REPLACE VIEW v (a) AS SELECT p.ssn FROM patients p JOIN patients q ON p.ssn = q.ssn",
+            'CREATE OR REPLACE VIEW "public".v (a) AS SELECT p.ssn FROM "public".patients p JOIN "public".patients q'
+            f" ON {TAG.format('p.ssn')} = {TAG.format('q.ssn')}",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW v AS SELECT ssn FROM patients",
+            'CREATE MATERIALIZED VIEW "public".v AS SELECT ssn FROM "public".patients',
+        ),
+        (
+            "CREATE TEMP TABLE t AS SELECT id FROM patients WHERE ssn = 'x'",
+            f'CREATE TEMP TABLE t AS SELECT id FROM "public".patients WHERE {TAG.format("ssn")} = $1',
+        ),
+    ],
+)
+def test_definitions(text: str, server: str) -> None:
+    assert physical(text) == server
+
+
+def test_a_view_reaches() -> None:
+    assert plan("CREATE VIEW v AS SELECT ssn FROM patients").effects.reaches == ("v",)
+    assert plan("CREATE TABLE t AS SELECT id FROM patients").effects.reaches == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE VIEW v AS SELECT id FROM patients WHERE ssn = 'x'",
+        "CREATE VIEW v AS SELECT upper(ssn) FROM patients",
+        "CREATE VIEW v WITH (security_barrier) AS SELECT id FROM patients",
+        "CREATE VIEW visits AS SELECT id FROM patients",
+        "CREATE TABLE t AS SELECT ssn FROM patients",
+        "CREATE TABLE visits AS SELECT id FROM patients",
+        "CREATE TEMP TABLE visits AS SELECT id FROM patients",
+        "CREATE MATERIALIZED VIEW v AS SELECT id FROM patients WHERE ssn = 'x'",
+    ],
+)
+def test_refused(text: str) -> None:
+    error = refused(text)
+    assert error.sqlstate == "0A000"
+    assert error.hint
