@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from phiproxy.crypto.blind import ZERO_TAG, make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, make_opener, make_sealer
-from phiproxy.errors import IndexKeyWant, KeyNeeded
+from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.policy.transforms import transform
 from phiproxy.wire.values import assign_varchar, check_text
@@ -56,11 +56,25 @@ class Ciphers:
 
         def store(value: bytes, record: Record) -> bytes:
             check_text(value)
+            if value.startswith(b"\\x"):
+                self._refuse_stored(column, value)
             if limit is not None:
                 value = assign_varchar(value, limit)
             return seal(value, record, [tag(value) for tag in slots])
 
         return store
+
+    def _refuse_stored(self, column: ProtectedColumn, value: bytes) -> None:
+        """Refuse a text that spells what is stored in this column: a dump made past the proxy would be sealed once more."""
+        if value[2:8].lower() != b"f55001":
+            return
+        try:
+            self.open(column)(bytes.fromhex(value[2:].decode("ascii")))
+        except (ValueError, SealError):
+            return
+        raise ValueRefused(
+            f"the value for {column.label} is the spelling of a stored one", hint="Load a dump past the proxy the way it was made."
+        )
 
     def _slot(self, column: ProtectedColumn, slot: Slot | None) -> Callable[[bytes], bytes]:
         if slot is None or slot.state == "dropped":

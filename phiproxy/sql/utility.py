@@ -18,7 +18,8 @@ from phiproxy.sql.parse import Node, Statement, messages, strings
 # These carry no value of a column and define nothing that would (sql.md section 3, "unchanged").
 _UNCHANGED = frozenset(
     {
-        "AlterOwnerStmt", "CheckPointStmt", "ClosePortalStmt", "ClusterStmt", "CommentStmt", "ConstraintsSetStmt", "DeallocateStmt",
+        "AlterOwnerStmt", "AlterSeqStmt", "CheckPointStmt", "ClosePortalStmt", "ClusterStmt", "CommentStmt", "ConstraintsSetStmt",
+        "CreateSeqStmt", "DeallocateStmt",
         "DiscardStmt", "DropStmt", "FetchStmt", "GrantRoleStmt", "GrantStmt", "ListenStmt", "LockStmt", "NotifyStmt",
         "RefreshMatViewStmt", "ReindexStmt", "TransactionStmt", "TruncateStmt", "UnlistenStmt", "VacuumStmt", "VariableSetStmt",
         "VariableShowStmt",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.crypto.keyring import Keyring
-from phiproxy.errors import IndexKeyWant, InvalidEncoding, KeyNeeded, SealError, StringTooLong, WriteKeyWant
+from phiproxy.errors import IndexKeyWant, InvalidEncoding, KeyNeeded, SealError, StringTooLong, ValueRefused, WriteKeyWant
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.protection import Slot
 from tests.clinic_model import ACTIVE, PATIENTS, VISITS, protected
@@ -25,6 +25,16 @@ def test_what_is_stored_opens_and_differs_each_time() -> None:
     assert one[12:28] == two[12:28] == ciphers.search(SSN, ACTIVE[0])(b"123-45-6789")
     assert one[28:] != two[28:]
     assert one[:3] == b"\xf5\x50\x01"
+
+
+def test_the_spelling_of_a_stored_value_is_not_stored_once_more() -> None:
+    ciphers = full_ciphers()
+    spelled = b"\\x" + sealed(ciphers).hex().encode()
+    for text in (spelled, spelled.upper().replace(b"X", b"x", 1)):
+        with pytest.raises(ValueRefused, match="spelling of a stored one"):
+            sealed(ciphers, text)
+    for text in (spelled[:-2], spelled[:-2] + b"zz", b"\\xf55001", spelled.replace(b"x", b"y")):
+        assert ciphers.open(SSN)(sealed(ciphers, text)) == text
 
 
 def test_a_value_of_another_column_does_not_open() -> None:
