@@ -61,13 +61,14 @@ def clear_all(a: Analysis, nodes: list[Node] | None, scope: Scope) -> None:
         clear(a, node, scope)
 
 
-def unsupported(a: Analysis, column: ProtectedColumn, node: Node) -> StatementRefused:
-    """Return the refusal of a protected column where this version has no rule for it."""
+def unsupported(a: Analysis, column: ProtectedColumn, node: Node, hint: str = "") -> StatementRefused:
+    """Return the refusal of a protected column where this version has no rule for it; ``hint`` says what would work here."""
     return a.refuse(
         f"column {column.label} is protected and cannot be used here",
         located(node),
-        hint=f"In this version {column.name} can be selected as it is, compared by =, <>, IN or IS [NOT] DISTINCT FROM with values "
-        "or columns of the same identity, tested by IS [NOT] NULL, counted, inserted and updated.",
+        hint=hint
+        or f"{column.name} can be selected, compared by =, <>, IN, = ANY or IS [NOT] DISTINCT FROM with values, subqueries or "
+        "columns of the same identity, tested by IS [NOT] NULL, grouped, counted, inserted and updated.",
     )
 
 

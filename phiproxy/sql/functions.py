@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.expressions import clear, clear_all
+from phiproxy.sql.expressions import clear, clear_all, unsupported
 from phiproxy.sql.grouping import by_tag, window
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, is_whole_row
 from phiproxy.sql.sinks import as_sink
-from phiproxy.sql.terms import as_null_test, term
+from phiproxy.sql.terms import as_null_test, as_plain, term
 
 
 def _func_call(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
@@ -24,13 +24,37 @@ def _func_call(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
         else:
             _counted(a, arguments[0], scope)
     else:
-        clear_all(a, arguments, scope)
+        for argument in arguments:
+            _argument(a, argument, names[-1], scope)
     clear_all(a, body.get("agg_order"), scope)
     if "agg_filter" in body:
         clear(a, body["agg_filter"], scope)
     if "over" in body:
         window(a, body["over"], scope)
     return CLEAR
+
+
+def _argument(a: Analysis, node: Node, function: str, scope: Scope) -> None:
+    if only(node)[0] not in ("ColumnRef", "TypeCast"):
+        clear(a, node, scope)
+        return
+    made = term(a, node, scope)
+    for column in made.columns():
+        raise unsupported(a, column, node, _HINTS.get(function, "").format(f=function, c=column.name))
+    as_plain(a, made)
+
+
+_OF_INDEX = "An index on {f}({c}) would answer this; this version has indexes on the column itself only."
+_HINTS = {
+    **dict.fromkeys(
+        ("lower", "upper", "left", "right", "soundex", "date_trunc", "regexp_replace", "substring", "substr"), _OF_INDEX
+    ),
+    **dict.fromkeys(("min", "max"), "What is encrypted has no order. Select {c} and compare in the client."),
+    **dict.fromkeys(
+        ("array_agg", "string_agg", "json_agg", "jsonb_agg", "json_build_object", "jsonb_build_object", "concat"),
+        "Select {c} as a column of its own, and put the values together in the client.",
+    ),
+}
 
 
 def _counted(a: Analysis, argument: Node, scope: Scope) -> None:

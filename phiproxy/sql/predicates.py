@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.expressions import array_elements, clear, clear_all
+from phiproxy.sql.expressions import array_elements, clear, clear_all, unsupported
 from phiproxy.sql.functions import is_row
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
 from phiproxy.sql.sinks import TEXT_OID, as_sink, peel, text_cast
-from phiproxy.sql.terms import PARTS, Leaf, Term, add_part, as_null_test, as_value, compare, term
+from phiproxy.sql.terms import PARTS, Leaf, Term, add_part, as_null_test, as_plain, as_value, compare, term
 from phiproxy.wire.arrays import VARCHAR_ARRAY_OID
 from phiproxy.wire.values import VARCHAR_OID
 
@@ -32,13 +32,40 @@ def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
         return as_value(a, term(a, node, scope))
     comparable = body["kind"] in _EQUALITY_KINDS and _operator(strings(body.get("name"))) in ("=", "<>") and "lexpr" in body
     if not comparable:
-        clear_all(a, [body[side] for side in ("lexpr", "rexpr") if side in body], scope)
+        for side in ("lexpr", "rexpr"):
+            if side in body:
+                _operand(a, body[side], body, scope)
     elif body["kind"] in _ARRAY_KINDS:
         _compare_array(a, node, body, scope)
     else:
         kind, right = only(body["rexpr"])
         _compare_rows(a, node, [body["lexpr"], *(right["items"] if kind == "List" else [body["rexpr"]])], scope)
     return CLEAR
+
+
+def _operand(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
+    """Analyse an operand of an operator that takes nothing protected."""
+    if only(node)[0] not in ("ColumnRef", "TypeCast"):
+        clear(a, node, scope)
+        return
+    made = term(a, node, scope)
+    for column in made.columns():
+        raise unsupported(a, column, node, operator_hint(column.name, body["kind"], strings(body.get("name"))[-1]))
+    as_plain(a, made)
+
+
+def operator_hint(name: str, kind: str, operator: str) -> str:
+    """Say what would work instead of an operator over a protected column."""
+    if kind in ("AEXPR_LIKE", "AEXPR_ILIKE") or operator.lstrip("!") in ("~~", "~~*"):
+        return (
+            f"A prefix would be answered by an index on left({name}, n), a value in any case by one on lower({name}); "
+            "this version has indexes on the column itself only."
+        )
+    if kind.endswith(("BETWEEN", "BETWEEN_SYM")) or operator in ("<", ">", "<=", ">="):
+        return f"What is encrypted has no order. Compare {name} by = or IN, or select the rows by an unprotected column."
+    if operator == "||":
+        return f"Select {name} and put the text together in the client."
+    return ""
 
 
 def _compare_rows(a: Analysis, node: Node, operands: list[Node], scope: Scope) -> None:

@@ -142,7 +142,12 @@ def _output_reference(a: Analysis, node: Node, outputs: list[Output], scope: Sco
         clear(a, node, scope)
     for value in named:
         if isinstance(value, Protected):
-            raise unsupported(a, value.column, node)
+            raise unsupported(
+                a,
+                value.column,
+                node,
+                f"What is encrypted has no order. Sort by another column, or {value.column.name} in the client.",
+            )
         if isinstance(value, ListColumn):
             value.users.append(None)
 

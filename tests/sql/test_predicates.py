@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.ask import ask, tag
+from tests.sql.ask import ask, refusal, tag
 
 SELECT = 'SELECT id FROM "public".patients WHERE '
 SSN, MRN = tag("ssn"), tag("mrn")
@@ -48,3 +48,23 @@ def test_rewritten(client: str, server: str) -> None:
 )
 def test_refused(client: str) -> None:
     assert ask(SELECT + client) == "0A000"
+
+
+@pytest.mark.parametrize(
+    ("client", "hint"),
+    [
+        ("full_name LIKE 'a%'", "left(full_name, n)"),
+        ("full_name ILIKE 'a%'", "lower(full_name)"),
+        ("ssn < 'a'", "no order"),
+        ("ssn BETWEEN 'a' AND 'b'", "no order"),
+        ("ssn || 'x' = 'y'", "in the client"),
+        ("upper(ssn) = 'X'", "index on upper(ssn)"),
+        ("max(ssn) = 'x'", "no order"),
+        ("array_agg(ssn) IS NULL", "in the client"),
+        ("ssn ~ 'x'", "ssn can be selected"),
+    ],
+)
+def test_a_refusal_says_what_would_work(client: str, hint: str) -> None:
+    refused = refusal(SELECT + client)
+    assert hint in (refused.hint or "")
+    assert refused.position is not None
