@@ -36,17 +36,15 @@ def _spread(a: Analysis) -> None:
     """Let what is protected in one place be protected in all (taint), until nothing more follows."""
     while True:
         taint = _Taint(a)
-        for comparison in a.comparisons:
-            column = taint.of_comparison(comparison)
+        found = [(comparison, taint.of_comparison(comparison)) for comparison in a.comparisons]
+        a.comparisons = [comparison for comparison, column in found if column is None]
+        for comparison, column in found:
             if column is not None:
-                a.comparisons.remove(comparison)
                 slot = equality_slot(a, column, comparison.node)
                 for made in comparison.terms:
                     as_tags(a, made, column, slot)
-                break
-        else:
-            if not taint.reach_lists():
-                return
+        if len(a.comparisons) == len(found) and not taint.reach_lists():
+            return
 
 
 class _Taint:

@@ -94,8 +94,8 @@ def _add(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
         made.casts.extend(casts)
         made.composed = made.composed or kind != "SubLink" or bool(casts)
         return
-    if rule is None:
-        expression(a, node, scope)
+    if rule is None and not isinstance(expression(a, node, scope), Clear):
+        raise a.refuse("this use of a protected value is not understood", located(node), hint="Use the column itself.")
     made.unprotected = node
 
 
