@@ -13,7 +13,7 @@ from phiproxy.session import copying, overlay
 from phiproxy.session.effects import apply, check_encoding, check_references
 from phiproxy.session.extended import bind, close, describe, execute, parse
 from phiproxy.session.phases import Phase
-from phiproxy.session.pipeline import Expected, Kind
+from phiproxy.session.pipeline import QUERY_PASSES, READY_PASSES, Expected, Kind
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import end_group, forget_unnamed
 from phiproxy.wire.framing import HEADER
@@ -40,7 +40,7 @@ def sync(session: State, data: bytes, start: int, end: int) -> None:
         session.pipeline.ignored += 1
         return
     session.pipeline.skipping = False
-    session.pipeline.push(Expected(Kind.SYNC, group=end_group(session)))
+    session.pipeline.push(Expected(Kind.SYNC, group=end_group(session), passes=READY_PASSES))
 
 
 def flush(session: State, data: bytes, start: int, end: int) -> None:
@@ -71,9 +71,12 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
         expected.texts = (rendered, text, tuple(edits))
         session.to_server.append(encode_query(rendered))
         session.counters.rewritten += 1
-    expected.undo = forget_unnamed(session)
+    undo = forget_unnamed(session)
     for i, part in enumerate(parts):
-        expected.undo += [replace(undo, part=i) for undo in apply(session, part)]
+        undo += [replace(change, part=i) for change in apply(session, part)]
+    expected.undo = undo
+    shown = any(p.columns is not None or p.copy is not None or p.effects.tag for p in parts)
+    expected.passes = READY_PASSES if shown else QUERY_PASSES
     expected.group = end_group(session)
     session.pipeline.push(expected)
 

@@ -22,6 +22,7 @@ from phiproxy.errors import (
 from phiproxy.plan.names import KnownNames
 from phiproxy.session import client, copying, overlay, server
 from phiproxy.session.known import Known
+from phiproxy.session.passing import pass_replies
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
 from phiproxy.session.pipeline import Later, Whole
 from phiproxy.session.results import result_error
@@ -175,6 +176,8 @@ class Session(State):
             if self.phase is Phase.TRANSPARENT:
                 self._pass_rest(frames, self.to_client)
                 break
+            if self.phase is not Phase.AUTHENTICATING:
+                pass_replies(self)
             frame = frames.next()
             if frame is None:
                 self._server_begun()

@@ -10,7 +10,17 @@ from phiproxy.plan.statement import StatementPlan
 from phiproxy.session import overlay
 from phiproxy.session.effects import apply, check_encoding, check_name, check_references, settled, stamp_of
 from phiproxy.session.known import current, still_valid
-from phiproxy.session.pipeline import Expected, Kind
+from phiproxy.session.pipeline import (
+    BIND_PASSES,
+    CLOSE_PASSES,
+    DESCRIBE_PASSES,
+    END_PASSES,
+    EXECUTE_PASSES,
+    PARSE_PASSES,
+    Expected,
+    Kind,
+    Passes,
+)
 from phiproxy.session.prepared import Portal, Prepared
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import ParameterCount, UnsupportedFormat
@@ -36,7 +46,7 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
         session.to_server.append(encode_parse(sent.name, sql, plan.oids))
     undo = [session.names.prepare(sent.name, Prepared(plan, sent.oids, stamp_of(session)))]
     texts = (sql, plan.text, edits)
-    session.pipeline.push(Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=texts))
+    session.pipeline.push(Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=texts, passes=PARSE_PASSES))
 
 
 def bind(session: State, data: bytes, start: int, end: int) -> None:
@@ -64,7 +74,8 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
         formats = _result_formats(plan, sent)
         session.to_server.append(encode_bind(_converted(session, plan, sent, formats)))
     undo = [session.names.bind(portal, Portal(plan, formats, session.names.group, prepared.oids))]
-    session.pipeline.push(Expected(Kind.BIND, undo=undo, touches=plan.touches, texts=(plan.sql, plan.text, plan.edits)))
+    texts = (plan.sql, plan.text, plan.edits)
+    session.pipeline.push(Expected(Kind.BIND, undo=undo, touches=plan.touches, texts=texts, passes=BIND_PASSES))
 
 
 def _result_formats(plan: StatementPlan, sent: Bind) -> tuple[int, ...] | None:
@@ -119,7 +130,10 @@ def describe(session: State, data: bytes, start: int, end: int) -> None:
         portal = session.names.portals.get(target.name)
         if portal is not None:
             expected.plan, expected.formats = portal.plan, portal.formats
-    expected.columns = expected.plan.columns if expected.plan is not None else None
+    plan = expected.plan
+    if plan is None or (plan.identity and plan.columns is None):
+        expected.passes = DESCRIBE_PASSES
+    expected.columns = plan.columns if plan is not None else None
     session.to_server.append(data[start:end])
     session.pipeline.push(expected)
 
@@ -140,6 +154,7 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
         expected.plan, expected.columns, expected.formats, expected.touches = plan, plan.columns, portal.formats, plan.touches
         expected.texts = (plan.sql, plan.text, plan.edits)
         expected.undo = apply(session, plan)
+        expected.passes = execute_passes(plan)
     session.counters.forwarded += 1
     session.to_server.append(data[start:end])
     session.pipeline.push(expected)
@@ -153,4 +168,11 @@ def close(session: State, data: bytes, start: int, end: int) -> None:
     forget = session.names.forget_statement if target.kind == b"S" else session.names.forget_portal
     undo = [forget(target.name)]
     session.to_server.append(data[start:end])
-    session.pipeline.push(Expected(Kind.CLOSE, undo=undo))
+    session.pipeline.push(Expected(Kind.CLOSE, undo=undo, passes=CLOSE_PASSES))
+
+
+def execute_passes(plan: StatementPlan) -> Passes | None:
+    """Return which replies to an Execute go on as they came."""
+    if plan.effects.tag or plan.copy is not None:
+        return None
+    return EXECUTE_PASSES if plan.columns is None else END_PASSES

@@ -8,8 +8,8 @@ here when the server says that the message failed or was skipped.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import islice
 from typing import Any
@@ -64,14 +64,42 @@ class Undo:
             self.names[self.key] = self.previous
 
 
+class Step(Enum):
+    """What follows from a reply that goes on as it came."""
+
+    STAY = auto()
+    POP = auto()
+    NEXT_PART = auto()
+    READY = auto()
+
+
+Passes = Mapping[int, Step]
+"""The replies to one message that go on as they came, by their tags; every other is looked at by its handler."""
+
+PARSE_PASSES: Passes = {ord("1"): Step.POP}
+BIND_PASSES: Passes = {ord("2"): Step.POP}
+CLOSE_PASSES: Passes = {ord("3"): Step.POP}
+DESCRIBE_PASSES: Passes = {ord("t"): Step.STAY, ord("T"): Step.POP, ord("n"): Step.POP}
+END_PASSES: Passes = {ord("C"): Step.POP, ord("I"): Step.POP, ord("s"): Step.POP}
+EXECUTE_PASSES: Passes = {ord("D"): Step.STAY, **END_PASSES}
+READY_PASSES: Passes = {ord("Z"): Step.READY}
+QUERY_PASSES: Passes = {
+    ord("T"): Step.STAY, ord("D"): Step.STAY, ord("C"): Step.NEXT_PART, ord("I"): Step.NEXT_PART, **READY_PASSES,
+}  # fmt: skip
+
+
 @dataclass(slots=True)
 class Expected:
-    """One message whose replies are awaited. ``substitute`` holds the SQLSTATE that stands for ``refusal`` when it comes."""
+    """One message whose replies are awaited. ``substitute`` holds the SQLSTATE that stands for ``refusal`` when it comes.
+
+    ``passes`` (None: no reply) holds for as long as there is no refusal. One object may stand for
+    many messages, where nothing of it changes.
+    """
 
     kind: Kind
     refusal: PhiproxyError | None = None
     substitute: str = ""
-    undo: list[Undo] = field(default_factory=list)
+    undo: Sequence[Undo] = ()
     plan: StatementPlan | None = None
     columns: Columns | None = None
     formats: tuple[int, ...] | None = None
@@ -84,10 +112,11 @@ class Expected:
     group: int = 0
     touches: bool = False
     done: Callable[[bool, list[bytes]], None] | None = None
-    rows: list[bytes] = field(default_factory=list)
+    rows: list[bytes] | None = None
     failed: bool = False
     copy_out: CopyOut | None = None
     where: str | None = None
+    passes: Passes | None = None
 
 
 EXTENDED = frozenset({Kind.PARSE, Kind.BIND, Kind.DESCRIBE, Kind.EXECUTE, Kind.CLOSE})

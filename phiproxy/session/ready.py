@@ -23,6 +23,7 @@ def ready(session: State, data: bytes, start: int, end: int) -> int:
         session.pipeline.queue.popleft()
         session.status = status
         assert front.done is not None
+        assert front.rows is not None
         front.done(not front.failed, front.rows)
         return end
     if session.swallowing:
@@ -31,7 +32,7 @@ def ready(session: State, data: bytes, start: int, end: int) -> int:
     front = front or (None if session.pipeline.front() else session.pipeline.late_sync(session.names.group - 1))
     if front is None:
         raise WireError("the server is ready for a query that nobody sent")
-    _settle(session, front, status)
+    settle(session, front, status)
     if session.swallowing:
         session.swallowing = session.blocked = False
         repair = _prepare_again(session) + (FAIL_TRANSACTION if status == b"T" else b"")
@@ -63,7 +64,7 @@ def _drop_to_ready(session: State) -> None:
         session.pipeline.queue.popleft()
 
 
-def _settle(session: State, front: Expected, status: bytes) -> None:
+def settle(session: State, front: Expected, status: bytes) -> None:
     """Apply a transaction status to portals and search path; a failed transaction may go on after ROLLBACK TO, with its portals."""
     session.names.settle(front.group, idle=session.pipeline.front() is None)
     if status == b"I":

@@ -76,7 +76,7 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
     """DataRow: opened by the row function, or a run of them forwarded as one slice. KeyNeeded leaves the frame where it is."""
     if is_silent(session):
         front = session.pipeline.front()
-        if front is not None and front.kind is Kind.INTERNAL:
+        if front is not None and front.rows is not None:
             front.rows.append(data[start + 11 : end])
         return end
     front = session.pipeline.front()

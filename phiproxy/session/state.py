@@ -153,7 +153,7 @@ class State:
             raise WireError("the server's answer came in the middle of a message to it")
         self.blocked = True
         self.to_server.append(messages)
-        self.pipeline.push(Expected(Kind.INTERNAL, done=done))
+        self.pipeline.push(Expected(Kind.INTERNAL, done=done, rows=[]))
 
     def path_is(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
         """Take the search path that the server answered; a schema whose name cannot be read leaves it unknown."""

@@ -1,0 +1,164 @@
+"""Runs of messages go on in one slice; whatever passes so, the handlers would have done the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+
+from phiproxy.session import core
+from phiproxy.session.passing import pass_replies
+from phiproxy.session.pipeline import Kind
+from tests.session import frames as f
+from tests.session.network import Network, same
+from tests.session.screenplay import SSN, Screenplay, envelope
+from tests.session.scripts import impatient, patient
+from tests.session.test_chunking import DIALOGUES, played
+
+PLAIN = "SELECT id, msg FROM log WHERE id = $1"
+ROW = f.data_row(b"7", b"value-7")
+DONE = f.command_complete("SELECT 1") + f.ready()
+
+
+def by_handlers(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(core, "pass_replies", lambda _session: None)
+
+
+@pytest.mark.parametrize("name", DIALOGUES)
+def test_what_passes_is_what_the_handlers_give(name: str) -> None:
+    logged_in = name != "login"
+    for sizes in ([1 << 20], [1], [7, 50]):
+        passed = played(DIALOGUES[name], sizes, logged_in=logged_in)
+        with pytest.MonkeyPatch.context() as patch:
+            by_handlers(patch)
+            assert played(DIALOGUES[name], sizes, logged_in=logged_in) == passed
+
+
+def conversation(script: Sequence[bytes], *, together: bool) -> Network:
+    """Say a script, at once or one message after the other, to a model of a server."""
+    network = Network()
+    for message in script:
+        network.say(message)
+        if not together:
+            network.settle()
+    network.settle()
+    return network
+
+
+@settings(max_examples=60)
+@given(script=impatient | patient)
+def test_conversations_are_the_same_by_handlers_alone(script: list[bytes]) -> None:
+    for together in (True, False):
+        passed = conversation(script, together=together)
+        with pytest.MonkeyPatch.context() as patch:
+            by_handlers(patch)
+            handled = conversation(script, together=together)
+        assert [same(frame) for frame in f.split(passed.received)] == [same(frame) for frame in f.split(handled.received)]
+        left = (passed.session, handled.session)
+        assert len({(s.status, s.phase, s.path, frozenset(s.names.statements), frozenset(s.names.portals)) for s in left}) == 1
+        assert len({(s.names.answered, s.names.group, s.counters.forwarded, s.counters.rewritten) for s in left}) == 1
+
+
+def prepared(play: Screenplay, text: str = PLAIN) -> None:
+    play.client_says(f.parse(text, "s"), f.SYNC)
+    play.server_gets(*f.split(b"".join(play.session.to_server)))
+    play.server_says(f.PARSE_COMPLETE, f.ready())
+    play.client_gets(f.PARSE_COMPLETE, f.ready())
+
+
+def test_a_whole_chunk_is_one_slice_and_the_chunk_itself(play: Screenplay) -> None:
+    prepared(play)
+    play.client_says(f.bind(b"7", statement="s"), f.execute(), f.SYNC)
+    play.session.to_server.clear()
+    chunk = b"".join([f.BIND_COMPLETE, ROW * 3, DONE])
+    play.session.from_server(chunk)
+    assert play.session.to_client[0] is chunk
+    play.client_gets(*f.split(chunk))
+    play.is_idle()
+
+
+def test_what_is_between_goes_to_its_handler_in_its_order(play: Screenplay) -> None:
+    prepared(play)
+    play.client_says(f.bind(b"7", statement="s"), f.execute(), f.SYNC)
+    play.session.to_server.clear()
+    said = [f.BIND_COMPLETE, f.notice("n"), ROW, f.parameter_status("TimeZone", "UTC"), ROW, f.command_complete("SELECT 2")]
+    play.server_says(*said, f.ready("T"))
+    assert len(play.session.to_client) == 5
+    play.client_gets(*said, f.ready("T"))
+    assert play.session.status == b"T"
+
+
+def test_rows_of_a_protected_result_do_not_pass(play: Screenplay) -> None:
+    prepared(play, "SELECT ssn, city FROM public.patients")
+    play.client_says(f.bind(statement="s", results=(1,)), f.execute(), f.SYNC)
+    play.session.to_server.clear()
+    play.server_says(f.BIND_COMPLETE, f.data_row(envelope(SSN, b"ada"), b"Turku"), DONE)
+    play.client_gets(f.BIND_COMPLETE, f.data_row(b"ada", b"Turku"), f.command_complete("SELECT 1"), f.ready())
+
+
+def test_a_row_that_nobody_asked_for_does_not_pass(play: Screenplay) -> None:
+    """A Bind has no rows: its front lets none through, the handler says what becomes of it."""
+    prepared(play)
+    play.client_says(f.bind(b"7", statement="s"), f.SYNC)
+    play.session.to_server.clear()
+    play.server_says(f.command_complete("SELECT 1"))
+    play.is_closed()
+    play.session.to_client.clear()
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_a_header_or_row_that_is_not_whole_waits(play: Screenplay, cut: int) -> None:
+    prepared(play)
+    play.client_says(f.bind(b"7", statement="s"), f.execute(), f.SYNC)
+    play.session.to_server.clear()
+    play.server_says(f.BIND_COMPLETE + ROW + ROW[:cut])
+    play.client_gets(f.BIND_COMPLETE, ROW)
+    play.server_says(ROW[cut:] + DONE)
+    play.client_gets(ROW, *f.split(DONE))
+
+
+def test_a_length_that_lies_inside_a_run_closes(play: Screenplay) -> None:
+    prepared(play)
+    play.client_says(f.bind(b"7", statement="s"), f.execute(), f.SYNC)
+    play.session.to_server.clear()
+    play.server_says(f.BIND_COMPLETE + ROW + b"D\0\0\0\3" + ROW)
+    play.is_closed()
+    assert play.session.to_client[0] == f.BIND_COMPLETE + ROW
+    play.session.to_client.clear()
+
+
+def test_an_unknown_transaction_status_closes(play: Screenplay) -> None:
+    play.client_says(f.query("SELECT 1"))
+    play.session.to_server.clear()
+    play.server_says(f.ready("Q"))
+    play.is_closed()
+    play.session.to_client.clear()
+
+
+def test_parts_of_a_script_are_counted(play: Screenplay) -> None:
+    """What the first statement did to names stays when the second fails."""
+    play.client_says(f.query("SELECT 1; SELECT 2"))
+    play.session.to_server.clear()
+    play.server_says(f.row_description(f.column("a")), f.data_row(b"1"), f.command_complete("SELECT 1"))
+    front = play.session.pipeline.front()
+    assert front is not None
+    assert (front.kind, front.part) == (Kind.QUERY, 1)
+    play.server_says(f.error("22012"), f.ready())
+    play.session.to_client.clear()
+    play.is_idle()
+
+
+def test_the_dialogues_reach_what_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the comparison above compares the handlers with themselves."""
+    passed = []
+    original = pass_replies
+
+    def counted(session: core.Session) -> None:
+        before = session.server_frames.pos
+        original(session)
+        passed.append(session.server_frames.pos - before)
+
+    monkeypatch.setattr(core, "pass_replies", counted)
+    played(DIALOGUES["unprotected"], [1 << 20], logged_in=True)
+    assert sum(passed) > 200
