@@ -126,7 +126,8 @@ class Columns:
                 column = column._replace(table_oid=0, attnum=0)  # noqa: PLW2901 - an expression belongs to no table
             elif reveal.origin is not None:
                 column = column._replace(table_oid=reveal.origin[0], attnum=reveal.origin[1])  # noqa: PLW2901 - of its group
-            shown.append(column._replace(type_oid=reveal.type.oid, type_size=-1, typmod=reveal.type.typmod, format=code))
+            type_ = reveal.planned if reveal.planned is not None and formats is not None else reveal.type
+            shown.append(column._replace(type_oid=type_.oid, type_size=-1, typmod=type_.typmod, format=code))
         return shown
 
     def row(self, ciphers: Ciphers, *, binary: bool) -> RowFunction:

@@ -135,7 +135,7 @@ def _reveal(output: Output) -> Reveal | None:
     if isinstance(value, ListColumn) and value.became is not None:
         shown = VARCHAR if type_of(value.leaves()) == VARCHAR.oid else TEXT
         return Reveal(value.became, shown, cast=True)
-    return Reveal(value.column, value.type, value.cast, value.origin) if isinstance(value, Protected) else None
+    return Reveal(value.column, value.type, value.cast, value.origin, value.planned) if isinstance(value, Protected) else None
 
 
 def _writes(a: Analysis, body: Node) -> bool:

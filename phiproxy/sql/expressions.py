@@ -148,7 +148,7 @@ def _type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     if shown is None:
         raise unsupported(a, value.column, node)
     a.stripped.append(node)
-    return dataclasses.replace(value, type=shown, cast=value.cast or shown != value.type)
+    return dataclasses.replace(value, type=shown, cast=value.cast or shown != value.type, planned=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from phiproxy.sql.analysis import Analysis, rename
 from phiproxy.sql.expressions import clear
@@ -29,7 +30,14 @@ def _lateral(body: Node, outer: Scope, left: Sequence[Source]) -> Scope:
 def _range_subselect(a: Analysis, body: Node, outer: Scope, left: Sequence[Source]) -> Joined:
     outputs = query(a, *only(body["subquery"]), _lateral(body, outer, left))
     alias = body.get("alias", {})
+    if not _is_pulled_up(only(body["subquery"])[1]):
+        outputs = [(n, replace(v, planned=None) if isinstance(v, Protected) and v.planned is not None else v) for n, v in outputs]
     return _one(rename(source_of(alias.get("aliasname", "\0"), outputs), alias))
+
+
+def _is_pulled_up(body: Node) -> bool:
+    """Tell whether PostgreSQL plans a subquery as a part of the query around it (prepjointree.c, is_simple_subquery)."""
+    return not body.keys() & {"distinctClause", "groupClause", "havingClause", "sortClause", "limitCount", "limitOffset", "withClause"}
 
 
 def _range_function(a: Analysis, body: Node, outer: Scope, left: Sequence[Source]) -> Joined:

@@ -96,13 +96,15 @@ class Edit:
 class Reveal:
     """An output column whose values are envelopes of ``column``, shown as ``type``; ``cast``: no longer as the table's column.
 
-    ``origin`` is the (table OID, attnum) that the client is told, where the server may not know it any more.
+    ``origin`` is the (table OID, attnum) that the client is told, where the server may not know it any more. ``planned`` is the
+    type of which a result or a portal tells, where a statement that is only described tells of another.
     """
 
     column: ProtectedColumn
     type: DeclaredType
     cast: bool = False
     origin: tuple[int, int] | None = None
+    planned: DeclaredType | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,7 @@ def _case_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
     if "defresult" in body:
         add_part(a, made, body["defresult"], scope)
     made.complete = made.complete and "defresult" in body
+    made.choices = True
     return True
 
 

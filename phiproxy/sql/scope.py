@@ -34,13 +34,15 @@ CLEAR = Clear()
 class Protected:
     """A value that is an envelope of ``column``, shown to the client as ``type``; ``cast``: it is no table's column any more.
 
-    ``origin`` is the (table OID, attnum) of which the wire tells.
+    ``origin`` is the (table OID, attnum) of which the wire tells; ``planned`` the type that PostgreSQL knows it to be once the
+    statement is planned, where that is another one.
     """
 
     column: ProtectedColumn
     type: DeclaredType
     cast: bool = False
     origin: tuple[int, int] | None = None
+    planned: DeclaredType | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,10 @@ class Leaf:
 
 @dataclass(slots=True)
 class Term:
-    """The leaves of an expression; ``unprotected`` is a part that is none of them, ``casts`` are no-ops around several leaves."""
+    """The leaves of an expression; ``unprotected`` is a part that is none of them, ``casts`` are no-ops around several leaves.
+
+    ``choices``: there is a CASE among what it is made of; not ``complete``: one that may be none of its leaves.
+    """
 
     node: Node
     leaves: list[Leaf] = field(default_factory=list)
@@ -52,6 +55,7 @@ class Term:
     casts: list[Node] = field(default_factory=list)
     complete: bool = True
     composed: bool = False
+    choices: bool = False
 
     def columns(self) -> Iterator[ProtectedColumn]:
         """Yield the protected columns among the leaves."""
@@ -192,8 +196,9 @@ def as_value(a: Analysis, made: Term) -> Value:
         else:
             _passed_on(a, leaf)
     a.stripped.extend(made.casts)
-    shown = text_cast(only(made.casts[0])[1]) if made.casts else None
-    return Protected(column, shown or _common(made), cast=True)
+    if made.casts:
+        return Protected(column, text_cast(only(made.casts[0])[1]) or TEXT, cast=True)
+    return Protected(column, _common(made, made.leaves), cast=True, planned=_planned(made))
 
 
 def _nullif_value(a: Analysis, leaf: Leaf, column: ProtectedColumn) -> None:
@@ -221,12 +226,18 @@ def _passed_on(a: Analysis, leaf: Leaf) -> Value:
         a.represented.append((leaf.node, equality_slot(a, value.column, leaf.node).number, leaf.grouping == Grouping.SETS))
     shown = text_cast(only(leaf.casts[0])[1]) if leaf.casts else None
     cast = value.cast or "ColumnRef" not in leaf.node or (shown is not None and shown != value.type)
-    return dataclasses.replace(value, type=shown or value.type, cast=cast)
+    return dataclasses.replace(value, type=shown or value.type, cast=cast, planned=None if shown else value.planned)
 
 
-def _common(made: Term) -> DeclaredType:
+def _planned(made: Term) -> DeclaredType | None:
+    """Return the type of a COALESCE without its NULLs, which PostgreSQL drops while it plans; None of anything else."""
+    kept = [leaf for leaf in made.leaves if leaf.sink is None or leaf.sink.kind != "null"]
+    return None if made.choices or len(kept) == len(made.leaves) else _common(made, kept)
+
+
+def _common(made: Term, leaves: Sequence[Leaf]) -> DeclaredType:
     """Return the type of the whole (manual 10.5); a length stays only where every part is a column of it."""
-    types = [_type_of(leaf) for leaf in made.leaves]
+    types = [_type_of(leaf) for leaf in leaves]
     known = [t for t in types if t is not None]
     if made.complete and len(known) == len(types) and len(set(known)) == 1:
         return known[0]

@@ -54,8 +54,10 @@ def test_no_ddl_was_run(clinic: Clinic) -> None:
 def test_guard_and_index_are_missed(clinic: Clinic) -> None:
     ready(clinic)
     clinic.sql("ALTER TABLE patients DROP CONSTRAINT phi_guard_note; DROP INDEX patients_ssn_key")
-    guard, index = sorted(errors(clinic), reverse=True)
+    (guard,) = errors(clinic)
     assert "public.patients.note has no valid guard phi_guard_note" in guard
+    # A table that a migration made through the proxy need not have one yet: it is right without, and slow.
+    (index,) = (f["text"] for f in findings(clinic)[1] if f["level"] == "warning" and f["topic"] == "index")
     assert "public.patients.ssn has no server index for @" in index
 
 
