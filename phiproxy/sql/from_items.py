@@ -15,6 +15,12 @@ from phiproxy.sql.unnest import unnest_source
 from phiproxy.sql.views import view_source
 
 
+# What a subquery has that is planned by itself.
+_APART = frozenset(
+    {"distinctClause", "groupClause", "havingClause", "sortClause", "limitCount", "limitOffset", "withClause", "valuesLists"}
+)
+
+
 def _one(source: Source) -> Joined:
     return Joined([source], [(c.name, c.value) for c in source.columns])
 
@@ -37,7 +43,7 @@ def _range_subselect(a: Analysis, body: Node, outer: Scope, left: Sequence[Sourc
 
 def _is_pulled_up(body: Node) -> bool:
     """Tell whether PostgreSQL plans a subquery as a part of the query around it (prepjointree.c, is_simple_subquery)."""
-    return not body.keys() & {"distinctClause", "groupClause", "havingClause", "sortClause", "limitCount", "limitOffset", "withClause"}
+    return body.keys().isdisjoint(_APART)
 
 
 def _range_function(a: Analysis, body: Node, outer: Scope, left: Sequence[Source]) -> Joined:
