@@ -14,7 +14,6 @@ from phiproxy.sql.select import from_item
 from phiproxy.sql.unnest import unnest_source
 from phiproxy.sql.views import view_source
 
-
 # What a subquery has that is planned by itself.
 _APART = frozenset(
     {"distinctClause", "groupClause", "havingClause", "sortClause", "limitCount", "limitOffset", "withClause", "valuesLists"}
