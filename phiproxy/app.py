@@ -37,6 +37,7 @@ from phiproxy.policy.load import load_policies, load_settings
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import Address
+from phiproxy.session.startup import Admission
 from phiproxy.session.state import Database
 
 log = structlog.get_logger("phiproxy")
@@ -151,9 +152,12 @@ class Proxy:
         listener = self._listener
         return listener is not None and not listener.draining
 
-    def _database(self, name: str) -> tuple[Database, Services] | None:
-        found = self.databases.get(name)
-        return None if found is None else (found, found.services)
+    def _database(self, name: str, admission: Admission) -> tuple[Database, Services] | None:
+        live = self.databases.get(name)
+        if live is None:
+            return None
+        found = live.session(admission)
+        return found, found.services
 
     async def _measure(self) -> None:
         """Copy the counters of sessions into metrics once a second, so that the hot path counts in plain integers."""

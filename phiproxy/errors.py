@@ -125,6 +125,20 @@ class SealError(PhiproxyError):
     anchor = "err-does-not-open"
 
 
+class OtherTenant(SealError):
+    """A stored value's key belongs to another tenant than the session's (42501)."""
+
+    sqlstate = "42501"
+    anchor = "err-permission"
+
+
+class NoTenant(PhiproxyError):
+    """A session starts without the tenant that the policy wants (28000)."""
+
+    sqlstate = "28000"
+    anchor = "err-connection"
+
+
 class CatalogChanged(PhiproxyError):
     """The server's columns are not those that were analysed: the table changed a moment ago (0A000); trying again helps."""
 

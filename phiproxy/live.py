@@ -6,37 +6,40 @@ The only place besides ``app`` where net and keys are both known.
 from __future__ import annotations
 
 import asyncio
-import time
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import psycopg
 import structlog
 
-from phiproxy.crypto.keyring import DataKey, Keyring
-from phiproxy.errors import ConfigError, KeyWant, PhiproxyError, ProviderError, ProviderUnavailable
+from phiproxy.errors import ConfigError, NoTenant, PhiproxyError, ProviderUnavailable
 from phiproxy.keys import open_provider
 from phiproxy.keys.changes import CHANNEL
+from phiproxy.keys.keks import Kek, TenantKeks
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, read_layout
 from phiproxy.keys.roots import CacheLimits
-from phiproxy.keys.rows import RootRow
-from phiproxy.keys.service import KeyLimits, KeyService
+from phiproxy.keys.service import KeyLimits
 from phiproxy.net.catalog import catalog_version, read_catalog
-from phiproxy.net.relay import Services
 from phiproxy.net.service import ServicePool, connect_service, service_pool
 from phiproxy.net.tasks import spawn
-from phiproxy.plan.cache import Planner
-from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.bind import bind
 from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.kek import absolute
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy
 from phiproxy.policy.protection import Protection
 from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import read_secret
+from phiproxy.session.startup import Admission
+from phiproxy.tenancy import Tenant
 
 log = structlog.get_logger("phiproxy.database")
+
+# Tenants that are kept warm though no session is there: an application that connects anew for each request is one.
+MAX_RECENT_TENANTS = 64
 
 
 async def provider_of(settings: Settings) -> KeyProvider:
@@ -65,9 +68,9 @@ class Known:
 
 
 class LiveDatabase:
-    """A database with a policy. ``planner`` and ``generation`` change together, and only here."""
+    """A database with a policy, and the tenants that are at work in it."""
 
-    def __init__(self, settings: Settings, policy: Policy, provider: KeyProvider, pool: ServicePool, known: Known) -> None:
+    def __init__(self, settings: Settings, policy: Policy, kek: Kek, pool: ServicePool, known: Known) -> None:
         self._settings = settings
         self._policy = policy
         self._pool = pool
@@ -75,21 +78,11 @@ class LiveDatabase:
         self._version = ""
         self._reading: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
-        self._told: set[tuple[int, str]] = set()
-        self._ring = Keyring(time.monotonic, max_data_keys=settings.keys.cache.max_data_keys)
-        self._keys = KeyService(
-            Registry(pool, settings.service.schema_),
-            provider,
-            self._ring,
-            known.layout,
-            deployment=policy.deployment,
-            clock=time.monotonic,
-            limits=key_limits(settings),
-        )
-        self._keys.warn = self._overdue
-        self.generation = 1
-        self.planner = Planner(known.protection, known.catalog, self._ciphers())
-        self.services = Services(self.fetch_keys, self.refresh)
+        self._kek = kek
+        # Tenants live as long as a session holds them; the one of a database without tenants always.
+        self._tenants: WeakValueDictionary[str, Tenant] = WeakValueDictionary()
+        self._recent: OrderedDict[str, Tenant] = OrderedDict()
+        self._alone = None if policy.tenant is not None else self.tenant("")
 
     @classmethod
     async def open(cls, settings: Settings, policy: Policy, provider: KeyProvider) -> LiveDatabase:
@@ -98,37 +91,40 @@ class LiveDatabase:
             known = await read_known(conn, settings, policy)
         pool = service_pool(settings, policy.database)
         await pool.open()
-        return cls(settings, policy, provider, pool, known)
+        return cls(settings, policy, await keks_of(settings, policy, provider), pool, known)
+
+    def session(self, admission: Admission) -> Tenant:
+        """Return what a new session works with: its tenant's, where the policy names tenants; NoTenant when it names none."""
+        return self._alone if self._alone is not None else self.tenant(tenant_of(self._policy, admission))
+
+    def tenant(self, name: str) -> Tenant:
+        """Return a tenant, made now where nobody holds it."""
+        found = self._tenants.get(name)
+        if found is None:
+            limits, registry = key_limits(self._settings), Registry(self._pool, self._settings.service.schema_)
+            cached = self._settings.keys.cache.max_data_keys
+            found = Tenant(name, self._policy.database, registry, self._kek, self._known.layout, limits, cached, self.refresh)
+            found.plan(self._known.protection, self._known.catalog)
+            self._tenants[name] = found
+        self._recent[name] = found
+        self._recent.move_to_end(name)
+        while len(self._recent) > MAX_RECENT_TENANTS:
+            self._recent.popitem(last=False)
+        return found
 
     @property
     def unwraps(self) -> int:
-        """KEK unwraps asked for so far."""
-        return self._keys.unwraps
-
-    def _ciphers(self) -> Ciphers:
-        return Ciphers(self._ring, self._noticed)
-
-    def _noticed(self, key: DataKey) -> None:
-        """Tell of values read under a key that is compromised or could not be renewed in time: once a key and catalogue reading."""
-        why = "compromised" if key.state == "compromised" else "stale"
-        if (key.id, why) not in self._told:
-            self._told.add((key.id, why))
-            log.warning("values are read under a doubtful key", database=self._policy.database, data_key=key.id, why=why)
-
-    def _overdue(self, root: RootRow, error: ProviderError) -> None:
-        log.warning("a root key is due and cannot be rotated", database=self._policy.database, root=root.id, why=error.message)
+        """KEK unwraps asked for so far, by tenants that live."""
+        return sum(tenant.keys.unwraps for tenant in self._tenants.values())
 
     async def close(self) -> None:
         """Forget the keys and close the connections."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
-        self._keys.forget()
+        for tenant in list(self._tenants.values()):
+            tenant.keys.forget()
         await self._pool.close()
-
-    async def fetch_keys(self, wants: frozenset[KeyWant]) -> None:
-        """Put keys into the ring; ProviderError when they cannot be had."""
-        await self._keys.fetch(wants)
 
     async def refresh(self, changed: bool = False) -> None:  # noqa: FBT001, FBT002 - the shape of a callback
         """Read catalogue and registry afresh; who asks during a reading shares the next one.
@@ -155,7 +151,8 @@ class LiveDatabase:
         self._adopt(catalog, layout)
         self._version = version
         if layout.epoch != epoch:
-            await self._keys.reconcile()
+            for tenant in list(self._tenants.values()):
+                await tenant.keys.reconcile()
 
     def _adopt(self, catalog: Catalog, layout: Layout) -> None:
         """Go on with what was read. What no longer fits the policy stays protected as it was: that can only refuse more."""
@@ -169,15 +166,15 @@ class LiveDatabase:
         known = self._known
         if layout != known.layout:
             # By itself too: one that does not fit changes nothing else, and would be read, and told, at every poll.
-            self._keys.adopt(layout)
+            for tenant in self._tenants.values():
+                tenant.keys.adopt(layout)
             self._known = Known(known.catalog, layout, known.protection)
         if (protection, catalog.generation) == (known.protection, known.catalog.generation):
             return
         self._known = Known(catalog, layout, protection)
-        self._told.clear()
-        self.planner = Planner(protection, catalog, self._ciphers())
-        self.generation += 1
-        log.info("catalogue read", database=self._policy.database, generation=self.generation)
+        for tenant in self._tenants.values():
+            tenant.plan(protection, catalog)
+        log.info("catalogue read", database=self._policy.database)
 
     async def follow(self) -> None:
         """Notice DDL behind the proxy and changes in the registry, forever. A server that does not answer is waited for.
@@ -206,16 +203,14 @@ class LiveDatabase:
         layout = await _layout(conn, self._settings)
         if version != self._version or layout != self._known.layout:
             await self.refresh()
-        self._keys.sweep()
+        for tenant in self._tenants.values():
+            tenant.keys.sweep()
         if self._renewing is None or self._renewing.done():
             # A slow provider must not keep anybody from noticing DDL.
             self._renewing = spawn(self._refresh_ahead(), "refresh ahead")
 
     async def _refresh_ahead(self) -> None:
-        try:
-            await self._keys.refresh_ahead()
-        except ProviderError as error:
-            log.warning("keys cannot be renewed ahead", database=self._policy.database, why=error.message)
+        await asyncio.gather(*(tenant.refresh_ahead() for tenant in list(self._tenants.values())))
 
     async def fit(self, policy: Policy) -> Known:
         """Read the database for a changed policy file; ConfigError when it does not fit. Nothing changes yet."""
@@ -228,12 +223,32 @@ class LiveDatabase:
     def take(self, policy: Policy, known: Known) -> None:
         """Go on with a policy file that fits, and without cached keys."""
         self._policy = policy
-        self._keys.forget()
+        for tenant in self._tenants.values():
+            tenant.keys.forget()
         self._adopt(known.catalog, known.layout)
 
     async def reload(self, policy: Policy) -> None:
         """Go on with a changed policy file and without cached keys; ConfigError leaves everything as it was."""
         self.take(policy, await self.fit(policy))
+
+
+async def keks_of(settings: Settings, policy: Policy, shared: KeyProvider) -> Kek:
+    """Open the KEKs of tenants that have their own."""
+    own = policy.tenant.keks if policy.tenant is not None else {}
+    if not own:
+        return shared
+    opened = {name: await open_provider(absolute(uri, settings.directory), read_secret) for name, uri in own.items()}
+    return TenantKeks(shared, opened)
+
+
+def tenant_of(policy: Policy, admission: Admission) -> str:
+    """Return the tenant of a session from its startup message; NoTenant when it names none that could be one."""
+    source = policy.tenant
+    assert source is not None
+    named = admission.user if source.name is None else admission.setting(source.name)
+    if not named:
+        raise NoTenant(f"this database needs a tenant: pass {source.name or 'a role'} when connecting")
+    return named
 
 
 async def _layout(conn: psycopg.AsyncConnection[Any], settings: Settings) -> Layout:

@@ -43,35 +43,35 @@ def owner(site: Site, statement: str) -> None:
 
 
 async def test_ddl_behind_the_proxy_makes_another_planner(site: Site, live: LiveDatabase) -> None:
-    before, generation = live.planner, live.generation
+    before, generation = live.tenant("").planner, live.tenant("").generation
     with pytest.raises(UndefinedTable):
         before.statement(b"SELECT body FROM fresh", (), VIEW)
     await live.refresh()
-    assert live.generation == generation
+    assert live.tenant("").generation == generation
     owner(site, "CREATE TABLE fresh (body text)")
     await live.refresh()
-    assert live.generation == generation + 1
-    assert live.planner.statement(b"SELECT body FROM fresh", (), VIEW).identity
+    assert live.tenant("").generation == generation + 1
+    assert live.tenant("").planner.statement(b"SELECT body FROM fresh", (), VIEW).identity
 
 
 async def test_a_database_that_no_longer_fits_stays_protected(site: Site, live: LiveDatabase) -> None:
     owner(site, "ALTER TABLE notes DROP CONSTRAINT phi_guard_body, ALTER COLUMN body TYPE text USING 'x'")
     await live.refresh()
-    plan = live.planner.statement(b"SELECT body FROM notes WHERE body = $1", (), VIEW)
+    plan = live.tenant("").planner.statement(b"SELECT body FROM notes WHERE body = $1", (), VIEW)
     assert plan.touches
     owner(site, "ALTER TABLE notes RENAME TO gone")
     await live.refresh()
     with pytest.raises(UndefinedTable):
-        live.planner.statement(b"SELECT body FROM notes", (), VIEW)
+        live.tenant("").planner.statement(b"SELECT body FROM notes", (), VIEW)
 
 
 async def test_following_notices_what_changes(site: Site, live: LiveDatabase) -> None:
-    generation = live.generation
+    generation = live.tenant("").generation
     following = asyncio.get_running_loop().create_task(live.follow())
     try:
         owner(site, "CREATE VIEW shown AS SELECT body FROM notes")
-        await until(lambda: live.generation > generation, "the view was not noticed")
-        assert "shown" in live.planner.catalog.reaching
+        await until(lambda: live.tenant("").generation > generation, "the view was not noticed")
+        assert "shown" in live.tenant("").planner.catalog.reaching
     finally:
         following.cancel()
         await asyncio.wait([following])
@@ -92,28 +92,28 @@ async def test_a_policy_that_does_not_fit_is_refused_and_a_reload_leaves_everyth
     text = (site.directory / "policy.yaml").read_text()
     (site.directory / "policy.yaml").write_text(text.replace("body:", "nobody:").replace("[body]", "[nobody]"))
     (policy,) = load_policies(site_settings(site))
-    before = live.planner
+    before = live.tenant("").planner
     with pytest.raises(ConfigError, match="nobody"):
         await live.reload(policy)
-    assert live.planner is before
+    assert live.tenant("").planner is before
     with pytest.raises(ConfigError, match="nobody"):
         await LiveDatabase.open(site_settings(site), policy, await provider_of(site_settings(site)))
 
 
 async def test_a_registry_that_changes_is_adopted_and_keys_are_kept(site: Site, live: LiveDatabase) -> None:
-    generation = live.generation
+    generation = live.tenant("").generation
     owner(site, "UPDATE phiproxy.meta SET epoch = epoch + 1")
     await live.refresh()
-    assert live.generation == generation + 1
+    assert live.tenant("").generation == generation + 1
     await live.refresh()
-    assert live.generation == generation + 1
+    assert live.tenant("").generation == generation + 1
 
 
 async def test_a_registry_that_no_longer_fits_is_told_once(
     site: Site, live: LiveDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What was protected stays so; and the operator reads it once, not at every poll."""
-    protected = live.planner.statement(b"SELECT body FROM notes", (), VIEW)
+    protected = live.tenant("").planner.statement(b"SELECT body FROM notes", (), VIEW)
     await live.refresh()
     capsys.readouterr()
     owner(site, "DELETE FROM phiproxy.column_name; UPDATE phiproxy.meta SET epoch = epoch + 1")
@@ -127,7 +127,7 @@ async def test_a_registry_that_no_longer_fits_is_told_once(
     finally:
         following.cancel()
         await asyncio.wait([following])
-    assert live.planner.statement(b"SELECT body FROM notes", (), VIEW).touches == protected.touches
+    assert live.tenant("").planner.statement(b"SELECT body FROM notes", (), VIEW).touches == protected.touches
 
 
 async def test_readings_that_are_asked_for_at_once_are_shared(site: Site, live: LiveDatabase) -> None:
@@ -144,7 +144,7 @@ async def test_readings_that_are_asked_for_at_once_are_shared(site: Site, live: 
     owner(site, "CREATE TABLE sudden (id int)")
     await asyncio.gather(*(live.refresh() for _ in range(100)))
     assert 1 <= readings <= 2
-    assert live.planner.statement(b"SELECT id FROM sudden", (), VIEW).identity
+    assert live.tenant("").planner.statement(b"SELECT id FROM sudden", (), VIEW).identity
 
 
 async def test_new_tables_are_found_by_those_at_work(site: Site) -> None:
@@ -161,13 +161,13 @@ async def test_new_tables_are_found_by_those_at_work(site: Site) -> None:
 async def test_a_server_that_is_down_at_a_reload(site: Site, live: LiveDatabase) -> None:
     """An error of ours, not of the driver's: a SIGHUP must end in a line of the log."""
     (policy,) = load_policies(site_settings(site))
-    before = live.planner
+    before = live.tenant("").planner
     await live._pool.close()
     with pytest.raises(ProviderUnavailable):
         await live.reload(policy)
     with pytest.raises(ProviderUnavailable):
         await live.refresh()
-    assert live.planner is before
+    assert live.tenant("").planner is before
 
 
 async def test_what_is_missing_at_the_start(site: Site) -> None:

@@ -16,8 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from phiproxy.errors import ConfigError
+from phiproxy.keys import open_provider
 from phiproxy.keys.fips import require_fips
+from phiproxy.keys.keks import Kek
 from phiproxy.keys.registry import read_layout
+from phiproxy.live import keks_of
 from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import connect_service
 from phiproxy.policy.catalog import Catalog
@@ -25,6 +28,7 @@ from phiproxy.policy.layout import Layout
 from phiproxy.policy.load import load_policies, load_settings
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
+from phiproxy.policy.values import read_secret
 
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[Any]
@@ -63,6 +67,16 @@ def load(path: Path) -> Configuration:
     if not policies:
         raise ConfigError(f"{path}: `policies` names no file: nothing is protected")
     return Configuration(settings, tuple(policies))
+
+
+@asynccontextmanager
+async def opened_kek(settings: Settings, policy: Policy) -> AsyncIterator[Kek]:
+    """Open the KEK of a policy's root keys, and those of tenants that have their own; closed at the end."""
+    kek = await keks_of(settings, policy, await open_provider(settings.kek_uri, read_secret))
+    try:
+        yield kek
+    finally:
+        await kek.close()
 
 
 @asynccontextmanager

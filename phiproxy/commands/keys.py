@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from phiproxy.commands.context import Configuration, Connection, database, load, print_json, print_table, run
+from phiproxy.commands.context import Configuration, Connection, database, load, opened_kek, print_json, print_table, run
 from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
 from phiproxy.keys.inventory import ListedRoot, export, list_keys, load_export
@@ -176,21 +176,19 @@ async def _open_from(configuration: Configuration, envelope: bytes, only: str | 
     if registry is not None:
         # without a database there is nowhere to leave a record: who holds KEK and dump needs no proxy to open values
         dump = load_export(_read_dump(registry))
-        provider = await open_provider(settings.kek_uri, read_secret)
-        try:
-            return await open_value(envelope, dump.layout, dump, provider)
-        finally:
-            await provider.close()
+        policy = next((p for p in configuration.policies if p.deployment == dump.layout.deployment), None)
+        async with opened_kek(settings, policy or configuration.policy_of(only)) as kek:
+            return await open_value(envelope, dump.layout, dump, kek)
     policy, schema = configuration.policy_of(only), settings.service.schema_
-    provider = await open_provider(settings.kek_uri, read_secret)
-    try:
-        async with database(settings, policy) as conn, service_pool(settings, policy.database) as pool:
-            layout = await read_layout(conn, schema)
-            # recorded first: a value that was seen without a record would be the worse of the two
-            await record_event(conn, schema, "open", f"identity {int.from_bytes(envelope[9:11])}")
-            return await open_value(envelope, layout, Registry(pool, schema), provider)
-    finally:
-        await provider.close()
+    async with (
+        opened_kek(settings, policy) as kek,
+        database(settings, policy) as conn,
+        service_pool(settings, policy.database) as pool,
+    ):
+        layout = await read_layout(conn, schema)
+        # recorded first: a value that was seen without a record would be the worse of the two
+        await record_event(conn, schema, "open", f"identity {int.from_bytes(envelope[9:11])}")
+        return await open_value(envelope, layout, Registry(pool, schema), kek)
 
 
 def _read_dump(path: Path) -> object:

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from phiproxy.commands.context import Configuration, load, print_json, print_table, read_settings, run
+from phiproxy.commands.context import Configuration, load, opened_kek, print_json, print_table, read_settings, run
 from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
 from phiproxy.keys.changes import all_roots
 from phiproxy.keys.ending import Usage, compromise, retire, scope_of
+from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.local import add_kek
-from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.rewrap import below, rewrap
 from phiproxy.keys.roots import unwrap_root
@@ -38,7 +38,7 @@ class Site:
 
     policy: Policy
     registry: Registry
-    provider: KeyProvider
+    kek: Kek
     max_uses: int
 
     @property
@@ -50,12 +50,8 @@ class Site:
 @asynccontextmanager
 async def _site(configuration: Configuration, policy: Policy) -> AsyncIterator[Site]:
     settings = configuration.settings
-    provider = await open_provider(settings.kek_uri, read_secret)
-    try:
-        async with service_pool(settings, policy.database) as pool:
-            yield Site(policy, Registry(pool, settings.service.schema_), provider, settings.keys.rotation.data_key.max_uses)
-    finally:
-        await provider.close()
+    async with opened_kek(settings, policy) as kek, service_pool(settings, policy.database) as pool:
+        yield Site(policy, Registry(pool, settings.service.schema_), kek, settings.keys.rotation.data_key.max_uses)
 
 
 def _chosen(configuration: Configuration, only: str | None) -> Sequence[Policy]:
@@ -87,10 +83,10 @@ async def _rotate(configuration: Configuration, policy: Policy, scope: str | Non
             of_whom = row.scope + (f", tenant {row.tenant}" if row.tenant else "")
             if root:
                 place = (row.scope, row.tenant, row.purpose)
-                now = await rotate_root(site.registry, site.provider, site.deployment, place, row, site.max_uses)
+                now = await rotate_root(site.registry, site.kek, site.deployment, place, row, site.max_uses)
                 done.append((policy.database, of_whom, f"root key generation {now.generation if now else '?'}"))
                 continue
-            secret = await unwrap_root(site.provider, site.deployment, row)
+            secret = await unwrap_root(site.kek, site.deployment, row)
             await roll_data_key(site.registry, row, secret, site.max_uses, await site.registry.active_key(row.id))
             active = await site.registry.active_key(row.id)
             done.append(
@@ -124,7 +120,7 @@ def _rotate_index(configuration: Configuration, policy: Policy, index: str, *, a
 
 async def _next_slot(configuration: Configuration, policy: Policy, column: PolicyColumn, expression: str) -> Slot:
     async with _site(configuration, policy) as site:
-        return await next_slot(site.registry, site.provider, site.deployment, column.identity, expression)
+        return await next_slot(site.registry, kek_of(site.kek, ""), site.deployment, column.identity, expression)
 
 
 def _index_of(policy: Policy, index: str) -> tuple[PolicyColumn, str]:
@@ -161,7 +157,7 @@ async def _rewrap(
         uri = None if older_uri is None else absolute(older_uri, configuration.settings.directory)
         older = None if uri is None else await open_provider(uri, read_secret)
         try:
-            done = await rewrap(site.registry, site.provider, site.deployment, older=older, drop_old=drop_old)
+            done = await rewrap(site.registry, site.kek, site.deployment, older=older, drop_old=drop_old)
         finally:
             if older is not None:
                 await older.close()
@@ -199,7 +195,7 @@ def keys_compromise(config: Path, key: str, reason: str, only: str | None) -> in
 
 async def _compromise(configuration: Configuration, policy: Policy, key_id: int, reason: str) -> None:
     async with _site(configuration, policy) as site:
-        await compromise(site.registry, site.provider, site.deployment, key_id, reason, site.max_uses)
+        await compromise(site.registry, site.kek, site.deployment, key_id, reason, site.max_uses)
 
 
 def keys_retire(config: Path, key: str, only: str | None) -> int:
@@ -221,7 +217,7 @@ async def _retire(configuration: Configuration, policy: Policy, key_id: int) -> 
         layout = await site.registry.layout()
         numbers = {i.number for i in layout.identities.values() if i.scope == scope}
         columns = sorted({*columns, *(name for name, number in layout.columns.items() if number in numbers)})
-        return await retire(site.registry, site.provider, site.deployment, key_id, columns)
+        return await retire(site.registry, site.kek, site.deployment, key_id, columns)
 
 
 def _key_id(text: str) -> int:

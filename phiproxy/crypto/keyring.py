@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from phiproxy.crypto.derive import Secret, wipe
-from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, KeyWant, SealError, WriteKeyWant
+from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, KeyWant, OtherTenant, SealError, WriteKeyWant
 
 KeyState = Literal["pending", "active", "decrypt_only", "compromised", "retired", "destroyed"]
 """SP 800-57 part 1, section 7, as crypto.md section 3 names them."""
@@ -125,7 +125,7 @@ class Keyring:
         if refused is not None:
             reason, until = refused
             if until > self._clock():
-                raise SealError(f"data key {key_id} is {reason}")
+                raise (OtherTenant if reason == "of another tenant" else SealError)(f"data key {key_id} is {reason}")
             del self._refused[key_id]
         raise KeyNeeded({DataKeyWant(key_id)})
 

@@ -29,7 +29,7 @@ from phiproxy.crypto.envelope import (
     unpad,
 )
 from phiproxy.crypto.keyring import DataKey, Keyring
-from phiproxy.errors import SealError
+from phiproxy.errors import OtherTenant, SealError
 
 RECORD_LABEL: Final = b"phi/record/v1"
 
@@ -159,7 +159,7 @@ def make_opener(
         header = envelope.header
         key = find(envelope.key_id)
         if key.tenant != tenant:
-            raise SealError(f"data key {key.id} is of another tenant")
+            raise OtherTenant(f"data key {key.id} is of another tenant")
         associated = before + len(header).to_bytes(4, "big") + header + after
         try:
             plaintext = cipher_of(key, envelope.salt).decrypt(envelope.nonce, envelope.sealed, associated)

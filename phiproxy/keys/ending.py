@@ -15,7 +15,7 @@ from psycopg import sql
 from phiproxy.errors import ConfigError
 from phiproxy.keys.changes import announce, set_data_key_state, set_root_state
 from phiproxy.keys.identities import BYTEA_OID, column_types
-from phiproxy.keys.provider import KeyProvider
+from phiproxy.keys.keks import Kek
 from phiproxy.keys.registry import Connection, Registry, select_data_keys
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rotation import roll_data_key
@@ -34,7 +34,7 @@ class Usage:
     values: int
 
 
-async def compromise(registry: Registry, provider: KeyProvider, deployment: str, key_id: int, reason: str, max_uses: int) -> None:
+async def compromise(registry: Registry, kek: Kek, deployment: str, key_id: int, reason: str, max_uses: int) -> None:
     """Mark a data key as compromised; where it was the one that writes, the next one takes its place at once.
 
     Raises ConfigError when there is no such key or its state cannot become compromised, ProviderError when its root cannot be had.
@@ -42,7 +42,7 @@ async def compromise(registry: Registry, provider: KeyProvider, deployment: str,
     row, root = await _found(registry, key_id)
     if row.state not in ("pending", "active", "decrypt_only"):
         raise ConfigError(f"data key {key_id:08x} is {row.state} already")
-    secret = await unwrap_root(provider, deployment, root)
+    secret = await unwrap_root(kek, deployment, root)
     _authentic(secret, row)
     async with registry.transaction() as conn:
         if not await set_data_key_state(conn, registry.schema, row, in_state(secret, row, "compromised"), why=reason):
@@ -52,7 +52,7 @@ async def compromise(registry: Registry, provider: KeyProvider, deployment: str,
         await roll_data_key(registry, root, secret, max_uses, None)
 
 
-async def retire(registry: Registry, provider: KeyProvider, deployment: str, key_id: int, columns: Sequence[Column]) -> list[Usage]:
+async def retire(registry: Registry, kek: Kek, deployment: str, key_id: int, columns: Sequence[Column]) -> list[Usage]:
     """Retire a data key that nothing is sealed under; returns the columns' values that are, and then changes nothing.
 
     ``columns`` are the protected ones of the key's scope. Raises ConfigError when there is no such key, it still writes, or a
@@ -61,7 +61,7 @@ async def retire(registry: Registry, provider: KeyProvider, deployment: str, key
     row, root = await _found(registry, key_id)
     if row.state not in ("decrypt_only", "compromised"):
         raise ConfigError(f"data key {key_id:08x} is {row.state}; only one that does not write any more can be retired")
-    secret = await unwrap_root(provider, deployment, root)
+    secret = await unwrap_root(kek, deployment, root)
     _authentic(secret, row)
     found: list[Usage] = []
     async with registry.transaction() as conn:

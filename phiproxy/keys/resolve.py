@@ -13,7 +13,7 @@ from phiproxy.crypto.envelope import parse_envelope
 from phiproxy.crypto.keyring import DataKey, Keyring, Refusal
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, make_opener
 from phiproxy.errors import KeyNeeded, SealError
-from phiproxy.keys.provider import KeyProvider
+from phiproxy.keys.keks import Kek
 from phiproxy.keys.roots import CacheLimits, Root, RootCache
 from phiproxy.keys.rows import DataKeyRow, RegistryReader, RootRow, refusal_of, unwrap_data_key
 from phiproxy.policy.layout import Layout
@@ -57,7 +57,7 @@ def _unwrap(row: DataKeyRow, root: RootRow, secret: Root) -> Resolved | Refusal:
     return Resolved(key, secret.expires) if isinstance(key, DataKey) else key
 
 
-async def open_value(envelope: bytes, layout: Layout, reader: RegistryReader, provider: KeyProvider) -> bytes:
+async def open_value(envelope: bytes, layout: Layout, reader: RegistryReader, kek: Kek) -> bytes:
     """Open one stored value outside the proxy, with nothing but a layout, a registry or its dump, and the KEK.
 
     Raises SealError (XX001) when it does not open, ProviderError when its root key cannot be had.
@@ -67,7 +67,7 @@ async def open_value(envelope: bytes, layout: Layout, reader: RegistryReader, pr
     if identity is None:
         raise SealError("stored value belongs to an identity that the registry does not know")
     loop_time = asyncio.get_running_loop().time
-    roots = RootCache(provider, layout.deployment, CacheLimits(), loop_time)
+    roots = RootCache(kek, layout.deployment, CacheLimits(), loop_time)
     resolved = (await resolve_data_keys(frozenset({found.key_id}), reader, roots))[found.key_id]
     if not isinstance(resolved, Resolved):
         raise SealError(f"data key {found.key_id} is {resolved}")

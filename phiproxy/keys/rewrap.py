@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from phiproxy.errors import ConfigError, ProviderDenied, ProviderMisconfigured
 from phiproxy.keys.changes import add_wrap, all_roots, announce, drop_wrap
+from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.provider import KeyProvider, Wrapped
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.roots import unwrap_root
@@ -28,7 +29,7 @@ class Rewrapped:
 
 
 async def rewrap(
-    registry: Registry, provider: KeyProvider, deployment: str, *, older: KeyProvider | None = None, drop_old: bool = False
+    registry: Registry, kek: Kek, deployment: str, *, older: KeyProvider | None = None, drop_old: bool = False
 ) -> Rewrapped:
     """Bring every root key of a registry under the provider's current KEK version.
 
@@ -36,11 +37,11 @@ async def rewrap(
     once, since every proxy that can use the KEK can use its newest version. Wraps under another KEK stay for the proxies that are
     still configured with it, until ``drop_old``. Raises ProviderError; what was done before stays done.
     """
-    done = Rewrapped(await provider.version())
+    done = Rewrapped(await kek_of(kek, "").version())
     async with registry.transaction() as conn:
         roots = await all_roots(conn, registry.schema)
     for root in roots:
-        await _one(registry, root, provider, deployment, older, done, drop_old=drop_old)
+        await _one(registry, root, kek_of(kek, root.tenant), deployment, older, done, drop_old=drop_old)
     if done.added or done.dropped:
         async with registry.transaction() as conn:
             await announce(conn, registry.schema)
@@ -57,7 +58,7 @@ async def _one(
     *,
     drop_old: bool,
 ) -> None:
-    current = (provider.uri, done.version)
+    current = (provider.uri, await provider.version())
     standing = next((w for w in root.wraps if (w.kek_uri, w.kek_version) == current), None)
     if root.state in ("retired", "destroyed") or (standing is not None and len(root.wraps) == 1):
         return

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from phiproxy.crypto.derive import wipe
 from phiproxy.errors import ProviderDenied, ProviderError, ProviderMisconfigured, ProviderUnavailable
-from phiproxy.keys.provider import KeyProvider
+from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.rows import RootRow
 
 # While the provider is in trouble, everybody who waits gets the first one's answer for this long (seconds): an outage
@@ -75,13 +75,13 @@ class RootCache:
 
     def __init__(
         self,
-        provider: KeyProvider,
+        kek: Kek,
         deployment: str,
         limits: CacheLimits,
         clock: Callable[[], float],
         gone: Callable[[int], None] = lambda _root_id: None,
     ) -> None:
-        self._provider = provider
+        self._kek = kek
         self._deployment = deployment
         self._limits = limits
         self._clock = clock
@@ -200,7 +200,7 @@ class RootCache:
         def asking() -> None:
             self.unwraps += 1
 
-        return await unwrap_root(self._provider, self._deployment, row, asking)
+        return await unwrap_root(self._kek, self._deployment, row, asking)
 
     def _trim(self) -> None:
         while len(self._held) > self._limits.max_root_keys:
@@ -209,12 +209,13 @@ class RootCache:
             self._gone(root_id)
 
 
-async def unwrap_root(provider: KeyProvider, deployment: str, row: RootRow, asking: Callable[[], None] = lambda: None) -> bytes:
-    """Ask the provider for a root, under the first of its wraps that it covers and opens, those of its own URI first.
+async def unwrap_root(kek: Kek, deployment: str, row: RootRow, asking: Callable[[], None] = lambda: None) -> bytes:
+    """Ask its KEK for a root, under the first of its wraps that it covers and opens, those of its own URI first.
 
     ``asking`` is called before each time the KEK is asked.
     Raises ProviderMisconfigured when it covers none, ProviderDenied when it opens none.
     """
+    provider = kek_of(kek, row.tenant)
     wraps = [w for w in row.wraps if provider.covers(w.kek_uri)]
     if not wraps:
         raise ProviderMisconfigured(f"root key {row.id} of {row.scope} has no wrap under the configured KEK")

@@ -10,6 +10,7 @@ from psycopg import Rollback
 
 from phiproxy.errors import ProviderMisconfigured
 from phiproxy.keys.changes import announce, roots_of, set_data_key_state, set_root_state
+from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.provider import KeyProvider, Purpose
 from phiproxy.keys.registry import Registry, insert_data_key, insert_root, select_data_keys
 from phiproxy.keys.roots import unwrap_root
@@ -55,13 +56,14 @@ async def _pending_key(registry: Registry, root: RootRow, secret: bytes, max_use
 
 
 async def rotate_root(
-    registry: Registry, provider: KeyProvider, deployment: str, place: tuple[str, str, Purpose], expected: RootRow, max_uses: int
+    registry: Registry, kek: Kek, deployment: str, place: tuple[str, str, Purpose], expected: RootRow, max_uses: int
 ) -> RootRow | None:
     """Give (scope, tenant, data) its next root key and that its first data key, unless ``expected`` is no longer active.
 
     Returns the root that is active now. The old root's data keys go on opening. Raises whatever the provider raises; nothing is
     promoted then.
     """
+    provider = kek_of(kek, place[1])
     old_secret = await unwrap_root(provider, deployment, expected)
     pending = await _pending_root(registry, provider, deployment, place)
     if pending is not None:

@@ -23,7 +23,8 @@ from phiproxy.errors import (
     ProviderUnavailable,
     WriteKeyWant,
 )
-from phiproxy.keys.provider import KeyProvider, Purpose
+from phiproxy.keys.keks import Kek
+from phiproxy.keys.provider import Purpose
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.resolve import Resolved, resolve_data_keys
 from phiproxy.keys.roots import CacheLimits, Root, RootCache
@@ -68,7 +69,7 @@ class KeyService:
     def __init__(
         self,
         registry: Registry,
-        provider: KeyProvider,
+        kek: Kek,
         ring: Keyring,
         layout: Layout,
         *,
@@ -80,13 +81,13 @@ class KeyService:
         if layout.deployment != deployment:
             raise ProviderMisconfigured(f"the key registry belongs to deployment {layout.deployment}, not {deployment}")
         self._registry = registry
-        self._provider = provider
+        self._kek = kek
         self._ring = ring
         self._layout = layout
         self._clock = clock
         self._limits = limits or KeyLimits()
         self._tenant = tenant
-        self._roots = RootCache(provider, deployment, self._limits.cache, clock, ring.drop_root)
+        self._roots = RootCache(kek, deployment, self._limits.cache, clock, ring.drop_root)
         self._swept = clock()
         self._reading = asyncio.Lock()
         self._locks: dict[str | int, asyncio.Lock] = {}
@@ -238,7 +239,7 @@ class KeyService:
             return False
         place: tuple[str, str, Purpose] = (row.scope, row.tenant, "data")
         try:
-            await rotate_root(self._registry, self._provider, self._layout.deployment, place, row, self._limits.max_uses)
+            await rotate_root(self._registry, self._kek, self._layout.deployment, place, row, self._limits.max_uses)
         except ProviderError as error:
             self._overdue[row.id] = self._clock() + ROTATE_AGAIN
             self.warn(row, error)
@@ -273,7 +274,7 @@ class KeyService:
         return self._ring.has(want)
 
     async def _root(self, scope: str, purpose: Purpose, generation: int | None, *, stale_ok: bool) -> tuple[RootRow, Root]:
-        row = await ensure_root(self._registry, self._provider, self._layout.deployment, (scope, self._tenant, purpose), generation)
+        row = await ensure_root(self._registry, self._kek, self._layout.deployment, (scope, self._tenant, purpose), generation)
         return row, await self._roots.get(row, stale_ok=stale_ok)
 
     def _lock(self, name: str | int) -> asyncio.Lock:

@@ -6,6 +6,7 @@ import hmac
 
 from phiproxy.crypto.derive import KEY_LENGTH
 from phiproxy.errors import ProviderMisconfigured
+from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.provider import KeyProvider, NewKey, Purpose
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.rows import RootRow
@@ -27,7 +28,7 @@ async def new_root_key(provider: KeyProvider, row: RootRow, deployment: str) -> 
 
 async def ensure_root(
     registry: Registry,
-    provider: KeyProvider,
+    kek: Kek,
     deployment: str,
     place: tuple[str, str, Purpose],
     generation: int | None,
@@ -44,6 +45,7 @@ async def ensure_root(
     if not tenant:
         text = f"the registry has no {purpose} root key of {scope}"
         raise ProviderMisconfigured(text, hint="run: phiproxy keys init")
+    provider = kek_of(kek, tenant)
     # An older generation of a tenant's index root comes second to the active one; ON CONFLICT decides who is which.
     for state in ("active", "decrypt_only"):
         row = RootRow(0, scope, tenant, purpose, generation or 1, state, ())

@@ -84,7 +84,7 @@ class Door:
     tls_required: bool
     auth: Authenticator | None
     different_certificates: bool
-    database: Callable[[str], tuple[Database, Services] | None]
+    database: Callable[[str, Admission], tuple[Database, Services] | None]
     unlisted_refused: bool
 
 
@@ -195,7 +195,7 @@ class Listener:
         admission = login.admission if login is not None else admit(startup)
         # A server takes the first 63 bytes (up to 16, and 17 again), and a long name must not walk around a policy.
         name = admission.database.encode()[:MAX_NAME].decode("utf-8", "ignore")
-        found = self.door.database(name)
+        found = self.door.database(name, admission)
         if found is None and self.door.unlisted_refused:
             raise NotServed(f'database "{admission.database}" has no policy, and unlisted databases are refused')
         if found is not None and admission.replication:

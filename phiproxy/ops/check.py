@@ -51,6 +51,9 @@ async def check_database(
         Finding("warning", "policy", f"{c.at}: {c.label} does not exist: a migration through the proxy must make it (or a typo?)")
         for c in planned(policy, layout, catalog)
     ]
+    if policy.tenant is not None:
+        text = "uniqueness, joins and comparisons are per tenant: equal values of two have different tags (unique per tenant)"
+        findings.append(Finding("note", "tenant", text))
     physical = await read_physical(conn, [(c.schema, c.table) for c in columns])
     findings += _on_disk(columns, protection, physical)
     for column in columns:

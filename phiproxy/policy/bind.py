@@ -90,7 +90,14 @@ def _assemble(policy: Policy, layout: Layout, registry_schema: str) -> tuple[Pro
     # would not be
     text = repr((policy.database, layout.deployment, layout.epoch, registry_schema, protected))
     generation = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
-    return Protection(generation, policy.database, layout.deployment, registry_schema, protected), complaints
+    fixed = _fixed(policy)
+    return Protection(generation, policy.database, layout.deployment, registry_schema, protected, fixed), complaints
+
+
+def _fixed(policy: Policy) -> frozenset[str]:
+    if policy.tenant is None:
+        return frozenset()
+    return frozenset({"role", "session_authorization"} if policy.tenant.name is None else {policy.tenant.name.lower()})
 
 
 def _registry_complaint(column: PolicyColumn, registered: RegisteredIdentity | None, layout: Layout) -> str | None:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, model_validator
 
 from phiproxy.errors import ConfigError
+from phiproxy.policy import kek
 from phiproxy.policy.layout import WantedIdentity
 from phiproxy.policy.names import quote_ident, split_identifiers
 from phiproxy.policy.protection import DeclaredType
@@ -53,9 +54,10 @@ def _column_key(value: str) -> str:
     return value
 
 
-def _no_tenant(value: object) -> object:
-    if value is not None:
-        refuse("tenant is not in this version (only null)")
+def _kek(value: str) -> str:
+    wrong = kek.complaint(value)
+    if wrong is not None:
+        refuse(wrong)
     return value
 
 
@@ -64,10 +66,21 @@ _Distinct = Annotated[int, Field(ge=1)]
 
 
 class TenantSource(Section):
-    """Where a session's tenant comes from."""
+    """Where a session's tenant comes from, fixed when it starts: the role that logs in, or a parameter of its startup message."""
 
     from_: Literal["role", "parameter"] = Field(alias="from")
-    name: str | None = None
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_.]*$")] | None = Field(
+        default=None, description="of the parameter, for example app.tenant"
+    )
+    keks: dict[_Name, Annotated[str, AfterValidator(_kek)]] = Field(
+        default_factory=dict, description="tenant -> its own KEK URI; the others share keys.kek"
+    )
+
+    @model_validator(mode="after")
+    def _named(self) -> TenantSource:
+        if (self.from_ == "parameter") != (self.name is not None):
+            refuse("a tenant from a parameter needs the parameter's name, and one from the role takes none")
+        return self
 
 
 class Domain(Section):
@@ -148,11 +161,7 @@ class Policy(Section):
 
     database: _Name
     deployment: _Name = Field(description="stable name, bound into every stored value")
-    tenant: Annotated[
-        TenantSource | None,
-        AfterValidator(_no_tenant),
-        WithJsonSchema({"type": "null", "description": "not in this version"}),
-    ] = None
+    tenant: TenantSource | None = Field(default=None, description="where each session's tenant comes from; null: there are none")
     domains: dict[str, Domain] = Field(default_factory=dict)
     tables: dict[_TableKey, Table] = Field(default_factory=dict)
 

@@ -6,7 +6,7 @@ Made by ``phiproxy.policy.bind``; everything above (sql, plan, session) reads on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -82,6 +82,15 @@ class Protection:
     deployment: str
     registry_schema: str
     tables: tuple[ProtectedTable, ...]
+    fixed: frozenset[str] = frozenset()
+    """Settings that decide the session's tenant, in lower case: they may not change after the session has started."""
+
+    def of_tenant(self, tenant: str) -> Protection:
+        """Return the same for the sessions of one tenant."""
+        if not tenant:
+            return self
+        tables = tuple(replace(t, columns={name: replace(c, tenant=tenant) for name, c in t.columns.items()}) for t in self.tables)
+        return replace(self, tables=tables)
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], ProtectedTable]:

@@ -6,6 +6,7 @@ cannot read; the client gets exactly one NegotiateProtocolVersion when it asked 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from phiproxy.errors import WireError
@@ -21,6 +22,22 @@ class Admission:
     replication: bool
     packet: bytes
     negotiation: bytes | None
+    user: str = ""
+    parameters: tuple[tuple[bytes, bytes], ...] = ()
+
+    def setting(self, name: str) -> str | None:
+        """Return a run-time parameter that the message sets, as itself or in ``options``, or None; the last one counts.
+
+        PostgreSQL reads ``options`` first, so a parameter of its own overrides it; names are compared without case.
+        """
+        found: str | None = None
+        for key, value in self.parameters:
+            if key == b"options":
+                found = _option(value.decode("utf-8", "replace"), name) or found
+        for key, value in self.parameters:
+            if key.decode("utf-8", "replace").lower() == name.lower():
+                found = value.decode("utf-8", "replace")
+        return found
 
 
 def admit(startup: Startup, newest: int = PROTOCOL_3_2) -> Admission:
@@ -38,7 +55,26 @@ def admit(startup: Startup, newest: int = PROTOCOL_3_2) -> Admission:
     replication = startup.get(b"replication") not in (None, b"false", b"off", b"no", b"0")
     unknown = [n for n, _ in startup.parameters if n.startswith(b"_pq_.")]
     version = min(startup.code, newest)
+    user = (startup.get(b"user") or b"").decode("utf-8", "replace")
+    told = tuple(startup.parameters)
     if not unknown and version == startup.code:
-        return Admission(database, version, replication, startup.body, None)
+        return Admission(database, version, replication, startup.body, None, user, told)
     known = [(n, v) for n, v in startup.parameters if not n.startswith(b"_pq_.")]
-    return Admission(database, version, replication, encode_startup(version, known), negotiate_protocol_version(version, unknown))
+    packet, answer = encode_startup(version, known), negotiate_protocol_version(version, unknown)
+    return Admission(database, version, replication, packet, answer, user, told)
+
+
+def _option(options: str, name: str) -> str | None:
+    """Return what ``-c name=value`` or ``--name=value`` sets in an ``options`` parameter (pg_split_opts: a backslash escapes)."""
+    words = [_ESCAPED.sub(r"\1", word) for word in _WORDS.findall(options)]
+    found: str | None = None
+    for before, word in zip(["", *words], words, strict=False):
+        text = word[2:] if word.startswith(("-c", "--")) and len(word) > 2 else word if before == "-c" else ""
+        setting, equals, value = text.partition("=")
+        if equals and setting.strip().replace("-", "_").lower() == name.lower():
+            found = value
+    return found
+
+
+_WORDS = re.compile(r"(?:\\.|[^\s\\])+")
+_ESCAPED = re.compile(r"\\(.)")

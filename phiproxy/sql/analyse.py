@@ -15,6 +15,7 @@ from phiproxy.sql.copy import copy_query, copy_table
 from phiproxy.sql.ddl import derived
 from phiproxy.sql.ddl.define import define
 from phiproxy.sql.finish import finish
+from phiproxy.sql.fixed import check_fixed
 from phiproxy.sql.lists import type_of
 from phiproxy.sql.meaning import Meaning, Reveal
 from phiproxy.sql.parse import Node, Statement, char_position, messages, only, strings
@@ -38,6 +39,7 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
     meaning.numbers = frozenset(m["ParamRef"].get("number", 0) for m in walked if "ParamRef" in m)
     a = Analysis(text, context, meaning)
     a.walks[id(body)] = walked
+    check_fixed(kind, body, walked, context.protection)
     if kind in _DML:
         meaning.kind = "select" if kind == "SelectStmt" else "write"
         _analyse_query(a, kind, body)

@@ -86,9 +86,30 @@ def test_refused_column_name() -> None:
         read(columns(**{"a.b": {"type": "text"}}))
 
 
-def test_tenant_is_for_later() -> None:
-    with pytest.raises(ValidationError, match="tenant is not in this version"):
-        read({}, tenant={"from": "role"})
+def test_where_a_tenant_comes_from() -> None:
+    assert read({}).tenant is None
+    role = read({}, tenant={"from": "role", "keks": {"acme": "rsa:acme.pem"}}).tenant
+    assert role is not None
+    assert (role.from_, role.name, role.keks) == ("role", None, {"acme": "rsa:acme.pem"})
+    parameter = read({}, tenant={"from": "parameter", "name": "app.tenant"}).tenant
+    assert parameter is not None
+    assert parameter.name == "app.tenant"
+
+
+@pytest.mark.parametrize(
+    ("tenant", "said"),
+    [
+        ({"from": "parameter"}, "needs the parameter's name"),
+        ({"from": "role", "name": "app.tenant"}, "from the role takes none"),
+        ({"from": "parameter", "name": "tenant"}, "pattern"),
+        ({"from": "role", "keks": {"acme": "local:a?passphrase=hunter2"}}, "never written here"),
+        ({"from": "elsewhere"}, "role"),
+    ],
+)
+def test_tenants_that_cannot_be(tenant: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said) as caught:
+        read({}, tenant=tenant)
+    assert "hunter2" not in caught.value.errors()[0]["msg"]
 
 
 @pytest.mark.parametrize(

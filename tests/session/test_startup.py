@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -26,7 +27,8 @@ def asked(version: int, *more: tuple[bytes, bytes]) -> Admission:
 @pytest.mark.parametrize("version", [0x30000, 0x30001, 0x30002])
 def test_a_version_that_we_speak_passes_byte_for_byte(version: int) -> None:
     packet = encode_startup(version, PARAMETERS)
-    assert admit(decode_startup(packet)) == Admission("clinic", version, replication=False, packet=packet, negotiation=None)
+    expected = Admission("clinic", version, replication=False, packet=packet, negotiation=None, user="alice")
+    assert admit(decode_startup(packet)) == replace(expected, parameters=tuple(PARAMETERS))
 
 
 @pytest.mark.parametrize("version", [0x30003, 0x3270F])
@@ -92,3 +94,26 @@ def test_the_greatest_packet_that_is_admitted_has_many_parameters() -> None:
     names = [b"p%d" % i for i in range(500)]
     packet = encode_startup(0x30000, [*PARAMETERS, *((a, b) for a, b in pairwise(names))])
     assert admit(decode_startup(packet)).packet == packet
+
+
+@pytest.mark.parametrize(
+    ("parameters", "value"),
+    [
+        ([], None),
+        ([(b"app.tenant", b"acme")], "acme"),
+        ([(b"APP.Tenant", b"acme")], "acme"),
+        ([(b"app.tenant", b"one"), (b"app.tenant", b"two")], "two"),
+        ([(b"options", b"-c app.tenant=acme")], "acme"),
+        ([(b"options", b"-capp.tenant=acme -c geqo=off")], "acme"),
+        ([(b"options", b"--app.tenant=acme")], "acme"),
+        ([(b"options", rb"-c app.tenant=a\ b\\c")], r"a b\c"),
+        ([(b"options", b"-c app.tenant=one"), (b"app.tenant", b"two")], "two"),
+        ([(b"app.tenant", b"two"), (b"options", b"-c app.tenant=one")], "two"),
+        ([(b"options", b"-c other.tenant=x -c app.tenants=y")], None),
+    ],
+)
+def test_a_parameter_of_the_session_is_found_where_the_server_finds_it(
+    parameters: list[tuple[bytes, bytes]], value: str | None
+) -> None:
+    admission = admit(decode_startup(encode_startup(0x30000, [(b"user", b"alice"), *parameters])))
+    assert admission.setting("app.tenant") == value

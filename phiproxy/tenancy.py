@@ -1,0 +1,89 @@
+"""One tenant of a live database: its keyring and key service, and the planner whose closures use them.
+
+Where a policy names no tenants there is one of these, whose name is empty. Sessions hold theirs, so it lives as long as they do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from phiproxy.crypto.keyring import DataKey, Keyring
+from phiproxy.errors import KeyWant, ProviderError
+from phiproxy.keys.keks import Kek
+from phiproxy.keys.registry import Registry
+from phiproxy.keys.rows import RootRow
+from phiproxy.keys.service import KeyLimits, KeyService
+from phiproxy.net.relay import Services
+from phiproxy.plan.cache import Planner
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.layout import Layout
+from phiproxy.policy.protection import Protection
+
+log = structlog.get_logger("phiproxy.database")
+
+
+class Tenant:
+    """A session's database. ``planner`` and ``generation`` change together, and only in ``plan``."""
+
+    def __init__(
+        self,
+        name: str,
+        database: str,
+        registry: Registry,
+        kek: Kek,
+        layout: Layout,
+        limits: KeyLimits,
+        max_data_keys: int,
+        refresh: Callable[[bool], Awaitable[None]],
+    ) -> None:
+        self._database = database
+        self._told: set[tuple[int, str]] = set()
+        self.name = name
+        self._ring = Keyring(time.monotonic, max_data_keys=max_data_keys)
+        self.keys = KeyService(
+            registry,
+            kek,
+            self._ring,
+            layout,
+            deployment=layout.deployment,
+            clock=time.monotonic,
+            limits=limits,
+            tenant=name,
+        )
+        self.keys.warn = self._overdue
+        self.generation = 0
+        self.planner: Planner
+        self.services = Services(self._fetch, refresh)
+
+    def __repr__(self) -> str:
+        return f"<Tenant {self.name!r} of {self._database}>"
+
+    def plan(self, protection: Protection, catalog: Catalog) -> None:
+        """Go on with another protection or catalogue."""
+        self._told.clear()
+        self.planner = Planner(protection.of_tenant(self.name), catalog, Ciphers(self._ring, self._noticed))
+        self.generation += 1
+
+    async def _fetch(self, wants: frozenset[KeyWant]) -> None:
+        await self.keys.fetch(wants)
+
+    async def refresh_ahead(self) -> None:
+        """Renew the keys in use whose time is nearly up; what goes wrong is told, and the ordinary way tries again."""
+        try:
+            await self.keys.refresh_ahead()
+        except ProviderError as error:
+            log.warning("keys cannot be renewed ahead", database=self._database, tenant=self.name, why=error.message)
+
+    def _noticed(self, key: DataKey) -> None:
+        """Tell of values read under a key that is compromised or could not be renewed in time: once a key and catalogue reading."""
+        why = "compromised" if key.state == "compromised" else "stale"
+        if (key.id, why) not in self._told:
+            self._told.add((key.id, why))
+            log.warning("values are read under a doubtful key", database=self._database, data_key=key.id, why=why)
+
+    def _overdue(self, root: RootRow, error: ProviderError) -> None:
+        log.warning("a root key is due and cannot be rotated", database=self._database, root=root.id, why=error.message)

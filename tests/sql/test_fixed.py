@@ -1,0 +1,59 @@
+"""What decides the tenant is fixed for the session: every way of setting it is refused, everything else passes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from phiproxy.errors import NotPermitted
+from phiproxy.plan.cache import Planner
+from tests.clinic_model import CATALOG, PROTECTION
+from tests.plan.rings import full_ciphers
+from tests.sql.ask import VIEW
+
+
+def planner(*fixed: str) -> Planner:
+    return Planner(dataclasses.replace(PROTECTION, fixed=frozenset(fixed)), CATALOG, full_ciphers())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"SET app.tenant = 'b'",
+        b"SET LOCAL app.tenant TO 'b'",
+        b"SET APP.Tenant TO DEFAULT",
+        b"BEGIN; SET app.tenant = 'b'",
+        b"SELECT set_config('app.tenant', 'b', false)",
+        b"SELECT pg_catalog.set_config('App.Tenant'::text, 'b', true)",
+        b"SELECT set_config('app.' || 'tenant', 'b', false)",
+        b"WITH w AS (SELECT set_config($$app.tenant$$, 'b', false)) SELECT 1 FROM w",
+        b"UPDATE pg_settings SET setting = 'b' WHERE name = 'app.tenant'",
+    ],
+)
+def test_a_parameter_that_decides_is_not_set_again(text: bytes) -> None:
+    with pytest.raises(NotPermitted, match="may not be changed"):
+        planner("app.tenant").script(text, VIEW)
+    planner().script(text, VIEW)
+
+
+@pytest.mark.parametrize("text", [b"SET ROLE other", b"SET LOCAL ROLE other", b"SET SESSION AUTHORIZATION other"])
+def test_a_role_that_decides_is_not_changed(text: bytes) -> None:
+    with pytest.raises(NotPermitted, match="may not be changed"):
+        planner("role", "session_authorization").script(text, VIEW)
+    planner("app.tenant").script(text, VIEW)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"RESET app.tenant",
+        b"RESET ALL",
+        b"DISCARD ALL",
+        b"SET app.other = 'b'",
+        b"SHOW app.tenant",
+        b"SELECT set_config('a.b', 'c', false)",
+    ],
+)
+def test_what_leaves_it_passes(text: bytes) -> None:
+    planner("app.tenant").script(text, VIEW)
