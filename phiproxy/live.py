@@ -79,6 +79,7 @@ class LiveDatabase:
         self._reading: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._kek = kek
+        self.made: set[str] = set()
         # Tenants live as long as a session holds them; the one of a database without tenants always.
         self._tenants: WeakValueDictionary[str, Tenant] = WeakValueDictionary()
         self._recent: OrderedDict[str, Tenant] = OrderedDict()
@@ -104,6 +105,7 @@ class LiveDatabase:
             limits, registry = key_limits(self._settings), Registry(self._pool, self._settings.service.schema_)
             cached = self._settings.keys.cache.max_data_keys
             found = Tenant(name, self._policy.database, registry, self._kek, self._known.layout, limits, cached, self.refresh)
+            found.made = self.made
             found.plan(self._known.protection, self._known.catalog)
             self._tenants[name] = found
         self._recent[name] = found
@@ -150,6 +152,7 @@ class LiveDatabase:
         epoch = self._known.layout.epoch
         self._adopt(catalog, layout)
         self._version = version
+        self.made.difference_update(catalog.reaching)
         if layout.epoch != epoch:
             for tenant in list(self._tenants.values()):
                 await tenant.keys.reconcile()

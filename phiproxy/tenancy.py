@@ -57,6 +57,7 @@ class Tenant:
         self.keys.warn = self._overdue
         self.generation = 0
         self.planner: Planner
+        self.made: set[str] = set()
         self.services = Services(self._fetch, refresh)
 
     def __repr__(self) -> str:

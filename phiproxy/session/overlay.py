@@ -6,6 +6,8 @@ statement that may name something protected is planned.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from phiproxy.errors import CatalogNeeded, StatementRefused
 from phiproxy.plan.statement import Effects
 from phiproxy.session.pipeline import Later
@@ -21,19 +23,24 @@ def note(session: State, effects: Effects) -> None:
     """Note what was sent and may change the catalogue, for everybody or in this transaction only."""
     if effects.catalog_changed or (effects.transaction and session.overlay is not None):
         session.changed = session.names.group
+    if effects.reaches and session.database is not None:
+        session.database.made.update(effects.reaches)
     for name in effects.reaches:
         session.reaching[name] = "made in this transaction over a protected table"
 
 
 def settle(session: State, text: bytes) -> None:
     """Go on when the catalogue is known for a text; else CatalogNeeded, OverlayNeeded, Later, or a refusal where none helps."""
-    if session.changed is None:
-        return
     assert session.database is not None
+    if session.changed is None:
+        others = session.database.made.difference(session.reaching)
+        if others and not session.catalog_fresh and _names_one(text, others):
+            raise CatalogNeeded(changed=True)
+        return
     if session.catalog_fresh:
         forget(session)
         return
-    if session.status == b"E" or not (session.planner.mentions(text) or _names_what_was_made(session, text)):
+    if session.status == b"E" or not (session.planner.mentions(text) or _names_one(text, session.created)):
         return
     if session.names.answered < session.changed:
         if session.changed == session.names.group or session.pipeline.skipping:
@@ -47,10 +54,10 @@ def settle(session: State, text: bytes) -> None:
     raise OverlayNeeded
 
 
-def _names_what_was_made(session: State, text: bytes) -> bool:
-    """Tell whether a text may name what DDL of this session has made: the planner may not know yet what it reaches."""
+def _names_one(text: bytes, names: Iterable[str]) -> bool:
+    """Tell whether a text may name what DDL has just made: the planner may not know yet what it reaches."""
     folded = text.lower()
-    return b'u&"' in folded or any(name.lower().replace('"', '""').encode() in folded for name in session.created)
+    return b'u&"' in folded or any(name.lower().replace('"', '""').encode() in folded for name in names)
 
 
 def forget(session: State) -> None:

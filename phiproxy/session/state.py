@@ -31,6 +31,10 @@ class Database(Protocol):
     def generation(self) -> int:
         """A number that changes with the planner."""
 
+    @property
+    def made(self) -> set[str]:
+        """Names that sessions have made over protected tables, and the planner does not know yet."""
+
 
 @dataclass(slots=True)
 class Counters:

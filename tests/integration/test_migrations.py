@@ -240,6 +240,17 @@ def test_views_and_tables_made_from_queries(site: Site, prepare: bool | None) ->
         site.cli("check")
 
 
+def test_a_view_is_known_to_other_sessions_at_once(site: Site) -> None:
+    with pair(site) as both, psycopg.connect(site.proxy_dsn, autocommit=True) as other:
+        both.run(TABLES[0])
+        ssn = both.oracle.plant("ssn")
+        both.run("INSERT INTO patients (ssn) VALUES (%s)", (ssn,))
+        for name in ("one", "two", "three"):
+            other.execute("SELECT 1")
+            both.run(f"CREATE VIEW {name} AS SELECT ssn FROM patients")
+            assert other.execute(f"SELECT * FROM {name}".encode()).fetchall() == [(ssn,)]
+
+
 def test_a_view_is_known_in_its_own_transaction(site: Site) -> None:
     with pair(site, autocommit=False) as both:
         both.run(TABLES[0])

@@ -90,6 +90,7 @@ PLANNER = Planner(PROTECTION, CATALOG, CIPHERS)
 class FakeDatabase:
     planner: Planner = PLANNER
     generation: int = 1
+    made: set[str] = field(default_factory=set)
 
 
 def envelope(column: ProtectedColumn, value: bytes) -> bytes:
