@@ -15,15 +15,18 @@ from phiproxy.policy.values import Address
 # A peer whose host or network died without a word is noticed after two minutes. TCP_USER_TIMEOUT is left alone: it would also end
 # a client that lives and does not read (a pager), since it counts a window that stays closed.
 KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+# What a socket takes that the peer has no room for yet. Without a limit the system grows it to megabytes, and who writes through
+# the proxy would be stopped, or learn of an error, that much later than without it. What is on its way does not count.
+UNSENT = {"TCP_NOTSENT_LOWAT": 64 * 1024}
 
 
 def keep_alive(sock: socket.socket) -> None:
-    """Send small messages at once and watch for a peer that is gone; nothing to do on a Unix socket."""
+    """Send small messages at once, hold back no more than UNSENT, watch for a peer that is gone; nothing to do on a Unix socket."""
     if sock.family == socket.AF_UNIX:
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEP_ALIVE.items():
+    for name, value in (KEEP_ALIVE | UNSENT).items():
         option = getattr(socket, name, None)  # not every system has them
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
