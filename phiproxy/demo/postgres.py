@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,9 @@ from phiproxy.errors import PhiproxyError
 # An outgoing connection may take any port of the ephemeral range, which begins at 32768 on Linux.
 PORTS = (20000, 32000)
 ATTEMPTS = 5
+# Descriptors that keep the ports given away lately from others: until somebody listens, and again after that has ended.
+KEPT = 32
+_kept: deque[int] = deque()
 
 QUIET = {
     "listen_addresses": "127.0.0.1",
@@ -50,7 +54,7 @@ HOSTILE = {
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now, below the ephemeral range."""
+    """Return a port of 127.0.0.1, below the ephemeral range, that nobody has and nobody else is given for some time."""
     for _ in range(200):
         port = PORTS[0] + secrets.randbelow(PORTS[1] - PORTS[0])
         with socket.socket() as probe:
@@ -58,7 +62,12 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+            # Bound, not listening: who looks for a free port passes it by, and a server, which sets SO_REUSEADDR too, may have it.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _kept.append(probe.detach())
+        if len(_kept) > KEPT:
+            os.close(_kept.popleft())
+        return port
     raise PhiproxyError(f"no free port between {PORTS[0]} and {PORTS[1]}")
 
 

@@ -75,6 +75,26 @@ def test_free_port_is_below_the_ephemeral_range() -> None:
     assert 1024 < free_port() < 32768
 
 
+def test_a_free_port_is_given_to_one_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers of a run that starts many at once once got the same port, and a test spoke to the wrong one."""
+    monkeypatch.setattr(postgres, "PORTS", (20000, 20000 + postgres.KEPT))
+    port, given = 0, set[int]()
+
+    def take_all() -> None:
+        nonlocal port
+        for _ in range(postgres.KEPT + 1):
+            port = free_port()
+            assert port not in given
+            given.add(port)
+
+    with pytest.raises(PhiproxyError, match="no free port"):
+        take_all()
+    for _ in range(2):  # who asked for it may have it, and have it again after a restart
+        with socket.create_server(("127.0.0.1", port)), pytest.raises(OSError, match="in use"):
+            socket.create_server(("127.0.0.1", port))
+    assert len(postgres._kept) <= postgres.KEPT
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the parent's death is a signal on Linux only")
 def test_the_server_does_not_outlive_a_killed_parent() -> None:
     code = (

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from phiproxy.app import Proxy
+from phiproxy.demo import postgres
 from phiproxy.net import tasks
 from phiproxy.net.listener import Listener
 from phiproxy.policy.load import load_policies, load_settings
@@ -95,7 +96,7 @@ def pooled(proxy: Proxy) -> int:
 
 
 def open_sockets() -> int:
-    """Count this process's sockets (0 where the system does not tell)."""
+    """Count this process's sockets (0 where the system does not tell); those that only keep a port from others are no proxy's."""
     gc.collect()
     found = 0
     for entry in Path("/proc/self/fd").glob("*"):
@@ -103,7 +104,7 @@ def open_sockets() -> int:
             found += str(entry.readlink()).startswith("socket:")
         except OSError:
             continue
-    return found
+    return found - len(postgres._kept) if found else 0
 
 
 def dsn(site_or_server: Site | PostgresServer, port: int, database: str | None = None, **options: str) -> str:
