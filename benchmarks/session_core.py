@@ -2,7 +2,7 @@
 
     python -m benchmarks.session_core [--profile CASE] [--rounds N]
 
-Process time, the least of several rounds: what other processes do to a shared machine only ever adds.
+Process time, the least of many short rounds: what other processes do to a shared machine only ever adds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from phiproxy.session.core import Session
 from tests.session import frames as f
 from tests.session.screenplay import FULL_NAME, MRN, SSN, Screenplay, envelope, hexed
 
-QUERIES = 400
+QUERIES = 50
 SECRET = b"078-05-1120"
 PLAIN = "SELECT id, msg FROM log WHERE id = $1"
 SIMPLE = "SELECT id, msg FROM log WHERE id = %d"
@@ -118,7 +118,7 @@ def cases() -> list[Case]:
             "100 rows, unprotected",
             (f.parse(ALL_PLAIN, "s") + f.SYNC, bound + f.ready()),
             lambda n: (f.bind(statement="s") + f.execute() + f.SYNC, f.BIND_COMPLETE + plain_row * 100 + done),
-            queries=100,
+            queries=20,
         ),
         Case(
             "100 rows, 3 of 6 columns opened, one row again and again",
@@ -177,7 +177,7 @@ def main() -> None:
     """Measure every case and print a table, or profile one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", type=int, metavar="CASE", help="the number of the case to profile")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=200)
     arguments = parser.parse_args()
     known = cases()
     if arguments.profile is not None:

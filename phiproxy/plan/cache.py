@@ -75,6 +75,13 @@ class Planner:
         """Tell whether a text may name something protected."""
         return self._screen.mentions(text)
 
+    def passes(self, text: bytes) -> bool:
+        """Tell whether a text names nothing protected and does nothing that must be looked at, whatever else the session says.
+
+        Where the client speaks UTF-8, ``script`` and ``statement`` then say that nothing becomes of it.
+        """
+        return not (self._screen.mentions(text) or self._screen.watched(text))
+
     def changes_query(self) -> bytes:
         """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``."""
         return changed({*self.protection.table_names, *self.catalog.reaching})

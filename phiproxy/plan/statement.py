@@ -145,6 +145,9 @@ def _opener(opener: FieldFunction, *, binary: bool) -> FieldFunction:
 
 Outcome = Literal["forwarded", "rewritten"]
 
+_NO_EFFECTS = (Effects(), Effects(transaction=True))
+_NOTHING_ELSE = (False, False, None, None, None, None)
+
 
 @dataclass(slots=True)
 class StatementPlan:
@@ -154,6 +157,9 @@ class StatementPlan:
 
     ``outputs`` has one (use, input, literal) per parameter of the server: the first ``inputs`` of them are the client's own
     parameters in their order, so that a parameter keeps its number; further occurrences and literals come behind.
+
+    ``ordinary`` plans touch nothing protected, and running them changes nothing that the session follows, unless it
+    follows a change of the transaction.
     """
 
     text: bytes
@@ -173,6 +179,11 @@ class StatementPlan:
     bound: bool = False
     prepared: tuple[StatementPlan, tuple[int, ...]] | None = None
     cursor: Columns | None = None
+    ordinary: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        nothing_else = (self.bound, self.touches, self.copy, self.inline, self.prepared, self.cursor) == _NOTHING_ELSE
+        self.ordinary = self.identity and bool(self.text) and self.columns is None and nothing_else and self.effects in _NO_EFFECTS
 
     def same(self, other: StatementPlan) -> bool:
         """Tell whether the server is told the same by both plans, and its answer is read the same way."""

@@ -22,7 +22,7 @@ from phiproxy.errors import (
 from phiproxy.plan.names import KnownNames
 from phiproxy.session import client, copying, overlay, server
 from phiproxy.session.known import Known
-from phiproxy.session.passing import pass_replies
+from phiproxy.session.passing import pass_messages, pass_replies
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
 from phiproxy.session.pipeline import Later, Whole
 from phiproxy.session.results import result_error
@@ -107,6 +107,7 @@ class Session(State):
             if self.phase is Phase.AUTHENTICATING and self._speaks_early():
                 self.later = True
                 break
+            pass_messages(self)
             frame, begins = frames.next(), False
             if frame is None:
                 frame, begins = frames.begun(), True

@@ -6,15 +6,37 @@ What is not wholly ordinary here is left where it is, for the handlers; these do
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
-from phiproxy.session.pipeline import Step
+from phiproxy.session.phases import Phase
+from phiproxy.session.pipeline import (
+    BIND_PASSES,
+    DESCRIBE_PASSES,
+    EXECUTE_PASSES,
+    QUERY_PASSES,
+    READY_PASSES,
+    Expected,
+    Kind,
+    Step,
+)
+from phiproxy.session.prepared import Portal
 from phiproxy.session.ready import settle
 from phiproxy.session.state import State
+from phiproxy.session.substitutes import forget_unnamed
 from phiproxy.wire.framing import HEADER
 
 _LENGTH = struct.Struct("!I").unpack_from
 _DATA_ROW = ord("D")
 _STATUS = frozenset(b"ITE")
+_SYNC, _BIND, _DESCRIBE, _EXECUTE, _QUERY = b"SBDEQ"
+_DESCRIBE_UNNAMED = b"D\0\0\0\x06P\0"
+_EXECUTE_UNNAMED = b"E\0\0\0\x09\0"
+_UNNAMED = ("P", b"")
+
+# What an Execute and a Describe of an ordinary plan's portal await; nothing of these is ever changed.
+_EXECUTED_ALONE = Expected(Kind.EXECUTE, binary=True, alone=True, passes=EXECUTE_PASSES)
+_EXECUTED = Expected(Kind.EXECUTE, binary=True, passes=EXECUTE_PASSES)
+_DESCRIBED = Expected(Kind.DESCRIBE, passes=DESCRIBE_PASSES)
 
 
 def pass_replies(session: State) -> None:
@@ -69,3 +91,125 @@ def _rows_end(data: bytes, pos: int, limit: int) -> int:
     except (IndexError, struct.error):
         pass  # the next header is not whole
     return pos
+
+
+def pass_messages(session: State) -> None:
+    """Pass the client's messages up to the first that must be looked at.
+
+    Not while anything is followed that a message may have changed, nor where the server reads them as something else.
+    """
+    pipeline = session.pipeline
+    if (
+        session.phase is not Phase.READY
+        or pipeline.skipping
+        or pipeline.copy_in
+        or session.copying is not None
+        or session.changed is not None
+        or session.overlay is not None
+        or session.path_changed is not None
+        or session.catalog_fresh
+    ):
+        return
+    frames = session.client_frames
+    data, begin, limit = frames.data, frames.pos, frames.max_message
+    pos, size = begin, len(data)
+    while size - pos >= HEADER:
+        (length,) = _LENGTH(data, pos + 1)
+        end = pos + 1 + length
+        if end > size or not 4 <= length <= limit:
+            break
+        step = _STEPS.get(data[pos])
+        if step is None or not step(session, data, pos, end):
+            break
+        pos = end
+    if pos > begin:
+        session.to_server.append(data if pos - begin == size else data[begin:pos])
+        frames.pos = pos
+
+
+def _sync(session: State, _data: bytes, start: int, end: int) -> bool:
+    if end - start != HEADER:
+        return False
+    session.pipeline.queue.append(Expected(Kind.SYNC, group=_end_group(session), passes=READY_PASSES))
+    return True
+
+
+def _end_group(session: State) -> int:
+    names = session.names
+    names.group += 1
+    session.group_executes = 0
+    session.group_open = False
+    return names.group - 1
+
+
+def _bind(session: State, data: bytes, start: int, end: int) -> bool:
+    """Bind the unnamed portal to an ordinary statement whose plan is right for the present."""
+    stop = data.find(0, start + 6, end)
+    if data[start + 5] or stop < 0:
+        return False
+    names, name = session.names, data[start + 6 : stop]
+    prepared, group = names.statements.get(name), names.group
+    if prepared is None or not prepared.plan.ordinary or names.changed.get(("S", name), group) != group:
+        return False
+    assert session.database is not None
+    if prepared.stamp != (session.database.generation, session.path):
+        return False
+    undo = names.bind(b"", Portal(prepared.plan, None, group, prepared.oids))
+    session.pipeline.queue.append(Expected(Kind.BIND, undo=(undo,), passes=BIND_PASSES))
+    session.group_open = True
+    return True
+
+
+def _describe(session: State, data: bytes, start: int, end: int) -> bool:
+    if data[start:end] != _DESCRIBE_UNNAMED or not _ordinary_portal(session):
+        return False
+    session.pipeline.queue.append(_DESCRIBED)
+    session.group_open = True
+    return True
+
+
+def _execute(session: State, data: bytes, start: int, end: int) -> bool:
+    if end - start != 10 or data[start : start + 6] != _EXECUTE_UNNAMED or not _ordinary_portal(session):
+        return False
+    session.pipeline.queue.append(_EXECUTED if session.group_executes else _EXECUTED_ALONE)
+    session.group_executes += 1
+    session.counters.forwarded += 1
+    session.group_open = True
+    return True
+
+
+def _ordinary_portal(session: State) -> bool:
+    """Tell whether the unnamed portal is known, and bound to an ordinary statement."""
+    names = session.names
+    portal = names.portals.get(b"")
+    return portal is not None and portal.plan.ordinary and names.changed.get(_UNNAMED, names.group) == names.group
+
+
+def _query(session: State, data: bytes, start: int, end: int) -> bool:
+    """Query: a text in which nothing can be protected."""
+    assert session.database is not None
+    if (
+        not session.utf8
+        or data.find(0, start + 5, end) != end - 1
+        or not session.database.planner.passes(data[start + 5 : end - 1])
+    ):
+        return False
+    names = session.names
+    expected = Expected(Kind.QUERY, alone=session.group_executes == 0, passes=QUERY_PASSES)
+    if names.changed or b"" in names.statements or b"" in names.portals:
+        # It drops both; where there is neither, nor can be again, there is nothing to take back.
+        expected.undo = forget_unnamed(session)
+    expected.group = _end_group(session)
+    session.pipeline.queue.append(expected)
+    session.counters.forwarded += 1
+    return True
+
+
+_STEPS: dict[int, Callable[[State, bytes, int, int], bool]] = {
+    _SYNC: _sync,
+    _BIND: _bind,
+    _DESCRIBE: _describe,
+    _EXECUTE: _execute,
+    _QUERY: _query,
+}
+"""Each takes one whole message and says whether it goes on as it came; if not, nothing has been done."""

@@ -24,7 +24,7 @@ class Prepared:
     by_sql: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Portal:
     """A portal or cursor: the plan bound, the result formats the client asked for (expanded; None where not needed), its group.
 
@@ -42,17 +42,18 @@ class Portal:
 class Names:
     """Statements and portals by name.
 
-    ``group`` is the Sync group that is being sent, ``answered`` the last one that a ReadyForQuery has answered.
+    ``group`` is the Sync group that is being sent, ``answered`` the last one that a ReadyForQuery has answered. ``changed`` holds
+    the group that last changed a statement (S) or portal (P), while that may not be answered.
     """
 
-    __slots__ = ("_changed", "answered", "group", "portals", "statements")
+    __slots__ = ("answered", "changed", "group", "portals", "statements")
 
     def __init__(self) -> None:
         self.statements: dict[bytes, Prepared] = {}
         self.portals: dict[bytes, Portal] = {}
         self.group = 0
         self.answered = -1
-        self._changed: dict[tuple[str, bytes], int] = {}
+        self.changed: dict[tuple[str, bytes], int] = {}
 
     def prepare(self, name: bytes, prepared: Prepared) -> Undo:
         """Set a statement."""
@@ -79,11 +80,11 @@ class Names:
         return undo
 
     def _undo_statement(self, name: bytes) -> Undo:
-        self._changed["S", name] = self.group
+        self.changed["S", name] = self.group
         return Undo(self.statements, name, self.statements.get(name), lost=not name)
 
     def _undo_portal(self, name: bytes) -> Undo:
-        self._changed["P", name] = self.group
+        self.changed["P", name] = self.group
         return Undo(self.portals, name, self.portals.get(name))
 
     def doubtful(self, kind: str, name: bytes) -> bool:
@@ -92,13 +93,13 @@ class Names:
         It may when its group is not answered; in the group that is being sent it does not matter, since whatever undoes the change
         skips the rest of the group too.
         """
-        return self.answered < self._changed.get((kind, name), self.group) < self.group
+        return self.answered < self.changed.get((kind, name), self.group) < self.group
 
     def settle(self, group: int, *, idle: bool) -> None:
         """Note that a group is answered, and whether nothing else is awaited."""
         self.answered = group
         if idle:
-            self._changed.clear()
+            self.changed.clear()
 
     def end_transaction(self, group: int) -> None:
         """Drop the portals bound in Sync groups up to ``group``: outside a transaction only WITH HOLD lives on (manual 55.2.3)."""

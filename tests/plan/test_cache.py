@@ -85,3 +85,20 @@ def test_what_the_server_calls_protected_is_known_by_number(planner: Planner) ->
 )
 def test_a_text_that_begins_by_leaving_an_aborted_transaction(planner: Planner, text: bytes, leaves: bool) -> None:
     assert planner.leaves_aborted(text) is leaves
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        (b"SELECT 1; SELECT msg FROM log", True),
+        (b"SELECT ssn FROM log", False),
+        (b"SELECT $$patients$$", False),
+        (b"SET search_path TO a", False),
+        (b'SELECT U&"\\0073sn" FROM log', False),
+    ],
+)
+def test_texts_that_need_no_plan(planner: Planner, text: bytes, passes: bool) -> None:
+    assert planner.passes(text) is passes
+    if passes:
+        assert planner.script(text, View(PATH, "clinic")).parts is None
+        assert planner.statement(text, (), View(PATH, "clinic")).ordinary

@@ -156,3 +156,24 @@ def test_casts_cut_what_is_stored_and_no_elements_need_no_key() -> None:
     assert elements.elements[1] is None
     assert ciphers.open(SSN)(elements.elements[0] or b"") == b"a"
     assert empty == Array((), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "ordinary"),
+    [
+        ("SELECT msg FROM log", True),
+        ("BEGIN", True),
+        ("SELECT ssn FROM patients", False),
+        ("SELECT city FROM patients WHERE ssn = $1", False),
+        ("SELECT 1 FROM patients", False),
+        ("SET search_path TO a", False),
+        ("DEALLOCATE ALL", False),
+        ("DECLARE c CURSOR FOR SELECT msg FROM log", False),
+        ("PREPARE s AS SELECT msg FROM log", False),
+        ("CREATE TABLE t (a int)", False),
+        ("", False),
+    ],
+)
+def test_ordinary_plans_ask_for_nothing_of_the_session(text: str, ordinary: bool) -> None:
+    plan = Planner(PROTECTION, CATALOG, full_ciphers()).statement(text.encode(), (), View(PATH, "clinic"))
+    assert plan.ordinary is ordinary

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 
 from phiproxy.session import core
-from phiproxy.session.passing import pass_replies
+from phiproxy.session.passing import pass_messages, pass_replies
+from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Kind
+from tests.clinic_model import PATH
 from tests.session import frames as f
 from tests.session.network import Network, same
-from tests.session.screenplay import SSN, Screenplay, envelope
+from tests.session.screenplay import PLANNER, SSN, FakeDatabase, Screenplay, envelope
 from tests.session.scripts import impatient, patient
 from tests.session.test_chunking import DIALOGUES, played
 
@@ -23,6 +25,7 @@ DONE = f.command_complete("SELECT 1") + f.ready()
 
 def by_handlers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(core, "pass_replies", lambda _session: None)
+    patch.setattr(core, "pass_messages", lambda _session: None)
 
 
 @pytest.mark.parametrize("name", DIALOGUES)
@@ -162,3 +165,140 @@ def test_the_dialogues_reach_what_passes(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(core, "pass_replies", counted)
     played(DIALOGUES["unprotected"], [1 << 20], logged_in=True)
     assert sum(passed) > 200
+
+
+# -- the client's messages -----------------------------------------------------------------------------------------------------
+
+
+def test_what_the_client_says_is_one_slice_and_the_chunk_itself(play: Screenplay) -> None:
+    prepared(play)
+    chunk = b"".join([f.bind(b"7", statement="s"), f.describe(), f.execute(), f.SYNC])
+    play.session.from_client(chunk)
+    assert play.session.to_server[0] is chunk
+    play.server_gets(*f.split(chunk))
+    play.server_says(f.BIND_COMPLETE, f.row_description(f.column("id")), ROW, DONE)
+    play.client_gets(f.BIND_COMPLETE, f.row_description(f.column("id")), ROW, *f.split(DONE))
+    play.is_idle()
+
+
+def takes(play: Screenplay, *frames: bytes) -> int:
+    """Say messages, and return how many bytes of them went on as they came, in runs."""
+    session = play.session
+    session.client_frames.feed(b"".join(frames))
+    before = session.client_frames.pos
+    pass_messages(session)
+    return session.client_frames.pos - before
+
+
+BIND = f.bind(b"7", statement="s")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f.bind(b"7", statement="s", portal="p"),
+        f.bind(b"7", statement="none"),
+        f.describe("p"),
+        f.describe("s", "S"),
+        f.describe(),
+        f.execute("p"),
+        f.execute(),
+        f.close("s"),
+        f.parse("SELECT 1"),
+        f.query("SELECT ssn FROM public.patients"),
+        f.query("SET search_path TO a"),
+        f.FLUSH,
+        f.raw(b"B", b"\0s"),
+        f.raw(b"S", b"\0"),
+        f.raw(b"Q", b"SELECT 1"),
+        f.raw(b"Q", b"SELECT 1\0;\0"),
+        BIND[:-1],
+    ],
+)
+def test_what_must_be_looked_at_stays(play: Screenplay, message: bytes) -> None:
+    """There is a statement, and no portal."""
+    prepared(play)
+    assert takes(play, message) == 0
+    play.session.client_frames.advance(len(play.session.client_frames.data))
+
+
+def test_a_protected_statement_stays(play: Screenplay) -> None:
+    prepared(play, "SELECT city FROM public.patients WHERE ssn = $1")
+    assert takes(play, BIND) == 0
+
+
+def test_an_execute_of_a_protected_portal_stays(play: Screenplay) -> None:
+    prepared(play, "SELECT ssn FROM public.patients")
+    play.client_says(f.bind(statement="s"))
+    play.session.to_server.clear()
+    assert takes(play, f.describe()) == 0
+    assert takes(play, f.execute()) == 0
+
+
+def test_a_statement_planned_before_something_changed_stays(play: Screenplay) -> None:
+    prepared(play)
+    assert play.session.database is not None
+    assert takes(play, BIND) == len(BIND)
+    play.session.path = ("elsewhere",)
+    assert takes(play, BIND) == 0
+    play.session.path = PATH
+    play.session.client_frames.advance(len(play.session.client_frames.data))
+    assert takes(play, BIND) == len(BIND)
+    play.session.database = FakeDatabase(generation=2)
+    assert takes(play, BIND) == 0
+    play.session.to_server.clear()
+
+
+def test_nothing_passes_while_anything_is_followed(play: Screenplay) -> None:
+    prepared(play)
+    session = play.session
+    session.client_frames.feed(BIND)
+    for name, value, was in (
+        ("path_changed", 0, None),
+        ("changed", 0, None),
+        ("overlay", PLANNER, None),
+        ("catalog_fresh", True, False),
+        ("copying", object(), None),
+        ("phase", Phase.TERMINATED, Phase.READY),
+    ):
+        setattr(session, name, value)
+        pass_messages(session)
+        assert session.client_frames.pos == 0, name
+        setattr(session, name, was)
+    for name in ("skipping", "copy_in"):
+        setattr(session.pipeline, name, True)
+        pass_messages(session)
+        assert session.client_frames.pos == 0, name
+        setattr(session.pipeline, name, False)
+    pass_messages(session)
+    assert session.client_frames.pos == len(BIND)
+    session.to_server.clear()
+
+
+def test_a_name_whose_last_change_is_in_doubt_stays(play: Screenplay) -> None:
+    """The Parse of another group may yet fail."""
+    prepared(play)
+    play.client_says(f.close("s"), f.parse(PLAIN, "s"), f.SYNC)
+    play.session.to_server.clear()
+    assert takes(play, BIND) == 0
+
+
+def test_a_portal_of_another_group_that_is_not_answered_stays(play: Screenplay) -> None:
+    prepared(play)
+    play.client_says(BIND, f.SYNC)
+    play.session.to_server.clear()
+    assert takes(play, f.describe(), f.execute()) == 0
+
+
+def test_an_unnamed_statement_is_dropped_by_a_query(play: Screenplay) -> None:
+    play.client_says(f.parse("SELECT 1"), f.SYNC, f.query("SELECT 2"), f.bind(), f.SYNC)
+    play.session.to_server.clear()
+    play.server_says(f.PARSE_COMPLETE, f.ready(), f.command_complete("SELECT 1"), f.ready())
+    play.client_gets(f.PARSE_COMPLETE, f.ready(), f.command_complete("SELECT 1"), f.ready())
+    assert not play.session.names.statements
+    play.session.to_server.clear()
+
+
+def test_a_text_that_is_not_utf8_is_looked_at(play: Screenplay) -> None:
+    play.session.utf8 = False
+    assert takes(play, f.query("SELECT 1")) == 0

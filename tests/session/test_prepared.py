@@ -85,7 +85,7 @@ def test_names_that_are_settled_are_not_kept() -> None:
     for i in range(1000):
         names.bind(b"%d" % i, Portal(PLAN, None, 0))
     names.settle(0, idle=True)
-    assert not names._changed
+    assert not names.changed
 
 
 def test_a_bind_waits_until_it_is_known_which_statement_it_gets(play: Screenplay) -> None:
