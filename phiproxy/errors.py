@@ -92,6 +92,26 @@ class AmbiguousColumn(StatementRefused):
     anchor = "err-undefined"
 
 
+class UndefinedObject(StatementRefused):
+    """A statement names a type that does not exist, which is a protected column's name (42704)."""
+
+    sqlstate = "42704"
+    anchor = "err-undefined"
+
+
+class DatatypeMismatch(StatementRefused):
+    """A protected column is used as a type that it is not (42804)."""
+
+    sqlstate = "42804"
+
+
+class WrongCount(StatementRefused):
+    """A statement has another number of expressions than places for them (42601), as the server's analysis says, not its parser."""
+
+    sqlstate = "42601"
+    anchor = "err-syntax"
+
+
 class NotPermitted(StatementRefused):
     """The statement names what no client may (42501): the key registry."""
 
@@ -199,7 +219,11 @@ class KeyNeeded(Exception):
 
 
 class PathNeeded(Exception):
-    """An unqualified protected name was used while the session's search path is not known."""
+    """An unqualified protected name was used, at ``position``, while the session's search path is not known."""
+
+    def __init__(self, position: int | None = None) -> None:
+        super().__init__("the search path must be read")
+        self.position = position
 
 
 class CatalogNeeded(Exception):

@@ -24,7 +24,7 @@ from phiproxy.policy.snapshot import changed, overlaid
 from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.meaning import Meaning
-from phiproxy.sql.parse import Statement, decode_text, parse, too_deep
+from phiproxy.sql.parse import Statement, char_position, decode_text, first_token, parse, too_deep
 from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
 from phiproxy.sql.shape import shape_of
@@ -82,6 +82,10 @@ class Planner:
         """
         return not (self._screen.mentions(text) or self._screen.watched(text))
 
+    def place(self, text: bytes) -> int:
+        """Return the position of the first name in a text that may be protected: where a refusal of the whole text points."""
+        return char_position(text, self._screen.place(text))
+
     def changes_query(self) -> bytes:
         """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``."""
         return changed({*self.protection.table_names, *self.catalog.reaching})
@@ -124,7 +128,11 @@ class Planner:
         if not meanings:
             return StatementPlan(text, text, identity=True, oids=oids)
         if len(meanings) > 1:
-            raise SyntaxRefused("cannot insert multiple commands into a prepared statement")
+            raise SyntaxRefused(
+                "cannot insert multiple commands into a prepared statement",
+                hint="Send each as a statement of its own, or all of them as a simple query without parameters.",
+                position=char_position(text, first_token(text, meanings[1])),
+            )
         if meanings[0].tree is not None:
             return compile_definition(text, meanings[0], oids, self.ciphers)
         plan = compile_statement(text, meanings[0], oids)
@@ -153,6 +161,7 @@ class Planner:
             raise StatementRefused(
                 "a statement that may name a protected column needs client_encoding UTF8 in this version",
                 hint="SET client_encoding TO 'UTF8'.",
+                position=self._screen.place(text) + 1,
             )
         return mentions or self._screen.watched(text)
 
@@ -197,18 +206,22 @@ class Planner:
         for statement in statements:
             try:
                 meaning = analyse(statement, text, context)
-            except PathNeeded:
+            except PathNeeded as needed:
                 if meanings:
                     raise StatementRefused(
                         "a statement before this one in the same string may change what its names mean",
                         hint="Send them one by one, or qualify the names with their schema.",
+                        position=needed.position,
                     ) from None
+                raise
+            except StatementRefused as refusal:
+                refusal.position = refusal.position or char_position(text, first_token(text, statement))
                 raise
             meanings.append(meaning)
             names.note(meaning)
             context = _behind(context, meaning, path_set=view.path_set or context.path != view.path)
             names.view = dataclasses.replace(view, path=context.path, created=context.created)
-            _check_order(meanings)
+            _check_order(meanings, char_position(text, first_token(text, statement)))
         return statements, meanings
 
 
@@ -228,7 +241,7 @@ def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:
 _FORESEEN = (b"CREATE TABLE", b"CREATE INDEX")
 
 
-def _check_order(meanings: Sequence[Meaning]) -> None:
+def _check_order(meanings: Sequence[Meaning], position: int) -> None:
     """Refuse to use a protected table behind DDL of the same text that is not foreseen here: ALTER, DROP, or what code does."""
     *before, last = meanings
     unforeseen = any(m.effects.catalog_changed and m.touches and m.effects.tag not in _FORESEEN for m in before)
@@ -236,6 +249,7 @@ def _check_order(meanings: Sequence[Meaning]) -> None:
         raise StatementRefused(
             "a statement before this one in the same string changes a protected table",
             hint="Send them one by one.",
+            position=position,
         )
 
 

@@ -24,6 +24,12 @@ class AmbiguousParameter(StatementRefused):
     sqlstate = "42P08"
 
 
+class UndefinedParameter(StatementRefused):
+    """A simple query names a parameter (42P02)."""
+
+    sqlstate = "42P02"
+
+
 class OperatorMissing(StatementRefused):
     """A parameter declared as another type is compared with a protected text column (42883)."""
 
@@ -65,8 +71,13 @@ def _prepared(meaning: Meaning) -> tuple[StatementPlan, tuple[int, ...]] | None:
 def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
     """Return the plan of a simple Query whose meanings were proved."""
     parts = tuple(ScriptPart(_columns(m), m.touches, m.plain_select, m.effects, m.copy, _prepared(m), _cursor(m)) for m in meanings)
-    if any(o.number for m in meanings for o in m.occurrences):
-        raise StatementRefused("there is no parameter in a simple query", hint="Use the extended protocol to pass parameters.")
+    parameter = next((o for m in meanings for o in m.occurrences if o.number), None)
+    if parameter is not None:
+        raise UndefinedParameter(
+            f"there is no parameter ${parameter.number}",
+            hint="A simple query has no parameters. Use the extended protocol to pass them.",
+            position=char_position(text, parameter.start),
+        )
     rendered = _rendered(text, meanings)
     return ScriptPlan(text, rendered is None, parts, rendered)
 
@@ -98,9 +109,17 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
         raise StatementRefused(
             f"the statement has more than {MAX_PARAMETERS} parameters and literals for protected columns",
             hint="Use the simple protocol, COPY, or fewer rows per statement.",
+            position=char_position(text, rendered.occurrences[-1].start),
         )
     deduced = _deduced(text, rendered.occurrences, oids)
-    described = [_described(use, oids[n], deduced.get(n + 1, TEXT_OID)) for n, use in enumerate(layout.first)]
+    described = []
+    for n, use in enumerate(layout.first):
+        try:
+            described.append(_described(use, oids[n], deduced.get(n + 1, TEXT_OID)))
+        except StatementRefused as refusal:
+            place = next(o.start for o in rendered.occurrences if o.number == n + 1)
+            refusal.position = char_position(text, place)
+            raise
     spelled = [b"$%d" % n if n else null_marker(o.use) for n, o in zip(numbers, rendered.occurrences, strict=True)]
     sql = rendered.fill(lambda i, _o: spelled[i])
     edits = [*rendered.spans]
@@ -124,8 +143,13 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
 
 def _inline(text: bytes, meaning: Meaning, rendered: Rendered, declared: Sequence[int]) -> StatementPlan:
     """Return the plan of a statement that takes no parameters: its literals are sealed when it is parsed."""
-    if any(o.number for o in rendered.occurrences):
-        raise StatementRefused("a statement of this kind takes no parameters", hint="Write the value as a literal.")
+    parameter = next((o for o in rendered.occurrences if o.number), None)
+    if parameter is not None:
+        raise StatementRefused(
+            "a statement of this kind takes no parameters",
+            hint="Write the value as a literal.",
+            position=char_position(text, parameter.start),
+        )
     marked = rendered.fill(lambda _i, o: marker(o))
     return StatementPlan(
         text, marked, identity=False, oids=tuple(declared), columns=_columns(meaning), touches=meaning.touches,

@@ -66,7 +66,12 @@ def parameter_status(session: State, data: bytes, start: int, end: int) -> int:
     if name == b"client_encoding":
         session.utf8 = value.upper() in (b"UTF8", b"UTF-8", b"UNICODE")
     elif name == b"standard_conforming_strings" and value != b"on" and session.database is not None:
-        session.fatal(StatementRefused("standard_conforming_strings must stay on for a database with a policy"))
+        session.fatal(
+            StatementRefused(
+                "standard_conforming_strings must stay on for a database with a policy",
+                hint="Leave it on, also in the settings of the role and the database; write E'…' where backslashes are meant.",
+            )
+        )
         return end
     elif name == b"search_path" and session.path_changed is None:
         # PostgreSQL 18 tells of every change, also of one that no statement spells; what it resolves to is asked.

@@ -153,14 +153,14 @@ class Session(State):
         try:
             handlers[tag](self, data, start, end)
             self.group_open = tag in OPENS_GROUP or (self.group_open and tag not in ENDS_GROUP)
-        except overlay.OverlayNeeded:
+        except overlay.OverlayNeeded as needed:
             if overlay.ask_when_idle(self):
                 raise Later from None
-            refuse(self, tag, data, start, end, _catalog_unknown())
-        except PathNeeded:
+            refuse(self, tag, data, start, end, _catalog_unknown(needed.position))
+        except PathNeeded as needed_path:
             if self.ask_path_when_idle():
                 raise Later from None
-            refuse(self, tag, data, start, end, _path_unknown())
+            refuse(self, tag, data, start, end, _path_unknown(needed_path.position))
         except MalformedMessage as error:
             refuse(self, tag, data, start, end, error)
         except WireError:
@@ -258,15 +258,17 @@ class Session(State):
             self._refuse_next(_path_unknown())
 
 
-def _catalog_unknown() -> StatementRefused:
+def _catalog_unknown(position: int | None = None) -> StatementRefused:
     return StatementRefused(
         "tables were changed in this transaction, and what they are now cannot be read at this place",
         hint="Send this statement in a pipeline of its own.",
+        position=position,
     )
 
 
-def _path_unknown() -> StatementRefused:
+def _path_unknown(position: int | None = None) -> StatementRefused:
     return StatementRefused(
         "the search path is not known at this place, so an unqualified name cannot be resolved",
         hint="Qualify the table with its schema, or send this statement after the reply to the one before.",
+        position=position,
     )

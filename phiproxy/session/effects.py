@@ -63,7 +63,7 @@ def settled(session: State, kind: str, name: bytes) -> None:
 def check_name(name: bytes) -> None:
     """Refuse the names of the proxy's own statements and portals."""
     if name in (RESERVED, OWN_NAME):
-        raise StatementRefused("this name is the proxy's own")
+        raise StatementRefused("this name is the proxy's own", hint="Give it another name, one without phiproxy_ before it.")
 
 
 def check_encoding(session: State, *, touches: bool) -> None:

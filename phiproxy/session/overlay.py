@@ -16,7 +16,14 @@ from phiproxy.session.substitutes import own_query
 
 
 class OverlayNeeded(Exception):
-    """A statement comes behind DDL of its own transaction: the catalogue must be read there first."""
+    """A statement comes behind DDL of its own transaction: the catalogue must be read there first.
+
+    ``position`` is where a refusal points, where it cannot be read.
+    """
+
+    def __init__(self, position: int) -> None:
+        super().__init__("the catalogue of this transaction must be read")
+        self.position = position
 
 
 def note(session: State, effects: Effects) -> None:
@@ -47,11 +54,12 @@ def settle(session: State, text: bytes) -> None:
             raise StatementRefused(
                 "a statement before this one, in the same pipeline, changes tables",
                 hint="Send this one after the reply to the one before.",
+                position=session.planner.place(text),
             )
         raise Later
     if session.status == b"I":
         raise CatalogNeeded(changed=True)
-    raise OverlayNeeded
+    raise OverlayNeeded(session.planner.place(text))
 
 
 def _names_one(text: bytes, names: Iterable[str]) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from phiproxy.errors import StatementRefused, UndefinedColumn, UndefinedTable
+from phiproxy.errors import UndefinedColumn, UndefinedObject, UndefinedTable
 from phiproxy.policy.catalog import Relation
 from phiproxy.sql import from_items, functions, merge, named, predicates, write  # noqa: F401 - they fill the tables of rules
 from phiproxy.sql.analysis import Analysis, Context
@@ -18,7 +18,7 @@ from phiproxy.sql.finish import finish
 from phiproxy.sql.fixed import check_fixed
 from phiproxy.sql.lists import type_of
 from phiproxy.sql.meaning import Meaning, Reveal
-from phiproxy.sql.parse import Node, Statement, char_position, messages, only, strings
+from phiproxy.sql.parse import Node, Statement, messages, only, strings
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope
 from phiproxy.sql.terms import TEXT, VARCHAR
@@ -85,7 +85,7 @@ def _analyse_copy(a: Analysis, body: Node) -> None:
         return
     kind, query_body = only(body["query"])
     if kind not in _DML:
-        raise a.refuse("COPY of this kind of query is not in this version", query_body)
+        raise a.refuse("COPY of this kind of query is not understood", query_body, hint="Copy a SELECT.")
     _analyse_query(a, kind, query_body)
     if a.meaning.touches:
         copy_query(a, body)
@@ -99,21 +99,8 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
         _analyse_query(a, "SelectStmt", source)
         derived.settle(a, kind, body)
         return
-    try:
-        if defines(kind, body, protection, catalog) and define(a, kind, body):
-            return
+    if not (defines(kind, body, protection, catalog) and define(a, kind, body)):
         check_utility(kind, body, protection, catalog)
-    except StatementRefused as refusal:
-        if refusal.position is None:
-            refusal.position = char_position(a.text, _start(a))
-        raise
-
-
-def _start(a: Analysis) -> int:
-    start = a.meaning.start
-    while start < a.meaning.end and a.text[start : start + 1].isspace():
-        start += 1
-    return start
 
 
 def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
@@ -175,7 +162,11 @@ def _check_function(a: Analysis, call: Node, body: Node) -> None:
     if name in a.context.catalog.dynamic:
         mentioned = named_in_text(body, a.context.protection, a.context.catalog)
         if mentioned is not None:
-            raise a.refuse(f'"{name}" may run text as SQL, and a literal of this statement names "{mentioned}"', call)
+            raise a.refuse(
+                f'"{name}" may run text as SQL, and a literal of this statement names "{mentioned}"',
+                call,
+                hint="Send that SQL as a statement of its own.",
+            )
 
 
 def _check_type(a: Analysis, type_name: Node) -> None:
@@ -184,7 +175,8 @@ def _check_type(a: Analysis, type_name: Node) -> None:
     name = strings(type_name["names"])[-1]
     if name in protection.column_names:
         # ``WHERE ssn 'x'``, the operator forgotten, is a literal of type ssn to the grammar.
-        raise a.refuse(f'type "{name}" does not exist', type_name)
+        hint = f'If "{name}" is the column here, write the operator behind it: {name} = …'
+        raise a.refuse(f'type "{name}" does not exist', type_name, hint=hint, error=UndefinedObject)
     if name in protection.table_names or name in a.context.catalog.reaching:
         raise a.refuse(f'the row type "{name}" would hold protected columns', type_name, hint="Use the columns.")
 

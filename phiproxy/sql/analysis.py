@@ -103,9 +103,9 @@ class Analysis:
             self._positions = Positions(self.text)
         return self._positions.at(offset)
 
-    def refuse(self, why: str, body: Node, hint: str = "See what is refused today in the README.") -> StatementRefused:
-        """Return (to be raised) the refusal of this place."""
-        return StatementRefused(why, hint=hint, position=self.position(body))
+    def refuse(self, why: str, body: Node, *, hint: str, error: type[StatementRefused] = StatementRefused) -> StatementRefused:
+        """Return (to be raised) the refusal of this place; ``hint`` says what would work in this very case."""
+        return error(why, hint=hint, position=self.position(body))
 
     def new_row(self) -> int:
         """Return the number of a new row of stored values (crypto.md section 3: one salt per row and data key)."""
@@ -137,7 +137,7 @@ class Analysis:
         """
         name, schema = body["relname"], body.get("schemaname")
         if body.get("catalogname") not in (None, self.context.database):
-            raise self.refuse("cross-database references are not implemented", body)
+            raise self.refuse("cross-database references are not implemented", body, hint="Leave the database out of the name.")
         if schema == self.context.protection.registry_schema:
             raise NotPermitted("the key registry is not for clients", position=self.position(body))
         if schema is None and not target:
@@ -158,7 +158,7 @@ class Analysis:
         context = self.context
         if schema is None:
             if context.path is None:
-                raise PathNeeded
+                raise PathNeeded(self.position(body))
             found = context.catalog.resolve(context.path, name)
         else:
             found = context.catalog.by_name.get((schema, name))

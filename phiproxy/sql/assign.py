@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from phiproxy.errors import StatementRefused, UndefinedColumn
+from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedColumn, WrongCount
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
@@ -51,7 +51,12 @@ def target(a: Analysis, relation: Relation, body: Node) -> Target:
         raise UndefinedColumn(f'column "{name}" of relation "{relation.name}" does not exist', position=a.position(body))
     column = columns_of(a, relation).get(name)
     if column is not None and body.get("indirection"):
-        raise a.refuse(f"assignment into a part of {column.label} is not supported", body)
+        raise a.refuse(
+            f"cannot assign into a part of {column.label}, which is of type {column.type.name}",
+            body,
+            hint=f"Assign the whole value: {column.name} = …",
+            error=DatatypeMismatch,
+        )
     return name, column
 
 
@@ -132,7 +137,9 @@ def assign_query(a: Analysis, node: Node, wanted: Sequence[Target], outer: Scope
 
 def too_many(a: Analysis, body: Node) -> StatementRefused:
     """Return the refusal of more values than columns."""
-    return a.refuse("INSERT has more expressions than target columns", body, hint="Give one value for each column.")
+    return a.refuse(
+        "INSERT has more expressions than target columns", body, hint="Give one value for each column.", error=WrongCount
+    )
 
 
 def computed(a: Analysis, column: ProtectedColumn, node: Node) -> StatementRefused:
@@ -148,7 +155,11 @@ def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, 
     """Check a value that the server copies into a column."""
     if isinstance(value, Protected):
         if column is None:
-            raise a.refuse(f"{value.column.label} would flow into an unprotected column", located(node))
+            raise a.refuse(
+                f"{value.column.label} would flow into an unprotected column",
+                located(node),
+                hint=f"Add the target to the policy, in the domain of {value.column.label}, or let the client copy the value.",
+            )
         if value.column.identity != column.identity:
             raise a.refuse(
                 f"{value.column.label} and {column.label} have different identities",
@@ -157,7 +168,11 @@ def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, 
             )
         limit, own = shorter(column.type.max_length, place.limit), value.column.type.max_length
         if limit is not None and (own is None or own > limit):
-            raise a.refuse(f"{column.label} has a length that the copied value may exceed", located(node))
+            raise a.refuse(
+                f"{column.label} has a length that the copied value may exceed",
+                located(node),
+                hint=f"Make {column.label} as long as {value.column.label}, or read the value and send it as a parameter.",
+            )
         return
     if isinstance(value, ListColumn):
         if column is None:

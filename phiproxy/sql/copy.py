@@ -122,7 +122,7 @@ def _options(a: Analysis, body: Node, columns: Sequence[str]) -> tuple[CopyForma
     kind = _text(given.get("format")) or "text"
     csv = kind == "csv"
     if kind not in ("text", "csv", "binary"):
-        raise _unknown(a, body, f'COPY format "{kind}"')
+        raise _unknown(a, body, f'COPY format "{kind}"', "Use FORMAT text, csv or binary.")
     read: dict[str, object] = {"delimiter": b"," if csv else b"\t", "null": b"" if csv else b"\\N"}
     for name, value in given.items():
         if name in ("delimiter", "null", "quote", "escape", "default"):
@@ -142,16 +142,16 @@ def _options(a: Analysis, body: Node, columns: Sequence[str]) -> tuple[CopyForma
 def _check_option(a: Analysis, body: Node, name: str, value: str) -> None:
     """Refuse an option under which the data could not be read."""
     if name == "encoding" and value.replace("-", "_") not in _UTF8:
-        raise _unknown(a, body, "COPY of protected columns in another encoding than UTF8")
+        raise _unknown(a, body, "COPY of protected columns in another encoding than UTF8", "Send UTF-8 and leave ENCODING out.")
     if name == "on_error" and value not in ("ignore", "stop"):
-        raise _unknown(a, body, f'ON_ERROR "{value}"')
+        raise _unknown(a, body, f'ON_ERROR "{value}"', "Use ON_ERROR stop or ignore.")
     if name not in _PASSED:
-        raise _unknown(a, body, f'COPY option "{name}"')
+        raise _unknown(a, body, f'COPY option "{name}"', "Leave the option out.")
 
 
-def _unknown(a: Analysis, body: Node, what: str) -> StatementRefused:
+def _unknown(a: Analysis, body: Node, what: str, hint: str) -> StatementRefused:
     place = body.get("relation") or only(body["query"])[1]
-    return a.refuse(f"{what} is not in this version", place)
+    return a.refuse(f"{what} is not in this version", place, hint=hint)
 
 
 def _text(value: Node | None) -> str:
@@ -177,7 +177,7 @@ def _header(a: Analysis, body: Node, value: Node) -> str:
         return "no"
     if text == "match":
         return "match"
-    raise _unknown(a, body, "this value of HEADER")
+    raise _unknown(a, body, "this value of HEADER", "Use true, false or match.")
 
 
 def _positions(value: Node, columns: Sequence[str]) -> frozenset[int]:

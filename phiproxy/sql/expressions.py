@@ -125,7 +125,7 @@ def _column_ref(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
                 f'a whole-row reference to "{source.alias}" would hold protected columns', body, hint="List the columns."
             )
         return CLEAR
-    raise a.refuse("* cannot be understood here", body)
+    raise a.refuse("* cannot be understood here", body, hint="Name the columns.")
 
 
 def _param_or_const(a: Analysis, node: Node, _body: Node, _scope: Scope) -> Value:

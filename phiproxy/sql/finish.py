@@ -226,7 +226,7 @@ class Spans:
     def _at(self, offset: int) -> int:
         index = self._index.get(offset)
         if index is None:
-            raise StatementRefused("a part of the statement could not be located in its text")
+            raise StatementRefused("a part of the statement could not be located in its text", hint="Write it in a plainer form.")
         return index
 
     def column_ref(self, offset: int) -> tuple[int, int]:
@@ -281,7 +281,7 @@ class Spans:
         if token.name == "TYPECAST":
             return [Edit(offset, end, b"")]
         if token.name != "CAST" or self._tokens[first - 1].name != "AS":
-            raise StatementRefused("a cast of a protected value could not be located in the text")
+            raise StatementRefused("a cast of a protected value could not be located in the text", hint="Write it as value::text.")
         return [Edit(offset, token.end, b""), Edit(self._tokens[first - 1].start, end, b"")]
 
     def type_name(self, cast: Node) -> tuple[int, int]:

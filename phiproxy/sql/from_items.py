@@ -108,7 +108,11 @@ def _merged_names(a: Analysis, body: Node, one: Joined, two: Joined) -> list[str
         return []
     sources = [*one.sources, *two.sources]
     if any(s.opaque for s in sources):
-        raise a.refuse("NATURAL JOIN with a function beside a protected table is not in this version", body)
+        raise a.refuse(
+            "NATURAL JOIN with a function beside a protected table is not in this version",
+            body,
+            hint="Write the condition with ON.",
+        )
     right = {name for name, _ in two.star}
     return [name for name, _ in one.star if name is not None and name in right]
 

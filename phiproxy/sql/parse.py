@@ -12,7 +12,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pglast.keywords import RESERVED_KEYWORDS
 from pglast.parser import ParseError, parse_sql_json, scan
@@ -45,6 +45,18 @@ class Statement(NamedTuple):
     room: tuple[int, int]
 
 
+class Spanned(Protocol):
+    """What knows where it stands in its text, end excluded."""
+
+    @property
+    def start(self) -> int:
+        """The first byte."""
+
+    @property
+    def end(self) -> int:
+        """The byte behind the last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """One lexical token; ``start`` and ``end`` are byte offsets, end excluded; ``name`` is the lexer's own name."""
@@ -75,17 +87,25 @@ def char_position(text: bytes, offset: int) -> int:
     return Positions(text).at(offset)
 
 
+def first_token(text: bytes, statement: Spanned) -> int:
+    """Return the byte offset at which a statement of a text begins, behind blanks and comments."""
+    return next((t.start for t in tokens(text[statement.start : statement.end])), 0) + statement.start
+
+
 def decode_text(text: bytes) -> str:
     """Return the statement text; a StatementRefused (22021) when it is not UTF-8."""
     try:
         return text.decode("utf-8")
-    except UnicodeDecodeError:
-        raise StatementRefused("the statement is not valid UTF-8", hint="Set client_encoding to UTF8.") from None
+    except UnicodeDecodeError as error:
+        position = char_position(text[: error.start], error.start)
+        raise StatementRefused("the statement is not valid UTF-8", hint="Set client_encoding to UTF8.", position=position) from None
 
 
 def too_deep() -> StatementRefused:
     """Return the refusal of a statement whose tree exhausts the stack: some hundred operators in a chain, or levels of brackets."""
-    return StatementRefused("the statement is nested too deeply to be analysed", hint="Split it, or compute parts in the client.")
+    return StatementRefused(
+        "the statement is nested too deeply to be analysed", hint="Split it, or compute parts in the client.", position=1
+    )
 
 
 def parse(text: bytes) -> list[Statement]:
@@ -95,12 +115,12 @@ def parse(text: bytes) -> list[Statement]:
     literal, since an error never holds a value. Raises StatementRefused for a text too large or too deep to analyse.
     """
     if len(text) > MAX_ANALYSED_TEXT:
-        raise StatementRefused(_TOO_LONG, hint=_FEWER)
+        raise StatementRefused(_TOO_LONG, hint=_FEWER, position=1)
     decoded = decode_text(text)
     try:
         serialised = parse_sql_json(decoded)
         if len(serialised) - len(decoded) > MAX_ANALYSED_TREE:
-            raise StatementRefused(_TOO_LONG, hint=_FEWER)
+            raise StatementRefused(_TOO_LONG, hint=_FEWER, position=1)
         tree: Node = json.loads(serialised)
     except ParseError as error:
         if _TOO_DEEP.match(str(error.args[0]) if error.args else ""):

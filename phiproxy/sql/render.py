@@ -17,6 +17,7 @@ from phiproxy.sql.meaning import Edit, Occurrence
 from phiproxy.sql.parse import decode_text, without_locations
 
 Segment = tuple[int, int]
+_PLAINER = "This is a fault of phiproxy. Report the statement without its values, and write it in a plainer form."
 _WORD = re.compile(rb"[\w$\x80-\xff]{2}")
 
 
@@ -42,7 +43,7 @@ class Rendered:
         pos = 0
         for change in changes:
             if change.start < pos:
-                raise StatementRefused("the rewrite of the statement overlaps itself")
+                raise StatementRefused("the rewrite of the statement overlaps itself", hint=_PLAINER)
             piece.append(text[pos : change.start])
             pos = change.end
             new = change.text if isinstance(change, Edit) else change.lead or b"$"
@@ -107,6 +108,6 @@ def verify(rendered: bytes, tree: Sequence[dict[str, Any]]) -> None:
     try:
         parsed = [raw["stmt"] for raw in json.loads(parse_sql_json(decode_text(rendered))).get("stmts", ())]
     except ParseError:
-        raise StatementRefused("the rewrite of the statement does not parse") from None
+        raise StatementRefused("the rewrite of the statement does not parse", hint=_PLAINER) from None
     if without_locations(parsed) != without_locations(list(tree)):
-        raise StatementRefused("the rewrite of the statement is not what was meant")
+        raise StatementRefused("the rewrite of the statement is not what was meant", hint=_PLAINER)

@@ -25,5 +25,8 @@ def query(a: Analysis, kind: str, body: Node, outer: Scope) -> list[Output]:
     """Analyse SELECT, or INSERT, UPDATE or DELETE with its RETURNING, inside ``outer``; refuses any other statement."""
     rule = QUERIES.get(kind)
     if rule is None:
-        raise a.refuse(f"{kind.removesuffix('Stmt').upper()} of a protected table is not in this version", body)
+        name = kind.removesuffix("Stmt").upper()
+        raise a.refuse(
+            f"{name} of a protected table is not understood", body, hint="Write SELECT, INSERT, UPDATE, DELETE or MERGE."
+        )
     return rule(a, body, outer)

@@ -42,6 +42,11 @@ class Screen:
         lowered = text.lower()
         return any(spelling in lowered for spelling in self._spellings)
 
+    def place(self, text: bytes) -> int:
+        """Return the byte offset of the first protected name that a text may contain, 0 where there is none."""
+        lowered = text.lower()
+        return min((found for found in map(lowered.find, self._spellings) if found >= 0), default=0)
+
     @staticmethod
     def watched(text: bytes) -> bool:
         """Tell whether the text may change what later names mean, or prepare, execute or declare something."""

@@ -45,7 +45,11 @@ class Stores(Protocol):
 def select(a: Analysis, body: Node, outer: Scope, *, stores: Stores | None = None) -> list[Output]:
     """Analyse a SelectStmt body inside ``outer`` and return its outputs."""
     if "intoClause" in body:
-        raise a.refuse("SELECT INTO of or beside a protected table is not in this version", body)
+        raise a.refuse(
+            "SELECT INTO of or beside a protected table is not in this version",
+            only(body["targetList"][0])[1],
+            hint="Create the table first, and INSERT … SELECT into it.",
+        )
     a.ctes.append({})
     try:
         with_clause(a, body.get("withClause"), outer)
@@ -110,7 +114,11 @@ def _plain_select(a: Analysis, body: Node, outer: Scope, stores: Stores | None) 
         window(a, only(definition)[1], scope)
     _distinct(a, body, outputs, nodes, scope)
     if stores is not None and stores.stored and ("distinctClause" in body or "groupClause" in body):
-        raise a.refuse("DISTINCT or GROUP BY over values for protected columns is not in this version", body)
+        raise a.refuse(
+            "DISTINCT or GROUP BY over values for protected columns is not in this version",
+            only(body["targetList"][0])[1],
+            hint="Group or de-duplicate in a subquery, or before the values are sent.",
+        )
     _limits(a, body, scope)
     return outputs
 
@@ -244,7 +252,11 @@ def from_item(a: Analysis, kind: str, body: Node, outer: Scope, left: Sequence[S
     """Analyse one entry of FROM or one side of a JOIN; ``left`` is what LATERAL sees."""
     rule = FROM_ITEMS.get(kind)
     if rule is None:
-        raise a.refuse(f"{kind} in FROM beside a protected table is not in this version", body)
+        raise a.refuse(
+            f"{kind} in FROM beside a protected table is not in this version",
+            body,
+            hint="Put it into a statement of its own, and pass what it gives as parameters.",
+        )
     return rule(a, body, outer, left)
 
 

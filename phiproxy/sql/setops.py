@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from phiproxy.errors import SyntaxRefused
+from phiproxy.errors import WrongCount
 from phiproxy.policy.protection import DeclaredType
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
@@ -30,7 +30,7 @@ def set_operation(a: Analysis, body: Node, analyse: Analyse, analyse_right: Anal
     left = analyse(body["larg"])
     right = (analyse_right or analyse)(body["rarg"])
     if len(left) != len(right):
-        raise SyntaxRefused("each UNION, INTERSECT or EXCEPT query must have the same number of columns", position=a.at(places[0]))
+        raise WrongCount("each UNION, INTERSECT or EXCEPT query must have the same number of columns", position=a.at(places[0]))
     outputs = [(name, unite(a, body, value, other)) for (name, value), (_, other) in zip(left, right, strict=True)]
     all_rows = bool(body.get("all"))
     if any(isinstance(value, Protected) for _, value in outputs) and not (body["op"] == "SETOP_UNION" and all_rows):

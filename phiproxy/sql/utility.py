@@ -99,7 +99,10 @@ def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalo
         and body.get("renameType") == "OBJECT_SCHEMA"
         and body.get("subname") in {t.schema for t in protection.tables}
     ):
-        raise StatementRefused(f'schema "{body["subname"]}" holds protected tables and cannot be renamed in this version')
+        raise StatementRefused(
+            f'schema "{body["subname"]}" holds protected tables and cannot be renamed in this version',
+            hint="Rename it past the proxy as its owner, change the policy, and run `phiproxy check`.",
+        )
     name = named(body, protection, catalog)
     if name is None:
         return False

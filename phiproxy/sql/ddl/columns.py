@@ -117,7 +117,7 @@ def default_span(definition: Definition, sink: SinkNode, around: Span) -> Span:
     """Return the span of a literal's token inside of a definition; what follows it (UESCAPE, casts) is replaced with the rest."""
     token = next((t for t in definition.tokens if t.start == sink.offset), None)
     if token is None or not around[0] < token.start < around[1]:
-        raise StatementRefused("the default could not be located in the statement")
+        raise StatementRefused("the default could not be located in the statement", hint="Write it as one literal, without a cast.")
     return token.start, token.end
 
 

@@ -62,7 +62,11 @@ def unique_index(
     """Return the name and the statement of the index that stands for a UNIQUE or PRIMARY KEY of table ``place``."""
     kind = constraint["contype"]
     if constraint.get("deferrable") or constraint.get("indexname") or constraint.get("options"):
-        raise a.refuse("a deferrable or parametrised constraint over a protected column is not supported", constraint)
+        raise a.refuse(
+            "a deferrable or parametrised constraint over a protected column is not supported",
+            constraint,
+            hint="Leave out DEFERRABLE, WITH (…) and USING INDEX TABLESPACE: it becomes a unique index on tags.",
+        )
     schema, table = place
     parts = [] if kind == "CONSTR_PRIMARY" else names
     name = constraint.get("conname") or chosen(table, parts, _LABELS[kind], taken)

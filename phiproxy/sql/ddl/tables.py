@@ -23,10 +23,10 @@ def creation_schema(a: Analysis, relation: Node) -> str:
         return str(relation["schemaname"])
     path = a.context.path
     if path is None:
-        raise PathNeeded
+        raise PathNeeded(a.position(relation))
     schema = next((s for s in path if s != "pg_catalog" and not s.startswith("pg_temp_")), None)
     if schema is None:
-        raise a.refuse("no schema has been selected to create in", relation)
+        raise a.refuse("no schema has been selected to create in", relation, hint="Qualify the table with its schema.")
     return schema
 
 
@@ -69,7 +69,11 @@ def _check_sources(a: Analysis, body: Node, columns: Columns) -> None:
         if kind == "TableLikeClause":
             _check_parent(a, inner["relation"], "LIKE")
     if columns and ("inhRelations" in body or "partspec" in body or "ofTypename" in body):
-        raise a.refuse("a protected table that is partitioned, typed or a child is not in this version", relation)
+        raise a.refuse(
+            "a protected table that is partitioned, typed or a child is not in this version",
+            relation,
+            hint="Create it as a table of its own.",
+        )
 
 
 def _check_parent(a: Analysis, parent: Node, what: str) -> None:
