@@ -52,7 +52,12 @@ class MalformedMessage(WireError):
 
 
 class StatementRefused(PhiproxyError):
-    """The statement may touch a protected column in a way that is not understood (0A000)."""
+    """The statement may touch a protected column in a way that is not understood (0A000).
+
+    ``name`` is the protected name for which a statement is refused as a whole: its position is where the name stands.
+    """
+
+    name: str = ""
 
     sqlstate = "0A000"
     anchor = "err-refused"
@@ -96,6 +101,26 @@ class UndefinedObject(StatementRefused):
     """A statement names a type that does not exist, which is a protected column's name (42704)."""
 
     sqlstate = "42704"
+    anchor = "err-undefined"
+
+
+class UndefinedOperator(StatementRefused):
+    """A protected column is compared with a type that it has no operator for (42883)."""
+
+    sqlstate = "42883"
+
+
+class AmbiguousAlias(StatementRefused):
+    """A table name without a schema fits tables of two schemas (42P09)."""
+
+    sqlstate = "42P09"
+    anchor = "err-undefined"
+
+
+class DuplicateAlias(StatementRefused):
+    """A table name stands twice in one FROM (42712)."""
+
+    sqlstate = "42712"
     anchor = "err-undefined"
 
 

@@ -215,7 +215,7 @@ class Planner:
                     ) from None
                 raise
             except StatementRefused as refusal:
-                refusal.position = refusal.position or char_position(text, first_token(text, statement))
+                refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
                 raise
             meanings.append(meaning)
             names.note(meaning)
@@ -223,6 +223,12 @@ class Planner:
             names.view = dataclasses.replace(view, path=context.path, created=context.created)
             _check_order(meanings, char_position(text, first_token(text, statement)))
         return statements, meanings
+
+
+def _place(text: bytes, statement: Statement, name: str) -> int:
+    """Return the byte offset of a name in a statement; of its beginning where the name is empty or spelled in another way."""
+    found = text.lower().find(name.encode(), statement.start, statement.end) if name else -1
+    return found if found >= 0 else first_token(text, statement)
 
 
 def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:

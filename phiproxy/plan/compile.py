@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phiproxy.errors import StatementRefused
+from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
 from phiproxy.sql.finish import marker, null_marker
@@ -28,12 +28,6 @@ class UndefinedParameter(StatementRefused):
     """A simple query names a parameter (42P02)."""
 
     sqlstate = "42P02"
-
-
-class OperatorMissing(StatementRefused):
-    """A parameter declared as another type is compared with a protected text column (42883)."""
-
-    sqlstate = "42883"
 
 
 def _rendered(text: bytes, meanings: Sequence[Meaning]) -> Rendered | None:
@@ -87,7 +81,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
 
     0 is an unspecified type, and there may be fewer than are used.
 
-    Raises OperatorMissing or StatementRefused for a protected parameter that is declared as another type than text.
+    Raises UndefinedOperator or StatementRefused for a protected parameter that is declared as another type than text.
     """
     rendered = _rendered(text, [meaning])
     absent = [meaning.touches and n not in meaning.numbers for n in range(1, len(declared) + 1)]
@@ -252,7 +246,7 @@ def _described(use: Use, declared: int, deduced: int) -> int | None:
             raise StatementRefused(
                 f"a parameter for {use.column.label} is declared as type OID {declared}", hint="Declare it as text, or not at all."
             )
-        raise OperatorMissing(
+        raise UndefinedOperator(
             f"a parameter compared with a protected text column is declared as type OID {declared}",
             hint="No operator matches the given name and argument types. Declare it as text (after ANY or ALL as text[]),"
             " or not at all.",

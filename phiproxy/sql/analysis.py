@@ -87,8 +87,10 @@ class Analysis:
     _positions: Positions | None = None
 
     def position(self, body: Node) -> int:
-        """Return the 1-based character position of a node's body."""
-        return self.at(max(location(body), 0))
+        """Return the 1-based character position of a node's body; of what stands first in it where it has no place of its own."""
+        if location(body) > 0:
+            return self.at(location(body))
+        return self.at(min((place for m in messages(body) if (place := location(m)) > 0), default=self.meaning.start))
 
     def walk(self, body: Node) -> list[Node]:
         """Return ``messages`` of a body as it was before anything in it was edited."""

@@ -128,7 +128,8 @@ def assign_query(a: Analysis, node: Node, wanted: Sequence[Target], outer: Scope
     stores = _Stores({i: column for i, (_, column) in enumerate(wanted) if column is not None}, place)
     outputs = select(a, body, outer, stores=stores)
     if len(outputs) > len(wanted):
-        raise too_many(a, body)
+        surplus = body.get("targetList", ())[len(wanted) :]
+        raise too_many(a, located(surplus[0]) if surplus else body)
     for position, (_, value) in enumerate(outputs):
         if position not in stores.stored:
             flow(a, value, wanted[position][1], node, place)

@@ -143,8 +143,10 @@ def distinct(a: Analysis, body: Node, outputs: Sequence[Output], nodes: Sequence
         if column is None or "ColumnRef" not in column:
             raise a.refuse(
                 f"DISTINCT over an expression of {value.column.label} is not in this version",
-                located(node) if node is not None else {},
-                hint="Select the expression in a subquery of FROM, and the distinct values of its column.",
+                located(node or body["targetList"][0]),
+                hint="Select the expression in a subquery of FROM, and the distinct values of its column."
+                if node is not None
+                else "List the columns instead of *.",
             )
         entries.append((copy.deepcopy(column), equality_slot(a, value.column, column).number))
     first = location(only(body["targetList"][0])[1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from phiproxy.errors import AmbiguousColumn, StatementRefused, UndefinedColumn, UndefinedTable
+from phiproxy.errors import AmbiguousAlias, AmbiguousColumn, DuplicateAlias, StatementRefused, UndefinedColumn, UndefinedTable
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.parse import Node
 from phiproxy.sql.sinks import SinkNode
@@ -215,11 +215,13 @@ def _own(value: Value) -> Value:
 
 
 def find_source(scope: Scope, name: str, schema: str | None, position: int) -> Source:
-    """Return the source that ``name.`` means, innermost first; UndefinedTable when there is none, AmbiguousColumn when two."""
+    """Return the source that ``name.`` means, innermost first; UndefinedTable where there is none, a refusal where two."""
     for level in scope.levels():
         found = [s for s in level.sources if s.alias == name and (schema is None or s.schema == schema)]
         if len(found) > 1:
-            raise AmbiguousColumn(f'table reference "{name}" is ambiguous', position=position)
+            if len({s.schema for s in found}) == len(found):
+                raise AmbiguousAlias(f'table reference "{name}" is ambiguous', hint="Give each an alias.", position=position)
+            raise DuplicateAlias(f'table name "{name}" specified more than once', hint="Give each an alias.", position=position)
         if found:
             return found[0]
     raise UndefinedTable(f'missing FROM-clause entry for table "{name}"', position=position)

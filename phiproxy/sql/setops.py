@@ -30,7 +30,8 @@ def set_operation(a: Analysis, body: Node, analyse: Analyse, analyse_right: Anal
     left = analyse(body["larg"])
     right = (analyse_right or analyse)(body["rarg"])
     if len(left) != len(right):
-        raise WrongCount("each UNION, INTERSECT or EXCEPT query must have the same number of columns", position=a.at(places[0]))
+        name = body["op"].removeprefix("SETOP_")
+        raise WrongCount(f"each {name} query must have the same number of columns", position=a.at(places[1]))
     outputs = [(name, unite(a, body, value, other)) for (name, value), (_, other) in zip(left, right, strict=True)]
     all_rows = bool(body.get("all"))
     if any(isinstance(value, Protected) for _, value in outputs) and not (body["op"] == "SETOP_UNION" and all_rows):

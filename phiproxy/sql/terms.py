@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import Grouping, equality_slot, expression, grouping_of, located, unsupported
@@ -152,6 +153,7 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             f"{column.label} is protected and can only be compared with values or columns of the same identity",
             located(made.unprotected),
             hint="Compare it with a text parameter, a text literal, NULL, or ANY or ALL of an array of these.",
+            error=UndefinedOperator if _is_no_text(made.unprotected) else StatementRefused,
         )
     for leaf in made.leaves:
         if leaf.sink is not None:
@@ -167,6 +169,23 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             a.tag(leaf.node, slot.number, leaf.output, leaf.width)
             a.stripped.extend(leaf.casts)
     a.stripped.extend(made.casts)
+
+
+# Types for which PostgreSQL has no equality with text, by the names that its grammar gives them.
+_NO_TEXT = frozenset(
+    {
+        "int2", "int4", "int8", "float4", "float8", "numeric", "bool", "bit", "varbit", "date", "time", "timetz", "timestamp",
+        "timestamptz", "interval", "uuid", "bytea", "json", "jsonb", "inet", "cidr", "oid",
+    }
+)  # fmt: skip
+
+
+def _is_no_text(node: Node) -> bool:
+    """Tell whether an expression is seen to be of a type that PostgreSQL would not compare with a text either."""
+    kind, body = only(node)
+    if kind == "TypeCast":
+        return strings(body["typeName"].get("names"))[-1] in _NO_TEXT
+    return kind == "A_Const" and any(key in body for key in ("ival", "fval", "boolval", "bsval"))
 
 
 def as_value(a: Analysis, made: Term) -> Value:

@@ -108,10 +108,26 @@ def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalo
         return False
     if kind in _UNCHANGED or (kind == "AlterTableStmt" and _only_unchanged(body)):
         return True
-    raise StatementRefused(
+    refusal = StatementRefused(
         f'a statement of this kind may not name "{name}", which is protected or reaches something protected',
-        hint="In this version DDL and code bodies over protected tables are refused.",
+        hint=next((hint for start, hint in _INSTEAD.items() if kind.startswith(start)), _OWNER),
     )
+    refusal.name = name
+    raise refusal
+
+
+_OWNER = "Run it past the proxy as the tables' owner, then `phiproxy check`: it then works on what is stored, which is encrypted."
+_CODE = "Code in the server cannot see the values. Send the statements that it would run from the application."
+_INSTEAD = {
+    "CreateFunction": _CODE,
+    "Do": _CODE,
+    "Call": _CODE,
+    "CreateTrig": "A trigger cannot see the values. Let the application do this, or create it past the proxy.",
+    "Rule": "Let the application send both statements.",
+    "CreatePolicy": "Create it past the proxy, over unprotected columns: the values are not seen by the server.",
+    "View": "Select from the protected table itself.",
+    "CreateStats": "The server sees no values to count. Leave the protected columns out.",
+}
 
 
 def _relation_like(kind: str, body: Node) -> Iterator[str]:
