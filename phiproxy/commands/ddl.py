@@ -9,6 +9,7 @@ from phiproxy.commands.context import Configuration, database, load, run, survey
 from phiproxy.errors import ConfigError
 from phiproxy.ops.ddl import render_ddl
 from phiproxy.ops.physical import read_physical
+from phiproxy.policy.inherit import inherited_columns
 from phiproxy.policy.model import Policy
 
 
@@ -35,7 +36,8 @@ async def _ddl(configuration: Configuration, policy: Policy) -> str:
     settings = configuration.settings
     async with database(settings, policy) as conn:
         layout, catalog = await survey(settings, policy, conn)
-        physical = await read_physical(conn, [(c.schema, c.table) for c in policy.columns()])
+        columns = policy.columns()
+        physical = await read_physical(conn, [(c.schema, c.table) for c in [*columns, *inherited_columns(columns, catalog)]])
     return render_ddl(policy, layout, catalog, physical, settings.service.schema_)
 
 

@@ -13,6 +13,7 @@ from phiproxy.ops.physical import Physical, has_guard, is_tag_index, read_physic
 from phiproxy.policy.bind import bind, planned
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.guards import guard_name
+from phiproxy.policy.inherit import inherited_columns, with_descendants
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import ProtectedColumn, Protection
@@ -54,8 +55,9 @@ async def check_database(
     if policy.tenant is not None:
         text = "uniqueness, joins and comparisons are per tenant: equal values of two have different tags (unique per tenant)"
         findings.append(Finding("note", "tenant", text))
-    physical = await read_physical(conn, [(c.schema, c.table) for c in columns])
-    findings += _on_disk(columns, protection, physical)
+    everywhere = [*columns, *inherited_columns(columns, catalog)]
+    physical = await read_physical(conn, [(c.schema, c.table) for c in everywhere])
+    findings += _on_disk(everywhere, with_descendants(protection, catalog), physical)
     for column in columns:
         findings += await _leakage(conn, column, protection.by_name[column.schema, column.table].columns[column.name])
     return findings + settings

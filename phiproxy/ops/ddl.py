@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 
 from phiproxy.errors import ConfigError
 from phiproxy.ops.leakage import declared_complaints
@@ -16,8 +17,9 @@ from phiproxy.ops.physical import (
     is_tag_index,
 )
 from phiproxy.policy.bind import assemble, table_complaints
-from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.guards import guard, guard_name, tag
+from phiproxy.policy.inherit import inherited_columns, with_descendants
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.names import quote_ident, shorten
@@ -44,15 +46,32 @@ def render_ddl(policy: Policy, layout: Layout, catalog: Catalog, physical: Physi
     if complaints:
         raise ConfigError("\n".join(dict.fromkeys(complaints)))
     plan = _Plan()
-    for table in protection.tables:
+    columns = [*columns, *inherited_columns(columns, catalog)]
+    for table in with_descendants(protection, catalog).tables:
         own = [c for c in columns if (c.schema, c.table) == (table.schema, table.name)]
         if (found := physical.get((table.schema, table.name))) is not None:
-            plan.add_table(found, [(c, table.columns[c.name]) for c in own if c.name in found.columns])
+            handed_down = _handed_down(catalog.by_name[table.schema, table.name], catalog, own)
+            plan.add_table(found, [(c, table.columns[c.name]) for c in own if c.name in found.columns], handed_down)
     if plan.complaints:
         raise ConfigError("\n".join(dict.fromkeys(plan.complaints)))
     if not plan.lines:
         return NOTHING
     return "\n".join([f"-- for database {policy.database}", *_HEAD, *plan.lines, "COMMIT;"]) + "\n"
+
+
+def _handed_down(relation: Relation, catalog: Catalog, columns: list[PolicyColumn]) -> _HandedDown:
+    """Return which columns the server changes with a parent's, and whether their indexes come from there too."""
+    parents = [catalog.by_oid[oid] for oid in relation.parents if oid in catalog.by_oid]
+    inherited = frozenset(c.name for c in columns if any(parent.column(c.name) is not None for parent in parents))
+    return _HandedDown(inherited, indexes=any(parent.kind == "p" for parent in parents))
+
+
+@dataclass(frozen=True, slots=True)
+class _HandedDown:
+    """What a table has from a parent that is in the policy: columns with their guards, and of a partitioned one the indexes."""
+
+    columns: frozenset[str]
+    indexes: bool
 
 
 class _Plan:
@@ -63,7 +82,9 @@ class _Plan:
         self.complaints: list[str] = []
         self._names: set[str] = set()
 
-    def add_table(self, table: PhysicalTable, columns: list[tuple[PolicyColumn, ProtectedColumn]]) -> None:
+    def add_table(
+        self, table: PhysicalTable, columns: list[tuple[PolicyColumn, ProtectedColumn]], handed_down: _HandedDown
+    ) -> None:
         """Add what one table needs."""
         self._names |= {i.name for i in table.indexes}
         before: list[str] = []
@@ -71,10 +92,11 @@ class _Plan:
         convert = False
         for wanted, column in columns:
             found = table.columns[column.name]
-            convert |= found.type_name != "bytea"
             self._check_obstacles(table, wanted, found)
-            before += self._column_lines(table, column, found)
-            drops, creates = self._index_lines(table, wanted, column)
+            if column.name not in handed_down.columns:
+                convert |= found.type_name != "bytea"
+                before += self._column_lines(table, column, found)
+            drops, creates = self._index_lines(table, wanted, column, missing=not handed_down.indexes)
             before = drops + before
             after += creates
         if not before + after:
@@ -123,14 +145,16 @@ class _Plan:
             lines.append(f"{alter} ADD CONSTRAINT {name} {guard(column)};")
         return lines
 
-    def _index_lines(self, table: PhysicalTable, wanted: PolicyColumn, column: ProtectedColumn) -> tuple[list[str], list[str]]:
-        """Return what drops the indexes that have to go, and what creates those that are missing."""
+    def _index_lines(
+        self, table: PhysicalTable, wanted: PolicyColumn, column: ProtectedColumn, *, missing: bool
+    ) -> tuple[list[str], list[str]]:
+        """Return what drops the indexes that have to go, and what creates those that are ``missing``."""
         slots = {s.expression: s for s in column.slots if s.expression in wanted.expressions and s.state != "dropped"}
         drops: list[str] = []
         creates: list[str] = []
         covered: set[str] = set()
         for index in table.indexes:
-            if column.name not in index.columns:
+            if column.name not in index.columns or index.attached:
                 continue
             answered = next((e for e, s in slots.items() if is_tag_index(index, column, s)), None)
             if answered is not None:
@@ -144,7 +168,7 @@ class _Plan:
                 creates.append(_create(table, index.name, column, slots[IDENTITY], unique=index.unique))
                 covered.add(IDENTITY)
         for expression, slot in slots.items():
-            if expression not in covered:
+            if missing and expression not in covered:
                 creates.append(_create(table, self._fresh_name(column, slot), column, slot))
         return drops, creates
 

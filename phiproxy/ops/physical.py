@@ -31,7 +31,8 @@ class PhysicalColumn:
 class PhysicalIndex:
     """One index: its key expressions as the server prints them, and the columns that it touches anywhere.
 
-    ``simple``: a valid btree without predicate, INCLUDE, NULLS NOT DISTINCT or deferred checking.
+    ``simple``: a valid btree without predicate, INCLUDE, NULLS NOT DISTINCT or deferred checking. ``attached``: a part of the index
+    of a partitioned table, and dropped with it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class PhysicalIndex:
     primary: bool
     constraint: bool
     simple: bool
+    attached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ SELECT c.relname,
        i.indisunique, i.indisprimary, EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = i.indexrelid
                                                 AND k.conrelid = i.indrelid AND k.contype IN ('u', 'p', 'x')),
        i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indnatts = i.indnkeyatts AND m.amname = 'btree'
-         AND NOT i.indisexclusion AND pg_catalog.pg_get_indexdef(i.indexrelid) NOT LIKE '%% NULLS NOT DISTINCT%%'
+         AND NOT i.indisexclusion AND pg_catalog.pg_get_indexdef(i.indexrelid) NOT LIKE '%% NULLS NOT DISTINCT%%',
+       c.relispartition
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam
  WHERE i.indrelid = %s ORDER BY c.relname
 """
@@ -140,8 +143,8 @@ async def _read_table(conn: psycopg.AsyncConnection[Any], schema: str, name: str
         row = await cursor.fetchone()
     columns = {n: PhysicalColumn(n, t, s, d, tuple(o)) for n, t, s, d, o in await _rows(conn, _COLUMNS, oid)}
     indexes = tuple(
-        PhysicalIndex(n, tuple(k), frozenset(c), unique, primary, constraint, simple)
-        for n, k, c, unique, primary, constraint, simple in await _rows(conn, _INDEXES, oid)
+        PhysicalIndex(n, tuple(k), frozenset(c), unique, primary, constraint, simple, attached)
+        for n, k, c, unique, primary, constraint, simple, attached in await _rows(conn, _INDEXES, oid)
     )
     checks = tuple(PhysicalCheck(n, d, frozenset(c), validated) for n, d, validated, c in await _rows(conn, _CHECKS, oid))
     return PhysicalTable(schema, name, bool(row and row[0]), columns, indexes, checks)

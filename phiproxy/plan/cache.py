@@ -19,6 +19,7 @@ from phiproxy.plan.names import NO_NAMES, KnownNames, Overlay
 from phiproxy.plan.shapes import Templates, template
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
 from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.inherit import with_descendants
 from phiproxy.policy.protection import Protection
 from phiproxy.policy.snapshot import changed, overlaid
 from phiproxy.sql.analyse import analyse
@@ -60,7 +61,8 @@ class Planner:
     """Statement texts to plans. Raises StatementRefused and its kin, CatalogNeeded, PathNeeded."""
 
     def __init__(self, protection: Protection, catalog: Catalog, ciphers: Ciphers) -> None:
-        self.protection = protection
+        self._named = protection
+        self.protection = protection = with_descendants(protection, catalog)
         self.catalog = catalog
         self.ciphers = ciphers
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
@@ -92,7 +94,7 @@ class Planner:
 
     def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str]) -> Planner:
         """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""
-        return Planner(self.protection, overlaid(self.catalog, rows, reaching), self.ciphers)
+        return Planner(self._named, overlaid(self.catalog, rows, reaching), self.ciphers)
 
     def statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
         """Return the plan of a Parse."""
@@ -239,7 +241,9 @@ def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:
         return context
     made = {(r.schema, r.name) for r in effects.relations}
     kept = tuple(r for r in context.catalog.relations if (r.schema, r.name) not in made)
-    catalog = dataclasses.replace(context.catalog, relations=(*kept, *effects.relations)) if made else context.catalog
+    # What reaches a protected table from now on is known, as what it is, from the next text on.
+    reaching = {**context.catalog.reaching, **dict.fromkeys(effects.reaches, "made before it in the same string")}
+    catalog = dataclasses.replace(context.catalog, relations=(*kept, *effects.relations), reaching=reaching)
     path = set_path(context.path, effects) if effects.path_unknown else None if taken_back else context.path
     return dataclasses.replace(context, catalog=catalog, path=path, created=context.created.union(effects.created))
 

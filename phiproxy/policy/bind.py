@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from phiproxy.errors import ConfigError
 from phiproxy.policy.catalog import Catalog, Relation
+from phiproxy.policy.inherit import family_complaints
 from phiproxy.policy.layout import Layout, RegisteredIdentity
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
@@ -175,6 +176,7 @@ def _table_complaints(columns: list[PolicyColumn], catalog: Catalog) -> list[str
             complaints += [f"{column.at}: {what} is not in this version" for what in _unsupported(relation)]
         if column.name in relation.key_columns:
             complaints.append(f"{column.at}: a foreign key over protected column {column.label} is not in this version")
+        complaints += family_complaints(column, columns, catalog)
         found = relation.column(column.name)
         if found is not None and found.generated:
             complaints.append(f"{column.at}: {column.label} is a generated column: it cannot be protected")
@@ -182,12 +184,10 @@ def _table_complaints(columns: list[PolicyColumn], catalog: Catalog) -> list[str
 
 
 def _unsupported(relation: Relation) -> list[str]:
-    kinds = {"p": "a partitioned table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
+    kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
     found = []
     if relation.kind in kinds:
         found.append(f"protecting {kinds[relation.kind]} ({relation.qualified})")
-    elif relation.parent or relation.partition_or_child:
-        found.append(f"inheritance or partitioning of protected table {relation.qualified}")
     if relation.row_security:
         found.append(f"row-level security on protected table {relation.qualified}")
     return found

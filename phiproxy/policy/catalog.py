@@ -42,7 +42,8 @@ class Relation:
     """One row of pg_class: ``kind`` is relkind (r, p, v, m, f).
 
     ``partition_or_child``: it has an inheritance parent; ``parent``: it is partitioned or has children;
-    ``key_columns``: its columns in a foreign key, on either side; ``guards``: (column, identity number) of its guards.
+    ``key_columns``: its columns in a foreign key, on either side; ``guards``: (column, identity number) of its guards;
+    ``parents``: the oids of those that it inherits from; ``partition_key``: the columns that say to which partition a row goes.
     """
 
     oid: int
@@ -56,6 +57,8 @@ class Relation:
     key_columns: frozenset[str] = frozenset()
     guards: tuple[tuple[str, int], ...] = ()
     indexes: tuple[CatalogIndex, ...] = ()
+    parents: tuple[int, ...] = ()
+    partition_key: frozenset[str] = frozenset()
 
     def column(self, name: str) -> CatalogColumn | None:
         """Return the column of this exact name, or None."""
@@ -98,6 +101,15 @@ class Catalog:
     def by_oid(self) -> dict[int, Relation]:
         """Relations by pg_class.oid."""
         return {r.oid: r for r in self.relations}
+
+    @cached_property
+    def children(self) -> dict[int, list[Relation]]:
+        """Partitions and inheritance children by the oid of their parent."""
+        found: dict[int, list[Relation]] = {}
+        for relation in self.relations:
+            for parent in relation.parents:
+                found.setdefault(parent, []).append(relation)
+        return found
 
     def resolve(self, path: Iterable[str], name: str) -> Relation | None:
         """Return what an unqualified ``name`` means under this search path (manual, 5.10.3), or None."""

@@ -66,11 +66,12 @@ class ProtectedColumn:
 
 @dataclass(frozen=True)
 class ProtectedTable:
-    """A table with at least one protected column, by name."""
+    """A table with at least one protected column, by name; ``inherited`` are those that only a parent of it names in the policy."""
 
     schema: str
     name: str
     columns: Mapping[str, ProtectedColumn]
+    inherited: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

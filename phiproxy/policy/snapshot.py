@@ -34,7 +34,13 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
             FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class ic ON ic.oid = x.indexrelid
             LEFT JOIN pg_catalog.pg_constraint k
                    ON k.conindid = x.indexrelid AND k.conrelid = x.indrelid AND k.contype IN ('u', 'p', 'x')
-           WHERE x.indrelid = c.oid))::text
+           WHERE x.indrelid = c.oid),
+         (SELECT pg_catalog.json_agg(i.inhparent::int8 ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+         (SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_partitioned_table t
+                   ON t.partrelid = a.attrelid
+           WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.attnum = ANY (t.partattrs) OR EXISTS (
+                   SELECT FROM pg_catalog.pg_depend p WHERE p.classid = 1259 AND p.objid = c.oid AND p.objsubid = a.attnum
+                      AND p.refclassid = 1259 AND p.refobjid = c.oid AND p.refobjsubid = 0 AND p.deptype = 'i'))))::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r','p','v','m','f') AND n.nspname <> 'pg_toast' AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
 """
@@ -61,7 +67,7 @@ def changed(names: Iterable[str]) -> bytes:
 
 def relation(text: str) -> Relation:
     """Return the relation of one row."""
-    oid, schema, name, kind, row_security, child, parent, columns, in_keys, guards, indexes = json.loads(text)
+    oid, schema, name, kind, row_security, child, parent, columns, in_keys, guards, indexes, parents, parted = json.loads(text)
     own = tuple(CatalogColumn(*column) for column in columns or ())
     by_number = {c.attnum: c.name for c in own}
     found = ((by_number.get(attnum), guarded_number(definition or "")) for attnum, definition in guards or ())
@@ -79,6 +85,8 @@ def relation(text: str) -> Relation:
         tuple(
             CatalogIndex(index, unique, constraint, tuple(touched or ())) for index, unique, constraint, touched in indexes or ()
         ),
+        tuple(parents or ()),
+        frozenset(parted or ()),
     )
 
 

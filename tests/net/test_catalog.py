@@ -85,15 +85,17 @@ async def test_nobody_waits_for_a_client_that_changes_a_table(conn: Connection, 
 
 async def test_tables_that_are_special(conn: Connection) -> None:
     await conn.execute(
-        "CREATE TABLE part (id int) PARTITION BY RANGE (id);"
-        "CREATE TABLE part1 PARTITION OF part FOR VALUES FROM (0) TO (9);"
+        "CREATE TABLE part (day date, x int, id int) PARTITION BY RANGE (id, (x + 1));"
+        "CREATE TABLE part1 PARTITION OF part FOR VALUES FROM (0, 0) TO (9, 9);"
         "CREATE TABLE parent (id int); CREATE TABLE child () INHERITS (parent);"
         "ALTER TABLE other ENABLE ROW LEVEL SECURITY;"
         "CREATE TABLE visits (p int REFERENCES patients, s bytea REFERENCES patients (ssn))"
     )
     by_name = (await read(conn)).by_name
     assert by_name["public", "part"].parent
+    assert by_name["public", "part"].partition_key == {"id", "x"}
     assert by_name["public", "part1"].partition_or_child
+    assert by_name["public", "part1"].parents == (by_name["public", "part"].oid,)
     assert by_name["public", "parent"].parent
     assert by_name["public", "child"].partition_or_child
     assert by_name["public", "other"].row_security

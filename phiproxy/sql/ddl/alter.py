@@ -222,6 +222,37 @@ def _storage(altered: _Altered, _i: int, command: Node) -> None:
         raise _unknown(altered, command)
 
 
+def _attach(altered: _Altered, _i: int, command: Node) -> None:
+    """Let a partition in that is in physical form already: the guards say of which identity its values are."""
+    a, relation = altered.a, command["def"]["PartitionCmd"]["name"]
+    found = a.target_relation(relation)
+    guards = dict(found.guards)
+    if any(guards.get(name) != column.number for name, column in altered.columns.items()):
+        raise a.refuse(
+            f"{found.qualified} does not hold values as {altered.table.qualified} does, and cannot become a part of it",
+            relation,
+            hint="CREATE TABLE … PARTITION OF, then INSERT … SELECT.",
+        )
+    table = a.protected(found)
+    if (table is not None or found.name in a.context.catalog.reaching) and not altered.columns:
+        raise a.refuse("a protected table cannot become a part of one that is not", relation, hint="Name the parent in the policy.")
+    if altered.columns:
+        altered.definition.qualify(relation, found.schema)
+        a.meaning.effects.reaches = (found.name,)
+
+
+def _detach(altered: _Altered, _i: int, command: Node) -> None:
+    """Let a partition go that the policy names itself; any other would not be protected any more."""
+    a, relation = altered.a, command["def"]["PartitionCmd"]["name"]
+    table = a.protected(a.target_relation(relation))
+    if table is not None and table.inherited:
+        raise a.refuse(
+            f"{table.schema}.{table.name} is protected as a part of {altered.table.qualified} only",
+            relation,
+            hint="Name it in the policy first, with the same domains; or DROP TABLE it.",
+        )
+
+
 _RULES: dict[str, Callable[[_Altered, int, Node], None]] = {
     "AT_AddColumn": _add_column,
     "AT_AddConstraint": _add_constraint,
@@ -229,5 +260,7 @@ _RULES: dict[str, Callable[[_Altered, int, Node], None]] = {
     "AT_AlterColumnType": _alter_type,
     "AT_ColumnDefault": _default,
     "AT_SetStorage": _storage,
+    "AT_AttachPartition": _attach,
+    "AT_DetachPartition": _detach,
 }
 __all__ = ["alter_table", "command_tree", "strings"]

@@ -49,6 +49,8 @@ def create_table(a: Analysis, body: Node) -> bool:
             check_references(a, only(element)[1], columns)
     else:
         _convert(definition, elements, columns, (schema, name))
+    if a.meaning.effects.reaches:
+        definition.qualify(relation, schema)
     made = tuple(
         CatalogColumn(e["ColumnDef"]["colname"], i, BYTEA_OID if e["ColumnDef"]["colname"] in columns else 0, -1)
         for i, e in enumerate(elements, start=1)
@@ -62,18 +64,53 @@ def create_table(a: Analysis, body: Node) -> bool:
 def _check_sources(a: Analysis, body: Node, columns: Columns) -> None:
     """Refuse what takes columns from, or gives them to, another relation."""
     relation = body["relation"]
-    for parent in body.get("inhRelations", ()):
-        _check_parent(a, only(parent)[1], "INHERITS or PARTITION OF")
+    inherited = [only(parent)[1] for parent in body.get("inhRelations", ())]
+    _check_child(a, body, inherited)
     for element in body.get("tableElts", ()):
         kind, inner = only(element)
         if kind == "TableLikeClause":
             _check_parent(a, inner["relation"], "LIKE")
-    if columns and ("inhRelations" in body or "partspec" in body or "ofTypename" in body):
+    if columns and (inherited or "ofTypename" in body):
         raise a.refuse(
-            "a protected table that is partitioned, typed or a child is not in this version",
+            "a protected table that is typed or a child is not in this version",
             relation,
-            hint="Create it as a table of its own.",
+            hint="A policy names the parent: its children are protected with it.",
         )
+    check_partition_key(a, body, columns)
+
+
+def check_partition_key(a: Analysis, body: Node, columns: Columns) -> None:
+    """Refuse to divide a table by a protected column: equal values must not tell where they are."""
+    for node in body.get("partspec", {}).get("partParams", ()):
+        element = only(node)[1]
+        if element.get("name") in columns or mentioned(element, columns) is not None:
+            raise a.refuse("a table cannot be partitioned by a protected column", element, hint="Partition it by another column.")
+
+
+def _check_child(a: Analysis, body: Node, parents: list[Node]) -> None:
+    """Let a table be made as a partition or child of a protected one: the server gives it all that its parent has."""
+    found = [a.target_relation(parent) for parent in parents]
+    tables = [a.protected(relation) for relation in found]
+    given = {name: column for table in tables if table is not None for name, column in table.columns.items()}
+    for parent, relation, table in zip(parents, found, tables, strict=True):
+        if table is None:
+            _check_parent(a, parent, "INHERITS or PARTITION OF")
+        own = table.columns if table is not None else {}
+        other = next((c for n, c in given.items() if relation.column(n) and (n not in own or own[n].identity != c.identity)), None)
+        if other is not None:
+            raise a.refuse(f"{relation.qualified} has a column as {other.label} that holds other values", parent, hint="Rename it.")
+    if not given:
+        return
+    relation = body["relation"]
+    if relation.get("relpersistence") == "t":
+        raise a.refuse("a temporary child of a protected table is not in this version", relation, hint="Make it permanent.")
+    for element in body.get("tableElts", ()):
+        kind, inner = only(element)
+        if kind == "ColumnDef" and inner["colname"] in given:
+            raise a.refuse(f"{given[inner['colname']].label} is as its parent has it", relation, hint="Leave it out.")
+        check_references(a, inner, given)
+    check_partition_key(a, body, given)
+    a.meaning.effects.reaches = (relation["relname"],)
 
 
 def _check_parent(a: Analysis, parent: Node, what: str) -> None:

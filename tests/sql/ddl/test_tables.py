@@ -84,11 +84,15 @@ def test_other_schemas_are_not_protected() -> None:
         ("CREATE TABLE visits (mrn varchar(12), room text, CHECK (mrn <> room))", "would compute this"),
         ("CREATE TABLE visits (mrn varchar(12), EXCLUDE USING gist (mrn WITH =))", "would compute this"),
         ("CREATE TABLE visits (mrn varchar(12), UNIQUE (mrn) DEFERRABLE)", "deferrable"),
-        ("CREATE TABLE visits (mrn varchar(12)) PARTITION BY HASH (mrn)", "partitioned"),
+        ("CREATE TABLE visits (mrn varchar(12)) PARTITION BY HASH (mrn)", "cannot be partitioned by a protected column"),
+        ("CREATE TABLE visits (mrn varchar(12)) PARTITION BY HASH ((lower(mrn)))", "cannot be partitioned by a protected column"),
         ("CREATE TABLE visits (mrn varchar(12)) INHERITS (log)", "a child"),
         ("CREATE TABLE other (LIKE patients)", "LIKE would copy"),
-        ("CREATE TABLE other () INHERITS (patients)", "would copy"),
-        ("CREATE TABLE other PARTITION OF patients DEFAULT", "would copy"),
+        ("CREATE TABLE other (ssn text) INHERITS (patients)", "is as its parent has it"),
+        ("CREATE TABLE other () INHERITS (patients, log)", "has a column as"),
+        ("CREATE TABLE other (CHECK (ssn <> '')) INHERITS (patients)", "would compute this"),
+        ("CREATE TABLE other PARTITION OF patients DEFAULT PARTITION BY LIST (ssn)", "cannot be partitioned"),
+        ("CREATE TEMP TABLE other () INHERITS (patients)", "a temporary child"),
         ("CREATE TEMP TABLE visits (mrn varchar(12))", "a temporary table may not hide"),
         ("CREATE TABLE other (ssn text REFERENCES patients (ssn))", "a foreign key over"),
         ("CREATE TABLE visits (mrn varchar(12) REFERENCES x (y))", "not in this version"),
@@ -110,3 +114,15 @@ def test_a_table_is_known_to_what_follows_in_the_same_text() -> None:
     assert b"CREATE INDEX visits_mrn_idx ON public.visits ((pg_catalog.substring(mrn, 13, 16)))" in script.rendered.pieces[0]
     assert script.parts is not None
     assert script.parts[2].columns is not None
+
+
+@pytest.mark.parametrize("how", ["(extra int) INHERITS (patients)", "PARTITION OF patients DEFAULT"])
+def test_a_child_has_what_its_parent_has(how: str) -> None:
+    found = plan(f"CREATE TABLE other {how}")
+    assert found.sql.decode() == f"CREATE TABLE public.other {how.replace('patients', 'public.patients')}"
+    assert found.effects.reaches == ("other",)
+
+
+def test_a_partitioned_table() -> None:
+    made = physical("CREATE TABLE visits (mrn varchar(12), room text) PARTITION BY LIST (room)")
+    assert made == f"CREATE TABLE public.visits ({MRN}, room text) PARTITION BY LIST (room)"
