@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from phiproxy.sql.brackets import Brackets
     from phiproxy.sql.finish import Spans
     from phiproxy.sql.meaning import Edit
+    from phiproxy.sql.respell import Respelled
     from phiproxy.sql.terms import Comparison
     from phiproxy.sql.wrap import Change
 
@@ -60,7 +61,8 @@ class TaggedSubquery:
 class Analysis:
     """One statement's analysis: lists of what is to become of which node, carried out by ``finish``.
 
-    ``tagged`` columns become their tags, ``represented`` ones any value of their group, ``nullifs`` CASE; ``subqueries`` and
+    ``tagged`` columns become their tags, ``represented`` ones any value of their group, ``nullifs`` CASE,
+    ``respelled`` ones get another name; ``subqueries`` and
     ``wraps`` put queries around queries; ``comparisons`` are decided last. ``changes`` edit the tree, and return the edit of the
     text, of what no list here says.
     """
@@ -75,6 +77,7 @@ class Analysis:
     recast: list[Node] = field(default_factory=list)
     tagged: list[tuple[Node, int]] = field(default_factory=list)
     qualified: list[tuple[Node, str]] = field(default_factory=list)
+    respelled: dict[int, Respelled] = field(default_factory=dict)
     changes: list[Callable[[Spans, bytes], Edit]] = field(default_factory=list)
     represented: list[tuple[Node, int, bool]] = field(default_factory=list)
     nullifs: list[tuple[Node, Node, int]] = field(default_factory=list)

@@ -15,6 +15,7 @@ OPEN, CLOSE, COMMA, DOT, SEMICOLON = "ASCII_40", "ASCII_41", "ASCII_44", "ASCII_
 SET_OPERATORS = frozenset({"UNION", "INTERSECT", "EXCEPT"})
 # What can follow the body of a SELECT: these words are reserved, so elsewhere they stand behind AS or a dot only.
 _AFTER_BODY = SET_OPERATORS | {"ORDER", "LIMIT", "OFFSET", "FETCH", "FOR", "RETURNING", "WITH", SEMICOLON}
+_AFTER_FROM_ITEM = frozenset({"NATURAL", "CROSS", "JOIN", "INNER_P", "LEFT", "RIGHT", "FULL", "ON", "USING", "WHEN"})
 _AFTER_ITEM = _AFTER_BODY | {"FROM", "WHERE", "GROUP_P", "HAVING", "WINDOW", "INTO", COMMA}
 
 
@@ -147,3 +148,42 @@ class Brackets:
         """Return the last token of the right operand that is no set operation of its own without brackets."""
         i = self.right_start(operator)
         return self.partner(i) if self.name(i) == OPEN else self.body_end(i)
+
+    def before(self, i: int, name: str) -> int:
+        """Return the last token of this name before ``i``, not inside of brackets that close before it."""
+        i -= 1
+        while i >= 0:
+            found = self.name(i)
+            if found == name:
+                return i
+            i = self.partner(i) - 1 if found == CLOSE else i - 1
+        raise _lost()
+
+    def join_condition(self, i: int) -> int:
+        """Return the ON or USING of the JOIN at ``i``: those of joins on its right side come first."""
+        waiting = 0
+        while i < len(self.tokens):
+            name = self.name(i)
+            if name == "JOIN":
+                waiting += not self._is_complete(i)
+            elif name in ("ON", "USING"):
+                waiting -= 1
+                if not waiting:
+                    return i
+            i = self.partner(i) + 1 if name in (OPEN, "ASCII_91") else i + 1
+        raise _lost()
+
+    def _is_complete(self, i: int) -> bool:
+        """Tell whether a JOIN has no condition: CROSS JOIN, NATURAL [LEFT [OUTER]] JOIN."""
+        i -= 1
+        while self.name(i) in ("INNER_P", "LEFT", "RIGHT", "FULL", "OUTER_P"):
+            i -= 1
+        return self.name(i) in ("CROSS", "NATURAL")
+
+    def from_item_end(self, i: int) -> int:
+        """Return the last token of the item of FROM at ``i``, which is no join without brackets."""
+        first = i
+        while i == first or not (self.name(i) in _AFTER_FROM_ITEM or self._ends(i, _AFTER_ITEM)):
+            i = self.partner(i) if self.name(i) in (OPEN, "ASCII_91") else i
+            i += 1
+        return i - 1

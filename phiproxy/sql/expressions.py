@@ -15,8 +15,9 @@ from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.meaning import PLAIN
 from phiproxy.sql.parse import Node, children, only, strings
+from phiproxy.sql.respell import value_of
 from phiproxy.sql.rules import EXPRESSIONS
-from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, find_source, resolve
+from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, find_source
 from phiproxy.sql.sinks import as_sink, peel, text_cast
 
 
@@ -111,7 +112,7 @@ def grouping_of(a: Analysis, scope: Scope, value: Value, node: Node) -> Grouping
 def _column_ref(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     names = strings(body["fields"])
     if names[-1] != "*":
-        value = resolve(scope, names, a.position(body))
+        value = value_of(a, node, scope)
         if not isinstance(value, Protected):
             return value
         grouping = grouping_of(a, scope, value, node)
@@ -171,7 +172,7 @@ def column_operand(a: Analysis, node: Node, scope: Scope) -> ColumnOperand | Non
     kind, body = only(inner)
     if kind != "ColumnRef" or strings(body["fields"])[-1] == "*":
         return None
-    value = resolve(scope, strings(body["fields"]), a.position(body))
+    value = value_of(a, inner, scope)
     return ColumnOperand(value.column, inner, casts) if isinstance(value, Protected) else None
 
 

@@ -15,6 +15,7 @@ from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.lists import settle
 from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store, Use, of_elements
 from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
+from phiproxy.sql.respell import apply, spelled_text
 from phiproxy.sql.sinks import SinkNode
 from phiproxy.sql.wrap import Insert, merged, rewrites
 
@@ -28,7 +29,7 @@ def finish(a: Analysis) -> None:
     uses = _tainted(a)
     touched = [u for u in uses if not isinstance(u.use, Plain)]
     a.meaning.touches = a.meaning.touches or any(isinstance(u.use, Store | Search) for u in touched)
-    if not (touched or a.tagged or a.qualified or a.stripped or a.changes or a.wraps or a.meaning.touches):
+    if not (touched or a.tagged or a.qualified or a.stripped or a.changes or a.wraps or a.respelled or a.meaning.touches):
         return
     spans = Spans(tokens(a.text))
     edits: dict[tuple[int, int], Edit] = {}
@@ -82,11 +83,16 @@ def _rewrite(a: Analysis, spans: Spans, text: bytes, edits: dict[tuple[int, int]
 
 def _expressions(a: Analysis, spans: Spans, text: bytes) -> Iterator[Edit]:
     """Yield the edits of columns whose tag is wanted, and those that rules made themselves."""
+    placed = {key: r for key, r in a.respelled.items() if "location" in only(r.node)[1]}
+    for respelled in placed.values():
+        yield Edit(*spans.column_ref(location(only(respelled.node)[1])), spelled_text(respelled.spelled))
+        apply(respelled)
     for node, slot in a.tagged:
-        if "ColumnRef" not in node:
+        known = placed.get(id(node))
+        if "ColumnRef" not in node and (known is None or "FuncCall" in node):
             continue
         start, end = spans.column_ref(location(only(node)[1]))
-        yield Edit(start, end, tag_expression(text[start:end], slot))
+        yield Edit(start, end, tag_expression(text[start:end] if known is None else spelled_text(known.spelled), slot))
         to_tag_call(node, slot)
     for change in a.changes:
         yield change(spans, text)

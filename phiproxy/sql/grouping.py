@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,11 +13,12 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import clear, clear_all, equality_slot, located, unsupported
 from phiproxy.sql.meaning import Edit
-from phiproxy.sql.parse import Node, children, location, only, strings
-from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope, Value, resolve
+from phiproxy.sql.parse import Node, children, location, messages, only, strings
+from phiproxy.sql.respell import is_reference, reference, value_of
+from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope, Value
 from phiproxy.sql.sinks import as_sink, peel
 from phiproxy.sql.terms import as_plain, as_tags, same_identity, term
-from phiproxy.sql.wrap import Change, Insert, expression_tree, quote_ident, replace, tag_of
+from phiproxy.sql.wrap import Change, Insert, expression_tree, quote_ident, replace, spelled, tag_of
 
 
 def grouped_scope(a: Analysis, body: Node, scope: Scope) -> Scope:
@@ -44,10 +44,10 @@ def _flat(clause: Sequence[Node]) -> Iterator[Node]:
 def _key(a: Analysis, item: Node, body: Node, scope: Scope) -> Protected | None:
     target = named_target(item, body, scope)
     node, _ = peel(item if target is None else target)
-    kind, reference = only(node)
-    if kind != "ColumnRef" or strings(reference["fields"])[-1] == "*":
+    kind, column = only(node)
+    if kind != "ColumnRef" or strings(column["fields"])[-1] == "*":
         return None
-    value = resolve(scope, strings(reference["fields"]), a.position(reference))
+    value = value_of(a, node, scope)
     return value if isinstance(value, Protected) else None
 
 
@@ -85,7 +85,7 @@ def group_by(a: Analysis, body: Node, outputs: Sequence[Output], scope: Scope) -
             made = term(a, item, scope)
             as_tags(a, made, value.column, slot)
         else:
-            column = copy.deepcopy(peel(target)[0])
+            column = reference(a, peel(target)[0])
             a.wraps.append(partial(_tag_in_place, item=item, column=column, slot=slot.number))
 
 
@@ -113,16 +113,8 @@ def _unprotected_key(a: Analysis, item: Node, target: Node | None, outputs: Sequ
 def _tag_in_place(brackets: Brackets, text: bytes, *, item: Node, column: Node, slot: int) -> Iterator[Change]:
     """Replace a number or an output's name by the tag of the column that is meant."""
     start, end = brackets.dotted(location(only(item)[1]))
-    yield Edit(start, end, tag_of(_spelled(brackets, text, column), slot).encode())
+    yield Edit(start, end, tag_of(spelled(brackets, text, column), slot).encode())
     replace(item, expression_tree(tag_of("phi_x", slot), {"phi_x": column}))
-
-
-def _spelled(brackets: Brackets, text: bytes, column: Node) -> str:
-    body = only(column)[1]
-    if "location" not in body:
-        return ".".join(quote_ident(name) for name in strings(body["fields"]))
-    start, end = brackets.dotted(location(body))
-    return text[start:end].decode()
 
 
 def distinct(a: Analysis, body: Node, outputs: Sequence[Output], nodes: Sequence[Node | None]) -> None:
@@ -140,7 +132,7 @@ def distinct(a: Analysis, body: Node, outputs: Sequence[Output], nodes: Sequence
             entries.append((None, 0))
             continue
         column = peel(node)[0] if node is not None else None
-        if column is None or "ColumnRef" not in column:
+        if column is None or not is_reference(column):
             raise a.refuse(
                 f"DISTINCT over an expression of {value.column.label} is not in this version",
                 located(node or body["targetList"][0]),
@@ -148,7 +140,7 @@ def distinct(a: Analysis, body: Node, outputs: Sequence[Output], nodes: Sequence
                 if node is not None
                 else "List the columns instead of *.",
             )
-        entries.append((copy.deepcopy(column), equality_slot(a, value.column, column).number))
+        entries.append((reference(a, column), equality_slot(a, value.column, column).number))
     first = location(only(body["targetList"][0])[1])
     a.wraps.append(partial(_distinct_on, body=body, first=first, entries=entries))
 
@@ -158,7 +150,7 @@ def _distinct_on(
 ) -> Iterator[Change]:
     token = brackets.tokens[brackets.next(brackets.select(first), "DISTINCT")]
     on = [
-        str(i + 1) if column is None else tag_of(_spelled(brackets, text, column), slot) for i, (column, slot) in enumerate(entries)
+        str(i + 1) if column is None else tag_of(spelled(brackets, text, column), slot) for i, (column, slot) in enumerate(entries)
     ]
     yield Insert(token.end, f" ON ({', '.join(on)})".encode(), closing=True)
     body["distinctClause"] = [
@@ -174,22 +166,22 @@ def distinct_on(a: Analysis, item: Node, outputs: Sequence[Output], nodes: Seque
     if kind == "A_Const" and 1 <= (index := body.get("ival", {}).get("ival", 0)) <= len(outputs):
         named = nodes[index - 1] if isinstance(outputs[index - 1][1], Protected) else None
     elif kind == "ColumnRef" and len(names := strings(body["fields"])) == 1:
-        found = [i for i, (name, _) in enumerate(outputs) if name == names[0]]
-        if found and not isinstance(outputs[found[0]][1], Protected):
+        named_by = [i for i, (name, _) in enumerate(outputs) if name == names[0]]
+        if named_by and not isinstance(outputs[named_by[0]][1], Protected):
             return False
-        named = nodes[found[0]] if found else None
-    reference = peel(named if named is not None else item)[0]
-    kind, body = only(reference)
+        named = nodes[named_by[0]] if named_by else None
+    found = peel(named if named is not None else item)[0]
+    kind, body = only(found)
     if kind != "ColumnRef" or strings(body["fields"])[-1] == "*":
         return False
-    value = resolve(scope, strings(body["fields"]), a.position(body) if "location" in body else 1)
+    value = value_of(a, found, scope)
     if not isinstance(value, Protected):
         return False
     slot = equality_slot(a, value.column, item)
     if named is None:
         as_tags(a, term(a, item, scope), value.column, slot)
     else:
-        a.wraps.append(partial(_tag_in_place, item=item, column=copy.deepcopy(reference), slot=slot.number))
+        a.wraps.append(partial(_tag_in_place, item=item, column=reference(a, found), slot=slot.number))
     return True
 
 
@@ -224,11 +216,22 @@ def label(a: Analysis, target: Node, value: Value, name: str | None) -> None:
     if isinstance(value, ListColumn) and "name" not in target and as_sink(node) is not None:
         a.wraps.append(partial(_label, target=target, name=name or "?column?", given=value))
         return
-    if "name" in target or not isinstance(value, Protected) or not _is_replaced(a, inner):
+    if "name" in target:
+        return
+    if name is not None and _holds_both_sides(a, node):
+        a.wraps.append(partial(_label, target=target, name=name))
+        return
+    if not isinstance(value, Protected) or not _is_replaced(a, inner):
         return
     if name is None:
         raise unsupported(a, value.column, node)
     a.wraps.append(partial(_label, target=target, name=name))
+
+
+def _holds_both_sides(a: Analysis, node: Node) -> bool:
+    """Tell whether something in an expression becomes COALESCE, after which the whole might be named."""
+    several = {key for key, respelled in a.respelled.items() if len(respelled.spelled) > 1}
+    return bool(several) and any(id(m) in several for m in messages(node))
 
 
 def _is_replaced(a: Analysis, node: Node) -> bool:

@@ -10,10 +10,13 @@ from functools import partial
 
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.finish import Spans, quote_ident
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, only
-from phiproxy.sql.scope import Joined, Source
+from phiproxy.sql.respell import quoted, spelled_text
+from phiproxy.sql.scope import Protected, Scope, SourceColumn
+from phiproxy.sql.wrap import represented, select_tree
 
 PREFIX = "phi_tag_"
 
@@ -43,20 +46,25 @@ def _add_list(spans: Spans, _text: bytes, *, body: Node, names: Sequence[str]) -
     return Edit(end, end, b" (" + b", ".join(quote_ident(name) for name in names) + b")")
 
 
-def list_star(a: Analysis, nodes: list[Node], node: Node, sources: Sequence[Source], joined: Joined) -> None:
-    """Let ``*`` or ``t.*``, an entry of a target list, be the columns of these sources that the client knows of."""
-    if not any(source.hidden for source in sources):
-        return
+def list_star(a: Analysis, nodes: list[Node], node: Node, star: Sequence[SourceColumn], scope: Scope) -> None:
+    """Let ``*`` or ``t.*``, an entry of a target list, be these columns, which the server's would not be."""
     reference = only(only(node)[1]["val"])[1]
-    names = [(source.alias, column.name) for source in sources for column in source.columns]
-    if joined.merged or any("\0" in name for name in names):
-        raise a.refuse("* over a join with USING beside hidden columns", reference, hint="List the columns.")
-    a.changes.append(partial(_replace_star, nodes=nodes, node=node, names=names))
+    if any("\0" in name for column in star for pair in column.spelled for name in pair):
+        raise a.refuse("* over a subquery without a name, which would have to be listed", reference, hint="List the columns.")
+    listed = ", ".join(_listed(a, column, scope, reference) for column in star)
+    a.changes.append(partial(_replace_star, nodes=nodes, node=node, listed=listed))
 
 
-def _replace_star(spans: Spans, _text: bytes, *, nodes: list[Node], node: Node, names: Sequence[tuple[str, str]]) -> Edit:
+def _listed(a: Analysis, column: SourceColumn, scope: Scope, place: Node) -> str:
+    named = spelled_text(column.spelled).decode()
+    if isinstance(column.value, Protected) and id(column.value) in scope.grouped:
+        slot = equality_slot(a, column.value.column, {"ColumnRef": place}).number
+        return f"{represented(a, named, slot, sets=scope.sets)} AS {quoted(column.name)}"
+    return named if len(column.spelled) == 1 else f"{named} AS {quoted(column.name)}"
+
+
+def _replace_star(spans: Spans, _text: bytes, *, nodes: list[Node], node: Node, listed: str) -> Edit:
     start, end = spans.column_ref(location(only(only(node)[1]["val"])[1]))
-    fields = [[{"String": {"sval": part}} for part in name] for name in names]
     i = next(i for i, other in enumerate(nodes) if other is node)
-    nodes[i : i + 1] = [{"ResTarget": {"val": {"ColumnRef": {"fields": f}}}} for f in fields]
-    return Edit(start, end, b", ".join(quote_ident(alias) + b"." + quote_ident(column) for alias, column in names))
+    nodes[i : i + 1] = select_tree(f"SELECT {listed}")["targetList"]
+    return Edit(start, end, listed.encode())

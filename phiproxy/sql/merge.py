@@ -10,7 +10,7 @@ from phiproxy.sql.expressions import clear, listed_value
 from phiproxy.sql.hidden import in_between
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import QUERIES
-from phiproxy.sql.scope import Joined, Output, Scope, Source
+from phiproxy.sql.scope import Joined, Output, Scope, Source, star_of
 from phiproxy.sql.select import from_clause
 from phiproxy.sql.write import returning, wanted_columns
 
@@ -23,13 +23,13 @@ def merge(a: Analysis, body: Node, outer: Scope) -> list[Output]:
         relation, source = a.target(body["relation"])
         rest = from_clause(a, [body["sourceRelation"]], outer)
         # In the order of RETURNING *: the source's columns stand first.
-        joined = Joined([*rest.sources, source], [*rest.star, *((c.name, c.value) for c in source.columns)], rest.merged)
-        both = Scope(tuple(joined.sources), outer, joined.merged)
+        joined = Joined([*rest.sources, source], [*rest.star, *star_of(source)], rest.merged, rest.listed)
+        both = joined.scope(outer)
         clear(a, body["joinCondition"], both)
         seen = {
             "MERGE_WHEN_MATCHED": both,
             "MERGE_WHEN_NOT_MATCHED_BY_SOURCE": Scope((source,), outer),
-            "MERGE_WHEN_NOT_MATCHED_BY_TARGET": Scope(tuple(rest.sources), outer, rest.merged),
+            "MERGE_WHEN_NOT_MATCHED_BY_TARGET": rest.scope(outer),
         }
         number = a.new_row()
         for node in body["mergeWhenClauses"]:

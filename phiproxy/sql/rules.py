@@ -6,14 +6,14 @@ is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.parse import Node
-from phiproxy.sql.scope import Joined, Output, Scope, Source, Value
+from phiproxy.sql.scope import Joined, Output, Scope, Value
 
 ExpressionRule = Callable[[Analysis, Node, Node, Scope], Value]
-FromRule = Callable[[Analysis, Node, Scope, Sequence[Source]], Joined]
+FromRule = Callable[[Analysis, Node, Scope, Joined], Joined]
 QueryRule = Callable[[Analysis, Node, Scope], list[Output]]
 
 EXPRESSIONS: dict[str, ExpressionRule] = {}

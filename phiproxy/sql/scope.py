@@ -132,12 +132,20 @@ def list_groups(values: Iterable[Value]) -> list[ListGroup]:
     return list(groups.values())
 
 
+Spelled = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class SourceColumn:
-    """One column of a source, by the name under which it can be referred to."""
+    """One column of a source, by the name under which it can be referred to.
+
+    ``spelled`` are the (source, column) that hold its value, the first that is not NULL: where a join was given another form, the
+    server no longer knows the column by its name, and in ``*`` always.
+    """
 
     name: str
     value: Value
+    spelled: Spelled = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +177,18 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Merged:
+    """A column that USING or NATURAL made of one of each side; ``sources`` are those of the join, whose own it hides."""
+
+    column: SourceColumn
+    sources: tuple[Source, ...]
+
+    def hides(self, source: Source) -> bool:
+        """Tell whether a source's own column of this name can only be named with the source."""
+        return any(source is inside for inside in self.sources)
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """The sources one query level sees, the columns merged by USING or NATURAL, and the level outside.
 
@@ -177,7 +197,7 @@ class Scope:
 
     sources: tuple[Source, ...]
     outer: Scope | None = None
-    merged: frozenset[str] = frozenset()
+    merged: tuple[Merged, ...] = ()
     grouped: frozenset[int] = frozenset()
     sets: bool = False
 
@@ -194,11 +214,29 @@ Output = tuple[str | None, Value]
 
 @dataclass(slots=True)
 class Joined:
-    """What FROM gives: its sources, the columns of ``*`` in the server's order, and the names that USING merged."""
+    """What FROM gives: its sources, the columns of ``*`` in PostgreSQL's order, and those that USING merged.
+
+    ``listed``: the server's ``*`` would be another one, as a join in it was given another form.
+    """
 
     sources: list[Source]
-    star: list[Output]
-    merged: frozenset[str] = frozenset()
+    star: list[SourceColumn]
+    merged: tuple[Merged, ...] = ()
+    listed: bool = False
+
+    def scope(self, outer: Scope | None) -> Scope:
+        """Return what expressions see that stand behind this FROM."""
+        return Scope(tuple(self.sources), outer, self.merged)
+
+
+def star_of(source: Source) -> list[SourceColumn]:
+    """Return the columns of a source as they stand in ``*``, each with how it is named in full."""
+    return [c if c.spelled else replace(c, spelled=((source.alias, c.name),)) for c in source.columns]
+
+
+def joined_of(source: Source) -> Joined:
+    """Return a FROM of one source."""
+    return Joined([source], star_of(source))
 
 
 def source_of(alias: str, outputs: list[Output]) -> Source:
@@ -227,59 +265,74 @@ def find_source(scope: Scope, name: str, schema: str | None, position: int) -> S
     raise UndefinedTable(f'missing FROM-clause entry for table "{name}"', position=position)
 
 
-def _in_source(source: Source, name: str, position: int) -> Value:
+def _in_source(source: Source, name: str, position: int) -> SourceColumn:
     found = source.owns(name)
     if len(found) > 1:
         raise AmbiguousColumn(f'column reference "{name}" is ambiguous', position=position)
     if found:
-        return found[0].value
+        return found[0]
     if source.opaque or (source.system and name in SYSTEM_COLUMNS):
-        return CLEAR
+        return SourceColumn(name, CLEAR)
     raise UndefinedColumn(f"column {source.alias}.{name} does not exist", position=position)
 
 
-def resolve(scope: Scope, names: Sequence[str], position: int) -> Value:
+def resolve(scope: Scope, names: Sequence[str], position: int) -> SourceColumn:
     """Return what a column reference (its identifiers, at most database.schema.table.column) means.
 
     Raises UndefinedTable, UndefinedColumn, AmbiguousColumn as the server would, and StatementRefused for a whole-row reference to a
     source that holds something protected.
     """
-    value = _resolve(scope, names, position)
+    column = _resolve(scope, names, position)
+    value = column.value
     if isinstance(value, ListColumn) and not any(c.value is value for s in scope.sources for c in s.columns):
         # From inside a subquery the values of one row may each go to another row, so their rows are no longer sealed together.
         for group in list_groups([value]):
             group.references += 1
-    return value
+    return column
 
 
-def _resolve(scope: Scope, names: Sequence[str], position: int) -> Value:
+def _resolve(scope: Scope, names: Sequence[str], position: int) -> SourceColumn:
     *qualifier, name = names
     if qualifier:
         schema = qualifier[-2] if len(qualifier) > 1 else None
-        return _in_source(find_source(scope, qualifier[-1], schema, position), name, position)
+        return _reachable(scope, _in_source(find_source(scope, qualifier[-1], schema, position), name, position), position)
     hidden_by_opaque = False
     for level in scope.levels():
-        found = [c for s in level.sources if s.bare for c in s.owns(name)]
-        if name in level.merged:
-            # What USING merged holds nothing protected, so something protected of this name stands beside the join.
-            if any(not isinstance(c.value, Clear) for c in found):
-                raise AmbiguousColumn(f'column reference "{name}" is ambiguous', position=position)
-            return CLEAR
+        merged = [m for m in level.merged if m.column.name == name]
+        visible = [s for s in level.sources if s.bare and not any(m.hides(s) for m in merged)]
+        found = [*(m.column for m in merged), *(c for s in visible for c in s.owns(name))]
         if len(found) > 1:
             raise AmbiguousColumn(f'column reference "{name}" is ambiguous', position=position)
         if found:
-            value = found[0].value
-            if hidden_by_opaque and not isinstance(value, Clear):
+            if hidden_by_opaque and not isinstance(found[0].value, Clear):
                 raise StatementRefused(
                     f'column "{name}" could also be a column of a function in FROM',
                     hint="Qualify the column with its table's name.",
                     position=position,
                 )
-            return value
+            return _reachable(scope, found[0], position)
         hidden_by_opaque = hidden_by_opaque or any(s.opaque for s in level.sources)
         if name in SYSTEM_COLUMNS and any(s.system for s in level.sources):
-            return CLEAR
-    return _whole_row(scope, name, position, may_exist=hidden_by_opaque)
+            return SourceColumn(name, CLEAR)
+    return SourceColumn(name, _whole_row(scope, name, position, may_exist=hidden_by_opaque))
+
+
+def _reachable(scope: Scope, column: SourceColumn, position: int) -> SourceColumn:
+    """Return a column that can be named by its sources from here, where it must be."""
+    for alias in {alias for alias, _ in column.spelled}:
+        nearest = next((level for level in scope.levels() if any(s.alias == alias for s in level.sources)), None)
+        owner = next(
+            level
+            for level in scope.levels()
+            if any(c is column for s in level.sources for c in s.columns) or any(m.column is column for m in level.merged)
+        )
+        if nearest is not owner:
+            raise StatementRefused(
+                f'"{column.name}" is of a join outside, one side of which has a name that stands for something else here',
+                hint="Give the tables different aliases.",
+                position=position,
+            )
+    return column
 
 
 def is_whole_row(scope: Scope, names: Sequence[str]) -> bool:
@@ -289,7 +342,8 @@ def is_whole_row(scope: Scope, names: Sequence[str]) -> bool:
     levels = list(scope.levels())
     if len(names) > 1 or any(name == names[0] for level in levels for s in level.sources for name in (c.name for c in s.columns)):
         return False
-    return any(s.alias == names[0] and not s.opaque for level in levels for s in level.sources)
+    found = [s for level in levels for s in level.sources if s.alias == names[0]]
+    return bool(found) and not found[0].opaque and not any(c.spelled for c in found[0].columns)
 
 
 def _whole_row(scope: Scope, name: str, position: int, *, may_exist: bool) -> Value:

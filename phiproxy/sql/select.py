@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from phiproxy.sql.analysis import Analysis
@@ -15,6 +14,7 @@ from phiproxy.sql.grouping import distinct, distinct_on, group_by, grouped_scope
 from phiproxy.sql.hidden import list_star
 from phiproxy.sql.names import output_name
 from phiproxy.sql.parse import Node, only, strings
+from phiproxy.sql.respell import spelled_node
 from phiproxy.sql.rules import FROM_ITEMS, QUERIES
 from phiproxy.sql.scope import (
     Clear,
@@ -24,9 +24,10 @@ from phiproxy.sql.scope import (
     Output,
     Protected,
     Scope,
-    Source,
+    SourceColumn,
     Value,
     find_source,
+    star_of,
 )
 from phiproxy.sql.setops import set_operation
 from phiproxy.sql.sinks import as_sink
@@ -100,7 +101,7 @@ def _limits(a: Analysis, body: Node, outer: Scope) -> None:
 
 def _plain_select(a: Analysis, body: Node, outer: Scope, stores: Stores | None) -> list[Output]:
     joined = from_clause(a, body.get("fromClause"), outer)
-    inside = Scope(tuple(joined.sources), outer, joined.merged)
+    inside = joined.scope(outer)
     scope = grouped_scope(a, body, inside)
     nodes: list[Node | None] = []
     outputs = targets(a, body.get("targetList", []), joined, scope, stores, nodes)
@@ -181,8 +182,8 @@ def targets(
         kind, body = only(value)
         if kind == "ColumnRef" and strings(body["fields"])[-1] == "*":
             star = _star(a, nodes, node, joined, scope)
-            outputs.extend(star)
-            made.extend(_referring(joined, output) for output in star)
+            outputs.extend((None if c.name == "\0" else c.name, c.value) for c in star)
+            made.extend(_referring(column) for column in star)
             continue
         one_value(a, value)
         made.append(value)
@@ -199,13 +200,11 @@ def targets(
     return outputs
 
 
-def _referring(joined: Joined, output: Output) -> Node | None:
+def _referring(column: SourceColumn) -> Node | None:
     """Return a reference to a column that ``*`` gave."""
-    name, value = output
-    owner = next((s for s in joined.sources for c in s.columns if c.value is value), None)
-    if owner is None or owner.alias == "\0" or name is None or isinstance(value, Clear):
+    if isinstance(column.value, Clear) or any("\0" in pair for pair in column.spelled):
         return None
-    return {"ColumnRef": {"fields": [{"String": {"sval": owner.alias}}, {"String": {"sval": name}}]}}
+    return spelled_node(column.spelled)
 
 
 def _given(a: Analysis, node: Node, group: ListGroup, row: int) -> ListColumn | None:
@@ -218,22 +217,23 @@ def _given(a: Analysis, node: Node, group: ListGroup, row: int) -> ListColumn | 
     return column
 
 
-def _star(a: Analysis, nodes: list[Node], node: Node, joined: Joined, scope: Scope) -> list[Output]:
+def _star(a: Analysis, nodes: list[Node], node: Node, joined: Joined, scope: Scope) -> list[SourceColumn]:
     body = only(only(node)[1]["val"])[1]
     names = strings(body["fields"])
     if len(names) == 1:
-        star, sources = joined.star, joined.sources
+        star, sources, listed = joined.star, joined.sources, joined.listed
     else:
         source = find_source(scope, names[-2], names[-3] if len(names) > 2 else None, a.position(body))
-        star, sources = [(c.name, c.value) for c in source.columns], [source]
-    list_star(a, nodes, node, sources, joined)
+        star, sources, listed = star_of(source), [source], any(c.spelled for c in source.columns)
     if any(s.opaque for s in sources):
         raise a.refuse(
             "* over a function or a table just made, beside a protected table, is not in this version",
             body,
             hint="List the columns.",
         )
-    return [(None if name == "\0" else name, value) for name, value in star]
+    if listed or any(source.hidden for source in sources) or any(id(c.value) in scope.grouped for c in star):
+        list_star(a, nodes, node, star, scope)
+    return star
 
 
 def from_clause(a: Analysis, nodes: list[Node] | None, outer: Scope) -> Joined:
@@ -241,14 +241,17 @@ def from_clause(a: Analysis, nodes: list[Node] | None, outer: Scope) -> Joined:
     result = Joined([], [])
     for node in nodes or ():
         kind, body = only(node)
-        item = from_item(a, kind, body, outer, result.sources)
-        result.sources += item.sources
-        result.star += item.star
-        result.merged |= item.merged
+        item = from_item(a, kind, body, outer, result)
+        result = Joined(
+            [*result.sources, *item.sources],
+            [*result.star, *item.star],
+            (*result.merged, *item.merged),
+            result.listed or item.listed,
+        )
     return result
 
 
-def from_item(a: Analysis, kind: str, body: Node, outer: Scope, left: Sequence[Source]) -> Joined:
+def from_item(a: Analysis, kind: str, body: Node, outer: Scope, left: Joined) -> Joined:
     """Analyse one entry of FROM or one side of a JOIN; ``left`` is what LATERAL sees."""
     rule = FROM_ITEMS.get(kind)
     if rule is None:

@@ -6,7 +6,6 @@ commute with all of them, so a term is compared by letting each leaf be a tag; o
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import Grouping, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
 from phiproxy.sql.parse import Node, only, strings
+from phiproxy.sql.respell import reference, value_of
 from phiproxy.sql.rules import query
-from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value, resolve
+from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value
 from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, peel, text_cast
 from phiproxy.wire.arrays import TEXT_ARRAY_OID
 
@@ -88,7 +88,7 @@ def _add(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
     inner, casts = peel(node)
     kind, body = only(inner)
     if kind == "ColumnRef" and strings(body["fields"])[-1] != "*":
-        value = resolve(scope, strings(body["fields"]), a.position(body))
+        value = value_of(a, inner, scope)
         if isinstance(value, Clear):
             made.unprotected = node
         else:
@@ -230,7 +230,7 @@ def _nullif_value(a: Analysis, leaf: Leaf, column: ProtectedColumn) -> None:
             hint="Write CASE WHEN … THEN NULL ELSE … END.",
         )
     slot = equality_slot(a, column, leaf.node)
-    a.nullifs.append((leaf.node, copy.deepcopy(first.node), slot.number))
+    a.nullifs.append((leaf.node, reference(a, first.node), slot.number))
     compare(a, leaf.node, leaf.nullif)
 
 

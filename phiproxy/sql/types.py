@@ -32,7 +32,7 @@ def _type(a: Analysis, node: Node, scope: Scope) -> int:
     if as_sink(node) is not None:
         return 0
     if kind == "ColumnRef" and strings(body["fields"])[-1] != "*":
-        value = resolve(scope, strings(body["fields"]), a.position(body))
+        value = resolve(scope, strings(body["fields"]), a.position(body)).value
         return value.type.oid if isinstance(value, Protected) else TEXT_OID
     if kind == "CaseExpr":
         return common_type(a, case_results(body), scope)

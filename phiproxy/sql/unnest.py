@@ -9,7 +9,7 @@ from __future__ import annotations
 from phiproxy.sql.analysis import Analysis, rename
 from phiproxy.sql.expressions import array_elements, clear
 from phiproxy.sql.parse import Node, only, strings
-from phiproxy.sql.scope import CLEAR, Joined, ListColumn, ListGroup, Scope, Source, SourceColumn, Value
+from phiproxy.sql.scope import CLEAR, Joined, ListColumn, ListGroup, Scope, Source, SourceColumn, Value, joined_of
 from phiproxy.sql.sinks import as_sink, peel
 
 # Element types of which an array unnests to one column; a composite type's would be as many as it has.
@@ -45,7 +45,7 @@ def unnest_source(a: Analysis, body: Node, scope: Scope) -> Joined | None:
     if body.get("ordinality"):
         columns.append(SourceColumn("ordinality", CLEAR))
     source = rename(Source(label, tuple(columns), system=False), alias)
-    return Joined([source], [(c.name, c.value) for c in source.columns])
+    return joined_of(source)
 
 
 def _arguments(node: Node) -> list[Node] | None:

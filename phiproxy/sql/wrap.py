@@ -13,6 +13,7 @@ from phiproxy.sql.analysis import Analysis, TaggedSubquery
 from phiproxy.sql.brackets import COMMA, OPEN, Brackets
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, messages, only, parse, strings
+from phiproxy.sql.respell import node_text, spelled_text
 
 ANY_VALUE_VERSION = 160000
 
@@ -87,10 +88,19 @@ def hold(template: Node, inner: Node) -> None:
     only(template["fromClause"][0])[1]["subquery"] = inner
 
 
+def spelled(brackets: Brackets, text: bytes, column: Node) -> str:
+    """Return the text of a column reference: the client's own, or of one that this package made."""
+    body = only(column)[1]
+    if "location" not in body:
+        return node_text(column)
+    start, end = brackets.dotted(location(body))
+    return text[start:end].decode()
+
+
 def rewrites(a: Analysis, brackets: Brackets, text: bytes) -> Iterator[Change]:
     """Carry out what the analysis has noted; mutates the tree."""
     for node, slot, sets in a.represented:
-        if "ColumnRef" in node:
+        if "ColumnRef" in node or id(node) in a.respelled:
             yield _represent(a, brackets, text, node, slot, sets=sets)
     for node, left, slot in a.nullifs:
         yield from _nullif(brackets, text, node, left, slot)
@@ -100,16 +110,18 @@ def rewrites(a: Analysis, brackets: Brackets, text: bytes) -> Iterator[Change]:
         yield from _tag_subquery(brackets, tagged)
 
 
+def represented(a: Analysis, named: str, slot: int, *, sets: bool) -> str:
+    """Return what a column, by whose tag its query is grouped, is outside of aggregates."""
+    value = representative(a, named)
+    return f"CASE WHEN grouping({tag_of(named, slot)}) = 0 THEN {value} END" if sets else value
+
+
 def _represent(a: Analysis, brackets: Brackets, text: bytes, node: Node, slot: int, *, sets: bool) -> Edit:
     start, end = brackets.dotted(location(only(node)[1]))
-    spelled = text[start:end].decode()
-
-    def shaped(column: str) -> str:
-        value = representative(a, column)
-        return f"CASE WHEN grouping({tag_of(column, slot)}) = 0 THEN {value} END" if sets else value
-
-    replace(node, expression_tree(shaped("phi_x"), {"phi_x": node}))
-    return Edit(start, end, shaped(spelled).encode())
+    known = a.respelled.get(id(node))
+    named = text[start:end].decode() if known is None else spelled_text(known.spelled).decode()
+    replace(node, expression_tree(represented(a, "phi_x", slot, sets=sets), {"phi_x": node}))
+    return Edit(start, end, represented(a, named, slot, sets=sets).encode())
 
 
 def _nullif(brackets: Brackets, text: bytes, node: Node, left: Node, slot: int) -> Iterator[Change]:
@@ -118,10 +130,9 @@ def _nullif(brackets: Brackets, text: bytes, node: Node, left: Node, slot: int) 
     tokens = brackets.tokens
     comma = brackets.next(brackets.item_end(tokens[first + 2].start), COMMA)
     close = brackets.partner(first + 1)
-    start, end = brackets.dotted(location(only(left)[1]))
     yield Edit(tokens[first].start, tokens[first + 1].end, b"CASE WHEN ")
     yield Edit(tokens[comma].start, tokens[comma].end, b" =")
-    yield Edit(tokens[close].start, tokens[close].end, b" THEN NULL ELSE " + text[start:end] + b" END")
+    yield Edit(tokens[close].start, tokens[close].end, f" THEN NULL ELSE {spelled(brackets, text, left)} END".encode())
     made = expression_tree("CASE WHEN phi_l = phi_r THEN NULL ELSE phi_x END", {"phi_x": left})
     condition = made["CaseExpr"]["args"][0]["CaseWhen"]["expr"]["A_Expr"]
     condition["lexpr"], condition["rexpr"] = body["lexpr"], body["rexpr"]

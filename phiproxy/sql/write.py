@@ -13,7 +13,7 @@ from phiproxy.sql.expressions import clear_all, listed_value
 from phiproxy.sql.hidden import list_columns, visible_columns
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import QUERIES
-from phiproxy.sql.scope import Joined, Output, Scope, Source
+from phiproxy.sql.scope import Joined, Output, Scope, Source, joined_of, star_of
 from phiproxy.sql.select import from_clause, targets
 
 # RETURNING old.c, new.c came with PostgreSQL 18.
@@ -31,7 +31,7 @@ def insert(a: Analysis, body: Node, outer: Scope) -> list[Output]:
             list_columns(a, body, relation, _insert_source(a, body["selectStmt"], wanted, outer))
         if "onConflictClause" in body:
             on_conflict(a, body["onConflictClause"], relation, source, outer)
-        return returning(a, body, source, Joined([source], [(c.name, c.value) for c in source.columns]), outer)
+        return returning(a, body, source, joined_of(source), outer)
     finally:
         a.ctes.pop()
 
@@ -107,8 +107,8 @@ def _update_or_delete(a: Analysis, body: Node, outer: Scope, others: str) -> lis
         with_clause(a, body.get("withClause"), outer)
         relation, source = a.target(body["relation"])
         rest = from_clause(a, body.get(others), outer)
-        joined = Joined([source, *rest.sources], [*((c.name, c.value) for c in source.columns), *rest.star], rest.merged)
-        scope = Scope(tuple(joined.sources), outer, joined.merged)
+        joined = Joined([source, *rest.sources], [*star_of(source), *rest.star], rest.merged, rest.listed)
+        scope = joined.scope(outer)
         clear_all(a, [body["whereClause"]] if "whereClause" in body else [], scope)
         outputs = returning(a, body, source, joined, outer)
         # Last, as in PostgreSQL: what WHERE says of a parameter's type comes first.

@@ -1,0 +1,212 @@
+"""JOIN: which columns USING and NATURAL merge, what the merged ones are, and what an alias of a join names (manual 7.2.1).
+
+Envelopes of equal values differ, so a join that merges protected columns is given the form ``ON T(a.c) = T(b.c)``: what it merged
+is then named by its sources, ``*`` is listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from phiproxy.errors import AmbiguousColumn
+from phiproxy.policy.protection import DeclaredType
+from phiproxy.sql.analysis import Analysis, rename
+from phiproxy.sql.brackets import Brackets
+from phiproxy.sql.expressions import clear, equality_slot
+from phiproxy.sql.meaning import Edit
+from phiproxy.sql.parse import Node, location, messages, only, strings
+from phiproxy.sql.respell import spelled_text
+from phiproxy.sql.scope import (
+    CLEAR,
+    Clear,
+    Joined,
+    Kept,
+    ListColumn,
+    Merged,
+    Protected,
+    Scope,
+    Source,
+    SourceColumn,
+    Value,
+    joined_of,
+)
+from phiproxy.sql.select import from_item
+from phiproxy.sql.terms import TEXT, VARCHAR, same_identity
+from phiproxy.sql.wrap import Change, Insert, expression_tree, tag_of
+from phiproxy.wire.arrays import VARCHAR_ARRAY_OID
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One name of USING: the columns of both sides, what becomes of them, and the slot by which they are compared."""
+
+    left: SourceColumn
+    right: SourceColumn
+    column: SourceColumn
+    slot: int | None = None
+
+
+def join(a: Analysis, body: Node, outer: Scope, left: Joined) -> Joined:
+    """Analyse a JoinExpr."""
+    one = from_item(a, *only(body["larg"]), outer, left)
+    seen = Joined([*left.sources, *one.sources], [], (*left.merged, *one.merged))
+    two = from_item(a, *only(body["rarg"]), outer, seen)
+    names = _merged_names(a, body, one, two)
+    pairs = [_pair(a, body, name, one, two) for name in names]
+    rewritten = any(pair.slot is not None for pair in pairs)
+    sources = (*one.sources, *two.sources)
+    # Where the join stays as it is, so do the names of what it merged.
+    named = [p.column if rewritten else replace(p.column, spelled=()) for p in pairs]
+    kept = [m for side in (one, two) for m in side.merged if m.column.name not in names]
+    merged = (*kept, *(Merged(column, sources) for column in named))
+    if "quals" in body:
+        clear(a, body["quals"], Scope(sources, outer, merged))
+    star = [p.column for p in pairs] + [c for side in (one, two) for c in side.star if c.name not in names]
+    result = Joined(list(sources), star, merged, one.listed or two.listed or rewritten)
+    if "join_using_alias" in body:
+        alias = body["join_using_alias"]["aliasname"]
+        result.sources.append(Source(alias, tuple(named), system=False, bare=False))
+    if rewritten:
+        _rewrite(a, body, pairs)
+    return _aliased(a, body, result) if "alias" in body else result
+
+
+def _aliased(a: Analysis, body: Node, inside: Joined) -> Joined:
+    """Return what an alias of a whole join makes of it: one source, which hides those inside."""
+    alias = body["alias"]
+    if inside.listed:
+        why = "an alias of a JOIN that merges protected columns by USING or NATURAL is not in this version"
+        raise a.refuse(
+            why, {"location": _first(body["larg"])}, hint="Write the join as a subquery of FROM: (SELECT … FROM …) AS alias."
+        )
+    columns = tuple(replace(c, spelled=()) for c in inside.star)
+    opaque, hidden = any(s.opaque for s in inside.sources), any(s.hidden for s in inside.sources)
+    if hidden and "colnames" in alias:
+        raise a.refuse(
+            "an alias of a JOIN with a list of columns beside hidden columns is not in this version",
+            {"location": _first(body["larg"])},
+            hint="Alias the tables.",
+        )
+    return joined_of(rename(Source(alias["aliasname"], columns, opaque=opaque, system=False, hidden=hidden), alias))
+
+
+def _merged_names(a: Analysis, body: Node, one: Joined, two: Joined) -> list[str]:
+    place = {"location": _first(body["rarg"])}
+    if "usingClause" in body:
+        names = strings(body["usingClause"])
+        for name in names:
+            if not all(any(c.name == name for c in side.star) for side in (one, two)):
+                raise a.refuse(f'column "{name}" of USING is not known on both sides', place, hint="Write the condition with ON.")
+        return names
+    if not body.get("isNatural"):
+        return []
+    if any(s.opaque for s in (*one.sources, *two.sources)):
+        why = "NATURAL JOIN with a function beside a protected table is not in this version"
+        raise a.refuse(why, place, hint="Write the condition with ON.")
+    right = {c.name for c in two.star}
+    names = [c.name for c in one.star if c.name != "\0" and c.name in right]
+    return list(dict.fromkeys(names))
+
+
+def _pair(a: Analysis, body: Node, name: str, one: Joined, two: Joined) -> _Pair:
+    found = []
+    for side, said in ((one, "left"), (two, "right")):
+        own = [c for c in side.star if c.name == name]
+        if len(own) > 1:
+            why = f'common column name "{name}" appears more than once in {said} table'
+            raise AmbiguousColumn(why, position=a.at(_first(body["rarg"])))
+        found.append(own[0])
+    left, right = found
+    kind = body.get("jointype", "JOIN_INNER")
+    columns = [c.value.column for c in found if isinstance(c.value, Protected)]
+    if not columns:
+        for c in found:
+            if isinstance(c.value, ListColumn):
+                c.value.users.append(None)
+        value: Value = left.value if isinstance(left.value, Clear) and isinstance(right.value, Clear) else CLEAR
+        if isinstance(value, Clear) and isinstance(right.value, Clear) and value.type != right.value.type:
+            value = CLEAR
+        return _Pair(left, right, SourceColumn(name, value, _spelled(kind, left, right)))
+    place = {"location": _first(body["rarg"])}
+    column = same_identity(a, columns, {"JoinExpr": place})
+    shared = _shared(left.value, right.value)
+    for c in found:
+        if isinstance(c.value, Clear):
+            raise a.refuse(
+                f"{column.label} is protected and meets an unprotected column in USING or NATURAL",
+                place,
+                hint="Only columns of the same identity, parameters and literals can meet it.",
+            )
+        if isinstance(c.value, ListColumn):
+            c.value.users.append(Kept(column, shared.oid))
+    slot = equality_slot(a, column, {"JoinExpr": place}).number
+    return _Pair(left, right, _merge(name, kind, left, right, Protected(column, shared, cast=True)), slot)
+
+
+def _shared(left: Value, right: Value) -> DeclaredType:
+    """Return the common type of both sides: the left one's, as text and varchar become each other (manual 10.5)."""
+    if isinstance(left, Protected) and isinstance(right, Protected) and left.type == right.type:
+        return left.type
+    if isinstance(left, Protected):
+        return VARCHAR if left.type.oid == VARCHAR.oid else TEXT
+    return VARCHAR if isinstance(left, ListColumn) and _is_varchar(left) else TEXT
+
+
+def _is_varchar(column: ListColumn) -> bool:
+    sinks = [sink for leaf in column.leaves() for sink in leaf.entries if sink is not None and sink.type_oid]
+    return bool(sinks) and sinks[0].type_oid in (VARCHAR.oid, VARCHAR_ARRAY_OID)
+
+
+def _merge(name: str, kind: str, left: SourceColumn, right: SourceColumn, made: Protected) -> SourceColumn:
+    """Return the merged column: the side that has no NULLs of the join's own, or both where each may."""
+    spelled = _spelled(kind, left, right)
+    if kind == "JOIN_FULL":
+        return SourceColumn(name, made, spelled)
+    side = right if kind == "JOIN_RIGHT" else left
+    other = left if side is right else right
+    if kind == "JOIN_INNER" and not _is(side, made.type) and _is(other, made.type):
+        return SourceColumn(name, other.value, other.spelled)
+    return SourceColumn(name, side.value if _is(side, made.type) or not isinstance(side.value, Protected) else made, spelled)
+
+
+def _is(column: SourceColumn, shared: DeclaredType) -> bool:
+    return isinstance(column.value, Protected) and column.value.type == shared
+
+
+def _spelled(kind: str, left: SourceColumn, right: SourceColumn) -> tuple[tuple[str, str], ...]:
+    if kind == "JOIN_FULL":
+        return (*left.spelled, *right.spelled)
+    return right.spelled if kind == "JOIN_RIGHT" else left.spelled
+
+
+def _first(node: Node) -> int:
+    """Return the byte offset of the first part of a FROM item that has a place."""
+    return min((location(m) for m in messages(node) if m.get("location", -1) >= 0), default=0)
+
+
+def _rewrite(a: Analysis, body: Node, pairs: Sequence[_Pair]) -> None:
+    if any("\0" in part for p in pairs for c in (p.left, p.right) for name in c.spelled for part in name):
+        place = {"location": _first(body["rarg"])}
+        raise a.refuse("USING or NATURAL over protected columns of a subquery without a name", place, hint="Give it an alias.")
+    conditions = []
+    for pair in pairs:
+        sides = [spelled_text(c.spelled).decode() for c in (pair.left, pair.right)]
+        conditions.append(" = ".join(sides if pair.slot is None else [tag_of(side, pair.slot) for side in sides]))
+    a.wraps.append(partial(_spell, body=body, first=_first(body["rarg"]), condition=" AND ".join(conditions)))
+
+
+def _spell(brackets: Brackets, _text: bytes, *, body: Node, first: int, condition: str) -> Iterator[Change]:
+    tokens = brackets.tokens
+    introduced = brackets.before(brackets.at(first), "JOIN")
+    if body.pop("isNatural", False):
+        natural = brackets.before(introduced, "NATURAL")
+        yield Edit(tokens[natural].start, tokens[natural].end, b"")
+        yield Insert(tokens[brackets.from_item_end(introduced + 1)].end, f" ON {condition}".encode(), closing=True)
+    else:
+        using = brackets.join_condition(introduced)
+        end = brackets.partner(using + 1) + (2 if body.pop("join_using_alias", None) is not None else 0)
+        yield Edit(tokens[using].start, tokens[end].end, f"ON {condition}".encode())
+    body.pop("usingClause", None)
+    body["quals"] = expression_tree(condition, {})
