@@ -31,7 +31,7 @@ from phiproxy.ops.logs import set_up_logging
 from phiproxy.ops.metrics import Metrics, MetricsServer
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.explain import Explanation
+from phiproxy.plan.explain import DEFAULT_PATH, Explanation
 from phiproxy.plan.explain import explain as explain_plan
 from phiproxy.policy.load import load_policies, load_settings
 from phiproxy.policy.model import Policy
@@ -275,17 +275,26 @@ def serve(settings: Settings, *, path: Path | None = None) -> None:
         run(serve_until_told(settings, path=path))
 
 
-def explain(settings: Settings, sql: str, *, database: str | None = None) -> Explanation:
-    """Return what the server would see of a statement, or its refusal, under the first policy or the one of ``database``."""
-    return run(_explain(settings, sql, database))  # type: ignore[no-any-return]
+def explain(settings: Settings, sql: str, *, database: str | None = None, path: Sequence[str] | None = None) -> Explanation:
+    """Return what the server would see of a statement, or its refusal, under the first policy or the one of ``database``.
+
+    ``path`` is the session's search path, public where it is not given.
+    """
+    return run(_explain(settings, sql, database, path))  # type: ignore[no-any-return]
 
 
-async def _explain(settings: Settings, sql: str, database: str | None) -> Explanation:
+async def planner_without_keys(settings: Settings, policy: Policy) -> Planner:
+    """Return what a session plans with at this moment, but for keys: nothing is sealed or opened by it."""
+    async with await connect_service(settings, policy.database) as conn:
+        known = await read_known(conn, settings, policy)
+    return Planner(known.protection, known.catalog, Ciphers(Keyring(lambda: 0.0)))
+
+
+async def _explain(settings: Settings, sql: str, database: str | None, path: Sequence[str] | None) -> Explanation:
     policies = load_policies(settings)
     policy = next((p for p in policies if database in (None, p.database)), None)
     if policy is None:
         raise ConfigError("no policy names this database" if database is not None else "the configuration lists no policy")
-    async with await connect_service(settings, policy.database) as conn:
-        known = await read_known(conn, settings, policy)
-    planner = Planner(known.protection, known.catalog, Ciphers(Keyring(lambda: 0.0)))
-    return explain_plan(planner, sql.encode("utf-8"), policy.database)
+    planner = await planner_without_keys(settings, policy)
+    searched = DEFAULT_PATH if path is None else tuple(path) if "pg_catalog" in path else ("pg_catalog", *path)
+    return explain_plan(planner, sql.encode("utf-8"), policy.database, searched)

@@ -66,13 +66,20 @@ def check(config: Config = _CONFIG, as_json: Json = False) -> None:  # noqa: FBT
 
 @app.command(epilog="Example: phiproxy explain -c phiproxy.yaml 'SELECT ssn FROM patients WHERE ssn = $1'")
 def explain(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement, as a client would send it.")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="A statement, or a string of them, as a client would send it.")],
     config: Config = _CONFIG,
     database: Database = None,
+    path: Annotated[
+        str | None, typer.Option("--path", metavar="A,B", help="The session's search path; public if not given.")
+    ] = None,
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Show what the server would see of a statement, or why it is refused (then the exit code is 1)."""
-    _leave(import_module("phiproxy.commands.explain").explain(config, sql, database, as_json=as_json))
+    _leave(import_module("phiproxy.commands.explain").explain(config, sql, database, path=_path(path), as_json=as_json))
+
+
+def _path(path: str | None) -> list[str] | None:
+    return None if path is None else [name.strip() for name in path.split(",") if name.strip()]
 
 
 @app.command(epilog="Example: phiproxy ddl -c phiproxy.yaml > phi.sql && psql -d clinic -f phi.sql")

@@ -24,9 +24,13 @@ def test_what_is_there() -> None:
         "ddl",
         "demo",
         "explain",
+        "keys compromise",
         "keys export",
         "keys init",
         "keys list",
+        "keys retire",
+        "keys rewrap",
+        "keys rotate",
         "open",
         "serve",
     ]

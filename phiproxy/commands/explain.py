@@ -11,12 +11,12 @@ from phiproxy.commands.context import load, print_json, print_table
 from phiproxy.plan.explain import Explanation
 
 
-def explain(config: Path, sql: str, only: str | None, *, as_json: bool) -> int:
+def explain(config: Path, sql: str, only: str | None, *, path: list[str] | None = None, as_json: bool) -> int:
     """Print what the server would see, and the use of each parameter and column; 1 when the statement is refused."""
     configuration = load(config)
     # the first policy where none is named, as a statement is most often tried against the only one there is
     policy = configuration.policies[0] if only is None else configuration.policy_of(only)
-    found = app.explain(configuration.settings, sql, database=policy.database)
+    found = app.explain(configuration.settings, sql, database=policy.database, path=path)
     if as_json:
         print_json({"database": policy.database, **asdict(found)})
     else:
@@ -32,9 +32,10 @@ def _print(found: Explanation) -> None:
             sys.stdout.write(f"hint: {found.hint}\n")
         return
     sys.stdout.write(f"{found.answer}\n{found.server}\n")
-    if found.parameters:
-        sys.stdout.write("\n")
-        print_table("", ["parameter", "use"], found.parameters)
-    if found.columns:
-        sys.stdout.write("\n")
-        print_table("", ["column", "use"], list(enumerate(found.columns, start=1)))
+    if found.note:
+        sys.stdout.write(f"{found.note}\n")
+    tables = (("in the text", found.uses), ("the server's parameter", found.parameters), ("result", found.columns))
+    for what, rows in tables:
+        if rows:
+            sys.stdout.write("\n")
+            print_table("", [what, "use"], rows)

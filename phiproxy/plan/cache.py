@@ -110,6 +110,13 @@ class Planner:
         except RecursionError:
             raise too_deep() from None
 
+    def meanings(self, text: bytes, view: View) -> list[Meaning]:
+        """Return what a text means, afresh: nothing for one that is forwarded unread."""
+        try:
+            return self._known_or_fresh(text, view) if self._looked_at(text, view) else []
+        except RecursionError:
+            raise too_deep() from None
+
     def leaves_aborted(self, text: bytes) -> bool:
         """Tell whether the server would begin with a text in an aborted transaction: its first statement leaves that."""
         try:

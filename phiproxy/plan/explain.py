@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from phiproxy.errors import PhiproxyError
+from phiproxy.errors import PhiproxyError, SyntaxRefused
 from phiproxy.plan.cache import Planner, View
-from phiproxy.plan.statement import ScriptPlan, StatementPlan
+from phiproxy.plan.statement import StatementPlan
 from phiproxy.sql.finish import null_marker
-from phiproxy.sql.meaning import Absent, Nullness, Occurrence, Plain, Store, Use, of_elements
+from phiproxy.sql.meaning import Absent, CopyMeaning, Meaning, Nullness, Occurrence, Plain, Reveal, Store, Use, of_elements
+from phiproxy.sql.parse import Positions, parse
 
 # What an application's session starts with, unless its role or database says otherwise.
 DEFAULT_PATH = ("pg_catalog", "public")
 
+Rows = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """``answer`` is forwarded, rewritten or refused; ``parameters`` and ``columns`` are (what, use) in order."""
+    """``answer`` is forwarded, rewritten or refused, ``server`` what the server sees.
+
+    (What, use) in order: ``uses`` of what stands in the client's text, with their places, ``parameters`` of the server's statement,
+    ``columns`` of the results or of COPY's data.
+    """
 
     answer: str
     server: str
-    parameters: tuple[tuple[str, str], ...] = ()
-    columns: tuple[str, ...] = ()
+    uses: Rows = ()
+    parameters: Rows = ()
+    columns: Rows = ()
+    note: str = ""
     sqlstate: str = ""
     message: str = ""
     hint: str = ""
@@ -29,33 +39,44 @@ class Explanation:
 
 
 def explain(planner: Planner, text: bytes, database: str, path: tuple[str, ...] = DEFAULT_PATH) -> Explanation:
-    """Explain one statement (as a Parse), or a string of several (as a simple Query)."""
+    """Explain one statement (as a Parse where it can take parameters), or a string of several (as a simple Query)."""
     view = View(path, database, catalog_fresh=True)
     try:
-        plan = planner.statement(text, (), view)
+        meanings = planner.meanings(text, view)
+        if not meanings:
+            return Explanation("forwarded", text.decode("utf-8", "replace"), note=_unread(text))
+        if any(m.takes_parameters for m in meanings) and (len(meanings) == 1 or any(m.numbers for m in meanings)):
+            plan = planner.statement(text, (), view)
+            server, forwarded, parameters = plan.sql, plan.identity, tuple(_parameters(plan))
+        else:
+            server, forwarded = _script(planner, text, view)
+            parameters = ()
     except PhiproxyError as error:
-        if error.sqlstate == "42601" and "multiple commands" in error.message:
-            return _script(planner, text, view)
-        return _refusal(error)
-    return _statement(plan)
+        return Explanation(
+            "refused", "", sqlstate=error.sqlstate, message=error.public_text, hint=error.hint or "", position=error.position
+        )
+    at = Positions(text).at
+    uses = tuple((f"{_what(o)} at character {at(o.start)}", use_text(o.use)) for m in meanings for o in m.occurrences)
+    answer = "forwarded" if forwarded and server == text else "rewritten"
+    return Explanation(answer, server.decode("utf-8", "replace"), uses, parameters, tuple(_columns(meanings)))
 
 
-def _refusal(error: PhiproxyError) -> Explanation:
-    return Explanation(
-        "refused", "", sqlstate=error.sqlstate, message=error.public_text, hint=error.hint or "", position=error.position
-    )
-
-
-def _script(planner: Planner, text: bytes, view: View) -> Explanation:
+def _unread(text: bytes) -> str:
+    """Say why a text that is forwarded was not read, where that is not plain."""
     try:
-        plan: ScriptPlan = planner.script(text, view)
-    except PhiproxyError as error:
-        return _refusal(error)
+        parse(text)
+    except SyntaxRefused:
+        return "It does not parse, and names nothing protected: the server says what is wrong with it."
+    except PhiproxyError:
+        pass
+    return ""
+
+
+def _script(planner: Planner, text: bytes, view: View) -> tuple[bytes, bool]:
+    plan = planner.script(text, view)
     if plan.rendered is None:
-        return Explanation("forwarded", text.decode())
-    server = plan.rendered.fill(lambda _i, o: _shown(o))
-    uses = tuple((f"literal at {o.start + 1}", use_text(o.use)) for o in plan.rendered.occurrences if o.literal is not None)
-    return Explanation("rewritten", server.decode(), uses)
+        return text, True
+    return plan.rendered.fill(lambda _i, o: _shown(o)), False
 
 
 def _shown(occurrence: Occurrence) -> bytes:
@@ -64,16 +85,37 @@ def _shown(occurrence: Occurrence) -> bytes:
     return b"'{\xe2\x80\xa6}'::bytea[]" if of_elements(occurrence.use) else b"'\\x\xe2\x80\xa6'::bytea"
 
 
-def _statement(plan: StatementPlan) -> Explanation:
-    columns: tuple[str, ...] = ()
-    if plan.columns is not None:
-        columns = tuple("unprotected" if r is None else f"opened: {r.column.label} as {r.type.name}" for r in plan.columns.reveals)
-    answer = "forwarded" if plan.identity and plan.sql == plan.text else "rewritten"
-    parameters = []
+def _what(occurrence: Occurrence) -> str:
+    if occurrence.number:
+        return f"${occurrence.number}"
+    return "NULL" if occurrence.literal is None else "literal"
+
+
+def _parameters(plan: StatementPlan) -> Iterator[tuple[str, str]]:
     for number, (use, source, literal) in enumerate(plan.outputs, start=1):
         what = "a literal" if literal is not None else f"${source + 1}"
-        parameters.append((f"${number} from {what}", use_text(use)))
-    return Explanation(answer, plan.sql.decode(), tuple(parameters), columns)
+        yield f"${number} from {what}", use_text(use)
+
+
+def _columns(meanings: Sequence[Meaning]) -> Iterator[tuple[str, str]]:
+    for number, meaning in enumerate(meanings, start=1):
+        label = f"statement {number}, column" if len(meanings) > 1 else "column"
+        prepared = meaning.prepared[0].columns if meaning.prepared is not None else None
+        reveals = meaning.outputs or meaning.cursor or (prepared.reveals if prepared is not None else ())
+        if meaning.copy is not None:
+            yield from _copied(label, meaning.copy)
+        else:
+            yield from ((f"{label} {i}", _reveal_text(reveal)) for i, reveal in enumerate(reveals, start=1))
+
+
+def _copied(label: str, copy: CopyMeaning) -> Iterable[tuple[str, str]]:
+    for name, reveal in zip(copy.columns, copy.reveals, strict=True):
+        sealed = reveal is not None and copy.incoming
+        yield f"{label} {name}", f"each value sealed for {reveal.column.label}" if reveal and sealed else _reveal_text(reveal)
+
+
+def _reveal_text(reveal: Reveal | None) -> str:
+    return "unprotected" if reveal is None else f"opened: {reveal.column.label} as {reveal.type.name}"
 
 
 def use_text(use: Use) -> str:

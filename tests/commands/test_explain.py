@@ -37,3 +37,14 @@ def test_as_json(clinic: Clinic) -> None:
     found = json.loads(clinic.ok("explain", "--json", "INSERT INTO patients (id, ssn) VALUES ($1, $2)"))
     assert (found["database"], found["answer"]) == (clinic.database, "rewritten")
     assert any("sealed for public.patients.ssn" in use for _, use in found["parameters"])
+
+
+def test_a_string_of_statements_in_another_search_path(clinic: Clinic) -> None:
+    ready(clinic)
+    text = "PREPARE s AS SELECT ssn FROM patients WHERE ssn = $1; EXECUTE s('zq9')"
+    out = clinic.ok("explain", text, "--path", "elsewhere, public")
+    assert "statement 2, column 1" in out
+    assert "tag of public.patients.ssn" in out
+    assert "zq9" not in out
+    code, out, _ = clinic.run("explain", text, "--path", "elsewhere")
+    assert (code, "SQLSTATE 42P01 at character 30" in out) == (1, True)

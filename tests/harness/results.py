@@ -42,6 +42,7 @@ class Outcome:
     count: int | None
     transaction: str
     parameters: tuple[int, ...] = ()
+    position: int | None = None
 
     def visible(self, *, ordered: bool) -> tuple[object, ...]:
         """Return what must be equal on both sides; texts of errors may differ, SQLSTATEs may not."""
@@ -89,6 +90,7 @@ def outcome(conn: PGconn, result: PGresult) -> Outcome:
         count=result.command_tuples,
         transaction=pq.TransactionStatus(conn.transaction_status).name,
         parameters=tuple(result.param_type(n) for n in range(result.nparams)),
+        position=int(where) if (where := said(pq.DiagnosticField.STATEMENT_POSITION)) else None,
     )
 
 
