@@ -100,6 +100,11 @@ def parse_envelope(data: bytes, number: int | None = None) -> Envelope:
 
     Raises SealError (XX001) with a constant text for everything that is not an envelope of version 1.
     """
+    return Envelope._make(envelope_parts(data, number))
+
+
+def envelope_parts(data: bytes, number: int | None = None) -> tuple[int, int, bool, bytes, bytes, bytes, bytes]:
+    """Return the fields of ``parse_envelope`` as a bare tuple: a name for each costs as much as the parsing."""
     if len(data) < OVERHEAD:
         raise SealError("stored value is not an envelope")
     magic, version, suite, flags, key_id, found, k = _HEADER.unpack_from(data)
@@ -118,7 +123,7 @@ def parse_envelope(data: bytes, number: int | None = None) -> Envelope:
         raise SealError("stored value is not a well-formed envelope")
     salt_end = end + SALT_LENGTH
     padded = flags == FLAG_PADDED
-    return Envelope(key_id, found, padded, data[:end], data[end:salt_end], data[salt_end:body], data[body:])
+    return key_id, found, padded, data[:end], data[end:salt_end], data[salt_end:body], data[body:]
 
 
 def pad(plaintext: bytes, multiple: int) -> bytes:

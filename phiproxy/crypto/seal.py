@@ -23,9 +23,9 @@ from phiproxy.crypto.envelope import (
     NONCE_LENGTH,
     SALT_LENGTH,
     build_header,
+    envelope_parts,
     frame,
     pad,
-    parse_envelope,
     unpad,
 )
 from phiproxy.crypto.keyring import DataKey, Keyring
@@ -155,17 +155,16 @@ def make_opener(
     find, cipher_of = ring.data_key, memo.cipher
 
     def open_value(data: bytes) -> bytes:
-        envelope = parse_envelope(data, number)
-        header = envelope.header
-        key = find(envelope.key_id)
+        key_id, _, padded, header, salt, nonce, sealed = envelope_parts(data, number)
+        key = find(key_id)
         if key.tenant != tenant:
             raise OtherTenant(f"data key {key.id} is of another tenant")
         associated = before + len(header).to_bytes(4, "big") + header + after
         try:
-            plaintext = cipher_of(key, envelope.salt).decrypt(envelope.nonce, envelope.sealed, associated)
+            plaintext = cipher_of(key, salt).decrypt(nonce, sealed, associated)
         except InvalidTag:
             raise SealError(f"stored value does not open under data key {key.id}") from None
-        if envelope.padded:
+        if padded:
             plaintext = unpad(plaintext)
         if noticed is not None and (key.stale or key.state == "compromised"):
             noticed(key)

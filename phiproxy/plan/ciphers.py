@@ -24,15 +24,23 @@ class Ciphers:
         self._noticed = noticed
         self._memo = OpenMemo()
         self._store: dict[ProtectedColumn, StoreFunction] = {}
+        self._wants: dict[ProtectedColumn, tuple[IndexKeyWant, ...]] = {}
         self._search: dict[tuple[int, int, int], ValueFunction] = {}
         self._open: dict[str, ValueFunction] = {}
 
     def need_index_keys(self, columns: Iterable[ProtectedColumn]) -> None:
         """Raise KeyNeeded for every index key that storing into these columns lacks, in one go and before anything is reserved."""
-        wants = {IndexKeyWant(c.number, s.number) for c in columns for s in c.slots if s.state != "dropped"}
-        missing = {w for w in wants if not self._ring.has(w)}
+        has = self._ring.has
+        missing = {want for column in columns for want in self._wants_of(column) if not has(want)}
         if missing:
             raise KeyNeeded(missing)
+
+    def _wants_of(self, column: ProtectedColumn) -> tuple[IndexKeyWant, ...]:
+        wants = self._wants.get(column)
+        if wants is None:
+            live = (s.number for s in column.slots if s.state != "dropped")
+            wants = self._wants[column] = tuple(IndexKeyWant(column.number, slot) for slot in live)
+        return wants
 
     def reserve(self, scope: str, rows: int) -> Callable[[], Record]:
         """Reserve one use per row and return what draws them; KeyNeeded when the lease does not hold as many."""

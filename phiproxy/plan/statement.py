@@ -95,14 +95,16 @@ def _stored(ciphers: Ciphers, use: Store, value: bytes | Array, rows: Mapping[tu
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The result columns of one statement: which are protected, and as what they are shown."""
+    """The result columns of one statement: which are protected, and as what they are shown.
+
+    ``protected`` is (position, Reveal) of the protected ones.
+    """
 
     reveals: tuple[Reveal | None, ...]
+    protected: tuple[tuple[int, Reveal], ...] = field(init=False, compare=False)
 
-    @property
-    def protected(self) -> tuple[tuple[int, Reveal], ...]:
-        """(position, Reveal) of the protected ones."""
-        return tuple((i, r) for i, r in enumerate(self.reveals) if r is not None)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "protected", tuple((i, r) for i, r in enumerate(self.reveals) if r is not None))
 
     def describe(self, fields: Sequence[Field], formats: Sequence[int] | None, sealed: SealedAttributes) -> list[Field]:
         """Return RowDescription's fields as the client must see them.

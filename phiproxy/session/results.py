@@ -86,8 +86,11 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
     row = front.row
     if row is None:
         row = front.row = columns.row(session.planner.ciphers, binary=front.binary)
+    frames, append = session.server_frames, session.to_client.append
     try:
-        session.to_client.append(row(data, start, end))
+        for begin, end in frames.run(ord("D")):  # noqa: PLR1704 - the first of them is the one that was given
+            frames.pos = begin
+            append(row(data, begin, end))
     except SealError as error:
         result_error(session, error)
     return end

@@ -5,6 +5,7 @@ Manual: "Frontend/Backend Protocol", 55.2.1 and 55.8 (message formats): Byte1 ta
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import Struct
 
 from phiproxy.errors import WireError
@@ -113,6 +114,17 @@ class FrameBuffer:
                 break
             pos += 1 + length
         return pos
+
+    def run(self, tag: int) -> Iterator[tuple[int, int]]:
+        """Return the spans of the complete messages of this tag that follow one another from ``pos``."""
+        data, pos, size, limit = self.data, self.pos, len(self.data), self.max_message
+        while size - pos >= HEADER and data[pos] == tag:
+            (length,) = _LENGTH(data, pos + 1)
+            end = pos + 1 + length
+            if length < 4 or length > limit or end > size:
+                return
+            yield pos, end
+            pos = end
 
     @property
     def pending(self) -> int:

@@ -30,3 +30,10 @@ def test_max_length_is_that_of_the_typmod() -> None:
 
 def test_the_label_names_schema_table_and_column() -> None:
     assert protected("patients", "ssn", 1).label == "public.patients.ssn"
+
+
+def test_equal_columns_have_equal_hashes() -> None:
+    ssn = protected("patients", "ssn", 1)
+    assert ssn == protected("patients", "ssn", 1)
+    assert hash(ssn) == hash(protected("patients", "ssn", 1))
+    assert len({ssn, protected("patients", "ssn", 1), protected("patients", "ssn", 2), protected("visits", "ssn", 1)}) == 3

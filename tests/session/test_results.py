@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.plan.cache import Planner
+from phiproxy.plan.ciphers import Ciphers
+from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
     BIND_COMPLETE,
     CLOSE_COMPLETE,
@@ -22,7 +26,7 @@ from tests.session.frames import (
     ready,
     row_description,
 )
-from tests.session.screenplay import SECRET, SSN, Says, Screenplay, envelope, hexed
+from tests.session.screenplay import SECRET, SSN, FakeDatabase, Says, Screenplay, envelope, fill, hexed
 
 SELECT = "SELECT ssn, city FROM public.patients"
 
@@ -142,3 +146,26 @@ def test_a_column_that_is_protected_where_none_was_analysed_is_not_shown(play: S
     play.client_gets(Says("0A000", "protected column where none was analysed"))
     play.server_says(command_complete("SELECT 1"), ready())
     play.client_gets(ready())
+
+
+def test_rows_before_the_one_that_needs_a_key_are_shown_once() -> None:
+    ring = Keyring(lambda: 0.0)
+    play = Screenplay(FakeDatabase(Planner(PROTECTION, CATALOG, Ciphers(ring))))
+    play.client_says(query(SELECT))
+    play.server_gets(query(SELECT))
+    row = data_row(hexed(envelope(SSN, SECRET)), b"x")
+    play.server_says(data_row(None, b"1"), data_row(None, b"2"), row, row, command_complete("SELECT 4"), ready())
+    assert play.needs_keys()
+    play.client_gets(data_row(None, b"1"), data_row(None, b"2"))
+    fill(ring)
+    play.resumes()
+    play.client_gets(data_row(SECRET, b"x"), data_row(SECRET, b"x"), command_complete("SELECT 4"), ready())
+    play.ends()
+
+
+def test_rows_before_one_that_does_not_open_are_shown_and_those_behind_are_not(play: Screenplay) -> None:
+    play.client_says(query(SELECT))
+    play.server_gets(query(SELECT))
+    broken, row = data_row(b"\\xf550", b"x"), data_row(None, b"1")
+    play.server_says(row, row, broken, row, command_complete("SELECT 4"), ready())
+    play.client_gets(row, row, Says("XX001"), ready())

@@ -113,6 +113,15 @@ def test_a_run_ends_at_another_tag_or_at_an_incomplete_message(rows: list[bytes]
     assert other.run_end(ord("D")) == len(run)
 
 
+@given(st.lists(st.binary(max_size=20), max_size=8), st.integers(0, 12))
+def test_the_spans_of_a_run_are_its_messages(rows: list[bytes], cut: int) -> None:
+    messages = [message(b"D", row) for row in rows]
+    for behind in (message(b"D", b"cut short")[:cut], message(b"C", b""), b"D\0\0\0\3", b"D\0\0\1\0" + b"x" * 252):
+        buffer = FrameBuffer(max_message=100)
+        buffer.feed(b"".join(messages) + behind)
+        assert [buffer.data[start:end] for start, end in buffer.run(ord("D"))] == messages
+
+
 @pytest.mark.parametrize("lie", [b"D\0\0\0\3", b"D\0\0\1\0" + b"x" * 252])
 def test_a_run_ends_before_a_length_that_lies(lie: bytes) -> None:
     buffer = FrameBuffer(max_message=100)
