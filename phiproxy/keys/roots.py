@@ -181,7 +181,9 @@ class RootCache:
                 self._gone(row.id)
         else:
             held.forget()
-            held.secret, held.unwrapped_at, held.error = bytearray(secret), now, None
+            # From the moment it was asked for; but where a call takes as long as a root may live, whoever waits must get to use it.
+            since = max(now, self._clock() - self._limits.ttl / 2)
+            held.secret, held.unwrapped_at, held.error = bytearray(secret), since, None
             held.ahead = self._limits.ttl * (AHEAD + AHEAD * os.urandom(1)[0] / 255)
 
     def _without_renewal(self, held: _Held, row: RootRow, *, stale_ok: bool) -> Root:

@@ -175,3 +175,16 @@ def test_limits_make_sense(bad: dict[str, int]) -> None:
 def test_every_provider_error_can_be_said_again() -> None:
     for kind in (ProviderDenied, ProviderMisconfigured, ProviderUnavailable):
         assert isinstance(kind("x", hint="y"), ProviderError)
+
+
+async def test_a_provider_slower_than_the_time_of_a_root_is_still_of_use(bench: Bench, clock: Clock) -> None:
+    row = await wrapped(bench.provider)
+    real = bench.provider.unwrap
+
+    async def slow(blob: bytes, version: str, context: Context) -> bytes:
+        clock.now += 1000
+        return await real(blob, version, context)
+
+    bench.provider.unwrap = slow  # type: ignore[method-assign]
+    root = await bench.cache.get(row, stale_ok=False)
+    assert root.expires > clock.now
