@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,10 @@ TABLE = "CREATE SCHEMA clinic CREATE TABLE patients (id serial PRIMARY KEY, ssn 
 
 @dataclass(frozen=True)
 class Behind:
-    """The server behind the proxy; with ``policy_for`` this database gets a policy, whose service login is the superuser."""
+    """The server behind the proxy; with ``policy_for`` this database gets a policy, whose service login is the superuser.
+
+    The proxy listens on both addresses of localhost, and with ``socket_directory`` also there.
+    """
 
     host: str
     port: int
@@ -44,14 +48,28 @@ class Behind:
     certificate: str = ""
     private_key: str = ""
     upstream_tls: str = "disable"
+    socket_directory: str = ""
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 def _configuration(behind: Behind, port: int) -> str:
     tls = (
         f"{{certificate: '{behind.certificate}', private_key: '{behind.private_key}'}}" if behind.certificate else "{mode: disable}"
     )
+    listen = [f"127.0.0.1:{port}"]
+    if _has_ipv6():
+        listen.append(f"[::1]:{port}")
+    if behind.socket_directory:
+        listen.append(f"unix:{behind.socket_directory}/.s.PGSQL.{port}")
     return f"""\
-listen: ["127.0.0.1:{port}", "[::1]:{port}"]
+listen: {json.dumps(listen)}
 upstream: {{address: "{behind.host}:{behind.port}", tls: {behind.upstream_tls}}}
 tls: {tls}
 service: {{user: "{behind.user}"}}

@@ -74,9 +74,15 @@ def differing(direct: Outcomes, proxied: Outcomes) -> list[str]:
     return [t for t in tests if direct.get(t, ABSENT).verdict != proxied.get(t, ABSENT).verdict]
 
 
-def differences(direct: Outcomes, proxied: Outcomes, again: tuple[Run, Run]) -> dict[str, tuple[Outcome, Outcome]]:
-    """Return the tests that differ, and differ again each time they are run alone on both sides; says which do not."""
+def differences(
+    direct: Outcomes, proxied: Outcomes, again: tuple[Run, Run], steady: tuple[str, ...] = ()
+) -> dict[str, tuple[Outcome, Outcome]]:
+    """Return the tests that differ, and differ again each time they are run alone on both sides; says which do not.
+
+    Those whose names end in one of ``steady`` are not run again.
+    """
     left = {test: (direct.get(test, ABSENT), proxied.get(test, ABSENT)) for test in differing(direct, proxied)}
+    kept = {test: left.pop(test) for test in list(left) if test.endswith(steady)}
     for _ in range(ATTEMPTS):
         if not left:
             break
@@ -85,7 +91,7 @@ def differences(direct: Outcomes, proxied: Outcomes, again: tuple[Run, Run]) -> 
         for test in sorted(left.keys() - still):
             print(f"unsteady: {test} was {left[test][0].verdict} directly and {left[test][1].verdict} through the proxy, once")
         left = {test: (one.get(test, ABSENT), other.get(test, ABSENT)) for test in left if test in still}
-    return left
+    return kept | left
 
 
 def describe(found: Mapping[str, tuple[Outcome, Outcome]]) -> str:

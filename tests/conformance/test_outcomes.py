@@ -63,6 +63,7 @@ def test_a_difference_that_does_not_stay_is_said_and_forgiven(capsys: pytest.Cap
     assert differences(direct, {"a": Outcome("passed"), "b": Outcome("failed")}, (again, again)) == {}
     assert asked == [["b"], ["b"]]
     assert "unsteady: b" in capsys.readouterr().out
+    assert list(differences(direct, {"a": Outcome("failed"), "b": Outcome("failed")}, (again, again), steady=("a",))) == ["a"]
 
 
 def test_a_test_that_is_missing_differs() -> None:
