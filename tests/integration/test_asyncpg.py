@@ -79,6 +79,32 @@ async def test_a_refusal(clinic: Clinic) -> None:
     await conn.close()
 
 
+async def test_a_refusal_of_many_and_of_what_is_prepared(clinic: Clinic) -> None:
+    """asyncpg sends Parse and Describe in one group, and for many rows Bind and Execute of all in another."""
+    clinic.seed(2)
+    conn = await asyncpg.connect(clinic.proxy_dsn)
+    refused = "UPDATE patients SET city = 'never' WHERE upper(notes) = $1"
+    rows = [(clinic.plant(),) for _ in range(50)]
+    for _ in range(2):
+        with pytest.raises(asyncpg.FeatureNotSupportedError, match=r"^phiproxy:"):
+            await conn.prepare(refused)
+        with pytest.raises(asyncpg.FeatureNotSupportedError, match=r"^phiproxy:"):
+            await conn.executemany(refused, rows)
+    transaction = conn.transaction()
+    await transaction.start()
+    await conn.execute("UPDATE patients SET city = 'undone'")
+    with pytest.raises(asyncpg.FeatureNotSupportedError, match=r"^phiproxy:"):
+        await conn.executemany(refused, rows)
+    with pytest.raises(asyncpg.InFailedSQLTransactionError):
+        await conn.executemany("UPDATE patients SET city = 'undone' WHERE notes = $1", rows)
+    await transaction.rollback()
+    assert await conn.fetchval("SELECT count(*) FROM patients WHERE city IN ('never', 'undone')") == 0
+    prepared = await conn.prepare("SELECT id FROM patients WHERE ssn = $1")
+    assert await prepared.fetchval(clinic.patients[1].ssn) == 2
+    await conn.close()
+    clinic.assert_twins_equal()
+
+
 async def test_a_value_too_long_in_the_middle_of_many_undoes_them_all(clinic: Clinic) -> None:
     rows = [(n, clinic.plant("mrn") if n != 20 else clinic.plant() + " is far too long") for n in range(40)]
     for dsn in (clinic.plain_dsn, clinic.proxy_dsn):

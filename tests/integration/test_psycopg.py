@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import select
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
+from psycopg import pq, sql
 
 from tests.harness.clinic import INSERT, Clinic
 from tests.integration.dialogue import Rows, Step, assert_told, dialogue
@@ -88,6 +89,55 @@ def test_a_refusal_in_a_pipeline(clinic: Clinic) -> None:
             group(conn, cursors)
         assert cursors[0].fetchall() == [(1,)]
         assert conn.execute("SELECT count(*) FROM patients WHERE city = 'never'").fetchone() == (0,)
+    clinic.assert_twins_equal()
+
+
+def told_in_a_pipeline(dsn: str, middle: bytes, value: bytes) -> list[tuple[str, str]]:
+    """Send two groups in pipeline mode, the first with ``middle`` between two writes; returns each result's status and SQLSTATE."""
+    with psycopg.connect(dsn) as connection:
+        return pipelined(connection.pgconn, middle, value)
+
+
+def pipelined(conn: pq.abc.PGconn, middle: bytes, value: bytes) -> list[tuple[str, str]]:
+    conn.enter_pipeline_mode()
+    conn.send_query_params(b"UPDATE patients SET city = 'first' RETURNING id", [])
+    conn.send_query_params(middle, [value])
+    conn.send_prepare(b"behind", b"SELECT id FROM patients WHERE ssn = $1")
+    conn.send_query_params(b"UPDATE patients SET city = 'third'", [])
+    conn.pipeline_sync()
+    conn.send_query_params(b"SELECT city IS NULL OR city NOT IN ('first', 'third') FROM patients", [])
+    conn.pipeline_sync()
+    told, syncs, fields = [], 0, pq.DiagnosticField.SQLSTATE
+    while syncs < 2:
+        while conn.is_busy():
+            select.select([conn.socket], [], [], 20)  # not in libpq, which would keep Python's other threads from their work
+            conn.consume_input()
+        result = conn.get_result()
+        if result is not None:
+            syncs += result.status == pq.ExecStatus.PIPELINE_SYNC
+            told.append((pq.ExecStatus(result.status).name, (result.error_field(fields) or b"").decode()))
+    conn.exit_pipeline_mode()
+    return told
+
+
+def test_a_refusal_in_the_middle_of_a_group_in_libpq_s_pipeline_mode(clinic: Clinic) -> None:
+    """Everything comes in the order and number in which a server's error would bring it; the first write of the group is undone."""
+    clinic.seed(2)
+    value = clinic.plant().encode()
+    middle = b"SELECT id FROM patients WHERE upper(notes) = $1"
+    direct = told_in_a_pipeline(clinic.plain_dsn, b"SELECT id FROM patients WHERE no_such_function(notes) = $1", value)
+    proxied = told_in_a_pipeline(clinic.proxy_dsn, middle, value)
+    assert [status for status, _ in proxied] == [status for status, _ in direct]
+    assert [status for status, _ in proxied] == [
+        "TUPLES_OK",
+        "FATAL_ERROR",
+        "PIPELINE_ABORTED",
+        "PIPELINE_ABORTED",
+        "PIPELINE_SYNC",
+        "TUPLES_OK",
+        "PIPELINE_SYNC",
+    ]
+    assert (direct[1][1], proxied[1][1]) == ("42883", "0A000")
     clinic.assert_twins_equal()
 
 
