@@ -43,7 +43,8 @@ class Relation:
 
     ``partition_or_child``: it has an inheritance parent; ``parent``: it is partitioned or has children;
     ``key_columns``: its columns in a foreign key, on either side; ``guards``: (column, identity number) of its guards;
-    ``parents``: the oids of those that it inherits from; ``partition_key``: the columns that say to which partition a row goes.
+    ``parents``: the oids of those that it inherits from; ``partition_key``: the columns that say to which partition a row goes;
+    ``diverted``: rules or triggers of its own decide what becomes of a row that is written to it.
     """
 
     oid: int
@@ -59,6 +60,7 @@ class Relation:
     indexes: tuple[CatalogIndex, ...] = ()
     parents: tuple[int, ...] = ()
     partition_key: frozenset[str] = frozenset()
+    diverted: bool = False
 
     def column(self, name: str) -> CatalogColumn | None:
         """Return the column of this exact name, or None."""

@@ -40,7 +40,9 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
                    ON t.partrelid = a.attrelid
            WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.attnum = ANY (t.partattrs) OR EXISTS (
                    SELECT FROM pg_catalog.pg_depend p WHERE p.classid = 1259 AND p.objid = c.oid AND p.objsubid = a.attnum
-                      AND p.refclassid = 1259 AND p.refobjid = c.oid AND p.refobjsubid = 0 AND p.deptype = 'i'))))::text
+                      AND p.refclassid = 1259 AND p.refobjid = c.oid AND p.refobjsubid = 0 AND p.deptype = 'i'))),
+         EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN')
+           OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal))::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r','p','v','m','f') AND n.nspname <> 'pg_toast' AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
 """
@@ -67,7 +69,7 @@ def changed(names: Iterable[str]) -> bytes:
 
 def relation(text: str) -> Relation:
     """Return the relation of one row."""
-    oid, schema, name, kind, row_security, child, parent, columns, in_keys, guards, indexes, parents, parted = json.loads(text)
+    oid, schema, name, kind, row_security, child, parent, columns, in_keys, guards, indexes, parents, parted, diverted = json.loads(text)
     own = tuple(CatalogColumn(*column) for column in columns or ())
     by_number = {c.attnum: c.name for c in own}
     found = ((by_number.get(attnum), guarded_number(definition or "")) for attnum, definition in guards or ())
@@ -87,6 +89,7 @@ def relation(text: str) -> Relation:
         ),
         tuple(parents or ()),
         frozenset(parted or ()),
+        diverted,
     )
 
 

@@ -20,6 +20,7 @@ from phiproxy.sql.scope import ListColumn, Protected, Scope, Value
 from phiproxy.sql.select import select
 from phiproxy.sql.sinks import TEXT_OID, as_sink
 from phiproxy.sql.types import case_results, common_type
+from phiproxy.sql.views import view_columns
 
 Target = tuple[str, ProtectedColumn | None]
 
@@ -39,7 +40,11 @@ class Place:
 
 
 def columns_of(a: Analysis, relation: Relation) -> Mapping[str, ProtectedColumn]:
-    """Return the protected columns of a relation by name."""
+    """Return the protected columns of a relation by name; those of a view are what it shows of its tables."""
+    values = view_columns(a.context, relation)
+    if values is not None:
+        named = zip(relation.columns, values, strict=True)
+        return {c.name: value.column for c, value in named if isinstance(value, Protected)}
     table = a.protected(relation)
     return table.columns if table is not None else {}
 

@@ -56,6 +56,12 @@ def _target(a: Analysis, infer: Node, relation: Relation, inside: Scope) -> None
 
 def _constraint(a: Analysis, infer: Node, relation: Relation) -> None:
     """Infer the unique index on tags that the client knows as a constraint; of any other name the server says what it is."""
+    if relation.kind == "v":
+        raise a.refuse(
+            "ON CONFLICT ON CONSTRAINT through a view over a protected table is not understood",
+            infer if location(infer) >= 0 else {},
+            hint="Name the columns: ON CONFLICT (…).",
+        )
     index = relation.index(infer["conname"])
     columns = columns_of(a, relation)
     if index is None or index.constraint or not index.unique or not any(name in columns for name in index.columns):

@@ -12,6 +12,7 @@ from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import QUERIES
 from phiproxy.sql.scope import Joined, Output, Scope, Source, star_of
 from phiproxy.sql.select import from_clause
+from phiproxy.sql.views import write_target
 from phiproxy.sql.write import returning, wanted_columns
 
 
@@ -20,7 +21,7 @@ def merge(a: Analysis, body: Node, outer: Scope) -> list[Output]:
     a.ctes.append({})
     try:
         with_clause(a, body.get("withClause"), outer)
-        relation, source = a.target(body["relation"])
+        relation, source = write_target(a, body["relation"])
         rest = from_clause(a, [body["sourceRelation"]], outer)
         # In the order of RETURNING *: the source's columns stand first.
         joined = Joined([*rest.sources, source], [*rest.star, *star_of(source)], rest.merged, rest.listed)

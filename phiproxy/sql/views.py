@@ -16,13 +16,34 @@ from phiproxy.sql.scope import Clear, Kept, ListColumn, Protected, Scope, Search
 
 
 def view_source(a: Analysis, body: Node) -> Source | None:
-    """Return a RangeVar of FROM as a source when it is such a view, else None; what may be read may not be written through."""
+    """Return a RangeVar of FROM as a source when it is such a view, else None."""
     if body["relname"] not in a.context.catalog.reaching:
         return None
     found = a.relation(body)
-    values = view_columns(a.context, found) if isinstance(found, Relation) and found.oid in a.context.catalog.views else None
-    if values is None or not isinstance(found, Relation):
-        return None
+    values = view_columns(a.context, found) if isinstance(found, Relation) else None
+    return _source(a, found, values, body) if values is not None and isinstance(found, Relation) else None
+
+
+def write_target(a: Analysis, body: Node) -> tuple[Relation, Source]:
+    """Return what INSERT, UPDATE, DELETE or MERGE names, and its source: a table, or a view that PostgreSQL writes through.
+
+    Whether a view is one of those (manual, CREATE VIEW, updatable views) the server says itself.
+    """
+    found = a.target_relation(body)
+    values = view_columns(a.context, found) if found.kind == "v" else None
+    if values is None:
+        return a.target(body)
+    if found.diverted:
+        raise a.refuse(
+            f'rules or triggers of view "{found.name}" decide what becomes of what is written to it',
+            body,
+            hint="Write to the table itself.",
+        )
+    a.relation(body, target=True)
+    return found, _source(a, found, values, body)
+
+
+def _source(a: Analysis, found: Relation, values: tuple[Value, ...], body: Node) -> Source:
     a.meaning.touches = True
     named = body.get("alias", {})
     columns = tuple(SourceColumn(c.name, v) for c, v in zip(found.columns, values, strict=True))
@@ -31,7 +52,9 @@ def view_source(a: Analysis, body: Node) -> Source | None:
 
 
 def view_columns(context: Context, relation: Relation) -> tuple[Value, ...] | None:
-    """Return what each column of a view is, or None where its query is not understood as it stands."""
+    """Return what each column of a view is, or None where its query is not understood as it stands, or it is no view."""
+    if relation.oid not in context.catalog.views:
+        return None
     if relation.oid not in context.views:
         context.views[relation.oid] = None  # also should it refer to itself
         context.views[relation.oid] = _read(context, relation)

@@ -15,6 +15,7 @@ from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import QUERIES
 from phiproxy.sql.scope import Joined, Output, Scope, Source, joined_of, star_of
 from phiproxy.sql.select import from_clause, targets
+from phiproxy.sql.views import write_target
 
 # RETURNING old.c, new.c came with PostgreSQL 18.
 _OLD_AND_NEW = 180000
@@ -25,7 +26,7 @@ def insert(a: Analysis, body: Node, outer: Scope) -> list[Output]:
     a.ctes.append({})
     try:
         with_clause(a, body.get("withClause"), outer)
-        relation, source = a.target(body["relation"])
+        relation, source = write_target(a, body["relation"])
         wanted = wanted_columns(a, body.get("cols"), relation, body["relation"])
         if "selectStmt" in body:
             list_columns(a, body, relation, _insert_source(a, body["selectStmt"], wanted, outer))
@@ -105,7 +106,7 @@ def _update_or_delete(a: Analysis, body: Node, outer: Scope, others: str) -> lis
     a.ctes.append({})
     try:
         with_clause(a, body.get("withClause"), outer)
-        relation, source = a.target(body["relation"])
+        relation, source = write_target(a, body["relation"])
         rest = from_clause(a, body.get(others), outer)
         joined = Joined([source, *rest.sources], [*star_of(source), *rest.star], rest.merged, rest.listed)
         scope = joined.scope(outer)

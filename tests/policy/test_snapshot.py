@@ -13,7 +13,7 @@ GUARD = "{CONST :consttype 17 :constlen -1 :location 1 :constvalue 6 [ 24 0 0 0 
 def row(oid: int, name: str, *, guards: object = None) -> str:
     columns = [["id", 1, 23, -1, True, True, False], ["ssn", 3, 17, -1, False, False, False]]
     indexes = [["i", True, False, ["id", "ssn"]]]
-    return json.dumps([oid, "public", name, "r", False, False, False, columns, [1], guards, indexes, [3, 4], ["id"]])
+    return json.dumps([oid, "public", name, "r", False, False, False, columns, [1], guards, indexes, [3, 4], ["id"], True])
 
 
 def test_a_relation() -> None:
@@ -21,6 +21,7 @@ def test_a_relation() -> None:
     assert [(c.name, c.attnum, c.not_null) for c in found.columns] == [("id", 1, True), ("ssn", 3, False)]
     assert found.key_columns == {"id"}
     assert (found.parents, set(found.partition_key)) == ((3, 4), {"id"})
+    assert found.diverted
     assert found.guards == (("ssn", 7),)
     assert found.indexes == (CatalogIndex("i", unique=True, constraint=False, columns=("id", "ssn")),)
 
