@@ -69,7 +69,8 @@ def changed(names: Iterable[str]) -> bytes:
 
 def relation(text: str) -> Relation:
     """Return the relation of one row."""
-    oid, schema, name, kind, row_security, child, parent, columns, in_keys, guards, indexes, parents, parted, diverted = json.loads(text)
+    oid, schema, name, kind, row_security, child, parent, columns, in_keys, guards, indexes, *more = json.loads(text)
+    parents, parted, diverted = more
     own = tuple(CatalogColumn(*column) for column in columns or ())
     by_number = {c.attnum: c.name for c in own}
     found = ((by_number.get(attnum), guarded_number(definition or "")) for attnum, definition in guards or ())
