@@ -16,7 +16,7 @@ import structlog
 
 from phiproxy.errors import ConfigError, NoTenant, PhiproxyError, ProviderUnavailable
 from phiproxy.keys import open_provider
-from phiproxy.keys.changes import CHANNEL
+from phiproxy.keys.changes import CHANNEL, notify
 from phiproxy.keys.keks import Kek, TenantKeks
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, read_layout
@@ -78,6 +78,8 @@ class LiveDatabase:
         self._version = ""
         self._reading: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
+        self._announcing: asyncio.Task[None] | None = None
+        self._announce_again = False
         self._kek = kek
         self.made: set[str] = set()
         # Tenants live as long as a session holds them; the one of a database without tenants always.
@@ -105,7 +107,7 @@ class LiveDatabase:
             limits, registry = key_limits(self._settings), Registry(self._pool, self._settings.service.schema_)
             cached = self._settings.keys.cache.max_data_keys
             found = Tenant(name, self._policy.database, registry, self._kek, self._known.layout, limits, cached, self.refresh)
-            found.made = self.made
+            found.made, found.announce = self.made, self.announce
             found.plan(self._known.protection, self._known.catalog)
             self._tenants[name] = found
         self._recent[name] = found
@@ -121,9 +123,10 @@ class LiveDatabase:
 
     async def close(self) -> None:
         """Forget the keys and close the connections."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
+        for task in (self._renewing, self._announcing):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         for tenant in list(self._tenants.values()):
             tenant.keys.forget()
         await self._pool.close()
@@ -182,7 +185,7 @@ class LiveDatabase:
     async def follow(self) -> None:
         """Notice DDL behind the proxy and changes in the registry, forever. A server that does not answer is waited for.
 
-        Looks once per ``catalog.poll``, and as soon as the registry's epoch is announced (NOTIFY).
+        Looks once per ``catalog.poll``, and as soon as another epoch, or DDL through a proxy, is announced (NOTIFY).
         """
         poll = self._settings.catalog.poll
         failing = False
@@ -214,6 +217,22 @@ class LiveDatabase:
 
     async def _refresh_ahead(self) -> None:
         await asyncio.gather(*(tenant.refresh_ahead() for tenant in list(self._tenants.values())))
+
+    def announce(self) -> None:
+        """Let every proxy of this database look at its catalogue at once; what is asked for meanwhile is said once more."""
+        self._announce_again = True
+        if self._announcing is None or self._announcing.done():
+            self._announcing = spawn(self._announce(), "announce")
+
+    async def _announce(self) -> None:
+        try:
+            while self._announce_again:
+                self._announce_again = False
+                async with self._pool.connection() as conn:
+                    await notify(conn, self._settings.service.schema_)
+        except (psycopg.Error, TimeoutError) as error:
+            # All proxies look once per catalog.poll anyway.
+            log.warning("a change could not be announced", database=self._policy.database, type=type(error).__name__)
 
     async def fit(self, policy: Policy) -> Known:
         """Read the database for a changed policy file; ConfigError when it does not fit. Nothing changes yet."""

@@ -59,6 +59,7 @@ class Tenant:
         self.planner: Planner
         self.made: set[str] = set()
         self.services = Services(self._fetch, refresh)
+        self.announce: Callable[[], None]
 
     def __repr__(self) -> str:
         return f"<Tenant {self.name!r} of {self._database}>"

@@ -158,6 +158,29 @@ async def test_new_tables_are_found_by_those_at_work(site: Site) -> None:
             assert row == ("a",)
 
 
+async def test_ddl_through_one_proxy_is_seen_by_the_others_at_once(site: Site) -> None:
+    """Not at their next poll: what is announced is read now."""
+    settings = site_settings(site, catalog={"poll": "1h"})
+    async with serving(settings) as (_, port), serving(settings) as (other, _):
+        (theirs,) = other.databases.values()
+        await until(lambda: theirs._renewing is not None, "the other proxy does not follow")
+        before = theirs.tenant("").planner
+        async with await connect(site, port) as one, one.transaction():
+            await one.execute("CREATE VIEW shown AS SELECT body FROM notes")
+            await one.execute("SELECT 1")
+            assert theirs.tenant("").planner is before
+        await until(lambda: "shown" in theirs.tenant("").planner.catalog.reaching, "the view was not noticed", within=1)
+
+
+async def test_an_announcement_that_fails_is_told(live: LiveDatabase, capsys: pytest.CaptureFixture[str]) -> None:
+    await live._pool.close()
+    live.announce()
+    live.announce()
+    assert live._announcing is not None
+    await live._announcing
+    assert capsys.readouterr().out.count("could not be announced") == 1
+
+
 async def test_a_server_that_is_down_at_a_reload(site: Site, live: LiveDatabase) -> None:
     """An error of ours, not of the driver's: a SIGHUP must end in a line of the log."""
     (policy,) = load_policies(site_settings(site))

@@ -23,6 +23,11 @@ CHANNEL: Final = "phiproxy_epoch"
 async def announce(conn: Connection, schema: str) -> None:
     """Raise the epoch, and notify whoever listens once this transaction has committed (manual, NOTIFY)."""
     await conn.execute(sql.SQL("UPDATE {} SET epoch = epoch + 1").format(table(schema, "meta")))
+    await notify(conn, schema)
+
+
+async def notify(conn: Connection, schema: str) -> None:
+    """Let whoever listens look at registry and catalogue now, whether or not there is another epoch."""
     await conn.execute("SELECT pg_catalog.pg_notify(%s, %s)", (CHANNEL, schema))
 
 

@@ -19,7 +19,7 @@ def apply(session: State, done: StatementPlan | ScriptPart) -> list[Undo]:
         # What a constant SET gives is followed until the transaction ends; then the path is read again.
         session.path = set_path(session.path, effects) if effects.path_unknown else None
         session.path_changed = names.group
-    overlay.note(session, effects)
+    overlay.note(session, effects, touches=done.touches)
     if effects.created:
         session.created |= frozenset(effects.created)
     undo = []

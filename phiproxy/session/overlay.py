@@ -26,8 +26,10 @@ class OverlayNeeded(Exception):
         self.position = position
 
 
-def note(session: State, effects: Effects) -> None:
+def note(session: State, effects: Effects, *, touches: bool) -> None:
     """Note what was sent and may change the catalogue, for everybody or in this transaction only."""
+    if effects.catalog_changed and (touches or effects.reaches):
+        session.announced = session.names.group
     if effects.catalog_changed or (effects.transaction and session.overlay is not None):
         session.changed = session.names.group
     if effects.reaches and session.database is not None:

@@ -72,6 +72,9 @@ def settle(session: State, front: Expected, status: bytes) -> None:
         if session.path_changed is not None and session.path_changed <= front.group:
             # What SET LOCAL, SET or CREATE did may have been rolled back, or not: it is read again when it is needed.
             session.path = session.path_changed = None
+        if session.announced is not None and session.announced <= front.group and session.database is not None:
+            session.announced = None
+            session.database.announce()
     session.status = status
 
 

@@ -35,6 +35,9 @@ class Database(Protocol):
     def made(self) -> set[str]:
         """Names that sessions have made over protected tables, and the planner does not know yet."""
 
+    def announce(self) -> None:
+        """Let every proxy look at the catalogue now: DDL that names something protected has ended."""
+
 
 @dataclass(slots=True)
 class Counters:
@@ -80,6 +83,7 @@ class State:
         self.path_changed: int | None = None
         self.created: frozenset[str] = frozenset()
         self.changed: int | None = None
+        self.announced: int | None = None
         self.overlay: Planner | None = None
         self.overlays = 0
         self.reaching: dict[str, str] = {}

@@ -1,10 +1,13 @@
-"""pg_dump and what it writes: through the proxy both ways it is plaintext, past the proxy both ways it is what is stored."""
+"""pg_dump and what it writes: through the proxy both ways it is plaintext, past the proxy both ways it is what is stored.
+
+As INSERTs, as COPY into psql, and as an archive for pg_restore.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -17,6 +20,8 @@ from tests.harness.site import Site, open_site
 from tests.integration.migrating import Pair, pair
 from tests.integration.test_migrations import TABLES
 
+Restore = tuple[bytes, Callable[[], object]]
+
 
 @pytest.fixture(scope="module")
 def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -26,24 +31,52 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         yield site
 
 
-def dumped(site: Site, dsn: str) -> str:
-    """Return what pg_dump writes of the two tables."""
+def program(site: Site, name: str) -> str:
+    """Return a program of PostgreSQL's."""
     bindir = site.server.bindir
-    program = shutil.which("pg_dump", path=str(bindir) if bindir else None) or shutil.which("pg_dump")
-    if program is None:
-        pytest.skip("this machine has no pg_dump")
-    command = [program, "--inserts", "--no-owner", "--no-privileges", "-t", "patients", "-t", "visits", "-d", dsn]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    found = shutil.which(name, path=str(bindir) if bindir else None) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"this machine has no {name}")
+    return found
+
+
+def ran(*command: str, given: bytes = b"") -> bytes:
+    """Run a program that must not fail, and return its output."""
+    done = subprocess.run(command, env=environment(), capture_output=True, input=given, check=False)
+    assert done.returncode == 0, done.stderr.decode()
     return done.stdout
 
 
-def restored(dsn: str, dump: str) -> None:
-    """Run a dump as psql does: statement by statement, without its own meta-commands."""
-    text = "\n".join(line for line in dump.split("\n") if not line.startswith("\\"))
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        for statement in split(text):
-            conn.execute(statement.encode())
+def dumped(site: Site, dsn: str, *options: str) -> bytes:
+    """Return what pg_dump writes of the two tables."""
+    common = ("--no-owner", "--no-privileges", "-t", "patients", "-t", "visits", "-d", dsn)
+    return ran(program(site, "pg_dump"), *options, *common)
+
+
+def as_inserts(site: Site, dsn: str) -> Restore:
+    """Run a dump statement by statement, without psql's own meta-commands."""
+    dump = dumped(site, dsn, "--inserts")
+    text = "\n".join(line for line in dump.decode().split("\n") if not line.startswith("\\"))
+
+    def restore() -> None:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            for statement in split(text):
+                conn.execute(statement.encode())
+
+    return dump, restore
+
+
+def as_copy(site: Site, dsn: str) -> Restore:
+    """Give a dump with COPY to psql."""
+    dump = dumped(site, dsn)
+    assert b"COPY public.patients" in dump
+    return dump, lambda: ran(program(site, "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn, given=dump)
+
+
+def as_archive(site: Site, dsn: str) -> Restore:
+    """Give an archive, not compressed, to pg_restore."""
+    dump = dumped(site, dsn, "-Fc", "-Z0")
+    return dump, lambda: ran(program(site, "pg_restore"), "--exit-on-error", "--no-owner", "-d", dsn, given=dump)
 
 
 def filled(both: Pair) -> None:
@@ -55,18 +88,19 @@ def filled(both: Pair) -> None:
         both.run("INSERT INTO visits VALUES (%s, %s, %s, NULL)", (number, number, values[0]))
 
 
+@pytest.mark.parametrize("way", [as_inserts, as_copy, as_archive])
 @pytest.mark.parametrize("through", [True, False])
-def test_round_trips(site: Site, through: bool) -> None:
+def test_round_trips(site: Site, through: bool, way: Callable[[Site, str], Restore]) -> None:
     with pair(site) as both:
         filled(both)
         dsn = site.proxy_dsn if through else site.sealed_dsn
-        dump = dumped(site, dsn)
-        assert both.oracle.contains(dump.encode()) is through
+        dump, restore = way(site, dsn)
+        assert both.oracle.contains(dump) is through
         with site.server.connect(site.sealed) as conn:
             before = conn.execute("SELECT mrn FROM patients ORDER BY id").fetchall()
             conn.execute("DROP TABLE patients, visits")
         both.sides[1].execute("SELECT 1")
-        restored(dsn, dump)
+        restore()
         both.run("SELECT p.*, v.* FROM patients p JOIN visits v ON v.mrn = p.mrn")
         both.run("INSERT INTO patients (ssn, mrn) SELECT ssn, mrn FROM patients")
         with site.server.connect(site.sealed) as conn:

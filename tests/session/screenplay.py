@@ -91,6 +91,10 @@ class FakeDatabase:
     planner: Planner = PLANNER
     generation: int = 1
     made: set[str] = field(default_factory=set)
+    announced: int = 0
+
+    def announce(self) -> None:
+        self.announced += 1
 
 
 def envelope(column: ProtectedColumn, value: bytes) -> bytes:

@@ -7,7 +7,7 @@ import json
 from phiproxy.session.core import NeedCatalog
 from phiproxy.session.substitutes import own_query
 from tests.session.frames import BIND_COMPLETE, CLOSE_COMPLETE, PARSE_COMPLETE, command_complete, data_row, query, ready, split
-from tests.session.screenplay import Screenplay
+from tests.session.screenplay import FakeDatabase, Screenplay
 
 ALTER = query("ALTER TABLE public.patients ADD COLUMN zip text")
 SELECT = query("SELECT zip FROM public.patients")
@@ -59,3 +59,25 @@ def test_a_savepoint_may_undo_it(play: Screenplay) -> None:
     play.session.to_client.clear()
     play.client_says(SELECT)
     play.server_gets(*split(own_query(play.session.planner.changes_query())))
+
+
+def announcements(play: Screenplay) -> int:
+    assert isinstance(play.session.database, FakeDatabase)
+    return play.session.database.announced
+
+
+def test_ddl_that_names_something_protected_is_announced_once_it_has_ended(play: Screenplay) -> None:
+    altered(play, "T")
+    play.client_says(PLAIN)
+    play.server_says(command_complete("SELECT 1"), ready("T"))
+    assert announcements(play) == 0
+    play.client_says(query("COMMIT"))
+    play.server_says(command_complete("COMMIT"), ready())
+    assert announcements(play) == 1
+    play.session.to_server.clear()
+    play.session.to_client.clear()
+    play.client_says(query("CREATE TABLE elsewhere (id int)"))
+    play.server_says(command_complete("CREATE TABLE"), ready())
+    assert announcements(play) == 1
+    play.session.to_server.clear()
+    play.session.to_client.clear()
