@@ -224,6 +224,8 @@ class Planner:
                     ) from None
                 raise
             except StatementRefused as refusal:
+                if isinstance(refusal, UndefinedTable | UndefinedColumn) and any(map(_unforeseen, meanings)):
+                    raise _behind_ddl(refusal.position) from None
                 refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
                 raise
             meanings.append(meaning)
@@ -261,13 +263,18 @@ _FORESEEN = (b"CREATE TABLE", b"CREATE INDEX")
 def _check_order(meanings: Sequence[Meaning], position: int) -> None:
     """Refuse to use a protected table behind DDL of the same text that is not foreseen here: ALTER, DROP, or what code does."""
     *before, last = meanings
-    unforeseen = any(m.effects.catalog_changed and m.touches and m.effects.tag not in _FORESEEN for m in before)
-    if unforeseen and last.touches and last.kind != "other":
-        raise StatementRefused(
-            "a statement before this one in the same string changes a protected table",
-            hint="Send them one by one.",
-            position=position,
-        )
+    if any(map(_unforeseen, before)) and last.touches and last.kind != "other":
+        raise _behind_ddl(position)
+
+
+def _unforeseen(meaning: Meaning) -> bool:
+    return meaning.effects.catalog_changed and meaning.touches and meaning.effects.tag not in _FORESEEN
+
+
+def _behind_ddl(position: int | None) -> StatementRefused:
+    return StatementRefused(
+        "a statement before this one in the same string changes a protected table", hint="Send them one by one.", position=position
+    )
 
 
 def _cacheable(text: bytes, meanings: Sequence[Meaning]) -> bool:

@@ -255,12 +255,16 @@ def from_item(a: Analysis, kind: str, body: Node, outer: Scope, left: Joined) ->
     """Analyse one entry of FROM or one side of a JOIN; ``left`` is what LATERAL sees."""
     rule = FROM_ITEMS.get(kind)
     if rule is None:
-        raise a.refuse(
-            f"{kind} in FROM beside a protected table is not in this version",
-            body,
-            hint="Put it into a statement of its own, and pass what it gives as parameters.",
-        )
+        name, hint = _NOT_IN_FROM.get(kind, (kind, "Put it into a statement of its own, and pass what it gives as parameters."))
+        raise a.refuse(f"{name} in FROM beside a protected table is not in this version", body, hint=hint)
     return rule(a, body, outer, left)
 
+
+_JOINED_IN_CLIENT = "Select what it is made of, and take it apart in the client."
+_NOT_IN_FROM = {
+    "RangeTableSample": ("TABLESAMPLE", "Sample by an unprotected column, or by WHERE random() < …."),
+    "RangeTableFunc": ("XMLTABLE", _JOINED_IN_CLIENT),
+    "JsonTable": ("JSON_TABLE", _JOINED_IN_CLIENT),
+}
 
 QUERIES["SelectStmt"] = select
