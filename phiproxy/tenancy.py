@@ -43,11 +43,11 @@ class Tenant:
         self._database = database
         self._told: set[tuple[int, str]] = set()
         self.name = name
-        self._ring = Keyring(time.monotonic, max_data_keys=max_data_keys)
+        self.ring = Keyring(time.monotonic, max_data_keys=max_data_keys)
         self.keys = KeyService(
             registry,
             kek,
-            self._ring,
+            self.ring,
             layout,
             deployment=layout.deployment,
             clock=time.monotonic,
@@ -67,7 +67,7 @@ class Tenant:
     def plan(self, protection: Protection, catalog: Catalog) -> None:
         """Go on with another protection or catalogue."""
         self._told.clear()
-        self.planner = Planner(protection.of_tenant(self.name), catalog, Ciphers(self._ring, self._noticed))
+        self.planner = Planner(protection.of_tenant(self.name), catalog, Ciphers(self.ring, self._noticed))
         self.generation += 1
 
     async def _fetch(self, wants: frozenset[KeyWant]) -> None:

@@ -8,10 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 
-from phiproxy.errors import ConfigError, ProviderUnavailable, UndefinedTable
+from phiproxy.errors import ConfigError, ProviderUnavailable, UndefinedTable, WriteKeyWant
+from phiproxy.keys.ending import compromise
+from phiproxy.keys.registry import Registry
 from phiproxy.live import LiveDatabase, provider_of
+from phiproxy.net.service import service_pool
 from phiproxy.plan.cache import View
 from phiproxy.policy.load import load_policies
+from phiproxy.policy.settings import CatalogSection
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.net.serving import connect, serving, site_settings, until, wire_site
@@ -103,6 +107,9 @@ async def test_a_policy_that_does_not_fit_is_refused_and_a_reload_leaves_everyth
 async def test_a_registry_that_changes_is_adopted_and_keys_are_kept(site: Site, live: LiveDatabase) -> None:
     generation = live.tenant("").generation
     owner(site, "UPDATE phiproxy.meta SET epoch = epoch + 1")
+    await live.refresh()
+    assert live.tenant("").generation == generation, "keys changed, and no plan depends on them"
+    owner(site, "UPDATE phiproxy.slot SET state = 'ready'; UPDATE phiproxy.meta SET epoch = epoch + 1")
     await live.refresh()
     assert live.tenant("").generation == generation + 1
     await live.refresh()
@@ -203,3 +210,28 @@ async def test_what_is_missing_at_the_start(site: Site) -> None:
     owner(site, "DROP SCHEMA phiproxy CASCADE")
     with pytest.raises(ConfigError, match="no key registry"):
         await LiveDatabase.open(settings, policy, provider)
+
+
+async def test_a_change_in_the_registry_reaches_a_proxy_within_a_second(site: Site) -> None:
+    """By NOTIFY: the next look of its own would come in a minute."""
+    settings = site_settings(site).model_copy(update={"catalog": CatalogSection(poll=60.0)})
+    (policy,) = load_policies(settings)
+    provider = await provider_of(settings)
+    live = await LiveDatabase.open(settings, policy, provider)
+    following = asyncio.get_running_loop().create_task(live.follow())
+    try:
+        tenant = live.tenant("")
+        await tenant.services.fetch_keys(frozenset({WriteKeyWant("t:public.notes", 1)}))
+        key = tenant.ring.reserve("t:public.notes", 1)
+        await asyncio.sleep(0.5)  # it listens by now
+        async with service_pool(settings, policy.database) as pool:
+            await compromise(Registry(pool), provider, policy.deployment, key.id, "a test", 1000)
+        began = asyncio.get_running_loop().time()
+        await until(lambda: "t:public.notes" not in tenant.ring.leased(), "the compromised key was written with")
+        assert asyncio.get_running_loop().time() - began < 10, "far from a second, even on a loaded machine"
+        assert key.id not in tenant.ring.held()
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+        await live.close()
+        await provider.close()

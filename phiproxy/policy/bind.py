@@ -89,7 +89,7 @@ def _assemble(policy: Policy, layout: Layout, registry_schema: str) -> tuple[Pro
     protected = tuple(ProtectedTable(schema, table, columns) for (schema, table), columns in tables.items())
     # a hash of all that a plan may depend on: equal in every proxy and after a restart, which id() or a counter
     # would not be
-    text = repr((policy.database, layout.deployment, layout.epoch, registry_schema, protected))
+    text = repr((policy.database, layout.deployment, registry_schema, protected))
     generation = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
     fixed = _fixed(policy)
     return Protection(generation, policy.database, layout.deployment, registry_schema, protected, fixed), complaints

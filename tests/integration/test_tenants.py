@@ -62,6 +62,31 @@ def test_each_tenant_has_its_own_keys_and_tags(site: Site) -> None:
     oracle.assert_no_leak()
 
 
+def test_the_role_that_logs_in_is_the_tenant(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> None:
+    text = POLICY.replace("TENANT", "{from: role}")
+    with open_site(postgres_server, tmp_path_factory.mktemp("roles"), policy=text, ddl=DDL) as site:
+        other = f"{site.role}_other"
+        postgres_server.create_role(other, site.password)
+        with site.server.connect(site.sealed) as conn:
+            for grant in ("ALL ON patients", "ALL ON SEQUENCE patients_id_seq", "USAGE ON SCHEMA public"):
+                conn.execute(f"GRANT {grant} TO {other}".encode())
+        try:
+            two = psycopg.connect(site.proxy.dsn(site.sealed, other, site.password), autocommit=True)
+            with psycopg.connect(site.proxy_dsn, autocommit=True) as one, two:
+                for conn in (one, two):
+                    conn.execute("INSERT INTO patients (ssn, owner) VALUES ('1', current_user)")
+                    assert conn.execute("SELECT ssn, owner = current_user FROM patients WHERE ssn = '1'").fetchall() == [
+                        ("1", True)
+                    ]
+                with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not be changed"):
+                    one.execute(f"SET ROLE {other}".encode())
+                with pytest.raises(psycopg.errors.InsufficientPrivilege, match="of another tenant"):
+                    one.execute("SELECT ssn FROM patients")
+        finally:
+            with site.server.connect(site.sealed) as conn:
+                conn.execute(f"DROP OWNED BY {other}; DROP ROLE {other}".encode())
+
+
 def test_a_session_without_a_tenant_does_not_start(site: Site) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"needs a tenant: pass app\.tenant"):
         psycopg.connect(site.proxy_dsn)
