@@ -48,7 +48,9 @@ def test_bound() -> None:
 def test_the_generation_changes_with_what_is_bound_and_only_then() -> None:
     generation = bind(POLICY, LAYOUT, CATALOG, "phiproxy").generation
     assert bind(POLICY, LAYOUT, CATALOG, "phiproxy").generation == generation
-    assert bind(POLICY, replace(LAYOUT, epoch=2), CATALOG, "phiproxy").generation == generation, "the epoch counts changes of keys too"
+    assert bind(POLICY, replace(LAYOUT, epoch=2), CATALOG, "phiproxy").generation == generation, (
+        "the epoch counts changes of keys too"
+    )
     slots = (replace(LAYOUT.identities[1].slots[0], state="building"),)
     assert bind(POLICY, with_identity(1, slots=slots), CATALOG, "phiproxy").generation != generation
 
