@@ -102,6 +102,7 @@ class Columns:
 
     reveals: tuple[Reveal | None, ...]
     protected: tuple[tuple[int, Reveal], ...] = field(init=False, compare=False)
+    _rows: dict[bool, tuple[Ciphers, RowFunction]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "protected", tuple((i, r) for i, r in enumerate(self.reveals) if r is not None))
@@ -134,8 +135,11 @@ class Columns:
 
     def row(self, ciphers: Ciphers, *, binary: bool) -> RowFunction:
         """Return the function that opens a DataRow whose protected fields are bytea in binary or text form."""
-        ops = [(i, _opener(ciphers.open(r.column), binary=binary)) for i, r in self.protected]
-        return compile_row(ops, len(self.reveals))
+        made = self._rows.get(binary)
+        if made is None or made[0] is not ciphers:
+            ops = [(i, _opener(ciphers.open(r.column), binary=binary)) for i, r in self.protected]
+            made = self._rows[binary] = ciphers, compile_row(ops, len(self.reveals))
+        return made[1]
 
 
 SealedAttributes = frozenset[tuple[int, int]]
@@ -148,7 +152,6 @@ def _opener(opener: FieldFunction, *, binary: bool) -> FieldFunction:
 Outcome = Literal["forwarded", "rewritten"]
 
 _NO_EFFECTS = (Effects(), Effects(transaction=True))
-_NOTHING_ELSE = (False, False, None, None, None, None)
 
 
 @dataclass(slots=True)
@@ -160,8 +163,8 @@ class StatementPlan:
     ``outputs`` has one (use, input, literal) per parameter of the server: the first ``inputs`` of them are the client's own
     parameters in their order, so that a parameter keeps its number; further occurrences and literals come behind.
 
-    ``ordinary`` plans touch nothing protected, and running them changes nothing that the session follows, unless it
-    follows a change of the transaction.
+    Running ``quiet`` plans changes nothing that the session follows, unless it follows a change of the transaction; ``ordinary``
+    ones, besides, touch nothing protected.
     """
 
     text: bytes
@@ -181,11 +184,13 @@ class StatementPlan:
     bound: bool = False
     prepared: tuple[StatementPlan, tuple[int, ...]] | None = None
     cursor: Columns | None = None
+    quiet: bool = field(init=False)
     ordinary: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        nothing_else = (self.bound, self.touches, self.copy, self.inline, self.prepared, self.cursor) == _NOTHING_ELSE
-        self.ordinary = self.identity and bool(self.text) and self.columns is None and nothing_else and self.effects in _NO_EFFECTS
+        self.quiet = not self.bound and self.copy is None and self.effects in _NO_EFFECTS
+        plain = self.identity and not self.touches and self.columns is None and self.inline is None
+        self.ordinary = self.quiet and plain and bool(self.text)
 
     def same(self, other: StatementPlan) -> bool:
         """Tell whether the server is told the same by both plans, and its answer is read the same way."""
@@ -221,6 +226,8 @@ class StatementPlan:
 
     def unsupported(self, formats: Sequence[int]) -> int | None:
         """Return the first format code of a protected parameter that is none, or None; others are the server's to judge."""
+        if not any(code > 1 for code in formats):
+            return None
         protected = (formats[n] for use, n, literal in self.outputs if literal is None and not isinstance(use, Plain))
         return next((code for code in protected if code not in (0, 1)), None)
 

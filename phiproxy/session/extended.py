@@ -122,20 +122,22 @@ def describe(session: State, data: bytes, start: int, end: int) -> None:
         return
     target = decode_target(data, start + 5, end)
     settled(session, target.kind.decode(), target.name)
-    expected = Expected(Kind.DESCRIBE)
     if target.kind == b"S":
         prepared = session.names.statements.get(target.name)
-        expected.plan = prepared.plan if prepared is not None else None
+        expected = described(prepared.plan if prepared is not None else None, None)
     else:
         portal = session.names.portals.get(target.name)
-        if portal is not None:
-            expected.plan, expected.formats = portal.plan, portal.formats
-    plan = expected.plan
-    if plan is None or (plan.identity and plan.columns is None):
-        expected.passes = DESCRIBE_PASSES
-    expected.columns = plan.columns if plan is not None else None
+        expected = described(portal.plan, portal.formats) if portal is not None else described(None, None)
     session.to_server.append(data[start:end])
     session.pipeline.push(expected)
+
+
+def described(plan: StatementPlan | None, formats: tuple[int, ...] | None) -> Expected:
+    """Return what is to come for a Describe of a statement, or of a portal with these result formats."""
+    if plan is None:
+        return Expected(Kind.DESCRIBE, passes=DESCRIBE_PASSES)
+    passes = DESCRIBE_PASSES if plan.identity and plan.columns is None else None
+    return Expected(Kind.DESCRIBE, plan=plan, columns=plan.columns, formats=formats, passes=passes)
 
 
 def execute(session: State, data: bytes, start: int, end: int) -> None:
@@ -145,16 +147,15 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
     name, _ = decode_execute(data, start + 5, end)
     settled(session, "P", name)
     portal = session.names.portals.get(name)
-    expected = Expected(Kind.EXECUTE, binary=portal is None or portal.binary, alone=session.group_executes == 0)
+    alone = session.group_executes == 0
     session.group_executes += 1
     if portal is not None:
-        plan = portal.plan
-        if plan.bound:
-            still_valid(session, plan, portal.oids)
-        expected.plan, expected.columns, expected.formats, expected.touches = plan, plan.columns, portal.formats, plan.touches
-        expected.texts = (plan.sql, plan.text, plan.edits)
-        expected.undo = apply(session, plan)
-        expected.passes = execute_passes(plan)
+        if portal.plan.bound:
+            still_valid(session, portal.plan, portal.oids)
+        expected = executed(portal, alone=alone)
+        expected.undo = apply(session, portal.plan)
+    else:
+        expected = Expected(Kind.EXECUTE, binary=True, alone=alone)
     session.counters.forwarded += 1
     session.to_server.append(data[start:end])
     session.pipeline.push(expected)
@@ -171,7 +172,16 @@ def close(session: State, data: bytes, start: int, end: int) -> None:
     session.pipeline.push(Expected(Kind.CLOSE, undo=undo, passes=CLOSE_PASSES))
 
 
-def execute_passes(plan: StatementPlan) -> Passes | None:
+def executed(portal: Portal, *, alone: bool) -> Expected:
+    """Return what is to come for an Execute; ``alone``: it is the first of its Sync group."""
+    plan = portal.plan
+    return Expected(
+        Kind.EXECUTE, plan=plan, columns=plan.columns, formats=portal.formats, binary=portal.binary, alone=alone,
+        touches=plan.touches, texts=(plan.sql, plan.text, plan.edits), passes=_passes(plan),
+    )  # fmt: skip
+
+
+def _passes(plan: StatementPlan) -> Passes | None:
     """Return which replies to an Execute go on as they came."""
     if plan.effects.tag or plan.copy is not None:
         return None

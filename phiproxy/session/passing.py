@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from phiproxy.session.extended import described, executed
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import (
     BIND_PASSES,
@@ -161,28 +162,33 @@ def _bind(session: State, data: bytes, start: int, end: int) -> bool:
 
 
 def _describe(session: State, data: bytes, start: int, end: int) -> bool:
-    if data[start:end] != _DESCRIBE_UNNAMED or not _ordinary_portal(session):
+    portal = _unnamed_portal(session)
+    if portal is None or data[start:end] != _DESCRIBE_UNNAMED:
         return False
-    session.pipeline.queue.append(_DESCRIBED)
+    session.pipeline.queue.append(_DESCRIBED if portal.plan.ordinary else described(portal.plan, portal.formats))
     session.group_open = True
     return True
 
 
 def _execute(session: State, data: bytes, start: int, end: int) -> bool:
-    if end - start != 10 or data[start : start + 6] != _EXECUTE_UNNAMED or not _ordinary_portal(session):
+    portal = _unnamed_portal(session)
+    if portal is None or not portal.plan.quiet or end - start != 10 or data[start : start + 6] != _EXECUTE_UNNAMED:
         return False
-    session.pipeline.queue.append(_EXECUTED if session.group_executes else _EXECUTED_ALONE)
+    alone = session.group_executes == 0
+    if portal.plan.ordinary:
+        session.pipeline.queue.append(_EXECUTED_ALONE if alone else _EXECUTED)
+    else:
+        session.pipeline.queue.append(executed(portal, alone=alone))
     session.group_executes += 1
     session.counters.forwarded += 1
     session.group_open = True
     return True
 
 
-def _ordinary_portal(session: State) -> bool:
-    """Tell whether the unnamed portal is known, and bound to an ordinary statement."""
+def _unnamed_portal(session: State) -> Portal | None:
+    """Return the unnamed portal, where it is not in doubt."""
     names = session.names
-    portal = names.portals.get(b"")
-    return portal is not None and portal.plan.ordinary and names.changed.get(_UNNAMED, names.group) == names.group
+    return names.portals.get(b"") if names.changed.get(_UNNAMED, names.group) == names.group else None
 
 
 def _query(session: State, data: bytes, start: int, end: int) -> bool:

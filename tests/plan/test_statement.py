@@ -177,3 +177,14 @@ def test_casts_cut_what_is_stored_and_no_elements_need_no_key() -> None:
 def test_ordinary_plans_ask_for_nothing_of_the_session(text: str, ordinary: bool) -> None:
     plan = Planner(PROTECTION, CATALOG, full_ciphers()).statement(text.encode(), (), View(PATH, "clinic"))
     assert plan.ordinary is ordinary
+    assert plan.quiet is (ordinary or text == "" or "patients" in text)
+
+
+def test_the_function_of_a_row_is_made_once_for_each_form_and_keys() -> None:
+    columns = Columns((Reveal(SSN, SSN.type), None))
+    ciphers, others = full_ciphers(), full_ciphers()
+    row = columns.row(ciphers, binary=True)
+    assert columns.row(ciphers, binary=True) is row
+    assert columns.row(ciphers, binary=False) is not row
+    assert columns.row(others, binary=True) is not row
+    assert columns == Columns((Reveal(SSN, SSN.type), None))

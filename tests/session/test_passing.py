@@ -227,11 +227,23 @@ def test_a_protected_statement_stays(play: Screenplay) -> None:
     assert takes(play, BIND) == 0
 
 
-def test_an_execute_of_a_protected_portal_stays(play: Screenplay) -> None:
+def test_describe_and_execute_of_a_protected_portal_go_on_and_their_replies_do_not(play: Screenplay) -> None:
     prepared(play, "SELECT ssn FROM public.patients")
     play.client_says(f.bind(statement="s"))
     play.session.to_server.clear()
-    assert takes(play, f.describe()) == 0
+    assert takes(play, f.describe(), f.execute(), f.SYNC) == len(f.describe() + f.execute() + f.SYNC)
+    play.session.to_server.clear()
+    sealed = f.column("ssn", 17, table=100, attnum=2, code=1)
+    play.server_says(f.BIND_COMPLETE, f.row_description(sealed), f.data_row(envelope(SSN, b"ada")), DONE)
+    shown = f.row_description(f.column("ssn", 25, table=100, attnum=2))
+    play.client_gets(f.BIND_COMPLETE, shown, f.data_row(b"ada"), *f.split(DONE))
+
+
+@pytest.mark.parametrize("text", ["SET search_path TO a", "DEALLOCATE ALL", "CREATE TABLE t (a int)"])
+def test_an_execute_of_what_the_session_must_follow_stays(play: Screenplay, text: str) -> None:
+    prepared(play, text)
+    play.client_says(f.bind(statement="s"))
+    play.session.to_server.clear()
     assert takes(play, f.execute()) == 0
 
 
