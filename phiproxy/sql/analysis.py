@@ -48,6 +48,19 @@ class DecidedUse:
     type_oid: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Represented:
+    """A column by whose tag ``slot`` its query is grouped (``sets``: by GROUPING SETS and the like): any value of the group.
+
+    ``tag`` is the slot by which it is compared inside of a subquery, where PostgreSQL does not know it for what is grouped by.
+    """
+
+    node: Node
+    slot: int
+    sets: bool
+    tag: int | None = None
+
+
 @dataclass(slots=True)
 class TaggedSubquery:
     """A subquery expression some of whose outputs are compared by their tags: slot numbers by position."""
@@ -79,7 +92,7 @@ class Analysis:
     qualified: list[tuple[Node, str]] = field(default_factory=list)
     respelled: dict[int, Respelled] = field(default_factory=dict)
     changes: list[Callable[[Spans, bytes], Edit]] = field(default_factory=list)
-    represented: list[tuple[Node, int, bool]] = field(default_factory=list)
+    represented: list[Represented] = field(default_factory=list)
     nullifs: list[tuple[Node, Node, int]] = field(default_factory=list)
     subqueries: dict[int, TaggedSubquery] = field(default_factory=dict)
     wraps: list[Callable[[Brackets, bytes], Iterable[Change]]] = field(default_factory=list)

@@ -23,6 +23,19 @@ def _lost() -> StatementRefused:
     return StatementRefused("a part of the statement could not be located in its text", hint="Write it in a plainer form.")
 
 
+def dotted(tokens: Sequence[Token], first: int) -> tuple[int, int]:
+    """Return the span of a dotted name whose first part is this token; it may stand in brackets of its own, before a dot."""
+    last = first
+    while last + 2 < len(tokens) and tokens[last + 1].name == DOT:
+        last += 2
+    start, end = first, last
+    while start > 0 and end + 1 < len(tokens) and tokens[start - 1].name == OPEN and tokens[end + 1].name == CLOSE:
+        start, end = start - 1, end + 1
+    if end > last and end + 2 < len(tokens) and tokens[end + 1].name == DOT:
+        return tokens[start].start, tokens[end + 2].end
+    return tokens[first].start, tokens[last].end
+
+
 class Brackets:
     """The tokens of one text with their nesting. Places are token indexes; StatementRefused for what is not found."""
 
@@ -72,11 +85,8 @@ class Brackets:
         raise _lost()
 
     def dotted(self, offset: int) -> tuple[int, int]:
-        """Return the span of a dotted name that starts at ``offset``."""
-        i = self.at(offset)
-        while i + 2 < len(self.tokens) and self.tokens[i + 1].name == DOT:
-            i += 2
-        return offset, self.tokens[i].end
+        """Return the span of a dotted name whose first part starts at ``offset``, as in ``t.c`` and ``(t).c``."""
+        return dotted(self.tokens, self.at(offset))
 
     def select(self, offset: int) -> int:
         """Return the SELECT or VALUES whose first item or row begins at ``offset``, or inside of brackets there."""

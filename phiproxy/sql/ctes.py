@@ -16,9 +16,7 @@ def with_clause(a: Analysis, clause: Node | None, outer: Scope) -> None:
     if clause is None:
         return
     ctes = [only(node)[1] for node in clause["ctes"]]
-    for i, cte in enumerate(ctes):
-        if clause.get("recursive"):
-            _check_order(a, cte, ctes[i + 1 :])
+    for cte in _ordered(a, ctes) if clause.get("recursive") else ctes:
         if clause.get("recursive") and cte["ctename"] in _referred(cte["ctequery"]):
             outputs = _recursive(a, cte, outer)
         else:
@@ -32,15 +30,20 @@ def _referred(tree: Node) -> set[str]:
     return {m["relname"] for m in messages(tree) if "relname" in m and "schemaname" not in m}
 
 
-def _check_order(a: Analysis, cte: Node, later: Sequence[Node]) -> None:
-    names = _referred(cte["ctequery"])
-    for other in later:
-        if other["ctename"] in names:
-            raise a.refuse(
-                f'"{cte["ctename"]}" refers to "{other["ctename"]}", which stands behind it',
-                cte,
-                hint="Put the queries of WITH RECURSIVE into the order in which they refer to each other.",
-            )
+def _ordered(a: Analysis, ctes: Sequence[Node]) -> list[Node]:
+    """Return the queries of WITH RECURSIVE with each behind those that it refers to, as PostgreSQL sorts them."""
+    names = {cte["ctename"] for cte in ctes}
+    waiting = [(cte, names & _referred(cte["ctequery"]) - {cte["ctename"]}) for cte in ctes]
+    ordered: list[Node] = []
+    while waiting:
+        done = {cte["ctename"] for cte in ordered}
+        following = next((entry for entry in waiting if entry[1] <= done), None)
+        if following is None:
+            why = "mutual recursion between WITH items is not implemented"
+            raise a.refuse(why, waiting[0][0], hint="PostgreSQL has none: let one query do both.")
+        ordered.append(following[0])
+        waiting.remove(following)
+    return ordered
 
 
 def _name(a: Analysis, cte: Node, outputs: list[Output]) -> None:
@@ -75,8 +78,10 @@ def _recursive(a: Analysis, cte: Node, outer: Scope) -> list[Output]:
     levels = len(a.ctes)
     a.ctes.append({})
     try:
-        if "withClause" in body:
-            raise a.refuse("WITH inside of a recursive query is not in this version", cte, hint="Put it into the outer WITH.")
+        if cte["ctename"] in _referred(body.get("withClause", {})):
+            why = f'a query of WITH inside of the recursive query "{cte["ctename"]}" refers to it'
+            raise a.refuse(why, cte, hint="Refer to it in the step of the UNION.")
+        with_clause(a, body.get("withClause"), inside)
 
         def start(operand: Node) -> list[Output]:
             outputs = query(a, "SelectStmt", operand, inside)

@@ -12,7 +12,7 @@ from enum import Enum
 
 from phiproxy.errors import NoIndexAnswers, StatementRefused
 from phiproxy.policy.protection import ProtectedColumn, Slot
-from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.analysis import Analysis, Represented
 from phiproxy.sql.meaning import PLAIN
 from phiproxy.sql.parse import Node, children, only, strings
 from phiproxy.sql.respell import value_of
@@ -86,23 +86,26 @@ def located(node: Node) -> Node:
 
 
 class Grouping(Enum):
-    """Whether a protected value is one by which its query is grouped, and whether by GROUPING SETS or the like."""
+    """Whether a protected value is one by which its query is grouped, whether by GROUPING SETS or the like, or further out."""
 
     NONE = 0
     BY = 1
     SETS = 2
+    OUTSIDE = 3
 
 
 def grouping_of(a: Analysis, scope: Scope, value: Value, node: Node) -> Grouping:
-    """Tell how a value is grouped here; refuses one that a query further out is grouped by."""
+    """Tell how a value is grouped, here or in a query further out; refuses one that is so by GROUPING SETS further out."""
     for level in scope.levels():
         if id(value) not in level.grouped:
             continue
         if level is scope:
             return Grouping.SETS if level.sets else Grouping.BY
+        if not level.sets:
+            return Grouping.OUTSIDE
         assert isinstance(value, Protected)
         raise a.refuse(
-            f"a subquery refers to {value.column.label}, by which the query outside is grouped",
+            f"a subquery refers to {value.column.label}, by which the query outside is grouped in several ways",
             located(node),
             hint="Group in a subquery of FROM, and refer to its column.",
         )
@@ -117,7 +120,7 @@ def _column_ref(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
             return value
         grouping = grouping_of(a, scope, value, node)
         if grouping != Grouping.NONE:
-            a.represented.append((node, equality_slot(a, value.column, node).number, grouping == Grouping.SETS))
+            a.represented.append(Represented(node, equality_slot(a, value.column, node).number, grouping == Grouping.SETS))
         return value
     if len(names) > 1:
         source = find_source(scope, names[-2], names[-3] if len(names) > 2 else None, a.position(body))

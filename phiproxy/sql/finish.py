@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.analysis import Analysis, DecidedUse
-from phiproxy.sql.brackets import Brackets
+from phiproxy.sql.brackets import Brackets, dotted
 from phiproxy.sql.lists import settle
 from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store, Use, of_elements
 from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
@@ -236,11 +236,8 @@ class Spans:
         return index
 
     def column_ref(self, offset: int) -> tuple[int, int]:
-        """Return the span of a dotted name that starts at ``offset``."""
-        i = self._at(offset)
-        while i + 2 < len(self._tokens) and self._tokens[i + 1].name == "ASCII_46":
-            i += 2
-        return offset, self._tokens[i].end
+        """Return the span of a dotted name whose first part starts at ``offset``, as in ``t.c`` and ``(t).c``."""
+        return dotted(self._tokens, self._at(offset))
 
     def items(self, offset: int) -> list[tuple[int, int]]:
         """Return the spans of what commas separate between the bracket at ``offset`` and the one that closes it."""

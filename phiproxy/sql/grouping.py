@@ -235,7 +235,7 @@ def _holds_both_sides(a: Analysis, node: Node) -> bool:
 
 
 def _is_replaced(a: Analysis, node: Node) -> bool:
-    return any(other is node for other, *_ in (*a.represented, *a.nullifs))
+    return any(r.node is node for r in a.represented) or any(other is node for other, *_ in a.nullifs)
 
 
 def _label(brackets: Brackets, _text: bytes, *, target: Node, name: str, given: ListColumn | None = None) -> Iterator[Change]:

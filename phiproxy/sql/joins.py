@@ -18,6 +18,7 @@ from phiproxy.sql.expressions import clear, equality_slot
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, messages, only, strings
 from phiproxy.sql.respell import spelled_text
+from phiproxy.sql.rowfields import name_fields
 from phiproxy.sql.scope import (
     CLEAR,
     Clear,
@@ -62,7 +63,9 @@ def join(a: Analysis, body: Node, outer: Scope, left: Joined) -> Joined:
     kept = [m for side in (one, two) for m in side.merged if m.column.name not in names]
     merged = (*kept, *(Merged(column, sources) for column in named))
     if "quals" in body:
-        clear(a, body["quals"], Scope(sources, outer, merged))
+        seen_by_on = Scope(sources, outer, merged)
+        name_fields(a, [body["quals"]], seen_by_on)
+        clear(a, body["quals"], seen_by_on)
     star = [p.column for p in pairs] + [c for side in (one, two) for c in side.star if c.name not in names]
     result = Joined(list(sources), star, merged, one.listed or two.listed or rewritten)
     if "join_using_alias" in body:

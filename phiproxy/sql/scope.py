@@ -97,7 +97,7 @@ class ListColumn:
 
     ``users`` collects the decided uses; None stands for an ordinary one. ``casts`` are the no-op casts on the way, ``parts`` the
     columns that UNION ALL put one below the other. ``became`` is what was decided, ``recasts`` are casts
-    of ``ARRAY[…]`` that become bytea[] with it.
+    of ``ARRAY[…]`` that become bytea[] with it. ``of_values``: of VALUES, which is text where nothing says otherwise.
     """
 
     entries: list[SinkNode | None]
@@ -108,6 +108,7 @@ class ListColumn:
     group: ListGroup = field(default_factory=ListGroup)
     parts: tuple[ListColumn, ...] = ()
     became: ProtectedColumn | None = None
+    of_values: bool = False
 
     def store(self, column: ProtectedColumn, place: int, limit: int | None = None) -> None:
         """Note that the values are stored in a protected column, cut to ``limit`` characters."""

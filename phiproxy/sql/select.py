@@ -15,6 +15,7 @@ from phiproxy.sql.hidden import list_star
 from phiproxy.sql.names import output_name
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.respell import spelled_node
+from phiproxy.sql.rowfields import name_fields
 from phiproxy.sql.rules import FROM_ITEMS, QUERIES
 from phiproxy.sql.scope import (
     Clear,
@@ -32,6 +33,8 @@ from phiproxy.sql.scope import (
 from phiproxy.sql.setops import set_operation
 from phiproxy.sql.sinks import as_sink
 from phiproxy.sql.unnest import unnested
+
+_EXPRESSIONS = ("targetList", "whereClause", "groupClause", "havingClause", "sortClause", "windowClause", "distinctClause")
 
 
 class Stores(Protocol):
@@ -67,7 +70,7 @@ def _values(a: Analysis, body: Node, outer: Scope) -> list[Output]:
     rows = [only(row)[1]["items"] for row in body["valuesLists"]]
     width = len(rows[0])
     group = ListGroup()
-    columns = [ListColumn([], [], group=group) for _ in range(width)]
+    columns = [ListColumn([], [], group=group, of_values=True) for _ in range(width)]
     for row in rows:
         number = a.new_row()
         for column, item in zip(columns, row, strict=False):
@@ -102,6 +105,7 @@ def _limits(a: Analysis, body: Node, outer: Scope) -> None:
 def _plain_select(a: Analysis, body: Node, outer: Scope, stores: Stores | None) -> list[Output]:
     joined = from_clause(a, body.get("fromClause"), outer)
     inside = joined.scope(outer)
+    name_fields(a, [body.get(part) for part in _EXPRESSIONS], inside)
     scope = grouped_scope(a, body, inside)
     nodes: list[Node | None] = []
     outputs = targets(a, body.get("targetList", []), joined, scope, stores, nodes)

@@ -84,10 +84,10 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
 
 
 def _type(value: Value, other: Value) -> DeclaredType:
-    types = [t for v in (value, other) for t in _types(v)]
     if isinstance(value, Protected) and isinstance(other, Protected) and value.type == other.type:
         return value.type
-    return VARCHAR if types and all(t.oid == VARCHAR.oid for t in types) else TEXT
+    first = next((t for v in (value, other) for t in _types(v)), TEXT)  # text and varchar become each other (manual 10.5)
+    return VARCHAR if first.oid == VARCHAR.oid else TEXT
 
 
 def _types(value: Value) -> Iterator[DeclaredType]:
@@ -98,6 +98,8 @@ def _types(value: Value) -> Iterator[DeclaredType]:
             for entry in part.entries:
                 if entry is not None and entry.type_oid:
                     yield VARCHAR if entry.type_oid == VARCHAR.oid else TEXT
+            if part.of_values:
+                yield TEXT
 
 
 def _wrap(
@@ -143,19 +145,18 @@ def _wrap(
 
 
 def _same_types(a: Analysis, left: Sequence[Value], right: Sequence[Value], place: Node) -> None:
-    """Refuse what PostgreSQL would convert to a common type, which a subquery of its own is not."""
+    """Refuse a given value without a type beside a column: PostgreSQL would convert it to the column's, the subquery to text."""
     for value, other in zip(left, right, strict=True):
-        if isinstance(value, Clear) and isinstance(other, Clear) and (value.type is None or value.type != other.type):
+        kinds = [v.type for v in (value, other) if isinstance(v, Clear)]
+        if (
+            len(kinds) == 1
+            and (kinds[0] is None or kinds[0][0] != TEXT.oid)
+            and any(isinstance(v, ListColumn) for v in (value, other))
+        ):
             raise a.refuse(
-                "INTERSECT or EXCEPT over a protected column beside columns of types that are not known to be equal",
+                "INTERSECT or EXCEPT over a protected column beside a given value whose type is that of the other side",
                 place,
-                hint="Select the protected columns only, or columns of tables that have the same type.",
-            )
-        if isinstance(value, ListColumn) or isinstance(other, ListColumn):
-            raise a.refuse(
-                "INTERSECT or EXCEPT of a protected column and given values is not in this version",
-                place,
-                hint="Use WHERE … IN (…).",
+                hint="Cast the value to its type.",
             )
 
 

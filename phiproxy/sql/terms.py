@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
-from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.analysis import Analysis, Represented
 from phiproxy.sql.expressions import Grouping, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
 from phiproxy.sql.parse import Node, only, strings
@@ -166,7 +166,10 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             leaf.value.users.append(Searched(column, slot, leaf.node, leaf.output, leaf.width))
             leaf.value.casts.extend(leaf.casts)
         else:
-            a.tag(leaf.node, slot.number, leaf.output, leaf.width)
+            if leaf.grouping == Grouping.OUTSIDE:
+                a.represented.append(Represented(leaf.node, slot.number, sets=False, tag=slot.number))
+            else:
+                a.tag(leaf.node, slot.number, leaf.output, leaf.width)
             a.stripped.extend(leaf.casts)
     a.stripped.extend(made.casts)
 
@@ -242,7 +245,9 @@ def _passed_on(a: Analysis, leaf: Leaf) -> Value:
         return value
     a.stripped.extend(leaf.casts)
     if leaf.grouping != Grouping.NONE:
-        a.represented.append((leaf.node, equality_slot(a, value.column, leaf.node).number, leaf.grouping == Grouping.SETS))
+        a.represented.append(
+            Represented(leaf.node, equality_slot(a, value.column, leaf.node).number, leaf.grouping == Grouping.SETS)
+        )
     shown = text_cast(only(leaf.casts[0])[1]) if leaf.casts else None
     cast = value.cast or "ColumnRef" not in leaf.node or (shown is not None and shown != value.type)
     return dataclasses.replace(value, type=shown or value.type, cast=cast, planned=None if shown else value.planned)

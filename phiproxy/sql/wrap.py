@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from phiproxy.sql.analysis import Analysis, TaggedSubquery
+from phiproxy.sql.analysis import Analysis, Represented, TaggedSubquery
 from phiproxy.sql.brackets import COMMA, OPEN, Brackets
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, messages, only, parse, strings
@@ -99,9 +99,9 @@ def spelled(brackets: Brackets, text: bytes, column: Node) -> str:
 
 def rewrites(a: Analysis, brackets: Brackets, text: bytes) -> Iterator[Change]:
     """Carry out what the analysis has noted; mutates the tree."""
-    for node, slot, sets in a.represented:
-        if "ColumnRef" in node or id(node) in a.respelled:
-            yield _represent(a, brackets, text, node, slot, sets=sets)
+    for found in a.represented:
+        if "ColumnRef" in found.node or id(found.node) in a.respelled:
+            yield _represent(a, brackets, text, found)
     for node, left, slot in a.nullifs:
         yield from _nullif(brackets, text, node, left, slot)
     for wrap in a.wraps:
@@ -116,12 +116,18 @@ def represented(a: Analysis, named: str, slot: int, *, sets: bool) -> str:
     return f"CASE WHEN grouping({tag_of(named, slot)}) = 0 THEN {value} END" if sets else value
 
 
-def _represent(a: Analysis, brackets: Brackets, text: bytes, node: Node, slot: int, *, sets: bool) -> Edit:
+def _represent(a: Analysis, brackets: Brackets, text: bytes, found: Represented) -> Edit:
+    node = found.node
     start, end = brackets.dotted(location(only(node)[1]))
     known = a.respelled.get(id(node))
     named = text[start:end].decode() if known is None else spelled_text(known.spelled).decode()
-    replace(node, expression_tree(represented(a, "phi_x", slot, sets=sets), {"phi_x": node}))
-    return Edit(start, end, represented(a, named, slot, sets=sets).encode())
+
+    def shaped(column: str) -> str:
+        value = represented(a, column, found.slot, sets=found.sets)
+        return value if found.tag is None else tag_of(value, found.tag)
+
+    replace(node, expression_tree(shaped("phi_x"), {"phi_x": node}))
+    return Edit(start, end, shaped(named).encode())
 
 
 def _nullif(brackets: Brackets, text: bytes, node: Node, left: Node, slot: int) -> Iterator[Change]:

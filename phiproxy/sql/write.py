@@ -12,6 +12,7 @@ from phiproxy.sql.ctes import with_clause
 from phiproxy.sql.expressions import clear_all, listed_value
 from phiproxy.sql.hidden import list_columns, visible_columns
 from phiproxy.sql.parse import Node, only
+from phiproxy.sql.rowfields import name_fields
 from phiproxy.sql.rules import QUERIES
 from phiproxy.sql.scope import Joined, Output, Scope, Source, joined_of, star_of
 from phiproxy.sql.select import from_clause, targets
@@ -76,6 +77,7 @@ def returning(a: Analysis, body: Node, target_source: Source, joined: Joined, ou
     """Analyse RETURNING; from PostgreSQL 18 it knows the row before and after as ``old`` and ``new``, or as WITH names them."""
     clause = body.get("returningClause", {})
     scope = Scope((*joined.sources, *_versions(a, clause, target_source, joined)), outer, joined.merged)
+    name_fields(a, [clause.get("exprs")], scope)
     return targets(a, clause.get("exprs", []), joined, scope)
 
 
@@ -110,6 +112,7 @@ def _update_or_delete(a: Analysis, body: Node, outer: Scope, others: str) -> lis
         rest = from_clause(a, body.get(others), outer)
         joined = Joined([source, *rest.sources], [*star_of(source), *rest.star], rest.merged, rest.listed)
         scope = joined.scope(outer)
+        name_fields(a, [body.get("whereClause"), body.get("targetList")], scope)
         clear_all(a, [body["whereClause"]] if "whereClause" in body else [], scope)
         outputs = returning(a, body, source, joined, outer)
         # Last, as in PostgreSQL: what WHERE says of a parameter's type comes first.

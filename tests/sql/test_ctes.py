@@ -22,15 +22,27 @@ def test_search_and_cycle_add_columns() -> None:
     ]
 
 
+def test_with_recursive_sees_what_stands_behind() -> None:
+    client = "WITH RECURSIVE a AS (SELECT mrn FROM b), b AS (SELECT mrn FROM public.patients) SELECT mrn FROM a WHERE mrn = $1"
+    assert ask(client) == client.replace("mrn = $1", f"{tag('mrn')} = $1")
+
+
+def test_with_inside_of_a_recursive_query_is_seen_by_start_and_step() -> None:
+    inside = (
+        "WITH s AS (SELECT id, mrn FROM public.patients) SELECT id, mrn FROM s UNION ALL SELECT s.id, s.mrn FROM s JOIN r ON true"
+    )
+    assert columns(f"WITH RECURSIVE r AS ({inside}) SELECT * FROM r") == [None, "mrn"]
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         RECURSIVE.replace("UNION ALL", "UNION") + " SELECT * FROM r",
         RECURSIVE + " CYCLE mrn SET c USING p SELECT * FROM r",
         RECURSIVE.replace("SELECT p.id, p.mrn", "SELECT p.id, p.city") + " SELECT * FROM r",
-        "WITH RECURSIVE a AS (SELECT mrn FROM b), b AS (SELECT mrn FROM patients) SELECT * FROM a",
+        "WITH RECURSIVE a AS (SELECT mrn FROM patients UNION ALL SELECT mrn FROM b), b AS (SELECT mrn FROM a) SELECT * FROM a",
         "WITH RECURSIVE r AS (SELECT mrn FROM r) SELECT * FROM r, patients",
-        "WITH RECURSIVE r AS (WITH x AS (SELECT 1) SELECT mrn FROM patients UNION ALL SELECT mrn FROM r) SELECT * FROM r",
+        "WITH RECURSIVE r AS (WITH x AS (SELECT mrn FROM r) SELECT mrn FROM patients UNION ALL SELECT mrn FROM x) SELECT * FROM r",
     ],
 )
 def test_refused_with_a_hint(statement: str) -> None:

@@ -46,7 +46,6 @@ def test_columns(client: str, shown: list[str | None]) -> None:
         "SELECT ssn INTO t FROM patients",
         "SELECT rank() OVER w FROM patients WINDOW w AS (ORDER BY ssn)",
         "SELECT max(ssn) FROM patients",
-        "SELECT (p).* FROM patients p",
         "SELECT p FROM patients p",
         "SELECT to_jsonb(p) FROM patients p",
         "SELECT p.*, f.* FROM patients p, generate_series(1, 2) f",

@@ -13,7 +13,7 @@ from tests.sql.ask import PLANNER, VIEW, ask, refusal
         ("SELECT mrn FROM patients UNION ALL SELECT mrn FROM visits", "varchar(12)"),
         ("SELECT mrn FROM patients UNION SELECT mrn FROM visits", "varchar(12)"),
         ("SELECT mrn FROM patients UNION ALL SELECT 'x'", "varchar"),
-        ("SELECT mrn FROM patients UNION ALL SELECT $1::text", "text"),
+        ("SELECT mrn FROM patients UNION ALL SELECT $1::text", "varchar"),
         ("SELECT NULL::varchar UNION ALL SELECT mrn FROM patients", "varchar"),
     ],
 )
