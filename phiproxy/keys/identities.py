@@ -73,7 +73,9 @@ async def register(conn: Connection, schema: str, wanted: Sequence[WantedIdentit
         result.scope_of[found.number] = found.scope
         for name in want.columns:
             if name not in columns:
-                result.done += await _add_name(conn, schema, name, found, columns, existing)
+                others = {c: n for c, n in columns.items() if c not in want.columns or (c in existing and name in existing)}
+                result.done += await _add_name(conn, schema, name, found, others, existing)
+                columns = {c: n for c, n in columns.items() if c in others or c in want.columns}
                 columns[name] = found.number
     return result
 

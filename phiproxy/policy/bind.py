@@ -209,4 +209,16 @@ def _identity_complaints(columns: list[PolicyColumn], layout: Layout, catalog: C
             for c in columns
             if c.identity == registered.identity
         ]
+    return complaints + _twice_complaints(columns, catalog)
+
+
+def _twice_complaints(columns: list[PolicyColumn], catalog: Catalog) -> list[str]:
+    """Refuse both names of a column that is to be renamed where both exist."""
+    complaints = []
+    seen: dict[str, PolicyColumn] = {}
+    for column in columns:
+        if column.identity.startswith("c:") and not _existence_complaints(column, catalog):
+            other = seen.setdefault(column.identity, column)
+            if other is not column:
+                complaints.append(f"{column.at}: {other.label} is to be renamed to {column.label}, and both exist")
     return complaints

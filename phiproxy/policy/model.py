@@ -6,7 +6,7 @@ Knows no registry and no database.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, model_validator
@@ -103,11 +103,14 @@ class Column(Section):
     distinct: _Distinct | dict[str, _Distinct] | None = Field(default=None, description="declared number of distinct values")
     accept_leakage: _Name | None = Field(default=None, description="who accepts a low-cardinality index, and why")
     pad: Annotated[int, Field(ge=2, le=65536)] | None = None
+    renamed_to: Annotated[str, AfterValidator(_column_key)] | None = Field(
+        default=None, description="its other name, before a migration renames it and until the policy does"
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> Column:
-        if self.domain is not None and self.model_fields_set != {"domain"}:
-            other = ", ".join(sorted(self.model_fields_set - {"domain"}))
+        other = ", ".join(sorted(self.model_fields_set - {"domain", "renamed_to"}))
+        if self.domain is not None and other:
             refuse(f"a column with a domain has nothing else: move {other} to the domain")
         if self.domain is None and self.type is None:
             refuse("a column needs a type or a domain")
@@ -122,6 +125,9 @@ class Table(Section):
     """One table with at least one protected column."""
 
     columns: dict[_ColumnKey, Column] = Field(min_length=1)
+    renamed_to: _TableKey | None = Field(
+        default=None, description="its other name, with its schema, before a migration renames it and until the policy does"
+    )
 
 
 class Complaint(NamedTuple):
@@ -182,8 +188,12 @@ class Policy(Section):
         return self
 
     def columns(self) -> list[PolicyColumn]:
-        """Every protected column, in the order of the file. The policy must be free of complaints."""
-        return [_resolve(self, key, name, column) for key, name, column in self._each()]
+        """Every protected column under each of its names, in the order of the file. The policy must be free of complaints."""
+        found = []
+        for key, name, column in self._each():
+            first = _resolve(self, key, name, column)
+            found += [replace(first, schema=s, table=t, name=c) for s, t, c in self._names(key, name, column)]
+        return found
 
     def wanted_identities(self) -> list[WantedIdentity]:
         """List what ``keys init`` registers: one per domain in use and one per column without a domain."""
@@ -210,10 +220,10 @@ class Policy(Section):
         identities: dict[str, str] = {}
         for key, name, column in self._each():
             where: Location = ("tables", key, "columns", name)
-            names = (*split_identifiers(key), *split_identifiers(name))
-            if names in seen:
-                found.append(Complaint(where, f"this column is already protected as {seen[names]}"))
-            seen[names] = f"{key}.{name}"
+            for names in self._names(key, name, column):
+                if names in seen:
+                    found.append(Complaint(where, f"this column is already protected as {seen[names]}"))
+                seen[names] = f"{key}.{name}"
             if column.domain is not None:
                 if column.domain not in self.domains:
                     known = ", ".join(self.domains) or "none"
@@ -224,13 +234,19 @@ class Policy(Section):
             if identity in identities:
                 found.append(Complaint((*where, "id"), f"this id is already that of {identities[identity]}"))
             identities[identity] = f"{key}.{name}"
-            found += _index_complaints(where, column, names[2])
+            found += _index_complaints(where, column, split_identifiers(name)[0])
         return found
 
     def _each(self) -> Iterator[tuple[str, str, Column]]:
         for key, table in self.tables.items():
             for name, column in table.columns.items():
                 yield key, name, column
+
+    def _names(self, key: str, name: str, column: Column) -> list[tuple[str, str, str]]:
+        """Return (schema, table, column) of a column, and of what ``renamed_to`` says of it and of its table."""
+        tables, columns = (key, self.tables[key].renamed_to), (name, column.renamed_to)
+        pairs = [(split_identifiers(t), split_identifiers(c)) for t in tables if t is not None for c in columns if c is not None]
+        return [(schema, table, bare) for (schema, table), (bare,) in pairs]
 
 
 def _identity(key: str, name: str, column: Column) -> str:

@@ -5,7 +5,7 @@ Made by ``phiproxy.policy.bind``; everything above (sql, plan, session) reads on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -96,6 +96,15 @@ class Protection:
             return self
         tables = tuple(replace(t, columns={name: replace(c, tenant=tenant) for name, c in t.columns.items()}) for t in self.tables)
         return replace(self, tables=tables)
+
+    def may_move(self, place: tuple[str, str], columns: Iterable[str], to: tuple[str, str]) -> bool:
+        """Tell whether these columns of a table are protected alike under both of its names: then no moment is one too early."""
+        before, after = self._numbers(place), self._numbers(to)
+        return all(before.get(column) == after.get(column) for column in columns)
+
+    def _numbers(self, place: tuple[str, str]) -> dict[str, int]:
+        table = self.by_name.get(place)
+        return {} if table is None else {column.name: column.number for column in table.columns.values()}
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], ProtectedTable]:

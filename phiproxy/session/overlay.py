@@ -28,7 +28,7 @@ class OverlayNeeded(Exception):
 
 def note(session: State, effects: Effects, *, touches: bool) -> None:
     """Note what was sent and may change the catalogue, for everybody or in this transaction only."""
-    if effects.catalog_changed and (touches or effects.reaches):
+    if effects.catalog_changed and (touches or effects.names_protected):
         session.announced = session.names.group
     if effects.catalog_changed or (effects.transaction and session.overlay is not None):
         session.changed = session.names.group

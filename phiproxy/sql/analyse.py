@@ -100,7 +100,7 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
         derived.settle(a, kind, body)
         return
     if not (defines(kind, body, protection, catalog) and define(a, kind, body)):
-        check_utility(kind, body, protection, catalog)
+        a.meaning.effects.names_protected = check_utility(kind, body, protection, catalog)
 
 
 def _analyse_query(a: Analysis, kind: str, body: Node) -> None:

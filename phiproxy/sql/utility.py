@@ -94,15 +94,8 @@ def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalo
     Raises NotPermitted for the registry's schema, StatementRefused for a kind that is not known to leave values alone.
     """
     _check_registry(kind, body, protection)
-    if (
-        kind == "RenameStmt"
-        and body.get("renameType") == "OBJECT_SCHEMA"
-        and body.get("subname") in {t.schema for t in protection.tables}
-    ):
-        raise StatementRefused(
-            f'schema "{body["subname"]}" holds protected tables and cannot be renamed in this version',
-            hint="Rename it past the proxy as its owner, change the policy, and run `phiproxy check`.",
-        )
+    if kind == "RenameStmt" and body.get("renameType") == "OBJECT_SCHEMA":
+        return _renames_protected(body["subname"], body["newname"], protection, catalog)
     name = named(body, protection, catalog)
     if name is None:
         return False
@@ -114,6 +107,20 @@ def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalo
     )
     refusal.name = name
     raise refusal
+
+
+def _renames_protected(old: str, new: str, protection: Protection, catalog: Catalog) -> bool:
+    """Tell whether a schema that is renamed holds protected tables; StatementRefused where those of the new name are others."""
+    if not {old, new}.intersection(t.schema for t in protection.tables):
+        return False
+    for relation in catalog.relations:
+        columns = [c.name for c in relation.columns]
+        if relation.schema == old and not protection.may_move((old, relation.name), columns, (new, relation.name)):
+            raise StatementRefused(
+                f'schema "{old}" holds protected columns, and those of {new}.{relation.name} are not protected as the same',
+                hint="Say `renamed_to:` for its tables in the policy, run `phiproxy keys init --planned`, and reload all proxies.",
+            )
+    return True
 
 
 _OWNER = "Run it past the proxy as the tables' owner, then `phiproxy check`: it then works on what is stored, which is encrypted."

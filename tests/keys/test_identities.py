@@ -185,3 +185,16 @@ async def test_the_numbers_end(site: Site) -> None:
     site.run("INSERT INTO phiproxy.slot SELECT 1, n, 'e' || n, 1, NULL, 1, 'active' FROM generate_series(1, 254) n")
     with pytest.raises(ConfigError, match="no number left"):
         await site.init(column("ssn", "@", "one more"))
+
+
+async def test_a_column_that_is_to_be_renamed_has_both_names_until_it_is(site: Site) -> None:
+    names = (("public", "patients", "ssn"), ("public", "patients", "social"))
+    both = replace(column("ssn"), columns=names)
+    await site.init(column("ssn"))
+    assert [d.what for d in await site.init(both)] == ["column named"]
+    assert await site.init(both) == []
+    site.run("ALTER TABLE patients RENAME ssn TO social")
+    assert await site.init(column("social", identity="c:public.patients.ssn")) == []
+    site.run("ALTER TABLE patients RENAME social TO ssn; ALTER TABLE patients ADD other bytea")
+    with pytest.raises(ConfigError, match="belongs to the column"):
+        await site.init(replace(both, columns=(*names, ("public", "patients", "other"))))

@@ -136,3 +136,13 @@ def test_an_id_of_a_column_that_still_exists() -> None:
     layout = replace(layout, columns={**layout.columns, ("public", "patients", "ssn2"): 1})
     text = refusal(policy, layout, changed(make_catalog(policy), columns=columns))
     assert "identity 'c:public.patients.ssn' belongs to public.patients.ssn, which still exists" in text
+
+
+def test_a_column_under_both_of_its_names() -> None:
+    policy = make_policy({"public.patients": {"ssn": {"type": "text", "renamed_to": "social"}}})
+    layout, both = make_layout(policy), make_catalog(policy)
+    assert "is to be renamed to public.patients.social, and both exist" in refusal(policy, layout, both)
+    for name in ("ssn", "social"):
+        columns = (CatalogColumn("id", 1, 23, -1), CatalogColumn(name, 2, 17, -1))
+        protection = bind(policy, layout, changed(both, columns=columns), "phiproxy")
+        assert {c.number for c in protection.by_name["public", "patients"].columns.values()} == {1}

@@ -135,3 +135,27 @@ def test_a_place_that_is_not_known_is_that_of_its_surroundings() -> None:
     policy = read({}).located("p.yaml", {("tables",): "p.yaml:3:1"})
     assert policy.at("tables", "x", "columns", "y") == "p.yaml:3:1"
     assert policy.at("domains") == "p.yaml"
+
+
+def test_names_of_what_is_to_be_renamed() -> None:
+    tables = {
+        "public.patients": {
+            "renamed_to": "public.clients",
+            "columns": {"ssn": {"type": "text", "indexes": ["ssn"], "renamed_to": "social"}, "mrn": {"domain": "mrn"}},
+        }
+    }
+    policy = read(tables, domains=MRN)
+    assert policy.complaints() == []
+    found = {(c.table, c.name): (c.identity, c.scope, c.expressions) for c in policy.columns()}
+    ssn, mrn = ("c:public.patients.ssn", "t:public.patients", ("@",)), ("d:mrn", "d:mrn", ("@",))
+    assert found == {
+        ("patients", "ssn"): ssn,
+        ("patients", "social"): ssn,
+        ("clients", "ssn"): ssn,
+        ("clients", "social"): ssn,
+        ("patients", "mrn"): mrn,
+        ("clients", "mrn"): mrn,
+    }
+    assert [len(w.columns) for w in policy.wanted_identities()] == [4, 2]
+    (complaint,) = read(columns(a={"type": "text", "renamed_to": "b"}, b={"type": "text"})).complaints()
+    assert "already protected as" in complaint.text

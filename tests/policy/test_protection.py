@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phiproxy.policy.protection import DeclaredType, Slot
+from phiproxy.policy.protection import DeclaredType, ProtectedTable, Protection, Slot
 from tests.clinic_model import PATIENTS, PROTECTION, protected
 
 
@@ -37,3 +37,19 @@ def test_equal_columns_have_equal_hashes() -> None:
     assert ssn == protected("patients", "ssn", 1)
     assert hash(ssn) == hash(protected("patients", "ssn", 1))
     assert len({ssn, protected("patients", "ssn", 1), protected("patients", "ssn", 2), protected("visits", "ssn", 1)}) == 3
+
+
+def test_what_may_move() -> None:
+    def table(name: str, **numbers: int) -> ProtectedTable:
+        made = {column: protected(name, column, number) for column, number in numbers.items()}
+        return ProtectedTable("public", name, made)
+
+    tables = (table("a", ssn=1, mrn=2), table("b", ssn=1, mrn=2), table("c", ssn=3, mrn=2))
+    protection = Protection(1, "clinic", "d", "phiproxy", tables)
+    a, b, c = (("public", name) for name in "abc")
+    assert protection.may_move(a, ("id", "ssn", "mrn"), b)
+    assert protection.may_move(a, ("id", "mrn"), c)
+    assert protection.may_move(("public", "x"), ("id",), a)
+    assert not protection.may_move(a, ("ssn",), c)
+    assert not protection.may_move(a, ("ssn",), ("public", "x"))
+    assert not protection.may_move(("public", "x"), ("ssn",), a)

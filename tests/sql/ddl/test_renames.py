@@ -25,3 +25,10 @@ def test_renames(text: str, server: str) -> None:
 
 def test_plaintext_does_not_become_a_protected_column() -> None:
     assert "are not encrypted" in refused("ALTER TABLE patients RENAME COLUMN city TO ssn").message
+
+
+@pytest.mark.parametrize(
+    "change", ["RENAME ssn TO full_name", "RENAME COLUMN ssn TO social", "RENAME TO clients", "SET SCHEMA archive"]
+)
+def test_names_that_the_policy_does_not_say(change: str) -> None:
+    assert "renamed_to:" in (refused(f"ALTER TABLE patients {change}").hint or "")
