@@ -7,6 +7,7 @@ Every input key here is 256 bits from ``os.urandom``, so the extract step of HKD
 from __future__ import annotations
 
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from phiproxy.crypto.envelope import frame
@@ -29,6 +30,23 @@ def expand(secret: Secret, *parts: bytes) -> bytes:
     if len(secret) != KEY_LENGTH:
         raise ValueError("a key is not 32 bytes")
     return HKDFExpand(_SHA256, KEY_LENGTH, frame(*parts)).derive(secret)
+
+
+def keyed(secret: Secret) -> HMAC:
+    """Return HMAC-SHA-256 under a 32-byte key, for ``expand_keyed``: to be copied and never updated."""
+    if len(secret) != KEY_LENGTH:
+        raise ValueError("a key is not 32 bytes")
+    return HMAC(secret, _SHA256)
+
+
+def expand_keyed(mac: HMAC, info: bytes) -> bytes:
+    """Derive what ``expand`` does, from ``keyed(secret)`` and the framed parts, where many keys come from one.
+
+    One block of HKDF-Expand is one HMAC of the info and the byte 1 (RFC 5869, section 2.3), and 32 bytes are one block.
+    """
+    block = mac.copy()
+    block.update(info + b"\x01")
+    return block.finalize()
 
 
 def wipe(secret: Secret | None) -> None:

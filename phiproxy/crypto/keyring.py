@@ -16,7 +16,7 @@ from weakref import WeakSet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from phiproxy.crypto.derive import Secret, wipe
+from phiproxy.crypto.derive import Secret, keyed, wipe
 from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, KeyWant, OtherTenant, SealError, WriteKeyWant
 
 KeyState = Literal["pending", "active", "decrypt_only", "compromised", "retired", "destroyed"]
@@ -39,7 +39,8 @@ MAX_REFUSALS = 10_000
 class DataKey:
     """One data key, unwrapped: 32 bytes ``secret``.
 
-    ``stale``: its root could not be renewed in time, so reads are audited.
+    ``stale``: its root could not be renewed in time, so reads are audited. ``mac`` is HMAC-SHA-256 keyed with the secret, where the
+    key is kept: to be copied and never updated, and only while the secret is there.
     """
 
     id: int
@@ -49,10 +50,11 @@ class DataKey:
     secret: Secret = field(repr=False)
     state: KeyState
     stale: bool = False
+    mac: HMAC | None = field(default=None, repr=False, compare=False)
 
     def kept(self) -> DataKey:
         """Return the same key with bytes of its own, which can be overwritten when it is given up."""
-        return replace(self, secret=bytearray(self.secret))
+        return replace(self, secret=bytearray(self.secret), mac=keyed(self.secret))
 
 
 class _Entry(NamedTuple):

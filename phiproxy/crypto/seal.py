@@ -14,7 +14,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from phiproxy.crypto.derive import expand
+from phiproxy.crypto.derive import KEY_LENGTH, expand, expand_keyed
 from phiproxy.crypto.envelope import (
     AAD_LABEL,
     MAX_NUMBER,
@@ -32,6 +32,8 @@ from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.errors import OtherTenant, SealError
 
 RECORD_LABEL: Final = b"phi/record/v1"
+
+_LABELLED: Final = frame(RECORD_LABEL)
 
 # Enough for the rows between two looks at the same salt (a page's columns come row by row), small enough to hold few
 # secrets.
@@ -67,10 +69,17 @@ class Record:
         self.key_id = key.id
         self.tenant = key.tenant
         self.salt = salt
-        self.cipher = AESGCM(expand(key.secret, RECORD_LABEL, salt))
+        self.cipher = _record_cipher(key, salt)
 
     def __repr__(self) -> str:
         return f"<Record under data key {self.key_id}>"
+
+
+def _record_cipher(key: DataKey, salt: bytes) -> AESGCM:
+    """Return the cipher under the record key of a salt; ValueError when the data key was overwritten meanwhile."""
+    if key.mac is None or len(key.secret) != KEY_LENGTH:
+        return AESGCM(expand(key.secret, RECORD_LABEL, salt))
+    return AESGCM(expand_keyed(key.mac, _LABELLED + frame(salt)))
 
 
 def draw_record(key: DataKey) -> Record:
@@ -134,7 +143,7 @@ class OpenMemo:
             # Records come in runs, so starting over costs one derivation per row that is still in flight.
             self._ciphers.clear()
             self._count = 0
-        cipher = AESGCM(expand(key.secret, RECORD_LABEL, salt))
+        cipher = _record_cipher(key, salt)
         self._ciphers.setdefault(key.id, {})[salt] = cipher
         self._count += 1
         return cipher

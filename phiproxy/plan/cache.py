@@ -41,7 +41,7 @@ __all__ = ["Planner", "View", "set_path"]
 P = TypeVar("P")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class View:
     """What differs between sessions: the search path (None: not known), names made by this session, the client's encoding.
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.crypto.derive import expand
+from phiproxy.crypto.derive import expand, expand_keyed, keyed
+from phiproxy.crypto.envelope import frame
 
 
 @given(st.binary(min_size=32, max_size=32), st.lists(st.binary(max_size=20), max_size=4))
@@ -22,3 +23,15 @@ def test_expand_is_one_block_of_the_rfc(secret: bytes, parts: list[bytes]) -> No
 def test_only_256_bit_keys(length: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         expand(bytes(length), b"label")
+
+
+@given(st.binary(min_size=32, max_size=32), st.lists(st.binary(max_size=20), max_size=4))
+def test_a_keyed_mac_gives_the_same_again_and_again(secret: bytes, parts: list[bytes]) -> None:
+    mac = keyed(secret)
+    assert expand_keyed(mac, frame(*parts)) == expand_keyed(mac, frame(*parts)) == expand(secret, *parts)
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_only_256_bit_keys_are_keyed(length: int) -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        keyed(bytes(length))

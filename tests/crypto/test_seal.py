@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives.hmac import HMAC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.crypto.derive import expand
+from phiproxy.crypto.derive import expand_keyed, wipe
 from phiproxy.crypto.envelope import parse_envelope
 from phiproxy.crypto.keyring import DataKey, Keyring, KeyState
-from phiproxy.crypto.seal import ColumnSpec, OpenMemo, draw_record, make_opener, make_sealer
+from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, make_opener, make_sealer
 from phiproxy.errors import KeyNeeded, SealError
 
 SECRET = bytes(range(32))
@@ -168,16 +169,15 @@ def test_an_expired_key_takes_its_record_keys_along() -> None:
 
 def test_the_memo_derives_once_per_salt_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     derived = []
-    real = expand
 
-    def counting(secret: bytes, *parts: bytes) -> bytes:
-        derived.append(parts)
-        return real(secret, *parts)
+    def counting(mac: HMAC, info: bytes) -> bytes:
+        derived.append(info)
+        return expand_keyed(mac, info)
 
     record, seal = draw_record(data_key()), make_sealer(SPEC)
     row = [seal(b"x", record, ()) for _ in range(5)]
     others = [sealed(b"y") for _ in range(20)]
-    monkeypatch.setattr("phiproxy.crypto.seal.expand", counting)
+    monkeypatch.setattr("phiproxy.crypto.seal.expand_keyed", counting)
     memo = OpenMemo(limit=8)
     open_value = make_opener(SPEC, ring_with(data_key()), memo)
     assert [open_value(v) for v in row] == [b"x"] * 5
@@ -205,3 +205,15 @@ def test_callers_mistakes_are_not_written() -> None:
 def test_no_repr_holds_a_secret() -> None:
     record, memo = draw_record(data_key(secret=b"A" * 32)), OpenMemo()
     assert "AAAA" not in repr([record, memo])
+
+
+def test_a_kept_key_seals_and_opens_as_the_key_itself_does_until_it_is_overwritten() -> None:
+    plain, salt = data_key(), b"s" * 16
+    kept = plain.kept()
+    nonce = b"n" * 12
+    sealed = Record(plain, salt).cipher.encrypt(nonce, b"ada", b"")
+    assert Record(kept, salt).cipher.decrypt(nonce, sealed, b"") == b"ada"
+    assert OpenMemo().cipher(kept, salt).decrypt(nonce, sealed, b"") == b"ada"
+    wipe(kept.secret)
+    with pytest.raises(ValueError, match="32 bytes"):
+        Record(kept, salt)
