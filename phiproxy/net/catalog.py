@@ -83,6 +83,15 @@ _DYNAMIC = r"""
 SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
  WHERE p.oid >= 16384 AND l.lanname NOT IN ('sql', 'c', 'internal') AND (l.lanname <> 'plpgsql' OR p.prosrc ~* '\mexecute\M')
 """
+# What could be chosen for a text in place of the built-in: 25 text, 1042 bpchar, 1043 varchar, 17 bytea, 705 unknown and the
+# polymorphic types that take them. 11 is pg_catalog.
+_REPLACED = """
+SELECT o.oprname FROM pg_catalog.pg_operator o
+ WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('=', '<>')
+   AND o.oprleft IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077) AND o.oprright IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077)
+UNION SELECT p.proname FROM pg_catalog.pg_proc p
+ WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname = 'count' AND p.pronargs = 1
+"""
 log = logging.getLogger(__name__)
 _VIEWS = """
 SELECT c.oid::int8, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c WHERE c.oid IN ({oids})
@@ -137,9 +146,11 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
         relations = await _relations(conn)
         reach = await _reaching(conn, relations, protected)
         dynamic = frozenset(name for (name,) in await _rows(conn, _DYNAMIC))
+        replaced = frozenset(name for (name,) in await _rows(conn, _REPLACED))
         views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in reach])
-    digest = await asyncio.to_thread(_digest, (relations, sorted(reach.items()), sorted(dynamic), sorted(views.items())))
-    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views)
+    known = (relations, sorted(reach.items()), sorted(dynamic), sorted(views.items()), sorted(replaced))
+    digest = await asyncio.to_thread(_digest, known)
+    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced)
 
 
 async def _views(conn: psycopg.AsyncConnection[Any], oids: list[int]) -> dict[int, str]:

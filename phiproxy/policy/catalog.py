@@ -83,7 +83,8 @@ class Catalog:
     ``reaching`` maps a name (relation or function, without schema) that reaches a protected table by pg_depend or
     by its body, as a fixpoint, to one phrase that says how ("view over public.patients"); the protected tables
     themselves are not in it. ``dynamic`` are the names of functions that may run any text as SQL. ``views`` are the
-    stored queries of views and materialized views that do so, by oid, with every name qualified.
+    stored queries of views and materialized views that do so, by oid, with every name qualified. ``replaced`` are the names among
+    ``=``, ``<>`` and ``count`` of which somebody has made one of their own for texts.
     ``generation`` changes whenever anything else here does.
     """
 
@@ -93,6 +94,7 @@ class Catalog:
     reaching: Mapping[str, str] = field(default_factory=dict)
     dynamic: frozenset[str] = frozenset()
     views: Mapping[int, str] = field(default_factory=dict)
+    replaced: frozenset[str] = frozenset()
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:

@@ -19,6 +19,7 @@ def _func_call(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
     if a.physical and names[-1] == "substring" and len(arguments) == 3 and _is_protected(a, arguments[0], scope):
         return CLEAR  # a tag, in a query that is stored as the server runs it
     if names in (["count"], ["pg_catalog", "count"]) and len(arguments) == 1:
+        _check_count(a, names, body)
         if body.get("agg_distinct"):
             by_tag(a, arguments[0], scope)
         else:
@@ -32,6 +33,13 @@ def _func_call(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
     if "over" in body:
         window(a, body["over"], scope)
     return CLEAR
+
+
+def _check_count(a: Analysis, names: list[str], body: Node) -> None:
+    """Refuse to count values where the server would, of envelopes, call another function than of texts."""
+    if len(names) > 1 or "count" not in a.context.catalog.replaced:
+        return
+    raise a.refuse("there is a function count besides the server's", body, hint="Write pg_catalog.count(…).")
 
 
 def _argument(a: Analysis, node: Node, function: str, scope: Scope) -> None:

@@ -148,6 +148,12 @@ def as_plain(a: Analysis, made: Term) -> None:
 
 def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_oid: int = TEXT_OID) -> None:
     """Let every leaf be a tag of ``slot``, to be compared with ``column``."""
+    if not a.context.catalog.replaced.isdisjoint(("=", "<>")):
+        raise a.refuse(
+            f"{column.label} would be compared by its tags, and an operator = or <> for texts or bytea is not the server's",
+            located(made.node),
+            hint="Drop that operator, or give it another name.",
+        )
     if made.unprotected is not None:
         raise a.refuse(
             f"{column.label} is protected and can only be compared with values or columns of the same identity",

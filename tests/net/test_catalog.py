@@ -282,3 +282,20 @@ async def test_concurrent_ddl_breaks_no_reading(conn: Connection, postgres_serve
             catalog = await read(conn)
             assert ("public", "patients") in catalog.by_name
             await catalog_version(conn)
+
+
+async def test_operators_and_counts_of_somebodys_own(conn: Connection) -> None:
+    assert (await read(conn)).replaced == frozenset()
+    await conn.execute(
+        "CREATE FUNCTION same(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true';"
+        " CREATE FUNCTION same(int, text) RETURNS bool LANGUAGE sql AS 'SELECT true';"
+        " CREATE OPERATOR public.<> (LEFTARG = int, RIGHTARG = text, FUNCTION = same)"
+    )
+    before = await catalog_version(conn)
+    assert (await read(conn)).replaced == frozenset()
+    await conn.execute(
+        "CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = same);"
+        " CREATE FUNCTION count(text) RETURNS bigint LANGUAGE sql AS 'SELECT 42::bigint'"
+    )
+    assert (await read(conn)).replaced == {"=", "count"}
+    assert await catalog_version(conn) != before

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.plan.cache import Planner
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.explain import explain
+from tests.clinic_model import CATALOG, PROTECTION
 from tests.sql.ask import PLANNER, VIEW, ask, columns, tag
 
 SSN = tag("ssn")
@@ -60,3 +67,21 @@ def test_given_values_are_shown_when_they_are_protected_elsewhere() -> None:
 )
 def test_refused(target: str) -> None:
     assert ask(f"SELECT {target} FROM patients") == "0A000"
+
+
+@pytest.mark.parametrize(
+    ("replaced", "client", "answer"),
+    [
+        ("=", "SELECT id FROM patients WHERE ssn = 'x'", "0A000"),
+        ("<>", "SELECT id FROM patients WHERE ssn NOT IN ('x', 'y')", "0A000"),
+        ("=", "SELECT CASE ssn WHEN 'x' THEN 1 END FROM patients", "0A000"),
+        ("=", "SELECT ssn FROM patients WHERE city = 'x'", "rewritten"),
+        ("count", "SELECT count(ssn) FROM patients", "0A000"),
+        ("count", "SELECT pg_catalog.count(ssn) FROM patients", "rewritten"),
+    ],
+)
+def test_what_somebody_has_made_of_his_own_is_not_asked_about_tags(replaced: str, client: str, answer: str) -> None:
+    catalog = dataclasses.replace(CATALOG, replaced=frozenset({replaced}))
+    asked = explain(Planner(PROTECTION, catalog, Ciphers(Keyring(lambda: 0.0))), client.encode(), "clinic")
+    assert (asked.sqlstate or asked.answer) == answer
+    assert bool(asked.hint) is (answer == "0A000")
