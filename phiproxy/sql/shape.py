@@ -15,12 +15,15 @@ from phiproxy.sql.parse import Node, Statement, is_node, location, only
 
 # Quoted identifiers are stepped over; comments, dollar quotes, prefixed and continued literals make a text shapeless (the last
 # alternative). A number that touches a letter, a dot or a dollar sign is part of something else and stays in the gap.
+# One set of bytes that any of them begins with comes first: the search is ten times as fast where nothing begins.
 _PIECE = re.compile(
     rb"""
-      "[^"]*"
-    | (?P<string> (?<![\w$&\x80-\xff]) '[^']*+(?:''[^']*+)*+' (?!\s*') )
-    | (?P<number> (?<![\w$.\x80-\xff]) \d++(?:\.\d++)? (?![\w.$\x80-\xff]) )
-    | (?P<other> -- | /\* | \$(?!\d) | ['"] )
+      ["'0-9\-/$] (?:
+          (?<=") [^"]*"
+        | (?P<string> (?<=') (?<![\w$&\x80-\xff]') [^']*+(?:''[^']*+)*+' (?!\s*') )
+        | (?P<number> (?<=[0-9]) (?<![\w$.\x80-\xff][0-9]) [0-9]*+(?:\.[0-9]++)? (?![\w.$\x80-\xff]) )
+        | (?P<other> (?<=-)- | (?<=/)\* | (?<=\$)(?![0-9]) | (?<=['"]) )
+      )
     """,
     re.VERBOSE,
 )

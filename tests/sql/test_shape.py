@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.sql.parse import parse, tokens
-from phiproxy.sql.shape import free_constants, literal_value, shape_of
+from phiproxy.sql.shape import Shape, free_constants, literal_value, shape_of
 
 
 def constants(text: bytes) -> list[bytes] | None:
@@ -112,3 +114,48 @@ def test_free_are_values_where_values_stand() -> None:
 )
 def test_constants_that_may_mean_more_are_not_free(text: bytes) -> None:
     assert free(text) == []
+
+
+# The same rules without the set of first bytes: slow, and plain to read.
+REFERENCE = re.compile(
+    rb"""
+      "[^"]*"
+    | (?P<string> (?<![\w$&\x80-\xff]) '[^']*+(?:''[^']*+)*+' (?!\s*') )
+    | (?P<number> (?<![\w$.\x80-\xff]) \d++(?:\.\d++)? (?![\w.$\x80-\xff]) )
+    | (?P<other> -- | /\* | \$(?!\d) | ['"] )
+    """,
+    re.VERBOSE,
+)
+PIECES = [
+    b"'",
+    b'"',
+    b"''",
+    b"-",
+    b"--",
+    b"/*",
+    b"/",
+    b"*",
+    b"$",
+    b"$1",
+    b"1",
+    b"23",
+    b".",
+    b"a",
+    b"E",
+    b"U&",
+    b" ",
+    b"\n",
+    b"_",
+    b"\xc3\xa4",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=10).map(b"".join))
+def test_the_search_finds_what_the_plain_rules_find(text: bytes) -> None:
+    found = [m for m in REFERENCE.finditer(text) if m.lastgroup is not None]
+    shape = shape_of(text)
+    if any(m.lastgroup == "other" for m in found):
+        assert shape is None
+    else:
+        assert isinstance(shape, Shape)
+        assert [(m.start(), m[0]) for m in found] == list(zip(shape.starts, shape.constants, strict=True))
