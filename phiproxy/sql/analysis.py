@@ -181,6 +181,9 @@ class Analysis:
         else:
             found = context.catalog.by_name.get((schema, name))
         if found is not None:
+            if found.schema.startswith("pg_temp_") and name in context.protection.table_names:
+                # It may be gone by now, of a session that is: what is meant for it would reach the log of a server without it.
+                raise self.refuse(f'a temporary table hides the protected table "{name}"', body, hint="Qualify it with its schema.")
             return found
         if name in context.created and not self._is_protected_name(name):
             return Relation(0, schema or "", name, "r", ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
@@ -52,3 +54,13 @@ def test_an_alias_renames_the_first_columns() -> None:
 def test_rows_are_numbered_apart() -> None:
     a = analysis()
     assert a.new_row() != a.new_row()
+
+
+def test_a_temporary_table_may_not_stand_for_a_protected_one() -> None:
+    hidden = dataclasses.replace(CATALOG, relations=(*CATALOG.relations, Relation(900, "pg_temp_3", "patients", "r", ())))
+    a = Analysis(b"", Context(PROTECTION, hidden, ("pg_temp_3", *PATH), "clinic"), Meaning("select", 0, 0))
+    with pytest.raises(StatementRefused):
+        a.relation({"relname": "patients"})
+    found = a.relation({"relname": "patients", "schemaname": "public"})
+    assert isinstance(found, Relation)
+    assert found.schema == "public"
