@@ -17,12 +17,14 @@ from phiproxy.sql.meaning import Absent, CopyMeaning, Effects, Nullness, Plain, 
 from phiproxy.sql.render import Rendered, position_map
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
 from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
-from phiproxy.wire.messages import Field
+from phiproxy.wire.messages import Field, decode_row_description, encode_row_description
 from phiproxy.wire.values import BYTEA_OID, bytea_from_text, cut_text
 
 __all__ = ["Columns", "Effects", "ScriptPart", "ScriptPlan", "SealedAttributes", "StatementPlan", "convert", "map_position"]
 
 NULL_TEST_VALUE = b"\x01"
+# Of one result: as a statement, and as portals in a few formats.
+MAX_DESCRIPTIONS = 8
 
 # What a use is given and what it makes of it: an array for a use of elements.
 Given = bytes | Array | None
@@ -104,6 +106,10 @@ class Columns:
     protected: tuple[tuple[int, Reveal], ...] = field(init=False, compare=False)
     _rows: dict[bool, tuple[Ciphers, RowFunction]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
+    _descriptions: dict[tuple[bytes, Sequence[int] | None], tuple[SealedAttributes, bytes]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "protected", tuple((i, r) for i, r in enumerate(self.reveals) if r is not None))
 
@@ -132,6 +138,17 @@ class Columns:
             type_ = reveal.planned if reveal.planned is not None and formats is not None else reveal.type
             shown.append(column._replace(type_oid=type_.oid, type_size=-1, typmod=type_.typmod, format=code))
         return shown
+
+    def description(self, frame: bytes, formats: Sequence[int] | None, sealed: SealedAttributes) -> bytes:
+        """Return ``describe`` of a whole RowDescription, encoded; the server says the same each time, so it is made once."""
+        key = (frame, formats)
+        made = self._descriptions.get(key)
+        if made is None or made[0] is not sealed:
+            shown = encode_row_description(self.describe(decode_row_description(frame, 5, len(frame)), formats, sealed))
+            if len(self._descriptions) >= MAX_DESCRIPTIONS:
+                self._descriptions.clear()
+            made = self._descriptions[key] = sealed, shown
+        return made[1]
 
     def row(self, ciphers: Ciphers, *, binary: bool) -> RowFunction:
         """Return the function that opens a DataRow whose protected fields are bytea in binary or text form."""

@@ -55,19 +55,21 @@ def row_description(session: State, data: bytes, start: int, end: int) -> int:
     if columns is None or front is None or session.database is None:
         pop(session, Kind.DESCRIBE)
         return relay(session, data, start, end)
-    fields = decode_row_description(data, start + 5, end)
-    formats = front.formats
-    if front.kind is Kind.QUERY:
-        # Text, unless it is fetched from a BINARY cursor.
-        formats = tuple(f.format for f in fields)
-        front.binary = 1 in formats
+    sealed = session.planner.sealed
     try:
-        shown = columns.describe(fields, formats, session.planner.sealed)
+        if front.kind is Kind.QUERY:
+            fields = decode_row_description(data, start + 5, end)
+            # Text, unless it is fetched from a BINARY cursor.
+            formats = tuple(f.format for f in fields)
+            front.binary = 1 in formats
+            shown = encode_row_description(columns.describe(fields, formats, sealed))
+        else:
+            shown = columns.description(data[start:end], front.formats, sealed)
     except CatalogChanged as changed:
         # What was analysed is not what runs: none of this result is shown.
         result_error(session, changed)
         return end
-    session.to_client.append(encode_row_description(shown))
+    session.to_client.append(shown)
     pop(session, Kind.DESCRIBE)
     return end
 

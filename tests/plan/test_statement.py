@@ -9,10 +9,10 @@ import pytest
 from phiproxy.errors import CatalogChanged, KeyNeeded
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.statement import Columns, convert, map_position, spell_bytea
+from phiproxy.plan.statement import MAX_DESCRIPTIONS, Columns, convert, map_position, spell_bytea
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Reveal, Search, Store
 from phiproxy.wire.arrays import Array
-from phiproxy.wire.messages import Field
+from phiproxy.wire.messages import Field, encode_row_description
 from tests.clinic_model import ACTIVE, CATALOG, PATH, PATIENTS, PROTECTION
 from tests.plan.rings import full_ciphers, full_ring
 
@@ -188,3 +188,21 @@ def test_the_function_of_a_row_is_made_once_for_each_form_and_keys() -> None:
     assert columns.row(ciphers, binary=False) is not row
     assert columns.row(others, binary=True) is not row
     assert columns == Columns((Reveal(SSN, SSN.type), None))
+
+
+def test_a_description_is_made_once_for_what_the_server_says_and_the_formats_asked_for() -> None:
+    columns = Columns((Reveal(SSN, SSN.type), None))
+    sealed = frozenset({(100, 2)})
+    fields = [Field(b"ssn", 100, 2, 17, -1, -1, 1), Field(b"city", 100, 6, 25, -1, -1, 0)]
+    frame = encode_row_description(fields)
+    shown = columns.description(frame, (0, 0), sealed)
+    assert shown == encode_row_description(columns.describe(fields, (0, 0), sealed))
+    assert columns.description(bytes(frame), (0, 0), sealed) is shown
+    assert columns.description(frame, (1, 0), sealed) != shown
+    with pytest.raises(CatalogChanged):
+        columns.description(frame, (0, 0), frozenset({(100, 2), (100, 6)}))
+    with pytest.raises(CatalogChanged):
+        columns.description(encode_row_description(fields[:1]), (0, 0), sealed)
+    for oid in range(3 * MAX_DESCRIPTIONS):
+        columns.description(encode_row_description([fields[0]._replace(table_oid=200 + oid), fields[1]]), (0, 0), sealed)
+    assert len(columns._descriptions) <= MAX_DESCRIPTIONS
