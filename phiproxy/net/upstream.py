@@ -25,10 +25,16 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class UpstreamError(ProviderUnavailable):
-    """No server could be reached (08006); its own text names addresses only."""
+    """The server does not do as it must (08006); its own text names addresses only."""
 
     sqlstate = "08006"
     anchor = "err-upstream"
+
+
+class Unreachable(UpstreamError):
+    """No server could be reached: 57P03, at which clients go on to the next of their hosts, as where nobody listens."""
+
+    sqlstate = "57P03"
 
 
 class Connector:
@@ -43,7 +49,7 @@ class Connector:
         return [Connector(self._settings.model_copy(update={"address": (one,)}), self._context) for one in self._settings.address]
 
     async def connect(self, protocol: Callable[[], P]) -> tuple[asyncio.Transport, P, bool]:
-        """Return (transport, protocol, whether TLS is used); UpstreamError when no address gives one."""
+        """Return (transport, protocol, whether TLS is used); Unreachable when no address gives one."""
         failures = []
         for address in self._settings.address:
             try:
@@ -55,7 +61,7 @@ class Connector:
                 failures.append(f"{address}: its certificate is not accepted ({error.verify_message})")
             except OSError as error:
                 failures.append(f"{address}: {_reason(error)}")
-        raise UpstreamError("the PostgreSQL server cannot be reached: " + "; ".join(failures))
+        raise Unreachable("the PostgreSQL server cannot be reached: " + "; ".join(failures))
 
     async def _connect(self, address: Address, protocol: Callable[[], P]) -> tuple[asyncio.Transport, P, bool]:
         loop = asyncio.get_running_loop()

@@ -126,4 +126,4 @@ async def test_what_comes_behind_the_startup_message_waits_in_the_kernel(postgre
                     break
             else:
                 pytest.fail("64 MiB were taken from a client that has no session")
-            assert (await peer.error())["C"] == "08006"
+            assert (await peer.error())["C"] == "57P03"

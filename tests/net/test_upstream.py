@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -61,7 +62,7 @@ async def refused(server: PostgresServer, **upstream: Any) -> str:
     async with serving(bare_settings(server, upstream=upstream)) as (_, port), await Peer.open(port) as peer:
         peer.say(startup("u", "d"))
         error = await peer.error()
-        assert (error["S"], error["C"]) == ("FATAL", "08006")
+        assert (error["S"], error["C"]) == ("FATAL", "57P03")
         assert await peer.rest() == b""
         return error["M"]
 
@@ -224,6 +225,21 @@ async def test_cancel_really_cancels(secure: PostgresServer, tls: str) -> None:
             await task
         for _ in range(20):
             await conn.execute("SELECT 1")
+
+
+async def test_a_client_with_several_hosts_goes_on_to_the_next(postgres_server: PostgresServer) -> None:
+    """As it does where nobody listens: a proxy whose server is down must not be worse than a server that is down."""
+    down = {"address": f"127.0.0.1:{free_port()}"}
+    async with (
+        serving(bare_settings(postgres_server, upstream=down)) as (_, first),
+        serving(bare_settings(postgres_server)) as (_, second),
+    ):
+        login = {"user": postgres_server.superuser, "password": postgres_server.password, "database": "postgres"}
+        conn = await asyncpg.connect(host=["127.0.0.1"] * 2, port=[first, second], ssl=False, **login)
+        assert await conn.fetchval("SELECT 1") == 1
+        await conn.close()
+        with pytest.raises(asyncpg.CannotConnectNowError, match=r"cannot be reached: .*refused"):
+            await asyncpg.connect(host="127.0.0.1", port=first, ssl=False, **login)
 
 
 async def test_a_cancel_request_goes_to_every_server() -> None:
