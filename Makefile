@@ -1,5 +1,5 @@
 # make demo [ARGS=--once]   the clinic behind the proxy
-# make test [ARGS=…]        every test
+# make test [ARGS=…]        every test; ARGS="-n 2" on two cores
 # make check                ruff, mypy --strict, import contracts
 # PYTHON=… chooses the interpreter that .venv is made of.
 
