@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 _TAG = re.compile(rb'(?:pg_catalog\.)?"?substring"?\(("?[^,()]+?"?), \d+, 16\)')
+_HIDDEN = re.compile(rb'"?phi_tag_([^",()]+?)_\d+"?(?=[,)])')
 _BYTEA = re.compile(rb"\\x[0-9a-f]{16,}|\\\\x[0-9a-f]{16,}", re.IGNORECASE)
 # F5 50 01 in bytea's hex form, and in its escape form, where nothing tells where a value ends; quoted, backslashes are doubled.
 _ESCAPED = rb"\\{1,2}365P\\{1,2}001"
@@ -36,7 +37,7 @@ _ROW_ROUTINES = frozenset(
 
 def holds_ciphertext(message: bytes) -> bool:
     """Tell whether a message of an unprotected statement holds the beginning of an envelope or a tag's expression."""
-    return _ENVELOPE.search(message) is not None or _TAG.search(message) is not None
+    return _ENVELOPE.search(message) is not None or _TAG.search(message) is not None or _HIDDEN.search(message) is not None
 
 
 def scrub(fields: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
@@ -58,7 +59,7 @@ def _ciphertext(text: bytes) -> bool:
 
 
 def _without_ciphertext(value: bytes) -> bytes:
-    text = _TAG.sub(rb"\1", _COPY_LINE.sub(rb"\1", value))
+    text = _HIDDEN.sub(rb"\1", _TAG.sub(rb"\1", _COPY_LINE.sub(rb"\1", value)))
     if text != value or _ciphertext(text):
         text = _KEY.sub(rb"\1", text)
     return _TO_THE_END.sub(b"(protected)", _BYTEA.sub(b"(protected)", text))

@@ -139,3 +139,10 @@ def test_other_bytes_are_not_ciphertext(text: bytes) -> None:
 @given(st.lists(st.tuples(st.sampled_from(b"SVCMDHPpqWstcdnFLR"), st.text(alphabet="abc (=),\\x\u00e4").map(str.encode))))
 def test_order_is_kept_and_text_without_ciphertext_is_not_touched(fields: list[tuple[int, bytes]]) -> None:
     assert scrub(fields) == fields
+
+
+def test_a_hidden_column_is_called_as_its_client_knows_it() -> None:
+    tag = b"\\x01" + b"ab" * 15
+    fields = [(ord("C"), b"23503"), (ord("D"), b"Key (phi_tag_mrn_0)=(" + tag + b') is not present in table "patients".')]
+    assert scrub(fields)[1] == (ord("D"), b'Key (mrn) is not present in table "patients".')
+    assert holds_ciphertext(b"Key (a, phi_tag_mrn_0)=(1, x)")

@@ -12,6 +12,7 @@ from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.columns import check_type, constant, default_span, is_bytea, storage_command, wanted, write
 from phiproxy.sql.ddl.definition import Definition, Span
+from phiproxy.sql.ddl.foreign import concerns, foreign_key, hidden_columns
 from phiproxy.sql.ddl.keys import Columns, constraint_columns, unique_index
 from phiproxy.sql.ddl.tables import check_references
 from phiproxy.sql.parse import Node, only, parse, strings
@@ -21,7 +22,7 @@ _UNCHANGED = frozenset(
     {
         "AT_ChangeOwner", "AT_SetRelOptions", "AT_ResetRelOptions", "AT_EnableTrig", "AT_DisableTrig", "AT_EnableTrigAll",
         "AT_DisableTrigAll", "AT_EnableTrigUser", "AT_DisableTrigUser", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig",
-        "AT_ClusterOn", "AT_DropCluster", "AT_SetLogged", "AT_SetUnLogged", "AT_ValidateConstraint", "AT_DropColumn",
+        "AT_ClusterOn", "AT_DropCluster", "AT_SetLogged", "AT_SetUnLogged", "AT_ValidateConstraint",
         "AT_SetNotNull", "AT_DropNotNull", "AT_SetTableSpace", "AT_ReplicaIdentity", "AT_SetStatistics", "AT_SetAccessMethod",
     }
 )  # fmt: skip
@@ -145,6 +146,8 @@ def _add_column(altered: _Altered, i: int, command: Node) -> None:
         definition.empty = (full, f"phiproxy: {why} (README#err-refused)")
     for key in found.keys:
         _add_key(altered, key, [column.name])
+    for constraint in found.references:
+        _refer(altered, constraint, [column.name])
     if command.get("missing_ok"):
         literal, name = full.replace("'", "''"), column.name.replace("'", "''")
         definition.once = (
@@ -171,7 +174,28 @@ def _add_constraint(altered: _Altered, i: int, command: Node) -> None:
         if constraint["contype"] == "CONSTR_PRIMARY":
             altered.more += [f"ALTER COLUMN {quote_ident(n)} SET NOT NULL" for n in names]
         return
+    if constraint["contype"] == "CONSTR_FOREIGN" and concerns(
+        altered.a, constraint, strings(constraint["fk_attrs"]), altered.columns
+    ):
+        altered.dropped.add(i)
+        _refer(altered, constraint, strings(constraint["fk_attrs"]))
+        return
     check_references(altered.a, constraint, altered.columns)
+
+
+def _refer(altered: _Altered, constraint: Node, names: list[str]) -> None:
+    altered.definition.after += foreign_key(altered.definition, altered.columns, altered.table, constraint, names, altered.taken)
+
+
+def _drop_column(altered: _Altered, _i: int, command: Node) -> None:
+    """What is generated from a protected column goes with it, as its foreign keys do."""
+    column = altered.columns.get(command["name"])
+    if column is None:
+        return
+    full = f"{quote_ident(altered.table.schema)}.{quote_ident(altered.table.name)}"
+    cascade = " CASCADE" if command.get("behavior") == "DROP_CASCADE" else ""
+    for name, _ in hidden_columns(altered.table, column):
+        altered.definition.before.append(f"ALTER TABLE {full} DROP COLUMN {quote_ident(name)}{cascade}")
 
 
 def _drop_constraint(altered: _Altered, i: int, command: Node) -> None:
@@ -256,6 +280,7 @@ def _detach(altered: _Altered, _i: int, command: Node) -> None:
 _RULES: dict[str, Callable[[_Altered, int, Node], None]] = {
     "AT_AddColumn": _add_column,
     "AT_AddConstraint": _add_constraint,
+    "AT_DropColumn": _drop_column,
     "AT_DropConstraint": _drop_constraint,
     "AT_AlterColumnType": _alter_type,
     "AT_ColumnDefault": _default,

@@ -30,6 +30,7 @@ class Wanted:
     not_null: bool = False
     default: SinkNode | None = None
     keys: list[Node] = field(default_factory=list)
+    references: list[Node] = field(default_factory=list)
 
 
 def declared_type(type_name: Node) -> DeclaredType | None:
@@ -74,6 +75,8 @@ def wanted(a: Analysis, column: ProtectedColumn, body: Node) -> Wanted:
         elif kind in ("CONSTR_UNIQUE", "CONSTR_PRIMARY"):
             found.not_null |= kind == "CONSTR_PRIMARY"
             found.keys.append(constraint)
+        elif kind == "CONSTR_FOREIGN":
+            found.references.append(constraint)
         elif kind not in _IDLE:
             raise a.refuse(
                 f"{column.label} is protected: {_WHY.get(kind, 'this constraint over it is not in this version')}",

@@ -12,6 +12,7 @@ from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedTable
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.definition import Definition
+from phiproxy.sql.ddl.foreign import hidden_columns, hidden_name
 from phiproxy.sql.parse import Node
 
 _HINT = "Say `renamed_to:` in the policy, run `phiproxy keys init --planned`, reload all proxies, and send this again."
@@ -67,8 +68,10 @@ def _column(definition: Definition, found: Relation, table: ProtectedTable) -> N
         return
     if new is None or new.number != old.number:
         raise a.refuse(f'{old.label} is protected, and "{body["newname"]}" is not as the same', body["relation"], hint=_HINT)
+    full = f"{quote_ident(found.schema)}.{quote_ident(found.name)}"
+    for name, number in hidden_columns(found, old):
+        definition.after.append(f"ALTER TABLE {full} RENAME COLUMN {quote_ident(name)} TO {quote_ident(hidden_name(new, number))}")
     if (old.name, old.number) in found.guards:
-        full = f"{quote_ident(found.schema)}.{quote_ident(found.name)}"
         names = quote_ident(guard_name(old.name)), quote_ident(guard_name(new.name))
         definition.after.append(f"ALTER TABLE {full} RENAME CONSTRAINT {names[0]} TO {names[1]}")
 

@@ -10,8 +10,10 @@ from phiproxy.policy.types import BYTEA_OID
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.columns import INLINE_STORAGE, is_bytea, storage_command, wanted, write
 from phiproxy.sql.ddl.definition import Definition
+from phiproxy.sql.ddl.foreign import concerns, foreign_key
 from phiproxy.sql.ddl.keys import Columns, constraint_columns, unique_index
 from phiproxy.sql.ddl.mentions import mentioned
+from phiproxy.sql.ddl.names import chosen
 from phiproxy.sql.parse import Node, only, strings
 
 
@@ -134,6 +136,7 @@ def _convert(definition: Definition, elements: list[Node], columns: Columns, pla
     taken: set[str] = set()
     storages: list[str] = []
     keys: list[tuple[Node, list[str]]] = []
+    references: list[tuple[Node, list[str]]] = []
     missing_not_null: set[str] = set()
     for i, element in enumerate(elements):
         kind, inner = only(element)
@@ -143,20 +146,20 @@ def _convert(definition: Definition, elements: list[Node], columns: Columns, pla
             found.not_null |= _in_primary_key(elements, column.name)
             elements[i] = write(definition, spans[i], column, inner, found)
             keys += [(key, [column.name]) for key in found.keys]
+            references += [(constraint, [column.name]) for constraint in found.references]
             storages.append(storage_command(column))
-        elif kind == "Constraint" and inner["contype"] in ("CONSTR_UNIQUE", "CONSTR_PRIMARY"):
-            names = constraint_columns(inner, None)
-            if any(n in columns for n in names):
-                dropped.add(i)
-                keys.append((inner, names))
-                if inner["contype"] == "CONSTR_PRIMARY":
-                    missing_not_null |= {n for n in names if n not in columns}
+        elif kind == "Constraint" and (names := _converted(a, inner, columns)):
+            dropped.add(i)
+            (references if inner["contype"] == "CONSTR_FOREIGN" else keys).append((inner, names))
+            if inner["contype"] == "CONSTR_PRIMARY":
+                missing_not_null |= {n for n in names if n not in columns}
         else:
             check_references(a, inner, columns)
     for key, names in keys:
         name, statement = unique_index(a, columns, place, key, names, taken)
         taken.add(name)
         definition.after.append(statement)
+    _add_foreign_keys(definition, columns, Relation(0, *place, "r", ()), references)
     alters = [] if a.context.catalog.server_version >= INLINE_STORAGE else storages
     alters += [f"ALTER COLUMN {quote_ident(n)} SET NOT NULL" for n in sorted(missing_not_null)]
     full = ".".join(map(quote_ident, place))
@@ -168,6 +171,23 @@ def _convert(definition: Definition, elements: list[Node], columns: Columns, pla
     if body.get("if_not_exists"):
         literal = full.replace("'", "''")
         definition.once = f"pg_catalog.to_regclass('{literal}') IS NOT NULL"
+
+
+def _converted(a: Analysis, constraint: Node, columns: Columns) -> list[str]:
+    """Return the columns of a table's constraint that becomes something else, for they are protected; none where it stays."""
+    if constraint["contype"] == "CONSTR_FOREIGN":
+        names = strings(constraint["fk_attrs"])
+        return names if concerns(a, constraint, names, columns) else []
+    names = constraint_columns(constraint, None) if constraint["contype"] in ("CONSTR_UNIQUE", "CONSTR_PRIMARY") else []
+    return names if any(n in columns for n in names) else []
+
+
+def _add_foreign_keys(definition: Definition, columns: Columns, own: Relation, references: list[tuple[Node, list[str]]]) -> None:
+    taken: set[str] = set()
+    for constraint, names in references:
+        statements = foreign_key(definition, columns, own, constraint, names, taken)
+        taken |= {constraint.get("conname") or chosen(own.name, names, "fkey", taken)}
+        definition.after += [s for s in statements if s not in definition.after]
 
 
 def _in_primary_key(elements: list[Node], column: str) -> bool:
@@ -187,7 +207,9 @@ def check_references(a: Analysis, body: Node, columns: Columns) -> None:
         if str(constraint.get("conname", "")).startswith(GUARD_PREFIX):
             continue
         if constraint.get("contype") == "CONSTR_FOREIGN":
-            _check_foreign_key(a, constraint, columns)
+            if concerns(a, constraint, strings(constraint.get("fk_attrs")), columns):
+                text = "a foreign key between a protected column and an unprotected one cannot be"
+                raise a.refuse(text, constraint, hint="Put both columns into one domain in the policy.")
             continue
         elements = [only(m)[1]["items"][0] for m in constraint.get("exclusions", ())]
         named = [n for n in (only(e)[1].get("name") for e in elements) if n in columns]
@@ -198,13 +220,3 @@ def check_references(a: Analysis, body: Node, columns: Columns) -> None:
                 found or constraint,
                 hint="Check it in the application.",
             )
-
-
-def _check_foreign_key(a: Analysis, constraint: Node, columns: Columns) -> None:
-    other = constraint["pktable"]
-    tables = a.context.protection.tables
-    referenced = [t for t in tables if t.name == other["relname"] and other.get("schemaname", t.schema) == t.schema]
-    own = [n for n in strings(constraint.get("fk_attrs")) if n in columns]
-    theirs = [n for n in strings(constraint.get("pk_attrs")) for t in referenced if n in t.columns]
-    if own or theirs:
-        raise a.refuse("a foreign key over a protected column is not in this version", constraint, hint="Refer to another key.")

@@ -1,0 +1,51 @@
+"""Foreign keys over hidden tag columns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from phiproxy.policy.catalog import CatalogColumn, CatalogIndex, Relation
+from phiproxy.sql.ddl.foreign import hidden_columns, hidden_name
+from tests.clinic_model import protected
+from tests.sql.ddl.build import physical, refused
+
+
+def test_what_a_column_of_another_domain_or_of_none_refers_to() -> None:
+    for text in (
+        "CREATE TABLE visits (id int, mrn varchar(12) REFERENCES patients (ssn))",
+        "CREATE TABLE visits (id int, room text REFERENCES patients (ssn))",
+        "CREATE TABLE visits (id int, mrn varchar(12), FOREIGN KEY (mrn) REFERENCES log (notes))",
+    ):
+        assert "domain" in (refused(text).hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("ALTER TABLE patients ADD FOREIGN KEY (ssn, mrn) REFERENCES patients (ssn, mrn)", "Write them out."),
+        ("ALTER TABLE patients ADD FOREIGN KEY (ssn) REFERENCES patients", "Write them out."),
+        ("ALTER TABLE patients ADD FOREIGN KEY (ssn) REFERENCES patients (ssn) ON UPDATE CASCADE", "ON DELETE CASCADE, work"),
+        ("ALTER TABLE patients ADD FOREIGN KEY (ssn) REFERENCES patients (ssn) ON DELETE SET NULL", "ON DELETE CASCADE, work"),
+        ("ALTER TABLE patients ADD FOREIGN KEY (mrn) REFERENCES patients (mrn)", "UNIQUE (mrn) first"),
+    ],
+)
+def test_refusals(text: str, hint: str) -> None:
+    assert hint in (refused(text).hint or "")
+
+
+def test_an_unprotected_key_stays() -> None:
+    text = "ALTER TABLE public.patients ADD FOREIGN KEY (city) REFERENCES archive.patients (city)"
+    assert physical(text) == text
+
+
+def test_hidden_columns() -> None:
+    column = protected("patients", "ssn", 1)
+    name = hidden_name(column, 0)
+    assert name == "phi_tag_ssn_0"
+    assert len(hidden_name(dataclasses.replace(column, name="n" * 63), 0)) == 63
+    table = Relation(
+        1, "public", "patients", "r", (CatalogColumn(name, 2, 17, -1, generated=True),), indexes=(CatalogIndex("i", True, False),)
+    )
+    assert hidden_columns(table, column) == [(name, 0)]
