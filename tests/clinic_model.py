@@ -59,5 +59,6 @@ CATALOG = Catalog(
         relation(2, "pg_catalog", "pg_settings", "name", "setting"),
     ),
     {"patient_names": "view over public.patients", "read_ssn": "function whose body names public.patients"},
+    ascii_case=True,
 )
 PATH = ("pg_catalog", "public")

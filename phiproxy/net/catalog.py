@@ -91,10 +91,20 @@ SELECT o.oprname FROM pg_catalog.pg_operator o
    AND o.oprleft IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077) AND o.oprright IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077)
 UNION SELECT p.proname FROM pg_catalog.pg_proc p
  WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname = 'count' AND p.pronargs = 1
+UNION SELECT p.proname FROM pg_catalog.pg_proc p
+ WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname IN ('lower', 'upper', 'btrim', 'ltrim', 'rtrim', 'concat')
+UNION SELECT o.oprname FROM pg_catalog.pg_operator o
+ WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname = '||'
+   AND (o.oprleft IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077) OR o.oprright IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077))
 """
 log = logging.getLogger(__name__)
 _VIEWS = """
 SELECT c.oid::int8, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c WHERE c.oid IN ({oids})
+"""
+_ASCII_CASE = """
+SELECT pg_catalog.lower(pg_catalog.upper(a)) = a AND pg_catalog.upper(a) = pg_catalog.translate(a, 'abcdefghijklmnopqrstuvwxyz',
+                                                                                    'ABCDEFGHIJKLMNOPQRSTUVWXYZ')
+  FROM (VALUES ('abcdefghijklmnopqrstuvwxyz'::text)) v (a)
 """
 _ALWAYS = "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p"
 
@@ -148,9 +158,10 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
         dynamic = frozenset(name for (name,) in await _rows(conn, _DYNAMIC))
         replaced = frozenset(name for (name,) in await _rows(conn, _REPLACED))
         views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in reach])
-    known = (relations, sorted(reach.items()), sorted(dynamic), sorted(views.items()), sorted(replaced))
+        ((ascii_case,),) = await _rows(conn, _ASCII_CASE)
+    known = (relations, sorted(reach.items()), sorted(dynamic), sorted(views.items()), sorted(replaced), ascii_case)
     digest = await asyncio.to_thread(_digest, known)
-    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced)
+    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, ascii_case)
 
 
 async def _views(conn: psycopg.AsyncConnection[Any], oids: list[int]) -> dict[int, str]:

@@ -8,6 +8,7 @@ from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
 from phiproxy.sql.finish import marker, null_marker
+from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import ABSENT, PLAIN, Absent, Meaning, Occurrence, Plain, Search, Store, Use, of_elements
 from phiproxy.sql.parse import Statement, char_position
 from phiproxy.sql.render import Rendered, verify
@@ -65,10 +66,10 @@ def _prepared(meaning: Meaning) -> tuple[StatementPlan, tuple[int, ...]] | None:
 def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
     """Return the plan of a simple Query whose meanings were proved."""
     parts = tuple(ScriptPart(_columns(m), m.touches, m.plain_select, m.effects, m.copy, _prepared(m), _cursor(m)) for m in meanings)
-    parameter = next((o for m in meanings for o in m.occurrences if o.number), None)
+    parameter = next((o for m in meanings for o in m.occurrences if o.numbers), None)
     if parameter is not None:
         raise UndefinedParameter(
-            f"there is no parameter ${parameter.number}",
+            f"there is no parameter ${min(parameter.numbers)}",
             hint="A simple query has no parameters. Use the extended protocol to pass them.",
             position=char_position(text, parameter.start),
         )
@@ -98,6 +99,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     oids = [*declared, *(0 for _ in range(inputs - len(declared)))]
     layout = _Layout([ABSENT if n < len(absent) and absent[n] else PLAIN for n in range(inputs)])
     numbers = [layout.number(o) for o in rendered.occurrences]
+    layout.consume(rendered.occurrences)
     layout.check_covers(rendered.occurrences)
     if len(layout.outputs) > MAX_PARAMETERS:
         raise StatementRefused(
@@ -107,13 +109,14 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
         )
     deduced = _deduced(text, rendered.occurrences, oids)
     described = []
-    for n, use in enumerate(layout.first):
+    for n, use in enumerate(layout.uses()):
         try:
             described.append(_described(use, oids[n], deduced.get(n + 1, TEXT_OID)))
         except StatementRefused as refusal:
-            place = next(o.start for o in rendered.occurrences if o.number == n + 1)
+            place = next(o.start for o in rendered.occurrences if n + 1 in o.numbers)
             refusal.position = char_position(text, place)
             raise
+    oids = [TEXT_OID if n in layout.consumed else oid for n, oid in enumerate(oids, start=1)]
     spelled = [b"$%d" % n if n else null_marker(o.use) for n, o in zip(numbers, rendered.occurrences, strict=True)]
     sql = rendered.fill(lambda i, _o: spelled[i])
     edits = [*rendered.spans]
@@ -137,7 +140,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
 
 def _inline(text: bytes, meaning: Meaning, rendered: Rendered, declared: Sequence[int]) -> StatementPlan:
     """Return the plan of a statement that takes no parameters: its literals are sealed when it is parsed."""
-    parameter = next((o for o in rendered.occurrences if o.number), None)
+    parameter = next((o for o in rendered.occurrences if o.numbers), None)
     if parameter is not None:
         raise StatementRefused(
             "a statement of this kind takes no parameters",
@@ -167,21 +170,34 @@ class _Layout:
     """The server's parameters: the client's own keep their numbers, every further use gets a new one behind them."""
 
     def __init__(self, first: list[Use]) -> None:
-        self.outputs: list[tuple[Use, int, bytes | None]] = [(use, n, None) for n, use in enumerate(first)]
+        self.outputs: list[tuple[Use, int, bytes | Formula | None]] = [(use, n, None) for n, use in enumerate(first)]
         self.first = first
+        self.consumed: dict[int, Use] = {}
         self._shared: dict[tuple[object, ...], int] = {}
 
     def number(self, occurrence: Occurrence) -> int:
         """Return the server's parameter number for one occurrence; 0 for a NULL, which stays in the text."""
-        use, number, literal = occurrence.use, occurrence.number, occurrence.literal
-        if not number and literal is None:
+        use, number, literal = occurrence.use, occurrence.number, occurrence.formula or occurrence.literal
+        if occurrence.null:
             return 0
         key = (number, literal, _share(use)) if not isinstance(use, Store) else (id(occurrence),)
         if key not in self._shared:
             self._shared[key] = self._add(use, number, literal)
         return self._shared[key]
 
-    def _add(self, use: Use, number: int, literal: bytes | None) -> int:
+    def uses(self) -> list[Use]:
+        """Return what each of the client's parameters is used for first."""
+        return [self.consumed.get(number, use) for number, use in enumerate(self.first, start=1)]
+
+    def consume(self, occurrences: Sequence[Occurrence]) -> None:
+        """Let no parameter be sent that stands in formulas only: the server gets what these give."""
+        for occurrence in occurrences:
+            for number in occurrence.numbers:
+                if isinstance(self.first[number - 1], Plain):
+                    self.consumed[number] = occurrence.use
+                    self.outputs[number - 1] = (ABSENT, number - 1, None)
+
+    def _add(self, use: Use, number: int, literal: bytes | Formula | None) -> int:
         if number and isinstance(self.first[number - 1], Plain):
             self.first[number - 1] = use
             self.outputs[number - 1] = (use, number - 1, None)
@@ -193,8 +209,8 @@ class _Layout:
         """Post-condition: each occurrence feeds an output of its own use (sql.md section 2)."""
         made = {(_share(use), n if literal is None else None, literal) for use, n, literal in self.outputs}
         for o in occurrences:
-            if o.number or o.literal is not None:
-                assert (_share(o.use), o.number - 1 if o.number else None, o.literal) in made
+            if not o.null:
+                assert (_share(o.use), o.number - 1 if o.number else None, o.formula or o.literal) in made
 
 
 def _share(use: Use) -> object:
@@ -209,6 +225,8 @@ def _server_type(use: Use) -> int:
 def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[int]) -> dict[int, int]:
     """Return the type OID that PostgreSQL would deduce for each protected parameter; AmbiguousParameter where it could not."""
     types = {number: oid for number, oid in enumerate(declared, start=1) if oid}
+    for number, oid in _formula_types(text, occurrences).items():
+        types.setdefault(number, oid)
     # The values of a row are all looked at before the first of them is given its column's type.
     rows: dict[tuple[int, int], int] = {}
     for o in sorted(occurrences, key=lambda o: o.order):
@@ -233,6 +251,20 @@ def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[
                     position=char_position(text, o.start),
                 )
         types.setdefault(o.number, o.type_oid)
+    return types
+
+
+def _formula_types(text: bytes, occurrences: Sequence[Occurrence]) -> dict[int, int]:
+    """Return the types that parameters have in formulas; StatementRefused where these differ: their order would decide."""
+    types: dict[int, int] = {}
+    for o in occurrences:
+        for parameter in o.formula.parameters() if o.formula is not None else ():
+            if types.setdefault(parameter.number, parameter.type_oid) != parameter.type_oid:
+                raise StatementRefused(
+                    f"parameter ${parameter.number} has two types in expressions for protected columns",
+                    hint="Cast it to the same type in each place.",
+                    position=char_position(text, o.start),
+                )
     return types
 
 

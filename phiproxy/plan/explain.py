@@ -80,7 +80,7 @@ def _script(planner: Planner, text: bytes, view: View) -> tuple[bytes, bool]:
 
 
 def _shown(occurrence: Occurrence) -> bytes:
-    if occurrence.literal is None:
+    if occurrence.null:
         return null_marker(occurrence.use)
     return b"'{\xe2\x80\xa6}'::bytea[]" if of_elements(occurrence.use) else b"'\\x\xe2\x80\xa6'::bytea"
 
@@ -88,6 +88,8 @@ def _shown(occurrence: Occurrence) -> bytes:
 def _what(occurrence: Occurrence) -> str:
     if occurrence.number:
         return f"${occurrence.number}"
+    if occurrence.formula is not None:
+        return "expression of " + ", ".join(f"${n}" for n in sorted(occurrence.numbers))
     return "NULL" if occurrence.literal is None else "literal"
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import CatalogChanged
 from phiproxy.plan.ciphers import Ciphers
+from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import Absent, CopyMeaning, Effects, Nullness, Plain, Reveal, Search, Store, Use, of_elements
 from phiproxy.sql.render import Rendered, position_map
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
@@ -178,7 +179,7 @@ class StatementPlan:
     A statement that takes no parameters has its literals in ``inline`` instead; its ``sql`` then only shows where they stand.
 
     ``outputs`` has one (use, input, literal) per parameter of the server: the first ``inputs`` of them are the client's own
-    parameters in their order, so that a parameter keeps its number; further occurrences and literals come behind.
+    parameters in their order, so that a parameter keeps its number; further occurrences, literals and formulas come behind.
 
     Running ``quiet`` plans changes nothing that the session follows, unless it follows a change of the transaction; ``ordinary``
     ones, besides, touch nothing protected.
@@ -188,7 +189,7 @@ class StatementPlan:
     sql: bytes
     identity: bool
     inputs: int = 0
-    outputs: tuple[tuple[Use, int, bytes | None], ...] = ()
+    outputs: tuple[tuple[Use, int, bytes | Formula | None], ...] = ()
     oids: tuple[int, ...] = ()
     described: tuple[int | None, ...] = ()
     columns: Columns | None = None
@@ -231,7 +232,9 @@ class StatementPlan:
         uses = [
             (
                 use,
-                given(use, values[n], formats[n] if formats else 0, self.described[n]) if literal is None else given(use, literal),
+                given(use, values[n], formats[n] if formats else 0, self.described[n])
+                if literal is None
+                else given(use, literal.evaluate(values) if isinstance(literal, Formula) else literal),
             )
             for use, n, literal in self.outputs
         ]

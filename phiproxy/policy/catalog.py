@@ -84,7 +84,8 @@ class Catalog:
     by its body, as a fixpoint, to one phrase that says how ("view over public.patients"); the protected tables
     themselves are not in it. ``dynamic`` are the names of functions that may run any text as SQL. ``views`` are the
     stored queries of views and materialized views that do so, by oid, with every name qualified. ``replaced`` are the names among
-    ``=``, ``<>`` and ``count`` of which somebody has made one of their own for texts.
+    ``=``, ``<>``, ``count`` and those that the proxy evaluates itself, of which somebody has made one of their own for texts.
+    ``ascii_case``: upper and lower case of ASCII are each other, as they are not in Turkish.
     ``generation`` changes whenever anything else here does.
     """
 
@@ -95,6 +96,7 @@ class Catalog:
     dynamic: frozenset[str] = frozenset()
     views: Mapping[int, str] = field(default_factory=dict)
     replaced: frozenset[str] = frozenset()
+    ascii_case: bool = False
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:

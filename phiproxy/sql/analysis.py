@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
-from phiproxy.sql.meaning import Meaning, SessionNames, Store, Use
+from phiproxy.sql.meaning import Meaning, Plain, SessionNames, Store, Use
 from phiproxy.sql.parse import Node, Positions, location, messages, only
 from phiproxy.sql.scope import Clear, ListColumn, Protected, Source, SourceColumn, Value, list_groups
 from phiproxy.sql.sinks import SinkNode
@@ -132,7 +132,10 @@ class Analysis:
 
     def use(self, sink: SinkNode, use: Use, type_oid: int = 0) -> None:
         """Record what an occurrence is used for, and the type that its place gives a parameter without a cast."""
-        self.uses.append(DecidedUse(sink, use, sink.type_oid or type_oid))
+        for part in sink.parts if isinstance(use, Plain) else ():
+            self.use(part, use)
+        if not (sink.parts and isinstance(use, Plain)):
+            self.uses.append(DecidedUse(sink, use, sink.type_oid or type_oid))
 
     def store(self, sink: SinkNode, column: ProtectedColumn, row: int, limit: int | None = None, type_oid: int = 0) -> None:
         """Record that an occurrence is stored in a protected column, cut to ``limit`` characters."""

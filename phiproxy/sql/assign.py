@@ -13,6 +13,7 @@ from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedColumn,
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.computed import computed_sink
 from phiproxy.sql.expressions import clear, expression, located
 from phiproxy.sql.lengths import cut_sink, peel_cuts, shorter
 from phiproxy.sql.parse import Node, only
@@ -89,7 +90,11 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
         return
     rule = _CHOICES.get(kind)
     if rule is None:
-        raise computed(a, column, node)
+        made = computed_sink(a, node)
+        if made is None:
+            raise computed(a, column, node)
+        a.store(made, column, place.row, place.limit)
+        return
     a.stripped.extend(casts)
     rule(a, inner, column, scope, place)
 
@@ -241,7 +246,9 @@ class _Stores:
             return None
         inner, _, limit = peel_cuts(node)
         kind, _ = only(inner)
-        if (kind == "ColumnRef" and limit is None) or (kind not in {*_CHOICES, "ColumnRef"} and as_sink(inner) is None):
+        if (kind == "ColumnRef" and limit is None) or (
+            kind not in {*_CHOICES, "ColumnRef"} and as_sink(inner) is None and computed_sink(a, node) is None
+        ):
             return None
         assign(a, node, column, scope, self.place)
         self.stored.add(position)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from phiproxy.errors import StatementRefused
-from phiproxy.sql.parse import Token
+from phiproxy.sql.parse import Node, Token, messages
 
 OPEN, CLOSE, COMMA, DOT, SEMICOLON = "ASCII_40", "ASCII_41", "ASCII_44", "ASCII_46", "ASCII_59"
 SET_OPERATORS = frozenset({"UNION", "INTERSECT", "EXCEPT"})
@@ -87,6 +87,22 @@ class Brackets:
     def dotted(self, offset: int) -> tuple[int, int]:
         """Return the span of a dotted name whose first part starts at ``offset``, as in ``t.c`` and ``(t).c``."""
         return dotted(self.tokens, self.at(offset))
+
+    def expression(self, node: Node) -> tuple[int, int]:
+        """Return the span of an expression of constants, parameters, casts, operators and calls."""
+        places = [self.at(m["location"]) for m in messages(node) if m.get("location", -1) >= 0]
+        if not places:
+            raise _lost()
+        first, last = min(places), max(places)
+        while self.name(last + 1) in (DOT, "VARYING", "UESCAPE"):  # behind the first word of a type, and behind a string
+            last += 1 if self.name(last + 1) == "VARYING" else 2
+        i = first
+        while i <= last:
+            if self.name(i) in (OPEN, CLOSE):
+                partner = self.partner(i)
+                i, first, last = (partner, partner, last) if partner < first else (i, first, max(last, partner))
+            i += 1
+        return self.tokens[first].start, self.tokens[last].end
 
     def select(self, offset: int) -> int:
         """Return the SELECT or VALUES whose first item or row begins at ``offset``, or inside of brackets there."""

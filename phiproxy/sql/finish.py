@@ -100,14 +100,14 @@ def _expressions(a: Analysis, spans: Spans, text: bytes) -> Iterator[Edit]:
 
 def _tainted(a: Analysis) -> list[DecidedUse]:
     """Apply taint (sql.md section 2): what meets a protected column once may be nothing unprotected elsewhere."""
-    numbers = {u.sink.number for u in a.uses if u.sink.kind == "param" and isinstance(u.use, Store | Search)}
+    numbers = {n for u in a.uses if isinstance(u.use, Store | Search) for n in u.sink.numbers}
     literals = {v for u in a.uses if isinstance(u.use, Store | Search) for v in _said(a, u.sink)} - {b""}
     settled = []
     for u in a.uses:
         sink = u.sink
-        protected = sink.number in numbers if sink.kind == "param" else sink.literal in literals
+        protected = not numbers.isdisjoint(sink.numbers) or (sink.kind == "literal" and sink.literal in literals)
         if isinstance(u.use, Nullness) and not protected:
-            settled.append(DecidedUse(sink, PLAIN))
+            settled += [DecidedUse(part, PLAIN) for part in sink.parts or (sink,)]
             continue
         if isinstance(u.use, Plain) and protected and sink.kind != "null":
             what = f"parameter ${sink.number}" if sink.kind == "param" else "a literal"
@@ -145,7 +145,7 @@ def null_marker(use: Use) -> bytes:
 
 def marker(occurrence: Occurrence) -> bytes:
     """Return what stands for an occurrence in a text that is only to be verified."""
-    if not occurrence.number and occurrence.literal is None:
+    if occurrence.null:
         return null_marker(occurrence.use)
     return b"'{}'::bytea[]" if of_elements(occurrence.use) else rb"'\x00'::bytea"
 
@@ -266,6 +266,10 @@ class Spans:
     def occurrence(self, decided: DecidedUse, order: int) -> Occurrence:
         """Return the span of a parameter, literal or NULL with its use."""
         sink = decided.sink
+        if sink.formula is not None:
+            start, end = Brackets(self.tokens).expression(sink.node)
+            formula = sink.formula if sink.kind == "formula" else None
+            return Occurrence(start, end, decided.use, 0, _literal(sink), decided.type_oid, order, formula=formula)
         i = self._at(sink.offset)
         end = self._tokens[i].end
         if self._tokens[i].name in ("USCONST", "SCONST") and i + 2 < len(self._tokens) and self._tokens[i + 1].name == "UESCAPE":

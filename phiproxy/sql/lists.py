@@ -66,15 +66,16 @@ class _Taint:
             self._lists.update({id(column): protecting[0].column for column in columns if protecting})
 
     def _add(self, sink: SinkNode, column: ProtectedColumn) -> None:
-        if sink.kind == "param":
-            self._numbers.setdefault(sink.number, column)
+        for number in sink.numbers:
+            self._numbers.setdefault(number, column)
         for value in _values(sink):
             if value:
                 self._values.setdefault(value, column)
 
     def _of_sink(self, sink: SinkNode) -> ProtectedColumn | None:
-        if sink.kind == "param":
-            return self._numbers.get(sink.number)
+        by_number = next((self._numbers[n] for n in sink.numbers if n in self._numbers), None)
+        if by_number is not None or sink.kind == "param":
+            return by_number
         found = next((self._values[v] for v in _values(sink) if v in self._values), None)
         self._meaning.by_value = self._meaning.by_value or found is not None
         return found

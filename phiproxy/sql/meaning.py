@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
+from phiproxy.sql.formula import Formula
 from phiproxy.wire.copydata import CopyFormat
 
 
@@ -69,7 +70,7 @@ class Occurrence:
 
     ``type_oid`` is the type that PostgreSQL would give a parameter here (0: this place says nothing), ``order`` the place of this
     occurrence in the order in which PostgreSQL looks at them: the first that says something decides. ``lead`` and ``trail`` stand
-    around what is put into a place where the client has nothing.
+    around what is put into a place where the client has nothing. ``formula``: it is an expression with parameters.
     """
 
     start: int
@@ -81,6 +82,18 @@ class Occurrence:
     order: int = 0
     lead: bytes = b""
     trail: bytes = b""
+    formula: Formula | None = None
+
+    @property
+    def null(self) -> bool:
+        """Tell whether it is NULL, which is written into the server's statement."""
+        return not self.number and self.literal is None and self.formula is None
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The parameters that it is made of."""
+        formula = frozenset(p.number for p in self.formula.parameters()) if self.formula is not None else frozenset()
+        return formula | {self.number} if self.number else formula
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +149,7 @@ class PlannedStatement(Protocol):
     sql: bytes
     identity: bool
     inputs: int
-    outputs: tuple[tuple[Use, int, bytes | None], ...]
+    outputs: tuple[tuple[Use, int, bytes | Formula | None], ...]
     touches: bool
     plain_select: bool
     edits: tuple[tuple[int, int, int], ...]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.finish import finish, marked_node
+from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import Edit, Occurrence, Plain, PlannedStatement, Use, of_elements
 from phiproxy.sql.parse import Node, Token, char_position, messages, only, parse, strings, tokens
 from phiproxy.sql.sinks import as_sink
@@ -147,7 +148,10 @@ def execute(a: Analysis, body: Node, *, into: bool = False) -> None:
         raise WrongNumberOfParameters(f'wrong number of parameters for prepared statement "{body["name"]}"', position=position)
     values = [_value(a, node, use, n) for node, (use, n, _) in zip(arguments, plan.outputs, strict=False)]
     finish(a)
-    extra = [(use, values[n] if literal is None else literal) for use, n, literal in plan.outputs[plan.inputs :]]
+    extra = [
+        (use, values[n] if made is None else made.evaluate(values) if isinstance(made, Formula) else made)
+        for use, n, made in plan.outputs[plan.inputs :]
+    ]
     if extra:
         _append(a, body, extra)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from phiproxy.policy.protection import DeclaredType
+from phiproxy.sql.formula import Formula
 from phiproxy.sql.parse import Node, location, only, strings
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, VARCHAR_ARRAY_OID, array_from_text
 
@@ -21,25 +22,39 @@ _ARRAY_TYPES = {"text": TEXT_ARRAY_OID, "varchar": VARCHAR_ARRAY_OID}
 
 @dataclass(frozen=True, slots=True)
 class SinkNode:
-    """A parameter, string literal or NULL. ``node`` is its wrapped tree, ``wrapper`` the outermost cast around it (or itself)."""
+    """A parameter, string literal or NULL. ``node`` is its wrapped tree, ``wrapper`` the outermost cast around it (or itself).
 
-    kind: Literal["param", "literal", "null"]
+    ``formula``: it is an expression of such, its ``parts``, and ``literal`` is what that gives where no parameter is among them.
+    """
+
+    kind: Literal["param", "literal", "null", "formula"]
     node: Node
     wrapper: Node
     casts: tuple[Node, ...]
     number: int = 0
     literal: bytes = b""
     array: bool = False
+    formula: Formula | None = None
+    parts: tuple[SinkNode, ...] = ()
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The parameters that it is made of."""
+        return frozenset({self.number} if self.kind == "param" else {part.number for part in self.parts if part.kind == "param"})
 
     @property
     def type_oid(self) -> int:
         """OID of the innermost cast's type, or 0."""
+        if self.formula is not None:
+            return TEXT_OID
         innermost = text_cast(only(self.casts[-1])[1], array=self.array) if self.casts else None
         return innermost.oid if innermost is not None else 0
 
     @property
     def values(self) -> frozenset[bytes]:
         """What a literal says: itself, and of an array its elements; ValueRefused when it is no array."""
+        if self.parts:
+            return frozenset({self.literal} - {b""}).union(*(part.values for part in self.parts))
         if self.kind != "literal":
             return frozenset()
         if not self.array:
@@ -48,7 +63,9 @@ class SinkNode:
 
     @property
     def offset(self) -> int:
-        """Byte offset of the parameter or literal itself."""
+        """Byte offset of the parameter or literal itself, or of the first part."""
+        if self.parts:
+            return min(part.offset for part in self.parts)
         return location(only(self.node)[1])
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
+from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.expressions import Grouping, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
 from phiproxy.sql.parse import Node, only, strings
@@ -81,7 +82,7 @@ def term(a: Analysis, node: Node, scope: Scope) -> Term:
 
 
 def _add(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
-    sink = as_sink(node)
+    sink = as_sink(node) or compared_sink(a, node)
     if sink is not None:
         made.leaves.append(Leaf(node, sink=sink))
         return
@@ -278,8 +279,8 @@ def _type_of(leaf: Leaf) -> DeclaredType | None:
     casts = leaf.sink.casts if leaf.sink is not None else leaf.casts
     if casts:
         return text_cast(only(casts[0])[1])
-    if leaf.nullif is not None:
-        return TEXT  # that is what its = compares
+    if leaf.nullif is not None or (leaf.sink is not None and leaf.sink.formula is not None):
+        return TEXT  # that is what its = compares, and its functions return
     return leaf.value.type if isinstance(leaf.value, Protected) else None
 
 

@@ -60,5 +60,5 @@ def test_refused(client: str) -> None:
 
 
 def test_a_refusal_stands_where_the_value_stands() -> None:
-    client = "UPDATE patients SET ssn = COALESCE('x', upper('y'))"
-    assert refusal(client).position == client.index("upper") + 1
+    client = "UPDATE patients SET ssn = COALESCE('x', initcap('y'))"
+    assert refusal(client).position == client.index("initcap") + 1

@@ -48,8 +48,7 @@ def test_understood(client: str, server: str) -> None:
         "ssn < 'x'",
         "ssn BETWEEN 'a' AND 'b'",
         "ssn = N'x'",
-        "ssn = 'a' || 'b'",
-        "ssn = $1::varchar(3)",
+        "ssn = 'a' || city",
         "ssn::varchar(3) = 'x'",
         "ssn::int = 5",
         "ssn = city",
@@ -92,7 +91,7 @@ def test_what_postgresql_itself_refuses_has_its_sqlstate(client: str, state: str
 
 
 def test_refusals_hold_no_literal() -> None:
-    for client in ("ssn LIKE '123-45'", "ssn = '123-45' AND city = '123-45'", "ssn = '123-' || '45'"):
+    for client in ("ssn LIKE '123-45'", "ssn = '123-45' AND city = '123-45'", "ssn = '123-' || city"):
         error = refusal(SELECT + client)
         assert "123" not in f"{error.public_text} {error.hint}"
 

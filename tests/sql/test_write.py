@@ -54,7 +54,7 @@ def test_understood(client: str, server: str) -> None:
 @pytest.mark.parametrize(
     "client",
     [
-        "INSERT INTO patients (ssn) VALUES ('a' || 'b')",
+        "INSERT INTO patients (ssn) VALUES ('a' || current_user)",
         "INSERT INTO patients (ssn) VALUES (now()::text)",
         "INSERT INTO patients (ssn) VALUES (5)",
         "INSERT INTO patients (ssn) VALUES ($1::char(3))",

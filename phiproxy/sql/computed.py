@@ -1,0 +1,112 @@
+"""Trees of constants and parameters to formulas: what the proxy evaluates itself on its way to a protected column."""
+
+from __future__ import annotations
+
+from phiproxy.errors import ValueRefused
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.expressions import located
+from phiproxy.sql.formula import CASE_MAPPING, EVALUATED, STRICT, Formula
+from phiproxy.sql.lengths import cut_by
+from phiproxy.sql.parse import Node, only, strings
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, text_cast
+from phiproxy.wire.values import VARCHAR_OID
+
+_PLAIN_CALL = {"funcname", "args", "funcformat", "location"}
+
+
+def computed_sink(a: Analysis, node: Node) -> SinkNode | None:
+    """Return an expression as a sink whose value the proxy computes, or None; a constant one is computed here."""
+    if not _is_computed(node):
+        return None
+    parts: list[SinkNode] = []
+    formula = _read(a, node, parts)
+    if formula is None:
+        return None
+    if any(part.kind == "param" for part in parts):
+        return SinkNode("formula", node, node, (), formula=formula, parts=tuple(parts))
+    try:
+        value = formula.evaluate(())
+    except ValueRefused as refused:
+        refused.position = a.position(located(node))
+        raise
+    return SinkNode(
+        "null" if value is None else "literal", node, node, (), literal=value or b"", formula=formula, parts=tuple(parts)
+    )
+
+
+def compared_sink(a: Analysis, node: Node) -> SinkNode | None:
+    """Return the same of an operand of a comparison; nothing is refused, since it may have nothing to do with what is protected."""
+    kind, body = only(node)
+    if kind == "A_Expr" and body["kind"] != "AEXPR_OP":
+        return None  # NULLIF is compared part by part
+    try:
+        return computed_sink(a, node)
+    except ValueRefused:
+        return None
+
+
+def _is_computed(node: Node) -> bool:
+    """Tell whether this is more than a sink and its casts; CASE and COALESCE have rules of their own."""
+    kind, body = only(node)
+    if kind == "TypeCast":
+        return (text_cast(body) is not None or cut_by(body) is not None) and (cut_by(body) is not None or _is_computed(body["arg"]))
+    return kind == "FuncCall" or (kind == "A_Expr" and body["kind"] in ("AEXPR_OP", "AEXPR_NULLIF"))
+
+
+def _read(a: Analysis, node: Node, parts: list[SinkNode]) -> Formula | None:
+    sink = as_sink(node)
+    if sink is not None:
+        parts.append(sink)
+        if sink.kind == "param":
+            return Formula(number=sink.number, type_oid=sink.type_oid or TEXT_OID)
+        return Formula(value=sink.literal if sink.kind == "literal" else None)
+    kind, body = only(node)
+    if kind == "TypeCast":
+        return _cast(a, body, parts)
+    if kind == "CoalesceExpr":
+        return _call(a, "coalesce", body["args"], parts)
+    if kind == "A_Expr" and body["kind"] == "AEXPR_NULLIF" and "=" not in a.context.catalog.replaced:
+        return _call(a, "nullif", [body["lexpr"], body["rexpr"]], parts)
+    if kind == "A_Expr" and body["kind"] == "AEXPR_OP" and "lexpr" in body:
+        name = _own_name(a, strings(body["name"]))
+        return _call(a, name, [body["lexpr"], body["rexpr"]], parts) if name == "||" else None
+    if kind == "FuncCall" and not set(body) - _PLAIN_CALL:
+        name = _own_name(a, strings(body["funcname"]))
+        arguments = body.get("args", [])
+        if name in EVALUATED and (name not in STRICT or len(arguments) in STRICT[name][0]) and arguments:
+            return _function(a, name, arguments, parts)
+    return None
+
+
+def _function(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNode]) -> Formula | None:
+    if name in CASE_MAPPING and not a.context.catalog.ascii_case:
+        return None
+    if name == "concat" and any((sink := as_sink(n)) is not None and sink.kind == "param" and not sink.casts for n in arguments):
+        return None  # PostgreSQL does not know the type of such a parameter
+    return _call(a, name, arguments, parts)
+
+
+def _own_name(a: Analysis, names: list[str]) -> str:
+    """Return the name of what is PostgreSQL's own function or operator whatever the search path is, else an empty one."""
+    if len(names) == 2 and names[0] == "pg_catalog":
+        return names[1]
+    return names[0] if len(names) == 1 and names[0] not in a.context.catalog.replaced else ""
+
+
+def _call(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNode]) -> Formula | None:
+    read = [_read(a, argument, parts) for argument in arguments]
+    known = tuple(formula for formula in read if formula is not None)
+    return Formula(name, known) if name and len(known) == len(read) else None
+
+
+def _cast(a: Analysis, body: Node, parts: list[SinkNode]) -> Formula | None:
+    limit = cut_by(body)
+    if limit is None and text_cast(body) is None:
+        return None
+    sink = as_sink(body["arg"])
+    inner = _read(a, body["arg"], parts)
+    if inner is None or limit is None:
+        return inner
+    if sink is not None and sink.kind == "param" and not sink.casts:
+        inner = Formula(number=sink.number, type_oid=VARCHAR_OID)
+    return Formula("cast", (inner,), limit=limit)

@@ -1,0 +1,69 @@
+"""Which expressions the proxy evaluates itself."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from phiproxy.errors import PhiproxyError
+from phiproxy.plan.cache import Planner
+from phiproxy.sql.formula import Formula
+from tests.clinic_model import CATALOG, PROTECTION
+from tests.sql.ask import PLANNER, VIEW, ask
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ("'a' || 'B'", b"aB"),
+        ("lower('aB')::varchar", b"ab"),
+        ("(('a') || ((trim(both 'x' from 'xbx'))))::character varying(1)", b"a"),
+        ("pg_catalog.upper(coalesce(NULL, 'x'))", b"X"),
+        ("NULLIF('x', '')", b"x"),
+        ("CAST(concat('a'::text, NULL, 'b') AS varchar(2))", b"ab"),
+        ("U&'!0061' UESCAPE '!' || 'b'", b"ab"),
+        ("'b' || U&'!0061' UESCAPE '!'", b"ba"),
+    ],
+)
+def test_constants(value: str, stored: bytes) -> None:
+    plan = PLANNER.statement(f"UPDATE patients SET ssn = {value} WHERE id = 1".encode(), (), VIEW)
+    assert plan.sql.decode().replace("(", "").replace(")", "") == 'UPDATE "public".patients SET ssn = $1 WHERE id = 1'
+    assert [literal for _, _, literal in plan.outputs] == [stored]
+
+
+def test_parameters_are_not_sent() -> None:
+    plan = PLANNER.statement(b"UPDATE patients SET ssn = $1 || $2::varchar, city = $3", (), VIEW)
+    assert plan.sql == b'UPDATE "public".patients SET ssn = $4, city = $3'
+    assert plan.described == (25, 1043, None)
+    assert isinstance(plan.outputs[3][2], Formula)
+
+
+def test_what_is_null_is_written() -> None:
+    assert ask("UPDATE patients SET ssn = 'a' || NULL") == 'UPDATE "public".patients SET ssn = NULL::bytea'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "initcap($1)", "lower($1, 'x')", "lower(DISTINCT $1)", "x.lower($1)", "$1 || 5", "$1 || city", "concat($1, 'x')", "lower(ssn)",
+        "lower('É')", "$1 OPERATOR(x.||) 'y'", "$1 || $1::varchar", "reverse('a')", "lower($1)::char(3)",
+    ],
+)  # fmt: skip
+def test_refused(value: str) -> None:
+    assert ask(f"UPDATE patients SET ssn = {value}") == "0A000"
+
+
+@pytest.mark.parametrize("changes", [{"ascii_case": False}, {"replaced": frozenset({"lower"})}])
+def test_what_the_database_means_by_it_is_asked(changes: dict[str, object]) -> None:
+    made = Planner(PROTECTION, dataclasses.replace(CATALOG, **changes), PLANNER.ciphers)  # type: ignore[arg-type]
+    with pytest.raises(PhiproxyError) as caught:
+        made.statement(b"UPDATE patients SET ssn = lower($1)", (), VIEW)
+    assert caught.value.sqlstate == "0A000"
+
+
+def test_beside_what_is_protected_nothing_changes() -> None:
+    assert ask("UPDATE patients SET ssn = $1 WHERE city = lower($2) || 'É'") == (
+        "UPDATE \"public\".patients SET ssn = $1 WHERE city = lower($2) || 'É'"
+    )
+    assert ask("SELECT id FROM patients WHERE city = lower('É') AND ssn = $1").endswith("= $1")

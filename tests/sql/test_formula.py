@@ -1,0 +1,51 @@
+"""The closed table of functions; each against PostgreSQL in tests/integration/test_formulas.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.errors import InvalidEncoding
+from phiproxy.sql.formula import Formula, NotComputed
+
+
+def constants(*values: bytes | None) -> tuple[Formula, ...]:
+    return tuple(Formula(value=v) for v in values)
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "result"),
+    [
+        ("lower", (b"aBC",), b"abc"),
+        ("upper", (None,), None),
+        ("btrim", (b" a ",), b"a"),
+        ("btrim", (b"xyax", b"xy"), b"a"),
+        ("ltrim", (b"\t a", b""), b"\t a"),
+        ("rtrim", ("aé".encode(), "é".encode()), b"a"),
+        ("||", (b"a", b"b"), b"ab"),
+        ("||", (b"a", None), None),
+        ("concat", (b"a", None, b"b"), b"ab"),
+        ("concat", (None,), b""),
+        ("coalesce", (None, b"x"), b"x"),
+        ("nullif", (b"x", b"x"), None),
+        ("nullif", (b"x", None), b"x"),
+        ("nullif", (None, None), None),
+    ],
+)
+def test_functions(function: str, values: tuple[bytes | None, ...], result: bytes | None) -> None:
+    assert Formula(function, constants(*values)).evaluate(()) == result
+
+
+def test_parameters_and_casts() -> None:
+    made = Formula("||", (Formula("cast", (Formula(number=2),), limit=2), *constants(b"x")))
+    assert made.evaluate((None, "éaé".encode())) == "éax".encode()
+    assert [p.number for p in made.parameters()] == [2]
+    assert list(made.constants()) == [b"x"]
+    with pytest.raises(InvalidEncoding):
+        made.evaluate((None, b"\xff"))
+
+
+def test_case_beyond_ascii_is_refused_without_the_value() -> None:
+    with pytest.raises(NotComputed) as caught:
+        Formula("upper", constants("é".encode())).evaluate(())
+    assert "é" not in str(caught.value)
+    assert caught.value.sqlstate == "0A000"
