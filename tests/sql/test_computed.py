@@ -46,7 +46,9 @@ def test_what_is_null_is_written() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "initcap($1)", "lower($1, 'x')", "lower(DISTINCT $1)", "x.lower($1)", "$1 || 5", "$1 || city", "concat($1, 'x')", "lower(ssn)",
+        "initcap($1)",
+        "lower($1, 'x')",
+        "lower(DISTINCT $1)", "x.lower($1)", "$1 || 5", "$1 || city", "concat($1, 'x')", "lower(ssn)",
         "lower('É')", "$1 OPERATOR(x.||) 'y'", "$1 || $1::varchar", "reverse('a')", "lower($1)::char(3)",
     ],
 )  # fmt: skip
