@@ -115,15 +115,16 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
         if isinstance(value, ListColumn):
             value.users.append(SHOWN)
     a.meaning.plain_select = kind == "SelectStmt" and not _writes(a, body)
+    # What the casts say of given values: they are taken away where the values become protected.
+    given = [type_of(value.leaves()) if isinstance(value, ListColumn) else 0 for _, value in outputs]
     finish(a)
-    a.meaning.outputs = tuple(_reveal(o) for o in outputs) if returns else ()
+    a.meaning.outputs = tuple(map(_reveal, outputs, given)) if returns else ()
 
 
-def _reveal(output: Output) -> Reveal | None:
+def _reveal(output: Output, given: int) -> Reveal | None:
     _, value = output
     if isinstance(value, ListColumn) and value.became is not None:
-        shown = VARCHAR if type_of(value.leaves()) == VARCHAR.oid else TEXT
-        return Reveal(value.became, shown, cast=True)
+        return Reveal(value.became, VARCHAR if given == VARCHAR.oid else TEXT, cast=True)
     return Reveal(value.column, value.type, value.cast, value.origin, value.planned) if isinstance(value, Protected) else None
 
 

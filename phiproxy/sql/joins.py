@@ -169,7 +169,8 @@ def _merge(name: str, kind: str, left: SourceColumn, right: SourceColumn, made: 
         return SourceColumn(name, made, spelled)
     side = right if kind == "JOIN_RIGHT" else left
     other = left if side is right else right
-    if kind == "JOIN_INNER" and not _is(side, made.type) and _is(other, made.type):
+    given = isinstance(side.value, ListColumn)  # of the common type, which is made after the left side
+    if kind == "JOIN_INNER" and not given and not _is(side, made.type) and _is(other, made.type):
         return SourceColumn(name, other.value, other.spelled)
     return SourceColumn(name, side.value if _is(side, made.type) or not isinstance(side.value, Protected) else made, spelled)
 
