@@ -171,13 +171,37 @@ def _case_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
         compare(a, node, terms)
     else:
         clear_all(a, conditions, scope)
-    for when in body["args"]:
-        add_part(a, made, only(when)[1]["result"], scope)
-    if "defresult" in body:
-        add_part(a, made, body["defresult"], scope)
+    whole = not made.leaves and not made.composed
+    results: list[Sequence[Leaf]] = []
+    for result in (*(only(when)[1]["result"] for when in body["args"]), *([body["defresult"]] if "defresult" in body else ())):
+        before = len(made.leaves)
+        add_part(a, made, result, scope)
+        results.append(made.leaves[before:])
     made.complete = made.complete and "defresult" in body
     made.choices = True
+    if whole and "arg" not in body:
+        made.left = _left(conditions, results)
     return True
+
+
+def _left(conditions: Sequence[Node], results: Sequence[Sequence[Leaf]]) -> tuple[Sequence[Leaf], bool] | None:
+    """Return what TRUE and FALSE among the conditions of a CASE leave of its results, and whether it may be nothing else."""
+    constants = [_boolean(condition) for condition in conditions]
+    if all(constant is None for constant in constants):
+        return None
+    kept: list[Leaf] = []
+    for constant, result in zip(constants, results, strict=False):
+        if constant is not False:
+            kept.extend(result)
+        if constant:
+            return kept, True
+    last = results[len(conditions) :]
+    return [*kept, *(leaf for result in last for leaf in result)], bool(last)
+
+
+def _boolean(node: Node) -> bool | None:
+    kind, body = only(node)
+    return bool(body["boolval"].get("boolval")) if kind == "A_Const" and "boolval" in body else None
 
 
 def _nullif_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:

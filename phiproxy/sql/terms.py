@@ -48,7 +48,8 @@ class Leaf:
 class Term:
     """The leaves of an expression; ``unprotected`` is a part that is none of them, ``casts`` are no-ops around several leaves.
 
-    ``choices``: there is a CASE among what it is made of; not ``complete``: one that may be none of its leaves.
+    ``choices``: there is a CASE among what it is made of; not ``complete``: one that may be none of its leaves. ``left`` are the
+    leaves of a CASE that the constants among its conditions leave, and whether it may be nothing else.
     """
 
     node: Node
@@ -58,6 +59,7 @@ class Term:
     complete: bool = True
     composed: bool = False
     choices: bool = False
+    left: tuple[Sequence[Leaf], bool] | None = None
 
     def columns(self) -> Iterator[ProtectedColumn]:
         """Yield the protected columns among the leaves."""
@@ -227,7 +229,7 @@ def as_value(a: Analysis, made: Term) -> Value:
     a.stripped.extend(made.casts)
     if made.casts:
         return Protected(column, text_cast(only(made.casts[0])[1]) or TEXT, cast=True)
-    return Protected(column, _common(made, made.leaves), cast=True, planned=_planned(made))
+    return Protected(column, _common(made.leaves, complete=made.complete), cast=True, planned=_planned(made))
 
 
 def _nullif_value(a: Analysis, leaf: Leaf, column: ProtectedColumn) -> None:
@@ -261,16 +263,19 @@ def _passed_on(a: Analysis, leaf: Leaf) -> Value:
 
 
 def _planned(made: Term) -> DeclaredType | None:
-    """Return the type of a COALESCE without its NULLs, which PostgreSQL drops while it plans; None of anything else."""
+    """Return the type of a COALESCE without its NULLs, or of what is left of a CASE, once PostgreSQL has planned it; else None."""
+    if made.left is not None:
+        planned = _common(made.left[0], complete=made.left[1])
+        return planned if planned.oid == _common(made.leaves, complete=made.complete).oid else None
     kept = [leaf for leaf in made.leaves if leaf.sink is None or leaf.sink.kind != "null"]
-    return None if made.choices or len(kept) == len(made.leaves) else _common(made, kept)
+    return None if made.choices or len(kept) == len(made.leaves) else _common(kept, complete=made.complete)
 
 
-def _common(made: Term, leaves: Sequence[Leaf]) -> DeclaredType:
+def _common(leaves: Sequence[Leaf], *, complete: bool) -> DeclaredType:
     """Return the type of the whole (manual 10.5); a length stays only where every part is a column of it."""
     types = [_type_of(leaf) for leaf in leaves]
     known = [t for t in types if t is not None]
-    if made.complete and len(known) == len(types) and len(set(known)) == 1:
+    if complete and len(known) == len(types) and len(set(known)) == 1:
         return known[0]
     return VARCHAR if all(t.oid == VARCHAR.oid for t in known) else TEXT
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.ask import ask, refusal, tag
+from tests.sql.ask import PLANNER, VIEW, ask, refusal, tag
 
 SELECT = 'SELECT id FROM "public".patients WHERE '
 SSN, MRN = tag("ssn"), tag("mrn")
@@ -68,3 +68,21 @@ def test_a_refusal_says_what_would_work(client: str, hint: str) -> None:
     refused = refusal(SELECT + client)
     assert hint in (refused.hint or "")
     assert refused.position is not None
+
+
+@pytest.mark.parametrize(
+    ("client", "planned"),
+    [
+        ("SELECT CASE WHEN true THEN mrn END FROM patients", "varchar(12)"),
+        ("SELECT CASE WHEN false THEN 'x' ELSE mrn END FROM patients", "varchar(12)"),
+        ("SELECT CASE WHEN id > 1 THEN mrn WHEN true THEN mrn ELSE 'x' END FROM patients", "varchar(12)"),
+        ("SELECT CASE WHEN false THEN mrn WHEN id > 1 THEN mrn END FROM patients", "varchar"),
+        ("SELECT CASE WHEN id > 1 THEN mrn ELSE 'x' END FROM patients", None),
+    ],
+)
+def test_constants_among_the_conditions_of_case_decide_the_type_once_it_is_planned(client: str, planned: str | None) -> None:
+    found = PLANNER.statement(client.encode(), (), VIEW).columns
+    assert found is not None
+    (reveal,) = found.reveals
+    assert reveal is not None
+    assert (reveal.planned.name if reveal.planned is not None else None) == planned
