@@ -314,3 +314,14 @@ def test_an_unnamed_statement_is_dropped_by_a_query(play: Screenplay) -> None:
 def test_a_text_that_is_not_utf8_is_looked_at(play: Screenplay) -> None:
     play.session.utf8 = False
     assert takes(play, f.query("SELECT 1")) == 0
+
+
+def test_a_view_that_another_session_has_just_made_is_looked_at(play: Screenplay) -> None:
+    """The planner does not know it yet, and a view over envelopes would be read as it is stored."""
+    assert play.session.database is not None
+    play.session.database.made.add("fresh_view")
+    play.client_says(f.query("SELECT * FROM fresh_view"))
+    assert play.need is not None
+    play.resumes()
+    play.server_gets(f.query("SELECT * FROM fresh_view"))
+    play.session.database.made.clear()
