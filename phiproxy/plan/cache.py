@@ -140,7 +140,7 @@ class Planner:
             raise SyntaxRefused(
                 "cannot insert multiple commands into a prepared statement",
                 hint="Send each as a statement of its own, or all of them as a simple query without parameters.",
-                position=char_position(text, first_token(text, meanings[1])),
+                position=char_position(text, first_token(text, parse(text)[1])),
             )
         if meanings[0].tree is not None:
             return compile_definition(text, meanings[0], oids, self.ciphers)

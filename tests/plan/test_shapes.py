@@ -182,3 +182,11 @@ def test_what_changes_the_session_has_no_template(planner: Planner, monkeypatch:
     for i in range(20, 23):
         planner.script(b"SELECT set_config('search_path', 'x%d', false), ssn FROM public.patients" % i, VIEW)
     assert len(seen) == 3
+
+
+def test_a_string_of_a_seen_shape_is_refused_at_its_own_second_statement(planner: Planner) -> None:
+    for value in (b"x", b"a much longer value"):
+        text = b"SELECT ssn FROM patients WHERE ssn = '%s'; SELECT 1" % value
+        with pytest.raises(PhiproxyError) as refused:
+            planner.statement(text, (), VIEW)
+        assert refused.value.position == text.index(b"SELECT 1") + 1
