@@ -232,7 +232,7 @@ class Planner:
             names.note(meaning)
             context = _behind(context, meaning, path_set=view.path_set or context.path != view.path)
             names.view = dataclasses.replace(view, path=context.path, created=context.created)
-            _check_order(meanings, char_position(text, first_token(text, statement)))
+            _check_order(meanings, text, statement)
         return statements, meanings
 
 
@@ -260,11 +260,11 @@ def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:
 _FORESEEN = (b"CREATE TABLE", b"CREATE INDEX")
 
 
-def _check_order(meanings: Sequence[Meaning], position: int) -> None:
+def _check_order(meanings: Sequence[Meaning], text: bytes, statement: Statement) -> None:
     """Refuse to use a protected table behind DDL of the same text that is not foreseen here: ALTER, DROP, or what code does."""
     *before, last = meanings
     if any(map(_unforeseen, before)) and last.touches and last.kind != "other":
-        raise _behind_ddl(position)
+        raise _behind_ddl(char_position(text, first_token(text, statement)))
 
 
 def _unforeseen(meaning: Meaning) -> bool:
