@@ -79,9 +79,11 @@ def as_archive(site: Site, dsn: str) -> Restore:
     return dump, lambda: ran(program(site, "pg_restore"), "--exit-on-error", "--no-owner", "-d", dsn, given=dump)
 
 
-def filled(both: Pair) -> None:
+def filled(both: Pair, *, key: bool) -> None:
     for statement in TABLES:
         both.run(statement)
+    if key:
+        both.run("ALTER TABLE visits ADD FOREIGN KEY (mrn) REFERENCES patients (mrn)")
     for number in (1, 2):
         values = (both.oracle.plant("mrn"), both.oracle.plant("ssn"), both.oracle.plant("name"))
         both.run("INSERT INTO patients (mrn, ssn, full_name, notes) VALUES (%s, %s, %s, '')", values)
@@ -92,7 +94,7 @@ def filled(both: Pair) -> None:
 @pytest.mark.parametrize("through", [True, False])
 def test_round_trips(site: Site, through: bool, way: Callable[[Site, str], Restore]) -> None:
     with pair(site) as both:
-        filled(both)
+        filled(both, key=way is not as_inserts)  # as INSERTs, pg_dump gives a DEFAULT to hidden columns too
         dsn = site.proxy_dsn if through else site.sealed_dsn
         dump, restore = way(site, dsn)
         assert both.oracle.contains(dump) is through
@@ -103,6 +105,8 @@ def test_round_trips(site: Site, through: bool, way: Callable[[Site, str], Resto
         restore()
         both.run("SELECT p.*, v.* FROM patients p JOIN visits v ON v.mrn = p.mrn")
         both.run("INSERT INTO patients (ssn, mrn) SELECT ssn, mrn FROM patients")
+        if way is not as_inserts:
+            both.run("INSERT INTO visits VALUES (3, 1, %s, NULL)", (both.oracle.plant("mrn"),))
         with site.server.connect(site.sealed) as conn:
             after = conn.execute("SELECT mrn FROM patients ORDER BY id").fetchall()
         assert (before == after) is not through
