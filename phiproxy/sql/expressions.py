@@ -101,11 +101,11 @@ def grouping_of(a: Analysis, scope: Scope, value: Value, node: Node) -> Grouping
             continue
         if level is scope:
             return Grouping.SETS if level.sets else Grouping.BY
-        if not level.sets:
+        if not level.sets and not level.called:
             return Grouping.OUTSIDE
         assert isinstance(value, Protected)
         raise a.refuse(
-            f"a subquery refers to {value.column.label}, by which the query outside is grouped in several ways",
+            f"a subquery refers to {value.column.label}, by which a query outside is grouped in several ways or inside of a call",
             located(node),
             hint="Group in a subquery of FROM, and refer to its column.",
         )

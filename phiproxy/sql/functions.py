@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import clear, clear_all, unsupported
 from phiproxy.sql.grouping import by_tag, window
@@ -16,6 +18,8 @@ def _func_call(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
     names = strings(body["funcname"])
     a.check_reaching(names[-1], body)
     arguments = body.get("args", [])
+    if scope.grouped:
+        scope = dataclasses.replace(scope, called=True)
     if a.physical and names[-1] == "substring" and len(arguments) == 3 and _is_protected(a, arguments[0], scope):
         return CLEAR  # a tag, in a query that is stored as the server runs it
     if names in (["count"], ["pg_catalog", "count"]) and len(arguments) == 1:

@@ -194,6 +194,7 @@ class Scope:
     """The sources one query level sees, the columns merged by USING or NATURAL, and the level outside.
 
     ``grouped`` are the protected values (by ``id``) by whose tags this level is grouped; ``sets``: with GROUPING SETS and the like.
+    ``called``: inside of a call of a function, which may be an aggregate.
     """
 
     sources: tuple[Source, ...]
@@ -201,6 +202,7 @@ class Scope:
     merged: tuple[Merged, ...] = ()
     grouped: frozenset[int] = frozenset()
     sets: bool = False
+    called: bool = False
 
     def levels(self) -> Iterator[Scope]:
         """Yield this level and those outside it."""
