@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from phiproxy.wire.messages import decode_parse, decode_query, decode_row_description
 from tests.harness.backend import Backend
 from tests.harness.server import PostgresServer
-from tests.session.frames import error_fields, parse, query, raw, show_client, show_server, split
+from tests.session.frames import error_fields, function_call, parse, query, show_client, show_server, split
 from tests.session.model import Server
 from tests.session.scripts import patient
-from tests.session.statements import DDL, EXIT, LO_CREAT, OWN_REFUSAL, OWN_SYNTAX_ERROR, REFUSED, STATEMENTS
+from tests.session.statements import DDL, EXIT, LO_CREAT, MISTYPED, OWN_REFUSAL, OWN_SYNTAX_ERROR, REFUSED, STATEMENTS
 
 CLEAN = [query("DISCARD ALL")]
+NO_FUNCTION = 4294967290
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +33,19 @@ def backend(postgres_server: PostgresServer) -> Iterator[Backend]:
 def real(frame: bytes) -> bytes:
     """Return a message as it is said to a real server."""
     tag, whole = frame[:1], frame.endswith(b"\0")
-    if tag == b"F" and int.from_bytes(frame[5:9], "big") not in (LO_CREAT,):
-        return raw(b"F")
+    if tag == b"F" and len(frame) >= 9 and int.from_bytes(frame[5:9], "big") != LO_CREAT:
+        return function_call(NO_FUNCTION)  # what the proxy refuses, the server must refuse at the same place
     if tag == b"P" and whole:
         sent = decode_parse(frame, 5, len(frame))
         return parse(STATEMENTS[sent.query.decode()].real or sent.query.decode(), sent.name.decode())
     if tag == b"Q" and whole:
         parts = [part.strip() for part in decode_query(frame, 5, len(frame)).decode().split(";")]
-        if REFUSED in parts and not any(STATEMENTS[part].syntax_error for part in parts):
+        refused = next((part for part in parts if part in (REFUSED, MISTYPED)), None)
+        if len(parts) > 1 and refused is not None and not any(STATEMENTS[part].syntax_error for part in parts):
             first = next(part for part in parts if part)
             # All of the string is refused: that is what the proxy promises, and more than a server does.
-            return query(OWN_SYNTAX_ERROR if STATEMENTS[first].utility in EXIT else OWN_REFUSAL)
+            own = OWN_SYNTAX_ERROR if STATEMENTS[first].utility in EXIT else OWN_REFUSAL
+            return query(own if refused == REFUSED else own.replace("phiproxy_refused", "phiproxy_mistyped"))
         return query("; ".join(STATEMENTS[part].real or part for part in parts))
     return frame
 
@@ -54,8 +57,9 @@ def heard(frames: Sequence[bytes]) -> list[str]:
         tag = frame[:1]
         if tag == b"E":
             fields = error_fields(frame)
-            refused = "phiproxy_refused" in fields["M"]
-            shown.append(f"ErrorResponse {'0A000' if refused else fields['C']}")
+            refused = "phiproxy_refused" in fields["M"] or str(NO_FUNCTION) in fields["M"]
+            mistyped = "phiproxy_mistyped" in fields["M"]
+            shown.append(f"ErrorResponse {'0A000' if refused else '42P01' if mistyped else fields['C']}")
         elif tag == b"T":
             shown.append(str([(f.name, f.type_oid, f.format) for f in decode_row_description(frame, 5, len(frame))]))
         elif tag == b"V":
