@@ -23,7 +23,7 @@ from pkcs11.exceptions import UserAlreadyLoggedIn
 
 from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
-from phiproxy.keys.local import create_kek_file
+from phiproxy.keys.local import add_kek, create_kek_file
 from phiproxy.keys.provider import KeyProvider
 from tests.keys.providers.transit import Key
 from tests.keys.providers.vault_server import VaultServer, real_vault
@@ -118,7 +118,12 @@ def derived_key(server: VaultServer, name: str) -> None:
 
 async def local_part(directory: Path) -> Part:
     uri = f"local:{directory}/kek.json"
-    part = Part(uri, {}, _cannot_turn, lambda: f"local:{directory}/other.json")
+
+    async def turn_over() -> str:
+        await add_kek(uri, part.secret)
+        return uri
+
+    part = Part(uri, {}, turn_over, lambda: f"local:{directory}/other.json")
     await create_kek_file(uri, part.secret)
     await create_kek_file(part.other(), part.secret)
     return part
