@@ -42,7 +42,7 @@ class RootRow:
     generation: int
     state: KeyState
     wraps: tuple[WrapRow, ...] = field(repr=False)
-    age: float = 0.0
+    age: float = field(default=0.0, compare=False)
 
     def context(self, deployment: str) -> Context:
         """Return what this root is wrapped with."""
@@ -61,7 +61,7 @@ class DataKeyRow:
     max_uses: int
     mac: bytes = field(repr=False)
     used: int = 0
-    age: float = 0.0
+    age: float = field(default=0.0, compare=False)
 
 
 class RegistryReader(Protocol):

@@ -120,12 +120,17 @@ def pass_messages(session: State) -> None:
         if end > size or not 4 <= length <= limit:
             break
         step = _STEPS.get(data[pos])
+        if length == 4 and data[pos] != SYNC_TAG:
+            break  # an empty body: the handlers say what is wrong with it
         if step is None or not step(session, data, pos, end):
             break
         pos = end
     if pos > begin:
         session.to_server.append(data if pos - begin == size else data[begin:pos])
         frames.pos = pos
+
+
+SYNC_TAG = ord("S")
 
 
 def _sync(session: State, _data: bytes, start: int, end: int) -> bool:

@@ -125,10 +125,8 @@ def test_transactions(differential: Differential, clinic: Clinic) -> None:
         "SELECT id FROM patients WHERE ssn = mrn AND city = '{}'",
         "UPDATE patients SET city = ssn",
         "UPDATE patients SET city = '{}' WHERE ssn = '{}'",
-        "INSERT INTO patients (ssn) VALUES ('a' || '{}')",
         "INSERT INTO patients (city) SELECT ssn FROM patients",
         "CREATE TABLE thief AS SELECT * FROM patients",
-        "CREATE VIEW thief AS SELECT ssn FROM patients",
         "SELECT patients FROM patients WHERE ssn = '{}'",
     ],
 )

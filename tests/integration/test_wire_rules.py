@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from struct import pack
@@ -108,10 +109,14 @@ DIALOGUES: dict[str, list[bytes]] = {
 }
 
 
+_TABLE = re.compile(r"(\(b'[^']*', )[1-9]\d*,")
+
+
 @pytest.mark.parametrize("name", DIALOGUES)
 def test_both_twins_say_the_same(twins: tuple[Backend, Backend], name: str) -> None:
     plain, proxied = (heard(backend.says(DIALOGUES[name])) for backend in twins)
-    assert proxied == plain
+    # The tables of the two databases have OIDs of their own.
+    assert [_TABLE.sub(r"\1oid,", line) for line in proxied] == [_TABLE.sub(r"\1oid,", line) for line in plain]
 
 
 @pytest.mark.parametrize("output", ["hex", "escape"])
