@@ -164,9 +164,12 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             hint="Compare it with a text parameter, a text literal, NULL, or ANY or ALL of an array of these.",
             error=UndefinedOperator if _is_no_text(made.unprotected) else StatementRefused,
         )
+    # Results of one CASE or COALESCE that are all values: what the casts of some say holds for those without (manual 10.5).
+    said = {leaf.sink.type_oid for leaf in made.leaves if leaf.sink is not None and leaf.sink.type_oid}
+    shared = said.pop() if len(said) == 1 and all(leaf.sink is not None for leaf in made.leaves) else type_oid
     for leaf in made.leaves:
         if leaf.sink is not None:
-            oid = type_oid if not leaf.sink.array else TEXT_ARRAY_OID
+            oid = shared if not leaf.sink.array else TEXT_ARRAY_OID
             a.use(leaf.sink, Search(column, slot, leaf.sink.array), oid)
         elif leaf.nullif is not None:
             for side in leaf.nullif:
