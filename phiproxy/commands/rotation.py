@@ -213,10 +213,9 @@ def keys_retire(config: Path, key: str, only: str | None) -> int:
 async def _retire(configuration: Configuration, policy: Policy, key_id: int) -> list[Usage]:
     async with _site(configuration, policy) as site:
         scope = await scope_of(site.registry, key_id)
-        columns = sorted({(c.schema, c.table, c.name) for c in policy.columns() if c.scope == scope})
         layout = await site.registry.layout()
         numbers = {i.number for i in layout.identities.values() if i.scope == scope}
-        columns = sorted({*columns, *(name for name, number in layout.columns.items() if number in numbers)})
+        columns = sorted(name for name, number in layout.columns.items() if number in numbers)
         return await retire(site.registry, site.kek, site.deployment, key_id, columns)
 
 
