@@ -123,7 +123,8 @@ class LiveDatabase:
 
     async def close(self) -> None:
         """Forget the keys and close the connections."""
-        for task in (self._renewing, self._announcing):
+        # The pool does not close a connection that is in use: a reading that outlives its session would keep one.
+        for task in (self._renewing, self._announcing, self._reading):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
@@ -139,7 +140,7 @@ class LiveDatabase:
         if self._reading is not None and not self._reading.done():
             await asyncio.wait([self._reading])
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.get_running_loop().create_task(self._read(only_changed=changed))
+            self._reading = spawn(self._read(only_changed=changed), "reading")
         await asyncio.shield(self._reading)
 
     async def _read(self, *, only_changed: bool = False) -> None:

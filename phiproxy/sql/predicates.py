@@ -14,7 +14,7 @@ from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
 from phiproxy.sql.sinks import TEXT_OID, as_sink, peel, text_cast
-from phiproxy.sql.terms import PARTS, Leaf, Term, add_part, as_null_test, as_plain, as_value, compare, term
+from phiproxy.sql.terms import PARTS, Leaf, Term, add_part, as_null_test, as_plain, as_value, compare, said_type, term
 from phiproxy.wire.arrays import VARCHAR_ARRAY_OID
 from phiproxy.wire.values import VARCHAR_OID
 
@@ -91,6 +91,15 @@ def _value_type(node: Node, terms: Sequence[Term]) -> int:
     return TEXT_OID
 
 
+def _element_type(terms: Sequence[Term], casts: Sequence[Node]) -> int:
+    """Return the type of a parameter in ARRAY[…]: that of its innermost cast, else what the elements that have one share (10.5)."""
+    if casts:
+        innermost = text_cast(only(casts[-1])[1], array=True)
+        return VARCHAR_OID if innermost is not None and innermost.oid == VARCHAR_ARRAY_OID else TEXT_OID
+    said = {said_type(leaf) for made in terms for leaf in made.leaves} - {0}
+    return VARCHAR_OID if said == {VARCHAR_OID} else TEXT_OID
+
+
 def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
     array = body["rexpr"]
     sink = as_sink(array, array=True)
@@ -104,9 +113,7 @@ def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
         clear(a, array, scope)
         return
     terms = [term(a, element, scope) for element in array_elements(inner)]
-    innermost = text_cast(only(casts[-1])[1], array=True) if casts else None
-    varchar = innermost is not None and innermost.oid == VARCHAR_ARRAY_OID
-    if compare(a, node, [left, *terms], VARCHAR_OID if varchar else TEXT_OID):
+    if compare(a, node, [left, *terms], _element_type(terms, casts)):
         a.recast.extend(casts)  # its elements become tags, and the cast one to bytea[]
     elif a.comparisons and a.comparisons[-1].node is node and casts:
         undecided = a.comparisons.pop()  # a cast of the whole cannot be undone later

@@ -22,6 +22,7 @@ from phiproxy.sql.rules import query
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value
 from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, peel, text_cast
 from phiproxy.wire.arrays import TEXT_ARRAY_OID
+from phiproxy.wire.values import VARCHAR_OID
 
 TEXT = DeclaredType("text", TEXT_OID)
 VARCHAR = DeclaredType("varchar", 1043)
@@ -165,7 +166,7 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             error=UndefinedOperator if _is_no_text(made.unprotected) else StatementRefused,
         )
     # Results of one CASE or COALESCE that are all values: what the casts of some say holds for those without (manual 10.5).
-    said = {leaf.sink.type_oid for leaf in made.leaves if leaf.sink is not None and leaf.sink.type_oid}
+    said = {oid for leaf in made.leaves if leaf.sink is not None and (oid := said_type(leaf))}
     shared = said.pop() if len(said) == 1 and all(leaf.sink is not None for leaf in made.leaves) else type_oid
     for leaf in made.leaves:
         if leaf.sink is not None:
@@ -184,6 +185,22 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
                 a.tag(leaf.node, slot.number, leaf.output, leaf.width)
             a.stripped.extend(leaf.casts)
     a.stripped.extend(made.casts)
+
+
+def said_type(made: Leaf) -> int:
+    """Return the type of a value with a cast, of an expression, or of a column (0: it may be of any)."""
+    if made.sink is None:
+        if made.casts:
+            return _cast_type(made.casts[0])
+        return made.value.type.oid if isinstance(made.value, Protected) else TEXT_OID
+    if only(made.sink.wrapper)[0] != "TypeCast":
+        return TEXT_OID if made.sink.formula is not None else 0
+    return _cast_type(made.sink.wrapper, array=made.sink.array)
+
+
+def _cast_type(cast: Node, *, array: bool = False) -> int:
+    declared = text_cast(only(cast)[1], array=array)
+    return VARCHAR_OID if declared is None else declared.oid
 
 
 # Types for which PostgreSQL has no equality with text, by the names that its grammar gives them.
