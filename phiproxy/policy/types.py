@@ -1,8 +1,13 @@
-"""The types of sql.md section 7: which are known, and which of them this version encrypts."""
+"""The types of sql.md section 7: how they may be spelled, and what PostgreSQL's catalogue says of each.
+
+Types of the database's own (enums, domains, citext) are named ``schema.type``; what they are is read with the catalogue.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from phiproxy.policy.protection import DeclaredType
 
@@ -10,44 +15,143 @@ TEXT_OID = 25
 VARCHAR_OID = 1043
 BYTEA_OID = 17
 _MAX_VARCHAR = 10_485_760  # MaxAttrSize of PostgreSQL
+_MAX_NUMERIC = 1000
 
-SUPPORTED = ("text", "varchar", "varchar(n)")
-_WORDS = """
-char character bpchar int2 smallint int4 int integer int8 bigint numeric decimal float4 real float8 bool
-boolean date time timetz timestamp timestamptz interval uuid bytea json jsonb inet cidr citext
-"""
-_LATER = frozenset(_WORDS.split()) | {
-    "double precision",
-    "time with time zone",
-    "time without time zone",
-    "timestamp with time zone",
-    "timestamp without time zone",
+
+class _Row(NamedTuple):
+    """One row of pg_type.dat: typlen, oid and array_type_oid."""
+
+    size: int
+    oid: int
+    array_oid: int
+
+
+BUILTIN = {
+    "bool": _Row(1, 16, 1000),
+    "bytea": _Row(-1, 17, 1001),
+    "int8": _Row(8, 20, 1016),
+    "int2": _Row(2, 21, 1005),
+    "int4": _Row(4, 23, 1007),
+    "text": _Row(-1, 25, 1009),
+    "json": _Row(-1, 114, 199),
+    "cidr": _Row(-1, 650, 651),
+    "float4": _Row(4, 700, 1021),
+    "float8": _Row(8, 701, 1022),
+    "inet": _Row(-1, 869, 1041),
+    "bpchar": _Row(-1, 1042, 1014),
+    "varchar": _Row(-1, 1043, 1015),
+    "date": _Row(4, 1082, 1182),
+    "time": _Row(8, 1083, 1183),
+    "timestamp": _Row(8, 1114, 1115),
+    "timestamptz": _Row(8, 1184, 1185),
+    "interval": _Row(16, 1186, 1187),
+    "timetz": _Row(12, 1266, 1270),
+    "numeric": _Row(-1, 1700, 1231),
+    "uuid": _Row(16, 2950, 2951),
+    "jsonb": _Row(-1, 3802, 3807),
 }
-_SHAPE = re.compile(r"(?P<name>[a-z0-9_ ]+?)\s*(?:\(\s*(?P<args>[0-9]+(?:\s*,\s*[0-9]+)?)\s*\))?\s*(?P<array>\[\])?")
+_SPELLED = {
+    "boolean": "bool", "bigint": "int8", "smallint": "int2", "int": "int4", "integer": "int4", "real": "float4",
+    "double precision": "float8", "decimal": "numeric", "dec": "numeric", "character varying": "varchar", "char varying": "varchar",
+    "character": "char", "time without time zone": "time", "time with time zone": "timetz",
+    "timestamp without time zone": "timestamp", "timestamp with time zone": "timestamptz",
+}  # fmt: skip
+_FRACTIONS = frozenset({"time", "timetz", "timestamp", "timestamptz", "interval"})
+_MAX_FRACTION = 6
+
+SUPPORTED = (*sorted(BUILTIN.keys() - {"bpchar"} | {"char"}), "citext, enums and domains as schema.type", "arrays of these")
+_WIRED = frozenset({"text", "varchar"})
+_SHAPE = re.compile(r"(?P<name>[a-z0-9_ ]+?)\s*(?:\(\s*(?P<args>[0-9]+(?:\s*,\s*-?[0-9]+)?)\s*\))?\s*(?P<array>\[\s*\])?")
+_OWN = re.compile(r"(?P<name>[^\s.()\[\]]+\.[^\s.()\[\]]+|citext)\s*(?P<array>\[\s*\])?", re.IGNORECASE)
 # "timestamp(3) with time zone": the precision stands in the middle of the name
-_PRECISION_INSIDE = re.compile(r"(timestamp|time)\s*\(\s*\d\s*\)(\s+with(?:out)?\s+time\s+zone)")
+_PRECISION_INSIDE = re.compile(r"(timestamp|time)\s*(\(\s*\d\s*\))(\s+with(?:out)?\s+time\s+zone)")
 
 
 def parse_type(text: str) -> DeclaredType:
-    """Return the type that a policy names, in its canonical spelling, with its oid and typmod.
+    """Return the type that a policy names, in its canonical spelling, with what pg_type says of it.
 
-    Raises ValueError, text for the operator, for a type that is unknown or not in this version.
+    One of the database's own (``schema.type``) has oid 0 until it is found in the catalogue. Raises ValueError, for the operator,
+    for a type that is unknown or not in this version.
     """
-    folded = _PRECISION_INSIDE.sub(r"\1\2", " ".join(text.lower().split()))
-    match = _SHAPE.fullmatch(folded)
+    found = named_type(text)
+    if found.family not in _WIRED:
+        raise ValueError(f"type {text} is not in this version (this version encrypts {', '.join(sorted(_WIRED))})")
+    return found
+
+
+def named_type(text: str) -> DeclaredType:
+    """Return the type of a spelling; ValueError, text for the operator, for one that is none of sql.md section 7."""
+    own = _OWN.fullmatch(text.strip())
+    if own is not None and not own["name"].startswith("pg_catalog."):
+        named = DeclaredType(own["name"], 0)
+        return array_of(named) if own["array"] else named
+    folded = " ".join(text.lower().removeprefix("pg_catalog.").split())
+    match = _SHAPE.fullmatch(_PRECISION_INSIDE.sub(r"\1\3\2", folded))
     name = match["name"] if match else ""
-    if match and name == "text" and not match["args"] and not match["array"]:
-        return DeclaredType("text", TEXT_OID)
-    if match and name in ("varchar", "character varying") and not match["array"]:
-        return _varchar(match["args"])
-    if match and (name in _LATER or name in ("text", "varchar", "character varying")):
-        raise ValueError(f"type {text} is not in this version (this version encrypts {', '.join(SUPPORTED)})")
-    raise ValueError(f"unknown type {text!r}; this version encrypts {', '.join(SUPPORTED)}")
+    name = _SPELLED.get(name, name)
+    if match is None or (name not in BUILTIN and name not in ("char", "float")):
+        raise ValueError(f"unknown type {text!r}; there are {', '.join(SUPPORTED)}")
+    args = [int(arg) for arg in (match["args"] or "").split(",") if arg]
+    found = _declared(name, args)
+    return array_of(found) if match["array"] else found
 
 
-def _varchar(args: str | None) -> DeclaredType:
-    if args is None:
-        return DeclaredType("varchar", VARCHAR_OID)
-    if "," in args or not 1 <= int(args) <= _MAX_VARCHAR:
-        raise ValueError(f"varchar({args}): the length must be 1 to {_MAX_VARCHAR}")
-    return DeclaredType(f"varchar({int(args)})", VARCHAR_OID, int(args) + 4)
+def builtin(name: str, typmod: int = -1, modifiers: str = "") -> DeclaredType:
+    """Return a type by the name that pg_type gives it."""
+    row = BUILTIN[name]
+    shown = "char" if name == "bpchar" and modifiers else name
+    return DeclaredType(shown + modifiers, row.oid, typmod, size=row.size, array_oid=row.array_oid)
+
+
+def by_oid(oid: int) -> DeclaredType | None:
+    """Return a built-in type, or an array of one, without a length; None for any other."""
+    return _BY_OID.get(oid)
+
+
+def array_of(element: DeclaredType) -> DeclaredType:
+    """Return the type of one-dimensional and other arrays of a type."""
+    return DeclaredType(element.name + "[]", element.array_oid, element.typmod, element=element)
+
+
+def _declared(name: str, args: list[int]) -> DeclaredType:
+    if name in ("varchar", "char", "bpchar"):
+        return _characters(name, args)
+    if name == "float":
+        if len(args) > 1 or not 1 <= (args or [53])[0] <= 53:
+            raise ValueError("float(n): the precision must be 1 to 53")
+        return builtin("float4" if args and args[0] < 25 else "float8")
+    if name == "numeric" and args:
+        return _numeric(args)
+    if name in _FRACTIONS and args:
+        if len(args) > 1 or args[0] > _MAX_FRACTION:
+            raise ValueError(f"{name}(p): the precision must be 0 to {_MAX_FRACTION}")
+        # Of an interval, the fields are in the upper half: all of them (INTERVAL_FULL_RANGE).
+        typmod = 0x7FFF << 16 | args[0] if name == "interval" else args[0]
+        return builtin(name, typmod, f"({args[0]})")
+    if args:
+        raise ValueError(f"type {name} takes no length")
+    return builtin(name)
+
+
+def _characters(name: str, args: list[int]) -> DeclaredType:
+    if not args:
+        return builtin("bpchar", 5, "(1)") if name == "char" else builtin(name)
+    if len(args) > 1 or not 1 <= args[0] <= _MAX_VARCHAR:
+        raise ValueError(f"{name}(n): the length must be 1 to {_MAX_VARCHAR}")
+    return builtin("varchar" if name == "varchar" else "bpchar", args[0] + 4, f"({args[0]})")
+
+
+def _numeric(args: list[int]) -> DeclaredType:
+    precision, scale = args[0], args[1] if len(args) > 1 else 0
+    if not 1 <= precision <= _MAX_NUMERIC or not -_MAX_NUMERIC <= scale <= _MAX_NUMERIC:
+        raise ValueError(f"numeric(p,s): the precision must be 1 to {_MAX_NUMERIC}, the scale -{_MAX_NUMERIC} to {_MAX_NUMERIC}")
+    return builtin("numeric", (precision << 16 | scale & 0x7FF) + 4, f"({precision},{scale})")
+
+
+def _known() -> Iterator[tuple[int, DeclaredType]]:
+    for name, row in BUILTIN.items():
+        yield row.oid, builtin(name)
+        yield row.array_oid, array_of(builtin(name))
+
+
+_BY_OID = dict(_known())
