@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from phiproxy.errors import ConfigError
+from phiproxy.index.spelling import IDENTITY
 from phiproxy.ops.leakage import declared_complaints
 from phiproxy.ops.physical import (
     Physical,
@@ -24,7 +25,6 @@ from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.names import quote_ident, shorten
 from phiproxy.policy.protection import ProtectedColumn, Slot
-from phiproxy.policy.transforms import IDENTITY
 
 NOTHING = "-- nothing to do: the tables are as the policy needs them\n"
 

@@ -8,8 +8,8 @@ from phiproxy.crypto.blind import ZERO_TAG, make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, make_opener, make_sealer
 from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused
+from phiproxy.index.transform import transform
 from phiproxy.policy.protection import ProtectedColumn, Slot
-from phiproxy.policy.transforms import transform
 from phiproxy.wire.values import assign_varchar, check_text
 
 StoreFunction = Callable[[bytes, Record], bytes]
@@ -87,7 +87,10 @@ class Ciphers:
     def _slot(self, column: ProtectedColumn, slot: Slot | None) -> Callable[[bytes], bytes]:
         if slot is None or slot.state == "dropped":
             return lambda _value: ZERO_TAG
-        apply, tag = transform(slot.expression).apply, make_tagger(column.number, slot.number, slot.generation, self._ring)
+        apply, tag = (
+            transform(slot.expression, column.type.name).apply,
+            make_tagger(column.number, slot.number, slot.generation, self._ring),
+        )
         return lambda value: tag(apply(value))
 
     def search(self, column: ProtectedColumn, slot: Slot) -> ValueFunction:

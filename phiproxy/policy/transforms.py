@@ -1,51 +1,18 @@
-"""The closed table of index expressions, in phiproxy's own spelling (crypto.md section 6); knows no parser library.
+"""A DBA's index expressions in phiproxy's own spelling (crypto.md section 6); knows no parser library.
 
-The spelling is stored in the registry when a slot is made and is read from there ever after, so a row of the table
-may be added but never changed without a new normaliser version. This version knows one expression: the column
-itself, ``@``.
+Only the column itself so far; what else the table of ``phiproxy.index`` has needs the parser of statements.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from phiproxy.errors import ConfigError
-
-IDENTITY = "@"
+from phiproxy.index.spelling import IDENTITY
 
 _TOKEN = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([A-Za-z_\u0080-\U0010ffff][\w$]*)|(::|[().]))')
 # Casts between these change no byte of a text or varchar value; with a length (varchar(3)) they would.
 _NO_OP_TYPES = (("text",), ("varchar",), ("character", "varying"))
-
-
-@dataclass(frozen=True, slots=True)
-class Transform:
-    """One index expression: canonical bytes in, the bytes whose equality form is tagged out.
-
-    ``total`` means never None for a value; a partial expression's NULL is a slot of 16 zero bytes.
-    """
-
-    expression: str
-    normaliser: int
-    total: bool
-    apply: Callable[[bytes], bytes | None]
-
-
-def _same(value: bytes) -> bytes:
-    return value
-
-
-_TABLE = {IDENTITY: Transform(IDENTITY, normaliser=1, total=True, apply=_same)}
-
-
-def transform(expression: str) -> Transform:
-    """Return the transform of an expression in phiproxy's own spelling; ConfigError when this version has none."""
-    found = _TABLE.get(expression)
-    if found is None:
-        raise ConfigError(f"index expression {expression} is not in this version")
-    return found
 
 
 def spell(text: str, column: str) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.transforms import spell, transform
+from phiproxy.policy.transforms import spell
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,3 @@ def test_a_quoted_column() -> None:
     assert spell('"My Col"::text', "My Col") == "@"
     with pytest.raises(ConfigError):
         spell("MyCol", "MyCol")
-
-
-def test_the_table() -> None:
-    found = transform("@")
-    assert (found.expression, found.normaliser, found.total, found.apply(b"\xc3\xa4")) == ("@", 1, True, b"\xc3\xa4")
-    with pytest.raises(ConfigError, match="not in this version"):
-        transform("lower(@)")

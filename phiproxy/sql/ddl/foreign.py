@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 
+from phiproxy.index.spelling import IDENTITY
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.guards import tag
 from phiproxy.policy.names import quote_ident, shorten
 from phiproxy.policy.protection import ProtectedColumn
-from phiproxy.policy.transforms import IDENTITY
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.definition import Definition
 from phiproxy.sql.ddl.keys import Columns, slot_of

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from phiproxy.errors import ConfigError, NoIndexAnswers
+from phiproxy.index.spelling import IDENTITY
 from phiproxy.policy.guards import tag
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn, Slot
-from phiproxy.policy.transforms import IDENTITY, spell
+from phiproxy.policy.transforms import spell
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.names import chosen
 from phiproxy.sql.parse import Node, strings
