@@ -1,0 +1,45 @@
+"""The codec of a declared type: the one table of the types that can be protected (sql.md section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from phiproxy.errors import ConfigError
+from phiproxy.types import characters
+from phiproxy.types.codec import Codec
+from phiproxy.types.dates import DATE
+from phiproxy.types.declared import DeclaredType
+from phiproxy.types.integers import INT2, INT4, INT8
+from phiproxy.types.scalars import BOOL, BYTEA, UUID
+
+_BY_FAMILY = {
+    "bool": BOOL,
+    "bpchar": characters.CHAR,
+    "bytea": BYTEA,
+    "date": DATE,
+    "int2": INT2,
+    "int4": INT4,
+    "int8": INT8,
+    "text": characters.TEXT,
+    "uuid": UUID,
+    "varchar": characters.VARCHAR,
+}
+
+
+@lru_cache(maxsize=1024)  # one entry for each type of a policy, and each of a statement's parameters
+def codec(declared: DeclaredType, lower: Callable[[bytes], bytes] | None = None) -> Codec:
+    """Return the codec of a type; ``lower`` is the server's ``lower``, by which citext compares.
+
+    ConfigError for a type that is not in the table.
+    """
+    if declared.base is not None:
+        return codec(declared.base, lower)
+    if declared.labels:
+        return characters.enum(declared.name, declared.labels)
+    if declared.family == "citext" and lower is not None:
+        return characters.citext(lower)
+    found = _BY_FAMILY.get(declared.family)
+    if found is None:
+        raise ConfigError(f"type {declared.name} is not one that can be protected")
+    return found
