@@ -116,7 +116,7 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
             value.users.append(SHOWN)
     a.meaning.plain_select = kind == "SelectStmt" and not _writes(a, body)
     # What the casts say of given values: they are taken away where the values become protected.
-    given = [type_of(value.leaves()) if isinstance(value, ListColumn) else 0 for _, value in outputs]
+    given = [type_of(value) if isinstance(value, ListColumn) else 0 for _, value in outputs]
     finish(a)
     a.meaning.outputs = tuple(map(_reveal, outputs, given)) if returns else ()
 

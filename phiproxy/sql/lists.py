@@ -198,9 +198,10 @@ def _cast_type(column: ListColumn) -> int:
     return next((sink.type_oid for sink in _sinks([column]) if sink.type_oid and not sink.array), 0)
 
 
-def type_of(columns: Iterable[ListColumn]) -> int:
-    """Return the one type of a whole column (manual 10.5): what the first cast says, as text and varchar become each other."""
-    return next((sink.type_oid for sink in _sinks(columns) if sink.type_oid and not sink.array), TEXT_OID)
+def type_of(column: ListColumn) -> int:
+    """Return the type of a whole column (manual 10.5): the first of its values, as text and varchar become each other."""
+    own = (type_of(part) if part.parts or part.of_values else _cast_type(part) for part in column.parts)
+    return next((oid for oid in own if oid), _cast_type(column) or TEXT_OID)
 
 
 def _stored(protecting: list[Protecting], position: int) -> tuple[ProtectedColumn, int | None]:

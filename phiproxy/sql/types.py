@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.lengths import cut_by
+from phiproxy.sql.lists import type_of
 from phiproxy.sql.parse import Node, only, strings
-from phiproxy.sql.scope import Protected, Scope, resolve
+from phiproxy.sql.scope import ListColumn, Protected, Scope, resolve
 from phiproxy.sql.sinks import TEXT_OID, as_sink, text_cast
 from phiproxy.wire.values import VARCHAR_OID
 
@@ -33,7 +34,7 @@ def _type(a: Analysis, node: Node, scope: Scope) -> int:
         return 0
     if kind == "ColumnRef" and strings(body["fields"])[-1] != "*":
         value = resolve(scope, strings(body["fields"]), a.position(body)).value
-        return value.type.oid if isinstance(value, Protected) else TEXT_OID
+        return value.type.oid if isinstance(value, Protected) else type_of(value) if isinstance(value, ListColumn) else TEXT_OID
     if kind == "CaseExpr":
         return common_type(a, case_results(body), scope)
     if kind == "CoalesceExpr":
