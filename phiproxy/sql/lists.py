@@ -163,7 +163,7 @@ def _settle(a: Analysis, columns: list[ListColumn]) -> None:
                 )
             oid = 0 if entry.array else types[id(column)]
             if by_tags:
-                a.use(entry, Search(searched[0].column, searched[0].slot, entry.array), oid)
+                a.use(entry, Search(searched[0].column, searched[0].slot, searched[0].column.type, entry.array), oid)
             else:
                 a.use(entry, Store(stored, row if together else a.new_row(), entry.array, limit), oid)
     if not by_tags:

@@ -15,25 +15,48 @@ from phiproxy.wire.copydata import CopyFormat
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """How the value of an occurrence is read: as ``type`` (None: a parameter's own, which is known when it is compiled), then cast.
+
+    The casts are in the order in which they are done. Of an array of which each element is used, this is said of an element.
+    """
+
+    type: DeclaredType | None = None
+    casts: tuple[DeclaredType, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """The occurrence is stored in a protected column: it becomes an envelope. ``row`` groups what goes into one row.
 
     ``elements``: it is an array, each of whose elements is stored in a row of its own. ``limit``: how many characters casts leave.
+    ``given`` is None where both value and column are text.
     """
 
     column: ProtectedColumn
     row: int
     elements: bool = False
     limit: int | None = None
+    given: Given | None = None
+
+    @property
+    def type(self) -> DeclaredType:
+        """What the value must be in the end."""
+        return self.column.type
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The occurrence is compared with a protected column: it becomes the tag of ``slot``; of an array, each of its ``elements``."""
+    """The occurrence is compared with a protected column: it becomes the tag of ``slot``; of an array, each of its ``elements``.
+
+    ``type`` is what it is compared with: the column's type, or that of the slot's expression.
+    """
 
     column: ProtectedColumn
     slot: Slot
+    type: DeclaredType
     elements: bool = False
+    given: Given | None = None
 
 
 @dataclass(frozen=True, slots=True)

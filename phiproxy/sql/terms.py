@@ -171,7 +171,7 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
     for leaf in made.leaves:
         if leaf.sink is not None:
             oid = shared if not leaf.sink.array else TEXT_ARRAY_OID
-            a.use(leaf.sink, Search(column, slot, leaf.sink.array), oid)
+            a.use(leaf.sink, Search(column, slot, column.type, leaf.sink.array), oid)
         elif leaf.nullif is not None:
             for side in leaf.nullif:
                 as_tags(a, side, column, slot, type_oid)

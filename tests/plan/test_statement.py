@@ -27,7 +27,7 @@ def test_convert() -> None:
         ciphers,
         [
             (Store(SSN, 1), b"a"),
-            (Search(SSN, ACTIVE[0]), b"a"),
+            (Search(SSN, ACTIVE[0], SSN.type), b"a"),
             (NULLNESS, b"a"),
             (PLAIN, b"a"),
             (Store(SSN, 2), None),

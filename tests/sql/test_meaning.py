@@ -9,7 +9,7 @@ SSN = PATIENTS.columns["ssn"]
 
 
 def test_uses_compare_by_what_they_do() -> None:
-    assert Search(SSN, ACTIVE[0]) == Search(SSN, ACTIVE[0])
+    assert Search(SSN, ACTIVE[0], SSN.type) == Search(SSN, ACTIVE[0], SSN.type)
     assert Store(SSN, 1) != Store(SSN, 2)
     assert Plain() == PLAIN
     assert Nullness() == NULLNESS
