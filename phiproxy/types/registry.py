@@ -10,7 +10,9 @@ from phiproxy.types import characters
 from phiproxy.types.codec import Codec
 from phiproxy.types.dates import DATE
 from phiproxy.types.declared import DeclaredType
+from phiproxy.types.floats import FLOAT4, FLOAT8
 from phiproxy.types.integers import INT2, INT4, INT8
+from phiproxy.types.numerics import NUMERIC
 from phiproxy.types.scalars import BOOL, BYTEA, UUID
 
 _BY_FAMILY = {
@@ -18,9 +20,12 @@ _BY_FAMILY = {
     "bpchar": characters.CHAR,
     "bytea": BYTEA,
     "date": DATE,
+    "float4": FLOAT4,
+    "float8": FLOAT8,
     "int2": INT2,
     "int4": INT4,
     "int8": INT8,
+    "numeric": NUMERIC,
     "text": characters.TEXT,
     "uuid": UUID,
     "varchar": characters.VARCHAR,

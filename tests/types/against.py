@@ -75,7 +75,8 @@ def agree(
             continue
         where = (text, styles, known)
         assert codec.from_binary(known.binary) == known.canonical, where
-        assert codec.to_binary(known.canonical) == known.binary, where
+        if known.canonical != b"NaN":  # a float has several, which text does not tell apart
+            assert codec.to_binary(known.canonical) == known.binary, where
         assert codec.to_text(known.canonical, styles) == known.shown, where
         assert codec.from_text(known.canonical, Styles.CANONICAL) == known.canonical, where
         forms[n] = codec.form(known.canonical)
