@@ -33,12 +33,13 @@ from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.explain import DEFAULT_PATH, Explanation
 from phiproxy.plan.explain import explain as explain_plan
-from phiproxy.policy.load import load_policies, load_settings
+from phiproxy.policy.load import load_settings
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import Address
 from phiproxy.session.startup import Admission
 from phiproxy.session.state import Database
+from phiproxy.sql.policies import load_policies
 
 log = structlog.get_logger("phiproxy")
 

@@ -19,8 +19,9 @@ from phiproxy.net.tasks import spawn
 from phiproxy.net.workers import Configuration, Supervisor
 from phiproxy.ops.logs import set_up_logging
 from phiproxy.ops.metrics import MetricsServer, WorkersMetrics
-from phiproxy.policy.load import load_policies, load_settings
+from phiproxy.policy.load import load_settings
 from phiproxy.policy.settings import Settings
+from phiproxy.sql.policies import load_policies
 
 log = structlog.get_logger("phiproxy")
 

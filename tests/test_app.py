@@ -18,7 +18,7 @@ import pytest
 from phiproxy import app
 from phiproxy.errors import ConfigError
 from phiproxy.net import tasks
-from phiproxy.policy.load import load_policies
+from phiproxy.sql.policies import load_policies
 from tests.harness.proxy import ProxyUnderTest
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site

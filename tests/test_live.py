@@ -14,8 +14,8 @@ from phiproxy.keys.registry import Registry
 from phiproxy.live import LiveDatabase, provider_of
 from phiproxy.net.service import service_pool
 from phiproxy.plan.cache import View
-from phiproxy.policy.load import load_policies
 from phiproxy.policy.settings import CatalogSection
+from phiproxy.sql.policies import load_policies
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.net.serving import connect, serving, site_settings, until, wire_site

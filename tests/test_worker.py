@@ -15,9 +15,9 @@ import pytest
 from phiproxy.net.places import SharedPlaces
 from phiproxy.net.sockets import close_all, given, listen_on
 from phiproxy.net.workers import Channel, Configuration, Drain, Prepare, Start, Stop, Take
-from phiproxy.policy.load import load_policies
 from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import Address
+from phiproxy.sql.policies import load_policies
 from tests.harness.proxy import ROOT, environment
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site

@@ -25,10 +25,11 @@ from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import connect_service
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.layout import Layout
-from phiproxy.policy.load import load_policies, load_settings
+from phiproxy.policy.load import load_settings
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import read_secret
+from phiproxy.sql.policies import load_policies
 
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[Any]

@@ -18,7 +18,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.model import Location, Policy
+from phiproxy.policy.model import Location, Policy, Speller
 from phiproxy.policy.settings import Section, Settings
 
 _MAPPING = "a mapping is expected (key: value)"
@@ -183,25 +183,25 @@ def load_settings(path: str | os.PathLike[str]) -> Settings:
     return _validate(Settings, read_document(path), Path(path).absolute().parent)
 
 
-def load_policy(path: str | os.PathLike[str]) -> Policy:
-    """Read one policy file; ConfigError with every complaint, one per line."""
+def load_policy(path: str | os.PathLike[str], spell: Speller) -> Policy:
+    """Read one policy file, its index expressions by ``spell``; ConfigError with every complaint, one per line."""
     document = read_document(path)
     policy = _validate(Policy, document, Path(path).absolute().parent)
     places = {location: document.place(location, key=True) for location in document.marks}
-    policy = policy.located(document.source, places)
+    policy = policy.located(document.source, places).spelled_by(spell)
     complaints = policy.complaints()
     if complaints:
         raise document.error((policy.at(*c.location), c.text) for c in complaints)
     return policy
 
 
-def load_policies(settings: Settings) -> list[Policy]:
+def load_policies(settings: Settings, spell: Speller) -> list[Policy]:
     """Read every policy file of a configuration; ConfigError with the complaints of all of them."""
     policies: list[Policy] = []
     complaints: list[str] = []
     for path in settings.policies:
         try:
-            policies.append(load_policy(path))
+            policies.append(load_policy(path, spell))
         except ConfigError as error:
             complaints.append(error.message)
     seen: dict[str, str] = {}

@@ -5,23 +5,25 @@ Knows no registry and no database.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, model_validator
 
 from phiproxy.errors import ConfigError
+from phiproxy.index.transform import transform
 from phiproxy.policy import kek
 from phiproxy.policy.layout import WantedIdentity
 from phiproxy.policy.names import quote_ident, split_identifiers
 from phiproxy.policy.protection import DeclaredType
 from phiproxy.policy.settings import Section
-from phiproxy.policy.transforms import spell
 from phiproxy.policy.types import parse_type
 from phiproxy.policy.values import refuse
 
 Location = tuple[str | int, ...]
+Speller = Callable[[str, str, str], str]
+"""Gives phiproxy's spelling of an expression over a column of a type: ``sql.spelling.spell``, as only that floor has a parser."""
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -173,6 +175,7 @@ class Policy(Section):
 
     _places: Mapping[Location, str] = PrivateAttr(default_factory=dict)
     _source: str = PrivateAttr(default="policy")
+    _spell: Speller = PrivateAttr()
 
     def at(self, *location: str | int) -> str:
         """``file:line:column`` of a place in the file, or of the nearest place around it that is known."""
@@ -180,6 +183,15 @@ class Policy(Section):
             if (place := self._places.get(location[:end])) is not None:
                 return place
         return self._source
+
+    def spelled_by(self, spell: Speller) -> Policy:
+        """Return this policy, knowing who reads its index expressions: the parser is a floor further up."""
+        self._spell = spell
+        return self
+
+    def spell(self, text: str, over: str, type_name: str) -> str:
+        """Return phiproxy's spelling of one of its index expressions."""
+        return self._spell(text, over, type_name)
 
     def located(self, source: str, places: Mapping[Location, str]) -> Policy:
         """Return this policy, remembering where it was read from."""
@@ -215,7 +227,7 @@ class Policy(Section):
         """Find what no single key shows: index expressions, unknown domains, names that mean the same twice."""
         found: list[Complaint] = []
         for name, domain in self.domains.items():
-            found += _index_complaints(("domains", name), domain, "value")
+            found += _index_complaints(self._spell, ("domains", name), domain, "value")
         seen: dict[tuple[str, ...], str] = {}
         identities: dict[str, str] = {}
         for key, name, column in self._each():
@@ -234,7 +246,7 @@ class Policy(Section):
             if identity in identities:
                 found.append(Complaint((*where, "id"), f"this id is already that of {identities[identity]}"))
             identities[identity] = f"{key}.{name}"
-            found += _index_complaints(where, column, split_identifiers(name)[0])
+            found += _index_complaints(self._spell, where, column, split_identifiers(name)[0])
         return found
 
     def _each(self) -> Iterator[tuple[str, str, Column]]:
@@ -254,12 +266,14 @@ def _identity(key: str, name: str, column: Column) -> str:
     return "c:" + (column.id if column.id is not None else ".".join(quote_ident(p) for p in parts))
 
 
-def _index_complaints(where: Location, described: Domain | Column, column: str) -> list[Complaint]:
+def _index_complaints(spell: Speller, where: Location, described: Domain | Column, column: str) -> list[Complaint]:
     found: list[Complaint] = []
     spelled: set[str] = set()
+    type_name = parse_type(described.type).name if described.type is not None else "text"
     for number, text in enumerate(described.indexes):
         try:
-            expression = spell(text, column)
+            expression = spell(text, column, type_name)
+            transform(expression, type_name)
         except ConfigError as error:
             found.append(Complaint((*where, "indexes", number), error.message))
             continue
@@ -285,21 +299,22 @@ def _resolve(policy: Policy, key: str, name: str, column: Column) -> PolicyColum
     else:
         described, identity, over = policy.domains[column.domain], f"d:{column.domain}", "value"
         scope = f"d:{column.domain}"
-    expressions = {spell(text, over): text for text in described.indexes}
+    assert described.type is not None  # the model refuses a column with neither type nor domain
+    type_ = parse_type(described.type)
+    expressions = {policy.spell(text, over, type_.name): text for text in described.indexes}
     declared = described.distinct
     distinct = (
         {e: declared[t] for e, t in expressions.items() if t in declared}
         if isinstance(declared, dict)
         else {e: declared for e in expressions if declared is not None}
     )
-    assert described.type is not None  # the model refuses a column with neither type nor domain
     return PolicyColumn(
         schema=schema,
         table=table,
         name=bare,
         identity=identity,
         scope=scope,
-        type=parse_type(described.type),
+        type=type_,
         expressions=tuple(expressions),
         pad=described.pad,
         distinct=distinct,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 _IDENTIFIER = re.compile(r'"((?:[^"]|"")+)"|([a-z_\u0080-\U0010ffff][a-z0-9_$\u0080-\U0010ffff]*)')
+_VALUE = re.compile(r"@|'(?:[^']|'')*'")
 _SAFE = re.compile(r"[a-z_][a-z0-9_]*")
 
 # The keywords that quote_ident quotes (pg_get_keywords(), catcode other than U, PostgreSQL 15). Frozen: the result
@@ -35,6 +36,11 @@ def quote_ident(name: str) -> str:
     if _SAFE.fullmatch(name) and name not in _KEYWORDS:
         return name
     return '"' + name.replace('"', '""') + '"'
+
+
+def shown_expression(expression: str, column: str) -> str:
+    """Return an index expression, in phiproxy's own spelling, as a DBA writes it over a column."""
+    return _VALUE.sub(lambda match: quote_ident(column) if match[0] == "@" else match[0], expression)
 
 
 def split_identifiers(text: str) -> tuple[str, ...]:

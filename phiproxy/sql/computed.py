@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from phiproxy.errors import ValueRefused
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.derived import own_name
 from phiproxy.sql.expressions import located
 from phiproxy.sql.formula import CASE_MAPPING, EVALUATED, STRICT, Formula
 from phiproxy.sql.lengths import cut_by
@@ -68,10 +69,10 @@ def _read(a: Analysis, node: Node, parts: list[SinkNode]) -> Formula | None:
     if kind == "A_Expr" and body["kind"] == "AEXPR_NULLIF" and "=" not in a.context.catalog.replaced:
         return _call(a, "nullif", [body["lexpr"], body["rexpr"]], parts)
     if kind == "A_Expr" and body["kind"] == "AEXPR_OP" and "lexpr" in body:
-        name = _own_name(a, strings(body["name"]))
+        name = own_name(a, strings(body["name"]))
         return _call(a, name, [body["lexpr"], body["rexpr"]], parts) if name == "||" else None
     if kind == "FuncCall" and not set(body) - _PLAIN_CALL:
-        name = _own_name(a, strings(body["funcname"]))
+        name = own_name(a, strings(body["funcname"]))
         arguments = body.get("args", [])
         if name in EVALUATED and (name not in STRICT or len(arguments) in STRICT[name][0]) and arguments:
             return _function(a, name, arguments, parts)
@@ -84,13 +85,6 @@ def _function(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNod
     if name == "concat" and any((sink := as_sink(n)) is not None and sink.kind == "param" and not sink.casts for n in arguments):
         return None  # PostgreSQL does not know the type of such a parameter
     return _call(a, name, arguments, parts)
-
-
-def _own_name(a: Analysis, names: list[str]) -> str:
-    """Return the name of what is PostgreSQL's own function or operator whatever the search path is, else an empty one."""
-    if len(names) == 2 and names[0] == "pg_catalog":
-        return names[1]
-    return names[0] if len(names) == 1 and names[0] not in a.context.catalog.replaced else ""
 
 
 def _call(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNode]) -> Formula | None:

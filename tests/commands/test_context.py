@@ -7,7 +7,8 @@ import pytest
 
 from phiproxy.commands.context import Configuration, database_error, load, print_table, read_settings
 from phiproxy.errors import ConfigError
-from phiproxy.policy.load import load_policies, load_settings
+from phiproxy.policy.load import load_settings
+from phiproxy.sql.policies import load_policies
 
 CONFIG = Path(__file__).parents[2] / "config" / "phiproxy.example.yaml"
 

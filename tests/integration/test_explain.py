@@ -11,7 +11,8 @@ import pytest
 from phiproxy import app
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.explain import Explanation, explain
-from phiproxy.policy.load import load_policies, load_settings
+from phiproxy.policy.load import load_settings
+from phiproxy.sql.policies import load_policies
 from tests.fixtures.cases import CASES, Case
 from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness import results

@@ -15,8 +15,8 @@ import pytest
 
 from phiproxy.app import Proxy
 from phiproxy.errors import ConfigError
-from phiproxy.policy.load import load_policies
 from phiproxy.policy.settings import Settings
+from phiproxy.sql.policies import load_policies
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.net.certificates import Pair, Papers, tls_server

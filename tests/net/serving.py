@@ -16,8 +16,9 @@ from phiproxy.app import Proxy
 from phiproxy.demo import postgres
 from phiproxy.net import tasks
 from phiproxy.net.listener import Listener
-from phiproxy.policy.load import load_policies, load_settings
+from phiproxy.policy.load import load_settings
 from phiproxy.policy.settings import Settings
+from phiproxy.sql.policies import load_policies
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 

@@ -7,6 +7,7 @@ from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.layout import Layout, RegisteredIdentity
 from phiproxy.policy.model import Policy
 from phiproxy.policy.protection import Slot
+from phiproxy.sql.spelling import spell
 
 
 def make_policy(tables: dict[str, dict[str, Any]], **more: Any) -> Policy:
@@ -17,7 +18,7 @@ def make_policy(tables: dict[str, dict[str, Any]], **more: Any) -> Policy:
         "tables": {name: {"columns": columns} for name, columns in tables.items()},
         **more,
     }
-    policy = Policy.model_validate(data, context={"base": "."})
+    policy = Policy.model_validate(data, context={"base": "."}).spelled_by(spell)
     assert policy.complaints() == []
     return policy.located("policy.yaml", {})
 

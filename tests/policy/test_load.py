@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.load import json_schemas, load_policies, load_policy, load_settings
+from phiproxy.policy.load import json_schemas, load_settings
+from phiproxy.sql.policies import load_policies, load_policy
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -69,7 +70,7 @@ def test_all_complaints_at_once_in_the_order_of_the_file(tmp_path: Path) -> None
     ("old", "new", "complaint"),
     [
         ("public.patients", "patients", "f.yaml:4:3: 'patients' must be written schema.table"),
-        ("[ssn]", '[ssn, "lower(ssn)"]', "f.yaml:6:40: index expression 'lower(ssn)' is not in this version"),
+        ("[ssn]", '[ssn, "reverse(ssn)"]', "f.yaml:6:40: reverse() is not among the functions"),
         ("type: text", "type: date", "f.yaml:6:19: type date is not in this version"),
         ("{type: text, indexes: [ssn]}", "{domain: x}", "f.yaml:6:13: there is no domain 'x'"),
         ("deployment: clinic-test\n", "", "f.yaml:1:1: 'deployment' is missing"),

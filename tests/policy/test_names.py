@@ -2,7 +2,7 @@
 
 import pytest
 
-from phiproxy.policy.names import quote_ident, shorten, split_identifiers
+from phiproxy.policy.names import quote_ident, shorten, shown_expression, split_identifiers
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,11 @@ def test_shorten_cuts_between_characters() -> None:
     long = shorten("ü" * 60, "0123abcd")
     assert len(long.encode()) <= 63
     assert long.endswith("ü_0123abcd")
+
+
+@pytest.mark.parametrize(
+    ("expression", "column", "shown"),
+    [("@", "ssn", "ssn"), ("left(lower(@),3)", "Name", 'left(lower("Name"),3)'), ("btrim(@,'@''@')", "mail", "btrim(mail,'@''@')")],
+)
+def test_an_index_expression_as_it_is_written(expression: str, column: str, shown: str) -> None:
+    assert shown_expression(expression, column) == shown

@@ -73,7 +73,7 @@ def _element(definition: Definition, span: Span, node: Node, columns: Columns) -
         column = columns[strings(reference["fields"])[-1]]
         if _is_tag(body["expr"], column):
             return column.name
-        slot = slot_of(a, column, expression_of(a, column, _expression_text(definition, span, body), reference), reference)
+        slot = slot_of(a, column, expression_of(a, column, body["expr"], reference), reference)
     else:
         return None
     text = f"({tag(column, slot)})"
@@ -81,17 +81,6 @@ def _element(definition: Definition, span: Span, node: Node, columns: Columns) -
     body.clear()
     body.update(only(_element_tree(text))[1])
     return column.name
-
-
-def _expression_text(definition: Definition, span: Span, body: Node) -> str:
-    """Return the words of an indexed expression without what follows it (COLLATE, opclass, order)."""
-    inside = [t for t in definition.tokens if span[0] <= t.start < span[1]]
-    depth = 0
-    for token in inside:
-        depth += (token.name == "ASCII_40") - (token.name == "ASCII_41")
-        if depth == 0 and token.name == "ASCII_41":
-            return definition.text((span[0], token.end))
-    return definition.text(span)
 
 
 def _is_tag(expression: Node, column: ProtectedColumn) -> bool:

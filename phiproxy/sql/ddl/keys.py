@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
-from phiproxy.errors import ConfigError, NoIndexAnswers
+from phiproxy.errors import NoIndexAnswers
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.policy.guards import tag
-from phiproxy.policy.names import quote_ident
+from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.protection import ProtectedColumn, Slot
-from phiproxy.policy.transforms import spell
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.names import chosen
+from phiproxy.sql.derived import own_name
 from phiproxy.sql.parse import Node, strings
+from phiproxy.sql.spelling import over_column
 
 Columns = Mapping[str, ProtectedColumn]
 _LABELS = {"CONSTR_UNIQUE": "key", "CONSTR_PRIMARY": "pkey"}
@@ -22,7 +24,7 @@ def slot_of(a: Analysis, column: ProtectedColumn, expression: str, body: Node) -
     """Return the slot whose tags an index over an expression orders; NoIndexAnswers with the line to add."""
     slot = next((s for s in column.slots if s.expression == expression and s.state != "dropped"), None)
     if slot is None:
-        shown = expression.replace("@", quote_ident(column.name))
+        shown = shown_expression(expression, column.name)
         raise NoIndexAnswers(
             f"{column.label} has no blind index for {shown}",
             hint=f"Add `{shown}` to the indexes of {column.label} in the policy, then run phiproxy keys init.",
@@ -31,16 +33,16 @@ def slot_of(a: Analysis, column: ProtectedColumn, expression: str, body: Node) -
     return slot
 
 
-def expression_of(a: Analysis, column: ProtectedColumn, text: str, body: Node) -> str:
-    """Return phiproxy's spelling of an indexed expression; StatementRefused for one that is not in the closed table."""
-    try:
-        return spell(text, column.name)
-    except ConfigError:
+def expression_of(a: Analysis, column: ProtectedColumn, expression: Node, body: Node) -> str:
+    """Return phiproxy's spelling of an indexed expression; StatementRefused for one that is not made of the column alone."""
+    found = over_column(expression, column.name, partial(own_name, a), column.type.name)
+    if found is None:
         raise a.refuse(
             f"an index over {column.label} cannot answer this expression, which is not one that can be a blind index",
             body,
             hint=f"Index {quote_ident(column.name)} itself, or an expression that the policy can list.",
-        ) from None
+        )
+    return found
 
 
 def key_of(a: Analysis, columns: Columns, names: Sequence[str], body: Node) -> str:
