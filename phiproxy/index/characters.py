@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from phiproxy.errors import ValueRefused
+from phiproxy.index.texts import ascii_digits
 
 
 class UnknownCharacter(ValueRefused):
@@ -34,6 +35,10 @@ class Characters:
     def upper(self, value: bytes) -> bytes:
         """Return the value in upper case."""
         return self._known(value).upper()
+
+    def digits(self, value: bytes) -> bytes:
+        """Leave the digits only."""
+        return ascii_digits(self._known(value))
 
     def _known(self, value: bytes) -> bytes:
         if not value.isascii():

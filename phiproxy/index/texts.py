@@ -38,3 +38,20 @@ def rtrim(value: bytes, characters: bytes = b" ") -> bytes:
 def length(value: bytes) -> bytes:
     """Return the number of characters."""
     return b"%d" % len(value.decode())
+
+
+def replace(value: bytes, old: bytes, new: bytes) -> bytes:
+    """Put ``new`` for every ``old``; of nothing nothing is replaced."""
+    return value.decode().replace(old.decode(), new.decode()).encode() if old else value
+
+
+def translate(value: bytes, characters: bytes, others: bytes) -> bytes:
+    """Put for each of the characters the other at its place, or nothing where there is none; the first of equal ones decides."""
+    old, new = characters.decode(), others.decode()
+    table = {ord(c): new[place] if place < len(new) else None for place, c in reversed(list(enumerate(old)))}
+    return value.decode().translate(table).encode()
+
+
+def ascii_digits(value: bytes) -> bytes:
+    """Leave the digits 0 to 9 only."""
+    return bytes(c for c in value if 48 <= c <= 57)

@@ -30,6 +30,16 @@ _SHORT = {
     "timestamp without time zone": "timestamp",
     "timestamp with time zone": "timestamptz",
 }
+_ZONE = "; write (… AT TIME ZONE 'UTC'), since what a time zone is changes"
+_CITEXT = "; write …::text, since over citext it ignores case"
+_HINTS = {
+    ("date_trunc", "date"): "; write …::timestamp, since of a date it depends on the time zone",
+    ("date_trunc", "timestamptz"): _ZONE,
+    ("extract", "timestamptz"): _ZONE,
+    ("date_part", "timestamptz"): _ZONE,
+    ("replace", "citext"): _CITEXT,
+    ("translate", "citext"): _CITEXT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,11 @@ def transform(expression: str, type_name: str, characters: Characters = ASCII) -
     return Transform(expression, NORMALISER, step.total, step.result, step.apply)
 
 
+def result_type(expression: Expression, type_name: str) -> str:
+    """Return the type of an expression's values; ConfigError as of ``transform``."""
+    return _step(expression, type_name, ASCII).result
+
+
 def _step(expression: Expression, type_name: str, characters: Characters) -> table.Step:
     match expression:
         case Column():
@@ -70,7 +85,9 @@ def _step(expression: Expression, type_name: str, characters: Characters) -> tab
             return table.Step(type_name, _same)
         case Call(name=name, arguments=arguments):
             return _call(name, arguments, expression, type_name, characters)
-        case Cast() | Constant():
+        case Cast(argument=argument, type=target):
+            return _cast(argument, target, expression, type_name, characters)
+        case Constant():
             raise ConfigError(f"{write(expression)} is no index expression")
 
 
@@ -88,14 +105,27 @@ def _call(name: str, arguments: tuple[Expression, ...], whole: Call, type_name: 
     inner = _step(arguments[row.operand], type_name, characters)
     operand = short_type(inner.result)
     if operand not in row.takes:
+        hint = _HINTS.get((name, operand), "")
         raise ConfigError(
-            f"{write(whole)}: {name}() takes {', '.join(sorted(row.takes))}, and {write(arguments[row.operand])} is {operand}"
+            f"{write(whole)}: {name}() takes {', '.join(sorted(row.takes))}, and {write(arguments[row.operand])} is {operand}{hint}"
         )
     try:
         outer = row.build(operand, constants, characters)
     except table.Misused as misused:
         raise ConfigError(f"{write(whole)}: {misused}") from None
     return _after(_as_text(inner) if operand == "bpchar" else inner, outer)
+
+
+def _cast(argument: Expression, target: str, whole: Cast, type_name: str, characters: Characters) -> table.Step:
+    inner = _step(argument, type_name, characters)
+    operand = short_type(inner.result)
+    found = table.cast(operand, target)
+    if found is None:
+        known = ", ".join(f"{one} to {other}" for one, other in table.casts())
+        raise ConfigError(
+            f"{write(whole)}: a cast of {operand} to {target} is not in the table of those that an index may use: {known}"
+        )
+    return _after(inner, found)
 
 
 def _as_text(step: table.Step) -> table.Step:

@@ -1,0 +1,50 @@
+"""Equal expressions, one spelling."""
+
+import pytest
+
+from phiproxy.errors import ConfigError
+from phiproxy.index.normal import normal_spelling
+
+
+@pytest.mark.parametrize(
+    ("text", "type_name", "spelling"),
+    [
+        ("@::text", "varchar(3)", "@"),
+        ("@::varchar", "text", "@"),
+        ("@::date", "date", "@"),
+        ("@::text", "citext", "@::text"),
+        ("@::text", "int4", "@::text"),
+        ("lower(@::text)::text", "citext", "lower(@)"),
+        ("replace(@::text,'a','b')", "citext", "replace(@::text,'a','b')"),
+        ("replace(@::text,'a','b')", "char(3)", "replace(@,'a','b')"),
+        ("substr(@,2)", "text", "substring(@,2)"),
+        ("substring(@,1,3)", "text", "left(@,3)"),
+        ("substring(@,0,3)", "text", "substring(@,0,3)"),
+        ("char_length(@)", "text", "length(@)"),
+        ("btrim(@,' ')", "text", "btrim(@)"),
+        ("btrim(@,' .')", "text", "btrim(@,' .')"),
+        ("extract('YEARS',@)", "date", "extract('year',@)"),
+        ("date_trunc('mon',@::timestamp)", "date", "date_trunc('month',@::timestamp)"),
+        (r"regexp_replace(@,'[^[:digit:]]+','','g')", "text", r"regexp_replace(@,'\D','','g')"),
+        ("regexp_replace(@,'[^0-9]+','','g')", "text", "regexp_replace(@,'[^0-9]','','g')"),
+        ("left(lower(@::text),3)", "varchar", "left(lower(@),3)"),
+    ],
+)
+def test_spellings(text: str, type_name: str, spelling: str) -> None:
+    assert normal_spelling(text, type_name) == spelling
+    assert normal_spelling(spelling, type_name) == spelling
+
+
+@pytest.mark.parametrize(
+    ("text", "type_name", "what"),
+    [
+        ("@::text", "date", "a cast of date to text is not in the table"),
+        ("replace(@,'a','b')", "citext", "write …::text, since over citext it ignores case"),
+        ("date_trunc('month',@)", "date", "write …::timestamp"),
+        ("extract('year',@)", "timestamptz", "AT TIME ZONE 'UTC'"),
+        ("substring(@,1,-3)", "text", "a negative length"),
+    ],
+)
+def test_what_is_no_index(text: str, type_name: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        normal_spelling(text, type_name)
