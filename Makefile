@@ -1,13 +1,18 @@
 # make demo [ARGS=--once]   the clinic behind the proxy
 # make test [ARGS=…]        every test; ARGS="-n 2" on two cores
 # make check                ruff, mypy --strict, import contracts
+# make bench [QUICK=1]      everything measured side by side, into benchmarks/results; quick: a smoke test, into build/bench
+# make compare A=… [B=…]    two revisions measured pair by pair; without B: A and the checkout as it is. ARGS=… as --help says
 # PYTHON=… chooses the interpreter that .venv is made of.
 
 PYTHON ?=
 ARGS ?=
+QUICK ?=
+A ?= HEAD
+B ?=
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench compare clean
 
 demo: .venv/.installed-demo
 	$(BIN)/phiproxy demo $(ARGS)
@@ -19,6 +24,12 @@ check: .venv/.installed-dev
 	$(BIN)/ruff check phiproxy tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: .venv/.installed-bench
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --results build/bench) $(ARGS)
+
+compare: .venv/.installed-bench
+	$(BIN)/python -m benchmarks.compare $(A) $(B) $(ARGS)
 
 .venv/.installed-%: pyproject.toml tools/bootstrap.sh
 	tools/bootstrap.sh $* $(PYTHON)

@@ -1,0 +1,70 @@
+"""Measure everything side by side in one run, and write it under benchmarks/results.
+
+python -m benchmarks [--quick] [--results DIRECTORY]      (make bench, make bench QUICK=1)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import memory, plots, report, stages, targets
+from benchmarks.contenders import contenders
+from benchmarks.measures import machine
+from benchmarks.rounds import FULL, QUICK, Extent, measure
+from benchmarks.site import Site
+from benchmarks.workloads import Bulk, Queries, bulks, queries
+from phiproxy.demo.postgres import EmbeddedPostgres
+
+SETTINGS = {"max_connections": "400", "shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+
+def run(extent: Extent) -> report.Report:
+    """Measure."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory, EmbeddedPostgres(settings=SETTINGS) as server:
+        site = Site(server, Path(directory), rows=extent.rows, scale=extent.scale)
+        site.prepare()
+        work: list[Queries | Bulk] = [*queries(), *bulks()]
+        with contenders(site) as ways:
+            say("everything runs")
+            values = memory.per_value(site)
+            results = measure(site, ways, work, extent, say)
+            processes = memory.per_process(ways)
+        connections = memory.per_connection(site, extent.connections)
+        first = memory.first_statements(site, 1 if extent is QUICK else 3)
+    say("stages")
+    parts = stages.parts(extent.stage_rounds * 3)
+    conversations, statements = stages.conversations(extent.stage_rounds), stages.statements(extent.stage_rounds)
+    how = f"{extent.rounds} rounds of pgbench {' '.join(extent.length.options)}"
+    extent_said = f"{extent.rows} rows, {how}; {time.monotonic() - begun:.0f} seconds in all."
+    return report.Report(
+        machine(), extent_said, results, targets.rows(results, connections), work,
+        connections, processes, values, first, parts, conversations, statements,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Measure, write, and print the targets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke test: everything once, too short for the numbers to mean much"
+    )
+    parser.add_argument("--results", type=Path, default=report.RESULTS, metavar="DIRECTORY")
+    arguments = parser.parse_args()
+    made = run(QUICK if arguments.quick else FULL)
+    report.write(made, arguments.results)
+    plots.draw(made, arguments.results)
+    sys.stdout.write(report.targets_table(made.targets))
+
+
+if __name__ == "__main__":
+    main()

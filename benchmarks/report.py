@@ -1,0 +1,149 @@
+"""What was measured, as Markdown and JSON under benchmarks/results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.contenders import BOUNCER, FORWARDER
+from benchmarks.load import Taken
+from benchmarks.rounds import Results
+from benchmarks.statement_costs import Cost, table
+from benchmarks.targets import Row
+from benchmarks.workloads import Bulk, Queries
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything of one run."""
+
+    machine: dict[str, str]
+    extent: str
+    results: Results
+    targets: list[Row]
+    work: list[Queries | Bulk]
+    memory: dict[str, float]
+    processes: dict[str, float]
+    values: dict[str, float]
+    first: dict[str, float]
+    parts: dict[str, float]
+    conversations: dict[str, float]
+    statements: list[Cost]
+
+
+def latest(targets: list[Row]) -> list[dict[str, object]]:
+    """Return the objects of latest.json."""
+    found: list[dict[str, object]] = []
+    for r in targets:
+        ratio = None if r.ratio is None else round(r.ratio, 3)
+        found.append({"workload": r.workload, "ratio": ratio, "target": r.target, "better": r.better, "met": r.met, "unit": r.unit})
+    return found
+
+
+def write(report: Report, directory: Path = RESULTS) -> None:
+    """Write latest.json, measured.json and measured.md."""
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_json(directory / "latest.json", latest(report.targets))
+    _write_json(directory / "measured.json", as_object(report))
+    (directory / "measured.md").write_text(markdown(report), encoding="utf-8")
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def as_object(report: Report) -> dict[str, object]:
+    """Return everything as JSON has it, every round of every run."""
+    runs = [
+        {"workload": workload, "way": way, "rounds": [_rounded(t) for t in taken]}
+        for (workload, way), taken in report.results.runs.items()
+    ]
+    return {
+        "machine": report.machine,
+        "extent": report.extent,
+        "units": "cpu: µs per query or row between client and server; rate: per second; p50, p95, p99: µs",
+        "runs": runs,
+        "crypto_only_loop_seconds": {"opening": report.results.opening, "sealing": report.results.sealing},
+        "kib_per_idle_connection": report.memory,
+        "mib_per_process": report.processes,
+        "stored": report.values,
+        "milliseconds": report.first,
+        "stages_us": {"parts": report.parts, "session": report.conversations, "statements": [asdict(c) for c in report.statements]},
+    }
+
+
+def _rounded(taken: Taken) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in asdict(taken).items()}
+
+
+def targets_table(targets: list[Row]) -> str:
+    """Return the targets as a Markdown table."""
+    lines = ["| work | measured | target | met |", "|---|---:|---:|---|"]
+    for r in targets:
+        measured = "PgBouncer is not installed" if r.ratio is None else _said(r.ratio, r)
+        sign = "≥" if r.better == "higher" else "≤"
+        met = {None: "", True: "yes", False: "**no**"}[r.met]
+        lines.append(f"| {r.workload} | {measured} | {sign} {_said(r.target, r)} | {met} |")
+    return "\n".join(lines) + "\n"
+
+
+def _said(value: float, row: Row) -> str:
+    return f"{value:.2f} x" if row.unit == "times" else f"{value:.1f} {row.unit}"
+
+
+def markdown(report: Report) -> str:
+    """Return the report as Markdown."""
+    where = "\n".join(f"- {name}: {value}" for name, value in report.machine.items())
+    parts = [
+        f"# Measured\n\n{report.extent}\n\n{where}\n",
+        "All ways take turns within each round of one run. CPU is that of the processes between client and server (user and\n"
+        "system, from the operating system): µs per query are CPU seconds per million queries. Medians of the rounds.\n",
+        "## Targets\n",
+        targets_table(report.targets),
+    ]
+    for work in report.work:
+        parts += [f"## {work.title[0].upper()}{work.title[1:]}\n", _work_table(report.results, work)]
+    parts += [
+        "## Memory\n",
+        _pairs("KiB per idle connection", report.memory),
+        _pairs("MiB resident per process", report.processes),
+        "## Stored\n",
+        _pairs("`people`: 100 000 rows of 10 columns, 3 protected in one database", report.values),
+        "## Cold and warm\n",
+        _pairs("milliseconds", report.first),
+        "## Stages\n\nMicroseconds of process time, without sockets, the least of many rounds.\n",
+        _pairs("part", report.parts),
+        _pairs("the whole session core, per query", report.conversations),
+        table(report.statements),
+    ]
+    return "\n".join(parts)
+
+
+def _work_table(results: Results, work: Queries | Bulk) -> str:
+    small = isinstance(work, Queries)
+    head = "| way | CPU µs per query | against PgBouncer | queries per second | against the forwarder | p50 µs | p95 µs | p99 µs |"
+    lines = (
+        [head, "|---|" + "---:|" * 7] if small else ["| way | CPU µs per row | rows per second | seconds |", "|---|---:|---:|---:|"]
+    )
+    for way in work.ways:
+        taken = results.middle(work.title, way)
+        if taken is None:
+            continue
+        if small:
+            cpu = results.ratio(work.title, way, BOUNCER, lambda t: t.cpu) if taken.cpu else None
+            rate = results.ratio(work.title, way, FORWARDER, lambda t: t.rate)
+            ratios = [f"{r:.2f}" if r is not None else "" for r in (cpu, rate)]
+            lines.append(
+                f"| {way} | {taken.cpu:.1f} | {ratios[0]} | {taken.rate:.0f} | {ratios[1]} "
+                f"| {taken.p50:.0f} | {taken.p95:.0f} | {taken.p99:.0f} |"
+            )
+        else:
+            lines.append(f"| {way} | {taken.cpu:.2f} | {taken.rate:.0f} | {taken.seconds:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _pairs(title: str, values: dict[str, float]) -> str:
+    return "\n".join([f"| {title} | |", "|---|---:|", *(f"| {name} | {value:.2f} |" for name, value in values.items())]) + "\n"

@@ -1,0 +1,76 @@
+"""The rounds of a run: every workload one way after the other, and again, so that a machine whose speed drifts slows all alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.contenders import Contender
+from benchmarks.limits import opening, sealing
+from benchmarks.load import Length, Taken, middle_of, run_bulk, run_queries
+from benchmarks.measures import middle
+from benchmarks.site import Site
+from benchmarks.workloads import Bulk, Queries
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured. ``rounds`` for what targets are about, ``others`` for the rest."""
+
+    rows: int
+    scale: int
+    length: Length
+    rounds: int
+    others: int
+    connections: int
+    stage_rounds: int
+
+
+FULL = Extent(rows=100_000, scale=4, length=Length(seconds=2), rounds=4, others=1, connections=90, stage_rounds=30)
+QUICK = Extent(rows=2_000, scale=1, length=Length(transactions=30), rounds=1, others=1, connections=20, stage_rounds=1)
+
+
+@dataclass
+class Results:
+    """What was taken, round by round: by (workload, way), and the seconds of the loops that only encrypt."""
+
+    runs: dict[tuple[str, str], list[Taken]] = field(default_factory=dict)
+    opening: list[float] = field(default_factory=list)
+    sealing: list[float] = field(default_factory=list)
+
+    def add(self, workload: str, way: str, taken: Taken) -> None:
+        """Note one run."""
+        self.runs.setdefault((workload, way), []).append(taken)
+
+    def middle(self, workload: str, way: str) -> Taken | None:
+        """Return the medians of a workload one way."""
+        runs = self.runs.get((workload, way))
+        return middle_of(runs) if runs else None
+
+    def ratio(self, workload: str, way: str, other: str, of: Callable[[Taken], float], other_workload: str = "") -> float | None:
+        """Return the median of the rounds' ratios of what ``of`` reads, one way to another."""
+        mine, others = self.runs.get((workload, way)), self.runs.get((other_workload or workload, other))
+        if not mine or not others:
+            return None
+        return middle([of(a) / of(b) for a, b in zip(mine, others, strict=True)])
+
+
+def measure(
+    site: Site, ways: dict[str, Contender], work: Sequence[Queries | Bulk], extent: Extent, say: Callable[[str], None]
+) -> Results:
+    """Take turns, round by round."""
+    results = Results()
+    for number in range(extent.rounds):
+        for each in work:
+            if number >= (extent.rounds if isinstance(each, Bulk) or each.often else extent.others):
+                continue
+            for name in each.ways:
+                way = ways.get(name)
+                if way is None:
+                    continue
+                one = run_bulk(each, way, site) if isinstance(each, Bulk) else run_queries(each, way, site, extent.length)
+                results.add(each.title, name, one)
+                say(f"{number + 1}/{extent.rounds} {each.title} | {name}: {one.cpu:.1f} µs CPU, {one.rate:.0f} a second")
+        results.opening.append(opening(site.rows))
+        results.sealing.append(sealing(site.rows))
+    return results

@@ -1,0 +1,97 @@
+"""From runs to targets, tables, JSON and pictures, with runs whose ratios are known."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compare, plots, report, targets
+from benchmarks.contenders import BOUNCER, DIRECT, FORWARDER, OTHER, SEALED, TWO_WORKERS
+from benchmarks.load import Taken, logged, middle_of, taken
+from benchmarks.rounds import Results
+from benchmarks.workloads import Bulk, Queries, bulks, queries
+
+COST = {DIRECT: 0.0, FORWARDER: 20.0, BOUNCER: 20.0, OTHER: 25.0, SEALED: 50.0, TWO_WORKERS: 60.0}
+RATE = {DIRECT: 20_000.0, FORWARDER: 10_000.0, BOUNCER: 11_000.0, OTHER: 9_500.0, SEALED: 5_000.0, TWO_WORKERS: 9_000.0}
+
+
+def results(*, ways: tuple[str, ...] = tuple(COST)) -> Results:
+    found = Results(opening=[1.0, 2.0, 1.5], sealing=[1.0, 2.0, 1.5])
+    everything: list[Queries | Bulk] = [*queries(), *bulks()]
+    for work in everything:
+        for way in set(work.ways) & set(ways):
+            for drift in (1.0, 2.0, 1.5):  # a machine that slows all alike
+                p50 = drift * {DIRECT: 50.0, FORWARDER: 80.0, SEALED: 95.0}.get(way, 90.0)
+                seconds = drift * {FORWARDER: 1.0, SEALED: 2.2}.get(way, 1.1)
+                found.add(work.title, way, Taken(COST[way] * drift, RATE[way] / drift, p50, 2 * p50, 3 * p50, seconds))
+    return found
+
+
+def made(found: Results) -> report.Report:
+    memory = {OTHER: 41.0}
+    rows = targets.rows(found, memory)
+    return report.Report(
+        {"cpu": "a", "system": "b", "python": "c"}, "short", found, rows, [*queries(), *bulks()], memory, *({},) * 5, []
+    )
+
+
+def test_every_target_is_a_ratio_within_the_rounds() -> None:
+    found = {
+        r.workload.partition(",")[0] + "," + r.workload.partition(",")[2][:30]: r for r in targets.rows(results(), {OTHER: 41.0})
+    }
+    ratios = [r.ratio for r in found.values()]
+    assert ratios == pytest.approx([1.25, 2.5, 0.95, 0.5, 0.5, 0.5, 2.2, 1.1, 2.2, 1.5, 1.8, 41.0])
+    assert [r.met for r in found.values()] == [True, False, True, False, True, False, True, True, True, True, True, False]
+
+
+def test_without_pgbouncer_its_targets_are_open() -> None:
+    rows = targets.rows(results(ways=tuple(w for w in COST if w != BOUNCER)), {OTHER: 41.0})
+    assert [(r.ratio, r.met) for r in rows[:2]] == [(None, None), (None, None)]
+    assert "PgBouncer is not installed" in report.targets_table(rows)
+
+
+def test_what_is_written(tmp_path: Path) -> None:
+    one = made(results())
+    report.write(one, tmp_path)
+    plots.draw(one, tmp_path)
+    latest = json.loads((tmp_path / "latest.json").read_text())
+    assert len(latest) == 12
+    assert latest[1] == {
+        "workload": "proxy CPU per query, protected point select by tag, against PgBouncer",
+        "ratio": 2.5,
+        "target": 2.0,
+        "better": "lower",
+        "met": False,
+        "unit": "times",
+    }
+    markdown = (tmp_path / "measured.md").read_text()
+    assert "| phiproxy, encrypted | 75.0 | 2.50 | 3333 | 0.50 | 142 | 285 | 428 |" in markdown
+    assert "| throughput, unprotected point select, against the forwarder | 0.95 x | ≥ 0.90 x | yes |" in markdown
+    assert {p.name for p in tmp_path.glob("*.png")} == {"cpu.png", "throughput.png", "p99.png"}
+    runs = json.loads((tmp_path / "measured.json").read_text())["runs"]
+    assert all(len(run["rounds"]) == 3 for run in runs)
+
+
+def test_only_what_ended_between_two_times_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "log.7").write_text("0 1 900 0 99 999999\n1 1 200 0 100 000000\n0 2 400 0 101 500000\n0 3 900 0 102 000001\n")
+    found = logged(tmp_path, 100.0, 102.0)
+    assert found == [200.0, 400.0]
+    assert taken(found, cpu=0.0002, seconds=2.0) == Taken(100.0, 1.0, 400.0, 400.0, 400.0, 2.0)
+
+
+def test_a_run_without_transactions_is_no_run() -> None:
+    with pytest.raises(SystemExit, match="no transaction"):
+        taken([], cpu=1.0, seconds=1.0)
+
+
+def test_medians_of_runs() -> None:
+    assert middle_of([Taken(1, 9), Taken(3, 5), Taken(2, 7)]) == Taken(2, 7)
+
+
+def test_a_comparison_shows_the_ratio_of_the_least() -> None:
+    pairs = [
+        (Taken(10.0, 100.0), Taken(12.0, 90.0)),
+        (Taken(20.0, 50.0), Taken(11.0, 100.0)),
+        (Taken(10.5, 100.0), Taken(11.5, 95.0)),
+    ]
+    assert compare.line("work", pairs) == "| work | 10.0 | 11.0 | 1.100 | 1.10 (0.55 to 1.20) | 0.95 (0.90 to 2.00) |"
