@@ -92,9 +92,10 @@ SELECT o.oprname FROM pg_catalog.pg_operator o
 UNION SELECT p.proname FROM pg_catalog.pg_proc p
  WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname = 'count' AND p.pronargs = 1
 UNION SELECT p.proname FROM pg_catalog.pg_proc p
- WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname IN ('lower', 'upper', 'btrim', 'ltrim', 'rtrim', 'concat')
+ WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname IN (
+     'lower', 'upper', 'btrim', 'ltrim', 'rtrim', 'concat', 'length', 'char_length', 'character_length', 'octet_length')
 UNION SELECT o.oprname FROM pg_catalog.pg_operator o
- WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname = '||'
+ WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('||', '~', '!~', '~*', '!~*', '~~', '!~~')
    AND (o.oprleft IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077) OR o.oprright IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077))
 """
 log = logging.getLogger(__name__)

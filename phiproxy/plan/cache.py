@@ -19,6 +19,7 @@ from phiproxy.plan.names import NO_NAMES, KnownNames, Overlay
 from phiproxy.plan.shapes import Templates, template
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
 from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.definitions import with_definitions
 from phiproxy.policy.inherit import with_descendants
 from phiproxy.policy.protection import Protection
 from phiproxy.policy.snapshot import changed, overlaid
@@ -62,7 +63,7 @@ class Planner:
 
     def __init__(self, protection: Protection, catalog: Catalog, ciphers: Ciphers) -> None:
         self._named = protection
-        self.protection = protection = with_descendants(protection, catalog)
+        self.protection = protection = with_definitions(with_descendants(protection, catalog), catalog)
         self.catalog = catalog
         self.ciphers = ciphers
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from phiproxy.crypto.blind import ZERO_TAG, make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, make_opener, make_sealer
 from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused
 from phiproxy.index.transform import transform
-from phiproxy.policy.protection import ProtectedColumn, Slot
+from phiproxy.policy.conditions import Condition, condition
+from phiproxy.policy.guards import violation
+from phiproxy.policy.protection import Check, ProtectedColumn, Slot
 from phiproxy.wire.values import assign_varchar, check_text
 
 StoreFunction = Callable[[bytes, Record], bytes]
@@ -27,13 +30,21 @@ class Ciphers:
         self._wants: dict[ProtectedColumn, tuple[IndexKeyWant, ...]] = {}
         self._search: dict[tuple[int, int, int], ValueFunction] = {}
         self._open: dict[str, ValueFunction] = {}
+        self._conditions: dict[bytes, Condition] = {}
 
-    def need_index_keys(self, columns: Iterable[ProtectedColumn]) -> None:
-        """Raise KeyNeeded for every index key that storing into these columns lacks, in one go and before anything is reserved."""
+    def need_keys(self, columns: Iterable[ProtectedColumn]) -> None:
+        """Raise KeyNeeded for every index key that storing into these columns lacks, in one go and before anything is reserved.
+
+        So it is of the keys that their constraints are sealed under.
+        """
+        columns = list(columns)
         has = self._ring.has
         missing = {want for column in columns for want in self._wants_of(column) if not has(want)}
         if missing:
             raise KeyNeeded(missing)
+        for column in columns:
+            for check in column.checks:
+                self._condition(column, check)
 
     def _wants_of(self, column: ProtectedColumn) -> tuple[IndexKeyWant, ...]:
         wants = self._wants.get(column)
@@ -60,6 +71,7 @@ class Ciphers:
     def _make_store(self, column: ProtectedColumn) -> StoreFunction:
         seal = make_sealer(_spec(column))
         limit = column.type.max_length
+        violations = partial(self._violations, column) if column.checks else None
         slots = [self._slot(column, s) for s in _all_slots(column)]
 
         def store(value: bytes, record: Record) -> bytes:
@@ -68,9 +80,33 @@ class Ciphers:
                 self._refuse_stored(column, value)
             if limit is not None:
                 value = assign_varchar(value, limit)
-            return seal(value, record, [tag(value) for tag in slots])
+            tags = [tag(value) for tag in slots]
+            return seal(value, record, tags if violations is None else [*tags, *violations(value)])
 
         return store
+
+    def define(self, column: ProtectedColumn, condition: bytes, record: Record) -> bytes:
+        """Return the envelope of a condition over a column: it has no slots."""
+        return make_sealer(_spec(column))(condition, record, ())
+
+    def _condition(self, column: ProtectedColumn, check: Check) -> Condition:
+        """Return the condition of a constraint; KeyNeeded, SealError."""
+        found = self._conditions.get(check.definition)
+        if found is None:
+            opened = self.open(column)(check.definition)
+            try:
+                found = self._conditions[check.definition] = condition(opened)
+            except (ValueError, LookupError, TypeError):
+                raise SealError(f"what constraint {check.name} of {column.label} says is not a condition") from None
+        return found
+
+    def _violations(self, column: ProtectedColumn, value: bytes) -> list[bytes]:
+        """Return the slot that says which constraint a value does not satisfy, the first by name as the server has it; or none."""
+        text = value.decode("utf-8")
+        for check in column.checks:
+            if self._condition(column, check)(text) is False:
+                return [violation(check.definition)]
+        return []
 
     def _refuse_stored(self, column: ProtectedColumn, value: bytes) -> None:
         """Refuse a text that spells what is stored in this column: a dump made past the proxy would be sealed once more."""

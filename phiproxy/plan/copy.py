@@ -144,7 +144,7 @@ class CopyIn:
         """Draw one record per row and scope that stores something; everything that may be missing is asked for first."""
         if not any(value is not None for values in plain for value in values):
             return [{} for _ in plain]
-        self._ciphers.need_index_keys(self._protected)
+        self._ciphers.need_keys(self._protected)
         records: list[dict[str, Record]] = [{} for _ in plain]
         for scope in self._scopes:
             mine = [s == scope for _, _, s in self._sealers]

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from phiproxy.policy.protection import Check
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogColumn:
-    """One row of pg_attribute that is neither dropped nor a system column."""
+    """One row of pg_attribute that is neither dropped nor a system column; ``default``: a DEFAULT that is one envelope."""
 
     name: str
     attnum: int
@@ -22,6 +24,7 @@ class CatalogColumn:
     not_null: bool = False
     has_default: bool = False
     generated: bool = False
+    default: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class Relation:
     ``partition_or_child``: it has an inheritance parent; ``parent``: it is partitioned or has children;
     ``key_columns``: its columns in a foreign key, on either side; ``guards``: (column, identity number) of its guards;
     ``parents``: the oids of those that it inherits from; ``partition_key``: the columns that say to which partition a row goes;
-    ``diverted``: rules or triggers of its own decide what becomes of a row that is written to it.
+    ``diverted``: rules or triggers of its own decide what becomes of a row that is written to it;
+    ``checks``: (column, what the proxy evaluates of a constraint over it), in the order of their names.
     """
 
     oid: int
@@ -61,6 +65,7 @@ class Relation:
     parents: tuple[int, ...] = ()
     partition_key: frozenset[str] = frozenset()
     diverted: bool = False
+    checks: tuple[tuple[str, Check], ...] = ()
 
     def column(self, name: str) -> CatalogColumn | None:
         """Return the column of this exact name, or None."""

@@ -13,6 +13,29 @@ GUARD_PREFIX = "phi_guard_"
 _NUMBER = re.compile(r":consttype 17 [^{}]*:constvalue 6 \[ (?:-?\d+ ){4}(-?\d+) (-?\d+) \]")
 
 
+# Any constant of type bytea; before it, the last column that was named.
+_CONSTANT = re.compile(r":varattno (\d+)|:consttype 17 [^{}]*:constvalue \d+ \[ (?:-?\d+ ){4}((?:-?\d+ )+)\]")
+_HEADER = bytes.fromhex("f5500101")
+# Where the slots of an envelope begin, and what holds them all: 255 of 16 bytes.
+_SLOTS = "13, 4080"
+
+
+def condition_of(column: str, start: str = "", end: str = "") -> tuple[str, str]:
+    """Return what stands before and behind the sealed condition in a CHECK constraint that the proxy evaluates.
+
+    A value that does not satisfy the condition has one slot more, which holds the salt of the condition's envelope: for such a
+    value, and no other, the constraint is false. So the server says when, and of which row, and with which words.
+    """
+    c = quote_ident(column)
+    searched = f"pg_catalog.substring({c}, {_SLOTS})"
+    return f"({start}position(pg_catalog.substring(", f", 13, 16) IN {searched}) = 0{end})"
+
+
+def violation(definition: bytes) -> bytes:
+    """Return the slot that says that a value does not satisfy a sealed condition, which has no slots itself."""
+    return definition[12:28]
+
+
 def guard_name(column: str) -> str:
     """Return the constraint's name; where it is too long, a digest keeps two long columns of one table apart."""
     return shorten(GUARD_PREFIX + column, hashlib.sha256(column.encode()).hexdigest()[:8])
@@ -33,6 +56,28 @@ def guarded_number(tree: str) -> int | None:
     """Return the identity number in a guard's stored expression (pg_constraint.conbin), or None where it is none of ours."""
     found = _NUMBER.search(tree)
     return None if found is None else (int(found[1]) & 255) << 8 | int(found[2]) & 255
+
+
+def _bytes(numbers: str) -> bytes:
+    return bytes(int(n) & 255 for n in numbers.split())
+
+
+def sealed_constant(tree: str | None) -> bytes | None:
+    """Return the envelope that a stored DEFAULT is (pg_attrdef.adbin), or None where it is something else."""
+    found = next((m for m in _CONSTANT.finditer(tree or "") if m[2]), None)
+    value = _bytes(found[2]) if found is not None else b""
+    return value if value.startswith(_HEADER) else None
+
+
+def sealed_conditions(tree: str) -> list[tuple[int, bytes]]:
+    """Return (number of the column, sealed condition) of each part of a constraint (pg_constraint.conbin) that is sealed."""
+    found, column = [], 0
+    for match in _CONSTANT.finditer(tree):
+        if match[1]:
+            column = int(match[1])
+        elif (value := _bytes(match[2])).startswith(_HEADER):
+            found.append((column, value))
+    return found
 
 
 def tag(column: ProtectedColumn, slot: Slot) -> str:

@@ -29,8 +29,23 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """A part of a CHECK constraint that the proxy evaluates: ``definition`` is the envelope of its condition (policy.guards).
+
+    ``validated``: the values that are there satisfy it too.
+    """
+
+    name: str
+    definition: bytes
+    validated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ProtectedColumn:
-    """One protected column of one table. Columns of one domain share identity, number, scope and slots."""
+    """One protected column of one table. Columns of one domain share identity, number, scope and slots.
+
+    ``checks`` and ``default``, the envelope of a constant, are what the server's catalogue says of the column.
+    """
 
     schema: str
     table: str
@@ -43,6 +58,8 @@ class ProtectedColumn:
     slots: tuple[Slot, ...]
     deployment: str
     tenant: str = ""
+    checks: tuple[Check, ...] = ()
+    default: bytes | None = None
 
     def __hash__(self) -> int:
         # Ciphers are found by column for every value, and a hash of all of this takes longer than most of what is done then.

@@ -6,18 +6,22 @@ Plain SELECTs over pg_catalog, and none of the pg_get_* functions: they would wa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from phiproxy.policy.catalog import Catalog, CatalogColumn, CatalogIndex, Relation
-from phiproxy.policy.guards import guarded_number
+from phiproxy.policy.guards import guarded_number, sealed_conditions, sealed_constant
+from phiproxy.policy.protection import Check
 
 _RELATION = r"""
 SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
          c.relispartition OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
          c.relkind = 'p' OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid),
          (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, a.attnum, a.atttypid::int8, a.atttypmod, a.attnotnull,
-                                     a.atthasdef, a.attgenerated <> '') ORDER BY a.attnum)
+                                     a.atthasdef, a.attgenerated <> '', CASE WHEN a.atthasdef AND a.atttypid = 17 THEN (
+                                       SELECT d.adbin::text FROM pg_catalog.pg_attrdef d
+                                        WHERE d.adrelid = c.oid AND d.adnum = a.attnum
+                                          AND d.adbin::text LIKE '{CONST :consttype 17 %') END) ORDER BY a.attnum)
             FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
          (SELECT pg_catalog.json_agg(DISTINCT u.attnum)
             FROM pg_catalog.pg_constraint k, pg_catalog.unnest(CASE WHEN k.conrelid = c.oid THEN k.conkey END
@@ -42,7 +46,10 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
                    SELECT FROM pg_catalog.pg_depend p WHERE p.classid = 1259 AND p.objid = c.oid AND p.objsubid = a.attnum
                       AND p.refclassid = 1259 AND p.refobjid = c.oid AND p.refobjsubid = 0 AND p.deptype = 'i'))),
          EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN')
-           OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal))::text
+           OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
+         (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(k.conname, k.convalidated, k.conbin::text) ORDER BY k.conname)
+            FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'
+             AND k.conbin::text LIKE '%:consttype 17 %:constvalue %[ % -11 80 1 1 %'))::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r','p','v','m','f') AND n.nspname <> 'pg_toast' AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
 """
@@ -70,8 +77,8 @@ def changed(names: Iterable[str]) -> bytes:
 def relation(text: str) -> Relation:
     """Return the relation of one row."""
     oid, schema, name, kind, row_security, child, parent, columns, in_keys, guards, indexes, *more = json.loads(text)
-    parents, parted, diverted = more
-    own = tuple(CatalogColumn(*column) for column in columns or ())
+    parents, parted, diverted, checks = more
+    own = tuple(replace(CatalogColumn(*column[:-1]), default=sealed_constant(column[-1])) for column in columns or ())
     by_number = {c.attnum: c.name for c in own}
     found = ((by_number.get(attnum), guarded_number(definition or "")) for attnum, definition in guards or ())
     return Relation(
@@ -91,7 +98,15 @@ def relation(text: str) -> Relation:
         tuple(parents or ()),
         frozenset(parted or ()),
         diverted,
+        tuple(_checks(checks or (), by_number)),
     )
+
+
+def _checks(constraints: Iterable[tuple[str, bool, str]], by_number: Mapping[int, str]) -> Iterator[tuple[str, Check]]:
+    for name, validated, tree in constraints:
+        for attnum, definition in sealed_conditions(tree):
+            if attnum in by_number:
+                yield by_number[attnum], Check(name, definition, validated)
 
 
 def overlaid(base: Catalog, rows: Iterable[str], reaching: Mapping[str, str]) -> Catalog:

@@ -177,6 +177,7 @@ def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, 
                 located(node),
                 hint="Columns that are copied into each other share a domain in the policy.",
             )
+        _check_constraints(a, value.column, column, node)
         limit, own = shorter(column.type.max_length, place.limit), value.column.type.max_length
         if limit is not None and (own is None or own > limit):
             raise a.refuse(
@@ -193,6 +194,18 @@ def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, 
         return
     if column is not None:
         raise computed(a, column, node)
+
+
+def _check_constraints(a: Analysis, source: ProtectedColumn, column: ProtectedColumn, node: Node) -> None:
+    """Refuse a copied value that may not satisfy a constraint: the server cannot tell."""
+    satisfied = {check.definition for check in source.checks if check.validated}
+    broken = next((check for check in column.checks if check.definition not in satisfied), None)
+    if broken is not None:
+        raise a.refuse(
+            f"{column.label} has constraint {broken.name}, and the server cannot see whether the copied value satisfies it",
+            located(node),
+            hint="Read the value and send it as a parameter.",
+        )
 
 
 def assignments(a: Analysis, nodes: Sequence[Node], relation: Relation, scope: Scope, number: int = 0) -> None:

@@ -46,6 +46,14 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Define:
+    """The occurrence is a condition over a protected column (policy.conditions): it is sealed, and never a value of the column."""
+
+    column: ProtectedColumn
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
     """The occurrence is compared with a protected column: it becomes the tag of ``slot``; of an array, each of its ``elements``.
 
@@ -75,7 +83,7 @@ class Absent:
 
 
 ABSENT = Absent()
-Use = Store | Search | Nullness | Plain | Absent
+Use = Store | Define | Search | Nullness | Plain | Absent
 
 
 def of_elements(use: Use) -> bool:

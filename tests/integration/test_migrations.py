@@ -258,3 +258,48 @@ def test_a_view_is_known_in_its_own_transaction(site: Site) -> None:
         ssn = both.oracle.plant("ssn")
         both.refused(f"INSERT INTO persons (ssn) VALUES ('{ssn}')")
         both.rollback()
+
+
+def test_checks_are_evaluated_by_the_proxy(site: Site) -> None:
+    with pair(site) as both:
+        no, other = both.oracle.plant("ssn"), both.oracle.plant()
+        both.run(
+            "CREATE TABLE patients (id int PRIMARY KEY, ssn text CHECK (ssn ~ '^[0-9]{3}-[0-9]{2}-[0-9]{4}$'), "
+            "full_name text CONSTRAINT named CHECK (btrim(full_name) <> '' AND length(full_name) <= 40) NOT NULL, "
+            f"notes text DEFAULT 'x' CHECK (notes IN ('x', 'y', '{other}')), address text, city text, "
+            "CONSTRAINT either CHECK ((ssn IS NOT NULL OR address IS NOT NULL) AND city <> '' AND NOT (address LIKE 'no%')))"
+        )
+        both.run("INSERT INTO patients VALUES (1, %s, 'a', DEFAULT, 'x', 'c')", (no,))
+        for row in [
+            ("2", "no", "'a'", "'x'", "'x'", "'c'"),
+            ("3", f"'{no}'", "'  '", "'x'", "'x'", "'c'"),
+            ("4", f"'{no}'", "NULL", "'z'", "'x'", "'c'"),
+            ("5", f"'{no}'", "'b'", "'z'", "'x'", "'c'"),
+            ("6", "NULL", "'b'", "'y'", "NULL", "'c'"),
+            ("7", "NULL", "'b'", "'y'", "'none'", "''"),
+            ("8", "NULL", "'b'", "'y'", "'none'", "'c'"),
+            ("9", "NULL", "'b'", "'y'", "'some'", "''"),
+            ("10", "'x'", "''", "'z'", "'no'", "''"),
+            ("11", "NULL", "repeat('b', 3)", "'y'", "'some'", "NULL"),
+        ]:
+            for prepare in (None, True):
+                if "repeat" not in row[2]:
+                    both.run(f"INSERT INTO patients VALUES ({', '.join(row)})", prepare=prepare)
+        both.run("UPDATE patients SET ssn = 'x' WHERE id = 1000")
+        both.run("UPDATE patients SET ssn = %s WHERE id = 1", ("x",), prepare=True)
+        both.run("UPDATE patients SET notes = notes, ssn = %s, full_name = full_name WHERE id = 1", (no,), prepare=True)
+        both.run("INSERT INTO patients VALUES (1, 'y', 'a') ON CONFLICT DO NOTHING")
+        both.run("INSERT INTO patients VALUES (1, %s, 'a') ON CONFLICT (id) DO UPDATE SET ssn = 'y'", (no,))
+        both.run("MERGE INTO patients p USING (VALUES (1)) v (i) ON p.id = v.i WHEN MATCHED THEN UPDATE SET full_name = ' '")
+        both.run("ALTER TABLE patients RENAME CONSTRAINT patients_ssn_check TO digits")
+        both.run("UPDATE patients SET ssn = 'x'")
+        both.run("ALTER TABLE patients DROP CONSTRAINT digits")
+        both.run("UPDATE patients SET ssn = 'x' RETURNING ssn")
+        both.run("ALTER TABLE patients ADD CONSTRAINT digits CHECK (ssn ~ '^[0-9]') NOT VALID")
+        both.run("UPDATE patients SET ssn = 'x'")
+        both.run("UPDATE patients SET ssn = '1' RETURNING ssn")
+        error = both.refused("ALTER TABLE patients VALIDATE CONSTRAINT digits")
+        assert "holds values" in (error.diag.message_primary or "")
+        both.run("SELECT conname, contype, convalidated FROM pg_constraint WHERE conname ~ '^(patients_|named|either|digits)'")
+        both.run("SELECT * FROM patients")
+        site.cli("check")

@@ -5,15 +5,39 @@ from __future__ import annotations
 import json
 
 from phiproxy.policy.catalog import Catalog, CatalogIndex
+from phiproxy.policy.protection import Check
 from phiproxy.policy.snapshot import changed, overlaid, relation
 
 GUARD = "{CONST :consttype 17 :constlen -1 :location 1 :constvalue 6 [ 24 0 0 0 0 7 ]}"
 
+DEFAULT = "{CONST :consttype 17 :consttypmod -1 :constisnull false :location 9 :constvalue 7 [ 28 0 0 0 -11 80 1 1 ]}"
+CONDITION = (
+    "{OPEXPR :args ({VAR :varno 1 :varattno 3 :vartype 17} {CONST :consttype 23 :constvalue 4 [ 13 0 0 0 0 0 0 0 ]}" + DEFAULT
+)
+
 
 def row(oid: int, name: str, *, guards: object = None) -> str:
-    columns = [["id", 1, 23, -1, True, True, False], ["ssn", 3, 17, -1, False, False, False]]
+    columns = [["id", 1, 23, -1, True, True, False, None], ["ssn", 3, 17, -1, False, True, False, DEFAULT]]
     indexes = [["i", True, False, ["id", "ssn"]]]
-    return json.dumps([oid, "public", name, "r", False, False, False, columns, [1], guards, indexes, [3, 4], ["id"], True])
+    return json.dumps(
+        [
+            oid,
+            "public",
+            name,
+            "r",
+            False,
+            False,
+            False,
+            columns,
+            [1],
+            guards,
+            indexes,
+            [3, 4],
+            ["id"],
+            True,
+            [["c", False, CONDITION]],
+        ]
+    )
 
 
 def test_a_relation() -> None:
@@ -22,6 +46,8 @@ def test_a_relation() -> None:
     assert found.key_columns == {"id"}
     assert (found.parents, set(found.partition_key)) == ((3, 4), {"id"})
     assert found.diverted
+    assert [c.default for c in found.columns] == [None, b"\xf5\x50\x01\x01"]
+    assert found.checks == (("ssn", Check("c", b"\xf5\x50\x01\x01", validated=False)),)
     assert found.guards == (("ssn", 7),)
     assert found.indexes == (CatalogIndex("i", unique=True, constraint=False, columns=("id", "ssn")),)
 

@@ -22,7 +22,7 @@ _UNCHANGED = frozenset(
     {
         "AT_ChangeOwner", "AT_SetRelOptions", "AT_ResetRelOptions", "AT_EnableTrig", "AT_DisableTrig", "AT_EnableTrigAll",
         "AT_DisableTrigAll", "AT_EnableTrigUser", "AT_DisableTrigUser", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig",
-        "AT_ClusterOn", "AT_DropCluster", "AT_SetLogged", "AT_SetUnLogged", "AT_ValidateConstraint",
+        "AT_ClusterOn", "AT_DropCluster", "AT_SetLogged", "AT_SetUnLogged",
         "AT_SetNotNull", "AT_DropNotNull", "AT_SetTableSpace", "AT_ReplicaIdentity", "AT_SetStatistics", "AT_SetAccessMethod",
     }
 )  # fmt: skip
@@ -128,7 +128,7 @@ def _add_column(altered: _Altered, i: int, command: Node) -> None:
     a, body = altered.a, command["def"]["ColumnDef"]
     column = altered.columns.get(body["colname"])
     if column is None or is_bytea(body["typeName"]):
-        check_references(a, body, altered.columns)
+        _check_in_place(altered, check_references(a, body, altered.columns, altered.definition), body, validates=column is None)
         if column is not None and not any("conname" in only(c)[1] for c in body.get("constraints", ())):
             altered.more.append(f"ADD CONSTRAINT {quote_ident(guard_name(column.name))} {guard(column)}")
         return
@@ -143,7 +143,7 @@ def _add_column(altered: _Altered, i: int, command: Node) -> None:
     full = f"{quote_ident(altered.table.schema)}.{quote_ident(altered.table.name)}"
     if found.default is not None or found.not_null:
         why = f"{column.label} cannot be added with DEFAULT or NOT NULL to a table that has rows"
-        definition.empty = (full, f"phiproxy: {why} (README#err-refused)")
+        definition.empty.append((full, f"phiproxy: {why} (README#err-refused)"))
     for key in found.keys:
         _add_key(altered, key, [column.name])
     for constraint in found.references:
@@ -180,7 +180,35 @@ def _add_constraint(altered: _Altered, i: int, command: Node) -> None:
         altered.dropped.add(i)
         _refer(altered, constraint, strings(constraint["fk_attrs"]))
         return
-    check_references(altered.a, constraint, altered.columns)
+    sealed = check_references(altered.a, constraint, altered.columns, altered.definition)
+    _check_in_place(altered, sealed, constraint, validates=not constraint.get("skip_validation"))
+
+
+def _check_in_place(altered: _Altered, sealed: list[ProtectedColumn], body: Node, *, validates: bool) -> None:
+    """Refuse a constraint that the values which are there would have to be opened for, or that a part of a table has alone."""
+    if not sealed:
+        return
+    if altered.table.parents:
+        text = f"a constraint over {sealed[0].label} is as its parent has it"
+        raise altered.a.refuse(text, body, hint="Add it to the parent: an INSERT there does not tell to which part a row goes.")
+    if validates:
+        _must_be_empty(altered, {column.name: column for column in sealed}, "a constraint over it cannot be added")
+
+
+def _must_be_empty(altered: _Altered, columns: Columns, why: str) -> None:
+    """Let the statement fail where one of these columns holds a value."""
+    held = " OR ".join(f"{quote_ident(name)} IS NOT NULL" for name in columns)
+    label = next(iter(columns.values())).label
+    text = f"phiproxy: {label} holds values that the server cannot see, and {why} (README#err-refused)"
+    full = f"{quote_ident(altered.table.schema)}.{quote_ident(altered.table.name)}"
+    altered.definition.empty.append((f"{full} WHERE {held}", text))
+
+
+def _validate(altered: _Altered, _i: int, command: Node) -> None:
+    names = {column for column, check in altered.table.checks if check.name == command["name"] and not check.validated}
+    columns = {name: column for name, column in altered.columns.items() if name in names}
+    if columns:
+        _must_be_empty(altered, columns, "a constraint over it cannot be validated")
 
 
 def _refer(altered: _Altered, constraint: Node, names: list[str]) -> None:
@@ -282,6 +310,7 @@ _RULES: dict[str, Callable[[_Altered, int, Node], None]] = {
     "AT_AddConstraint": _add_constraint,
     "AT_DropColumn": _drop_column,
     "AT_DropConstraint": _drop_constraint,
+    "AT_ValidateConstraint": _validate,
     "AT_AlterColumnType": _alter_type,
     "AT_ColumnDefault": _default,
     "AT_SetStorage": _storage,

@@ -10,6 +10,7 @@ from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.policy.types import parse_type
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.ddl.conditions import check_span, seal_check
 from phiproxy.sql.ddl.definition import Definition, Span
 from phiproxy.sql.parse import Node, only, parse, strings
 from phiproxy.sql.sinks import SinkNode, as_sink
@@ -31,6 +32,7 @@ class Wanted:
     default: SinkNode | None = None
     keys: list[Node] = field(default_factory=list)
     references: list[Node] = field(default_factory=list)
+    checks: list[Node] = field(default_factory=list)
 
 
 def declared_type(type_name: Node) -> DeclaredType | None:
@@ -77,6 +79,8 @@ def wanted(a: Analysis, column: ProtectedColumn, body: Node) -> Wanted:
             found.keys.append(constraint)
         elif kind == "CONSTR_FOREIGN":
             found.references.append(constraint)
+        elif kind == "CONSTR_CHECK":
+            found.checks.append(constraint)
         elif kind not in _IDLE:
             raise a.refuse(
                 f"{column.label} is protected: {_WHY.get(kind, 'this constraint over it is not in this version')}",
@@ -106,14 +110,22 @@ def write(definition: Definition, span: Span, column: ProtectedColumn, body: Nod
     tail = f" CONSTRAINT {quote_ident(guard_name(column.name))} {guard(column)}"
     if found.not_null:
         tail = " NOT NULL" + tail
-    if found.default is None:
-        definition.replace(span, head + tail)
-        return column_tree(head + tail)
-    literal = default_span(definition, found.default, span)
-    definition.replace((span[0], literal[0]), head + " DEFAULT ")
-    definition.seal(literal, found.default.literal, column)
-    definition.replace((literal[1], span[1]), tail)
-    return column_tree(rf"{head} DEFAULT '\x00'::bytea{tail}")
+    kept = []
+    if found.default is not None:
+        kept.append(default_span(definition, found.default, span))
+        definition.seal(kept[0], found.default.literal, column)
+    for constraint in found.checks:
+        seal_check(definition, constraint, {column.name: column})
+        kept.append(check_span(definition, constraint))
+    kept.sort()
+    start, whole, text = span[0], "", head
+    for place in kept:
+        text += " DEFAULT " if found.default is not None and place[0] == found.default.offset else " "
+        definition.replace((start, place[0]), text)
+        whole += text + definition.marked(place)
+        start, text = place[1], ""
+    definition.replace((start, span[1]), text + tail)
+    return column_tree(whole + text + tail)
 
 
 def default_span(definition: Definition, sink: SinkNode, around: Span) -> Span:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.finish import blanked_comments, marker
-from phiproxy.sql.meaning import Edit, Occurrence, Store
+from phiproxy.sql.meaning import Define, Edit, Occurrence, Store
 from phiproxy.sql.parse import Node, Token, location, messages, parse, tokens
 from phiproxy.sql.render import Rendered, verify
 
@@ -26,7 +26,7 @@ class Definition:
     """One statement on its way to physical form. ``body`` is edited to what the server will see of the client's own statement.
 
     ``before`` and ``after`` are statements around it, ``kept`` says that it is sent itself. ``once`` is an expression that says
-    whether what IF NOT EXISTS speaks of is there: then nothing follows. ``empty`` is a table that must not have a row, and why.
+    whether what IF NOT EXISTS speaks of is there: then nothing follows. ``empty`` are tables that must not have a row, and why.
     """
 
     a: Analysis
@@ -39,7 +39,7 @@ class Definition:
     after: list[str] = field(default_factory=list)
     kept: bool = True
     once: str | None = None
-    empty: tuple[str, str] | None = None
+    empty: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -53,6 +53,12 @@ class Definition:
     def seal(self, span: Span, value: bytes, column: ProtectedColumn) -> None:
         """Let the server see an envelope of a value in this place."""
         self.occurrences.append(Occurrence(*span, Store(column, self.a.new_row()), literal=value))
+
+    def define(self, span: Span, condition: bytes, column: ProtectedColumn, around: tuple[str, str]) -> None:
+        """Let the server see the sealed condition of a constraint in this place, between two texts."""
+        lead, trail = (text.encode("utf-8") for text in around)
+        use = Define(column, self.a.new_row())
+        self.occurrences.append(Occurrence(*span, use, literal=condition, lead=lead, trail=trail))
 
     def qualify(self, relation: Node, schema: str) -> None:
         """Write out the schema of a relation: what was analysed is what runs."""
@@ -107,6 +113,10 @@ class Definition:
         """Return the client's words there."""
         return self.a.text[slice(*span)].decode("utf-8")
 
+    def marked(self, span: Span) -> str:
+        """Return what the server sees there, with a mark for each value that is sealed."""
+        return self._rendered(*span).decode("utf-8")
+
     # -- the end -----------------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
@@ -119,11 +129,11 @@ class Definition:
         if self.kept:
             self._blank_comments()
             self._prove(start, end)
-            if pieces or self.empty is not None:
+            if pieces or self.empty:
                 head, tail = self._block(pieces)
                 self.edits = [Edit(start, start, head), *self.edits, Edit(end, end, tail)]
         else:
-            alone = len(pieces) == 1 and self.empty is None and self.once is None
+            alone = len(pieces) == 1 and not self.empty and self.once is None
             text = pieces[0].encode("utf-8") if alone else b"".join(self._block(pieces))
             self.edits, self.occurrences = [Edit(start, end, text)], []
         self.occurrences.sort(key=lambda o: o.start)
@@ -138,7 +148,8 @@ class Definition:
     def _rendered(self, start: int, end: int) -> bytes:
         inside = [e for e in self.edits if start <= e.start and e.end <= end]
         shifted = [Edit(e.start - start, e.end - start, e.text) for e in inside]
-        marked = [Occurrence(o.start - start, o.end - start, o.use, literal=o.literal) for o in self.occurrences]
+        own = [o for o in self.occurrences if start <= o.start and o.end <= end]
+        marked = [replace(o, start=o.start - start, end=o.end - start) for o in own]
         return Rendered(self.a.text[start:end], shifted, marked).fill(lambda _i, o: marker(o))
 
     def _blank_comments(self) -> None:
@@ -159,12 +170,11 @@ class Definition:
         if self.once is not None:
             head += f"DECLARE phi_there boolean := {self.once}; "
         head += "BEGIN"
-        if self.empty is not None:
-            name, why = self.empty
+        for name, why in self.empty:
             said = why.replace("'", "''")
             head += (
                 f" IF EXISTS (SELECT FROM {name}) THEN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = '{said}',"
-                " HINT = 'Use phiproxy encrypt for tables that hold rows.'; END IF;"
+                " HINT = 'Use phiproxy encrypt for tables that hold rows, and NOT VALID for a constraint.'; END IF;"
             )
         head += "".join(f" EXECUTE {inner}{piece}{inner};" for piece in self.before)
         rest = "".join(f" EXECUTE {inner}{piece}{inner};" for piece in self.after)

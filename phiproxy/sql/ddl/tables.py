@@ -6,9 +6,11 @@ from phiproxy.errors import PathNeeded
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.guards import GUARD_PREFIX, guard_name
 from phiproxy.policy.names import quote_ident
+from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.policy.types import BYTEA_OID
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.columns import INLINE_STORAGE, is_bytea, storage_command, wanted, write
+from phiproxy.sql.ddl.conditions import seal_check
 from phiproxy.sql.ddl.definition import Definition
 from phiproxy.sql.ddl.foreign import concerns, foreign_key
 from phiproxy.sql.ddl.keys import Columns, constraint_columns, unique_index
@@ -48,7 +50,7 @@ def create_table(a: Analysis, body: Node) -> bool:
     elements = body.get("tableElts", [])
     if not columns or _is_physical(elements, columns):
         for element in elements:
-            check_references(a, only(element)[1], columns)
+            check_references(a, only(element)[1], columns, definition)
     else:
         _convert(definition, elements, columns, (schema, name))
     if a.meaning.effects.reaches:
@@ -154,7 +156,7 @@ def _convert(definition: Definition, elements: list[Node], columns: Columns, pla
             if inner["contype"] == "CONSTR_PRIMARY":
                 missing_not_null |= {n for n in names if n not in columns}
         else:
-            check_references(a, inner, columns)
+            check_references(a, inner, columns, definition)
     for key, names in keys:
         name, statement = unique_index(a, columns, place, key, names, taken)
         taken.add(name)
@@ -195,13 +197,15 @@ def _in_primary_key(elements: list[Node], column: str) -> bool:
     return any(c["contype"] == "CONSTR_PRIMARY" and column in strings(c.get("keys")) for c in constraints)
 
 
-def check_references(a: Analysis, body: Node, columns: Columns) -> None:
+def check_references(a: Analysis, body: Node, columns: Columns, definition: Definition | None = None) -> list[ProtectedColumn]:
     """Refuse an unprotected column or a constraint that names a protected column, of this table or of another.
 
-    Guards and generated tag columns are the physical form's own.
+    Guards and generated tag columns are the physical form's own. A CHECK is brought into physical form in ``definition``, and the
+    columns are returned whose values the proxy has to look at.
     """
+    sealed: list[ProtectedColumn] = []
     if str(body.get("colname", "")).startswith("phi_tag_"):
-        return
+        return sealed
     constraints = [only(c)[1] for c in body.get("constraints", ())] if "typeName" in body else [body]
     for constraint in constraints:
         if str(constraint.get("conname", "")).startswith(GUARD_PREFIX):
@@ -210,6 +214,9 @@ def check_references(a: Analysis, body: Node, columns: Columns) -> None:
             if concerns(a, constraint, strings(constraint.get("fk_attrs")), columns):
                 text = "a foreign key between a protected column and an unprotected one cannot be"
                 raise a.refuse(text, constraint, hint="Put both columns into one domain in the policy.")
+            continue
+        if constraint.get("contype") == "CONSTR_CHECK" and definition is not None:
+            sealed += seal_check(definition, constraint, columns)
             continue
         elements = [only(m)[1]["items"][0] for m in constraint.get("exclusions", ())]
         named = [n for n in (only(e)[1].get("name") for e in elements) if n in columns]
@@ -220,3 +227,4 @@ def check_references(a: Analysis, body: Node, columns: Columns) -> None:
                 found or constraint,
                 hint="Check it in the application.",
             )
+    return sealed

@@ -11,6 +11,8 @@ from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.statement import StatementPlan
 from phiproxy.policy.catalog import CatalogIndex
 from phiproxy.policy.guards import guard, guard_name
+from phiproxy.sql.finish import marker
+from phiproxy.sql.render import Rendered
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 
 _INDEXES = (CatalogIndex("patients_pkey", True, True), CatalogIndex("patients_ssn_key", True, False))
@@ -32,6 +34,12 @@ def planner(version: int = 160000) -> Planner:
 def plan(text: str, version: int = 160000) -> StatementPlan:
     """Return the plan of one statement."""
     return planner(version).statement(text.encode(), (), VIEW)
+
+
+def marked(text: str) -> str:
+    """Return what the server sees, with a mark for each value that would be sealed."""
+    (meaning,) = planner().meanings(text.encode(), VIEW)
+    return Rendered(text.encode(), meaning.edits, meaning.occurrences).fill(lambda _i, o: marker(o)).decode()
 
 
 def physical(text: str, version: int = 160000) -> str:

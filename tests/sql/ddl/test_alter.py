@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sql.ddl.build import TAG, physical, plan, refused
+from tests.sql.ddl.build import TAG, marked, physical, plan, refused
 
 SSN = TAG.format("ssn")
 
@@ -46,6 +46,12 @@ def test_a_protected_column_is_added() -> None:
     )
 
 
+def test_a_constraint_that_the_proxy_evaluates_needs_a_column_without_values() -> None:
+    made = marked("ALTER TABLE patients ADD CHECK (ssn <> '')")
+    assert "IF EXISTS (SELECT FROM public.patients WHERE ssn IS NOT NULL) THEN RAISE EXCEPTION" in made
+    assert "IF EXISTS" not in marked("ALTER TABLE patients ADD CHECK (ssn <> '') NOT VALID")
+
+
 def test_a_column_that_must_have_values_needs_an_empty_table() -> None:
     made = physical("ALTER TABLE patients ADD ssn text NOT NULL")
     assert "IF EXISTS (SELECT FROM public.patients) THEN RAISE EXCEPTION USING ERRCODE = '0A000'" in made
@@ -58,7 +64,8 @@ def test_a_column_that_must_have_values_needs_an_empty_table() -> None:
         "ALTER TABLE patients ALTER ssn TYPE varchar(3)",
         "ALTER TABLE patients ALTER ssn SET DEFAULT now()::text",
         "ALTER TABLE patients ALTER ssn SET STORAGE MAIN",
-        "ALTER TABLE patients ADD CHECK (ssn <> '')",
+        "ALTER TABLE patients ADD CHECK (ssn < 'x')",
+        "ALTER TABLE patients ADD CHECK (ssn <> '') NO INHERIT",
         "ALTER TABLE patients ADD FOREIGN KEY (ssn) REFERENCES log (msg)",
         "ALTER TABLE patients ALTER city TYPE text USING ssn",
         "ALTER TABLE patients ENABLE ROW LEVEL SECURITY",

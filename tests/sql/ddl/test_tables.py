@@ -81,7 +81,7 @@ def test_other_schemas_are_not_protected() -> None:
         ("CREATE TABLE visits (mrn varchar(12) DEFAULT CURRENT_USER)", "would compute a default"),
         ("CREATE TABLE visits (mrn varchar(12) GENERATED ALWAYS AS (room) STORED, room text)", "generated column"),
         ("CREATE TABLE visits (mrn varchar(12), n int GENERATED ALWAYS AS (length(mrn)) STORED)", "would compute this"),
-        ("CREATE TABLE visits (mrn varchar(12), room text, CHECK (mrn <> room))", "would compute this"),
+        ("CREATE TABLE visits (mrn varchar(12), room text, CHECK (mrn <> room))", "joins a protected column"),
         ("CREATE TABLE visits (mrn varchar(12), EXCLUDE USING gist (mrn WITH =))", "would compute this"),
         ("CREATE TABLE visits (mrn varchar(12), UNIQUE (mrn) DEFERRABLE)", "deferrable"),
         ("CREATE TABLE visits (mrn varchar(12)) PARTITION BY HASH (mrn)", "cannot be partitioned by a protected column"),

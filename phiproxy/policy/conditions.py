@@ -1,0 +1,184 @@
+"""Conditions over one value that the proxy evaluates itself: of CHECK constraints over protected columns (sql.md section 4).
+
+A condition is data: nested lists, which are written as JSON into the constraint. Three-valued, as SQL is. What PostgreSQL would
+answer by a locale that is not known here is refused when it is asked of such a value.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from phiproxy.errors import ValueRefused
+from phiproxy.policy.patterns import Pattern, PatternRefused, like, regular_expression
+
+VERSION = 1
+Term = Callable[[str | None], Any]
+Condition = Callable[[str | None], bool | None]
+
+
+class NotJudged(ValueRefused):
+    """Whether a value satisfies a constraint cannot be told here (0A000)."""
+
+    sqlstate = "0A000"
+    anchor = "err-refused"
+
+
+def written(tree: list[Any]) -> bytes:
+    """Return a condition as it is kept."""
+    return json.dumps({"condition": tree, "version": VERSION}, ensure_ascii=False).encode("utf-8")
+
+
+def condition(text: bytes) -> Condition:
+    """Return the condition of a text that ``written`` made; ValueError for any other, PatternRefused for a pattern."""
+    read = json.loads(text)
+    if read["version"] != VERSION:
+        raise ValueError("a condition of another version")
+    return compiled(read["condition"])
+
+
+def compiled(tree: list[Any]) -> Condition:
+    """Return the function of a condition; ValueError where it is none, PatternRefused for a pattern of it."""
+    kind, *arguments = tree
+    rule = _RULES.get(kind)
+    if rule is None:
+        raise ValueError("not a condition")
+    return rule(*arguments)
+
+
+def _and(*parts: list[Any]) -> Term:
+    inside = [compiled(part) for part in parts]
+
+    def evaluate(value: str | None) -> bool | None:
+        answer: bool | None = True
+        for part in inside:
+            found = part(value)
+            if found is False:
+                return False
+            answer = answer and found
+        return answer
+
+    return evaluate
+
+
+def _or(*parts: list[Any]) -> Term:
+    inside = [compiled(part) for part in parts]
+
+    def evaluate(value: str | None) -> bool | None:
+        answer: bool | None = False
+        for part in inside:
+            found = part(value)
+            if found:
+                return True
+            answer = None if found is None else answer
+        return answer
+
+    return evaluate
+
+
+def _not(part: list[Any]) -> Term:
+    inside = compiled(part)
+
+    def evaluate(value: str | None) -> bool | None:
+        found = inside(value)
+        return None if found is None else not found
+
+    return evaluate
+
+
+def _null(part: list[Any]) -> Term:
+    inside = compiled(part)
+    return lambda value: inside(value) is None
+
+
+def _distinct(one: list[Any], other: list[Any]) -> Term:
+    left, right = compiled(one), compiled(other)
+    return lambda value: bool(left(value) != right(value))
+
+
+def _strict(function: Callable[..., Any]) -> Callable[..., Term]:
+    """Return the rule of a function that is NULL where one of its arguments is."""
+
+    def rule(*parts: list[Any]) -> Term:
+        inside = [compiled(part) for part in parts]
+
+        def evaluate(value: str | None) -> Any:
+            found = [part(value) for part in inside]
+            return None if None in found else function(*found)
+
+        return evaluate
+
+    return rule
+
+
+def _matching(make: Callable[..., Pattern], *, negated: bool) -> Callable[..., Term]:
+    def rule(part: list[Any], *pattern: str) -> Term:
+        inside, compared = compiled(part), make(*pattern)
+
+        def evaluate(value: str | None) -> bool | None:
+            found: Any = inside(value)
+            if found is None:
+                return None
+            if not compared.judges(found):
+                raise NotJudged(
+                    "a value beyond ASCII, or a very long one, cannot be matched with the pattern of a constraint here",
+                    hint="Match a pattern without character classes, and with one quantifier that has no upper bound.",
+                )
+            return compared.matches(found) is not negated
+
+        return evaluate
+
+    return rule
+
+
+def _ascii(function: Callable[[str], str]) -> Callable[[str], str]:
+    def mapped(value: str) -> str:
+        if not value.isascii():
+            raise NotJudged(
+                "lower() and upper() in a constraint over a protected column are computed here only where the value is ASCII",
+                hint="Compute it in the application, and take it out of the constraint.",
+            )
+        return function(value)
+
+    return mapped
+
+
+def _trimmed(value: str, characters: str = " ") -> str:
+    return value.strip(characters) if characters else value
+
+
+def _constant(value: Any) -> Term:
+    return lambda _value: value
+
+
+_RULES: dict[str, Callable[..., Term]] = {
+    "value": lambda: lambda value: value,
+    "constant": _constant,
+    "and": _and,
+    "or": _or,
+    "not": _not,
+    "null": _null,
+    "distinct": _distinct,
+    "=": _strict(operator.eq),
+    "<>": _strict(operator.ne),
+    "<": _strict(operator.lt),
+    "<=": _strict(operator.le),
+    ">": _strict(operator.gt),
+    ">=": _strict(operator.ge),
+    "length": _strict(len),
+    "octet_length": _strict(lambda value: len(value.encode("utf-8"))),
+    "lower": _strict(_ascii(str.lower)),
+    "upper": _strict(_ascii(str.upper)),
+    "btrim": _strict(_trimmed),
+    "ltrim": _strict(lambda value, characters=" ": value.lstrip(characters) if characters else value),
+    "rtrim": _strict(lambda value, characters=" ": value.rstrip(characters) if characters else value),
+    "~": _matching(regular_expression, negated=False),
+    "!~": _matching(regular_expression, negated=True),
+    "~*": _matching(lambda pattern: regular_expression(pattern, ignore_case=True), negated=False),
+    "!~*": _matching(lambda pattern: regular_expression(pattern, ignore_case=True), negated=True),
+    "~~": _matching(like, negated=False),
+    "!~~": _matching(like, negated=True),
+}
+__all__ = ["VERSION", "Condition", "NotJudged", "PatternRefused", "compiled", "condition", "written"]

@@ -1,0 +1,65 @@
+"""Conditions over one value: three-valued, kept as text, refused where a locale would decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from phiproxy.policy.conditions import NotJudged, PatternRefused, compiled, condition, written
+
+VALUE: list[Any] = ["value"]
+A, NULL = ["constant", "a"], ["constant", None]
+
+
+@pytest.mark.parametrize(
+    ("tree", "answers"),
+    [
+        (["=", VALUE, A], {"a": True, "b": False, None: None}),
+        (["<>", VALUE, A], {"a": False, "b": True, None: None}),
+        (["distinct", VALUE, A], {"a": False, "b": True, None: True}),
+        (["null", VALUE], {"a": False, None: True}),
+        (["not", ["null", VALUE]], {"a": True, None: False}),
+        (["not", ["=", VALUE, A]], {"a": False, None: None}),
+        (["and", ["=", VALUE, A], ["=", NULL, NULL]], {"a": None, "b": False, None: None}),
+        (["and", ["=", NULL, NULL], ["=", VALUE, A]], {"a": None, "b": False}),
+        (["or", ["=", VALUE, A], ["=", NULL, NULL]], {"a": True, "b": None, None: None}),
+        (["or", ["=", NULL, NULL], ["=", VALUE, A]], {"a": True, "b": None}),
+        (["or", ["=", VALUE, A], ["constant", False]], {"a": True, "b": False}),
+        (["<=", ["length", VALUE], ["constant", 2]], {"éé": True, "abc": False, None: None}),
+        ([">", ["octet_length", VALUE], ["constant", 2]], {"éé": True, "ab": False}),
+        (["<", ["length", VALUE], ["constant", 1]], {"": True, "a": False}),
+        ([">=", ["length", VALUE], ["constant", 1]], {"": False, "a": True}),
+        (["=", ["lower", VALUE], A], {"A": True, "B": False}),
+        (["=", ["upper", VALUE], ["constant", "A"]], {"a": True}),
+        (["<>", ["btrim", VALUE], ["constant", ""]], {"  ": False, " a ": True}),
+        (["=", ["btrim", VALUE, ["constant", "xy"]], A], {"xay": True, "ax ": False}),
+        (["=", ["ltrim", VALUE, ["constant", ""]], A], {"a": True, " a": False}),
+        (["=", ["rtrim", VALUE], A], {"a  ": True, " a": False}),
+        (["~", VALUE, "^a.$"], {"ab": True, "a\n": True, "abc": False, None: None}),
+        (["!~", VALUE, "^a"], {"b": True, "a": False, None: None}),
+        (["~*", VALUE, "A"], {"a": True, "b": False}),
+        (["!~*", VALUE, "A"], {"a": False}),
+        (["~~", VALUE, "a%"], {"ab": True, "b": False}),
+        (["!~~", VALUE, "a!%", "!"], {"ab": True, "a%": False}),
+    ],
+)
+def test_answers(tree: list[Any], answers: dict[str | None, bool | None]) -> None:
+    found = condition(written(tree))
+    assert {value: found(value) for value in answers} == answers
+
+
+@pytest.mark.parametrize("tree", [["=", ["lower", VALUE], A], ["~", VALUE, r"\d"], ["~*", VALUE, "a"]])
+def test_what_a_locale_would_decide_is_refused(tree: list[Any]) -> None:
+    with pytest.raises(NotJudged) as refused:
+        compiled(tree)("é")
+    assert refused.value.sqlstate == "0A000"
+    assert "é" not in refused.value.public_text
+
+
+def test_what_is_no_condition() -> None:
+    for text in (b"{}", b'{"version": 2, "condition": ["value"]}', b'{"version": 1, "condition": ["what"]}', b"x"):
+        with pytest.raises((ValueError, KeyError)):
+            condition(text)
+    with pytest.raises(PatternRefused):
+        condition(written(["~", VALUE, "("]))
