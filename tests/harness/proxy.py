@@ -7,13 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 from urllib.parse import quote
+
+from tests.harness.forks import Forked, can_be_forked, forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,27 +33,48 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def run_cli(
-    *arguments: str, env: Mapping[str, str] | None = None, check: bool = False, timeout: float = 120
+    *arguments: str, env: Mapping[str, str] | None = None, check: bool = False, timeout: float = 120, fresh: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``phiproxy ARGUMENTS`` to its end; with ``check`` a failure shows what it said."""
-    done = subprocess.run(
-        command(*arguments), env=environment(env), cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout
-    )
+    """Run ``phiproxy ARGUMENTS`` to its end; with ``check`` a failure shows what it said. ``fresh``: not a fork, see forks.py."""
+    if not fresh and can_be_forked(arguments, env or {}):
+        done = _run_forked(arguments, env, timeout)
+    else:
+        done = subprocess.run(
+            command(*arguments), env=environment(env), cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout
+        )
     if check and done.returncode != 0:
         raise AssertionError(f"phiproxy {' '.join(arguments)} exited {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
 
 
+def _run_forked(arguments: Sequence[str], env: Mapping[str, str] | None, timeout: float) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = forked(arguments, environment(env), str(ROOT), out, err)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess([*arguments], code, *said)
+
+
 @dataclass
 class ProxyUnderTest:
-    """``with ProxyUnderTest(config, port, log_path, env):`` runs ``phiproxy serve`` and waits until it listens."""
+    """``with ProxyUnderTest(config, port, log_path, env):`` runs ``phiproxy serve`` and waits until it listens.
+
+    ``fresh``: as a new process of the interpreter, not a fork of one that has imported everything.
+    """
 
     config: Path
     port: int
     log_path: Path
     env: Mapping[str, str] = field(default_factory=dict)
     host: str = "127.0.0.1"
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Forked | None = None
+    fresh: bool = False
 
     def dsn(self, dbname: str, user: str, password: str) -> str:
         """Return a URI through the proxy."""
@@ -65,14 +89,7 @@ class ProxyUnderTest:
     def start(self, patience: float = 30.0) -> Self:
         """Start it and wait for the port; its last words are the failure's text."""
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                command("serve", "-c", str(self.config)),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment(self.env),
-                cwd=ROOT,
-            )
+            self.process = self._launch(log)
         end = time.monotonic() + patience
         while time.monotonic() < end and self.running:
             with socket.socket() as probe:
@@ -82,6 +99,12 @@ class ProxyUnderTest:
             time.sleep(0.03)
         self.kill()
         raise AssertionError(f"the proxy does not listen:\n{self.log_path.read_text('utf-8', 'replace')[-2000:]}")
+
+    def _launch(self, log: IO[bytes]) -> subprocess.Popen[bytes] | Forked:
+        arguments, env = ("serve", "-c", str(self.config)), environment(self.env)
+        if not self.fresh and can_be_forked(arguments, self.env):
+            return forked(arguments, env, str(ROOT), log, log)
+        return subprocess.Popen(command(*arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=ROOT)
 
     def kill(self) -> None:
         """Kill -9: nothing is flushed, drained or said."""

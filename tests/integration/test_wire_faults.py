@@ -26,7 +26,7 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One site for this file, its proxy in a process of its own, past the tap."""
-    with wire_site(postgres_server, tmp_path_factory.mktemp("wire")) as site:
+    with wire_site(postgres_server, tmp_path_factory.mktemp("wire"), rows=1_000_000) as site:
         site.proxy.start()
         yield site
 

@@ -33,14 +33,14 @@ tables:
 DDL = """\
 CREATE TABLE notes (id int PRIMARY KEY, body text);
 CREATE TABLE plain (id int PRIMARY KEY, body text);
-INSERT INTO plain SELECT n, 'row ' || n FROM generate_series(1, 1000000) n;
+INSERT INTO plain SELECT n, 'row ' || n FROM generate_series(1, %d) n;
 """
 
 
 @contextmanager
-def wire_site(server: PostgresServer, directory: Path) -> Iterator[Site]:
-    """One protected column, and a million rows with nothing protected in them; no proxy is started."""
-    with open_site(server, directory, policy=POLICY, ddl=DDL, serve=False) as site:
+def wire_site(server: PostgresServer, directory: Path, *, rows: int = 20_000) -> Iterator[Site]:
+    """One protected column, and many rows with nothing protected in them; no proxy is started."""
+    with open_site(server, directory, policy=POLICY, ddl=DDL % rows, serve=False) as site:
         config = site.config.read_text().replace(f"127.0.0.1:{site.tap.port}", f"{server.host}:{server.port}")
         site.config.write_text(config)  # past the tap, whose memory would grow with every row
         yield site
