@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, ProtectedTable, Protection, Slot
 
 TEXT = DeclaredType("text", 25)
 VARCHAR12 = DeclaredType("varchar(12)", 1043, 16)
 ACTIVE = (Slot(0, "@", 1, "active"),)
+NAMED = (
+    *ACTIVE,
+    *(Slot(i, e, 1, "active") for i, e in enumerate(("lower(@)", "left(@,3)", "left(lower(@),3)"), start=1)),
+    Slot(4, "soundex(@)", 1, "building"),
+)
 
 
 def protected(
@@ -38,6 +45,13 @@ VISITS = ProtectedTable(
     },
 )
 PROTECTION = Protection(1, "clinic", "clinic-test", "phiproxy", (PATIENTS, VISITS))
+INDEXED = replace(
+    PROTECTION,
+    tables=(
+        replace(PATIENTS, columns={**PATIENTS.columns, "full_name": protected("patients", "full_name", 2, slots=NAMED)}),
+        VISITS,
+    ),
+)
 
 
 def relation(oid: int, schema: str, name: str, *columns: str, kind: str = "r") -> Relation:

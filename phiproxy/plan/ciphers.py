@@ -141,9 +141,22 @@ class Ciphers:
     def open(self, column: ProtectedColumn) -> ValueFunction:
         """Return envelope -> plaintext; SealError (XX001) or KeyNeeded."""
         found = self._open.get(column.identity)
+        if found is None and column.base is not None:
+            found = self._open[column.identity] = self._computed(column, column.base)
         if found is None:
             found = self._open[column.identity] = make_opener(_spec(column), self._ring, self._memo, self._noticed)
         return found
+
+    def _computed(self, column: ProtectedColumn, base: ProtectedColumn) -> ValueFunction:
+        """Return envelope -> what an expression, which is NULL for no value, makes of the plaintext."""
+        opened, apply = self.open(base), transform(column.expression, base.type.name).apply
+
+        def computed(envelope: bytes) -> bytes:
+            value = apply(opened(envelope))
+            assert value is not None
+            return value
+
+        return computed
 
 
 def _spec(column: ProtectedColumn) -> ColumnSpec:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 
 from phiproxy.errors import ConfigError
+from phiproxy.index.transform import transform
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.inherit import family_complaints
 from phiproxy.policy.layout import Layout, RegisteredIdentity
 from phiproxy.policy.model import Policy, PolicyColumn
-from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
+from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
 from phiproxy.policy.types import BYTEA_OID
 
 _INIT = "run `phiproxy keys init`"
@@ -83,7 +85,7 @@ def _assemble(policy: Policy, layout: Layout, registry_schema: str) -> tuple[Pro
             scope=registered.scope,
             type=column.type,
             pad=column.pad,
-            slots=registered.slots,
+            slots=_slots(column, registered, complaints),
             deployment=layout.deployment,
         )
     protected = tuple(ProtectedTable(schema, table, columns) for (schema, table), columns in tables.items())
@@ -93,6 +95,19 @@ def _assemble(policy: Policy, layout: Layout, registry_schema: str) -> tuple[Pro
     generation = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
     fixed = _fixed(policy)
     return Protection(generation, policy.database, layout.deployment, registry_schema, protected, fixed), complaints
+
+
+def _slots(column: PolicyColumn, registered: RegisteredIdentity, complaints: list[str]) -> tuple[Slot, ...]:
+    """Return the slots, with what their expressions are; complain of one that this version cannot fill."""
+    known = []
+    for slot in registered.slots:
+        try:
+            total = slot.state == "dropped" or transform(slot.expression, column.type.name).total
+        except ConfigError as error:
+            complaints.append(f"{column.at}: {column.label} has an index that cannot be filled: {error.message}")
+            continue
+        known.append(replace(slot, total=total))
+    return tuple(known)
 
 
 def _fixed(policy: Policy) -> frozenset[str]:

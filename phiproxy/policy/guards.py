@@ -81,5 +81,11 @@ def sealed_conditions(tree: str) -> list[tuple[int, bytes]]:
 
 
 def tag(column: ProtectedColumn, slot: Slot) -> str:
-    """Return T_i of a total expression (crypto.md section 1); this version has no partial ones."""
-    return f"pg_catalog.substring({quote_ident(column.name)}, {13 + 16 * slot.number}, 16)"
+    """Return T_i of a column (crypto.md section 1)."""
+    return tag_of(quote_ident(column.name), slot)
+
+
+def tag_of(envelope: str, slot: Slot) -> str:
+    """Return T_i of what an expression says: NULL where the slot's own is NULL."""
+    found = f"pg_catalog.substring({envelope}, {13 + 16 * slot.number}, 16)"
+    return found if slot.total else f"NULLIF({found}, '\\x{'00' * 16}'::bytea)"

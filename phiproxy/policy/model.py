@@ -12,7 +12,6 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, model_validator
 
 from phiproxy.errors import ConfigError
-from phiproxy.index.transform import transform
 from phiproxy.policy import kek
 from phiproxy.policy.layout import WantedIdentity
 from phiproxy.policy.names import quote_ident, split_identifiers
@@ -273,7 +272,6 @@ def _index_complaints(spell: Speller, where: Location, described: Domain | Colum
     for number, text in enumerate(described.indexes):
         try:
             expression = spell(text, column, type_name)
-            transform(expression, type_name)
         except ConfigError as error:
             found.append(Complaint((*where, "indexes", number), error.message))
             continue

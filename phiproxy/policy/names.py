@@ -38,9 +38,9 @@ def quote_ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def shown_expression(expression: str, column: str) -> str:
-    """Return an index expression, in phiproxy's own spelling, as a DBA writes it over a column."""
-    return _VALUE.sub(lambda match: quote_ident(column) if match[0] == "@" else match[0], expression)
+def shown_expression(expression: str, over: str) -> str:
+    """Return an index expression, in phiproxy's own spelling, as a DBA writes it over a column that is called so."""
+    return _VALUE.sub(lambda match: over if match[0] == "@" else match[0], expression)
 
 
 def split_identifiers(text: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from phiproxy.policy.names import shown_expression
 from phiproxy.types.declared import DeclaredType
 
 __all__ = ["DeclaredType", "ProtectedColumn", "ProtectedTable", "Protection", "Slot", "SlotState"]
@@ -19,13 +20,17 @@ SlotState = Literal["building", "ready", "active", "dropped"]
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One tag slot of an identity (crypto.md section 6). ``number`` is its place in the envelope, from 0."""
+    """One tag slot of an identity (crypto.md section 6). ``number`` is its place in the envelope, from 0.
+
+    ``total``: its expression is NULL for no value.
+    """
 
     number: int
     expression: str
     generation: int
     state: SlotState
     normaliser: int = 1
+    total: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,9 @@ class ProtectedColumn:
     """One protected column of one table. Columns of one domain share identity, number, scope and slots.
 
     ``checks`` and ``default``, the envelope of a constant, are what the server's catalogue says of the column.
+
+    Or what ``expression`` makes of the column ``base``: as a column of an identity of its own, so that it is never taken for it,
+    whose one slot is the one that the registry has for that expression.
     """
 
     schema: str
@@ -60,6 +68,8 @@ class ProtectedColumn:
     tenant: str = ""
     checks: tuple[Check, ...] = ()
     default: bytes | None = None
+    base: ProtectedColumn | None = None
+    expression: str = "@"
 
     def __hash__(self) -> int:
         # Ciphers are found by column for every value, and a hash of all of this takes longer than most of what is done then.
@@ -68,7 +78,13 @@ class ProtectedColumn:
     @property
     def label(self) -> str:
         """``schema.table.column`` for messages."""
-        return f"{self.schema}.{self.table}.{self.name}"
+        return shown_expression(self.expression, f"{self.schema}.{self.table}.{self.name}")
+
+    def derived(self, expression: str, type_: DeclaredType) -> ProtectedColumn:
+        """Return what an expression, in phiproxy's own spelling, makes of this column."""
+        slots = tuple(replace(s, expression="@") for s in self.slots if s.expression == expression)
+        identity = f"{self.identity}\0{expression}"
+        return replace(self, identity=identity, type=type_, slots=slots, base=self, expression=expression)
 
     def slot_for(self, expression: str) -> Slot | None:
         """Return the active slot of this expression (phiproxy's own spelling: ``@`` is the column), or None."""

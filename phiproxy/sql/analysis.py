@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
-from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
+from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
 from phiproxy.sql.meaning import Meaning, Plain, SessionNames, Store, Use
 from phiproxy.sql.parse import Node, Positions, location, messages, only
 from phiproxy.sql.scope import Clear, ListColumn, Protected, Source, SourceColumn, Value, list_groups
@@ -56,9 +56,9 @@ class Represented:
     """
 
     node: Node
-    slot: int
+    slot: Slot
     sets: bool
-    tag: int | None = None
+    tag: Slot | None = None
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class TaggedSubquery:
 
     node: Node
     width: int
-    slots: dict[int, int] = field(default_factory=dict)
+    slots: dict[int, Slot] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class Analysis:
     ``tagged`` columns become their tags, ``represented`` ones any value of their group, ``nullifs`` CASE,
     ``respelled`` ones get another name; ``subqueries`` and
     ``wraps`` put queries around queries; ``comparisons`` are decided last. ``changes`` edit the tree, and return the edit of the
-    text, of what no list here says.
+    text, of what no list here says. ``derived`` is what becomes of expressions of protected columns, by ``id``.
     """
 
     text: bytes
@@ -88,12 +88,13 @@ class Analysis:
     lists: list[ListColumn] = field(default_factory=list)
     stripped: list[Node] = field(default_factory=list)
     recast: list[Node] = field(default_factory=list)
-    tagged: list[tuple[Node, int]] = field(default_factory=list)
+    tagged: list[tuple[Node, Slot]] = field(default_factory=list)
     qualified: list[tuple[Node, str]] = field(default_factory=list)
     respelled: dict[int, Respelled] = field(default_factory=dict)
     changes: list[Callable[[Spans, bytes], Edit]] = field(default_factory=list)
+    derived: dict[int, str] = field(default_factory=dict)
     represented: list[Represented] = field(default_factory=list)
-    nullifs: list[tuple[Node, Node, int]] = field(default_factory=list)
+    nullifs: list[tuple[Node, Node]] = field(default_factory=list)
     subqueries: dict[int, TaggedSubquery] = field(default_factory=dict)
     wraps: list[Callable[[Brackets, bytes], Iterable[Change]]] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
@@ -132,6 +133,12 @@ class Analysis:
 
     def use(self, sink: SinkNode, use: Use, type_oid: int = 0) -> None:
         """Record what an occurrence is used for, and the type that its place gives a parameter without a cast."""
+        if isinstance(use, Store) and use.column.base is not None and sink.kind != "null":
+            raise StatementRefused(
+                f"a value would be shown as {use.column.label}, which is computed from what is stored",
+                hint=f"Select {use.column.name}, and compute the expression in the client.",
+                position=self.at(sink.offset),
+            )
         for part in sink.parts if isinstance(use, Plain) else ():
             self.use(part, use)
         if not (sink.parts and isinstance(use, Plain)):
@@ -141,7 +148,7 @@ class Analysis:
         """Record that an occurrence is stored in a protected column, cut to ``limit`` characters."""
         self.use(sink, Store(column, row, limit=limit), type_oid or column.type.oid)
 
-    def tag(self, node: Node, slot: int, output: int = 0, width: int = 1) -> None:
+    def tag(self, node: Node, slot: Slot, output: int = 0, width: int = 1) -> None:
         """Let the server see the tag of a column, or of one output (of ``width``) of a subquery expression."""
         if "SubLink" in node:
             tagged = self.subqueries.setdefault(id(node), TaggedSubquery(node, width))

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from functools import partial
 
 from phiproxy.policy.catalog import Relation
-from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import assignments, columns_of
+from phiproxy.sql.derived import derived
 from phiproxy.sql.expressions import clear, column_operand, equality_slot
 from phiproxy.sql.finish import Spans, quote_ident, tag_expression, to_tag_call
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, only
 from phiproxy.sql.scope import Scope, Source
+from phiproxy.sql.sinks import peel
+from phiproxy.sql.terms import as_tags, term
 
 
 def on_conflict(a: Analysis, body: Node, relation: Relation, source: Source, outer: Scope) -> None:
@@ -41,13 +44,18 @@ def _target(a: Analysis, infer: Node, relation: Relation, inside: Scope) -> None
         column = columns.get(element.get("name", ""))
         if column is not None:
             _plain(a, element, infer, column)
-            slot = equality_slot(a, column, {"InferClause": infer}).number
+            slot = equality_slot(a, column, {"InferClause": infer})
             a.changes.append(partial(_tag_of_column, infer=infer, position=position, slot=slot))
             continue
         if "expr" not in element:
             continue
         operand = column_operand(a, element["expr"], inside)
-        if operand is None:
+        found = derived(a, peel(element["expr"])[0], inside)
+        if found is not None:
+            made = found.made.column
+            _plain(a, element, infer, made)
+            as_tags(a, term(a, element["expr"], inside), made, equality_slot(a, made, element["expr"]))
+        elif operand is None:
             clear(a, element["expr"], inside)
         else:
             _plain(a, element, infer, operand.column)
@@ -67,17 +75,17 @@ def _constraint(a: Analysis, infer: Node, relation: Relation) -> None:
     if index is None or index.constraint or not index.unique or not any(name in columns for name in index.columns):
         return
     node = {"InferClause": infer}
-    slots = [equality_slot(a, columns[name], node).number if name in columns else -1 for name in index.columns]
+    slots = [equality_slot(a, columns[name], node) if name in columns else None for name in index.columns]
     a.changes.append(partial(_columns_of_constraint, infer=infer, names=index.columns, slots=slots))
 
 
-def _columns_of_constraint(spans: Spans, _text: bytes, *, infer: Node, names: Sequence[str], slots: Sequence[int]) -> Edit:
+def _columns_of_constraint(spans: Spans, _text: bytes, *, infer: Node, names: Sequence[str], slots: Sequence[Slot | None]) -> Edit:
     """Replace ``ON CONSTRAINT name`` by the columns, or tags of them, that the index is on."""
     del infer["conname"]
     infer["indexElems"], spelled = [], []
     for name, slot in zip(names, slots, strict=True):
         element: Node = {"ordering": "SORTBY_DEFAULT", "nulls_ordering": "SORTBY_NULLS_DEFAULT"}
-        if slot < 0:
+        if slot is None:
             element["name"] = name
             spelled.append(quote_ident(name))
         else:
@@ -89,7 +97,7 @@ def _columns_of_constraint(spans: Spans, _text: bytes, *, infer: Node, names: Se
     return Edit(start, spans.after(start, 2).end, b"(" + b", ".join(spelled) + b")")
 
 
-def _tag_of_column(spans: Spans, text: bytes, *, infer: Node, position: int, slot: int) -> Edit:
+def _tag_of_column(spans: Spans, text: bytes, *, infer: Node, position: int, slot: Slot) -> Edit:
     """Replace a column's name in the target by the expression that is indexed."""
     start, _ = spans.items(location(infer))[position]
     end = spans.after(start, 0).end

@@ -1,11 +1,183 @@
-"""What is made of a protected column by functions of the closed table."""
+"""What functions of the closed table make of a protected column: ``lower(n)``, ``left(n, 3)``, ``extract(year from dob)``.
+
+To the rest of the analysis it is a column of an identity of its own, whose tag is the one of the expression's slot. The server sees
+the envelope of the column, or that tag; where it is shown the proxy computes it from what it opens.
+"""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from phiproxy.errors import ConfigError
+from phiproxy.index.normal import normal
+from phiproxy.index.spelling import Call, Cast, Column, Expression, read, write
+from phiproxy.index.transform import transform
+from phiproxy.policy.guards import tag_of
+from phiproxy.policy.protection import Slot
+from phiproxy.policy.types import parse_type
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.brackets import Brackets
+from phiproxy.sql.expressions import Grouping, equality_slot, grouping_of, unsupported
+from phiproxy.sql.meaning import Edit
+from phiproxy.sql.parse import Node, location, only, strings
+from phiproxy.sql.respell import spelled_node, spelled_text, value_of
+from phiproxy.sql.scope import Protected, Scope, Spelled
+from phiproxy.sql.spelling import read_tree
+from phiproxy.sql.wrap import expression_tree, represented
+from phiproxy.sql.wrap import replace as replace_node
+
+if TYPE_CHECKING:
+    from phiproxy.sql.finish import Spans
 
 # Functions of the extension fuzzystrmatch, which is installed into a schema of somebody's choice.
 _EXTENSION = frozenset({"soundex", "metaphone", "dmetaphone", "dmetaphone_alt"})
+_KINDS = ("FuncCall", "TypeCast")
+Shape = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """An expression and what it is (``made``); ``inner`` is the reference in it to ``value``, ``total``: NULL for no value.
+
+    ``by`` is the slot by which its query is grouped where that is by the column itself, and not by the expression.
+    """
+
+    node: Node
+    inner: Node
+    value: Protected
+    made: Protected
+    total: bool
+    spelled: Spelled
+    grouping: Grouping = Grouping.NONE
+    by: Slot | None = None
+
+    def reference(self) -> Node:
+        """Return a copy of the reference, as the server must see it, to be spelled elsewhere."""
+        return spelled_node(self.spelled) if self.spelled else copy.deepcopy(self.inner)
+
+    def grouped(self, a: Analysis, scope: Scope) -> Derived:
+        """Return the same as it is grouped in a query, here or further out."""
+        own = grouping_of(a, scope, self.value, self.node, self.made.column.expression)
+        if own != Grouping.NONE or scope.called:
+            return replace(self, grouping=own)
+        inner = grouping_of(a, scope, self.value, self.node)
+        return self if inner == Grouping.NONE else replace(self, grouping=inner, by=equality_slot(a, self.value.column, self.node))
+
+    def tag(self, a: Analysis, slot: Slot) -> None:
+        """Let the server see the tag, of any value of the group where that is not grouped by."""
+        any_value = self.by is not None or self.grouping == Grouping.OUTSIDE
+        sets = self.by is not None and self.grouping == Grouping.SETS
+
+        def shape(named: str) -> str:
+            return tag_of(represented(a, named, self.by or slot, sets=sets) if any_value else named, slot)
+
+        self._become(a, shape)
+
+    def show(self, a: Analysis) -> None:
+        """Let the server see the envelope of whose value the expression is shown."""
+        column = self.made.column
+        if not self.total:
+            raise unsupported(a, column, self.node, "It can be compared and grouped by, but not shown: it is NULL for some values.")
+        if not _SHOWN.issuperset(_functions(read(column.expression))) and column.slot_for("@") is None:
+            raise unsupported(
+                a, column, self.node, "An index on it would show that it can be computed of every value. Compute it in the client."
+            )
+        if self.grouping == Grouping.NONE:
+            self._become(a, str)
+            return
+        slot, sets = self.by or equality_slot(a, column, self.node), self.grouping == Grouping.SETS
+        self._become(a, lambda named: represented(a, named, slot, sets=sets))
+
+    def _become(self, a: Analysis, shape: Shape) -> None:
+        """Let the server see what ``shape`` makes of the column's name instead of the expression."""
+        form = shape(_HOLE)
+        if id(self.node) not in a.derived:
+            a.derived[id(self.node)] = form
+            a.changes.append(partial(_replace, found=self, shape=shape))
+        elif a.derived[id(self.node)] != form:
+            why = f"{self.made.column.label} is used in two ways in one place"
+            raise a.refuse(why, only(self.node)[1], hint="Write the expression twice.")
+
+
+# Whatever the value is, these are computed; others of a value that an index would refuse are not.
+_SHOWN = frozenset({"left", "right", "substring", "btrim", "ltrim", "rtrim", "replace", "translate"})
+
+
+def _functions(expression: Expression) -> Iterator[str]:
+    match expression:
+        case Call(name=name, arguments=arguments):
+            yield name
+            for argument in arguments:
+                yield from _functions(argument)
+        case Cast(argument=argument):
+            yield "cast"
+            yield from _functions(argument)
+
+
+_HOLE = "phi_x"
+
+
+def _replace(spans: Spans, text: bytes, *, found: Derived, shape: Shape) -> Edit:
+    start, end = Brackets(spans.tokens).expression(found.node)
+    if found.spelled:
+        named = spelled_text(found.spelled)
+    else:
+        first, last = spans.column_ref(location(only(found.inner)[1]))
+        named = text[first:last]
+    replace_node(found.node, expression_tree(shape(_HOLE), {_HOLE: found.reference()}))
+    return Edit(start, end, shape(named.decode()).encode())
+
+
+def derived(a: Analysis, node: Node, scope: Scope) -> Derived | None:
+    """Return an expression of one protected column that is in the closed table, or None for any other; decides nothing."""
+    kind, _ = only(node)
+    if a.physical or kind not in _KINDS:
+        return None
+    references: list[Node] = []
+
+    def leaf(part: Node) -> Expression | None:
+        kind, body = only(part)
+        if kind != "ColumnRef" or strings(body["fields"])[-1] == "*":
+            return None
+        references.append(part)
+        return Column()
+
+    found = read_tree(node, leaf, partial(own_name, a))
+    if found is None or len(references) != 1:
+        return None
+    (inner,) = references
+    value = value_of(a, inner, scope)
+    if not isinstance(value, Protected):
+        return None
+    column = value.column
+    base = column.base or column
+    try:
+        expression = write(normal(_over(found, read(column.expression)), base.type.name))
+        made = transform(expression, base.type.name)
+        type_ = parse_type(made.result)
+    except (ConfigError, ValueError):
+        return None
+    if expression == column.expression:
+        return None
+    known = a.respelled.pop(id(inner), None)
+    result = Protected(base.derived(expression, type_), type_, cast=True)
+    return Derived(node, inner, value, result, made.total, known.spelled if known is not None else ())
+
+
+def _over(expression: Expression, column: Expression) -> Expression:
+    """Return an expression of an expression."""
+    match expression:
+        case Column():
+            return column
+        case Call(name=name, arguments=arguments):
+            return Call(name, tuple(_over(argument, column) for argument in arguments))
+        case Cast(argument=argument, type=target):
+            return Cast(_over(argument, column), target)
+    return expression
 
 
 def own_name(a: Analysis, names: list[str]) -> str:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from phiproxy.errors import NoIndexAnswers, StatementRefused
+from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
 from phiproxy.sql.meaning import PLAIN
 from phiproxy.sql.parse import Node, children, only, strings
 from phiproxy.sql.respell import value_of
 from phiproxy.sql.rules import EXPRESSIONS
-from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, find_source
+from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, find_source, group_key
 from phiproxy.sql.sinks import as_sink, peel, text_cast
 
 
@@ -94,10 +95,13 @@ class Grouping(Enum):
     OUTSIDE = 3
 
 
-def grouping_of(a: Analysis, scope: Scope, value: Value, node: Node) -> Grouping:
-    """Tell how a value is grouped, here or in a query further out; refuses one that is so by GROUPING SETS further out."""
+def grouping_of(a: Analysis, scope: Scope, value: Value, node: Node, expression: str | None = None) -> Grouping:
+    """Tell how a value, or an expression of it, is grouped, here or in a query further out.
+
+    Refuses one that is so by GROUPING SETS further out.
+    """
     for level in scope.levels():
-        if id(value) not in level.grouped:
+        if group_key(value, expression) not in level.grouped:
             continue
         if level is scope:
             return Grouping.SETS if level.sets else Grouping.BY
@@ -120,7 +124,7 @@ def _column_ref(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
             return value
         grouping = grouping_of(a, scope, value, node)
         if grouping != Grouping.NONE:
-            a.represented.append(Represented(node, equality_slot(a, value.column, node).number, grouping == Grouping.SETS))
+            a.represented.append(Represented(node, equality_slot(a, value.column, node), grouping == Grouping.SETS))
         return value
     if len(names) > 1:
         source = find_source(scope, names[-2], names[-3] if len(names) > 2 else None, a.position(body))
@@ -165,7 +169,7 @@ class ColumnOperand:
 
     def tag(self, a: Analysis, slot: Slot) -> None:
         """Let the server see the tag instead of the envelope."""
-        a.tagged.append((self.node, slot.number))
+        a.tagged.append((self.node, slot))
         a.stripped.extend(self.casts)
 
 
@@ -184,11 +188,12 @@ def equality_slot(a: Analysis, column: ProtectedColumn, node: Node) -> Slot:
     slot = column.slot_for("@")
     if slot is None:
         waiting = any(s.expression == "@" and s.state != "dropped" for s in column.slots)
+        shown = shown_expression(column.expression, quote_ident(column.name))
         raise NoIndexAnswers(
             f"no blind index answers a comparison of {column.label}",
-            hint=f"The index on {column.name} is still building."
+            hint=f"The index on {shown} is still building."
             if waiting
-            else f"Add `{column.name}` to the indexes of {column.label} in the policy, then run phiproxy keys init.",
+            else f"Add `{shown}` to the indexes of {(column.base or column).label} in the policy, then run phiproxy keys init.",
             position=a.position(located(node)),
         )
     return slot

@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.policy.guards import tag_of
+from phiproxy.policy.protection import Slot
 from phiproxy.sql.analysis import Analysis, DecidedUse
 from phiproxy.sql.brackets import Brackets, dotted
 from phiproxy.sql.lists import settle
@@ -89,7 +91,7 @@ def _expressions(a: Analysis, spans: Spans, text: bytes) -> Iterator[Edit]:
         apply(respelled)
     for node, slot in a.tagged:
         known = placed.get(id(node))
-        if "ColumnRef" not in node and (known is None or "FuncCall" in node):
+        if "ColumnRef" not in node and (known is None or "FuncCall" in node or "A_Expr" in node):
             continue
         start, end = spans.column_ref(location(only(node)[1]))
         yield Edit(start, end, tag_expression(text[start:end] if known is None else spelled_text(known.spelled), slot))
@@ -133,9 +135,9 @@ def quote_ident(name: str) -> bytes:
     return b'"' + name.replace('"', '""').encode("utf-8") + b'"'
 
 
-def tag_expression(column: bytes, slot: int) -> bytes:
+def tag_expression(column: bytes, slot: Slot) -> bytes:
     """Return T_i of a column's spelling (crypto.md section 1)."""
-    return b"pg_catalog.substring(%s, %d, 16)" % (column, 13 + 16 * slot)
+    return tag_of(column.decode(), slot).encode()
 
 
 def null_marker(use: Use) -> bytes:
@@ -169,15 +171,21 @@ def _bytea(*, array: bool) -> Node:
     return {**name, "arrayBounds": [{"Integer": {"ival": -1}}]} if array else name
 
 
-def to_tag_call(node: Node, slot: int) -> None:
+def to_tag_call(node: Node, slot: Slot) -> None:
     """Turn a ColumnRef node into the call that ``tag_expression`` spells."""
     column = dict(node)
     node.clear()
     node["FuncCall"] = {
         "funcname": [{"String": {"sval": "pg_catalog"}}, {"String": {"sval": "substring"}}],
-        "args": [column, {"A_Const": {"ival": {"ival": 13 + 16 * slot}}}, {"A_Const": {"ival": {"ival": 16}}}],
+        "args": [column, {"A_Const": {"ival": {"ival": 13 + 16 * slot.number}}}, {"A_Const": {"ival": {"ival": 16}}}],
         "funcformat": "COERCE_EXPLICIT_CALL",
     }
+    if not slot.total:
+        zeros: Node = {"TypeCast": {"arg": {"A_Const": {"sval": {"sval": "\\x" + "00" * 16}}}, "typeName": _bytea(array=False)}}
+        name = [{"String": {"sval": "="}}]
+        call = dict(node)
+        node.clear()
+        node["A_Expr"] = {"kind": "AEXPR_NULLIF", "name": name, "lexpr": call, "rexpr": zeros}
 
 
 def _drop_casts(casts: list[Node]) -> None:

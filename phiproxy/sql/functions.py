@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.derived import derived
 from phiproxy.sql.expressions import clear, clear_all, unsupported
 from phiproxy.sql.grouping import by_tag, window
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, is_whole_row
 from phiproxy.sql.sinks import as_sink
-from phiproxy.sql.terms import as_null_test, as_plain, term
+from phiproxy.sql.terms import as_null_test, as_plain, as_value, term
 
 
-def _func_call(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
+def _func_call(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     names = strings(body["funcname"])
     a.check_reaching(names[-1], body)
     arguments = body.get("args", [])
+    if derived(a, node, scope) is not None:
+        return as_value(a, term(a, node, scope))
     if scope.grouped:
         scope = dataclasses.replace(scope, called=True)
     if a.physical and names[-1] == "substring" and len(arguments) == 3 and _is_protected(a, arguments[0], scope):
@@ -56,7 +59,7 @@ def _argument(a: Analysis, node: Node, function: str, scope: Scope) -> None:
     as_plain(a, made)
 
 
-_OF_INDEX = "An index on {f}({c}) would answer this; this version has indexes on the column itself only."
+_OF_INDEX = "A blind index answers {f}({c}, …) where all else in it is constant, and the policy lists it."
 _HINTS = {
     **dict.fromkeys(
         ("lower", "upper", "left", "right", "soundex", "date_trunc", "regexp_replace", "substring", "substr"), _OF_INDEX

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
+from phiproxy.policy.guards import tag_of
+from phiproxy.policy.protection import Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
+from phiproxy.sql.derived import derived
 from phiproxy.sql.expressions import clear, clear_all, equality_slot, located, unsupported
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, children, location, messages, only, strings
 from phiproxy.sql.respell import is_reference, reference, value_of
-from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope, Value
+from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope, Value, group_key
 from phiproxy.sql.sinks import as_sink, peel
 from phiproxy.sql.terms import as_plain, as_tags, same_identity, term
-from phiproxy.sql.wrap import Change, Insert, expression_tree, quote_ident, replace, spelled, tag_of
+from phiproxy.sql.wrap import Change, Insert, expression_tree, quote_ident, replace, spelled
 
 
 def grouped_scope(a: Analysis, body: Node, scope: Scope) -> Scope:
     """Return the scope of what comes after grouping: the same, knowing the protected columns that GROUP BY names."""
     clause = body.get("groupClause", ())
-    found = {id(value) for item in _flat(clause) if (value := _key(a, item, body, scope)) is not None}
+    found = {key.known for item in _flat(clause) if (key := _key(a, item, body, scope)) is not None}
     if not found:
         return scope
     sets = any("GroupingSet" in node for node in clause)
@@ -41,14 +45,30 @@ def _flat(clause: Sequence[Node]) -> Iterator[Node]:
             yield node
 
 
-def _key(a: Analysis, item: Node, body: Node, scope: Scope) -> Protected | None:
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A protected value by which a query is grouped: what it is, a reference to its column, and by what a scope knows it."""
+
+    value: Protected
+    column: Node
+    known: tuple[int, str]
+
+
+def _key(a: Analysis, item: Node, body: Node, scope: Scope) -> _Key | None:
     target = named_target(item, body, scope)
-    node, _ = peel(item if target is None else target)
+    return _key_of(a, item if target is None else target, scope)
+
+
+def _key_of(a: Analysis, node: Node, scope: Scope) -> _Key | None:
+    node, _ = peel(node)
+    found = derived(a, node, scope)
+    if found is not None:
+        return _Key(found.made, found.reference(), group_key(found.value, found.made.column.expression))
     kind, column = only(node)
     if kind != "ColumnRef" or strings(column["fields"])[-1] == "*":
         return None
     value = value_of(a, node, scope)
-    return value if isinstance(value, Protected) else None
+    return _Key(value, reference(a, node), group_key(value)) if isinstance(value, Protected) else None
 
 
 def named_target(item: Node, body: Node, scope: Scope) -> Node | None:
@@ -75,18 +95,16 @@ def _is_star(node: Node) -> bool:
 def group_by(a: Analysis, body: Node, outputs: Sequence[Output], scope: Scope) -> None:
     """Analyse the entries of GROUP BY; ``scope`` is that of FROM."""
     for item in _flat(body.get("groupClause", ())):
-        value = _key(a, item, body, scope)
+        key = _key(a, item, body, scope)
         target = named_target(item, body, scope)
-        if value is None:
+        if key is None:
             _unprotected_key(a, item, target, outputs, scope)
             continue
-        slot = equality_slot(a, value.column, item)
+        slot = equality_slot(a, key.value.column, item)
         if target is None:
-            made = term(a, item, scope)
-            as_tags(a, made, value.column, slot)
+            as_tags(a, term(a, item, scope), key.value.column, slot)
         else:
-            column = reference(a, peel(target)[0])
-            a.wraps.append(partial(_tag_in_place, item=item, column=column, slot=slot.number))
+            a.wraps.append(partial(_tag_in_place, item=item, column=key.column, slot=slot))
 
 
 def _unprotected_key(a: Analysis, item: Node, target: Node | None, outputs: Sequence[Output], scope: Scope) -> None:
@@ -110,28 +128,32 @@ def _unprotected_key(a: Analysis, item: Node, target: Node | None, outputs: Sequ
             value.users.append(None)
 
 
-def _tag_in_place(brackets: Brackets, text: bytes, *, item: Node, column: Node, slot: int) -> Iterator[Change]:
+def _tag_in_place(brackets: Brackets, text: bytes, *, item: Node, column: Node, slot: Slot) -> Iterator[Change]:
     """Replace a number or an output's name by the tag of the column that is meant."""
     start, end = brackets.dotted(location(only(item)[1]))
     yield Edit(start, end, tag_of(spelled(brackets, text, column), slot).encode())
     replace(item, expression_tree(tag_of("phi_x", slot), {"phi_x": column}))
 
 
-def distinct(a: Analysis, body: Node, outputs: Sequence[Output], nodes: Sequence[Node | None]) -> None:
+def distinct(a: Analysis, body: Node, outputs: Sequence[Output], nodes: Sequence[Node | None], scope: Scope) -> None:
     """Let DISTINCT compare protected outputs by their tags; ``nodes`` are the expressions of the outputs."""
     if not any(isinstance(value, Protected) for _, value in outputs):
         for _, value in outputs:
             if isinstance(value, ListColumn):
                 value.users.append(None)
         return
-    entries: list[tuple[Node | None, int]] = []
+    entries: list[tuple[Node, Slot] | None] = []
     for (_, value), node in zip(outputs, nodes, strict=True):
         if isinstance(value, ListColumn):
             value.users.append(None)
         if not isinstance(value, Protected):
-            entries.append((None, 0))
+            entries.append(None)
             continue
         column = peel(node)[0] if node is not None else None
+        found = derived(a, column, scope) if column is not None else None
+        if found is not None:
+            entries.append((found.reference(), equality_slot(a, value.column, found.node)))
+            continue
         if column is None or not is_reference(column):
             raise a.refuse(
                 f"DISTINCT over an expression of {value.column.label} is not in this version",
@@ -140,22 +162,22 @@ def distinct(a: Analysis, body: Node, outputs: Sequence[Output], nodes: Sequence
                 if node is not None
                 else "List the columns instead of *.",
             )
-        entries.append((reference(a, column), equality_slot(a, value.column, column).number))
+        entries.append((reference(a, column), equality_slot(a, value.column, column)))
     first = location(only(body["targetList"][0])[1])
     a.wraps.append(partial(_distinct_on, body=body, first=first, entries=entries))
 
 
 def _distinct_on(
-    brackets: Brackets, text: bytes, *, body: Node, first: int, entries: Sequence[tuple[Node | None, int]]
+    brackets: Brackets, text: bytes, *, body: Node, first: int, entries: Sequence[tuple[Node, Slot] | None]
 ) -> Iterator[Change]:
     token = brackets.tokens[brackets.next(brackets.select(first), "DISTINCT")]
     on = [
-        str(i + 1) if column is None else tag_of(spelled(brackets, text, column), slot) for i, (column, slot) in enumerate(entries)
+        str(i) if entry is None else tag_of(spelled(brackets, text, entry[0]), entry[1]) for i, entry in enumerate(entries, start=1)
     ]
     yield Insert(token.end, f" ON ({', '.join(on)})".encode(), closing=True)
     body["distinctClause"] = [
-        expression_tree(str(i + 1), {}) if column is None else expression_tree(tag_of("phi_x", slot), {"phi_x": column})
-        for i, (column, slot) in enumerate(entries)
+        expression_tree(str(i), {}) if entry is None else expression_tree(tag_of("phi_x", entry[1]), {"phi_x": entry[0]})
+        for i, entry in enumerate(entries, start=1)
     ]
 
 
@@ -170,18 +192,14 @@ def distinct_on(a: Analysis, item: Node, outputs: Sequence[Output], nodes: Seque
         if named_by and not isinstance(outputs[named_by[0]][1], Protected):
             return False
         named = nodes[named_by[0]] if named_by else None
-    found = peel(named if named is not None else item)[0]
-    kind, body = only(found)
-    if kind != "ColumnRef" or strings(body["fields"])[-1] == "*":
+    key = _key_of(a, named if named is not None else item, scope)
+    if key is None:
         return False
-    value = value_of(a, found, scope)
-    if not isinstance(value, Protected):
-        return False
-    slot = equality_slot(a, value.column, item)
+    slot = equality_slot(a, key.value.column, item)
     if named is None:
-        as_tags(a, term(a, item, scope), value.column, slot)
+        as_tags(a, term(a, item, scope), key.value.column, slot)
     else:
-        a.wraps.append(partial(_tag_in_place, item=item, column=reference(a, found), slot=slot.number))
+        a.wraps.append(partial(_tag_in_place, item=item, column=key.column, slot=slot))
     return True
 
 
@@ -235,7 +253,7 @@ def _holds_both_sides(a: Analysis, node: Node) -> bool:
 
 
 def _is_replaced(a: Analysis, node: Node) -> bool:
-    return any(r.node is node for r in a.represented) or any(other is node for other, *_ in a.nullifs)
+    return id(node) in a.derived or any(r.node is node for r in a.represented) or any(other is node for other, *_ in a.nullifs)
 
 
 def _label(brackets: Brackets, _text: bytes, *, target: Node, name: str, given: ListColumn | None = None) -> Iterator[Change]:

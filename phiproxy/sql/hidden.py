@@ -15,7 +15,7 @@ from phiproxy.sql.finish import Spans, quote_ident
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, only
 from phiproxy.sql.respell import quoted, spelled_text
-from phiproxy.sql.scope import Protected, Scope, SourceColumn
+from phiproxy.sql.scope import Protected, Scope, SourceColumn, group_key
 from phiproxy.sql.wrap import represented, select_tree
 
 PREFIX = "phi_tag_"
@@ -57,8 +57,8 @@ def list_star(a: Analysis, nodes: list[Node], node: Node, star: Sequence[SourceC
 
 def _listed(a: Analysis, column: SourceColumn, scope: Scope, place: Node) -> str:
     named = spelled_text(column.spelled).decode()
-    if isinstance(column.value, Protected) and id(column.value) in scope.grouped:
-        slot = equality_slot(a, column.value.column, {"ColumnRef": place}).number
+    if isinstance(column.value, Protected) and group_key(column.value) in scope.grouped:
+        slot = equality_slot(a, column.value.column, {"ColumnRef": place})
         return f"{represented(a, named, slot, sets=scope.sets)} AS {quoted(column.name)}"
     return named if len(column.spelled) == 1 else f"{named} AS {quoted(column.name)}"
 

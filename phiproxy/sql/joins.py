@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from phiproxy.errors import AmbiguousColumn
-from phiproxy.policy.protection import DeclaredType
+from phiproxy.policy.guards import tag_of
+from phiproxy.policy.protection import DeclaredType, Slot
 from phiproxy.sql.analysis import Analysis, rename
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import clear, equality_slot
@@ -35,7 +36,7 @@ from phiproxy.sql.scope import (
 )
 from phiproxy.sql.select import from_item
 from phiproxy.sql.terms import TEXT, VARCHAR, same_identity
-from phiproxy.sql.wrap import Change, Insert, expression_tree, tag_of
+from phiproxy.sql.wrap import Change, Insert, expression_tree
 from phiproxy.wire.arrays import VARCHAR_ARRAY_OID
 
 
@@ -46,7 +47,7 @@ class _Pair:
     left: SourceColumn
     right: SourceColumn
     column: SourceColumn
-    slot: int | None = None
+    slot: Slot | None = None
 
 
 def join(a: Analysis, body: Node, outer: Scope, left: Joined) -> Joined:
@@ -144,7 +145,7 @@ def _pair(a: Analysis, body: Node, name: str, one: Joined, two: Joined) -> _Pair
             )
         if isinstance(c.value, ListColumn):
             c.value.users.append(Kept(column, shared.oid))
-    slot = equality_slot(a, column, {"JoinExpr": place}).number
+    slot = equality_slot(a, column, {"JoinExpr": place})
     return _Pair(left, right, _merge(name, kind, left, right, Protected(column, shared, cast=True)), slot)
 
 

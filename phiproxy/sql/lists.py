@@ -168,7 +168,7 @@ def _settle(a: Analysis, columns: list[ListColumn]) -> None:
                 a.use(entry, Store(stored, row if together else a.new_row(), entry.array, limit), oid)
     if not by_tags:
         for user in searched:
-            a.tag(user.node, user.slot.number, user.output, user.width)
+            a.tag(user.node, user.slot, user.output, user.width)
 
 
 def _types(columns: list[ListColumn]) -> dict[int, int]:

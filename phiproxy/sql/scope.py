@@ -193,14 +193,15 @@ class Merged:
 class Scope:
     """The sources one query level sees, the columns merged by USING or NATURAL, and the level outside.
 
-    ``grouped`` are the protected values (by ``id``) by whose tags this level is grouped; ``sets``: with GROUPING SETS and the like.
+    ``grouped`` are the protected values (by ``group_key``) by whose tags this level is grouped; ``sets``: by several
+    sets, as of GROUPING SETS.
     ``called``: inside of a call of a function, which may be an aggregate.
     """
 
     sources: tuple[Source, ...]
     outer: Scope | None = None
     merged: tuple[Merged, ...] = ()
-    grouped: frozenset[int] = frozenset()
+    grouped: frozenset[tuple[int, str]] = frozenset()
     sets: bool = False
     called: bool = False
 
@@ -210,6 +211,12 @@ class Scope:
         while scope is not None:
             yield scope
             scope = scope.outer
+
+
+def group_key(value: Value, expression: str | None = None) -> tuple[int, str]:
+    """Return by what a value of a source, or an expression of it, is known among those by which a query is grouped."""
+    own = value.column.expression if isinstance(value, Protected) else ""
+    return id(value), own if expression is None else expression
 
 
 Output = tuple[str | None, Value]

@@ -28,6 +28,7 @@ from phiproxy.sql.scope import (
     SourceColumn,
     Value,
     find_source,
+    group_key,
     star_of,
 )
 from phiproxy.sql.setops import set_operation
@@ -137,7 +138,7 @@ def _distinct(a: Analysis, body: Node, outputs: list[Output], nodes: list[Node |
         if not distinct_on(a, node, outputs, nodes, scope):
             _output_reference(a, node, outputs, scope)
     if not expressions:
-        distinct(a, body, outputs, nodes)
+        distinct(a, body, outputs, nodes, scope)
 
 
 def _output_reference(a: Analysis, node: Node, outputs: list[Output], scope: Scope) -> None:
@@ -235,7 +236,7 @@ def _star(a: Analysis, nodes: list[Node], node: Node, joined: Joined, scope: Sco
             body,
             hint="List the columns.",
         )
-    if listed or any(source.hidden for source in sources) or any(id(c.value) in scope.grouped for c in star):
+    if listed or any(source.hidden for source in sources) or any(group_key(c.value) in scope.grouped for c in star):
         list_star(a, nodes, node, star, scope)
     return star
 

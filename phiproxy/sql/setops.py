@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from phiproxy.errors import WrongCount
+from phiproxy.policy.guards import tag_of
 from phiproxy.policy.protection import DeclaredType
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
@@ -18,7 +19,7 @@ from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, messages, only
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Output, Protected, Value
 from phiproxy.sql.terms import TEXT, VARCHAR, same_identity
-from phiproxy.sql.wrap import Change, Insert, column_list, hold, quote_ident, replace, representative, select_tree, tag_of
+from phiproxy.sql.wrap import Change, Insert, column_list, hold, quote_ident, replace, representative, select_tree
 
 _OUTER = ("sortClause", "limitOffset", "limitCount", "limitOption", "withClause", "lockingClause")
 Analyse = Callable[[Node], list[Output]]
@@ -118,8 +119,8 @@ def _wrap(
         if name is None:
             raise a.refuse("a column of this set operation has no name that is known", place, hint="Name it with AS.")
         protected = isinstance(value, Protected)
-        slot = equality_slot(a, value.column, {"SelectStmt": place}).number if isinstance(value, Protected) else 0
-        keys.append(tag_of(column, slot) if protected else column)
+        slot = equality_slot(a, value.column, {"SelectStmt": place}) if isinstance(value, Protected) else None
+        keys.append(tag_of(column, slot) if slot is not None else column)
         shown.append(f"{column if union or not protected else representative(a, column)} AS {quote_ident(name)}")
     names = column_list(len(outputs))
     inner: Node = {"SelectStmt": {k: v for k, v in body.items() if k not in _OUTER} | {"limitOption": "LIMIT_OPTION_DEFAULT"}}

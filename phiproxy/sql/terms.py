@@ -14,6 +14,7 @@ from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
 from phiproxy.sql.computed import compared_sink
+from phiproxy.sql.derived import Derived, derived
 from phiproxy.sql.expressions import Grouping, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
 from phiproxy.sql.parse import Node, only, strings
@@ -32,7 +33,7 @@ VARCHAR = DeclaredType("varchar", 1043)
 class Leaf:
     """One place that a term's value may come from: a parameter or literal (``sink``), a column or subquery (``value``), a NULLIF.
 
-    ``output`` is the position of the subquery's column among so many (``width``).
+    ``output`` is the position of the subquery's column among so many (``width``). ``derived``: it is an expression of a column.
     """
 
     node: Node
@@ -43,6 +44,7 @@ class Leaf:
     output: int = 0
     width: int = 1
     nullif: tuple[Term, Term] | None = None
+    derived: Derived | None = None
 
 
 @dataclass(slots=True)
@@ -91,6 +93,11 @@ def _add(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
         return
     inner, casts = peel(node)
     kind, body = only(inner)
+    found = derived(a, inner, scope)
+    if found is not None:
+        found = found.grouped(a, scope)
+        made.leaves.append(Leaf(inner, value=found.made, casts=casts, grouping=found.grouping, derived=found))
+        return
     if kind == "ColumnRef" and strings(body["fields"])[-1] != "*":
         value = value_of(a, inner, scope)
         if isinstance(value, Clear):
@@ -179,10 +186,12 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             leaf.value.users.append(Searched(column, slot, leaf.node, leaf.output, leaf.width))
             leaf.value.casts.extend(leaf.casts)
         else:
-            if leaf.grouping == Grouping.OUTSIDE:
-                a.represented.append(Represented(leaf.node, slot.number, sets=False, tag=slot.number))
+            if leaf.derived is not None:
+                leaf.derived.tag(a, slot)
+            elif leaf.grouping == Grouping.OUTSIDE:
+                a.represented.append(Represented(leaf.node, slot, sets=False, tag=slot))
             else:
-                a.tag(leaf.node, slot.number, leaf.output, leaf.width)
+                a.tag(leaf.node, slot, leaf.output, leaf.width)
             a.stripped.extend(leaf.casts)
     a.stripped.extend(made.casts)
 
@@ -261,8 +270,7 @@ def _nullif_value(a: Analysis, leaf: Leaf, column: ProtectedColumn) -> None:
             located(leaf.node),
             hint="Write CASE WHEN … THEN NULL ELSE … END.",
         )
-    slot = equality_slot(a, column, leaf.node)
-    a.nullifs.append((leaf.node, reference(a, first.node), slot.number))
+    a.nullifs.append((leaf.node, reference(a, first.node)))
     compare(a, leaf.node, leaf.nullif)
 
 
@@ -273,10 +281,10 @@ def _passed_on(a: Analysis, leaf: Leaf) -> Value:
         value.casts.extend(leaf.casts)
         return value
     a.stripped.extend(leaf.casts)
-    if leaf.grouping != Grouping.NONE:
-        a.represented.append(
-            Represented(leaf.node, equality_slot(a, value.column, leaf.node).number, leaf.grouping == Grouping.SETS)
-        )
+    if leaf.derived is not None:
+        leaf.derived.show(a)
+    elif leaf.grouping != Grouping.NONE:
+        a.represented.append(Represented(leaf.node, equality_slot(a, value.column, leaf.node), leaf.grouping == Grouping.SETS))
     shown = text_cast(only(leaf.casts[0])[1]) if leaf.casts else None
     cast = value.cast or "ColumnRef" not in leaf.node or (shown is not None and shown != value.type)
     return dataclasses.replace(value, type=shown or value.type, cast=cast, planned=None if shown else value.planned)
@@ -314,7 +322,8 @@ def as_null_test(a: Analysis, made: Term) -> None:
     single = made.single
     if single is None:
         columns = list(made.columns())
-        if len(columns) == len(made.leaves) and made.unprotected is None and not any(leaf.nullif for leaf in made.leaves):
+        opened = all(leaf.nullif is None and (leaf.derived is None or leaf.derived.total) for leaf in made.leaves)
+        if len(columns) == len(made.leaves) and made.unprotected is None and opened:
             for leaf in made.leaves:
                 _passed_on(a, leaf)
             a.stripped.extend(made.casts)
@@ -331,8 +340,10 @@ def as_null_test(a: Analysis, made: Term) -> None:
         compare(a, made.node, single.nullif)
     elif single.grouping != Grouping.NONE and isinstance(single.value, Protected):
         as_tags(a, made, single.value.column, equality_slot(a, single.value.column, single.node))
+    elif single.derived is not None and not single.derived.total:
+        as_tags(a, made, single.derived.made.column, equality_slot(a, single.derived.made.column, single.node))
     else:
-        a.stripped.extend(single.casts)
+        _passed_on(a, single)
 
 
 def same_identity(a: Analysis, columns: Sequence[ProtectedColumn], node: Node) -> ProtectedColumn:

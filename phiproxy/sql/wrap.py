@@ -9,6 +9,8 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from phiproxy.policy.guards import tag_of
+from phiproxy.policy.protection import Slot
 from phiproxy.sql.analysis import Analysis, Represented, TaggedSubquery
 from phiproxy.sql.brackets import COMMA, OPEN, Brackets
 from phiproxy.sql.meaning import Edit
@@ -45,11 +47,6 @@ def merged(inserts: Iterable[Insert]) -> dict[int, bytes]:
 def quote_ident(name: str) -> str:
     """Return a quoted identifier."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def tag_of(expression: str, slot: int) -> str:
-    """Return T_i of an expression (crypto.md section 1)."""
-    return f"pg_catalog.substring({expression}, {13 + 16 * slot}, 16)"
 
 
 def representative(a: Analysis, expression: str) -> str:
@@ -102,15 +99,15 @@ def rewrites(a: Analysis, brackets: Brackets, text: bytes) -> Iterator[Change]:
     for found in a.represented:
         if "ColumnRef" in found.node or id(found.node) in a.respelled:
             yield _represent(a, brackets, text, found)
-    for node, left, slot in a.nullifs:
-        yield from _nullif(brackets, text, node, left, slot)
+    for node, left in a.nullifs:
+        yield from _nullif(brackets, text, node, left)
     for wrap in a.wraps:
         yield from wrap(brackets, text)
     for tagged in a.subqueries.values():  # these are outside of what begins or ends where they do
         yield from _tag_subquery(brackets, tagged)
 
 
-def represented(a: Analysis, named: str, slot: int, *, sets: bool) -> str:
+def represented(a: Analysis, named: str, slot: Slot, *, sets: bool) -> str:
     """Return what a column, by whose tag its query is grouped, is outside of aggregates."""
     value = representative(a, named)
     return f"CASE WHEN grouping({tag_of(named, slot)}) = 0 THEN {value} END" if sets else value
@@ -130,7 +127,7 @@ def _represent(a: Analysis, brackets: Brackets, text: bytes, found: Represented)
     return Edit(start, end, shaped(named).encode())
 
 
-def _nullif(brackets: Brackets, text: bytes, node: Node, left: Node, slot: int) -> Iterator[Change]:
+def _nullif(brackets: Brackets, text: bytes, node: Node, left: Node) -> Iterator[Change]:
     body = only(node)[1]
     first = brackets.at(location(body))
     tokens = brackets.tokens

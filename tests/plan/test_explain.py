@@ -29,7 +29,7 @@ def test_a_rewritten_statement() -> None:
 def test_the_other_answers() -> None:
     assert explain(PLANNER, b"SELECT 1", "clinic").answer == "forwarded"
     refused = explain(PLANNER, b"SELECT upper(ssn) FROM patients", "clinic")
-    assert (refused.answer, refused.sqlstate, refused.position) == ("refused", "0A000", 14)
+    assert (refused.answer, refused.sqlstate, refused.position) == ("refused", "0A000", 8)
     assert refused.hint
 
 

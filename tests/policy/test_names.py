@@ -48,7 +48,7 @@ def test_shorten_cuts_between_characters() -> None:
 
 @pytest.mark.parametrize(
     ("expression", "column", "shown"),
-    [("@", "ssn", "ssn"), ("left(lower(@),3)", "Name", 'left(lower("Name"),3)'), ("btrim(@,'@''@')", "mail", "btrim(mail,'@''@')")],
+    [("@", "ssn", "ssn"), ("left(lower(@),3)", '"Name"', 'left(lower("Name"),3)'), ("btrim(@,'@''@')", "m", "btrim(m,'@''@')")],
 )
 def test_an_index_expression_as_it_is_written(expression: str, column: str, shown: str) -> None:
     assert shown_expression(expression, column) == shown

@@ -8,9 +8,12 @@ from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import PhiproxyError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.ciphers import Ciphers
+from tests import clinic_model
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 
 PLANNER = Planner(PROTECTION, dataclasses.replace(CATALOG, dynamic=frozenset({"run_sql"})), Ciphers(Keyring(lambda: 0.0)))
+# The same with blind indexes on expressions of full_name.
+INDEXED = Planner(clinic_model.INDEXED, CATALOG, Ciphers(Keyring(lambda: 0.0)))
 VIEW = View(PATH, "clinic", catalog_fresh=True)
 TAG = "pg_catalog.substring({}, 13, 16)"
 
@@ -20,10 +23,10 @@ def tag(column: str) -> str:
     return TAG.format(column)
 
 
-def ask(statement: str, view: View = VIEW) -> str:
+def ask(statement: str, view: View = VIEW, planner: Planner = PLANNER) -> str:
     """Return what becomes of a statement in the extended protocol."""
     try:
-        plan = PLANNER.statement(statement.encode(), (), view)
+        plan = planner.statement(statement.encode(), (), view)
     except PhiproxyError as refused:
         position = refused.position
         if position is not None and not 1 <= position <= len(statement) + 1:
@@ -33,10 +36,10 @@ def ask(statement: str, view: View = VIEW) -> str:
     return "=" if sql == statement and not plan.touches else sql
 
 
-def refusal(statement: str, view: View = VIEW) -> PhiproxyError:
+def refusal(statement: str, view: View = VIEW, planner: Planner = PLANNER) -> PhiproxyError:
     """Return the refusal of a statement."""
     try:
-        PLANNER.statement(statement.encode(), (), view)
+        planner.statement(statement.encode(), (), view)
     except PhiproxyError as error:
         return error
     raise AssertionError("not refused")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from phiproxy.policy.protection import Slot
 from phiproxy.sql.finish import quote_ident, tag_expression
 from tests.sql.ask import ask, tag
 
@@ -50,4 +51,4 @@ def test_a_hint_that_holds_a_protected_value_is_blanked_too() -> None:
 
 def test_spellings() -> None:
     assert quote_ident('a"b') == b'"a""b"'
-    assert tag_expression(b"p.ssn", 2) == b"pg_catalog.substring(p.ssn, 45, 16)"
+    assert tag_expression(b"p.ssn", Slot(2, "@", 1, "active")) == b"pg_catalog.substring(p.ssn, 45, 16)"

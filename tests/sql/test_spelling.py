@@ -35,7 +35,7 @@ def test_the_column_itself(text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_expression_over_the_column(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no index expression"):
+    with pytest.raises(ConfigError, match=r"index|among the functions|cast"):
         spell(text, "ssn", "text")
 
 
@@ -50,20 +50,38 @@ def test_a_quoted_column() -> None:
     [
         (["lower(n)", "LOWER(n)", "pg_catalog.lower((n)::text)", "(lower(n::varchar))::text", 'lower("n")'], "lower(@)"),
         (["left(lower(n), 3)", "left( LOWER(n) , 3 )"], "left(lower(@),3)"),
-        (["substr(n, 1, 3)", "substring(n, 1, 3)", "substring(n from 1 for 3)", "SUBSTRING(n FOR 3 FROM 1)"], "substring(@,1,3)"),
-        (["extract(year from n)", "EXTRACT(YEAR FROM n)", "pg_catalog.extract('Year', n)"], "extract('year',@)"),
-        (["date_part('year', n)", "date_part('YEAR', n)"], "date_part('year',@)"),
+        (["substr(n, 1, 3)", "substring(n, 1, 3)", "substring(n from 1 for 3)", "SUBSTRING(n FOR 3 FROM 1)"], "left(@,3)"),
         (
             [r"regexp_replace(n, '\D', '', 'g')", r"regexp_replace(n, E'\\D', '', 'g')", r"regexp_replace(n, $$\D$$, '', 'g')"],
             r"regexp_replace(@,'\D','','g')",
         ),
-        (["trim(n)", "trim(both from n)", "btrim(n)"], "btrim(@)"),
-        (["trim(both ' ' from n)", "btrim(n, ' ')"], "btrim(@,' ')"),
+        (["trim(n)", "trim(both from n)", "btrim(n)", "trim(both ' ' from n)", "btrim(n, ' ')"], "btrim(@)"),
         (["ltrim(n, '''')", "trim(leading '''' from n)"], "ltrim(@,'''')"),
         (["left(n, -1)"], "left(@,-1)"),
-        (["n AT TIME ZONE 'UTC'", "timezone('UTC', n)"], "timezone('UTC',@)"),
         (["soundex(n)", "public.soundex(n)"], "soundex(@)"),
     ],
 )
 def test_expressions(texts: list[str], spelling: str) -> None:
     assert {spell(text, "n", "text") for text in texts} == {spelling}
+
+
+@pytest.mark.parametrize(
+    ("texts", "type_name", "spelling"),
+    [
+        (["extract(year from n)", "EXTRACT(YEAR FROM n)", "pg_catalog.extract('Year', n)"], "date", "extract('year',@)"),
+        (["date_part('year', n)", "date_part('YEAR', n)"], "date", "date_part('year',@)"),
+        (
+            ["date_trunc('month', n::timestamp)", "date_trunc('MONTH', CAST(n AS timestamp))"],
+            "date",
+            "date_trunc('month',@::timestamp)",
+        ),
+        (["date_trunc('month', n)", "date_trunc('month', n::timestamp)"], "timestamp", "date_trunc('month',@)"),
+        (
+            ["date_trunc('day', n AT TIME ZONE 'UTC')", "date_trunc('day', timezone('UTC', n))"],
+            "timestamptz",
+            "date_trunc('day',timezone('UTC',@))",
+        ),
+    ],
+)
+def test_expressions_over_other_types(texts: list[str], type_name: str, spelling: str) -> None:
+    assert {spell(text, "n", type_name) for text in texts} == {spelling}

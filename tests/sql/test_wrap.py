@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from phiproxy.policy.guards import tag_of
+from phiproxy.policy.protection import Slot
 from phiproxy.sql.parse import only, parse, without_locations
-from phiproxy.sql.wrap import Insert, expression_tree, merged, tag_of
+from phiproxy.sql.wrap import Insert, expression_tree, merged
 
 
 def test_inner_ones_are_inside() -> None:
@@ -15,7 +17,7 @@ def test_inner_ones_are_inside() -> None:
 
 def test_holes_are_filled_with_copies() -> None:
     column = {"ColumnRef": {"fields": [{"String": {"sval": "c"}}], "location": 7}}
-    made = expression_tree(tag_of("phi_x", 1), {"phi_x": column})
+    made = expression_tree(tag_of("phi_x", Slot(1, "@", 1, "active")), {"phi_x": column})
     (statement,) = parse(b"SELECT pg_catalog.substring(c, 29, 16)")
     assert without_locations(made) == without_locations(only(statement.body["targetList"][0])[1]["val"])
     assert made["FuncCall"]["args"][0] is not column

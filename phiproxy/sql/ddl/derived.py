@@ -52,6 +52,13 @@ def settle(a: Analysis, kind: str, body: Node) -> None:
             relation,
             hint="Leave the condition to those who read the view.",
         )
+    computed = next((r for r in meaning.outputs or () if r is not None and r.column.base is not None), None)
+    if computed is not None:
+        raise a.refuse(
+            f"{computed.column.label} would be a column of a view, whose stored query has the value it is computed from",
+            relation,
+            hint=f"Let the view show {computed.column.name}, and compute the expression where the view is read.",
+        )
     meaning.outputs = None
     meaning.plain_select = False
     if not table and meaning.touches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
-from phiproxy.errors import NoIndexAnswers
+from phiproxy.errors import ConfigError, NoIndexAnswers
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.policy.guards import tag
 from phiproxy.policy.names import quote_ident, shown_expression
@@ -24,7 +24,7 @@ def slot_of(a: Analysis, column: ProtectedColumn, expression: str, body: Node) -
     """Return the slot whose tags an index over an expression orders; NoIndexAnswers with the line to add."""
     slot = next((s for s in column.slots if s.expression == expression and s.state != "dropped"), None)
     if slot is None:
-        shown = shown_expression(expression, column.name)
+        shown = shown_expression(expression, quote_ident(column.name))
         raise NoIndexAnswers(
             f"{column.label} has no blind index for {shown}",
             hint=f"Add `{shown}` to the indexes of {column.label} in the policy, then run phiproxy keys init.",
@@ -34,13 +34,17 @@ def slot_of(a: Analysis, column: ProtectedColumn, expression: str, body: Node) -
 
 
 def expression_of(a: Analysis, column: ProtectedColumn, expression: Node, body: Node) -> str:
-    """Return phiproxy's spelling of an indexed expression; StatementRefused for one that is not made of the column alone."""
-    found = over_column(expression, column.name, partial(own_name, a), column.type.name)
+    """Return phiproxy's spelling of an indexed expression; StatementRefused for one that cannot be a blind index."""
+    try:
+        found = over_column(expression, column.name, partial(own_name, a), column.type.name)
+        why = f"Index {quote_ident(column.name)} itself, or an expression that the policy can list."
+    except ConfigError as error:
+        found, why = None, error.message
     if found is None:
         raise a.refuse(
             f"an index over {column.label} cannot answer this expression, which is not one that can be a blind index",
             body,
-            hint=f"Index {quote_ident(column.name)} itself, or an expression that the policy can list.",
+            hint=why,
         )
     return found
 
