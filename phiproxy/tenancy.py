@@ -6,7 +6,8 @@ Where a policy names no tenants there is one of these, whose name is empty. Sess
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -22,6 +23,7 @@ from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.protection import Protection
+from phiproxy.session.audit import Doubt
 
 log = structlog.get_logger("phiproxy.database")
 
@@ -41,7 +43,6 @@ class Tenant:
         refresh: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._database = database
-        self._told: set[tuple[int, str]] = set()
         self.name = name
         self.ring = Keyring(time.monotonic, max_data_keys=max_data_keys)
         self.keys = KeyService(
@@ -58,6 +59,7 @@ class Tenant:
         self.generation = 0
         self.planner: Planner
         self.made: set[str] = set()
+        self.doubtful: Counter[Doubt] = Counter()
         self.services = Services(self._fetch, refresh)
         self.announce: Callable[[], None]
 
@@ -66,7 +68,6 @@ class Tenant:
 
     def plan(self, protection: Protection, catalog: Catalog) -> None:
         """Go on with another protection or catalogue."""
-        self._told.clear()
         self.planner = Planner(protection.of_tenant(self.name), catalog, Ciphers(self.ring, self._noticed))
         self.generation += 1
 
@@ -80,12 +81,17 @@ class Tenant:
         except ProviderError as error:
             log.warning("keys cannot be renewed ahead", database=self._database, tenant=self.name, why=error.message)
 
-    def _noticed(self, key: DataKey) -> None:
-        """Tell of values read under a key that is compromised or could not be renewed in time: once a key and catalogue reading."""
-        why = "compromised" if key.state == "compromised" else "stale"
-        if (key.id, why) not in self._told:
-            self._told.add((key.id, why))
-            log.warning("values are read under a doubtful key", database=self._database, data_key=key.id, why=why)
+    def _noticed(self, column: str, key: DataKey) -> None:
+        """Count a value read under a key that is compromised or could not be renewed in time."""
+        self.doubtful[Doubt(column, key.id, "compromised" if key.state == "compromised" else "stale")] += 1
+
+    def audit(self, opened: Mapping[Doubt, int]) -> None:
+        """Leave one record of an execution that has opened such values: how many of which column, under which key."""
+        values = [
+            {"column": doubt.column, "data_key": f"{doubt.data_key:08x}", "why": doubt.why, "count": count}
+            for doubt, count in sorted(opened.items())
+        ]
+        log.warning("values were read under a doubtful key", database=self._database, tenant=self.name, values=values)
 
     def _overdue(self, root: RootRow, error: ProviderError) -> None:
         log.warning("a root key is due and cannot be rotated", database=self._database, root=root.id, why=error.message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import cast
 
 import pytest
@@ -44,16 +45,22 @@ def test_its_plans_are_bound_to_its_name_and_change_as_one(tenant: Tenant) -> No
     assert "acme" in repr(tenant)
 
 
-def test_a_doubtful_key_is_told_once_until_the_catalogue_is_read(tenant: Tenant) -> None:
+def test_each_execution_that_opened_values_under_a_doubtful_key_leaves_one_record(tenant: Tenant) -> None:
     bad = DataKey(7, "d:mrn", "acme", 1, b"k" * 32, "compromised")
-    stale = DataKey(8, "d:mrn", "acme", 1, b"k" * 32, "active", stale=True)
+    stale = DataKey(0xAB, "d:mrn", "acme", 1, b"k" * 32, "active", stale=True)
     with capture_logs() as told:
         for _ in range(2):
-            tenant._noticed(bad)
-            tenant._noticed(stale)
-        tenant.plan(PROTECTION, CATALOG)
-        tenant._noticed(bad)
-    assert [(line["data_key"], line["why"]) for line in told] == [(7, "compromised"), (8, "stale"), (7, "compromised")]
+            for key in (bad, stale, bad):
+                tenant._noticed("public.patients.ssn", key)
+            opened = Counter(tenant.doubtful)
+            tenant.doubtful.clear()
+            tenant.audit(opened)
+    column = {"column": "public.patients.ssn"}
+    values = [
+        {**column, "data_key": "00000007", "why": "compromised", "count": 2},
+        {**column, "data_key": "000000ab", "why": "stale", "count": 1},
+    ]
+    assert [(line["database"], line["tenant"], line["values"]) for line in told] == [("clinic", "acme", values)] * 2
 
 
 def test_what_cannot_be_renewed_or_rotated_is_told(tenant: Tenant) -> None:

@@ -327,6 +327,7 @@ class Relay:
         if self.ended.done():
             return
         self.ended.set_result(None)
+        self.session.tell_doubtful()
         for side in (self.client, self.server):
             if side.transport is not None and not side.lost:
                 if side.transport.get_write_buffer_size():

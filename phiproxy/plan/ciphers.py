@@ -22,7 +22,7 @@ ValueFunction = Callable[[bytes], bytes]
 class Ciphers:
     """The closures of one database's protected columns over one keyring."""
 
-    def __init__(self, ring: Keyring, noticed: Callable[[DataKey], None] | None = None) -> None:
+    def __init__(self, ring: Keyring, noticed: Callable[[str, DataKey], None] | None = None) -> None:
         self._ring = ring
         self._noticed = noticed
         self._memo = OpenMemo()
@@ -144,7 +144,8 @@ class Ciphers:
         if found is None and column.base is not None:
             found = self._open[column.identity] = self._computed(column, column.base)
         if found is None:
-            found = self._open[column.identity] = make_opener(_spec(column), self._ring, self._memo, self._noticed)
+            noticed = partial(self._noticed, column.label) if self._noticed is not None else None
+            found = self._open[column.identity] = make_opener(_spec(column), self._ring, self._memo, noticed)
         return found
 
     def _computed(self, column: ProtectedColumn, base: ProtectedColumn) -> ValueFunction:

@@ -136,11 +136,14 @@ def copy_out_data(session: State, data: bytes, start: int, end: int) -> int:
     assert session.database is not None
     if front.copy_out is None:
         front.copy_out = CopyOut(copy, session.database.planner.ciphers, session.max_message)
+    session.database.doubtful.clear()
     try:
         payload = front.copy_out.feed(data[start + 5 : end])
     except (SealError, CopyDataError) as error:
         result_error(session, error)
         return end
+    finally:
+        session.count_doubtful(front)
     if payload:
         session.to_client.append(message(b"d", payload))
     return end

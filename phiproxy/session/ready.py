@@ -66,6 +66,8 @@ def _drop_to_ready(session: State) -> None:
 
 def settle(session: State, front: Expected, status: bytes) -> None:
     """Apply a transaction status to portals and search path; a failed transaction may go on after ROLLBACK TO, with its portals."""
+    if session.doubtful is not None:
+        session.tell_doubtful()
     session.names.settle(front.group, idle=session.pipeline.front() is None)
     if status == b"I":
         session.names.end_transaction(front.group)

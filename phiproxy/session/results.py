@@ -88,13 +88,17 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
     row = front.row
     if row is None:
         row = front.row = columns.row(session.planner.ciphers, binary=front.binary)
-    frames, append = session.server_frames, session.to_client.append
+    frames, append, doubtful = session.server_frames, session.to_client.append, session.database.doubtful
+    doubtful.clear()
     try:
         for begin, end in frames.run(ord("D")):  # noqa: PLR1704 - the first of them is the one that was given
             frames.pos = begin
             append(row(data, begin, end))
     except SealError as error:
         result_error(session, error)
+    finally:
+        if doubtful:
+            session.count_doubtful(front)
     return end
 
 

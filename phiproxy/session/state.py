@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from phiproxy.errors import PhiproxyError, WireError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.copy import CopyIn
 from phiproxy.plan.names import NO_NAMES, KnownNames
+from phiproxy.session.audit import Doubt, DoubtfulReads
 from phiproxy.session.phases import CLIENT_STREAMS, SERVER_STREAMS, Phase
 from phiproxy.session.pipeline import Expected, Kind, Pipeline, Undo
 from phiproxy.session.prepared import Names
@@ -34,6 +36,13 @@ class Database(Protocol):
     @property
     def made(self) -> set[str]:
         """Names that sessions have made over protected tables, and the planner does not know yet."""
+
+    @property
+    def doubtful(self) -> Counter[Doubt]:
+        """What was opened under compromised or stale keys and nobody has asked about yet."""
+
+    def audit(self, opened: Mapping[Doubt, int]) -> None:
+        """Record that one execution of a statement has opened these."""
 
     def announce(self) -> None:
         """Let every proxy look at the catalogue now: DDL that names something protected has ended."""
@@ -98,6 +107,7 @@ class State:
         self.waiting: str | None = None
         self.server_said_fatal = False
         self.backend_key: bytes | None = None
+        self.doubtful: DoubtfulReads | None = None
 
     @property
     def closed(self) -> bool:
@@ -135,6 +145,24 @@ class State:
         if not self.inside:
             self.to_client.append(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
         self.phase = Phase.CLOSED
+
+    def count_doubtful(self, front: Expected) -> None:
+        """Count for this execution what has just been opened under doubtful keys."""
+        assert self.database is not None
+        opened = self.database.doubtful
+        if not opened:
+            return
+        if self.doubtful is None or not self.doubtful.is_of(front):
+            self.tell_doubtful()
+            self.doubtful = DoubtfulReads(front, front.part)
+        self.doubtful.opened.update(opened)
+        opened.clear()
+
+    def tell_doubtful(self) -> None:
+        """Record what the last execution that opened such values has opened: it is over, or the conversation is."""
+        reads, self.doubtful = self.doubtful, None
+        if reads is not None and self.database is not None:
+            self.database.audit(reads.opened)
 
     @property
     def known(self) -> KnownNames:

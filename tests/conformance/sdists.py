@@ -6,21 +6,25 @@ import importlib.metadata
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+
+_one_at_a_time = threading.Lock()
 
 
 def sdist(project: str, cache: Path) -> Path:
     """Return the source distribution of what is installed, downloaded once for each version."""
     version = importlib.metadata.version(project)
     target = cache / f"{project}-{version}"
-    found = list(target.glob("*.tar.gz"))
-    if not found:
-        download = ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", project]
-        command = [sys.executable, "-m", "pip", *download, "--dest", str(target), f"{project}=={version}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-        assert done.returncode == 0, f"the source distribution of {project} {version} cannot be had:\n{done.stderr}"
+    with _one_at_a_time:  # several runs of one suite begin together
         found = list(target.glob("*.tar.gz"))
+        if not found:
+            download = ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", project]
+            command = [sys.executable, "-m", "pip", *download, "--dest", str(target), f"{project}=={version}"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+            assert done.returncode == 0, f"the source distribution of {project} {version} cannot be had:\n{done.stderr}"
+            found = list(target.glob("*.tar.gz"))
     assert len(found) == 1, f"{target} holds {len(found)} source distributions"
     return found[0]
 

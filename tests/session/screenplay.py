@@ -7,7 +7,8 @@ everything else is compared byte for byte. A screenplay must account for every b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import ndiff
 
@@ -17,6 +18,7 @@ from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyWant, PhiproxyError, S
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.session.audit import Doubt
 from phiproxy.session.core import Need, NeedCatalog, NeedKeys, Session
 from phiproxy.session.phases import Phase
 from phiproxy.session.substitutes import PATH_QUERY
@@ -92,6 +94,11 @@ class FakeDatabase:
     generation: int = 1
     made: set[str] = field(default_factory=set)
     announced: int = 0
+    doubtful: Counter[Doubt] = field(default_factory=Counter)
+    audited: list[dict[Doubt, int]] = field(default_factory=list)
+
+    def audit(self, opened: Mapping[Doubt, int]) -> None:
+        self.audited.append(dict(opened))
 
     def announce(self) -> None:
         self.announced += 1
