@@ -84,6 +84,12 @@ class Side(asyncio.Protocol):
         else:
             self.relay.received(self, data)
 
+    def deliver(self, take: Callable[[bytes], None]) -> None:
+        """Hand over what arrives from now on without a step between; uvloop keeps the method that a protocol has when it is set."""
+        self.data_received = take  # type: ignore[assignment, method-assign]
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.set_protocol(self)
+
     def eof_received(self) -> bool:
         """The other end says no more; it may still listen. True keeps this end open (TLS cannot)."""
         return self.relay is not None and self.relay.said_all(self)
@@ -141,31 +147,57 @@ class Relay:
 
     def start(self) -> None:
         """Begin with what arrived before there was a relay."""
-        for side in (self.client, self.server):
+        for side, take in ((self.client, self._from_client), (self.server, self._from_server)):
             side.relay = self
+            side.deliver(take)
             early, side.early = b"".join(side.early), []
             if early:
-                self.received(side, early)
+                take(early)
         for side in (self.client, self.server):
             if side.lost:
                 self.lost(side)
 
     def received(self, side: Side, data: bytes) -> None:
         """Feed the session and write what it leaves."""
+        (self._from_client if side is self.client else self._from_server)(data)
+
+    def _from_client(self, data: bytes) -> None:
         self.last_activity = self._loop_time()
+        self._terminated = data.endswith(TERMINATE)
+        session = self.session
+        if session.phase is Phase.TRANSPARENT:
+            self._ready = b""
+            assert self.server.transport is not None
+            self.server.transport.write(data)
+            return
         try:
-            if side is self.client:
-                self._terminated = data.endswith(TERMINATE)
-                self._ready = b""
-                need = self.session.from_client(data)
-            else:
-                self._ready = data[-1:] if data[-6:-1] == _READY else b""
-                need = self.session.from_server(data)
+            need = session.from_client(data)
         except Exception as error:
             self._broken(error)
             return
+        self._go_on(need)
+
+    def _from_server(self, data: bytes) -> None:
+        self.last_activity = self._loop_time()
+        session = self.session
+        if session.phase is not Phase.READY:  # the first ReadyForQuery of all may be what makes it TRANSPARENT
+            self._ready = data[-1:] if data[-6:-1] == _READY else b""
+        if session.phase is Phase.TRANSPARENT and not self._half_closed:
+            assert self.client.transport is not None
+            self.client.transport.write(data)
+            return
+        try:
+            need = session.from_server(data)
+        except Exception as error:
+            self._broken(error)
+            return
+        self._go_on(need)
+
+    def _go_on(self, need: Need | None) -> None:
         self._write()
-        self._choke()
+        session = self.session
+        if self._choked or session.blocked or session.later:
+            self._choke()
         if need is not None:
             self._await(need)
         elif self._half_closed:
@@ -202,7 +234,7 @@ class Relay:
             out, session.to_client = session.to_client, []
             assert self.client.transport is not None
             self.client.transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if session.closed:
+        if session.phase is Phase.CLOSED:
             self.close()
 
     def _await(self, need: Need) -> None:

@@ -104,10 +104,8 @@ class Session(State):
         frames = self.client_frames
         self.later = False
         while not self.blocked and self.phase not in (Phase.TERMINATED, Phase.CLOSED):
-            if self.phase is Phase.AUTHENTICATING and self._speaks_early():
-                self.later = True
+            if (self.phase is Phase.AUTHENTICATING and self._speaks_early()) or pass_messages(self):
                 break
-            pass_messages(self)
             frame, begins = frames.next(), False
             if frame is None:
                 frame, begins = frames.begun(), True
@@ -143,6 +141,7 @@ class Session(State):
             return False
         if self.asked:
             raise WireError(f"expected {self.asked} response, got message type {frames.data[frames.pos]}")
+        self.later = True
         return True
 
     def _client_frame(self, tag: int, start: int, end: int, handlers: dict[int, client.Handler]) -> bool:
@@ -179,6 +178,8 @@ class Session(State):
                 break
             if self.phase is not Phase.AUTHENTICATING:
                 pass_replies(self)
+                if frames.pos == len(frames.data):
+                    break
             frame = frames.next()
             if frame is None:
                 self._server_begun()

@@ -19,6 +19,7 @@ from phiproxy.session.pipeline import (
     Expected,
     Kind,
     Step,
+    expect,
 )
 from phiproxy.session.prepared import Portal
 from phiproxy.session.ready import settle
@@ -38,6 +39,16 @@ _UNNAMED = ("P", b"")
 _EXECUTED_ALONE = Expected(Kind.EXECUTE, binary=True, alone=True, passes=EXECUTE_PASSES)
 _EXECUTED = Expected(Kind.EXECUTE, binary=True, passes=EXECUTE_PASSES)
 _DESCRIBED = Expected(Kind.DESCRIBE, passes=DESCRIBE_PASSES)
+# What a Bind awaits that replaces nothing, and whose portal nothing need be known of.
+_BOUND = Expected(Kind.BIND, passes=BIND_PASSES)
+
+# What drivers send behind a Bind, in one piece with it, and what it awaits.
+_EXECUTE_SYNC = _EXECUTE_UNNAMED + b"\0\0\0\0S\0\0\0\x04"
+_DESCRIBE_EXECUTE_SYNC = _DESCRIBE_UNNAMED + _EXECUTE_SYNC
+_GROUPS: tuple[tuple[bytes, tuple[Expected, ...]], ...] = (
+    (_DESCRIBE_EXECUTE_SYNC, (_BOUND, _DESCRIBED)),
+    (_EXECUTE_SYNC, (_BOUND,)),
+)
 
 
 def pass_replies(session: State) -> None:
@@ -94,8 +105,8 @@ def _rows_end(data: bytes, pos: int, limit: int) -> int:
     return pos
 
 
-def pass_messages(session: State) -> None:
-    """Pass the client's messages up to the first that must be looked at.
+def pass_messages(session: State) -> bool:
+    """Pass the client's messages up to the first that must be looked at; True when none is left.
 
     Not while anything is followed that a message may have changed, nor where the server reads them as something else.
     """
@@ -110,7 +121,7 @@ def pass_messages(session: State) -> None:
         or session.path_changed is not None
         or session.catalog_fresh
     ):
-        return
+        return False
     frames = session.client_frames
     data, begin, limit = frames.data, frames.pos, frames.max_message
     pos, size = begin, len(data)
@@ -122,22 +133,24 @@ def pass_messages(session: State) -> None:
         step = _STEPS.get(data[pos])
         if length == 4 and data[pos] != SYNC_TAG:
             break  # an empty body: the handlers say what is wrong with it
-        if step is None or not step(session, data, pos, end):
+        behind = step(session, data, pos, end) if step is not None else 0
+        if not behind:
             break
-        pos = end
+        pos = behind
     if pos > begin:
         session.to_server.append(data if pos - begin == size else data[begin:pos])
         frames.pos = pos
+    return pos == size
 
 
 SYNC_TAG = ord("S")
 
 
-def _sync(session: State, _data: bytes, start: int, end: int) -> bool:
+def _sync(session: State, _data: bytes, start: int, end: int) -> int:
     if end - start != HEADER:
-        return False
-    session.pipeline.queue.append(Expected(Kind.SYNC, group=_end_group(session), passes=READY_PASSES))
-    return True
+        return 0
+    session.pipeline.queue.append(expect(Kind.SYNC, READY_PASSES, _end_group(session)))
+    return end
 
 
 def _end_group(session: State) -> int:
@@ -148,37 +161,56 @@ def _end_group(session: State) -> int:
     return names.group - 1
 
 
-def _bind(session: State, data: bytes, start: int, end: int) -> bool:
+def _bind(session: State, data: bytes, start: int, end: int) -> int:
     """Bind the unnamed portal to an ordinary statement whose plan is right for the present."""
     stop = data.find(0, start + 6, end)
     if data[start + 5] or stop < 0:
-        return False
+        return 0
     names, name = session.names, data[start + 6 : stop]
     prepared, group = names.statements.get(name), names.group
     if prepared is None or not prepared.plan.ordinary or names.changed.get(("S", name), group) != group:
-        return False
+        return 0
     assert session.database is not None
     if prepared.stamp != (session.database.generation, session.path):
-        return False
+        return 0
+    if b"" not in names.portals and _UNNAMED not in names.changed:
+        for tail, awaited in _GROUPS:
+            if data.startswith(tail, end):
+                _whole_group(session, awaited)
+                return end + len(tail)
     undo = names.bind(b"", Portal(prepared.plan, None, group, prepared.oids))
-    session.pipeline.queue.append(Expected(Kind.BIND, undo=(undo,), passes=BIND_PASSES))
+    expected = expect(Kind.BIND, BIND_PASSES)
+    expected.undo = (undo,)
+    session.pipeline.queue.append(expected)
     session.group_open = True
-    return True
+    return end
 
 
-def _describe(session: State, data: bytes, start: int, end: int) -> bool:
+def _whole_group(session: State, awaited: tuple[Expected, ...]) -> None:
+    """Bind, Execute and Sync in one: the portal is not noted, since what is not known of one is that it shows something protected.
+
+    In a transaction it lives on, but has run.
+    """
+    queue = session.pipeline.queue
+    queue.extend(awaited)
+    queue.append(_EXECUTED if session.group_executes else _EXECUTED_ALONE)
+    queue.append(expect(Kind.SYNC, READY_PASSES, _end_group(session)))
+    session.counters.forwarded += 1
+
+
+def _describe(session: State, data: bytes, start: int, end: int) -> int:
     portal = _unnamed_portal(session)
     if portal is None or data[start:end] != _DESCRIBE_UNNAMED:
-        return False
+        return 0
     session.pipeline.queue.append(_DESCRIBED if portal.plan.ordinary else described(portal.plan, portal.formats))
     session.group_open = True
-    return True
+    return end
 
 
-def _execute(session: State, data: bytes, start: int, end: int) -> bool:
+def _execute(session: State, data: bytes, start: int, end: int) -> int:
     portal = _unnamed_portal(session)
     if portal is None or not portal.plan.quiet or end - start != 10 or data[start : start + 6] != _EXECUTE_UNNAMED:
-        return False
+        return 0
     alone = session.group_executes == 0
     if portal.plan.ordinary:
         session.pipeline.queue.append(_EXECUTED_ALONE if alone else _EXECUTED)
@@ -187,7 +219,7 @@ def _execute(session: State, data: bytes, start: int, end: int) -> bool:
     session.group_executes += 1
     session.counters.forwarded += 1
     session.group_open = True
-    return True
+    return end
 
 
 def _unnamed_portal(session: State) -> Portal | None:
@@ -196,7 +228,7 @@ def _unnamed_portal(session: State) -> Portal | None:
     return names.portals.get(b"") if names.changed.get(_UNNAMED, names.group) == names.group else None
 
 
-def _query(session: State, data: bytes, start: int, end: int) -> bool:
+def _query(session: State, data: bytes, start: int, end: int) -> int:
     """Query: a text in which nothing can be protected."""
     assert session.database is not None
     if (
@@ -205,23 +237,24 @@ def _query(session: State, data: bytes, start: int, end: int) -> bool:
         or data.find(0, start + 5, end) != end - 1
         or not session.database.planner.passes(data[start + 5 : end - 1])
     ):
-        return False
+        return 0
     names = session.names
-    expected = Expected(Kind.QUERY, alone=session.group_executes == 0, passes=QUERY_PASSES)
+    expected = expect(Kind.QUERY, QUERY_PASSES)
+    expected.alone = session.group_executes == 0
     if names.changed or b"" in names.statements or b"" in names.portals:
         # It drops both; where there is neither, nor can be again, there is nothing to take back.
         expected.undo = forget_unnamed(session)
     expected.group = _end_group(session)
     session.pipeline.queue.append(expected)
     session.counters.forwarded += 1
-    return True
+    return end
 
 
-_STEPS: dict[int, Callable[[State, bytes, int, int], bool]] = {
+_STEPS: dict[int, Callable[[State, bytes, int, int], int]] = {
     _SYNC: _sync,
     _BIND: _bind,
     _DESCRIBE: _describe,
     _EXECUTE: _execute,
     _QUERY: _query,
 }
-"""Each takes one whole message and says whether it goes on as it came; if not, nothing has been done."""
+"""Each takes a whole message, and says where the next begins if it goes on as it came; 0 if not, then nothing has been done."""
