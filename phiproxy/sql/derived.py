@@ -25,7 +25,7 @@ from phiproxy.sql.expressions import Grouping, equality_slot, grouping_of, unsup
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, only, strings
 from phiproxy.sql.respell import spelled_node, spelled_text, value_of
-from phiproxy.sql.scope import Protected, Scope, Spelled
+from phiproxy.sql.scope import Protected, Scope, Spelled, is_whole_row
 from phiproxy.sql.spelling import read_tree
 from phiproxy.sql.wrap import expression_tree, represented
 from phiproxy.sql.wrap import replace as replace_node
@@ -150,6 +150,8 @@ def derived(a: Analysis, node: Node, scope: Scope) -> Derived | None:
     if found is None or len(references) != 1:
         return None
     (inner,) = references
+    if is_whole_row(scope, strings(only(inner)[1]["fields"])):
+        return None
     value = value_of(a, inner, scope)
     if not isinstance(value, Protected):
         return None
