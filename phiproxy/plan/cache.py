@@ -25,7 +25,7 @@ from phiproxy.policy.protection import Protection
 from phiproxy.policy.snapshot import changed, overlaid
 from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
-from phiproxy.sql.meaning import Meaning
+from phiproxy.sql.meaning import Meaning, Renew
 from phiproxy.sql.parse import Statement, char_position, decode_text, first_token, parse, too_deep
 from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
@@ -282,7 +282,7 @@ def _cacheable(text: bytes, meanings: Sequence[Meaning]) -> bool:
     """Refuse giants, and texts with protected literals: neither they nor what is in them is kept (crypto.md section 3)."""
     if len(text) > MAX_CACHED_TEXT or any(m.bound or m.tree is not None for m in meanings):
         return False
-    return not any(o.literal is not None for m in meanings for o in m.occurrences)
+    return not any(o.literal is not None and not isinstance(o.use, Renew) for m in meanings for o in m.occurrences)
 
 
 def _remember(cache: OrderedDict[tuple[object, ...], P], key: tuple[object, ...], plan: P) -> None:

@@ -32,10 +32,10 @@ class Ciphers:
         self._open: dict[str, ValueFunction] = {}
         self._conditions: dict[bytes, Condition] = {}
 
-    def need_keys(self, columns: Iterable[ProtectedColumn]) -> None:
+    def need_keys(self, columns: Iterable[ProtectedColumn], defaults: Iterable[ProtectedColumn] = ()) -> None:
         """Raise KeyNeeded for every index key that storing into these columns lacks, in one go and before anything is reserved.
 
-        So it is of the keys that their constraints are sealed under.
+        So it is of the keys that their constraints are sealed under, and the ``defaults`` of those columns.
         """
         columns = list(columns)
         has = self._ring.has
@@ -45,6 +45,8 @@ class Ciphers:
         for column in columns:
             for check in column.checks:
                 self._condition(column, check)
+        for column in defaults:
+            self.default(column)
 
     def _wants_of(self, column: ProtectedColumn) -> tuple[IndexKeyWant, ...]:
         wants = self._wants.get(column)
@@ -88,6 +90,11 @@ class Ciphers:
     def define(self, column: ProtectedColumn, condition: bytes, record: Record) -> bytes:
         """Return the envelope of a condition over a column: it has no slots."""
         return make_sealer(_spec(column))(condition, record, ())
+
+    def default(self, column: ProtectedColumn) -> bytes:
+        """Return the constant that is a column's DEFAULT; KeyNeeded, SealError."""
+        assert column.default is not None
+        return self.open(column)(column.default)
 
     def _condition(self, column: ProtectedColumn, check: Check) -> Condition:
         """Return the condition of a constraint; KeyNeeded, SealError."""

@@ -57,6 +57,8 @@ class CopyIn:
         self._sealers: list[tuple[int, StoreFunction, str]] = [(i, ciphers.store(c), c.scope) for i, c in found]
         self._scopes = sorted({c.scope for _, c in found})
         self._protected = [c for _, c in found]
+        self._added = [(c, ciphers.store(c)) for _, c in copy.added]
+        self._scopes = sorted({*self._scopes, *(c.scope for c, _ in self._added)})
         self._header = copy.form.header != "no" and copy.form.format != "binary"
         self._taken = 0
         self._rows: list[Row] = []
@@ -101,7 +103,8 @@ class CopyIn:
         self._rows = []
         if begin:
             # The client's own first line may hold anything, a value too.
-            sealed[0] = [codec.write(name.encode(), -1) for name in self._copy.columns]
+            names = [*self._copy.columns, *(name for name, _ in self._copy.added)]
+            sealed[0] = [codec.write(name.encode(), -1) for name in names]
             self._header = False
         data = codec.join(sealed)
         self._out += [data[i : i + BLOCK] for i in range(0, len(data), BLOCK)]
@@ -137,18 +140,20 @@ class CopyIn:
                         return done, self._failed(error, rows, len(done), position)
                     new[position] = self._codec.poison()
                     break
+            new += [self._codec.write_bytea(store(self._ciphers.default(c), own[c.scope])) for c, store in self._added]
             done.append(new)
         return done, failure
 
     def _records(self, plain: Sequence[Sequence[bytes | None]]) -> list[dict[str, Record]]:
         """Draw one record per row and scope that stores something; everything that may be missing is asked for first."""
-        if not any(value is not None for values in plain for value in values):
+        always = {c.scope for c, _ in self._added}
+        if not plain or not (always or any(value is not None for values in plain for value in values)):
             return [{} for _ in plain]
-        self._ciphers.need_keys(self._protected)
+        self._ciphers.need_keys([*self._protected, *(c for c, _ in self._added)], [c for c, _ in self._added])
         records: list[dict[str, Record]] = [{} for _ in plain]
         for scope in self._scopes:
             mine = [s == scope for _, _, s in self._sealers]
-            storing = [i for i, values in enumerate(plain) if any(v is not None for v in compress(values, mine))]
+            storing = [i for i, values in enumerate(plain) if scope in always or any(v is not None for v in compress(values, mine))]
             if storing:
                 draw = self._ciphers.reserve(scope, len(storing))
                 for i in storing:

@@ -9,7 +9,20 @@ from phiproxy.errors import PhiproxyError, SyntaxRefused
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.statement import StatementPlan
 from phiproxy.sql.finish import null_marker
-from phiproxy.sql.meaning import Absent, CopyMeaning, Define, Meaning, Nullness, Occurrence, Plain, Reveal, Store, Use, of_elements
+from phiproxy.sql.meaning import (
+    Absent,
+    CopyMeaning,
+    Define,
+    Meaning,
+    Nullness,
+    Occurrence,
+    Plain,
+    Renew,
+    Reveal,
+    Store,
+    Use,
+    of_elements,
+)
 from phiproxy.sql.parse import Positions, parse
 
 # What an application's session starts with, unless its role or database says otherwise.
@@ -130,6 +143,8 @@ def use_text(use: Use) -> str:
         return "tested for NULL only"
     if isinstance(use, Store):
         return f"{'each element ' if use.elements else ''}sealed for {use.column.label}"
+    if isinstance(use, Renew):
+        return f"the default of {use.column.label}, sealed afresh"
     if isinstance(use, Define):
         return f"sealed as a condition over {use.column.label}"
     what = "tags of its elements" if use.elements else "tag"

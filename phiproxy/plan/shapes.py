@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Search, Store, of_elements
+from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Renew, Search, Store, of_elements
 from phiproxy.sql.parse import Statement
 from phiproxy.sql.shape import Shape, free_constants, literal_value, shape_of
 
@@ -126,7 +126,7 @@ def _more_than_data(effects: Effects) -> bool:
 
 def _place(change: Edit | Occurrence, shape: Shape, by_start: dict[int, int], bases: Sequence[int]) -> _Place | None:
     """Return where a change stands, free of any value; None where it is neither one constant nor inside one gap."""
-    if isinstance(change, Occurrence) and change.literal is not None:
+    if isinstance(change, Occurrence) and change.literal is not None and not isinstance(change.use, Renew):
         i = by_start.get(change.start)
         if i is None or type(change.use) not in (Store, Search) or of_elements(change.use):
             return None  # of an array, an element may be what is tainted

@@ -14,7 +14,20 @@ from phiproxy.crypto.seal import Record
 from phiproxy.errors import CatalogChanged
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.sql.formula import Formula
-from phiproxy.sql.meaning import Absent, CopyMeaning, Define, Effects, Nullness, Plain, Reveal, Search, Store, Use, of_elements
+from phiproxy.sql.meaning import (
+    Absent,
+    CopyMeaning,
+    Define,
+    Effects,
+    Nullness,
+    Plain,
+    Renew,
+    Reveal,
+    Search,
+    Store,
+    Use,
+    of_elements,
+)
 from phiproxy.sql.render import Rendered, position_map
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
 from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
@@ -48,7 +61,8 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
     rows: dict[tuple[str, RowKey], Record] = {}
     wanted = _wanted(uses)
     if wanted:
-        ciphers.need_keys({u.column for u, v in uses if isinstance(u, Store) and v is not None})
+        stored = {u.column for u, v in uses if isinstance(u, Store | Renew) and v is not None}
+        ciphers.need_keys(stored, {u.column for u, _ in uses if isinstance(u, Renew)})
     for scope, numbers in wanted.items():
         draw = ciphers.reserve(scope, len(numbers))
         for number in numbers:
@@ -59,11 +73,8 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
             result.append(value)
         elif isinstance(use, Absent):
             result.append(None)
-        elif isinstance(use, Store):
-            result.append(_stored(ciphers, use, value, rows))
-        elif isinstance(use, Define):
-            assert isinstance(value, bytes)
-            result.append(ciphers.define(use.column, value, rows[use.column.scope, (use.row, -1)]))
+        elif isinstance(use, Store | Define | Renew):
+            result.append(_sealed(ciphers, use, value, rows))
         elif isinstance(use, Search):
             search = ciphers.search(use.column, use.slot)
             result.append(value.map(search) if isinstance(value, Array) else search(value))
@@ -77,20 +88,27 @@ def _wanted(uses: Sequence[tuple[Use, Given]]) -> dict[str, set[RowKey]]:
     """Return the rows per scope for which something is sealed; an array without elements is none."""
     wanted: dict[str, set[RowKey]] = {}
     for use, value in uses:
-        rows = _rows(use, value) if isinstance(use, Store | Define) and value is not None else []
-        if isinstance(use, Store | Define) and rows:
+        rows = _rows(use, value) if isinstance(use, Store | Define | Renew) and value is not None else []
+        if isinstance(use, Store | Define | Renew) and rows:
             wanted.setdefault(use.column.scope, set()).update(rows)
     return wanted
 
 
-def _rows(use: Store | Define, value: bytes | Array) -> list[RowKey]:
+def _rows(use: Store | Define | Renew, value: bytes | Array) -> list[RowKey]:
     if isinstance(value, Array):
         return [(use.row, i) for i, element in enumerate(value.elements) if element is not None]
     return [(use.row, -1)]
 
 
-def _stored(ciphers: Ciphers, use: Store, value: bytes | Array, rows: Mapping[tuple[str, RowKey], Record]) -> bytes | Array:
+def _sealed(
+    ciphers: Ciphers, use: Store | Define | Renew, value: bytes | Array, rows: Mapping[tuple[str, RowKey], Record]
+) -> bytes | Array:
     store, scope = ciphers.store(use.column), use.column.scope
+    if isinstance(use, Renew):
+        return store(ciphers.default(use.column), rows[scope, (use.row, -1)])
+    if isinstance(use, Define):
+        assert isinstance(value, bytes)
+        return ciphers.define(use.column, value, rows[scope, (use.row, -1)])
     if use.limit is not None:
         value = value.map(partial(cut_text, limit=use.limit)) if isinstance(value, Array) else cut_text(value, use.limit)
     if isinstance(value, bytes):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
-from phiproxy.sql.meaning import Meaning, Plain, SessionNames, Store, Use
+from phiproxy.sql.meaning import Meaning, Plain, Renew, SessionNames, Store, Use
 from phiproxy.sql.parse import Node, Positions, location, messages, only
 from phiproxy.sql.scope import Clear, ListColumn, Protected, Source, SourceColumn, Value, list_groups
 from phiproxy.sql.sinks import SinkNode
@@ -61,6 +61,21 @@ class Represented:
     tag: Slot | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A value that the client's text has no place for: it goes to the end of the list ``items``, as a ``wrapper`` if that says so.
+
+    ``place`` finds the span that it takes, between ``lead`` and ``trail``.
+    """
+
+    use: Use
+    items: list[Node]
+    place: Callable[[Spans], tuple[int, int]]
+    lead: bytes
+    trail: bytes
+    wrapper: str | None
+
+
 @dataclass(slots=True)
 class TaggedSubquery:
     """A subquery expression some of whose outputs are compared by their tags: slot numbers by position."""
@@ -77,7 +92,8 @@ class Analysis:
     ``tagged`` columns become their tags, ``represented`` ones any value of their group, ``nullifs`` CASE,
     ``respelled`` ones get another name; ``subqueries`` and
     ``wraps`` put queries around queries; ``comparisons`` are decided last. ``changes`` edit the tree, and return the edit of the
-    text, of what no list here says. ``derived`` is what becomes of expressions of protected columns, by ``id``.
+    text, of what no list here says. ``derived`` is what becomes of expressions of protected columns, by ``id``. ``added`` values go
+    where the client has none, and ``at_end`` is what is done to the tree last.
     """
 
     text: bytes
@@ -98,6 +114,8 @@ class Analysis:
     subqueries: dict[int, TaggedSubquery] = field(default_factory=dict)
     wraps: list[Callable[[Brackets, bytes], Iterable[Change]]] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
+    added: list[Added] = field(default_factory=list)
+    at_end: list[Callable[[], None]] = field(default_factory=list)
     walks: dict[int, list[Node]] = field(default_factory=dict)
     physical: bool = False
     rows: int = 0
@@ -147,6 +165,10 @@ class Analysis:
     def store(self, sink: SinkNode, column: ProtectedColumn, row: int, limit: int | None = None, type_oid: int = 0) -> None:
         """Record that an occurrence is stored in a protected column, cut to ``limit`` characters."""
         self.use(sink, Store(column, row, limit=limit), type_oid or column.type.oid)
+
+    def renew(self, node: Node, column: ProtectedColumn, row: int) -> None:
+        """Record that DEFAULT is stored in a protected column that has one."""
+        self.use(SinkNode("literal", node, node, ()), Renew(column, row))
 
     def tag(self, node: Node, slot: Slot, output: int = 0, width: int = 1) -> None:
         """Let the server see the tag of a column, or of one output (of ``width``) of a subquery expression."""

@@ -69,6 +69,8 @@ def target(a: Analysis, relation: Relation, body: Node) -> Target:
 def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope, place: Place) -> None:
     """Analyse one value on its way into one column."""
     if only(node)[0] == "SetToDefault":
+        if column is not None and column.default is not None:
+            a.renew(node, column, place.row)
         return
     if column is None:
         flow(a, expression(a, node, scope), None, node, place)

@@ -122,6 +122,14 @@ class Brackets:
             i += 1
         return i - 1
 
+    def targets_end(self, i: int) -> int:
+        """Return the last token of the target list of the SELECT at ``i``."""
+        i += 1
+        while not self._ends(i, _AFTER_ITEM - {COMMA}):
+            i = self.partner(i) if self.name(i) in (OPEN, "ASCII_91") else i
+            i += 1
+        return i - 1
+
     def body_end(self, i: int) -> int:
         """Return the last token of the SELECT or VALUES at ``i``, without ORDER BY and what follows it."""
         while not self._ends(i, _AFTER_BODY):

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from phiproxy.errors import StatementRefused, UndefinedColumn
 from phiproxy.policy.catalog import Relation
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.brackets import Brackets
+from phiproxy.sql.defaults import left_out
 from phiproxy.sql.finish import Spans, finish, quote_ident
 from phiproxy.sql.meaning import CopyMeaning, Edit, Reveal
 from phiproxy.sql.parse import Node, location, messages, only, strings, tokens
@@ -44,14 +46,25 @@ def copy_table(a: Analysis, body: Node) -> None:
     form, skips = _options(a, body, columns)
     a.meaning.outputs = None
     a.meaning.plain_select = not incoming
-    if any(reveals):
-        a.meaning.copy = CopyMeaning(found.name, columns, reveals, form, incoming=incoming, skips_errors=skips)
+    added = tuple(left_out(a, found, [(name, None) for name in columns])) if incoming else ()
+    if any(reveals) or added:
+        a.meaning.copy = CopyMeaning(found.name, columns, reveals, form, incoming=incoming, skips_errors=skips, added=added)
     finish(a)
-    if "attlist" not in body:
-        _, end = Spans(tokens(a.text)).column_ref(location(named))
-        listed = b" (" + b", ".join(map(quote_ident, columns)) + b")"
-        a.meaning.edits = sorted([*a.meaning.edits, Edit(end, end, listed)], key=lambda e: (e.start, e.end))
-        body["attlist"] = [{"String": {"sval": name}} for name in columns]
+    if "attlist" not in body or added:
+        listed = [*columns, *(name for name, _ in added)]
+        a.meaning.edits = sorted([*a.meaning.edits, _listed(a, body, listed)], key=lambda e: (e.start, e.end))
+        body["attlist"] = [{"String": {"sval": name}} for name in listed]
+
+
+def _listed(a: Analysis, body: Node, names: Sequence[str]) -> Edit:
+    """Return the edit that makes a list of columns, or another one of it."""
+    spans = Spans(tokens(a.text))
+    _, end = spans.column_ref(location(body["relation"]))
+    start = end
+    if "attlist" in body:
+        opening = next(i for i, token in enumerate(spans.tokens) if token.start >= end)
+        end = spans.tokens[Brackets(spans.tokens).partner(opening)].end
+    return Edit(start, end, b" (" + b", ".join(map(quote_ident, names)) + b")")
 
 
 def _may_be_protected(a: Analysis, named: Node, body: Node) -> bool:

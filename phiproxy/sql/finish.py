@@ -31,7 +31,8 @@ def finish(a: Analysis) -> None:
     uses = _tainted(a)
     touched = [u for u in uses if not isinstance(u.use, Plain)]
     a.meaning.touches = a.meaning.touches or any(isinstance(u.use, Store | Search) for u in touched)
-    if not (touched or a.tagged or a.qualified or a.stripped or a.changes or a.wraps or a.respelled or a.meaning.touches):
+    changed = (touched, a.tagged, a.qualified, a.stripped, a.changes, a.wraps, a.respelled, a.added, a.meaning.touches)
+    if not any(changed):
         return
     spans = Spans(tokens(a.text))
     edits: dict[tuple[int, int], Edit] = {}
@@ -48,7 +49,7 @@ def finish(a: Analysis) -> None:
     _rewrite(a, spans, text, edits)
     # A node may be there twice (the source of a multiple assignment); the first is as good as the other.
     found = {(o.start, o.use): o for o in reversed([spans.occurrence(u, order) for order, u in enumerate(touched)])}
-    a.meaning.occurrences = sorted(found.values(), key=lambda o: o.start)
+    a.meaning.occurrences = sorted([*found.values(), *_added(a, spans, len(touched))], key=lambda o: (o.start, o.end))
     replaced = sorted([(e.start, e.end) for e in edits.values()] + [(o.start, o.end) for o in a.meaning.occurrences])
     starts = [start for start, _ in replaced]
     for edit in blanks:
@@ -58,7 +59,17 @@ def finish(a: Analysis) -> None:
     for u in touched:
         mark(u)
     _drop_casts(casts)
+    for change in a.at_end:
+        change()
     a.meaning.edits = sorted(edits.values(), key=lambda e: (e.start, e.end))
+
+
+def _added(a: Analysis, spans: Spans, order: int) -> Iterator[Occurrence]:
+    for i, added in enumerate(a.added):
+        node = marked_node(added.use, null=False)
+        added.items.append(node if added.wrapper is None else {added.wrapper: {"val": node}})
+        start, end = added.place(spans)
+        yield Occurrence(start, end, added.use, literal=b"", order=order + i, lead=added.lead, trail=added.trail)
 
 
 def _cast_edits(a: Analysis, casts: list[Node], spans: Spans) -> Iterator[Edit]:

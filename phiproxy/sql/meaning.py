@@ -54,6 +54,14 @@ class Define:
 
 
 @dataclass(frozen=True, slots=True)
+class Renew:
+    """The DEFAULT of a protected column, for one row: it is opened and sealed again. Its occurrence has an empty literal."""
+
+    column: ProtectedColumn
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
     """The occurrence is compared with a protected column: it becomes the tag of ``slot``; of an array, each of its ``elements``.
 
@@ -83,7 +91,7 @@ class Absent:
 
 
 ABSENT = Absent()
-Use = Store | Define | Search | Nullness | Plain | Absent
+Use = Store | Define | Renew | Search | Nullness | Plain | Absent
 
 
 def of_elements(use: Use) -> bool:
@@ -155,7 +163,8 @@ class Reveal:
 class CopyMeaning:
     """A COPY whose data holds protected columns: ``reveals`` has one entry per field of a row, in the order of ``columns``.
 
-    ``table`` is empty for COPY (query). ``skips_errors``: ON_ERROR ignore.
+    ``table`` is empty for COPY (query). ``skips_errors``: ON_ERROR ignore. ``added`` are columns that the client leaves
+    out: the server gets their defaults behind the client's fields.
     """
 
     table: str
@@ -164,6 +173,7 @@ class CopyMeaning:
     form: CopyFormat
     incoming: bool
     skips_errors: bool
+    added: tuple[tuple[str, ProtectedColumn], ...] = ()
 
 
 class Revealing(Protocol):

@@ -6,6 +6,7 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import Place, assign, assignments, too_many
 from phiproxy.sql.ctes import with_clause
+from phiproxy.sql.defaults import Given, fill_rows
 from phiproxy.sql.expressions import clear, listed_value
 from phiproxy.sql.hidden import in_between
 from phiproxy.sql.parse import Node, only
@@ -58,6 +59,7 @@ def _when(a: Analysis, clause: Node, relation: Relation, source: Source, scope: 
         for value, (_, column) in zip(values, wanted, strict=False):
             listed_value(a, value)
             assign(a, value, column, scope, place)
+        fill_rows(a, relation, Given(clause, "targetList", len(values)), wanted, [(values, place.row)])
 
 
 QUERIES["MergeStmt"] = merge

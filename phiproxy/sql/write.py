@@ -9,6 +9,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import Place, Target, assign, assign_query, assignments, columns_of, target, too_many
 from phiproxy.sql.conflict import on_conflict
 from phiproxy.sql.ctes import with_clause
+from phiproxy.sql.defaults import Given, default_values, fill_rows, fill_select, left_out
 from phiproxy.sql.expressions import clear_all, listed_value
 from phiproxy.sql.hidden import list_columns, visible_columns
 from phiproxy.sql.parse import Node, only
@@ -30,7 +31,9 @@ def insert(a: Analysis, body: Node, outer: Scope) -> list[Output]:
         relation, source = write_target(a, body["relation"])
         wanted = wanted_columns(a, body.get("cols"), relation, body["relation"])
         if "selectStmt" in body:
-            list_columns(a, body, relation, _insert_source(a, body["selectStmt"], wanted, outer))
+            _insert_source(a, body, relation, wanted, outer)
+        else:
+            default_values(a, relation, body)
         if "onConflictClause" in body:
             on_conflict(a, body["onConflictClause"], relation, source, outer)
         return returning(a, body, source, joined_of(source), outer)
@@ -51,17 +54,26 @@ def wanted_columns(a: Analysis, nodes: Sequence[Node] | None, relation: Relation
     )
 
 
-def _insert_source(a: Analysis, node: Node, wanted: Sequence[Target], outer: Scope) -> int:
-    """Analyse what is inserted, and return how many columns it has."""
-    _, body = only(node)
+def _insert_source(a: Analysis, insertion: Node, relation: Relation, wanted: Sequence[Target], outer: Scope) -> None:
+    """Analyse what is inserted, and give it the list of columns and the defaults that the client means."""
+    _, body = only(insertion["selectStmt"])
     simple = {"valuesLists", "limitOption", "op"}
     number = a.new_row()
-    if "valuesLists" not in body or set(body) - simple:
-        return assign_query(a, node, wanted, outer, Place(number, number))
-    rows = [only(row)[1]["items"] for row in body["valuesLists"]]
-    for row in rows:
-        _values_row(a, row, wanted, outer, Place(number, a.new_row()))
-    return len(rows[0])
+    rows = [(only(row)[1]["items"], number) for row in body.get("valuesLists", ())]
+    if not rows or set(body) - simple:
+        count = assign_query(a, insertion["selectStmt"], wanted, outer, Place(number, number))
+    else:
+        count = len(rows[0][0])
+        rows = [(row, a.new_row()) for row, _ in rows]
+        for row, own in rows:
+            _values_row(a, row, wanted, outer, Place(number, own))
+    given = Given(insertion, "cols", count)
+    if not left_out(a, relation, wanted if insertion.get("cols") else wanted[:count]):
+        list_columns(a, insertion, relation, count)
+    elif rows:
+        fill_rows(a, relation, given, wanted, rows)
+    else:
+        fill_select(a, relation, given, wanted, body, number)
 
 
 def _values_row(a: Analysis, items: list[Node], wanted: Sequence[Target], outer: Scope, place: Place) -> None:

@@ -42,6 +42,13 @@ class Pair:
         assert caught.value.sqlstate == sqlstate, caught.value
         return caught.value
 
+    def distinct_envelopes(self, table: str, column: str, where: str) -> bool:
+        """Tell whether no two of these rows of the encrypted table hold the same envelope."""
+        query = f"SELECT count(*) = count(DISTINCT {column}) FROM {table} WHERE {column} IS NOT NULL AND {where}"
+        with self.site.server.connect(self.site.sealed) as conn:
+            row = conn.execute(query.encode()).fetchone()
+        return row is not None and bool(row[0])
+
     def commit(self) -> None:
         """COMMIT on both sides."""
         for conn in self.sides:

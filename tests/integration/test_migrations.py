@@ -14,7 +14,7 @@ from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, Tex
 from tests.harness.clinic import POLICY
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
-from tests.integration.migrating import pair
+from tests.integration.migrating import Pair, pair
 
 TABLES = (
     "CREATE TABLE patients (id serial PRIMARY KEY, mrn varchar(12) UNIQUE, ssn text NOT NULL, full_name text, phone varchar(20),"
@@ -93,6 +93,10 @@ def test_defaults_are_sealed(site: Site) -> None:
         other = both.oracle.plant()
         both.run(f"ALTER TABLE patients ALTER COLUMN ssn SET DEFAULT '{other}'", prepare=True)
         both.run("INSERT INTO patients (id) VALUES (4) RETURNING *")
+        for prepare in (None, True):
+            _use_defaults(both, prepare)
+        both.run("SELECT * FROM patients")
+        assert both.distinct_envelopes("patients", "ssn", "id NOT BETWEEN 10 AND 39 AND id NOT IN (6, 50, 60)")
         both.run("ALTER TABLE patients ALTER COLUMN ssn DROP DEFAULT")
         both.run("INSERT INTO patients (id) VALUES (5)")
         error = both.refused("ALTER TABLE patients ADD COLUMN address text DEFAULT 'x' NOT NULL")
@@ -101,6 +105,31 @@ def test_defaults_are_sealed(site: Site) -> None:
         both.run("SELECT * FROM patients")
         site.cli("check")
         assert site.cli("ddl").count("phi_tag_idx") > 0  # indexes that the policy lists and no migration made
+
+
+def _use_defaults(both: Pair, prepare: bool | None) -> None:
+    given = both.oracle.plant()
+    both.run("INSERT INTO patients AS p (id) VALUES (4), (%s) RETURNING *", (5,), prepare=prepare)
+    both.run("INSERT INTO patients (id, notes) VALUES (6, %s), (7, DEFAULT)", (given,), prepare=prepare)
+    both.run("INSERT INTO patients VALUES (8), ((1 + 8))", prepare=prepare)
+    both.run("INSERT INTO patients AS p DEFAULT VALUES RETURNING p.*", prepare=prepare)
+    both.run("INSERT INTO patients (id) SELECT DISTINCT (id + 10) FROM patients WHERE id < %s ORDER BY 1", (6,), prepare=prepare)
+    both.run("INSERT INTO patients SELECT id + 20 FROM patients WHERE id = 10 UNION SELECT 31", prepare=prepare)
+    both.run("WITH w AS (INSERT INTO patients (notes, id) VALUES (%s, 40) RETURNING *) SELECT * FROM w", (given,), prepare=prepare)
+    both.run("UPDATE patients SET ssn = DEFAULT, notes = DEFAULT WHERE id = 6 RETURNING ssn, notes", prepare=prepare)
+    both.run("UPDATE patients SET (id, ssn) = (50, DEFAULT) WHERE id = 7 RETURNING *", prepare=prepare)
+    merge = "MERGE INTO patients p USING (VALUES (60)) v (i) ON p.id = v.i WHEN MATCHED THEN UPDATE SET ssn = DEFAULT"
+    both.run(f"{merge} WHEN NOT MATCHED THEN INSERT (id) VALUES (v.i)", prepare=prepare)
+    both.run(f"{merge} WHEN NOT MATCHED THEN INSERT VALUES (v.i)", prepare=prepare)
+    both.run("INSERT INTO patients (id) VALUES (70), (71)")
+    for form, data in (("text", b"80\tx\n81\ty\n"), ("csv, header", b'a,b\n82,""\n83,\n')):
+        for conn in both.sides:
+            with conn.cursor() as cursor, cursor.copy(f"COPY patients (id, notes) FROM STDIN (FORMAT {form})".encode()) as copy:
+                copy.write(data)
+    for conn in both.sides:
+        with conn.cursor() as cursor, cursor.copy(b"COPY patients(id) FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(["int4"])
+            copy.write_row((84,))
 
 
 def test_errors_are_where_the_client_wrote(site: Site) -> None:

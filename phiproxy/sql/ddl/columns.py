@@ -99,6 +99,9 @@ def constant(a: Analysis, column: ProtectedColumn, node: Node) -> SinkNode | Non
             only(node)[1] if "location" in only(node)[1] else {},
             hint="Give a text literal, or let the application give the value.",
         )
+    if column.tenant and sink.kind != "null":
+        text = f"a default for {column.label} would be sealed for one tenant only"
+        raise a.refuse(text, only(node)[1], hint="Let the application give the value.")
     return None if sink.kind == "null" else sink
 
 
