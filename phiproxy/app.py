@@ -221,6 +221,8 @@ class Proxy:
         if {policy.database for policy in policies} != set(self.databases):
             # Sessions of such a database are open already, and go on without the policy, or with it.
             raise ConfigError("a policy for another database than before, or one less: that needs a restart")
+        if settings.auth != self.settings.auth:
+            raise ConfigError("auth is another than before: how clients log in changes with a restart only")
         tls = client_offer(settings.tls)
         if self._connector is not None and _certificates_matter(settings):
             await check_certificates(self._connector, tls)

@@ -241,6 +241,15 @@ async def test_a_policy_for_a_new_database_is_not_passed_over(site: Site, capsys
         assert "reload failed" not in capsys.readouterr().out
 
 
+async def test_another_way_to_log_in_is_not_passed_over(site: Site) -> None:
+    settings = site_settings(site)
+    async with app.Proxy(settings, load_policies(settings)) as proxy:
+        changed = site_settings(site, auth={"mode": "scram"})
+        with pytest.raises(ConfigError, match="auth is another than before"):
+            await proxy.prepare(changed, load_policies(changed))
+        proxy.take(await proxy.prepare(settings, load_policies(settings)))
+
+
 async def test_a_server_that_is_down_at_the_start(site: Site) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -23,6 +23,7 @@ from phiproxy.keys.registry import read_layout
 from phiproxy.live import keks_of
 from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import connect_service
+from phiproxy.net.tls import offered_suites
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.load import load_settings
@@ -57,7 +58,10 @@ def read_settings(path: Path) -> Settings:
     """Read phiproxy.yaml; ConfigError with every complaint, and where ``keys.fips`` is required and not so."""
     settings = load_settings(path)
     if settings.keys.fips == "required":
-        require_fips(settings.kek_uri)
+        require_fips(settings.kek_uri)  # before a file that may not be there, or is wrong, is read
+        tenants = (policy.tenant for policy in load_policies(settings) if policy.tenant is not None)
+        keks = [kek for tenant in tenants for kek in tenant.keks.values()]
+        require_fips(*keks, suites=offered_suites(settings.tls, settings.upstream))
     return settings
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from phiproxy.commands.context import Configuration, load, opened_kek, print_json, print_table, read_settings, run
+from phiproxy.commands.context import Configuration, database, load, opened_kek, print_json, print_table, run
 from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
 from phiproxy.keys.changes import all_roots
 from phiproxy.keys.ending import Usage, compromise, retire, scope_of
 from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.local import add_kek
-from phiproxy.keys.registry import Registry
+from phiproxy.keys.registry import Registry, read_layout, record_event
 from phiproxy.keys.rewrap import below, rewrap
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rotation import roll_data_key, rotate_root
@@ -96,15 +96,32 @@ async def _rotate(configuration: Configuration, policy: Policy, scope: str | Non
 
 
 def rotate_kek(config: Path) -> int:
-    """Add a key to the file of a local KEK. Other providers' keys are rotated where they live."""
-    settings = read_settings(config)
+    """Add a key to the file of a local KEK, and an event to each registry. Other providers' keys are rotated where they live."""
+    configuration = load(config)
+    settings = configuration.settings
     if not settings.kek_uri.startswith("local:"):
         raise ConfigError(
             "only the file of a local: KEK is phiproxy's own to rotate", hint="rotate this KEK where it lives, then run keys rewrap"
         )
-    version = run(add_kek(settings.kek_uri, read_secret))
+    version = run(_rotate_kek(configuration))
     sys.stdout.write(f"the KEK file's current key is version {version}; now run: phiproxy keys rewrap\n")
     return 0
+
+
+async def _rotate_kek(configuration: Configuration) -> int:
+    settings, schema = configuration.settings, configuration.settings.service.schema_
+    async with AsyncExitStack() as stack:
+        # Before anything is changed: a rotation that no registry can be told of does not happen.
+        conns = [await stack.enter_async_context(database(settings, policy)) for policy in configuration.policies]
+        for conn in conns:
+            await read_layout(conn, schema)
+        kek = await open_provider(settings.kek_uri, read_secret)
+        stack.push_async_callback(kek.close)
+        before = await kek.version()
+        version = await add_kek(settings.kek_uri, read_secret)
+        for conn in conns:
+            await record_event(conn, schema, "KEK rotated", kek.uri, (f"version {before}", f"version {version}"))
+    return version
 
 
 def _rotate_index(configuration: Configuration, policy: Policy, index: str, *, as_json: bool) -> int:

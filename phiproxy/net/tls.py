@@ -17,6 +17,8 @@ from phiproxy.errors import ConfigError
 from phiproxy.policy.settings import ClientTls, Upstream
 
 ALPN = "postgresql"
+# Python's own default, which distributions replace by OpenSSL's: no key transport, and no key that was agreed on beforehand.
+SUITES = "ECDH+AESGCM:ECDH+CHACHA20:ECDH+AES:DHE+AES:!aNULL:!eNULL:!aDSS:!SHA1:!AESCCM:!PSK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ def client_context(settings: ClientTls) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if settings.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols([ALPN])
+    context.set_ciphers(SUITES)
     try:
         context.load_cert_chain(settings.certificate, settings.private_key)
         if settings.client_ca is not None:
@@ -105,7 +108,14 @@ def upstream_context(settings: Upstream) -> ssl.SSLContext | None:
         raise ConfigError(f"upstream.ca_file {settings.ca_file} cannot be loaded") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols([ALPN])
+    context.set_ciphers(SUITES)
     context.check_hostname = settings.tls == "verify-full"
     if settings.tls in ("prefer", "require"):
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def offered_suites(tls: ClientTls, upstream: Upstream) -> list[str]:
+    """Return the cipher suites that both legs would agree to, by OpenSSL's names; ConfigError when a file cannot be used."""
+    contexts = (client_context(tls), upstream_context(upstream))
+    return [suite["name"] for context in contexts if context is not None for suite in context.get_ciphers()]

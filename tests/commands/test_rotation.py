@@ -63,6 +63,8 @@ def test_a_local_kek_is_turned_over_and_rewrapped(clinic: Clinic) -> None:
     clinic.ok("keys", "init")
     value = sealed_value(clinic)
     assert "version 2; now run: phiproxy keys rewrap" in clinic.ok("keys", "rotate", "--kek")
+    told = 'SELECT os_user <> \'\' AND "at" IS NOT NULL, subject, "from", "to" FROM phiproxy.event WHERE what = \'KEK rotated\''
+    assert clinic.sql(told) == [(True, f"local:{clinic.directory}/kek.json", "version 1", "version 2")]
     clinic.ok("keys", "rewrap")
     assert [version for _, version in wraps(clinic)] == ["2"]
     assert clinic.ok("open", value) == "078-05-1120\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -10,9 +11,14 @@ from pathlib import Path
 import pytest
 
 from phiproxy.errors import ConfigError
-from phiproxy.keys.fips import require_fips
+from phiproxy.keys.fips import ALGORITHMS, require_fips, unapproved_kek, unapproved_suites
 
 ROOT = Path(__file__).parents[2]
+# Of the libraries, and no algorithm: formats, errors, a parameter, what a certificate is signed with, the library's own state.
+NO_ALGORITHM = {
+    *("Encoding", "InvalidUnwrap", "PublicFormat", "Type", "_hashlib", "hashes", "serialization"),
+    *("load_pem_private_key", "load_pem_public_key"),
+}
 PYTHON = Path("/usr/bin/python3")
 MODULES = next((p.parent for p in Path("/usr/lib").glob("*/ossl-modules/fips.so")), None)
 CONFIGURATION = """
@@ -51,6 +57,69 @@ def test_an_ordinary_process_is_refused_with_every_reason() -> None:
     assert "Argon2id" in text
     with pytest.raises(ConfigError, match="oaep=sha1 is not approved"):
         require_fips("rsa:kek.pem?oaep=sha1")
+
+
+@pytest.mark.parametrize(
+    ("kek", "complaint"),
+    [
+        ("local:kek.json", None),
+        ("local:kek.json?passphrase=file:/pw", "Argon2id"),
+        ("rsa:kek.pem?private=key.pem", None),
+        ("rsa:kek.pem?private=key.pem&oaep=sha256", None),
+        ("rsa:kek.pem?oaep=sha1&private=key.pem", "oaep=sha1"),
+        ("rsa:kek.pem?oaep=md5", "oaep=md5"),
+        ("pkcs11:token=a;object=b?module-path=/m.so&pin-value=env:P&oaep=sha1", "oaep=sha1"),
+        ("pkcs11:token=a;object=b?module-path=/m.so&pin-value=env:P", None),
+        ("awskms:alias/phi", None),
+        ("vault:transit/phi", None),
+        ("other:thing", "not known as approved"),
+    ],
+)
+def test_what_a_kek_rests_on(kek: str, complaint: str | None) -> None:
+    said = unapproved_kek(kek)
+    assert len(said) == (complaint is not None)
+    assert (complaint or "") in "".join(said)
+
+
+def test_every_kek_and_what_tls_offers_is_looked_at() -> None:
+    with pytest.raises(ConfigError, match="oaep=sha1 is not approved"):
+        require_fips("local:kek.json", "rsa:tenant.pem?oaep=sha1")
+    with pytest.raises(ConfigError, match="TLS would offer cipher suites that are not approved: AES128-SHA"):
+        require_fips("local:kek.json", suites=["AES128-SHA", "TLS_AES_128_GCM_SHA256"])
+
+
+@pytest.mark.parametrize(
+    ("suite", "approved"),
+    [
+        ("TLS_AES_256_GCM_SHA384", True),
+        ("TLS_CHACHA20_POLY1305_SHA256", False),
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", True),
+        ("ECDHE-RSA-AES256-SHA384", True),
+        ("DHE-RSA-AES256-GCM-SHA384", True),
+        ("ECDHE-RSA-CHACHA20-POLY1305", False),
+        ("AES128-GCM-SHA256", False),
+        ("ECDHE-RSA-CAMELLIA256-SHA384", False),
+        ("DES-CBC3-SHA", False),
+        ("PSK-AES128-GCM-SHA256", False),
+        ("ECDHE-RSA-NULL-SHA", False),
+    ],
+)
+def test_cipher_suites(suite: str, approved: bool) -> None:
+    assert unapproved_suites([suite, suite]) == ([] if approved else [suite])
+
+
+def test_the_table_has_every_algorithm_that_is_used() -> None:
+    """And no more: what is imported from a library of cryptography, or called of hashlib, is what the table speaks of."""
+    used: set[str] = set()
+    for path in (ROOT / "phiproxy").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("cryptography.hazmat.primitives", "argon2")):
+                used |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.Import) and any(alias.name == "hmac" for alias in node.names):
+                used.add("hmac")
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "hashlib":
+                used.add(node.attr)
+    assert used - NO_ALGORITHM == set(ALGORITHMS)
 
 
 def ask(kek: str, configuration: Path) -> str:

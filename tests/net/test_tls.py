@@ -13,7 +13,8 @@ import pytest
 from psycopg import pq
 
 from phiproxy.errors import ConfigError
-from phiproxy.net.tls import client_context, client_offer, end_point, upstream_context
+from phiproxy.keys.fips import unapproved_suites
+from phiproxy.net.tls import client_context, client_offer, end_point, offered_suites, upstream_context
 from phiproxy.policy.settings import ClientTls, Settings, Upstream
 from tests.harness.server import PostgresServer
 from tests.net.certificates import Pair, Papers, self_signed
@@ -245,6 +246,14 @@ def test_an_offer_holds_the_certificate_that_clients_see(papers: Papers) -> None
     assert asking.asks_certificate
     assert client_offer(ClientTls()) is None
     assert client_offer(section(papers.proxy, mode="disable")) is None
+
+
+def test_what_both_legs_would_agree_to_is_fresh_for_each_connection(papers: Papers) -> None:
+    """Apart from ChaCha20, which an OpenSSL in FIPS mode does not have, it is what FIPS approves."""
+    found = offered_suites(section(papers.server), Upstream(tls="require"))
+    assert {name for name in unapproved_suites(found) if "CHACHA20" not in name} == set()
+    assert found.count("ECDHE-RSA-AES256-GCM-SHA384") == 2
+    assert offered_suites(ClientTls(mode="disable"), Upstream(tls="disable")) == []
 
 
 def test_no_tls_below_1_2(papers: Papers) -> None:
