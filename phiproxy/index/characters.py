@@ -1,21 +1,45 @@
 """What one database makes of characters: upper and lower case, digits.
 
 Families are tables that belong to the normaliser version (crypto.md section 6), never Python's own: its Unicode is that of another
-year than the server's.
+year than the server's. The tables were made from a server (``tools/character_tables.py``), and are compared with each database's
+own answers (``index.collations``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
 
 from phiproxy.errors import ValueRefused
 from phiproxy.index.texts import ascii_digits
+
+FAMILIES = ("ascii", "simple", "icu")
+"""Of the locale C; of libc and of PostgreSQL's own, character by character; of ICU, by whole words and to several characters."""
+
+_SIGMA, _FINAL_SIGMA = "\u03a3", "\u03c2"
 
 
 class UnknownCharacter(ValueRefused):
     """A character of which the proxy does not know what the server makes of it (0A000)."""
 
     sqlstate = "0A000"
+
+
+@dataclass(frozen=True, slots=True)
+class CharacterTable:
+    """One family. ``cased`` and ``ignorable`` decide over the sigma at the end of a word, where the family knows one.
+
+    ``digests`` are what a server of this family answers ``index.collations.summary_query`` with, by the extent of the question.
+    """
+
+    lower: Mapping[int, str]
+    upper: Mapping[int, str]
+    digits: frozenset[int]
+    cased: frozenset[int] = frozenset()
+    ignorable: frozenset[int] = frozenset()
+    digests: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +50,115 @@ class Characters:
     """
 
     family: str = ""
-    differing: frozenset[int] = frozenset()
+    differing: frozenset[int] = field(default=frozenset(), repr=False)
 
     def lower(self, value: bytes) -> bytes:
-        """Return the value in lower case."""
-        return self._known(value).lower()
+        """Return the value in lower case; UnknownCharacter, as of all here."""
+        text = self._known(value)
+        if text is None:
+            return value.lower()
+        table = character_table(self.family)
+        lowered = text.translate(table.lower)
+        if table.cased and _SIGMA in text:
+            lowered = "".join(
+                _FINAL_SIGMA if character == _SIGMA and _ends_word(text, place, table) else character.translate(table.lower)
+                for place, character in enumerate(text)
+            )
+        return lowered.encode()
 
     def upper(self, value: bytes) -> bytes:
         """Return the value in upper case."""
-        return self._known(value).upper()
+        text = self._known(value)
+        return value.upper() if text is None else text.translate(character_table(self.family).upper).encode()
 
     def digits(self, value: bytes) -> bytes:
-        """Leave the digits only."""
-        return ascii_digits(self._known(value))
+        r"""Leave the digits only, which are what ``\\d`` stands for."""
+        text = self._known(value)
+        if text is None:
+            return ascii_digits(value)
+        digits = character_table(self.family).digits
+        return "".join(character for character in text if ord(character) in digits).encode()
 
-    def _known(self, value: bytes) -> bytes:
-        if not value.isascii():
-            raise UnknownCharacter("the case of a character beyond ASCII is not known here")
-        return value
+    def _known(self, value: bytes) -> str | None:
+        """Decode a value; None where ASCII's own rules are those of the family too."""
+        if value.isascii() and not self.differing:
+            return None
+        text = value.decode()
+        if not value.isascii() and not self.family:
+            raise UnknownCharacter(
+                "upper and lower case beyond ASCII are not known of this database's collation",
+                hint="phiproxy check says why.",
+            )
+        if not self.differing.isdisjoint(map(ord, text)):
+            raise UnknownCharacter(
+                "the value holds a character whose case this server maps in another way than phiproxy's tables",
+                hint="phiproxy check lists these characters.",
+            )
+        return text
 
 
 ASCII = Characters()
+
+
+def _ends_word(text: str, place: int, table: CharacterTable) -> bool:
+    """Tell whether what is at ``place`` stands behind a letter and before none (Unicode's Final_Sigma)."""
+    return _first(text, range(place - 1, -1, -1), table) in table.cased and (
+        _first(text, range(place + 1, len(text)), table) not in table.cased
+    )
+
+
+def _first(text: str, places: range, table: CharacterTable) -> int | None:
+    return next((ord(text[place]) for place in places if ord(text[place]) not in table.ignorable), None)
+
+
+@lru_cache
+def character_table(family: str) -> CharacterTable:
+    """Return the table of a family, ``""`` being that of ASCII; ValueError for a name that is none."""
+    name = family or "ascii"
+    if name not in FAMILIES:
+        raise ValueError(f"there is no family {family} of characters")
+    return parse_table(files("phiproxy.index").joinpath(f"data/{name}-1.txt").read_text(encoding="ascii"))
+
+
+def parse_table(text: str) -> CharacterTable:
+    """Read the form of the data files: ``lower 0130 0069 0307`` maps, ``digits 0030-0039`` lists ranges, the rest is a comment."""
+    maps: dict[str, dict[int, str]] = {"lower": {}, "upper": {}}
+    sets: dict[str, set[int]] = {"digits": set(), "cased": set(), "ignorable": set()}
+    digests = {}
+    for line in text.splitlines():
+        kind, *codes = line.split()
+        if kind == "digest":
+            digests[codes[0]] = tuple(codes[1:])
+        elif kind in maps:
+            point, *mapped = (int(code, 16) for code in codes)
+            maps[kind][point] = "".join(map(chr, mapped))
+        elif kind in sets:
+            for code in codes:
+                first, _, last = code.partition("-")
+                sets[kind].update(range(int(first, 16), int(last or first, 16) + 1))
+    return CharacterTable(maps["lower"], maps["upper"], digests=digests, **{k: frozenset(s) for k, s in sets.items()})
+
+
+def write_table(table: CharacterTable) -> str:
+    """Write the form of the data files."""
+    lines = [
+        " ".join([kind, f"{point:04X}", *(f"{ord(c):04X}" for c in mapped)])
+        for kind, mapping in (("lower", table.lower), ("upper", table.upper))
+        for point, mapped in sorted(mapping.items())
+    ]
+    lines += [" ".join(["digest", extent, *digests]) for extent, digests in table.digests.items()]
+    for kind, points in (("digits", table.digits), ("cased", table.cased), ("ignorable", table.ignorable)):
+        ranges = _ranges(points)
+        lines += [" ".join([kind, *ranges[start : start + 16]]) for start in range(0, len(ranges), 16)]
+    return "\n".join(lines) + "\n"
+
+
+def _ranges(points: frozenset[int]) -> list[str]:
+    """Write ``0030-0039`` for neighbours."""
+    runs: list[list[int]] = []
+    for point in sorted(points):
+        if runs and point == runs[-1][1] + 1:
+            runs[-1][1] = point
+        else:
+            runs.append([point, point])
+    return [f"{first:04X}" if first == last else f"{first:04X}-{last:04X}" for first, last in runs]

@@ -1,5 +1,7 @@
 """Every function of the table against PostgreSQL's own, on generated values: whole batches in one query each."""
 
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 import datetime as dt
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from phiproxy.errors import ValueRefused
 from phiproxy.index import dates, table
+from phiproxy.index.characters import Characters, character_table
 from phiproxy.index.spelling import Cast, Column, write
 from phiproxy.index.transform import transform
 from tests.harness.server import PostgresServer
@@ -81,17 +84,20 @@ def _sql(expression: str) -> str:
     return expression.replace("extract(", "pg_catalog.extract(").replace("@", "v")
 
 
-def _compare(server: Connection, expressions: Sequence[str], type_name: str, values: Sequence[str]) -> None:
+def _compare(
+    server: Connection, expressions: Sequence[str], type_name: str, values: Sequence[str], family: str = "", collation: str = ""
+) -> None:
     """Every expression over every value: both answers. What fails on the server fails here, alike."""
     canonical = [
         str(row[0]).encode() for row in server.execute(f"SELECT v::{type_name}::text FROM unnest(%s::text[]) AS v", (list(values),))
     ]
     wanted = ", ".join(f"({_sql(e)})::text" for e in expressions)
-    query = f"SELECT {wanted} FROM (SELECT v::{type_name} FROM unnest(%s::text[]) WITH ORDINALITY AS u (v, n) ORDER BY n) AS one"
+    given_values = "unnest(%s::text[]) WITH ORDINALITY AS u (v, n) ORDER BY n"
+    query = f"SELECT {wanted} FROM (SELECT v::{type_name}{collation} AS v FROM {given_values}) AS one"
     rows = server.execute(query, (list(values),)).fetchall()
     assert len(rows) == len(values)
     for expression, answers in zip(expressions, zip(*rows, strict=True), strict=True):
-        found = transform(expression, type_name)
+        found = transform(expression, type_name, Characters(family))
         for value, answer in zip(canonical, answers, strict=True):
             own = found.apply(value)
             assert (None if own is None else own.decode()) == answer, (expression, value)
@@ -113,6 +119,34 @@ def test_texts(server: Connection, type_name: str) -> None:
     @given(_BATCH_OF_TEXTS)
     def compare(values: list[str]) -> None:
         _compare(server, _OF_TEXT, type_name, [v[:12] for v in values])
+
+    compare()
+
+
+_CASED = sorted({*map(chr, character_table("icu").upper), *map(chr, character_table("icu").lower)})
+_OF_CASE = st.lists(st.sampled_from(_CASED) | st.sampled_from("ΑΣσς'.Аbß\u0130\u0301\u0663 -7"), max_size=8).map("".join)
+
+
+@pytest.mark.parametrize(
+    ("collation", "family"),
+    [("C", "ascii"), ("C.utf8", "simple"), ("pg_c_utf8", "simple"), ("pg_unicode_fast", "icu"), ("und-x-icu", "icu")],
+)
+def test_case(server: Connection, collation: str, family: str) -> None:
+    if not server.execute("SELECT FROM pg_collation WHERE collname = %s", (collation,)).fetchall():
+        pytest.skip(f"this server has no collation {collation}")
+    expressions = [
+        "lower(@)",
+        "upper(@)",
+        "left(lower(@),2)",
+        r"regexp_replace(@,'\D','','g')",
+        "upper(lower(@))",
+        "lower(upper(@))",
+    ]
+
+    @_BATCHES
+    @given(st.lists(_OF_CASE, min_size=200, max_size=200))
+    def compare(values: list[str]) -> None:
+        _compare(server, expressions, "text", values, family, f' COLLATE "{collation}"')
 
     compare()
 
@@ -292,7 +326,15 @@ def test_citext(server: Connection) -> None:
     values = ["Smith", "SMITH 12", " x "]
     _compare(
         server,
-        ["lower(@)", "left(@,3)", "btrim(@)", "regexp_replace(@,'[^0-9]','','g')", "length(@)", "replace(@::text,'S','x')"],
+        [
+            "lower(@)",
+            "left(@,3)",
+            "btrim(@)",
+            r"regexp_replace(@,'\D','','g')",
+            "regexp_replace(@,'[^0-9]','','g')",
+            "length(@)",
+            "replace(@::text,'S','x')",
+        ],
         "citext",
         values,
     )
