@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from phiproxy.errors import PhiproxyError, SyntaxRefused
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.statement import StatementPlan
+from phiproxy.policy.names import shown_expression
 from phiproxy.sql.finish import null_marker
 from phiproxy.sql.meaning import (
     Absent,
@@ -148,4 +149,4 @@ def use_text(use: Use) -> str:
     if isinstance(use, Define):
         return f"sealed as a condition over {use.column.label}"
     what = "tags of its elements" if use.elements else "tag"
-    return f"{what} of {use.column.label} ({use.slot.expression.replace('@', use.column.name)})"
+    return f"{what} of {(use.column.base or use.column).label} ({shown_expression(use.column.expression, use.column.name)})"

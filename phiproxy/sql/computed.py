@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from phiproxy.errors import ValueRefused
+from phiproxy.errors import ConfigError, ValueRefused
+from phiproxy.index.normal import normal
+from phiproxy.index.spelling import Call, Column, write
+from phiproxy.index.table import row
+from phiproxy.index.transform import transform
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.derived import own_name
 from phiproxy.sql.expressions import located
@@ -10,6 +14,7 @@ from phiproxy.sql.formula import CASE_MAPPING, EVALUATED, STRICT, Formula
 from phiproxy.sql.lengths import cut_by
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, text_cast
+from phiproxy.sql.spelling import read_tree
 from phiproxy.wire.values import VARCHAR_OID
 
 _PLAIN_CALL = {"funcname", "args", "funcformat", "location"}
@@ -76,6 +81,7 @@ def _read(a: Analysis, node: Node, parts: list[SinkNode]) -> Formula | None:
         arguments = body.get("args", [])
         if name in EVALUATED and (name not in STRICT or len(arguments) in STRICT[name][0]) and arguments:
             return _function(a, name, arguments, parts)
+        return _of_an_index(a, name, arguments, parts)
     return None
 
 
@@ -85,6 +91,23 @@ def _function(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNod
     if name == "concat" and any((sink := as_sink(n)) is not None and sink.kind == "param" and not sink.casts for n in arguments):
         return None  # PostgreSQL does not know the type of such a parameter
     return _call(a, name, arguments, parts)
+
+
+def _of_an_index(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNode]) -> Formula | None:
+    """Return a function that an index may use, of a text and constants; it is computed as the index is."""
+    found = row(name) or row({"substr": "substring"}.get(name, ""))
+    if found is None or found.operand >= len(arguments):
+        return None
+    constants = [read_tree(node, lambda _: None, lambda _: "") for node in arguments]
+    constants[found.operand] = Column()
+    known = tuple(argument for argument in constants if argument is not None)
+    try:
+        expression = write(normal(Call(name, known), "text"))
+        text = transform(expression, "text").result == "text"
+    except ConfigError:
+        return None
+    inner = _read(a, arguments[found.operand], parts) if text and len(known) == len(constants) else None
+    return None if inner is None else Formula("index", (inner,), expression=expression)
 
 
 def _call(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNode]) -> Formula | None:

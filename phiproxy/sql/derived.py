@@ -60,8 +60,8 @@ class Derived:
         return spelled_node(self.spelled) if self.spelled else copy.deepcopy(self.inner)
 
     def grouped(self, a: Analysis, scope: Scope) -> Derived:
-        """Return the same as it is grouped in a query, here or further out."""
-        own = grouping_of(a, scope, self.value, self.node, self.made.column.expression)
+        """Return the same as it is grouped in a query: by itself here only, by its column also further out."""
+        own = grouping_of(a, replace(scope, outer=None), self.value, self.node, self.made.column.expression)
         if own != Grouping.NONE or scope.called:
             return replace(self, grouping=own)
         inner = grouping_of(a, scope, self.value, self.node)

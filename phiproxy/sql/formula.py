@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from phiproxy.errors import ValueRefused
+from phiproxy.index.transform import transform
 from phiproxy.wire.values import check_text, cut_text
 
 Text = bytes | None
@@ -24,7 +25,7 @@ class NotComputed(ValueRefused):
 class Formula:
     """A constant (``value``), a parameter (``number``) or a ``function`` of ``arguments``; ``limit`` is that of a cast.
 
-    ``type_oid`` is the type that a parameter has there.
+    ``type_oid`` is the type that a parameter has there, ``expression`` what the function "index" makes of a text.
     """
 
     function: str = ""
@@ -33,6 +34,7 @@ class Formula:
     value: Text = None
     limit: int = 0
     type_oid: int = 0
+    expression: str = ""
 
     def parameters(self) -> Iterator[Formula]:
         """Yield the parameters in it."""
@@ -60,6 +62,8 @@ class Formula:
             return None if found[0] is None else cut_text(found[0], self.limit)
         if self.function in _OF_ALL:
             return _OF_ALL[self.function](found)
+        if self.function == "index":
+            return None if found[0] is None else transform(self.expression, "text").apply(found[0])
         strict = [value for value in found if value is not None]
         return STRICT[self.function][1](*strict) if len(strict) == len(found) else None
 

@@ -10,7 +10,7 @@ from phiproxy.errors import PhiproxyError
 from phiproxy.plan.cache import Planner
 from phiproxy.sql.formula import Formula
 from tests.clinic_model import CATALOG, PROTECTION
-from tests.sql.ask import PLANNER, VIEW, ask
+from tests.sql.ask import PLANNER, VIEW, ask, tag
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,22 @@ def test_beside_what_is_protected_nothing_changes() -> None:
         "UPDATE \"public\".patients SET ssn = $1 WHERE city = lower($2) || 'É'"
     )
     assert ask("SELECT id FROM patients WHERE city = lower('É') AND ssn = $1").endswith("= $1")
+
+
+@pytest.mark.parametrize(
+    ("condition", "server"),
+    [
+        ("ssn = left($1, 3)", f"{tag('ssn')} = $2"),
+        ("ssn = right('abc', 2)", f"{tag('ssn')} = $1"),
+        (r"ssn = regexp_replace($1, '\D', '', 'g')", f"{tag('ssn')} = $2"),
+        ("ssn = substr(lower($1), 1, 3)", f"{tag('ssn')} = $2"),
+        ("ssn = soundex('Smyth')", f"{tag('ssn')} = $1"),
+    ],
+)
+def test_functions_of_indexes(condition: str, server: str) -> None:
+    assert ask(f"SELECT 1 FROM patients WHERE {condition}") == f'SELECT 1 FROM "public".patients WHERE {server}'
+
+
+@pytest.mark.parametrize("condition", ["ssn = left($1, $2)", "ssn = length('x')", "ssn = left('x')", "ssn = public.left('x', 1)"])
+def test_what_is_no_function_of_an_index(condition: str) -> None:
+    assert ask(f"SELECT 1 FROM patients WHERE {condition}") == "0A000"

@@ -133,7 +133,7 @@ def spelled(short: str) -> str:
         ),
         (
             "SELECT (SELECT count(*) FROM visits v WHERE lower(p.full_name) = $1) FROM patients p GROUP BY lower(p.full_name)",
-            "SELECT (SELECT count(*) FROM visits v WHERE T1<ANY{p.full_name}> = $1) FROM patients p GROUP BY T1<p.full_name>",
+            "SELECT (SELECT count(*) FROM visits v WHERE T1<p.full_name> = $1) FROM patients p GROUP BY T1<p.full_name>",
         ),
         (
             "SELECT lower(full_name) FROM patients a JOIN patients b USING (full_name)",

@@ -49,3 +49,9 @@ def test_case_beyond_ascii_is_refused_without_the_value() -> None:
         Formula("upper", constants("é".encode())).evaluate(())
     assert "é" not in str(caught.value)
     assert caught.value.sqlstate == "0A000"
+
+
+def test_a_function_of_an_index() -> None:
+    made = Formula("index", (Formula(number=1),), expression="left(lower(@),3)")
+    assert made.evaluate((b"SMITH",)) == b"smi"
+    assert made.evaluate((None,)) is None
