@@ -41,6 +41,12 @@ class InvalidParameterValue(ValueRefused):
     sqlstate = "22023"
 
 
+class ArrayTooLarge(ValueRefused):
+    """54000."""
+
+    sqlstate = "54000"
+
+
 class InvalidBinaryRepresentation(ValueRefused):
     """22P03."""
 

@@ -7,11 +7,14 @@ from functools import lru_cache
 
 from phiproxy.errors import ConfigError
 from phiproxy.types import characters
+from phiproxy.types.arraytypes import array
 from phiproxy.types.codec import Codec
 from phiproxy.types.dates import DATE
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.floats import FLOAT4, FLOAT8
 from phiproxy.types.integers import INT2, INT4, INT8
+from phiproxy.types.jsons import JSON, JSONB
+from phiproxy.types.networks import CIDR, INET
 from phiproxy.types.numerics import NUMERIC
 from phiproxy.types.scalars import BOOL, BYTEA, UUID
 
@@ -19,12 +22,16 @@ _BY_FAMILY = {
     "bool": BOOL,
     "bpchar": characters.CHAR,
     "bytea": BYTEA,
+    "cidr": CIDR,
     "date": DATE,
     "float4": FLOAT4,
     "float8": FLOAT8,
+    "inet": INET,
     "int2": INT2,
     "int4": INT4,
     "int8": INT8,
+    "json": JSON,
+    "jsonb": JSONB,
     "numeric": NUMERIC,
     "text": characters.TEXT,
     "uuid": UUID,
@@ -40,6 +47,8 @@ def codec(declared: DeclaredType, lower: Callable[[bytes], bytes] | None = None)
     """
     if declared.base is not None:
         return codec(declared.base, lower)
+    if declared.element is not None:
+        return array(codec(declared.element, lower), declared.element.oid)
     if declared.labels:
         return characters.enum(declared.name, declared.labels)
     if declared.family == "citext" and lower is not None:

@@ -29,6 +29,7 @@ _BARE = rb'(?:[^"{},\\ \t\n\r\v\f]|\\.)+'
 _TOKEN = re.compile(
     _BLANK + rb'*(?:([{},])|"((?:[^"\\]|\\.)*)"|(' + _BARE + rb"(?:" + _BLANK + rb"+" + _BARE + rb")*))" + _BLANK + rb"*", re.DOTALL
 )
+_NEEDS_QUOTES = re.compile(rb'["\\{},]|' + _BLANK)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
@@ -74,8 +75,10 @@ def array_from_text(text: bytes) -> Array:
     """Read an array in text form; ValueRefused (22P02) where PostgreSQL would refuse it."""
     given = _BOUNDS.match(text)
     lengths, elements = _Reader(text, given.end() if given else 0).read()
-    if not elements:
+    if not elements and given is None:
         return EMPTY
+    if not elements:
+        raise malformed()
     if given is None:
         return Array(tuple((n, 1) for n in lengths), tuple(elements))
     stated = [(int(m[1]) if m[1] else 1, int(m[2])) for m in _BOUND.finditer(given[1])]
@@ -143,15 +146,15 @@ def _tokens(text: bytes, start: int) -> Iterator[tuple[bytes, bytes | None]]:
             yield b"", None if bare.lower() == b"null" else _ESCAPED.sub(rb"\1", bare)
 
 
-def array_from_binary(data: bytes, array_oid: int = TEXT_ARRAY_OID) -> Array:
-    """Read a text[] or varchar[] (``array_oid``) in binary form; BadBinaryArray, WrongElementType."""
+def array_from_binary(data: bytes, array_oid: int = TEXT_ARRAY_OID, element_oid: int = 0) -> Array:
+    """Read a text[], varchar[] (``array_oid``) or an array of ``element_oid`` in binary form; BadBinaryArray, WrongElementType."""
     try:
         dimensions, flags, element_type = struct.unpack_from("!iiI", data)
         if dimensions > MAX_DIMENSIONS:
             raise TooManyDimensions(_TOO_MANY)
         if dimensions < 0 or flags not in (0, 1):
             raise BadBinaryArray("invalid array in binary form")
-        if element_type != (VARCHAR_OID if array_oid == VARCHAR_ARRAY_OID else TEXT_OID):
+        if element_type != (element_oid or (VARCHAR_OID if array_oid == VARCHAR_ARRAY_OID else TEXT_OID)):
             raise WrongElementType(f"binary data has array element type {element_type} instead of the parameter's")
         bounds = tuple(struct.unpack_from("!ii", data, 12 + 8 * i) for i in range(dimensions))
         elements = _binary_elements(data, 12 + 8 * dimensions, prod(max(n, 0) for n, _ in bounds) if bounds else 0)
@@ -181,21 +184,42 @@ def _binary_elements(data: bytes, pos: int, count: int) -> tuple[bytes | None, .
 
 def bytea_array(array: Array) -> bytes:
     """Return a bytea[] in binary form."""
+    return array_to_binary(array, BYTEA_OID)
+
+
+def array_to_binary(array: Array, element_oid: int) -> bytes:
+    """Return an array of elements in their binary form."""
     flags = int(None in array.elements)
-    parts = [struct.pack("!iiI", len(array.bounds), flags, BYTEA_OID)]
+    parts = [struct.pack("!iiI", len(array.bounds), flags, element_oid)]
     parts += [struct.pack("!ii", length, lower) for length, lower in array.bounds]
     for element in array.elements:
         parts.append(b"\xff\xff\xff\xff" if element is None else struct.pack("!i", len(element)) + element)
     return b"".join(parts)
 
 
+def array_to_text(array: Array) -> bytes:
+    """Return an array of elements in their text form, quoted as the server quotes them."""
+    return _nested(array, [b"NULL" if e is None else _quoted(e) for e in array.elements])
+
+
+def _quoted(element: bytes) -> bytes:
+    if element and element.lower() != b"null" and not _NEEDS_QUOTES.search(element):
+        return element
+    return b'"' + element.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+def _nested(array: Array, elements: list[bytes]) -> bytes:
+    """Return the braces of an array around its elements, after its bounds where one does not begin at 1."""
+    stated = b"".join(b"[%d:%d]" % (lower, lower + length - 1) for length, lower in array.bounds)
+    for length, _ in reversed(array.bounds):
+        elements = [b"{" + b",".join(elements[i : i + length]) + b"}" for i in range(0, len(elements), length)]
+    needs_bounds = any(lower != 1 for _, lower in array.bounds)
+    return (stated + b"=" if needs_bounds else b"") + (elements[0] if elements else b"{}")
+
+
 def spell_bytea_array(array: Array | None) -> bytes:
     """Return a bytea[] constant; right under standard_conforming_strings = on."""
     if array is None:
         return b"NULL::bytea[]"
-    stated = b"".join(b"[%d:%d]" % (lower, lower + length - 1) for length, lower in array.bounds)
     elements = [b"NULL" if e is None else b'"\\\\x' + e.hex().encode() + b'"' for e in array.elements]
-    for length, _ in reversed(array.bounds):
-        elements = [b"{" + b",".join(elements[i : i + length]) + b"}" for i in range(0, len(elements), length)]
-    needs_bounds = any(lower != 1 for _, lower in array.bounds)
-    return b"'" + (stated + b"=" if needs_bounds else b"") + (elements[0] if elements else b"{}") + b"'::bytea[]"
+    return b"'" + _nested(array, elements) + b"'::bytea[]"
