@@ -11,9 +11,9 @@ import struct
 
 from phiproxy.types.calendar import FIRST_DAY, LAST_DAY, date_of, day_of
 from phiproxy.types.codec import Codec, as_is, unlimited
-from phiproxy.types.dateinput import read_date
-from phiproxy.types.refused import DatetimeFieldOverflow, expect_length
+from phiproxy.types.refused import DatetimeFieldOverflow, bad_datetime, expect_length
 from phiproxy.types.styles import Styles
+from phiproxy.types.timeinput import INFINITIES, read
 
 _PACKING = struct.Struct("!i")
 _INFINITY = {b"infinity": b"\x7f\xff\xff\xff", b"-infinity": b"\x80\x00\x00\x00"}
@@ -46,12 +46,14 @@ def _from_text(field: bytes, styles: Styles) -> bytes:
             pass
         else:
             return field
-    infinity, parts = read_date(field, styles)
-    if infinity:
-        return infinity
-    if not FIRST_DAY <= day_of(*parts) <= LAST_DAY:
+    reading = read(field, styles, "date")
+    if reading.special:
+        return INFINITIES.get(reading.special, b"1970-01-01")
+    if reading.date is None:
+        raise bad_datetime("date")
+    if not FIRST_DAY <= day_of(*reading.date) <= LAST_DAY:
         raise DatetimeFieldOverflow("date out of range")
-    return spell_date(*parts)
+    return spell_date(*reading.date)
 
 
 def _from_binary(field: bytes) -> bytes:

@@ -17,6 +17,8 @@ from phiproxy.types.jsons import JSON, JSONB
 from phiproxy.types.networks import CIDR, INET
 from phiproxy.types.numerics import NUMERIC
 from phiproxy.types.scalars import BOOL, BYTEA, UUID
+from phiproxy.types.times import TIME, TIMETZ
+from phiproxy.types.timestamps import TIMESTAMP, TIMESTAMPTZ
 
 _BY_FAMILY = {
     "bool": BOOL,
@@ -34,6 +36,10 @@ _BY_FAMILY = {
     "jsonb": JSONB,
     "numeric": NUMERIC,
     "text": characters.TEXT,
+    "time": TIME,
+    "timestamp": TIMESTAMP,
+    "timestamptz": TIMESTAMPTZ,
+    "timetz": TIMETZ,
     "uuid": UUID,
     "varchar": characters.VARCHAR,
 }

@@ -105,6 +105,11 @@ class Oracle:
             rows = [(result.get_value(n, 0), result.get_value(n, 1)) for n in range(result.ntuples)]
         return {int.from_bytes(i or b"", "big"): x or b"" for i, x in rows}
 
+    def abbreviations(self) -> dict[str, int]:
+        """Return the seconds to the east of each abbreviation of the default set."""
+        rows = self._conn.execute("SELECT lower(abbrev), extract(epoch FROM utc_offset)::int FROM pg_timezone_abbrevs").fetchall()
+        return {str(word): int(str(seconds)) for word, seconds in rows}
+
     def equal_pairs(self, type_name: str) -> set[tuple[int, int]]:
         """Return the pairs of the last texts (counted from 0) whose values are equal."""
         table = self._table(type_name)
