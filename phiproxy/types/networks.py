@@ -32,6 +32,8 @@ def _read(field: bytes, type_name: str) -> tuple[bytes, int]:
         raise bad_syntax(type_name)
     found = _V6.fullmatch(field) if b":" in field else None
     if found is not None:
+        if found[1].count(b".") in (1, 2):
+            raise _abbreviated(type_name)
         bits = 128 if found[2] is None else int(found[2])
         try:
             address = IPv6Address(found[1].decode()).packed
@@ -40,8 +42,12 @@ def _read(field: bytes, type_name: str) -> tuple[bytes, int]:
         if bits <= 128:
             return address, bits
     elif _ABBREVIATED.fullmatch(field):
-        raise NotReadExactly(f"an abbreviated address of type {type_name} is not read", hint=_HINT)
+        raise _abbreviated(type_name)
     raise bad_syntax(type_name)
+
+
+def _abbreviated(type_name: str) -> NotReadExactly:
+    return NotReadExactly(f"an abbreviated address of type {type_name} is not read", hint=_HINT)
 
 
 def _spell_address(address: bytes) -> str:
