@@ -17,6 +17,7 @@ from phiproxy.types.styles import Styles
 _V4 = re.compile(rb"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(?:/(0|[1-9][0-9]?))?")
 _V6 = re.compile(rb"([0-9a-fA-F:]+(?:\.[0-9]+){0,3})(?:/(0|[1-9][0-9]{0,2}))?")
 _ABBREVIATED = re.compile(rb"[0-9.]+(?:/[0-9]+)?|0[xX][0-9a-fA-F]+(?:/[0-9]+)?")
+_TRAILING_COLON = re.compile(rb"[^:]:$")  # which the server overlooks before a prefix length
 _FAMILY_V4, _FAMILY_V6 = 2, 3  # PGSQL_AF_INET and one more, as inet_send writes them
 _HINT = "write all four numbers of the address and the length of the prefix: 10.1.0.0/16"
 
@@ -32,7 +33,7 @@ def _read(field: bytes, type_name: str) -> tuple[bytes, int]:
         raise bad_syntax(type_name)
     found = _V6.fullmatch(field) if b":" in field else None
     if found is not None:
-        if found[1].count(b".") in (1, 2):
+        if found[1].count(b".") in (1, 2) or _TRAILING_COLON.search(found[1]):
             raise _abbreviated(type_name)
         bits = 128 if found[2] is None else int(found[2])
         try:
