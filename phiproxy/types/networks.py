@@ -16,8 +16,10 @@ from phiproxy.types.styles import Styles
 
 _V4 = re.compile(rb"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(?:/(0|[1-9][0-9]?))?")
 _V6 = re.compile(rb"([0-9a-fA-F:]+(?:\.[0-9]+){0,3})(?:/(0|[1-9][0-9]{0,2}))?")
-_ABBREVIATED = re.compile(rb"[0-9.]+(?:/[0-9]+)?|0[xX][0-9a-fA-F]+(?:/[0-9]+)?")
-_TRAILING_COLON = re.compile(rb"[^:]:$")  # which the server overlooks before a prefix length
+# Short forms of IPv4, alone or inside IPv6, and a colon or point at the end, which the server overlooks here and there.
+_ABBREVIATED = re.compile(
+    rb"[0-9.]+(?:/[0-9]+)?|0[xX][0-9a-fA-F]+(?:/[0-9]+)?|[0-9a-fA-F:]+:[0-9]*\.[0-9.]*(?:/.*)?|.*[^:]:(?:/.*)?"
+)
 _FAMILY_V4, _FAMILY_V6 = 2, 3  # PGSQL_AF_INET and one more, as inet_send writes them
 _HINT = "write all four numbers of the address and the length of the prefix: 10.1.0.0/16"
 
@@ -31,24 +33,22 @@ def _read(field: bytes, type_name: str) -> tuple[bytes, int]:
         if bits <= 32 and max(octets) <= 255:
             return bytes(octets), bits
         raise bad_syntax(type_name)
-    found = _V6.fullmatch(field) if b":" in field else None
-    if found is not None:
-        if found[1].count(b".") in (1, 2) or _TRAILING_COLON.search(found[1]):
-            raise _abbreviated(type_name)
+    found = _V6.fullmatch(field)
+    if found is not None and _is_v6(found[1]):
         bits = 128 if found[2] is None else int(found[2])
-        try:
-            address = IPv6Address(found[1].decode()).packed
-        except AddressValueError:
-            raise bad_syntax(type_name) from None
         if bits <= 128:
-            return address, bits
+            return IPv6Address(found[1].decode()).packed, bits
     elif _ABBREVIATED.fullmatch(field):
-        raise _abbreviated(type_name)
+        raise NotReadExactly(f"an abbreviated address of type {type_name} is not read", hint=_HINT)
     raise bad_syntax(type_name)
 
 
-def _abbreviated(type_name: str) -> NotReadExactly:
-    return NotReadExactly(f"an abbreviated address of type {type_name} is not read", hint=_HINT)
+def _is_v6(text: bytes) -> bool:
+    try:
+        IPv6Address(text.decode())
+    except AddressValueError:
+        return False
+    return True
 
 
 def _spell_address(address: bytes) -> str:
