@@ -163,6 +163,12 @@ class InvalidEncoding(ValueRefused):
     sqlstate = "22021"
 
 
+class UntranslatableCharacter(ValueRefused):
+    """22P05: a character has no equivalent in the other encoding."""
+
+    sqlstate = "22P05"
+
+
 class SealError(PhiproxyError):
     """A stored value does not open: tampered with, moved, or sealed by a key that is not known (XX001)."""
 

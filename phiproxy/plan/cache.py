@@ -44,7 +44,7 @@ P = TypeVar("P")
 
 @dataclass(slots=True)
 class View:
-    """What differs between sessions: the search path (None: not known), names made by this session, the client's encoding.
+    """What differs between sessions: the search path (None: not known), names made by this session, whether it can be read.
 
     ``path_set``: the path was set in a transaction that may yet take it back.
     """
@@ -165,11 +165,11 @@ class Planner:
         return plan
 
     def _looked_at(self, text: bytes, view: View) -> bool:
-        """Tell whether a text must be parsed. A text that nobody can read as UTF-8 is refused when it might name something."""
+        """Tell whether a text must be parsed. One in an encoding that is not known here is refused when it might name something."""
         mentions = self._screen.mentions(text)
         if not view.utf8 and (mentions or (not self._names_are_ascii and not text.isascii())):
             raise StatementRefused(
-                "a statement that may name a protected column needs client_encoding UTF8 in this version",
+                "a statement that may name a protected column cannot be read in this client_encoding",
                 hint="SET client_encoding TO 'UTF8'.",
                 position=self._screen.place(text) + 1,
             )

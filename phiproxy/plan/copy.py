@@ -17,6 +17,7 @@ from phiproxy.wire.copybinary import BinaryCodec
 from phiproxy.wire.copycsv import CsvCodec
 from phiproxy.wire.copydata import Codec, CopyDataError, CopyFormat, Row, missing_or_extra
 from phiproxy.wire.copytext import TextCodec
+from phiproxy.wire.encodings import UTF8, Encoding, encoding_of
 from phiproxy.wire.values import bytea_from_text
 
 __all__ = ["CopyFailure", "CopyIn", "CopyMeaning", "CopyOut"]
@@ -48,10 +49,13 @@ class CopyFailure(Exception):
 class CopyIn:
     """One COPY FROM STDIN."""
 
-    def __init__(self, copy: CopyMeaning, ciphers: Ciphers, limit: int) -> None:
+    def __init__(self, copy: CopyMeaning, ciphers: Ciphers, limit: int, encoding: Encoding = UTF8) -> None:
         self._copy = copy
         self._ciphers = ciphers
         self._codec = codec_of(copy.form, limit)
+        self._binary = copy.form.format == "binary"
+        self._encoding = _of_data(copy.form, encoding)
+        self._reader = self._encoding.reader()
         self._columns = len(copy.columns)
         found = [(i, reveal.column) for i, reveal in enumerate(copy.reveals) if reveal is not None]
         self._sealers: list[tuple[int, StoreFunction, str]] = [(i, ciphers.store(c), c.scope) for i, c in found]
@@ -89,8 +93,12 @@ class CopyIn:
 
     def _read(self, piece: bytes | None) -> list[Row]:
         try:
-            return self._codec.finish() if piece is None else self._codec.feed(piece)
-        except CopyDataError as error:
+            if self._binary:
+                return self._codec.finish() if piece is None else self._codec.feed(piece)
+            text = self._reader(piece or b"", piece is None)
+            rows = self._codec.feed(text) if text else []
+            return rows if piece is not None else [*rows, *self._codec.finish()]
+        except (CopyDataError, ValueRefused) as error:
             raise CopyFailure(error, self._context(self._codec.line([], 0))) from None
 
     def _emit(self) -> None:
@@ -106,7 +114,7 @@ class CopyIn:
             names = [*self._copy.columns, *(name for name, _ in self._copy.added)]
             sealed[0] = [codec.write(name.encode(), -1) for name in names]
             self._header = False
-        data = codec.join(sealed)
+        data = codec.join(sealed) if self._binary else self._encoding.from_utf8(codec.join(sealed))
         self._out += [data[i : i + BLOCK] for i in range(0, len(data), BLOCK)]
         if failure is None and codec.error is not None:
             failure = CopyFailure(codec.error, self._context(codec.line(rows, len(rows))))
@@ -115,15 +123,7 @@ class CopyIn:
 
     def _sealed(self, rows: list[Row], begin: int) -> tuple[list[Row], CopyFailure | None]:
         """Return the rows as the server gets them, up to the first that fails, and how it fails. KeyNeeded leaves all as it was."""
-        columns, read = self._columns, self._codec.read
-        plain: list[list[bytes | None]] = []
-        for row in rows[begin:]:
-            if len(row) != columns:
-                break
-            plain.append([read(raw, i) if (raw := row[i]) is not None else None for i, _, _ in self._sealers])
-        failure = None
-        if begin + len(plain) < len(rows):
-            failure = self._wrong_count(rows, begin + len(plain))
+        plain, failure = self._plain(rows, begin)
         records = self._records(plain)
         done = rows[:begin]
         for values, row, own in zip(plain, rows[begin:], records, strict=False):
@@ -143,6 +143,21 @@ class CopyIn:
             new += [self._codec.write_bytea(store(self._ciphers.default(c), own[c.scope])) for c, store in self._added]
             done.append(new)
         return done, failure
+
+    def _plain(self, rows: list[Row], begin: int) -> tuple[list[list[bytes | None]], CopyFailure | None]:
+        """Return the values to be sealed of each row up to the first that cannot be read, and why it cannot."""
+        read, plain = self._codec.read, list[list[bytes | None]]()
+        for index, row in enumerate(rows[begin:], begin):
+            if len(row) != self._columns:
+                return plain, self._wrong_count(rows, index)
+            values = [read(raw, i) if (raw := row[i]) is not None else None for i, _, _ in self._sealers]
+            if self._binary and self._encoding is not UTF8:
+                try:
+                    values = [None if value is None else self._encoding.to_utf8(value) for value in values]
+                except ValueRefused as error:
+                    return plain, CopyFailure(error, self._context(self._codec.line(rows, index)))
+            plain.append(values)
+        return plain, None
 
     def _records(self, plain: Sequence[Sequence[bytes | None]]) -> list[dict[str, Record]]:
         """Draw one record per row and scope that stores something; everything that may be missing is asked for first."""
@@ -198,9 +213,10 @@ class CopyIn:
 class CopyOut:
     """One COPY TO STDOUT: opens what the server sends."""
 
-    def __init__(self, copy: CopyMeaning, ciphers: Ciphers, limit: int) -> None:
+    def __init__(self, copy: CopyMeaning, ciphers: Ciphers, limit: int, encoding: Encoding = UTF8) -> None:
         self._codec = codec_of(copy.form, limit, from_server=True)
-        binary = copy.form.format == "binary"
+        self._binary = binary = copy.form.format == "binary"
+        self._encoding = _of_data(copy.form, encoding)
         self._header = copy.form.header != "no" and not binary
         self._openers = [(i, _opener(ciphers.open(r.column), binary)) for i, r in enumerate(copy.reveals) if r is not None]
         self._rows: list[Row] | None = None
@@ -209,7 +225,7 @@ class CopyOut:
         """Return what the client gets for the server's data; SealError, or KeyNeeded: then feed the same data again."""
         codec = self._codec
         if self._rows is None:
-            self._rows = codec.feed(data)
+            self._rows = codec.feed(data if self._binary else self._encoding.to_utf8(data))
             if codec.error is not None:
                 raise codec.error
         begin = 1 if self._header and self._rows else 0
@@ -221,11 +237,18 @@ class CopyOut:
                 raw = row[position]
                 value = read(raw, position) if raw is not None else None
                 if value is not None:
-                    new[position] = write(opener(value), position)
+                    opened = opener(value)
+                    new[position] = write(self._encoding.from_utf8(opened) if self._binary else opened, position)
             shown.append(new)
         self._header = self._header and not begin
         self._rows = None
-        return codec.join(shown)
+        return codec.join(shown) if self._binary else self._encoding.from_utf8(codec.join(shown))
+
+
+def _of_data(form: CopyFormat, of_client: Encoding) -> Encoding:
+    """Return the encoding of the data: what ENCODING says, but in the binary format, where each value is the client's."""
+    named = encoding_of(form.encoding) if form.encoding and form.format != "binary" else None
+    return named or of_client
 
 
 def _opener(opener: Callable[[bytes], bytes], binary: bool) -> Callable[[bytes], bytes]:  # noqa: FBT001

@@ -30,6 +30,7 @@ from phiproxy.sql.meaning import (
 )
 from phiproxy.sql.render import Rendered, position_map
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
+from phiproxy.wire.encodings import UTF8, Encoding
 from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
 from phiproxy.wire.messages import Field, decode_row_description, encode_row_description
 from phiproxy.wire.values import BYTEA_OID, bytea_from_text, cut_text
@@ -126,7 +127,7 @@ class Columns:
 
     reveals: tuple[Reveal | None, ...]
     protected: tuple[tuple[int, Reveal], ...] = field(init=False, compare=False)
-    _rows: dict[bool, tuple[Ciphers, RowFunction]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _rows: dict[tuple[bool, str], tuple[Ciphers, RowFunction]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     _descriptions: dict[tuple[bytes, Sequence[int] | None], tuple[SealedAttributes, bytes]] = field(
         default_factory=dict, init=False, compare=False, repr=False
@@ -172,16 +173,21 @@ class Columns:
             made = self._descriptions[key] = sealed, shown
         return made[1]
 
-    def row(self, ciphers: Ciphers, *, binary: bool) -> RowFunction:
+    def row(self, ciphers: Ciphers, *, binary: bool, encoding: Encoding = UTF8) -> RowFunction:
         """Return the function that opens a DataRow whose protected fields are bytea in binary or text form."""
-        made = self._rows.get(binary)
+        made = self._rows.get((binary, encoding.name))
         if made is None or made[0] is not ciphers:
-            ops = [(i, _opener(ciphers.open(r.column), binary=binary)) for i, r in self.protected]
-            made = self._rows[binary] = ciphers, compile_row(ops, len(self.reveals))
+            ops = [(i, shown_in(encoding, _opener(ciphers.open(r.column), binary=binary))) for i, r in self.protected]
+            made = self._rows[binary, encoding.name] = ciphers, compile_row(ops, len(self.reveals))
         return made[1]
 
 
 SealedAttributes = frozenset[tuple[int, int]]
+
+
+def shown_in(encoding: Encoding, opener: FieldFunction) -> FieldFunction:
+    """Return an opener whose texts are in the client's encoding."""
+    return opener if encoding is UTF8 else lambda field: encoding.from_utf8(opener(field))
 
 
 def _opener(opener: FieldFunction, *, binary: bool) -> FieldFunction:
@@ -260,6 +266,12 @@ class StatementPlan:
             for use, n, literal in self.outputs
         ]
         return [bytea_array(v) if isinstance(v, Array) else v for v in convert(ciphers, uses)]
+
+    def read_inputs(self) -> frozenset[int]:
+        """Return the client's parameters, from 0, that do not go on as they came."""
+        read = {n for use, n, literal in self.outputs if literal is None and not isinstance(use, Plain | Absent)}
+        formulas = (literal for _, _, literal in self.outputs if isinstance(literal, Formula))
+        return frozenset(read | {p.number - 1 for formula in formulas for p in formula.parameters()})
 
     def formats(self, formats: Sequence[int]) -> tuple[int, ...]:
         """Return the server's parameter format codes from the client's (expanded): protected ones are binary."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from phiproxy.errors import StatementRefused
 from phiproxy.session.replies import relay
 from phiproxy.session.state import State
+from phiproxy.wire.encodings import encoding_of
 from phiproxy.wire.messages import (
     PROTOCOL_3_2,
     decode_parameter_status,
@@ -64,7 +65,7 @@ def parameter_status(session: State, data: bytes, start: int, end: int) -> int:
     """ParameterStatus: relayed; some settings decide how texts are read (sql.md section 8)."""
     name, value = decode_parameter_status(data, start + 5, end)
     if name == b"client_encoding":
-        session.utf8 = value.upper() in (b"UTF8", b"UTF-8", b"UNICODE")
+        session.encoding = encoding_of(value.decode("ascii", "replace"))
     elif name == b"standard_conforming_strings" and value != b"on" and session.database is not None:
         session.fatal(
             StatementRefused(

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from phiproxy.errors import MalformedMessage, StatementRefused, WireError
-from phiproxy.session import copying, overlay
-from phiproxy.session.effects import apply, check_encoding, check_references
+from phiproxy.session import copying, encoding, overlay
+from phiproxy.session.effects import apply, check_references
+from phiproxy.session.encoding import readable, writable
 from phiproxy.session.extended import bind, close, describe, execute, parse
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import QUERY_PASSES, READY_PASSES, Expected, Kind
@@ -54,14 +55,17 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     if session.pipeline.skipping:
         return
     assert session.database is not None
-    text = decode_query(data, start + 5, end)
+    encoding.settle(session)
+    text = readable(session, decode_query(data, start + 5, end))
+    encoding.check(session, text, touches=False)
     overlay.settle(session, text)
     planner = session.planner
     plan = planner.script(text, session.view())
     parts = plan.parts or ()
     for part in parts:
         check_references(part.effects)
-        check_encoding(session, touches=part.touches)
+        encoding.check(session, touches=part.touches)
+    encoding.check_parts(parts, was_set=session.encoding_set is not None)
     expected = Expected(Kind.QUERY, parts=plan.parts, touches=any(p.touches for p in parts), alone=session.group_executes == 0)
     if plan.identity:
         _forward(session, data, start, end)
@@ -69,7 +73,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     else:
         rendered, edits = plan.render(planner.ciphers)
         expected.texts = (rendered, text, tuple(edits))
-        session.to_server.append(encode_query(rendered))
+        session.to_server.append(encode_query(writable(session, rendered)))
         session.counters.rewritten += 1
     undo = forget_unnamed(session)
     for i, part in enumerate(parts):

@@ -6,13 +6,14 @@ A COPY that must end is ended by CopyFail with a constant text, which the server
 
 from __future__ import annotations
 
-from phiproxy.errors import PhiproxyError, SealError
+from phiproxy.errors import PhiproxyError, SealError, ValueRefused
 from phiproxy.plan.copy import CopyFailure, CopyIn, CopyMeaning, CopyOut
 from phiproxy.session.pipeline import Expected, Kind, Later
 from phiproxy.session.replies import is_silent, relay
 from phiproxy.session.results import result_error
 from phiproxy.session.state import State
 from phiproxy.wire.copydata import CopyDataError
+from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.messages import message
 
 COPY_FAIL = message(b"f", b"phiproxy: a row cannot be stored\0")
@@ -33,7 +34,8 @@ def _begin_in(session: State) -> None:
     """CopyInResponse: what the client sends now is read by the plan of the statement that asks for it."""
     copy = planned(session.pipeline.front())
     assert session.database is not None
-    session.copying = None if copy is None else CopyIn(copy, session.database.planner.ciphers, session.max_message)
+    ciphers, encoding = session.database.planner.ciphers, session.encoding or UTF8
+    session.copying = None if copy is None else CopyIn(copy, ciphers, session.max_message, encoding)
 
 
 def _await_answer(session: State) -> None:
@@ -135,11 +137,11 @@ def copy_out_data(session: State, data: bytes, start: int, end: int) -> int:
         return relay(session, data, start, session.server_frames.run_end(ord("d")))
     assert session.database is not None
     if front.copy_out is None:
-        front.copy_out = CopyOut(copy, session.database.planner.ciphers, session.max_message)
+        front.copy_out = CopyOut(copy, session.database.planner.ciphers, session.max_message, session.encoding or UTF8)
     session.database.doubtful.clear()
     try:
         payload = front.copy_out.feed(data[start + 5 : end])
-    except (SealError, CopyDataError) as error:
+    except (SealError, CopyDataError, ValueRefused) as error:
         result_error(session, error)
         return end
     finally:

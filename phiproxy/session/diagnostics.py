@@ -36,9 +36,9 @@ def error(session: State, data: bytes, start: int, end: int) -> int:
     if front is None:
         return passes(session, data, start, end)
     if front.refusal is not None and state == front.substitute:
-        session.to_client.append(_refusal(session, front, front.refusal))
+        session.to_client.append(session.said(_refusal(session, front, front.refusal)))
     elif front.touches or front.refusal is not None or (front.texts is not None and front.texts[2]):
-        session.to_client.append(encode_error_fields(b"E", _shown(fields, front)))
+        session.to_client.append(encode_error_fields(b"E", _shown(session, fields, front)))
     else:
         return passes(session, data, start, end)
     return end
@@ -48,7 +48,8 @@ def passes(session: State, data: bytes, start: int, end: int) -> int:
     """Relay an error or notice of what touches nothing protected, unless a trigger or a deferred check speaks of an envelope."""
     frame = data[start:end]
     if holds_ciphertext(frame):
-        frame = encode_error_fields(frame[:1], scrub(decode_error_fields(frame, 5, len(frame))))
+        fields = scrub(_read(session, decode_error_fields(frame, 5, len(frame))))
+        frame = encode_error_fields(frame[:1], [(code, _written(session, value)) for code, value in fields])
     session.to_client.append(frame)
     return end
 
@@ -61,8 +62,18 @@ def _refusal(session: State, front: Expected, refusal: PhiproxyError) -> bytes:
     return error_response(refusal.sqlstate, refusal.public_text, hint=refusal.hint, position=refusal.position, where=front.where)
 
 
-def _shown(fields: Sequence[tuple[int, bytes]], front: Expected) -> list[tuple[int, bytes]]:
+def _read(session: State, fields: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return fields in UTF-8: in some encodings a byte of a longer character looks like a bracket or a backslash."""
+    return [(code, value if session.encoding is None else session.encoding.read(value)) for code, value in fields]
+
+
+def _written(session: State, value: bytes) -> bytes:
+    return value if session.encoding is None else session.encoding.shown(value)
+
+
+def _shown(session: State, fields: Sequence[tuple[int, bytes]], front: Expected) -> list[tuple[int, bytes]]:
     shown = []
+    fields = _read(session, fields)
     if tag_of(front) and front.texts is not None:
         fields = outside(fields, front.texts[0])
     for code, value in scrub(fields):
@@ -70,7 +81,7 @@ def _shown(fields: Sequence[tuple[int, bytes]], front: Expected) -> list[tuple[i
         if code == ord("P") and front.texts is not None and value.isdigit() and len(value) < 10:
             server_text, client_text, edits = front.texts
             mapped = str(map_position(server_text, client_text, edits, int(value))).encode()
-        shown.append((code, mapped))
+        shown.append((code, _written(session, mapped)))
     return shown
 
 
@@ -79,5 +90,5 @@ def notice(session: State, data: bytes, start: int, end: int) -> int:
     front = session.pipeline.front()
     if front is None or not front.touches:
         return passes(session, data, start, end)
-    session.to_client.append(encode_error_fields(b"N", _shown(decode_error_fields(data, start + 5, end), front)))
+    session.to_client.append(encode_error_fields(b"N", _shown(session, decode_error_fields(data, start + 5, end), front)))
     return end

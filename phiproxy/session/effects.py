@@ -5,7 +5,7 @@ from __future__ import annotations
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.cache import set_path
 from phiproxy.plan.statement import Effects, ScriptPart, StatementPlan
-from phiproxy.session import overlay
+from phiproxy.session import encoding, overlay
 from phiproxy.session.pipeline import Later, Undo
 from phiproxy.session.prepared import Portal, Prepared, Stamp
 from phiproxy.session.state import State
@@ -20,6 +20,7 @@ def apply(session: State, done: StatementPlan | ScriptPart) -> list[Undo]:
         session.path = set_path(session.path, effects) if effects.path_unknown else None
         session.path_changed = names.group
     overlay.note(session, effects, touches=done.touches)
+    encoding.note(session, effects)
     if effects.created:
         session.created |= frozenset(effects.created)
     undo = []
@@ -64,14 +65,6 @@ def check_name(name: bytes) -> None:
     """Refuse the names of the proxy's own statements and portals."""
     if name in (RESERVED, OWN_NAME):
         raise StatementRefused("this name is the proxy's own", hint="Give it another name, one without phiproxy_ before it.")
-
-
-def check_encoding(session: State, *, touches: bool) -> None:
-    """Refuse what touches something protected when the client speaks another encoding: a plan may come from one who does not."""
-    if touches and not session.utf8:
-        raise StatementRefused(
-            "values of protected columns need client_encoding UTF8 in this version", hint="SET client_encoding TO 'UTF8'."
-        )
 
 
 def stamp_of(session: State) -> Stamp:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.statement import StatementPlan
-from phiproxy.session import overlay
-from phiproxy.session.effects import apply, check_encoding, check_name, check_references, settled, stamp_of
+from phiproxy.session import encoding, overlay
+from phiproxy.session.effects import apply, check_name, check_references, settled, stamp_of
+from phiproxy.session.encoding import readable, writable
 from phiproxy.session.known import current, still_valid
 from phiproxy.session.pipeline import (
     BIND_PASSES,
@@ -35,16 +36,18 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     assert session.database is not None
     sent = decode_parse(data, start + 5, end)
     check_name(sent.name)
-    overlay.settle(session, sent.query)
-    plan = session.planner.statement(sent.query, sent.oids, session.view())
+    encoding.settle(session)
+    text, name = readable(session, sent.query), readable(session, sent.name)
+    overlay.settle(session, text)
+    plan = session.planner.statement(text, sent.oids, session.view())
     check_references(plan.effects)
-    check_encoding(session, touches=plan.touches)
+    encoding.check(session, text, touches=plan.touches)
     sql, edits = plan.spell(session.database.planner.ciphers)
-    if plan.identity and sql == sent.query:
+    if plan.identity and sql == text:
         session.to_server.append(data[start:end])
     else:
-        session.to_server.append(encode_parse(sent.name, sql, plan.oids))
-    undo = [session.names.prepare(sent.name, Prepared(plan, sent.oids, stamp_of(session)))]
+        session.to_server.append(encode_parse(sent.name, writable(session, sql), plan.oids))
+    undo = [session.names.prepare(name, Prepared(plan, sent.oids, stamp_of(session)))]
     texts = (sql, plan.text, edits)
     session.pipeline.push(Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=texts, passes=PARSE_PASSES))
 
@@ -53,7 +56,8 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
     """Bind: protected parameters become envelopes and tags, protected results come in binary."""
     if session.pipeline.skipping:
         return
-    portal, name, _ = bind_names(data, start + 5, end)
+    encoding.settle(session)
+    portal, name = (readable(session, part) for part in bind_names(data, start + 5, end)[:2])
     check_name(portal)
     settled(session, "S", name)
     prepared = current(session, name)
@@ -65,7 +69,7 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
         )
     prepared.used = True
     protected = plan.columns is not None and bool(plan.columns.protected)
-    check_encoding(session, touches=plan.touches)
+    encoding.check(session, touches=plan.touches)
     formats: tuple[int, ...] | None = None
     if plan.identity and not protected:
         session.to_server.append(data[start:end])
@@ -97,7 +101,8 @@ def _converted(session: State, plan: StatementPlan, sent: Bind, wanted: tuple[in
         return sent._replace(result_formats=results)
     formats = _parameter_formats(plan, sent)
     assert session.database is not None
-    values = plan.parameters(session.planner.ciphers, sent.values, formats)
+    given = encoding.parameters(session, plan, sent.values, formats)
+    values = plan.parameters(session.planner.ciphers, given, formats)
     session.counters.rewritten += 1
     return Bind(sent.portal, sent.statement, plan.formats(formats), values, results)
 
@@ -121,12 +126,13 @@ def describe(session: State, data: bytes, start: int, end: int) -> None:
     if session.pipeline.skipping:
         return
     target = decode_target(data, start + 5, end)
-    settled(session, target.kind.decode(), target.name)
+    name = readable(session, target.name)
+    settled(session, target.kind.decode(), name)
     if target.kind == b"S":
-        prepared = session.names.statements.get(target.name)
+        prepared = session.names.statements.get(name)
         expected = described(prepared.plan if prepared is not None else None, None)
     else:
-        portal = session.names.portals.get(target.name)
+        portal = session.names.portals.get(name)
         expected = described(portal.plan, portal.formats) if portal is not None else described(None, None)
     session.to_server.append(data[start:end])
     session.pipeline.push(expected)
@@ -144,9 +150,11 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
     """Execute: its rows are opened by the portal's plan, described or not."""
     if session.pipeline.skipping:
         return
-    name, _ = decode_execute(data, start + 5, end)
+    encoding.settle(session)
+    name = readable(session, decode_execute(data, start + 5, end)[0])
     settled(session, "P", name)
     portal = session.names.portals.get(name)
+    encoding.check(session, touches=portal is not None and portal.plan.touches)
     alone = session.group_executes == 0
     session.group_executes += 1
     if portal is not None:
@@ -167,7 +175,7 @@ def close(session: State, data: bytes, start: int, end: int) -> None:
         return
     target = decode_target(data, start + 5, end)
     forget = session.names.forget_statement if target.kind == b"S" else session.names.forget_portal
-    undo = [forget(target.name)]
+    undo = [forget(readable(session, target.name))]
     session.to_server.append(data[start:end])
     session.pipeline.push(Expected(Kind.CLOSE, undo=undo, passes=CLOSE_PASSES))
 

@@ -25,6 +25,7 @@ from phiproxy.session.prepared import Portal
 from phiproxy.session.ready import settle
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import forget_unnamed
+from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.framing import HEADER
 
 _LENGTH = struct.Struct("!I").unpack_from
@@ -120,6 +121,8 @@ def pass_messages(session: State) -> bool:
         or session.overlay is not None
         or session.path_changed is not None
         or session.catalog_fresh
+        or session.encoding is not UTF8
+        or session.encoding_changed is not None
     ):
         return False
     frames = session.client_frames
@@ -232,8 +235,7 @@ def _query(session: State, data: bytes, start: int, end: int) -> int:
     """Query: a text in which nothing can be protected."""
     assert session.database is not None
     if (
-        not session.utf8
-        or session.database.made  # the planner does not know these names yet: overlay.settle looks for them
+        session.database.made  # the planner does not know these names yet: overlay.settle looks for them
         or data.find(0, start + 5, end) != end - 1
         or not session.database.planner.passes(data[start + 5 : end - 1])
     ):

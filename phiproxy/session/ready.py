@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from phiproxy.errors import WireError
+from phiproxy.session.encoding import writable
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.replies import relay
@@ -52,7 +53,9 @@ def _prepare_again(session: State) -> bytes:
     closed, session.closed_behind = session.closed_behind, []
     for change in reversed(closed):
         change.apply()
-    return b"".join(encode_parse(c.key, c.previous.plan.sql, c.previous.plan.oids) for c in closed)
+    return b"".join(
+        encode_parse(writable(session, c.key), writable(session, c.previous.plan.sql), c.previous.plan.oids) for c in closed
+    )
 
 
 def _client_speaks(session: State) -> bool:
@@ -69,11 +72,15 @@ def settle(session: State, front: Expected, status: bytes) -> None:
     if session.doubtful is not None:
         session.tell_doubtful()
     session.names.settle(front.group, idle=session.pipeline.front() is None)
+    if session.encoding_changed is not None and session.encoding_changed <= front.group:
+        session.encoding_changed = None  # the server has told of it by now
     if status == b"I":
         session.names.end_transaction(front.group)
         if session.path_changed is not None and session.path_changed <= front.group:
             # What SET LOCAL, SET or CREATE did may have been rolled back, or not: it is read again when it is needed.
             session.path = session.path_changed = None
+        if session.encoding_set is not None and session.encoding_set <= front.group:
+            session.encoding_set = None
         if session.announced is not None and session.announced <= front.group and session.database is not None:
             session.announced = None
             session.database.announce()

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from itertools import islice, takewhile
 
-from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, WireError
+from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, UntranslatableCharacter, ValueRefused, WireError
 from phiproxy.plan.statement import Columns
 from phiproxy.session.definitions import tag_of
 from phiproxy.session.pipeline import Expected, Kind, Undo
 from phiproxy.session.replies import is_silent, pop, relay
 from phiproxy.session.state import State
+from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.messages import (
     decode_parameter_description,
     decode_row_description,
@@ -87,14 +88,14 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
         return relay(session, data, start, session.server_frames.run_end(ord("D")))
     row = front.row
     if row is None:
-        row = front.row = columns.row(session.planner.ciphers, binary=front.binary)
+        row = front.row = columns.row(session.planner.ciphers, binary=front.binary, encoding=session.encoding or UTF8)
     frames, append, doubtful = session.server_frames, session.to_client.append, session.database.doubtful
     doubtful.clear()
     try:
         for begin, end in frames.run(ord("D")):  # noqa: PLR1704 - the first of them is the one that was given
             frames.pos = begin
             append(row(data, begin, end))
-    except SealError as error:
+    except (SealError, UntranslatableCharacter) as error:
         result_error(session, error)
     finally:
         if doubtful:
@@ -129,7 +130,7 @@ def result_error(session: State, failure: PhiproxyError) -> None:
     A plain SELECT that is the last and only one of its Sync group or simple query is broken off with an ERROR; anything else has
     already run, perhaps committed, on the server, so the conversation ends with a FATAL that says so.
     """
-    session.counters.open_failures += 1
+    session.counters.open_failures += not isinstance(failure, ValueRefused)
     front = session.pipeline.front()
     if front is None or not _can_break_off(session, front):
         session.fatal(type(failure)(f"{failure.message}; what was committed before stays committed", hint=failure.hint))
@@ -137,7 +138,7 @@ def result_error(session: State, failure: PhiproxyError) -> None:
     session.closed_behind = _closed_behind(session)
     # Nothing more is sent until the server is ready: if a transaction is open, it must be failed before anything else runs in it.
     session.swallowing = session.blocked = True
-    session.to_client.append(error_response(failure.sqlstate, failure.public_text, hint=failure.hint))
+    session.to_client.append(session.said(error_response(failure.sqlstate, failure.public_text, hint=failure.hint)))
 
 
 def _can_break_off(session: State, front: Expected) -> bool:

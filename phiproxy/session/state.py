@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from phiproxy.errors import PhiproxyError, WireError
+from phiproxy.errors import PhiproxyError, ValueRefused, WireError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.copy import CopyIn
 from phiproxy.plan.names import NO_NAMES, KnownNames
@@ -15,8 +15,9 @@ from phiproxy.session.audit import Doubt, DoubtfulReads
 from phiproxy.session.phases import CLIENT_STREAMS, SERVER_STREAMS, Phase
 from phiproxy.session.pipeline import Expected, Kind, Pipeline, Undo
 from phiproxy.session.prepared import Names
+from phiproxy.wire.encodings import UTF8, Encoding
 from phiproxy.wire.framing import FrameBuffer
-from phiproxy.wire.messages import error_response
+from phiproxy.wire.messages import decode_error_fields, encode_error_fields, error_response
 
 # Before a client is let in it has only passwords and SASL messages to say (postgres: PG_MAX_AUTH_TOKEN_LENGTH).
 MAX_BEFORE_LOGIN = 65535
@@ -96,7 +97,9 @@ class State:
         self.overlay: Planner | None = None
         self.overlays = 0
         self.reaching: dict[str, str] = {}
-        self.utf8 = True
+        self.encoding: Encoding | None = UTF8
+        self.encoding_set: int | None = None
+        self.encoding_changed: int | None = None
         self.blocked = False
         self.later = False
         self.catalog_fresh = False
@@ -143,7 +146,7 @@ class State:
     def fatal(self, error: PhiproxyError) -> None:
         """Say a last word to the client, where one can be put, and close."""
         if not self.inside:
-            self.to_client.append(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL"))
+            self.to_client.append(self.said(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL")))
         self.phase = Phase.CLOSED
 
     def count_doubtful(self, front: Expected) -> None:
@@ -164,6 +167,13 @@ class State:
         if reads is not None and self.database is not None:
             self.database.audit(reads.opened)
 
+    def said(self, words: bytes) -> bytes:
+        """Return an ErrorResponse of the proxy's own in the client's encoding."""
+        if words.isascii() or self.encoding is UTF8:
+            return words
+        shown = self.encoding.shown if self.encoding is not None else _ascii
+        return encode_error_fields(b"E", [(code, shown(value)) for code, value in decode_error_fields(words, 5, len(words))])
+
     @property
     def known(self) -> KnownNames:
         """The session's names as the planner asks for them; the whole Session knows them."""
@@ -172,7 +182,9 @@ class State:
     def view(self) -> View:
         """Return what the planner must know of this session."""
         set_ = self.path_changed is not None
-        return View(self.sure_path, self.database_name, self.created, self.utf8, self.catalog_fresh, set_, self.known)
+        return View(
+            self.sure_path, self.database_name, self.created, self.encoding is not None, self.catalog_fresh, set_, self.known
+        )
 
     @property
     def sure_path(self) -> tuple[str, ...] | None:
@@ -194,6 +206,14 @@ class State:
     def path_is(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
         """Take the search path that the server answered; a schema whose name cannot be read leaves it unknown."""
         try:
-            self.path = tuple(row.decode("utf-8" if self.utf8 else "ascii") for row in rows) if ok else None
-        except UnicodeDecodeError:
+            self.path = tuple(self._schema(row) for row in rows) if ok else None
+        except (UnicodeDecodeError, ValueRefused):
             self.path = None
+
+    def _schema(self, row: bytes) -> str:
+        return row.decode("ascii") if self.encoding is None else self.encoding.to_utf8(row).decode("utf-8")
+
+
+def _ascii(text: bytes) -> bytes:
+    """Return a text in an encoding that is not known here, but for what is no ASCII in it."""
+    return bytes(c if c < 128 else ord("?") for c in text)

@@ -6,9 +6,10 @@ the one for whole messages would, or raises Whole when the rest is needed, or La
 
 from __future__ import annotations
 
-from phiproxy.session import copying
+from phiproxy.session import copying, encoding
 from phiproxy.session.client import Handler, function_call
 from phiproxy.session.effects import settled
+from phiproxy.session.encoding import readable
 from phiproxy.session.extended import bind
 from phiproxy.session.known import current
 from phiproxy.session.pipeline import Kind, Later, Whole
@@ -26,7 +27,8 @@ def bind_begins(session: State, data: bytes, start: int, end: int) -> None:
         return
     if end - start < _NAMES and data.count(0, start + 5, end) < 2:
         raise Later
-    _, name, _ = bind_names(data, start + 5, end)
+    encoding.settle(session)
+    name = readable(session, bind_names(data, start + 5, end)[1])
     settled(session, "S", name)
     plan = current(session, name).plan
     if not plan.identity or (plan.columns is not None and plan.columns.protected):

@@ -90,7 +90,10 @@ def _leaves_aborted(session: State, data: bytes, start: int, end: int) -> bool:
 
     The server would have run its beginning, the proxy runs nothing of it: the transaction stays as it is, aborted.
     """
-    return session.database is not None and session.planner.leaves_aborted(decode_query(data, start + 5, end))
+    text = decode_query(data, start + 5, end)
+    if session.encoding is not None:
+        text = session.encoding.read(text)
+    return session.database is not None and session.planner.leaves_aborted(text)
 
 
 def _refuse_malformed(session: State, tag: int, error: PhiproxyError) -> None:

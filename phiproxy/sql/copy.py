@@ -17,9 +17,9 @@ from phiproxy.sql.finish import Spans, finish, quote_ident
 from phiproxy.sql.meaning import CopyMeaning, Edit, Reveal
 from phiproxy.sql.parse import Node, location, messages, only, strings, tokens
 from phiproxy.wire.copydata import CopyFormat
+from phiproxy.wire.encodings import encoding_of
 
-_PASSED = frozenset({"encoding", "format", "freeze", "log_verbosity", "on_error", "reject_limit"})
-_UTF8 = frozenset({"utf8", "utf_8", "unicode"})
+_PASSED = frozenset({"format", "freeze", "log_verbosity", "on_error", "reject_limit"})
 _FORCED = frozenset({"force_quote", "force_not_null", "force_null"})
 _CSV_ENDS_BY_MARKER_BEFORE = 180000
 
@@ -140,6 +140,11 @@ def _options(a: Analysis, body: Node, columns: Sequence[str]) -> tuple[CopyForma
     for name, value in given.items():
         if name in ("delimiter", "null", "quote", "escape", "default"):
             read[name] = _text(value).encode("utf-8")
+        elif name == "encoding":
+            encoding = encoding_of(_text(value))
+            if encoding is None:
+                raise _unknown(a, body, "COPY of protected columns in this encoding", "Send UTF-8 and say ENCODING 'UTF8'.")
+            read[name] = encoding.name
         elif name == "header":
             read[name] = _header(a, body, value)
         elif name in _FORCED:
@@ -154,8 +159,6 @@ def _options(a: Analysis, body: Node, columns: Sequence[str]) -> tuple[CopyForma
 
 def _check_option(a: Analysis, body: Node, name: str, value: str) -> None:
     """Refuse an option under which the data could not be read."""
-    if name == "encoding" and value.replace("-", "_") not in _UTF8:
-        raise _unknown(a, body, "COPY of protected columns in another encoding than UTF8", "Send UTF-8 and leave ENCODING out.")
     if name == "on_error" and value not in ("ignore", "stop"):
         raise _unknown(a, body, f'ON_ERROR "{value}"', "Use ON_ERROR stop or ignore.")
     if name not in _PASSED:

@@ -223,7 +223,7 @@ class Effects:
     ``path``: the schemas of a constant search_path, which is else unknown. ``transaction``: it may take back what was set before.
     ``relations`` are those that it makes, for the statements behind it in the same text; ``reaches`` are names through which
     something protected is reached from now on; ``tag`` is the command tag of DDL in the client's terms; ``names_protected`` says
-    that a statement that goes on as it is names something protected.
+    that a statement that goes on as it is names something protected; ``encoding``: client_encoding may be another one behind it.
     """
 
     path_unknown: bool = False
@@ -245,6 +245,7 @@ class Effects:
     reaches: tuple[str, ...] = ()
     tag: bytes = b""
     names_protected: bool = False
+    encoding: bool = False
 
 
 @dataclass(slots=True)

@@ -198,11 +198,13 @@ def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: 
     """Return what a statement changes in the session (sql.md section 2); ``walked`` are the messages of its body."""
     found = Effects()
     if kind == "VariableSetStmt":
-        name = body.get("name", "")
+        name = body.get("name", "").lower()
         found.path_unknown = name in _PATH_SETTINGS or body.get("kind") == "VAR_RESET_ALL"
         found.path = _constant_path(body) if name == "search_path" else None
+        found.encoding = name == "client_encoding" or body.get("kind") == "VAR_RESET_ALL"
     elif kind == "DiscardStmt":
         found.path_unknown = True
+        found.encoding = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"
         found.deallocates_all = found.closes_all = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"
     elif kind == "TransactionStmt":
         found.transaction = body.get("kind") in _EXITS
@@ -219,7 +221,7 @@ def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: 
     elif kind == "FetchStmt":
         found.fetches = body.get("portalname")
     elif kind in ("DoStmt", "CallStmt"):
-        found.path_unknown = True
+        found.path_unknown = found.encoding = True
         found.catalog_changed = True
     elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:
         found.path_unknown = _changes_path(kind, body)
@@ -231,7 +233,7 @@ def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: 
         if "ExecuteStmt" in message:  # EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
             found.executes = message["ExecuteStmt"]["name"]
         if "funcname" in message and strings(message["funcname"])[-1] == "set_config":
-            found.path_unknown = True
+            found.path_unknown = found.encoding = True
         if message.get("relname") == "pg_settings":
-            found.path_unknown = True
+            found.path_unknown = found.encoding = True
     return found

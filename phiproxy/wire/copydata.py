@@ -46,6 +46,8 @@ class CopyFormat:
     force_quote: frozenset[int] = frozenset()
     # Until version 17 a line of \. alone ended CSV data too.
     marker_ends_csv: bool = True
+    # What ENCODING says; empty where the data is in the client's.
+    encoding: str = ""
     # One column only: then the server quotes a CSV value of \. alone.
     single: bool = False
 

@@ -34,6 +34,8 @@ def spellings(value: str) -> Iterator[bytes]:
     for exact in {value, value.lower(), value.upper()}:
         for encoding in ("utf-8", "utf-16-le", "utf-16-be", "unicode_escape"):
             yield exact.encode(encoding).lower()
+        if exact.isascii() is False:
+            yield exact.encode("latin-1", "ignore").lower()
         yield exact.encode().hex().encode()
         octal = "".join(c if c.isascii() else "".join(f"\\{b:03o}" for b in c.encode()) for c in exact)
         yield octal.lower().encode()  # bytea_output = escape

@@ -136,6 +136,14 @@ def _opened(value: bytes) -> bytes:
 _BYTEA_LITERAL = re.compile(rb"'\\x(f550[0-9a-f]+)'::bytea")
 
 
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def legible(frame: bytes) -> Frame:
     """Return a message of the client with its envelopes opened."""
     if frame[:1] == b"B" and len(frame) > 5:
@@ -143,7 +151,7 @@ def legible(frame: bytes) -> Frame:
         return Frame(encode_bind(sent._replace(values=[v if v is None else _opened(v) for v in sent.values])))
     if frame[:1] == b"Q" and len(frame) > 5:
         text = _BYTEA_LITERAL.sub(lambda m: _opened(bytes.fromhex(m[1].decode())), frame[5:-1])
-        return query(text.decode())
+        return query(text.decode()) if _is_utf8(text) else Frame(frame)
     return Frame(frame)
 
 

@@ -86,12 +86,12 @@ def test_the_proxys_own_names_are_not_for_clients(play: Screenplay) -> None:
     play.client_gets(Says("0A000", "own"), ready(), Says("0A000", "own"), ready())
 
 
-def test_values_are_not_bound_in_another_encoding(play: Screenplay) -> None:
+def test_values_are_not_bound_in_an_encoding_that_is_not_known(play: Screenplay) -> None:
     play.client_says(parse(INSERT, "s"), SYNC)
     play.server_gets(parse(INSERT, "s", oids=(0, 17)), SYNC)
-    latin1 = raw(b"S", b"client_encoding\0LATIN1\0")
-    play.server_says(PARSE_COMPLETE, ready(), latin1)
-    play.client_gets(PARSE_COMPLETE, ready(), latin1)
+    mule = raw(b"S", b"client_encoding\0MULE_INTERNAL\0")
+    play.server_says(PARSE_COMPLETE, ready(), mule)
+    play.client_gets(PARSE_COMPLETE, ready(), mule)
     play.client_says(bind(b"1", SECRET, statement="s"), execute(), SYNC, query(SELECT), query("SELECT 'p\xe4iv\xe4'"))
     play.server_gets(REFUSED_BIND, SYNC, REFUSED_QUERY, query("SELECT 'p\xe4iv\xe4'"))
     play.server_says(error("26000"), ready(), REFUSAL, ready(), command_complete("SELECT 1"), ready())

@@ -361,7 +361,7 @@ def test_an_unnamed_statement_is_dropped_by_a_query(play: Screenplay) -> None:
 
 
 def test_a_text_that_is_not_utf8_is_looked_at(play: Screenplay) -> None:
-    play.session.utf8 = False
+    play.session.encoding = None
     assert takes(play, f.query("SELECT 1")) == 0
 
 

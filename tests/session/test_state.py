@@ -17,7 +17,7 @@ def state() -> State:
 
 def test_the_view_is_what_a_plan_depends_on() -> None:
     session = state()
-    session.path, session.created, session.utf8 = ("a",), frozenset({"t"}), False
+    session.path, session.created, session.encoding = ("a",), frozenset({"t"}), None
     view = session.view()
     assert (view.path, view.database, view.created, view.utf8, view.catalog_fresh) == (
         ("a",),
@@ -53,7 +53,7 @@ def test_a_path_that_cannot_be_read_is_not_known() -> None:
     assert session.path == ("pg_catalog", "é")
     session.path_is(ok=True, rows=[b"\xff"])
     assert session.path is None
-    session.utf8 = False
+    session.encoding = None
     session.path_is(ok=True, rows=["é".encode()])
     assert session.path is None
     session.path_is(ok=False, rows=[])

@@ -1,0 +1,130 @@
+"""Character sets: what Python's codecs say, the server's tables say too; malformed bytes are told from those of no character."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable
+
+import psycopg
+import pytest
+
+from phiproxy.errors import InvalidEncoding, UntranslatableCharacter
+from phiproxy.wire.encodings import ENCODINGS, UTF8, Encoding, encoding_of, of_binary
+from tests.harness.server import PostgresServer
+
+OTHERS = [encoding for encoding in ENCODINGS.values() if encoding is not UTF8]
+MULTIBYTE = ("EUC_CN", "GBK", "GB18030")
+EVERYTHING = bool(os.environ.get("PHIPROXY_EXPLORE"))
+CONVERT = """\
+CREATE FUNCTION pg_temp.encoded(code int, name text) RETURNS bytea LANGUAGE plpgsql AS
+  $$ BEGIN RETURN convert_to(chr(code), name); EXCEPTION WHEN untranslatable_character THEN RETURN NULL; END $$;
+CREATE FUNCTION pg_temp.decoded(bytes bytea, name text) RETURNS text LANGUAGE plpgsql AS
+  $$ BEGIN RETURN convert_from(bytes, name); EXCEPTION WHEN others THEN RETURN SQLSTATE || '!'; END $$
+"""
+
+
+def decoded(encoding: Encoding, text: bytes) -> str:
+    try:
+        return encoding.to_utf8(text).decode()
+    except (InvalidEncoding, UntranslatableCharacter) as error:
+        return error.sqlstate + "!"
+
+
+def encoded(encoding: Encoding, code: int) -> bytes | None:
+    try:
+        return encoding.from_utf8(chr(code).encode())
+    except UntranslatableCharacter:
+        return None
+
+
+def sequences(encoding: Encoding) -> Iterable[bytes]:
+    yield from (bytes([byte]) for byte in range(1, 256))
+    if encoding.name in MULTIBYTE:
+        second = range(1, 256) if EVERYTHING else (1, 0x30, 0x40, 0x7E, 0x7F, 0x80, 0xA1, 0xFE, 0xFF)
+        yield from map(bytes, itertools.product(range(128, 256), second))
+    if encoding.name == "GB18030":
+        yield from map(bytes.fromhex, ("81308130", "81308140", "8431a439", "e3329a35", "e3329a36", "8130"))
+
+
+def codes(encoding: Encoding) -> list[int]:
+    """Return all code points where everything is explored; else those that one byte can say, and some around them."""
+    if EVERYTHING:
+        last = 0x110000 if encoding.name == "GB18030" else 0x10000
+        return [code for code in range(1, last) if not 0xD800 <= code < 0xE000]
+    single = () if encoding.name in MULTIBYTE else (decoded(encoding, bytes([b])) for b in range(1, 256))
+    readable = {ord(text) for text in single if len(text) == 1}
+    return sorted({*range(1, 0x200), *range(0x2010, 0x2030), 0x20AC, 0xFFFD, 0x10FFFF, *readable})
+
+
+@pytest.mark.slow
+def test_the_server_converts_alike(postgres_server: PostgresServer) -> None:
+    with psycopg.connect(postgres_server.dsn("postgres"), autocommit=True) as conn:
+        conn.execute(CONVERT)
+        for encoding in OTHERS:
+            texts = list(sequences(encoding))
+            query = "SELECT b, pg_temp.decoded(b, %s) FROM unnest(%s::bytea[]) b"
+            for text, expected in conn.execute(query, (encoding.name, texts), binary=True):
+                assert decoded(encoding, bytes(text)) == expected, (encoding.name, bytes(text))
+            query = "SELECT i, pg_temp.encoded(i, %s) FROM unnest(%s::int[]) i"
+            for code, bytes_ in conn.execute(query, (encoding.name, codes(encoding)), binary=True):
+                assert encoded(encoding, code) == (None if bytes_ is None else bytes(bytes_)), (encoding.name, hex(code))
+
+
+@pytest.mark.parametrize("encoding", OTHERS, ids=lambda e: e.name)
+def test_what_is_read_is_written_the_same(encoding: Encoding) -> None:
+    for text in sequences(encoding):
+        if not (read := decoded(encoding, text)).endswith("!") or text == b"!":
+            assert encoding.from_utf8(read.encode()) == text
+
+
+def test_utf8_stays_as_it_is() -> None:
+    assert UTF8.to_utf8(b"\xff") == UTF8.from_utf8(b"\xff") == UTF8.shown(b"\xff") == UTF8.read(b"\xff") == b"\xff"
+    assert UTF8.reader()(b"\xff", True) == b"\xff"
+
+
+def test_a_character_may_be_cut_between_chunks() -> None:
+    read = ENCODINGS["GB18030"].reader()
+    assert read(b"a\xb0", False) + read(b"\xa1\x81\x30", False) + read(b"\x81\x30", True) == "a啊\x80".encode()
+    with pytest.raises(InvalidEncoding):
+        read(b"\xb0", True)
+
+
+def test_what_cannot_be_said_is_said_as_far_as_it_can() -> None:
+    latin = ENCODINGS["LATIN1"]
+    assert latin.shown("né 啊".encode()) == b"n\xe9 ?"
+    assert latin.read(b"n\xe9") == "né".encode()
+    assert ENCODINGS["EUC_CN"].read(b"\xff") == "\ufffd".encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("utf-8", "UTF8"),
+        ("Unicode", "UTF8"),
+        ("iso-8859-15", "LATIN9"),
+        ("Windows_1252", "WIN1252"),
+        ("latin 1", "LATIN1"),
+    ],
+)
+def test_names_are_the_servers(name: str, found: str) -> None:
+    assert encoding_of(name) is ENCODINGS[found]
+
+
+@pytest.mark.parametrize("name", ["", "SQL_ASCII", "MULE_INTERNAL", "SJIS", "utf16", "é"])
+def test_others_are_none(name: str) -> None:
+    assert encoding_of(name) is None
+
+
+def test_texts_in_binary_form() -> None:
+    latin = ENCODINGS["LATIN1"].to_utf8
+    element = (1).to_bytes(4, "big") + b"\xe9"
+    head = b"".join(n.to_bytes(4, "big") for n in (1, 0, 25, 2, 1))
+    null = b"\xff\xff\xff\xff"
+    made = head + (2).to_bytes(4, "big") + "é".encode() + null
+    assert of_binary(b"\xe9", 25, latin) == of_binary(b"\xe9", 99999, latin) == "é".encode()
+    assert of_binary(head + element + null, 1009, latin) == of_binary(head + element + null, 99999, latin) == made
+    assert of_binary(b"\xe9\0\0\0", 23, latin) == b"\xe9\0\0\0"
+    integers = head[:8] + (23).to_bytes(4, "big") + head[12:] + element
+    assert of_binary(integers, 1009, latin) == integers
+    assert of_binary(head + element[:-1], 1009, latin) == head + element[:-1]
