@@ -195,7 +195,7 @@ def _types(columns: list[ListColumn]) -> dict[int, int]:
 
 
 def _cast_type(column: ListColumn) -> int:
-    return next((sink.type_oid for sink in _sinks([column]) if sink.type_oid and not sink.array), 0)
+    return next((oid for sink in _sinks([column]) if (oid := sink.value_oid)), 0)
 
 
 def type_of(column: ListColumn) -> int:

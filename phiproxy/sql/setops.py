@@ -97,8 +97,8 @@ def _types(value: Value) -> Iterator[DeclaredType]:
     elif isinstance(value, ListColumn):
         for part in value.leaves():
             for entry in part.entries:
-                if entry is not None and entry.type_oid:
-                    yield VARCHAR if entry.type_oid == VARCHAR.oid else TEXT
+                if entry is not None and entry.value_oid:
+                    yield VARCHAR if entry.value_oid == VARCHAR.oid else TEXT
             if part.of_values:
                 yield TEXT
 

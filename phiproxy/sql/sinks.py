@@ -18,6 +18,7 @@ from phiproxy.wire.arrays import TEXT_ARRAY_OID, VARCHAR_ARRAY_OID, array_from_t
 TEXT_OID = 25
 _TEXT_TYPES = {"text": TEXT_OID, "varchar": 1043}
 _ARRAY_TYPES = {"text": TEXT_ARRAY_OID, "varchar": VARCHAR_ARRAY_OID}
+_ELEMENT_TYPES = {oid: _TEXT_TYPES[name] for name, oid in _ARRAY_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,16 @@ class SinkNode:
             return TEXT_OID
         innermost = text_cast(only(self.casts[-1])[1], array=self.array) if self.casts else None
         return innermost.oid if innermost is not None else 0
+
+    @property
+    def value_oid(self) -> int:
+        """OID of the type of its value, which the outermost cast says, or of an array's elements; 0 where nothing says it."""
+        if self.formula is not None:
+            return TEXT_OID
+        outermost = text_cast(only(self.casts[0])[1], array=self.array) if self.casts else None
+        if outermost is None:
+            return 0
+        return _ELEMENT_TYPES[outermost.oid] if self.array else outermost.oid
 
     @property
     def values(self) -> frozenset[bytes]:
