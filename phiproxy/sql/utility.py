@@ -194,6 +194,12 @@ def set_path(before: tuple[str, ...] | None, effects: Effects) -> tuple[str, ...
     return (*implicit, *named)
 
 
+def _may_set_encoding(arguments: Sequence[Node]) -> bool:
+    """Tell whether set_config may change client_encoding: not where it is seen to be of another setting."""
+    setting = arguments[0].get("A_Const", {}).get("sval", {}).get("sval") if arguments else None
+    return setting is None or setting.lower() == "client_encoding"
+
+
 def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: C901, PLR0912 - one line per kind of statement
     """Return what a statement changes in the session (sql.md section 2); ``walked`` are the messages of its body."""
     found = Effects()
@@ -233,7 +239,8 @@ def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: 
         if "ExecuteStmt" in message:  # EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
             found.executes = message["ExecuteStmt"]["name"]
         if "funcname" in message and strings(message["funcname"])[-1] == "set_config":
-            found.path_unknown = found.encoding = True
+            found.path_unknown = True
+            found.encoding = found.encoding or _may_set_encoding(message.get("args", ()))
         if message.get("relname") == "pg_settings":
             found.path_unknown = found.encoding = True
     return found
