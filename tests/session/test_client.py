@@ -62,7 +62,7 @@ def test_a_refused_query_takes_its_place_and_none_of_it_leaves(play: Screenplay)
     play.client_gets(
         command_complete("SELECT 1"),
         ready(),
-        Says("0A000", "cannot be used", position=72),
+        Says("0A000", "no blind index", position=66),
         ready(),
         command_complete("SELECT 1"),
         ready(),
