@@ -227,8 +227,8 @@ def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[
     types = {number: oid for number, oid in enumerate(declared, start=1) if oid}
     for number, oid in _formula_types(text, occurrences).items():
         types.setdefault(number, oid)
-    # The values of a row are all looked at before the first of them is given its column's type.
-    rows: dict[tuple[int, int], int] = {}
+    # The values of a row, and what is compared, are all looked at before the first of them is given the type of its place.
+    given: dict[tuple[int, int, int], int] = {}
     for o in sorted(occurrences, key=lambda o: o.order):
         if not o.number:
             continue
@@ -240,16 +240,16 @@ def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[
                     position=char_position(text, o.start),
                 )
             continue
-        if isinstance(o.use, Store):
-            key = (o.number, o.use.row)
-            if o.number not in types:
-                rows[key] = o.type_oid
-            if rows.get(key, o.type_oid) != o.type_oid:
-                raise AmbiguousParameter(
-                    f"inconsistent types deduced for parameter ${o.number}",
-                    hint="Cast it in each place.",
-                    position=char_position(text, o.start),
-                )
+        by_row = o.use.row if isinstance(o.use, Store) and not o.group else 0
+        key = (o.number, o.group, by_row)
+        if o.number not in types and not o.cast:
+            given[key] = o.type_oid
+        if (by_row or o.group) and given.get(key, o.type_oid) != o.type_oid:
+            raise AmbiguousParameter(
+                f"inconsistent types deduced for parameter ${o.number}",
+                hint="Cast it in each place.",
+                position=char_position(text, o.start),
+            )
         types.setdefault(o.number, o.type_oid)
     return types
 

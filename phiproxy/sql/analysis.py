@@ -5,7 +5,8 @@ Every rule takes an ``Analysis`` and adds to its ``meaning``; none of them looks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -41,11 +42,12 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class DecidedUse:
-    """One occurrence with its node: what an Occurrence of the meaning is made of. ``type_oid``: see there."""
+    """One occurrence with its node: what an Occurrence of the meaning is made of. ``type_oid`` and ``group``: see there."""
 
     sink: SinkNode
     use: Use
     type_oid: int = 0
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Analysis:
     walks: dict[int, list[Node]] = field(default_factory=dict)
     physical: bool = False
     rows: int = 0
+    group: int = 0
     _positions: Positions | None = None
 
     def position(self, body: Node) -> int:
@@ -160,7 +163,16 @@ class Analysis:
         for part in sink.parts if isinstance(use, Plain) else ():
             self.use(part, use)
         if not (sink.parts and isinstance(use, Plain)):
-            self.uses.append(DecidedUse(sink, use, sink.type_oid or type_oid))
+            self.uses.append(DecidedUse(sink, use, sink.type_oid or type_oid, self.group))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let what is recorded inside be what PostgreSQL looks at in one go, before it gives types to parameters without one."""
+        outer, self.group = self.group, self.group or self.new_row()
+        try:
+            yield
+        finally:
+            self.group = outer
 
     def store(self, sink: SinkNode, column: ProtectedColumn, row: int, limit: int | None = None, type_oid: int = 0) -> None:
         """Record that an occurrence is stored in a protected column, cut to ``limit`` characters."""

@@ -288,12 +288,13 @@ class Spans:
         if sink.formula is not None:
             start, end = Brackets(self.tokens).expression(sink.node)
             formula = sink.formula if sink.kind == "formula" else None
-            return Occurrence(start, end, decided.use, 0, _literal(sink), decided.type_oid, order, formula=formula)
+            return Occurrence(start, end, decided.use, 0, _literal(sink), decided.type_oid, order, decided.group, formula=formula)
         i = self._at(sink.offset)
         end = self._tokens[i].end
         if self._tokens[i].name in ("USCONST", "SCONST") and i + 2 < len(self._tokens) and self._tokens[i + 1].name == "UESCAPE":
             end = self._tokens[i + 2].end
-        return Occurrence(sink.offset, end, decided.use, sink.number, _literal(sink), decided.type_oid, order)
+        said = decided.type_oid, order, decided.group, bool(sink.type_oid)
+        return Occurrence(sink.offset, end, decided.use, sink.number, _literal(sink), *said)
 
     def strip_cast(self, cast: Node) -> list[Edit]:
         """Return the edits that take a cast away and leave its argument: ``x::t``, ``CAST(x AS t)`` or ``t 'x'``."""

@@ -108,7 +108,8 @@ class Occurrence:
     """One parameter (``number`` from 1) or one string literal (``literal``, decoded) at ``start:end`` of the client's text.
 
     ``type_oid`` is the type that PostgreSQL would give a parameter here (0: this place says nothing), ``order`` the place of this
-    occurrence in the order in which PostgreSQL looks at them: the first that says something decides. ``lead`` and ``trail`` stand
+    occurrence in the order in which PostgreSQL looks at them: the first that says something decides. Those of a ``group`` are all
+    seen before one without a ``cast`` is given the type of its place. ``lead`` and ``trail`` stand
     around what is put into a place where the client has nothing. ``formula``: it is an expression with parameters.
     """
 
@@ -119,6 +120,8 @@ class Occurrence:
     literal: bytes | None = None
     type_oid: int = 0
     order: int = 0
+    group: int = 0
+    cast: bool = False
     lead: bytes = b""
     trail: bytes = b""
     formula: Formula | None = None

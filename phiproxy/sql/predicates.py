@@ -76,8 +76,9 @@ def _compare_rows(a: Analysis, node: Node, operands: list[Node], scope: Scope) -
         compare(a, node, terms, _value_type(node, terms))
     elif len(rows) == len(operands) and len({len(row) for row in rows}) == 1:
         made = [[term(a, entry, scope) for entry in row] for row in rows]
-        for column in zip(*made, strict=True):
-            compare(a, node, column)
+        with a.together():
+            for column in zip(*made, strict=True):
+                compare(a, node, column)
     else:
         clear_all(a, operands, scope)
 
@@ -175,7 +176,7 @@ def _case_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
     conditions = [only(when)[1]["expr"] for when in body["args"]]
     if "arg" in body:
         terms = [term(a, operand, scope) for operand in (body["arg"], *conditions)]
-        compare(a, node, terms)
+        compare(a, node, terms, apart=True)
     else:
         clear_all(a, conditions, scope)
     whole = not made.leaves and not made.composed

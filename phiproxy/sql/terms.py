@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
@@ -245,10 +246,12 @@ def as_value(a: Analysis, made: Term) -> Value:
             located(made.unprotected),
             hint="Let the other values be parameters, literals, NULL or columns of the same identity.",
         )
-    for leaf in made.leaves:
-        if leaf.sink is not None:
-            a.use(leaf.sink, Store(unbounded(column), a.new_row()), column.type.oid)
-        elif isinstance(leaf.value, ListColumn):
+    with a.together():
+        for leaf in made.leaves:
+            if leaf.sink is not None:
+                a.use(leaf.sink, Store(unbounded(column), a.new_row()), column.type.oid)
+    for leaf in (leaf for leaf in made.leaves if leaf.sink is None):
+        if isinstance(leaf.value, ListColumn):
             leaf.value.users.append(Kept(column, column.type.oid))
             leaf.value.casts.extend(leaf.casts)
         elif leaf.nullif is not None:
@@ -372,15 +375,16 @@ class Comparison:
     terms: tuple[Term, ...]
 
 
-def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = TEXT_OID) -> bool:
-    """Compare terms for equality: by tags when something protected is among them, which is the answer."""
+def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = TEXT_OID, *, apart: bool = False) -> bool:
+    """Compare terms for equality (``apart``: one after the other): by tags when something protected is among them, the answer."""
     columns = [column for made in terms for column in made.columns()]
     if columns:
         column = same_identity(a, columns, node)
         owner = next(leaf.node for made in terms for leaf in made.leaves if leaf.nullif or isinstance(leaf.value, Protected))
         slot = equality_slot(a, column, owner)
-        for made in terms:
-            as_tags(a, made, column, slot, type_oid)
+        with nullcontext() if apart else a.together():
+            for made in terms:
+                as_tags(a, made, column, slot, type_oid)
         return True
     if all(made.unprotected is None for made in terms):
         a.comparisons.append(Comparison(node, tuple(terms)))

@@ -114,5 +114,5 @@ def test_a_refused_string_that_begins_by_leaving_an_aborted_transaction_says_why
     play.server_gets(query("BEGIN"), query("SELECT boom()"), SYNTAX_QUERY)
     play.server_says(command_complete("BEGIN"), ready("T"), error("22012"), ready("E"), error("42601"), ready("E"))
     play.client_gets(
-        command_complete("BEGIN"), ready("T"), error("22012"), ready("E"), Says("0A000", "ssn is protected"), ready("E")
+        command_complete("BEGIN"), ready("T"), error("22012"), ready("E"), Says("0A000", "protected and cannot be used"), ready("E")
     )
