@@ -88,6 +88,8 @@ async def usage(conn: Connection, columns: Sequence[Column], key_id: int) -> lis
     The columns are locked against writers until the transaction ends, so that none arrives behind the count.
     """
     found = []
+    # What RLS hides is there all the same: with row_security off the question fails instead.
+    await conn.execute("SET LOCAL row_security TO off")
     types = await column_types(conn, columns)
     for schema, name, column in columns:
         if types.get((schema, name, column), BYTEA_OID) != BYTEA_OID:

@@ -9,10 +9,10 @@ import psycopg
 
 from phiproxy.errors import ConfigError
 from phiproxy.ops.leakage import Leakage, measure
-from phiproxy.ops.physical import Physical, has_guard, is_tag_index, read_physical
+from phiproxy.ops.physical import Physical, has_guard, is_tag_index, missing_tags, read_physical
 from phiproxy.policy.bind import bind, planned
 from phiproxy.policy.catalog import Catalog
-from phiproxy.policy.guards import guard_name
+from phiproxy.policy.guards import guard_name, hidden_name
 from phiproxy.policy.inherit import inherited_columns, with_descendants
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
@@ -57,13 +57,13 @@ async def check_database(
         findings.append(Finding("note", "tenant", text))
     everywhere = [*columns, *inherited_columns(columns, catalog)]
     physical = await read_physical(conn, [(c.schema, c.table) for c in everywhere])
-    findings += _on_disk(everywhere, with_descendants(protection, catalog), physical)
+    findings += _on_disk(everywhere, with_descendants(protection, catalog), physical, catalog)
     for column in columns:
         findings += await _leakage(conn, column, protection.by_name[column.schema, column.table].columns[column.name])
     return findings + settings
 
 
-def _on_disk(columns: list[PolicyColumn], protection: Protection, physical: Physical) -> list[Finding]:
+def _on_disk(columns: list[PolicyColumn], protection: Protection, physical: Physical, catalog: Catalog) -> list[Finding]:
     findings = []
     for wanted in columns:
         column = protection.by_name[wanted.schema, wanted.table].columns[wanted.name]
@@ -74,6 +74,10 @@ def _on_disk(columns: list[PolicyColumn], protection: Protection, physical: Phys
         if table.columns[wanted.name].storage != "e":
             text = f"{wanted.at}: {wanted.label} is not STORAGE EXTERNAL; the server compresses what cannot be compressed: {_DDL}"
             findings.append(Finding("warning", "guard", text))
+        if catalog.by_name[wanted.schema, wanted.table].row_security and (tags := missing_tags(table, wanted, column)):
+            names = ", ".join(hidden_name(column, slot.number) for slot in tags)
+            text = f"{wanted.at}: {wanted.schema}.{wanted.table} has row-level security and lacks {names}: {_DDL}"
+            findings.append(Finding("error", "row security", text))
         for slot in column.slots:
             if slot.expression not in wanted.expressions or slot.state == "dropped":
                 continue

@@ -16,10 +16,11 @@ from phiproxy.ops.physical import (
     PhysicalTable,
     has_guard,
     is_tag_index,
+    missing_tags,
 )
 from phiproxy.policy.bind import assemble, table_complaints
 from phiproxy.policy.catalog import Catalog, Relation
-from phiproxy.policy.guards import guard, guard_name, tag
+from phiproxy.policy.guards import guard, guard_name, hidden_column, hidden_index, tag
 from phiproxy.policy.inherit import inherited_columns, with_descendants
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
@@ -29,7 +30,12 @@ from phiproxy.policy.protection import ProtectedColumn, Slot
 NOTHING = "-- nothing to do: the tables are as the policy needs them\n"
 
 # What the text relies on: its literals are read without escapes, and no name in it is looked up in the application's schemas.
-_HEAD = ("BEGIN;", "SET LOCAL standard_conforming_strings = on;", "SET LOCAL search_path = pg_catalog;")
+_HEAD = (
+    "BEGIN;",
+    "SET LOCAL standard_conforming_strings = on;",
+    "SET LOCAL search_path = pg_catalog;",
+    "SET LOCAL row_security = off;",
+)
 # NULL, or an envelope that stands for a constant (policy.guards).
 _NULL_DEFAULT = re.compile(r"NULL(::[a-z ]+(\(\d+\))?)?|'\\xf55001[0-9a-f]+'::bytea")
 
@@ -51,7 +57,8 @@ def render_ddl(policy: Policy, layout: Layout, catalog: Catalog, physical: Physi
         own = [c for c in columns if (c.schema, c.table) == (table.schema, table.name)]
         if (found := physical.get((table.schema, table.name))) is not None:
             handed_down = _handed_down(catalog.by_name[table.schema, table.name], catalog, own)
-            plan.add_table(found, [(c, table.columns[c.name]) for c in own if c.name in found.columns], handed_down)
+            wanted = [(c, table.columns[c.name]) for c in own if c.name in found.columns]
+            plan.add_table(found, wanted, handed_down, barred=catalog.by_name[table.schema, table.name].row_security)
     if plan.complaints:
         raise ConfigError("\n".join(dict.fromkeys(plan.complaints)))
     if not plan.lines:
@@ -83,9 +90,9 @@ class _Plan:
         self._names: set[str] = set()
 
     def add_table(
-        self, table: PhysicalTable, columns: list[tuple[PolicyColumn, ProtectedColumn]], handed_down: _HandedDown
+        self, table: PhysicalTable, columns: list[tuple[PolicyColumn, ProtectedColumn]], handed_down: _HandedDown, *, barred: bool
     ) -> None:
-        """Add what one table needs."""
+        """Add what one table needs; ``barred``: with columns for its tags, since it has row-level security."""
         self._names |= {i.name for i in table.indexes}
         before: list[str] = []
         after: list[str] = []
@@ -99,6 +106,7 @@ class _Plan:
             drops, creates = self._index_lines(table, wanted, column, missing=not handed_down.indexes)
             before = drops + before
             after += creates
+            after += _hidden_lines(table, wanted, column) if barred else []
         if not before + after:
             return
         name = _table(table)
@@ -121,12 +129,15 @@ class _Plan:
                 complain(f"{dependent} uses {wanted.label}: drop it first and create it again afterwards")
         if found.default is not None and not _NULL_DEFAULT.fullmatch(found.default):
             complain(
-                f"a DEFAULT of {wanted.label} is not in this version: ALTER TABLE {name} ALTER COLUMN {column} DROP DEFAULT first"
+                f"a DEFAULT of {wanted.label} must be set through the proxy, afterwards:"
+                f" ALTER TABLE {name} ALTER COLUMN {column} DROP DEFAULT first"
             )
         for check in table.checks:
-            if wanted.name in check.columns and check.name != guard_name(wanted.name):
+            if wanted.name in check.columns and check.name != guard_name(wanted.name) and found.type_name != "bytea":
                 drop = f"ALTER TABLE {name} DROP CONSTRAINT {quote_ident(check.name)}"
-                complain(f"CHECK constraint {check.name} over {wanted.label} is not in this version: {drop} first")
+                complain(
+                    f"CHECK constraint {check.name} over {wanted.label} must be added through the proxy, afterwards: {drop} first"
+                )
 
     def _column_lines(self, table: PhysicalTable, column: ProtectedColumn, found: PhysicalColumn) -> list[str]:
         alter, c = f"ALTER TABLE {_table(table)}", quote_ident(column.name)
@@ -194,6 +205,14 @@ class _Plan:
             name = shorten(f"{plain}_{digest}", digest)
         self._names.add(name)
         return name
+
+
+def _hidden_lines(table: PhysicalTable, wanted: PolicyColumn, column: ProtectedColumn) -> list[str]:
+    lines = []
+    for slot in missing_tags(table, wanted, column):
+        lines.append(f"ALTER TABLE {_table(table)} ADD COLUMN {hidden_column(column, slot)};")
+        lines.append(hidden_index(column, slot, (table.schema, table.name)) + ";")
+    return lines
 
 
 def _table(table: PhysicalTable) -> str:

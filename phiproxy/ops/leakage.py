@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from phiproxy.policy.model import PolicyColumn
+from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 
 MEASURED_FROM = 10_000  # values; below, a sample says too little about what will be stored
@@ -89,7 +90,7 @@ def declared_complaints(columns: Iterable[PolicyColumn]) -> list[str]:
 async def measure(conn: psycopg.AsyncConnection[Any], column: ProtectedColumn, slots: Iterable[int]) -> Measurement | None:
     """Measure the distinct tuples of the tags in these slots: one slot, or all of a column together.
 
-    Reads the whole table. None when the service role may not read it; raises psycopg.Error for everything else.
+    Reads the whole table. None when the service role may not read it, or not every row; raises psycopg.Error for everything else.
     """
     name = sql.Identifier(column.name)
     tags = [sql.SQL("pg_catalog.substring({}, {}, 16)").format(name, sql.Literal(13 + 16 * slot)) for slot in slots]
@@ -97,8 +98,13 @@ async def measure(conn: psycopg.AsyncConnection[Any], column: ProtectedColumn, s
         "SELECT coalesce(pg_catalog.sum(n), 0)::int8, pg_catalog.count(*), coalesce(pg_catalog.max(n), 0) FROM"
         " (SELECT pg_catalog.count(*) AS n FROM {table} WHERE {name} IS NOT NULL GROUP BY {tags}) AS counted"
     ).format(table=sql.Identifier(column.schema, column.table), name=name, tags=sql.SQL(", ").join(tags))
+    place = f"{quote_ident(column.schema)}.{quote_ident(column.table)}"
+    hidden = sql.SQL("SELECT pg_catalog.row_security_active({}::text)").format(sql.Literal(place))
     try:
         async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+            await cursor.execute(hidden)
+            if (row := await cursor.fetchone()) is not None and row[0]:
+                return None
             await cursor.execute(query)
             row = await cursor.fetchone()
     except psycopg.errors.InsufficientPrivilege:

@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from phiproxy.policy.guards import guard, guard_name, tag
+from phiproxy.policy.guards import guard, guard_name, hidden_name, tag
+from phiproxy.policy.model import PolicyColumn
 from phiproxy.policy.protection import ProtectedColumn, Slot
 
 _BLANKS = re.compile(r"[\s()]+")
@@ -89,6 +90,12 @@ def is_tag_index(index: PhysicalIndex, column: ProtectedColumn, slot: Slot) -> b
     return index.simple and len(index.keys) == 1 and same_sql(index.keys[0], tag(column, slot))
 
 
+def missing_tags(table: PhysicalTable, wanted: PolicyColumn, column: ProtectedColumn) -> list[Slot]:
+    """Return the slots that lack a generated column with their tags, of a table that needs such: under row-level security."""
+    slots = [s for s in column.slots if s.expression in wanted.expressions and s.state != "dropped"]
+    return [s for s in slots if hidden_name(column, s.number) not in table.columns]
+
+
 _COLUMNS = """
 SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attstorage::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
        ARRAY(SELECT DISTINCT pg_catalog.pg_describe_object(p.classid, p.objid, 0) FROM pg_catalog.pg_depend p
@@ -137,7 +144,10 @@ async def read_physical(
 
 
 async def _read_table(conn: psycopg.AsyncConnection[Any], schema: str, name: str, oid: int) -> PhysicalTable:
-    exists = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(schema, name))
+    # Where rows may be hidden from this role there may be some.
+    exists = sql.SQL("SELECT pg_catalog.row_security_active({}) OR EXISTS (SELECT FROM {})").format(
+        sql.Literal(oid), sql.Identifier(schema, name)
+    )
     async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
         await cursor.execute(exists)
         row = await cursor.fetchone()

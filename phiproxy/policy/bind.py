@@ -203,8 +203,6 @@ def _unsupported(relation: Relation) -> list[str]:
     found = []
     if relation.kind in kinds:
         found.append(f"protecting {kinds[relation.kind]} ({relation.qualified})")
-    if relation.row_security:
-        found.append(f"row-level security on protected table {relation.qualified}")
     return found
 
 

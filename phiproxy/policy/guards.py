@@ -9,6 +9,7 @@ from phiproxy.policy.names import quote_ident, shorten
 from phiproxy.policy.protection import ProtectedColumn, Slot
 
 GUARD_PREFIX = "phi_guard_"
+HIDDEN_PREFIX = "phi_tag_"
 # A constant of type bytea (17) with two bytes behind the four of its length, as nodeToString writes a Datum: signed bytes.
 _NUMBER = re.compile(r":consttype 17 [^{}]*:constvalue 6 \[ (?:-?\d+ ){4}(-?\d+) (-?\d+) \]")
 
@@ -18,6 +19,25 @@ _CONSTANT = re.compile(r":varattno (\d+)|:consttype 17 [^{}]*:constvalue \d+ \[ 
 _HEADER = bytes.fromhex("f5500101")
 # Where the slots of an envelope begin, and what holds them all: 255 of 16 bytes.
 _SLOTS = "13, 4080"
+
+
+def hidden_name(column: ProtectedColumn, number: int) -> str:
+    """Return the name of the generated column that holds a tag."""
+    name = f"{HIDDEN_PREFIX}{column.name}_{number}"
+    return shorten(name, hashlib.sha256(name.encode()).hexdigest()[:8])
+
+
+def hidden_column(column: ProtectedColumn, slot: Slot) -> str:
+    """Return the definition of the generated column that holds a tag."""
+    return f"{quote_ident(hidden_name(column, slot.number))} bytea GENERATED ALWAYS AS ({tag(column, slot)}) STORED"
+
+
+def hidden_index(column: ProtectedColumn, slot: Slot, place: tuple[str, str]) -> str:
+    """Return the statement that makes the index of a generated column of table ``place``."""
+    plain = f"phi_tag_idx_{place[1]}_{hidden_name(column, slot.number).removeprefix(HIDDEN_PREFIX)}_stored"
+    name = shorten(plain, hashlib.sha256(repr((*place, column.name, slot.number)).encode()).hexdigest()[:8])
+    on = ".".join(map(quote_ident, place))
+    return f"CREATE INDEX {quote_ident(name)} ON {on} ({quote_ident(hidden_name(column, slot.number))})"
 
 
 def condition_of(column: str, start: str = "", end: str = "") -> tuple[str, str]:

@@ -86,6 +86,11 @@ class ProtectedColumn:
         identity = f"{self.identity}\0{expression}"
         return replace(self, identity=identity, type=type_, slots=slots, base=self, expression=expression)
 
+    @property
+    def unbounded(self) -> ProtectedColumn:
+        """The column as it seals a value that only one statement sees: no length applies, and no constraint."""
+        return replace(self, type=DeclaredType("text", 25), checks=())
+
     def slot_for(self, expression: str) -> Slot | None:
         """Return the active slot of this expression (phiproxy's own spelling: ``@`` is the column), or None."""
         return next((s for s in self.slots if s.expression == expression and s.state == "active"), None)

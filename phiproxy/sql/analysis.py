@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
+from phiproxy.policy.guards import hidden_name
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
 from phiproxy.sql.meaning import Meaning, Plain, Renew, SessionNames, Store, Use
 from phiproxy.sql.parse import Node, Positions, location, messages, only
@@ -94,7 +95,8 @@ class Analysis:
     ``tagged`` columns become their tags, ``represented`` ones any value of their group, ``nullifs`` CASE,
     ``respelled`` ones get another name; ``subqueries`` and
     ``wraps`` put queries around queries; ``comparisons`` are decided last. ``changes`` edit the tree, and return the edit of the
-    text, of what no list here says. ``derived`` is what becomes of expressions of protected columns, by ``id``. ``added`` values go
+    text, of what no list here says. ``derived`` is what becomes of expressions of protected columns, ``stored_tags``
+    the generated columns that tags of columns are read from, both by ``id``. ``added`` values go
     where the client has none, and ``at_end`` is what is done to the tree last.
     """
 
@@ -110,6 +112,7 @@ class Analysis:
     qualified: list[tuple[Node, str]] = field(default_factory=list)
     respelled: dict[int, Respelled] = field(default_factory=dict)
     changes: list[Callable[[Spans, bytes], Edit]] = field(default_factory=list)
+    stored_tags: dict[int, str] = field(default_factory=dict)
     derived: dict[int, str] = field(default_factory=dict)
     represented: list[Represented] = field(default_factory=list)
     nullifs: list[tuple[Node, Node]] = field(default_factory=list)
@@ -281,7 +284,7 @@ class Analysis:
         protected = table.columns.get(column.name) if table is not None else None
         if protected is None:
             return Clear((column.type_oid, column.typmod))
-        return Protected(protected, protected.type, origin=(relation.oid, column.attnum))
+        return Protected(protected, protected.type, origin=(relation.oid, column.attnum), tags=_generated(relation, protected))
 
     def check_reaching(self, name: str, body: Node) -> None:
         """Refuse a relation or function name through which something protected is reached."""
@@ -294,10 +297,22 @@ class Analysis:
             )
 
 
+def _generated(relation: Relation, column: ProtectedColumn) -> tuple[tuple[int, str], ...]:
+    """Return the generated tag columns that are searched in place of the column: what is computed there is not leakproof."""
+    if not relation.row_security:
+        return ()
+    names = ((slot.number, hidden_name(column, slot.number)) for slot in column.slots)
+    return tuple((number, name) for number, name in names if relation.column(name) is not None)
+
+
 def rename(source: Source, alias: Node) -> Source:
     """Apply an alias's column list (manual 7.2.1.2): the first n columns get new names."""
     names = [only(n)[1].get("sval", "") for n in alias.get("colnames", ())]
     if not names:
         return source
-    renamed = tuple(SourceColumn(names[i], c.value) if i < len(names) else c for i, c in enumerate(source.columns))
+    renamed = tuple(SourceColumn(names[i], _renamed(c.value)) if i < len(names) else c for i, c in enumerate(source.columns))
     return replace(source, columns=renamed)
+
+
+def _renamed(value: Value) -> Value:
+    return replace(value, tags=()) if isinstance(value, Protected) else value

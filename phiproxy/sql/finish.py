@@ -105,6 +105,11 @@ def _expressions(a: Analysis, spans: Spans, text: bytes) -> Iterator[Edit]:
         if "ColumnRef" not in node and (known is None or "FuncCall" in node or "A_Expr" in node):
             continue
         start, end = spans.column_ref(location(only(node)[1]))
+        stored = a.stored_tags.get(id(node)) if known is None else None
+        if stored is not None:
+            only(node)[1]["fields"][-1] = {"String": {"sval": stored}}
+            yield Edit(spans.last_part(end), end, quote_ident(stored))
+            continue
         yield Edit(start, end, tag_expression(text[start:end] if known is None else spelled_text(known.spelled), slot))
         to_tag_call(node, slot)
     for change in a.changes:
@@ -257,6 +262,10 @@ class Spans:
     def column_ref(self, offset: int) -> tuple[int, int]:
         """Return the span of a dotted name whose first part starts at ``offset``, as in ``t.c`` and ``(t).c``."""
         return dotted(self._tokens, self._at(offset))
+
+    def last_part(self, end: int) -> int:
+        """Return where the last part of a dotted name begins that ends at ``end``."""
+        return next(t.start for t in self.tokens if t.end == end)
 
     def items(self, offset: int) -> list[tuple[int, int]]:
         """Return the spans of what commas separate between the bracket at ``offset`` and the one that closes it."""

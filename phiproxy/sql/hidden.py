@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from phiproxy.policy.catalog import CatalogColumn, Relation
+from phiproxy.policy.guards import HIDDEN_PREFIX
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.finish import Spans, quote_ident
@@ -18,7 +19,7 @@ from phiproxy.sql.respell import quoted, spelled_text
 from phiproxy.sql.scope import Protected, Scope, SourceColumn, group_key
 from phiproxy.sql.wrap import represented, select_tree
 
-PREFIX = "phi_tag_"
+PREFIX = HIDDEN_PREFIX
 
 
 def visible_columns(relation: Relation) -> list[CatalogColumn]:

@@ -15,7 +15,7 @@ from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.meaning import PLAIN, Search, Store
 from phiproxy.sql.scope import Kept, ListColumn, Searched, Stored, User
 from phiproxy.sql.sinks import TEXT_OID, SinkNode
-from phiproxy.sql.terms import Comparison, Term, as_plain, as_tags, unbounded
+from phiproxy.sql.terms import Comparison, Term, as_plain, as_tags
 
 Protecting = Stored | Searched | Kept
 
@@ -208,7 +208,7 @@ def _stored(protecting: list[Protecting], position: int) -> tuple[ProtectedColum
     """Return the column as which the values are sealed, whose length applies where they are stored, and what casts leave."""
     stored = [user for user in protecting if isinstance(user, Stored)]
     if not stored:
-        return unbounded(protecting[0].column), None
+        return protecting[0].column.unbounded, None
     if {getattr(user, "limit", None) for user in protecting} != {stored[0].limit}:
         raise StatementRefused(
             f"a column of given values is stored in {stored[0].column.label} and used in another length",

@@ -35,7 +35,7 @@ class Protected:
     """A value that is an envelope of ``column``, shown to the client as ``type``; ``cast``: it is no table's column any more.
 
     ``origin`` is the (table OID, attnum) of which the wire tells; ``planned`` the type that PostgreSQL knows it to be once the
-    statement is planned, where that is another one.
+    statement is planned, where that is another one. ``tags`` are (slot number, name) of the generated columns beside it.
     """
 
     column: ProtectedColumn
@@ -43,6 +43,7 @@ class Protected:
     cast: bool = False
     origin: tuple[int, int] | None = None
     planned: DeclaredType | None = None
+    tags: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +260,7 @@ def source_of(alias: str, outputs: list[Output]) -> Source:
 
 def _own(value: Value) -> Value:
     """Return the value as one of its own: two columns of a subquery may show the same column, and only one be grouped by."""
-    return replace(value) if isinstance(value, Protected) else value
+    return replace(value, tags=()) if isinstance(value, Protected) else value
 
 
 def find_source(scope: Scope, name: str, schema: str | None, position: int) -> Source:

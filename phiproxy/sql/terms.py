@@ -158,8 +158,10 @@ def as_plain(a: Analysis, made: Term) -> None:
             raise unsupported(a, leaf.value.column, leaf.node)
 
 
-def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_oid: int = TEXT_OID) -> None:
-    """Let every leaf be a tag of ``slot``, to be compared with ``column``."""
+def as_tags(
+    a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_oid: int = TEXT_OID, *, stored: bool = False
+) -> None:
+    """Let every leaf be a tag of ``slot``, to be compared with ``column``; ``stored``: the generated column, where there is one."""
     if not a.context.catalog.replaced.isdisjoint(("=", "<>")):
         raise a.refuse(
             f"{column.label} would be compared by its tags, and an operator = or <> for texts or bytea is not the server's",
@@ -187,14 +189,22 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             leaf.value.users.append(Searched(column, slot, leaf.node, leaf.output, leaf.width))
             leaf.value.casts.extend(leaf.casts)
         else:
-            if leaf.derived is not None:
-                leaf.derived.tag(a, slot)
-            elif leaf.grouping == Grouping.OUTSIDE:
-                a.represented.append(Represented(leaf.node, slot, sets=False, tag=slot))
-            else:
-                a.tag(leaf.node, slot, leaf.output, leaf.width)
+            _tag_leaf(a, leaf, slot, stored=stored)
             a.stripped.extend(leaf.casts)
     a.stripped.extend(made.casts)
+
+
+def _tag_leaf(a: Analysis, leaf: Leaf, slot: Slot, *, stored: bool) -> None:
+    """Let a column, or an expression of one, be its tag."""
+    if leaf.derived is not None:
+        leaf.derived.tag(a, slot)
+    elif leaf.grouping == Grouping.OUTSIDE:
+        a.represented.append(Represented(leaf.node, slot, sets=False, tag=slot))
+    else:
+        tags = dict(leaf.value.tags) if isinstance(leaf.value, Protected) and leaf.grouping == Grouping.NONE else {}
+        if stored and slot.number in tags:
+            a.stored_tags[id(leaf.node)] = tags[slot.number]
+        a.tag(leaf.node, slot, leaf.output, leaf.width)
 
 
 def said_type(made: Leaf) -> int:
@@ -249,7 +259,7 @@ def as_value(a: Analysis, made: Term) -> Value:
     with a.together():
         for leaf in made.leaves:
             if leaf.sink is not None:
-                a.use(leaf.sink, Store(unbounded(column), a.new_row()), column.type.oid)
+                a.use(leaf.sink, Store(column.unbounded, a.new_row()), column.type.oid)
     for leaf in (leaf for leaf in made.leaves if leaf.sink is None):
         if isinstance(leaf.value, ListColumn):
             leaf.value.users.append(Kept(column, column.type.oid))
@@ -362,11 +372,6 @@ def same_identity(a: Analysis, columns: Sequence[ProtectedColumn], node: Node) -
     return column
 
 
-def unbounded(column: ProtectedColumn) -> ProtectedColumn:
-    """Return a column as it seals a value that only this statement sees: no length applies."""
-    return dataclasses.replace(column, type=TEXT)
-
-
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Terms of given values that are compared with each other: by their tags, should one of the values be protected elsewhere."""
@@ -384,7 +389,7 @@ def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = TEXT
         slot = equality_slot(a, column, owner)
         with nullcontext() if apart else a.together():
             for made in terms:
-                as_tags(a, made, column, slot, type_oid)
+                as_tags(a, made, column, slot, type_oid, stored=True)
         return True
     if all(made.unprotected is None for made in terms):
         a.comparisons.append(Comparison(node, tuple(terms)))

@@ -332,3 +332,32 @@ def test_checks_are_evaluated_by_the_proxy(site: Site) -> None:
         both.run("SELECT conname, contype, convalidated FROM pg_constraint WHERE conname ~ '^(patients_|named|either|digits)'")
         both.run("SELECT * FROM patients")
         site.cli("check")
+
+
+def test_row_level_security(site: Site) -> None:
+    with pair(site) as both:
+        both.run(TABLES[0])
+        ssn, other = both.oracle.plant("ssn"), both.oracle.plant("ssn")
+        both.run("INSERT INTO patients (ssn, city) VALUES (%s, 'a'), (%s, 'b'), (%s, 'b')", (ssn, ssn, other))
+        both.run("CREATE POLICY own ON patients USING (city = current_setting('app.city', true)) WITH CHECK (city <> 'c')")
+        both.run("ALTER TABLE patients ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+        both.run("SELECT * FROM patients")
+        both.run("SET app.city = 'b'")
+        for prepare in (None, True):
+            both.run("SELECT * FROM patients p WHERE p.ssn = %s OR lower(city) = 'x'", (ssn,), prepare=prepare)
+            both.run("SELECT id FROM (SELECT * FROM patients) q WHERE ssn IN (%s, %s) ORDER BY id", (ssn, other), prepare=prepare)
+            both.run("SELECT ssn, count(*) FROM patients GROUP BY ssn HAVING ssn <> %s", (ssn,), prepare=prepare)
+            both.run("UPDATE patients SET notes = %s WHERE ssn = %s RETURNING *", (both.oracle.plant(), ssn), prepare=prepare)
+            both.run("INSERT INTO patients (ssn, city) VALUES (%s, 'c')", (ssn,), prepare=prepare)
+            both.run("INSERT INTO patients VALUES (7, NULL, %s) ON CONFLICT (id) DO NOTHING", (ssn,), prepare=prepare)
+            both.run("SELECT a.id FROM patients a JOIN patients b USING (ssn) WHERE b.ssn = %s", (ssn,), prepare=prepare)
+        explained = both.sides[1].execute("EXPLAIN SELECT * FROM patients WHERE ssn = %s", (ssn,)).fetchall()
+        assert "phi_tag_ssn" in str(explained)
+        both.refused("CREATE POLICY bad ON patients USING (ssn = current_user)")
+        both.refused("ALTER POLICY own ON patients USING ((SELECT true FROM patients))")
+        both.run("ALTER POLICY own ON patients USING (city = 'a')")
+        both.run("SELECT * FROM patients WHERE ssn = %s", (ssn,))
+        site.cli("check")
+        both.run("DROP POLICY own ON patients")
+        both.run("ALTER TABLE patients DISABLE ROW LEVEL SECURITY, DROP COLUMN ssn, DROP COLUMN full_name")
+        both.run("SELECT * FROM patients")

@@ -14,6 +14,7 @@ from phiproxy.sql.ddl.columns import check_type, constant, default_span, is_byte
 from phiproxy.sql.ddl.definition import Definition, Span
 from phiproxy.sql.ddl.foreign import concerns, foreign_key, hidden_columns
 from phiproxy.sql.ddl.keys import Columns, constraint_columns, unique_index
+from phiproxy.sql.ddl.policies import tag_columns
 from phiproxy.sql.ddl.tables import check_references
 from phiproxy.sql.parse import Node, only, parse, strings
 
@@ -24,6 +25,7 @@ _UNCHANGED = frozenset(
         "AT_DisableTrigAll", "AT_EnableTrigUser", "AT_DisableTrigUser", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig",
         "AT_ClusterOn", "AT_DropCluster", "AT_SetLogged", "AT_SetUnLogged",
         "AT_SetNotNull", "AT_DropNotNull", "AT_SetTableSpace", "AT_ReplicaIdentity", "AT_SetStatistics", "AT_SetAccessMethod",
+        "AT_DisableRowSecurity", "AT_ForceRowSecurity", "AT_NoForceRowSecurity",
     }
 )  # fmt: skip
 # Of unprotected columns of a protected table.
@@ -141,7 +143,10 @@ def _add_column(altered: _Altered, i: int, command: Node) -> None:
     command["def"] = write(definition, span, column, body, found)
     altered.more.append(storage_command(column))
     full = f"{quote_ident(altered.table.schema)}.{quote_ident(altered.table.name)}"
+    if altered.table.row_security:
+        definition.after += tag_columns(altered.table, {column.name: column})
     if found.default is not None or found.not_null:
+        _check_all_rows_show(altered, body)
         why = f"{column.label} cannot be added with DEFAULT or NOT NULL to a table that has rows"
         definition.empty.append((full, f"phiproxy: {why} (README#err-refused)"))
     for key in found.keys:
@@ -192,6 +197,7 @@ def _check_in_place(altered: _Altered, sealed: list[ProtectedColumn], body: Node
         text = f"a constraint over {sealed[0].label} is as its parent has it"
         raise altered.a.refuse(text, body, hint="Add it to the parent: an INSERT there does not tell to which part a row goes.")
     if validates:
+        _check_all_rows_show(altered, body)
         _must_be_empty(altered, {column.name: column for column in sealed}, "a constraint over it cannot be added")
 
 
@@ -208,7 +214,20 @@ def _validate(altered: _Altered, _i: int, command: Node) -> None:
     names = {column for column, check in altered.table.checks if check.name == command["name"] and not check.validated}
     columns = {name: column for name, column in altered.columns.items() if name in names}
     if columns:
+        _check_all_rows_show(altered, altered.definition.body["relation"])
         _must_be_empty(altered, columns, "a constraint over it cannot be validated")
+
+
+def _check_all_rows_show(altered: _Altered, body: Node) -> None:
+    """Refuse to look for values where policies may hide rows from the table's owner too."""
+    if altered.table.row_security:
+        text = f"whether {altered.table.qualified} holds values cannot be told, since row-level security may hide them"
+        raise altered.a.refuse(text, body, hint="DISABLE ROW LEVEL SECURITY first.")
+
+
+def _row_security(altered: _Altered, _i: int, _command: Node) -> None:
+    """ENABLE ROW LEVEL SECURITY: tags are searched in columns of their own from now on."""
+    altered.definition.after += tag_columns(altered.table, altered.columns)
 
 
 def _refer(altered: _Altered, constraint: Node, names: list[str]) -> None:
@@ -314,6 +333,7 @@ _RULES: dict[str, Callable[[_Altered, int, Node], None]] = {
     "AT_AlterColumnType": _alter_type,
     "AT_ColumnDefault": _default,
     "AT_SetStorage": _storage,
+    "AT_EnableRowSecurity": _row_security,
     "AT_AttachPartition": _attach,
     "AT_DetachPartition": _detach,
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.alter import alter_table
 from phiproxy.sql.ddl.indexes import create_index
+from phiproxy.sql.ddl.policies import alter_policy, create_policy
 from phiproxy.sql.ddl.renames import rename, set_schema
 from phiproxy.sql.ddl.tables import create_table
 from phiproxy.sql.parse import Node
@@ -16,6 +17,8 @@ _RULES: dict[str, Callable[[Analysis, Node], bool]] = {
     "AlterTableStmt": alter_table,
     "IndexStmt": create_index,
     "RenameStmt": rename,
+    "CreatePolicyStmt": create_policy,
+    "AlterPolicyStmt": alter_policy,
     "AlterObjectSchemaStmt": set_schema,
 }
 

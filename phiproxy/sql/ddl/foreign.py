@@ -7,14 +7,13 @@ from collections.abc import Collection
 
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.policy.catalog import Relation
-from phiproxy.policy.guards import tag
+from phiproxy.policy.guards import hidden_column, hidden_name
 from phiproxy.policy.names import quote_ident, shorten
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.definition import Definition
 from phiproxy.sql.ddl.keys import Columns, slot_of
 from phiproxy.sql.ddl.names import chosen
-from phiproxy.sql.hidden import PREFIX
 from phiproxy.sql.parse import Node, location, strings
 
 _ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
@@ -27,12 +26,6 @@ def concerns(a: Analysis, constraint: Node, names: list[str], columns: Columns) 
     referenced = [t for t in tables if t.name == other["relname"] and other.get("schemaname", t.schema) == t.schema]
     theirs = strings(constraint.get("pk_attrs"))
     return any(n in columns for n in names) or any(n in t.columns for t in referenced for n in theirs)
-
-
-def hidden_name(column: ProtectedColumn, number: int) -> str:
-    """Return the name of the generated column of a tag."""
-    name = f"{PREFIX}{column.name}_{number}"
-    return shorten(name, hashlib.sha256(name.encode()).hexdigest()[:8])
 
 
 def hidden_columns(relation: Relation, column: ProtectedColumn) -> list[tuple[str, int]]:
@@ -88,8 +81,7 @@ def _statements(
         name = hidden_name(column, slot.number)
         hidden.append(quote_ident(name))
         if relation.column(name) is None:
-            generated = f"{quote_ident(name)} bytea GENERATED ALWAYS AS ({tag(column, slot)}) STORED"
-            made.append(f"ALTER TABLE {_full(relation)} ADD COLUMN {generated}")
+            made.append(f"ALTER TABLE {_full(relation)} ADD COLUMN {hidden_column(column, slot)}")
     if mine[0].oid == yours[0].oid and mine[1] == yours[1]:
         del made[1:]
     digest = hashlib.sha256(repr((yours[1].table, hidden[0])).encode()).hexdigest()[:8]

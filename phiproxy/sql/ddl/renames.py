@@ -7,12 +7,12 @@ a domain. So nobody, whatever they have read of the catalogue, takes it for unpr
 from __future__ import annotations
 
 from phiproxy.policy.catalog import Relation
-from phiproxy.policy.guards import guard_name
+from phiproxy.policy.guards import guard_name, hidden_name
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedTable
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.definition import Definition
-from phiproxy.sql.ddl.foreign import hidden_columns, hidden_name
+from phiproxy.sql.ddl.foreign import hidden_columns
 from phiproxy.sql.parse import Node
 
 _HINT = "Say `renamed_to:` in the policy, run `phiproxy keys init --planned`, reload all proxies, and send this again."

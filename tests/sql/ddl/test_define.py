@@ -12,7 +12,7 @@ from tests.sql.ddl.build import plan, refused
     [
         "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'DELETE FROM patients'",
         "CREATE RULE r AS ON INSERT TO log DO ALSO DELETE FROM patients",
-        "CREATE POLICY p ON patients USING (true)",
+        "CREATE PUBLICATION p FOR TABLE patients",
     ],
 )
 def test_no_rule_says_how(text: str) -> None:

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from phiproxy.policy.catalog import CatalogColumn, CatalogIndex, Relation
-from phiproxy.sql.ddl.foreign import hidden_columns, hidden_name
+from phiproxy.policy.guards import hidden_name
+from phiproxy.sql.ddl.foreign import hidden_columns
 from tests.clinic_model import protected
 from tests.sql.ddl.build import physical, refused
 
