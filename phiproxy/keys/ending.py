@@ -20,6 +20,8 @@ from phiproxy.keys.registry import Connection, Registry, select_data_keys
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rotation import roll_data_key
 from phiproxy.keys.rows import DataKeyRow, RootRow, in_state, is_authentic
+from phiproxy.policy.guards import sealed_conditions, sealed_constant
+from phiproxy.policy.names import quote_ident
 
 Column = tuple[str, str, str]
 """(schema, table, column) of a protected column."""
@@ -107,9 +109,30 @@ async def usage(conn: Connection, columns: Sequence[Column], key_id: int) -> lis
                 hint="the service role needs SELECT and UPDATE on it",
             ) from None
         assert row is not None
-        if row[0]:
-            found.append(Usage((schema, name, column), key_id, row[0]))
+        values = row[0] + await _in_definitions(conn, (schema, name, column), key_id)
+        if values:
+            found.append(Usage((schema, name, column), key_id, values))
     return found
+
+
+_DEFINITIONS = """
+SELECT NULL, d.adbin::text FROM pg_catalog.pg_attrdef d
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+ WHERE d.adrelid = %(table)s::pg_catalog.regclass AND a.attname = %(column)s
+UNION ALL
+SELECT a.attnum, k.conbin::text FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid
+ WHERE k.conrelid = %(table)s::pg_catalog.regclass AND k.contype = 'c' AND a.attname = %(column)s AND a.attnum = ANY (k.conkey)
+"""
+
+
+async def _in_definitions(conn: Connection, column: Column, key_id: int) -> int:
+    """Count what is sealed in a column's DEFAULT and constraints: they are needed as long as they are there."""
+    schema, name, own = column
+    values = {"table": f"{quote_ident(schema)}.{quote_ident(name)}", "column": own}
+    sealed: list[bytes | None] = []
+    for number, tree in await (await conn.execute(_DEFINITIONS, values)).fetchall():
+        sealed += [sealed_constant(tree)] if number is None else [d for n, d in sealed_conditions(tree) if n == number]
+    return sum(envelope is not None and int.from_bytes(envelope[5:9]) == key_id for envelope in sealed)
 
 
 async def _found(registry: Registry, key_id: int) -> tuple[DataKeyRow, RootRow]:

@@ -112,3 +112,26 @@ def test_what_cannot_be(site: Site) -> None:
             "mrn varchar(12), x text REFERENCES patients (ssn)",
         ):
             assert both.refused(f"CREATE TABLE visits (id int, {definition})").diag.message_hint
+
+
+def test_keys_of_several_columns(site: Site) -> None:
+    with pair(site) as both:
+        both.run("CREATE TABLE patients (id int, mrn varchar(12), city text, notes text, UNIQUE (city, mrn))")
+        one, two = both.oracle.plant("mrn"), both.oracle.plant("mrn")
+        both.run("INSERT INTO patients VALUES (1, %s, 'here', ''), (2, %s, 'there', NULL)", (one, two))
+        key = "FOREIGN KEY (mrn, room) REFERENCES patients (mrn, city)"
+        both.run(f"CREATE TABLE visits (id int, room text, mrn varchar(12), {key} MATCH FULL ON DELETE CASCADE)")
+        for prepare in (None, True):
+            both.run("INSERT INTO visits VALUES (1, 'here', %s) RETURNING *", (one,), prepare=prepare)
+            both.run("INSERT INTO visits VALUES (1, 'there', %s)", (one,), prepare=prepare)
+            both.run("INSERT INTO visits VALUES (1, NULL, %s)", (one,), prepare=prepare)
+            both.run("UPDATE visits SET room = 'there'", prepare=prepare)
+            both.run("UPDATE visits SET room = 'there', mrn = %s RETURNING *", (two,), prepare=prepare)
+        both.run("DELETE FROM patients WHERE mrn = %s", (two,))
+        both.run("SELECT * FROM visits")
+        both.run("ALTER TABLE visits DROP CONSTRAINT visits_mrn_room_fkey")
+        both.run(f"ALTER TABLE visits ADD {key}")
+        both.run("INSERT INTO visits VALUES (1, NULL, %s)", (two,))
+        both.run("ALTER TABLE visits DROP COLUMN mrn")
+        both.run("SELECT * FROM visits")
+        site.cli("check")

@@ -49,7 +49,14 @@ async def test_a_key_is_retired_only_when_nothing_is_under_it(site: Site, clock:
             await retire(registry, site.provider, DEPLOYMENT, key_id, COLUMNS)
         await compromise(registry, site.provider, DEPLOYMENT, key_id, "x", 1000)
         assert await retire(registry, site.provider, DEPLOYMENT, key_id, COLUMNS) == [Usage(COLUMNS[1], key_id, 1)]
-        site.run("DELETE FROM visits")
+        constant = f"'\\x{value.hex()}'::bytea"
+        site.run(
+            f"ALTER TABLE patients ALTER mrn SET DEFAULT {constant}; ALTER TABLE visits"
+            f" ADD CONSTRAINT c CHECK (position(substring({constant}, 13, 16) IN substring(mrn, 13, 4080)) = 0) NOT VALID"
+        )
+        kept = [Usage(COLUMNS[0], key_id, 1), Usage(COLUMNS[1], key_id, 2)]
+        assert await retire(registry, site.provider, DEPLOYMENT, key_id, COLUMNS) == kept
+        site.run("ALTER TABLE patients ALTER mrn DROP DEFAULT; ALTER TABLE visits DROP CONSTRAINT c; DELETE FROM visits")
         assert await retire(registry, site.provider, DEPLOYMENT, key_id, COLUMNS) == []
         with pytest.raises(ConfigError, match="is retired"):
             await retire(registry, site.provider, DEPLOYMENT, key_id, COLUMNS)

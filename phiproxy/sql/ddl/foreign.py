@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.policy.catalog import Relation
@@ -45,58 +46,76 @@ def foreign_key(
         raise a.refuse("a table with a foreign key to itself is not in this version", constraint, hint="Add it by ALTER TABLE.")
     found = a.target_relation(other)
     table = a.protected(found)
-    if len(names) != 1 or len(theirs) != 1:
-        raise a.refuse(
-            "a foreign key over a protected column has one column on each side, written out", constraint, hint="Write them out."
-        )
-    mine, yours = columns.get(names[0]), table.columns.get(theirs[0]) if table is not None else None
-    if mine is None or yours is None or mine.identity != yours.identity:
-        text = f"a foreign key from {names[0]} to {found.qualified}.{theirs[0]} joins protected values to others"
-        raise a.refuse(text, constraint, hint="Put both columns into one domain in the policy.")
+    if len(names) != len(theirs):
+        raise a.refuse("a foreign key over a protected column names the columns of both sides", constraint, hint="Write them out.")
+    pairs = []
+    for name, their in zip(names, theirs, strict=True):
+        mine, yours = columns.get(name), table.columns.get(their) if table is not None else None
+        if (mine and mine.identity) != (yours and yours.identity):
+            text = f"a foreign key from {name} to {found.qualified}.{their} joins protected values to others"
+            raise a.refuse(text, constraint, hint="Put both columns into one domain in the policy.")
+        pairs.append(_Pair(name, their, mine, yours))
     _check_actions(a, constraint)
-    if not any(i.unique and i.columns == (yours.name,) for i in found.indexes):
-        text = f"there is no unique constraint over {yours.label} alone that this statement could see"
-        raise a.refuse(text, constraint, hint=f"UNIQUE ({quote_ident(yours.name)}) first, in a statement of its own.")
-    return _statements(a, (own, mine), (found, yours), constraint, taken)
+    if not any(i.unique and set(i.columns) == set(theirs) for i in found.indexes):
+        text = f"there is no unique constraint over {', '.join(theirs)} of {found.qualified} alone that this statement could see"
+        listed = ", ".join(map(quote_ident, theirs))
+        raise a.refuse(text, constraint, hint=f"UNIQUE ({listed}) first, in a statement of its own.")
+    return _statements(a, own, found, pairs, constraint, taken)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One column of a foreign key and the one it refers to, by name, and where they are protected."""
+
+    name: str
+    their: str
+    mine: ProtectedColumn | None
+    yours: ProtectedColumn | None
 
 
 def _check_actions(a: Analysis, constraint: Node) -> None:
     delete, update = (_ACTIONS[constraint.get(key, "a")] for key in ("fk_del_action", "fk_upd_action"))
     if delete.startswith("SET") or update not in ("NO ACTION", "RESTRICT"):
+        hint = "NO ACTION and RESTRICT, and ON DELETE CASCADE, work."
+        if delete.startswith("SET"):
+            hint += (
+                " The key is over generated columns, which nobody can set: let the application UPDATE the rows before it deletes."
+            )
         text = f"a foreign key over a protected column cannot have ON DELETE {delete} ON UPDATE {update}"
-        raise a.refuse(text, constraint, hint="NO ACTION and RESTRICT, and ON DELETE CASCADE, work.")
+        raise a.refuse(text, constraint, hint=hint)
 
 
 def _statements(
-    a: Analysis,
-    mine: tuple[Relation, ProtectedColumn],
-    yours: tuple[Relation, ProtectedColumn],
-    constraint: Node,
-    taken: Collection[str],
+    a: Analysis, own: Relation, found: Relation, pairs: list[_Pair], constraint: Node, taken: Collection[str]
 ) -> list[str]:
     made: list[str] = []
-    hidden = []
-    for relation, column in (yours, mine):
-        slot = slot_of(a, column, IDENTITY, constraint)
-        name = hidden_name(column, slot.number)
-        hidden.append(quote_ident(name))
-        if relation.column(name) is None:
-            made.append(f"ALTER TABLE {_full(relation)} ADD COLUMN {hidden_column(column, slot)}")
-    if mine[0].oid == yours[0].oid and mine[1] == yours[1]:
-        del made[1:]
-    digest = hashlib.sha256(repr((yours[1].table, hidden[0])).encode()).hexdigest()[:8]
-    key = shorten(f"phi_tag_key_{yours[0].name}_{yours[1].name}", digest)
-    if yours[0].index(key) is None:
-        made.append(f"CREATE UNIQUE INDEX {quote_ident(key)} ON {_full(yours[0])} ({hidden[0]})")
-    name = constraint.get("conname") or chosen(mine[0].name, [mine[1].name], "fkey", taken)
-    text = f"ALTER TABLE {_full(mine[0])} ADD CONSTRAINT {quote_ident(name)} FOREIGN KEY ({hidden[1]})"
-    text += f" REFERENCES {_full(yours[0])} ({hidden[0]})"
+    sides = []
+    for relation, columns in ((found, [(p.their, p.yours) for p in pairs]), (own, [(p.name, p.mine) for p in pairs])):
+        keys = []
+        for name, column in columns:
+            if column is None:
+                keys.append(quote_ident(name))
+                continue
+            slot = slot_of(a, column, IDENTITY, constraint)
+            keys.append(quote_ident(hidden_name(column, slot.number)))
+            if relation.column(hidden_name(column, slot.number)) is None:
+                made.append(f"ALTER TABLE {_full(relation)} ADD COLUMN {hidden_column(column, slot)}")
+        sides.append(", ".join(keys))
+    made = list(dict.fromkeys(made))
+    digest = hashlib.sha256(repr((found.name, sides[0])).encode()).hexdigest()[:8]
+    key = shorten(f"phi_tag_key_{found.name}_{'_'.join(p.their for p in pairs)}", digest)
+    if found.index(key) is None:
+        made.append(f"CREATE UNIQUE INDEX {quote_ident(key)} ON {_full(found)} ({sides[0]})")
+    name = constraint.get("conname") or chosen(own.name, [p.name for p in pairs], "fkey", taken)
+    text = f"ALTER TABLE {_full(own)} ADD CONSTRAINT {quote_ident(name)} FOREIGN KEY ({sides[1]})"
+    text += f" REFERENCES {_full(found)} ({sides[0]})"
+    text += " MATCH FULL" if constraint.get("fk_matchtype") == "f" else ""
     text += (
         f" ON DELETE {_ACTIONS[constraint.get('fk_del_action', 'a')]} ON UPDATE {_ACTIONS[constraint.get('fk_upd_action', 'a')]}"
     )
     text += " DEFERRABLE" if constraint.get("deferrable") else ""
     text += " INITIALLY DEFERRED" if constraint.get("initdeferred") else ""
-    return [*made, text + (" NOT VALID" if constraint.get("skip_validation") and mine[0].oid else "")]
+    return [*made, text + (" NOT VALID" if constraint.get("skip_validation") and own.oid else "")]
 
 
 def _full(relation: Relation) -> str:

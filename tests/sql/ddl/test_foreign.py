@@ -25,10 +25,11 @@ def test_what_a_column_of_another_domain_or_of_none_refers_to() -> None:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("ALTER TABLE patients ADD FOREIGN KEY (ssn, mrn) REFERENCES patients (ssn, mrn)", "Write them out."),
+        ("ALTER TABLE patients ADD FOREIGN KEY (ssn, mrn) REFERENCES patients (ssn, mrn)", "UNIQUE (ssn, mrn) first"),
+        ("ALTER TABLE patients ADD FOREIGN KEY (ssn, id) REFERENCES patients (id, ssn)", "one domain"),
         ("ALTER TABLE patients ADD FOREIGN KEY (ssn) REFERENCES patients", "Write them out."),
         ("ALTER TABLE patients ADD FOREIGN KEY (ssn) REFERENCES patients (ssn) ON UPDATE CASCADE", "ON DELETE CASCADE, work"),
-        ("ALTER TABLE patients ADD FOREIGN KEY (ssn) REFERENCES patients (ssn) ON DELETE SET NULL", "ON DELETE CASCADE, work"),
+        ("ALTER TABLE patients ADD FOREIGN KEY (ssn) REFERENCES patients (ssn) ON DELETE SET NULL", "UPDATE the rows before"),
         ("ALTER TABLE patients ADD FOREIGN KEY (mrn) REFERENCES patients (mrn)", "UNIQUE (mrn) first"),
     ],
 )
