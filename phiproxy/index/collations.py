@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from phiproxy.index.characters import ASCII, Characters, CharacterTable, character_table
 from phiproxy.index.spelling import Call, Cast, Constant, Expression, read
 
 NORMALISER = 1
 _SURROGATES = "NOT BETWEEN 55296 AND 57343"
-EXTENTS = {
+Extent = Literal["all", "assigned"]
+EXTENTS: dict[Extent, str] = {
     "all": f"(SELECT pg_catalog.generate_series(1, 1114111)) AS e (i) WHERE i {_SURROGATES}",
     # planes 0 to 3 and what is used of plane 14: all that Unicode has given to characters
     "assigned": "(SELECT pg_catalog.generate_series(1, 262143) UNION ALL SELECT pg_catalog.generate_series(917504, 918015))"
@@ -53,7 +55,7 @@ def identity_query(server_version: int) -> str:
     return IDENTITY.format(version=actual)
 
 
-def summary_query(extent: str = "all", collation: str = "") -> str:
+def summary_query(extent: Extent = "all", collation: str = "") -> str:
     """Return the question for digests over code points; of the database's own collation, unless another is named."""
     every = EXTENTS[extent]
     c = _collated(collation)
@@ -97,7 +99,7 @@ class Summary:
     digits: frozenset[int]
 
 
-def summarised(row: Sequence[object], extent: str = "all") -> Summary:
+def summarised(row: Sequence[object], extent: Extent = "all") -> Summary:
     """Compare the answer, to a question of this extent, with our own tables.
 
     The family is empty for rules of a language, which no table holds.
@@ -154,7 +156,15 @@ class Collation:
 
     identity: str
     characters: Characters
+    extent: Extent = "all"
     normaliser: int = NORMALISER
+
+    @property
+    def told(self) -> str:
+        """What was found, in words."""
+        family = self.characters.family or "of a language's own rules"
+        differing = len(self.characters.differing)
+        return f"family {family}, table {self.normaliser}" + (f", {differing} characters differ" if differing else "")
 
     def dump(self) -> str:
         """Return it as JSON."""
@@ -164,6 +174,7 @@ class Collation:
                 "collation": self.identity,
                 "family": characters.family,
                 "normaliser": self.normaliser,
+                "extent": self.extent,
                 "differing": sorted(characters.differing),
             }
         )
@@ -175,7 +186,7 @@ class Collation:
             return None
         found = json.loads(text)
         characters = Characters(found["family"], frozenset(found["differing"]))
-        return cls(found["collation"], characters, found["normaliser"])
+        return cls(found["collation"], characters, found["extent"], found["normaliser"])
 
 
 def characters_of(recorded: Collation | None, identity: str) -> Characters:
@@ -185,7 +196,7 @@ def characters_of(recorded: Collation | None, identity: str) -> Characters:
 
 def needs_characters(expression: str, type_name: str) -> bool:
     """Tell whether an index depends on a family: on upper and lower case, or on what a digit is."""
-    return type_name == "citext" or _mentions_case(read(expression))
+    return "citext" in type_name or _mentions_case(read(expression))
 
 
 def _mentions_case(expression: Expression) -> bool:

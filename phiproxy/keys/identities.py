@@ -13,6 +13,8 @@ from psycopg import sql
 
 from phiproxy.crypto.envelope import MAX_NUMBER, MAX_SLOTS
 from phiproxy.errors import ConfigError
+from phiproxy.index.characters import ASCII
+from phiproxy.index.collations import needs_characters
 from phiproxy.keys.registry import Connection, read_layout, record_event, select_root
 from phiproxy.keys.schema import table
 from phiproxy.policy.layout import RegisteredIdentity, WantedIdentity
@@ -145,14 +147,17 @@ async def add_slots(conn: Connection, schema: str, registered: Registered) -> li
     for number, expressions in missing.items():
         used = {s.number for s in layout.identities[number].slots}
         state = "active" if all(name in empty for name in names[number]) else "building"
+        characters = layout.collation.characters if layout.collation is not None else ASCII
         generation = await _index_generation(conn, schema, registered.scope_of[number])
         for expression in expressions:
             slot = _lowest_unused(used, 0, MAX_SLOTS - 1, "slots of one identity")
             used.add(slot)
             query = sql.SQL(
-                "INSERT INTO {} (number, slot, expression, normaliser, generation, state) VALUES (%s, %s, %s, 1, %s, %s)"
+                "INSERT INTO {} (number, slot, expression, normaliser, family, generation, state)"
+                " VALUES (%s, %s, %s, 1, %s, %s, %s)"
             )
-            await conn.execute(query.format(table(schema, "slot")), (number, slot, expression, generation, state))
+            family = characters.family if needs_characters(expression, registered.wanted[number].type_name) else None
+            await conn.execute(query.format(table(schema, "slot")), (number, slot, expression, family, generation, state))
             subject = f"{expression} of {layout.identities[number].identity} in slot {slot}"
             await record_event(conn, schema, "slot made", subject, (None, state))
             done.append((f"slot made, {state}", subject))

@@ -14,6 +14,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from phiproxy.errors import ConfigError
+from phiproxy.index.collations import Collation
 from phiproxy.keys.registry import Connection, read_layout
 from phiproxy.keys.rows import DataKeyRow, RootRow, WrapRow
 from phiproxy.keys.schema import table
@@ -119,6 +120,7 @@ async def export(conn: Connection, schema: str = "phiproxy") -> dict[str, Any]:
         "phiproxy_registry": DUMP_FORMAT,
         "deployment": layout.deployment,
         "epoch": layout.epoch,
+        "collation": layout.collation.dump() if layout.collation is not None else None,
         "identities": [asdict(identity) for identity in layout.identities.values()],
         "columns": [[*name, number] for name, number in sorted(layout.columns.items())],
         "roots": [[*row] for row in roots],
@@ -168,7 +170,7 @@ def _load(dump: dict[str, Any]) -> RegistryDump:
         identity = RegisteredIdentity(**{**entry, "slots": slots})
         identities[identity.number] = identity
     columns = {(schema, name, column): number for schema, name, column, number in dump["columns"]}
-    layout = Layout(dump["deployment"], dump["epoch"], identities, columns)
+    layout = Layout(dump["deployment"], dump["epoch"], identities, columns, Collation.load(dump.get("collation")))
     wraps: dict[int, list[WrapRow]] = {}
     for root_id, uri, version, blob in dump["wraps"]:
         wraps.setdefault(root_id, []).append(WrapRow(uri, version, b64decode(blob, validate=True)))

@@ -16,7 +16,8 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from phiproxy.errors import ConfigError
-from phiproxy.keys import identities
+from phiproxy.index.collations import needs_characters
+from phiproxy.keys import collation, identities
 from phiproxy.keys.provider import KeyProvider, Purpose
 from phiproxy.keys.registry import (
     TRANSACTION,
@@ -94,6 +95,8 @@ async def _init(
     for scope in registered.scopes:
         for tenant in tenants:
             done += await _ensure_keys(conn, schema, (scope, tenant), deployment, provider, max_uses)
+    indexed = any(needs_characters(e, w.type_name) for w in wanted for e in w.expressions)
+    done += [Done(what, subject) for what, subject in await collation.record(conn, schema, indexed=indexed)]
     done += [Done(what, subject) for what, subject in await identities.add_slots(conn, schema, registered)]
     if done:
         query = sql.SQL("UPDATE {} SET epoch = epoch + 1").format(table(schema, "meta"))

@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from phiproxy.errors import ConfigError, ProviderError, ProviderMisconfigured, ProviderUnavailable
+from phiproxy.index.collations import Collation
 from phiproxy.keys.provider import Purpose, Wrapped
 from phiproxy.keys.rows import DataKeyRow, RootRow, WrapRow
 from phiproxy.keys.schema import table
@@ -71,16 +72,27 @@ async def read_layout(conn: Connection, schema: str = "phiproxy") -> Layout:
         if before is None:
             raise ConfigError(f"the database has no key registry in schema {schema}", hint="run: phiproxy keys init")
         identities, columns = await _read_identities(conn, schema)
+        collation = await read_collation(conn, schema)
         if await (await conn.execute(meta)).fetchone() == before:
-            return Layout(before[0], before[1], identities, columns)
+            return Layout(before[0], before[1], identities, columns, collation)
     raise ConfigError("the key registry changes while it is being read")
+
+
+async def read_collation(conn: Connection, schema: str) -> Collation | None:
+    """Return what is recorded of the database's collation, or None; an older registry has no column for it."""
+    query = sql.SQL("SELECT pg_catalog.to_jsonb(m) ->> 'collation' FROM {} m").format(table(schema, "meta"))
+    ((text,),) = await _all(conn, query)
+    return Collation.load(text)
 
 
 async def _read_identities(conn: Connection, schema: str) -> tuple[dict[int, RegisteredIdentity], dict[tuple[str, str, str], int]]:
     slots: dict[int, list[Slot]] = {}
-    query = sql.SQL("SELECT number, slot, expression, generation, state, normaliser FROM {} ORDER BY number, slot")
-    for number, *slot in await _all(conn, query.format(table(schema, "slot"))):
-        slots.setdefault(number, []).append(Slot(*slot))
+    query = sql.SQL(
+        "SELECT number, slot, expression, generation, state, normaliser, coalesce(family, '') FROM {} ORDER BY number, slot"
+    )
+    for number, slot, expression, generation, state, normaliser, family in await _all(conn, query.format(table(schema, "slot"))):
+        found = Slot(slot, expression, generation, state, normaliser, family=family)
+        slots.setdefault(number, []).append(found)
     query = sql.SQL("SELECT number, identity, scope, type FROM {} ORDER BY number")
     identities = {
         number: RegisteredIdentity(number, identity, scope, type_name, tuple(slots.get(number, ())))

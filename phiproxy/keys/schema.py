@@ -35,7 +35,8 @@ CREATE TABLE {meta} (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   format integer NOT NULL CHECK (format > 0),
   deployment text NOT NULL CHECK (deployment <> ''),
-  epoch bigint NOT NULL DEFAULT 1 CHECK (epoch > 0)
+  epoch bigint NOT NULL DEFAULT 1 CHECK (epoch > 0),
+  "collation" text
 );
 CREATE TABLE {identity} (
   number integer PRIMARY KEY CHECK (number BETWEEN 1 AND 65535),

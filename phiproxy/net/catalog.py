@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from phiproxy.index.collations import identity_query
 from phiproxy.policy import snapshot
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.reach import ALWAYS, PG_CLASS, Node, Objects, reaching
@@ -160,9 +161,11 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
         replaced = frozenset(name for (name,) in await _rows(conn, _REPLACED))
         views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in reach])
         ((ascii_case,),) = await _rows(conn, _ASCII_CASE)
-    known = (relations, sorted(reach.items()), sorted(dynamic), sorted(views.items()), sorted(replaced), ascii_case)
+        ((collation,),) = await _rows(conn, identity_query(conn.info.server_version))
+    text = (ascii_case, collation)
+    known = (relations, sorted(reach.items()), sorted(dynamic), sorted(views.items()), sorted(replaced), text)
     digest = await asyncio.to_thread(_digest, known)
-    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, ascii_case)
+    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, *text)
 
 
 async def _views(conn: psycopg.AsyncConnection[Any], oids: list[int]) -> dict[int, str]:

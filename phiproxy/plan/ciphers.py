@@ -130,10 +130,8 @@ class Ciphers:
     def _slot(self, column: ProtectedColumn, slot: Slot | None) -> Callable[[bytes], bytes]:
         if slot is None or slot.state == "dropped":
             return lambda _value: ZERO_TAG
-        apply, tag = (
-            transform(slot.expression, column.type.name).apply,
-            make_tagger(column.number, slot.number, slot.generation, self._ring),
-        )
+        apply = transform(slot.expression, column.type.name, column.characters_of(slot)).apply
+        tag = make_tagger(column.number, slot.number, slot.generation, self._ring)
         return lambda value: tag(apply(value))
 
     def search(self, column: ProtectedColumn, slot: Slot) -> ValueFunction:
@@ -157,7 +155,7 @@ class Ciphers:
 
     def _computed(self, column: ProtectedColumn, base: ProtectedColumn) -> ValueFunction:
         """Return envelope -> what an expression, which is NULL for no value, makes of the plaintext."""
-        opened, apply = self.open(base), transform(column.expression, base.type.name).apply
+        opened, apply = self.open(base), transform(column.expression, base.type.name, base.characters).apply
 
         def computed(envelope: bytes) -> bytes:
             value = apply(opened(envelope))

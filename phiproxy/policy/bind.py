@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from phiproxy.errors import ConfigError
+from phiproxy.index.characters import ASCII, Characters
+from phiproxy.index.collations import characters_of
 from phiproxy.index.transform import transform
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.inherit import family_complaints
@@ -25,7 +27,8 @@ def bind(policy: Policy, layout: Layout, catalog: Catalog, registry_schema: str)
     of another identity or type than the registry says; a table that this version does not protect. What is registered and does not
     exist is protected by its name: a migration will make it.
     """
-    protection, complaints = _assemble(policy, layout, registry_schema)
+    characters = characters_of(layout.collation, catalog.collation)
+    protection, complaints = _assemble(policy, layout, registry_schema, characters)
     columns = policy.columns()
     complaints += [c for column in columns for c in _column_complaints(column, layout, catalog)]
     complaints += _table_complaints(columns, catalog)
@@ -60,7 +63,7 @@ def _checked(protection: Protection, complaints: Iterable[str]) -> Protection:
     return protection
 
 
-def _assemble(policy: Policy, layout: Layout, registry_schema: str) -> tuple[Protection, list[str]]:
+def _assemble(policy: Policy, layout: Layout, registry_schema: str, characters: Characters = ASCII) -> tuple[Protection, list[str]]:
     complaints: list[str] = []
     if policy.deployment != layout.deployment:
         complaints.append(
@@ -87,14 +90,15 @@ def _assemble(policy: Policy, layout: Layout, registry_schema: str) -> tuple[Pro
             pad=column.pad,
             slots=_slots(column, registered, complaints),
             deployment=layout.deployment,
+            characters=characters,
         )
     protected = tuple(ProtectedTable(schema, table, columns) for (schema, table), columns in tables.items())
     # a hash of all that a plan may depend on: equal in every proxy and after a restart, which id() or a counter
     # would not be
-    text = repr((policy.database, layout.deployment, registry_schema, protected))
+    text = repr((policy.database, layout.deployment, registry_schema, protected, sorted(characters.differing)))
     generation = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
     fixed = _fixed(policy)
-    return Protection(generation, policy.database, layout.deployment, registry_schema, protected, fixed), complaints
+    return Protection(generation, policy.database, layout.deployment, registry_schema, protected, fixed, characters), complaints
 
 
 def _slots(column: PolicyColumn, registered: RegisteredIdentity, complaints: list[str]) -> tuple[Slot, ...]:

@@ -90,7 +90,8 @@ class Catalog:
     themselves are not in it. ``dynamic`` are the names of functions that may run any text as SQL. ``views`` are the
     stored queries of views and materialized views that do so, by oid, with every name qualified. ``replaced`` are the names among
     ``=``, ``<>``, ``count`` and those that the proxy evaluates itself, of which somebody has made one of their own for texts.
-    ``ascii_case``: upper and lower case of ASCII are each other, as they are not in Turkish.
+    ``ascii_case``: upper and lower case of ASCII are each other, as they are not in Turkish. ``collation`` is the
+    default one of the database, with its version.
     ``generation`` changes whenever anything else here does.
     """
 
@@ -102,6 +103,7 @@ class Catalog:
     views: Mapping[int, str] = field(default_factory=dict)
     replaced: frozenset[str] = frozenset()
     ascii_case: bool = False
+    collation: str = ""
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from phiproxy.index.collations import Collation
 from phiproxy.policy.protection import Slot
 
 
@@ -30,6 +31,7 @@ class Layout:
     epoch: int
     identities: Mapping[int, RegisteredIdentity]
     columns: Mapping[tuple[str, str, str], int]
+    collation: Collation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from phiproxy.index.characters import ASCII, Characters
 from phiproxy.policy.names import shown_expression
 from phiproxy.types.declared import DeclaredType
 
@@ -31,6 +32,7 @@ class Slot:
     state: SlotState
     normaliser: int = 1
     total: bool = True
+    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ class ProtectedColumn:
     default: bytes | None = None
     base: ProtectedColumn | None = None
     expression: str = "@"
+    characters: Characters = ASCII
+
+    def characters_of(self, slot: Slot) -> Characters:
+        """Return what upper and lower case mean to a slot: in another family's database than its own only ASCII's are the same."""
+        return self.characters if slot.family in ("", self.characters.family) else ASCII
 
     def __hash__(self) -> int:
         # Ciphers are found by column for every value, and a hash of all of this takes longer than most of what is done then.
@@ -117,6 +124,7 @@ class Protection:
     tables: tuple[ProtectedTable, ...]
     fixed: frozenset[str] = frozenset()
     """Settings that decide the session's tenant, in lower case: they may not change after the session has started."""
+    characters: Characters = ASCII
 
     def of_tenant(self, tenant: str) -> Protection:
         """Return the same for the sessions of one tenant."""

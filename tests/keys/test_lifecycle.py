@@ -31,6 +31,7 @@ async def test_the_first_run_makes_everything_and_says_so(site: Site) -> None:
         ("data root key made", "t:public.patients"),
         ("data key made", "t:public.patients"),
         ("index root key made", "t:public.patients"),
+        ("collation compared", "family simple, table 1"),
         ("slot made, active", "@ of d:mrn in slot 0"),
         ("slot made, active", "@ of c:public.patients.ssn in slot 0"),
         ("slot made, active", "right(@,4) of c:public.patients.ssn in slot 1"),

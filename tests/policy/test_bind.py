@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from phiproxy.errors import ConfigError
+from phiproxy.index.characters import ASCII, Characters
+from phiproxy.index.collations import Collation
 from phiproxy.policy.bind import assemble, bind, planned, table_complaints
 from phiproxy.policy.catalog import Catalog, CatalogColumn
 from phiproxy.policy.layout import Layout
@@ -145,3 +147,17 @@ def test_a_column_under_both_of_its_names() -> None:
         columns = (CatalogColumn("id", 1, 23, -1), CatalogColumn(name, 2, 17, -1))
         protection = bind(policy, layout, changed(both, columns=columns), "phiproxy")
         assert {c.number for c in protection.by_name["public", "patients"].columns.values()} == {1}
+
+
+def test_characters_are_those_of_the_collation_that_was_compared() -> None:
+    policy = make_policy({"public.t": {"a": {"type": "text", "indexes": ["lower(a)"]}}})
+    found = Characters("simple", frozenset({0xC4}))
+    layout = replace(make_layout(policy), collation=Collation("c C.UTF-8 2.36", found))
+    catalog = make_catalog(policy)
+    now = bind(policy, layout, replace(catalog, collation="c C.UTF-8 2.36"), "phiproxy")
+    later = bind(policy, layout, replace(catalog, collation="c C.UTF-8 2.41"), "phiproxy")
+    assert (now.characters, later.characters) == (found, ASCII)
+    assert now.generation != later.generation
+    column = now.by_name["public", "t"].columns["a"]
+    assert column.characters_of(column.slots[0]) == found
+    assert column.characters_of(replace(column.slots[0], family="icu")) == ASCII
