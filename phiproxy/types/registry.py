@@ -13,6 +13,7 @@ from phiproxy.types.dates import DATE
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.floats import FLOAT4, FLOAT8
 from phiproxy.types.integers import INT2, INT4, INT8
+from phiproxy.types.intervals import INTERVAL, interval
 from phiproxy.types.jsons import JSON, JSONB
 from phiproxy.types.networks import CIDR, INET
 from phiproxy.types.numerics import NUMERIC
@@ -32,6 +33,7 @@ _BY_FAMILY = {
     "int2": INT2,
     "int4": INT4,
     "int8": INT8,
+    "interval": INTERVAL,
     "json": JSON,
     "jsonb": JSONB,
     "numeric": NUMERIC,
@@ -59,6 +61,8 @@ def codec(declared: DeclaredType, lower: Callable[[bytes], bytes] | None = None)
         return characters.enum(declared.name, declared.labels)
     if declared.family == "citext" and lower is not None:
         return characters.citext(lower)
+    if declared.family == "interval" and declared.typmod >= 0:
+        return interval(declared.typmod)
     found = _BY_FAMILY.get(declared.family)
     if found is None:
         raise ConfigError(f"type {declared.name} is not one that can be protected")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
 from phiproxy.types.styles import Styles
 
@@ -115,6 +116,17 @@ class Oracle:
         table = self._table(type_name)
         rows = self._conn.execute(f"SELECT a.i - 1, b.i - 1 FROM {table} a JOIN {table} b ON a.i < b.i AND a.x = b.x".encode())
         return {(int(str(a)), int(str(b))) for a, b in rows.fetchall()}
+
+    def literal(self, type_name: str, text: str) -> bytes | str:
+        """Return the canonical text of a literal of the type, or the SQLSTATE of the refusal."""
+        self.use(Styles.CANONICAL)
+        query = sql.SQL("SELECT format('%s', {}::{})").format(sql.Literal(text), sql.SQL(type_name))
+        try:
+            row = self._conn.execute(query).fetchone()
+        except psycopg.Error as error:
+            return error.sqlstate or ""
+        assert row is not None
+        return str(row[0]).encode()
 
     def receive(self, type_name: str, field: bytes) -> bytes | str:
         """Send one value in binary form; return its canonical text, or the SQLSTATE of the refusal."""
