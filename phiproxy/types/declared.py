@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 _VARCHAR_OID = 1043
+_INTERVAL_OID = 1186
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class DeclaredType:
             return "enum"
         if self.base is not None:
             return "domain"
+        if self.oid == _INTERVAL_OID:
+            return "interval"  # "interval day to second(3)"
         name = self.name.partition("(")[0].rpartition(".")[2]
         return "bpchar" if name == "char" else name
 
