@@ -48,6 +48,13 @@ def sealed_row(text: bool) -> bytes:  # noqa: FBT001 - the protocol's own choice
     return f.data_row(*(hexed(v) if text else v for v in values), b"Turku")
 
 
+def fresh_row() -> bytes:
+    """Return such a row, sealed under a record key of its own."""
+    record = CIPHERS.reserve(SSN.scope, 1)()
+    values = ((SSN, SECRET), (FULL_NAME, b"Ada Lovelace"), (MRN, b"MRN-00001"))
+    return f.data_row(*(CIPHERS.store(c)(v, record) for c, v in values), b"Turku")
+
+
 def wide_rows(count: int) -> bytes:
     """Return rows of three protected fields and three that are not, each sealed under a record key of its own."""
     rows = []
@@ -111,6 +118,15 @@ def cases() -> list[Case]:
             ),
         ),
         Case(
+            "the same with Describe, another row each time, as pgbench asks",
+            (f.parse(BY_TAG, "s") + f.SYNC, bound + f.ready()),
+            lambda n: (
+                f.bind(b"%09d" % n, statement="s") + f.describe() + f.execute() + f.SYNC,
+                f.BIND_COMPLETE + f.row_description(*sealed_fields) + fresh_row() + done,
+            ),
+            queries=1100,  # more than record keys are remembered
+        ),
+        Case(
             "simple, by literal, 3 columns opened, shape seen",
             (b"", b""),
             lambda n: (f.query(BY_LITERAL % n), f.row_description(*sealed_fields) + text_row + done),
@@ -162,7 +178,7 @@ def measure(case: Case, rounds: int) -> float:
     said = [case.exchange(n) for n in range(case.queries)]
     play(session, said[:10])
     best = float("inf")
-    for _ in range(rounds):
+    for _ in range(max(rounds * QUERIES // case.queries, 1)):
         begin = time.process_time_ns()
         play(session, said)
         best = min(best, time.process_time_ns() - begin)
@@ -187,8 +203,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", type=int, metavar="CASE", help="the number of the case to profile")
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--only", type=int, metavar="CASE", help="the number of the one case to measure")
     arguments = parser.parse_args()
-    known = cases()
+    known = cases() if arguments.only is None else [cases()[arguments.only]]
     if arguments.profile is not None:
         profile(known[arguments.profile])
         return
