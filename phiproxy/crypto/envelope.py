@@ -36,6 +36,7 @@ MIN_PAD, MAX_PAD = 2, 65536
 AAD_LABEL = b"phi/aad/v1"
 
 _HEADER = Struct(">2sBBBIHB")
+_unpack_header = _HEADER.unpack_from
 _UINT32 = Struct(">I")
 
 
@@ -84,8 +85,9 @@ def build_header(key_id: int, number: int, slots: Sequence[bytes], *, padded: bo
     """
     if not (0 < key_id <= MAX_KEY_ID and 0 < number <= MAX_NUMBER and len(slots) <= MAX_SLOTS):
         raise ValueError("key id, identity number or number of slots out of range")
-    if any(len(slot) != SLOT_LENGTH for slot in slots):
-        raise ValueError("a slot is not 16 bytes")
+    for slot in slots:
+        if len(slot) != SLOT_LENGTH:
+            raise ValueError("a slot is not 16 bytes")
     flags = FLAG_PADDED if padded else 0
     return _HEADER.pack(MAGIC, VERSION, SUITE, flags, key_id, number, len(slots)) + b"".join(slots)
 
@@ -107,10 +109,10 @@ def envelope_parts(data: bytes, number: int | None = None) -> tuple[int, int, bo
     """Return the fields of ``parse_envelope`` as a bare tuple: a name for each costs as much as the parsing."""
     if len(data) < OVERHEAD:
         raise SealError("stored value is not an envelope")
-    magic, version, suite, flags, key_id, found, k = _HEADER.unpack_from(data)
+    magic, version, suite, flags, key_id, found, k = _unpack_header(data)
     if magic != MAGIC:
         raise SealError("stored value is not an envelope")
-    if version != VERSION or suite != SUITE or flags & ~FLAG_PADDED:
+    if version != VERSION or suite != SUITE or flags > FLAG_PADDED:
         raise SealError("stored value has a version, suite or flag that this version does not open")
     if key_id == 0 or found == 0:
         raise SealError("stored value is not a well-formed envelope")

@@ -17,11 +17,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from phiproxy.crypto.derive import KEY_LENGTH, expand, expand_keyed
 from phiproxy.crypto.envelope import (
     AAD_LABEL,
+    FIXED_HEADER,
     MAX_NUMBER,
     MAX_PAD,
+    MAX_SLOTS,
     MIN_PAD,
     NONCE_LENGTH,
     SALT_LENGTH,
+    SLOT_LENGTH,
     build_header,
     envelope_parts,
     frame,
@@ -33,7 +36,15 @@ from phiproxy.errors import OtherTenant, SealError
 
 RECORD_LABEL: Final = b"phi/record/v1"
 
-_LABELLED: Final = frame(RECORD_LABEL)
+# What ``frame`` gives of a label and a salt ends in the salt.
+_BEFORE_SALT: Final = frame(RECORD_LABEL, bytes(SALT_LENGTH))[:-SALT_LENGTH]
+
+# The last byte of the fixed header is the number of slots, and with it says how long the header is.
+_AT_SLOTS: Final = FIXED_HEADER - 1
+# What ``envelope.aad`` puts before a header: its own label and the header's length, for each number of slots.
+_BEFORE_HEADER: Final = tuple(
+    frame(AAD_LABEL) + (FIXED_HEADER + SLOT_LENGTH * slots).to_bytes(4, "big") for slots in range(MAX_SLOTS + 1)
+)
 
 # Enough for the rows between two looks at the same salt (a page's columns come row by row), small enough to hold few
 # secrets.
@@ -77,9 +88,9 @@ class Record:
 
 def _record_cipher(key: DataKey, salt: bytes) -> AESGCM:
     """Return the cipher under the record key of a salt; ValueError when the data key was overwritten meanwhile."""
-    if key.mac is None or len(key.secret) != KEY_LENGTH:
+    if key.mac is None or len(key.secret) != KEY_LENGTH or len(salt) != SALT_LENGTH:
         return AESGCM(expand(key.secret, RECORD_LABEL, salt))
-    return AESGCM(expand_keyed(key.mac, _LABELLED + frame(salt)))
+    return AESGCM(expand_keyed(key.mac, _BEFORE_SALT + salt))
 
 
 def draw_record(key: DataKey) -> Record:
@@ -95,7 +106,7 @@ def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, Sequence[bytes]], 
     """
     number, multiple, tenant = spec.number, spec.pad, spec.tenant
     padded = multiple is not None
-    before, after = _aad_around_header(spec)
+    after = _behind_header(spec)
     urandom = os.urandom
 
     def seal(plaintext: bytes, record: Record, slots: Sequence[bytes]) -> bytes:
@@ -105,7 +116,7 @@ def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, Sequence[bytes]], 
         nonce = urandom(NONCE_LENGTH)
         if multiple is not None:
             plaintext = pad(plaintext, multiple)
-        associated = before + len(header).to_bytes(4, "big") + header + after
+        associated = _BEFORE_HEADER[len(slots)] + header + after
         return header + record.salt + nonce + record.cipher.encrypt(nonce, plaintext, associated)
 
     return seal
@@ -143,8 +154,11 @@ class OpenMemo:
             # Records come in runs, so starting over costs one derivation per row that is still in flight.
             self._ciphers.clear()
             self._count = 0
+            of_key = None
         cipher = _record_cipher(key, salt)
-        self._ciphers.setdefault(key.id, {})[salt] = cipher
+        if of_key is None:
+            of_key = self._ciphers.setdefault(key.id, {})
+        of_key[salt] = cipher
         self._count += 1
         return cipher
 
@@ -160,7 +174,7 @@ def make_opener(
     """
     ring.watch(memo)
     number, tenant = spec.number, spec.tenant
-    before, after = _aad_around_header(spec)
+    after = _behind_header(spec)
     find, cipher_of = ring.data_key, memo.cipher
 
     def open_value(data: bytes) -> bytes:
@@ -168,7 +182,7 @@ def make_opener(
         key = find(key_id)
         if key.tenant != tenant:
             raise OtherTenant(f"data key {key.id} is of another tenant")
-        associated = before + len(header).to_bytes(4, "big") + header + after
+        associated = _BEFORE_HEADER[header[_AT_SLOTS]] + header + after
         try:
             plaintext = cipher_of(key, salt).decrypt(nonce, sealed, associated)
         except InvalidTag:
@@ -182,7 +196,6 @@ def make_opener(
     return open_value
 
 
-def _aad_around_header(spec: ColumnSpec) -> tuple[bytes, bytes]:
-    """Return what ``envelope.aad`` puts before the header's length and after the header: both constant for a column."""
-    after = frame(spec.deployment.encode(), spec.tenant.encode(), spec.identity.encode())
-    return frame(AAD_LABEL), after
+def _behind_header(spec: ColumnSpec) -> bytes:
+    """Return what ``envelope.aad`` puts after the header: it is constant for a column."""
+    return frame(spec.deployment.encode(), spec.tenant.encode(), spec.identity.encode())
