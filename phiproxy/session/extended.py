@@ -15,12 +15,14 @@ from phiproxy.session.pipeline import (
     BIND_PASSES,
     CLOSE_PASSES,
     DESCRIBE_PASSES,
-    END_PASSES,
     EXECUTE_PASSES,
+    OPEN_PASSES,
     PARSE_PASSES,
+    SHOW_PASSES,
     Expected,
     Kind,
     Passes,
+    expect,
 )
 from phiproxy.session.prepared import Portal, Prepared
 from phiproxy.session.state import State
@@ -142,8 +144,9 @@ def described(plan: StatementPlan | None, formats: tuple[int, ...] | None) -> Ex
     """Return what is to come for a Describe of a statement, or of a portal with these result formats."""
     if plan is None:
         return Expected(Kind.DESCRIBE, passes=DESCRIBE_PASSES)
-    passes = DESCRIBE_PASSES if plan.identity and plan.columns is None else None
-    return Expected(Kind.DESCRIBE, plan=plan, columns=plan.columns, formats=formats, passes=passes)
+    expected = expect(Kind.DESCRIBE, SHOW_PASSES if plan.columns is not None else DESCRIBE_PASSES if plan.identity else None)
+    expected.plan, expected.columns, expected.formats = plan, plan.columns, formats
+    return expected
 
 
 def execute(session: State, data: bytes, start: int, end: int) -> None:
@@ -183,14 +186,14 @@ def close(session: State, data: bytes, start: int, end: int) -> None:
 def executed(portal: Portal, *, alone: bool) -> Expected:
     """Return what is to come for an Execute; ``alone``: it is the first of its Sync group."""
     plan = portal.plan
-    return Expected(
-        Kind.EXECUTE, plan=plan, columns=plan.columns, formats=portal.formats, binary=portal.binary, alone=alone,
-        touches=plan.touches, texts=(plan.sql, plan.text, plan.edits), passes=_passes(plan),
-    )  # fmt: skip
+    expected = expect(Kind.EXECUTE, _passes(plan))
+    expected.plan, expected.columns, expected.formats, expected.binary = plan, plan.columns, portal.formats, portal.binary
+    expected.alone, expected.touches, expected.texts = alone, plan.touches, (plan.sql, plan.text, plan.edits)
+    return expected
 
 
 def _passes(plan: StatementPlan) -> Passes | None:
     """Return which replies to an Execute go on as they came."""
     if plan.effects.tag or plan.copy is not None:
         return None
-    return EXECUTE_PASSES if plan.columns is None else END_PASSES
+    return EXECUTE_PASSES if plan.columns is None else OPEN_PASSES

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from phiproxy.errors import KeyNeeded, PhiproxyError
 from phiproxy.session.extended import described, executed
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import (
@@ -57,16 +58,28 @@ def pass_replies(session: State) -> None:
 
     Not while COPY data may come from the client, since its end means more then, nor while a result is dropped.
     """
-    pipeline, frames = session.pipeline, session.server_frames
-    queue = pipeline.queue
-    if session.swallowing or not queue or pipeline.copy_in or pipeline.ignored or session.copying is not None:
+    frames = session.server_frames
+    if _something_is_followed(session):
         return
-    data, begin, limit = frames.data, frames.pos, frames.max_message
-    pos, size = begin, len(data)
+    data, pos = frames.data, frames.pos
+    size = len(data)
+    while pos < size:
+        begin, pos = pos, _passing_end(session, data, pos)
+        if pos > begin:
+            session.to_client.append(data if pos - begin == size else data[begin:pos])
+        begin, pos = pos, _show(session, data, pos)
+        if pos == begin:
+            break
+    frames.pos = pos
+
+
+def _passing_end(session: State, data: bytes, pos: int) -> int:
+    """Return the end of the whole messages at ``pos`` that go on as they came, and apply what follows from them."""
+    queue, size, limit = session.pipeline.queue, len(data), session.server_frames.max_message
     while size - pos >= HEADER and queue:
         front, tag = queue[0], data[pos]
         step = front.passes.get(tag) if front.passes is not None else None
-        if step is None:
+        if step is None or step is Step.SHOW:
             break
         (length,) = _LENGTH(data, pos + 1)
         end = pos + 1 + length
@@ -79,16 +92,59 @@ def pass_replies(session: State) -> None:
             queue.popleft()
         elif step is Step.NEXT_PART:
             front.part += 1
-        else:
-            # Where the path must be asked for, it is before this ReadyForQuery is shown.
-            if length != 5 or data[pos + 5] not in _STATUS or session.path is None or session.path_changed is not None:
-                break
-            queue.popleft()
-            settle(session, front, data[pos + 5 : end])
+        elif not _ready(session, front, data, pos, end):
+            break
         pos = end
-    if pos > begin:
-        session.to_client.append(data if pos - begin == size else data[begin:pos])
-        frames.pos = pos
+    return pos
+
+
+def _something_is_followed(session: State) -> bool:
+    pipeline = session.pipeline
+    return session.swallowing or pipeline.copy_in or bool(pipeline.ignored) or session.copying is not None
+
+
+def _ready(session: State, front: Expected, data: bytes, pos: int, end: int) -> bool:
+    # Where the path must be asked for, it is before this ReadyForQuery is shown.
+    if end - pos != HEADER + 1 or data[pos + 5] not in _STATUS or session.path is None or session.path_changed is not None:
+        return False
+    session.pipeline.queue.popleft()
+    settle(session, front, data[pos + 5 : end])
+    return True
+
+
+def _show(session: State, data: bytes, pos: int) -> int:
+    """Show the client a whole protected RowDescription, or a run of DataRows, and return where what comes behind begins.
+
+    Where one cannot be shown that is where it begins: its handler does the same once more and says why.
+    """
+    queue, size, limit, database = session.pipeline.queue, len(data), session.server_frames.max_message, session.database
+    if not queue or size - pos < HEADER or database is None:
+        return pos
+    front, tag = queue[0], data[pos]
+    if front.columns is None or front.passes is None or front.passes.get(tag) is not Step.SHOW:
+        return pos
+    append, opened = session.to_client.append, database.doubtful
+    opened.clear()
+    try:
+        row = front.row
+        if row is None and tag == _DATA_ROW:
+            row = front.row = front.columns.row(session.planner.ciphers, binary=front.binary)
+        while size - pos >= HEADER and data[pos] == tag:
+            (length,) = _LENGTH(data, pos + 1)
+            end = pos + 1 + length
+            if end > size or not 4 <= length <= limit:
+                break
+            if row is None:
+                append(front.columns.description(data[pos:end], front.formats, session.planner.sealed))
+                queue.popleft()
+                return int(end)
+            append(row(data, pos, end))
+            pos = end
+    except (PhiproxyError, KeyNeeded):
+        pass
+    if opened:
+        session.count_doubtful(front)
+    return pos
 
 
 def _rows_end(data: bytes, pos: int, limit: int) -> int:

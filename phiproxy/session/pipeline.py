@@ -65,8 +65,9 @@ class Undo:
 
 
 class Step(Enum):
-    """What follows from a reply that goes on as it came."""
+    """What follows from a reply that goes on as it came, or, protected, as the plan shows it."""
 
+    SHOW = auto()
     STAY = auto()
     POP = auto()
     NEXT_PART = auto()
@@ -74,14 +75,16 @@ class Step(Enum):
 
 
 Passes = Mapping[int, Step]
-"""The replies to one message that go on as they came, by their tags; every other is looked at by its handler."""
+"""The replies to one message that need no handler, by their tags."""
 
 PARSE_PASSES: Passes = {ord("1"): Step.POP}
 BIND_PASSES: Passes = {ord("2"): Step.POP}
 CLOSE_PASSES: Passes = {ord("3"): Step.POP}
 DESCRIBE_PASSES: Passes = {ord("t"): Step.STAY, ord("T"): Step.POP, ord("n"): Step.POP}
+SHOW_PASSES: Passes = {ord("T"): Step.SHOW}
 END_PASSES: Passes = {ord("C"): Step.POP, ord("I"): Step.POP, ord("s"): Step.POP}
 EXECUTE_PASSES: Passes = {ord("D"): Step.STAY, **END_PASSES}
+OPEN_PASSES: Passes = {ord("D"): Step.SHOW, **END_PASSES}
 READY_PASSES: Passes = {ord("Z"): Step.READY}
 QUERY_PASSES: Passes = {
     ord("T"): Step.STAY, ord("D"): Step.STAY, ord("C"): Step.NEXT_PART, ord("I"): Step.NEXT_PART, **READY_PASSES,
