@@ -150,8 +150,8 @@ def _touching(a: Analysis, body: Node) -> bool:
         if str(message.get("kind", "")).startswith("AEXPR"):
             # An operator of the user's own may run a function that reaches something protected.
             a.check_reaching(strings(message.get("name"))[-1], message)
-        if "typemod" in message and "names" in message:
-            _check_type(a, message)
+        if "typeName" in message:
+            _check_type(a, message["typeName"], prefix="arg" in message and message.get("location", -1) < 0)
     ctes = _cte_names(a, body)
     return any(_may_be_protected(a, relation, ctes) for relation in _relations(a, body))
 
@@ -170,10 +170,23 @@ def _check_function(a: Analysis, call: Node, body: Node) -> None:
             )
 
 
-def _check_type(a: Analysis, type_name: Node) -> None:
-    """Refuse a type that is the row type of something protected, or that only looks like a type."""
+# The server's own types: those whose literals are written with the type before them, and others.
+_BEFORE_LITERALS = frozenset(
+    {
+        "bit", "bool", "box", "bpchar", "bytea", "cidr", "circle", "date", "float4", "float8", "inet", "int2", "int4", "int8",
+        "interval", "json", "jsonb", "jsonpath", "line", "lseg", "macaddr", "money", "numeric", "path", "point", "polygon",
+        "text", "time", "timestamp", "timestamptz", "timetz", "tsquery", "tsvector", "uuid", "varbit", "varchar", "xml",
+    }
+)  # fmt: skip
+_OTHER_TYPES = frozenset({"char", "name", "oid", "regclass", "regproc", "regrole", "regtype", "tid", "xid", "cid"})
+
+
+def _check_type(a: Analysis, type_name: Node, *, prefix: bool) -> None:
+    """Refuse a type that is the row type of something protected, or that only looks like a type (``prefix``: before a literal)."""
     protection = a.context.protection
     name = strings(type_name["names"])[-1]
+    if name in _BEFORE_LITERALS or (name in _OTHER_TYPES and not prefix):
+        return
     if name in protection.column_names:
         # ``WHERE ssn 'x'``, the operator forgotten, is a literal of type ssn to the grammar.
         hint = f'If "{name}" is the column here, write the operator behind it: {name} = …'

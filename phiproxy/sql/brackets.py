@@ -94,11 +94,16 @@ class Brackets:
         if not places:
             raise _lost()
         first, last = min(places), max(places)
-        while self.name(last + 1) in (DOT, "VARYING", "UESCAPE"):  # behind the first word of a type, and behind a string
-            last += 1 if self.name(last + 1) == "VARYING" else 2
+        while (follows := self.name(last + 1)) in (
+            DOT,
+            "VARYING",
+            "UESCAPE",
+            "ASCII_91",
+        ):  # behind a type's word, or a string
+            last = self.partner(last + 1) if follows == "ASCII_91" else last + (1 if follows == "VARYING" else 2)
         i = first
         while i <= last:
-            if self.name(i) in (OPEN, CLOSE):
+            if self.name(i) in (OPEN, CLOSE, "ASCII_91", "ASCII_93"):
                 partner = self.partner(i)
                 i, first, last = (partner, partner, last) if partner < first else (i, first, max(last, partner))
             i += 1

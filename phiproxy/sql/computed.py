@@ -13,16 +13,20 @@ from phiproxy.sql.expressions import located
 from phiproxy.sql.formula import CASE_MAPPING, EVALUATED, STRICT, Formula
 from phiproxy.sql.lengths import cut_by
 from phiproxy.sql.parse import Node, only, strings
-from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, text_cast
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, peel, text_cast
 from phiproxy.sql.spelling import read_tree
+from phiproxy.wire.arrays import spell_array
 from phiproxy.wire.values import VARCHAR_OID
 
 _PLAIN_CALL = {"funcname", "args", "funcformat", "location"}
 
 
-def computed_sink(a: Analysis, node: Node) -> SinkNode | None:
-    """Return an expression as a sink whose value the proxy computes, or None; a constant one is computed here."""
-    if not _is_computed(node):
+def computed_sink(a: Analysis, node: Node, *, whole: bool = False) -> SinkNode | None:
+    """Return an expression as a sink whose value the proxy computes, or None; a constant one is computed here.
+
+    ``whole``: COALESCE too, which else has a rule of its own.
+    """
+    if not (_is_computed(node) or (whole and "CoalesceExpr" in node)):
         return None
     parts: list[SinkNode] = []
     formula = _read(a, node, parts)
@@ -49,6 +53,34 @@ def compared_sink(a: Analysis, node: Node) -> SinkNode | None:
         return computed_sink(a, node)
     except ValueRefused:
         return None
+
+
+def constant_sink(a: Analysis, node: Node, *, array: bool = False) -> SinkNode | None:
+    """Return an argument of EXECUTE as a sink, or None for one that is no constant: it is assigned to a text, or an array."""
+    sink = as_sink(node, array=array)
+    if sink is None:
+        sink = _constant_array(a, node) if array else _constant(a, node)
+    return None if sink is None or sink.numbers else sink
+
+
+def _constant(a: Analysis, node: Node) -> SinkNode | None:
+    kind, body = only(node)
+    if kind == "A_Const" and body.get("ival", {}).get("ival", -1) > 0:
+        value = str(body["ival"]["ival"]).encode()
+        return SinkNode("literal", node, node, (), literal=value, formula=Formula(value=value))
+    return computed_sink(a, node, whole=True)
+
+
+def _constant_array(a: Analysis, node: Node) -> SinkNode | None:
+    kind, body = only(peel(node, array=True)[0])
+    if kind != "A_ArrayExpr":
+        return None
+    sinks = [constant_sink(a, element) for element in body.get("elements", ())]
+    parts = tuple(sink for sink in sinks if sink is not None)
+    if len(parts) != len(sinks):
+        return None
+    value = spell_array([None if sink.kind == "null" else sink.literal for sink in parts])
+    return SinkNode("literal", node, node, (), literal=value, array=True, formula=Formula(value=value), parts=parts)
 
 
 def _is_computed(node: Node) -> bool:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.computed import constant_sink
 from phiproxy.sql.finish import finish, marked_node
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import Edit, Occurrence, Plain, PlannedStatement, Use, of_elements
 from phiproxy.sql.parse import Node, Token, char_position, messages, only, parse, strings, tokens
-from phiproxy.sql.sinks import as_sink
 
 # Types by the names of the grammar; any other is no text, which is all that matters of it.
 _OIDS = {"text": 25, "varchar": 1043, "unknown": 0, "bytea": 17, "bpchar": 1042, "int4": 23, "int8": 20, "bool": 16, "uuid": 2950}
@@ -160,11 +160,11 @@ def _value(a: Analysis, node: Node, use: Use, number: int) -> bytes | None:
     """Note what an argument is used for and return its value."""
     if isinstance(use, Plain):
         return None
-    sink = as_sink(node, array=of_elements(use))
-    if sink is None or sink.kind == "param":
+    sink = constant_sink(a, node, array=of_elements(use))
+    if sink is None:
         raise StatementRefused(
             f"argument {number + 1} of EXECUTE meets a protected column and is no constant",
-            hint="Give a text literal or NULL.",
+            hint="Give text literals, NULL, or what is made of these by ||, lower, upper, trim, concat, COALESCE or NULLIF.",
             position=a.at(_content(a)),
         )
     a.use(sink, use)

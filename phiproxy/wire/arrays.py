@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -31,6 +31,7 @@ _TOKEN = re.compile(
 )
 _NEEDS_QUOTES = re.compile(rb'["\\{},]|' + _BLANK)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_SPECIAL = re.compile(rb'["\\]')
 
 
 class WrongElementType(ValueRefused):
@@ -180,6 +181,11 @@ def _binary_elements(data: bytes, pos: int, count: int) -> tuple[bytes | None, .
     if pos != len(data):
         raise BadBinaryArray("an array has trailing bytes")
     return tuple(elements)
+
+
+def spell_array(elements: Sequence[bytes | None]) -> bytes:
+    """Return a one-dimensional array as text."""
+    return b"{" + b",".join(b"NULL" if e is None else b'"' + _SPECIAL.sub(rb"\\\g<0>", e) + b'"' for e in elements) + b"}"
 
 
 def bytea_array(array: Array) -> bytes:

@@ -35,6 +35,14 @@ SCRIPT = [
     "EXECUTE four('{mrn}', '{ssn}')",
     "PREPARE five AS SELECT count(*) FROM patients WHERE ssn IN ($1, '{ssn}')",
     "EXECUTE five('{new}')",
+    "EXECUTE one(trim(both FROM ' {ssn} '))",
+    "EXECUTE two(103, 17)",
+    "EXECUTE two(104, '{new}' || coalesce(NULL, NULL))",
+    "PREPARE six (varchar[]) AS SELECT id FROM patients WHERE ssn = ANY ($1) AND city <> 'x'",
+    "EXECUTE six(ARRAY['{new}', NULL, concat('{ssn}', NULL)])",
+    "EXECUTE six(ARRAY['{ssn}', '\"\\']::text[])",
+    "EXECUTE six('{{{ssn}}}')",
+    "EXECUTE six(ARRAY[]::varchar[])",
     "EXECUTE one",
     "EXECUTE one('{ssn}', 'x')",
     "EXECUTE nothing('{ssn}')",
@@ -52,7 +60,7 @@ def test_prepare_and_execute(differential: Differential, protocol: Protocol) -> 
     known = values(differential.clinic)
     for text in SCRIPT:
         differential.run(text.replace(", $2 IS NULL)", ", 'x')").format(**known), protocol=protocol)
-    differential.refused(f"EXECUTE three('{known['new']}', lower('{known['ssn']}'), 1)", protocol="simple")
+    differential.refused(f"EXECUTE three('{known['new']}', reverse('{known['ssn']}'), 1)", protocol="simple")
     differential.refused("CREATE TABLE stolen AS EXECUTE one")
 
 

@@ -75,6 +75,10 @@ INSERT = plan("INSERT INTO patients (id, ssn, notes) VALUES ($1, $2, 'n')")
         ("EXECUTE s(1 + 1, 'x')", rb"EXECUTE s(1 + 1, '\x00'::bytea, '\x00'::bytea)"),
         ("EXECUTE s ( $$a$$ , NULL::text )", rb"EXECUTE s ( $$a$$ , NULL::bytea , '\x00'::bytea)"),
         ("EXECUTE s(1, varchar 'x') -- x", rb"EXECUTE s(1,  '\x00'::bytea, '\x00'::bytea)     "),
+        ("EXECUTE s(1, 'x' || NULL)", rb"EXECUTE s(1, NULL::bytea, '\x00'::bytea)"),
+        ("EXECUTE s(1, (trim(' x ') || ('y'))::varchar(3))", rb"EXECUTE s(1, '\x00'::bytea, '\x00'::bytea)"),
+        ("EXECUTE s(1, coalesce(NULL, 'x'))", rb"EXECUTE s(1, '\x00'::bytea, '\x00'::bytea)"),
+        ("EXECUTE s(1, 2)", rb"EXECUTE s(1, '\x00'::bytea, '\x00'::bytea)"),
         ("EXPLAIN ANALYZE EXECUTE s(1, 'x')", rb"EXPLAIN ANALYZE EXECUTE s(1, '\x00'::bytea, '\x00'::bytea)"),
     ],
 )
@@ -85,8 +89,11 @@ def test_execute(text: str, server: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "sqlstate"),
     [
-        ("EXECUTE s(1, lower('x'))", "0A000"),
-        ("EXECUTE s(1, 2)", "0A000"),
+        ("EXECUTE s(1, reverse('x'))", "0A000"),
+        ("EXECUTE s(1, 2 + 2)", "0A000"),
+        ("EXECUTE s(1, -2)", "0A000"),
+        ("EXECUTE s(1, now()::text)", "0A000"),
+        ("EXECUTE s(1, (SELECT 'x'))", "0A000"),
         ("EXECUTE s", "42601"),
         ("EXECUTE t('x')", "26000"),
         ("CREATE TABLE t AS EXECUTE s(1, 'x')", "0A000"),

@@ -11,7 +11,7 @@ from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 
 from phiproxy.errors import ValueRefused
-from phiproxy.wire.arrays import EMPTY, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
+from phiproxy.wire.arrays import EMPTY, Array, array_from_binary, array_from_text, bytea_array, spell_array, spell_bytea_array
 
 TEXTS = st.one_of(st.none(), st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=6))
 
@@ -105,3 +105,8 @@ def test_seven_dimensions_are_too_many() -> None:
     with pytest.raises(ValueRefused) as caught:
         array_from_text(b"{{{{{{{a}}}}}}}")
     assert caught.value.sqlstate == "54000"
+
+
+@pytest.mark.parametrize("elements", [[], [b"a"], [None, b"", b"NULL", b'"\\{},', " é".encode()]])
+def test_arrays_are_spelled_as_they_are_read(elements: list[bytes | None]) -> None:
+    assert list(array_from_text(spell_array(elements)).elements) == elements
