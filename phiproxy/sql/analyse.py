@@ -150,8 +150,9 @@ def _touching(a: Analysis, body: Node) -> bool:
         if str(message.get("kind", "")).startswith("AEXPR"):
             # An operator of the user's own may run a function that reaches something protected.
             a.check_reaching(strings(message.get("name"))[-1], message)
-        if "typeName" in message:
-            _check_type(a, message["typeName"], prefix="arg" in message and message.get("location", -1) < 0)
+        named = message.get("typeName") or message.get("TypeName")
+        if named is not None:
+            _check_type(a, named, prefix="arg" in message and message.get("location", -1) < 0)
     ctes = _cte_names(a, body)
     return any(_may_be_protected(a, relation, ctes) for relation in _relations(a, body))
 
