@@ -56,6 +56,11 @@ def row(name: str) -> Row | None:
     return _ROWS.get(name)
 
 
+def names() -> frozenset[str]:
+    """Return the names of all functions."""
+    return frozenset(_ROWS)
+
+
 def usages() -> Iterator[str]:
     """Yield how each function is written."""
     return (found.usage for found in _ROWS.values())

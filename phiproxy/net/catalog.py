@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 
 from phiproxy.index.collations import identity_query
+from phiproxy.index.table import names
 from phiproxy.policy import snapshot
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.reach import ALWAYS, PG_CLASS, Node, Objects, reaching
@@ -86,17 +87,21 @@ SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language 
 """
 # What could be chosen for a text in place of the built-in: 25 text, 1042 bpchar, 1043 varchar, 17 bytea, 705 unknown and the
 # polymorphic types that take them. 11 is pg_catalog.
-_REPLACED = """
+_OTHERS = ("substr", "char_length", "character_length", "octet_length", "concat", "like_escape")
+_FUNCTIONS = ", ".join(f"'{name}'" for name in sorted({*names(), *_OTHERS}))
+_REPLACED = f"""
 SELECT o.oprname FROM pg_catalog.pg_operator o
  WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('=', '<>')
    AND o.oprleft IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077) AND o.oprright IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077)
 UNION SELECT p.proname FROM pg_catalog.pg_proc p
  WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname = 'count' AND p.pronargs = 1
 UNION SELECT p.proname FROM pg_catalog.pg_proc p
- WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname IN (
-     'lower', 'upper', 'btrim', 'ltrim', 'rtrim', 'concat', 'length', 'char_length', 'character_length', 'octet_length')
+ WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname IN ({_FUNCTIONS})
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+                    WHERE d.classid = 1255 AND d.objid = p.oid AND d.refclassid = 3079 AND d.deptype = 'e'
+                      AND e.extname IN ('fuzzystrmatch', 'citext'))
 UNION SELECT o.oprname FROM pg_catalog.pg_operator o
- WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('||', '~', '!~', '~*', '!~*', '~~', '!~~')
+ WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('||', '~', '!~', '~*', '!~*', '~~', '!~~', '~~*', '!~~*')
    AND (o.oprleft IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077) OR o.oprright IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077))
 """
 log = logging.getLogger(__name__)

@@ -215,7 +215,7 @@ class _Layout:
 
 def _share(use: Use) -> object:
     """Return what two occurrences must have in common to be one parameter of the server."""
-    return (use.column.identity, use.slot.number, use.elements) if isinstance(use, Search) else use
+    return (use.column.identity, use.slot.number, use.elements, use.like) if isinstance(use, Search) else use
 
 
 def _server_type(use: Use) -> int:

@@ -33,11 +33,13 @@ from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array
 from phiproxy.wire.encodings import UTF8, Encoding
 from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
 from phiproxy.wire.messages import Field, decode_row_description, encode_row_description
-from phiproxy.wire.values import BYTEA_OID, bytea_from_text, cut_text
+from phiproxy.wire.values import BYTEA_OID, bytea_from_text, check_text, cut_text
 
 __all__ = ["Columns", "Effects", "ScriptPart", "ScriptPlan", "SealedAttributes", "StatementPlan", "convert", "map_position"]
 
 NULL_TEST_VALUE = b"\x01"
+# What no tag is equal to: another index answers the pattern.
+NO_TAG = b"\x00"
 # Of one result: as a statement, and as portals in a few formats.
 MAX_DESCRIPTIONS = 8
 
@@ -77,12 +79,21 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
         elif isinstance(use, Store | Define | Renew):
             result.append(_sealed(ciphers, use, value, rows))
         elif isinstance(use, Search):
-            search = ciphers.search(use.column, use.slot)
-            result.append(value.map(search) if isinstance(value, Array) else search(value))
+            result.append(_tag(ciphers, use, value))
         else:
             assert isinstance(use, Nullness)
             result.append(NULL_TEST_VALUE)
     return result
+
+
+def _tag(ciphers: Ciphers, use: Search, value: bytes | Array) -> bytes | Array:
+    search = ciphers.search(use.column, use.slot)
+    if isinstance(value, Array):
+        return value.map(search)
+    if use.like is None:
+        return search(value)
+    subject = use.like.subject(check_text(value))
+    return NO_TAG if subject is None else search(subject)
 
 
 def _wanted(uses: Sequence[tuple[Use, Given]]) -> dict[str, set[RowKey]]:

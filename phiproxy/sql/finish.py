@@ -17,8 +17,8 @@ from phiproxy.sql.brackets import Brackets, dotted
 from phiproxy.sql.lists import settle
 from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store, Use, of_elements
 from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
-from phiproxy.sql.respell import apply, spelled_text
-from phiproxy.sql.sinks import SinkNode
+from phiproxy.sql.respell import apply, node_text, spelled_text
+from phiproxy.sql.sinks import Inserted, SinkNode
 from phiproxy.sql.wrap import Insert, merged, rewrites
 
 # sqlcommenter's form: key='url-encoded',key='…' and nothing else; and pg_hint_plan's hints. Both are for the server's side to read.
@@ -48,8 +48,8 @@ def finish(a: Analysis) -> None:
     edits.update({(e.start, e.end): e for e in _expressions(a, spans, text)})
     _rewrite(a, spans, text, edits)
     # A node may be there twice (the source of a multiple assignment); the first is as good as the other.
-    found = {(o.start, o.use): o for o in reversed([spans.occurrence(u, order) for order, u in enumerate(touched)])}
-    a.meaning.occurrences = sorted([*found.values(), *_added(a, spans, len(touched))], key=lambda o: (o.start, o.end))
+    found = {(o.start, o.use): o for o in reversed([spans.occurrence(u, order, text) for order, u in enumerate(touched)])}
+    a.meaning.occurrences = sorted([*found.values(), *_added(a, spans, len(touched))], key=lambda o: (o.start, o.end, o.order))
     replaced = sorted([(e.start, e.end) for e in edits.values()] + [(o.start, o.end) for o in a.meaning.occurrences])
     starts = [start for start, _ in replaced]
     for edit in blanks:
@@ -291,9 +291,28 @@ class Spans:
         """Return the token that stands so many tokens behind the one at ``offset``."""
         return self._tokens[self._at(offset) + tokens]
 
-    def occurrence(self, decided: DecidedUse, order: int) -> Occurrence:
+    def named(self, text: bytes, column: Node) -> str:
+        """Return the text of a reference to a column, of the client's or of one that this package made."""
+        body = only(column)[1]
+        if "location" not in body:
+            return node_text(column)
+        start, end = self.column_ref(location(body))
+        return text[start:end].decode()
+
+    def _inserted(self, decided: DecidedUse, place: Inserted, order: int, text: bytes) -> Occurrence:
+        sink = decided.sink
+        _, end = Brackets(self.tokens).expression(place.after)
+        lead, formula = place.lead(self.named(text, place.column)), sink.formula if sink.kind == "formula" else None
+        return Occurrence(
+            end, end, decided.use, sink.number, _literal(sink), decided.type_oid, order,
+            decided.group, lead=lead, trail=place.trail, formula=formula,
+        )  # fmt: skip
+
+    def occurrence(self, decided: DecidedUse, order: int, text: bytes) -> Occurrence:
         """Return the span of a parameter, literal or NULL with its use."""
         sink = decided.sink
+        if sink.inserted is not None:
+            return self._inserted(decided, sink.inserted, order, text)
         if sink.formula is not None:
             start, end = Brackets(self.tokens).expression(sink.node)
             formula = sink.formula if sink.kind == "formula" else None

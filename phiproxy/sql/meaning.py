@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.formula import Formula
+from phiproxy.sql.pattern import Like
 from phiproxy.wire.copydata import CopyFormat
 
 
@@ -65,7 +66,7 @@ class Renew:
 class Search:
     """The occurrence is compared with a protected column: it becomes the tag of ``slot``; of an array, each of its ``elements``.
 
-    ``type`` is what it is compared with: the column's type, or that of the slot's expression.
+    ``type`` is what it is compared with: the column's type, or that of the slot's expression. ``like``: it is a pattern.
     """
 
     column: ProtectedColumn
@@ -73,6 +74,7 @@ class Search:
     type: DeclaredType
     elements: bool = False
     given: Given | None = None
+    like: Like | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import array_elements, clear, clear_all, unsupported
 from phiproxy.sql.functions import is_row
+from phiproxy.sql.like import like
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
@@ -30,6 +31,8 @@ def _operator(names: Sequence[str]) -> str | None:
 def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     if body["kind"] == "AEXPR_NULLIF":
         return as_value(a, term(a, node, scope))
+    if like(a, node, body, scope):
+        return CLEAR
     comparable = body["kind"] in _EQUALITY_KINDS and _operator(strings(body.get("name"))) in ("=", "<>") and "lexpr" in body
     if not comparable:
         for side in ("lexpr", "rexpr"):
@@ -58,8 +61,8 @@ def operator_hint(name: str, kind: str, operator: str) -> str:
     """Say what would work instead of an operator over a protected column."""
     if kind in ("AEXPR_LIKE", "AEXPR_ILIKE") or operator.lstrip("!") in ("~~", "~~*"):
         return (
-            f"A prefix would be answered by an index on left({name}, n), a value in any case by one on lower({name}); "
-            "this version has indexes on the column itself only."
+            f"A pattern that is a literal or a parameter is answered by indexes: a prefix by one on left({name}, n), in any case "
+            f"by one on left(lower({name}), n)."
         )
     if kind.endswith(("BETWEEN", "BETWEEN_SYM")) or operator in ("<", ">", "<=", ">="):
         return f"What is encrypted has no order. Compare {name} by = or IN, or select the rows by an unprotected column."

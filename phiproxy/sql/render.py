@@ -26,6 +26,11 @@ def _joined(before: bytes, after: bytes) -> bool:
     return _WORD.fullmatch(before + after) is not None
 
 
+def _place(change: Edit | Occurrence) -> tuple[int, int, bool]:
+    """Order what stands at one place: what an occurrence brings with it is part of what the client has before it."""
+    return change.start, change.end, isinstance(change, Edit)
+
+
 class Rendered:
     """Pieces of constant text with an occurrence between each two: piece, occurrence, piece, …, piece.
 
@@ -35,7 +40,7 @@ class Rendered:
     __slots__ = ("occurrences", "pieces", "spans")
 
     def __init__(self, text: bytes, edits: Sequence[Edit], occurrences: Sequence[Occurrence]) -> None:
-        changes: list[Edit | Occurrence] = sorted([*edits, *occurrences], key=lambda c: (c.start, c.end))
+        changes: list[Edit | Occurrence] = sorted([*edits, *occurrences], key=_place)
         self.pieces: list[bytes] = []
         self.occurrences: list[Occurrence] = []
         self.spans: list[tuple[int, int, int]] = []
@@ -109,5 +114,19 @@ def verify(rendered: bytes, tree: Sequence[dict[str, Any]]) -> None:
         parsed = [raw["stmt"] for raw in json.loads(parse_sql_json(decode_text(rendered))).get("stmts", ())]
     except ParseError:
         raise StatementRefused("the rewrite of the statement does not parse", hint=_PLAINER) from None
-    if without_locations(parsed) != without_locations(list(tree)):
+    found, meant = without_locations(parsed), without_locations(list(tree))
+    if found != meant and found != _flattened(meant):
         raise StatementRefused("the rewrite of the statement is not what was meant", hint=_PLAINER)
+
+
+def _flattened(tree: Any) -> Any:
+    """Return a tree in which what stands first in an OR is no OR itself: to the grammar they are one, brackets or not."""
+    if isinstance(tree, list):
+        return [_flattened(value) for value in tree]
+    if not isinstance(tree, dict):
+        return tree
+    made = {key: _flattened(value) for key, value in tree.items()}
+    outer = made.get("BoolExpr", {})
+    if outer.get("boolop") == "OR_EXPR" and (first := outer["args"][0].get("BoolExpr", {})).get("boolop") == "OR_EXPR":
+        made["BoolExpr"] = {**outer, "args": [*first["args"], *outer["args"][1:]]}
+    return made

@@ -7,6 +7,7 @@ text[] and varchar[].
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,16 @@ TEXT_OID = 25
 _TEXT_TYPES = {"text": TEXT_OID, "varchar": 1043}
 _ARRAY_TYPES = {"text": TEXT_ARRAY_OID, "varchar": VARCHAR_ARRAY_OID}
 _ELEMENT_TYPES = {oid: _TEXT_TYPES[name] for name, oid in _ARRAY_TYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """An occurrence that is not in the client's text: behind the node ``after``, between ``lead`` of a column and ``trail``."""
+
+    after: Node
+    column: Node
+    lead: Callable[[str], bytes]
+    trail: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,7 @@ class SinkNode:
     array: bool = False
     formula: Formula | None = None
     parts: tuple[SinkNode, ...] = ()
+    inserted: Inserted | None = None
 
     @property
     def numbers(self) -> frozenset[int]:

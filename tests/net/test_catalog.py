@@ -299,3 +299,8 @@ async def test_operators_and_counts_of_somebodys_own(conn: Connection) -> None:
     )
     assert (await read(conn)).replaced == {"=", "count"}
     assert await catalog_version(conn) != before
+    await conn.execute(
+        "CREATE FUNCTION soundex(text) RETURNS text LANGUAGE sql AS 'SELECT $1';"
+        " CREATE OPERATOR public.~~ (LEFTARG = text, RIGHTARG = text, FUNCTION = same)"
+    )
+    assert (await read(conn)).replaced == {"=", "count", "soundex", "~~"}

@@ -1,0 +1,213 @@
+"""LIKE and ILIKE over protected columns: comparisons with the tags of the indexes that answer the pattern exactly.
+
+A literal is answered by one index, which is chosen here. Of a parameter it is known at Bind which: the server gets an OR over all
+indexes that may answer, each with a parameter of its own, and those that do not get what no tag equals.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from phiproxy.errors import NoIndexAnswers
+from phiproxy.index.spelling import Call, Constant, Expression, read, write
+from phiproxy.policy.guards import tag_of
+from phiproxy.policy.names import quote_ident
+from phiproxy.policy.protection import ProtectedColumn, Slot
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.brackets import Brackets
+from phiproxy.sql.computed import compared_sink
+from phiproxy.sql.derived import derived
+from phiproxy.sql.expressions import Grouping, grouping_of, located, unsupported
+from phiproxy.sql.finish import Spans
+from phiproxy.sql.meaning import Edit, Search
+from phiproxy.sql.parse import Node, only, strings
+from phiproxy.sql.pattern import Key, Like, NotAnswered, missing
+from phiproxy.sql.respell import reference, value_of
+from phiproxy.sql.scope import Protected, Scope
+from phiproxy.sql.sinks import TEXT_OID, Inserted, SinkNode, as_sink, peel
+from phiproxy.sql.wrap import expression_tree, replace
+
+_KINDS = ("AEXPR_LIKE", "AEXPR_ILIKE")
+
+
+@dataclass(frozen=True, slots=True)
+class _Operand:
+    """What is matched: a column, or an expression of one; ``column`` is a reference to the former."""
+
+    value: Protected
+    column: Node
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An index that may answer: the part of a value that it has, and its tags."""
+
+    part: Key
+    column: ProtectedColumn
+    slot: Slot
+
+
+def like(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
+    """Let an expression of LIKE or ILIKE be comparisons of tags; False where its operands are none for which this could be."""
+    name = strings(body["name"])[-1]
+    if body["kind"] not in _KINDS or not a.context.catalog.replaced.isdisjoint((name, "=", "<>")):
+        return False
+    operand = _operand(a, body["lexpr"], scope)
+    pattern, escape = _pattern(body["rexpr"])
+    sink = as_sink(pattern) or compared_sink(a, pattern)
+    if operand is None or sink is None or escape is None:
+        return False
+    column = operand.value.column
+    base, over = column.base or column, read(column.expression)
+    fold = body["kind"] == "AEXPR_ILIKE"
+    if fold and not (isinstance(over, Call) and over.name == "lower"):
+        over = Call("lower", (over,))
+    candidates = list(_candidates(base, operand.value, over))
+    told = write(over), quote_ident(base.name), base.label
+    if not candidates:
+        keys: list[Key] = [("whole", 0), ("left", 0), ("right", 0)]
+        raise NoIndexAnswers(
+            f"no blind index answers a pattern over {base.label}", hint=missing(keys, *told), position=a.position(located(node))
+        )
+    answered = frozenset(candidate.part for candidate in candidates)
+    likes = [Like(candidate.part, answered, fold, escape, *told) for candidate in candidates]
+    if sink.kind in ("literal", "null"):
+        a.meaning.by_value = True
+        chosen = _chosen(a, sink, likes)
+        candidates, likes = [candidates[chosen]], [likes[chosen]]
+    _compare(a, node, operand, pattern, sink, list(zip(candidates, likes, strict=True)))
+    return True
+
+
+def _operand(a: Analysis, node: Node, scope: Scope) -> _Operand | None:
+    inner, _ = peel(node)
+    found = derived(a, inner, scope)
+    if found is not None:
+        if found.grouped(a, scope).grouping != Grouping.NONE:
+            raise _grouped(a, found.made, inner)
+        return _Operand(found.made, found.reference())
+    kind, body = only(inner)
+    if kind != "ColumnRef" or strings(body["fields"])[-1] == "*":
+        return None
+    value = value_of(a, inner, scope)
+    if not isinstance(value, Protected):
+        return None
+    if grouping_of(a, scope, value, inner) != Grouping.NONE:
+        raise _grouped(a, value, inner)
+    made = reference(a, inner)
+    a.respelled.pop(id(inner), None)
+    return _Operand(value, made)
+
+
+def _grouped(a: Analysis, value: Protected, node: Node) -> Exception:
+    return unsupported(a, value.column, node, "Match it in WHERE, or in a subquery of FROM, and group there what is found.")
+
+
+def _pattern(node: Node) -> tuple[Node, str | None]:
+    """Return a pattern, and its escape character: empty for none, None for what cannot be one."""
+    kind, body = only(node)
+    if kind != "FuncCall" or strings(body["funcname"]) != ["pg_catalog", "like_escape"] or len(body["args"]) != 2:
+        return node, "\\"
+    pattern, escape = body["args"]
+    sink = as_sink(escape)
+    said = sink.literal.decode() if sink is not None and sink.kind == "literal" else None
+    return pattern, said if said is None or len(said) <= 1 else None
+
+
+def _candidates(base: ProtectedColumn, value: Protected, over: Expression) -> Iterator[_Candidate]:
+    for slot in base.slots:
+        if slot.state != "active":
+            continue
+        match read(slot.expression):
+            case same if same == over:
+                part: Key = ("whole", 0)
+            case Call(name="left" | "right" as side, arguments=(inner, Constant(value=int(count)))) if inner == over and count > 0:
+                part = ("left" if side == "left" else "right", count)
+            case _:
+                continue
+        column = (
+            base
+            if slot.expression == "@"
+            else base.derived(slot.expression, dataclasses.replace(value.type, name="text", oid=TEXT_OID, typmod=-1))
+        )
+        found = column.slot_for("@")
+        assert found is not None
+        yield _Candidate(part, column, found)
+
+
+def _chosen(a: Analysis, sink: SinkNode, likes: Sequence[Like]) -> int:
+    """Return which index answers a literal."""
+    if sink.kind == "null":
+        return 0
+    try:
+        return next(i for i, like in enumerate(likes) if like.subject(sink.literal) is not None)
+    except NotAnswered as refused:
+        raise NoIndexAnswers(refused.message, hint=refused.hint, position=a.at(sink.offset)) from None
+
+
+def _compare(
+    a: Analysis, node: Node, operand: _Operand, pattern: Node, sink: SinkNode, found: Sequence[tuple[_Candidate, Like]]
+) -> None:
+    negated = strings(only(node)[1]["name"])[-1].startswith("!")
+    nodes = [pattern]
+    for i, (candidate, how) in enumerate(found):
+        use = Search(candidate.column, candidate.slot, candidate.column.type, like=how)
+        if not i:
+            a.use(sink, use, TEXT_OID)
+            continue
+        nodes.append(copy.deepcopy(sink.node))
+        closing = ("))" if negated else ")") if i == len(found) - 1 else ""
+        place = Inserted(pattern, operand.column, partial(_alternative, slot=candidate.slot), closing.encode())
+        more = dataclasses.replace(sink, node=nodes[-1], wrapper=nodes[-1], casts=(), inserted=place)
+        a.use(more, use, sink.type_oid or TEXT_OID)
+    slots = [candidate.slot for candidate, _ in found]
+    a.changes.append(partial(_head, node=node, column=operand.column, pattern=pattern, slots=slots, negated=negated))
+    a.changes.append(partial(_tail, node=node, column=operand.column, pattern=pattern, slots=slots, nodes=nodes, negated=negated))
+
+
+_HOLE = "phi_x"
+
+
+def _alternative(named: str, *, slot: Slot) -> bytes:
+    return f" OR {tag_of(named, slot)} = ".encode()
+
+
+def _head(spans: Spans, text: bytes, *, node: Node, column: Node, pattern: Node, slots: Sequence[Slot], negated: bool) -> Edit:
+    """Replace what stands before the pattern by the first tag."""
+    brackets = Brackets(spans.tokens)
+    start, _ = brackets.expression(node)
+    end, _ = brackets.expression(pattern)
+    several = len(slots) > 1
+    opening = ("(NOT (" if negated else "(") if several else ""
+    named = spans.named(text, column)
+    return Edit(start, end, f"{opening}{tag_of(named, slots[0])} {'<>' if negated and not several else '='} ".encode())
+
+
+def _tail(
+    spans: Spans,
+    _text: bytes,
+    *,
+    node: Node,
+    column: Node,
+    pattern: Node,
+    slots: Sequence[Slot],
+    nodes: Sequence[Node],
+    negated: bool,
+) -> Edit:
+    """Leave out what stands behind the pattern, and turn the tree into the comparisons."""
+    brackets = Brackets(spans.tokens)
+    _, end = brackets.expression(pattern)
+    _, last = brackets.expression(node)
+    several = len(slots) > 1
+    operator = "<>" if negated and not several else "="
+    made: list[Node] = []
+    for slot, value in zip(slots, nodes, strict=True):
+        tag = expression_tree(tag_of(_HOLE, slot), {_HOLE: column})
+        made.append({"A_Expr": {"kind": "AEXPR_OP", "name": [{"String": {"sval": operator}}], "lexpr": tag, "rexpr": value}})
+    whole = {"BoolExpr": {"boolop": "OR_EXPR", "args": made}} if several else made[0]
+    replace(node, {"BoolExpr": {"boolop": "NOT_EXPR", "args": [whole]}} if several and negated else whole)
+    return Edit(end, last, b"")

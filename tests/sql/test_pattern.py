@@ -1,0 +1,80 @@
+"""Patterns of LIKE: which part of a value they ask for, and what each index makes of them."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phiproxy.sql.pattern import Key, Like, NotAnswered, Part, read_pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "escape", "found"),
+    [
+        ("abc", "\\", ("whole", "abc")),
+        ("", "\\", ("whole", "")),
+        ("abc%", "\\", ("left", "abc")),
+        ("abc%%", "\\", ("left", "abc")),
+        ("%abc", "\\", ("right", "abc")),
+        ("%%é", "\\", ("right", "é")),
+        (r"a\%\_\\", "\\", ("whole", r"a%_" + "\\")),
+        (r"a\%%", "\\", ("left", "a%")),
+        (r"\a\b", "\\", ("whole", "ab")),
+        (r"a\b", "", ("whole", r"a\b")),
+        ("a!%!!%", "!", ("left", "a%!")),
+        ("%", "\\", None),
+        ("%%", "\\", None),
+        ("%a%", "\\", None),
+        ("a%b", "\\", None),
+        ("a_", "\\", None),
+        ("_%", "\\", None),
+        ("a\\", "\\", None),
+        ("a%\\", "\\", None),
+    ],
+)
+def test_parts(pattern: str, escape: str, found: tuple[str, str] | None) -> None:
+    assert read_pattern(pattern.encode(), escape) == found
+
+
+TEXTS = st.text(alphabet="aA%_\\!é", max_size=6)
+
+
+def matches(value: str, pattern: str, escape: str) -> bool:
+    """LIKE as the manual says it, by a regular expression."""
+    characters = iter(pattern)
+    special = {"%": ".*", "_": "."}
+    parts = [re.escape(next(characters)) if c == escape else special.get(c, re.escape(c)) for c in characters]
+    return re.fullmatch("".join(parts), value, re.DOTALL) is not None
+
+
+@given(TEXTS, TEXTS, st.sampled_from(["\\", "!", ""]))
+def test_a_part_is_exactly_what_the_pattern_matches(value: str, pattern: str, escape: str) -> None:
+    found = read_pattern(pattern.encode(), escape)
+    if found is None:
+        return
+    part, text = found
+    own = {"whole": value, "left": value[: len(text)], "right": value[max(len(value) - len(text), 0) :]}[part]
+    assert (own == text) == matches(value, pattern, escape)
+
+
+def like(part: Part, count: int, *, fold: bool = False) -> Like:
+    answered: frozenset[Key] = frozenset({("whole", 0), ("left", 3)})
+    return Like((part, count), answered, fold, "\\", "lower(@)" if fold else "@", "name", "public.people.name")
+
+
+def test_one_index_answers_and_the_others_do_not() -> None:
+    assert (like("whole", 0).subject(b"abc"), like("left", 3).subject(b"abc")) == (b"abc", None)
+    assert (like("whole", 0).subject(b"abc%"), like("left", 3).subject("éöü%".encode())) == (None, "éöü".encode())
+    assert like("left", 3, fold=True).subject(b"AbC%") == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [(b"ab%", "`left(name,2)`"), (b"%ab", "`right(name,2)`"), (b"a_", "a prefix ('abc%')"), (b"%", "a prefix ('abc%')")],
+)
+def test_what_none_answers_is_refused_with_the_index_that_would(pattern: bytes, hint: str) -> None:
+    with pytest.raises(NotAnswered) as refused:
+        like("whole", 0).subject(pattern)
+    assert refused.value.sqlstate == "0A000"
+    assert hint in (refused.value.hint or "")
