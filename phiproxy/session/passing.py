@@ -24,6 +24,7 @@ from phiproxy.session.pipeline import (
 )
 from phiproxy.session.prepared import Portal
 from phiproxy.session.ready import settle
+from phiproxy.session.results import row_of
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import forget_unnamed
 from phiproxy.wire.encodings import UTF8
@@ -126,9 +127,7 @@ def _show(session: State, data: bytes, pos: int) -> int:
     append, opened = session.to_client.append, database.doubtful
     opened.clear()
     try:
-        row = front.row
-        if row is None and tag == _DATA_ROW:
-            row = front.row = front.columns.row(session.planner.ciphers, binary=front.binary)
+        row = row_of(session, front, front.columns) if tag == _DATA_ROW else None
         while size - pos >= HEADER and data[pos] == tag:
             (length,) = _LENGTH(data, pos + 1)
             end = pos + 1 + length

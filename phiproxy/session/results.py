@@ -14,6 +14,7 @@ from phiproxy.session.pipeline import Expected, Kind, Undo
 from phiproxy.session.replies import is_silent, pop, relay
 from phiproxy.session.state import State
 from phiproxy.wire.encodings import UTF8
+from phiproxy.wire.fields import RowFunction
 from phiproxy.wire.messages import (
     decode_parameter_description,
     decode_row_description,
@@ -75,6 +76,13 @@ def row_description(session: State, data: bytes, start: int, end: int) -> int:
     return end
 
 
+def row_of(session: State, front: Expected, columns: Columns) -> RowFunction:
+    """Return what opens the rows of the result that comes now."""
+    if front.row is None:
+        front.row = columns.row(session.planner.ciphers, binary=front.binary, encoding=session.encoding or UTF8)
+    return front.row
+
+
 def data_row(session: State, data: bytes, start: int, end: int) -> int:
     """DataRow: opened by the row function, or a run of them forwarded as one slice. KeyNeeded leaves the frame where it is."""
     if is_silent(session):
@@ -86,9 +94,7 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
     columns = columns_of(front)
     if columns is None or front is None or session.database is None:
         return relay(session, data, start, session.server_frames.run_end(ord("D")))
-    row = front.row
-    if row is None:
-        row = front.row = columns.row(session.planner.ciphers, binary=front.binary, encoding=session.encoding or UTF8)
+    row = row_of(session, front, columns)
     frames, append, doubtful = session.server_frames, session.to_client.append, session.database.doubtful
     doubtful.clear()
     try:
