@@ -1,6 +1,6 @@
 """date: canonical ``2001-02-03``, ``0044-03-15 BC``, ``12345-06-07``, ``infinity``.
 
-Own code and no library: ``datetime.date`` ends at the years 1 and 9999 and has no infinity.
+``datetime.date``, which is fast, serves for the years 1 to 9999, where it ends; all others and infinity are own code.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from phiproxy.types.timeinput import INFINITIES, read
 _PACKING = struct.Struct("!i")
 _INFINITY = {b"infinity": b"\x7f\xff\xff\xff", b"-infinity": b"\x80\x00\x00\x00"}
 _FROM_INFINITY = {binary: text for text, binary in _INFINITY.items()}
+_ORDINAL_EPOCH = dt.date(2000, 1, 1).toordinal()
+_LAST_ORDINAL = dt.date.max.toordinal()
+_HYPHEN = ord("-")
 _PLAIN = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -57,6 +60,10 @@ def _from_text(field: bytes, styles: Styles) -> bytes:
 
 
 def _from_binary(field: bytes) -> bytes:
+    if len(field) == 4:
+        ordinal = _PACKING.unpack(field)[0] + _ORDINAL_EPOCH
+        if 0 < ordinal <= _LAST_ORDINAL:
+            return dt.date.fromordinal(ordinal).isoformat().encode()
     infinity = _FROM_INFINITY.get(expect_length(field, 4))
     if infinity:
         return infinity
@@ -87,6 +94,8 @@ def _to_text(canonical: bytes, styles: Styles) -> bytes:
 
 
 def _to_binary(canonical: bytes) -> bytes:
+    if len(canonical) == 10 and canonical[4] == _HYPHEN:
+        return _PACKING.pack(dt.date.fromisoformat(canonical.decode()).toordinal() - _ORDINAL_EPOCH)
     return _INFINITY.get(canonical) or _PACKING.pack(day_number(canonical))
 
 

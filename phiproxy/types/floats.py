@@ -134,8 +134,8 @@ def spell_double(value: float) -> bytes:
     if special is not None:
         return special
     magnitude = abs(value)
-    if magnitude < 1e15 and magnitude == (whole := int(magnitude)):
-        return b"%d" % (whole if value > 0 else -whole)
+    if 1e-4 <= magnitude < 1e15:
+        return repr(value).removesuffix(".0").encode()
     digits, exponent = _digits(repr(magnitude))
     # Python takes digits at the very edge of what rounds to the number, PostgreSQL only what is within. Elsewhere an edge has more
     # than 17 digits.

@@ -137,7 +137,7 @@ def read_interval(text: str, styles: Styles, fields: int) -> tuple[int, int, int
         negative = not any(value[0] in "+-" for _, value in tokens[1:])
         if negative and ago:
             _refuse()
-    parts = _add_up(tokens, fields, negative=negative)
+    parts = _add_up(tokens, fields, "ago" if ago else "", negative=negative)
     return (parts.negated() if ago else parts).total()
 
 
@@ -156,9 +156,9 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _add_up(tokens: list[tuple[str, str]], fields: int, *, negative: bool) -> Parts:
+def _add_up(tokens: list[tuple[str, str]], fields: int, after: str, *, negative: bool) -> Parts:
     """Add the tokens from the last to the first, since a unit stands behind its number."""
-    parts, unit, after = Parts(), "", ""
+    parts, unit = Parts(), ""
     for kind, value in reversed(tokens):
         if value == "ago":
             _refuse()
@@ -194,6 +194,8 @@ def _implied(after: str, fields: int) -> str:
     """Return what a number without a unit counts: days before a time, or the last field of the typmod."""
     if after == "time":
         return "d"
+    if after == "ago":
+        raise bad_datetime("interval")
     if after:
         _refuse()
     return next(unit for bit, unit in _LAST_FIELD if fields & bit)

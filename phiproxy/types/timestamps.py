@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 
 from phiproxy.types.calendar import FIRST_DAY, MONTHS, date_of, weekday
-from phiproxy.types.clock import DAY, micros_of, round_micros, spell_offset, spell_time
+from phiproxy.types.clock import DAY, micros_of, round_micros, seconds_of, spell_offset, spell_time
 from phiproxy.types.codec import Codec, as_is
 from phiproxy.types.dates import day_number, spell_date, spell_in_style
 from phiproxy.types.refused import DatetimeFieldOverflow, bad_datetime, expect_length
@@ -26,6 +26,13 @@ _MIN = FIRST_DAY * DAY
 _END = 9_223_371_331_200_000_000
 _UNIX_EPOCH = -10_957 * DAY
 _PLAIN = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2} (?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{0,5}[1-9])?")
+_WITH_OFFSET = re.compile(
+    rb"([0-9]{4}-[0-9]{2}-[0-9]{2}[ T](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?)"
+    rb"([+-](?:0[0-9]|1[0-5])(?::[0-5][0-9])?)"
+)
+_EPOCH = dt.datetime(2000, 1, 1)  # noqa: DTZ001  of UTC, and of local times
+_FIRST, _LAST = -730_000 * DAY, 2_900_000 * DAY  # well within the years 1 to 9999
+_WITHOUT_FRACTION = len("2000-01-01 00:00:00")
 _MAX_ZONE_NAME = 10
 TIMESTAMP_NAME, TIMESTAMPTZ_NAME = "timestamp", "timestamp with time zone"
 
@@ -38,6 +45,9 @@ def _in_range(micros: int) -> int:
 
 def spell(micros: int, offset: bytes = b"") -> bytes:
     """Return the canonical form of microseconds from 2000-01-01."""
+    if _FIRST <= micros < _LAST:
+        text = (_EPOCH + dt.timedelta(microseconds=micros)).isoformat(" ").encode()
+        return (text.rstrip(b"0") if len(text) > _WITHOUT_FRACTION else text) + offset
     day, rest = divmod(micros, DAY)
     date = spell_date(*date_of(day))
     if date.endswith(b"C"):
@@ -47,9 +57,16 @@ def spell(micros: int, offset: bytes = b"") -> bytes:
 
 def micros_from(canonical: bytes) -> int:
     """Return the microseconds from 2000-01-01 of a canonical timestamp, or of a timestamptz, that is not infinite."""
+    if canonical[4:5] == b"-" and canonical[-1:] != b"C":
+        return _micros(dt.datetime.fromisoformat(canonical.removesuffix(b"+00").decode()))
     date, _, rest = canonical.partition(b" ")
     time, _, era = rest.partition(b" ")
     return day_number(date + b" " + era if era else date) * DAY + micros_of(time.removesuffix(b"+00"))
+
+
+def _micros(local: dt.datetime) -> int:
+    since = local - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _real_date(field: bytes) -> bool:
@@ -81,6 +98,9 @@ def _from_text(field: bytes, styles: Styles) -> bytes:
 def _tz_from_text(field: bytes, styles: Styles) -> bytes:
     if field[-3:] == b"+00" and _PLAIN.fullmatch(field, 0, len(field) - 3) and _real_date(field):
         return field
+    common = _WITH_OFFSET.fullmatch(field)
+    if common is not None and _real_date(field):
+        return spell(_micros(dt.datetime.fromisoformat(common[1].decode())) - seconds_of(common[2]) * 1_000_000, b"+00")
     reading = read(field, styles, TIMESTAMPTZ_NAME)
     if reading.special:
         return INFINITIES.get(reading.special) or spell(_UNIX_EPOCH, b"+00")

@@ -9,7 +9,7 @@ from phiproxy.types.styles import Styles
 
 ZONES = [
     "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe", "Europe/Dublin", "<-08>+08",
-    "America/Sao_Paulo", "Africa/Casablanca", "GMT", "Asia/Kathmandu", "<+0530>-05:30",
+    "America/Sao_Paulo", "GMT", "Asia/Kathmandu", "<+0530>-05:30",
 ]  # fmt: skip
 
 days = st.one_of(
