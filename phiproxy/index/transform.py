@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from phiproxy.errors import ConfigError
 from phiproxy.index import table
@@ -63,6 +64,7 @@ def short_type(name: str) -> str:
     return _SHORT.get(bare, bare)
 
 
+@lru_cache(maxsize=1024)  # a statement with a formula asks for each value
 def transform(expression: str, type_name: str, characters: Characters = ASCII) -> Transform:
     """Return the transform of an expression, in phiproxy's own spelling, over a column of this type.
 

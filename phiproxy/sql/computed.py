@@ -118,8 +118,6 @@ def _read(a: Analysis, node: Node, parts: list[SinkNode]) -> Formula | None:
 
 
 def _function(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNode]) -> Formula | None:
-    if name in CASE_MAPPING and not a.context.catalog.ascii_case:
-        return None
     if name == "concat" and any((sink := as_sink(n)) is not None and sink.kind == "param" and not sink.casts for n in arguments):
         return None  # PostgreSQL does not know the type of such a parameter
     return _call(a, name, arguments, parts)
@@ -127,6 +125,7 @@ def _function(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNod
 
 def _of_an_index(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNode]) -> Formula | None:
     """Return a function that an index may use, of a text and constants; it is computed as the index is."""
+    characters = a.context.protection.characters
     found = row(name) or row({"substr": "substring"}.get(name, ""))
     if found is None or found.operand >= len(arguments):
         return None
@@ -136,10 +135,12 @@ def _of_an_index(a: Analysis, name: str, arguments: list[Node], parts: list[Sink
     try:
         expression = write(normal(Call(name, known), "text"))
         text = transform(expression, "text").result == "text"
+        if name in CASE_MAPPING and not a.context.catalog.ascii_case and not characters.family:
+            return None  # not even of ASCII the case is known
     except ConfigError:
         return None
     inner = _read(a, arguments[found.operand], parts) if text and len(known) == len(constants) else None
-    return None if inner is None else Formula("index", (inner,), expression=expression)
+    return None if inner is None else Formula("index", (inner,), expression=expression, characters=characters)
 
 
 def _call(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNode]) -> Formula | None:

@@ -1,6 +1,7 @@
 """Expressions of constants and parameters that the proxy evaluates itself: a closed table of functions over text (manual 9.4).
 
-Each answers what PostgreSQL answers, NULLs included. Case mapping beyond ASCII depends on the server's libraries and is refused.
+Each answers what PostgreSQL answers, NULLs included. Functions that an index may use are computed as the index is, upper and lower
+case by the tables that were compared with the server.
 """
 
 from __future__ import annotations
@@ -8,24 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from phiproxy.errors import ValueRefused
+from phiproxy.index.characters import ASCII, Characters
+from phiproxy.index.texts import btrim, ltrim, rtrim
 from phiproxy.index.transform import transform
 from phiproxy.wire.values import check_text, cut_text
 
 Text = bytes | None
 
 
-class NotComputed(ValueRefused):
-    """A function of a value whose result the proxy does not know (0A000)."""
-
-    sqlstate = "0A000"
-
-
 @dataclass(frozen=True, slots=True)
 class Formula:
     """A constant (``value``), a parameter (``number``) or a ``function`` of ``arguments``; ``limit`` is that of a cast.
 
-    ``type_oid`` is the type that a parameter has there, ``expression`` what the function "index" makes of a text.
+    ``type_oid`` is the type that a parameter has there, ``expression`` what the function "index" makes of a text of ``characters``.
     """
 
     function: str = ""
@@ -35,6 +31,7 @@ class Formula:
     limit: int = 0
     type_oid: int = 0
     expression: str = ""
+    characters: Characters = ASCII
 
     def parameters(self) -> Iterator[Formula]:
         """Yield the parameters in it."""
@@ -63,47 +60,9 @@ class Formula:
         if self.function in _OF_ALL:
             return _OF_ALL[self.function](found)
         if self.function == "index":
-            return None if found[0] is None else transform(self.expression, "text").apply(found[0])
+            return None if found[0] is None else transform(self.expression, "text", self.characters).apply(found[0])
         strict = [value for value in found if value is not None]
         return STRICT[self.function][1](*strict) if len(strict) == len(found) else None
-
-
-def _lower(value: bytes) -> bytes:
-    return _ascii(value).lower()
-
-
-def _upper(value: bytes) -> bytes:
-    return _ascii(value).upper()
-
-
-def _ascii(value: bytes) -> bytes:
-    if not value.isascii():
-        raise NotComputed(
-            "lower() and upper() of a value for a protected column are computed here only where it is ASCII",
-            hint="Compute it in the application.",
-        )
-    return value
-
-
-def _stripped(value: str, of: bytes, *, left: bool, right: bool) -> bytes:
-    characters = of.decode()
-    if characters and left:
-        value = value.lstrip(characters)
-    if characters and right:
-        value = value.rstrip(characters)
-    return value.encode()
-
-
-def _btrim(value: bytes, of: bytes = b" ") -> bytes:
-    return _stripped(value.decode(), of, left=True, right=True)
-
-
-def _ltrim(value: bytes, of: bytes = b" ") -> bytes:
-    return _stripped(value.decode(), of, left=True, right=False)
-
-
-def _rtrim(value: bytes, of: bytes = b" ") -> bytes:
-    return _stripped(value.decode(), of, left=False, right=True)
 
 
 def _joined(one: bytes, other: bytes) -> bytes:
@@ -125,11 +84,9 @@ def _nullif(values: Sequence[Text]) -> Text:
 
 # What answers NULL where one of its arguments is NULL, with the numbers of arguments that it takes.
 STRICT: dict[str, tuple[range, Callable[..., bytes]]] = {
-    "lower": (range(1, 2), _lower),
-    "upper": (range(1, 2), _upper),
-    "btrim": (range(1, 3), _btrim),
-    "ltrim": (range(1, 3), _ltrim),
-    "rtrim": (range(1, 3), _rtrim),
+    "btrim": (range(1, 3), btrim),
+    "ltrim": (range(1, 3), ltrim),
+    "rtrim": (range(1, 3), rtrim),
     "||": (range(2, 3), _joined),
 }
 _OF_ALL: dict[str, Callable[[Sequence[Text]], Text]] = {"concat": _concat, "coalesce": _coalesce, "nullif": _nullif}

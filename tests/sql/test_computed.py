@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from phiproxy.errors import PhiproxyError
+from phiproxy.index.characters import Characters
 from phiproxy.plan.cache import Planner
 from phiproxy.sql.formula import Formula
 from tests.clinic_model import CATALOG, PROTECTION
@@ -62,6 +63,13 @@ def test_what_the_database_means_by_it_is_asked(changes: dict[str, object]) -> N
     with pytest.raises(PhiproxyError) as caught:
         made.statement(b"UPDATE patients SET ssn = lower($1)", (), VIEW)
     assert caught.value.sqlstate == "0A000"
+
+
+def test_case_beyond_ascii_is_computed_where_the_collation_was_compared() -> None:
+    known = dataclasses.replace(PROTECTION, characters=Characters("simple"))
+    made = Planner(known, dataclasses.replace(CATALOG, ascii_case=False), PLANNER.ciphers)
+    plan = made.statement("UPDATE patients SET ssn = lower('É' || left('ßa', 1))".encode(), (), VIEW)
+    assert [literal for _, _, literal in plan.outputs] == ["éß".encode()]
 
 
 def test_beside_what_is_protected_nothing_changes() -> None:

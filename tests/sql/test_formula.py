@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.errors import InvalidEncoding
-from phiproxy.sql.formula import Formula, NotComputed
+from phiproxy.index.characters import Characters, UnknownCharacter
+from phiproxy.sql.formula import Formula
 
 
 def constants(*values: bytes | None) -> tuple[Formula, ...]:
@@ -15,8 +16,6 @@ def constants(*values: bytes | None) -> tuple[Formula, ...]:
 @pytest.mark.parametrize(
     ("function", "values", "result"),
     [
-        ("lower", (b"aBC",), b"abc"),
-        ("upper", (None,), None),
         ("btrim", (b" a ",), b"a"),
         ("btrim", (b"xyax", b"xy"), b"a"),
         ("ltrim", (b"\t a", b""), b"\t a"),
@@ -45,10 +44,16 @@ def test_parameters_and_casts() -> None:
 
 
 def test_case_beyond_ascii_is_refused_without_the_value() -> None:
-    with pytest.raises(NotComputed) as caught:
-        Formula("upper", constants("é".encode())).evaluate(())
+    with pytest.raises(UnknownCharacter) as caught:
+        Formula("index", constants("é".encode()), expression="upper(@)").evaluate(())
     assert "é" not in str(caught.value)
     assert caught.value.sqlstate == "0A000"
+
+
+def test_case_by_the_tables_of_the_database() -> None:
+    made = Formula("index", constants("Éß".encode()), expression="upper(@)", characters=Characters("icu"))
+    assert made.evaluate(()) == "ÉSS".encode()
+    assert Formula("index", constants(None), expression="lower(@)").evaluate(()) is None
 
 
 def test_a_function_of_an_index() -> None:
