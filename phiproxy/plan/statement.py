@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import CatalogChanged
 from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.quick import Quick, compile_quick
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import (
     Absent,
@@ -207,6 +208,19 @@ def _opener(opener: FieldFunction, *, binary: bool) -> FieldFunction:
 
 Outcome = Literal["forwarded", "rewritten"]
 
+# What a Bind says of formats: of parameters, how many of these there are, of results.
+Forms = tuple[tuple[int, ...], int, tuple[int, ...]]
+
+
+class Formed(NamedTuple):
+    """What follows: the client's formats, one for each parameter and result (None where they do not matter), and the server's."""
+
+    parameters: tuple[int, ...]
+    results: tuple[int, ...] | None
+    server_parameters: tuple[int, ...]
+    server_results: tuple[int, ...]
+
+
 _NO_EFFECTS = (Effects(), Effects(transaction=True))
 
 
@@ -242,6 +256,8 @@ class StatementPlan:
     cursor: Columns | None = None
     quiet: bool = field(init=False)
     ordinary: bool = field(init=False)
+    formed: dict[Forms, Formed] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _quick: tuple[Ciphers, Quick | None] | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         self.quiet = not self.bound and self.copy is None and self.effects in _NO_EFFECTS
@@ -267,6 +283,12 @@ class StatementPlan:
 
     def parameters(self, ciphers: Ciphers, values: Sequence[bytes | None], formats: Sequence[int] = ()) -> list[bytes | None]:
         """Return the server's parameter values from the client's, in the formats of ``formats``; raises ValueRefused, KeyNeeded."""
+        if self._quick is None or self._quick[0] is not ciphers:
+            self._quick = ciphers, compile_quick(self.outputs, ciphers)
+        quick = self._quick[1]
+        found = quick(values) if quick is not None else None
+        if found is not None:
+            return found
         uses = [
             (
                 use,

@@ -6,7 +6,7 @@ A handler that raises has sent nothing; ``substitutes.refuse`` then puts the ref
 from __future__ import annotations
 
 from phiproxy.errors import StatementRefused
-from phiproxy.plan.statement import StatementPlan
+from phiproxy.plan.statement import Formed, StatementPlan
 from phiproxy.session import encoding, overlay
 from phiproxy.session.effects import apply, check_name, check_references, settled, stamp_of
 from phiproxy.session.encoding import readable, writable
@@ -29,6 +29,9 @@ from phiproxy.session.state import State
 from phiproxy.session.substitutes import ParameterCount, UnsupportedFormat
 from phiproxy.wire.fields import Bind, bind_names, decode_bind, encode_bind, expand_formats
 from phiproxy.wire.messages import decode_execute, decode_parse, decode_target, encode_parse
+
+# Of one statement; a driver has one or two.
+MAX_FORMED = 8
 
 
 def parse(session: State, data: bytes, start: int, end: int) -> None:
@@ -77,11 +80,29 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
         session.to_server.append(data[start:end])
     else:
         sent = decode_bind(data, start + 5, end)
-        formats = _result_formats(plan, sent)
-        session.to_server.append(encode_bind(_converted(session, plan, sent, formats)))
+        formed = _formed(plan, sent)
+        formats = formed.results
+        session.to_server.append(encode_bind(_converted(session, plan, sent, formed)))
     undo = [session.names.bind(portal, Portal(plan, formats, session.names.group, prepared.oids))]
     texts = (plan.sql, plan.text, plan.edits)
     session.pipeline.push(Expected(Kind.BIND, undo=undo, touches=plan.touches, texts=texts, passes=BIND_PASSES))
+
+
+def _formed(plan: StatementPlan, sent: Bind) -> Formed:
+    """Return what follows from the formats of a Bind: a client says the same each time, so it is made once."""
+    key = (sent.formats, len(sent.values), sent.result_formats)
+    formed = plan.formed.get(key)
+    if formed is None:
+        wanted, results = _result_formats(plan, sent), sent.result_formats
+        if wanted is not None and plan.columns is not None:
+            reveals = zip(plan.columns.reveals, wanted, strict=True)
+            # A code that is none stays: the server complains of it when the first row comes, as it would without the proxy.
+            results = tuple(1 if reveal is not None and code in (0, 1) else code for reveal, code in reveals)
+        formats = sent.formats if plan.identity else _parameter_formats(plan, sent)
+        formed = Formed(formats, wanted, formats if plan.identity else plan.formats(formats), results)
+        if len(plan.formed) < MAX_FORMED:
+            plan.formed[key] = formed
+    return formed
 
 
 def _result_formats(plan: StatementPlan, sent: Bind) -> tuple[int, ...] | None:
@@ -93,20 +114,13 @@ def _result_formats(plan: StatementPlan, sent: Bind) -> tuple[int, ...] | None:
     return expand_formats(sent.result_formats, count) if len(sent.result_formats) in (0, 1, count) else None
 
 
-def _converted(session: State, plan: StatementPlan, sent: Bind, wanted: tuple[int, ...] | None) -> Bind:
-    results = sent.result_formats
-    if wanted is not None and plan.columns is not None:
-        reveals = zip(plan.columns.reveals, wanted, strict=True)
-        # A code that is none stays: the server complains of it when the first row comes, as it would without the proxy.
-        results = tuple(1 if reveal is not None and code in (0, 1) else code for reveal, code in reveals)
+def _converted(session: State, plan: StatementPlan, sent: Bind, formed: Formed) -> Bind:
     if plan.identity:
-        return sent._replace(result_formats=results)
-    formats = _parameter_formats(plan, sent)
-    assert session.database is not None
-    given = encoding.parameters(session, plan, sent.values, formats)
-    values = plan.parameters(session.planner.ciphers, given, formats)
+        return sent._replace(result_formats=formed.server_results)
+    given = encoding.parameters(session, plan, sent.values, formed.parameters)
+    values = plan.parameters(session.planner.ciphers, given, formed.parameters)
     session.counters.rewritten += 1
-    return Bind(sent.portal, sent.statement, plan.formats(formats), values, results)
+    return Bind(sent.portal, sent.statement, formed.server_parameters, values, formed.server_results)
 
 
 def _parameter_formats(plan: StatementPlan, sent: Bind) -> tuple[int, ...]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from struct import Struct, pack, unpack_from
 from typing import NamedTuple
 
 from phiproxy.errors import MalformedMessage, WireError
 
 _I32 = Struct("!i")
+_COUNT = Struct("!H")
 _DATA_ROW = Struct("!cIH")
 
 FieldFunction = Callable[[bytes], bytes]
@@ -128,15 +130,20 @@ def expand_formats(codes: Sequence[int], n: int) -> tuple[int, ...]:
 def encode_bind(bind: Bind) -> bytes:
     """Return a Bind message."""
     values = bind.values
-    parts = [bind.portal, b"\0", bind.statement, b"\0"]
-    parts.append(pack(f"!H{len(bind.formats)}H", len(bind.formats), *bind.formats))
-    parts.append(pack("!H", len(values)))
+    parts = [bind.portal, b"\0", bind.statement, b"\0", _codes(bind.formats), _COUNT.pack(len(values))]
+    append, pack_length = parts.append, _I32.pack
     for value in values:
         if value is None:
-            parts.append(b"\xff\xff\xff\xff")
+            append(b"\xff\xff\xff\xff")
         else:
-            parts.append(_I32.pack(len(value)))
-            parts.append(value)
-    parts.append(pack(f"!H{len(bind.result_formats)}H", len(bind.result_formats), *bind.result_formats))
+            append(pack_length(len(value)))
+            append(value)
+    append(_codes(bind.result_formats))
     body = b"".join(parts)
-    return b"B" + pack("!I", len(body) + 4) + body
+    return b"B" + pack_length(len(body) + 4) + body
+
+
+@lru_cache(maxsize=512)
+def _codes(formats: tuple[int, ...]) -> bytes:
+    """Return format codes as Bind has them, behind their number; the same few come again and again."""
+    return pack(f"!H{len(formats)}H", len(formats), *formats)

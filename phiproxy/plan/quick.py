@@ -1,0 +1,86 @@
+"""The common case of ``statement.convert``, compiled: each value is a text that is stored, searched or sent as it is.
+
+Anything else, arrays, casts, literals, formulas, conditions, and rows of which a protected value is NULL, is for ``convert``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from phiproxy.crypto.seal import Record
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.sql.formula import Formula
+from phiproxy.sql.meaning import Plain, Search, Store, Use
+
+Output = tuple[Use, int, bytes | Formula | None]
+# The scope and number of a row that is stored.
+RowKey = tuple[str, int]
+_NO_ROW: RowKey = ("", 0)
+_NO_RECORDS: dict[RowKey, Record] = {}
+# The client's parameter, and how it is searched, or how it is stored and in which row.
+Step = tuple[int, Callable[[bytes], bytes] | None, Callable[[bytes, Record], bytes] | None, RowKey]
+Quick = Callable[[Sequence[bytes | None]], list[bytes | None] | None]
+"""Takes the client's values and returns the server's, or None where ``convert`` must; raises what that raises."""
+
+
+def compile_quick(outputs: Sequence[Output], ciphers: Ciphers) -> Quick | None:
+    """Return the function for these outputs, or None where one of them is not simple."""
+    if not all(_simple(use, literal) for use, _, literal in outputs):
+        return None
+    stores = [(use, n) for use, n, _ in outputs if isinstance(use, Store)]
+    drawn: dict[str, list[RowKey]] = {}
+    for key in dict.fromkeys((use.column.scope, use.row) for use, _ in stores):
+        drawn.setdefault(key[0], []).append(key)
+    columns, stored = {use.column for use, _ in stores}, tuple(n for _, n in stores)
+    steps = tuple(_step(ciphers, use, n) for use, n, _ in outputs)
+
+    def records_of(values: Sequence[bytes | None]) -> dict[RowKey, Record] | None:
+        for n in stored:
+            if values[n] is None:
+                return None  # it may be that its row stores nothing, and then takes no use of a key
+        ciphers.need_keys(columns)
+        records = {}
+        for scope, keys in drawn.items():
+            draw = ciphers.reserve(scope, len(keys))
+            for key in keys:
+                records[key] = draw()
+        return records
+
+    return _converter(steps, records_of if stored else None)
+
+
+def _converter(steps: Sequence[Step], records_of: Callable[[Sequence[bytes | None]], dict[RowKey, Record] | None] | None) -> Quick:
+    def quick(values: Sequence[bytes | None]) -> list[bytes | None] | None:
+        records = records_of(values) if records_of is not None else _NO_RECORDS
+        if records is None:
+            return None
+        result: list[bytes | None] = []
+        for n, search, store, key in steps:
+            value = values[n]
+            if value is not None:
+                if search is not None:
+                    value = search(value)
+                elif store is not None:
+                    value = store(value, records[key])
+            result.append(value)
+        return result
+
+    return quick
+
+
+def _step(ciphers: Ciphers, use: Use, number: int) -> Step:
+    if isinstance(use, Search):
+        return number, ciphers.search(use.column, use.slot), None, _NO_ROW
+    if isinstance(use, Store):
+        return number, None, ciphers.store(use.column), (use.column.scope, use.row)
+    return number, None, None, _NO_ROW
+
+
+def _simple(use: Use, literal: bytes | Formula | None) -> bool:
+    if literal is not None:
+        return False
+    if isinstance(use, Store):
+        return not use.elements and use.limit is None and use.given is None
+    if isinstance(use, Search):
+        return not use.elements and use.given is None
+    return isinstance(use, Plain)
