@@ -74,7 +74,7 @@ def like(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
             f"no blind index answers a pattern over {base.label}", hint=missing(keys, *told), position=a.position(located(node))
         )
     answered = frozenset(candidate.part for candidate in candidates)
-    likes = [Like(candidate.part, answered, fold, escape, *told) for candidate in candidates]
+    likes = [Like(candidate.part, answered, fold, escape, *told, base.characters) for candidate in candidates]
     if sink.kind in ("literal", "null"):
         a.meaning.by_value = True
         chosen = _chosen(a, sink, likes)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from phiproxy.errors import ValueRefused
-from phiproxy.index.transform import transform
+from phiproxy.index.characters import ASCII, Characters
 from phiproxy.policy.names import shown_expression
 
 Part = Literal["whole", "left", "right"]
 Key = tuple[Part, int]
-_FOLD = transform("lower(@)", "text").apply
 
 
 class NotAnswered(ValueRefused):
@@ -53,7 +52,7 @@ class Like:
     """One index that may answer a pattern: it has the ``part`` of a value. ``answered`` is what all that may do.
 
     ``over`` is the expression whose pattern it is, in phiproxy's own spelling, ``column`` the name of the column in it and
-    ``owner`` the column in full; ``fold``: in any case.
+    ``owner`` the column in full; ``fold``: in any case, by the ``characters`` of the database.
     """
 
     part: Key
@@ -63,25 +62,33 @@ class Like:
     over: str
     column: str
     owner: str
+    characters: Characters = ASCII
 
     def subject(self, pattern: bytes) -> bytes | None:
         """Return what this index must have for the pattern, None where another one answers it; NotAnswered where none does."""
-        found = read_pattern(pattern, self.escape)
+        found = read_pattern(self._folded(pattern), "\\") if self.fold else read_pattern(pattern, self.escape)
         if found is None:
             raise NotAnswered(
                 f"no blind index answers this pattern over {self.owner}",
                 hint="An index can answer a value, a prefix ('abc%') or a suffix ('%abc'): select the rows by another column.",
             )
         part, text = found
-        value = text.encode()
-        if self.fold:
-            folded = _FOLD(value)
-            assert folded is not None
-            value = folded
-        key: Key = (part, 0 if part == "whole" else len(value.decode()))
+        key: Key = (part, 0 if part == "whole" else len(text))
         if key not in self.answered:
             raise NotAnswered(f"no blind index answers this pattern over {self.owner}", hint=self._missing([key]))
-        return value if key == self.part else None
+        return text.encode() if key == self.part else None
+
+    def _folded(self, pattern: bytes) -> bytes:
+        """Return a pattern in lower case, escapes and all, as the server does it: with backslashes before."""
+        text, escaped = [], False
+        for character in pattern.decode():
+            if character == self.escape and not escaped:
+                text.append("\\")
+                escaped = True
+            else:
+                text.append("\\\\" if character == "\\" and not escaped else character)
+                escaped = False
+        return self.characters.lower("".join(text).encode())
 
     def _missing(self, keys: Iterable[Key]) -> str:
         return missing(keys, self.over, self.column, self.owner)

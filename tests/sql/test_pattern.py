@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phiproxy.index.characters import Characters
 from phiproxy.sql.pattern import Key, Like, NotAnswered, Part, read_pattern
 
 
@@ -67,6 +68,21 @@ def test_one_index_answers_and_the_others_do_not() -> None:
     assert (like("whole", 0).subject(b"abc"), like("left", 3).subject(b"abc")) == (b"abc", None)
     assert (like("whole", 0).subject(b"abc%"), like("left", 3).subject("éöü%".encode())) == (None, "éöü".encode())
     assert like("left", 3, fold=True).subject(b"AbC%") == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "escape", "subject"),
+    [
+        (r"A\%B%", "\\", "a%b"),
+        ("AX%X%%", "X", "a%%"),
+        (r"A\B%", "!", "a\\b"),
+        ("ÄÖÜ%", "\\", "äöü"),
+        (r"A\!!%", "!", r"a\!"),
+    ],
+)
+def test_in_any_case(pattern: str, escape: str, subject: str) -> None:
+    made = Like(("left", 3), frozenset({("whole", 0), ("left", 3)}), True, escape, "lower(@)", "n", "t.n", Characters("simple"))
+    assert made.subject(pattern.encode()) == subject.encode()
 
 
 @pytest.mark.parametrize(
