@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from phiproxy.crypto.envelope import frame
-from phiproxy.types.codec import Codec, as_text
+from phiproxy.types.codec import Codec, as_text, unlimited
 from phiproxy.types.refused import ArrayTooLarge
 from phiproxy.types.styles import Styles
 from phiproxy.wire.arrays import Array, array_from_binary, array_from_text, array_to_binary, array_to_text
@@ -28,7 +28,7 @@ def array(element: Codec, element_oid: int) -> Codec:
         return array_to_binary(array_from_text(canonical).map(element.to_binary), element_oid)
 
     def assign(canonical: bytes, typmod: int) -> bytes:
-        if typmod == -1:
+        if element.assign is unlimited:
             return canonical
         return array_to_text(array_from_text(canonical).map(lambda e: element.assign(e, typmod)))
 

@@ -9,6 +9,7 @@ import math
 import re
 import struct
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
 
 from phiproxy.types.codec import Codec, unlimited
@@ -77,8 +78,8 @@ def _nearest_single(value: float, digits: bytes) -> float:
     if not math.isfinite(value):
         return value
     if abs(value) >= _TOO_LARGE:
-        exact = abs(Fraction(digits.decode())) if abs(value) == _TOO_LARGE else None
-        return math.copysign(_LARGEST_SINGLE if exact is not None and exact < Fraction(_TOO_LARGE) else math.inf, value)
+        smaller = abs(value) == _TOO_LARGE and abs(Decimal(digits.decode())) < Decimal(_TOO_LARGE)
+        return math.copysign(_LARGEST_SINGLE if smaller else math.inf, value)
     single = _single(value)
     bits = int.from_bytes(_SINGLE.pack(single), "big")
     if single == value or bits & 0x7FFFFFFF == 0x7F7FFFFF:
@@ -86,7 +87,7 @@ def _nearest_single(value: float, digits: bytes) -> float:
     other: float = _SINGLE.unpack((bits + (1 if abs(value) > abs(single) else -1)).to_bytes(4, "big"))[0]
     if (Fraction(single) + Fraction(other)) / 2 != Fraction(value):
         return single
-    exact, middle = Fraction(digits.decode()), Fraction(value)
+    exact, middle = Decimal(digits.decode()), Decimal(value)
     if exact == middle:
         return single
     return max(single, other) if exact > middle else min(single, other)

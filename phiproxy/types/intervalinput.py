@@ -17,6 +17,7 @@ from phiproxy.types.styles import Styles
 
 YEAR, MONTH, DAY, HOUR, MINUTE, SECOND = 1 << 2, 1 << 1, 1 << 3, 1 << 10, 1 << 11, 1 << 12
 """The fields of an interval's typmod."""
+_LONGEST = 128  # PostgreSQL's own limit is not far above
 _HINT = "write it as 1 year 2 mons 3 days 04:05:06.7"
 _MICROS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
 _DAYS = {"d": 1, "w": 7}
@@ -120,6 +121,8 @@ def _refuse() -> NoReturn:
 
 def read_interval(text: str, styles: Styles, fields: int) -> tuple[int, int, int]:
     """Return months, days and microseconds; ``fields`` of the typmod tell what a bare number counts."""
+    if len(text) > _LONGEST:
+        _refuse()
     if text[:1] == "P":
         return _read_iso(text).total()
     tokens = _tokens(text.lower().strip(" \t\n\r\v\f"))

@@ -58,9 +58,10 @@ def read_number(field: bytes) -> bytes:
 
 
 def _scaled(negative: bool, whole: bytes, fraction: bytes, exponent: bytes) -> bytes:  # noqa: FBT001
-    if len(exponent.lstrip(b"+-0")) > _MAX_EXPONENT_DIGITS:
+    figures = exponent.lstrip(b"+-0") or b"0"
+    if len(figures) > _MAX_EXPONENT_DIGITS:
         raise _overflow()
-    shift = int(exponent)
+    shift = -int(figures) if exponent[:1] == b"-" else int(figures)
     digits = whole + fraction
     point = len(whole) + shift
     significant = digits.lstrip(b"0")

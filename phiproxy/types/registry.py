@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 from phiproxy.errors import ConfigError
@@ -54,7 +55,7 @@ def codec(declared: DeclaredType, lower: Callable[[bytes], bytes] | None = None)
     ConfigError for a type that is not in the table.
     """
     if declared.base is not None:
-        return codec(declared.base, lower)
+        return _domain(declared.base, codec(declared.base, lower))
     if declared.element is not None:
         return array(codec(declared.element, lower), declared.element.oid)
     if declared.labels:
@@ -67,3 +68,10 @@ def codec(declared: DeclaredType, lower: Callable[[bytes], bytes] | None = None)
     if found is None:
         raise ConfigError(f"type {declared.name} is not one that can be protected")
     return found
+
+
+def _domain(base: DeclaredType, found: Codec) -> Codec:
+    """Return the codec of a domain: a column of it has no typmod, what its base has holds everywhere."""
+    if base.typmod < 0:
+        return found
+    return replace(found, assign=lambda canonical, _: found.assign(canonical, base.typmod))

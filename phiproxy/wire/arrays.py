@@ -23,7 +23,7 @@ TEXT_ARRAY_LIKE = frozenset({0, 705, TEXT_ARRAY_OID, VARCHAR_ARRAY_OID})
 
 _TOO_MANY = "number of array dimensions exceeds the maximum allowed"
 _BLANK = rb"[ \t\n\r\v\f]"
-_BOUNDS = re.compile(_BLANK + rb"*((?:\[(?:[+-]?\d+:)?[+-]?\d+\])+)" + _BLANK + rb"*=" + _BLANK + rb"*")
+_BOUNDS = re.compile(_BLANK + rb"*((?:\[(?:[+-]?\d{1,18}:)?[+-]?\d{1,18}\])+)" + _BLANK + rb"*=" + _BLANK + rb"*")
 _BOUND = re.compile(rb"\[(?:([+-]?\d+):)?([+-]?\d+)\]")
 _BARE = rb'(?:[^"{},\\ \t\n\r\v\f]|\\.)+'
 _TOKEN = re.compile(
