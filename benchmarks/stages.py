@@ -24,7 +24,7 @@ def parts(rounds: int) -> dict[str, float]:
             frames.advance(frame[2])
 
     sealed, store, opener, reserve = envelope(SSN, SECRET), CIPHERS.store(SSN), CIPHERS.open(SSN), CIPHERS.reserve
-    search = CIPHERS.search(SSN, SSN.slots[0])
+    search = CIPHERS.search(SSN, SSN.slots[0], SSN.type)
     record = reserve(SSN.scope, 1)()
     fields = f.data_row(*[b"value"] * 10)
     row = compile_row([(i, lambda field: field) for i in (1, 2, 3)], 10)

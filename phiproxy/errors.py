@@ -250,11 +250,15 @@ class KeyNeeded(Exception):
 
 
 class PathNeeded(Exception):
-    """An unqualified protected name was used, at ``position``, while the session's search path is not known."""
+    """An unqualified protected name was used, at ``position``, while the session's search path is not known.
 
-    def __init__(self, position: int | None = None) -> None:
+    ``of_styles``: or a value that is spelled as settings say which are not known.
+    """
+
+    def __init__(self, position: int | None = None, *, of_styles: bool = False) -> None:
         super().__init__("the search path must be read")
         self.position = position
+        self.of_styles = of_styles
 
 
 class CatalogNeeded(Exception):

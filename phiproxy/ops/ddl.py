@@ -25,7 +25,8 @@ from phiproxy.policy.inherit import inherited_columns, with_descendants
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.names import quote_ident, shorten
-from phiproxy.policy.protection import ProtectedColumn, Slot
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
+from phiproxy.policy.types import named_type
 
 NOTHING = "-- nothing to do: the tables are as the policy needs them\n"
 
@@ -81,6 +82,17 @@ class _HandedDown:
     indexes: bool
 
 
+def _same_kind(type_name: str, wanted: DeclaredType) -> bool:
+    """Tell whether a column has the type that a policy says, whatever its length."""
+    try:
+        found = named_type(type_name)
+    except ValueError:
+        return False
+    kinds = [(t.element or t).family if (t.element or t).oid else (t.element or t).name for t in (found, wanted)]
+    texts = {"text", "varchar"}
+    return (found.element is None) == (wanted.element is None) and (kinds[0] == kinds[1] or texts.issuperset(kinds))
+
+
 class _Plan:
     """Statements and complaints, table by table."""
 
@@ -121,8 +133,8 @@ class _Plan:
 
         column, name = quote_ident(wanted.name), _table(table)
         if found.type_name != "bytea":
-            if found.type_name.split("(")[0] not in ("text", "character varying"):
-                complain(f"{wanted.label} is {found.type_name}; this version encrypts text and varchar")
+            if not _same_kind(found.type_name, wanted.type):
+                complain(f"{wanted.label} is {found.type_name}, the policy says {wanted.type.name}")
             if table.has_rows:
                 complain(f"{name} has rows: use `phiproxy encrypt` (which is not in this version)")
             for dependent in found.dependents:

@@ -31,6 +31,7 @@ from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
 from phiproxy.sql.shape import shape_of
 from phiproxy.sql.utility import leaves_aborted, set_path
+from phiproxy.types.styles import Styles
 
 # psycopg's lesson: generated IN lists and bulk inserts make texts that never come again; a text this long is analysed each time.
 MAX_CACHED_TEXT = 16 * 1024
@@ -56,6 +57,7 @@ class View:
     catalog_fresh: bool = False
     path_set: bool = False
     names: KnownNames = field(default=NO_NAMES, compare=False)
+    styles: Styles = Styles.CANONICAL
 
 
 class Planner:
@@ -144,7 +146,7 @@ class Planner:
                 position=char_position(text, first_token(text, parse(text)[1])),
             )
         if meanings[0].tree is not None:
-            return compile_definition(text, meanings[0], oids, self.ciphers)
+            return compile_definition(text, meanings[0], oids, self.ciphers, view.styles)
         plan = compile_statement(text, meanings[0], oids)
         if _cacheable(text, meanings):
             _remember(self._statements, key, plan)

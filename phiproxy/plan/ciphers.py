@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from phiproxy.crypto.blind import ZERO_TAG, make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, make_opener, make_sealer
 from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused
+from phiproxy.index.spelling import IDENTITY
 from phiproxy.index.transform import transform
 from phiproxy.policy.conditions import Condition, condition
 from phiproxy.policy.guards import violation
 from phiproxy.policy.protection import Check, ProtectedColumn, Slot
+from phiproxy.policy.types import named_type
+from phiproxy.types.declared import DeclaredType
+from phiproxy.types.registry import codec
 from phiproxy.wire.values import assign_varchar, check_text
 
 StoreFunction = Callable[[bytes, Record], bytes]
 ValueFunction = Callable[[bytes], bytes]
+_TEXTS = frozenset({"text", "varchar"})
 
 
 class Ciphers:
@@ -28,7 +33,7 @@ class Ciphers:
         self._memo = OpenMemo()
         self._store: dict[ProtectedColumn, StoreFunction] = {}
         self._wants: dict[ProtectedColumn, tuple[IndexKeyWant, ...]] = {}
-        self._search: dict[tuple[int, int, int], ValueFunction] = {}
+        self._search: dict[tuple[int, int, int, DeclaredType], ValueFunction] = {}
         self._open: dict[str, ValueFunction] = {}
         self._conditions: dict[bytes, Condition] = {}
 
@@ -75,6 +80,8 @@ class Ciphers:
         limit = column.type.max_length
         violations = partial(self._violations, column) if column.checks else None
         slots = [self._slot(column, s) for s in _all_slots(column)]
+        if column.type.family not in _TEXTS:
+            return self._make_typed_store(column, seal, slots)
 
         def store(value: bytes, record: Record) -> bytes:
             check_text(value)
@@ -115,6 +122,18 @@ class Ciphers:
                 return [violation(check.definition)]
         return []
 
+    def _make_typed_store(
+        self, column: ProtectedColumn, seal: Callable[..., bytes], slots: Sequence[Callable[[bytes], bytes]]
+    ) -> StoreFunction:
+        """Return the closure for values that are in the canonical form of the column's type already."""
+
+        def store(value: bytes, record: Record) -> bytes:
+            if value.startswith(b"\\xf55001"):
+                self._refuse_stored(column, value)
+            return seal(value, record, [tag(value) for tag in slots])
+
+        return store
+
     def _refuse_stored(self, column: ProtectedColumn, value: bytes) -> None:
         """Refuse a text that spells what is stored in this column: a dump made past the proxy would be sealed once more."""
         if value[2:8].lower() != b"f55001":
@@ -132,15 +151,23 @@ class Ciphers:
             return lambda _value: ZERO_TAG
         apply = transform(slot.expression, column.type.name, column.characters_of(slot)).apply
         tag = make_tagger(column.number, slot.number, slot.generation, self._ring)
-        return lambda value: tag(apply(value))
+        result = slot_type(column, slot)
+        if result.family in _TEXTS:
+            return lambda value: tag(apply(value))
+        form = codec(result).form
+        return lambda value: tag(None if (found := apply(value)) is None else form(found))
 
-    def search(self, column: ProtectedColumn, slot: Slot) -> ValueFunction:
-        """Return value -> tag for a comparison; no length applies (crypto.md section 5), only 22021."""
-        key = (column.number, slot.number, slot.generation)
+    def search(self, column: ProtectedColumn, slot: Slot, type_: DeclaredType) -> ValueFunction:
+        """Return value -> tag for a comparison with values of a type, whose canonical form it is in (crypto.md section 5).
+
+        No length applies; of a text only 22021 is asked.
+        """
+        key = (column.number, slot.number, slot.generation, type_)
         found = self._search.get(key)
         if found is None:
-            tag = make_tagger(*key, self._ring)
-            found = self._search[key] = lambda value: tag(check_text(value))
+            tag = make_tagger(*key[:3], self._ring)
+            form = check_text if type_.family in _TEXTS else codec(type_).form
+            found = self._search[key] = lambda value: tag(form(value))
         return found
 
     def open(self, column: ProtectedColumn) -> ValueFunction:
@@ -163,6 +190,13 @@ class Ciphers:
             return value
 
         return computed
+
+
+def slot_type(column: ProtectedColumn, slot: Slot) -> DeclaredType:
+    """Return the type of what a slot's tags are of."""
+    if slot.expression == IDENTITY:
+        return column.type
+    return named_type(transform(slot.expression, column.type.name).result)
 
 
 def _spec(column: ProtectedColumn) -> ColumnSpec:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
+from phiproxy.policy.types import array_of, by_oid
 from phiproxy.sql.finish import marker, null_marker
 from phiproxy.sql.formula import Formula
-from phiproxy.sql.meaning import ABSENT, PLAIN, Absent, Meaning, Occurrence, Plain, Search, Store, Use, of_elements
+from phiproxy.sql.meaning import (
+    ABSENT,
+    PLAIN,
+    Absent,
+    Meaning,
+    Nullness,
+    Occurrence,
+    Plain,
+    Search,
+    Store,
+    Use,
+    of_elements,
+)
+from phiproxy.sql.operands import is_text, read_as
 from phiproxy.sql.parse import Statement, char_position
 from phiproxy.sql.render import Rendered, verify
+from phiproxy.types.declared import DeclaredType
+from phiproxy.types.styles import Styles
 from phiproxy.wire.arrays import BYTEA_ARRAY_OID, TEXT_ARRAY_LIKE, TEXT_ARRAY_OID, VARCHAR_ARRAY_OID
-from phiproxy.wire.values import BYTEA_OID, TEXT_LIKE, TEXT_OID, VARCHAR_OID
+from phiproxy.wire.values import BYTEA_OID, TEXT_LIKE, TEXT_OID, UNKNOWN_OID, VARCHAR_OID
 
 # Bind counts parameters in 16 bits (manual 55.7).
 MAX_PARAMETERS = 65535
@@ -65,7 +83,7 @@ def _prepared(meaning: Meaning) -> tuple[StatementPlan, tuple[int, ...]] | None:
 
 def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
     """Return the plan of a simple Query whose meanings were proved."""
-    parts = tuple(ScriptPart(_columns(m), m.touches, m.plain_select, m.effects, m.copy, _prepared(m), _cursor(m)) for m in meanings)
+    parts = tuple(_part(m) for m in meanings)
     parameter = next((o for m in meanings for o in m.occurrences if o.numbers), None)
     if parameter is not None:
         raise UndefinedParameter(
@@ -75,6 +93,16 @@ def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
         )
     rendered = _rendered(text, meanings)
     return ScriptPlan(text, rendered is None, parts, rendered)
+
+
+def _part(m: Meaning) -> ScriptPart:
+    columns = _columns(m)
+    typed = (columns is not None and columns.typed) or (m.copy is not None and m.copy.typed) or any(map(_is_read, m.occurrences))
+    return ScriptPart(columns, m.touches, m.plain_select, m.effects, m.copy, _prepared(m), _cursor(m), typed)
+
+
+def _is_read(occurrence: Occurrence) -> bool:
+    return isinstance(occurrence.use, Store | Search) and occurrence.use.given is not None
 
 
 def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) -> StatementPlan:
@@ -110,12 +138,10 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     deduced = _deduced(text, rendered.occurrences, oids)
     described = []
     for n, use in enumerate(layout.uses()):
-        try:
+        with _placed(text, rendered.occurrences, n + 1):
             described.append(_described(use, oids[n], deduced.get(n + 1, TEXT_OID)))
-        except StatementRefused as refusal:
-            place = next(o.start for o in rendered.occurrences if n + 1 in o.numbers)
-            refusal.position = char_position(text, place)
-            raise
+    types = {n: found for n, oid in enumerate(described, start=1) if oid is not None and (found := _type_of(oid, layout, n))}
+    layout.read_as(types, partial(_placed, text, rendered.occurrences))
     oids = [TEXT_OID if n in layout.consumed else oid for n, oid in enumerate(oids, start=1)]
     spelled = [b"$%d" % n if n else null_marker(o.use) for n, o in zip(numbers, rendered.occurrences, strict=True)]
     sql = rendered.fill(lambda i, _o: spelled[i])
@@ -134,8 +160,41 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
         plain_select=meaning.plain_select,
         effects=meaning.effects,
         edits=tuple(edits),
+        literals=tuple(
+            (o.use, o.start, o.literal)
+            for o in rendered.occurrences
+            if o.literal is not None and isinstance(o.use, Store | Search) and o.use.given is not None
+        ),
         cursor=_cursor(meaning),
     )
+
+
+@contextmanager
+def _placed(text: bytes, occurrences: Sequence[Occurrence], number: int) -> Iterator[None]:
+    """Give a refusal the position of a parameter's first occurrence."""
+    try:
+        yield
+    except StatementRefused as refusal:
+        refusal.position = char_position(text, next(o.start for o in occurrences if number in o.numbers))
+        raise
+
+
+def _type_of(oid: int, layout: _Layout, number: int) -> DeclaredType | None:
+    """Return a parameter's type: a built-in one, or that of a column which it meets."""
+    own = (use.type for use in layout.uses_of(number))
+    found = by_oid(oid) or next((t for declared in own for t in _named(declared) if t.oid == oid), None)
+    if found is None and any(use.given is not None for use in layout.uses_of(number)):
+        raise UndefinedOperator(
+            f"a parameter of type OID {oid} meets a protected column", hint="Declare it as the column's type, or not at all."
+        )
+    return found
+
+
+def _named(declared: DeclaredType) -> Iterator[DeclaredType]:
+    yield declared
+    yield array_of(declared)
+    if declared.base is not None:
+        yield from _named(declared.base)
 
 
 def _inline(text: bytes, meaning: Meaning, rendered: Rendered, declared: Sequence[int]) -> StatementPlan:
@@ -155,11 +214,13 @@ def _inline(text: bytes, meaning: Meaning, rendered: Rendered, declared: Sequenc
     )  # fmt: skip
 
 
-def compile_definition(text: bytes, meaning: Meaning, declared: Sequence[int], ciphers: Ciphers) -> StatementPlan:
+def compile_definition(
+    text: bytes, meaning: Meaning, declared: Sequence[int], ciphers: Ciphers, styles: Styles = Styles.CANONICAL
+) -> StatementPlan:
     """Return the plan of one Parse of DDL: it has no parameters, so its values are sealed into the text. KeyNeeded."""
     rendered = _rendered(text, [meaning])
     part = ScriptPlan(text, rendered is None, rendered=rendered)
-    sql, edits = part.render(ciphers)
+    sql, edits = part.render(ciphers, styles)
     return StatementPlan(
         text, sql, identity=rendered is None, oids=tuple(declared), touches=meaning.touches, effects=meaning.effects,
         edits=tuple(sorted(edits)),
@@ -205,6 +266,17 @@ class _Layout:
         self.outputs.append((use, number - 1, literal))
         return len(self.outputs)
 
+    def uses_of(self, number: int) -> list[Store | Search]:
+        """Return the uses in which one of the client's parameters becomes something."""
+        return [u for u, n, made in self.outputs if n == number - 1 and made is None and isinstance(u, Store | Search)]
+
+    def read_as(self, types: Mapping[int, DeclaredType], at: Callable[[int], AbstractContextManager[None]]) -> None:
+        """Settle how parameters are read, whose types are known now; refuses what PostgreSQL would not take."""
+        for i, (use, n, made) in enumerate(self.outputs):
+            if made is None and isinstance(use, Store | Search) and n + 1 in types:
+                with at(n + 1):
+                    self.outputs[i] = (read_as(use, types[n + 1]), n, made)
+
     def check_covers(self, occurrences: Sequence[Occurrence]) -> None:
         """Post-condition: each occurrence feeds an output of its own use (sql.md section 2)."""
         made = {(_share(use), n if literal is None else None, literal) for use, n, literal in self.outputs}
@@ -215,7 +287,9 @@ class _Layout:
 
 def _share(use: Use) -> object:
     """Return what two occurrences must have in common to be one parameter of the server."""
-    return (use.column.identity, use.slot.number, use.elements, use.like) if isinstance(use, Search) else use
+    if not isinstance(use, Search):
+        return use
+    return use.column.identity, use.slot.number, use.elements, use.like, use.type, use.given
 
 
 def _server_type(use: Use) -> int:
@@ -270,8 +344,11 @@ def _formula_types(text: bytes, occurrences: Sequence[Occurrence]) -> dict[int, 
 
 def _described(use: Use, declared: int, deduced: int) -> int | None:
     """Return the type OID that the client sees for its parameter, or None for the server's own."""
-    if isinstance(use, Plain | Absent):
+    if not isinstance(use, Store | Search | Nullness):
         return None
+    said = declared if declared not in (0, UNKNOWN_OID) else deduced
+    if isinstance(use, Nullness) or not is_text(use.type) or use.given is not None or (isinstance(use, Store) and by_oid(said)):
+        return said
     accepted = TEXT_ARRAY_LIKE if of_elements(use) or deduced in (TEXT_ARRAY_OID, VARCHAR_ARRAY_OID) else TEXT_LIKE
     if declared not in accepted:
         if isinstance(use, Store):

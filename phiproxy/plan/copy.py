@@ -12,12 +12,18 @@ from itertools import compress
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import InvalidEncoding, PhiproxyError, ValueRefused
 from phiproxy.plan.ciphers import Ciphers, StoreFunction
-from phiproxy.sql.meaning import CopyMeaning
+from phiproxy.plan.columns import shown_in, then
+from phiproxy.plan.reading import scalar_reader, shown
+from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.sql.meaning import CopyMeaning, Store
+from phiproxy.sql.operands import is_text
+from phiproxy.types.declared import DeclaredType
+from phiproxy.types.styles import Styles
 from phiproxy.wire.copybinary import BinaryCodec
 from phiproxy.wire.copycsv import CsvCodec
 from phiproxy.wire.copydata import Codec, CopyDataError, CopyFormat, Row, missing_or_extra
 from phiproxy.wire.copytext import TextCodec
-from phiproxy.wire.encodings import UTF8, Encoding, encoding_of
+from phiproxy.wire.encodings import UTF8, Encoding, encoding_of, of_binary
 from phiproxy.wire.values import bytea_from_text
 
 __all__ = ["CopyFailure", "CopyIn", "CopyMeaning", "CopyOut"]
@@ -49,7 +55,9 @@ class CopyFailure(Exception):
 class CopyIn:
     """One COPY FROM STDIN."""
 
-    def __init__(self, copy: CopyMeaning, ciphers: Ciphers, limit: int, encoding: Encoding = UTF8) -> None:
+    def __init__(
+        self, copy: CopyMeaning, ciphers: Ciphers, limit: int, encoding: Encoding = UTF8, styles: Styles = Styles.CANONICAL
+    ) -> None:
         self._copy = copy
         self._ciphers = ciphers
         self._codec = codec_of(copy.form, limit)
@@ -59,6 +67,8 @@ class CopyIn:
         self._columns = len(copy.columns)
         found = [(i, reveal.column) for i, reveal in enumerate(copy.reveals) if reveal is not None]
         self._sealers: list[tuple[int, StoreFunction, str]] = [(i, ciphers.store(c), c.scope) for i, c in found]
+        code = int(copy.form.format == "binary")
+        self._readers = [_reader(column, code, styles) for _, column in found]
         self._scopes = sorted({c.scope for _, c in found})
         self._protected = [c for _, c in found]
         self._added = [(c, ciphers.store(c)) for _, c in copy.added]
@@ -128,11 +138,12 @@ class CopyIn:
         done = rows[:begin]
         for values, row, own in zip(plain, rows[begin:], records, strict=False):
             new = row.copy()
-            for (position, store, scope), value in zip(self._sealers, values, strict=True):
+            for (position, store, scope), value, reader in zip(self._sealers, values, self._readers, strict=True):
                 if value is None:
                     continue
                 try:
-                    new[position] = self._codec.write_bytea(store(value, own[scope]))
+                    given = value if reader is None else reader(value)
+                    new[position] = self._codec.write_bytea(store(given, own[scope]))
                 except InvalidEncoding as error:
                     return done, self._failed(error, rows, len(done), position)
                 except ValueRefused as error:
@@ -153,7 +164,10 @@ class CopyIn:
             values = [read(raw, i) if (raw := row[i]) is not None else None for i, _, _ in self._sealers]
             if self._binary and self._encoding is not UTF8:
                 try:
-                    values = [None if value is None else self._encoding.to_utf8(value) for value in values]
+                    values = [
+                        None if value is None else of_binary(value, column.type.oid, self._encoding.to_utf8)
+                        for value, column in zip(values, self._protected, strict=True)
+                    ]
                 except ValueRefused as error:
                     return plain, CopyFailure(error, self._context(self._codec.line(rows, index)))
             plain.append(values)
@@ -213,13 +227,23 @@ class CopyIn:
 class CopyOut:
     """One COPY TO STDOUT: opens what the server sends."""
 
-    def __init__(self, copy: CopyMeaning, ciphers: Ciphers, limit: int, encoding: Encoding = UTF8) -> None:
+    def __init__(
+        self, copy: CopyMeaning, ciphers: Ciphers, limit: int, encoding: Encoding = UTF8, styles: Styles = Styles.CANONICAL
+    ) -> None:
         self._codec = codec_of(copy.form, limit, from_server=True)
         self._binary = binary = copy.form.format == "binary"
         self._encoding = _of_data(copy.form, encoding)
         self._header = copy.form.header != "no" and not binary
-        self._openers = [(i, _opener(ciphers.open(r.column), binary)) for i, r in enumerate(copy.reveals) if r is not None]
+        self._openers = [
+            (i, self._shown(then(_opener(ciphers.open(r.column), binary), shown(r, int(binary), styles)), r.type))
+            for i, r in enumerate(copy.reveals)
+            if r is not None
+        ]
         self._rows: list[Row] | None = None
+
+    def _shown(self, opener: Callable[[bytes], bytes], type_: DeclaredType) -> Callable[[bytes], bytes]:
+        """Return an opener whose texts are in the data's encoding, which as text is that of whole lines."""
+        return shown_in(self._encoding, opener, type_, 1) if self._binary else opener
 
     def feed(self, data: bytes) -> bytes:
         """Return what the client gets for the server's data; SealError, or KeyNeeded: then feed the same data again."""
@@ -237,8 +261,7 @@ class CopyOut:
                 raw = row[position]
                 value = read(raw, position) if raw is not None else None
                 if value is not None:
-                    opened = opener(value)
-                    new[position] = write(self._encoding.from_utf8(opened) if self._binary else opened, position)
+                    new[position] = write(opener(value), position)
             shown.append(new)
         self._header = self._header and not begin
         self._rows = None
@@ -249,6 +272,15 @@ def _of_data(form: CopyFormat, of_client: Encoding) -> Encoding:
     """Return the encoding of the data: what ENCODING says, but in the binary format, where each value is the client's."""
     named = encoding_of(form.encoding) if form.encoding and form.format != "binary" else None
     return named or of_client
+
+
+def _reader(column: ProtectedColumn, code: int, styles: Styles) -> Callable[[bytes], bytes] | None:
+    """Return what reads a field for a column, in its own type; None for text."""
+    if is_text(column.type):
+        return None
+    declared = (column.type.base or column.type).unlimited
+    read = scalar_reader(Store(column, 0), declared, ())
+    return lambda value: read(value, code, styles)
 
 
 def _opener(opener: Callable[[bytes], bytes], binary: bool) -> Callable[[bytes], bytes]:  # noqa: FBT001

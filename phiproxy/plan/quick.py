@@ -70,7 +70,7 @@ def _converter(steps: Sequence[Step], records_of: Callable[[Sequence[bytes | Non
 
 def _step(ciphers: Ciphers, use: Use, number: int) -> Step:
     if isinstance(use, Search):
-        return number, ciphers.search(use.column, use.slot), None, _NO_ROW
+        return number, ciphers.search(use.column, use.slot, use.type), None, _NO_ROW
     if isinstance(use, Store):
         return number, None, ciphers.store(use.column), (use.column.scope, use.row)
     return number, None, None, _NO_ROW
@@ -82,5 +82,5 @@ def _simple(use: Use, literal: bytes | Formula | None) -> bool:
     if isinstance(use, Store):
         return not use.elements and use.limit is None and use.given is None
     if isinstance(use, Search):
-        return not use.elements and use.given is None
+        return not use.elements and use.given is None and use.like is None
     return isinstance(use, Plain)

@@ -65,9 +65,8 @@ def _placed(prototype: Meaning, places: Sequence[_Place], shape: Shape) -> Meani
         if place.constant >= 0:
             assert isinstance(change, Occurrence)
             spelled, start = shape.constants[place.constant], shape.starts[place.constant]
-            occurrences.append(
-                Occurrence(start, start + len(spelled), change.use, 0, literal_value(spelled), change.type_oid, change.order)
-            )
+            end, literal = start + len(spelled), literal_value(spelled)
+            occurrences.append(dataclasses.replace(change, start=start, end=end, literal=literal))
             continue
         base = shape.starts[place.gap - 1] + len(shape.constants[place.gap - 1]) if place.gap else 0
         if isinstance(change, Edit):

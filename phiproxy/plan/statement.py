@@ -5,15 +5,18 @@ A plan holds positions and closures only; whoever runs it looks at no policy, OI
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, NamedTuple
 
 from phiproxy.crypto.seal import Record
-from phiproxy.errors import CatalogChanged
+from phiproxy.errors import ValueRefused
 from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.columns import Columns, SealedAttributes
 from phiproxy.plan.quick import Quick, compile_quick
+from phiproxy.plan.reading import Reader, reader
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import (
     Absent,
@@ -23,26 +26,21 @@ from phiproxy.sql.meaning import (
     Nullness,
     Plain,
     Renew,
-    Reveal,
     Search,
     Store,
     Use,
     of_elements,
 )
 from phiproxy.sql.render import Rendered, position_map
+from phiproxy.types.styles import Styles
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
-from phiproxy.wire.encodings import UTF8, Encoding
-from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
-from phiproxy.wire.messages import Field, decode_row_description, encode_row_description
-from phiproxy.wire.values import BYTEA_OID, bytea_from_text, check_text, cut_text
+from phiproxy.wire.values import check_text, cut_text
 
 __all__ = ["Columns", "Effects", "ScriptPart", "ScriptPlan", "SealedAttributes", "StatementPlan", "convert", "map_position"]
 
 NULL_TEST_VALUE = b"\x01"
 # What no tag is equal to: another index answers the pattern.
 NO_TAG = b"\x00"
-# Of one result: as a statement, and as portals in a few formats.
-MAX_DESCRIPTIONS = 8
 
 # What a use is given and what it makes of it: an array for a use of elements.
 Given = bytes | Array | None
@@ -51,10 +49,19 @@ RowKey = tuple[int, int]
 
 
 def given(use: Use, value: bytes | None, code: int = 0, oid: int | None = None) -> Given:
-    """Return a value of format ``code`` and type ``oid`` as its use reads it; ValueRefused for what is no array."""
+    """Return a value of format ``code`` and type ``oid``, of which nothing else is to be read, as its use takes it.
+
+    ValueRefused for what is no array.
+    """
     if value is None or not of_elements(use):
         return value
     return array_from_binary(value, oid or TEXT_ARRAY_OID) if code else array_from_text(value)
+
+
+def read_literal(use: Use, literal: bytes | None, styles: Styles) -> Given:
+    """Return a constant of the statement's text as its use takes it; ValueRefused."""
+    read = reader(use)
+    return given(use, literal) if read is None or literal is None else read(literal, 0, styles)
 
 
 def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
@@ -88,7 +95,7 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
 
 
 def _tag(ciphers: Ciphers, use: Search, value: bytes | Array) -> bytes | Array:
-    search = ciphers.search(use.column, use.slot)
+    search = ciphers.search(use.column, use.slot, use.type)
     if isinstance(value, Array):
         return value.map(search)
     if use.like is None:
@@ -130,82 +137,6 @@ def _sealed(
     return Array(value.bounds, tuple(elements))
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The result columns of one statement: which are protected, and as what they are shown.
-
-    ``protected`` is (position, Reveal) of the protected ones.
-    """
-
-    reveals: tuple[Reveal | None, ...]
-    protected: tuple[tuple[int, Reveal], ...] = field(init=False, compare=False)
-    _rows: dict[tuple[bool, str], tuple[Ciphers, RowFunction]] = field(default_factory=dict, init=False, compare=False, repr=False)
-
-    _descriptions: dict[tuple[bytes, Sequence[int] | None], tuple[SealedAttributes, bytes]] = field(
-        default_factory=dict, init=False, compare=False, repr=False
-    )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "protected", tuple((i, r) for i, r in enumerate(self.reveals) if r is not None))
-
-    def describe(self, fields: Sequence[Field], formats: Sequence[int] | None, sealed: SealedAttributes) -> list[Field]:
-        """Return RowDescription's fields as the client must see them.
-
-        ``formats`` are the codes that the client asked for, None for a statement (0). Raises CatalogChanged when the
-        server describes other columns than were planned: what was analysed is not what runs.
-        """
-        if len(fields) != len(self.reveals):
-            raise CatalogChanged("the server describes another number of columns than was analysed")
-        shown = []
-        for i, (column, reveal) in enumerate(zip(fields, self.reveals, strict=True)):
-            if reveal is None:
-                if (column.table_oid, column.attnum) in sealed:
-                    raise CatalogChanged("the server describes a protected column where none was analysed")
-                shown.append(column)
-                continue
-            if column.type_oid != BYTEA_OID:
-                raise CatalogChanged("the server describes an unprotected column where a protected one was analysed")
-            code = formats[i] if formats is not None else 0
-            if reveal.cast:
-                column = column._replace(table_oid=0, attnum=0)  # noqa: PLW2901 - an expression belongs to no table
-            elif reveal.origin is not None:
-                column = column._replace(table_oid=reveal.origin[0], attnum=reveal.origin[1])  # noqa: PLW2901 - of its group
-            type_ = reveal.planned if reveal.planned is not None and formats is not None else reveal.type
-            shown.append(column._replace(type_oid=type_.oid, type_size=-1, typmod=type_.typmod, format=code))
-        return shown
-
-    def description(self, frame: bytes, formats: Sequence[int] | None, sealed: SealedAttributes) -> bytes:
-        """Return ``describe`` of a whole RowDescription, encoded; the server says the same each time, so it is made once."""
-        key = (frame, formats)
-        made = self._descriptions.get(key)
-        if made is None or made[0] is not sealed:
-            shown = encode_row_description(self.describe(decode_row_description(frame, 5, len(frame)), formats, sealed))
-            if len(self._descriptions) >= MAX_DESCRIPTIONS:
-                self._descriptions.clear()
-            made = self._descriptions[key] = sealed, shown
-        return made[1]
-
-    def row(self, ciphers: Ciphers, *, binary: bool, encoding: Encoding = UTF8) -> RowFunction:
-        """Return the function that opens a DataRow whose protected fields are bytea in binary or text form."""
-        made = self._rows.get((binary, encoding.name))
-        if made is None or made[0] is not ciphers:
-            ops = [(i, shown_in(encoding, _opener(ciphers.open(r.column), binary=binary))) for i, r in self.protected]
-            made = self._rows[binary, encoding.name] = ciphers, compile_row(ops, len(self.reveals))
-        return made[1]
-
-
-SealedAttributes = frozenset[tuple[int, int]]
-
-
-def shown_in(encoding: Encoding, opener: FieldFunction) -> FieldFunction:
-    """Return an opener whose texts are in the client's encoding."""
-    return opener if encoding is UTF8 else lambda field: encoding.from_utf8(opener(field))
-
-
-def _opener(opener: FieldFunction, *, binary: bool) -> FieldFunction:
-    return opener if binary else lambda field: opener(bytea_from_text(field))
-
-
 Outcome = Literal["forwarded", "rewritten"]
 
 # What a Bind says of formats: of parameters, how many of these there are, of results.
@@ -232,6 +163,8 @@ class StatementPlan:
 
     ``outputs`` has one (use, input, literal) per parameter of the server: the first ``inputs`` of them are the client's own
     parameters in their order, so that a parameter keeps its number; further occurrences, literals and formulas come behind.
+    ``literals`` are the uses of constants that are read, and where in the text these start; ``typed``: what is not text is read or
+    shown, as the session's styles say.
 
     Running ``quiet`` plans changes nothing that the session follows, unless it follows a change of the transaction; ``ordinary``
     ones, besides, touch nothing protected.
@@ -249,11 +182,14 @@ class StatementPlan:
     plain_select: bool = False
     effects: Effects = field(default_factory=Effects)
     edits: tuple[tuple[int, int, int], ...] = ()
+    literals: tuple[tuple[Use, int, bytes], ...] = ()
     copy: CopyMeaning | None = None
     inline: Rendered | None = None
     bound: bool = False
     prepared: tuple[StatementPlan, tuple[int, ...]] | None = None
     cursor: Columns | None = None
+    typed: bool = field(init=False)
+    _readers: tuple[Reader | None, ...] = field(init=False, repr=False, compare=False)
     quiet: bool = field(init=False)
     ordinary: bool = field(init=False)
     formed: dict[Forms, Formed] = field(default_factory=dict, init=False, compare=False, repr=False)
@@ -263,10 +199,17 @@ class StatementPlan:
         self.quiet = not self.bound and self.copy is None and self.effects in _NO_EFFECTS
         plain = self.identity and not self.touches and self.columns is None and self.inline is None
         self.ordinary = self.quiet and plain and bool(self.text)
+        self._readers = tuple(reader(use) for use, _, _ in self.outputs)
+        literals = self.inline.occurrences if self.inline is not None else ()
+        written = any(self._readers) or any(reader(o.use) for o in literals)
+        copied = self.copy is not None and self.copy.typed
+        self.typed = written or copied or (self.columns is not None and self.columns.typed)
 
     def same(self, other: StatementPlan) -> bool:
         """Tell whether the server is told the same by both plans, and its answer is read the same way."""
-        mine, others = ((p.sql, p.oids, p.columns, p.inline and p.inline.occurrences) for p in (self, other))
+        mine, others = (
+            (p.sql, p.oids, p.described, p.outputs, p.columns, p.inline and p.inline.occurrences) for p in (self, other)
+        )
         return mine == others
 
     @property
@@ -274,14 +217,20 @@ class StatementPlan:
         """Tell whether a literal of its text was sealed when it was parsed."""
         return self.inline is not None and any(isinstance(o.use, Store) for o in self.inline.occurrences)
 
-    def spell(self, ciphers: Ciphers) -> tuple[bytes, tuple[tuple[int, int, int], ...]]:
+    def spell(self, ciphers: Ciphers, styles: Styles = Styles.CANONICAL) -> tuple[bytes, tuple[tuple[int, int, int], ...]]:
         """Return the text to prepare, with literals inline where the statement takes no parameters; the byte edits made."""
         if self.inline is None:
             return self.sql, self.edits
-        text, edits = spell_literals(self.inline, ciphers)
+        text, edits = spell_literals(self.inline, ciphers, styles)
         return text, tuple(edits)
 
-    def parameters(self, ciphers: Ciphers, values: Sequence[bytes | None], formats: Sequence[int] = ()) -> list[bytes | None]:
+    def parameters(
+        self,
+        ciphers: Ciphers,
+        values: Sequence[bytes | None],
+        formats: Sequence[int] = (),
+        styles: Styles = Styles.CANONICAL,
+    ) -> list[bytes | None]:
         """Return the server's parameter values from the client's, in the formats of ``formats``; raises ValueRefused, KeyNeeded."""
         if self._quick is None or self._quick[0] is not ciphers:
             self._quick = ciphers, compile_quick(self.outputs, ciphers)
@@ -289,15 +238,17 @@ class StatementPlan:
         found = quick(values) if quick is not None else None
         if found is not None:
             return found
-        uses = [
-            (
-                use,
-                given(use, values[n], formats[n] if formats else 0, self.described[n])
-                if literal is None
-                else given(use, literal.evaluate(values) if isinstance(literal, Formula) else literal),
-            )
-            for use, n, literal in self.outputs
-        ]
+        uses: list[tuple[Use, Given]] = []
+        for (use, n, literal), read in zip(self.outputs, self._readers, strict=True):
+            code = 0
+            if literal is None:
+                value, code = values[n], formats[n] if formats else 0
+            else:
+                value = literal.evaluate(values) if isinstance(literal, Formula) else literal
+            if value is None or read is None:
+                uses.append((use, given(use, value, code, self.described[n] if literal is None else None)))
+            else:
+                uses.append((use, read(value, code, styles)))
         return [bytea_array(v) if isinstance(v, Array) else v for v in convert(ciphers, uses)]
 
     def read_inputs(self) -> frozenset[int]:
@@ -305,6 +256,12 @@ class StatementPlan:
         read = {n for use, n, literal in self.outputs if literal is None and not isinstance(use, Plain | Absent)}
         formulas = (literal for _, _, literal in self.outputs if isinstance(literal, Formula))
         return frozenset(read | {p.number - 1 for formula in formulas for p in formula.parameters()})
+
+    def check_literals(self, styles: Styles) -> None:
+        """Read every constant once, as the server does when it parses; ValueRefused with its position."""
+        for use, start, literal in self.literals:
+            with placed(self.text, start):
+                read_literal(use, literal, styles)
 
     def formats(self, formats: Sequence[int]) -> tuple[int, ...]:
         """Return the server's parameter format codes from the client's (expanded): protected ones are binary."""
@@ -343,6 +300,7 @@ class ScriptPart:
     copy: CopyMeaning | None = None
     prepared: tuple[StatementPlan, tuple[int, ...]] | None = None
     cursor: Columns | None = None
+    typed: bool = False
 
 
 @dataclass(slots=True)
@@ -354,17 +312,33 @@ class ScriptPlan:
     parts: tuple[ScriptPart, ...] | None = None
     rendered: Rendered | None = None
 
-    def render(self, ciphers: Ciphers) -> tuple[bytes, list[tuple[int, int, int]]]:
+    def render(self, ciphers: Ciphers, styles: Styles = Styles.CANONICAL) -> tuple[bytes, list[tuple[int, int, int]]]:
         """Return the server's text with every literal sealed or tagged afresh, and the byte edits made; KeyNeeded, ValueRefused."""
         if self.rendered is None:
             return self.text, []
-        return spell_literals(self.rendered, ciphers)
+        return spell_literals(self.rendered, ciphers, styles)
 
 
-def spell_literals(rendered: Rendered, ciphers: Ciphers) -> tuple[bytes, list[tuple[int, int, int]]]:
+@contextmanager
+def placed(text: bytes, start: int) -> Iterator[None]:
+    """Give a refused value the position of the constant that starts at this byte."""
+    try:
+        yield
+    except ValueRefused as refused:
+        refused.position = refused.position or len(text[:start].decode("utf-8", "ignore")) + 1
+        raise
+
+
+def spell_literals(
+    rendered: Rendered, ciphers: Ciphers, styles: Styles = Styles.CANONICAL
+) -> tuple[bytes, list[tuple[int, int, int]]]:
     """Return a text with every literal sealed or tagged afresh, and the byte edits made; KeyNeeded, ValueRefused."""
     occurrences = rendered.occurrences
-    values = convert(ciphers, [(o.use, given(o.use, o.literal)) for o in occurrences])
+    uses: list[tuple[Use, Given]] = []
+    for o in occurrences:
+        with placed(rendered.client, o.start):
+            uses.append((o.use, read_literal(o.use, o.literal, styles)))
+    values = convert(ciphers, uses)
     spelled = [
         spell_bytea(v) if isinstance(v, bytes) else spell_bytea_array(v) if v or of_elements(o.use) else spell_bytea(None)
         for o, v in zip(occurrences, values, strict=True)

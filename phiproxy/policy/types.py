@@ -6,10 +6,12 @@ Types of the database's own (enums, domains, citext) are named ``schema.type``; 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from phiproxy.errors import ConfigError
 from phiproxy.policy.protection import DeclaredType
+from phiproxy.types.registry import codec
 
 TEXT_OID = 25
 VARCHAR_OID = 1043
@@ -60,7 +62,6 @@ _FRACTIONS = frozenset({"time", "timetz", "timestamp", "timestamptz", "interval"
 _MAX_FRACTION = 6
 
 SUPPORTED = (*sorted(BUILTIN.keys() - {"bpchar"} | {"char"}), "citext, enums and domains as schema.type", "arrays of these")
-_WIRED = frozenset({"text", "varchar"})
 _SHAPE = re.compile(r"(?P<name>[a-z0-9_ ]+?)\s*(?:\(\s*(?P<args>[0-9]+(?:\s*,\s*-?[0-9]+)?)\s*\))?\s*(?P<array>\[\s*\])?")
 _OWN = re.compile(r"(?P<name>[^\s.()\[\]]+\.[^\s.()\[\]]+|citext)\s*(?P<array>\[\s*\])?", re.IGNORECASE)
 # "timestamp(3) with time zone": the precision stands in the middle of the name
@@ -74,8 +75,10 @@ def parse_type(text: str) -> DeclaredType:
     for a type that is unknown or not in this version.
     """
     found = named_type(text)
-    if found.family not in _WIRED:
-        raise ValueError(f"type {text} is not in this version (this version encrypts {', '.join(sorted(_WIRED))})")
+    try:
+        codec(found)
+    except ConfigError:
+        raise ValueError(f"type {text} is not in this version") from None
     return found
 
 
@@ -101,6 +104,17 @@ def builtin(name: str, typmod: int = -1, modifiers: str = "") -> DeclaredType:
     row = BUILTIN[name]
     shown = "char" if name == "bpchar" and modifiers else name
     return DeclaredType(shown + modifiers, row.oid, typmod, size=row.size, array_oid=row.array_oid)
+
+
+def modified(name: str, modifiers: Sequence[int], *, array: bool = False) -> DeclaredType | None:
+    """Return a built-in type by its name in pg_type and its modifiers as they are written; None for any other."""
+    if name not in BUILTIN or (name == "interval" and modifiers):
+        return None  # of an interval, the grammar puts fields before the precision
+    try:
+        found = _declared(name, list(modifiers))
+    except ValueError:
+        return None
+    return array_of(found) if array else found
 
 
 def by_oid(oid: int) -> DeclaredType | None:

@@ -61,11 +61,16 @@ def key_data(session: State, data: bytes, start: int, end: int) -> int:
     return relay(session, data, start, end)
 
 
+_STYLES = frozenset({b"DateStyle", b"IntervalStyle", b"TimeZone"})
+
+
 def parameter_status(session: State, data: bytes, start: int, end: int) -> int:
     """ParameterStatus: relayed; some settings decide how texts are read (sql.md section 8)."""
     name, value = decode_parameter_status(data, start + 5, end)
     if name == b"client_encoding":
         session.encoding = encoding_of(value.decode("ascii", "replace"))
+    elif name in _STYLES:
+        session.reported(name.decode(), value.decode("utf-8", "replace"))
     elif name == b"standard_conforming_strings" and value != b"on" and session.database is not None:
         session.fatal(
             StatementRefused(

@@ -5,10 +5,11 @@ A handler that raises has sent nothing; ``substitutes.refuse`` then puts the ref
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from phiproxy.errors import MalformedMessage, StatementRefused, WireError
+from phiproxy.plan.statement import ScriptPart
 from phiproxy.session import copying, encoding, overlay
 from phiproxy.session.effects import apply, check_references
 from phiproxy.session.encoding import readable, writable
@@ -66,12 +67,15 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
         check_references(part.effects)
         encoding.check(session, touches=part.touches)
     encoding.check_parts(parts, was_set=session.encoding_set is not None)
-    expected = Expected(Kind.QUERY, parts=plan.parts, touches=any(p.touches for p in parts), alone=session.group_executes == 0)
+    styles = session.styles_for(typed=any(p.typed for p in parts))
+    _check_styles(parts, styles_set=session.styles_set)
+    touches, alone = any(p.touches for p in parts), session.group_executes == 0
+    expected = Expected(Kind.QUERY, styles=styles, parts=plan.parts, touches=touches, alone=alone)
     if plan.identity:
         _forward(session, data, start, end)
         session.counters.forwarded += 1
     else:
-        rendered, edits = plan.render(planner.ciphers)
+        rendered, edits = plan.render(planner.ciphers, styles)
         expected.texts = (rendered, text, tuple(edits))
         session.to_server.append(encode_query(writable(session, rendered)))
         session.counters.rewritten += 1
@@ -83,6 +87,18 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     expected.passes = READY_PASSES if shown else QUERY_PASSES
     expected.group = end_group(session)
     session.pipeline.push(expected)
+
+
+def _check_styles(parts: Sequence[ScriptPart], *, styles_set: bool) -> None:
+    """Refuse values behind a statement of the same string that may change how they are spelled."""
+    changed = False
+    for part in parts:
+        if changed and part.typed:
+            raise StatementRefused(
+                "a statement before this one in the same string may change how values are spelled", hint="Send them one by one."
+            )
+        styles_set = styles_set or part.effects.styles_changed
+        changed = changed or part.effects.styles_changed or (styles_set and part.effects.transaction)
 
 
 def function_call(session: State, data: bytes, start: int, end: int) -> None:

@@ -33,9 +33,15 @@ def planned(front: Expected | None) -> CopyMeaning | None:
 def _begin_in(session: State) -> None:
     """CopyInResponse: what the client sends now is read by the plan of the statement that asks for it."""
     copy = planned(session.pipeline.front())
+    session.copying = None if copy is None else _copy_in(session, copy)
+
+
+def _copy_in(session: State, copy: CopyMeaning) -> CopyIn:
+    front = session.pipeline.front()
+    assert front is not None
     assert session.database is not None
     ciphers, encoding = session.database.planner.ciphers, session.encoding or UTF8
-    session.copying = None if copy is None else CopyIn(copy, ciphers, session.max_message, encoding)
+    return CopyIn(copy, ciphers, session.max_message, encoding, front.styles)
 
 
 def _await_answer(session: State) -> None:
@@ -137,7 +143,8 @@ def copy_out_data(session: State, data: bytes, start: int, end: int) -> int:
         return relay(session, data, start, session.server_frames.run_end(ord("d")))
     assert session.database is not None
     if front.copy_out is None:
-        front.copy_out = CopyOut(copy, session.database.planner.ciphers, session.max_message, session.encoding or UTF8)
+        ciphers, encoding = session.database.planner.ciphers, session.encoding or UTF8
+        front.copy_out = CopyOut(copy, ciphers, session.max_message, encoding, front.styles)
     session.database.doubtful.clear()
     try:
         payload = front.copy_out.feed(data[start + 5 : end])

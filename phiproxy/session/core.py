@@ -159,7 +159,8 @@ class Session(State):
         except PathNeeded as needed_path:
             if self.ask_path_when_idle():
                 raise Later from None
-            refuse(self, tag, data, start, end, _path_unknown(needed_path.position))
+            unknown = _styles_unknown() if needed_path.of_styles else _path_unknown(needed_path.position)
+            refuse(self, tag, data, start, end, unknown)
         except MalformedMessage as error:
             refuse(self, tag, data, start, end, error)
         except WireError:
@@ -264,6 +265,13 @@ def _catalog_unknown(position: int | None = None) -> StatementRefused:
         "tables were changed in this transaction, and what they are now cannot be read at this place",
         hint="Send this statement in a pipeline of its own.",
         position=position,
+    )
+
+
+def _styles_unknown() -> StatementRefused:
+    return StatementRefused(
+        "how values are spelled is not known at this place, since a statement before it may have changed that",
+        hint="Send this statement after the reply to the one before.",
     )
 
 

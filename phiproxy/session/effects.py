@@ -19,6 +19,10 @@ def apply(session: State, done: StatementPlan | ScriptPart) -> list[Undo]:
         # What a constant SET gives is followed until the transaction ends; then the path is read again.
         session.path = set_path(session.path, effects) if effects.path_unknown else None
         session.path_changed = names.group
+    if effects.styles_changed or (effects.transaction and session.styles_set):
+        # ParameterStatus tells of it before ReadyForQuery, and not between the statements of a group.
+        session.styles_changed = names.group
+        session.styles_set = True
     overlay.note(session, effects, touches=done.touches)
     encoding.note(session, effects)
     if effects.created:

@@ -47,7 +47,9 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     plan = session.planner.statement(text, sent.oids, session.view())
     check_references(plan.effects)
     encoding.check(session, text, touches=plan.touches)
-    sql, edits = plan.spell(session.database.planner.ciphers)
+    styles = session.styles_for(typed=plan.typed and bool(plan.literals or plan.inline))
+    plan.check_literals(styles)
+    sql, edits = plan.spell(session.database.planner.ciphers, styles)
     if plan.identity and sql == text:
         session.to_server.append(data[start:end])
     else:
@@ -118,7 +120,8 @@ def _converted(session: State, plan: StatementPlan, sent: Bind, formed: Formed) 
     if plan.identity:
         return sent._replace(result_formats=formed.server_results)
     given = encoding.parameters(session, plan, sent.values, formed.parameters)
-    values = plan.parameters(session.planner.ciphers, given, formed.parameters)
+    styles = session.styles_for(typed=True) if plan.typed else session.styles
+    values = plan.parameters(session.planner.ciphers, given, formed.parameters, styles)
     session.counters.rewritten += 1
     return Bind(sent.portal, sent.statement, formed.server_parameters, values, formed.server_results)
 
@@ -177,7 +180,7 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
     if portal is not None:
         if portal.plan.bound:
             still_valid(session, portal.plan, portal.oids)
-        expected = executed(portal, alone=alone)
+        expected = executed(session, portal, alone=alone)
         expected.undo = apply(session, portal.plan)
     else:
         expected = Expected(Kind.EXECUTE, binary=True, alone=alone)
@@ -197,12 +200,14 @@ def close(session: State, data: bytes, start: int, end: int) -> None:
     session.pipeline.push(Expected(Kind.CLOSE, undo=undo, passes=CLOSE_PASSES))
 
 
-def executed(portal: Portal, *, alone: bool) -> Expected:
+def executed(session: State, portal: Portal, *, alone: bool) -> Expected:
     """Return what is to come for an Execute; ``alone``: it is the first of its Sync group."""
     plan = portal.plan
     expected = expect(Kind.EXECUTE, _passes(plan))
     expected.plan, expected.columns, expected.formats, expected.binary = plan, plan.columns, portal.formats, portal.binary
     expected.alone, expected.touches, expected.texts = alone, plan.touches, (plan.sql, plan.text, plan.edits)
+    if plan.typed:
+        expected.styles = session.styles_for(typed=True)
     return expected
 
 

@@ -175,6 +175,7 @@ def pass_messages(session: State) -> bool:
         or session.changed is not None
         or session.overlay is not None
         or session.path_changed is not None
+        or session.styles_changed is not None
         or session.catalog_fresh
         or session.encoding is not UTF8
         or session.encoding_changed is not None
@@ -273,7 +274,7 @@ def _execute(session: State, data: bytes, start: int, end: int) -> int:
     if portal.plan.ordinary:
         session.pipeline.queue.append(_EXECUTED_ALONE if alone else _EXECUTED)
     else:
-        session.pipeline.queue.append(executed(portal, alone=alone))
+        session.pipeline.queue.append(executed(session, portal, alone=alone))
     session.group_executes += 1
     session.counters.forwarded += 1
     session.group_open = True

@@ -17,6 +17,7 @@ from typing import Any
 from phiproxy.errors import PhiproxyError, WireError
 from phiproxy.plan.copy import CopyOut
 from phiproxy.plan.statement import Columns, ScriptPart, StatementPlan
+from phiproxy.types.styles import Styles
 from phiproxy.wire.fields import RowFunction
 
 
@@ -106,6 +107,7 @@ class Expected:
     plan: StatementPlan | None = None
     columns: Columns | None = None
     formats: tuple[int, ...] | None = None
+    styles: Styles = Styles.CANONICAL
     binary: bool = False
     row: RowFunction | None = None
     parts: tuple[ScriptPart, ...] | None = None

@@ -81,6 +81,8 @@ def settle(session: State, front: Expected, status: bytes) -> None:
             session.path = session.path_changed = None
         if session.encoding_set is not None and session.encoding_set <= front.group:
             session.encoding_set = None
+        if session.styles_changed is not None and session.styles_changed <= front.group:
+            session.styles_changed, session.styles_set = None, False
         if session.announced is not None and session.announced <= front.group and session.database is not None:
             session.announced = None
             session.database.announce()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import islice, takewhile
 
-from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, UntranslatableCharacter, ValueRefused, WireError
+from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, ValueRefused, WireError
 from phiproxy.plan.statement import Columns
 from phiproxy.session.definitions import tag_of
 from phiproxy.session.pipeline import Expected, Kind, Undo
@@ -63,7 +63,7 @@ def row_description(session: State, data: bytes, start: int, end: int) -> int:
             fields = decode_row_description(data, start + 5, end)
             # Text, unless it is fetched from a BINARY cursor.
             formats = tuple(f.format for f in fields)
-            front.binary = 1 in formats
+            front.binary, front.formats = 1 in formats, formats
             shown = encode_row_description(columns.describe(fields, formats, sealed))
         else:
             shown = columns.description(data[start:end], front.formats, sealed)
@@ -79,7 +79,10 @@ def row_description(session: State, data: bytes, start: int, end: int) -> int:
 def row_of(session: State, front: Expected, columns: Columns) -> RowFunction:
     """Return what opens the rows of the result that comes now."""
     if front.row is None:
-        front.row = columns.row(session.planner.ciphers, binary=front.binary, encoding=session.encoding or UTF8)
+        encoding = session.encoding or UTF8
+        front.row = columns.row(
+            session.planner.ciphers, binary=front.binary, formats=front.formats, styles=front.styles, encoding=encoding
+        )
     return front.row
 
 
@@ -101,7 +104,7 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
         for begin, end in frames.run(ord("D")):  # noqa: PLR1704 - the first of them is the one that was given
             frames.pos = begin
             append(row(data, begin, end))
-    except (SealError, UntranslatableCharacter) as error:
+    except (SealError, ValueRefused) as error:
         result_error(session, error)
     finally:
         if doubtful:

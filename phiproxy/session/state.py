@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from phiproxy.errors import PhiproxyError, ValueRefused, WireError
+from phiproxy.errors import PathNeeded, PhiproxyError, ValueRefused, WireError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.copy import CopyIn
 from phiproxy.plan.names import NO_NAMES, KnownNames
@@ -15,6 +15,7 @@ from phiproxy.session.audit import Doubt, DoubtfulReads
 from phiproxy.session.phases import CLIENT_STREAMS, SERVER_STREAMS, Phase
 from phiproxy.session.pipeline import Expected, Kind, Pipeline, Undo
 from phiproxy.session.prepared import Names
+from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8, Encoding
 from phiproxy.wire.framing import FrameBuffer
 from phiproxy.wire.messages import decode_error_fields, encode_error_fields, error_response
@@ -91,6 +92,10 @@ class State:
         self.group_open = False
         self.path: tuple[str, ...] | None = None
         self.path_changed: int | None = None
+        self.settings: dict[str, str] = {}
+        self.styles = Styles.CANONICAL
+        self.styles_changed: int | None = None
+        self.styles_set = False
         self.created: frozenset[str] = frozenset()
         self.changed: int | None = None
         self.announced: int | None = None
@@ -182,9 +187,8 @@ class State:
     def view(self) -> View:
         """Return what the planner must know of this session."""
         set_ = self.path_changed is not None
-        return View(
-            self.sure_path, self.database_name, self.created, self.encoding is not None, self.catalog_fresh, set_, self.known
-        )
+        known, path, readable = self.known, self.sure_path, self.encoding is not None
+        return View(path, self.database_name, self.created, readable, self.catalog_fresh, set_, known, self.styles)
 
     @property
     def sure_path(self) -> tuple[str, ...] | None:
@@ -204,14 +208,35 @@ class State:
         self.pipeline.push(Expected(Kind.INTERNAL, done=done, rows=[]))
 
     def path_is(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
-        """Take the search path that the server answered; a schema whose name cannot be read leaves it unknown."""
+        """Take the unreported settings and the search path that the server answered; what cannot be read leaves it unknown."""
         try:
-            self.path = tuple(self._schema(row) for row in rows) if ok else None
+            said = [self._name(row) for row in rows] if ok else []
         except (UnicodeDecodeError, ValueRefused):
+            said = []
+        if len(said) < 2:
             self.path = None
+            return
+        self.settings["bytea_output"], self.settings["extra_float_digits"] = said[:2]
+        self.styles = Styles.of(self.settings)
+        self.path = tuple(said[2:])
 
-    def _schema(self, row: bytes) -> str:
+    def _name(self, row: bytes) -> str:
         return row.decode("ascii") if self.encoding is None else self.encoding.to_utf8(row).decode("utf-8")
+
+    def reported(self, name: str, value: str) -> None:
+        """Take a setting that the server told of."""
+        self.settings[name] = value
+        self.styles = Styles.of(self.settings)
+
+    def styles_for(self, *, typed: bool) -> Styles:
+        """Return how values are spelled that the client's next message gives or asks for.
+
+        PathNeeded where they are not all texts (``typed``) and a statement before it may have changed that.
+        """
+        changed = self.styles_changed
+        if typed and (self.sure_path is None or (changed is not None and changed > self.names.answered)):
+            raise PathNeeded(1, of_styles=True)
+        return self.styles
 
 
 def _ascii(text: bytes) -> bytes:

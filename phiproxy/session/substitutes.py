@@ -36,7 +36,11 @@ def own_query(text: bytes) -> bytes:
     )
 
 
-PATH_QUERY = own_query(b"SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))")
+# The settings that no ParameterStatus tells of come first (``State.path_is``).
+PATH_QUERY = own_query(
+    b"SELECT pg_catalog.unnest(pg_catalog.array_cat(ARRAY[pg_catalog.current_setting('bytea_output'),"
+    b" pg_catalog.current_setting('extra_float_digits')], pg_catalog.current_schemas(true)::pg_catalog.text[]))"
+)
 FAIL_TRANSACTION = encode_parse(OWN_NAME, REFUSED_TEXT) + SYNC
 
 

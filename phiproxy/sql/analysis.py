@@ -14,7 +14,8 @@ from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, Undefine
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.guards import hidden_name
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
-from phiproxy.sql.meaning import Meaning, Plain, Renew, SessionNames, Store, Use
+from phiproxy.sql.meaning import Meaning, Plain, Renew, Search, SessionNames, Store, Use
+from phiproxy.sql.operands import OWN, given
 from phiproxy.sql.parse import Node, Positions, location, messages, only
 from phiproxy.sql.scope import Clear, ListColumn, Protected, Source, SourceColumn, Value, list_groups
 from phiproxy.sql.sinks import SinkNode
@@ -165,8 +166,16 @@ class Analysis:
             )
         for part in sink.parts if isinstance(use, Plain) else ():
             self.use(part, use)
+        if isinstance(use, Store | Search):
+            try:
+                use, type_oid = given(sink, use, type_oid)
+            except StatementRefused as refusal:
+                refusal.position = self.at(sink.offset)
+                raise
+        else:
+            type_oid = sink.type_oid or type_oid
         if not (sink.parts and isinstance(use, Plain)):
-            self.uses.append(DecidedUse(sink, use, sink.type_oid or type_oid, self.group))
+            self.uses.append(DecidedUse(sink, use, type_oid, self.group))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -179,7 +188,7 @@ class Analysis:
 
     def store(self, sink: SinkNode, column: ProtectedColumn, row: int, limit: int | None = None, type_oid: int = 0) -> None:
         """Record that an occurrence is stored in a protected column, cut to ``limit`` characters."""
-        self.use(sink, Store(column, row, limit=limit), type_oid or column.type.oid)
+        self.use(sink, Store(column, row, limit=limit), type_oid or OWN)
 
     def renew(self, node: Node, column: ProtectedColumn, row: int) -> None:
         """Record that DEFAULT is stored in a protected column that has one."""

@@ -59,16 +59,8 @@ def constant_sink(a: Analysis, node: Node, *, array: bool = False) -> SinkNode |
     """Return an argument of EXECUTE as a sink, or None for one that is no constant: it is assigned to a text, or an array."""
     sink = as_sink(node, array=array)
     if sink is None:
-        sink = _constant_array(a, node) if array else _constant(a, node)
+        sink = _constant_array(a, node) if array else computed_sink(a, node, whole=True)
     return None if sink is None or sink.numbers else sink
-
-
-def _constant(a: Analysis, node: Node) -> SinkNode | None:
-    kind, body = only(node)
-    if kind == "A_Const" and body.get("ival", {}).get("ival", -1) > 0:
-        value = str(body["ival"]["ival"]).encode()
-        return SinkNode("literal", node, node, (), literal=value, formula=Formula(value=value))
-    return computed_sink(a, node, whole=True)
 
 
 def _constant_array(a: Analysis, node: Node) -> SinkNode | None:
@@ -93,6 +85,8 @@ def _is_computed(node: Node) -> bool:
 
 def _read(a: Analysis, node: Node, parts: list[SinkNode]) -> Formula | None:
     sink = as_sink(node)
+    if sink is not None and not sink.textual:
+        return None
     if sink is not None:
         parts.append(sink)
         if sink.kind == "param":

@@ -318,6 +318,10 @@ class Spans:
             formula = sink.formula if sink.kind == "formula" else None
             return Occurrence(start, end, decided.use, 0, _literal(sink), decided.type_oid, order, decided.group, formula=formula)
         i = self._at(sink.offset)
+        while self._tokens[i].name == "ASCII_45":  # the sign of a number
+            i += 1
+        if sink.kind == "constant" and self._tokens[i].name not in _CONSTANTS:
+            raise StatementRefused("a number could not be located in the text", hint="Write it without brackets.")
         end = self._tokens[i].end
         if self._tokens[i].name in ("USCONST", "SCONST") and i + 2 < len(self._tokens) and self._tokens[i + 1].name == "UESCAPE":
             end = self._tokens[i + 2].end
@@ -350,9 +354,12 @@ class Spans:
             i += 2
         if names[i].name in ("NATIONAL",):
             i += 1
-        if i + 1 < len(names) and names[i + 1].name == "VARYING":
+        if i + 1 < len(names) and names[i + 1].name in ("VARYING", "PRECISION"):
             i += 1
-        if i + 1 < len(names) and names[i + 1].name == "ASCII_40":  # varchar(n)
+        if i + 1 < len(names) and names[i + 1].name == "ASCII_40":  # varchar(n), numeric(p, s)
+            while names[i].name != "ASCII_41":
+                i += 1
+        if i + 2 < len(names) and names[i + 1].name in _ZONED and names[i + 2].name == "TIME":
             i += 3
         if i + 1 < len(names) and names[i + 1].name == "ARRAY":
             i += 1
@@ -363,5 +370,9 @@ class Spans:
         return i
 
 
+_CONSTANTS = frozenset({"ICONST", "FCONST", "TRUE_P", "FALSE_P"})
+_ZONED = frozenset({"WITH", "WITH_LA", "WITHOUT", "WITHOUT_LA"})
+
+
 def _literal(sink: SinkNode) -> bytes | None:
-    return sink.literal if sink.kind == "literal" else None
+    return sink.literal if sink.kind in ("literal", "constant") else None

@@ -46,5 +46,5 @@ def cut_sink(node: Node) -> tuple[SinkNode | None, int | None, int]:
     sink = as_sink(inner)
     if sink is None:
         return None, limit, 0
-    innermost = cut_by(only(casts[-1])[1]) if casts else None
-    return dataclasses.replace(sink, wrapper=node, casts=casts), limit, 0 if innermost is None else VARCHAR_OID
+    innermost = cut_by(only(casts[-1])[1]) if casts and not sink.types else None
+    return dataclasses.replace(sink, wrapper=node, casts=(*casts, *sink.casts)), limit, 0 if innermost is None else VARCHAR_OID

@@ -180,6 +180,11 @@ class CopyMeaning:
     skips_errors: bool
     added: tuple[tuple[str, ProtectedColumn], ...] = ()
 
+    @property
+    def typed(self) -> bool:
+        """Tell whether what is not text is among its fields."""
+        return any(r is not None and r.type.family not in ("text", "varchar") for r in self.reveals)
+
 
 class Revealing(Protocol):
     """The result columns of a plan."""
@@ -225,13 +230,15 @@ Kind = Literal["select", "write", "explain", "other"]
 class Effects:
     """What a statement does to the session beyond its result (sql.md section 2).
 
-    ``path``: the schemas of a constant search_path, which is else unknown. ``transaction``: it may take back what was set before.
+    ``path``: the schemas of a constant search_path, which is else unknown. ``styles_changed``: it may change how values are
+    spelled. ``transaction``: it may take back what was set before.
     ``relations`` are those that it makes, for the statements behind it in the same text; ``reaches`` are names through which
     something protected is reached from now on; ``tag`` is the command tag of DDL in the client's terms; ``names_protected`` says
     that a statement that goes on as it is names something protected; ``encoding``: client_encoding may be another one behind it.
     """
 
     path_unknown: bool = False
+    styles_changed: bool = False
     path: tuple[str, ...] | None = None
     catalog_changed: bool = False
     prepares: str | None = None

@@ -15,10 +15,8 @@ from phiproxy.sql.finish import finish, marked_node
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import Edit, Occurrence, Plain, PlannedStatement, Use, of_elements
 from phiproxy.sql.parse import Node, Token, char_position, messages, only, parse, strings, tokens
+from phiproxy.sql.sinks import cast_type
 
-# Types by the names of the grammar; any other is no text, which is all that matters of it.
-_OIDS = {"text": 25, "varchar": 1043, "unknown": 0, "bytea": 17, "bpchar": 1042, "int4": 23, "int8": 20, "bool": 16, "uuid": 2950}
-_ARRAY_OIDS = {"text": 1009, "varchar": 1015}
 _OTHER = 0xFFFFFFFF
 _CURSOR_BINARY, _CURSOR_HOLD = 0x0001, 0x0020
 
@@ -99,12 +97,10 @@ def _server_type(use: Use, number: int, text: bytes, types: Sequence[tuple[int, 
 def _oid(type_name: Node) -> int:
     """Return the OID of a declared type, as far as it matters."""
     body = only(type_name)[1]
-    names = strings(body.get("names"))
-    if len(names) == 2 and names[0] == "pg_catalog":
-        names = names[1:]
-    if len(names) != 1:
-        return _OTHER
-    return _ARRAY_OIDS.get(names[0], _OTHER) if body.get("arrayBounds") else _OIDS.get(names[0], _OTHER)
+    if strings(body.get("names"))[-1:] == ["unknown"]:
+        return 0
+    found = cast_type({"typeName": body})
+    return _OTHER if found is None else found.oid
 
 
 def _moved(plan: PlannedStatement, start: int) -> list[Edit]:
@@ -168,7 +164,7 @@ def _value(a: Analysis, node: Node, use: Use, number: int) -> bytes | None:
             position=a.at(_content(a)),
         )
     a.use(sink, use)
-    return sink.literal if sink.kind == "literal" else None
+    return sink.literal if sink.kind in ("literal", "constant") else None
 
 
 def _append(a: Analysis, body: Node, extra: Sequence[tuple[Use, bytes | None]]) -> None:

@@ -11,6 +11,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import array_elements, clear, clear_all, unsupported
 from phiproxy.sql.functions import is_row
 from phiproxy.sql.like import like
+from phiproxy.sql.operands import OWN
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
@@ -87,12 +88,12 @@ def _compare_rows(a: Analysis, node: Node, operands: list[Node], scope: Scope) -
 
 
 def _value_type(node: Node, terms: Sequence[Term]) -> int:
-    """Return the type of a parameter that is compared: text, since varchar has no operators; in IN over a list the list's type."""
+    """Return the type of a parameter that is compared: the column's as an operand, in IN over a list the list's type."""
     first = terms[0].single
     values = sum(made.single is not None and made.single.sink is not None for made in terms[1:])
     if only(node)[1]["kind"] == "AEXPR_IN" and values > 1 and first is not None and not first.casts:
         return first.value.type.oid if isinstance(first.value, Protected) else TEXT_OID
-    return TEXT_OID
+    return OWN
 
 
 def _element_type(terms: Sequence[Term], casts: Sequence[Node]) -> int:
@@ -101,7 +102,7 @@ def _element_type(terms: Sequence[Term], casts: Sequence[Node]) -> int:
         innermost = text_cast(only(casts[-1])[1], array=True)
         return VARCHAR_OID if innermost is not None and innermost.oid == VARCHAR_ARRAY_OID else TEXT_OID
     said = {said_type(leaf) for made in terms for leaf in made.leaves} - {0}
-    return VARCHAR_OID if said == {VARCHAR_OID} else TEXT_OID
+    return said.pop() if len(said) == 1 else OWN
 
 
 def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:

@@ -37,9 +37,10 @@ class Rendered:
     ``map`` pairs byte offsets (in the constant text before any occurrence is filled, in the client's text) at each edit.
     """
 
-    __slots__ = ("occurrences", "pieces", "spans")
+    __slots__ = ("client", "occurrences", "pieces", "spans")
 
     def __init__(self, text: bytes, edits: Sequence[Edit], occurrences: Sequence[Occurrence]) -> None:
+        self.client = text
         changes: list[Edit | Occurrence] = sorted([*edits, *occurrences], key=_place)
         self.pieces: list[bytes] = []
         self.occurrences: list[Occurrence] = []

@@ -145,6 +145,10 @@ def _wrap(
     a.wraps.append(partial(_spell, places=places, head=head, middle=middle, tail=tail))
 
 
+def _is_untyped(column: ListColumn) -> bool:
+    return any(entry is None or entry.type_oid in (0, TEXT.oid) for part in column.leaves() for entry in part.entries)
+
+
 def _same_types(a: Analysis, left: Sequence[Value], right: Sequence[Value], place: Node) -> None:
     """Refuse a given value without a type beside a column: PostgreSQL would convert it to the column's, the subquery to text."""
     for value, other in zip(left, right, strict=True):
@@ -152,7 +156,7 @@ def _same_types(a: Analysis, left: Sequence[Value], right: Sequence[Value], plac
         if (
             len(kinds) == 1
             and (kinds[0] is None or kinds[0][0] != TEXT.oid)
-            and any(isinstance(v, ListColumn) for v in (value, other))
+            and any(isinstance(v, ListColumn) and _is_untyped(v) for v in (value, other))
         ):
             raise a.refuse(
                 "INTERSECT or EXCEPT over a protected column beside a given value whose type is that of the other side",

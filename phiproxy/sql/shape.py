@@ -69,8 +69,8 @@ def shape_of(text: bytes) -> Shape | None:
 
 
 def literal_value(constant: bytes) -> bytes:
-    """Return the value of a plain string literal as it is spelled."""
-    return constant[1:-1].replace(b"''", b"'")
+    """Return the value of a plain string literal or number as it is spelled."""
+    return constant[1:-1].replace(b"''", b"'") if constant[:1] == b"'" else constant
 
 
 def free_constants(statements: Sequence[Statement]) -> frozenset[int]:

@@ -1,8 +1,8 @@
-"""Parameters and literals as sinks: what may become an envelope or a tag, with the casts that would be in the way.
+"""Parameters and constants as sinks: what may become an envelope or a tag, with the casts that would be in the way.
 
-``'x'``, ``$1``, NULL, and each of them under casts to the text types that change nothing: ``$1::varchar``, ``CAST('x' AS text)``,
-``text 'x'``. A cast with a length truncates and is not a no-op, so it is no sink. Where an array is expected the same with casts to
-text[] and varchar[].
+``'x'``, ``$1``, ``5``, ``true``, NULL, and each of them under casts to types that the proxy knows: ``$1::varchar``,
+``CAST('x' AS date)``, ``date 'x'``. Casts to a text type with a length are none of these: ``lengths`` and ``computed`` do them.
+Where an array is expected the same with casts to arrays.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from phiproxy.policy.protection import DeclaredType
+from phiproxy.policy.types import builtin, modified
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.parse import Node, location, only, strings
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, VARCHAR_ARRAY_OID, array_from_text
@@ -34,12 +35,13 @@ class Inserted:
 
 @dataclass(frozen=True, slots=True)
 class SinkNode:
-    """A parameter, string literal or NULL. ``node`` is its wrapped tree, ``wrapper`` the outermost cast around it (or itself).
+    """A parameter, constant or NULL. ``node`` is its wrapped tree, ``wrapper`` the outermost cast around it (or itself).
 
     ``formula``: it is an expression of such, its ``parts``, and ``literal`` is what that gives where no parameter is among them.
+    ``own`` is the type of a number or truth value, which is a "constant"; a string literal has none.
     """
 
-    kind: Literal["param", "literal", "null", "formula"]
+    kind: Literal["param", "literal", "constant", "null", "formula"]
     node: Node
     wrapper: Node
     casts: tuple[Node, ...]
@@ -49,6 +51,7 @@ class SinkNode:
     formula: Formula | None = None
     parts: tuple[SinkNode, ...] = ()
     inserted: Inserted | None = None
+    own: DeclaredType | None = None
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -57,11 +60,22 @@ class SinkNode:
 
     @property
     def type_oid(self) -> int:
-        """OID of the innermost cast's type, or 0."""
+        """OID of the type that it has by itself, or by its innermost cast; 0 where it has none."""
         if self.formula is not None:
             return TEXT_OID
-        innermost = text_cast(only(self.casts[-1])[1], array=self.array) if self.casts else None
-        return innermost.oid if innermost is not None else 0
+        types = self.types
+        return types[0].oid if types else 0
+
+    @property
+    def types(self) -> tuple[DeclaredType, ...]:
+        """The types that it has one after the other: its own, and those of its casts from the inside out."""
+        casts = (cast_type(only(cast)[1]) for cast in reversed(self.casts))
+        return (*(() if self.own is None else (self.own,)), *(found for found in casts if found is not None))
+
+    @property
+    def textual(self) -> bool:
+        """Tell whether it is a text, whatever its casts say."""
+        return self.own is None and all((t.element or t).family in _TEXT_TYPES for t in self.types)
 
     @property
     def value_oid(self) -> int:
@@ -107,6 +121,30 @@ def text_cast(body: Node, *, array: bool = False) -> DeclaredType | None:
     return DeclaredType(names[0], _TEXT_TYPES[names[0]])
 
 
+def cast_type(body: Node) -> DeclaredType | None:
+    """Return the type that a cast names, where it is one that values are read and written in; else None."""
+    name = body["typeName"]
+    names = strings(name.get("names"))
+    if name.get("setof") or name.get("pct_type") or len(name.get("arrayBounds", ())) > 1:
+        return None
+    if len(names) == 2 and names[0] == "pg_catalog":
+        names = names[1:]
+    typmods = [only(node)[1].get("ival", {}).get("ival") for node in name.get("typmods", ())]
+    if len(names) != 1 or None in typmods:
+        return None
+    return modified(names[0], typmods, array="arrayBounds" in name)
+
+
+def _is_read(body: Node, *, array: bool) -> bool:
+    """Tell whether a cast is one that a sink may stand under."""
+    found = cast_type(body)
+    if found is None or (array and found.element is None):
+        return False
+    scalar = found.element or found
+    # Of texts that are cut, others take care. N'x' is a cast to bpchar that does not stand in the text.
+    return scalar.family != "bpchar" and (scalar.typmod == -1 or scalar.family != "varchar")
+
+
 def peel(node: Node, *, array: bool = False) -> tuple[Node, tuple[Node, ...]]:
     """Return what is under the no-op text casts (``array``: text array casts) of a node, and those casts from the outside in."""
     casts: list[Node] = []
@@ -120,7 +158,16 @@ def peel(node: Node, *, array: bool = False) -> tuple[Node, tuple[Node, ...]]:
 
 def as_sink(node: Node, *, array: bool = False) -> SinkNode | None:
     """Return the sink that a node is, or None; ``array``: where an array of text is expected."""
-    inner, casts = peel(node, array=array)
+    inner, casts = node, []
+    kind, body = only(inner)
+    while kind == "TypeCast" and _is_read(body, array=array):
+        casts.append(inner)
+        inner = body["arg"]
+        kind, body = only(inner)
+    return _sink(node, inner, tuple(casts), array=array)
+
+
+def _sink(node: Node, inner: Node, casts: tuple[Node, ...], *, array: bool) -> SinkNode | None:
     kind, body = only(inner)
     if kind == "ParamRef":
         number = body.get("number", 0)
@@ -131,4 +178,26 @@ def as_sink(node: Node, *, array: bool = False) -> SinkNode | None:
         return SinkNode("null", inner, node, casts, array=array)
     if "sval" in body:
         return SinkNode("literal", inner, node, casts, literal=body["sval"].get("sval", "").encode("utf-8"), array=array)
-    return None
+    own = None if array else _constant_type(body)
+    return None if own is None else SinkNode("constant", inner, node, casts, literal=_spelled(body), own=own)
+
+
+def _constant_type(body: Node) -> DeclaredType | None:
+    """Return the type that PostgreSQL gives a number or a truth value (make_const)."""
+    if "ival" in body:
+        return builtin("int4")
+    if "boolval" in body:
+        return builtin("bool")
+    digits = body.get("fval", {}).get("fval", "")
+    if not digits:
+        return None
+    return builtin("int8" if digits.lstrip("-").isdigit() and -(1 << 63) <= int(digits) < 1 << 63 else "numeric")
+
+
+def _spelled(body: Node) -> bytes:
+    """Return a number or truth value in its type's text form."""
+    if "boolval" in body:
+        return b"t" if body["boolval"].get("boolval") else b"f"
+    if "ival" in body:
+        return b"%d" % body["ival"].get("ival", 0)
+    return str(body["fval"]["fval"]).encode()

@@ -18,12 +18,12 @@ from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.derived import Derived, derived
 from phiproxy.sql.expressions import Grouping, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
+from phiproxy.sql.operands import OWN
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.respell import reference, value_of
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value
-from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, peel, text_cast
-from phiproxy.wire.arrays import TEXT_ARRAY_OID
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_type, peel, text_cast
 from phiproxy.wire.values import VARCHAR_OID
 
 TEXT = DeclaredType("text", TEXT_OID)
@@ -159,7 +159,7 @@ def as_plain(a: Analysis, made: Term) -> None:
 
 
 def as_tags(
-    a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_oid: int = TEXT_OID, *, stored: bool = False
+    a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_oid: int = OWN, *, stored: bool = False
 ) -> None:
     """Let every leaf be a tag of ``slot``, to be compared with ``column``; ``stored``: the generated column, where there is one."""
     if not a.context.catalog.replaced.isdisjoint(("=", "<>")):
@@ -180,7 +180,7 @@ def as_tags(
     shared = said.pop() if len(said) == 1 and all(leaf.sink is not None for leaf in made.leaves) else type_oid
     for leaf in made.leaves:
         if leaf.sink is not None:
-            oid = shared if not leaf.sink.array else TEXT_ARRAY_OID
+            oid = shared if not leaf.sink.array else OWN
             a.use(leaf.sink, Search(column, slot, column.type, leaf.sink.array), oid)
         elif leaf.nullif is not None:
             for side in leaf.nullif:
@@ -214,12 +214,12 @@ def said_type(made: Leaf) -> int:
             return _cast_type(made.casts[0])
         return made.value.type.oid if isinstance(made.value, Protected) else TEXT_OID
     if only(made.sink.wrapper)[0] != "TypeCast":
-        return TEXT_OID if made.sink.formula is not None else 0
-    return _cast_type(made.sink.wrapper, array=made.sink.array)
+        return made.sink.type_oid
+    return _cast_type(made.sink.wrapper)
 
 
-def _cast_type(cast: Node, *, array: bool = False) -> int:
-    declared = text_cast(only(cast)[1], array=array)
+def _cast_type(cast: Node) -> int:
+    declared = cast_type(only(cast)[1])
     return VARCHAR_OID if declared is None else declared.oid
 
 
@@ -380,7 +380,7 @@ class Comparison:
     terms: tuple[Term, ...]
 
 
-def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = TEXT_OID, *, apart: bool = False) -> bool:
+def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = OWN, *, apart: bool = False) -> bool:
     """Compare terms for equality (``apart``: one after the other): by tags when something protected is among them, the answer."""
     columns = [column for made in terms for column in made.columns()]
     if columns:

@@ -33,6 +33,9 @@ _UNCHANGED_ALTER = frozenset(
     }
 )  # fmt: skip
 _PATH_SETTINGS = frozenset({"search_path", "role", "session_authorization"})
+_STYLES = frozenset({"datestyle", "intervalstyle", "timezone"})
+# These the server does not tell of: they are read with the path.
+_UNREPORTED_STYLES = frozenset({"bytea_output", "extra_float_digits"})
 _SCHEMA_CHANGES = ("Create", "Alter", "Drop", "Rename", "View", "Rule", "Index", "Define", "Import", "Composite", "Reassign")
 
 
@@ -205,11 +208,13 @@ def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: 
     found = Effects()
     if kind == "VariableSetStmt":
         name = body.get("name", "").lower()
-        found.path_unknown = name in _PATH_SETTINGS or body.get("kind") == "VAR_RESET_ALL"
+        resets_all = body.get("kind") == "VAR_RESET_ALL"
+        found.path_unknown = name in _PATH_SETTINGS or name in _UNREPORTED_STYLES or resets_all
+        found.styles_changed = name in _STYLES or name in _UNREPORTED_STYLES or resets_all
         found.path = _constant_path(body) if name == "search_path" else None
         found.encoding = name == "client_encoding" or body.get("kind") == "VAR_RESET_ALL"
     elif kind == "DiscardStmt":
-        found.path_unknown = True
+        found.path_unknown = found.styles_changed = True
         found.encoding = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"
         found.deallocates_all = found.closes_all = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"
     elif kind == "TransactionStmt":
@@ -227,7 +232,7 @@ def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: 
     elif kind == "FetchStmt":
         found.fetches = body.get("portalname")
     elif kind in ("DoStmt", "CallStmt"):
-        found.path_unknown = found.encoding = True
+        found.path_unknown = found.styles_changed = found.encoding = True
         found.catalog_changed = True
     elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:
         found.path_unknown = _changes_path(kind, body)
@@ -239,8 +244,8 @@ def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: 
         if "ExecuteStmt" in message:  # EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
             found.executes = message["ExecuteStmt"]["name"]
         if "funcname" in message and strings(message["funcname"])[-1] == "set_config":
-            found.path_unknown = True
+            found.path_unknown = found.styles_changed = True
             found.encoding = found.encoding or _may_set_encoding(message.get("args", ()))
         if message.get("relname") == "pg_settings":
-            found.path_unknown = found.encoding = True
+            found.path_unknown = found.styles_changed = found.encoding = True
     return found

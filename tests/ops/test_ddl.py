@@ -164,7 +164,7 @@ async def test_row_level_security_needs_columns_of_tags(conn: Connection) -> Non
         ("ALTER TABLE patients DROP CONSTRAINT patients_pkey, ADD PRIMARY KEY (ssn)", "a primary key over public.patients.ssn"),
         ("CREATE VIEW v AS SELECT ssn FROM patients", "view v uses public.patients.ssn: drop it first"),
         ("ALTER TABLE patients ADD g text GENERATED ALWAYS AS (ssn) STORED", "uses public.patients.ssn: drop it first"),
-        ("ALTER TABLE patients ALTER ssn TYPE char(9)", "public.patients.ssn is character(9); this version encrypts"),
+        ("ALTER TABLE patients ALTER ssn TYPE char(9)", "public.patients.ssn is character(9), the policy says text"),
         (
             "ALTER TABLE patients ADD UNIQUE (ssn); CREATE TABLE v (s text REFERENCES patients (ssn))",
             "a foreign key over protected",

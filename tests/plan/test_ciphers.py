@@ -22,7 +22,7 @@ def test_what_is_stored_opens_and_differs_each_time() -> None:
     ciphers = full_ciphers()
     one, two = sealed(ciphers), sealed(ciphers)
     assert ciphers.open(SSN)(one) == ciphers.open(SSN)(two) == b"123-45-6789"
-    assert one[12:28] == two[12:28] == ciphers.search(SSN, ACTIVE[0])(b"123-45-6789")
+    assert one[12:28] == two[12:28] == ciphers.search(SSN, ACTIVE[0], SSN.type)(b"123-45-6789")
     assert one[28:] != two[28:]
     assert one[:3] == b"\xf5\x50\x01"
 
@@ -56,7 +56,7 @@ def test_the_type_applies_where_a_value_is_stored_and_not_where_it_is_searched()
         ciphers.store(MRN)(b"x" * 13, draw())
     with pytest.raises(InvalidEncoding):
         ciphers.store(MRN)(b"\xff", draw())
-    assert len(ciphers.search(MRN, ACTIVE[0])(b"x" * 13)) == 16
+    assert len(ciphers.search(MRN, ACTIVE[0], MRN.type)(b"x" * 13)) == 16
 
 
 def test_every_registered_slot_is_filled_and_dropped_ones_are_zero() -> None:

@@ -63,12 +63,21 @@ def test_the_client_sees_its_own_types(text: str, oids: tuple[int, ...], describ
 
 @pytest.mark.parametrize(
     ("text", "state"),
-    [("SELECT 1 FROM patients WHERE ssn = $1", "42883"), ("INSERT INTO patients (ssn) VALUES ($1)", "0A000")],
+    [
+        ("SELECT 1 FROM patients WHERE ssn = $1", "42883"),
+        ("INSERT INTO patients (ssn) VALUES ($1::date::int4)", "42846"),
+        ("UPDATE patients SET city = 'x' WHERE ssn = ANY ($1::int4[])", "42883"),
+    ],
 )
 def test_a_parameter_declared_as_another_type_is_refused(text: str, state: str) -> None:
     with pytest.raises(PhiproxyError) as caught:
         plan(text, 23)
     assert caught.value.sqlstate == state
+
+
+def test_a_number_is_assigned_to_a_text_as_by_the_server() -> None:
+    made = plan("INSERT INTO patients (ssn) VALUES ($1)", 23)
+    assert made.described == (23,)
 
 
 def test_a_simple_query_has_no_parameters() -> None:

@@ -9,7 +9,8 @@ import pytest
 from phiproxy.errors import CatalogChanged, KeyNeeded
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.statement import MAX_DESCRIPTIONS, Columns, convert, map_position, spell_bytea
+from phiproxy.plan.columns import MAX_DESCRIPTIONS, Columns
+from phiproxy.plan.statement import convert, map_position, spell_bytea
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Reveal, Search, Store
 from phiproxy.wire.arrays import Array
 from phiproxy.wire.messages import Field, encode_row_description
@@ -114,7 +115,7 @@ def test_the_elements_of_an_array_become_tags_in_either_form() -> None:
     (text,) = plan.parameters(PLANNER.ciphers, [b"{a,NULL}"], (0,))
     (binary,) = plan.parameters(PLANNER.ciphers, [struct.pack("!iiIiii", 1, 1, 25, 2, 1, 1) + b"a" + b"\xff" * 4], (1,))
     assert text == binary
-    tag = PLANNER.ciphers.search(SSN, ACTIVE[0])(b"a")
+    tag = PLANNER.ciphers.search(SSN, ACTIVE[0], SSN.type)(b"a")
     assert text is not None
     assert text[20:] == struct.pack("!i", 16) + tag + b"\xff" * 4
 
@@ -135,7 +136,7 @@ def test_each_element_that_is_stored_is_a_row() -> None:
 def test_an_array_as_a_literal_of_a_simple_query() -> None:
     script = PLANNER.script(b"SELECT 1 FROM patients WHERE ssn = ANY ('{a,NULL}') OR ssn = ANY (NULL)", VIEW)
     text, _ = script.render(PLANNER.ciphers)
-    tag = PLANNER.ciphers.search(SSN, ACTIVE[0])(b"a")
+    tag = PLANNER.ciphers.search(SSN, ACTIVE[0], SSN.type)(b"a")
     assert b"""'{"\\\\x%s",NULL}'::bytea[]""" % tag.hex().encode() in text
     assert b"NULL::bytea[]" in text
 

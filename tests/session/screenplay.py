@@ -283,5 +283,5 @@ class Screenplay:
 
 def path_answer(path: Sequence[str], status: str = "I") -> list[Frame]:
     """Return a server's replies to the question for the path."""
-    rows = [data_row(name.encode()) for name in path]
-    return [raw(b"1"), raw(b"2"), *rows, command_complete(f"SELECT {len(path)}"), raw(b"3"), raw(b"3"), ready(status)]
+    rows = [data_row(name.encode()) for name in ("hex", "1", *path)]
+    return [raw(b"1"), raw(b"2"), *rows, command_complete(f"SELECT {len(rows)}"), raw(b"3"), raw(b"3"), ready(status)]

@@ -34,7 +34,7 @@ class Statement:
 SSN_FIELD = frames.column("ssn", 25, table=100, attnum=2)
 CITY = frames.column("city", 25, table=100, attnum=6)
 MSG = frames.column("msg", 25, table=102, attnum=2)
-NAME = frames.column("unnest", 19)
+NAME = frames.column("unnest", 25)
 BOOM = frames.column("boom", 25)
 
 REFUSED = f"SELECT id FROM public.patients WHERE upper(ssn) = '{SECRET.decode()}'"
@@ -47,7 +47,10 @@ COPY_TO = "COPY (SELECT msg FROM log) TO STDOUT"
 # What the proxy says itself.
 OWN_REFUSAL = "SELECT pg_catalog.phiproxy_refused()"
 OWN_SYNTAX_ERROR = "phiproxy_refused"
-OWN_QUESTION = "SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))"
+OWN_QUESTION = (
+    "SELECT pg_catalog.unnest(pg_catalog.array_cat(ARRAY[pg_catalog.current_setting('bytea_output'),"
+    " pg_catalog.current_setting('extra_float_digits')], pg_catalog.current_schemas(true)::pg_catalog.text[]))"
+)
 
 STATEMENTS: dict[str, Statement] = {
     "": Statement(""),
@@ -89,7 +92,7 @@ STATEMENTS: dict[str, Statement] = {
     "SELECT city, ssn FROM patients": Statement("SELECT", (CITY, SSN_FIELD), 2, real="SELECT city, ssn FROM patients LIMIT 2"),
     COPY_FROM: Statement("COPY", utility="copy in"),
     COPY_TO: Statement("COPY 3", utility="copy out"),
-    OWN_QUESTION: Statement("SELECT", (NAME,), len(PATH)),
+    OWN_QUESTION: Statement("SELECT", (NAME,), 2 + len(PATH)),
 }
 LO_CREAT = 957
 EXIT = ("commit", "rollback", "rollback to")

@@ -49,12 +49,13 @@ def test_the_proxys_own_messages_block_the_client_until_they_are_answered() -> N
 
 def test_a_path_that_cannot_be_read_is_not_known() -> None:
     session = state()
-    session.path_is(ok=True, rows=[b"pg_catalog", "é".encode()])
+    session.path_is(ok=True, rows=[b"escape", b"0", b"pg_catalog", "é".encode()])
     assert session.path == ("pg_catalog", "é")
-    session.path_is(ok=True, rows=[b"\xff"])
+    assert (session.styles.bytea_output, session.styles.extra_float_digits) == ("escape", 0)
+    session.path_is(ok=True, rows=[b"hex", b"1", b"\xff"])
     assert session.path is None
     session.encoding = None
-    session.path_is(ok=True, rows=["é".encode()])
+    session.path_is(ok=True, rows=[b"hex", b"1", "é".encode()])
     assert session.path is None
     session.path_is(ok=False, rows=[])
     assert session.path is None

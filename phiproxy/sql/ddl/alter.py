@@ -280,7 +280,7 @@ def _seal_default(altered: _Altered, i: int, command: Node, column: ProtectedCol
         return
     literal = default_span(definition, sink, span)
     definition.replace((span[0], literal[0]), f"ALTER COLUMN {name} SET DEFAULT ")
-    definition.seal(literal, sink.literal, column)
+    definition.seal(literal, sink, column)
     if literal[1] < span[1]:
         definition.replace((literal[1], span[1]), "")
     definition.body["cmds"][i] = command_tree(rf"ALTER COLUMN {name} SET DEFAULT '\x00'::bytea")

@@ -8,7 +8,7 @@ from phiproxy.errors import StatementRefused
 from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
-from phiproxy.policy.types import parse_type
+from phiproxy.policy.types import named_type
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.conditions import check_span, seal_check
 from phiproxy.sql.ddl.definition import Definition, Span
@@ -40,10 +40,10 @@ def declared_type(type_name: Node) -> DeclaredType | None:
     names = strings(type_name.get("names"))
     arguments = [str(only(m)[1].get("ival", {}).get("ival", 0)) for m in type_name.get("typmods", ())]
     shown = names[-1] + (f"({', '.join(arguments)})" if arguments else "")
-    if "arrayBounds" in type_name or (len(names) == 2 and names[0] != "pg_catalog"):
-        return None
+    if len(names) == 2 and names[0] != "pg_catalog":
+        shown = ".".join(names)
     try:
-        return parse_type(shown)
+        return named_type(shown + ("[]" if "arrayBounds" in type_name else ""))
     except ValueError:
         return None
 
@@ -116,7 +116,7 @@ def write(definition: Definition, span: Span, column: ProtectedColumn, body: Nod
     kept = []
     if found.default is not None:
         kept.append(default_span(definition, found.default, span))
-        definition.seal(kept[0], found.default.literal, column)
+        definition.seal(kept[0], found.default, column)
     for constraint in found.checks:
         seal_check(definition, constraint, {column.name: column})
         kept.append(check_span(definition, constraint))
@@ -136,7 +136,10 @@ def default_span(definition: Definition, sink: SinkNode, around: Span) -> Span:
     token = next((t for t in definition.tokens if t.start == sink.offset), None)
     if token is None or not around[0] < token.start < around[1]:
         raise StatementRefused("the default could not be located in the statement", hint="Write it as one literal, without a cast.")
-    return token.start, token.end
+    end = token
+    while end.name == "ASCII_45":  # the sign of a number
+        end = definition.tokens[definition.tokens.index(end) + 1]
+    return token.start, end.end
 
 
 def column_tree(text: str) -> Node:

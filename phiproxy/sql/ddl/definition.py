@@ -10,13 +10,16 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from phiproxy.errors import StatementRefused
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.finish import blanked_comments, marker
 from phiproxy.sql.meaning import Define, Edit, Occurrence, Store
+from phiproxy.sql.operands import OWN, given
 from phiproxy.sql.parse import Node, Token, location, messages, parse, tokens
 from phiproxy.sql.render import Rendered, verify
+from phiproxy.sql.sinks import SinkNode
 
 Span = tuple[int, int]
 
@@ -50,9 +53,14 @@ class Definition:
         """Let the server see another text in this place."""
         self.edits.append(Edit(*span, text.encode("utf-8")))
 
-    def seal(self, span: Span, value: bytes, column: ProtectedColumn) -> None:
-        """Let the server see an envelope of a value in this place."""
-        self.occurrences.append(Occurrence(*span, Store(column, self.a.new_row()), literal=value))
+    def seal(self, span: Span, sink: SinkNode, column: ProtectedColumn) -> None:
+        """Let the server see an envelope of a constant in this place."""
+        try:
+            use, _ = given(sink, Store(column, self.a.new_row()), OWN)
+        except StatementRefused as refusal:
+            refusal.position = self.a.at(sink.offset)
+            raise
+        self.occurrences.append(Occurrence(*span, use, literal=sink.literal))
 
     def define(self, span: Span, condition: bytes, column: ProtectedColumn, around: tuple[str, str]) -> None:
         """Let the server see the sealed condition of a constraint in this place, between two texts."""

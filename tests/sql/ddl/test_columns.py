@@ -24,9 +24,10 @@ def declared(text: str) -> str | None:
         ("pg_catalog.text", "text"),
         ("varchar(12)", "varchar(12)"),
         ("character varying", "varchar"),
-        ("text[]", None),
-        ("other.text", None),
-        ("int", None),
+        ("int", "int4"),
+        ("text[]", "text[]"),
+        ("other.text", "other.text"),
+        ("int4range", None),
     ],
 )
 def test_types(text: str, name: str | None) -> None:

@@ -1,0 +1,127 @@
+"""The result columns of one statement: which are protected, what the client is told of them, and how a row is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from phiproxy.errors import CatalogChanged
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.reading import shown as shown_as
+from phiproxy.sql.meaning import Reveal
+from phiproxy.sql.operands import is_text
+from phiproxy.types.declared import DeclaredType
+from phiproxy.types.styles import Styles
+from phiproxy.wire.encodings import UTF8, Encoding, of_binary
+from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
+from phiproxy.wire.messages import Field, decode_row_description, encode_row_description
+from phiproxy.wire.values import BYTEA_OID, bytea_from_text
+
+# Of one result: as a statement, and as portals in a few formats.
+MAX_DESCRIPTIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The result columns of one statement: which are protected, and as what they are shown.
+
+    ``protected`` is (position, Reveal) of the protected ones.
+    """
+
+    reveals: tuple[Reveal | None, ...]
+    protected: tuple[tuple[int, Reveal], ...] = field(init=False, compare=False)
+    typed: bool = field(init=False, compare=False)
+    _rows: dict[object, tuple[Ciphers, RowFunction]] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    _descriptions: dict[tuple[bytes, Sequence[int] | None], tuple[SealedAttributes, bytes]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "protected", tuple((i, r) for i, r in enumerate(self.reveals) if r is not None))
+        object.__setattr__(self, "typed", any(not is_text(r.type) for _, r in self.protected))
+
+    def describe(self, fields: Sequence[Field], formats: Sequence[int] | None, sealed: SealedAttributes) -> list[Field]:
+        """Return RowDescription's fields as the client must see them.
+
+        ``formats`` are the codes that the client asked for, None for a statement (0). Raises CatalogChanged when the
+        server describes other columns than were planned: what was analysed is not what runs.
+        """
+        if len(fields) != len(self.reveals):
+            raise CatalogChanged("the server describes another number of columns than was analysed")
+        shown = []
+        for i, (column, reveal) in enumerate(zip(fields, self.reveals, strict=True)):
+            if reveal is None:
+                if (column.table_oid, column.attnum) in sealed:
+                    raise CatalogChanged("the server describes a protected column where none was analysed")
+                shown.append(column)
+                continue
+            if column.type_oid != BYTEA_OID:
+                raise CatalogChanged("the server describes an unprotected column where a protected one was analysed")
+            code = formats[i] if formats is not None else 0
+            if reveal.cast:
+                column = column._replace(table_oid=0, attnum=0)  # noqa: PLW2901 - an expression belongs to no table
+            elif reveal.origin is not None:
+                column = column._replace(table_oid=reveal.origin[0], attnum=reveal.origin[1])  # noqa: PLW2901 - of its group
+            type_ = reveal.planned if reveal.planned is not None and formats is not None else reveal.type
+            told = type_.base or type_  # a domain is described as what it is over
+            shown.append(column._replace(type_oid=told.oid, type_size=told.size, typmod=told.typmod, format=code))
+        return shown
+
+    def description(self, frame: bytes, formats: Sequence[int] | None, sealed: SealedAttributes) -> bytes:
+        """Return ``describe`` of a whole RowDescription, encoded; the server says the same each time, so it is made once."""
+        key = (frame, formats)
+        made = self._descriptions.get(key)
+        if made is None or made[0] is not sealed:
+            shown = encode_row_description(self.describe(decode_row_description(frame, 5, len(frame)), formats, sealed))
+            if len(self._descriptions) >= MAX_DESCRIPTIONS:
+                self._descriptions.clear()
+            made = self._descriptions[key] = sealed, shown
+        return made[1]
+
+    def row(
+        self,
+        ciphers: Ciphers,
+        *,
+        binary: bool,
+        formats: Sequence[int] | None = None,
+        styles: Styles = Styles.CANONICAL,
+        encoding: Encoding = UTF8,
+    ) -> RowFunction:
+        """Return the function that opens a DataRow whose protected fields are bytea in binary or text form.
+
+        ``formats`` are the codes in which the client wants the columns: text, where they are None.
+        """
+        key = (binary, encoding.name, formats, styles) if self.typed else (binary, encoding.name)
+        made = self._rows.get(key)
+        if made is None or made[0] is not ciphers:
+            ops = []
+            for i, r in self.protected:
+                code = formats[i] if formats is not None else 0
+                opener = _opener(ciphers.open(r.column), binary=binary)
+                ops.append((i, shown_in(encoding, then(opener, shown_as(r, code, styles)), r.type, code)))
+            if len(self._rows) >= MAX_DESCRIPTIONS:
+                self._rows.clear()
+            made = self._rows[key] = ciphers, compile_row(ops, len(self.reveals))
+        return made[1]
+
+
+def shown_in(encoding: Encoding, opener: FieldFunction, type_: DeclaredType, code: int) -> FieldFunction:
+    """Return an opener whose texts are in the client's encoding."""
+    if encoding is UTF8:
+        return opener
+    if code == 1:
+        return lambda field: of_binary(opener(field), type_.oid, encoding.from_utf8)
+    return lambda field: encoding.from_utf8(opener(field))
+
+
+def then(opener: FieldFunction, write: FieldFunction | None) -> FieldFunction:
+    """Return one function after the other, where there is another."""
+    return opener if write is None else lambda field: write(opener(field))
+
+
+SealedAttributes = frozenset[tuple[int, int]]
+
+
+def _opener(opener: FieldFunction, *, binary: bool) -> FieldFunction:
+    return opener if binary else lambda field: opener(bytea_from_text(field))

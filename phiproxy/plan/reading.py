@@ -1,0 +1,78 @@
+"""How values come in and go out of the wire's types: readers of what a client gives, showers of what was opened.
+
+Made once per plan, run per value. Where value and column are both text there is none: such a value goes as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from phiproxy.sql.meaning import Reveal, Search, Store, Use
+from phiproxy.types.casts import Cast, cast, explicit
+from phiproxy.types.comparing import compared
+from phiproxy.types.declared import DeclaredType
+from phiproxy.types.registry import codec
+from phiproxy.types.styles import Styles
+from phiproxy.wire.arrays import Array, array_from_binary, array_from_text
+
+Reader = Callable[[bytes, int, Styles], bytes | Array]
+"""Takes a value of the wire, its format code and the session's styles."""
+
+_TEXTS = frozenset({"text", "varchar"})
+
+
+def reader(use: Use) -> Reader | None:
+    """Return what reads the values of a use, or None where they go as they are."""
+    if not isinstance(use, Store | Search) or use.given is None:
+        return None
+    assert use.given.type is not None
+    one = scalar_reader(use, use.given.type, use.given.casts)
+    if not use.elements:
+        return one
+    element_oid = use.given.type.oid
+
+    def elements(value: bytes, code: int, styles: Styles) -> Array:
+        found = array_from_binary(value, element_oid=element_oid) if code else array_from_text(value)
+        return found.map(lambda element: one(element, code, styles))
+
+    return elements
+
+
+def scalar_reader(use: Store | Search, given: DeclaredType, casts: Sequence[DeclaredType]) -> Callable[[bytes, int, Styles], bytes]:
+    """Return what reads one value that is given as a type, and then cast."""
+    own, steps = codec(given), _steps(use, given, casts)
+
+    def read(value: bytes, code: int, styles: Styles) -> bytes:
+        value = own.from_binary(value) if code else own.from_text(value, styles)
+        for step in steps:
+            value = step(value, styles)
+        return value
+
+    return read
+
+
+def _steps(use: Store | Search, given: DeclaredType, casts: Sequence[DeclaredType]) -> list[Cast]:
+    steps: list[Cast] = []
+    for other in casts:
+        steps.append(explicit(given, other))
+        given = other
+    target = use.type
+    if isinstance(use, Search):
+        steps.append(compared(target, given))
+        return steps
+    steps.append(cast(given, target, "assignment"))
+    if target.family not in _TEXTS:
+        assign, typmod = codec(target).assign, target.typmod
+        steps.append(lambda value, _styles: assign(value, typmod))
+    return steps
+
+
+def shown(reveal: Reveal, code: int, styles: Styles) -> Callable[[bytes], bytes] | None:
+    """Return what writes an opened value of a result column in a format, or None where it goes as it is."""
+    own = codec(reveal.type)
+    if reveal.type.family in _TEXTS:
+        return None
+    if code == 1:
+        return own.to_binary
+    write = own.to_text
+    return lambda value: write(value, styles)

@@ -1,0 +1,189 @@
+"""What a value is on its way to a protected column: which types it has, and whether PostgreSQL would take it there.
+
+The one place through which every use of a parameter or constant goes (``Analysis.use``). Texts for a text column need nothing: the
+rules for lengths are elsewhere. Assignment: manual 10.4; comparison: manual 10.2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedOperator
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn
+from phiproxy.policy.types import TEXT_OID, array_of, builtin, by_oid
+from phiproxy.sql.meaning import Given, Search, Store
+from phiproxy.types.casts import NUMERIC, NoCast, NotCast, cast, explicit
+from phiproxy.types.comparing import compared
+from phiproxy.types.names import sql_name
+
+if TYPE_CHECKING:
+    from phiproxy.sql.sinks import SinkNode
+
+_TEXTS = frozenset({"text", "varchar"})
+# What a place says of a parameter's type that has the type of the column beside it.
+OWN = -1
+
+
+class CannotCoerce(StatementRefused):
+    """PostgreSQL has no such cast (42846)."""
+
+    sqlstate = "42846"
+
+
+def is_text(declared: DeclaredType) -> bool:
+    """Tell whether values of a type are texts, stored and compared as they are."""
+    return declared.family in _TEXTS
+
+
+def operand_type(declared: DeclaredType) -> DeclaredType:
+    """Return the type that a parameter has beside an operand of this one: varchar and cidr have no operators, nor has a domain."""
+    base = (declared.base or declared).unlimited
+    return {"varchar": TEXT, "cidr": builtin("inet")}.get(base.family, base)
+
+
+TEXT = by_oid(TEXT_OID) or DeclaredType("text", TEXT_OID)
+
+
+def given(sink: SinkNode, use: Store | Search, type_oid: int) -> tuple[Store | Search, int]:
+    """Return the use with how its value is read, and the type that a parameter has here.
+
+    ``type_oid`` is what the place says of that (0: nothing, ``OWN``: that of the column). DatatypeMismatch, UndefinedOperator or
+    CannotCoerce where PostgreSQL would not take such a value, StatementRefused where it is not done here; without a position.
+    """
+    target = use.type
+    if use.given is not None:
+        return _argument(sink, use, use.given), type_oid
+    if sink.textual and is_text(target) and (type_oid <= 0 or _says_text(type_oid)):
+        return use, sink.type_oid or (type_oid if type_oid != OWN else _own_text(use))
+    types = sink.types if sink.formula is None else (TEXT,)
+    if use.elements:
+        types = tuple(declared.element or declared for declared in types)
+    place = _place_type(use, type_oid)
+    known = types or ((place,) if sink.kind != "param" else ())
+    if known:
+        check(use, known)
+    oid = types[0] if types else place
+    if sink.own is not None and sink.own.family != "bool":
+        oid = NUMERIC  # as it is read
+    found = Given(None, types) if sink.kind == "param" else _read(sink, known)
+    use = dataclasses.replace(use, given=found)
+    if not types and type_oid == 0:
+        return use, 0
+    return use, _array_oid(oid) if use.elements else oid.oid
+
+
+def read_as(use: Store | Search, declared: DeclaredType) -> Store | Search:
+    """Return the use of a parameter whose type is known now, None of it where it is text for a text column."""
+    scalar = declared.element if use.elements and declared.element is not None else declared
+    before = use.given or Given()
+    if use.elements and declared.element is None:
+        raise _no_operator(use.type, declared)
+    if not before.casts and is_text(use.type) and is_text(scalar):
+        return dataclasses.replace(use, given=None)
+    check(use, (scalar, *before.casts))
+    return dataclasses.replace(use, given=Given(scalar, before.casts))
+
+
+def _own_text(use: Store | Search) -> int:
+    if isinstance(use, Store):
+        return use.type.oid
+    return _array_oid(TEXT) if use.elements else TEXT_OID
+
+
+def _read(sink: SinkNode, types: tuple[DeclaredType, ...]) -> Given:
+    """Return how a constant is read. Any number is a numeric first, so that this does not depend on its value."""
+    if sink.own is not None and sink.own.family != "bool":
+        return Given(NUMERIC, types[1:])
+    return Given(types[0], types)
+
+
+def _argument(sink: SinkNode, use: Store | Search, of: Given) -> Store | Search:
+    """Return how an argument of EXECUTE is read: it becomes what the parameter is, as if it were assigned to it."""
+    types = sink.types
+    if not types or of.type is None:
+        return use
+    for one, other in pairwise(types):
+        _cast(one, other)
+    try:
+        cast(types[-1], of.type, "assignment")
+    except (NoCast, NotCast):
+        raise DatatypeMismatch(
+            f"a parameter of type {sql_name(of.type)} cannot be coerced from type {sql_name(types[-1])}",
+            hint="You will need to rewrite or cast the expression.",
+        ) from None
+    read = _read(sink, types)
+    return dataclasses.replace(use, given=Given(read.type, (*read.casts, of.type, *of.casts)))
+
+
+def _says_text(oid: int) -> bool:
+    said = by_oid(oid)
+    return said is not None and is_text(said.element or said)
+
+
+def _array_oid(declared: DeclaredType) -> int:
+    return declared.array_oid or array_of(declared).oid
+
+
+def _place_type(use: Store | Search, type_oid: int) -> DeclaredType:
+    """Return the type of what has none by itself: what the place says, else that of the column."""
+    said = by_oid(type_oid) if type_oid > 0 else None
+    if said is not None:
+        return said.element if use.elements and said.element is not None else said
+    if isinstance(use, Search) or use.elements:
+        return operand_type(use.type)
+    return use.type
+
+
+def check(use: Store | Search, types: tuple[DeclaredType, ...]) -> None:
+    """Raise what PostgreSQL would where a value that has these types one after the other is used so."""
+    for one, other in pairwise(types):
+        _cast(one, other)
+    last, target = types[-1], use.type
+    if is_text(target) and any((declared.element or declared).family == "bytea" for declared in types):
+        raise StatementRefused(
+            f"bytea on the way to {use.column.label} is not in this version", hint=f"Give it as {sql_name(target)}."
+        )
+    try:
+        if isinstance(use, Store):
+            cast(last, target, "assignment")
+        else:
+            compared(target, last)
+    except NoCast:
+        raise _mismatch(use.column, last) if isinstance(use, Store) else _no_operator(target, last) from None
+    except NotCast:
+        how = "stored in" if isinstance(use, Store) else "compared with"
+        raise StatementRefused(
+            f"a value of type {sql_name(last)} {how} {use.column.label}, of type {sql_name(target)}, is not in this version",
+            hint=f"Give it as {sql_name(target)}.",
+        ) from None
+
+
+def _cast(one: DeclaredType, other: DeclaredType) -> None:
+    try:
+        explicit(one, other)
+    except NoCast:
+        raise CannotCoerce(
+            f"cannot cast type {sql_name(one)} to {sql_name(other)}", hint=f"Give the value as {sql_name(other)}."
+        ) from None
+    except NotCast:
+        raise StatementRefused(
+            f"a cast of {sql_name(one)} to {sql_name(other)} on the way to a protected column is not in this version",
+            hint=f"Give the value as {sql_name(other)}.",
+        ) from None
+
+
+def _mismatch(column: ProtectedColumn, declared: DeclaredType) -> DatatypeMismatch:
+    return DatatypeMismatch(
+        f'column "{column.name}" is of type {sql_name(column.type)} but expression is of type {sql_name(declared)}',
+        hint="You will need to rewrite or cast the expression.",
+    )
+
+
+def _no_operator(target: DeclaredType, declared: DeclaredType) -> UndefinedOperator:
+    shown = " = ".join((sql_name(operand_type(target)), sql_name(declared)))
+    return UndefinedOperator(
+        f"operator does not exist: {shown}",
+        hint="No operator matches the given name and argument types. You might need to add explicit type casts.",
+    )

@@ -1,0 +1,281 @@
+"""Casts between types over canonical forms: those that PostgreSQL has (pg_cast), in which contexts, and what they give.
+
+Only casts that are exact here are done; one that PostgreSQL has and that depends on more than value and session is ``NotCast``.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from ipaddress import ip_interface
+from typing import Literal
+
+from phiproxy.types.declared import DeclaredType
+from phiproxy.types.refused import DatetimeFieldOverflow, NotReadExactly, NumericValueOutOfRange
+from phiproxy.types.registry import codec
+from phiproxy.types.styles import Styles
+from phiproxy.wire.values import cut_text
+
+Context = Literal["implicit", "assignment", "explicit"]
+Cast = Callable[[bytes, Styles], bytes]
+
+TEXTS = frozenset({"text", "varchar", "bpchar", "citext"})
+INTEGERS = {"int2": ("smallint", 16), "int4": ("integer", 32), "int8": ("bigint", 64)}
+EXACT_NUMBERS = frozenset({*INTEGERS, "numeric"})
+FLOATS = frozenset({"float4", "float8"})
+NUMBERS = EXACT_NUMBERS | FLOATS
+_RANKS = {"implicit": 0, "assignment": 1, "explicit": 2}
+
+
+class NoCast(Exception):
+    """PostgreSQL has no such cast in this context."""
+
+
+class NotCast(Exception):
+    """PostgreSQL has this cast, and it is not done here."""
+
+
+def cast(source: DeclaredType, target: DeclaredType, context: Context) -> Cast:
+    """Return the function of a cast, without the target's typmod; NoCast, NotCast."""
+    source, target = source.base or source, target.base or target
+    if source.element is not None and target.element is not None:
+        one, other = source.element, target.element
+        if one.family == other.family or {one.family, other.family} <= {"text", "varchar"}:
+            return _same
+        cast(one, other, context)
+        raise NotCast
+    if source.family == target.family and (source.family != "enum" or source.name == target.name):
+        return _same
+    made = _between(source, target)
+    if made is None:
+        raise NoCast
+    needed, function = made
+    if _RANKS[context] < _RANKS[needed]:
+        raise NoCast
+    if function is None:
+        raise NotCast
+    return function
+
+
+def explicit(source: DeclaredType, target: DeclaredType) -> Cast:
+    """Return the function of an explicit cast with the target's typmod: it cuts a text that is too long (manual 8.3)."""
+    function = cast(source, target, "explicit")
+    limit = target.typmod - 4 if target.typmod >= 4 and target.family in ("varchar", "bpchar") else None
+    assign = codec(target).assign
+    if target.typmod == -1:
+        return function
+    if limit is None:
+        return lambda value, styles: assign(function(value, styles), target.typmod)
+    return lambda value, styles: assign(cut_text(function(value, styles), limit), target.typmod)
+
+
+def _between(source: DeclaredType, target: DeclaredType) -> tuple[Context, Cast | None] | None:
+    """Return the least context in which a cast is made, and the function; None where PostgreSQL has none."""
+    one, other = source.family, target.family
+    if other in TEXTS:
+        return _to_text(source, target)
+    if one in TEXTS:
+        # citext has no casts of its own to other types: those of text apply through I/O.
+        return "explicit", _from_text(source, target)
+    if one in NUMBERS and other in NUMBERS:
+        return _numbers(one, target)
+    return _others(one, target)
+
+
+def _to_text(source: DeclaredType, target: DeclaredType) -> tuple[Context, Cast]:
+    if source.family in TEXTS:
+        context: Context = "assignment" if target.family == "citext" else "implicit"
+        return context, _trimmed if source.family == "bpchar" else _same
+    if source.family == "bool":
+        return "assignment", lambda value, _styles: b"true" if value == b"t" else b"false"
+    if source.family in ("inet", "cidr"):
+        return "assignment", lambda value, _styles: value if b"/" in value else value + (b"/128" if b":" in value else b"/32")
+    return "assignment", codec(source).to_text
+
+
+def _from_text(source: DeclaredType, target: DeclaredType) -> Cast:
+    read = codec(target).from_text
+    return (lambda value, styles: read(value.rstrip(b" "), styles)) if source.family == "bpchar" else read
+
+
+def _same(value: bytes, _styles: Styles) -> bytes:
+    return value
+
+
+def _trimmed(value: bytes, _styles: Styles) -> bytes:
+    return value.rstrip(b" ")
+
+
+# -- numbers -------------------------------------------------------------------------------------------------------------------
+
+
+def _numbers(one: str, target: DeclaredType) -> tuple[Context, Cast]:
+    other = target.family
+    order = ["int2", "int4", "int8", "numeric", "float4", "float8"]
+    context: Context = "implicit" if order.index(one) < order.index(other) else "assignment"
+    if other in INTEGERS:
+        return context, _to_integer(one, *INTEGERS[other])
+    if other == "numeric":
+        return context, _same if one in INTEGERS else _float_to_numeric(6 if one == "float4" else 15)
+    if one == "float4":
+        return context, lambda value, _styles: widened(value)
+    if one == "float8":
+        return context, _to_float4
+    return context, codec(target).from_text
+
+
+def _to_integer(one: str, shown: str, bits: int) -> Cast:
+    rounding = ROUND_HALF_EVEN if one in FLOATS else ROUND_HALF_UP
+
+    def convert(value: bytes, _styles: Styles) -> bytes:
+        if one == "float4":
+            value = widened(value)
+        number = Decimal(value.decode())
+        if not number.is_finite():
+            if one == "numeric":
+                raise NotReadExactly(f"cannot convert {'NaN' if number.is_nan() else 'infinity'} to {shown}")
+            raise NumericValueOutOfRange(f"{shown} out of range")
+        whole = int(number.to_integral_value(rounding))
+        if not -(1 << bits - 1) <= whole < 1 << bits - 1:
+            raise NumericValueOutOfRange(f"{shown} out of range")
+        return b"%d" % whole
+
+    return convert
+
+
+def _float_to_numeric(digits: int) -> Cast:
+    def convert(value: bytes, _styles: Styles) -> bytes:
+        number = float(value)
+        if not math.isfinite(number):
+            return value
+        return format(Decimal(f"{number:.{digits}g}"), "f").encode()
+
+    return convert
+
+
+def widened(value: bytes) -> bytes:
+    """Return a canonical float4 as the float8 that it is."""
+    number = struct.unpack("!f", struct.pack("!f", float(value)))[0]
+    return codec(FLOAT8).from_text(repr(number).encode(), Styles.CANONICAL)
+
+
+def _to_float4(value: bytes, _styles: Styles) -> bytes:
+    number = float(value)
+    try:
+        packed = struct.pack("!f", number)
+    except OverflowError:
+        raise NumericValueOutOfRange("value out of range: overflow") from None
+    if number and not struct.unpack("!f", packed)[0]:
+        raise NumericValueOutOfRange("value out of range: underflow")
+    return codec(FLOAT4).from_binary(packed)
+
+
+FLOAT8 = DeclaredType("float8", 701)
+FLOAT4 = DeclaredType("float4", 700)
+NUMERIC = DeclaredType("numeric", 1700)
+TIMESTAMP = DeclaredType("timestamp", 1114)
+TIMESTAMPTZ = DeclaredType("timestamptz", 1184)
+
+
+# -- dates and times -----------------------------------------------------------------------------------------------------------
+
+
+def to_timestamp(value: bytes, _styles: Styles) -> bytes:
+    """Return a canonical date as the timestamp of its midnight; 22008 where timestamps end before."""
+    if value.endswith(b"infinity"):
+        return value
+    day, _, era = value.partition(b" ")
+    try:
+        return codec(TIMESTAMP).from_text(day + b" 00:00:00" + (b" BC" if era else b""), Styles.CANONICAL)
+    except DatetimeFieldOverflow:
+        raise DatetimeFieldOverflow("date out of range for timestamp") from None
+
+
+def zoned(value: bytes, styles: Styles) -> bytes:
+    """Return a canonical timestamp as the timestamptz that it is in the session's zone."""
+    return codec(TIMESTAMPTZ).from_text(value, Styles(time_zone=styles.time_zone))
+
+
+def _date_zoned(value: bytes, styles: Styles) -> bytes:
+    return zoned(to_timestamp(value, styles), styles)
+
+
+def _local(value: bytes, styles: Styles) -> bytes:
+    """Return a canonical timestamptz as the timestamp that the session's clock shows."""
+    shown = codec(TIMESTAMPTZ).to_text(value, Styles(time_zone=styles.time_zone))
+    if shown.endswith(b"infinity"):
+        return shown
+    day, clock, *era = shown.split(b" ")
+    return b" ".join((day, clock[:8] + _fraction(clock), *era))
+
+
+def _fraction(clock: bytes) -> bytes:
+    return clock[8 : len(clock) - len(clock[8:].lstrip(b".0123456789"))]
+
+
+def _date_of(value: bytes, _styles: Styles) -> bytes:
+    day, _, rest = value.partition(b" ")
+    return day + (b" BC" if rest.endswith(b" BC") else b"")
+
+
+def _time_of(value: bytes, _styles: Styles) -> bytes:
+    if value.endswith(b"infinity"):
+        raise NotReadExactly("the time of an infinite timestamp is NULL, which is not understood here")
+    return value.split(b" ")[1]
+
+
+def _after_local(function: Cast) -> Cast:
+    return lambda value, styles: function(_local(value, styles), styles)
+
+
+def _without_zone(value: bytes, _styles: Styles) -> bytes:
+    return value[:8] + _fraction(value)
+
+
+# -- the rest ------------------------------------------------------------------------------------------------------------------
+
+
+def _host(value: bytes, _styles: Styles) -> bytes:
+    return value.removesuffix(b"/32") if b":" not in value else value.removesuffix(b"/128")
+
+
+def _network(value: bytes, _styles: Styles) -> bytes:
+    return codec(DeclaredType("cidr", 650)).from_text(str(ip_interface(value.decode()).network).encode(), Styles.CANONICAL)
+
+
+def _truth(value: bytes, _styles: Styles) -> bytes:
+    return b"f" if value == b"0" else b"t"
+
+
+def _number_of_truth(value: bytes, _styles: Styles) -> bytes:
+    return b"1" if value == b"t" else b"0"
+
+
+def _others(one: str, target: DeclaredType) -> tuple[Context, Cast | None] | None:
+    if one in ("json", "jsonb") and target.family in ("json", "jsonb"):
+        return "assignment", codec(target).from_text
+    return _PAIRS.get((one, target.family))
+
+
+_PAIRS: dict[tuple[str, str], tuple[Context, Cast | None]] = {
+    ("bool", "int4"): ("explicit", _number_of_truth),
+    ("int4", "bool"): ("explicit", _truth),
+    ("cidr", "inet"): ("implicit", _host),
+    ("inet", "cidr"): ("assignment", _network),
+    ("date", "timestamp"): ("implicit", to_timestamp),
+    ("date", "timestamptz"): ("implicit", _date_zoned),
+    ("timestamp", "timestamptz"): ("implicit", zoned),
+    ("timestamp", "date"): ("assignment", _date_of),
+    ("timestamp", "time"): ("assignment", _time_of),
+    ("timestamptz", "timestamp"): ("assignment", _local),
+    ("timestamptz", "date"): ("assignment", _after_local(_date_of)),
+    ("timestamptz", "time"): ("assignment", _after_local(_time_of)),
+    ("timestamptz", "timetz"): ("assignment", None),
+    ("time", "interval"): ("implicit", _same),
+    ("time", "timetz"): ("implicit", None),  # of the zone's offset today
+    ("timetz", "time"): ("assignment", _without_zone),
+    ("interval", "time"): ("assignment", None),
+    **{("jsonb", name): ("explicit", None) for name in (*NUMBERS, "bool")},
+}

@@ -1,0 +1,123 @@
+"""Which operands PostgreSQL compares with a type by ``=``, and as what: operator resolution (manual 10.2) over the closed table.
+
+The result is a canonical form whose equality form is that of the column's values which are equal to the operand.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from phiproxy.types.casts import (
+    EXACT_NUMBERS,
+    FLOAT8,
+    FLOATS,
+    INTEGERS,
+    TEXTS,
+    Cast,
+    NoCast,
+    NotCast,
+    cast,
+    to_timestamp,
+    widened,
+    zoned,
+)
+from phiproxy.types.declared import DeclaredType
+from phiproxy.types.styles import Styles
+
+
+def compared(column: DeclaredType, operand: DeclaredType) -> Cast:
+    """Return what an operand is compared as; NoCast where there is no such operator, NotCast where it is not answered exactly."""
+    column, operand = column.base or column, operand.base or operand
+    one, other = column.family, operand.family
+    if one == "json":
+        raise NoCast
+    if one == "array":
+        return _array(column, operand)
+    if one == other and (one != "enum" or column.name == operand.name):
+        return _same
+    if one in TEXTS and other in TEXTS:
+        return _texts(one, other)
+    if one in FLOATS and other in FLOATS | EXACT_NUMBERS:
+        # A float4 is compared with anything but itself as a float8, which is what its equality form is of.
+        return _wide if other == "float4" else cast(operand, FLOAT8, "assignment") if other != "float8" else _same
+    if one in EXACT_NUMBERS and other in FLOATS | EXACT_NUMBERS:
+        return _exact(one, other)
+    found = _PAIRS.get((one, other))
+    if found is None:
+        raise NotCast if (one, other) in _INEXACT else NoCast
+    return found
+
+
+def _array(column: DeclaredType, operand: DeclaredType) -> Cast:
+    assert column.element is not None
+    if operand.element is None or operand.element.family != column.element.family:
+        texts = {"text", "varchar"}
+        if operand.element is None or not {operand.element.family, column.element.family} <= texts:
+            raise NoCast
+    if column.element.family == "json":
+        raise NoCast
+    return _same
+
+
+def _texts(one: str, other: str) -> Cast:
+    if "citext" in (one, other):
+        # citext = text is text = text: the column's own case counts, and its index does not know it.
+        raise NotCast
+    return _trimmed if other == "bpchar" else _same
+
+
+def _exact(one: str, other: str) -> Cast:
+    if other in EXACT_NUMBERS:
+        return _same
+    if one not in INTEGERS or one == "int8":
+        raise NotCast  # the column's value would be rounded to a float8 first
+    return lambda value, _styles: _expanded(widened(value) if other == "float4" else value)
+
+
+def _expanded(value: bytes) -> bytes:
+    """Return a float8 as the number that it is, without an exponent."""
+    return format(Decimal(float(value)), "f").encode()
+
+
+def _same(value: bytes, _styles: Styles) -> bytes:
+    return value
+
+
+def _trimmed(value: bytes, _styles: Styles) -> bytes:
+    return value.rstrip(b" ")
+
+
+def _wide(value: bytes, _styles: Styles) -> bytes:
+    return widened(value)
+
+
+def _day(value: bytes, _styles: Styles) -> bytes:
+    """Return the date whose midnight a timestamp is; any other stays what no date is."""
+    if value.endswith(b"infinity"):
+        return value
+    day, clock, *era = value.split(b" ")
+    return b" ".join((day, *era)) if clock == b"00:00:00" else value
+
+
+def _date_zoned(value: bytes, styles: Styles) -> bytes:
+    return zoned(to_timestamp(value, styles), styles)
+
+
+def _bare(value: bytes, _styles: Styles) -> bytes:
+    return value.removesuffix(b"/32") if b":" not in value else value.removesuffix(b"/128")
+
+
+_PAIRS: dict[tuple[str, str], Cast] = {
+    ("date", "timestamp"): _day,
+    ("timestamp", "date"): to_timestamp,
+    ("timestamptz", "timestamp"): zoned,
+    ("timestamptz", "date"): _date_zoned,
+    ("inet", "cidr"): _bare,
+    ("cidr", "inet"): _same,
+    ("interval", "time"): _same,
+}
+_INEXACT = frozenset(
+    {
+        ("date", "timestamptz"), ("timestamp", "timestamptz"), ("timetz", "time"), ("time", "timetz"), ("time", "interval"),
+    }
+)  # fmt: skip
