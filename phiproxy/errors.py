@@ -1,8 +1,8 @@
 """The one error tree: class -> SQLSTATE, public text, README anchor.
 
 An error never holds a value, a key or a ciphertext: its text is built from names, numbers and constants only, so that it may be
-logged, shown to a client and printed by a command alike. ``KeyNeeded`` and ``CatalogNeeded`` are control flow, not errors: they
-say that the core needs something from outside before it can take the same frame again.
+logged, shown to a client and printed by a command alike. ``KeyNeeded``, ``CatalogNeeded`` and ``AnnouncementNeeded`` are control
+flow, not errors: they say that the core needs something from outside before it can take the same frame again.
 """
 
 from __future__ import annotations
@@ -270,6 +270,14 @@ class CatalogNeeded(Exception):
     def __init__(self, *, changed: bool = False) -> None:
         super().__init__("the catalogue must be read")
         self.changed = changed
+
+
+class AnnouncementNeeded(Exception):
+    """DDL is about to make ``names`` over protected columns: all live proxies must have heard of them before it is sent."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        super().__init__("names must be announced")
+        self.names = names
 
 
 def place_of(error: BaseException) -> str:

@@ -6,6 +6,7 @@ The only place besides ``app`` where net and keys are both known.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,13 @@ from weakref import WeakValueDictionary
 import psycopg
 import structlog
 
-from phiproxy.errors import ConfigError, NoTenant, PhiproxyError, ProviderUnavailable
+from phiproxy.errors import ConfigError, NoTenant, PhiproxyError, ProviderUnavailable, StatementRefused
 from phiproxy.keys import open_provider
 from phiproxy.keys.changes import CHANNEL, notify
 from phiproxy.keys.keks import Kek, TenantKeks
+from phiproxy.keys.members import Members
 from phiproxy.keys.provider import KeyProvider
-from phiproxy.keys.registry import Registry, read_layout
+from phiproxy.keys.registry import Registry, as_provider_error, read_layout
 from phiproxy.keys.roots import CacheLimits
 from phiproxy.keys.service import KeyLimits
 from phiproxy.net.catalog import catalog_version, read_catalog
@@ -40,6 +42,9 @@ log = structlog.get_logger("phiproxy.database")
 
 # Tenants that are kept warm though no session is there: an application that connects anew for each request is one.
 MAX_RECENT_TENANTS = 64
+# A proxy that was killed is waited for as long as this, or three polls; one that is stopped for longer may miss a name.
+MIN_LEASE = 5.0
+ANNOUNCEMENT_STEP = 0.02
 
 
 async def provider_of(settings: Settings) -> KeyProvider:
@@ -70,10 +75,11 @@ class Known:
 class LiveDatabase:
     """A database with a policy, and the tenants that are at work in it."""
 
-    def __init__(self, settings: Settings, policy: Policy, kek: Kek, pool: ServicePool, known: Known) -> None:
+    def __init__(self, settings: Settings, policy: Policy, kek: Kek, pool: ServicePool, known: Known, members: Members) -> None:
         self._settings = settings
         self._policy = policy
         self._pool = pool
+        self._members = members
         self._known = known
         self._version = ""
         self._reading: asyncio.Task[None] | None = None
@@ -82,6 +88,7 @@ class LiveDatabase:
         self._announce_again = False
         self._kek = kek
         self.made: set[str] = set()
+        self.confirmed: set[str] = set()
         # Tenants live as long as a session holds them; the one of a database without tenants always.
         self._tenants: WeakValueDictionary[str, Tenant] = WeakValueDictionary()
         self._recent: OrderedDict[str, Tenant] = OrderedDict()
@@ -90,11 +97,21 @@ class LiveDatabase:
     @classmethod
     async def open(cls, settings: Settings, policy: Policy, provider: KeyProvider) -> LiveDatabase:
         """Read a database for the first time; ConfigError for whatever does not fit the policy, or when it is not reachable."""
+        schema, made = settings.service.schema_, set[str]()
+        members = Members(schema, lease=max(MIN_LEASE, 3 * settings.catalog.poll))
         async with await connect_service(settings, policy.database) as conn:
+            layout = await _layout(conn, settings)
+            # First: what DDL makes from now on waits for this proxy, and what was made before is read.
+            try:
+                await members.beat(conn, layout.epoch, made.update)
+            except psycopg.Error as error:
+                raise as_provider_error(error, schema) from None
             known = await read_known(conn, settings, policy)
         pool = service_pool(settings, policy.database)
         await pool.open()
-        return cls(settings, policy, await keks_of(settings, policy, provider), pool, known)
+        opened = cls(settings, policy, await keks_of(settings, policy, provider), pool, known, members)
+        opened.made.update(made.difference(known.catalog.reaching))
+        return opened
 
     def session(self, admission: Admission) -> Tenant:
         """Return what a new session works with: its tenant's, where the policy names tenants; NoTenant when it names none."""
@@ -106,8 +123,10 @@ class LiveDatabase:
         if found is None:
             limits, registry = key_limits(self._settings), Registry(self._pool, self._settings.service.schema_)
             cached = self._settings.keys.cache.max_data_keys
-            found = Tenant(name, self._policy.database, registry, self._kek, self._known.layout, limits, cached, self.refresh)
-            found.made, found.announce = self.made, self.announce
+            layout, database = self._known.layout, self._policy.database
+            found = Tenant(name, database, registry, self._kek, layout, limits, cached, self.refresh)
+            found.made, found.confirmed = self.made, self.confirmed
+            found.announce, found.announce_names = self.announce, self.announce_names
             found.plan(self._known.protection, self._known.catalog)
             self._tenants[name] = found
         self._recent[name] = found
@@ -130,6 +149,11 @@ class LiveDatabase:
                 await asyncio.wait([task])
         for tenant in list(self._tenants.values()):
             tenant.keys.forget()
+        try:
+            async with self._pool.connection(timeout=1) as conn:
+                await self._members.leave(conn)
+        except (psycopg.Error, TimeoutError):
+            log.info("the proxy ends without a word to the others", database=self._policy.database)
         await self._pool.close()
 
     async def refresh(self, changed: bool = False) -> None:  # noqa: FBT001, FBT002 - the shape of a callback
@@ -206,6 +230,8 @@ class LiveDatabase:
             await asyncio.sleep(poll)
 
     async def _look(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        # Before anything that takes its time: DDL waits for this.
+        await self._members.beat(conn, self._known.layout.epoch, self.made.update)
         version = await catalog_version(conn)
         layout = await _layout(conn, self._settings)
         if version != self._version or layout != self._known.layout:
@@ -218,6 +244,24 @@ class LiveDatabase:
 
     async def _refresh_ahead(self) -> None:
         await asyncio.gather(*(tenant.refresh_ahead() for tenant in list(self._tenants.values())))
+
+    async def announce_names(self, names: frozenset[str]) -> None:
+        """Let every live proxy hear of names that DDL is about to make; StatementRefused where one does not say that it has."""
+        deadline = time.monotonic() + self._members.lease + 1
+        try:
+            async with self._pool.connection() as conn:
+                number = await self._members.announce(conn, names)
+                while waiting := await self._members.behind(conn, number):
+                    if time.monotonic() > deadline:
+                        raise StatementRefused(
+                            f"{waiting} other proxies of this database do not confirm the name that this statement is to make",
+                            hint="Try again, or restart them: until they know it, their sessions could see what is stored.",
+                        )
+                    await asyncio.sleep(ANNOUNCEMENT_STEP)
+        except psycopg.Error as error:
+            raise as_provider_error(error, self._settings.service.schema_) from None
+        self.made.update(names)
+        self.confirmed.update(names)
 
     def announce(self) -> None:
         """Let every proxy of this database look at its catalogue at once; what is asked for meanwhile is said once more."""

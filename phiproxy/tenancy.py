@@ -59,9 +59,11 @@ class Tenant:
         self.generation = 0
         self.planner: Planner
         self.made: set[str] = set()
+        self.confirmed: set[str] = set()
         self.doubtful: Counter[Doubt] = Counter()
-        self.services = Services(self._fetch, refresh)
+        self.services = Services(self._fetch, refresh, self._announce_names)
         self.announce: Callable[[], None]
+        self.announce_names: Callable[[frozenset[str]], Awaitable[None]]
 
     def __repr__(self) -> str:
         return f"<Tenant {self.name!r} of {self._database}>"
@@ -73,6 +75,9 @@ class Tenant:
 
     async def _fetch(self, wants: frozenset[KeyWant]) -> None:
         await self.keys.fetch(wants)
+
+    async def _announce_names(self, names: frozenset[str]) -> None:
+        await self.announce_names(names)
 
     async def refresh_ahead(self) -> None:
         """Renew the keys in use whose time is nearly up; what goes wrong is told, and the ordinary way tries again."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 
-from phiproxy.errors import ConfigError, ProviderUnavailable, UndefinedTable, WriteKeyWant
+from phiproxy.errors import ConfigError, ProviderUnavailable, StatementRefused, UndefinedTable, WriteKeyWant
 from phiproxy.keys.ending import compromise
 from phiproxy.keys.registry import Registry
 from phiproxy.live import LiveDatabase, provider_of
@@ -235,3 +235,40 @@ async def test_a_change_in_the_registry_reaches_a_proxy_within_a_second(site: Si
         await asyncio.wait([following])
         await live.close()
         await provider.close()
+
+
+async def test_ddl_waits_until_every_live_proxy_knows_the_name(site: Site, live: LiveDatabase) -> None:
+    settings = site_settings(site)
+    (policy,) = load_policies(settings)
+    other = await LiveDatabase.open(settings, policy, await provider_of(settings))
+    following = asyncio.get_running_loop().create_task(live.follow())
+    try:
+        await other.announce_names(frozenset({"shown"}))
+        assert "shown" in live.made
+        assert other.confirmed == {"shown"}
+        owner(site, "INSERT INTO phiproxy.proxy VALUES (1, 'infinity', 1, 0)")
+        other._members.lease = 0.2
+        with pytest.raises(StatementRefused, match="do not confirm"):
+            await other.announce_names(frozenset({"never"}))
+        assert "never" not in other.confirmed
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+        await other.close()
+    with site.server.connect(site.sealed) as conn:
+        assert len(conn.execute("SELECT FROM phiproxy.proxy WHERE id <> 1").fetchall()) == 1
+
+
+async def test_a_view_that_another_proxy_makes_is_known_at_once(site: Site) -> None:
+    owner(site, f"GRANT CREATE ON SCHEMA public TO {site.role}")
+    settings = site_settings(site, catalog=CatalogSection.model_validate({"poll": "60s"}))
+    async with (
+        serving(settings) as (_, port),
+        serving(settings) as (_, second),
+        await connect(site, port) as one,
+        await connect(site, second) as two,
+    ):
+        await one.execute("INSERT INTO notes (id, body) VALUES (7, 'hidden')")
+        await two.execute("SELECT 1")
+        await one.execute("CREATE VIEW shown AS SELECT id, body FROM notes")
+        assert await (await two.execute("SELECT body FROM shown WHERE body = %s", ("hidden",))).fetchone() == ("hidden",)

@@ -32,7 +32,7 @@ from phiproxy.keys.registry import (
 )
 from phiproxy.keys.roots import CacheLimits, RootCache
 from phiproxy.keys.rows import RootRow, is_authentic, new_data_key
-from phiproxy.keys.schema import FOREIGN_PRIVILEGES, FORMAT, create_schema, create_tables, table
+from phiproxy.keys.schema import FOREIGN_PRIVILEGES, FORMAT, create_members, create_schema, create_tables, table
 from phiproxy.keys.tenants import new_root_key
 from phiproxy.policy.layout import WantedIdentity
 
@@ -122,6 +122,8 @@ async def _ensure_tables(conn: Connection, schema: str, deployment: str) -> list
         await conn.execute(query, (FORMAT, deployment))
         await record_event(conn, schema, "registry made", schema, (None, deployment))
         done.append(Done("registry made", schema))
+    else:
+        await conn.execute(create_members(schema))
     query = sql.SQL("SELECT format, deployment FROM {}").format(table(schema, "meta"))
     meta = await (await conn.execute(query)).fetchone()
     if meta is None or meta[0] != FORMAT:

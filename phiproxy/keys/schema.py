@@ -16,7 +16,7 @@ from phiproxy.policy.protection import SlotState
 FORMAT: Final = 1
 """Of the tables; ``meta.format``."""
 
-TABLES: Final = ("meta", "identity", "column_name", "slot", "root_key", "root_wrap", "data_key", "event")
+TABLES: Final = ("meta", "identity", "column_name", "slot", "root_key", "root_wrap", "data_key", "event", "proxy", "announcement")
 
 
 def _one_of(values: tuple[str, ...]) -> sql.Composable:
@@ -111,6 +111,27 @@ REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;
 """
 
 
+# Of those that serve the database: a registry that is older than they are gets them at the next `keys init`.
+_MEMBERS = """
+CREATE TABLE IF NOT EXISTS {proxy} (
+  id bigint PRIMARY KEY,
+  seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  epoch bigint NOT NULL,
+  heard bigint NOT NULL
+);
+CREATE TABLE IF NOT EXISTS {announcement} (
+  number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  names text[] NOT NULL
+);
+"""
+
+
+def create_members(schema: str) -> sql.Composed:
+    """Return the statements that make the tables of live proxies where they are not there."""
+    return sql.SQL(_MEMBERS).format(**{name: table(schema, name) for name in ("proxy", "announcement")})
+
+
 def create_schema(schema: str) -> sql.Composed:
     """Return the statement that makes the registry's schema, for when it does not exist."""
     return sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema))
@@ -119,7 +140,7 @@ def create_schema(schema: str) -> sql.Composed:
 def create_tables(schema: str) -> sql.Composed:
     """Return the statements, separated by semicolons, that make all tables and take every privilege from PUBLIC."""
     names = {name: table(schema, name) for name in TABLES}
-    return sql.SQL(_DDL).format(
+    return create_members(schema) + sql.SQL(_DDL).format(
         schema=sql.Identifier(schema),
         slot_states=_one_of(get_args(SlotState)),
         key_states=_one_of(get_args(KeyState)),

@@ -16,7 +16,7 @@ import structlog
 
 from phiproxy.errors import KeyWant, PhiproxyError, place_of
 from phiproxy.net.tasks import spawn
-from phiproxy.session.core import Need, NeedKeys, Session
+from phiproxy.session.core import Need, NeedAnnouncement, NeedKeys, Session
 from phiproxy.session.phases import Phase
 from phiproxy.wire.messages import CANCEL_REQUEST, TERMINATE, error_response
 
@@ -45,6 +45,7 @@ class Services:
 
     fetch_keys: Callable[[frozenset[KeyWant]], Awaitable[None]]
     refresh_catalog: Callable[[bool], Awaitable[None]]
+    announce: Callable[[frozenset[str]], Awaitable[None]]
 
 
 class Receiver(Protocol):
@@ -253,6 +254,8 @@ class Relay:
                 try:
                     if isinstance(following, NeedKeys):
                         await self._services.fetch_keys(following.wants)
+                    elif isinstance(following, NeedAnnouncement):
+                        await self._services.announce(following.names)
                     else:
                         await self._services.refresh_catalog(following.changed)
                 except PhiproxyError as error:

@@ -66,6 +66,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     for part in parts:
         check_references(part.effects)
         encoding.check(session, touches=part.touches)
+    overlay.check_announced(session, (part.effects for part in parts))
     encoding.check_parts(parts, was_set=session.encoding_set is not None)
     styles = session.styles_for(typed=any(p.typed for p in parts))
     _check_styles(parts, styles_set=session.styles_set)

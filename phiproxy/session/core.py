@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from phiproxy.errors import (
+    AnnouncementNeeded,
     CatalogNeeded,
     KeyNeeded,
     KeyWant,
@@ -44,7 +45,13 @@ class NeedCatalog(NamedTuple):
     changed: bool = False
 
 
-Need = NeedKeys | NeedCatalog
+class NeedAnnouncement(NamedTuple):
+    """Let all live proxies hear of these names, then ``resume``."""
+
+    names: frozenset[str]
+
+
+Need = NeedKeys | NeedCatalog | NeedAnnouncement
 
 
 class Session(State):
@@ -115,12 +122,9 @@ class Session(State):
             sent = len(self.to_server)
             try:
                 accepted = self._client_frame(tag, start, end, BEGINNINGS if begins else client.HANDLERS)
-            except KeyNeeded as need:
+            except (KeyNeeded, CatalogNeeded, AnnouncementNeeded) as need:
                 self.waiting = "client"
-                return NeedKeys(need.wants)
-            except CatalogNeeded as need:
-                self.waiting = "client"
-                return NeedCatalog(need.changed)
+                return _need(need)
             except Later:
                 self.later = True
                 break
@@ -258,6 +262,12 @@ class Session(State):
         self.path_is(ok, rows)
         if self.path is None:
             self._refuse_next(_path_unknown())
+
+
+def _need(needed: KeyNeeded | CatalogNeeded | AnnouncementNeeded) -> Need:
+    if isinstance(needed, KeyNeeded):
+        return NeedKeys(needed.wants)
+    return NeedCatalog(needed.changed) if isinstance(needed, CatalogNeeded) else NeedAnnouncement(needed.names)
 
 
 def _catalog_unknown(position: int | None = None) -> StatementRefused:

@@ -175,6 +175,8 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
     settled(session, "P", name)
     portal = session.names.portals.get(name)
     encoding.check(session, touches=portal is not None and portal.plan.touches)
+    if portal is not None:
+        overlay.check_announced(session, [portal.plan.effects])
     alone = session.group_executes == 0
     session.group_executes += 1
     if portal is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from phiproxy.errors import CatalogNeeded, StatementRefused
+from phiproxy.errors import AnnouncementNeeded, CatalogNeeded, StatementRefused
 from phiproxy.plan.statement import Effects
 from phiproxy.session.pipeline import Later
 from phiproxy.session.state import State
@@ -34,8 +34,16 @@ def note(session: State, effects: Effects, *, touches: bool) -> None:
         session.changed = session.names.group
     if effects.reaches and session.database is not None:
         session.database.made.update(effects.reaches)
+        session.database.confirmed.difference_update(effects.reaches)
     for name in effects.reaches:
         session.reaching[name] = "made in this transaction over a protected table"
+
+
+def check_announced(session: State, effects: Iterable[Effects]) -> None:
+    """Go on when every proxy knows the names that DDL is about to make over protected columns; else AnnouncementNeeded."""
+    names = frozenset(name for effect in effects for name in effect.reaches)
+    if names and session.database is not None and not names <= session.database.confirmed:
+        raise AnnouncementNeeded(names)
 
 
 def settle(session: State, text: bytes) -> None:

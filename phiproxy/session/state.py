@@ -40,6 +40,10 @@ class Database(Protocol):
         """Names that sessions have made over protected tables, and the planner does not know yet."""
 
     @property
+    def confirmed(self) -> set[str]:
+        """Names that every live proxy has heard of, and DDL is about to make."""
+
+    @property
     def doubtful(self) -> Counter[Doubt]:
         """What was opened under compromised or stale keys and nobody has asked about yet."""
 

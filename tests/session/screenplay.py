@@ -93,6 +93,7 @@ class FakeDatabase:
     planner: Planner = PLANNER
     generation: int = 1
     made: set[str] = field(default_factory=set)
+    confirmed: set[str] = field(default_factory=set)
     announced: int = 0
     doubtful: Counter[Doubt] = field(default_factory=Counter)
     audited: list[dict[Doubt, int]] = field(default_factory=list)

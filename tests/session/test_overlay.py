@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from phiproxy.session.core import NeedCatalog
+from phiproxy.errors import StatementRefused
+from phiproxy.session.core import NeedAnnouncement, NeedCatalog
 from phiproxy.session.substitutes import own_query
 from tests.session.frames import BIND_COMPLETE, CLOSE_COMPLETE, PARSE_COMPLETE, command_complete, data_row, query, ready, split
 from tests.session.screenplay import FakeDatabase, Screenplay
@@ -81,3 +82,27 @@ def test_ddl_that_names_something_protected_is_announced_once_it_has_ended(play:
     assert announcements(play) == 1
     play.session.to_server.clear()
     play.session.to_client.clear()
+
+
+def test_a_name_is_announced_before_ddl_makes_it(play: Screenplay) -> None:
+    create = query("CREATE VIEW shown AS SELECT id, ssn FROM public.patients")
+    play.client_says(create)
+    assert play.need == NeedAnnouncement(frozenset({"shown"}))
+    play.server_gets()
+    assert isinstance(play.session.database, FakeDatabase)
+    play.session.database.confirmed.add("shown")
+    play.resumes()
+    assert not play.session.database.confirmed
+    (sent,) = play.session.to_server
+    assert b"CREATE VIEW" in sent
+    play.session.to_server.clear()
+    play.server_says(command_complete("CREATE VIEW"), ready())
+    play.session.to_client.clear()
+
+
+def test_a_name_that_is_not_confirmed_is_not_made(play: Screenplay) -> None:
+    play.client_says(query("CREATE VIEW shown AS SELECT id, ssn FROM public.patients"))
+    play.resumes(StatementRefused("nobody answers", hint="Try again."))
+    (sent,) = play.session.to_server
+    assert b"CREATE VIEW" not in sent
+    play.session.to_server.clear()

@@ -1,0 +1,87 @@
+"""Who serves a database at this moment, and what all of them have heard: names that DDL is about to make, and the registry's epoch.
+
+Each proxy process has a row in ``proxy``, which it touches at every look at the database. Before DDL makes something through which
+a protected column is reached, its name is put into ``announcement``, and the DDL waits until every other live proxy has heard of
+it: from then on no session of theirs takes the name for one that does not matter (sql.md section 4).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from phiproxy.keys.changes import notify
+from phiproxy.keys.schema import table
+
+Connection = psycopg.AsyncConnection[Any]
+Learn = Callable[[Iterable[str]], None]
+
+# What was announced this long ago is in the catalogue, or will never be: a proxy that starts reads the catalogue.
+_KEPT = "1 hour"
+
+
+class Members:
+    """This proxy among those that serve a database. ``lease``: who is silent for so many seconds is no longer waited for.
+
+    Connections are in autocommit mode. Every method raises psycopg.Error.
+    """
+
+    def __init__(self, schema: str, lease: float) -> None:
+        self._schema = schema
+        self.lease = lease
+        self._id = secrets.randbits(63)
+        self._heard = 0
+
+    def _sql(self, text: str) -> sql.Composed:
+        names = {name: table(self._schema, name) for name in ("proxy", "announcement")}
+        return sql.SQL(text).format(**names, kept=sql.Literal(_KEPT))
+
+    async def beat(self, conn: Connection, epoch: int, learn: Learn) -> None:
+        """Say that this proxy lives and knows the registry of ``epoch``; ``learn`` takes the names that it had not heard of."""
+        query = "SELECT number, names FROM {announcement} WHERE number > %s ORDER BY number"
+        rows = await (await conn.execute(self._sql(query), (self._heard,))).fetchall()
+        for number, names in rows:
+            learn(names)
+            self._heard = number
+        query = (
+            "INSERT INTO {proxy} (id, epoch, heard) VALUES (%s, %s, %s)"
+            " ON CONFLICT (id) DO UPDATE SET seen_at = pg_catalog.clock_timestamp(), epoch = excluded.epoch, heard = excluded.heard"
+        )
+        await conn.execute(self._sql(query), (self._id, epoch, self._heard))
+
+    async def announce(self, conn: Connection, names: Iterable[str]) -> int:
+        """Announce names, and return the number under which they are. Numbers are seen in their order: one announces at a time."""
+        async with conn.transaction():
+            await conn.execute(self._sql("LOCK TABLE {announcement} IN EXCLUSIVE MODE"))
+            await conn.execute(
+                self._sql("DELETE FROM {announcement} WHERE at < pg_catalog.clock_timestamp() - {kept}::pg_catalog.interval")
+            )
+            query = "INSERT INTO {announcement} (names) VALUES (%s) RETURNING number"
+            row = await (await conn.execute(self._sql(query), (sorted(names),))).fetchone()
+            await notify(conn, self._schema)
+        assert row is not None
+        return int(row[0])
+
+    async def behind(self, conn: Connection, number: int) -> int:
+        """Return how many other live proxies have not heard of an announcement yet."""
+        query = "SELECT pg_catalog.count(*) FROM {proxy} WHERE heard < %s AND id <> %s AND " + _LIVES
+        row = await (await conn.execute(self._sql(query), (number, self._id, self.lease))).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async def epochs(self, conn: Connection) -> list[int]:
+        """Return the epochs that the live proxies know, the oldest first."""
+        query = "SELECT epoch FROM {proxy} WHERE " + _LIVES + " ORDER BY epoch"
+        return [epoch for (epoch,) in await (await conn.execute(self._sql(query), (self.lease,))).fetchall()]
+
+    async def leave(self, conn: Connection) -> None:
+        """Say that this proxy ends, and forget those that ended without a word."""
+        query = "DELETE FROM {proxy} WHERE id = %s OR seen_at < pg_catalog.clock_timestamp() - {kept}::pg_catalog.interval"
+        await conn.execute(self._sql(query), (self._id,))
+
+
+_LIVES = "seen_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s)"

@@ -1,0 +1,52 @@
+"""Who serves a database, and what all of them have heard."""
+
+from __future__ import annotations
+
+from phiproxy.keys.members import Members
+from tests.keys.fakes import Site
+
+
+async def test_names_are_heard_once_by_everybody(site: Site) -> None:
+    await site.init()
+    one, two = Members("phiproxy", lease=60), Members("phiproxy", lease=60)
+    async with await site.connect() as conn:
+        await conn.set_autocommit(True)
+        heard: list[str] = []
+        await one.beat(conn, 1, heard.extend)
+        assert await one.behind(conn, await one.announce(conn, {"alone"})) == 0
+        await two.beat(conn, 2, heard.extend)
+        assert heard == ["alone"]
+        number = await one.announce(conn, {"b", "a"})
+        assert await one.behind(conn, number) == 1
+        await two.beat(conn, 2, heard.extend)
+        assert heard == ["alone", "a", "b"]
+        assert await one.behind(conn, number) == 0
+        await two.beat(conn, 2, heard.extend)
+        assert heard == ["alone", "a", "b"]
+        assert await one.epochs(conn) == [1, 2]
+
+
+async def test_an_older_registry_gets_the_tables(site: Site) -> None:
+    await site.init()
+    site.run("DROP TABLE phiproxy.proxy, phiproxy.announcement")
+    await site.init()
+    assert site.run("SELECT count(*) FROM phiproxy.proxy") == [(0,)]
+
+
+async def test_who_is_gone_or_silent_is_not_waited_for(site: Site) -> None:
+    await site.init()
+    one, two, three = (Members("phiproxy", lease=60) for _ in range(3))
+    async with await site.connect() as conn:
+        await conn.set_autocommit(True)
+        for member in (one, two, three):
+            await member.beat(conn, 1, print)
+        number = await one.announce(conn, {"a"})
+        assert await one.behind(conn, number) == 2
+        await two.leave(conn)
+        assert await one.behind(conn, number) == 1
+        await conn.execute("UPDATE phiproxy.proxy SET seen_at = seen_at - interval '61 seconds' WHERE heard = 0")
+        assert await one.behind(conn, number) == 0
+        await conn.execute("UPDATE phiproxy.announcement SET at = at - interval '61 minutes'")
+        await one.announce(conn, {"b"})
+        names = [names for (names,) in site.run("SELECT names FROM phiproxy.announcement")]
+        assert names == [["b"]]
