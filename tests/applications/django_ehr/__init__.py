@@ -1,0 +1,1 @@
+"""A health record on Django; ``manage.py test`` runs its own tests."""

@@ -1,0 +1,1 @@
+"""Patients, encounters, observations, medications."""

@@ -1,0 +1,1 @@
+"""A health record on SQLAlchemy 2."""
