@@ -19,6 +19,8 @@ from phiproxy.wire.values import BYTEA_OID, bytea_from_text
 
 # Of one result: as a statement, and as portals in a few formats.
 MAX_DESCRIPTIONS = 8
+# The format codes are those that the server says: no codes that a client could ask for.
+_AS_THEY_COME = (-1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Columns:
     typed: bool = field(init=False, compare=False)
     _rows: dict[object, tuple[Ciphers, RowFunction]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    _descriptions: dict[tuple[bytes, Sequence[int] | None], tuple[SealedAttributes, bytes]] = field(
+    _descriptions: dict[tuple[bytes, Sequence[int] | None], tuple[SealedAttributes, tuple[bytes, tuple[int, ...]]]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
 
@@ -70,13 +72,22 @@ class Columns:
 
     def description(self, frame: bytes, formats: Sequence[int] | None, sealed: SealedAttributes) -> bytes:
         """Return ``describe`` of a whole RowDescription, encoded; the server says the same each time, so it is made once."""
+        return self._described(frame, formats, sealed)[0]
+
+    def description_of_query(self, frame: bytes, sealed: SealedAttributes) -> tuple[bytes, tuple[int, ...]]:
+        """Return that of a simple query's, in the formats that the server says, and these."""
+        return self._described(frame, _AS_THEY_COME, sealed)
+
+    def _described(self, frame: bytes, formats: Sequence[int] | None, sealed: SealedAttributes) -> tuple[bytes, tuple[int, ...]]:
         key = (frame, formats)
         made = self._descriptions.get(key)
         if made is None or made[0] is not sealed:
-            shown = encode_row_description(self.describe(decode_row_description(frame, 5, len(frame)), formats, sealed))
+            fields = decode_row_description(frame, 5, len(frame))
+            codes = tuple(f.format for f in fields)
+            shown = encode_row_description(self.describe(fields, codes if formats is _AS_THEY_COME else formats, sealed))
             if len(self._descriptions) >= MAX_DESCRIPTIONS:
                 self._descriptions.clear()
-            made = self._descriptions[key] = sealed, shown
+            made = self._descriptions[key] = sealed, (shown, codes)
         return made[1]
 
     def row(

@@ -66,7 +66,13 @@ def prove(text: bytes, meanings: Sequence[Meaning], statements: Sequence[Stateme
 
 
 def _columns(meaning: Meaning) -> Columns | None:
-    return None if meaning.outputs is None or not meaning.touches else Columns(meaning.outputs)
+    if meaning.outputs is None or not meaning.touches:
+        return None
+    made = meaning.kept.get("columns")
+    if made is None or made.reveals is not meaning.outputs:
+        made = meaning.kept["columns"] = Columns(meaning.outputs)
+    assert isinstance(made, Columns)
+    return made
 
 
 def _cursor(meaning: Meaning) -> Columns | None:

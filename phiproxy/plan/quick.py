@@ -6,6 +6,7 @@ Anything else, arrays, casts, literals, formulas, conditions, and rows of which 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from phiproxy.crypto.seal import Record
 from phiproxy.plan.ciphers import Ciphers
@@ -21,6 +22,18 @@ _NO_RECORDS: dict[RowKey, Record] = {}
 Step = tuple[int, Callable[[bytes], bytes] | None, Callable[[bytes, Record], bytes] | None, RowKey]
 Quick = Callable[[Sequence[bytes | None]], list[bytes | None] | None]
 """Takes the client's values and returns the server's, or None where ``convert`` must; raises what that raises."""
+
+# What a Bind says of formats: of parameters, how many of these there are, of results.
+Forms = tuple[tuple[int, ...], int, tuple[int, ...]]
+
+
+class Formed(NamedTuple):
+    """What follows: the client's formats, one for each parameter and result (None where they do not matter), and the server's."""
+
+    parameters: tuple[int, ...]
+    results: tuple[int, ...] | None
+    server_parameters: tuple[int, ...]
+    server_results: tuple[int, ...]
 
 
 def compile_quick(outputs: Sequence[Output], ciphers: Ciphers) -> Quick | None:
@@ -79,8 +92,9 @@ def _step(ciphers: Ciphers, use: Use, number: int) -> Step:
 def _simple(use: Use, literal: bytes | Formula | None) -> bool:
     if literal is not None:
         return False
+    # Nothing but these: whatever else a use may come to say is not simple.
     if isinstance(use, Store):
-        return not use.elements and use.limit is None and use.given is None
+        return use == Store(use.column, use.row)
     if isinstance(use, Search):
-        return not use.elements and use.given is None and use.like is None
+        return use == Search(use.column, use.slot, use.type)
     return isinstance(use, Plain)

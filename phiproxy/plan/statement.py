@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import ValueRefused
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.columns import Columns, SealedAttributes
-from phiproxy.plan.quick import Quick, compile_quick
+from phiproxy.plan.quick import Formed, Forms, Quick, compile_quick
 from phiproxy.plan.reading import Reader, reader
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import (
@@ -138,19 +138,6 @@ def _sealed(
 
 
 Outcome = Literal["forwarded", "rewritten"]
-
-# What a Bind says of formats: of parameters, how many of these there are, of results.
-Forms = tuple[tuple[int, ...], int, tuple[int, ...]]
-
-
-class Formed(NamedTuple):
-    """What follows: the client's formats, one for each parameter and result (None where they do not matter), and the server's."""
-
-    parameters: tuple[int, ...]
-    results: tuple[int, ...] | None
-    server_parameters: tuple[int, ...]
-    server_results: tuple[int, ...]
-
 
 _NO_EFFECTS = (Effects(), Effects(transaction=True))
 

@@ -6,7 +6,8 @@ A handler that raises has sent nothing; ``substitutes.refuse`` then puts the ref
 from __future__ import annotations
 
 from phiproxy.errors import StatementRefused
-from phiproxy.plan.statement import Formed, StatementPlan
+from phiproxy.plan.quick import Formed
+from phiproxy.plan.statement import StatementPlan
 from phiproxy.session import encoding, overlay
 from phiproxy.session.effects import apply, check_name, check_references, settled, stamp_of
 from phiproxy.session.encoding import readable, writable

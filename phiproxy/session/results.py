@@ -17,9 +17,7 @@ from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import RowFunction
 from phiproxy.wire.messages import (
     decode_parameter_description,
-    decode_row_description,
     encode_parameter_description,
-    encode_row_description,
     error_response,
     message,
 )
@@ -60,11 +58,9 @@ def row_description(session: State, data: bytes, start: int, end: int) -> int:
     sealed = session.planner.sealed
     try:
         if front.kind is Kind.QUERY:
-            fields = decode_row_description(data, start + 5, end)
             # Text, unless it is fetched from a BINARY cursor.
-            formats = tuple(f.format for f in fields)
-            front.binary, front.formats = 1 in formats, formats
-            shown = encode_row_description(columns.describe(fields, formats, sealed))
+            shown, front.formats = columns.description_of_query(data[start:end], sealed)
+            front.binary = 1 in front.formats
         else:
             shown = columns.description(data[start:end], front.formats, sealed)
     except CatalogChanged as changed:
