@@ -45,6 +45,8 @@ MAX_RECENT_TENANTS = 64
 # A proxy that was killed is waited for as long as this, or three polls; one that is stopped for longer may miss a name.
 MIN_LEASE = 5.0
 ANNOUNCEMENT_STEP = 0.02
+# The transaction that makes a name may last; statements that contain such a name cost a look at the catalogue meanwhile.
+MAX_WAIT_FOR_NAME = 3600.0
 
 
 async def provider_of(settings: Settings) -> KeyProvider:
@@ -89,6 +91,7 @@ class LiveDatabase:
         self._kek = kek
         self.made: set[str] = set()
         self.confirmed: set[str] = set()
+        self._waited_for: dict[str, float] = {}
         # Tenants live as long as a session holds them; the one of a database without tenants always.
         self._tenants: WeakValueDictionary[str, Tenant] = WeakValueDictionary()
         self._recent: OrderedDict[str, Tenant] = OrderedDict()
@@ -232,6 +235,7 @@ class LiveDatabase:
     async def _look(self, conn: psycopg.AsyncConnection[Any]) -> None:
         # Before anything that takes its time: DDL waits for this.
         await self._members.beat(conn, self._known.layout.epoch, self.made.update)
+        self._forget_unmade()
         version = await catalog_version(conn)
         layout = await _layout(conn, self._settings)
         if version != self._version or layout != self._known.layout:
@@ -241,6 +245,12 @@ class LiveDatabase:
         if self._renewing is None or self._renewing.done():
             # A slow provider must not keep anybody from noticing DDL.
             self._renewing = spawn(self._refresh_ahead(), "refresh ahead")
+
+    def _forget_unmade(self) -> None:
+        """Forget names that DDL was to make, and did not, or not over what is protected: it was rolled back, or dropped again."""
+        now = time.monotonic()
+        self._waited_for = {name: self._waited_for.get(name, now) for name in self.made}
+        self.made.difference_update(name for name, since in self._waited_for.items() if now - since > MAX_WAIT_FOR_NAME)
 
     async def _refresh_ahead(self) -> None:
         await asyncio.gather(*(tenant.refresh_ahead() for tenant in list(self._tenants.values())))

@@ -259,6 +259,15 @@ async def test_ddl_waits_until_every_live_proxy_knows_the_name(site: Site, live:
         assert len(conn.execute("SELECT FROM phiproxy.proxy WHERE id <> 1").fetchall()) == 1
 
 
+async def test_a_name_that_nothing_was_made_of_is_forgotten(live: LiveDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.made.add("never")
+    live._forget_unmade()
+    assert live.made == {"never"}
+    monkeypatch.setattr("phiproxy.live.MAX_WAIT_FOR_NAME", -1.0)
+    live._forget_unmade()
+    assert not live.made
+
+
 async def test_a_view_that_another_proxy_makes_is_known_at_once(site: Site) -> None:
     owner(site, f"GRANT CREATE ON SCHEMA public TO {site.role}")
     settings = site_settings(site, catalog=CatalogSection.model_validate({"poll": "60s"}))

@@ -38,7 +38,12 @@ def current(session: State, name: bytes) -> Prepared:
         shown = name.decode("utf-8", "replace")
         raise InvalidStatementName(f'prepared statement "{shown}" does not exist')
     stamp = stamp_of(session)
-    if not prepared.plan.text or (prepared.stamp == stamp and not prepared.plan.bound):
+    if not prepared.plan.text:
+        return prepared
+    if prepared.stamp == stamp and not prepared.plan.bound:
+        if session.database is not None and session.database.made:
+            # A view that it names may have been replaced a moment ago.
+            overlay.settle(session, prepared.plan.text)
         return prepared
     prepared.plan, prepared.stamp = still_valid(session, prepared.plan, prepared.oids), stamp
     return prepared

@@ -230,7 +230,7 @@ def _bind(session: State, data: bytes, start: int, end: int) -> int:
     if prepared is None or not prepared.plan.ordinary or names.changed.get(("S", name), group) != group:
         return 0
     assert session.database is not None
-    if prepared.stamp != (session.database.generation, session.path):
+    if prepared.stamp != (session.database.generation, session.path) or session.database.made:
         return 0
     if b"" not in names.portals and _UNNAMED not in names.changed:
         for tail, awaited in _GROUPS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.plan.cache import Planner
+from phiproxy.session.core import NeedCatalog
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
     BIND_COMPLETE,
@@ -115,8 +116,8 @@ def test_all_in_one_string(play: Screenplay) -> None:
 @pytest.mark.parametrize(
     ("text", "sqlstate"),
     [
-        ("EXECUTE s(1, upper('x'))", "0A000"),
-        ("EXECUTE s(1, 'a' || 'b')", "0A000"),
+        ("EXECUTE s(1, current_user::text)", "0A000"),
+        ("EXECUTE s(1, reverse('b'))", "0A000"),
         ("EXECUTE s(1)", "42601"),
         ("EXECUTE s(1, 'x', 'y')", "42601"),
         ("CREATE TABLE t AS EXECUTE s(1, 'x')", "0A000"),
@@ -291,3 +292,21 @@ def test_unsettled_names_wait_for_the_server(play: Screenplay) -> None:
 def test_a_refused_prepare_in_the_extended_protocol(play: Screenplay) -> None:
     play.client_says(parse("PREPARE s AS SELECT upper(ssn) FROM public.patients"), SYNC)
     play.server_gets(refused_parse(), SYNC)
+
+
+def test_a_statement_that_names_what_has_just_been_replaced_is_looked_at_again(play: Screenplay) -> None:
+    text = "SELECT msg FROM log"
+    play.client_says(parse(text, "s"), SYNC)
+    play.session.to_server.clear()
+    play.server_says(PARSE_COMPLETE, ready())
+    play.session.to_client.clear()
+    assert isinstance(play.session.database, FakeDatabase)
+    play.session.database.made.add("log")
+    play.client_says(bind(statement="s"), execute(), SYNC)
+    assert play.need == NeedCatalog(changed=True)
+    play.server_gets()
+    play.session.database.made.clear()
+    play.resumes()
+    play.server_gets(bind(statement="s"), execute(), SYNC)
+    play.server_says(BIND_COMPLETE, command_complete("SELECT 0"), ready())
+    play.session.to_client.clear()
