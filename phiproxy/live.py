@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -27,11 +28,12 @@ from phiproxy.keys.service import KeyLimits
 from phiproxy.net.catalog import catalog_version, read_catalog
 from phiproxy.net.service import ServicePool, connect_service, service_pool
 from phiproxy.net.tasks import spawn
+from phiproxy.ops.leakage import declared_complaints
 from phiproxy.policy.bind import bind
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.kek import absolute
 from phiproxy.policy.layout import Layout
-from phiproxy.policy.model import Policy
+from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import Protection
 from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import read_secret
@@ -110,6 +112,7 @@ class LiveDatabase:
             except psycopg.Error as error:
                 raise as_provider_error(error, schema) from None
             known = await read_known(conn, settings, policy)
+        warn_of_leakage(policy.database, policy.columns())
         pool = service_pool(settings, policy.database)
         await pool.open()
         opened = cls(settings, policy, await keks_of(settings, policy, provider), pool, known, members)
@@ -307,6 +310,12 @@ class LiveDatabase:
     async def reload(self, policy: Policy) -> None:
         """Go on with a changed policy file and without cached keys; ConfigError leaves everything as it was."""
         self.take(policy, await self.fit(policy))
+
+
+def warn_of_leakage(database: str, columns: Iterable[PolicyColumn]) -> None:
+    """Log which indexes are of too low a cardinality: what is served goes on, ``check`` and ``ddl`` refuse it."""
+    for complaint in declared_complaints(columns):
+        log.warning("an index tells much", database=database, complaint=complaint)
 
 
 async def keks_of(settings: Settings, policy: Policy, shared: KeyProvider) -> Kek:

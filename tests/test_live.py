@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from phiproxy.errors import ConfigError, ProviderUnavailable, StatementRefused, UndefinedTable, WriteKeyWant
 from phiproxy.keys.ending import compromise
 from phiproxy.keys.registry import Registry
-from phiproxy.live import LiveDatabase, provider_of
+from phiproxy.live import LiveDatabase, provider_of, warn_of_leakage
 from phiproxy.net.service import service_pool
 from phiproxy.plan.cache import View
 from phiproxy.policy.settings import CatalogSection
@@ -19,6 +20,7 @@ from phiproxy.sql.policies import load_policies
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.net.serving import connect, serving, site_settings, until, wire_site
+from tests.policy.build import make_policy
 
 VIEW = View(("pg_catalog", "public"), "x", catalog_fresh=True)
 
@@ -281,3 +283,11 @@ async def test_a_view_that_another_proxy_makes_is_known_at_once(site: Site) -> N
         await two.execute("SELECT 1")
         await one.execute("CREATE VIEW shown AS SELECT id, body FROM notes")
         assert await (await two.execute("SELECT body FROM shown WHERE body = %s", ("hidden",))).fetchone() == ("hidden",)
+
+
+def test_an_index_that_tells_much_is_warned_of() -> None:
+    few = make_policy({"public.t": {"a": {"type": "text", "indexes": ["a"], "distinct": 3}}})
+    with capture_logs() as logs:
+        warn_of_leakage("clinic", few.columns())
+    assert [(entry["log_level"], entry["database"]) for entry in logs] == [("warning", "clinic")]
+    assert "declared distinct: 3" in logs[0]["complaint"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from phiproxy.commands.context import Configuration, busy, database, load, print_json, print_table, run, survey
 from phiproxy.errors import PhiproxyError
+from phiproxy.keys.collation import observe
 from phiproxy.net.binding import check_certificates
 from phiproxy.net.tls import client_offer, upstream_context
 from phiproxy.net.upstream import Connector
@@ -52,7 +53,7 @@ async def _check(configuration: Configuration, policy: Policy) -> list[Finding]:
     try:
         async with database(settings, policy) as conn:
             layout, catalog = await survey(settings, policy, conn)
-            return [files, *await check_database(conn, policy, layout, catalog, settings.service.schema_)]
+            return [files, *await check_database(conn, policy, layout, catalog, settings.service.schema_, await observe(conn))]
     except PhiproxyError as error:
         text = error.message + (f"; {error.hint}" if error.hint else "")
         return [files, *(Finding("error", "database", line) for line in text.split("\n"))]

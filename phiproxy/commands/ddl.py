@@ -8,7 +8,9 @@ from pathlib import Path
 from phiproxy.commands.context import Configuration, database, load, run, survey
 from phiproxy.errors import ConfigError
 from phiproxy.ops.ddl import render_ddl
+from phiproxy.ops.leakage import stored_complaints
 from phiproxy.ops.physical import read_physical
+from phiproxy.policy.bind import assemble
 from phiproxy.policy.inherit import inherited_columns
 from phiproxy.policy.model import Policy
 
@@ -38,7 +40,9 @@ async def _ddl(configuration: Configuration, policy: Policy) -> str:
         layout, catalog = await survey(settings, policy, conn)
         columns = policy.columns()
         physical = await read_physical(conn, [(c.schema, c.table) for c in [*columns, *inherited_columns(columns, catalog)]])
-    return render_ddl(policy, layout, catalog, physical, settings.service.schema_)
+        protection = assemble(policy, layout, settings.service.schema_)
+        leaks = await stored_complaints(conn, columns, protection, catalog)
+    return render_ddl(policy, layout, catalog, physical, settings.service.schema_, leaks)
 
 
 def _quoted(name: str) -> str:

@@ -18,10 +18,10 @@ from phiproxy.keys.registry import Registry, read_layout, record_event
 from phiproxy.keys.resolve import open_value
 from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import service_pool
-from phiproxy.ops.leakage import declared_complaints
+from phiproxy.ops.leakage import plaintext_complaints
 from phiproxy.policy.bind import table_complaints
 from phiproxy.policy.layout import Layout
-from phiproxy.policy.model import Policy
+from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.values import read_secret
 
 
@@ -48,12 +48,12 @@ async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[st
         async with database(settings, policy) as conn:
             layout = await _existing_layout(conn, schema)
             catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()])
+            complaints += await plaintext_complaints(conn, _with_new_slots(policy, layout), catalog)
         # An identity number is never given back, and a mistyped column protects nothing: it is said twice that it comes later.
         complaints += [
             f"{c} (a migration will make it: --planned)" for c in table_complaints(policy, layout, catalog) if not planned
         ]
         known += [layout] if layout is not None else []
-        complaints += _new_slot_complaints(policy, layout)
     if complaints:
         raise ConfigError("\n".join(complaints))
     done: list[tuple[str, Done]] = []
@@ -83,8 +83,8 @@ async def _existing_layout(conn: Connection, schema: str) -> Layout | None:
         return None
 
 
-def _new_slot_complaints(policy: Policy, layout: Layout | None) -> list[str]:
-    """Say which indexes that are not registered yet are of too low a cardinality."""
+def _with_new_slots(policy: Policy, layout: Layout | None) -> list[PolicyColumn]:
+    """Return the columns with an index that is not registered yet."""
     identities = {} if layout is None else {i.identity: i for i in layout.identities.values()}
     fresh = []
     for column in policy.columns():
@@ -92,7 +92,7 @@ def _new_slot_complaints(policy: Policy, layout: Layout | None) -> list[str]:
         known = {s.expression for s in registered.slots} if registered is not None else set()
         if not known.issuperset(column.expressions):
             fresh.append(column)
-    return declared_complaints(fresh)
+    return fresh
 
 
 def keys_list(config: Path, *, as_json: bool) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import psycopg
 
 from phiproxy.errors import ConfigError
+from phiproxy.index.collations import Collation
 from phiproxy.ops.leakage import Leakage, measure
 from phiproxy.ops.physical import Physical, has_guard, is_tag_index, missing_tags, read_physical
 from phiproxy.policy.bind import bind, planned
@@ -21,6 +22,10 @@ from phiproxy.policy.protection import ProtectedColumn, Protection
 Level = Literal["ok", "note", "warning", "error"]
 
 _DDL = "run `phiproxy ddl`"
+_COPIES = (
+    "a value that the server copies, and a constant that one statement puts into several rows, are the same envelope in each of"
+    " them: that they are equal shows without an index"
+)
 _ENVELOPES = (
     "of protected values it holds envelopes and tags only, but what an application sends to other columns, and what goes"
     " past the proxy, stands there as it is"
@@ -37,9 +42,17 @@ class Finding:
 
 
 async def check_database(
-    conn: psycopg.AsyncConnection[Any], policy: Policy, layout: Layout, catalog: Catalog, registry_schema: str
+    conn: psycopg.AsyncConnection[Any],
+    policy: Policy,
+    layout: Layout,
+    catalog: Catalog,
+    registry_schema: str,
+    collation: Collation | None = None,
 ) -> list[Finding]:
-    """Compare one database with its policy: binding, guards, indexes, leakage, server settings. Raises psycopg.Error."""
+    """Compare one database with its policy: binding, guards, indexes, leakage, server settings. Raises psycopg.Error.
+
+    ``collation`` is what the server makes of characters now.
+    """
     settings = await _server_settings(conn)
     try:
         protection = bind(policy, layout, catalog, registry_schema)
@@ -58,6 +71,10 @@ async def check_database(
     everywhere = [*columns, *inherited_columns(columns, catalog)]
     physical = await read_physical(conn, [(c.schema, c.table) for c in everywhere])
     findings += _on_disk(everywhere, with_descendants(protection, catalog), physical, catalog)
+    findings += _characters(collation, protection, layout) if collation is not None else []
+    if columns:
+        findings.append(Finding("note", "leakage", _COPIES))
+    findings += _shared(columns)
     for column in columns:
         findings += await _leakage(conn, column, protection.by_name[column.schema, column.table].columns[column.name])
     return findings + settings
@@ -94,6 +111,40 @@ def _on_disk(columns: list[PolicyColumn], protection: Protection, physical: Phys
     return findings
 
 
+def _shared(columns: list[PolicyColumn]) -> list[Finding]:
+    """Say between which columns equal values show."""
+    domains: dict[str, list[PolicyColumn]] = {}
+    for column in columns:
+        domains.setdefault(column.identity, []).append(column)
+    return [
+        Finding("note", "leakage", f"{', '.join(m.label for m in members)}: of one domain, so equal values show between them too")
+        for members in domains.values()
+        if len(members) > 1 and members[0].expressions
+    ]
+
+
+def _characters(now: Collation, protection: Protection, layout: Layout) -> list[Finding]:
+    """Say how upper and lower case of the server are to the tables now, over all code points, and to what was recorded."""
+    topic, again = "collation", "run `phiproxy keys init`"
+    recorded = layout.collation
+    if recorded is None or recorded.identity != now.identity:
+        text = f"the database's collation is not the one that was compared: lower() and upper() beyond ASCII are refused; {again}"
+        return [Finding("warning", topic, text)]
+    slots = {s for t in protection.tables for c in t.columns.values() for s in c.slots if s.state != "dropped" and s.family}
+    other = sorted({s.family for s in slots} - {now.characters.family})
+    findings = []
+    if other:
+        text = f"indexes were made in a database whose case mapping is {other[0]}, here it is {now.characters.family or 'unknown'}"
+        findings.append(Finding("error", topic, f"{text}: values beyond ASCII are refused"))
+    if now.characters != recorded.characters:
+        findings.append(Finding("error", topic, f"the server maps case in another way than was recorded: {again}"))
+    if now.characters.differing:
+        some = ", ".join(f"U+{point:04X}" for point in sorted(now.characters.differing)[:20])
+        text = f"{now.told}; values that hold one of these are refused where an index or a constant depends on it: {some}"
+        findings.append(Finding("warning", topic, text))
+    return findings or [Finding("ok", topic, f"upper and lower case are as phiproxy's tables say: {now.told}")]
+
+
 async def _leakage(conn: psycopg.AsyncConnection[Any], wanted: PolicyColumn, column: ProtectedColumn) -> list[Finding]:
     """Say what a thief of the database learns of one column."""
     length = f"its length up to the next {wanted.pad} bytes" if wanted.pad else "its length in bytes"
@@ -103,8 +154,8 @@ async def _leakage(conn: psycopg.AsyncConnection[Any], wanted: PolicyColumn, col
     findings = []
     for expression, number in slots.items():
         measured = await measure(conn, column, [number])
-        declared, accepted = wanted.distinct.get(expression), wanted.accept_leakage
-        leak = Leakage(wanted.label, expression, measured, declared, accepted, wanted.at)
+        leak = Leakage.of(wanted, expression, measured)
+        declared, accepted = leak.declared, leak.accepted
         text = f"{wanted.label}, index {expression}: {leak.learns}; of each value {length}"
         if accepted is not None:
             text += f'; accepted: "{accepted}"'

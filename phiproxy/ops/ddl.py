@@ -41,15 +41,23 @@ _HEAD = (
 _NULL_DEFAULT = re.compile(r"NULL(::[a-z ]+(\(\d+\))?)?|'\\xf55001[0-9a-f]+'::bytea")
 
 
-def render_ddl(policy: Policy, layout: Layout, catalog: Catalog, physical: Physical, registry_schema: str = "phiproxy") -> str:
+def render_ddl(
+    policy: Policy,
+    layout: Layout,
+    catalog: Catalog,
+    physical: Physical,
+    registry_schema: str = "phiproxy",
+    leaks: list[str] | None = None,
+) -> str:
     """Return one transaction that makes the tables what the policy needs, or a comment when they are.
 
-    ``physical`` is what ``read_physical`` read of the policy's tables. ConfigError with one line per complaint: what is not
+    ``physical`` is what ``read_physical`` read of the policy's tables, ``leaks`` what the stored tags say of low cardinality, which
+    else is judged by what is declared. ConfigError with one line per complaint: what is not
     registered, not in this version, or has to be dropped or decided by a human first.
     """
     protection = assemble(policy, layout, registry_schema)
     columns = policy.columns()
-    complaints = table_complaints(policy, layout, catalog) + declared_complaints(columns)
+    complaints = table_complaints(policy, layout, catalog) + (declared_complaints(columns) if leaks is None else leaks)
     if complaints:
         raise ConfigError("\n".join(dict.fromkeys(complaints)))
     plan = _Plan()

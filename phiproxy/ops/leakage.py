@@ -9,9 +9,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from phiproxy.index.spelling import IDENTITY
+from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.model import PolicyColumn
-from phiproxy.policy.names import quote_ident
-from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.policy.names import quote_ident, shown_expression
+from phiproxy.policy.protection import ProtectedColumn, Protection
+from phiproxy.policy.types import BYTEA_OID
 
 MEASURED_FROM = 10_000  # values; below, a sample says too little about what will be stored
 FEWEST_DISTINCT = 1_000
@@ -20,11 +23,12 @@ LARGEST_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """How the tags of one slot are spread over the values that are stored."""
+    """How the tags of one slot are spread over the values that have one; ``without`` are those whose expression is NULL."""
 
     values: int
     distinct: int
     largest: int
+    without: int = 0
 
     @property
     def share(self) -> float:
@@ -34,7 +38,10 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Leakage:
-    """One index expression of one column: what is known about it, whether that is too much, and who accepts it."""
+    """One index expression of one column: what is known about it, whether that is too much, and who accepts it.
+
+    ``shown`` is the expression as a DBA writes it.
+    """
 
     column: str
     expression: str
@@ -42,6 +49,13 @@ class Leakage:
     declared: int | None
     accepted: str | None
     at: str
+    shown: str = ""
+
+    @classmethod
+    def of(cls, wanted: PolicyColumn, expression: str, measured: Measurement | None = None) -> Leakage:
+        """Return what is known of one of a column's indexes."""
+        declared, shown = wanted.distinct.get(expression), shown_expression(expression, quote_ident(wanted.name))
+        return cls(wanted.label, expression, measured, declared, wanted.accept_leakage, wanted.at, shown)
 
     @property
     def decisive(self) -> bool:
@@ -71,43 +85,106 @@ class Leakage:
     @property
     def learns(self) -> str:
         """What a thief of the database learns, in words."""
-        text = "which rows have equal values, and how often each occurs"
+        what = "values" if self.expression == IDENTITY else f"`{self.shown}`"
+        text = f"which rows have equal {what}, and how often each occurs"
         if self.measured is not None:
             text += f": {self.measured.distinct} distinct among {self.measured.values}, the most frequent {self.measured.share:.1%}"
         elif self.declared is not None:
             text += f": {self.declared} distinct declared"
         if self.problem is not None:
             text += "; so few that frequencies may tell the values"
+        if self.measured is not None and self.measured.without:
+            text += f"; which {self.measured.without} rows have none"
         return text
 
 
 def declared_complaints(columns: Iterable[PolicyColumn]) -> list[str]:
     """Say which indexes are of too low a cardinality by what the policy itself declares: all that is known of an empty table."""
-    leaks = [Leakage(c.label, e, None, c.distinct.get(e), c.accept_leakage, c.at) for c in columns for e in c.expressions]
+    return _complaints(Leakage.of(c, e) for c in columns for e in c.expressions)
+
+
+async def stored_complaints(
+    conn: psycopg.AsyncConnection[Any], columns: Iterable[PolicyColumn], protection: Protection, catalog: Catalog
+) -> list[str]:
+    """Say the same by the tags that are stored, where there are enough. Raises psycopg.Error."""
+    leaks = []
+    for wanted in columns:
+        column = protection.by_name[wanted.schema, wanted.table].columns[wanted.name]
+        sealed = _type_of(wanted, catalog) == BYTEA_OID
+        numbers = {s.expression: s.number for s in column.slots if s.state != "dropped" and sealed}
+        leaks += [
+            Leakage.of(wanted, e, await measure(conn, column, [numbers[e]]) if e in numbers else None) for e in wanted.expressions
+        ]
+    return _complaints(leaks)
+
+
+async def plaintext_complaints(conn: psycopg.AsyncConnection[Any], columns: Iterable[PolicyColumn], catalog: Catalog) -> list[str]:
+    """Say the same of columns that hold plaintext yet, by their values: of them there are no tags. Raises psycopg.Error."""
+    leaks = []
+    for wanted in columns:
+        plain = _type_of(wanted, catalog) not in (None, BYTEA_OID)
+        leaks += [Leakage.of(wanted, e, await _measure_plaintext(conn, wanted, e) if plain else None) for e in wanted.expressions]
+    return _complaints(leaks)
+
+
+def _type_of(wanted: PolicyColumn, catalog: Catalog) -> int | None:
+    relation = catalog.by_name.get((wanted.schema, wanted.table))
+    found = relation.column(wanted.name) if relation is not None else None
+    return None if found is None else found.type_oid
+
+
+def _complaints(leaks: Iterable[Leakage]) -> list[str]:
     return [leak.complaint for leak in leaks if leak.complaint is not None]
+
+
+async def _measure_plaintext(conn: psycopg.AsyncConnection[Any], wanted: PolicyColumn, expression: str) -> Measurement | None:
+    # EXTRACT has a grammar of its own, and the function another name in front
+    shown = shown_expression(expression, quote_ident(wanted.name)).replace("extract(", "pg_catalog.extract(")
+    each = sql.SQL("SELECT {} AS tag FROM {} WHERE {} IS NOT NULL").format(
+        sql.SQL(shown), sql.Identifier(wanted.schema, wanted.table), sql.Identifier(wanted.name)
+    )
+    return await _measured(conn, wanted.schema, wanted.table, each)
+
+
+_SPREAD = """
+SELECT coalesce(pg_catalog.sum(n) FILTER (WHERE tag IS NOT NULL), 0)::int8,
+       pg_catalog.count(*) FILTER (WHERE tag IS NOT NULL),
+       coalesce(pg_catalog.max(n) FILTER (WHERE tag IS NOT NULL), 0),
+       coalesce(pg_catalog.sum(n) FILTER (WHERE tag IS NULL), 0)::int8
+  FROM (SELECT tag, pg_catalog.count(*) AS n FROM ({each}) AS every GROUP BY tag) AS counted
+"""
+_NO_TAG = "'\\x00000000000000000000000000000000'::bytea"
 
 
 async def measure(conn: psycopg.AsyncConnection[Any], column: ProtectedColumn, slots: Iterable[int]) -> Measurement | None:
     """Measure the distinct tuples of the tags in these slots: one slot, or all of a column together.
 
     Reads the whole table. None when the service role may not read it, or not every row; raises psycopg.Error for everything else.
+    Values that are older than a slot have no tag in it.
     """
-    name = sql.Identifier(column.name)
-    tags = [sql.SQL("pg_catalog.substring({}, {}, 16)").format(name, sql.Literal(13 + 16 * slot)) for slot in slots]
-    query = sql.SQL(
-        "SELECT coalesce(pg_catalog.sum(n), 0)::int8, pg_catalog.count(*), coalesce(pg_catalog.max(n), 0) FROM"
-        " (SELECT pg_catalog.count(*) AS n FROM {table} WHERE {name} IS NOT NULL GROUP BY {tags}) AS counted"
-    ).format(table=sql.Identifier(column.schema, column.table), name=name, tags=sql.SQL(", ").join(tags))
-    place = f"{quote_ident(column.schema)}.{quote_ident(column.table)}"
-    hidden = sql.SQL("SELECT pg_catalog.row_security_active({}::text)").format(sql.Literal(place))
+    numbers, name = list(slots), sql.Identifier(column.name)
+    tags = [sql.SQL("pg_catalog.substring({}, {}, 16)").format(name, sql.Literal(13 + 16 * number)) for number in numbers]
+    together = sql.SQL(" || ").join(tags)
+    tag = sql.SQL("NULLIF({}, {})").format(together, sql.SQL(_NO_TAG)) if len(numbers) == 1 else together
+    each = sql.SQL("SELECT {tag} AS tag FROM {table} WHERE {name} IS NOT NULL AND pg_catalog.get_byte({name}, 11) > {last}").format(
+        tag=tag, table=sql.Identifier(column.schema, column.table), name=name, last=sql.Literal(max(numbers))
+    )
+    return await _measured(conn, column.schema, column.table, each)
+
+
+async def _measured(conn: psycopg.AsyncConnection[Any], schema: str, table: str, each: sql.Composable) -> Measurement | None:
+    """Count what ``each`` selects as tag; None where the service role does not see every row of the table."""
+    hidden = sql.SQL("SELECT pg_catalog.row_security_active({}::text)").format(
+        sql.Literal(f"{quote_ident(schema)}.{quote_ident(table)}")
+    )
     try:
-        async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+        async with conn.transaction(), conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
             await cursor.execute(hidden)
             if (row := await cursor.fetchone()) is not None and row[0]:
                 return None
-            await cursor.execute(query)
+            await cursor.execute(sql.SQL(_SPREAD).format(each=each))
             row = await cursor.fetchone()
-    except psycopg.errors.InsufficientPrivilege:
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction):
         return None
     assert row is not None  # an aggregate without GROUP BY has one row
     return Measurement(*row)

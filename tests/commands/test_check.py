@@ -35,6 +35,8 @@ def test_all_is_well(clinic: Clinic) -> None:
     assert "which rows have equal values" in texts
     assert "public.patients.note: of each value only its length up to the next 64 bytes" in texts
     assert "is there" not in texts
+    assert "are the same envelope in each of them" in texts
+    assert any(f["topic"] == "collation" and f["level"] == "ok" for f in found)
     assert "guards and tag indexes are there" in clinic.ok("check")
 
 
@@ -66,7 +68,7 @@ def test_measured_leakage(clinic: Clinic) -> None:
     ready(clinic)
     clinic.sql("DROP INDEX patients_ssn_key; ALTER TABLE patients DROP CONSTRAINT phi_guard_ssn")
     clinic.sql(
-        "INSERT INTO patients SELECT g, decode(repeat('00', 12), 'hex') || decode(md5((g % 20)::text), 'hex'), NULL"
+        "INSERT INTO patients SELECT g, decode(repeat('00', 11) || '01', 'hex') || decode(md5((g % 20)::text), 'hex'), NULL"
         " FROM generate_series(1, 10000) g"
     )
     assert any("only 20 distinct values among 10000 (below 1000)" in text for text in errors(clinic))
@@ -75,6 +77,20 @@ def test_measured_leakage(clinic: Clinic) -> None:
     _, found = findings(clinic)
     assert not any(f["level"] == "error" and f["topic"] == "leakage" for f in found)
     assert any('accepted: "officer, 2026: study"' in f["text"] for f in found)
+
+
+def test_another_collation_than_was_compared(clinic: Clinic) -> None:
+    ready(clinic)
+    clinic.sql("""UPDATE phiproxy.meta SET "collation" = jsonb_set("collation"::jsonb, '{collation}', '"of another server"')""")
+    code, found = findings(clinic)
+    assert code == 0
+    assert ["run `phiproxy keys init`" in f["text"] for f in found if f["topic"] == "collation"] == [True]
+    clinic.ok("keys", "init")
+    assert [f["level"] for f in findings(clinic)[1] if f["topic"] == "collation"] == ["ok"]
+    changed = "jsonb_set(\"collation\"::jsonb, '{differing}', '[196]')"
+    clinic.sql(f'UPDATE phiproxy.meta SET "collation" = {changed}')
+    (text,) = errors(clinic)
+    assert "maps case in another way than was recorded" in text
 
 
 def test_the_servers_log_settings_are_warnings(clinic: Clinic) -> None:
