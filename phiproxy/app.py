@@ -28,6 +28,7 @@ from phiproxy.net.tls import Offer, client_offer, upstream_context
 from phiproxy.net.upstream import Connector
 from phiproxy.net.verifiers import mock_secret, open_verifiers
 from phiproxy.ops.logs import set_up_logging
+from phiproxy.ops.memory import settle_memory
 from phiproxy.ops.metrics import Metrics, MetricsServer
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
@@ -259,6 +260,7 @@ async def serve_until_told(settings: Settings, *, path: Path | None = None) -> N
         (at_once if ending.is_set() else ending).set()
 
     async with Proxy(settings, load_policies(settings)) as proxy:
+        settle_memory()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end)
         loop.add_signal_handler(signal.SIGHUP, lambda: spawn(proxy.reload(path), "reload"))

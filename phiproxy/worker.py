@@ -16,6 +16,7 @@ from phiproxy.net.places import SharedPlaces
 from phiproxy.net.tasks import spawn
 from phiproxy.net.workers import Channel, Drain, Prepare, Start, Stop, Take
 from phiproxy.ops.logs import set_up_logging
+from phiproxy.ops.memory import settle_memory
 
 log = structlog.get_logger("phiproxy.worker")
 
@@ -42,6 +43,7 @@ async def _work(control: socket.socket) -> int:
     inherited = app.Inherited(sockets, SharedPlaces(start.places, start.workers, start.index))
     try:
         async with app.Proxy(settings, policies, inherited) as proxy:
+            settle_memory()
             channel.report("ready")
             await _obey(proxy, channel)
     except PhiproxyError as error:
