@@ -96,7 +96,9 @@ class ProtectedColumn:
     @property
     def unbounded(self) -> ProtectedColumn:
         """The column as it seals a value that only one statement sees: no length applies, and no constraint."""
-        return replace(self, type=DeclaredType("text", 25), checks=())
+        text = self.type.family in ("text", "varchar")
+        type_ = DeclaredType("text", 25) if text else (self.type.base or self.type).unlimited
+        return replace(self, type=type_, checks=())
 
     def slot_for(self, expression: str) -> Slot | None:
         """Return the active slot of this expression (phiproxy's own spelling: ``@`` is the column), or None."""

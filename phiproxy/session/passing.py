@@ -269,7 +269,7 @@ def _describe(session: State, data: bytes, start: int, end: int) -> int:
 def _execute(session: State, data: bytes, start: int, end: int) -> int:
     portal = _unnamed_portal(session)
     if portal is None or not portal.plan.quiet or end - start != 10 or data[start : start + 6] != _EXECUTE_UNNAMED:
-        return False
+        return 0
     if portal.plan.typed and session.sure_path is None:
         return 0
     alone = session.group_executes == 0

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from phiproxy.errors import UndefinedColumn, UndefinedObject, UndefinedTable
+from phiproxy.errors import StatementRefused, UndefinedColumn, UndefinedObject, UndefinedTable
 from phiproxy.policy.catalog import Relation
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.sql import from_items, functions, merge, named, predicates, write  # noqa: F401 - they fill the tables of rules
 from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.copy import copy_query, copy_table
@@ -18,11 +19,13 @@ from phiproxy.sql.finish import finish
 from phiproxy.sql.fixed import check_fixed
 from phiproxy.sql.lists import type_of
 from phiproxy.sql.meaning import Meaning, Reveal
+from phiproxy.sql.operands import is_text, operand_type
 from phiproxy.sql.parse import Node, Statement, messages, only, strings
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope
 from phiproxy.sql.terms import TEXT, VARCHAR
 from phiproxy.sql.utility import check_utility, defines, effects, named_in_text
+from phiproxy.types.names import sql_name
 
 _DML = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 
@@ -124,8 +127,20 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
 def _reveal(output: Output, given: int) -> Reveal | None:
     _, value = output
     if isinstance(value, ListColumn) and value.became is not None:
-        return Reveal(value.became, VARCHAR if given == VARCHAR.oid else TEXT, cast=True)
+        return Reveal(value.became, _given_type(value, value.became, given), cast=True)
     return Reveal(value.column, value.type, value.cast, value.origin, value.planned) if isinstance(value, Protected) else None
+
+
+def _given_type(value: ListColumn, became: ProtectedColumn, given: int) -> DeclaredType:
+    """Return the type as which given values are shown that became protected."""
+    if is_text(became.type):
+        return VARCHAR if given == VARCHAR.oid else TEXT
+    entries = [entry for leaf in value.leaves() for entry in leaf.entries if entry is not None]
+    if not all(entry.kind == "param" or entry.types for entry in entries):
+        raise StatementRefused(
+            f"a literal is shown here as text, and meets {became.label} elsewhere", hint=f"Cast it to {sql_name(became.type)}."
+        )
+    return operand_type(became.type)
 
 
 def _writes(a: Analysis, body: Node) -> bool:

@@ -15,10 +15,11 @@ from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.guards import hidden_name
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
 from phiproxy.sql.meaning import Meaning, Plain, Renew, Search, SessionNames, Store, Use
-from phiproxy.sql.operands import OWN, given
+from phiproxy.sql.operands import OWN, changes_nothing, given
 from phiproxy.sql.parse import Node, Positions, location, messages, only
 from phiproxy.sql.scope import Clear, ListColumn, Protected, Source, SourceColumn, Value, list_groups
-from phiproxy.sql.sinks import SinkNode
+from phiproxy.sql.sinks import SinkNode, cast_type
+from phiproxy.types.names import sql_name
 
 if TYPE_CHECKING:
     from phiproxy.sql.brackets import Brackets
@@ -193,6 +194,18 @@ class Analysis:
     def renew(self, node: Node, column: ProtectedColumn, row: int) -> None:
         """Record that DEFAULT is stored in a protected column that has one."""
         self.use(SinkNode("literal", node, node, ()), Renew(column, row))
+
+    def strip(self, casts: Iterable[Node], column: ProtectedColumn) -> None:
+        """Take away casts of what is an envelope or a tag of a column; refuses one that changes what it is a cast of."""
+        for cast in casts:
+            shown = cast_type(only(cast)[1])
+            if shown is None or not changes_nothing(column.type, shown):
+                raise self.refuse(
+                    f"a cast of {column.label}, which is of type {sql_name(column.type)}, to another type is not in this version",
+                    only(cast)[1]["typeName"],
+                    hint=f"Use {column.name} itself, and convert what is selected in the client.",
+                )
+            self.stripped.append(cast)
 
     def tag(self, node: Node, slot: Slot, output: int = 0, width: int = 1) -> None:
         """Let the server see the tag of a column, or of one output (of ``width``) of a subquery expression."""

@@ -87,7 +87,7 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
         if isinstance(value, ListColumn):
             value.casts.extend(casts)
         else:
-            a.stripped.extend(casts)
+            a.strip(casts, column)
         flow(a, value, column, inner, place)
         return
     rule = _CHOICES.get(kind)
@@ -97,7 +97,7 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
             raise computed(a, column, node)
         a.store(made, column, place.row, place.limit)
         return
-    a.stripped.extend(casts)
+    a.strip(casts, column)
     rule(a, inner, column, scope, place)
 
 

@@ -19,7 +19,7 @@ from phiproxy.sql.parse import Node, children, only, strings
 from phiproxy.sql.respell import value_of
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, find_source, group_key
-from phiproxy.sql.sinks import as_sink, peel, text_cast
+from phiproxy.sql.sinks import as_sink, cast_type, peel
 
 
 def expression(a: Analysis, node: Node, scope: Scope) -> Value:
@@ -145,7 +145,7 @@ def _param_or_const(a: Analysis, node: Node, _body: Node, _scope: Scope) -> Valu
 
 def _type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     value = expression(a, body["arg"], scope)
-    shown = text_cast(body)
+    shown = cast_type(body)
     if isinstance(value, ListColumn) and shown is not None:
         value.casts.append(node)
         return value
@@ -155,7 +155,7 @@ def _type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
         return CLEAR
     if shown is None:
         raise unsupported(a, value.column, node)
-    a.stripped.append(node)
+    a.strip([node], value.column)
     return dataclasses.replace(value, type=shown, cast=value.cast or shown != value.type, planned=None)
 
 
@@ -170,7 +170,7 @@ class ColumnOperand:
     def tag(self, a: Analysis, slot: Slot) -> None:
         """Let the server see the tag instead of the envelope."""
         a.tagged.append((self.node, slot))
-        a.stripped.extend(self.casts)
+        a.strip(self.casts, self.column)
 
 
 def column_operand(a: Analysis, node: Node, scope: Scope) -> ColumnOperand | None:

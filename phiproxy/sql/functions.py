@@ -85,7 +85,7 @@ def _counted(a: Analysis, argument: Node, scope: Scope) -> None:
         if isinstance(single.value, ListColumn):
             single.value.casts.extend(single.casts)
         else:
-            a.stripped.extend(single.casts)
+            a.strip(single.casts, single.value.column)
     else:
         as_null_test(a, made)
 

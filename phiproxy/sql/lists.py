@@ -151,7 +151,7 @@ def _settle(a: Analysis, columns: list[ListColumn]) -> None:
     stored, limit = _stored(protecting, position)
     for column in columns:
         column.became = protecting[0].column
-        a.stripped.extend(column.casts)
+        a.strip(column.casts, protecting[0].column)
         a.recast.extend(column.recasts)
         together = column.group.references == 1 and len(column.group.places) == 1
         for entry, row in zip(column.entries, column.rows, strict=True):

@@ -7,6 +7,7 @@ rules for lengths are elsewhere. Assignment: manual 10.4; comparison: manual 10.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedOperato
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.policy.types import TEXT_OID, array_of, builtin, by_oid
 from phiproxy.sql.meaning import Given, Search, Store
-from phiproxy.types.casts import NUMERIC, NoCast, NotCast, cast, explicit
+from phiproxy.types.casts import EXACT_NUMBERS, NUMERIC, NoCast, NotCast, cast, explicit
 from phiproxy.types.comparing import compared
 from phiproxy.types.names import sql_name
 
@@ -43,7 +44,31 @@ def operand_type(declared: DeclaredType) -> DeclaredType:
     return {"varchar": TEXT, "cidr": builtin("inet")}.get(base.family, base)
 
 
-TEXT = by_oid(TEXT_OID) or DeclaredType("text", TEXT_OID)
+TEXT, VARCHAR = builtin("text"), builtin("varchar")
+
+
+def changes_nothing(declared: DeclaredType, to: DeclaredType) -> bool:
+    """Tell whether a cast leaves values, and what they are equal to, as they are."""
+    if is_text(declared):
+        return is_text(to) and to.typmod == -1
+    same = declared.family == to.family if to.element is None else declared.element == to.element
+    return same and to.typmod in (-1, declared.typmod)
+
+
+def common_type(types: Sequence[DeclaredType]) -> DeclaredType:
+    """Return the type of CASE, COALESCE, UNION and the like over these (manual 10.5), text where none is known."""
+    if all(map(is_text, types)):
+        return VARCHAR if types and all(t.oid == VARCHAR.oid for t in types) else TEXT
+    families = {declared.family for declared in types}
+    if len({(t.base or t).unlimited for t in types}) == 1:
+        return (types[0].base or types[0]).unlimited
+    if families <= EXACT_NUMBERS:
+        return builtin(max(families, key=["int2", "int4", "int8", "numeric"].index))
+    shown = " and ".join(sorted(map(sql_name, types)))
+    raise StatementRefused(
+        f"values of types {shown} become one column here, where one of them is protected",
+        hint="Cast each of them to the protected column's type.",
+    )
 
 
 def given(sink: SinkNode, use: Store | Search, type_oid: int) -> tuple[Store | Search, int]:
@@ -67,8 +92,7 @@ def given(sink: SinkNode, use: Store | Search, type_oid: int) -> tuple[Store | S
     oid = types[0] if types else place
     if sink.own is not None and sink.own.family != "bool":
         oid = NUMERIC  # as it is read
-    found = Given(None, types) if sink.kind == "param" else _read(sink, known)
-    use = dataclasses.replace(use, given=found)
+    use = dataclasses.replace(use, given=_read(sink, types) if types else Given(_unread(sink, place)))
     if not types and type_oid == 0:
         return use, 0
     return use, _array_oid(oid) if use.elements else oid.oid
@@ -92,8 +116,15 @@ def _own_text(use: Store | Search) -> int:
     return _array_oid(TEXT) if use.elements else TEXT_OID
 
 
+def _unread(sink: SinkNode, place: DeclaredType) -> DeclaredType | None:
+    """Return the type in which a value without one is read: a literal is what stands beside it, of any length."""
+    return None if sink.kind == "param" else (place.base or place).unlimited
+
+
 def _read(sink: SinkNode, types: tuple[DeclaredType, ...]) -> Given:
-    """Return how a constant is read. Any number is a numeric first, so that this does not depend on its value."""
+    """Return how a value that has types is read. Any number is a numeric first, so that this does not depend on its value."""
+    if sink.kind == "param":
+        return Given(None, types)
     if sink.own is not None and sink.own.family != "bool":
         return Given(NUMERIC, types[1:])
     return Given(types[0], types)

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from phiproxy.policy.protection import DeclaredType
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.expressions import array_elements, clear, clear_all, unsupported
+from phiproxy.sql.expressions import array_elements, clear, clear_all, located, unsupported
 from phiproxy.sql.functions import is_row
 from phiproxy.sql.like import like
-from phiproxy.sql.operands import OWN
+from phiproxy.sql.operands import OWN, is_text
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
-from phiproxy.sql.sinks import TEXT_OID, as_sink, peel, text_cast
+from phiproxy.sql.sinks import TEXT_OID, as_sink, cast_type, peel_arrays
 from phiproxy.sql.terms import PARTS, Leaf, Term, add_part, as_null_test, as_plain, as_value, compare, said_type, term
-from phiproxy.wire.arrays import VARCHAR_ARRAY_OID
-from phiproxy.wire.values import VARCHAR_OID
 
 _ARRAY_KINDS = {"AEXPR_OP_ANY", "AEXPR_OP_ALL"}
 _EQUALITY_KINDS = {"AEXPR_OP", "AEXPR_IN", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT", *_ARRAY_KINDS}
@@ -99,10 +98,27 @@ def _value_type(node: Node, terms: Sequence[Term]) -> int:
 def _element_type(terms: Sequence[Term], casts: Sequence[Node]) -> int:
     """Return the type of a parameter in ARRAY[…]: that of its innermost cast, else what the elements that have one share (10.5)."""
     if casts:
-        innermost = text_cast(only(casts[-1])[1], array=True)
-        return VARCHAR_OID if innermost is not None and innermost.oid == VARCHAR_ARRAY_OID else TEXT_OID
+        return _element(casts[-1]).oid
     said = {said_type(leaf) for made in terms for leaf in made.leaves} - {0}
     return said.pop() if len(said) == 1 else OWN
+
+
+def _element(cast: Node) -> DeclaredType:
+    declared = cast_type(only(cast)[1])
+    assert declared is not None
+    assert declared.element is not None
+    return declared.element
+
+
+def _check_elements(a: Analysis, terms: Sequence[Term], casts: Sequence[Node]) -> None:
+    """Refuse a cast of ``ARRAY[…]`` that changes its elements: each of them is compared as it is written."""
+    wanted = {_element(cast) for cast in casts}
+    for leaf in (leaf for made in terms for leaf in made.leaves if leaf.sink is not None):
+        types = {*wanted, *leaf.sink.types[-1:]} if leaf.sink is not None else wanted
+        if len(types) > 1 and not all(map(is_text, types)):
+            raise a.refuse(
+                "a cast of ARRAY[…] to another type is not in this version", located(leaf.node), hint="Cast its elements."
+            )
 
 
 def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
@@ -112,13 +128,14 @@ def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
     if sink is not None:
         compare(a, node, [left, Term(array, [Leaf(array, sink=sink)])])
         return
-    inner, casts = peel(array, array=True)
+    inner, casts = peel_arrays(array)
     if only(inner)[0] != "A_ArrayExpr":
         compare(a, node, [left, Term(array, unprotected=array)])
         clear(a, array, scope)
         return
     terms = [term(a, element, scope) for element in array_elements(inner)]
     if compare(a, node, [left, *terms], _element_type(terms, casts)):
+        _check_elements(a, terms, casts)
         a.recast.extend(casts)  # its elements become tags, and the cast one to bytea[]
     elif a.comparisons and a.comparisons[-1].node is node and casts:
         undecided = a.comparisons.pop()  # a cast of the whole cannot be undone later

@@ -12,10 +12,12 @@ from functools import partial
 from phiproxy.errors import WrongCount
 from phiproxy.policy.guards import tag_of
 from phiproxy.policy.protection import DeclaredType
+from phiproxy.policy.types import by_oid
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.meaning import Edit
+from phiproxy.sql.operands import common_type, is_text
 from phiproxy.sql.parse import Node, location, messages, only
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Output, Protected, Value
 from phiproxy.sql.terms import TEXT, VARCHAR, same_identity
@@ -87,8 +89,10 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
 def _type(value: Value, other: Value) -> DeclaredType:
     if isinstance(value, Protected) and isinstance(other, Protected) and value.type == other.type:
         return value.type
-    first = next((t for v in (value, other) for t in _types(v)), TEXT)  # text and varchar become each other (manual 10.5)
-    return VARCHAR if first.oid == VARCHAR.oid else TEXT
+    found = [t for v in (value, other) for t in _types(v)]
+    if all(map(is_text, found)):
+        return VARCHAR if found and found[0].oid == VARCHAR.oid else TEXT  # they become each other (manual 10.5)
+    return common_type(found)
 
 
 def _types(value: Value) -> Iterator[DeclaredType]:
@@ -98,7 +102,7 @@ def _types(value: Value) -> Iterator[DeclaredType]:
         for part in value.leaves():
             for entry in part.entries:
                 if entry is not None and entry.value_oid:
-                    yield VARCHAR if entry.value_oid == VARCHAR.oid else TEXT
+                    yield by_oid(entry.value_oid) or TEXT
             if part.of_values:
                 yield TEXT
 

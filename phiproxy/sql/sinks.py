@@ -82,10 +82,10 @@ class SinkNode:
         """OID of the type of its value, which the outermost cast says, or of an array's elements; 0 where nothing says it."""
         if self.formula is not None:
             return TEXT_OID
-        outermost = text_cast(only(self.casts[0])[1], array=self.array) if self.casts else None
-        if outermost is None:
+        outermost = self.types[-1] if self.types else None
+        if outermost is None or (outermost.family == "varchar" and outermost.typmod != -1):
             return 0
-        return _ELEMENT_TYPES[outermost.oid] if self.array else outermost.oid
+        return outermost.element.oid if outermost.element is not None and self.array else outermost.oid
 
     @property
     def values(self) -> frozenset[bytes]:
@@ -156,6 +156,17 @@ def peel(node: Node, *, array: bool = False) -> tuple[Node, tuple[Node, ...]]:
         node = body["arg"]
 
 
+def peel_arrays(node: Node) -> tuple[Node, tuple[Node, ...]]:
+    """Return what is under casts to arrays of a type that is known, and those casts from the outside in."""
+    casts: list[Node] = []
+    while True:
+        kind, body = only(node)
+        if kind != "TypeCast" or not _is_read(body, array=True):
+            return node, tuple(casts)
+        casts.append(node)
+        node = body["arg"]
+
+
 def as_sink(node: Node, *, array: bool = False) -> SinkNode | None:
     """Return the sink that a node is, or None; ``array``: where an array of text is expected."""
     inner, casts = node, []
@@ -201,3 +212,20 @@ def _spelled(body: Node) -> bytes:
     if "ival" in body:
         return b"%d" % body["ival"].get("ival", 0)
     return str(body["fval"]["fval"]).encode()
+
+
+# Types for which PostgreSQL has no equality with text, by the names that its grammar gives them.
+_NO_TEXT = frozenset(
+    {
+        "int2", "int4", "int8", "float4", "float8", "numeric", "bool", "bit", "varbit", "date", "time", "timetz", "timestamp",
+        "timestamptz", "interval", "uuid", "bytea", "json", "jsonb", "inet", "cidr", "oid",
+    }
+)  # fmt: skip
+
+
+def is_no_text(node: Node) -> bool:
+    """Tell whether an expression is seen to be of a type that PostgreSQL would not compare with a text either."""
+    kind, body = only(node)
+    if kind == "TypeCast":
+        return strings(body["typeName"].get("names"))[-1] in _NO_TEXT
+    return kind == "A_Const" and any(key in body for key in ("ival", "fval", "boolval", "bsval"))

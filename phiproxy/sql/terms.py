@@ -18,12 +18,12 @@ from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.derived import Derived, derived
 from phiproxy.sql.expressions import Grouping, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
-from phiproxy.sql.operands import OWN
+from phiproxy.sql.operands import OWN, common_type, operand_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.respell import reference, value_of
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value
-from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_type, peel, text_cast
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_type, is_no_text, peel
 from phiproxy.wire.values import VARCHAR_OID
 
 TEXT = DeclaredType("text", TEXT_OID)
@@ -158,9 +158,7 @@ def as_plain(a: Analysis, made: Term) -> None:
             raise unsupported(a, leaf.value.column, leaf.node)
 
 
-def as_tags(
-    a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_oid: int = OWN, *, stored: bool = False
-) -> None:
+def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_oid: int = OWN, *, stored: bool = False) -> None:
     """Let every leaf be a tag of ``slot``, to be compared with ``column``; ``stored``: the generated column, where there is one."""
     if not a.context.catalog.replaced.isdisjoint(("=", "<>")):
         raise a.refuse(
@@ -173,7 +171,7 @@ def as_tags(
             f"{column.label} is protected and can only be compared with values or columns of the same identity",
             located(made.unprotected),
             hint="Compare it with a text parameter, a text literal, NULL, or ANY or ALL of an array of these.",
-            error=UndefinedOperator if _is_no_text(made.unprotected) else StatementRefused,
+            error=UndefinedOperator if is_no_text(made.unprotected) else StatementRefused,
         )
     # Results of one CASE or COALESCE that are all values: what the casts of some say holds for those without (manual 10.5).
     said = {oid for leaf in made.leaves if leaf.sink is not None and (oid := said_type(leaf))}
@@ -190,8 +188,8 @@ def as_tags(
             leaf.value.casts.extend(leaf.casts)
         else:
             _tag_leaf(a, leaf, slot, stored=stored)
-            a.stripped.extend(leaf.casts)
-    a.stripped.extend(made.casts)
+            a.strip(leaf.casts, column)
+    a.strip(made.casts, column)
 
 
 def _tag_leaf(a: Analysis, leaf: Leaf, slot: Slot, *, stored: bool) -> None:
@@ -223,23 +221,6 @@ def _cast_type(cast: Node) -> int:
     return VARCHAR_OID if declared is None else declared.oid
 
 
-# Types for which PostgreSQL has no equality with text, by the names that its grammar gives them.
-_NO_TEXT = frozenset(
-    {
-        "int2", "int4", "int8", "float4", "float8", "numeric", "bool", "bit", "varbit", "date", "time", "timetz", "timestamp",
-        "timestamptz", "interval", "uuid", "bytea", "json", "jsonb", "inet", "cidr", "oid",
-    }
-)  # fmt: skip
-
-
-def _is_no_text(node: Node) -> bool:
-    """Tell whether an expression is seen to be of a type that PostgreSQL would not compare with a text either."""
-    kind, body = only(node)
-    if kind == "TypeCast":
-        return strings(body["typeName"].get("names"))[-1] in _NO_TEXT
-    return kind == "A_Const" and any(key in body for key in ("ival", "fval", "boolval", "bsval"))
-
-
 def as_value(a: Analysis, made: Term) -> Value:
     """Let a term be a result: where something protected is among its leaves, each becomes an envelope of that identity."""
     single = made.single
@@ -268,9 +249,9 @@ def as_value(a: Analysis, made: Term) -> Value:
             _nullif_value(a, leaf, column)
         else:
             _passed_on(a, leaf)
-    a.stripped.extend(made.casts)
+    a.strip(made.casts, column)
     if made.casts:
-        return Protected(column, text_cast(only(made.casts[0])[1]) or TEXT, cast=True)
+        return Protected(column, cast_type(only(made.casts[0])[1]) or TEXT, cast=True)
     return Protected(column, _common(made.leaves, complete=made.complete), cast=True, planned=_planned(made))
 
 
@@ -293,12 +274,12 @@ def _passed_on(a: Analysis, leaf: Leaf) -> Value:
     if isinstance(value, ListColumn):
         value.casts.extend(leaf.casts)
         return value
-    a.stripped.extend(leaf.casts)
+    a.strip(leaf.casts, value.column)
     if leaf.derived is not None:
         leaf.derived.show(a)
     elif leaf.grouping != Grouping.NONE:
         a.represented.append(Represented(leaf.node, equality_slot(a, value.column, leaf.node), leaf.grouping == Grouping.SETS))
-    shown = text_cast(only(leaf.casts[0])[1]) if leaf.casts else None
+    shown = cast_type(only(leaf.casts[0])[1]) if leaf.casts else None
     cast = value.cast or "ColumnRef" not in leaf.node or (shown is not None and shown != value.type)
     return dataclasses.replace(value, type=shown or value.type, cast=cast, planned=None if shown else value.planned)
 
@@ -318,14 +299,20 @@ def _common(leaves: Sequence[Leaf], *, complete: bool) -> DeclaredType:
     known = [t for t in types if t is not None]
     if complete and len(known) == len(types) and len(set(known)) == 1:
         return known[0]
-    return VARCHAR if all(t.oid == VARCHAR.oid for t in known) else TEXT
+    return common_type(known)
 
 
 def _type_of(leaf: Leaf) -> DeclaredType | None:
     casts = leaf.sink.casts if leaf.sink is not None else leaf.casts
     if casts:
-        return text_cast(only(casts[0])[1])
-    if leaf.nullif is not None or (leaf.sink is not None and leaf.sink.formula is not None):
+        return cast_type(only(casts[0])[1])
+    if leaf.sink is not None and leaf.sink.own is not None:
+        return leaf.sink.own
+    if leaf.nullif is not None:
+        first = leaf.nullif[0].single
+        value = first.value if first is not None else None
+        return operand_type(value.type) if isinstance(value, Protected) else TEXT
+    if leaf.sink is not None and leaf.sink.formula is not None:
         return TEXT  # that is what its = compares, and its functions return
     return leaf.value.type if isinstance(leaf.value, Protected) else None
 
@@ -334,17 +321,7 @@ def as_null_test(a: Analysis, made: Term) -> None:
     """Let a term be asked only whether it is NULL: an envelope, a tag and a constant answer alike."""
     single = made.single
     if single is None:
-        columns = list(made.columns())
-        opened = all(leaf.nullif is None and (leaf.derived is None or leaf.derived.total) for leaf in made.leaves)
-        if len(columns) == len(made.leaves) and made.unprotected is None and opened:
-            for leaf in made.leaves:
-                _passed_on(a, leaf)
-            a.stripped.extend(made.casts)
-        elif columns:
-            column = same_identity(a, columns, made.node)
-            as_tags(a, made, column, equality_slot(a, column, made.node))
-        else:
-            as_plain(a, made)
+        _whole_null_test(a, made)
     elif single.sink is not None:
         a.use(single.sink, NULLNESS)
     elif isinstance(single.value, ListColumn):
@@ -357,6 +334,21 @@ def as_null_test(a: Analysis, made: Term) -> None:
         as_tags(a, made, single.derived.made.column, equality_slot(a, single.derived.made.column, single.node))
     else:
         _passed_on(a, single)
+
+
+def _whole_null_test(a: Analysis, made: Term) -> None:
+    columns = list(made.columns())
+    opened = all(leaf.nullif is None and (leaf.derived is None or leaf.derived.total) for leaf in made.leaves)
+    if len(columns) == len(made.leaves) and made.unprotected is None and opened:
+        for leaf in made.leaves:
+            _passed_on(a, leaf)
+        for column in columns:
+            a.strip(made.casts, column)
+    elif columns:
+        column = same_identity(a, columns, made.node)
+        as_tags(a, made, column, equality_slot(a, column, made.node))
+    else:
+        as_plain(a, made)
 
 
 def same_identity(a: Analysis, columns: Sequence[ProtectedColumn], node: Node) -> ProtectedColumn:

@@ -215,3 +215,123 @@ def test_copied_both_ways(typed: Typed, site: Site) -> None:
                 assert told[0] == "00000" or not told[0], told
                 conn.commit()
             everything(typed)
+
+
+def some(*names: str) -> bool:
+    """Tell whether this version has all of these types."""
+    return set(names) <= set(TYPES)
+
+
+STATEMENTS = [
+    "SELECT id FROM typed WHERE c_date = DATE '2000-02-29'",
+    "SELECT id FROM typed WHERE c_date = '2000-02-29'::date AND c_int4 = 7 AND c_bool IS NOT DISTINCT FROM true",
+    "SELECT id FROM typed WHERE c_bool = true OR c_int4 IN (1, 7, 9999999999)",
+    "SELECT id FROM typed WHERE c_int4 = (-7)::int8 OR c_int8 = 7.0 OR c_int2 = 7::bigint",
+    "SELECT id FROM typed WHERE c_int4 = 7.5 OR c_numeric = 1.1 OR c_float8 = 0.1 OR c_float8 = 7",
+    "SELECT id FROM typed WHERE c_int4 = ANY ('{7,NULL}') OR c_uuid = ANY (ARRAY['c56a4180-65aa-42ec-a945-5fd21dec0538']::uuid[])",
+    "SELECT id FROM typed WHERE c_date IN (SELECT c_date FROM typed WHERE c_int4 = 7)",
+    "SELECT c_date::date, c_int4::int, COALESCE(c_int4, 5), COALESCE(c_date, '1999-01-01'), COALESCE(c_int8, 5) FROM typed",
+    "SELECT CASE WHEN id = 1 THEN c_numeric ELSE 5 END, NULLIF(c_int4, 7) FROM typed",
+    "SELECT c_int4 FROM typed UNION ALL SELECT 5 UNION ALL SELECT c_int4 FROM typed",
+    "SELECT t.id, v.n FROM typed t JOIN (VALUES (7, 'x'), (8, 'y')) v (i, n) ON t.c_int4 = v.i",
+    "UPDATE typed SET c_int4 = 12, c_bool = false, c_date = NULL WHERE id = 1 RETURNING c_int4, c_bool, c_date",
+    "UPDATE typed SET c_numeric_10_2_ = 12.345, c_int2 = 3.5, c_float8 = 1, c_float4 = 0.1 WHERE id = 1 RETURNING *",
+    "INSERT INTO typed (id, c_int4, c_varchar_12_) VALUES (100, 5::numeric, 42), (101, '5'::int8, true)",
+    "INSERT INTO typed (id, c_int4) SELECT 200, c_int4 FROM typed WHERE id = 1",
+    "INSERT INTO typed (id, c_date) SELECT x, '2001-01-01' FROM generate_series(300, 302) x",
+    "SELECT id FROM typed WHERE c_date = 5",
+    "SELECT id FROM typed WHERE c_int4 = '2000-01-01'::date",
+    "SELECT id FROM typed WHERE c_int4 = 'x'",
+    "SELECT id FROM typed WHERE c_uuid = 'x'",
+    "UPDATE typed SET c_date = 5",
+    "UPDATE typed SET c_bool = 1",
+    "UPDATE typed SET c_int2 = 40000",
+    "UPDATE typed SET c_int4 = '5 apples'",
+    "UPDATE typed SET c_date = '2001-02-30'",
+    "UPDATE typed SET c_varchar_12_ = 'more than twelve'",
+    "UPDATE typed SET c_numeric_10_2_ = 1234567890",
+    "UPDATE typed SET c_date = true::date",
+    "UPDATE typed SET c_char_9_ = 'more than nine'",
+]
+
+
+@pytest.mark.skipif(not some("date", "numeric", "float8", "int2", "char(9)"), reason="one of the types is not in this version")
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_constants_and_casts(both: Differential, statement: str) -> None:
+    both.run("DELETE FROM typed")
+    both.run(
+        "INSERT INTO typed (id, c_bool, c_int2, c_int4, c_int8, c_date, c_numeric, c_float8, c_uuid)"
+        " VALUES (1, true, 7, 7, 7, '2000-02-29', 1.10, 0.1, 'c56a4180-65aa-42ec-a945-5fd21dec0538'), (2, false, 1, -7, 7,"
+        " 'infinity', 7, 7, NULL)"
+    )
+    for way in ("simple", "extended"):
+        both.run("BEGIN")
+        try:
+            both.run(statement, protocol=way)
+        finally:
+            both.run("ROLLBACK")
+    both.run("SELECT * FROM typed ORDER BY id")
+
+
+REFUSED = [
+    "SELECT c_date::text FROM typed",
+    "SELECT id FROM typed WHERE c_date::text = '2000-02-29'",
+    "SELECT id FROM typed WHERE c_int4::int8 = 5",
+    "SELECT (CASE WHEN true THEN c_date END)::text FROM typed",
+    "SELECT id FROM typed WHERE c_int8 = 1.5::float8",
+    "SELECT COALESCE(c_date, '2000-01-01'::timestamp) FROM typed",
+    "SELECT c_int4 + 1 FROM typed",
+    "SELECT id FROM typed GROUP BY c_date::text, id",
+    "SELECT DISTINCT c_date::text FROM typed",
+]
+
+
+@pytest.mark.skipif(not some("date", "int8"), reason="one of the types is not in this version")
+@pytest.mark.parametrize("statement", REFUSED)
+def test_refused(both: Differential, statement: str) -> None:
+    both.clinic.oracle.planted = ["2000-02-29"]
+    both.refused(statement)
+
+
+SETTINGS = [
+    "DateStyle = 'SQL, DMY'",
+    "DateStyle = 'German'",
+    "DateStyle = 'Postgres, MDY'",
+    "TimeZone = 'America/New_York'",
+    "TimeZone = 'Asia/Kathmandu'",
+    "IntervalStyle = 'sql_standard'",
+    "IntervalStyle = 'postgres_verbose'",
+    "IntervalStyle = 'iso_8601'",
+    "bytea_output = 'escape'",
+    "extra_float_digits = 0",
+    "extra_float_digits = -3",
+]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_spelled_as_the_session_says(both: Differential, setting: str) -> None:
+    both.run("DELETE FROM typed")
+    columns = [name for name in TYPES if not name.endswith("[]")]
+    names = ", ".join(map(column, columns))
+    for i in range(3):
+        values = [VALUES[name][i % len(VALUES[name])] for name in columns]
+        marks = ", ".join(f"${n}" for n in range(2, len(values) + 2))
+        both.run(f"INSERT INTO typed (id, {names}) VALUES ($1, {marks})", [str(i), *values])
+    shown = f"SELECT id, {names} FROM typed ORDER BY id"
+    for way in ("simple", "extended"):
+        both.run(f"SET {setting}")
+        found = both.run(shown, protocol=way)
+        rows = [[None if v is None else v.decode() for v in row] for row in found.rows]
+        for i, row in enumerate(rows if "Postgres" not in setting else []):
+            both.run(
+                f"INSERT INTO typed (id, {names}) VALUES ($1, {', '.join(f'${n}' for n in range(2, len(row) + 1))})",
+                [str(10 + i), *row[1:]],
+            )
+        both.run("BEGIN")
+        both.run(f"SET LOCAL {setting.partition('=')[0]} TO DEFAULT")
+        both.run(shown, protocol=way)
+        both.run("ROLLBACK")
+        both.run(shown, protocol=way)
+        both.run(f"RESET {setting.partition('=')[0]}")
+        both.run("DELETE FROM typed WHERE id > 9")
+        both.run(shown, protocol=way)
