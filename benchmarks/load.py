@@ -16,8 +16,10 @@ from benchmarks.measures import cpu_seconds, middle, percentile
 from benchmarks.site import ROLE, Site, pgbench
 from benchmarks.workloads import Bulk, Queries
 
-# Of a timed run this much is left out at the beginning and at the end, so that logging in is not counted.
-WARM_UP, COOL_DOWN = 0.4, 0.1
+# How often the CPU is looked at while pgbench works, and what is left out behind its first transaction: logging in does not count.
+LOOK, WARM_UP = 0.05, 0.1
+Look = tuple[float, float]
+"""When (seconds since the epoch), and the CPU seconds used until then."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,9 @@ class Length:
 
 
 def run_queries(work: Queries, way: Contender, site: Site, length: Length) -> Taken:
-    """Let pgbench work; what it logs between two looks at the CPU counts."""
+    """Let pgbench work, and look at the CPU meanwhile."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
-        log = home / "log"
         command = [
             pgbench(),
             "-n",
@@ -63,21 +64,28 @@ def run_queries(work: Queries, way: Contender, site: Site, length: Length) -> Ta
             "-j",
             "1",
         ]
-        command += [*length.options, "-l", f"--log-prefix={log}", "-h", "127.0.0.1", "-p", str(way.port), "-U", ROLE, way.database]
+        command += [
+            *length.options,
+            "-l",
+            f"--log-prefix={home / 'log'}",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(way.port),
+            "-U",
+            ROLE,
+            way.database,
+        ]
+        looks = [(time.time(), cpu_seconds(way.pids))]
         environment = {**os.environ, "PGPASSWORD": site.password}
-        before, begun = cpu_seconds(way.pids), time.time()
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment) as process:
-            if length.seconds:
-                time.sleep(WARM_UP)
-                before, begun = cpu_seconds(way.pids), time.time()
-                time.sleep(length.seconds - WARM_UP - COOL_DOWN)
-                after, ended = cpu_seconds(way.pids), time.time()
+            while process.poll() is None:
+                time.sleep(LOOK)
+                looks.append((time.time(), cpu_seconds(way.pids)))
             complaint = process.communicate()[1]
-        if not length.seconds:
-            after, ended = cpu_seconds(way.pids), time.time()
         if process.returncode:
             raise SystemExit(f"{work.title}, {way.name}: {complaint.decode('utf-8', 'replace')}")
-        return taken(logged(home, begun, ended), after - before, ended - begun)
+        return between(logged(home), looks)
 
 
 def _script(work: Queries, home: Path) -> list[str]:
@@ -88,23 +96,23 @@ def _script(work: Queries, home: Path) -> list[str]:
     return ["-f", str(path)]
 
 
-def logged(home: Path, begun: float, ended: float) -> list[float]:
-    """Return the latencies in µs of the transactions that pgbench's logs say to have ended between two times."""
-    found = []
-    for log in home.glob("log.*"):
-        for line in log.read_text(encoding="ascii").splitlines():
-            fields = line.split()
-            if begun <= int(fields[4]) + int(fields[5]) / 1e6 <= ended:
-                found.append(float(fields[2]))
-    return found
+def logged(home: Path) -> list[tuple[float, float]]:
+    """Return of each transaction in pgbench's logs when it ended, in their order, and its latency in µs."""
+    lines = (line.split() for log in home.glob("log.*") for line in log.read_text(encoding="ascii").splitlines())
+    return sorted((int(fields[4]) + int(fields[5]) / 1e6, float(fields[2])) for fields in lines)
 
 
-def taken(latencies: list[float], cpu: float, seconds: float) -> Taken:
-    """Return what a run took."""
-    if not latencies:
+def between(transactions: list[tuple[float, float]], looks: list[Look]) -> Taken:
+    """Return what was taken between the first and the last look at which pgbench was at work; in all, if it was for too short."""
+    if not transactions:
         raise SystemExit("no transaction has ended")
+    began, ended = transactions[0][0] + WARM_UP, transactions[-1][0]
+    chosen = [look for look in looks if began <= look[0] <= ended]
+    ends = {len([at for at, _ in transactions if at <= when]) for when, _ in chosen}
+    (begin, before), (end, after) = (chosen[0], chosen[-1]) if len(ends) > 1 else (looks[0], looks[-1])
+    latencies = [latency for at, latency in transactions if begin <= at <= end]
     p50, p95, p99 = (percentile(latencies, share) for share in (0.50, 0.95, 0.99))
-    return Taken(cpu / len(latencies) * 1e6, len(latencies) / seconds, p50, p95, p99, seconds)
+    return Taken((after - before) / len(latencies) * 1e6, len(latencies) / (end - begin), p50, p95, p99, end - begin)
 
 
 def run_bulk(work: Bulk, way: Contender, site: Site) -> Taken:

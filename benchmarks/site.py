@@ -222,11 +222,13 @@ def running(log: Path, port: int, *arguments: str, checkout: Path = CHECKOUT) ->
         yield process.pid
     finally:
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(2)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # a proxy lets its clients finish; the second one ends it
+        process.terminate()  # a proxy lets its clients finish; the second one ends it
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(10)
+        process.kill()
+        process.wait()
 
 
 def _await(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

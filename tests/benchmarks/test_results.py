@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import compare, plots, report, targets
 from benchmarks.contenders import BOUNCER, DIRECT, FORWARDER, OTHER, SEALED, TWO_WORKERS
-from benchmarks.load import Taken, logged, middle_of, taken
+from benchmarks.load import Taken, between, logged, middle_of
 from benchmarks.rounds import Results
 from benchmarks.workloads import Bulk, Queries, bulks, queries
 
@@ -72,16 +72,28 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert all(len(run["rounds"]) == 3 for run in runs)
 
 
-def test_only_what_ended_between_two_times_is_counted(tmp_path: Path) -> None:
-    (tmp_path / "log.7").write_text("0 1 900 0 99 999999\n1 1 200 0 100 000000\n0 2 400 0 101 500000\n0 3 900 0 102 000001\n")
-    found = logged(tmp_path, 100.0, 102.0)
-    assert found == [200.0, 400.0]
-    assert taken(found, cpu=0.0002, seconds=2.0) == Taken(100.0, 1.0, 400.0, 400.0, 400.0, 2.0)
+def test_the_logs_of_all_threads_are_read_in_their_order(tmp_path: Path) -> None:
+    (tmp_path / "log.7").write_text("0 1 900 0 99 999999\n1 1 200 0 101 000000\n")
+    (tmp_path / "log.7.1").write_text("0 2 400 0 100 500000\n")
+    assert logged(tmp_path) == [(99.999999, 900.0), (100.5, 400.0), (101.0, 200.0)]
+
+
+def test_only_what_ended_between_two_looks_is_counted() -> None:
+    transactions = [(100.0, 900.0), (100.3, 200.0), (100.4, 400.0), (100.6, 500.0), (101.0, 800.0)]
+    looks = [(99.0, 0.0), (100.05, 1.0), (100.2, 2.0), (100.5, 2.0002), (101.5, 9.0)]
+    found = between(transactions, looks)
+    assert (found.p50, found.p95) == (400.0, 400.0)
+    assert (found.cpu, found.rate, found.seconds) == pytest.approx((100.0, 2 / 0.3, 0.3))
+
+
+def test_a_short_run_counts_as_a_whole() -> None:
+    found = between([(100.0, 200.0), (100.01, 200.0)], [(99.0, 1.0), (101.0, 1.5)])
+    assert (found.cpu, found.rate) == (250_000.0, 1.0)
 
 
 def test_a_run_without_transactions_is_no_run() -> None:
     with pytest.raises(SystemExit, match="no transaction"):
-        taken([], cpu=1.0, seconds=1.0)
+        between([], [(99.0, 1.0), (101.0, 1.5)])
 
 
 def test_medians_of_runs() -> None:
