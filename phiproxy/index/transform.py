@@ -61,7 +61,8 @@ class Transform:
 def short_type(name: str) -> str:
     """Return PostgreSQL's short name of a type without its modifier: ``int4``, ``varchar``, ``timestamptz``; of others the name."""
     bare = re.sub(r"\s*\([^)]*\)", "", name.strip().lower())
-    return _SHORT.get(bare, bare)
+    # an extension's, installed into a schema of somebody's choice
+    return "citext" if bare.rpartition(".")[2] == "citext" else _SHORT.get(bare, bare)
 
 
 @lru_cache(maxsize=1024)  # a statement with a formula asks for each value

@@ -21,6 +21,7 @@ from phiproxy.wire.values import assign_varchar, check_text
 
 StoreFunction = Callable[[bytes, Record], bytes]
 ValueFunction = Callable[[bytes], bytes]
+Lower = Callable[[bytes], bytes]
 _TEXTS = frozenset({"text", "varchar"})
 
 
@@ -33,7 +34,7 @@ class Ciphers:
         self._memo = OpenMemo()
         self._store: dict[ProtectedColumn, StoreFunction] = {}
         self._wants: dict[ProtectedColumn, tuple[IndexKeyWant, ...]] = {}
-        self._search: dict[tuple[int, int, int, DeclaredType], ValueFunction] = {}
+        self._search: dict[tuple[int, int, int, DeclaredType, Lower | None], ValueFunction] = {}
         self._open: dict[str, ValueFunction] = {}
         self._conditions: dict[bytes, Condition] = {}
 
@@ -154,7 +155,7 @@ class Ciphers:
         result = slot_type(column, slot)
         if result.family in _TEXTS:
             return lambda value: tag(apply(value))
-        form = codec(result).form
+        form = codec(result, _lower(column, slot, result)).form
         return lambda value: tag(None if (found := apply(value)) is None else form(found))
 
     def search(self, column: ProtectedColumn, slot: Slot, type_: DeclaredType) -> ValueFunction:
@@ -162,11 +163,11 @@ class Ciphers:
 
         No length applies; of a text only 22021 is asked.
         """
-        key = (column.number, slot.number, slot.generation, type_)
+        key = (column.number, slot.number, slot.generation, type_, _lower(column, slot, type_))
         found = self._search.get(key)
         if found is None:
             tag = make_tagger(*key[:3], self._ring)
-            form = check_text if type_.family in _TEXTS else codec(type_).form
+            form = check_text if type_.family in _TEXTS else codec(type_, key[4]).form
             found = self._search[key] = lambda value: tag(form(value))
         return found
 
@@ -197,6 +198,11 @@ def slot_type(column: ProtectedColumn, slot: Slot) -> DeclaredType:
     if slot.expression == IDENTITY:
         return column.type
     return named_type(transform(slot.expression, column.type.name).result)
+
+
+def _lower(column: ProtectedColumn, slot: Slot, type_: DeclaredType) -> Lower | None:
+    """Return what citext compares by; no other type has any."""
+    return column.characters_of(slot).lower if "citext" in type_.name else None
 
 
 def _spec(column: ProtectedColumn) -> ColumnSpec:

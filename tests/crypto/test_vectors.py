@@ -95,3 +95,4 @@ def test_the_released_files_are_untouched() -> None:
     digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in VECTORS.glob("*-v1.json")}
     assert digests["envelope-v1.json"] == "9568c2b816425ae9959b0097612096ff4e9b9d40e7a84a2553f0062d46a1e945"
     assert digests["tag-v1.json"] == "88fcc747a70bea0334ac0171955e8761220476c3dea2b13801ffa1a48c9e467f"
+    assert digests["index-v1.json"] == "49068acc1a160419787d51095d9e44a59e9ff7e97ab4a13bbbc8265425f9e1e4"

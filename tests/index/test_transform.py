@@ -46,5 +46,5 @@ def test_what_is_not_in_the_table(expression: str, type_name: str, what: str) ->
 
 
 def test_types_by_their_short_names() -> None:
-    names = ["character varying(3)", "TIMESTAMP (3) WITH TIME ZONE", "int", "date", "numeric(3,2)"]
-    assert [short_type(name) for name in names] == ["varchar", "timestamptz", "int4", "date", "numeric"]
+    names = ["character varying(3)", "TIMESTAMP (3) WITH TIME ZONE", "int", "date", "numeric(3,2)", "ext.citext"]
+    assert [short_type(name) for name in names] == ["varchar", "timestamptz", "int4", "date", "numeric", "citext"]

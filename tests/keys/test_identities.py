@@ -184,7 +184,7 @@ async def test_the_numbers_end(site: Site) -> None:
     await site.init(column("ssn"))
     site.run("INSERT INTO phiproxy.slot SELECT 1, n, 'e' || n, 1, NULL, 1, 'active' FROM generate_series(1, 254) n")
     with pytest.raises(ConfigError, match="no number left"):
-        await site.init(column("ssn", "@", "one more"))
+        await site.init(column("ssn", "@", "left(@,9)"))
 
 
 async def test_a_column_that_is_to_be_renamed_has_both_names_until_it_is(site: Site) -> None:
