@@ -16,6 +16,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import computed_sink
 from phiproxy.sql.expressions import clear, expression, located
 from phiproxy.sql.lengths import cut_sink, peel_cuts, shorter
+from phiproxy.sql.mismatch import wrong_count
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.scope import ListColumn, Protected, Scope, Value
 from phiproxy.sql.select import select
@@ -237,6 +238,8 @@ def _assign_list(a: Analysis, refs: list[Node], wanted: Sequence[Target], scope:
     elif kind == "RowExpr" and len(body.get("args", ())) == len(wanted):
         for node, (_, column) in zip(body["args"], wanted, strict=True):
             assign(a, node, column, scope, place)
+    elif kind == "RowExpr":
+        raise wrong_count(a, source, "number of columns does not match number of values")
     else:
         raise a.refuse(
             "the right side of this assignment is not understood", body, hint="Write (a, b) = (value, value), or column = value."

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from phiproxy.errors import AmbiguousColumn
+from phiproxy.errors import AmbiguousColumn, UndefinedColumn
 from phiproxy.policy.guards import tag_of
 from phiproxy.policy.protection import DeclaredType, Slot
 from phiproxy.sql.analysis import Analysis, rename
 from phiproxy.sql.brackets import Brackets
-from phiproxy.sql.expressions import clear, equality_slot
+from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.meaning import Edit
+from phiproxy.sql.mismatch import condition
 from phiproxy.sql.operands import is_text
 from phiproxy.sql.parse import Node, location, messages, only, strings
 from phiproxy.sql.respell import spelled_text
@@ -67,7 +68,7 @@ def join(a: Analysis, body: Node, outer: Scope, left: Joined) -> Joined:
     if "quals" in body:
         seen_by_on = Scope(sources, outer, merged)
         name_fields(a, [body["quals"]], seen_by_on)
-        clear(a, body["quals"], seen_by_on)
+        condition(a, body["quals"], seen_by_on, "JOIN/ON")
     star = [p.column for p in pairs] + [c for side in (one, two) for c in side.star if c.name not in names]
     result = Joined(list(sources), star, merged, one.listed or two.listed or rewritten)
     if "join_using_alias" in body:
@@ -102,7 +103,11 @@ def _merged_names(a: Analysis, body: Node, one: Joined, two: Joined) -> list[str
     if "usingClause" in body:
         names = strings(body["usingClause"])
         for name in names:
-            if not all(any(c.name == name for c in side.star) for side in (one, two)):
+            lacking = [said for side, said in ((one, "left"), (two, "right")) if not any(c.name == name for c in side.star)]
+            if lacking and not any(s.opaque for s in (*one.sources, *two.sources)):
+                why = f'column "{name}" specified in USING clause does not exist in {lacking[0]} table'
+                raise UndefinedColumn(why, position=a.at(place["location"]))
+            if lacking:
                 raise a.refuse(f'column "{name}" of USING is not known on both sides', place, hint="Write the condition with ON.")
         return names
     if not body.get("isNatural"):

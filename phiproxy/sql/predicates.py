@@ -12,6 +12,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import array_elements, clear, clear_all, located, unsupported
 from phiproxy.sql.functions import is_row
 from phiproxy.sql.like import like
+from phiproxy.sql.mismatch import condition, wrong_count
 from phiproxy.sql.operands import OWN, is_text
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
@@ -82,6 +83,8 @@ def _compare_rows(a: Analysis, node: Node, operands: list[Node], scope: Scope) -
         with a.together():
             for column in zip(*made, strict=True):
                 compare(a, node, column)
+    elif rows and len(rows) == len(operands):
+        raise wrong_count(a, node, "unequal number of entries in row expressions")
     else:
         clear_all(a, operands, scope)
 
@@ -176,8 +179,10 @@ def _compare_query(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
     left = [term(a, entry, scope) for entry in (row.get("args", []) if kind == "RowExpr" else [test])]
     outputs = query(a, *only(body["subselect"]), scope)
     right = [_output_term(node, i, outputs) for i in range(len(outputs))]
+    if len(left) != len(right):
+        raise wrong_count(a, node, f"subquery has too {'many' if len(right) > len(left) else 'few'} columns")
     equality = "operName" not in body or _operator(strings(body["operName"])) in ("=", "<>")
-    if equality and len(left) == len(right):
+    if equality:
         for pair in zip(left, right, strict=True):
             compare(a, node, pair)
         return
@@ -199,7 +204,8 @@ def _case_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
         terms = [term(a, operand, scope) for operand in (body["arg"], *conditions)]
         compare(a, node, terms, apart=True)
     else:
-        clear_all(a, conditions, scope)
+        for one in conditions:
+            condition(a, one, scope, "CASE/WHEN")
     whole = not made.leaves and not made.composed
     results: list[Sequence[Leaf]] = []
     for result in (*(only(when)[1]["result"] for when in body["args"]), *([body["defresult"]] if "defresult" in body else ())):

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.ctes import with_clause
 from phiproxy.sql.expressions import clear, expression, listed_value, one_value, unsupported
 from phiproxy.sql.grouping import distinct, distinct_on, group_by, grouped_scope, label, window
 from phiproxy.sql.hidden import list_star
+from phiproxy.sql.mismatch import condition
 from phiproxy.sql.names import output_name
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.respell import spelled_node
@@ -75,7 +77,7 @@ def _values(a: Analysis, body: Node, outer: Scope) -> list[Output]:
     for row in rows:
         number = a.new_row()
         for column, item in zip(columns, row, strict=False):
-            sink = as_sink(item)
+            sink = as_sink(item) or compared_sink(a, item)
             if sink is None:
                 listed_value(a, item)
                 clear(a, item, outer)
@@ -110,9 +112,9 @@ def _plain_select(a: Analysis, body: Node, outer: Scope, stores: Stores | None) 
     scope = grouped_scope(a, body, inside)
     nodes: list[Node | None] = []
     outputs = targets(a, body.get("targetList", []), joined, scope, stores, nodes)
-    for part, seen in (("whereClause", inside), ("havingClause", scope)):
+    for part, seen, what in (("whereClause", inside, "WHERE"), ("havingClause", scope, "HAVING")):
         if part in body:
-            clear(a, body[part], seen)
+            condition(a, body[part], seen, what)
     group_by(a, body, outputs, inside)
     for node in body.get("sortClause", ()):
         _output_reference(a, only(node)[1]["node"], outputs, scope)

@@ -16,6 +16,7 @@ from phiproxy.policy.types import builtin, modified
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.parse import Node, location, only, strings
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, VARCHAR_ARRAY_OID, array_from_text
+from phiproxy.wire.values import VARCHAR_OID
 
 TEXT_OID = 25
 _TEXT_TYPES = {"text": TEXT_OID, "varchar": 1043}
@@ -81,7 +82,7 @@ class SinkNode:
     def value_oid(self) -> int:
         """OID of the type of its value, which the outermost cast says, or of an array's elements; 0 where nothing says it."""
         if self.formula is not None:
-            return TEXT_OID
+            return VARCHAR_OID if self.formula.function == "cast" else TEXT_OID
         outermost = self.types[-1] if self.types else None
         if outermost is None or (outermost.family == "varchar" and outermost.typmod != -1):
             return 0

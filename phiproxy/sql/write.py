@@ -10,8 +10,9 @@ from phiproxy.sql.assign import Place, Target, assign, assign_query, assignments
 from phiproxy.sql.conflict import on_conflict
 from phiproxy.sql.ctes import with_clause
 from phiproxy.sql.defaults import Given, default_values, fill_rows, fill_select, left_out
-from phiproxy.sql.expressions import clear_all, listed_value
+from phiproxy.sql.expressions import listed_value
 from phiproxy.sql.hidden import list_columns, visible_columns
+from phiproxy.sql.mismatch import condition
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rowfields import name_fields
 from phiproxy.sql.rules import QUERIES
@@ -125,7 +126,8 @@ def _update_or_delete(a: Analysis, body: Node, outer: Scope, others: str) -> lis
         joined = Joined([source, *rest.sources], [*star_of(source), *rest.star], rest.merged, rest.listed)
         scope = joined.scope(outer)
         name_fields(a, [body.get("whereClause"), body.get("targetList")], scope)
-        clear_all(a, [body["whereClause"]] if "whereClause" in body else [], scope)
+        if "whereClause" in body:
+            condition(a, body["whereClause"], scope, "WHERE")
         outputs = returning(a, body, source, joined, outer)
         # Last, as in PostgreSQL: what WHERE says of a parameter's type comes first.
         assignments(a, body.get("targetList", []), relation, scope)

@@ -12,12 +12,13 @@ from psycopg.pq.abc import PGconn, PGresult
 
 Row = tuple[bytes | None, ...]
 COPIES = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
+FIRST_OF_USERS = 16384
 BAD = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
 
 
 @dataclass(frozen=True)
 class Field:
-    """One column of a RowDescription. A table's OID differs between databases, that there is one does not."""
+    """One column of a RowDescription. A table's OID, and its row type's, differ between databases, that there is one does not."""
 
     name: str
     type_oid: int
@@ -99,7 +100,7 @@ def fields(result: PGresult) -> tuple[Field, ...]:
     return tuple(
         Field(
             name=(result.fname(n) or b"").decode(),
-            type_oid=result.ftype(n),
+            type_oid=min(result.ftype(n), FIRST_OF_USERS),
             typmod=result.fmod(n),
             size=result.fsize(n),
             format=result.fformat(n),

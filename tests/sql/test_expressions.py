@@ -71,7 +71,6 @@ def test_understood(client: str, server: str) -> None:
         "read_ssn(1) = 'x'",
         "run_sql('select ssn from patients') = 1",
         "'x'::patients IS NULL",
-        "ssn IS TRUE",
         "notes = 'x'",
     ],
 )
@@ -91,7 +90,7 @@ def test_what_postgresql_itself_refuses_has_its_sqlstate(client: str, state: str
 
 
 def test_refusals_hold_no_literal() -> None:
-    for client in ("ssn LIKE '123-45'", "ssn = '123-45' AND city = '123-45'", "ssn = '123-' || city"):
+    for client in ("ssn LIKE '123-45%'", "ssn = '123-45' AND city = '123-45'", "ssn = '123-' || city"):
         error = refusal(SELECT + client)
         assert "123" not in f"{error.public_text} {error.hint}"
 

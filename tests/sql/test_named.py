@@ -78,6 +78,8 @@ INSERT = plan("INSERT INTO patients (id, ssn, notes) VALUES ($1, $2, 'n')")
         ("EXECUTE s(1, 'x' || NULL)", rb"EXECUTE s(1, NULL::bytea, '\x00'::bytea)"),
         ("EXECUTE s(1, (trim(' x ') || ('y'))::varchar(3))", rb"EXECUTE s(1, '\x00'::bytea, '\x00'::bytea)"),
         ("EXECUTE s(1, coalesce(NULL, 'x'))", rb"EXECUTE s(1, '\x00'::bytea, '\x00'::bytea)"),
+        ("EXECUTE s(1, - 2.50)", rb"EXECUTE s(1, '\x00'::bytea, '\x00'::bytea)"),
+        ("EXECUTE s(1, true)", rb"EXECUTE s(1, '\x00'::bytea, '\x00'::bytea)"),
         ("EXECUTE s(1, 2)", rb"EXECUTE s(1, '\x00'::bytea, '\x00'::bytea)"),
         ("EXPLAIN ANALYZE EXECUTE s(1, 'x')", rb"EXPLAIN ANALYZE EXECUTE s(1, '\x00'::bytea, '\x00'::bytea)"),
     ],

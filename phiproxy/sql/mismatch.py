@@ -1,0 +1,54 @@
+"""What PostgreSQL itself refuses of a text column, whatever is in it: it is no condition, and is compared with as many.
+
+Such a refusal has PostgreSQL's own SQLSTATE.
+"""
+
+from __future__ import annotations
+
+from phiproxy.errors import DatatypeMismatch, StatementRefused, WrongCount
+from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.expressions import expression, located
+from phiproxy.sql.parse import Node
+from phiproxy.sql.rules import EXPRESSIONS
+from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value
+
+# text, char(n), varchar.
+TEXTS = frozenset({25, 1042, 1043})
+
+
+def condition(a: Analysis, node: Node, scope: Scope, what: str) -> None:
+    """Analyse what must be true or false; ``what`` names the place in PostgreSQL's words."""
+    value = expression(a, node, scope)
+    if isinstance(value, Protected):
+        if value.type.oid not in TEXTS:
+            raise a.refuse(f"{value.column.label} is protected and cannot be used here", located(node), hint="Compare it by =.")
+        raise a.refuse(
+            f"argument of {what} must be type boolean, not type {value.type.name}",
+            located(node),
+            hint=f"Compare {value.column.name} with something.",
+            error=DatatypeMismatch,
+        )
+    if isinstance(value, ListColumn):
+        value.users.append(None)
+
+
+def wrong_count(a: Analysis, node: Node, why: str) -> StatementRefused:
+    """Return the refusal of a comparison or assignment with another number of columns."""
+    return a.refuse(why, located(node), hint="Give one for each.", error=WrongCount)
+
+
+_BOOL = {"AND_EXPR": "AND", "OR_EXPR": "OR", "NOT_EXPR": "NOT"}
+
+
+def _bool(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
+    for argument in body["args"]:
+        condition(a, argument, scope, _BOOL[body["boolop"]])
+    return CLEAR
+
+
+def _boolean_test(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
+    condition(a, body["arg"], scope, body["booltesttype"].replace("_", " "))
+    return CLEAR
+
+
+EXPRESSIONS.update({"BoolExpr": _bool, "BooleanTest": _boolean_test})
