@@ -1,4 +1,4 @@
-"""Measure everything side by side in one run, and write it under benchmarks/results.
+"""Measure everything side by side in one run, and write it under benchmarks/results, the targets also into the README.
 
 python -m benchmarks [--quick] [--results DIRECTORY]      (make bench, make bench QUICK=1)
 """
@@ -63,6 +63,8 @@ def main() -> None:
     made = run(QUICK if arguments.quick else FULL)
     report.write(made, arguments.results)
     plots.draw(made, arguments.results)
+    if arguments.results == report.RESULTS and not arguments.quick:
+        report.into_readme(made)
     sys.stdout.write(report.targets_table(made.targets))
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
+from bisect import bisect
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def between(transactions: list[tuple[float, float]], looks: list[Look]) -> Taken
         raise SystemExit("no transaction has ended")
     began, ended = transactions[0][0] + WARM_UP, transactions[-1][0]
     chosen = [look for look in looks if began <= look[0] <= ended]
-    ends = {len([at for at, _ in transactions if at <= when]) for when, _ in chosen}
+    ends = {bisect([at for at, _ in transactions], when) for when, _ in (chosen[:1] + chosen[-1:])}
     (begin, before), (end, after) = (chosen[0], chosen[-1]) if len(ends) > 1 else (looks[0], looks[-1])
     latencies = [latency for at, latency in transactions if begin <= at <= end]
     p50, p95, p99 = (percentile(latencies, share) for share in (0.50, 0.95, 0.99))

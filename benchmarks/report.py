@@ -14,6 +14,8 @@ from benchmarks.targets import Row
 from benchmarks.workloads import Bulk, Queries
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ def write(report: Report, directory: Path = RESULTS) -> None:
     _write_json(directory / "latest.json", latest(report.targets))
     _write_json(directory / "measured.json", as_object(report))
     (directory / "measured.md").write_text(markdown(report), encoding="utf-8")
+
+
+def into_readme(report: Report, readme: Path = README) -> None:
+    """Put the targets between the README's two marks."""
+    text = readme.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{readme} has no place for what is measured")
+    where = f"{report.machine['cpu']}, {report.machine['system']}, {report.machine['python']}; {report.extent}"
+    readme.write_text(f"{before}{BEGIN}\n{where}\n\n{targets_table(report.targets)}{END}{after}", encoding="utf-8")
 
 
 def _write_json(path: Path, content: object) -> None:

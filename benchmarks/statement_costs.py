@@ -1,23 +1,20 @@
 """What one statement costs the planner, by itself: no sockets, no server; CPU time per representative statement.
 
-    python -m benchmarks.statement_costs [--write] [--rounds N]
+    python -m benchmarks.statement_costs [--rounds N]
 
 *cold*: nothing like it was seen; parse, analysis, proof and plan. *shape seen*: the same text but for its literals was (a statement
 without literals has no other text of its shape). *text seen*: this very text was. *bind*: its values are sealed and tagged, for one
 execution. Statements with literals come as simple queries, those with parameters as Parse and Bind. Process time, the least of many
-short rounds: what other processes do to a shared machine only ever adds. ``--write`` puts table and JSON into benchmarks/results.
+short rounds: what other processes do to a shared machine only ever adds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.ciphers import Ciphers
@@ -26,7 +23,6 @@ from tests.clinic_model import CATALOG, PATH, PROTECTION
 from tests.plan.rings import full_ring
 
 VIEW = View(PATH, "clinic", catalog_fresh=True)
-RESULTS = Path(__file__).parent / "results"
 VALUES = (b"078-05-1120", "Zoë Müller".encode(), b"MRN-00042", b"17")
 COPY_ROWS = 1000
 
@@ -152,13 +148,6 @@ def measure(rounds: int) -> list[Cost]:
     return [*found, copy(rounds)]
 
 
-def machine() -> str:
-    """Say where this was measured."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return f"{model}, {platform.system()} {platform.machine()}, CPython {platform.python_version()}"
-
-
 def table(costs: list[Cost]) -> str:
     """Return the costs as a Markdown table."""
     lines = ["| statement | protocol | cold | shape seen | text seen | bind |", "|---|---|---:|---:|---:|---:|"]
@@ -169,19 +158,10 @@ def table(costs: list[Cost]) -> str:
 
 
 def main() -> None:
-    """Measure, print, and write the results where asked to."""
+    """Measure, and print a table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=100)
-    arguments.add_argument("--write", action="store_true")
-    given = arguments.parse_args()
-    costs = measure(given.rounds)
-    sys.stdout.write(f"{table(costs)}\n")
-    if given.write:
-        RESULTS.mkdir(exist_ok=True)
-        where = machine()
-        (RESULTS / "statement_costs.md").write_text(f"Microseconds of CPU time per statement; {where}.\n\n{table(costs)}")
-        said = {"unit": "µs", "machine": where, "costs": [asdict(c) for c in costs]}
-        (RESULTS / "statement_costs.json").write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(table(measure(arguments.parse_args().rounds)))
 
 
 if __name__ == "__main__":

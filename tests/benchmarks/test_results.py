@@ -72,6 +72,19 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert all(len(run["rounds"]) == 3 for run in runs)
 
 
+def test_the_targets_stand_in_the_readme_between_its_marks(tmp_path: Path) -> None:
+    assert report.BEGIN in report.README.read_text(encoding="utf-8").partition(report.END)[0]
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# a\n\n{report.BEGIN}\nold\n{report.END}\n\n## b\n")
+    report.into_readme(made(results()), readme)
+    text = readme.read_text()
+    assert text.startswith(f"# a\n\n{report.BEGIN}\na, b, c; short\n\n| work |")
+    assert text.endswith(f"| **no** |\n{report.END}\n\n## b\n")
+    readme.write_text("# nothing")
+    with pytest.raises(SystemExit, match="no place"):
+        report.into_readme(made(results()), readme)
+
+
 def test_the_logs_of_all_threads_are_read_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "log.7").write_text("0 1 900 0 99 999999\n1 1 200 0 101 000000\n")
     (tmp_path / "log.7.1").write_text("0 2 400 0 100 500000\n")
