@@ -127,11 +127,13 @@ class Ciphers:
         self, column: ProtectedColumn, seal: Callable[..., bytes], slots: Sequence[Callable[[bytes], bytes]]
     ) -> StoreFunction:
         """Return the closure for values that are in the canonical form of the column's type already."""
+        violations = partial(self._violations, column) if column.checks else None
 
         def store(value: bytes, record: Record) -> bytes:
             if value.startswith(b"\\xf55001"):
                 self._refuse_stored(column, value)
-            return seal(value, record, [tag(value) for tag in slots])
+            tags = [tag(value) for tag in slots]
+            return seal(value, record, tags if violations is None else [*tags, *violations(value)])
 
         return store
 

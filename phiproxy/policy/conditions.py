@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from phiproxy.errors import ValueRefused
 from phiproxy.policy.patterns import Pattern, PatternRefused, like, regular_expression
 
 VERSION = 1
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 Term = Callable[[str | None], Any]
 Condition = Callable[[str | None], bool | None]
 
@@ -149,6 +152,26 @@ def _trimmed(value: str, characters: str = " ") -> str:
     return value.strip(characters) if characters else value
 
 
+def _number(value: Any) -> Decimal:
+    """Return the number of a canonical form; NaN and the infinities have an order of their own, which is not known here."""
+    found = Decimal(value)
+    if not found.is_finite():
+        raise NotJudged(
+            "NaN and infinite numbers are not judged by a constraint over a protected column here", hint="Leave them out."
+        )
+    return found
+
+
+def _day(value: str) -> str:
+    """Return a date of the years 1 to 9999, as texts in whose order the days are."""
+    if not _DAY.fullmatch(value):
+        raise NotJudged(
+            "a date before the year 1 or after 9999 is not judged by a constraint over a protected column here",
+            hint="Leave it out.",
+        )
+    return value
+
+
 def _constant(value: Any) -> Term:
     return lambda _value: value
 
@@ -167,6 +190,8 @@ _RULES: dict[str, Callable[..., Term]] = {
     "<=": _strict(operator.le),
     ">": _strict(operator.gt),
     ">=": _strict(operator.ge),
+    "number": _strict(_number),
+    "day": _strict(_day),
     "length": _strict(len),
     "octet_length": _strict(lambda value: len(value.encode("utf-8"))),
     "lower": _strict(_ascii(str.lower)),

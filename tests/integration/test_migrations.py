@@ -314,6 +314,17 @@ def test_checks_are_evaluated_by_the_proxy(site: Site) -> None:
             for prepare in (None, True):
                 if "repeat" not in row[2]:
                     both.run(f"INSERT INTO patients VALUES ({', '.join(row)})", prepare=prepare)
+        told = []
+        for conn in both.sides:
+            with (
+                pytest.raises(psycopg.errors.CheckViolation) as caught,
+                conn.cursor() as cursor,
+                cursor.copy(b"COPY patients (id, ssn, full_name, notes) FROM STDIN") as copy,
+            ):
+                copy.write(f"20\t{no}\ta\tx\n21\t{no}\ta\tz\n".encode())
+            diag = caught.value.diag
+            told.append((diag.message_primary, diag.constraint_name, (diag.context or "").partition(":")[0]))
+        assert told[0] == told[1]
         both.run("UPDATE patients SET ssn = 'x' WHERE id = 1000")
         both.run("UPDATE patients SET ssn = %s WHERE id = 1", ("x",), prepare=True)
         both.run("UPDATE patients SET notes = notes, ssn = %s, full_name = full_name WHERE id = 1", (no,), prepare=True)

@@ -335,3 +335,46 @@ def test_spelled_as_the_session_says(both: Differential, setting: str) -> None:
         both.run(f"RESET {setting.partition('=')[0]}")
         both.run("DELETE FROM typed WHERE id > 9")
         both.run(shown, protocol=way)
+
+
+def test_defaults_of_every_kind(both: Differential) -> None:
+    defaults = {
+        "int4": "-7", "int8": "7", "bool": "true", "date": "'2000-02-29'", "numeric(10,2)": "0.005", "varchar(12)": "'Zoë'",
+        "timestamptz": "'2000-02-29 12:00:00-08'", "jsonb": "'{}'", "text[]": "'{a,b}'", "uuid": f"'{VALUES['uuid'][0]}'",
+    }  # fmt: skip
+    both.run("DELETE FROM typed")
+    for declared, default in defaults.items():
+        both.run(f"ALTER TABLE typed ALTER COLUMN {column(declared)} SET DEFAULT {default}", protocol="simple")
+    for number, statement in enumerate(
+        ["INSERT INTO typed (id) VALUES (0)", "INSERT INTO typed VALUES (1) RETURNING *", "INSERT INTO typed (id) SELECT 2"]
+    ):
+        both.run(statement, protocol="simple" if number == 1 else "extended")
+    everything_of = ", ".join(map(column, defaults))
+    both.run(f"SELECT {everything_of} FROM typed ORDER BY id")
+    both.run(f"SELECT id FROM typed WHERE {column('int4')} = -7 AND {column('date')} = '2000-02-29'")
+    both.run("SET datestyle TO 'SQL, DMY'", protocol="simple")
+    both.run(f"UPDATE typed SET {column('date')} = DEFAULT, {column('int4')} = DEFAULT RETURNING {everything_of}")
+    for declared in defaults:
+        both.run(f"ALTER TABLE typed ALTER COLUMN {column(declared)} DROP DEFAULT", protocol="simple")
+    both.run("RESET ALL", protocol="simple")
+
+
+def test_checks_of_numbers_and_dates(both: Differential) -> None:
+    small, amount, day = (column(name) for name in ("int4", "numeric(10,2)", "date"))
+    both.run("DELETE FROM typed")
+    both.run(
+        f"ALTER TABLE typed ADD CONSTRAINT s CHECK ({small} BETWEEN 0 AND 150 AND {small} <> 13), ADD CHECK ({amount} >= 0.01),"
+        f" ADD CONSTRAINT d CHECK ({day} > '1900-01-01' AND {day} < date '2100-01-01' OR {day} IS NULL)",
+        protocol="simple",
+    )
+    insert = f"INSERT INTO typed (id, {small}, {amount}, {day}) VALUES ($1, $2, $3, $4)"
+    rows: list[list[str | None]] = [
+        ["0", "0.01", "2000-02-29"], ["-1", "1", "2000-02-29"], ["13", "1", "2000-02-29"], ["150", "0.004", "2000-02-29"],
+        ["151", "1", "1900-01-01"], [None, "1e5", "1900-01-01"], ["7", None, "2100-01-01"], [None, None, None],
+    ]  # fmt: skip
+    for i, row in enumerate(rows):
+        both.run(insert, [str(i), *row])
+        literals = ", ".join("NULL" if value is None else f"'{value}'" for value in row)
+        both.run(f"INSERT INTO typed (id, {small}, {amount}, {day}) VALUES ({i + 100}, {literals})", protocol="simple")
+    both.run("SELECT * FROM typed ORDER BY id")
+    both.run(f"ALTER TABLE typed DROP CONSTRAINT s, DROP CONSTRAINT typed_{amount}_check, DROP CONSTRAINT d", protocol="simple")

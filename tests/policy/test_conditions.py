@@ -36,6 +36,9 @@ A, NULL = ["constant", "a"], ["constant", None]
         (["=", ["btrim", VALUE, ["constant", "xy"]], A], {"xay": True, "ax ": False}),
         (["=", ["ltrim", VALUE, ["constant", ""]], A], {"a": True, " a": False}),
         (["=", ["rtrim", VALUE], A], {"a  ": True, " a": False}),
+        ([">", ["number", VALUE], ["constant", 2]], {"3": True, "2": False, "10": True, "-5": False, None: None}),
+        (["=", ["number", VALUE], ["number", ["constant", "2.50"]]], {"2.5": True, "2.51": False}),
+        ([">=", ["day", VALUE], ["constant", "1999-12-31"]], {"2000-01-01": True, "1999-12-30": False, None: None}),
         (["~", VALUE, "^a.$"], {"ab": True, "a\n": True, "abc": False, None: None}),
         (["!~", VALUE, "^a"], {"b": True, "a": False, None: None}),
         (["~*", VALUE, "A"], {"a": True, "b": False}),
@@ -55,6 +58,18 @@ def test_what_a_locale_would_decide_is_refused(tree: list[Any]) -> None:
         compiled(tree)("é")
     assert refused.value.sqlstate == "0A000"
     assert "é" not in refused.value.public_text
+
+
+def test_numbers_and_days_with_an_order_of_their_own_are_refused() -> None:
+    for kind, value in (
+        ("number", "NaN"),
+        ("number", "Infinity"),
+        ("day", "infinity"),
+        ("day", "0044-03-15 BC"),
+        ("day", "12000-01-01"),
+    ):
+        with pytest.raises(NotJudged):
+            compiled(["=", [kind, VALUE], NULL])(value)
 
 
 def test_what_is_no_condition() -> None:

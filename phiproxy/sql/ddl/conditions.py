@@ -6,7 +6,9 @@ column, built from the closed table below, is sealed into the constraint (policy
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 from phiproxy.errors import StatementRefused
@@ -28,10 +30,16 @@ _HINT = (
 _SEALED = "\\xf5500101"
 _LENGTHS = {"length": "length", "char_length": "length", "character_length": "length", "octet_length": "octet_length"}
 _TEXTS = {"lower": 1, "upper": 1, "btrim": 2, "ltrim": 2, "rtrim": 2}
+_VALUES: dict[str, tuple[list[Any], str]] = {
+    **dict.fromkeys(("text", "varchar"), (["value"], "text")),
+    **dict.fromkeys(("int2", "int4", "int8", "numeric"), (["number", ["value"]], "number")),
+    "date": (["day", ["value"]], "day"),
+}
+_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ORDER = frozenset({"<", "<=", ">", ">="})
 _PATTERNS = frozenset({"~", "!~", "~*", "!~*"})
 
-# A term of a condition and what it is: text, int, bool, or a constant of no type yet.
+# A term of a condition and what it is: text, number, day, bool, or a constant of no type yet.
 Typed = tuple[list[Any], str]
 
 
@@ -80,7 +88,7 @@ def _only_column(a: Analysis, constraint: Node, part: Node, named: set[str], col
     if len(everything) != 1 or "*" in named:
         raise _refusal(a, constraint, part, "a part of this constraint joins a protected column with others")
     column = columns[named.pop()]
-    if column.type.name != "text" and not column.type.name.startswith("varchar"):
+    if column.type.family not in _VALUES:
         raise _refusal(
             a, constraint, part, f"a constraint over {column.label}, which is {column.type.name}, is not in this version"
         )
@@ -175,13 +183,15 @@ class _Reader:
         return tree
 
     def _column_ref(self, _node: Node, _body: Node) -> Typed:
-        return ["value"], "text"
+        return _VALUES[self._column.type.family]
 
     def _constant(self, node: Node, body: Node) -> Typed:
         if body.get("isnull"):
             return ["constant", None], "null"
         if "ival" in body:
-            return ["constant", body["ival"].get("ival", 0)], "int"
+            return ["constant", body["ival"].get("ival", 0)], "number"
+        if "fval" in body:
+            return ["number", ["constant", body["fval"]["fval"]]], "number"
         if "boolval" in body:
             return ["constant", bool(body["boolval"].get("boolval", False))], "bool"
         if "sval" in body:
@@ -189,6 +199,9 @@ class _Reader:
         raise self._unknown(node)
 
     def _cast(self, node: Node, body: Node) -> Typed:
+        names = strings(body["typeName"].get("names"))
+        if names in (["date"], ["pg_catalog", "date"]) and set(body["typeName"]) <= {"names", "typemod", "location"}:
+            return self._day(node, self.read(body["arg"])), "day"
         if text_cast(body) is None:
             raise self._unknown(node)
         return self._as("text", body["arg"]), "text"
@@ -200,7 +213,7 @@ class _Reader:
         if not plain or (name in self._a.context.catalog.replaced and not schema):
             raise self._unknown(node)
         if name in _LENGTHS and len(arguments) == 1:
-            return [_LENGTHS[name], self._as("text", arguments[0])], "int"
+            return [_LENGTHS[name], self._as("text", arguments[0])], "number"
         if name in _TEXTS and 1 <= len(arguments) <= _TEXTS[name]:
             return [name, *(self._as("text", argument) for argument in arguments)], "text"
         raise self._unknown(node)
@@ -240,11 +253,26 @@ class _Reader:
 
     def _comparison(self, node: Node, name: str, left: Typed, right: Typed) -> list[Any]:
         kinds = {left[1], right[1]} - {"null"}
+        if "day" in kinds and kinds <= {"day", "unknown"}:
+            if name not in {"=", "<>", *_ORDER}:
+                raise self._unknown(node)
+            return [name, self._day(node, left), self._day(node, right)]
         texts = kinds <= {"text", "unknown"} and name in ("=", "<>")
-        numbers = kinds == {"int"} and (name in ("=", "<>") or name in _ORDER)
+        numbers = kinds == {"number"} and name in {"=", "<>", *_ORDER}
         if not (texts or numbers):
             raise self._unknown(node)
         return [name, left[0], right[0]]
+
+    def _day(self, node: Node, found: Typed) -> list[Any]:
+        """Return a day: a date, or a constant that is one however dates are read."""
+        tree, kind = found
+        if kind in ("day", "null"):
+            return tree
+        try:
+            date.fromisoformat(tree[1] if kind == "unknown" and _ISO.fullmatch(tree[1]) else "")
+        except ValueError:
+            raise self._unknown(node) from None
+        return tree
 
     def _pattern(self, node: Node, tree: list[Any]) -> Typed:
         try:

@@ -11,6 +11,7 @@ from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.statement import StatementPlan
 from phiproxy.policy.catalog import CatalogIndex
 from phiproxy.policy.guards import guard, guard_name
+from phiproxy.policy.protection import Protection
 from phiproxy.sql.finish import marker
 from phiproxy.sql.render import Rendered
 from tests.clinic_model import CATALOG, PATH, PROTECTION
@@ -25,10 +26,10 @@ VIEW = View(PATH, "clinic", catalog_fresh=True)
 TAG = "pg_catalog.substring({}, 13, 16)"
 
 
-def planner(version: int = 160000) -> Planner:
+def planner(version: int = 160000, protection: Protection = PROTECTION) -> Planner:
     """Return a planner of a server version; without keys, so that it can seal nothing."""
     catalog = dataclasses.replace(CATALOG, relations=_RELATIONS, server_version=version)
-    return Planner(PROTECTION, catalog, Ciphers(Keyring(lambda: 0.0)))
+    return Planner(protection, catalog, Ciphers(Keyring(lambda: 0.0)))
 
 
 def plan(text: str, version: int = 160000) -> StatementPlan:

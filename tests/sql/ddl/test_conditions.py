@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import Any
 
 import pytest
 
+from phiproxy.errors import StatementRefused
+from phiproxy.plan.cache import Planner
+from phiproxy.policy.types import builtin
 from phiproxy.sql.meaning import Define
+from tests.clinic_model import PROTECTION
 from tests.sql.ddl.build import VIEW, marked, planner, refused
 
 LENGTH = ["length", ["value"]]
 ADD = "ALTER TABLE patients ADD CONSTRAINT c CHECK ({}) NOT VALID"
 
 
-def sealed(check: str) -> list[Any]:
+def sealed(check: str, made: Planner | None = None) -> list[Any]:
     """Return the conditions that are sealed for a CHECK."""
-    (meaning,) = planner().meanings(ADD.format(check).encode(), VIEW)
+    (meaning,) = (made or planner()).meanings(ADD.format(check).encode(), VIEW)
     found = [o.literal for o in meaning.occurrences if isinstance(o.use, Define)]
     return [json.loads(text or b"")["condition"] for text in found]
 
@@ -72,6 +77,34 @@ def test_the_closed_table(check: str, condition: list[Any]) -> None:
 )  # fmt: skip
 def test_what_the_server_sees(check: str, told: str) -> None:
     assert server(check) == told
+
+
+def test_numbers_and_dates() -> None:
+    types = {"ssn": builtin("date"), "mrn": builtin("numeric")}
+    tables = tuple(
+        dataclasses.replace(t, columns={n: dataclasses.replace(c, type=types.get(n, c.type)) for n, c in t.columns.items()})
+        for t in PROTECTION.tables
+    )
+    made = planner(protection=dataclasses.replace(PROTECTION, tables=tables))
+    day, number = ["day", ["value"]], ["number", ["value"]]
+    for check, condition in (
+        ("ssn >= '1900-01-01'", [">=", day, ["constant", "1900-01-01"]]),
+        ("ssn < date '2100-01-01'", ["<", day, ["constant", "2100-01-01"]]),
+        ("mrn > 0", [">", number, ["constant", 0]]),
+        ("mrn <> -2.5", ["<>", number, ["number", ["constant", "-2.5"]]]),
+    ):
+        assert sealed(check, made) == [condition]
+    for check in (
+        "ssn > '1/2/2000'",
+        "ssn > 'now'",
+        "ssn > '2000-02-31'",
+        "ssn > 5",
+        "mrn > '5'",
+        "length(mrn) > 2",
+        "ssn LIKE '2%'",
+    ):
+        with pytest.raises(StatementRefused):
+            sealed(check, made)
 
 
 @pytest.mark.parametrize(
