@@ -27,14 +27,15 @@ _CLOCK_HINT = "the server's clock decides this: send the date itself"
 _MONTH = "[a-z]{3,9}"
 _TOKEN = re.compile(
     rf"""[ \t\n\r\v\f,]*(?:
-    (?P<date>[0-9]{{1,9}}([-/.])(?:[0-9]{{1,2}}|{_MONTH})\2[0-9]{{1,9}}(?![-/.0-9])
-           | {_MONTH}([-/])[0-9]{{1,2}}\3[0-9]{{1,9}}(?![-/.0-9a-z]))
+    (?P<date>[0-9]{{1,9}}([-/.])[0-9]{{1,2}}\2[0-9]{{1,9}}(?![-/.0-9])
+           | [0-9]{{1,9}}([-/.]){_MONTH}\3[0-9]{{1,9}}(?![-/.0-9a-z])
+           | {_MONTH}([-/])[0-9]{{1,2}}\4[0-9]{{1,9}}(?![-/.0-9a-z+_:]))
     | (?P<time>[0-9]{{1,3}}:[0-9]{{1,3}}(?::[0-9]{{1,3}}(?:\.[0-9]+)?)?(?![:.0-9]))
     | t(?P<compact>[0-9]{{4}}|[0-9]{{6}}(?:\.[0-9]+)?)(?![.:0-9])
     | (?P<offset>[+-][0-9]{{1,2}}(?::[0-9]{{1,2}}){{1,2}} | [+-][0-9]{{1,4}})(?![-+:.0-9a-z])
     | (?P<name>[a-z]+/[a-z0-9/_+-]+)
-    | (?P<word>[a-z]+)(?![-/_.+])
-    | (?P<number>[0-9]+)(?![-/.:])
+    | (?P<word>t(?=[0-9]) | [a-z]+(?![-/_.+0-9a-z]))
+    | (?P<number>[0-9]+)(?![-/.:0-9])
     )[ \t\n\r\v\f,]*""",
     re.VERBOSE,
 )
@@ -44,6 +45,8 @@ _MONTHS["sept"] = 9
 _DAY_NAMES = "sun sunday mon monday tue tues tuesday wed weds wednesday thu thur thurs thursday fri friday sat saturday"
 _WEEKDAYS = frozenset(_DAY_NAMES.split())
 _CLOCK = frozenset({"now", "today", "tomorrow", "yesterday"})
+WORDS = re.compile(rb"[a-z \t\n\r\v\f]*", re.IGNORECASE)
+_SPECIAL = _CLOCK | {"allballs", "infinity", "epoch"}
 INFINITIES = {"infinity": b"infinity", "-infinity": b"-infinity"}
 
 
@@ -100,7 +103,7 @@ def _refuse(type_name: str, hint: str = HINT) -> NoReturn:
 
 def _sort(text: str, styles: Styles, type_name: str) -> _Found:
     found, pos = _Found(numbers=[]), 0
-    if not any(c.isdigit() for c in text) and not _CLOCK.intersection(text.split()) and text != "allballs":
+    if WORDS.fullmatch(text.encode()) and not _SPECIAL.intersection(text.split()):
         raise bad_datetime(type_name)
     last = ""
     while pos < len(text):
@@ -112,7 +115,7 @@ def _sort(text: str, styles: Styles, type_name: str) -> _Found:
         if not _take(found, kind, value, last, styles):
             _refuse(type_name, _CLOCK_HINT if value in _CLOCK else HINT)
         last, pos = value if kind == "word" else kind, token.end()
-    if last == "t":
+    if last == "t" or (found.numbers and not found.month):
         _refuse(type_name)
     return found
 
@@ -123,9 +126,9 @@ def _take(found: _Found, kind: str, value: str, last: str, styles: Styles) -> bo
         return False
     dated = bool(found.date) or (bool(found.month) and bool(found.numbers))
     if kind == "date":
-        free = not (found.date or found.month or found.numbers or found.offset or found.zone)
+        free = not (found.date or found.month or found.numbers or found.time or found.offset or found.zone)
         found.date = value
-        return free
+        return free and last not in _WEEKDAYS
     if kind in ("time", "compact"):
         free = not (found.time or found.offset or found.zone) and (kind == "time" or bool(found.date))
         found.time = value if kind == "time" else _with_colons(value)
@@ -163,7 +166,7 @@ def _take_word(found: _Found, value: str, last: str, styles: Styles, *, dated: b
     if value in _MONTHS:
         numbers = found.numbers or []
         # Of two numbers before the name the first is the year, or else the server takes it for a month too.
-        clear = len(numbers) < 2 or len(numbers[0]) > 2 or styles.date_order == "YMD"
+        clear = len(numbers) < 2 or (len(numbers[1]) <= 2 and (len(numbers[0]) > 2 or styles.date_order == "YMD"))
         free = clear and not (found.month or found.date)
         found.month = value
         return free

@@ -6,12 +6,13 @@ import datetime as dt
 import re
 import struct
 
+from phiproxy.types.calendar import FIRST_DAY, LAST_DAY
 from phiproxy.types.clock import DAY, micros_of, round_micros, seconds_of, spell_offset, spell_time
 from phiproxy.types.codec import Codec, as_is, as_text
 from phiproxy.types.integers import BLANKS
 from phiproxy.types.refused import DatetimeFieldOverflow, InvalidTimeZoneDisplacement, NotReadExactly, bad_datetime, expect_length
 from phiproxy.types.styles import Styles
-from phiproxy.types.timeinput import Reading, read
+from phiproxy.types.timeinput import WORDS, Reading, read
 from phiproxy.types.zones import zone
 
 _PLAIN = re.compile(rb"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{0,5}[1-9])?")
@@ -26,12 +27,19 @@ _WINTER_AND_SUMMER = [int((dt.datetime(2025, month, 1) - dt.datetime(2000, 1, 1)
 
 
 def _read(field: bytes, styles: Styles, type_name: str) -> tuple[Reading, int]:
+    shape = _SHAPE.fullmatch(field.strip(BLANKS))
+    if shape is None and not WORDS.fullmatch(field):
+        raise _not_read(type_name)
     reading = read(field, styles, type_name)
-    if not _SHAPE.fullmatch(field.strip(BLANKS)) and not reading.special:
-        raise NotReadExactly(f"this spelling of type {type_name} is not read", hint=_NEEDS_OFFSET)
+    if shape is not None and (reading.date is None) is not (shape[1] is None):
+        raise _not_read(type_name)
     if reading.special or reading.time is None:
         raise bad_datetime(type_name)
     return reading, reading.time
+
+
+def _not_read(type_name: str) -> NotReadExactly:
+    return NotReadExactly(f"this spelling of type {type_name} is not read", hint=_NEEDS_OFFSET)
 
 
 def _time_from_text(field: bytes, styles: Styles) -> bytes:
@@ -84,6 +92,8 @@ def _offset(reading: Reading, micros: int, styles: Styles) -> int:
     where = reading.zone or zone(styles.time_zone)
     day = reading.day()
     if day is not None:
+        if not FIRST_DAY <= day <= LAST_DAY:
+            raise _not_read(_TIMETZ_NAME)
         return where.offset_of(day * 86_400 + micros // 1_000_000)
     # Without a date the server takes its clock's, which matters where the zone has more than one offset.
     offsets = {where.offset_of(local) for local in _WINTER_AND_SUMMER}

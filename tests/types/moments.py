@@ -112,6 +112,13 @@ words = st.sampled_from(
         "0000-01-01",
     ]
 )
+SOUP = (
+    "2001-02-03|02/03/2001|3.2.2001|20010203|Feb|March|3|31|1999|99|04:05|04:05:06.7|12:00|am|PM|+02|-0330|Z|UTC|CET|EST|Europe/Berlin|BC|AD|"
+    "T|t04:05|Sat|mon|,|at|on|epoch|infinity|040506|3-Feb-2001|Feb-3-99|2001-Feb-3|J|d|y|m|h|dst|24:00|0|00|/|-|.|:"
+)
+soup = st.lists(st.tuples(st.sampled_from(SOUP.split("|")), st.sampled_from(["", " ", " ", " "])).map("".join), max_size=5).map(
+    "".join
+)
 styles = st.builds(
     Styles, st.sampled_from(["ISO", "SQL", "Postgres", "German"]), st.sampled_from(["MDY", "DMY", "YMD"]), st.sampled_from(ZONES)
 )

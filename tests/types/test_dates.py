@@ -14,7 +14,7 @@ from tests.types.server import Oracle
 
 iso = moments.days.map(moments.iso)
 spoken = st.tuples(moments.dates, moments.eras).map("".join)
-texts = st.one_of(iso, spoken, spoken, st.tuples(iso, moments.times).map(" ".join), moments.words).map(str.encode)
+texts = st.one_of(iso, spoken, spoken, st.tuples(iso, moments.times).map(" ".join), moments.soup, moments.words).map(str.encode)
 
 
 @batches(40)

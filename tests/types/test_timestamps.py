@@ -19,7 +19,7 @@ iso = plain.map(lambda t: (f"{t[0][:-3]} {t[1]}{t[2]} BC" if t[0].endswith("BC")
 spoken = (
     st.tuples(moments.dates, st.one_of(st.just(""), moments.times.map(" {}".format)), moments.eras).map("".join).map(str.encode)
 )
-texts = st.one_of(iso, iso, spoken, moments.words.map(str.encode))
+texts = st.one_of(iso, iso, spoken, moments.soup.map(str.encode), moments.words.map(str.encode))
 
 
 @pytest.mark.parametrize(("name", "codec"), BOTH)
