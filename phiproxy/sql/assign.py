@@ -15,8 +15,9 @@ from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import computed_sink
 from phiproxy.sql.expressions import clear, expression, located
-from phiproxy.sql.lengths import cut_sink, peel_cuts, shorter
+from phiproxy.sql.lengths import cut_by, cut_sink, peel_cuts, shorter
 from phiproxy.sql.mismatch import wrong_count
+from phiproxy.sql.operands import is_text
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.scope import ListColumn, Protected, Scope, Value
 from phiproxy.sql.select import select
@@ -88,7 +89,7 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
         if isinstance(value, ListColumn):
             value.casts.extend(casts)
         else:
-            a.strip(casts, column)
+            _strip(a, casts, column)
         flow(a, value, column, inner, place)
         return
     rule = _CHOICES.get(kind)
@@ -98,8 +99,15 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
             raise computed(a, column, node)
         a.store(made, column, place.row, place.limit)
         return
-    a.strip(casts, column)
+    _strip(a, casts, column)
     rule(a, inner, column, scope, place)
+
+
+def _strip(a: Analysis, casts: Sequence[Node], column: ProtectedColumn) -> None:
+    """Take casts away; what those to varchar(n) leave of a text is said by the place's limit."""
+    cuts = [cast for cast in casts if cut_by(only(cast)[1]) is not None] if is_text(column.type) else []
+    a.stripped.extend(cuts)
+    a.strip([cast for cast in casts if cast not in cuts], column)
 
 
 def _case(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place: Place) -> None:
