@@ -31,13 +31,14 @@ class CatalogColumn:
 class CatalogIndex:
     """One index of a relation; ``constraint``: it belongs to one of the same name (UNIQUE, PRIMARY KEY, EXCLUDE).
 
-    ``columns`` are those that it touches, as keys or inside of expressions.
+    ``columns`` are those that it touches, as keys or inside of expressions. ``key``: it is a primary key that holds at any time.
     """
 
     name: str
     unique: bool
     constraint: bool
     columns: tuple[str, ...] = ()
+    key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

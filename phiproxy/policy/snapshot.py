@@ -34,7 +34,8 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
                    (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND (a.attnum = ANY (x.indkey) OR EXISTS (
                        SELECT FROM pg_catalog.pg_depend p WHERE p.classid = 1259 AND p.objid = x.indexrelid
-                          AND p.refclassid = 1259 AND p.refobjid = c.oid AND p.refobjsubid = a.attnum)))) ORDER BY ic.relname)
+                          AND p.refclassid = 1259 AND p.refobjid = c.oid AND p.refobjsubid = a.attnum))),
+                   coalesce(k.contype = 'p' AND NOT k.condeferrable, false)) ORDER BY ic.relname)
             FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class ic ON ic.oid = x.indexrelid
             LEFT JOIN pg_catalog.pg_constraint k
                    ON k.conindid = x.indexrelid AND k.conrelid = x.indrelid AND k.contype IN ('u', 'p', 'x')
@@ -93,7 +94,8 @@ def relation(text: str) -> Relation:
         frozenset(by_number[n] for n in in_keys or () if n in by_number),
         tuple((column, number) for column, number in found if column is not None and number is not None),
         tuple(
-            CatalogIndex(index, unique, constraint, tuple(touched or ())) for index, unique, constraint, touched in indexes or ()
+            CatalogIndex(index, unique, constraint, tuple(touched or ()), key)
+            for index, unique, constraint, touched, key in indexes or ()
         ),
         tuple(parents or ()),
         frozenset(parted or ()),

@@ -14,6 +14,7 @@ from phiproxy.policy.guards import tag_of
 from phiproxy.policy.protection import Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
+from phiproxy.sql.dependent import dependent
 from phiproxy.sql.derived import derived
 from phiproxy.sql.expressions import clear, clear_all, equality_slot, located, unsupported
 from phiproxy.sql.meaning import Edit
@@ -142,12 +143,15 @@ def distinct(a: Analysis, body: Node, outputs: Sequence[Output], nodes: Sequence
             if isinstance(value, ListColumn):
                 value.users.append(None)
         return
-    entries: list[tuple[Node, Slot] | None] = []
-    for (_, value), node in zip(outputs, nodes, strict=True):
+    entries: list[tuple[Node, Slot] | int] = []
+    depending = dependent(a, outputs, nodes, scope)
+    for number, ((_, value), node) in enumerate(zip(outputs, nodes, strict=True), start=1):
         if isinstance(value, ListColumn):
             value.users.append(None)
         if not isinstance(value, Protected):
-            entries.append(None)
+            entries.append(number)
+            continue
+        if id(value) in depending and value.column.slot_for("@") is None:
             continue
         column = peel(node)[0] if node is not None else None
         found = derived(a, column, scope) if column is not None else None
@@ -168,16 +172,16 @@ def distinct(a: Analysis, body: Node, outputs: Sequence[Output], nodes: Sequence
 
 
 def _distinct_on(
-    brackets: Brackets, text: bytes, *, body: Node, first: int, entries: Sequence[tuple[Node, Slot] | None]
+    brackets: Brackets, text: bytes, *, body: Node, first: int, entries: Sequence[tuple[Node, Slot] | int]
 ) -> Iterator[Change]:
     token = brackets.tokens[brackets.next(brackets.select(first), "DISTINCT")]
-    on = [
-        str(i) if entry is None else tag_of(spelled(brackets, text, entry[0]), entry[1]) for i, entry in enumerate(entries, start=1)
-    ]
+    on = [str(entry) if isinstance(entry, int) else tag_of(spelled(brackets, text, entry[0]), entry[1]) for entry in entries]
     yield Insert(token.end, f" ON ({', '.join(on)})".encode(), closing=True)
     body["distinctClause"] = [
-        expression_tree(str(i), {}) if entry is None else expression_tree(tag_of("phi_x", entry[1]), {"phi_x": entry[0]})
-        for i, entry in enumerate(entries, start=1)
+        expression_tree(str(entry), {})
+        if isinstance(entry, int)
+        else expression_tree(tag_of("phi_x", entry[1]), {"phi_x": entry[0]})
+        for entry in entries
     ]
 
 

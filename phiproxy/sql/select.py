@@ -54,7 +54,7 @@ def select(a: Analysis, body: Node, outer: Scope, *, stores: Stores | None = Non
     if "intoClause" in body:
         raise a.refuse(
             "SELECT INTO of or beside a protected table is not in this version",
-            only(body["targetList"][0])[1],
+            only(body["targetList"][0])[1] if "targetList" in body else body["intoClause"]["rel"],
             hint="Create the table first, and INSERT … SELECT into it.",
         )
     a.ctes.append({})

@@ -74,6 +74,11 @@ async def test_guards_and_indexes(conn: Connection) -> None:
     patients = (await read(conn)).by_name["public", "patients"]
     assert patients.guards == (("ssn", 0xFE8A),)
     assert patients.index("u") == CatalogIndex("u", unique=True, constraint=False, columns=("ssn",))
+    await conn.execute("CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE, other int UNIQUE)")
+    catalog = await read(conn)
+    keys = {(r.name, i.name) for r in catalog.relations if r.schema == "public" for i in r.indexes if i.key}
+    assert ("patients", "patients_pkey") in keys
+    assert not any(name == "deferred" for name, _ in keys)
 
 
 async def test_nobody_waits_for_a_client_that_changes_a_table(conn: Connection, postgres_server: PostgresServer) -> None:

@@ -18,7 +18,7 @@ CONDITION = (
 
 def row(oid: int, name: str, *, guards: object = None) -> str:
     columns = [["id", 1, 23, -1, True, True, False, None], ["ssn", 3, 17, -1, False, True, False, DEFAULT]]
-    indexes = [["i", True, False, ["id", "ssn"]]]
+    indexes = [["i", True, False, ["id", "ssn"], False], ["t_pkey", True, True, ["id"], True]]
     return json.dumps(
         [
             oid,
@@ -49,7 +49,10 @@ def test_a_relation() -> None:
     assert [c.default for c in found.columns] == [None, b"\xf5\x50\x01\x01"]
     assert found.checks == (("ssn", Check("c", b"\xf5\x50\x01\x01", validated=False)),)
     assert found.guards == (("ssn", 7),)
-    assert found.indexes == (CatalogIndex("i", unique=True, constraint=False, columns=("id", "ssn")),)
+    assert found.indexes == (
+        CatalogIndex("i", unique=True, constraint=False, columns=("id", "ssn")),
+        CatalogIndex("t_pkey", unique=True, constraint=True, columns=("id",), key=True),
+    )
 
 
 def test_an_overlay() -> None:

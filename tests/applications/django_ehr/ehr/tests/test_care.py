@@ -40,6 +40,8 @@ class Wards(Stored):
         self.assertEqual(codes.count(), 2)
 
     def test_departments(self) -> None:
+        self.assertEqual(whose(Patient.objects.seen_in("Emergency")), [0, 1])
+        self.assertEqual(Patient.objects.seen_in("Emergency").count(), 2)
         busy = (
             Encounter.objects.order_by("department")
             .values_list("department")
