@@ -49,7 +49,16 @@ class Length:
 
 
 def run_queries(work: Queries, way: Contender, site: Site, length: Length) -> Taken:
-    """Let pgbench work, and look at the CPU meanwhile."""
+    """Let pgbench work; for longer where its time, in which it logs in too, was over before its first transaction was."""
+    for longer in (1, 4, 15):
+        transactions, looks = _run_pgbench(work, way, site, Length(length.seconds * longer, length.transactions))
+        if transactions:
+            return between(transactions, looks)
+    raise SystemExit(f"{work.title}, {way.name}: no transaction has ended")
+
+
+def _run_pgbench(work: Queries, way: Contender, site: Site, length: Length) -> tuple[list[tuple[float, float]], list[Look]]:
+    """Let pgbench work, and look at the CPU meanwhile; return what it logs, and the looks."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         command = [
@@ -86,7 +95,7 @@ def run_queries(work: Queries, way: Contender, site: Site, length: Length) -> Ta
             complaint = process.communicate()[1]
         if process.returncode:
             raise SystemExit(f"{work.title}, {way.name}: {complaint.decode('utf-8', 'replace')}")
-        return between(logged(home), looks)
+        return logged(home), looks
 
 
 def _script(work: Queries, home: Path) -> list[str]:
@@ -105,8 +114,6 @@ def logged(home: Path) -> list[tuple[float, float]]:
 
 def between(transactions: list[tuple[float, float]], looks: list[Look]) -> Taken:
     """Return what was taken between the first and the last look at which pgbench was at work; in all, if it was for too short."""
-    if not transactions:
-        raise SystemExit("no transaction has ended")
     began, ended = transactions[0][0] + WARM_UP, transactions[-1][0]
     chosen = [look for look in looks if began <= look[0] <= ended]
     ends = {bisect([at for at, _ in transactions], when) for when, _ in (chosen[:1] + chosen[-1:])}

@@ -104,11 +104,6 @@ def test_a_short_run_counts_as_a_whole() -> None:
     assert (found.cpu, found.rate) == (250_000.0, 1.0)
 
 
-def test_a_run_without_transactions_is_no_run() -> None:
-    with pytest.raises(SystemExit, match="no transaction"):
-        between([], [(99.0, 1.0), (101.0, 1.5)])
-
-
 def test_medians_of_runs() -> None:
     assert middle_of([Taken(1, 9), Taken(3, 5), Taken(2, 7)]) == Taken(2, 7)
 
