@@ -28,6 +28,7 @@ from phiproxy.session.pipeline import (
 from phiproxy.session.prepared import Portal, Prepared
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import ParameterCount, UnsupportedFormat
+from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import Bind, bind_names, decode_bind, encode_bind, expand_formats
 from phiproxy.wire.messages import decode_execute, decode_parse, decode_target, encode_parse
 
@@ -65,7 +66,9 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
     if session.pipeline.skipping:
         return
     encoding.settle(session)
-    portal, name = (readable(session, part) for part in bind_names(data, start + 5, end)[:2])
+    portal, name, _ = bind_names(data, start + 5, end)
+    if session.encoding is not UTF8:
+        portal, name = readable(session, portal), readable(session, name)
     check_name(portal)
     settled(session, "S", name)
     prepared = current(session, name)
@@ -86,9 +89,10 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
         formed = _formed(plan, sent)
         formats = formed.results
         session.to_server.append(encode_bind(_converted(session, plan, sent, formed)))
-    undo = [session.names.bind(portal, Portal(plan, formats, session.names.group, prepared.oids))]
-    texts = (plan.sql, plan.text, plan.edits)
-    session.pipeline.push(Expected(Kind.BIND, undo=undo, touches=plan.touches, texts=texts, passes=BIND_PASSES))
+    expected = expect(Kind.BIND, BIND_PASSES)
+    expected.undo = (session.names.bind(portal, Portal(plan, formats, session.names.group, prepared.oids)),)
+    expected.touches, expected.texts = plan.touches, (plan.sql, plan.text, plan.edits)
+    session.pipeline.push(expected)
 
 
 def _formed(plan: StatementPlan, sent: Bind) -> Formed:
