@@ -49,7 +49,7 @@ def conversation(script: Sequence[bytes], *, together: bool) -> Network:
     return network
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(script=impatient | patient)
 def test_conversations_are_the_same_by_handlers_alone(script: list[bytes]) -> None:
     for together in (True, False):

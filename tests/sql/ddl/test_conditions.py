@@ -11,6 +11,7 @@ import pytest
 
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.cache import Planner
+from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.types import builtin
 from phiproxy.sql.meaning import Define
 from tests.clinic_model import PROTECTION
@@ -77,6 +78,17 @@ def test_the_closed_table(check: str, condition: list[Any]) -> None:
 )  # fmt: skip
 def test_what_the_server_sees(check: str, told: str) -> None:
     assert server(check) == told
+
+
+def test_physical_form_passes_as_it_is() -> None:
+    column = PROTECTION.by_name["public", "visits"].columns["mrn"]
+    sealed_check = (
+        "CONSTRAINT c CHECK (((id > 0) AND (POSITION((pg_catalog.\"substring\"('\\xf550010100'::bytea, 13, 16))"
+        ' IN ("substring"(mrn, 13, 4080))) = 0)))'
+    )
+    guarded = f"mrn bytea DEFAULT '\\xf5500101'::bytea, CONSTRAINT {guard_name('mrn')} {guard(column)}"
+    text = f"CREATE TABLE public.visits (id int, {guarded}, {sealed_check})"
+    assert marked(text) == text
 
 
 def test_numbers_and_dates() -> None:
