@@ -143,6 +143,8 @@ class _Plan:
         if found.type_name != "bytea":
             if not _same_kind(found.type_name, wanted.type):
                 complain(f"{wanted.label} is {found.type_name}, the policy says {wanted.type.name}")
+            if found.nondeterministic:
+                complain(f"{wanted.label} has a nondeterministic collation, by which different values are equal: tags cannot be")
             if table.has_rows:
                 complain(f"{name} has rows: use `phiproxy encrypt` (which is not in this version)")
             for dependent in found.dependents:

@@ -19,13 +19,14 @@ _BLANKS = re.compile(r"[\s()]+")
 
 @dataclass(frozen=True, slots=True)
 class PhysicalColumn:
-    """One column: its type in words, pg_attribute.attstorage, its DEFAULT, and what ALTER TYPE would trip over."""
+    """One column: its type in words, pg_attribute.attstorage, its DEFAULT, what ALTER TYPE would trip over, and its collation."""
 
     name: str
     type_name: str
     storage: str
     default: str | None
     dependents: tuple[str, ...]
+    nondeterministic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attstorage:
        ARRAY(SELECT DISTINCT pg_catalog.pg_describe_object(p.classid, p.objid, 0) FROM pg_catalog.pg_depend p
               WHERE p.refclassid = 1259 AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum
                 AND (p.classid IN (2618, 2620, 3256) OR p.classid = 2604 AND p.objid IS DISTINCT FROM d.oid)
-              ORDER BY 1)
+              ORDER BY 1),
+       EXISTS (SELECT FROM pg_catalog.pg_collation k WHERE k.oid = a.attcollation AND NOT k.collisdeterministic)
   FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
 """
@@ -151,7 +153,7 @@ async def _read_table(conn: psycopg.AsyncConnection[Any], schema: str, name: str
     async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
         await cursor.execute(exists)
         row = await cursor.fetchone()
-    columns = {n: PhysicalColumn(n, t, s, d, tuple(o)) for n, t, s, d, o in await _rows(conn, _COLUMNS, oid)}
+    columns = {n: PhysicalColumn(n, t, s, d, tuple(o), k) for n, t, s, d, o, k in await _rows(conn, _COLUMNS, oid)}
     indexes = tuple(
         PhysicalIndex(n, tuple(k), frozenset(c), unique, primary, constraint, simple, attached)
         for n, k, c, unique, primary, constraint, simple, attached in await _rows(conn, _INDEXES, oid)

@@ -185,3 +185,12 @@ async def test_low_cardinality_needs_a_name(conn: Connection) -> None:
     assert "declared distinct: 12 (below 1000)" in await refusal(conn, make_policy({"public.t": {"a": column}}))
     accepted = {**column, "accept_leakage": "officer: needed"}
     assert "CREATE INDEX" in await ddl(conn, make_policy({"public.t": {"a": accepted}}))
+
+
+async def test_a_nondeterministic_collation_is_refused(conn: Connection) -> None:
+    cursor = await conn.execute("SELECT FROM pg_catalog.pg_collation WHERE collname = 'und-x-icu'")
+    if cursor.rowcount == 0:
+        pytest.skip("this server has no ICU")
+    await conn.execute("CREATE COLLATION nd (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+    await conn.execute(PATIENTS.replace("ssn text", "ssn text COLLATE nd"))
+    assert "public.patients.ssn has a nondeterministic collation" in await refusal(conn)

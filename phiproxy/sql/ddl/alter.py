@@ -10,7 +10,7 @@ from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.ddl.columns import check_type, constant, default_span, is_bytea, storage_command, wanted, write
+from phiproxy.sql.ddl.columns import check_collation, check_type, constant, default_span, is_bytea, storage_command, wanted, write
 from phiproxy.sql.ddl.definition import Definition, Span
 from phiproxy.sql.ddl.foreign import concerns, foreign_key, hidden_columns
 from phiproxy.sql.ddl.keys import Columns, constraint_columns, unique_index
@@ -258,7 +258,9 @@ def _drop_constraint(altered: _Altered, i: int, command: Node) -> None:
 def _alter_type(altered: _Altered, i: int, command: Node) -> None:
     column = altered.columns.get(command["name"])
     if column is not None:
-        check_type(altered.a, column, command["def"]["ColumnDef"]["typeName"])
+        definition = command["def"]["ColumnDef"]
+        check_type(altered.a, column, definition["typeName"])
+        check_collation(altered.a, column, definition)
         altered.dropped.add(i)
     else:
         check_references(altered.a, {"contype": "", "raw_expr": command["def"]}, altered.columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from phiproxy.errors import StatementRefused
+from phiproxy.index.collations import needs_characters
 from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
@@ -22,6 +23,8 @@ _WHY = {
     "CONSTR_IDENTITY": "an identity column cannot be protected",
 }
 INLINE_STORAGE = 160000
+# By these, values are equal only where their bytes are, as by the default one.
+_BYTEWISE = frozenset({"C", "POSIX", "ucs_basic"})
 
 
 @dataclass(slots=True)
@@ -58,6 +61,21 @@ def check_type(a: Analysis, column: ProtectedColumn, type_name: Node) -> None:
         )
 
 
+def check_collation(a: Analysis, column: ProtectedColumn, definition: Node) -> None:
+    """Refuse a COLLATE that may make other values equal, or map case in another way, than the database's default."""
+    clause = definition.get("collClause")
+    if clause is None:
+        return
+    name = strings(clause["collname"])[-1]
+    case = any(needs_characters(slot.expression, column.type.name) for slot in column.slots if slot.state != "dropped")
+    if name != "default" and (name not in _BYTEWISE or case):
+        raise a.refuse(
+            f"{column.label} is protected: its tags are equal by the database's default collation",
+            clause,
+            hint="Leave COLLATE out." if case else 'Leave COLLATE out, or name "C": others may make different values equal.',
+        )
+
+
 def is_bytea(type_name: Node) -> bool:
     """Tell whether a TypeName body is bytea: the physical form."""
     return strings(type_name.get("names"))[-1:] == ["bytea"] and "arrayBounds" not in type_name
@@ -66,6 +84,7 @@ def is_bytea(type_name: Node) -> bool:
 def wanted(a: Analysis, column: ProtectedColumn, body: Node) -> Wanted:
     """Return what a ColumnDef body asks for; StatementRefused for what a protected column cannot have."""
     check_type(a, column, body["typeName"])
+    check_collation(a, column, body)
     found = Wanted()
     for node in body.get("constraints", ()):
         constraint = only(node)[1]

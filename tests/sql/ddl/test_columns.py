@@ -42,3 +42,20 @@ def test_a_default_is_sealed_before_it_is_sent() -> None:
 def test_no_value_is_in_a_refusal() -> None:
     error = refused("CREATE TABLE visits (mrn varchar(12) DEFAULT 'secret' || 'x')")
     assert "secret" not in error.public_text + (error.hint or "")
+
+
+@pytest.mark.parametrize("collation", ['"C"', "pg_catalog.ucs_basic", '"default"'])
+def test_collations_by_which_bytes_decide(collation: str) -> None:
+    assert b"COLLATE" not in plan(f"CREATE TABLE visits (mrn varchar(12) COLLATE {collation})").sql
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'CREATE TABLE visits (mrn varchar(12) COLLATE "ignore_case")',
+        "ALTER TABLE patients ADD COLUMN ssn text COLLATE public.nd",
+        'ALTER TABLE patients ALTER COLUMN ssn TYPE text COLLATE "de-x-icu"',
+    ],
+)
+def test_other_collations_are_refused(statement: str) -> None:
+    assert "equal by the database's default collation" in str(refused(statement))
