@@ -15,6 +15,7 @@ from phiproxy.policy.conditions import Condition, condition
 from phiproxy.policy.guards import violation
 from phiproxy.policy.protection import Check, ProtectedColumn, Slot
 from phiproxy.policy.types import named_type
+from phiproxy.types.comparing import form_of
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.registry import codec
 from phiproxy.wire.values import assign_varchar, check_text
@@ -169,7 +170,7 @@ class Ciphers:
         found = self._search.get(key)
         if found is None:
             tag = make_tagger(*key[:3], self._ring)
-            form = check_text if type_.family in _TEXTS else codec(type_, key[4]).form
+            form = check_text if type_.family in _TEXTS else form_of(type_, key[4])
             found = self._search[key] = lambda value: tag(form(value))
         return found
 

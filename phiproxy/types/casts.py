@@ -16,6 +16,7 @@ from phiproxy.types.declared import DeclaredType
 from phiproxy.types.refused import DatetimeFieldOverflow, NotReadExactly, NumericValueOutOfRange
 from phiproxy.types.registry import codec
 from phiproxy.types.styles import Styles
+from phiproxy.wire.arrays import array_from_text, array_to_text
 from phiproxy.wire.values import cut_text
 
 Context = Literal["implicit", "assignment", "explicit"]
@@ -44,8 +45,8 @@ def cast(source: DeclaredType, target: DeclaredType, context: Context) -> Cast:
         one, other = source.element, target.element
         if one.family == other.family or {one.family, other.family} <= {"text", "varchar"}:
             return _same
-        cast(one, other, context)
-        raise NotCast
+        element = cast(one, other, context)
+        return lambda value, styles: array_to_text(array_from_text(value).map(lambda e: element(e, styles)))
     if source.family == target.family and (source.family != "enum" or source.name == target.name):
         return _same
     made = _between(source, target)
@@ -78,7 +79,7 @@ def _between(source: DeclaredType, target: DeclaredType) -> tuple[Context, Cast 
         return _to_text(source, target)
     if one in TEXTS:
         # citext has no casts of its own to other types: those of text apply through I/O.
-        return "explicit", _from_text(source, target)
+        return "explicit", codec(target).from_text
     if one in NUMBERS and other in NUMBERS:
         return _numbers(one, target)
     return _others(one, target)
@@ -93,11 +94,6 @@ def _to_text(source: DeclaredType, target: DeclaredType) -> tuple[Context, Cast]
     if source.family in ("inet", "cidr"):
         return "assignment", lambda value, _styles: value if b"/" in value else value + (b"/128" if b":" in value else b"/32")
     return "assignment", codec(source).to_text
-
-
-def _from_text(source: DeclaredType, target: DeclaredType) -> Cast:
-    read = codec(target).from_text
-    return (lambda value, styles: read(value.rstrip(b" "), styles)) if source.family == "bpchar" else read
 
 
 def _same(value: bytes, _styles: Styles) -> bytes:

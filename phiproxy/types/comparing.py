@@ -5,6 +5,7 @@ The result is a canonical form whose equality form is that of the column's value
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from phiproxy.types.casts import (
@@ -12,6 +13,7 @@ from phiproxy.types.casts import (
     FLOAT8,
     FLOATS,
     INTEGERS,
+    NUMERIC,
     TEXTS,
     Cast,
     NoCast,
@@ -21,7 +23,9 @@ from phiproxy.types.casts import (
     widened,
     zoned,
 )
+from phiproxy.types.codec import as_is
 from phiproxy.types.declared import DeclaredType
+from phiproxy.types.registry import codec
 from phiproxy.types.styles import Styles
 
 
@@ -33,19 +37,30 @@ def compared(column: DeclaredType, operand: DeclaredType) -> Cast:
         raise NoCast
     if one == "array":
         return _array(column, operand)
-    if one == other and (one != "enum" or column.name == operand.name):
-        return _same
     if one in TEXTS and other in TEXTS:
         return _texts(one, other)
     if one in FLOATS and other in FLOATS | EXACT_NUMBERS:
         # A float4 is compared with anything but itself as a float8, which is what its equality form is of.
         return _wide if other == "float4" else cast(operand, FLOAT8, "assignment") if other != "float8" else _same
+    if one == other and (one != "enum" or column.name == operand.name):
+        return _same
     if one in EXACT_NUMBERS and other in FLOATS | EXACT_NUMBERS:
         return _exact(one, other)
     found = _PAIRS.get((one, other))
     if found is None:
         raise NotCast if (one, other) in _INEXACT else NoCast
     return found
+
+
+def form_of(column: DeclaredType, lower: Callable[[bytes], bytes] | None = None) -> Callable[[bytes], bytes]:
+    """Return the equality form of what ``compared`` gives for a column: as a float8 of a float4, without trimming of char.
+
+    ``lower``: see ``codec``.
+    """
+    column = column.base or column
+    if column.family == "float4":
+        return codec(FLOAT8).form
+    return as_is if column.family == "bpchar" else codec(column, lower).form
 
 
 def _array(column: DeclaredType, operand: DeclaredType) -> Cast:
@@ -60,15 +75,18 @@ def _array(column: DeclaredType, operand: DeclaredType) -> Cast:
 
 
 def _texts(one: str, other: str) -> Cast:
-    if "citext" in (one, other):
-        # citext = text is text = text: the column's own case counts, and its index does not know it.
+    if one == other == "citext":
+        return _same
+    if "citext" in (one, other) or (one, other) == ("varchar", "bpchar"):
+        # citext = text is text = text: the column's own case counts, and its index does not know it. So do the blanks of a
+        # varchar, which is compared with char as a char.
         raise NotCast
-    return _trimmed if other == "bpchar" else _same
+    return _trimmed if other == "bpchar" or (one, other) == ("bpchar", "varchar") else _same
 
 
 def _exact(one: str, other: str) -> Cast:
     if other in EXACT_NUMBERS:
-        return _same
+        return _shortest if one in INTEGERS else _same
     if one not in INTEGERS or one == "int8":
         raise NotCast  # the column's value would be rounded to a float8 first
     return lambda value, _styles: _expanded(widened(value) if other == "float4" else value)
@@ -76,7 +94,11 @@ def _exact(one: str, other: str) -> Cast:
 
 def _expanded(value: bytes) -> bytes:
     """Return a float8 as the number that it is, without an exponent."""
-    return format(Decimal(float(value)), "f").encode()
+    return codec(NUMERIC).form(format(Decimal(float(value)), "f").encode())
+
+
+def _shortest(value: bytes, _styles: Styles) -> bytes:
+    return codec(NUMERIC).form(value)
 
 
 def _same(value: bytes, _styles: Styles) -> bytes:

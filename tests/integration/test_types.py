@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 import itertools
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
+import asyncpg
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from phiproxy.policy.types import named_type, parse_type
 from tests.harness import results
@@ -378,3 +384,64 @@ def test_checks_of_numbers_and_dates(both: Differential) -> None:
         both.run(f"INSERT INTO typed (id, {small}, {amount}, {day}) VALUES ({i + 100}, {literals})", protocol="simple")
     both.run("SELECT * FROM typed ORDER BY id")
     both.run(f"ALTER TABLE typed DROP CONSTRAINT s, DROP CONSTRAINT typed_{amount}_check, DROP CONSTRAINT d", protocol="simple")
+
+
+DRIVEN: dict[str, object] = {
+    "c_bool": True,
+    "c_int2": 7,
+    "c_int4": -40000,
+    "c_int8": 2**40,
+    "c_uuid": uuid.UUID("c56a4180-65aa-42ec-a945-5fd21dec0538"),
+    "c_date": dt.date(2001, 2, 3),
+    "c_bytea": b"\x00\xff",
+    "c_numeric": Decimal("12.50"),
+    "c_float8": 0.1,
+    "c_time": dt.time(12, 13, 14, 500000),
+    "c_timestamp": dt.datetime(2001, 2, 3, 4, 5, 6, 7),  # noqa: DTZ001 - it has no zone
+    "c_timestamptz": dt.datetime(2001, 2, 3, 4, 5, 6, 7, dt.UTC),
+    "c_interval": dt.timedelta(days=1, seconds=2),
+    "c_int4__": [1, None, 3],
+    "c_text__": ["Zoë", None, ""],
+    "c_date__": [dt.date(2001, 2, 3), None],
+    "c_varchar_12_": "Zoë",
+}
+DRIVEN = {name: value for name, value in DRIVEN.items() if name in {column(declared) for declared in TYPES}}
+NAMES = ", ".join(DRIVEN)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_psycopg_gives_and_gets_its_own_types(site: Site, binary: bool) -> None:
+    mark = "%b" if binary else "%t"
+    with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+        conn.execute("DELETE FROM typed")
+        marks = ", ".join([mark] * (len(DRIVEN) + 2))
+        conn.execute(f"INSERT INTO typed (id, c_jsonb, {NAMES}) VALUES ({marks})".encode(), [1, Jsonb({"a": 1}), *DRIVEN.values()])
+        row = conn.execute(f"SELECT c_jsonb, {NAMES} FROM typed".encode(), binary=binary).fetchone()
+        assert row == ({"a": 1}, *DRIVEN.values())
+        for name, value in DRIVEN.items():
+            if name == "c_int4__":
+                continue  # psycopg gives it as smallint[], which PostgreSQL does not compare with integer[]
+            found = conn.execute(f"SELECT id FROM typed WHERE {name} = {mark}".encode(), [value]).fetchall()
+            assert found == [(1,)], name
+        several = [7, 2**40]
+        assert conn.execute(f"SELECT id FROM typed WHERE c_int8 = ANY ({mark})".encode(), [several]).fetchall() == [(1,)]
+
+
+def test_asyncpg_gives_and_gets_its_own_types(site: Site) -> None:
+    async def talk() -> None:
+        conn = await asyncpg.connect(site.proxy_dsn)
+        try:
+            await conn.execute("DELETE FROM typed")
+            marks = ", ".join(f"${n}" for n in range(1, len(DRIVEN) + 3))
+            await conn.execute(f"INSERT INTO typed (id, c_jsonb, {NAMES}) VALUES ({marks})", 1, '{"a": 1}', *DRIVEN.values())
+            row = await conn.fetchrow(f"SELECT c_jsonb, {NAMES} FROM typed")
+            assert tuple(row) == ('{"a": 1}', *DRIVEN.values())
+            for name, value in DRIVEN.items():
+                assert await conn.fetchval(f"SELECT id FROM typed WHERE {name} = $1", value) == 1, name
+            assert await conn.fetchval("SELECT id FROM typed WHERE c_date = ANY ($1::date[])", [dt.date(2001, 2, 3)]) == 1
+            await conn.copy_records_to_table("typed", records=[(2, dt.date(1999, 1, 1), 5)], columns=["id", "c_date", "c_int4"])
+            assert await conn.fetchval("SELECT c_date FROM typed WHERE c_int4 = 5") == dt.date(1999, 1, 1)
+        finally:
+            await conn.close()
+
+    asyncio.run(talk())
