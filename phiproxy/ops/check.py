@@ -71,6 +71,7 @@ async def check_database(
     everywhere = [*columns, *inherited_columns(columns, catalog)]
     physical = await read_physical(conn, [(c.schema, c.table) for c in everywhere])
     findings += _on_disk(everywhere, with_descendants(protection, catalog), physical, catalog)
+    findings += await _barriers(conn, catalog)
     findings += _characters(collation, protection, layout) if collation is not None else []
     if columns:
         findings.append(Finding("note", "leakage", _COPIES))
@@ -78,6 +79,21 @@ async def check_database(
     for column in columns:
         findings += await _leakage(conn, column, protection.by_name[column.schema, column.table].columns[column.name])
     return findings + settings
+
+
+_BARRIERS = """
+SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY (%s) AND c.reloptions && ARRAY['security_barrier=true', 'security_barrier=on', 'security_barrier=1'] ORDER BY 1
+"""
+
+
+async def _barriers(conn: psycopg.AsyncConnection[Any], catalog: Catalog) -> list[Finding]:
+    """Warn of views that what is not leakproof is not searched behind: the tags of their columns."""
+    async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+        await cursor.execute(_BARRIERS, (list(catalog.views),))
+        found = [name for (name,) in await cursor.fetchall()]
+    text = "is a security_barrier view over protected columns: a search in it reads all of its rows, since tags are computed there"
+    return [Finding("warning", "view", f"{name} {text}") for name in found]
 
 
 def _on_disk(columns: list[PolicyColumn], protection: Protection, physical: Physical, catalog: Catalog) -> list[Finding]:

@@ -41,6 +41,14 @@ async def test_well(conn: Connection) -> None:
     assert any("no `distinct:` is declared" in text for text in found["warning"])
 
 
+async def test_a_view_behind_a_barrier(conn: Connection) -> None:
+    await ready(conn)
+    await conn.execute("CREATE VIEW plain AS SELECT a FROM t; CREATE VIEW barred WITH (security_barrier) AS SELECT a FROM t")
+    told = [text for text in (await check(conn))["warning"] if "security_barrier" in text]
+    assert len(told) == 1
+    assert told[0].startswith("public.barred is a security_barrier view")
+
+
 async def test_storage_and_an_unvalidated_guard(conn: Connection) -> None:
     await ready(conn)
     await conn.execute("ALTER TABLE t ALTER a SET STORAGE EXTENDED")
