@@ -24,6 +24,10 @@ tables:
       ssn:       {type: text, indexes: [ssn], distinct: 100000000}
       full_name: {type: text, indexes: [full_name], distinct: 1000000}
       mrn:       {domain: mrn}
+      date_of_birth:
+        type: date
+        indexes: [date_of_birth, extract(year from date_of_birth)]
+        accept_leakage: "the demo: nobody in here exists"
       phone:     {type: varchar(24), indexes: [phone], distinct: 1000000}
       address:   {type: text}
       notes:     {type: text, pad: 64}
@@ -63,6 +67,7 @@ class Patient:
     mrn: str
     ssn: str
     full_name: str
+    date_of_birth: date
     phone: str
     address: str
     notes: str
@@ -92,6 +97,7 @@ def patients(count: int = PATIENTS, seed: int = SEED) -> Iterator[Patient]:
             mrn=f"MRN{number:07}",
             ssn=fake.unique.ssn(),
             full_name=fake.name(),
+            date_of_birth=fake.date_between(date(1930, 1, 1), date(2023, 12, 31)),
             phone=fake.numerify("(###) ###-####"),
             address=fake.address().replace("\n", ", "),
             notes=fake.sentence(12),

@@ -4,6 +4,7 @@ CREATE TABLE patients (
     mrn           varchar(12) NOT NULL,
     ssn           text NOT NULL UNIQUE,
     full_name     text NOT NULL,
+    date_of_birth date NOT NULL,
     phone         varchar(24),
     address       text,
     notes         text,

@@ -152,9 +152,9 @@ class Demo:
         people = list(clinic.patients())
         with psycopg.connect(self.uri) as app, app.cursor() as cursor:
             cursor.executemany(
-                "INSERT INTO patients (mrn, ssn, full_name, phone, address, notes, city)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
-                [(p.mrn, p.ssn, p.full_name, p.phone, p.address, p.notes, p.city) for p in people],
+                "INSERT INTO patients (mrn, ssn, full_name, date_of_birth, phone, address, notes, city)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+                [(p.mrn, p.ssn, p.full_name, p.date_of_birth, p.phone, p.address, p.notes, p.city) for p in people],
                 returning=True,
             )
             ids = []

@@ -11,11 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 QUERY = (
-    "SELECT p.id, p.ssn, p.full_name, v.diagnosis, p.city"
+    "SELECT p.id, p.full_name, p.date_of_birth, v.diagnosis, p.city"
     " FROM patients p JOIN visits v ON v.patient_id = p.id ORDER BY v.id LIMIT 4"
 )
 # So that the two tables of an 80 column terminal look alike.
-_WIDTHS = {"id": 2, "ssn": 15, "full_name": 16, "diagnosis": 18, "city": 10}
+_WIDTHS = {"id": 2, "full_name": 16, "date_of_birth": 15, "diagnosis": 18, "city": 10}
+BORN = "SELECT full_name, date_of_birth FROM patients WHERE extract(year FROM date_of_birth) = 1980"
 REFUSED = "SELECT full_name FROM patients WHERE upper(full_name) = 'SMITH'"
 
 
@@ -40,10 +41,12 @@ class Show:
             self._rows("through the proxy", app)
             self._rows("straight from the database", thief)
             self._search(app, ssn)
+            self._born(app)
             self._refusal(app)
         command = sys.argv[0] if sys.argv[0].endswith("phiproxy") else "phiproxy"
         self._console.print("\n[bold]Try it[/bold], while the demo runs (without --once)")
         self._plain(f'  psql "{through}"')
+        self._plain(f"    {BORN};")
         self._plain(f"  {command} explain -c {config} 'SELECT * FROM patients WHERE ssn = $1'")
         self._plain(f"  {command} check -c {config}")
 
@@ -72,6 +75,12 @@ class Show:
         plan = app.execute("EXPLAIN (COSTS off) SELECT full_name, city FROM patients WHERE ssn = %s", (ssn,)).fetchall()
         for (line,) in plan:
             self._console.print(f"  {escape(line)}", soft_wrap=True)
+
+    def _born(self, app: psycopg.Connection) -> None:
+        statement = f"{BORN} ORDER BY id LIMIT 2"
+        self._heading(statement)
+        for name, born in app.execute(statement):
+            self._console.print(f"  found: {escape(name)}, {born}")
 
     def _refusal(self, app: psycopg.Connection) -> None:
         self._heading(REFUSED)

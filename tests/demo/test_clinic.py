@@ -13,10 +13,11 @@ def test_the_same_seed_gives_the_same_patients() -> None:
 def test_ssns_are_unique_and_values_fit_their_columns() -> None:
     people = list(clinic.patients(1000))
     assert len({p.ssn for p in people}) == len({p.mrn for p in people}) == 1000
+    assert sum(p.date_of_birth.year == 1980 for p in people) >= 2  # for whom the demo searches
     assert all(len(p.mrn) <= 12 and len(p.phone) <= 24 and p.visits for p in people)
 
 
 def test_the_policy_protects_what_the_issue_names() -> None:
-    for column in ("ssn", "full_name", "mrn", "phone", "address", "notes", "diagnosis"):
+    for column in ("ssn", "full_name", "date_of_birth", "mrn", "phone", "address", "notes", "diagnosis"):
         assert f"{column}:" in clinic.POLICY
     assert "REFERENCES patients" in clinic.schema()

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from phiproxy.demo import run
+from phiproxy.demo import clinic, run
 from phiproxy.demo.run import USUAL_PORT, _port
 from phiproxy.errors import PhiproxyError
 
@@ -33,6 +33,9 @@ def test_once_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
     assert "Jessica Monroe" in through
     assert "Jessica Monroe" not in direct
     assert "\\xf55001" in direct
+    born = [p for p in clinic.patients() if p.date_of_birth.year == 1980][:2]
+    assert all(f"found: {p.full_name}, {p.date_of_birth}" in direct for p in born)
+    assert not any(str(p.date_of_birth) in direct.partition("WHERE")[0] for p in clinic.patients(4))
     assert "Index Cond" in direct
     assert "0A000" in direct
     assert "hint:" in direct

@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from phiproxy.demo import clinic
 from phiproxy.demo.postgres import free_port
 from tests.harness.proxy import ROOT, environment, run_cli
 
@@ -121,6 +122,9 @@ def test_serves_until_it_is_told_to_end(temporary: Path, tmp_path: Path, sign: s
             row = conn.execute("SELECT count(*) FROM patients p JOIN visits v ON v.mrn = p.mrn").fetchone()
             assert row is not None
             assert row[0] >= FEW
+            query = "SELECT date_of_birth FROM patients WHERE extract(year FROM date_of_birth) = %s"
+            born = next(clinic.patients(1)).date_of_birth
+            assert (born,) in conn.execute(query, (born.year,)).fetchall()
         assert run_cli("check", "-c", str(home / "phiproxy.yaml")).returncode == 0
         explained = run_cli("explain", "-c", str(home / "phiproxy.yaml"), "SELECT notes FROM patients WHERE ssn = $1")
         assert explained.returncode == 0, explained.stderr
