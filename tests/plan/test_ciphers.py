@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import IndexKeyWant, InvalidEncoding, KeyNeeded, SealError, StringTooLong, ValueRefused, WriteKeyWant
+from phiproxy.index.characters import Characters, UnknownCharacter
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.protection import Slot
 from tests.clinic_model import ACTIVE, PATIENTS, VISITS, protected
@@ -79,3 +82,22 @@ def test_missing_keys_are_asked_for_together() -> None:
     with pytest.raises(KeyNeeded) as caught:
         ciphers.reserve(SSN.scope, 7)
     assert caught.value.wants == {WriteKeyWant(SSN.scope, 7)}
+
+
+def test_a_value_of_which_the_server_maps_case_in_another_way_is_refused_by_its_index_only() -> None:
+    ciphers = full_ciphers()
+    slot = replace(ACTIVE[0], expression="lower(@)", family="simple")
+    characters = Characters("simple", frozenset(map(ord, "Ä")))
+    column = replace(SSN, slots=(slot,), characters=characters)
+    record = ciphers.reserve(SSN.scope, 1)()
+    stored = ciphers.store(column)("Öa".encode(), record)
+    assert stored[12:28] == ciphers.search(column, slot, SSN.type)("öa".encode())
+    with pytest.raises(UnknownCharacter) as refused:
+        ciphers.store(column)("aÄ".encode(), record)
+    assert refused.value.sqlstate == "0A000"
+    assert ciphers.open(SSN)(ciphers.store(replace(SSN, characters=characters))("aÄ".encode(), record)) == "aÄ".encode()
+    # a slot of another database's family: what is the same in all of them goes on
+    elsewhere = replace(column, characters=Characters("icu"))
+    assert ciphers.store(elsewhere)(b"A", record)[12:28] == ciphers.search(column, slot, SSN.type)(b"a")
+    with pytest.raises(UnknownCharacter):
+        ciphers.store(elsewhere)("Ö".encode(), record)
