@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from phiproxy.crypto.envelope import frame
 from phiproxy.types.codec import Codec, as_text, unlimited
-from phiproxy.types.refused import ArrayTooLarge
+from phiproxy.types.refused import ArrayTooLarge, NotReadExactly
 from phiproxy.types.styles import Styles
 from phiproxy.wire.arrays import Array, array_from_binary, array_from_text, array_to_binary, array_to_text
 
@@ -16,7 +16,10 @@ def array(element: Codec, element_oid: int) -> Codec:
     """Return the codec of arrays of a type."""
 
     def from_text(field: bytes, styles: Styles) -> bytes:
-        return array_to_text(_within(array_from_text(field)).map(lambda e: element.from_text(e, styles)))
+        found = _within(array_from_text(field))
+        if not found.elements and field.count(b"{") > 1:
+            raise NotReadExactly("nested empty arrays are not the same in every version of PostgreSQL", hint="write {}")
+        return array_to_text(found.map(lambda e: element.from_text(e, styles)))
 
     def from_binary(field: bytes) -> bytes:
         return array_to_text(_within(array_from_binary(field, element_oid=element_oid)).map(element.from_binary))

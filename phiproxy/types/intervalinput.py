@@ -29,6 +29,9 @@ _SPELLED = {
     "c": "c cent century centuries", "mil": "mil mils millennium millennia",
 }  # fmt: skip
 _UNITS = {word: unit for unit, words in _SPELLED.items() for word in words.split()}
+# Words that are units of something else, or nothing, but no error everywhere; and of long ones the server looks at ten letters.
+_SOMETIMES = frozenset({"ago", "at", "on", "qtr", "quarter", "j", "jd", "julian", "mm", "isoyear", "timezone"})
+_CUT = 10
 _LAST_FIELD = ((SECOND, "s"), (MINUTE, "m"), (HOUR, "h"), (DAY, "d"), (MONTH, "mon"), (YEAR, "y"))
 _TOKEN = re.compile(
     r"""(?P<time>(?:[+-][ ]*)?[0-9]+:[0-9]+(?::[0-9]+)?(?:\.[0-9]+)?)(?![:.0-9-])
@@ -163,18 +166,14 @@ def _add_up(tokens: list[tuple[str, str]], fields: int, after: str, *, negative:
     """Add the tokens from the last to the first, since a unit stands behind its number."""
     parts, unit = Parts(), ""
     for kind, value in reversed(tokens):
-        if value == "ago":
-            _refuse()
         if kind == "word":
-            if unit or value not in _UNITS:
-                raise bad_datetime("interval")
-            unit = _UNITS[value]
+            unit = _unit(value, unit)
         elif kind == "time":
-            _only(unit, "")
+            _none_left(unit)
             parts.reserve({"us", "ms", "s", "m", "h"})
             parts.micros = _time(value, fields, negative=negative)
         elif kind == "months":
-            _only(unit, "")
+            _none_left(unit)
             parts.reserve({"mon"})
             _add_months(parts, value, negative=negative)
         else:
@@ -184,13 +183,23 @@ def _add_up(tokens: list[tuple[str, str]], fields: int, after: str, *, negative:
             parts.add(value, counted, negative=negative)
             unit = ""
         after = kind
-    _only(unit, "")
+    _none_left(unit)
     return parts
 
 
-def _only(unit: str, allowed: str) -> None:
-    if unit != allowed:
-        raise bad_datetime("interval")
+def _unit(word: str, behind: str) -> str:
+    _none_left(behind)
+    if word in _UNITS:
+        return _UNITS[word]
+    if word in _SOMETIMES or len(word) >= _CUT:
+        _refuse()
+    raise bad_datetime("interval")
+
+
+def _none_left(unit: str) -> None:
+    """Refuse a unit without its number, which PostgreSQL overlooks before version 16."""
+    if unit:
+        _refuse()
 
 
 def _implied(after: str, fields: int) -> str:
@@ -209,7 +218,7 @@ def _add_months(parts: Parts, value: str, *, negative: bool) -> None:
     if int(months) > 11:
         raise interval_overflow()
     total = int(years) * 12 + int(months)
-    parts.months = _within(-total if negative or value[0] == "-" else total, 32)
+    parts.months = _within(parts.months + (-total if negative or value[0] == "-" else total), 32)
 
 
 def _time(value: str, fields: int, *, negative: bool) -> int:

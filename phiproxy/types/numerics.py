@@ -11,11 +11,12 @@ import struct
 
 from phiproxy.types.codec import Codec, as_text
 from phiproxy.types.integers import BLANKS, modern_spelling
-from phiproxy.types.refused import InvalidBinaryRepresentation, NumericValueOutOfRange, ProtocolViolation
+from phiproxy.types.refused import InvalidBinaryRepresentation, NotReadExactly, NumericValueOutOfRange, ProtocolViolation
 from phiproxy.types.styles import Styles
 
 _CANONICAL = re.compile(rb"-?(?:[1-9][0-9]*|0)\.[0-9]+|-?[1-9][0-9]*|0")
 _NUMBER = re.compile(rb"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(?:[eE]([+-]?[0-9]+))?")
+_BLANK_IN_EXPONENT = re.compile(rb"[0-9.][eE][ \t\n\r\v\f]+[+-]?[0-9]")
 _SPECIAL = {
     b"nan": b"NaN",
     b"inf": b"Infinity",
@@ -50,6 +51,8 @@ def read_number(field: bytes) -> bytes:
     found = _NUMBER.fullmatch(text)
     if found is None:
         special = _SPECIAL.get(text.lower())
+        if special is None and _BLANK_IN_EXPONENT.search(text):
+            raise NotReadExactly("a blank within a numeric is not read by every PostgreSQL", hint="write the number without blanks")
         if special is None:
             raise modern_spelling(text, "numeric")
         return special

@@ -76,9 +76,9 @@ def array_from_text(text: bytes) -> Array:
     """Read an array in text form; ValueRefused (22P02) where PostgreSQL would refuse it."""
     given = _BOUNDS.match(text)
     lengths, elements = _Reader(text, given.end() if given else 0).read()
-    if not elements and given is None:
-        return EMPTY
     if not elements:
+        if given is None:
+            return EMPTY
         raise malformed()
     if given is None:
         return Array(tuple((n, 1) for n in lengths), tuple(elements))

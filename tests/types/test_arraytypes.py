@@ -20,9 +20,9 @@ elements = st.sampled_from(
 rows = st.lists(elements, max_size=4).map(lambda v: "{" + ",".join(v) + "}")
 nested = st.one_of(rows, st.lists(st.just("{a,b}"), max_size=3).map(lambda v: "{" + ",".join(v) + "}"))
 bounds = st.sampled_from(["", "", "", "[0:1]=", "[-1:0]=", "[1:2]=", "[2:3] = ", "[1:1][1:2]="])
-texts = st.one_of(st.tuples(bounds, nested).map("".join), st.sampled_from(["", "{", "}", "{a", "{,}", "{a,}", "{} x", "a"])).map(
-    str.encode
-)
+texts = st.one_of(
+    st.tuples(bounds, nested).map("".join), st.sampled_from(["", "{", "}", "{a", "{,}", "{a,}", "{} x", "{{}}", "{{},{}}", "a"])
+).map(str.encode)
 numbers = st.lists(st.sampled_from(["1", "1.0", "NULL", "-0", "2.50", "NaN", "7e1"]), max_size=4).map(
     lambda v: ("{" + ",".join(v) + "}").encode()
 )

@@ -24,6 +24,7 @@ SECONDS = 1_000_000
         ("7", DAY | HOUR, (0, 0, 7 * 3600 * SECONDS)),
         ("1:30", MINUTE | SECOND, (0, 0, 90 * SECONDS)),
         ("1.5 mons", ALL, (1, 15, 0)),
+        ("1-2 -0.25 years", ALL, (11, 0, 0)),
     ],
 )
 def test_read(text: str, fields: int, parts: tuple[int, int, int]) -> None:
@@ -40,7 +41,8 @@ def test_the_standards_sign_is_the_whole_intervals() -> None:
 @pytest.mark.parametrize(
     ("text", "sqlstate"),
     [
-        ("", "22007"), ("day", "22007"), ("1 fortnight", "22007"), ("1 day 1 day", "22007"), ("1:60", "22015"),
+        ("", "22007"), ("day", "22007"), ("1 day mon", "0A000"),
+        ("qtr 1 day", "0A000"), ("1 fortnight", "22007"), ("1 day 1 day", "22007"), ("1:60", "22015"),
         ("2147483648 days", "22015"), ("178956970 years 8 mons", "22008"), ("infinity", "0A000"), ("1 day ago 2 hours", "0A000"),
         ("1.04 years", "0A000"), ("0.0000005 s", "0A000"), ("P0001-02-03", "0A000"), ("1e3 s", "0A000"),
     ],

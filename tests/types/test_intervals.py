@@ -42,7 +42,13 @@ micros = st.one_of(
 )
 whole = st.one_of(st.integers(-40, 40), st.integers(-(2**31), 2**31 - 1))
 stored = st.tuples(whole, whole, micros)
-texts = st.one_of(spoken, standard, iso, one_of(WORDS), stored.map(lambda parts: spell_interval(*parts).decode())).map(str.encode)
+SOUP = (
+    "1|2|-3|+4|1.5|-0.25|.5|1.|- 6|100|1-2|-1-2|04:05|-04:05:06.7|year|y|mons|m|min|days|d|h|w|s|us|ago|@|,|dec|P|T|1Y|2M|qtr|t|:"
+)
+soup = st.lists(st.tuples(one_of(SOUP), one_of("| | |, ")).map("".join), max_size=6).map("".join)
+texts = st.one_of(spoken, standard, soup, iso, one_of(WORDS), stored.map(lambda parts: spell_interval(*parts).decode())).map(
+    str.encode
+)
 styles = st.sampled_from(["postgres", "postgres_verbose", "sql_standard", "iso_8601"]).map(
     lambda style: Styles(interval_style=style)
 )
