@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from psycopg.pq.abc import PGconn
 
 from tests.fixtures.cases import fill
-from tests.fixtures.grammar import statements
+from tests.fixtures.grammar import over_expressions, statements
 from tests.fixtures.grammar_writes import writes
 from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness import results
@@ -23,7 +23,7 @@ from tests.harness.server import PostgresServer
 # The statements are the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE=SECONDS looks at others.
 EXPLORE = float(os.environ.get("PHIPROXY_EXPLORE", "0"))
 SECONDS = EXPLORE or 45
-SERIAL = ("patients", "visits", "log", "members")
+SERIAL = ("patients", "visits", "log", "members", "people")
 RESTART = "SELECT " + ", ".join(f"setval('{table}_id_seq', 1000)" for table in SERIAL)
 Way = tuple[str, int, int, bool]
 
@@ -68,23 +68,26 @@ def answer(twins: Twins, statement: str, params: tuple[str | None, ...], way: Wa
     return "equal"
 
 
-@pytest.mark.slow
-def test_random_statements(twins: Twins) -> None:
-    end = time.monotonic() + SECONDS
+Generated = tuple[str, tuple[str | None, ...]]
+
+
+def tried(twins: Twins, generated: st.SearchStrategy[Generated], seconds: float, examples: int) -> Counter[str]:
+    """Run what is generated, each in some way, and count what became of it."""
+    end = time.monotonic() + seconds
     became: Counter[str] = Counter()
 
     @settings(
-        max_examples=100_000 if EXPLORE else 4000,
+        max_examples=100_000 if EXPLORE else examples,
         derandomize=not EXPLORE,
         deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
     @given(
-        st.one_of(statements(), writes()),
+        generated,
         st.tuples(st.sampled_from(["simple", "extended"]), st.sampled_from([0, 1]), st.sampled_from([0, 1]), st.booleans()),
     )
-    def run(generated: tuple[str, tuple[str | None, ...]], way: Way) -> None:
+    def run(generated: Generated, way: Way) -> None:
         if time.monotonic() > end and not became["wrong"]:
             return  # but what has failed must fail again
         statement, params = generated
@@ -95,6 +98,19 @@ def test_random_statements(twins: Twins) -> None:
         became.update({found: 1, "wrong": -1})
 
     run()
+    return became
+
+
+@pytest.mark.slow
+def test_random_statements(twins: Twins) -> None:
+    became = tried(twins, st.one_of(statements(), writes()), SECONDS, 4000)
     # A generator whose statements are all refused, or all wrong, would prove nothing.
     assert became["equal"] > 100, became
     assert became["refused"] > 100, became
+
+
+@pytest.mark.slow
+def test_random_statements_over_indexed_expressions(twins: Twins) -> None:
+    became = tried(twins, over_expressions(), EXPLORE or 20, 200)
+    assert became["equal"] > 10, became
+    assert became["refused"] > 10, became
