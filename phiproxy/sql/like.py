@@ -30,8 +30,11 @@ from phiproxy.sql.respell import reference, value_of
 from phiproxy.sql.scope import Protected, Scope
 from phiproxy.sql.sinks import TEXT_OID, Inserted, SinkNode, as_sink, peel
 from phiproxy.sql.wrap import expression_tree, replace
+from phiproxy.wire.values import VARCHAR_OID
 
 _KINDS = ("AEXPR_LIKE", "AEXPR_ILIKE")
+# Of char(n) the blanks at the end count in patterns and not in equality; other types have no patterns, or others.
+_TYPES = (TEXT_OID, VARCHAR_OID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def like(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
     operand = _operand(a, body["lexpr"], scope)
     pattern, escape = _pattern(body["rexpr"])
     sink = as_sink(pattern) or compared_sink(a, pattern)
-    if operand is None or sink is None or escape is None:
+    if operand is None or sink is None or escape is None or operand.value.type.oid not in _TYPES:
         return False
     column = operand.value.column
     base, over = column.base or column, read(column.expression)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from phiproxy.plan.cache import Planner
+from phiproxy.policy.types import parse_type
 from phiproxy.sql.meaning import Search
 from tests.clinic_model import CATALOG
 from tests.clinic_model import INDEXED as PROTECTION
@@ -45,3 +46,12 @@ def test_a_refusal_names_the_index_that_would_answer(condition: str, hint: str) 
     refused = refusal(SELECT + condition, VIEW, INDEXED)
     assert hint in (refused.hint or "")
     assert refused.position is not None
+
+
+def test_char_and_other_types_have_no_patterns_here() -> None:
+    column = dataclasses.replace(PROTECTION.tables[0].columns["full_name"], type=parse_type("char(5)"))
+    table = dataclasses.replace(PROTECTION.tables[0], columns={**PROTECTION.tables[0].columns, "full_name": column})
+    protection = dataclasses.replace(PROTECTION, tables=(table, PROTECTION.tables[1]))
+    planner = Planner(protection, CATALOG, INDEXED.ciphers)
+    assert ask(f"{SELECT}full_name LIKE 'abc'", VIEW, planner) == "0A000"
+    assert ask(f"{SELECT}full_name::text ILIKE $1", VIEW, planner) == "0A000"
