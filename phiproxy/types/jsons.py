@@ -6,6 +6,7 @@ Read and checked by Python's ``json``: its grammar is PostgreSQL's once NaN and 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from json.encoder import encode_basestring
 from typing import NoReturn
@@ -20,7 +21,10 @@ from phiproxy.wire.values import check_text
 Value = str | bytes | bool | None | list["Value"] | dict[str, "Value"]
 """A JSON value; a number is the bytes of its digits."""
 
+MAX_DEPTH = 500
 _VERSION = b"\x01"
+# A string, whose brackets are none, or a bracket.
+_BRACKET = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -37,13 +41,24 @@ _DECODER = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_consta
 def parse(field: bytes, decoder: json.JSONDecoder = _DECODER) -> Value:
     """Read JSON; ValueRefused (22P02) where PostgreSQL refuses it."""
     text = check_text(field).decode("utf-8")
+    if field.count(b"[") + field.count(b"{") > MAX_DEPTH:
+        _check_depth(field)
     try:
         value: Value = decoder.decode(text)
-    except RecursionError:
-        raise _too_deep() from None
     except ValueError:
         raise bad_syntax("json") from None
     return value
+
+
+def _check_depth(field: bytes) -> None:
+    """Refuse what is nested deeper than is read: Python's decoder recurses, on a stack that has an end."""
+    depth = 0
+    for token in _BRACKET.finditer(field):
+        opened = token[0]
+        depth += opened in (b"[", b"{")
+        depth -= opened in (b"]", b"}")
+        if depth > MAX_DEPTH:
+            raise _too_deep()
 
 
 def _too_deep() -> NotReadExactly:
@@ -86,10 +101,7 @@ def _key_order(key: str) -> tuple[int, bytes]:
 
 
 def _normalised(field: bytes) -> bytes:
-    try:
-        return _checked(parse(field, _UNIQUE))
-    except RecursionError:
-        raise _too_deep() from None
+    return _checked(parse(field, _UNIQUE))
 
 
 def _checked(value: Value) -> bytes:

@@ -112,6 +112,11 @@ def test_too_deep() -> None:
         assert error.value.sqlstate == "0A000"
 
 
+def test_brackets_in_strings_are_no_depth() -> None:
+    text = b'["' + b"[" * 5000 + b'\\"' + b"{" * 5000 + b'"]'
+    assert JSONB.from_text(text, Styles.CANONICAL) == text
+
+
 def test_json_has_no_equality() -> None:
     with pytest.raises(ValueRefused):
         JSON.form(b"{}")
