@@ -199,6 +199,7 @@ class Supervisor:
         self._workers: dict[int, _Worker] = {}
         self._keeping: list[asyncio.Task[Any]] = []
         self._ending = False
+        self._judged = asyncio.Event()
         self._reloading = asyncio.Lock()
 
     @property
@@ -216,6 +217,7 @@ class Supervisor:
         if failures:
             await self.stop()
             raise ConfigError(failures[0])
+        self._judged.set()
 
     async def reload(self, configuration: Configuration) -> list[str]:
         """Have all workers go on with another configuration, or none of them; returns the complaints."""
@@ -242,6 +244,7 @@ class Supervisor:
 
     def _tell_all(self, order: Order) -> None:
         self._ending = True
+        self._judged.set()
         for worker in self._workers.values():
             worker.channel.order(order)
 
@@ -280,6 +283,7 @@ class Supervisor:
             worker.settled.add_done_callback(lambda _: self._replace_outdated())
             status = await worker.reaped()
             self._gone(index, worker.process.pid)
+            await self._judged.wait()  # whether the first of them serve: none is replaced before
             if self._ending:
                 return
             settled = not worker.settled.result() and loop.time() - begun > SETTLED
