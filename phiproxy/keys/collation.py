@@ -40,6 +40,8 @@ async def observe(conn: Connection, extent: Extent = "all") -> Collation:
 
 
 async def _observe(conn: Connection, identity: str, extent: Extent) -> Collation:
+    if conn.info.parameter_status("server_encoding") != "UTF8":
+        return Collation(identity, Characters(""), extent)  # the tables are of Unicode
     found = summarised(await _row(conn, summary_query(extent)), extent)
     characters = Characters(found.family)
     if found.family and not found.same:
@@ -67,7 +69,7 @@ async def record(conn: Connection, schema: str, *, indexed: bool) -> list[tuple[
         now, done = known, []
     if indexed and not now.characters.family:
         raise ConfigError(
-            "the database's default collation maps upper and lower case by the rules of a language",
+            "the database's default collation maps upper and lower case by the rules of a language, or its encoding is not UTF8",
             hint="lower(), upper(), digits and citext in indexes need C, C.UTF-8 or a collation of another language",
         )
     return done

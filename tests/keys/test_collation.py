@@ -15,6 +15,7 @@ from phiproxy.keys import collation
 from phiproxy.keys.collation import observe, record
 from phiproxy.keys.registry import Connection, read_collation, read_layout
 from phiproxy.policy.layout import WantedIdentity
+from tests.harness.server import PostgresServer
 from tests.keys.fakes import Site
 
 WANTED = WantedIdentity("c:public.t.n", "t:public.t", "text", ["@", "lower(@)", "soundex(@)"], [("public", "t", "n")])
@@ -72,3 +73,13 @@ async def test_rules_of_a_language_are_refused_where_an_index_needs_them(
     ]
     with pytest.raises(ConfigError, match="by the rules of a language"):
         await record(registry, "phiproxy", indexed=True)
+
+
+async def test_an_encoding_that_is_not_unicode_has_no_family(postgres_server: PostgresServer) -> None:
+    with postgres_server.connect() as conn:
+        conn.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        async with await psycopg.AsyncConnection.connect(postgres_server.dsn("latin")) as latin:
+            assert (await observe(latin)).characters == Characters("")
+    finally:
+        postgres_server.drop_database("latin")
