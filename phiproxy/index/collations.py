@@ -39,7 +39,8 @@ _PROBES = (
 
 IDENTITY = """
 SELECT pg_catalog.concat_ws(' ', pg_catalog.getdatabaseencoding(), d.j->>'datlocprovider', d.j->>'datcollate',
-                            d.j->>'datctype', d.j->>'datlocale', d.j->>'daticulocale', d.j->>'daticurules', coalesce({version}, pg_catalog.version()))
+                            d.j->>'datctype', d.j->>'datlocale', d.j->>'daticulocale', d.j->>'daticurules',
+                            coalesce({version}, pg_catalog.version()))
   FROM (SELECT oid, pg_catalog.to_jsonb(p) AS j FROM pg_catalog.pg_database p WHERE datname = pg_catalog.current_database()) d
 """
 """The collation and its version, as one text: while it stays the same, so do the answers of the rest."""
