@@ -17,10 +17,13 @@ from benchmarks.measures import cpu_seconds, middle, percentile
 from benchmarks.site import ROLE, Site, pgbench
 from benchmarks.workloads import Bulk, Queries
 
-# How often the CPU is looked at while pgbench works, and what is left out behind its first transaction: logging in does not count.
+# How often the CPU is looked at while pgbench works, and what is left out behind the clients' first transactions: logging in, to
+# the server too, does not count.
 LOOK, WARM_UP = 0.05, 0.1
 Look = tuple[float, float]
 """When (seconds since the epoch), and the CPU seconds used until then."""
+Transaction = tuple[float, float, int]
+"""When it ended, its latency in µs, and its client."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def run_queries(work: Queries, way: Contender, site: Site, length: Length) -> Ta
     raise SystemExit(f"{work.title}, {way.name}: no transaction has ended")
 
 
-def _run_pgbench(work: Queries, way: Contender, site: Site, length: Length) -> tuple[list[tuple[float, float]], list[Look]]:
+def _run_pgbench(work: Queries, way: Contender, site: Site, length: Length) -> tuple[list[Transaction], list[Look]]:
     """Let pgbench work, and look at the CPU meanwhile; return what it logs, and the looks."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
@@ -106,19 +109,20 @@ def _script(work: Queries, home: Path) -> list[str]:
     return ["-f", str(path)]
 
 
-def logged(home: Path) -> list[tuple[float, float]]:
-    """Return of each transaction in pgbench's logs when it ended, in their order, and its latency in µs."""
+def logged(home: Path) -> list[Transaction]:
+    """Return the transactions in pgbench's logs, in the order in which they ended."""
     lines = (line.split() for log in home.glob("log.*") for line in log.read_text(encoding="ascii").splitlines())
-    return sorted((int(fields[4]) + int(fields[5]) / 1e6, float(fields[2])) for fields in lines)
+    return sorted((int(fields[4]) + int(fields[5]) / 1e6, float(fields[2]), int(fields[0])) for fields in lines)
 
 
-def between(transactions: list[tuple[float, float]], looks: list[Look]) -> Taken:
-    """Return what was taken between the first and the last look at which pgbench was at work; in all, if it was for too short."""
-    began, ended = transactions[0][0] + WARM_UP, transactions[-1][0]
+def between(transactions: list[Transaction], looks: list[Look]) -> Taken:
+    """Return what was taken between the first and last look at which every client was at work; or in all, if that was short."""
+    first = {client: at for at, _, client in reversed(transactions)}
+    began, ended = max(first.values()) + WARM_UP, transactions[-1][0]
     chosen = [look for look in looks if began <= look[0] <= ended]
-    ends = {bisect([at for at, _ in transactions], when) for when, _ in (chosen[:1] + chosen[-1:])}
+    ends = {bisect([at for at, _, _ in transactions], when) for when, _ in (chosen[:1] + chosen[-1:])}
     (begin, before), (end, after) = (chosen[0], chosen[-1]) if len(ends) > 1 else (looks[0], looks[-1])
-    latencies = [latency for at, latency in transactions if begin <= at <= end]
+    latencies = [latency for at, latency, _ in transactions if begin <= at <= end]
     p50, p95, p99 = (percentile(latencies, share) for share in (0.50, 0.95, 0.99))
     return Taken((after - before) / len(latencies) * 1e6, len(latencies) / (end - begin), p50, p95, p99, end - begin)
 

@@ -186,7 +186,7 @@ class Site:
         settings.write_text(
             f"[databases]\n* = host=127.0.0.1 port={self.server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
             f"listen_port = {port}\nauth_type = scram-sha-256\nauth_file = {users}\npool_mode = session\nunix_socket_dir =\n"
-            "default_pool_size = 200\nmax_client_conn = 400\nserver_round_robin = 1\nserver_idle_timeout = 5\n",
+            "default_pool_size = 200\nmax_client_conn = 400\n",
             encoding="utf-8",
         )
         as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []

@@ -88,19 +88,20 @@ def test_the_targets_stand_in_the_readme_between_its_marks(tmp_path: Path) -> No
 def test_the_logs_of_all_threads_are_read_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "log.7").write_text("0 1 900 0 99 999999\n1 1 200 0 101 000000\n")
     (tmp_path / "log.7.1").write_text("0 2 400 0 100 500000\n")
-    assert logged(tmp_path) == [(99.999999, 900.0), (100.5, 400.0), (101.0, 200.0)]
+    assert logged(tmp_path) == [(99.999999, 900.0, 0), (100.5, 400.0, 0), (101.0, 200.0, 1)]
 
 
 def test_only_what_ended_between_two_looks_is_counted() -> None:
-    transactions = [(100.0, 900.0), (100.3, 200.0), (100.4, 400.0), (100.6, 500.0), (101.0, 800.0)]
-    looks = [(99.0, 0.0), (100.05, 1.0), (100.2, 2.0), (100.5, 2.0002), (101.5, 9.0)]
+    """From where each client has begun: the second one does only now."""
+    transactions = [(99.0, 900.0, 0), (100.0, 900.0, 1), (100.3, 200.0, 0), (100.4, 400.0, 1), (100.6, 500.0, 0), (101.0, 800.0, 1)]
+    looks = [(98.0, 0.0), (99.5, 0.5), (100.05, 1.0), (100.2, 2.0), (100.5, 2.0002), (101.5, 9.0)]
     found = between(transactions, looks)
     assert (found.p50, found.p95) == (400.0, 400.0)
     assert (found.cpu, found.rate, found.seconds) == pytest.approx((100.0, 2 / 0.3, 0.3))
 
 
 def test_a_short_run_counts_as_a_whole() -> None:
-    found = between([(100.0, 200.0), (100.01, 200.0)], [(99.0, 1.0), (101.0, 1.5)])
+    found = between([(100.0, 200.0, 0), (100.01, 200.0, 0)], [(99.0, 1.0), (101.0, 1.5)])
     assert (found.cpu, found.rate) == (250_000.0, 1.0)
 
 
