@@ -28,8 +28,11 @@ def settle(a: Analysis) -> None:
     for comparison in a.comparisons:
         for made in comparison.terms:
             as_plain(a, made)
+    order = [float(i) for i in range(len(a.uses))]
     for columns in _united(a.lists):
-        _settle(a, columns)
+        _settle(a, columns, order)
+    # Each where PostgreSQL saw it, before what was recorded since.
+    a.uses = [a.uses[i] for i in sorted(range(len(a.uses)), key=order.__getitem__)]
 
 
 def _spread(a: Analysis) -> None:
@@ -137,11 +140,12 @@ def _protecting(columns: list[ListColumn]) -> list[Protecting]:
     return [user for user in _users(columns) if isinstance(user, Protecting)]
 
 
-def _settle(a: Analysis, columns: list[ListColumn]) -> None:
+def _settle(a: Analysis, columns: list[ListColumn], order: list[float]) -> None:
     protecting = _protecting(columns)
     if not protecting:
         for sink in _sinks(columns):
             a.use(sink, PLAIN)
+        order += range(len(order), len(a.uses))
         return
     position = next((a.at(sink.offset) for sink in _sinks(columns)), a.at(a.meaning.start))
     _check_agreed(_users(columns), protecting, position)
@@ -166,6 +170,7 @@ def _settle(a: Analysis, columns: list[ListColumn]) -> None:
                 a.use(entry, Search(searched[0].column, searched[0].slot, searched[0].column.type, entry.array), oid)
             else:
                 a.use(entry, Store(stored, row if together else a.new_row(), entry.array, limit), oid)
+        order += [column.seen - 0.5] * (len(a.uses) - len(order))
     if not by_tags:
         for user in searched:
             a.tag(user.node, user.slot, user.output, user.width)

@@ -73,7 +73,7 @@ def _values(a: Analysis, body: Node, outer: Scope) -> list[Output]:
     rows = [only(row)[1]["items"] for row in body["valuesLists"]]
     width = len(rows[0])
     group = ListGroup()
-    columns = [ListColumn([], [], group=group, of_values=True) for _ in range(width)]
+    columns = [ListColumn([], [], group=group, of_values=True, seen=len(a.uses)) for _ in range(width)]
     for row in rows:
         number = a.new_row()
         for column, item in zip(columns, row, strict=False):
@@ -219,7 +219,7 @@ def _given(a: Analysis, node: Node, group: ListGroup, row: int) -> ListColumn | 
     sink = as_sink(node)
     if sink is None:
         return unnested(a, node, group, row)
-    column = ListColumn([sink], [row], group=group)
+    column = ListColumn([sink], [row], group=group, seen=len(a.uses))
     a.lists.append(column)
     return column
 

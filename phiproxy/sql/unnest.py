@@ -88,11 +88,11 @@ def _given_array(a: Analysis, node: Node, group: ListGroup, rows: list[int]) -> 
         return None
     sink = as_sink(node, array=True)
     if sink is not None:
-        column = ListColumn([sink], [rows[0]], group=group)
+        column = ListColumn([sink], [rows[0]], group=group, seen=len(a.uses))
     else:
         elements = array_elements(node)
         rows.extend(a.new_row() for _ in range(len(elements) - len(rows)))
-        column = ListColumn([as_sink(element) for element in elements], rows[: len(elements)], group=group)
+        column = ListColumn([as_sink(element) for element in elements], rows[: len(elements)], group=group, seen=len(a.uses))
         column.recasts.extend(peel(node, array=True)[1])
     a.lists.append(column)
     return column
