@@ -13,6 +13,7 @@ from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.meaning import PLAIN, Search, Store
+from phiproxy.sql.operands import OWN, is_text
 from phiproxy.sql.scope import Kept, ListColumn, Searched, Stored, User
 from phiproxy.sql.sinks import TEXT_OID, SinkNode
 from phiproxy.sql.terms import Comparison, Term, as_plain, as_tags
@@ -158,6 +159,7 @@ def _settle(a: Analysis, columns: list[ListColumn], order: list[float]) -> None:
         a.strip(column.casts, protecting[0].column)
         a.recast.extend(column.recasts)
         together = column.group.references == 1 and len(column.group.places) == 1
+        cast_to_own = len(columns) == 1 and _is_cast_to_own_type(column, stored)
         for entry, row in zip(column.entries, column.rows, strict=True):
             if entry is None:
                 raise StatementRefused(
@@ -165,7 +167,7 @@ def _settle(a: Analysis, columns: list[ListColumn], order: list[float]) -> None:
                     hint="Give text parameters, text literals or NULL in VALUES.",
                     position=position,
                 )
-            oid = 0 if entry.array else types[id(column)]
+            oid = 0 if entry.array else OWN if cast_to_own else types[id(column)]
             if by_tags:
                 a.use(entry, Search(searched[0].column, searched[0].slot, searched[0].column.type, entry.array), oid)
             else:
@@ -174,6 +176,15 @@ def _settle(a: Analysis, columns: list[ListColumn], order: list[float]) -> None:
     if not by_tags:
         for user in searched:
             a.tag(user.node, user.slot, user.output, user.width)
+
+
+def _is_cast_to_own_type(column: ListColumn, stored: ProtectedColumn) -> bool:
+    """Tell whether values that have no type become what they are stored as by a cast of all: then they are read as that.
+
+    Not of texts, which a cast cuts, and a place does not.
+    """
+    textual = is_text(stored.type) or stored.type.family == "bpchar"
+    return bool(column.casts) and not textual and not any(sink.types or sink.formula for sink in _sinks([column]))
 
 
 def _types(columns: list[ListColumn]) -> dict[int, int]:

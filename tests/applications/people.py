@@ -42,4 +42,5 @@ DRUGS = (("RX-8640017", "Quinquinophen 250 mg"), ("RX-8640018", "Verapamoxil 40 
 def unmistakable() -> list[str]:
     """Return what must not be seen where it is protected."""
     told = [str(person[name]) for person in PEOPLE for name in ("mrn", "ssn", "last_name", "phone", "notes") if person[name]]
-    return [*told, *REASONS, *(name for _, name in DRUGS)]
+    told += [person["date_of_birth"].isoformat() for person in PEOPLE]
+    return [*told, *REASONS, str(DETAIL["device"]), *(name for _, name in DRUGS)]

@@ -34,6 +34,11 @@ tables:
         type: varchar(80)
         indexes: [lower(last_name), "left(last_name, 3)", "left(lower(last_name), 3)", soundex(last_name)]
         accept_leakage: "the tests: nobody in here exists"
+      date_of_birth:
+        type: date
+        indexes: [date_of_birth, extract(year from date_of_birth)]
+        accept_leakage: "the tests: nobody in here exists"
+      height_cm:     {type: "numeric(5, 2)"}
       phone:         {type: varchar(24)}
       notes:         {type: text, pad: 64}
   public.encounters:
@@ -42,11 +47,15 @@ tables:
   public.observations:
     columns:
       code:          {domain: code}
+      value:         {type: "numeric(12, 3)"}
+      detail:        {type: jsonb}
   public.medications:
     columns:
       mrn:           {domain: mrn}
       code:          {domain: code}
       name:          {type: text}
+      dose:          {type: "numeric(8, 2)"}
+      prescribed_on: {type: date}
   public.ehr_patient:
     columns:
       mrn:           {domain: mrn}
@@ -57,6 +66,11 @@ tables:
         indexes:
           [last_name, lower(last_name), upper(last_name), "left(last_name, 3)", "left(upper(last_name), 3)", soundex(last_name)]
         accept_leakage: "the tests: nobody in here exists"
+      date_of_birth:
+        type: date
+        indexes: [date_of_birth, extract(year from date_of_birth)]
+        accept_leakage: "the tests: nobody in here exists"
+      height_cm:     {type: "numeric(5, 2)"}
       phone:         {type: varchar(24)}
       notes:         {type: text, pad: 64}
   public.ehr_encounter:
@@ -65,11 +79,15 @@ tables:
   public.ehr_observation:
     columns:
       code:          {domain: code}
+      value:         {type: "numeric(12, 3)"}
+      detail:        {type: jsonb}
   public.ehr_medication:
     columns:
       mrn:           {domain: mrn}
       code:          {domain: code}
       name:          {type: text}
+      dose:          {type: "numeric(8, 2)"}
+      prescribed_on: {type: date}
 """
 
 
@@ -130,10 +148,18 @@ def django_tests(dsn: str, *, server_side_binding: bool) -> dict[str, str]:
     return {f"{of}.{name}": "passed" if said == "ok" else done.stderr for name, of, said in outcomes}
 
 
+# Ranges of a protected column are answered where an index has their edges, or refused: never answered in part.
+MAY_BE_REFUSED = "test_a_range_of_dates_of_birth"
+
+
 def assert_same(directly: dict[str, str], proxied: dict[str, str], least: int) -> None:
     """Every test passed on both sides, and there were no fewer than ``least``."""
     assert {name: said for name, said in directly.items() if said != "passed"} == {}
-    assert {name: said for name, said in proxied.items() if said != "passed"} == {}
+    failed = {name: said for name, said in proxied.items() if said != "passed"}
+    for name in [name for name in failed if name.endswith(MAY_BE_REFUSED)]:
+        assert "FeatureNotSupported" in (said := failed.pop(name))
+        assert "AssertionError" not in said
+    assert failed == {}
     assert directly.keys() == proxied.keys()
     assert len(directly) >= least
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.plan.cache import Planner
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.policy.types import builtin
 from phiproxy.sql.meaning import Plain, Store
+from tests.clinic_model import CATALOG, PROTECTION
 from tests.sql.ask import PLANNER, VIEW, ask
 from tests.sql.test_assign import rows
 
@@ -60,3 +67,23 @@ def test_refused(client: str) -> None:
 def test_the_first_cast_is_the_type_of_the_column() -> None:
     client = b"UPDATE patients SET ssn = v.a FROM (VALUES ($1), ('x'::varchar), (NULL::text)) v (a)"
     assert PLANNER.statement(client, (), VIEW).described == (1043,)
+
+
+@pytest.mark.parametrize(
+    ("entries", "cast", "answered"),
+    [
+        ("($1), ($2)", "::numeric(6, 2)", True),  # as SQLAlchemy inserts many rows
+        ("($1), ($2)", "::numeric", True),
+        ("($1), ($2)", "", False),  # 42804 in PostgreSQL too: it is a column of texts
+        ("($1), ($2)", "::numeric(6, 1)", False),
+        ("($1), ($2)", "::text::numeric(6, 2)", False),
+    ],
+)
+def test_values_without_a_type_are_what_a_cast_of_all_makes_of_them(entries: str, cast: str, answered: bool) -> None:
+    patients = PROTECTION.by_name["public", "patients"]
+    notes = dataclasses.replace(patients.columns["notes"], type=builtin("numeric", (6 << 16 | 2) + 4, "(6,2)"))
+    typed = dataclasses.replace(patients, columns={**patients.columns, "notes": notes})
+    others = [table for table in PROTECTION.tables if table is not patients]
+    planner = Planner(dataclasses.replace(PROTECTION, tables=(typed, *others)), CATALOG, Ciphers(Keyring(lambda: 0.0)))
+    answer = ask(f"INSERT INTO patients (notes) SELECT a{cast} FROM (VALUES {entries}) v (a)", planner=planner)
+    assert (answer not in ("42804", "0A000")) is answered, answer

@@ -37,5 +37,8 @@ def test_the_year_of_birth(repository: PatientRepository) -> None:
     assert whose(repository.born_in(1980)) == [1, 2]
     assert whose(repository.born_in(1900)) == []
     assert whose(repository.born_in_years([1931, 2019])) == [0, 3]
-    assert whose(repository.born_between(date(1980, 1, 1), date(1980, 12, 31))) == [1, 2]
     assert whose(repository.born_on(date(1979, 12, 31))) == [4]
+
+
+def test_a_range_of_dates_of_birth(repository: PatientRepository) -> None:
+    assert whose(repository.born_between(date(1980, 1, 1), date(1980, 12, 31))) == [1, 2]
