@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
 from tests.harness.differential import Differential
 from tests.harness.server import PostgresServer, running_server
 from tests.harness.site import Site, open_site
+
+# What is generated is the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE looks at other values.
+settings.register_profile("phiproxy", derandomize=not os.environ.get("PHIPROXY_EXPLORE"), deadline=None)
+settings.load_profile("phiproxy")
 
 
 @pytest.fixture(autouse=True)
