@@ -26,7 +26,7 @@ class Extent:
     stage_rounds: int
 
 
-FULL = Extent(rows=100_000, scale=4, length=Length(seconds=2), rounds=4, others=1, connections=90, stage_rounds=30)
+FULL = Extent(rows=100_000, scale=4, length=Length(seconds=2), rounds=3, others=1, connections=90, stage_rounds=30)
 QUICK = Extent(rows=2_000, scale=1, length=Length(transactions=30), rounds=1, others=1, connections=20, stage_rounds=1)
 
 
@@ -62,7 +62,7 @@ def measure(
     results = Results()
     for number in range(extent.rounds):
         for each in work:
-            if number >= (extent.rounds if isinstance(each, Bulk) or each.often else extent.others):
+            if number >= (extent.rounds if each.often else extent.others):
                 continue
             for name in each.ways:
                 way = ways.get(name)

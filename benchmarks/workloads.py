@@ -55,6 +55,7 @@ class Bulk:
     work: Callable[[psycopg.Connection, int], int]
     ways: Sequence[str] = PROTECTED_WAYS
     share: float = 1.0
+    often: bool = False
 
     @property
     def title(self) -> str:
@@ -142,10 +143,10 @@ def bulks() -> list[Bulk]:
     """Return every workload of a driver; ``share`` is the part of the rows that it takes."""
     return [
         Bulk("SELECT * of 3 protected columns of 10, text", _select_all("people", 0)),
-        Bulk("SELECT * of 3 protected columns of 10, binary", _select_all("people", 1)),
+        Bulk("SELECT * of 3 protected columns of 10, binary", _select_all("people", 1), often=True),
         Bulk("SELECT * of 10 unprotected columns, text", _select_all("ledger", 0), UNPROTECTED_WAYS),
-        Bulk("SELECT * of 10 unprotected columns, binary", _select_all("ledger", 1), UNPROTECTED_WAYS),
-        Bulk("COPY FROM, 3 protected columns of 10", _copy),
+        Bulk("SELECT * of 10 unprotected columns, binary", _select_all("ledger", 1), UNPROTECTED_WAYS, often=True),
+        Bulk("COPY FROM, 3 protected columns of 10", _copy, often=True),
         Bulk("GROUP BY on a tag, 40 groups", _group),
         Bulk("executemany INSERT of 3 protected columns", _executemany_insert, share=0.05),
         Bulk("executemany UPDATE of 3 protected columns", _executemany_update, share=0.02),
