@@ -12,8 +12,10 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import equality_slot
+from phiproxy.sql.lengths import cut_by
 from phiproxy.sql.meaning import PLAIN, Search, Store
 from phiproxy.sql.operands import OWN, is_text
+from phiproxy.sql.parse import only
 from phiproxy.sql.scope import Kept, ListColumn, Searched, Stored, User
 from phiproxy.sql.sinks import TEXT_OID, SinkNode
 from phiproxy.sql.terms import Comparison, Term, as_plain, as_tags
@@ -156,7 +158,10 @@ def _settle(a: Analysis, columns: list[ListColumn], order: list[float]) -> None:
     stored, limit = _stored(protecting, position)
     for column in columns:
         column.became = protecting[0].column
-        a.strip(column.casts, protecting[0].column)
+        # what a cast to varchar(n) leaves of a text that is stored is said by its limit
+        cuts = [c for c in column.casts if cut_by(only(c)[1]) is not None] if limit is not None and is_text(stored.type) else []
+        a.stripped.extend(cuts)
+        a.strip([c for c in column.casts if c not in cuts], protecting[0].column)
         a.recast.extend(column.recasts)
         together = column.group.references == 1 and len(column.group.places) == 1
         cast_to_own = len(columns) == 1 and _is_cast_to_own_type(column, stored)
