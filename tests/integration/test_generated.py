@@ -22,7 +22,7 @@ from tests.harness.server import PostgresServer
 
 # The statements are the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE=SECONDS looks at others.
 EXPLORE = float(os.environ.get("PHIPROXY_EXPLORE", "0"))
-SECONDS = EXPLORE or 45
+SECONDS = EXPLORE or 25
 SERIAL = ("patients", "visits", "log", "members", "people")
 RESTART = "SELECT " + ", ".join(f"setval('{table}_id_seq', 1000)" for table in SERIAL)
 Way = tuple[str, int, int, bool]
