@@ -23,7 +23,6 @@ from phiproxy.wire.values import assign_varchar, check_text
 StoreFunction = Callable[[bytes, Record], bytes]
 ValueFunction = Callable[[bytes], bytes]
 Lower = Callable[[bytes], bytes]
-_TEXTS = frozenset({"text", "varchar"})
 
 
 class Ciphers:
@@ -82,7 +81,7 @@ class Ciphers:
         limit = column.type.max_length
         violations = partial(self._violations, column) if column.checks else None
         slots = [self._slot(column, s) for s in _all_slots(column)]
-        if column.type.family not in _TEXTS:
+        if not column.type.is_text:
             return self._make_typed_store(column, seal, slots)
 
         def store(value: bytes, record: Record) -> bytes:
@@ -156,7 +155,7 @@ class Ciphers:
         apply = transform(slot.expression, column.type.name, column.characters_of(slot)).apply
         tag = make_tagger(column.number, slot.number, slot.generation, self._ring)
         result = slot_type(column, slot)
-        if result.family in _TEXTS:
+        if result.is_text:
             return lambda value: tag(apply(value))
         form = codec(result, _lower(column, slot, result)).form
         return lambda value: tag(None if (found := apply(value)) is None else form(found))
@@ -170,7 +169,7 @@ class Ciphers:
         found = self._search.get(key)
         if found is None:
             tag = make_tagger(*key[:3], self._ring)
-            form = check_text if type_.family in _TEXTS else form_of(type_, key[4])
+            form = check_text if type_.is_text else form_of(type_, key[4])
             found = self._search[key] = lambda value: tag(form(value))
         return found
 

@@ -9,7 +9,6 @@ from phiproxy.errors import CatalogChanged
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.reading import shown as shown_as
 from phiproxy.sql.meaning import Reveal
-from phiproxy.sql.operands import is_text
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8, Encoding, of_binary
@@ -41,7 +40,7 @@ class Columns:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "protected", tuple((i, r) for i, r in enumerate(self.reveals) if r is not None))
-        object.__setattr__(self, "typed", any(not is_text(r.type) for _, r in self.protected))
+        object.__setattr__(self, "typed", any(not r.type.is_text for _, r in self.protected))
 
     def describe(self, fields: Sequence[Field], formats: Sequence[int] | None, sealed: SealedAttributes) -> list[Field]:
         """Return RowDescription's fields as the client must see them.

@@ -25,7 +25,7 @@ from phiproxy.sql.meaning import (
     Use,
     of_elements,
 )
-from phiproxy.sql.operands import is_text, read_as
+from phiproxy.sql.operands import read_as
 from phiproxy.sql.parse import Statement, char_position
 from phiproxy.sql.render import Rendered, verify
 from phiproxy.types.declared import DeclaredType
@@ -353,7 +353,7 @@ def _described(use: Use, declared: int, deduced: int) -> int | None:
     if not isinstance(use, Store | Search | Nullness):
         return None
     said = declared if declared not in (0, UNKNOWN_OID) else deduced
-    if isinstance(use, Nullness) or not is_text(use.type) or use.given is not None or (isinstance(use, Store) and by_oid(said)):
+    if isinstance(use, Nullness) or not use.type.is_text or use.given is not None or (isinstance(use, Store) and by_oid(said)):
         return said
     accepted = TEXT_ARRAY_LIKE if of_elements(use) or deduced in (TEXT_ARRAY_OID, VARCHAR_ARRAY_OID) else TEXT_LIKE
     if declared not in accepted:

@@ -16,7 +16,6 @@ from phiproxy.plan.columns import shown_in, then
 from phiproxy.plan.reading import scalar_reader, shown
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.meaning import CopyMeaning, Store
-from phiproxy.sql.operands import is_text
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
 from phiproxy.wire.copybinary import BinaryCodec
@@ -276,7 +275,7 @@ def _of_data(form: CopyFormat, of_client: Encoding) -> Encoding:
 
 def _reader(column: ProtectedColumn, code: int, styles: Styles) -> Callable[[bytes], bytes] | None:
     """Return what reads a field for a column, in its own type; None for text."""
-    if is_text(column.type):
+    if column.type.is_text:
         return None
     declared = (column.type.base or column.type).unlimited
     read = scalar_reader(Store(column, 0), declared, ())

@@ -18,7 +18,6 @@ from phiproxy.wire.arrays import Array, array_from_binary, array_from_text
 Reader = Callable[[bytes, int, Styles], bytes | Array]
 """Takes a value of the wire, its format code and the session's styles."""
 
-_TEXTS = frozenset({"text", "varchar"})
 
 
 def reader(use: Use) -> Reader | None:
@@ -61,7 +60,7 @@ def _steps(use: Store | Search, given: DeclaredType, casts: Sequence[DeclaredTyp
         steps.append(compared(target, given))
         return steps
     steps.append(cast(given, target, "assignment"))
-    if target.family not in _TEXTS:
+    if not target.is_text:
         assign, typmod = codec(target).assign, target.typmod
         steps.append(lambda value, _styles: assign(value, typmod))
     return steps
@@ -70,7 +69,7 @@ def _steps(use: Store | Search, given: DeclaredType, casts: Sequence[DeclaredTyp
 def shown(reveal: Reveal, code: int, styles: Styles) -> Callable[[bytes], bytes] | None:
     """Return what writes an opened value of a result column in a format, or None where it goes as it is."""
     own = codec(reveal.type)
-    if reveal.type.family in _TEXTS:
+    if reveal.type.is_text:
         return None
     if code == 1:
         return own.to_binary

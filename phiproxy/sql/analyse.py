@@ -19,7 +19,7 @@ from phiproxy.sql.finish import finish
 from phiproxy.sql.fixed import check_fixed
 from phiproxy.sql.lists import type_of
 from phiproxy.sql.meaning import Meaning, Reveal
-from phiproxy.sql.operands import is_text, operand_type
+from phiproxy.sql.operands import operand_type
 from phiproxy.sql.parse import Node, Statement, messages, only, strings
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope
@@ -133,7 +133,7 @@ def _reveal(output: Output, given: int) -> Reveal | None:
 
 def _given_type(value: ListColumn, became: ProtectedColumn, given: int) -> DeclaredType:
     """Return the type as which given values are shown that became protected."""
-    if is_text(became.type):
+    if became.type.is_text:
         return VARCHAR if given == VARCHAR.oid else TEXT
     entries = [entry for leaf in value.leaves() for entry in leaf.entries if entry is not None]
     if not all(entry.kind == "param" or entry.types for entry in entries):

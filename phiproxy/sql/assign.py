@@ -17,7 +17,6 @@ from phiproxy.sql.computed import computed_sink
 from phiproxy.sql.expressions import clear, expression, located
 from phiproxy.sql.lengths import cut_by, cut_sink, peel_cuts, shorter
 from phiproxy.sql.mismatch import wrong_count
-from phiproxy.sql.operands import is_text
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.scope import ListColumn, Protected, Scope, Value
 from phiproxy.sql.select import select
@@ -105,7 +104,7 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
 
 def _strip(a: Analysis, casts: Sequence[Node], column: ProtectedColumn) -> None:
     """Take casts away; what those to varchar(n) leave of a text is said by the place's limit."""
-    cuts = [cast for cast in casts if cut_by(only(cast)[1]) is not None] if is_text(column.type) else []
+    cuts = [cast for cast in casts if cut_by(only(cast)[1]) is not None] if column.type.is_text else []
     a.stripped.extend(cuts)
     a.strip([cast for cast in casts if cast not in cuts], column)
 

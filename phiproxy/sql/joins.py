@@ -18,7 +18,6 @@ from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.mismatch import condition
-from phiproxy.sql.operands import is_text
 from phiproxy.sql.parse import Node, location, messages, only, strings
 from phiproxy.sql.respell import spelled_text
 from phiproxy.sql.rowfields import name_fields
@@ -159,9 +158,9 @@ def _shared(left: Value, right: Value) -> DeclaredType:
     """Return the common type of both sides: the left one's, as text and varchar become each other (manual 10.5)."""
     if isinstance(left, Protected) and isinstance(right, Protected) and left.type == right.type:
         return left.type
-    if isinstance(left, Protected) and not is_text(left.type):
+    if isinstance(left, Protected) and not left.type.is_text:
         return left.type.unlimited
-    if isinstance(right, Protected) and not is_text(right.type):
+    if isinstance(right, Protected) and not right.type.is_text:
         return right.type.unlimited
     if isinstance(left, Protected):
         return VARCHAR if left.type.oid == VARCHAR.oid else TEXT

@@ -14,7 +14,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.lengths import cut_by
 from phiproxy.sql.meaning import PLAIN, Search, Store
-from phiproxy.sql.operands import OWN, is_text
+from phiproxy.sql.operands import OWN
 from phiproxy.sql.parse import only
 from phiproxy.sql.scope import Kept, ListColumn, Searched, Stored, User
 from phiproxy.sql.sinks import TEXT_OID, SinkNode
@@ -159,7 +159,7 @@ def _settle(a: Analysis, columns: list[ListColumn], order: list[float]) -> None:
     for column in columns:
         column.became = protecting[0].column
         # what a cast to varchar(n) leaves of a text that is stored is said by its limit
-        cuts = [c for c in column.casts if cut_by(only(c)[1]) is not None] if limit is not None and is_text(stored.type) else []
+        cuts = [c for c in column.casts if cut_by(only(c)[1]) is not None] if limit is not None and stored.type.is_text else []
         a.stripped.extend(cuts)
         a.strip([c for c in column.casts if c not in cuts], protecting[0].column)
         a.recast.extend(column.recasts)
@@ -188,7 +188,7 @@ def _is_cast_to_own_type(column: ListColumn, stored: ProtectedColumn) -> bool:
 
     Not of texts, which a cast cuts, and a place does not.
     """
-    textual = is_text(stored.type) or stored.type.family == "bpchar"
+    textual = stored.type.is_text or stored.type.family == "bpchar"
     return bool(column.casts) and not textual and not any(sink.types or sink.formula for sink in _sinks([column]))
 
 

@@ -22,7 +22,6 @@ from phiproxy.types.names import sql_name
 if TYPE_CHECKING:
     from phiproxy.sql.sinks import SinkNode
 
-_TEXTS = frozenset({"text", "varchar"})
 # What a place says of a parameter's type that has the type of the column beside it.
 OWN = -1
 
@@ -31,11 +30,6 @@ class CannotCoerce(StatementRefused):
     """PostgreSQL has no such cast (42846)."""
 
     sqlstate = "42846"
-
-
-def is_text(declared: DeclaredType) -> bool:
-    """Tell whether values of a type are texts, stored and compared as they are."""
-    return declared.family in _TEXTS
 
 
 def operand_type(declared: DeclaredType) -> DeclaredType:
@@ -49,15 +43,15 @@ TEXT, VARCHAR = builtin("text"), builtin("varchar")
 
 def changes_nothing(declared: DeclaredType, to: DeclaredType) -> bool:
     """Tell whether a cast leaves values, and what they are equal to, as they are."""
-    if is_text(declared):
-        return is_text(to) and to.typmod == -1
+    if declared.is_text:
+        return to.is_text and to.typmod == -1
     same = declared.family == to.family if to.element is None else declared.element == to.element
     return same and to.typmod in (-1, declared.typmod)
 
 
 def common_type(types: Sequence[DeclaredType]) -> DeclaredType:
     """Return the type of CASE, COALESCE, UNION and the like over these (manual 10.5), text where none is known."""
-    if all(map(is_text, types)):
+    if all(t.is_text for t in types):
         return VARCHAR if types and all(t.oid == VARCHAR.oid for t in types) else TEXT
     families = {declared.family for declared in types}
     if len({(t.base or t).unlimited for t in types}) == 1:
@@ -80,7 +74,7 @@ def given(sink: SinkNode, use: Store | Search, type_oid: int) -> tuple[Store | S
     target = use.type
     if use.given is not None:
         return _argument(sink, use, use.given), type_oid
-    if sink.textual and is_text(target) and (type_oid <= 0 or _says_text(type_oid)):
+    if sink.textual and target.is_text and (type_oid <= 0 or _says_text(type_oid)):
         return use, sink.type_oid or (type_oid if type_oid != OWN else _own_text(use))
     types = sink.types if sink.formula is None else (TEXT,)
     if use.elements:
@@ -104,7 +98,7 @@ def read_as(use: Store | Search, declared: DeclaredType) -> Store | Search:
     before = use.given or Given()
     if use.elements and declared.element is None:
         raise _no_operator(use.type, declared)
-    if not before.casts and is_text(use.type) and is_text(scalar):
+    if not before.casts and use.type.is_text and scalar.is_text:
         return dataclasses.replace(use, given=None)
     check(use, (scalar, *before.casts))
     return dataclasses.replace(use, given=Given(scalar, before.casts))
@@ -150,7 +144,7 @@ def _argument(sink: SinkNode, use: Store | Search, of: Given) -> Store | Search:
 
 def _says_text(oid: int) -> bool:
     said = by_oid(oid)
-    return said is not None and is_text(said.element or said)
+    return said is not None and (said.element or said).is_text
 
 
 def _array_oid(declared: DeclaredType) -> int:
@@ -172,7 +166,7 @@ def check(use: Store | Search, types: tuple[DeclaredType, ...]) -> None:
     for one, other in pairwise(types):
         _cast(one, other)
     last, target = types[-1], use.type
-    if is_text(target) and any((declared.element or declared).family == "bytea" for declared in types):
+    if target.is_text and any((declared.element or declared).family == "bytea" for declared in types):
         raise StatementRefused(
             f"bytea on the way to {use.column.label} is not in this version", hint=f"Give it as {sql_name(target)}."
         )

@@ -13,7 +13,7 @@ from phiproxy.sql.expressions import array_elements, clear, clear_all, located, 
 from phiproxy.sql.functions import is_row
 from phiproxy.sql.like import like
 from phiproxy.sql.mismatch import condition, wrong_count
-from phiproxy.sql.operands import OWN, is_text
+from phiproxy.sql.operands import OWN
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
@@ -118,7 +118,7 @@ def _check_elements(a: Analysis, terms: Sequence[Term], casts: Sequence[Node]) -
     wanted = {_element(cast) for cast in casts}
     for leaf in (leaf for made in terms for leaf in made.leaves if leaf.sink is not None):
         types = {*wanted, *leaf.sink.types[-1:]} if leaf.sink is not None else wanted
-        if len(types) > 1 and not all(map(is_text, types)):
+        if len(types) > 1 and not all(t.is_text for t in types):
             raise a.refuse(
                 "a cast of ARRAY[…] to another type is not in this version", located(leaf.node), hint="Cast its elements."
             )

@@ -17,7 +17,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.meaning import Edit
-from phiproxy.sql.operands import common_type, is_text
+from phiproxy.sql.operands import common_type
 from phiproxy.sql.parse import Node, location, messages, only
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Output, Protected, Value
 from phiproxy.sql.terms import TEXT, VARCHAR, same_identity
@@ -90,7 +90,7 @@ def _type(value: Value, other: Value) -> DeclaredType:
     if isinstance(value, Protected) and isinstance(other, Protected) and value.type == other.type:
         return value.type
     found = [t for v in (value, other) for t in _types(v)]
-    if all(map(is_text, found)):
+    if all(t.is_text for t in found):
         return VARCHAR if found and found[0].oid == VARCHAR.oid else TEXT  # they become each other (manual 10.5)
     return common_type(found)
 

@@ -65,10 +65,10 @@ def form_of(column: DeclaredType, lower: Callable[[bytes], bytes] | None = None)
 
 def _array(column: DeclaredType, operand: DeclaredType) -> Cast:
     assert column.element is not None
-    if operand.element is None or operand.element.family != column.element.family:
-        texts = {"text", "varchar"}
-        if operand.element is None or not {operand.element.family, column.element.family} <= texts:
-            raise NoCast
+    if operand.element is None:
+        raise NoCast
+    if operand.element.family != column.element.family and not (operand.element.is_text and column.element.is_text):
+        raise NoCast
     if column.element.family == "json":
         raise NoCast
     return _same

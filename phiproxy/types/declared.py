@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+_TEXTS = frozenset({"text", "varchar"})
 _VARCHAR_OID = 1043
 _INTERVAL_OID = 1186
 
@@ -38,6 +39,11 @@ class DeclaredType:
             return "interval"  # "interval day to second(3)"
         name = self.name.partition("(")[0].rpartition(".")[2]
         return "bpchar" if name == "char" else name
+
+    @property
+    def is_text(self) -> bool:
+        """Tell whether values are texts, stored and compared as they are."""
+        return self.family in _TEXTS
 
     @property
     def max_length(self) -> int | None:
