@@ -1,4 +1,4 @@
-"""Dates and times of day in their canonical form (ISO, UTC), and the days between them: the Gregorian calendar, both ways for ever.
+"""Dates and times of day in their canonical form (ISO, UTC), taken apart for extract and date_trunc.
 
 Years are astronomical here: 0 is 1 BC, as PostgreSQL counts inside.
 """
@@ -8,22 +8,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from phiproxy.errors import ValueRefused
+from phiproxy.types.calendar import FIRST_DAY, day_of
+from phiproxy.types.calendar import date_of as parts_of_day
+from phiproxy.types.clock import spell_time
+from phiproxy.types.dates import spell_date
+from phiproxy.types.refused import DatetimeFieldOverflow
 
 INFINITE = {b"infinity": 1, b"-infinity": -1}
-MICROS_PER_DAY = 86_400_000_000
 _FORM = re.compile(
     rb"(?:(?P<year>\d{4,7})-(?P<month>\d\d)-(?P<day>\d\d))?"
     rb" ?(?:(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?:\.(?P<fraction>\d{1,6}))?)?(?: (?P<era>BC))?"
 )
+_DAY_ONE = day_of(1, 1, 1)
 # The first moments of a timestamp, and of a date the first day: 4714-11-24 BC.
-_FIRST_DAY = -1721426
-
-
-class OutOfRange(ValueRefused):
-    """A result that its type does not hold (22008)."""
-
-    sqlstate = "22008"
+_FIRST_DAY = FIRST_DAY - _DAY_ONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +50,19 @@ class Moment:
         return thursday.year, (thursday.days - days_of(thursday.year, 1, 1)) // 7 + 1
 
     def written(self) -> bytes:
-        """Return the canonical form of a timestamp; OutOfRange before its first day."""
+        """Return the canonical form of a timestamp; DatetimeFieldOverflow (22008) before its first day."""
         return self.written_date(self.written_time())
 
     def written_date(self, time: bytes = b"") -> bytes:
         """Return the canonical form of the date alone, or with a ``time`` behind it."""
         if self.days < _FIRST_DAY:
-            raise OutOfRange("timestamp out of range")
-        year, era = (self.year, b"") if self.year > 0 else (1 - self.year, b" BC")
-        return b"%04d-%02d-%02d" % (year, self.month, self.day) + (b" " + time if time else b"") + era
+            raise DatetimeFieldOverflow("timestamp out of range")
+        date, _, era = spell_date(self.year, self.month, self.day).partition(b" ")
+        return b" ".join(part for part in (date, time, era) if part)
 
     def written_time(self) -> bytes:
         """Return the canonical form of the time alone."""
-        seconds, micros = divmod(self.micros, 1_000_000)
-        fraction = (b".%06d" % micros).rstrip(b"0") if micros else b""
-        return b"%02d:%02d:%02d" % (seconds // 3600, seconds // 60 % 60, seconds % 60) + fraction
+        return spell_time(self.micros)
 
     def at_midnight(self) -> Moment:
         """Return the beginning of the day."""
@@ -86,17 +82,9 @@ def parse(value: bytes) -> Moment:
 
 def days_of(year: int, month: int, day: int) -> int:
     """Return the days since 0001-01-01."""
-    if month < 3:
-        year, month = year - 1, month + 12
-    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * (month - 3) + 2) // 5 + day - 307
+    return day_of(year, month, day) - _DAY_ONE
 
 
 def date_of(days: int) -> Moment:
     """Return the date of a number of days since 0001-01-01."""
-    # of the 400 years that begin on the 1st of March of the year 0
-    era, day = divmod(days + 306, 146_097)
-    year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
-    day -= 365 * year + year // 4 - year // 100
-    month = (5 * day + 2) // 153
-    day -= (153 * month + 2) // 5
-    return Moment(era * 400 + year + (month >= 10), month + 3 - 12 * (month >= 10), day + 1)
+    return Moment(*parts_of_day(days + _DAY_ONE))

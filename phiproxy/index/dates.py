@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from phiproxy.index.calendar import INFINITE, MICROS_PER_DAY, Moment, OutOfRange, date_of, days_of, parse
+from phiproxy.index.calendar import INFINITE, Moment, date_of, days_of, parse
+from phiproxy.types.clock import DAY
+from phiproxy.types.refused import DatetimeFieldOverflow
 
 Number = int | float
 Apply = Callable[[bytes], bytes | None]
@@ -16,7 +18,7 @@ Apply = Callable[[bytes], bytes | None]
 _UNIX = days_of(1970, 1, 1)
 _AFTER_TIMESTAMPS = days_of(294_277, 1, 1)
 _JULIAN = 1_721_426  # of 0001-01-01
-_POSTGRES_EPOCH = (_UNIX - days_of(2000, 1, 1)) * MICROS_PER_DAY  # of Unix, as timestamps count
+_POSTGRES_EPOCH = (_UNIX - days_of(2000, 1, 1)) * DAY  # of Unix, as timestamps count
 _INT8 = 2**63 - 1
 
 # What PostgreSQL takes for a field, besides its name.
@@ -145,7 +147,7 @@ def _micros(field: str, moment: Moment, operand: str) -> int:
     """Return what the field counts in its smallest unit: microseconds."""
     if field != "epoch":
         return moment.micros % 60_000_000
-    return moment.micros + (0 if operand == "time" else (moment.days - _UNIX) * MICROS_PER_DAY)
+    return moment.micros + (0 if operand == "time" else (moment.days - _UNIX) * DAY)
 
 
 def _overflows(field: str, operand: str, micros: int) -> bool:
@@ -173,7 +175,7 @@ def _float(value: Number) -> bytes:
 
 def _checked(moment: Moment) -> Moment:
     if moment.days >= _AFTER_TIMESTAMPS:
-        raise OutOfRange("date out of range for timestamp")
+        raise DatetimeFieldOverflow("date out of range for timestamp")
     return moment
 
 
@@ -209,16 +211,6 @@ def _truncated(field: str, moment: Moment) -> Moment:
     if field == "quarter":
         return Moment(moment.year, (moment.month - 1) // 3 * 3 + 1)
     return Moment(_TRUNCATED_YEAR[field](moment.year))
-
-
-def date_to_timestamp(value: bytes) -> bytes:
-    """Cast a date: midnight."""
-    return value if value in INFINITE else _checked(parse(value)).written()
-
-
-def timestamp_to_date(value: bytes) -> bytes:
-    """Cast a timestamp: without its time."""
-    return value if value in INFINITE else parse(value).written_date()
 
 
 def timestamp_to_time(value: bytes) -> bytes | None:

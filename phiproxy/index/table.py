@@ -12,6 +12,7 @@ from typing import Any
 
 from phiproxy.index import dates, doublemetaphone, phonetic, texts
 from phiproxy.index.characters import Characters
+from phiproxy.types.casts import to_date, to_timestamp
 
 INTEGERS = range(-(2**31), 2**31)
 TEXTS = frozenset({"text", "varchar", "bpchar", "citext"})
@@ -187,8 +188,8 @@ _AS_TEXT: dict[str, Apply] = {
     "bool": lambda value: b"true" if value == b"t" else b"false",
 }
 _CASTS: dict[tuple[str, str], Apply] = {
-    ("date", "timestamp"): dates.date_to_timestamp,
-    ("timestamp", "date"): dates.timestamp_to_date,
+    ("date", "timestamp"): to_timestamp,
+    ("timestamp", "date"): to_date,
     ("timestamp", "time"): dates.timestamp_to_time,
     **dict.fromkeys((("int2", "int4"), ("int2", "int8"), ("int4", "int8")), _same),
     **{(operand, "numeric"): _same for operand in ("int2", "int4", "int8")},

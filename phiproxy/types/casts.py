@@ -43,7 +43,7 @@ def cast(source: DeclaredType, target: DeclaredType, context: Context) -> Cast:
     source, target = source.base or source, target.base or target
     if source.element is not None and target.element is not None:
         one, other = source.element, target.element
-        if one.family == other.family or {one.family, other.family} <= {"text", "varchar"}:
+        if one.family == other.family or (one.is_text and other.is_text):
             return _same
         element = cast(one, other, context)
         return lambda value, styles: array_to_text(array_from_text(value).map(lambda e: element(e, styles)))
@@ -178,7 +178,7 @@ TIMESTAMPTZ = DeclaredType("timestamptz", 1184)
 # -- dates and times -----------------------------------------------------------------------------------------------------------
 
 
-def to_timestamp(value: bytes, _styles: Styles) -> bytes:
+def to_timestamp(value: bytes, _styles: Styles = Styles.CANONICAL) -> bytes:
     """Return a canonical date as the timestamp of its midnight; 22008 where timestamps end before."""
     if value.endswith(b"infinity"):
         return value
@@ -211,7 +211,8 @@ def _fraction(clock: bytes) -> bytes:
     return clock[8 : len(clock) - len(clock[8:].lstrip(b".0123456789"))]
 
 
-def _date_of(value: bytes, _styles: Styles) -> bytes:
+def to_date(value: bytes, _styles: Styles = Styles.CANONICAL) -> bytes:
+    """Return a canonical timestamp without its time."""
     day, _, rest = value.partition(b" ")
     return day + (b" BC" if rest.endswith(b" BC") else b"")
 
@@ -263,10 +264,10 @@ _PAIRS: dict[tuple[str, str], tuple[Context, Cast | None]] = {
     ("date", "timestamp"): ("implicit", to_timestamp),
     ("date", "timestamptz"): ("implicit", _date_zoned),
     ("timestamp", "timestamptz"): ("implicit", zoned),
-    ("timestamp", "date"): ("assignment", _date_of),
+    ("timestamp", "date"): ("assignment", to_date),
     ("timestamp", "time"): ("assignment", _time_of),
     ("timestamptz", "timestamp"): ("assignment", _local),
-    ("timestamptz", "date"): ("assignment", _after_local(_date_of)),
+    ("timestamptz", "date"): ("assignment", _after_local(to_date)),
     ("timestamptz", "time"): ("assignment", _after_local(_time_of)),
     ("timestamptz", "timetz"): ("assignment", None),
     ("time", "interval"): ("implicit", _same),

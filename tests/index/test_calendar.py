@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phiproxy.index.calendar import Moment, OutOfRange, date_of, parse
+from phiproxy.index.calendar import Moment, date_of, parse
+from phiproxy.types.refused import DatetimeFieldOverflow
 
 
 @settings(derandomize=True, database=None)
@@ -36,5 +37,5 @@ def test_times() -> None:
     assert parse(b"00:00:00.000001").micros == 1
     with pytest.raises(ValueError, match="not the canonical form"):
         parse(b"1/2/2020")
-    with pytest.raises(OutOfRange):
+    with pytest.raises(DatetimeFieldOverflow):
         Moment(-4713, 11, 23).written()
