@@ -18,7 +18,25 @@ from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 
 APPLICATIONS = ROOT / "tests" / "applications"
-POLICY = """\
+# What both applications record of a patient, as SQLAlchemy's names it: Django names its tables ehr_encounter and so on.
+RECORDS = """\
+  public.encounters:
+    columns:
+      reason:        {type: text, indexes: [reason], distinct: 100000}
+  public.observations:
+    columns:
+      code:          {domain: code}
+      value:         {type: "numeric(12, 3)"}
+      detail:        {type: jsonb}
+  public.medications:
+    columns:
+      mrn:           {domain: mrn}
+      code:          {domain: code}
+      name:          {type: text}
+      dose:          {type: "numeric(8, 2)"}
+      prescribed_on: {type: date}
+"""
+PATIENTS = """\
 database: {database}
 deployment: ehr-test
 domains:
@@ -41,21 +59,6 @@ tables:
       height_cm:     {type: "numeric(5, 2)"}
       phone:         {type: varchar(24)}
       notes:         {type: text, pad: 64}
-  public.encounters:
-    columns:
-      reason:        {type: text, indexes: [reason], distinct: 100000}
-  public.observations:
-    columns:
-      code:          {domain: code}
-      value:         {type: "numeric(12, 3)"}
-      detail:        {type: jsonb}
-  public.medications:
-    columns:
-      mrn:           {domain: mrn}
-      code:          {domain: code}
-      name:          {type: text}
-      dose:          {type: "numeric(8, 2)"}
-      prescribed_on: {type: date}
   public.ehr_patient:
     columns:
       mrn:           {domain: mrn}
@@ -73,22 +76,8 @@ tables:
       height_cm:     {type: "numeric(5, 2)"}
       phone:         {type: varchar(24)}
       notes:         {type: text, pad: 64}
-  public.ehr_encounter:
-    columns:
-      reason:        {type: text, indexes: [reason], distinct: 100000}
-  public.ehr_observation:
-    columns:
-      code:          {domain: code}
-      value:         {type: "numeric(12, 3)"}
-      detail:        {type: jsonb}
-  public.ehr_medication:
-    columns:
-      mrn:           {domain: mrn}
-      code:          {domain: code}
-      name:          {type: text}
-      dose:          {type: "numeric(8, 2)"}
-      prescribed_on: {type: date}
 """
+POLICY = PATIENTS + RECORDS + re.sub(r"public\.(\w+)s:", r"public.ehr_\1:", RECORDS)
 
 
 @pytest.fixture(scope="module")
