@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
 
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import ValueRefused
@@ -136,8 +135,6 @@ def _sealed(
     elements = (None if e is None else store(e, rows[scope, (use.row, i)]) for i, e in enumerate(value.elements))
     return Array(value.bounds, tuple(elements))
 
-
-Outcome = Literal["forwarded", "rewritten"]
 
 _NO_EFFECTS = (Effects(), Effects(transaction=True))
 

@@ -16,7 +16,6 @@ from phiproxy.errors import StatementRefused
 from phiproxy.sql.meaning import Edit, Occurrence
 from phiproxy.sql.parse import decode_text, without_locations
 
-Segment = tuple[int, int]
 _PLAINER = "This is a fault of phiproxy. Report the statement without its values, and write it in a plainer form."
 _WORD = re.compile(rb"[\w$\x80-\xff]{2}")
 

@@ -21,7 +21,6 @@ from phiproxy.wire.values import VARCHAR_OID
 TEXT_OID = 25
 _TEXT_TYPES = {"text": TEXT_OID, "varchar": 1043}
 _ARRAY_TYPES = {"text": TEXT_ARRAY_OID, "varchar": VARCHAR_ARRAY_OID}
-_ELEMENT_TYPES = {oid: _TEXT_TYPES[name] for name, oid in _ARRAY_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,6 @@ def _uuid_to_binary(canonical: bytes) -> bytes:
 UUID = Codec(_uuid_from_text, _uuid_from_binary, as_text, _uuid_to_binary, unlimited, as_is)
 
 _ESCAPED = re.compile(rb"\\(\\|[0-3][0-7][0-7])")
-_NOT_ESCAPED = re.compile(rb"\\(?!\\|[0-3][0-7][0-7])")
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2}|[ \n\t\r])*")
 _HEX_DIGIT_OR_BLANK = re.compile(rb"[0-9a-fA-F \n\t\r]*")
 _ESCAPE_OUT = [b"\\\\" if c == 0x5C else bytes((c,)) if 0x20 <= c <= 0x7E else b"\\%03o" % c for c in range(256)]
