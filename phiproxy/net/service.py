@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from phiproxy.errors import ConfigError
+from phiproxy.net.tasks import spawn
 from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import Address
 
@@ -78,13 +80,30 @@ async def connect_service(settings: Settings, database: str) -> psycopg.AsyncCon
     """
     conninfo = service_conninfo(settings, database)
     try:
-        return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+        return await _connect(conninfo)
     except psycopg.OperationalError as error:
         address = settings.service.address or ", ".join(str(a) for a in settings.upstream.address)
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"cannot connect as service.user {settings.service.user!r} to database {database!r} at {address}: {reason}"
         ) from None
+
+
+async def _connect(conninfo: str) -> psycopg.AsyncConnection[Any]:
+    """Connect in a task of its own: what is cancelled half-way would stay open for as long as somebody holds the traceback."""
+    connecting: asyncio.Task[psycopg.AsyncConnection[Any]] = spawn(
+        psycopg.AsyncConnection.connect(conninfo, autocommit=True), "connect"
+    )
+    try:
+        return await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        if not connecting.cancelled() and connecting.exception() is None:
+            await connecting.result().close()
+        raise
+    finally:
+        del connecting  # with it goes what it had opened
 
 
 def _host_and_port(address: Address) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The proxy's own login."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,32 @@ async def test_a_failure_says_who_and_where(postgres_server: PostgresServer) -> 
         await connect_service(settings, "nowhere")
     assert "pass word" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+async def test_what_is_cancelled_while_it_connects_leaves_nothing_open(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever moment, and though the task and its traceback are kept."""
+    monkeypatch.setenv("PHIPROXY_SERVICE_PASSWORD", postgres_server.password)
+    upstream = {"address": f"{postgres_server.host}:{postgres_server.port}", "tls": "disable"}
+    settings = read(upstream=upstream, service={"user": postgres_server.superuser})
+    kept = []
+    with postgres_server.connect() as conn:
+
+        def open_sessions() -> int:
+            query = "SELECT FROM pg_stat_activity WHERE application_name = 'phiproxy' AND datname = 'postgres'"
+            return len(conn.execute(query).fetchall())
+
+        for moment in range(100):
+            connecting = asyncio.create_task(connect_service(settings, "postgres"))
+            await asyncio.sleep(moment * 0.0003)
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            kept.append(connecting)
+            if not connecting.cancelled():
+                await connecting.result().close()
+        for _ in range(100):
+            if not open_sessions():
+                break
+            await asyncio.sleep(0.02)
+        assert not open_sessions()
