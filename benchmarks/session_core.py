@@ -25,6 +25,15 @@ SIMPLE = "SELECT id, msg FROM log WHERE id = %d"
 BY_TAG = "SELECT ssn, full_name, mrn, city FROM public.patients WHERE ssn = $1"
 BY_LITERAL = "SELECT ssn, full_name, mrn, city FROM public.patients WHERE ssn = '%09d'"
 INSERT = "INSERT INTO public.patients (id, ssn, full_name, mrn) VALUES ($1, $2, $3, $4)"
+TPC_B = (
+    b"BEGIN;",
+    b"UPDATE pgbench_accounts SET abalance = abalance + %d WHERE aid = %d;",
+    b"SELECT abalance FROM pgbench_accounts WHERE aid = %d;",
+    b"UPDATE pgbench_tellers SET tbalance = tbalance + %d WHERE tid = %d;",
+    b"UPDATE pgbench_branches SET bbalance = bbalance + %d WHERE bid = %d;",
+    b"INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (%d, %d, %d, %d, CURRENT_TIMESTAMP);",
+    b"END;",
+)
 ALL_PLAIN = "SELECT id, msg FROM log"
 ALL_SEALED = "SELECT id, ssn, full_name, mrn, city, active FROM public.patients"
 
@@ -68,6 +77,7 @@ def wide_rows(count: int) -> bytes:
 def cases() -> list[Case]:
     """Return what is measured."""
     done = f.command_complete("SELECT 1") + f.ready()
+    inside = f.command_complete("SELECT 1") + f.ready("T")
     bound = f.PARSE_COMPLETE
     plain_fields = f.column("id", 23, table=102, attnum=1), f.column("msg", table=102, attnum=2)
     sealed_fields = [
@@ -82,7 +92,13 @@ def cases() -> list[Case]:
     def prepared(value: bytes) -> bytes:
         return f.bind(value, statement="s", formats=(1,), results=(1,)) + f.describe() + f.execute() + f.SYNC
 
+    def transfer(n: int) -> Exchange:
+        text = TPC_B[n % 7]
+        said = f.query((text % ((n,) * text.count(b"%d"))).decode())
+        return said, done if text == b"END;" else inside
+
     return [
+        Case("simple, unprotected, a statement of TPC-B", (b"", b""), transfer, queries=2100),
         Case(
             "simple, unprotected",
             (b"", b""),

@@ -85,7 +85,11 @@ class Planner:
 
         Where the client speaks UTF-8, ``script`` and ``statement`` then say that nothing becomes of it.
         """
-        return not (self._screen.mentions(text) or self._screen.watched(text))
+        return self._screen.passes(text)
+
+    def controls(self, text: bytes) -> bool:
+        """Tell whether a text begins or ends a transaction or savepoint and says no more."""
+        return self._screen.controls(text)
 
     def place(self, text: bytes) -> int:
         """Return the position of the first name in a text that may be protected: where a refusal of the whole text points."""

@@ -179,6 +179,7 @@ def pass_messages(session: State) -> bool:
         or session.catalog_fresh
         or session.encoding is not UTF8
         or session.encoding_changed is not None
+        or session.encoding_set is not None
     ):
         return False
     frames = session.client_frames
@@ -290,13 +291,13 @@ def _unnamed_portal(session: State) -> Portal | None:
 
 
 def _query(session: State, data: bytes, start: int, end: int) -> int:
-    """Query: a text in which nothing can be protected."""
+    """Query: a text in which nothing can be protected, or that only controls a transaction, for nothing is followed here."""
     assert session.database is not None
-    if (
-        session.database.made  # the planner does not know these names yet: overlay.settle looks for them
-        or data.find(0, start + 5, end) != end - 1
-        or not session.database.planner.passes(data[start + 5 : end - 1])
-    ):
+    # The planner does not know the names yet that were just made: overlay.settle looks for them.
+    if session.database.made or data.find(0, start + 5, end) != end - 1:
+        return 0
+    text, planner = data[start + 5 : end - 1], session.database.planner
+    if not (planner.passes(text) or planner.controls(text)):
         return 0
     names = session.names
     expected = expect(Kind.QUERY, QUERY_PASSES)

@@ -320,6 +320,8 @@ def test_nothing_passes_while_anything_is_followed(play: Screenplay) -> None:
         ("overlay", PLANNER, None),
         ("catalog_fresh", True, False),
         ("copying", object(), None),
+        ("encoding_set", 0, None),
+        ("styles_changed", 0, None),
         ("phase", Phase.TERMINATED, Phase.READY),
     ):
         setattr(session, name, value)
@@ -363,6 +365,17 @@ def test_an_unnamed_statement_is_dropped_by_a_query(play: Screenplay) -> None:
 def test_a_text_that_is_not_utf8_is_looked_at(play: Screenplay) -> None:
     play.session.encoding = None
     assert takes(play, f.query("SELECT 1")) == 0
+
+
+@pytest.mark.parametrize("text", ["BEGIN", "COMMIT;", "ROLLBACK TO a", "UPDATE log SET msg = 'x' WHERE id = 7;"])
+def test_what_only_controls_a_transaction_passes(play: Screenplay, text: str) -> None:
+    assert takes(play, f.query(text)) == len(f.query(text))
+    play.session.to_server.clear()
+
+
+@pytest.mark.parametrize("text", ["BEGIN; SELECT ssn FROM patients", "COMMIT; SET search_path TO a", "SET search_path TO a;"])
+def test_what_does_more_is_looked_at(play: Screenplay, text: str) -> None:
+    assert takes(play, f.query(text)) == 0
 
 
 def test_a_view_that_another_session_has_just_made_is_looked_at(play: Screenplay) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phiproxy.sql.parse import parse
 from phiproxy.sql.screen import Screen
 from tests.clinic_model import CATALOG, PROTECTION
 
@@ -27,11 +28,21 @@ def test_every_spelling_of_a_protected_name_is_found(name: str, upper: list[bool
 
 
 @pytest.mark.parametrize(
-    "text", ["SELECT 1", "INSERT INTO rooms VALUES (1, 'x')", "UPDATE rooms SET a = 1", "SELECT city FROM log"]
+    "text",
+    [
+        "SELECT 1",
+        "INSERT INTO rooms VALUES (1, 'x')",
+        "UPDATE rooms SET a = 1",
+        "SELECT city FROM log",
+        "UPDATE rooms SET a = 1;",
+        "\n  insert INTO rooms\tVALUES (1) ; ;\n",
+        "SELECT into_temp FROM log;",
+    ],
 )
 def test_ordinary_statements_are_neither_found_nor_watched(text: str) -> None:
     assert not SCREEN.mentions(text.encode())
     assert not SCREEN.watched(text.encode())
+    assert SCREEN.passes(text.encode())
 
 
 @pytest.mark.parametrize(
@@ -52,8 +63,34 @@ def test_ordinary_statements_are_neither_found_nor_watched(text: str) -> None:
         "CALL p()",
         "ROLLBACK",
         "SELECT 1; SET ROLE x",
+        "SELECT 1;SET ROLE x;",
+        "SELECT 1; ; SET ROLE x",
         "SELECT 1 INTO TEMP t",
+        "SELECT 1 INTO\ntemporary t;",
+        "selects; SET ROLE x",
+        "SET x = 'É'",
     ],
 )
 def test_what_changes_later_names_is_watched(text: str) -> None:
     assert SCREEN.watched(text.encode())
+    assert not SCREEN.passes(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text", ["BEGIN", "begin;", "START TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY", "end ;\n", "ROLLBACK TO SAVEPOINT a_1"]
+)
+def test_statements_that_only_control_a_transaction(text: str) -> None:
+    assert SCREEN.controls(text.encode())
+    (statement,) = parse(text.encode())
+    assert statement.kind == "TransactionStmt"
+
+
+@pytest.mark.parametrize("text", ["BEGIN; SET ROLE x", "BEGIN;;", 'SAVEPOINT "a"', "COMMIT PREPARED 'x'", "ends", "", "COMMIT--"])
+def test_other_texts_do_not_only_control_a_transaction(text: str) -> None:
+    assert not SCREEN.controls(text.encode())
+
+
+@given(text=st.lists(st.sampled_from([*NAMES, "select", "SET", ";", " ", "into", "temp", "x", "é", "'"]), max_size=9).map("".join))
+def test_a_text_passes_that_is_neither_found_nor_watched(text: str) -> None:
+    raw = text.encode()
+    assert SCREEN.passes(raw) is not (SCREEN.mentions(raw) or SCREEN.watched(raw))
