@@ -27,16 +27,19 @@ from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.meaning import Meaning, Renew
 from phiproxy.sql.parse import Statement, char_position, decode_text, first_token, parse, too_deep
+from phiproxy.sql.path import divided, joined, set_path
 from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
 from phiproxy.sql.shape import shape_of
-from phiproxy.sql.utility import leaves_aborted, set_path
+from phiproxy.sql.utility import leaves_aborted
 from phiproxy.types.styles import Styles
 
 # psycopg's lesson: generated IN lists and bulk inserts make texts that never come again; a text this long is analysed each time.
 MAX_CACHED_TEXT = 16 * 1024
 # About 4 KiB a plan: 8 MiB at most. An application has hundreds of distinct statements, an ad-hoc client unbounded ones.
 MAX_PLANS = 2048
+
+NONE: frozenset[str] = frozenset()
 
 __all__ = ["Planner", "View", "set_path"]
 
@@ -47,6 +50,7 @@ P = TypeVar("P")
 class View:
     """What differs between sessions: the search path (None: not known), names made by this session, whether it can be read.
 
+    ``path`` also tells of temporary tables (``sql.path``).
     ``path_set``: the path was set in a transaction that may yet take it back.
     """
 
@@ -94,6 +98,11 @@ class Planner:
     def place(self, text: bytes) -> int:
         """Return the position of the first name in a text that may be protected: where a refusal of the whole text points."""
         return char_position(text, self._screen.place(text))
+
+    def path(self, said: Sequence[str]) -> tuple[tuple[str, ...], bool]:
+        """Return the search path that a session has told of (``sql.path``), and whether it has temporary tables."""
+        schemas, temporary = divided(said)
+        return joined(schemas, temporary & self.protection.table_names), bool(temporary)
 
     def changes_query(self) -> bytes:
         """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``."""
@@ -217,7 +226,8 @@ class Planner:
             # Nothing protected is named: the server says what is wrong with it, in its own words.
             return [], []
         names = Overlay(self, view)
-        context = Context(self.protection, self.catalog, view.path, view.database, view.created, names, self._views)
+        path, temporary = divided(view.path) if view.path is not None else (None, NONE)
+        context = Context(self.protection, self.catalog, path, view.database, view.created, names, self._views, temporary)
         meanings: list[Meaning] = []
         for statement in statements:
             try:
@@ -237,8 +247,8 @@ class Planner:
                 raise
             meanings.append(meaning)
             names.note(meaning)
-            context = _behind(context, meaning, path_set=view.path_set or context.path != view.path)
-            names.view = dataclasses.replace(view, path=context.path, created=context.created)
+            context = _behind(context, meaning, path_set=view.path_set or context.path != path)
+            names.view = dataclasses.replace(view, path=_whole_path(context), created=context.created)
             _check_order(meanings, text, statement)
         return statements, meanings
 
@@ -252,7 +262,8 @@ def _place(text: bytes, statement: Statement, name: str) -> int:
 def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:
     """Return what the statements behind one of the same text are analysed against."""
     effects = meaning.effects
-    taken_back = effects.transaction and path_set
+    # DDL may also have dropped or renamed the temporary table that hides a protected one.
+    taken_back = (effects.transaction and path_set) or (effects.catalog_changed and bool(context.temporary))
     if not (effects.path_unknown or effects.catalog_changed or taken_back):
         return context
     made = {(r.schema, r.name) for r in effects.relations}
@@ -262,6 +273,10 @@ def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:
     catalog = dataclasses.replace(context.catalog, relations=(*kept, *effects.relations), reaching=reaching)
     path = set_path(context.path, effects) if effects.path_unknown else None if taken_back else context.path
     return dataclasses.replace(context, catalog=catalog, path=path, created=context.created.union(effects.created))
+
+
+def _whole_path(context: Context) -> tuple[str, ...] | None:
+    return joined(context.path, context.temporary) if context.path is not None else None
 
 
 _FORESEEN = (b"CREATE TABLE", b"CREATE INDEX")

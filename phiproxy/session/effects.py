@@ -15,10 +15,7 @@ from phiproxy.session.substitutes import OWN_NAME, RESERVED
 def apply(session: State, done: StatementPlan | ScriptPart) -> list[Undo]:
     """Apply what a statement does to the session when it is sent, and return how to take back what can be."""
     effects, names = done.effects, session.names
-    if effects.path_unknown or (effects.transaction and session.path_changed is not None):
-        # What a constant SET gives is followed until the transaction ends; then the path is read again.
-        session.path = set_path(session.path, effects) if effects.path_unknown else None
-        session.path_changed = names.group
+    _note_path(session, effects)
     if effects.styles_changed or (effects.transaction and session.styles_set):
         # ParameterStatus tells of it before ReadyForQuery, and not between the statements of a group.
         session.styles_changed = names.group
@@ -42,6 +39,16 @@ def apply(session: State, done: StatementPlan | ScriptPart) -> list[Undo]:
     if effects.declares is not None:
         undo.append(names.bind(effects.declares.encode(), _cursor(session, done)))
     return undo
+
+
+def _note_path(session: State, effects: Effects) -> None:
+    """Follow what a constant SET gives until the transaction ends; then, and after any other change, the path is read again."""
+    ended = effects.transaction and session.path_changed is not None
+    # DDL may have dropped or renamed a temporary table that hides a protected one.
+    hiding = effects.catalog_changed and session.has_temporary
+    if effects.path_unknown or ended or hiding:
+        session.path = set_path(session.path, effects) if effects.path_unknown else None
+        session.path_changed = session.names.group
 
 
 def _cursor(session: State, done: StatementPlan | ScriptPart) -> Portal:

@@ -96,6 +96,7 @@ class State:
         self.group_open = False
         self.path: tuple[str, ...] | None = None
         self.path_changed: int | None = None
+        self.has_temporary = False
         self.settings: dict[str, str] = {}
         self.styles = Styles.CANONICAL
         self.styles_changed: int | None = None
@@ -222,7 +223,7 @@ class State:
             return
         self.settings["bytea_output"], self.settings["extra_float_digits"] = said[:2]
         self.styles = Styles.of(self.settings)
-        self.path = tuple(said[2:])
+        self.path, self.has_temporary = self.planner.path(said[2:])
 
     def _name(self, row: bytes) -> str:
         return row.decode("ascii") if self.encoding is None else self.encoding.to_utf8(row).decode("utf-8")

@@ -36,10 +36,14 @@ def own_query(text: bytes) -> bytes:
     )
 
 
-# The settings that no ParameterStatus tells of come first (``State.path_is``).
+# The settings that no ParameterStatus tells of come first, then the search path, and behind an empty name, which no schema has,
+# what is in the session's own temporary schema, where there is one (``State.path_is``).
 PATH_QUERY = own_query(
     b"SELECT pg_catalog.unnest(pg_catalog.array_cat(ARRAY[pg_catalog.current_setting('bytea_output'),"
-    b" pg_catalog.current_setting('extra_float_digits')], pg_catalog.current_schemas(true)::pg_catalog.text[]))"
+    b" pg_catalog.current_setting('extra_float_digits')], pg_catalog.array_cat(pg_catalog.current_schemas(true)::pg_catalog.text[],"
+    b" CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN '{}'::pg_catalog.text[]"
+    b" ELSE pg_catalog.array_cat(ARRAY[''::pg_catalog.text], ARRAY(SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c"
+    b" WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())) END)))"
 )
 FAIL_TRANSACTION = encode_parse(OWN_NAME, REFUSED_TEXT) + SYNC
 

@@ -102,15 +102,16 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
         _analyse_query(a, "SelectStmt", source)
         derived.settle(a, kind, body)
         return
+    if source is not None and derived.shadows(a, kind, body):
+        _pass_query(a, source)
+        return
     if not (defines(kind, body, protection, catalog) and define(a, kind, body)):
         a.meaning.effects.names_protected = check_utility(kind, body, protection, catalog)
 
 
 def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
     if not _touching(a, body):
-        _check_names(a, body)
-        _qualify(a, body)
-        finish(a)
+        _pass_query(a, body)
         return
     outputs = query(a, kind, body, Scope(()))
     returns = kind == "SelectStmt" or "returningClause" in body
@@ -122,6 +123,13 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
     given = [type_of(value) if isinstance(value, ListColumn) else 0 for _, value in outputs]
     finish(a)
     a.meaning.outputs = tuple(map(_reveal, outputs, given)) if returns else ()
+
+
+def _pass_query(a: Analysis, body: Node) -> None:
+    """Let a query be sent that touches nothing protected, its names being what they were taken for."""
+    _check_names(a, body)
+    _qualify(a, body)
+    finish(a)
 
 
 def _reveal(output: Output, given: int) -> Reveal | None:

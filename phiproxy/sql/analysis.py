@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """What a statement is analysed against: everything in here is part of a plan's key."""
+    """What a statement is analysed against: everything in here is part of a plan's key.
+
+    ``temporary`` are the protected names that temporary tables of the session have.
+    """
 
     protection: Protection
     catalog: Catalog
@@ -41,6 +44,7 @@ class Context:
     created: frozenset[str] = frozenset()
     names: SessionNames | None = None
     views: dict[int, tuple[Value, ...] | None] = field(default_factory=dict, compare=False)
+    temporary: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,21 +247,39 @@ class Analysis:
 
     def _lookup(self, name: str, schema: str | None, body: Node) -> Relation:
         context = self.context
-        if schema is None:
+        if schema is None or schema == "pg_temp":
             if context.path is None:
                 raise PathNeeded(self.position(body))
-            found = context.catalog.resolve(context.path, name)
+            found = self._on_path(name, own_only=schema is not None)
         else:
             found = context.catalog.by_name.get((schema, name))
         if found is not None:
-            if found.schema.startswith("pg_temp_") and name in context.protection.table_names:
-                # It may be gone by now, of a session that is: what is meant for it would reach the log of a server without it.
-                raise self.refuse(f'a temporary table hides the protected table "{name}"', body, hint="Qualify it with its schema.")
             return found
         if name in context.created and not self._is_protected_name(name):
             return Relation(0, schema or "", name, "r", ())
         shown = name if schema is None else f"{schema}.{name}"
         raise UndefinedTable(f'relation "{shown}" does not exist', position=self.position(body))
+
+    def _on_path(self, name: str, *, own_only: bool) -> Relation | None:
+        """Return what a name means on the search path, or among the session's own temporary tables only.
+
+        The catalogue may still have a temporary table of a session that is gone, or not yet this session's: of those with a
+        protected name only the session says which there are. They are known by name only, as ``pg_temp``'s, none of their columns
+        being protected.
+        """
+        context = self.context
+        for schema in context.path or ():
+            temporary = schema.startswith("pg_temp_")
+            if own_only and not temporary:
+                continue
+            if temporary and name in context.protection.table_names:
+                if name in context.temporary:
+                    return Relation(0, "pg_temp", name, "r", ())
+                continue
+            found = context.catalog.by_name.get((schema, name))
+            if found is not None:
+                return found
+        return None
 
     def protected(self, relation: Relation) -> ProtectedTable | None:
         """Return the protection of a relation, or None; StatementRefused for one through which a protected table is reached."""

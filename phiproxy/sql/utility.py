@@ -172,7 +172,7 @@ def _changes_path(kind: str, body: Node) -> bool:
     """Tell whether DDL may change the effective search path: a schema comes, goes or is renamed, as for a temporary table."""
     if kind in _PATH_CHANGES or _OF_PATH.intersection((body.get("removeType"), body.get("renameType"), body.get("objectType"))):
         return True
-    return any(m.get("relpersistence") == "t" for m in messages(body))
+    return any(m.get("relpersistence") == "t" or m.get("schemaname") == "pg_temp" for m in messages(body))
 
 
 def _constant_path(body: Node) -> tuple[str, ...] | None:
@@ -182,19 +182,6 @@ def _constant_path(body: Node) -> tuple[str, ...] | None:
     if body.get("kind") != "VAR_SET_VALUE" or len(names) != len(constants) or "$user" in names:
         return None
     return tuple(name for name in names if name)
-
-
-def set_path(before: tuple[str, ...] | None, effects: Effects) -> tuple[str, ...] | None:
-    """Return what current_schemas(true) gives after a statement that changes the path; None where only the server knows.
-
-    A schema that does not exist or may not be used is among them too: nothing is found in the one, and the other refuses.
-    """
-    if before is None or effects.path is None:
-        return None
-    temporary = [name for name in before if name.startswith("pg_temp_")]
-    named = [t for name in effects.path for t in (temporary if name == "pg_temp" else [name])]
-    implicit = [name for name in [*temporary, "pg_catalog"] if name not in named]
-    return (*implicit, *named)
 
 
 def _may_set_encoding(arguments: Sequence[Node]) -> bool:

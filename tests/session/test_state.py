@@ -9,6 +9,7 @@ from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Kind
 from phiproxy.session.state import MAX_BEFORE_LOGIN, State
 from phiproxy.wire.messages import decode_error_fields, message
+from tests.session.screenplay import FakeDatabase
 
 
 def state() -> State:
@@ -48,7 +49,7 @@ def test_the_proxys_own_messages_block_the_client_until_they_are_answered() -> N
 
 
 def test_a_path_that_cannot_be_read_is_not_known() -> None:
-    session = state()
+    session = State(FakeDatabase(), "clinic")
     session.path_is(ok=True, rows=[b"escape", b"0", b"pg_catalog", "é".encode()])
     assert session.path == ("pg_catalog", "é")
     assert (session.styles.bytea_output, session.styles.extra_float_digits) == ("escape", 0)
@@ -59,6 +60,14 @@ def test_a_path_that_cannot_be_read_is_not_known() -> None:
     assert session.path is None
     session.path_is(ok=False, rows=[])
     assert session.path is None
+
+
+def test_the_temporary_tables_that_hide_protected_ones_are_told_with_the_path() -> None:
+    session = State(FakeDatabase(), "clinic")
+    session.path_is(ok=True, rows=[b"hex", b"1", b"pg_temp_3", b"public", b"", b"scratch", b"patients"])
+    assert (session.path, session.has_temporary) == (("pg_temp_3", "public", "", "patients"), True)
+    session.path_is(ok=True, rows=[b"hex", b"1", b"pg_temp_3", b"public", b""])
+    assert (session.path, session.has_temporary) == (("pg_temp_3", "public"), False)
 
 
 def test_little_is_kept_of_a_client_that_is_not_let_in() -> None:

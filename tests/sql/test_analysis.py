@@ -56,11 +56,18 @@ def test_rows_are_numbered_apart() -> None:
     assert a.new_row() != a.new_row()
 
 
-def test_a_temporary_table_may_not_stand_for_a_protected_one() -> None:
+def test_only_the_session_says_which_temporary_tables_hide_a_protected_one() -> None:
     hidden = dataclasses.replace(CATALOG, relations=(*CATALOG.relations, Relation(900, "pg_temp_3", "patients", "r", ())))
-    a = Analysis(b"", Context(PROTECTION, hidden, ("pg_temp_3", *PATH), "clinic"), Meaning("select", 0, 0))
-    with pytest.raises(StatementRefused):
-        a.relation({"relname": "patients"})
+    gone = Analysis(b"", Context(PROTECTION, hidden, ("pg_temp_3", *PATH), "clinic"), Meaning("select", 0, 0))
+    assert gone.target_relation({"relname": "patients"}).schema == "public"
+    with pytest.raises(UndefinedTable):
+        gone.relation({"relname": "patients", "schemaname": "pg_temp"})
+    there = Context(PROTECTION, CATALOG, ("pg_temp_3", *PATH), "clinic", temporary=frozenset({"patients"}))
+    a = Analysis(b"", there, Meaning("select", 0, 0))
+    for schema in ({}, {"schemaname": "pg_temp"}):
+        assert a.target_relation({"relname": "patients", **schema}).schema == "pg_temp"
+    listed_last = dataclasses.replace(there, path=(*PATH, "pg_temp_3"))
+    assert Analysis(b"", listed_last, Meaning("select", 0, 0)).target_relation({"relname": "patients"}).schema == "public"
     found = a.relation({"relname": "patients", "schemaname": "public"})
     assert isinstance(found, Relation)
     assert found.schema == "public"

@@ -6,7 +6,7 @@ import pytest
 
 from phiproxy.sql.meaning import Effects
 from phiproxy.sql.parse import messages, parse
-from phiproxy.sql.utility import effects, leaves_aborted, set_path
+from phiproxy.sql.utility import effects, leaves_aborted
 from tests.sql.ask import ask
 
 
@@ -42,7 +42,6 @@ def test_unchanged(text: str) -> None:
         "CREATE VIEW v AS SELECT id FROM patients WHERE ssn = 'x'",
         "CREATE TABLE t AS SELECT ssn FROM patients",
         "CREATE TABLE t (LIKE patients)",
-        "CREATE TEMP TABLE patients (ssn text)",
         "CREATE RULE r AS ON INSERT TO log DO ALSO INSERT INTO patients (ssn) VALUES (NEW.msg)",
         "CREATE TRIGGER t BEFORE INSERT ON patients FOR EACH ROW EXECUTE FUNCTION f()",
         "CREATE POLICY p ON patients USING (ssn = 'x')",
@@ -135,38 +134,3 @@ def test_what_is_made_is_remembered_by_name() -> None:
 def test_what_leaves_an_aborted_transaction(text: str, leaves: bool) -> None:
     (statement,) = parse(text.encode())
     assert leaves_aborted(statement) is leaves
-
-
-@pytest.mark.parametrize(
-    ("text", "path"),
-    [
-        ('SET search_path TO archive, "Public"', ("pg_catalog", "archive", "Public")),
-        ("SET LOCAL search_path = 'a, b'", ("pg_catalog", "a, b")),
-        ("SET search_path TO public, pg_catalog", ("public", "pg_catalog")),
-        ("SET search_path TO ''", ("pg_catalog",)),
-        ('SET search_path TO "$user", public', None),
-        ("SET search_path TO DEFAULT", None),
-        ("SET search_path FROM CURRENT", None),
-        ("RESET search_path", None),
-        ("SET ROLE bob", None),
-    ],
-)
-def test_a_constant_path_is_followed(text: str, path: tuple[str, ...] | None) -> None:
-    (statement,) = parse(text.encode())
-    found = effects(statement.kind, statement.body, list(messages(statement.body)))
-    assert found.path_unknown
-    assert set_path(("pg_catalog", "public"), found) == path
-    assert set_path(None, found) is None
-
-
-def test_temporary_tables_come_first_where_there_are_any() -> None:
-    (statement,) = parse(b"SET search_path TO a, pg_temp")
-    found = effects(statement.kind, statement.body, list(messages(statement.body)))
-    assert set_path(("pg_temp_3", "pg_catalog", "public"), found) == ("pg_catalog", "a", "pg_temp_3")
-    assert set_path(("pg_catalog", "public"), found) == ("pg_catalog", "a")
-    (statement,) = parse(b"SET search_path TO a")
-    assert set_path(("pg_temp_3", "pg_catalog"), effects(statement.kind, statement.body, list(messages(statement.body)))) == (
-        "pg_temp_3",
-        "pg_catalog",
-        "a",
-    )

@@ -17,11 +17,17 @@ def source_query(kind: str, body: Node) -> Node | None:
     return query if inner == "SelectStmt" else None
 
 
+def shadows(a: Analysis, kind: str, body: Node) -> bool:
+    """Tell whether a temporary table with a protected name is made from a query."""
+    relation = body["into"]["rel"] if kind == _TABLE else {}
+    return relation.get("relname") in a.context.protection.table_names and creation_schema(a, relation) == "pg_temp"
+
+
 def check_place(a: Analysis, kind: str, body: Node) -> None:
     """Refuse to make what would take a protected table's name, or be read behind a barrier that tags do not pass."""
     relation = body["view"] if kind == _VIEW else body["into"]["rel"]
     place = creation_schema(a, relation), relation["relname"]
-    if place in a.context.protection.by_name or (place[0] == "pg_temp" and place[1] in a.context.protection.table_names):
+    if place in a.context.protection.by_name:
         raise a.refuse(
             f'"{place[1]}" is a protected table, and its columns are made by CREATE TABLE',
             relation,

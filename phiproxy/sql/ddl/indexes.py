@@ -22,9 +22,9 @@ def create_index(a: Analysis, body: Node) -> bool:
     found = a.relation(relation, target=True)
     assert isinstance(found, Relation)
     table = a.protected(found)
-    if table is None:
+    if table is None and found.schema != "pg_temp":
         return False
-    columns = table.columns
+    columns = table.columns if table is not None else {}
     definition = Definition(a, "IndexStmt", body, "CREATE INDEX")
     definition.qualify(relation, found.schema)
     predicate = mentioned(body.get("whereClause"), columns)

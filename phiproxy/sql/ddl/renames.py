@@ -26,11 +26,13 @@ def rename(a: Analysis, body: Node) -> bool:
     found = a.relation(body["relation"], target=True)
     assert isinstance(found, Relation)
     table = a.protected(found)
-    if table is None:
+    if table is None and not found.schema.startswith("pg_temp"):
         return False
     definition = Definition(a, "RenameStmt", body, "ALTER TABLE")
     definition.qualify(body["relation"], found.schema)
-    if kind == "OBJECT_COLUMN":
+    if table is None:
+        pass  # its session's own: no name of it is anybody else's
+    elif kind == "OBJECT_COLUMN":
         _column(definition, found, table)
     elif kind == "OBJECT_TABLE":
         _check_place(definition, found, (found.schema, body["newname"]))

@@ -39,8 +39,6 @@ def create_table(a: Analysis, body: Node) -> bool:
     relation = body["relation"]
     schema, name = creation_schema(a, relation), relation["relname"]
     table = a.context.protection.by_name.get((schema, name))
-    if table is None and schema == "pg_temp" and name in a.context.protection.table_names:
-        raise a.refuse("a temporary table may not hide a protected one", relation, hint="Give it another name.")
     columns = table.columns if table is not None else {}
     _check_sources(a, body, columns)
     definition = Definition(a, "CreateStmt", body, "CREATE TABLE")

@@ -47,7 +47,7 @@ def test_a_view_reaches() -> None:
         "CREATE VIEW visits AS SELECT id FROM patients",
         "CREATE TABLE t AS SELECT ssn FROM patients",
         "CREATE TABLE visits AS SELECT id FROM patients",
-        "CREATE TEMP TABLE visits AS SELECT id FROM patients",
+        "CREATE TEMP TABLE visits AS SELECT ssn FROM patients",
         "CREATE MATERIALIZED VIEW v AS SELECT id FROM patients WHERE ssn = 'x'",
     ],
 )

@@ -1,0 +1,57 @@
+"""The search path: what SET makes of it, and the temporary tables that are told with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.sql.parse import messages, parse
+from phiproxy.sql.path import divided, joined, set_path
+from phiproxy.sql.utility import effects
+
+
+def test_what_was_joined_is_divided_again() -> None:
+    assert joined(("pg_temp_3", "public"), {"visits", "patients"}) == ("pg_temp_3", "public", "", "patients", "visits")
+    assert divided(("pg_temp_3", "public", "", "patients")) == (("pg_temp_3", "public"), frozenset({"patients"}))
+    assert divided(joined(("public",), ())) == (("public",), frozenset())
+    assert divided(()) == ((), frozenset())
+
+
+def test_a_constant_path_keeps_the_temporary_tables() -> None:
+    (statement,) = parse(b"SET search_path TO a, pg_temp")
+    found = effects(statement.kind, statement.body, list(messages(statement.body)))
+    assert set_path(("pg_temp_3", "public", "", "patients"), found) == ("pg_catalog", "a", "pg_temp_3", "", "patients")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('SET search_path TO archive, "Public"', ("pg_catalog", "archive", "Public")),
+        ("SET LOCAL search_path = 'a, b'", ("pg_catalog", "a, b")),
+        ("SET search_path TO public, pg_catalog", ("public", "pg_catalog")),
+        ("SET search_path TO ''", ("pg_catalog",)),
+        ('SET search_path TO "$user", public', None),
+        ("SET search_path TO DEFAULT", None),
+        ("SET search_path FROM CURRENT", None),
+        ("RESET search_path", None),
+        ("SET ROLE bob", None),
+    ],
+)
+def test_a_constant_path_is_followed(text: str, path: tuple[str, ...] | None) -> None:
+    (statement,) = parse(text.encode())
+    found = effects(statement.kind, statement.body, list(messages(statement.body)))
+    assert found.path_unknown
+    assert set_path(("pg_catalog", "public"), found) == path
+    assert set_path(None, found) is None
+
+
+def test_temporary_tables_come_first_where_there_are_any() -> None:
+    (statement,) = parse(b"SET search_path TO a, pg_temp")
+    found = effects(statement.kind, statement.body, list(messages(statement.body)))
+    assert set_path(("pg_temp_3", "pg_catalog", "public"), found) == ("pg_catalog", "a", "pg_temp_3")
+    assert set_path(("pg_catalog", "public"), found) == ("pg_catalog", "a")
+    (statement,) = parse(b"SET search_path TO a")
+    assert set_path(("pg_temp_3", "pg_catalog"), effects(statement.kind, statement.body, list(messages(statement.body)))) == (
+        "pg_temp_3",
+        "pg_catalog",
+        "a",
+    )
