@@ -27,7 +27,7 @@ from phiproxy.net.tasks import spawn
 from phiproxy.net.tls import Offer, client_offer, upstream_context
 from phiproxy.net.upstream import Connector
 from phiproxy.net.verifiers import mock_secret, open_verifiers
-from phiproxy.ops.logs import set_up_logging
+from phiproxy.ops.logs import set_up_logging, tell_of_restart
 from phiproxy.ops.memory import settle_memory
 from phiproxy.ops.metrics import Metrics, MetricsServer
 from phiproxy.plan.cache import Planner
@@ -212,6 +212,7 @@ class Proxy:
         try:
             settings = load_settings(path) if path is not None else self.settings
             self.take(await self.prepare(settings, load_policies(settings)))
+            tell_of_restart(self.settings, settings)
         except PhiproxyError as error:
             log.error("reload failed, nothing changed", complaints=error.message.split("\n"))
             return

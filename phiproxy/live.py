@@ -25,6 +25,7 @@ from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, as_provider_error, read_layout
 from phiproxy.keys.roots import CacheLimits
 from phiproxy.keys.service import KeyLimits
+from phiproxy.net import clock
 from phiproxy.net.catalog import catalog_version, read_catalog
 from phiproxy.net.service import ServicePool, connect_service, service_pool
 from phiproxy.net.tasks import spawn
@@ -37,6 +38,7 @@ from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import Protection
 from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import read_secret
+from phiproxy.session.fence import Fence
 from phiproxy.session.startup import Admission
 from phiproxy.tenancy import Tenant
 
@@ -44,8 +46,10 @@ log = structlog.get_logger("phiproxy.database")
 
 # Tenants that are kept warm though no session is there: an application that connects anew for each request is one.
 MAX_RECENT_TENANTS = 64
-# A proxy that was killed is waited for as long as this, or three polls; one that is stopped for longer may miss a name.
+# A proxy that was killed is waited for as long as this, or three polls.
 MIN_LEASE = 5.0
+# After this part of it, one that was not heard looks again before it goes on: the rest is for what is on its way to the server.
+FENCED_AFTER = 0.8
 ANNOUNCEMENT_STEP = 0.02
 # The transaction that makes a name may last; statements that contain such a name cost a look at the catalogue meanwhile.
 MAX_WAIT_FOR_NAME = 3600.0
@@ -93,6 +97,7 @@ class LiveDatabase:
         self._kek = kek
         self.made: set[str] = set()
         self.confirmed: set[str] = set()
+        self.fence = Fence(until=0)
         self._waited_for: dict[str, float] = {}
         # Tenants live as long as a session holds them; the one of a database without tenants always.
         self._tenants: WeakValueDictionary[str, Tenant] = WeakValueDictionary()
@@ -104,6 +109,7 @@ class LiveDatabase:
         """Read a database for the first time; ConfigError for whatever does not fit the policy, or when it is not reachable."""
         schema, made = settings.service.schema_, set[str]()
         members = Members(schema, lease=max(MIN_LEASE, 3 * settings.catalog.poll))
+        since = clock.now()
         async with await connect_service(settings, policy.database) as conn:
             layout = await _layout(conn, settings)
             # First: what DDL makes from now on waits for this proxy, and what was made before is read.
@@ -117,6 +123,7 @@ class LiveDatabase:
         await pool.open()
         opened = cls(settings, policy, await keks_of(settings, policy, provider), pool, known, members)
         opened.made.update(made.difference(known.catalog.reaching))
+        opened._lives(since)
         return opened
 
     def session(self, admission: Admission) -> Tenant:
@@ -131,7 +138,7 @@ class LiveDatabase:
             cached = self._settings.keys.cache.max_data_keys
             layout, database = self._known.layout, self._policy.database
             found = Tenant(name, database, registry, self._kek, layout, limits, cached, self.refresh)
-            found.made, found.confirmed = self.made, self.confirmed
+            found.made, found.confirmed, found.fence = self.made, self.confirmed, self.fence
             found.announce, found.announce_names = self.announce, self.announce_names
             found.plan(self._known.protection, self._known.catalog)
             self._tenants[name] = found
@@ -175,10 +182,17 @@ class LiveDatabase:
 
     async def _read(self, *, only_changed: bool = False) -> None:
         try:
+            since = clock.now()
             async with self._pool.connection() as conn:
+                fenced = since > self.fence.until
+                if fenced:
+                    # Before anything is read: from here on DDL waits for this proxy again.
+                    await self._members.beat(conn, self._known.layout.epoch, self.made.update)
                 version = await catalog_version(conn)
                 layout = await _layout(conn, self._settings)
                 if only_changed and version == self._version and layout == self._known.layout:
+                    if fenced:
+                        self._lives(since)
                     return
                 catalog = await read_catalog(conn, _tables(self._policy))
         except (psycopg.Error, TimeoutError) as error:
@@ -187,9 +201,15 @@ class LiveDatabase:
         self._adopt(catalog, layout)
         self._version = version
         self.made.difference_update(catalog.reaching)
+        if fenced:
+            self._lives(since)
         if layout.epoch != epoch:
             for tenant in list(self._tenants.values()):
                 await tenant.keys.reconcile()
+
+    def _lives(self, since: float) -> None:
+        """Go on with what is known: names that were made before ``since`` are in it, and what is made now waits for this proxy."""
+        self.fence.until = max(self.fence.until, since + FENCED_AFTER * self._members.lease)
 
     def _adopt(self, catalog: Catalog, layout: Layout) -> None:
         """Go on with what was read. What no longer fits the policy stays protected as it was: that can only refuse more."""
@@ -236,13 +256,18 @@ class LiveDatabase:
             await asyncio.sleep(poll)
 
     async def _look(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        since = clock.now()
+        fenced = since > self.fence.until
         # Before anything that takes its time: DDL waits for this.
         await self._members.beat(conn, self._known.layout.epoch, self.made.update)
+        if not fenced:
+            self._lives(since)
         self._forget_unmade()
         version = await catalog_version(conn)
         layout = await _layout(conn, self._settings)
         if version != self._version or layout != self._known.layout:
             await self.refresh()
+        self._lives(since)
         for tenant in self._tenants.values():
             tenant.keys.sweep()
         if self._renewing is None or self._renewing.done():

@@ -17,7 +17,7 @@ from phiproxy.net.places import SharedPlaces
 from phiproxy.net.sockets import close_all, given, listen_on
 from phiproxy.net.tasks import spawn
 from phiproxy.net.workers import Configuration, Supervisor
-from phiproxy.ops.logs import set_up_logging
+from phiproxy.ops.logs import set_up_logging, tell_of_restart
 from phiproxy.ops.metrics import MetricsServer, WorkersMetrics
 from phiproxy.policy.load import load_settings
 from phiproxy.policy.settings import Settings
@@ -111,11 +111,13 @@ async def _supervise(
 async def _reload(supervisor: Supervisor, path: Path | None) -> None:
     """Read the files again (SIGHUP); all workers take what they say, or none does."""
     try:
-        settings = load_settings(path) if path is not None else supervisor.configuration.settings
+        before = supervisor.configuration.settings
+        settings = load_settings(path) if path is not None else before
         complaints = await supervisor.reload(Configuration(settings, tuple(load_policies(settings))))
     except PhiproxyError as error:
         complaints = error.message.split("\n")
     if complaints:
         log.error("reload failed, nothing changed", complaints=complaints)
     else:
+        tell_of_restart(before, settings)
         log.info("reloaded")

@@ -24,6 +24,7 @@ from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.protection import Protection
 from phiproxy.session.audit import Doubt
+from phiproxy.session.fence import Fence
 
 log = structlog.get_logger("phiproxy.database")
 
@@ -60,6 +61,7 @@ class Tenant:
         self.planner: Planner
         self.made: set[str] = set()
         self.confirmed: set[str] = set()
+        self.fence = Fence()
         self.doubtful: Counter[Doubt] = Counter()
         self.services = Services(self._fetch, refresh, self._announce_names)
         self.announce: Callable[[], None]

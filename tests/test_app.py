@@ -250,6 +250,20 @@ async def test_another_way_to_log_in_is_not_passed_over(site: Site) -> None:
         proxy.take(await proxy.prepare(settings, load_policies(settings)))
 
 
+async def test_settings_that_take_a_restart_are_told(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = site_settings(site)
+    changed = site.directory / "changed.yaml"
+    changed.write_text(site.config.read_text() + "limits: {max_clients: 7}\ncatalog: {poll: 2s}\n")
+    async with app.Proxy(settings, load_policies(settings)) as proxy:
+        await proxy.reload(None)
+        assert "restart" not in capsys.readouterr().out
+        await proxy.reload(changed)
+    said = capsys.readouterr().out
+    assert "take a restart" in said
+    assert "['catalog', 'limits', 'listen']" in said
+    assert "reloaded" in said
+
+
 async def test_a_server_that_is_down_at_the_start(site: Site) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -240,9 +240,10 @@ def test_sighup_is_taken_by_all_or_by_none(site: Site, tmp_path: Path) -> None:
             policy.write_text(text)
         assert "nobody" in proxy.log_path.read_text()
         assert in_clear() == [""] * 6
-        proxy.config.write_text(proxy.config.read_text() + tls)
+        proxy.config.write_text(proxy.config.read_text() + tls + "limits: {max_clients: 70}\n")
         os.kill(pid_of(proxy), signal.SIGHUP)
         until(lambda: '"event": "reloaded"' in proxy.log_path.read_text(), "the files were not read again")
+        assert '"settings": ["limits"]' in proxy.log_path.read_text()
         assert all("TLS only" in refusal for refusal in in_clear())
         proxy.config.write_text(proxy.config.read_text().replace(tls, ""))  # read by nobody before the next SIGHUP
         victim = workers_of(proxy)[0]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from phiproxy.errors import PhiproxyError, WireError, place_of
+from phiproxy.net import clock
 from phiproxy.net.auth import MAX_NAME, Authenticator, Login
 from phiproxy.net.binding import peer_certificate, unbound
 from phiproxy.net.places import OwnPlaces, Places
@@ -237,13 +238,12 @@ class Listener:
 
     async def _until_ended(self, relay: Relay) -> None:
         idle = self.door.limits.idle_timeout
-        loop = asyncio.get_running_loop()
         while idle and not relay.ended.done():
-            await asyncio.wait([relay.ended], timeout=max(0.01, relay.last_activity + idle - loop.time()))
-            if relay.ended.done() or loop.time() - relay.last_activity < idle:
+            await asyncio.wait([relay.ended], timeout=max(0.01, relay.last_activity + idle - clock.now()))
+            if relay.ended.done() or clock.now() - relay.last_activity < idle:
                 continue
             if not relay.waiting:
-                relay.last_activity = loop.time()  # the server is at work, which is not idleness
+                relay.last_activity = clock.now()  # the server is at work, which is not idleness
             else:
                 relay.last_word(IdleTooLong("terminating connection due to idle timeout (limits.idle_timeout)"))
         # Not the future itself, which being cancelled would cancel, and the relay would take that for its end.

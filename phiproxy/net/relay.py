@@ -15,6 +15,7 @@ from typing import Protocol, cast
 import structlog
 
 from phiproxy.errors import KeyWant, PhiproxyError, place_of
+from phiproxy.net import clock
 from phiproxy.net.tasks import spawn
 from phiproxy.session.core import Need, NeedAnnouncement, NeedKeys, Session
 from phiproxy.session.phases import Phase
@@ -134,10 +135,10 @@ class Relay:
         self.client = client
         self.server = server
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.last_activity = asyncio.get_running_loop().time()
+        self.last_activity = clock.now()
         self._services = services
         self._cancel = cancel
-        self._loop_time = asyncio.get_running_loop().time
+        self._now = clock.now
         self._terminated = False
         self._ready = b""
         self._choked = False
@@ -163,9 +164,9 @@ class Relay:
         (self._from_client if side is self.client else self._from_server)(data)
 
     def _from_client(self, data: bytes) -> None:
-        self.last_activity = self._loop_time()
-        self._terminated = data.endswith(TERMINATE)
         session = self.session
+        session.now = self.last_activity = self._now()
+        self._terminated = data.endswith(TERMINATE)
         if session.phase is Phase.TRANSPARENT:
             self._ready = b""
             assert self.server.transport is not None
@@ -179,8 +180,8 @@ class Relay:
         self._go_on(need)
 
     def _from_server(self, data: bytes) -> None:
-        self.last_activity = self._loop_time()
         session = self.session
+        session.now = self.last_activity = self._now()
         if session.phase is not Phase.READY:  # the first ReadyForQuery of all may be what makes it TRANSPARENT
             self._ready = data[-1:] if data[-6:-1] == _READY else b""
         if session.phase is Phase.TRANSPARENT and not self._half_closed:
@@ -260,6 +261,7 @@ class Relay:
                         await self._services.refresh_catalog(following.changed)
                 except PhiproxyError as error:
                     failure = error
+                self.session.now = self._now()
                 following = self.session.resume(failure)
                 self._write()
                 self._choke()
@@ -329,7 +331,7 @@ class Relay:
         while not self.ended.done():
             client = self.client.transport
             reading = client is not None and client.get_write_buffer_size() > 0
-            rest = HALF_CLOSED if reading else self.last_activity + HALF_CLOSED - self._loop_time()
+            rest = HALF_CLOSED if reading else self.last_activity + HALF_CLOSED - self._now()
             if rest <= 0:
                 self._cancel_query()
                 self.close()

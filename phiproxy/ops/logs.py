@@ -10,7 +10,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from phiproxy.errors import place_of
-from phiproxy.policy.settings import Log
+from phiproxy.policy.settings import Log, Settings
 
 
 def set_up_logging(settings: Log, stream: TextIO | None = None) -> None:
@@ -33,6 +33,13 @@ def set_up_logging(settings: Log, stream: TextIO | None = None) -> None:
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
+
+
+def tell_of_restart(before: Settings, now: Settings) -> None:
+    """Log which settings of a configuration that was read again are not gone by."""
+    if waiting := before.waiting_for_restart(now):
+        text = "settings were changed that take a restart: until then the proxy goes by what it was started with"
+        structlog.get_logger("phiproxy").warning(text, settings=waiting)
 
 
 def _type_and_place(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -19,7 +19,6 @@ Reader = Callable[[bytes, int, Styles], bytes | Array]
 """Takes a value of the wire, its format code and the session's styles."""
 
 
-
 def reader(use: Use) -> Reader | None:
     """Return what reads the values of a use, or None where they go as they are."""
     if not isinstance(use, Store | Search) or use.given is None:

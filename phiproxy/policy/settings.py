@@ -225,6 +225,8 @@ class Audit(Section):
 
 
 MAX_WORKERS = 512
+# What is read again while the proxy serves; what all other settings say it goes by from its start on.
+READ_AGAIN = frozenset({"policies", "tls"})
 
 
 def _workers(value: object) -> object:
@@ -265,6 +267,11 @@ class Settings(Section):
         """Keep where the file is: the loader says it in the validation context."""
         if context:
             self._directory = Path(context["base"])
+
+    def waiting_for_restart(self, other: Settings) -> list[str]:
+        """Return the settings of another configuration that are not as here, and would take a restart."""
+        names = (name for name in type(self).model_fields if name not in READ_AGAIN)
+        return sorted(name for name in names if getattr(self, name) != getattr(other, name))
 
     @property
     def worker_count(self) -> int:

@@ -2,7 +2,7 @@
 
 ``from_client`` and ``from_server`` take what arrived and leave what is to be written in ``to_client`` and ``to_server``. They
 return None, or a Need: the frame that needs it stays unconsumed and is taken again after ``resume``. No await, so order is kept by
-construction. Handlers of single messages are in ``client`` and ``server``.
+construction. The time is passed in, as ``now``. Handlers of single messages are in ``client`` and ``server``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from phiproxy.errors import (
 )
 from phiproxy.plan.names import KnownNames
 from phiproxy.session import client, copying, overlay, server
+from phiproxy.session.fence import NAMES
 from phiproxy.session.known import Known
 from phiproxy.session.passing import pass_messages, pass_replies
 from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
@@ -110,8 +111,9 @@ class Session(State):
     def _client_loop(self) -> Need | None:
         frames = self.client_frames
         self.later = False
+        fenced = self.now > self.fence.until
         while not self.blocked and self.phase not in (Phase.TERMINATED, Phase.CLOSED):
-            if (self.phase is Phase.AUTHENTICATING and self._speaks_early()) or pass_messages(self):
+            if (self.phase is Phase.AUTHENTICATING and self._speaks_early()) or (not fenced and pass_messages(self)):
                 break
             frame, begins = frames.next(), False
             if frame is None:
@@ -119,6 +121,9 @@ class Session(State):
                 if frame is None:
                     break
             tag, start, end = frame
+            if fenced and tag in NAMES and not self.pipeline.skipping:
+                self.waiting = "client"
+                return NeedCatalog(changed=True)
             sent = len(self.to_server)
             try:
                 accepted = self._client_frame(tag, start, end, BEGINNINGS if begins else client.HANDLERS)

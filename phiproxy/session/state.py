@@ -12,6 +12,7 @@ from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.copy import CopyIn
 from phiproxy.plan.names import NO_NAMES, KnownNames
 from phiproxy.session.audit import Doubt, DoubtfulReads
+from phiproxy.session.fence import Fence
 from phiproxy.session.phases import CLIENT_STREAMS, SERVER_STREAMS, Phase
 from phiproxy.session.pipeline import Expected, Kind, Pipeline, Undo
 from phiproxy.session.prepared import Names
@@ -42,6 +43,10 @@ class Database(Protocol):
     @property
     def confirmed(self) -> set[str]:
         """Names that every live proxy has heard of, and DDL is about to make."""
+
+    @property
+    def fence(self) -> Fence:
+        """Until when what is known here of the names may be relied on."""
 
     @property
     def doubtful(self) -> Counter[Doubt]:
@@ -78,6 +83,8 @@ class State:
     ) -> None:
         self.database = database
         self.database_name = name
+        self.fence = database.fence if database is not None else Fence()
+        self.now = 0.0
         self.phase = Phase.AUTHENTICATING
         self.client_frames = FrameBuffer(min(max_message, MAX_BEFORE_LOGIN), streams=CLIENT_STREAMS)
         self.server_frames = FrameBuffer(max_message, streams=SERVER_STREAMS)

@@ -105,6 +105,12 @@ def test_impossible_workers(workers: object) -> None:
         read({"workers": workers})
 
 
+def test_what_takes_a_restart() -> None:
+    changed = {"log": {"level": "debug"}, "tls": {"mode": "allow"}, "policies": ["other.yaml"], "keys": {"kek": "local:other.json"}}
+    assert read({}).waiting_for_restart(read(changed)) == ["keys", "log"]
+    assert read(changed).waiting_for_restart(read(changed)) == []
+
+
 def test_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         read({}).workers = 1

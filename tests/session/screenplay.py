@@ -20,6 +20,7 @@ from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.session.audit import Doubt
 from phiproxy.session.core import Need, NeedCatalog, NeedKeys, Session
+from phiproxy.session.fence import Fence
 from phiproxy.session.phases import Phase
 from phiproxy.session.substitutes import PATH_QUERY
 from phiproxy.wire.fields import decode_bind, encode_bind
@@ -94,6 +95,7 @@ class FakeDatabase:
     generation: int = 1
     made: set[str] = field(default_factory=set)
     confirmed: set[str] = field(default_factory=set)
+    fence: Fence = field(default_factory=Fence)
     announced: int = 0
     doubtful: Counter[Doubt] = field(default_factory=Counter)
     audited: list[dict[Doubt, int]] = field(default_factory=list)
