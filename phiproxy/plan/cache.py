@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
+from phiproxy.plan.bulk import bulk_meanings
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.compile import compile_definition, compile_script, compile_statement, prove
 from phiproxy.plan.names import NO_NAMES, KnownNames, Overlay
@@ -199,12 +200,20 @@ class Planner:
             if known is not None:
                 decode_text(text)
                 return known
-        statements, meanings = self._fresh_meanings(text, view)
-        prove(text, meanings, statements)
+        bulk = bulk_meanings(text, lambda shorter: self._proved(shorter, view)) if shape is None else None
+        if bulk is not None:
+            return bulk
+        meanings = self._proved(text, view)
         if shape is not None and shape.constants and meanings:
             made = template(shape, parse(text), meanings)
             if made is not None and not any(m.bound or m.tree is not None for m in meanings):
                 self._templates.add(key, shape, made)
+        return meanings
+
+    def _proved(self, text: bytes, view: View) -> list[Meaning]:
+        """Analyse a text and prove its rewrite."""
+        statements, meanings = self._fresh_meanings(text, view)
+        prove(text, meanings, statements)
         return meanings
 
     def _fresh_meanings(self, text: bytes, view: View) -> tuple[list[Statement], list[Meaning]]:

@@ -51,8 +51,11 @@ class Template:
         return [_placed(prototype, places, shape) for prototype, places in self.prototypes]
 
     def _apart(self, constants: Sequence[bytes]) -> bool:
-        """Tell whether no unprotected literal repeats a protected one: that would be a use of it (sql.md section 2, taint)."""
-        protected = {constants[i] for i in self.protected}
+        """Tell whether no unprotected literal repeats a protected one: that would be a use of it (sql.md section 2, taint).
+
+        Numbers are outside of this.
+        """
+        protected = {constants[i] for i in self.protected if constants[i][:1] == b"'"}
         protected.discard(b"''")
         return not any(c in protected for i, c in enumerate(constants) if i not in self.protected)
 

@@ -1,0 +1,150 @@
+"""The rows of a long INSERT … VALUES, found without a parse: rows of one form differ in nothing but their constants.
+
+One row of each form is kept in a shorter text, which is analysed in place of the long one. That the others say nothing else follows
+from the grammar: a row of the same tokens is one more row of VALUES, and the rows of an INSERT do not see each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from phiproxy.sql.parse import Statement, only
+from phiproxy.sql.shape import Shape, shape_of
+
+# Up to the bracket of the first row; what has brackets of another kind here, or literals, is not looked at further.
+_HEAD = re.compile(rb"""\s*INSERT\s+INTO\s(?:[^;'"\[]|"[^"]*")*?\bVALUES\s*(?=\()""", re.IGNORECASE)
+_BRACKET = re.compile(rb'[()"]')
+_NEXT = re.compile(rb"\s*,\s*(?=\()")
+# Of fewer rows, or where hardly two are alike, nothing is gained.
+_FEWEST, _ALIKE = 16, 4
+_SIMPLE = frozenset({"valuesLists", "limitOption", "op"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: where its brackets begin and end, and which of the shape's constants stand inside (``last`` excluded)."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a text with its shape, in their order."""
+
+    text: bytes
+    shape: Shape
+    rows: Sequence[Row]
+
+    def form(self, row: Row) -> object:
+        """Return what two rows have in common that differ in nothing but their constants."""
+        if row.first == row.last:
+            return self.text[row.start : row.end]
+        constants, starts = self.shape.constants[row.first : row.last], self.shape.starts
+        behind = starts[row.last - 1] + len(constants[-1])
+        kinds = tuple(constant[:1] == b"'" for constant in constants)
+        before, after = self.text[row.start : starts[row.first]], self.text[behind : row.end]
+        return before, self.shape.gaps[row.first + 1 : row.last], after, kinds
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """A long INSERT: row ``i`` of it is like the row ``kept[form[i]]``, and ``short`` is a text with the rows of ``kept`` only."""
+
+    long: Rows
+    short: Rows
+    kept: Sequence[int]
+    form: Sequence[int]
+
+    def offset(self, short: int) -> int:
+        """Return where an offset in the shorter text is in the long one."""
+        if short < self.short.rows[0].start:
+            return short
+        if short >= self.short.rows[-1].end:
+            return self.long.rows[-1].end + short - self.short.rows[-1].end
+        i = next(i for i, place in enumerate(self.short.rows) if short <= place.end)
+        return self.long.rows[self.kept[i]].start + max(short - self.short.rows[i].start, 0)
+
+    def is_as_found(self, statements: Sequence[Statement]) -> bool:
+        """Tell whether the shorter text parses to one INSERT of so many rows, and of nothing else."""
+        if len(statements) != 1 or statements[0].kind != "InsertStmt" or "selectStmt" not in statements[0].body:
+            return False
+        kind, source = only(statements[0].body["selectStmt"])
+        return kind == "SelectStmt" and len(source.get("valuesLists", ())) == len(self.kept) and source.keys() <= _SIMPLE
+
+    def with_rows(self, more: Collection[int]) -> Bulk:
+        """Return the same with these rows in the shorter text too."""
+        kept = sorted({*self.kept, *more})
+        moved = [kept.index(i) for i in self.kept]
+        return _shortened(self.long, kept, [moved[form] for form in self.form])
+
+
+def find_bulk(text: bytes) -> Bulk | None:
+    """Return a text as rows and a shorter text; None where it is no long INSERT of rows that are much alike."""
+    head = _HEAD.match(text)
+    shape = shape_of(text) if head is not None else None
+    if head is None or shape is None or not shape.starts or head.end() > shape.starts[0]:
+        return None
+    found = tuple(_rows(shape, head.end()))
+    long = Rows(text, shape, found)
+    forms: dict[object, int] = {}
+    kept = [0, 1]  # one row alone is analysed, and described, in another way than several
+    form = []
+    for i, row in enumerate(found):
+        known = forms.setdefault(long.form(row), len(kept) if i > 1 else i)
+        if known == len(kept):
+            kept.append(i)
+        form.append(known)
+    return _shortened(long, kept, form) if len(found) >= max(_FEWEST, _ALIKE * len(kept)) else None
+
+
+def _shortened(long: Rows, kept: Sequence[int], form: Sequence[int]) -> Bulk:
+    pieces, rows = [long.text[: long.rows[0].start]], []
+    start, first = long.rows[0].start, long.rows[0].first
+    for i in kept:
+        row = long.rows[i]
+        rows.append(Row(start, start + row.end - row.start, first, first + row.last - row.first))
+        pieces += (long.text[row.start : row.end], b", ")
+        start, first = rows[-1].end + 2, rows[-1].last
+    pieces[-1] = long.text[long.rows[-1].end :]
+    text = b"".join(pieces)
+    shape = shape_of(text)
+    assert shape is not None
+    return Bulk(long, Rows(text, shape, rows), kept, form)
+
+
+def _rows(shape: Shape, begin: int) -> Iterator[Row]:
+    """Yield the rows from the bracket at ``begin`` on; none where brackets may stand in quoted names."""
+    walk = cache(_walk)
+    start, first, depth = begin, 0, 0
+    for i, gap in enumerate(shape.gaps):
+        base = shape.starts[i - 1] + len(shape.constants[i - 1]) if i else begin
+        breaks, depth, over = walk(gap if i else gap[begin:], depth)
+        for end, following in breaks:
+            yield Row(start, base + end, first, i)
+            start, first = base + following, i
+        if over:
+            return
+
+
+def _walk(gap: bytes, depth: int) -> tuple[Sequence[tuple[int, int]], int, bool]:
+    """Return where rows end in a gap and the next ones begin, how deep in brackets its end is, and whether the last row is over."""
+    breaks: list[tuple[int, int]] = []
+    place = 0
+    while (bracket := _BRACKET.search(gap, place)) is not None:
+        place = bracket.end()
+        if bracket[0] == b'"':
+            return (), 0, True
+        depth += 1 if bracket[0] == b"(" else -1
+        if depth == 0:
+            following = _NEXT.match(gap, place)
+            if following is None:
+                return (*breaks, (place, place)), 0, True
+            breaks.append((place, following.end()))
+            place = following.end()
+    return breaks, depth, False

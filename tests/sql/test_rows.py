@@ -1,0 +1,83 @@
+"""Rows of long INSERTs: where they are found, which of them are alike, and what is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.sql.parse import parse
+from phiproxy.sql.rows import Bulk, find_bulk
+
+
+def found(text: str) -> Bulk:
+    bulk = find_bulk(text.encode())
+    assert bulk is not None
+    return bulk
+
+
+ROWS = [f"({i}, 'a{i}, (', NULL)" for i in range(20)]
+
+
+def test_a_row_of_each_form_is_kept_and_two_at_least() -> None:
+    bulk = found("INSERT INTO t VALUES " + ", ".join(ROWS))
+    assert bulk.short.text == b"INSERT INTO t VALUES (0, 'a0, (', NULL), (1, 'a1, (', NULL)"
+    assert bulk.is_as_found(parse(bulk.short.text))
+    assert set(bulk.form) == {0}
+    others = ROWS[:5] + ["(-5, lower('x'), ((NULL)))"] + ROWS[5:] + ["(7,'x',DEFAULT)"] * 20
+    bulk = found("insert into t\nvalues" + " ,\n".join(others) + " RETURNING id + 1, ('x')")
+    assert [others[i] for i in bulk.kept] == [ROWS[0], ROWS[1], others[5], "(7,'x',DEFAULT)"]
+    assert bulk.short.text.endswith(b"(7,'x',DEFAULT) RETURNING id + 1, ('x')")
+    assert bulk.is_as_found(parse(bulk.short.text))
+    assert [bulk.form[i] for i in (0, 1, 5, 6, -1)] == [0, 0, 2, 0, 3]
+
+
+def test_offsets_are_told_in_the_long_text() -> None:
+    text = "INSERT INTO t VALUES " + ", ".join([*ROWS[:9], "('é')", *ROWS[9:]]) + " RETURNING x"
+    bulk = found(text)
+    raw = text.encode()
+    for word in (b"INTO", b"'a0, ('", b"'a1, ('", "'é'".encode(), b"RETURNING", b"VALUES"):
+        assert bulk.offset(bulk.short.text.index(word)) == raw.index(word)
+    assert bulk.offset(len(bulk.short.text)) == len(raw)
+    assert bulk.offset(0) == 0
+
+
+def test_more_rows_can_be_kept() -> None:
+    bulk = found("INSERT INTO t VALUES " + ", ".join([*ROWS, "(1)"]))
+    assert bulk.kept == [0, 1, 20]
+    more = bulk.with_rows({7, 20})
+    assert more.kept == [0, 1, 7, 20]
+    assert more.short.text.endswith(b"VALUES (0, 'a0, (', NULL), (1, 'a1, (', NULL), (7, 'a7, (', NULL), (1)")
+    assert [more.form[i] for i in (0, 7, 20)] == [0, 0, 3]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT 1",
+        "INSERT INTO t VALUES ('x')",
+        "INSERT INTO t SELECT 'x'",
+        "INSERT INTO t VALUES " + ", ".join(ROWS[:15]),
+        "INSERT INTO t VALUES " + ", ".join(f"('x'{', NULL' * i})" for i in range(40)),
+        "INSERT INTO t VALUES " + ", ".join(ROWS) + " -- that was it",
+        "INSERT INTO t VALUES " + ", ".join(f"(E'{i}')" for i in range(40)),
+        "INSERT INTO t (a['x']) VALUES " + ", ".join(ROWS),
+        "WITH q AS (SELECT 1) INSERT INTO t VALUES " + ", ".join(ROWS),
+        "INSERT INTO t VALUES " + ", ".join(['("f"(1))'] * 40),
+    ],
+)
+def test_left_alone(text: str) -> None:
+    assert find_bulk(text.encode()) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO t SELECT * FROM (VALUES {}) v",
+        "INSERT INTO t VALUES {} LIMIT 3",
+        "INSERT INTO t VALUES {}, (\"f\"('x')), ('x')",
+        "INSERT INTO t VALUES {}; SELECT 'x'",
+        "INSERT INTO t VALUES {} UNION ALL SELECT 'x'",
+    ],
+)
+def test_what_is_more_than_rows_is_seen_in_the_tree(text: str) -> None:
+    bulk = find_bulk(text.replace("{}", ", ".join(ROWS)).encode())
+    assert bulk is None or not bulk.is_as_found(parse(bulk.short.text))
