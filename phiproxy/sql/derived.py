@@ -27,6 +27,7 @@ from phiproxy.sql.parse import Node, location, only, strings
 from phiproxy.sql.respell import spelled_node, spelled_text, value_of
 from phiproxy.sql.scope import Protected, Scope, Spelled, is_whole_row
 from phiproxy.sql.spelling import read_tree
+from phiproxy.sql.stored import stored_tag, tag_text, tag_tree
 from phiproxy.sql.wrap import expression_tree, represented
 from phiproxy.sql.wrap import replace as replace_node
 
@@ -67,8 +68,12 @@ class Derived:
         inner = grouping_of(a, scope, self.value, self.node)
         return self if inner == Grouping.NONE else replace(self, grouping=inner, by=equality_slot(a, self.value.column, self.node))
 
-    def tag(self, a: Analysis, slot: Slot) -> None:
-        """Let the server see the tag, of any value of the group where that is not grouped by."""
+    def tag(self, a: Analysis, slot: Slot, *, stored: bool = False) -> None:
+        """Let the server see the tag, of any value of the group where that is not grouped by; ``stored``: from where it is kept."""
+        name = stored_tag(self.value, slot) if stored and self.grouping == Grouping.NONE and not self.spelled else None
+        if name is not None:
+            self._become(a, partial(tag_text, slot=slot, stored=name), partial(tag_tree, slot=slot, stored=name))
+            return
         any_value = self.by is not None or self.grouping == Grouping.OUTSIDE
         sets = self.by is not None and self.grouping == Grouping.SETS
 
@@ -92,12 +97,13 @@ class Derived:
         slot, sets = self.by or equality_slot(a, column, self.node), self.grouping == Grouping.SETS
         self._become(a, lambda named: represented(a, named, slot, sets=sets))
 
-    def _become(self, a: Analysis, shape: Shape) -> None:
-        """Let the server see what ``shape`` makes of the column's name instead of the expression."""
+    def _become(self, a: Analysis, shape: Shape, tree: Callable[[Node], Node] | None = None) -> None:
+        """Let the server see what ``shape`` makes of the column's name instead of the expression; ``tree``, where it tells its own."""
         form = shape(_HOLE)
         if id(self.node) not in a.derived:
             a.derived[id(self.node)] = form
-            a.changes.append(partial(_replace, found=self, shape=shape))
+            made = tree or (lambda reference: expression_tree(form, {_HOLE: reference}))
+            a.changes.append(partial(_replace, found=self, shape=shape, tree=made))
         elif a.derived[id(self.node)] != form:
             why = f"{self.made.column.label} is used in two ways in one place"
             raise a.refuse(why, only(self.node)[1], hint="Write the expression twice.")
@@ -121,14 +127,14 @@ def _functions(expression: Expression) -> Iterator[str]:
 _HOLE = "phi_x"
 
 
-def _replace(spans: Spans, text: bytes, *, found: Derived, shape: Shape) -> Edit:
+def _replace(spans: Spans, text: bytes, *, found: Derived, shape: Shape, tree: Callable[[Node], Node]) -> Edit:
     start, end = Brackets(spans.tokens).expression(found.node)
     if found.spelled:
         named = spelled_text(found.spelled)
     else:
         first, last = spans.column_ref(location(only(found.inner)[1]))
         named = text[first:last]
-    replace_node(found.node, expression_tree(shape(_HOLE), {_HOLE: found.reference()}))
+    replace_node(found.node, tree(found.reference()))
     return Edit(start, end, shape(named.decode()).encode())
 
 

@@ -195,7 +195,7 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
 def _tag_leaf(a: Analysis, leaf: Leaf, slot: Slot, *, stored: bool) -> None:
     """Let a column, or an expression of one, be its tag."""
     if leaf.derived is not None:
-        leaf.derived.tag(a, slot)
+        leaf.derived.tag(a, slot, stored=stored)
     elif leaf.grouping == Grouping.OUTSIDE:
         a.represented.append(Represented(leaf.node, slot, sets=False, tag=slot))
     else:

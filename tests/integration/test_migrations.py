@@ -369,6 +369,27 @@ def test_row_level_security(site: Site) -> None:
         both.run("ALTER POLICY own ON patients USING (city = 'a')")
         both.run("SELECT * FROM patients WHERE ssn = %s", (ssn,))
         site.cli("check")
+        _alter_behind_policies(both)
         both.run("DROP POLICY own ON patients")
         both.run("ALTER TABLE patients DISABLE ROW LEVEL SECURITY, DROP COLUMN ssn, DROP COLUMN full_name")
         both.run("SELECT * FROM patients")
+
+
+def _alter_behind_policies(both: Pair) -> None:
+    """What the table's policies hide from its owner is there all the same when a constraint or a default comes."""
+    both.run("SET app.city = 'nowhere'; SELECT * FROM patients")
+    assert "holds values" in str(both.refused("ALTER TABLE patients ADD CONSTRAINT digits CHECK (ssn ~ '^[0-9]')"))
+    both.run("ALTER TABLE patients DROP COLUMN phone")
+    assert "that has rows" in str(both.refused("ALTER TABLE patients ADD COLUMN phone varchar(20) DEFAULT 'z'"))
+    both.run("SELECT relforcerowsecurity FROM pg_class WHERE relname = 'patients'")
+    both.run("ALTER TABLE patients ADD CONSTRAINT street CHECK (address <> '')")
+    both.run("ALTER TABLE patients ADD CONSTRAINT digits CHECK (ssn ~ '^[0-9]') NOT VALID, ADD COLUMN extra int")
+    both.run("ALTER POLICY own ON patients USING (true) WITH CHECK (true)")
+    both.run("INSERT INTO patients (ssn) VALUES ('x')")
+    both.run("INSERT INTO patients (address) VALUES ('')")
+    both.run("SELECT relforcerowsecurity FROM pg_class WHERE relname = 'patients'")
+    both.run("DELETE FROM patients")
+    both.run("ALTER TABLE patients VALIDATE CONSTRAINT digits, DROP COLUMN notes")
+    both.run("ALTER TABLE patients ADD COLUMN notes text DEFAULT 'z' NOT NULL CHECK (length(notes) < 9)")
+    both.run("INSERT INTO patients (id, city) VALUES (1, 'b'), (2, 'a') RETURNING *")
+    both.run("SELECT id FROM patients WHERE notes IS NULL")

@@ -11,7 +11,7 @@ from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.columns import check_collation, check_type, constant, default_span, is_bytea, storage_command, wanted, write
-from phiproxy.sql.ddl.definition import Definition, Span
+from phiproxy.sql.ddl.definition import Definition, Empty, Span
 from phiproxy.sql.ddl.foreign import concerns, foreign_key, hidden_columns
 from phiproxy.sql.ddl.keys import Columns, constraint_columns, unique_index
 from phiproxy.sql.ddl.policies import tag_columns
@@ -46,6 +46,8 @@ class _Altered:
     dropped: set[int] = field(default_factory=set)
     more: list[str] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
+    added: dict[str, ProtectedColumn] = field(default_factory=dict)
+    secured: bool = False
 
     @property
     def a(self) -> Analysis:
@@ -77,6 +79,7 @@ def alter_table(a: Analysis, body: Node) -> bool:
             command["subtype"] not in _OF_COLUMN or command.get("name") in altered.columns
         ):
             raise _unknown(altered, command)
+    _add_tag_columns(altered)
     _finish(altered, commands)
     return True
 
@@ -143,12 +146,10 @@ def _add_column(altered: _Altered, i: int, command: Node) -> None:
     command["def"] = write(definition, span, column, body, found)
     altered.more.append(storage_command(column))
     full = f"{quote_ident(altered.table.schema)}.{quote_ident(altered.table.name)}"
-    if altered.table.row_security:
-        definition.after += tag_columns(altered.table, {column.name: column})
+    altered.added[column.name] = column
     if found.default is not None or found.not_null:
-        _check_all_rows_show(altered, body)
         why = f"{column.label} cannot be added with DEFAULT or NOT NULL to a table that has rows"
-        definition.empty.append((full, f"phiproxy: {why} (README#err-refused)"))
+        definition.empty.append(Empty(full, f"phiproxy: {why} (README#err-refused)", secured=altered.table.row_security))
     for key in found.keys:
         _add_key(altered, key, [column.name])
     for constraint in found.references:
@@ -197,7 +198,6 @@ def _check_in_place(altered: _Altered, sealed: list[ProtectedColumn], body: Node
         text = f"a constraint over {sealed[0].label} is as its parent has it"
         raise altered.a.refuse(text, body, hint="Add it to the parent: an INSERT there does not tell to which part a row goes.")
     if validates:
-        _check_all_rows_show(altered, body)
         _must_be_empty(altered, {column.name: column for column in sealed}, "a constraint over it cannot be added")
 
 
@@ -207,27 +207,26 @@ def _must_be_empty(altered: _Altered, columns: Columns, why: str) -> None:
     label = next(iter(columns.values())).label
     text = f"phiproxy: {label} holds values that the server cannot see, and {why} (README#err-refused)"
     full = f"{quote_ident(altered.table.schema)}.{quote_ident(altered.table.name)}"
-    altered.definition.empty.append((f"{full} WHERE {held}", text))
+    altered.definition.empty.append(Empty(full, text, held, altered.table.row_security))
 
 
 def _validate(altered: _Altered, _i: int, command: Node) -> None:
     names = {column for column, check in altered.table.checks if check.name == command["name"] and not check.validated}
     columns = {name: column for name, column in altered.columns.items() if name in names}
     if columns:
-        _check_all_rows_show(altered, altered.definition.body["relation"])
         _must_be_empty(altered, columns, "a constraint over it cannot be validated")
-
-
-def _check_all_rows_show(altered: _Altered, body: Node) -> None:
-    """Refuse to look for values where policies may hide rows from the table's owner too."""
-    if altered.table.row_security:
-        text = f"whether {altered.table.qualified} holds values cannot be told, since row-level security may hide them"
-        raise altered.a.refuse(text, body, hint="DISABLE ROW LEVEL SECURITY first.")
 
 
 def _row_security(altered: _Altered, _i: int, _command: Node) -> None:
     """ENABLE ROW LEVEL SECURITY: tags are searched in columns of their own from now on."""
-    altered.definition.after += tag_columns(altered.table, altered.columns)
+    altered.secured = True
+
+
+def _add_tag_columns(altered: _Altered) -> None:
+    """Add the columns that tags are searched in: of all that is there or comes, or of what comes to a table that has them."""
+    there = {name: column for name, column in altered.columns.items() if altered.table.column(name) is not None}
+    if altered.table.row_security or altered.secured:
+        altered.definition.after += tag_columns(altered.table, (there if altered.secured else {}) | altered.added)
 
 
 def _refer(altered: _Altered, constraint: Node, names: list[str]) -> None:

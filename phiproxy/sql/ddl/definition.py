@@ -24,12 +24,43 @@ from phiproxy.sql.sinks import SinkNode
 Span = tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """Rows of a table that must not be there, and why; ``secured``: it has row-level security, which may hide them from its owner."""
+
+    table: str
+    why: str
+    condition: str = ""
+    secured: bool = False
+
+    def check(self, quote: str) -> str:
+        """Return statements of a DO block that fail where there are such rows; ``quote`` is a dollar quote that none of them holds.
+
+        Nobody may add one before the client's statement, which takes the same lock. Only FORCE hides rows from who may ALTER.
+        """
+        said = self.why.replace("'", "''")
+        where = f" WHERE {self.condition}" if self.condition else ""
+        found = (
+            f" IF EXISTS (SELECT FROM {self.table}{where}) THEN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = '{said}',"
+            " HINT = 'Use phiproxy encrypt for tables that hold rows, and NOT VALID for a constraint.'; END IF;"
+        )
+        locked = f" EXECUTE {quote}LOCK TABLE {self.table} IN ACCESS EXCLUSIVE MODE{quote};"
+        if not self.secured:
+            return locked + found
+        forced = f"(SELECT relforcerowsecurity FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({quote}{self.table}{quote}))"
+        shown, hidden = (f"EXECUTE {quote}ALTER TABLE {self.table} {no}FORCE ROW LEVEL SECURITY{quote};" for no in ("NO ", ""))
+        return (
+            f"{locked} DECLARE phi_forced boolean := {forced}; BEGIN IF phi_forced THEN {shown} END IF;{found}"
+            f" IF phi_forced THEN {hidden} END IF; END;"
+        )
+
+
 @dataclass(slots=True)
 class Definition:
     """One statement on its way to physical form. ``body`` is edited to what the server will see of the client's own statement.
 
     ``before`` and ``after`` are statements around it, ``kept`` says that it is sent itself. ``once`` is an expression that says
-    whether what IF NOT EXISTS speaks of is there: then nothing follows. ``empty`` are tables that must not have a row, and why.
+    whether what IF NOT EXISTS speaks of is there: then nothing follows. ``empty`` are rows that must not be there.
     """
 
     a: Analysis
@@ -42,7 +73,7 @@ class Definition:
     after: list[str] = field(default_factory=list)
     kept: bool = True
     once: str | None = None
-    empty: list[tuple[str, str]] = field(default_factory=list)
+    empty: list[Empty] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -178,12 +209,7 @@ class Definition:
         if self.once is not None:
             head += f"DECLARE phi_there boolean := {self.once}; "
         head += "BEGIN"
-        for name, why in self.empty:
-            said = why.replace("'", "''")
-            head += (
-                f" IF EXISTS (SELECT FROM {name}) THEN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = '{said}',"
-                " HINT = 'Use phiproxy encrypt for tables that hold rows, and NOT VALID for a constraint.'; END IF;"
-            )
+        head += "".join(empty.check(inner) for empty in self.empty)
         head += "".join(f" EXECUTE {inner}{piece}{inner};" for piece in self.before)
         rest = "".join(f" EXECUTE {inner}{piece}{inner};" for piece in self.after)
         if self.once is not None and rest:
