@@ -98,7 +98,7 @@ class Derived:
         self._become(a, lambda named: represented(a, named, slot, sets=sets))
 
     def _become(self, a: Analysis, shape: Shape, tree: Callable[[Node], Node] | None = None) -> None:
-        """Let the server see what ``shape`` makes of the column's name instead of the expression; ``tree``, where it tells its own."""
+        """Let the server see what ``shape`` makes of the column's name instead of the expression; ``tree`` makes its tree."""
         form = shape(_HOLE)
         if id(self.node) not in a.derived:
             a.derived[id(self.node)] = form

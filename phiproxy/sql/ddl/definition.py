@@ -26,7 +26,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Empty:
-    """Rows of a table that must not be there, and why; ``secured``: it has row-level security, which may hide them from its owner."""
+    """Rows of a table that must not be there, and why; ``secured``: row-level security may hide them from its owner."""
 
     table: str
     why: str
@@ -47,7 +47,8 @@ class Empty:
         locked = f" EXECUTE {quote}LOCK TABLE {self.table} IN ACCESS EXCLUSIVE MODE{quote};"
         if not self.secured:
             return locked + found
-        forced = f"(SELECT relforcerowsecurity FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({quote}{self.table}{quote}))"
+        oid = f"pg_catalog.to_regclass({quote}{self.table}{quote})"
+        forced = f"(SELECT relforcerowsecurity FROM pg_catalog.pg_class WHERE oid = {oid})"
         shown, hidden = (f"EXECUTE {quote}ALTER TABLE {self.table} {no}FORCE ROW LEVEL SECURITY{quote};" for no in ("NO ", ""))
         return (
             f"{locked} DECLARE phi_forced boolean := {forced}; BEGIN IF phi_forced THEN {shown} END IF;{found}"
