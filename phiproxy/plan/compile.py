@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.ends import end_pair, is_lower, paired
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
 from phiproxy.policy.types import array_of, by_oid
-from phiproxy.sql.finish import marker, null_marker
+from phiproxy.sql.finish import fixed_word, marker, null_marker
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import (
     ABSENT,
     PLAIN,
     Absent,
+    End,
+    EndPair,
     Meaning,
     Nullness,
     Occurrence,
     Plain,
     Search,
+    Source,
     Store,
     Use,
+    is_upper,
     of_elements,
+    sent_as_array,
 )
 from phiproxy.sql.operands import read_as
 from phiproxy.sql.parse import Statement, char_position
@@ -53,7 +60,7 @@ def _rendered(text: bytes, meanings: Sequence[Meaning]) -> Rendered | None:
     """Return the rewrite of a text, or None when nothing is rewritten."""
     # Two statements may both blank the comment between them.
     edits = list({e: None for m in meanings for e in m.edits})
-    occurrences = [o for m in meanings for o in m.occurrences]
+    occurrences = [o for m in meanings for o in paired(m.occurrences)]
     return Rendered(text, edits, occurrences) if edits or occurrences else None
 
 
@@ -149,7 +156,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     types = {n: found for n, oid in enumerate(described, start=1) if oid is not None and (found := _type_of(oid, layout, n))}
     layout.read_as(types, partial(_placed, text, rendered.occurrences))
     oids = [TEXT_OID if n in layout.consumed else oid for n, oid in enumerate(oids, start=1)]
-    spelled = [b"$%d" % n if n else null_marker(o.use) for n, o in zip(numbers, rendered.occurrences, strict=True)]
+    spelled = [b"$%d" % n if n else _without_number(o) for n, o in zip(numbers, rendered.occurrences, strict=True)]
     sql = rendered.fill(lambda i, _o: spelled[i])
     edits = [*rendered.spans]
     edits += [(o.start, o.end, len(s)) for o, s in zip(rendered.occurrences, spelled, strict=True)]
@@ -233,24 +240,39 @@ def compile_definition(
     )  # fmt: skip
 
 
+def _without_number(occurrence: Occurrence) -> bytes:
+    """Return what the server gets of an occurrence that is no parameter of it."""
+    word = fixed_word(occurrence.use)
+    return null_marker(occurrence.use) if word is None else word
+
+
 class _Layout:
     """The server's parameters: the client's own keep their numbers, every further use gets a new one behind them."""
 
     def __init__(self, first: list[Use]) -> None:
-        self.outputs: list[tuple[Use, int, bytes | Formula | None]] = [(use, n, None) for n, use in enumerate(first)]
+        self.outputs: list[tuple[Use, int, Source]] = [(use, n, None) for n, use in enumerate(first)]
         self.first = first
         self.consumed: dict[int, Use] = {}
         self._shared: dict[tuple[object, ...], int] = {}
+        self._ranges: dict[EndPair, int] = {}
 
     def number(self, occurrence: Occurrence) -> int:
-        """Return the server's parameter number for one occurrence; 0 for a NULL, which stays in the text."""
+        """Return the server's parameter number for one occurrence; 0 for a NULL, which stays in the text, or an upper end."""
         use, number, literal = occurrence.use, occurrence.number, occurrence.formula or occurrence.literal
-        if occurrence.null:
+        if occurrence.null or is_upper(use):
             return 0
+        if is_lower(occurrence):
+            return self._range(use, end_pair(occurrence))
         key = (number, literal, _share(use)) if not isinstance(use, Store) else (id(occurrence),)
         if key not in self._shared:
             self._shared[key] = self._add(use, number, literal)
         return self._shared[key]
+
+    def _range(self, use: Use, ends: EndPair) -> int:
+        if ends not in self._ranges:
+            self.outputs.append((use, -1, ends))
+            self._ranges[ends] = len(self.outputs)
+        return self._ranges[ends]
 
     def uses(self) -> list[Use]:
         """Return what each of the client's parameters is used for first."""
@@ -274,7 +296,11 @@ class _Layout:
 
     def uses_of(self, number: int) -> list[Store | Search]:
         """Return the uses in which one of the client's parameters becomes something."""
-        return [u for u, n, made in self.outputs if n == number - 1 and made is None and isinstance(u, Store | Search)]
+        own: list[Store | Search] = [
+            u for u, n, made in self.outputs if n == number - 1 and made is None and isinstance(u, Store | Search)
+        ]
+        ends = (end for _, _, made in self.outputs if isinstance(made, EndPair) for end in (made.lower, made.upper))
+        return [*own, *(end.use for end in ends if end.number == number - 1)]
 
     def read_as(self, types: Mapping[int, DeclaredType], at: Callable[[int], AbstractContextManager[None]]) -> None:
         """Settle how parameters are read, whose types are known now; refuses what PostgreSQL would not take."""
@@ -282,13 +308,28 @@ class _Layout:
             if made is None and isinstance(use, Store | Search) and n + 1 in types:
                 with at(n + 1):
                     self.outputs[i] = (read_as(use, types[n + 1]), n, made)
+            elif isinstance(made, EndPair):
+                ends = EndPair(*(_end_as(end, types, at) for end in (made.lower, made.upper)))
+                self.outputs[i] = (ends.lower.use, n, ends)
 
     def check_covers(self, occurrences: Sequence[Occurrence]) -> None:
         """Post-condition: each occurrence feeds an output of its own use (sql.md section 2)."""
         made = {(_share(use), n if literal is None else None, literal) for use, n, literal in self.outputs}
         for o in occurrences:
-            if not o.null:
+            if is_lower(o) and not o.null:
+                assert end_pair(o) in self._ranges
+            elif not o.null and not is_upper(o.use):
                 assert (_share(o.use), o.number - 1 if o.number else None, o.formula or o.literal) in made
+
+
+def _end_as(end: End, types: Mapping[int, DeclaredType], at: Callable[[int], AbstractContextManager[None]]) -> End:
+    """Return an end with how its parameter is read, whose type is known now."""
+    if end.number < 0 or end.number + 1 not in types:
+        return end
+    with at(end.number + 1):
+        use = read_as(end.use, types[end.number + 1])
+    assert isinstance(use, Search)
+    return replace(end, use=use)
 
 
 def _share(use: Use) -> object:
@@ -299,7 +340,7 @@ def _share(use: Use) -> object:
 
 
 def _server_type(use: Use) -> int:
-    return BYTEA_ARRAY_OID if of_elements(use) else BYTEA_OID
+    return BYTEA_ARRAY_OID if sent_as_array(use) else BYTEA_OID
 
 
 def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[int]) -> dict[int, int]:

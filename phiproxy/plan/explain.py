@@ -9,20 +9,22 @@ from phiproxy.errors import PhiproxyError, SyntaxRefused
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.statement import StatementPlan
 from phiproxy.policy.names import shown_expression
-from phiproxy.sql.finish import null_marker
+from phiproxy.sql.finish import fixed_word, null_marker
 from phiproxy.sql.meaning import (
     Absent,
     CopyMeaning,
     Define,
+    EndPair,
     Meaning,
     Nullness,
     Occurrence,
     Plain,
     Renew,
     Reveal,
+    Source,
     Store,
     Use,
-    of_elements,
+    sent_as_array,
 )
 from phiproxy.sql.parse import Positions, parse
 
@@ -94,9 +96,10 @@ def _script(planner: Planner, text: bytes, view: View) -> tuple[bytes, bool]:
 
 
 def _shown(occurrence: Occurrence) -> bytes:
-    if occurrence.null:
-        return null_marker(occurrence.use)
-    return b"'{\xe2\x80\xa6}'::bytea[]" if of_elements(occurrence.use) else b"'\\x\xe2\x80\xa6'::bytea"
+    word = fixed_word(occurrence.use)
+    if word is not None or occurrence.null:
+        return null_marker(occurrence.use) if word is None else word
+    return b"'{\xe2\x80\xa6}'::bytea[]" if sent_as_array(occurrence.use) else b"'\\x\xe2\x80\xa6'::bytea"
 
 
 def _what(occurrence: Occurrence) -> str:
@@ -109,8 +112,13 @@ def _what(occurrence: Occurrence) -> str:
 
 def _parameters(plan: StatementPlan) -> Iterator[tuple[str, str]]:
     for number, (use, source, literal) in enumerate(plan.outputs, start=1):
-        what = "a literal" if literal is not None else f"${source + 1}"
-        yield f"${number} from {what}", use_text(use)
+        yield f"${number} from {_source(source, literal)}", use_text(use)
+
+
+def _source(number: int, source: Source) -> str:
+    if isinstance(source, EndPair):
+        return " and ".join(_source(end.number, end.literal) for end in (source.lower, source.upper))
+    return f"${number + 1}" if source is None and number >= 0 else "a literal"
 
 
 def _columns(meanings: Sequence[Meaning]) -> Iterator[tuple[str, str]]:
@@ -148,5 +156,5 @@ def use_text(use: Use) -> str:
         return f"the default of {use.column.label}, sealed afresh"
     if isinstance(use, Define):
         return f"sealed as a condition over {use.column.label}"
-    what = "tags of its elements" if use.elements else "tag"
+    what = "tags of its elements" if use.elements else "tags of what is between it and the other end" if use.range else "tag"
     return f"{what} of {(use.column.base or use.column).label} ({shown_expression(use.column.expression, use.column.name)})"

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 from phiproxy.crypto.seal import Record
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.sql.formula import Formula
-from phiproxy.sql.meaning import Plain, Search, Store, Use
+from phiproxy.sql.meaning import Plain, Search, Source, Store, Use
 
-Output = tuple[Use, int, bytes | Formula | None]
+Output = tuple[Use, int, Source]
 # The scope and number of a row that is stored.
 RowKey = tuple[str, int]
 _NO_ROW: RowKey = ("", 0)
@@ -89,7 +88,7 @@ def _step(ciphers: Ciphers, use: Use, number: int) -> Step:
     return number, None, None, _NO_ROW
 
 
-def _simple(use: Use, literal: bytes | Formula | None) -> bool:
+def _simple(use: Use, literal: Source) -> bool:
     if literal is not None:
         return False
     # Nothing but these: whatever else a use may come to say is not simple.

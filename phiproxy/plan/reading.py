@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from phiproxy.sql.meaning import Reveal, Search, Store, Use
 from phiproxy.types.casts import Cast, cast, explicit
-from phiproxy.types.comparing import compared
+from phiproxy.types.comparing import compared, ordered
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.registry import codec
 from phiproxy.types.styles import Styles
@@ -56,7 +56,7 @@ def _steps(use: Store | Search, given: DeclaredType, casts: Sequence[DeclaredTyp
         given = other
     target = use.type
     if isinstance(use, Search):
-        steps.append(compared(target, given))
+        steps.append((compared if use.range is None else ordered)(target, given))
         return steps
     steps.append(cast(given, target, "assignment"))
     if not target.is_text:

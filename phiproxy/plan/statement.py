@@ -14,21 +14,28 @@ from phiproxy.crypto.seal import Record
 from phiproxy.errors import ValueRefused
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.columns import Columns, SealedAttributes
+from phiproxy.plan.ends import NO_TAG, Bounds, BoundsReader, bounds_reader, end_pair, range_tags
 from phiproxy.plan.quick import Formed, Forms, Quick, compile_quick
 from phiproxy.plan.reading import Reader, reader
+from phiproxy.sql.finish import fixed_word
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import (
     Absent,
     CopyMeaning,
     Define,
     Effects,
+    EndPair,
     Nullness,
+    Occurrence,
     Plain,
     Renew,
     Search,
+    Source,
     Store,
     Use,
+    is_upper,
     of_elements,
+    sent_as_array,
 )
 from phiproxy.sql.render import Rendered, position_map
 from phiproxy.types.styles import Styles
@@ -38,11 +45,8 @@ from phiproxy.wire.values import check_text, cut_text
 __all__ = ["Columns", "Effects", "ScriptPart", "ScriptPlan", "SealedAttributes", "StatementPlan", "convert", "map_position"]
 
 NULL_TEST_VALUE = b"\x01"
-# What no tag is equal to: another index answers the pattern.
-NO_TAG = b"\x00"
-
 # What a use is given and what it makes of it: an array for a use of elements.
-Given = bytes | Array | None
+Given = bytes | Array | Bounds | None
 # A row that a statement stores: (its number, and of an array's elements which).
 RowKey = tuple[int, int]
 
@@ -84,6 +88,7 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
         elif isinstance(use, Absent):
             result.append(None)
         elif isinstance(use, Store | Define | Renew):
+            assert not isinstance(value, Bounds)
             result.append(_sealed(ciphers, use, value, rows))
         elif isinstance(use, Search):
             result.append(_tag(ciphers, use, value))
@@ -93,7 +98,9 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
     return result
 
 
-def _tag(ciphers: Ciphers, use: Search, value: bytes | Array) -> bytes | Array:
+def _tag(ciphers: Ciphers, use: Search, value: bytes | Array | Bounds) -> bytes | Array | None:
+    if isinstance(value, Bounds):
+        return range_tags(ciphers, use, value)
     search = ciphers.search(use.column, use.slot, use.type)
     if isinstance(value, Array):
         return value.map(search)
@@ -107,7 +114,7 @@ def _wanted(uses: Sequence[tuple[Use, Given]]) -> dict[str, set[RowKey]]:
     """Return the rows per scope for which something is sealed; an array without elements is none."""
     wanted: dict[str, set[RowKey]] = {}
     for use, value in uses:
-        rows = _rows(use, value) if isinstance(use, Store | Define | Renew) and value is not None else []
+        rows = _rows(use, value) if isinstance(use, Store | Define | Renew) and isinstance(value, bytes | Array) else []
         if isinstance(use, Store | Define | Renew) and rows:
             wanted.setdefault(use.column.scope, set()).update(rows)
     return wanted
@@ -158,7 +165,7 @@ class StatementPlan:
     sql: bytes
     identity: bool
     inputs: int = 0
-    outputs: tuple[tuple[Use, int, bytes | Formula | None], ...] = ()
+    outputs: tuple[tuple[Use, int, Source], ...] = ()
     oids: tuple[int, ...] = ()
     described: tuple[int | None, ...] = ()
     columns: Columns | None = None
@@ -174,6 +181,7 @@ class StatementPlan:
     cursor: Columns | None = None
     typed: bool = field(init=False)
     _readers: tuple[Reader | None, ...] = field(init=False, repr=False, compare=False)
+    _ranges: tuple[BoundsReader | None, ...] = field(init=False, repr=False, compare=False)
     quiet: bool = field(init=False)
     ordinary: bool = field(init=False)
     formed: dict[Forms, Formed] = field(default_factory=dict, init=False, compare=False, repr=False)
@@ -184,6 +192,7 @@ class StatementPlan:
         plain = self.identity and not self.touches and self.columns is None and self.inline is None
         self.ordinary = self.quiet and plain and bool(self.text)
         self._readers = tuple(reader(use) for use, _, _ in self.outputs)
+        self._ranges = tuple(bounds_reader(source) if isinstance(source, EndPair) else None for _, _, source in self.outputs)
         literals = self.inline.occurrences if self.inline is not None else ()
         written = any(self._readers) or any(reader(o.use) for o in literals)
         copied = self.copy is not None and self.copy.typed
@@ -223,8 +232,12 @@ class StatementPlan:
         if found is not None:
             return found
         uses: list[tuple[Use, Given]] = []
-        for (use, n, literal), read in zip(self.outputs, self._readers, strict=True):
+        for (use, n, literal), read, ends in zip(self.outputs, self._readers, self._ranges, strict=True):
             code = 0
+            if ends is not None:
+                uses.append((use, ends(values, formats, styles)))
+                continue
+            assert not isinstance(literal, EndPair)
             if literal is None:
                 value, code = values[n], formats[n] if formats else 0
             else:
@@ -233,13 +246,14 @@ class StatementPlan:
                 uses.append((use, given(use, value, code, self.described[n] if literal is None else None)))
             else:
                 uses.append((use, read(value, code, styles)))
-        return [bytea_array(v) if isinstance(v, Array) else v for v in convert(ciphers, uses)]
+        return [_sent(value) for value in convert(ciphers, uses)]
 
     def read_inputs(self) -> frozenset[int]:
         """Return the client's parameters, from 0, that do not go on as they came."""
         read = {n for use, n, literal in self.outputs if literal is None and not isinstance(use, Plain | Absent)}
         formulas = (literal for _, _, literal in self.outputs if isinstance(literal, Formula))
-        return frozenset(read | {p.number - 1 for formula in formulas for p in formula.parameters()})
+        ends = {n for _, _, literal in self.outputs if isinstance(literal, EndPair) for n in literal.numbers()}
+        return frozenset(read | ends | {p.number - 1 for formula in formulas for p in formula.parameters()})
 
     def check_literals(self, styles: Styles) -> None:
         """Read every constant once, as the server does when it parses; ValueRefused with its position."""
@@ -321,15 +335,34 @@ def spell_literals(
     uses: list[tuple[Use, Given]] = []
     for o in occurrences:
         with placed(rendered.client, o.start):
-            uses.append((o.use, read_literal(o.use, o.literal, styles)))
-    values = convert(ciphers, uses)
-    spelled = [
-        spell_bytea(v) if isinstance(v, bytes) else spell_bytea_array(v) if v or of_elements(o.use) else spell_bytea(None)
-        for o, v in zip(occurrences, values, strict=True)
-    ]
+            uses.append((o.use, _read_occurrence(o, styles)))
+    spelled = [_spelled(o, v) for o, v in zip(occurrences, convert(ciphers, uses), strict=True)]
     edits = [*rendered.spans]
     edits += [(o.start, o.end, len(s)) for o, s in zip(occurrences, spelled, strict=True)]
     return rendered.fill(lambda i, _o: spelled[i]), edits
+
+
+def _sent(value: Given) -> bytes | None:
+    assert not isinstance(value, Bounds)
+    return bytea_array(value) if isinstance(value, Array) else value
+
+
+def _read_occurrence(occurrence: Occurrence, styles: Styles) -> Given:
+    if is_upper(occurrence.use):
+        return None
+    if occurrence.other is not None:
+        return bounds_reader(end_pair(occurrence))((), (), styles)
+    return read_literal(occurrence.use, occurrence.literal, styles)
+
+
+def _spelled(occurrence: Occurrence, value: Given) -> bytes:
+    word = fixed_word(occurrence.use)
+    if word is not None:
+        return word
+    if isinstance(value, bytes):
+        return spell_bytea(value)
+    assert not isinstance(value, Bounds)
+    return spell_bytea_array(value) if value or sent_as_array(occurrence.use) else spell_bytea(None)
 
 
 def spell_bytea(value: bytes | None) -> bytes:

@@ -103,7 +103,8 @@ class Analysis:
     ``wraps`` put queries around queries; ``comparisons`` are decided last. ``changes`` edit the tree, and return the edit of the
     text, of what no list here says. ``derived`` is what becomes of expressions of protected columns, ``stored_tags``
     the generated columns that tags of columns are read from, both by ``id``. ``added`` values go
-    where the client has none, and ``at_end`` is what is done to the tree last.
+    where the client has none, and ``at_end`` is what is done to the tree last. ``decided`` are the nodes, by ``id``, that were
+    understood together with another one, ``filters`` those of which NULL is as good as false.
     """
 
     text: bytes
@@ -128,6 +129,8 @@ class Analysis:
     added: list[Added] = field(default_factory=list)
     at_end: list[Callable[[], None]] = field(default_factory=list)
     walks: dict[int, list[Node]] = field(default_factory=dict)
+    decided: set[int] = field(default_factory=set)
+    filters: set[int] = field(default_factory=set)
     physical: bool = False
     rows: int = 0
     group: int = 0

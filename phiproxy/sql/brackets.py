@@ -12,6 +12,7 @@ from phiproxy.errors import StatementRefused
 from phiproxy.sql.parse import Node, Token, messages
 
 OPEN, CLOSE, COMMA, DOT, SEMICOLON = "ASCII_40", "ASCII_41", "ASCII_44", "ASCII_46", "ASCII_59"
+_ZONED = frozenset({"WITH", "WITH_LA", "WITHOUT", "WITHOUT_LA"})
 SET_OPERATORS = frozenset({"UNION", "INTERSECT", "EXCEPT"})
 # What can follow the body of a SELECT: these words are reserved, so elsewhere they stand behind AS or a dot only.
 _AFTER_BODY = SET_OPERATORS | {"ORDER", "LIMIT", "OFFSET", "FETCH", "FOR", "RETURNING", "WITH", SEMICOLON}
@@ -93,21 +94,31 @@ class Brackets:
         places = [self.at(m["location"]) for m in messages(node) if m.get("location", -1) >= 0]
         if not places:
             raise _lost()
-        first, last = min(places), max(places)
-        while (follows := self.name(last + 1)) in (
-            DOT,
-            "VARYING",
-            "UESCAPE",
-            "ASCII_91",
-        ):  # behind a type's word, or a string
-            last = self.partner(last + 1) if follows == "ASCII_91" else last + (1 if follows == "VARYING" else 2)
+        first, last = min(places), self._word_end(max(places))
         i = first
         while i <= last:
             if self.name(i) in (OPEN, CLOSE, "ASCII_91", "ASCII_93"):
                 partner = self.partner(i)
                 i, first, last = (partner, partner, last) if partner < first else (i, first, max(last, partner))
             i += 1
-        return self.tokens[first].start, self.tokens[last].end
+        return self.tokens[first].start, self.tokens[self._word_end(last)].end
+
+    def _word_end(self, last: int) -> int:
+        """Return the last token of a type's name, a number or a string that has one at ``last``."""
+        while self.name(last) == "ASCII_45":  # its sign
+            last += 1
+        while True:
+            follows = self.name(last + 1)
+            if follows in ("VARYING", "PRECISION"):
+                last += 1
+            elif follows in (DOT, "UESCAPE"):
+                last += 2
+            elif follows == "ASCII_91":
+                last = self.partner(last + 1)
+            elif follows in _ZONED and self.name(last + 2) == "TIME":
+                last += 3
+            else:
+                return last
 
     def select(self, offset: int) -> int:
         """Return the SELECT or VALUES whose first item or row begins at ``offset``, or inside of brackets there."""

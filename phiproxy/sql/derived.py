@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from phiproxy.errors import ConfigError
+from phiproxy.errors import ConfigError, StatementRefused
 from phiproxy.index.normal import normal
 from phiproxy.index.spelling import Call, Cast, Column, Expression, read, write
 from phiproxy.index.transform import transform
@@ -24,8 +24,9 @@ from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import Grouping, equality_slot, grouping_of, unsupported
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, only, strings
-from phiproxy.sql.respell import spelled_node, spelled_text, value_of
+from phiproxy.sql.respell import reference, spelled_node, spelled_text, value_of
 from phiproxy.sql.scope import Protected, Scope, Spelled, is_whole_row
+from phiproxy.sql.sinks import peel
 from phiproxy.sql.spelling import read_tree
 from phiproxy.sql.stored import stored_tag, tag_text, tag_tree
 from phiproxy.sql.wrap import expression_tree, represented
@@ -107,6 +108,53 @@ class Derived:
         elif a.derived[id(self.node)] != form:
             why = f"{self.made.column.label} is used in two ways in one place"
             raise a.refuse(why, only(self.node)[1], hint="Write the expression twice.")
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """What an operator or pattern is about: a column, or an expression of one, that is ``value``; ``column`` refers to the former.
+
+    ``source`` is the value of that reference, ``grouped``: its query is grouped by just this.
+    """
+
+    value: Protected
+    source: Protected
+    column: Node
+    grouped: bool = False
+
+
+def operand(a: Analysis, node: Node, scope: Scope) -> Operand | None:
+    """Return a node as an operand of which tags are compared, or None where it is none; decides nothing.
+
+    Refuses one in a query that is grouped by something else that its value is known by.
+    """
+    inner, _ = peel(node)
+    found = derived(a, inner, scope)
+    if found is not None:
+        found = found.grouped(a, scope)
+        _check_grouping(a, found.made, inner, Grouping.SETS if found.by is not None else found.grouping)
+        return Operand(found.made, found.value, found.reference(), found.grouping == Grouping.BY)
+    kind, body = only(inner)
+    if kind != "ColumnRef" or strings(body["fields"])[-1] == "*":
+        return None
+    value = value_of(a, inner, scope)
+    if not isinstance(value, Protected):
+        return None
+    grouping = grouping_of(a, scope, value, inner)
+    _check_grouping(a, value, inner, grouping)
+    made = reference(a, inner)
+    a.respelled.pop(id(inner), None)
+    return Operand(value, value, made, grouping == Grouping.BY)
+
+
+def grouped_operand(a: Analysis, value: Protected, node: Node) -> StatementRefused:
+    """Return the refusal of an operand in a query that is grouped by it."""
+    return unsupported(a, value.column, node, "Match it in WHERE, or in a subquery of FROM, and group there what is found.")
+
+
+def _check_grouping(a: Analysis, value: Protected, node: Node, grouping: Grouping) -> None:
+    if grouping not in (Grouping.NONE, Grouping.BY):
+        raise grouped_operand(a, value, node)
 
 
 # Whatever the value is, these are computed; others of a value that an index would refuse are not.

@@ -15,7 +15,7 @@ from phiproxy.policy.protection import Slot
 from phiproxy.sql.analysis import Analysis, DecidedUse
 from phiproxy.sql.brackets import Brackets, dotted
 from phiproxy.sql.lists import settle
-from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store, Use, of_elements
+from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store, Use, is_upper, sent_as_array
 from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
 from phiproxy.sql.respell import apply, node_text, spelled_text
 from phiproxy.sql.sinks import Inserted, SinkNode
@@ -158,18 +158,28 @@ def tag_expression(column: bytes, slot: Slot) -> bytes:
 
 def null_marker(use: Use) -> bytes:
     """Return what a NULL becomes in the server's statement."""
-    return b"NULL::bytea[]" if of_elements(use) else b"NULL::bytea"
+    return b"NULL::bytea[]" if sent_as_array(use) else b"NULL::bytea"
+
+
+def fixed_word(use: Use) -> bytes | None:
+    """Return what the server gets in place of a range's upper end, None for every other use."""
+    return use.range.word if isinstance(use, Search) and use.range is not None and use.range.upper else None
 
 
 def marker(occurrence: Occurrence) -> bytes:
     """Return what stands for an occurrence in a text that is only to be verified."""
+    word = fixed_word(occurrence.use)
+    if word is not None:
+        return word
     if occurrence.null:
         return null_marker(occurrence.use)
-    return b"'{}'::bytea[]" if of_elements(occurrence.use) else rb"'\x00'::bytea"
+    return b"'{}'::bytea[]" if sent_as_array(occurrence.use) else rb"'\x00'::bytea"
 
 
 def mark(decided: DecidedUse) -> None:
     """Turn a sink's node into what ``marker`` parses to, so that the rewrite can be verified without values."""
+    if is_upper(decided.use):
+        return  # it stands in no tree any more
     node = decided.sink.node
     node.clear()
     node.update(marked_node(decided.use, null=decided.sink.kind == "null"))
@@ -177,7 +187,7 @@ def mark(decided: DecidedUse) -> None:
 
 def marked_node(use: Use, *, null: bool) -> Node:
     """Return the node that ``marker`` parses to."""
-    array = of_elements(use)
+    array = sent_as_array(use)
     constant = {"isnull": True} if null else {"sval": {"sval": "{}" if array else "\\x00"}}
     return {"TypeCast": {"arg": {"A_Const": constant}, "typeName": _bytea(array=array)}}
 
@@ -326,7 +336,7 @@ class Spans:
         if self._tokens[i].name in ("USCONST", "SCONST") and i + 2 < len(self._tokens) and self._tokens[i + 1].name == "UESCAPE":
             end = self._tokens[i + 2].end
         said = decided.type_oid, order, decided.group, bool(sink.type_oid)
-        return Occurrence(sink.offset, end, decided.use, sink.number, _literal(sink), *said)
+        return Occurrence(sink.offset, end, decided.use, sink.number, _literal(sink), *said, trail=sink.closing)
 
     def strip_cast(self, cast: Node) -> list[Edit]:
         """Return the edits that take a cast away and leave its argument: ``x::t``, ``CAST(x AS t)`` or ``t 'x'``."""

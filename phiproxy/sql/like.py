@@ -20,29 +20,20 @@ from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.computed import compared_sink
-from phiproxy.sql.derived import derived
-from phiproxy.sql.expressions import Grouping, grouping_of, located, unsupported
+from phiproxy.sql.derived import Operand, grouped_operand, operand
+from phiproxy.sql.expressions import located
 from phiproxy.sql.finish import Spans
 from phiproxy.sql.meaning import Edit, Search
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.pattern import Key, Like, NotAnswered, missing
-from phiproxy.sql.respell import reference, value_of
 from phiproxy.sql.scope import Protected, Scope
-from phiproxy.sql.sinks import TEXT_OID, Inserted, SinkNode, as_sink, peel
+from phiproxy.sql.sinks import TEXT_OID, Inserted, SinkNode, as_sink
 from phiproxy.sql.wrap import expression_tree, replace
 from phiproxy.wire.values import VARCHAR_OID
 
 _KINDS = ("AEXPR_LIKE", "AEXPR_ILIKE")
 # Of char(n) the blanks at the end count in patterns and not in equality; other types have no patterns, or others.
 _TYPES = (TEXT_OID, VARCHAR_OID)
-
-
-@dataclass(frozen=True, slots=True)
-class _Operand:
-    """What is matched: a column, or an expression of one; ``column`` is a reference to the former."""
-
-    value: Protected
-    column: Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +50,19 @@ def like(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
     name = strings(body["name"])[-1]
     if body["kind"] not in _KINDS or not a.context.catalog.replaced.isdisjoint((name, "=", "<>")):
         return False
-    operand = _operand(a, body["lexpr"], scope)
+    found = operand(a, body["lexpr"], scope)
     pattern, escape = _pattern(body["rexpr"])
     sink = as_sink(pattern) or compared_sink(a, pattern)
-    if operand is None or sink is None or escape is None or operand.value.type.oid not in _TYPES:
+    if found is None or sink is None or escape is None or found.value.type.oid not in _TYPES:
         return False
-    column = operand.value.column
+    if found.grouped:
+        raise grouped_operand(a, found.value, body["lexpr"])
+    column = found.value.column
     base, over = column.base or column, read(column.expression)
     fold = body["kind"] == "AEXPR_ILIKE"
     if fold and not (isinstance(over, Call) and over.name == "lower"):
         over = Call("lower", (over,))
-    candidates = list(_candidates(base, operand.value, over))
+    candidates = list(_candidates(base, found.value, over))
     told = write(over), quote_ident(base.name), base.label
     if not candidates:
         keys: list[Key] = [("whole", 0), ("left", 0), ("right", 0)]
@@ -82,32 +75,8 @@ def like(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
         a.meaning.by_value = True
         chosen = _chosen(a, sink, likes)
         candidates, likes = [candidates[chosen]], [likes[chosen]]
-    _compare(a, node, operand, pattern, sink, list(zip(candidates, likes, strict=True)))
+    _compare(a, node, found, pattern, sink, list(zip(candidates, likes, strict=True)))
     return True
-
-
-def _operand(a: Analysis, node: Node, scope: Scope) -> _Operand | None:
-    inner, _ = peel(node)
-    found = derived(a, inner, scope)
-    if found is not None:
-        if found.grouped(a, scope).grouping != Grouping.NONE:
-            raise _grouped(a, found.made, inner)
-        return _Operand(found.made, found.reference())
-    kind, body = only(inner)
-    if kind != "ColumnRef" or strings(body["fields"])[-1] == "*":
-        return None
-    value = value_of(a, inner, scope)
-    if not isinstance(value, Protected):
-        return None
-    if grouping_of(a, scope, value, inner) != Grouping.NONE:
-        raise _grouped(a, value, inner)
-    made = reference(a, inner)
-    a.respelled.pop(id(inner), None)
-    return _Operand(value, made)
-
-
-def _grouped(a: Analysis, value: Protected, node: Node) -> Exception:
-    return unsupported(a, value.column, node, "Match it in WHERE, or in a subquery of FROM, and group there what is found.")
 
 
 def _pattern(node: Node) -> tuple[Node, str | None]:
@@ -153,7 +122,7 @@ def _chosen(a: Analysis, sink: SinkNode, likes: Sequence[Like]) -> int:
 
 
 def _compare(
-    a: Analysis, node: Node, operand: _Operand, pattern: Node, sink: SinkNode, found: Sequence[tuple[_Candidate, Like]]
+    a: Analysis, node: Node, operand: Operand, pattern: Node, sink: SinkNode, found: Sequence[tuple[_Candidate, Like]]
 ) -> None:
     negated = strings(only(node)[1]["name"])[-1].startswith("!")
     nodes = [pattern]

@@ -5,11 +5,13 @@ A *use* is decided per occurrence of a parameter or literal (sql.md section 2); 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
+from phiproxy.sql.edges import Range
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.pattern import Like
 from phiproxy.wire.copydata import CopyFormat
@@ -66,7 +68,8 @@ class Renew:
 class Search:
     """The occurrence is compared with a protected column: it becomes the tag of ``slot``; of an array, each of its ``elements``.
 
-    ``type`` is what it is compared with: the column's type, or that of the slot's expression. ``like``: it is a pattern.
+    ``type`` is what it is compared with: the column's type, or that of the slot's expression. ``like``: it is a pattern, ``range``:
+    an end of a range.
     """
 
     column: ProtectedColumn
@@ -75,6 +78,7 @@ class Search:
     elements: bool = False
     given: Given | None = None
     like: Like | None = None
+    range: Range | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,16 @@ def of_elements(use: Use) -> bool:
     return isinstance(use, Store | Search) and use.elements
 
 
+def is_upper(use: Use) -> bool:
+    """Tell whether a use is that of a range's upper end, which goes to the server with the lower one."""
+    return isinstance(use, Search) and use.range is not None and use.range.upper
+
+
+def sent_as_array(use: Use) -> bool:
+    """Tell whether the server gets an array: of what is made of an array's elements, or of the tags of a range."""
+    return of_elements(use) or (isinstance(use, Search) and use.range is not None)
+
+
 PLAIN = Plain()
 NULLNESS = Nullness()
 
@@ -112,7 +126,8 @@ class Occurrence:
     ``type_oid`` is the type that PostgreSQL would give a parameter here (0: this place says nothing), ``order`` the place of this
     occurrence in the order in which PostgreSQL looks at them: the first that says something decides. Those of a ``group`` are all
     seen before one without a ``cast`` is given the type of its place. ``lead`` and ``trail`` stand
-    around what is put into a place where the client has nothing. ``formula``: it is an expression with parameters.
+    around what is put into a place where the client has nothing. ``formula``: it is an expression with parameters. ``other`` is the
+    upper end of the range whose lower end this is, once these have found each other.
     """
 
     start: int
@@ -127,6 +142,7 @@ class Occurrence:
     lead: bytes = b""
     trail: bytes = b""
     formula: Formula | None = None
+    other: Occurrence | None = None
 
     @property
     def null(self) -> bool:
@@ -138,6 +154,31 @@ class Occurrence:
         """The parameters that it is made of."""
         formula = frozenset(p.number for p in self.formula.parameters()) if self.formula is not None else frozenset()
         return formula | {self.number} if self.number else formula
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a range: the client's parameter ``number``, from 0, or a constant; NULL where it is neither."""
+
+    use: Search
+    number: int = -1
+    literal: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndPair:
+    """Where a parameter of the server comes from that has the tags of a range."""
+
+    lower: End
+    upper: End
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the client's parameters in it, from 0."""
+        return (end.number for end in (self.lower, self.upper) if end.number >= 0)
+
+
+Source = bytes | Formula | EndPair | None
+"""Where a parameter of the server comes from, beside one of the client's: a constant, an expression, the ends of a range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +241,7 @@ class PlannedStatement(Protocol):
     sql: bytes
     identity: bool
     inputs: int
-    outputs: tuple[tuple[Use, int, bytes | Formula | None], ...]
+    outputs: tuple[tuple[Use, int, Source], ...]
     touches: bool
     plain_select: bool
     edits: tuple[tuple[int, int, int], ...]

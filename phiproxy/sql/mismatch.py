@@ -5,10 +5,13 @@ Such a refusal has PostgreSQL's own SQLSTATE.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from phiproxy.errors import DatatypeMismatch, StatementRefused, WrongCount
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import expression, located
-from phiproxy.sql.parse import Node
+from phiproxy.sql.parse import Node, only
+from phiproxy.sql.ranges import conjuncts
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value
 
@@ -16,8 +19,23 @@ from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value
 TEXTS = frozenset({25, 1042, 1043})
 
 
+# Where what is NULL is as good as false.
+_FILTERS = frozenset({"WHERE", "HAVING", "JOIN/ON", "CASE/WHEN"})
+
+
+def _filters(node: Node) -> Iterator[int]:
+    """Yield the nodes of a condition that is a filter of which this is true too: AND and OR do not change it."""
+    yield id(node)
+    kind, body = only(node)
+    if kind == "BoolExpr" and body["boolop"] != "NOT_EXPR":
+        for argument in body["args"]:
+            yield from _filters(argument)
+
+
 def condition(a: Analysis, node: Node, scope: Scope, what: str) -> None:
     """Analyse what must be true or false; ``what`` names the place in PostgreSQL's words."""
+    if what in _FILTERS:
+        a.filters.update(_filters(node))
     value = expression(a, node, scope)
     if isinstance(value, Protected):
         if value.type.oid not in TEXTS:
@@ -40,7 +58,8 @@ def wrong_count(a: Analysis, node: Node, why: str) -> StatementRefused:
 _BOOL = {"AND_EXPR": "AND", "OR_EXPR": "OR", "NOT_EXPR": "NOT"}
 
 
-def _bool(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
+def _bool(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
+    conjuncts(a, node, body, scope)
     for argument in body["args"]:
         condition(a, argument, scope, _BOOL[body["boolop"]])
     return CLEAR

@@ -7,15 +7,28 @@ PREPARE is the same as a Parse: protected parameters are bytea, and literals bec
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import constant_sink
 from phiproxy.sql.finish import finish, marked_node
 from phiproxy.sql.formula import Formula
-from phiproxy.sql.meaning import Edit, Occurrence, Plain, PlannedStatement, Use, of_elements
+from phiproxy.sql.meaning import (
+    Edit,
+    End,
+    EndPair,
+    Occurrence,
+    Plain,
+    PlannedStatement,
+    Source,
+    Use,
+    of_elements,
+    sent_as_array,
+)
+from phiproxy.sql.operands import given
 from phiproxy.sql.parse import Node, Token, char_position, messages, only, parse, strings, tokens
-from phiproxy.sql.sinks import cast_type
+from phiproxy.sql.sinks import SinkNode, cast_type
 
 _OTHER = 0xFFFFFFFF
 _CURSOR_BINARY, _CURSOR_HOLD = 0x0001, 0x0020
@@ -56,7 +69,9 @@ def prepare(a: Analysis, body: Node) -> None:
     if plan.identity:
         return
     spelled = b", ".join(_server_type(use, n, a.text, types) for use, n, _ in plan.outputs)
-    edits = {(e.start, e.end): e for e in [*a.meaning.edits, *_moved(plan, start)]}
+    moved = _moved(plan, start)
+    outside = [e for e in a.meaning.edits if not any(first <= e.start < last for first, last in moved)]
+    edits = {(e.start, e.end): e for e in outside} | moved
     if spelled and types:
         edits[types[0]] = Edit(types[0][0], types[-1][1], spelled)
     elif spelled:
@@ -90,7 +105,7 @@ def _places(a: Analysis) -> tuple[list[tuple[int, int]], int, int]:
 
 def _server_type(use: Use, number: int, text: bytes, types: Sequence[tuple[int, int]]) -> bytes:
     if not isinstance(use, Plain):
-        return b"bytea[]" if of_elements(use) else b"bytea"
+        return b"bytea[]" if sent_as_array(use) else b"bytea"
     return text[slice(*types[number])] if number < len(types) else b"unknown"
 
 
@@ -103,14 +118,20 @@ def _oid(type_name: Node) -> int:
     return _OTHER if found is None else found.oid
 
 
-def _moved(plan: PlannedStatement, start: int) -> list[Edit]:
-    """Return the edits that make the inner statement's text the server's, as edits of the whole text."""
-    moved = []
+def _moved(plan: PlannedStatement, start: int) -> dict[tuple[int, int], Edit]:
+    """Return the edits, by their places, that make the inner statement's text the server's, as edits of the whole text.
+
+    Those that touch are one: nothing is put between them.
+    """
+    moved: list[Edit] = []
     shift = 0
     for first, last, length in sorted(plan.edits, key=lambda e: (e[0], e[1])):
-        moved.append(Edit(start + first, start + last, plan.sql[first + shift : first + shift + length]))
+        edit = Edit(start + first, start + last, plan.sql[first + shift : first + shift + length])
+        if moved and moved[-1].end == edit.start:
+            edit = Edit(moved[-1].start, edit.end, moved.pop().text + edit.text)
+        moved.append(edit)
         shift += length - (last - first)
-    return moved
+    return {(edit.start, edit.end): edit for edit in moved}
 
 
 # -- EXECUTE -------------------------------------------------------------------------------------------------------------------
@@ -142,18 +163,15 @@ def execute(a: Analysis, body: Node, *, into: bool = False) -> None:
     arguments = body.get("params", [])
     if len(arguments) != plan.inputs:
         raise WrongNumberOfParameters(f'wrong number of parameters for prepared statement "{body["name"]}"', position=position)
-    values = [_value(a, node, use, n) for node, (use, n, _) in zip(arguments, plan.outputs, strict=False)]
+    sinks = [_argument(a, node, use, n) for node, (use, n, _) in zip(arguments, plan.outputs, strict=False)]
+    extra = [_extra(use, n, source, sinks) for use, n, source in plan.outputs[plan.inputs :]]
     finish(a)
-    extra = [
-        (use, values[n] if made is None else made.evaluate(values) if isinstance(made, Formula) else made)
-        for use, n, made in plan.outputs[plan.inputs :]
-    ]
     if extra:
         _append(a, body, extra)
 
 
-def _value(a: Analysis, node: Node, use: Use, number: int) -> bytes | None:
-    """Note what an argument is used for and return its value."""
+def _argument(a: Analysis, node: Node, use: Use, number: int) -> SinkNode | None:
+    """Note what an argument is used for and return it."""
     if isinstance(use, Plain):
         return None
     sink = constant_sink(a, node, array=of_elements(use))
@@ -164,19 +182,39 @@ def _value(a: Analysis, node: Node, use: Use, number: int) -> bytes | None:
             position=a.at(_content(a)),
         )
     a.use(sink, use)
-    return sink.literal if sink.kind in ("literal", "constant") else None
+    return sink
 
 
-def _append(a: Analysis, body: Node, extra: Sequence[tuple[Use, bytes | None]]) -> None:
+def _value(sink: SinkNode | None) -> bytes | None:
+    return sink.literal if sink is not None and sink.kind in ("literal", "constant") else None
+
+
+def _extra(use: Use, number: int, source: Source, sinks: Sequence[SinkNode | None]) -> Occurrence:
+    """Return what the statement takes beyond the client's own parameters, without a place."""
+    if isinstance(source, EndPair):
+        return replace(_end(source.lower, sinks), other=_end(source.upper, sinks))
+    if isinstance(source, Formula):
+        return Occurrence(0, 0, use, literal=source.evaluate([_value(sink) for sink in sinks]))
+    return Occurrence(0, 0, use, literal=_value(sinks[number]) if source is None else source)
+
+
+def _end(end: End, sinks: Sequence[SinkNode | None]) -> Occurrence:
+    sink = sinks[end.number] if end.number >= 0 else None
+    if sink is None:
+        return Occurrence(0, 0, end.use, literal=end.literal)
+    return Occurrence(0, 0, given(sink, end.use, 0)[0], literal=_value(sink))
+
+
+def _append(a: Analysis, body: Node, extra: Sequence[Occurrence]) -> None:
     """Put what the statement takes beyond the client's own parameters behind them."""
     arguments = body.setdefault("params", [])
     last = [t for t in tokens(a.text) if a.meaning.start <= t.start < a.meaning.end][-1]
     place = last.start if arguments else last.end
     first = b", " if arguments else b"("
-    for i, (use, literal) in enumerate(extra):
+    for i, made in enumerate(extra):
         trail = b")" if not arguments and i == len(extra) - 1 else b""
-        a.meaning.occurrences.append(Occurrence(place, place, use, literal=literal, lead=b", " if i else first, trail=trail))
-    arguments += [marked_node(use, null=literal is None) for use, literal in extra]
+        a.meaning.occurrences.append(replace(made, start=place, end=place, lead=b", " if i else first, trail=trail))
+    arguments += [marked_node(made.use, null=made.literal is None) for made in extra]
 
 
 def _content(a: Analysis) -> int:

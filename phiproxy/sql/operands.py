@@ -16,7 +16,7 @@ from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.policy.types import TEXT_OID, array_of, builtin, by_oid
 from phiproxy.sql.meaning import Given, Search, Store
 from phiproxy.types.casts import EXACT_NUMBERS, NUMERIC, NoCast, NotCast, cast, explicit
-from phiproxy.types.comparing import compared
+from phiproxy.types.comparing import compared, ordered
 from phiproxy.types.names import sql_name
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def read_as(use: Store | Search, declared: DeclaredType) -> Store | Search:
     scalar = declared.element if use.elements and declared.element is not None else declared
     before = use.given or Given()
     if use.elements and declared.element is None:
-        raise _no_operator(use.type, declared)
+        raise _no_operator(use.type, declared, use)
     if not before.casts and use.type.is_text and scalar.is_text:
         return dataclasses.replace(use, given=None)
     check(use, (scalar, *before.casts))
@@ -174,9 +174,9 @@ def check(use: Store | Search, types: tuple[DeclaredType, ...]) -> None:
         if isinstance(use, Store):
             cast(last, target, "assignment")
         else:
-            compared(target, last)
+            (compared if use.range is None else ordered)(target, last)
     except NoCast:
-        raise _mismatch(use.column, last) if isinstance(use, Store) else _no_operator(target, last) from None
+        raise _mismatch(use.column, last) if isinstance(use, Store) else _no_operator(target, last, use) from None
     except NotCast:
         how = "stored in" if isinstance(use, Store) else "compared with"
         raise StatementRefused(
@@ -206,8 +206,9 @@ def _mismatch(column: ProtectedColumn, declared: DeclaredType) -> DatatypeMismat
     )
 
 
-def _no_operator(target: DeclaredType, declared: DeclaredType) -> UndefinedOperator:
-    shown = " = ".join((sql_name(operand_type(target)), sql_name(declared)))
+def _no_operator(target: DeclaredType, declared: DeclaredType, use: Store | Search) -> UndefinedOperator:
+    operator = use.range.operator if isinstance(use, Search) and use.range is not None else "="
+    shown = f" {operator} ".join((sql_name(operand_type(target)), sql_name(declared)))
     return UndefinedOperator(
         f"operator does not exist: {shown}",
         hint="No operator matches the given name and argument types. You might need to add explicit type casts.",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phiproxy.policy.protection import DeclaredType
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn
+from phiproxy.sql import ranges
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import array_elements, clear, clear_all, located, unsupported
 from phiproxy.sql.functions import is_row
@@ -32,7 +33,7 @@ def _operator(names: Sequence[str]) -> str | None:
 def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     if body["kind"] == "AEXPR_NULLIF":
         return as_value(a, term(a, node, scope))
-    if like(a, node, body, scope):
+    if id(node) in a.decided or like(a, node, body, scope) or ranges.between(a, node, body, scope):
         return CLEAR
     comparable = body["kind"] in _EQUALITY_KINDS and _operator(strings(body.get("name"))) in ("=", "<>") and "lexpr" in body
     if not comparable:
@@ -54,19 +55,21 @@ def _operand(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
         return
     made = term(a, node, scope)
     for column in made.columns():
-        raise unsupported(a, column, node, operator_hint(column.name, body["kind"], strings(body.get("name"))[-1]))
+        raise unsupported(a, column, node, operator_hint(column, body["kind"], strings(body.get("name"))[-1]))
     as_plain(a, made)
 
 
-def operator_hint(name: str, kind: str, operator: str) -> str:
+def operator_hint(column: ProtectedColumn, kind: str, operator: str) -> str:
     """Say what would work instead of an operator over a protected column."""
+    name = column.name
     if kind in ("AEXPR_LIKE", "AEXPR_ILIKE") or operator.lstrip("!") in ("~~", "~~*"):
         return (
             f"A pattern that is a literal or a parameter is answered by indexes: a prefix by one on left({name}, n), in any case "
             f"by one on left(lower({name}), n)."
         )
     if kind.endswith(("BETWEEN", "BETWEEN_SYM")) or operator in ("<", ">", "<=", ">="):
-        return f"What is encrypted has no order. Compare {name} by = or IN, or select the rows by an unprotected column."
+        known = ranges.hint(column)
+        return known or f"What is encrypted has no order. Compare {name} by = or IN, or select the rows by an unprotected column."
     if operator == "||":
         return f"Select {name} and put the text together in the client."
     return ""

@@ -38,7 +38,7 @@ class SinkNode:
     """A parameter, constant or NULL. ``node`` is its wrapped tree, ``wrapper`` the outermost cast around it (or itself).
 
     ``formula``: it is an expression of such, its ``parts``, and ``literal`` is what that gives where no parameter is among them.
-    ``own`` is the type of a number or truth value, which is a "constant"; a string literal has none.
+    ``own`` is the type of a number or truth value, which is a "constant"; a string literal has none. ``closing`` is put behind it.
     """
 
     kind: Literal["param", "literal", "constant", "null", "formula"]
@@ -52,6 +52,7 @@ class SinkNode:
     parts: tuple[SinkNode, ...] = ()
     inserted: Inserted | None = None
     own: DeclaredType | None = None
+    closing: bytes = b""
 
     @property
     def numbers(self) -> frozenset[int]:

@@ -52,6 +52,17 @@ def compared(column: DeclaredType, operand: DeclaredType) -> Cast:
     return found
 
 
+def ordered(column: DeclaredType, operand: DeclaredType) -> Cast:
+    """Return what an operand is compared as by ``<`` and its kin; NoCast, NotCast.
+
+    Of what has a calendar it stays as fine as it is: no date is a moment of the day, and yet one of them is the first behind it.
+    """
+    column, operand = column.base or column, operand.base or operand
+    if (column.family, operand.family) == ("date", "timestamp"):
+        return _same
+    return compared(column, operand)
+
+
 def form_of(column: DeclaredType, lower: Callable[[bytes], bytes] | None = None) -> Callable[[bytes], bytes]:
     """Return the equality form of what ``compared`` gives for a column: as a float8 of a float4, without trimming of char.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import select
 import struct
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from psycopg import pq
 from psycopg.pq.abc import PGconn, PGresult
 
 Row = tuple[bytes | None, ...]
+_EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 COPIES = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 FIRST_OF_USERS = 16384
 BAD = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
@@ -112,7 +114,7 @@ def fields(result: PGresult) -> tuple[Field, ...]:
 
 
 def encode(value: object, fmt: int) -> bytes | None:
-    """Encode a parameter as libpq's caller does: text, or binary for int4, bool, text and bytea; a list is a text[]."""
+    """Encode a parameter as libpq's caller does: text, or binary of int4, bool, text, bytea, date, timestamp; a list is text[]."""
     if value is None:
         return None
     if isinstance(value, list):
@@ -121,6 +123,10 @@ def encode(value: object, fmt: int) -> bytes | None:
         return value if fmt else b"\\x" + value.hex().encode()
     if fmt and isinstance(value, bool):
         return b"\x01" if value else b"\x00"
+    if fmt and isinstance(value, dt.datetime):
+        return struct.pack("!q", (value.replace(tzinfo=dt.UTC) - _EPOCH) // dt.timedelta(microseconds=1))
+    if fmt and isinstance(value, dt.date):
+        return struct.pack("!i", (value - _EPOCH.date()).days)
     if fmt and isinstance(value, int):
         return value.to_bytes(4, "big", signed=True)
     if isinstance(value, bool):

@@ -10,6 +10,7 @@ from psycopg import pq
 from tests.fixtures.cases import CASES, Case, fill
 from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness import results
+from tests.harness.differential import Protocol
 from tests.harness.server import PostgresServer
 
 
@@ -33,6 +34,9 @@ def _needs(twins: Twins, case: Case) -> None:
 def test_equal_both_ways(twins: Twins, case: Case) -> None:
     _needs(twins, case)
     statement, params = case.with_values(twins.value)
+    if case.bind:
+        assert twins.both.refused(statement, params, sqlstate=case.bind).hint
+        return
     for outcome in twins.everywhere(statement, params):
         assert (outcome.sqlstate or "") == case.error
 
@@ -78,3 +82,50 @@ def test_explain_says_nothing_of_the_value(twins: Twins) -> None:
         outcome = results.simple(twins.both.proxied, statement)[-1]
         assert outcome.rows
         assert not twins.clinic.oracle.contains(b"".join(value or b"" for row in outcome.rows for value in row))
+
+
+# In order; the ends of ranges are arguments of EXECUTE.
+NAMED = (
+    "PREPARE r (date, date) AS SELECT id FROM stays WHERE born BETWEEN $1 AND $2 ORDER BY id",
+    "EXECUTE r('1980-01-01', '1980-12-31')",
+    "EXECUTE r(date '1980-01-01', timestamp '1989-12-31 12:00')",
+    "EXECUTE r(NULL, '1980-12-31')",
+    "PREPARE l AS SELECT id FROM people WHERE name LIKE $1 ORDER BY id",
+    "EXECUTE l('Smi%')",
+    "PREPARE s AS SELECT id, born >= '1980-01-01' AND born < $1, bed BETWEEN $2 AND 2 FROM stays ORDER BY id",
+    "EXECUTE s('1981-01-01', -1)",
+    "EXECUTE s('1981-01-01', NULL::int + 1)",
+)
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_ranges_by_name(twins: Twins, protocol: Protocol) -> None:
+    try:
+        for statement in NAMED[:-1]:
+            assert twins.both.run(statement, protocol=protocol).sqlstate is None
+        twins.both.refused(NAMED[-1], protocol=protocol)
+    finally:
+        twins.both.run("DEALLOCATE ALL", protocol="simple")
+
+
+def test_the_edges_of_a_moment_are_those_of_universal_time(twins: Twins) -> None:
+    statement = "SELECT id FROM stays WHERE discharged >= '1980-01-01' AND discharged < '1981-01-01' ORDER BY id"
+    typed = "SELECT id FROM stays WHERE discharged >= $1 AND discharged < $2::date ORDER BY id"
+    for zone, same in (("UTC", True), ("America/New_York", False), ("Africa/Abidjan", True)):
+        twins.both.run(f"SET TimeZone = '{zone}'", protocol="simple")
+        for text, params in ((statement, ()), (typed, ("1980-01-01 00:00", "1981-01-01"))):
+            if same:
+                twins.both.run(text, params)
+            else:
+                assert "begin" in twins.both.refused(text, params).hint
+    twins.both.run("RESET TimeZone", protocol="simple")
+
+
+def test_the_edges_are_read_in_the_session_s_style(twins: Twins) -> None:
+    statement = (
+        "SELECT id FROM stays WHERE born BETWEEN '01/12/1980' AND '31/12/1980' OR born BETWEEN '01/01/1980' AND '31/12/1980'"
+    )
+    twins.both.run("SET DateStyle = 'SQL, DMY'", protocol="simple")
+    twins.both.refused(statement)
+    twins.both.run(statement.partition(" OR born BETWEEN '01/01")[0].replace("01/12", "01/01"))
+    twins.both.run("RESET DateStyle", protocol="simple")

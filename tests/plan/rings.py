@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.plan.ciphers import Ciphers
+from phiproxy.policy.protection import Protection
 from tests.clinic_model import PROTECTION
 
 FAR = 1e9
 
 
-def full_ring(uses: int = 1000) -> Keyring:
+def full_ring(uses: int = 1000, protection: Protection = PROTECTION) -> Keyring:
     """Return a ring that holds a lease and every index key of the clinic's columns."""
     ring = Keyring(lambda: 0.0)
-    for table in PROTECTION.tables:
+    for table in protection.tables:
         for column in table.columns.values():
             key = DataKey(column.number + 100, column.scope, "", column.number, bytes([column.number]) * 32, "active")
             ring.put_data_key(key, FAR)

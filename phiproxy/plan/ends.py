@@ -1,0 +1,84 @@
+"""Ranges on their way to the server: the two ends that the client gives become the tags of whole periods (``sql.edges``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.reading import reader
+from phiproxy.sql.meaning import End, EndPair, Occurrence, Search, is_upper
+from phiproxy.types.styles import Styles
+from phiproxy.wire.arrays import Array
+
+# What no tag is equal to: the array of no tags would be false of NULL too.
+NO_TAG = b"\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The values of both ends, in canonical form."""
+
+    lower: bytes | None
+    upper: bytes | None
+
+
+def is_lower(occurrence: Occurrence) -> bool:
+    """Tell whether an occurrence is the lower end of a range, or stands for it beside another index."""
+    return isinstance(occurrence.use, Search) and occurrence.use.range is not None and not occurrence.use.range.upper
+
+
+def paired(occurrences: Sequence[Occurrence]) -> list[Occurrence]:
+    """Return the occurrences of one statement, of which each lower end knows its upper one."""
+    uppers = {_number(o): o for o in occurrences if is_upper(o.use)}
+    return [replace(o, other=uppers[_number(o)]) if is_lower(o) else o for o in occurrences] if uppers else list(occurrences)
+
+
+def _number(occurrence: Occurrence) -> int:
+    assert isinstance(occurrence.use, Search)
+    assert occurrence.use.range is not None
+    return occurrence.use.range.ends.pair
+
+
+def end_pair(occurrence: Occurrence) -> EndPair:
+    """Return both ends of the range whose lower one an occurrence is."""
+    assert occurrence.other is not None
+    return EndPair(_end(occurrence), _end(occurrence.other))
+
+
+def _end(occurrence: Occurrence) -> End:
+    assert isinstance(occurrence.use, Search)
+    return End(occurrence.use, occurrence.number - 1, occurrence.literal)
+
+
+BoundsReader = Callable[[Sequence[bytes | None], Sequence[int], Styles], Bounds]
+
+
+def bounds_reader(pair: EndPair) -> BoundsReader:
+    """Return what reads both ends of the client's values, in their formats."""
+    lower, upper = _end_reader(pair.lower), _end_reader(pair.upper)
+    return lambda values, formats, styles: Bounds(lower(values, formats, styles), upper(values, formats, styles))
+
+
+def _end_reader(end: End) -> Callable[[Sequence[bytes | None], Sequence[int], Styles], bytes | None]:
+    number, literal, read = end.number, end.literal, reader(end.use)
+    assert read is not None
+
+    def of_value(values: Sequence[bytes | None], formats: Sequence[int], styles: Styles) -> bytes | None:
+        value, code = (literal, 0) if number < 0 else (values[number], formats[number] if formats else 0)
+        found = None if value is None else read(value, code, styles)
+        assert not isinstance(found, Array)
+        return found
+
+    return of_value
+
+
+def range_tags(ciphers: Ciphers, use: Search, bounds: Bounds) -> Array | None:
+    """Return the tags of a range of which an index has a part, in an order that says nothing; None for NULL. NotAnswered."""
+    assert use.range is not None
+    subjects = use.range.subjects(bounds.lower, bounds.upper)
+    if subjects is None:
+        return None
+    search = ciphers.search(use.column, use.slot, use.column.type)
+    tags = sorted(map(search, subjects)) or [NO_TAG]
+    return Array(((len(tags), 1),), tuple(tags))
