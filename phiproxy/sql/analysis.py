@@ -149,6 +149,10 @@ class Analysis:
             found = self.walks[id(body)] = list(messages(body))
         return found
 
+    def whole(self) -> list[Node]:
+        """Return ``messages`` of the statement as it was before anything in it was edited."""
+        return next(iter(self.walks.values()))
+
     def at(self, offset: int) -> int:
         """Return the 1-based character position of a byte offset."""
         if self._positions is None:

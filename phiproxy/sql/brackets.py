@@ -209,6 +209,15 @@ class Brackets:
             i = self.partner(i) - 1 if found == CLOSE else i - 1
         raise _lost()
 
+    def around(self, i: int) -> int:
+        """Return the bracket that opens around a token."""
+        i -= 1
+        while self.name(i) != OPEN:
+            if i < 0:
+                raise _lost()
+            i = self.partner(i) - 1 if self.name(i) == CLOSE else i - 1
+        return i
+
     def join_condition(self, i: int) -> int:
         """Return the ON or USING of the JOIN at ``i``: those of joins on its right side come first."""
         waiting = 0

@@ -19,7 +19,7 @@ from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.mismatch import condition
 from phiproxy.sql.parse import Node, location, messages, only, strings
-from phiproxy.sql.respell import spelled_text
+from phiproxy.sql.respell import quoted, spelled_text
 from phiproxy.sql.rowfields import name_fields
 from phiproxy.sql.scope import (
     CLEAR,
@@ -34,10 +34,11 @@ from phiproxy.sql.scope import (
     SourceColumn,
     Value,
     joined_of,
+    own_value,
 )
 from phiproxy.sql.select import from_item
 from phiproxy.sql.terms import TEXT, VARCHAR, same_identity
-from phiproxy.sql.wrap import Change, Insert, expression_tree
+from phiproxy.sql.wrap import Change, Insert, expression_tree, select_tree
 from phiproxy.wire.arrays import VARCHAR_ARRAY_OID
 
 
@@ -58,7 +59,8 @@ def join(a: Analysis, body: Node, outer: Scope, left: Joined) -> Joined:
     two = from_item(a, *only(body["rarg"]), outer, seen)
     names = _merged_names(a, body, one, two)
     pairs = [_pair(a, body, name, one, two) for name in names]
-    rewritten = any(pair.slot is not None for pair in pairs)
+    # A side that was given another form has each merged name twice, to the server.
+    rewritten = any(pair.slot is not None for pair in pairs) or (bool(pairs) and (one.listed or two.listed))
     sources = (*one.sources, *two.sources)
     # Where the join stays as it is, so do the names of what it merged.
     named = [p.column if rewritten else replace(p.column, spelled=()) for p in pairs]
@@ -75,17 +77,14 @@ def join(a: Analysis, body: Node, outer: Scope, left: Joined) -> Joined:
         result.sources.append(Source(alias, tuple(named), system=False, bare=False))
     if rewritten:
         _rewrite(a, body, pairs)
-    return _aliased(a, body, result) if "alias" in body else result
+    return _aliased(a, body, result, left) if "alias" in body else result
 
 
-def _aliased(a: Analysis, body: Node, inside: Joined) -> Joined:
+def _aliased(a: Analysis, body: Node, inside: Joined, left: Joined) -> Joined:
     """Return what an alias of a whole join makes of it: one source, which hides those inside."""
     alias = body["alias"]
     if inside.listed:
-        why = "an alias of a JOIN that merges protected columns by USING or NATURAL is not in this version"
-        raise a.refuse(
-            why, {"location": _first(body["larg"])}, hint="Write the join as a subquery of FROM: (SELECT … FROM …) AS alias."
-        )
+        return _as_subquery(a, body, inside, left)
     columns = tuple(replace(c, spelled=()) for c in inside.star)
     opaque, hidden = any(s.opaque for s in inside.sources), any(s.hidden for s in inside.sources)
     if hidden and "colnames" in alias:
@@ -95,6 +94,35 @@ def _aliased(a: Analysis, body: Node, inside: Joined) -> Joined:
             hint="Alias the tables.",
         )
     return joined_of(rename(Source(alias["aliasname"], columns, opaque=opaque, system=False, hidden=hidden), alias))
+
+
+def _as_subquery(a: Analysis, body: Node, inside: Joined, left: Joined) -> Joined:
+    """Let the server see a join that was given another form as a subquery that lists the columns which the client's has."""
+    alias, place = body["alias"], {"location": _first(body["larg"])}
+    lateral = any(m.get("lateral") or "functions" in m for m in messages(body))
+    if any(s.opaque for s in inside.sources) or (lateral and left.sources):
+        why = "an alias of a JOIN that merges protected columns by USING or NATURAL, beside a function, is not in this version"
+        raise a.refuse(why, place, hint="Write the join as a subquery of FROM: (SELECT … FROM …) AS alias.")
+    check_named(a, inside.star, place)
+    if len({c.spelled for c in inside.star}) < len(inside.star):
+        why = (
+            "two columns of one name, in an alias of a JOIN that merges protected columns by USING or NATURAL, cannot be told apart"
+        )
+        raise a.refuse(why, place, hint="Give them different names.")
+    listed = ", ".join(f"{spelled_text(c.spelled).decode()} AS {quoted(c.name)}" for c in inside.star)
+    a.wraps.append(partial(_put_into_query, a=a, body=body, first=_first(body["rarg"]), listed=listed))
+    columns = tuple(SourceColumn(c.name, own_value(c.value)) for c in inside.star)
+    return joined_of(rename(Source(alias["aliasname"], columns, system=False), alias))
+
+
+def _put_into_query(brackets: Brackets, _text: bytes, *, a: Analysis, body: Node, first: int, listed: str) -> Iterator[Change]:
+    opening = brackets.around(brackets.before(brackets.at(first), "JOIN"))
+    query = select_tree(f"SELECT {listed}")
+    node = next(m for m in a.whole() if m.get("JoinExpr") is body)
+    node.clear()
+    query["fromClause"] = [{"JoinExpr": body}]
+    node["RangeSubselect"] = {"subquery": {"SelectStmt": query}, "alias": body.pop("alias")}
+    yield Insert(brackets.tokens[opening].end, f"SELECT {listed} FROM ".encode())
 
 
 def _merged_names(a: Analysis, body: Node, one: Joined, two: Joined) -> list[str]:
@@ -201,14 +229,24 @@ def _first(node: Node) -> int:
 
 
 def _rewrite(a: Analysis, body: Node, pairs: Sequence[_Pair]) -> None:
-    if any("\0" in part for p in pairs for c in (p.left, p.right) for name in c.spelled for part in name):
-        place = {"location": _first(body["rarg"])}
-        raise a.refuse("USING or NATURAL over protected columns of a subquery without a name", place, hint="Give it an alias.")
+    place = {"location": _first(body["rarg"])}
+    check_named(a, [c for p in pairs for c in (p.left, p.right)], place)
+    for pair in pairs:
+        types = [c.value.type for c in (pair.left, pair.right) if isinstance(c.value, Clear) and c.value.type is not None]
+        if len(set(types)) > 1:
+            why = f'"{pair.column.name}" has different types on both sides of USING or NATURAL, beside protected columns'
+            raise a.refuse(why, place, hint="Write the condition with ON.")
     conditions = []
     for pair in pairs:
         sides = [spelled_text(c.spelled).decode() for c in (pair.left, pair.right)]
         conditions.append(" = ".join(sides if pair.slot is None else [tag_of(side, pair.slot) for side in sides]))
     a.wraps.append(partial(_spell, body=body, first=_first(body["rarg"]), condition=" AND ".join(conditions)))
+
+
+def check_named(a: Analysis, columns: Sequence[SourceColumn], place: Node) -> None:
+    """Refuse columns of a subquery without a name: the server could not be told of them."""
+    if any("\0" in part for c in columns for pair in c.spelled for part in pair):
+        raise a.refuse("USING or NATURAL over protected columns of a subquery without a name", place, hint="Give it an alias.")
 
 
 def _spell(brackets: Brackets, _text: bytes, *, body: Node, first: int, condition: str) -> Iterator[Change]:

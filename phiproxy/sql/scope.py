@@ -254,13 +254,13 @@ def joined_of(source: Source) -> Joined:
 
 def source_of(alias: str, outputs: list[Output]) -> Source:
     """Return a subquery's outputs as a source; a column whose name is not known makes it opaque."""
-    columns = tuple(SourceColumn(name if name is not None else "\0", _own(value)) for name, value in outputs)
+    columns = tuple(SourceColumn(name if name is not None else "\0", own_value(value)) for name, value in outputs)
     unknown_protected = any(name is None and not isinstance(value, Clear) for name, value in outputs)
     assert not unknown_protected
     return Source(alias, columns, None, opaque=any(name is None for name, _ in outputs), system=False)
 
 
-def _own(value: Value) -> Value:
+def own_value(value: Value) -> Value:
     """Return the value as one of its own: two columns of a subquery may show the same column, and only one be grouped by."""
     return replace(value, tags=()) if isinstance(value, Protected) else value
 
