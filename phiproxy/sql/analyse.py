@@ -214,6 +214,8 @@ def _check_type(a: Analysis, type_name: Node, *, prefix: bool) -> None:
     if name in protection.column_names:
         # ``WHERE ssn 'x'``, the operator forgotten, is a literal of type ssn to the grammar.
         hint = f'If "{name}" is the column here, write the operator behind it: {name} = …'
+        if name in _OTHER_TYPES:
+            raise a.refuse(f'"{name}" before a literal may be the type, or the protected column', type_name, hint=hint)
         raise a.refuse(f'type "{name}" does not exist', type_name, hint=hint, error=UndefinedObject)
     if name in protection.table_names or name in a.context.catalog.reaching:
         raise a.refuse(f'the row type "{name}" would hold protected columns', type_name, hint="Use the columns.")

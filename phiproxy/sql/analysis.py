@@ -190,6 +190,15 @@ class Analysis:
             self.uses.append(DecidedUse(sink, use, type_oid, self.group))
 
     @contextmanager
+    def placed(self, body: Node) -> Iterator[None]:
+        """Give a refusal from inside that knows no place that of a node's body."""
+        try:
+            yield
+        except StatementRefused as refusal:
+            refusal.position = refusal.position or self.position(body)
+            raise
+
+    @contextmanager
     def together(self) -> Iterator[None]:
         """Let what is recorded inside be what PostgreSQL looks at in one go, before it gives types to parameters without one."""
         outer, self.group = self.group, self.group or self.new_row()

@@ -14,10 +14,11 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import computed_sink
-from phiproxy.sql.expressions import clear, expression, located
+from phiproxy.sql.expressions import expression, located
 from phiproxy.sql.lengths import cut_by, cut_sink, peel_cuts, shorter
 from phiproxy.sql.mismatch import wrong_count
 from phiproxy.sql.parse import Node, only
+from phiproxy.sql.predicates import case_conditions
 from phiproxy.sql.scope import ListColumn, Protected, Scope, Value
 from phiproxy.sql.select import select
 from phiproxy.sql.sinks import TEXT_OID, as_sink
@@ -62,7 +63,7 @@ def target(a: Analysis, relation: Relation, body: Node) -> Target:
             f"cannot assign into a part of {column.label}, which is of type {column.type.name}",
             body,
             hint=f"Assign the whole value: {column.name} = …",
-            error=DatatypeMismatch,
+            error=StatementRefused if column.type.family in ("array", "jsonb") else DatatypeMismatch,
         )
     return name, column
 
@@ -114,8 +115,7 @@ def _case(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place:
     _, body = only(node)
     results = case_results(body)
     place = dataclasses.replace(place, type_oid=common_type(a, results, scope))
-    for condition in [*([body["arg"]] if "arg" in body else []), *(only(when)[1]["expr"] for when in body["args"])]:
-        clear(a, condition, scope)
+    case_conditions(a, node, scope)
     for result in results:
         assign(a, result, column, scope, _apart(a, place))
 

@@ -20,7 +20,7 @@ from phiproxy.sql.expressions import clear, clear_all, equality_slot, located, u
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, children, location, messages, only, strings
 from phiproxy.sql.respell import is_reference, reference, value_of
-from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope, Value, group_key
+from phiproxy.sql.scope import SHOWN, Kept, ListColumn, Output, Protected, Scope, Value, group_key
 from phiproxy.sql.sinks import as_sink, peel
 from phiproxy.sql.terms import as_plain, as_tags, same_identity, term
 from phiproxy.sql.wrap import Change, Insert, expression_tree, quote_ident, replace, spelled
@@ -260,8 +260,15 @@ def _is_replaced(a: Analysis, node: Node) -> bool:
     return id(node) in a.derived or any(r.node is node for r in a.represented) or any(other is node for other, *_ in a.nullifs)
 
 
+def _is_named(given: ListColumn, name: str) -> bool:
+    """Tell whether a given value that became protected is shown, or may be referred to, by the name that it had by itself."""
+    if given.became is None or given.unnamed:
+        return False
+    return name != "?column?" or any(user is SHOWN or isinstance(user, Kept) for user in given.users)
+
+
 def _label(brackets: Brackets, _text: bytes, *, target: Node, name: str, given: ListColumn | None = None) -> Iterator[Change]:
-    if given is not None and (given.became is None or SHOWN not in given.users):
+    if given is not None and not _is_named(given, name):
         return  # its name is nobody's business
     end = brackets.tokens[brackets.item_end(location(target))].end
     yield Insert(end, f" AS {quote_ident(name)}".encode(), closing=True)

@@ -15,9 +15,10 @@ from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedOperato
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.policy.types import TEXT_OID, array_of, builtin, by_oid
 from phiproxy.sql.meaning import Given, Search, Store
-from phiproxy.types.casts import EXACT_NUMBERS, NUMERIC, NoCast, NotCast, cast, explicit
+from phiproxy.types.casts import NUMERIC, NoCast, NotCast, cast, explicit
 from phiproxy.types.comparing import compared, ordered
 from phiproxy.types.names import sql_name
+from phiproxy.types.shared import shared
 
 if TYPE_CHECKING:
     from phiproxy.sql.sinks import SinkNode
@@ -38,7 +39,7 @@ def operand_type(declared: DeclaredType) -> DeclaredType:
     return {"varchar": TEXT, "cidr": builtin("inet")}.get(base.family, base)
 
 
-TEXT, VARCHAR = builtin("text"), builtin("varchar")
+TEXT, VARCHAR, BOOL = builtin("text"), builtin("varchar"), builtin("bool")
 
 
 def changes_nothing(declared: DeclaredType, to: DeclaredType) -> bool:
@@ -50,19 +51,29 @@ def changes_nothing(declared: DeclaredType, to: DeclaredType) -> bool:
 
 
 def common_type(types: Sequence[DeclaredType]) -> DeclaredType:
-    """Return the type of CASE, COALESCE, UNION and the like over these (manual 10.5), text where none is known."""
-    if all(t.is_text for t in types):
-        return VARCHAR if types and all(t.oid == VARCHAR.oid for t in types) else TEXT
-    families = {declared.family for declared in types}
-    if len({(t.base or t).unlimited for t in types}) == 1:
-        return (types[0].base or types[0]).unlimited
-    if families <= EXACT_NUMBERS:
-        return builtin(max(families, key=["int2", "int4", "int8", "numeric"].index))
-    shown = " and ".join(sorted(map(sql_name, types)))
-    raise StatementRefused(
-        f"values of types {shown} become one column here, where one of them is protected",
-        hint="Cast each of them to the protected column's type.",
-    )
+    """Return the type of CASE, COALESCE, UNION and the like over these, in PostgreSQL's order; text where none is known.
+
+    DatatypeMismatch where they have none, without a position.
+    """
+    if not types:
+        return TEXT
+    try:
+        found = shared(types)
+    except NoCast:
+        shown = " and ".join(dict.fromkeys(map(sql_name, types)))
+        raise DatatypeMismatch(f"types {shown} cannot be matched", hint="Cast them to one type.") from None
+    return VARCHAR if found.oid == VARCHAR.oid else found
+
+
+def united_type(column: ProtectedColumn, types: Sequence[DeclaredType]) -> DeclaredType:
+    """Return the common type of values one of which is a protected column; StatementRefused where that is not the column's."""
+    found, own = common_type(types), (column.type.base or column.type)
+    if found.oid != own.oid and not (found.is_text and own.is_text) and found != own.unlimited:
+        raise StatementRefused(
+            f"values of type {sql_name(found)} would be shown together with {column.label}, which is of type {sql_name(own)}",
+            hint=f"Cast them to {sql_name(own.unlimited)}.",
+        )
+    return found
 
 
 def given(sink: SinkNode, use: Store | Search, type_oid: int) -> tuple[Store | Search, int]:
@@ -116,10 +127,10 @@ def _unread(sink: SinkNode, place: DeclaredType) -> DeclaredType | None:
 
 
 def _read(sink: SinkNode, types: tuple[DeclaredType, ...]) -> Given:
-    """Return how a value that has types is read. Any number is a numeric first, so that this does not depend on its value."""
+    """Return how a value that has types is read. A number is a numeric first, from which it becomes any other."""
     if sink.kind == "param":
         return Given(None, types)
-    if sink.own is not None and sink.own.family != "bool":
+    if sink.own is not None and sink.own.family != "bool" and types[1:2] != (BOOL,):
         return Given(NUMERIC, types[1:])
     return Given(types[0], types)
 

@@ -106,7 +106,7 @@ def _element_type(terms: Sequence[Term], casts: Sequence[Node]) -> int:
     if casts:
         return _element(casts[-1]).oid
     said = {said_type(leaf) for made in terms for leaf in made.leaves} - {0}
-    return said.pop() if len(said) == 1 else OWN
+    return said.pop() if len(said) == 1 else OWN if said else TEXT_OID
 
 
 def _element(cast: Node) -> DeclaredType:
@@ -200,7 +200,8 @@ def _output_term(node: Node, i: int, outputs: list[Output]) -> Term:
     return Term(node, [Leaf(node, value=value, output=i, width=len(outputs))])
 
 
-def _case_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
+def case_conditions(a: Analysis, node: Node, scope: Scope) -> list[Node]:
+    """Analyse what decides a CASE, and return its conditions."""
     body = only(node)[1]
     conditions = [only(when)[1]["expr"] for when in body["args"]]
     if "arg" in body:
@@ -209,12 +210,20 @@ def _case_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
     else:
         for one in conditions:
             condition(a, one, scope, "CASE/WHEN")
-    whole = not made.leaves and not made.composed
+    return conditions
+
+
+def _case_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
+    body = only(node)[1]
+    conditions = case_conditions(a, node, scope)
+    whole, first = not made.leaves and not made.composed, len(made.leaves)
     results: list[Sequence[Leaf]] = []
     for result in (*(only(when)[1]["result"] for when in body["args"]), *([body["defresult"]] if "defresult" in body else ())):
         before = len(made.leaves)
         add_part(a, made, result, scope)
         results.append(made.leaves[before:])
+    if "defresult" in body:  # which is what PostgreSQL looks at first (parse_expr.c, transformCaseExpr)
+        made.leaves[first:] = [leaf for result in (results[-1], *results[:-1]) for leaf in result]
     made.complete = made.complete and "defresult" in body
     made.choices = True
     if whole and "arg" not in body:

@@ -20,6 +20,8 @@ def name_fields(a: Analysis, parts: Iterable[Any], scope: Scope) -> None:
     for node in [found for part in parts for found in _selections(part)]:
         body = node["A_Indirection"]
         names = strings(only(body["arg"])[1]["fields"])
+        if names[-1] == "*":
+            raise a.refuse("a field of (t.*) is not in this version", body["arg"]["ColumnRef"], hint="Write t.column.")
         if not is_whole_row(scope, names):
             continue
         source = find_source(scope, names[0], None, a.position(body["arg"]["ColumnRef"]))

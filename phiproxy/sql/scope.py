@@ -99,7 +99,8 @@ class ListColumn:
     ``users`` collects the decided uses; None stands for an ordinary one. ``casts`` are the no-op casts on the way, ``parts`` the
     columns that UNION ALL put one below the other. ``became`` is what was decided, ``recasts`` are casts
     of ``ARRAY[…]`` that become bytea[] with it. ``of_values``: of VALUES, which is text where nothing says otherwise.
-    ``seen`` is the number of uses that were recorded before it, as PostgreSQL gives types in this order.
+    ``seen`` is the number of uses that were recorded before it, as PostgreSQL gives types in this order. ``unnamed``: it stands
+    in a set operation, whose first query names the columns.
     """
 
     entries: list[SinkNode | None]
@@ -112,6 +113,7 @@ class ListColumn:
     became: ProtectedColumn | None = None
     of_values: bool = False
     seen: int = 0
+    unnamed: bool = False
 
     def store(self, column: ProtectedColumn, place: int, limit: int | None = None) -> None:
         """Note that the values are stored in a protected column, cut to ``limit`` characters."""

@@ -11,16 +11,16 @@ from functools import partial
 
 from phiproxy.errors import WrongCount
 from phiproxy.policy.guards import tag_of
-from phiproxy.policy.protection import DeclaredType
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.policy.types import by_oid
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.meaning import Edit
-from phiproxy.sql.operands import common_type
+from phiproxy.sql.operands import united_type
 from phiproxy.sql.parse import Node, location, messages, only
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Output, Protected, Value
-from phiproxy.sql.terms import TEXT, VARCHAR, same_identity
+from phiproxy.sql.terms import TEXT, same_identity
 from phiproxy.sql.wrap import Change, Insert, column_list, hold, quote_ident, replace, representative, select_tree
 
 _OUTER = ("sortClause", "limitOffset", "limitCount", "limitOption", "withClause", "lockingClause")
@@ -63,9 +63,12 @@ def _first(body: Node) -> int:
 def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
     """Return what a column is that has values of both kinds one below the other."""
     columns = [v.column for v in (value, other) if isinstance(v, Protected)]
+    for leaf in other.leaves() if isinstance(other, ListColumn) else ():
+        leaf.unnamed = True
     if columns:
         column = same_identity(a, columns, {"SelectStmt": {"location": max(_first(body), 0)}})
-        shared = _type(value, other)
+        with a.placed(_at(max(_first(body), 0))):
+            shared = _type(column, value, other)
         for one in (value, other):
             if isinstance(one, Clear):
                 raise a.refuse(
@@ -86,13 +89,10 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
     return CLEAR
 
 
-def _type(value: Value, other: Value) -> DeclaredType:
+def _type(column: ProtectedColumn, value: Value, other: Value) -> DeclaredType:
     if isinstance(value, Protected) and isinstance(other, Protected) and value.type == other.type:
         return value.type
-    found = [t for v in (value, other) for t in _types(v)]
-    if all(t.is_text for t in found):
-        return VARCHAR if found and found[0].oid == VARCHAR.oid else TEXT  # they become each other (manual 10.5)
-    return common_type(found)
+    return united_type(column, [t for v in (value, other) for t in _types(v)])
 
 
 def _types(value: Value) -> Iterator[DeclaredType]:

@@ -61,11 +61,27 @@ def shape_of(text: bytes) -> Shape | None:
         constants.append(text[start:end])
         starts.append(start)
         # A statement text holds no zero byte, so no gap can be mistaken for two.
-        parts += (gap, b"\0s" if kind == "string" else b"\0n")
+        parts += (gap, b"\0s" if kind == "string" else _number_kind(text[start:end]))
         before = end
     gaps.append(text[before:])
     parts.append(gaps[-1])
     return Shape(tuple(gaps), tuple(constants), tuple(starts), b"".join(parts))
+
+
+def _number_kind(constant: bytes) -> bytes:
+    """Return what the key says of a number: whether it is an integer, a bigint or a numeric, which the meaning may hang on.
+
+    The two that only with a minus sign are of the smaller type are apart from all others.
+    """
+    if len(constant) < 10 and b"." not in constant:
+        return b"\0n"
+    if b"." in constant:
+        return b"\0d"
+    value = int(constant)
+    for limit, below, there in ((1 << 31, b"\0n", b"\0m"), (1 << 63, b"\0b", b"\0M")):
+        if value <= limit:
+            return there if value == limit else below
+    return b"\0d"
 
 
 def literal_value(constant: bytes) -> bytes:

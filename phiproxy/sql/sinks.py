@@ -203,7 +203,11 @@ def _constant_type(body: Node) -> DeclaredType | None:
     digits = body.get("fval", {}).get("fval", "")
     if not digits:
         return None
-    return builtin("int8" if digits.lstrip("-").isdigit() and -(1 << 63) <= int(digits) < 1 << 63 else "numeric")
+    if not digits.lstrip("-").isdigit():
+        return builtin("numeric")
+    # -2147483648 comes as the FCONST 2147483648 and its sign, and is an integer all the same.
+    fits = (name for name, bits in (("int4", 31), ("int8", 63)) if -(1 << bits) <= int(digits) < 1 << bits)
+    return builtin(next(fits, "numeric"))
 
 
 def _spelled(body: Node) -> bytes:

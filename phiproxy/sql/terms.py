@@ -18,7 +18,7 @@ from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.derived import Derived, derived
 from phiproxy.sql.expressions import Grouping, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
-from phiproxy.sql.operands import OWN, common_type, operand_type
+from phiproxy.sql.operands import OWN, operand_type, united_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.respell import reference, value_of
 from phiproxy.sql.rules import query
@@ -171,7 +171,7 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             f"{column.label} is protected and can only be compared with values or columns of the same identity",
             located(made.unprotected),
             hint="Compare it with a text parameter, a text literal, NULL, or ANY or ALL of an array of these.",
-            error=UndefinedOperator if is_no_text(made.unprotected) else StatementRefused,
+            error=UndefinedOperator if column.type.is_text and is_no_text(made.unprotected) else StatementRefused,
         )
     # Results of one CASE or COALESCE that are all values: what the casts of some say holds for those without (manual 10.5).
     said = {oid for leaf in made.leaves if leaf.sink is not None and (oid := said_type(leaf))}
@@ -237,10 +237,12 @@ def as_value(a: Analysis, made: Term) -> Value:
             located(made.unprotected),
             hint="Let the other values be parameters, literals, NULL or columns of the same identity.",
         )
+    with a.placed(located(made.node)):
+        shown = _common(column, made.leaves, complete=made.complete)
     with a.together():
         for leaf in made.leaves:
             if leaf.sink is not None:
-                a.use(leaf.sink, Store(column.unbounded, a.new_row()), column.type.oid)
+                a.use(leaf.sink, Store(column.unbounded, a.new_row()), shown.oid)
     for leaf in (leaf for leaf in made.leaves if leaf.sink is None):
         if isinstance(leaf.value, ListColumn):
             leaf.value.users.append(Kept(column, column.type.oid))
@@ -252,7 +254,7 @@ def as_value(a: Analysis, made: Term) -> Value:
     a.strip(made.casts, column)
     if made.casts:
         return Protected(column, cast_type(only(made.casts[0])[1]) or TEXT, cast=True)
-    return Protected(column, _common(made.leaves, complete=made.complete), cast=True, planned=_planned(made))
+    return Protected(column, shown, cast=True, planned=_planned(column, made, shown))
 
 
 def _nullif_value(a: Analysis, leaf: Leaf, column: ProtectedColumn) -> None:
@@ -284,22 +286,25 @@ def _passed_on(a: Analysis, leaf: Leaf) -> Value:
     return dataclasses.replace(value, type=shown or value.type, cast=cast, planned=None if shown else value.planned)
 
 
-def _planned(made: Term) -> DeclaredType | None:
+def _planned(column: ProtectedColumn, made: Term, shown: DeclaredType) -> DeclaredType | None:
     """Return the type of a COALESCE without its NULLs, or of what is left of a CASE, once PostgreSQL has planned it; else None."""
     if made.left is not None:
-        planned = _common(made.left[0], complete=made.left[1])
-        return planned if planned.oid == _common(made.leaves, complete=made.complete).oid else None
-    kept = [leaf for leaf in made.leaves if leaf.sink is None or leaf.sink.kind != "null"]
-    return None if made.choices or len(kept) == len(made.leaves) else _common(kept, complete=made.complete)
+        planned = _common(column, made.left[0], complete=made.left[1])
+    else:
+        kept = [leaf for leaf in made.leaves if leaf.sink is None or leaf.sink.kind != "null"]
+        if made.choices or len(kept) == len(made.leaves):
+            return None
+        planned = _common(column, kept, complete=made.complete)
+    return planned if planned.oid == shown.oid else None
 
 
-def _common(leaves: Sequence[Leaf], *, complete: bool) -> DeclaredType:
+def _common(column: ProtectedColumn, leaves: Sequence[Leaf], *, complete: bool) -> DeclaredType:
     """Return the type of the whole (manual 10.5); a length stays only where every part is a column of it."""
     types = [_type_of(leaf) for leaf in leaves]
     known = [t for t in types if t is not None]
     if complete and len(known) == len(types) and len(set(known)) == 1:
         return known[0]
-    return common_type(known)
+    return united_type(column, known)
 
 
 def _type_of(leaf: Leaf) -> DeclaredType | None:

@@ -1,16 +1,22 @@
-"""Which text type an expression has, where that decides the type of a parameter beside it (manual 10.5)."""
+"""Which type a CASE or COALESCE has on its way into a column, where that decides how values in it are read (manual 10.5)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from phiproxy.errors import StatementRefused
+from phiproxy.policy.types import by_oid
+from phiproxy.sql import operands
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.lengths import cut_by
 from phiproxy.sql.lists import type_of
+from phiproxy.sql.operands import TEXT, VARCHAR
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.scope import ListColumn, Protected, Scope, resolve
-from phiproxy.sql.sinks import TEXT_OID, as_sink, text_cast
-from phiproxy.wire.values import VARCHAR_OID
+from phiproxy.sql.sinks import as_sink, cast_type
+from phiproxy.types.declared import DeclaredType
+from phiproxy.types.names import sql_name
+from phiproxy.types.shared import changes_little
 
 
 def case_results(body: Node) -> list[Node]:
@@ -20,23 +26,37 @@ def case_results(body: Node) -> list[Node]:
 
 
 def common_type(a: Analysis, nodes: Sequence[Node], scope: Scope) -> int:
-    """Return the type of CASE or COALESCE: that of the first whose type is known (text and varchar become each other)."""
-    return next((found for node in nodes if (found := _type(a, node, scope))), TEXT_OID)
+    """Return the type of CASE or COALESCE on its way into a column.
+
+    StatementRefused where one of the values would become another type first, and then not be what it is without that.
+    """
+    found = [declared for node in nodes if (declared := _type(a, node, scope)) is not None]
+    with a.placed(only(nodes[0])[1]):
+        shared = operands.common_type(found)
+        for declared in found:
+            if not changes_little(declared, shared):
+                raise StatementRefused(
+                    f"a value of type {sql_name(declared)} would become {sql_name(shared)} on its way to a protected column",
+                    hint="Cast all values to the column's type.",
+                )
+    return shared.oid
 
 
-def _type(a: Analysis, node: Node, scope: Scope) -> int:
-    """Return a type's OID, 0 for what has none of its own."""
+def _type(a: Analysis, node: Node, scope: Scope) -> DeclaredType | None:
+    """Return a type, None for what has none of its own."""
     kind, body = only(node)
     if kind == "TypeCast":
-        shown = text_cast(body)
-        return shown.oid if shown is not None else VARCHAR_OID if cut_by(body) is not None else TEXT_OID
-    if as_sink(node) is not None:
-        return 0
+        return VARCHAR if cut_by(body) is not None else cast_type(body) or TEXT
+    sink = as_sink(node)
+    if sink is not None:
+        return sink.own
     if kind == "ColumnRef" and strings(body["fields"])[-1] != "*":
         value = resolve(scope, strings(body["fields"]), a.position(body)).value
-        return value.type.oid if isinstance(value, Protected) else type_of(value) if isinstance(value, ListColumn) else TEXT_OID
+        if isinstance(value, Protected):
+            return value.type
+        return by_oid(type_of(value)) if isinstance(value, ListColumn) else TEXT
     if kind == "CaseExpr":
-        return common_type(a, case_results(body), scope)
+        return by_oid(common_type(a, case_results(body), scope))
     if kind == "CoalesceExpr":
-        return common_type(a, body["args"], scope)
-    return TEXT_OID
+        return by_oid(common_type(a, body["args"], scope))
+    return TEXT

@@ -264,6 +264,19 @@ STATEMENTS = [
     "UPDATE typed SET c_numeric_10_2_ = 1234567890",
     "UPDATE typed SET c_date = true::date",
     "UPDATE typed SET c_char_9_ = 'more than nine'",
+    # Of one shape, where the type of the number decides the type of the result.
+    "SELECT COALESCE(c_numeric, 1), COALESCE(c_int8, 1) FROM typed",
+    "SELECT COALESCE(c_numeric, 1.5), COALESCE(c_int8, 99999999999) FROM typed",
+    "SELECT COALESCE(c_int4, -2147483648), COALESCE(c_float8, 1), COALESCE(c_float4, 1.1), COALESCE(c_timestamp, date '2001-01-01')"
+    " FROM typed",
+    "SELECT COALESCE(c_char_9_, 'abc'::text), COALESCE(c_char_9_, 'longer than nine') FROM typed",
+    "SELECT COALESCE(c_inet, '10.0.0.0/8'::cidr) FROM typed",
+    "SELECT c_float8 FROM typed UNION SELECT 0 UNION SELECT '7'",
+    "SELECT COALESCE(c_bool, 1) FROM typed",
+    "SELECT COALESCE(c_time, interval '10:00') FROM typed",
+    "UPDATE typed SET c_bool = 1::bool, c_int4 = CASE WHEN id = 1 THEN '1.5' ELSE 2.5 END RETURNING c_bool, c_int4",
+    "UPDATE typed SET c_int4 = CASE c_int4 WHEN 7 THEN 8 WHEN -7 THEN 9 END RETURNING c_int4",
+    "SELECT id FROM typed WHERE c_int4 = ANY (ARRAY['7', '8'])",
 ]
 
 
@@ -292,6 +305,13 @@ REFUSED = [
     "SELECT (CASE WHEN true THEN c_date END)::text FROM typed",
     "SELECT id FROM typed WHERE c_int8 = 1.5::float8",
     "SELECT COALESCE(c_date, '2000-01-01'::timestamp) FROM typed",
+    "SELECT COALESCE(c_int4, 0.5) FROM typed",
+    "SELECT COALESCE(c_int4, 99999999999) FROM typed",
+    "SELECT CASE WHEN id = 1 THEN c_int4 ELSE 7.5 END FROM typed",
+    "SELECT c_int4 FROM typed UNION ALL SELECT 5.5",
+    "UPDATE typed SET c_varchar_12_ = CASE WHEN id = 1 THEN date '2000-02-29' ELSE timestamp '2000-02-29 10:00' END",
+    "SELECT id FROM typed WHERE c_interval = interval '24' hour",
+    "UPDATE typed SET c_int4__[1] = 5",
     "SELECT c_int4 + 1 FROM typed",
     "SELECT id FROM typed GROUP BY c_date::text, id",
     "SELECT DISTINCT c_date::text FROM typed",

@@ -48,7 +48,7 @@ def test_results_of_case_go_to_different_rows() -> None:
         "UPDATE patients SET (ssn, city) = $1",
         "UPDATE patients SET ssn = CASE WHEN true THEN city END",
         "UPDATE patients SET ssn = COALESCE('x', now()::text)",
-        "UPDATE patients SET ssn = CASE ssn WHEN upper($1) THEN $2 END",
+        "UPDATE patients SET ssn = CASE ssn WHEN now()::text THEN $2 END",
         "UPDATE patients SET ssn = GREATEST('x', 'y')",
         "UPDATE patients SET ssn = (SELECT 'x' ORDER BY 1)",
         "UPDATE patients SET ssn = EXISTS (SELECT 1)",

@@ -71,9 +71,11 @@ def test_a_parameter_is_settled_when_its_type_is_known() -> None:
 
 def test_types_beside_each_other() -> None:
     assert common_type([builtin("int4"), builtin("numeric")]) == builtin("numeric")
-    assert common_type([named_type("varchar(3)"), builtin("text")]).name == "text"
-    with pytest.raises(StatementRefused):
-        common_type([builtin("date"), builtin("timestamp")])
+    assert common_type([named_type("varchar(3)"), builtin("text")]).name == "varchar"
+    assert common_type([builtin("date"), builtin("timestamp")]) == builtin("timestamp")
+    assert common_type([]).name == "text"
+    with pytest.raises(DatatypeMismatch):
+        common_type([builtin("date"), builtin("int4")])
     assert operand_type(named_type("varchar(3)")).name == "text"
     assert operand_type(builtin("cidr")).name == "inet"
 

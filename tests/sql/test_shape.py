@@ -98,6 +98,23 @@ def test_free_are_values_where_values_stand() -> None:
     assert free(b"WITH w AS (SELECT 1) DELETE FROM t USING w WHERE t.a = 'x'") == [b"1", b"'x'"]
 
 
+def test_the_key_says_the_types_of_numbers() -> None:
+    def key(number: str) -> bytes:
+        found = shape_of(f"SELECT coalesce(a, {number})".encode())
+        assert found is not None
+        return found.key
+
+    same = [
+        ["0", "7", "2147483647"],
+        ["2147483648"],
+        ["2147483649", "9223372036854775807"],
+        ["9223372036854775808"],
+        ["1.5", "9223372036854775809"],
+    ]
+    assert [len({key(n) for n in numbers}) for numbers in same] == [1] * len(same)
+    assert len({key(numbers[0]) for numbers in same}) == len(same)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -38,7 +38,9 @@ def test_results_and_tags(target: str, server: str) -> None:
         ("coalesce(mrn, mrn)", "varchar(12)"),
         ("CASE WHEN active THEN mrn END", "varchar"),
         ("coalesce(mrn, 'x')", "varchar"),
-        ("coalesce(mrn, 'x'::text)", "text"),
+        ("coalesce(mrn, 'x'::text)", "varchar"),
+        ("coalesce('x'::text, mrn)", "text"),
+        ("CASE WHEN active THEN 'x'::text ELSE mrn END", "varchar"),
         ("coalesce(mrn, mrn)::text", "text"),
     ],
 )

@@ -1,0 +1,51 @@
+"""Which type values have that become one column: CASE, COALESCE, UNION, VALUES (manual 10.5; select_common_type)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phiproxy.types.casts import FLOATS, NUMBERS, TEXTS, NoCast, NotCast, cast
+from phiproxy.types.declared import DeclaredType
+
+_CATEGORIES = {
+    **dict.fromkeys(NUMBERS, "number"),
+    **dict.fromkeys(TEXTS, "text"),
+    **dict.fromkeys(("date", "time", "timetz", "timestamp", "timestamptz"), "time"),
+    **dict.fromkeys(("inet", "cidr"), "network"),
+}
+_PREFERRED = frozenset({"text", "float8", "timestamptz", "inet"})
+
+
+def shared(types: Sequence[DeclaredType]) -> DeclaredType:
+    """Return the type of a column of values of these types, in the order in which PostgreSQL looks at them; NoCast if none."""
+    bare = [(declared.base or declared).unlimited for declared in types]
+    found = bare[0]
+    for other in bare[1:]:
+        if _category(found) != _category(other):
+            raise NoCast
+        if found.family not in _PREFERRED and _becomes(found, other) and not _becomes(other, found):
+            found = other
+    if not all(_becomes(declared, found) for declared in bare):
+        raise NoCast
+    return found
+
+
+def _category(declared: DeclaredType) -> str:
+    return _CATEGORIES.get(declared.family, declared.family)
+
+
+def _becomes(one: DeclaredType, other: DeclaredType) -> bool:
+    """Tell whether PostgreSQL casts the one to the other unasked."""
+    try:
+        cast(one, other, "implicit")
+    except NoCast:
+        return False
+    except NotCast:
+        return True
+    return True
+
+
+def changes_little(one: DeclaredType, other: DeclaredType) -> bool:
+    """Tell whether a value that became the other type first is the same wherever it goes from there: as a text too."""
+    both = {one.family, other.family}
+    return one.unlimited == other.unlimited or both <= NUMBERS - FLOATS or both <= TEXTS - {"bpchar"}
