@@ -122,6 +122,11 @@ class Operand:
     column: Node
     grouped: bool = False
 
+    def stored(self, slot: Slot) -> str | None:
+        """Return the generated column that holds a tag of it, or None where that is computed."""
+        plain = not self.grouped and "location" in only(self.column)[1]
+        return stored_tag(self.source, slot) if plain else None
+
 
 def operand(a: Analysis, node: Node, scope: Scope) -> Operand | None:
     """Return a node as an operand of which tags are compared, or None where it is none; decides nothing.

@@ -14,7 +14,6 @@ from functools import partial
 
 from phiproxy.errors import NoIndexAnswers
 from phiproxy.index.spelling import Call, Constant, Expression, read, write
-from phiproxy.policy.guards import tag_of
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
@@ -28,7 +27,8 @@ from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.pattern import Key, Like, NotAnswered, missing
 from phiproxy.sql.scope import Protected, Scope
 from phiproxy.sql.sinks import TEXT_OID, Inserted, SinkNode, as_sink
-from phiproxy.sql.wrap import expression_tree, replace
+from phiproxy.sql.stored import tag_text, tag_tree
+from phiproxy.sql.wrap import replace
 from phiproxy.wire.values import VARCHAR_OID
 
 _KINDS = ("AEXPR_LIKE", "AEXPR_ILIKE")
@@ -126,6 +126,7 @@ def _compare(
 ) -> None:
     negated = strings(only(node)[1]["name"])[-1].startswith("!")
     nodes = [pattern]
+    tags = [_Tag(candidate.slot, operand.stored(candidate.slot)) for candidate, _ in found]
     for i, (candidate, how) in enumerate(found):
         use = Search(candidate.column, candidate.slot, candidate.column.type, like=how)
         if not i:
@@ -133,30 +134,36 @@ def _compare(
             continue
         nodes.append(copy.deepcopy(sink.node))
         closing = ("))" if negated else ")") if i == len(found) - 1 else ""
-        place = Inserted(pattern, operand.column, partial(_alternative, slot=candidate.slot), closing.encode())
+        place = Inserted(pattern, operand.column, partial(_alternative, tag=tags[i]), closing.encode())
         more = dataclasses.replace(sink, node=nodes[-1], wrapper=nodes[-1], casts=(), inserted=place)
         a.use(more, use, sink.type_oid or TEXT_OID)
-    slots = [candidate.slot for candidate, _ in found]
-    a.changes.append(partial(_head, node=node, column=operand.column, pattern=pattern, slots=slots, negated=negated))
-    a.changes.append(partial(_tail, node=node, column=operand.column, pattern=pattern, slots=slots, nodes=nodes, negated=negated))
+    a.changes.append(partial(_head, node=node, column=operand.column, pattern=pattern, tags=tags, negated=negated))
+    a.changes.append(partial(_tail, node=node, column=operand.column, pattern=pattern, tags=tags, nodes=nodes, negated=negated))
 
 
-_HOLE = "phi_x"
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    """A tag that is compared, and the generated column that holds it, if one does."""
+
+    slot: Slot
+    stored: str | None
 
 
-def _alternative(named: str, *, slot: Slot) -> bytes:
-    return f" OR {tag_of(named, slot)} = ".encode()
+def _alternative(named: str, *, tag: _Tag) -> bytes:
+    return f" OR {tag_text(named, tag.slot, tag.stored)} = ".encode()
 
 
-def _head(spans: Spans, text: bytes, *, node: Node, column: Node, pattern: Node, slots: Sequence[Slot], negated: bool) -> Edit:
+def _head(spans: Spans, text: bytes, *, node: Node, column: Node, pattern: Node, tags: Sequence[_Tag], negated: bool) -> Edit:
     """Replace what stands before the pattern by the first tag."""
     brackets = Brackets(spans.tokens)
     start, _ = brackets.expression(node)
     end, _ = brackets.expression(pattern)
-    several = len(slots) > 1
+    several = len(tags) > 1
     opening = ("(NOT (" if negated else "(") if several else ""
     named = spans.named(text, column)
-    return Edit(start, end, f"{opening}{tag_of(named, slots[0])} {'<>' if negated and not several else '='} ".encode())
+    return Edit(
+        start, end, f"{opening}{tag_text(named, tags[0].slot, tags[0].stored)} {'<>' if negated and not several else '='} ".encode()
+    )
 
 
 def _tail(
@@ -166,7 +173,7 @@ def _tail(
     node: Node,
     column: Node,
     pattern: Node,
-    slots: Sequence[Slot],
+    tags: Sequence[_Tag],
     nodes: Sequence[Node],
     negated: bool,
 ) -> Edit:
@@ -174,12 +181,12 @@ def _tail(
     brackets = Brackets(spans.tokens)
     _, end = brackets.expression(pattern)
     _, last = brackets.expression(node)
-    several = len(slots) > 1
+    several = len(tags) > 1
     operator = "<>" if negated and not several else "="
     made: list[Node] = []
-    for slot, value in zip(slots, nodes, strict=True):
-        tag = expression_tree(tag_of(_HOLE, slot), {_HOLE: column})
-        made.append({"A_Expr": {"kind": "AEXPR_OP", "name": [{"String": {"sval": operator}}], "lexpr": tag, "rexpr": value}})
+    for tag, value in zip(tags, nodes, strict=True):
+        left = tag_tree(column, tag.slot, tag.stored)
+        made.append({"A_Expr": {"kind": "AEXPR_OP", "name": [{"String": {"sval": operator}}], "lexpr": left, "rexpr": value}})
     whole = {"BoolExpr": {"boolop": "OR_EXPR", "args": made}} if several else made[0]
     replace(node, {"BoolExpr": {"boolop": "NOT_EXPR", "args": [whole]}} if several and negated else whole)
     return Edit(end, last, b"")

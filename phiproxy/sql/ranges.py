@@ -16,7 +16,6 @@ from phiproxy.errors import NoIndexAnswers
 from phiproxy.index.periods import axis, period
 from phiproxy.index.spelling import read, write
 from phiproxy.index.transform import short_type, transform
-from phiproxy.policy.guards import tag_of
 from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.policy.types import parse_type
@@ -31,11 +30,11 @@ from phiproxy.sql.operands import OWN
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.scope import Protected, Scope, group_key
 from phiproxy.sql.sinks import Inserted, SinkNode, as_sink
+from phiproxy.sql.stored import tag_text, tag_tree
 from phiproxy.sql.wrap import expression_tree, replace
 
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
-_HOLE = "phi_x"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +197,11 @@ def hint(column: ProtectedColumn) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """The comparisons that a range becomes: of the tags ``slots`` of ``column`` with ``nodes``."""
+    """The comparisons that a range becomes: of the tags ``slots`` of ``column``, or where they are kept, with ``nodes``."""
 
     column: Node
     slots: tuple[Slot, ...]
+    stored: tuple[str | None, ...]
     nodes: tuple[Node, ...]
     negated: bool
 
@@ -220,15 +220,15 @@ class _Made:
     def head(self, named: str, i: int) -> str:
         """Return what stands before the values of a comparison."""
         before = self.brackets[0] if i == 0 else ") OR "
-        return f"{before}{tag_of(named, self.slots[i])} {' '.join(self.operator)}("
+        return f"{before}{tag_text(named, self.slots[i], self.stored[i])} {' '.join(self.operator)}("
 
     def tree(self) -> Node:
         """Return the tree of all."""
         operator, kind = self.operator
         name = [{"String": {"sval": operator}}]
         made: list[Node] = []
-        for slot, values in zip(self.slots, self.nodes, strict=True):
-            tag = expression_tree(tag_of(_HOLE, slot), {_HOLE: self.column})
+        for slot, stored, values in zip(self.slots, self.stored, self.nodes, strict=True):
+            tag = tag_tree(self.column, slot, stored)
             made.append({"A_Expr": {"kind": f"AEXPR_OP_{kind}", "name": name, "lexpr": tag, "rexpr": values}})
         whole: Node = {"BoolExpr": {"boolop": "OR_EXPR", "args": made}} if len(made) > 1 else made[0]
         return {"BoolExpr": {"boolop": "NOT_EXPR", "args": [whole]}} if self.negated and len(made) > 1 else whole
@@ -259,7 +259,8 @@ def _decide(
     parts, label = tuple(c.part for c in candidates), value.column.label
     first = Range(parts, type_.name, value.column.expression, 0, ends, label, hint(value.column) or "")
     nodes = (lower.wrapper, *(copy.deepcopy(lower.node) for _ in candidates[1:]))
-    made = _Made(found.column, tuple(c.slot for c in candidates), nodes, negated)
+    slots = tuple(c.slot for c in candidates)
+    made = _Made(found.column, slots, tuple(map(found.stored, slots)), nodes, negated)
     closing = made.brackets[1].encode()
     uses = [Search(c.column, c.slot, type_, range=dataclasses.replace(first, own=i)) for i, c in enumerate(candidates)]
     a.use(dataclasses.replace(lower, closing=closing if len(nodes) == 1 else b""), uses[0], OWN)

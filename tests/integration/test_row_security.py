@@ -11,8 +11,13 @@ from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.integration.migrating import Pair, pair
 
-INDEXED = POLICY.replace("indexes: [full_name]", 'indexes: [full_name, "lower(full_name)", "left(lower(full_name), 3)"]').replace(
-    "indexes: [ssn]", 'indexes: [ssn, "right(ssn, 4)"]'
+INDEXED = (
+    POLICY.replace("indexes: [full_name]", 'indexes: [full_name, "lower(full_name)", "left(lower(full_name), 3)"]')
+    .replace("indexes: [ssn]", 'indexes: [ssn, "right(ssn, 4)"]')
+    .replace(
+        "      notes: ",
+        '      born:      {type: date, indexes: [born, extract(year from born)], accept_leakage: "the tests: nobody"}\n      notes: ',
+    )
 )
 
 
@@ -62,6 +67,29 @@ def test_expressions_are_searched_in_columns_of_their_own(site: Site) -> None:
             assert "phi_tag_" in str(explained)
             assert "substring" not in str(explained)
         site.cli("check")
+
+
+def test_patterns_and_ranges_are_searched_in_columns_of_their_own(site: Site) -> None:
+    with pair(site) as both:
+        made(both)
+        both.run("ALTER TABLE patients ADD COLUMN born date")
+        name = both.oracle.plant("name")
+        both.run(
+            "INSERT INTO patients VALUES (1, %s, 'b', NULL, '1980-01-01'), (2, %s, 'b', NULL, '1981-01-01')", (name, name.upper())
+        )
+        searches: tuple[tuple[str, tuple[str, ...]], ...] = (
+            ("p.full_name ILIKE %s", (f"{name[:3]}%",)),
+            ("full_name LIKE %s", (name,)),
+            ("born >= %s AND p . born < %s", ("1980-01-01", "1981-01-01")),
+            ("born NOT BETWEEN %s::date AND %s", ("1979-12-01", "1980-12-31")),
+        )
+        for prepare in (None, True):
+            for condition, values in searches:
+                both.run(f"SELECT id FROM patients p WHERE {condition}", values, prepare=prepare)
+        for condition, values in searches:
+            (explained,) = both.sides[1].execute(f"EXPLAIN (FORMAT json) SELECT id FROM patients p WHERE {condition}", values)
+            assert "phi_tag_" in str(explained)
+            assert "substring" not in str(explained)
 
 
 def test_columns_that_come_later_have_theirs(site: Site) -> None:
