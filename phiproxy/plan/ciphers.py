@@ -184,12 +184,13 @@ class Ciphers:
         return found
 
     def _computed(self, column: ProtectedColumn, base: ProtectedColumn) -> ValueFunction:
-        """Return envelope -> what an expression, which is NULL for no value, makes of the plaintext."""
+        """Return envelope -> what an expression makes of the plaintext: the server gives NULL where it is NULL."""
         opened, apply = self.open(base), transform(column.expression, base.type.name, base.characters).apply
 
         def computed(envelope: bytes) -> bytes:
             value = apply(opened(envelope))
-            assert value is not None
+            if value is None:
+                raise SealError(f"a stored value of {column.label} has a tag that is not its own")
             return value
 
         return computed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_TAG = re.compile(rb'(?:pg_catalog\.)?"?substring"?\(("?[^,()]+?"?), \d+, 16\)')
+_TAG = re.compile(rb"""(?:NULLIF\()?(?:pg_catalog\.)?"?substring"?\(("?[^,()]+?"?), \d+, 16\)(?:, '[\\x0]+'::bytea\))?""")
 _HIDDEN = re.compile(rb'"?phi_tag_([^",()]+?)_\d+"?(?=[,)])')
 _BYTEA = re.compile(rb"\\x[0-9a-f]{16,}|\\\\x[0-9a-f]{16,}", re.IGNORECASE)
 # F5 50 01 in bytea's hex form, and in its escape form, where nothing tells where a value ends; quoted, backslashes are doubled.

@@ -29,7 +29,7 @@ from phiproxy.sql.scope import Protected, Scope, Spelled, is_whole_row
 from phiproxy.sql.sinks import peel
 from phiproxy.sql.spelling import read_tree
 from phiproxy.sql.stored import stored_tag, tag_text, tag_tree
-from phiproxy.sql.wrap import expression_tree, represented
+from phiproxy.sql.wrap import expression_tree, representative, represented
 from phiproxy.sql.wrap import replace as replace_node
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class Derived:
         """Let the server see the envelope of whose value the expression is shown."""
         column = self.made.column
         if not self.total:
-            raise unsupported(a, column, self.node, "It can be compared and grouped by, but not shown: it is NULL for some values.")
+            self._show_partial(a, equality_slot(a, column, self.node))
+            return
         if not _SHOWN.issuperset(_functions(read(column.expression))) and column.slot_for("@") is None:
             raise unsupported(
                 a, column, self.node, "An index on it would show that it can be computed of every value. Compute it in the client."
@@ -97,6 +98,19 @@ class Derived:
             return
         slot, sets = self.by or equality_slot(a, column, self.node), self.grouping == Grouping.SETS
         self._become(a, lambda named: represented(a, named, slot, sets=sets))
+
+    def _show_partial(self, a: Analysis, slot: Slot) -> None:
+        """Let the server see NULL where the expression is, as its tag tells: whatever is done with it there is then right."""
+        sets = self.grouping == Grouping.SETS
+
+        def shape(named: str) -> str:
+            value = f"CASE WHEN {tag_of(named, slot)} IS NOT NULL THEN {named} END"
+            if self.grouping == Grouping.NONE:
+                return value
+            value = representative(a, value)
+            return f"CASE WHEN grouping({tag_of(named, self.by or slot)}) = 0 THEN {value} END" if sets else value
+
+        self._become(a, shape)
 
     def _become(self, a: Analysis, shape: Shape, tree: Callable[[Node], Node] | None = None) -> None:
         """Let the server see what ``shape`` makes of the column's name instead of the expression; ``tree`` makes its tree."""

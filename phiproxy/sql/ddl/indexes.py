@@ -10,7 +10,8 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.definition import Definition, Span
 from phiproxy.sql.ddl.keys import Columns, expression_of, slot_of
 from phiproxy.sql.ddl.mentions import mentioned
-from phiproxy.sql.ddl.names import chosen
+from phiproxy.sql.ddl.names import chosen, numbered
+from phiproxy.sql.names import output_name
 from phiproxy.sql.parse import Node, only, parse, strings
 
 _METHODS = frozenset({"btree", "hash"})
@@ -35,6 +36,7 @@ def create_index(a: Analysis, body: Node) -> bool:
     if any(only(e)[1].get("name") in columns or mentioned(e, columns) for e in body.get("indexIncludingParams", ())):
         raise a.refuse("INCLUDE of a protected column would store its value in the index", relation, hint="Leave it out.")
     spans = definition.items(definition.opening(definition.name_end(relation)), "ASCII_41")
+    names = [_name_of(only(node)[1]) for node in body["indexParams"]]
     converted = [_element(definition, span, node, columns) for span, node in zip(spans, body["indexParams"], strict=True)]
     if any(converted) and body["accessMethod"] not in _METHODS:
         raise a.refuse(
@@ -43,27 +45,28 @@ def create_index(a: Analysis, body: Node) -> bool:
             hint="Use btree or hash: they answer equality.",
         )
     if any(converted) and "idxname" not in body:
-        _name(definition, found, [c or _plain_name(n) for c, n in zip(converted, body["indexParams"], strict=True)])
+        _name(definition, found, names)
     definition.settle()
     return True
 
 
-def _plain_name(node: Node) -> str:
-    return str(only(node)[1].get("name", "expr"))
+def _name_of(body: Node) -> str:
+    """Return what a key gives to the name of an index that has none: its column, or its function (FigureIndexColname)."""
+    return str(body["name"]) if "name" in body else output_name(body["expr"]) or "expr"
 
 
-def _name(definition: Definition, table: Relation, columns: list[str]) -> None:
-    """Give the name that PostgreSQL would have chosen: after the columns, not after the tags' expressions."""
+def _name(definition: Definition, table: Relation, names: list[str]) -> None:
+    """Give the name that PostgreSQL would have chosen: after columns and functions, not after the tags' expressions."""
     body = definition.body
-    name = chosen(table.name, list(dict.fromkeys(columns)), "idx", {i.name for i in table.indexes})
+    name = chosen(table.name, numbered(names), "idx", {i.name for i in table.indexes})
     on = next(i for i, t in enumerate(definition.tokens) if t.name == "ON")
     start = definition.tokens[on].start
     definition.replace((start, start), f"{quote_ident(name)} ")
     body["idxname"] = name
 
 
-def _element(definition: Definition, span: Span, node: Node, columns: Columns) -> str | None:
-    """Replace one key of the index, and return the name of the protected column in it, or None."""
+def _element(definition: Definition, span: Span, node: Node, columns: Columns) -> bool:
+    """Replace one key of the index; False where nothing protected is in it."""
     a = definition.a
     body = only(node)[1]
     if body.get("name") in columns:
@@ -72,15 +75,15 @@ def _element(definition: Definition, span: Span, node: Node, columns: Columns) -
     elif "expr" in body and (reference := mentioned(body["expr"], columns)) is not None:
         column = columns[strings(reference["fields"])[-1]]
         if _is_tag(body["expr"], column):
-            return column.name
+            return True
         slot = slot_of(a, column, expression_of(a, column, body["expr"], reference), reference)
     else:
-        return None
+        return False
     text = f"({tag(column, slot)})"
     definition.replace(span, text)
     body.clear()
     body.update(only(_element_tree(text))[1])
-    return column.name
+    return True
 
 
 def _is_tag(expression: Node, column: ProtectedColumn) -> bool:
@@ -89,13 +92,25 @@ def _is_tag(expression: Node, column: ProtectedColumn) -> bool:
 
 
 def _same(expression: Node, text: str) -> bool:
-    """Compare a call of substring with ours by what it is given; pg_dump writes it quoted and without its schema."""
-    kind, call = only(expression)
-    if kind != "FuncCall" or strings(call["funcname"])[-1] != "substring" or len(call.get("args", ())) != 3:
-        return False
-    ours = only(only(_element_tree(f"({text})"))[1]["expr"])[1]
-    numbers = [only(n)[1].get("ival", {}).get("ival") for n in call["args"][1:]]
-    return numbers == [only(n)[1].get("ival", {}).get("ival") for n in ours["args"][1:]]
+    """Compare an expression with a tag of ours; pg_dump writes it quoted and without its schema."""
+    return _shape(expression) == _shape(only(_element_tree(f"({text})"))[1]["expr"])
+
+
+def _shape(node: Node) -> object:
+    """Return what a tag is made of, however it is spelled; of anything else what equals no tag."""
+    kind, body = only(node)
+    match kind:
+        case "FuncCall":
+            return strings(body["funcname"])[-1], [_shape(argument) for argument in body.get("args", ())]
+        case "A_Expr":
+            return body["kind"], _shape(body["lexpr"]) if "lexpr" in body else None, _shape(body["rexpr"])
+        case "TypeCast":
+            return _shape(body["arg"]), strings(body["typeName"].get("names"))[-1:]
+        case "ColumnRef":
+            return strings(body["fields"])[-1]
+        case "A_Const":
+            return {key: value for key, value in body.items() if key != "location"}
+    return id(node)
 
 
 def _element_tree(text: str) -> Node:

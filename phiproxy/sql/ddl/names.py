@@ -22,6 +22,18 @@ def chosen(table: str, columns: Sequence[str], label: str, taken: Collection[str
         number += 1
 
 
+def numbered(names: Sequence[str]) -> list[str]:
+    """Return the keys' names of an index, each once: ChooseIndexColumnNames numbers those that come again."""
+    found: list[str] = []
+    for name in names:
+        free, number = name, 0
+        while free in found:
+            number += 1
+            free = f"{_clip(name, _LIMIT - len(str(number)))}{number}"
+        found.append(free)
+    return found
+
+
 def _made(first: str, second: str, label: str) -> str:
     """Return makeObjectName: the longer of the two parts gives way."""
     room = _LIMIT - len(label.encode()) - 1 - (1 if second else 0)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from phiproxy.policy.guards import tag
+from phiproxy.policy.protection import Slot
+from phiproxy.sql.ddl.indexes import _is_tag
+from phiproxy.sql.parse import only, parse
+from tests.clinic_model import protected
 from tests.sql.ddl.build import TAG, physical, refused
 
 SSN = f"({TAG.format('ssn')})"
@@ -26,6 +31,21 @@ SSN = f"({TAG.format('ssn')})"
 )
 def test_indexes(text: str, server: str) -> None:
     assert physical(text) == server
+
+
+def test_the_name_is_the_one_that_postgresql_would_have_chosen() -> None:
+    found = physical("CREATE INDEX ON patients (ssn, (ssn), lower(city), city, lower(city))")
+    assert found.startswith("CREATE INDEX patients_ssn_ssn1_lower_city_lower1_idx ON")
+
+
+def test_a_tag_of_a_partial_expression_is_one_however_it_is_spelled() -> None:
+    slot = Slot(2, "extract('month',@)", 1, "active", total=False)
+    column = protected("patients", "born", 1, slots=(slot,))
+    (statement,) = parse(f"CREATE INDEX i ON t ({tag(column, slot)}, ({tag(column, slot).replace('pg_catalog.', '')}))".encode())
+    for key in statement.body["indexParams"]:
+        assert _is_tag(only(key)[1]["expr"], column)
+    (other,) = parse(b"CREATE INDEX i ON t (substring(born, 45, 16), (NULLIF(substring(born, 45, 16), '\\x00'::bytea)))")
+    assert not any(_is_tag(only(key)[1]["expr"], column) for key in other.body["indexParams"])
 
 
 @pytest.mark.parametrize(

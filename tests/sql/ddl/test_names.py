@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from phiproxy.sql.ddl.names import chosen
+from phiproxy.sql.ddl.names import chosen, numbered
 
 
 def test_names() -> None:
     assert chosen("t", ["a"], "key", ()) == "t_a_key"
     assert chosen("t", ["a", "b"], "idx", ()) == "t_a_b_idx"
     assert chosen("t", [], "pkey", ()) == "t_pkey"
+
+
+def test_keys_of_one_name_are_numbered() -> None:
+    assert numbered(["lower", "id", "lower", "lower", "lower1"]) == ["lower", "id", "lower1", "lower2", "lower11"]
+    assert numbered(["x" * 63, "x" * 63]) == ["x" * 63, "x" * 62 + "1"]
 
 
 def test_a_taken_name_gets_a_number() -> None:
