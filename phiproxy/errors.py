@@ -15,11 +15,13 @@ class PhiproxyError(Exception):
     """Root of everything phiproxy raises on purpose.
 
     ``sqlstate`` is what a PostgreSQL client sees, ``anchor`` the section of the README's error table, ``hint`` what would work, and
-    ``position`` a 1-based character offset into the client's own statement text, or None.
+    ``position`` a 1-based character offset into the client's own statement text, or None. ``objects`` are the fields of the message
+    that name what it is about (protocol: s, t, c, d, n).
     """
 
     sqlstate: ClassVar[str] = "XX000"
     anchor: ClassVar[str] = "err-internal"
+    objects: tuple[tuple[int, str], ...] = ()
 
     def __init__(self, message: str, *, hint: str | None = None, position: int | None = None) -> None:
         super().__init__(message)
@@ -98,7 +100,7 @@ class AmbiguousColumn(StatementRefused):
 
 
 class UndefinedObject(StatementRefused):
-    """A statement names a type that does not exist, which is a protected column's name (42704)."""
+    """A statement names a type that does not exist: of a protected column, or with its name (42704)."""
 
     sqlstate = "42704"
     anchor = "err-undefined"

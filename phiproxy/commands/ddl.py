@@ -40,7 +40,7 @@ async def _ddl(configuration: Configuration, policy: Policy) -> str:
         layout, catalog = await survey(settings, policy, conn)
         columns = policy.columns()
         physical = await read_physical(conn, [(c.schema, c.table) for c in [*columns, *inherited_columns(columns, catalog)]])
-        protection = assemble(policy, layout, settings.service.schema_)
+        protection = assemble(policy, layout, settings.service.schema_, catalog.types)
         leaks = await stored_complaints(conn, columns, protection, catalog)
     return render_ddl(policy, layout, catalog, physical, settings.service.schema_, leaks)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from phiproxy.keys.resolve import open_value
 from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import service_pool
 from phiproxy.ops.leakage import plaintext_complaints
-from phiproxy.policy.bind import table_complaints
+from phiproxy.policy.bind import table_complaints, type_complaints
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
+from phiproxy.policy.owntypes import Types, indexed_as
 from phiproxy.policy.values import read_secret
 
 
@@ -44,15 +46,18 @@ async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[st
     settings, schema = configuration.settings, configuration.settings.service.schema_
     known: list[Layout] = []
     complaints: list[str] = []
+    types: list[Types] = []
     for policy in configuration.policies:
         async with database(settings, policy) as conn:
             layout = await _existing_layout(conn, schema)
             catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()])
+            types.append(catalog.types)
             complaints += await plaintext_complaints(conn, _with_new_slots(policy, layout), catalog)
         # An identity number is never given back, and a mistyped column protects nothing: it is said twice that it comes later.
         complaints += [
             f"{c} (a migration will make it: --planned)" for c in table_complaints(policy, layout, catalog) if not planned
         ]
+        complaints += type_complaints(policy, catalog) if planned else []
         known += [layout] if layout is not None else []
     if complaints:
         raise ConfigError("\n".join(complaints))
@@ -64,9 +69,9 @@ async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[st
         done.append(("", Done("KEK file", settings.kek_uri.removeprefix("local:").partition("?")[0])))
     provider = await open_provider(settings.kek_uri, read_secret)
     try:
-        for policy in configuration.policies:
+        for policy, own in zip(configuration.policies, types, strict=True):
             async with database(settings, policy) as conn:
-                wanted = policy.wanted_identities()
+                wanted = policy.wanted_identities(partial(indexed_as, types=own))
                 max_uses = settings.keys.rotation.data_key.max_uses
                 made = await init(conn, wanted, policy.deployment, provider, schema=schema, max_uses=max_uses)
                 done += [(policy.database, d) for d in made]

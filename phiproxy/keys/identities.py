@@ -156,7 +156,7 @@ async def add_slots(conn: Connection, schema: str, registered: Registered) -> li
                 "INSERT INTO {} (number, slot, expression, normaliser, family, generation, state)"
                 " VALUES (%s, %s, %s, 1, %s, %s, %s)"
             )
-            family = characters.family if needs_characters(expression, registered.wanted[number].type_name) else None
+            family = characters.family if needs_characters(expression, registered.wanted[number].indexed_as) else None
             await conn.execute(query.format(table(schema, "slot")), (number, slot, expression, family, generation, state))
             subject = f"{expression} of {layout.identities[number].identity} in slot {slot}"
             await record_event(conn, schema, "slot made", subject, (None, state))

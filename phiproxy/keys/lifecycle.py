@@ -95,7 +95,7 @@ async def _init(
     for scope in registered.scopes:
         for tenant in tenants:
             done += await _ensure_keys(conn, schema, (scope, tenant), deployment, provider, max_uses)
-    indexed = any(needs_characters(e, w.type_name) for w in wanted for e in w.expressions)
+    indexed = any(needs_characters(e, w.indexed_as) for w in wanted for e in w.expressions)
     done += [Done(what, subject) for what, subject in await collation.record(conn, schema, indexed=indexed)]
     done += [Done(what, subject) for what, subject in await identities.add_slots(conn, schema, registered)]
     if done:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -19,6 +20,7 @@ from phiproxy.index.table import names
 from phiproxy.policy import snapshot
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.reach import ALWAYS, PG_CLASS, Node, Objects, reaching
+from phiproxy.sql.ddl.domains import domain_condition
 
 # In all that follows: 16384 is FirstNormalObjectId (what is below was made by initdb), and catalogues go by their
 # fixed oids: 1259 pg_class, 1255 pg_proc, 1247 pg_type, 2617 pg_operator, 2605 pg_cast, 2618 pg_rewrite, 2620
@@ -85,14 +87,15 @@ _DYNAMIC = r"""
 SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
  WHERE p.oid >= 16384 AND l.lanname NOT IN ('sql', 'c', 'internal') AND (l.lanname <> 'plpgsql' OR p.prosrc ~* '\mexecute\M')
 """
-# What could be chosen for a text in place of the built-in: 25 text, 1042 bpchar, 1043 varchar, 17 bytea, 705 unknown and the
-# polymorphic types that take them. 11 is pg_catalog.
+# What could be chosen for a text, an enum or a domain in place of the built-in: 25 text, 1042 bpchar, 1043 varchar, 17 bytea, 705
+# unknown and the polymorphic types that take them. 11 is pg_catalog.
 _OTHERS = ("substr", "char_length", "character_length", "octet_length", "concat", "like_escape")
 _FUNCTIONS = ", ".join(f"'{name}'" for name in sorted({*names(), *_OTHERS}))
 _REPLACED = f"""
 SELECT o.oprname FROM pg_catalog.pg_operator o
  WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('=', '<>')
-   AND o.oprleft IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077) AND o.oprright IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077)
+   AND (o.oprleft IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077) AND o.oprright IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077)
+        OR EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid IN (o.oprleft, o.oprright) AND t.typtype IN ('d', 'e')))
 UNION SELECT p.proname FROM pg_catalog.pg_proc p
  WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname = 'count' AND p.pronargs = 1
 UNION SELECT p.proname FROM pg_catalog.pg_proc p
@@ -102,6 +105,8 @@ UNION SELECT p.proname FROM pg_catalog.pg_proc p
                       AND e.extname IN ('fuzzystrmatch', 'citext'))
 UNION SELECT o.oprname FROM pg_catalog.pg_operator o
  WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('||', '~', '!~', '~*', '!~*', '~~', '!~~', '~~*', '!~~*')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+                    WHERE d.classid = 2617 AND d.objid = o.oid AND d.refclassid = 3079 AND d.deptype = 'e' AND e.extname = 'citext')
    AND (o.oprleft IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077) OR o.oprright IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077))
 """
 log = logging.getLogger(__name__)
@@ -133,6 +138,7 @@ WITH temp AS MATERIALIZED (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpe
   UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(i.xmin::text::int8))::text FROM pg_catalog.pg_inherits i
   UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(k.xmin::text::int8))::text FROM pg_catalog.pg_constraint k
    WHERE k.conrelid NOT IN (SELECT oid FROM temp)
+  UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(l.xmin::text::int8))::text FROM pg_catalog.pg_enum l
   UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(d.xmin::text::int8))::text FROM pg_catalog.pg_attrdef d
    WHERE d.adrelid NOT IN (SELECT oid FROM temp)
   UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(o.xmin::text::int8))::text FROM pg_catalog.pg_operator o
@@ -167,7 +173,9 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
         views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in reach])
         ((ascii_case,),) = await _rows(conn, _ASCII_CASE)
         ((collation,),) = await _rows(conn, identity_query(conn.info.server_version))
-    text = (ascii_case, collation)
+        ((own,),) = await _rows(conn, snapshot.TYPES)
+    types = snapshot.own_types(own, partial(domain_condition, replaced=replaced))
+    text = (ascii_case, collation, types)
     known = (relations, sorted(reach.items()), sorted(dynamic), sorted(views.items()), sorted(replaced), text)
     digest = await asyncio.to_thread(_digest, known)
     return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, *text)

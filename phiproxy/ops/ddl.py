@@ -25,6 +25,7 @@ from phiproxy.policy.inherit import inherited_columns, with_descendants
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.names import quote_ident, shorten
+from phiproxy.policy.owntypes import same_name
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.policy.types import named_type
 
@@ -55,7 +56,7 @@ def render_ddl(
     else is judged by what is declared. ConfigError with one line per complaint: what is not
     registered, not in this version, or has to be dropped or decided by a human first.
     """
-    protection = assemble(policy, layout, registry_schema)
+    protection = assemble(policy, layout, registry_schema, catalog.types)
     columns = policy.columns()
     complaints = table_complaints(policy, layout, catalog) + (declared_complaints(columns) if leaks is None else leaks)
     if complaints:
@@ -96,7 +97,9 @@ def _same_kind(type_name: str, wanted: DeclaredType) -> bool:
         found = named_type(type_name)
     except ValueError:
         return False
-    kinds = [(t.element or t).family if (t.element or t).oid else (t.element or t).name for t in (found, wanted)]
+    if not found.known or not wanted.known:
+        return same_name(found.name, wanted.name)  # a type of the database's own, which the server names without a visible schema
+    kinds = [(t.element or t).family for t in (found, wanted)]
     texts = {"text", "varchar"}
     return (found.element is None) == (wanted.element is None) and (kinds[0] == kinds[1] or texts.issuperset(kinds))
 
@@ -176,6 +179,8 @@ class _Plan:
             lines.append(f"{alter} ALTER COLUMN {c} SET STORAGE EXTERNAL;")
         if not guarded:
             lines.append(f"{alter} ADD CONSTRAINT {name} {guard(column)};")
+        if column.type.not_null and not found.not_null:
+            lines.append(f"{alter} ALTER COLUMN {c} SET NOT NULL;")
         return lines
 
     def _index_lines(

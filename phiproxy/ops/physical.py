@@ -27,6 +27,7 @@ class PhysicalColumn:
     default: str | None
     dependents: tuple[str, ...]
     nondeterministic: bool = False
+    not_null: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attstorage:
               WHERE p.refclassid = 1259 AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum
                 AND (p.classid IN (2618, 2620, 3256) OR p.classid = 2604 AND p.objid IS DISTINCT FROM d.oid)
               ORDER BY 1),
-       EXISTS (SELECT FROM pg_catalog.pg_collation k WHERE k.oid = a.attcollation AND NOT k.collisdeterministic)
+       EXISTS (SELECT FROM pg_catalog.pg_collation k WHERE k.oid = a.attcollation AND NOT k.collisdeterministic), a.attnotnull
   FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
 """
@@ -153,7 +154,7 @@ async def _read_table(conn: psycopg.AsyncConnection[Any], schema: str, name: str
     async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
         await cursor.execute(exists)
         row = await cursor.fetchone()
-    columns = {n: PhysicalColumn(n, t, s, d, tuple(o), k) for n, t, s, d, o, k in await _rows(conn, _COLUMNS, oid)}
+    columns = {n: PhysicalColumn(n, t, s, d, tuple(o), k, m) for n, t, s, d, o, k, m in await _rows(conn, _COLUMNS, oid)}
     indexes = tuple(
         PhysicalIndex(n, tuple(k), frozenset(c), unique, primary, constraint, simple, attached)
         for n, k, c, unique, primary, constraint, simple, attached in await _rows(conn, _INDEXES, oid)

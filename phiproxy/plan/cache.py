@@ -26,6 +26,7 @@ from phiproxy.policy.protection import Protection
 from phiproxy.policy.snapshot import changed, overlaid
 from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
+from phiproxy.sql.ddl.domains import domain_condition
 from phiproxy.sql.meaning import Meaning, Renew
 from phiproxy.sql.parse import Statement, char_position, decode_text, first_token, parse, too_deep
 from phiproxy.sql.path import divided, joined, set_path
@@ -111,7 +112,10 @@ class Planner:
 
     def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str]) -> Planner:
         """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""
-        return Planner(self._named, overlaid(self.catalog, rows, reaching), self.ciphers)
+        return Planner(self._named, overlaid(self.catalog, rows, reaching, self._read_check), self.ciphers)
+
+    def _read_check(self, text: str, family: str) -> bytes:
+        return domain_condition(text, family, self.catalog.replaced)
 
     def statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
         """Return the plan of a Parse."""

@@ -152,7 +152,7 @@ class Ciphers:
     def _slot(self, column: ProtectedColumn, slot: Slot | None) -> Callable[[bytes], bytes]:
         if slot is None or slot.state == "dropped":
             return lambda _value: ZERO_TAG
-        apply = transform(slot.expression, column.type.name, column.characters_of(slot)).apply
+        apply = transform(slot.expression, column.type.indexed_as, column.characters_of(slot)).apply
         tag = make_tagger(column.number, slot.number, slot.generation, self._ring)
         result = slot_type(column, slot)
         if result.is_text:
@@ -185,7 +185,7 @@ class Ciphers:
 
     def _computed(self, column: ProtectedColumn, base: ProtectedColumn) -> ValueFunction:
         """Return envelope -> what an expression makes of the plaintext: the server gives NULL where it is NULL."""
-        opened, apply = self.open(base), transform(column.expression, base.type.name, base.characters).apply
+        opened, apply = self.open(base), transform(column.expression, base.type.indexed_as, base.characters).apply
 
         def computed(envelope: bytes) -> bytes:
             value = apply(opened(envelope))
@@ -200,12 +200,12 @@ def slot_type(column: ProtectedColumn, slot: Slot) -> DeclaredType:
     """Return the type of what a slot's tags are of."""
     if slot.expression == IDENTITY:
         return column.type
-    return named_type(transform(slot.expression, column.type.name).result)
+    return named_type(transform(slot.expression, column.type.indexed_as).result)
 
 
 def _lower(column: ProtectedColumn, slot: Slot, type_: DeclaredType) -> Lower | None:
     """Return what citext compares by; no other type has any."""
-    return column.characters_of(slot).lower if "citext" in type_.name else None
+    return column.characters_of(slot).lower if type_.ignores_case else None
 
 
 def _spec(column: ProtectedColumn) -> ColumnSpec:

@@ -65,7 +65,7 @@ class Columns:
             elif reveal.origin is not None:
                 column = column._replace(table_oid=reveal.origin[0], attnum=reveal.origin[1])  # noqa: PLW2901 - of its group
             type_ = reveal.planned if reveal.planned is not None and formats is not None else reveal.type
-            told = type_.base or type_  # a domain is described as what it is over
+            told = type_.underlying  # a domain is described as what it is over
             shown.append(column._replace(type_oid=told.oid, type_size=told.size, typmod=told.typmod, format=code))
         return shown
 
@@ -121,7 +121,7 @@ def shown_in(encoding: Encoding, opener: FieldFunction, type_: DeclaredType, cod
     if encoding is UTF8:
         return opener
     if code == 1:
-        return lambda field: of_binary(opener(field), type_.oid, encoding.from_utf8)
+        return lambda field: of_binary(opener(field), type_.sent_as, encoding.from_utf8)
     return lambda field: encoding.from_utf8(opener(field))
 
 

@@ -164,7 +164,7 @@ class CopyIn:
             if self._binary and self._encoding is not UTF8:
                 try:
                     values = [
-                        None if value is None else of_binary(value, column.type.oid, self._encoding.to_utf8)
+                        None if value is None else of_binary(value, column.type.sent_as, self._encoding.to_utf8)
                         for value, column in zip(values, self._protected, strict=True)
                     ]
                 except ValueRefused as error:
@@ -277,7 +277,7 @@ def _reader(column: ProtectedColumn, code: int, styles: Styles) -> Callable[[byt
     """Return what reads a field for a column, in its own type; None for text."""
     if column.type.is_text:
         return None
-    declared = (column.type.base or column.type).unlimited
+    declared = column.type.underlying.unlimited
     read = scalar_reader(Store(column, 0), declared, ())
     return lambda value: read(value, code, styles)
 

@@ -248,6 +248,12 @@ class StatementPlan:
                 uses.append((use, read(value, code, styles)))
         return [_sent(value) for value in convert(ciphers, uses)]
 
+    def sent_as(self, number: int) -> int:
+        """Return the OID of a built-in type in whose form a parameter, from 0, comes (``DeclaredType.sent_as``)."""
+        read = (use.given for use, n, made in self.outputs if n == number and made is None and isinstance(use, Store | Search))
+        declared = next((given.type for given in read if given is not None and given.type is not None), None)
+        return declared.sent_as if declared is not None and (declared.element or declared).schema else self.described[number] or 0
+
     def read_inputs(self) -> frozenset[int]:
         """Return the client's parameters, from 0, that do not go on as they came."""
         read = {n for use, n, literal in self.outputs if literal is None and not isinstance(use, Plain | Absent)}

@@ -14,7 +14,8 @@ from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.inherit import family_complaints
 from phiproxy.policy.layout import Layout, RegisteredIdentity
 from phiproxy.policy.model import Policy, PolicyColumn
-from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
+from phiproxy.policy.owntypes import NoSuchType, Types, resolved, same_name
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn, ProtectedTable, Protection, Slot
 from phiproxy.policy.types import BYTEA_OID
 
 _INIT = "run `phiproxy keys init`"
@@ -28,20 +29,20 @@ def bind(policy: Policy, layout: Layout, catalog: Catalog, registry_schema: str)
     exist is protected by its name: a migration will make it.
     """
     characters = characters_of(layout.collation, catalog.collation)
-    protection, complaints = _assemble(policy, layout, registry_schema, characters)
+    protection, complaints = _assemble(policy, layout, registry_schema, catalog.types, characters)
     columns = policy.columns()
     complaints += [c for column in columns for c in _column_complaints(column, layout, catalog)]
-    complaints += _table_complaints(columns, catalog)
+    complaints += _table_complaints(columns, catalog) + type_complaints(policy, catalog)
     complaints += _identity_complaints(columns, layout, catalog)
     return _checked(protection, complaints)
 
 
-def assemble(policy: Policy, layout: Layout, registry_schema: str) -> Protection:
-    """Return what ``bind`` does without a look at the database: for ``ddl``, which is about to make the columns so.
+def assemble(policy: Policy, layout: Layout, registry_schema: str, types: Types = ()) -> Protection:
+    """Return what ``bind`` does without a look at the tables: for ``ddl``, which is about to make the columns so.
 
     ConfigError with one line per column that the registry does not know as the policy has it.
     """
-    return _checked(*_assemble(policy, layout, registry_schema))
+    return _checked(*_assemble(policy, layout, registry_schema, types))
 
 
 def table_complaints(policy: Policy, layout: Layout | None, catalog: Catalog) -> list[str]:
@@ -53,7 +54,20 @@ def table_complaints(policy: Policy, layout: Layout | None, catalog: Catalog) ->
         if layout is None or (column.schema, column.table, column.name) not in layout.columns
         for c in _existence_complaints(column, catalog)
     ]
-    return missing + _table_complaints(columns, catalog)
+    return missing + _table_complaints(columns, catalog) + type_complaints(policy, catalog)
+
+
+def type_complaints(policy: Policy, catalog: Catalog) -> list[str]:
+    """Say which types of the database's own are not there or cannot be protected; one that a migration makes may come later."""
+    complaints = []
+    for column in policy.columns():
+        try:
+            resolved(column.type, catalog.types)
+        except NoSuchType as error:
+            complaints += [f"{column.at}: {column.label}: {error.message}"] if not _existence_complaints(column, catalog) else []
+        except ConfigError as error:
+            complaints.append(f"{column.at}: {column.label}: {error.message}")
+    return complaints
 
 
 def _checked(protection: Protection, complaints: Iterable[str]) -> Protection:
@@ -63,7 +77,9 @@ def _checked(protection: Protection, complaints: Iterable[str]) -> Protection:
     return protection
 
 
-def _assemble(policy: Policy, layout: Layout, registry_schema: str, characters: Characters = ASCII) -> tuple[Protection, list[str]]:
+def _assemble(
+    policy: Policy, layout: Layout, registry_schema: str, types: Types, characters: Characters = ASCII
+) -> tuple[Protection, list[str]]:
     complaints: list[str] = []
     if policy.deployment != layout.deployment:
         complaints.append(
@@ -79,6 +95,7 @@ def _assemble(policy: Policy, layout: Layout, registry_schema: str, characters: 
             complaints.append(f"{column.at}: {complaint}")
         if registered is None:
             continue
+        type_ = _type(column, types)
         tables.setdefault((column.schema, column.table), {})[column.name] = ProtectedColumn(
             schema=column.schema,
             table=column.table,
@@ -86,9 +103,9 @@ def _assemble(policy: Policy, layout: Layout, registry_schema: str, characters: 
             identity=registered.identity,
             number=registered.number,
             scope=registered.scope,
-            type=column.type,
+            type=type_,
             pad=column.pad,
-            slots=_slots(column, registered, complaints),
+            slots=_slots(column, type_, registered, complaints),
             deployment=layout.deployment,
             characters=characters,
         )
@@ -101,12 +118,20 @@ def _assemble(policy: Policy, layout: Layout, registry_schema: str, characters: 
     return Protection(generation, policy.database, layout.deployment, registry_schema, protected, fixed, characters), complaints
 
 
-def _slots(column: PolicyColumn, registered: RegisteredIdentity, complaints: list[str]) -> tuple[Slot, ...]:
+def _type(column: PolicyColumn, types: Types) -> DeclaredType:
+    """Return the type of a column as the catalogue has it; the policy's alone where there is no such type."""
+    try:
+        return resolved(column.type, types)
+    except ConfigError:
+        return column.type  # of which ``type_complaints`` speaks
+
+
+def _slots(column: PolicyColumn, type_: DeclaredType, registered: RegisteredIdentity, complaints: list[str]) -> tuple[Slot, ...]:
     """Return the slots, with what their expressions are; complain of one that this version cannot fill."""
     known = []
     for slot in registered.slots:
         try:
-            total = slot.state == "dropped" or transform(slot.expression, column.type.name).total
+            total = slot.state == "dropped" or not type_.known or transform(slot.expression, type_.indexed_as).total
         except ConfigError as error:
             complaints.append(f"{column.at}: {column.label} has an index that cannot be filled: {error.message}")
             continue
@@ -130,7 +155,7 @@ def _registry_complaint(column: PolicyColumn, registered: RegisteredIdentity | N
         return f"{column.label} is registered as {theirs!r}, the policy makes it {column.identity!r}: {line}"
     if registered is None or number is None:
         return f"{column.label} is not registered: {_INIT}"
-    if registered.type_name != column.type.name:
+    if not same_name(registered.type_name, column.type.name):
         return f"{column.label} is registered as {registered.type_name}, the policy says {column.type.name}"
     known = {s.expression for s in registered.slots if s.state != "dropped"}
     missing = [e for e in column.expressions if e not in known]
@@ -180,6 +205,8 @@ def _column_complaints(column: PolicyColumn, layout: Layout, catalog: Catalog) -
     if found is not None and found.type_oid != BYTEA_OID:
         declared = {25: "text", 1043: "varchar"}.get(found.type_oid, f"of type oid {found.type_oid}")
         return [f"{column.at}: {column.label} is {declared}, not bytea: run `phiproxy ddl`"]
+    if found is not None and _type(column, catalog.types).not_null and not found.not_null:
+        return [f"{column.at}: {column.label} is of a domain without NULL, and may be NULL: run `phiproxy ddl`"]
     return []
 
 

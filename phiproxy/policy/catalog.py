@@ -6,10 +6,11 @@ as in pg_class.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from phiproxy.policy.owntypes import OwnType
 from phiproxy.policy.protection import Check
 
 
@@ -92,7 +93,7 @@ class Catalog:
     stored queries of views and materialized views that do so, by oid, with every name qualified. ``replaced`` are the names among
     ``=``, ``<>``, ``count`` and those that the proxy evaluates itself, of which somebody has made one of their own for texts.
     ``ascii_case``: upper and lower case of ASCII are each other, as they are not in Turkish. ``collation`` is the
-    default one of the database, with its version.
+    default one of the database, with its version. ``types`` are the database's own, without arrays and the row types of tables.
     ``generation`` changes whenever anything else here does.
     """
 
@@ -105,6 +106,7 @@ class Catalog:
     replaced: frozenset[str] = frozenset()
     ascii_case: bool = False
     collation: str = ""
+    types: tuple[OwnType, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:
@@ -124,6 +126,21 @@ class Catalog:
             for parent in relation.parents:
                 found.setdefault(parent, []).append(relation)
         return found
+
+    @cached_property
+    def type_names(self) -> frozenset[str]:
+        """Names of the database's own types, without their schemas."""
+        return frozenset(t.name for t in self.types)
+
+    @cached_property
+    def _types(self) -> dict[tuple[str, str], OwnType]:
+        return {(t.schema, t.name): t for t in self.types}
+
+    def type_named(self, names: Sequence[str], path: Iterable[str]) -> OwnType | None:
+        """Return the type of the database's own that a name means, or None: also where a table's row type is meant."""
+        places = [(names[0], names[1])] if len(names) > 1 else [(schema, names[0]) for schema in path]
+        place = next((p for p in places if p in self._types or p in self.by_name), None)
+        return None if place is None or place in self.by_name else self._types[place]
 
     def resolve(self, path: Iterable[str], name: str) -> Relation | None:
         """Return what an unqualified ``name`` means under this search path (manual, 5.10.3), or None."""

@@ -6,7 +6,7 @@ Read by ``phiproxy.keys.registry``; joined with the policy by ``phiproxy.policy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from phiproxy.index.collations import Collation
 from phiproxy.policy.protection import Slot
@@ -39,7 +39,8 @@ class WantedIdentity:
     """One identity as the policy file asks for it: what ``keys init`` registers.
 
     ``expressions`` are in phiproxy's own spelling (``@``); ``columns`` are (schema, table, column), at least one;
-    ``scope`` is ``d:domain`` or ``t:schema.table`` (crypto.md section 3).
+    ``scope`` is ``d:domain`` or ``t:schema.table`` (crypto.md section 3). ``indexed_as`` is the type that its expressions are over:
+    of a domain what that is over.
     """
 
     identity: str
@@ -47,3 +48,4 @@ class WantedIdentity:
     type_name: str
     expressions: Sequence[str]
     columns: Sequence[tuple[str, str, str]]
+    indexed_as: str = field(default="", compare=False)

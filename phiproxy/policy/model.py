@@ -6,12 +6,14 @@ Knows no registry and no database.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, model_validator
 
 from phiproxy.errors import ConfigError
+from phiproxy.index.transform import short_type
 from phiproxy.policy import kek
 from phiproxy.policy.layout import WantedIdentity
 from phiproxy.policy.names import quote_ident, split_identifiers
@@ -206,8 +208,11 @@ class Policy(Section):
             found += [replace(first, schema=s, table=t, name=c) for s, t, c in self._names(key, name, column)]
         return found
 
-    def wanted_identities(self) -> list[WantedIdentity]:
-        """List what ``keys init`` registers: one per domain in use and one per column without a domain."""
+    def wanted_identities(self, indexed_as: Callable[[DeclaredType], str] = lambda type_: type_.name) -> list[WantedIdentity]:
+        """List what ``keys init`` registers: one per domain in use and one per column without a domain.
+
+        ``indexed_as`` tells what a type of the database's own is over.
+        """
         groups: dict[str, list[PolicyColumn]] = {}
         for column in self.columns():
             groups.setdefault(column.identity, []).append(column)
@@ -218,6 +223,7 @@ class Policy(Section):
                 type_name=members[0].type.name,
                 expressions=members[0].expressions,
                 columns=tuple((c.schema, c.table, c.name) for c in members),
+                indexed_as=indexed_as(members[0].type),
             )
             for identity, members in groups.items()
         ]
@@ -268,10 +274,10 @@ def _identity(key: str, name: str, column: Column) -> str:
 def _index_complaints(spell: Speller, where: Location, described: Domain | Column, column: str) -> list[Complaint]:
     found: list[Complaint] = []
     spelled: set[str] = set()
-    type_name = parse_type(described.type).name if described.type is not None else "text"
+    type_ = parse_type(described.type) if described.type is not None else _TEXT
     for number, text in enumerate(described.indexes):
         try:
-            expression = spell(text, column, type_name)
+            expression = _spelled(spell, text, column, type_)
         except ConfigError as error:
             found.append(Complaint((*where, "indexes", number), error.message))
             continue
@@ -287,6 +293,21 @@ def _index_complaints(spell: Speller, where: Location, described: Domain | Colum
     return found
 
 
+_TEXT = DeclaredType("text", 25)
+# What a domain may be over whose catalogue is not at hand; what is not right over the one that it is said once that is known.
+_BASES = ("text", "date", "timestamp", "timestamptz", "int4")
+
+
+def _spelled(spell: Speller, text: str, over: str, type_: DeclaredType) -> str:
+    """Return the spelling of an index expression; ConfigError for what is none over this type."""
+    if type_.known or short_type(type_.name.removesuffix("[]")) == "citext":
+        return spell(text, over, type_.name)
+    for base in _BASES:
+        with suppress(ConfigError):
+            return spell(text, over, base)
+    return spell(text, over, "text")
+
+
 def _resolve(policy: Policy, key: str, name: str, column: Column) -> PolicyColumn:
     schema, table = split_identifiers(key)
     (bare,) = split_identifiers(name)
@@ -299,7 +320,7 @@ def _resolve(policy: Policy, key: str, name: str, column: Column) -> PolicyColum
         scope = f"d:{column.domain}"
     assert described.type is not None  # the model refuses a column with neither type nor domain
     type_ = parse_type(described.type)
-    expressions = {policy.spell(text, over, type_.name): text for text in described.indexes}
+    expressions = {_spelled(policy.spell, text, over, type_): text for text in described.indexes}
     declared = described.distinct
     distinct = (
         {e: declared[t] for e, t in expressions.items() if t in declared}

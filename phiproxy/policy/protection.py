@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Literal
 
 from phiproxy.index.characters import ASCII, Characters
-from phiproxy.policy.names import shown_expression
+from phiproxy.policy.names import shown_expression, split_identifiers
 from phiproxy.types.declared import DeclaredType
 
 __all__ = ["DeclaredType", "ProtectedColumn", "ProtectedTable", "Protection", "Slot", "SlotState"]
@@ -97,7 +97,7 @@ class ProtectedColumn:
     def unbounded(self) -> ProtectedColumn:
         """The column as it seals a value that only one statement sees: no length applies, and no constraint."""
         text = self.type.family in ("text", "varchar")
-        type_ = DeclaredType("text", 25) if text else (self.type.base or self.type).unlimited
+        type_ = DeclaredType("text", 25) if text else self.type.underlying.unlimited
         return replace(self, type=type_, checks=())
 
     def slot_for(self, expression: str) -> Slot | None:
@@ -153,6 +153,12 @@ class Protection:
     def table_names(self) -> frozenset[str]:
         """Last identifiers of the protected tables."""
         return frozenset(t.name for t in self.tables)
+
+    @cached_property
+    def type_names(self) -> frozenset[str]:
+        """Names of the database's own types that protected columns have, without their schemas."""
+        types = ((c.type.element or c.type) for t in self.tables for c in t.columns.values())
+        return frozenset(split_identifiers(type_.name)[-1] for type_ in types if type_.schema or not type_.known)
 
     @cached_property
     def column_names(self) -> frozenset[str]:

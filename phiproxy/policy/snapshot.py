@@ -6,12 +6,16 @@ Plain SELECTs over pg_catalog, and none of the pg_get_* functions: they would wa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
+from phiproxy.errors import ConfigError
 from phiproxy.policy.catalog import Catalog, CatalogColumn, CatalogIndex, Relation
 from phiproxy.policy.guards import guarded_number, sealed_conditions, sealed_constant
+from phiproxy.policy.owntypes import CITEXT, OwnType, TypeCheck
 from phiproxy.policy.protection import Check
+from phiproxy.policy.types import by_oid
 
 _RELATION = r"""
 SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
@@ -54,6 +58,24 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r','p','v','m','f') AND n.nspname <> 'pg_toast' AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
 """
+# 11 is pg_catalog; 3079 is pg_extension. What is installed by citext is citext, whatever its schema is called.
+TYPES = r"""
+SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(t.oid::int8, t.typarray::int8, t.typlen, n.nspname, t.typname,
+         CASE WHEN t.typname = 'citext' AND EXISTS (
+                SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+                 WHERE d.classid = 1247 AND d.objid = t.oid AND d.refclassid = 3079 AND d.deptype = 'e' AND e.extname = 'citext')
+              THEN 'citext' ELSE t.typtype::text END,
+         (SELECT pg_catalog.json_agg(l.enumlabel ORDER BY l.enumsortorder) FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid),
+         t.typbasetype::int8, t.typtypmod, t.typnotnull,
+         CASE WHEN t.typtype = 'd' AND t.typdefault IS NOT NULL THEN 'has a DEFAULT'
+              WHEN t.typtype = 'd' AND t.typcollation <> b.typcollation THEN 'has a COLLATE of its own' ELSE '' END,
+         (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(k.conname, pg_catalog.pg_get_expr(k.conbin, 0)) ORDER BY k.conname)
+            FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')) ORDER BY t.oid), '[]')::text
+  FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+  LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype LEFT JOIN pg_catalog.pg_class r ON r.oid = t.typrelid
+ WHERE t.oid >= 16384 AND t.typcategory <> 'A' AND (t.typrelid = 0 OR r.relkind = 'c')
+   AND n.nspname <> 'pg_toast' AND n.nspname NOT LIKE 'pg\_temp\_%' AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
+"""
 ALL = _RELATION + " ORDER BY c.oid"
 # In a transaction, age() counts from its own id: what it or one of its savepoints wrote is of age 0 or less.
 _CHANGED = r"""
@@ -64,15 +86,19 @@ _OIDS = r"""
 SELECT pg_catalog.json_agg(c.oid::int8)::text FROM pg_catalog.pg_class c WHERE c.relkind IN ('r','p','v','m','f')
 UNION ALL (
 """
+# A domain's condition as the server prints it, and the family of what it is over: to the one that the proxy evaluates. ConfigError
+# says why there is none.
+ReadCheck = Callable[[str, str], bytes]
 
 
 def changed(names: Iterable[str]) -> bytes:
-    """Return the query of what a transaction sees otherwise than others: the oids that there are, then relations as in ``ALL``.
+    """Return the query of what a transaction sees otherwise than others: the oids that there are, types, relations as in ``ALL``.
 
     ``names`` are those of relations that are told in any case. Needs standard_conforming_strings, which is enforced.
     """
     quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))
-    return (_OIDS + _RELATION + _CHANGED.format(names=f"ARRAY[{quoted}]::pg_catalog.name[]") + ")").encode()
+    relations = _RELATION + _CHANGED.format(names=f"ARRAY[{quoted}]::pg_catalog.name[]")
+    return (_OIDS + TYPES + ") UNION ALL (" + relations + ")").encode()
 
 
 def relation(text: str) -> Relation:
@@ -111,10 +137,43 @@ def _checks(constraints: Iterable[tuple[str, bool, str]], by_number: Mapping[int
                 yield by_number[attnum], Check(name, definition, validated)
 
 
-def overlaid(base: Catalog, rows: Iterable[str], reaching: Mapping[str, str]) -> Catalog:
+def own_types(text: str, read_check: ReadCheck) -> tuple[OwnType, ...]:
+    """Return the types that ``TYPES`` told of; ``read_check`` reads the conditions of domains."""
+    rows: list[list[Any]] = json.loads(text)
+    made = {own.oid: own for own in map(_own_type, rows)}
+    return tuple(_judged(own, row[-1] or (), _family(own, made), read_check) for own, row in zip(made.values(), rows, strict=True))
+
+
+def _own_type(row: list[Any]) -> OwnType:
+    oid, array_oid, size, schema, name, kind, labels, base_oid, base_typmod, not_null, obstacle, _ = row
+    return OwnType(oid, array_oid, size, schema, name, kind, tuple(labels or ()), base_oid, base_typmod, not_null, obstacle)
+
+
+def _judged(own: OwnType, checks: Iterable[tuple[str, str]], family: str, read_check: ReadCheck) -> OwnType:
+    """Return a type with its conditions."""
+    return replace(own, checks=tuple(_type_check(name, text, family, read_check) for name, text in checks))
+
+
+def _family(own: OwnType, types: Mapping[int, OwnType]) -> str:
+    """Return what a domain is over in the end: the family of a built-in type, ``enum``, ``citext`` or nothing."""
+    while (inner := types.get(own.base_oid)) is not None:
+        own = inner
+    builtin = by_oid(own.base_oid)
+    return builtin.family if builtin is not None else {"e": "enum", CITEXT: CITEXT}.get(own.kind, "")
+
+
+def _type_check(name: str, text: str, family: str, read_check: ReadCheck) -> TypeCheck:
+    try:
+        return TypeCheck(name, read_check(text, family))
+    except ConfigError as error:
+        return TypeCheck(name, why=error.message)
+
+
+def overlaid(base: Catalog, rows: Iterable[str], reaching: Mapping[str, str], read_check: ReadCheck) -> Catalog:
     """Return a catalogue as a transaction sees it: ``base`` with what ``changed`` answered, and names that it made reach."""
-    first, *changes = rows
+    first, types, *changes = rows
     alive = set(json.loads(first))
     seen = {r.oid: r for r in base.relations if r.oid in alive}
     seen.update((r.oid, r) for r in map(relation, changes))
-    return replace(base, relations=tuple(seen.values()), reaching={**base.reaching, **reaching})
+    relations, reached = tuple(seen.values()), {**base.reaching, **reaching}
+    return replace(base, relations=relations, reaching=reached, types=own_types(types, read_check))

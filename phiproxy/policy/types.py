@@ -1,15 +1,18 @@
 """The types of sql.md section 7: how they may be spelled, and what PostgreSQL's catalogue says of each.
 
-Types of the database's own (enums, domains, citext) are named ``schema.type``; what they are is read with the catalogue.
+Types of the database's own (enums, domains, citext) are named ``schema.type``, or by the name alone where there is only one of it;
+what they are is read with the catalogue (``owntypes``).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from phiproxy.errors import ConfigError
+from phiproxy.policy.names import quote_ident, split_identifiers
 from phiproxy.policy.protection import DeclaredType
 from phiproxy.types.registry import codec
 
@@ -61,9 +64,9 @@ _SPELLED = {
 _FRACTIONS = frozenset({"time", "timetz", "timestamp", "timestamptz", "interval"})
 _MAX_FRACTION = 6
 
-SUPPORTED = (*sorted(BUILTIN.keys() - {"bpchar"} | {"char"}), "citext, enums and domains as schema.type", "arrays of these")
+SUPPORTED = (*sorted(BUILTIN.keys() - {"bpchar"} | {"char"}), "citext", "enums and domains as schema.type", "arrays of these")
 _SHAPE = re.compile(r"(?P<name>[a-z0-9_ ]+?)\s*(?:\(\s*(?P<args>[0-9]+(?:\s*,\s*-?[0-9]+)?)\s*\))?\s*(?P<array>\[\s*\])?")
-_OWN = re.compile(r"(?P<name>[^\s.()\[\]]+\.[^\s.()\[\]]+|citext)\s*(?P<array>\[\s*\])?", re.IGNORECASE)
+_ARRAY = re.compile(r"\s*\[\s*\]\s*$")
 # "timestamp(3) with time zone": the precision stands in the middle of the name
 _PRECISION_INSIDE = re.compile(r"(timestamp|time)\s*(\(\s*\d\s*\))(\s+with(?:out)?\s+time\s+zone)")
 
@@ -71,10 +74,12 @@ _PRECISION_INSIDE = re.compile(r"(timestamp|time)\s*(\(\s*\d\s*\))(\s+with(?:out
 def parse_type(text: str) -> DeclaredType:
     """Return the type that a policy names, in its canonical spelling, with what pg_type says of it.
 
-    One of the database's own (``schema.type``) has oid 0 until it is found in the catalogue. Raises ValueError, for the operator,
-    for a type that is unknown or not in this version.
+    One of the database's own has oid 0 until it is found in the catalogue. Raises ValueError, for the operator, for a type that is
+    unknown or not in this version.
     """
     found = named_type(text)
+    if not found.known:
+        return found
     try:
         codec(found)
     except ConfigError:
@@ -84,19 +89,26 @@ def parse_type(text: str) -> DeclaredType:
 
 def named_type(text: str) -> DeclaredType:
     """Return the type of a spelling; ValueError, text for the operator, for one that is none of sql.md section 7."""
-    own = _OWN.fullmatch(text.strip())
-    if own is not None and not own["name"].startswith("pg_catalog."):
-        named = DeclaredType(own["name"], 0)
-        return array_of(named) if own["array"] else named
     folded = " ".join(text.lower().removeprefix("pg_catalog.").split())
     match = _SHAPE.fullmatch(_PRECISION_INSIDE.sub(r"\1\3\2", folded))
     name = match["name"] if match else ""
     name = _SPELLED.get(name, name)
     if match is None or (name not in BUILTIN and name not in ("char", "float")):
-        raise ValueError(f"unknown type {text!r}; there are {', '.join(SUPPORTED)}")
+        return _own_type(text)
     args = [int(arg) for arg in (match["args"] or "").split(",") if arg]
     found = _declared(name, args)
     return array_of(found) if match["array"] else found
+
+
+def _own_type(text: str) -> DeclaredType:
+    """Return a type of the database's own by its name; ValueError for what cannot be such a name."""
+    parts: tuple[str, ...] = ()
+    with suppress(ValueError):
+        parts = split_identifiers(_ARRAY.sub("", text.strip()))
+    if not 1 <= len(parts) <= 2 or parts[0] == "pg_catalog":
+        raise ValueError(f"unknown type {text!r}; there are {', '.join(SUPPORTED)}")
+    named = DeclaredType(".".join(map(quote_ident, parts)), 0)
+    return array_of(named) if _ARRAY.search(text) else named
 
 
 def builtin(name: str, typmod: int = -1, modifiers: str = "") -> DeclaredType:
@@ -104,6 +116,28 @@ def builtin(name: str, typmod: int = -1, modifiers: str = "") -> DeclaredType:
     row = BUILTIN[name]
     shown = "char" if name == "bpchar" and modifiers else name
     return DeclaredType(shown + modifiers, row.oid, typmod, size=row.size, array_oid=row.array_oid)
+
+
+def of_typmod(oid: int, typmod: int) -> DeclaredType | None:
+    """Return a built-in type with the typmod that pg_type or pg_attribute has of it; None for any that is not one of these."""
+    found = _BY_OID.get(oid)
+    if found is None or typmod == -1:
+        return found
+    scalar = found.element or found
+    modifiers = _modifiers(scalar.family, typmod)
+    if modifiers is None:
+        return None
+    return modified(scalar.family, modifiers, array=found.element is not None)
+
+
+def _modifiers(family: str, typmod: int) -> list[int] | None:
+    """Return what stands in the brackets behind a type; None where it is not known, as of an interval that has not all fields."""
+    if family in ("varchar", "bpchar"):
+        return [typmod - 4]
+    if family == "numeric":
+        scale = (typmod - 4) & 0x7FF
+        return [(typmod - 4) >> 16 & 0xFFFF, scale - 2048 if scale > 1023 else scale]
+    return [typmod] if family in _FRACTIONS - {"interval"} else None
 
 
 def modified(name: str, modifiers: Sequence[int], *, array: bool = False) -> DeclaredType | None:

@@ -14,8 +14,11 @@ from phiproxy.session.replies import is_silent
 from phiproxy.session.scrub import holds_ciphertext, scrub
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import InvalidStatementName, ParameterCount
+from phiproxy.types.names import sql_name
 from phiproxy.wire.messages import decode_error_fields, encode_error_fields, error_response
 
+# Fields of an error: schema, table and column.
+_COLUMN = tuple(map(ord, "stc"))
 _ABORTED = ("25P02", "current transaction is aborted, commands ignored until end of transaction block")
 
 
@@ -59,7 +62,14 @@ def _refusal(session: State, front: Expected, refusal: PhiproxyError) -> bytes:
     if front.kind is Kind.BIND and session.status == b"E" and not early:
         # The server looks a statement up before it looks at the transaction; for a statement that exists it would say this.
         return error_response(*_ABORTED)
-    return error_response(refusal.sqlstate, refusal.public_text, hint=refusal.hint, position=refusal.position, where=front.where)
+    return error_response(
+        refusal.sqlstate,
+        refusal.public_text,
+        hint=refusal.hint,
+        position=refusal.position,
+        where=front.where,
+        objects=refusal.objects,
+    )
 
 
 def _read(session: State, fields: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
@@ -76,13 +86,29 @@ def _shown(session: State, fields: Sequence[tuple[int, bytes]], front: Expected)
     fields = _read(session, fields)
     if tag_of(front) and front.texts is not None:
         fields = outside(fields, front.texts[0])
-    for code, value in scrub(fields):
+    for code, value in scrub(_of_domain(session, fields)):
         mapped = value
         if code == ord("P") and front.texts is not None and value.isdigit() and len(value) < 10:
             server_text, client_text, edits = front.texts
             mapped = str(map_position(server_text, client_text, edits, int(value))).encode()
         shown.append((code, _written(session, mapped)))
     return shown
+
+
+def _of_domain(session: State, fields: Sequence[tuple[int, bytes]]) -> Sequence[tuple[int, bytes]]:
+    """Return the violation of a column's NOT NULL as that of its domain, where only that says so to the client."""
+    found = dict(fields)
+    if session.database is None or found.get(ord("C")) != b"23502":
+        return fields
+    schema, name, of_table = (found.get(code, b"").decode("utf-8", "replace") for code in _COLUMN)
+    table = session.planner.protection.by_name.get((schema, name))
+    column = table.columns.get(of_table) if table is not None else None
+    if column is None or not column.type.not_null:
+        return fields
+    text = f"domain {sql_name(column.type)} does not allow null values"
+    own = {ord("M"): text, ord("s"): column.type.schema, ord("d"): sql_name(column.type)}
+    kept = [(code, own.pop(code, "").encode() or value) for code, value in fields if code not in _COLUMN[1:]]
+    return [*kept, *((code, value.encode()) for code, value in own.items())]
 
 
 def notice(session: State, data: bytes, start: int, end: int) -> int:

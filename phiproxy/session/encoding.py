@@ -76,7 +76,7 @@ def parameters(session: State, plan: StatementPlan, values: Sequence[bytes | Non
     for number in plan.read_inputs():
         value = found[number]
         if value is not None and formats[number]:
-            found[number] = of_binary(value, plan.described[number] or 0, encoding.to_utf8)
+            found[number] = of_binary(value, plan.sent_as(number), encoding.to_utf8)
         elif value is not None:
             found[number] = encoding.to_utf8(value)
     return found

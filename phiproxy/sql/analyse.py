@@ -15,14 +15,17 @@ from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.copy import copy_query, copy_table
 from phiproxy.sql.ddl import derived
 from phiproxy.sql.ddl.define import define
+from phiproxy.sql.ddl.types import check_types
 from phiproxy.sql.finish import finish
 from phiproxy.sql.fixed import check_fixed
 from phiproxy.sql.lists import type_of
 from phiproxy.sql.meaning import Meaning, Reveal
 from phiproxy.sql.operands import operand_type
+from phiproxy.sql.owntypes import find_types
 from phiproxy.sql.parse import Node, Statement, messages, only, strings
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope
+from phiproxy.sql.sinks import Named
 from phiproxy.sql.terms import TEXT, VARCHAR
 from phiproxy.sql.utility import check_utility, defines, effects, named_in_text
 from phiproxy.types.names import sql_name
@@ -43,6 +46,7 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
     a = Analysis(text, context, meaning)
     a.walks[id(body)] = walked
     check_fixed(kind, body, walked, context.protection)
+    find_types(a, walked)
     if kind in _DML:
         meaning.kind = "select" if kind == "SelectStmt" else "write"
         _analyse_query(a, kind, body)
@@ -105,8 +109,9 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
     if source is not None and derived.shadows(a, kind, body):
         _pass_query(a, source)
         return
+    of_types = check_types(a, kind, body)
     if not (defines(kind, body, protection, catalog) and define(a, kind, body)):
-        a.meaning.effects.names_protected = check_utility(kind, body, protection, catalog)
+        a.meaning.effects.names_protected = check_utility(kind, body, protection, catalog) or of_types
 
 
 def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
@@ -174,7 +179,7 @@ def _touching(a: Analysis, body: Node) -> bool:
             # An operator of the user's own may run a function that reaches something protected.
             a.check_reaching(strings(message.get("name"))[-1], message)
         named = message.get("typeName") or message.get("TypeName")
-        if named is not None:
+        if named is not None and not isinstance(named, Named):
             _check_type(a, named, prefix="arg" in message and message.get("location", -1) < 0)
     ctes = _cte_names(a, body)
     return any(_may_be_protected(a, relation, ctes) for relation in _relations(a, body))

@@ -331,6 +331,7 @@ class Analysis:
             self.check_reaching(found.name, body)
         else:
             self.meaning.touches = True
+            self._check_known(table, body)
         columns = tuple(
             SourceColumn(c.name, self._value(table, found, c)) for c in found.columns if not c.name.startswith("phi_tag_")
         )
@@ -338,6 +339,13 @@ class Analysis:
         # A relation made by this session moments ago is known by name only: its columns are opaque, none of them protected.
         hidden = len(columns) < len(found.columns)
         return rename(Source(label, columns, schema, opaque=not found.oid, hidden=hidden), named)
+
+    def _check_known(self, table: ProtectedTable, body: Node) -> None:
+        """Refuse a table with a column whose type is not in the catalogue: how its values are read is not known."""
+        unknown = next((c for c in table.columns.values() if not c.type.known), None)
+        if unknown is not None:
+            why = f"type {unknown.type.name}, which {unknown.label} has, is not there or can no longer be protected"
+            raise self.refuse(why, body, hint="Run `phiproxy check`.")
 
     @staticmethod
     def _value(table: ProtectedTable | None, relation: Relation, column: CatalogColumn) -> Value:

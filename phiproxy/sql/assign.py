@@ -24,6 +24,7 @@ from phiproxy.sql.select import select
 from phiproxy.sql.sinks import TEXT_OID, as_sink
 from phiproxy.sql.types import case_results, common_type
 from phiproxy.sql.views import view_columns
+from phiproxy.types.names import sql_name
 
 Target = tuple[str, ProtectedColumn | None]
 
@@ -60,7 +61,7 @@ def target(a: Analysis, relation: Relation, body: Node) -> Target:
     column = columns_of(a, relation).get(name)
     if column is not None and body.get("indirection"):
         raise a.refuse(
-            f"cannot assign into a part of {column.label}, which is of type {column.type.name}",
+            f"cannot assign into a part of {column.label}, which is of type {sql_name(column.type)}",
             body,
             hint=f"Assign the whole value: {column.name} = …",
             error=StatementRefused if column.type.family in ("array", "jsonb") else DatatypeMismatch,

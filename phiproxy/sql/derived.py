@@ -231,8 +231,8 @@ def derived(a: Analysis, node: Node, scope: Scope) -> Derived | None:
     column = value.column
     base = column.base or column
     try:
-        expression = write(normal(_over(found, read(column.expression)), base.type.name))
-        made = transform(expression, base.type.name)
+        expression = write(normal(_over(found, read(column.expression)), base.type.indexed_as))
+        made = transform(expression, base.type.indexed_as)
         type_ = parse_type(made.result)
     except (ConfigError, ValueError):
         return None

@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 
-from phiproxy.errors import NoIndexAnswers, StatementRefused
+from phiproxy.errors import NoIndexAnswers, PathNeeded, StatementRefused, UndefinedOperator
 from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
@@ -20,6 +20,7 @@ from phiproxy.sql.respell import value_of
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, find_source, group_key
 from phiproxy.sql.sinks import as_sink, cast_type, peel
+from phiproxy.types.names import sql_name
 
 
 def expression(a: Analysis, node: Node, scope: Scope) -> Value:
@@ -197,6 +198,28 @@ def equality_slot(a: Analysis, column: ProtectedColumn, node: Node) -> Slot:
             position=a.position(located(node)),
         )
     return slot
+
+
+def check_operators(a: Analysis, column: ProtectedColumn, node: Node) -> None:
+    """Refuse a comparison by an operator that PostgreSQL would not find: its search path must have those of citext.
+
+    Without them it would compare as text does. Of a domain over an enum there is no ``=`` at all.
+    """
+    over = column.type.underlying
+    if over.labels and column.type.base is not None:
+        name = sql_name(column.type)
+        hint = f"Cast both sides to {sql_name(over)}: domains over enums have no operators."
+        raise a.refuse(f"operator does not exist: {name} = {name}", located(node), hint=hint, error=UndefinedOperator)
+    if over.family != "citext":
+        return
+    if a.context.path is None:
+        raise PathNeeded(a.position(located(node)))
+    if over.schema not in a.context.path:
+        raise a.refuse(
+            f"{column.label} is citext, whose operators are in schema {over.schema}, which the search path does not have",
+            located(node),
+            hint=f"Add {over.schema} to search_path.",
+        )
 
 
 def array_elements(node: Node) -> list[Node]:

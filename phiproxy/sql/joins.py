@@ -15,7 +15,7 @@ from phiproxy.policy.guards import tag_of
 from phiproxy.policy.protection import DeclaredType, Slot
 from phiproxy.sql.analysis import Analysis, rename
 from phiproxy.sql.brackets import Brackets
-from phiproxy.sql.expressions import equality_slot
+from phiproxy.sql.expressions import check_operators, equality_slot
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.mismatch import condition
 from phiproxy.sql.parse import Node, location, messages, only, strings
@@ -179,6 +179,7 @@ def _pair(a: Analysis, body: Node, name: str, one: Joined, two: Joined) -> _Pair
         if isinstance(c.value, ListColumn):
             c.value.users.append(Kept(column, shared.oid))
     slot = equality_slot(a, column, {"JoinExpr": place})
+    check_operators(a, column, {"JoinExpr": place})
     return _Pair(left, right, _merge(name, kind, left, right, Protected(column, shared, cast=True)), slot)
 
 

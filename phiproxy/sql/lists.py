@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.expressions import equality_slot
+from phiproxy.sql.expressions import check_operators, equality_slot
 from phiproxy.sql.lengths import cut_by
 from phiproxy.sql.meaning import PLAIN, Search, Store
 from phiproxy.sql.operands import OWN
@@ -47,6 +47,7 @@ def _spread(a: Analysis) -> None:
         for comparison, column in found:
             if column is not None:
                 slot = equality_slot(a, column, comparison.node)
+                check_operators(a, column, comparison.node)
                 for made in comparison.terms:
                     as_tags(a, made, column, slot)
         if len(a.comparisons) == len(found) and not taint.reach_lists():

@@ -14,6 +14,7 @@ from phiproxy.sql.parse import Node, only
 from phiproxy.sql.ranges import conjuncts
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value
+from phiproxy.types.names import sql_name
 
 # text, char(n), varchar.
 TEXTS = frozenset({25, 1042, 1043})
@@ -41,7 +42,7 @@ def condition(a: Analysis, node: Node, scope: Scope, what: str) -> None:
         if value.type.oid not in TEXTS:
             raise a.refuse(f"{value.column.label} is protected and cannot be used here", located(node), hint="Compare it by =.")
         raise a.refuse(
-            f"argument of {what} must be type boolean, not type {value.type.name}",
+            f"argument of {what} must be type boolean, not type {sql_name(value.type)}",
             located(node),
             hint=f"Compare {value.column.name} with something.",
             error=DatatypeMismatch,

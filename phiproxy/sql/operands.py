@@ -35,7 +35,7 @@ class CannotCoerce(StatementRefused):
 
 def operand_type(declared: DeclaredType) -> DeclaredType:
     """Return the type that a parameter has beside an operand of this one: varchar and cidr have no operators, nor has a domain."""
-    base = (declared.base or declared).unlimited
+    base = declared.underlying.unlimited
     return {"varchar": TEXT, "cidr": builtin("inet")}.get(base.family, base)
 
 
@@ -67,7 +67,7 @@ def common_type(types: Sequence[DeclaredType]) -> DeclaredType:
 
 def united_type(column: ProtectedColumn, types: Sequence[DeclaredType]) -> DeclaredType:
     """Return the common type of values one of which is a protected column; StatementRefused where that is not the column's."""
-    found, own = common_type(types), (column.type.base or column.type)
+    found, own = common_type(types), column.type.underlying
     if found.oid != own.oid and not (found.is_text and own.is_text) and found != own.unlimited:
         raise StatementRefused(
             f"values of type {sql_name(found)} would be shown together with {column.label}, which is of type {sql_name(own)}",
@@ -123,7 +123,7 @@ def _own_text(use: Store | Search) -> int:
 
 def _unread(sink: SinkNode, place: DeclaredType) -> DeclaredType | None:
     """Return the type in which a value without one is read: a literal is what stands beside it, of any length."""
-    return None if sink.kind == "param" else (place.base or place).unlimited
+    return None if sink.kind == "param" else place.underlying.unlimited
 
 
 def _read(sink: SinkNode, types: tuple[DeclaredType, ...]) -> Given:
@@ -132,7 +132,8 @@ def _read(sink: SinkNode, types: tuple[DeclaredType, ...]) -> Given:
         return Given(None, types)
     if sink.own is not None and sink.own.family != "bool" and types[1:2] != (BOOL,):
         return Given(NUMERIC, types[1:])
-    return Given(types[0], types)
+    # Of a domain over varchar(n) a literal is cut, as by a cast to that.
+    return Given(types[0] if types[0].base is None else types[0].base.unlimited, types)
 
 
 def _argument(sink: SinkNode, use: Store | Search, of: Given) -> Store | Search:
@@ -219,7 +220,7 @@ def _mismatch(column: ProtectedColumn, declared: DeclaredType) -> DatatypeMismat
 
 def _no_operator(target: DeclaredType, declared: DeclaredType, use: Store | Search) -> UndefinedOperator:
     operator = use.range.operator if isinstance(use, Search) and use.range is not None else "="
-    shown = f" {operator} ".join((sql_name(operand_type(target)), sql_name(declared)))
+    shown = f" {operator} ".join((sql_name(target), sql_name(declared)))
     return UndefinedOperator(
         f"operator does not exist: {shown}",
         hint="No operator matches the given name and argument types. You might need to add explicit type casts.",

@@ -97,7 +97,7 @@ def _value_type(node: Node, terms: Sequence[Term]) -> int:
     first = terms[0].single
     values = sum(made.single is not None and made.single.sink is not None for made in terms[1:])
     if only(node)[1]["kind"] == "AEXPR_IN" and values > 1 and first is not None and not first.casts:
-        return first.value.type.oid if isinstance(first.value, Protected) else TEXT_OID
+        return first.value.type.underlying.oid if isinstance(first.value, Protected) else TEXT_OID
     return OWN
 
 

@@ -46,7 +46,8 @@ class Screen:
     """The search for one protection and one catalogue."""
 
     def __init__(self, protection: Protection, catalog: Catalog) -> None:
-        names = {*protection.table_names, *protection.column_names, *catalog.reaching, protection.registry_schema}
+        names = {*protection.table_names, *protection.column_names, *protection.type_names}
+        names |= {*catalog.reaching, protection.registry_schema}
         self._spellings = _spellings(names)
 
     def passes(self, text: bytes) -> bool:

@@ -92,7 +92,16 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
 def _type(column: ProtectedColumn, value: Value, other: Value) -> DeclaredType:
     if isinstance(value, Protected) and isinstance(other, Protected) and value.type == other.type:
         return value.type
-    return united_type(column, [t for v in (value, other) for t in _types(v)])
+    found = [t for v in (value, other) for t in _types(v)]
+    if len(set(found)) == 1 and found[0].base is not None and not any(map(_has_untyped, (value, other))):
+        return found[0]  # the only way to a domain
+    return united_type(column, found)
+
+
+def _has_untyped(value: Value) -> bool:
+    """Tell whether a literal or parameter without a type is among the values of a column."""
+    parts = value.leaves() if isinstance(value, ListColumn) else ()
+    return any(part.of_values or (entry is not None and not entry.value_oid) for part in parts for entry in part.entries)
 
 
 def _types(value: Value) -> Iterator[DeclaredType]:
@@ -102,7 +111,7 @@ def _types(value: Value) -> Iterator[DeclaredType]:
         for part in value.leaves():
             for entry in part.entries:
                 if entry is not None and entry.value_oid:
-                    yield by_oid(entry.value_oid) or TEXT
+                    yield by_oid(entry.value_oid) or entry.types[-1]
             if part.of_values:
                 yield TEXT
 

@@ -7,9 +7,10 @@ Where an array is expected the same with casts to arrays.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from phiproxy.policy.protection import DeclaredType
 from phiproxy.policy.types import builtin, modified
@@ -21,6 +22,18 @@ from phiproxy.wire.values import VARCHAR_OID
 TEXT_OID = 25
 _TEXT_TYPES = {"text": TEXT_OID, "varchar": 1043}
 _ARRAY_TYPES = {"text": TEXT_ARRAY_OID, "varchar": VARCHAR_ARRAY_OID}
+
+
+class Named(dict[str, Any]):
+    """A TypeName that was found among the database's own types (``owntypes``); equal to what it was as it was parsed."""
+
+    def __init__(self, body: dict[str, Any], declared: DeclaredType) -> None:
+        super().__init__(body)
+        self.declared = declared
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Named:
+        """Return a copy of the body for the same type."""
+        return Named(copy.deepcopy(dict(self), memo), self.declared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +128,7 @@ def text_cast(body: Node, *, array: bool = False) -> DeclaredType | None:
         return None
     if len(names) == 2 and names[0] == "pg_catalog":
         names = names[1:]
-    if len(names) != 1 or names[0] not in _TEXT_TYPES:
+    if isinstance(name, Named) or len(names) != 1 or names[0] not in _TEXT_TYPES:
         return None
     if array:
         return DeclaredType(names[0] + "[]", _ARRAY_TYPES[names[0]])
@@ -125,6 +138,8 @@ def text_cast(body: Node, *, array: bool = False) -> DeclaredType | None:
 def cast_type(body: Node) -> DeclaredType | None:
     """Return the type that a cast names, where it is one that values are read and written in; else None."""
     name = body["typeName"]
+    if isinstance(name, Named):
+        return name.declared
     names = strings(name.get("names"))
     if name.get("setof") or name.get("pct_type") or len(name.get("arrayBounds", ())) > 1:
         return None

@@ -16,7 +16,7 @@ from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
 from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.derived import Derived, derived
-from phiproxy.sql.expressions import Grouping, equality_slot, expression, grouping_of, located, unsupported
+from phiproxy.sql.expressions import Grouping, check_operators, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
 from phiproxy.sql.operands import OWN, operand_type, united_type
 from phiproxy.sql.parse import Node, only, strings
@@ -210,7 +210,7 @@ def said_type(made: Leaf) -> int:
     if made.sink is None:
         if made.casts:
             return _cast_type(made.casts[0])
-        return made.value.type.oid if isinstance(made.value, Protected) else TEXT_OID
+        return made.value.type.underlying.oid if isinstance(made.value, Protected) else TEXT_OID
     if only(made.sink.wrapper)[0] != "TypeCast":
         return made.sink.type_oid
     return _cast_type(made.sink.wrapper)
@@ -245,7 +245,7 @@ def as_value(a: Analysis, made: Term) -> Value:
                 a.use(leaf.sink, Store(column.unbounded, a.new_row()), shown.oid)
     for leaf in (leaf for leaf in made.leaves if leaf.sink is None):
         if isinstance(leaf.value, ListColumn):
-            leaf.value.users.append(Kept(column, column.type.oid))
+            leaf.value.users.append(Kept(column, column.type.underlying.oid))
             leaf.value.casts.extend(leaf.casts)
         elif leaf.nullif is not None:
             _nullif_value(a, leaf, column)
@@ -384,6 +384,7 @@ def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = OWN,
         column = same_identity(a, columns, node)
         owner = next(leaf.node for made in terms for leaf in made.leaves if leaf.nullif or isinstance(leaf.value, Protected))
         slot = equality_slot(a, column, owner)
+        check_operators(a, column, node)
         with nullcontext() if apart else a.together():
             for made in terms:
                 as_tags(a, made, column, slot, type_oid, stored=True)

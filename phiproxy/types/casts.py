@@ -40,14 +40,14 @@ class NotCast(Exception):
 
 def cast(source: DeclaredType, target: DeclaredType, context: Context) -> Cast:
     """Return the function of a cast, without the target's typmod; NoCast, NotCast."""
-    source, target = source.base or source, target.base or target
+    source, target = source.underlying, target.underlying
     if source.element is not None and target.element is not None:
         one, other = source.element, target.element
         if one.family == other.family or (one.is_text and other.is_text):
             return _same
         element = cast(one, other, context)
         return lambda value, styles: array_to_text(array_from_text(value).map(lambda e: element(e, styles)))
-    if source.family == target.family and (source.family != "enum" or source.name == target.name):
+    if source.family == target.family and (source.family != "enum" or source.oid == target.oid):
         return _same
     made = _between(source, target)
     if made is None:
@@ -62,6 +62,9 @@ def cast(source: DeclaredType, target: DeclaredType, context: Context) -> Cast:
 
 def explicit(source: DeclaredType, target: DeclaredType) -> Cast:
     """Return the function of an explicit cast with the target's typmod: it cuts a text that is too long (manual 8.3)."""
+    if target.base is not None:
+        over, judged = explicit(source, target.base), codec(target).assign
+        return lambda value, styles: judged(over(value, styles), -1)
     function = cast(source, target, "explicit")
     limit = target.typmod - 4 if target.typmod >= 4 and target.family in ("varchar", "bpchar") else None
     assign = codec(target).assign

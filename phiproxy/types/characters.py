@@ -38,9 +38,13 @@ VARCHAR = Codec(_from_text, check_text, as_text, as_is, _assign_varchar, as_is)
 CHAR = Codec(_from_text, check_text, as_text, as_is, _assign_char, _without_blanks)
 
 
-def citext(lower: Callable[[bytes], bytes]) -> Codec:
+def citext(lower: Callable[[bytes], bytes] | None) -> Codec:
     """Return citext's codec; ``lower`` is the server's own ``lower`` in the database's default collation."""
-    return Codec(_from_text, check_text, as_text, as_is, unlimited, lower)
+    return Codec(_from_text, check_text, as_text, as_is, unlimited, lower or _no_form)
+
+
+def _no_form(canonical: bytes) -> bytes:
+    raise AssertionError("citext has no equality form where upper and lower case are not known")
 
 
 def enum(name: str, labels: tuple[str, ...]) -> Codec:

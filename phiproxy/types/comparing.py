@@ -31,7 +31,7 @@ from phiproxy.types.styles import Styles
 
 def compared(column: DeclaredType, operand: DeclaredType) -> Cast:
     """Return what an operand is compared as; NoCast where there is no such operator, NotCast where it is not answered exactly."""
-    column, operand = column.base or column, operand.base or operand
+    column, operand = column.underlying, operand.underlying
     one, other = column.family, operand.family
     if one == "json":
         raise NoCast
@@ -42,7 +42,7 @@ def compared(column: DeclaredType, operand: DeclaredType) -> Cast:
     if one in FLOATS and other in FLOATS | EXACT_NUMBERS:
         # A float4 is compared with anything but itself as a float8, which is what its equality form is of.
         return _wide if other == "float4" else cast(operand, FLOAT8, "assignment") if other != "float8" else _same
-    if one == other and (one != "enum" or column.name == operand.name):
+    if one == other and (one != "enum" or column.oid == operand.oid):
         return _same
     if one in EXACT_NUMBERS and other in FLOATS | EXACT_NUMBERS:
         return _exact(one, other)
@@ -68,7 +68,7 @@ def form_of(column: DeclaredType, lower: Callable[[bytes], bytes] | None = None)
 
     ``lower``: see ``codec``.
     """
-    column = column.base or column
+    column = column.underlying
     if column.family == "float4":
         return codec(FLOAT8).form
     return as_is if column.family == "bpchar" else codec(column, lower).form

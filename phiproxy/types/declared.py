@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 _TEXTS = frozenset({"text", "varchar"})
 _VARCHAR_OID = 1043
+_TEXT_OID = 25
+_TEXT_ARRAY_OID = 1009
 _INTERVAL_OID = 1186
+
+
+@dataclass(frozen=True, slots=True)
+class DomainCheck:
+    """A CHECK of a domain: ``condition`` is how it is written down, ``holds`` answers it for a value, as SQL does (NULL: None)."""
+
+    name: str
+    condition: bytes
+    holds: Callable[[str | None], bool | None] = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class DeclaredType:
     """The type the application sees. ``typmod`` as in pg_attribute: n + 4 for varchar(n), else -1; ``size`` is pg_type's typlen.
 
-    ``element`` is that of an array, ``labels`` are an enum's, ``base`` is what a domain is over; ``array_oid`` is the type of
-    arrays of this one.
+    ``element`` is that of an array, ``labels`` are an enum's, ``base`` is what a domain is over, with its ``checks`` and whether it
+    takes no NULL; ``array_oid`` is the type of arrays of this one. ``schema`` is that of a type of the database's own; its oid is 0
+    until it was found in the catalogue.
     """
 
     name: str
@@ -25,6 +38,37 @@ class DeclaredType:
     element: DeclaredType | None = None
     labels: tuple[str, ...] = ()
     base: DeclaredType | None = None
+    schema: str = ""
+    checks: tuple[DomainCheck, ...] = ()
+    not_null: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Tell whether it is the server's own, or was found in the catalogue."""
+        return (self.element or self).oid != 0
+
+    @property
+    def underlying(self) -> DeclaredType:
+        """What a domain is over in the end: its values are read, shown and compared as that. Of any other the type itself."""
+        return self if self.base is None else self.base.underlying
+
+    @property
+    def ignores_case(self) -> bool:
+        """Tell whether values are equal that differ in upper and lower case only: of citext, and of arrays of it."""
+        return (self.element or self).underlying.family == "citext"
+
+    @property
+    def sent_as(self) -> int:
+        """The OID of a built-in type whose binary form has texts in the client's encoding where this one's has."""
+        scalar = (self.element or self.underlying).underlying
+        if self.element is not None:
+            return scalar.array_oid if not scalar.schema else _TEXT_ARRAY_OID
+        return scalar.oid if not scalar.schema else _TEXT_OID
+
+    @property
+    def indexed_as(self) -> str:
+        """The name by which functions of an index take it."""
+        return self.underlying.name
 
     @property
     def family(self) -> str:

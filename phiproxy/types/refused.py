@@ -65,6 +65,16 @@ class UntranslatableCharacter(ValueRefused):
     sqlstate = "22P05"
 
 
+class CheckViolated(ValueRefused):
+    """23514: a value is none of its domain, of which a constraint says so."""
+
+    sqlstate = "23514"
+
+    def __init__(self, schema: str, domain: str, constraint: str) -> None:
+        super().__init__(f'value for domain {domain} violates check constraint "{constraint}"')
+        self.objects = ((ord("s"), schema), (ord("d"), domain), (ord("n"), constraint))
+
+
 class NotReadExactly(ValueRefused):
     """0A000: PostgreSQL may take this spelling; phiproxy does not read it, or not the same in every version or moment."""
 

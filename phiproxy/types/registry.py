@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 
 from phiproxy.errors import ConfigError
@@ -12,10 +11,12 @@ from phiproxy.types.arraytypes import array
 from phiproxy.types.codec import Codec
 from phiproxy.types.dates import DATE
 from phiproxy.types.declared import DeclaredType
+from phiproxy.types.domains import domain
 from phiproxy.types.floats import FLOAT4, FLOAT8
 from phiproxy.types.integers import INT2, INT4, INT8
 from phiproxy.types.intervals import INTERVAL, interval
 from phiproxy.types.jsons import JSON, JSONB
+from phiproxy.types.names import sql_name
 from phiproxy.types.networks import CIDR, INET
 from phiproxy.types.numerics import NUMERIC
 from phiproxy.types.scalars import BOOL, BYTEA, UUID
@@ -50,17 +51,17 @@ _BY_FAMILY = {
 
 @lru_cache(maxsize=1024)  # one entry for each type of a policy, and each of a statement's parameters
 def codec(declared: DeclaredType, lower: Callable[[bytes], bytes] | None = None) -> Codec:
-    """Return the codec of a type; ``lower`` is the server's ``lower``, by which citext compares.
+    """Return the codec of a type; ``lower`` is the server's ``lower``, by which citext compares: without it, it has no form.
 
     ConfigError for a type that is not in the table.
     """
     if declared.base is not None:
-        return _domain(declared.base, codec(declared.base, lower))
+        return domain(declared, codec(declared.base, lower))
     if declared.element is not None:
         return array(codec(declared.element, lower), declared.element.oid)
     if declared.labels:
-        return characters.enum(declared.name, declared.labels)
-    if declared.family == "citext" and lower is not None:
+        return characters.enum(sql_name(declared), declared.labels)
+    if declared.family == "citext":
         return characters.citext(lower)
     if declared.family == "interval" and declared.typmod >= 0:
         return interval(declared.typmod)
@@ -68,10 +69,3 @@ def codec(declared: DeclaredType, lower: Callable[[bytes], bytes] | None = None)
     if found is None:
         raise ConfigError(f"type {declared.name} is not one that can be protected")
     return found
-
-
-def _domain(base: DeclaredType, found: Codec) -> Codec:
-    """Return the codec of a domain: a column of it has no typmod, what its base has holds everywhere."""
-    if base.typmod < 0:
-        return found
-    return replace(found, assign=lambda canonical, _: found.assign(canonical, base.typmod))

@@ -18,7 +18,7 @@ _PREFERRED = frozenset({"text", "float8", "timestamptz", "inet"})
 
 def shared(types: Sequence[DeclaredType]) -> DeclaredType:
     """Return the type of a column of values of these types, in the order in which PostgreSQL looks at them; NoCast if none."""
-    bare = [(declared.base or declared).unlimited for declared in types]
+    bare = [declared.underlying.unlimited for declared in types]
     found = bare[0]
     for other in bare[1:]:
         if _category(found) != _category(other):
@@ -47,5 +47,6 @@ def _becomes(one: DeclaredType, other: DeclaredType) -> bool:
 
 def changes_little(one: DeclaredType, other: DeclaredType) -> bool:
     """Tell whether a value that became the other type first is the same wherever it goes from there: as a text too."""
+    one, other = one.underlying, other.underlying
     both = {one.family, other.family}
     return one.unlimited == other.unlimited or both <= NUMBERS - FLOATS or both <= TEXTS - {"bpchar"}

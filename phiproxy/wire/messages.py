@@ -235,8 +235,9 @@ def error_response(
     position: int | None = None,
     severity: str = "ERROR",
     where: str | None = None,
+    objects: Sequence[tuple[int, str]] = (),
 ) -> bytes:
-    """Return an ErrorResponse made by the proxy: S, V, C, M, then D, H, P and W where given."""
+    """Return an ErrorResponse made by the proxy: S, V, C, M, then D, H, P and W where given, and names of ``objects``."""
     fields = [(83, severity), (86, severity), (67, sqlstate), (77, text)]
     if detail:
         fields.append((68, detail))
@@ -246,6 +247,7 @@ def error_response(
         fields.append((80, str(position)))
     if where is not None:
         fields.append((87, where))
+    fields += objects
     return encode_error_fields(b"E", [(c, v.encode()) for c, v in fields])
 
 

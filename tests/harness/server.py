@@ -36,11 +36,11 @@ class PostgresServer:
         """Connect as superuser, autocommit."""
         return psycopg.connect(self.dsn(dbname), autocommit=True)
 
-    def create_database(self, name: str | None = None) -> str:
-        """Create an empty database and return its name, a fresh one unless told."""
+    def create_database(self, name: str | None = None, template: str = "template0") -> str:
+        """Create a database, empty or a copy of another, and return its name, a fresh one unless told."""
         name = name or f"t_{secrets.token_hex(6)}"
         with self.connect() as conn:
-            conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+            conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         return name
 
     def drop_database(self, name: str) -> None:

@@ -89,18 +89,29 @@ def write_site_config(site_dir: Path, *, port: int, host: str, upstream_port: in
 
 @contextmanager
 def open_site(
-    server: PostgresServer, directory: Path, *, policy: str, ddl: str, serve: bool = True, planned: bool = False
+    server: PostgresServer,
+    directory: Path,
+    *,
+    policy: str,
+    ddl: str,
+    serve: bool = True,
+    planned: bool = False,
+    types: str = "",
 ) -> Iterator[Site]:
     """Set up a site: ``policy`` is policy.yaml with ``{database}``, ``ddl`` the application's own, as it declares it.
 
-    ``planned``: the policy's tables are not there yet, a migration through the proxy will make them.
+    ``planned``: the policy's tables are not there yet, a migration through the proxy will make them. ``types`` is what a superuser
+    makes in both databases before: what it makes has the same OIDs in both.
     """
     token = secrets.token_hex(4)
     role, service = f"app_{token}", f"phi_{token}"
     password, service_password = secrets.token_urlsafe(12), secrets.token_urlsafe(12)
     server.create_role(role, password)
     server.create_role(service, service_password)
-    plain, sealed = server.create_database(f"plain_{token}"), server.create_database(f"sealed_{token}")
+    plain, sealed = server.create_database(f"plain_{token}"), f"sealed_{token}"
+    with server.connect(plain) as conn:
+        conn.execute(types or "SELECT 1")
+    server.create_database(sealed, template=plain)
     quiet_plain_twin(server, plain)
     for database in (plain, sealed):
         with server.connect(database) as conn:

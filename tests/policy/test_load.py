@@ -71,7 +71,8 @@ def test_all_complaints_at_once_in_the_order_of_the_file(tmp_path: Path) -> None
     [
         ("public.patients", "patients", "f.yaml:4:3: 'patients' must be written schema.table"),
         ("[ssn]", '[ssn, "reverse(ssn)"]', "f.yaml:6:40: reverse() is not among the functions"),
-        ("type: text", "type: public.mood", "f.yaml:6:19: type public.mood is not in this version"),
+        ("type: text", "type: pg_catalog.point", "f.yaml:6:19: unknown type 'pg_catalog.point'"),
+        ("type: text", "type: public.Mood", "f.yaml:6:19: unknown type 'public.Mood'"),
         ("{type: text, indexes: [ssn]}", "{domain: x}", "f.yaml:6:13: there is no domain 'x'"),
         ("deployment: clinic-test\n", "", "f.yaml:1:1: 'deployment' is missing"),
         ("database: clinic", "database: [", "f.yaml:3:7: expected"),

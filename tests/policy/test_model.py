@@ -62,8 +62,8 @@ def test_distinct_as_a_map() -> None:
     [
         ({"domain": "mrn", "pad": 8}, "a domain has nothing else: move pad"),
         ({}, "needs a type or a domain"),
-        ({"type": "public.mood"}, "type public.mood is not in this version"),
-        ({"type": "wibble"}, "unknown type"),
+        ({"type": "public.Mood"}, "unknown type"),
+        ({"type": "wibble(3)"}, "unknown type"),
         ({"type": "text", "pad": 1}, "greater than or equal to 2"),
         ({"type": "text", "pad": 65537}, "less than or equal to 65536"),
         ({"type": "text", "distinct": 0}, "greater than or equal to 1"),

@@ -57,7 +57,7 @@ def test_a_relation() -> None:
 
 def test_an_overlay() -> None:
     base = Catalog(1, 160000, (relation(row(5, "t")), relation(row(6, "gone"))), {"v": "view"})
-    found = overlaid(base, ["[5, 7]", row(5, "renamed"), row(7, "made")], {"w": "made here"})
+    found = overlaid(base, ["[5, 7]", "[]", row(5, "renamed"), row(7, "made")], {"w": "made here"}, lambda *_: b"")
     assert [r.name for r in found.relations] == ["renamed", "made"]
     assert set(found.reaching) == {"v", "w"}
     assert [r.name for r in base.relations] == ["t", "gone"]

@@ -3,7 +3,7 @@
 import pytest
 
 from phiproxy.policy.protection import DeclaredType
-from phiproxy.policy.types import array_of, builtin, by_oid, named_type, parse_type
+from phiproxy.policy.types import array_of, builtin, by_oid, named_type, of_typmod, parse_type
 
 
 @pytest.mark.parametrize(
@@ -21,16 +21,14 @@ def test_supported(text: str, declared: DeclaredType) -> None:
     assert parse_type(text) == declared
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["public.mood", "citext", "public.mood[]"],
-)
-def test_known_but_later(text: str) -> None:
-    with pytest.raises(ValueError, match="is not in this version"):
-        parse_type(text)
+@pytest.mark.parametrize("text", ["public.mood", "citext", "public.mood[]", "mood", '"Mood"'])
+def test_the_database_says_what_its_own_types_are(text: str) -> None:
+    found = parse_type(text)
+    assert not found.known
+    assert found.name == text
 
 
-@pytest.mark.parametrize("text", ["wibble", "", "text; drop table t", "text(3", "varchar[][]"])
+@pytest.mark.parametrize("text", ["", "text; drop table t", "text(3", "varchar[][]", "a.b.c", "Mood", "mood(3)"])
 def test_unknown(text: str) -> None:
     with pytest.raises(ValueError, match="unknown type"):
         parse_type(text)
@@ -65,7 +63,7 @@ def test_length(text: str) -> None:
         ("uuid[]", "uuid[]", 2951, -1),
         ("varchar(5) [ ]", "varchar(5)[]", 1015, 9),
         ("public.mood", "public.mood", 0, -1),
-        ("Public.Mood[]", "Public.Mood[]", 0, -1),
+        ('public."Mood"[]', 'public."Mood"[]', 0, -1),
     ],
 )
 def test_spellings(text: str, name: str, oid: int, typmod: int) -> None:
@@ -83,6 +81,19 @@ def test_modifiers(text: str) -> None:
 def test_families() -> None:
     names = {"char(3)": "bpchar", "numeric(3,1)": "numeric", "int4[]": "array", "text": "text", "timestamptz(2)": "timestamptz"}
     assert {text: named_type(text).family for text in names} == names
+
+
+@pytest.mark.parametrize(
+    "text", ["varchar(5)", "char(9)", "numeric(10,2)", "numeric(3,-2)", "time(0)", "timestamptz(6)", "varchar(5)[]", "date"]
+)
+def test_of_typmod(text: str) -> None:
+    found = named_type(text)
+    assert of_typmod(found.oid, found.typmod) == found
+
+
+def test_fields_of_an_interval_are_not_known() -> None:
+    assert of_typmod(1186, 0x4 << 16 | 0xFFFF) is None
+    assert of_typmod(26, -1) is None
 
 
 def test_by_oid() -> None:

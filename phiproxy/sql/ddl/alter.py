@@ -24,7 +24,7 @@ _UNCHANGED = frozenset(
         "AT_ChangeOwner", "AT_SetRelOptions", "AT_ResetRelOptions", "AT_EnableTrig", "AT_DisableTrig", "AT_EnableTrigAll",
         "AT_DisableTrigAll", "AT_EnableTrigUser", "AT_DisableTrigUser", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig",
         "AT_ClusterOn", "AT_DropCluster", "AT_SetLogged", "AT_SetUnLogged",
-        "AT_SetNotNull", "AT_DropNotNull", "AT_SetTableSpace", "AT_ReplicaIdentity", "AT_SetStatistics", "AT_SetAccessMethod",
+        "AT_SetNotNull", "AT_SetTableSpace", "AT_ReplicaIdentity", "AT_SetStatistics", "AT_SetAccessMethod",
         "AT_DisableRowSecurity", "AT_ForceRowSecurity", "AT_NoForceRowSecurity",
     }
 )  # fmt: skip
@@ -287,6 +287,13 @@ def _seal_default(altered: _Altered, i: int, command: Node, column: ProtectedCol
     definition.body["cmds"][i] = command_tree(rf"ALTER COLUMN {name} SET DEFAULT '\x00'::bytea")
 
 
+def _drop_not_null(altered: _Altered, i: int, command: Node) -> None:
+    """A domain without NULL stays so: the server knows it by the column's own NOT NULL only."""
+    column = altered.columns.get(command["name"])
+    if column is not None and column.type.not_null:
+        altered.dropped.add(i)
+
+
 def _storage(altered: _Altered, _i: int, command: Node) -> None:
     """SET STORAGE EXTERNAL is the physical form's own; any other compresses what cannot be compressed."""
     wanted_storage = command.get("def", {}).get("String", {}).get("sval", "")
@@ -333,6 +340,7 @@ _RULES: dict[str, Callable[[_Altered, int, Node], None]] = {
     "AT_ValidateConstraint": _validate,
     "AT_AlterColumnType": _alter_type,
     "AT_ColumnDefault": _default,
+    "AT_DropNotNull": _drop_not_null,
     "AT_SetStorage": _storage,
     "AT_EnableRowSecurity": _row_security,
     "AT_AttachPartition": _attach,

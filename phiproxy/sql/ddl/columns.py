@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from phiproxy.errors import StatementRefused
+from phiproxy.errors import StatementRefused, UndefinedObject
 from phiproxy.index.collations import needs_characters
 from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.names import quote_ident
@@ -14,7 +14,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.conditions import check_span, seal_check
 from phiproxy.sql.ddl.definition import Definition, Span
 from phiproxy.sql.parse import Node, only, parse, strings
-from phiproxy.sql.sinks import SinkNode, as_sink
+from phiproxy.sql.sinks import Named, SinkNode, as_sink
 
 # Of a column's definition these change nothing in what is stored.
 _IDLE = frozenset({"CONSTR_NULL", "CONSTR_ATTR_NOT_DEFERRABLE", "CONSTR_ATTR_IMMEDIATE", "CONSTR_ATTR_ENFORCED"})
@@ -40,19 +40,29 @@ class Wanted:
 
 def declared_type(type_name: Node) -> DeclaredType | None:
     """Return the type that a TypeName body declares, or None for one that is no protected type."""
+    if isinstance(type_name, Named):
+        return type_name.declared
     names = strings(type_name.get("names"))
     arguments = [str(only(m)[1].get("ival", {}).get("ival", 0)) for m in type_name.get("typmods", ())]
     shown = names[-1] + (f"({', '.join(arguments)})" if arguments else "")
     if len(names) == 2 and names[0] != "pg_catalog":
         shown = ".".join(names)
     try:
-        return named_type(shown + ("[]" if "arrayBounds" in type_name else ""))
+        found = named_type(shown + ("[]" if "arrayBounds" in type_name else ""))
     except ValueError:
         return None
+    return found if found.known else None
 
 
 def check_type(a: Analysis, column: ProtectedColumn, type_name: Node) -> None:
-    """Refuse a type that is not the policy's."""
+    """Refuse a type that is not the policy's, or does not exist."""
+    if not column.type.known:
+        raise a.refuse(
+            f'type "{column.type.name}" does not exist',
+            type_name,
+            hint="Create it first, in a statement of its own.",
+            error=UndefinedObject,
+        )
     if declared_type(type_name) != column.type:
         raise a.refuse(
             f"{column.label} is protected as {column.type.name}, and this declares another type",
@@ -67,7 +77,7 @@ def check_collation(a: Analysis, column: ProtectedColumn, definition: Node) -> N
     if clause is None:
         return
     name = strings(clause["collname"])[-1]
-    case = any(needs_characters(slot.expression, column.type.name) for slot in column.slots if slot.state != "dropped")
+    case = any(needs_characters(slot.expression, column.type.indexed_as) for slot in column.slots if slot.state != "dropped")
     if name != "default" and (name not in _BYTEWISE or case):
         raise a.refuse(
             f"{column.label} is protected: its tags are equal by the database's default collation",
@@ -85,7 +95,7 @@ def wanted(a: Analysis, column: ProtectedColumn, body: Node) -> Wanted:
     """Return what a ColumnDef body asks for; StatementRefused for what a protected column cannot have."""
     check_type(a, column, body["typeName"])
     check_collation(a, column, body)
-    found = Wanted()
+    found = Wanted(not_null=column.type.not_null)
     for node in body.get("constraints", ()):
         constraint = only(node)[1]
         kind = constraint["contype"]

@@ -21,7 +21,9 @@ from phiproxy.sql.brackets import OPEN, Brackets
 from phiproxy.sql.ddl.definition import Definition, Span
 from phiproxy.sql.ddl.keys import Columns
 from phiproxy.sql.parse import Node, location, messages, only, parse, strings
-from phiproxy.sql.sinks import text_cast
+from phiproxy.sql.sinks import cast_type, text_cast
+from phiproxy.types.casts import EXACT_NUMBERS
+from phiproxy.types.names import sql_name
 
 _HINT = (
     "Built from comparisons with constants, length(), ~ and LIKE with a constant pattern, IN, IS NULL, lower, upper, btrim, AND, OR"
@@ -88,7 +90,7 @@ def _only_column(a: Analysis, constraint: Node, part: Node, named: set[str], col
     if len(everything) != 1 or "*" in named:
         raise _refusal(a, constraint, part, "a part of this constraint joins a protected column with others")
     column = columns[named.pop()]
-    if column.type.family not in _VALUES:
+    if column.type.underlying.family not in _VALUES:
         raise _refusal(
             a, constraint, part, f"a constraint over {column.label}, which is {column.type.name}, is not in this version"
         )
@@ -112,6 +114,16 @@ def _seal(definition: Definition, part: Node, column: ProtectedColumn, constrain
     (made,) = parse(rf"SELECT {lead}'\x00'::bytea{trail}".encode())
     part.clear()
     part.update(made.body["targetList"][0]["ResTarget"]["val"])
+
+
+def value_condition(a: Analysis, node: Node, column: ProtectedColumn) -> list[Any]:
+    """Return the condition that an expression is in which every reference is to one value, a column's or a domain's."""
+    if column.type.underlying.family not in _VALUES:
+        raise _refusal(a, {}, node, f"conditions over {sql_name(column.type)} are not in this version")
+    tree, kind = _Reader(a, {}, column).read(node)
+    if kind != "bool":
+        raise _refusal(a, {}, node, "it is no condition")
+    return tree
 
 
 def check_span(definition: Definition, constraint: Node) -> Span:
@@ -183,7 +195,7 @@ class _Reader:
         return tree
 
     def _column_ref(self, _node: Node, _body: Node) -> Typed:
-        return _VALUES[self._column.type.family]
+        return _VALUES[self._column.type.underlying.family]
 
     def _constant(self, node: Node, body: Node) -> Typed:
         if body.get("isnull"):
@@ -203,8 +215,17 @@ class _Reader:
         if names in (["date"], ["pg_catalog", "date"]) and set(body["typeName"]) <= {"names", "typemod", "location"}:
             return self._day(node, self.read(body["arg"])), "day"
         if text_cast(body) is None:
-            raise self._unknown(node)
+            return self._number_cast(node, body)
         return self._as("text", body["arg"]), "text"
+
+    def _number_cast(self, node: Node, body: Node) -> Typed:
+        """Return what a cast leaves as it is: an integer beside a column of another size, a domain as what it is over."""
+        declared, (kind, inner) = cast_type(body), only(body["arg"])
+        number = declared is not None and declared.typmod == -1 and declared.family in EXACT_NUMBERS and "ival" in inner
+        same = declared is not None and kind == "ColumnRef" and declared.unlimited == self._column.type.underlying.unlimited
+        if not (number or same):
+            raise self._unknown(node)
+        return self.read(body["arg"])
 
     def _call(self, node: Node, body: Node) -> Typed:
         *schema, name = strings(body["funcname"])
@@ -235,7 +256,7 @@ class _Reader:
         left, right = body["lexpr"], body["rexpr"]
         if kind == "AEXPR_OP" and name in _PATTERNS:
             return self._pattern(node, [name, self._as("text", left), self._text_constant(right)])
-        if kind == "AEXPR_LIKE":
+        if kind == "AEXPR_LIKE" or (kind == "AEXPR_OP" and name in ("~~", "!~~")):
             return self._pattern(node, [name, self._as("text", left), *self._like(right)])
         if kind == "AEXPR_OP":
             return self._comparison(node, name, self.read(left), self.read(right)), "bool"

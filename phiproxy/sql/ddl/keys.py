@@ -36,7 +36,7 @@ def slot_of(a: Analysis, column: ProtectedColumn, expression: str, body: Node) -
 def expression_of(a: Analysis, column: ProtectedColumn, expression: Node, body: Node) -> str:
     """Return phiproxy's spelling of an indexed expression; StatementRefused for one that cannot be a blind index."""
     try:
-        found = over_column(expression, column.name, partial(own_name, a), column.type.name)
+        found = over_column(expression, column.name, partial(own_name, a), column.type.indexed_as)
         why = f"Index {quote_ident(column.name)} itself, or an expression that the policy can list."
     except ConfigError as error:
         found, why = None, error.message

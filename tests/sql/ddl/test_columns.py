@@ -26,7 +26,7 @@ def declared(text: str) -> str | None:
         ("character varying", "varchar"),
         ("int", "int4"),
         ("text[]", "text[]"),
-        ("other.text", "other.text"),
+        ("other.text", None),
         ("int4range", None),
     ],
 )
