@@ -106,6 +106,12 @@ class UndefinedObject(StatementRefused):
     anchor = "err-undefined"
 
 
+class CollationMismatch(StatementRefused):
+    """Two explicit collations meet (42P21)."""
+
+    sqlstate = "42P21"
+
+
 class UndefinedOperator(StatementRefused):
     """A protected column is compared with a type that it has no operator for (42883)."""
 

@@ -73,6 +73,7 @@ CATALOG = Catalog(
         relation(2, "pg_catalog", "pg_settings", "name", "setting"),
     ),
     {"patient_names": "view over public.patients", "read_ssn": "function whose body names public.patients"},
+    collations=frozenset({"C", "POSIX", "default", "en-x-icu"}),
     ascii_case=True,
 )
 PATH = ("pg_catalog", "public")

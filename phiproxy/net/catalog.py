@@ -118,6 +118,10 @@ SELECT pg_catalog.lower(pg_catalog.upper(a)) = a AND pg_catalog.upper(a) = pg_ca
                                                                                     'ABCDEFGHIJKLMNOPQRSTUVWXYZ')
   FROM (VALUES ('abcdefghijklmnopqrstuvwxyz'::text)) v (a)
 """
+# Of a name that is there twice (a user's own before the server's, or one of another encoding) all must be deterministic.
+_COLLATIONS = """
+SELECT c.collname FROM pg_catalog.pg_collation c GROUP BY c.collname HAVING pg_catalog.bool_and(c.collisdeterministic)
+"""
 _ALWAYS = "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p"
 
 # A change to a row of these gives it another xmin, and an added or dropped row changes count and sum. Temporary
@@ -144,6 +148,7 @@ WITH temp AS MATERIALIZED (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpe
   UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(o.xmin::text::int8))::text FROM pg_catalog.pg_operator o
   UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(o.xmin::text::int8))::text FROM pg_catalog.pg_cast o
   UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(o.xmin::text::int8))::text FROM pg_catalog.pg_policy o
+  UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(o.xmin::text::int8))::text FROM pg_catalog.pg_collation o
   UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(o.xmin::text::int8))::text FROM pg_catalog.pg_foreign_table o
   UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(n.xmin::text::int8))::text FROM pg_catalog.pg_namespace n
    WHERE n.nspname NOT LIKE 'pg\\_temp\\_%' AND n.nspname NOT LIKE 'pg\\_toast\\_temp\\_%'
@@ -170,15 +175,16 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
         reach = await _reaching(conn, relations, protected)
         dynamic = frozenset(name for (name,) in await _rows(conn, _DYNAMIC))
         replaced = frozenset(name for (name,) in await _rows(conn, _REPLACED))
+        collations = frozenset(name for (name,) in await _rows(conn, _COLLATIONS))
         views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in reach])
         ((ascii_case,),) = await _rows(conn, _ASCII_CASE)
         ((collation,),) = await _rows(conn, identity_query(conn.info.server_version))
         ((own,),) = await _rows(conn, snapshot.TYPES)
     types = snapshot.own_types(own, partial(domain_condition, replaced=replaced))
     text = (ascii_case, collation, types)
-    known = (relations, sorted(reach.items()), sorted(dynamic), sorted(views.items()), sorted(replaced), text)
+    known = (relations, sorted(reach.items()), sorted(dynamic), sorted(views.items()), sorted(replaced), text, sorted(collations))
     digest = await asyncio.to_thread(_digest, known)
-    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, *text)
+    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, *text, collations)
 
 
 async def _views(conn: psycopg.AsyncConnection[Any], oids: list[int]) -> dict[int, str]:

@@ -93,7 +93,8 @@ class Catalog:
     stored queries of views and materialized views that do so, by oid, with every name qualified. ``replaced`` are the names among
     ``=``, ``<>``, ``count`` and those that the proxy evaluates itself, of which somebody has made one of their own for texts.
     ``ascii_case``: upper and lower case of ASCII are each other, as they are not in Turkish. ``collation`` is the
-    default one of the database, with its version. ``types`` are the database's own, without arrays and the row types of tables.
+    default one of the database, with its version; ``collations`` are the names of those under which only equal
+    bytes are equal. ``types`` are the database's own, without arrays and the row types of tables.
     ``generation`` changes whenever anything else here does.
     """
 
@@ -107,6 +108,7 @@ class Catalog:
     ascii_case: bool = False
     collation: str = ""
     types: tuple[OwnType, ...] = ()
+    collations: frozenset[str] = frozenset()
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:

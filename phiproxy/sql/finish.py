@@ -221,7 +221,7 @@ def _drop_casts(casts: list[Node]) -> None:
     def drop(cast: Node) -> None:
         if pending.pop(id(cast), None) is None:
             return
-        inner = cast["TypeCast"]["arg"]
+        inner = only(cast)[1]["arg"]
         drop(inner)
         cast.clear()
         cast.update(inner)
@@ -339,7 +339,11 @@ class Spans:
         return Occurrence(sink.offset, end, decided.use, sink.number, _literal(sink), *said, trail=sink.closing)
 
     def strip_cast(self, cast: Node) -> list[Edit]:
-        """Return the edits that take a cast away and leave its argument: ``x::t``, ``CAST(x AS t)`` or ``t 'x'``."""
+        """Return the edits that take a cast away and leave its argument: ``x::t``, ``CAST(x AS t)``, ``t 'x'``; or COLLATE."""
+        if "CollateClause" in cast:
+            start = location(cast["CollateClause"])
+            _, end = dotted(self._tokens, self._at(start) + 1)
+            return [Edit(start, end, b"")]
         body = cast["TypeCast"]
         offset = location(body)
         type_offset, end = self.type_name(cast)

@@ -268,7 +268,13 @@ def _value(a: Analysis, node: Node, _body: Node, scope: Scope) -> Value:
     return as_value(a, term(a, node, scope))
 
 
-PARTS.update({"CaseExpr": _case_part, "A_Expr": _nullif_part})
+def _collate_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
+    add_part(a, made, only(node)[1]["arg"], scope)
+    made.collations.append(node)
+    return True
+
+
+PARTS.update({"CaseExpr": _case_part, "A_Expr": _nullif_part, "CollateClause": _collate_part})
 EXPRESSIONS.update(
     {
         "A_Expr": _a_expr,
@@ -276,5 +282,6 @@ EXPRESSIONS.update(
         "SubLink": _sublink,
         "CaseExpr": _value,
         "CoalesceExpr": _value,
+        "CollateClause": _value,
     }
 )

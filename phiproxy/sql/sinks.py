@@ -102,6 +102,11 @@ class SinkNode:
         return outermost.element.oid if outermost.element is not None and self.array else outermost.oid
 
     @property
+    def said_oid(self) -> int:
+        """OID of the type that its outermost cast says, else of its own."""
+        return cast_oid(self.wrapper) if only(self.wrapper)[0] == "TypeCast" else self.type_oid
+
+    @property
     def values(self) -> frozenset[bytes]:
         """What a literal says: itself, and of an array its elements; ValueRefused when it is no array."""
         if self.parts:
@@ -151,14 +156,22 @@ def cast_type(body: Node) -> DeclaredType | None:
     return modified(names[0], typmods, array="arrayBounds" in name)
 
 
+def cast_oid(cast: Node) -> int:
+    """Return the OID of the type that a cast names; of varchar where that is none of ``cast_type``."""
+    declared = cast_type(only(cast)[1])
+    return VARCHAR_OID if declared is None else declared.oid
+
+
 def _is_read(body: Node, *, array: bool) -> bool:
     """Tell whether a cast is one that a sink may stand under."""
     found = cast_type(body)
     if found is None or (array and found.element is None):
         return False
     scalar = found.element or found
-    # Of texts that are cut, others take care. N'x' is a cast to bpchar that does not stand in the text.
-    return scalar.family != "bpchar" and (scalar.typmod == -1 or scalar.family != "varchar")
+    if scalar.family == "bpchar":
+        # N'x' is a cast to pg_catalog.bpchar that does not stand in the text, as char 'x' is one.
+        return bool(body["typeName"].get("typmods")) or strings(body["typeName"]["names"]) == ["bpchar"]
+    return scalar.typmod == -1 or scalar.family != "varchar"  # of texts that are cut, others take care
 
 
 def peel(node: Node, *, array: bool = False) -> tuple[Node, tuple[Node, ...]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
+from phiproxy.sql.collate import check_collations, uncollate
 from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.derived import Derived, derived
 from phiproxy.sql.expressions import Grouping, check_operators, equality_slot, expression, grouping_of, located, unsupported
@@ -23,8 +24,7 @@ from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.respell import reference, value_of
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value
-from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_type, is_no_text, peel
-from phiproxy.wire.values import VARCHAR_OID
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_oid, cast_type, is_no_text, peel
 
 TEXT = DeclaredType("text", TEXT_OID)
 VARCHAR = DeclaredType("varchar", 1043)
@@ -53,7 +53,8 @@ class Term:
     """The leaves of an expression; ``unprotected`` is a part that is none of them, ``casts`` are no-ops around several leaves.
 
     ``choices``: there is a CASE among what it is made of; not ``complete``: one that may be none of its leaves. ``left`` are the
-    leaves of a CASE that the constants among its conditions leave, and whether it may be nothing else.
+    leaves of a CASE that the constants among its conditions leave, and whether it may be nothing else. ``collations`` are COLLATE
+    clauses in it.
     """
 
     node: Node
@@ -64,6 +65,7 @@ class Term:
     composed: bool = False
     choices: bool = False
     left: tuple[Sequence[Leaf], bool] | None = None
+    collations: list[Node] = field(default_factory=list)
 
     def columns(self) -> Iterator[ProtectedColumn]:
         """Yield the protected columns among the leaves."""
@@ -190,6 +192,7 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             _tag_leaf(a, leaf, slot, stored=stored)
             a.strip(leaf.casts, column)
     a.strip(made.casts, column)
+    uncollate(a, made.collations, column)
 
 
 def _tag_leaf(a: Analysis, leaf: Leaf, slot: Slot, *, stored: bool) -> None:
@@ -207,18 +210,11 @@ def _tag_leaf(a: Analysis, leaf: Leaf, slot: Slot, *, stored: bool) -> None:
 
 def said_type(made: Leaf) -> int:
     """Return the type of a value with a cast, of an expression, or of a column (0: it may be of any)."""
-    if made.sink is None:
-        if made.casts:
-            return _cast_type(made.casts[0])
-        return made.value.type.underlying.oid if isinstance(made.value, Protected) else TEXT_OID
-    if only(made.sink.wrapper)[0] != "TypeCast":
-        return made.sink.type_oid
-    return _cast_type(made.sink.wrapper)
-
-
-def _cast_type(cast: Node) -> int:
-    declared = cast_type(only(cast)[1])
-    return VARCHAR_OID if declared is None else declared.oid
+    if made.sink is not None:
+        return made.sink.said_oid
+    if made.casts:
+        return cast_oid(made.casts[0])
+    return made.value.type.underlying.oid if isinstance(made.value, Protected) else TEXT_OID
 
 
 def as_value(a: Analysis, made: Term) -> Value:
@@ -252,6 +248,7 @@ def as_value(a: Analysis, made: Term) -> Value:
         else:
             _passed_on(a, leaf)
     a.strip(made.casts, column)
+    uncollate(a, made.collations, column)
     if made.casts:
         return Protected(column, cast_type(only(made.casts[0])[1]) or TEXT, cast=True)
     return Protected(column, shown, cast=True, planned=_planned(column, made, shown))
@@ -349,6 +346,8 @@ def _whole_null_test(a: Analysis, made: Term) -> None:
             _passed_on(a, leaf)
         for column in columns:
             a.strip(made.casts, column)
+        if columns:
+            uncollate(a, made.collations, columns[0])
     elif columns:
         column = same_identity(a, columns, made.node)
         as_tags(a, made, column, equality_slot(a, column, made.node))
@@ -381,6 +380,7 @@ def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = OWN,
     """Compare terms for equality (``apart``: one after the other): by tags when something protected is among them, the answer."""
     columns = [column for made in terms for column in made.columns()]
     if columns:
+        check_collations(a, [clause for made in terms for clause in made.collations])
         column = same_identity(a, columns, node)
         owner = next(leaf.node for made in terms for leaf in made.leaves if leaf.nullif or isinstance(leaf.value, Protected))
         slot = equality_slot(a, column, owner)

@@ -289,6 +289,18 @@ async def test_concurrent_ddl_breaks_no_reading(conn: Connection, postgres_serve
             await catalog_version(conn)
 
 
+async def test_collations_are_known_that_are_deterministic(conn: Connection) -> None:
+    assert {"C", "POSIX", "default"} <= (await read(conn)).collations
+    before = await catalog_version(conn)
+    await conn.execute('CREATE COLLATION public.twice FROM "C"')
+    assert "twice" in (await read(conn)).collations
+    assert await catalog_version(conn) != before
+    icu = await conn.execute("SELECT FROM pg_collation WHERE collprovider = 'i'")
+    if icu.rowcount:
+        await conn.execute("CREATE COLLATION public.\"POSIX\" (provider = icu, locale = 'und', deterministic = false)")
+        assert "POSIX" not in (await read(conn)).collations
+
+
 async def test_operators_and_counts_of_somebodys_own(conn: Connection) -> None:
     assert (await read(conn)).replaced == frozenset()
     await conn.execute(

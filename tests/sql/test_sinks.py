@@ -32,6 +32,8 @@ def expression(text: str) -> Node:
         ("$1::int", "param", 1),
         ("date '2001-02-03'", "literal", 1),
         ("$1::text[]", "param", 1),
+        ("'x'::char(3)", "literal", 1),
+        ("$1::bpchar", "param", 1),
     ],
 )
 def test_sinks(text: str, kind: str, casts: int) -> None:
@@ -40,7 +42,7 @@ def test_sinks(text: str, kind: str, casts: int) -> None:
     assert (sink.kind, len(sink.casts)) == (kind, casts)
 
 
-@pytest.mark.parametrize("text", ["$1::varchar(3)", "'a' || 'b'", "1 + 1", "$1::wibble", "lower('x')", "'x'::char(3)", "c"])
+@pytest.mark.parametrize("text", ["$1::varchar(3)", "'a' || 'b'", "1 + 1", "$1::wibble", "lower('x')", "N'x'", "char 'x'", "c"])
 def test_no_sinks(text: str) -> None:
     assert as_sink(expression(text)) is None
 
