@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from phiproxy.crypto.seal import Record
@@ -143,6 +143,10 @@ def _sealed(
     return Array(value.bounds, tuple(elements))
 
 
+def _bare(use: Use) -> Use:
+    return use if isinstance(use, Nullness | Plain | Absent) else replace(use, column=use.column.bare)
+
+
 _NO_EFFECTS = (Effects(), Effects(transaction=True))
 
 
@@ -199,11 +203,18 @@ class StatementPlan:
         self.typed = written or copied or (self.columns is not None and self.columns.typed)
 
     def same(self, other: StatementPlan) -> bool:
-        """Tell whether the server is told the same by both plans, and its answer is read the same way."""
-        mine, others = (
-            (p.sql, p.oids, p.described, p.outputs, p.columns, p.inline and p.inline.occurrences) for p in (self, other)
-        )
-        return mine == others
+        """Tell whether the server is told the same by both plans, and its answer is read the same way.
+
+        Constraints and defaults of columns are for values that are still to come, but for literals: these are in the text.
+        """
+        mine, others = ((p.sql, p.oids, p.described, p.inline and p.inline.occurrences) for p in (self, other))
+        return mine == others and self._uses_told == other._uses_told
+
+    @property
+    def _uses_told(self) -> tuple[object, ...]:
+        reveals = self.columns.reveals if self.columns is not None else None
+        shown = reveals and [reveal and replace(reveal, column=reveal.column.bare) for reveal in reveals]
+        return shown, [(_bare(use), number, literal) for use, number, literal in self.outputs]
 
     @property
     def stores_inline(self) -> bool:

@@ -7,8 +7,10 @@ answer by a locale that is not known here is refused when it is asked of such a 
 from __future__ import annotations
 
 import json
+import math
 import operator
 import re
+import struct
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -18,6 +20,7 @@ from phiproxy.policy.patterns import Pattern, PatternRefused, like, regular_expr
 
 VERSION = 1
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MOMENT = re.compile(r"((?:[0-9]{4}-[0-9]{2}-[0-9]{2} )?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?)(?:\+00)?")
 Term = Callable[[str | None], Any]
 Condition = Callable[[str | None], bool | None]
 
@@ -172,6 +175,31 @@ def _day(value: str) -> str:
     return value
 
 
+def _moment(value: str) -> str:
+    """Return a time, or a timestamp of the years 1 to 9999, as texts in whose order they are."""
+    found = _MOMENT.fullmatch(value)
+    if found is None:
+        raise NotJudged(
+            "a timestamp before the year 1, after 9999 or infinite is not judged by a constraint over a protected column here",
+            hint="Leave it out.",
+        )
+    return found[1]
+
+
+def _double(value: str) -> tuple[bool, float]:
+    """Return a float8 in the order that PostgreSQL has them in: NaN is equal to itself, and above all others."""
+    found = float(value)
+    return (True, 0.0) if math.isnan(found) else (False, found)
+
+
+def _single(value: str) -> tuple[bool, float]:
+    """Return a float4 as the float8 that it is compared as."""
+    return _double(_SINGLE.unpack(_SINGLE.pack(float(value)))[0])
+
+
+_SINGLE = struct.Struct("f")
+
+
 def _constant(value: Any) -> Term:
     return lambda _value: value
 
@@ -192,6 +220,11 @@ _RULES: dict[str, Callable[..., Term]] = {
     ">=": _strict(operator.ge),
     "number": _strict(_number),
     "day": _strict(_day),
+    "moment": _strict(_moment),
+    "double": _strict(_double),
+    "single": _strict(_single),
+    "truth": _strict(lambda value: value == "t"),
+    "octets": _strict(lambda value: len(value) // 2 - 1),
     "length": _strict(len),
     "octet_length": _strict(lambda value: len(value.encode("utf-8"))),
     "lower": _strict(_ascii(str.lower)),

@@ -17,6 +17,8 @@ _NUMBER = re.compile(r":consttype 17 [^{}]*:constvalue 6 \[ (?:-?\d+ ){4}(-?\d+)
 # Any constant of type bytea; before it, the last column that was named.
 _CONSTANT = re.compile(r":varattno (\d+)|:consttype 17 [^{}]*:constvalue \d+ \[ (?:-?\d+ ){4}((?:-?\d+ )+)\]")
 _HEADER = bytes.fromhex("f5500101")
+# One byte of an envelope says how many slots it has (crypto.md section 2).
+MAX_SLOTS = 255
 # Where the slots of an envelope begin, and what holds them all: 255 of 16 bytes.
 _SLOTS = "13, 4080"
 

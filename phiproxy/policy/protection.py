@@ -100,6 +100,11 @@ class ProtectedColumn:
         type_ = DeclaredType("text", 25) if text else self.type.underlying.unlimited
         return replace(self, type=type_, checks=())
 
+    @property
+    def bare(self) -> ProtectedColumn:
+        """The column without what the catalogue says of values that are still to be stored."""
+        return replace(self, checks=(), default=None) if self.checks or self.default is not None else self
+
     def slot_for(self, expression: str) -> Slot | None:
         """Return the active slot of this expression (phiproxy's own spelling: ``@`` is the column), or None."""
         return next((s for s in self.slots if s.expression == expression and s.state == "active"), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.columns import MAX_DESCRIPTIONS, Columns
 from phiproxy.plan.statement import convert, map_position, spell_bytea
+from phiproxy.policy.protection import Check
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Reveal, Search, Store
 from phiproxy.wire.arrays import Array
 from phiproxy.wire.messages import Field, encode_row_description
@@ -54,6 +56,16 @@ def test_nothing_is_reserved_for_null_and_nothing_drawn_when_the_lease_is_short(
     with pytest.raises(KeyNeeded):
         convert(ciphers, [(Store(SSN, 1), b"a"), (Store(SSN, 2), b"b")])
     assert ring.balance(SSN.scope)[1] == 1
+
+
+def test_constraints_and_defaults_make_another_plan_only_of_what_is_sealed_in_its_text() -> None:
+    column = replace(SSN, checks=(Check("c", b"x"),), default=b"y")
+    tables = tuple(replace(t, columns={n: column if c is SSN else c for n, c in t.columns.items()}) for t in PROTECTION.tables)
+    later = Planner(replace(PROTECTION, tables=tables), CATALOG, full_ciphers())
+    for text in (b"UPDATE patients SET ssn = $1 WHERE ssn = $1 RETURNING ssn", b"UPDATE patients SET ssn = 'a'"):
+        assert PLANNER.statement(text, (), VIEW).same(later.statement(text, (), VIEW))
+    sealed = b"ALTER TABLE patients ALTER ssn SET DEFAULT 'a'"
+    assert not PLANNER.statement(sealed, (), VIEW).same(later.statement(sealed, (), VIEW))
 
 
 def test_a_plan_converts_values_formats_and_descriptions() -> None:

@@ -39,6 +39,17 @@ A, NULL = ["constant", "a"], ["constant", None]
         ([">", ["number", VALUE], ["constant", 2]], {"3": True, "2": False, "10": True, "-5": False, None: None}),
         (["=", ["number", VALUE], ["number", ["constant", "2.50"]]], {"2.5": True, "2.51": False}),
         ([">=", ["day", VALUE], ["constant", "1999-12-31"]], {"2000-01-01": True, "1999-12-30": False, None: None}),
+        ([">", ["moment", VALUE], ["moment", ["constant", "10:00:00"]]], {"10:00:00.5": True, "10:00:00": False, "24:00:00": True}),
+        (
+            ["<=", ["moment", VALUE], ["moment", ["constant", "2001-02-03 04:05:06.5+00"]]],
+            {"2001-02-03 04:05:06.49+00": True, "2001-02-03 04:05:06.51+00": False, "2001-02-03 04:05:06+00": True, None: None},
+        ),
+        ([">", ["double", VALUE], ["double", ["constant", "2.5"]]], {"3": True, "NaN": True, "-Infinity": False, "2.5": False}),
+        (["=", ["double", VALUE], ["double", ["constant", "NaN"]]], {"NaN": True, "Infinity": False}),
+        (["=", ["single", VALUE], ["double", ["constant", "1.1"]]], {"1.1": False, "1.5": False}),
+        (["=", ["single", VALUE], ["double", ["constant", "1.5"]]], {"1.5": True}),
+        (["truth", VALUE], {"t": True, "f": False, None: None}),
+        (["<", ["octets", VALUE], ["constant", 2]], {"\\x00": True, "\\x": True, "\\x0001": False}),
         (["~", VALUE, "^a.$"], {"ab": True, "a\n": True, "abc": False, None: None}),
         (["!~", VALUE, "^a"], {"b": True, "a": False, None: None}),
         (["~*", VALUE, "A"], {"a": True, "b": False}),
@@ -67,6 +78,8 @@ def test_numbers_and_days_with_an_order_of_their_own_are_refused() -> None:
         ("day", "infinity"),
         ("day", "0044-03-15 BC"),
         ("day", "12000-01-01"),
+        ("moment", "infinity"),
+        ("moment", "0044-03-15 00:00:00 BC"),
     ):
         with pytest.raises(NotJudged):
             compiled(["=", [kind, VALUE], NULL])(value)

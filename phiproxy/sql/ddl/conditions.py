@@ -6,18 +6,18 @@ column, built from the closed table below, is sealed into the constraint (policy
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable
-from datetime import date
 from typing import Any
 
-from phiproxy.errors import StatementRefused
+from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.conditions import PatternRefused, compiled, written
-from phiproxy.policy.guards import condition_of
+from phiproxy.policy.guards import MAX_SLOTS, condition_of
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import OPEN, Brackets
+from phiproxy.sql.ddl.constants import READ, canonical
 from phiproxy.sql.ddl.definition import Definition, Span
 from phiproxy.sql.ddl.keys import Columns
 from phiproxy.sql.parse import Node, location, messages, only, parse, strings
@@ -35,13 +35,19 @@ _TEXTS = {"lower": 1, "upper": 1, "btrim": 2, "ltrim": 2, "rtrim": 2}
 _VALUES: dict[str, tuple[list[Any], str]] = {
     **dict.fromkeys(("text", "varchar"), (["value"], "text")),
     **dict.fromkeys(("int2", "int4", "int8", "numeric"), (["number", ["value"]], "number")),
-    "date": (["day", ["value"]], "day"),
+    "date": (["day", ["value"]], "date"),
+    **{family: (["moment", ["value"]], family) for family in ("time", "timestamp", "timestamptz")},
+    **{family: (["value"], family) for family in ("bpchar", "bytea", "uuid")},
+    "bool": (["truth", ["value"]], "bool"),
+    "float4": (["single", ["value"]], "float"),
+    "float8": (["double", ["value"]], "float"),
 }
-_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# What the functions of a condition make of a constant in canonical form.
+_FROM_CONSTANT = {"bool": "truth", "date": "day", "time": "moment", "timestamp": "moment", "timestamptz": "moment"}
 _ORDER = frozenset({"<", "<=", ">", ">="})
 _PATTERNS = frozenset({"~", "!~", "~*", "!~*"})
 
-# A term of a condition and what it is: text, number, day, bool, or a constant of no type yet.
+# A term of a condition and what it is: text, number, float, a type of ``constants.READ``, or a constant of no type yet.
 Typed = tuple[list[Any], str]
 
 
@@ -96,6 +102,8 @@ def _only_column(a: Analysis, constraint: Node, part: Node, named: set[str], col
         )
     if column.tenant:
         raise _refusal(a, constraint, part, f"a constraint over {column.label} would be sealed for one tenant only")
+    if any(slot.number == MAX_SLOTS - 1 for slot in column.slots):
+        raise _refusal(a, constraint, part, f"{column.label} has {MAX_SLOTS} indexes, and no place is left to mark what fails")
     return column
 
 
@@ -190,6 +198,8 @@ class _Reader:
 
     def _as(self, wanted: str, node: Node) -> list[Any]:
         tree, kind = self.read(node)
+        if kind == "bpchar" and wanted == "text":
+            return ["rtrim", tree]  # as its cast to text does
         if kind not in (wanted, "null") and not (kind == "unknown" and wanted == "text"):
             raise self._unknown(node)
         return tree
@@ -212,8 +222,11 @@ class _Reader:
 
     def _cast(self, node: Node, body: Node) -> Typed:
         names = strings(body["typeName"].get("names"))
-        if names in (["date"], ["pg_catalog", "date"]) and set(body["typeName"]) <= {"names", "typemod", "location"}:
-            return self._day(node, self.read(body["arg"])), "day"
+        plain = set(body["typeName"]) <= {"names", "typemod", "location"}
+        if plain and names[-1] in READ and names[:-1] in ([], ["pg_catalog"]):
+            return self._of(names[-1], node, self.read(body["arg"])), names[-1]
+        if plain and names in (["float8"], ["pg_catalog", "float8"]):
+            return self._double(node, self.read(body["arg"])), "float"
         if text_cast(body) is None:
             return self._number_cast(node, body)
         return self._as("text", body["arg"]), "text"
@@ -233,6 +246,10 @@ class _Reader:
         plain = set(body) <= {"funcname", "args", "funcformat", "location"} and schema in ([], ["pg_catalog"])
         if not plain or (name in self._a.context.catalog.replaced and not schema):
             raise self._unknown(node)
+        if name in ("length", "octet_length") and len(arguments) == 1 and self.read(arguments[0])[1] == "bytea":
+            return ["octets", self.read(arguments[0])[0]], "number"
+        if name == "octet_length" and len(arguments) == 1 and self.read(arguments[0])[1] == "bpchar":
+            return [name, self.read(arguments[0])[0]], "number"
         if name in _LENGTHS and len(arguments) == 1:
             return [_LENGTHS[name], self._as("text", arguments[0])], "number"
         if name in _TEXTS and 1 <= len(arguments) <= _TEXTS[name]:
@@ -243,10 +260,19 @@ class _Reader:
         name = {"AND_EXPR": "and", "OR_EXPR": "or", "NOT_EXPR": "not"}[body["boolop"]]
         return [name, *(self._as("bool", argument) for argument in body["args"])], "bool"
 
+    def _truth_test(self, _node: Node, body: Node) -> Typed:
+        tree, kind = self._as("bool", body["arg"]), body["booltesttype"]
+        if kind.endswith("UNKNOWN"):
+            return self._tested(["null", tree], holds=kind == "IS_UNKNOWN")
+        return self._tested(["distinct", tree, ["constant", kind.endswith("TRUE")]], holds=kind.startswith("IS_NOT"))
+
+    @staticmethod
+    def _tested(tree: list[Any], *, holds: bool) -> Typed:
+        return tree if holds else ["not", tree], "bool"
+
     def _null_test(self, node: Node, body: Node) -> Typed:
         tree, _ = self.read(body["arg"])
-        tested = ["null", tree]
-        return tested if body["nulltesttype"] == "IS_NULL" else ["not", tested], "bool"
+        return self._tested(["null", tree], holds=body["nulltesttype"] == "IS_NULL")
 
     def _operator(self, node: Node, body: Node) -> Typed:
         kind, *schema = body["kind"], *strings(body.get("name"))[:-1]
@@ -255,9 +281,9 @@ class _Reader:
             raise self._unknown(node)
         left, right = body["lexpr"], body["rexpr"]
         if kind == "AEXPR_OP" and name in _PATTERNS:
-            return self._pattern(node, [name, self._as("text", left), self._text_constant(right)])
+            return self._pattern(node, [name, self._matched(left), self._text_constant(right)])
         if kind == "AEXPR_LIKE" or (kind == "AEXPR_OP" and name in ("~~", "!~~")):
-            return self._pattern(node, [name, self._as("text", left), *self._like(right)])
+            return self._pattern(node, [name, self._matched(left), *self._like(right)])
         if kind == "AEXPR_OP":
             return self._comparison(node, name, self.read(left), self.read(right)), "bool"
         if kind in ("AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT"):
@@ -274,26 +300,53 @@ class _Reader:
 
     def _comparison(self, node: Node, name: str, left: Typed, right: Typed) -> list[Any]:
         kinds = {left[1], right[1]} - {"null"}
-        if "day" in kinds and kinds <= {"day", "unknown"}:
-            if name not in {"=", "<>", *_ORDER}:
-                raise self._unknown(node)
-            return [name, self._day(node, left), self._day(node, right)]
-        texts = kinds <= {"text", "unknown"} and name in ("=", "<>")
-        numbers = kinds == {"number"} and name in {"=", "<>", *_ORDER}
+        kind = min(kinds - {"unknown"}, default="text")
+        equal, ordered = name in ("=", "<>"), name in {"=", "<>", *_ORDER}
+        if kinds <= {kind, "unknown"} and kind in READ and ordered:
+            return [name, self._of(kind, node, left), self._of(kind, node, right)]
+        if kinds <= {"float", "number"} and "float" in kinds and ordered:
+            return [name, self._double(node, left), self._double(node, right)]
+        if kinds <= {"bpchar", "text", "unknown"} and "bpchar" in kinds and equal:
+            return [name, self._blank(left, beside=kinds), self._blank(right, beside=kinds)]
+        texts = kinds <= {"text", "unknown"} and equal
+        numbers = kinds == {"number"} and ordered
         if not (texts or numbers):
             raise self._unknown(node)
         return [name, left[0], right[0]]
 
-    def _day(self, node: Node, found: Typed) -> list[Any]:
-        """Return a day: a date, or a constant that is one however dates are read."""
-        tree, kind = found
-        if kind in ("day", "null"):
+    def _of(self, kind: str, node: Node, found: Typed) -> list[Any]:
+        """Return a term of a kind: one that is, or a constant that is so however it is read."""
+        tree, own = found
+        if own in (kind, "null"):
             return tree
         try:
-            date.fromisoformat(tree[1] if kind == "unknown" and _ISO.fullmatch(tree[1]) else "")
-        except ValueError:
+            constant = canonical(kind, tree[1] if own == "unknown" else "")
+        except (ValueError, ValueRefused):
             raise self._unknown(node) from None
-        return tree
+        return [_FROM_CONSTANT[kind], ["constant", constant]] if kind in _FROM_CONSTANT else ["constant", constant]
+
+    def _double(self, node: Node, found: Typed) -> list[Any]:
+        """Return a float8: a number beside one is a constant, which the server makes one."""
+        tree, kind = found
+        if kind in ("float", "null"):
+            return tree
+        constant = tree[1] if tree[0] == "number" and kind == "number" else tree
+        if constant[0] != "constant" or not math.isfinite(float(constant[1])):
+            raise self._unknown(node)
+        return ["double", ["constant", str(constant[1])]]
+
+    @staticmethod
+    def _blank(found: Typed, *, beside: set[str]) -> list[Any]:
+        """Return a side of a comparison of char(n): the blanks at its end do not count, those of a text do."""
+        tree, kind = found
+        if kind == "unknown" and "text" not in beside:
+            return ["constant", tree[1].rstrip(" ")]
+        return ["rtrim", tree] if kind == "bpchar" else tree
+
+    def _matched(self, node: Node) -> list[Any]:
+        """Return what a pattern is matched with: of a char(n) all of its blanks."""
+        tree, kind = self.read(node)
+        return tree if kind == "bpchar" else self._as("text", node)
 
     def _pattern(self, node: Node, tree: list[Any]) -> Typed:
         try:
@@ -334,6 +387,7 @@ _RULES: dict[str, Callable[[_Reader, Node, Node], Typed]] = {
     "TypeCast": _Reader._cast,  # noqa: SLF001
     "FuncCall": _Reader._call,  # noqa: SLF001
     "BoolExpr": _Reader._bool,  # noqa: SLF001
+    "BooleanTest": _Reader._truth_test,  # noqa: SLF001
     "NullTest": _Reader._null_test,  # noqa: SLF001
     "A_Expr": _Reader._operator,  # noqa: SLF001
 }

@@ -91,17 +91,87 @@ def test_physical_form_passes_as_it_is() -> None:
     assert marked(text) == text
 
 
-def test_numbers_and_dates() -> None:
-    types = {"ssn": builtin("date"), "mrn": builtin("numeric")}
+def typed(**types: str) -> Planner:
+    """Return a planner that knows some columns as of other types."""
     tables = tuple(
-        dataclasses.replace(t, columns={n: dataclasses.replace(c, type=types.get(n, c.type)) for n, c in t.columns.items()})
+        dataclasses.replace(
+            t, columns={n: dataclasses.replace(c, type=builtin(types[n]) if n in types else c.type) for n, c in t.columns.items()}
+        )
         for t in PROTECTION.tables
     )
-    made = planner(protection=dataclasses.replace(PROTECTION, tables=tables))
+    return planner(protection=dataclasses.replace(PROTECTION, tables=tables))
+
+
+BLANK = ["rtrim", ["value"]]
+TRUTH = ["truth", ["value"]]
+MOMENT = ["moment", ["value"]]
+
+
+@pytest.mark.parametrize(
+    ("type_", "check", "condition"),
+    [
+        ("bpchar", "ssn <> 'a '", ["<>", BLANK, ["constant", "a"]]),
+        ("bpchar", "ssn <> 'a '::text", ["<>", BLANK, ["constant", "a "]]),
+        ("bpchar", "ssn::text = 'a '", ["=", BLANK, ["constant", "a "]]),
+        ("bpchar", "ssn ~ 'a' AND length(ssn) > 1", ["and", ["~", ["value"], "a"], [">", ["length", BLANK], ["constant", 1]]]),
+        ("bpchar", "octet_length(ssn) > 1", [">", ["octet_length", ["value"]], ["constant", 1]]),
+        ("bool", "ssn", TRUTH),
+        ("bool", "NOT ssn", ["not", TRUTH]),
+        ("bool", "ssn = 'true'", ["=", TRUTH, ["truth", ["constant", "t"]]]),
+        ("bool", "ssn IS TRUE", ["not", ["distinct", TRUTH, ["constant", True]]]),
+        ("bool", "ssn IS NOT FALSE", ["distinct", TRUTH, ["constant", False]]),
+        ("bool", "ssn IS UNKNOWN", ["null", TRUTH]),
+        ("float8", "ssn > 2.50", [">", ["double", ["value"]], ["double", ["constant", "2.50"]]]),
+        ("float4", "ssn > -1", [">", ["single", ["value"]], ["double", ["constant", "-1"]]]),
+        ("timestamp", "ssn > '2001-02-03'", [">", MOMENT, ["moment", ["constant", "2001-02-03 00:00:00"]]]),
+        ("timestamptz", "ssn > '2001-02-03 00:30+01'", [">", MOMENT, ["moment", ["constant", "2001-02-02 23:30:00+00"]]]),
+        ("time", "ssn < time '12:30'", ["<", MOMENT, ["moment", ["constant", "12:30:00"]]]),
+        ("bytea", "length(ssn) < 9", ["<", ["octets", ["value"]], ["constant", 9]]),
+        ("bytea", r"ssn <> '\xAB'", ["<>", ["value"], ["constant", r"\xab"]]),
+        ("uuid", "ssn <> 'A0000000-0000-0000-0000-000000000000'",
+         ["<>", ["value"], ["constant", "a0000000-0000-0000-0000-000000000000"]]),
+    ],
+)  # fmt: skip
+def test_other_types(type_: str, check: str, condition: list[Any]) -> None:
+    found = sealed(check, typed(ssn=type_))
+    assert (["and", *found] if len(found) > 1 else found[0]) == condition
+
+
+@pytest.mark.parametrize(
+    ("type_", "check"),
+    [("bpchar", "ssn > 'a'"), ("bpchar", "ssn = 5"), ("bool", "ssn > 5"), ("bool", "ssn = 'maybe'"), ("float8", "ssn > '2'"),
+     ("float8", "ssn > 1e400"), ("float8", "ssn > length('x')"), ("timestamp", "ssn > now()"), ("timestamp", "ssn > 'now'"),
+     ("timestamp", "ssn > '2001-02-03 00:00+01'"), ("timestamp", "ssn > date '2001-02-03'"),
+     ("timestamptz", "ssn > '2001-02-03 00:00'"),
+     ("time", "ssn > '25:00'"), ("bytea", "ssn = 'abc'"), ("uuid", "ssn = 'x'"), ("interval", "ssn > '1 day'"),
+     ("timestamp", "ssn > 'infinity'"), ("timestamp", "ssn = '1/2/2000'")]
+)  # fmt: skip
+def test_other_types_refused(type_: str, check: str) -> None:
+    with pytest.raises(StatementRefused):
+        sealed(check, typed(ssn=type_))
+
+
+def test_an_identity_without_a_free_slot() -> None:
+    last = PROTECTION.by_name["public", "patients"].columns["ssn"].slots[0]
+    tables = tuple(
+        dataclasses.replace(
+            t,
+            columns={
+                n: dataclasses.replace(c, slots=(*c.slots, dataclasses.replace(last, number=254))) for n, c in t.columns.items()
+            },
+        )
+        for t in PROTECTION.tables
+    )
+    with pytest.raises(StatementRefused, match="no place is left"):
+        sealed("ssn <> ''", planner(protection=dataclasses.replace(PROTECTION, tables=tables)))
+
+
+def test_numbers_and_dates() -> None:
+    made = typed(ssn="date", mrn="numeric")
     day, number = ["day", ["value"]], ["number", ["value"]]
     for check, condition in (
-        ("ssn >= '1900-01-01'", [">=", day, ["constant", "1900-01-01"]]),
-        ("ssn < date '2100-01-01'", ["<", day, ["constant", "2100-01-01"]]),
+        ("ssn >= '1900-01-01'", [">=", day, ["day", ["constant", "1900-01-01"]]]),
+        ("ssn < date '2100-01-01'", ["<", day, ["day", ["constant", "2100-01-01"]]]),
         ("mrn > 0", [">", number, ["constant", 0]]),
         ("mrn <> -2.5", ["<>", number, ["number", ["constant", "-2.5"]]]),
     ):
