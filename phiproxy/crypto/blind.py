@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from cryptography.hazmat.primitives.hmac import HMAC
+
 from phiproxy.crypto.derive import Secret, expand
 from phiproxy.crypto.envelope import SLOT_LENGTH, frame
 from phiproxy.crypto.keyring import Keyring
@@ -36,17 +38,23 @@ def derive_index_key(root: Secret, identity: str, expression: str, normaliser: i
 def make_tagger(number: int, slot: int, generation: int, ring: Keyring) -> Callable[[bytes | None], bytes]:
     """Return ``tag(equality form) -> 16 bytes`` for one slot of one identity; None gives ZERO_TAG.
 
-    The closure raises KeyNeeded when the index key is not in memory. ValueError here unless ``generation`` is
-    1...255: generation 0 would make tags that could be taken for ZERO_TAG.
+    The closure raises KeyNeeded when the index key is not in memory.
+    """
+    find, tag_under = ring.index_mac, make_tag(generation)
+    return lambda form: ZERO_TAG if form is None else tag_under(form, find(number, slot))
+
+
+def make_tag(generation: int) -> Callable[[bytes, HMAC], bytes]:
+    """Return ``tag(equality form, HMAC keyed for the slot) -> 16 bytes`` for the slots of a generation.
+
+    ValueError here unless ``generation`` is 1...255: generation 0 would make tags that could be taken for ZERO_TAG.
     """
     if not 0 < generation <= MAX_GENERATION:
         raise ValueError("slot generation out of range")
-    prefix, label, find = bytes([generation]), frame(TAG_LABEL), ring.index_mac
+    prefix, label = bytes([generation]), frame(TAG_LABEL)
 
-    def tag(form: bytes | None) -> bytes:
-        if form is None:
-            return ZERO_TAG
-        mac = find(number, slot).copy()
+    def tag(form: bytes, keyed: HMAC) -> bytes:
+        mac = keyed.copy()
         mac.update(label + len(form).to_bytes(4, "big") + form)  # frame, by hand: it is the hot path
         return prefix + mac.finalize()[: SLOT_LENGTH - 1]
 

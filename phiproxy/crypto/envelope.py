@@ -6,7 +6,6 @@ What is parsed here comes from tables that an attacker may write, so everything 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -77,19 +76,19 @@ def frame(*parts: bytes) -> bytes:
     return b"".join(pieces)
 
 
-def build_header(key_id: int, number: int, slots: Sequence[bytes], *, padded: bool) -> bytes:
-    """Return the ``12 + 16*k`` header bytes for k ``slots``.
+def build_header(key_id: int, number: int, slots: bytes, *, padded: bool) -> bytes:
+    """Return the ``12 + 16*k`` header bytes for k ``slots``, which are 16 bytes each, in slot order.
 
     Raises ValueError when an id, a number or a slot has no place in the format: a caller's mistake, never a property
     of data.
     """
-    if not (0 < key_id <= MAX_KEY_ID and 0 < number <= MAX_NUMBER and len(slots) <= MAX_SLOTS):
+    count, rest = divmod(len(slots), SLOT_LENGTH)
+    if not (0 < key_id <= MAX_KEY_ID and 0 < number <= MAX_NUMBER and count <= MAX_SLOTS):
         raise ValueError("key id, identity number or number of slots out of range")
-    for slot in slots:
-        if len(slot) != SLOT_LENGTH:
-            raise ValueError("a slot is not 16 bytes")
+    if rest:
+        raise ValueError("a slot is not 16 bytes")
     flags = FLAG_PADDED if padded else 0
-    return _HEADER.pack(MAGIC, VERSION, SUITE, flags, key_id, number, len(slots)) + b"".join(slots)
+    return _HEADER.pack(MAGIC, VERSION, SUITE, flags, key_id, number, count) + slots
 
 
 def aad(header: bytes, deployment: str, tenant: str, identity: str) -> bytes:

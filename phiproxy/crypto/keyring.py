@@ -8,7 +8,7 @@ for use from several threads.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol
 from weakref import WeakSet
@@ -156,6 +156,21 @@ class Keyring:
         It leaves the cache with the key.
         """
         return self._index_entry(number, slot).mac
+
+    def index_macs(self, columns: Sequence[Sequence[IndexKeyWant]]) -> list[list[HMAC]]:
+        """Return ``index_mac`` of each slot of each column, looked at once; KeyNeeded for all that are missing together."""
+        now, index, used = self._clock(), self._index, self._used
+        found = []
+        for wants in columns:
+            macs = []
+            for want in wants:
+                entry = index.get(want)
+                if entry is None or entry.expires <= now:
+                    raise KeyNeeded({want for wants in columns for want in wants if not self.has(want)})
+                used.add(entry.root_id)
+                macs.append(entry.mac)
+            found.append(macs)
+        return found
 
     def _index_entry(self, number: int, slot: int) -> _IndexEntry:
         entry = self._index.get((number, slot))

@@ -7,7 +7,7 @@ one row and data key; the nonce is random per value, so that columns of one row 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,9 +77,7 @@ class Record:
     __slots__ = ("cipher", "key_id", "salt", "tenant")
 
     def __init__(self, key: DataKey, salt: bytes) -> None:
-        self.key_id = key.id
-        self.tenant = key.tenant
-        self.salt = salt
+        self.key_id, self.tenant, self.salt = key.id, key.tenant, salt
         self.cipher = _record_cipher(key, salt)
 
     def __repr__(self) -> str:
@@ -98,26 +96,32 @@ def draw_record(key: DataKey) -> Record:
     return Record(key, os.urandom(SALT_LENGTH))
 
 
-def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, Sequence[bytes]], bytes]:
+def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, bytes], bytes]:
     """Return ``seal(plaintext, record, slots) -> envelope`` for one column; ``slots`` are 16 bytes each, in slot order.
 
     The closure raises ValueError for slots that do not fit the format or a record of another tenant, TypeError for a
     str: the caller's mistakes.
+
+    The fixed header is made anew where the data key or the number of slots is not that of the value before.
     """
     number, multiple, tenant = spec.number, spec.pad, spec.tenant
     padded = multiple is not None
     after = _behind_header(spec)
     urandom = os.urandom
+    key_id, length, fixed, before = 0, 0, b"", b""
 
-    def seal(plaintext: bytes, record: Record, slots: Sequence[bytes]) -> bytes:
+    def seal(plaintext: bytes, record: Record, slots: bytes) -> bytes:
+        nonlocal key_id, length, fixed, before
         if record.tenant != tenant:
             raise ValueError("the record was drawn from another tenant's data key")
-        header = build_header(record.key_id, number, slots, padded=padded)
+        if record.key_id != key_id or len(slots) != length:
+            fixed = build_header(record.key_id, number, slots, padded=padded)[:FIXED_HEADER]
+            before = _BEFORE_HEADER[fixed[_AT_SLOTS]] + fixed
+            key_id, length = record.key_id, len(slots)
         nonce = urandom(NONCE_LENGTH)
         if multiple is not None:
             plaintext = pad(plaintext, multiple)
-        associated = _BEFORE_HEADER[len(slots)] + header + after
-        return header + record.salt + nonce + record.cipher.encrypt(nonce, plaintext, associated)
+        return fixed + slots + record.salt + nonce + record.cipher.encrypt(nonce, plaintext, before + slots + after)
 
     return seal
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from phiproxy.crypto.blind import ZERO_TAG, make_tagger
+from cryptography.hazmat.primitives.hmac import HMAC
+
+from phiproxy.crypto.blind import ZERO_TAG, make_tag, make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, make_opener, make_sealer
-from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused
+from phiproxy.errors import IndexKeyWant, SealError, ValueRefused
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.index.transform import transform
 from phiproxy.policy.conditions import Condition, condition
@@ -21,6 +23,10 @@ from phiproxy.types.registry import codec
 from phiproxy.wire.values import assign_varchar, check_text
 
 StoreFunction = Callable[[bytes, Record], bytes]
+Macs = Sequence[HMAC]
+"""A column's index keys, one for each slot that is live, in slot order."""
+RowStoreFunction = Callable[[bytes, Record, Macs], bytes]
+SlotFunction = Callable[[bytes, Macs], bytes]
 ValueFunction = Callable[[bytes], bytes]
 Lower = Callable[[bytes], bytes]
 
@@ -32,7 +38,7 @@ class Ciphers:
         self._ring = ring
         self._noticed = noticed
         self._memo = OpenMemo()
-        self._store: dict[ProtectedColumn, StoreFunction] = {}
+        self._store: dict[ProtectedColumn, RowStoreFunction] = {}
         self._wants: dict[ProtectedColumn, tuple[IndexKeyWant, ...]] = {}
         self._search: dict[tuple[int, int, int, DeclaredType, Lower | None], ValueFunction] = {}
         self._open: dict[str, ValueFunction] = {}
@@ -43,61 +49,63 @@ class Ciphers:
 
         So it is of the keys that their constraints are sealed under, and the ``defaults`` of those columns.
         """
-        columns = list(columns)
-        has = self._ring.has
-        missing = {want for column in columns for want in self._wants_of(column) if not has(want)}
-        if missing:
-            raise KeyNeeded(missing)
+        self.macs(list(columns))
+        for column in defaults:
+            self.default(column)
+
+    def macs(self, columns: Sequence[ProtectedColumn]) -> list[Macs]:
+        """Return the index keys of each column, for the rows that are stored now; KeyNeeded as of ``need_keys``."""
+        found: list[Macs] = [*self._ring.index_macs([self._wants_of(column) for column in columns])]
         for column in columns:
             for check in column.checks:
                 self._condition(column, check)
-        for column in defaults:
-            self.default(column)
+        return found
 
     def _wants_of(self, column: ProtectedColumn) -> tuple[IndexKeyWant, ...]:
         wants = self._wants.get(column)
         if wants is None:
-            live = (s.number for s in column.slots if s.state != "dropped")
-            wants = self._wants[column] = tuple(IndexKeyWant(column.number, slot) for slot in live)
+            live = (slot for slot in _all_slots(column) if slot is not None and slot.state != "dropped")
+            wants = self._wants[column] = tuple(IndexKeyWant(column.number, slot.number) for slot in live)
         return wants
 
     def reserve(self, scope: str, rows: int) -> Callable[[], Record]:
         """Reserve one use per row and return what draws them; KeyNeeded when the lease does not hold as many."""
-        key = self._ring.reserve(scope, rows)
-        return lambda: draw_record(key)
+        return partial(draw_record, self._ring.reserve(scope, rows))
 
     def store(self, column: ProtectedColumn) -> StoreFunction:
         """Return (plaintext, record) -> envelope with every registered slot filled.
 
         The closure applies the declared type as an assignment (22001, 22021) and raises KeyNeeded for a missing index key.
         """
+        store, macs, columns = self.row_store(column), self.macs, [column]
+        return lambda value, record: store(value, record, macs(columns)[0])
+
+    def row_store(self, column: ProtectedColumn) -> RowStoreFunction:
+        """Return (plaintext, record, what ``macs`` gives of the column) -> envelope, as ``store`` does."""
         found = self._store.get(column)
         if found is None:
             found = self._store[column] = self._make_store(column)
         return found
 
-    def _make_store(self, column: ProtectedColumn) -> StoreFunction:
-        seal = make_sealer(_spec(column))
+    def _make_store(self, column: ProtectedColumn) -> RowStoreFunction:
+        seal, tags = make_sealer(_spec(column)), self._tags(column)
         limit = column.type.max_length
-        violations = partial(self._violations, column) if column.checks else None
-        slots = [self._slot(column, s) for s in _all_slots(column)]
         if not column.type.is_text:
-            return self._make_typed_store(column, seal, slots)
+            return self._make_typed_store(column, seal, tags)
 
-        def store(value: bytes, record: Record) -> bytes:
+        def store(value: bytes, record: Record, macs: Macs) -> bytes:
             check_text(value)
-            if value.startswith(b"\\x"):
+            if value[:2] == b"\\x":
                 self._refuse_stored(column, value)
             if limit is not None:
                 value = assign_varchar(value, limit)
-            tags = [tag(value) for tag in slots]
-            return seal(value, record, tags if violations is None else [*tags, *violations(value)])
+            return seal(value, record, tags(value, macs))
 
         return store
 
     def define(self, column: ProtectedColumn, condition: bytes, record: Record) -> bytes:
         """Return the envelope of a condition over a column: it has no slots."""
-        return make_sealer(_spec(column))(condition, record, ())
+        return make_sealer(_spec(column))(condition, record, b"")
 
     def default(self, column: ProtectedColumn) -> bytes:
         """Return the constant that is a column's DEFAULT; KeyNeeded, SealError."""
@@ -115,25 +123,21 @@ class Ciphers:
                 raise SealError(f"what constraint {check.name} of {column.label} says is not a condition") from None
         return found
 
-    def _violations(self, column: ProtectedColumn, value: bytes) -> list[bytes]:
+    def _violation(self, column: ProtectedColumn, value: bytes) -> bytes:
         """Return the slot that says which constraint a value does not satisfy, the first by name as the server has it; or none."""
         text = value.decode("utf-8")
         for check in column.checks:
             if self._condition(column, check)(text) is False:
-                return [violation(check.definition)]
-        return []
+                return violation(check.definition)
+        return b""
 
-    def _make_typed_store(
-        self, column: ProtectedColumn, seal: Callable[..., bytes], slots: Sequence[Callable[[bytes], bytes]]
-    ) -> StoreFunction:
+    def _make_typed_store(self, column: ProtectedColumn, seal: Callable[..., bytes], tags: SlotFunction) -> RowStoreFunction:
         """Return the closure for values that are in the canonical form of the column's type already."""
-        violations = partial(self._violations, column) if column.checks else None
 
-        def store(value: bytes, record: Record) -> bytes:
-            if value.startswith(b"\\xf55001"):
+        def store(value: bytes, record: Record, macs: Macs) -> bytes:
+            if value[:8] == b"\\xf55001":
                 self._refuse_stored(column, value)
-            tags = [tag(value) for tag in slots]
-            return seal(value, record, tags if violations is None else [*tags, *violations(value)])
+            return seal(value, record, tags(value, macs))
 
         return store
 
@@ -149,16 +153,17 @@ class Ciphers:
             f"the value for {column.label} is the spelling of a stored one", hint="Load a dump past the proxy the way it was made."
         )
 
-    def _slot(self, column: ProtectedColumn, slot: Slot | None) -> Callable[[bytes], bytes]:
-        if slot is None or slot.state == "dropped":
-            return lambda _value: ZERO_TAG
-        apply = transform(slot.expression, column.type.indexed_as, column.characters_of(slot)).apply
-        tag = make_tagger(column.number, slot.number, slot.generation, self._ring)
-        result = slot_type(column, slot)
-        if result.is_text:
-            return lambda value: tag(apply(value))
-        form = codec(result, _lower(column, slot, result)).form
-        return lambda value: tag(None if (found := apply(value)) is None else form(found))
+    def _tags(self, column: ProtectedColumn) -> SlotFunction:
+        """Return what makes all slots of a value, each behind the other."""
+        slots, live = list[SlotFunction](), 0
+        for slot in _all_slots(column):
+            slots.append(_slot(column, slot, live))
+            live += slot is not None and slot.state != "dropped"
+        if column.checks:
+            slots.append(lambda value, _macs: self._violation(column, value))
+        if len(slots) == 1:
+            return slots[0]
+        return lambda value, macs: b"".join([slot(value, macs) for slot in slots])
 
     def search(self, column: ProtectedColumn, slot: Slot, type_: DeclaredType) -> ValueFunction:
         """Return value -> tag for a comparison with values of a type, whose canonical form it is in (crypto.md section 5).
@@ -194,6 +199,25 @@ class Ciphers:
             return value
 
         return computed
+
+
+def _slot(column: ProtectedColumn, slot: Slot | None, position: int) -> SlotFunction:
+    """Return what makes one slot of a value, under the key at this position."""
+    if slot is None or slot.state == "dropped":
+        return lambda _value, _macs: ZERO_TAG
+    tag, result = make_tag(slot.generation), slot_type(column, slot)
+    form = None if result.is_text else codec(result, _lower(column, slot, result)).form
+    if slot.expression == IDENTITY and form is None:
+        return lambda value, macs: tag(value, macs[position])
+    apply = transform(slot.expression, column.type.indexed_as, column.characters_of(slot)).apply
+
+    def made(value: bytes, macs: Macs) -> bytes:
+        found = apply(value)
+        if found is None:
+            return ZERO_TAG
+        return tag(found if form is None else form(found), macs[position])
+
+    return made
 
 
 def slot_type(column: ProtectedColumn, slot: Slot) -> DeclaredType:

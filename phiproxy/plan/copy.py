@@ -7,11 +7,11 @@ in one step, one per row and scope that stores a value (crypto.md section 3).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import compress
+from operator import itemgetter
 
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import InvalidEncoding, PhiproxyError, ValueRefused
-from phiproxy.plan.ciphers import Ciphers, StoreFunction
+from phiproxy.plan.ciphers import Ciphers, Macs, RowStoreFunction
 from phiproxy.plan.columns import shown_in, then
 from phiproxy.plan.reading import scalar_reader, shown
 from phiproxy.policy.protection import ProtectedColumn
@@ -20,7 +20,7 @@ from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
 from phiproxy.wire.copybinary import BinaryCodec
 from phiproxy.wire.copycsv import CsvCodec
-from phiproxy.wire.copydata import Codec, CopyDataError, CopyFormat, Row, missing_or_extra
+from phiproxy.wire.copydata import Codec, CopyDataError, CopyFormat, Raw, Row, missing_or_extra
 from phiproxy.wire.copytext import TextCodec
 from phiproxy.wire.encodings import UTF8, Encoding, encoding_of, of_binary
 from phiproxy.wire.values import bytea_from_text
@@ -29,6 +29,13 @@ __all__ = ["CopyFailure", "CopyIn", "CopyMeaning", "CopyOut"]
 
 # Rows are taken and sent on in pieces of this size, so that a client's huge message does not become three huge ones.
 BLOCK = 64 * 1024
+
+# The protected fields of one row.
+Values = list[bytes | None]
+# Where a field stands and what seals it: its column's index keys, and the records of its scope by row.
+_Field = tuple[int, RowStoreFunction, Macs, dict[int, Record]]
+# The same of a value that the proxy adds.
+_Default = tuple[bytes, RowStoreFunction, Macs, dict[int, Record]]
 
 _CODECS: dict[str, type[TextCodec] | type[CsvCodec] | type[BinaryCodec]] = {
     "text": TextCodec,
@@ -65,17 +72,28 @@ class CopyIn:
         self._reader = self._encoding.reader()
         self._columns = len(copy.columns)
         found = [(i, reveal.column) for i, reveal in enumerate(copy.reveals) if reveal is not None]
-        self._sealers: list[tuple[int, StoreFunction, str]] = [(i, ciphers.store(c), c.scope) for i, c in found]
-        code = int(copy.form.format == "binary")
-        self._readers = [_reader(column, code, styles) for _, column in found]
-        self._scopes = sorted({c.scope for _, c in found})
+        self._fields = [(i, self._field(i, column)) for i, column in found]
+        self._stores = [(i, _store(ciphers, column, styles, binary=self._binary), column) for i, column in found]
         self._protected = [c for _, c in found]
-        self._added = [(c, ciphers.store(c)) for _, c in copy.added]
-        self._scopes = sorted({*self._scopes, *(c.scope for c, _ in self._added)})
+        self._added = [c for _, c in copy.added]
+        self._scopes = [(scope, self._stored_in(scope)) for scope in sorted({c.scope for c in (*self._protected, *self._added)})]
         self._header = copy.form.header != "no" and copy.form.format != "binary"
         self._taken = 0
         self._rows: list[Row] = []
         self._out: list[bytes] = []
+
+    def _field(self, position: int, column: ProtectedColumn) -> Callable[[Raw], bytes | None]:
+        """Return what reads a field as it stands in the data."""
+        read, to_utf8, oid = self._codec.reader(position), self._encoding.to_utf8, column.type.sent_as
+        if not self._binary or self._encoding is UTF8:
+            return read
+        return lambda raw: None if raw is None else of_binary(raw, oid, to_utf8)
+
+    def _stored_in(self, scope: str) -> Callable[[Values], object] | None:
+        """Return what takes the fields of a scope from a row's; None where every row stores something in it."""
+        if any(c.scope == scope for c in self._added):
+            return None
+        return itemgetter(*(n for n, column in enumerate(self._protected) if column.scope == scope))
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return what the server gets for the client's data; CopyFailure, or KeyNeeded: then feed the same data again."""
@@ -133,60 +151,72 @@ class CopyIn:
     def _sealed(self, rows: list[Row], begin: int) -> tuple[list[Row], CopyFailure | None]:
         """Return the rows as the server gets them, up to the first that fails, and how it fails. KeyNeeded leaves all as it was."""
         plain, failure = self._plain(rows, begin)
-        records = self._records(plain)
         done = rows[:begin]
-        for values, row, own in zip(plain, rows[begin:], records, strict=False):
+        if not self._stores_any(plain):
+            return rows[: begin + len(plain)], failure
+        stores, added = self._drawn(plain)
+        write, position = self._codec.write_bytea, 0
+        for index, (values, row) in enumerate(zip(plain, rows[begin:], strict=False)):
             new = row.copy()
-            for (position, store, scope), value, reader in zip(self._sealers, values, self._readers, strict=True):
-                if value is None:
-                    continue
-                try:
-                    given = value if reader is None else reader(value)
-                    new[position] = self._codec.write_bytea(store(given, own[scope]))
-                except InvalidEncoding as error:
+            try:
+                for value, (position, store, macs, records) in zip(values, stores, strict=True):
+                    if value is not None:
+                        new[position] = write(store(value, records[index], macs))
+            except InvalidEncoding as error:
+                return done, self._failed(error, rows, len(done), position)
+            except ValueRefused as error:
+                if not self._copy.skips_errors:
                     return done, self._failed(error, rows, len(done), position)
-                except ValueRefused as error:
-                    if not self._copy.skips_errors:
-                        return done, self._failed(error, rows, len(done), position)
-                    new[position] = self._codec.poison()
-                    break
-            new += [self._codec.write_bytea(store(self._ciphers.default(c), own[c.scope])) for c, store in self._added]
+                self._poison(new, values, position)
+            for default, store, macs, records in added:
+                new.append(write(store(default, records[index], macs)))
             done.append(new)
         return done, failure
 
-    def _plain(self, rows: list[Row], begin: int) -> tuple[list[list[bytes | None]], CopyFailure | None]:
+    def _poison(self, row: Row, values: Values, position: int) -> None:
+        """Put what no bytea is into the place of a value that was refused, and of those behind it, which are not sealed either."""
+        for value, (later, _, _) in zip(values, self._stores, strict=True):
+            if value is not None and later >= position:
+                row[later] = self._codec.poison()
+
+    def _plain(self, rows: list[Row], begin: int) -> tuple[list[Values], CopyFailure | None]:
         """Return the values to be sealed of each row up to the first that cannot be read, and why it cannot."""
-        read, plain = self._codec.read, list[list[bytes | None]]()
+        plain, fields, columns = list[Values](), self._fields, self._columns
         for index, row in enumerate(rows[begin:], begin):
-            if len(row) != self._columns:
+            if len(row) != columns:
                 return plain, self._wrong_count(rows, index)
-            values = [read(raw, i) if (raw := row[i]) is not None else None for i, _, _ in self._sealers]
-            if self._binary and self._encoding is not UTF8:
-                try:
-                    values = [
-                        None if value is None else of_binary(value, column.type.sent_as, self._encoding.to_utf8)
-                        for value, column in zip(values, self._protected, strict=True)
-                    ]
-                except ValueRefused as error:
-                    return plain, CopyFailure(error, self._context(self._codec.line(rows, index)))
-            plain.append(values)
+            try:
+                plain.append([read(row[position]) for position, read in fields])
+            except ValueRefused as error:
+                return plain, CopyFailure(error, self._context(self._codec.line(rows, index)))
         return plain, None
 
-    def _records(self, plain: Sequence[Sequence[bytes | None]]) -> list[dict[str, Record]]:
-        """Draw one record per row and scope that stores something; everything that may be missing is asked for first."""
-        always = {c.scope for c, _ in self._added}
-        if not plain or not (always or any(value is not None for values in plain for value in values)):
-            return [{} for _ in plain]
-        self._ciphers.need_keys([*self._protected, *(c for c, _ in self._added)], [c for c, _ in self._added])
-        records: list[dict[str, Record]] = [{} for _ in plain]
-        for scope in self._scopes:
-            mine = [s == scope for _, _, s in self._sealers]
-            storing = [i for i, values in enumerate(plain) if scope in always or any(v is not None for v in compress(values, mine))]
-            if storing:
-                draw = self._ciphers.reserve(scope, len(storing))
-                for i in storing:
-                    records[i][scope] = draw()
-        return records
+    def _stores_any(self, plain: Sequence[Values]) -> bool:
+        nothing: Values = [None] * len(self._fields)
+        return bool(plain) and (bool(self._added) or any(values != nothing for values in plain))
+
+    def _drawn(self, plain: Sequence[Values]) -> tuple[list[_Field], list[_Default]]:
+        """Return how the fields of these rows are sealed; everything that may be missing is asked for before the first is drawn."""
+        ciphers, columns = self._ciphers, [*self._protected, *self._added]
+        macs = ciphers.macs(columns)
+        defaults = [ciphers.default(column) for column in self._added]
+        records = {scope: self._records(scope, plain, stored) for scope, stored in self._scopes}
+        count = len(self._protected)
+        fields = [(i, store, m, records[c.scope]) for (i, store, c), m in zip(self._stores, macs[:count], strict=True)]
+        added = [
+            (default, ciphers.row_store(c), m, records[c.scope])
+            for default, c, m in zip(defaults, self._added, macs[count:], strict=True)
+        ]
+        return fields, added
+
+    def _records(self, scope: str, plain: Sequence[Values], stored: Callable[[Values], object] | None) -> dict[int, Record]:
+        """Draw one record per row that stores something in this scope."""
+        nothing = None if stored is None else stored([None] * len(self._fields))
+        rows = [i for i, values in enumerate(plain) if stored is None or stored(values) != nothing]
+        if not rows:
+            return {}
+        draw = self._ciphers.reserve(scope, len(rows))
+        return {i: draw() for i in rows}
 
     def _check_header(self, row: Row) -> None:
         """Compare the first line with the columns where HEADER MATCH says so (NextCopyFromRawFields)."""
@@ -273,13 +303,14 @@ def _of_data(form: CopyFormat, of_client: Encoding) -> Encoding:
     return named or of_client
 
 
-def _reader(column: ProtectedColumn, code: int, styles: Styles) -> Callable[[bytes], bytes] | None:
-    """Return what reads a field for a column, in its own type; None for text."""
+def _store(ciphers: Ciphers, column: ProtectedColumn, styles: Styles, *, binary: bool) -> RowStoreFunction:
+    """Return what seals the value of a field, which is read in the column's own type first."""
+    store = ciphers.row_store(column)
     if column.type.is_text:
-        return None
-    declared = column.type.underlying.unlimited
+        return store
+    declared, code = column.type.underlying.unlimited, int(binary)
     read = scalar_reader(Store(column, 0), declared, ())
-    return lambda value: read(value, code, styles)
+    return lambda value, record, macs: store(read(value, code, styles), record, macs)
 
 
 def _opener(opener: Callable[[bytes], bytes], binary: bool) -> Callable[[bytes], bytes]:  # noqa: FBT001

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct, pack
 
-from phiproxy.wire.copydata import CopyDataError, CopyFormat, Row, RowTooLong
+from phiproxy.wire.copydata import CopyDataError, CopyFormat, Raw, Row, RowTooLong
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\x00"
 _HEAD = len(SIGNATURE) + 8
@@ -148,6 +148,11 @@ class BinaryCodec:
         del position
         return raw
 
+    def reader(self, position: int) -> Callable[[Raw], bytes | None]:
+        """Return what ``read`` does for the fields of one column."""
+        del position
+        return _same
+
     def write(self, value: bytes, position: int) -> bytes:
         """Return the value: it is the field."""
         del position
@@ -160,3 +165,7 @@ class BinaryCodec:
     def poison(self) -> bytes:
         """Return an empty bytea, which no guard takes: ON_ERROR does not exist for this format."""
         return b""
+
+
+def _same(raw: Raw) -> bytes | None:
+    return raw

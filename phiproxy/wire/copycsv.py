@@ -3,9 +3,11 @@ r"""COPY's CSV format: fields between delimiters, quoted where they must be; a q
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from binascii import hexlify
+from collections.abc import Callable, Sequence
+from typing import cast
 
-from phiproxy.wire.copydata import CopyDataError, CopyFormat, Lines, Row
+from phiproxy.wire.copydata import CopyDataError, CopyFormat, Lines, Raw, Row
 
 
 def _section(quote: bytes, escape: bytes) -> bytes:
@@ -51,9 +53,14 @@ class CsvCodec:
             data = self._detect(data)
             if not lines.eol:
                 return []
+        data = lines.whole(data)
         found = lines.cut(data)
-        if self._quoted or any(self._quote in line for line in found):
-            found = self._records(found)
+        if self._quoted or self._quote in data:
+            return self._rows(self._records(found))
+        if lines.eol == b"\n" and b"\r" not in data and b"\\." not in data:  # nothing to look for, line by line
+            self._first = self._next
+            self._next += len(found)
+            return [cast("Row", line.split(self._delimiter)) for line in found]
         return self._rows(found)
 
     def _detect(self, data: bytes) -> bytes:
@@ -197,6 +204,13 @@ class CsvCodec:
         inside = match[0][1:-1]
         return self._inside.sub(rb"\1", inside) if self._escape in inside else inside
 
+    def reader(self, position: int) -> Callable[[Raw], bytes | None]:
+        """Return what ``read`` does for the fields of one column."""
+        form, quote, whole = self._form, self._quote, self.read
+        null = None if position in form.force_not_null else form.null
+        absent = (None, null, form.default)
+        return lambda raw: None if raw is None or raw in absent else whole(raw, position) if quote in raw else raw
+
     def write(self, value: bytes, position: int) -> bytes:
         r"""Return a value as the server would spell it (CopyAttributeOutCSV): NULL's spelling and ``\.`` are quoted too."""
         form = self._form
@@ -208,7 +222,7 @@ class CsvCodec:
 
     def write_bytea(self, value: bytes) -> bytes:
         """Return a bytea in hex form, in quotes: a delimiter may be any letter."""
-        spelled = b"\\x" + value.hex().encode()
+        spelled = b"\\x" + hexlify(value)
         return self._in_quotes(spelled) if self._hex_special else self._quote + spelled + self._quote
 
     def poison(self) -> bytes:

@@ -7,7 +7,7 @@ in the data, so that a field nobody touches goes on byte for byte; in the binary
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -73,6 +73,9 @@ class Codec(Protocol):
     def read(self, raw: bytes, position: int) -> bytes | None:
         """Return the value of a field; None for NULL and for DEFAULT."""
 
+    def reader(self, position: int) -> Callable[[Raw], bytes | None]:
+        """Return what ``read`` does for the fields of one column."""
+
     def write(self, value: bytes, position: int) -> bytes:
         """Return a value's spelling in a row that the server sends."""
 
@@ -113,13 +116,19 @@ class Lines:
         self.size = 0
         return kept
 
-    def cut(self, data: bytes) -> list[bytes]:
-        """Return the lines that end in ``data``, without their ends; what is behind them is kept."""
+    def whole(self, data: bytes) -> bytes:
+        """Return ``data`` behind what was kept; nothing, where it is kept too, since no line ends in it."""
         if self.eol[-1:] not in data:
             self.keep(data)
-            return []
+            return b""
         # CR LF may be cut between the two; whatever is kept is joined once, when its line ends.
-        lines = ((self.take() + data) if self.tail else data).split(self.eol)
+        return self.take() + data if self.tail else data
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """Return the lines of what ``whole`` gave, without their ends; what is behind the last is kept."""
+        if not data:
+            return []
+        lines = data.split(self.eol)
         self.keep(lines.pop())
         return lines
 

@@ -3,9 +3,11 @@ r"""COPY's text format: lines of fields between delimiters, backslash escapes, `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from binascii import hexlify
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
-from phiproxy.wire.copydata import CopyDataError, CopyFormat, Lines, Row
+from phiproxy.wire.copydata import CopyDataError, CopyFormat, Lines, Raw, Row
 
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{1,2}|[0-7]{1,3}|[\s\S])")
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -71,14 +73,15 @@ class TextCodec:
             data = self._detect(data)
             if not lines.eol:
                 return []
+        data = lines.whole(data)
         found = lines.cut(data)
-        if found and any(map(ends_open, found)) and not self._from_server:
+        if b"\\" + lines.eol in data and any(map(ends_open, found)) and not self._from_server:
             found = list(rejoin(found, lines.eol))
             if ends_open(found[-1]):
                 rest = lines.take()
                 lines.keep(found.pop() + lines.eol)
                 lines.keep(rest)
-        return self._rows(found)
+        return self._rows(found, data)
 
     def _detect(self, data: bytes) -> bytes:
         """Find the first line's end; return what is to be cut, or keep it."""
@@ -107,15 +110,19 @@ class TextCodec:
         if not self._lines.eol:
             self._lines.eol = b"\r" if rest[-1:] == b"\r" and not ends_open(rest[:-1]) else b"\n"
             rest = rest[:-1] if self._lines.eol == b"\r" else rest
-        return self._rows([rest])
+        return self._rows([rest], rest)
 
-    def _rows(self, found: list[bytes]) -> list[Row]:
+    def _rows(self, found: list[bytes], data: bytes) -> list[Row]:
+        """Return lines as rows; ``data`` is what they were cut from, where what no line has is seen at once."""
         self._first = self._next
-        if not self._from_server:
+        eol = self._lines.eol
+        if not self._from_server and (b"\\." in data or b"\r" in data or (eol == b"\r" and b"\n" in data)):
             found = self._checked(found)
         self._next += len(found)
         delimiter = self._delimiter
         escaped = b"\\" + delimiter
+        if escaped not in data:
+            return [cast("Row", line.split(delimiter)) for line in found]
         rows: list[Row] = []
         for line in found:
             row: Row = [*line.split(delimiter)]
@@ -155,8 +162,13 @@ class TextCodec:
 
     def read(self, raw: bytes, position: int) -> bytes | None:
         """Return the value of a field; None for NULL and DEFAULT."""
+        return self.reader(position)(raw)
+
+    def reader(self, position: int) -> Callable[[Raw], bytes | None]:
+        """Return what ``read`` does for the fields of one column."""
         del position
-        return None if raw in (self._null, self._default) else unescape(raw)
+        absent = (None, self._null, self._default)
+        return lambda raw: None if raw is None or raw in absent else unescape(raw) if b"\\" in raw else raw
 
     def write(self, value: bytes, position: int) -> bytes:
         """Return a value as the server would spell it (CopyAttributeOutText)."""
@@ -165,7 +177,7 @@ class TextCodec:
 
     def write_bytea(self, value: bytes) -> bytes:
         """Return a bytea in hex form."""
-        return b"\\\\x" + value.hex().encode()
+        return b"\\\\x" + hexlify(value)
 
     def poison(self) -> bytes:
         """Return what is no bytea."""

@@ -118,7 +118,7 @@ async def sealed(clinic: Clinic, plaintext: bytes) -> str:
         service = KeyService(registry, provider, ring, layout, deployment="clinic-test", clock=time.monotonic)
         await service.fetch(frozenset({WriteKeyWant("t:public.patients", 1)}))
         spec = ColumnSpec("clinic-test", "", "c:public.patients.note", 2, 64)
-        value = make_sealer(spec)(plaintext, draw_record(ring.reserve("t:public.patients", 1)), ())
+        value = make_sealer(spec)(plaintext, draw_record(ring.reserve("t:public.patients", 1)), b"")
     await provider.close()
     return value.hex()
 

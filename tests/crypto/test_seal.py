@@ -35,7 +35,7 @@ def opener(spec: ColumnSpec = SPEC, key: DataKey | None = None) -> Callable[[byt
 
 
 def sealed(plaintext: bytes, spec: ColumnSpec = SPEC, slots: int = 0) -> bytes:
-    return make_sealer(spec)(plaintext, draw_record(data_key()), [bytes([n + 1]) * 16 for n in range(slots)])
+    return make_sealer(spec)(plaintext, draw_record(data_key()), b"".join(bytes([n + 1]) * 16 for n in range(slots)))
 
 
 @given(
@@ -45,7 +45,7 @@ def sealed(plaintext: bytes, spec: ColumnSpec = SPEC, slots: int = 0) -> bytes:
 )
 def test_what_is_sealed_opens(plaintext: bytes, pad: int | None, slots: list[bytes]) -> None:
     spec = ColumnSpec("dep", "", "d:mrn", 3, pad)
-    value = make_sealer(spec)(plaintext, draw_record(data_key()), slots)
+    value = make_sealer(spec)(plaintext, draw_record(data_key()), b"".join(slots))
     assert opener(spec)(value) == plaintext
     if pad is None:
         assert len(value) == 56 + 16 * len(slots) + len(plaintext)
@@ -65,7 +65,7 @@ def test_two_executions_share_nothing_but_the_tags() -> None:
 
 def test_columns_of_one_row_share_a_salt_but_no_nonce() -> None:
     record, seal = draw_record(data_key()), make_sealer(SPEC)
-    one, two = (parse_envelope(seal(b"same", record, ())) for _ in range(2))
+    one, two = (parse_envelope(seal(b"same", record, b"")) for _ in range(2))
     assert one.salt == two.salt
     assert one.nonce != two.nonce
 
@@ -175,7 +175,7 @@ def test_the_memo_derives_once_per_salt_and_is_bounded(monkeypatch: pytest.Monke
         return expand_keyed(mac, info)
 
     record, seal = draw_record(data_key()), make_sealer(SPEC)
-    row = [seal(b"x", record, ()) for _ in range(5)]
+    row = [seal(b"x", record, b"") for _ in range(5)]
     others = [sealed(b"y") for _ in range(20)]
     monkeypatch.setattr("phiproxy.crypto.seal.expand_keyed", counting)
     memo = OpenMemo(limit=8)
@@ -190,11 +190,11 @@ def test_the_memo_derives_once_per_salt_and_is_bounded(monkeypatch: pytest.Monke
 def test_callers_mistakes_are_not_written() -> None:
     seal = make_sealer(SPEC)
     with pytest.raises(ValueError, match="tenant"):
-        seal(b"x", draw_record(data_key(tenant="acme")), ())
+        seal(b"x", draw_record(data_key(tenant="acme")), b"")
     with pytest.raises(ValueError, match="16 bytes"):
-        seal(b"x", draw_record(data_key()), (b"short",))
+        seal(b"x", draw_record(data_key()), b"short")
     with pytest.raises(TypeError):
-        seal("text", draw_record(data_key()), ())  # type: ignore[arg-type]
+        seal("text", draw_record(data_key()), b"")  # type: ignore[arg-type]
     for bad in (1, 65537):
         with pytest.raises(ValueError, match="pad"):
             ColumnSpec("d", "", "c:x", 1, bad)

@@ -18,7 +18,7 @@ async def sealed(site: Site, clock: Clock) -> tuple[int, bytes]:
     async with site.service(clock, KeyLimits()) as (service, ring):
         await service.fetch(frozenset({WriteKeyWant("d:mrn", 1)}))
         key = ring.reserve("d:mrn", 1)
-        return key.id, make_sealer(SPEC)(b"M-1", draw_record(key), [])
+        return key.id, make_sealer(SPEC)(b"M-1", draw_record(key), b"")
 
 
 async def test_a_compromised_key_opens_is_known_and_writes_no_more(site: Site, clock: Clock) -> None:

@@ -70,7 +70,7 @@ async def seal_one(site: Site, clock: Clock, kek: str, number: int) -> bytes:
         ring = Keyring(clock)
         service = KeyService(registry, provider, ring, await registry.layout(), deployment=DEPLOYMENT, clock=clock)
         await service.fetch(frozenset({WriteKeyWant("d:mrn", 1)}))
-        return make_sealer(SPEC)(b"M-%d" % number, draw_record(ring.reserve("d:mrn", 1)), [])
+        return make_sealer(SPEC)(b"M-%d" % number, draw_record(ring.reserve("d:mrn", 1)), b"")
 
 
 async def every_value_opens(site: Site, clock: Clock, kek: str, values: list[bytes]) -> None:

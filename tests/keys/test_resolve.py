@@ -19,7 +19,7 @@ async def written(site: Site, clock: Clock, tenant: str = "") -> tuple[bytes, Re
     async with site.service(clock, tenant=tenant) as (service, ring):
         await service.fetch(frozenset({WriteKeyWant("d:mrn", 1)}))
         spec = ColumnSpec(DEPLOYMENT, tenant, "d:mrn", 1, 16)
-        value = make_sealer(spec)(b"MRN-1", draw_record(ring.reserve("d:mrn", 1)), (b"t" * 16,))
+        value = make_sealer(spec)(b"MRN-1", draw_record(ring.reserve("d:mrn", 1)), b"t" * 16)
     async with await site.connect() as conn:
         return value, load_export(json.loads(json.dumps(await export(conn))))
 

@@ -67,7 +67,7 @@ def generations(site: Site, scope: str = SCOPE) -> list[tuple[object, ...]]:
 async def test_written_here_opens_there(site: Site, clock: Clock) -> None:
     await site.init()
     async with site.service(clock) as (writer, ring):
-        value = make_sealer(SPEC)(b"MRN-1", draw_record(await reserve(writer, ring, 1)), ())
+        value = make_sealer(SPEC)(b"MRN-1", draw_record(await reserve(writer, ring, 1)), b"")
     async with site.service(clock) as (reader, other):
         opener = make_opener(SPEC, other, OpenMemo())
         assert await opened(reader, lambda: opener(value)) == b"MRN-1"
@@ -243,7 +243,7 @@ async def test_rolled_keys_still_open(site: Site, clock: Clock) -> None:
     await site.init(max_uses=100)
     seal = make_sealer(SPEC)
     async with site.service(clock, SMALL) as (service, ring):
-        values = [seal(b"%d" % n, draw_record(await reserve(service, ring, 100)), ()) for n in range(3)]
+        values = [seal(b"%d" % n, draw_record(await reserve(service, ring, 100)), b"") for n in range(3)]
     async with site.service(clock, SMALL) as (service, ring):
         opener = make_opener(SPEC, ring, OpenMemo())
         assert [await opened(service, lambda v=v: opener(v)) for v in values] == [b"0", b"1", b"2"]  # type: ignore[misc]
@@ -254,7 +254,7 @@ async def test_outage_reads_go_on_writes_stop_then_all_stops(site: Site, clock: 
     await site.init()
     async with site.service(clock) as (service, ring):
         noticed: list[DataKey] = []
-        value = make_sealer(SPEC)(b"x", draw_record(await reserve(service, ring, 1)), ())
+        value = make_sealer(SPEC)(b"x", draw_record(await reserve(service, ring, 1)), b"")
         opener = make_opener(SPEC, ring, OpenMemo(), noticed.append)
         await service.fetch(one(IndexKeyWant(1, 0)))
         site.provider.fails = ProviderUnavailable
@@ -362,7 +362,7 @@ async def test_with_a_real_key_file_that_moves(site: Site, clock: Clock, tmp_pat
     async with site.registry() as registry:
         ring, layout = Keyring(clock), await registry.layout()
         service = KeyService(registry, moved, ring, layout, deployment=DEPLOYMENT, clock=clock)
-        value = make_sealer(SPEC)(b"MRN-1", draw_record(await reserve(service, ring, 1)), ())
+        value = make_sealer(SPEC)(b"MRN-1", draw_record(await reserve(service, ring, 1)), b"")
         assert make_opener(SPEC, ring, OpenMemo())(value) == b"MRN-1"
         assert await open_value(value, layout, registry, moved) == b"MRN-1"
 

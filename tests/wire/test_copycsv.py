@@ -36,6 +36,21 @@ def test_decode_of_encode_and_any_cut(wanted: Values, cuts: list[int], form: Cop
         assert client.join(found) == data
 
 
+@given(
+    st.text(st.sampled_from('ab"\\N,'), max_size=5),
+    st.sampled_from([frozenset(), frozenset({0})]),
+    st.sampled_from([frozenset(), frozenset({0})]),
+    st.sampled_from([b"", b"\\N", b"a"]),
+    st.sampled_from([None, b"b", b"\\D"]),
+)
+def test_a_columns_reader_reads_as_read_does(
+    text: str, not_null: frozenset[int], null: frozenset[int], spelled: bytes, default: bytes | None
+) -> None:
+    codec = CsvCodec(CopyFormat("csv", b",", spelled, default=default, force_not_null=not_null, force_null=null), LIMIT)
+    assert codec.reader(0)(text.encode()) == codec.read(text.encode(), 0)
+    assert codec.reader(0)(None) is None
+
+
 @given(st.lists(st.lists(st.text(st.sampled_from('ab,"\n '), max_size=6), min_size=2, max_size=3), min_size=1, max_size=4))
 def test_as_pythons_own_reader(wanted: list[list[str]]) -> None:
     out = io.StringIO()
