@@ -137,7 +137,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     if not meaning.takes_parameters:
         return _inline(text, meaning, rendered, declared)
     inputs = max((*meaning.numbers, len(declared)), default=0)
-    oids = [*declared, *(0 for _ in range(inputs - len(declared)))]
+    oids = [*(0 if oid == UNKNOWN_OID else oid for oid in declared), *(0 for _ in range(inputs - len(declared)))]
     layout = _Layout([ABSENT if n < len(absent) and absent[n] else PLAIN for n in range(inputs)])
     numbers = [layout.number(o) for o in rendered.occurrences]
     layout.consume(rendered.occurrences)
@@ -402,7 +402,9 @@ def _described(use: Use, declared: int, deduced: int) -> int | None:
             raise StatementRefused(
                 f"a parameter for {use.column.label} is declared as type OID {declared}", hint="Declare it as text, or not at all."
             )
-        raise UndefinedOperator(
+        known = by_oid(declared)
+        # There is an operator for char(n), name and perhaps for types of the user's own.
+        raise (UndefinedOperator if known is not None and known.family != "bpchar" else StatementRefused)(
             f"a parameter compared with a protected text column is declared as type OID {declared}",
             hint="No operator matches the given name and argument types. Declare it as text (after ANY or ALL as text[]),"
             " or not at all.",

@@ -22,6 +22,9 @@ MAX_SHAPES = 2048
 MAX_TEMPLATES_PER_SHAPE = 8
 
 
+_MAY_BE_ARRAY = (b"{", b"[", b" ", b"\t", b"\n")
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """An edit or occurrence: ``constant`` is its number, or ``gap`` and the offsets in it say where it stands."""
@@ -57,7 +60,12 @@ class Template:
         """
         protected = {constants[i] for i in self.protected if constants[i][:1] == b"'"}
         protected.discard(b"''")
-        return not any(c in protected for i, c in enumerate(constants) if i not in self.protected)
+        others = [c for i, c in enumerate(constants) if i not in self.protected]
+        if any(c in protected for c in others):
+            return False
+        # What may be an array may hold one: the analysis reads it.
+        arrays = [c for c in others if c[1:2] in _MAY_BE_ARRAY]
+        return not any(value[1:-1] in c for c in arrays for value in protected)
 
 
 def _placed(prototype: Meaning, places: Sequence[_Place], shape: Shape) -> Meaning:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from phiproxy.sql.analysis import Analysis, rename
+from phiproxy.sql.expressions import clear
 from phiproxy.sql.parse import Node, messages, only
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import CLEAR, Clear, Output, Protected, Scope, Source, SourceColumn, list_groups, source_of
@@ -53,6 +54,9 @@ def _name(a: Analysis, cte: Node, outputs: list[Output]) -> None:
     for clause, key in ((search, "search_col_list"), (cycle, "cycle_col_list")):
         for node in clause.get(key, ()):
             _check_column(a, clause, source, only(node)[1].get("sval", ""))
+    for key in ("cycle_mark_value", "cycle_mark_default"):
+        if key in cycle:
+            clear(a, cycle[key], Scope(()))
     names = (search.get("search_seq_column"), cycle.get("cycle_mark_column"), cycle.get("cycle_path_column"))
     added = [SourceColumn(name, CLEAR) for name in names if name is not None]
     a.ctes[-1][cte["ctename"]] = Source(source.alias, (*source.columns, *added), None, source.opaque, system=False)

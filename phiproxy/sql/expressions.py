@@ -17,7 +17,7 @@ from phiproxy.sql.analysis import Analysis, Represented
 from phiproxy.sql.meaning import PLAIN
 from phiproxy.sql.parse import Node, children, only, strings
 from phiproxy.sql.respell import value_of
-from phiproxy.sql.rules import EXPRESSIONS
+from phiproxy.sql.rules import EXPRESSIONS, QUERIES, query
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, find_source, group_key
 from phiproxy.sql.sinks import as_sink, cast_type, peel
 from phiproxy.types.names import sql_name
@@ -29,8 +29,20 @@ def expression(a: Analysis, node: Node, scope: Scope) -> Value:
     handler = EXPRESSIONS.get(kind)
     if handler is not None:
         return handler(a, node, body, scope)
+    if kind in QUERIES:
+        return _query(a, kind, body, scope)
     for child in children(body):
         clear(a, child, scope)
+    return CLEAR
+
+
+def _query(a: Analysis, kind: str, body: Node, scope: Scope) -> Value:
+    """Analyse a query inside an expression that has no rule of its own, as in ``JSON_ARRAY(SELECT …)``."""
+    for _, value in query(a, kind, body, scope):
+        if isinstance(value, Protected):
+            raise a.refuse(f"{value.column.label} cannot be used here", located({kind: body}), hint="Select it as rows.")
+        if isinstance(value, ListColumn):
+            value.users.append(None)
     return CLEAR
 
 

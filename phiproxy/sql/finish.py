@@ -9,16 +9,17 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 
-from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.errors import StatementRefused
 from phiproxy.policy.guards import tag_of
 from phiproxy.policy.protection import Slot
 from phiproxy.sql.analysis import Analysis, DecidedUse
 from phiproxy.sql.brackets import Brackets, dotted
 from phiproxy.sql.lists import settle
-from phiproxy.sql.meaning import PLAIN, Edit, Nullness, Occurrence, Plain, Search, Store, Use, is_upper, sent_as_array
+from phiproxy.sql.meaning import Edit, Occurrence, Plain, Search, Store, Use, is_upper, sent_as_array
 from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
 from phiproxy.sql.respell import apply, node_text, spelled_text
 from phiproxy.sql.sinks import Inserted, SinkNode
+from phiproxy.sql.taint import untainted
 from phiproxy.sql.wrap import Insert, merged, rewrites
 
 # sqlcommenter's form: key='url-encoded',key='…' and nothing else; and pg_hint_plan's hints. Both are for the server's side to read.
@@ -28,7 +29,7 @@ _KEPT_COMMENT = re.compile(rb"/\*\+.*\*/|/\*\s*[\w.%-]+='[^']*'(\s*,\s*[\w.%-]+=
 def finish(a: Analysis) -> None:
     """Settle every use, check taint, and fill the meaning's edits and occurrences; mutates the tree to what the server will see."""
     settle(a)
-    uses = _tainted(a)
+    uses = untainted(a)
     touched = [u for u in uses if not isinstance(u.use, Plain)]
     a.meaning.touches = a.meaning.touches or any(isinstance(u.use, Store | Search) for u in touched)
     changed = (touched, a.tagged, a.qualified, a.stripped, a.changes, a.wraps, a.respelled, a.added, a.meaning.touches)
@@ -114,36 +115,6 @@ def _expressions(a: Analysis, spans: Spans, text: bytes) -> Iterator[Edit]:
         to_tag_call(node, slot)
     for change in a.changes:
         yield change(spans, text)
-
-
-def _tainted(a: Analysis) -> list[DecidedUse]:
-    """Apply taint (sql.md section 2): what meets a protected column once may be nothing unprotected elsewhere."""
-    numbers = {n for u in a.uses if isinstance(u.use, Store | Search) for n in u.sink.numbers}
-    literals = {v for u in a.uses if isinstance(u.use, Store | Search) for v in _said(a, u.sink)} - {b""}
-    settled = []
-    for u in a.uses:
-        sink = u.sink
-        protected = not numbers.isdisjoint(sink.numbers) or (sink.kind == "literal" and sink.literal in literals)
-        if isinstance(u.use, Nullness) and not protected:
-            settled += [DecidedUse(part, PLAIN) for part in sink.parts or (sink,)]
-            continue
-        if isinstance(u.use, Plain) and protected and sink.kind != "null":
-            what = f"parameter ${sink.number}" if sink.kind == "param" else "a literal"
-            raise StatementRefused(
-                f"{what} meets a protected column and is used unprotected elsewhere in the statement",
-                hint="Pass the unprotected use as a parameter of its own.",
-                position=a.at(sink.offset),
-            )
-        settled.append(u)
-    return settled
-
-
-def _said(a: Analysis, sink: SinkNode) -> frozenset[bytes]:
-    try:
-        return sink.values
-    except ValueRefused as error:
-        error.position = a.at(sink.offset)
-        raise
 
 
 def quote_ident(name: str) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from phiproxy.errors import DatatypeMismatch
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.sql import ranges
 from phiproxy.sql.analysis import Analysis
@@ -14,7 +15,7 @@ from phiproxy.sql.expressions import array_elements, clear, clear_all, located, 
 from phiproxy.sql.functions import is_row
 from phiproxy.sql.like import like
 from phiproxy.sql.mismatch import condition, wrong_count
-from phiproxy.sql.operands import OWN
+from phiproxy.sql.operands import OWN, common_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
@@ -97,8 +98,17 @@ def _value_type(node: Node, terms: Sequence[Term]) -> int:
     first = terms[0].single
     values = sum(made.single is not None and made.single.sink is not None for made in terms[1:])
     if only(node)[1]["kind"] == "AEXPR_IN" and values > 1 and first is not None and not first.casts:
-        return first.value.type.underlying.oid if isinstance(first.value, Protected) else TEXT_OID
+        return _list_type(first.value.type.underlying, terms[1:]) if isinstance(first.value, Protected) else TEXT_OID
     return OWN
+
+
+def _list_type(declared: DeclaredType, terms: Sequence[Term]) -> int:
+    """Return what a column and the values of a list have in common; the column's type where that is nothing, as will be said."""
+    sinks = [leaf.sink for made in terms for leaf in made.leaves if leaf.sink is not None]
+    try:
+        return common_type([declared, *(sink.types[-1] for sink in sinks if sink.types)]).oid
+    except DatatypeMismatch:
+        return declared.oid
 
 
 def _element_type(terms: Sequence[Term], casts: Sequence[Node]) -> int:

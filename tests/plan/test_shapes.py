@@ -151,6 +151,19 @@ def test_a_repeated_protected_value_is_looked_at_again(planner: Planner, monkeyp
     assert len(seen) == 2
 
 
+def test_an_array_that_holds_a_protected_value_is_looked_at(planner: Planner) -> None:
+    planner.script(b"SELECT id FROM patients WHERE ssn = 'a' AND city = ANY ('{b}')", VIEW)
+    with pytest.raises(PhiproxyError, match="used unprotected elsewhere"):
+        planner.script(b"SELECT id FROM patients WHERE ssn = 'a' AND city = ANY ('{x,a}')", VIEW)
+
+
+def test_numbers_of_other_types_are_other_shapes(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = analyses(monkeypatch)
+    for number in (b"1", b"2147483647", b"2147483648", b"9223372036854775807", b"1.5"):
+        planner.script(b"SELECT id + " + number + b" FROM patients WHERE ssn = 'a'", VIEW)
+    assert len(seen) == 4
+
+
 def test_constants_that_may_mean_more_are_part_of_the_shape(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = analyses(monkeypatch)
     for i in (20, 20, 21):
