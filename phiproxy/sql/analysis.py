@@ -297,6 +297,15 @@ class Analysis:
                 return found
         return None
 
+    def will_mean(self, body: Node, made: tuple[str, str]) -> bool:
+        """Tell whether a RangeVar means the relation, of this schema and name, that the statement is about to make."""
+        schema, name = made
+        if body["relname"] != name or "schemaname" in body:
+            return (body.get("schemaname"), body["relname"]) == made
+        path = self.context.path or ()
+        before = path[: path.index(schema)] if schema in path else path
+        return schema in path and not any((earlier, name) in self.context.catalog.by_name for earlier in before)
+
     def protected(self, relation: Relation) -> ProtectedTable | None:
         """Return the protection of a relation, or None; StatementRefused for one through which a protected table is reached."""
         return self.context.protection.by_name.get((relation.schema, relation.name))

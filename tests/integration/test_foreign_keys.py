@@ -11,6 +11,8 @@ from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.integration.migrating import Pair, pair
 
+OF_ITSELF = POLICY.replace("      ssn: ", "      mother:    {domain: mrn}\n      ssn: ", 1)
+
 PATIENTS = "CREATE TABLE patients (id serial PRIMARY KEY, mrn varchar(12) UNIQUE, ssn text, notes text)"
 ACTIONS = ("", "ON DELETE RESTRICT", "ON DELETE CASCADE", "ON DELETE NO ACTION ON UPDATE RESTRICT")
 
@@ -19,7 +21,7 @@ ACTIONS = ("", "ON DELETE RESTRICT", "ON DELETE CASCADE", "ON DELETE NO ACTION O
 def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site whose policy names tables that nobody has made yet."""
     directory = tmp_path_factory.mktemp("foreign")
-    with open_site(postgres_server, directory, policy=POLICY, ddl="SELECT", planned=True) as site:
+    with open_site(postgres_server, directory, policy=OF_ITSELF, ddl="SELECT", planned=True) as site:
         yield site
 
 
@@ -134,4 +136,48 @@ def test_keys_of_several_columns(site: Site) -> None:
         both.run("INSERT INTO visits VALUES (1, NULL, %s)", (two,))
         both.run("ALTER TABLE visits DROP COLUMN mrn")
         both.run("SELECT * FROM visits")
+        site.cli("check")
+
+
+def test_tables_that_refer_to_themselves(site: Site) -> None:
+    with pair(site) as both:
+        keys = (
+            "mother varchar(12) REFERENCES patients (mrn)",
+            "mother varchar(12), FOREIGN KEY (mother) REFERENCES public.patients (mrn)",
+        )
+        for prepare, key in zip((None, True), keys, strict=True):
+            parent = "parent int REFERENCES patients (id) ON DELETE SET NULL"
+            both.run(
+                f"CREATE TABLE patients (id int PRIMARY KEY, mrn varchar(12) UNIQUE, {parent}, {key} ON DELETE CASCADE)",
+                prepare=prepare,
+            )
+            one, two, three = (both.oracle.plant("mrn") for _ in range(3))
+            both.run(
+                "INSERT INTO patients VALUES (1, %s, NULL, NULL), (2, %s, 1, %s) RETURNING *", (one, two, one), prepare=prepare
+            )
+            both.run("INSERT INTO patients VALUES (3, %s, NULL, %s)", (three, both.oracle.plant("mrn")), prepare=prepare)
+            both.run("INSERT INTO patients VALUES (3, %s, NULL, %s)", (three, three), prepare=prepare)
+            both.run("DELETE FROM patients WHERE mrn = %s", (one,), prepare=prepare)
+            both.run("SELECT * FROM patients", prepare=prepare)
+            site.cli("check")
+            both.run("DROP TABLE patients", prepare=prepare)
+        error = both.refused("CREATE TABLE patients (mrn varchar(12), mother varchar(12) REFERENCES patients (mrn))")
+        assert "unique constraint" in str(error)
+
+
+def test_what_a_key_refers_to_goes_after_it_only(site: Site) -> None:
+    with pair(site) as both:
+        both.run(PATIENTS)
+        both.run("CREATE TABLE visits (id int, mrn varchar(12) REFERENCES patients (mrn))")
+        both.run("ALTER TABLE patients DROP CONSTRAINT patients_mrn_key")
+        both.run("ALTER TABLE visits DROP CONSTRAINT visits_mrn_fkey")
+        both.run("ALTER TABLE patients DROP CONSTRAINT patients_mrn_key")
+        twice = both.oracle.plant("mrn")
+        both.run("INSERT INTO patients (mrn) VALUES (%s), (%s)", (twice, twice))
+        both.run("TRUNCATE patients")
+        both.run("ALTER TABLE patients ADD CONSTRAINT once UNIQUE (mrn)")
+        both.run("ALTER TABLE visits ADD CONSTRAINT k FOREIGN KEY (mrn) REFERENCES patients (mrn)")
+        both.run("ALTER TABLE patients DROP CONSTRAINT once CASCADE")
+        both.run("INSERT INTO visits VALUES (1, %s)", (both.oracle.plant("mrn"),))
+        both.run("INSERT INTO patients (mrn) VALUES (%s), (%s)", (twice, twice))
         site.cli("check")

@@ -12,7 +12,7 @@ from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.columns import check_collation, check_type, constant, default_span, is_bytea, storage_command, wanted, write
 from phiproxy.sql.ddl.definition import Definition, Empty, Span
-from phiproxy.sql.ddl.foreign import concerns, foreign_key, hidden_columns
+from phiproxy.sql.ddl.foreign import concerns, foreign_key, hidden_columns, key_indexes
 from phiproxy.sql.ddl.keys import Columns, constraint_columns, unique_index
 from phiproxy.sql.ddl.policies import tag_columns
 from phiproxy.sql.ddl.tables import check_references
@@ -251,7 +251,12 @@ def _drop_constraint(altered: _Altered, i: int, command: Node) -> None:
         return
     altered.dropped.add(i)
     cascade = " CASCADE" if command.get("behavior") == "DROP_CASCADE" else ""
-    altered.definition.before.append(f"DROP INDEX {quote_ident(altered.table.schema)}.{quote_ident(index.name)}{cascade}")
+    others = (i for i in altered.table.indexes if i.unique and i.name != index.name)
+    last = all(set(i.columns) != set(index.columns) for i in others)
+    # On these, foreign keys depend: the server refuses to drop them, or drops the keys too.
+    own = key_indexes(altered.table, altered.columns, index.columns) if last else []
+    for name in (*own, index.name):
+        altered.definition.before.append(f"DROP INDEX {quote_ident(altered.table.schema)}.{quote_ident(name)}{cascade}")
 
 
 def _alter_type(altered: _Altered, i: int, command: Node) -> None:

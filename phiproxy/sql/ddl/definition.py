@@ -107,11 +107,12 @@ class Definition:
             self.edits.append(Edit(offset, offset, quote_ident(schema).encode("utf-8") + b"."))
             relation["schemaname"] = schema
 
-    def qualify_others(self, target: Node) -> None:
-        """Write out the schemas of protected relations that are named beside the target."""
+    def qualify_others(self, target: Node, made: tuple[str, str] | None = None) -> None:
+        """Write out the schemas of protected relations that are named beside the target, which the statement makes as ``made``."""
         for relation in messages(self.body):
             if "relname" in relation and relation is not target and relation["relname"] in self.a.context.protection.table_names:
-                self.qualify(relation, self.a.target_relation(relation).schema)
+                own = made is not None and self.a.will_mean(relation, made)
+                self.qualify(relation, made[0] if made is not None and own else self.a.target_relation(relation).schema)
 
     # -- where things stand ------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from phiproxy.sql.ddl.keys import Columns, slot_of
 from phiproxy.sql.ddl.names import chosen
 from phiproxy.sql.parse import Node, location, strings
 
+KEY_PREFIX = "phi_tag_key_"
 _ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
@@ -35,6 +36,13 @@ def hidden_columns(relation: Relation, column: ProtectedColumn) -> list[tuple[st
     return [(name, number) for name, number in names if relation.column(name) is not None]
 
 
+def key_indexes(relation: Relation, columns: Columns, names: Collection[str]) -> list[str]:
+    """Return the unique indexes over generated columns that foreign keys to these columns of a table were given."""
+    tags = {name: {hidden for hidden, _ in hidden_columns(relation, columns[name])} for name in names if name in columns}
+    found = (i for i in relation.indexes if i.unique and i.name.startswith(KEY_PREFIX) and len(i.columns) == len(names))
+    return [i.name for i in found if all(any(c in tags.get(name, {name}) for c in i.columns) for name in names)]
+
+
 def foreign_key(
     definition: Definition, columns: Columns, own: Relation, constraint: Node, names: list[str], taken: Collection[str]
 ) -> list[str]:
@@ -42,9 +50,7 @@ def foreign_key(
     a, other = definition.a, constraint["pktable"]
     definition.edits = [e for e in definition.edits if (e.start, e.end) != (location(other), location(other))]
     theirs = strings(constraint.get("pk_attrs"))
-    if (other["relname"], other.get("schemaname", own.schema)) == (own.name, own.schema) and not own.columns:
-        raise a.refuse("a table with a foreign key to itself is not in this version", constraint, hint="Add it by ALTER TABLE.")
-    found = a.target_relation(other)
+    found = own if not own.oid and a.will_mean(other, (own.schema, own.name)) else a.target_relation(other)
     table = a.protected(found)
     if len(names) != len(theirs):
         raise a.refuse("a foreign key over a protected column names the columns of both sides", constraint, hint="Write them out.")
@@ -103,7 +109,7 @@ def _statements(
         sides.append(", ".join(keys))
     made = list(dict.fromkeys(made))
     digest = hashlib.sha256(repr((found.name, sides[0])).encode()).hexdigest()[:8]
-    key = shorten(f"phi_tag_key_{found.name}_{'_'.join(p.their for p in pairs)}", digest)
+    key = shorten(f"{KEY_PREFIX}{found.name}_{'_'.join(p.their for p in pairs)}", digest)
     if found.index(key) is None:
         made.append(f"CREATE UNIQUE INDEX {quote_ident(key)} ON {_full(found)} ({sides[0]})")
     name = constraint.get("conname") or chosen(own.name, [p.name for p in pairs], "fkey", taken)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from phiproxy.errors import PathNeeded
-from phiproxy.policy.catalog import CatalogColumn, Relation
+from phiproxy.policy.catalog import CatalogColumn, CatalogIndex, Relation
 from phiproxy.policy.guards import GUARD_PREFIX, guard_name
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
@@ -44,7 +44,7 @@ def create_table(a: Analysis, body: Node) -> bool:
     definition = Definition(a, "CreateStmt", body, "CREATE TABLE")
     if table is not None:
         definition.qualify(relation, schema)
-    definition.qualify_others(relation)
+    definition.qualify_others(relation, (schema, name))
     elements = body.get("tableElts", [])
     if not columns or _is_physical(elements, columns):
         for element in elements:
@@ -159,7 +159,7 @@ def _convert(definition: Definition, elements: list[Node], columns: Columns, pla
         name, statement = unique_index(a, columns, place, key, names, taken)
         taken.add(name)
         definition.after.append(statement)
-    _add_foreign_keys(definition, columns, Relation(0, *place, "r", ()), references)
+    _add_foreign_keys(definition, columns, _being_made(place, [names for _, names in keys]), references)
     alters = [] if a.context.catalog.server_version >= INLINE_STORAGE else storages
     alters += [f"ALTER COLUMN {quote_ident(n)} SET NOT NULL" for n in sorted(missing_not_null)]
     full = ".".join(map(quote_ident, place))
@@ -180,6 +180,12 @@ def _converted(a: Analysis, constraint: Node, columns: Columns) -> list[str]:
         return names if concerns(a, constraint, names, columns) else []
     names = constraint_columns(constraint, None) if constraint["contype"] in ("CONSTR_UNIQUE", "CONSTR_PRIMARY") else []
     return names if any(n in columns for n in names) else []
+
+
+def _being_made(place: tuple[str, str], keys: list[list[str]]) -> Relation:
+    """Return a table that is not there yet, as foreign keys must know it: with its unique constraints."""
+    indexes = (CatalogIndex("", unique=True, constraint=False, columns=tuple(names)) for names in keys)
+    return Relation(0, *place, "r", (), indexes=tuple(indexes))
 
 
 def _add_foreign_keys(definition: Definition, columns: Columns, own: Relation, references: list[tuple[Node, list[str]]]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from phiproxy.policy.catalog import CatalogColumn, CatalogIndex, Relation
 from phiproxy.policy.guards import hidden_name
-from phiproxy.sql.ddl.foreign import hidden_columns
+from phiproxy.sql.ddl.foreign import hidden_columns, key_indexes
 from tests.clinic_model import protected
 from tests.sql.ddl.build import physical, refused
 
@@ -51,3 +51,18 @@ def test_hidden_columns() -> None:
         1, "public", "patients", "r", (CatalogColumn(name, 2, 17, -1, generated=True),), indexes=(CatalogIndex("i", True, False),)
     )
     assert hidden_columns(table, column) == [(name, 0)]
+
+
+def test_the_indexes_that_foreign_keys_depend_on() -> None:
+    column = protected("patients", "ssn", 1)
+    tags = hidden_name(column, 0)
+    indexes = (
+        CatalogIndex("phi_tag_key_patients_ssn", True, False, (tags,)),
+        CatalogIndex("phi_tag_key_patients_ssn_city", True, False, ("city", tags)),
+        CatalogIndex("phi_tag_idx_patients_ssn_0_stored", False, False, (tags,)),
+        CatalogIndex("own", True, False, (tags,)),
+    )
+    table = Relation(1, "public", "patients", "r", (CatalogColumn(tags, 2, 17, -1, generated=True),), indexes=indexes)
+    assert key_indexes(table, {"ssn": column}, ("ssn",)) == ["phi_tag_key_patients_ssn"]
+    assert key_indexes(table, {"ssn": column}, ("ssn", "city")) == ["phi_tag_key_patients_ssn_city"]
+    assert key_indexes(table, {"ssn": column}, ("city",)) == []
