@@ -104,7 +104,8 @@ class Analysis:
     text, of what no list here says. ``derived`` is what becomes of expressions of protected columns, ``stored_tags``
     the generated columns that tags of columns are read from, both by ``id``. ``added`` values go
     where the client has none, and ``at_end`` is what is done to the tree last. ``decided`` are the nodes, by ``id``, that were
-    understood together with another one, ``filters`` those of which NULL is as good as false.
+    understood together with another one, ``filters`` those of which NULL is as good as false, ``calls``
+    those that become something else, and name an output no longer.
     """
 
     text: bytes
@@ -131,6 +132,7 @@ class Analysis:
     walks: dict[int, list[Node]] = field(default_factory=dict)
     decided: set[int] = field(default_factory=set)
     filters: set[int] = field(default_factory=set)
+    calls: set[int] = field(default_factory=set)
     physical: bool = False
     rows: int = 0
     group: int = 0

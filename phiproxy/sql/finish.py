@@ -297,7 +297,10 @@ class Spans:
         if sink.formula is not None:
             start, end = Brackets(self.tokens).expression(sink.node)
             formula = sink.formula if sink.kind == "formula" else None
-            return Occurrence(start, end, decided.use, 0, _literal(sink), decided.type_oid, order, decided.group, formula=formula)
+            return Occurrence(
+                start, end, decided.use, 0, _literal(sink), decided.type_oid, order, decided.group, formula=formula,
+                trail=sink.closing,
+            )  # fmt: skip
         i = self._at(sink.offset)
         while self._tokens[i].name == "ASCII_45":  # the sign of a number
             i += 1

@@ -8,6 +8,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.derived import derived
 from phiproxy.sql.expressions import clear, clear_all, unsupported
 from phiproxy.sql.grouping import by_tag, window
+from phiproxy.sql.like import starts_with
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, is_whole_row
@@ -21,6 +22,8 @@ def _func_call(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     arguments = body.get("args", [])
     if derived(a, node, scope) is not None:
         return as_value(a, term(a, node, scope))
+    if starts_with(a, node, body, scope):
+        return CLEAR
     if scope.grouped:
         scope = dataclasses.replace(scope, called=True)
     if a.physical and names[-1] == "substring" and len(arguments) == 3 and _is_protected(a, arguments[0], scope):
@@ -61,9 +64,10 @@ def _argument(a: Analysis, node: Node, function: str, scope: Scope) -> None:
 
 _OF_INDEX = "A blind index answers {f}({c}, …) where all else in it is constant, and the policy lists it."
 _HINTS = {
-    **dict.fromkeys(
-        ("lower", "upper", "left", "right", "soundex", "date_trunc", "regexp_replace", "substring", "substr"), _OF_INDEX
-    ),
+    **dict.fromkeys(("lower", "upper", "left", "right", "soundex", "regexp_replace", "substring", "substr"), _OF_INDEX),
+    "date_trunc": "Of a date and a timestamptz it depends on the time zone. Write date_trunc(…, {c}::timestamp), or "
+    "{c} AT TIME ZONE 'UTC', as the policy lists it.",
+    **dict.fromkeys(("strpos", "position", "starts_with"), "An index answers how a value begins: {c} LIKE 'abc%'."),
     **dict.fromkeys(("min", "max"), "What is encrypted has no order. Select {c} and compare in the client."),
     **dict.fromkeys(
         ("array_agg", "string_agg", "json_agg", "jsonb_agg", "json_build_object", "jsonb_build_object", "concat"),

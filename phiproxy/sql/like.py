@@ -1,4 +1,4 @@
-"""LIKE and ILIKE over protected columns: comparisons with the tags of the indexes that answer the pattern exactly.
+"""LIKE, ILIKE and their kin over protected columns: comparisons with the tags of the indexes that answer the pattern exactly.
 
 A literal is answered by one index, which is chosen here. Of a parameter it is known at Bind which: the server gets an OR over all
 indexes that may answer, each with a parameter of its own, and those that do not get what no tag equals.
@@ -14,26 +14,47 @@ from functools import partial
 
 from phiproxy.errors import NoIndexAnswers
 from phiproxy.index.spelling import Call, Constant, Expression, read, write
+from phiproxy.index.transform import transform
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.computed import compared_sink
-from phiproxy.sql.derived import Operand, grouped_operand, operand
+from phiproxy.sql.derived import Operand, grouped_operand, operand, own_name
 from phiproxy.sql.expressions import located
 from phiproxy.sql.finish import Spans
 from phiproxy.sql.meaning import Edit, Search
 from phiproxy.sql.parse import Node, only, strings
-from phiproxy.sql.pattern import Key, Like, NotAnswered, missing
+from phiproxy.sql.pattern import Key, Like, NotAnswered, Syntax, is_everything, missing
 from phiproxy.sql.scope import Protected, Scope
 from phiproxy.sql.sinks import TEXT_OID, Inserted, SinkNode, as_sink
 from phiproxy.sql.stored import tag_text, tag_tree
-from phiproxy.sql.wrap import replace
+from phiproxy.sql.wrap import expression_tree, replace
 from phiproxy.wire.values import VARCHAR_OID
 
-_KINDS = ("AEXPR_LIKE", "AEXPR_ILIKE")
+_KINDS = ("AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_OP")
+_OPERATORS: dict[str, Syntax] = {
+    **dict.fromkeys(("~~", "!~~", "~~*", "!~~*"), "like"),
+    "^@": "prefix",
+    "~": "regex",
+    "!~": "regex",
+}
+_PLAIN_CALL = {"funcname", "args", "funcformat", "location"}
 # Of char(n) the blanks at the end count in patterns and not in equality; other types have no patterns, or others.
 _TYPES = (TEXT_OID, VARCHAR_OID)
+
+
+@dataclass(frozen=True, slots=True)
+class _Matching:
+    """A match as it is written: of what with what."""
+
+    node: Node
+    subject: Node
+    pattern: Node
+    syntax: Syntax
+    escape: str | None
+    negated: bool = False
+    fold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,36 +67,60 @@ class _Candidate:
 
 
 def like(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
-    """Let an expression of LIKE or ILIKE be comparisons of tags; False where its operands are none for which this could be."""
+    """Let LIKE, ILIKE, ``^@`` and ``~`` be comparisons of tags; False where their operands are none for which this could be."""
     name = strings(body["name"])[-1]
-    if body["kind"] not in _KINDS or not a.context.catalog.replaced.isdisjoint((name, "=", "<>")):
+    syntax = _OPERATORS.get(name) if body["kind"] in _KINDS and "lexpr" in body else None
+    if syntax is None or len(body["name"]) > 1 or not a.context.catalog.replaced.isdisjoint((name, "=", "<>")):
         return False
-    found = operand(a, body["lexpr"], scope)
-    pattern, escape = _pattern(body["rexpr"])
-    sink = as_sink(pattern) or compared_sink(a, pattern)
-    if found is None or sink is None or escape is None or found.value.type.oid not in _TYPES:
+    pattern, escape = _pattern(body["rexpr"]) if syntax == "like" else (body["rexpr"], "")
+    how = _Matching(node, body["lexpr"], pattern, syntax, escape, negated=name.startswith("!"), fold=name.endswith("*"))
+    return escape is not None and _match(a, how, scope)
+
+
+def starts_with(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
+    """Let a call of ``starts_with`` be comparisons of tags; False for another function."""
+    arguments = body.get("args", [])
+    if set(body) - _PLAIN_CALL or len(arguments) != 2 or own_name(a, strings(body["funcname"])) != "starts_with":
+        return False
+    if not a.context.catalog.replaced.isdisjoint(("=", "<>")):
+        return False
+    matched = _match(a, _Matching(node, arguments[0], arguments[1], "prefix", ""), scope)
+    if matched:
+        a.calls.add(id(node))
+    return matched
+
+
+def _match(a: Analysis, how: _Matching, scope: Scope) -> bool:
+    found = operand(a, how.subject, scope)
+    sink = as_sink(how.pattern) or compared_sink(a, how.pattern)
+    if found is None or sink is None or how.escape is None or found.value.type.oid not in _TYPES:
         return False
     if found.grouped:
-        raise grouped_operand(a, found.value, body["lexpr"])
+        raise grouped_operand(a, found.value, how.subject)
     column = found.value.column
     base, over = column.base or column, read(column.expression)
-    fold = body["kind"] == "AEXPR_ILIKE"
-    if fold and not (isinstance(over, Call) and over.name == "lower"):
+    if sink.kind in ("literal", "null"):
+        a.meaning.by_value = True
+    if sink.kind == "literal" and is_everything(sink.literal, how.syntax) and transform(write(over), base.type.name).total:
+        a.changes.append(partial(_not_null, node=how.node, column=found.column, negated=how.negated))
+        return True
+    if how.fold and not (isinstance(over, Call) and over.name == "lower"):
         over = Call("lower", (over,))
     candidates = list(_candidates(base, found.value, over))
     told = write(over), quote_ident(base.name), base.label
     if not candidates:
         keys: list[Key] = [("whole", 0), ("left", 0), ("right", 0)]
         raise NoIndexAnswers(
-            f"no blind index answers a pattern over {base.label}", hint=missing(keys, *told), position=a.position(located(node))
+            f"no blind index answers a pattern over {base.label}",
+            hint=missing(keys, *told),
+            position=a.position(located(how.node)),
         )
     answered = frozenset(candidate.part for candidate in candidates)
-    likes = [Like(candidate.part, answered, fold, escape, *told, base.characters) for candidate in candidates]
+    likes = [Like(c.part, answered, how.fold, how.escape, *told, base.characters, how.syntax) for c in candidates]
     if sink.kind in ("literal", "null"):
-        a.meaning.by_value = True
         chosen = _chosen(a, sink, likes)
         candidates, likes = [candidates[chosen]], [likes[chosen]]
-    _compare(a, node, found, pattern, sink, list(zip(candidates, likes, strict=True)))
+    _compare(a, how, found, sink, list(zip(candidates, likes, strict=True)))
     return True
 
 
@@ -121,24 +166,22 @@ def _chosen(a: Analysis, sink: SinkNode, likes: Sequence[Like]) -> int:
         raise NoIndexAnswers(refused.message, hint=refused.hint, position=a.at(sink.offset)) from None
 
 
-def _compare(
-    a: Analysis, node: Node, operand: Operand, pattern: Node, sink: SinkNode, found: Sequence[tuple[_Candidate, Like]]
-) -> None:
-    negated = strings(only(node)[1]["name"])[-1].startswith("!")
-    nodes = [pattern]
+def _compare(a: Analysis, how: _Matching, operand: Operand, sink: SinkNode, found: Sequence[tuple[_Candidate, Like]]) -> None:
+    nodes = [how.pattern]
     tags = [_Tag(candidate.slot, operand.stored(candidate.slot)) for candidate, _ in found]
-    for i, (candidate, how) in enumerate(found):
-        use = Search(candidate.column, candidate.slot, candidate.column.type, like=how)
+    alone = b")" if len(found) == 1 and how.syntax != "like" else b""
+    for i, (candidate, like) in enumerate(found):
+        use = Search(candidate.column, candidate.slot, candidate.column.type, like=like)
         if not i:
-            a.use(sink, use, TEXT_OID)
+            a.use(dataclasses.replace(sink, closing=alone), use, TEXT_OID)
             continue
         nodes.append(copy.deepcopy(sink.node))
-        closing = ("))" if negated else ")") if i == len(found) - 1 else ""
-        place = Inserted(pattern, operand.column, partial(_alternative, tag=tags[i]), closing.encode())
+        closing = ("))" if how.negated else ")") if i == len(found) - 1 else ""
+        place = Inserted(how.pattern, operand.column, partial(_alternative, tag=tags[i]), closing.encode())
         more = dataclasses.replace(sink, node=nodes[-1], wrapper=nodes[-1], casts=(), inserted=place)
         a.use(more, use, sink.type_oid or TEXT_OID)
-    a.changes.append(partial(_head, node=node, column=operand.column, pattern=pattern, tags=tags, negated=negated))
-    a.changes.append(partial(_tail, node=node, column=operand.column, pattern=pattern, tags=tags, nodes=nodes, negated=negated))
+    a.changes.append(partial(_head, how=how, column=operand.column, tags=tags))
+    a.changes.append(partial(_tail, how=how, column=operand.column, tags=tags, nodes=nodes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,40 +196,41 @@ def _alternative(named: str, *, tag: _Tag) -> bytes:
     return f" OR {tag_text(named, tag.slot, tag.stored)} = ".encode()
 
 
-def _head(spans: Spans, text: bytes, *, node: Node, column: Node, pattern: Node, tags: Sequence[_Tag], negated: bool) -> Edit:
+def _head(spans: Spans, text: bytes, *, how: _Matching, column: Node, tags: Sequence[_Tag]) -> Edit:
     """Replace what stands before the pattern by the first tag."""
     brackets = Brackets(spans.tokens)
-    start, _ = brackets.expression(node)
-    end, _ = brackets.expression(pattern)
+    start, _ = brackets.expression(how.node)
+    end, _ = brackets.expression(how.pattern)
     several = len(tags) > 1
-    opening = ("(NOT (" if negated else "(") if several else ""
+    opening = ("(NOT (" if how.negated else "(") if several else "(" if how.syntax != "like" else ""
     named = spans.named(text, column)
-    return Edit(
-        start, end, f"{opening}{tag_text(named, tags[0].slot, tags[0].stored)} {'<>' if negated and not several else '='} ".encode()
-    )
+    operator = "<>" if how.negated and not several else "="
+    return Edit(start, end, f"{opening}{tag_text(named, tags[0].slot, tags[0].stored)} {operator} ".encode())
 
 
-def _tail(
-    spans: Spans,
-    _text: bytes,
-    *,
-    node: Node,
-    column: Node,
-    pattern: Node,
-    tags: Sequence[_Tag],
-    nodes: Sequence[Node],
-    negated: bool,
-) -> Edit:
+def _tail(spans: Spans, _text: bytes, *, how: _Matching, column: Node, tags: Sequence[_Tag], nodes: Sequence[Node]) -> Edit:
     """Leave out what stands behind the pattern, and turn the tree into the comparisons."""
     brackets = Brackets(spans.tokens)
-    _, end = brackets.expression(pattern)
-    _, last = brackets.expression(node)
+    _, end = brackets.expression(how.pattern)
+    _, last = brackets.expression(how.node)
     several = len(tags) > 1
-    operator = "<>" if negated and not several else "="
+    operator = "<>" if how.negated and not several else "="
     made: list[Node] = []
     for tag, value in zip(tags, nodes, strict=True):
         left = tag_tree(column, tag.slot, tag.stored)
         made.append({"A_Expr": {"kind": "AEXPR_OP", "name": [{"String": {"sval": operator}}], "lexpr": left, "rexpr": value}})
     whole = {"BoolExpr": {"boolop": "OR_EXPR", "args": made}} if several else made[0]
-    replace(node, {"BoolExpr": {"boolop": "NOT_EXPR", "args": [whole]}} if several and negated else whole)
+    replace(how.node, {"BoolExpr": {"boolop": "NOT_EXPR", "args": [whole]}} if several and how.negated else whole)
     return Edit(end, last, b"")
+
+
+_HOLE = "phi_x"
+
+
+def _not_null(spans: Spans, text: bytes, *, node: Node, column: Node, negated: bool) -> Edit:
+    """Replace a pattern that every value matches: of NULL it is NULL."""
+    start, end = Brackets(spans.tokens).expression(node)
+    form = "({} IS NULL AND NULL)" if negated else "({} IS NOT NULL OR NULL)"
+    named = spans.named(text, column)
+    replace(node, expression_tree(form.format(_HOLE), {_HOLE: column}))
+    return Edit(start, end, form.format(named).encode())

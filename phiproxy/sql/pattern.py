@@ -1,4 +1,4 @@
-"""Patterns of LIKE (manual 9.7.1) as what an index can have: a whole value, or what it begins or ends with.
+"""Patterns (manual 9.7: LIKE, ``^@``, regular expressions) as what an index can have: a whole value, or its beginning or end.
 
 ``left(n, 3) = 'smi'`` is true of exactly the values of which ``n LIKE 'smi%'`` is, so nothing is filtered afterwards; of every
 other pattern it is said that no index answers it.
@@ -6,6 +6,7 @@ other pattern it is said that no index answers it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,10 @@ from phiproxy.policy.names import shown_expression
 
 Part = Literal["whole", "left", "right"]
 Key = tuple[Part, int]
+Syntax = Literal["like", "prefix", "regex"]
+# A regular expression that says no more than how a value begins, or what it is: characters that mean themselves, there or behind a
+# backslash. In any case: other rules than those of lower(); beyond this there are none that an index could answer.
+_REGEX = re.compile(r"\^((?:[\w ,;:@#%&/=<>~!\"'-]|\\[^\w])*)(\$?)")
 
 
 class NotAnswered(ValueRefused):
@@ -47,6 +52,19 @@ def read_pattern(pattern: bytes, escape: str) -> tuple[Part, str] | None:
     return ("right" if left else "left" if right else "whole"), "".join(c for c, _ in inner)
 
 
+def read_regex(pattern: bytes) -> tuple[Part, str] | None:
+    """Return the same of a regular expression."""
+    match = _REGEX.fullmatch(pattern.decode())
+    return None if match is None else ("whole" if match[2] else "left", re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL))
+
+
+def is_everything(pattern: bytes, syntax: Syntax) -> bool:
+    """Tell whether every value matches."""
+    if syntax == "like":
+        return bool(pattern) and not pattern.strip(b"%")
+    return pattern in ((b"",) if syntax == "prefix" else (b"", b"^"))
+
+
 @dataclass(frozen=True, slots=True)
 class Like:
     """One index that may answer a pattern: it has the ``part`` of a value. ``answered`` is what all that may do.
@@ -63,20 +81,25 @@ class Like:
     column: str
     owner: str
     characters: Characters = ASCII
+    syntax: Syntax = "like"
 
     def subject(self, pattern: bytes) -> bytes | None:
         """Return what this index must have for the pattern, None where another one answers it; NotAnswered where none does."""
-        found = read_pattern(self._folded(pattern), "\\") if self.fold else read_pattern(pattern, self.escape)
-        if found is None:
-            raise NotAnswered(
-                f"no blind index answers this pattern over {self.owner}",
-                hint="An index can answer a value, a prefix ('abc%') or a suffix ('%abc'): select the rows by another column.",
-            )
+        found = self._read(pattern)
+        if found is None or (self.syntax != "like" and not pattern):
+            raise NotAnswered(f"no blind index answers this pattern over {self.owner}", hint=_ANSWERED[self.syntax])
         part, text = found
         key: Key = (part, 0 if part == "whole" else len(text))
         if key not in self.answered:
             raise NotAnswered(f"no blind index answers this pattern over {self.owner}", hint=self._missing([key]))
         return text.encode() if key == self.part else None
+
+    def _read(self, pattern: bytes) -> tuple[Part, str] | None:
+        if self.syntax == "prefix":
+            return "left", pattern.decode()
+        if self.syntax == "regex":
+            return read_regex(pattern)
+        return read_pattern(self._folded(pattern), "\\") if self.fold else read_pattern(pattern, self.escape)
 
     def _folded(self, pattern: bytes) -> bytes:
         """Return a pattern in lower case, escapes and all, as the server does it: with backslashes before."""
@@ -92,6 +115,13 @@ class Like:
 
     def _missing(self, keys: Iterable[Key]) -> str:
         return missing(keys, self.over, self.column, self.owner)
+
+
+_ANSWERED: dict[Syntax, str] = {
+    "like": "An index can answer a value, a prefix ('abc%') or a suffix ('%abc'): select the rows by another column.",
+    "prefix": "An index answers a prefix of some length, not an empty one.",
+    "regex": "An index can answer a regular expression that is a value ('^abc$') or a prefix ('^abc').",
+}
 
 
 def missing(keys: Iterable[Key], over: str, column: str, owner: str) -> str:

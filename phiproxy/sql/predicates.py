@@ -68,6 +68,8 @@ def operator_hint(column: ProtectedColumn, kind: str, operator: str) -> str:
             f"A pattern that is a literal or a parameter is answered by indexes: a prefix by one on left({name}, n), in any case "
             f"by one on left(lower({name}), n)."
         )
+    if kind == "AEXPR_SIMILAR" or operator.lstrip("!") in ("~", "~*", "^@"):
+        return f"An index can answer {name} ~ '^abc', {name} LIKE 'abc%' and {name} ILIKE 'abc%', with a literal or a parameter."
     if kind.endswith(("BETWEEN", "BETWEEN_SYM")) or operator in ("<", ">", "<=", ">="):
         known = ranges.hint(column)
         return known or f"What is encrypted has no order. Compare {name} by = or IN, or select the rows by an unprotected column."

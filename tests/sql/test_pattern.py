@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.index.characters import Characters
-from phiproxy.sql.pattern import Key, Like, NotAnswered, Part, read_pattern
+from phiproxy.sql.pattern import Key, Like, NotAnswered, Part, Syntax, is_everything, read_pattern, read_regex
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,66 @@ def test_a_part_is_exactly_what_the_pattern_matches(value: str, pattern: str, es
     part, text = found
     own = {"whole": value, "left": value[: len(text)], "right": value[max(len(value) - len(text), 0) :]}[part]
     assert (own == text) == matches(value, pattern, escape)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("^abc", ("left", "abc")),
+        ("^abc$", ("whole", "abc")),
+        ("^$", ("whole", "")),
+        (r"^a\.b\$", ("left", "a.b$")),
+        (r"^a\\b$", ("whole", "a\\b")),
+        ("^Ünï-1 %_", ("left", "Ünï-1 %_")),
+        ("abc", None),
+        ("^a.c", None),
+        ("^ab*", None),
+        ("^a|b", None),
+        ("^(a)", None),
+        (r"^a\d", None),
+        (r"^a\y", None),
+        ("^a$b", None),
+        ("^[a]", None),
+        ("^a{2}", None),
+        ("***=^a", None),
+        ("(?n)^a", None),
+        ("^a\\", None),
+    ],
+)
+def test_regular_expressions(pattern: str, found: tuple[str, str] | None) -> None:
+    assert read_regex(pattern.encode()) == found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "syntax", "all_of_them"),
+    [
+        (b"%", "like", True),
+        (b"%%%", "like", True),
+        (b"", "like", False),
+        (b"%a", "like", False),
+        (b"_", "like", False),
+        (b"", "prefix", True),
+        (b"%", "prefix", False),
+        (b"", "regex", True),
+        (b"^", "regex", True),
+        (b"^$", "regex", False),
+    ],
+)
+def test_what_every_value_matches(pattern: bytes, syntax: Syntax, all_of_them: bool) -> None:
+    assert is_everything(pattern, syntax) is all_of_them
+
+
+def test_a_prefix_has_no_wildcards() -> None:
+    made = [
+        Like((part, n), frozenset({("whole", 0), ("left", 3)}), False, "", "@", "n", "t.n", syntax="prefix") for part, n in PARTS
+    ]
+    assert [one.subject(b"a%_") for one in made] == [None, b"a%_"]
+    for pattern in (b"", b"ab"):
+        with pytest.raises(NotAnswered):
+            made[0].subject(pattern)
+
+
+PARTS: tuple[Key, ...] = (("whole", 0), ("left", 3))
 
 
 def like(part: Part, count: int, *, fold: bool = False) -> Like:
