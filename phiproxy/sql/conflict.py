@@ -9,13 +9,12 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import assignments, columns_of
-from phiproxy.sql.derived import derived
+from phiproxy.sql.derived import derived_under
 from phiproxy.sql.expressions import clear, column_operand, equality_slot
 from phiproxy.sql.finish import Spans, quote_ident, tag_expression, to_tag_call
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, only
 from phiproxy.sql.scope import Scope, Source
-from phiproxy.sql.sinks import peel
 from phiproxy.sql.terms import as_tags, term
 
 
@@ -50,7 +49,7 @@ def _target(a: Analysis, infer: Node, relation: Relation, inside: Scope) -> None
         if "expr" not in element:
             continue
         operand = column_operand(a, element["expr"], inside)
-        found = derived(a, peel(element["expr"])[0], inside)
+        found, _, _ = derived_under(a, element["expr"], inside)
         if found is not None:
             made = found.made.column
             _plain(a, element, infer, made)

@@ -147,8 +147,7 @@ def operand(a: Analysis, node: Node, scope: Scope) -> Operand | None:
 
     Refuses one in a query that is grouped by something else that its value is known by.
     """
-    inner, _ = peel(node)
-    found = derived(a, inner, scope)
+    found, inner, _ = derived_under(a, node, scope)
     if found is not None:
         found = found.grouped(a, scope)
         _check_grouping(a, found.made, inner, Grouping.SETS if found.by is not None else found.grouping)
@@ -241,6 +240,17 @@ def derived(a: Analysis, node: Node, scope: Scope) -> Derived | None:
     known = a.respelled.pop(id(inner), None)
     result = Protected(base.derived(expression, type_), type_, cast=True)
     return Derived(node, inner, value, result, made.total, known.spelled if known is not None else ())
+
+
+def derived_under(a: Analysis, node: Node, scope: Scope) -> tuple[Derived | None, Node, tuple[Node, ...]]:
+    """Return the same of what is under casts to text that change nothing, that node, and those casts from the outside in."""
+    inner, casts = peel(node)
+    found = derived(a, inner, scope)
+    if found is None and casts:
+        found = derived(a, casts[-1], scope)  # of what is no text itself
+        if found is not None:
+            return found, casts[-1], casts[:-1]
+    return found, inner, casts
 
 
 def _over(expression: Expression, column: Expression) -> Expression:

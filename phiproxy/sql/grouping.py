@@ -15,7 +15,7 @@ from phiproxy.policy.protection import Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.dependent import dependent
-from phiproxy.sql.derived import derived
+from phiproxy.sql.derived import derived_under
 from phiproxy.sql.expressions import clear, clear_all, equality_slot, located, unsupported
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, children, location, messages, only, strings
@@ -61,8 +61,7 @@ def _key(a: Analysis, item: Node, body: Node, scope: Scope) -> _Key | None:
 
 
 def _key_of(a: Analysis, node: Node, scope: Scope) -> _Key | None:
-    node, _ = peel(node)
-    found = derived(a, node, scope)
+    found, node, _ = derived_under(a, node, scope)
     if found is not None:
         return _Key(found.made, found.reference(), group_key(found.value, found.made.column.expression))
     kind, column = only(node)
@@ -153,8 +152,7 @@ def distinct(a: Analysis, body: Node, outputs: Sequence[Output], nodes: Sequence
             continue
         if id(value) in depending and value.column.slot_for("@") is None:
             continue
-        column = peel(node)[0] if node is not None else None
-        found = derived(a, column, scope) if column is not None else None
+        found, column, _ = derived_under(a, node, scope) if node is not None else (None, None, ())
         if found is not None:
             entries.append((found.reference(), equality_slot(a, value.column, found.node)))
             continue

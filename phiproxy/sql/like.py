@@ -101,7 +101,7 @@ def _match(a: Analysis, how: _Matching, scope: Scope) -> bool:
     base, over = column.base or column, read(column.expression)
     if sink.kind in ("literal", "null"):
         a.meaning.by_value = True
-    if sink.kind == "literal" and is_everything(sink.literal, how.syntax) and transform(write(over), base.type.name).total:
+    if sink.kind == "literal" and is_everything(sink.literal, how.syntax) and transform(write(over), base.type.indexed_as).total:
         a.changes.append(partial(_not_null, node=how.node, column=found.column, negated=how.negated))
         return True
     if how.fold and not (isinstance(over, Call) and over.name == "lower"):

@@ -162,7 +162,7 @@ def _candidates(base: ProtectedColumn, value: Protected) -> Iterator[_Candidate]
             continue
         column = base
         if slot.expression != "@":
-            column = base.derived(slot.expression, parse_type(transform(slot.expression, base.type.name).result))
+            column = base.derived(slot.expression, parse_type(transform(slot.expression, base.type.indexed_as).result))
         found = column.slot_for("@")
         assert found is not None
         yield _Candidate(column, found, write(inside))

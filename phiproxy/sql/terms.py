@@ -16,7 +16,7 @@ from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
 from phiproxy.sql.collate import check_collations, uncollate
 from phiproxy.sql.computed import compared_sink
-from phiproxy.sql.derived import Derived, derived
+from phiproxy.sql.derived import Derived, derived_under
 from phiproxy.sql.expressions import Grouping, check_operators, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
 from phiproxy.sql.operands import OWN, operand_type, united_type
@@ -24,7 +24,7 @@ from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.respell import reference, value_of
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value
-from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_oid, cast_type, is_no_text, peel
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_oid, cast_type, is_no_text
 
 TEXT = DeclaredType("text", TEXT_OID)
 VARCHAR = DeclaredType("varchar", 1043)
@@ -94,9 +94,8 @@ def _add(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
     if sink is not None:
         made.leaves.append(Leaf(node, sink=sink))
         return
-    inner, casts = peel(node)
+    found, inner, casts = derived_under(a, node, scope)
     kind, body = only(inner)
-    found = derived(a, inner, scope)
     if found is not None:
         found = found.grouped(a, scope)
         made.leaves.append(Leaf(inner, value=found.made, casts=casts, grouping=found.grouping, derived=found))

@@ -5,17 +5,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import reduce
+from types import MappingProxyType
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from phiproxy.errors import ValueRefused
+from phiproxy.errors import ConfigError, ValueRefused
 from phiproxy.index import dates, table
 from phiproxy.index.characters import Characters, character_table
-from phiproxy.index.spelling import Cast, Column, write
+from phiproxy.index.normal import normal
+from phiproxy.index.spelling import Cast, Column, read, write
 from phiproxy.index.transform import transform
 from tests.harness.server import PostgresServer
 
@@ -85,7 +89,13 @@ def _sql(expression: str) -> str:
 
 
 def _compare(
-    server: Connection, expressions: Sequence[str], type_name: str, values: Sequence[str], family: str = "", collation: str = ""
+    server: Connection,
+    expressions: Sequence[str],
+    type_name: str,
+    values: Sequence[str],
+    family: str = "",
+    collation: str = "",
+    registered: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Every expression over every value: both answers. What fails on the server fails here, alike."""
     canonical = [
@@ -97,7 +107,7 @@ def _compare(
     rows = server.execute(query, (list(values),)).fetchall()
     assert len(rows) == len(values)
     for expression, answers in zip(expressions, zip(*rows, strict=True), strict=True):
-        found = transform(expression, type_name, Characters(family))
+        found = transform(registered.get(expression, expression), type_name, Characters(family))
         for value, answer in zip(canonical, answers, strict=True):
             own = found.apply(value)
             assert (None if own is None else own.decode()) == answer, (expression, value)
@@ -224,6 +234,65 @@ def test_dates_and_times(server: Connection, type_name: str, values: st.SearchSt
         _compare(server, [*_fields(type_name), *others], type_name, kept)
 
     compare()
+
+
+_STEPS_OF_TEXT = (
+    *("lower({})", "upper({})", "btrim({})", "btrim({},'ae')", "ltrim({},' s')", "rtrim({})", "left({},3)", "left({},-1)"),
+    *("right({},4)", "substring({},2)", "substring({},1,5)", "replace({},'an','n')", "translate({},'aeiou-','12345')"),
+    *(r"regexp_replace({},'\D','','g')", "regexp_replace({},'[^0-9]','','g')", "soundex({})", "metaphone({},6)", "dmetaphone({})"),
+    *("dmetaphone_alt({})", "length({})", "{}::text"),
+)
+_STEPS_OF_TIME = (
+    *("{}::timestamp", "{}::date", "{}::time", "{}::text", "timezone('UTC',{})"),
+    *(f"date_trunc('{field}',{{}})" for field in ("hour", "day", "week", "month", "quarter", "year", "decade", "century")),
+    *(
+        f"{name}('{field}',{{}})"
+        for name in ("extract", "date_part")
+        for field in ("year", "month", "hour", "dow", "isoyear", "second")
+    ),
+)
+
+
+def _composed(steps: Sequence[str], start: str) -> st.SearchStrategy[str]:
+    """Functions of the table around each other, two to four of them."""
+    several = st.lists(st.sampled_from(steps), min_size=2, max_size=4)
+    return several.map(lambda chosen: reduce(lambda inner, step: step.format(inner), chosen, start))
+
+
+def _known(expressions: Sequence[str], type_name: str) -> dict[str, str]:
+    """Return those that fit together, and how each is spelled when it is registered."""
+    found = {}
+    for expression in expressions:
+        with suppress(ConfigError):
+            found[expression] = write(normal(read(expression), type_name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("type_name", "steps", "values"),
+    [
+        ("text", _STEPS_OF_TEXT, _TEXTS),
+        ("char(12)", _STEPS_OF_TEXT, _TEXTS.map(lambda text: text[:12])),
+        ("date", _STEPS_OF_TIME, _DATES.filter(lambda value: not value.startswith(("294276", "4713", "4714")))),
+        ("timestamp", _STEPS_OF_TIME, _TIMESTAMPS.filter(lambda value: not value.startswith(("294276", "4713", "4714")))),
+    ],
+)
+def test_compositions(phonetic: Connection, type_name: str, steps: Sequence[str], values: st.SearchStrategy[str]) -> None:
+    tried: set[str] = set()
+
+    @_BATCHES
+    @given(
+        st.lists(_composed(steps, "@::timestamp" if type_name == "date" else "@"), min_size=60, max_size=60),
+        st.lists(values, min_size=60, max_size=60),
+    )
+    def compare(expressions: list[str], batch: list[str]) -> None:
+        known = _known(expressions, type_name)
+        tried.update(known)
+        collation = ' COLLATE "C"' if steps is _STEPS_OF_TEXT else ""
+        _compare(phonetic, list(known), type_name, batch, "ascii", collation, registered=known)
+
+    compare()
+    assert len(tried) > 30
 
 
 def test_timestamptz_at_utc(server: Connection) -> None:
