@@ -112,6 +112,12 @@ class CollationMismatch(StatementRefused):
     sqlstate = "42P21"
 
 
+class UndefinedFunction(StatementRefused):
+    """No function of this name takes a value of a protected column's type (42883)."""
+
+    sqlstate = "42883"
+
+
 class UndefinedOperator(StatementRefused):
     """A protected column is compared with a type that it has no operator for (42883)."""
 
@@ -130,6 +136,12 @@ class DuplicateAlias(StatementRefused):
 
     sqlstate = "42712"
     anchor = "err-undefined"
+
+
+class TooManyAliases(StatementRefused):
+    """An alias names more columns than there are (42P10)."""
+
+    sqlstate = "42P10"
 
 
 class DatatypeMismatch(StatementRefused):

@@ -95,6 +95,7 @@ class Catalog:
     ``ascii_case``: upper and lower case of ASCII are each other, as they are not in Turkish. ``collation`` is the
     default one of the database, with its version; ``collations`` are the names of those under which only equal
     bytes are equal. ``types`` are the database's own, without arrays and the row types of tables.
+    ``takes_text`` are the names of the functions and operators that may take a text (None: not known).
     ``generation`` changes whenever anything else here does.
     """
 
@@ -109,6 +110,7 @@ class Catalog:
     collation: str = ""
     types: tuple[OwnType, ...] = ()
     collations: frozenset[str] = frozenset()
+    takes_text: frozenset[str] | None = None
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, UndefinedTable
+from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, TooManyAliases, UndefinedTable
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.guards import hidden_name
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
@@ -389,6 +389,11 @@ def rename(source: Source, alias: Node) -> Source:
     names = [only(n)[1].get("sval", "") for n in alias.get("colnames", ())]
     if not names:
         return source
+    if len(names) > len(source.columns) and not source.opaque:
+        there, given = len(source.columns), len(names)
+        raise TooManyAliases(
+            f'table "{source.alias}" has {there} columns available but {given} columns specified', hint="Give fewer."
+        )
     renamed = tuple(SourceColumn(names[i], _renamed(c.value)) if i < len(names) else c for i, c in enumerate(source.columns))
     return replace(source, columns=renamed)
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from phiproxy.errors import DatatypeMismatch, StatementRefused, WrongCount
+from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedFunction, UndefinedOperator, WrongCount
+from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import expression, located
-from phiproxy.sql.parse import Node, only
+from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.ranges import conjuncts
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value
+from phiproxy.sql.sinks import is_no_text
 from phiproxy.types.names import sql_name
 
 # text, char(n), varchar.
@@ -54,6 +56,27 @@ def condition(a: Analysis, node: Node, scope: Scope, what: str) -> None:
 def wrong_count(a: Analysis, node: Node, why: str) -> StatementRefused:
     """Return the refusal of a comparison or assignment with another number of columns."""
     return a.refuse(why, located(node), hint="Give one for each.", error=WrongCount)
+
+
+def check_function(a: Analysis, column: ProtectedColumn, function: str, node: Node) -> None:
+    """Refuse a text for a function of which there is none that takes one."""
+    takes = a.context.catalog.takes_text
+    if takes is not None and function not in takes and column.type.is_text:
+        why = f"no function {function} takes a value of type {sql_name(column.type)}"
+        raise a.refuse(why, located(node), hint="See the types of its arguments.", error=UndefinedFunction)
+
+
+def check_operator(a: Analysis, column: ProtectedColumn, node: Node, body: Node) -> None:
+    """Refuse a text for an operator of which there is none that takes one, or none that takes it beside a number or the like."""
+    name, takes = strings(body.get("name"))[-1], a.context.catalog.takes_text
+    if not column.type.is_text or takes is None or "lexpr" not in body:
+        return
+    other = body["rexpr"] if body["lexpr"] is node else body["lexpr"]
+    beside = only(other)[1]["items"] if "List" in other else [other]
+    named = body["kind"] == "AEXPR_OP" and name not in takes
+    if named or (name != "||" and any(is_no_text(part) for part in beside)):
+        why = f"no operator {name} takes a value of type {sql_name(column.type)} here"
+        raise a.refuse(why, located(node), hint="See the types of its operands.", error=UndefinedOperator)
 
 
 _BOOL = {"AND_EXPR": "AND", "OR_EXPR": "OR", "NOT_EXPR": "NOT"}

@@ -14,7 +14,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import array_elements, clear, clear_all, located, unsupported
 from phiproxy.sql.functions import is_row
 from phiproxy.sql.like import like
-from phiproxy.sql.mismatch import condition, wrong_count
+from phiproxy.sql.mismatch import check_operator, condition, wrong_count
 from phiproxy.sql.operands import OWN, common_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
@@ -56,6 +56,7 @@ def _operand(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
         return
     made = term(a, node, scope)
     for column in made.columns():
+        check_operator(a, column, node, body)
         raise unsupported(a, column, node, operator_hint(column, body["kind"], strings(body.get("name"))[-1]))
     as_plain(a, made)
 

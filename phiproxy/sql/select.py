@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from phiproxy.errors import DuplicateAlias
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.ctes import with_clause
@@ -255,7 +256,19 @@ def from_clause(a: Analysis, nodes: list[Node] | None, outer: Scope) -> Joined:
             (*result.merged, *item.merged),
             result.listed or item.listed,
         )
+        _check_aliases(a, result, body)
     return result
+
+
+def _check_aliases(a: Analysis, joined: Joined, place: Node) -> None:
+    """Refuse a name of two sources that are not tables of two schemas (parse_relation.c, checkNameSpaceConflicts)."""
+    named: dict[str, set[str | None]] = {}
+    for source in joined.sources:
+        schemas = named.setdefault(source.alias, set())
+        if source.alias != "\0" and schemas and (source.schema is None or schemas & {source.schema, None}):
+            why = f'table name "{source.alias}" specified more than once'
+            raise a.refuse(why, place, hint="Give each an alias.", error=DuplicateAlias)
+        schemas.add(source.schema)
 
 
 def from_item(a: Analysis, kind: str, body: Node, outer: Scope, left: Joined) -> Joined:
