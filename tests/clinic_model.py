@@ -62,6 +62,8 @@ def relation(oid: int, schema: str, name: str, *columns: str, kind: str = "r") -
 # Of the functions and operators that the tests call with a protected column, those that take texts, as PostgreSQL's catalogue says.
 TAKES_TEXT = frozenset(
     """
+    strpos regexp_match regexp_matches regexp_like regexp_count regexp_instr repeat lpad rpad ascii bit_length char_length
+    character_length quote_literal quote_nullable to_date to_number to_timestamp to_tsvector hashtext
     array_agg btrim char concat convert convert_to count current_setting date_part date_trunc decode encode
     extract first_value format initcap json_build_object json_populate_record jsonb_build_object lag left length
     like lower ltrim max md5 min mode num_nulls octet_length overlay pg_typeof position quote_ident rank
