@@ -110,17 +110,26 @@ class Keyring:
 
     # -- asked by the core --------------------
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What tells the time in which keys expire."""
+        return self._clock
+
     def data_key(self, key_id: int) -> DataKey:
         """Return the data key of this id, for opening.
 
         Raises KeyNeeded when it is not cached or has expired, SealError naming the id when it is known that it must
         not be used.
         """
+        return self.data_key_until(key_id)[0]
+
+    def data_key_until(self, key_id: int) -> tuple[DataKey, float]:
+        """Return the data key of this id, and until when it may be used without asking again, unless it is forgotten before."""
         entry = self._data.get(key_id)
         if entry is not None and entry.expires > self._clock():
             self._data.move_to_end(key_id)
             self._used.add(entry.key.root_id)
-            return entry.key
+            return entry
         if entry is not None:
             self._forget(key_id)
         refused = self._refused.get(key_id)

@@ -6,10 +6,13 @@ one row and data key; the nonce is random per value, so that columns of one row 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from struct import Struct
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -18,6 +21,7 @@ from phiproxy.crypto.derive import KEY_LENGTH, expand, expand_keyed
 from phiproxy.crypto.envelope import (
     AAD_LABEL,
     FIXED_HEADER,
+    GCM_TAG_LENGTH,
     MAX_NUMBER,
     MAX_PAD,
     MAX_SLOTS,
@@ -49,6 +53,9 @@ _BEFORE_HEADER: Final = tuple(
 # Enough for the rows between two looks at the same salt (a page's columns come row by row), small enough to hold few
 # secrets.
 MAX_RECORD_KEYS = 1024
+
+# Of one column: a data key has one or two, for each number of slots that the column has had.
+MAX_HEADERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +93,10 @@ class Record:
 
 def _record_cipher(key: DataKey, salt: bytes) -> AESGCM:
     """Return the cipher under the record key of a salt; ValueError when the data key was overwritten meanwhile."""
-    if key.mac is None or len(key.secret) != KEY_LENGTH or len(salt) != SALT_LENGTH:
+    mac = key.mac
+    if mac is None or len(key.secret) != KEY_LENGTH or len(salt) != SALT_LENGTH:
         return AESGCM(expand(key.secret, RECORD_LABEL, salt))
-    return AESGCM(expand_keyed(key.mac, _BEFORE_SALT + salt))
+    return AESGCM(expand_keyed(mac, _BEFORE_SALT + salt))
 
 
 def draw_record(key: DataKey) -> Record:
@@ -126,16 +134,51 @@ def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, bytes], bytes]:
     return seal
 
 
-class OpenMemo:
-    """Record keys already derived while opening, by data key and salt: the columns of a row share one.
+OpenSpan = Callable[[bytes, int, int], bytes]
+"""Takes data and where in it a value begins and ends, and returns the plaintext."""
+Split = Callable[[bytes, int], tuple[bytes, bytes, bytes]]
+"""Takes data and where the slots of a value begin, and returns these, the salt and the nonce."""
 
-    Bounded, and emptied of a data key's records when that key leaves the ring that ``make_opener`` saw it with.
+
+class _Known(NamedTuple):
+    """What the fixed header of a value that was opened says of others that begin with it.
+
+    The record keys of its data key that are remembered, the data key, what cuts slots, salt and nonce out, where the ciphertext
+    begins, how long a value is at least, whether it is padded, and what the associated data begins with.
+    """
+
+    ciphers: dict[bytes, AESGCM]
+    key: DataKey
+    split: Split
+    sealed: int
+    shortest: int
+    padded: bool
+    before: bytes
+
+
+@lru_cache
+def _splitter(slots: int) -> Split:
+    """Return what cuts slots, salt and nonce out of data, from where the slots begin."""
+    return Struct(f"{SLOT_LENGTH * slots}s{SALT_LENGTH}s{NONCE_LENGTH}s").unpack_from
+
+
+_NO_KEY: Final = DataKey(0, "", "", 0, b"", "destroyed")
+_NOTHING_KNOWN: Final = _Known({}, _NO_KEY, _splitter(0), 0, 0, padded=False, before=b"")
+
+
+class OpenMemo:
+    """What was found while opening: record keys by data key and salt, which the columns of a row share, and fixed headers.
+
+    Bounded, and emptied of what came from a data key when that key leaves the ring that ``make_opener`` saw it with. ``until`` is
+    the time at which the first of the data keys behind the headers expires.
     """
 
     def __init__(self, limit: int = MAX_RECORD_KEYS) -> None:
         self._limit = limit
         self._count = 0
         self._ciphers: dict[int, dict[bytes, AESGCM]] = {}
+        self._forgetting: list[Callable[[], None]] = []
+        self.until = math.inf
 
     def __repr__(self) -> str:
         return f"<OpenMemo: {self._count} record keys>"
@@ -144,25 +187,39 @@ class OpenMemo:
         return self._count
 
     def forget(self, key_id: int) -> None:
-        """Drop the record keys of this data key."""
-        self._count -= len(self._ciphers.pop(key_id, ()))
+        """Drop the record keys of this data key, and every header."""
+        ciphers = self._ciphers.pop(key_id, {})
+        self._count -= len(ciphers)
+        ciphers.clear()
+        self.forget_headers()
 
-    def cipher(self, key: DataKey, salt: bytes) -> AESGCM:
-        """Return the cipher of (data key, salt), derived on first sight."""
-        of_key = self._ciphers.get(key.id)
-        if of_key is not None:
-            known = of_key.get(salt)
-            if known is not None:
-                return known
+    def forget_headers(self) -> None:
+        """Ask the ring again for every data key."""
+        for forget in self._forgetting:
+            forget()
+        self.until = math.inf
+
+    def watch(self, forget: Callable[[], None]) -> None:
+        """Have this called when the headers are to be forgotten."""
+        self._forgetting.append(forget)
+
+    def look_at_clock(self, now: float) -> None:
+        """Forget the headers when a data key has expired; to be called before each run of values that are opened."""
+        if now >= self.until:
+            self.forget_headers()
+
+    def of_key(self, key: DataKey) -> dict[bytes, AESGCM]:
+        """Return the record keys of a data key by their salts, for ``derive``."""
+        return self._ciphers.setdefault(key.id, {})
+
+    def derive(self, ciphers: dict[bytes, AESGCM], key: DataKey, salt: bytes) -> AESGCM:
+        """Return the cipher of (data key, salt), derived and remembered in ``ciphers``, which are ``of_key(key)``."""
         if self._count >= self._limit:
             # Records come in runs, so starting over costs one derivation per row that is still in flight.
-            self._ciphers.clear()
+            for known in self._ciphers.values():
+                known.clear()
             self._count = 0
-            of_key = None
-        cipher = _record_cipher(key, salt)
-        if of_key is None:
-            of_key = self._ciphers.setdefault(key.id, {})
-        of_key[salt] = cipher
+        ciphers[salt] = cipher = _record_cipher(key, salt)
         self._count += 1
         return cipher
 
@@ -170,34 +227,84 @@ class OpenMemo:
 def make_opener(
     spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: Callable[[DataKey], None] | None = None
 ) -> Callable[[bytes], bytes]:
-    """Return ``open_value(envelope) -> plaintext`` for one column.
+    """Return ``open_value(envelope) -> plaintext`` for one column: ``make_span_opener`` for single values."""
+    open_span, clock = make_span_opener(spec, ring, memo, noticed), ring.clock
+
+    def open_value(data: bytes) -> bytes:
+        memo.look_at_clock(clock())
+        return open_span(data, 0, len(data))
+
+    return open_value
+
+
+def make_span_opener(
+    spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: Callable[[DataKey], None] | None = None
+) -> OpenSpan:
+    """Return ``open_span(data, begin, end) -> plaintext`` for one column, for runs of values: ``memo`` looks at the clock for each.
 
     The closure raises SealError (XX001) for whatever is not this column's intact value and KeyNeeded when the data
     key is not in memory. ``noticed`` is called with the data key after each opening under a compromised or a stale
     one, to be audited.
     """
     ring.watch(memo)
-    number, tenant = spec.number, spec.tenant
-    after = _behind_header(spec)
-    find, cipher_of = ring.data_key, memo.cipher
+    after, derive = _behind_header(spec), memo.derive
+    headers: dict[bytes, _Known] = {}
+    # What the last value began with, and what is known of that: nearly always the next begins with it too.
+    header: bytes | None = None
+    ciphers, key, split, sealed, shortest, padded, before = _NOTHING_KNOWN
 
-    def open_value(data: bytes) -> bytes:
-        key_id, _, padded, header, salt, nonce, sealed = envelope_parts(data, number)
-        key = find(key_id)
-        if key.tenant != tenant:
-            raise OtherTenant(f"data key {key.id} is of another tenant")
-        associated = _BEFORE_HEADER[header[_AT_SLOTS]] + header + after
+    def forget() -> None:
+        nonlocal header
+        header = None
+        headers.clear()
+
+    memo.watch(forget)
+
+    def look_at(data: bytes) -> _Known:
+        known, expires = _known(data, spec, ring, memo)
+        if not (known.key.stale or known.key.state == "compromised"):  # those are looked at, and noticed, each time
+            _remember(headers, data[:FIXED_HEADER], known)
+            memo.until = min(memo.until, expires)
+        return known
+
+    def open_span(data: bytes, begin: int, end: int) -> bytes:
+        nonlocal header, ciphers, key, split, sealed, shortest, padded, before
+        if data[begin : begin + FIXED_HEADER] != header:
+            found = data[begin : begin + FIXED_HEADER]
+            ciphers, key, split, sealed, shortest, padded, before = headers.get(found) or look_at(data[begin:end])
+            header = found if found in headers else None
+        if end - begin < shortest:
+            raise SealError("stored value is not a well-formed envelope")
+        slots, salt, nonce = split(data, begin + FIXED_HEADER)
+        cipher = ciphers.get(salt) or derive(ciphers, key, salt)
         try:
-            plaintext = cipher_of(key, salt).decrypt(nonce, sealed, associated)
+            plaintext = cipher.decrypt(nonce, data[begin + sealed : end], before + slots + after)
         except InvalidTag:
             raise SealError(f"stored value does not open under data key {key.id}") from None
         if padded:
             plaintext = unpad(plaintext)
-        if noticed is not None and (key.stale or key.state == "compromised"):
+        if header is None and noticed is not None:
             noticed(key)
         return plaintext
 
-    return open_value
+    return open_span
+
+
+def _known(data: bytes, spec: ColumnSpec, ring: Keyring, memo: OpenMemo) -> tuple[_Known, float]:
+    """Return what the fixed header of a column's value says, and until when; SealError, KeyNeeded."""
+    key_id, _, padded, header, _, _, _ = envelope_parts(data, spec.number)
+    key, expires = ring.data_key_until(key_id)
+    if key.tenant != spec.tenant:
+        raise OtherTenant(f"data key {key.id} is of another tenant")
+    slots, sealed = header[_AT_SLOTS], len(header) + SALT_LENGTH + NONCE_LENGTH
+    before = _BEFORE_HEADER[slots] + header[:FIXED_HEADER]
+    return _Known(memo.of_key(key), key, _splitter(slots), sealed, sealed + GCM_TAG_LENGTH + padded, padded, before), expires
+
+
+def _remember(headers: dict[bytes, _Known], header: bytes, known: _Known) -> None:
+    if len(headers) >= MAX_HEADERS:
+        headers.clear()
+    headers[header] = known
 
 
 def _behind_header(spec: ColumnSpec) -> bytes:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 
 from phiproxy.crypto.blind import ZERO_TAG, make_tag, make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
-from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, make_opener, make_sealer
+from phiproxy.crypto.seal import ColumnSpec, OpenMemo, OpenSpan, Record, draw_record, make_sealer, make_span_opener
 from phiproxy.errors import IndexKeyWant, SealError, ValueRefused
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.index.transform import transform
@@ -41,7 +41,7 @@ class Ciphers:
         self._store: dict[ProtectedColumn, RowStoreFunction] = {}
         self._wants: dict[ProtectedColumn, tuple[IndexKeyWant, ...]] = {}
         self._search: dict[tuple[int, int, int, DeclaredType, Lower | None], ValueFunction] = {}
-        self._open: dict[str, ValueFunction] = {}
+        self._open: dict[str, OpenSpan] = {}
         self._conditions: dict[bytes, Condition] = {}
 
     def need_keys(self, columns: Iterable[ProtectedColumn], defaults: Iterable[ProtectedColumn] = ()) -> None:
@@ -180,20 +180,34 @@ class Ciphers:
 
     def open(self, column: ProtectedColumn) -> ValueFunction:
         """Return envelope -> plaintext; SealError (XX001) or KeyNeeded."""
+        open_span = self.open_span(column)
+
+        def open_value(envelope: bytes) -> bytes:
+            self.look_at_clock()
+            return open_span(envelope, 0, len(envelope))
+
+        return open_value
+
+    def look_at_clock(self) -> None:
+        """Let no key be used that has expired: to be called before each run of values that ``open_span`` opens."""
+        self._memo.look_at_clock(self._ring.clock())
+
+    def open_span(self, column: ProtectedColumn) -> OpenSpan:
+        """Return (data, begin, end of an envelope) -> plaintext, for a run of values; SealError (XX001) or KeyNeeded."""
         found = self._open.get(column.identity)
         if found is None and column.base is not None:
             found = self._open[column.identity] = self._computed(column, column.base)
         if found is None:
             noticed = partial(self._noticed, column.label) if self._noticed is not None else None
-            found = self._open[column.identity] = make_opener(_spec(column), self._ring, self._memo, noticed)
+            found = self._open[column.identity] = make_span_opener(_spec(column), self._ring, self._memo, noticed)
         return found
 
-    def _computed(self, column: ProtectedColumn, base: ProtectedColumn) -> ValueFunction:
+    def _computed(self, column: ProtectedColumn, base: ProtectedColumn) -> OpenSpan:
         """Return envelope -> what an expression makes of the plaintext: the server gives NULL where it is NULL."""
-        opened, apply = self.open(base), transform(column.expression, base.type.indexed_as, base.characters).apply
+        opened, apply = self.open_span(base), transform(column.expression, base.type.indexed_as, base.characters).apply
 
-        def computed(envelope: bytes) -> bytes:
-            value = apply(opened(envelope))
+        def computed(data: bytes, begin: int, end: int) -> bytes:
+            value = apply(opened(data, begin, end))
             if value is None:
                 raise SealError(f"a stored value of {column.label} has a tag that is not its own")
             return value

@@ -12,7 +12,7 @@ from phiproxy.sql.meaning import Reveal
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8, Encoding, of_binary
-from phiproxy.wire.fields import FieldFunction, RowFunction, compile_row
+from phiproxy.wire.fields import FieldFunction, RowFunction, SpanFunction, compile_row
 from phiproxy.wire.messages import Field, decode_row_description, encode_row_description
 from phiproxy.wire.values import BYTEA_OID, bytea_from_text
 
@@ -108,30 +108,37 @@ class Columns:
             ops = []
             for i, r in self.protected:
                 code = formats[i] if formats is not None else 0
-                opener = _opener(ciphers.open(r.column), binary=binary)
-                ops.append((i, shown_in(encoding, then(opener, shown_as(r, code, styles)), r.type, code)))
+                write = shown_in(encoding, shown_as(r, code, styles), r.type, code)
+                ops.append((i, _written(_opener(ciphers, r, binary=binary), write)))
             if len(self._rows) >= MAX_DESCRIPTIONS:
                 self._rows.clear()
             made = self._rows[key] = ciphers, compile_row(ops, len(self.reveals))
         return made[1]
 
 
-def shown_in(encoding: Encoding, opener: FieldFunction, type_: DeclaredType, code: int) -> FieldFunction:
-    """Return an opener whose texts are in the client's encoding."""
+def shown_in(encoding: Encoding, write: FieldFunction | None, type_: DeclaredType, code: int) -> FieldFunction | None:
+    """Return what writes an opened value in the client's encoding too; ``write`` writes it in UTF-8, None: it is so already."""
     if encoding is UTF8:
-        return opener
+        return write
     if code == 1:
-        return lambda field: of_binary(opener(field), type_.sent_as, encoding.from_utf8)
-    return lambda field: encoding.from_utf8(opener(field))
+        return then(write, lambda value: of_binary(value, type_.sent_as, encoding.from_utf8))
+    return then(write, encoding.from_utf8)
 
 
-def then(opener: FieldFunction, write: FieldFunction | None) -> FieldFunction:
+def then(first: FieldFunction | None, second: FieldFunction) -> FieldFunction:
     """Return one function after the other, where there is another."""
-    return opener if write is None else lambda field: write(opener(field))
+    return second if first is None else lambda field: second(first(field))
 
 
 SealedAttributes = frozenset[tuple[int, int]]
 
 
-def _opener(opener: FieldFunction, *, binary: bool) -> FieldFunction:
-    return opener if binary else lambda field: opener(bytea_from_text(field))
+def _opener(ciphers: Ciphers, reveal: Reveal, *, binary: bool) -> SpanFunction:
+    if binary:
+        return ciphers.open_span(reveal.column)
+    opener = ciphers.open(reveal.column)
+    return lambda data, begin, end: opener(bytea_from_text(data[begin:end]))
+
+
+def _written(opener: SpanFunction, write: FieldFunction | None) -> SpanFunction:
+    return opener if write is None else lambda data, begin, end: write(opener(data, begin, end))

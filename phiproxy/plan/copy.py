@@ -264,15 +264,19 @@ class CopyOut:
         self._encoding = _of_data(copy.form, encoding)
         self._header = copy.form.header != "no" and not binary
         self._openers = [
-            (i, self._shown(then(_opener(ciphers.open(r.column), binary), shown(r, int(binary), styles)), r.type))
+            (i, self._shown(_opener(ciphers.open(r.column), binary), shown(r, int(binary), styles), r.type))
             for i, r in enumerate(copy.reveals)
             if r is not None
         ]
         self._rows: list[Row] | None = None
 
-    def _shown(self, opener: Callable[[bytes], bytes], type_: DeclaredType) -> Callable[[bytes], bytes]:
+    def _shown(
+        self, opener: Callable[[bytes], bytes], write: Callable[[bytes], bytes] | None, type_: DeclaredType
+    ) -> Callable[[bytes], bytes]:
         """Return an opener whose texts are in the data's encoding, which as text is that of whole lines."""
-        return shown_in(self._encoding, opener, type_, 1) if self._binary else opener
+        if self._binary:
+            write = shown_in(self._encoding, write, type_, 1)
+        return opener if write is None else then(opener, write)
 
     def feed(self, data: bytes) -> bytes:
         """Return what the client gets for the server's data; SealError, or KeyNeeded: then feed the same data again."""

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from phiproxy.errors import PhiproxyError, WireError
+from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.copy import CopyOut
 from phiproxy.plan.statement import Columns, ScriptPart, StatementPlan
 from phiproxy.types.styles import Styles
@@ -110,6 +111,7 @@ class Expected:
     styles: Styles = Styles.CANONICAL
     binary: bool = False
     row: RowFunction | None = None
+    ciphers: Ciphers | None = None
     parts: tuple[ScriptPart, ...] | None = None
     part: int = 0
     texts: tuple[bytes, bytes, tuple[tuple[int, int, int], ...]] | None = None

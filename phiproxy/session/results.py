@@ -73,12 +73,13 @@ def row_description(session: State, data: bytes, start: int, end: int) -> int:
 
 
 def row_of(session: State, front: Expected, columns: Columns) -> RowFunction:
-    """Return what opens the rows of the result that comes now."""
-    if front.row is None:
-        encoding = session.encoding or UTF8
+    """Return what opens the rows of the result that comes now: for this run of them, since no later one looks at the clock."""
+    if front.row is None or front.ciphers is None:
+        front.ciphers, encoding = session.planner.ciphers, session.encoding or UTF8
         front.row = columns.row(
-            session.planner.ciphers, binary=front.binary, formats=front.formats, styles=front.styles, encoding=encoding
+            front.ciphers, binary=front.binary, formats=front.formats, styles=front.styles, encoding=encoding
         )
+    front.ciphers.look_at_clock()
     return front.row
 
 

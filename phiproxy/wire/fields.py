@@ -19,10 +19,12 @@ _COUNT = Struct("!H")
 _DATA_ROW = Struct("!cIH")
 
 FieldFunction = Callable[[bytes], bytes]
+SpanFunction = Callable[[bytes, int, int], bytes]
+"""Takes data and where in it a field begins and ends, so that it need not be cut out first."""
 RowFunction = Callable[[bytes, int, int], bytes]
 
 
-def compile_row(ops: Sequence[tuple[int, FieldFunction]], columns: int) -> RowFunction:
+def compile_row(ops: Sequence[tuple[int, SpanFunction]], columns: int) -> RowFunction:
     """Return a function (data, start, end) -> DataRow message with the fields at the given positions mapped.
 
     ``start`` and ``end`` span the whole message. The function raises WireError when the row does not have ``columns`` fields or its
@@ -39,7 +41,7 @@ def compile_row(ops: Sequence[tuple[int, FieldFunction]], columns: int) -> RowFu
     def row(data: bytes, start: int, end: int) -> bytes:
         if end - start < 7 or data[start + 5] << 8 | data[start + 6] != columns:
             raise WireError("a row does not have the number of columns that was planned")
-        parts: list[bytes] = [b""]
+        parts: list[bytes] = []
         append = parts.append
         pos = copied = start + 7
         try:
@@ -48,16 +50,16 @@ def compile_row(ops: Sequence[tuple[int, FieldFunction]], columns: int) -> RowFu
                     (size,) = length_at(data, pos)
                     pos += 4 + size if size > 0 else 4
                 (size,) = length_at(data, pos)
+                pos += 4
                 if size >= 0:
-                    if pos + 4 + size > end:
+                    behind = pos + size
+                    if behind > end:
                         raise WireError("a field is longer than its row")
-                    value = function(data[pos + 4 : pos + 4 + size])
-                    append(data[copied:pos])
+                    value = function(data, pos, behind)
+                    append(data[copied : pos - 4])
                     append(pack_length(len(value)))
                     append(value)
-                    pos = copied = pos + 4 + size
-                else:
-                    pos += 4
+                    pos = copied = behind
         except struct.error:
             raise WireError("a row is shorter than its fields") from None
         if pos > end:

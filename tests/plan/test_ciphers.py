@@ -12,7 +12,7 @@ from phiproxy.index.characters import Characters, UnknownCharacter
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.protection import Slot
 from tests.clinic_model import ACTIVE, PATIENTS, VISITS, protected
-from tests.plan.rings import full_ciphers, full_ring
+from tests.plan.rings import FAR, full_ciphers, full_ring
 
 SSN, NAME, MRN = PATIENTS.columns["ssn"], PATIENTS.columns["full_name"], PATIENTS.columns["mrn"]
 
@@ -28,6 +28,27 @@ def test_what_is_stored_opens_and_differs_each_time() -> None:
     assert one[12:28] == two[12:28] == ciphers.search(SSN, ACTIVE[0], SSN.type)(b"123-45-6789")
     assert one[28:] != two[28:]
     assert one[:3] == b"\xf5\x50\x01"
+
+
+def test_a_run_of_values_looks_at_the_clock_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = full_ring()
+    ciphers = Ciphers(ring)
+    value, open_span = sealed(ciphers), ciphers.open_span(SSN)
+    assert open_span(value, 0, len(value)) == b"123-45-6789"
+    monkeypatch.setattr(ring, "_clock", lambda: FAR)
+    ciphers.look_at_clock()
+    with pytest.raises(KeyNeeded):
+        open_span(value, 0, len(value))
+
+
+def test_a_single_value_looks_at_the_clock_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = full_ring()
+    ciphers = Ciphers(ring)
+    value, opened = sealed(ciphers), ciphers.open(SSN)
+    assert opened(value) == b"123-45-6789"
+    monkeypatch.setattr(ring, "_clock", lambda: FAR)
+    with pytest.raises(KeyNeeded):
+        opened(value)
 
 
 def test_the_spelling_of_a_stored_value_is_not_stored_once_more() -> None:

@@ -38,7 +38,12 @@ def test_text_has_one_row_function_whatever_the_settings() -> None:
 def test_only_texts_are_in_the_clients_encoding() -> None:
     latin = encoding_of("LATIN1")
     assert latin is not None
-    opener = "é".encode
-    assert shown_in(UTF8, lambda _f: opener(), builtin("text"), 0)(b"") == opener()
-    assert shown_in(latin, lambda _f: opener(), builtin("text"), 1)(b"") == b"\xe9"
-    assert shown_in(latin, lambda _f: opener(), builtin("int2"), 1)(b"") == opener()
+    value = "é".encode()
+    assert shown_in(UTF8, None, builtin("text"), 0) is None
+    for write in (None, lambda field: field):
+        written = [shown_in(latin, write, builtin(name), code) for name, code in (("text", 0), ("text", 1), ("int2", 1))]
+        text, binary, number = written
+        assert text is not None
+        assert binary is not None
+        assert number is not None
+        assert (text(value), binary(value), number(value)) == (b"\xe9", b"\xe9", value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
@@ -26,7 +28,7 @@ from tests.session.frames import (
     ready,
     row_description,
 )
-from tests.session.screenplay import SECRET, SSN, FakeDatabase, Says, Screenplay, envelope, fill, hexed
+from tests.session.screenplay import CIPHERS, SECRET, SSN, FakeDatabase, Says, Screenplay, envelope, fill, hexed
 
 SELECT = "SELECT ssn, city FROM public.patients"
 
@@ -60,6 +62,21 @@ def test_an_undescribed_result_is_opened_all_the_same(play: Screenplay) -> None:
     selects(play)
     play.server_says(PARSE_COMPLETE, BIND_COMPLETE, data_row(envelope(SSN, b""), b"\xff"), command_complete("SELECT 1"), ready())
     play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, data_row(b"", b"\xff"), command_complete("SELECT 1"), ready())
+
+
+def test_each_run_of_rows_looks_at_the_clock(play: Screenplay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result may take longer than its data key lives."""
+    looks: list[None] = []
+    monkeypatch.setattr(CIPHERS, "look_at_clock", lambda: looks.append(None))
+    selects(play)
+    row = data_row(envelope(SSN, b"x"), b"y")
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, row, row)
+    before = len(looks)
+    assert before
+    play.server_says(row)
+    assert len(looks) > before
+    play.server_says(command_complete("SELECT 3"), ready())
+    play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, *[data_row(b"x", b"y")] * 3, command_complete("SELECT 3"), ready())
 
 
 def test_a_statements_description_shows_the_clients_parameters(play: Screenplay) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.errors import KeyNeeded, MalformedMessage, SealError, WireError
-from phiproxy.wire.fields import Bind, bind_names, compile_row, decode_bind, encode_bind, expand_formats
+from phiproxy.wire.fields import Bind, SpanFunction, bind_names, compile_row, decode_bind, encode_bind, expand_formats
 from tests.session.frames import data_row, values
 
 FUNCTIONS: list[Callable[[bytes], bytes]] = [lambda v: v[::-1], lambda _v: b"", lambda v: v + v, lambda v: v]
@@ -33,21 +33,26 @@ def reference(frame: bytes, ops: list[tuple[int, Callable[[bytes], bytes]]]) -> 
     return data_row(*mapped)
 
 
+def spanned(function: Callable[[bytes], bytes]) -> SpanFunction:
+    return lambda data, begin, end: function(data[begin:end])
+
+
 @given(rows_and_ops(), st.binary(max_size=9), st.binary(max_size=9))
 def test_a_compiled_row_is_the_reference(
     case: tuple[list[bytes | None], list[tuple[int, Callable[[bytes], bytes]]]], before: bytes, behind: bytes
 ) -> None:
     row, ops = case
     frame = data_row(*row)
-    got = compile_row(ops, len(row))(before + frame + behind, len(before), len(before) + len(frame))
+    spans = [(position, spanned(function)) for position, function in ops]
+    got = compile_row(spans, len(row))(before + frame + behind, len(before), len(before) + len(frame))
     assert got == reference(frame, ops)
 
 
 def test_null_is_given_to_no_function_and_empty_is_not_null() -> None:
     seen: list[bytes] = []
 
-    def see(value: bytes) -> bytes:
-        seen.append(value)
+    def see(data: bytes, begin: int, end: int) -> bytes:
+        seen.append(data[begin:end])
         return b"seen"
 
     frame = data_row(None, b"", b"x")
@@ -79,12 +84,12 @@ def test_a_row_of_another_width_than_planned(columns: int) -> None:
 def test_a_row_whose_lengths_lie_up_to_the_last_touched_field(body: bytes, next_frame: bytes) -> None:
     frame = b"D" + pack("!I", len(body) + 4) + body
     with pytest.raises(WireError):
-        compile_row([(1, lambda v: v)], 2)(frame + next_frame, 0, len(frame))
+        compile_row([(1, spanned(lambda v: v))], 2)(frame + next_frame, 0, len(frame))
 
 
 @pytest.mark.parametrize("failure", [SealError("broken"), KeyNeeded(())])
 def test_what_a_field_function_raises_passes(failure: Exception) -> None:
-    def fails(_value: bytes) -> bytes:
+    def fails(_data: bytes, _begin: int, _end: int) -> bytes:
         raise failure
 
     frame = data_row(b"a")
