@@ -6,11 +6,15 @@ Anything else, arrays, casts, literals, formulas, conditions, and rows of which 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from struct import Struct
+from struct import error as struct_error
 from typing import NamedTuple
 
 from phiproxy.crypto.seal import Record
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.sql.meaning import Plain, Search, Source, Store, Use
+
+_length_at, _pack_length = Struct("!i").unpack_from, Struct("!i").pack
 
 Output = tuple[Use, int, Source]
 # The scope and number of a row that is stored.
@@ -33,6 +37,53 @@ class Formed(NamedTuple):
     results: tuple[int, ...] | None
     server_parameters: tuple[int, ...]
     server_results: tuple[int, ...]
+
+
+class BindForm(NamedTuple):
+    """A Bind as one client sends it of one statement, but for its values: what stands before and behind these, and for the server.
+
+    ``head`` are the format codes and the number of the parameters, ``tail`` the result formats; ``formed`` says what they mean.
+    """
+
+    head: bytes
+    inputs: int
+    tail: bytes
+    formed: Formed
+    server_head: bytes
+    server_tail: bytes
+
+    def values(self, data: bytes, at: int, end: int) -> list[bytes | None] | None:
+        """Return the values of a Bind that ends at ``end`` and whose names end at ``at``; None where it is not of this form."""
+        if not data.startswith(self.head, at):
+            return None
+        pos = at + len(self.head)
+        values: list[bytes | None] = []
+        try:
+            for _ in range(self.inputs):
+                (size,) = _length_at(data, pos)
+                pos += 4
+                if size >= 0:
+                    values.append(data[pos : pos + size])
+                    pos += size
+                elif size == -1:
+                    values.append(None)
+                else:
+                    return None
+        except struct_error:
+            return None
+        return values if data[pos:end] == self.tail and pos + len(self.tail) == end else None
+
+    def written(self, values: Sequence[bytes | None]) -> bytes:
+        """Return what comes behind the names in the server's Bind."""
+        parts = [self.server_head]
+        for value in values:
+            if value is None:
+                parts.append(b"\xff\xff\xff\xff")
+            else:
+                parts.append(_pack_length(len(value)))
+                parts.append(value)
+        parts.append(self.server_tail)
+        return b"".join(parts)
 
 
 def compile_quick(outputs: Sequence[Output], ciphers: Ciphers) -> Quick | None:

@@ -15,7 +15,7 @@ from phiproxy.errors import ValueRefused
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.columns import Columns, SealedAttributes
 from phiproxy.plan.ends import NO_TAG, Bounds, BoundsReader, bounds_reader, end_pair, range_tags
-from phiproxy.plan.quick import Formed, Forms, Quick, compile_quick
+from phiproxy.plan.quick import BindForm, Formed, Forms, Quick, compile_quick
 from phiproxy.plan.reading import Reader, reader
 from phiproxy.sql.finish import fixed_word
 from phiproxy.sql.formula import Formula
@@ -162,7 +162,7 @@ class StatementPlan:
     shown, as the session's styles say.
 
     Running ``quiet`` plans changes nothing that the session follows, unless it follows a change of the transaction; ``ordinary``
-    ones, besides, touch nothing protected.
+    ones, besides, touch nothing protected. Of ``swift`` ones nothing is said beforehand but what is in their Binds.
     """
 
     text: bytes
@@ -188,13 +188,16 @@ class StatementPlan:
     _ranges: tuple[BoundsReader | None, ...] = field(init=False, repr=False, compare=False)
     quiet: bool = field(init=False)
     ordinary: bool = field(init=False)
+    swift: bool = field(init=False)
     formed: dict[Forms, Formed] = field(default_factory=dict, init=False, compare=False, repr=False)
+    bind_forms: list[BindForm] = field(default_factory=list, init=False, compare=False, repr=False)
     _quick: tuple[Ciphers, Quick | None] | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         self.quiet = not self.bound and self.copy is None and self.effects in _NO_EFFECTS
         plain = self.identity and not self.touches and self.columns is None and self.inline is None
         self.ordinary = self.quiet and plain and bool(self.text)
+        self.swift = self.quiet and self.inline is None and bool(self.text)
         self._readers = tuple(reader(use) for use, _, _ in self.outputs)
         self._ranges = tuple(bounds_reader(source) if isinstance(source, EndPair) else None for _, _, source in self.outputs)
         literals = self.inline.occurrences if self.inline is not None else ()

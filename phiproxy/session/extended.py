@@ -86,7 +86,7 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
         session.to_server.append(data[start:end])
     else:
         sent = decode_bind(data, start + 5, end)
-        formed = _formed(plan, sent)
+        formed = formed_by(plan, sent)
         formats = formed.results
         session.to_server.append(encode_bind(_converted(session, plan, sent, formed)))
     expected = expect(Kind.BIND, BIND_PASSES)
@@ -95,7 +95,7 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
     session.pipeline.push(expected)
 
 
-def _formed(plan: StatementPlan, sent: Bind) -> Formed:
+def formed_by(plan: StatementPlan, sent: Bind) -> Formed:
     """Return what follows from the formats of a Bind: a client says the same each time, so it is made once."""
     key = (sent.formats, len(sent.values), sent.result_formats)
     formed = plan.formed.get(key)

@@ -10,11 +10,10 @@ from collections.abc import Callable
 
 from phiproxy.errors import KeyNeeded, PhiproxyError
 from phiproxy.session.extended import described, executed
+from phiproxy.session.groups import DESCRIBED, EXECUTED, EXECUTED_ALONE, answered, end_group, ordinary, protected, tail_of
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import (
     BIND_PASSES,
-    DESCRIBE_PASSES,
-    EXECUTE_PASSES,
     QUERY_PASSES,
     READY_PASSES,
     Expected,
@@ -38,22 +37,6 @@ _DESCRIBE_UNNAMED = b"D\0\0\0\x06P\0"
 _EXECUTE_UNNAMED = b"E\0\0\0\x09\0"
 _UNNAMED = ("P", b"")
 
-# What an Execute and a Describe of an ordinary plan's portal await; nothing of these is ever changed.
-_EXECUTED_ALONE = Expected(Kind.EXECUTE, binary=True, alone=True, passes=EXECUTE_PASSES)
-_EXECUTED = Expected(Kind.EXECUTE, binary=True, passes=EXECUTE_PASSES)
-_DESCRIBED = Expected(Kind.DESCRIBE, passes=DESCRIBE_PASSES)
-# What a Bind awaits that replaces nothing, and whose portal nothing need be known of.
-_BOUND = Expected(Kind.BIND, passes=BIND_PASSES)
-
-# What drivers send behind a Bind, in one piece with it, and what it awaits.
-_EXECUTE_SYNC = _EXECUTE_UNNAMED + b"\0\0\0\0S\0\0\0\x04"
-_DESCRIBE_EXECUTE_SYNC = _DESCRIBE_UNNAMED + _EXECUTE_SYNC
-_GROUPS: tuple[tuple[bytes, tuple[Expected, ...]], ...] = (
-    (_DESCRIBE_EXECUTE_SYNC, (_BOUND, _DESCRIBED)),
-    (_EXECUTE_SYNC, (_BOUND,)),
-)
-
-
 def pass_replies(session: State) -> None:
     """Pass the server's messages up to the first that must be looked at.
 
@@ -65,6 +48,11 @@ def pass_replies(session: State) -> None:
     data, pos = frames.data, frames.pos
     size = len(data)
     while pos < size:
+        queue = session.pipeline.queue
+        if queue and queue[0].whole:
+            begin, pos = pos, answered(session, data, pos)
+            if pos > begin:
+                continue
         begin, pos = pos, _passing_end(session, data, pos)
         if pos > begin:
             session.to_client.append(data if pos - begin == size else data[begin:pos])
@@ -183,8 +171,8 @@ def pass_messages(session: State) -> bool:
     ):
         return False
     frames = session.client_frames
-    data, begin, limit = frames.data, frames.pos, frames.max_message
-    pos, size = begin, len(data)
+    data, pos, limit = frames.data, frames.pos, frames.max_message
+    size = len(data)
     while size - pos >= HEADER:
         (length,) = _LENGTH(data, pos + 1)
         end = pos + 1 + length
@@ -197,10 +185,16 @@ def pass_messages(session: State) -> bool:
         if not behind:
             break
         pos = behind
-    if pos > begin:
-        session.to_server.append(data if pos - begin == size else data[begin:pos])
-        frames.pos = pos
+    _forward(session, data, pos)
     return pos == size
+
+
+def _forward(session: State, data: bytes, pos: int) -> None:
+    """Let everything up to ``pos`` go on as it came."""
+    frames = session.client_frames
+    begin, frames.pos = frames.pos, pos
+    if pos > begin:
+        session.to_server.append(data if pos - begin == len(data) else data[begin:pos])
 
 
 SYNC_TAG = ord("S")
@@ -209,35 +203,34 @@ SYNC_TAG = ord("S")
 def _sync(session: State, _data: bytes, start: int, end: int) -> int:
     if end - start != HEADER:
         return 0
-    session.pipeline.queue.append(expect(Kind.SYNC, READY_PASSES, _end_group(session)))
+    session.pipeline.queue.append(expect(Kind.SYNC, READY_PASSES, end_group(session)))
     return end
 
 
-def _end_group(session: State) -> int:
-    names = session.names
-    names.group += 1
-    session.group_executes = 0
-    session.group_open = False
-    return names.group - 1
-
-
 def _bind(session: State, data: bytes, start: int, end: int) -> int:
-    """Bind the unnamed portal to an ordinary statement whose plan is right for the present."""
+    """Bind the unnamed portal to an ordinary statement, or one whose group is whole, whose plan is right for the present."""
     stop = data.find(0, start + 6, end)
     if data[start + 5] or stop < 0:
         return 0
     names, name = session.names, data[start + 6 : stop]
     prepared, group = names.statements.get(name), names.group
-    if prepared is None or not prepared.plan.ordinary or names.changed.get(("S", name), group) != group:
+    if prepared is None or names.changed.get(("S", name), group) != group:
         return 0
     assert session.database is not None
     if prepared.stamp != (session.database.generation, session.path) or session.database.made:
         return 0
-    if b"" not in names.portals and _UNNAMED not in names.changed:
-        for tail, awaited in _GROUPS:
-            if data.startswith(tail, end):
-                _whole_group(session, awaited)
-                return end + len(tail)
+    tail = tail_of(data, end)
+    if not prepared.plan.ordinary:
+        bound = protected(session, prepared, tail, data, start, stop + 1, end) if tail else b""
+        if not bound:
+            return 0
+        _forward(session, data, start)
+        session.to_server.append(bound)
+        session.client_frames.pos = end
+        return end + len(tail)
+    if tail and b"" not in names.portals and _UNNAMED not in names.changed:
+        ordinary(session, tail)
+        return end + len(tail)
     undo = names.bind(b"", Portal(prepared.plan, None, group, prepared.oids))
     expected = expect(Kind.BIND, BIND_PASSES)
     expected.undo = (undo,)
@@ -246,23 +239,11 @@ def _bind(session: State, data: bytes, start: int, end: int) -> int:
     return end
 
 
-def _whole_group(session: State, awaited: tuple[Expected, ...]) -> None:
-    """Bind, Execute and Sync in one: the portal is not noted, since what is not known of one is that it shows something protected.
-
-    In a transaction it lives on, but has run.
-    """
-    queue = session.pipeline.queue
-    queue.extend(awaited)
-    queue.append(_EXECUTED if session.group_executes else _EXECUTED_ALONE)
-    queue.append(expect(Kind.SYNC, READY_PASSES, _end_group(session)))
-    session.counters.forwarded += 1
-
-
 def _describe(session: State, data: bytes, start: int, end: int) -> int:
     portal = _unnamed_portal(session)
     if portal is None or data[start:end] != _DESCRIBE_UNNAMED:
         return 0
-    session.pipeline.queue.append(_DESCRIBED if portal.plan.ordinary else described(portal.plan, portal.formats))
+    session.pipeline.queue.append(DESCRIBED if portal.plan.ordinary else described(portal.plan, portal.formats))
     session.group_open = True
     return end
 
@@ -275,7 +256,7 @@ def _execute(session: State, data: bytes, start: int, end: int) -> int:
         return 0
     alone = session.group_executes == 0
     if portal.plan.ordinary:
-        session.pipeline.queue.append(_EXECUTED_ALONE if alone else _EXECUTED)
+        session.pipeline.queue.append(EXECUTED_ALONE if alone else EXECUTED)
     else:
         session.pipeline.queue.append(executed(session, portal, alone=alone))
     session.group_executes += 1
@@ -305,7 +286,7 @@ def _query(session: State, data: bytes, start: int, end: int) -> int:
     if names.changed or b"" in names.statements or b"" in names.portals:
         # It drops both; where there is neither, nor can be again, there is nothing to take back.
         expected.undo = forget_unnamed(session)
-    expected.group = _end_group(session)
+    expected.group = end_group(session)
     session.pipeline.queue.append(expected)
     session.counters.forwarded += 1
     return end

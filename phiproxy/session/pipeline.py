@@ -97,7 +97,8 @@ QUERY_PASSES: Passes = {
 class Expected:
     """One message whose replies are awaited. ``substitute`` holds the SQLSTATE that stands for ``refusal`` when it comes.
 
-    ``passes`` (None: no reply) holds for as long as there is no refusal. One object may stand for many messages, where nothing of
+    ``passes`` (None: no reply) holds for as long as there is no refusal. ``whole``: this is a Bind, and as many entries behind it
+    were queued with it, the last of them a Sync. One object may stand for many messages, where nothing of
     it changes. Without slots, so that the defaults are the class's and ``expect`` need not set them.
     """
 
@@ -124,6 +125,7 @@ class Expected:
     copy_out: CopyOut | None = None
     where: str | None = None
     passes: Passes | None = None
+    whole: int = 0
 
 
 def expect(kind: Kind, passes: Passes | None, group: int = 0) -> Expected:

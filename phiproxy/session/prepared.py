@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from phiproxy.plan.statement import StatementPlan
-from phiproxy.session.pipeline import Undo
+from phiproxy.session.pipeline import Expected, Undo
 
 Stamp = tuple[int, tuple[str, ...] | None]
+
+
+class Group(NamedTuple):
+    """What is awaited for Bind, perhaps Describe, and Execute of a statement, the same each time; ``results`` are the formats."""
+
+    plan: StatementPlan
+    results: tuple[int, ...] | None
+    bound: Expected
+    described: Expected | None
+    executed: Expected
 
 
 @dataclass(slots=True)
 class Prepared:
     """A statement: its plan, and what it was made from and under. ``stamp`` is (planner's number, search path).
 
-    ``used`` says that it was bound, ``by_sql`` that PREPARE made it.
+    ``used`` says that it was bound, ``by_sql`` that PREPARE made it. ``groups`` are by what differs between them.
     """
 
     plan: StatementPlan
@@ -22,6 +33,7 @@ class Prepared:
     stamp: Stamp
     used: bool = False
     by_sql: bool = False
+    groups: dict[object, Group] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(slots=True)

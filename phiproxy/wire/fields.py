@@ -132,7 +132,7 @@ def expand_formats(codes: Sequence[int], n: int) -> tuple[int, ...]:
 def encode_bind(bind: Bind) -> bytes:
     """Return a Bind message."""
     values = bind.values
-    parts = [bind.portal, b"\0", bind.statement, b"\0", _codes(bind.formats), _COUNT.pack(len(values))]
+    parts = [bind.portal, b"\0", bind.statement, b"\0", encode_codes(bind.formats), _COUNT.pack(len(values))]
     append, pack_length = parts.append, _I32.pack
     for value in values:
         if value is None:
@@ -140,12 +140,12 @@ def encode_bind(bind: Bind) -> bytes:
         else:
             append(pack_length(len(value)))
             append(value)
-    append(_codes(bind.result_formats))
+    append(encode_codes(bind.result_formats))
     body = b"".join(parts)
     return b"B" + pack_length(len(body) + 4) + body
 
 
 @lru_cache(maxsize=512)
-def _codes(formats: tuple[int, ...]) -> bytes:
+def encode_codes(formats: tuple[int, ...]) -> bytes:
     """Return format codes as Bind has them, behind their number; the same few come again and again."""
     return pack(f"!H{len(formats)}H", len(formats), *formats)
