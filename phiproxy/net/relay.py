@@ -18,7 +18,7 @@ from phiproxy.errors import KeyWant, PhiproxyError, place_of
 from phiproxy.net import clock
 from phiproxy.net.tasks import spawn
 from phiproxy.session.core import Need, NeedAnnouncement, NeedKeys, Session
-from phiproxy.session.phases import Phase
+from phiproxy.session.phases import CLOSED, READY, TRANSPARENT
 from phiproxy.wire.messages import CANCEL_REQUEST, TERMINATE, error_response
 
 log = structlog.get_logger("phiproxy.relay")
@@ -30,7 +30,7 @@ LINGER = 10.0
 # How long the server may work in silence for a client that has closed its sending half. Whether it still listens cannot be seen
 # (a process that died looks the same), so what takes longer is cancelled, as for a client that is gone.
 HALF_CLOSED = 5.0
-_READY = b"Z\0\0\0\x05"
+_IS_READY = b"Z\0\0\0\x05"
 
 
 class ServerGone(PhiproxyError):
@@ -167,7 +167,7 @@ class Relay:
         session = self.session
         session.now = self.last_activity = self._now()
         self._terminated = data.endswith(TERMINATE)
-        if session.phase is Phase.TRANSPARENT:
+        if session.phase is TRANSPARENT:
             self._ready = b""
             assert self.server.transport is not None
             self.server.transport.write(data)
@@ -182,9 +182,9 @@ class Relay:
     def _from_server(self, data: bytes) -> None:
         session = self.session
         session.now = self.last_activity = self._now()
-        if session.phase is not Phase.READY:  # the first ReadyForQuery of all may be what makes it TRANSPARENT
-            self._ready = data[-1:] if data[-6:-1] == _READY else b""
-        if session.phase is Phase.TRANSPARENT and not self._half_closed:
+        if session.phase is not READY:  # the first ReadyForQuery of all may be what makes it TRANSPARENT
+            self._ready = data[-1:] if data[-6:-1] == _IS_READY else b""
+        if session.phase is TRANSPARENT and not self._half_closed:
             assert self.client.transport is not None
             self.client.transport.write(data)
             return
@@ -212,7 +212,7 @@ class Relay:
         Where messages are not told apart the end of what came last must do: a ReadyForQuery nearly always ends a chunk.
         """
         session = self.session
-        if session.phase is Phase.TRANSPARENT:
+        if session.phase is TRANSPARENT:
             return self._ready
         return b"" if session.busy else session.status
 
@@ -236,7 +236,7 @@ class Relay:
             out, session.to_client = session.to_client, []
             assert self.client.transport is not None
             self.client.transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if session.phase is Phase.CLOSED:
+        if session.phase is CLOSED:
             self.close()
 
     def _await(self, need: Need) -> None:
@@ -318,7 +318,7 @@ class Relay:
         server = self.server.transport
         assert server is not None
         # Where no ReadyForQuery is to be awaited, only the server knows when it has said all.
-        open_end = session.phase is Phase.TRANSPARENT or session.pipeline.copy_in or session.group_open
+        open_end = session.phase is TRANSPARENT or session.pipeline.copy_in or session.group_open
         if open_end and not _encrypted(self.server):
             if not self._server_told:
                 self._server_told = True

@@ -25,7 +25,17 @@ from phiproxy.session import client, copying, overlay, server
 from phiproxy.session.fence import NAMES
 from phiproxy.session.known import Known
 from phiproxy.session.passing import pass_messages, pass_replies
-from phiproxy.session.phases import CLIENT_MAY_SAY, ENDS_GROUP, OPENS_GROUP, WHILE_COPYING_IN, Phase
+from phiproxy.session.phases import (
+    AUTHENTICATING,
+    CLIENT_MAY_SAY,
+    CLOSED,
+    ENDS_GROUP,
+    OPENS_GROUP,
+    READY,
+    TERMINATED,
+    TRANSPARENT,
+    WHILE_COPYING_IN,
+)
 from phiproxy.session.pipeline import Later, Whole
 from phiproxy.session.results import result_error
 from phiproxy.session.state import State
@@ -67,22 +77,32 @@ class Session(State):
 
     def from_client(self, data: bytes) -> Need | None:
         """Take bytes from the client. Without a policy nobody here looks at them, before the login either."""
-        if self.phase is Phase.TRANSPARENT or (self.database is None and self.phase is Phase.AUTHENTICATING):
+        if self.phase is TRANSPARENT or (self.database is None and self.phase is AUTHENTICATING):
             self.to_server.append(data)
             return None
-        if self.client_frames.passing:
-            data = self._pass_on(self.client_frames, data, self.to_server)
-        self.client_frames.feed(data)
+        frames = self.client_frames
+        if frames.holds_nothing and self.phase is READY and self.waiting is None and not self.blocked and not self._fenced:
+            self.later = False
+            frames.data, frames.pos = data, 0
+            return None if pass_messages(self) else self._drain("client")
+        if frames.passing:
+            data = self._pass_on(frames, data, self.to_server)
+        frames.feed(data)
         return self._drain("client") if self.waiting is None else None
 
     def from_server(self, data: bytes) -> Need | None:
         """Take bytes from the server."""
-        if self.phase is Phase.TRANSPARENT:
+        if self.phase is TRANSPARENT:
             self.to_client.append(data)
             return None
-        if self.server_frames.passing:
-            data = self._pass_on(self.server_frames, data, self.to_client)
-        self.server_frames.feed(data)
+        frames = self.server_frames
+        if frames.holds_nothing and self.phase is READY and self.waiting is None and not self.client_frames.pending:
+            frames.data, frames.pos = data, 0
+            pass_replies(self)
+            return None if frames.pos == len(data) else self._drain("server")
+        if frames.passing:
+            data = self._pass_on(frames, data, self.to_client)
+        frames.feed(data)
         return self._drain("server") if self.waiting is None else None
 
     def resume(self, error: PhiproxyError | None = None) -> Need | None:
@@ -111,9 +131,9 @@ class Session(State):
     def _client_loop(self) -> Need | None:
         frames = self.client_frames
         self.later = False
-        fenced = self.now > self.fence.until
-        while not self.blocked and self.phase not in (Phase.TERMINATED, Phase.CLOSED):
-            if (self.phase is Phase.AUTHENTICATING and self._speaks_early()) or (not fenced and pass_messages(self)):
+        fenced = self._fenced
+        while not self.blocked and self.phase not in (TERMINATED, CLOSED):
+            if (self.phase is AUTHENTICATING and self._speaks_early()) or (not fenced and pass_messages(self)):
                 break
             frame, begins = frames.next(), False
             if frame is None:
@@ -142,6 +162,11 @@ class Session(State):
                 frames.advance(end)
             self.catalog_fresh = False
         return None
+
+    @property
+    def _fenced(self) -> bool:
+        """Tell whether what is known of the database's names may not be relied on any longer."""
+        return self.now > self.fence.until
 
     def _speaks_early(self) -> bool:
         """Tell whether the client's next message is not about its login: it waits for that, as it would in the server's socket."""
@@ -182,11 +207,11 @@ class Session(State):
 
     def _server_loop(self) -> Need | None:
         frames = self.server_frames
-        while self.phase is not Phase.CLOSED:
-            if self.phase is Phase.TRANSPARENT:
+        while self.phase is not CLOSED:
+            if self.phase is TRANSPARENT:
                 self._pass_rest(frames, self.to_client)
                 break
-            if self.phase is not Phase.AUTHENTICATING:
+            if self.phase is not AUTHENTICATING:
                 pass_replies(self)
                 if frames.pos == len(frames.data):
                     break
@@ -224,7 +249,7 @@ class Session(State):
     def _pass_on(self, frames: FrameBuffer, data: bytes, out: list[bytes]) -> bytes:
         """Pass what belongs to a long message that has begun, and return what comes behind it."""
         inside, behind = frames.passed(data)
-        if inside and self.phase is not Phase.CLOSED:
+        if inside and self.phase is not CLOSED:
             out.append(inside)
         return behind
 

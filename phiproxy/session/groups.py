@@ -14,7 +14,7 @@ from phiproxy.plan.columns import Columns
 from phiproxy.plan.quick import BindForm
 from phiproxy.plan.statement import StatementPlan
 from phiproxy.session.extended import MAX_FORMED, described, executed, formed_by
-from phiproxy.session.pipeline import BIND_PASSES, DESCRIBE_PASSES, EXECUTE_PASSES, READY_PASSES, Expected, Kind, expect
+from phiproxy.session.pipeline import BIND_PASSES, DESCRIBE_PASSES, EXECUTE_PASSES, Expected, Kind, expect_ready
 from phiproxy.session.prepared import Group, Portal, Prepared
 from phiproxy.session.ready import settle
 from phiproxy.session.results import row_of
@@ -72,7 +72,7 @@ def ordinary(session: State, tail: bytes) -> None:
         queue.append(_BOUND_DESCRIBED)
         queue.append(DESCRIBED)
     queue.append(EXECUTED if session.group_executes else EXECUTED_ALONE)
-    queue.append(expect(Kind.SYNC, READY_PASSES, end_group(session)))
+    queue.append(expect_ready(end_group(session)))
     session.counters.forwarded += 1
 
 
@@ -135,7 +135,7 @@ def _await(session: State, prepared: Prepared, results: tuple[int, ...] | None, 
     if group.described is not None:
         queue.append(group.described)
     queue.append(group.executed)
-    queue.append(expect(Kind.SYNC, READY_PASSES, end_group(session)))
+    queue.append(expect_ready(end_group(session)))
     prepared.used = True
 
 

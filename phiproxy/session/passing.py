@@ -11,15 +11,18 @@ from collections.abc import Callable
 from phiproxy.errors import KeyNeeded, PhiproxyError
 from phiproxy.session.extended import described, executed
 from phiproxy.session.groups import DESCRIBED, EXECUTED, EXECUTED_ALONE, answered, end_group, ordinary, protected, tail_of
-from phiproxy.session.phases import Phase
+from phiproxy.session.phases import READY
 from phiproxy.session.pipeline import (
     BIND_PASSES,
+    NEXT_PART,
+    POP,
     QUERY_PASSES,
-    READY_PASSES,
+    SHOW,
+    STAY,
     Expected,
     Kind,
-    Step,
     expect,
+    expect_ready,
 )
 from phiproxy.session.prepared import Portal
 from phiproxy.session.ready import settle
@@ -36,6 +39,7 @@ _SYNC, _BIND, _DESCRIBE, _EXECUTE, _QUERY = b"SBDEQ"
 _DESCRIBE_UNNAMED = b"D\0\0\0\x06P\0"
 _EXECUTE_UNNAMED = b"E\0\0\0\x09\0"
 _UNNAMED = ("P", b"")
+
 
 def pass_replies(session: State) -> None:
     """Pass the server's messages up to the first that must be looked at.
@@ -68,18 +72,18 @@ def _passing_end(session: State, data: bytes, pos: int) -> int:
     while size - pos >= HEADER and queue:
         front, tag = queue[0], data[pos]
         step = front.passes.get(tag) if front.passes is not None else None
-        if step is None or step is Step.SHOW:
+        if step is None or step is SHOW:
             break
         (length,) = _LENGTH(data, pos + 1)
         end = pos + 1 + length
         if end > size or not 4 <= length <= limit:
             break
-        if step is Step.STAY:
+        if step is STAY:
             pos = end if tag != _DATA_ROW else _rows_end(data, end, limit)
             continue
-        if step is Step.POP:
+        if step is POP:
             queue.popleft()
-        elif step is Step.NEXT_PART:
+        elif step is NEXT_PART:
             front.part += 1
         elif not _ready(session, front, data, pos, end):
             break
@@ -110,7 +114,7 @@ def _show(session: State, data: bytes, pos: int) -> int:
     if not queue or size - pos < HEADER or database is None:
         return pos
     front, tag = queue[0], data[pos]
-    if front.columns is None or front.passes is None or front.passes.get(tag) is not Step.SHOW:
+    if front.columns is None or front.passes is None or front.passes.get(tag) is not SHOW:
         return pos
     append, opened = session.to_client.append, database.doubtful
     opened.clear()
@@ -156,7 +160,7 @@ def pass_messages(session: State) -> bool:
     """
     pipeline = session.pipeline
     if (
-        session.phase is not Phase.READY
+        session.phase is not READY
         or pipeline.skipping
         or pipeline.copy_in
         or session.copying is not None
@@ -203,7 +207,7 @@ SYNC_TAG = ord("S")
 def _sync(session: State, _data: bytes, start: int, end: int) -> int:
     if end - start != HEADER:
         return 0
-    session.pipeline.queue.append(expect(Kind.SYNC, READY_PASSES, end_group(session)))
+    session.pipeline.queue.append(expect_ready(end_group(session)))
     return end
 
 

@@ -13,7 +13,7 @@ from phiproxy.plan.copy import CopyIn
 from phiproxy.plan.names import NO_NAMES, KnownNames
 from phiproxy.session.audit import Doubt, DoubtfulReads
 from phiproxy.session.fence import Fence
-from phiproxy.session.phases import CLIENT_STREAMS, SERVER_STREAMS, Phase
+from phiproxy.session.phases import AUTHENTICATING, CLIENT_STREAMS, CLOSED, READY, SERVER_STREAMS, TRANSPARENT
 from phiproxy.session.pipeline import Expected, Kind, Pipeline, Undo
 from phiproxy.session.prepared import Names
 from phiproxy.types.styles import Styles
@@ -85,7 +85,7 @@ class State:
         self.database_name = name
         self.fence = database.fence if database is not None else Fence()
         self.now = 0.0
-        self.phase = Phase.AUTHENTICATING
+        self.phase = AUTHENTICATING
         self.client_frames = FrameBuffer(min(max_message, MAX_BEFORE_LOGIN), streams=CLIENT_STREAMS)
         self.server_frames = FrameBuffer(max_message, streams=SERVER_STREAMS)
         self.max_message = max_message
@@ -132,12 +132,12 @@ class State:
     @property
     def closed(self) -> bool:
         """Tell whether both sockets must be closed once the output is written."""
-        return self.phase is Phase.CLOSED
+        return self.phase is CLOSED
 
     @property
     def framed(self) -> bool:
         """Tell whether messages are told apart here."""
-        return self.phase in (Phase.AUTHENTICATING, Phase.READY)
+        return self.phase in (AUTHENTICATING, READY)
 
     @property
     def planner(self) -> Planner:
@@ -158,13 +158,13 @@ class State:
     @property
     def busy(self) -> bool:
         """Tell whether the server may be working on something (always, where bytes are not looked at)."""
-        return self.phase is Phase.TRANSPARENT or bool(self.pipeline.queue)
+        return self.phase is TRANSPARENT or bool(self.pipeline.queue)
 
     def fatal(self, error: PhiproxyError) -> None:
         """Say a last word to the client, where one can be put, and close."""
         if not self.inside:
             self.to_client.append(self.said(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL")))
-        self.phase = Phase.CLOSED
+        self.phase = CLOSED
 
     def count_doubtful(self, front: Expected) -> None:
         """Count for this execution what has just been opened under doubtful keys."""

@@ -127,6 +127,11 @@ class FrameBuffer:
             pos = end
 
     @property
+    def holds_nothing(self) -> bool:
+        """Tell whether what comes next begins a message."""
+        return self.pos >= len(self.data) and not (self.passing or self._wanted)
+
+    @property
     def pending(self) -> int:
         """Bytes received and not consumed."""
         return len(self.data) - self.pos + self._late_size
