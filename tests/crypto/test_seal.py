@@ -182,7 +182,8 @@ def test_an_opener_of_runs_is_the_reference(
     open_span = make_span_opener(SPEC, ring_with(*KEYS), OpenMemo(limit=3), noticed.append)
     compromised = 0
     for plaintext, key, pad, slots, damage in values:
-        value = make_sealer(replace(SPEC, pad=pad))(plaintext, draw_record(key), [bytes([n + 1]) * 16 for n in range(slots)])
+        tags = b"".join(bytes([n + 1]) * 16 for n in range(slots))
+        value = make_sealer(replace(SPEC, pad=pad))(plaintext, draw_record(key), tags)
         if damage < 0:
             value = value[: 9 * -damage]
         elif damage < len(value):

@@ -142,7 +142,7 @@ def test_a_bind_that_fails_leaves_the_portal_before_it(play: Screenplay) -> None
 def test_an_unusual_bind_is_answered_as_by_the_handlers(message: bytes, *, again: bool) -> None:
     """Also where an ordinary one came before it, whose form is known."""
 
-    def answered(*, short: bool) -> tuple[list[bytes], list[bytes], int]:
+    def answered(*, short: bool) -> tuple[list[f.Frame], list[f.Frame], int]:
         with pytest.MonkeyPatch.context() as patch:
             if not short:
                 by_handlers(patch)
