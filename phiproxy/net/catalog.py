@@ -19,7 +19,7 @@ from phiproxy.index.collations import identity_query
 from phiproxy.index.table import names
 from phiproxy.policy import snapshot
 from phiproxy.policy.catalog import Catalog, Relation
-from phiproxy.policy.reach import ALWAYS, PG_CLASS, Node, Objects, reaching
+from phiproxy.policy.reach import ALWAYS, PG_CLASS, Node, Objects, reaching, setting
 from phiproxy.sql.ddl.domains import domain_condition
 
 # In all that follows: 16384 is FirstNormalObjectId (what is below was made by initdb), and catalogues go by their
@@ -72,7 +72,7 @@ SELECT d.classid::int8, d.objid::int8, d.refclassid::int8, d.refobjid::int8 FROM
  SELECT 1259, i.inhparent::int8, 1259, i.inhrelid::int8 FROM pg_catalog.pg_inherits i
 """
 _BODIES = """
-SELECT 1255, p.oid::int8, p.prosrc
+SELECT 1255, p.oid::int8, p.prosrc || CASE WHEN p.prosqlbody::text ~ ':funcid 2078 ' THEN ' set_config' ELSE '' END
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
  WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
 """
@@ -184,7 +184,7 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
     async with conn.transaction():
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         relations = await _relations(conn)
-        reach = await _reaching(conn, relations, protected)
+        reach, setters = await _reaching(conn, relations, protected)
         dynamic = frozenset(name for (name,) in await _rows(conn, _DYNAMIC))
         replaced = frozenset(name for (name,) in await _rows(conn, _REPLACED))
         collations = frozenset(name for (name,) in await _rows(conn, _COLLATIONS))
@@ -195,19 +195,11 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
         ((own,),) = await _rows(conn, snapshot.TYPES)
     types = snapshot.own_types(own, partial(domain_condition, replaced=replaced))
     text = (ascii_case, collation, types)
-    known = (
-        relations,
-        sorted(reach.items()),
-        sorted(dynamic),
-        sorted(views.items()),
-        sorted(replaced),
-        text,
-        sorted(collations),
-        sorted(takes_text),
-    )
-    digest = await asyncio.to_thread(_digest, known)
+    names = [sorted(found) for found in (dynamic, replaced, collations, takes_text, setters)]
+    digest = await asyncio.to_thread(_digest, (relations, sorted(reach.items()), sorted(views.items()), text, names))
+    own_names = (collations, takes_text, setters)
     return Catalog(
-        int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, *text, collations, takes_text
+        int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, *text, *own_names
     )
 
 
@@ -248,12 +240,12 @@ async def _relations(conn: psycopg.AsyncConnection[Any]) -> tuple[Relation, ...]
 
 async def _reaching(
     conn: psycopg.AsyncConnection[Any], relations: tuple[Relation, ...], protected: Collection[tuple[str, str]]
-) -> dict[str, str]:
+) -> tuple[dict[str, str], frozenset[str]]:
     wanted = set(protected)
     always = {name for (name,) in await _rows(conn, _ALWAYS) if ALWAYS.fullmatch(name)}
     tables = {Node(PG_CLASS, r.oid): r.qualified for r in relations if (r.schema, r.name) in wanted}
     if not tables:
-        return reaching(Objects(), {}, always) if wanted else {}
+        return reaching(Objects(), {}, always) if wanted else {}, frozenset()
     objects = Objects()
     for catalogue, oid, name, kind in await _rows(conn, _NAMES):
         objects.names[Node(catalogue, oid)] = (name, kind)
@@ -264,4 +256,4 @@ async def _reaching(
     objects.edges = [(Node(a, b), Node(c, d)) for a, b, c, d in await _rows(conn, _EDGES)]
     objects.bodies = {Node(c, oid): body for c, oid, body in await _rows(conn, _BODIES)}
     objects.remote = {Node(c, oid): name for c, oid, name in await _rows(conn, _REMOTE)}
-    return await asyncio.to_thread(reaching, objects, tables, always)
+    return await asyncio.to_thread(lambda: (reaching(objects, tables, always), setting(objects)))

@@ -95,7 +95,8 @@ class Catalog:
     ``ascii_case``: upper and lower case of ASCII are each other, as they are not in Turkish. ``collation`` is the
     default one of the database, with its version; ``collations`` are the names of those under which only equal
     bytes are equal. ``types`` are the database's own, without arrays and the row types of tables.
-    ``takes_text`` are the names of the functions and operators that may take a text (None: not known).
+    ``takes_text`` are the names of the functions and operators that may take a text (None: not known). ``setters`` are the
+    names of what may change the session's search path or styles by itself: functions, and tables and views that call them.
     ``generation`` changes whenever anything else here does.
     """
 
@@ -111,6 +112,7 @@ class Catalog:
     types: tuple[OwnType, ...] = ()
     collations: frozenset[str] = frozenset()
     takes_text: frozenset[str] | None = None
+    setters: frozenset[str] = frozenset()
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:

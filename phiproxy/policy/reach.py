@@ -22,6 +22,17 @@ ALWAYS = re.compile(
     r"|ts_stat|ts_rewrite|crosstab.*|connectby|xpath_table"
 )
 
+# What a body says that changes the path or the styles of its session; a set_config of a constant setting says of which.
+_STYLES = (
+    "datestyle|timezone|intervalstyle|bytea_output|extra_float_digits|client_encoding|standard_conforming_strings"
+    "|session_authorization|search_path"
+)
+_SETS = re.compile(
+    rf"\b(?:search_path|pg_settings|discard\s+all|reset\s+(?:all|role|session|{_STYLES}))\b"
+    rf"|\bset\s+(?:(?:local|session)\s+)?(?:\"?(?:{_STYLES})\b|(?:role|authorization|time\s+zone|names|schema)\b(?!\s*=))"
+    rf"|\bset_config\s*\(\s*(?:'(?:role|{_STYLES})'|[^'\s])|\bset_config\b(?!\s*\()",
+    re.IGNORECASE,
+)
 _TOKEN = re.compile(r"[^\W\d][\w$]*")
 
 
@@ -59,6 +70,12 @@ def reaching(objects: Objects, protected: Mapping[Node, str], always: Iterable[s
     if protected:
         _Search(objects, protected, found).run()
     return found
+
+
+def setting(objects: Objects) -> frozenset[str]:
+    """Return the names of functions that may change the path or the styles of their session, and of all that reaches one."""
+    roots = {node: "the session's settings" for node, body in objects.bodies.items() if _SETS.search(body)}
+    return frozenset(reaching(objects, roots)) | {objects.names[node][0] for node in roots if node in objects.names}
 
 
 class _Search:

@@ -41,7 +41,8 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
     """
     kind, body = statement.kind, statement.body
     walked = list(messages(body))
-    meaning = Meaning("other", statement.start, statement.end, statement.room, effects=effects(kind, body, walked))
+    meaning = Meaning("other", statement.start, statement.end, statement.room)
+    meaning.effects = effects(kind, body, walked, context.catalog.setters)
     meaning.numbers = frozenset(m["ParamRef"].get("number", 0) for m in walked if "ParamRef" in m)
     a = Analysis(text, context, meaning)
     a.walks[id(body)] = walked

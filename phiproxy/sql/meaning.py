@@ -245,6 +245,7 @@ class PlannedStatement(Protocol):
     touches: bool
     plain_select: bool
     edits: tuple[tuple[int, int, int], ...]
+    effects: Effects
 
     @property
     def columns(self) -> Revealing | None:
@@ -299,6 +300,12 @@ class Effects:
     tag: bytes = b""
     names_protected: bool = False
     encoding: bool = False
+
+    def sets_as(self, other: Effects) -> None:
+        """Note that it changes the path, styles and encoding as another statement does, which it runs."""
+        self.path_unknown |= other.path_unknown
+        self.styles_changed |= other.styles_changed
+        self.encoding |= other.encoding
 
 
 @dataclass(slots=True)

@@ -145,6 +145,8 @@ def execute(a: Analysis, body: Node, *, into: bool = False) -> None:
     if plan is None and any("sval" in message for message in messages(body.get("params", []))):
         # The server would log them with its error.
         raise UndefinedStatement(f'prepared statement "{body["name"]}" does not exist', position=a.at(_content(a)))
+    if plan is not None:
+        a.meaning.effects.sets_as(plan.effects)
     if plan is None or not (plan.touches or not plan.identity):
         return
     position = a.at(_content(a))

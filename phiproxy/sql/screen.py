@@ -49,11 +49,12 @@ class Screen:
         names = {*protection.table_names, *protection.column_names, *protection.type_names}
         names |= {*catalog.reaching, protection.registry_schema}
         self._spellings = _spellings(names)
+        self._setters = _spellings(catalog.setters) if catalog.setters else ()
 
     def passes(self, text: bytes) -> bool:
         """Tell whether a text is neither to be taken for one that names something protected nor watched."""
         lowered = _lowered(text)
-        return not (self._names_one(lowered) or _is_watched(lowered))
+        return not (self._names_one(lowered) or self._is_watched(lowered))
 
     def mentions(self, text: bytes) -> bool:
         """Tell whether the text may contain a protected name."""
@@ -76,10 +77,12 @@ class Screen:
         """Tell whether the text is one statement that begins or ends a transaction or savepoint, or a syntax error."""
         return _CONTROL.fullmatch(text) is not None
 
-    @staticmethod
-    def watched(text: bytes) -> bool:
+    def watched(self, text: bytes) -> bool:
         """Tell whether the text may change what later names mean, or prepare, execute or declare something."""
-        return _is_watched(_lowered(text))
+        return self._is_watched(_lowered(text))
+
+    def _is_watched(self, lowered: str) -> bool:
+        return _is_watched(lowered) or any(spelling in lowered for spelling in self._setters)
 
 
 def _is_watched(lowered: str) -> bool:

@@ -184,14 +184,22 @@ def _constant_path(body: Node) -> tuple[str, ...] | None:
     return tuple(name for name in names if name)
 
 
-def _may_set_encoding(arguments: Sequence[Node]) -> bool:
-    """Tell whether set_config may change client_encoding: not where it is seen to be of another setting."""
+def _set_by_config(found: Effects, arguments: Sequence[Node]) -> None:
+    """Note what set_config may change: where it is seen to be of one setting, only that."""
     setting = arguments[0].get("A_Const", {}).get("sval", {}).get("sval") if arguments else None
-    return setting is None or setting.lower() == "client_encoding"
+    name = None if setting is None else setting.lower()
+    found.path_unknown |= name is None or name in _PATH_SETTINGS or name in _UNREPORTED_STYLES
+    found.styles_changed |= name is None or name in _STYLES or name in _UNREPORTED_STYLES
+    found.encoding |= name is None or name == "client_encoding"
 
 
-def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: C901, PLR0912 - one line per kind of statement
-    """Return what a statement changes in the session (sql.md section 2); ``walked`` are the messages of its body."""
+def effects(  # noqa: C901, PLR0912 - one line per kind of statement
+    kind: str, body: Node, walked: Sequence[Node], setters: frozenset[str] = frozenset()
+) -> Effects:
+    """Return what a statement changes in the session (sql.md section 2); ``walked`` are the messages of its body.
+
+    ``setters`` are names of functions and relations that may change the path and styles (policy.catalog).
+    """
     found = Effects()
     if kind == "VariableSetStmt":
         name = body.get("name", "").lower()
@@ -227,12 +235,14 @@ def effects(kind: str, body: Node, walked: Sequence[Node]) -> Effects:  # noqa: 
         found.created = tuple(m["relname"] for m in walked if "relname" in m)
         if "newname" in body:
             found.created += (body["newname"],)
+        if kind == "CreateFunctionStmt":
+            found.created += (strings(body["funcname"])[-1],)  # which may change the session, as only the catalogue tells
     for message in walked:
         if "ExecuteStmt" in message:  # EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
             found.executes = message["ExecuteStmt"]["name"]
-        if "funcname" in message and strings(message["funcname"])[-1] == "set_config":
-            found.path_unknown = found.styles_changed = True
-            found.encoding = found.encoding or _may_set_encoding(message.get("args", ()))
-        if message.get("relname") == "pg_settings":
+        function = strings(message["funcname"])[-1] if "funcname" in message else ""
+        if function == "set_config":
+            _set_by_config(found, message.get("args", ()))
+        if message.get("relname") == "pg_settings" or function in setters or message.get("relname") in setters:
             found.path_unknown = found.styles_changed = found.encoding = True
     return found

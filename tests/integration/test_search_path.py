@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fixtures.live import Twins, extended_site, watched_twins
+from tests.harness import results
 from tests.harness.differential import Protocol
 from tests.harness.server import PostgresServer
 
@@ -44,6 +45,40 @@ def test_as_it_is_set(twins: Twins, protocol: Protocol) -> None:
     for script in SCRIPTS:
         for text in script:
             twins.both.run(text, protocol=protocol)
+
+
+TENANT = """
+CREATE FUNCTION tenant(t text) RETURNS int LANGUAGE plpgsql AS
+  $$ BEGIN EXECUTE format('SET search_path = %I', t); RETURN 1; END $$
+"""
+FUNCTIONS = [
+    TENANT,
+    "SELECT tenant('archive')",
+    READ,
+    "SELECT tenant('public')",
+    READ,
+    "CREATE FUNCTION by_tenant(t text) RETURNS int LANGUAGE sql AS $$ SELECT tenant(t) $$",
+    "SELECT by_tenant('archive')",
+    READ,
+    "RESET search_path",
+    "PREPARE q AS SELECT set_config('search_path', 'archive', false)",
+    READ,
+    "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) EXECUTE q",
+    READ,
+    "DEALLOCATE q",
+    "RESET search_path",
+    "DROP FUNCTION tenant, by_tenant",
+]
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_as_functions_set_it(twins: Twins, protocol: Protocol) -> None:
+    for text in FUNCTIONS:
+        if text.startswith("EXPLAIN"):  # it tells how long it took
+            for conn in (twins.both.plain, twins.both.proxied):
+                assert results.simple(conn, text)[-1].sqlstate is None
+            continue
+        twins.both.run(text, protocol=protocol)
 
 
 def test_within_one_string(twins: Twins) -> None:

@@ -260,6 +260,19 @@ async def test_functions_that_may_run_any_text_are_dynamic(conn: Connection) -> 
     assert (await read(conn)).dynamic == {"runs"}
 
 
+async def test_functions_that_change_the_session_are_setters(conn: Connection) -> None:
+    await conn.execute(
+        """
+        CREATE FUNCTION tenant(t text) RETURNS int LANGUAGE plpgsql AS
+          $$ BEGIN EXECUTE format('SET search_path = %I', t); RETURN 1; END $$;
+        CREATE FUNCTION atomic(t text) RETURNS text BEGIN ATOMIC SELECT set_config('search_path', t, false); END;
+        CREATE FUNCTION plain(a int) RETURNS int LANGUAGE sql SET search_path = pg_catalog AS $$ SELECT a $$;
+        CREATE VIEW calls AS SELECT tenant('a');
+        """
+    )
+    assert (await read(conn)).setters - {"_calls"} == {"tenant", "atomic", "calls"}
+
+
 async def test_the_generation_is_that_of_the_content(conn: Connection) -> None:
     first = await read(conn)
     assert (await read(conn)).generation == first.generation

@@ -2,7 +2,7 @@
 
 import pytest
 
-from phiproxy.policy.reach import ALWAYS, PG_CLASS, PG_PROC, Node, Objects, reaching
+from phiproxy.policy.reach import ALWAYS, PG_CLASS, PG_PROC, Node, Objects, reaching, setting
 
 PATIENTS, VIEW, OTHER, RULE = Node(PG_CLASS, 1), Node(PG_CLASS, 2), Node(PG_CLASS, 3), Node(2618, 4)
 F, G = Node(PG_PROC, 5), Node(PG_PROC, 6)
@@ -79,3 +79,39 @@ def test_the_protected_name_is_not_in_it_in_any_schema() -> None:
 @pytest.mark.parametrize(("name", "always"), [("query_to_xml_and_xmlschema", True), ("dblink_exec", True), ("low", False)])
 def test_always(name: str, always: bool) -> None:
     assert bool(ALWAYS.fullmatch(name)) is always
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "begin set local search_path = a; end",
+        "perform set_config('search_path', s, true)",
+        "PERFORM SET_CONFIG(name, s, true)",
+        "select set_config('role', 'x', false)",
+        "SET ROLE x",
+        "set time zone 'UTC'",
+        "set session datestyle to german",
+        "update pg_settings set setting = 'a'",
+        "RESET ALL",
+        " set_config",
+        "execute 'set search' || '_path = a'; reset role",
+    ],
+)
+def test_what_changes_the_session_and_who_calls_it(body: str) -> None:
+    assert setting(Objects(names=NAMES, bodies={F: body, G: "select f()"})) == {"f", "g"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["select 1", "update users set role = 'x'", "perform set_config('app.tenant', t, true)", "select timezone('UTC', now())"],
+)
+def test_what_leaves_the_session_as_it_is(body: str) -> None:
+    assert setting(Objects(names=NAMES, bodies={F: body, G: "select f()"})) == frozenset()
+
+
+def test_a_table_whose_trigger_changes_the_session() -> None:
+    trigger = Node(2620, 8)
+    objects = Objects(
+        names=NAMES, bodies={F: "begin set search_path = a; end"}, stands_for={trigger: (OTHER,)}, edges=[(trigger, F)]
+    )
+    assert setting(objects) == {"f", "other"}

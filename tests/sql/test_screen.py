@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,3 +96,11 @@ def test_other_texts_do_not_only_control_a_transaction(text: str) -> None:
 def test_a_text_passes_that_is_neither_found_nor_watched(text: str) -> None:
     raw = text.encode()
     assert SCREEN.passes(raw) is not (SCREEN.mentions(raw) or SCREEN.watched(raw))
+
+
+def test_what_changes_the_session_by_itself_is_watched() -> None:
+    screen = Screen(PROTECTION, dataclasses.replace(CATALOG, setters=frozenset({"set_tenant"})))
+    assert screen.watched(b"SELECT Set_Tenant('a')")
+    assert not screen.passes(b"SELECT set_tenant('a')")
+    assert not screen.watched(b"SELECT get_tenant('a')")
+    assert not SCREEN.watched(b"SELECT set_tenant('a')")

@@ -82,7 +82,9 @@ def test_the_registry_is_not_for_clients(text: str) -> None:
         ("SET LOCAL TIME ZONE 'UTC'", Effects(styles_changed=True)),
         ("DISCARD TEMP", Effects(path_unknown=True, styles_changed=True)),
         ("SELECT set_config($1, 'x', true)", Effects(path_unknown=True, styles_changed=True, encoding=True)),
-        ("SELECT set_config('Client_Encoding', 'x', true)", Effects(path_unknown=True, styles_changed=True, encoding=True)),
+        ("SELECT set_config('Client_Encoding', 'x', true)", Effects(encoding=True)),
+        ("SELECT set_config('app.tenant', 'x', true)", Effects()),
+        ("SELECT set_config('DateStyle', 'x', true)", Effects(styles_changed=True)),
         ("SET statement_timeout = 5", Effects()),
         ("DISCARD ALL", Effects(path_unknown=True, styles_changed=True, encoding=True, deallocates_all=True, closes_all=True)),
         ("ROLLBACK", Effects(transaction=True)),
@@ -95,7 +97,7 @@ def test_the_registry_is_not_for_clients(text: str) -> None:
         ("FETCH 5 FROM c", Effects(fetches="c")),
         ("CLOSE c", Effects(closes="c")),
         ("CLOSE ALL", Effects(closes_all=True)),
-        ("SELECT set_config('search_path', 'x', true)", Effects(path_unknown=True, styles_changed=True)),
+        ("SELECT set_config('search_path', 'x', true)", Effects(path_unknown=True)),
         ("SELECT 1", Effects()),
     ],
 )
@@ -104,12 +106,22 @@ def test_effects(text: str, wanted: Effects) -> None:
     assert effects(statement.kind, statement.body, list(messages(statement.body))) == wanted
 
 
+def test_a_function_or_table_that_changes_the_session() -> None:
+    wanted = Effects(path_unknown=True, styles_changed=True, encoding=True)
+    for text in (b"SELECT set_tenant('a')", b"INSERT INTO tenanted VALUES (1)", b"SELECT public.set_tenant('a')"):
+        (statement,) = parse(text)
+        walked = list(messages(statement.body))
+        assert effects(statement.kind, statement.body, walked, frozenset({"set_tenant", "tenanted"})) == wanted
+
+
 def test_a_table_made_of_a_prepared_statement_executes_it() -> None:
     (statement,) = parse(b"CREATE TABLE t AS EXECUTE s(1)")
     assert effects(statement.kind, statement.body, list(messages(statement.body))).executes == "s"
 
 
 def test_what_is_made_is_remembered_by_name() -> None:
+    (statement,) = parse(b"CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    assert effects(statement.kind, statement.body, list(messages(statement.body))).created == ("f",)
     (statement,) = parse(b"CREATE TABLE t (notes text)")
     assert "t" in effects(statement.kind, statement.body, list(messages(statement.body))).created
 
