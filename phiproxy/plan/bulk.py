@@ -17,6 +17,7 @@ from phiproxy.sql.meaning import Edit, Meaning, Occurrence, Renew, Store, Use
 from phiproxy.sql.parse import char_position, decode_text, parse
 from phiproxy.sql.rows import Bulk, Row, find_bulk
 from phiproxy.sql.shape import literal_value
+from phiproxy.sql.taint import says
 
 Change = Edit | Occurrence
 Analyse = Callable[[bytes], list[Meaning]]
@@ -82,12 +83,16 @@ def _repeated(bulk: Bulk, made: Template) -> tuple[int, ...] | None:
     others: list[tuple[bytes, int | None]] = []
     for number, constant, sealed in _literals(bulk, made.protected):
         if sealed:
-            protected.setdefault(constant, number)
+            protected.setdefault(literal_value(constant), number)
         else:
-            others.append((constant, number))
-    protected.pop(b"''", None)
-    found = next((item for item in others if item[0] in protected), None)
-    return None if found is None else tuple(n for n in (found[1], protected[found[0]]) if n is not None)
+            others.append((literal_value(constant), number))
+    protected.pop(b"", None)
+    values = set(protected)
+    found = next((item for item in others if says(item[0], values)), None)
+    if found is None:
+        return None
+    first = next(number for value, number in protected.items() if says(found[0], {value}))
+    return tuple(n for n in (found[1], first) if n is not None)
 
 
 def _literals(bulk: Bulk, protected: frozenset[int]) -> Iterator[tuple[int | None, bytes, bool]]:

@@ -52,7 +52,7 @@ def in_full(text: str) -> object:
         return script(text)
 
 
-LITERAL = st.sampled_from(["''", "'x'", "'it''s'", "'é'", "'Springfield'", "'y'", "'), ('"])
+LITERAL = st.sampled_from(["''", "'x'", "'it''s'", "'é'", "'Springfield'", "'y'", "'), ('", "'{y,z}'", "' [0:0]={x}'"])
 TEXT = st.one_of(
     LITERAL,
     st.builds("{}::{}".format, LITERAL, st.sampled_from(["text", "varchar", "varchar(3)"])),
@@ -148,7 +148,9 @@ def test_only_a_few_rows_are_analysed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(lengths) < 200
 
 
-@pytest.mark.parametrize("offender", ["(7, 'z', 'v3', 'm')", "(7, 'Springfield', 'v', 'm')", "(7, 'z', 'v', 'Springfield')"])
+@pytest.mark.parametrize(
+    "offender", ["(7, 'z', 'v3', 'm')", "(7, 'Springfield', 'v', 'm')", "(7, 'z', 'v', 'Springfield')", "(7, 'z', '{x,v3}', 'm')"]
+)
 def test_a_protected_literal_that_is_used_elsewhere_is_refused_at_its_place(offender: str) -> None:
     text = BULK + ", ".join([*rows(400), offender, *rows(3)])
     refused = script(text)
