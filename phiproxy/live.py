@@ -98,6 +98,7 @@ class LiveDatabase:
         self.made: set[str] = set()
         self.confirmed: set[str] = set()
         self.fence = Fence(until=0)
+        self._changed_at = 0.0
         self._waited_for: dict[str, float] = {}
         # Tenants live as long as a session holds them; the one of a database without tenants always.
         self._tenants: WeakValueDictionary[str, Tenant] = WeakValueDictionary()
@@ -208,8 +209,9 @@ class LiveDatabase:
                 await tenant.keys.reconcile()
 
     def _lives(self, since: float) -> None:
-        """Go on with what is known: names that were made before ``since`` are in it, and what is made now waits for this proxy."""
-        self.fence.until = max(self.fence.until, since + FENCED_AFTER * self._members.lease)
+        """Go on with what is known: what was made before ``since`` is in it, and names that are made now wait for this proxy."""
+        if since >= self._changed_at:
+            self.fence.until = max(self.fence.until, since + FENCED_AFTER * self._members.lease)
 
     def _adopt(self, catalog: Catalog, layout: Layout) -> None:
         """Go on with what was read. What no longer fits the policy stays protected as it was: that can only refuse more."""
@@ -302,7 +304,11 @@ class LiveDatabase:
         self.confirmed.update(names)
 
     def announce(self) -> None:
-        """Let every proxy of this database look at its catalogue at once; what is asked for meanwhile is said once more."""
+        """Let every proxy of this database look at its catalogue at once; what is asked for meanwhile is said once more.
+
+        Sessions of this one wait for that: none takes a table for what it was before the end of the DDL.
+        """
+        self._changed_at, self.fence.until = clock.now(), 0.0
         self._announce_again = True
         if self._announcing is None or self._announcing.done():
             self._announcing = spawn(self._announce(), "announce")

@@ -285,6 +285,19 @@ async def test_a_view_that_another_proxy_makes_is_known_at_once(site: Site) -> N
         assert await (await two.execute("SELECT body FROM shown WHERE body = %s", ("hidden",))).fetchone() == ("hidden",)
 
 
+async def test_other_sessions_see_a_table_as_it_is_once_its_ddl_has_ended(site: Site) -> None:
+    """Where the proxy writes out ``*``: a table with row-level security has hidden columns."""
+    owner(site, f"ALTER TABLE notes OWNER TO {site.role}")
+    settings = site_settings(site, catalog=CatalogSection.model_validate({"poll": "60s"}))
+    async with serving(settings) as (_, port), await connect(site, port) as one, await connect(site, port) as two:
+        await one.execute("ALTER TABLE notes ENABLE ROW LEVEL SECURITY")
+        for name in ("first", "second", "third"):
+            before = (await two.execute("SELECT * FROM notes")).description
+            await one.execute(f"ALTER TABLE notes ADD COLUMN {name} int".encode())
+            after = (await two.execute("SELECT * FROM notes")).description
+            assert [c.name for c in after or ()] == [*(c.name for c in before or ()), name]
+
+
 def test_an_index_that_tells_much_is_warned_of() -> None:
     few = make_policy({"public.t": {"a": {"type": "text", "indexes": ["a"], "distinct": 3}}})
     with capture_logs() as logs:
