@@ -7,7 +7,7 @@ HMAC-SHA-256 (RFC 2104), cut to 120 bits behind the slot's generation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -41,11 +41,11 @@ def make_tagger(number: int, slot: int, generation: int, ring: Keyring) -> Calla
     The closure raises KeyNeeded when the index key is not in memory.
     """
     find, tag_under = ring.index_mac, make_tag(generation)
-    return lambda form: ZERO_TAG if form is None else tag_under(form, find(number, slot))
+    return lambda form: ZERO_TAG if form is None else tag_under(form, (find(number, slot),))
 
 
-def make_tag(generation: int) -> Callable[[bytes, HMAC], bytes]:
-    """Return ``tag(equality form, HMAC keyed for the slot) -> 16 bytes`` for the slots of a generation.
+def make_tag(generation: int, position: int = 0) -> Callable[[bytes, Sequence[HMAC]], bytes]:
+    """Return ``tag(equality form, HMACs) -> 16 bytes`` for a slot of a generation; the HMAC at ``position`` is keyed for it.
 
     ValueError here unless ``generation`` is 1...255: generation 0 would make tags that could be taken for ZERO_TAG.
     """
@@ -53,8 +53,8 @@ def make_tag(generation: int) -> Callable[[bytes, HMAC], bytes]:
         raise ValueError("slot generation out of range")
     prefix, label = bytes([generation]), frame(TAG_LABEL)
 
-    def tag(form: bytes, keyed: HMAC) -> bytes:
-        mac = keyed.copy()
+    def tag(form: bytes, keyed: Sequence[HMAC]) -> bytes:
+        mac = keyed[position].copy()
         mac.update(label + len(form).to_bytes(4, "big") + form)  # frame, by hand: it is the hot path
         return prefix + mac.finalize()[: SLOT_LENGTH - 1]
 

@@ -166,10 +166,10 @@ class Keyring:
         """
         return self._index_entry(number, slot).mac
 
-    def index_macs(self, columns: Sequence[Sequence[IndexKeyWant]]) -> list[list[HMAC]]:
+    def index_macs(self, columns: Sequence[Sequence[IndexKeyWant]]) -> list[Sequence[HMAC]]:
         """Return ``index_mac`` of each slot of each column, looked at once; KeyNeeded for all that are missing together."""
         now, index, used = self._clock(), self._index, self._used
-        found = []
+        found = list[Sequence[HMAC]]()
         for wants in columns:
             macs = []
             for want in wants:

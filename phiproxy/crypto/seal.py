@@ -104,6 +104,12 @@ def draw_record(key: DataKey) -> Record:
     return Record(key, os.urandom(SALT_LENGTH))
 
 
+def draw_records(key: DataKey, count: int) -> list[Record]:
+    """Draw as many as were reserved, as ``draw_record`` does: the salts come from the system in one piece."""
+    salts = os.urandom(SALT_LENGTH * count)
+    return [Record(key, salts[i : i + SALT_LENGTH]) for i in range(0, len(salts), SALT_LENGTH)]
+
+
 def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, bytes], bytes]:
     """Return ``seal(plaintext, record, slots) -> envelope`` for one column; ``slots`` are 16 bytes each, in slot order.
 

@@ -213,10 +213,7 @@ class CopyIn:
         """Draw one record per row that stores something in this scope."""
         nothing = None if stored is None else stored([None] * len(self._fields))
         rows = [i for i, values in enumerate(plain) if stored is None or stored(values) != nothing]
-        if not rows:
-            return {}
-        draw = self._ciphers.reserve(scope, len(rows))
-        return {i: draw() for i in rows}
+        return dict(zip(rows, self._ciphers.draw(scope, len(rows)), strict=True)) if rows else {}
 
     def _check_header(self, row: Row) -> None:
         """Compare the first line with the columns where HEADER MATCH says so (NextCopyFromRawFields)."""

@@ -5,13 +5,15 @@ Anything else, arrays, casts, literals, formulas, conditions, and rows of which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from struct import Struct
 from struct import error as struct_error
 from typing import NamedTuple
 
 from phiproxy.crypto.seal import Record
-from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.ciphers import Ciphers, RowStoreFunction
 from phiproxy.sql.meaning import Plain, Search, Source, Store, Use
 
 _length_at, _pack_length = Struct("!i").unpack_from, Struct("!i").pack
@@ -19,10 +21,8 @@ _length_at, _pack_length = Struct("!i").unpack_from, Struct("!i").pack
 Output = tuple[Use, int, Source]
 # The scope and number of a row that is stored.
 RowKey = tuple[str, int]
-_NO_ROW: RowKey = ("", 0)
-_NO_RECORDS: dict[RowKey, Record] = {}
-# The client's parameter, and how it is searched, or how it is stored and in which row.
-Step = tuple[int, Callable[[bytes], bytes] | None, Callable[[bytes, Record], bytes] | None, RowKey]
+# The client's parameter, and how it is searched, or how it is stored: with which of the keys, and in which of the rows.
+Step = tuple[int, Callable[[bytes], bytes] | None, RowStoreFunction | None, int, int]
 Quick = Callable[[Sequence[bytes | None]], list[bytes | None] | None]
 """Takes the client's values and returns the server's, or None where ``convert`` must; raises what that raises."""
 
@@ -91,52 +91,41 @@ def compile_quick(outputs: Sequence[Output], ciphers: Ciphers) -> Quick | None:
     if not all(_simple(use, literal) for use, _, literal in outputs):
         return None
     stores = [(use, n) for use, n, _ in outputs if isinstance(use, Store)]
-    drawn: dict[str, list[RowKey]] = {}
-    for key in dict.fromkeys((use.column.scope, use.row) for use, _ in stores):
-        drawn.setdefault(key[0], []).append(key)
-    columns, stored = {use.column for use, _ in stores}, tuple(n for _, n in stores)
-    steps = tuple(_step(ciphers, use, n) for use, n, _ in outputs)
+    rows = sorted({(use.column.scope, use.row) for use, _ in stores})
+    scopes = tuple(Counter(scope for scope, _ in rows).items())
+    stored, macs_now = tuple(n for _, n in stores), ciphers.macs_of([use.column for use, _ in stores])
+    steps = tuple(_steps(outputs, ciphers, rows))
 
-    def records_of(values: Sequence[bytes | None]) -> dict[RowKey, Record] | None:
+    def quick(values: Sequence[bytes | None]) -> list[bytes | None] | None:
         for n in stored:
             if values[n] is None:
                 return None  # it may be that its row stores nothing, and then takes no use of a key
-        ciphers.need_keys(columns)
-        records = {}
-        for scope, keys in drawn.items():
-            draw = ciphers.reserve(scope, len(keys))
-            for key in keys:
-                records[key] = draw()
-        return records
-
-    return _converter(steps, records_of if stored else None)
-
-
-def _converter(steps: Sequence[Step], records_of: Callable[[Sequence[bytes | None]], dict[RowKey, Record] | None] | None) -> Quick:
-    def quick(values: Sequence[bytes | None]) -> list[bytes | None] | None:
-        records = records_of(values) if records_of is not None else _NO_RECORDS
-        if records is None:
-            return None
+        macs, records = macs_now() if stored else (), list[Record]()
+        for scope, drawn in scopes:
+            records += ciphers.draw(scope, drawn)
         result: list[bytes | None] = []
-        for n, search, store, key in steps:
+        for n, search, store, at, row in steps:
             value = values[n]
             if value is not None:
                 if search is not None:
                     value = search(value)
                 elif store is not None:
-                    value = store(value, records[key])
+                    value = store(value, records[row], macs[at])
             result.append(value)
         return result
 
     return quick
 
 
-def _step(ciphers: Ciphers, use: Use, number: int) -> Step:
-    if isinstance(use, Search):
-        return number, ciphers.search(use.column, use.slot, use.type), None, _NO_ROW
-    if isinstance(use, Store):
-        return number, None, ciphers.store(use.column), (use.column.scope, use.row)
-    return number, None, None, _NO_ROW
+def _steps(outputs: Sequence[Output], ciphers: Ciphers, rows: Sequence[RowKey]) -> Iterator[Step]:
+    at = count()
+    for use, number, _ in outputs:
+        if isinstance(use, Search):
+            yield number, ciphers.search(use.column, use.slot, use.type), None, 0, 0
+        elif isinstance(use, Store):
+            yield number, None, ciphers.row_store(use.column), next(at), rows.index((use.column.scope, use.row))
+        else:
+            yield number, None, None, 0, 0
 
 
 def _simple(use: Use, literal: Source) -> bool:

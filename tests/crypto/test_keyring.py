@@ -145,6 +145,23 @@ def test_index_keys(ring: Keyring, clock: Clock) -> None:
         ring.index_mac(3, 1)
 
 
+def test_index_keys_of_a_row_are_found_or_missed_together(ring: Keyring, clock: Clock) -> None:
+    columns = [[IndexKeyWant(3, 0), IndexKeyWant(3, 1)], [], [IndexKeyWant(4, 0)]]
+    ring.put_index_key(3, 1, b"i" * 32, 9, 110)
+    with pytest.raises(KeyNeeded) as caught:
+        ring.index_macs(columns)
+    assert caught.value.wants == {IndexKeyWant(3, 0), IndexKeyWant(4, 0)}
+    ring.put_index_key(3, 0, b"j" * 32, 9, 120)
+    ring.put_index_key(4, 0, b"k" * 32, 8, 120)
+    wanted = [[ring.index_mac(*want) for want in wants] for wants in columns]
+    assert ring.index_macs(columns) == wanted
+    assert ring.used_roots() == {8, 9}
+    clock.now = 110
+    with pytest.raises(KeyNeeded) as caught:
+        ring.index_macs(columns)
+    assert caught.value.wants == {IndexKeyWant(3, 1)}
+
+
 def test_what_came_from_a_root_leaves_with_it(ring: Keyring) -> None:
     memo = Forgotten()
     ring.watch(memo)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from phiproxy.crypto.derive import expand, expand_keyed, wipe
 from phiproxy.crypto.envelope import aad, parse_envelope, unpad
 from phiproxy.crypto.keyring import DataKey, Keyring, KeyState
-from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, make_opener, make_sealer, make_span_opener
+from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, draw_records, make_opener, make_sealer, make_span_opener
 from phiproxy.errors import KeyNeeded, SealError
 
 SECRET = bytes(range(32))
@@ -71,6 +71,21 @@ def test_columns_of_one_row_share_a_salt_but_no_nonce() -> None:
     one, two = (parse_envelope(seal(b"same", record, b"")) for _ in range(2))
     assert one.salt == two.salt
     assert one.nonce != two.nonce
+
+
+def test_records_drawn_together_are_each_their_own() -> None:
+    records, seal, open_value = draw_records(data_key(), 50), make_sealer(SPEC), opener()
+    assert len({record.salt for record in records}) == 50
+    assert [open_value(seal(b"%d" % n, record, b"")) for n, record in enumerate(records)] == [b"%d" % n for n in range(50)]
+
+
+def test_the_header_follows_the_data_key_and_the_slots() -> None:
+    seal, one, other = make_sealer(SPEC), draw_record(data_key(5)), draw_record(data_key(6))
+    drawn = [(one, 0), (one, 1), (other, 1), (other, 0), (one, 2), (other, 2), (one, 2)]
+    for record, slots in drawn:
+        found = parse_envelope(seal(b"x", record, b"t" * 16 * slots))
+        assert (found.key_id, found.slots) == (record.key_id, (b"t" * 16,) * slots)
+        assert opener(key=data_key(record.key_id))(seal(b"x", record, b"t" * 16 * slots)) == b"x"
 
 
 @pytest.mark.parametrize(("slots", "pad"), [(0, None), (1, None), (3, None), (3, 16), (0, 16)])
