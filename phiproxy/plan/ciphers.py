@@ -211,6 +211,8 @@ class Ciphers:
     def open_span(self, column: ProtectedColumn) -> OpenSpan:
         """Return (data, begin, end of an envelope) -> plaintext, for a run of values; SealError (XX001) or KeyNeeded."""
         found = self._open.get(column.identity)
+        if found is None and column.shown_of is not None:
+            found = self._open[column.identity] = self.open(column.shown_of)
         if found is None and column.base is not None:
             found = self._open[column.identity] = self._computed(column, column.base)
         if found is None:

@@ -40,7 +40,7 @@ class Columns:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "protected", tuple((i, r) for i, r in enumerate(self.reveals) if r is not None))
-        object.__setattr__(self, "typed", any(not r.type.is_text for _, r in self.protected))
+        object.__setattr__(self, "typed", any(r.typed for _, r in self.protected))
 
     def describe(self, fields: Sequence[Field], formats: Sequence[int] | None, sealed: SealedAttributes) -> list[Field]:
         """Return RowDescription's fields as the client must see them.

@@ -67,9 +67,19 @@ def _steps(use: Store | Search, given: DeclaredType, casts: Sequence[DeclaredTyp
 
 def shown(reveal: Reveal, code: int, styles: Styles) -> Callable[[bytes], bytes] | None:
     """Return what writes an opened value of a result column in a format, or None where it goes as it is."""
-    own = codec(reveal.type)
-    if reveal.type.is_text:
+    write, source = _writer(reveal.type, code, styles), reveal.column.shown_of
+    if source is None:
+        return write
+    made = explicit(source.type, reveal.type)
+    if write is None:
+        return lambda value: made(value, styles)
+    return lambda value: write(made(value, styles))
+
+
+def _writer(declared: DeclaredType, code: int, styles: Styles) -> Callable[[bytes], bytes] | None:
+    if declared.is_text:
         return None
+    own = codec(declared)
     if code == 1:
         return own.to_binary
     write = own.to_text

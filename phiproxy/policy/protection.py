@@ -54,7 +54,8 @@ class ProtectedColumn:
     ``checks`` and ``default``, the envelope of a constant, are what the server's catalogue says of the column.
 
     Or what ``expression`` makes of the column ``base``: as a column of an identity of its own, so that it is never taken for it,
-    whose one slot is the one that the registry has for that expression.
+    whose one slot is the one that the registry has for that expression. ``shown_of``: a cast of that column, which depends on the
+    session's settings or has no index for another reason; it is done where the value is shown.
     """
 
     schema: str
@@ -72,6 +73,7 @@ class ProtectedColumn:
     default: bytes | None = None
     base: ProtectedColumn | None = None
     expression: str = "@"
+    shown_of: ProtectedColumn | None = None
     characters: Characters = ASCII
 
     def characters_of(self, slot: Slot) -> Characters:
@@ -92,6 +94,11 @@ class ProtectedColumn:
         slots = tuple(replace(s, expression="@") for s in self.slots if s.expression == expression)
         identity = f"{self.identity}\0{expression}"
         return replace(self, identity=identity, type=type_, slots=slots, base=self, expression=expression)
+
+    def cast_to(self, type_: DeclaredType) -> ProtectedColumn:
+        """Return what a cast makes of this column where it is shown."""
+        root, expression = self.base or self, f"{self.expression}::{type_.name}"
+        return replace(root.derived(expression, type_), slots=(), shown_of=self)
 
     @property
     def unbounded(self) -> ProtectedColumn:

@@ -17,8 +17,8 @@ from phiproxy.index.normal import normal
 from phiproxy.index.spelling import Call, Cast, Column, Expression, read, write
 from phiproxy.index.transform import transform
 from phiproxy.policy.guards import tag_of
-from phiproxy.policy.protection import Slot
-from phiproxy.policy.types import parse_type
+from phiproxy.policy.protection import ProtectedColumn, Slot
+from phiproxy.policy.types import builtin, parse_type
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import Grouping, equality_slot, grouping_of, unsupported
@@ -31,6 +31,7 @@ from phiproxy.sql.spelling import read_tree
 from phiproxy.sql.stored import stored_tag, tag_text, tag_tree
 from phiproxy.sql.wrap import expression_tree, representative, represented
 from phiproxy.sql.wrap import replace as replace_node
+from phiproxy.types.casts import NoCast, NotCast, explicit
 
 if TYPE_CHECKING:
     from phiproxy.sql.finish import Spans
@@ -89,7 +90,7 @@ class Derived:
         if not self.total:
             self._show_partial(a, equality_slot(a, column, self.node))
             return
-        if not _SHOWN.issuperset(_functions(read(column.expression))) and column.slot_for("@") is None:
+        if not _SHOWN.issuperset(_functions(read((column.shown_of or column).expression))) and column.slot_for("@") is None:
             raise unsupported(
                 a, column, self.node, "An index on it would show that it can be computed of every value. Compute it in the client."
             )
@@ -176,7 +177,14 @@ def _check_grouping(a: Analysis, value: Protected, node: Node, grouping: Groupin
 
 
 # Whatever the value is, these are computed; others of a value that an index would refuse are not.
-_SHOWN = frozenset({"left", "right", "substring", "btrim", "ltrim", "rtrim", "replace", "translate"})
+_SHOWN = frozenset(
+    {
+        "left", "right", "substring", "btrim", "ltrim", "rtrim", "replace", "translate",
+        "cast to text", "cast to int4", "cast to int8", "cast to numeric", "cast to date",
+    }
+)  # fmt: skip
+# Casts to these fail of no value.
+_TEXTS = frozenset({"text", "varchar"})
 
 
 def _functions(expression: Expression) -> Iterator[str]:
@@ -185,8 +193,8 @@ def _functions(expression: Expression) -> Iterator[str]:
             yield name
             for argument in arguments:
                 yield from _functions(argument)
-        case Cast(argument=argument):
-            yield "cast"
+        case Cast(argument=argument, type=target):
+            yield f"cast to {target}"
             yield from _functions(argument)
 
 
@@ -229,28 +237,47 @@ def derived(a: Analysis, node: Node, scope: Scope) -> Derived | None:
         return None
     column = value.column
     base = column.base or column
-    try:
-        expression = write(normal(_over(found, read(column.expression)), base.type.indexed_as))
-        made = transform(expression, base.type.indexed_as)
-        type_ = parse_type(made.result)
-    except (ConfigError, ValueError):
-        return None
-    if expression == column.expression:
+    made = _of_table(base, _over(found, read(column.expression)))
+    if made is None and isinstance(found, Cast):
+        made = _shown_cast(base, _over(found.argument, read(column.expression)), found.type)
+    if made is None or made[0].expression == column.expression:
         return None
     known = a.respelled.pop(id(inner), None)
-    result = Protected(base.derived(expression, type_), type_, cast=True)
-    return Derived(node, inner, value, result, made.total, known.spelled if known is not None else ())
+    result = Protected(made[0], made[0].type, cast=True)
+    return Derived(node, inner, value, result, made[1], known.spelled if known is not None else ())
+
+
+def _of_table(base: ProtectedColumn, expression: Expression) -> tuple[ProtectedColumn, bool] | None:
+    """Return an expression of a column as a column, and whether it is NULL for no value; None where it is not in the table."""
+    if isinstance(expression, Column):
+        return base, True
+    try:
+        spelled = write(normal(expression, base.type.indexed_as))
+        made = transform(spelled, base.type.indexed_as)
+        return base.derived(spelled, parse_type(made.result)), made.total
+    except (ConfigError, ValueError):
+        return None
+
+
+def _shown_cast(base: ProtectedColumn, argument: Expression, target: str) -> tuple[ProtectedColumn, bool] | None:
+    """Return a cast to text that no index has, since it depends on settings: it can be shown."""
+    made = _of_table(base, argument)
+    if made is None or target not in _TEXTS:
+        return None
+    try:
+        explicit(made[0].type, builtin(target))
+    except (NoCast, NotCast):
+        return None
+    return made[0].cast_to(builtin(target)), made[1]
 
 
 def derived_under(a: Analysis, node: Node, scope: Scope) -> tuple[Derived | None, Node, tuple[Node, ...]]:
     """Return the same of what is under casts to text that change nothing, that node, and those casts from the outside in."""
     inner, casts = peel(node)
-    found = derived(a, inner, scope)
-    if found is None and casts:
-        found = derived(a, casts[-1], scope)  # of what is no text itself
-        if found is not None:
-            return found, casts[-1], casts[:-1]
-    return found, inner, casts
+    found = derived(a, casts[-1], scope) if casts else None  # of what is no text itself
+    if found is not None:
+        return found, casts[-1], casts[:-1]
+    return derived(a, inner, scope), inner, casts
 
 
 def _over(expression: Expression, column: Expression) -> Expression:

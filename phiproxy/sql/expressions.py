@@ -156,7 +156,8 @@ def _param_or_const(a: Analysis, node: Node, _body: Node, _scope: Scope) -> Valu
     return CLEAR
 
 
-def _type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
+def type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
+    """Return what a cast is of something that is no expression of a protected column."""
     value = expression(a, body["arg"], scope)
     shown = cast_type(body)
     if isinstance(value, ListColumn) and shown is not None:
@@ -199,6 +200,8 @@ def column_operand(a: Analysis, node: Node, scope: Scope) -> ColumnOperand | Non
 def equality_slot(a: Analysis, column: ProtectedColumn, node: Node) -> Slot:
     """Return the slot that answers equality on the column itself; NoIndexAnswers with the line to add when there is none."""
     slot = column.slot_for("@")
+    if slot is None and column.shown_of is not None:
+        raise unsupported(a, column, node, f"What this cast gives is only shown. Use {column.name} itself, and values of its type.")
     if slot is None:
         waiting = any(s.expression == "@" and s.state != "dropped" for s in column.slots)
         shown = shown_expression(column.expression, quote_ident(column.name))
@@ -243,4 +246,4 @@ def array_elements(node: Node) -> list[Node]:
     return [element for entry in body.get("elements", ()) for element in array_elements(entry)]
 
 
-EXPRESSIONS.update({"ColumnRef": _column_ref, "ParamRef": _param_or_const, "A_Const": _param_or_const, "TypeCast": _type_cast})
+EXPRESSIONS.update({"ColumnRef": _column_ref, "ParamRef": _param_or_const, "A_Const": _param_or_const})

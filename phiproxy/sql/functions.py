@@ -6,7 +6,7 @@ import dataclasses
 
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.derived import derived
-from phiproxy.sql.expressions import clear, clear_all, unsupported
+from phiproxy.sql.expressions import clear, clear_all, type_cast, unsupported
 from phiproxy.sql.grouping import by_tag, window
 from phiproxy.sql.like import starts_with
 from phiproxy.sql.mismatch import check_function
@@ -44,6 +44,12 @@ def _func_call(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     if "over" in body:
         window(a, body["over"], scope)
     return CLEAR
+
+
+def _type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
+    if derived(a, node, scope) is not None:
+        return as_value(a, term(a, node, scope))
+    return type_cast(a, node, body, scope)
 
 
 def _check_count(a: Analysis, names: list[str], body: Node) -> None:
@@ -112,4 +118,4 @@ def _grouping(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
     return CLEAR
 
 
-EXPRESSIONS.update({"FuncCall": _func_call, "GroupingFunc": _grouping})
+EXPRESSIONS.update({"FuncCall": _func_call, "GroupingFunc": _grouping, "TypeCast": _type_cast})

@@ -241,7 +241,7 @@ def label(a: Analysis, target: Node, value: Value, name: str | None) -> None:
     if name is not None and (_holds_both_sides(a, node) or (a.calls and any(id(m) in a.calls for m in messages(node)))):
         a.wraps.append(partial(_label, target=target, name=name))
         return
-    if not isinstance(value, Protected) or not _is_replaced(a, inner):
+    if not isinstance(value, Protected) or not (_is_replaced(a, inner) or _is_replaced(a, node)):
         return
     if name is None:
         raise unsupported(a, value.column, node)

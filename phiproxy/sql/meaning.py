@@ -204,6 +204,11 @@ class Reveal:
     origin: tuple[int, int] | None = None
     planned: DeclaredType | None = None
 
+    @property
+    def typed(self) -> bool:
+        """Tell whether it is shown as the session's settings say."""
+        return not self.type.is_text or self.column.shown_of is not None
+
 
 @dataclass(frozen=True, slots=True)
 class CopyMeaning:
@@ -224,7 +229,7 @@ class CopyMeaning:
     @property
     def typed(self) -> bool:
         """Tell whether what is not text is among its fields."""
-        return any(r is not None and r.type.family not in ("text", "varchar") for r in self.reveals)
+        return any(r is not None and r.typed for r in self.reveals)
 
 
 class Revealing(Protocol):

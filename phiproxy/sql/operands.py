@@ -44,6 +44,9 @@ TEXT, VARCHAR, BOOL = builtin("text"), builtin("varchar"), builtin("bool")
 
 def changes_nothing(declared: DeclaredType, to: DeclaredType) -> bool:
     """Tell whether a cast leaves values, and what they are equal to, as they are."""
+    if to.schema:
+        return declared.oid == to.oid  # a domain has conditions, an enum other labels
+    declared = declared.underlying
     if declared.is_text:
         return to.is_text and to.typmod == -1
     same = declared.family == to.family if to.element is None else declared.element == to.element

@@ -188,6 +188,7 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             leaf.value.users.append(Searched(column, slot, leaf.node, leaf.output, leaf.width))
             leaf.value.casts.extend(leaf.casts)
         else:
+            same_identity(a, [column, *made.columns()], made.node)
             _tag_leaf(a, leaf, slot, stored=stored)
             a.strip(leaf.casts, column)
     a.strip(made.casts, column)

@@ -319,7 +319,12 @@ def test_constants_and_casts(both: Differential, statement: str) -> None:
 
 
 REFUSED = [
-    "SELECT c_date::text FROM typed",
+    "SELECT c_date::text || 'x' FROM typed",
+    "SELECT id FROM typed ORDER BY c_date::text",
+    "SELECT c_date::text FROM typed UNION SELECT 'x'",
+    "SELECT left(c_date::text, 4) FROM typed",
+    "INSERT INTO typed (id, plain) SELECT 99, c_date::text FROM typed",
+    "UPDATE typed SET c_varchar_12_ = c_date::text",
     "SELECT id FROM typed WHERE c_date::text = '2000-02-29'",
     "SELECT id FROM typed WHERE c_int4::int8 = 5",
     "SELECT (CASE WHEN true THEN c_date END)::text FROM typed",
@@ -333,6 +338,7 @@ REFUSED = [
     "SELECT id FROM typed WHERE c_interval = interval '24' hour",
     "UPDATE typed SET c_int4__[1] = 5",
     "SELECT c_int4 + 1 FROM typed",
+    "SELECT count(*) FROM typed GROUP BY c_date::text",
     "SELECT id FROM typed GROUP BY c_date::text, id",
     "SELECT DISTINCT c_date::text FROM typed",
 ]
@@ -343,6 +349,59 @@ REFUSED = [
 def test_refused(both: Differential, statement: str) -> None:
     both.clinic.oracle.planted = ["2000-02-29"]
     both.refused(statement)
+
+
+def shown(name: str) -> str:
+    """Return the casts that show a column as text."""
+    plain = column(name)
+    return f"{plain}::text, CAST({plain} AS varchar) AS v"
+
+
+CASTS = [
+    "SELECT c_date::text, c_int4::text AS n FROM typed ORDER BY id",
+    "SELECT x.d, x.id FROM (SELECT c_date::text AS d, id FROM typed) x ORDER BY 2",
+    "SELECT c_date, c_date::varchar, count(*) FROM typed GROUP BY c_date",
+    "WITH w AS (SELECT c_timestamptz::text AS t FROM typed) SELECT t FROM w",
+    "UPDATE typed SET plain = 'x' WHERE id = 1 RETURNING c_date::text, c_numeric::varchar",
+    "SELECT id FROM typed WHERE c_date::text IS NOT NULL ORDER BY id",
+    "SELECT c_date::text FROM typed UNION ALL SELECT c_date::text FROM typed",
+    "SELECT max(id), (SELECT t.c_bool::text FROM typed t WHERE t.id = 1) FROM typed",
+]
+
+
+@pytest.mark.skipif(not some("date", "timestamptz", "numeric"), reason="one of the types is not in this version")
+@pytest.mark.parametrize("setting", ["DateStyle = 'SQL, DMY'", "TimeZone = 'Asia/Kathmandu'", ""])
+def test_casts_to_text_are_shown(both: Differential, setting: str) -> None:
+    empty(both)
+    for i in range(3):
+        values = [VALUES[name][i % len(VALUES[name])] for name in TYPES]
+        marks = ", ".join(f"${n}" for n in range(2, len(values) + 2))
+        both.run(f"INSERT INTO typed (id, {', '.join(map(column, TYPES))}) VALUES ($1, {marks})", [str(i), *values])
+    if setting:
+        both.run(f"SET {setting}")
+    both.read(f"SELECT id, {', '.join(map(shown, TYPES))} FROM typed ORDER BY id")
+    for statement in CASTS:
+        both.run("BEGIN")
+        try:
+            both.run(statement, protocol="simple")
+            both.run(statement, result_format=1)
+        finally:
+            both.run("ROLLBACK")
+    if setting:
+        both.run(f"RESET {setting.partition(' ')[0]}")
+
+
+def test_casts_to_text_are_copied(site: Site, both: Differential) -> None:
+    empty(both)
+    both.run("INSERT INTO typed (id, c_date, c_interval) VALUES (1, '2000-02-29', '1 mon -1 days 01:02:03.4')")
+    statement = "COPY (SELECT c_date::text, c_interval::varchar FROM typed) TO STDOUT"
+    with psycopg.connect(site.plain_dsn) as plain, psycopg.connect(site.proxy_dsn) as proxied:
+        for conn in (plain, proxied):
+            conn.execute("SET IntervalStyle = 'iso_8601'")
+            conn.execute("SET DateStyle = 'German'")
+            conn.commit()
+        for form in ("", "(FORMAT csv)", "(FORMAT binary)"):
+            assert b"".join(read(proxied, f"{statement} {form}")) == b"".join(read(plain, f"{statement} {form}"))
 
 
 SETTINGS = [

@@ -5,6 +5,10 @@ import re
 
 import pytest
 
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.plan.cache import Planner
+from phiproxy.plan.ciphers import Ciphers
+from phiproxy.policy.types import builtin
 from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.derived import own_name
 from phiproxy.sql.meaning import Meaning
@@ -184,3 +188,49 @@ def test_refused(client: str) -> None:
 )
 def test_a_refusal_names_the_index_that_would_answer(condition: str, hint: str) -> None:
     assert hint in (refusal(f"SELECT 1 FROM patients WHERE {condition}", VIEW, INDEXED).hint or "")
+
+
+def dated() -> Planner:
+    """The clinic with a date in place of one of its texts."""
+    table = PROTECTION.by_name["public", "patients"]
+    born = dataclasses.replace(table.columns["ssn"], type=builtin("date"))
+    tables = tuple(dataclasses.replace(t, columns={**t.columns, "ssn": born}) if t is table else t for t in PROTECTION.tables)
+    return Planner(dataclasses.replace(PROTECTION, tables=tables), CATALOG, Ciphers(Keyring(lambda: 0.0)))
+
+
+DATED = dated()
+
+
+def test_a_cast_to_text_is_shown() -> None:
+    plan = DATED.statement(b"SELECT ssn::text, CAST(p.ssn AS varchar) AS v FROM public.patients p", (), VIEW)
+    assert plan.sql == b'SELECT ssn AS "ssn", p.ssn AS v FROM public.patients p'
+    assert plan.columns is not None
+    reveals = [reveal for reveal in plan.columns.reveals if reveal is not None]
+    assert [(r.type.name, r.column.shown_of is not None, r.typed, r.cast) for r in reveals] == [
+        ("text", True, True, True),
+        ("varchar", True, True, True),
+    ]
+    assert plan.typed
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        "SELECT 1 FROM patients WHERE ssn::text = '2000-01-01'",
+        "SELECT 1 FROM patients WHERE ssn = $1::text",
+        "SELECT ssn::text FROM patients GROUP BY ssn::text",
+        "SELECT count(DISTINCT ssn::text) FROM patients",
+        "SELECT DISTINCT ssn::text FROM patients",
+        "SELECT left(ssn::text, 4) FROM patients",
+        "SELECT ssn::int FROM patients",
+        "SELECT ssn::text || 'x' FROM patients",
+        "SELECT COALESCE(ssn::text, 'x') FROM patients",
+        "SELECT 1 FROM patients a JOIN patients b ON a.ssn::text = b.ssn::text",
+        "UPDATE patients SET notes = ssn::text",
+        "UPDATE patients SET city = ssn::text",
+        "SELECT 1 FROM patients ORDER BY ssn::text",
+        "CREATE VIEW v AS SELECT ssn::text FROM patients",
+    ],
+)
+def test_what_a_cast_gives_is_only_shown(client: str) -> None:
+    assert ask(client, VIEW, DATED) in ("0A000", "42883", "42846")
