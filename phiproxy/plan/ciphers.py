@@ -212,7 +212,7 @@ class Ciphers:
         """Return (data, begin, end of an envelope) -> plaintext, for a run of values; SealError (XX001) or KeyNeeded."""
         found = self._open.get(column.identity)
         if found is None and column.shown_of is not None:
-            found = self._open[column.identity] = self.open(column.shown_of)
+            found = self._open[column.identity] = self.open_span(column.shown_of)
         if found is None and column.base is not None:
             found = self._open[column.identity] = self._computed(column, column.base)
         if found is None:
