@@ -14,6 +14,7 @@ from psycopg.pq.abc import PGconn
 
 from tests.fixtures.cases import fill
 from tests.fixtures.grammar import over_expressions, statements
+from tests.fixtures.grammar_ranges import over_ranges
 from tests.fixtures.grammar_writes import writes
 from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness import results
@@ -114,3 +115,10 @@ def test_random_statements_over_indexed_expressions(twins: Twins) -> None:
     became = tried(twins, over_expressions(), EXPLORE or 20, 200)
     assert became["equal"] > 10, became
     assert became["refused"] > 10, became
+
+
+@pytest.mark.slow
+def test_random_ranges(twins: Twins) -> None:
+    became = tried(twins, over_ranges(), EXPLORE or 10, 1500)
+    assert became["equal"] > 20, became
+    assert became["refused"] > 5, became
