@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from phiproxy.sql.meaning import Reveal, Search, Store, Use
-from phiproxy.types.casts import Cast, cast, explicit
+from phiproxy.types.casts import Cast, cast, explicit, midnight
 from phiproxy.types.comparing import compared, ordered
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.registry import codec
@@ -57,6 +57,8 @@ def _steps(use: Store | Search, given: DeclaredType, casts: Sequence[DeclaredTyp
     target = use.type
     if isinstance(use, Search):
         steps.append((compared if use.range is None else ordered)(target, given))
+        if use.range is None and use.column.base is not None and target.family == "timestamptz":
+            steps.append(midnight)  # no expression of an index is of this type: it is what is cut of a date
         return steps
     steps.append(cast(given, target, "assignment"))
     if not target.is_text:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from phiproxy.errors import ConfigError, StatementRefused
 from phiproxy.index.normal import normal
-from phiproxy.index.spelling import Call, Cast, Column, Expression, read, write
-from phiproxy.index.transform import transform
+from phiproxy.index.spelling import Call, Cast, Column, Constant, Expression, read, write
+from phiproxy.index.transform import result_type, short_type, transform
 from phiproxy.policy.guards import tag_of
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.policy.types import builtin, parse_type
@@ -87,6 +87,9 @@ class Derived:
     def show(self, a: Analysis) -> None:
         """Let the server see the envelope of whose value the expression is shown."""
         column = self.made.column
+        if self.made.type.family == LOCAL:
+            why = f"It depends on the time zone. Select {self.value.column.name}, or what is cut of it ::timestamp."
+            raise unsupported(a, column, self.node, why)
         if not self.total:
             self._show_partial(a, equality_slot(a, column, self.node))
             return
@@ -252,17 +255,31 @@ def _of_table(base: ProtectedColumn, expression: Expression) -> tuple[ProtectedC
     if isinstance(expression, Column):
         return base, True
     try:
-        spelled = write(normal(expression, base.type.indexed_as))
+        local = _of_midnights(expression, base.type.indexed_as)
+        spelled = write(normal(expression if local is None else local, base.type.indexed_as))
         made = transform(spelled, base.type.indexed_as)
-        return base.derived(spelled, parse_type(made.result)), made.total
+        return base.derived(spelled, parse_type(made.result if local is None else LOCAL)), made.total and local is None
     except (ConfigError, ValueError):
         return None
+
+
+# The type of what is cut of a date, to which midnights in the session's time zone are compared (plan.reading).
+LOCAL = "timestamptz"
+
+
+def _of_midnights(expression: Expression, type_name: str) -> Expression | None:
+    """Return what ``date_trunc`` of a date is made of: PostgreSQL takes the midnights of the session's time zone, an index none."""
+    match expression:
+        case Call(name="date_trunc", arguments=(Constant() as field, operand)):
+            if short_type(result_type(normal(operand, type_name), type_name)) == "date":
+                return Call("date_trunc", (field, Cast(operand, "timestamp")))
+    return None
 
 
 def _shown_cast(base: ProtectedColumn, argument: Expression, target: str) -> tuple[ProtectedColumn, bool] | None:
     """Return a cast to text that no index has, since it depends on settings: it can be shown."""
     made = _of_table(base, argument)
-    if made is None or target not in _TEXTS:
+    if made is None or target not in _TEXTS or (made[0].base is not None and made[0].type.family == LOCAL):
         return None
     try:
         explicit(made[0].type, builtin(target))

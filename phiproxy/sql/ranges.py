@@ -21,7 +21,7 @@ from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.policy.types import parse_type
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
-from phiproxy.sql.derived import Operand, operand
+from phiproxy.sql.derived import LOCAL, Operand, operand
 from phiproxy.sql.edges import MOST, Ends, Range, within
 from phiproxy.sql.expressions import located, unsupported
 from phiproxy.sql.finish import Spans
@@ -113,7 +113,11 @@ def _replaced(a: Analysis, *operators: str) -> bool:
 def _operand(a: Analysis, node: Node, scope: Scope) -> Operand | None:
     """Return what is compared, where its values can be counted."""
     found = operand(a, node, scope)
-    if found is None or axis(_type(found.value), read(found.value.column.expression)) is None:
+    if (
+        found is None
+        or (found.value.column.base is not None and found.value.type.family == LOCAL)
+        or axis(_type(found.value), read(found.value.column.expression)) is None
+    ):
         return None
     return found
 

@@ -210,6 +210,12 @@ def _local(value: bytes, styles: Styles) -> bytes:
     return b" ".join((day, clock[:8] + _fraction(clock), *era))
 
 
+def midnight(value: bytes, styles: Styles) -> bytes:
+    """Return the timestamp of the day that begins with this timestamptz in the session's zone; of any other moment what none is."""
+    day = to_timestamp(to_date(_local(value, styles)))
+    return day if zoned(day, styles) == value else value
+
+
 def _fraction(clock: bytes) -> bytes:
     return clock[8 : len(clock) - len(clock[8:].lstrip(b".0123456789"))]
 

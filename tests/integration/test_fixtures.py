@@ -121,6 +121,23 @@ def test_the_edges_of_a_moment_are_those_of_universal_time(twins: Twins) -> None
     twins.both.run("RESET TimeZone", protocol="simple")
 
 
+def test_months_of_dates_begin_at_the_session_s_midnight(twins: Twins) -> None:
+    """``date_trunc`` of a date is a timestamptz. In Asunción 1989-10-01 begins at one o'clock."""
+    statements = (
+        "SELECT id FROM people WHERE date_trunc('month', born) = '1980-01-01' OR date_trunc('month', born) = $1 ORDER BY id",
+        "SELECT id, date_trunc('month', born) = '1980-01-01 05:00:00+00', date_trunc('month', born) <> $1 FROM people ORDER BY id",
+        "SELECT count(*) FROM people WHERE date_trunc('month', born) IN ('1989-10-01', timestamp '1999-12-01', $1::timestamptz)",
+    )
+    with twins.rolled_back():
+        twins.both.run("UPDATE people SET born = '1989-10-17' WHERE id = 1", protocol="simple")
+        for zone in ("UTC", "America/New_York", "America/Asuncion", "Pacific/Apia"):
+            twins.both.run(f"SET TimeZone = '{zone}'", protocol="simple")
+            for statement in statements:
+                for value in ("1981-12-01", "1980-01-15", "infinity", None, "1989-10-01 01:00"):
+                    twins.both.run(statement, [value])
+    twins.both.run("RESET TimeZone", protocol="simple")
+
+
 def test_the_edges_are_read_in_the_session_s_style(twins: Twins) -> None:
     statement = (
         "SELECT id FROM stays WHERE born BETWEEN '01/12/1980' AND '31/12/1980' OR born BETWEEN '01/01/1980' AND '31/12/1980'"
