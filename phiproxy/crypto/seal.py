@@ -243,9 +243,7 @@ def make_opener(
     return open_value
 
 
-def make_span_opener(
-    spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: Callable[[DataKey], None] | None = None
-) -> OpenSpan:
+def make_span_opener(spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: Callable[[DataKey], None] | None = None) -> OpenSpan:
     """Return ``open_span(data, begin, end) -> plaintext`` for one column, for runs of values: ``memo`` looks at the clock for each.
 
     The closure raises SealError (XX001) for whatever is not this column's intact value and KeyNeeded when the data

@@ -198,9 +198,7 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
     names = [sorted(found) for found in (dynamic, replaced, collations, takes_text, setters)]
     digest = await asyncio.to_thread(_digest, (relations, sorted(reach.items()), sorted(views.items()), text, names))
     own_names = (collations, takes_text, setters)
-    return Catalog(
-        int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, *text, *own_names
-    )
+    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, *text, *own_names)
 
 
 async def _views(conn: psycopg.AsyncConnection[Any], oids: list[int]) -> dict[int, str]:

@@ -1,6 +1,6 @@
 """Character sets of clients (manual 24.3.4, client_encoding): their texts to UTF-8 and back, exactly as the server converts them.
 
-Only those are here whose codec in Python agrees with the server's tables in every code point, which a test shows.
+Those whose codec in Python agrees with the server's tables in every code point, which a test shows, and those of ``tabled``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from phiproxy.errors import InvalidEncoding, UntranslatableCharacter
+from phiproxy.wire.tabled import CODECS, LONGEST, from_text, shipped, to_text
 
 # Types whose binary form is their text, so that the server converts it: "char", name, text, json, xml, unknown, char(n), varchar …
 _TEXT_TYPES = frozenset({18, 19, 25, 114, 142, 705, 1042, 1043})
@@ -93,6 +94,48 @@ class _Utf8(Encoding):
         return lambda chunk, _last: chunk
 
 
+class _Tabled(Encoding):
+    """One in which Python's codec and the server differ in some characters."""
+
+    __slots__ = ()
+
+    def to_utf8(self, text: bytes) -> bytes:
+        return text if text.isascii() else to_text(self.name, shipped(self.name), text).encode("utf-8")
+
+    def from_utf8(self, text: bytes) -> bytes:
+        return text if text.isascii() else from_text(self.name, shipped(self.name), text.decode("utf-8"))
+
+    def shown(self, text: bytes) -> bytes:
+        return b"".join(self._shown(c) for c in text.decode("utf-8", "replace"))
+
+    def _shown(self, character: str) -> bytes:
+        try:
+            return self.from_utf8(character.encode("utf-8"))
+        except UntranslatableCharacter:
+            return b"?"
+
+    def read(self, text: bytes) -> bytes:
+        try:
+            return self.to_utf8(text)
+        except (InvalidEncoding, UntranslatableCharacter):
+            return text.decode(self.codec, "replace").encode("utf-8")
+
+    def reader(self) -> Callable[[bytes, bool], bytes]:
+        pending = b""
+
+        def read(chunk: bytes, last: bool) -> bytes:  # noqa: FBT001 - as the codecs' own
+            nonlocal pending
+            pending += chunk
+            whole = shipped(self.name).whole.match(pending)
+            end = whole.end() if whole is not None and not last else len(pending)
+            if len(pending) - end >= LONGEST:
+                end = len(pending)  # malformed, and never whole
+            found, pending = pending[:end], pending[end:]
+            return self.to_utf8(found)
+
+        return read
+
+
 def _of_gbk(error: UnicodeError) -> tuple[bytes, int]:
     """Write the euro as the server's table does, which does not read it."""
     if isinstance(error, UnicodeEncodeError) and error.encoding == "gbk" and error.object[error.start] == "€":
@@ -131,7 +174,10 @@ _CODECS = {
     "GBK": "gbk",
     "GB18030": "gb18030",
 }
-ENCODINGS: Mapping[str, Encoding] = {name: UTF8 if name == "UTF8" else Encoding(name, codec) for name, codec in _CODECS.items()}
+ENCODINGS: Mapping[str, Encoding] = {
+    **{name: UTF8 if name == "UTF8" else Encoding(name, codec) for name, codec in _CODECS.items()},
+    **{name: _Tabled(name, codec) for name, codec in CODECS.items()},
+}
 
 # What else the server takes for a name (encnames.c), without what is neither letter nor digit.
 _ALIASES = {
@@ -139,7 +185,8 @@ _ALIASES = {
     "win": "WIN1251", "koi8": "KOI8R", "win936": "GBK",
     **{f"iso8859{part}": f"LATIN{i + 1}" for i, part in enumerate((1, 2, 3, 4, 9, 10, 13, 14, 15, 16))},
     **{f"windows{page}": f"WIN{page}" for page in (866, 874, *range(1250, 1259))},
-    "windows936": "GBK",
+    "windows936": "GBK", "mskanji": "SJIS", "shiftjis": "SJIS",
+    **{f"{prefix}{page}": name for prefix in ("win", "windows") for page, name in ((932, "SJIS"), (949, "UHC"), (950, "BIG5"))},
 }  # fmt: skip
 _BY_NAME = {name.replace("_", "").lower(): encoding for name, encoding in ENCODINGS.items()}
 
