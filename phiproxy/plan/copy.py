@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 
-from phiproxy.crypto.seal import Record
+from phiproxy.crypto.seal import OpenSpan, Record
 from phiproxy.errors import InvalidEncoding, PhiproxyError, ValueRefused
 from phiproxy.plan.ciphers import Ciphers, Macs, RowStoreFunction
 from phiproxy.plan.columns import shown_in, then
@@ -260,8 +260,13 @@ class CopyOut:
         self._binary = binary = copy.form.format == "binary"
         self._encoding = _of_data(copy.form, encoding)
         self._header = copy.form.header != "no" and not binary
+        self._look_at_clock = ciphers.look_at_clock
         self._openers = [
-            (i, self._shown(_opener(ciphers.open(r.column), binary), shown(r, int(binary), styles), r.type))
+            (
+                i,
+                self._codec.reader(i),
+                self._shown(_opener(ciphers.open_span(r.column), binary), shown(r, int(binary), styles), r.type),
+            )
             for i, r in enumerate(copy.reveals)
             if r is not None
         ]
@@ -283,13 +288,12 @@ class CopyOut:
             if codec.error is not None:
                 raise codec.error
         begin = 1 if self._header and self._rows else 0
-        shown = self._rows[:begin]
-        read, write = codec.read, codec.write
+        shown, write = self._rows[:begin], codec.write
+        self._look_at_clock()
         for row in self._rows[begin:]:
             new = row.copy()
-            for position, opener in self._openers:
-                raw = row[position]
-                value = read(raw, position) if raw is not None else None
+            for position, read, opener in self._openers:
+                value = read(row[position])
                 if value is not None:
                     new[position] = write(opener(value), position)
             shown.append(new)
@@ -314,5 +318,9 @@ def _store(ciphers: Ciphers, column: ProtectedColumn, styles: Styles, *, binary:
     return lambda value, record, macs: store(read(value, code, styles), record, macs)
 
 
-def _opener(opener: Callable[[bytes], bytes], binary: bool) -> Callable[[bytes], bytes]:  # noqa: FBT001
-    return opener if binary else lambda value: opener(bytea_from_text(value))
+def _opener(open_span: OpenSpan, binary: bool) -> Callable[[bytes], bytes]:  # noqa: FBT001
+    def opener(value: bytes) -> bytes:
+        sealed = value if binary else bytea_from_text(value)
+        return open_span(sealed, 0, len(sealed))
+
+    return opener

@@ -19,7 +19,11 @@ _NAMES = {b"\r": "carriage return", b"\n": "newline"}
 
 def unescape(field: bytes) -> bytes:
     """Return the value of a field that is not NULL."""
-    return _ESCAPE.sub(_unescaped, field) if b"\\" in field else field
+    if b"\\" not in field:
+        return field
+    if field[:2] == b"\\\\" and b"\\" not in field[2:]:  # bytea in hex form
+        return field[1:]
+    return _ESCAPE.sub(_unescaped, field)
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:

@@ -42,6 +42,10 @@ def test_decode_of_encode_and_any_cut(wanted: Values, cuts: list[int], delimiter
         (b"a\\\nb\\\tc", b"a\nb\tc"),
         (rb"\xg", b"xg"),
         (b"plain", b"plain"),
+        (rb"\\x00ff", rb"\x00ff"),
+        (rb"\\", b"\\"),
+        (rb"\\x00\t\\", b"\\x00\t\\"),
+        (rb"\\\x41", rb"\A"),
     ],
 )
 def test_escapes(spelling: bytes, value: bytes) -> None:
