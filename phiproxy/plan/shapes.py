@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from phiproxy.errors import ValueRefused
+from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Renew, Search, Store, of_elements
 from phiproxy.sql.parse import Statement
 from phiproxy.sql.shape import Shape, free_constants, literal_value, shape_of
@@ -27,13 +29,18 @@ _MAY_BE_ARRAY = (b"{", b"[", b" ", b"\t", b"\n")
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """An edit or occurrence: ``constant`` is its number, or ``gap`` and the offsets in it say where it stands."""
+    """An edit or occurrence: ``constant`` is its number, or ``gap`` and the offsets in it say where it stands.
+
+    An expression of ``constants`` reaches from there to ``end`` in the gap ``last``.
+    """
 
     change: Edit | Occurrence
     constant: int = -1
     gap: int = -1
     start: int = 0
     end: int = 0
+    last: int = -1
+    constants: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +56,12 @@ class Template:
         constants = shape.constants
         if any(constants[i] != spelled for i, spelled in self.fixed):
             return None
-        if not self._apart(constants):
-            return None
-        return [_placed(prototype, places, shape) for prototype, places in self.prototypes]
+        try:
+            if not self._apart(constants):
+                return None
+            return [_placed(prototype, places, shape) for prototype, places in self.prototypes]
+        except ValueRefused:
+            return None  # the analysis says where
 
     def _apart(self, constants: Sequence[bytes]) -> bool:
         """Tell whether no unprotected literal repeats a protected one: that would be a use of it (sql.md section 2, taint).
@@ -59,6 +69,9 @@ class Template:
         Numbers are outside of this.
         """
         protected = {constants[i] for i in self.protected if constants[i][:1] == b"'"}
+        for change, own in self.expressions:
+            _, value = _computed(change, own, constants)
+            protected.add(b"'" + value.replace(b"'", b"''") + b"'")
         protected.discard(b"''")
         others = [c for i, c in enumerate(constants) if i not in self.protected]
         if any(c in protected for c in others):
@@ -66,6 +79,29 @@ class Template:
         # What may be an array may hold one: the analysis reads it.
         arrays = [c for c in others if c[1:2] in _MAY_BE_ARRAY]
         return not any(value[1:-1] in c for c in arrays for value in protected)
+
+    @property
+    def expressions(self) -> Iterator[tuple[Occurrence, tuple[int, ...]]]:
+        """The occurrences that are expressions of constants, with the numbers of these."""
+        for _, places in self.prototypes:
+            for place in places:
+                if place.constants and isinstance(place.change, Occurrence):
+                    yield place.change, place.constants
+
+
+def _computed(change: Occurrence, own: Sequence[int], constants: Sequence[bytes]) -> tuple[Formula, bytes]:
+    """Return an expression of these constants, and its value. ValueRefused, also for NULL, which stands for something else."""
+    assert change.computed is not None
+    computed = change.computed.of_constants(literal_value(constants[i]) for i in own)
+    value = computed.evaluate(())
+    if value is None:
+        raise ValueRefused("the expression is NULL")
+    return computed, value
+
+
+def _base(shape: Shape, gap: int) -> int:
+    """Return where a gap begins."""
+    return shape.starts[gap - 1] + len(shape.constants[gap - 1]) if gap else 0
 
 
 def _placed(prototype: Meaning, places: Sequence[_Place], shape: Shape) -> Meaning:
@@ -79,8 +115,13 @@ def _placed(prototype: Meaning, places: Sequence[_Place], shape: Shape) -> Meani
             end, literal = start + len(spelled), literal_value(spelled)
             occurrences.append(dataclasses.replace(change, start=start, end=end, literal=literal))
             continue
-        base = shape.starts[place.gap - 1] + len(shape.constants[place.gap - 1]) if place.gap else 0
-        if isinstance(change, Edit):
+        base = _base(shape, place.gap)
+        if place.constants:
+            assert isinstance(change, Occurrence)
+            computed, value = _computed(change, place.constants, shape.constants)
+            start, end = base + place.start, _base(shape, place.last) + place.end
+            occurrences.append(dataclasses.replace(change, start=start, end=end, literal=value, computed=computed))
+        elif isinstance(change, Edit):
             edits.append(Edit(base + place.start, base + place.end, change.text))
         else:
             occurrences.append(dataclasses.replace(change, start=base + place.start, end=base + place.end))
@@ -105,8 +146,7 @@ def template(shape: Shape, statements: Sequence[Statement], meanings: Sequence[M
             place = _place(change, shape, by_start, bases)
             if place is None:
                 return None
-            if place.constant >= 0:
-                protected.add(place.constant)
+            protected.update(place.constants or ([place.constant] if place.constant >= 0 else ()))
             places.append(place)
         prototypes.append((dataclasses.replace(meaning, edits=[], occurrences=[]), tuple(places)))
     free = free_constants(statements)
@@ -137,9 +177,13 @@ def _more_than_data(effects: Effects) -> bool:
 def _place(change: Edit | Occurrence, shape: Shape, by_start: dict[int, int], bases: Sequence[int]) -> _Place | None:
     """Return where a change stands, free of any value; None where it is neither one constant nor inside one gap."""
     if isinstance(change, Occurrence) and change.literal is not None and not isinstance(change.use, Renew):
-        i = by_start.get(change.start)
-        if i is None or type(change.use) not in (Store, Search) or of_elements(change.use):
+        if type(change.use) not in (Store, Search) or of_elements(change.use):
             return None  # of an array, an element may be what is tainted
+        if change.computed is not None:
+            return _place_of_expression(change, shape, bases)
+        i = by_start.get(change.start)
+        if i is None:
+            return None
         whole = change.end == change.start + len(shape.constants[i]) and literal_value(shape.constants[i]) == change.literal
         return _Place(dataclasses.replace(change, start=0, end=0, literal=b""), constant=i) if whole else None
     gap = bisect_right(bases, change.start) - 1
@@ -147,6 +191,21 @@ def _place(change: Edit | Occurrence, shape: Shape, by_start: dict[int, int], ba
     if change.end > base + len(shape.gaps[gap]):
         return None
     return _Place(change, gap=gap, start=change.start - base, end=change.end - base)
+
+
+def _place_of_expression(change: Occurrence, shape: Shape, bases: Sequence[int]) -> _Place | None:
+    """Return where an expression of constants stands; None where its texts are not those of its formula, one for one."""
+    assert change.computed is not None
+    inside = [i for i, start in enumerate(shape.starts) if change.start <= start < change.end]
+    texts = tuple(i for i in inside if shape.constants[i][:1] == b"'")
+    if not texts or [literal_value(shape.constants[i]) for i in texts] != list(change.computed.constants()):
+        return None
+    gap, last = bisect_right(bases, change.start) - 1, bisect_right(bases, change.end) - 1
+    if change.start > bases[gap] + len(shape.gaps[gap]) or change.end > bases[last] + len(shape.gaps[last]):
+        return None
+    bare = change.computed.of_constants(iter([b""] * len(texts)))
+    kept = dataclasses.replace(change, start=0, end=0, literal=b"", computed=bare)
+    return _Place(kept, gap=gap, start=change.start - bases[gap], end=change.end - bases[last], last=last, constants=texts)
 
 
 class Templates:

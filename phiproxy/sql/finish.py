@@ -296,10 +296,10 @@ class Spans:
             return self._inserted(decided, sink.inserted, order, text)
         if sink.formula is not None:
             start, end = Brackets(self.tokens).expression(sink.node)
-            formula = sink.formula if sink.kind == "formula" else None
+            formula, computed = (sink.formula, None) if sink.kind == "formula" else (None, sink.formula)
             return Occurrence(
                 start, end, decided.use, 0, _literal(sink), decided.type_oid, order, decided.group, formula=formula,
-                trail=sink.closing,
+                trail=sink.closing, computed=computed,
             )  # fmt: skip
         i = self._at(sink.offset)
         while self._tokens[i].name == "ASCII_45":  # the sign of a number

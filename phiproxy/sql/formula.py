@@ -7,7 +7,7 @@ case by the tables that were compared with the server.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phiproxy.index.characters import ASCII, Characters
 from phiproxy.index.texts import btrim, ltrim, rtrim
@@ -46,6 +46,14 @@ class Formula:
             yield self.value
         for argument in self.arguments:
             yield from argument.constants()
+
+    def of_constants(self, values: Iterator[bytes]) -> Formula:
+        """Return the same of other constants, in the order of ``constants``."""
+        if self.value is not None:
+            return replace(self, value=next(values))
+        return (
+            replace(self, arguments=tuple(argument.of_constants(values) for argument in self.arguments)) if self.arguments else self
+        )
 
     def evaluate(self, values: Sequence[Text]) -> Text:
         """Return its value; ``values`` are those of the parameters from the first on. ValueRefused."""

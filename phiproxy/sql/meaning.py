@@ -126,8 +126,9 @@ class Occurrence:
     ``type_oid`` is the type that PostgreSQL would give a parameter here (0: this place says nothing), ``order`` the place of this
     occurrence in the order in which PostgreSQL looks at them: the first that says something decides. Those of a ``group`` are all
     seen before one without a ``cast`` is given the type of its place. ``lead`` and ``trail`` stand
-    around what is put into a place where the client has nothing. ``formula``: it is an expression with parameters. ``other`` is the
-    upper end of the range whose lower end this is, once these have found each other.
+    around what is put into a place where the client has nothing. ``formula``: it is an expression with parameters, ``computed``:
+    one of constants, whose value is the literal. ``other`` is the upper end of the range whose lower end this is, once these have
+    found each other.
     """
 
     start: int
@@ -143,6 +144,7 @@ class Occurrence:
     trail: bytes = b""
     formula: Formula | None = None
     other: Occurrence | None = None
+    computed: Formula | None = None
 
     @property
     def null(self) -> bool:

@@ -143,6 +143,23 @@ def test_everyday_statements_are_analysed_once_per_shape(planner: Planner, monke
     assert len(seen) == 4
 
 
+def test_expressions_of_constants_are_computed_from_the_template(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = analyses(monkeypatch)
+    for i in range(20, 30):
+        text = b"SELECT id FROM patients WHERE ssn = lower('A%d') || ' b' AND full_name IN (trim(' x%d '), 'y%d')" % (i, i, i)
+        plan = planner.script(text, VIEW)
+        assert plan.rendered is not None
+        assert [o.literal for o in plan.rendered.occurrences] == [b"a%d b" % i, b"x%d" % i, b"y%d" % i]
+        assert text[plan.rendered.occurrences[0].start : plan.rendered.occurrences[0].end] == b"lower('A%d') || ' b'" % i
+    assert len(seen) == 1
+    planner.script(b"SELECT id FROM patients WHERE city = 'c' AND ssn = lower('D')", VIEW)
+    for elsewhere in (b"b", b"B"):
+        with pytest.raises(PhiproxyError, match="used unprotected elsewhere"):
+            planner.script(b"SELECT id FROM patients WHERE city = '" + elsewhere + b"' AND ssn = lower('B')", VIEW)
+    planner.script(b"SELECT id FROM patients WHERE city = 'c' AND ssn = lower('E')", VIEW)
+    assert len(seen) == 4  # two of these are refused by an analysis
+
+
 def test_a_repeated_protected_value_is_looked_at_again(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = analyses(monkeypatch)
     planner.script(b"SELECT id FROM patients WHERE ssn = 'a' AND city = 'b'", VIEW)

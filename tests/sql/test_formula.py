@@ -60,3 +60,11 @@ def test_a_function_of_an_index() -> None:
     made = Formula("index", (Formula(number=1),), expression="left(lower(@),3)")
     assert made.evaluate((b"SMITH",)) == b"smi"
     assert made.evaluate((None,)) is None
+
+
+def test_the_same_of_other_constants() -> None:
+    made = Formula("||", (Formula(value=b"a"), Formula("btrim", (Formula(value=b" b "),))))
+    other = made.of_constants(iter([b"x", b"  y"]))
+    assert (made.evaluate(()), other.evaluate(())) == (b"ab", b"xy")
+    assert list(other.constants()) == [b"x", b"  y"]
+    assert Formula(number=1).of_constants(iter([])) == Formula(number=1)
