@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from functools import partial
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.ends import end_pair, is_lower, paired
+from phiproxy.plan.ends import end_pair, is_lower, paired, read_ends_as, without_number
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
 from phiproxy.policy.types import array_of, by_oid
-from phiproxy.sql.finish import fixed_word, marker, null_marker
+from phiproxy.sql.finish import marker
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import (
     ABSENT,
     PLAIN,
     Absent,
-    End,
     EndPair,
     Meaning,
     Nullness,
@@ -156,7 +154,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     types = {n: found for n, oid in enumerate(described, start=1) if oid is not None and (found := _type_of(oid, layout, n))}
     layout.read_as(types, partial(_placed, text, rendered.occurrences))
     oids = [TEXT_OID if n in layout.consumed else oid for n, oid in enumerate(oids, start=1)]
-    spelled = [b"$%d" % n if n else _without_number(o) for n, o in zip(numbers, rendered.occurrences, strict=True)]
+    spelled = [b"$%d" % n if n else without_number(o) for n, o in zip(numbers, rendered.occurrences, strict=True)]
     sql = rendered.fill(lambda i, _o: spelled[i])
     edits = [*rendered.spans]
     edits += [(o.start, o.end, len(s)) for o, s in zip(rendered.occurrences, spelled, strict=True)]
@@ -240,12 +238,6 @@ def compile_definition(
     )  # fmt: skip
 
 
-def _without_number(occurrence: Occurrence) -> bytes:
-    """Return what the server gets of an occurrence that is no parameter of it."""
-    word = fixed_word(occurrence.use)
-    return null_marker(occurrence.use) if word is None else word
-
-
 class _Layout:
     """The server's parameters: the client's own keep their numbers, every further use gets a new one behind them."""
 
@@ -309,7 +301,7 @@ class _Layout:
                 with at(n + 1):
                     self.outputs[i] = (read_as(use, types[n + 1]), n, made)
             elif isinstance(made, EndPair):
-                ends = EndPair(*(_end_as(end, types, at) for end in (made.lower, made.upper)))
+                ends = read_ends_as(made, types, at)
                 self.outputs[i] = (ends.lower.use, n, ends)
 
     def check_covers(self, occurrences: Sequence[Occurrence]) -> None:
@@ -320,16 +312,6 @@ class _Layout:
                 assert end_pair(o) in self._ranges
             elif not o.null and not is_upper(o.use):
                 assert (_share(o.use), o.number - 1 if o.number else None, o.formula or o.literal) in made
-
-
-def _end_as(end: End, types: Mapping[int, DeclaredType], at: Callable[[int], AbstractContextManager[None]]) -> End:
-    """Return an end with how its parameter is read, whose type is known now."""
-    if end.number < 0 or end.number + 1 not in types:
-        return end
-    with at(end.number + 1):
-        use = read_as(end.use, types[end.number + 1])
-    assert isinstance(use, Search)
-    return replace(end, use=use)
 
 
 def _share(use: Use) -> object:

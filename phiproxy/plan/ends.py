@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.reading import reader
+from phiproxy.sql.finish import fixed_word, null_marker
 from phiproxy.sql.meaning import End, EndPair, Occurrence, Search, is_upper
+from phiproxy.sql.operands import read_as
+from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
 from phiproxy.wire.arrays import Array
 
@@ -82,3 +86,23 @@ def range_tags(ciphers: Ciphers, use: Search, bounds: Bounds) -> Array | None:
     search = ciphers.search(use.column, use.slot, use.column.type)
     tags = sorted(map(search, subjects)) or [NO_TAG]
     return Array(((len(tags), 1),), tuple(tags))
+
+
+def read_ends_as(pair: EndPair, types: Mapping[int, DeclaredType], at: Callable[[int], AbstractContextManager[None]]) -> EndPair:
+    """Return the ends with how their parameters are read, whose ``types`` by number are known; ``at`` places refusals."""
+    return EndPair(_read_as(pair.lower, types, at), _read_as(pair.upper, types, at))
+
+
+def _read_as(end: End, types: Mapping[int, DeclaredType], at: Callable[[int], AbstractContextManager[None]]) -> End:
+    if end.number < 0 or end.number + 1 not in types:
+        return end
+    with at(end.number + 1):
+        use = read_as(end.use, types[end.number + 1])
+    assert isinstance(use, Search)
+    return replace(end, use=use)
+
+
+def without_number(occurrence: Occurrence) -> bytes:
+    """Return what the server gets of an occurrence that is no parameter of it: of an upper end, or NULL."""
+    word = fixed_word(occurrence.use)
+    return null_marker(occurrence.use) if word is None else word

@@ -98,14 +98,12 @@ class TaggedSubquery:
 class Analysis:
     """One statement's analysis: lists of what is to become of which node, carried out by ``finish``.
 
-    ``tagged`` columns become their tags, ``represented`` ones any value of their group, ``nullifs`` CASE,
-    ``respelled`` ones get another name; ``subqueries`` and
-    ``wraps`` put queries around queries; ``comparisons`` are decided last. ``changes`` edit the tree, and return the edit of the
-    text, of what no list here says. ``derived`` is what becomes of expressions of protected columns, ``stored_tags``
-    the generated columns that tags of columns are read from, both by ``id``. ``added`` values go
-    where the client has none, and ``at_end`` is what is done to the tree last. ``decided`` are the nodes, by ``id``, that were
-    understood together with another one, ``filters`` those of which NULL is as good as false, ``calls``
-    those that become something else, and name an output no longer.
+    ``tagged`` columns become their tags, ``represented`` ones any value of their group, ``nullifs`` CASE, ``respelled`` ones get
+    another name; ``subqueries`` and ``wraps`` put queries around queries; ``comparisons`` are decided last. ``changes`` edit the
+    tree, and return the edit of the text, of what no list here says. ``derived`` is what becomes of expressions of columns,
+    ``stored_tags`` the generated columns that tags are read from, both by ``id``. ``added`` values go where the client has none;
+    ``at_end`` is what is done to the tree last. ``decided`` are the nodes, by ``id``, that were understood with another one,
+    ``filters`` those of which NULL is as good as false, ``calls`` those that name an output no longer.
     """
 
     text: bytes
