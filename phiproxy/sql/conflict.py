@@ -13,6 +13,7 @@ from phiproxy.sql.derived import derived_under
 from phiproxy.sql.expressions import clear, column_operand, equality_slot
 from phiproxy.sql.finish import Spans, quote_ident, tag_expression, to_tag_call
 from phiproxy.sql.meaning import Edit
+from phiproxy.sql.mismatch import condition
 from phiproxy.sql.parse import Node, location, only
 from phiproxy.sql.scope import Scope, Source
 from phiproxy.sql.terms import as_tags, term
@@ -32,7 +33,7 @@ def on_conflict(a: Analysis, body: Node, relation: Relation, source: Source, out
     scope = Scope((source, excluded), outer)
     assignments(a, body.get("targetList", []), relation, scope)
     if "whereClause" in body:
-        clear(a, body["whereClause"], scope)
+        condition(a, body["whereClause"], scope, "WHERE")
 
 
 def _target(a: Analysis, infer: Node, relation: Relation, inside: Scope) -> None:

@@ -9,7 +9,7 @@ from phiproxy.sql.derived import derived
 from phiproxy.sql.expressions import clear, clear_all, type_cast, unsupported
 from phiproxy.sql.grouping import by_tag, window
 from phiproxy.sql.like import starts_with
-from phiproxy.sql.mismatch import check_function
+from phiproxy.sql.mismatch import check_function, condition
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, is_whole_row
@@ -40,7 +40,7 @@ def _func_call(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
             _argument(a, argument, names[-1], scope)
     clear_all(a, body.get("agg_order"), scope)
     if "agg_filter" in body:
-        clear(a, body["agg_filter"], scope)
+        condition(a, body["agg_filter"], scope, "FILTER")
     if "over" in body:
         window(a, body["over"], scope)
     return CLEAR

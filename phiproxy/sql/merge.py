@@ -7,8 +7,9 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import Place, assign, assignments, too_many
 from phiproxy.sql.ctes import with_clause
 from phiproxy.sql.defaults import Given, fill_rows
-from phiproxy.sql.expressions import clear, listed_value
+from phiproxy.sql.expressions import listed_value
 from phiproxy.sql.hidden import in_between
+from phiproxy.sql.mismatch import condition
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import QUERIES
 from phiproxy.sql.scope import Joined, Output, Scope, Source, star_of
@@ -27,7 +28,7 @@ def merge(a: Analysis, body: Node, outer: Scope) -> list[Output]:
         # In the order of RETURNING *: the source's columns stand first.
         joined = Joined([*rest.sources, source], [*rest.star, *star_of(source)], rest.merged, rest.listed)
         both = joined.scope(outer)
-        clear(a, body["joinCondition"], both)
+        condition(a, body["joinCondition"], both, "JOIN/ON")
         seen = {
             "MERGE_WHEN_MATCHED": both,
             "MERGE_WHEN_NOT_MATCHED_BY_SOURCE": Scope((source,), outer),
@@ -44,7 +45,7 @@ def merge(a: Analysis, body: Node, outer: Scope) -> list[Output]:
 
 def _when(a: Analysis, clause: Node, relation: Relation, source: Source, scope: Scope, number: int) -> None:
     if "condition" in clause:
-        clear(a, clause["condition"], scope)
+        condition(a, clause["condition"], scope, "WHEN")
     command = clause["commandType"]
     if command == "CMD_UPDATE":
         assignments(a, clause["targetList"], relation, scope, number)

@@ -16,6 +16,7 @@ from phiproxy.sql.ranges import conjuncts
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value
 from phiproxy.sql.sinks import is_no_text
+from phiproxy.sql.truths import truth
 from phiproxy.types.names import sql_name
 
 # text, char(n), varchar.
@@ -39,6 +40,8 @@ def condition(a: Analysis, node: Node, scope: Scope, what: str) -> None:
     """Analyse what must be true or false; ``what`` names the place in PostgreSQL's words."""
     if what in _FILTERS:
         a.filters.update(_filters(node))
+    if truth(a, node, scope):
+        return
     value = expression(a, node, scope)
     if isinstance(value, Protected):
         if value.type.oid not in TEXTS:

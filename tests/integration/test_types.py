@@ -404,6 +404,37 @@ def test_casts_to_text_are_copied(site: Site, both: Differential) -> None:
             assert b"".join(read(proxied, f"{statement} {form}")) == b"".join(read(plain, f"{statement} {form}"))
 
 
+CONDITIONS = [
+    "SELECT id FROM typed WHERE c_bool",
+    "SELECT id FROM typed x WHERE NOT x.c_bool OR (x.c_bool AND plain = 'true') ORDER BY id",
+    *(f"SELECT id FROM typed WHERE c_bool IS {test} ORDER BY id" for test in
+      ("TRUE", "NOT TRUE", "FALSE", "NOT FALSE", "UNKNOWN", "NOT UNKNOWN")),
+    "SELECT id, CASE WHEN c_bool THEN 'y' WHEN NOT c_bool THEN 'n' END, NOT c_bool FROM typed ORDER BY id",
+    "SELECT x.id, y.id FROM typed x JOIN typed y ON x.c_bool AND NOT y.c_bool",
+    "SELECT count(*) FILTER (WHERE c_bool) FROM typed",
+    "SELECT c_bool, count(*) FROM typed GROUP BY c_bool HAVING NOT c_bool",
+    "SELECT id FROM (SELECT id, c_bool AS c FROM typed) s WHERE c AND id IN (SELECT id FROM typed y WHERE y.c_bool)",
+    "SELECT x.id FROM typed x JOIN typed y USING (id, c_bool) WHERE c_bool",
+    "UPDATE typed SET plain = 'z', c_bool = false WHERE public.typed.c_bool RETURNING id, c_bool",
+    "DELETE FROM typed WHERE NOT c_bool RETURNING id, c_bool",
+    "INSERT INTO typed (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET plain = 'q' WHERE typed.c_bool RETURNING plain",
+    "MERGE INTO typed USING (SELECT 1 AS i) s ON id = i WHEN MATCHED AND c_bool THEN UPDATE SET plain = 'm'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("statement", CONDITIONS)
+def test_a_truth_value_is_a_condition(both: Differential, statement: str) -> None:
+    empty(both)
+    both.run("INSERT INTO typed (id, c_bool, plain) VALUES (1, true, 'true'), (2, false, 'x'), (3, NULL, NULL)")
+    for way in ("simple", "extended"):
+        both.run("BEGIN")
+        try:
+            both.run(statement, protocol=way)
+            both.run("SELECT id, plain, c_bool FROM typed ORDER BY id")
+        finally:
+            both.run("ROLLBACK")
+
+
 SETTINGS = [
     "DateStyle = 'SQL, DMY'",
     "DateStyle = 'German'",
