@@ -151,7 +151,9 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     for n, use in enumerate(layout.uses()):
         with _placed(text, rendered.occurrences, n + 1):
             described.append(_described(use, oids[n], deduced.get(n + 1, TEXT_OID)))
-    types = {n: found for n, oid in enumerate(described, start=1) if oid is not None and (found := _type_of(oid, layout, n))}
+    uses = layout.uses_of()
+    known = ((n, _type_of(oid, uses.get(n, []))) for n, oid in enumerate(described, start=1) if oid is not None)
+    types = {n: found for n, found in known if found is not None}
     layout.read_as(types, partial(_placed, text, rendered.occurrences))
     oids = [TEXT_OID if n in layout.consumed else oid for n, oid in enumerate(oids, start=1)]
     spelled = [b"$%d" % n if n else without_number(o) for n, o in zip(numbers, rendered.occurrences, strict=True)]
@@ -190,11 +192,10 @@ def _placed(text: bytes, occurrences: Sequence[Occurrence], number: int) -> Iter
         raise
 
 
-def _type_of(oid: int, layout: _Layout, number: int) -> DeclaredType | None:
+def _type_of(oid: int, uses: Sequence[Store | Search]) -> DeclaredType | None:
     """Return a parameter's type: a built-in one, or that of a column which it meets."""
-    own = (use.type for use in layout.uses_of(number))
-    found = by_oid(oid) or next((t for declared in own for t in _named(declared) if t.oid == oid), None)
-    if found is None and any(use.given is not None for use in layout.uses_of(number)):
+    found = by_oid(oid) or next((t for use in uses for t in _named(use.type) if t.oid == oid), None)
+    if found is None and any(use.given is not None for use in uses):
         raise UndefinedOperator(
             f"a parameter of type OID {oid} meets a protected column", hint="Declare it as the column's type, or not at all."
         )
@@ -286,13 +287,15 @@ class _Layout:
         self.outputs.append((use, number - 1, literal))
         return len(self.outputs)
 
-    def uses_of(self, number: int) -> list[Store | Search]:
-        """Return the uses in which one of the client's parameters becomes something."""
-        own: list[Store | Search] = [
-            u for u, n, made in self.outputs if n == number - 1 and made is None and isinstance(u, Store | Search)
-        ]
-        ends = (end for _, _, made in self.outputs if isinstance(made, EndPair) for end in (made.lower, made.upper))
-        return [*own, *(end.use for end in ends if end.number == number - 1)]
+    def uses_of(self) -> dict[int, list[Store | Search]]:
+        """Return, by the client's parameters, the uses in which they become something."""
+        found: dict[int, list[Store | Search]] = {}
+        for use, n, made in self.outputs:
+            if made is None and isinstance(use, Store | Search):
+                found.setdefault(n + 1, []).append(use)
+        for end in (end for _, _, made in self.outputs if isinstance(made, EndPair) for end in (made.lower, made.upper)):
+            found.setdefault(end.number + 1, []).append(end.use)
+        return found
 
     def read_as(self, types: Mapping[int, DeclaredType], at: Callable[[int], AbstractContextManager[None]]) -> None:
         """Settle how parameters are read, whose types are known now; refuses what PostgreSQL would not take."""

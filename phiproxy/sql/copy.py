@@ -84,6 +84,10 @@ def copy_query(a: Analysis, body: Node) -> None:
         raise a.refuse(*_FILE[:1], only(body["query"])[1], hint=_FILE[1])
     if not any(outputs):
         return
+    for node in body.get("options", ()):
+        option = only(node)[1]
+        if option["defname"] in _FORCED and "List" in option.get("arg", {}):
+            raise a.refuse("FORCE_QUOTE of some columns of a query is not in this version", option, hint="Write FORCE_QUOTE *.")
     names = tuple(str(i + 1) for i in range(len(outputs)))
     form, _ = _options(a, body, names)
     a.meaning.copy = CopyMeaning("", names, outputs, form, incoming=False, skips_errors=False)

@@ -120,7 +120,7 @@ class TextCodec:
         """Return lines as rows; ``data`` is what they were cut from, where what no line has is seen at once."""
         self._first = self._next
         eol = self._lines.eol
-        if not self._from_server and (b"\\." in data or b"\r" in data or (eol == b"\r" and b"\n" in data)):
+        if not self._from_server and (b"\\." in data or b"\r" in data or (eol != b"\n" and b"\n" in data)):
             found = self._checked(found)
         self._next += len(found)
         delimiter = self._delimiter

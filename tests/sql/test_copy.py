@@ -104,6 +104,7 @@ def test_what_is_not_protected_is_not_read() -> None:
         ("COPY phiproxy.root_key TO STDOUT", "42501"),
         ("COPY patient_names TO STDOUT", "0A000"),
         ("COPY (SELECT upper(ssn) FROM patients) TO STDOUT", "0A000"),
+        ("COPY (SELECT ssn FROM patients) TO STDOUT (FORMAT csv, FORCE_QUOTE (ssn))", "0A000"),
         ("COPY (SELECT id FROM patients WHERE ssn = $1) TO STDOUT", "0A000"),
     ],
 )

@@ -83,6 +83,7 @@ def test_streams(data: bytes, wanted: Values) -> None:
         (b"a\nb\rc\n", [[b"a"]], "literal carriage return found in data"),
         (b"a\r\nb\nc\r\n", [[b"a"]], "literal newline found in data"),
         (b"a\rb\nc\r", [[b"a"]], "literal newline found in data"),
+        (b"a\r\nb\n", [[b"a"]], "literal newline found in data"),
         (b"a\nb\\.\n", [[b"a"]], "end-of-copy marker is not alone on its line"),
         (b"a\n\\.b\n", [[b"a"]], "end-of-copy marker is not alone on its line"),
     ],
