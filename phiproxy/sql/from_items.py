@@ -10,6 +10,7 @@ from phiproxy.sql.joins import join
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.rules import FROM_ITEMS, query
 from phiproxy.sql.scope import Joined, Protected, Scope, Source, joined_of, source_of
+from phiproxy.sql.select import from_item
 from phiproxy.sql.unnest import unnest_source
 from phiproxy.sql.views import view_source
 
@@ -60,8 +61,16 @@ def _range_function(a: Analysis, body: Node, outer: Scope, left: Joined) -> Join
     return Joined([Source(label or "\0", (), opaque=True, system=False)], [])
 
 
+def _range_table_sample(a: Analysis, body: Node, outer: Scope, left: Joined) -> Joined:
+    """TABLESAMPLE: which rows are read, the server chooses by their place."""
+    for part in (*body.get("args", ()), *([body["repeatable"]] if "repeatable" in body else ())):
+        clear(a, part, left.scope(outer))
+    return from_item(a, *only(body["relation"]), outer, left)
+
+
 FROM_ITEMS.update(
     {
+        "RangeTableSample": _range_table_sample,
         "RangeVar": _range_var,
         "RangeSubselect": _range_subselect,
         "RangeFunction": _range_function,

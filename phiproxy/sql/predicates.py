@@ -166,6 +166,14 @@ def _null_test(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
     sink = as_sink(body["arg"], array=True)
     if is_row(body["arg"], scope):
         return CLEAR
+    if "RowExpr" in body["arg"]:
+        # Of a row it is asked of each of its fields, which rows in it are not.
+        for entry in only(body["arg"])[1].get("args", ()):
+            if "RowExpr" in entry:
+                clear(a, entry, scope)
+            else:
+                _null_test(a, entry, {"arg": entry}, scope)
+        return CLEAR
     if sink is not None and sink.casts:
         as_null_test(a, Term(body["arg"], [Leaf(body["arg"], sink=sink)]))
     else:

@@ -282,7 +282,6 @@ def from_item(a: Analysis, kind: str, body: Node, outer: Scope, left: Joined) ->
 
 _JOINED_IN_CLIENT = "Select what it is made of, and take it apart in the client."
 _NOT_IN_FROM = {
-    "RangeTableSample": ("TABLESAMPLE", "Sample by an unprotected column, or by WHERE random() < …."),
     "RangeTableFunc": ("XMLTABLE", _JOINED_IN_CLIENT),
     "JsonTable": ("JSON_TABLE", _JOINED_IN_CLIENT),
 }

@@ -24,7 +24,6 @@ def test_using_merges_columns_and_star_begins_with_them() -> None:
     "client",
     [
         "SELECT 1 FROM patients p JOIN visits v ON p.mrn = v.diagnosis",
-        "SELECT 1 FROM patients TABLESAMPLE SYSTEM (1)",
         "SELECT ssn FROM patients, XMLTABLE('/r' PASSING '<r/>' COLUMNS a int)",
         "SELECT 1 FROM unnest((SELECT array_agg(ssn) FROM patients))",
         "SELECT 1 FROM patients p, LATERAL unnest(ARRAY[p.ssn]) u",
