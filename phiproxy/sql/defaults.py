@@ -58,6 +58,8 @@ def fill_select(a: Analysis, relation: Relation, given: Given, wanted: Sequence[
     missing = left_out(a, relation, wanted)
     if not missing or body.get("op") != "SETOP_NONE" or not body.get("targetList"):
         return
+    if not any(m.get("location", -1) > 0 for m in messages(body["targetList"][:1])):
+        return  # TABLE relation
     first = _offset(body["targetList"][:1])
     for _, column in missing:
         a.added.append(Added(Renew(column, row), body["targetList"], partial(_list_end, first=first), b", ", b"", "ResTarget"))

@@ -11,6 +11,7 @@ from functools import partial
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.guards import HIDDEN_PREFIX
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.finish import Spans, quote_ident
 from phiproxy.sql.meaning import Edit
@@ -47,13 +48,18 @@ def _add_list(spans: Spans, _text: bytes, *, body: Node, names: Sequence[str]) -
     return Edit(end, end, b" (" + b", ".join(quote_ident(name) for name in names) + b")")
 
 
-def list_star(a: Analysis, nodes: list[Node], node: Node, star: Sequence[SourceColumn], scope: Scope) -> None:
-    """Let ``*`` or ``t.*``, an entry of a target list, be these columns, which the server's would not be."""
+def list_star(
+    a: Analysis, nodes: list[Node], node: Node, star: Sequence[SourceColumn], scope: Scope, table: int | None = None
+) -> None:
+    """Let ``*`` or ``t.*``, an entry of a target list, be these columns, which the server's would not be.
+
+    ``table`` is where the relation of ``TABLE relation`` stands.
+    """
     reference = only(only(node)[1]["val"])[1]
     if any("\0" in name for column in star for pair in column.spelled for name in pair):
         raise a.refuse("* over a subquery without a name, which would have to be listed", reference, hint="List the columns.")
     listed = ", ".join(_listed(a, column, scope, reference) for column in star)
-    a.changes.append(partial(_replace_star, nodes=nodes, node=node, listed=listed))
+    a.changes.append(partial(_replace_star, nodes=nodes, node=node, listed=listed, table=table))
 
 
 def _listed(a: Analysis, column: SourceColumn, scope: Scope, place: Node) -> str:
@@ -64,8 +70,13 @@ def _listed(a: Analysis, column: SourceColumn, scope: Scope, place: Node) -> str
     return named if len(column.spelled) == 1 else f"{named} AS {quoted(column.name)}"
 
 
-def _replace_star(spans: Spans, _text: bytes, *, nodes: list[Node], node: Node, listed: str) -> Edit:
-    start, end = spans.column_ref(location(only(only(node)[1]["val"])[1]))
+def _replace_star(spans: Spans, _text: bytes, *, nodes: list[Node], node: Node, listed: str, table: int | None) -> Edit:
+    if table is not None:
+        brackets = Brackets(spans.tokens)
+        token = spans.tokens[brackets.before(brackets.at(table), "TABLE")]
+        start, end, text = token.start, token.end, f"SELECT {listed} FROM"
+    else:
+        (start, end), text = spans.column_ref(location(only(only(node)[1]["val"])[1])), listed
     i = next(i for i, other in enumerate(nodes) if other is node)
     nodes[i : i + 1] = select_tree(f"SELECT {listed}")["targetList"]
-    return Edit(start, end, listed.encode())
+    return Edit(start, end, text.encode())

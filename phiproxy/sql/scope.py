@@ -231,13 +231,15 @@ Output = tuple[str | None, Value]
 class Joined:
     """What FROM gives: its sources, the columns of ``*`` in PostgreSQL's order, and those that USING merged.
 
-    ``listed``: the server's ``*`` would be another one, as a join in it was given another form.
+    ``listed``: the server's ``*`` would be another one, as a join in it was given another form. ``table`` is where the relation of
+    ``TABLE relation`` stands, which is a ``*`` that nobody wrote.
     """
 
     sources: list[Source]
     star: list[SourceColumn]
     merged: tuple[Merged, ...] = ()
     listed: bool = False
+    table: int | None = None
 
     def scope(self, outer: Scope | None) -> Scope:
         """Return what expressions see that stand behind this FROM."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from phiproxy.errors import DuplicateAlias
@@ -16,7 +17,7 @@ from phiproxy.sql.grouping import distinct, distinct_on, group_by, grouped_scope
 from phiproxy.sql.hidden import list_star
 from phiproxy.sql.mismatch import condition
 from phiproxy.sql.names import output_name
-from phiproxy.sql.parse import Node, only, strings
+from phiproxy.sql.parse import Node, location, only, strings
 from phiproxy.sql.respell import spelled_node
 from phiproxy.sql.rowfields import name_fields
 from phiproxy.sql.rules import FROM_ITEMS, QUERIES
@@ -108,6 +109,8 @@ def _limits(a: Analysis, body: Node, outer: Scope) -> None:
 
 def _plain_select(a: Analysis, body: Node, outer: Scope, stores: Stores | None) -> list[Output]:
     joined = from_clause(a, body.get("fromClause"), outer)
+    if _is_table(body):
+        joined = replace(joined, table=location(only(body["fromClause"][0])[1]))
     inside = joined.scope(outer)
     name_fields(a, [body.get(part) for part in _EXPRESSIONS], inside)
     scope = grouped_scope(a, body, inside)
@@ -130,6 +133,12 @@ def _plain_select(a: Analysis, body: Node, outer: Scope, stores: Stores | None) 
         )
     _limits(a, body, scope)
     return outputs
+
+
+def _is_table(body: Node) -> bool:
+    """Tell whether a query was written as ``TABLE relation``."""
+    first = only(body["targetList"][0])[1].get("val", {}) if body.get("targetList") else {}
+    return "ColumnRef" in first and first["ColumnRef"].get("location", -1) < 0 and bool(body.get("fromClause"))
 
 
 def _distinct(a: Analysis, body: Node, outputs: list[Output], nodes: list[Node | None], scope: Scope) -> None:
@@ -240,7 +249,7 @@ def _star(a: Analysis, nodes: list[Node], node: Node, joined: Joined, scope: Sco
             hint="List the columns.",
         )
     if listed or any(source.hidden for source in sources) or any(group_key(c.value) in scope.grouped for c in star):
-        list_star(a, nodes, node, star, scope)
+        list_star(a, nodes, node, star, scope, joined.table)
     return star
 
 

@@ -120,6 +120,9 @@ def test_constant_defaults_of_each_type(site: Site) -> None:
         both.run(f"CREATE TABLE patients (id int, {listed})")
         both.run("INSERT INTO patients (id) VALUES (1) RETURNING *")
         both.run("INSERT INTO patients (id, code) VALUES (%s, DEFAULT)", (2,), prepare=True)
+        both.run("CREATE TABLE other (i int)")
+        both.run("INSERT INTO other VALUES (7)")
+        both.run("INSERT INTO patients (id) TABLE other RETURNING *")
         for name in ("code", "ok", "seen", "dose"):
             default = COLUMNS[name][1]
             both.run(f"ALTER TABLE patients ALTER COLUMN {name} DROP DEFAULT")

@@ -45,6 +45,9 @@ def use(both: Pair, *, prepare: bool | None) -> None:
     both.run("SELECT * FROM visits", prepare=prepare)
     both.run("ALTER TABLE visits ADD COLUMN room text", prepare=prepare)
     both.run("INSERT INTO visits VALUES (7, NULL, NULL, 'here') RETURNING *", prepare=prepare)
+    both.run("INSERT INTO visits TABLE ONLY visits", prepare=prepare)
+    both.run("WITH x AS (TABLE patients) TABLE x LIMIT 9", prepare=prepare)
+    both.run("TABLE public.visits UNION ALL TABLE visits", prepare=prepare)
     both.run("TRUNCATE patients")
     both.run("TRUNCATE patients, visits")
 

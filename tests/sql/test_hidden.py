@@ -83,3 +83,11 @@ def test_merge_asks_for_a_list() -> None:
     with pytest.raises(StatementRefused) as refused:
         server(f"MERGE INTO {T} p USING log l ON p.id = l.id WHEN NOT MATCHED THEN INSERT VALUES (1, 'x', 'y')")
     assert refused.value.hint == "List the columns."
+
+
+def test_table_is_a_star_too() -> None:
+    for text in (f"TABLE {T}", f"TABLE ONLY {T} LIMIT 1"):
+        found = server(text)
+        assert found.startswith('SELECT "patients"."id"')
+        assert found.endswith(text.replace("TABLE", "FROM"))
+        assert "phi_tag_" not in found
