@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from phiproxy.errors import NotPermitted
+from phiproxy.errors import NotPermitted, StatementRefused
 from phiproxy.plan.cache import Planner
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.plan.rings import full_ciphers
@@ -42,6 +42,14 @@ def test_a_role_that_decides_is_not_changed(text: bytes) -> None:
     with pytest.raises(NotPermitted, match="may not be changed"):
         planner("role", "session_authorization").script(text, VIEW)
     planner("app.tenant").script(text, VIEW)
+
+
+def test_nulls_in_arrays_stay_what_they_are() -> None:
+    for text in (b"SET array_nulls = off", b"SET LOCAL Array_Nulls TO 0"):
+        with pytest.raises(StatementRefused, match="array_nulls"):
+            planner().script(text, VIEW)
+    for text in (b"SET array_nulls = on", b"RESET array_nulls", b"SET array_nulls TO DEFAULT", b"SHOW array_nulls"):
+        planner().script(text, VIEW)
 
 
 @pytest.mark.parametrize(
