@@ -38,46 +38,33 @@ class Ciphers:
         self._ring = ring
         self._noticed = noticed
         self._memo = OpenMemo()
-        self._store: dict[ProtectedColumn, RowStoreFunction] = {}
-        self._wants: dict[ProtectedColumn, tuple[IndexKeyWant, ...]] = {}
+        self._store: dict[ProtectedColumn, tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]] = {}
         self._search: dict[tuple[int, int, int, DeclaredType, Lower | None], ValueFunction] = {}
         self._open: dict[str, OpenSpan] = {}
         self._conditions: dict[bytes, Condition] = {}
 
-    def need_keys(self, columns: Iterable[ProtectedColumn], defaults: Iterable[ProtectedColumn] = ()) -> None:
-        """Raise KeyNeeded for every index key that storing into these columns lacks, in one go and before anything is reserved.
-
-        So it is of the keys that their constraints are sealed under, and the ``defaults`` of those columns.
-        """
-        self.macs(list(columns))
-        for column in defaults:
-            self.default(column)
-
     def macs(self, columns: Sequence[ProtectedColumn]) -> list[Macs]:
-        """Return the index keys of each column, for the rows that are stored now; KeyNeeded as of ``need_keys``."""
+        """Return the index keys of each column, for the rows that are stored now.
+
+        Raises KeyNeeded for all that are missing, in one go and before anything is reserved; then for those that the columns'
+        constraints are sealed under.
+        """
         return self.macs_of(columns)()
 
     def macs_of(self, columns: Sequence[ProtectedColumn]) -> Callable[[], list[Macs]]:
         """Return what gives ``macs`` of these columns, time and again."""
-        take = partial(self._ring.index_macs, [self._wants_of(column) for column in columns])
-        if not any(column.checks for column in columns):
+        take = partial(self._ring.index_macs, [self._made(column)[1] for column in columns])
+        checked = [column for column in columns if column.checks]
+        if not checked:
             return take
 
         def take_all() -> list[Macs]:
             found = take()
-            for column in columns:
-                for check in column.checks:
-                    self._condition(column, check)
+            for column in checked:
+                self._open_conditions(column)
             return found
 
         return take_all
-
-    def _wants_of(self, column: ProtectedColumn) -> tuple[IndexKeyWant, ...]:
-        wants = self._wants.get(column)
-        if wants is None:
-            live = (slot for slot in _all_slots(column) if slot is not None and slot.state != "dropped")
-            wants = self._wants[column] = tuple(IndexKeyWant(column.number, slot.number) for slot in live)
-        return wants
 
     def reserve(self, scope: str, rows: int) -> Callable[[], Record]:
         """Reserve one use per row and return what draws them; KeyNeeded when the lease does not hold as many."""
@@ -95,11 +82,34 @@ class Ciphers:
         store, macs = self.row_store(column), self.macs_of([column])
         return lambda value, record: store(value, record, macs()[0])
 
+    def stores(
+        self, columns: Sequence[ProtectedColumn], defaults: Iterable[ProtectedColumn] = ()
+    ) -> dict[ProtectedColumn, StoreFunction]:
+        """Return ``store`` of each column for one execution, with the index keys of now.
+
+        Raises KeyNeeded as of ``macs``, and for what the ``defaults`` of columns are sealed under.
+        """
+        made = [self._made(column) for column in columns]
+        found = {}
+        for column, (store, _), macs in zip(columns, made, self._ring.index_macs([wants for _, wants in made]), strict=True):
+            if column.checks:
+                self._open_conditions(column)
+            found[column] = _under(store, macs)
+        for column in defaults:
+            self.default(column)
+        return found
+
     def row_store(self, column: ProtectedColumn) -> RowStoreFunction:
         """Return (plaintext, record, what ``macs`` gives of the column) -> envelope, as ``store`` does."""
+        return self._made(column)[0]
+
+    def _made(self, column: ProtectedColumn) -> tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]:
+        """Return what stores into a column, and the index keys that this takes."""
         found = self._store.get(column)
         if found is None:
-            found = self._store[column] = self._make_store(column)
+            live = (slot for slot in _all_slots(column) if slot is not None and slot.state != "dropped")
+            wants = tuple(IndexKeyWant(column.number, slot.number) for slot in live)
+            found = self._store[column] = self._make_store(column), wants
         return found
 
     def _make_store(self, column: ProtectedColumn) -> RowStoreFunction:
@@ -127,6 +137,10 @@ class Ciphers:
         """Return the constant that is a column's DEFAULT; KeyNeeded, SealError."""
         assert column.default is not None
         return self.open(column)(column.default)
+
+    def _open_conditions(self, column: ProtectedColumn) -> None:
+        for check in column.checks:
+            self._condition(column, check)
 
     def _condition(self, column: ProtectedColumn, check: Check) -> Condition:
         """Return the condition of a constraint; KeyNeeded, SealError."""
@@ -231,6 +245,10 @@ class Ciphers:
             return value
 
         return computed
+
+
+def _under(store: RowStoreFunction, macs: Macs) -> StoreFunction:
+    return lambda value, record: store(value, record, macs)
 
 
 def _slot(column: ProtectedColumn, slot: Slot | None, position: int) -> SlotFunction:

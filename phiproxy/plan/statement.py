@@ -12,11 +12,12 @@ from functools import partial
 
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import ValueRefused
-from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.ciphers import Ciphers, StoreFunction
 from phiproxy.plan.columns import Columns, SealedAttributes
 from phiproxy.plan.ends import NO_TAG, Bounds, BoundsReader, bounds_reader, end_pair, range_tags
 from phiproxy.plan.quick import BindForm, Formed, Forms, Quick, compile_quick
 from phiproxy.plan.reading import Reader, reader
+from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.finish import fixed_word
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import (
@@ -73,14 +74,14 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
     One record is drawn per (row, scope) that stores a value. Raises KeyNeeded before anything is drawn where a lease is short.
     """
     rows: dict[tuple[str, RowKey], Record] = {}
+    stores: Mapping[ProtectedColumn, StoreFunction] = {}
     wanted = _wanted(uses)
     if wanted:
         stored = {u.column for u, v in uses if isinstance(u, Store | Renew) and v is not None}
-        ciphers.need_keys(stored, {u.column for u, _ in uses if isinstance(u, Renew)})
+        stores = ciphers.stores(list(stored), {u.column for u, _ in uses if isinstance(u, Renew)})
     for scope, numbers in wanted.items():
-        draw = ciphers.reserve(scope, len(numbers))
-        for number in numbers:
-            rows[scope, number] = draw()
+        for number, record in zip(numbers, ciphers.draw(scope, len(numbers)), strict=True):
+            rows[scope, number] = record
     result: list[Given] = []
     for use, value in uses:
         if value is None or isinstance(use, Plain):
@@ -89,7 +90,7 @@ def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
             result.append(None)
         elif isinstance(use, Store | Define | Renew):
             assert not isinstance(value, Bounds)
-            result.append(_sealed(ciphers, use, value, rows))
+            result.append(_sealed(ciphers, stores, use, value, rows))
         elif isinstance(use, Search):
             result.append(_tag(ciphers, use, value))
         else:
@@ -127,19 +128,23 @@ def _rows(use: Store | Define | Renew, value: bytes | Array) -> list[RowKey]:
 
 
 def _sealed(
-    ciphers: Ciphers, use: Store | Define | Renew, value: bytes | Array, rows: Mapping[tuple[str, RowKey], Record]
+    ciphers: Ciphers,
+    stores: Mapping[ProtectedColumn, StoreFunction],
+    use: Store | Define | Renew,
+    value: bytes | Array,
+    rows: Mapping[tuple[str, RowKey], Record],
 ) -> bytes | Array:
-    store, scope = ciphers.store(use.column), use.column.scope
+    scope = use.column.scope
     if isinstance(use, Renew):
-        return store(ciphers.default(use.column), rows[scope, (use.row, -1)])
+        return stores[use.column](ciphers.default(use.column), rows[scope, (use.row, -1)])
     if isinstance(use, Define):
         assert isinstance(value, bytes)
         return ciphers.define(use.column, value, rows[scope, (use.row, -1)])
     if use.limit is not None:
         value = value.map(partial(cut_text, limit=use.limit)) if isinstance(value, Array) else cut_text(value, use.limit)
     if isinstance(value, bytes):
-        return store(value, rows[scope, (use.row, -1)])
-    elements = (None if e is None else store(e, rows[scope, (use.row, i)]) for i, e in enumerate(value.elements))
+        return stores[use.column](value, rows[scope, (use.row, -1)])
+    elements = (None if e is None else stores[use.column](e, rows[scope, (use.row, i)]) for i, e in enumerate(value.elements))
     return Array(value.bounds, tuple(elements))
 
 

@@ -98,7 +98,7 @@ def test_every_registered_slot_is_filled_and_dropped_ones_are_zero() -> None:
 def test_missing_keys_are_asked_for_together() -> None:
     ciphers = Ciphers(Keyring(lambda: 0.0))
     with pytest.raises(KeyNeeded) as caught:
-        ciphers.need_keys([SSN, NAME])
+        ciphers.macs([SSN, NAME])
     assert caught.value.wants == {IndexKeyWant(1, 0), IndexKeyWant(2, 0)}
     with pytest.raises(KeyNeeded) as caught:
         ciphers.reserve(SSN.scope, 7)
