@@ -16,7 +16,7 @@ from tests.sql.ask import PLANNER
 def test_the_tables_hold_what_is_understood() -> None:
     assert PLANNER is not None
     assert set(QUERIES) == {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
-    assert {"RangeVar", "RangeSubselect", "RangeFunction", "JoinExpr"} == set(FROM_ITEMS)
+    assert {"RangeVar", "RangeSubselect", "RangeFunction", "RangeTableSample", "JoinExpr"} == set(FROM_ITEMS)
     assert {"ColumnRef", "ParamRef", "A_Const", "TypeCast", "NullTest", "A_Expr", "FuncCall", "SubLink"} <= set(EXPRESSIONS)
 
 
