@@ -19,6 +19,7 @@ from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.copy import CopyOut
 from phiproxy.plan.statement import Columns, ScriptPart, StatementPlan
 from phiproxy.types.styles import Styles
+from phiproxy.wire.encodings import Encoding
 from phiproxy.wire.fields import RowFunction
 
 
@@ -117,6 +118,7 @@ class Expected:
     binary: bool = False
     row: RowFunction | None = None
     ciphers: Ciphers | None = None
+    encoding: Encoding | None = None
     parts: tuple[ScriptPart, ...] | None = None
     part: int = 0
     texts: tuple[bytes, bytes, tuple[tuple[int, int, int], ...]] | None = None

@@ -74,8 +74,10 @@ def row_description(session: State, data: bytes, start: int, end: int) -> int:
 
 def row_of(session: State, front: Expected, columns: Columns) -> RowFunction:
     """Return what opens the rows of the result that comes now: for this run of them, since no later one looks at the clock."""
-    if front.row is None or front.ciphers is None:
-        front.ciphers, encoding = session.planner.ciphers, session.encoding or UTF8
+    encoding = session.encoding or UTF8
+    # One Expected stands for many executions, between which the server may tell of another encoding.
+    if front.row is None or front.ciphers is None or front.encoding is not encoding:
+        front.ciphers, front.encoding = session.planner.ciphers, encoding
         front.row = columns.row(front.ciphers, binary=front.binary, formats=front.formats, styles=front.styles, encoding=encoding)
     front.ciphers.look_at_clock()
     return front.row

@@ -258,6 +258,19 @@ def test_a_missing_key_is_asked_for_on_the_way_out_and_back() -> None:
     play.is_idle()
 
 
+def test_rows_are_in_the_encoding_that_the_server_told_of_last(play: Screenplay) -> None:
+    """A function may set it, behind which the same group is already under way."""
+    prepared(play, BY_TAG)
+    row, text = f.data_row(envelope(SSN, "é".encode()), b"x"), "é".encode()
+    for encoding, shown in (("UTF8", text), ("LATIN1", b"\xe9"), ("UTF8", text)):
+        play.client_says(group(b"ada"))
+        play.session.to_server.clear()
+        play.server_says(f.parameter_status("client_encoding", encoding))
+        play.server_says(f.BIND_COMPLETE + row + DONE)
+        play.client_gets(f.parameter_status("client_encoding", encoding), f.BIND_COMPLETE, f.data_row(shown, b"x"), *f.split(DONE))
+    play.is_idle()
+
+
 def test_a_value_that_does_not_open_breaks_the_result_off(play: Screenplay) -> None:
     prepared(play, BY_TAG)
     play.client_says(group(b"ada"))
