@@ -45,6 +45,7 @@ NONE: frozenset[str] = frozenset()
 
 __all__ = ["Planner", "View", "set_path"]
 
+K = TypeVar("K")
 P = TypeVar("P")
 
 
@@ -80,6 +81,7 @@ class Planner:
         self._statements: OrderedDict[tuple[object, ...], StatementPlan] = OrderedDict()
         self._scripts: OrderedDict[tuple[object, ...], ScriptPlan] = OrderedDict()
         self._templates = Templates()
+        self._passing: OrderedDict[tuple[bytes, tuple[int, ...]], StatementPlan] = OrderedDict()
         self._views: dict[int, tuple[Value, ...] | None] = {}
 
     def mentions(self, text: bytes) -> bool:
@@ -92,6 +94,16 @@ class Planner:
         Where the client speaks UTF-8, ``script`` and ``statement`` then say that nothing becomes of it.
         """
         return self._screen.passes(text)
+
+    def passing(self, text: bytes, oids: tuple[int, ...]) -> StatementPlan | None:
+        """Return the plan of a Parse whose text ``passes``, or None; it is the same whatever else the session says."""
+        key = text, oids
+        plan = self._passing.get(key)
+        if plan is None and self._screen.passes(text):
+            plan = StatementPlan(text, text, identity=True, oids=oids)
+            if len(text) <= MAX_CACHED_TEXT:
+                _remember(self._passing, key, plan)
+        return plan
 
     def controls(self, text: bytes) -> bool:
         """Tell whether a text begins or ends a transaction or savepoint and says no more."""
@@ -319,7 +331,7 @@ def _cacheable(text: bytes, meanings: Sequence[Meaning]) -> bool:
     return not any(o.literal is not None and not isinstance(o.use, Renew) for m in meanings for o in m.occurrences)
 
 
-def _remember(cache: OrderedDict[tuple[object, ...], P], key: tuple[object, ...], plan: P) -> None:
+def _remember(cache: OrderedDict[K, P], key: K, plan: P) -> None:
     cache[key] = plan
     if len(cache) > MAX_PLANS:
         cache.popitem(last=False)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from phiproxy.errors import KeyNeeded, PhiproxyError
+from phiproxy.errors import KeyNeeded, MalformedMessage, PhiproxyError
 from phiproxy.session.extended import described, executed
 from phiproxy.session.groups import DESCRIBED, EXECUTED, EXECUTED_ALONE, answered, end_group, ordinary, protected, tail_of
 from phiproxy.session.phases import READY
 from phiproxy.session.pipeline import (
     BIND_PASSES,
     NEXT_PART,
+    PARSE_PASSES,
     POP,
     QUERY_PASSES,
     SHOW,
@@ -24,18 +25,21 @@ from phiproxy.session.pipeline import (
     expect,
     expect_ready,
 )
-from phiproxy.session.prepared import Portal
+from phiproxy.session.prepared import Portal, Prepared
 from phiproxy.session.ready import settle
 from phiproxy.session.results import row_of
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import forget_unnamed
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.framing import HEADER
+from phiproxy.wire.messages import decode_parse
 
 _LENGTH = struct.Struct("!I").unpack_from
 _DATA_ROW = ord("D")
 _STATUS = frozenset(b"ITE")
-_SYNC, _BIND, _DESCRIBE, _EXECUTE, _QUERY = b"SBDEQ"
+_SYNC, _PARSE, _BIND, _DESCRIBE, _EXECUTE, _QUERY = b"SPBDEQ"
+# The zero byte at a text's end, and a count.
+_NO_OIDS = 3
 _DESCRIBE_UNNAMED = b"D\0\0\0\x06P\0"
 _EXECUTE_UNNAMED = b"E\0\0\0\x09\0"
 _UNNAMED = ("P", b"")
@@ -211,6 +215,28 @@ def _sync(session: State, _data: bytes, start: int, end: int) -> int:
     return end
 
 
+def _parse(session: State, data: bytes, start: int, end: int) -> int:
+    """Parse the unnamed statement, of a text in which nothing can be protected."""
+    assert session.database is not None
+    stop = data.find(0, start + 6, end)
+    # The planner does not know the names yet that were just made: overlay.settle looks for them.
+    if data[start + 5] or stop < 0 or session.database.made:
+        return 0
+    try:
+        oids = decode_parse(data, start + 5, end).oids if end - stop != _NO_OIDS or data[stop + 1] | data[stop + 2] else ()
+    except MalformedMessage:
+        return 0
+    plan = session.database.planner.passing(data[start + 6 : stop], oids)
+    if plan is None:
+        return 0
+    expected = expect(Kind.PARSE, PARSE_PASSES)
+    expected.undo = (session.names.prepare(b"", Prepared(plan, oids, (session.database.generation, session.path))),)
+    expected.texts = plan.sql, plan.text, plan.edits
+    session.pipeline.queue.append(expected)
+    session.group_open = True
+    return end
+
+
 def _bind(session: State, data: bytes, start: int, end: int) -> int:
     """Bind the unnamed portal to an ordinary statement, or one whose group is whole, whose plan is right for the present."""
     stop = data.find(0, start + 6, end)
@@ -298,6 +324,7 @@ def _query(session: State, data: bytes, start: int, end: int) -> int:
 
 _STEPS: dict[int, Callable[[State, bytes, int, int], int]] = {
     _SYNC: _sync,
+    _PARSE: _parse,
     _BIND: _bind,
     _DESCRIBE: _describe,
     _EXECUTE: _execute,

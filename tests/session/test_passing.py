@@ -253,7 +253,13 @@ BIND = f.bind(b"7", statement="s")
         f.execute("p"),
         f.execute(),
         f.close("s"),
-        f.parse("SELECT 1"),
+        f.parse("SELECT 1", "t"),
+        f.parse("SELECT ssn FROM public.patients"),
+        f.parse("SET search_path TO a"),
+        f.raw(b"P", b"\0SELECT 1\0\0"),
+        f.raw(b"P", b"\0SELECT 1\0\0\1\0\0"),
+        f.raw(b"P", b"\0SELECT 1\0\0\0!"),
+        f.raw(b"P", b"\0SELECT 1"),
         f.query("SELECT ssn FROM public.patients"),
         f.query("SET search_path TO a"),
         f.FLUSH,
@@ -367,6 +373,28 @@ def test_a_text_that_is_not_utf8_is_looked_at(play: Screenplay) -> None:
     assert takes(play, f.query("SELECT 1")) == 0
 
 
+@pytest.mark.parametrize("oids", [(), (23, 25)])
+def test_an_unnamed_statement_over_nothing_protected_passes_with_all_behind_it(play: Screenplay, oids: tuple[int, ...]) -> None:
+    said = f.parse(PLAIN, oids=oids) + f.bind(b"7") + f.describe() + f.execute() + f.SYNC
+    for _ in range(2):
+        assert takes(play, said) == len(said)
+        assert play.session.names.statements[b""].oids == oids
+        play.session.to_server.clear()
+        fields = f.row_description(f.column("id"), f.column("msg"))
+        replies = f.PARSE_COMPLETE + f.BIND_COMPLETE + fields + ROW + DONE
+        play.server_says(replies)
+        play.client_gets(*f.split(replies))
+        play.is_idle()
+
+
+def test_a_parse_that_fails_has_dropped_the_unnamed_statement(play: Screenplay) -> None:
+    play.client_says(f.parse(PLAIN), f.SYNC)
+    play.session.to_server.clear()
+    play.server_says(f.error("42601"), f.ready())
+    play.session.to_client.clear()
+    assert not play.session.names.statements
+
+
 @pytest.mark.parametrize("text", ["BEGIN", "COMMIT;", "ROLLBACK TO a", "UPDATE log SET msg = 'x' WHERE id = 7;"])
 def test_what_only_controls_a_transaction_passes(play: Screenplay, text: str) -> None:
     assert takes(play, f.query(text)) == len(f.query(text))
@@ -382,6 +410,8 @@ def test_a_view_that_another_session_has_just_made_is_looked_at(play: Screenplay
     """The planner does not know it yet, and a view over envelopes would be read as it is stored."""
     assert play.session.database is not None
     play.session.database.made.add("fresh_view")
+    assert takes(play, f.parse("SELECT * FROM fresh_view")) == 0
+    play.session.client_frames.advance(len(play.session.client_frames.data))
     play.client_says(f.query("SELECT * FROM fresh_view"))
     assert play.need is not None
     play.resumes()
