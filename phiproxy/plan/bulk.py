@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from phiproxy.errors import PathNeeded, StatementRefused
 from phiproxy.plan.shapes import Template, template
-from phiproxy.sql.meaning import Edit, Meaning, Occurrence, Renew, Store, Use
+from phiproxy.sql.meaning import Edit, Meaning, Occurrence, Renew, Search, Store, Use
 from phiproxy.sql.parse import char_position, decode_text, parse
 from phiproxy.sql.rows import Bulk, Row, find_bulk
 from phiproxy.sql.shape import literal_value
@@ -163,6 +163,8 @@ class _Spread:
 
     def _placed(self, change: Change, row: Row) -> _Placed:
         shape = self._bulk.short.shape
+        if isinstance(change, Occurrence) and isinstance(change.use, Search) and change.use.range is not None:
+            raise _Crossing  # its ends find each other by a number, which rows of one form would share
         i = bisect_right(shape.starts, change.start, row.first, row.last) - 1
         if i < row.first:
             placed = _Placed(change, -1, change.start - row.start, change.end - row.start)

@@ -20,11 +20,11 @@ from tests.fixtures.model import VIEW, planner
 @pytest.fixture(scope="module", autouse=True)
 def short_texts_too() -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "MAX_CACHED_TEXT", 0)
+        patch.setattr(cache, "MAX_SHAPED_TEXT", 0)
         yield
 
 
-def _seen(plan: ScriptPlan) -> object:
+def _seen(plan: ScriptPlan) -> tuple[object, ...]:
     """Return all that a plan says, rows being numbered as they come."""
     assert plan.rendered is not None
     rows: dict[int, int] = {}
@@ -39,14 +39,14 @@ def _seen(plan: ScriptPlan) -> object:
     return plan.text, plan.parts, r.pieces, r.spans, [plain(o) for o in r.occurrences]
 
 
-def script(text: str) -> object:
+def script(text: str) -> tuple[object, ...]:
     try:
         return _seen(planner().script(text.encode(), VIEW))
     except PhiproxyError as error:
         return error.sqlstate, error.public_text, error.position, error.hint
 
 
-def in_full(text: str) -> object:
+def in_full(text: str) -> tuple[object, ...]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bulk, "find_bulk", lambda _text: None)
         return script(text)
@@ -175,3 +175,11 @@ def test_many_rows_take_little_time() -> None:
     start = time.process_time()
     assert planner().script(text, VIEW).rendered is not None
     assert time.process_time() - start < 3  # in full it takes 4 s on an idle machine
+
+
+def test_the_two_ends_of_a_range_stay_together() -> None:
+    rows = ", ".join(f"((SELECT 'c' FROM stays WHERE bed BETWEEN '{i}' AND '{i + 2}'), 's{i}')" for i in range(20))
+    text = f"INSERT INTO patients (city, ssn) VALUES {rows}"
+    said = script(text)
+    assert isinstance(said[0], bytes)
+    assert said == in_full(text)
