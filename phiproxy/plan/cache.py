@@ -7,15 +7,14 @@ what differs between sessions and texts.
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
 from phiproxy.plan.bulk import bulk_meanings
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.compile import compile_definition, compile_script, compile_statement, prove
+from phiproxy.plan.kept import Kept
 from phiproxy.plan.names import NO_NAMES, KnownNames, Overlay
 from phiproxy.plan.shapes import Templates, template
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
@@ -36,17 +35,12 @@ from phiproxy.sql.shape import shape_of
 from phiproxy.sql.utility import leaves_aborted
 from phiproxy.types.styles import Styles
 
-# psycopg's lesson: generated IN lists and bulk inserts make texts that never come again; a text this long is analysed each time.
-MAX_CACHED_TEXT = 16 * 1024
-# About 4 KiB a plan: 8 MiB at most. An application has hundreds of distinct statements, an ad-hoc client unbounded ones.
-MAX_PLANS = 2048
+# A longer text has no shape: what is long has many constants, and of an INSERT only some rows are analysed (``bulk``).
+MAX_SHAPED_TEXT = 16 * 1024
 
 NONE: frozenset[str] = frozenset()
 
 __all__ = ["Planner", "View", "set_path"]
-
-K = TypeVar("K")
-P = TypeVar("P")
 
 
 @dataclass(slots=True)
@@ -78,10 +72,10 @@ class Planner:
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
         self._screen = Screen(protection, catalog)
         self._names_are_ascii = all(n.isascii() for n in (*protection.table_names, *protection.column_names, *catalog.reaching))
-        self._statements: OrderedDict[tuple[object, ...], StatementPlan] = OrderedDict()
-        self._scripts: OrderedDict[tuple[object, ...], ScriptPlan] = OrderedDict()
+        self._statements: Kept[StatementPlan] = Kept()
+        self._scripts: Kept[ScriptPlan] = Kept()
         self._templates = Templates()
-        self._passing: OrderedDict[tuple[bytes, tuple[int, ...]], StatementPlan] = OrderedDict()
+        self._passing: Kept[StatementPlan] = Kept()
         self._views: dict[int, tuple[Value, ...] | None] = {}
 
     def mentions(self, text: bytes) -> bool:
@@ -101,8 +95,7 @@ class Planner:
         plan = self._passing.get(key)
         if plan is None and self._screen.passes(text):
             plan = StatementPlan(text, text, identity=True, oids=oids)
-            if len(text) <= MAX_CACHED_TEXT:
-                _remember(self._passing, key, plan)
+            self._passing.add(key, plan)
         return plan
 
     def controls(self, text: bytes) -> bool:
@@ -162,7 +155,6 @@ class Planner:
         key = (text, oids, view.path, view.path_set, view.utf8, view.created)
         cached = self._statements.get(key)
         if cached is not None:
-            self._statements.move_to_end(key)
             return cached
         if not self._looked_at(text, view):
             return StatementPlan(text, text, identity=True, oids=oids)
@@ -178,22 +170,21 @@ class Planner:
         if meanings[0].tree is not None:
             return compile_definition(text, meanings[0], oids, self.ciphers, view.styles)
         plan = compile_statement(text, meanings[0], oids)
-        if _cacheable(text, meanings):
-            _remember(self._statements, key, plan)
+        if _cacheable(meanings):
+            self._statements.add(key, plan)
         return plan
 
     def _script(self, text: bytes, view: View) -> ScriptPlan:
         key = (text, view.path, view.path_set, view.utf8, view.created)
         cached = self._scripts.get(key)
         if cached is not None:
-            self._scripts.move_to_end(key)
             return cached
         if not self._looked_at(text, view):
             return ScriptPlan(text, identity=True)
         meanings = self._known_or_fresh(text, view)
         plan = compile_script(text, meanings)
-        if _cacheable(text, meanings):
-            _remember(self._scripts, key, plan)
+        if _cacheable(meanings):
+            self._scripts.add(key, plan)
         return plan
 
     def _looked_at(self, text: bytes, view: View) -> bool:
@@ -209,7 +200,7 @@ class Planner:
 
     def _known_or_fresh(self, text: bytes, view: View) -> list[Meaning]:
         """Return the meanings of a text: those of its shape where that was seen before, else from an analysis, proved."""
-        shape = shape_of(text) if len(text) <= MAX_CACHED_TEXT else None
+        shape = shape_of(text) if len(text) <= MAX_SHAPED_TEXT else None
         key = (view.path, view.path_set, view.utf8, view.created)
         if shape is not None and shape.constants:
             known = self._templates.meanings(key, shape)
@@ -324,17 +315,11 @@ def _behind_ddl(position: int | None) -> StatementRefused:
     )
 
 
-def _cacheable(text: bytes, meanings: Sequence[Meaning]) -> bool:
-    """Refuse giants, and texts with protected literals: neither they nor what is in them is kept (crypto.md section 3)."""
-    if len(text) > MAX_CACHED_TEXT or any(m.bound or m.tree is not None for m in meanings):
+def _cacheable(meanings: Sequence[Meaning]) -> bool:
+    """Refuse texts with protected literals: neither they nor what is in them is kept (crypto.md section 3)."""
+    if any(m.bound or m.tree is not None for m in meanings):
         return False
     return not any(o.literal is not None and not isinstance(o.use, Renew) for m in meanings for o in m.occurrences)
-
-
-def _remember(cache: OrderedDict[K, P], key: K, plan: P) -> None:
-    cache[key] = plan
-    if len(cache) > MAX_PLANS:
-        cache.popitem(last=False)
 
 
 def _sealed_attributes(protection: Protection, catalog: Catalog) -> SealedAttributes:

@@ -1,0 +1,47 @@
+"""Plans that are kept, by text and whatever else they depend on: bounded, the one that was used longest ago gives way."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+# psycopg's lesson: generated IN lists and bulk inserts make texts that never come again, and must not drive out the others.
+SHORT = 16 * 1024
+# About 4 KiB a plan: 8 MiB at most. An application has hundreds of distinct statements, an ad-hoc client unbounded ones.
+MAX_PLANS = 2048
+# Some do come again: SQLAlchemy's inserts of 1 000 rows are one text. A plan takes about forty times its text: 40 MiB at most.
+MAX_LONG = 512 * 1024
+MAX_LONG_IN_ALL = 1024 * 1024
+
+P = TypeVar("P")
+
+
+class Kept(Generic[P]):
+    """Plans by key; the first part of each key is the text. Long texts are kept apart from short ones."""
+
+    def __init__(self) -> None:
+        self._short: OrderedDict[tuple[bytes, *tuple[object, ...]], P] = OrderedDict()
+        self._long: OrderedDict[tuple[bytes, *tuple[object, ...]], P] = OrderedDict()
+        self._long_size = 0
+
+    def get(self, key: tuple[bytes, *tuple[object, ...]]) -> P | None:
+        """Return the plan of a key, or None."""
+        plans = self._short if len(key[0]) <= SHORT else self._long
+        plan = plans.get(key)
+        if plan is not None:
+            plans.move_to_end(key)
+        return plan
+
+    def add(self, key: tuple[bytes, *tuple[object, ...]], plan: P) -> None:
+        """Keep a plan; giants are not kept."""
+        size = len(key[0])
+        if size <= SHORT:
+            self._short[key] = plan
+            if len(self._short) > MAX_PLANS:
+                self._short.popitem(last=False)
+        elif size <= MAX_LONG:
+            self._long_size += size if key not in self._long else 0
+            self._long[key] = plan
+            while self._long_size > MAX_LONG_IN_ALL:
+                oldest, _ = self._long.popitem(last=False)
+                self._long_size -= len(oldest[0])
