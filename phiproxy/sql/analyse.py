@@ -58,6 +58,12 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
     elif kind == "CopyStmt":
         _analyse_copy(a, body)
     elif kind == "DeclareCursorStmt":
+        if meaning.effects.path_unknown:
+            raise a.refuse(
+                "a cursor that may change the search path does so whenever rows are fetched from it",
+                only(body["query"])[1],
+                hint="Send its query by itself.",
+            )
         _analyse_query(a, *only(body["query"]))
         named.declare(a, body)
     elif not _analyse_named(a, kind, body):

@@ -97,3 +97,9 @@ def test_a_plan_is_made_again_under_another_path(twins: Twins) -> None:
     both.refused("EXECUTE p", protocol="simple")
     both.proxied.exec_(b"RESET search_path")
     both.run("EXECUTE p", protocol="simple")
+
+
+def test_a_cursor_that_would_set_it_when_it_is_read(twins: Twins) -> None:
+    twins.both.refused("DECLARE c CURSOR WITH HOLD FOR SELECT set_config('search_path', 'archive', false)", protocol="simple")
+    twins.both.run("DECLARE c CURSOR WITH HOLD FOR SELECT set_config('app.user', 'x', false)", protocol="simple")
+    twins.both.run("CLOSE c", protocol="simple")
