@@ -246,7 +246,9 @@ def derived(a: Analysis, node: Node, scope: Scope) -> Derived | None:
     if made is None or made[0].expression == column.expression:
         return None
     known = a.respelled.pop(id(inner), None)
-    result = Protected(made[0], made[0].type, cast=True)
+    # A cast between text and varchar is no part of the expression, but what it gives is of its type.
+    shown = builtin(found.type) if isinstance(found, Cast) and found.type in _TEXTS else made[0].type
+    result = Protected(made[0], shown, cast=True)
     return Derived(node, inner, value, result, made[1], known.spelled if known is not None else ())
 
 
