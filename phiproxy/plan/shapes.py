@@ -194,11 +194,15 @@ def _place(change: Edit | Occurrence, shape: Shape, by_start: dict[int, int], ba
 
 
 def _place_of_expression(change: Occurrence, shape: Shape, bases: Sequence[int]) -> _Place | None:
-    """Return where an expression of constants stands; None where its texts are not those of its formula, one for one."""
+    """Return where an expression of constants stands; None where its texts are not those of its formula, one for one.
+
+    Of equal texts it cannot be told which is which: those of ``trim('a' from 'b')`` come in the other order.
+    """
     assert change.computed is not None
     inside = [i for i, start in enumerate(shape.starts) if change.start <= start < change.end]
     texts = tuple(i for i in inside if shape.constants[i][:1] == b"'")
-    if not texts or [literal_value(shape.constants[i]) for i in texts] != list(change.computed.constants()):
+    values = [literal_value(shape.constants[i]) for i in texts]
+    if not texts or values != list(change.computed.constants()) or len(set(values)) < len(values):
         return None
     gap, last = bisect_right(bases, change.start) - 1, bisect_right(bases, change.end) - 1
     if change.start > bases[gap] + len(shape.gaps[gap]) or change.end > bases[last] + len(shape.gaps[last]):

@@ -160,6 +160,13 @@ def test_expressions_of_constants_are_computed_from_the_template(planner: Planne
     assert len(seen) == 4  # two of these are refused by an analysis
 
 
+def test_texts_of_an_expression_may_come_in_another_order_than_its_arguments(planner: Planner) -> None:
+    for cut, of, left in ((b"x", b"x", b""), (b"x", b"y", b"y"), (b"z", b"zaz", b"a")):
+        plan = planner.script(b"SELECT id FROM patients WHERE ssn = trim(both '%s' from '%s')" % (cut, of), VIEW)
+        assert plan.rendered is not None
+        assert [o.literal for o in plan.rendered.occurrences] == [left]
+
+
 def test_a_repeated_protected_value_is_looked_at_again(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = analyses(monkeypatch)
     planner.script(b"SELECT id FROM patients WHERE ssn = 'a' AND city = 'b'", VIEW)
