@@ -27,6 +27,7 @@ from phiproxy.sql.meaning import (
     sent_as_array,
 )
 from phiproxy.sql.parse import Positions, parse
+from phiproxy.types.styles import Styles
 
 # What an application's session starts with, unless its role or database says otherwise.
 DEFAULT_PATH = ("pg_catalog", "public")
@@ -63,6 +64,7 @@ def explain(planner: Planner, text: bytes, database: str, path: tuple[str, ...] 
             return Explanation("forwarded", text.decode("utf-8", "replace"), note=_unread(text))
         if any(m.takes_parameters for m in meanings) and (len(meanings) == 1 or any(m.numbers for m in meanings)):
             plan = planner.statement(text, (), view)
+            plan.check_literals(Styles.CANONICAL)
             server, forwarded, parameters = plan.sql, plan.identity, tuple(_parameters(plan))
         else:
             server, forwarded = _script(planner, text, view)
