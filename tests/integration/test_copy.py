@@ -141,6 +141,7 @@ READS = [
     "COPY patients (ssn, address) TO STDOUT (FORMAT csv, FORCE_QUOTE *, NULL 'nil')",
     "COPY (SELECT ssn FROM patients) TO STDOUT (FORMAT csv)",
     "COPY (UPDATE patients SET city = 'x' RETURNING ssn, city) TO STDOUT",
+    "COPY (DELETE FROM visits v USING patients p WHERE p.id = v.patient_id AND p.ssn = '{ssn}' RETURNING v.diagnosis) TO STDOUT",
     "COPY patients (id, city) TO STDOUT",
 ]
 

@@ -54,6 +54,7 @@ SCRIPTS = [
     "SELECT 1; SELECT ssn FROM patients WHERE ssn = '@ssn1@'; SELECT room FROM visits",
     "INSERT INTO visits (id, diagnosis) VALUES (100, '@new_a@');"
     " UPDATE visits SET diagnosis = '@new_b@' WHERE diagnosis = '@new_a@'; SELECT * FROM visits WHERE diagnosis = '@new_b@'",
+    "SELECT 1; INSERT INTO patients (id, ssn) VALUES (100, '@new_a@'); SELECT id, ssn FROM patients WHERE ssn = '@new_a@'",
     "SAVEPOINT a; DELETE FROM visits; ROLLBACK TO a; SELECT mrn FROM visits; RELEASE a",
     "SELECT id FROM patients WHERE ssn = '@ssn1@'; SELECT 1 / 0; SELECT ssn FROM patients",
     "/* @ssn1@ */ SELECT id FROM patients; -- @ssn1@\n SELECT 'é'; /* @ssn2@ */"
@@ -74,6 +75,29 @@ def test_a_string_with_one_refused_statement_is_not_begun(twins: Twins) -> None:
     statement = fill("DELETE FROM visits; SELECT upper(ssn) FROM patients WHERE ssn = '@ssn1@'", twins.value)
     twins.both.refused(statement, protocol="simple")
     twins.same_state()
+
+
+# The types that Parse declares: text, varchar, unknown, none, char, name and int4 for one text, and arrays of them.
+DECLARED = [
+    ("SELECT id, ssn FROM patients WHERE ssn = $1", ["@ssn1@"], (25, 1043, 705, 0)),
+    ("SELECT id FROM patients WHERE mrn = $1 OR $1 = mrn", ["@mrn1@"], (25, 1043, 705, 0)),
+    ("INSERT INTO patients (id, ssn, notes) VALUES (100, $1, 'x') RETURNING ssn", ["@new_a@"], (25, 1043, 705, 0, 1042)),
+    ("INSERT INTO patients (id, ssn) VALUES (100, $1) RETURNING ssn", ["ab  "], (25, 1043, 0, 1042)),
+    ("INSERT INTO patients (id, ssn) VALUES (100, $1) RETURNING ssn", ["0042"], (25, 0, 20, 21, 23)),
+    ("SELECT id FROM patients WHERE ssn = ANY ($1) OR ssn IN (SELECT unnest($1))", [["@ssn1@", "@ssn2@"]], (1009,)),
+    ("SELECT id FROM patients WHERE ssn IN (SELECT unnest($1))", [["@ssn1@", None]], (1009, 1015)),
+    ("INSERT INTO visits (diagnosis) SELECT unnest($1) RETURNING diagnosis", [["@new_a@", None, ""]], (1009, 1015)),
+]
+
+
+@pytest.mark.parametrize(("statement", "params", "types"), DECLARED)
+def test_declared_types(twins: Twins, statement: str, params: list[object], types: tuple[int, ...]) -> None:
+    values = [[e and fill(e, twins.value) for e in p] if isinstance(p, list) else fill(str(p), twins.value) for p in params]
+    for oid in types:
+        for named in (False, True):
+            with twins.rolled_back():
+                assert twins.both.run(statement, values, types=(oid,), named=named).sqlstate is None
+                twins.same_state()
 
 
 def test_explain_says_nothing_of_the_value(twins: Twins) -> None:
