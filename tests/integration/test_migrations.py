@@ -70,7 +70,7 @@ def test_what_is_rolled_back_did_not_happen(site: Site, prepare: bool | None) ->
         both.run("SAVEPOINT a")
         both.run("ALTER TABLE patients DROP COLUMN notes, ADD COLUMN zip text")
         both.run("SELECT zip FROM patients WHERE ssn = %s", (both.oracle.plant("ssn"),), prepare=prepare)
-        planted = [both.oracle.plant(kind) for kind in ("mrn", "ssn", "name")]
+        planted = tuple(both.oracle.plant(kind) for kind in ("mrn", "ssn", "name"))
         both.run("INSERT INTO patients VALUES (9, %s, %s, %s, NULL, 'a', 'b', 'c') RETURNING *", planted, prepare=prepare)
         both.run("ROLLBACK TO a")
         both.run("SELECT notes FROM patients", prepare=prepare)
@@ -275,6 +275,29 @@ def test_views_and_tables_made_from_queries(site: Site, prepare: bool | None) ->
         both.refused(f"CREATE VIEW one AS SELECT id FROM patients WHERE ssn = '{ssn}'")
         both.run("DROP VIEW persons", prepare=prepare)
         site.cli("check")
+
+
+# Each shows ssn, and is read and searched.
+VIEWS = (
+    "SELECT p.ssn, v.diagnosis FROM patients p JOIN visits v ON v.mrn = p.mrn",
+    "WITH a AS (SELECT ssn, id FROM patients) SELECT * FROM a",
+    "SELECT ssn, id FROM patients UNION ALL SELECT ssn, id + 10 FROM patients",
+    "SELECT x.s::text AS ssn FROM (SELECT ssn AS s FROM patients) x",
+    "SELECT p.ssn, l.* FROM patients p LEFT JOIN LATERAL (SELECT diagnosis FROM visits v WHERE v.patient_id = p.id) l ON true",
+)
+
+
+def test_views_of_several_kinds_are_read(site: Site) -> None:
+    with pair(site) as both:
+        both.run(TABLES[0])
+        both.run(TABLES[2])
+        ssn, mrn = both.oracle.plant("ssn"), both.oracle.plant("mrn")
+        both.run("INSERT INTO patients (mrn, ssn) VALUES (%s, %s), ('m2', 'y')", (mrn, ssn))
+        both.run("INSERT INTO visits VALUES (1, 1, %s, %s)", (mrn, both.oracle.plant()))
+        for number, query in enumerate(VIEWS):
+            both.run(f"CREATE VIEW v{number} AS {query}")
+            assert both.run(f"SELECT * FROM v{number}")[1]
+            assert both.run(f"SELECT ssn, count(*) FROM v{number} WHERE ssn = '{ssn}' GROUP BY ssn")[1]
 
 
 def test_a_view_is_known_to_other_sessions_at_once(site: Site) -> None:

@@ -11,6 +11,7 @@ from psycopg import pq, sql
 
 from tests.harness.clinic import INSERT, Clinic
 from tests.integration.dialogue import Rows, Step, assert_told, dialogue
+from tests.integration.test_copy import resident
 
 PREPARE: list[bool | None] = [None, True, False]
 
@@ -178,3 +179,19 @@ def test_what_a_client_learns_of_the_columns(clinic: Clinic) -> None:
             columns = conn.execute("SELECT * FROM patients").description or []
             told.append([(c.name, c.type_code, c.display_size, c.internal_size) for c in columns])
     assert told[0] == told[1]
+
+
+def test_a_thousand_executions_of_what_is_prepared_leave_nothing(clinic: Clinic) -> None:
+    """Each with values of its own; a statement is prepared once, and what is kept of it does not grow."""
+    process = clinic.site.proxy.process
+    assert process is not None
+    seen = []
+    with psycopg.connect(clinic.proxy_dsn, prepare_threshold=0) as conn:
+        for start, count in ((0, 200), (1_000, 1_000)):
+            for n in range(start, start + count):
+                conn.execute("INSERT INTO patients (id, ssn, notes) VALUES (%s, %s, %s)", (n, f"s{n}", "n" * (n % 50)))
+                found = conn.execute("SELECT id, notes FROM patients WHERE ssn = %s", (f"s{n}",)).fetchall()
+                assert found == [(n, "n" * (n % 50))]
+            seen.append(resident(process.pid))
+        conn.rollback()
+    assert seen[1] - seen[0] < 4 * 1024
