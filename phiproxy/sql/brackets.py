@@ -69,7 +69,14 @@ class Brackets:
         if not 0 <= i < len(self.tokens):
             return ""
         name = self.tokens[i].name
-        return "" if name.isalpha() and i and self.tokens[i - 1].name in ("AS", DOT) and name != "WITH" else name
+        return "" if name.isalpha() and i and self.tokens[i - 1].name in ("AS", DOT) and not self._begins_query(i) else name
+
+    def _begins_query(self, i: int) -> bool:
+        """Tell whether a word behind AS is no label: that of CREATE VIEW … AS SELECT, unlike that of ``1 AS select, 2``."""
+        name, behind = self.tokens[i].name, self.tokens[i + 1 : i + 2]
+        if name == "SELECT" and behind and self.tokens[i - 1].name == "AS":
+            return behind[0].name not in _AFTER_ITEM | {CLOSE}
+        return name == "WITH"
 
     def partner(self, i: int) -> int:
         """Return the bracket that closes or opens this one."""

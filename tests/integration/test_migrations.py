@@ -283,6 +283,8 @@ VIEWS = (
     "WITH a AS (SELECT ssn, id FROM patients) SELECT * FROM a",
     "SELECT ssn, id FROM patients UNION ALL SELECT ssn, id + 10 FROM patients",
     "SELECT x.s::text AS ssn FROM (SELECT ssn AS s FROM patients) x",
+    "SELECT DISTINCT ssn FROM patients",
+    "SELECT ssn FROM patients UNION SELECT ssn FROM patients",
     "SELECT p.ssn, l.* FROM patients p LEFT JOIN LATERAL (SELECT diagnosis FROM visits v WHERE v.patient_id = p.id) l ON true",
 )
 
