@@ -28,6 +28,7 @@ from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope
 from phiproxy.sql.sinks import Named
 from phiproxy.sql.terms import TEXT, VARCHAR
 from phiproxy.sql.utility import check_utility, defines, effects, named_in_text
+from phiproxy.sql.utility import named as named_in_tree
 from phiproxy.types.names import sql_name
 
 _DML = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
@@ -47,7 +48,8 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
     a = Analysis(text, context, meaning)
     a.walks[id(body)] = walked
     check_fixed(kind, body, walked, context.protection)
-    find_types(a, walked)
+    if context.path is not None or kind == "ExecuteStmt" or named_in_tree(body, context.protection, context.catalog) is not None:
+        find_types(a, walked)  # else the path need not be known: what a type is matters beside protected columns only
     if kind in _DML:
         meaning.kind = "select" if kind == "SelectStmt" else "write"
         _analyse_query(a, kind, body)

@@ -54,6 +54,13 @@ def test_the_path_decides() -> None:
         described("SELECT 1 FROM public.patients WHERE ssn = $1::mood", None)
 
 
+def test_where_nothing_is_protected_the_path_need_not_be_known() -> None:
+    text = b"DROP EXTENSION hstore; DROP TYPE pair; SELECT 'sad'::mood; CREATE TABLE moods (m mood)"
+    assert PLANNER.script(text, VIEW).identity
+    with pytest.raises(StatementRefused, match="may change what its names mean"):
+        PLANNER.script(b"DROP EXTENSION hstore; DROP TYPE mood", VIEW)
+
+
 def test_the_names_of_columns_may_be_those_of_types() -> None:
     assert refused("SELECT 1 FROM patients WHERE full_name 'x'") == "42704"
 

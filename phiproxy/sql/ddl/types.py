@@ -44,8 +44,9 @@ def _changed(a: Analysis, kind: str, body: Node) -> Iterator[tuple[OwnType, Prot
         named = [strings([node])[0] if "String" in node else "" for node in body.get("objects", [body.get("object", {"": {}})])]
         yield from (used[t.oid] for t in a.context.catalog.types if t.kind == CITEXT and CITEXT in named and t.oid in used)
         return
+    known = {own.name for own, _ in used.values()}
     for names in _names(kind, body):
-        if len(names) == 1 and a.context.path is None and names[0] in a.context.catalog.type_names:
+        if len(names) == 1 and a.context.path is None and names[0] in known:
             raise PathNeeded(a.position(body))
         own = a.context.catalog.type_named(names, a.context.path or ()) if names else None
         if own is not None and own.oid in used:
