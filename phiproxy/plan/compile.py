@@ -8,7 +8,7 @@ from functools import partial
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.ends import end_pair, is_lower, paired, read_ends_as, without_number
+from phiproxy.plan.ends import end_pair, is_read_pair, paired, read_ends_as, without_number
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
 from phiproxy.policy.types import array_of, by_oid
 from phiproxy.sql.finish import marker
@@ -252,10 +252,12 @@ class _Layout:
     def number(self, occurrence: Occurrence) -> int:
         """Return the server's parameter number for one occurrence; 0 for a NULL, which stays in the text, or an upper end."""
         use, number, literal = occurrence.use, occurrence.number, occurrence.formula or occurrence.literal
-        if occurrence.null or is_upper(use):
+        if is_upper(use):
             return 0
-        if is_lower(occurrence):
+        if is_read_pair(occurrence):
             return self._range(use, end_pair(occurrence))
+        if occurrence.null:
+            return 0
         key = (number, literal, _share(use)) if not isinstance(use, Store) else (id(occurrence),)
         if key not in self._shared:
             self._shared[key] = self._add(use, number, literal)
@@ -311,7 +313,7 @@ class _Layout:
         """Post-condition: each occurrence feeds an output of its own use (sql.md section 2)."""
         made = {(_share(use), n if literal is None else None, literal) for use, n, literal in self.outputs}
         for o in occurrences:
-            if is_lower(o) and not o.null:
+            if is_read_pair(o):
                 assert end_pair(o) in self._ranges
             elif not o.null and not is_upper(o.use):
                 assert (_share(o.use), o.number - 1 if o.number else None, o.formula or o.literal) in made

@@ -32,6 +32,11 @@ def is_lower(occurrence: Occurrence) -> bool:
     return isinstance(occurrence.use, Search) and occurrence.use.range is not None and not occurrence.use.range.upper
 
 
+def is_read_pair(occurrence: Occurrence) -> bool:
+    """Tell whether an occurrence is the lower end of a range of which a value is known at Bind, if only to be refused there."""
+    return is_lower(occurrence) and (not occurrence.null or bool(tuple(end_pair(occurrence).numbers())))
+
+
 def paired(occurrences: Sequence[Occurrence]) -> list[Occurrence]:
     """Return the occurrences of one statement, of which each lower end knows its upper one."""
     uppers = {_number(o): o for o in occurrences if is_upper(o.use)}
@@ -66,7 +71,10 @@ def bounds_reader(pair: EndPair) -> BoundsReader:
 
 def _end_reader(end: End) -> Callable[[Sequence[bytes | None], Sequence[int], Styles], bytes | None]:
     number, literal, read = end.number, end.literal, reader(end.use)
-    assert read is not None
+    if read is None:
+        assert number < 0
+        assert literal is None
+        return lambda _values, _formats, _styles: None
 
     def of_value(values: Sequence[bytes | None], formats: Sequence[int], styles: Styles) -> bytes | None:
         value, code = (literal, 0) if number < 0 else (values[number], formats[number] if formats else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.errors import PhiproxyError
+from phiproxy.errors import PhiproxyError, ValueRefused
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.ends import NO_TAG, Bounds, end_pair, is_lower, paired, range_tags
 from phiproxy.plan.statement import StatementPlan
@@ -52,3 +52,15 @@ def test_ends_are_read_in_the_session_s_style() -> None:
     plan.check_literals(Styles(date_order="DMY"))
     with pytest.raises(PhiproxyError):
         plan.check_literals(Styles(date_order="MDY"))
+
+
+@pytest.mark.parametrize(
+    "ends",
+    ["born > NULL::date AND born < $1", "born < $1 AND born > NULL", "born > $1 AND born < NULL", "born BETWEEN SYMMETRIC NULL AND $1"],
+)
+def test_a_parameter_is_read_also_beside_an_end_that_is_null(ends: str) -> None:
+    plan = plan_of(f"SELECT id FROM stays WHERE {ends}")
+    ciphers = Ciphers(full_ring(protection=planner().protection))
+    assert not any(plan.parameters(ciphers, [b"1980-01-01"]))
+    with pytest.raises(ValueRefused, match="incorrect binary data format"):
+        plan.parameters(ciphers, [b"1980-01-01"], [1])
