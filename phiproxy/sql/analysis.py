@@ -23,6 +23,7 @@ from phiproxy.types.names import sql_name
 
 if TYPE_CHECKING:
     from phiproxy.sql.brackets import Brackets
+    from phiproxy.sql.dependent import Selected
     from phiproxy.sql.finish import Spans
     from phiproxy.sql.meaning import Edit
     from phiproxy.sql.respell import Respelled
@@ -103,7 +104,8 @@ class Analysis:
     tree, and return the edit of the text, of what no list here says. ``derived`` is what becomes of expressions of columns,
     ``stored_tags`` the generated columns that tags are read from, both by ``id``. ``added`` values go where the client has none;
     ``at_end`` is what is done to the tree last. ``decided`` are the nodes, by ``id``, that were understood with another one,
-    ``filters`` those of which NULL is as good as false, ``calls`` those that name an output no longer.
+    ``filters`` those of which NULL is as good as false, ``calls`` those that name an output no longer. ``selected`` are the queries
+    that pass rows on as they are, by ``id`` of their bodies.
     """
 
     text: bytes
@@ -131,6 +133,7 @@ class Analysis:
     decided: set[int] = field(default_factory=set)
     filters: set[int] = field(default_factory=set)
     calls: set[int] = field(default_factory=set)
+    selected: dict[int, Selected] = field(default_factory=dict)
     physical: bool = False
     rows: int = 0
     group: int = 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from phiproxy.sql.analysis import Analysis, rename
+from phiproxy.sql.dependent import Dependency, dependencies, passed_on
 from phiproxy.sql.expressions import clear
 from phiproxy.sql.parse import Node, messages, only
 from phiproxy.sql.rules import query
@@ -89,25 +90,57 @@ def _recursive(a: Analysis, cte: Node, outer: Scope) -> list[Output]:
 
         def start(operand: Node) -> list[Output]:
             outputs = query(a, "SelectStmt", operand, inside)
-            _check_start(a, cte, body, outputs)
+            for _, value in outputs:
+                if not isinstance(value, Clear | Protected):
+                    value.users.append(None)  # what the step makes of it would be a value of the server's
             a.ctes[-1][cte["ctename"]] = rename(source_of(cte["ctename"], outputs), {"colnames": cte.get("aliascolnames", ())})
             return outputs
 
         def step(operand: Node) -> list[Output]:
             return query(a, "SelectStmt", operand, inside)
 
-        return set_operation(a, body, start, step)
+        starts, steps = list(_parts(body["larg"])), list(_parts(body["rarg"]))
+        outputs = set_operation(a, body, start, step, as_it_is=True)
+        if not body.get("all"):
+            _check_rows(a, cte, outputs, starts, steps)
+        return outputs
     finally:
         del a.ctes[levels:]
 
 
-def _check_start(a: Analysis, cte: Node, body: Node, outputs: list[Output]) -> None:
-    for _, value in outputs:
-        if isinstance(value, Protected) and not body.get("all"):
+def _parts(body: Node) -> Iterator[Node]:
+    """Yield the queries whose rows a UNION passes on; of another set operation itself, since no query has its rows."""
+    if body.get("op") == "SETOP_UNION":
+        yield from _parts(body["larg"])
+        yield from _parts(body["rarg"])
+    else:
+        yield body
+
+
+def _check_rows(a: Analysis, cte: Node, outputs: Sequence[Output], starts: Sequence[Node], steps: Sequence[Node]) -> None:
+    """Refuse a recursive UNION, which compares rows, unless the rows that are equal have the same envelopes.
+
+    They have where each part takes the protected columns, or all that was found before, from one row of a table and shows its
+    primary key too.
+    """
+    known: list[set[Dependency]] | None = None
+    source = a.ctes[-1][cte["ctename"]]
+    for part in (*starts, *steps):
+        selected = a.selected.get(id(part))
+        if selected is None:
+            known = [set() for _ in outputs]
+            break
+        found = dependencies(a, selected)
+        if known is None:
+            known = found
+            continue
+        passed = passed_on(selected, source, known)
+        known = [before & (own | kept) for before, own, kept in zip(known, found, passed, strict=True)]
+    for (_, value), keys in zip(outputs, known or (), strict=True):
+        if isinstance(value, Protected) and not keys:
             raise a.refuse(
-                f"a recursive UNION over {value.column.label}, which compares rows, is not in this version",
+                f"a recursive UNION over {value.column.label} compares rows, and stored values that are equal differ",
                 cte,
-                hint="Use UNION ALL, and let the step end by a condition; or CYCLE over the key.",
+                hint=f"Let each of its queries select {value.column.name} and the primary key of its table, in the same places; "
+                "or use UNION ALL, and let the step end by a condition; or CYCLE over the key.",
             )
-        if not isinstance(value, Clear | Protected):
-            value.users.append(None)  # what the step makes of it would be a value of the server's

@@ -1,35 +1,99 @@
 """Columns that depend on a primary key (manual 7.2.3, functional dependency): where the key is compared, they need not be.
 
-That spares DISTINCT over whole rows a blind index on each of their columns.
+That spares DISTINCT over whole rows a blind index on each of their columns. And rows that agree in a key have the very same
+envelopes, so that a recursive UNION may compare these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
 
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.parse import Node, only
-from phiproxy.sql.scope import Output, Protected, Scope, Source, Value
+from phiproxy.sql.scope import Clear, Output, Protected, Scope, Source, Value
+
+# Ways to tell a key from outputs that show its columns more than once; more are not looked at.
+_MOST_WAYS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A query that passes rows on as they are: its outputs, their expressions and what these see."""
+
+    outputs: Sequence[Output]
+    nodes: Sequence[Node | None]
+    scope: Scope
+
+    def shown(self) -> Iterator[tuple[int, int]]:
+        """Yield (position, id of the value) of the outputs that are bare columns."""
+        for i, ((_, value), node) in enumerate(zip(self.outputs, self.nodes, strict=True)):
+            if node is None or only(node)[0] == "ColumnRef":
+                yield i, id(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """An output is a column of the row of a table whose primary key the outputs at ``key``, (attnum, position) each, are."""
+
+    table: int
+    attnum: int
+    key: frozenset[tuple[int, int]]
 
 
 def dependent(a: Analysis, outputs: Sequence[Output], nodes: Sequence[Node | None], scope: Scope) -> frozenset[int]:
     """Return the ids of the protected values that rows have in common which agree in the outputs that are bare columns."""
     if scope.merged:
         return frozenset()  # which of the joined columns an output shows may depend on the row
-    shown = {id(value) for (_, value), node in zip(outputs, nodes, strict=True) if node is None or only(node)[0] == "ColumnRef"}
-    keyed = (source for source in scope.sources if any(shown.issuperset(key) for key in _keys(a, source)))
+    shown = {value for _, value in Selected(outputs, nodes, scope).shown()}
+    keyed = (source for source in scope.sources if any(shown.issuperset(key.values()) for _, key in _keys(a, source)))
     return frozenset(id(c.value) for source in keyed for c in source.columns if isinstance(c.value, Protected))
 
 
-def _keys(a: Analysis, source: Source) -> Iterable[frozenset[int]]:
-    """Return the primary key of a source that is a table: the ids of the values of its columns."""
+def dependencies(a: Analysis, query: Selected) -> list[set[Dependency]]:
+    """Return on which keys each output depends."""
+    found: list[set[Dependency]] = [set() for _ in query.outputs]
+    if query.scope.merged:
+        return found
+    places: dict[int, list[int]] = {}
+    for position, value in query.shown():
+        places.setdefault(value, []).append(position)
+    for source in query.scope.sources:
+        for table, key in _keys(a, source):
+            ways = product(*([(attnum, position) for position in places.get(value, ())] for attnum, value in key.items()))
+            for way, column in product(list(islice(ways, _MOST_WAYS)), source.columns):
+                origin = _origin(column.value)
+                if origin is not None:
+                    for position in places.get(id(column.value), ()):
+                        found[position].add(Dependency(table.oid, origin[1], frozenset(way)))
+    return found
+
+
+def passed_on(query: Selected, source: Source, known: Sequence[set[Dependency]]) -> list[set[Dependency]]:
+    """Return which dependencies of the columns of a source hold for the outputs of a query too, at the same positions."""
+    if not any(s.columns is source.columns for s in query.scope.sources) or query.scope.merged:
+        return [set() for _ in query.outputs]
+    same = {position for position, value in query.shown() if value == id(source.columns[position].value)}
+    return [
+        {d for d in of if i in same and all(position in same for _, position in d.key)}
+        for i, of in zip(range(len(query.outputs)), known, strict=True)
+    ]
+
+
+def _keys(a: Analysis, source: Source) -> Iterable[tuple[Relation, dict[int, int]]]:
+    """Return the primary key of a source that is a table: the ids of the values of its columns, by attnum."""
     table = _table(a, source)
     if table is None:
         return []
-    values = {column.name: id(own.value) for column, own in zip(_visible(table), source.columns, strict=True)}
-    keys = (index.columns for index in table.indexes if index.key and index.columns)
-    return [frozenset(values[name] for name in key) for key in keys if values.keys() >= set(key)]
+    columns = {c.name: (c.attnum, own.value) for c, own in zip(_visible(table), source.columns, strict=True)}
+    keys = ([columns.get(name) for name in index.columns] for index in table.indexes if index.key and index.columns)
+    return [
+        (table, {attnum: id(value) for attnum, value in filter(None, key)})
+        for key in keys
+        if all(column is not None and isinstance(column[1], Clear) for column in key)
+    ]
 
 
 def _table(a: Analysis, source: Source) -> Relation | None:

@@ -266,6 +266,8 @@ def source_of(alias: str, outputs: list[Output]) -> Source:
 
 def own_value(value: Value) -> Value:
     """Return the value as one of its own: two columns of a subquery may show the same column, and only one be grouped by."""
+    if isinstance(value, Clear):
+        return Clear(value.type)
     return replace(value, tags=()) if isinstance(value, Protected) else value
 
 

@@ -12,6 +12,7 @@ from phiproxy.errors import DuplicateAlias
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.ctes import with_clause
+from phiproxy.sql.dependent import Selected
 from phiproxy.sql.expressions import clear, expression, listed_value, one_value, unsupported
 from phiproxy.sql.grouping import distinct, distinct_on, group_by, grouped_scope, label, window
 from phiproxy.sql.hidden import list_star
@@ -132,6 +133,8 @@ def _plain_select(a: Analysis, body: Node, outer: Scope, stores: Stores | None) 
             hint="Group or de-duplicate in a subquery, or before the values are sent.",
         )
     _limits(a, body, scope)
+    if "groupClause" not in body and "lockingClause" not in body:
+        a.selected[id(body)] = Selected(outputs, nodes, scope)
     return outputs
 
 

@@ -27,8 +27,13 @@ _OUTER = ("sortClause", "limitOffset", "limitCount", "limitOption", "withClause"
 Analyse = Callable[[Node], list[Output]]
 
 
-def set_operation(a: Analysis, body: Node, analyse: Analyse, analyse_right: Analyse | None = None) -> list[Output]:
-    """Analyse a set operation with ``analyse`` for its operands, and return its outputs."""
+def set_operation(
+    a: Analysis, body: Node, analyse: Analyse, analyse_right: Analyse | None = None, *, as_it_is: bool = False
+) -> list[Output]:
+    """Analyse a set operation with ``analyse`` for its operands, and return its outputs.
+
+    ``as_it_is``: the rows of a UNION may be compared by their envelopes.
+    """
     places = (_first(body["larg"]), _first(body["rarg"]), *_firsts(body["rarg"]))
     left = analyse(body["larg"])
     right = (analyse_right or analyse)(body["rarg"])
@@ -37,7 +42,7 @@ def set_operation(a: Analysis, body: Node, analyse: Analyse, analyse_right: Anal
         raise WrongCount(f"each {name} query must have the same number of columns", position=a.at(places[1]))
     outputs = [(name, unite(a, body, value, other)) for (name, value), (_, other) in zip(left, right, strict=True)]
     all_rows = bool(body.get("all"))
-    if any(isinstance(value, Protected) for _, value in outputs) and not (body["op"] == "SETOP_UNION" and all_rows):
+    if any(isinstance(value, Protected) for _, value in outputs) and not (body["op"] == "SETOP_UNION" and (all_rows or as_it_is)):
         if all_rows:
             raise a.refuse(
                 "INTERSECT ALL and EXCEPT ALL over a protected column are not in this version",

@@ -12,7 +12,7 @@ from phiproxy.sql.analysis import Analysis, Context, rename
 from phiproxy.sql.meaning import Meaning, Search, Store
 from phiproxy.sql.parse import Node, parse
 from phiproxy.sql.rules import query
-from phiproxy.sql.scope import Clear, Kept, ListColumn, Protected, Scope, Searched, Source, SourceColumn, Stored, Value
+from phiproxy.sql.scope import Clear, Kept, ListColumn, Protected, Scope, Searched, Source, SourceColumn, Stored, Value, own_value
 
 
 def view_source(a: Analysis, body: Node) -> Source | None:
@@ -46,7 +46,7 @@ def write_target(a: Analysis, body: Node) -> tuple[Relation, Source]:
 def _source(a: Analysis, found: Relation, values: tuple[Value, ...], body: Node) -> Source:
     a.meaning.touches = True
     named = body.get("alias", {})
-    columns = tuple(SourceColumn(c.name, v) for c, v in zip(found.columns, values, strict=True))
+    columns = tuple(SourceColumn(c.name, own_value(v)) for c, v in zip(found.columns, values, strict=True))
     schema = None if named.get("aliasname") else found.schema
     return rename(Source(named.get("aliasname") or body["relname"], columns, schema), named)
 

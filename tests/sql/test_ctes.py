@@ -37,7 +37,7 @@ def test_with_inside_of_a_recursive_query_is_seen_by_start_and_step() -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        RECURSIVE.replace("UNION ALL", "UNION") + " SELECT * FROM r",
+        RECURSIVE.replace("UNION ALL", "UNION") + " SELECT * FROM r",  # the catalogue of these tests has no keys
         RECURSIVE + " CYCLE mrn SET c USING p SELECT * FROM r",
         RECURSIVE.replace("SELECT p.id, p.mrn", "SELECT p.id, p.city") + " SELECT * FROM r",
         "WITH RECURSIVE a AS (SELECT mrn FROM patients UNION ALL SELECT mrn FROM b), b AS (SELECT mrn FROM a) SELECT * FROM a",

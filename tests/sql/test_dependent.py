@@ -64,3 +64,32 @@ def test_a_partitioned_table_has_one_key() -> None:
 )
 def test_what_is_no_bare_key_of_the_same_table_is_refused(statement: str) -> None:
     assert answer(PATIENTS, statement) == "0A000"
+
+
+TREE = """WITH RECURSIVE t AS (SELECT id, notes FROM patients WHERE id = 1
+UNION SELECT p.id, p.notes FROM patients p JOIN t ON p.id = t.id + 1) SELECT * FROM t"""
+
+
+def test_a_recursive_union_beside_the_key_stays_as_it_is() -> None:
+    sent = answer(PATIENTS, TREE)
+    assert sent == TREE.replace("FROM patients", 'FROM "public".patients')
+    assert answer(dataclasses.replace(PATIENTS, kind="p", parent=True), TREE) == sent
+
+
+@pytest.mark.parametrize(
+    "patients",
+    [
+        dataclasses.replace(PATIENTS, indexes=()),
+        dataclasses.replace(PATIENTS, indexes=(dataclasses.replace(KEY, key=False),)),
+        dataclasses.replace(PATIENTS, indexes=(dataclasses.replace(KEY, columns=("id", "city")),)),
+        dataclasses.replace(PATIENTS, indexes=(dataclasses.replace(KEY, columns=("id", "ssn")),)),
+        dataclasses.replace(PATIENTS, parent=True),  # of tables that inherit from it, whose keys are their own
+    ],
+)
+def test_a_recursive_union_without_the_key_is_refused(patients: Relation) -> None:
+    assert answer(patients, TREE) == "0A000"
+
+
+def test_a_key_of_envelopes_decides_nothing() -> None:
+    of_ssn = dataclasses.replace(PATIENTS, indexes=(dataclasses.replace(KEY, columns=("ssn",)),))
+    assert answer(of_ssn, "SELECT DISTINCT ssn, notes FROM patients") == "0A000"
