@@ -1,22 +1,23 @@
 """What a long INSERT means, from the analysis of a shorter one that has a row of each form: its decisions, for every row.
 
-What is decided of a row of a form is right for all of them under the same conditions as for two texts of one shape (``shapes``).
+What is decided of a row of a form is right for all of them under the same conditions as for two texts of one shape (``shapes``), if
+no parameter that is protected in one row stands in another. Else the text is analysed as it is.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import count
 from typing import NamedTuple
 
 from phiproxy.errors import PathNeeded, StatementRefused
-from phiproxy.plan.shapes import Template, template
+from phiproxy.plan.shapes import template
 from phiproxy.sql.meaning import Edit, Meaning, Occurrence, Renew, Search, Store, Use
 from phiproxy.sql.parse import char_position, decode_text, parse
 from phiproxy.sql.rows import Bulk, Row, find_bulk
-from phiproxy.sql.shape import literal_value
+from phiproxy.sql.shape import Shape, literal_value, shape_of
 from phiproxy.sql.taint import says
 
 Change = Edit | Occurrence
@@ -24,7 +25,7 @@ Analyse = Callable[[bytes], list[Meaning]]
 
 
 class _Placed(NamedTuple):
-    """A change of one row: ``constant`` is the one (counted from the row's first) that it is, or behind which it stands.
+    """A change of one row: ``constant`` is the mark (counted from the row's first) that it is, or behind which it stands.
 
     Of the latter ``start`` and ``end`` are counted from there, or from the row's beginning (``constant`` is -1).
     """
@@ -65,24 +66,45 @@ def _analysed(bulk: Bulk, analyse: Analyse) -> list[Meaning]:
 
 
 def _spread(bulk: Bulk, analyse: Analyse) -> Meaning | tuple[int, ...] | None:
-    """Return the meaning of all rows, or the numbers of two of which one repeats a protected literal of the other unprotected."""
+    """Return the meaning of all rows, or the numbers of rows of which one repeats unprotected what another has protected."""
     meanings = _analysed(bulk, analyse)
-    made = template(bulk.short.shape, parse(bulk.short.text), meanings)
-    if made is None or len(meanings) != 1 or meanings[0].numbers or meanings[0].bound or meanings[0].tree is not None:
+    short = shape_of(bulk.short.text)
+    made = template(short, parse(bulk.short.text), meanings) if short is not None else None
+    if short is None or made is None or len(meanings) != 1 or meanings[0].bound or meanings[0].tree is not None:
         return None
-    rows = bulk.short.rows
-    if any(rows[0].first <= i < rows[-1].last for i, _ in made.fixed):
+    marks = bulk.short.shape
+    by_start = {start: i for i, start in enumerate(marks.starts)}
+    fixed = frozenset(by_start[short.starts[i]] for i, _ in made.fixed)
+    if meanings[0].numbers != _numbers(marks) or not _are_alike(bulk, fixed):
         return None
-    repeated = _repeated(bulk, made)
-    return _Spread(bulk, meanings[0]).meaning() if repeated is None else repeated
+    protected = {by_start[short.starts[i]] for i in made.protected}
+    numbers = {b"$%d" % n for o in meanings[0].occurrences for n in o.numbers}
+    repeated = _shared(bulk, {i for i, mark in enumerate(marks.constants) if mark in numbers})
+    if repeated is None:
+        repeated = _repeated(bulk, protected)
+    return _Spread(bulk, meanings[0], fixed).meaning() if repeated is None else repeated
 
 
-def _repeated(bulk: Bulk, made: Template) -> tuple[int, ...] | None:
+def _numbers(shape: Shape) -> frozenset[int]:
+    return frozenset(int(mark[1:]) for mark in shape.constants if mark[:1] == b"$")
+
+
+def _are_alike(bulk: Bulk, fixed: Set[int]) -> bool:
+    """Tell whether all rows of a form have the same in those places whose value decides what the row means."""
+    own = [[i - row.first for i in sorted(fixed) if row.first <= i < row.last] for row in bulk.short.rows]
+    if not any(own):
+        return True
+    marks, kept = bulk.long.shape.constants, [bulk.short.shape.constants[row.first : row.last] for row in bulk.short.rows]
+    rows = zip(bulk.long.rows, bulk.form, strict=True)
+    return all(marks[row.first + i] == kept[form][i] for row, form in rows for i in own[form])
+
+
+def _repeated(bulk: Bulk, sealed: Set[int]) -> tuple[int, ...] | None:
     """Return the rows that hold a literal which is protected in one place and not in another (a place may be in none)."""
     protected: dict[bytes, int | None] = {}
     others: list[tuple[bytes, int | None]] = []
-    for number, constant, sealed in _literals(bulk, made.protected):
-        if sealed:
+    for number, constant, own in _marks(bulk, sealed, b"'"):
+        if own:
             protected.setdefault(literal_value(constant), number)
         else:
             others.append((literal_value(constant), number))
@@ -95,18 +117,39 @@ def _repeated(bulk: Bulk, made: Template) -> tuple[int, ...] | None:
     return tuple(n for n in (found[1], first) if n is not None)
 
 
-def _literals(bulk: Bulk, protected: frozenset[int]) -> Iterator[tuple[int | None, bytes, bool]]:
-    """Yield the text literals: (number of the row, as it is spelled, whether it is protected)."""
+def _shared(bulk: Bulk, sealed: Set[int]) -> tuple[int, ...] | None:
+    """Return two rows that share a parameter which is protected in one of them (none, if in both); None where no rows do so.
+
+    As what such a parameter is read may hang on all its places. What is around the rows counts as one.
+    """
+    places: dict[bytes, set[int | None]] = {}
+    owners: dict[bytes, set[int | None]] = {}
+    for number, mark, own in _marks(bulk, sealed, b"$"):
+        places.setdefault(mark, set()).add(number)
+        if own:
+            owners.setdefault(mark, set()).add(number)
+    shared = [mark for mark in owners if len(places[mark]) > 1]
+    if not shared:
+        return None
+    tainted = next((mark for mark in shared if places[mark] != owners[mark]), None)
+    if tainted is None:
+        return ()
+    two = (next(iter(owners[tainted])), next(iter(places[tainted] - owners[tainted])))
+    return tuple(n for n in two if n is not None)
+
+
+def _marks(bulk: Bulk, sealed: Set[int], kind: bytes) -> Iterator[tuple[int | None, bytes, bool]]:
+    """Yield the marks that begin with ``kind``: (number of the row, as it is spelled, whether it is one of the ``sealed``)."""
     long, short = bulk.long, bulk.short
-    sealed = [[i in protected for i in range(place.first, place.last)] for place in short.rows]
+    owned = [[i in sealed for i in range(place.first, place.last)] for place in short.rows]
     outside = [*range(short.rows[0].first), *range(short.rows[-1].last, len(short.shape.constants))]
     for i in outside:
-        if short.shape.constants[i][:1] == b"'":
-            yield None, short.shape.constants[i], i in protected
+        if short.shape.constants[i][:1] == kind:
+            yield None, short.shape.constants[i], i in sealed
     for number, (row, form) in enumerate(zip(long.rows, bulk.form, strict=True)):
-        for constant, own in zip(long.shape.constants[row.first : row.last], sealed[form], strict=True):
-            if constant[:1] == b"'":
-                yield number, constant, own
+        for mark, own in zip(long.shape.constants[row.first : row.last], owned[form], strict=True):
+            if mark[:1] == kind:
+                yield number, mark, own
 
 
 class _Crossing(Exception):
@@ -114,10 +157,11 @@ class _Crossing(Exception):
 
 
 class _Spread:
-    """The changes of the shorter text, carried over to the long one."""
+    """The changes of the shorter text, carried over to the long one; ``fixed`` marks are the same in all rows of a form."""
 
-    def __init__(self, bulk: Bulk, meaning: Meaning) -> None:
+    def __init__(self, bulk: Bulk, meaning: Meaning, fixed: Set[int]) -> None:
         self._bulk = bulk
+        self._fixed = fixed
         self._short = meaning
         self._edits: list[Edit] = []
         self._occurrences: list[Occurrence] = []
@@ -141,6 +185,7 @@ class _Spread:
             start=bulk.offset(short.start),
             end=bulk.offset(short.end),
             room=(bulk.offset(short.room[0]), bulk.offset(short.room[1])),
+            numbers=_numbers(bulk.long.shape),
             edits=sorted(self._edits, key=lambda e: (e.start, e.end)),
             occurrences=sorted(self._occurrences, key=lambda o: (o.start, o.end, o.order)),
         )
@@ -171,11 +216,14 @@ class _Spread:
         else:
             end = shape.starts[i] + len(shape.constants[i])
             if change.start < end:
-                if (change.start, change.end) != (shape.starts[i], end) or isinstance(change, Edit):
+                if (change.start, change.end) != (shape.starts[i], end) or isinstance(change, Edit) or _is_expression(change):
                     raise _Crossing
                 return _Placed(change, i - row.first, whole=True)
             placed = _Placed(change, i - row.first, change.start - end, change.end - end)
-        if i + 1 < row.last and change.end > shape.starts[i + 1]:
+        if isinstance(change, Occurrence) and change.numbers:
+            raise _Crossing  # an expression with parameters, or what is put elsewhere
+        crossed = range(i + 1, bisect_left(shape.starts, change.end, i + 1, row.last))
+        if (isinstance(change, Occurrence) and crossed) or not self._fixed >= set(crossed):
             raise _Crossing
         return placed
 
@@ -206,10 +254,11 @@ class _Spread:
                 if use.row not in renumbered:
                     renumbered[use.row] = next(numbers)
                 use = _in_row(use, renumbered[use.row])
+            number, literal = _said(shape.constants[i]) if placed.whole else (change.number, change.literal)
             self._occurrences.append(
                 Occurrence(
-                    start, end, use, change.number, literal_value(shape.constants[i]) if placed.whole else change.literal,
-                    change.type_oid, change.order, change.group, change.cast, change.lead, change.trail, change.formula,
+                    start, end, use, number, literal, change.type_oid, change.order, change.group, change.cast,
+                    change.lead, change.trail, change.formula,
                 )
             )  # fmt: skip
 
@@ -218,6 +267,15 @@ class _Spread:
             self._edits.append(change)
         else:
             self._occurrences.append(change)
+
+
+def _is_expression(occurrence: Occurrence) -> bool:
+    return occurrence.formula is not None or occurrence.computed is not None
+
+
+def _said(mark: bytes) -> tuple[int, bytes | None]:
+    """Return the number of a parameter, or the value of a constant."""
+    return (int(mark[1:]), None) if mark[:1] == b"$" else (0, literal_value(mark))
 
 
 def _in_row(use: Store | Renew, row: int) -> Use:

@@ -35,8 +35,10 @@ from phiproxy.sql.shape import shape_of
 from phiproxy.sql.utility import leaves_aborted
 from phiproxy.types.styles import Styles
 
-# A longer text has no shape: what is long has many constants, and of an INSERT only some rows are analysed (``bulk``).
+# A longer text has no shape: what is long has many constants.
 MAX_SHAPED_TEXT = 16 * 1024
+# Of a longer INSERT only some rows are analysed (``bulk``); of a shorter one it would save less than a millisecond.
+MIN_BULK_TEXT = 1024
 
 NONE: frozenset[str] = frozenset()
 
@@ -207,10 +209,8 @@ class Planner:
             if known is not None:
                 decode_text(text)
                 return known
-        bulk = bulk_meanings(text, lambda shorter: self._proved(shorter, view)) if shape is None else None
-        if bulk is not None:
-            return bulk
-        meanings = self._proved(text, view)
+        bulk = bulk_meanings(text, lambda shorter: self._proved(shorter, view)) if len(text) > MIN_BULK_TEXT else None
+        meanings = self._proved(text, view) if bulk is None else bulk
         if shape is not None and shape.constants and meanings:
             made = template(shape, parse(text), meanings)
             if made is not None and not any(m.bound or m.tree is not None for m in meanings):

@@ -31,7 +31,7 @@ _MAY_BE_ARRAY = (b"{", b"[", b" ", b"\t", b"\n")
 class _Place:
     """An edit or occurrence: ``constant`` is its number, or ``gap`` and the offsets in it say where it stands.
 
-    An expression of ``constants`` reaches from there to ``end`` in the gap ``last``.
+    An expression of ``constants``, and an edit that takes some away, reach from there to ``end`` in the gap ``last``.
     """
 
     change: Edit | Occurrence
@@ -122,7 +122,7 @@ def _placed(prototype: Meaning, places: Sequence[_Place], shape: Shape) -> Meani
             start, end = base + place.start, _base(shape, place.last) + place.end
             occurrences.append(dataclasses.replace(change, start=start, end=end, literal=value, computed=computed))
         elif isinstance(change, Edit):
-            edits.append(Edit(base + place.start, base + place.end, change.text))
+            edits.append(Edit(base + place.start, (_base(shape, place.last) if place.last >= 0 else base) + place.end, change.text))
         else:
             occurrences.append(dataclasses.replace(change, start=base + place.start, end=base + place.end))
     return dataclasses.replace(prototype, edits=edits, occurrences=occurrences)
@@ -139,6 +139,7 @@ def template(shape: Shape, statements: Sequence[Statement], meanings: Sequence[M
     bases = [0, *(start + len(constant) for start, constant in zip(shape.starts, shape.constants, strict=True))]
     prototypes = []
     protected: set[int] = set()
+    taken: set[int] = set()
     for meaning in meanings:
         places: list[_Place] = []
         changes: list[Edit | Occurrence] = [*meaning.edits, *meaning.occurrences]
@@ -147,13 +148,16 @@ def template(shape: Shape, statements: Sequence[Statement], meanings: Sequence[M
             if place is None:
                 return None
             protected.update(place.constants or ([place.constant] if place.constant >= 0 else ()))
+            taken.update(range(place.gap, place.last) if isinstance(change, Edit) else ())
             places.append(place)
         prototypes.append((dataclasses.replace(meaning, edits=[], occurrences=[]), tuple(places)))
     free = free_constants(statements)
     others = [i for i, start in enumerate(shape.starts) if i not in protected]
     copied = _constants_of(e for m in meanings for e in m.edits)
-    if copied is None or any(shape.starts[i] in free and shape.constants[i] in copied for i in others):
-        return None  # an edit may repeat this constant
+    if copied is None or any(shape.starts[i] in free and (i in taken or shape.constants[i] in copied) for i in others):
+        return None  # an edit may repeat this constant, or takes it away
+    if not taken.isdisjoint(protected):
+        return None
     fixed = tuple((i, shape.constants[i]) for i in others if shape.starts[i] not in free)
     made = Template(tuple(prototypes), fixed, frozenset(protected))
     return made if made.meanings(shape) is not None else None
@@ -189,8 +193,16 @@ def _place(change: Edit | Occurrence, shape: Shape, by_start: dict[int, int], ba
     gap = bisect_right(bases, change.start) - 1
     base = bases[gap]
     if change.end > base + len(shape.gaps[gap]):
-        return None
+        return _place_across(change, shape, bases, gap) if isinstance(change, Edit) else None
     return _Place(change, gap=gap, start=change.start - base, end=change.end - base)
+
+
+def _place_across(edit: Edit, shape: Shape, bases: Sequence[int], gap: int) -> _Place | None:
+    """Return where an edit stands that takes whole constants away: the length in ``'x'::varchar(12)``."""
+    last = bisect_right(bases, edit.end) - 1
+    if edit.start > bases[gap] + len(shape.gaps[gap]) or edit.end > bases[last] + len(shape.gaps[last]):
+        return None
+    return _Place(edit, gap=gap, start=edit.start - bases[gap], end=edit.end - bases[last], last=last)
 
 
 def _place_of_expression(change: Occurrence, shape: Shape, bases: Sequence[int]) -> _Place | None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from phiproxy.errors import StatementRefused, UndefinedColumn
 from phiproxy.policy.catalog import Relation
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.defaults import left_out
 from phiproxy.sql.finish import Spans, finish, quote_ident
 from phiproxy.sql.meaning import CopyMeaning, Edit, Reveal
@@ -63,7 +62,7 @@ def _listed(a: Analysis, body: Node, names: Sequence[str]) -> Edit:
     start = end
     if "attlist" in body:
         opening = next(i for i, token in enumerate(spans.tokens) if token.start >= end)
-        end = spans.tokens[Brackets(spans.tokens).partner(opening)].end
+        end = spans.tokens[spans.brackets.partner(opening)].end
     return Edit(start, end, b" (" + b", ".join(map(quote_ident, names)) + b")")
 
 

@@ -14,7 +14,6 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Added, Analysis
 from phiproxy.sql.assign import Target, columns_of
-from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.finish import Spans, quote_ident
 from phiproxy.sql.hidden import visible_columns
 from phiproxy.sql.meaning import Edit, Renew
@@ -92,7 +91,7 @@ def _offset(nodes: Sequence[Node]) -> int:
 
 
 def _row_end(spans: Spans, *, first: int, row: int) -> tuple[int, int]:
-    brackets = Brackets(spans.tokens)
+    brackets = spans.brackets
     opening = brackets.select(first) + 1
     for _ in range(row):
         opening = brackets.partner(opening) + 2
@@ -101,13 +100,13 @@ def _row_end(spans: Spans, *, first: int, row: int) -> tuple[int, int]:
 
 
 def _list_end(spans: Spans, *, first: int) -> tuple[int, int]:
-    brackets = Brackets(spans.tokens)
+    brackets = spans.brackets
     end = spans.tokens[brackets.targets_end(brackets.select(first))].end
     return end, end
 
 
 def _default_values(spans: Spans, *, target: int, aliased: bool, first: bool) -> tuple[int, int]:
-    brackets = Brackets(spans.tokens)
+    brackets = spans.brackets
     end = spans.relation_end(target, aliased=aliased)
     i = next(i for i, token in enumerate(spans.tokens) if token.start >= end and brackets.name(i) == "DEFAULT")
     return spans.tokens[i].start if first else spans.tokens[i + 1].end, spans.tokens[i + 1].end
@@ -133,7 +132,7 @@ def _spelled(names: Sequence[str]) -> bytes:
 
 def _extend(spans: Spans, _text: bytes, *, given: Given, more: Sequence[str]) -> Edit:
     columns = given.body[given.columns]
-    brackets = Brackets(spans.tokens)
+    brackets = spans.brackets
     end = spans.tokens[brackets.partner(brackets.at(location(only(columns[0])[1])) - 1)].start
     given.body[given.columns] = [*columns, *_targets(more)]
     return Edit(end, end, b", " + _spelled(more))
@@ -148,7 +147,7 @@ def _make(spans: Spans, _text: bytes, *, given: Given, names: Sequence[str], fir
 
 
 def _make_before_values(spans: Spans, _text: bytes, *, given: Given, names: Sequence[str], first: int) -> Edit:
-    brackets = Brackets(spans.tokens)
+    brackets = spans.brackets
     i = brackets.select(first)
     i -= 3 if brackets.name(i - 3) == "OVERRIDING" else 0
     given.body[given.columns] = _targets(names)

@@ -20,7 +20,6 @@ from phiproxy.policy.guards import tag_of
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.policy.types import builtin, parse_type
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import Grouping, equality_slot, grouping_of, unsupported
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, location, only, strings
@@ -205,7 +204,7 @@ _HOLE = "phi_x"
 
 
 def _replace(spans: Spans, text: bytes, *, found: Derived, shape: Shape, tree: Callable[[Node], Node]) -> Edit:
-    start, end = Brackets(spans.tokens).expression(found.node)
+    start, end = spans.brackets.expression(found.node)
     if found.spelled:
         named = spelled_text(found.spelled)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import cached_property
 
 from phiproxy.errors import StatementRefused
 from phiproxy.policy.guards import tag_of
@@ -85,7 +86,7 @@ def _rewrite(a: Analysis, spans: Spans, text: bytes, edits: dict[tuple[int, int]
     if not (a.represented or a.nullifs or a.subqueries or a.wraps):
         return
     inserts = []
-    for change in rewrites(a, Brackets(spans.tokens), text):
+    for change in rewrites(a, spans.brackets, text):
         if isinstance(change, Insert):
             inserts.append(change)
         else:
@@ -234,6 +235,11 @@ class Spans:
         self.tokens = self._tokens = found
         self._index = {t.start: i for i, t in enumerate(found)}
 
+    @cached_property
+    def brackets(self) -> Brackets:
+        """The tokens with their nesting."""
+        return Brackets(self.tokens)
+
     def _at(self, offset: int) -> int:
         index = self._index.get(offset)
         if index is None:
@@ -282,7 +288,7 @@ class Spans:
 
     def _inserted(self, decided: DecidedUse, place: Inserted, order: int, text: bytes) -> Occurrence:
         sink = decided.sink
-        _, end = Brackets(self.tokens).expression(place.after)
+        _, end = self.brackets.expression(place.after)
         lead, formula = place.lead(self.named(text, place.column)), sink.formula if sink.kind == "formula" else None
         return Occurrence(
             end, end, decided.use, sink.number, _literal(sink), decided.type_oid, order,
@@ -295,7 +301,7 @@ class Spans:
         if sink.inserted is not None:
             return self._inserted(decided, sink.inserted, order, text)
         if sink.formula is not None:
-            start, end = Brackets(self.tokens).expression(sink.node)
+            start, end = self.brackets.expression(sink.node)
             formula, computed = (sink.formula, None) if sink.kind == "formula" else (None, sink.formula)
             return Occurrence(
                 start, end, decided.use, 0, _literal(sink), decided.type_oid, order, decided.group, formula=formula,

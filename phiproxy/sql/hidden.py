@@ -11,7 +11,6 @@ from functools import partial
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.guards import HIDDEN_PREFIX
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import equality_slot
 from phiproxy.sql.finish import Spans, quote_ident
 from phiproxy.sql.meaning import Edit
@@ -72,7 +71,7 @@ def _listed(a: Analysis, column: SourceColumn, scope: Scope, place: Node) -> str
 
 def _replace_star(spans: Spans, _text: bytes, *, nodes: list[Node], node: Node, listed: str, table: int | None) -> Edit:
     if table is not None:
-        brackets = Brackets(spans.tokens)
+        brackets = spans.brackets
         token = spans.tokens[brackets.before(brackets.at(table), "TABLE")]
         start, end, text = token.start, token.end, f"SELECT {listed} FROM"
     else:

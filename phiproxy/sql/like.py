@@ -18,7 +18,6 @@ from phiproxy.index.transform import transform
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.derived import Operand, grouped_operand, operand, own_name
 from phiproxy.sql.expressions import located
@@ -198,7 +197,7 @@ def _alternative(named: str, *, tag: _Tag) -> bytes:
 
 def _head(spans: Spans, text: bytes, *, how: _Matching, column: Node, tags: Sequence[_Tag]) -> Edit:
     """Replace what stands before the pattern by the first tag."""
-    brackets = Brackets(spans.tokens)
+    brackets = spans.brackets
     start, _ = brackets.expression(how.node)
     end, _ = brackets.expression(how.pattern)
     several = len(tags) > 1
@@ -210,7 +209,7 @@ def _head(spans: Spans, text: bytes, *, how: _Matching, column: Node, tags: Sequ
 
 def _tail(spans: Spans, _text: bytes, *, how: _Matching, column: Node, tags: Sequence[_Tag], nodes: Sequence[Node]) -> Edit:
     """Leave out what stands behind the pattern, and turn the tree into the comparisons."""
-    brackets = Brackets(spans.tokens)
+    brackets = spans.brackets
     _, end = brackets.expression(how.pattern)
     _, last = brackets.expression(how.node)
     several = len(tags) > 1
@@ -229,7 +228,7 @@ _HOLE = "phi_x"
 
 def _not_null(spans: Spans, text: bytes, *, node: Node, column: Node, negated: bool) -> Edit:
     """Replace a pattern that every value matches: of NULL it is NULL."""
-    start, end = Brackets(spans.tokens).expression(node)
+    start, end = spans.brackets.expression(node)
     form = "({} IS NULL AND NULL)" if negated else "({} IS NOT NULL OR NULL)"
     named = spans.named(text, column)
     replace(node, expression_tree(form.format(_HOLE), {_HOLE: column}))

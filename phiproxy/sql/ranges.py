@@ -20,7 +20,6 @@ from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.policy.types import parse_type
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.derived import LOCAL, Operand, operand
 from phiproxy.sql.edges import MOST, Ends, Range, within
 from phiproxy.sql.expressions import located, unsupported
@@ -293,7 +292,7 @@ def _alternative(made: _Made, i: int, named: str) -> bytes:
 
 def _before(spans: Spans, text: bytes, *, node: Node, sink: SinkNode, made: _Made | None = None) -> Edit:
     """Replace what stands before an end by what the server gets before it."""
-    brackets = Brackets(spans.tokens)
+    brackets = spans.brackets
     start, _ = brackets.expression(node)
     end, _ = brackets.expression(sink.wrapper)
     return Edit(start, end, made.head(spans.named(text, made.column), 0).encode() if made is not None else b"")
@@ -301,13 +300,13 @@ def _before(spans: Spans, text: bytes, *, node: Node, sink: SinkNode, made: _Mad
 
 def _between(spans: Spans, _text: bytes, *, one: SinkNode, other: SinkNode) -> Edit:
     """Leave out what stands between the ends."""
-    brackets = Brackets(spans.tokens)
+    brackets = spans.brackets
     return Edit(brackets.expression(one.wrapper)[1], brackets.expression(other.wrapper)[0], b"")
 
 
 def _behind(spans: Spans, _text: bytes, *, node: Node, sink: SinkNode, tree: Callable[[], Node]) -> Edit:
     """Leave out what stands behind an end, and turn the tree into what the server gets."""
-    brackets = Brackets(spans.tokens)
+    brackets = spans.brackets
     _, end = brackets.expression(sink.wrapper)
     _, last = brackets.expression(node)
     replace(node, tree())

@@ -1,31 +1,35 @@
-"""The rows of a long INSERT … VALUES, found without a parse: rows of one form differ in nothing but their constants.
+"""The rows of a long INSERT … VALUES, found without a parse: rows of one form differ in nothing but their constants and parameters.
 
 One row of each form is kept in a shorter text, which is analysed in place of the long one. That the others say nothing else follows
-from the grammar: a row of the same tokens is one more row of VALUES, and the rows of an INSERT do not see each other.
+from the grammar: a row of the same tokens is one more row of VALUES, and the rows of an INSERT do not see each other. Those of
+``INSERT … SELECT … FROM (VALUES …)`` share the types of their columns, which more rows of a form that is there do not change.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from phiproxy.sql.parse import Statement, only
-from phiproxy.sql.shape import Shape, shape_of
+from phiproxy.sql.parse import Node, Statement, location, messages, only
+from phiproxy.sql.shape import Shape, kind_of, shape_of
 
-# Up to the bracket of the first row; what has brackets of another kind here, or literals, is not looked at further.
-_HEAD = re.compile(rb"""\s*INSERT\s+INTO\s(?:[^;'"\[]|"[^"]*")*?\bVALUES\s*(?=\()""", re.IGNORECASE)
+# Up to the bracket of the first row; what has literals here, or subscripts, is not looked at further.
+_HEAD = re.compile(rb"""\s*INSERT\s+INTO\s(?:[^;'"\[]|\[\]|"[^"]*")*?\bVALUES\s*(?=\()""", re.IGNORECASE)
 _BRACKET = re.compile(rb'[()"]')
 _NEXT = re.compile(rb"\s*,\s*(?=\()")
 # Of fewer rows, or where hardly two are alike, nothing is gained.
 _FEWEST, _ALIKE = 16, 4
 _SIMPLE = frozenset({"valuesLists", "limitOption", "op"})
+# The query around them in FROM; what it orders, groups or limits are rows that are there already.
+_AROUND = frozenset({"targetList", "fromClause", "sortClause", "whereClause", "limitOption", "op"})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: where its brackets begin and end, and which of the shape's constants stand inside (``last`` excluded)."""
+    """One row: where its brackets begin and end, and which of the shape's marks stand inside (``last`` excluded)."""
 
     start: int
     end: int
@@ -35,19 +39,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a text with its shape, in their order."""
+    """The rows of a text, in their order, with its shape, whose constants and parameters are its *marks*."""
 
     text: bytes
     shape: Shape
     rows: Sequence[Row]
 
     def form(self, row: Row) -> object:
-        """Return what two rows have in common that differ in nothing but their constants."""
+        """Return what two rows have in common that differ in nothing but their marks, of which the same parameters are equal."""
         if row.first == row.last:
             return self.text[row.start : row.end]
-        constants, starts = self.shape.constants[row.first : row.last], self.shape.starts
-        behind = starts[row.last - 1] + len(constants[-1])
-        kinds = tuple(constant[:1] == b"'" for constant in constants)
+        marks, starts = self.shape.constants[row.first : row.last], self.shape.starts
+        behind = starts[row.last - 1] + len(marks[-1])
+        kinds = tuple(marks.index(mark) if mark[:1] == b"$" else kind_of(mark) for mark in marks)
         before, after = self.text[row.start : starts[row.first]], self.text[behind : row.end]
         return before, self.shape.gaps[row.first + 1 : row.last], after, kinds
 
@@ -74,8 +78,11 @@ class Bulk:
         """Tell whether the shorter text parses to one INSERT of so many rows, and of nothing else."""
         if len(statements) != 1 or statements[0].kind != "InsertStmt" or "selectStmt" not in statements[0].body:
             return False
-        kind, source = only(statements[0].body["selectStmt"])
-        return kind == "SelectStmt" and len(source.get("valuesLists", ())) == len(self.kept) and source.keys() <= _SIMPLE
+        source = _values(statements[0].body["selectStmt"])
+        if source is None or len(source["valuesLists"]) != len(self.kept):
+            return False
+        first = self.short.rows[0]
+        return all(first.start < location(m) < first.end for m in messages(source["valuesLists"][0]) if location(m) > 0)
 
     def with_rows(self, more: Collection[int]) -> Bulk:
         """Return the same with these rows in the shorter text too."""
@@ -87,8 +94,8 @@ class Bulk:
 def find_bulk(text: bytes) -> Bulk | None:
     """Return a text as rows and a shorter text; None where it is no long INSERT of rows that are much alike."""
     head = _HEAD.match(text)
-    shape = shape_of(text) if head is not None else None
-    if head is None or shape is None or not shape.starts or head.end() > shape.starts[0]:
+    shape = shape_of(text, parameters=True) if head is not None else None
+    if head is None or shape is None:
         return None
     found = tuple(_rows(shape, head.end()))
     long = Rows(text, shape, found)
@@ -103,6 +110,20 @@ def find_bulk(text: bytes) -> Bulk | None:
     return _shortened(long, kept, form) if len(found) >= max(_FEWEST, _ALIKE * len(kept)) else None
 
 
+def _values(source: Node) -> Node | None:
+    """Return the VALUES that an INSERT's source is, or which is all that it reads; None where it is another query."""
+    kind, body = only(source)
+    if kind != "SelectStmt":
+        return None
+    if body.keys() <= _SIMPLE:
+        return body if "valuesLists" in body else None
+    items = body.get("fromClause", ())
+    if not body.keys() <= _AROUND or len(items) != 1 or only(items[0])[0] != "RangeSubselect":
+        return None
+    _, inner = only(only(items[0])[1]["subquery"])
+    return inner if "valuesLists" in inner and inner.keys() <= _SIMPLE else None
+
+
 def _shortened(long: Rows, kept: Sequence[int], form: Sequence[int]) -> Bulk:
     pieces, rows = [long.text[: long.rows[0].start]], []
     start, first = long.rows[0].start, long.rows[0].first
@@ -113,7 +134,7 @@ def _shortened(long: Rows, kept: Sequence[int], form: Sequence[int]) -> Bulk:
         start, first = rows[-1].end + 2, rows[-1].last
     pieces[-1] = long.text[long.rows[-1].end :]
     text = b"".join(pieces)
-    shape = shape_of(text)
+    shape = shape_of(text, parameters=True)
     assert shape is not None
     return Bulk(long, Rows(text, shape, rows), kept, form)
 
@@ -121,10 +142,12 @@ def _shortened(long: Rows, kept: Sequence[int], form: Sequence[int]) -> Bulk:
 def _rows(shape: Shape, begin: int) -> Iterator[Row]:
     """Yield the rows from the bracket at ``begin`` on; none where brackets may stand in quoted names."""
     walk = cache(_walk)
-    start, first, depth = begin, 0, 0
-    for i, gap in enumerate(shape.gaps):
-        base = shape.starts[i - 1] + len(shape.constants[i - 1]) if i else begin
-        breaks, depth, over = walk(gap if i else gap[begin:], depth)
+    start, depth = begin, 0
+    before = first = bisect_left(shape.starts, begin)
+    for i in range(first, len(shape.gaps)):
+        behind = shape.starts[i - 1] + len(shape.constants[i - 1]) if i else 0
+        base = behind if i > before else begin
+        breaks, depth, over = walk(shape.gaps[i][base - behind :], depth)
         for end, following in breaks:
             yield Row(start, base + end, first, i)
             start, first = base + following, i

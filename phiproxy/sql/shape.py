@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from phiproxy.sql.parse import Node, Statement, is_node, location, only
 
 # Quoted identifiers are stepped over; comments, dollar quotes, prefixed and continued literals make a text shapeless (the last
-# alternative). A number that touches a letter, a dot or a dollar sign is part of something else and stays in the gap.
+# alternative). A number that touches a letter, a dot or a dollar sign is part of something else and stays in the gap, and so does
+# a parameter that does.
 # One set of bytes that any of them begins with comes first: the search is ten times as fast where nothing begins.
 _PIECE = re.compile(
     rb"""
@@ -22,6 +23,7 @@ _PIECE = re.compile(
           (?<=") [^"]*"
         | (?P<string> (?<=') (?<![\w$&\x80-\xff]') [^']*+(?:''[^']*+)*+' (?!\s*') )
         | (?P<number> (?<=[0-9]) (?<![\w$.\x80-\xff][0-9]) [0-9]*+(?:\.[0-9]++)? (?![\w.$\x80-\xff]) )
+        | (?P<parameter> (?<=\$) (?<![\w$\x80-\xff]\$) [1-9][0-9]{0,4}+ (?![\w$\x80-\xff]) )
         | (?P<other> (?<=-)- | (?<=/)\* | (?<=\$)(?![0-9]) | (?<=['"]) )
       )
     """,
@@ -42,8 +44,11 @@ class Shape:
     key: bytes
 
 
-def shape_of(text: bytes) -> Shape | None:
-    """Return the shape of a text, or None where it holds a form that is not modelled."""
+def shape_of(text: bytes, *, parameters: bool = False) -> Shape | None:
+    """Return the shape of a text, or None where it holds a form that is not modelled.
+
+    ``parameters``: these are taken out of the gaps too, as constants of a kind of their own.
+    """
     gaps: list[bytes] = []
     constants: list[bytes] = []
     starts: list[int] = []
@@ -51,7 +56,7 @@ def shape_of(text: bytes) -> Shape | None:
     before = 0
     for found in _PIECE.finditer(text):
         kind = found.lastgroup
-        if kind is None:
+        if kind is None or (kind == "parameter" and not parameters):
             continue
         if kind == "other":
             return None
@@ -61,11 +66,18 @@ def shape_of(text: bytes) -> Shape | None:
         constants.append(text[start:end])
         starts.append(start)
         # A statement text holds no zero byte, so no gap can be mistaken for two.
-        parts += (gap, b"\0s" if kind == "string" else _number_kind(text[start:end]))
+        parts += (gap, b"\0s" if kind == "string" else kind_of(text[start:end]))
         before = end
     gaps.append(text[before:])
     parts.append(gaps[-1])
     return Shape(tuple(gaps), tuple(constants), tuple(starts), b"".join(parts))
+
+
+def kind_of(constant: bytes) -> bytes:
+    """Return what the key of a shape says of a constant in place of its value."""
+    if constant[:1] == b"'":
+        return b"\0s"
+    return b"\0p" if constant[:1] == b"$" else _number_kind(constant)
 
 
 def _number_kind(constant: bytes) -> bytes:

@@ -97,6 +97,7 @@ TEXTS = [
     "CREATE INDEX ON patients (ssn, (left(city, 2))) WHERE city <> 'x'",
     "COMMENT ON COLUMN patients.ssn IS 'x'",
     "SET search_path = 'x'; SELECT ssn FROM public.patients WHERE ssn = 'x' AND id = 13",
+    "INSERT INTO patients (ssn, mrn) VALUES ('x'::varchar(13), CAST('y' AS varchar(2)))",
     "MERGE INTO patients p USING (VALUES (1, 'x'), (2, 'y')) v (i, s) ON p.id = v.i"
     " WHEN MATCHED THEN UPDATE SET ssn = v.s, city = 'x'",
 ]
@@ -141,6 +142,16 @@ def test_everyday_statements_are_analysed_once_per_shape(planner: Planner, monke
         planner.script(b"UPDATE patients SET ssn = 'x%d' WHERE id = %d" % (i, i), VIEW)
         planner.statement(b"DELETE FROM patients WHERE ssn IN ('x%d', $1) AND id <> %d" % (i, i), (), VIEW)
     assert len(seen) == 4
+
+
+def test_a_cast_with_a_length_is_taken_away_with_its_constant(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = analyses(monkeypatch)
+    for i, length in enumerate((12, 12, 5)):
+        text = b"INSERT INTO patients (mrn, city) VALUES ('a%d'::varchar(%d), 'b')" % (i, length)
+        plan = planner.script(text, VIEW)
+        assert plan.rendered is not None
+        assert plan.rendered.fill(lambda _i, _o: b"X").endswith(b" VALUES (X, 'b')")
+    assert [text[-17:] for text in seen] == [b"varchar(12), 'b')", b":varchar(5), 'b')"]
 
 
 def test_expressions_of_constants_are_computed_from_the_template(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,22 @@ def test_a_row_of_each_form_is_kept_and_two_at_least() -> None:
     assert [bulk.form[i] for i in (0, 1, 5, 6, -1)] == [0, 0, 2, 0, 3]
 
 
+def test_parameters_are_marks_and_the_same_ones_make_a_form() -> None:
+    rows = ["($1, 'x', $2)", "($3, 'y', $4)", *(f"(${i}, 'z', ${i})" for i in range(5, 23))]
+    bulk = found("INSERT INTO t VALUES " + ", ".join(rows))
+    assert bulk.short.text == b"INSERT INTO t VALUES ($1, 'x', $2), ($3, 'y', $4), ($5, 'z', $5)"
+    assert bulk.form == [0, 0, *[2] * 18]
+    assert bulk.short.shape.constants == (b"$1", b"'x'", b"$2", b"$3", b"'y'", b"$4", b"$5", b"'z'", b"$5")
+
+
+def test_rows_of_a_query_in_from() -> None:
+    text = "INSERT INTO t (a) SELECT p0::VARCHAR(12), p1::int[] FROM (VALUES {}) AS v(p0, p1, n) ORDER BY n RETURNING id"
+    bulk = found(text.format(", ".join(f"($%d::text, $%d, {i})" % (2 * i + 1, 2 * i + 2) for i in range(20))))
+    assert bulk.short.text.decode() == text.format("($1::text, $2, 0), ($3::text, $4, 1)")
+    assert bulk.is_as_found(parse(bulk.short.text))
+    assert [bulk.long.shape.constants[i] for i in range(4)] == [b"12", b"$1", b"$2", b"0"]
+
+
 def test_offsets_are_told_in_the_long_text() -> None:
     text = "INSERT INTO t VALUES " + ", ".join([*ROWS[:9], "('é')", *ROWS[9:]]) + " RETURNING x"
     bulk = found(text)
@@ -71,7 +87,9 @@ def test_left_alone(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "INSERT INTO t SELECT * FROM (VALUES {}) v",
+        "INSERT INTO t SELECT * FROM (VALUES {}) v, u",
+        "INSERT INTO t SELECT DISTINCT * FROM (VALUES {}) v",
+        "INSERT INTO t SELECT (SELECT max(a) FROM (VALUES {}) w(a)) FROM (VALUES (1), (2)) v",
         "INSERT INTO t VALUES {} LIMIT 3",
         "INSERT INTO t VALUES {}, (\"f\"('x')), ('x')",
         "INSERT INTO t VALUES {}; SELECT 'x'",

@@ -30,6 +30,21 @@ def test_literals_and_numbers_are_constants() -> None:
     assert constants("SELECT 'é', é1 FROM t".encode()) == ["'é'".encode()]
 
 
+def test_parameters_are_marks_where_they_are_wanted() -> None:
+    text = b'SELECT $1, a$2, "$3", 5$4, $5a, $0, $65535, $123456, ($7)::text, $8$, 9'
+    shape = shape_of(text[:-6] + b"9", parameters=True)
+    assert shape is not None
+    assert shape.constants == (b"$1", b"$65535", b"$7", b"9")
+    other = shape_of(text[:-6] + b"9")
+    assert other is not None
+    assert other.constants == (b"9",)
+    assert shape_of(text, parameters=True) is None  # a dollar quote begins
+    two = shape_of(b"SELECT $1 + $2", parameters=True), shape_of(b"SELECT $3 + $4", parameters=True)
+    assert two[0] is not None
+    assert two[1] is not None
+    assert two[0].key == two[1].key
+
+
 @pytest.mark.parametrize(
     "text",
     [
