@@ -21,9 +21,9 @@ from tests.harness import results
 from tests.harness.results import Outcome
 from tests.harness.server import PostgresServer
 
-# The statements are the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE=SECONDS looks at others.
+# The statements, and how many, are the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE=SECONDS
+# looks at others, for so long each.
 EXPLORE = float(os.environ.get("PHIPROXY_EXPLORE", "0"))
-SECONDS = EXPLORE or 25
 pytestmark = pytest.mark.timeout(300 + 2 * EXPLORE)
 SERIAL = ("patients", "visits", "log", "members", "people")
 RESTART = "SELECT " + ", ".join(f"setval('{table}_id_seq', 1000)" for table in SERIAL)
@@ -73,9 +73,9 @@ def answer(twins: Twins, statement: str, params: tuple[str | None, ...], way: Wa
 Generated = tuple[str, tuple[str | None, ...]]
 
 
-def tried(twins: Twins, generated: st.SearchStrategy[Generated], seconds: float, examples: int) -> Counter[str]:
-    """Run what is generated, each in some way, and count what became of it."""
-    end = time.monotonic() + seconds
+def tried(twins: Twins, generated: st.SearchStrategy[Generated], examples: int) -> Counter[str]:
+    """Run what is generated, each in some way, and count what became of it: ``examples`` of them, or as long as is explored."""
+    end = time.monotonic() + EXPLORE
     became: Counter[str] = Counter()
 
     @settings(
@@ -90,7 +90,7 @@ def tried(twins: Twins, generated: st.SearchStrategy[Generated], seconds: float,
         st.tuples(st.sampled_from(["simple", "extended"]), st.sampled_from([0, 1]), st.sampled_from([0, 1]), st.booleans()),
     )
     def run(generated: Generated, way: Way) -> None:
-        if time.monotonic() > end and not became["wrong"]:
+        if EXPLORE and time.monotonic() > end and not became["wrong"]:
             return  # but what has failed must fail again
         statement, params = generated
         filled = tuple(None if p is None else fill(p, twins.value) for p in params)
@@ -107,21 +107,21 @@ def tried(twins: Twins, generated: st.SearchStrategy[Generated], seconds: float,
 
 @pytest.mark.slow
 def test_random_statements(twins: Twins) -> None:
-    became = tried(twins, st.one_of(statements(), writes()), SECONDS, 4000)
+    became = tried(twins, st.one_of(statements(), writes()), 400)
     # A generator whose statements are all refused, or all wrong, would prove nothing.
     assert became["equal"] > 100, became
-    assert became["refused"] > 100, became
+    assert became["refused"] > 50, became
 
 
 @pytest.mark.slow
 def test_random_statements_over_indexed_expressions(twins: Twins) -> None:
-    became = tried(twins, over_expressions(), EXPLORE or 20, 200)
+    became = tried(twins, over_expressions(), 150)
     assert became["equal"] > 10, became
     assert became["refused"] > 10, became
 
 
 @pytest.mark.slow
 def test_random_ranges(twins: Twins) -> None:
-    became = tried(twins, over_ranges(), EXPLORE or 10, 1500)
+    became = tried(twins, over_ranges(), 250)
     assert became["equal"] > 20, became
     assert became["refused"] > 5, became
