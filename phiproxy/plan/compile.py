@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
@@ -32,6 +32,7 @@ from phiproxy.sql.meaning import (
 )
 from phiproxy.sql.operands import read_as
 from phiproxy.sql.parse import Statement, char_position
+from phiproxy.sql.places import at_parameter
 from phiproxy.sql.render import Rendered, verify
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
@@ -149,12 +150,12 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     deduced = _deduced(text, rendered.occurrences, oids)
     described = []
     for n, use in enumerate(layout.uses()):
-        with _placed(text, rendered.occurrences, n + 1):
+        with at_parameter(text, rendered.occurrences, n + 1):
             described.append(_described(use, oids[n], deduced.get(n + 1, TEXT_OID)))
     uses = layout.uses_of()
     known = ((n, _type_of(oid, uses.get(n, []))) for n, oid in enumerate(described, start=1) if oid is not None)
     types = {n: found for n, found in known if found is not None}
-    layout.read_as(types, partial(_placed, text, rendered.occurrences))
+    layout.read_as(types, partial(at_parameter, text, rendered.occurrences))
     oids = [TEXT_OID if n in layout.consumed else oid for n, oid in enumerate(oids, start=1)]
     spelled = [b"$%d" % n if n else without_number(o) for n, o in zip(numbers, rendered.occurrences, strict=True)]
     sql = rendered.fill(lambda i, _o: spelled[i])
@@ -180,16 +181,6 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
         ),
         cursor=_cursor(meaning),
     )
-
-
-@contextmanager
-def _placed(text: bytes, occurrences: Sequence[Occurrence], number: int) -> Iterator[None]:
-    """Give a refusal the position of a parameter's first occurrence."""
-    try:
-        yield
-    except StatementRefused as refusal:
-        refusal.position = char_position(text, next(o.start for o in occurrences if number in o.numbers))
-        raise
 
 
 def _type_of(oid: int, uses: Sequence[Store | Search]) -> DeclaredType | None:

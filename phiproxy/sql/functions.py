@@ -66,17 +66,22 @@ def _argument(a: Analysis, node: Node, function: str, scope: Scope) -> None:
     made = term(a, node, scope)
     for column in made.columns():
         check_function(a, column, function, node)
-        raise unsupported(a, column, node, _HINTS.get(function, "").format(f=function, c=column.name))
+        raise unsupported(a, column, node, _HINTS.get(function, _COMPUTED).format(f=function, c=column.name))
     as_plain(a, made)
 
 
+_COMPUTED = "The server cannot compute with what is encrypted. Select {c}, and compute {f} in the application."
 _OF_INDEX = "A blind index answers {f}({c}, …) where all else in it is constant, and the policy lists it."
 _HINTS = {
     **dict.fromkeys(("lower", "upper", "left", "right", "soundex", "regexp_replace", "substring", "substr"), _OF_INDEX),
     "date_trunc": "Of a date and a timestamptz it depends on the time zone. Write date_trunc(…, {c}::timestamp), or "
     "{c} AT TIME ZONE 'UTC', as the policy lists it.",
     **dict.fromkeys(("strpos", "position", "starts_with"), "An index answers how a value begins: {c} LIKE 'abc%'."),
-    **dict.fromkeys(("min", "max"), "What is encrypted has no order. Select {c} and compare in the client."),
+    **dict.fromkeys(
+        ("min", "max"),
+        "What is encrypted has no order. Select {c} and compare in the application, or sort by an unprotected column and take "
+        "the first row.",
+    ),
     **dict.fromkeys(
         ("array_agg", "string_agg", "json_agg", "jsonb_agg", "json_build_object", "jsonb_build_object", "concat"),
         "Select {c} as a column of its own, and put the values together in the client.",

@@ -16,6 +16,7 @@ from phiproxy.sql.lengths import cut_by
 from phiproxy.sql.meaning import PLAIN, Search, Store
 from phiproxy.sql.operands import OWN
 from phiproxy.sql.parse import only
+from phiproxy.sql.places import at_operator
 from phiproxy.sql.scope import Kept, ListColumn, Searched, Stored, User
 from phiproxy.sql.sinks import TEXT_OID, SinkNode
 from phiproxy.sql.terms import Comparison, Term, as_plain, as_tags
@@ -49,7 +50,8 @@ def _spread(a: Analysis) -> None:
                 slot = equality_slot(a, column, comparison.node)
                 check_operators(a, column, comparison.node)
                 for made in comparison.terms:
-                    as_tags(a, made, column, slot)
+                    with at_operator(a, comparison.node, made.node):
+                        as_tags(a, made, column, slot)
         if len(a.comparisons) == len(found) and not taint.reach_lists():
             return
 

@@ -79,7 +79,7 @@ def check_operator(a: Analysis, column: ProtectedColumn, node: Node, body: Node)
     named = body["kind"] == "AEXPR_OP" and name not in takes
     if named or (name != "||" and any(is_no_text(part) for part in beside)):
         why = f"no operator {name} takes a value of type {sql_name(column.type)} here"
-        raise a.refuse(why, located(node), hint="See the types of its operands.", error=UndefinedOperator)
+        raise a.refuse(why, body, hint="See the types of its operands.", error=UndefinedOperator)
 
 
 _BOOL = {"AND_EXPR": "AND", "OR_EXPR": "OR", "NOT_EXPR": "NOT"}

@@ -125,7 +125,7 @@ def parse(text: bytes) -> list[Statement]:
     except ParseError as error:
         if _TOO_DEEP.match(str(error.args[0]) if error.args else ""):
             raise too_deep() from None
-        raise _syntax_error(error) from None
+        raise _syntax_error(error, decoded) from None
     except RecursionError:
         raise too_deep() from None
     return list(_statements(tree, len(text)))
@@ -149,12 +149,14 @@ _TOO_DEEP = re.compile(r"stack depth limit exceeded|memory exhausted")
 _NEAR = re.compile(r"""syntax error at or near "(?:([a-z]+)|[^\w\s"'$]+)"|syntax error at end of input""", re.IGNORECASE)
 
 
-def _syntax_error(error: ParseError) -> StatementRefused:
+def _syntax_error(error: ParseError, text: str) -> StatementRefused:
     """Return PostgreSQL's error, quoting nothing but operators and reserved words: where a quote is missing, a value is words."""
     said = str(error.args[0]) if error.args else ""
     index = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else None
     near = _NEAR.fullmatch(said)
     quotable = near is not None and (near[1] is None or near[1].lower() in RESERVED_KEYWORDS)
+    if said.endswith("at end of input"):
+        index = len(text)
     return SyntaxRefused(said if quotable else "syntax error", position=None if index is None else index + 1)
 
 

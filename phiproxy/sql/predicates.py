@@ -51,6 +51,10 @@ def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
 
 def _operand(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
     """Analyse an operand of an operator that takes nothing protected."""
+    if only(node)[0] == "RowExpr":
+        for entry in only(node)[1].get("args", ()):
+            _operand(a, entry, body, scope)
+        return
     if only(node)[0] not in ("ColumnRef", "TypeCast"):
         clear(a, node, scope)
         return
@@ -76,6 +80,8 @@ def operator_hint(column: ProtectedColumn, kind: str, operator: str) -> str:
         return known or f"What is encrypted has no order. Compare {name} by = or IN, or select the rows by an unprotected column."
     if operator == "||":
         return f"Select {name} and put the text together in the client."
+    if kind == "AEXPR_OP" and operator not in ("=", "<>"):
+        return f"The server cannot compute with what is encrypted. Select {name}, and compute with it in the application."
     return ""
 
 

@@ -27,6 +27,7 @@ from phiproxy.sql.finish import Spans
 from phiproxy.sql.meaning import Edit, Search
 from phiproxy.sql.operands import OWN
 from phiproxy.sql.parse import Node, only, strings
+from phiproxy.sql.places import at_operator
 from phiproxy.sql.scope import Protected, Scope, group_key
 from phiproxy.sql.sinks import Inserted, SinkNode, as_sink
 from phiproxy.sql.stored import tag_text, tag_tree
@@ -146,7 +147,7 @@ def _pair(a: Analysis, one: _End, other: _End, *, outside: bool, filtered: bool)
     a.decided.update((id(one.node), id(other.node)))
     word = "false" if outside else "true"
     ends = Ends(a.new_row(), one.operator, other.operator, filter=filtered and not outside)
-    made = _decide(a, one.node, one.operand, (one.sink, other.sink), ends, negated=outside, word=word)
+    made = _decide(a, one.node, one.operand, (one.sink, other.sink), ends, negated=outside, word=word, last=other.node)
     a.changes.append(partial(_before, node=one.node, sink=one.sink, made=made))
     a.changes.append(partial(_behind, node=one.node, sink=one.sink, tree=made.tree))
     a.changes.append(partial(_before, node=other.node, sink=other.sink))
@@ -246,8 +247,9 @@ def _decide(
     *,
     negated: bool,
     word: str = "",
+    last: Node | None = None,
 ) -> _Made:
-    """Record what both ends are used for, and return what the server gets instead."""
+    """Record what both ends are used for, and return what the server gets instead; ``last`` compares the upper one by itself."""
     lower, upper = sinks
     value = found.value
     base, type_ = value.column.base or value.column, value.type.base or value.type
@@ -266,7 +268,8 @@ def _decide(
     made = _Made(found.column, slots, tuple(map(found.stored, slots)), nodes, negated)
     closing = made.brackets[1].encode()
     uses = [Search(c.column, c.slot, type_, range=dataclasses.replace(first, own=i)) for i, c in enumerate(candidates)]
-    a.use(dataclasses.replace(lower, closing=closing if len(nodes) == 1 else b""), uses[0], OWN)
+    with at_operator(a, node):
+        a.use(dataclasses.replace(lower, closing=closing if len(nodes) == 1 else b""), uses[0], OWN)
     read_so = a.uses[-1]
     assert isinstance(read_so.use, Search)
     for i, use in enumerate(uses[1:], start=1):
@@ -274,7 +277,8 @@ def _decide(
         more = dataclasses.replace(lower, node=nodes[i], wrapper=nodes[i], casts=(), own=None, inserted=place)
         a.use(more, dataclasses.replace(use, given=read_so.use.given), read_so.type_oid)
     end = dataclasses.replace(first, upper=True, word=word.encode())
-    a.use(upper, Search(candidates[0].column, candidates[0].slot, type_, range=end), OWN)
+    with at_operator(a, node if last is None else last):
+        a.use(upper, Search(candidates[0].column, candidates[0].slot, type_, range=end), OWN)
     return made
 
 

@@ -13,7 +13,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.ctes import with_clause
 from phiproxy.sql.dependent import Selected
-from phiproxy.sql.expressions import clear, expression, listed_value, one_value, unsupported
+from phiproxy.sql.expressions import clear, expression, listed_value, one_value
 from phiproxy.sql.grouping import distinct, distinct_on, group_by, grouped_scope, label, window
 from phiproxy.sql.hidden import list_star
 from phiproxy.sql.mismatch import condition
@@ -38,6 +38,7 @@ from phiproxy.sql.scope import (
 )
 from phiproxy.sql.setops import set_operation
 from phiproxy.sql.sinks import as_sink
+from phiproxy.sql.sorting import sort_key, sorted_by
 from phiproxy.sql.unnest import unnested
 
 _EXPRESSIONS = ("targetList", "whereClause", "groupClause", "havingClause", "sortClause", "windowClause", "distinctClause")
@@ -166,19 +167,11 @@ def _output_reference(a: Analysis, node: Node, outputs: list[Output], scope: Sco
     elif kind == "ColumnRef" and len(names := strings(body["fields"])) == 1:
         named = [value for name, value in outputs if name == names[0]]
         if not named:
-            clear(a, node, scope)
+            sort_key(a, node, scope)
     else:
-        clear(a, node, scope)
+        sort_key(a, node, scope)
     for value in named:
-        if isinstance(value, Protected):
-            raise unsupported(
-                a,
-                value.column,
-                node,
-                f"What is encrypted has no order. Sort by another column, or {value.column.name} in the client.",
-            )
-        if isinstance(value, ListColumn):
-            value.users.append(None)
+        sorted_by(a, value, node)
 
 
 def targets(

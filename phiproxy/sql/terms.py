@@ -21,6 +21,7 @@ from phiproxy.sql.expressions import Grouping, check_operators, equality_slot, e
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
 from phiproxy.sql.operands import OWN, operand_type, united_type
 from phiproxy.sql.parse import Node, only, strings
+from phiproxy.sql.places import at_operator
 from phiproxy.sql.respell import reference, value_of
 from phiproxy.sql.rules import query
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value
@@ -387,7 +388,8 @@ def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = OWN,
         check_operators(a, column, node)
         with nullcontext() if apart else a.together():
             for made in terms:
-                as_tags(a, made, column, slot, type_oid, stored=True)
+                with at_operator(a, node, made.node):
+                    as_tags(a, made, column, slot, type_oid, stored=True)
         return True
     if all(made.unprotected is None for made in terms):
         a.comparisons.append(Comparison(node, tuple(terms)))

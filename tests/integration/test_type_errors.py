@@ -90,3 +90,34 @@ def test_said_as_postgresql_says_it(sides: list[psycopg.Connection], declared: s
                 told.append((diagnosis.sqlstate, words(diagnosis.message_primary or "", value), diagnosis.constraint_name))
             assert told[0] == told[1], value
             assert len(value) < 3 or value not in (diagnosis.message_primary or ""), "the value is told"
+
+
+TEXT, DAY, INT = column("text"), column("date"), column("int4")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"SELECT 'é' FROM typed WHERE {TEXT} = 5",
+        f"SELECT id FROM typed WHERE {TEXT} IS DISTINCT FROM true",
+        f"SELECT id FROM typed WHERE id = 1 AND {TEXT} NOT IN (1, 2)",
+        f"SELECT id FROM typed WHERE {DAY} = ANY (ARRAY[5])",
+        f"SELECT id FROM typed WHERE (id, {DAY}) = (1, 5)",
+        f"SELECT CASE {DAY} WHEN '2001-02-03' THEN 1 WHEN 5 THEN 2 END FROM typed",
+        f"SELECT nullif({DAY}, true) FROM typed",
+        f"SELECT id FROM typed WHERE {TEXT} < 5",
+        f"SELECT id FROM typed WHERE {DAY} > 5 AND {DAY} < 7",
+        f"SELECT id FROM typed WHERE {INT} = 'x'::text",
+        f"SELECT id FROM typed WHERE {INT} = '2001-02-03'::date AND",
+        f"SELECT 'é' FROM typed WHERE {INT} =  \n",
+        f"SELECT id FROM typed WHERE ({INT} = 5 /* é */",
+        f"SELECT id FROM typed GROUP BY {INT} ORDER BY",
+    ],
+)
+def test_said_where_postgresql_says_it(sides: list[psycopg.Connection], statement: str) -> None:
+    told = []
+    for conn in sides:
+        with pytest.raises(psycopg.Error) as caught:
+            conn.execute(statement.encode())
+        told.append((caught.value.diag.sqlstate, caught.value.diag.statement_position))
+    assert told[0] == told[1]

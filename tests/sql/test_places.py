@@ -1,0 +1,48 @@
+"""An operator that does not exist is where the refusal points."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.errors import PhiproxyError
+from tests.sql.ask import PLANNER, VIEW, refusal
+
+
+@pytest.mark.parametrize(
+    ("statement", "operator"),
+    [
+        ("SELECT 'é' FROM patients WHERE id = 5 AND ssn = 5", "= 5"),
+        ("SELECT id FROM patients WHERE ssn IS DISTINCT FROM true", "IS DISTINCT"),
+        ("SELECT id FROM patients WHERE ssn NOT IN ('x', 5::int)", "NOT IN"),
+        ("SELECT id FROM patients WHERE ssn = ANY (ARRAY[5])", "= ANY"),
+        ("SELECT id FROM patients WHERE (id, ssn) = (1, 5)", "= (1"),
+        ("SELECT CASE ssn WHEN 'x' THEN 1 WHEN 5 THEN 2 END FROM patients", "WHEN 5"),
+        ("SELECT nullif(ssn, 5) FROM patients", "nullif"),
+        ("SELECT id FROM patients WHERE ssn < 5", "< 5"),
+        ("SELECT id FROM patients WHERE id = 1 OR 5 >= ssn", ">="),
+    ],
+)
+def test_the_place(statement: str, operator: str) -> None:
+    refused = refusal(statement)
+    assert (refused.sqlstate, refused.position) == ("42883", statement.rindex(operator) + 1)
+
+
+@pytest.mark.parametrize(
+    ("statement", "operator"),
+    [
+        ("SELECT 'é' FROM patients WHERE id = 5 AND (ssn = $1)", "= $1"),
+        ("SELECT id FROM patients WHERE city = 'c' OR NOT ssn IN ('x', $1)", "IN ("),
+        ("SELECT id FROM patients WHERE ssn = ANY ($1)", "= ANY"),
+    ],
+)
+def test_the_place_of_a_declared_parameter(statement: str, operator: str) -> None:
+    with pytest.raises(PhiproxyError) as refused:
+        PLANNER.statement(statement.encode(), (16,), VIEW)
+    assert (refused.value.sqlstate, refused.value.position) == ("42883", statement.rindex(operator) + 1)
+
+
+def test_what_is_about_a_parameter_points_at_it() -> None:
+    statement = "INSERT INTO patients (ssn) VALUES ($1)"
+    with pytest.raises(PhiproxyError) as refused:
+        PLANNER.statement(statement.encode(), (17,), VIEW)
+    assert refused.value.position == statement.index("$1") + 1
