@@ -22,8 +22,7 @@ def apply(session: State, done: StatementPlan | ScriptPart) -> list[Undo]:
         session.styles_set = True
     overlay.note(session, effects, touches=done.touches)
     encoding.note(session, effects)
-    if effects.created:
-        session.created |= frozenset(effects.created)
+    session.created |= frozenset(effects.created).difference(effects.reaches)
     undo = []
     if effects.deallocates is not None:
         undo.append(names.forget_statement(effects.deallocates.encode()))

@@ -54,10 +54,13 @@ def settle(session: State, text: bytes) -> None:
         if others and not session.catalog_fresh and _names_one(text, others):
             raise CatalogNeeded(changed=True)
         return
+    if session.status == b"E":
+        _check_failed(session, text)
+        return
     if session.catalog_fresh:
         forget(session)
         return
-    if session.status == b"E" or not (session.planner.mentions(text) or _names_one(text, session.created)):
+    if not (session.planner.mentions(text) or _names_one(text, session.created.union(session.reaching))):
         return
     if session.names.answered < session.changed:
         if session.changed == session.names.group or session.pipeline.skipping:
@@ -70,6 +73,16 @@ def settle(session: State, text: bytes) -> None:
     if session.status == b"I":
         raise CatalogNeeded(changed=True)
     raise OverlayNeeded(session.planner.place(text))
+
+
+def _check_failed(session: State, text: bytes) -> None:
+    """Refuse what may name something that a failed transaction has made over protected tables: the server would log its text."""
+    if _names_one(text, session.reaching) and not session.planner.controls(text):
+        raise StatementRefused(
+            "current transaction is aborted, commands ignored until end of transaction block",
+            hint="Send ROLLBACK.",
+            position=session.planner.place(text),
+        )
 
 
 def _names_one(text: bytes, names: Iterable[str]) -> bool:

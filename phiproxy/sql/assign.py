@@ -14,9 +14,8 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import computed_sink
-from phiproxy.sql.expressions import expression, located
+from phiproxy.sql.expressions import expression, located, wrong_count
 from phiproxy.sql.lengths import cut_by, cut_sink, peel_cuts, shorter
-from phiproxy.sql.mismatch import wrong_count
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.predicates import case_conditions
 from phiproxy.sql.scope import ListColumn, Protected, Scope, Value

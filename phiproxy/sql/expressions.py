@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 
-from phiproxy.errors import NoIndexAnswers, PathNeeded, StatementRefused, UndefinedOperator
+from phiproxy.errors import NoIndexAnswers, PathNeeded, StatementRefused, UndefinedOperator, WrongCount
 from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
@@ -97,6 +97,11 @@ def located(node: Node) -> Node:
         if "location" in found:
             return found
     return body
+
+
+def wrong_count(a: Analysis, node: Node, why: str) -> StatementRefused:
+    """Return the refusal of a comparison or assignment with another number of columns."""
+    return a.refuse(why, located(node), hint="Give one for each.", error=WrongCount)
 
 
 class Grouping(Enum):

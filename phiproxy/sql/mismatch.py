@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedFunction, UndefinedOperator, WrongCount
+from phiproxy.errors import DatatypeMismatch, UndefinedFunction, UndefinedOperator
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import expression, located
@@ -54,11 +54,6 @@ def condition(a: Analysis, node: Node, scope: Scope, what: str) -> None:
         )
     if isinstance(value, ListColumn):
         value.users.append(None)
-
-
-def wrong_count(a: Analysis, node: Node, why: str) -> StatementRefused:
-    """Return the refusal of a comparison or assignment with another number of columns."""
-    return a.refuse(why, located(node), hint="Give one for each.", error=WrongCount)
 
 
 def check_function(a: Analysis, column: ProtectedColumn, function: str, node: Node) -> None:

@@ -11,10 +11,10 @@ from phiproxy.errors import DatatypeMismatch
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.sql import ranges
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.expressions import array_elements, clear, clear_all, located, unsupported
+from phiproxy.sql.expressions import array_elements, clear, clear_all, expression, located, unsupported, wrong_count
 from phiproxy.sql.functions import is_row
 from phiproxy.sql.like import like
-from phiproxy.sql.mismatch import check_operator, condition, wrong_count
+from phiproxy.sql.mismatch import check_operator, condition
 from phiproxy.sql.operands import OWN, common_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
@@ -37,7 +37,9 @@ def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     if id(node) in a.decided or like(a, node, body, scope) or ranges.between(a, node, body, scope):
         return CLEAR
     comparable = body["kind"] in _EQUALITY_KINDS and _operator(strings(body.get("name"))) in ("=", "<>") and "lexpr" in body
-    if not comparable:
+    if body["kind"] == "AEXPR_OP" and "RowExpr" in body.get("lexpr", ()) and _is_value_query(body["rexpr"]):
+        _compare_query(a, body["rexpr"], [*only(body["lexpr"])[1].get("args", ())], scope, equality=comparable)
+    elif not comparable:
         for side in ("lexpr", "rexpr"):
             if side in body:
                 _operand(a, body[side], body, scope)
@@ -192,7 +194,7 @@ def _sublink(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     if kind == "EXPR_SUBLINK":
         return as_value(a, term(a, node, scope))
     if kind in ("ANY_SUBLINK", "ALL_SUBLINK"):
-        _compare_query(a, node, body, scope)
+        _tested(a, node, body, scope)
         return CLEAR
     outputs = query(a, *only(body["subselect"]), scope)
     for _, value in outputs:
@@ -203,15 +205,41 @@ def _sublink(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     return CLEAR
 
 
-def _compare_query(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
-    test = body["testexpr"]
-    kind, row = only(test)
-    left = [term(a, entry, scope) for entry in (row.get("args", []) if kind == "RowExpr" else [test])]
+def _is_value_query(node: Node) -> bool:
+    kind, body = only(node)
+    return kind == "SubLink" and body["subLinkType"] == "EXPR_SUBLINK"
+
+
+def _tested(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
+    """Analyse IN, ANY and ALL of a query."""
+    kind, row = only(body["testexpr"])
+    entries = row.get("args", []) if kind == "RowExpr" else [body["testexpr"]]
+    equality = "operName" not in body or _operator(strings(body["operName"])) in ("=", "<>")
+    _compare_query(a, node, entries, scope, equality=equality)
+
+
+def _sublink_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
+    body = only(node)[1]
+    if not _is_value_query(node):
+        expression(a, node, scope)
+        return False
     outputs = query(a, *only(body["subselect"]), scope)
+    if len(outputs) != 1:
+        raise wrong_count(a, node, "subquery must return only one column")
+    value = outputs[0][1]
+    if isinstance(value, Clear):
+        return False
+    made.leaves.append(Leaf(node, value=value))
+    return True
+
+
+def _compare_query(a: Analysis, node: Node, entries: Sequence[Node], scope: Scope, *, equality: bool) -> None:
+    """Compare values with the columns of a query; ``node`` is its SubLink."""
+    left = [term(a, entry, scope) for entry in entries]
+    outputs = query(a, *only(only(node)[1]["subselect"]), scope)
     right = [_output_term(node, i, outputs) for i in range(len(outputs))]
     if len(left) != len(right):
         raise wrong_count(a, node, f"subquery has too {'many' if len(right) > len(left) else 'few'} columns")
-    equality = "operName" not in body or _operator(strings(body["operName"])) in ("=", "<>")
     if equality:
         for pair in zip(left, right, strict=True):
             compare(a, node, pair)
@@ -301,7 +329,7 @@ def _collate_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
     return True
 
 
-PARTS.update({"CaseExpr": _case_part, "A_Expr": _nullif_part, "CollateClause": _collate_part})
+PARTS.update({"SubLink": _sublink_part, "CaseExpr": _case_part, "A_Expr": _nullif_part, "CollateClause": _collate_part})
 EXPRESSIONS.update(
     {
         "A_Expr": _a_expr,

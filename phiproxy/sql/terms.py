@@ -23,7 +23,6 @@ from phiproxy.sql.operands import OWN, operand_type, united_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.places import at_operator
 from phiproxy.sql.respell import reference, value_of
-from phiproxy.sql.rules import query
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value
 from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_oid, cast_type, is_no_text
 
@@ -124,21 +123,8 @@ def _coalesce(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
     return True
 
 
-def _sublink(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
-    body = only(node)[1]
-    if body["subLinkType"] != "EXPR_SUBLINK":
-        expression(a, node, scope)
-        return False
-    outputs = query(a, *only(body["subselect"]), scope)
-    value = outputs[0][1] if len(outputs) == 1 else CLEAR
-    if isinstance(value, Clear):
-        return False
-    made.leaves.append(Leaf(node, value=value))
-    return True
-
-
 # What passes values on: adds the leaves, or answers that the whole is nothing protected.
-PARTS: dict[str, Callable[[Analysis, Term, Node, Scope], bool]] = {"CoalesceExpr": _coalesce, "SubLink": _sublink}
+PARTS: dict[str, Callable[[Analysis, Term, Node, Scope], bool]] = {"CoalesceExpr": _coalesce}
 
 
 def add_part(a: Analysis, made: Term, node: Node, scope: Scope) -> None:

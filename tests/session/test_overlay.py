@@ -7,8 +7,9 @@ import json
 from phiproxy.errors import StatementRefused
 from phiproxy.session.core import NeedAnnouncement, NeedCatalog
 from phiproxy.session.substitutes import own_query
+from phiproxy.wire.messages import error_response
 from tests.session.frames import BIND_COMPLETE, CLOSE_COMPLETE, PARSE_COMPLETE, command_complete, data_row, query, ready, split
-from tests.session.screenplay import FakeDatabase, Screenplay
+from tests.session.screenplay import REFUSED_QUERY, SECRET, FakeDatabase, Screenplay
 
 ALTER = query("ALTER TABLE public.patients ADD COLUMN zip text")
 SELECT = query("SELECT zip FROM public.patients")
@@ -106,3 +107,39 @@ def test_a_name_that_is_not_confirmed_is_not_made(play: Screenplay) -> None:
     (sent,) = play.session.to_server
     assert b"CREATE VIEW" not in sent
     play.session.to_server.clear()
+
+
+def made_and_failed(play: Screenplay) -> None:
+    """Play a transaction that has made a view, and failed."""
+    assert isinstance(play.session.database, FakeDatabase)
+    play.session.database.confirmed.add("shown")
+    play.client_says(query("BEGIN"), query("CREATE VIEW shown (x) AS SELECT ssn FROM public.patients"), query("SELECT 1/0"))
+    play.session.to_server.clear()
+    failed = error_response("22012", "division by zero", position=None)
+    play.server_says(command_complete("BEGIN"), ready("T"), command_complete("CREATE VIEW"), ready("T"), failed, ready("E"))
+    play.session.to_client.clear()
+
+
+def test_a_failed_transaction_s_names_do_not_reach_the_server(play: Screenplay) -> None:
+    made_and_failed(play)
+    play.client_says(query(f"SELECT 1 FROM shown WHERE x = '{SECRET.decode()}'"))
+    play.server_gets(REFUSED_QUERY)
+    aborted = error_response("25P02", "current transaction is aborted", position=None)
+    play.server_says(aborted, ready("E"))
+    play.client_gets(aborted, ready("E"))
+    play.client_says(query("ROLLBACK TO shown"))
+    play.server_gets(query("ROLLBACK TO shown"))
+    play.server_says(command_complete("ROLLBACK"), ready("T"))
+    play.session.to_client.clear()
+
+
+def test_a_name_that_was_taken_back_is_no_table_of_the_session(play: Screenplay) -> None:
+    made_and_failed(play)
+    play.client_says(query("ROLLBACK"))
+    play.session.to_server.clear()
+    play.server_says(command_complete("ROLLBACK"), ready("I"))
+    play.session.to_client.clear()
+    play.client_says(query(f"SELECT ssn FROM shown WHERE ssn = '{SECRET.decode()}'"))
+    play.needs_catalog()
+    play.resumes()
+    play.server_gets(REFUSED_QUERY)
