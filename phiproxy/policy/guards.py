@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from phiproxy.policy.catalog import Relation
 from phiproxy.policy.names import quote_ident, shorten
 from phiproxy.policy.protection import ProtectedColumn, Slot
 
@@ -27,6 +28,14 @@ def hidden_name(column: ProtectedColumn, number: int) -> str:
     """Return the name of the generated column that holds a tag."""
     name = f"{HIDDEN_PREFIX}{column.name}_{number}"
     return shorten(name, hashlib.sha256(name.encode()).hexdigest()[:8])
+
+
+def generated_tags(relation: Relation, column: ProtectedColumn) -> tuple[tuple[int, str], ...]:
+    """Return the generated tag columns that are searched in place of the column: what is computed there is not leakproof."""
+    if not relation.row_security:
+        return ()
+    names = ((slot.number, hidden_name(column, slot.number)) for slot in column.slots)
+    return tuple((number, name) for number, name in names if relation.column(name) is not None)
 
 
 def hidden_column(column: ProtectedColumn, slot: Slot) -> str:

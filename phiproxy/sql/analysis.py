@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, TooManyAliases, UndefinedTable
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
-from phiproxy.policy.guards import hidden_name
+from phiproxy.policy.guards import generated_tags
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
 from phiproxy.sql.meaning import Meaning, Plain, Renew, Search, SessionNames, Store, Use
 from phiproxy.sql.operands import OWN, changes_nothing, given
@@ -345,7 +345,9 @@ class Analysis:
             self.meaning.touches = True
             self._check_known(table, body)
         columns = tuple(
-            SourceColumn(c.name, self._value(table, found, c)) for c in found.columns if not c.name.startswith("phi_tag_")
+            SourceColumn(c.name, self._value(table, found, c))
+            for c in found.columns
+            if self.physical or not c.name.startswith("phi_tag_")
         )
         schema = None if named.get("aliasname") else found.schema
         # A relation made by this session moments ago is known by name only: its columns are opaque, none of them protected.
@@ -364,7 +366,7 @@ class Analysis:
         protected = table.columns.get(column.name) if table is not None else None
         if protected is None:
             return Clear((column.type_oid, column.typmod))
-        return Protected(protected, protected.type, origin=(relation.oid, column.attnum), tags=_generated(relation, protected))
+        return Protected(protected, protected.type, origin=(relation.oid, column.attnum), tags=generated_tags(relation, protected))
 
     def check_reaching(self, name: str, body: Node) -> None:
         """Refuse a relation or function name through which something protected is reached."""
@@ -375,14 +377,6 @@ class Analysis:
                 hint="Use the protected table itself.",
                 position=self.position(body),
             )
-
-
-def _generated(relation: Relation, column: ProtectedColumn) -> tuple[tuple[int, str], ...]:
-    """Return the generated tag columns that are searched in place of the column: what is computed there is not leakproof."""
-    if not relation.row_security:
-        return ()
-    names = ((slot.number, hidden_name(column, slot.number)) for slot in column.slots)
-    return tuple((number, name) for number, name in names if relation.column(name) is not None)
 
 
 def rename(source: Source, alias: Node) -> Source:

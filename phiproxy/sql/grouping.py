@@ -231,6 +231,8 @@ def window(a: Analysis, definition: Node, scope: Scope) -> None:
 
 def label(a: Analysis, target: Node, value: Value, name: str | None) -> None:
     """Give an output the name that PostgreSQL would take from what stands there no longer."""
+    if a.physical:
+        return
     node = target["val"]
     inner, _ = peel(node)
     if isinstance(value, ListColumn) and "name" not in target and as_sink(node) is not None:

@@ -51,7 +51,36 @@ def test_tags_of_a_stored_query_are_left() -> None:
 @pytest.mark.parametrize(
     "definition",
     [
+        '(SELECT (array_agg(p.ssn))[1] AS c FROM public.patients p GROUP BY ("substring"(p.ssn, 13, 16)))',
+        'SELECT any_value(p.ssn) AS c FROM public.patients p GROUP BY ("substring"(p.ssn, 13, 16))',
+        'SELECT CASE WHEN (GROUPING("substring"(p.ssn, 13, 16)) = 0) THEN (array_agg(p.ssn))[1] ELSE NULL::bytea END AS c'
+        ' FROM public.patients p GROUP BY ROLLUP(("substring"(p.ssn, 13, 16)))',
+        "SELECT CASE WHEN (p.id = 1) THEN p.ssn ELSE NULL::bytea END AS c FROM public.patients p",
+        'SELECT DISTINCT ON (("substring"(p.ssn, 13, 16))) p.ssn AS c FROM public.patients p',
+        "SELECT p.ssn AS c FROM public.patients p WHERE (EXISTS ( SELECT 1 FROM public.log))",
+        "SELECT p.ssn AS c FROM public.patients p UNION ALL SELECT NULL::bytea AS c",
+        "SELECT COALESCE(p.ssn, q.ssn) AS c FROM (public.patients p CROSS JOIN public.patients q)",
+        "WITH s AS (SELECT p.ssn FROM public.patients p) SELECT s.ssn FROM s",
+    ],
+)
+def test_what_the_proxy_itself_lets_be_stored_is_read(definition: str) -> None:
+    made = planner(definition, "c").statement(b"SELECT c FROM v", (), VIEW)
+    assert made.columns is not None
+    assert [r and (r.column.name, r.type.name) for r in made.columns.reveals] == [("ssn", "text")]
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
         "SELECT ssn FROM public.patients WHERE ssn = 'x'",
+        "SELECT (array_agg(p.ssn ORDER BY p.ssn))[1] AS c FROM public.patients p",
+        "SELECT (array_agg(p.ssn))[1:2] AS c FROM public.patients p",
+        "SELECT any_value(p.ssn, 1) AS c FROM public.patients p",
+        "SELECT max(p.ssn) AS c FROM public.patients p",
+        "SELECT CASE WHEN (p.id = 1) THEN p.ssn ELSE p.city END AS c FROM public.patients p",
+        "SELECT COALESCE(p.ssn, 'x'::bytea) AS c FROM public.patients p",
+        "SELECT p.ssn AS c FROM public.patients p UNION SELECT NULL::bytea AS c",
+        "SELECT p.ssn AS c FROM public.patients p UNION ALL SELECT 'x'::bytea AS c",
         "SELECT ssn::text FROM public.patients",
         "SELECT DISTINCT ssn FROM public.patients",
         "SELECT upper(ssn) FROM public.patients",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.tables import creation_schema
 from phiproxy.sql.parse import Node, messages, only
+from phiproxy.sql.views import will_be_read
 
 _VIEW, _TABLE = "ViewStmt", "CreateTableAsStmt"
 
@@ -52,7 +53,7 @@ def settle(a: Analysis, kind: str, body: Node) -> None:
             relation,
             hint="Name the new column in the policy, with the same domain; CREATE TABLE, then INSERT … SELECT.",
         )
-    if not table and (meaning.occurrences or any("ParamRef" in m for m in messages(body))):
+    if not table and (any(not o.null for o in meaning.occurrences) or any("ParamRef" in m for m in messages(body))):
         raise a.refuse(
             "the stored query of a view may not hold a value of a protected column",
             relation,
@@ -64,6 +65,12 @@ def settle(a: Analysis, kind: str, body: Node) -> None:
             f"{computed.column.label} would be a column of a view, whose stored query has the value it is computed from",
             relation,
             hint=f"Let the view show {computed.column.name}, and compute the expression where the view is read.",
+        )
+    if not table and meaning.touches and not will_be_read(a.context, a.text, only(body["query"])[1], meaning.outputs or ()):
+        raise a.refuse(
+            f'the stored query of "{relation["relname"]}" would not be understood where it is read',
+            relation,
+            hint="Let the view show the columns as they are, without casts, and compute where it is read.",
         )
     meaning.outputs = None
     meaning.plain_select = False

@@ -20,6 +20,12 @@ from tests.sql.ddl.build import TAG, physical, plan, refused
             f" ON {TAG.format('p.ssn')} = {TAG.format('q.ssn')}",
         ),
         (
+            "CREATE VIEW v AS SELECT ssn, CASE WHEN id = 1 THEN mrn ELSE NULL END AS m FROM patients GROUP BY id, ssn, mrn",
+            f'CREATE VIEW "public".v AS SELECT pg_catalog.any_value(ssn) AS "ssn", CASE WHEN id = 1 THEN'
+            f' pg_catalog.any_value(mrn) ELSE NULL::bytea END AS m FROM "public".patients'
+            f" GROUP BY id, {TAG.format('ssn')}, {TAG.format('mrn')}",
+        ),
+        (
             "CREATE MATERIALIZED VIEW v AS SELECT ssn FROM patients",
             'CREATE MATERIALIZED VIEW "public".v AS SELECT ssn FROM "public".patients',
         ),
@@ -45,6 +51,9 @@ def test_a_view_reaches() -> None:
         "CREATE VIEW v AS SELECT upper(ssn) FROM patients",
         "CREATE VIEW v WITH (security_barrier) AS SELECT id FROM patients",
         "CREATE VIEW visits AS SELECT id FROM patients",
+        "CREATE VIEW v AS SELECT mrn::text FROM patients",
+        "CREATE VIEW v AS SELECT CASE WHEN id = 1 THEN mrn ELSE NULL::text END FROM patients",
+        "CREATE VIEW v AS SELECT COALESCE(ssn, 'x') FROM patients",
         "CREATE TABLE t AS SELECT ssn FROM patients",
         "CREATE TABLE visits AS SELECT id FROM patients",
         "CREATE TEMP TABLE visits AS SELECT ssn FROM patients",
