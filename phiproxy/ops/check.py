@@ -83,7 +83,8 @@ async def check_database(
 
 _BARRIERS = """
 SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid = ANY (%s) AND c.reloptions && ARRAY['security_barrier=true', 'security_barrier=on', 'security_barrier=1'] ORDER BY 1
+ WHERE c.oid = ANY (%s) AND EXISTS (SELECT FROM pg_catalog.pg_options_to_table(c.reloptions) o
+                                     WHERE o.option_name = 'security_barrier' AND o.option_value::bool) ORDER BY 1
 """
 
 

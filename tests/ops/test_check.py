@@ -43,7 +43,7 @@ async def test_well(conn: Connection) -> None:
 
 async def test_a_view_behind_a_barrier(conn: Connection) -> None:
     await ready(conn)
-    await conn.execute("CREATE VIEW plain AS SELECT a FROM t; CREATE VIEW barred WITH (security_barrier) AS SELECT a FROM t")
+    await conn.execute("CREATE VIEW plain AS SELECT a FROM t; CREATE VIEW barred WITH (security_barrier = yes) AS SELECT a FROM t")
     told = [text for text in (await check(conn))["warning"] if "security_barrier" in text]
     assert len(told) == 1
     assert told[0].startswith("public.barred is a security_barrier view")

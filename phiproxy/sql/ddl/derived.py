@@ -25,7 +25,7 @@ def shadows(a: Analysis, kind: str, body: Node) -> bool:
 
 
 def check_place(a: Analysis, kind: str, body: Node) -> None:
-    """Refuse to make what would take a protected table's name, or be read behind a barrier that tags do not pass."""
+    """Refuse to make what would take a protected table's name."""
     relation = body["view"] if kind == _VIEW else body["into"]["rel"]
     place = creation_schema(a, relation), relation["relname"]
     if place in a.context.protection.by_name:
@@ -34,9 +34,6 @@ def check_place(a: Analysis, kind: str, body: Node) -> None:
             relation,
             hint="CREATE TABLE first, then INSERT … SELECT.",
         )
-    for option in body.get("options", ()):
-        if only(option)[1].get("defname") == "security_barrier":
-            raise a.refuse("a security_barrier view over a protected table is not in this version", relation, hint="Leave it out.")
     if "schemaname" not in relation and place[0] != "pg_temp":
         a.qualified.append((relation, place[0]))
 

@@ -26,6 +26,11 @@ from tests.sql.ddl.build import TAG, physical, plan, refused
             f" GROUP BY id, {TAG.format('ssn')}, {TAG.format('mrn')}",
         ),
         (
+            "CREATE VIEW v WITH (security_barrier, security_invoker = true) AS SELECT ssn FROM patients WITH CHECK OPTION",
+            'CREATE VIEW "public".v WITH (security_barrier, security_invoker = true) AS SELECT ssn FROM "public".patients'
+            " WITH CHECK OPTION",
+        ),
+        (
             "CREATE MATERIALIZED VIEW v AS SELECT ssn FROM patients",
             'CREATE MATERIALIZED VIEW "public".v AS SELECT ssn FROM "public".patients',
         ),
@@ -49,7 +54,6 @@ def test_a_view_reaches() -> None:
     [
         "CREATE VIEW v AS SELECT id FROM patients WHERE ssn = 'x'",
         "CREATE VIEW v AS SELECT upper(ssn) FROM patients",
-        "CREATE VIEW v WITH (security_barrier) AS SELECT id FROM patients",
         "CREATE VIEW visits AS SELECT id FROM patients",
         "CREATE VIEW v AS SELECT mrn::text FROM patients",
         "CREATE VIEW v AS SELECT CASE WHEN id = 1 THEN mrn ELSE NULL::text END FROM patients",
