@@ -11,7 +11,7 @@ from phiproxy.index.characters import ASCII, Characters
 from phiproxy.index.collations import characters_of
 from phiproxy.index.transform import transform
 from phiproxy.policy.catalog import Catalog, Relation
-from phiproxy.policy.inherit import family_complaints
+from phiproxy.policy.inherit import ancestors, family_complaints
 from phiproxy.policy.layout import Layout, RegisteredIdentity
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.owntypes import NoSuchType, Types, resolved, same_name
@@ -185,7 +185,7 @@ def _moved_complaints(column: PolicyColumn, layout: Layout, catalog: Catalog) ->
         f"{column.at}: {column.label} was renamed to {r.qualified}.{name} behind the proxy: rename it in the policy, with `{line}`,"
         f" and {_INIT}"
         for r, name in found
-        if (r.schema, r.name, name) not in layout.columns
+        if not any((place.schema, place.name, name) in layout.columns for place in (r, *ancestors(catalog, r)))
     ]
 
 

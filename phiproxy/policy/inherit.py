@@ -67,7 +67,7 @@ def family_complaints(column: PolicyColumn, columns: list[PolicyColumn], catalog
     if relation is None:
         return
     identities = {(c.schema, c.table, c.name): c.identity for c in columns}
-    for parent in _ancestors(catalog, relation):
+    for parent in ancestors(catalog, relation):
         if parent.column(column.name) is not None and identities.get((parent.schema, parent.name, column.name)) != column.identity:
             yield (
                 f"{column.at}: {column.label} is inherited from {parent.qualified}: name that table in the policy instead, "
@@ -93,14 +93,15 @@ def _shared(
 ) -> Iterator[str]:
     """Say which other parent gives a child a column of the same name that is protected otherwise, or not at all."""
     family = {relation.oid, *(r.oid for r in descendants(catalog, relation))}
-    for parent in _ancestors(catalog, child):
+    for parent in ancestors(catalog, child):
         if parent.oid in family or parent.column(column.name) is None:
             continue
         if identities.get((parent.schema, parent.name, column.name)) != column.identity:
             yield f"{column.at}: {child.qualified} inherits {column.name} from {parent.qualified} too, which must have its domain"
 
 
-def _ancestors(catalog: Catalog, relation: Relation) -> Iterator[Relation]:
+def ancestors(catalog: Catalog, relation: Relation) -> Iterator[Relation]:
+    """Yield the parents of a relation, theirs, and so on, each once."""
     queue, seen = [*relation.parents], set[int]()
     while queue:
         oid = queue.pop(0)

@@ -74,14 +74,23 @@ def test_as_columns_tables_and_alterations_declare_them(site: Site, action: str,
         site.cli("check")
 
 
-def test_errors_name_what_the_client_knows(site: Site) -> None:
+DEFERRED = "REFERENCES patients (mrn) DEFERRABLE INITIALLY DEFERRED"
+DEFERRED_KEYS = [
+    [
+        "CREATE TABLE visits (id int, mrn varchar(12) REFERENCES patients (mrn))",
+        f"ALTER TABLE visits ADD CONSTRAINT later FOREIGN KEY (mrn) {DEFERRED}",
+        "ALTER TABLE visits DROP CONSTRAINT visits_mrn_fkey",
+    ],
+    [f"CREATE TABLE visits (id int, mrn varchar(12) NOT NULL {DEFERRED})"],
+    ["CREATE TABLE visits (id int)", f"ALTER TABLE visits ADD mrn varchar(12) {DEFERRED.replace('DEFERRABLE', '')}"],
+]
+
+
+@pytest.mark.parametrize("made", DEFERRED_KEYS)
+def test_errors_name_what_the_client_knows(site: Site, made: list[str]) -> None:
     with pair(site, autocommit=False) as both:
-        both.run(PATIENTS)
-        both.run("CREATE TABLE visits (id int, mrn varchar(12) REFERENCES patients (mrn))")
-        both.run(
-            "ALTER TABLE visits ADD CONSTRAINT later FOREIGN KEY (mrn) REFERENCES patients (mrn) DEFERRABLE INITIALLY DEFERRED"
-        )
-        both.run("ALTER TABLE visits DROP CONSTRAINT visits_mrn_fkey")
+        for statement in (PATIENTS, *made):
+            both.run(statement)
         both.commit()
         both.run("INSERT INTO visits VALUES (1, %s)", (both.oracle.plant("mrn"),))
         told = []

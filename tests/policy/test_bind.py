@@ -161,3 +161,14 @@ def test_characters_are_those_of_the_collation_that_was_compared() -> None:
     column = now.by_name["public", "t"].columns["a"]
     assert column.characters_of(column.slots[0]) == found
     assert column.characters_of(replace(column.slots[0], family="icu")) == ASCII
+
+
+def test_the_partition_of_a_table_is_not_where_another_column_of_its_domain_went() -> None:
+    """``visits`` is still to be made, and ``patients`` has a partition, which holds the domain's number too."""
+    patients = CATALOG.by_name["public", "patients"]
+    part = replace(patients, oid=900, name="patients_1", parents=(patients.oid,), guards=(("ssn", 1), ("mrn", 2)))
+    catalog = replace(CATALOG, relations=(patients, part))
+    assert [c.label for c in planned(POLICY, LAYOUT, catalog)] == ["public.visits.mrn"]
+    bind(POLICY, LAYOUT, catalog, "phiproxy")
+    elsewhere = replace(catalog, relations=(patients, replace(part, parents=())))
+    assert "public.visits.mrn was renamed to public.patients_1.mrn" in refusal(catalog=elsewhere)

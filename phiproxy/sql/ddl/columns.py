@@ -18,6 +18,8 @@ from phiproxy.sql.sinks import Named, SinkNode, as_sink
 
 # Of a column's definition these change nothing in what is stored.
 _IDLE = frozenset({"CONSTR_NULL", "CONSTR_ATTR_NOT_DEFERRABLE", "CONSTR_ATTR_IMMEDIATE", "CONSTR_ATTR_ENFORCED"})
+# These say of the constraint before them when it is checked; DEFERRED implies DEFERRABLE.
+_DEFERS = {"CONSTR_ATTR_DEFERRABLE": ("deferrable",), "CONSTR_ATTR_DEFERRED": ("deferrable", "initdeferred")}
 _WHY = {
     "CONSTR_GENERATED": "a generated column cannot be protected",
     "CONSTR_IDENTITY": "an identity column cannot be protected",
@@ -96,6 +98,7 @@ def wanted(a: Analysis, column: ProtectedColumn, body: Node) -> Wanted:
     check_type(a, column, body["typeName"])
     check_collation(a, column, body)
     found = Wanted(not_null=column.type.not_null)
+    last: list[Node] = []
     for node in body.get("constraints", ()):
         constraint = only(node)[1]
         kind = constraint["contype"]
@@ -106,8 +109,12 @@ def wanted(a: Analysis, column: ProtectedColumn, body: Node) -> Wanted:
         elif kind in ("CONSTR_UNIQUE", "CONSTR_PRIMARY"):
             found.not_null |= kind == "CONSTR_PRIMARY"
             found.keys.append(constraint)
+            last = found.keys
         elif kind == "CONSTR_FOREIGN":
             found.references.append(constraint)
+            last = found.references
+        elif kind in _DEFERS and last:
+            last[-1] = {**last[-1], **dict.fromkeys(_DEFERS[kind], True)}
         elif kind == "CONSTR_CHECK":
             found.checks.append(constraint)
         elif kind not in _IDLE:

@@ -84,6 +84,8 @@ def test_other_schemas_are_not_protected() -> None:
         ("CREATE TABLE visits (mrn varchar(12), room text, CHECK (mrn <> room))", "joins a protected column"),
         ("CREATE TABLE visits (mrn varchar(12), EXCLUDE USING gist (mrn WITH =))", "would compute this"),
         ("CREATE TABLE visits (mrn varchar(12), UNIQUE (mrn) DEFERRABLE)", "deferrable"),
+        ("CREATE TABLE visits (mrn varchar(12) UNIQUE INITIALLY DEFERRED)", "deferrable"),
+        ("CREATE TABLE visits (mrn varchar(12) DEFERRABLE)", "is not in this version"),
         ("CREATE TABLE visits (mrn varchar(12)) PARTITION BY HASH (mrn)", "cannot be partitioned by a protected column"),
         ("CREATE TABLE visits (mrn varchar(12)) PARTITION BY HASH ((lower(mrn)))", "cannot be partitioned by a protected column"),
         ("CREATE TABLE visits (mrn varchar(12)) INHERITS (log)", "a child"),
