@@ -6,8 +6,9 @@ A COPY that must end is ended by CopyFail with a constant text, which the server
 
 from __future__ import annotations
 
-from phiproxy.errors import PhiproxyError, SealError, ValueRefused
+from phiproxy.errors import PhiproxyError, SealError, ValueRefused, WireError
 from phiproxy.plan.copy import CopyFailure, CopyIn, CopyMeaning, CopyOut
+from phiproxy.session.phases import WHILE_COPYING_IN
 from phiproxy.session.pipeline import Expected, Kind, Later
 from phiproxy.session.replies import is_silent, relay
 from phiproxy.session.results import result_error
@@ -17,6 +18,7 @@ from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.messages import message
 
 COPY_FAIL = message(b"f", b"phiproxy: a row cannot be stored\0")
+NO_END = message(b"f", b"phiproxy: the data has no end\0")
 QUERY_CANCELED = "57014"
 _DONE = message(b"c", b"")
 
@@ -106,6 +108,23 @@ def _fail(session: State, failure: CopyFailure) -> None:
     session.counters.refused += 1
     front.refusal, front.substitute, front.where = failure.error, QUERY_CANCELED, failure.context
     session.to_server.append(COPY_FAIL)
+
+
+def check_allowed(session: State, tag: int) -> None:
+    """Let a message that is neither data nor its end wait (Later) for the server's answer to the COPY before it.
+
+    Where the server has refused that already it ignores this CopyFail, and takes the message as any other. Else it would close the
+    connection, and so does the proxy.
+    """
+    if not session.pipeline.copy_in or tag in WHILE_COPYING_IN:
+        return
+    front = session.pipeline.front()
+    assert front is not None
+    if front.refusal is None:
+        front.refusal = WireError("the client sent a message during COPY that is neither data nor its end")
+        front.substitute = QUERY_CANCELED
+        session.to_server.append(NO_END)
+    raise Later
 
 
 def fail(session: State, tag: int, error: PhiproxyError) -> bool:

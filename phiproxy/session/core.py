@@ -34,7 +34,6 @@ from phiproxy.session.phases import (
     READY,
     TERMINATED,
     TRANSPARENT,
-    WHILE_COPYING_IN,
 )
 from phiproxy.session.pipeline import Later, Whole
 from phiproxy.session.results import result_error
@@ -180,8 +179,9 @@ class Session(State):
 
     def _client_frame(self, tag: int, start: int, end: int, handlers: dict[int, client.Handler]) -> bool:
         """Handle one message, or put its refusal into its place (False); Later when the search path must be read first."""
-        if tag not in (WHILE_COPYING_IN if self.pipeline.copy_in else CLIENT_MAY_SAY[self.phase]):
+        if tag not in CLIENT_MAY_SAY[self.phase]:
             raise WireError("the client sent a message that is not allowed here")
+        copying.check_allowed(self, tag)
         data = self.client_frames.data
         try:
             handlers[tag](self, data, start, end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phiproxy.errors import MalformedMessage, PhiproxyError
+from phiproxy.errors import MalformedMessage, PhiproxyError, WireError
 from phiproxy.plan.statement import map_position
 from phiproxy.session.authentication import before_authentication
 from phiproxy.session.definitions import outside, tag_of
@@ -38,7 +38,9 @@ def error(session: State, data: bytes, start: int, end: int) -> int:
         return end
     if front is None:
         return passes(session, data, start, end)
-    if front.refusal is not None and state == front.substitute:
+    if type(front.refusal) is WireError and state == front.substitute:  # not of a message that is only malformed
+        session.fatal(front.refusal)
+    elif front.refusal is not None and state == front.substitute:
         session.to_client.append(session.said(_refusal(session, front, front.refusal)))
     elif front.touches or front.refusal is not None or (front.texts is not None and front.texts[2]):
         session.to_client.append(encode_error_fields(b"E", _shown(session, fields, front)))

@@ -42,7 +42,7 @@ ENDS_GROUP = frozenset(b"SQF")
 """Tags that begin and end a Sync group, the extended protocol's implicit transaction (manual 55.2.3)."""
 
 WHILE_COPYING_IN = frozenset(b"dcfSHX")
-"""What a client may send between CopyInResponse and the end of its data; the server would read anything else as part of it."""
+"""What a client may send between CopyInResponse and the end of its data."""
 
 CLIENT_STREAMS = frozenset(b"BdF")
 SERVER_STREAMS = frozenset(b"DdV")

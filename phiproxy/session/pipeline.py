@@ -228,7 +228,8 @@ class Pipeline:
     def copy_in_began(self) -> None:
         """Apply CopyInResponse: the server ignores Sync until the copy ends, so those already sent will not be answered.
 
-        Raises WireError when nothing that copies was sent, or when the client sent a Query that the server reads as copy data.
+        What else was sent behind it ends the connection, if the COPY has not failed by then: the server says so. Raises WireError
+        when nothing that copies was sent.
         """
         front = self.front()
         if front is None or front.kind not in (Kind.EXECUTE, Kind.QUERY):
@@ -244,8 +245,6 @@ class Pipeline:
             del self.queue[1]
         elif following is None:
             self.copy_in = True
-        elif front.kind is Kind.QUERY:
-            raise WireError("a message during COPY is neither data nor its end")
 
     def late_sync(self, group: int) -> Expected | None:
         """Return a Sync that a failed copy-in left to be answered, or None."""

@@ -8,7 +8,7 @@ from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import DataKeyWant, IndexKeyWant, ProviderUnavailable
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.session.copying import COPY_FAIL
+from phiproxy.session.copying import COPY_FAIL, NO_END
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
     BIND_COMPLETE,
@@ -148,6 +148,74 @@ def test_and_is_dropped_when_it_is_not_asked_for(play: Screenplay) -> None:
     play.server_gets(query("SELECT 1"))
     play.server_says(command_complete("SELECT 1"), ready())
     play.client_gets(command_complete("SELECT 1"), ready())
+
+
+UNPROTECTED = "COPY public.cities (id) FROM STDIN"
+REFUSED = error("22P02", "invalid input syntax for type integer")
+
+
+@pytest.mark.parametrize("text", [UNPROTECTED, IN])
+def test_a_query_behind_data_waits_for_the_servers_word(play: Screenplay, text: str) -> None:
+    begins(play, text)
+    play.client_says(copy_data(b"x\t\\N\n"), query("SELECT 1"))
+    play.server_gets(copy_data(b"x\t\\N\n"), NO_END)
+    play.server_says(REFUSED, ready())
+    play.client_gets(REFUSED, ready())
+    play.server_gets(query("SELECT 1"))  # which has ignored the CopyFail
+    play.server_says(command_complete("SELECT 1"), ready())
+    play.client_gets(command_complete("SELECT 1"), ready())
+    play.client_says(copy_data(b"2\n"), COPY_DONE)
+    play.is_idle()
+
+
+@pytest.mark.parametrize("text", [UNPROTECTED, IN])
+def test_it_ends_the_connection_where_the_server_still_copies(play: Screenplay, text: str) -> None:
+    begins(play, text)
+    play.client_says(query("SELECT 1"))
+    play.server_gets(NO_END)
+    play.server_says(CANCELED, ready())
+    play.client_gets(Says("08P01", "a message during COPY that is neither data nor its end", severity="FATAL"))
+    play.server_gets()
+    play.is_closed()
+
+
+def test_a_query_behind_a_row_that_cannot_be_stored(play: Screenplay) -> None:
+    begins(play)
+    play.client_says(copy_data(SECRET + b"\n"), query("SELECT 1"))
+    play.server_gets(COPY_FAIL)
+    play.server_says(CANCELED, ready())
+    play.client_gets(Says("22P04", 'missing data for column "ssn"'), ready())
+    play.server_gets(query("SELECT 1"))
+    play.server_says(command_complete("SELECT 1"), ready())
+    play.client_gets(command_complete("SELECT 1"), ready())
+    play.is_idle()
+
+
+@pytest.mark.parametrize("end", [[], [COPY_DONE], [copy_fail("enough")]])
+def test_all_said_before_the_server_asks_and_refuses(play: Screenplay, end: list[Frame]) -> None:
+    said = [query(UNPROTECTED), copy_data(b"x\n"), *end, query("SELECT 1")]
+    play.client_says(*said)
+    play.server_gets(*said)
+    play.server_says(COPY_IN, REFUSED, ready(), command_complete("SELECT 1"), ready())
+    play.client_gets(COPY_IN, REFUSED, ready(), command_complete("SELECT 1"), ready())
+    play.is_idle()
+
+
+@pytest.mark.parametrize("text", [UNPROTECTED, IN])
+def test_a_parse_behind_data_is_skipped_to_the_next_sync(play: Screenplay, text: str) -> None:
+    group = [parse(text), bind(), execute()]
+    play.client_says(*group)
+    play.server_gets(*group)
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
+    play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
+    play.client_says(copy_data(b"x\t\\N\n"), parse("SELECT 1"), bind(), execute(), SYNC, parse("SELECT 2"), SYNC)
+    play.server_gets(copy_data(b"x\t\\N\n"), NO_END)
+    play.server_says(REFUSED)
+    play.client_gets(REFUSED)
+    play.server_gets(SYNC, parse("SELECT 2"), SYNC)
+    play.server_says(ready(), PARSE_COMPLETE, ready())
+    play.client_gets(ready(), PARSE_COMPLETE, ready())
+    play.is_idle()
 
 
 def test_rows_are_opened_between_notices(play: Screenplay) -> None:

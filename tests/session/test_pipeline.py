@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from phiproxy.errors import StatementRefused, WireError
+from phiproxy.session.copying import NO_END
 from phiproxy.session.pipeline import EXTENDED, Expected, Kind, Pipeline, Undo
 from tests.session.frames import (
     BIND_COMPLETE,
@@ -99,7 +100,15 @@ def test_copy_in_keeps_what_was_sent_behind_the_data() -> None:
     assert not pipeline.copy_in
 
 
-@pytest.mark.parametrize("sent", [(), (Kind.SYNC,), (Kind.PARSE,), (Kind.QUERY, Kind.QUERY), (Kind.QUERY, Kind.PARSE)])
+@pytest.mark.parametrize("following", [Kind.QUERY, Kind.PARSE])
+def test_what_else_was_sent_behind_it_is_the_servers_to_judge(following: Kind) -> None:
+    pipeline = queue_of(Kind.QUERY, following)
+    pipeline.copy_in_began()
+    assert kinds(pipeline) == [Kind.QUERY, following]
+    assert not pipeline.copy_in
+
+
+@pytest.mark.parametrize("sent", [(), (Kind.SYNC,), (Kind.PARSE,)])
 def test_copy_in_that_cannot_be_is_a_broken_protocol(sent: tuple[Kind, ...]) -> None:
     with pytest.raises(WireError):
         queue_of(*sent).copy_in_began()
@@ -313,6 +322,8 @@ def test_what_the_server_would_read_as_copy_data_closes_the_connection(play: Scr
     play.server_says(COPY_IN)
     play.client_gets(COPY_IN)
     play.client_says(frame)
+    play.server_gets(NO_END)
+    play.server_says(error("57014"))
     play.client_gets(Says("08P01", severity="FATAL"))
     play.is_closed()
 
