@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -17,6 +18,12 @@ from tests.harness.site import Site, open_site
 # What is generated is the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE looks at other values.
 settings.register_profile("phiproxy", derandomize=not os.environ.get("PHIPROXY_EXPLORE"), deadline=None)
 settings.load_profile("phiproxy")
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what lives as long as the run: thousands of tests, which it would look at each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
