@@ -86,6 +86,8 @@ class LeakOracle:
 
     def contains(self, haystack: bytes) -> bool:
         """Whether any planted value is in these bytes, in any spelling."""
+        if not haystack:
+            return False
         lowered = haystack.lower()
         for plain, encoded in map(_needles, self.planted):
             if any(needle in lowered for needle in plain) or any(needle in haystack for needle in encoded):
