@@ -295,7 +295,7 @@ def _whole_path(context: Context) -> tuple[str, ...] | None:
     return joined(context.path, context.temporary) if context.path is not None else None
 
 
-_FORESEEN = (b"CREATE TABLE", b"CREATE INDEX")
+_FORESEEN = (b"CREATE TABLE", b"CREATE TABLE AS", b"CREATE INDEX")
 
 
 def _check_order(meanings: Sequence[Meaning], text: bytes, statement: Statement) -> None:

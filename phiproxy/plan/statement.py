@@ -21,6 +21,8 @@ from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.finish import fixed_word
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import (
+    COUNT_STATE,
+    MADE_TABLE,
     Absent,
     CopyMeaning,
     Define,
@@ -43,7 +45,10 @@ from phiproxy.types.styles import Styles
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
 from phiproxy.wire.values import check_text, cut_text
 
-__all__ = ["Columns", "Effects", "ScriptPart", "ScriptPlan", "SealedAttributes", "StatementPlan", "convert", "map_position"]
+__all__ = [
+    "COUNT_STATE", "MADE_TABLE",
+    "Columns", "Effects", "ScriptPart", "ScriptPlan", "SealedAttributes", "StatementPlan", "convert", "map_position",
+]  # fmt: skip
 
 NULL_TEST_VALUE = b"\x01"
 # What a use is given and what it makes of it: an array for a use of elements.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from phiproxy.plan.statement import COUNT_STATE, MADE_TABLE
 from phiproxy.session.pipeline import Expected, Kind
 
 # Fields of an error: position; and inside of a function, position and text of the query there, and the stack of calls.
 _POSITION, _INTERNAL_POSITION, _INTERNAL_QUERY, _WHERE = map(ord, "PpqW")
+_STATE, _DETAIL = map(ord, "CD")
 
 
 def tag_of(front: Expected) -> bytes:
@@ -15,6 +17,23 @@ def tag_of(front: Expected) -> bytes:
     if front.kind is Kind.QUERY:
         return front.parts[front.part].effects.tag if front.parts is not None and front.part < len(front.parts) else b""
     return front.plan.effects.tag if front.plan is not None else b""
+
+
+def counts(front: Expected, fields: Sequence[tuple[int, bytes]]) -> bool:
+    """Take a notice that only tells the proxy how many rows its DO block has made; False for any other."""
+    found = dict(fields)
+    if found.get(_STATE) != COUNT_STATE.encode() or tag_of(front) != MADE_TABLE or not found.get(_DETAIL, b"").isdigit():
+        return False
+    front.made = int(found[_DETAIL])
+    return True
+
+
+def ended(front: Expected) -> bytes:
+    """Return ``tag_of`` the statement that ends now; what was counted is forgotten with it."""
+    if front.made is None:
+        return tag_of(front)
+    made, front.made = front.made, None
+    return b"SELECT %d" % made
 
 
 def outside(fields: Sequence[tuple[int, bytes]], server_text: bytes) -> list[tuple[int, bytes]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from phiproxy.errors import MalformedMessage, PhiproxyError, WireError
 from phiproxy.plan.statement import map_position
 from phiproxy.session.authentication import before_authentication
-from phiproxy.session.definitions import outside, tag_of
+from phiproxy.session.definitions import counts, outside, tag_of
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.replies import is_silent
@@ -118,5 +118,7 @@ def notice(session: State, data: bytes, start: int, end: int) -> int:
     front = session.pipeline.front()
     if front is None or not front.touches:
         return passes(session, data, start, end)
-    session.to_client.append(encode_error_fields(b"N", _shown(session, decode_error_fields(data, start + 5, end), front)))
+    fields = decode_error_fields(data, start + 5, end)
+    if not counts(front, fields):
+        session.to_client.append(encode_error_fields(b"N", _shown(session, fields, front)))
     return end

@@ -103,8 +103,8 @@ class Expected:
     """One message whose replies are awaited. ``substitute`` holds the SQLSTATE that stands for ``refusal`` when it comes.
 
     ``passes`` (None: no reply) holds for as long as there is no refusal. ``whole``: this is a Bind, and as many entries behind it
-    were queued with it, the last of them a Sync. One object may stand for many messages, where nothing of
-    it changes. Without slots, so that the defaults are the class's and ``expect`` need not set them.
+    were queued with it, the last of them a Sync. ``made``: the rows of a table made from a query. One object may stand for many
+    messages, where nothing of it changes. Without slots, so that the defaults are the class's and ``expect`` need not set them.
     """
 
     kind: Kind
@@ -130,6 +130,7 @@ class Expected:
     failed: bool = False
     copy_out: CopyOut | None = None
     where: str | None = None
+    made: int | None = None
     passes: Passes | None = None
     whole: int = 0
 

@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 
 from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, ValueRefused, WireError
 from phiproxy.plan.statement import Columns
-from phiproxy.session.definitions import tag_of
+from phiproxy.session.definitions import ended
 from phiproxy.session.pipeline import Expected, Kind, Undo
 from phiproxy.session.replies import is_silent, pop, relay
 from phiproxy.session.state import State
@@ -115,7 +115,7 @@ def command_complete(session: State, data: bytes, start: int, end: int) -> int:
     front = session.pipeline.front()
     if front is None or front.refusal is not None or front.kind not in (Kind.QUERY, Kind.EXECUTE, Kind.INTERNAL):
         raise WireError("the server completed what was not asked of it")
-    tag = tag_of(front)
+    tag = ended(front)
     if front.kind is Kind.QUERY:
         front.part += 1
         front.row = front.copy_out = None

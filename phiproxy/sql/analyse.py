@@ -112,8 +112,7 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
     source = derived.source_query(kind, body)
     if source is not None and _touching(a, source):
         derived.check_place(a, kind, body)
-        _analyse_query(a, "SelectStmt", source)
-        derived.settle(a, kind, body)
+        derived.settle(a, kind, body, _analyse_query(a, "SelectStmt", source))
         return
     if source is not None and derived.shadows(a, kind, body):
         _pass_query(a, source)
@@ -123,10 +122,11 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
         a.meaning.effects.names_protected = check_utility(kind, body, protection, catalog) or of_types
 
 
-def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
+def _analyse_query(a: Analysis, kind: str, body: Node) -> list[Output]:
+    """Analyse a query and finish the meaning; return its outputs, where it may touch something protected."""
     if not _touching(a, body):
         _pass_query(a, body)
-        return
+        return []
     outputs = query(a, kind, body, Scope(()))
     returns = kind == "SelectStmt" or "returningClause" in body
     for _, value in outputs:
@@ -137,6 +137,7 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> None:
     given = [type_of(value) if isinstance(value, ListColumn) else 0 for _, value in outputs]
     finish(a)
     a.meaning.outputs = tuple(map(_reveal, outputs, given)) if returns else ()
+    return outputs
 
 
 def _pass_query(a: Analysis, body: Node) -> None:

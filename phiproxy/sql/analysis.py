@@ -366,7 +366,9 @@ class Analysis:
         protected = table.columns.get(column.name) if table is not None else None
         if protected is None:
             return Clear((column.type_oid, column.typmod))
-        return Protected(protected, protected.type, origin=(relation.oid, column.attnum), tags=generated_tags(relation, protected))
+        # Of a table that the same text makes only the server knows the OID.
+        origin = (relation.oid, column.attnum) if relation.oid > 0 else None
+        return Protected(protected, protected.type, origin=origin, tags=generated_tags(relation, protected))
 
     def check_reaching(self, name: str, body: Node) -> None:
         """Refuse a relation or function name through which something protected is reached."""

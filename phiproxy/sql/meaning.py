@@ -16,6 +16,11 @@ from phiproxy.sql.formula import Formula
 from phiproxy.sql.pattern import Like
 from phiproxy.wire.copydata import CopyFormat
 
+# The tag of a table made from a query. Its DO block tells the proxy how many rows were made by an INFO of this SQLSTATE, which is
+# sent whatever client_min_messages says.
+MADE_TABLE = b"CREATE TABLE AS"
+COUNT_STATE = "PHI01"
+
 
 @dataclass(frozen=True, slots=True)
 class Given:

@@ -16,6 +16,7 @@ from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.integration.migrating import Pair, pair
 
+ARCHIVED = "  public.archived:\n    columns:\n      mrn: {domain: mrn}\n"
 TABLES = (
     "CREATE TABLE patients (id serial PRIMARY KEY, mrn varchar(12) UNIQUE, ssn text NOT NULL, full_name text, phone varchar(20),"
     " address text, notes text, city text DEFAULT 'Capital City')",
@@ -28,7 +29,7 @@ TABLES = (
 def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site whose policy names tables that nobody has made yet."""
     directory = tmp_path_factory.mktemp("migrations")
-    with open_site(postgres_server, directory, policy=POLICY, ddl="SELECT", planned=True) as site:
+    with open_site(postgres_server, directory, policy=POLICY + ARCHIVED, ddl="SELECT", planned=True) as site:
         yield site
 
 
@@ -319,6 +320,51 @@ def test_views_of_several_kinds_are_read(site: Site) -> None:
         for number in range(len(VIEWS)):
             assert both.run(f"SELECT * FROM v{number}")[1]
             assert both.run(f"SELECT ssn, count(*) FROM v{number} WHERE ssn = '{ssn}' GROUP BY ssn")[1]
+
+
+MADE = (
+    "CREATE TABLE archived AS SELECT id, mrn, city FROM patients WHERE mrn <> '{mrn}'",
+    "CREATE TABLE IF NOT EXISTS public.archived AS SELECT mrn FROM patients ORDER BY id",
+    "CREATE UNLOGGED TABLE archived (number, mrn) WITH (fillfactor = 70) AS SELECT id, mrn FROM patients /* {mrn} */ WITH NO DATA",
+    "CREATE TABLE archived AS WITH a AS (SELECT mrn, count(*) AS n FROM patients GROUP BY mrn) SELECT * FROM a",
+    "SELECT 1; CREATE TABLE archived AS SELECT id, mrn FROM patients; SELECT mrn FROM archived ORDER BY id",
+)
+NOT_MADE = (
+    "CREATE TABLE archived AS SELECT id FROM patients",
+    "CREATE TABLE archived AS SELECT mrn::text FROM patients",
+    "CREATE TABLE archived AS SELECT ssn AS mrn FROM patients",
+    "CREATE TABLE archived AS SELECT mrn, ssn FROM patients",
+    "CREATE TABLE archived AS SELECT city AS mrn, id FROM patients WHERE ssn IS NULL",
+    "CREATE TABLE archived AS SELECT 'x'::varchar(12) AS mrn FROM patients",
+    "CREATE TABLE archived AS SELECT id, '{mrn}' AS mrn FROM patients",
+    "CREATE MATERIALIZED VIEW archived AS SELECT mrn FROM patients",
+    "CREATE TEMP TABLE other AS SELECT mrn FROM patients",
+    "EXPLAIN CREATE TABLE archived AS SELECT mrn FROM patients",
+)
+
+
+def test_tables_of_the_policy_are_made_from_queries(site: Site) -> None:
+    with pair(site) as both:
+        both.run(TABLES[0])
+        mrn, other = both.oracle.plant("mrn"), both.oracle.plant("mrn")
+        both.run("INSERT INTO patients (mrn, ssn) VALUES (%s, 'x'), (%s, 'y'), (NULL, 'z')", (mrn, other))
+        for number, statement in enumerate(MADE):
+            made = statement.format(mrn=mrn)
+            both.run(made, prepare=None if number == 4 else number % 2 == 0)
+            both.run(f"SELECT mrn, count(*) FROM archived WHERE mrn = '{other}' GROUP BY mrn")
+            if number == 1:
+                both.run(made)
+            both.run("INSERT INTO archived (mrn) VALUES (%s) RETURNING mrn", (both.oracle.plant("mrn"),))
+            with site.server.connect(site.sealed) as conn:
+                guards = "SELECT attstorage, conname FROM pg_attribute, pg_constraint WHERE attrelid = 'archived'::regclass"
+                assert conn.execute((guards + " AND attname = 'mrn' AND conrelid = attrelid").encode()).fetchall() == [
+                    ("e", "phi_guard_mrn")
+                ]
+            if number == 0:
+                site.cli("check")
+            both.run("DROP TABLE archived")
+        for statement in NOT_MADE:
+            assert both.refused(statement.format(mrn=mrn)).diag.message_hint
 
 
 def test_a_view_is_known_to_other_sessions_at_once(site: Site) -> None:

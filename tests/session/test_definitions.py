@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from phiproxy.plan.statement import Effects, ScriptPart
-from phiproxy.session.definitions import outside, tag_of
+from phiproxy.session.definitions import counts, ended, outside, tag_of
 from phiproxy.session.pipeline import Expected, Kind
 
 
@@ -18,3 +18,18 @@ def test_tags_go_with_their_statement() -> None:
     parts = (ScriptPart(None, True, False, Effects(tag=b"CREATE TABLE")), ScriptPart(None, False, True, Effects()))
     assert [tag_of(Expected(Kind.QUERY, parts=parts, part=i)) for i in range(3)] == [b"CREATE TABLE", b"", b""]
     assert tag_of(Expected(Kind.EXECUTE)) == b""
+
+
+def test_rows_of_a_table_made_from_a_query_are_told_once() -> None:
+    parts = (
+        ScriptPart(None, True, False, Effects(tag=b"CREATE TABLE AS")),
+        ScriptPart(None, True, False, Effects(tag=b"CREATE TABLE")),
+    )
+    told = [(ord("S"), b"INFO"), (ord("C"), b"PHI01"), (ord("D"), b"42")]
+    front = Expected(Kind.QUERY, parts=parts)
+    assert not counts(front, [*told[:2], (ord("D"), b"x")])
+    assert not counts(front, [told[0], (ord("C"), b"00000"), told[2]])
+    assert ended(front) == b"CREATE TABLE AS"
+    assert counts(front, told)
+    assert [ended(front), ended(front)] == [b"SELECT 42", b"CREATE TABLE AS"]
+    assert not counts(Expected(Kind.QUERY, parts=parts, part=1), told)

@@ -15,7 +15,7 @@ from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.finish import blanked_comments, marker
-from phiproxy.sql.meaning import Define, Edit, Occurrence, Store
+from phiproxy.sql.meaning import COUNT_STATE, Define, Edit, Occurrence, Store
 from phiproxy.sql.operands import OWN, given
 from phiproxy.sql.parse import Node, Token, location, messages, parse, tokens
 from phiproxy.sql.render import Rendered, verify
@@ -61,7 +61,8 @@ class Definition:
     """One statement on its way to physical form. ``body`` is edited to what the server will see of the client's own statement.
 
     ``before`` and ``after`` are statements around it, ``kept`` says that it is sent itself. ``once`` is an expression that says
-    whether what IF NOT EXISTS speaks of is there: then nothing follows. ``empty`` are rows that must not be there.
+    whether what IF NOT EXISTS speaks of is there: then nothing follows. ``empty`` are rows that must not be there. ``counted``: the
+    client is told how many rows its statement has made.
     """
 
     a: Analysis
@@ -75,6 +76,7 @@ class Definition:
     kept: bool = True
     once: str | None = None
     empty: list[Empty] = field(default_factory=list)
+    counted: bool = False
     tokens: list[Token] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -210,13 +212,18 @@ class Definition:
         head = f"DO {outer}"
         if self.once is not None:
             head += f"DECLARE phi_there boolean := {self.once}; "
+        if self.counted:
+            head += "DECLARE phi_rows bigint; "
         head += "BEGIN"
         head += "".join(empty.check(inner) for empty in self.empty)
         head += "".join(f" EXECUTE {inner}{piece}{inner};" for piece in self.before)
         rest = "".join(f" EXECUTE {inner}{piece}{inner};" for piece in self.after)
+        if self.counted:
+            rest += f" RAISE INFO USING ERRCODE = '{COUNT_STATE}', MESSAGE = 'rows', DETAIL = phi_rows;"
         if self.once is not None and rest:
             rest = f" IF NOT phi_there THEN{rest} END IF;"
         rest += f" END{outer}"
         if self.kept:
-            return f"{head} EXECUTE {inner}".encode(), f"{inner};{rest}".encode()
+            count = " GET DIAGNOSTICS phi_rows = ROW_COUNT;" if self.counted else ""
+            return f"{head} EXECUTE {inner}".encode(), f"{inner};{count}{rest}".encode()
         return (head + rest).encode(), b""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.ddl.filled import Column, fill
 from phiproxy.sql.ddl.tables import creation_schema
 from phiproxy.sql.parse import Node, messages, only
+from phiproxy.sql.scope import Output
 from phiproxy.sql.views import will_be_read
 
 _VIEW, _TABLE = "ViewStmt", "CreateTableAsStmt"
@@ -25,10 +29,10 @@ def shadows(a: Analysis, kind: str, body: Node) -> bool:
 
 
 def check_place(a: Analysis, kind: str, body: Node) -> None:
-    """Refuse to make what would take a protected table's name."""
+    """Refuse to make a view that would take a protected table's name."""
     relation = body["view"] if kind == _VIEW else body["into"]["rel"]
     place = creation_schema(a, relation), relation["relname"]
-    if place in a.context.protection.by_name:
+    if place in a.context.protection.by_name and not _is_table(kind, body):
         raise a.refuse(
             f'"{place[1]}" is a protected table, and its columns are made by CREATE TABLE',
             relation,
@@ -38,17 +42,28 @@ def check_place(a: Analysis, kind: str, body: Node) -> None:
         a.qualified.append((relation, place[0]))
 
 
-def settle(a: Analysis, kind: str, body: Node) -> None:
+def _is_table(kind: str, body: Node) -> bool:
+    return kind == _TABLE and body.get("objtype") == "OBJECT_TABLE"
+
+
+def settle(a: Analysis, kind: str, body: Node, outputs: Sequence[Output]) -> None:
     """Take the analysed query as a definition: nothing sealed is stored by chance, and nothing protected is stored unknown."""
     meaning = a.meaning
-    table = kind == _TABLE and body.get("objtype") == "OBJECT_TABLE"
+    table = _is_table(kind, body)
     relation = body["view"] if kind == _VIEW else body["into"]["rel"]
+    filled = a.context.protection.by_name.get((creation_schema(a, relation), relation["relname"])) if table else None
+    if filled is not None:
+        reveals = meaning.outputs or ()
+        fill(a, body, filled, [Column(name, reveal) for (name, _), reveal in zip(outputs, reveals, strict=True)])
+        meaning.outputs = None
+        meaning.plain_select = False
+        return
     protected = next((reveal for reveal in meaning.outputs or () if reveal is not None), None)
     if table and protected is not None:
         raise a.refuse(
             f"{protected.column.label} would be stored in a table that the policy does not name",
             relation,
-            hint="Name the new column in the policy, with the same domain; CREATE TABLE, then INSERT … SELECT.",
+            hint="Name the new table and its column in the policy, with the same domain.",
         )
     if not table and (any(not o.null for o in meaning.occurrences) or any("ParamRef" in m for m in messages(body))):
         raise a.refuse(
