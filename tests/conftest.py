@@ -21,7 +21,7 @@ settings.load_profile("phiproxy")
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector of garbage pass over what lives as long as the run: thousands of tests, which it would look at each time."""
+    """Let the collector of garbage pass over what lives as long as the run: thousands of tests, looked at each time."""
     gc.collect()
     gc.freeze()
 
