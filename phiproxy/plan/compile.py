@@ -32,7 +32,7 @@ from phiproxy.sql.meaning import (
 )
 from phiproxy.sql.operands import read_as
 from phiproxy.sql.parse import Statement, char_position
-from phiproxy.sql.places import at_parameter
+from phiproxy.sql.places import ambiguous_unnest, at_parameter
 from phiproxy.sql.render import Rendered, verify
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
@@ -332,6 +332,8 @@ def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[
         if not o.number:
             continue
         if not o.type_oid:
+            if o.number not in types and of_elements(o.use):
+                raise ambiguous_unnest(text, o.start)
             if o.number not in types:
                 raise AmbiguousParameter(
                     f"could not determine data type of parameter ${o.number}",

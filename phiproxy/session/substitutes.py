@@ -18,6 +18,8 @@ REFUSED_TEXT = b"SELECT pg_catalog.phiproxy_refused()"
 SYNTAX_ERROR_TEXT = b"phiproxy_refused"
 # A statement of this name never exists: a Parse that would make it is refused.
 RESERVED = b"phiproxy_refused"
+# No formats, then the number of arguments, which is looked at before these are read.
+TOO_MANY_ARGUMENTS = b"\0\0\x7f\xff"
 REFUSED_BIND = encode_bind(Bind(b"", RESERVED, (), [], ()))
 OWN_NAME = b"phiproxy_path"
 
@@ -71,8 +73,11 @@ class UnsupportedFormat(StatementRefused):
 def refuse(session: State, tag: int, data: bytes, start: int, end: int, error: PhiproxyError) -> None:
     """Put the refusal of a message into its place: a substitute of the same type, whose error will carry ``error``."""
     session.counters.refused += 1
-    if isinstance(error, MalformedMessage) or tag == ord("F"):
+    if isinstance(error, MalformedMessage):
         _refuse_malformed(session, tag, error)
+        return
+    if tag == ord("F"):
+        _refuse_call(session, data[start + 5 : start + 9], error)
         return
     syntax = isinstance(error, SyntaxRefused) or (tag == ord("Q") and _leaves_aborted(session, data, start, end))
     text = SYNTAX_ERROR_TEXT if syntax else REFUSED_TEXT
@@ -105,14 +110,17 @@ def _leaves_aborted(session: State, data: bytes, start: int, end: int) -> bool:
 
 
 def _refuse_malformed(session: State, tag: int, error: PhiproxyError) -> None:
-    """Send an empty message of the same type: the server cannot read it either, and complains before it does anything.
-
-    So it does of a FunctionCall, in an aborted transaction of that (25P02).
-    """
+    """Send an empty message of the same type: the server cannot read it either, and complains before it does anything."""
     session.to_server.append(message(bytes((tag,)), b""))
     ends_group = tag in ENDS_GROUP
     session.pipeline.push(Expected(_KINDS[tag], error, "08P01", group=end_group(session) if ends_group else 0))
     session.pipeline.skipping = session.pipeline.skipping or not ends_group
+
+
+def _refuse_call(session: State, function: bytes, error: PhiproxyError) -> None:
+    """Send a FunctionCall of more arguments than any function has: 08P01, or what the server says of this function before that."""
+    session.to_server.append(message(b"F", function + TOO_MANY_ARGUMENTS))
+    session.pipeline.push(Expected(Kind.FUNCTION_CALL, error, "08P01", group=end_group(session)))
 
 
 _KINDS = {

@@ -254,6 +254,7 @@ class PlannedStatement(Protocol):
     identity: bool
     inputs: int
     outputs: tuple[tuple[Use, int, Source], ...]
+    described: tuple[int | None, ...]
     touches: bool
     plain_select: bool
     edits: tuple[tuple[int, int, int], ...]

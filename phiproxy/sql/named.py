@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from phiproxy.errors import StatementRefused
+from phiproxy.policy.types import by_oid
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import constant_sink
 from phiproxy.sql.finish import finish, marked_node
@@ -18,10 +19,13 @@ from phiproxy.sql.meaning import (
     Edit,
     End,
     EndPair,
+    Given,
     Occurrence,
     Plain,
     PlannedStatement,
+    Search,
     Source,
+    Store,
     Use,
     of_elements,
     sent_as_array,
@@ -165,15 +169,15 @@ def execute(a: Analysis, body: Node, *, into: bool = False) -> None:
     arguments = body.get("params", [])
     if len(arguments) != plan.inputs:
         raise WrongNumberOfParameters(f'wrong number of parameters for prepared statement "{body["name"]}"', position=position)
-    sinks = [_argument(a, node, use, n) for node, (use, n, _) in zip(arguments, plan.outputs, strict=False)]
+    sinks = [_argument(a, node, use, n, plan.described[n]) for node, (use, n, _) in zip(arguments, plan.outputs, strict=False)]
     extra = [_extra(use, n, source, sinks) for use, n, source in plan.outputs[plan.inputs :]]
     finish(a)
     if extra:
         _append(a, body, extra)
 
 
-def _argument(a: Analysis, node: Node, use: Use, number: int) -> SinkNode | None:
-    """Note what an argument is used for and return it."""
+def _argument(a: Analysis, node: Node, use: Use, number: int, type_oid: int | None) -> SinkNode | None:
+    """Note what an argument is used for and return it; ``type_oid`` is the type of the parameter that it is assigned to."""
     if isinstance(use, Plain):
         return None
     sink = constant_sink(a, node, array=of_elements(use))
@@ -183,6 +187,9 @@ def _argument(a: Analysis, node: Node, use: Use, number: int) -> SinkNode | None
             hint="Give text literals, NULL, or what is made of these by ||, lower, upper, trim, concat, COALESCE or NULLIF.",
             position=a.at(_content(a)),
         )
+    declared = by_oid(type_oid or 0)
+    if isinstance(use, Store | Search) and use.given is None and declared is not None and not sink.textual:
+        use = replace(use, given=Given(declared.element if use.elements and declared.element is not None else declared))
     a.use(sink, use)
     return sink
 

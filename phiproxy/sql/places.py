@@ -1,14 +1,20 @@
-"""Where PostgreSQL points when it has no operator for two types: at the operator, not at one of the operands."""
+"""Where PostgreSQL points when it has no operator or function for some types: there, and not at one of the operands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.meaning import Occurrence
 from phiproxy.sql.parse import Node, char_position, location, messages, only, parse
+
+
+class AmbiguousFunction(StatementRefused):
+    """The type of an argument does not say which function is meant (42725)."""
+
+    sqlstate = "42725"
 
 
 @contextmanager
@@ -39,10 +45,22 @@ def at_parameter(text: bytes, occurrences: Sequence[Occurrence], number: int) ->
 
 
 def _operator_around(text: bytes, offset: int) -> int:
-    """Return where the innermost operator is that has the parameter at an offset as an operand; the offset where there is none."""
+    return _around(text, offset, lambda m: str(m.get("kind", "")).startswith("AEXPR") or "subLinkType" in m)
+
+
+def ambiguous_unnest(text: bytes, offset: int) -> AmbiguousFunction:
+    """Return the refusal of ``unnest($1)`` whose parameter has no type; the offset is the parameter's."""
+    return AmbiguousFunction(
+        "function unnest(unknown) is not unique",
+        hint="Could not choose a best candidate function. You might need to add explicit type casts.",
+        position=char_position(text, _around(text, offset, lambda m: "funcname" in m)),
+    )
+
+
+def _around(text: bytes, offset: int, is_it: Callable[[Node], bool]) -> int:
+    """Return where the innermost node of a kind is that has the parameter at an offset in it; the offset where there is none."""
     found = offset
     for message in (m for statement in parse(text) for m in messages(statement.body)):
-        compares = str(message.get("kind", "")).startswith("AEXPR") or "subLinkType" in message
-        if compares and any(location(m) == offset and "number" in m for m in messages(message)):
+        if is_it(message) and any(location(m) == offset and "number" in m for m in messages(message)):
             found = location(message)
     return found

@@ -95,6 +95,10 @@ DIALOGUES: dict[str, list[bytes]] = {
     "a Close that cannot be read": [raw(b"C", b"Sx\0x"), SYNC],
     "a Query that cannot be read": [parse("SELECT 1", "s"), parse(SELECT), SYNC, raw(b"Q", b"SELECT 1"), bind(), execute(), SYNC],
     "a FunctionCall that cannot be read": [raw(b"F", b"x"), query("SELECT 1")],
+    "a FunctionCall of no function": [
+        *(function_call(987654, b"x"), query("BEGIN"), function_call(987654), function_call(987654), query("ROLLBACK")),
+        query("SELECT 1"),
+    ],
     "two portals of the unnamed statement": [
         *(parse(SELECT), bind(portal="p1"), parse(OTHER), bind(portal="p2", results=(0, 1))),
         *(execute("p1", 2), describe("p2"), FLUSH, execute("p2"), execute("p1"), execute("p1"), SYNC),

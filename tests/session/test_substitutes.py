@@ -9,7 +9,7 @@ from phiproxy.plan.statement import StatementPlan
 from phiproxy.session.pipeline import Kind
 from phiproxy.session.prepared import Prepared
 from phiproxy.session.state import State
-from phiproxy.session.substitutes import REFUSED_BIND, RESERVED, end_group, forget_unnamed, refuse
+from phiproxy.session.substitutes import REFUSED_BIND, RESERVED, TOO_MANY_ARGUMENTS, end_group, forget_unnamed, refuse
 from phiproxy.wire.messages import decode_parse, decode_query, encode_parse, encode_query, message
 
 SECRET = b"123-45-6789"
@@ -50,9 +50,10 @@ def test_anything_else_is_a_bind_to_a_name_that_nobody_can_own() -> None:
     assert RESERVED in REFUSED_BIND
 
 
-def test_a_function_call_becomes_an_empty_one_that_the_server_cannot_read() -> None:
-    session = refused(message(b"F", SECRET))
-    assert session.to_server == [message(b"F", b"")]
+def test_a_function_call_becomes_one_of_too_many_arguments() -> None:
+    session = refused(message(b"F", b"\0\0\0\7" + SECRET))
+    assert session.to_server == [message(b"F", b"\0\0\0\7" + TOO_MANY_ARGUMENTS)]
+    assert session.pipeline.queue[0].substitute == "08P01"
     assert session.pipeline.queue[0].kind is Kind.FUNCTION_CALL
     assert not session.pipeline.skipping
     assert session.names.group == 1

@@ -72,7 +72,8 @@ def test_types_of_arrays() -> None:
 
 
 def test_a_parameter_needs_a_type_as_in_postgresql() -> None:
-    assert refusal(JOIN.format("unnest($1)")).sqlstate == "42P08"
+    refused = refusal(JOIN.format("unnest($1)"))
+    assert (refused.sqlstate, refused.position) == ("42725", JOIN.index("{") + 1)
     plan = PLANNER.statement(JOIN.format("unnest($1)").encode(), (1009,), VIEW)
     assert plan.describe_parameters((1001,)) == [1009]
 
