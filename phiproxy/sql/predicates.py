@@ -15,11 +15,12 @@ from phiproxy.sql.expressions import array_elements, clear, clear_all, expressio
 from phiproxy.sql.functions import is_row
 from phiproxy.sql.like import like
 from phiproxy.sql.mismatch import check_operator, condition
+from phiproxy.sql.namesakes import check_namesake
 from phiproxy.sql.operands import OWN, common_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
-from phiproxy.sql.sinks import TEXT_OID, as_sink, cast_type, peel_arrays
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_type, peel_arrays
 from phiproxy.sql.terms import PARTS, Leaf, Term, add_part, as_null_test, as_plain, as_value, compare, said_type, term
 
 _ARRAY_KINDS = {"AEXPR_OP_ANY", "AEXPR_OP_ALL"}
@@ -40,9 +41,9 @@ def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     if body["kind"] == "AEXPR_OP" and "RowExpr" in body.get("lexpr", ()) and _is_value_query(body["rexpr"]):
         _compare_query(a, body["rexpr"], [*only(body["lexpr"])[1].get("args", ())], scope, equality=comparable)
     elif not comparable:
-        for side in ("lexpr", "rexpr"):
-            if side in body:
-                _operand(a, body[side], body, scope)
+        operands = [body[side] for side in ("lexpr", "rexpr") if side in body]
+        for operand in operands:
+            _operand(a, operand, body, scope, [sink for other in operands if (sink := as_sink(other)) is not None])
     elif body["kind"] in _ARRAY_KINDS:
         _compare_array(a, node, body, scope)
     else:
@@ -51,16 +52,18 @@ def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     return CLEAR
 
 
-def _operand(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
+def _operand(a: Analysis, node: Node, body: Node, scope: Scope, values: Sequence[SinkNode]) -> None:
     """Analyse an operand of an operator that takes nothing protected."""
     if only(node)[0] == "RowExpr":
         for entry in only(node)[1].get("args", ()):
-            _operand(a, entry, body, scope)
+            _operand(a, entry, body, scope, values)
         return
     if only(node)[0] not in ("ColumnRef", "TypeCast"):
         clear(a, node, scope)
         return
     made = term(a, node, scope)
+    if made.namesake is not None:
+        check_namesake(a, made.namesake, values)
     for column in made.columns():
         check_operator(a, column, node, body)
         raise unsupported(a, column, node, operator_hint(column, body["kind"], strings(body.get("name"))[-1]))

@@ -19,12 +19,16 @@ SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 
 
 class Clear:
-    """A value in which nothing protected is; of a table's column its ``type`` is known: OID and typmod."""
+    """A value in which nothing protected is; of a table's column its ``type`` is known: OID and typmod.
 
-    __slots__ = ("type",)
+    ``computed``: an expression of a query, by the name that this gives it.
+    """
 
-    def __init__(self, type_: tuple[int, int] | None = None) -> None:
+    __slots__ = ("computed", "type")
+
+    def __init__(self, type_: tuple[int, int] | None = None, *, computed: bool = False) -> None:
         self.type = type_
+        self.computed = computed
 
 
 CLEAR = Clear()
@@ -267,7 +271,7 @@ def source_of(alias: str, outputs: list[Output]) -> Source:
 def own_value(value: Value) -> Value:
     """Return the value as one of its own: two columns of a subquery may show the same column, and only one be grouped by."""
     if isinstance(value, Clear):
-        return Clear(value.type)
+        return Clear(value.type, computed=value.computed)
     return replace(value, tags=()) if isinstance(value, Protected) else value
 
 

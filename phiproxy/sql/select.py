@@ -23,6 +23,7 @@ from phiproxy.sql.respell import spelled_node
 from phiproxy.sql.rowfields import name_fields
 from phiproxy.sql.rules import FROM_ITEMS, QUERIES
 from phiproxy.sql.scope import (
+    CLEAR,
     Clear,
     Joined,
     ListColumn,
@@ -209,7 +210,7 @@ def targets(
             continue
         found = _given(a, value, group, row) or expression(a, value, scope)
         label(a, target, found, name)
-        outputs.append((name, found))
+        outputs.append((name, Clear(computed=True) if found is CLEAR and kind != "ColumnRef" else found))
     return outputs
 
 

@@ -19,6 +19,7 @@ from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.derived import Derived, derived_under
 from phiproxy.sql.expressions import Grouping, check_operators, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
+from phiproxy.sql.namesakes import check_namesake, is_namesake
 from phiproxy.sql.operands import OWN, operand_type, united_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.places import at_operator
@@ -54,7 +55,7 @@ class Term:
 
     ``choices``: there is a CASE among what it is made of; not ``complete``: one that may be none of its leaves. ``left`` are the
     leaves of a CASE that the constants among its conditions leave, and whether it may be nothing else. ``collations`` are COLLATE
-    clauses in it.
+    clauses in it. ``namesake``: an unprotected column in it that is named like a protected one.
     """
 
     node: Node
@@ -66,6 +67,7 @@ class Term:
     choices: bool = False
     left: tuple[Sequence[Leaf], bool] | None = None
     collations: list[Node] = field(default_factory=list)
+    namesake: Node | None = None
 
     def columns(self) -> Iterator[ProtectedColumn]:
         """Yield the protected columns among the leaves."""
@@ -104,6 +106,7 @@ def _add(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
         value = value_of(a, inner, scope)
         if isinstance(value, Clear):
             made.unprotected = node
+            made.namesake = inner if is_namesake(a, inner, value) else made.namesake
         else:
             made.leaves.append(Leaf(inner, value=value, casts=casts, grouping=grouping_of(a, scope, value, inner)))
         return
@@ -377,6 +380,9 @@ def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = OWN,
                 with at_operator(a, node, made.node):
                     as_tags(a, made, column, slot, type_oid, stored=True)
         return True
+    namesake = next((made.namesake for made in terms if made.namesake is not None), None)
+    if namesake is not None:
+        check_namesake(a, namesake, (leaf.sink for made in terms for leaf in made.leaves if leaf.sink is not None))
     if all(made.unprotected is None for made in terms):
         a.comparisons.append(Comparison(node, tuple(terms)))
         return False

@@ -85,7 +85,8 @@ def _read(context: Context, relation: Relation) -> tuple[Value, ...] | None:
         if isinstance(value, Protected):
             made.append(Protected(value.column, value.type, origin=(relation.oid, column.attnum)))
         else:
-            made.append(Clear((column.type_oid, column.typmod)))
+            computed = isinstance(value, Clear) and value.computed
+            made.append(Clear((column.type_oid, column.typmod), computed=computed))
     return tuple(made)
 
 
