@@ -50,9 +50,9 @@ _BEFORE_HEADER: Final = tuple(
     frame(AAD_LABEL) + (FIXED_HEADER + SLOT_LENGTH * slots).to_bytes(4, "big") for slots in range(MAX_SLOTS + 1)
 )
 
-# Enough for the rows between two looks at the same salt (a page's columns come row by row), small enough to hold few
-# secrets.
-MAX_RECORD_KEYS = 1024
+# Of as many data keys the last record key is remembered: a result has rows of a few, and fewer secrets are better. More record
+# keys of one would help where the same row is read again, but cost each new row more than they save: their memory is cold.
+MAX_RECORD_KEYS = 64
 
 # Of one column: a data key has one or two, for each number of slots that the column has had.
 MAX_HEADERS = 256
@@ -146,15 +146,38 @@ Split = Callable[[bytes, int], tuple[bytes, bytes, bytes]]
 """Takes data and where the slots of a value begin, and returns these, the salt and the nonce."""
 
 
+class LastRecord:
+    """The record key of a data key that was used last, with its salt; none where ``cipher`` is None."""
+
+    __slots__ = ("cipher", "key", "salt")
+
+    def __init__(self, key: DataKey) -> None:
+        self.key = key
+        self.forget()
+
+    def __repr__(self) -> str:
+        return f"<LastRecord under data key {self.key.id}>"
+
+    def forget(self) -> None:
+        """Drop it."""
+        self.salt, self.cipher = b"", None
+
+    def derive(self, salt: bytes) -> AESGCM:
+        """Return the cipher of another salt, and remember it in place of the one before, whose memory it takes."""
+        self.salt, self.cipher = b"", None
+        self.cipher = cipher = _record_cipher(self.key, salt)
+        self.salt = salt
+        return cipher
+
+
 class _Known(NamedTuple):
     """What the fixed header of a value that was opened says of others that begin with it.
 
-    The record keys of its data key that are remembered, the data key, what cuts slots, salt and nonce out, where the ciphertext
-    begins, how long a value is at least, whether it is padded, and what the associated data begins with.
+    The record key of its data key that was used last, what cuts slots, salt and nonce out, where the ciphertext begins, how long a
+    value is at least, whether it is padded, and what the associated data begins with.
     """
 
-    ciphers: dict[bytes, AESGCM]
-    key: DataKey
+    last: LastRecord
     split: Split
     sealed: int
     shortest: int
@@ -169,11 +192,11 @@ def _splitter(slots: int) -> Split:
 
 
 _NO_KEY: Final = DataKey(0, "", "", 0, b"", "destroyed")
-_NOTHING_KNOWN: Final = _Known({}, _NO_KEY, _splitter(0), 0, 0, padded=False, before=b"")
+_NOTHING_KNOWN: Final = _Known(LastRecord(_NO_KEY), _splitter(0), 0, 0, padded=False, before=b"")
 
 
 class OpenMemo:
-    """What was found while opening: record keys by data key and salt, which the columns of a row share, and fixed headers.
+    """What was found while opening: of each data key the last record key, which the columns of a row share, and fixed headers.
 
     Bounded, and emptied of what came from a data key when that key leaves the ring that ``make_opener`` saw it with. ``until`` is
     the time at which the first of the data keys behind the headers expires.
@@ -181,22 +204,21 @@ class OpenMemo:
 
     def __init__(self, limit: int = MAX_RECORD_KEYS) -> None:
         self._limit = limit
-        self._count = 0
-        self._ciphers: dict[int, dict[bytes, AESGCM]] = {}
+        self._last: dict[int, LastRecord] = {}
         self._forgetting: list[Callable[[], None]] = []
         self.until = math.inf
 
     def __repr__(self) -> str:
-        return f"<OpenMemo: {self._count} record keys>"
+        return f"<OpenMemo: {len(self)} record keys>"
 
     def __len__(self) -> int:
-        return self._count
+        return sum(last.cipher is not None for last in self._last.values())
 
     def forget(self, key_id: int) -> None:
-        """Drop the record keys of this data key, and every header."""
-        ciphers = self._ciphers.pop(key_id, {})
-        self._count -= len(ciphers)
-        ciphers.clear()
+        """Drop the record key of this data key, and every header."""
+        last = self._last.pop(key_id, None)
+        if last is not None:
+            last.forget()
         self.forget_headers()
 
     def forget_headers(self) -> None:
@@ -214,20 +236,15 @@ class OpenMemo:
         if now >= self.until:
             self.forget_headers()
 
-    def of_key(self, key: DataKey) -> dict[bytes, AESGCM]:
-        """Return the record keys of a data key by their salts, for ``derive``."""
-        return self._ciphers.setdefault(key.id, {})
-
-    def derive(self, ciphers: dict[bytes, AESGCM], key: DataKey, salt: bytes) -> AESGCM:
-        """Return the cipher of (data key, salt), derived and remembered in ``ciphers``, which are ``of_key(key)``."""
-        if self._count >= self._limit:
-            # Records come in runs, so starting over costs one derivation per row that is still in flight.
-            for known in self._ciphers.values():
-                known.clear()
-            self._count = 0
-        ciphers[salt] = cipher = _record_cipher(key, salt)
-        self._count += 1
-        return cipher
+    def of_key(self, key: DataKey) -> LastRecord:
+        """Return the record key of a data key that was used last, whichever column's value it was of."""
+        last = self._last.get(key.id)
+        if last is not None and last.key is key:
+            return last
+        for known in [key.id] if last is not None or len(self._last) < self._limit else list(self._last):
+            self.forget(known)
+        last = self._last[key.id] = LastRecord(key)
+        return last
 
 
 def make_opener(
@@ -251,11 +268,11 @@ def make_span_opener(spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: C
     one, to be audited.
     """
     ring.watch(memo)
-    after, derive = _behind_header(spec), memo.derive
+    after = _behind_header(spec)
     headers: dict[bytes, _Known] = {}
     # What the last value began with, and what is known of that: nearly always the next begins with it too.
     header: bytes | None = None
-    ciphers, key, split, sealed, shortest, padded, before = _NOTHING_KNOWN
+    last, split, sealed, shortest, padded, before = _NOTHING_KNOWN
 
     def forget() -> None:
         nonlocal header
@@ -266,29 +283,32 @@ def make_span_opener(spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: C
 
     def look_at(data: bytes) -> _Known:
         known, expires = _known(data, spec, ring, memo)
-        if not (known.key.stale or known.key.state == "compromised"):  # those are looked at, and noticed, each time
+        key = known.last.key
+        if not (key.stale or key.state == "compromised"):  # those are looked at, and noticed, each time
             _remember(headers, data[:FIXED_HEADER], known)
             memo.until = min(memo.until, expires)
         return known
 
     def open_span(data: bytes, begin: int, end: int) -> bytes:
-        nonlocal header, ciphers, key, split, sealed, shortest, padded, before
+        nonlocal header, last, split, sealed, shortest, padded, before
         if data[begin : begin + FIXED_HEADER] != header:
             found = data[begin : begin + FIXED_HEADER]
-            ciphers, key, split, sealed, shortest, padded, before = headers.get(found) or look_at(data[begin:end])
+            last, split, sealed, shortest, padded, before = headers.get(found) or look_at(data[begin:end])
             header = found if found in headers else None
         if end - begin < shortest:
             raise SealError("stored value is not a well-formed envelope")
         slots, salt, nonce = split(data, begin + FIXED_HEADER)
-        cipher = ciphers.get(salt) or derive(ciphers, key, salt)
+        cipher = last.cipher
+        if cipher is None or salt != last.salt:
+            cipher = last.derive(salt)
         try:
             plaintext = cipher.decrypt(nonce, data[begin + sealed : end], before + slots + after)
         except InvalidTag:
-            raise SealError(f"stored value does not open under data key {key.id}") from None
+            raise SealError(f"stored value does not open under data key {last.key.id}") from None
         if padded:
             plaintext = unpad(plaintext)
         if header is None and noticed is not None:
-            noticed(key)
+            noticed(last.key)
         return plaintext
 
     return open_span
@@ -302,7 +322,7 @@ def _known(data: bytes, spec: ColumnSpec, ring: Keyring, memo: OpenMemo) -> tupl
         raise OtherTenant(f"data key {key.id} is of another tenant")
     slots, sealed = header[_AT_SLOTS], len(header) + SALT_LENGTH + NONCE_LENGTH
     before = _BEFORE_HEADER[slots] + header[:FIXED_HEADER]
-    return _Known(memo.of_key(key), key, _splitter(slots), sealed, sealed + GCM_TAG_LENGTH + padded, padded, before), expires
+    return _Known(memo.of_key(key), _splitter(slots), sealed, sealed + GCM_TAG_LENGTH + padded, padded, before), expires
 
 
 def _remember(headers: dict[bytes, _Known], header: bytes, known: _Known) -> None:

@@ -16,7 +16,7 @@ from phiproxy.errors import MalformedMessage, WireError
 
 _I32 = Struct("!i")
 _COUNT = Struct("!H")
-_DATA_ROW = Struct("!cIH")
+_DATA_ROW = Struct("!cI")
 
 FieldFunction = Callable[[bytes], bytes]
 SpanFunction = Callable[[bytes, int, int], bytes]
@@ -30,43 +30,38 @@ def compile_row(ops: Sequence[tuple[int, SpanFunction]], columns: int) -> RowFun
     ``start`` and ``end`` span the whole message. The function raises WireError when the row does not have ``columns`` fields or its
     lengths lie, and lets whatever a field function raises pass.
     """
-    steps = []
-    last = -1
-    for position, function in sorted(ops, key=lambda op: op[0]):
-        steps.append((position - last - 1, function))
-        last = position
-    plan = tuple(steps)
-    length_at, pack_length, pack_head = _I32.unpack_from, _I32.pack, _DATA_ROW.pack
+    functions = dict(ops)
+    plan = tuple(functions.get(position) for position in range(max(functions, default=-1) + 1))
+    length_at, pack_length, pack_head, count = _I32.unpack_from, _I32.pack, _DATA_ROW.pack, _COUNT.pack(columns)
 
     def row(data: bytes, start: int, end: int) -> bytes:
-        if end - start < 7 or data[start + 5] << 8 | data[start + 6] != columns:
+        if data[start + 5 : start + 7] != count or end - start < 7:
             raise WireError("a row does not have the number of columns that was planned")
-        parts: list[bytes] = []
-        append = parts.append
-        pos = copied = start + 7
+        parts, length = [b""], end - start - 1
+        copied, pos = start + 5, start + 7
         try:
-            for skip, function in plan:
-                for _ in range(skip):
-                    (size,) = length_at(data, pos)
-                    pos += 4 + size if size > 0 else 4
+            for function in plan:
                 (size,) = length_at(data, pos)
                 pos += 4
-                if size >= 0:
-                    behind = pos + size
+                if size < 0:
+                    continue
+                behind = pos + size
+                if function is not None:
                     if behind > end:
                         raise WireError("a field is longer than its row")
                     value = function(data, pos, behind)
-                    append(data[copied : pos - 4])
-                    append(pack_length(len(value)))
-                    append(value)
-                    pos = copied = behind
+                    shown = len(value)
+                    parts += (data[copied : pos - 4], pack_length(shown), value)
+                    length += shown - size
+                    copied = behind
+                pos = behind
         except struct.error:
             raise WireError("a row is shorter than its fields") from None
         if pos > end:
             raise WireError("a field is longer than its row")
-        append(data[copied:end])
-        body = b"".join(parts)
-        return pack_head(b"D", len(body) + 6, columns) + body
+        parts[0] = pack_head(b"D", length)
+        parts.append(data[copied:end])
+        return b"".join(parts)
 
     return row
 

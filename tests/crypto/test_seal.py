@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from phiproxy.crypto.derive import expand, expand_keyed, wipe
 from phiproxy.crypto.envelope import aad, parse_envelope, unpad
 from phiproxy.crypto.keyring import DataKey, Keyring, KeyState
-from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, draw_record, draw_records, make_opener, make_sealer, make_span_opener
+from phiproxy.crypto.seal import (
+    ColumnSpec,
+    LastRecord,
+    OpenMemo,
+    Record,
+    draw_record,
+    draw_records,
+    make_opener,
+    make_sealer,
+    make_span_opener,
+)
 from phiproxy.errors import KeyNeeded, SealError
 
 SECRET = bytes(range(32))
@@ -262,24 +272,44 @@ def test_an_expired_key_takes_its_record_keys_along() -> None:
     assert len(memo) == 0
 
 
-def test_the_memo_derives_once_per_salt_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memo_derives_once_per_run_of_a_salt_and_data_key(monkeypatch: pytest.MonkeyPatch) -> None:
     derived = []
 
     def counting(mac: HMAC, info: bytes) -> bytes:
         derived.append(info)
         return expand_keyed(mac, info)
 
-    record, seal = draw_record(data_key()), make_sealer(SPEC)
-    row = [seal(b"x", record, b"") for _ in range(5)]
-    others = [sealed(b"y") for _ in range(20)]
+    seal = make_sealer(SPEC)
+    rows = [[seal(b"x", record, b"") for _ in range(5)] for record in map(draw_record, KEYS[:2])]
     monkeypatch.setattr("phiproxy.crypto.seal.expand_keyed", counting)
+    memo = OpenMemo()
+    open_value = make_opener(SPEC, ring_with(*KEYS), memo)
+    for both in zip(*rows, strict=True):
+        assert [open_value(value) for value in both] == [b"x"] * 2
+    assert len(derived) == len(memo) == 2
+    assert open_value(sealed(b"y")) == b"y"
+    assert open_value(rows[0][0]) == b"x"
+
+
+def test_the_memo_is_bounded() -> None:
+    keys = [replace(data_key(), id=number) for number in range(1, 30)]
     memo = OpenMemo(limit=8)
-    open_value = make_opener(SPEC, ring_with(data_key()), memo)
-    assert [open_value(v) for v in row] == [b"x"] * 5
-    assert len(derived) == 1
-    for value in others:
-        open_value(value)
+    open_value = make_opener(SPEC, ring_with(*keys), memo)
+    for key in (*keys, *keys):
+        assert open_value(make_sealer(SPEC)(b"x", draw_record(key), b"")) == b"x"
         assert 0 < len(memo) <= 8
+
+
+def test_the_memo_takes_the_key_that_is_in_the_ring_now() -> None:
+    now = [0.0]
+    ring, memo, noticed = Keyring(lambda: now[0]), OpenMemo(), list[DataKey]()
+    ring.put_data_key(data_key(), 10)
+    open_value, value = make_opener(SPEC, ring, memo, noticed.append), sealed(b"x")
+    assert open_value(value) == b"x"
+    ring.put_data_key(data_key(state="compromised"), 10)
+    assert open_value(value) == b"x"
+    assert [key.state for key in noticed] == ["compromised"]
+    assert len(memo) == 1
 
 
 def test_callers_mistakes_are_not_written() -> None:
@@ -308,7 +338,7 @@ def test_a_kept_key_seals_and_opens_as_the_key_itself_does_until_it_is_overwritt
     nonce = b"n" * 12
     sealed = Record(plain, salt).cipher.encrypt(nonce, b"ada", b"")
     assert Record(kept, salt).cipher.decrypt(nonce, sealed, b"") == b"ada"
-    assert OpenMemo().derive({}, kept, salt).decrypt(nonce, sealed, b"") == b"ada"
+    assert LastRecord(kept).derive(salt).decrypt(nonce, sealed, b"") == b"ada"
     wipe(kept.secret)
     with pytest.raises(ValueError, match="32 bytes"):
         Record(kept, salt)
