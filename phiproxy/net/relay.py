@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -25,6 +25,8 @@ log = structlog.get_logger("phiproxy.relay")
 
 # asyncpg's own tests notice larger ones: a client that stops reading must stop the server soon (protocol.md, back-pressure).
 BUFFER = 64 * 1024
+# What comes from a client at once is taken in pieces of this size, so that the server is at work on one while the next is sealed.
+PIECE = 32 * 1024
 # How long a closed socket may take for what is still to be sent before the rest of it is given up.
 LINGER = 10.0
 # How long the server may work in silence for a client that has closed its sending half. Whether it still listens cannot be seen
@@ -172,12 +174,15 @@ class Relay:
             assert self.server.transport is not None
             self.server.transport.write(data)
             return
-        try:
-            need = session.from_client(data)
-        except Exception as error:
-            self._broken(error)
-            return
-        self._go_on(need)
+        for piece in (data,) if len(data) <= PIECE else _pieces(data):
+            try:
+                need = session.from_client(piece)
+            except Exception as error:
+                self._broken(error)
+                return
+            self._go_on(need)
+            if self.ended.done():
+                return
 
     def _from_server(self, data: bytes) -> None:
         session = self.session
@@ -382,6 +387,10 @@ class Relay:
         for side in (self.client, self.server):
             if side.transport is not None and not side.lost:
                 side.transport.abort()
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[begin : begin + PIECE] for begin in range(0, len(data), PIECE))
 
 
 def _encrypted(side: Side) -> bool:

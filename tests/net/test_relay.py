@@ -21,6 +21,7 @@ from psycopg import pq
 from phiproxy.app import Proxy
 from phiproxy.net import relay as relay_module
 from phiproxy.net.listener import ShuttingDown
+from phiproxy.session.core import Need, Session
 from phiproxy.wire.fields import Bind, encode_bind
 from phiproxy.wire.messages import SYNC, encode_parse, encode_query, message
 from tests.harness.server import PostgresServer
@@ -463,6 +464,26 @@ async def test_garbage_before_the_login(site: Site) -> None:
         error = await peer.error()
         assert (error["S"], error["C"]) == ("FATAL", "08P01")
         assert await peer.rest() == b""
+
+
+async def test_the_server_is_at_work_while_the_rest_is_taken(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client sends at once goes on in pieces, each before the next is looked at."""
+    taken: list[tuple[int, int]] = []
+
+    class Taking(Session):
+        def from_client(self, data: bytes) -> Need | None:
+            taken.append((len(data), len(self.to_server)))
+            return super().from_client(data)
+
+    monkeypatch.setattr("phiproxy.net.listener.Session", Taking)
+    async with serving(site_settings(site)) as (_, port), await connect(site, port) as conn:
+        await conn.execute("BEGIN")
+        async with conn.cursor().copy("COPY notes (id, body) FROM STDIN") as copy:
+            await copy.write(b"".join(b"%d\t%s\n" % (n, b"x" * 90) for n in range(5000)))
+        assert await (await conn.execute("SELECT count(*) FROM notes")).fetchone() != (0,)
+        await conn.execute("ROLLBACK")
+    assert max(taken)[0] == relay_module.PIECE
+    assert {waiting for _, waiting in taken[10:]} == {0}
 
 
 async def test_terminate_behind_a_query_still_gets_the_answer(postgres_server: PostgresServer) -> None:
