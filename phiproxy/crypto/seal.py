@@ -152,8 +152,8 @@ class LastRecord:
     __slots__ = ("cipher", "key", "salt")
 
     def __init__(self, key: DataKey) -> None:
-        self.key = key
-        self.forget()
+        self.key, self.salt = key, b""
+        self.cipher: AESGCM | None = None
 
     def __repr__(self) -> str:
         return f"<LastRecord under data key {self.key.id}>"
@@ -298,9 +298,7 @@ def make_span_opener(spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: C
         if end - begin < shortest:
             raise SealError("stored value is not a well-formed envelope")
         slots, salt, nonce = split(data, begin + FIXED_HEADER)
-        cipher = last.cipher
-        if cipher is None or salt != last.salt:
-            cipher = last.derive(salt)
+        cipher = (last.cipher if salt == last.salt else None) or last.derive(salt)
         try:
             plaintext = cipher.decrypt(nonce, data[begin + sealed : end], before + slots + after)
         except InvalidTag:

@@ -16,6 +16,7 @@ from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.compile import compile_definition, compile_script, compile_statement, prove
 from phiproxy.plan.kept import Kept
 from phiproxy.plan.names import NO_NAMES, KnownNames, Overlay
+from phiproxy.plan.ready import Ready, made_ready
 from phiproxy.plan.shapes import Templates, template
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
 from phiproxy.policy.catalog import Catalog
@@ -31,7 +32,7 @@ from phiproxy.sql.parse import Statement, char_position, decode_text, first_toke
 from phiproxy.sql.path import divided, joined, set_path
 from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
-from phiproxy.sql.shape import shape_of
+from phiproxy.sql.shape import Shape, shape_of
 from phiproxy.sql.utility import leaves_aborted
 from phiproxy.types.styles import Styles
 
@@ -214,8 +215,21 @@ class Planner:
         if shape is not None and shape.constants and meanings:
             made = template(shape, parse(text), meanings)
             if made is not None and not any(m.bound or m.tree is not None for m in meanings):
-                self._templates.add(key, shape, made)
+                ready = None if any(m.numbers for m in meanings) else made_ready(shape, meanings, compile_script(text, meanings))
+                self._templates.add(key, shape, made, ready)
         return meanings
+
+    def ready(self, text: bytes, path: tuple[str, ...] | None, created: frozenset[str]) -> tuple[Ready, Shape] | None:
+        """Return what is ready for a simple Query of a shape that was seen, and its shape; None where ``script`` must look at it.
+
+        For a session that speaks UTF-8 and in whose transaction the path was not set.
+        """
+        shape = shape_of(text) if len(text) <= MAX_SHAPED_TEXT else None
+        found = self._templates.ready((path, False, True, created), shape) if shape is not None and shape.constants else None
+        if shape is None or found is None:
+            return None
+        decode_text(text)
+        return found, shape
 
     def _proved(self, text: bytes, view: View) -> list[Meaning]:
         """Analyse a text and prove its rewrite."""

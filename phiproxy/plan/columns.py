@@ -136,8 +136,13 @@ SealedAttributes = frozenset[tuple[int, int]]
 def _opener(ciphers: Ciphers, reveal: Reveal, *, binary: bool) -> SpanFunction:
     if binary:
         return ciphers.open_span(reveal.column)
-    opener = ciphers.open(reveal.column)
-    return lambda data, begin, end: opener(bytea_from_text(data[begin:end]))
+    opener = ciphers.open_span(reveal.column)
+
+    def from_text(data: bytes, begin: int, end: int) -> bytes:
+        envelope = bytea_from_text(data[begin:end])
+        return opener(envelope, 0, len(envelope))
+
+    return from_text
 
 
 def _written(opener: SpanFunction, write: FieldFunction | None) -> SpanFunction:

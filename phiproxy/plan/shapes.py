@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from phiproxy.errors import ValueRefused
+from phiproxy.plan.ready import Ready
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Renew, Search, Store, of_elements
 from phiproxy.sql.parse import Statement
@@ -53,21 +54,26 @@ class Template:
 
     def meanings(self, shape: Shape) -> list[Meaning] | None:
         """Return the meanings of another text of the shape, or None where this template does not speak of it."""
-        constants = shape.constants
-        if any(constants[i] != spelled for i, spelled in self.fixed):
-            return None
         try:
-            if not self._apart(constants):
-                return None
-            return [_placed(prototype, places, shape) for prototype, places in self.prototypes]
+            return [_placed(prototype, places, shape) for prototype, places in self.prototypes] if self.speaks_of(shape) else None
         except ValueRefused:
             return None  # the analysis says where
+
+    def speaks_of(self, shape: Shape) -> bool:
+        """Tell whether what was decided of its own text is right for another text of the shape; ValueRefused."""
+        constants = shape.constants
+        for i, spelled in self.fixed:
+            if constants[i] != spelled:
+                return False
+        return self._apart(constants)
 
     def _apart(self, constants: Sequence[bytes]) -> bool:
         """Tell whether no unprotected literal repeats a protected one: that would be a use of it (sql.md section 2, taint).
 
         Numbers are outside of this.
         """
+        if len(self.protected) == len(constants) and not any(self.expressions):
+            return True
         protected = {constants[i] for i in self.protected if constants[i][:1] == b"'"}
         for change, own in self.expressions:
             _, value = _computed(change, own, constants)
@@ -228,21 +234,30 @@ class Templates:
     """The templates of one planner, by what a plan's key says beside the text, and the shape."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[object, ...], list[Template]] = OrderedDict()
+        self._known: OrderedDict[tuple[object, ...], list[tuple[Template, Ready | None]]] = OrderedDict()
 
     def meanings(self, key: tuple[object, ...], shape: Shape) -> list[Meaning] | None:
         """Return the meanings of a text whose shape was seen, or None."""
-        for known in self._known.get((shape.key, *key), ()):
+        for known, _ in self._known.get((shape.key, *key), ()):
             found = known.meanings(shape)
             if found is not None:
                 self._known.move_to_end((shape.key, *key))
                 return found
         return None
 
-    def add(self, key: tuple[object, ...], shape: Shape, made: Template) -> None:
+    def ready(self, key: tuple[object, ...], shape: Shape) -> Ready | None:
+        """Return what is ready for a text whose shape was seen, or None."""
+        whole = (shape.key, *key)
+        for known, ready in self._known.get(whole, ()):
+            if ready is not None and known.speaks_of(shape):
+                self._known.move_to_end(whole)
+                return ready
+        return None
+
+    def add(self, key: tuple[object, ...], shape: Shape, made: Template, ready: Ready | None = None) -> None:
         """Keep a template; the oldest of its shape, or the shape used longest ago, gives way."""
         templates = self._known.setdefault((shape.key, *key), [])
-        templates.insert(0, made)
+        templates.insert(0, (made, ready))
         del templates[MAX_TEMPLATES_PER_SHAPE:]
         if len(self._known) > MAX_SHAPES:
             self._known.popitem(last=False)

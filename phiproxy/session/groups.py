@@ -185,14 +185,14 @@ def _places(data: bytes, pos: int, limit: int, *, described: bool) -> tuple[int,
     begin = first = at = pos + len(_BIND_COMPLETE)
     try:
         if described and data[at] == _FIELDS:
-            first = at = _end(data, at, limit)
+            first = at = message_end(data, at, limit)
         elif described:
             first = at = at + len(_NO_DATA) if data.startswith(_NO_DATA, at) else len(data)
         while data[at] == _DATA_ROW:
-            at = _end(data, at, limit)
+            at = message_end(data, at, limit)
         behind = at
         if data[at] == _COMPLETE:
-            at = _end(data, at, limit)
+            at = message_end(data, at, limit)
             if data.startswith(_READY, at) and data[at + 5] in _STATUS:
                 return begin, first, behind, at + 6
     except (IndexError, struct.error):
@@ -200,7 +200,7 @@ def _places(data: bytes, pos: int, limit: int, *, described: bool) -> tuple[int,
     return None
 
 
-def _end(data: bytes, at: int, limit: int) -> int:
+def message_end(data: bytes, at: int, limit: int) -> int:
     """Return the end of the message at ``at``, which may be beyond what is there; IndexError where its length is a lie."""
     (length,) = _LENGTH(data, at + 1)
     if not 4 <= length <= limit:
@@ -220,11 +220,7 @@ def _show(session: State, run: Expected, columns: Columns, data: bytes, places: 
             described = data[begin:first]
             fields = described[0] == _FIELDS
             shown.append(columns.description(described, run.formats, session.planner.sealed) if fields else described)
-        row, at = row_of(session, run, columns), first
-        while at < behind:
-            (length,) = _LENGTH(data, at + 1)
-            shown.append(row(data, at, at + 1 + length))
-            at += 1 + length
+        shown += rows_shown(session, run, columns, data, first, behind)
     except (PhiproxyError, KeyNeeded):
         return False
     shown.append(data[behind:end])
@@ -232,3 +228,13 @@ def _show(session: State, run: Expected, columns: Columns, data: bytes, places: 
     if opened:
         session.count_doubtful(run)
     return True
+
+
+def rows_shown(session: State, run: Expected, columns: Columns, data: bytes, at: int, end: int) -> list[bytes]:
+    """Return the rows between two places as the client must see them; SealError, KeyNeeded and their kin."""
+    row, shown = row_of(session, run, columns), list[bytes]()
+    while at < end:
+        (length,) = _LENGTH(data, at + 1)
+        shown.append(row(data, at, at + 1 + length))
+        at += 1 + length
+    return shown

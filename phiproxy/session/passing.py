@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 
 from phiproxy.errors import KeyNeeded, MalformedMessage, PhiproxyError
+from phiproxy.session import queries
 from phiproxy.session.extended import described, executed
 from phiproxy.session.groups import DESCRIBED, EXECUTED, EXECUTED_ALONE, answered, end_group, ordinary, protected, tail_of
 from phiproxy.session.phases import READY
@@ -29,7 +30,7 @@ from phiproxy.session.prepared import Portal, Prepared
 from phiproxy.session.ready import settle
 from phiproxy.session.results import row_of
 from phiproxy.session.state import State
-from phiproxy.session.substitutes import forget_unnamed
+from phiproxy.session.substitutes import forget_both
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.framing import HEADER
 from phiproxy.wire.messages import decode_parse
@@ -43,6 +44,7 @@ _NO_OIDS = 3
 _DESCRIBE_UNNAMED = b"D\0\0\0\x06P\0"
 _EXECUTE_UNNAMED = b"E\0\0\0\x09\0"
 _UNNAMED = ("P", b"")
+_BOUND = Kind.BIND
 
 
 def pass_replies(session: State) -> None:
@@ -58,7 +60,8 @@ def pass_replies(session: State) -> None:
     while pos < size:
         queue = session.pipeline.queue
         if queue and queue[0].whole:
-            begin, pos = pos, answered(session, data, pos)
+            answer = answered if queue[0].kind is _BOUND else queries.answered
+            begin, pos = pos, answer(session, data, pos)
             if pos > begin:
                 continue
         begin, pos = pos, _passing_end(session, data, pos)
@@ -302,20 +305,26 @@ def _unnamed_portal(session: State) -> Portal | None:
 
 
 def _query(session: State, data: bytes, start: int, end: int) -> int:
-    """Query: a text in which nothing can be protected, or that only controls a transaction, for nothing is followed here."""
+    """Query: a text in which nothing can be protected, or that only controls a transaction, for nothing is followed here.
+
+    Or one of a shape that was seen.
+    """
     assert session.database is not None
     # The planner does not know the names yet that were just made: overlay.settle looks for them.
     if session.database.made or data.find(0, start + 5, end) != end - 1:
         return 0
     text, planner = data[start + 5 : end - 1], session.database.planner
     if not (planner.passes(text) or planner.controls(text)):
-        return 0
-    names = session.names
+        sent = queries.shaped(session, text)
+        if not sent:
+            return 0
+        _forward(session, data, start)
+        session.to_server.append(sent)
+        session.client_frames.pos = end
+        return end
     expected = expect(Kind.QUERY, QUERY_PASSES)
     expected.alone = session.group_executes == 0
-    if names.changed or b"" in names.statements or b"" in names.portals:
-        # It drops both; where there is neither, nor can be again, there is nothing to take back.
-        expected.undo = forget_unnamed(session)
+    expected.undo = forget_both(session)
     expected.group = end_group(session)
     session.pipeline.queue.append(expected)
     session.counters.forwarded += 1

@@ -7,6 +7,8 @@ may leave.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from phiproxy.errors import MalformedMessage, PhiproxyError, StatementRefused, SyntaxRefused
 from phiproxy.session.phases import ENDS_GROUP
 from phiproxy.session.pipeline import Expected, Kind, Undo
@@ -132,6 +134,12 @@ _KINDS = {
 def forget_unnamed(session: State) -> list[Undo]:
     """Drop the unnamed statement and portal, as a simple Query does."""
     return [session.names.forget_statement(b""), session.names.forget_portal(b"")]
+
+
+def forget_both(session: State) -> Sequence[Undo]:
+    """Drop both where there is one, or may be again; else there is nothing to take back."""
+    names = session.names
+    return forget_unnamed(session) if names.changed or b"" in names.statements or b"" in names.portals else ()
 
 
 def end_group(session: State) -> int:

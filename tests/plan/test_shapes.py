@@ -64,7 +64,7 @@ VALUES = st.sampled_from(
 NUMBERS = st.sampled_from(["0", "1", "2", "13", "16", "4294967296", "7.25"])
 
 
-def _varied(text: str, data: st.DataObject) -> bytes:
+def varied(text: str, data: st.DataObject) -> bytes:
     text = re.sub(r"'(?:[^']|'')*'", lambda _m: f"'{data.draw(VALUES)}'", text)
     return re.sub(r"(?<![\w$.'])\d+(?![\w.'])", lambda _m: data.draw(NUMBERS), text).encode()
 
@@ -116,7 +116,7 @@ def test_a_seen_shape_is_planned_like_a_text_never_seen(source: str, data: st.Da
     """The fixtures' statements and others with other constants, thrice, so that templates of one text are asked for another."""
     seen = fresh()
     for _ in range(3):
-        text = _varied(source, data)
+        text = varied(source, data)
         assert script_of(seen, text) == script_of(fresh(), text)
         assert statement_of(seen, text) == statement_of(fresh(), text)
 
