@@ -106,15 +106,14 @@ def _whole(occurrence: Occurrence, shape: Shape, numbers: dict[int, int]) -> boo
 def _gaps(
     shape: Shape, meanings: Sequence[Meaning], rendered: Rendered, occurrences: Sequence[Occurrence]
 ) -> tuple[bytes, ...] | None:
-    """Return the gaps with the edits in them: as if every constant became something else."""
-    own = {o.start: o for o in occurrences}
-    if len(own) < len(occurrences):
+    """Return the gaps with the edits in them, as if every constant became something else; None where an edit takes one away."""
+    own, edits = {o.start: o for o in occurrences}, list({e: None for m in meanings for e in m.edits})
+    if len(own) < len(occurrences) or any(e.start <= start < e.end for e in edits for start in shape.starts):
         return None
     places = [
         own.get(start) or Occurrence(start, start + len(spelled), Plain())
         for start, spelled in zip(shape.starts, shape.constants, strict=True)
     ]
-    edits = list({e: None for m in meanings for e in m.edits})
     gaps = tuple(Rendered(rendered.client, edits, places).pieces)
     return gaps if len(gaps) == len(shape.gaps) else None
 

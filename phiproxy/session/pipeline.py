@@ -103,9 +103,9 @@ class Expected:
     """One message whose replies are awaited. ``substitute`` holds the SQLSTATE that stands for ``refusal`` when it comes.
 
     ``passes`` (None: no reply) holds for as long as there is no refusal. ``whole``: this is a Bind, and as many entries behind it
-    were queued with it, the last of them a Sync; or a Query of one statement whose result is shown. ``made``: the rows of a table made
-    from a query. One object may stand for many messages, where nothing of it changes. Without slots, so that the defaults are the
-    class's and ``expect`` need not set them.
+    were queued with it, the last of them a Sync; or a Query of one statement whose result is shown. ``made``: the rows of a table
+    made from a query. One object may stand for many messages, where nothing of it changes. Without slots, so that the defaults are
+    the class's and ``expect`` need not set them.
     """
 
     kind: Kind

@@ -101,6 +101,7 @@ def test_the_next_text_is_ready(first: str, second: str) -> None:
         ("DECLARE c CURSOR FOR SELECT ssn FROM patients LIMIT 1", "DECLARE c CURSOR FOR SELECT ssn FROM patients LIMIT 2"),
         ("COPY (SELECT ssn FROM patients WHERE ssn = 'x') TO STDOUT", "COPY (SELECT ssn FROM patients WHERE ssn = 'y') TO STDOUT"),
         ("SELECT lower('x')", "SELECT lower('y')"),
+        ("INSERT INTO patients (mrn) VALUES ('a'::varchar(12))", "INSERT INTO patients (mrn) VALUES ('b'::varchar(12))"),
     ],
 )
 def test_nothing_is_ready_where_a_constant_decides_or_more_follows(first: str, second: str) -> None:
