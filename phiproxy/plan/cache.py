@@ -170,7 +170,7 @@ class Planner:
                 hint="Send each as a statement of its own, or all of them as a simple query without parameters.",
                 position=char_position(text, first_token(text, parse(text)[1])),
             )
-        if meanings[0].tree is not None:
+        if meanings[0].definition:
             return compile_definition(text, meanings[0], oids, self.ciphers, view.styles)
         plan = compile_statement(text, meanings[0], oids)
         if _cacheable(meanings):

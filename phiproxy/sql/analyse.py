@@ -15,6 +15,7 @@ from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.copy import copy_query, copy_table
 from phiproxy.sql.ddl import derived
 from phiproxy.sql.ddl.define import define
+from phiproxy.sql.ddl.filled import select_into
 from phiproxy.sql.ddl.types import check_types
 from phiproxy.sql.finish import finish
 from phiproxy.sql.fixed import check_fixed
@@ -50,7 +51,9 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
     check_fixed(kind, body, walked, context.protection)
     if context.path is not None or kind == "ExecuteStmt" or named_in_tree(body, context.protection, context.catalog) is not None:
         find_types(a, walked)  # else the path need not be known: what a type is matters beside protected columns only
-    if kind in _DML:
+    if kind == "SelectStmt" and "intoClause" in body and _select_into(a, body):
+        pass
+    elif kind in _DML:
         meaning.kind = "select" if kind == "SelectStmt" else "write"
         _analyse_query(a, kind, body)
     elif kind == "ExplainStmt" and only(body["query"])[0] in _DML:
@@ -120,6 +123,19 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
     of_types = check_types(a, kind, body)
     if not (defines(kind, body, protection, catalog) and define(a, kind, body)):
         a.meaning.effects.names_protected = check_utility(kind, body, protection, catalog) or of_types
+
+
+def _select_into(a: Analysis, body: Node) -> bool:
+    """Analyse SELECT … INTO as the CREATE TABLE AS that it is; False where its query touches nothing protected."""
+    source = {key: value for key, value in body.items() if key != "intoClause"}
+    a.walks[id(source)] = list(messages(source))
+    if not _touching(a, source):
+        return False
+    made = select_into(a, source, body["intoClause"])
+    derived.check_place(a, derived.TABLE, made)
+    derived.settle(a, derived.TABLE, made, _analyse_query(a, "SelectStmt", source))
+    a.meaning.tree = a.meaning.tree or {derived.TABLE: made}
+    return True
 
 
 def _analyse_query(a: Analysis, kind: str, body: Node) -> list[Output]:

@@ -332,8 +332,8 @@ class Meaning:
     ``plain_select`` says that running it changed nothing,
     ``takes_parameters`` that the extended protocol may give it some. ``bound``: it means this in this session and at this moment
     only. ``prepared`` is the plan of what PREPARE prepares, with its types, ``cursor`` the columns of what DECLARE declares.
-    ``tree`` is what the server sees of DDL, which may be of another kind. ``kept`` is for what the plan makes of ``outputs``: every
-    text of the shape has the same.
+    ``tree`` is what the server sees where that may be of another kind, of a ``definition`` with all values sealed into its
+    text. ``kept`` is for what the plan makes of ``outputs``: every text of the shape has the same.
     """
 
     kind: Kind
@@ -354,4 +354,5 @@ class Meaning:
     prepared: tuple[PlannedStatement, tuple[int, ...]] | None = None
     cursor: tuple[Reveal | None, ...] | None = None
     tree: dict[str, Any] | None = None
+    definition: bool = False
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -58,9 +58,9 @@ def select(a: Analysis, body: Node, outer: Scope, *, stores: Stores | None = Non
     """Analyse a SelectStmt body inside ``outer`` and return its outputs."""
     if "intoClause" in body:
         raise a.refuse(
-            "SELECT INTO of or beside a protected table is not in this version",
+            "SELECT INTO inside of another query, beside a protected table, is not in this version",
             only(body["targetList"][0])[1] if "targetList" in body else body["intoClause"]["rel"],
-            hint="Create the table first, and INSERT … SELECT into it.",
+            hint="Write CREATE TABLE … AS SELECT ….",
         )
     a.ctes.append({})
     try:

@@ -328,6 +328,7 @@ MADE = (
     "CREATE UNLOGGED TABLE archived (number, mrn) WITH (fillfactor = 70) AS SELECT id, mrn FROM patients /* {mrn} */ WITH NO DATA",
     "CREATE TABLE archived AS WITH a AS (SELECT mrn, count(*) AS n FROM patients GROUP BY mrn) SELECT * FROM a",
     "SELECT 1; CREATE TABLE archived AS SELECT id, mrn FROM patients; SELECT mrn FROM archived ORDER BY id",
+    "SELECT p.mrn, p.id INTO UNLOGGED TABLE public.archived FROM patients p WHERE p.mrn = '{mrn}'",
 )
 NOT_MADE = (
     "CREATE TABLE archived AS SELECT id FROM patients",

@@ -182,7 +182,7 @@ class Definition:
         self.occurrences.sort(key=lambda o: o.start)
         meaning.edits, meaning.occurrences = self.edits, self.occurrences
         (whole,) = parse(self._rendered(start, end))
-        meaning.tree = {whole.kind: whole.body}
+        meaning.tree, meaning.definition = {whole.kind: whole.body}, True
 
     def _prove(self, start: int, end: int) -> None:
         """Show that the client's own statement, edited, is the edited tree."""

@@ -11,12 +11,12 @@ from phiproxy.sql.parse import Node, messages, only
 from phiproxy.sql.scope import Output
 from phiproxy.sql.views import will_be_read
 
-_VIEW, _TABLE = "ViewStmt", "CreateTableAsStmt"
+_VIEW, TABLE = "ViewStmt", "CreateTableAsStmt"
 
 
 def source_query(kind: str, body: Node) -> Node | None:
     """Return the body of the SELECT that a view or table is made from, or None where the statement is none of these."""
-    if kind not in (_VIEW, _TABLE):
+    if kind not in (_VIEW, TABLE):
         return None
     inner, query = only(body["query"])
     return query if inner == "SelectStmt" else None
@@ -24,7 +24,7 @@ def source_query(kind: str, body: Node) -> Node | None:
 
 def shadows(a: Analysis, kind: str, body: Node) -> bool:
     """Tell whether a temporary table with a protected name is made from a query."""
-    relation = body["into"]["rel"] if kind == _TABLE else {}
+    relation = body["into"]["rel"] if kind == TABLE else {}
     return relation.get("relname") in a.context.protection.table_names and creation_schema(a, relation) == "pg_temp"
 
 
@@ -43,7 +43,7 @@ def check_place(a: Analysis, kind: str, body: Node) -> None:
 
 
 def _is_table(kind: str, body: Node) -> bool:
-    return kind == _TABLE and body.get("objtype") == "OBJECT_TABLE"
+    return kind == TABLE and body.get("objtype") == "OBJECT_TABLE"
 
 
 def settle(a: Analysis, kind: str, body: Node, outputs: Sequence[Output]) -> None:

@@ -1,4 +1,4 @@
-"""CREATE TABLE AS into a table that the policy names: envelopes are copied, and the table ends in physical form.
+"""CREATE TABLE AS and SELECT INTO, into a table that the policy names: envelopes are copied, and the table ends in physical form.
 
 Its columns are those of the query, by their names. What CREATE TABLE gives protected columns beside their type comes behind it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.guards import guard, guard_name
@@ -14,9 +15,12 @@ from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable
 from phiproxy.policy.types import BYTEA_OID
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.ddl.columns import storage_command
 from phiproxy.sql.ddl.definition import Definition
-from phiproxy.sql.meaning import MADE_TABLE, Reveal
+from phiproxy.sql.ddl.tables import creation_schema
+from phiproxy.sql.finish import Spans
+from phiproxy.sql.meaning import MADE_TABLE, Edit, Reveal
 from phiproxy.sql.parse import Node, location, strings
 
 
@@ -52,6 +56,30 @@ def fill(a: Analysis, body: Node, table: ProtectedTable, columns: Sequence[Colum
     made = (CatalogColumn(c.name or "", i, BYTEA_OID if c.reveal is not None else 0, -1) for i, c in enumerate(columns, start=1))
     a.meaning.effects.relations = (Relation(-1, *place, "r", tuple(made)),)
     definition.settle()
+
+
+def select_into(a: Analysis, query: Node, into: Node) -> Node:
+    """Return the body of the CreateTableAsStmt that ``SELECT … INTO`` is, and let its text be that of one."""
+    relation = into["rel"]
+    schema = creation_schema(a, relation)
+    if schema != "pg_temp":
+        relation["schemaname"] = schema
+    named = ".".join(quote_ident(relation[key]) for key in ("schemaname", "relname") if key in relation)
+    kind = {"t": "TEMP ", "u": "UNLOGGED "}.get(relation["relpersistence"], "")
+    a.changes.append(partial(_begin, start=a.meaning.start, text=f"CREATE {kind}TABLE {named} AS "))
+    a.changes.append(partial(_without_into, offset=location(relation)))
+    return {"query": {"SelectStmt": query}, "into": into, "objtype": "OBJECT_TABLE"}
+
+
+def _begin(spans: Spans, _text: bytes, *, start: int, text: str) -> Edit:
+    first = next(token.start for token in spans.tokens if token.start >= start)
+    return Edit(first, first, text.encode())
+
+
+def _without_into(spans: Spans, _text: bytes, *, offset: int) -> Edit:
+    brackets = Brackets(spans.tokens)
+    start = brackets.tokens[brackets.before(brackets.at(offset), "INTO")].start
+    return Edit(start, spans.relation_end(offset, aliased=False), b"")
 
 
 def _physical(column: ProtectedColumn) -> str:

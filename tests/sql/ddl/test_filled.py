@@ -37,6 +37,13 @@ def test_the_table_ends_in_physical_form() -> None:
     )
 
 
+def test_select_into_is_create_table_as() -> None:
+    assert answer("SELECT id, mrn INTO archived FROM patients") == (
+        "DO $phi$DECLARE phi_rows bigint; BEGIN EXECUTE $phi_sql$ CREATE TABLE public.archived AS"
+        f' SELECT id, mrn  FROM "public".patients $phi_sql$; GET DIAGNOSTICS phi_rows = ROW_COUNT; {ALTER} {TOLD} END$phi$'
+    )
+
+
 def test_what_is_grouped_is_copied_too() -> None:
     made = answer("CREATE TABLE archived (n, mrn) AS SELECT count(*), mrn FROM patients GROUP BY 2")
     assert f'any_value(mrn) AS "mrn" FROM "public".patients GROUP BY {TAG.format("mrn")}' in made
@@ -71,6 +78,8 @@ def test_domains_keep_their_not_null() -> None:
         "CREATE TABLE archived AS SELECT 'x' AS mrn FROM patients",
         "CREATE TABLE archived AS SELECT mrn FROM patients WHERE mrn = $1",
         "CREATE TABLE archived AS SELECT mrn, (ARRAY[id])[1] FROM patients",
+        "SELECT mrn INTO archived FROM patients WHERE mrn = $1",
+        "SELECT mrn INTO TEMP archived FROM patients",
         "CREATE TEMP TABLE other AS SELECT mrn FROM patients",
         "CREATE MATERIALIZED VIEW archived AS SELECT mrn FROM patients",
         "CREATE VIEW archived AS SELECT mrn FROM patients",
