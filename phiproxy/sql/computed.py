@@ -85,7 +85,7 @@ def _is_computed(node: Node) -> bool:
 
 def _read(a: Analysis, node: Node, parts: list[SinkNode]) -> Formula | None:
     sink = as_sink(node)
-    if sink is not None and not sink.textual:
+    if sink is not None and (not sink.textual or any(declared.element is not None for declared in sink.types)):
         return None
     if sink is not None:
         parts.append(sink)

@@ -39,6 +39,12 @@ def operand_type(declared: DeclaredType) -> DeclaredType:
     return {"varchar": TEXT, "cidr": builtin("inet")}.get(base.family, base)
 
 
+def nullif_type(declared: DeclaredType) -> DeclaredType:
+    """Return the type of NULLIF over a column: that of the operand, with its length where the column is one as it is."""
+    found = operand_type(declared)
+    return declared if found.oid == declared.oid else found
+
+
 TEXT, VARCHAR, BOOL = builtin("text"), builtin("varchar"), builtin("bool")
 
 
@@ -94,7 +100,7 @@ def given(sink: SinkNode, use: Store | Search, type_oid: int) -> tuple[Store | S
     if use.elements:
         types = tuple(declared.element or declared for declared in types)
     place = _place_type(use, type_oid)
-    known = types or ((place,) if sink.kind != "param" else ())
+    known = types or ((place,) if sink.kind != "param" or (type_oid > 0 and isinstance(use, Search)) else ())
     if known:
         check(use, known)
     oid = types[0] if types else place

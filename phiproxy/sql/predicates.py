@@ -95,7 +95,7 @@ def _compare_rows(a: Analysis, node: Node, operands: list[Node], scope: Scope) -
     rows = [only(operand)[1].get("args", []) for operand in operands if only(operand)[0] == "RowExpr"]
     if not rows:
         terms = [term(a, operand, scope) for operand in operands]
-        compare(a, node, terms, _value_type(node, terms))
+        compare(a, node, terms, _value_type(a, node, terms))
     elif len(rows) == len(operands) and len({len(row) for row in rows}) == 1:
         made = [[term(a, entry, scope) for entry in row] for row in rows]
         with a.together():
@@ -107,13 +107,24 @@ def _compare_rows(a: Analysis, node: Node, operands: list[Node], scope: Scope) -
         clear_all(a, operands, scope)
 
 
-def _value_type(node: Node, terms: Sequence[Term]) -> int:
+def _value_type(a: Analysis, node: Node, terms: Sequence[Term]) -> int:
     """Return the type of a parameter that is compared: the column's as an operand, in IN over a list the list's type."""
     first = terms[0].single
+    _check_blanks(a, node, terms)
     values = sum(made.single is not None and made.single.sink is not None for made in terms[1:])
     if only(node)[1]["kind"] == "AEXPR_IN" and values > 1 and first is not None and not first.casts:
         return _list_type(first.value.type.underlying, terms[1:]) if isinstance(first.value, Protected) else TEXT_OID
     return OWN
+
+
+def _check_blanks(a: Analysis, node: Node, terms: Sequence[Term]) -> None:
+    """Refuse a text beside others in IN over a ``char(n)``: whether its blanks count depends on what else is in the list."""
+    columns = [column for made in terms for column in made.columns()]
+    if only(node)[1]["kind"] != "AEXPR_IN" or len(terms) == 2 or not any(c.type.underlying.family == "bpchar" for c in columns):
+        return
+    made = next((made for made in terms if made.composed and not any(said_type(leaf) for leaf in made.leaves)), None)
+    if made is not None:
+        raise a.refuse("a CASE or COALESCE of texts in this list is not in this version", located(made.node), hint="Cast it.")
 
 
 def _list_type(declared: DeclaredType, terms: Sequence[Term]) -> int:
@@ -143,6 +154,9 @@ def _element(cast: Node) -> DeclaredType:
 def _check_elements(a: Analysis, terms: Sequence[Term], casts: Sequence[Node]) -> None:
     """Refuse a cast of ``ARRAY[…]`` that changes its elements: each of them is compared as it is written."""
     wanted = {_element(cast) for cast in casts}
+    cut = next((cast for cast in casts if _element(cast).typmod != -1), None)
+    if cut is not None:
+        raise a.refuse("a cast of ARRAY[…] that cuts or rounds is not in this version", only(cut)[1], hint="Cast its elements.")
     for leaf in (leaf for made in terms for leaf in made.leaves if leaf.sink is not None):
         types = {*wanted, *leaf.sink.types[-1:]} if leaf.sink is not None else wanted
         if len(types) > 1 and not all(t.is_text for t in types):

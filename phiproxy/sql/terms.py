@@ -20,7 +20,7 @@ from phiproxy.sql.derived import Derived, derived_under
 from phiproxy.sql.expressions import Grouping, check_operators, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
 from phiproxy.sql.namesakes import check_namesake, is_namesake
-from phiproxy.sql.operands import OWN, operand_type, united_type
+from phiproxy.sql.operands import OWN, nullif_type, united_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.places import at_operator
 from phiproxy.sql.respell import reference, value_of
@@ -166,14 +166,16 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
         )
     # Results of one CASE or COALESCE that are all values: what the casts of some say holds for those without (manual 10.5).
     said = {oid for leaf in made.leaves if leaf.sink is not None and (oid := said_type(leaf))}
-    shared = said.pop() if len(said) == 1 and all(leaf.sink is not None for leaf in made.leaves) else type_oid
+    values = all(leaf.sink is not None for leaf in made.leaves)
+    shared = said.pop() if len(said) == 1 and values else TEXT_OID if values and made.composed and not said else type_oid
     for leaf in made.leaves:
         if leaf.sink is not None:
             oid = shared if not leaf.sink.array else OWN
             a.use(leaf.sink, Search(column, slot, column.type, leaf.sink.array), oid)
         elif leaf.nullif is not None:
+            untyped = all(part.sink is not None and not said_type(part) for side in leaf.nullif for part in side.leaves)
             for side in leaf.nullif:
-                as_tags(a, side, column, slot, type_oid)
+                as_tags(a, side, column, slot, TEXT_OID if untyped else type_oid)
         elif isinstance(leaf.value, ListColumn):
             leaf.value.users.append(Searched(column, slot, leaf.node, leaf.output, leaf.width))
             leaf.value.casts.extend(leaf.casts)
@@ -303,7 +305,7 @@ def _type_of(leaf: Leaf) -> DeclaredType | None:
     if leaf.nullif is not None:
         first = leaf.nullif[0].single
         value = first.value if first is not None else None
-        return operand_type(value.type) if isinstance(value, Protected) else TEXT
+        return nullif_type(value.type) if isinstance(value, Protected) else TEXT
     if leaf.sink is not None and leaf.sink.formula is not None:
         return TEXT  # that is what its = compares, and its functions return
     return leaf.value.type if isinstance(leaf.value, Protected) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phiproxy.errors import StatementRefused
+from phiproxy.errors import DatatypeMismatch, StatementRefused
 from phiproxy.policy.types import by_oid
 from phiproxy.sql import operands
 from phiproxy.sql.analysis import Analysis
@@ -32,7 +32,15 @@ def common_type(a: Analysis, nodes: Sequence[Node], scope: Scope) -> int:
     """
     found = [declared for node in nodes if (declared := _type(a, node, scope)) is not None]
     with a.placed(only(nodes[0])[1]):
-        shared = operands.common_type(found)
+        try:
+            shared = operands.common_type(found)
+        except DatatypeMismatch:
+            if not any(map(_is_guessed, nodes)):
+                raise
+            hint = "Give constants, parameters or columns of one type."
+            raise StatementRefused(
+                "a value on its way to a protected column is of a type that is not known here", hint=hint
+            ) from None
         for declared in found:
             if not changes_little(declared, shared):
                 raise StatementRefused(
@@ -40,6 +48,14 @@ def common_type(a: Analysis, nodes: Sequence[Node], scope: Scope) -> int:
                     hint="Cast all values to the column's type.",
                 )
     return shared.oid
+
+
+def _is_guessed(node: Node) -> bool:
+    """Tell whether a type that is taken for text may be another one."""
+    kind, body = only(node)
+    if kind == "TypeCast":
+        return cut_by(body) is None and cast_type(body) is None
+    return as_sink(node) is None and kind not in ("ColumnRef", "CaseExpr", "CoalesceExpr")
 
 
 def _type(a: Analysis, node: Node, scope: Scope) -> DeclaredType | None:
