@@ -1,7 +1,8 @@
-"""Make the tables of phiproxy/wire/data from a server whose database is in UTF8: python tools/encoding_tables.py DSN."""
+"""Make the tables of phiproxy/wire/data from a server whose database is in UTF8: python tools/encoding_tables.py DSN [NAME …]."""
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import re
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 
+from phiproxy.wire import mapped
 from phiproxy.wire.tabled import CODECS, UNITS, table
 
 _DATA = Path(__file__).parent.parent / "phiproxy" / "wire" / "data"
@@ -29,15 +31,49 @@ def sequences(name: str) -> list[bytes]:
     return [s for s in (*single, *double, *third) if re.fullmatch(UNITS[name], s)]
 
 
-def main(dsn: str) -> None:
-    """Write one file per encoding."""
+def main(dsn: str, *names: str) -> None:
+    """Write one file per encoding, or those of some."""
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(_CONVERT)
         (version,) = conn.execute("SELECT version()").fetchone() or ("",)
-        for name in CODECS:
-            head = f"# {name}: where {version.split(' on ')[0]} and Python's {CODECS[name]} differ, by tools/encoding_tables.py\n"
+        server = version.split(" on ")[0]
+        for name in [name for name in CODECS if name in names or not names]:
+            head = f"# {name}: where {server} and Python's {CODECS[name]} differ, by tools/encoding_tables.py\n"
             lines = "".join(f"{line}\n" for line in (*_read(conn, name), *_write(conn, name)))
             (_DATA / f"{name.lower()}.txt").write_text(head + lines, encoding="ascii")
+        for name in [name for name in mapped.UNITS if name in names or not names]:
+            head = f"# {name}: as {server} converts it, by tools/encoding_tables.py\n"
+            lines = "".join(f"{line}\n" for line in _map(conn, name))
+            (_DATA / f"{name.lower()}.txt.gz").write_bytes(gzip.compress((head + lines).encode("ascii"), 9, mtime=0))
+
+
+def characters(name: str) -> list[bytes]:
+    """Return every well-formed sequence of one character beyond ASCII of an encoding that is kept whole, the short ones first."""
+    high = range(0xA1, 0xFF)
+    single, double = itertools.product(range(128, 256)), itertools.product(range(128, 256), range(1, 256))
+    third = itertools.product((0x8F,), high, high)
+    fourth = itertools.product((0x8E,), range(0xA1, 0xB1), high, high) if name == "EUC_TW" else ()
+    return [s for s in map(bytes, (*single, *double, *third, *fourth)) if re.fullmatch(mapped.UNITS[name], s)]
+
+
+def _map(conn: psycopg.Connection[tuple[object, ...]], name: str) -> Iterator[str]:
+    """Yield the lines of a file that ``mapped.mapping`` reads."""
+    query = "SELECT b, pg_temp.decoded(b, %s) FROM unnest(%s::bytea[]) b"
+    found: dict[bytes, str] = dict(conn.execute(query, (name, characters(name)), binary=True).fetchall())
+    read = [f"{s.hex()} {_codes(t)}" for s, t in sorted(found.items(), key=lambda item: (len(item[0]), item[0])) if t is not None]
+    yield from read
+    known = mapped.mapping(name, read)
+    query = "SELECT chr(i), pg_temp.encoded(i, %s) FROM generate_series(128, 1114111) i WHERE i NOT BETWEEN 55296 AND 57343"
+    singles = conn.execute(query, (name,), binary=True).fetchall()
+    query = "SELECT t, convert_to(t, %s) FROM unnest(%s::text[]) t"
+    pairs = conn.execute(query, (name, [t for t in known.write if len(t) > 1]), binary=True).fetchall()
+    for text, sequence in (*singles, *pairs):
+        if sequence is not None and known.write.get(text) != sequence:
+            yield f"< {_codes(text)} {sequence.hex()}"
+
+
+def _codes(text: str) -> str:
+    return "+".join(format(ord(character), "04x") for character in text)
 
 
 def _read(conn: psycopg.Connection[tuple[object, ...]], name: str) -> Iterator[str]:

@@ -1,15 +1,18 @@
 """Character sets of clients (manual 24.3.4, client_encoding): their texts to UTF-8 and back, exactly as the server converts them.
 
-Those whose codec in Python agrees with the server's tables in every code point, which a test shows, and those of ``tabled``.
+Those whose codec in Python agrees with the server's tables in every code point, which a test shows, and those of ``tabled`` and
+``mapped``.
 """
 
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from phiproxy.errors import InvalidEncoding, UntranslatableCharacter
+from phiproxy.wire import mapped
 from phiproxy.wire.tabled import CODECS, LONGEST, from_text, shipped, to_text
 
 # Types whose binary form is their text, so that the server converts it: "char", name, text, json, xml, unknown, char(n), varchar …
@@ -21,7 +24,7 @@ _FIRST_OF_USERS = 16384
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """One of the server's character sets; ``codec`` is Python's name for it."""
+    """One of the server's character sets; ``codec`` is Python's name for it, where that has it."""
 
     name: str
     codec: str
@@ -99,6 +102,11 @@ class _Tabled(Encoding):
 
     __slots__ = ()
 
+    @property
+    def _whole(self) -> re.Pattern[bytes]:
+        """What matches the longest run of whole characters."""
+        return shipped(self.name).whole
+
     def to_utf8(self, text: bytes) -> bytes:
         return text if text.isascii() else to_text(self.name, shipped(self.name), text).encode("utf-8")
 
@@ -126,14 +134,36 @@ class _Tabled(Encoding):
         def read(chunk: bytes, last: bool) -> bytes:  # noqa: FBT001 - as the codecs' own
             nonlocal pending
             pending += chunk
-            whole = shipped(self.name).whole.match(pending)
+            whole = self._whole.match(pending)
             end = whole.end() if whole is not None and not last else len(pending)
-            if len(pending) - end >= LONGEST:
+            if len(pending) - end >= max(LONGEST, mapped.LONGEST):
                 end = len(pending)  # malformed, and never whole
             found, pending = pending[:end], pending[end:]
             return self.to_utf8(found)
 
         return read
+
+
+class _Mapped(_Tabled):
+    """One for which the server's tables are kept whole."""
+
+    __slots__ = ()
+
+    @property
+    def _whole(self) -> re.Pattern[bytes]:
+        return mapped.shipped(self.name).whole
+
+    def to_utf8(self, text: bytes) -> bytes:
+        return text if text.isascii() else mapped.to_text(self.name, mapped.shipped(self.name), text).encode("utf-8")
+
+    def from_utf8(self, text: bytes) -> bytes:
+        return text if text.isascii() else mapped.from_text(self.name, mapped.shipped(self.name), text.decode("utf-8"))
+
+    def shown(self, text: bytes) -> bytes:
+        return mapped.as_far_as_sayable(mapped.shipped(self.name), text.decode("utf-8", "replace"))
+
+    def read(self, text: bytes) -> bytes:
+        return text if text.isascii() else mapped.as_far_as_known(mapped.shipped(self.name), text).encode("utf-8")
 
 
 def _of_gbk(error: UnicodeError) -> tuple[bytes, int]:
@@ -177,6 +207,7 @@ _CODECS = {
 ENCODINGS: Mapping[str, Encoding] = {
     **{name: UTF8 if name == "UTF8" else Encoding(name, codec) for name, codec in _CODECS.items()},
     **{name: _Tabled(name, codec) for name, codec in CODECS.items()},
+    **{name: _Mapped(name, "") for name in mapped.UNITS},
 }
 
 # What else the server takes for a name (encnames.c), without what is neither letter nor digit.

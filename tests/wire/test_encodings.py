@@ -10,19 +10,27 @@ import psycopg
 import pytest
 
 from phiproxy.errors import InvalidEncoding, UntranslatableCharacter
+from phiproxy.wire import mapped
 from phiproxy.wire.encodings import ENCODINGS, UTF8, Encoding, encoding_of, of_binary
 from phiproxy.wire.tabled import CODECS, shipped
 from tests.harness.server import PostgresServer
 
 OTHERS = [encoding for encoding in ENCODINGS.values() if encoding is not UTF8]
 TABLED = tuple(CODECS)
-MULTIBYTE = ("EUC_CN", "GBK", "GB18030", *TABLED)
+MAPPED = tuple(mapped.UNITS)
+MULTIBYTE = ("EUC_CN", "GBK", "GB18030", *TABLED, *MAPPED)
 EVERYTHING = bool(os.environ.get("PHIPROXY_EXPLORE"))
 CONVERT = """\
 CREATE FUNCTION pg_temp.encoded(code int, name text) RETURNS bytea LANGUAGE plpgsql AS
   $$ BEGIN RETURN convert_to(chr(code), name); EXCEPTION WHEN untranslatable_character THEN RETURN NULL; END $$;
 CREATE FUNCTION pg_temp.decoded(bytes bytea, name text) RETURNS text LANGUAGE plpgsql AS
   $$ BEGIN RETURN convert_from(bytes, name); EXCEPTION WHEN others THEN RETURN SQLSTATE || '!'; END $$
+"""
+
+
+WRITTEN = """\
+CREATE FUNCTION pg_temp.written(t text, name text) RETURNS bytea LANGUAGE plpgsql AS
+  $$ BEGIN RETURN convert_to(t, name); EXCEPTION WHEN untranslatable_character THEN RETURN NULL; END $$
 """
 
 
@@ -48,6 +56,13 @@ def sequences(encoding: Encoding) -> Iterable[bytes]:
     if encoding.name in TABLED:
         yield from shipped(encoding.name).read
         yield from map(bytes.fromhex, ("8fa2b7", "8fa2", "8ea1a1", "8fa1a1a1", "5c8f5c"))
+    if encoding.name in MAPPED:
+        known = list(mapped.shipped(encoding.name).read)
+        yield from known if EVERYTHING else known[::7]
+        yield from (s for s in known if len(mapped.shipped(encoding.name).read[s]) > 1)
+        yield from map(
+            bytes.fromhex, ("8ea2", "8ea2a1", "8ea2a1a0", "8ea8a1a1", "8eafa1a1", "8fa2b7", "8fa2", "8fffa1", "8ea1a1", "5c8f5c")
+        )
     if encoding.name == "GB18030":
         yield from map(bytes.fromhex, ("81308130", "81308140", "8431a439", "e3329a35", "e3329a36", "8130"))
 
@@ -55,11 +70,14 @@ def sequences(encoding: Encoding) -> Iterable[bytes]:
 def codes(encoding: Encoding) -> list[int]:
     """Return all code points where everything is explored; else those that one byte can say, and some around them."""
     if EVERYTHING:
-        last = 0x110000 if encoding.name == "GB18030" else 0x10000
+        last = 0x110000 if encoding.name == "GB18030" else 0x30000 if encoding.name in MAPPED else 0x10000
         return [code for code in range(1, last) if not 0xD800 <= code < 0xE000]
     single = () if encoding.name in MULTIBYTE else (decoded(encoding, bytes([b])) for b in range(1, 256))
     readable = {ord(text) for text in single if len(text) == 1}
-    differing = map(ord, shipped(encoding.name).write) if encoding.name in TABLED else ()
+    written = list(shipped(encoding.name).write) if encoding.name in TABLED else []
+    if encoding.name in MAPPED:
+        written = [character for character in mapped.shipped(encoding.name).write if len(character) == 1][::7]
+    differing = map(ord, written)
     return sorted({*range(1, 0x200), *range(0x2010, 0x2030), 0x20AC, 0xFFFD, 0x10FFFF, *readable, *differing})
 
 
@@ -77,9 +95,30 @@ def test_the_server_converts_alike(postgres_server: PostgresServer) -> None:
                 assert encoded(encoding, code) == (None if bytes_ is None else bytes(bytes_)), (encoding.name, hex(code))
 
 
+@pytest.mark.parametrize("name", ["EUC_JIS_2004", "SHIFT_JIS_2004"])
+def test_characters_of_two_code_points(postgres_server: PostgresServer, name: str) -> None:
+    pairs = [character for character in mapped.shipped(name).write if len(character) > 1]
+    assert len(pairs) == 25
+    texts = [
+        f"{before}{pair}{behind}" for pair in pairs for before in ("", "か", pair[0]) for behind in ("", "か", pair[0], pair[1:])
+    ]
+    with psycopg.connect(postgres_server.dsn("postgres"), autocommit=True) as conn:
+        conn.execute(WRITTEN)
+        for text, expected in conn.execute(
+            "SELECT t, pg_temp.written(t, %s) FROM unnest(%s::text[]) t", (name, texts), binary=True
+        ):
+            try:
+                found: bytes | None = ENCODINGS[name].from_utf8(text.encode())
+            except UntranslatableCharacter:
+                found = None
+            assert found == expected, ascii(text)
+            if found is not None:
+                assert ENCODINGS[name].to_utf8(found) == text.encode()
+
+
 @pytest.mark.parametrize("encoding", OTHERS, ids=lambda e: e.name)
 def test_what_is_read_is_written_the_same(encoding: Encoding) -> None:
-    if encoding.name in TABLED:
+    if encoding.name in (*TABLED, *MAPPED):
         return  # some characters have two sequences
     for text in sequences(encoding):
         if not (read := decoded(encoding, text)).endswith("!") or text == b"!":
@@ -98,7 +137,7 @@ def test_a_character_may_be_cut_between_chunks() -> None:
         read(b"\xb0", True)
 
 
-@pytest.mark.parametrize("name", TABLED)
+@pytest.mark.parametrize("name", [*TABLED, *MAPPED])
 def test_characters_of_tables_may_be_cut_too(name: str) -> None:
     text = ENCODINGS[name].from_utf8("a字b".encode())
     for cut in range(len(text)):
@@ -131,13 +170,15 @@ def test_what_cannot_be_said_is_said_as_far_as_it_can() -> None:
         ("Shift-JIS", "SJIS"),
         ("windows-949", "UHC"),
         ("euc-jp", "EUC_JP"),
+        ("Shift-JIS 2004", "SHIFT_JIS_2004"),
+        ("euc_tw", "EUC_TW"),
     ],
 )
 def test_names_are_the_servers(name: str, found: str) -> None:
     assert encoding_of(name) is ENCODINGS[found]
 
 
-@pytest.mark.parametrize("name", ["", "SQL_ASCII", "MULE_INTERNAL", "JOHAB", "EUC_TW", "utf16", "é"])
+@pytest.mark.parametrize("name", ["", "SQL_ASCII", "MULE_INTERNAL", "utf16", "é"])
 def test_others_are_none(name: str) -> None:
     assert encoding_of(name) is None
 
