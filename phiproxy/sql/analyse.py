@@ -113,7 +113,7 @@ def _analyse_copy(a: Analysis, body: Node) -> None:
 def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
     protection, catalog = a.context.protection, a.context.catalog
     source = derived.source_query(kind, body)
-    if source is not None and _touching(a, source):
+    if source is not None and (_touching(a, source) or derived.fills(a, kind, body)):
         derived.check_place(a, kind, body)
         derived.settle(a, kind, body, _analyse_query(a, "SelectStmt", source))
         return
@@ -129,7 +129,7 @@ def _select_into(a: Analysis, body: Node) -> bool:
     """Analyse SELECT … INTO as the CREATE TABLE AS that it is; False where its query touches nothing protected."""
     source = {key: value for key, value in body.items() if key != "intoClause"}
     a.walks[id(source)] = list(messages(source))
-    if not _touching(a, source):
+    if not (_touching(a, source) or derived.fills(a, derived.TABLE, {"into": body["intoClause"], "objtype": "OBJECT_TABLE"})):
         return False
     made = select_into(a, source, body["intoClause"])
     derived.check_place(a, derived.TABLE, made)

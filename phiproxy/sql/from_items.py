@@ -12,12 +12,7 @@ from phiproxy.sql.rules import FROM_ITEMS, query
 from phiproxy.sql.scope import Joined, Protected, Scope, Source, joined_of, source_of
 from phiproxy.sql.select import from_item
 from phiproxy.sql.unnest import unnest_source
-from phiproxy.sql.views import view_source
-
-# What a subquery has that is planned by itself.
-_APART = frozenset(
-    {"distinctClause", "groupClause", "havingClause", "sortClause", "limitCount", "limitOffset", "withClause", "valuesLists"}
-)
+from phiproxy.sql.views import is_pulled_up, view_source
 
 
 def _range_var(a: Analysis, body: Node, _outer: Scope, _left: Joined) -> Joined:
@@ -31,14 +26,9 @@ def _lateral(body: Node, outer: Scope, left: Joined) -> Scope:
 def _range_subselect(a: Analysis, body: Node, outer: Scope, left: Joined) -> Joined:
     outputs = query(a, *only(body["subquery"]), _lateral(body, outer, left))
     alias = body.get("alias", {})
-    if not _is_pulled_up(only(body["subquery"])[1]):
+    if not is_pulled_up(only(body["subquery"])[1]):
         outputs = [(n, replace(v, planned=None) if isinstance(v, Protected) and v.planned is not None else v) for n, v in outputs]
     return joined_of(rename(source_of(alias.get("aliasname", "\0"), outputs), alias))
-
-
-def _is_pulled_up(body: Node) -> bool:
-    """Tell whether PostgreSQL plans a subquery as a part of the query around it (prepjointree.c, is_simple_subquery)."""
-    return body.keys().isdisjoint(_APART)
 
 
 def _range_function(a: Analysis, body: Node, outer: Scope, left: Joined) -> Joined:

@@ -19,6 +19,16 @@ from phiproxy.sql.rules import query
 from phiproxy.sql.scope import Clear, Kept, ListColumn, Protected, Scope, Searched, Source, SourceColumn, Stored, Value, own_value
 from phiproxy.sql.wrap import replace
 
+# What a subquery has that is planned by itself.
+_APART = frozenset(
+    {"distinctClause", "groupClause", "havingClause", "sortClause", "limitCount", "limitOffset", "withClause", "valuesLists"}
+)
+
+
+def is_pulled_up(body: Node) -> bool:
+    """Tell whether PostgreSQL plans a subquery as a part of the query around it (prepjointree.c, is_simple_subquery)."""
+    return body.keys().isdisjoint(_APART)
+
 
 def view_source(a: Analysis, body: Node) -> Source | None:
     """Return a RangeVar of FROM as a source when it is such a view, else None."""
@@ -80,10 +90,12 @@ def _read(context: Context, relation: Relation) -> tuple[Value, ...] | None:
         return None
     if values is None or len(values) != len(relation.columns):
         return None
+    planned_in = relation.kind == "v" and is_pulled_up(statements[0].body)
     made: list[Value] = []
     for column, value in zip(relation.columns, values, strict=True):
         if isinstance(value, Protected):
-            made.append(Protected(value.column, value.type, origin=(relation.oid, column.attnum)))
+            planned = value.planned if planned_in else None
+            made.append(Protected(value.column, value.type, origin=(relation.oid, column.attnum), planned=planned))
         else:
             computed = isinstance(value, Clear) and value.computed
             made.append(Clear((column.type_oid, column.typmod), computed=computed))

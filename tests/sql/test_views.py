@@ -69,6 +69,16 @@ def test_what_the_proxy_itself_lets_be_stored_is_read(definition: str) -> None:
     assert [r and (r.column.name, r.type.name) for r in made.columns.reveals] == [("ssn", "text")]
 
 
+@pytest.mark.parametrize(("kind", "planned"), [("v", "varchar(12)"), ("m", None)])
+def test_what_the_planner_leaves_of_a_column_is_told_of_a_view(kind: str, planned: str | None) -> None:
+    definition = "SELECT COALESCE(patients.mrn, NULL::bytea) AS c FROM public.patients"
+    made = planner(definition, "c", kind=kind).statement(b"SELECT c FROM v", (), VIEW)
+    assert made.columns is not None
+    (reveal,) = made.columns.reveals
+    assert reveal is not None
+    assert (reveal.type.name, reveal.planned and reveal.planned.name) == ("varchar", planned)
+
+
 @pytest.mark.parametrize(
     "definition",
     [

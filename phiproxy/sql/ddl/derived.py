@@ -28,6 +28,14 @@ def shadows(a: Analysis, kind: str, body: Node) -> bool:
     return relation.get("relname") in a.context.protection.table_names and creation_schema(a, relation) == "pg_temp"
 
 
+def fills(a: Analysis, kind: str, body: Node) -> bool:
+    """Tell whether a table of the policy is made from a query."""
+    if not _is_table(kind, body) or body["into"]["rel"]["relname"] not in a.context.protection.table_names:
+        return False
+    relation = body["into"]["rel"]
+    return (creation_schema(a, relation), relation["relname"]) in a.context.protection.by_name
+
+
 def check_place(a: Analysis, kind: str, body: Node) -> None:
     """Refuse to make a view that would take a protected table's name."""
     relation = body["view"] if kind == _VIEW else body["into"]["rel"]

@@ -79,6 +79,9 @@ def test_domains_keep_their_not_null() -> None:
         "CREATE TABLE archived AS SELECT mrn FROM patients WHERE mrn = $1",
         "CREATE TABLE archived AS SELECT mrn, (ARRAY[id])[1] FROM patients",
         "SELECT mrn INTO archived FROM patients WHERE mrn = $1",
+        "SELECT 1 AS id INTO archived",
+        "CREATE TABLE archived AS SELECT 1 AS mrn",
+        "CREATE TABLE public.archived AS VALUES (1)",
         "SELECT mrn INTO TEMP archived FROM patients",
         "CREATE TEMP TABLE other AS SELECT mrn FROM patients",
         "CREATE MATERIALIZED VIEW archived AS SELECT mrn FROM patients",
@@ -87,3 +90,8 @@ def test_domains_keep_their_not_null() -> None:
 )
 def test_what_is_not_the_policy_s_is_refused(statement: str) -> None:
     assert answer(statement) == "0A000"
+
+
+def test_other_tables_of_the_name_are_none_of_the_policy_s() -> None:
+    assert answer("CREATE TEMP TABLE archived AS SELECT 1 AS id") == "CREATE TEMP TABLE archived AS SELECT 1 AS id"
+    assert answer("CREATE TABLE archive.archived AS SELECT id FROM patients").startswith("CREATE TABLE archive.archived AS")
