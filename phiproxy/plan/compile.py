@@ -184,8 +184,9 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
 
 
 def _type_of(oid: int, uses: Sequence[Store | Search]) -> DeclaredType | None:
-    """Return a parameter's type: a built-in one, or that of a column which it meets."""
-    found = by_oid(oid) or next((t for use in uses for t in _named(use.type) if t.oid == oid), None)
+    """Return a parameter's type: a built-in one, that of a column which it meets, or of a cast around it."""
+    named = (t for use in uses for known in (use.type, *(use.given.casts if use.given else ())) for t in _named(known))
+    found = by_oid(oid) or next((t for t in named if t.oid == oid), None)
     if found is None and any(use.given is not None for use in uses):
         raise UndefinedOperator(
             f"a parameter of type OID {oid} meets a protected column", hint="Declare it as the column's type, or not at all."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phiproxy.errors import DatatypeMismatch
+from phiproxy.errors import DatatypeMismatch, UndefinedOperator
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.sql import ranges
 from phiproxy.sql.analysis import Analysis
@@ -178,6 +178,14 @@ def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
         clear(a, array, scope)
         return
     terms = [term(a, element, scope) for element in array_elements(inner)]
+    column = next((column for column in left.columns() if column.type.underlying.element is not None), None)
+    if column is not None:
+        raise a.refuse(
+            f"{column.label} is compared with the elements of ARRAY[…], and none of them is an array",
+            located(array),
+            hint="Compare it by = or IN.",
+            error=UndefinedOperator,
+        )
     if compare(a, node, [left, *terms], _element_type(terms, casts)):
         _check_elements(a, terms, casts)
         a.recast.extend(casts)  # its elements become tags, and the cast one to bytea[]

@@ -148,6 +148,8 @@ def test_parameters_have_the_declared_types(both: Differential) -> None:
     both.run(casts, ["999", "y", "sad"], named=True)
     for value in ("98765", None):
         both.run("SELECT id FROM t WHERE ($1::zip IS NULL OR z = $1)", [value], named=True)
+    for value in ("3", "-3"):
+        both.run("SELECT g FROM t UNION ALL SELECT $1::grade UNION ALL SELECT $1::text::grade", [value], named=True)
     both.run("PREPARE p (mood, zip) AS SELECT id FROM t WHERE m = $1 OR z = $2", protocol="simple")
     both.run("EXECUTE p ('sad', '999')", protocol="simple")
     both.run("DEALLOCATE p", protocol="simple")

@@ -307,6 +307,7 @@ STATEMENTS = [
     "SELECT id FROM typed WHERE c_int4 = NULLIF('7', '8')",
     "SELECT id FROM typed WHERE c_uuid IS NOT DISTINCT FROM CASE WHEN true THEN NULL ELSE 'x' END",
     "SELECT id FROM typed WHERE c_int4 IN (COALESCE(7, 8), '7')",
+    "SELECT id FROM typed WHERE c_int4__ = ANY (ARRAY['{7}'::int[]]) OR c_text__ <> ALL (ARRAY['{a}'])",
     "SELECT NULLIF(c_char_9_, 'x'), NULLIF(c_numeric_10_2_, 7), NULLIF(c_varchar_12_, 'x') FROM typed",
     "SELECT NULLIF(c_timestamptz_0_, 'infinity'), NULLIF(c_text, 'x') FROM typed",
 ]
