@@ -44,8 +44,11 @@ def bulk_meanings(text: bytes, analyse: Analyse) -> list[Meaning] | None:
     """
     decode_text(text)
     bulk = find_bulk(text)
-    if bulk is None or not bulk.is_as_found(parse(bulk.short.text)):
-        return None
+    try:
+        if bulk is None or not bulk.is_as_found(parse(bulk.short.text)):
+            return None
+    except StatementRefused:
+        return None  # of the text itself it is told where
     found = _spread(bulk, analyse)
     if isinstance(found, Meaning):
         return [found]

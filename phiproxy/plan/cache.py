@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
 from phiproxy.plan.bulk import bulk_meanings
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.compile import compile_definition, compile_script, compile_statement, prove
+from phiproxy.plan.compile import compile_definition, compile_script, compile_statement
 from phiproxy.plan.kept import Kept
 from phiproxy.plan.names import NO_NAMES, KnownNames, Overlay
 from phiproxy.plan.ready import Ready, made_ready
+from phiproxy.plan.rewrite import prove
 from phiproxy.plan.shapes import Templates, template
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
 from phiproxy.policy.catalog import Catalog

@@ -1,4 +1,4 @@
-"""From meanings to plans: occurrences become the server's parameters or constants, and the rewrite is proved before it is used."""
+"""From meanings to plans: occurrences become the server's parameters or constants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.ends import end_pair, is_read_pair, paired, read_ends_as, without_number
+from phiproxy.plan.ends import end_pair, is_read_pair, read_ends_as, without_number
+from phiproxy.plan.rewrite import rendered_of
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
 from phiproxy.policy.types import array_of, by_oid
 from phiproxy.sql.finish import marker
@@ -31,9 +32,9 @@ from phiproxy.sql.meaning import (
     sent_as_array,
 )
 from phiproxy.sql.operands import read_as
-from phiproxy.sql.parse import Statement, char_position
+from phiproxy.sql.parse import char_position
 from phiproxy.sql.places import ambiguous_unnest, at_parameter
-from phiproxy.sql.render import Rendered, verify
+from phiproxy.sql.render import Rendered
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
 from phiproxy.wire.arrays import BYTEA_ARRAY_OID, TEXT_ARRAY_LIKE, TEXT_ARRAY_OID, VARCHAR_ARRAY_OID
@@ -53,22 +54,6 @@ class UndefinedParameter(StatementRefused):
     """A simple query names a parameter (42P02)."""
 
     sqlstate = "42P02"
-
-
-def _rendered(text: bytes, meanings: Sequence[Meaning]) -> Rendered | None:
-    """Return the rewrite of a text, or None when nothing is rewritten."""
-    # Two statements may both blank the comment between them.
-    edits = list({e: None for m in meanings for e in m.edits})
-    occurrences = [o for m in meanings for o in paired(m.occurrences)]
-    return Rendered(text, edits, occurrences) if edits or occurrences else None
-
-
-def prove(text: bytes, meanings: Sequence[Meaning], statements: Sequence[Statement]) -> None:
-    """Show that the rewrite of a text parses to the edited trees; StatementRefused when it does not."""
-    rendered = _rendered(text, meanings)
-    if rendered is not None:
-        marked = rendered.fill(lambda _i, o: marker(o))
-        verify(marked, [m.tree or {s.kind: s.body} for m, s in zip(meanings, statements, strict=True)])
 
 
 def _columns(meaning: Meaning) -> Columns | None:
@@ -103,7 +88,7 @@ def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
             hint="A simple query has no parameters. Use the extended protocol to pass them.",
             position=char_position(text, parameter.start),
         )
-    rendered = _rendered(text, meanings)
+    rendered = rendered_of(text, meanings)
     return ScriptPlan(text, rendered is None, parts, rendered)
 
 
@@ -124,7 +109,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
 
     Raises UndefinedOperator or StatementRefused for a protected parameter that is declared as another type than text.
     """
-    rendered = _rendered(text, [meaning])
+    rendered = rendered_of(text, [meaning])
     absent = [meaning.touches and n not in meaning.numbers for n in range(1, len(declared) + 1)]
     if rendered is None and not any(absent):
         return StatementPlan(
@@ -222,7 +207,7 @@ def compile_definition(
     text: bytes, meaning: Meaning, declared: Sequence[int], ciphers: Ciphers, styles: Styles = Styles.CANONICAL
 ) -> StatementPlan:
     """Return the plan of one Parse of DDL: it has no parameters, so its values are sealed into the text. KeyNeeded."""
-    rendered = _rendered(text, [meaning])
+    rendered = rendered_of(text, [meaning])
     part = ScriptPlan(text, rendered is None, rendered=rendered)
     sql, edits = part.render(ciphers, styles)
     return StatementPlan(

@@ -72,7 +72,7 @@ class Ready:
 def made_ready(shape: Shape, meanings: Sequence[Meaning], plan: ScriptPlan) -> Ready | None:
     """Return what is ready for the shape of a text that has a template, from its meanings and plan; None where it is not simple."""
     parts, rendered = plan.parts, plan.rendered
-    occurrences = sorted((o for m in meanings for o in m.occurrences), key=lambda o: o.start)
+    occurrences = sorted(rendered.occurrences if rendered is not None else (), key=lambda o: o.start)
     numbers = {start: i for i, start in enumerate(shape.starts)}
     if not parts or any(map(_follows, parts)) or not all(_whole(o, shape, numbers) for o in occurrences):
         return None

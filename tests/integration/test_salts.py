@@ -46,6 +46,12 @@ SHAPES: list[tuple[str, list[object]]] = [
         " WHEN MATCHED THEN UPDATE SET ssn = s.a, notes = '@' WHEN NOT MATCHED THEN INSERT (ssn, notes) VALUES (s.a, s.b)",
         [],
     ),
+    ("INSERT INTO patients (ssn) VALUES ('@'); INSERT INTO patients (ssn) VALUES ('@'); UPDATE patients SET notes = '@'", []),
+    (
+        "UPDATE patients SET ssn = '@' WHERE id = 1; PREPARE q AS INSERT INTO patients (ssn) VALUES ($1);"
+        " EXECUTE q('@'); EXECUTE q('@')",
+        [],
+    ),
     ("WITH d AS (DELETE FROM visits WHERE id > 1 RETURNING mrn) INSERT INTO visits (mrn, diagnosis) SELECT mrn, '@' FROM d", []),
     (
         "WITH v (a, b) AS (VALUES ('@', '@')), u AS (UPDATE patients SET ssn = a FROM v WHERE id = 1)"
