@@ -45,8 +45,6 @@ class Dependency:
 
 def dependent(a: Analysis, outputs: Sequence[Output], nodes: Sequence[Node | None], scope: Scope) -> frozenset[int]:
     """Return the ids of the protected values that rows have in common which agree in the outputs that are bare columns."""
-    if scope.merged:
-        return frozenset()  # which of the joined columns an output shows may depend on the row
     shown = {value for _, value in Selected(outputs, nodes, scope).shown()}
     keyed = (source for source in scope.sources if any(shown.issuperset(key.values()) for _, key in _keys(a, source)))
     return frozenset(id(c.value) for source in keyed for c in source.columns if isinstance(c.value, Protected))
@@ -55,8 +53,6 @@ def dependent(a: Analysis, outputs: Sequence[Output], nodes: Sequence[Node | Non
 def dependencies(a: Analysis, query: Selected) -> list[set[Dependency]]:
     """Return on which keys each output depends."""
     found: list[set[Dependency]] = [set() for _ in query.outputs]
-    if query.scope.merged:
-        return found
     places: dict[int, list[int]] = {}
     for position, value in query.shown():
         places.setdefault(value, []).append(position)
@@ -73,7 +69,7 @@ def dependencies(a: Analysis, query: Selected) -> list[set[Dependency]]:
 
 def passed_on(query: Selected, source: Source, known: Sequence[set[Dependency]]) -> list[set[Dependency]]:
     """Return which dependencies of the columns of a source hold for the outputs of a query too, at the same positions."""
-    if not any(s.columns is source.columns for s in query.scope.sources) or query.scope.merged:
+    if not any(s.columns is source.columns for s in query.scope.sources):
         return [set() for _ in query.outputs]
     same = {position for position, value in query.shown() if value == id(source.columns[position].value)}
     return [

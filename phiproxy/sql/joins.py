@@ -162,9 +162,7 @@ def _pair(a: Analysis, body: Node, name: str, one: Joined, two: Joined) -> _Pair
         for c in found:
             if isinstance(c.value, ListColumn):
                 c.value.users.append(None)
-        value: Value = left.value if isinstance(left.value, Clear) and isinstance(right.value, Clear) else CLEAR
-        if isinstance(value, Clear) and isinstance(right.value, Clear) and value.type != right.value.type:
-            value = CLEAR
+        value = _merged_value(kind, left.value, right.value)
         return _Pair(left, right, SourceColumn(name, value, _spelled(kind, left, right)))
     place = {"location": _first(body["rarg"])}
     column = same_identity(a, columns, {"JoinExpr": place})
@@ -181,6 +179,15 @@ def _pair(a: Analysis, body: Node, name: str, one: Joined, two: Joined) -> _Pair
     slot = equality_slot(a, column, {"JoinExpr": place})
     check_operators(a, column, {"JoinExpr": place})
     return _Pair(left, right, _merge(name, kind, left, right, Protected(column, shared, cast=True)), slot)
+
+
+def _merged_value(kind: str, left: Value, right: Value) -> Clear:
+    """Return what a merged column is of two unprotected ones: one side's own, unless it may be either's."""
+    if not (isinstance(left, Clear) and isinstance(right, Clear)) or left.type != right.type:
+        return CLEAR
+    if kind == "JOIN_FULL":
+        return Clear(left.type)
+    return right if kind == "JOIN_RIGHT" else left
 
 
 def _shared(left: Value, right: Value) -> DeclaredType:

@@ -15,6 +15,7 @@ from psycopg.pq.abc import PGconn
 from tests.fixtures.cases import fill
 from tests.fixtures.grammar import over_expressions, statements
 from tests.fixtures.grammar_ranges import over_ranges
+from tests.fixtures.grammar_recursive import recursive
 from tests.fixtures.grammar_writes import writes
 from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness import results
@@ -124,4 +125,11 @@ def test_random_statements_over_indexed_expressions(twins: Twins) -> None:
 def test_random_ranges(twins: Twins) -> None:
     became = tried(twins, over_ranges(), 250)
     assert became["equal"] > 20, became
+    assert became["refused"] > 5, became
+
+
+@pytest.mark.slow
+def test_random_recursive_queries(twins: Twins) -> None:
+    became = tried(twins, recursive(), 60)
+    assert became["equal"] > 5, became
     assert became["refused"] > 5, became
