@@ -6,6 +6,8 @@ A COPY that must end is ended by CopyFail with a constant text, which the server
 
 from __future__ import annotations
 
+from copy import copy
+
 from phiproxy.errors import PhiproxyError, SealError, ValueRefused, WireError
 from phiproxy.plan.copy import CopyFailure, CopyIn, CopyMeaning, CopyOut
 from phiproxy.session.phases import WHILE_COPYING_IN
@@ -121,8 +123,10 @@ def check_allowed(session: State, tag: int) -> None:
     front = session.pipeline.front()
     assert front is not None
     if front.refusal is None:
-        front.refusal = WireError("the client sent a message during COPY that is neither data nor its end")
-        front.substitute = QUERY_CANCELED
+        # What is awaited may be one object for many messages (``groups``), of other sessions too.
+        session.pipeline.queue[0] = refused = copy(front)
+        refused.refusal = WireError("the client sent a message during COPY that is neither data nor its end")
+        refused.substitute = QUERY_CANCELED
         session.to_server.append(NO_END)
     raise Later
 

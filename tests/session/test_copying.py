@@ -9,6 +9,7 @@ from phiproxy.errors import DataKeyWant, IndexKeyWant, ProviderUnavailable
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.session.copying import COPY_FAIL, NO_END
+from phiproxy.session.groups import EXECUTED_ALONE
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
     BIND_COMPLETE,
@@ -177,6 +178,20 @@ def test_it_ends_the_connection_where_the_server_still_copies(play: Screenplay, 
     play.client_gets(Says("08P01", "a message during COPY that is neither data nor its end", severity="FATAL"))
     play.server_gets()
     play.is_closed()
+
+
+def test_what_is_awaited_of_many_executions_is_not_changed_by_one(play: Screenplay) -> None:
+    group = [parse(UNPROTECTED), bind(), execute()]
+    play.client_says(*group)
+    play.server_gets(*group)
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
+    play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
+    assert play.session.pipeline.front() is EXECUTED_ALONE
+    play.client_says(query("SELECT 1"))
+    play.server_gets(NO_END)
+    front = play.session.pipeline.front()
+    assert front is not None
+    assert (front.refusal is None, EXECUTED_ALONE.refusal) == (False, None)
 
 
 def test_a_query_behind_a_row_that_cannot_be_stored(play: Screenplay) -> None:
