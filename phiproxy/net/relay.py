@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -147,6 +147,9 @@ class Relay:
         self._needs = 0
         self._half_closed = False
         self._server_told = False
+        assert client.transport is not None
+        assert server.transport is not None
+        self._to_client, self._to_server = client.transport.write, server.transport.write
         client.peer, server.peer = server, client
 
     def start(self) -> None:
@@ -171,10 +174,9 @@ class Relay:
         self._terminated = data.endswith(TERMINATE)
         if session.phase is TRANSPARENT:
             self._ready = b""
-            assert self.server.transport is not None
-            self.server.transport.write(data)
+            self._to_server(data)
             return
-        for piece in (data,) if len(data) <= PIECE else _pieces(data):
+        for piece in (data,) if len(data) <= PIECE else (data[i : i + PIECE] for i in range(0, len(data), PIECE)):
             try:
                 need = session.from_client(piece)
             except Exception as error:
@@ -190,8 +192,7 @@ class Relay:
         if session.phase is not READY:  # the first ReadyForQuery of all may be what makes it TRANSPARENT
             self._ready = data[-1:] if data[-6:-1] == _IS_READY else b""
         if session.phase is TRANSPARENT and not self._half_closed:
-            assert self.client.transport is not None
-            self.client.transport.write(data)
+            self._to_client(data)
             return
         try:
             need = session.from_server(data)
@@ -201,8 +202,14 @@ class Relay:
         self._go_on(need)
 
     def _go_on(self, need: Need | None) -> None:
-        self._write()
         session = self.session
+        if session.quiet and not (self._choked or self._half_closed or (session.to_server and session.to_client)):
+            out, write = (session.to_server, self._to_server) if session.to_server else (session.to_client, self._to_client)
+            if out:
+                write(out[0] if len(out) == 1 else b"".join(out))
+                out.clear()
+            return
+        self._write()
         if self._choked or session.blocked or session.later:
             self._choke()
         if need is not None:
@@ -235,12 +242,10 @@ class Relay:
             if self._server_told:
                 self.close()  # only the proxy's own question can come behind the client's end: nobody needs its answer
                 return
-            assert self.server.transport is not None
-            self.server.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            self._to_server(out[0] if len(out) == 1 else b"".join(out))
         if session.to_client:
             out, session.to_client = session.to_client, []
-            assert self.client.transport is not None
-            self.client.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            self._to_client(out[0] if len(out) == 1 else b"".join(out))
         if session.phase is CLOSED:
             self.close()
 
@@ -387,10 +392,6 @@ class Relay:
         for side in (self.client, self.server):
             if side.transport is not None and not side.lost:
                 side.transport.abort()
-
-
-def _pieces(data: bytes) -> Iterator[bytes]:
-    return (data[begin : begin + PIECE] for begin in range(0, len(data), PIECE))
 
 
 def _encrypted(side: Side) -> bool:

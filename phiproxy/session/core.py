@@ -21,7 +21,7 @@ from phiproxy.errors import (
     WireError,
 )
 from phiproxy.plan.names import KnownNames
-from phiproxy.session import client, copying, overlay, server
+from phiproxy.session import alone, client, copying, overlay, server
 from phiproxy.session.fence import NAMES
 from phiproxy.session.known import Known
 from phiproxy.session.passing import pass_messages, pass_replies
@@ -79,11 +79,15 @@ class Session(State):
         if self.phase is TRANSPARENT or (self.database is None and self.phase is AUTHENTICATING):
             self.to_server.append(data)
             return None
+        if self.quiet and (sent := alone.group(self, data)):
+            self.to_server.append(sent)
+            return None
         frames = self.client_frames
         if frames.holds_nothing and self.phase is READY and self.waiting is None and not self.blocked and not self._fenced:
             self.later = False
             frames.data, frames.pos = data, 0
             return None if pass_messages(self) else self._drain("client")
+        self.quiet = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_server)
         frames.feed(data)
@@ -94,11 +98,14 @@ class Session(State):
         if self.phase is TRANSPARENT:
             self.to_client.append(data)
             return None
+        if self.quiet and alone.replies(self, data):
+            return None
         frames = self.server_frames
         if frames.holds_nothing and self.phase is READY and self.waiting is None and not self.client_frames.pending:
             frames.data, frames.pos = data, 0
             pass_replies(self)
             return None if frames.pos == len(data) else self._drain("server")
+        self.quiet = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_client)
         frames.feed(data)
@@ -121,11 +128,14 @@ class Session(State):
 
     def _drain(self, side: str) -> Need | None:
         """Handle every complete frame of one side, and what handling it unblocks on the other."""
+        self.quiet = False
         try:
-            return self._client_loop() if side == "client" else self._server_loop()
+            need = self._client_loop() if side == "client" else self._server_loop()
         except WireError as error:
             self.fatal(error)
             return None
+        self.quiet = alone.is_quiet(self)
+        return need
 
     def _client_loop(self) -> Need | None:
         frames = self.client_frames

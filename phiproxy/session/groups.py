@@ -31,8 +31,8 @@ _UNNAMED = ("P", b"")
 _MAX_GROUPS = 8
 
 # What drivers send behind a Bind, in one piece with it; whether that describes.
-_EXECUTE_SYNC = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04"
-_DESCRIBE_EXECUTE_SYNC = b"D\0\0\0\x06P\0" + _EXECUTE_SYNC
+EXECUTE_SYNC = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04"
+DESCRIBE_EXECUTE_SYNC = b"D\0\0\0\x06P\0" + EXECUTE_SYNC
 
 # What is awaited for the portal of an ordinary plan; nothing of these is ever changed.
 EXECUTED_ALONE = Expected(Kind.EXECUTE, binary=True, alone=True, passes=EXECUTE_PASSES)
@@ -45,9 +45,9 @@ _BOUND_DESCRIBED = Expected(Kind.BIND, passes=BIND_PASSES, whole=3)
 
 def tail_of(data: bytes, end: int) -> bytes:
     """Return what stands behind a Bind up to the Sync, where that makes a whole group of it; else nothing."""
-    if data.startswith(_EXECUTE_SYNC, end):
-        return _EXECUTE_SYNC
-    return _DESCRIBE_EXECUTE_SYNC if data.startswith(_DESCRIBE_EXECUTE_SYNC, end) else b""
+    if data.startswith(EXECUTE_SYNC, end):
+        return EXECUTE_SYNC
+    return DESCRIBE_EXECUTE_SYNC if data.startswith(DESCRIBE_EXECUTE_SYNC, end) else b""
 
 
 def end_group(session: State) -> int:
@@ -65,14 +65,9 @@ def ordinary(session: State, tail: bytes) -> None:
     The portal is not noted, since what is not known of one is that it shows something protected. In a transaction it lives on, but
     has run.
     """
-    queue = session.pipeline.queue
-    if tail is _EXECUTE_SYNC:
-        queue.append(_BOUND)
-    else:
-        queue.append(_BOUND_DESCRIBED)
-        queue.append(DESCRIBED)
-    queue.append(EXECUTED if session.group_executes else EXECUTED_ALONE)
-    queue.append(expect_ready(end_group(session)))
+    run = EXECUTED if session.group_executes else EXECUTED_ALONE
+    last = expect_ready(end_group(session))
+    session.pipeline.queue.extend((_BOUND, run, last) if tail is EXECUTE_SYNC else (_BOUND_DESCRIBED, DESCRIBED, run, last))
     session.counters.forwarded += 1
 
 
@@ -141,10 +136,10 @@ def _await(session: State, prepared: Prepared, results: tuple[int, ...] | None, 
 
 def _made(session: State, plan: StatementPlan, results: tuple[int, ...] | None, tail: bytes) -> Group:
     """Return what is awaited for a group; it is never changed but for what opens its rows, which is the same each time."""
-    bound = Expected(Kind.BIND, passes=BIND_PASSES, whole=2 if tail is _EXECUTE_SYNC else 3)
+    bound = Expected(Kind.BIND, passes=BIND_PASSES, whole=2 if tail is EXECUTE_SYNC else 3)
     bound.touches, bound.texts = plan.touches, (plan.sql, plan.text, plan.edits)
     portal = Portal(plan, results, 0)
-    shown = None if tail is _EXECUTE_SYNC else described(plan, results)
+    shown = None if tail is EXECUTE_SYNC else described(plan, results)
     return Group(plan, results, bound, shown, executed(session, portal, alone=True))
 
 
@@ -164,13 +159,13 @@ def answered(session: State, data: bytes, pos: int) -> int:
     entries = queue[0].whole
     if session.path is None or session.path_changed is not None:
         return pos
-    places = _places(data, pos, session.server_frames.max_message, described=entries > 2)
-    if places is None:
+    found = places(data, pos, session.server_frames.max_message, described=entries > 2)
+    if found is None:
         return pos
-    end, run = places[-1], queue[entries - 1]
+    end, run = found[-1], queue[entries - 1]
     if run.columns is None:
         session.to_client.append(data if end - pos == len(data) else data[pos:end])
-    elif not _show(session, run, run.columns, data, places):
+    elif not show(session, run, run.columns, data, found):
         return pos
     for _ in range(entries):
         queue.popleft()
@@ -178,21 +173,22 @@ def answered(session: State, data: bytes, pos: int) -> int:
     return end
 
 
-def _places(data: bytes, pos: int, limit: int, *, described: bool) -> tuple[int, int, int, int] | None:
+def places(data: bytes, pos: int, limit: int, *, described: bool) -> tuple[int, int, int, int] | None:
     """Return where the reply to Describe, the rows, and what comes behind them begin, and where all ends; None: not as ever."""
-    if not data.startswith(_BIND_COMPLETE, pos):
+    # A length below 4 would lead into itself, where no tag is.
+    if not data.startswith(_BIND_COMPLETE, pos) or len(data) > limit:
         return None
     begin = first = at = pos + len(_BIND_COMPLETE)
     try:
         if described and data[at] == _FIELDS:
-            first = at = message_end(data, at, limit)
+            first = at = at + 1 + _LENGTH(data, at + 1)[0]
         elif described:
             first = at = at + len(_NO_DATA) if data.startswith(_NO_DATA, at) else len(data)
         while data[at] == _DATA_ROW:
-            at = message_end(data, at, limit)
+            at += 1 + _LENGTH(data, at + 1)[0]
         behind = at
         if data[at] == _COMPLETE:
-            at = message_end(data, at, limit)
+            at += 1 + _LENGTH(data, at + 1)[0]
             if data.startswith(_READY, at) and data[at + 5] in _STATUS:
                 return begin, first, behind, at + 6
     except (IndexError, struct.error):
@@ -208,10 +204,10 @@ def message_end(data: bytes, at: int, limit: int) -> int:
     return at + 1 + int(length)
 
 
-def _show(session: State, run: Expected, columns: Columns, data: bytes, places: tuple[int, int, int, int]) -> bool:
+def show(session: State, run: Expected, columns: Columns, data: bytes, found: tuple[int, int, int, int]) -> bool:
     """Show the replies as the client must see them; False, with nothing done, where the handlers must say why they cannot."""
     assert session.database is not None
-    begin, first, behind, end = places
+    begin, first, behind, end = found
     opened = session.database.doubtful
     opened.clear()
     shown = [_BIND_COMPLETE]

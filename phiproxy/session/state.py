@@ -117,6 +117,7 @@ class State:
         self.encoding: Encoding | None = UTF8
         self.encoding_set: int | None = None
         self.encoding_changed: int | None = None
+        self.quiet = False
         self.blocked = False
         self.later = False
         self.catalog_fresh = False
@@ -165,6 +166,7 @@ class State:
         if not self.inside:
             self.to_client.append(self.said(error_response(error.sqlstate, error.public_text, hint=error.hint, severity="FATAL")))
         self.phase = CLOSED
+        self.quiet = False
 
     def count_doubtful(self, front: Expected) -> None:
         """Count for this execution what has just been opened under doubtful keys."""
