@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from phiproxy.errors import StatementRefused, UndefinedColumn, UndefinedObject, UndefinedTable
 from phiproxy.policy.catalog import Relation
@@ -21,11 +21,11 @@ from phiproxy.sql.finish import finish
 from phiproxy.sql.fixed import check_fixed
 from phiproxy.sql.lists import type_of
 from phiproxy.sql.meaning import Meaning, Reveal
-from phiproxy.sql.operands import operand_type
+from phiproxy.sql.operands import common_type, operand_type
 from phiproxy.sql.owntypes import find_types
 from phiproxy.sql.parse import Node, Statement, messages, only, strings
 from phiproxy.sql.rules import query
-from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope
+from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope, Value
 from phiproxy.sql.sinks import Named
 from phiproxy.sql.terms import TEXT, VARCHAR
 from phiproxy.sql.utility import check_utility, defines, effects, named_in_text
@@ -150,7 +150,7 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> list[Output]:
             value.users.append(SHOWN)
     a.meaning.plain_select = kind == "SelectStmt" and not _writes(a, body)
     # What the casts say of given values: they are taken away where the values become protected.
-    given = [type_of(value) if isinstance(value, ListColumn) else 0 for _, value in outputs]
+    given = [_said(value) for _, value in outputs]
     finish(a)
     a.meaning.outputs = tuple(map(_reveal, outputs, given)) if returns else ()
     return outputs
@@ -163,23 +163,34 @@ def _pass_query(a: Analysis, body: Node) -> None:
     finish(a)
 
 
-def _reveal(output: Output, given: int) -> Reveal | None:
+def _reveal(output: Output, given: Sequence[DeclaredType]) -> Reveal | None:
     _, value = output
     if isinstance(value, ListColumn) and value.became is not None:
-        return Reveal(value.became, _given_type(value, value.became, given), cast=True)
+        return Reveal(value.became, _given_type(value.became, given), cast=True)
     return Reveal(value.column, value.type, value.cast, value.origin, value.planned) if isinstance(value, Protected) else None
 
 
-def _given_type(value: ListColumn, became: ProtectedColumn, given: int) -> DeclaredType:
-    """Return the type as which given values are shown that became protected."""
-    if became.type.is_text:
-        return VARCHAR if given == VARCHAR.oid else TEXT
+def _said(value: Value) -> Sequence[DeclaredType]:
+    """Return the types of a column of given values, as their casts say them: text where nothing does, and of texts the first."""
+    if not isinstance(value, ListColumn):
+        return ()
     entries = [entry for leaf in value.leaves() for entry in leaf.entries if entry is not None]
-    if not all(entry.kind == "param" or entry.types for entry in entries):
-        raise StatementRefused(
-            f"a literal is shown here as text, and meets {became.label} elsewhere", hint=f"Cast it to {sql_name(became.type)}."
-        )
-    return operand_type(became.type)
+    said = [entry.types[-1].underlying for entry in entries if entry.types]
+    if not said or any(declared.is_text for declared in said):
+        return (VARCHAR if type_of(value) == VARCHAR.oid else TEXT,)
+    return (TEXT,) if any(not entry.types and entry.kind not in ("param", "null") for entry in entries) else said
+
+
+def _given_type(became: ProtectedColumn, said: Sequence[DeclaredType]) -> DeclaredType:
+    """Return the type as which given values are shown that became protected."""
+    shown, own = common_type(said), operand_type(became.type)
+    if became.type.is_text or shown.oid == own.oid:
+        return shown if became.type.is_text else own
+    what = "a literal" if shown.is_text else "a given value"
+    raise StatementRefused(
+        f"{what} is shown here as {sql_name(shown)}, and meets {became.label} elsewhere",
+        hint=f"Cast it to {sql_name(became.type)}.",
+    )
 
 
 def _writes(a: Analysis, body: Node) -> bool:

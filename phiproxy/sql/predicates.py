@@ -19,7 +19,7 @@ from phiproxy.sql.namesakes import check_namesake
 from phiproxy.sql.operands import OWN, common_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
-from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value
+from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value, as_text
 from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_type, peel_arrays
 from phiproxy.sql.terms import PARTS, Leaf, Term, add_part, as_null_test, as_plain, as_value, compare, said_type, term
 
@@ -252,6 +252,7 @@ def _sublink_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
     if len(outputs) != 1:
         raise wrong_count(a, node, "subquery must return only one column")
     value = outputs[0][1]
+    as_text([value])
     if isinstance(value, Clear):
         return False
     made.leaves.append(Leaf(node, value=value))

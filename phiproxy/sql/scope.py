@@ -102,7 +102,7 @@ class ListColumn:
 
     ``users`` collects the decided uses; None stands for an ordinary one. ``casts`` are the no-op casts on the way, ``parts`` the
     columns that UNION ALL put one below the other. ``became`` is what was decided, ``recasts`` are casts
-    of ``ARRAY[…]`` that become bytea[] with it. ``of_values``: of VALUES, which is text where nothing says otherwise.
+    of ``ARRAY[…]`` that become bytea[] with it. ``of_values``: of VALUES or a subquery, which is text where nothing says otherwise.
     ``seen`` is the number of uses that were recorded before it, as PostgreSQL gives types in this order. ``unnamed``: it stands
     in a set operation, whose first query names the columns.
     """
@@ -262,10 +262,18 @@ def joined_of(source: Source) -> Joined:
 
 def source_of(alias: str, outputs: list[Output]) -> Source:
     """Return a subquery's outputs as a source; a column whose name is not known makes it opaque."""
+    as_text(value for _, value in outputs)
     columns = tuple(SourceColumn(name if name is not None else "\0", own_value(value)) for name, value in outputs)
     unknown_protected = any(name is None and not isinstance(value, Clear) for name, value in outputs)
     assert not unknown_protected
     return Source(alias, columns, None, opaque=any(name is None for name, _ in outputs), system=False)
+
+
+def as_text(values: Iterable[Value]) -> None:
+    """Note of a subquery's outputs that given values are texts where nothing says otherwise."""
+    for value in values:
+        for leaf in value.leaves() if isinstance(value, ListColumn) else ():
+            leaf.of_values = True
 
 
 def own_value(value: Value) -> Value:

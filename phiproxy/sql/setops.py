@@ -114,10 +114,10 @@ def _types(value: Value) -> Iterator[DeclaredType]:
         yield value.type
     elif isinstance(value, ListColumn):
         for part in value.leaves():
-            for entry in part.entries:
-                if entry is not None and entry.value_oid:
-                    yield by_oid(entry.value_oid) or entry.types[-1]
-            if part.of_values:
+            typed = [entry for entry in part.entries if entry is not None and entry.value_oid]
+            for entry in typed:
+                yield by_oid(entry.value_oid) or entry.types[-1]
+            if part.of_values and not typed:
                 yield TEXT
 
 

@@ -307,6 +307,10 @@ STATEMENTS = [
     "SELECT id FROM typed WHERE c_int4 = NULLIF('7', '8')",
     "SELECT id FROM typed WHERE c_uuid IS NOT DISTINCT FROM CASE WHEN true THEN NULL ELSE 'x' END",
     "SELECT id FROM typed WHERE c_int4 IN (COALESCE(7, 8), '7')",
+    "SELECT c_date FROM typed UNION ALL SELECT (SELECT date '2000-02-29') UNION ALL SELECT q FROM (VALUES (date '2001-1-1')) v (q)"
+    " UNION ALL SELECT NULL",
+    "SELECT c_int4 FROM typed UNION ALL SELECT (SELECT 5)",
+    "SELECT q FROM (VALUES (7), (8)) v (q) JOIN typed ON c_int4 = q",
     "SELECT id FROM typed WHERE c_int4__ = ANY (ARRAY['{7}'::int[]]) OR c_text__ <> ALL (ARRAY['{a}'])",
     "SELECT NULLIF(c_char_9_, 'x'), NULLIF(c_numeric_10_2_, 7), NULLIF(c_varchar_12_, 'x') FROM typed",
     "SELECT NULLIF(c_timestamptz_0_, 'infinity'), NULLIF(c_text, 'x') FROM typed",
@@ -358,6 +362,11 @@ REFUSED = [
     "SELECT id FROM typed WHERE c_timestamp = ANY (ARRAY['2000-02-29 00:00:00.1', $$infinity$$]::timestamp(0)[])",
     "SELECT id FROM typed WHERE c_char_9_ IN ('ab ', COALESCE('a ', NULL))",
     "SELECT id FROM typed WHERE c_citext = COALESCE('AB', 'x')",
+    "SELECT c_citext FROM typed INTERSECT SELECT (SELECT 'AB')",
+    "SELECT c_citext FROM typed UNION SELECT q FROM (SELECT 'AB' AS q) v",
+    "SELECT q FROM (VALUES (7), (7.0)) v (q) JOIN typed ON c_int4 = q",
+    "SELECT q FROM (VALUES (7::int8)) v (q) WHERE q IN (SELECT c_int4 FROM typed)",
+    "SELECT q FROM (SELECT 7.0 AS q) v JOIN typed ON c_int4 = q",
     "UPDATE typed SET c_int8 = CASE id WHEN 1 THEN NULL WHEN 2 THEN 0 ELSE -1::bigint END",
     "UPDATE typed SET c_text__ = NULLIF('{a}', '{b}'::text[])",
 ]
