@@ -175,7 +175,8 @@ def _said(value: Value) -> Sequence[DeclaredType]:
     if not isinstance(value, ListColumn):
         return ()
     entries = [entry for leaf in value.leaves() for entry in leaf.entries if entry is not None]
-    said = [entry.types[-1].underlying for entry in entries if entry.types]
+    last = [(entry.types[-1], entry.array) for entry in entries if entry.types]
+    said = [((declared.element or declared) if array else declared).underlying for declared, array in last]
     if not said or any(declared.is_text for declared in said):
         return (VARCHAR if type_of(value) == VARCHAR.oid else TEXT,)
     return (TEXT,) if any(not entry.types and entry.kind not in ("param", "null") for entry in entries) else said

@@ -311,6 +311,7 @@ STATEMENTS = [
     " UNION ALL SELECT NULL",
     "SELECT c_int4 FROM typed UNION ALL SELECT (SELECT 5)",
     "SELECT q FROM (VALUES (7), (8)) v (q) JOIN typed ON c_int4 = q",
+    "SELECT q FROM unnest('{7,8}'::int[]) q JOIN typed ON c_int4 = q",
     "SELECT id FROM typed WHERE c_int4__ = ANY (ARRAY['{7}'::int[]]) OR c_text__ <> ALL (ARRAY['{a}'])",
     "SELECT NULLIF(c_char_9_, 'x'), NULLIF(c_numeric_10_2_, 7), NULLIF(c_varchar_12_, 'x') FROM typed",
     "SELECT NULLIF(c_timestamptz_0_, 'infinity'), NULLIF(c_text, 'x') FROM typed",
