@@ -10,7 +10,7 @@ import dataclasses
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from phiproxy.errors import PathNeeded, StatementRefused
 from phiproxy.plan.shapes import template
@@ -50,8 +50,8 @@ def bulk_meanings(text: bytes, analyse: Analyse) -> list[Meaning] | None:
     except StatementRefused:
         return None  # of the text itself it is told where
     found = _spread(bulk, analyse)
-    if isinstance(found, Meaning):
-        return [found]
+    if isinstance(found, list):
+        return found
     if found is not None:
         # Refused, as it would be among all rows, at the first of these two.
         _analysed(bulk.with_rows(found), analyse)
@@ -68,24 +68,30 @@ def _analysed(bulk: Bulk, analyse: Analyse) -> list[Meaning]:
         raise
 
 
-def _spread(bulk: Bulk, analyse: Analyse) -> Meaning | tuple[int, ...] | None:
-    """Return the meaning of all rows, or the numbers of rows of which one repeats unprotected what another has protected."""
+def _spread(bulk: Bulk, analyse: Analyse) -> list[Meaning] | tuple[int, ...] | None:
+    """Return the meanings, with all rows, or the numbers of rows of which one repeats unprotected what another has protected."""
     meanings = _analysed(bulk, analyse)
     short = shape_of(bulk.short.text)
     made = template(short, parse(bulk.short.text), meanings) if short is not None else None
-    if short is None or made is None or len(meanings) != 1 or meanings[0].bound or meanings[0].tree is not None:
+    if short is None or made is None or any(m.bound or m.tree is not None for m in meanings):
+        return None
+    inserts = next(m for m in meanings if m.start < bulk.short.rows[0].start < m.end)
+    if len(meanings) > 1 and any(m.numbers for m in meanings):
         return None
     marks = bulk.short.shape
     by_start = {start: i for i, start in enumerate(marks.starts)}
     fixed = frozenset(by_start[short.starts[i]] for i, _ in made.fixed)
-    if meanings[0].numbers != _numbers(marks) or not _are_alike(bulk, fixed):
+    if inserts.numbers != _numbers(marks) or not _are_alike(bulk, fixed):
         return None
     protected = {by_start[short.starts[i]] for i in made.protected}
-    numbers = {b"$%d" % n for o in meanings[0].occurrences for n in o.numbers}
+    numbers = {b"$%d" % n for o in inserts.occurrences for n in o.numbers}
     repeated = _shared(bulk, {i for i, mark in enumerate(marks.constants) if mark in numbers})
     if repeated is None:
         repeated = _repeated(bulk, protected)
-    return _Spread(bulk, meanings[0], fixed).meaning() if repeated is None else repeated
+    if repeated is not None:
+        return repeated
+    whole = _Spread(bulk, inserts, fixed).meaning()
+    return None if whole is None else [whole if m is inserts else _moved(bulk, m) for m in meanings]
 
 
 def _numbers(shape: Shape) -> frozenset[int]:
@@ -159,6 +165,19 @@ class _Crossing(Exception):
     """A change is neither in one row nor outside of all, or rows share what is stored: the text is analysed as it is."""
 
 
+def _moved(bulk: Bulk, meaning: Meaning) -> Meaning:
+    """Return the meaning of another statement of the shorter text at its place in the long one."""
+    edits = [dataclasses.replace(e, start=bulk.offset(e.start), end=bulk.offset(e.end)) for e in meaning.edits]
+    occurrences = [dataclasses.replace(o, start=bulk.offset(o.start), end=bulk.offset(o.end)) for o in meaning.occurrences]
+    return dataclasses.replace(meaning, **_place(bulk, meaning), edits=edits, occurrences=occurrences)
+
+
+def _place(bulk: Bulk, meaning: Meaning) -> dict[str, Any]:
+    """Return where a statement stands in the long text."""
+    room = bulk.offset(meaning.room[0]), bulk.offset(meaning.room[1])
+    return {"start": bulk.offset(meaning.start), "end": bulk.offset(meaning.end), "room": room}
+
+
 class _Spread:
     """The changes of the shorter text, carried over to the long one; ``fixed`` marks are the same in all rows of a form."""
 
@@ -185,9 +204,7 @@ class _Spread:
             self._carry(own[form], row, numbers)
         return dataclasses.replace(
             short,
-            start=bulk.offset(short.start),
-            end=bulk.offset(short.end),
-            room=(bulk.offset(short.room[0]), bulk.offset(short.room[1])),
+            **_place(bulk, short),
             numbers=_numbers(bulk.long.shape),
             edits=sorted(self._edits, key=lambda e: (e.start, e.end)),
             occurrences=sorted(self._occurrences, key=lambda o: (o.start, o.end, o.order)),

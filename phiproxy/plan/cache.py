@@ -41,6 +41,8 @@ from phiproxy.types.styles import Styles
 MAX_SHAPED_TEXT = 16 * 1024
 # Of a longer INSERT only some rows are analysed (``bulk``); of a shorter one it would save less than a millisecond.
 MIN_BULK_TEXT = 1024
+# For each long INSERT of a string the rest of it is looked at once more.
+MAX_BULKS = 8
 
 NONE: frozenset[str] = frozenset()
 
@@ -211,8 +213,7 @@ class Planner:
             if known is not None:
                 decode_text(text)
                 return known
-        bulk = bulk_meanings(text, lambda shorter: self._proved(shorter, view)) if len(text) > MIN_BULK_TEXT else None
-        meanings = self._proved(text, view) if bulk is None else bulk
+        meanings = self._of_some_rows(text, view)
         if shape is not None and shape.constants and meanings:
             made = template(shape, parse(text), meanings)
             if made is not None and not any(m.bound or m.tree is not None for m in meanings):
@@ -231,6 +232,14 @@ class Planner:
             return None
         decode_text(text)
         return found, shape
+
+    def _of_some_rows(self, text: bytes, view: View, inserts: int = MAX_BULKS) -> list[Meaning]:
+        """Return the meanings of a text, of whose first long INSERTs (so many of them) only some rows are analysed."""
+        if len(text) > MIN_BULK_TEXT and inserts:
+            found = bulk_meanings(text, lambda shorter: self._of_some_rows(shorter, view, inserts - 1))
+            if found is not None:
+                return found
+        return self._proved(text, view)
 
     def _proved(self, text: bytes, view: View) -> list[Meaning]:
         """Analyse a text and prove its rewrite."""

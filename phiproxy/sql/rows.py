@@ -8,7 +8,7 @@ from the grammar: a row of the same tokens is one more row of VALUES, and the ro
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +17,7 @@ from phiproxy.sql.parse import Node, Statement, location, messages, only
 from phiproxy.sql.shape import Shape, kind_of, shape_of
 
 # Up to the bracket of the first row; what has literals here, or subscripts, is not looked at further.
-_HEAD = re.compile(rb"""\s*INSERT\s+INTO\s(?:[^;'"\[]|\[\]|"[^"]*")*?\bVALUES\s*(?=\()""", re.IGNORECASE)
+_HEAD = re.compile(rb"""(?:\A|;)\s*INSERT\s+INTO\s(?:[^;'"\[]|\[\]|"[^"]*")*?\bVALUES\s*(?=\()""", re.IGNORECASE)
 _BRACKET = re.compile(rb'[()"]')
 _NEXT = re.compile(rb"\s*,\s*(?=\()")
 # Of fewer rows, or where hardly two are alike, nothing is gained.
@@ -75,13 +75,14 @@ class Bulk:
         return self.long.rows[self.kept[i]].start + max(short - self.short.rows[i].start, 0)
 
     def is_as_found(self, statements: Sequence[Statement]) -> bool:
-        """Tell whether the shorter text parses to one INSERT of so many rows, and of nothing else."""
-        if len(statements) != 1 or statements[0].kind != "InsertStmt" or "selectStmt" not in statements[0].body:
+        """Tell whether the statement of the shorter text that has the rows is an INSERT of so many, and of nothing else."""
+        first = self.short.rows[0]
+        found = [s for s in statements if s.start < first.start < s.end]
+        if len(found) != 1 or found[0].kind != "InsertStmt" or "selectStmt" not in found[0].body:
             return False
-        source = _values(statements[0].body["selectStmt"])
+        source = _values(found[0].body["selectStmt"])
         if source is None or len(source["valuesLists"]) != len(self.kept):
             return False
-        first = self.short.rows[0]
         return all(first.start < location(m) < first.end for m in messages(source["valuesLists"][0]) if location(m) > 0)
 
     def with_rows(self, more: Collection[int]) -> Bulk:
@@ -92,12 +93,23 @@ class Bulk:
 
 
 def find_bulk(text: bytes) -> Bulk | None:
-    """Return a text as rows and a shorter text; None where it is no long INSERT of rows that are much alike."""
-    head = _HEAD.match(text)
-    shape = shape_of(text, parameters=True) if head is not None else None
-    if head is None or shape is None:
+    """Return a text as rows and a shorter text; None where it has no long INSERT of rows that are much alike."""
+    shape = shape_of(text, parameters=True) if _HEAD.search(text) is not None else None
+    if shape is None:
         return None
-    found = tuple(_rows(shape, head.end()))
+    heads = (head for head in _HEAD.finditer(text) if not _in_constant(shape, head.start()))
+    return next((found for head in heads if (found := _of_rows(text, shape, head.end())) is not None), None)
+
+
+def _in_constant(shape: Shape, offset: int) -> bool:
+    i = bisect_right(shape.starts, offset) - 1
+    return i >= 0 and offset < shape.starts[i] + len(shape.constants[i])
+
+
+def _of_rows(text: bytes, shape: Shape, begin: int) -> Bulk | None:
+    found = tuple(_rows(shape, begin))
+    if len(found) < _FEWEST:
+        return None
     long = Rows(text, shape, found)
     forms: dict[object, int] = {}
     kept = [0, 1]  # one row alone is analysed, and described, in another way than several
@@ -107,7 +119,7 @@ def find_bulk(text: bytes) -> Bulk | None:
         if known == len(kept):
             kept.append(i)
         form.append(known)
-    return _shortened(long, kept, form) if len(found) >= max(_FEWEST, _ALIKE * len(kept)) else None
+    return _shortened(long, kept, form) if len(found) >= _ALIKE * len(kept) else None
 
 
 def _values(source: Node) -> Node | None:

@@ -30,6 +30,11 @@ def test_equal_both_ways(differential: Differential, clinic: Clinic) -> None:
             differential.run(f"SELECT id FROM patients WHERE ssn = '{value}'", protocol="simple")
         differential.run("SELECT count(DISTINCT mrn), count(notes) FROM patients", protocol="simple")
         differential.run("ROLLBACK", protocol="simple")
+    other = "INSERT INTO visits (id, diagnosis) VALUES " + ", ".join(f"({2000 + i}, 'd{i}')" for i in range(200))
+    differential.run(f"BEGIN; {text}; UPDATE patients SET ssn = 'é' WHERE id = 1003; {other}", protocol="simple")
+    differential.run(READ, protocol="simple")
+    differential.run("SELECT id, diagnosis FROM visits WHERE diagnosis IN ('d7', 'd8') ORDER BY id", protocol="simple")
+    differential.run("ROLLBACK", protocol="simple")
     differential.refused(head + ",\n".join([*rows, _row(300, "x").replace("'x'", "now()")]))
 
 

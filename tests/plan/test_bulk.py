@@ -136,12 +136,22 @@ def inserts(draw: st.DrawFn) -> str:
     return head + ", ".join(rows) + draw(TAILS)
 
 
+AROUND = st.sampled_from(
+    [
+        "{}", "{}", "BEGIN; {}; COMMIT", "SELECT 'x;INSERT INTO t VALUES (1)', 2; {}; UPDATE patients SET ssn = 'é', city = 'u'",
+        "UPDATE patients SET ssn = 'é';{};{};SELECT ssn FROM patients WHERE ssn = 'y'",
+        "INSERT INTO visits (mrn) VALUES ('a'), ('b'); {}",
+    ]
+)  # fmt: skip
+
+
 TAINT = "a literal meets a protected column and is used unprotected elsewhere"
 
 
 @settings(max_examples=60, deadline=None)
-@given(inserts())
-def test_as_if_each_row_had_been_analysed(text: str) -> None:
+@given(inserts(), AROUND)
+def test_as_if_each_row_had_been_analysed(insert: str, around: str) -> None:
+    text = around.replace("{}", insert.removesuffix(";").removesuffix(" -- x")) if around != "{}" else insert
     found, expected = script(text), in_full(text)
     if isinstance(expected, tuple) and TAINT in str(expected[1]):
         # Of several such literals any may be told.
@@ -313,6 +323,25 @@ def test_parameters_of_declared_types() -> None:
     text = "INSERT INTO people (name, born) VALUES " + _parameters(30, "($, $)")
     for oids in ((25, 1082) * 30, (1043, 25) * 30, (25, 23) * 30, (0, 0, 25)):
         assert statement(text, oids) == statement_in_full(text, oids)
+
+
+def test_strings_of_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    insert = "INSERT INTO {} VALUES " + ", ".join(f"('v{i}', 'it''s; INSERT INTO t VALUES (1)')" for i in range(50))
+    text = f"BEGIN; {insert.format('patients (ssn, city)')}; {insert.format('visits (mrn, room)')} RETURNING id; COMMIT"
+    expected = in_full(text)
+    assert isinstance(expected[0], bytes)
+    lengths = []
+    analyse = Planner._meanings
+
+    def counted(self: Planner, text: bytes, view: cache.View) -> object:
+        lengths.append(len(text))
+        return analyse(self, text, view)
+
+    monkeypatch.setattr(Planner, "_meanings", counted)
+    assert script(text) == expected
+    assert max(lengths) < len(text) / 8
+    wrong = text.replace("'v17', ", "'v17', ssn || ", 2)
+    assert script(wrong)[:3] == in_full(wrong)[:3]
 
 
 def test_rows_that_differ_in_the_type_of_a_number() -> None:

@@ -38,6 +38,13 @@ def test_parameters_are_marks_and_the_same_ones_make_a_form() -> None:
     assert bulk.short.shape.constants == (b"$1", b"'x'", b"$2", b"$3", b"'y'", b"$4", b"$5", b"'z'", b"$5")
 
 
+def test_an_insert_among_other_statements() -> None:
+    text = "SELECT ';INSERT INTO t VALUES (1)'; INSERT INTO u VALUES (1), (2); INSERT INTO t VALUES {}; SELECT 'x'"
+    bulk = found(text.format(", ".join(ROWS)))
+    assert bulk.short.text.decode() == text.format(", ".join(ROWS[:2]))
+    assert bulk.is_as_found(parse(bulk.short.text))
+
+
 def test_rows_of_a_query_in_from() -> None:
     text = "INSERT INTO t (a) SELECT p0::VARCHAR(12), p1::int[] FROM (VALUES {}) AS v(p0, p1, n) ORDER BY n RETURNING id"
     bulk = found(text.format(", ".join(f"($%d::text, $%d, {i})" % (2 * i + 1, 2 * i + 2) for i in range(20))))
@@ -92,7 +99,6 @@ def test_left_alone(text: str) -> None:
         "INSERT INTO t SELECT (SELECT max(a) FROM (VALUES {}) w(a)) FROM (VALUES (1), (2)) v",
         "INSERT INTO t VALUES {} LIMIT 3",
         "INSERT INTO t VALUES {}, (\"f\"('x')), ('x')",
-        "INSERT INTO t VALUES {}; SELECT 'x'",
         "INSERT INTO t VALUES {} UNION ALL SELECT 'x'",
     ],
 )
