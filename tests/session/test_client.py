@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from phiproxy.session.substitutes import TOO_MANY_ARGUMENTS
 from tests.session.frames import (
     BIND_COMPLETE,
     FLUSH,
@@ -102,7 +103,7 @@ def test_flush_is_not_sync(play: Screenplay) -> None:
 
 def test_large_object_functions_pass_and_other_functions_are_refused(play: Screenplay) -> None:
     play.client_says(function_call(954), function_call(2077))
-    play.server_gets(function_call(954), raw(b"F"))
+    play.server_gets(function_call(954), raw(b"F", (2077).to_bytes(4, "big") + TOO_MANY_ARGUMENTS))
     result = raw(b"V", b"\0\0\0\4\0\0\0\1")
     play.server_says(result, ready(), error("08P01"), ready())
     play.client_gets(result, ready(), Says("0A000", "FunctionCall"), ready())
