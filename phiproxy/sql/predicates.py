@@ -16,7 +16,7 @@ from phiproxy.sql.functions import is_row
 from phiproxy.sql.like import like
 from phiproxy.sql.mismatch import check_operator, condition
 from phiproxy.sql.namesakes import check_namesake
-from phiproxy.sql.operands import OWN, common_type
+from phiproxy.sql.operands import OWN, TEXT, common_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value, as_text
@@ -158,7 +158,8 @@ def _check_elements(a: Analysis, terms: Sequence[Term], casts: Sequence[Node]) -
     if cut is not None:
         raise a.refuse("a cast of ARRAY[…] that cuts or rounds is not in this version", only(cut)[1], hint="Cast its elements.")
     for leaf in (leaf for made in terms for leaf in made.leaves if leaf.sink is not None):
-        types = {*wanted, *leaf.sink.types[-1:]} if leaf.sink is not None else wanted
+        assert leaf.sink is not None
+        types = {*wanted, *((TEXT,) if leaf.sink.formula is not None else leaf.sink.types[-1:])}
         if len(types) > 1 and not all(t.is_text for t in types):
             raise a.refuse(
                 "a cast of ARRAY[…] to another type is not in this version", located(leaf.node), hint="Cast its elements."
