@@ -45,7 +45,7 @@ def test_equal_both_ways(twins: Twins, case: Case) -> None:
 def test_refused_and_nothing_sent(twins: Twins, case: Case) -> None:
     _needs(twins, case)
     statement, params = case.with_values(twins.value)
-    twins.both.refused(statement, params, sqlstate=case.refuse)
+    twins.both.refused(statement, params, sqlstate=case.refuse, protocol="extended")
     with twins.rolled_back():
         twins.both.refused(statement, params, sqlstate=case.refuse, protocol="extended" if params else "simple")
 
