@@ -168,8 +168,9 @@ def rows(n: int, city: str = "Springfield") -> list[str]:
     return [f"({i}, 'v{i}', '{city}', 'm{i}')" for i in range(n)]
 
 
-def test_only_a_few_rows_are_analysed(monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths = []
+def lengths_analysed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that takes the length of each text that is analysed from now on."""
+    lengths: list[int] = []
     analyse = Planner._meanings
 
     def counted(self: Planner, text: bytes, view: cache.View) -> object:
@@ -177,6 +178,11 @@ def test_only_a_few_rows_are_analysed(monkeypatch: pytest.MonkeyPatch) -> None:
         return analyse(self, text, view)
 
     monkeypatch.setattr(Planner, "_meanings", counted)
+    return lengths
+
+
+def test_only_a_few_rows_are_analysed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = lengths_analysed(monkeypatch)
     text = BULK + ", ".join(rows(500))
     plan = planner().script(text.encode(), VIEW)
     assert plan.rendered is not None
@@ -287,14 +293,7 @@ SENTINEL = (
 def test_only_a_few_rows_of_parameters_are_analysed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = statement_in_full(text)
     assert isinstance(expected[0], list)
-    lengths = []
-    analyse = Planner._meanings
-
-    def counted(self: Planner, text: bytes, view: cache.View) -> object:
-        lengths.append(len(text))
-        return analyse(self, text, view)
-
-    monkeypatch.setattr(Planner, "_meanings", counted)
+    lengths = lengths_analysed(monkeypatch)
     assert statement(text) == expected
     assert max(lengths) < len(text) / 2
 
@@ -330,14 +329,7 @@ def test_strings_of_statements(monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"BEGIN; {insert.format('patients (ssn, city)')}; {insert.format('visits (mrn, room)')} RETURNING id; COMMIT"
     expected = in_full(text)
     assert isinstance(expected[0], bytes)
-    lengths = []
-    analyse = Planner._meanings
-
-    def counted(self: Planner, text: bytes, view: cache.View) -> object:
-        lengths.append(len(text))
-        return analyse(self, text, view)
-
-    monkeypatch.setattr(Planner, "_meanings", counted)
+    lengths = lengths_analysed(monkeypatch)
     assert script(text) == expected
     assert max(lengths) < len(text) / 8
     wrong = text.replace("'v17', ", "'v17', ssn || ", 2)
