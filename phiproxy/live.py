@@ -26,7 +26,7 @@ from phiproxy.keys.registry import Registry, as_provider_error, read_layout
 from phiproxy.keys.roots import CacheLimits
 from phiproxy.keys.service import KeyLimits
 from phiproxy.net import clock
-from phiproxy.net.catalog import catalog_version, read_catalog
+from phiproxy.net.catalog import catalog_version, read_catalog, temporary_version
 from phiproxy.net.service import ServicePool, connect_service, service_pool
 from phiproxy.net.tasks import spawn
 from phiproxy.ops.leakage import declared_complaints
@@ -89,7 +89,8 @@ class LiveDatabase:
         self._pool = pool
         self._members = members
         self._known = known
-        self._version = ""
+        self._version = self._temporary = ""
+        self._temporary_wanted = False
         self._reading: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._announcing: asyncio.Task[None] | None = None
@@ -171,17 +172,20 @@ class LiveDatabase:
         await self._pool.close()
 
     async def refresh(self, changed: bool = False) -> None:  # noqa: FBT001, FBT002 - the shape of a callback
-        """Read catalogue and registry afresh; who asks during a reading shares the next one.
+        """Read what is another than was read last of catalogue and registry; who asks during a reading shares the next one.
 
-        ``changed``: only where the catalogue is another than was read last. Temporary tables do not make it one.
+        ``changed``: temporary tables do not make the catalogue another one.
         """
+        if not changed:
+            self._temporary_wanted = True
         if self._reading is not None and not self._reading.done():
             await asyncio.wait([self._reading])
         if self._reading is None or self._reading.done():
-            self._reading = spawn(self._read(only_changed=changed), "reading")
+            self._reading = spawn(self._read(), "reading")
         await asyncio.shield(self._reading)
 
-    async def _read(self, *, only_changed: bool = False) -> None:
+    async def _read(self) -> None:
+        temporary_wanted, self._temporary_wanted = self._temporary_wanted, False
         try:
             since = clock.now()
             async with self._pool.connection() as conn:
@@ -191,7 +195,8 @@ class LiveDatabase:
                     await self._members.beat(conn, self._known.layout.epoch, self.made.update)
                 version = await catalog_version(conn)
                 layout = await _layout(conn, self._settings)
-                if only_changed and version == self._version and layout == self._known.layout:
+                temporary = await temporary_version(conn) if temporary_wanted else self._temporary
+                if (version, temporary, layout) == (self._version, self._temporary, self._known.layout):
                     if fenced:
                         self._lives(since)
                     return
@@ -200,7 +205,9 @@ class LiveDatabase:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
         epoch = self._known.layout.epoch
         self._adopt(catalog, layout)
-        self._version = version
+        # While somebody is changing a view it cannot be read, and if that is rolled back nothing is another one than before.
+        self._version = "" if catalog.views_were_locked else version
+        self._temporary = temporary if temporary_wanted else ""
         self.made.difference_update(catalog.reaching)
         if fenced:
             self._lives(since)

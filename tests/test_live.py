@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,8 +14,10 @@ from phiproxy.errors import ConfigError, ProviderUnavailable, StatementRefused, 
 from phiproxy.keys.ending import compromise
 from phiproxy.keys.registry import Registry
 from phiproxy.live import LiveDatabase, provider_of, warn_of_leakage
+from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import service_pool
 from phiproxy.plan.cache import View
+from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.settings import CatalogSection
 from phiproxy.sql.policies import load_policies
 from tests.harness.server import PostgresServer
@@ -144,16 +147,58 @@ async def test_readings_that_are_asked_for_at_once_are_shared(site: Site, live: 
     readings = 0
     real = live._read
 
-    async def counted(*, only_changed: bool = False) -> None:
+    async def counted() -> None:
         nonlocal readings
         readings += 1
-        await real(only_changed=only_changed)
+        await real()
 
     live._read = counted  # type: ignore[method-assign]
     owner(site, "CREATE TABLE sudden (id int)")
     await asyncio.gather(*(live.refresh() for _ in range(100)))
     assert 1 <= readings <= 2
     assert live.tenant("").planner.statement(b"SELECT id FROM sudden", (), VIEW).identity
+
+
+async def test_a_name_that_is_not_known_costs_no_reading_where_nothing_has_changed(
+    site: Site, live: LiveDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = 0
+
+    async def counted(*args: Any) -> Catalog:
+        nonlocal readings
+        readings += 1
+        return await read_catalog(*args)
+
+    monkeypatch.setattr("phiproxy.live.read_catalog", counted)
+    await live.refresh()
+    first = readings
+    await live.refresh()
+    assert readings == first
+    with psycopg.connect(site.server.dsn(site.sealed), autocommit=True) as other:
+        other.execute("CREATE TEMPORARY TABLE passing (id int)")
+        await live.refresh(changed=True)
+        assert readings == first
+        await live.refresh()
+        assert readings == first + 1
+        other.execute("ALTER TABLE passing RENAME id TO number")
+        await live.refresh()
+        assert readings == first + 2
+    owner(site, "CREATE TABLE lasting (id int)")
+    await live.refresh(changed=True)
+    assert readings == first + 3
+
+
+async def test_a_view_that_was_locked_is_read_later(site: Site, live: LiveDatabase) -> None:
+    """Its lock is gone again with a rollback, which makes the catalogue no other one."""
+    owner(site, "CREATE VIEW bodies AS SELECT body FROM notes")
+    with psycopg.connect(site.server.dsn(site.sealed)) as other:
+        other.execute("LOCK TABLE bodies IN ACCESS EXCLUSIVE MODE")
+        await live.refresh(changed=True)
+        with pytest.raises(StatementRefused):
+            live.tenant("").planner.statement(b"SELECT body FROM bodies", (), VIEW)
+        other.rollback()
+    await live.refresh(changed=True)
+    assert live.tenant("").planner.statement(b"SELECT body FROM bodies", (), VIEW).touches
 
 
 async def test_new_tables_are_found_by_those_at_work(site: Site) -> None:

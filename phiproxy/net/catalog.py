@@ -169,10 +169,33 @@ WITH temp AS MATERIALIZED (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relpe
 ) SELECT pg_catalog.md5(pg_catalog.string_agg(part, ' ')) FROM parts
 """
 
+# What _VERSION leaves out. Asked only where a name is not known: it may be a temporary table's.
+_TEMPORARY = """
+WITH temp AS MATERIALIZED (SELECT c.oid, c.xmin FROM pg_catalog.pg_class c WHERE c.relpersistence = 't'), parts(part) AS (
+  SELECT (pg_catalog.count(*), pg_catalog.sum(t.xmin::text::int8))::text FROM temp t
+  UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(a.xmin::text::int8))::text
+   FROM pg_catalog.pg_attribute a JOIN temp t ON t.oid = a.attrelid WHERE a.attnum > 0
+  UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(k.xmin::text::int8))::text
+   FROM pg_catalog.pg_constraint k JOIN temp t ON t.oid = k.conrelid
+  UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(d.xmin::text::int8))::text
+   FROM pg_catalog.pg_attrdef d JOIN temp t ON t.oid = d.adrelid
+  UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(y.xmin::text::int8))::text
+   FROM pg_catalog.pg_type y JOIN temp t ON t.oid = y.typrelid
+  UNION ALL SELECT (pg_catalog.count(*), pg_catalog.sum(n.xmin::text::int8))::text
+   FROM pg_catalog.pg_namespace n WHERE n.nspname LIKE 'pg\\_temp\\_%'
+) SELECT pg_catalog.string_agg(part, ' ') FROM parts
+"""
+
 
 async def catalog_version(conn: psycopg.AsyncConnection[Any]) -> str:
     """Return a text that is another one after every DDL; cheap enough for each second. Raises psycopg.Error."""
     rows = await _rows(conn, _VERSION)
+    return str(rows[0][0])
+
+
+async def temporary_version(conn: psycopg.AsyncConnection[Any]) -> str:
+    """Return a text that is another one after every DDL of anybody's temporary tables. Raises psycopg.Error."""
+    rows = await _rows(conn, _TEMPORARY)
     return str(rows[0][0])
 
 

@@ -114,6 +114,11 @@ class Catalog:
     takes_text: frozenset[str] | None = None
     setters: frozenset[str] = frozenset()
 
+    @property
+    def views_were_locked(self) -> bool:
+        """Tell whether the stored queries could not be read, since somebody was changing a view."""
+        return not self.views and any(r.kind in ("v", "m") and r.name in self.reaching for r in self.relations)
+
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:
         """Relations by (schema, name)."""
