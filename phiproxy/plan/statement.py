@@ -112,8 +112,8 @@ def _tag(ciphers: Ciphers, use: Search, value: bytes | Array | Bounds) -> bytes 
         return value.map(search)
     if use.like is None:
         return search(value)
-    subject = use.like.subject(check_text(value))
-    return NO_TAG if subject is None else search(subject)
+    found = use.like.tag(check_text(value), search)
+    return NO_TAG if found is None else found
 
 
 def _wanted(uses: Sequence[tuple[Use, Given]]) -> dict[str, set[RowKey]]:

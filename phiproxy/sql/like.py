@@ -1,7 +1,8 @@
 """LIKE, ILIKE and their kin over protected columns: comparisons with the tags of the indexes that answer the pattern exactly.
 
 A literal is answered by one index, which is chosen here. Of a parameter it is known at Bind which: the server gets an OR over all
-indexes that may answer, each with a parameter of its own, and those that do not get what no tag equals.
+indexes that may answer, each with a parameter of its own, and those that do not get what no tag equals. The last of these parameters
+is empty where every value matches, for which no index is asked.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from phiproxy.sql.expressions import located
 from phiproxy.sql.finish import Spans
 from phiproxy.sql.meaning import Edit, Search
 from phiproxy.sql.parse import Node, only, strings
-from phiproxy.sql.pattern import Key, Like, NotAnswered, Syntax, is_everything, missing
+from phiproxy.sql.pattern import EVERYTHING, Key, Like, NotAnswered, Syntax, is_everything, missing
 from phiproxy.sql.scope import Protected, Scope
 from phiproxy.sql.sinks import TEXT_OID, Inserted, SinkNode, as_sink
 from phiproxy.sql.stored import tag_text, tag_tree
@@ -100,7 +101,8 @@ def _match(a: Analysis, how: _Matching, scope: Scope) -> bool:
     base, over = column.base or column, read(column.expression)
     if sink.kind in ("literal", "null"):
         a.meaning.by_value = True
-    if sink.kind == "literal" and is_everything(sink.literal, how.syntax) and transform(write(over), base.type.indexed_as).total:
+    total = column.shown_of is None and transform(write(over), base.type.indexed_as).total
+    if sink.kind == "literal" and total and is_everything(sink.literal, how.syntax, how.escape):
         a.changes.append(partial(_not_null, node=how.node, column=found.column, negated=how.negated))
         return True
     if how.fold and not (isinstance(over, Call) and over.name == "lower"):
@@ -114,6 +116,8 @@ def _match(a: Analysis, how: _Matching, scope: Scope) -> bool:
             hint=missing(keys, *told),
             position=a.position(located(how.node)),
         )
+    if total and sink.kind not in ("literal", "null"):
+        candidates.append(dataclasses.replace(candidates[0], part=EVERYTHING))
     answered = frozenset(candidate.part for candidate in candidates)
     likes = [Like(c.part, answered, how.fold, how.escape, *told, base.characters, how.syntax) for c in candidates]
     if sink.kind in ("literal", "null"):
@@ -167,7 +171,7 @@ def _chosen(a: Analysis, sink: SinkNode, likes: Sequence[Like]) -> int:
 
 def _compare(a: Analysis, how: _Matching, operand: Operand, sink: SinkNode, found: Sequence[tuple[_Candidate, Like]]) -> None:
     nodes = [how.pattern]
-    tags = [_Tag(candidate.slot, operand.stored(candidate.slot)) for candidate, _ in found]
+    tests = [_Test(c.slot, operand.stored(c.slot), everything=c.part == EVERYTHING) for c, _ in found]
     alone = b")" if len(found) == 1 and how.syntax != "like" else b""
     for i, (candidate, like) in enumerate(found):
         use = Search(candidate.column, candidate.slot, candidate.column.type, like=like)
@@ -176,48 +180,62 @@ def _compare(a: Analysis, how: _Matching, operand: Operand, sink: SinkNode, foun
             continue
         nodes.append(copy.deepcopy(sink.node))
         closing = ("))" if how.negated else ")") if i == len(found) - 1 else ""
-        place = Inserted(how.pattern, operand.column, partial(_alternative, tag=tags[i]), closing.encode())
+        place = Inserted(how.pattern, operand.column, tests[i].alternative, (tests[i].behind + closing).encode())
         more = dataclasses.replace(sink, node=nodes[-1], wrapper=nodes[-1], casts=(), inserted=place)
         a.use(more, use, sink.type_oid or TEXT_OID)
-    a.changes.append(partial(_head, how=how, column=operand.column, tags=tags))
-    a.changes.append(partial(_tail, how=how, column=operand.column, tags=tags, nodes=nodes))
+    a.changes.append(partial(_head, how=how, column=operand.column, tests=tests))
+    a.changes.append(partial(_tail, how=how, column=operand.column, tests=tests, nodes=nodes))
 
 
 @dataclass(frozen=True, slots=True)
-class _Tag:
-    """A tag that is compared, and the generated column that holds it, if one does."""
+class _Test:
+    """A tag that is compared, and the generated column that holds it, if one does; or whether ``everything`` matches."""
 
     slot: Slot
     stored: str | None
+    everything: bool = False
+
+    def alternative(self, named: str) -> bytes:
+        """Return what stands before the value of a further test."""
+        if self.everything:  # a comparison of constants, which the planner drops where it is false
+            return f" OR ({named} IS NOT NULL AND '\\x'::bytea = ".encode()
+        return f" OR {tag_text(named, self.slot, self.stored)} = ".encode()
+
+    @property
+    def behind(self) -> str:
+        """What stands behind its value."""
+        return ")" if self.everything else ""
+
+    def tree(self, column: Node, operator: str, value: Node) -> Node:
+        """Return the tree of the comparison."""
+        left = expression_tree("'\\x'::bytea", {}) if self.everything else tag_tree(column, self.slot, self.stored)
+        made: Node = {"A_Expr": {"kind": "AEXPR_OP", "name": [{"String": {"sval": operator}}], "lexpr": left, "rexpr": value}}
+        if not self.everything:
+            return made
+        present = expression_tree(f"{_HOLE} IS NOT NULL", {_HOLE: column})
+        return {"BoolExpr": {"boolop": "AND_EXPR", "args": [present, made]}}
 
 
-def _alternative(named: str, *, tag: _Tag) -> bytes:
-    return f" OR {tag_text(named, tag.slot, tag.stored)} = ".encode()
-
-
-def _head(spans: Spans, text: bytes, *, how: _Matching, column: Node, tags: Sequence[_Tag]) -> Edit:
+def _head(spans: Spans, text: bytes, *, how: _Matching, column: Node, tests: Sequence[_Test]) -> Edit:
     """Replace what stands before the pattern by the first tag."""
     brackets = spans.brackets
     start, _ = brackets.expression(how.node)
     end, _ = brackets.expression(how.pattern)
-    several = len(tags) > 1
+    several = len(tests) > 1
     opening = ("(NOT (" if how.negated else "(") if several else "(" if how.syntax != "like" else ""
     named = spans.named(text, column)
     operator = "<>" if how.negated and not several else "="
-    return Edit(start, end, f"{opening}{tag_text(named, tags[0].slot, tags[0].stored)} {operator} ".encode())
+    return Edit(start, end, f"{opening}{tag_text(named, tests[0].slot, tests[0].stored)} {operator} ".encode())
 
 
-def _tail(spans: Spans, _text: bytes, *, how: _Matching, column: Node, tags: Sequence[_Tag], nodes: Sequence[Node]) -> Edit:
+def _tail(spans: Spans, _text: bytes, *, how: _Matching, column: Node, tests: Sequence[_Test], nodes: Sequence[Node]) -> Edit:
     """Leave out what stands behind the pattern, and turn the tree into the comparisons."""
     brackets = spans.brackets
     _, end = brackets.expression(how.pattern)
     _, last = brackets.expression(how.node)
-    several = len(tags) > 1
+    several = len(tests) > 1
     operator = "<>" if how.negated and not several else "="
-    made: list[Node] = []
-    for tag, value in zip(tags, nodes, strict=True):
-        left = tag_tree(column, tag.slot, tag.stored)
-        made.append({"A_Expr": {"kind": "AEXPR_OP", "name": [{"String": {"sval": operator}}], "lexpr": left, "rexpr": value}})
+    made = [test.tree(column, operator, value) for test, value in zip(tests, nodes, strict=True)]
     whole = {"BoolExpr": {"boolop": "OR_EXPR", "args": made}} if several else made[0]
     replace(how.node, {"BoolExpr": {"boolop": "NOT_EXPR", "args": [whole]}} if several and how.negated else whole)
     return Edit(end, last, b"")

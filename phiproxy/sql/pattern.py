@@ -7,7 +7,7 @@ other pattern it is said that no index answers it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,9 +15,11 @@ from phiproxy.errors import ValueRefused
 from phiproxy.index.characters import ASCII, Characters
 from phiproxy.policy.names import shown_expression
 
-Part = Literal["whole", "left", "right"]
+Part = Literal["whole", "left", "right", "all"]
 Key = tuple[Part, int]
 Syntax = Literal["like", "prefix", "regex"]
+# What a pattern asks for that every value matches: nothing.
+EVERYTHING: Key = ("all", 0)
 # A regular expression that says no more than how a value begins, or what it is: characters that mean themselves, there or behind a
 # backslash. In any case: other rules than those of lower(); beyond this there are none that an index could answer.
 _REGEX = re.compile(r"\^((?:[\w ,;:@#%&/=<>~!\"'-]|\\[^\w])*)(\$?)")
@@ -58,16 +60,18 @@ def read_regex(pattern: bytes) -> tuple[Part, str] | None:
     return None if match is None else ("whole" if match[2] else "left", re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL))
 
 
-def is_everything(pattern: bytes, syntax: Syntax) -> bool:
+def is_everything(pattern: bytes, syntax: Syntax, escape: str) -> bool:
     """Tell whether every value matches."""
     if syntax == "like":
-        return bool(pattern) and not pattern.strip(b"%")
+        return bool(pattern) and not pattern.strip(b"%") and escape != "%"
     return pattern in ((b"",) if syntax == "prefix" else (b"", b"^"))
 
 
 @dataclass(frozen=True, slots=True)
 class Like:
     """One index that may answer a pattern: it has the ``part`` of a value. ``answered`` is what all that may do.
+
+    With the part ``EVERYTHING`` it is no index, but what tells that every value matches.
 
     ``over`` is the expression whose pattern it is, in phiproxy's own spelling, ``column`` the name of the column in it and
     ``owner`` the column in full; ``fold``: in any case, by the ``characters`` of the database.
@@ -85,14 +89,22 @@ class Like:
 
     def subject(self, pattern: bytes) -> bytes | None:
         """Return what this index must have for the pattern, None where another one answers it; NotAnswered where none does."""
+        everything = is_everything(pattern, self.syntax, self.escape)
+        if everything and EVERYTHING in self.answered:
+            return b"" if self.part == EVERYTHING else None
         found = self._read(pattern)
-        if found is None or (self.syntax != "like" and not pattern):
+        if found is None or everything:
             raise NotAnswered(f"no blind index answers this pattern over {self.owner}", hint=_ANSWERED[self.syntax])
         part, text = found
         key: Key = (part, 0 if part == "whole" else len(text))
         if key not in self.answered:
             raise NotAnswered(f"no blind index answers this pattern over {self.owner}", hint=self._missing([key]))
         return text.encode() if key == self.part else None
+
+    def tag(self, pattern: bytes, search: Callable[[bytes], bytes]) -> bytes | None:
+        """Return what the server compares: a tag, nothing where everything matches, None where another index answers."""
+        subject = self.subject(pattern)
+        return subject if subject is None or self.part == EVERYTHING else search(subject)
 
     def _read(self, pattern: bytes) -> tuple[Part, str] | None:
         if self.syntax == "prefix":

@@ -17,8 +17,8 @@ SELECT = "SELECT 1 FROM patients WHERE "
 def test_each_index_that_may_answer_a_parameter_has_one_of_its_own() -> None:
     plan = INDEXED.statement(f"{SELECT}full_name LIKE $1".encode(), (), VIEW)
     uses = [use for use, *_ in plan.outputs]
-    assert [u.like.part for u in uses if isinstance(u, Search) and u.like is not None] == [("whole", 0), ("left", 3)]
-    assert [n for _, n, _ in plan.outputs] == [0, 0]
+    assert [u.like.part for u in uses if isinstance(u, Search) and u.like is not None] == [("whole", 0), ("left", 3), ("all", 0)]
+    assert [n for _, n, _ in plan.outputs] == [0, 0, 0]
 
 
 def test_a_literal_is_not_taken_for_another_of_the_same_shape() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.index.characters import Characters
-from phiproxy.sql.pattern import Key, Like, NotAnswered, Part, Syntax, is_everything, read_pattern, read_regex
+from phiproxy.sql.pattern import EVERYTHING, Key, Like, NotAnswered, Part, Syntax, is_everything, read_pattern, read_regex
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,21 @@ def test_regular_expressions(pattern: str, found: tuple[str, str] | None) -> Non
     ],
 )
 def test_what_every_value_matches(pattern: bytes, syntax: Syntax, all_of_them: bool) -> None:
-    assert is_everything(pattern, syntax) is all_of_them
+    assert is_everything(pattern, syntax, "\\") is all_of_them
+
+
+def test_a_wildcard_that_escapes_is_none() -> None:
+    assert not is_everything(b"%%", "like", "%")
+    assert is_everything(b"%%", "like", "")
+
+
+def test_where_everything_matches_no_index_is_asked() -> None:
+    answered: frozenset[Key] = frozenset({("whole", 0), EVERYTHING})
+    whole, everything = (Like(part, answered, False, "\\", "@", "n", "t.n") for part in (("whole", 0), EVERYTHING))
+    assert [whole.tag(p, bytes.upper) for p in (b"ab", b"%%")] == [b"AB", None]
+    assert [everything.tag(p, bytes.upper) for p in (b"ab", b"%%")] == [None, b""]
+    with pytest.raises(NotAnswered):
+        like("whole", 0).tag(b"%", bytes.upper)
 
 
 def test_a_prefix_has_no_wildcards() -> None:
