@@ -96,6 +96,11 @@ def is_total(field: str, operand: str) -> bool:
     return operand == "time" or field in _GROWING or field == "epoch"
 
 
+def is_whole(field: str) -> bool:
+    """Tell whether a field is a whole number, which is the same in numeric and in double precision."""
+    return _whole(field) is not None
+
+
 def extract(field: str, operand: str) -> Apply:
     """Make the function that extracts a field, a numeric."""
     whole, decimals = _whole(field), _DECIMALS.get(field)

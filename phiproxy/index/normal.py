@@ -24,6 +24,17 @@ def normal(expression: Expression, type_name: str) -> Expression:
     return found
 
 
+_TWINS = {"extract": "date_part", "date_part": "extract"}
+
+
+def twin(expression: Expression) -> Expression | None:
+    """Return what has the same tags, of a numeric and of a double precision, or None: ``extract`` and ``date_part`` of whole fields."""
+    match expression:
+        case Call(name="extract" | "date_part" as name, arguments=(Constant(value=str(field)), operand)) if dates.is_whole(field):
+            return Call(_TWINS[name], (Constant(field), operand))
+    return None
+
+
 def _normal(expression: Expression, type_name: str) -> Expression:
     match expression:
         case Cast(argument=argument, type=target):

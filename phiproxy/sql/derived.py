@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from phiproxy.errors import ConfigError, StatementRefused
-from phiproxy.index.normal import normal
+from phiproxy.index.normal import normal, twin
 from phiproxy.index.spelling import Call, Cast, Column, Constant, Expression, read, write
 from phiproxy.index.transform import result_type, short_type, transform
 from phiproxy.policy.guards import tag_of
@@ -259,9 +259,16 @@ def _of_table(base: ProtectedColumn, expression: Expression) -> tuple[ProtectedC
         local = _of_midnights(expression, base.type.indexed_as)
         spelled = write(normal(expression if local is None else local, base.type.indexed_as))
         made = transform(spelled, base.type.indexed_as)
-        return base.derived(spelled, parse_type(made.result if local is None else LOCAL)), made.total and local is None
+        column = base.derived(spelled, parse_type(made.result if local is None else LOCAL))
+        return _or_of_twin(base, column), made.total and local is None
     except (ConfigError, ValueError):
         return None
+
+
+def _or_of_twin(base: ProtectedColumn, column: ProtectedColumn) -> ProtectedColumn:
+    """Return an expression as a column with the tags of its twin where it has none of its own."""
+    other = twin(read(column.expression)) if column.slot_for("@") is None else None
+    return column if other is None else replace(column, slots=base.derived(write(other), column.type).slots or column.slots)
 
 
 # The type of what is cut of a date, to which midnights in the session's time zone are compared (plan.reading).

@@ -1,9 +1,18 @@
 """Equal expressions, one spelling."""
 
+import datetime as dt
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from phiproxy.errors import ConfigError
-from phiproxy.index.normal import normal_spelling
+from phiproxy.index.dates import FIELDS, is_whole
+from phiproxy.index.normal import normal_spelling, twin
+from phiproxy.index.spelling import read, write
+from phiproxy.index.transform import transform
+from phiproxy.policy.types import builtin
+from phiproxy.types.registry import codec
 
 
 @pytest.mark.parametrize(
@@ -48,3 +57,29 @@ def test_spellings(text: str, type_name: str, spelling: str) -> None:
 def test_what_is_no_index(text: str, type_name: str, what: str) -> None:
     with pytest.raises(ConfigError, match=what):
         normal_spelling(text, type_name)
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("extract('year',@)", "date_part('year',@)"),
+        ("date_part('hour',timezone('UTC',@))", "extract('hour',timezone('UTC',@))"),
+        ("extract('epoch',@)", None),
+        ("extract('second',@)", None),
+        ("date_trunc('year',@)", None),
+        ("@", None),
+    ],
+)
+def test_twins(text: str, other: str | None) -> None:
+    found = twin(read(text))
+    assert (None if found is None else write(found)) == other
+
+
+@given(st.dates(), st.sampled_from(sorted(filter(is_whole, FIELDS["date"]))))
+def test_twins_have_the_same_equality_form(day: dt.date, field: str) -> None:
+    value = day.isoformat().encode()
+    exact = transform(f"extract('{field}',@)", "date").apply(value)
+    rounded = transform(f"date_part('{field}',@)", "date").apply(value)
+    assert exact is not None
+    assert rounded is not None
+    assert codec(builtin("numeric")).form(exact) == codec(builtin("float8")).form(rounded)
