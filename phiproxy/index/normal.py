@@ -28,7 +28,7 @@ _TWINS = {"extract": "date_part", "date_part": "extract"}
 
 
 def twin(expression: Expression) -> Expression | None:
-    """Return what has the same tags, of a numeric and of a double precision, or None: ``extract`` and ``date_part`` of whole fields."""
+    """Return what has the same tags, or None: ``extract`` and ``date_part`` of whole fields, in numeric and double precision."""
     match expression:
         case Call(name="extract" | "date_part" as name, arguments=(Constant(value=str(field)), operand)) if dates.is_whole(field):
             return Call(_TWINS[name], (Constant(field), operand))

@@ -1,8 +1,8 @@
 """LIKE, ILIKE and their kin over protected columns: comparisons with the tags of the indexes that answer the pattern exactly.
 
 A literal is answered by one index, which is chosen here. Of a parameter it is known at Bind which: the server gets an OR over all
-indexes that may answer, each with a parameter of its own, and those that do not get what no tag equals. The last of these parameters
-is empty where every value matches, for which no index is asked.
+indexes that may answer, each with a parameter of its own, and those that do not get what no tag equals. The last of these
+parameters is empty where every value matches, for which no index is asked.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ from dataclasses import dataclass
 from functools import partial
 
 from phiproxy.errors import NoIndexAnswers
-from phiproxy.index.spelling import Call, Constant, Expression, read, write
+from phiproxy.index.normal import normal
+from phiproxy.index.spelling import Call, Column, Constant, Expression, read, write
 from phiproxy.index.transform import transform
 from phiproxy.policy.names import quote_ident
-from phiproxy.policy.protection import ProtectedColumn, Slot
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
+from phiproxy.policy.types import builtin
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.derived import Operand, grouped_operand, operand, own_name
-from phiproxy.sql.expressions import located
+from phiproxy.sql.expressions import check_operators, located
 from phiproxy.sql.finish import Spans
 from phiproxy.sql.meaning import Edit, Search
+from phiproxy.sql.operands import OWN
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.pattern import EVERYTHING, Key, Like, NotAnswered, Syntax, is_everything, missing
-from phiproxy.sql.scope import Protected, Scope
+from phiproxy.sql.scope import Scope
 from phiproxy.sql.sinks import TEXT_OID, Inserted, SinkNode, as_sink
 from phiproxy.sql.stored import tag_text, tag_tree
 from phiproxy.sql.wrap import expression_tree, replace
-from phiproxy.wire.values import VARCHAR_OID
 
 _KINDS = ("AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_OP")
 _OPERATORS: dict[str, Syntax] = {
@@ -41,7 +43,8 @@ _OPERATORS: dict[str, Syntax] = {
 }
 _PLAIN_CALL = {"funcname", "args", "funcformat", "location"}
 # Of char(n) the blanks at the end count in patterns and not in equality; other types have no patterns, or others.
-_TYPES = (TEXT_OID, VARCHAR_OID)
+_FAMILIES = ("text", "varchar", "citext")
+_TEXT = builtin("text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class _Matching:
     subject: Node
     pattern: Node
     syntax: Syntax
-    escape: str | None
+    escape: str
     negated: bool = False
     fold: bool = False
 
@@ -65,6 +68,10 @@ class _Candidate:
     column: ProtectedColumn
     slot: Slot
 
+    def type(self, citext: DeclaredType | None) -> DeclaredType:
+        """Return what a pattern is read as; ``citext`` is that type where the pattern is of it."""
+        return citext or (self.column.type if self.column.type.is_text else _TEXT)
+
 
 def like(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
     """Let LIKE, ILIKE, ``^@`` and ``~`` be comparisons of tags; False where their operands are none for which this could be."""
@@ -73,8 +80,10 @@ def like(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
     if syntax is None or len(body["name"]) > 1 or not a.context.catalog.replaced.isdisjoint((name, "=", "<>")):
         return False
     pattern, escape = _pattern(body["rexpr"]) if syntax == "like" else (body["rexpr"], "")
+    if escape is None:
+        return False
     how = _Matching(node, body["lexpr"], pattern, syntax, escape, negated=name.startswith("!"), fold=name.endswith("*"))
-    return escape is not None and _match(a, how, scope)
+    return _match(a, how, scope)
 
 
 def starts_with(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
@@ -93,21 +102,40 @@ def starts_with(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
 def _match(a: Analysis, how: _Matching, scope: Scope) -> bool:
     found = operand(a, how.subject, scope)
     sink = as_sink(how.pattern) or compared_sink(a, how.pattern)
-    if found is None or sink is None or how.escape is None or found.value.type.oid not in _TYPES:
+    if found is None or sink is None or found.value.type.underlying.family not in _FAMILIES:
         return False
+    citext = found.value.type.underlying.family == "citext"
+    if citext and how.syntax != "like":
+        return False  # by ~ it is matched in another way, and by ^@ as a text
     if found.grouped:
         raise grouped_operand(a, found.value, how.subject)
-    column = found.value.column
-    base, over = column.base or column, read(column.expression)
+    if citext:
+        check_operators(a, found.value.column, how.subject)
+        how = dataclasses.replace(how, fold=True)
     if sink.kind in ("literal", "null"):
         a.meaning.by_value = True
-    total = column.shown_of is None and transform(write(over), base.type.indexed_as).total
+    total = _is_total(found.value.column)
     if sink.kind == "literal" and total and is_everything(sink.literal, how.syntax, how.escape):
         a.changes.append(partial(_not_null, node=how.node, column=found.column, negated=how.negated))
         return True
-    if how.fold and not (isinstance(over, Call) and over.name == "lower"):
-        over = Call("lower", (over,))
-    candidates = list(_candidates(base, found.value, over))
+    _answer(a, how, found, sink, total=total)
+    return True
+
+
+def _is_total(column: ProtectedColumn) -> bool:
+    """Tell whether what is matched is NULL for no value; it is not known of what is only shown."""
+    return column.shown_of is None and transform(column.expression, (column.base or column).type.indexed_as).total
+
+
+def _answer(a: Analysis, how: _Matching, found: Operand, sink: SinkNode, *, total: bool) -> None:
+    """Let indexes answer a pattern."""
+    column = found.value.column
+    base, over = column.base or column, read(column.expression)
+    candidates: list[_Candidate] = []
+    if column.shown_of is None:
+        if how.fold and not (isinstance(over, Call) and over.name == "lower"):
+            over = normal(Call("lower", (over,)), base.type.indexed_as)
+        candidates += _candidates(base, over)
     told = write(over), quote_ident(base.name), base.label
     if not candidates:
         keys: list[Key] = [("whole", 0), ("left", 0), ("right", 0)]
@@ -119,12 +147,11 @@ def _match(a: Analysis, how: _Matching, scope: Scope) -> bool:
     if total and sink.kind not in ("literal", "null"):
         candidates.append(dataclasses.replace(candidates[0], part=EVERYTHING))
     answered = frozenset(candidate.part for candidate in candidates)
-    likes = [Like(c.part, answered, how.fold, how.escape, *told, base.characters, how.syntax) for c in candidates]
+    likes = [Like(c.part, answered, how.fold, how.escape, *told, base.characters_of(c.slot), how.syntax) for c in candidates]
     if sink.kind in ("literal", "null"):
         chosen = _chosen(a, sink, likes)
         candidates, likes = [candidates[chosen]], [likes[chosen]]
     _compare(a, how, found, sink, list(zip(candidates, likes, strict=True)))
-    return True
 
 
 def _pattern(node: Node) -> tuple[Node, str | None]:
@@ -138,25 +165,28 @@ def _pattern(node: Node) -> tuple[Node, str | None]:
     return pattern, said if said is None or len(said) <= 1 else None
 
 
-def _candidates(base: ProtectedColumn, value: Protected, over: Expression) -> Iterator[_Candidate]:
+def _candidates(base: ProtectedColumn, over: Expression) -> Iterator[_Candidate]:
     for slot in base.slots:
-        if slot.state != "active":
+        part = _part(base, read(slot.expression), over) if slot.state == "active" else None
+        if part is None:
             continue
-        match read(slot.expression):
-            case same if same == over:
-                part: Key = ("whole", 0)
-            case Call(name="left" | "right" as side, arguments=(inner, Constant(value=int(count)))) if inner == over and count > 0:
-                part = ("left" if side == "left" else "right", count)
-            case _:
-                continue
-        column = (
-            base
-            if slot.expression == "@"
-            else base.derived(slot.expression, dataclasses.replace(value.type, name="text", oid=TEXT_OID, typmod=-1))
-        )
+        column = base if slot.expression == "@" else base.derived(slot.expression, _TEXT)
         found = column.slot_for("@")
         assert found is not None
         yield _Candidate(part, column, found)
+
+
+def _part(base: ProtectedColumn, indexed: Expression, over: Expression) -> Key | None:
+    """Return which part of ``over`` an index has, or None where it has something else."""
+    match indexed:
+        case same if same == over:
+            return "whole", 0
+        case Column() if base.type.ignores_case and over == Call("lower", (Column(),)):
+            return "whole", 0  # which is what citext is equal by
+        case Call(name="left" | "right" as side, arguments=(_, Constant(value=int(count)) as last)) if count > 0:
+            if normal(Call(side, (over, last)), base.type.indexed_as) == indexed:
+                return ("left" if side == "left" else "right"), count
+    return None
 
 
 def _chosen(a: Analysis, sink: SinkNode, likes: Sequence[Like]) -> int:
@@ -173,16 +203,18 @@ def _compare(a: Analysis, how: _Matching, operand: Operand, sink: SinkNode, foun
     nodes = [how.pattern]
     tests = [_Test(c.slot, operand.stored(c.slot), everything=c.part == EVERYTHING) for c, _ in found]
     alone = b")" if len(found) == 1 and how.syntax != "like" else b""
+    own = operand.value.type.underlying
+    citext = own if own.family == "citext" and (sink.type_oid == 0 or sink.value_oid == own.oid) else None
     for i, (candidate, like) in enumerate(found):
-        use = Search(candidate.column, candidate.slot, candidate.column.type, like=like)
+        use = Search(candidate.column, candidate.slot, candidate.type(citext), like=like)
         if not i:
-            a.use(dataclasses.replace(sink, closing=alone), use, TEXT_OID)
+            a.use(dataclasses.replace(sink, closing=alone), use, OWN if citext else TEXT_OID)
             continue
         nodes.append(copy.deepcopy(sink.node))
         closing = ("))" if how.negated else ")") if i == len(found) - 1 else ""
         place = Inserted(how.pattern, operand.column, tests[i].alternative, (tests[i].behind + closing).encode())
         more = dataclasses.replace(sink, node=nodes[-1], wrapper=nodes[-1], casts=(), inserted=place)
-        a.use(more, use, sink.type_oid or TEXT_OID)
+        a.use(more, use, sink.type_oid or (OWN if citext else TEXT_OID))
     a.changes.append(partial(_head, how=how, column=operand.column, tests=tests))
     a.changes.append(partial(_tail, how=how, column=operand.column, tests=tests, nodes=nodes))
 

@@ -37,7 +37,7 @@ GRANT USAGE ON SCHEMA lab TO PUBLIC;
 """
 DDL = """
 CREATE TABLE t (id int PRIMARY KEY, m mood, r lab.result, z zip, n note, g grade, b best, c citext, e email UNIQUE, s lab.state,
-                ms mood[], plain text)
+                ms mood[], h char(6), plain text)
 """
 POLICY = """\
 database: {database}
@@ -48,12 +48,13 @@ tables:
       m: {type: public.mood, indexes: [m], accept_leakage: "the tests"}
       r: {type: result, indexes: [r], accept_leakage: "the tests"}
       z: {type: zip, indexes: [z, "left(z, 3)"], accept_leakage: "the tests"}
-      n: {type: public.note, indexes: [n], accept_leakage: "the tests"}
+      n: {type: public.note, indexes: [n, "left(n, 3)", "lower(n)", "left(lower(n), 4)"], accept_leakage: "the tests"}
       g: {type: grade, indexes: [g], accept_leakage: "the tests"}
       b: {type: public.best, indexes: [b], accept_leakage: "the tests"}
       c: {type: citext, indexes: [c, "left(lower(c), 3)"], accept_leakage: "the tests"}
       e: {type: public.email, indexes: [e], accept_leakage: "the tests"}
       s: {type: lab.state, indexes: [s], accept_leakage: "the tests"}
+      h: {type: char(6), indexes: ["left(h, 3)", "lower(h)"], accept_leakage: "the tests"}
       ms: {type: "mood[]", indexes: [ms], accept_leakage: "the tests"}
 """
 
@@ -89,8 +90,8 @@ def both(sessions: Differential) -> Differential:
     for conn in (sessions.plain, sessions.proxied):
         assert results.simple(conn, "DELETE FROM t")[-1].sqlstate is None
     sessions.run(
-        "INSERT INTO t (id, m, r, z, n, g, b, c, e, s, ms) VALUES (1, 'sad', 'positive', '98765', 'Zoë Müllerin', 7, 8, 'AbCdE',"
-        " 'Zoe@Example.org', 'ok', '{sad,NULL}'), (2, 'ok', NULL, NULL, 'plain', NULL, NULL, NULL, NULL, NULL, NULL)"
+        "INSERT INTO t (id, m, r, z, n, g, b, c, e, s, ms, h) VALUES (1, 'sad', 'positive', '98765', 'Zoë Müllerin', 7, 8, 'AbCdE',"
+        " 'Zoe@Example.org', 'ok', '{sad,NULL}', 'AbC d'), (2, 'ok', NULL, NULL, 'plain', NULL, NULL, NULL, NULL, NULL, NULL, 'ab')"
     )
     return sessions
 
@@ -120,6 +121,13 @@ SAME = [
     "INSERT INTO t (id, n, m) SELECT id + 10, n, m FROM t",
     "DELETE FROM t WHERE m = 'sad' RETURNING m, ms",
     "ALTER TABLE t ALTER COLUMN n DROP NOT NULL",
+    "SELECT id, c LIKE 'abc%', c NOT LIKE 'ABC%', c ILIKE 'aBc%', c LIKE 'ABCDE', c !~~ 'x', c LIKE '%' FROM t",
+    "SELECT id FROM t WHERE c LIKE 'ABC%'::text AND c LIKE 'a' || 'BC%' AND c LIKE 'Abc%'::citext",
+    "SELECT id FROM t WHERE e LIKE 'ZOE@example.org' OR e ILIKE 'x' OR c LIKE 'A!bC%' ESCAPE '!' OR c LIKE NULL",
+    "SELECT id, n LIKE 'Zoë%', n NOT LIKE 'zoë%', n ILIKE 'ZOË %', n LIKE 'plain', n ILIKE 'PLAIN', z LIKE '987%' FROM t",
+    "UPDATE t SET n = 'q' WHERE n LIKE 'Zoë%' AND c LIKE 'abcde' AND starts_with(n, 'Zoë') RETURNING id, n LIKE 'q'",
+    "SELECT count(*), bool_or(n ^@ 'pla') FROM t WHERE c LIKE 'abc%' IS NOT FALSE AND n !~ '^Zoë' GROUP BY n LIKE '%'",
+    "SELECT id, h::text LIKE 'AbC%', h::text ILIKE 'aBc D', h::text ILIKE 'ab    ' FROM t",
     # PostgreSQL has no = for domains over enums.
     "SELECT id FROM t WHERE s = 'ok'",
     "SELECT x.id FROM t x JOIN t y USING (s)",
@@ -153,6 +161,19 @@ def test_parameters_have_the_declared_types(both: Differential) -> None:
     both.run("PREPARE p (mood, zip) AS SELECT id FROM t WHERE m = $1 OR z = $2", protocol="simple")
     both.run("EXECUTE p ('sad', '999')", protocol="simple")
     both.run("DEALLOCATE p", protocol="simple")
+
+
+@pytest.mark.parametrize("pattern", ["AbC%", "aBCDE", "%", "pla%", "PLAIN", "Zoë%", None])
+def test_patterns_as_parameters(both: Differential, pattern: str | None) -> None:
+    for named in (False, True):
+        both.run("SELECT id, c LIKE $1, c NOT ILIKE $1, c LIKE $1::citext FROM t", [_long(pattern, 5)], named=named)
+        both.run("SELECT id, c LIKE $1::text, c LIKE $1 || '' FROM t", [_long(pattern, 5)], named=named)
+        both.run("SELECT id, n LIKE $1, n NOT LIKE $1 FROM t", [pattern], named=named)
+
+
+def _long(pattern: str | None, count: int) -> str | None:
+    """Return a pattern that an index of the citext column has, or None."""
+    return pattern if pattern == "%" or (pattern or "").lower() in ("abc%", "abcde") else None
 
 
 WRONG = [
@@ -205,7 +226,11 @@ REFUSED = {
     "SELECT id FROM t WHERE m > 'sad'": "0A000",
     "SELECT max(m) FROM t": "0A000",
     "SELECT m FROM t ORDER BY m": "0A000",
-    "SELECT id FROM t WHERE c LIKE 'abc%'": "0A000",
+    "SELECT id FROM t WHERE c LIKE 'ab%'": "0A000",
+    "SELECT id FROM t WHERE c::text LIKE 'abc%'": "0A000",
+    "SELECT id FROM t WHERE c ^@ 'abc'": "0A000",
+    "SELECT id FROM t WHERE h LIKE 'AbC%'": "0A000",
+    "SELECT id FROM t WHERE starts_with(c, 'abc')": "0A000",
     "SELECT id FROM t WHERE c ~ '^abc'": "0A000",
     "SELECT id FROM t WHERE m::text = 'ok'": "0A000",
     "ALTER TYPE mood RENAME VALUE 'sad' TO 'low'": "0A000",
