@@ -25,14 +25,18 @@ def normal(expression: Expression, type_name: str) -> Expression:
 
 
 _TWINS = {"extract": "date_part", "date_part": "extract"}
+# Types in which a whole field is the number that it is: no year is too large.
+WHOLE = frozenset({"int4", "int8", "numeric", "float8"})
 
 
-def twin(expression: Expression) -> Expression | None:
-    """Return what has the same tags, or None: ``extract`` and ``date_part`` of whole fields, in numeric and double precision."""
+def twins(expression: Expression) -> tuple[Call, ...]:
+    """Return what has the same tags: of a whole field, cast or not, ``extract`` and ``date_part`` of it."""
     match expression:
-        case Call(name="extract" | "date_part" as name, arguments=(Constant(value=str(field)), operand)) if dates.is_whole(field):
-            return Call(_TWINS[name], (Constant(field), operand))
-    return None
+        case Cast(argument=argument, type=target) if target in WHOLE:
+            return twins(argument)
+        case Call(name="extract" | "date_part" as name, arguments=(Constant(value=str(field)), _)) if dates.is_whole(field):
+            return expression, Call(_TWINS[name], expression.arguments)
+    return ()
 
 
 def _normal(expression: Expression, type_name: str) -> Expression:

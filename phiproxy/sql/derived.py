@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from phiproxy.errors import ConfigError, StatementRefused
-from phiproxy.index.normal import normal, twin
+from phiproxy.index.normal import WHOLE, normal, twins
 from phiproxy.index.spelling import Call, Cast, Column, Constant, Expression, read, write
 from phiproxy.index.transform import result_type, short_type, transform
 from phiproxy.policy.guards import tag_of
@@ -241,7 +241,8 @@ def derived(a: Analysis, node: Node, scope: Scope) -> Derived | None:
     base = column.base or column
     made = _of_table(base, _over(found, read(column.expression)))
     if made is None and isinstance(found, Cast):
-        made = _shown_cast(base, _over(found.argument, read(column.expression)), found.type)
+        argument = _over(found.argument, read(column.expression))
+        made = _whole_cast(base, argument, found.type) or _shown_cast(base, argument, found.type)
     if made is None or made[0].expression == column.expression:
         return None
     known = a.respelled.pop(id(inner), None)
@@ -267,8 +268,9 @@ def _of_table(base: ProtectedColumn, expression: Expression) -> tuple[ProtectedC
 
 def _or_of_twin(base: ProtectedColumn, column: ProtectedColumn) -> ProtectedColumn:
     """Return an expression as a column with the tags of its twin where it has none of its own."""
-    other = twin(read(column.expression)) if column.slot_for("@") is None else None
-    return column if other is None else replace(column, slots=base.derived(write(other), column.type).slots or column.slots)
+    same = twins(read(column.expression)) if column.slot_for("@") is None else ()
+    slots = [slot for other in same for slot in base.derived(write(other), column.type).slots if slot.state == "active"]
+    return replace(column, slots=tuple(slots[:1])) if slots else column
 
 
 # The type of what is cut of a date, to which midnights in the session's time zone are compared (plan.reading).
@@ -282,6 +284,14 @@ def _of_midnights(expression: Expression, type_name: str) -> Expression | None:
             if short_type(result_type(normal(operand, type_name), type_name)) == "date":
                 return Call("date_trunc", (field, Cast(operand, "timestamp")))
     return None
+
+
+def _whole_cast(base: ProtectedColumn, argument: Expression, target: str) -> tuple[ProtectedColumn, bool] | None:
+    """Return a cast of a whole field to another number, which has the same tags; it is done where it is shown."""
+    made = _of_table(base, argument)
+    if made is None or target not in WHOLE or not twins(read(made[0].expression)):
+        return None
+    return replace(made[0].cast_to(builtin(target)), slots=made[0].slots), made[1]
 
 
 def _shown_cast(base: ProtectedColumn, argument: Expression, target: str) -> tuple[ProtectedColumn, bool] | None:

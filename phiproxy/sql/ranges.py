@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from phiproxy.errors import NoIndexAnswers
+from phiproxy.index.normal import twins
 from phiproxy.index.periods import axis, period
-from phiproxy.index.spelling import read, write
+from phiproxy.index.spelling import Column, Expression, read, write
 from phiproxy.index.transform import short_type, transform
 from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.protection import ProtectedColumn, Slot
@@ -161,7 +162,7 @@ def _candidates(base: ProtectedColumn, value: Protected) -> Iterator[_Candidate]
     over, type_name = read(value.column.expression), _type(value)
     of = axis(type_name, over)
     for slot in base.slots:
-        inside = within(read(slot.expression), over) if slot.state == "active" else None
+        inside = _part(read(slot.expression), over) if slot.state == "active" else None
         if inside is None or of is None or period(write(inside), of) is None:
             continue
         column = base
@@ -170,6 +171,11 @@ def _candidates(base: ProtectedColumn, value: Protected) -> Iterator[_Candidate]
         found = column.slot_for("@")
         assert found is not None
         yield _Candidate(column, found, write(inside))
+
+
+def _part(indexed: Expression, over: Expression) -> Expression | None:
+    """Return what an index makes of what is compared, which may have the same tags under another name."""
+    return Column() if indexed in twins(over) else within(indexed, over)
 
 
 _UTC = "timezone('UTC',@)"
@@ -184,7 +190,8 @@ def hint(column: ProtectedColumn) -> str | None:
     name = quote_ident(base.name)
     parts = [f"`{shown_expression(c.column.expression, name)}`" for c in _candidates(base, Protected(column, column.type))]
     if not parts:
-        form = _SUGGESTED.get(type_name, "@") if column.expression == "@" else column.expression
+        same = next((write(other) for other in twins(read(column.expression))), column.expression)
+        form = _SUGGESTED.get(type_name, "@") if column.expression == "@" else same
         return (
             f"Add `{shown_expression(form, name)}` to the indexes of {base.label} in the policy, then run phiproxy keys init: "
             f"it answers ranges that begin and end where its values do."
