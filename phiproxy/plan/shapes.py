@@ -19,13 +19,14 @@ from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Renew, Search, Store, of_elements
 from phiproxy.sql.parse import Statement
 from phiproxy.sql.shape import Shape, free_constants, literal_value, shape_of
+from phiproxy.sql.taint import says
 
 # About 4 KiB each, as plans. Texts whose fixed constants differ each time would otherwise fill a shape without end.
 MAX_SHAPES = 2048
 MAX_TEMPLATES_PER_SHAPE = 8
 
 
-_MAY_BE_ARRAY = (b"{", b"[", b" ", b"\t", b"\n")
+_MAY_BE_ARRAY = (b"{", b"[", b" ", b"\t", b"\n", b"\r", b"\f", b"\v")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,10 @@ class Template:
         others = [c for i, c in enumerate(constants) if i not in self.protected]
         if any(c in protected for c in others):
             return False
-        # What may be an array may hold one: the analysis reads it.
-        arrays = [c for c in others if c[1:2] in _MAY_BE_ARRAY]
-        return not any(value[1:-1] in c for c in arrays for value in protected)
+        # What may be an array may hold one.
+        arrays = [literal_value(c) for c in others if c[1:2] in _MAY_BE_ARRAY]
+        values = {literal_value(c) for c in protected} if arrays else set()
+        return not any(says(array, values) for array in arrays)
 
     @property
     def expressions(self) -> Iterator[tuple[Occurrence, tuple[int, ...]]]:

@@ -192,6 +192,13 @@ def test_an_array_that_holds_a_protected_value_is_looked_at(planner: Planner) ->
         planner.script(b"SELECT id FROM patients WHERE ssn = 'a' AND city = ANY ('{x,a}')", VIEW)
 
 
+@pytest.mark.parametrize("array", [b"{a}", b"\r{a}", b"\v[0:0]={a}", b"{{x},{\\a}}", b'{"\\a"}'])
+def test_an_array_is_read_as_the_server_reads_it(planner: Planner, array: bytes) -> None:
+    planner.script(b"SELECT id FROM patients WHERE ssn = 'a' AND city = ANY ('{b}')", VIEW)
+    with pytest.raises(PhiproxyError, match="used unprotected elsewhere"):
+        planner.script(b"SELECT id FROM patients WHERE ssn = 'a' AND city = ANY ('" + array + b"')", VIEW)
+
+
 def test_numbers_of_other_types_are_other_shapes(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = analyses(monkeypatch)
     for number in (b"1", b"2147483647", b"2147483648", b"9223372036854775807", b"1.5"):
