@@ -76,6 +76,7 @@ class Planner:
         self.catalog = catalog
         self.ciphers = ciphers
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
+        self.schemas = frozenset(r.schema for r in catalog.relations if not r.schema.startswith("pg_temp_"))
         self._screen = Screen(protection, catalog)
         self._names_are_ascii = all(n.isascii() for n in (*protection.table_names, *protection.column_names, *catalog.reaching))
         self._statements: Kept[StatementPlan] = Kept()

@@ -39,7 +39,7 @@ from phiproxy.session.pipeline import Later, Whole
 from phiproxy.session.results import result_error
 from phiproxy.session.state import State
 from phiproxy.session.streams import BEGINNINGS, goes_on
-from phiproxy.session.substitutes import PATH_QUERY, refuse
+from phiproxy.session.substitutes import ask_path, refuse
 from phiproxy.wire.framing import FrameBuffer
 
 
@@ -294,7 +294,7 @@ class Session(State):
         if self.group_open or self.pipeline.skipping or (idle and self.status == b"E"):
             return False
         if idle:
-            self.internal(PATH_QUERY, self._path_read)
+            ask_path(self, self._path_read)
         return True
 
     def _path_read(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback

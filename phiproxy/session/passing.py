@@ -313,6 +313,8 @@ def _query(session: State, data: bytes, start: int, end: int) -> int:
     # The planner does not know the names yet that were just made: overlay.settle looks for them.
     if session.database.made or data.find(0, start + 5, end) != end - 1:
         return 0
+    if session.path_generation != session.database.generation:
+        session.follow_schemas()
     text, planner = data[start + 5 : end - 1], session.database.planner
     if not (planner.passes(text) or planner.controls(text)):
         sent = queries.shaped(session, text)

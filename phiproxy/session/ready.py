@@ -8,7 +8,7 @@ from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.replies import relay
 from phiproxy.session.state import State
-from phiproxy.session.substitutes import FAIL_TRANSACTION, PATH_QUERY
+from phiproxy.session.substitutes import FAIL_TRANSACTION, ask_path
 from phiproxy.wire.messages import SYNC, encode_parse
 
 
@@ -111,4 +111,4 @@ def _ask_path(session: State, frame: bytes) -> None:
         session.path_is(ok, rows)
         _release(session, frame)
 
-    session.internal(PATH_QUERY, path_read)
+    ask_path(session, path_read)

@@ -103,6 +103,8 @@ class State:
         self.group_open = False
         self.path: tuple[str, ...] | None = None
         self.path_changed: int | None = None
+        self.path_schemas: frozenset[str] = frozenset()
+        self.path_generation = -1
         self.has_temporary = False
         self.settings: dict[str, str] = {}
         self.styles = Styles.CANONICAL
@@ -200,6 +202,7 @@ class State:
 
     def view(self) -> View:
         """Return what the planner must know of this session."""
+        self.follow_schemas()
         set_ = self.path_changed is not None
         known, path, readable = self.known, self.sure_path, self.encoding is not None
         return View(path, self.database_name, self.created, readable, self.catalog_fresh, set_, known, self.styles)
@@ -212,6 +215,14 @@ class State:
         """
         changed = self.path_changed
         return self.path if changed is None or changed == self.names.group or changed <= self.names.answered else None
+
+    def follow_schemas(self) -> None:
+        """Forget the search path where schemas have come or gone since it was asked for: only the server knows which are on it."""
+        if self.database is None or self.path_generation == self.database.generation:
+            return
+        self.path_generation = self.database.generation
+        if self.path_schemas != self.database.planner.schemas:
+            self.path = None
 
     def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None]) -> None:
         """Send messages of the proxy's own, ending in Sync; the client's wait until ``done(ok, rows)`` has been called."""

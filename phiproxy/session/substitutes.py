@@ -7,7 +7,7 @@ may leave.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from phiproxy.errors import MalformedMessage, PhiproxyError, StatementRefused, SyntaxRefused
 from phiproxy.session.phases import ENDS_GROUP
@@ -50,6 +50,13 @@ PATH_QUERY = own_query(
     b" WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())) END)))"
 )
 FAIL_TRANSACTION = encode_parse(OWN_NAME, REFUSED_TEXT) + SYNC
+
+
+def ask_path(session: State, done: Callable[[bool, list[bytes]], None]) -> None:
+    """Ask the server for the unreported settings and the search path; ``done`` as of ``State.internal``."""
+    assert session.database is not None
+    session.path_generation, session.path_schemas = session.database.generation, session.database.planner.schemas
+    session.internal(PATH_QUERY, done)
 
 
 class InvalidStatementName(StatementRefused):

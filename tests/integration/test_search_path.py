@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness import results
@@ -103,3 +106,29 @@ def test_a_cursor_that_would_set_it_when_it_is_read(twins: Twins) -> None:
     twins.both.refused("DECLARE c CURSOR WITH HOLD FOR SELECT set_config('search_path', 'archive', false)", protocol="simple")
     twins.both.run("DECLARE c CURSOR WITH HOLD FOR SELECT set_config('app.user', 'x', false)", protocol="simple")
     twins.both.run("CLOSE c", protocol="simple")
+
+
+OWN = """
+CREATE SCHEMA {own} AUTHORIZATION {own}; SET ROLE {own};
+CREATE TABLE {own}.patients AS SELECT 78 AS id, 'own'::text AS ssn
+"""
+
+
+def test_a_schema_of_the_path_that_comes_behind_the_proxy(twins: Twins) -> None:
+    site, reads = twins.clinic.site, (READ, "SELECT id FROM patients WHERE ssn = 'own'")
+    for text in reads:
+        twins.both.run(text, protocol="simple")
+    for database in (site.plain, site.sealed):
+        with site.server.connect(database) as conn:
+            conn.execute(sql.SQL(OWN).format(own=sql.Identifier(site.role)))
+    end = time.monotonic() + 30
+    while "own" not in fresh(twins, "SELECT ssn FROM patients"):  # until the catalogue is read anew
+        assert time.monotonic() < end
+    for text in reads:
+        twins.both.run(text, protocol="simple")
+        twins.both.run(text)
+
+
+def fresh(twins: Twins, query: str) -> list[object]:
+    with psycopg.connect(twins.clinic.proxy_dsn) as conn:
+        return [value for (value,) in conn.execute(query)]
