@@ -8,6 +8,7 @@ from functools import partial
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.deduce import deduced
 from phiproxy.plan.ends import end_pair, is_read_pair, read_ends_as, without_number
 from phiproxy.plan.rewrite import rendered_of
 from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
@@ -33,7 +34,7 @@ from phiproxy.sql.meaning import (
 )
 from phiproxy.sql.operands import read_as
 from phiproxy.sql.parse import char_position
-from phiproxy.sql.places import ambiguous_unnest, at_parameter
+from phiproxy.sql.places import at_parameter
 from phiproxy.sql.render import Rendered
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
@@ -42,12 +43,6 @@ from phiproxy.wire.values import BYTEA_OID, TEXT_LIKE, TEXT_OID, UNKNOWN_OID, VA
 
 # Bind counts parameters in 16 bits (manual 55.7).
 MAX_PARAMETERS = 65535
-
-
-class AmbiguousParameter(StatementRefused):
-    """The types that a parameter's places give it differ, or its first place gives none (42P08)."""
-
-    sqlstate = "42P08"
 
 
 class UndefinedParameter(StatementRefused):
@@ -132,11 +127,11 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
             hint="Use the simple protocol, COPY, or fewer rows per statement.",
             position=char_position(text, rendered.occurrences[-1].start),
         )
-    deduced = _deduced(text, rendered.occurrences, oids)
+    given = deduced(text, rendered.occurrences, oids)
     described = []
     for n, use in enumerate(layout.uses()):
         with at_parameter(text, rendered.occurrences, n + 1):
-            described.append(_described(use, oids[n], deduced.get(n + 1, TEXT_OID)))
+            described.append(_described(use, oids[n], given.get(n + 1, TEXT_OID)))
     uses = layout.uses_of()
     known = ((n, _type_of(oid, uses.get(n, []))) for n, oid in enumerate(described, start=1) if oid is not None)
     types = {n: found for n, found in known if found is not None}
@@ -305,54 +300,6 @@ def _share(use: Use) -> object:
 
 def _server_type(use: Use) -> int:
     return BYTEA_ARRAY_OID if sent_as_array(use) else BYTEA_OID
-
-
-def _deduced(text: bytes, occurrences: Sequence[Occurrence], declared: Sequence[int]) -> dict[int, int]:
-    """Return the type OID that PostgreSQL would deduce for each protected parameter; AmbiguousParameter where it could not."""
-    types = {number: oid for number, oid in enumerate(declared, start=1) if oid}
-    for number, oid in _formula_types(text, occurrences).items():
-        types.setdefault(number, oid)
-    # The values of a row, and what is compared, are all looked at before the first of them is given the type of its place.
-    given: dict[tuple[int, int, int], int] = {}
-    for o in sorted(occurrences, key=lambda o: o.order):
-        if not o.number:
-            continue
-        if not o.type_oid:
-            if o.number not in types and of_elements(o.use):
-                raise ambiguous_unnest(text, o.start)
-            if o.number not in types:
-                raise AmbiguousParameter(
-                    f"could not determine data type of parameter ${o.number}",
-                    hint=f"Write ${o.number}::text IS NULL.",
-                    position=char_position(text, o.start),
-                )
-            continue
-        by_row = o.use.row if isinstance(o.use, Store) and not o.group else 0
-        key = (o.number, o.group, by_row)
-        if o.number not in types and not o.cast:
-            given[key] = o.type_oid
-        if (by_row or o.group) and given.get(key, o.type_oid) != o.type_oid:
-            raise AmbiguousParameter(
-                f"inconsistent types deduced for parameter ${o.number}",
-                hint="Cast it in each place.",
-                position=char_position(text, o.start),
-            )
-        types.setdefault(o.number, o.type_oid)
-    return types
-
-
-def _formula_types(text: bytes, occurrences: Sequence[Occurrence]) -> dict[int, int]:
-    """Return the types that parameters have in formulas; StatementRefused where these differ: their order would decide."""
-    types: dict[int, int] = {}
-    for o in occurrences:
-        for parameter in o.formula.parameters() if o.formula is not None else ():
-            if types.setdefault(parameter.number, parameter.type_oid) != parameter.type_oid:
-                raise StatementRefused(
-                    f"parameter ${parameter.number} has two types in expressions for protected columns",
-                    hint="Cast it to the same type in each place.",
-                    position=char_position(text, o.start),
-                )
-    return types
 
 
 def _described(use: Use, declared: int, deduced: int) -> int | None:
