@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import session_core, statement_costs
 from benchmarks.statement_costs import Cost, least, timed
-from phiproxy.wire.fields import compile_row
+from phiproxy.wire.fields import compile_rows
 from phiproxy.wire.framing import FrameBuffer
 from tests.session import frames as f
 from tests.session.screenplay import CIPHERS, SSN, envelope
@@ -27,7 +27,7 @@ def parts(rounds: int) -> dict[str, float]:
     search = CIPHERS.search(SSN, SSN.slots[0], SSN.type)
     record = reserve(SSN.scope, 1)()
     fields = f.data_row(*[b"value"] * 10)
-    row = compile_row([(i, lambda data, begin, end: data[begin:end]) for i in (1, 2, 3)], 10)
+    rows = compile_rows([(i, lambda data, begin, end: data[begin:end]) for i in (1, 2, 3)], 10)
     return {
         "framing: Bind, Execute and Sync": least(rounds, lambda: timed(MANY, framing)),
         "crypto: a record key": least(rounds, lambda: timed(MANY, lambda _n: reserve(SSN.scope, 1)())),
@@ -35,7 +35,7 @@ def parts(rounds: int) -> dict[str, float]:
         "crypto: a value sealed, with one tag": least(rounds, lambda: timed(MANY, lambda _n: store(SECRET, record))),
         "crypto: a value opened, its record key known": least(rounds, lambda: timed(MANY, lambda _n: opener(sealed))),
         "row: 10 columns, 3 of them touched, without crypto": least(
-            rounds, lambda: timed(MANY, lambda _n: row(fields, 0, len(fields)))
+            rounds, lambda: timed(MANY, lambda _n: rows(fields, 0, len(fields), []))
         ),
     }
 

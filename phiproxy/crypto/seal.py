@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -142,8 +143,8 @@ def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, bytes], bytes]:
 
 OpenSpan = Callable[[bytes, int, int], bytes]
 """Takes data and where in it a value begins and ends, and returns the plaintext."""
-Split = Callable[[bytes, int], tuple[bytes, bytes, bytes]]
-"""Takes data and where the slots of a value begin, and returns these, the salt and the nonce."""
+Split = Callable[[bytes, int], tuple[bytes, bytes, bytes, bytes]]
+"""Takes data and where a value begins, and returns its fixed header, the slots, the salt and the nonce."""
 
 
 class LastRecord:
@@ -173,8 +174,8 @@ class LastRecord:
 class _Known(NamedTuple):
     """What the fixed header of a value that was opened says of others that begin with it.
 
-    The record key of its data key that was used last, what cuts slots, salt and nonce out, where the ciphertext begins, how long a
-    value is at least, whether it is padded, and what the associated data begins with.
+    The record key of its data key that was used last, what cuts header, slots, salt and nonce out, where the ciphertext begins, how
+    long a value is at least, whether it is padded, and what the associated data begins with.
     """
 
     last: LastRecord
@@ -187,12 +188,13 @@ class _Known(NamedTuple):
 
 @lru_cache
 def _splitter(slots: int) -> Split:
-    """Return what cuts slots, salt and nonce out of data, from where the slots begin."""
-    return Struct(f"{SLOT_LENGTH * slots}s{SALT_LENGTH}s{NONCE_LENGTH}s").unpack_from
+    """Return what cuts fixed header, slots, salt and nonce out of data."""
+    return Struct(f"{FIXED_HEADER}s{SLOT_LENGTH * slots}s{SALT_LENGTH}s{NONCE_LENGTH}s").unpack_from
 
 
 _NO_KEY: Final = DataKey(0, "", "", 0, b"", "destroyed")
-_NOTHING_KNOWN: Final = _Known(LastRecord(_NO_KEY), _splitter(0), 0, 0, padded=False, before=b"")
+# No value is as long, so that each is looked at.
+_NOTHING_KNOWN: Final = _Known(LastRecord(_NO_KEY), _splitter(0), 0, sys.maxsize, padded=False, before=b"")
 
 
 class OpenMemo:
@@ -275,29 +277,28 @@ def make_span_opener(spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: C
     last, split, sealed, shortest, padded, before = _NOTHING_KNOWN
 
     def forget() -> None:
-        nonlocal header
+        nonlocal header, last, split, sealed, shortest, padded, before
         header = None
+        last, split, sealed, shortest, padded, before = _NOTHING_KNOWN
         headers.clear()
 
     memo.watch(forget)
 
-    def look_at(data: bytes) -> _Known:
-        known, expires = _known(data, spec, ring, memo)
-        key = known.last.key
-        if not (key.stale or key.state == "compromised"):  # those are looked at, and noticed, each time
-            _remember(headers, data[:FIXED_HEADER], known)
-            memo.until = min(memo.until, expires)
-        return known
-
-    def open_span(data: bytes, begin: int, end: int) -> bytes:
+    def turn_to(data: bytes, begin: int, end: int) -> None:
         nonlocal header, last, split, sealed, shortest, padded, before
-        if data[begin : begin + FIXED_HEADER] != header:
-            found = data[begin : begin + FIXED_HEADER]
-            last, split, sealed, shortest, padded, before = headers.get(found) or look_at(data[begin:end])
-            header = found if found in headers else None
+        found = data[begin : begin + FIXED_HEADER]
+        last, split, sealed, shortest, padded, before = headers.get(found) or _look_at(data[begin:end], spec, ring, memo, headers)
+        header = found if found in headers else None
         if end - begin < shortest:
             raise SealError("stored value is not a well-formed envelope")
-        slots, salt, nonce = split(data, begin + FIXED_HEADER)
+
+    def open_span(data: bytes, begin: int, end: int) -> bytes:
+        if end - begin < shortest:
+            turn_to(data, begin, end)
+        found, slots, salt, nonce = split(data, begin)
+        if found != header:
+            turn_to(data, begin, end)
+            found, slots, salt, nonce = split(data, begin)
         cipher = (last.cipher if salt == last.salt else None) or last.derive(salt)
         try:
             plaintext = cipher.decrypt(nonce, data[begin + sealed : end], before + slots + after)
@@ -323,10 +324,16 @@ def _known(data: bytes, spec: ColumnSpec, ring: Keyring, memo: OpenMemo) -> tupl
     return _Known(memo.of_key(key), _splitter(slots), sealed, sealed + GCM_TAG_LENGTH + padded, padded, before), expires
 
 
-def _remember(headers: dict[bytes, _Known], header: bytes, known: _Known) -> None:
-    if len(headers) >= MAX_HEADERS:
-        headers.clear()
-    headers[header] = known
+def _look_at(data: bytes, spec: ColumnSpec, ring: Keyring, memo: OpenMemo, headers: dict[bytes, _Known]) -> _Known:
+    """Return what the fixed header of a column's value says, and remember it; SealError, KeyNeeded."""
+    known, expires = _known(data, spec, ring, memo)
+    key = known.last.key
+    if not (key.stale or key.state == "compromised"):  # those are looked at, and noticed, each time
+        if len(headers) >= MAX_HEADERS:
+            headers.clear()
+        headers[data[:FIXED_HEADER]] = known
+        memo.until = min(memo.until, expires)
+    return known
 
 
 def _behind_header(spec: ColumnSpec) -> bytes:

@@ -12,7 +12,7 @@ from phiproxy.sql.meaning import Reveal
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8, Encoding, of_binary
-from phiproxy.wire.fields import FieldFunction, RowFunction, SpanFunction, compile_row
+from phiproxy.wire.fields import FieldFunction, RowsFunction, SpanFunction, compile_rows
 from phiproxy.wire.messages import Field, decode_row_description, encode_row_description
 from phiproxy.wire.values import BYTEA_OID, bytea_from_text
 
@@ -32,7 +32,7 @@ class Columns:
     reveals: tuple[Reveal | None, ...]
     protected: tuple[tuple[int, Reveal], ...] = field(init=False, compare=False)
     typed: bool = field(init=False, compare=False)
-    _rows: dict[object, tuple[Ciphers, RowFunction]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _rows: dict[object, tuple[Ciphers, RowsFunction]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     _descriptions: dict[tuple[bytes, Sequence[int] | None], tuple[SealedAttributes, tuple[bytes, tuple[int, ...]]]] = field(
         default_factory=dict, init=False, compare=False, repr=False
@@ -89,7 +89,7 @@ class Columns:
             made = self._descriptions[key] = sealed, (shown, codes)
         return made[1]
 
-    def row(
+    def rows(
         self,
         ciphers: Ciphers,
         *,
@@ -97,8 +97,8 @@ class Columns:
         formats: Sequence[int] | None = None,
         styles: Styles = Styles.CANONICAL,
         encoding: Encoding = UTF8,
-    ) -> RowFunction:
-        """Return the function that opens a DataRow whose protected fields are bytea in binary or text form.
+    ) -> RowsFunction:
+        """Return the function that opens DataRows whose protected fields are bytea in binary or text form.
 
         ``formats`` are the codes in which the client wants the columns: text, where they are None.
         """
@@ -112,7 +112,7 @@ class Columns:
                 ops.append((i, _written(_opener(ciphers, r, binary=binary), write)))
             if len(self._rows) >= MAX_DESCRIPTIONS:
                 self._rows.clear()
-            made = self._rows[key] = ciphers, compile_row(ops, len(self.reveals))
+            made = self._rows[key] = ciphers, compile_rows(ops, len(self.reveals))
         return made[1]
 
 

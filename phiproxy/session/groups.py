@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from copy import copy
 
-from phiproxy.errors import KeyNeeded, PhiproxyError
+from phiproxy.errors import KeyNeeded, PhiproxyError, WireError
 from phiproxy.plan.columns import Columns
 from phiproxy.plan.quick import BindForm
 from phiproxy.plan.statement import StatementPlan
@@ -17,7 +17,7 @@ from phiproxy.session.extended import MAX_FORMED, described, executed, formed_by
 from phiproxy.session.pipeline import BIND_PASSES, DESCRIBE_PASSES, EXECUTE_PASSES, Expected, Kind, expect_ready
 from phiproxy.session.prepared import Group, Portal, Prepared
 from phiproxy.session.ready import settle
-from phiproxy.session.results import row_of
+from phiproxy.session.results import opener_of
 from phiproxy.session.state import State
 from phiproxy.wire.fields import decode_bind, encode_codes
 
@@ -228,9 +228,7 @@ def show(session: State, run: Expected, columns: Columns, data: bytes, found: tu
 
 def rows_shown(session: State, run: Expected, columns: Columns, data: bytes, at: int, end: int) -> list[bytes]:
     """Return the rows between two places as the client must see them; SealError, KeyNeeded and their kin."""
-    row, shown = row_of(session, run, columns), list[bytes]()
-    while at < end:
-        (length,) = _LENGTH(data, at + 1)
-        shown.append(row(data, at, at + 1 + length))
-        at += 1 + length
+    shown = list[bytes]()
+    if opener_of(session, run, columns)(data, at, end, shown) != end:
+        raise WireError("a row is shorter than its fields")
     return shown

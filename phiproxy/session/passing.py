@@ -28,7 +28,7 @@ from phiproxy.session.pipeline import (
 )
 from phiproxy.session.prepared import Portal, Prepared
 from phiproxy.session.ready import settle
-from phiproxy.session.results import row_of
+from phiproxy.session.results import opener_of
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import forget_both
 from phiproxy.wire.encodings import UTF8
@@ -115,34 +115,32 @@ def _ready(session: State, front: Expected, data: bytes, pos: int, end: int) -> 
 def _show(session: State, data: bytes, pos: int) -> int:
     """Show the client a whole protected RowDescription, or a run of DataRows, and return where what comes behind begins.
 
-    Where one cannot be shown that is where it begins: its handler does the same once more and says why.
+    Where one cannot be shown nothing is: the handlers do the same row by row and say why.
     """
     queue, size, limit, database = session.pipeline.queue, len(data), session.server_frames.max_message, session.database
-    if not queue or size - pos < HEADER or database is None:
+    if not queue or not HEADER <= size - pos <= limit or database is None:
         return pos
     front, tag = queue[0], data[pos]
     if front.columns is None or front.passes is None or front.passes.get(tag) is not SHOW:
         return pos
-    append, opened = session.to_client.append, database.doubtful
+    opened, shown = database.doubtful, list[bytes]()
     opened.clear()
     try:
-        row = row_of(session, front, front.columns) if tag == _DATA_ROW else None
-        while size - pos >= HEADER and data[pos] == tag:
+        if tag == _DATA_ROW:
+            end = opener_of(session, front, front.columns)(data, pos, size, shown)
+        else:
             (length,) = _LENGTH(data, pos + 1)
             end = pos + 1 + length
-            if end > size or not 4 <= length <= limit:
-                break
-            if row is None:
-                append(front.columns.description(data[pos:end], front.formats, session.planner.sealed))
-                queue.popleft()
-                return int(end)
-            append(row(data, pos, end))
-            pos = end
+            if end > size:
+                return pos
+            shown.append(front.columns.description(data[pos:end], front.formats, session.planner.sealed))
+            queue.popleft()
     except (PhiproxyError, KeyNeeded):
-        pass
+        return pos
+    session.to_client += shown
     if opened:
         session.count_doubtful(front)
-    return pos
+    return int(end)
 
 
 def _rows_end(data: bytes, pos: int, limit: int) -> int:

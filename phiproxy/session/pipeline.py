@@ -20,7 +20,7 @@ from phiproxy.plan.copy import CopyOut
 from phiproxy.plan.statement import Columns, ScriptPart, StatementPlan
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import Encoding
-from phiproxy.wire.fields import RowFunction
+from phiproxy.wire.fields import RowsFunction
 
 
 class Kind(Enum):
@@ -117,7 +117,7 @@ class Expected:
     formats: tuple[int, ...] | None = None
     styles: Styles = Styles.CANONICAL
     binary: bool = False
-    row: RowFunction | None = None
+    opener: RowsFunction | None = None
     ciphers: Ciphers | None = None
     encoding: Encoding | None = None
     parts: tuple[ScriptPart, ...] | None = None

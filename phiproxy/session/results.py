@@ -14,7 +14,7 @@ from phiproxy.session.pipeline import Expected, Kind, Undo
 from phiproxy.session.replies import is_silent, pop, relay
 from phiproxy.session.state import State
 from phiproxy.wire.encodings import UTF8
-from phiproxy.wire.fields import RowFunction
+from phiproxy.wire.fields import RowsFunction
 from phiproxy.wire.messages import (
     decode_parameter_description,
     encode_parameter_description,
@@ -72,15 +72,16 @@ def row_description(session: State, data: bytes, start: int, end: int) -> int:
     return end
 
 
-def row_of(session: State, front: Expected, columns: Columns) -> RowFunction:
+def opener_of(session: State, front: Expected, columns: Columns) -> RowsFunction:
     """Return what opens the rows of the result that comes now: for this run of them, since no later one looks at the clock."""
     encoding = session.encoding or UTF8
     # One Expected stands for many executions, between which the server may tell of another encoding.
-    if front.row is None or front.ciphers is None or front.encoding is not encoding:
-        front.ciphers, front.encoding = session.planner.ciphers, encoding
-        front.row = columns.row(front.ciphers, binary=front.binary, formats=front.formats, styles=front.styles, encoding=encoding)
+    if front.opener is None or front.ciphers is None or front.encoding is not encoding:
+        front.encoding, ciphers = encoding, session.planner.ciphers
+        front.ciphers = ciphers
+        front.opener = columns.rows(ciphers, binary=front.binary, formats=front.formats, styles=front.styles, encoding=encoding)
     front.ciphers.look_at_clock()
-    return front.row
+    return front.opener
 
 
 def data_row(session: State, data: bytes, start: int, end: int) -> int:
@@ -94,13 +95,16 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
     columns = columns_of(front)
     if columns is None or front is None or session.database is None:
         return relay(session, data, start, session.server_frames.run_end(ord("D")))
-    row = row_of(session, front, columns)
-    frames, append, doubtful = session.server_frames, session.to_client.append, session.database.doubtful
+    rows = opener_of(session, front, columns)
+    frames, doubtful = session.server_frames, session.database.doubtful
     doubtful.clear()
     try:
         for begin, end in frames.run(ord("D")):  # noqa: PLR1704 - the first of them is the one that was given
             frames.pos = begin
-            append(row(data, begin, end))
+            shown = list[bytes]()
+            if rows(data, begin, end, shown) != end:
+                raise WireError("a row is shorter than its fields")
+            session.to_client += shown
     except (SealError, ValueRefused) as error:
         result_error(session, error)
     finally:
@@ -118,7 +122,7 @@ def command_complete(session: State, data: bytes, start: int, end: int) -> int:
     tag = ended(front)
     if front.kind is Kind.QUERY:
         front.part += 1
-        front.row = front.copy_out = None
+        front.opener = front.copy_out = None
     elif front.kind is Kind.EXECUTE:
         session.pipeline.queue.popleft()
     session.pipeline.copy_in = False

@@ -16,54 +16,74 @@ from phiproxy.errors import MalformedMessage, WireError
 
 _I32 = Struct("!i")
 _COUNT = Struct("!H")
-_DATA_ROW = Struct("!cI")
+_HEAD = Struct("!cI")
+_DATA_ROW = Struct("!BIH")
+ROW = ord("D")
 
 FieldFunction = Callable[[bytes], bytes]
 SpanFunction = Callable[[bytes, int, int], bytes]
 """Takes data and where in it a field begins and ends, so that it need not be cut out first."""
-RowFunction = Callable[[bytes, int, int], bytes]
+RowsFunction = Callable[[bytes, int, int, list[bytes]], int]
+"""Takes data, where in it a run of whole DataRows may begin and must end, and where the pieces of what is shown are put.
+
+Returns where that run ends: at the end, or at what is not a whole DataRow.
+"""
 
 
-def compile_row(ops: Sequence[tuple[int, SpanFunction]], columns: int) -> RowFunction:
-    """Return a function (data, start, end) -> DataRow message with the fields at the given positions mapped.
+def compile_rows(  # noqa: C901 - another function for each row would cost what is saved
+    ops: Sequence[tuple[int, SpanFunction]], columns: int
+) -> RowsFunction:
+    """Return what maps the fields at the given positions in a run of rows.
 
-    ``start`` and ``end`` span the whole message. The function raises WireError when the row does not have ``columns`` fields or its
-    lengths lie, and lets whatever a field function raises pass.
+    It raises WireError when a row does not have ``columns`` fields or its lengths lie, and lets whatever a field function raises
+    pass; what it has put into ``shown`` then is not whole.
     """
-    functions = dict(ops)
-    plan = tuple(functions.get(position) for position in range(max(functions, default=-1) + 1))
-    length_at, pack_length, pack_head, count = _I32.unpack_from, _I32.pack, _DATA_ROW.pack, _COUNT.pack(columns)
+    functions = _by_position(ops)
+    length_at, pack_length, head_at, pack_head = _I32.unpack_from, _I32.pack, _DATA_ROW.unpack_from, _HEAD.pack
 
-    def row(data: bytes, start: int, end: int) -> bytes:
-        if data[start + 5 : start + 7] != count or end - start < 7:
-            raise WireError("a row does not have the number of columns that was planned")
-        parts, length = [b""], end - start - 1
-        copied, pos = start + 5, start + 7
+    def rows(data: bytes, at: int, stop: int, shown: list[bytes]) -> int:
+        add = shown.append
         try:
-            for function in plan:
-                (size,) = length_at(data, pos)
-                pos += 4
-                if size < 0:
-                    continue
-                behind = pos + size
-                if function is not None:
-                    if behind > end:
-                        raise WireError("a field is longer than its row")
-                    value = function(data, pos, behind)
-                    shown = len(value)
-                    parts += (data[copied : pos - 4], pack_length(shown), value)
-                    length += shown - size
-                    copied = behind
-                pos = behind
+            while stop - at >= _DATA_ROW.size:
+                tag, size, count = head_at(data, at)
+                end = at + 1 + size
+                if tag != ROW or end > stop:
+                    break
+                if count != columns:
+                    raise WireError("a row does not have the number of columns that was planned")
+                copied, pos, head = at + 5, at + 7, len(shown)
+                add(b"")
+                for function in functions:
+                    (length,) = length_at(data, pos)
+                    pos += 4
+                    if length < 0:
+                        continue
+                    behind = pos + length
+                    if function is not None:
+                        if behind > end:
+                            raise WireError("a field is longer than its row")
+                        value = function(data, pos, behind)
+                        add(data[copied : pos - 4])
+                        add(pack_length(len(value)))
+                        add(value)
+                        size += len(value) - length
+                        copied = behind
+                    pos = behind
+                if pos > end:
+                    raise WireError("a field is longer than its row")
+                shown[head] = pack_head(b"D", size)
+                add(data[copied:end])
+                at = end
         except struct.error:
             raise WireError("a row is shorter than its fields") from None
-        if pos > end:
-            raise WireError("a field is longer than its row")
-        parts[0] = pack_head(b"D", length)
-        parts.append(data[copied:end])
-        return b"".join(parts)
+        return at
 
-    return row
+    return rows
+
+
+def _by_position(ops: Sequence[tuple[int, SpanFunction]]) -> tuple[SpanFunction | None, ...]:
+    functions = dict(ops)
+    return tuple(functions.get(position) for position in range(max(functions, default=-1) + 1))
 
 
 class Bind(NamedTuple):

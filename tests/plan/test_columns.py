@@ -28,11 +28,11 @@ def test_the_client_is_told_of_the_declared_type() -> None:
 def test_text_has_one_row_function_whatever_the_settings() -> None:
     ciphers, text = full_ciphers(), Columns((Reveal(SSN, SSN.type),))
     assert not text.typed
-    one = text.row(ciphers, binary=True, formats=(0,), styles=Styles.CANONICAL)
-    assert one is text.row(ciphers, binary=True, formats=(1,), styles=Styles(date_style="German"))
+    one = text.rows(ciphers, binary=True, formats=(0,), styles=Styles.CANONICAL)
+    assert one is text.rows(ciphers, binary=True, formats=(1,), styles=Styles(date_style="German"))
     typed = Columns((Reveal(PRICE, PRICE.type),))
     assert typed.typed
-    assert typed.row(ciphers, binary=True, formats=(0,)) is not typed.row(ciphers, binary=True, formats=(1,))
+    assert typed.rows(ciphers, binary=True, formats=(0,)) is not typed.rows(ciphers, binary=True, formats=(1,))
 
 
 def test_only_texts_are_in_the_clients_encoding() -> None:

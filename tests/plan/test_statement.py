@@ -196,10 +196,10 @@ def test_ordinary_plans_ask_for_nothing_of_the_session(text: str, ordinary: bool
 def test_the_function_of_a_row_is_made_once_for_each_form_and_keys() -> None:
     columns = Columns((Reveal(SSN, SSN.type), None))
     ciphers, others = full_ciphers(), full_ciphers()
-    row = columns.row(ciphers, binary=True)
-    assert columns.row(ciphers, binary=True) is row
-    assert columns.row(ciphers, binary=False) is not row
-    assert columns.row(others, binary=True) is not row
+    row = columns.rows(ciphers, binary=True)
+    assert columns.rows(ciphers, binary=True) is row
+    assert columns.rows(ciphers, binary=False) is not row
+    assert columns.rows(others, binary=True) is not row
     assert columns == Columns((Reveal(SSN, SSN.type), None))
 
 

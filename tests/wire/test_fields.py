@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.errors import KeyNeeded, MalformedMessage, SealError, WireError
-from phiproxy.wire.fields import Bind, SpanFunction, bind_names, compile_row, decode_bind, encode_bind, expand_formats
+from phiproxy.wire.fields import Bind, SpanFunction, bind_names, compile_rows, decode_bind, encode_bind, expand_formats
 from tests.session.frames import data_row, values
 
 FUNCTIONS: list[Callable[[bytes], bytes]] = [lambda v: v[::-1], lambda _v: b"", lambda v: v + v, lambda v: v]
@@ -44,8 +44,24 @@ def test_a_compiled_row_is_the_reference(
     row, ops = case
     frame = data_row(*row)
     spans = [(position, spanned(function)) for position, function in ops]
-    got = compile_row(spans, len(row))(before + frame + behind, len(before), len(before) + len(frame))
-    assert got == reference(frame, ops)
+    shown: list[bytes] = []
+    end = len(before) + len(frame)
+    assert compile_rows(spans, len(row))(before + frame + behind, len(before), end, shown) == end
+    assert b"".join(shown) == reference(frame, ops)
+
+
+@given(st.lists(rows_and_ops(), min_size=1, max_size=4), st.integers(0, 20))
+def test_a_run_of_rows_ends_where_what_is_no_whole_row_begins(
+    cases: list[tuple[list[bytes | None], list[tuple[int, Callable[[bytes], bytes]]]]], cut: int
+) -> None:
+    width, ops = len(cases[0][0]), cases[0][1]
+    frames = [data_row(*row) for row, _ in cases if len(row) == width]
+    whole, spans = b"".join(frames), [(position, spanned(function)) for position, function in ops]
+    rows = compile_rows(spans, width)
+    for behind in (b"", b"C\0\0\0\x0dSELECT 1\0", frames[0][: min(cut, len(frames[0]) - 1)]):
+        shown: list[bytes] = []
+        assert rows(whole + behind, 0, len(whole + behind), shown) == len(whole)
+        assert b"".join(shown) == b"".join(reference(frame, ops) for frame in frames)
 
 
 def test_null_is_given_to_no_function_and_empty_is_not_null() -> None:
@@ -56,7 +72,9 @@ def test_null_is_given_to_no_function_and_empty_is_not_null() -> None:
         return b"seen"
 
     frame = data_row(None, b"", b"x")
-    assert compile_row([(0, see), (1, see)], 3)(frame, 0, len(frame)) == data_row(None, b"seen", b"x")
+    shown: list[bytes] = []
+    compile_rows([(0, see), (1, see)], 3)(frame, 0, len(frame), shown)
+    assert b"".join(shown) == data_row(None, b"seen", b"x")
     assert seen == [b""]
 
 
@@ -64,7 +82,7 @@ def test_null_is_given_to_no_function_and_empty_is_not_null() -> None:
 def test_a_row_of_another_width_than_planned(columns: int) -> None:
     frame = data_row(b"a", b"b")
     with pytest.raises(WireError):
-        compile_row([], columns)(frame, 0, len(frame))
+        compile_rows([], columns)(frame, 0, len(frame), [])
 
 
 @pytest.mark.parametrize(
@@ -83,8 +101,12 @@ def test_a_row_of_another_width_than_planned(columns: int) -> None:
 @pytest.mark.parametrize("next_frame", [b"", data_row(b"the next row", b"is not read") * 9, b"\xff" * 300])
 def test_a_row_whose_lengths_lie_up_to_the_last_touched_field(body: bytes, next_frame: bytes) -> None:
     frame = b"D" + pack("!I", len(body) + 4) + body
+    rows = compile_rows([(1, spanned(lambda v: v))], 2)
+    if len(body) < 2 and not next_frame:
+        assert rows(frame, 0, len(frame), []) == 0  # not even the number of its fields is there
+        return
     with pytest.raises(WireError):
-        compile_row([(1, spanned(lambda v: v))], 2)(frame + next_frame, 0, len(frame))
+        rows(frame + next_frame, 0, len(frame + next_frame), [])
 
 
 @pytest.mark.parametrize("failure", [SealError("broken"), KeyNeeded(())])
@@ -94,7 +116,7 @@ def test_what_a_field_function_raises_passes(failure: Exception) -> None:
 
     frame = data_row(b"a")
     with pytest.raises(type(failure)):
-        compile_row([(0, fails)], 1)(frame, 0, len(frame))
+        compile_rows([(0, fails)], 1)(frame, 0, len(frame), [])
 
 
 # -- Bind ----------------------------------------------------------------------------------------------------------------------
