@@ -89,7 +89,9 @@ SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language 
 """
 # What could be chosen for a text, an enum or a domain in place of the built-in: 25 text, 1042 bpchar, 1043 varchar, 17 bytea, 705
 # unknown and the polymorphic types that take them. 11 is pg_catalog.
-_OTHERS = ("substr", "char_length", "character_length", "octet_length", "concat", "like_escape")
+_OTHERS = ("substr", "char_length", "character_length", "octet_length", "concat", "like_escape", "make_date")
+# int2, int4, int8, numeric, unknown, date, timestamp, timestamptz, interval: what arithmetic with constants may be taken for.
+_DATED = "21, 23, 20, 1700, 705, 1082, 1114, 1184, 1186"
 _FUNCTIONS = ", ".join(f"'{name}'" for name in sorted({*names(), *_OTHERS}))
 _REPLACED = f"""
 SELECT o.oprname FROM pg_catalog.pg_operator o
@@ -109,6 +111,9 @@ UNION SELECT o.oprname FROM pg_catalog.pg_operator o
                     WHERE d.classid = 2617 AND d.objid = o.oid AND d.refclassid = 3079 AND d.deptype = 'e' AND e.extname = 'citext')
    AND (o.oprleft IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077) OR o.oprright IN (17, 25, 705, 1042, 1043, 2283, 2776, 5077)
         OR EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid IN (o.oprleft, o.oprright) AND t.typtype = 'd'))
+UNION SELECT o.oprname FROM pg_catalog.pg_operator o
+ WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('+', '-', '*')
+   AND o.oprleft IN ({_DATED}) AND o.oprright IN ({_DATED})
 """
 log = logging.getLogger(__name__)
 _VIEWS = """

@@ -14,13 +14,14 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import computed_sink
+from phiproxy.sql.dated import dated_sink
 from phiproxy.sql.expressions import expression, located, wrong_count
 from phiproxy.sql.lengths import cut_by, cut_sink, peel_cuts, shorter
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.predicates import case_conditions
 from phiproxy.sql.scope import ListColumn, Protected, Scope, Value
 from phiproxy.sql.select import select
-from phiproxy.sql.sinks import TEXT_OID, as_sink
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink
 from phiproxy.sql.types import case_results, common_type
 from phiproxy.sql.views import view_columns
 from phiproxy.types.names import sql_name
@@ -94,13 +95,17 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
         return
     rule = _CHOICES.get(kind)
     if rule is None:
-        made = computed_sink(a, node)
+        made = _computed_sink(a, node)
         if made is None:
             raise computed(a, column, node)
         a.store(made, column, place.row, place.limit)
         return
     _strip(a, casts, column)
     rule(a, inner, column, scope, place)
+
+
+def _computed_sink(a: Analysis, node: Node) -> SinkNode | None:
+    return computed_sink(a, node) or dated_sink(a, node)
 
 
 def _strip(a: Analysis, casts: Sequence[Node], column: ProtectedColumn) -> None:
@@ -272,7 +277,7 @@ class _Stores:
         inner, _, limit = peel_cuts(node)
         kind, _ = only(inner)
         if (kind == "ColumnRef" and limit is None) or (
-            kind not in {*_CHOICES, "ColumnRef"} and as_sink(inner) is None and computed_sink(a, node) is None
+            kind not in {*_CHOICES, "ColumnRef"} and as_sink(inner) is None and _computed_sink(a, node) is None
         ):
             return None
         assign(a, node, column, scope, self.place)

@@ -15,7 +15,7 @@ from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedOperato
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.policy.types import TEXT_OID, array_of, builtin, by_oid
 from phiproxy.sql.meaning import Given, Search, Store
-from phiproxy.types.casts import NUMERIC, NoCast, NotCast, cast, explicit
+from phiproxy.types.casts import NUMBERS, NUMERIC, NoCast, NotCast, cast, explicit
 from phiproxy.types.comparing import compared, ordered
 from phiproxy.types.names import sql_name
 from phiproxy.types.shared import shared
@@ -96,7 +96,7 @@ def given(sink: SinkNode, use: Store | Search, type_oid: int) -> tuple[Store | S
         return _argument(sink, use, use.given), type_oid
     if sink.textual and target.is_text and (type_oid <= 0 or _says_text(type_oid)):
         return use, sink.type_oid or (type_oid if type_oid != OWN else _own_text(use))
-    types = sink.types if sink.formula is None else (TEXT,)
+    types = (TEXT,) if sink.formula is not None and sink.own is None else sink.types
     if use.elements:
         types = tuple(declared.element or declared for declared in types)
     place = _place_type(use, type_oid)
@@ -104,7 +104,7 @@ def given(sink: SinkNode, use: Store | Search, type_oid: int) -> tuple[Store | S
     if known:
         check(use, known)
     oid = types[0] if types else place
-    if sink.own is not None and sink.own.family != "bool":
+    if sink.own is not None and sink.own.family in NUMBERS:
         oid = NUMERIC  # as it is read
     use = dataclasses.replace(use, given=_read(sink, types) if types else Given(_unread(sink, place)))
     if not types and type_oid == 0:
@@ -139,7 +139,7 @@ def _read(sink: SinkNode, types: tuple[DeclaredType, ...]) -> Given:
     """Return how a value that has types is read. A number is a numeric first, from which it becomes any other."""
     if sink.kind == "param":
         return Given(None, types)
-    if sink.own is not None and sink.own.family != "bool" and types[1:2] != (BOOL,):
+    if sink.own is not None and sink.own.family in NUMBERS and types[1:2] != (BOOL,):
         return Given(NUMERIC, types[1:])
     # Of a domain over varchar(n) a literal is cut, as by a cast to that.
     return Given(types[0] if types[0].base is None else types[0].base.unlimited, types)

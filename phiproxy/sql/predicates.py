@@ -159,7 +159,8 @@ def _check_elements(a: Analysis, terms: Sequence[Term], casts: Sequence[Node]) -
         raise a.refuse("a cast of ARRAY[…] that cuts or rounds is not in this version", only(cut)[1], hint="Cast its elements.")
     for leaf in (leaf for made in terms for leaf in made.leaves if leaf.sink is not None):
         assert leaf.sink is not None
-        types = {*wanted, *((TEXT,) if leaf.sink.formula is not None else leaf.sink.types[-1:])}
+        text = leaf.sink.formula is not None and leaf.sink.own is None
+        types = {*wanted, *((TEXT,) if text else leaf.sink.types[-1:])}
         if len(types) > 1 and not all(t.is_text for t in types):
             raise a.refuse(
                 "a cast of ARRAY[…] to another type is not in this version", located(leaf.node), hint="Cast its elements."

@@ -21,6 +21,7 @@ from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.policy.types import parse_type
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.dated import dated_sink
 from phiproxy.sql.derived import LOCAL, Operand, operand
 from phiproxy.sql.edges import MOST, Ends, Range, within
 from phiproxy.sql.expressions import located, unsupported
@@ -100,7 +101,7 @@ def _end(a: Analysis, node: Node, scope: Scope) -> _End | None:
     if operator not in _FLIPPED or len(body["name"]) > 1 or _replaced(a, operator):
         return None
     for side, other, found in (("lexpr", "rexpr", operator), ("rexpr", "lexpr", _FLIPPED[operator])):
-        sink = as_sink(body[other])
+        sink = as_sink(body[other]) or dated_sink(a, body[other])
         of = _operand(a, body[side], scope) if sink is not None else None
         if sink is not None and of is not None:
             return _End(node, of, sink, found)
@@ -131,7 +132,7 @@ def between(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
     """Let BETWEEN over a protected column be a comparison of tags; False where it is over something else."""
     if "BETWEEN" not in body["kind"] or _replaced(a, ">=", "<="):
         return False
-    lower, upper = (as_sink(bound) for bound in only(body["rexpr"])[1]["items"])
+    lower, upper = (as_sink(bound) or dated_sink(a, bound) for bound in only(body["rexpr"])[1]["items"])
     found = _operand(a, body["lexpr"], scope)
     if found is None or lower is None or upper is None:
         return False

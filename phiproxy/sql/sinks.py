@@ -51,7 +51,8 @@ class SinkNode:
     """A parameter, constant or NULL. ``node`` is its wrapped tree, ``wrapper`` the outermost cast around it (or itself).
 
     ``formula``: it is an expression of such, its ``parts``, and ``literal`` is what that gives where no parameter is among them.
-    ``own`` is the type of a number or truth value, which is a "constant"; a string literal has none. ``closing`` is put behind it.
+    ``own`` is the type of a number or truth value, which is a "constant", or of arithmetic with constants; a string literal has
+    none. ``closing`` is put behind it.
     """
 
     kind: Literal["param", "literal", "constant", "null", "formula"]
@@ -75,7 +76,7 @@ class SinkNode:
     @property
     def type_oid(self) -> int:
         """OID of the type that it has by itself, or by its innermost cast; 0 where it has none."""
-        if self.formula is not None:
+        if self.formula is not None and self.own is None:
             return TEXT_OID
         types = self.types
         return types[0].oid if types else 0
@@ -94,7 +95,7 @@ class SinkNode:
     @property
     def value_oid(self) -> int:
         """OID of the type of its value, which the outermost cast says, or of an array's elements; 0 where nothing says it."""
-        if self.formula is not None:
+        if self.formula is not None and self.own is None:
             return VARCHAR_OID if self.formula.function == "cast" else TEXT_OID
         outermost = self.types[-1] if self.types else None
         if outermost is None or (outermost.family == "varchar" and outermost.typmod != -1):

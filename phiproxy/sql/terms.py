@@ -16,6 +16,7 @@ from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
 from phiproxy.sql.collate import check_collations, uncollate
 from phiproxy.sql.computed import compared_sink
+from phiproxy.sql.dated import dated_sink
 from phiproxy.sql.derived import Derived, derived_under
 from phiproxy.sql.expressions import Grouping, check_operators, equality_slot, expression, grouping_of, located, unsupported
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
@@ -92,7 +93,7 @@ def term(a: Analysis, node: Node, scope: Scope) -> Term:
 
 
 def _add(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
-    sink = as_sink(node) or compared_sink(a, node)
+    sink = as_sink(node) or compared_sink(a, node) or dated_sink(a, node)
     if sink is not None:
         made.leaves.append(Leaf(node, sink=sink))
         return

@@ -8,6 +8,7 @@ from phiproxy.errors import DatatypeMismatch, StatementRefused
 from phiproxy.policy.types import by_oid
 from phiproxy.sql import operands
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.dated import dated_sink
 from phiproxy.sql.lengths import cut_by
 from phiproxy.sql.lists import type_of
 from phiproxy.sql.operands import TEXT, VARCHAR
@@ -63,7 +64,7 @@ def _type(a: Analysis, node: Node, scope: Scope) -> DeclaredType | None:
     kind, body = only(node)
     if kind == "TypeCast":
         return VARCHAR if cut_by(body) is not None else cast_type(body) or TEXT
-    sink = as_sink(node)
+    sink = as_sink(node) or dated_sink(a, node)
     if sink is not None:
         return sink.own
     if kind == "ColumnRef" and strings(body["fields"])[-1] != "*":
