@@ -150,6 +150,30 @@ class DatatypeMismatch(StatementRefused):
     sqlstate = "42804"
 
 
+class WrongObjectType(StatementRefused):
+    """Something is used as what it is not: a plain function as an aggregate, a text as an array (42809)."""
+
+    sqlstate = "42809"
+
+
+class WindowingError(StatementRefused):
+    """A window function stands where there is no window (42P20)."""
+
+    sqlstate = "42P20"
+
+
+class GroupingError(StatementRefused):
+    """A grouped query names a column by which it is not grouped (42803)."""
+
+    sqlstate = "42803"
+
+
+class InvalidColumnReference(StatementRefused):
+    """A column stands where none may (42P10)."""
+
+    sqlstate = "42P10"
+
+
 class WrongCount(StatementRefused):
     """A statement has another number of expressions than places for them (42601), as the server's analysis says, not its parser."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
+from pathlib import Path
 
+from phiproxy.net.signatures import rows
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, ProtectedTable, Protection, Slot
+from phiproxy.policy.signatures import Function, Rows, Signatures
 
 TEXT = DeclaredType("text", 25)
 VARCHAR12 = DeclaredType("varchar(12)", 1043, 16)
@@ -55,24 +59,24 @@ INDEXED = replace(
 
 
 def relation(oid: int, schema: str, name: str, *columns: str, kind: str = "r") -> Relation:
-    """Return a relation with text-like columns in this order."""
-    return Relation(oid, schema, name, kind, tuple(CatalogColumn(c, i + 1, 25, -1) for i, c in enumerate(columns)))
+    """Return a relation with these columns, which are texts but for those of ``_TYPES``."""
+    return Relation(oid, schema, name, kind, tuple(CatalogColumn(c, i + 1, _TYPES.get(c, 25), -1) for i, c in enumerate(columns)))
 
 
-# Of the functions and operators that the tests call with a protected column, those that take texts, as PostgreSQL's catalogue says.
-TAKES_TEXT = frozenset(
-    """
-    strpos regexp_match regexp_matches regexp_like regexp_count regexp_instr repeat lpad rpad ascii bit_length char_length
-    character_length quote_literal quote_nullable to_date to_number to_timestamp to_tsvector hashtext
-    array_agg btrim char concat convert convert_to count current_setting date_part date_trunc decode encode
-    extract first_value format initcap json_build_object json_populate_record jsonb_build_object lag left length
-    like lower ltrim max md5 min mode num_nulls octet_length overlay pg_typeof position quote_ident rank
-    regexp_replace replace reverse right set_config soundex starts_with string_agg string_to_array substr
-    substring text texteq timezone to_json to_jsonb upper varchar json_agg jsonb_agg num_nonnulls run_sql
-    metaphone dmetaphone json_object_agg any_value concat_ws split_part translate !~ !~* !~~ !~~* - -> ->> < <= <>
-    <@ = > >= ? @> @@ ^@ || ~ ~* ~<=~ ~<~ ~>=~ ~>~ ~~ ~~*
-    """.split()  # noqa: SIM905 - read as text
-)
+_TYPES = {"id": 23, "patient_id": 23, "visits_count": 23, "active": 16, "n": 20, "oid": 26, "Ward": 23}
+
+
+# What a server of version 15 has: the answer to ``phiproxy.net.signatures.SERVER``.
+_ANSWER = Path(__file__).parent / "fixtures" / "signatures.json.gz"
+_OWN = {
+    "read_ssn": (Function((23,), 0, 0, "f", 20),),
+    "pairs": (Function((), 0, 0, "f", 2249),),
+    "run_sql": (Function((25,), 0, 0, "f", 25),),
+    "soundex": (Function((25,), 0, 0, "f", 25),),
+    "metaphone": (Function((25, 23), 0, 0, "f", 25),),
+    **dict.fromkeys(("dmetaphone", "dmetaphone_alt"), (Function((25,), 0, 0, "f", 25),)),
+}
+SIGNATURES = Signatures((rows(gzip.decompress(_ANSWER.read_bytes()).decode()), Rows({}, {}, _OWN, {})))
 
 CATALOG = Catalog(
     1,
@@ -89,7 +93,7 @@ CATALOG = Catalog(
     ),
     {"patient_names": "view over public.patients", "read_ssn": "function whose body names public.patients"},
     collations=frozenset({"C", "POSIX", "default", "en-x-icu"}),
-    takes_text=TAKES_TEXT,
     ascii_case=True,
+    signatures=SIGNATURES,
 )
 PATH = ("pg_catalog", "public")

@@ -17,6 +17,7 @@ import psycopg
 
 from phiproxy.index.collations import identity_query
 from phiproxy.index.table import names
+from phiproxy.net.signatures import read_signatures
 from phiproxy.policy import snapshot
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.reach import ALWAYS, PG_CLASS, Node, Objects, reaching, setting
@@ -128,18 +129,6 @@ SELECT pg_catalog.lower(pg_catalog.upper(a)) = a AND pg_catalog.upper(a) = pg_ca
 _COLLATIONS = """
 SELECT c.collname FROM pg_catalog.pg_collation c GROUP BY c.collname HAVING pg_catalog.bool_and(c.collisdeterministic)
 """
-# A text, what it becomes by itself, and the polymorphic types that take it: "any", anyelement, anynonarray, anycompatible ….
-_TAKES_TEXT = """
-WITH texts AS MATERIALIZED (
-  SELECT t.oid FROM pg_catalog.pg_type t
-   WHERE t.oid IN (25, 1042, 1043, 705, 2276, 2283, 2776, 5077, 5079) OR t.typbasetype IN (25, 1042, 1043)
-  UNION SELECT c.casttarget FROM pg_catalog.pg_cast c WHERE c.castsource IN (25, 1042, 1043) AND c.castcontext = 'i')
-SELECT p.proname FROM pg_catalog.pg_proc p
- WHERE p.provariadic IN (SELECT oid FROM texts)
-    OR EXISTS (SELECT FROM pg_catalog.unnest(p.proargtypes) AS u(oid) WHERE u.oid IN (SELECT oid FROM texts))
-UNION SELECT o.oprname FROM pg_catalog.pg_operator o
- WHERE o.oprleft IN (SELECT oid FROM texts) OR o.oprright IN (SELECT oid FROM texts)
-"""
 _ALWAYS = "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p"
 
 # A change to a row of these gives it another xmin, and an added or dropped row changes count and sum. Temporary
@@ -217,17 +206,20 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
         dynamic = frozenset(name for (name,) in await _rows(conn, _DYNAMIC))
         replaced = frozenset(name for (name,) in await _rows(conn, _REPLACED))
         collations = frozenset(name for (name,) in await _rows(conn, _COLLATIONS))
-        takes_text = frozenset(name for (name,) in await _rows(conn, _TAKES_TEXT))
+        signatures, own_signatures = await read_signatures(partial(_rows, conn), conn.info.server_version)
         views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in reach])
         ((ascii_case,),) = await _rows(conn, _ASCII_CASE)
         ((collation,),) = await _rows(conn, identity_query(conn.info.server_version))
         ((own,),) = await _rows(conn, snapshot.TYPES)
     types = snapshot.own_types(own, partial(domain_condition, replaced=replaced))
     text = (ascii_case, collation, types)
-    names = [sorted(found) for found in (dynamic, replaced, collations, takes_text, setters)]
+    names = [sorted(found) for found in (dynamic, replaced, collations, setters)]
+    names.append([own_signatures])
     digest = await asyncio.to_thread(_digest, (relations, sorted(reach.items()), sorted(views.items()), text, names))
-    own_names = (collations, takes_text, setters)
-    return Catalog(int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, *text, *own_names)
+    own_names = (collations, setters)
+    return Catalog(
+        int.from_bytes(digest), conn.info.server_version, relations, reach, dynamic, views, replaced, *text, *own_names, signatures
+    )
 
 
 async def _views(conn: psycopg.AsyncConnection[Any], oids: list[int]) -> dict[int, str]:

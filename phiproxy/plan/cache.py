@@ -35,6 +35,7 @@ from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
 from phiproxy.sql.shape import Shape, shape_of
 from phiproxy.sql.utility import leaves_aborted
+from phiproxy.sql.verdict.rejection import rejection
 from phiproxy.types.styles import Styles
 
 # A longer text has no shape: what is long has many constants.
@@ -285,6 +286,8 @@ class Planner:
                 if isinstance(refusal, UndefinedTable | UndefinedColumn) and any(map(_unforeseen, meanings)):
                     raise _behind_ddl(refusal.position) from None
                 refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
+                if refusal.sqlstate in _PERHAPS_WRONG and (said := rejection(statement, text, context)) is not None:
+                    raise said from None
                 raise
             meanings.append(meaning)
             names.note(meaning)
@@ -292,6 +295,10 @@ class Planner:
             names.view = dataclasses.replace(view, path=_whole_path(context), created=context.created)
             _check_order(meanings, text, statement)
         return statements, meanings
+
+
+# Of what is refused with these PostgreSQL itself might say something, or say it at another place.
+_PERHAPS_WRONG = frozenset({"0A000", "42804", "42883"})
 
 
 def _place(text: bytes, statement: Statement, name: str) -> int:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from phiproxy.policy.owntypes import OwnType
 from phiproxy.policy.protection import Check
+from phiproxy.policy.signatures import Signatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,9 @@ class Catalog:
     ``ascii_case``: upper and lower case of ASCII are each other, as they are not in Turkish. ``collation`` is the
     default one of the database, with its version; ``collations`` are the names of those under which only equal
     bytes are equal. ``types`` are the database's own, without arrays and the row types of tables.
-    ``takes_text`` are the names of the functions and operators that may take a text (None: not known). ``setters`` are the
-    names of what may change the session's search path or styles by itself: functions, and tables and views that call them.
+    ``setters`` are the names of what may change the session's search path or styles by itself: functions, and tables and views
+    that call them.
+    ``signatures`` are its functions, operators and casts (None: not known).
     ``generation`` changes whenever anything else here does.
     """
 
@@ -111,8 +113,8 @@ class Catalog:
     collation: str = ""
     types: tuple[OwnType, ...] = ()
     collations: frozenset[str] = frozenset()
-    takes_text: frozenset[str] | None = None
     setters: frozenset[str] = frozenset()
+    signatures: Signatures | None = field(default=None, compare=False, repr=False)
 
     @property
     def views_were_locked(self) -> bool:

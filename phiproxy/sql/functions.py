@@ -9,7 +9,7 @@ from phiproxy.sql.derived import derived
 from phiproxy.sql.expressions import clear, clear_all, type_cast, unsupported
 from phiproxy.sql.grouping import by_tag, window
 from phiproxy.sql.like import starts_with
-from phiproxy.sql.mismatch import check_function, condition
+from phiproxy.sql.mismatch import condition
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, is_whole_row
@@ -65,7 +65,6 @@ def _argument(a: Analysis, node: Node, function: str, scope: Scope) -> None:
         return
     made = term(a, node, scope)
     for column in made.columns():
-        check_function(a, column, function, node)
         raise unsupported(a, column, node, _HINTS.get(function, _COMPUTED).format(f=function, c=column.name))
     as_plain(a, made)
 

@@ -18,6 +18,7 @@ from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import check_operators, equality_slot
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.mismatch import condition
+from phiproxy.sql.operands import united_type
 from phiproxy.sql.parse import Node, location, messages, only, strings
 from phiproxy.sql.respell import quoted, spelled_text
 from phiproxy.sql.rowfields import name_fields
@@ -37,6 +38,7 @@ from phiproxy.sql.scope import (
     own_value,
 )
 from phiproxy.sql.select import from_item
+from phiproxy.sql.setops import types_in
 from phiproxy.sql.terms import TEXT, VARCHAR, same_identity
 from phiproxy.sql.wrap import Change, Insert, expression_tree, select_tree
 from phiproxy.wire.arrays import VARCHAR_ARRAY_OID
@@ -166,6 +168,8 @@ def _pair(a: Analysis, body: Node, name: str, one: Joined, two: Joined) -> _Pair
         return _Pair(left, right, SourceColumn(name, value, _spelled(kind, left, right)))
     place = {"location": _first(body["rarg"])}
     column = same_identity(a, columns, {"JoinExpr": place})
+    with a.placed(place):
+        united_type(column, [declared for c in found for declared in types_in(c.value)])
     shared = _shared(left.value, right.value)
     for c in found:
         if isinstance(c.value, Clear):

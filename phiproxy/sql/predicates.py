@@ -14,7 +14,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import array_elements, clear, clear_all, expression, located, unsupported, wrong_count
 from phiproxy.sql.functions import is_row
 from phiproxy.sql.like import like
-from phiproxy.sql.mismatch import check_operator, condition
+from phiproxy.sql.mismatch import condition
 from phiproxy.sql.namesakes import check_namesake
 from phiproxy.sql.operands import OWN, TEXT, common_type
 from phiproxy.sql.parse import Node, only, strings
@@ -65,7 +65,6 @@ def _operand(a: Analysis, node: Node, body: Node, scope: Scope, values: Sequence
     if made.namesake is not None:
         check_namesake(a, made.namesake, values)
     for column in made.columns():
-        check_operator(a, column, node, body)
         raise unsupported(a, column, node, operator_hint(column, body["kind"], strings(body.get("name"))[-1]))
     as_plain(a, made)
 

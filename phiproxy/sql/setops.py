@@ -97,7 +97,7 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
 def _type(column: ProtectedColumn, value: Value, other: Value) -> DeclaredType:
     if isinstance(value, Protected) and isinstance(other, Protected) and value.type == other.type:
         return value.type
-    found = [t for v in (value, other) for t in _types(v)]
+    found = [t for v in (value, other) for t in types_in(v)]
     if len(set(found)) == 1 and found[0].base is not None and not any(map(_has_untyped, (value, other))):
         return found[0]  # the only way to a domain
     return united_type(column, found)
@@ -109,7 +109,8 @@ def _has_untyped(value: Value) -> bool:
     return any(part.of_values or (entry is not None and not entry.value_oid) for part in parts for entry in part.entries)
 
 
-def _types(value: Value) -> Iterator[DeclaredType]:
+def types_in(value: Value) -> Iterator[DeclaredType]:
+    """Yield the types of a column of a query: its own, or those that its given values have."""
     if isinstance(value, Protected):
         yield value.type
     elif isinstance(value, ListColumn):

@@ -50,6 +50,23 @@ def test_refused_and_nothing_sent(twins: Twins, case: Case) -> None:
         twins.both.refused(statement, params, sqlstate=case.refuse, protocol="extended" if params else "simple")
 
 
+def said_by_postgresql() -> list[object]:
+    cases = [case for case in CASES if case.refuse and not case.unit and case.area in ("verdict", "wrong", "mismatch")]
+    return [pytest.param(case, id=case.id) for case in cases]
+
+
+@pytest.mark.parametrize("case", said_by_postgresql())
+def test_what_postgresql_refuses_has_its_sqlstate(twins: Twins, case: Case) -> None:
+    """And nothing else has: what is 0A000 here works there."""
+    statement, params = case.with_values(twins.value)
+    try:
+        results.simple(twins.both.plain, "BEGIN")
+        said = results.extended(twins.both.plain, statement, params, results.Form())[-1].sqlstate
+    finally:
+        results.simple(twins.both.plain, "ROLLBACK")
+    assert said == (None if case.refuse == "0A000" else case.refuse)
+
+
 SCRIPTS = [
     "SELECT 1; SELECT ssn FROM patients WHERE ssn = '@ssn1@'; SELECT room FROM visits",
     "INSERT INTO visits (id, diagnosis) VALUES (100, '@new_a@');"

@@ -314,20 +314,6 @@ async def test_collations_are_known_that_are_deterministic(conn: Connection) -> 
         assert "POSIX" not in (await read(conn)).collations
 
 
-async def test_what_takes_a_text_is_known(conn: Connection) -> None:
-    takes = (await read(conn)).takes_text
-    assert takes is not None
-    assert {"lower", "count", "concat", "array_agg", "pg_typeof", "||", "~~", "<"} <= takes
-    assert takes.isdisjoint({"abs", "sum", "unnest", "own", "+", "&&", "=="})
-    await conn.execute(
-        "CREATE FUNCTION own(text) RETURNS int LANGUAGE sql AS 'SELECT 1';"
-        " CREATE OPERATOR public.== (LEFTARG = text, RIGHTARG = text, FUNCTION = texteq)"
-    )
-    takes = (await read(conn)).takes_text
-    assert takes is not None
-    assert {"own", "=="} <= takes
-
-
 async def test_operators_and_counts_of_somebodys_own(conn: Connection) -> None:
     assert (await read(conn)).replaced == frozenset()
     await conn.execute(

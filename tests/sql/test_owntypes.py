@@ -26,7 +26,7 @@ def planner() -> Planner:
     tables = tuple(
         dataclasses.replace(t, columns={**t.columns, "ssn": ssn}) if t is table else t for t in PROTECTION.tables
     )  # fmt: skip
-    catalog = dataclasses.replace(CATALOG, types=TYPES)
+    catalog = dataclasses.replace(CATALOG, types=TYPES, signatures=None)
     return Planner(dataclasses.replace(PROTECTION, tables=tables), catalog, Ciphers(Keyring(lambda: 0.0)))
 
 

@@ -36,7 +36,7 @@ def test_compared_elements_are_tags() -> None:
         "INSERT INTO patients (ssn) SELECT u FROM unnest($1::text[]) u ORDER BY u",
         "INSERT INTO patients (ssn) SELECT u FROM unnest($1::varchar(3)[]) u",
         "INSERT INTO patients (ssn) SELECT unnest(ARRAY[now()::text])",
-        "INSERT INTO patients (ssn) SELECT u.unnest FROM unnest($1::text[], $2::my_type[]) u",
+        "INSERT INTO patients (ssn) SELECT u.unnest FROM unnest($1::text[], $2::point[]) u",
         "INSERT INTO patients (ssn) SELECT x.a FROM unnest($1::text[], (SELECT array_agg(ssn) FROM patients)) x (a, b)",
     ],
 )

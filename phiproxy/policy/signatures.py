@@ -1,0 +1,214 @@
+"""Which functions, operators and casts the server has, and what PostgreSQL takes for what (manual 10.2 to 10.5).
+
+Types go by their oids here; ``UNKNOWN`` is that of a literal without one, None one that is not known. What is asked is always
+whether PostgreSQL would surely say no: what is not known may be anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from phiproxy.policy.types import by_oid
+from phiproxy.types.names import sql_name
+
+UNKNOWN, BOOL, TEXT, INT8, RECORD = 705, 16, 25, 20, 2249
+Type = int | None
+
+# Pseudo-types that take anything, an array, or what is none.
+_ANYTHING = frozenset({2276, 2283, 5077})
+_ARRAYS = frozenset({2277, 5078})
+_NO_ARRAYS = frozenset({2776, 5079})
+_POLYMORPHIC = _ANYTHING | _ARRAYS | _NO_ARRAYS | {3500, 3831, 4537, 4538, 5080, RECORD}
+_KINDS = {3500: "e", 3831: "r", 5080: "r", 4537: "m", 4538: "m"}
+
+
+class TypeRow(NamedTuple):
+    """One row of pg_type, but for row types: typtype, typcategory; ``element`` of an array, ``base`` of a domain."""
+
+    oid: int
+    name: str
+    kind: str
+    category: str
+    preferred: bool
+    element: int
+    base: int
+    array: int
+
+
+class Function(NamedTuple):
+    """One row of pg_proc: ``variadic``: its last argument may be several, ``kind`` is prokind."""
+
+    arguments: tuple[int, ...]
+    defaults: int
+    variadic: int
+    kind: str
+    result: int
+
+
+class Operator(NamedTuple):
+    """One row of pg_operator; 0 is the type of an operand that a prefix operator does not have."""
+
+    left: int
+    right: int
+    result: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one reading of the catalogues gave; ``casts`` go from (source, target) to castcontext, ``names`` are the type names."""
+
+    types: Mapping[int, TypeRow]
+    casts: Mapping[tuple[int, int], str]
+    functions: Mapping[str, tuple[Function, ...]]
+    operators: Mapping[str, tuple[Operator, ...]]
+    names: frozenset[str] = frozenset()
+    collations: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """The server's own and the database's, whatever their schemas: one of these may be meant."""
+
+    parts: tuple[Rows, ...]
+
+    def functions(self, name: str) -> tuple[Function, ...]:
+        """Return all of this name."""
+        return tuple(chain.from_iterable(part.functions.get(name, ()) for part in self.parts))
+
+    def operators(self, name: str) -> tuple[Operator, ...]:
+        """Return all of this name."""
+        return tuple(chain.from_iterable(part.operators.get(name, ()) for part in self.parts))
+
+    def row(self, oid: Type) -> TypeRow | None:
+        """Return what is known of a type."""
+        return next((part.types[oid] for part in self.parts if oid in part.types), None) if oid is not None else None
+
+    def is_type(self, name: str) -> bool:
+        """Tell whether there is a type of this name, in any schema."""
+        return any(name in part.names for part in self.parts)
+
+    def is_collation(self, name: str) -> bool:
+        """Tell whether there is a collation of this name, for any encoding."""
+        return any(name in part.collations for part in self.parts)
+
+    def named(self, name: str) -> Type:
+        """Return the only type of this name."""
+        found = {row.oid for part in self.parts for row in part.types.values() if row.name == name}
+        return found.pop() if len(found) == 1 else None
+
+    def array_of(self, oid: Type) -> Type:
+        """Return the type of arrays of a type."""
+        row = self.row(oid)
+        return (row.array or None) if row is not None else None
+
+    def element_of(self, oid: Type) -> Type:
+        """Return what is in an array of this type; None where it is none, too."""
+        row = self.row(self.base(oid))
+        return row.element if row is not None and row.category == "A" else None
+
+    def base(self, oid: Type) -> Type:
+        """Return what a domain is over in the end; of any other type itself."""
+        row = self.row(oid)
+        while row is not None and row.kind == "d":
+            oid = row.base
+            row = self.row(oid)
+        return oid if row is not None or oid in (UNKNOWN, RECORD) else None
+
+    def shown(self, oid: Type) -> str:
+        """Return what PostgreSQL calls a type in its messages (format_type)."""
+        declared, row = by_oid(oid or 0), self.row(oid)
+        if declared is not None:
+            return sql_name(declared)
+        if row is None:
+            return "record" if oid == RECORD else "unknown"
+        return f"{self.shown(row.element)}[]" if row.category == "A" and row.element else row.name
+
+    # -- casts ---------------------------------------------------------------------------------------------------------------
+
+    def takes(self, target: Type, source: Type, context: str = "i") -> bool:
+        """Tell whether a value of ``source`` may become ``target`` (can_coerce_type): ``context`` as in pg_cast."""
+        if target is None or source is None or source in (UNKNOWN, target):
+            return True
+        if target in _POLYMORPHIC:
+            return self._takes_polymorphic(target, source)
+        one, other = self.base(source), self.base(target)
+        if one is None or other is None or one == other or self._casts(one, other, context):
+            return True
+        if self.element_of(one) is not None and self.element_of(other) is not None:
+            return self.takes(self.element_of(other), self.element_of(one), context)
+        return self._by_text(one, other, context)
+
+    def _casts(self, one: int, other: int, context: str) -> bool:
+        order = "iae"
+        found = next((part.casts[one, other] for part in self.parts if (one, other) in part.casts), None)
+        return found is not None and order.index(found) <= order.index(context)
+
+    def _by_text(self, one: int, other: int, context: str) -> bool:
+        """Tell whether a value may go through its text form: into texts by assignment, out of them only explicitly."""
+        if context == "i" or RECORD in (one, other):
+            return context != "i"
+        source, target = self.row(one), self.row(other)
+        into, out_of = target is not None and target.category == "S", source is not None and source.category == "S"
+        return into or (context == "e" and out_of)
+
+    def _takes_polymorphic(self, target: int, source: int) -> bool:
+        row = self.row(self.base(source))
+        if target in _ANYTHING or (row is None and source != RECORD):
+            return True
+        category, kind = (row.category, row.kind) if row is not None else ("", "")
+        if target in _ARRAYS or target in _NO_ARRAYS:
+            return (category == "A") == (target in _ARRAYS)
+        return target != RECORD and kind == _KINDS[target]
+
+    # -- candidates ----------------------------------------------------------------------------------------------------------
+
+    def calls(self, name: str, arguments: Sequence[Type]) -> list[Function]:
+        """Return the functions of a name that take these arguments."""
+        return [f for f in self.functions(name) if any(self._fits(of, arguments) for of in _expanded(f, len(arguments)))]
+
+    def _fits(self, wanted: Sequence[int], given: Sequence[Type]) -> bool:
+        return all(self.takes(target, source) for target, source in zip(wanted, given, strict=True))
+
+    def operations(self, name: str, left: Type, right: Type) -> list[Operator]:
+        """Return the operators of a name that take these operands, ``left`` being 0 of a prefix operator."""
+        found = self.operators(name)
+        if left == 0:
+            return [o for o in found if o.left == 0 and self.takes(o.right, right)]
+        return [o for o in found if o.left and self.takes(o.left, left) and self.takes(o.right, right)]
+
+    def common(self, types: Sequence[Type]) -> tuple[Type, int | None]:
+        """Return the type that values of these have in common (select_common_type), or the place of the first that has none."""
+        found: Type = UNKNOWN
+        known = True
+        for place, one in enumerate(types):
+            if one == UNKNOWN:
+                continue
+            row, so_far = self.row(self.base(one)), self.row(found)
+            if row is None:
+                known = False
+            elif so_far is None or found == UNKNOWN:
+                found = row.oid
+            elif row.category != so_far.category:
+                return found, place
+            elif not so_far.preferred and self.takes(row.oid, found) and not self.takes(found, row.oid):
+                found = row.oid
+        return (found if known and found != UNKNOWN else TEXT if known else None), None
+
+
+def _expanded(function: Function, count: int) -> Iterator[Sequence[int]]:
+    """Yield the types of ``count`` arguments of a function, where it takes so many."""
+    wanted = function.arguments
+    if len(wanted) - function.defaults <= count <= len(wanted):
+        yield wanted[:count]
+    if function.variadic and count >= len(wanted) - 1:
+        yield (*wanted[:-1], *(function.variadic,) * (count - len(wanted) + 1))
+
+
+def result_of(found: Sequence[Function | Operator]) -> Type:
+    """Return the type that all of these give; None where they differ, or where it depends on what they are given."""
+    results = {one.result for one in found}
+    only = results.pop() if len(results) == 1 else None
+    return None if only in _POLYMORPHIC else only

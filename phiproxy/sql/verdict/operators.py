@@ -1,0 +1,140 @@
+"""Operators, in all the forms in which they are written: whether there is one for these operands (parse_oper.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phiproxy.errors import UndefinedOperator, WrongCount, WrongObjectType
+from phiproxy.policy.signatures import BOOL, TEXT, UNKNOWN, Operator, Type, result_of
+from phiproxy.sql.parse import Node, location, only, strings
+from phiproxy.sql.verdict.expressions import common, condition, query, type_of
+from phiproxy.sql.verdict.state import EXPRESSIONS, Level, Outputs, Verdict
+
+_HINT = "No operator matches the given name and argument types. You might need to add explicit type casts."
+_NEGATED = {"NOT_BETWEEN": ("<", ">"), "NOT_BETWEEN_SYM": ("<", ">")}
+
+
+def operator(v: Verdict, names: Sequence[str], left: Type, right: Type, offset: int) -> Type:
+    """Return the type of an operation, ``left`` being 0 of a prefix operator; UndefinedOperator where no operator takes these."""
+    name = names[-1]
+    if len(names) > 1 and names[0] != "pg_catalog":
+        return None
+    found = v.signatures.operations(name, left, right)
+    if not found:
+        shown = " ".join([*([v.shown(left)] if left != 0 else []), name, v.shown(right)])
+        raise v.error(UndefinedOperator, f"operator does not exist: {shown}", offset, _HINT)
+    return result_of(_nearest(v, found, left, right))
+
+
+def _nearest(v: Verdict, found: Sequence[Operator], left: Type, right: Type) -> Sequence[Operator]:
+    """Return the operator of exactly these types, a literal being of the other's; else all that might be meant."""
+    one, other = v.signatures.base(left), v.signatures.base(right)
+    one, other = (other if one == UNKNOWN else one), (one if other == UNKNOWN else other)
+    return [o for o in found if (o.left, o.right) == (one or 0, other)] or found
+
+
+def _a_expr(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
+    kind, names, offset = body["kind"].removeprefix("AEXPR_"), strings(body.get("name")), location(body)
+    if kind.endswith(("BETWEEN", "BETWEEN_SYM")):
+        return _between(v, body, level, _NEGATED.get(kind, (">=", "<=")))
+    if kind == "IN" and "List" in body["rexpr"]:
+        return _in(v, body, level)
+    if "lexpr" in body and "RowExpr" in body["lexpr"] and "RowExpr" in body["rexpr"] and kind in ("OP", "DISTINCT", "NOT_DISTINCT"):
+        return _rows(v, body["lexpr"], body["rexpr"], names, offset, level)
+    if "lexpr" in body and "RowExpr" in body["lexpr"] and "SubLink" in body["rexpr"]:
+        type_of(v, body["lexpr"], level)
+        query(v, only(body["rexpr"])[1]["subselect"], level)
+        return BOOL
+    left = type_of(v, body["lexpr"], level) if "lexpr" in body else 0
+    right = type_of(v, body["rexpr"], level)
+    if kind in ("OP_ANY", "OP_ALL"):
+        return _of_array(v, names, left, right, offset)
+    found = operator(v, names, left, right, offset)
+    return left if kind == "NULLIF" else found
+
+
+def _of_array(v: Verdict, names: Sequence[str], left: Type, right: Type, offset: int) -> Type:
+    row = v.signatures.row(v.signatures.base(right))
+    if row is not None and row.category != "A" and right != UNKNOWN:
+        raise v.error(
+            WrongObjectType, "op ANY/ALL (array) requires array on right side", offset, "Write ANY (ARRAY[…]), or IN (…)."
+        )
+    operator(v, names, left, v.signatures.element_of(right), offset)
+    return BOOL
+
+
+def _between(v: Verdict, body: Node, level: Level, signs: Sequence[str]) -> Type:
+    value = type_of(v, body["lexpr"], level)
+    for sign, end in zip(signs, only(body["rexpr"])[1]["items"], strict=True):
+        operator(v, [sign], value, type_of(v, end, level), location(body))
+    return BOOL
+
+
+def _in(v: Verdict, body: Node, level: Level) -> Type:
+    items = only(body["rexpr"])[1]["items"]
+    if "RowExpr" in body["lexpr"]:
+        for item in items:
+            if "RowExpr" in item:
+                _rows(v, body["lexpr"], item, strings(body["name"]), location(body), level)
+        return BOOL
+    value = type_of(v, body["lexpr"], level)
+    for item in items:
+        operator(v, strings(body["name"]), value, type_of(v, item, level), location(body))
+    return BOOL
+
+
+def _rows(v: Verdict, one: Node, other: Node, names: Sequence[str], offset: int, level: Level) -> Type:
+    left, right = (only(side)[1].get("args", []) for side in (one, other))
+    types = [[type_of(v, entry, level) for entry in side] for side in (left, right)]
+    if len(left) != len(right):
+        raise v.error(WrongCount, "unequal number of entries in row expressions", offset, "Give one for each.")
+    for first, second in zip(*types, strict=True):
+        operator(v, names, first, second, offset)
+    return BOOL
+
+
+def _sublink(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
+    kind = body["subLinkType"]
+    outputs = query(v, body["subselect"], level)
+    if kind == "EXISTS_SUBLINK":
+        return BOOL
+    if kind in ("ANY_SUBLINK", "ALL_SUBLINK"):
+        return _tested(v, body, outputs, level)
+    if outputs is None or kind not in ("EXPR_SUBLINK", "ARRAY_SUBLINK"):
+        return None
+    if len(outputs) != 1:
+        raise v.error(WrongCount, "subquery must return only one column", location(body), "Select one column.")
+    return v.signatures.array_of(outputs[0].type) if kind == "ARRAY_SUBLINK" else outputs[0].type
+
+
+def _tested(v: Verdict, body: Node, outputs: Outputs, level: Level) -> Type:
+    """Check IN, ANY and ALL of a query."""
+    test = body["testexpr"]
+    entries = only(test)[1].get("args", []) if "RowExpr" in test else [test]
+    types = [type_of(v, entry, level) for entry in entries]
+    if outputs is None:
+        return BOOL
+    if len(outputs) != len(types):
+        how = "many" if len(outputs) > len(types) else "few"
+        raise v.error(WrongCount, f"subquery has too {how} columns", location(body), "Select one column for each.")
+    for left, output in zip(types, outputs, strict=True):
+        operator(v, strings(body.get("operName")) or ["="], left, output.type, location(body))
+    return BOOL
+
+
+def _case(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
+    value = type_of(v, body["arg"], level) if "arg" in body else None
+    results: list[tuple[Node, Type]] = []
+    for when in (only(node)[1] for node in body["args"]):
+        if "arg" in body:
+            found = type_of(v, when["expr"], level)
+            operator(v, ["="], TEXT if value == UNKNOWN else value, found, location(when))
+        else:
+            condition(v, when["expr"], level, "CASE/WHEN")
+        results.append((when["result"], type_of(v, when["result"], level)))
+    if "defresult" in body:  # which is what PostgreSQL looks at first (parse_expr.c, transformCaseExpr)
+        results.insert(0, (body["defresult"], type_of(v, body["defresult"], level)))
+    return common(v, "CASE", [node for node, _ in results], [found for _, found in results])
+
+
+EXPRESSIONS.update({"A_Expr": _a_expr, "CaseExpr": _case, "SubLink": _sublink})

@@ -1,0 +1,41 @@
+"""The signatures as they are read: the server's own once, the database's each time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from phiproxy.net.signatures import OWN, SERVER, read_signatures, rows
+from tests.harness.server import PostgresServer
+
+
+async def test_the_server_s_own_are_read_once(postgres_server: PostgresServer) -> None:
+    database = postgres_server.create_database()
+    asked: list[str] = []
+    try:
+        with postgres_server.connect(database) as conn:
+            conn.execute(
+                "CREATE TYPE mood AS ENUM ('sad');"
+                " CREATE FUNCTION feel(mood, int DEFAULT 1) RETURNS text LANGUAGE sql AS 'SELECT $1::text';"
+                " CREATE TEMP TABLE passing (a int); CREATE TYPE pair AS (a int)"
+            )
+
+            async def ask(query: str) -> list[tuple[Any, ...]]:
+                asked.append(query)
+                return conn.execute(query.encode()).fetchall()
+
+            first, text = await read_signatures(ask, -1)
+            again, same = await read_signatures(ask, -1)
+    finally:
+        postgres_server.drop_database(database)
+    assert asked == [SERVER, OWN, OWN]
+    assert (text, first.functions("feel")) == (same, again.functions("feel"))
+    ((arguments, defaults, *_),) = first.functions("feel")
+    assert (arguments, defaults) == ((first.named("mood"), 23), 1)
+    assert first.is_type("pair")
+    assert not first.is_type("passing")
+    assert len(first.functions("lower")) > 1
+    assert first.is_collation("C")
+
+
+def test_nothing_of_a_database_s_own() -> None:
+    assert rows("[null, null, null, null, null, null]").functions == {}

@@ -1,0 +1,68 @@
+"""Operators in all their spellings: there is none for these operands, or there may be one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sql.verdict.ask import said
+
+
+@pytest.mark.parametrize(
+    ("expression", "words", "at"),
+    [
+        ("ssn = id", "text = integer", "="),
+        ("id IN (1, ssn)", "integer = text", "IN"),
+        ("id BETWEEN 1 AND ssn", "integer <= text", "BETWEEN"),
+        ("id NOT BETWEEN ssn AND 2", "integer < text", "NOT"),
+        ("id LIKE 'x'", "integer ~~ unknown", "LIKE"),
+        ("id SIMILAR TO 'x'", "integer ~ text", "SIMILAR"),
+        ("ssn IS DISTINCT FROM 5", "text = integer", "IS"),
+        ("nullif(ssn, 5)", "text = integer", "nullif(ssn"),
+        ("CASE id WHEN 1 THEN 1 WHEN ssn THEN 2 END", "integer = text", "WHEN"),
+        ("(id, ssn) = (1, 2)", "text = integer", "="),
+        ("(id, ssn) IN (SELECT ssn, id FROM patients)", "integer = text", "IN"),
+        ("id = ANY (SELECT ssn FROM patients)", "integer = text", "="),
+        ("id = ANY (ARRAY['x'::text])", "integer = text", "="),
+        ("(SELECT ssn FROM patients) > 5", "text > integer", ">"),
+        ("- ssn", "- text", "-"),
+        ("(id || ssn) + 1", "text + integer", "+"),
+        ("ssn = 'x'::date", "text = date", "="),
+    ],
+)
+def test_there_is_none(expression: str, words: str, at: str) -> None:
+    assert said(f"SELECT {expression} FROM patients") == ("42883", f"operator does not exist: {words}", at)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "id = '5'",
+        "ssn < 'x'::varchar",
+        "id = 5.0",
+        "id IN (1, NULL)",
+        "ssn || id",
+        "id = ANY ('{1}')",
+        "ssn OPERATOR(x.+) 1",
+        "id = (SELECT 1)",
+    ],
+)
+def test_there_may_be_one(expression: str) -> None:
+    assert said(f"SELECT {expression} FROM patients") is None
+
+
+@pytest.mark.parametrize(
+    ("expression", "state", "words"),
+    [
+        ("'x' = ANY (ssn)", "42809", "op ANY/ALL (array) requires array on right side"),
+        ("(id, ssn) = (1, 'x', 2)", "42601", "unequal number of entries in row expressions"),
+        ("id IN (SELECT id, ssn FROM patients)", "42601", "subquery has too many columns"),
+        ("(id, ssn) = ANY (SELECT id FROM patients)", "42601", "subquery has too few columns"),
+        ("(SELECT id, ssn FROM patients)", "42601", "subquery must return only one column"),
+        ("CASE WHEN ssn THEN 1 END", "42804", "argument of CASE/WHEN must be type boolean, not type text"),
+        ("CASE WHEN true THEN 1 ELSE ssn END", "42804", "CASE types text and integer cannot be matched"),
+    ],
+)
+def test_of_another_form(expression: str, state: str, words: str) -> None:
+    found = said(f"SELECT {expression} FROM patients")
+    assert found is not None
+    assert found[:2] == (state, words)
