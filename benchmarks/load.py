@@ -129,10 +129,13 @@ def between(transactions: list[Transaction], looks: list[Look]) -> Taken:
 
 def run_bulk(work: Bulk, way: Contender, site: Site) -> Taken:
     """Let a driver work."""
+    rows = max(int(site.rows * work.share), 2)
+    if work.prepare is not None:
+        work.prepare(rows)
     with psycopg.connect(site.dsn(way.port, way.database), autocommit=True) as connection:
         connection.execute(b"TRUNCATE arrivals")
         before, begun = cpu_seconds(way.pids), time.perf_counter()
-        done = work.work(connection, max(int(site.rows * work.share), 2))
+        done = work.work(connection, rows)
         seconds = time.perf_counter() - begun
         cpu = cpu_seconds(way.pids) - before
     return Taken(cpu / done * 1e6, done / seconds, seconds=seconds)

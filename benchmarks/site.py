@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -80,6 +81,7 @@ def row(n: int) -> tuple[object, ...]:
     )
 
 
+@lru_cache(maxsize=2)
 def copied(rows: int) -> bytes:
     """Return rows in COPY's text format."""
     return "".join("\t".join(map(str, row(n))) + "\n" for n in range(1, rows + 1)).encode()

@@ -8,6 +8,7 @@ HMAC-SHA-256 (RFC 2104), cut to 120 bits behind the slot's generation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Final
 
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -51,11 +52,11 @@ def make_tag(generation: int, position: int = 0) -> Callable[[bytes, Sequence[HM
     """
     if not 0 < generation <= MAX_GENERATION:
         raise ValueError("slot generation out of range")
-    prefix, label = bytes([generation]), frame(TAG_LABEL)
+    prefix, label, pack_length = bytes([generation]), frame(TAG_LABEL), Struct(">I").pack
 
     def tag(form: bytes, keyed: Sequence[HMAC]) -> bytes:
         mac = keyed[position].copy()
-        mac.update(label + len(form).to_bytes(4, "big") + form)  # frame, by hand: it is the hot path
+        mac.update(label + pack_length(len(form)) + form)  # frame, by hand: it is the hot path
         return prefix + mac.finalize()[: SLOT_LENGTH - 1]
 
     return tag

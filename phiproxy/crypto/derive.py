@@ -14,6 +14,8 @@ from phiproxy.crypto.envelope import frame
 
 KEY_LENGTH = 32
 """Bytes of every symmetric key in this project."""
+FIRST_BLOCK = b"\x01"
+"""What HKDF-Expand puts behind the info of its first block."""
 
 _SHA256 = SHA256()
 
@@ -45,7 +47,7 @@ def expand_keyed(mac: HMAC, info: bytes) -> bytes:
     One block of HKDF-Expand is one HMAC of the info and the byte 1 (RFC 5869, section 2.3), and 32 bytes are one block.
     """
     block = mac.copy()
-    block.update(info + b"\x01")
+    block.update(info + FIRST_BLOCK)
     return block.finalize()
 
 

@@ -31,7 +31,7 @@ __all__ = ["CopyFailure", "CopyIn", "CopyMeaning", "CopyOut"]
 BLOCK = 64 * 1024
 
 # The protected fields of one row.
-Values = list[bytes | None]
+Values = tuple[bytes | None, ...]
 # Where a field stands and what seals it: its column's index keys, and the records of its scope by row.
 _Field = tuple[int, RowStoreFunction, Macs, dict[int, Record]]
 # The same of a value that the proxy adds.
@@ -75,11 +75,13 @@ class CopyIn:
         self._fields = [(i, self._field(i, column)) for i, column in found]
         self._stores = [(i, _store(ciphers, column, styles, binary=self._binary), column) for i, column in found]
         self._protected = [c for _, c in found]
+        self._pick = _picker([i for i, _ in found])
         self._added = [c for _, c in copy.added]
         self._scopes = [(scope, self._stored_in(scope)) for scope in sorted({c.scope for c in (*self._protected, *self._added)})]
         self._header = copy.form.header != "no" and copy.form.format != "binary"
         self._taken = 0
         self._rows: list[Row] = []
+        self._bare = False
         self._out: list[bytes] = []
 
     def _field(self, position: int, column: ProtectedColumn) -> Callable[[Raw], bytes | None]:
@@ -124,6 +126,7 @@ class CopyIn:
                 return self._codec.finish() if piece is None else self._codec.feed(piece)
             text = self._reader(piece or b"", piece is None)
             rows = self._codec.feed(text) if text else []
+            self._bare = piece is not None and self._codec.bare
             return rows if piece is not None else [*rows, *self._codec.finish()]
         except (CopyDataError, ValueRefused) as error:
             raise CopyFailure(error, self._context(self._codec.line([], 0))) from None
@@ -182,17 +185,19 @@ class CopyIn:
     def _plain(self, rows: list[Row], begin: int) -> tuple[list[Values], CopyFailure | None]:
         """Return the values to be sealed of each row up to the first that cannot be read, and why it cannot."""
         plain, fields, columns = list[Values](), self._fields, self._columns
+        if self._bare and fields and {*map(len, rows)} == {columns}:
+            return [*map(self._pick, rows[begin:])], None
         for index, row in enumerate(rows[begin:], begin):
             if len(row) != columns:
                 return plain, self._wrong_count(rows, index)
             try:
-                plain.append([read(row[position]) for position, read in fields])
+                plain.append(tuple([read(row[position]) for position, read in fields]))
             except ValueRefused as error:
                 return plain, CopyFailure(error, self._context(self._codec.line(rows, index)))
         return plain, None
 
     def _stores_any(self, plain: Sequence[Values]) -> bool:
-        nothing: Values = [None] * len(self._fields)
+        nothing: Values = (None,) * len(self._fields)
         return bool(plain) and (bool(self._added) or any(values != nothing for values in plain))
 
     def _drawn(self, plain: Sequence[Values]) -> tuple[list[_Field], list[_Default]]:
@@ -211,7 +216,7 @@ class CopyIn:
 
     def _records(self, scope: str, plain: Sequence[Values], stored: Callable[[Values], object] | None) -> dict[int, Record]:
         """Draw one record per row that stores something in this scope."""
-        nothing = None if stored is None else stored([None] * len(self._fields))
+        nothing = None if stored is None else stored((None,) * len(self._fields))
         rows = [i for i, values in enumerate(plain) if stored is None or stored(values) != nothing]
         return dict(zip(rows, self._ciphers.draw(scope, len(rows)), strict=True)) if rows else {}
 
@@ -300,6 +305,13 @@ class CopyOut:
         self._header = self._header and not begin
         self._rows = None
         return codec.join(shown) if self._binary else self._encoding.from_utf8(codec.join(shown))
+
+
+def _picker(positions: Sequence[int]) -> Callable[[Row], Values]:
+    """Return what takes the fields at these positions from a row."""
+    if len(positions) > 1:
+        return itemgetter(*positions)
+    return lambda row: tuple([row[position] for position in positions])
 
 
 def _of_data(form: CopyFormat, of_client: Encoding) -> Encoding:

@@ -22,7 +22,7 @@ class BinaryCodec:
     def __init__(self, form: CopyFormat, limit: int, *, from_server: bool = False) -> None:
         del form, from_server
         self.error: CopyDataError | None = None
-        self.ended = False
+        self.ended = self.bare = False
         self._limit = limit
         self._late: list[bytes] = []
         self._size = 0

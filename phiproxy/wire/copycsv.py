@@ -23,7 +23,7 @@ class CsvCodec:
 
     def __init__(self, form: CopyFormat, limit: int, *, from_server: bool = False) -> None:
         self.error: CopyDataError | None = None
-        self.ended = False
+        self.ended = self.bare = False
         self._form = form
         self._quote, self._escape, self._delimiter = form.quote, form.escape, form.delimiter
         self._lines = Lines(limit, b"\n" if from_server else b"")

@@ -53,10 +53,14 @@ class CopyFormat:
 
 
 class Codec(Protocol):
-    """One format in one direction. ``error`` is what follows the rows that were returned; ``ended``: what comes next is ignored."""
+    """One format in one direction. ``error`` is what follows the rows that were returned; ``ended``: what comes next is ignored.
+
+    ``bare``: in the rows that were returned last each field is its own value, none is NULL or DEFAULT.
+    """
 
     error: CopyDataError | None
     ended: bool
+    bare: bool
 
     def feed(self, data: bytes) -> list[Row]:
         """Return the rows that are whole now."""

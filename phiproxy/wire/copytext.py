@@ -58,6 +58,9 @@ class TextCodec:
     def __init__(self, form: CopyFormat, limit: int, *, from_server: bool = False) -> None:
         self.error: CopyDataError | None = None
         self.ended = False
+        self.bare = False
+        # What stands for NULL or DEFAULT cannot be seen in rows without a backslash.
+        self._escaped = all(b"\\" in marker for marker in (form.null, form.default) if marker is not None)
         self._null, self._default, self._delimiter = form.null, form.default, form.delimiter
         self._lines = Lines(limit, b"\n" if from_server else b"")
         self._from_server = from_server
@@ -120,6 +123,7 @@ class TextCodec:
         """Return lines as rows; ``data`` is what they were cut from, where what no line has is seen at once."""
         self._first = self._next
         eol = self._lines.eol
+        self.bare = self._escaped and b"\\" not in data
         if not self._from_server and (b"\\." in data or b"\r" in data or (eol != b"\n" and b"\n" in data)):
             found = self._checked(found)
         self._next += len(found)

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hmac import HMAC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.crypto.derive import expand, expand_keyed, wipe
+from phiproxy.crypto import seal as seal_module
+from phiproxy.crypto.derive import expand, wipe
 from phiproxy.crypto.envelope import aad, parse_envelope, unpad
 from phiproxy.crypto.keyring import DataKey, Keyring, KeyState
 from phiproxy.crypto.seal import (
@@ -273,15 +273,15 @@ def test_an_expired_key_takes_its_record_keys_along() -> None:
 
 
 def test_the_memo_derives_once_per_run_of_a_salt_and_data_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    derived = []
+    derived, record_cipher = list[bytes](), seal_module._record_cipher
 
-    def counting(mac: HMAC, info: bytes) -> bytes:
-        derived.append(info)
-        return expand_keyed(mac, info)
+    def counting(key: DataKey, salt: bytes) -> AESGCM:
+        derived.append(salt)
+        return record_cipher(key, salt)
 
     seal = make_sealer(SPEC)
     rows = [[seal(b"x", record, b"") for _ in range(5)] for record in map(draw_record, KEYS[:2])]
-    monkeypatch.setattr("phiproxy.crypto.seal.expand_keyed", counting)
+    monkeypatch.setattr("phiproxy.crypto.seal._record_cipher", counting)
     memo = OpenMemo()
     open_value = make_opener(SPEC, ring_with(*KEYS), memo)
     for both in zip(*rows, strict=True):

@@ -32,6 +32,25 @@ def test_decode_of_encode_and_any_cut(wanted: Values, cuts: list[int], delimiter
         assert client.join(found) == data
 
 
+@given(st.lists(st.binary(max_size=9)), st.sampled_from([b"", b"a", b"\\N", b"a\\"]), st.sampled_from([None, b"b", b"\\D"]))
+def test_fields_of_bare_rows_are_their_own_values(data: list[bytes], null: bytes, default: bytes | None) -> None:
+    codec = TextCodec(CopyFormat(null=null, default=default), LIMIT)
+    for piece in (b"a\tb\n", *data, b"\n"):
+        found = codec.feed(piece)
+        if codec.bare:
+            assert values(codec, found) == found
+
+
+def test_rows_are_bare_where_nothing_is_escaped_or_can_be_null() -> None:
+    codec = TextCodec(TEXT, LIMIT)
+    for data, bare in ((b"a\tb\n", True), (b"a\t\\N\n", False), (b"a\tc\n", True), (b"\\x\n", False)):
+        codec.feed(data)
+        assert codec.bare is bare
+    named = TextCodec(CopyFormat(null=b"NULL"), LIMIT)
+    named.feed(b"a\tNULL\n")
+    assert not named.bare
+
+
 @pytest.mark.parametrize(
     ("spelling", "value"),
     [
