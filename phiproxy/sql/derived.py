@@ -30,7 +30,7 @@ from phiproxy.sql.spelling import read_tree
 from phiproxy.sql.stored import stored_tag, tag_text, tag_tree
 from phiproxy.sql.wrap import expression_tree, representative, represented
 from phiproxy.sql.wrap import replace as replace_node
-from phiproxy.types.casts import NoCast, NotCast, explicit
+from phiproxy.types.casts import FLOATS, INTEGERS, NoCast, NotCast, explicit
 
 if TYPE_CHECKING:
     from phiproxy.sql.finish import Spans
@@ -187,6 +187,13 @@ _SHOWN = frozenset(
 )  # fmt: skip
 # Casts to these fail of no value.
 _TEXTS = frozenset({"text", "varchar"})
+# Nor do these, and are NULL of none. What PostgreSQL may fail to cast, it may also fail to cast in rows that nobody is shown.
+_SURE = frozenset(
+    {
+        ("bool", "int4"), ("cidr", "inet"), ("time", "interval"), ("timestamptz", "date"), ("timestamptz", "timestamp"),
+        ("float4", "float8"), *((one, "numeric") for one in FLOATS), *((one, to) for one in INTEGERS for to in FLOATS),
+    }
+)  # fmt: skip
 
 
 def _functions(expression: Expression) -> Iterator[str]:
@@ -295,9 +302,11 @@ def _whole_cast(base: ProtectedColumn, argument: Expression, target: str) -> tup
 
 
 def _shown_cast(base: ProtectedColumn, argument: Expression, target: str) -> tuple[ProtectedColumn, bool] | None:
-    """Return a cast to text that no index has, since it depends on settings: it can be shown."""
+    """Return a cast that no index has, and that fails of no value: it can be shown, as the session's settings say."""
     made = _of_table(base, argument)
-    if made is None or target not in _TEXTS or (made[0].base is not None and made[0].type.family == LOCAL):
+    if made is None or (made[0].base is not None and made[0].type.family == LOCAL):
+        return None
+    if target not in _TEXTS and (made[0].type.underlying.family, target) not in _SURE:
         return None
     try:
         explicit(made[0].type, builtin(target))

@@ -210,6 +210,10 @@ def _local(value: bytes, styles: Styles) -> bytes:
     return b" ".join((day, clock[:8] + _fraction(clock), *era))
 
 
+def _on_the_clock(value: bytes, styles: Styles) -> bytes:
+    return codec(TIMESTAMP).from_text(_local(value, styles), Styles.CANONICAL)  # which may be later than the last of them
+
+
 def midnight(value: bytes, styles: Styles) -> bytes:
     """Return the timestamp of the day that begins with this timestamptz in the session's zone; of any other moment what none is."""
     day = to_timestamp(to_date(_local(value, styles)))
@@ -275,7 +279,7 @@ _PAIRS: dict[tuple[str, str], tuple[Context, Cast | None]] = {
     ("timestamp", "timestamptz"): ("implicit", zoned),
     ("timestamp", "date"): ("assignment", to_date),
     ("timestamp", "time"): ("assignment", _time_of),
-    ("timestamptz", "timestamp"): ("assignment", _local),
+    ("timestamptz", "timestamp"): ("assignment", _on_the_clock),
     ("timestamptz", "date"): ("assignment", _after_local(to_date)),
     ("timestamptz", "time"): ("assignment", _after_local(_time_of)),
     ("timestamptz", "timetz"): ("assignment", None),

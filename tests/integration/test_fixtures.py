@@ -162,6 +162,14 @@ def test_the_edges_of_a_moment_are_those_of_universal_time(twins: Twins) -> None
     twins.both.run("RESET TimeZone", protocol="simple")
 
 
+def test_a_moment_is_a_day_of_the_session_s_clock(twins: Twins) -> None:
+    for zone in ("Asia/Tokyo", "America/New_York", "UTC"):
+        twins.both.run(f"SET TimeZone = '{zone}'", protocol="simple")
+        for code in (0, 1):
+            twins.both.run("SELECT id, discharged::date, discharged::timestamp FROM stays ORDER BY id", result_format=code)
+    twins.both.run("RESET TimeZone", protocol="simple")
+
+
 def test_months_of_dates_begin_at_the_session_s_midnight(twins: Twins) -> None:
     """``date_trunc`` of a date is a timestamptz. In Asunción 1989-10-01 begins at one o'clock."""
     statements = (

@@ -22,7 +22,7 @@ VALUES = {
     "bool": ["t", "f"],
     "date": ["2000-02-29", "0044-03-15 BC", "infinity"],
     "timestamp": ["2000-02-29 12:13:14.5", "0044-03-15 00:00:00 BC"],
-    "timestamptz": ["2000-02-29 23:13:14.25+00", "1970-01-01 00:00:00+00"],
+    "timestamptz": ["2000-02-29 23:13:14.25+00", "1970-01-01 00:00:00+00", "-infinity", "4713-11-24 00:00:00+00 BC"],
     "time": ["12:13:14.5"],
     "timetz": ["12:13:14.5+02"],
     "inet": ["10.0.0.1", "10.1.2.3/8", "::1"],
@@ -48,6 +48,12 @@ def test_explicit_casts_give_what_the_server_gives(postgres_server: PostgresServ
                 expected = _ask(conn, value, source, target)
                 found = _cast(one, other, given, styles)
                 assert found in (expected, "0A000"), (value, target)
+
+
+def test_a_clock_that_is_ahead_ends_later_than_timestamps_do() -> None:
+    last, ahead = b"294276-12-31 23:59:59+00", Styles(time_zone="Asia/Tokyo")
+    assert _cast(named_type("timestamptz"), named_type("timestamp"), last, ahead) == "22008"
+    assert _cast(named_type("timestamptz"), named_type("date"), last, ahead) == b"294277-01-01"
 
 
 def _cast(one: DeclaredType, other: DeclaredType, given: bytes, styles: Styles) -> bytes | str:
