@@ -18,7 +18,7 @@ def check_grouped(v: Verdict, body: Node, level: Level) -> None:
     grouped = "havingClause" in body or clause or any(_aggregates(v, part) for part in parts)
     if not grouped or any("GroupingSet" in node for node in clause) or level.opaque:
         return
-    keys = [without_locations(_key(node, body, level)) for node in clause]
+    keys = [without_locations(_key(node, body, level)) for node in _entries(clause)]
     for part in parts:
         for node in _bare(v, part, keys):
             _check(v, node, keys, level)
@@ -28,6 +28,16 @@ def _sorted(body: Node) -> list[Node]:
     names = {only(node)[1].get("name") for node in body.get("targetList", ())}
     nodes = [only(node)[1]["node"] for node in body.get("sortClause", ())]
     return [n for n in nodes if not ("ColumnRef" in n and strings(only(n)[1]["fields"])[-1] in names)]
+
+
+def _entries(clause: Sequence[Node]) -> Iterator[Node]:
+    """Yield the entries of GROUP BY, those in brackets one by one."""
+    for node in clause:
+        kind, body = only(node)
+        if kind == "RowExpr" and body.get("row_format") == "COERCE_IMPLICIT_CAST":
+            yield from _entries(body.get("args", ()))
+        else:
+            yield node
 
 
 def _key(node: Node, body: Node, level: Level) -> Node:
