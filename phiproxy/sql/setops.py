@@ -23,6 +23,8 @@ from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Output, Protected
 from phiproxy.sql.terms import TEXT, same_identity
 from phiproxy.sql.wrap import Change, Insert, column_list, hold, quote_ident, replace, representative, select_tree
 
+# From this version on the rows of the left operand pass through INTERSECT and EXCEPT, with their types' modifiers.
+_LEFT_ROWS = 180000
 _OUTER = ("sortClause", "limitOffset", "limitCount", "limitOption", "withClause", "lockingClause")
 Analyse = Callable[[Node], list[Output]]
 
@@ -83,7 +85,7 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
                 )
             if isinstance(one, ListColumn):
                 one.users.append(Kept(column, shared.oid))
-        return Protected(column, shared, cast=True)
+        return Protected(column, shared, cast=True, planned=_planned(a, body, value, shared))
     if isinstance(value, ListColumn) and isinstance(other, ListColumn) and body["op"] == "SETOP_UNION" and body.get("all"):
         united = ListColumn([], [], parts=(value, other))
         a.lists.append(united)
@@ -92,6 +94,14 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
         if isinstance(one, ListColumn):
             one.users.append(None)
     return CLEAR
+
+
+def _planned(a: Analysis, body: Node, value: Value, shared: DeclaredType) -> DeclaredType | None:
+    """Return the type of an INTERSECT or EXCEPT once PostgreSQL has planned it, where that is another one."""
+    if body["op"] == "SETOP_UNION" or a.context.catalog.server_version < _LEFT_ROWS:
+        return None
+    left = value.type if isinstance(value, Protected) else shared
+    return left if left.oid == shared.oid else None
 
 
 def _type(column: ProtectedColumn, value: Value, other: Value) -> DeclaredType:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
+from phiproxy.crypto.keyring import Keyring
+from phiproxy.plan.cache import Planner
+from phiproxy.plan.ciphers import Ciphers
+from tests.clinic_model import CATALOG, PROTECTION
 from tests.sql.ask import PLANNER, VIEW, ask, refusal
 
 
@@ -23,6 +29,18 @@ def test_types(statement: str, shown: str) -> None:
     (reveal,) = plan.columns.reveals
     assert reveal is not None
     assert reveal.type.name == shown
+
+
+def test_the_left_rows_pass_as_they_are_from_postgresql_18_on() -> None:
+    newer = Planner(PROTECTION, dataclasses.replace(CATALOG, server_version=180000), Ciphers(Keyring(lambda: 0.0)))
+    for planner, planned in ((PLANNER, None), (newer, "varchar(12)")):
+        for operator in ("INTERSECT", "EXCEPT"):
+            plan = planner.statement(f"SELECT mrn FROM patients {operator} SELECT 'x'".encode(), (), VIEW)
+            assert plan.columns is not None
+            (reveal,) = plan.columns.reveals
+            assert reveal is not None
+            assert reveal.type.name == "varchar"
+            assert (reveal.planned and reveal.planned.name) == planned
 
 
 @pytest.mark.parametrize("operator", ["UNION", "INTERSECT", "EXCEPT", "UNION ALL"])
