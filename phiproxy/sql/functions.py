@@ -20,6 +20,8 @@ from phiproxy.sql.terms import as_null_test, as_plain, as_value, term
 def _func_call(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     names = strings(body["funcname"])
     a.check_reaching(names[-1], body)
+    if names[-1] == "current_query":
+        raise a.refuse("current_query() would answer with the statement that the server gets", body, hint=_OWN_TEXT)
     arguments = body.get("args", [])
     if derived(a, node, scope) is not None:
         return as_value(a, term(a, node, scope))
@@ -69,6 +71,7 @@ def _argument(a: Analysis, node: Node, function: str, scope: Scope) -> None:
     as_plain(a, made)
 
 
+_OWN_TEXT = "The application knows the text of its statement: let it pass that as a parameter."
 _COMPUTED = "The server cannot compute with what is encrypted. Select {c}, and compute {f} in the application."
 _OF_INDEX = "A blind index answers {f}({c}, …) where all else in it is constant, and the policy lists it."
 _HINTS = {

@@ -5,7 +5,7 @@ What is compared are terms; whether by tags or as they are, ``terms.compare`` de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from phiproxy.errors import DatatypeMismatch, UndefinedOperator
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
@@ -43,13 +43,22 @@ def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     elif not comparable:
         operands = [body[side] for side in ("lexpr", "rexpr") if side in body]
         for operand in operands:
-            _operand(a, operand, body, scope, [sink for other in operands if (sink := as_sink(other)) is not None])
+            _operand(a, operand, body, scope, list(_sinks(operands)))
     elif body["kind"] in _ARRAY_KINDS:
         _compare_array(a, node, body, scope)
     else:
         kind, right = only(body["rexpr"])
         _compare_rows(a, node, [body["lexpr"], *(right["items"] if kind == "List" else [body["rexpr"]])], scope)
     return CLEAR
+
+
+def _sinks(operands: Iterable[Node]) -> Iterator[SinkNode]:
+    """Yield the values among operands, and those between which something is to be."""
+    for operand in operands:
+        sink = as_sink(operand) if "List" not in operand else None
+        if sink is not None:
+            yield sink
+        yield from _sinks(operand.get("List", {}).get("items", ()))
 
 
 def _operand(a: Analysis, node: Node, body: Node, scope: Scope, values: Sequence[SinkNode]) -> None:

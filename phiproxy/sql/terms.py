@@ -385,7 +385,7 @@ def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = OWN,
         return True
     namesake = next((made.namesake for made in terms if made.namesake is not None), None)
     if namesake is not None:
-        check_namesake(a, namesake, (leaf.sink for made in terms for leaf in made.leaves if leaf.sink is not None))
+        check_namesake(a, namesake, (leaf.sink or leaf.value for made in terms for leaf in made.leaves))
     if all(made.unprotected is None for made in terms):
         a.comparisons.append(Comparison(node, tuple(terms)))
         return False
