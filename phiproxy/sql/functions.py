@@ -19,9 +19,7 @@ from phiproxy.sql.terms import as_null_test, as_plain, as_value, term
 
 def _func_call(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     names = strings(body["funcname"])
-    a.check_reaching(names[-1], body)
-    if names[-1] == "current_query":
-        raise a.refuse("current_query() would answer with the statement that the server gets", body, hint=_OWN_TEXT)
+    _check_name(a, names[-1], body)
     arguments = body.get("args", [])
     if derived(a, node, scope) is not None:
         return as_value(a, term(a, node, scope))
@@ -46,6 +44,13 @@ def _func_call(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     if "over" in body:
         window(a, body["over"], scope)
     return CLEAR
+
+
+def _check_name(a: Analysis, name: str, body: Node) -> None:
+    """Refuse a function that reaches something protected, or would show what a statement has become."""
+    a.check_reaching(name, body)
+    if name == "current_query":
+        raise a.refuse("current_query() would answer with the statement that the server gets", body, hint=_OWN_TEXT)
 
 
 def _type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
