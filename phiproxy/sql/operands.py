@@ -202,7 +202,7 @@ def check(use: Store | Search, types: tuple[DeclaredType, ...]) -> None:
         how = "stored in" if isinstance(use, Store) else "compared with"
         raise StatementRefused(
             f"a value of type {sql_name(last)} {how} {use.column.label}, of type {sql_name(target)}, is not in this version",
-            hint=f"Give it as {sql_name(target)}.",
+            hint=f"Give it as {sql_name(target)}." + _of_texts(use, last),
         ) from None
 
 
@@ -218,6 +218,13 @@ def _cast(one: DeclaredType, other: DeclaredType) -> None:
             f"a cast of {sql_name(one)} to {sql_name(other)} on the way to a protected column is not in this version",
             hint=f"Give the value as {sql_name(other)}.",
         ) from None
+
+
+def _of_texts(use: Store | Search, given: DeclaredType) -> str:
+    """Say how case would count, as it does where PostgreSQL compares citext with a text."""
+    if not isinstance(use, Search) or use.type.underlying.family != "citext" or not given.is_text:
+        return ""
+    return f" As a text it is compared by an index on {use.column.name}::text."
 
 
 def _mismatch(column: ProtectedColumn, declared: DeclaredType) -> DatatypeMismatch:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
+from phiproxy.sql.citext import as_texts
 from phiproxy.sql.collate import check_collations, uncollate
 from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.dated import dated_sink
@@ -371,6 +372,7 @@ class Comparison:
 
 def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = OWN, *, apart: bool = False) -> bool:
     """Compare terms for equality (``apart``: one after the other): by tags when something protected is among them, the answer."""
+    terms = as_texts(a, terms)
     columns = [column for made in terms for column in made.columns()]
     if columns:
         check_collations(a, [clause for made in terms for clause in made.collations])
