@@ -6,8 +6,8 @@ import gzip
 from dataclasses import replace
 from pathlib import Path
 
-from phiproxy.net.signatures import rows
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
+from phiproxy.policy.ownsignatures import rows
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, ProtectedTable, Protection, Slot
 from phiproxy.policy.signatures import Function, Rows, Signatures
 
@@ -66,7 +66,7 @@ def relation(oid: int, schema: str, name: str, *columns: str, kind: str = "r") -
 _TYPES = {"id": 23, "patient_id": 23, "visits_count": 23, "active": 16, "n": 20, "oid": 26, "Ward": 23}
 
 
-# What a server of version 15 has: the answer to ``phiproxy.net.signatures.SERVER``.
+# What a server of version 15 has: the answer to ``phiproxy.policy.ownsignatures.SERVER``.
 _ANSWER = Path(__file__).parent / "fixtures" / "signatures.json.gz"
 _OWN = {
     "read_ssn": (Function((23,), 0, 0, "f", 20),),

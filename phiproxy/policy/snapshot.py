@@ -13,8 +13,11 @@ from typing import Any
 from phiproxy.errors import ConfigError
 from phiproxy.policy.catalog import Catalog, CatalogColumn, CatalogIndex, Relation
 from phiproxy.policy.guards import guarded_number, sealed_conditions, sealed_constant
+from phiproxy.policy.ownsignatures import OWN
+from phiproxy.policy.ownsignatures import rows as read_signatures
 from phiproxy.policy.owntypes import CITEXT, OwnType, TypeCheck
 from phiproxy.policy.protection import Check
+from phiproxy.policy.signatures import Signatures
 from phiproxy.policy.types import by_oid
 
 _RELATION = r"""
@@ -86,19 +89,36 @@ _OIDS = r"""
 SELECT pg_catalog.json_agg(c.oid::int8)::text FROM pg_catalog.pg_class c WHERE c.relkind IN ('r','p','v','m','f')
 UNION ALL (
 """
+# The stored queries of views that the transaction has made or replaced, printed as those of others are: under a search path of
+# nothing else, so that every name is qualified. Each part of it needs the one before; the path is the client's again at the end.
+_VIEWS = r"""
+SELECT coalesce((WITH made AS MATERIALIZED (
+         SELECT r.ev_class FROM pg_catalog.pg_rewrite r WHERE r.rulename = '_RETURN' AND r.ev_type = '1'
+            AND pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL AND pg_catalog.age(r.xmin) <= 0),
+       before AS MATERIALIZED (
+         SELECT pg_catalog.current_setting('search_path') AS path WHERE EXISTS (SELECT FROM made)),
+       narrow AS MATERIALIZED (
+         SELECT b.path, pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true) FROM before b),
+       told AS MATERIALIZED (
+         SELECT n.path,
+                (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(m.ev_class::int8, pg_catalog.pg_get_viewdef(m.ev_class)))
+                   FROM made m WHERE n.path IS NOT NULL)::text AS views
+           FROM narrow n)
+       SELECT t.views FROM told t WHERE pg_catalog.set_config('search_path', t.path, true) IS NOT NULL), '[]')
+"""
 # A domain's condition as the server prints it, and the family of what it is over: to the one that the proxy evaluates. ConfigError
 # says why there is none.
 ReadCheck = Callable[[str, str], bytes]
 
 
 def changed(names: Iterable[str]) -> bytes:
-    """Return the query of what a transaction sees otherwise than others: the oids that there are, types, relations as in ``ALL``.
+    """Return the query of what a transaction sees otherwise than others: oids, types, views, signatures, relations as in ``ALL``.
 
     ``names`` are those of relations that are told in any case. Needs standard_conforming_strings, which is enforced.
     """
     quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))
     relations = _RELATION + _CHANGED.format(names=f"ARRAY[{quoted}]::pg_catalog.name[]")
-    return (_OIDS + TYPES + ") UNION ALL (" + relations + ")").encode()
+    return (_OIDS + TYPES + ") UNION ALL (" + _VIEWS + ") UNION ALL (" + OWN + ") UNION ALL (" + relations + ")").encode()
 
 
 def relation(text: str) -> Relation:
@@ -171,9 +191,11 @@ def _type_check(name: str, text: str, family: str, read_check: ReadCheck) -> Typ
 
 def overlaid(base: Catalog, rows: Iterable[str], reaching: Mapping[str, str], read_check: ReadCheck) -> Catalog:
     """Return a catalogue as a transaction sees it: ``base`` with what ``changed`` answered, and names that it made reach."""
-    first, types, *changes = rows
+    first, types, views, signatures, *changes = rows
     alive = set(json.loads(first))
     seen = {r.oid: r for r in base.relations if r.oid in alive}
     seen.update((r.oid, r) for r in map(relation, changes))
     relations, reached = tuple(seen.values()), {**base.reaching, **reaching}
-    return replace(base, relations=relations, reaching=reached, types=own_types(types, read_check))
+    stored = {**base.views, **{oid: text for oid, text in json.loads(views) if text is not None}}
+    known = Signatures((*base.signatures.parts[:1], read_signatures(signatures))) if base.signatures is not None else None
+    return replace(base, relations=relations, reaching=reached, types=own_types(types, read_check), views=stored, signatures=known)

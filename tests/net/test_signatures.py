@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from phiproxy.net.signatures import OWN, SERVER, read_signatures, rows
+from phiproxy.net.signatures import read_signatures
+from phiproxy.policy.ownsignatures import OWN, SERVER
 from tests.harness.server import PostgresServer
 
 
@@ -35,7 +36,3 @@ async def test_the_server_s_own_are_read_once(postgres_server: PostgresServer) -
     assert not first.is_type("passing")
     assert len(first.functions("lower")) > 1
     assert first.is_collation("C")
-
-
-def test_nothing_of_a_database_s_own() -> None:
-    assert rows("[null, null, null, null, null, null]").functions == {}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 from phiproxy.policy.catalog import Catalog, CatalogIndex
+from phiproxy.policy.ownsignatures import rows
 from phiproxy.policy.protection import Check
+from phiproxy.policy.signatures import Signatures
 from phiproxy.policy.snapshot import changed, overlaid, relation
 
 GUARD = "{CONST :consttype 17 :constlen -1 :location 1 :constvalue 6 [ 24 0 0 0 0 7 ]}"
@@ -56,8 +58,16 @@ def test_a_relation() -> None:
 
 
 def test_an_overlay() -> None:
-    base = Catalog(1, 160000, (relation(row(5, "t")), relation(row(6, "gone"))), {"v": "view"})
-    found = overlaid(base, ["[5, 7]", "[]", row(5, "renamed"), row(7, "made")], {"w": "made here"}, lambda *_: b"")
+    nothing, own = "[null, null, null, null, null, null]", '[null, null, [["old", [], 0, 0, "f", 16]], null, null, null]'
+    before = Signatures((rows(nothing), rows(own)))
+    relations, views = (relation(row(5, "t")), relation(row(6, "gone"))), {8: "SELECT 1;", 9: "SELECT 2;"}
+    base = Catalog(1, 160000, relations, {"v": "view"}, views=views, signatures=before)
+    made = '[null, null, [["f", [25], 0, 0, "f", 16]], null, null, null]'
+    told = ["[5, 7]", "[]", '[[9, "SELECT 3;"], [10, null]]', made, row(5, "renamed"), row(7, "made")]
+    found = overlaid(base, told, {"w": "made here"}, lambda *_: b"")
+    assert found.views == {8: "SELECT 1;", 9: "SELECT 3;"}
+    assert found.signatures is not None
+    assert [len(found.signatures.functions(name)) for name in ("f", "old")] == [1, 0]
     assert [r.name for r in found.relations] == ["renamed", "made"]
     assert set(found.reaching) == {"v", "w"}
     assert [r.name for r in base.relations] == ["t", "gone"]

@@ -44,7 +44,9 @@ def test_in_a_transaction_it_is_read_there(play: Screenplay) -> None:
     play.server_gets(*split(own_query(play.session.planner.changes_query())))
     row = json.dumps([100, "public", "patients", "r", False, False, False, COLUMNS, None, None, None, None, None, False, None])
     alive = json.dumps([r.oid for r in play.session.planner.catalog.relations])
-    rows = [data_row(alive.encode()), data_row(b"[]"), data_row(row.encode()), command_complete("SELECT 3")]
+    nothing = b"[null, null, null, null, null, null]"
+    told = (alive.encode(), b"[]", b"[]", nothing, row.encode())
+    rows = [*map(data_row, told), command_complete("SELECT 5")]
     play.server_says(PARSE_COMPLETE, BIND_COMPLETE, *rows, CLOSE_COMPLETE, CLOSE_COMPLETE, ready("T"))
     play.server_gets(query("SELECT zip FROM public.patients"))
     assert play.session.overlay is not None

@@ -1,0 +1,97 @@
+"""Views, functions and operators behind their making in one transaction, as a migration has them: understood as in any other."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness import results
+from tests.harness.differential import Differential
+
+
+def run(both: Differential, *statements: str) -> None:
+    """Run statements that succeed, both ways, in a transaction that is rolled back."""
+    try:
+        for statement in ("BEGIN", *statements):
+            assert both.run(statement, protocol="simple").sqlstate is None, statement
+    finally:
+        both.run("ROLLBACK", protocol="simple")
+
+
+def test_a_new_view_is_read_and_written(differential: Differential) -> None:
+    ssn, fresh = differential.clinic.patients[0].ssn, differential.clinic.plant()
+    run(
+        differential,
+        "CREATE VIEW met AS SELECT id, ssn, city FROM patients",
+        "SELECT * FROM met ORDER BY id",
+        f"SELECT id FROM met WHERE ssn = '{ssn}'",
+        f"INSERT INTO met (id, ssn) VALUES (100, '{fresh}') RETURNING ssn",
+        "CREATE VIEW cities AS SELECT ssn AS social FROM met WHERE city IS NULL",
+        f"SELECT social FROM cities WHERE social = '{fresh}'",
+        "COMMENT ON VIEW met IS 'seen'",
+        "DROP VIEW met CASCADE",
+        "SELECT ssn FROM patients ORDER BY id",
+    )
+
+
+def test_a_view_that_is_replaced_is_what_it_is_now(differential: Differential) -> None:
+    patient = differential.clinic.patients[1]
+    either = [f"SELECT id FROM shown WHERE value = '{value}'" for value in (patient.ssn, patient.full_name)]
+    for statement in ("CREATE VIEW shown AS SELECT id, ssn AS value FROM patients", *either):
+        differential.run(statement, protocol="simple")
+    try:
+        run(
+            differential,
+            *either,
+            "CREATE OR REPLACE VIEW shown AS SELECT id, full_name AS value FROM patients",
+            *either,
+            "SAVEPOINT before",
+            "CREATE OR REPLACE VIEW shown AS SELECT id, ssn AS value FROM patients",
+            *either,
+            "ROLLBACK TO before",
+            *either,
+        )
+        for statement in either:
+            differential.run(statement, protocol="simple")
+    finally:
+        differential.run("DROP VIEW shown", protocol="simple")
+
+
+def test_the_search_path_stays_the_client_s(differential: Differential) -> None:
+    run(
+        differential,
+        "CREATE TEMP TABLE patients (id int, ssn text)",
+        "SET LOCAL search_path = pg_temp, public",
+        "CREATE VIEW public.met AS SELECT id, ssn FROM public.patients",
+        "SELECT ssn FROM met ORDER BY id",
+        "SHOW search_path",
+        "SET search_path = public, pg_temp",
+        "SELECT m.ssn FROM met m JOIN patients USING (ssn) ORDER BY m.id",
+        "SHOW search_path",
+    )
+    assert results.simple(differential.proxied, "SHOW search_path") == results.simple(differential.plain, "SHOW search_path")
+
+
+@pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
+def test_a_view_of_nothing_protected(differential: Differential, kind: str) -> None:
+    run(
+        differential,
+        f"CREATE {kind} cities AS SELECT city, count(*) AS n FROM patients GROUP BY city",
+        "SELECT * FROM cities ORDER BY city",
+        "SELECT ssn FROM patients p JOIN cities c USING (city) ORDER BY p.id",
+    )
+
+
+def test_functions_and_operators_are_known(differential: Differential) -> None:
+    run(
+        differential,
+        "CREATE FUNCTION longer(text, int) RETURNS bool LANGUAGE sql AS 'SELECT length($1) > $2'",
+        "CREATE OPERATOR >># (LEFTARG = text, RIGHTARG = int, FUNCTION = longer)",
+        "SELECT ssn FROM patients WHERE longer(city, 3) AND city >># 2 ORDER BY id",
+    )
+    both = differential
+    for made, use in (("longer(ssn, 3)", "0A000"), ("longer(ssn)", "42883"), ("ssn >># 3", "0A000"), ("ssn >># true", "42883")):
+        results.simple(both.proxied, "BEGIN")
+        results.simple(both.proxied, "CREATE FUNCTION longer(text, int) RETURNS bool LANGUAGE sql AS 'SELECT length($1) > $2'")
+        results.simple(both.proxied, "CREATE OPERATOR >># (LEFTARG = text, RIGHTARG = int, FUNCTION = longer)")
+        both.refused(f"SELECT {made} FROM patients", sqlstate=use, protocol="simple")
+        results.simple(both.proxied, "ROLLBACK")
