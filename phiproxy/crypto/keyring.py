@@ -164,7 +164,11 @@ class Keyring:
 
         It leaves the cache with the key.
         """
-        return self._index_entry(number, slot).mac
+        entry = self._index.get((number, slot))  # _index_entry, by hand: it is the hot path
+        if entry is None or entry.expires <= self._clock():
+            raise KeyNeeded({IndexKeyWant(number, slot)})
+        self._used.add(entry.root_id)
+        return entry.mac
 
     def index_macs(self, columns: Sequence[Sequence[IndexKeyWant]]) -> list[Sequence[HMAC]]:
         """Return ``index_mac`` of each slot of each column, looked at once; KeyNeeded for all that are missing together."""

@@ -111,6 +111,8 @@ def draw_record(key: DataKey) -> Record:
 
 def draw_records(key: DataKey, count: int) -> list[Record]:
     """Draw as many as were reserved, as ``draw_record`` does: the salts come from the system in one piece."""
+    if count == 1:
+        return [Record(key, os.urandom(SALT_LENGTH))]
     salts = os.urandom(SALT_LENGTH * count)
     return [Record(key, salts[i : i + SALT_LENGTH]) for i in range(0, len(salts), SALT_LENGTH)]
 

@@ -36,6 +36,7 @@ class Ciphers:
 
     def __init__(self, ring: Keyring, noticed: Callable[[str, DataKey], None] | None = None) -> None:
         self._ring = ring
+        self._clock = ring.clock
         self._noticed = noticed
         self._memo = OpenMemo()
         self._store: dict[ProtectedColumn, tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]] = {}
@@ -204,8 +205,7 @@ class Ciphers:
         found = self._search.get(key)
         if found is None:
             tag = make_tagger(*key[:3], self._ring)
-            form = check_text if type_.is_text else form_of(type_, key[4])
-            found = self._search[key] = lambda value: tag(form(value))
+            found = self._search[key] = _text_search(tag) if type_.is_text else _search(tag, form_of(type_, key[4]))
         return found
 
     def open(self, column: ProtectedColumn) -> ValueFunction:
@@ -220,7 +220,8 @@ class Ciphers:
 
     def look_at_clock(self) -> None:
         """Let no key be used that has expired: to be called before each run of values that ``open_span`` opens."""
-        self._memo.look_at_clock(self._ring.clock())
+        if self._clock() >= self._memo.until:
+            self._memo.forget_headers()
 
     def open_span(self, column: ProtectedColumn) -> OpenSpan:
         """Return (data, begin, end of an envelope) -> plaintext, for a run of values; SealError (XX001) or KeyNeeded."""
@@ -245,6 +246,19 @@ class Ciphers:
             return value
 
         return computed
+
+
+def _search(tag: ValueFunction, form: ValueFunction) -> ValueFunction:
+    return lambda value: tag(form(value))
+
+
+def _text_search(tag: ValueFunction) -> ValueFunction:
+    def search(value: bytes) -> bytes:
+        if 0 in value or not value.isascii():  # no call where there is nothing to say
+            check_text(value)
+        return tag(value)
+
+    return search
 
 
 def _under(store: RowStoreFunction, macs: Macs) -> StoreFunction:

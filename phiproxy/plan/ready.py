@@ -50,7 +50,7 @@ class Ready:
             self._quick = ciphers, compile_quick(self.outputs, ciphers)
         quick, constants = self._quick[1], shape.constants
         values = quick([literal_value(constants[i]) for i in self.sealed]) if quick is not None else None
-        return None if values is None else [spell_bytea(value) for value in values]
+        return None if values is None else [*map(spell_bytea, values)]
 
     def fill(self, shape: Shape, spelled: Sequence[bytes]) -> bytes:
         """Return the server's text for one of this shape, in which the constants that are sealed become these."""

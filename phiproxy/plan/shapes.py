@@ -11,7 +11,7 @@ import dataclasses
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from phiproxy.errors import ValueRefused
 from phiproxy.plan.ready import Ready
@@ -52,6 +52,11 @@ class Template:
     prototypes: tuple[tuple[Meaning, tuple[_Place, ...]], ...]
     fixed: tuple[tuple[int, bytes], ...]
     protected: frozenset[int]
+    # Where that is how many constants there are, each is protected by itself, and nothing else can repeat one.
+    alone: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alone", -1 if any(self.expressions) else len(self.protected))
 
     def meanings(self, shape: Shape) -> list[Meaning] | None:
         """Return the meanings of another text of the shape, or None where this template does not speak of it."""
@@ -73,7 +78,7 @@ class Template:
 
         Numbers are outside of this.
         """
-        if len(self.protected) == len(constants) and not any(self.expressions):
+        if self.alone == len(constants):
             return True
         protected = {constants[i] for i in self.protected if constants[i][:1] == b"'"}
         for change, own in self.expressions:
@@ -249,9 +254,9 @@ class Templates:
 
     def ready(self, key: tuple[object, ...], shape: Shape) -> Ready | None:
         """Return what is ready for a text whose shape was seen, or None."""
-        whole = (shape.key, *key)
+        whole, count = (shape.key, *key), len(shape.constants)
         for known, ready in self._known.get(whole, ()):
-            if ready is not None and known.speaks_of(shape):
+            if ready is not None and (known.alone == count or known.speaks_of(shape)):
                 self._known.move_to_end(whole)
                 return ready
         return None

@@ -92,6 +92,7 @@ def _shown(session: State, fields: Sequence[tuple[int, bytes]], front: Expected)
         mapped = value
         if code == ord("P") and front.texts is not None and value.isdigit() and len(value) < 10:
             server_text, client_text, edits = front.texts
+            edits = edits() if callable(edits) else edits
             mapped = str(map_position(server_text, client_text, edits, int(value))).encode()
         shown.append((code, _written(session, mapped)))
     return shown

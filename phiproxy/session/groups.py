@@ -65,8 +65,11 @@ def ordinary(session: State, tail: bytes) -> None:
     The portal is not noted, since what is not known of one is that it shows something protected. In a transaction it lives on, but
     has run.
     """
-    run = EXECUTED if session.group_executes else EXECUTED_ALONE
-    last = expect_ready(end_group(session))
+    run, names = EXECUTED if session.group_executes else EXECUTED_ALONE, session.names
+    last = expect_ready(names.group)
+    names.group += 1  # end_group, by hand: it is the hot path
+    session.group_executes = 0
+    session.group_open = False
     session.pipeline.queue.extend((_BOUND, run, last) if tail is EXECUTE_SYNC else (_BOUND_DESCRIBED, DESCRIBED, run, last))
     session.counters.forwarded += 1
 
@@ -196,14 +199,6 @@ def places(data: bytes, pos: int, limit: int, *, described: bool) -> tuple[int, 
     return None
 
 
-def message_end(data: bytes, at: int, limit: int) -> int:
-    """Return the end of the message at ``at``, which may be beyond what is there; IndexError where its length is a lie."""
-    (length,) = _LENGTH(data, at + 1)
-    if not 4 <= length <= limit:
-        raise IndexError
-    return at + 1 + int(length)
-
-
 def show(session: State, run: Expected, columns: Columns, data: bytes, found: tuple[int, int, int, int]) -> bool:
     """Show the replies as the client must see them; False, with nothing done, where the handlers must say why they cannot."""
     assert session.database is not None
@@ -216,7 +211,8 @@ def show(session: State, run: Expected, columns: Columns, data: bytes, found: tu
             described = data[begin:first]
             fields = described[0] == _FIELDS
             shown.append(columns.description(described, run.formats, session.planner.sealed) if fields else described)
-        shown += rows_shown(session, run, columns, data, first, behind)
+        if behind > first:
+            shown += rows_shown(session, run, columns, data, first, behind)
     except (PhiproxyError, KeyNeeded):
         return False
     shown.append(data[behind:end])

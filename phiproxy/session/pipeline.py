@@ -81,6 +81,8 @@ class Step(Enum):
 SHOW, STAY, POP, NEXT_PART = Step.SHOW, Step.STAY, Step.POP, Step.NEXT_PART
 _SYNC, _COPY_END = Kind.SYNC, Kind.COPY_END
 
+Edits = tuple[tuple[int, int, int], ...]
+"""Start and end in the client's text, and the length of what the server gets instead."""
 Passes = Mapping[int, Step]
 """The replies to one message that need no handler, by their tags."""
 
@@ -122,7 +124,7 @@ class Expected:
     encoding: Encoding | None = None
     parts: tuple[ScriptPart, ...] | None = None
     part: int = 0
-    texts: tuple[bytes, bytes, tuple[tuple[int, int, int], ...]] | None = None
+    texts: tuple[bytes, bytes, Edits | Callable[[], Edits]] | None = None
     alone: bool = False
     group: int = 0
     touches: bool = False

@@ -6,15 +6,17 @@ The hot path, as ``groups`` is for prepared statements: what is not wholly ordin
 from __future__ import annotations
 
 import struct
+from functools import partial
 
 from phiproxy.errors import KeyNeeded, PhiproxyError
 from phiproxy.plan.statement import ScriptPart
-from phiproxy.session.groups import end_group, message_end, rows_shown
+from phiproxy.session.groups import end_group, rows_shown
 from phiproxy.session.pipeline import NEXT_PART, QUERY_PASSES, READY_PASSES, Expected, Kind, expect
 from phiproxy.session.ready import settle
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import forget_both
 
+_LENGTH = struct.Struct("!I").unpack_from
 _DATA_ROW, _COMPLETE, _FIELDS = b"DCT"
 _STATUS = frozenset(b"ITE")
 _READY = b"Z\0\0\0\x05"
@@ -39,7 +41,7 @@ def shaped(session: State, text: bytes) -> bytes:
     expected.styles = session.styles
     if ready.rewrites:
         sent = ready.fill(shape, spelled)
-        expected.texts = sent, text, ready.edits(shape, spelled)
+        expected.texts = sent, text, partial(ready.edits, shape, spelled)  # asked for where an error says a position
         session.counters.rewritten += 1
     else:
         sent = text
@@ -71,14 +73,15 @@ def answered(session: State, data: bytes, pos: int) -> int:
 
 def _places(data: bytes, pos: int, limit: int) -> tuple[int, int, int, int] | None:
     """Return where the RowDescription, the rows, and what comes behind them begin, and where all ends; None: not as ever."""
+    # A length below 4 would lead into itself, where no tag is.
+    if data[pos] != _FIELDS or len(data) > limit:
+        return None
     try:
-        if data[pos] != _FIELDS:
-            return None
-        first = behind = message_end(data, pos, limit)
+        first = behind = pos + 1 + _LENGTH(data, pos + 1)[0]
         while data[behind] == _DATA_ROW:
-            behind = message_end(data, behind, limit)
+            behind += 1 + _LENGTH(data, behind + 1)[0]
         if data[behind] == _COMPLETE:
-            at = message_end(data, behind, limit)
+            at = behind + 1 + _LENGTH(data, behind + 1)[0]
             if data.startswith(_READY, at) and data[at + 5] in _STATUS:
                 return pos, first, behind, at + 6
     except (IndexError, struct.error):

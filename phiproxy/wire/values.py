@@ -19,19 +19,20 @@ TEXT_LIKE = frozenset({0, TEXT_OID, UNKNOWN_OID, VARCHAR_OID})
 
 
 _ESCAPE = re.compile(rb"\\(\\|[0-3][0-7]{2})")
-_NOT_BYTEA = "a protected value is not in bytea's text form"
+HEX = b"\\x"
+NOT_BYTEA = "a protected value is not in bytea's text form"
 
 
 def bytea_from_text(field: bytes) -> bytes:
     r"""Return the bytes of a bytea in text form: hex (``\x…``), or escape where the session set bytea_output so; else SealError."""
-    if field[:2] == b"\\x":
+    if field[:2] == HEX:
         try:
             return unhexlify(field[2:])
         except HexError:
-            raise SealError(_NOT_BYTEA) from None
+            raise SealError(NOT_BYTEA) from None
     plain = _ESCAPE.sub(lambda m: m[1] if m[1] == b"\\" else bytes((int(m[1], 8),)), field)
     if not field.isascii():
-        raise SealError(_NOT_BYTEA)
+        raise SealError(NOT_BYTEA)
     return plain
 
 

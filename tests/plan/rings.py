@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.protection import Protection
@@ -10,9 +12,9 @@ from tests.clinic_model import PROTECTION
 FAR = 1e9
 
 
-def full_ring(uses: int = 1000, protection: Protection = PROTECTION) -> Keyring:
+def full_ring(uses: int = 1000, protection: Protection = PROTECTION, clock: Callable[[], float] = lambda: 0.0) -> Keyring:
     """Return a ring that holds a lease and every index key of the clinic's columns."""
-    ring = Keyring(lambda: 0.0)
+    ring = Keyring(clock)
     for table in protection.tables:
         for column in table.columns.values():
             key = DataKey(column.number + 100, column.scope, "", column.number, bytes([column.number]) * 32, "active")
