@@ -6,15 +6,16 @@ one column. Comparisons of given values with each other are decided here too: by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.policy.types import by_oid
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import check_operators, equality_slot
 from phiproxy.sql.lengths import cut_by
 from phiproxy.sql.meaning import PLAIN, Search, Store
-from phiproxy.sql.operands import OWN
+from phiproxy.sql.operands import OWN, common_type
 from phiproxy.sql.parse import only
 from phiproxy.sql.places import at_operator
 from phiproxy.sql.scope import Kept, ListColumn, Searched, Stored, User
@@ -203,8 +204,8 @@ def _types(columns: list[ListColumn]) -> dict[int, int]:
     def resolve(column: ListColumn) -> int:
         """Return the type of a column, 0 while nothing is known of it."""
         own = [resolve(part) for part in column.parts] or [_cast_type(column)]
-        known = {oid for oid in own if oid}
-        shared = TEXT_OID if len(known) > 1 else known.pop() if known else 0
+        known = [oid for oid in own if oid]
+        shared = _shared(known)
         if column.parts or len(column.entries) > 1:
             shared = shared or TEXT_OID  # unknown to the end is text, in VALUES and in UNION alike
         for leaf in column.leaves():
@@ -216,6 +217,14 @@ def _types(columns: list[ListColumn]) -> dict[int, int]:
         if id(column) not in inner:
             resolve(column)
     return {id(column): found.get(id(column), 0) or kept for column in columns}
+
+
+def _shared(known: Sequence[int]) -> int:
+    """Return the type of what stands one below the other (manual 10.5), 0 where nothing is known; DatatypeMismatch."""
+    types = [declared for oid in known if (declared := by_oid(oid)) is not None]
+    if len(types) < len(known):
+        return known[0] if len(set(known)) == 1 else TEXT_OID
+    return common_type(types).oid if types else 0
 
 
 def _cast_type(column: ListColumn) -> int:
