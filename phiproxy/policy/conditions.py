@@ -15,7 +15,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from phiproxy.errors import ValueRefused
+from phiproxy.errors import ConfigError, ValueRefused
+from phiproxy.index.transform import transform
 from phiproxy.policy.patterns import Pattern, PatternRefused, like, regular_expression
 
 VERSION = 1
@@ -139,6 +140,22 @@ def _matching(make: Callable[..., Pattern], *, negated: bool) -> Callable[..., T
     return rule
 
 
+def _indexed(expression: str, type_name: str, part: list[Any]) -> Term:
+    """Return what an index expression makes of a value of a type."""
+    inside = compiled(part)
+    try:
+        apply = transform(expression, type_name).apply
+    except ConfigError:
+        raise ValueError("not an index expression") from None
+
+    def evaluate(value: str | None) -> str | None:
+        found: Any = inside(value)
+        made = None if found is None else apply(found.encode("utf-8"))
+        return None if made is None else made.decode("utf-8")
+
+    return evaluate
+
+
 def _ascii(function: Callable[[str], str]) -> Callable[[str], str]:
     def mapped(value: str) -> str:
         if not value.isascii():
@@ -207,6 +224,7 @@ def _constant(value: Any) -> Term:
 _RULES: dict[str, Callable[..., Term]] = {
     "value": lambda: lambda value: value,
     "constant": _constant,
+    "index": _indexed,
     "and": _and,
     "or": _or,
     "not": _not,

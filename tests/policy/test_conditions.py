@@ -86,8 +86,19 @@ def test_numbers_and_days_with_an_order_of_their_own_are_refused() -> None:
 
 
 def test_what_is_no_condition() -> None:
-    for text in (b"{}", b'{"version": 2, "condition": ["value"]}', b'{"version": 1, "condition": ["what"]}', b"x"):
+    for text in (
+        b"{}",
+        b'{"version": 2, "condition": ["value"]}',
+        b'{"version": 1, "condition": ["what"]}',
+        b"x",
+        b'{"version": 1, "condition": ["index", "what(@)", "text", ["value"]]}',
+    ):
         with pytest.raises((ValueError, KeyError)):
             condition(text)
     with pytest.raises(PatternRefused):
         condition(written(["~", VALUE, "("]))
+
+
+def test_what_an_index_makes_of_a_value() -> None:
+    made: list[object] = [compiled(["index", "right(@,2)", "text", VALUE])(value) for value in ("aéß", "", None)]
+    assert made == ["éß", "", None]

@@ -19,6 +19,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import OPEN, Brackets
 from phiproxy.sql.ddl.constants import READ, canonical
 from phiproxy.sql.ddl.definition import Definition, Span
+from phiproxy.sql.ddl.indexed import indexed_term
 from phiproxy.sql.ddl.keys import Columns
 from phiproxy.sql.parse import Node, location, messages, only, parse, strings
 from phiproxy.sql.sinks import cast_type, text_cast
@@ -254,7 +255,10 @@ class _Reader:
             return [_LENGTHS[name], self._as("text", arguments[0])], "number"
         if name in _TEXTS and 1 <= len(arguments) <= _TEXTS[name]:
             return [name, *(self._as("text", argument) for argument in arguments)], "text"
-        raise self._unknown(node)
+        found = indexed_term(self._a, node, self._column)
+        if found is None:
+            raise self._unknown(node)
+        return found
 
     def _bool(self, _node: Node, body: Node) -> Typed:
         name = {"AND_EXPR": "and", "OR_EXPR": "or", "NOT_EXPR": "not"}[body["boolop"]]
