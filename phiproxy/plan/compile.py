@@ -19,6 +19,7 @@ from phiproxy.sql.meaning import (
     ABSENT,
     PLAIN,
     Absent,
+    Edit,
     EndPair,
     Meaning,
     Nullness,
@@ -77,14 +78,26 @@ def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
     """Return the plan of a simple Query whose meanings were proved."""
     parts = tuple(_part(m) for m in meanings)
     parameter = next((o for m in meanings for o in m.occurrences if o.numbers), None)
-    if parameter is not None:
+    rendered = rendered_of(text, meanings)
+    if parameter is not None and rendered is not None and len(meanings) == 1 and meanings[0].generic:
+        rendered = _without_values(text, meanings[0], rendered)
+    elif parameter is not None:
         raise UndefinedParameter(
             f"there is no parameter ${min(parameter.numbers)}",
             hint="A simple query has no parameters. Use the extended protocol to pass them.",
             position=char_position(text, parameter.start),
         )
-    rendered = rendered_of(text, meanings)
     return ScriptPlan(text, rendered is None, parts, rendered)
+
+
+def _without_values(text: bytes, meaning: Meaning, rendered: Rendered) -> Rendered:
+    """Return the rewrite of a statement whose parameters have no values: they, and the literals, are parameters of the server's."""
+    layout = _Layout([PLAIN] * max(meaning.numbers))
+    edits = [*meaning.edits]
+    for o in rendered.occurrences:
+        number = layout.number(o)
+        edits.append(Edit(o.start, o.end, o.lead + (b"$%d" % number if number else without_number(o)) + o.trail))
+    return Rendered(text, edits, [])
 
 
 def _part(m: Meaning) -> ScriptPart:

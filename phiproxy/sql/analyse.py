@@ -60,6 +60,7 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
         meaning.kind = "explain"
         _analyse_query(a, *only(body["query"]))
         meaning.outputs = None
+        meaning.generic = _asks_for_generic_plan(body)
     elif kind == "CopyStmt":
         _analyse_copy(a, body)
     elif kind == "DeclareCursorStmt":
@@ -192,6 +193,15 @@ def _given_type(became: ProtectedColumn, said: Sequence[DeclaredType]) -> Declar
         f"{what} is shown here as {sql_name(shown)}, and meets {became.label} elsewhere",
         hint=f"Cast it to {sql_name(became.type)}.",
     )
+
+
+def _asks_for_generic_plan(explain: Node) -> bool:
+    """Tell whether EXPLAIN is to plan without values (manual, EXPLAIN, GENERIC_PLAN). Older servers say that they know no such."""
+    given = {o["DefElem"]["defname"]: o["DefElem"].get("arg") for o in explain.get("options", ())}
+    if "generic_plan" not in given:
+        return False
+    said = only(given["generic_plan"])[1] if given["generic_plan"] else {"sval": "true"}
+    return said.get("ival") == 1 or said.get("sval", "").lower() in ("true", "on")
 
 
 def _writes(a: Analysis, body: Node) -> bool:

@@ -331,7 +331,8 @@ class Meaning:
     ``numbers`` are those of the parameters that occur; ``by_value``: two literals that are equal decided something;
     ``plain_select`` says that running it changed nothing,
     ``takes_parameters`` that the extended protocol may give it some. ``bound``: it means this in this session and at this moment
-    only. ``prepared`` is the plan of what PREPARE prepares, with its types, ``cursor`` the columns of what DECLARE declares.
+    only. ``generic``: it asks for a plan that fits all values, so that parameters need none, in the simple protocol either.
+    ``prepared`` is the plan of what PREPARE prepares, with its types, ``cursor`` the columns of what DECLARE declares.
     ``tree`` is what the server sees where that may be of another kind, of a ``definition`` with all values sealed into its
     text. ``kept`` is for what the plan makes of ``outputs``: every text of the shape has the same.
     """
@@ -351,6 +352,7 @@ class Meaning:
     copy: CopyMeaning | None = None
     takes_parameters: bool = True
     bound: bool = False
+    generic: bool = False
     prepared: tuple[PlannedStatement, tuple[int, ...]] | None = None
     cursor: tuple[Reveal | None, ...] | None = None
     tree: dict[str, Any] | None = None

@@ -59,3 +59,30 @@ def test_every_search_takes_the_index(clinic: Clinic, proxied: psycopg.Connectio
         plan = "\n".join(str(line) for (line,) in proxied.execute(f"EXPLAIN (COSTS off) {statement}".encode()))
         assert "Seq Scan on patients" not in plan, f"{search}\n{plan}"
         assert 'Index Cond: ("substring"(' in plan, f"{search}\n{plan}"
+
+
+GENERIC = [
+    ("SELECT id FROM patients WHERE mrn = $1 AND city = $2", "patients_mrn_tag"),
+    ("SELECT id FROM patients WHERE mrn IN ($1, 'nobody') AND id > $2", "patients_mrn_tag"),
+    (
+        "SELECT v.id FROM patients p JOIN visits v ON v.mrn = p.mrn WHERE p.ssn = $1 AND v.mrn = $1 AND p.city = 'x'",
+        "visits_mrn_tag",
+    ),
+    ("UPDATE patients SET notes = $1 WHERE mrn = $2", "patients_mrn_tag"),
+]
+
+
+def test_plans_that_fit_all_values(clinic: Clinic, proxied: psycopg.Connection[tuple[object, ...]]) -> None:
+    """GENERIC_PLAN takes parameters in the simple protocol, where psql sends them (manual, EXPLAIN)."""
+    if proxied.info.server_version < 160000:
+        with pytest.raises(psycopg.errors.UndefinedParameter):
+            proxied.execute(b"EXPLAIN (GENERIC_PLAN) SELECT id FROM patients WHERE mrn = $1")
+        return
+    for statement, index in GENERIC:
+        for options in ("GENERIC_PLAN", "COSTS off, GENERIC_PLAN on"):
+            plan = "\n".join(str(line) for (line,) in proxied.execute(f"EXPLAIN ({options}) {statement}".encode()))
+            assert index in plan
+            assert "= $" in plan or "ANY (" in plan
+    with pytest.raises(psycopg.errors.UndefinedParameter) as caught, proxied.transaction():
+        proxied.execute(b"EXPLAIN (GENERIC_PLAN off) SELECT id FROM patients WHERE mrn = $1")
+    assert caught.value.diag.statement_position == "64"

@@ -6,6 +6,7 @@ import pytest
 
 from phiproxy.errors import PhiproxyError, StatementRefused
 from phiproxy.plan.cache import Planner, View
+from phiproxy.plan.compile import UndefinedParameter
 from phiproxy.plan.statement import StatementPlan
 from phiproxy.sql.meaning import NULLNESS, Plain, Search, Store
 from phiproxy.wire.values import BYTEA_OID
@@ -108,3 +109,18 @@ def test_what_the_grammar_itself_does_not_nest_is_refused() -> None:
     with pytest.raises(StatementRefused) as caught:
         PLANNER.statement(b"SELECT " + b"+".join([b"1"] * 60000) + b" FROM patients", (), VIEW)
     assert caught.value.sqlstate == "0A000"
+
+
+def test_plans_that_fit_all_values_take_parameters_in_simple_queries() -> None:
+    """Each use of a parameter has a number of its own, as in the extended protocol; literals of such a statement are never sent."""
+    text = b"EXPLAIN (GENERIC_PLAN, COSTS off) SELECT id FROM patients WHERE ssn = $1 AND mrn = 'x' OR city = $2 OR mrn = $1"
+    sent, _ = PLANNER.script(text, VIEW).render(full_ciphers())
+    for again in (text, text.replace(b"'x'", b"'y'")):
+        assert PLANNER.script(again, VIEW).render(full_ciphers())[0] == sent
+    tags = [b"pg_catalog.substring(%s, 13, 16) = $%d" % pair for pair in ((b"ssn", 1), (b"mrn", 3), (b"mrn", 4))]
+    assert sent.endswith(tags[0] + b" AND " + tags[1] + b" OR city = $2 OR " + tags[2])
+    for other in (b"GENERIC_PLAN off", b"GENERIC_PLAN 0", b"ANALYZE"):
+        with pytest.raises(UndefinedParameter):
+            PLANNER.script(text.replace(b"GENERIC_PLAN", other, 1), VIEW)
+    with pytest.raises(UndefinedParameter):
+        PLANNER.script(text + b"; SELECT 1", VIEW)
