@@ -15,6 +15,7 @@ from phiproxy.sql.analysis import Analysis, Context
 from phiproxy.sql.copy import copy_query, copy_table
 from phiproxy.sql.ddl import derived
 from phiproxy.sql.ddl.define import define
+from phiproxy.sql.ddl.drops import drop_index
 from phiproxy.sql.ddl.filled import select_into
 from phiproxy.sql.ddl.types import check_types
 from phiproxy.sql.finish import finish
@@ -122,6 +123,8 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
         _pass_query(a, source)
         return
     of_types = check_types(a, kind, body)
+    if drop_index(a, kind, body):
+        return
     if not (defines(kind, body, protection, catalog) and define(a, kind, body)):
         a.meaning.effects.names_protected = check_utility(kind, body, protection, catalog) or of_types
 

@@ -193,3 +193,18 @@ def test_what_a_key_refers_to_goes_after_it_only(site: Site) -> None:
         both.run("INSERT INTO visits VALUES (1, %s)", (both.oracle.plant("mrn"),))
         both.run("INSERT INTO patients (mrn) VALUES (%s), (%s)", (twice, twice))
         site.cli("check")
+
+
+@pytest.mark.parametrize("prepare", [None, True])
+def test_an_index_that_a_key_needs_stays(site: Site, prepare: bool | None) -> None:
+    with pair(site) as both:
+        both.run("CREATE TABLE patients (id int, mrn varchar(12), ssn text)")
+        both.run("CREATE UNIQUE INDEX own ON patients (mrn)")
+        both.run("CREATE TABLE visits (id int, mrn varchar(12) CONSTRAINT of_patient REFERENCES patients (mrn))")
+        both.run("DROP INDEX own", prepare=prepare)
+        both.run("INSERT INTO visits VALUES (1, 'nobody')")
+        both.run("DROP INDEX own CASCADE", prepare=prepare)
+        both.run("INSERT INTO visits VALUES (1, 'nobody')")
+        both.run("SELECT * FROM visits")
+        both.run("DROP TABLE visits")
+        both.run("DROP TABLE patients")

@@ -81,6 +81,25 @@ def test_a_view_of_nothing_protected(differential: Differential, kind: str) -> N
     )
 
 
+def test_a_materialized_view_has_indexes(differential: Differential) -> None:
+    ssn = differential.clinic.patients[0].ssn
+    run(
+        differential,
+        "CREATE MATERIALIZED VIEW kept AS SELECT id, ssn AS social, city FROM patients",
+        "CREATE UNIQUE INDEX ON kept (id)",
+        "CREATE INDEX ON kept (city, social) WHERE id > 0",
+        f"SELECT id FROM kept WHERE social = '{ssn}'",
+        "SELECT indexname FROM pg_indexes WHERE tablename = 'kept' ORDER BY 1",
+        "REFRESH MATERIALIZED VIEW kept",
+        f"SELECT id, social FROM kept WHERE social = '{ssn}'",
+    )
+    results.simple(differential.proxied, "BEGIN")
+    results.simple(differential.proxied, "CREATE MATERIALIZED VIEW kept AS SELECT id, ssn AS social FROM patients")
+    refused = differential.refused("CREATE INDEX ON kept (upper(social))", protocol="simple")
+    assert "Add `upper(ssn)` to the indexes of public.patients.ssn" in refused.hint
+    results.simple(differential.proxied, "ROLLBACK")
+
+
 def test_functions_and_operators_are_known(differential: Differential) -> None:
     run(
         differential,

@@ -12,7 +12,7 @@ from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.columns import check_collation, check_type, constant, default_span, is_bytea, storage_command, wanted, write
 from phiproxy.sql.ddl.definition import Definition, Empty, Span
-from phiproxy.sql.ddl.foreign import concerns, foreign_key, hidden_columns, key_indexes
+from phiproxy.sql.ddl.foreign import concerns, foreign_key, hidden_columns, keys_behind
 from phiproxy.sql.ddl.keys import Columns, constraint_columns, unique_index
 from phiproxy.sql.ddl.policies import tag_columns
 from phiproxy.sql.ddl.tables import check_references
@@ -251,11 +251,7 @@ def _drop_constraint(altered: _Altered, i: int, command: Node) -> None:
         return
     altered.dropped.add(i)
     cascade = " CASCADE" if command.get("behavior") == "DROP_CASCADE" else ""
-    others = (i for i in altered.table.indexes if i.unique and i.name != index.name)
-    last = all(set(i.columns) != set(index.columns) for i in others)
-    # On these, foreign keys depend: the server refuses to drop them, or drops the keys too.
-    own = key_indexes(altered.table, altered.columns, index.columns) if last else []
-    for name in (*own, index.name):
+    for name in (*keys_behind(altered.table, altered.columns, index), index.name):
         altered.definition.before.append(f"DROP INDEX {quote_ident(altered.table.schema)}.{quote_ident(name)}{cascade}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from phiproxy.index.spelling import IDENTITY
-from phiproxy.policy.catalog import Relation
+from phiproxy.policy.catalog import CatalogIndex, Relation
 from phiproxy.policy.guards import hidden_column, hidden_name
 from phiproxy.policy.names import quote_ident, shorten
 from phiproxy.policy.protection import ProtectedColumn
@@ -41,6 +41,16 @@ def key_indexes(relation: Relation, columns: Columns, names: Collection[str]) ->
     tags = {name: {hidden for hidden, _ in hidden_columns(relation, columns[name])} for name in names if name in columns}
     found = (i for i in relation.indexes if i.unique and i.name.startswith(KEY_PREFIX) and len(i.columns) == len(names))
     return [i.name for i in found if all(any(c in tags.get(name, {name}) for c in i.columns) for name in names)]
+
+
+def keys_behind(relation: Relation, columns: Columns, index: CatalogIndex) -> list[str]:
+    """Return the indexes that are needed no more once a unique index is dropped; none where another one is over the same columns.
+
+    On these, foreign keys depend: the server refuses to drop them, or drops the keys too.
+    """
+    others = (i for i in relation.indexes if i.unique and i.name != index.name)
+    last = all(set(i.columns) != set(index.columns) for i in others)
+    return key_indexes(relation, columns, index.columns) if last else []
 
 
 def foreign_key(

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.guards import tag
 from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
+from phiproxy.sql.assign import columns_of
 from phiproxy.sql.ddl.definition import Definition, Span
 from phiproxy.sql.ddl.keys import Columns, expression_of, slot_of
 from phiproxy.sql.ddl.mentions import mentioned
 from phiproxy.sql.ddl.names import chosen, numbered
 from phiproxy.sql.names import output_name
 from phiproxy.sql.parse import Node, only, parse, strings
+from phiproxy.sql.views import view_columns
 
 _METHODS = frozenset({"btree", "hash"})
 
 
 def create_index(a: Analysis, body: Node) -> bool:
-    """Bring an IndexStmt into physical form; False where its table is not protected."""
+    """Bring an IndexStmt into physical form; False where its table, or materialized view, has nothing protected."""
     relation = body["relation"]
     found = a.relation(relation, target=True)
     assert isinstance(found, Relation)
     table = a.protected(found)
-    if table is None and found.schema != "pg_temp":
+    shown = _of_view(a, found) if table is None else None
+    if table is None and shown is None and found.schema != "pg_temp":
         return False
-    columns = table.columns if table is not None else {}
+    columns = table.columns if table is not None else shown or {}
     definition = Definition(a, "IndexStmt", body, "CREATE INDEX")
     definition.qualify(relation, found.schema)
     predicate = mentioned(body.get("whereClause"), columns)
@@ -50,6 +55,13 @@ def create_index(a: Analysis, body: Node) -> bool:
     return True
 
 
+def _of_view(a: Analysis, relation: Relation) -> Columns | None:
+    """Return the protected columns of a materialized view, by the names that they have there; None of anything else."""
+    if relation.kind != "m" or view_columns(a.context, relation) is None:
+        return None
+    return columns_of(a, relation)
+
+
 def _name_of(body: Node) -> str:
     """Return what a key gives to the name of an index that has none: its column, or its function (FigureIndexColname)."""
     return str(body["name"]) if "name" in body else output_name(body["expr"]) or "expr"
@@ -70,16 +82,17 @@ def _element(definition: Definition, span: Span, node: Node, columns: Columns) -
     a = definition.a
     body = only(node)[1]
     if body.get("name") in columns:
-        column = columns[body["name"]]
-        slot = slot_of(a, column, "@", {})
+        named = body["name"]
+        slot = slot_of(a, columns[named], "@", {})
     elif "expr" in body and (reference := mentioned(body["expr"], columns)) is not None:
-        column = columns[strings(reference["fields"])[-1]]
-        if _is_tag(body["expr"], column):
+        named = strings(reference["fields"])[-1]
+        here = replace(columns[named], name=named)
+        if _is_tag(body["expr"], here):
             return True
-        slot = slot_of(a, column, expression_of(a, column, body["expr"], reference), reference)
+        slot = slot_of(a, columns[named], expression_of(a, here, body["expr"], reference), reference)
     else:
         return False
-    text = f"({tag(column, slot)})"
+    text = f"({tag(replace(columns[named], name=named), slot)})"  # a materialized view has names of its own
     definition.replace(span, text)
     body.clear()
     body.update(only(_element_tree(text))[1])
