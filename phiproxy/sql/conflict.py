@@ -10,7 +10,7 @@ from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.assign import assignments, columns_of
 from phiproxy.sql.derived import derived_under
-from phiproxy.sql.expressions import clear, column_operand, equality_slot
+from phiproxy.sql.expressions import clear, column_operand, equality_slot, located
 from phiproxy.sql.finish import Spans, quote_ident, tag_expression, to_tag_call
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.mismatch import condition
@@ -53,6 +53,9 @@ def _target(a: Analysis, infer: Node, relation: Relation, inside: Scope) -> None
         found, _, _ = derived_under(a, element["expr"], inside)
         if found is not None:
             made = found.made.column
+            if made.base is not None and made.slots and not made.base.derived(made.expression, made.type).slots:
+                why = f"ON CONFLICT names {made.label}, and the index is on the same under another name"
+                raise a.refuse(why, located(element["expr"]), hint="Spell it as the unique index was made.")
             _plain(a, element, infer, made)
             as_tags(a, term(a, element["expr"], inside), made, equality_slot(a, made, element["expr"]))
         elif operand is None:
