@@ -86,3 +86,16 @@ def test_plans_that_fit_all_values(clinic: Clinic, proxied: psycopg.Connection[t
     with pytest.raises(psycopg.errors.UndefinedParameter) as caught, proxied.transaction():
         proxied.execute(b"EXPLAIN (GENERIC_PLAN off) SELECT id FROM patients WHERE mrn = $1")
     assert caught.value.diag.statement_position == "64"
+
+
+def test_a_pattern_that_is_a_parameter_takes_the_index(clinic: Clinic, proxied: psycopg.Connection[tuple[object, ...]]) -> None:
+    """What tells that everything matches is a comparison of constants, which is gone once the parameter is known."""
+    mrn = clinic.patients[0].mrn
+    proxied.execute("PREPARE by_pattern AS SELECT id FROM patients WHERE mrn LIKE $1")
+    plans = {}
+    for pattern in (mrn, "%"):
+        shown = proxied.execute(f"EXPLAIN (COSTS off) EXECUTE by_pattern('{pattern}')".encode())
+        plans[pattern] = "\n".join(str(line) for (line,) in shown)
+    assert 'Index Cond: ("substring"(' in plans[mrn], plans[mrn]
+    assert "Seq Scan on patients" in plans["%"], plans["%"]
+    proxied.execute("DEALLOCATE by_pattern")
