@@ -17,7 +17,7 @@ from phiproxy.plan.shapes import template
 from phiproxy.sql.meaning import Edit, Meaning, Occurrence, Renew, Search, Store, Use
 from phiproxy.sql.parse import char_position, decode_text, parse
 from phiproxy.sql.rows import Bulk, Row, find_bulk
-from phiproxy.sql.shape import Shape, literal_value, shape_of
+from phiproxy.sql.shape import Shape, literal_value, quoted_names, shape_of
 from phiproxy.sql.taint import says
 
 Change = Edit | Occurrence
@@ -109,9 +109,9 @@ def _are_alike(bulk: Bulk, fixed: Set[int]) -> bool:
 
 
 def _repeated(bulk: Bulk, sealed: Set[int]) -> tuple[int, ...] | None:
-    """Return the rows that hold a literal which is protected in one place and not in another (a place may be in none)."""
+    """Return the rows with a literal that is protected in one place, and not, or a name, in another (a place may be in none)."""
     protected: dict[bytes, int | None] = {}
-    others: list[tuple[bytes, int | None]] = []
+    others: list[tuple[bytes, int | None]] = [(name, None) for name in quoted_names(bulk.short.shape)]
     for number, constant, own in _marks(bulk, sealed, b"'"):
         if own:
             protected.setdefault(literal_value(constant), number)

@@ -18,7 +18,7 @@ from phiproxy.plan.ready import Ready
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Renew, Search, Store, of_elements
 from phiproxy.sql.parse import Statement
-from phiproxy.sql.shape import Shape, free_constants, literal_value, shape_of
+from phiproxy.sql.shape import Shape, free_constants, literal_value, quoted_names, shape_of
 from phiproxy.sql.taint import says
 
 # About 4 KiB each, as plans. Texts whose fixed constants differ each time would otherwise fill a shape without end.
@@ -52,11 +52,12 @@ class Template:
     prototypes: tuple[tuple[Meaning, tuple[_Place, ...]], ...]
     fixed: tuple[tuple[int, bytes], ...]
     protected: frozenset[int]
+    names: frozenset[bytes] = frozenset()
     # Where that is how many constants there are, each is protected by itself, and nothing else can repeat one.
     alone: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "alone", -1 if any(self.expressions) else len(self.protected))
+        object.__setattr__(self, "alone", -1 if self.names or any(self.expressions) else len(self.protected))
 
     def meanings(self, shape: Shape) -> list[Meaning] | None:
         """Return the meanings of another text of the shape, or None where this template does not speak of it."""
@@ -74,7 +75,7 @@ class Template:
         return self._apart(constants)
 
     def _apart(self, constants: Sequence[bytes]) -> bool:
-        """Tell whether no unprotected literal repeats a protected one: that would be a use of it (sql.md section 2, taint).
+        """Tell whether no unprotected literal or name repeats a protected literal: that would be a use of it (sql.md section 2).
 
         Numbers are outside of this.
         """
@@ -85,6 +86,8 @@ class Template:
             _, value = _computed(change, own, constants)
             protected.add(b"'" + value.replace(b"'", b"''") + b"'")
         protected.discard(b"''")
+        if not self.names.isdisjoint(map(literal_value, protected)):
+            return False
         others = [c for i, c in enumerate(constants) if i not in self.protected]
         if any(c in protected for c in others):
             return False
@@ -172,7 +175,9 @@ def template(shape: Shape, statements: Sequence[Statement], meanings: Sequence[M
     if not taken.isdisjoint(protected):
         return None
     fixed = tuple((i, shape.constants[i]) for i in others if shape.starts[i] not in free)
-    made = Template(tuple(prototypes), fixed, frozenset(protected))
+    if any(b'&"' in gap for gap in shape.gaps):
+        return None  # a name with escapes may be any
+    made = Template(tuple(prototypes), fixed, frozenset(protected), quoted_names(shape))
     return made if made.meanings(shape) is not None else None
 
 

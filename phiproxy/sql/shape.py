@@ -31,6 +31,11 @@ _PIECE = re.compile(
 )
 
 
+# What an identifier may be without quotes.
+PLAIN_NAME = re.compile(rb"[a-z_][a-z0-9_$]*")
+_QUOTED = re.compile(rb'"((?:[^"]|"")*)"')
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """``gaps[i]`` stands before ``constants[i]``, and one more gap at the end; ``starts`` are the constants' byte offsets.
@@ -71,6 +76,12 @@ def shape_of(text: bytes, *, parameters: bool = False) -> Shape | None:
     gaps.append(text[before:])
     parts.append(gaps[-1])
     return Shape(tuple(gaps), tuple(constants), tuple(starts), b"".join(parts))
+
+
+def quoted_names(shape: Shape) -> frozenset[bytes]:
+    """Return the identifiers of a text that need their quotes; those with escapes (``U&``) as they are spelled."""
+    names = (found[1].replace(b'""', b'"') for gap in shape.gaps for found in _QUOTED.finditer(gap))
+    return frozenset(name for name in names if not PLAIN_NAME.fullmatch(name))
 
 
 def kind_of(constant: bytes) -> bytes:

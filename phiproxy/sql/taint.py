@@ -8,6 +8,7 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.analysis import Analysis, DecidedUse
 from phiproxy.sql.meaning import PLAIN, Nullness, Plain, Search, Store
 from phiproxy.sql.parse import location, only
+from phiproxy.sql.shape import PLAIN_NAME
 from phiproxy.sql.sinks import SinkNode
 from phiproxy.wire.arrays import array_from_text
 
@@ -28,6 +29,7 @@ def untainted(a: Analysis) -> list[DecidedUse]:
         settled.append(u)
     if literals:
         _check_others(a, literals)
+        _check_names(a, literals)
     return settled
 
 
@@ -51,6 +53,28 @@ def _check_others(a: Analysis, literals: set[bytes]) -> None:
             constant = message.get("sval")
             if isinstance(constant, dict) and location(message) not in seen and says(constant.get("sval", "").encode(), literals):
                 raise _elsewhere(a, "a literal", location(message))
+
+
+def _check_names(a: Analysis, literals: set[bytes]) -> None:
+    """Refuse a name that is a protected value: reports give one to the column that counts it (``… AS "Influenza"``).
+
+    Not one that needs no quotes, such as ``m``: those are what people call tables too.
+    """
+    telling = {value.decode() for value in literals if not PLAIN_NAME.fullmatch(value)} - a.context.protection.column_names
+    for walked in a.walks.values():
+        for message in walked if telling else ():
+            for key in _NAMES:
+                name = message.get(key)
+                if isinstance(name, str) and name in telling:
+                    raise a.refuse(
+                        "a name in this statement is a value that meets a protected column",
+                        message,
+                        hint="Give it another name, and put the value there in the application.",
+                    )
+
+
+# Of an output, a relation in FROM, and a query of WITH.
+_NAMES = ("name", "aliasname", "ctename")
 
 
 def _with_parts(sink: SinkNode) -> Iterator[SinkNode]:

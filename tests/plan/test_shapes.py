@@ -199,6 +199,13 @@ def test_an_array_is_read_as_the_server_reads_it(planner: Planner, array: bytes)
         planner.script(b"SELECT id FROM patients WHERE ssn = 'a' AND city = ANY ('" + array + b"')", VIEW)
 
 
+def test_a_value_that_is_a_name_of_the_shape_is_looked_at(planner: Planner) -> None:
+    for value in (b"a", b"b"):
+        planner.script(b"SELECT count(*) AS \"S\", id AS \"b\" FROM patients WHERE ssn = '" + value + b"' GROUP BY id", VIEW)
+    with pytest.raises(PhiproxyError, match="a name in this statement"):
+        planner.script(b"SELECT count(*) AS \"S\", id AS \"b\" FROM patients WHERE ssn = 'S' GROUP BY id", VIEW)
+
+
 def test_numbers_of_other_types_are_other_shapes(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = analyses(monkeypatch)
     for number in (b"1", b"2147483647", b"2147483648", b"9223372036854775807", b"1.5"):

@@ -32,5 +32,24 @@ def test_a_protected_value_elsewhere(elsewhere: str) -> None:
     assert ask(f"SELECT id FROM public.patients WHERE ssn = 'r' AND {elsewhere}") != "0A000"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        """SELECT count(*) AS "S" FROM public.patients WHERE ssn = 'S'""",
+        """SELECT count(*) FILTER (WHERE ssn = '9-9') AS "9-9" FROM public.patients""",
+        """SELECT 1 FROM public.patients "a b" WHERE ssn = 'a b'""",
+        """WITH "é" AS (SELECT 1) SELECT id FROM public.patients WHERE ssn = 'é'""",
+        """SELECT U&"\\00e9".id FROM public.patients U&"\\00e9" WHERE ssn = 'é'""",
+    ],
+)
+def test_a_name_that_is_a_protected_value(text: str) -> None:
+    assert ask(text) == "0A000"
+    assert ask(text.replace("ssn = '", "ssn = '-")) != "0A000"
+
+
+def test_a_name_without_quotes_is_no_value() -> None:
+    assert ask("SELECT s.id AS ssn FROM public.patients s WHERE ssn IN ('s', 'ssn')") != "0A000"
+
+
 def test_what_is_not_the_same_value_stays() -> None:
     assert ask("SELECT id FROM public.patients WHERE ssn = 's' AND city = 'ss' AND city <> ANY ('{t}')") != "0A000"
