@@ -6,6 +6,7 @@ Plain SELECTs over pg_catalog, and none of the pg_get_* functions: they would wa
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -114,11 +115,13 @@ ReadCheck = Callable[[str, str], bytes]
 def changed(names: Iterable[str]) -> bytes:
     """Return the query of what a transaction sees otherwise than others: oids, types, views, signatures, relations as in ``ALL``.
 
-    ``names`` are those of relations that are told in any case. Needs standard_conforming_strings, which is enforced.
+    ``names`` are those of relations that are told in any case. Needs standard_conforming_strings, which is enforced. Its rows
+    are in base64: names may have characters that the client's encoding has not.
     """
     quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))
     relations = _RELATION + _CHANGED.format(names=f"ARRAY[{quoted}]::pg_catalog.name[]")
-    return (_OIDS + TYPES + ") UNION ALL (" + _VIEWS + ") UNION ALL (" + OWN + ") UNION ALL (" + relations + ")").encode()
+    told = _OIDS + TYPES + ") UNION ALL (" + _VIEWS + ") UNION ALL (" + OWN + ") UNION ALL (" + relations + ")"
+    return f"SELECT pg_catalog.encode(pg_catalog.convert_to(told.answer, 'UTF8'), 'base64') FROM ({told}) AS told (answer)".encode()
 
 
 def relation(text: str) -> Relation:
@@ -191,7 +194,7 @@ def _type_check(name: str, text: str, family: str, read_check: ReadCheck) -> Typ
 
 def overlaid(base: Catalog, rows: Iterable[str], reaching: Mapping[str, str], read_check: ReadCheck) -> Catalog:
     """Return a catalogue as a transaction sees it: ``base`` with what ``changed`` answered, and names that it made reach."""
-    first, types, views, signatures, *changes = rows
+    first, types, views, signatures, *changes = (b64decode(row).decode("utf-8") for row in rows)
     alive = set(json.loads(first))
     seen = {r.oid: r for r in base.relations if r.oid in alive}
     seen.update((r.oid, r) for r in map(relation, changes))

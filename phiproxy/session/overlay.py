@@ -111,10 +111,8 @@ def ask_when_idle(session: State) -> bool:
 def _read(session: State, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
     session.blocked = False
     assert session.database is not None
-    if not ok or session.encoding is None:
+    if not ok:
         return  # it is asked again, and refused where the transaction has failed
-    session.overlay = session.database.planner.overlaid(
-        [session.encoding.read(row).decode("utf-8") for row in rows], session.reaching
-    )
+    session.overlay = session.database.planner.overlaid([row.decode("ascii") for row in rows], session.reaching)
     session.overlays += 1
     session.changed = None

@@ -71,6 +71,19 @@ def test_the_search_path_stays_the_client_s(differential: Differential) -> None:
     assert results.simple(differential.proxied, "SHOW search_path") == results.simple(differential.plain, "SHOW search_path")
 
 
+def test_names_that_the_client_s_encoding_has_not(differential: Differential) -> None:
+    differential.run("CREATE FUNCTION \"名前\"() RETURNS int LANGUAGE sql AS 'SELECT 1'", protocol="simple")
+    try:
+        run(
+            differential,
+            "SET LOCAL client_encoding = LATIN1",
+            'CREATE VIEW met AS SELECT id, ssn AS "key" FROM patients',
+            'SELECT id FROM met WHERE "key" IS NOT NULL ORDER BY id',
+        )
+    finally:
+        differential.run('DROP FUNCTION "名前"()', protocol="simple")
+
+
 @pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
 def test_a_view_of_nothing_protected(differential: Differential, kind: str) -> None:
     run(

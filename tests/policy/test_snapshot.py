@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 
 from phiproxy.policy.catalog import Catalog, CatalogIndex
 from phiproxy.policy.ownsignatures import rows
@@ -64,7 +65,7 @@ def test_an_overlay() -> None:
     base = Catalog(1, 160000, relations, {"v": "view"}, views=views, signatures=before)
     made = '[null, null, [["f", [25], 0, 0, "f", 16]], null, null, null]'
     told = ["[5, 7]", "[]", '[[9, "SELECT 3;"], [10, null]]', made, row(5, "renamed"), row(7, "made")]
-    found = overlaid(base, told, {"w": "made here"}, lambda *_: b"")
+    found = overlaid(base, [b64encode(text.encode()).decode() for text in told], {"w": "made here"}, lambda *_: b"")
     assert found.views == {8: "SELECT 1;", 9: "SELECT 3;"}
     assert found.signatures is not None
     assert [len(found.signatures.functions(name)) for name in ("f", "old")] == [1, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 
 from phiproxy.errors import StatementRefused
 from phiproxy.session.core import NeedAnnouncement, NeedCatalog
@@ -46,7 +47,7 @@ def test_in_a_transaction_it_is_read_there(play: Screenplay) -> None:
     alive = json.dumps([r.oid for r in play.session.planner.catalog.relations])
     nothing = b"[null, null, null, null, null, null]"
     told = (alive.encode(), b"[]", b"[]", nothing, row.encode())
-    rows = [*map(data_row, told), command_complete("SELECT 5")]
+    rows = [*(data_row(b64encode(text)) for text in told), command_complete("SELECT 5")]
     play.server_says(PARSE_COMPLETE, BIND_COMPLETE, *rows, CLOSE_COMPLETE, CLOSE_COMPLETE, ready("T"))
     play.server_gets(query("SELECT zip FROM public.patients"))
     assert play.session.overlay is not None
