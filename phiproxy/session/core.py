@@ -67,6 +67,8 @@ Need = NeedKeys | NeedCatalog | NeedAnnouncement
 class Session(State):
     """One conversation at work: the loop that takes frames and hands them to the handlers."""
 
+    __slots__ = ()
+
     @property
     def known(self) -> KnownNames:
         """The session's names as the planner asks for them."""

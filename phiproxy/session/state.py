@@ -72,6 +72,16 @@ class Counters:
 class State:
     """One conversation. ``database`` is None where no policy names it: bytes then pass as they come."""
 
+    # More than thirty attributes in a dictionary are looked up by hash, and their memory is four times as much.
+    __slots__ = (
+        "announced", "asked", "backend_key", "blocked", "catalog_fresh", "changed", "client_frames", "closed_behind",
+        "copy_failed", "copying", "counters", "created", "database", "database_name", "doubtful", "encoding",
+        "encoding_changed", "encoding_set", "fence", "group_executes", "group_open", "has_temporary", "later", "max_message",
+        "names", "negotiation", "now", "overlay", "overlays", "path", "path_changed", "path_generation", "path_schemas",
+        "phase", "pipeline", "quiet", "reaching", "server_frames", "server_said_fatal", "settings", "status", "strip_plus",
+        "styles", "styles_changed", "styles_set", "swallowing", "to_client", "to_server", "unbound", "waiting",
+    )  # fmt: skip
+
     def __init__(
         self,
         database: Database | None,
