@@ -246,20 +246,3 @@ def _spelled(body: Node) -> bytes:
     if "ival" in body:
         return b"%d" % body["ival"].get("ival", 0)
     return str(body["fval"]["fval"]).encode()
-
-
-# Types for which PostgreSQL has no equality with text, by the names that its grammar gives them.
-_NO_TEXT = frozenset(
-    {
-        "int2", "int4", "int8", "float4", "float8", "numeric", "bool", "bit", "varbit", "date", "time", "timetz", "timestamp",
-        "timestamptz", "interval", "uuid", "bytea", "json", "jsonb", "inet", "cidr", "oid",
-    }
-)  # fmt: skip
-
-
-def is_no_text(node: Node) -> bool:
-    """Tell whether an expression is seen to be of a type that PostgreSQL would not compare with a text either."""
-    kind, body = only(node)
-    if kind == "TypeCast":
-        return strings(body["typeName"].get("names"))[-1] in _NO_TEXT
-    return kind == "A_Const" and any(key in body for key in ("ival", "fval", "boolval", "bsval"))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
-from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
 from phiproxy.sql.citext import as_texts
@@ -27,7 +26,7 @@ from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.places import at_operator
 from phiproxy.sql.respell import reference, value_of
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value
-from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_oid, cast_type, is_no_text
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_oid, cast_type
 
 TEXT = DeclaredType("text", TEXT_OID)
 VARCHAR = DeclaredType("varchar", 1043)
@@ -164,7 +163,6 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             f"{column.label} is protected and can only be compared with values or columns of the same identity",
             located(made.unprotected),
             hint="Compare it with a text parameter, a text literal, NULL, or ANY or ALL of an array of these.",
-            error=UndefinedOperator if column.type.is_text and is_no_text(made.unprotected) else StatementRefused,
         )
     # Results of one CASE or COALESCE that are all values: what the casts of some say holds for those without (manual 10.5).
     said = {oid for leaf in made.leaves if leaf.sink is not None and (oid := said_type(leaf))}

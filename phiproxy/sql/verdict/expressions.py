@@ -12,6 +12,7 @@ from phiproxy.sql.parse import Node, children, location, only, strings
 from phiproxy.sql.verdict.state import EXPRESSIONS, Level, Outputs, Verdict, first, resolve
 
 _CAST = "Cast them to one type."
+_BIT = 1560
 
 
 def type_of(v: Verdict, node: Node, level: Level) -> Type:
@@ -71,8 +72,8 @@ def _constant(_v: Verdict, _node: Node, body: Node, _level: Level) -> Type:
         return UNKNOWN
     if "boolval" in body:
         return BOOL
-    if "ival" in body:
-        return 23
+    if "ival" in body or "bsval" in body:
+        return 23 if "ival" in body else _BIT
     digits = body.get("fval", {}).get("fval", "")
     whole = digits.lstrip("-").isdigit()
     return 20 if whole and -(1 << 63) <= int(digits) < 1 << 63 else 1700 if digits else None

@@ -27,6 +27,7 @@ from tests.sql.verdict.ask import said
         ("- ssn", "- text", "-"),
         ("(id || ssn) + 1", "text + integer", "+"),
         ("ssn = 'x'::date", "text = date", "="),
+        ("ssn = B'101'", "text = bit", "="),
     ],
 )
 def test_there_is_none(expression: str, words: str, at: str) -> None:
