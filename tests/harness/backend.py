@@ -18,6 +18,7 @@ class Backend:
 
     def __init__(self, dsn: str) -> None:
         self._login = psycopg.connect(dsn, autocommit=True)
+        self.version = self._login.info.server_version
         self._socket = socket.socket(fileno=os.dup(self._login.pgconn.socket))
         self._socket.setblocking(True)
         self._socket.settimeout(20)

@@ -201,9 +201,9 @@ def test_an_array_is_read_as_the_server_reads_it(planner: Planner, array: bytes)
 
 def test_a_value_that_is_a_name_of_the_shape_is_looked_at(planner: Planner) -> None:
     for value in (b"a", b"b"):
-        planner.script(b"SELECT count(*) AS \"S\", id AS \"b\" FROM patients WHERE ssn = '" + value + b"' GROUP BY id", VIEW)
+        planner.script(b'SELECT count(*) AS "S", id AS "b" FROM patients WHERE ssn = \'' + value + b"' GROUP BY id", VIEW)
     with pytest.raises(PhiproxyError, match="a name in this statement"):
-        planner.script(b"SELECT count(*) AS \"S\", id AS \"b\" FROM patients WHERE ssn = 'S' GROUP BY id", VIEW)
+        planner.script(b'SELECT count(*) AS "S", id AS "b" FROM patients WHERE ssn = \'S\' GROUP BY id', VIEW)
 
 
 def test_numbers_of_other_types_are_other_shapes(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
