@@ -67,7 +67,7 @@ _TYPES = {"id": 23, "patient_id": 23, "visits_count": 23, "active": 16, "n": 20,
 
 
 # What a server of version 15 has: the answer to ``phiproxy.policy.ownsignatures.SERVER``.
-_ANSWER = Path(__file__).parent / "fixtures" / "signatures.json.gz"
+ANSWER = Path(__file__).parent / "fixtures" / "signatures.json.gz"
 _OWN = {
     "read_ssn": (Function((23,), 0, 0, "f", 20),),
     "pairs": (Function((), 0, 0, "f", 2249),),
@@ -76,7 +76,7 @@ _OWN = {
     "metaphone": (Function((25, 23), 0, 0, "f", 25),),
     **dict.fromkeys(("dmetaphone", "dmetaphone_alt"), (Function((25,), 0, 0, "f", 25),)),
 }
-SIGNATURES = Signatures((rows(gzip.decompress(_ANSWER.read_bytes()).decode()), Rows({}, {}, _OWN, {})))
+SIGNATURES = Signatures((rows(gzip.decompress(ANSWER.read_bytes()).decode()), Rows({}, {}, _OWN, {})))
 
 CATALOG = Catalog(
     1,
