@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import select
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,23 @@ def test_the_client_gives_up(clinic: Clinic) -> None:
             with pytest.raises(ZeroDivisionError), cur.copy("COPY patients (ssn) FROM STDIN") as copy:
                 copy.write(b"%s\n%s" % (clinic.plant().encode(), clinic.plant().encode() * (1 // 0)))
             assert conn.execute("SELECT count(*) FROM patients").fetchone() == (0,)
+
+
+def cancelled(conn: psycopg.Connection[Any], rows: bytes) -> None:
+    with conn.cursor().copy("COPY visits (room, diagnosis) FROM STDIN") as copy:
+        copy.write(rows)
+        conn.cancel_safe(timeout=10)  # step by step: the tap is a thread of this process
+        while not select.select([conn.pgconn.socket], [], [], 0.01)[0]:
+            copy.write(rows)  # the server looks up at the next row
+
+
+def test_another_connection_cancels(clinic: Clinic) -> None:
+    rows = f"1\t{clinic.plant()}\n".encode() * 2000  # more than psycopg keeps
+    for dsn in (clinic.plain_dsn, clinic.proxy_dsn):
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                cancelled(conn, rows)
+            assert conn.execute("SELECT count(*) FROM visits").fetchone() == (0,)
 
 
 def test_in_a_transaction_with_other_statements(clinic: Clinic) -> None:
