@@ -107,8 +107,8 @@ def test_every_way(sessions: tuple[Session, Session], clinic: Clinic) -> None:
             assert len(rows) == 2
         both(sessions, b"SELECT id FROM patients WHERE full_name = '%s' AND 1/0 = 1" % spoken)
         both(sessions, b"SELECT '%s', nowhere, full_name FROM patients" % spoken)
-        both(sessions, b'PREPARE "%s" AS SELECT id FROM patients WHERE full_name = $1' % spoken)
-        both(sessions, b"EXECUTE \"%s\" ('%s')" % (spoken, spoken))
+        both(sessions, b'PREPARE "of %s" AS SELECT id FROM patients WHERE full_name = $1' % spoken)
+        both(sessions, b"EXECUTE \"of %s\" ('%s')" % (spoken, spoken))
         both(sessions, b'CREATE TEMP TABLE "%s" (a int UNIQUE); INSERT INTO "%s" VALUES (1), (1)' % (spoken, spoken))
         both(sessions, b"RESET client_encoding")
     assert clinic.assert_sealed()
