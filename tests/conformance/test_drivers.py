@@ -23,7 +23,7 @@ LEAST_PASSED: dict[tuple[Driver, Way], int] = {
     ("asyncpg", "policy"): 250,
     ("sqlalchemy-psycopg", "no policy"): 3000,
     ("sqlalchemy-psycopg", "policy"): 1500,
-    ("sqlalchemy-asyncpg", "no policy"): 1500,
+    ("sqlalchemy-asyncpg", "no policy"): 500,
 }
 AT_ONCE = 4
 
