@@ -66,11 +66,13 @@ SQLALCHEMY_TESTS = (
 )
 # What every dialect of every database has, and what it asks of the catalogue: once, with psycopg, is enough.
 SQLALCHEMY_COMMON = ("test_suite.py", "postgresql/test_reflection.py")
-# 7 400 combinations of operators on the six range types, each a SELECT of the shape that the multirange types have too, and values
-# of JSONB that are JSON's over again.
-SQLALCHEMY_REPETITIONS = ("NumRange", "Int4Range", "Int8Range", "DateRange", "DateTimeRange", "DateTimeTZRange", "JSONBSuiteTest")
-# 1 000 more that differ in values, or in what is asked of a reflected table: once, with psycopg and no policy, is enough.
-SQLALCHEMY_ONCE = ("ComponentReflectionTest_", "JSONTest")
+# 7 400 combinations of operators on the six range types, and hundreds on each multirange type: those of Int4MultiRange are of the
+# same shapes. Values of JSONB are JSON's over again. 1 000 more differ in values, or in what is asked of a reflected table.
+SQLALCHEMY_REPETITIONS = (
+    *("NumRange", "Int4Range", "Int8Range", "DateRange", "DateTimeRange", "DateTimeTZR"),
+    *("NumMultiRange", "Int8MultiRange", "DateMultiRange", "DateTimeMultiRange", "DateTimeTZMultiRange"),
+    *("JSONBSuiteTest", "JSONTest", "ComponentReflectionTest_"),
+)
 # standard_conforming_strings = off ends a session of a database with a policy (README, "What is refused today").
 REFUSED_WITH_A_POLICY = ("test_backslash_escapes_detection[False-True]",)
 
@@ -135,8 +137,7 @@ def sqlalchemy_suite(shop: Workshop, way: Way, driver: str) -> Iterator[Suite]:
             port = cleanup.enter_context(in_front_of(behind)).port
         url = f"postgresql+{driver}://{server.superuser}:{server.password}@{server.host}:{port}/{database}"
         arguments = ["-o", "addopts=", "-p", "no:warnings", "-p", "no:logging", "--dburi", url, "--backend-only"]
-        once = () if driver == "psycopg" and way != "policy" else SQLALCHEMY_ONCE
-        arguments += ["-k", " and ".join(f"not {name}" for name in (*SQLALCHEMY_REPETITIONS, *once))]
+        arguments += ["-k", " and ".join(f"not {name}" for name in SQLALCHEMY_REPETITIONS)]
         files = [name for name in SQLALCHEMY_TESTS if driver == "psycopg" or name not in SQLALCHEMY_COMMON]
         yield Suite(source, [*arguments, *(f"test/dialect/{name}" for name in files)])
 

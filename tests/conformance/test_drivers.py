@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 LEAST_PASSED: dict[tuple[Driver, Way], int] = {
     ("asyncpg", "no policy"): 300,
     ("asyncpg", "policy"): 250,
-    ("sqlalchemy-psycopg", "no policy"): 3000,
+    ("sqlalchemy-psycopg", "no policy"): 1500,
     ("sqlalchemy-psycopg", "policy"): 1500,
     ("sqlalchemy-asyncpg", "no policy"): 500,
 }
