@@ -93,11 +93,15 @@ def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
 def _without_values(text: bytes, meaning: Meaning, rendered: Rendered) -> Rendered:
     """Return the rewrite of a statement whose parameters have no values: they, and the literals, are parameters of the server's."""
     layout = _Layout([PLAIN] * max(meaning.numbers))
-    edits = [*meaning.edits]
-    for o in rendered.occurrences:
-        number = layout.number(o)
-        edits.append(Edit(o.start, o.end, o.lead + (b"$%d" % number if number else without_number(o)) + o.trail))
-    return Rendered(text, edits, [])
+    spelled = _numbered(layout, rendered.occurrences)
+    edits = [Edit(o.start, o.end, o.lead + s + o.trail) for o, s in zip(rendered.occurrences, spelled, strict=True)]
+    return Rendered(text, [*meaning.edits, *edits], [])
+
+
+def _numbered(layout: _Layout, occurrences: Sequence[Occurrence]) -> list[bytes]:
+    """Give occurrences their parameters, and return what stands in their places in the server's statement."""
+    numbers = [layout.number(o) for o in occurrences]
+    return [b"$%d" % n if n else without_number(o) for n, o in zip(numbers, occurrences, strict=True)]
 
 
 def _part(m: Meaning) -> ScriptPart:
@@ -131,7 +135,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     inputs = max((*meaning.numbers, len(declared)), default=0)
     oids = [*(0 if oid == UNKNOWN_OID else oid for oid in declared), *(0 for _ in range(inputs - len(declared)))]
     layout = _Layout([ABSENT if n < len(absent) and absent[n] else PLAIN for n in range(inputs)])
-    numbers = [layout.number(o) for o in rendered.occurrences]
+    spelled = _numbered(layout, rendered.occurrences)
     layout.consume(rendered.occurrences)
     layout.check_covers(rendered.occurrences)
     if len(layout.outputs) > MAX_PARAMETERS:
@@ -150,7 +154,6 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
     types = {n: found for n, found in known if found is not None}
     layout.read_as(types, partial(at_parameter, text, rendered.occurrences))
     oids = [TEXT_OID if n in layout.consumed else oid for n, oid in enumerate(oids, start=1)]
-    spelled = [b"$%d" % n if n else without_number(o) for n, o in zip(numbers, rendered.occurrences, strict=True)]
     sql = rendered.fill(lambda i, _o: spelled[i])
     edits = [*rendered.spans]
     edits += [(o.start, o.end, len(s)) for o, s in zip(rendered.occurrences, spelled, strict=True)]
