@@ -86,6 +86,13 @@ class ProxyUnderTest:
         """Whether the process lives."""
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def resident(self) -> int:
+        """The memory of the process that is resident, in bytes; Linux tells it."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+
     def start(self, patience: float = 30.0) -> Self:
         """Start it and wait for the port; its last words are the failure's text."""
         with self.log_path.open("ab") as log:

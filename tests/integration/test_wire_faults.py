@@ -31,14 +31,6 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         yield site
 
 
-def resident(pid: int) -> int:
-    """Return the resident memory of a process in bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("the process has no memory")
-
-
 def sockets(pid: int) -> int:
     """Count the sockets of a process."""
     found = 0
@@ -100,12 +92,12 @@ def test_a_reader_that_stops_costs_no_memory(site: Site, protected: bool) -> Non
         conn.execute("INSERT INTO notes VALUES (1, %s)", ("sealed for a slow reader",))
         query = "SELECT n.body, p.id FROM notes n CROSS JOIN plain p" if protected else "SELECT p.body, p.id FROM plain p"
         conn.execute(query + " WHERE p.id < 30000")  # what a first use costs is paid
-        before = resident(pid_of(site.proxy))
+        before = site.proxy.resident
         send_query(conn, query)
         most = 0
         for _ in range(30):
             time.sleep(0.1)
-            most = max(most, resident(pid_of(site.proxy)))
+            most = max(most, site.proxy.resident)
         assert most - before < 8 * MIB, f"{(most - before) / MIB:.1f} MiB"
         with psycopg.connect(site.proxy_dsn) as other:  # others go on meanwhile
             assert other.execute("SELECT body FROM notes").fetchone() == ("sealed for a slow reader",)
@@ -113,7 +105,7 @@ def test_a_reader_that_stops_costs_no_memory(site: Site, protected: bool) -> Non
         for number, body in enumerate(rows(conn.fileno())):
             count += 1
             assert expected in body, number
-            most = max(most, resident(pid_of(site.proxy))) if number % 100_000 == 0 else most
+            most = max(most, site.proxy.resident) if number % 100_000 == 0 else most
         assert count == 1_000_000
         assert most - before < 8 * MIB, f"{(most - before) / MIB:.1f} MiB while reading"
 
