@@ -272,7 +272,7 @@ async def test_a_change_in_the_registry_reaches_a_proxy_within_a_second(site: Si
         key = tenant.ring.reserve("t:public.notes", 1)
         await asyncio.sleep(0.5)  # it listens by now
         async with service_pool(settings, policy.database) as pool:
-            await compromise(Registry(pool), provider, policy.deployment, key.id, "a test", 1000)
+            await compromise(Registry(pool, live._trust), provider, policy.deployment, key.id, "a test", 1000)
         began = asyncio.get_running_loop().time()
         await until(lambda: "t:public.notes" not in tenant.ring.leased(), "the compromised key was written with")
         assert asyncio.get_running_loop().time() - began < 10, "far from a second, even on a loaded machine"

@@ -19,10 +19,10 @@ from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
 from phiproxy.keys.fips import require_fips
 from phiproxy.keys.keks import Kek
-from phiproxy.keys.registry import read_layout
-from phiproxy.live import keks_of
+from phiproxy.keys.registry import Registry, read_layout
+from phiproxy.live import keks_of, trusted
 from phiproxy.net.catalog import read_catalog
-from phiproxy.net.service import connect_service
+from phiproxy.net.service import connect_service, service_pool
 from phiproxy.net.tls import offered_suites
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.layout import Layout
@@ -82,6 +82,15 @@ async def opened_kek(settings: Settings, policy: Policy) -> AsyncIterator[Kek]:
         yield kek
     finally:
         await kek.close()
+
+
+@asynccontextmanager
+async def opened_registry(settings: Settings, policy: Policy, kek: Kek) -> AsyncIterator[Registry]:
+    """Open the registry of a policy's database, verified; raises as of ``live.trusted``."""
+    async with database(settings, policy) as conn:
+        trust = await trusted(conn, settings, policy, kek)
+    async with service_pool(settings, policy.database) as pool:
+        yield Registry(pool, trust)
 
 
 @asynccontextmanager

@@ -9,16 +9,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from phiproxy.commands.context import Configuration, Connection, database, load, opened_kek, print_json, print_table, run
+from phiproxy.commands.anchor import line, pin
+from phiproxy.commands.context import (
+    Configuration,
+    Connection,
+    database,
+    load,
+    opened_kek,
+    opened_registry,
+    print_json,
+    print_table,
+    run,
+)
 from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
 from phiproxy.keys.inventory import ListedRoot, export, list_keys, load_export
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.local import create_kek_file
-from phiproxy.keys.registry import Registry, read_layout, record_event
+from phiproxy.keys.registry import read_layout, record_event
 from phiproxy.keys.resolve import open_value
 from phiproxy.net.catalog import read_catalog
-from phiproxy.net.service import service_pool
 from phiproxy.ops.leakage import plaintext_complaints
 from phiproxy.policy.bind import table_complaints, type_complaints
 from phiproxy.policy.layout import Layout
@@ -32,7 +42,7 @@ def keys_init(config: Path, *, as_json: bool, planned: bool) -> int:
 
     ``planned``: also for tables and columns that a migration will make.
     """
-    done = run(_init(load(config), planned=planned))
+    done = run(_init(load(config), config, planned=planned))
     if as_json:
         print_json([{"database": name, "what": d.what, "subject": d.subject} for name, d in done])
     elif done:
@@ -42,7 +52,7 @@ def keys_init(config: Path, *, as_json: bool, planned: bool) -> int:
     return 0
 
 
-async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[str, Done]]:
+async def _init(configuration: Configuration, path: Path, *, planned: bool) -> list[tuple[str, Done]]:
     settings, schema = configuration.settings, configuration.settings.service.schema_
     known: list[Layout] = []
     complaints: list[str] = []
@@ -73,11 +83,23 @@ async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[st
             async with database(settings, policy) as conn:
                 wanted = policy.wanted_identities(partial(indexed_as, types=own))
                 max_uses = settings.keys.rotation.data_key.max_uses
-                made = await init(conn, wanted, policy.deployment, provider, schema=schema, max_uses=max_uses)
-                done += [(policy.database, d) for d in made]
+                pinned = settings.keys.anchor.get(policy.database)
+                made = await init(conn, wanted, policy.deployment, provider, schema=schema, max_uses=max_uses, anchor=pinned)
+                done += [(policy.database, d) for d in made.done]
+                if pinned is None:
+                    done += [(policy.database, d) for d in pinned_now(path, policy.database, made.anchor)]
     finally:
         await provider.close()
     return done
+
+
+def pinned_now(path: Path, database: str, anchor: str) -> list[Done]:
+    """Pin a registry in the configuration file; where that cannot be, say on standard error which line to add."""
+    if pin(path, database, anchor):
+        return [Done("keys.anchor written", path.name)]
+    sys.stderr.write(f"phiproxy: {path} cannot be written; add to it, under keys:, and to that of every proxy of this database:\n")
+    sys.stderr.write(f"  {line(database, anchor)}\n")
+    return []
 
 
 async def _existing_layout(conn: Connection, schema: str) -> Layout | None:
@@ -187,13 +209,13 @@ async def _open_from(configuration: Configuration, envelope: bytes, only: str | 
     policy, schema = configuration.policy_of(only), settings.service.schema_
     async with (
         opened_kek(settings, policy) as kek,
+        opened_registry(settings, policy, kek) as live,
         database(settings, policy) as conn,
-        service_pool(settings, policy.database) as pool,
     ):
-        layout = await read_layout(conn, schema)
+        layout = await live.layout()
         # recorded first: a value that was seen without a record would be the worse of the two
         await record_event(conn, schema, "open", f"identity {int.from_bytes(envelope[9:11])}")
-        return await open_value(envelope, layout, Registry(pool, schema), kek)
+        return await open_value(envelope, layout, live, kek)
 
 
 def _read_dump(path: Path) -> object:
