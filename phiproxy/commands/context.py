@@ -15,7 +15,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from phiproxy.errors import ConfigError
+from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied, ProviderMisconfigured
 from phiproxy.keys import open_provider
 from phiproxy.keys.fips import require_fips
 from phiproxy.keys.keks import Kek
@@ -85,10 +85,18 @@ async def opened_kek(settings: Settings, policy: Policy) -> AsyncIterator[Kek]:
 
 
 @asynccontextmanager
-async def opened_registry(settings: Settings, policy: Policy, kek: Kek) -> AsyncIterator[Registry]:
-    """Open the registry of a policy's database, verified; raises as of ``live.trusted``."""
+async def opened_registry(settings: Settings, policy: Policy, kek: Kek, older: Kek | None = None) -> AsyncIterator[Registry]:
+    """Open the registry of a policy's database, verified; raises as of ``live.trusted``.
+
+    ``older`` is asked for the registry key where the KEK does not open it yet.
+    """
     async with database(settings, policy) as conn:
-        trust = await trusted(conn, settings, policy, kek)
+        try:
+            trust = await trusted(conn, settings, policy, kek)
+        except (ProviderDenied, ProviderMisconfigured) as error:
+            if older is None or isinstance(error, NotAuthentic):
+                raise
+            trust = await trusted(conn, settings, policy, older)
     async with service_pool(settings, policy.database) as pool:
         yield Registry(pool, trust)
 

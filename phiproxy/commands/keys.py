@@ -23,11 +23,15 @@ from phiproxy.commands.context import (
 )
 from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
+from phiproxy.keys.importing import import_registry
 from phiproxy.keys.inventory import ListedRoot, export, list_keys, load_export
+from phiproxy.keys.keks import kek_of
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.local import create_kek_file
 from phiproxy.keys.registry import read_layout, record_event
 from phiproxy.keys.resolve import open_value
+from phiproxy.keys.rollback import accept_rollback as accept
+from phiproxy.live import trusted
 from phiproxy.net.catalog import read_catalog
 from phiproxy.ops.leakage import plaintext_complaints
 from phiproxy.policy.bind import table_complaints, type_complaints
@@ -184,6 +188,40 @@ def keys_export(config: Path, only: str | None, output: Path | None) -> int:
 async def _export(configuration: Configuration, policy: Policy) -> dict[str, Any]:
     async with database(configuration.settings, policy) as conn:
         return await export(conn, configuration.settings.service.schema_)
+
+
+def keys_import(config: Path, dump: Path, only: str | None) -> int:
+    """Put back what ``keys export`` wrote, and pin the registry where it is not pinned."""
+    configuration = load(config)
+    done = run(_import(configuration, config, configuration.policy_of(only), _read_dump(dump)))
+    if done:
+        print_table("", ["database", "made", "of"], [(name, d.what, d.subject) for name, d in done])
+    else:
+        sys.stdout.write("nothing to do: the registry is as the export says\n")
+    return 0
+
+
+async def _import(configuration: Configuration, path: Path, policy: Policy, dump: object) -> list[tuple[str, Done]]:
+    settings, pinned = configuration.settings, configuration.settings.keys.anchor.get(policy.database)
+    async with opened_kek(settings, policy) as kek, database(settings, policy) as conn:
+        made = await import_registry(conn, dump, policy.deployment, kek_of(kek, ""), schema=settings.service.schema_, anchor=pinned)
+    anchored = pinned_now(path, policy.database, made.anchor) if pinned is None else []
+    return [(policy.database, d) for d in (*made.done, *anchored)]
+
+
+def accept_rollback(config: Path, reason: str, only: str | None) -> int:
+    """Go on with a registry that is older than proxies have seen it."""
+    configuration = load(config)
+    policy = configuration.policy_of(only)
+    before, after = run(_accept(configuration, policy, reason))
+    sys.stdout.write(f"the registry of {policy.database} is accepted as it is: its counter was {before} and is {after}\n")
+    return 0
+
+
+async def _accept(configuration: Configuration, policy: Policy, reason: str) -> tuple[int, int]:
+    settings = configuration.settings
+    async with opened_kek(settings, policy) as kek, database(settings, policy) as conn:
+        return await accept(conn, await trusted(conn, settings, policy, kek), reason)
 
 
 def open_stored(config: Path, value: str, only: str | None, registry: Path | None) -> int:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phiproxy.commands.context import Configuration, database, load, opened_kek, opened_registry, print_json, print_table, run
-from phiproxy.errors import ConfigError, NotAuthentic
+from phiproxy.errors import ConfigError, NotAuthentic, ProviderError
 from phiproxy.keys import open_provider
 from phiproxy.keys.ending import Usage, compromise, retire, scope_of
 from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.local import add_kek
+from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, read_layout, record_event
 from phiproxy.keys.rewrap import below, rewrap
 from phiproxy.keys.roots import unwrap_root
@@ -46,9 +47,10 @@ class Site:
 
 
 @asynccontextmanager
-async def _site(configuration: Configuration, policy: Policy) -> AsyncIterator[Site]:
+async def _site(configuration: Configuration, policy: Policy, older: KeyProvider | None = None) -> AsyncIterator[Site]:
+    """Open a database's registry; ``older``: the KEK that the registry key may still be under."""
     settings = configuration.settings
-    async with opened_kek(settings, policy) as kek, opened_registry(settings, policy, kek) as registry:
+    async with opened_kek(settings, policy) as kek, opened_registry(settings, policy, kek, older) as registry:
         yield Site(policy, registry, kek, settings.keys.rotation.data_key.max_uses)
 
 
@@ -167,14 +169,18 @@ def keys_rewrap(config: Path, only: str | None, older: str | None, *, drop_old: 
 async def _rewrap(
     configuration: Configuration, policy: Policy, older_uri: str | None, *, drop_old: bool
 ) -> tuple[str, str, int, int, int]:
-    async with _site(configuration, policy) as site:
-        uri = None if older_uri is None else absolute(older_uri, configuration.settings.directory)
-        older = None if uri is None else await open_provider(uri, read_secret)
-        try:
+    uri = None if older_uri is None else absolute(older_uri, configuration.settings.directory)
+    older = None if uri is None else await open_provider(uri, read_secret)
+    try:
+        async with _site(configuration, policy, older) as site:
             done = await rewrap(site.registry, site.kek, site.deployment, older=older, drop_old=drop_old)
-        finally:
-            if older is not None:
-                await older.close()
+    except ProviderError as error:
+        if older is None and not isinstance(error, NotAuthentic) and error.hint is None:
+            raise type(error)(error.message, hint="name the KEK before with --from, with the options it needs") from None
+        raise
+    finally:
+        if older is not None:
+            await older.close()
     return policy.database, done.version, len(done.added), len(done.dropped), len(done.kept)
 
 

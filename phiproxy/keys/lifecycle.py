@@ -129,7 +129,7 @@ async def _init(
 ) -> Initialised:
     lock = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 0))"
     await conn.execute(lock, (f"phiproxy {schema}",))
-    done, new = await _ensure_tables(conn, schema, deployment)
+    done, new = await ensure_tables(conn, schema, deployment)
     await _refuse_foreign_privileges(conn, schema)
     key, first = await _ensure_registry_key(conn, schema, deployment, provider, anchor, new=new)
     done += first
@@ -198,7 +198,7 @@ async def _refuse_unauthentic_keys(conn: Connection, schema: str, deployment: st
                 raise NotAuthentic(f"data key {row.id:08x} is not authentic in the registry")
 
 
-async def _ensure_tables(conn: Connection, schema: str, deployment: str) -> tuple[list[Done], bool]:
+async def ensure_tables(conn: Connection, schema: str, deployment: str) -> tuple[list[Done], bool]:
     """Make schema and tables unless they are there, and say whether they were; ConfigError for another format or deployment."""
     done = []
     # CREATE SCHEMA IF NOT EXISTS needs the privilege to create one even where it exists; a DBA may have made it for us.

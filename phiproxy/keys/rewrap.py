@@ -14,7 +14,7 @@ from phiproxy.keys.changes import add_wrap, announce, drop_wrap
 from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.provider import KeyProvider, Wrapped
 from phiproxy.keys.registry import Registry
-from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.roots import refuse_unauthentic, unwrap_root
 from phiproxy.keys.rows import RootRow, WrapRow
 
 
@@ -40,6 +40,7 @@ async def rewrap(
     done = Rewrapped(await kek_of(kek, "").version())
     roots = await registry.all_roots()
     for root in roots:
+        refuse_unauthentic(root)
         await _one(registry, root, kek_of(kek, root.tenant), deployment, older, done, drop_old=drop_old)
     if done.added or done.dropped:
         async with registry.transaction() as conn:

@@ -15,14 +15,15 @@ from psycopg_pool import AsyncConnectionPool
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ProviderDenied, ProviderUnavailable
-from phiproxy.keys.anchoring import establish, unlock
+from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.provider import Context, Wrapped, WrapsHere
 from phiproxy.keys.registry import Connection, Registry
 from phiproxy.keys.service import KeyLimits, KeyService
-from phiproxy.keys.trust import Trust, read_counter
+from phiproxy.keys.trust import Trust
 from phiproxy.policy.layout import WantedIdentity
 from tests.harness.server import PostgresServer
+from tests.keys.blessing import bless
 
 DEPLOYMENT = "clinic-test"
 
@@ -126,10 +127,7 @@ class Site:
         """Run a statement over the registry's rows as if phiproxy had done it: the manifests say what is there then."""
         trust = await self.trust()
         self.run(statement, values)
-        async with await self.connect() as conn:
-            before = await read_counter(conn, "phiproxy", trust.key)
-            await conn.execute("DELETE FROM phiproxy.manifest")
-            await establish(conn, "phiproxy", trust.key, before.value + 1)
+        await bless(self.dsn, trust.key)
 
     @asynccontextmanager
     async def registry(self, trust: Trust | None = None) -> AsyncIterator[Registry]:

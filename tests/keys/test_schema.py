@@ -18,9 +18,7 @@ def made(site: Site) -> Site:
         conn.execute(create_schema("phiproxy"))
         conn.execute(create_tables("phiproxy"))
     site.run("INSERT INTO phiproxy.identity VALUES (1, 'd:mrn', 'd:mrn', 'text')")
-    site.run(
-        "INSERT INTO phiproxy.root_key (scope, tenant, purpose, generation, state, format) VALUES ('d:mrn', '', 'data', 1, 'active', 2)"
-    )
+    site.run(ROOT + "('d:mrn', '', 'data', 1, 'active', 2)")
     return site
 
 
