@@ -53,10 +53,8 @@ def _added(text: str, database: str, anchor: str) -> str | None:
 def _inserted(text: str, mapping: CommentedMap, entry: str) -> str | None:
     """Return the text with an entry before the others of a mapping, in whichever style that is written."""
     lines = text.splitlines(keepends=True)
-    if mapping.fa.flow_style():
-        row, column = mapping.lc.line, mapping.lc.col
-        if lines[row][column : column + 1] != "{":
-            return None
+    row, column = mapping.lc.line, mapping.lc.col
+    if lines[row][column : column + 1] == "{":
         comma = ", " if mapping else ""
         lines[row] = lines[row][: column + 1] + entry + comma + lines[row][column + 1 :]
     elif mapping:

@@ -129,15 +129,15 @@ class Trust:
         query = sql.SQL("SELECT counter, entries, mac FROM {} WHERE group_name = %s {}").format(
             table(self.schema, "manifest"), sql.SQL("FOR UPDATE" if lock else "")
         )
-        row = await (await conn.execute(query, (group,))).fetchone()
+        rows = await (await conn.execute(query, (group,))).fetchall()
         if at is None:
-            if row is not None:
+            if rows:
                 self.tell(Fault("manifest", f"manifest of {group}", "was added"))
             return Manifest(group, 0, {})
         try:
-            if row is None or row[0] != at:
+            if len(rows) != 1 or rows[0][0] != at:
                 raise NotAuthentic(f"the manifest of {group} in the key registry is missing or not its last one")
-            found = self.key.open_manifest(group, *row)
+            found = self.key.open_manifest(group, *rows[0])
         except NotAuthentic as error:
             self.tell(Fault("manifest", f"manifest of {group}", error.message))
             if lock:
@@ -164,9 +164,10 @@ class View:
     async def rows(
         self, of: AuthenticatedTable, where: sql.Composable, values: Sequence[Any] = (), extra: Sequence[str] = ()
     ) -> list[tuple[Read, bool]]:
-        """Read rows, each with whether it is authentic; what is not is told."""
+        """Read rows, each with whether it is authentic; what is not is told. Of a row that is there twice neither is."""
         reads = await read_rows(self.conn, self.schema, of, where, values, extra=extra)
-        return [(read, await self._authentic(read)) for read in reads]
+        copies = Tally(read.row.label for read in reads)
+        return [(read, await self._authentic(read, copies[read.row.label])) for read in reads]
 
     async def missing(self, group: str, table: str, key: Sequence[str], present: set[bytes]) -> list[tuple[str, ...]]:
         """Return, and tell, the keys of a group's rows of a table whose key begins like this and that are not among ``present``."""
@@ -177,7 +178,10 @@ class View:
             self._trust.tell(Fault("row", row_text(table, lost), "is missing"))
         return found
 
-    async def _authentic(self, read: Read) -> bool:
+    async def _authentic(self, read: Read, copies: int) -> bool:
+        if copies > 1:
+            self._trust.tell(Fault("row", read.row.text, "is there more than once"))
+            return False
         expected = (await self.manifest(read.group)).macs.get(read.row.label) if read.group else None
         if expected is not None and hmac.compare_digest(expected, self._trust.key.row_mac(read.row)):
             return True
@@ -245,12 +249,12 @@ async def read_counter(
     query = sql.SQL("SELECT value, groups, mac FROM {} {}").format(table(schema, "counter"), sql.SQL("FOR UPDATE" if lock else ""))
     try:
         try:
-            row = await (await conn.execute(query)).fetchone()
+            rows = await (await conn.execute(query)).fetchall()
         except psycopg.errors.UndefinedTable:
-            row = None
-        if row is None:
+            rows = []
+        if len(rows) != 1:
             raise NotAuthentic(f"the key registry in schema {schema} cannot be used: its counter is missing")
-        return key.open_counter(*row)
+        return key.open_counter(*rows[0])
     except NotAuthentic as error:
         if trust is not None:
             trust.tell(Fault("counter", "counter", error.message))

@@ -1,7 +1,7 @@
 """Who can write the key registry but not use the KEK: may deny service, and neither reads, weakens, revives nor redirects anything.
 
-The attacker is the service role itself, which owns the registry's tables, at a superuser's connection; of an RSA KEK he has the public
-half. What each test does made the proxy of the version before believe it.
+The attacker is the service role itself, which owns the registry's tables, at a superuser's connection; of an RSA KEK he has the
+public half. What each test does made the proxy of the version before believe it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ tables:
     columns:
       diagnosis: {type: text}
 """
-DDL = "CREATE TABLE patients (id serial PRIMARY KEY, ssn text, notes text); CREATE TABLE visits (id serial PRIMARY KEY, diagnosis text)"
+DDL = """
+CREATE TABLE patients (id serial PRIMARY KEY, ssn text, notes text);
+CREATE TABLE visits (id serial PRIMARY KEY, diagnosis text);
+"""
 TABLES = ("meta", "identity", "column_name", "slot", "root_key", "root_wrap", "data_key", "manifest", "counter")
 # Longer than a poll of the catalogue: what was going to be believed is believed by then.
 NOTICED = 3.0
