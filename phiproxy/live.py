@@ -6,7 +6,6 @@ The only place besides ``app`` where net and keys are both known.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter as Tally
 from collections import OrderedDict
@@ -20,16 +19,15 @@ import structlog
 
 from phiproxy.errors import ConfigError, NotAuthentic, NoTenant, PhiproxyError, ProviderUnavailable, StatementRefused
 from phiproxy.keys import open_provider
-from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.changes import CHANNEL, notify
 from phiproxy.keys.keks import Kek, TenantKeks
 from phiproxy.keys.members import Members
+from phiproxy.keys.opening import serving, trusted
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, as_provider_error, verified_layout
 from phiproxy.keys.roots import CacheLimits
 from phiproxy.keys.service import KeyLimits
-from phiproxy.keys.trust import Fault, FaultKind, Trust
-from phiproxy.keys.watermark import Watermark
+from phiproxy.keys.trust import FaultKind, Trust
 from phiproxy.net import clock
 from phiproxy.net.catalog import catalog_version, read_catalog, temporary_version
 from phiproxy.net.service import ServicePool, connect_service, service_pool
@@ -126,7 +124,7 @@ class LiveDatabase:
         since = clock.now()
         kek = await keks_of(settings, policy, provider)
         async with await connect_service(settings, policy.database) as conn:
-            trust = await trusted(conn, settings, policy, kek, keep=True)
+            trust = serving(await trusted(conn, settings, policy, kek), settings, policy, log.warning, log.error)
             layout = await _layout(conn, trust)
             # First: what DDL makes from now on waits for this proxy, and what was made before is read.
             try:
@@ -406,43 +404,6 @@ def tenant_of(policy: Policy, admission: Admission) -> str:
     if not named:
         raise NoTenant(f"this database needs a tenant: pass {source.name or 'a role'} when connecting")
     return named
-
-
-async def trusted(conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy, kek: Kek, *, keep: bool = False) -> Trust:
-    """Open what this process believes of a database's registry; ``keep``: what it sees of its counter outlives it.
-
-    Raises as of ``anchoring.unlock``, and ConfigError when a file that the configuration names for the counter cannot be written.
-    """
-    schema, deployment = settings.service.schema_, policy.deployment
-    anchor = settings.keys.anchor.get(policy.database)
-    try:
-        key = await unlock(conn, schema, deployment, kek, anchor)
-    except psycopg.Error as error:
-        raise as_provider_error(error, schema) from None
-    path = settings.counter_file
-    if keep and settings.keys.counter_file is not None and not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"keys.counter_file: {path.parent} cannot be written")
-    watermark = Watermark(key.anchor, path, keep=keep)
-    await watermark.read()
-
-    def trouble(error: OSError) -> None:
-        text = "the registry's counter cannot be kept: its rollback is noticed by this process only while it runs"
-        log.warning(text, database=policy.database, file=str(path), why=error.strerror)
-
-    def alarm(fault: Fault) -> None:
-        log.error(
-            "the key registry is not as it was written", database=policy.database, kind=fault.kind, what=fault.what, why=fault.why
-        )
-
-    watermark.trouble = trouble
-    trust = Trust(schema, key, watermark)
-    if keep:
-        trust.alarm = alarm
-        if anchor is None:
-            log.warning(
-                "keys.anchor does not pin this registry: run phiproxy keys init", database=policy.database, anchor=key.anchor
-            )
-    return trust
 
 
 async def _layout(conn: psycopg.AsyncConnection[Any], trust: Trust) -> Layout:

@@ -9,9 +9,9 @@ from psycopg import sql
 from phiproxy.commands.context import Connection, opened_kek
 from phiproxy.errors import PhiproxyError
 from phiproxy.keys.anchoring import verify
+from phiproxy.keys.opening import trusted
 from phiproxy.keys.registry import verified_layout
 from phiproxy.keys.schema import table
-from phiproxy.live import trusted
 from phiproxy.ops.check import Finding
 from phiproxy.ops.keyids import key_ids
 from phiproxy.policy.catalog import Catalog

@@ -19,8 +19,9 @@ from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied, ProviderM
 from phiproxy.keys import open_provider
 from phiproxy.keys.fips import require_fips
 from phiproxy.keys.keks import Kek
+from phiproxy.keys.opening import trusted
 from phiproxy.keys.registry import Registry, read_layout
-from phiproxy.live import keks_of, trusted
+from phiproxy.live import keks_of
 from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import connect_service, service_pool
 from phiproxy.net.tls import offered_suites

@@ -28,10 +28,10 @@ from phiproxy.keys.inventory import ListedRoot, export, list_keys, load_export
 from phiproxy.keys.keks import kek_of
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.local import create_kek_file
+from phiproxy.keys.opening import trusted
 from phiproxy.keys.registry import read_layout, record_event
 from phiproxy.keys.resolve import open_value
 from phiproxy.keys.rollback import accept_rollback as accept
-from phiproxy.live import trusted
 from phiproxy.net.catalog import read_catalog
 from phiproxy.ops.leakage import plaintext_complaints
 from phiproxy.policy.bind import table_complaints, type_complaints

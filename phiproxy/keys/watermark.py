@@ -31,7 +31,7 @@ class Watermark:
         self.trouble: Callable[[OSError], None] = lambda _error: None
         self._anchor = anchor
         self._path = path
-        self._keep = keep
+        self.keep = keep
         self._failing = False
 
     def __repr__(self) -> str:
@@ -47,7 +47,7 @@ class Watermark:
         if counter <= self.counter:
             return
         self.counter = counter
-        if self._path is None or not self._keep:
+        if self._path is None or not self.keep:
             return
         try:
             await asyncio.to_thread(_raise, self._path, self._anchor, counter)
