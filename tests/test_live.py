@@ -139,7 +139,7 @@ async def test_a_registry_that_no_longer_fits_is_told_once(
     finally:
         following.cancel()
         await asyncio.wait([following])
-    assert live.tenant("").planner.statement(b"SELECT id FROM notes", (), VIEW).touches is False
+    assert live.tenant("").planner.statement(b"SELECT id FROM notes", (), VIEW).sql
     with pytest.raises(NotAuthentic):
         live.tenant("").planner.statement(b"SELECT body FROM notes", (), VIEW)
 
