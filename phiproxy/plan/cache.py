@@ -7,7 +7,7 @@ what differs between sessions and texts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
@@ -90,9 +90,9 @@ class Planner:
         """Tell whether a text may name something protected."""
         return self._screen.mentions(text)
 
-    def inserts_elsewhere(self, text: bytes) -> bool:
-        """Tell whether a text may insert into what is not in the catalogue."""
-        return self._screen.inserts_elsewhere(text)
+    def inserts_elsewhere(self, text: bytes, created: Collection[str]) -> bool:
+        """Tell whether a text may insert into what neither the catalogue nor the session has made."""
+        return self._screen.inserts_elsewhere(text, created)
 
     def passes(self, text: bytes) -> bool:
         """Tell whether a text names nothing protected and does nothing that must be looked at, whatever else the session says.

@@ -61,7 +61,11 @@ def settle(session: State, text: bytes) -> None:
         forget(session)
         return
     planner = session.planner
-    if not (planner.mentions(text) or planner.inserts_elsewhere(text) or _names_one(text, session.created.union(session.reaching))):
+    if not (
+        planner.mentions(text)
+        or planner.inserts_elsewhere(text, session.created)
+        or _names_one(text, session.created.union(session.reaching))
+    ):
         return
     if session.names.answered < session.changed:
         if session.changed == session.names.group or session.pipeline.skipping:

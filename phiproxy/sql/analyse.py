@@ -298,9 +298,10 @@ def _may_be_protected(a: Analysis, relation: Node, ctes: set[str]) -> bool:
 
 def _check_targets(a: Analysis, body: Node) -> None:
     """Answer an INSERT into a table that is not there: the server would log its values, whatever they were meant for."""
+    known = a.context.catalog.relation_names, a.context.created
     for message in a.walk(body):
         inserts = "relation" in message and ("override" in message or "mergeWhenClauses" in message)
-        if inserts and message["relation"]["relname"] not in a.context.catalog.relation_names:
+        if inserts and not any(message["relation"]["relname"] in names for names in known):
             a.target_relation(message["relation"])
 
 
