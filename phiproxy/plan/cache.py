@@ -28,6 +28,7 @@ from phiproxy.policy.snapshot import changed, overlaid
 from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.ddl.domains import domain_condition
+from phiproxy.sql.escapes import Edit, either_way
 from phiproxy.sql.meaning import Meaning, Renew
 from phiproxy.sql.parse import Statement, char_position, decode_text, first_token, parse, too_deep
 from phiproxy.sql.path import divided, joined, set_path
@@ -121,7 +122,13 @@ class Planner:
 
     def changes_query(self) -> bytes:
         """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``."""
-        return changed({*self.protection.table_names, *self.catalog.reaching})
+        query = changed({*self.protection.table_names, *self.catalog.reaching})
+        return either_way(query, conforming=True)[0]
+
+    @staticmethod
+    def either_way(text: bytes, *, conforming: bool = False) -> tuple[bytes, list[Edit]]:
+        """Return ``sql.escapes.either_way``."""
+        return either_way(text, conforming=conforming)
 
     def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str]) -> Planner:
         """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""

@@ -54,8 +54,14 @@ def _prepare_again(session: State) -> bytes:
     for change in reversed(closed):
         change.apply()
     return b"".join(
-        encode_parse(writable(session, c.key), writable(session, c.previous.plan.sql), c.previous.plan.oids) for c in closed
+        encode_parse(writable(session, c.key), writable(session, _as_read(session, c.previous.plan.sql)), c.previous.plan.oids)
+        for c in closed
     )
+
+
+def _as_read(session: State, sql: bytes) -> bytes:
+    """Return a text of the server's as it reads it now."""
+    return sql if session.conforming else session.planner.either_way(sql, conforming=True)[0]
 
 
 def _client_speaks(session: State) -> bool:

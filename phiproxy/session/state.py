@@ -75,7 +75,7 @@ class State:
     # More than thirty attributes in a dictionary are looked up by hash, and their memory is four times as much.
     __slots__ = (
         "announced", "asked", "backend_key", "blocked", "catalog_fresh", "changed", "client_frames", "closed_behind",
-        "copy_failed", "copying", "counters", "created", "database", "database_name", "doubtful", "encoding",
+        "conforming", "copy_failed", "copying", "counters", "created", "database", "database_name", "doubtful", "encoding",
         "encoding_changed", "encoding_set", "fence", "group_executes", "group_open", "has_temporary", "later", "max_message",
         "names", "negotiation", "now", "overlay", "overlays", "path", "path_changed", "path_generation", "path_schemas",
         "phase", "pipeline", "quiet", "reaching", "server_frames", "server_said_fatal", "settings", "status", "strip_plus",
@@ -127,11 +127,11 @@ class State:
         self.overlays = 0
         self.reaching: dict[str, str] = {}
         self.encoding: Encoding | None = UTF8
+        self.conforming = True
         self.encoding_set: int | None = None
         self.encoding_changed: int | None = None
         self.quiet = False
-        self.blocked = False
-        self.later = False
+        self.blocked = self.later = False
         self.catalog_fresh = False
         self.swallowing = False
         self.closed_behind: list[Undo] = []

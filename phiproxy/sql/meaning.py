@@ -289,7 +289,8 @@ class Effects:
     spelled. ``transaction``: it may take back what was set before.
     ``relations`` are those that it makes, for the statements behind it in the same text; ``reaches`` are names through which
     something protected is reached from now on; ``tag`` is the command tag of DDL in the client's terms; ``names_protected`` says
-    that a statement that goes on as it is names something protected; ``encoding``: client_encoding may be another one behind it.
+    that a statement that goes on as it is names something protected; ``encoding``: client_encoding or
+    standard_conforming_strings may be another one behind it.
     """
 
     path_unknown: bool = False

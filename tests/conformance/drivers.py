@@ -73,8 +73,6 @@ SQLALCHEMY_REPETITIONS = (
     *("NumMultiRange", "Int8MultiRange", "DateMultiRange", "DateTimeMultiRange", "DateTimeTZMultiRange"),
     *("JSONBSuiteTest", "JSONTest", "ComponentReflectionTest_"),
 )
-# standard_conforming_strings = off ends a session of a database with a policy (README, "What is refused today").
-REFUSED_WITH_A_POLICY = ("test_backslash_escapes_detection[False-True]",)
 
 
 @dataclass(frozen=True)
