@@ -6,7 +6,7 @@ from phiproxy.errors import WireError
 from phiproxy.session.encoding import writable
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
-from phiproxy.session.replies import relay
+from phiproxy.session.replies import answered, relay
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import FAIL_TRANSACTION, ask_path
 from phiproxy.wire.messages import SYNC, encode_parse
@@ -23,9 +23,7 @@ def ready(session: State, data: bytes, start: int, end: int) -> int:
     if front is not None and front.kind is Kind.INTERNAL:
         session.pipeline.queue.popleft()
         session.status = status
-        assert front.done is not None
-        assert front.rows is not None
-        front.done(not front.failed, front.rows)
+        answered(front)
         return end
     if session.swallowing:
         _drop_to_ready(session)
