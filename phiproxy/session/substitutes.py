@@ -42,13 +42,17 @@ def own_query(text: bytes, end: bytes = SYNC) -> bytes:
 
 FLUSH = message(b"H", b"")
 # The settings that no ParameterStatus tells of come first, then the search path, and behind an empty name, which no schema has,
-# what is in the session's own temporary schema, where there is one (``State.path_is``).
+# what is in the session's own temporary schema, where there is one (``State.path_is``). Where the path begins with that schema
+# and it is not there yet, current_schemas would make it: then nothing is answered, and the path is not known. A condition in
+# WHERE would come too late, since the planner looks at what is given to unnest.
 _PATH = (
-    b"SELECT pg_catalog.unnest(pg_catalog.array_cat(ARRAY[pg_catalog.current_setting('bytea_output'),"
+    b"SELECT pg_catalog.unnest(CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid"
+    b""" OR pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.!~*) '^[[:space:]]*"?pg_temp"?[[:space:]]*(,|$)'"""
+    b" THEN pg_catalog.array_cat(ARRAY[pg_catalog.current_setting('bytea_output'),"
     b" pg_catalog.current_setting('extra_float_digits')], pg_catalog.array_cat(pg_catalog.current_schemas(true)::pg_catalog.text[],"
     b" CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN '{}'::pg_catalog.text[]"
     b" ELSE pg_catalog.array_cat(ARRAY[''::pg_catalog.text], ARRAY(SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c"
-    b" WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())) END)))"
+    b" WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())) END)) END)"
 )
 PATH_QUERY = own_query(_PATH)
 FAIL_TRANSACTION = encode_parse(OWN_NAME, REFUSED_TEXT) + SYNC

@@ -24,6 +24,7 @@ LEAST_PASSED: dict[tuple[Driver, Way], int] = {
     ("sqlalchemy-psycopg", "no policy"): 1500,
     ("sqlalchemy-psycopg", "policy"): 1500,
     ("sqlalchemy-asyncpg", "no policy"): 500,
+    ("psycopg2", "policy"): 700,
 }
 AT_ONCE = 4
 
