@@ -290,7 +290,7 @@ class Planner:
                     ) from None
                 raise
             except StatementRefused as refusal:
-                if isinstance(refusal, UndefinedTable | UndefinedColumn) and any(map(_unforeseen, meanings)):
+                if isinstance(refusal, UndefinedTable | UndefinedColumn) and any(m.unforeseen for m in meanings):
                     raise _behind_ddl(refusal.position) from None
                 refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
                 if refusal.sqlstate in _PERHAPS_WRONG and (said := rejection(statement, text, context)) is not None:
@@ -334,18 +334,11 @@ def _whole_path(context: Context) -> tuple[str, ...] | None:
     return joined(context.path, context.temporary) if context.path is not None else None
 
 
-_FORESEEN = (b"CREATE TABLE", b"CREATE TABLE AS", b"CREATE INDEX")
-
-
 def _check_order(meanings: Sequence[Meaning], text: bytes, statement: Statement) -> None:
     """Refuse to use a protected table behind DDL of the same text that is not foreseen here: ALTER, DROP, or what code does."""
     *before, last = meanings
-    if any(map(_unforeseen, before)) and last.touches and last.kind != "other":
+    if any(m.unforeseen for m in before) and last.touches and last.kind != "other":
         raise _behind_ddl(char_position(text, first_token(text, statement)))
-
-
-def _unforeseen(meaning: Meaning) -> bool:
-    return meaning.effects.catalog_changed and meaning.touches and meaning.effects.tag not in _FORESEEN
 
 
 def _behind_ddl(position: int | None) -> StatementRefused:

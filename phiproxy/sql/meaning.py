@@ -275,7 +275,11 @@ class SessionNames(Protocol):
         """Return the columns of the cursor of this name, where something protected is among them."""
 
     def plan(self, text: bytes, oids: tuple[int, ...]) -> PlannedStatement:
-        """Plan the statement of a PREPARE."""
+        """Plan the statement of a PREPARE, or SQL that is given as text."""
+
+    @property
+    def catalog_changed(self) -> bool:
+        """Tell whether a statement before in the same string may have changed the catalogue."""
 
 
 Kind = Literal["select", "write", "explain", "other"]
@@ -359,3 +363,11 @@ class Meaning:
     tree: dict[str, Any] | None = None
     definition: bool = False
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def unforeseen(self) -> bool:
+        """Tell whether it is DDL over something protected that the analysis of what stands behind it does not follow."""
+        return self.effects.catalog_changed and self.touches and self.effects.tag not in _FORESEEN
+
+
+_FORESEEN = (b"CREATE TABLE", b"CREATE TABLE AS", b"CREATE INDEX")

@@ -35,7 +35,7 @@ def check_call(a: Analysis, call: Node) -> None:
         refusal.position = a.position(call)
         raise
     effects = a.meaning.effects
-    if reaches or effects.path_unknown or effects.catalog_changed:
+    if reaches or effects.path_unknown or effects.catalog_changed or a.context.names.catalog_changed:
         raise a.refuse(
             f'"{names[-1]}" runs SQL or reads tables that are given as text, and this text may name something protected',
             call,

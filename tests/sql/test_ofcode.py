@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from phiproxy.crypto.keyring import Keyring
-from phiproxy.errors import PathNeeded
+from phiproxy.errors import PathNeeded, StatementRefused
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.policy.signatures import Function, Rows, Signatures
@@ -120,3 +120,29 @@ def test_the_path_is_asked_for() -> None:
     with pytest.raises(PathNeeded) as needed:
         PLANNER.statement(b"SELECT table_to_xml('patients', true, false, '')", (), dataclasses.replace(VIEW, path=None))
     assert needed.value.position == len("SELECT ") + 1
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["CREATE VIEW v AS SELECT ssn FROM patients", "ALTER TABLE log RENAME TO other", "CREATE TABLE b (a int)", "DROP TABLE visits"],
+)
+def test_behind_ddl_of_the_same_string_the_text_is_not_understood(before: str) -> None:
+    for behind in ("SELECT * FROM ts_stat('SELECT * FROM v')", "SELECT query_to_xml('SELECT 1', true, true, '')"):
+        with pytest.raises(StatementRefused):
+            PLANNER.script(f"{before}; {behind}".encode(), VIEW)
+
+
+def test_behind_other_statements_it_is() -> None:
+    plan = PLANNER.script(b"BEGIN; SELECT * FROM ts_stat('SELECT 1'); COMMIT", VIEW)
+    assert plan.identity
+    with pytest.raises(StatementRefused):
+        PLANNER.script(b"SET search_path TO public; SELECT table_to_xml('patients', true, true, '')", VIEW)
+    assert PLANNER.script(b"SET search_path TO archive; SELECT table_to_xml('public.log', true, true, '')", VIEW).identity
+    with pytest.raises(StatementRefused):
+        PLANNER.script(b"DECLARE c CURSOR FOR SELECT ssn FROM patients; SELECT cursor_to_xml('c', 1, true, true, '')", VIEW)
+
+
+def test_what_is_prepared_behind_a_view_of_the_same_string_is_refused() -> None:
+    with pytest.raises(StatementRefused, match="same string"):
+        PLANNER.script(b"CREATE VIEW v AS SELECT ssn FROM patients; PREPARE p AS SELECT * FROM v", VIEW)
+    assert PLANNER.script(b"CREATE TABLE other (a int); PREPARE p AS SELECT * FROM other", VIEW).identity
