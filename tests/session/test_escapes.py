@@ -6,10 +6,13 @@ import pytest
 
 from tests.session.frames import (
     BIND_COMPLETE,
+    CLOSE_COMPLETE,
     PARSE_COMPLETE,
     SYNC,
     bind,
+    close,
     command_complete,
+    data_row,
     error,
     execute,
     parameter_status,
@@ -114,3 +117,19 @@ def test_on_again_everything_is_read(play: Screenplay) -> None:
     play.session.to_client.clear()
     play.client_says(query("SELECT ssn FROM public.patients"))
     play.server_gets(query("SELECT ssn FROM public.patients"))
+
+
+def test_what_is_prepared_again_is_what_it_was(play: Screenplay) -> None:
+    """A statement that is closed behind a result that is broken off, after the setting has changed."""
+    text = r"SELECT ssn, 'a\b' FROM public.patients"
+    play.client_says(parse(text, "s"), SYNC)
+    play.server_gets(parse(text, "s"), SYNC)
+    play.server_says(PARSE_COMPLETE, ready())
+    play.client_gets(PARSE_COMPLETE, ready())
+    off(play)
+    play.client_says(bind(statement="s"), execute(), close("s"), SYNC)
+    play.session.to_server.clear()
+    play.server_says(BIND_COMPLETE, data_row(b"\xf5\x50", b"a"), command_complete("SELECT 1"), CLOSE_COMPLETE, ready())
+    play.server_gets(parse(r"SELECT ssn, E'a\\b' FROM public.patients", "s"), SYNC)
+    play.server_says(PARSE_COMPLETE, ready())
+    play.client_gets(BIND_COMPLETE, Says("XX001"), ready())
