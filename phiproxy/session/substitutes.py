@@ -45,7 +45,7 @@ FLUSH = message(b"H", b"")
 # what is in the session's own temporary schema, where there is one (``State.path_is``). Where the path begins with that schema
 # and it is not there yet, current_schemas would make it: then nothing is answered, and the path is not known. A condition in
 # WHERE would come too late, since the planner looks at what is given to unnest.
-_PATH = (
+PATH_QUESTION = (
     b"SELECT pg_catalog.unnest(CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid"
     b""" OR pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.!~*) '^[[:space:]]*"?pg_temp"?[[:space:]]*(,|$)'"""
     b" THEN pg_catalog.array_cat(ARRAY[pg_catalog.current_setting('bytea_output'),"
@@ -54,7 +54,7 @@ _PATH = (
     b" ELSE pg_catalog.array_cat(ARRAY[''::pg_catalog.text], ARRAY(SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c"
     b" WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())) END)) END)"
 )
-PATH_QUERY = own_query(_PATH)
+PATH_QUERY = own_query(PATH_QUESTION)
 FAIL_TRANSACTION = encode_parse(OWN_NAME, REFUSED_TEXT) + SYNC
 
 
@@ -62,7 +62,7 @@ def ask_path(session: State, done: Callable[[bool, list[bytes]], None]) -> None:
     """Ask the server for the unreported settings and the search path; ``done`` as of ``State.internal``."""
     assert session.database is not None
     session.path_generation, session.path_schemas = session.database.generation, session.database.planner.schemas
-    ask(session, _PATH, done)
+    ask(session, PATH_QUESTION, done)
 
 
 def ask(session: State, text: bytes, done: Callable[[bool, list[bytes]], None]) -> None:

@@ -90,7 +90,8 @@ def test_what_is_spelled_either_way_means_the_same(clinic: Clinic) -> None:
 def test_what_names_nothing_protected_passes(sessions: list[psycopg.Connection[Any]], clinic: Clinic) -> None:
     both(sessions, OFF)
     assert both(sessions, r"SELECT 'it\'s', 'a\\b', E'\'', '\141'") == [("it's", "a\\b", "'", "a")]
-    both(sessions, r"CREATE TEMP TABLE other (a text); INSERT INTO other VALUES ('patients\'s'); SELECT a || '\n' FROM other")
+    both(sessions, "CREATE TEMP TABLE other (a text)")
+    both(sessions, r"INSERT INTO other VALUES ('patients\'s'); SELECT a || '\n' FROM other")
     both(sessions, r"DO 'BEGIN RAISE NOTICE \'x\'; END'")
     both(sessions, r"SELECT table_name FROM information_schema.tables WHERE table_name = 'patients\\'")
     both(sessions, "BEGIN")

@@ -67,7 +67,7 @@ GROUPS: dict[str, list[list[str]]] = {
         ],
         ["SELECT ssn, zip FROM patients ORDER BY id", SYNC],
         ["ALTER TABLE patients DROP COLUMN zip", "SELECT zip FROM patients", SSNS, SYNC],
-        [SSNS, SYNC],
+        ["SELECT zip FROM patients", "ALTER TABLE patients DROP COLUMN zip", SSNS, SYNC, SSNS, SYNC],
     ],
     "twice": [["CREATE TABLE made (a int)", SSNS, "DROP TABLE made", SSNS, "SELECT a FROM made", SYNC, SSNS, SYNC]],
     "of a transaction": [
