@@ -109,15 +109,3 @@ def test_only_behind_the_end_of_a_transaction_it_does_not(sessions: tuple[Sessio
     found = told(sessions[1], "BEGIN", "CREATE TABLE made (a int)", "COMMIT", SSNS, SYNC, SSNS, "DROP TABLE made", SYNC)
     assert found[3] == b"0A000"
     assert isinstance(found[5], list)
-
-
-def test_a_question_that_fails_is_an_error_of_the_client_s(sessions: tuple[Session, Session]) -> None:
-    """The proxy's own question takes longer than the client lets the server take for anything."""
-    for session in sessions:
-        session.execute("CREATE FUNCTION slow() RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(0.05)'")
-    found = told(sessions[1], "SET LOCAL statement_timeout TO '1ms'", "CREATE TABLE made (a int)", SSNS, SYNC, SSNS, SYNC)
-    assert found[0] == found[1] == "COMMAND_OK"
-    assert found[2] == b"57014"
-    assert isinstance(found[-2], list)
-    for session in sessions:
-        session.execute("DROP FUNCTION slow")
