@@ -59,8 +59,8 @@ def settle(session: State, text: bytes) -> None:
     if session.status == b"E":
         _check_failed(session, text)
         return
-    if session.catalog_fresh:
-        forget(session)
+    if session.catalog_fresh and session.status == b"I" and session.changed <= session.names.answered:
+        forget(session)  # nothing that it was read without is still under way
         return
     planner = session.planner
     if not (planner.mentions(text) or planner.inserts_elsewhere(text) or _names_one(text, session.created.union(session.reaching))):

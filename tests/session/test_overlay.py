@@ -223,3 +223,18 @@ def test_behind_the_end_of_a_transaction_in_the_same_group_it_is_refused(play: S
     commit = [parse("COMMIT"), bind(), execute()]
     play.client_says(*DDL, *commit, parse("SELECT ssn FROM public.patients"), SYNC)
     play.server_gets(*DDL, *commit, refused_parse(), SYNC)
+
+
+def test_a_catalogue_that_is_fresh_says_nothing_of_a_group_that_is_open(play: Screenplay) -> None:
+    """The fence had passed, so it was read before the statement was looked at."""
+    play.client_says(*DDL)
+    play.server_gets(*DDL)
+    play.session.fence.until, play.session.now = 10.0, 11.0
+    play.client_says(parse("SELECT ssn FROM public.patients"))
+    assert play.need == NeedCatalog(changed=True)
+    play.session.now = 0.0
+    play.resumes()
+    play.server_gets(FLUSH)
+    play.server_says(*DDL_DONE)
+    play.client_gets(*DDL_DONE)
+    play.server_gets(*list(split(own_query(play.session.planner.changes_query())))[:-1], FLUSH)
