@@ -50,8 +50,10 @@ class FrameBuffer:
             self._late_size += len(chunk)
             if len(self.data) - self.pos + self._late_size < self._wanted:
                 return
-            chunk = b"".join(self._late)
+            self.data = b"".join([self.data[self.pos :], *self._late])
+            self.pos = 0
             self._late, self._late_size, self._wanted = [], 0, 0
+            return
         self.data = chunk if self.pos >= len(self.data) else self.data[self.pos :] + chunk
         self.pos = 0
 
