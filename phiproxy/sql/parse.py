@@ -197,6 +197,8 @@ _DOLLAR_TAG = re.compile(rb"\$\w*[\x80-\xff]")
 
 
 def _scanned(text: bytes) -> list[Token]:
+    if text.isascii():
+        return [Token(t.start, t.end + 1, t.name) for t in scan(text.decode("ascii"))]
     # To the lexer a byte beyond ASCII is a letter like any other, and no keyword has two underscores in a row. Without this the
     # scan takes quadratic time, since pglast counts characters anew for each token. Two dollar quotes' tags could become the same.
     if _DOLLAR_TAG.search(text) is None:
