@@ -1,7 +1,7 @@
 """Work that takes its time, beside the loop: in a thread of its own, or on the loop in slices, one piece of it after the other.
 
 There is one such thread: with each more of them the loop would wait longer for its turn. While there is such work the collector of
-garbage looks through young objects only; through all of them it would take longer than others may wait.
+garbage looks through the youngest objects only; through more of them it would take longer than others may wait.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from queue import SimpleQueue
@@ -16,6 +17,8 @@ from weakref import WeakKeyDictionary
 
 # Deep trees are read and compared in C, where a level takes some 200 bytes; it is reserved, and used as far as it is needed.
 STACK = 64 * 1024 * 1024
+# How long the thread may go on when the loop wants its turn: once for what a client says, once for the answer.
+TURN = 0.001
 _NEVER = 1_000_000
 
 _Job = tuple[Callable[[], object], "asyncio.Future[object]", asyncio.AbstractEventLoop]
@@ -55,10 +58,10 @@ class Apart:
 
     @contextlib.contextmanager
     def _young_only(self) -> Iterator[None]:
-        """Have the collector look through young objects only until the last piece of work is done."""
+        """Have the collector look through the youngest objects only until the last piece of work is done."""
         if not self._at_work:
             self._thresholds = gc.get_threshold()
-            gc.set_threshold(*self._thresholds[:2], _NEVER)
+            gc.set_threshold(self._thresholds[0], _NEVER, _NEVER)
         self._at_work += 1
         try:
             yield
@@ -69,6 +72,7 @@ class Apart:
 
     def _start(self) -> None:
         self._started = True
+        sys.setswitchinterval(TURN)
         before = threading.stack_size(STACK)
         try:
             threading.Thread(target=self._work, name="apart", daemon=True).start()

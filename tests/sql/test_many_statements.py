@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pglast.parser import scan
 
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.ciphers import Ciphers
@@ -16,7 +17,6 @@ VIEW = View(PATH, "clinic", catalog_fresh=True)
 def _scanned(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
     """Return how many characters the lexer reads while a text is planned."""
     read = [0]
-    scan = parse_module.scan
 
     def counted(part: str) -> object:
         read[0] += len(part)
