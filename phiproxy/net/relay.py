@@ -156,6 +156,7 @@ class Relay:
         self._choked = False
         self._needs = 0
         self._working: asyncio.Task[object] | None = None
+        self._refusable = False
         self._taken = 0
         self._half_closed = False
         self._server_told = False
@@ -314,6 +315,7 @@ class Relay:
             assert work.steps is not None
             doing = apart.take(work.steps())
         self._working = task = spawn(doing, "work")
+        self._refusable = work.refusable
         self.client.release()
         try:
             await asyncio.wait([task, self.ended], return_when=asyncio.FIRST_COMPLETED)
@@ -334,7 +336,7 @@ class Relay:
     def cancel_work(self, key: bytes) -> bool:
         """Cancel what is done for a message that was not sent yet; False where there is no such work, or the key is another."""
         known = self.session.backend_key
-        if self._working is None or known is None or not compare_digest(key, known):
+        if self._working is None or not self._refusable or known is None or not compare_digest(key, known):
             return False
         self._working.cancel()
         return True

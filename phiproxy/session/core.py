@@ -40,7 +40,7 @@ from phiproxy.session.results import result_error
 from phiproxy.session.state import State
 from phiproxy.session.streams import BEGINNINGS, goes_on
 from phiproxy.session.substitutes import ask_path, refuse
-from phiproxy.session.work import Work, WorkNeeded
+from phiproxy.session.work import Work, WorkNeeded, turn
 from phiproxy.wire.framing import FrameBuffer
 
 
@@ -99,8 +99,10 @@ class Session(State):
         self.quiet = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_server)
-        frames.feed(data)
-        return self._drain("client") if self.waiting is None else None
+        long = frames.feed(data)
+        if self.waiting is not None:
+            return None
+        return self._in_another_turn("client") if long else self._drain("client")
 
     def from_server(self, data: bytes) -> Need | None:
         """Take bytes from the server."""
@@ -117,8 +119,10 @@ class Session(State):
         self.quiet = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_client)
-        frames.feed(data)
-        return self._drain("server") if self.waiting is None else None
+        long = frames.feed(data)
+        if self.waiting is not None:
+            return None
+        return self._in_another_turn("server") if long else self._drain("server")
 
     def resume(self, error: PhiproxyError | None = None, *, worked: bool = False) -> Need | None:
         """Go on after a Need was met, or could not be: then the frame that needed it is answered with ``error``.
@@ -135,6 +139,11 @@ class Session(State):
             result_error(self, error)
         need = self._drain(side)
         return need if need is not None else self._drain("server" if side == "client" else "client")
+
+    def _in_another_turn(self, side: str) -> Need:
+        """Let others have their turn before a long message is looked at."""
+        self.waiting = side
+        return NeedWork(Work(("turn",), steps=turn, refusable=False))
 
     # -- the loop ----------------------------------------------------------------------------------------------------------
 

@@ -30,9 +30,12 @@ Edits = tuple[tuple[int, int, int], ...]
 
 
 class Work:
-    """One piece of work: ``apart`` is for another thread, ``steps`` to be taken one after the other on the loop."""
+    """One piece of work: ``apart`` is for another thread, ``steps`` to be taken one after the other on the loop.
 
-    __slots__ = ("_error", "_key", "_result", "apart", "steps")
+    Where it is ``refusable`` the message that it is done for can be refused instead.
+    """
+
+    __slots__ = ("_error", "_key", "_result", "apart", "refusable", "steps")
 
     def __init__(
         self,
@@ -40,10 +43,12 @@ class Work:
         *,
         apart: Callable[[], object] | None = None,
         steps: Callable[[], Steps[object]] | None = None,
+        refusable: bool = True,
     ) -> None:
         self._key = key
         self.apart = apart
         self.steps = steps
+        self.refusable = refusable
         self._result: object = None
         self._error: Exception | None = None
 
@@ -67,6 +72,11 @@ class Work:
         if self._error is not None:
             raise self._error
         return self._result
+
+
+def turn() -> Steps[None]:
+    """Do nothing, and let others have their turn."""
+    yield
 
 
 class WorkNeeded(Exception):

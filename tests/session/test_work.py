@@ -9,6 +9,7 @@ from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.convert import MANY, at_once
 from phiproxy.session.core import NeedWork
 from phiproxy.session.work import LONG_TEXT
+from phiproxy.wire.framing import LONG as LONG_MESSAGE
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
     BIND_COMPLETE,
@@ -16,6 +17,7 @@ from tests.session.frames import (
     SYNC,
     bind,
     command_complete,
+    data_row,
     error,
     execute,
     parse,
@@ -26,9 +28,11 @@ from tests.session.frames import (
 from tests.session.screenplay import (
     REFUSED_QUERY,
     SECRET,
+    SSN,
     FakeDatabase,
     Says,
     Screenplay,
+    envelope,
     fill,
     full_ring,
     legible,
@@ -40,6 +44,7 @@ from tests.session.screenplay import (
 ROWS = 2 * MANY
 BLANKS = " " * LONG_TEXT
 LONG = f"INSERT INTO public.patients (ssn){BLANKS}VALUES ($1)"
+SELECT = "SELECT ssn FROM public.patients"
 REFUSED = f"SELECT ssn FROM public.patients{BLANKS}ORDER BY ssn"
 MANY_ROWS = "INSERT INTO public.patients (ssn) VALUES " + ", ".join(["('078-05-1120')"] * ROWS)
 
@@ -173,3 +178,36 @@ def test_a_long_definition_is_sealed_by_the_loop() -> None:
         play.needs_keys()
         play.need = play.session.resume(QueryCanceled("enough"))
         play.server_gets(refused_parse())
+
+
+def test_a_message_of_many_megabytes_is_looked_at_in_another_turn() -> None:
+    value = SECRET + b"x" * LONG_MESSAGE
+    insert = "INSERT INTO public.patients (ssn) VALUES ($1)"
+    with fresh() as play:
+        play.client_says(parse(insert, "s"), SYNC)
+        play.server_gets(parse(insert, "s", oids=(17,)), SYNC)
+        play.server_says(PARSE_COMPLETE, ready())
+        play.client_gets(PARSE_COMPLETE, ready())
+        said = bind(value, statement="s") + execute() + SYNC
+        play.client_says(said[:1000])
+        play.client_says(said[1000:])
+        for _ in range(2):  # its own turn, and then it is sealed
+            assert isinstance(play.need, NeedWork)
+            works(play, apart=False)
+        play.server_gets(bind(sealed(value), statement="s", formats=(1,)), execute(), SYNC)
+
+
+def test_a_row_of_many_megabytes_is_opened_in_another_turn_and_what_comes_behind_it_waits() -> None:
+    value = b"x" * LONG_MESSAGE
+    with fresh() as play:
+        play.client_says(parse(SELECT), bind(results=(1,)), execute(), SYNC)
+        play.server_gets(parse(SELECT), bind(results=(1,)), execute(), SYNC)
+        said = PARSE_COMPLETE + BIND_COMPLETE + data_row(envelope(SSN, value)) + command_complete("SELECT 1") + ready()
+        play.server_says(said[:1000])
+        play.server_says(said[1000:-10])
+        play.client_gets(PARSE_COMPLETE, BIND_COMPLETE)
+        assert play.session.from_server(said[-10:]) is None
+        play.client_gets()
+        works(play, apart=False)
+        play.client_gets(data_row(value), command_complete("SELECT 1"), ready())
+        play.is_idle()
