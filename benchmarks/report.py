@@ -9,6 +9,8 @@ from pathlib import Path
 from benchmarks.contenders import BOUNCER, FORWARDER
 from benchmarks.load import Taken
 from benchmarks.rounds import Results
+from benchmarks.stalls import Stall
+from benchmarks.stalls import table as stall_table
 from benchmarks.statement_costs import Cost, table
 from benchmarks.targets import Row
 from benchmarks.workloads import Bulk, Queries
@@ -34,6 +36,7 @@ class Report:
     parts: dict[str, float]
     conversations: dict[str, float]
     statements: list[Cost]
+    stalls: list[Stall]
 
 
 def latest(targets: list[Row]) -> list[dict[str, object]]:
@@ -84,6 +87,7 @@ def as_object(report: Report) -> dict[str, object]:
         "mib_per_process": report.processes,
         "stored": report.values,
         "milliseconds": report.first,
+        "beside_a_heavy_statement": [asdict(stall) for stall in report.stalls],
         "stages_us": {"parts": report.parts, "session": report.conversations, "statements": [asdict(c) for c in report.statements]},
     }
 
@@ -120,6 +124,8 @@ def markdown(report: Report) -> str:
     for work in report.work:
         parts += [f"## {work.title[0].upper()}{work.title[1:]}\n", _work_table(report.results, work)]
     parts += [
+        "## Beside a heavy statement\n\nAnother session asks `SELECT 1` all the while, through the same proxy of one worker.\n",
+        stall_table(report.stalls),
         "## Memory\n",
         _pairs("KiB per idle connection", report.memory),
         _pairs("MiB resident per process", report.processes),

@@ -24,7 +24,15 @@ from phiproxy.policy.settings import Limits
 from phiproxy.session.core import Session
 from phiproxy.session.startup import Admission, admit
 from phiproxy.session.state import Counters, Database
-from phiproxy.wire.messages import CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, Startup, decode_startup, error_response
+from phiproxy.wire.messages import (
+    CANCEL_HEADER,
+    CANCEL_REQUEST,
+    GSSENC_REQUEST,
+    SSL_REQUEST,
+    Startup,
+    decode_startup,
+    error_response,
+)
 from phiproxy.wire.scram import LoginRefused
 
 log = structlog.get_logger("phiproxy.listener")
@@ -158,7 +166,9 @@ class Listener:
             if startup.code in (SSL_REQUEST, GSSENC_REQUEST):
                 raise WireError("one more request for encryption")
             if startup.code == CANCEL_REQUEST:
-                await cancel(self.door.connector, startup.body)
+                # What is still worked on here the server knows nothing of.
+                if not any(relay.cancel_work(startup.body[CANCEL_HEADER:]) for relay in self.relays):
+                    await cancel(self.door.connector, startup.body)
             else:
                 await self._let_in(side, startup)
         except (WireError, TimeoutError, OSError, asyncio.CancelledError):

@@ -40,6 +40,7 @@ from phiproxy.session.results import result_error
 from phiproxy.session.state import State
 from phiproxy.session.streams import BEGINNINGS, goes_on
 from phiproxy.session.substitutes import ask_path, refuse, waits_in_group
+from phiproxy.session.work import Work, WorkNeeded, turn
 from phiproxy.wire.framing import FrameBuffer
 
 
@@ -61,7 +62,13 @@ class NeedAnnouncement(NamedTuple):
     names: frozenset[str]
 
 
-Need = NeedKeys | NeedCatalog | NeedAnnouncement
+class NeedWork(NamedTuple):
+    """Do this, and then ``resume``."""
+
+    work: Work
+
+
+Need = NeedKeys | NeedCatalog | NeedAnnouncement | NeedWork
 
 
 class Session(State):
@@ -92,8 +99,10 @@ class Session(State):
         self.quiet = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_server)
-        frames.feed(data)
-        return self._drain("client") if self.waiting is None else None
+        long = frames.feed(data)
+        if self.waiting is not None:
+            return None
+        return self._in_another_turn("client") if long else self._drain("client")
 
     def from_server(self, data: bytes) -> Need | None:
         """Take bytes from the server."""
@@ -110,21 +119,31 @@ class Session(State):
         self.quiet = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_client)
-        frames.feed(data)
-        return self._drain("server") if self.waiting is None else None
+        long = frames.feed(data)
+        if self.waiting is not None:
+            return None
+        return self._in_another_turn("server") if long else self._drain("server")
 
-    def resume(self, error: PhiproxyError | None = None) -> Need | None:
-        """Go on after a Need was met, or could not be: then the frame that needed it is answered with ``error``."""
+    def resume(self, error: PhiproxyError | None = None, *, worked: bool = False) -> Need | None:
+        """Go on after a Need was met, or could not be: then the frame that needed it is answered with ``error``.
+
+        ``worked``: it was work, which says nothing new of the catalogue.
+        """
         side, self.waiting = self.waiting, None
         assert side is not None
         if side == "client":
-            self.catalog_fresh = error is None
+            self.catalog_fresh = self.catalog_fresh if worked else error is None
             if error is not None:
                 self._refuse_next(error)
         elif error is not None:
             result_error(self, error)
         need = self._drain(side)
         return need if need is not None else self._drain("server" if side == "client" else "client")
+
+    def _in_another_turn(self, side: str) -> Need:
+        """Let others have their turn before a long message is looked at."""
+        self.waiting = side
+        return NeedWork(Work(("turn",), steps=turn, refusable=False))
 
     # -- the loop ----------------------------------------------------------------------------------------------------------
 
@@ -158,11 +177,12 @@ class Session(State):
             sent = len(self.to_server)
             try:
                 accepted = self._client_frame(tag, start, end, BEGINNINGS if begins else client.HANDLERS)
-            except (KeyNeeded, CatalogNeeded, AnnouncementNeeded) as need:
+            except (KeyNeeded, CatalogNeeded, AnnouncementNeeded, WorkNeeded) as need:
                 self.waiting = "client"
                 return _need(need)
             except Later:
                 self.later = True
+                self.worked.clear()  # when it is taken again its names may mean something else
                 break
             except Whole:
                 frames.gather()
@@ -171,8 +191,14 @@ class Session(State):
                 frames.stream(kept=accepted and len(self.to_server) > sent)
             else:
                 frames.advance(end)
-            self.catalog_fresh = False
+            self._taken()
         return None
+
+    def _taken(self) -> None:
+        """Forget what was found out for the message that has just been consumed."""
+        self.catalog_fresh = False
+        if self.worked:
+            self.worked = []
 
     @property
     def _fenced(self) -> bool:
@@ -282,7 +308,7 @@ class Session(State):
                 frames.stream(kept=False)
             else:
                 frames.advance(end)
-            self.catalog_fresh = False
+            self._taken()
 
     # -- the search path ---------------------------------------------------------------------------------------------------
 
@@ -306,9 +332,11 @@ class Session(State):
             self._refuse_next(_path_unknown())
 
 
-def _need(needed: KeyNeeded | CatalogNeeded | AnnouncementNeeded) -> Need:
+def _need(needed: KeyNeeded | CatalogNeeded | AnnouncementNeeded | WorkNeeded) -> Need:
     if isinstance(needed, KeyNeeded):
         return NeedKeys(needed.wants)
+    if isinstance(needed, WorkNeeded):
+        return NeedWork(needed.work)
     return NeedCatalog(needed.changed) if isinstance(needed, CatalogNeeded) else NeedAnnouncement(needed.names)
 
 

@@ -16,6 +16,7 @@ from phiproxy.session.fence import Fence
 from phiproxy.session.phases import AUTHENTICATING, CLIENT_STREAMS, CLOSED, READY, SERVER_STREAMS, TRANSPARENT
 from phiproxy.session.pipeline import Expected, Kind, Pipeline, Undo
 from phiproxy.session.prepared import Names
+from phiproxy.session.work import Work
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8, Encoding
 from phiproxy.wire.framing import FrameBuffer
@@ -80,10 +81,10 @@ class State:
         "left", "max_message", "names", "negotiation", "now", "overlaid", "overlay", "overlays", "path", "path_changed",
         "path_generation", "path_schemas", "phase", "pipeline", "quiet", "reaching", "server_frames", "server_said_fatal",
         "settings", "status", "strip_plus", "styles", "styles_changed", "styles_set", "swallowing", "to_client", "to_server",
-        "unbound", "waiting",
+        "unbound", "waiting", "worked",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one line for each attribute
         self,
         database: Database | None,
         name: str,
@@ -139,6 +140,7 @@ class State:
         self.copying: CopyIn | None = None
         self.copy_failed = False
         self.waiting: str | None = None
+        self.worked: list[Work] = []
         self.server_said_fatal = False
         self.backend_key: bytes | None = None
         self.doubtful: DoubtfulReads | None = None

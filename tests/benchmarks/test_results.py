@@ -9,6 +9,7 @@ from benchmarks import compare, plots, report, targets
 from benchmarks.contenders import BOUNCER, DIRECT, FORWARDER, OTHER, SEALED, TWO_WORKERS
 from benchmarks.load import Taken, between, logged, middle_of
 from benchmarks.rounds import Results
+from benchmarks.stalls import Stall
 from benchmarks.workloads import Bulk, Queries, bulks, queries
 
 COST = {DIRECT: 0.0, FORWARDER: 20.0, BOUNCER: 20.0, OTHER: 25.0, SEALED: 50.0, TWO_WORKERS: 60.0}
@@ -31,7 +32,15 @@ def made(found: Results) -> report.Report:
     memory = {OTHER: 41.0}
     rows = targets.rows(found, memory)
     return report.Report(
-        {"cpu": "a", "system": "b", "python": "c"}, "short", found, rows, [*queries(), *bulks()], memory, *({},) * 5, []
+        {"cpu": "a", "system": "b", "python": "c"},
+        "short",
+        found,
+        rows,
+        [*queries(), *bulks()],
+        memory,
+        *({},) * 5,
+        [],
+        [Stall("INSERT", SEALED, 1.0, 0.2, 9.0, 11.0)],
     )
 
 
@@ -42,6 +51,13 @@ def test_every_target_is_a_ratio_within_the_rounds() -> None:
     ratios = [r.ratio for r in found.values()]
     assert ratios == pytest.approx([1.25, 2.5, 0.95, 0.5, 0.5, 0.5, 2.2, 1.1, 2.2, 1.5, 1.8, 41.0])
     assert [r.met for r in found.values()] == [True, False, True, False, True, False, True, True, True, True, True, False]
+
+
+def test_the_longest_wait_beside_a_heavy_statement_is_a_target_of_its_own() -> None:
+    stalls = [Stall("INSERT", way, 1.0, 0.2, 9.0, longest) for way, longest in ((DIRECT, 60.0), (SEALED, 51.0))]
+    (row,) = targets.rows(results(), {}, stalls)[12:]
+    assert (row.ratio, row.target, row.unit, row.met) == (51.0, 50.0, "ms", False)
+    assert "INSERT" in row.workload
 
 
 def test_without_pgbouncer_its_targets_are_open() -> None:
