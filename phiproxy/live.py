@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -31,6 +31,7 @@ from phiproxy.net.service import ServicePool, connect_service, service_pool
 from phiproxy.net.tasks import spawn
 from phiproxy.ops.leakage import declared_complaints
 from phiproxy.policy.bind import bind
+from phiproxy.policy.boundary import guarded_tables
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.kek import absolute
 from phiproxy.policy.layout import Layout
@@ -200,7 +201,7 @@ class LiveDatabase:
                     if fenced:
                         self._lives(since)
                     return
-                catalog = await read_catalog(conn, _tables(self._policy))
+                catalog = await read_catalog(conn, guarded_tables(self._policy, layout))
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
         epoch = self._known.layout.epoch
@@ -228,15 +229,18 @@ class LiveDatabase:
             log.error(
                 "the database no longer fits its policy", database=self._policy.database, complaints=error.message.split("\n")
             )
-            protection = self._known.protection
+            boundary = self._policy.boundary(layout.columns)  # what another policy has registered is refused from now on
+            protection = replace(self._known.protection, boundary=boundary)
         known = self._known
         if layout != known.layout:
             # By itself too: one that does not fit changes nothing else, and would be read, and told, at every poll.
             for tenant in self._tenants.values():
                 tenant.keys.adopt(layout)
             self._known = Known(known.catalog, layout, known.protection)
-        if (protection, catalog.generation) == (known.protection, known.catalog.generation):
-            return
+        if protection == known.protection:
+            protection = known.protection  # so that those who compare it again need not look into it
+            if catalog.generation == known.catalog.generation:
+                return
         self._known = Known(catalog, layout, protection)
         for tenant in self._tenants.values():
             tenant.plan(protection, catalog)
@@ -379,12 +383,8 @@ async def _layout(conn: psycopg.AsyncConnection[Any], settings: Settings) -> Lay
     return await read_layout(conn, settings.service.schema_)
 
 
-def _tables(policy: Policy) -> list[tuple[str, str]]:
-    return list({(c.schema, c.table) for c in policy.columns()})
-
-
 async def read_known(conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy) -> Known:
     """Read and bind; ConfigError for whatever does not fit."""
     layout = await _layout(conn, settings)
-    catalog = await read_catalog(conn, _tables(policy))
+    catalog = await read_catalog(conn, guarded_tables(policy, layout))
     return Known(catalog, layout, bind(policy, layout, catalog, settings.service.schema_))
