@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -97,6 +97,8 @@ class LiveDatabase:
         self._announcing: asyncio.Task[None] | None = None
         self._announce_again = False
         self._kek = kek
+        self.protection_changed: Callable[[Tenant], None] = lambda _: None
+        """Told of each tenant whose protection is no longer what its sessions began with."""
         self.made: set[str] = set()
         self.confirmed: set[str] = set()
         self.fence = Fence(until=0)
@@ -142,6 +144,7 @@ class LiveDatabase:
             layout, database = self._known.layout, self._policy.database
             found = Tenant(name, database, registry, self._kek, layout, limits, cached, self.refresh)
             found.made, found.confirmed, found.fence = self.made, self.confirmed, self.fence
+            found.protection_changed = self._protection_changed
             found.announce, found.announce_names = self.announce, self.announce_names
             found.plan(self._known.protection, self._known.catalog)
             self._tenants[name] = found
@@ -150,6 +153,9 @@ class LiveDatabase:
         while len(self._recent) > MAX_RECENT_TENANTS:
             self._recent.popitem(last=False)
         return found
+
+    def _protection_changed(self, tenant: Tenant) -> None:
+        self.protection_changed(tenant)
 
     @property
     def unwraps(self) -> int:

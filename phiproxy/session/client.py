@@ -58,6 +58,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     assert session.database is not None
     encoding.settle(session)
     text = readable(session, decode_query(data, start + 5, end))
+    session.check_guarded(text)
     encoding.check(session, text, touches=False)
     overlay.settle(session, text)
     planner = session.planner

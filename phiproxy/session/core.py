@@ -79,7 +79,7 @@ class Session(State):
     def from_client(self, data: bytes) -> Need | None:
         """Take bytes from the client. Without a policy nobody here looks at them, before the login either."""
         if self.phase is TRANSPARENT or (self.database is None and self.phase is AUTHENTICATING):
-            self.to_server.append(data)
+            self._pass_gate(data)
             return None
         if self.quiet and (sent := alone.group(self, data)):
             self.to_server.append(sent)
@@ -125,6 +125,16 @@ class Session(State):
             result_error(self, error)
         need = self._drain(side)
         return need if need is not None else self._drain("server" if side == "client" else "client")
+
+    def _pass_gate(self, data: bytes) -> None:
+        """Pass what a client says to a database without a policy."""
+        try:
+            data = self.gate.passed(data) if self.gate is not None else data
+        except WireError as error:
+            self.fatal(error)
+            return
+        if data:
+            self.to_server.append(data)
 
     # -- the loop ----------------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     check_name(sent.name)
     encoding.settle(session)
     text, name = readable(session, sent.query), readable(session, sent.name)
+    session.check_guarded(text)
     overlay.settle(session, text)
     plan = session.planner.statement(text, sent.oids, session.view())
     check_references(plan.effects)

@@ -90,5 +90,7 @@ def _is_watched(lowered: str) -> bool:
     plain = lowered.startswith(_PLAIN) or lowered[:1] in _BLANKS
     if plain and _PLAIN_START.match(lowered) and ";" not in lowered.rstrip(";" + _BLANKS):
         named = "set_config" in lowered or "pg_settings" in lowered
+        # A function may be given the text of what ``sql.databases`` refuses.
+        named = named or ("database" in lowered and ("rename" in lowered or "create" in lowered))
         return named or ("into" in lowered and _INTO_TEMP.search(lowered) is not None)
     return _WATCHED.search(lowered) is not None

@@ -104,3 +104,8 @@ def test_what_changes_the_session_by_itself_is_watched() -> None:
     assert not screen.passes(b"SELECT set_tenant('a')")
     assert not screen.watched(b"SELECT get_tenant('a')")
     assert not SCREEN.watched(b"SELECT set_tenant('a')")
+
+
+def test_texts_that_a_function_may_run_over_a_database_are_watched() -> None:
+    assert SCREEN.watched(b"SELECT run_sql('alter DATABASE x rename to y')")
+    assert not SCREEN.watched(b"SELECT a FROM databases")
