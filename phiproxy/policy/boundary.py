@@ -40,11 +40,10 @@ class Sealed(NamedTuple):
 
 def unlisted(listed: Collection[Place], boundary: Boundary, catalog: Catalog) -> list[Sealed]:
     """Return the columns that have a guard, or that the registry knows, and that are neither listed nor released."""
-    tables = {place[:2] for place in boundary.registered}
+    # Few of many thousand tables are looked at any closer.
+    tables = {(r.schema, r.name) for r in catalog.relations if r.guards} | {place[:2] for place in boundary.registered}
     found = []
-    for relation in catalog.relations:
-        if not relation.guards and (relation.schema, relation.name) not in tables:
-            continue
+    for relation in [catalog.by_name[table] for table in sorted(tables) if table in catalog.by_name]:
         guards = dict(relation.guards)
         for column in relation.columns:
             place = (relation.schema, relation.name, column.name)
@@ -64,10 +63,10 @@ def strangers(protection: Protection, catalog: Catalog) -> list[tuple[Relation, 
     for table in protection.tables:
         columns.setdefault(table.name, set()).update(table.columns)
     found = []
-    for relation in catalog.relations:
-        shared = columns.get(relation.name)
+    for relation in [r for r in catalog.relations if r.name in columns]:
+        shared = columns[relation.name]
         place = (relation.schema, relation.name)
-        if not shared or place in protection.by_name or place in protection.boundary.clear or not _is_common(relation, protection):
+        if place in protection.by_name or place in protection.boundary.clear or not _is_common(relation, protection):
             continue
         column = next((c.name for c in relation.columns if c.name in shared), None)
         if column is not None:

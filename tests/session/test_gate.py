@@ -8,7 +8,7 @@ from phiproxy.errors import StatementRefused, WireError
 from phiproxy.session.gate import Gate
 from phiproxy.wire.messages import SYNC, encode_parse, encode_query, message
 
-WORD = b"forbidden"
+WORD = b"forbidden DataBase"
 PASSWORD = message(b"p", b"secret\0")
 DATA = message(b"d", b"x" * 40)
 FLOW = PASSWORD + encode_query(b"SELECT 1") + encode_parse(b"s", b"SELECT $1", [25]) + SYNC + DATA + encode_query(b"") + SYNC
