@@ -43,6 +43,7 @@ from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import Address
 from phiproxy.session.startup import Admission
 from phiproxy.session.state import Database
+from phiproxy.sql.databases import guard_of
 from phiproxy.sql.policies import load_policies
 
 log = structlog.get_logger("phiproxy")
@@ -120,6 +121,7 @@ class Proxy:
             provider = await provider_of(settings)
             for policy in self._policies:
                 database = await LiveDatabase.open(settings, policy, provider)
+                database.protection_changed = self._protection_changed
                 self.databases[policy.database] = database
                 self._followers.append(spawn(database.follow(), f"follow {policy.database}"))
         if settings.auth.mode == "scram":
@@ -136,6 +138,7 @@ class Proxy:
                 different_certificates=settings.auth.different_certificates == "allow",
                 database=self._database,
                 unlisted_refused=settings.unlisted_databases == "refuse",
+                guard=guard_of(self.databases) if self.databases else None,
             ),
             self._inherited.places if self._inherited is not None else None,
         )
@@ -163,6 +166,12 @@ class Proxy:
             return None
         found = live.session(admission)
         return found, found.services
+
+    def _protection_changed(self, changed: Database) -> None:
+        """Let the sessions know that began under another policy or registry."""
+        for relay in list(self._listener.relays) if self._listener is not None else ():
+            if relay.session.database is changed:
+                relay.protection_changed()
 
     async def _measure(self) -> None:
         """Copy the counters of sessions into metrics once a second, so that the hot path counts in plain integers."""

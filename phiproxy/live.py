@@ -9,8 +9,8 @@ import asyncio
 import time
 from collections import Counter as Tally
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -34,6 +34,7 @@ from phiproxy.net.service import ServicePool, connect_service, service_pool
 from phiproxy.net.tasks import spawn
 from phiproxy.ops.leakage import declared_complaints
 from phiproxy.policy.bind import bind
+from phiproxy.policy.boundary import guarded_tables
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.kek import absolute
 from phiproxy.policy.layout import Layout
@@ -103,6 +104,8 @@ class LiveDatabase:
         self._announcing: asyncio.Task[None] | None = None
         self._announce_again = False
         self._kek = kek
+        self.protection_changed: Callable[[Tenant], None] = lambda _: None
+        """Told of each tenant whose protection is no longer what its sessions began with."""
         self.made: set[str] = set()
         self.confirmed: set[str] = set()
         self.fence = Fence(until=0)
@@ -153,6 +156,7 @@ class LiveDatabase:
             layout, database = self._known.layout, self._policy.database
             found = Tenant(name, database, registry, self._kek, layout, limits, cached, self.refresh)
             found.made, found.confirmed, found.fence = self.made, self.confirmed, self.fence
+            found.protection_changed = self._protection_changed
             found.announce, found.announce_names = self.announce, self.announce_names
             found.plan(self._known.protection, self._known.catalog)
             self._tenants[name] = found
@@ -161,6 +165,9 @@ class LiveDatabase:
         while len(self._recent) > MAX_RECENT_TENANTS:
             self._recent.popitem(last=False)
         return found
+
+    def _protection_changed(self, tenant: Tenant) -> None:
+        self.protection_changed(tenant)
 
     @property
     def unwraps(self) -> int:
@@ -217,7 +224,7 @@ class LiveDatabase:
                     if fenced:
                         self._lives(since)
                     return
-                catalog = await read_catalog(conn, _tables(self._policy))
+                catalog = await read_catalog(conn, guarded_tables(self._policy, layout))
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
         self._adopt(catalog, layout)
@@ -249,15 +256,18 @@ class LiveDatabase:
             log.error(
                 "the database no longer fits its policy", database=self._policy.database, complaints=error.message.split("\n")
             )
-            protection = self._known.protection
+            boundary = self._policy.boundary(layout.columns)  # what another policy has registered is refused from now on
+            protection = replace(self._known.protection, boundary=boundary)
         known = self._known
         if layout != known.layout:
             # By itself too: one that does not fit changes nothing else, and would be read, and told, at every poll.
             for tenant in self._tenants.values():
                 tenant.keys.adopt(layout)
             self._known = Known(known.catalog, layout, known.protection)
-        if (protection, catalog.generation) == (known.protection, known.catalog.generation):
-            return
+        if protection == known.protection:
+            protection = known.protection  # so that those who compare it again need not look into it
+            if catalog.generation == known.catalog.generation:
+                return
         self._known = Known(catalog, layout, protection)
         for tenant in self._tenants.values():
             tenant.plan(protection, catalog)
@@ -411,11 +421,7 @@ async def _layout(conn: psycopg.AsyncConnection[Any], trust: Trust) -> Layout:
         return await verified_layout(view)
 
 
-def _tables(policy: Policy) -> list[tuple[str, str]]:
-    return list({(c.schema, c.table) for c in policy.columns()})
-
-
 async def read_known(conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy, layout: Layout) -> Known:
     """Read the catalogue and bind; ConfigError for whatever does not fit."""
-    catalog = await read_catalog(conn, _tables(policy))
+    catalog = await read_catalog(conn, guarded_tables(policy, layout))
     return Known(catalog, layout, bind(policy, layout, catalog, settings.service.schema_))

@@ -35,6 +35,7 @@ from phiproxy.keys.rollback import accept_rollback as accept
 from phiproxy.net.catalog import read_catalog
 from phiproxy.ops.leakage import plaintext_complaints
 from phiproxy.policy.bind import table_complaints, type_complaints
+from phiproxy.policy.boundary import boundary_complaints
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.owntypes import Types, indexed_as
@@ -72,6 +73,7 @@ async def _init(configuration: Configuration, path: Path, *, planned: bool) -> l
             f"{c} (a migration will make it: --planned)" for c in table_complaints(policy, layout, catalog) if not planned
         ]
         complaints += type_complaints(policy, catalog) if planned else []
+        complaints += boundary_complaints(policy, layout, catalog)
         known += [layout] if layout is not None else []
     if complaints:
         raise ConfigError("\n".join(complaints))

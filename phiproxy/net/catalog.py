@@ -195,7 +195,7 @@ async def temporary_version(conn: psycopg.AsyncConnection[Any]) -> str:
 
 
 async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection[tuple[str, str]]) -> Catalog:
-    """Read the snapshot and what reaches the tables of ``protected``, (schema, table) each.
+    """Read the snapshot and what reaches the tables of ``protected``, (schema, table) each, and those that have a guard.
 
     The connection must be idle, outside of a transaction. Raises psycopg.Error.
     """
@@ -262,7 +262,7 @@ async def _reaching(
 ) -> tuple[dict[str, str], frozenset[str]]:
     wanted = set(protected)
     always = {name for (name,) in await _rows(conn, _ALWAYS) if ALWAYS.fullmatch(name)}
-    tables = {Node(PG_CLASS, r.oid): r.qualified for r in relations if (r.schema, r.name) in wanted}
+    tables = {Node(PG_CLASS, r.oid): r.qualified for r in relations if (r.schema, r.name) in wanted or r.guards}
     if not tables:
         return reaching(Objects(), {}, always) if wanted else {}, frozenset()
     objects = Objects()

@@ -22,6 +22,7 @@ from phiproxy.net.tls import Offer
 from phiproxy.net.upstream import Connector, cancel
 from phiproxy.policy.settings import Limits
 from phiproxy.session.core import Session
+from phiproxy.session.gate import Guard
 from phiproxy.session.startup import Admission, admit
 from phiproxy.session.state import Counters, Database
 from phiproxy.wire.messages import (
@@ -95,6 +96,7 @@ class Door:
     different_certificates: bool
     database: Callable[[str, Admission], tuple[Database, Services] | None]
     unlisted_refused: bool
+    guard: Guard | None = None
 
 
 class Listener:
@@ -223,6 +225,7 @@ class Listener:
             max_message=self.door.limits.max_message,
             strip_plus=server_tls and side.certificate is None,
             counters=self.counters,
+            guard=self.door.guard,
         )
         if login is not None:
             try:

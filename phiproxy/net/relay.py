@@ -187,8 +187,9 @@ class Relay:
         self._terminated = data.endswith(TERMINATE)
         if session.phase is TRANSPARENT:
             self._ready = b""
-            self._to_server(data)
-            return
+            if session.gate is None:
+                self._to_server(data)
+                return
         for piece in (data,) if len(data) <= PIECE else (data[i : i + PIECE] for i in range(0, len(data), PIECE)):
             try:
                 need = session.from_client(piece)
@@ -352,6 +353,12 @@ class Relay:
                 )
             )
         self.close()
+
+    def protection_changed(self) -> None:
+        """Let the session know that the policy of its database is another one now."""
+        if not self.ended.done():
+            self.session.protection_changed()
+            self._write()
 
     def last_word(self, error: PhiproxyError) -> None:
         """Say a FATAL to the client and close; without it where it could end up inside of a message of the server's."""

@@ -9,6 +9,7 @@ import psycopg
 
 from phiproxy.errors import ConfigError
 from phiproxy.index.collations import Collation
+from phiproxy.ops.boundary import boundary_texts
 from phiproxy.ops.leakage import Leakage, measure
 from phiproxy.ops.physical import Physical, has_guard, is_tag_index, missing_tags, read_physical
 from phiproxy.policy.bind import bind, planned
@@ -72,6 +73,7 @@ async def check_database(
     everywhere = [*columns, *inherited_columns(columns, catalog)]
     physical = await read_physical(conn, [(c.schema, c.table) for c in everywhere])
     findings += _on_disk(everywhere, with_descendants(protection, catalog), physical, catalog)
+    findings += [Finding(level, "boundary", text) for level, text in boundary_texts(policy, protection, catalog)]
     findings += await _barriers(conn, catalog)
     findings += _characters(collation, protection, layout) if collation is not None else []
     if columns:

@@ -21,6 +21,7 @@ from phiproxy.plan.ready import Ready, made_ready
 from phiproxy.plan.rewrite import prove
 from phiproxy.plan.shapes import Templates, template
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
+from phiproxy.policy.boundary import with_refused
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.definitions import with_definitions
 from phiproxy.policy.inherit import with_descendants
@@ -82,7 +83,8 @@ class Planner:
 
     def __init__(self, protection: Protection, catalog: Catalog, ciphers: Ciphers) -> None:
         self._named = protection
-        self.protection = protection = with_definitions(with_descendants(protection, catalog), catalog)
+        protection = with_refused(with_definitions(with_descendants(protection, catalog), catalog), catalog)
+        self.protection = protection
         self.catalog = catalog
         self.ciphers = ciphers
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
@@ -369,7 +371,9 @@ def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:
     reaching = {**context.catalog.reaching, **dict.fromkeys(effects.reaches, "made before it in the same string")}
     catalog = dataclasses.replace(context.catalog, relations=(*kept, *effects.relations), reaching=reaching)
     path = set_path(context.path, effects) if effects.path_unknown else None if taken_back else context.path
-    return dataclasses.replace(context, catalog=catalog, path=path, created=context.created.union(effects.created))
+    protection = with_refused(context.protection, catalog) if effects.relations else context.protection
+    created = context.created.union(effects.created)
+    return dataclasses.replace(context, protection=protection, catalog=catalog, path=path, created=created)
 
 
 def _whole_path(context: Context) -> tuple[str, ...] | None:

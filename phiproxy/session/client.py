@@ -58,6 +58,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     assert session.database is not None
     encoding.settle(session)
     given = readable(session, decode_query(data, start + 5, end))
+    session.check_guarded(given)
     text = escapes.read(session, given)
     encoding.check(session, text, touches=False)
     with escapes.positions(session, given, text):

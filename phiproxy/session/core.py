@@ -86,7 +86,7 @@ class Session(State):
     def from_client(self, data: bytes) -> Need | None:
         """Take bytes from the client. Without a policy nobody here looks at them, before the login either."""
         if self.phase is TRANSPARENT or (self.database is None and self.phase is AUTHENTICATING):
-            self.to_server.append(data)
+            self._pass_gate(data)
             return None
         if self.quiet and (sent := alone.group(self, data)):
             self.to_server.append(sent)
@@ -144,6 +144,16 @@ class Session(State):
         """Let others have their turn before a long message is looked at."""
         self.waiting = side
         return NeedWork(Work(("turn",), steps=turn, refusable=False))
+
+    def _pass_gate(self, data: bytes) -> None:
+        """Pass what a client says to a database without a policy."""
+        try:
+            data = self.gate.passed(data) if self.gate is not None else data
+        except WireError as error:
+            self.fatal(error)
+            return
+        if data:
+            self.to_server.append(data)
 
     # -- the loop ----------------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     check_name(sent.name)
     encoding.settle(session)
     given, name = readable(session, sent.query), readable(session, sent.name)
+    session.check_guarded(given)
     text = escapes.read(session, given)
     with escapes.positions(session, given, text):
         overlay.settle(session, text)

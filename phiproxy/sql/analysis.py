@@ -316,8 +316,28 @@ class Analysis:
         return schema in path and not any((earlier, name) in self.context.catalog.by_name for earlier in before)
 
     def protected(self, relation: Relation) -> ProtectedTable | None:
-        """Return the protection of a relation, or None; StatementRefused for one through which a protected table is reached."""
-        return self.context.protection.by_name.get((relation.schema, relation.name))
+        """Return the protection of a relation, or None; StatementRefused for one that is refused as a whole."""
+        return self.protected_at(relation.schema, relation.name)
+
+    def protected_at(self, schema: str, name: str) -> ProtectedTable | None:
+        """Return the protection of what has this name, as ``protected`` does."""
+        table = self.context.protection.by_name.get((schema, name))
+        if table is not None and table.refused is not None:
+            refusal = StatementRefused(table.refused.why, hint=table.refused.hint)
+            refusal.name = name
+            raise refusal
+        return table
+
+    def takes_names(self, schema: str, name: str, columns: Iterable[str | None]) -> bool:
+        """Tell whether a new table would be named as a protected one and its columns, and is not in clear as the policy says.
+
+        A column of None has a name that is not known.
+        """
+        protection = self.context.protection
+        if (schema, name) in protection.by_name or (schema, name) in protection.boundary.clear:
+            return False
+        taken = {column for table in protection.tables if table.name == name for column in table.columns}
+        return bool(taken) and any(column is None or column in taken for column in columns)
 
     def target_relation(self, body: Node) -> Relation:
         """Return the relation that a RangeVar means when it is no CTE; records nothing."""

@@ -136,3 +136,8 @@ def test_a_watched_word_is_found_wherever_pieces_end() -> None:
     for place in range(_PIECE - 20, _PIECE + 20):
         assert found.watched(b"explain " + b"x" * place + b" rollback; " + b"y" * 100), place
     assert not found.watched(b"explain " + b"x " * _PIECE)
+
+
+def test_texts_that_a_function_may_run_over_a_database_are_watched() -> None:
+    assert SCREEN.watched(b"SELECT run_sql('alter DATABASE x rename to y')")
+    assert not SCREEN.watched(b"SELECT a FROM databases")
