@@ -10,21 +10,24 @@ from phiproxy.commands.context import (
     Connection,
     busy,
     database,
+    existing_layout,
     load,
     opened_kek,
     print_json,
     print_table,
     run,
-    survey,
 )
 from phiproxy.errors import PhiproxyError
 from phiproxy.keys.collation import observe
 from phiproxy.keys.opens import opening_roots, unopened
+from phiproxy.keys.registry import read_layout
 from phiproxy.net.binding import check_certificates
+from phiproxy.net.catalog import read_catalog
 from phiproxy.net.tls import client_offer, upstream_context
 from phiproxy.net.upstream import Connector
 from phiproxy.net.verifiers import open_verifiers
 from phiproxy.ops.check import Finding, check_database
+from phiproxy.ops.sealed import RESTORE, foreign_values
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
 
@@ -65,7 +68,12 @@ async def _check(configuration: Configuration, policy: Policy) -> list[Finding]:
     files = Finding("ok", "configuration", "both files are valid")
     try:
         async with database(settings, policy) as conn:
-            layout, catalog = await survey(settings, policy, conn)
+            catalog = await read_catalog(conn, {(c.schema, c.table) for c in policy.columns()})
+            layout = await existing_layout(conn, settings.service.schema_)
+            if foreign := await foreign_values(conn, policy, layout, catalog, settings.service.schema_):
+                return [files, *(Finding("error", "registry", f"{line}: {RESTORE}") for line in foreign)]
+            if layout is None:
+                layout = await read_layout(conn, settings.service.schema_)  # which says what is wrong
             keys = await _keys(settings, policy, conn)
             found = await check_database(conn, policy, layout, catalog, settings.service.schema_, await observe(conn))
             return [files, *keys, *found]

@@ -9,7 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from phiproxy.commands.context import Configuration, Connection, database, load, opened_kek, print_json, print_table, run
+from phiproxy.commands.context import (
+    Configuration,
+    database,
+    existing_layout,
+    load,
+    opened_kek,
+    print_json,
+    print_table,
+    run,
+    survey,
+)
 from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
 from phiproxy.keys.inventory import ListedRoot, export, list_keys, load_export
@@ -20,10 +30,13 @@ from phiproxy.keys.resolve import open_value
 from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import service_pool
 from phiproxy.ops.leakage import plaintext_complaints
+from phiproxy.ops.sealed import RESTORE, foreign_values, lacking_tag, unfinished
 from phiproxy.policy.bind import table_complaints, type_complaints
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
+from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.owntypes import Types, indexed_as
+from phiproxy.policy.protection import waiting_slots
 from phiproxy.policy.values import read_secret
 
 
@@ -32,26 +45,47 @@ def keys_init(config: Path, *, as_json: bool, planned: bool) -> int:
 
     ``planned``: also for tables and columns that a migration will make.
     """
-    done = run(_init(load(config), planned=planned))
+    configuration = load(config)
+    done = run(_init(configuration, planned=planned))
     if as_json:
         print_json([{"database": name, "what": d.what, "subject": d.subject} for name, d in done])
     elif done:
         print_table("", ["database", "made", "of"], [(name, d.what, d.subject) for name, d in done])
     else:
         sys.stdout.write("nothing to do: the registry is as the policy needs it\n")
+    for policy in configuration.policies:
+        for line in run(_unfinished(configuration, policy)):
+            sys.stderr.write(f"phiproxy: {line}\n")
     return 0
+
+
+async def _unfinished(configuration: Configuration, policy: Policy) -> list[str]:
+    """Say which indexes answer nothing yet, since they were added to filled columns, and what they wait for."""
+    async with database(configuration.settings, policy) as conn:
+        layout, catalog = await survey(configuration.settings, policy, conn)
+        identities = {i.identity: i for i in layout.identities.values()}
+        lines = []
+        for column in policy.columns():
+            slots = identities[column.identity].slots
+            names = [name for name, number in layout.columns.items() if number == identities[column.identity].number]
+            for slot in waiting_slots(slots, column.expressions):
+                shown = shown_expression(slot.expression, quote_ident(column.name))
+                lines.append(unfinished(column.label, shown, await lacking_tag(conn, names, slot.number, catalog)))
+    return lines
 
 
 async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[str, Done]]:
     settings, schema = configuration.settings, configuration.settings.service.schema_
     known: list[Layout] = []
     complaints: list[str] = []
+    foreign: list[str] = []
     types: list[Types] = []
     for policy in configuration.policies:
         async with database(settings, policy) as conn:
-            layout = await _existing_layout(conn, schema)
+            layout = await existing_layout(conn, schema)
             catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()])
             types.append(catalog.types)
+            foreign += await foreign_values(conn, policy, layout, catalog, schema)
             complaints += await plaintext_complaints(conn, _with_new_slots(policy, layout), catalog)
         # An identity number is never given back, and a mistyped column protects nothing: it is said twice that it comes later.
         complaints += [
@@ -59,6 +93,9 @@ async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[st
         ]
         complaints += type_complaints(policy, catalog) if planned else []
         known += [layout] if layout is not None else []
+    if foreign:
+        # A registry made now would look as if all were well.
+        raise ConfigError("\n".join(foreign), hint=RESTORE)
     if complaints:
         raise ConfigError("\n".join(complaints))
     done: list[tuple[str, Done]] = []
@@ -78,14 +115,6 @@ async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[st
     finally:
         await provider.close()
     return done
-
-
-async def _existing_layout(conn: Connection, schema: str) -> Layout | None:
-    """Return the layout, or None without a registry; what else is wrong with it ``init`` says better."""
-    try:
-        return await read_layout(conn, schema)
-    except ConfigError:
-        return None
 
 
 def _with_new_slots(policy: Policy, layout: Layout | None) -> list[PolicyColumn]:

@@ -18,6 +18,7 @@ from psycopg.pq import TransactionStatus
 from phiproxy.errors import ConfigError
 from phiproxy.index.collations import needs_characters
 from phiproxy.keys import collation, identities
+from phiproxy.keys.emptied import activate_slots
 from phiproxy.keys.provider import KeyProvider, Purpose
 from phiproxy.keys.registry import (
     TRANSACTION,
@@ -98,6 +99,7 @@ async def _init(
     indexed = any(needs_characters(e, w.indexed_as) for w in wanted for e in w.expressions)
     done += [Done(what, subject) for what, subject in await collation.record(conn, schema, indexed=indexed)]
     done += [Done(what, subject) for what, subject in await identities.add_slots(conn, schema, registered)]
+    done += [Done(what, subject) for what, subject in await activate_slots(conn, schema, registered)]
     if done:
         query = sql.SQL("UPDATE {} SET epoch = epoch + 1").format(table(schema, "meta"))
         await conn.execute(query)

@@ -46,7 +46,7 @@ def as_provider_error(error: psycopg.Error, schema: str) -> ProviderError:
     named = error.sqlstate or type(error).__name__
     return ProviderMisconfigured(
         f"the key registry in schema {schema} cannot be used (SQLSTATE {named})",
-        hint="run: phiproxy keys init, as the service role",
+        hint="phiproxy check says what is wrong with it",
     )
 
 
@@ -70,7 +70,10 @@ async def read_layout(conn: Connection, schema: str = "phiproxy") -> Layout:
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             before = None
         if before is None:
-            raise ConfigError(f"the database has no key registry in schema {schema}", hint="run: phiproxy keys init")
+            raise ConfigError(
+                f"the database has no key registry in schema {schema}",
+                hint="run: phiproxy keys init (where tables hold encrypted values already: phiproxy check says what is missing)",
+            )
         identities, columns = await _read_identities(conn, schema)
         collation = await read_collation(conn, schema)
         if await (await conn.execute(meta)).fetchone() == before:
