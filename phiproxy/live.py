@@ -22,7 +22,7 @@ from phiproxy.keys import open_provider
 from phiproxy.keys.changes import CHANNEL, notify
 from phiproxy.keys.keks import Kek, TenantKeks
 from phiproxy.keys.members import Members
-from phiproxy.keys.opens import as_error, decisive, opening_roots, unopened
+from phiproxy.keys.opens import as_error, decisive, first, opening_roots, unopened
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, as_provider_error, read_layout
 from phiproxy.keys.roots import CacheLimits
@@ -387,7 +387,7 @@ async def see_that_it_opens(policy: Policy, kek: Kek, roots: Iterable[RootRow]) 
 
     Others are logged.
     """
-    failed = await unopened(kek, policy.deployment, roots)
+    failed = await unopened(kek, policy.deployment, first(roots))
     if worst := decisive(failed, kek):
         raise as_error(worst, kek.uri)
     for each in failed:

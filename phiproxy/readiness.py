@@ -63,6 +63,7 @@ class Readiness:
         self._connector = Connector(settings.upstream, upstream_context(settings.upstream))
         self._keys: dict[str, str] = {}
         self._keys_due: dict[str, float] = {}
+        self._why: dict[str, str] = {}
         self.reasons: tuple[str, ...] = (STARTING,)
 
     async def watch(self) -> None:
@@ -81,7 +82,7 @@ class Readiness:
         reasons = tuple(sorted({reason for reasons in found for reason in reasons}))
         if reasons != self.reasons:
             if reasons:
-                log.warning("not ready", reasons=reasons)
+                log.warning("not ready", reasons=reasons, why=sorted(set(self._why.values())))
             elif self.reasons != (STARTING,):
                 log.info("ready again")
             self.reasons = reasons
@@ -104,10 +105,13 @@ class Readiness:
         due = now >= self._keys_due.get(name, now)
         try:
             roots = await of.server.ask(self._roots if due else _alive, PATIENCE)
-        except (TimeoutError, psycopg.OperationalError, psycopg.InterfaceError, ConfigError):
+        except (TimeoutError, psycopg.OperationalError, psycopg.InterfaceError, ConfigError) as error:
+            self._why[name] = error.message if isinstance(error, ConfigError) else type(error).__name__
             return (SERVER,)
-        except psycopg.Error:
+        except psycopg.Error as error:
+            self._why[name] = f"SQLSTATE {error.sqlstate}"
             return (REGISTRY,)
+        self._why.pop(name, None)
         if roots is not None:
             await self._ask_kek(of, roots)
         reason = self._keys.get(name)

@@ -19,6 +19,8 @@ from phiproxy.keys.rows import RootRow
 
 # How many unwraps are on their way at once: a provider limits calls, and an HSM has few sessions.
 AT_ONCE = 8
+# How many are asked for before a proxy serves: there may be some for each of thousands of tenants.
+FIRST = 200
 
 
 class Unopened(NamedTuple):
@@ -36,6 +38,11 @@ class Unopened(NamedTuple):
 async def opening_roots(conn: Connection, schema: str) -> list[RootRow]:
     """Return the root keys that stored values may need, in whatever state they still open. Raises psycopg.Error."""
     return await select_roots(conn, schema, sql.SQL("r.state = ANY(%s)"), (sorted(OPENING),))
+
+
+def first(roots: Iterable[RootRow]) -> list[RootRow]:
+    """Return the root keys to ask for before a proxy serves: all of them, or of very many those that most statements need."""
+    return sorted(roots, key=lambda root: (root.state != "active", root.tenant != "", root.id))[:FIRST]
 
 
 async def unopened(kek: Kek, deployment: str, roots: Iterable[RootRow]) -> list[Unopened]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from phiproxy.errors import ProviderDenied, ProviderUnavailable
 from phiproxy.keys.keks import TenantKeks
-from phiproxy.keys.opens import AT_ONCE, Unopened, as_error, decisive, opening_roots, unopened
+from phiproxy.keys.opens import AT_ONCE, FIRST, Unopened, as_error, decisive, first, opening_roots, unopened
 from phiproxy.keys.rows import RootRow
 from tests.keys.fakes import DEPLOYMENT, FakeProvider, Site
 
@@ -62,3 +62,14 @@ def test_an_older_generation_and_a_tenants_own_kek_do_not_stop_everybody() -> No
     failed = [Unopened(root("decrypt_only"), no), Unopened(root("active", "acme"), no), Unopened(root("active", "other"), no)]
     assert decisive(failed, kek) == failed[2:]
     assert decisive(failed, shared) == failed[1:]
+
+
+def test_of_very_many_those_that_most_need_are_asked_for_first() -> None:
+    def root(number: int, tenant: str, state: str = "active") -> RootRow:
+        return RootRow(number, "d:mrn", tenant, "data", 1, state, ())  # type: ignore[arg-type]
+
+    tenants = [root(n, f"t{n}") for n in range(1000)]
+    chosen = first([root(2000, "", "decrypt_only"), *tenants, root(3000, "")])
+    assert len(chosen) == FIRST
+    assert [r.id for r in chosen[:3]] == [3000, 0, 1]
+    assert len(first([root(2000, "", "decrypt_only"), root(1, "")])) == 2
