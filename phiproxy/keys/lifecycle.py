@@ -170,7 +170,7 @@ async def _ensure_keys(
             if root_id is None:
                 raise ConfigError(
                     f"the registry has {purpose} root keys of {of_whom}, but no active one",
-                    hint="this is the work of keys rotate, not of keys init",
+                    hint="phiproxy never leaves it so: see docs/restore-the-registry.md",
                 )
             done.append(Done(f"{purpose} root key made", of_whom))
         else:

@@ -19,6 +19,7 @@ import pytest
 
 from phiproxy.demo.postgres import free_port
 from tests.harness.gate import Gate
+from tests.harness.oracle import LeakOracle
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
@@ -34,7 +35,7 @@ tables:
       ssn: {type: text, indexes: [ssn], distinct: 100000000}
 """
 DDL = "CREATE TABLE patients (id serial PRIMARY KEY, ssn text); CREATE TABLE wards (name text); INSERT INTO wards VALUES ('east')"
-READ, WRITE = b"SELECT ssn FROM patients", b"INSERT INTO patients (ssn) VALUES ('123-45-6789')"
+READ = b"SELECT ssn FROM patients"
 
 
 def get(port: int, path: str = "/readyz") -> tuple[int, str]:
@@ -63,6 +64,7 @@ class Ward:
     site: Site
     gate: Gate
     health: int
+    value: str
 
     @property
     def kek(self) -> Path:
@@ -70,7 +72,8 @@ class Ward:
 
     @property
     def log(self) -> str:
-        return self.site.proxy.log_path.read_text()
+        path = self.site.proxy.log_path
+        return path.read_text() if path.exists() else ""
 
     def becomes(self, status: int, words: str) -> None:
         until(lambda: (get(self.health)[0], words in get(self.health)[1]) == (status, True), lambda: str(get(self.health)))
@@ -86,6 +89,16 @@ class Ward:
     def connect(self) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(self.site.proxy_dsn, autocommit=True, connect_timeout=20)
 
+    @property
+    def write(self) -> bytes:
+        """A statement that stores the value."""
+        return f"INSERT INTO patients (ssn) VALUES ('{self.value}')".encode()
+
+    @property
+    def entries(self) -> list[dict[str, object]]:
+        """The proxy's log: whatever writes to its standard error, every line is JSON."""
+        return [json.loads(line) for line in self.log.splitlines()]
+
     def hup(self) -> None:
         assert self.site.proxy.process is not None
         os.kill(self.site.proxy.process.pid, signal.SIGHUP)
@@ -97,7 +110,11 @@ def ward_of(server: PostgresServer, directory: Path, more: str = "") -> Iterator
     with Gate(server.host, server.port) as gate, open_site(server, directory, policy=POLICY, ddl=DDL, serve=False) as site:
         text = site.config.read_text().replace(f"{site.tap.host}:{site.tap.port}", f"{gate.host}:{gate.port}")
         site.config.write_text(text.replace("metrics: null", f"metrics: {{listen: '127.0.0.1:{health}'}}") + more)
-        yield Ward(site, gate, health)
+        oracle = LeakOracle(server, site.sealed, proxy_logs=lambda: sorted(site.directory.glob("*.log")))
+        ward = Ward(site, gate, health, oracle.plant("ssn"))
+        yield ward
+        assert all(ward.entries)
+        oracle.assert_no_leak()
 
 
 @pytest.fixture
@@ -162,19 +179,19 @@ def test_sighup_refuses_a_kek_that_does_not_open_and_goes_on_as_before(
         ward.site.proxy.start()
         ward.becomes(200, "ready")
         with ward.connect() as conn:
-            conn.execute(WRITE)
+            conn.execute(ward.write)
             for how, words in SPOILT:
                 before = ward.log.count("reload failed")
                 spoil(ward, how)
                 ward.hup()
                 until(lambda: ward.log.count("reload failed") > before, lambda: ward.log[-2000:])  # noqa: B023
                 assert words in ward.log.splitlines()[-1], ward.log[-2000:]
-                assert conn.execute(READ).fetchone() == ("123-45-6789",)
+                assert conn.execute(READ).fetchone() == (ward.value,)
                 os.replace(ward.site.directory / "right.json", ward.kek)
             assert '"reloaded"' not in ward.log
             ward.hup()
             until(lambda: '"reloaded"' in ward.log, lambda: ward.log[-2000:])
-            assert conn.execute(READ).fetchone() == ("123-45-6789",)
+            assert conn.execute(READ).fetchone() == (ward.value,)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -201,7 +218,7 @@ def test_a_login_by_scram_is_told_at_once_that_postgresql_is_away(postgres_serve
             conn.execute(f'{grant} "{ward.site.service}"'.encode())
         ward.site.proxy.start()
         with ward.connect() as conn:
-            conn.execute(WRITE)
+            conn.execute(ward.write)
         ward.gate.shut()
         for _ in range(2):
             began = time.monotonic()
@@ -214,7 +231,7 @@ def test_a_login_by_scram_is_told_at_once_that_postgresql_is_away(postgres_serve
             assert "err-keys" not in told
         ward.gate.open()
         with ward.connect() as conn:
-            assert conn.execute(READ).fetchone() == ("123-45-6789",)
+            assert conn.execute(READ).fetchone() == (ward.value,)
 
 
 @pytest.fixture
@@ -240,14 +257,14 @@ def test_an_outage_of_the_provider_shows_and_ends_and_no_reload_throws_the_cache
     ward.site.proxy.start()
     ward.becomes(200, "ready")
     with ward.connect() as conn:
-        conn.execute(WRITE)
+        conn.execute(ward.write)
         assert conn.execute(READ).fetchone() is not None
         vault.status = 503
         ward.becomes(503, "not ready: the key provider does not answer")
         assert ward.check()[0] == 1
         ward.hup()
         until(lambda: "reload failed" in ward.log, lambda: ward.log[-2000:])
-        assert conn.execute(READ).fetchone() == ("123-45-6789",), "what is cached goes on opening values"
+        assert conn.execute(READ).fetchone() == (ward.value,), "what is cached goes on opening values"
         vault.status = None
         ward.becomes(200, "ready")
 
@@ -257,7 +274,7 @@ def test_a_denied_unwrap_shows_is_logged_and_counted(vaulted: tuple[Ward, VaultS
     ward.site.proxy.start()
     ward.becomes(200, "ready")
     with ward.connect() as conn:
-        conn.execute(WRITE)
+        conn.execute(ward.write)
         vault.forbidden.add("decrypt/phi")
         ward.becomes(503, "not ready: the KEK does not open the registry's root keys")
 
@@ -281,7 +298,7 @@ def test_a_data_key_that_the_registry_does_not_have_is_logged_and_counted(ward: 
     """As after an older registry was restored."""
     ward.site.proxy.start()
     with ward.connect() as conn:
-        conn.execute(WRITE)
+        conn.execute(ward.write)
     with ward.site.server.connect(ward.site.sealed) as owner:
         owner.execute("UPDATE patients SET ssn = set_byte(ssn, 5, get_byte(ssn, 5) # 255)")
     with ward.connect() as conn:
@@ -305,16 +322,16 @@ def test_a_provider_that_is_away_at_the_start(vaulted: tuple[Ward, VaultServer],
     with ward.connect() as conn:
         assert conn.execute("SELECT name FROM wards").fetchone() == ("east",)
         with pytest.raises(psycopg.Error) as refused:
-            conn.execute(WRITE)
+            conn.execute(ward.write)
         assert refused.value.sqlstate == "57P03"
         vault.failing.clear()
         ward.becomes(200, "ready")
-        until(lambda: _works(conn), lambda: ward.log[-2000:])
+        until(lambda: _works(conn, ward.write), lambda: ward.log[-2000:])
 
 
-def _works(conn: psycopg.Connection[tuple[object, ...]]) -> bool:
+def _works(conn: psycopg.Connection[tuple[object, ...]], statement: bytes) -> bool:
     try:
-        conn.execute(WRITE)
+        conn.execute(statement)
     except psycopg.Error:
         return False
     return True
