@@ -17,6 +17,8 @@ from prometheus_client import Counter as MetricCounter
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ConfigError, PhiproxyError
+from phiproxy.keys.registry import read_layout
+from phiproxy.keys.trust import FaultKind
 from phiproxy.live import Known, LiveDatabase, provider_of, read_known
 from phiproxy.net.auth import Authenticator
 from phiproxy.net.binding import check_certificates
@@ -174,6 +176,7 @@ class Proxy:
     async def _measure(self) -> None:
         """Copy the counters of sessions into metrics once a second, so that the hot path counts in plain integers."""
         seen, unwraps, refused = (0, 0, 0, 0), Counter[str](), Counter[str]()
+        faults: Counter[FaultKind] = Counter()
         while True:
             await asyncio.sleep(1)
             assert self._listener is not None
@@ -187,6 +190,10 @@ class Proxy:
             watches = [database.watch for database in self.databases.values()]
             unwraps = _count(self.metrics.kek_unwraps, [watch.unwraps for watch in watches], unwraps)
             refused = _count(self.metrics.data_keys_refused, [watch.refused for watch in watches], refused)
+            told: Counter[FaultKind] = sum((d.faults for d in self.databases.values()), Counter())
+            for kind, count in (told - faults).items():
+                self.metrics.registry_faults.labels(kind).inc(count)
+            faults = told
 
     async def _stop(self) -> None:
         listener, self._listener = self._listener, None
@@ -317,7 +324,7 @@ def explain(settings: Settings, sql: str, *, database: str | None = None, path: 
 async def planner_without_keys(settings: Settings, policy: Policy) -> Planner:
     """Return what a session plans with at this moment, but for keys: nothing is sealed or opened by it."""
     async with await connect_service(settings, policy.database) as conn:
-        known = await read_known(conn, settings, policy)
+        known = await read_known(conn, settings, policy, await read_layout(conn, settings.service.schema_))
     return Planner(known.protection, known.catalog, Ciphers(Keyring(lambda: 0.0)))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,17 +18,19 @@ from weakref import WeakValueDictionary
 import psycopg
 import structlog
 
-from phiproxy.errors import ConfigError, NoTenant, PhiproxyError, ProviderUnavailable, StatementRefused
+from phiproxy.errors import ConfigError, NotAuthentic, NoTenant, PhiproxyError, ProviderUnavailable, StatementRefused
 from phiproxy.keys import open_provider
 from phiproxy.keys.changes import CHANNEL, notify
 from phiproxy.keys.keks import Kek, TenantKeks
 from phiproxy.keys.members import Members
+from phiproxy.keys.opening import serving, trusted
 from phiproxy.keys.opens import as_error, decisive, first, opening_roots, unopened
 from phiproxy.keys.provider import KeyProvider
-from phiproxy.keys.registry import Registry, as_provider_error, read_layout
+from phiproxy.keys.registry import Registry, as_provider_error, verified_layout
 from phiproxy.keys.roots import CacheLimits
 from phiproxy.keys.rows import RootRow
 from phiproxy.keys.service import KeyLimits
+from phiproxy.keys.trust import FaultKind, Trust
 from phiproxy.keys.watch import KeyWatch
 from phiproxy.net import clock
 from phiproxy.net.catalog import catalog_version, read_catalog, temporary_version
@@ -87,9 +90,13 @@ class Known:
 class LiveDatabase:
     """A database with a policy, and the tenants that are at work in it."""
 
-    def __init__(self, settings: Settings, policy: Policy, kek: Kek, pool: ServicePool, known: Known, members: Members) -> None:
+    def __init__(
+        self, settings: Settings, policy: Policy, kek: Kek, pool: ServicePool, known: Known, members: Members, trust: Trust
+    ) -> None:
         self._settings = settings
         self._policy = policy
+        self._trust = trust
+        self._reconciled = known.layout.counter
         self._pool = pool
         self._members = members
         self._known = known
@@ -113,19 +120,23 @@ class LiveDatabase:
 
     @classmethod
     async def open(cls, settings: Settings, policy: Policy, provider: KeyProvider) -> LiveDatabase:
-        """Read a database for the first time; ConfigError for whatever does not fit the policy, or when it is not reachable."""
+        """Read a database for the first time; ConfigError for whatever does not fit the policy, or when it is not reachable.
+
+        Raises ProviderError when the registry key cannot be had, NotAuthentic when it is not the one that ``keys.anchor`` pins.
+        """
         schema, made = settings.service.schema_, set[str]()
         members = Members(schema, lease=max(MIN_LEASE, 3 * settings.catalog.poll))
         since = clock.now()
         kek = await keks_of(settings, policy, provider)
         async with await connect_service(settings, policy.database) as conn:
-            layout = await _layout(conn, settings)
+            trust = serving(await trusted(conn, settings, policy, kek), settings, policy, log.warning, log.error)
+            layout = await _layout(conn, trust)
             # First: what DDL makes from now on waits for this proxy, and what was made before is read.
             try:
                 await members.beat(conn, layout.epoch, made.update)
             except psycopg.Error as error:
                 raise as_provider_error(error, schema) from None
-            known = await read_known(conn, settings, policy)
+            known = await read_known(conn, settings, policy, layout)
             roots = await opening_roots(conn, schema)
         try:
             await see_that_it_opens(policy, kek, roots)
@@ -135,7 +146,7 @@ class LiveDatabase:
         warn_of_leakage(policy.database, policy.columns())
         pool = service_pool(settings, policy.database)
         await pool.open()
-        opened = cls(settings, policy, kek, pool, known, members)
+        opened = cls(settings, policy, kek, pool, known, members, trust)
         opened.made.update(made.difference(known.catalog.reaching))
         opened._lives(since)
         return opened
@@ -148,7 +159,7 @@ class LiveDatabase:
         """Return a tenant, made now where nobody holds it."""
         found = self._tenants.get(name)
         if found is None:
-            limits, registry = key_limits(self._settings), Registry(self._pool, self._settings.service.schema_)
+            limits, registry = key_limits(self._settings), Registry(self._pool, self._trust)
             cached = self._settings.keys.cache.max_data_keys
             layout, database = self._known.layout, self._policy.database
             found = Tenant(name, database, registry, self.kek, layout, limits, cached, self.refresh)
@@ -167,6 +178,11 @@ class LiveDatabase:
     def policy(self) -> Policy:
         """What is served now."""
         return self._policy
+
+    @property
+    def faults(self) -> Tally[FaultKind]:
+        """What did not verify of the registry so far, by kind."""
+        return self._trust.faults
 
     async def close(self) -> None:
         """Forget the keys and close the connections."""
@@ -207,7 +223,7 @@ class LiveDatabase:
                     # Before anything is read: from here on DDL waits for this proxy again.
                     await self._members.beat(conn, self._known.layout.epoch, self.made.update)
                 version = await catalog_version(conn)
-                layout = await _layout(conn, self._settings)
+                layout = await _layout(conn, self._trust)
                 temporary = await temporary_version(conn) if temporary_wanted else self._temporary
                 if (version, temporary, layout) == (self._version, self._temporary, self._known.layout):
                     if fenced:
@@ -216,7 +232,6 @@ class LiveDatabase:
                 catalog = await read_catalog(conn, _tables(self._policy))
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
-        epoch = self._known.layout.epoch
         self._adopt(catalog, layout)
         # While somebody is changing a view it cannot be read, and if that is rolled back nothing is another one than before.
         self._version = "" if catalog.views_were_locked else version
@@ -224,9 +239,14 @@ class LiveDatabase:
         self.made.difference_update(catalog.reaching)
         if fenced:
             self._lives(since)
-        if layout.epoch != epoch:
+        await self._reconcile(layout)
+
+    async def _reconcile(self, layout: Layout) -> None:
+        """Have all tenants look at their keys after a change of the registry; the counter says so, which nobody can hold back."""
+        if layout.counter != self._reconciled:
             for tenant in list(self._tenants.values()):
                 await tenant.keys.reconcile()
+            self._reconciled = layout.counter
 
     def _lives(self, since: float) -> None:
         """Go on with what is known: what was made before ``since`` is in it, and names that are made now wait for this proxy."""
@@ -286,7 +306,17 @@ class LiveDatabase:
             self._lives(since)
         self._forget_unmade()
         version = await catalog_version(conn)
-        layout = await _layout(conn, self._settings)
+        try:
+            layout = await _layout(conn, self._trust)
+        except NotAuthentic:
+            # Whatever changed since cannot be known: a key that is held may be a compromised one.
+            for tenant in list(self._tenants.values()):
+                tenant.keys.forget()
+            raise
+        if self._trust.rolled_back:
+            for tenant in list(self._tenants.values()):
+                tenant.keys.stop_writing()
+        await self._reconcile(layout)
         if version != self._version or layout != self._known.layout:
             await self.refresh()
         self._lives(since)
@@ -366,7 +396,7 @@ class LiveDatabase:
         """Read the database for a changed policy file; ConfigError when it does not fit. Nothing changes yet."""
         try:
             async with self._pool.connection() as conn:
-                return await read_known(conn, self._settings, policy)
+                return await read_known(conn, self._settings, policy, await _layout(conn, self._trust))
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
 
@@ -419,16 +449,16 @@ def tenant_of(policy: Policy, admission: Admission) -> str:
     return named
 
 
-async def _layout(conn: psycopg.AsyncConnection[Any], settings: Settings) -> Layout:
-    return await read_layout(conn, settings.service.schema_)
+async def _layout(conn: psycopg.AsyncConnection[Any], trust: Trust) -> Layout:
+    async with trust.reading(conn) as view:
+        return await verified_layout(view)
 
 
 def _tables(policy: Policy) -> list[tuple[str, str]]:
     return list({(c.schema, c.table) for c in policy.columns()})
 
 
-async def read_known(conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy) -> Known:
-    """Read and bind; ConfigError for whatever does not fit."""
-    layout = await _layout(conn, settings)
+async def read_known(conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy, layout: Layout) -> Known:
+    """Read the catalogue and bind; ConfigError for whatever does not fit."""
     catalog = await read_catalog(conn, _tables(policy))
     return Known(catalog, layout, bind(policy, layout, catalog, settings.service.schema_))

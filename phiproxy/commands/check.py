@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from phiproxy.commands.checkregistry import check_registry
 from phiproxy.commands.context import (
     Configuration,
     Connection,
@@ -75,8 +76,10 @@ async def _check(configuration: Configuration, policy: Policy) -> list[Finding]:
             if layout is None:
                 layout = await read_layout(conn, settings.service.schema_)  # which says what is wrong
             keys = await _keys(settings, policy, conn)
-            found = await check_database(conn, policy, layout, catalog, settings.service.schema_, await observe(conn))
-            return [files, *keys, *found]
+            registry, verified = await check_registry(conn, settings, policy, catalog)
+            known = verified or layout
+            own = await check_database(conn, policy, known, catalog, settings.service.schema_, await observe(conn))
+            return [files, *keys, *registry, *own]
     except PhiproxyError as error:
         text = error.message + (f"; {error.hint}" if error.hint else "")
         return [files, *(Finding("error", "database", line) for line in text.split("\n"))]

@@ -10,17 +10,19 @@ from psycopg import sql
 from phiproxy.keys.identities import BYTEA_OID, Name, Registered, column_types
 from phiproxy.keys.registry import Connection, read_layout, record_event
 from phiproxy.keys.schema import table
+from phiproxy.keys.trust import Change
 from phiproxy.policy.guards import lacks_tag
 from phiproxy.policy.protection import Slot
 
 
-async def activate_slots(conn: Connection, schema: str, registered: Registered) -> list[tuple[str, str]]:
+async def activate_slots(change: Change, registered: Registered) -> list[tuple[str, str]]:
     """Make every wanted slot active that waits for values to be rewritten, of which there are none, and return what was done.
 
     A slot beside an active one of the same expression, the next generation of an index key, stays as it is: searches, unique
     indexes and foreign keys go by the other one.
     """
     done: list[tuple[str, str]] = []
+    conn, schema = change.conn, change.schema
     layout = await read_layout(conn, schema)
     for number, want in registered.wanted.items():
         identity = layout.identities[number]
@@ -31,6 +33,7 @@ async def activate_slots(conn: Connection, schema: str, registered: Registered) 
             if await _is_lacking(conn, names, slot):
                 continue
             query = sql.SQL("UPDATE {} SET state = 'active' WHERE number = %s AND slot = %s AND state = %s")
+            await change.before("slot", number, slot.number)
             await conn.execute(query.format(table(schema, "slot")), (number, slot.number, slot.state))
             subject = f"{slot.expression} of {identity.identity} in slot {slot.number}"
             await record_event(conn, schema, "slot active", subject, (slot.state, "active"))

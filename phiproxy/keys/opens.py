@@ -37,7 +37,7 @@ class Unopened(NamedTuple):
 
 async def opening_roots(conn: Connection, schema: str) -> list[RootRow]:
     """Return the root keys that stored values may need, in whatever state they still open. Raises psycopg.Error."""
-    return await select_roots(conn, schema, sql.SQL("r.state = ANY(%s)"), (sorted(OPENING),))
+    return await select_roots(conn, schema, sql.SQL("t.state = ANY(%s)"), (sorted(OPENING),))
 
 
 def first(roots: Iterable[RootRow]) -> list[RootRow]:

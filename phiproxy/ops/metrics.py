@@ -40,6 +40,10 @@ class Metrics:
         self.data_keys_refused = Counter(
             "phiproxy_data_keys_refused", "data keys that stored values name and that are not used", ["reason"], registry=own
         )
+        text = "rows of the key registry that do not verify, rollbacks of it, and data keys of stored values that it does not have"
+        self.registry_faults = Counter("phiproxy_registry_faults", text, ["kind"], registry=own)
+        for kind in ("row", "manifest", "counter", "rollback", "unknown_key"):
+            self.registry_faults.labels(kind)
         for outcome in ("forwarded", "rewritten", "refused"):
             self.statements.labels(outcome)  # a series that is 0 is there from the start
         for result in ("ok", "denied", "unavailable"):

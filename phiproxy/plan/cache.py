@@ -90,6 +90,10 @@ class Planner:
         """Tell whether a text may name something protected."""
         return self._screen.mentions(text)
 
+    def inserts_elsewhere(self, text: bytes) -> bool:
+        """Tell whether a text may insert into what is not in the catalogue."""
+        return self._screen.inserts_elsewhere(text)
+
     def passes(self, text: bytes) -> bool:
         """Tell whether a text names nothing protected and does nothing that must be looked at, whatever else the session says.
 

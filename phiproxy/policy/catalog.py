@@ -127,6 +127,11 @@ class Catalog:
         return {(r.schema, r.name): r for r in self.relations}
 
     @cached_property
+    def relation_names(self) -> frozenset[str]:
+        """Names of relations, without their schemas."""
+        return frozenset(r.name for r in self.relations)
+
+    @cached_property
     def by_oid(self) -> dict[int, Relation]:
         """Relations by pg_class.oid."""
         return {r.oid: r for r in self.relations}

@@ -60,7 +60,8 @@ def settle(session: State, text: bytes) -> None:
     if session.catalog_fresh:
         forget(session)
         return
-    if not (session.planner.mentions(text) or _names_one(text, session.created.union(session.reaching))):
+    planner = session.planner
+    if not (planner.mentions(text) or planner.inserts_elsewhere(text) or _names_one(text, session.created.union(session.reaching))):
         return
     if session.names.answered < session.changed:
         if session.changed == session.names.group or session.pipeline.skipping:
