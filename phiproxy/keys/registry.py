@@ -81,17 +81,21 @@ async def read_layout(conn: Connection, schema: str = "phiproxy") -> Layout:
             await conn.execute(SNAPSHOT)
             return await _read_layout(conn, schema)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        raise ConfigError(f"the database has no key registry in schema {schema}", hint="run: phiproxy keys init") from None
+        raise _no_registry(schema) from None
 
 
 async def _read_layout(conn: Connection, schema: str) -> Layout:
     read = {of.name: await read_rows(conn, schema, of, sql.SQL("true"), extra=_EXTRA.get(of.name, ())) for of in LAYOUT_TABLES}
     if not read["meta"]:
-        raise ConfigError(
-            f"the database has no key registry in schema {schema}",
-            hint="run: phiproxy keys init (where tables hold encrypted values already: phiproxy check says what is missing)",
-        )
+        raise _no_registry(schema)
     return layout_of(read)
+
+
+def _no_registry(schema: str) -> ConfigError:
+    return ConfigError(
+        f"the database has no key registry in schema {schema}",
+        hint="run: phiproxy keys init (where tables hold encrypted values already: phiproxy check says what is missing)",
+    )
 
 
 async def verified_layout(view: View) -> Layout:
