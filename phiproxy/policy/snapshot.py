@@ -115,7 +115,7 @@ ReadCheck = Callable[[str, str], bytes]
 def changed(names: Iterable[str]) -> bytes:
     """Return the query of what a transaction sees otherwise than others: oids, types, views, signatures, relations as in ``ALL``.
 
-    ``names`` are those of relations that are told in any case. Needs standard_conforming_strings, which is enforced. Its rows
+    ``names`` are those of relations that are told in any case. Needs standard_conforming_strings. Its rows
     are in base64: names may have characters that the client's encoding has not.
     """
     quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))

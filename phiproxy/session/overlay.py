@@ -12,7 +12,7 @@ from phiproxy.errors import AnnouncementNeeded, CatalogNeeded, StatementRefused
 from phiproxy.plan.statement import Effects
 from phiproxy.session.pipeline import Later
 from phiproxy.session.state import State
-from phiproxy.session.substitutes import own_query
+from phiproxy.session.substitutes import ask, waits_in_group
 
 
 class OverlayNeeded(Exception):
@@ -30,6 +30,8 @@ def note(session: State, effects: Effects, *, touches: bool) -> None:
     """Note what was sent and may change the catalogue, for everybody or in this transaction only."""
     if effects.catalog_changed and (touches or effects.names_protected):
         session.announced = session.names.group
+    if effects.transaction and (session.overlay is not None or session.changed is not None):
+        session.left = session.names.group
     if effects.catalog_changed or (effects.transaction and session.overlay is not None):
         session.changed = session.names.group
     if effects.reaches and session.database is not None:
@@ -57,21 +59,25 @@ def settle(session: State, text: bytes) -> None:
     if session.status == b"E":
         _check_failed(session, text)
         return
-    if session.catalog_fresh:
-        forget(session)
+    if session.catalog_fresh and session.status == b"I" and session.changed <= session.names.answered:
+        forget(session)  # nothing that it was read without is still under way
         return
     planner = session.planner
-    if not (planner.mentions(text) or planner.inserts_elsewhere(text) or _names_one(text, session.created.union(session.reaching))):
+    if not (
+        planner.mentions(text)
+        or planner.inserts_elsewhere(text, session.created)
+        or _names_one(text, session.created.union(session.reaching))
+    ):
         return
-    if session.names.answered < session.changed:
-        if session.changed == session.names.group or session.pipeline.skipping:
-            raise StatementRefused(
-                "a statement before this one, in the same pipeline, changes tables",
-                hint="Send this one after the reply to the one before.",
-                position=session.planner.place(text),
-            )
+    if session.names.answered < session.changed < session.names.group:
         raise Later
-    if session.status == b"I":
+    if session.changed == session.names.group and session.left == session.names.group:
+        raise StatementRefused(
+            "statements before this one, in the same pipeline, change tables and end a transaction or savepoint",
+            hint="Send this one after the reply to the one before.",
+            position=session.planner.place(text),
+        )
+    if session.status == b"I" and session.changed < session.names.group:
         raise CatalogNeeded(changed=True)
     raise OverlayNeeded(session.planner.place(text))
 
@@ -87,9 +93,11 @@ def _check_failed(session: State, text: bytes) -> None:
 
 
 def _names_one(text: bytes, names: Iterable[str]) -> bool:
-    """Tell whether a text may name what DDL has just made: the planner may not know yet what it reaches."""
+    """Tell whether a text may name what DDL has just made, or read a schema: what that reaches may not be known yet."""
     folded = text.lower()
-    return b'u&"' in folded or any(name.lower().replace('"', '""').encode() in folded for name in names)
+    if b'u&"' in folded or b"schema_to_xml" in folded:
+        return True
+    return any(name.lower().replace('"', '""').encode() in folded for name in names)
 
 
 def forget(session: State) -> None:
@@ -101,11 +109,10 @@ def forget(session: State) -> None:
 
 def ask_when_idle(session: State) -> bool:
     """Ask for the catalogue of this transaction once nothing is in flight; False where that cannot be done."""
-    idle = session.pipeline.front() is None
-    if session.group_open or session.pipeline.skipping:
+    if session.pipeline.skipping:
         return False
-    if idle:
-        session.internal(own_query(session.planner.changes_query()), lambda ok, rows: _read(session, ok, rows))
+    if not waits_in_group(session) and session.pipeline.front() is None:
+        ask(session, session.planner.changes_query(), lambda ok, rows: _read(session, ok, rows))
     return True
 
 
@@ -117,3 +124,5 @@ def _read(session: State, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 
     session.overlay = session.database.planner.overlaid([row.decode("ascii") for row in rows], session.reaching)
     session.overlays += 1
     session.changed = None
+    if session.group_open and session.status == b"I":
+        session.overlaid = session.names.group

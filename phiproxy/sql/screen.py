@@ -8,7 +8,7 @@ either contains the name case-insensitively or contains ``U&"`` (sql.md section 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.protection import Protection
@@ -89,11 +89,12 @@ class Screen:
         """Tell whether the text may change what later names mean, or prepare, execute or declare something."""
         return self._is_watched(_lowered(text)) or self.inserts_elsewhere(text)
 
-    def inserts_elsewhere(self, text: bytes) -> bool:
-        """Tell whether the text may insert into what is not in the catalogue."""
+    def inserts_elsewhere(self, text: bytes, created: Collection[str] = ()) -> bool:
+        """Tell whether the text may insert into what is not in the catalogue, nor among the names that the session has made."""
         if b"insert" not in text.lower():  # a pattern takes six times as long to find that it is not there
             return False
-        return any(_target(found[1]) not in self._catalog.relation_names for found in _INSERT.finditer(text))
+        targets = {_target(found[1]) for found in _INSERT.finditer(text)}
+        return not targets.difference(created) <= self._catalog.relation_names
 
     def _is_watched(self, lowered: str) -> bool:
         return _is_watched(lowered) or any(spelling in lowered for spelling in self._setters)
