@@ -11,6 +11,7 @@ from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -23,11 +24,14 @@ from phiproxy.keys.changes import CHANNEL, notify
 from phiproxy.keys.keks import Kek, TenantKeks
 from phiproxy.keys.members import Members
 from phiproxy.keys.opening import serving, trusted
+from phiproxy.keys.opens import as_error, decisive, first, opening_roots, unopened
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, as_provider_error, verified_layout
 from phiproxy.keys.roots import CacheLimits
+from phiproxy.keys.rows import RootRow
 from phiproxy.keys.service import KeyLimits
 from phiproxy.keys.trust import FaultKind, Trust
+from phiproxy.keys.watch import KeyWatch
 from phiproxy.net import clock
 from phiproxy.net.catalog import catalog_version, read_catalog, temporary_version
 from phiproxy.net.service import ServicePool, connect_service, service_pool
@@ -36,7 +40,7 @@ from phiproxy.ops.leakage import declared_complaints
 from phiproxy.policy.bind import bind
 from phiproxy.policy.boundary import guarded_tables
 from phiproxy.policy.catalog import Catalog
-from phiproxy.policy.kek import absolute
+from phiproxy.policy.kek import absolute, in_file
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import Protection
@@ -103,7 +107,8 @@ class LiveDatabase:
         self._renewing: asyncio.Task[None] | None = None
         self._announcing: asyncio.Task[None] | None = None
         self._announce_again = False
-        self._kek = kek
+        self.kek = kek
+        self.watch = KeyWatch(partial(log.warning, database=policy.database))
         self.protection_changed: Callable[[Tenant], None] = lambda _: None
         """Told of each tenant whose protection is no longer what its sessions began with."""
         self.made: set[str] = set()
@@ -135,6 +140,12 @@ class LiveDatabase:
             except psycopg.Error as error:
                 raise as_provider_error(error, schema) from None
             known = await read_known(conn, settings, policy, layout)
+            roots = await opening_roots(conn, schema)
+        try:
+            await see_that_it_opens(policy, kek, roots)
+        except ProviderUnavailable as error:
+            # An outage ends by itself: what names nothing protected is served meanwhile, the rest is refused (57P03).
+            log.warning("started without keys", database=policy.database, why=error.message)
         warn_of_leakage(policy.database, policy.columns())
         pool = service_pool(settings, policy.database)
         await pool.open()
@@ -154,7 +165,8 @@ class LiveDatabase:
             limits, registry = key_limits(self._settings), Registry(self._pool, self._trust)
             cached = self._settings.keys.cache.max_data_keys
             layout, database = self._known.layout, self._policy.database
-            found = Tenant(name, database, registry, self._kek, layout, limits, cached, self.refresh)
+            found = Tenant(name, database, registry, self.kek, layout, limits, cached, self.refresh)
+            found.keys.watch = self.watch
             found.made, found.confirmed, found.fence = self.made, self.confirmed, self.fence
             found.protection_changed = self._protection_changed
             found.announce, found.announce_names = self.announce, self.announce_names
@@ -170,9 +182,9 @@ class LiveDatabase:
         self.protection_changed(tenant)
 
     @property
-    def unwraps(self) -> int:
-        """KEK unwraps asked for so far, by tenants that live."""
-        return sum(tenant.keys.unwraps for tenant in self._tenants.values())
+    def policy(self) -> Policy:
+        """What is served now."""
+        return self._policy
 
     @property
     def faults(self) -> Tally[FaultKind]:
@@ -371,6 +383,25 @@ class LiveDatabase:
             # All proxies look once per catalog.poll anyway.
             log.warning("a change could not be announced", database=self._policy.database, type=type(error).__name__)
 
+    async def see_kek(self, settings: Settings, policy: Policy) -> None:
+        """See that the KEKs that another configuration names, or the same ones again, open the root keys; nothing changes.
+
+        ProviderError when they do not, or do not answer: what is cached is better than nothing.
+        """
+        try:
+            async with self._pool.connection() as conn:
+                roots = await opening_roots(conn, settings.service.schema_)
+        except (psycopg.Error, TimeoutError) as error:
+            raise ProviderUnavailable(f"the key registry cannot be read ({type(error).__name__})") from None
+        if (settings.kek_uri, policy.tenant) == (self._settings.kek_uri, self._policy.tenant) and not in_file(settings.kek_uri):
+            await see_that_it_opens(policy, self.kek, roots)
+            return
+        kek = await keks_of(settings, policy, await provider_of(settings))
+        try:
+            await see_that_it_opens(policy, kek, roots)
+        finally:
+            await kek.close()
+
     async def fit(self, policy: Policy) -> Known:
         """Read the database for a changed policy file; ConfigError when it does not fit. Nothing changes yet."""
         try:
@@ -389,6 +420,18 @@ class LiveDatabase:
     async def reload(self, policy: Policy) -> None:
         """Go on with a changed policy file and without cached keys; ConfigError leaves everything as it was."""
         self.take(policy, await self.fit(policy))
+
+
+async def see_that_it_opens(policy: Policy, kek: Kek, roots: Iterable[RootRow]) -> None:
+    """Unwrap root keys through the KEK; ProviderError when one is not unwrapped without which the database cannot be served.
+
+    Others are logged.
+    """
+    failed = await unopened(kek, policy.deployment, first(roots))
+    if worst := decisive(failed, kek):
+        raise as_error(worst, kek.uri)
+    for each in failed:
+        log.error("a root key does not open", database=policy.database, root=each.root.id, why=each.error.message)
 
 
 def warn_of_leakage(database: str, columns: Iterable[PolicyColumn]) -> None:

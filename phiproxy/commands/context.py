@@ -126,6 +126,14 @@ async def survey(settings: Settings, policy: Policy, conn: Connection) -> tuple[
     return layout, catalog
 
 
+async def existing_layout(conn: Connection, schema: str) -> Layout | None:
+    """Return the layout, or None without a registry; what else is wrong with it whoever uses it says better."""
+    try:
+        return await read_layout(conn, schema)
+    except ConfigError:
+        return None
+
+
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run one command's coroutine to its end."""
     return asyncio.run(coroutine)

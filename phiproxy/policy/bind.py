@@ -17,7 +17,8 @@ from phiproxy.policy.layout import Layout, RegisteredIdentity
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.owntypes import NoSuchType, Types, resolved, same_name
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, ProtectedTable, Protection, Slot
-from phiproxy.policy.types import BYTEA_OID
+from phiproxy.policy.types import BYTEA_OID, by_oid
+from phiproxy.types.names import sql_name
 
 _INIT = "run `phiproxy keys init`"
 
@@ -200,11 +201,21 @@ def _column_complaints(column: PolicyColumn, layout: Layout, catalog: Catalog) -
         return missing if (column.schema, column.table, column.name) not in layout.columns else []
     found = catalog.by_name[column.schema, column.table].column(column.name)
     if found is not None and found.type_oid != BYTEA_OID:
-        declared = {25: "text", 1043: "varchar"}.get(found.type_oid, f"of type oid {found.type_oid}")
-        return [f"{column.at}: {column.label} is {declared}, not bytea: run `phiproxy ddl`"]
+        return [f"{column.at}: {column.label} is {_type_name(found.type_oid, catalog)}, not bytea: run `phiproxy ddl`"]
     if found is not None and _type(column, catalog.types).not_null and not found.not_null:
         return [f"{column.at}: {column.label} is of a domain without NULL, and may be NULL: run `phiproxy ddl`"]
     return []
+
+
+def _type_name(oid: int, catalog: Catalog) -> str:
+    """Return the name of a type as PostgreSQL shows it, without a length."""
+    known = by_oid(oid)
+    if known is not None:
+        return sql_name(known)
+    own = next((own for own in catalog.types if oid in (own.oid, own.array_oid)), None)
+    if own is None:
+        return "of another type"
+    return own.qualified + ("[]" if oid == own.array_oid else "")
 
 
 def _table_complaints(columns: list[PolicyColumn], catalog: Catalog) -> list[str]:

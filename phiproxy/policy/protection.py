@@ -36,6 +36,20 @@ class Slot:
     family: str = ""
 
 
+def answering_slots(slots: Iterable[Slot], expressions: Iterable[str]) -> dict[str, Slot]:
+    """Return the slot of each expression that has one: that which answers, else the one that is on its way."""
+    found: dict[str, Slot] = {}
+    for slot in slots:
+        if slot.state == "active" or (slot.state != "dropped" and slot.expression not in found):
+            found[slot.expression] = slot
+    return {expression: found[expression] for expression in expressions if expression in found}
+
+
+def waiting_slots(slots: Iterable[Slot], expressions: Iterable[str]) -> list[Slot]:
+    """Return the slots of expressions that no slot answers yet: values that were stored before them have no tag in them."""
+    return [slot for slot in answering_slots(slots, expressions).values() if slot.state != "active"]
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """A part of a CHECK constraint that the proxy evaluates: ``definition`` is the envelope of its condition (policy.guards).
