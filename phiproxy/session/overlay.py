@@ -26,12 +26,16 @@ class OverlayNeeded(Exception):
         self.position = position
 
 
-def note(session: State, effects: Effects, *, touches: bool) -> None:
+def note(session: State, effects: Effects, created: frozenset[str], *, touches: bool) -> None:
     """Note what was sent and may change the catalogue, for everybody or in this transaction only."""
-    if effects.catalog_changed and (touches or effects.names_protected):
+    concerns = touches or effects.names_protected
+    if effects.catalog_changed and concerns:
         session.announced = session.names.group
     if effects.catalog_changed or (effects.transaction and session.overlay is not None):
         session.changed = session.names.group
+    if concerns or effects.reaches or effects.code or effects.path_unknown:
+        # Only the catalogue tells what these are. Of other DDL nothing protected, and no setting, can come.
+        session.suspect |= created
     if effects.reaches and session.database is not None:
         session.database.made.update(effects.reaches)
         session.database.confirmed.difference_update(effects.reaches)
@@ -49,18 +53,20 @@ def check_announced(session: State, effects: Iterable[Effects]) -> None:
 def settle(session: State, text: bytes) -> None:
     """Go on when the catalogue is known for a text; else CatalogNeeded, OverlayNeeded, Later, or a refusal where none helps."""
     assert session.database is not None
+    others = session.database.made.difference(session.reaching)
+    if others and not session.catalog_fresh and _names_one(text, others):
+        if session.overlay is not None and session.changed is None:
+            session.changed = session.names.answered  # what this transaction sees was read over what all saw then
+        raise CatalogNeeded(changed=True)
     if session.changed is None:
-        others = session.database.made.difference(session.reaching)
-        if others and not session.catalog_fresh and _names_one(text, others):
-            raise CatalogNeeded(changed=True)
         return
     if session.status == b"E":
         _check_failed(session, text)
         return
-    if session.catalog_fresh:
+    if session.catalog_fresh and session.status == b"I":
         forget(session)
         return
-    if not (session.planner.mentions(text) or _names_one(text, session.created.union(session.reaching))):
+    if not (session.planner.mentions(text) or _names_one(text, session.suspect.union(session.reaching, others))):
         return
     if session.names.answered < session.changed:
         if session.changed == session.names.group or session.pipeline.skipping:
@@ -96,6 +102,7 @@ def forget(session: State) -> None:
     session.changed = None
     session.overlay = None
     session.reaching = {}
+    session.suspect = frozenset()
 
 
 def ask_when_idle(session: State) -> bool:

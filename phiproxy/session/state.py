@@ -79,7 +79,7 @@ class State:
         "encoding_changed", "encoding_set", "fence", "group_executes", "group_open", "has_temporary", "later", "max_message",
         "names", "negotiation", "now", "overlay", "overlays", "path", "path_changed", "path_generation", "path_schemas",
         "phase", "pipeline", "quiet", "reaching", "server_frames", "server_said_fatal", "settings", "status", "strip_plus",
-        "styles", "styles_changed", "styles_set", "swallowing", "to_client", "to_server", "unbound", "waiting",
+        "styles", "styles_changed", "styles_set", "suspect", "swallowing", "to_client", "to_server", "unbound", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -121,6 +121,7 @@ class State:
         self.styles_changed: int | None = None
         self.styles_set = False
         self.created: frozenset[str] = frozenset()
+        self.suspect: frozenset[str] = frozenset()
         self.changed: int | None = None
         self.announced: int | None = None
         self.overlay: Planner | None = None

@@ -290,6 +290,7 @@ class Effects:
     ``relations`` are those that it makes, for the statements behind it in the same text; ``reaches`` are names through which
     something protected is reached from now on; ``tag`` is the command tag of DDL in the client's terms; ``names_protected`` says
     that a statement that goes on as it is names something protected; ``encoding``: client_encoding may be another one behind it.
+    ``code``: what it makes may do anything to the session, as only the catalogue tells.
     """
 
     path_unknown: bool = False
@@ -313,6 +314,7 @@ class Effects:
     tag: bytes = b""
     names_protected: bool = False
     encoding: bool = False
+    code: bool = False
 
     def sets_as(self, other: Effects) -> None:
         """Note that it changes the path, styles and encoding as another statement does, which it runs."""

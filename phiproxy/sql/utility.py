@@ -236,7 +236,8 @@ def effects(  # noqa: C901, PLR0912 - one line per kind of statement
         if "newname" in body:
             found.created += (body["newname"],)
         if kind == "CreateFunctionStmt":
-            found.created += (strings(body["funcname"])[-1],)  # which may change the session, as only the catalogue tells
+            found.created += (strings(body["funcname"])[-1],)
+            found.code = True
     for message in walked:
         if "ExecuteStmt" in message:  # EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
             found.executes = message["ExecuteStmt"]["name"]

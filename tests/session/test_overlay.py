@@ -146,3 +146,42 @@ def test_a_name_that_was_taken_back_is_no_table_of_the_session(play: Screenplay)
     play.needs_catalog()
     play.resumes()
     play.server_gets(REFUSED_QUERY)
+
+
+def test_what_names_nothing_protected_is_used_at_once(play: Screenplay) -> None:
+    """``CREATE TABLE elsewhere …; INSERT INTO elsewhere …``: no catalogue can say anything of it that matters."""
+    play.client_says(query("CREATE TABLE elsewhere (id int)"))
+    play.session.to_server.clear()
+    play.server_says(command_complete("CREATE TABLE"), ready())
+    play.session.to_client.clear()
+    for text in ("INSERT INTO elsewhere VALUES (1)", "ALTER TABLE elsewhere ADD b int", "DROP TABLE elsewhere"):
+        play.client_says(query(text))
+        assert play.need is None
+        play.server_gets(query(text))
+        play.server_says(command_complete("X"), ready())
+        play.session.to_client.clear()
+
+
+def test_what_may_do_anything_to_the_session_is_looked_up(play: Screenplay) -> None:
+    """``CREATE FUNCTION tenant() …; SELECT tenant()``: the function may set the search path."""
+    play.client_says(query("CREATE FUNCTION tenant() RETURNS int LANGUAGE sql AS 'SELECT 1'"))
+    play.session.to_server.clear()
+    play.server_says(command_complete("CREATE FUNCTION"), ready())
+    play.session.to_client.clear()
+    play.client_says(query("SELECT tenant()"))
+    assert play.need == NeedCatalog(changed=True)
+    play.resumes()
+    play.server_gets(query("SELECT tenant()"))
+
+
+def test_what_another_session_makes_over_protected_tables_is_looked_up_after_ddl_of_ones_own_too(play: Screenplay) -> None:
+    assert isinstance(play.session.database, FakeDatabase)
+    play.client_says(query("CREATE TABLE elsewhere (id int)"))
+    play.session.to_server.clear()
+    play.server_says(command_complete("CREATE TABLE"), ready())
+    play.session.to_client.clear()
+    play.session.database.made.add("shown")
+    play.client_says(query("SELECT * FROM shown"))
+    assert play.need == NeedCatalog(changed=True)
+    play.resumes()
+    play.server_gets(query("SELECT * FROM shown"))
