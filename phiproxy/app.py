@@ -292,7 +292,7 @@ def explain(settings: Settings, sql: str, *, database: str | None = None, path: 
 async def planner_without_keys(settings: Settings, policy: Policy) -> Planner:
     """Return what a session plans with at this moment, but for keys: nothing is sealed or opened by it."""
     async with await connect_service(settings, policy.database) as conn:
-        known = await read_known(conn, settings, policy)
+        known = await read_known(conn, settings, policy, whole=True)
     return Planner(known.protection, known.catalog, Ciphers(Keyring(lambda: 0.0)))
 
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -26,7 +26,7 @@ from phiproxy.keys.registry import Registry, as_provider_error, read_layout
 from phiproxy.keys.roots import CacheLimits
 from phiproxy.keys.service import KeyLimits
 from phiproxy.net import clock
-from phiproxy.net.catalog import catalog_version, read_catalog, temporary_version
+from phiproxy.net.catalog import CatalogReader
 from phiproxy.net.service import ServicePool, connect_service, service_pool
 from phiproxy.net.tasks import spawn
 from phiproxy.ops.leakage import declared_complaints
@@ -51,6 +51,8 @@ MIN_LEASE = 5.0
 # After this part of it, one that was not heard looks again before it goes on: the rest is for what is on its way to the server.
 FENCED_AFTER = 0.8
 ANNOUNCEMENT_STEP = 0.02
+# Names of relations that statements had beside protected ones; of more than these all are asked for again.
+MAX_ASKED = 10_000
 # The transaction that makes a name may last; statements that contain such a name cost a look at the catalogue meanwhile.
 MAX_WAIT_FOR_NAME = 3600.0
 
@@ -78,6 +80,7 @@ class Known:
     catalog: Catalog
     layout: Layout
     protection: Protection
+    reader: CatalogReader
 
 
 class LiveDatabase:
@@ -89,8 +92,8 @@ class LiveDatabase:
         self._pool = pool
         self._members = members
         self._known = known
-        self._version = self._temporary = ""
         self._temporary_wanted = False
+        self._asked: set[str] = set()
         self._reading: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._announcing: asyncio.Task[None] | None = None
@@ -171,13 +174,16 @@ class LiveDatabase:
             log.info("the proxy ends without a word to the others", database=self._policy.database)
         await self._pool.close()
 
-    async def refresh(self, changed: bool = False) -> None:  # noqa: FBT001, FBT002 - the shape of a callback
+    async def refresh(self, changed: bool = False, names: frozenset[str] = frozenset()) -> None:  # noqa: FBT001, FBT002 - a callback
         """Read what is another than was read last of catalogue and registry; who asks during a reading shares the next one.
 
-        ``changed``: temporary tables do not make the catalogue another one.
+        ``changed``: temporary tables do not make the catalogue another one. ``names``: of relations that are to be known too.
         """
-        if not changed:
+        if not (changed or names):
             self._temporary_wanted = True
+        if len(self._asked) > MAX_ASKED:
+            self._asked.clear()
+        self._asked |= names
         if self._reading is not None and not self._reading.done():
             await asyncio.wait([self._reading])
         if self._reading is None or self._reading.done():
@@ -185,29 +191,31 @@ class LiveDatabase:
         await asyncio.shield(self._reading)
 
     async def _read(self) -> None:
-        temporary_wanted, self._temporary_wanted = self._temporary_wanted, False
+        temporary, self._temporary_wanted = self._temporary_wanted, False
+        known, asked = self._known, frozenset(self._asked)
         try:
             since = clock.now()
             async with self._pool.connection() as conn:
                 fenced = since > self.fence.until
                 if fenced:
                     # Before anything is read: from here on DDL waits for this proxy again.
-                    await self._members.beat(conn, self._known.layout.epoch, self.made.update)
-                version = await catalog_version(conn)
+                    await self._members.beat(conn, known.layout.epoch, self.made.update)
                 layout = await _layout(conn, self._settings)
-                temporary = await temporary_version(conn) if temporary_wanted else self._temporary
-                if (version, temporary, layout) == (self._version, self._temporary, self._known.layout):
-                    if fenced:
-                        self._lives(since)
-                    return
-                catalog = await read_catalog(conn, _tables(self._policy))
+                names = asked | layout.table_names
+                same = await known.reader.same(conn, temporary=temporary)
+                if not same or layout != known.layout or not names <= (known.catalog.names or frozenset()):
+                    catalog = await known.reader.read(conn, names)
+                    same = False
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
-        epoch = self._known.layout.epoch
+        if same:
+            if fenced:
+                self._lives(since)
+            return
+        if self._known.reader is not known.reader:
+            return  # another policy was taken meanwhile, and all was read for that
+        epoch = known.layout.epoch
         self._adopt(catalog, layout)
-        # While somebody is changing a view it cannot be read, and if that is rolled back nothing is another one than before.
-        self._version = "" if catalog.views_were_locked else version
-        self._temporary = temporary if temporary_wanted else ""
         self.made.difference_update(catalog.reaching)
         if fenced:
             self._lives(since)
@@ -234,10 +242,11 @@ class LiveDatabase:
             # By itself too: one that does not fit changes nothing else, and would be read, and told, at every poll.
             for tenant in self._tenants.values():
                 tenant.keys.adopt(layout)
-            self._known = Known(known.catalog, layout, known.protection)
-        if (protection, catalog.generation) == (known.protection, known.catalog.generation):
+        self._known = Known(catalog, layout, protection, known.reader)
+        if protection == known.protection and catalog.extends(known.catalog):
+            for tenant in self._tenants.values():
+                tenant.learn(catalog)
             return
-        self._known = Known(catalog, layout, protection)
         for tenant in self._tenants.values():
             tenant.plan(protection, catalog)
         log.info("catalogue read", database=self._policy.database)
@@ -272,10 +281,9 @@ class LiveDatabase:
         if not fenced:
             self._lives(since)
         self._forget_unmade()
-        version = await catalog_version(conn)
         layout = await _layout(conn, self._settings)
-        if version != self._version or layout != self._known.layout:
-            await self.refresh()
+        if layout != self._known.layout or not await self._known.reader.same(conn):
+            await self.refresh(changed=True)
         self._lives(since)
         for tenant in self._tenants.values():
             tenant.keys.sweep()
@@ -343,6 +351,7 @@ class LiveDatabase:
         self._policy = policy
         for tenant in self._tenants.values():
             tenant.keys.forget()
+        self._known = replace(self._known, reader=known.reader)
         self._adopt(known.catalog, known.layout)
 
     async def reload(self, policy: Policy) -> None:
@@ -379,12 +388,9 @@ async def _layout(conn: psycopg.AsyncConnection[Any], settings: Settings) -> Lay
     return await read_layout(conn, settings.service.schema_)
 
 
-def _tables(policy: Policy) -> list[tuple[str, str]]:
-    return list({(c.schema, c.table) for c in policy.columns()})
-
-
-async def read_known(conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy) -> Known:
-    """Read and bind; ConfigError for whatever does not fit."""
+async def read_known(conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy, *, whole: bool = False) -> Known:
+    """Read and bind; ConfigError for whatever does not fit. ``whole``: with all relations that there are."""
     layout = await _layout(conn, settings)
-    catalog = await read_catalog(conn, _tables(policy))
-    return Known(catalog, layout, bind(policy, layout, catalog, settings.service.schema_))
+    reader = CatalogReader({(c.schema, c.table) for c in policy.columns()})
+    catalog = await reader.read(conn, None if whole else layout.table_names)
+    return Known(catalog, layout, bind(policy, layout, catalog, settings.service.schema_), reader)

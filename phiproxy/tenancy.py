@@ -41,7 +41,7 @@ class Tenant:
         layout: Layout,
         limits: KeyLimits,
         max_data_keys: int,
-        refresh: Callable[[bool], Awaitable[None]],
+        refresh: Callable[[bool, frozenset[str]], Awaitable[None]],
     ) -> None:
         self._database = database
         self.name = name
@@ -74,6 +74,10 @@ class Tenant:
         """Go on with another protection or catalogue."""
         self.planner = Planner(protection.of_tenant(self.name), catalog, Ciphers(self.ring, self._noticed))
         self.generation += 1
+
+    def learn(self, catalog: Catalog) -> None:
+        """Go on with a catalogue that knows more, and nothing otherwise."""
+        self.planner.learn(catalog)
 
     async def _fetch(self, wants: frozenset[KeyWant]) -> None:
         await self.keys.fetch(wants)

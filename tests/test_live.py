@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from phiproxy.errors import ConfigError, ProviderUnavailable, StatementRefused, UndefinedTable, WriteKeyWant
+from phiproxy.errors import CatalogNeeded, ConfigError, ProviderUnavailable, StatementRefused, UndefinedTable, WriteKeyWant
 from phiproxy.keys.ending import compromise
 from phiproxy.keys.registry import Registry
 from phiproxy.live import LiveDatabase, provider_of, warn_of_leakage
-from phiproxy.net.catalog import read_catalog
+from phiproxy.net.catalog import CatalogReader
 from phiproxy.net.service import service_pool
 from phiproxy.plan.cache import View
 from phiproxy.policy.catalog import Catalog
@@ -53,14 +53,19 @@ def owner(site: Site, statement: str) -> None:
 
 async def test_ddl_behind_the_proxy_makes_another_planner(site: Site, live: LiveDatabase) -> None:
     before, generation = live.tenant("").planner, live.tenant("").generation
+    with pytest.raises(CatalogNeeded) as needed:
+        before.statement(b"SELECT body FROM fresh", (), VIEW)
+    await live.refresh(names=needed.value.names)
     with pytest.raises(UndefinedTable):
         before.statement(b"SELECT body FROM fresh", (), VIEW)
-    await live.refresh()
-    assert live.tenant("").generation == generation
+    assert live.tenant("").planner is before, "no plan knew of it"
     owner(site, "CREATE TABLE fresh (body text)")
     await live.refresh()
     assert live.tenant("").generation == generation + 1
     assert live.tenant("").planner.statement(b"SELECT body FROM fresh", (), VIEW).identity
+    owner(site, "CREATE TABLE elsewhere (body text)")
+    await live.refresh()
+    assert live.tenant("").generation == generation + 1, "nobody has named it"
 
 
 async def test_a_database_that_no_longer_fits_stays_protected(site: Site, live: LiveDatabase) -> None:
@@ -154,7 +159,7 @@ async def test_readings_that_are_asked_for_at_once_are_shared(site: Site, live: 
 
     live._read = counted  # type: ignore[method-assign]
     owner(site, "CREATE TABLE sudden (id int)")
-    await asyncio.gather(*(live.refresh() for _ in range(100)))
+    await asyncio.gather(*(live.refresh(names=frozenset({"sudden"})) for _ in range(100)))
     assert 1 <= readings <= 2
     assert live.tenant("").planner.statement(b"SELECT id FROM sudden", (), VIEW).identity
 
@@ -167,12 +172,14 @@ async def test_a_name_that_is_not_known_costs_no_reading_where_nothing_has_chang
     async def counted(*args: Any) -> Catalog:
         nonlocal readings
         readings += 1
-        return await read_catalog(*args)
+        return await read(*args)
 
-    monkeypatch.setattr("phiproxy.live.read_catalog", counted)
-    await live.refresh()
+    read = CatalogReader.read
+    monkeypatch.setattr(CatalogReader, "read", counted)
+    await live.refresh(names=frozenset({"passing", "lasting"}))
     first = readings
     await live.refresh()
+    await live.refresh(names=frozenset({"passing"}))
     assert readings == first
     with psycopg.connect(site.server.dsn(site.sealed), autocommit=True) as other:
         other.execute("CREATE TEMPORARY TABLE passing (id int)")

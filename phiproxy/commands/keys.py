@@ -50,7 +50,8 @@ async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[st
     for policy in configuration.policies:
         async with database(settings, policy) as conn:
             layout = await _existing_layout(conn, schema)
-            catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()])
+            names = layout.table_names if layout is not None else ()
+            catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()], names)
             types.append(catalog.types)
             complaints += await plaintext_complaints(conn, _with_new_slots(policy, layout), catalog)
         # An identity number is never given back, and a mistyped column protects nothing: it is said twice that it comes later.

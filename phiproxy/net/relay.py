@@ -47,7 +47,7 @@ class Services:
     """What a session may ask for, handed in by app: net and keys never meet."""
 
     fetch_keys: Callable[[frozenset[KeyWant]], Awaitable[None]]
-    refresh_catalog: Callable[[bool], Awaitable[None]]
+    refresh_catalog: Callable[[bool, frozenset[str]], Awaitable[None]]
     announce: Callable[[frozenset[str]], Awaitable[None]]
 
 
@@ -268,7 +268,7 @@ class Relay:
                     elif isinstance(following, NeedAnnouncement):
                         await self._services.announce(following.names)
                     else:
-                        await self._services.refresh_catalog(following.changed)
+                        await self._services.refresh_catalog(following.changed, following.names)
                 except PhiproxyError as error:
                     failure = error
                 self.session.now = self._now()

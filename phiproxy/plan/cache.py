@@ -7,7 +7,7 @@ what differs between sessions and texts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
@@ -29,7 +29,7 @@ from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.ddl.domains import domain_condition
 from phiproxy.sql.meaning import Meaning, Renew
-from phiproxy.sql.parse import Statement, char_position, decode_text, first_token, parse, too_deep
+from phiproxy.sql.parse import Statement, char_position, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.path import divided, joined, set_path
 from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
@@ -77,7 +77,8 @@ class Planner:
         self.catalog = catalog
         self.ciphers = ciphers
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
-        self.schemas = frozenset(r.schema for r in catalog.relations if not r.schema.startswith("pg_temp_"))
+        own = frozenset(r.schema for r in catalog.relations if not r.schema.startswith("pg_temp_"))
+        self.schemas = catalog.schemas if catalog.schemas is not None else own
         self._screen = Screen(protection, catalog)
         self._names_are_ascii = all(n.isascii() for n in (*protection.table_names, *protection.column_names, *catalog.reaching))
         self._statements: Kept[StatementPlan] = Kept()
@@ -119,13 +120,20 @@ class Planner:
         schemas, temporary = divided(said)
         return joined(schemas, temporary & self.protection.table_names), bool(temporary)
 
-    def changes_query(self) -> bytes:
-        """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``."""
-        return changed({*self.protection.table_names, *self.catalog.reaching})
+    def learn(self, catalog: Catalog) -> None:
+        """Go on with a catalogue that ``extends`` the one before: all plans hold."""
+        self.catalog = catalog
 
-    def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str]) -> Planner:
+    def changes_query(self, names: Iterable[str] = ()) -> bytes:
+        """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``.
+
+        ``names`` are those of other relations that must be known.
+        """
+        return changed(self.catalog, {*self.protection.table_names, *self.catalog.reaching, *names})
+
+    def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str], names: Iterable[str] = ()) -> Planner:
         """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""
-        return Planner(self._named, overlaid(self.catalog, rows, reaching, self._read_check), self.ciphers)
+        return Planner(self._named, overlaid(self.catalog, rows, names, reaching, self._read_check), self.ciphers)
 
     def _read_check(self, text: str, family: str) -> bytes:
         return domain_condition(text, family, self.catalog.replaced)
@@ -274,12 +282,15 @@ class Planner:
         for statement in statements:
             try:
                 meaning = analyse(statement, text, context)
-            except PathNeeded as needed:
+            except CatalogNeeded as needed:
+                # All that are named are asked for at once.
+                raise CatalogNeeded(names=needed.names | _unread(statements, context.catalog)) from None
+            except PathNeeded as needed_path:
                 if meanings:
                     raise StatementRefused(
                         "a statement before this one in the same string may change what its names mean",
                         hint="Send them one by one, or qualify the names with their schema.",
-                        position=needed.position,
+                        position=needed_path.position,
                     ) from None
                 raise
             except StatementRefused as refusal:
@@ -305,6 +316,12 @@ def _place(text: bytes, statement: Statement, name: str) -> int:
     """Return the byte offset of a name in a statement; of its beginning where the name is empty or spelled in another way."""
     found = text.lower().find(name.encode(), statement.start, statement.end) if name else -1
     return found if found >= 0 else first_token(text, statement)
+
+
+def _unread(statements: Sequence[Statement], catalog: Catalog) -> frozenset[str]:
+    """Return the names of relations in these statements that the catalogue was not read for."""
+    named = (m.get("relname") for statement in statements for m in messages(statement.body))
+    return frozenset(name for name in named if isinstance(name, str)) - (catalog.names or frozenset())
 
 
 def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:
@@ -357,7 +374,7 @@ def _cacheable(meanings: Sequence[Meaning]) -> bool:
 def _sealed_attributes(protection: Protection, catalog: Catalog) -> SealedAttributes:
     found = set()
     for table in protection.tables:
-        relation = catalog.by_name.get((table.schema, table.name))
+        relation = catalog.find(table.schema, table.name)
         if relation is not None:
             found |= {(relation.oid, c.attnum) for c in relation.columns if c.name in table.columns}
     return frozenset(found)

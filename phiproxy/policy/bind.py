@@ -178,7 +178,7 @@ def _moved_complaints(column: PolicyColumn, layout: Layout, catalog: Catalog) ->
     number = layout.columns.get((column.schema, column.table, column.name))
     if number is None:
         return _existence_complaints(column, catalog)
-    found = [(r, c) for r in catalog.relations for c, guarded in r.guards if guarded == number]
+    found = [(r, c) for r in catalog.guarded for c, guarded in r.guards if guarded == number]
     identity = layout.identities[number].identity
     line = f"id: {identity.removeprefix('c:')!r}" if identity.startswith("c:") else f"domain: {identity.removeprefix('d:')}"
     return [
@@ -190,7 +190,7 @@ def _moved_complaints(column: PolicyColumn, layout: Layout, catalog: Catalog) ->
 
 
 def _existence_complaints(column: PolicyColumn, catalog: Catalog) -> list[str]:
-    relation = catalog.by_name.get((column.schema, column.table))
+    relation = catalog.find(column.schema, column.table)
     if relation is None:
         return [f"{column.at}: there is no table {column.schema}.{column.table}"]
     if relation.column(column.name) is None:
@@ -214,7 +214,7 @@ def _table_complaints(columns: list[PolicyColumn], catalog: Catalog) -> list[str
     """Say what this version does not do with a whole table, or with a column for what the table does with it."""
     complaints = []
     for column in columns:
-        relation = catalog.by_name.get((column.schema, column.table))
+        relation = catalog.find(column.schema, column.table)
         if relation is None:
             continue
         first = next(c for c in columns if (c.schema, c.table) == (column.schema, column.table))
@@ -245,7 +245,7 @@ def _identity_complaints(columns: list[PolicyColumn], layout: Layout, catalog: C
         registered = layout.identities[number]
         if name in wanted or not registered.identity.startswith("c:"):
             continue
-        relation = catalog.by_name.get(name[:2])
+        relation = catalog.find(*name[:2])
         if relation is None or relation.column(name[2]) is None:
             continue
         complaints += [

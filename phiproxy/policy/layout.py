@@ -33,6 +33,11 @@ class Layout:
     columns: Mapping[tuple[str, str, str], int]
     collation: Collation | None = None
 
+    @property
+    def table_names(self) -> frozenset[str]:
+        """The names of tables that the registry has columns of, in a policy or not."""
+        return frozenset(table for _, table, _ in self.columns)
+
 
 @dataclass(frozen=True, slots=True)
 class WantedIdentity:

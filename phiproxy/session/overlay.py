@@ -6,9 +6,10 @@ statement that may name something protected is planned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from phiproxy.errors import AnnouncementNeeded, CatalogNeeded, StatementRefused
+from phiproxy.plan.cache import Planner
 from phiproxy.plan.statement import Effects
 from phiproxy.session.pipeline import Later
 from phiproxy.session.state import State
@@ -21,7 +22,7 @@ class OverlayNeeded(Exception):
     ``position`` is where a refusal points, where it cannot be read.
     """
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int | None = None) -> None:
         super().__init__("the catalogue of this transaction must be read")
         self.position = position
 
@@ -102,7 +103,21 @@ def forget(session: State) -> None:
     session.changed = None
     session.overlay = None
     session.reaching = {}
-    session.suspect = frozenset()
+    session.suspect = session.wanted = frozenset()
+
+
+def known_there(session: State, handle: Callable[[State, bytes, int, int], object], data: bytes, start: int, end: int) -> None:
+    """Handle a message; OverlayNeeded in place of CatalogNeeded for names behind DDL of the same transaction.
+
+    Only there it is known what they are.
+    """
+    try:
+        handle(session, data, start, end)
+    except CatalogNeeded as needed:
+        if session.overlay is None or not needed.names:
+            raise
+        session.wanted |= needed.names
+        raise OverlayNeeded from None
 
 
 def ask_when_idle(session: State) -> bool:
@@ -111,15 +126,16 @@ def ask_when_idle(session: State) -> bool:
     if session.group_open or session.pipeline.skipping:
         return False
     if idle:
-        session.internal(own_query(session.planner.changes_query()), lambda ok, rows: _read(session, ok, rows))
+        assert session.database is not None
+        planner, names = session.database.planner, session.created | session.wanted
+        session.internal(own_query(planner.changes_query(names)), lambda ok, rows: _read(session, planner, names, ok, rows))
     return True
 
 
-def _read(session: State, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
+def _read(session: State, planner: Planner, names: frozenset[str], ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - a callback
     session.blocked = False
-    assert session.database is not None
     if not ok:
         return  # it is asked again, and refused where the transaction has failed
-    session.overlay = session.database.planner.overlaid([row.decode("ascii") for row in rows], session.reaching)
+    session.overlay = planner.overlaid([row.decode("ascii") for row in rows], session.reaching, names)
     session.overlays += 1
     session.changed = None

@@ -80,6 +80,7 @@ class State:
         "names", "negotiation", "now", "overlay", "overlays", "path", "path_changed", "path_generation", "path_schemas",
         "phase", "pipeline", "quiet", "reaching", "server_frames", "server_said_fatal", "settings", "status", "strip_plus",
         "styles", "styles_changed", "styles_set", "suspect", "swallowing", "to_client", "to_server", "unbound", "waiting",
+        "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -120,8 +121,7 @@ class State:
         self.styles = Styles.CANONICAL
         self.styles_changed: int | None = None
         self.styles_set = False
-        self.created: frozenset[str] = frozenset()
-        self.suspect: frozenset[str] = frozenset()
+        self.created, self.suspect, self.wanted = frozenset[str](), frozenset[str](), frozenset[str]()
         self.changed: int | None = None
         self.announced: int | None = None
         self.overlay: Planner | None = None
