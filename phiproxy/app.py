@@ -59,10 +59,11 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """What a worker has from its supervisor, who listens and serves the metrics."""
+    """What a worker has from its supervisor, who listens and serves the metrics; ``worker`` as of ``Members``."""
 
     sockets: list[socket.socket]
     places: Places
+    worker: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ class Proxy:
         if self._policies:
             provider = await provider_of(settings)
             for policy in self._policies:
-                database = await LiveDatabase.open(settings, policy, provider)
+                worker = self._inherited.worker if self._inherited is not None else None
+                database = await LiveDatabase.open(settings, policy, provider, worker)
                 self.databases[policy.database] = database
                 self._followers.append(spawn(database.follow(), f"follow {policy.database}"))
         if settings.auth.mode == "scram":

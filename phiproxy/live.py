@@ -110,10 +110,15 @@ class LiveDatabase:
         self._alone = None if policy.tenant is not None else self.tenant("")
 
     @classmethod
-    async def open(cls, settings: Settings, policy: Policy, provider: KeyProvider) -> LiveDatabase:
-        """Read a database for the first time; ConfigError for whatever does not fit the policy, or when it is not reachable."""
+    async def open(
+        cls, settings: Settings, policy: Policy, provider: KeyProvider, worker: tuple[int, int] | None = None
+    ) -> LiveDatabase:
+        """Read a database for the first time; ConfigError for whatever does not fit the policy, or when it is not reachable.
+
+        ``worker`` as of ``Members``.
+        """
         schema, made = settings.service.schema_, set[str]()
-        members = Members(schema, lease=max(MIN_LEASE, 3 * settings.catalog.poll))
+        members = Members(schema, max(MIN_LEASE, 3 * settings.catalog.poll), worker)
         since = clock.now()
         async with await connect_service(settings, policy.database) as conn:
             layout = await _layout(conn, settings)
@@ -254,7 +259,8 @@ class LiveDatabase:
     async def follow(self) -> None:
         """Notice DDL behind the proxy and changes in the registry, forever. A server that does not answer is waited for.
 
-        Looks once per ``catalog.poll``, and as soon as another epoch, or DDL through a proxy, is announced (NOTIFY).
+        Looks once per ``catalog.poll``, and as soon as another epoch, or DDL through a proxy, is announced (NOTIFY). Of several
+        workers one looks, and tells the others; each looks itself after what only itself has read.
         """
         poll = self._settings.catalog.poll
         failing = False
@@ -262,18 +268,20 @@ class LiveDatabase:
             try:
                 async with await connect_service(self._settings, self._policy.database) as conn:
                     await conn.execute(f"LISTEN {CHANNEL}")
+                    told = True
                     while True:
-                        await self._look(conn)
-                        failing = False
+                        await self._look(conn, told=told)
+                        failing = told = False
                         async for _ in conn.notifies(timeout=poll, stop_after=1):
-                            pass
+                            told = True
             except (psycopg.Error, TimeoutError, PhiproxyError) as error:
                 if not failing:
                     log.warning("the catalogue cannot be read", database=self._policy.database, type=type(error).__name__)
                 failing = True
             await asyncio.sleep(poll)
 
-    async def _look(self, conn: psycopg.AsyncConnection[Any]) -> None:
+    async def _look(self, conn: psycopg.AsyncConnection[Any], *, told: bool = True) -> None:
+        """Say that this proxy lives, and see what is another than was read; ``told``: somebody says that something is."""
         since = clock.now()
         fenced = since > self.fence.until
         # Before anything that takes its time: DDL waits for this.
@@ -281,9 +289,16 @@ class LiveDatabase:
         if not fenced:
             self._lives(since)
         self._forget_unmade()
-        layout = await _layout(conn, self._settings)
-        if layout != self._known.layout or not await self._known.reader.same(conn):
+        leads = await self._members.leads(conn, 2 * self._settings.catalog.poll + 0.5)
+        if told or fenced or leads:
+            layout = await _layout(conn, self._settings)
+            same = layout == self._known.layout and await self._known.reader.same(conn)
+        else:
+            same = await self._known.reader.asked_same(conn)
+        if not same:
             await self.refresh(changed=True)
+            if leads and not told:
+                await self._members.tell(conn)
         self._lives(since)
         for tenant in self._tenants.values():
             tenant.keys.sweep()

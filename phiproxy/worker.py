@@ -40,7 +40,7 @@ async def _work(control: socket.socket) -> int:
     sockets = [socket.socket(fileno=number) for number in start.sockets]
     for sock in sockets:
         sock.setblocking(False)  # noqa: FBT003
-    inherited = app.Inherited(sockets, SharedPlaces(start.places, start.workers, start.index))
+    inherited = app.Inherited(sockets, SharedPlaces(start.places, start.workers, start.index), (start.group, start.index))
     try:
         async with app.Proxy(settings, policies, inherited) as proxy:
             settle_memory()

@@ -356,3 +356,40 @@ def test_an_index_that_tells_much_is_warned_of() -> None:
         warn_of_leakage("clinic", few.columns())
     assert [(entry["log_level"], entry["database"]) for entry in logs] == [("warning", "clinic")]
     assert "declared distinct: 3" in logs[0]["complaint"]
+
+
+async def test_one_worker_looks_for_all_and_another_when_it_is_gone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The poll of the catalogue costs the server the same for one worker and for many."""
+    settings = site_settings(site, catalog={"poll": "300ms"})
+    (policy,) = load_policies(settings)
+    looks: list[CatalogReader] = []
+
+    async def counted(reader: CatalogReader, *args: Any, **more: Any) -> bool:
+        looks.append(reader)
+        return await same(reader, *args, **more)
+
+    same = CatalogReader.same
+    monkeypatch.setattr(CatalogReader, "same", counted)
+    workers = [await LiveDatabase.open(settings, policy, await provider_of(settings), (7, index)) for index in range(3)]
+    following = [asyncio.get_running_loop().create_task(worker.follow()) for worker in workers]
+    try:
+        readers = [worker._known.reader for worker in workers]
+        await until(lambda: len(looks) > 8, "nobody looks")
+        assert all(looks.count(reader) <= 2 for reader in readers[1:]), "they look at their start only"
+        owner(site, "CREATE VIEW shown AS SELECT body FROM notes")
+        await until(lambda: all("shown" in w.tenant("").planner.catalog.reaching for w in workers), "the view was not noticed")
+        await workers[2].refresh(names=frozenset({"visits"}))
+        owner(site, "CREATE TABLE visits (id int)")
+        await until(
+            lambda: workers[2]._known.catalog.find("public", "visits") is not None, "what only one has read was not noticed"
+        )
+        following[0].cancel()
+        await asyncio.wait([following[0]])
+        owner(site, "CREATE VIEW later AS SELECT body FROM notes")
+        await until(lambda: all("later" in w.tenant("").planner.catalog.reaching for w in workers[1:]), "nobody looks any longer")
+    finally:
+        for task in following:
+            task.cancel()
+        await asyncio.wait(following)
+        for worker in workers:
+            await worker.close()

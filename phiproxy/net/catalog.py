@@ -19,7 +19,7 @@ import psycopg
 from phiproxy.index.collations import identity_query
 from phiproxy.net.code import Definitions, read_definitions
 from phiproxy.net.reach import Ask, read_reach
-from phiproxy.net.watch import Version, Watch
+from phiproxy.net.watch import Version, Watch, version_of
 from phiproxy.policy import snapshot
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.reach import PG_CLASS, Objects, Reach, reaching
@@ -52,6 +52,8 @@ class CatalogReader:
         self._protected = frozenset(protected)
         self._watch = Watch()
         self._version: Version | None = None
+        self._asked: tuple[list[int], list[str]] = ([], [])
+        self._asked_version = ""
         self._definitions: Definitions | None = None
 
     async def same(self, conn: psycopg.AsyncConnection[Any], *, temporary: bool = False) -> bool:
@@ -60,6 +62,13 @@ class CatalogReader:
             return False
         version = await self._watch.version(partial(_rows, conn))
         return version[:2] == self._version[:2] and not (temporary and version.temporary != self._version.temporary)
+
+    async def asked_same(self, conn: psycopg.AsyncConnection[Any]) -> bool:
+        """Tell whether relations that were read since somebody asked for their names are still so.
+
+        Of all else another process tells, that has the same protected tables.
+        """
+        return not self._asked[1] or await version_of(partial(_rows, conn), *self._asked) == self._asked_version
 
     async def read(self, conn: psycopg.AsyncConnection[Any], names: Iterable[str] | None = ()) -> Catalog:
         """Read what reaches the protected tables, and relations and indexes of these names; all where that is None."""
@@ -83,6 +92,9 @@ class CatalogReader:
                 seen=self._watch.seen,
             )
             version = await self._watch.version(ask)
+            asked = sorted({*(names or ())} - {table for _, table in self._protected})
+            own = [r.oid for r in relations if not {r.name, *(i.name for i in r.indexes)}.isdisjoint(asked)]
+            self._asked, self._asked_version = (own, asked), await version_of(ask, own, asked)
         catalog = Catalog(
             _digest(reach, setters, sorted(views.items()), ascii_case, collation, sorted(schemas), definitions.digest),
             conn.info.server_version,

@@ -15,7 +15,7 @@ from phiproxy.policy.reach import Node
 
 # (alias of the rows whose xmin are summed up, the rows). Temporary tables of other sessions would make every second one of change,
 # so they are apart: a session that names one that is not known has the catalogue read.
-_RELATIONS = (
+_OF_RELATIONS = (
     ("c", "pg_class c WHERE c.oid = ANY (%(oids)s::pg_catalog.oid[])"),
     ("a", "pg_attribute a WHERE a.attrelid = ANY (%(oids)s::pg_catalog.oid[]) AND a.attnum > 0"),
     ("k", "pg_constraint k WHERE k.conrelid = ANY (%(oids)s::pg_catalog.oid[])"),
@@ -28,8 +28,9 @@ _RELATIONS = (
     ("p", "pg_policy p WHERE p.polrelid = ANY (%(oids)s::pg_catalog.oid[])"),
     ("i", "pg_inherits i WHERE i.inhrelid = ANY (%(oids)s::pg_catalog.oid[])"),
     ("i", "pg_inherits i WHERE i.inhparent = ANY (%(oids)s::pg_catalog.oid[])"),
-    ("d", "pg_depend d JOIN nodes n ON d.refclassid = n.catalogue AND d.refobjid = n.oid"),
 )
+_REFERENCES = ("d", "pg_depend d JOIN nodes n ON d.refclassid = n.catalogue AND d.refobjid = n.oid")
+_LASTING_NAMED = "pg_catalog.pg_class c WHERE c.relname = ANY (%(names)s::pg_catalog.name[]) AND c.relpersistence <> 't'"
 _DEFINITIONS = (
     ("p", "pg_proc p WHERE p.oid >= 16384"),
     ("o", "pg_operator o WHERE o.oid >= 16384"),
@@ -76,13 +77,14 @@ lasting AS MATERIALIZED (
 named AS MATERIALIZED (
   SELECT c.oid, c.xmin, c.relpersistence FROM pg_catalog.pg_class c WHERE c.relname = ANY (%(names)s::pg_catalog.name[])),
 temporary AS MATERIALIZED (SELECT d.oid, d.xmin FROM named d WHERE d.relpersistence = 't')
-SELECT {_parts(_RELATIONS, _LASTING, _sum("d", "named d WHERE d.relpersistence <> 't'"))},
+SELECT {_parts((*_OF_RELATIONS, _REFERENCES), _LASTING, _sum("d", "named d WHERE d.relpersistence <> 't'"))},
        {_parts(_DEFINITIONS, _LASTING, _NEW_TYPES)},
        {_parts(_TEMPORARY, _sum("t", "temporary t"))},
        (SELECT t.oid::int8 FROM pg_catalog.pg_type t ORDER BY t.oid DESC LIMIT 1),
        pg_catalog.pg_snapshot_xmin(s.now)::text::int8, pg_catalog.pg_snapshot_xmax(s.now)::text::int8
   FROM (SELECT pg_catalog.pg_current_snapshot()) AS s (now)
 """
+_ASKED = f"SELECT {_parts(_OF_RELATIONS, _sum('c', _LASTING_NAMED))}"
 FIRST = 16384
 # Looks at the catalogue.
 ALL_TYPES_EVERY = 256
@@ -143,3 +145,9 @@ class Watch:
         )
         self.seen.note(last, xmin, xmax)
         return Version(relations, definitions, temporary)
+
+
+async def version_of(ask: Ask, oids: Collection[int], names: Collection[str]) -> str:
+    """Return a text that is another one after every change to relations of these oids and names. Raises psycopg.Error."""
+    ((text,),) = await ask(_ASKED, {"oids": list(oids), "names": list(names)})
+    return str(text)
