@@ -196,5 +196,10 @@ class Catalog:
     def type_named(self, names: Sequence[str], path: Iterable[str]) -> OwnType | None:
         """Return the type of the database's own that a name means, or None: also where a table's row type is meant."""
         places = [(names[0], names[1])] if len(names) > 1 else [(schema, names[0]) for schema in path]
-        place = next((p for p in places if p in self._types or self.find(*p) is not None), None)
-        return None if place is None or self.find(*place) is not None else self._types[place]
+        for place in places:
+            if place in self._types:
+                return self._types[place]  # in one schema no relation has the name of a type
+            # All relations that the server itself has in its schema begin so.
+            if (place[0] != "pg_catalog" or place[1].startswith("pg_")) and self.find(*place) is not None:
+                return None
+        return None

@@ -36,6 +36,11 @@ _SETS = re.compile(
 _TOKEN = re.compile(r"[^\W\d][\w$]*")
 
 
+def changes_session(body: str) -> bool:
+    """Tell whether a function of this body may change the path or the styles of its session by itself."""
+    return _SETS.search(body) is not None
+
+
 class Node(NamedTuple):
     """One object as pg_depend names it: (classid, objid)."""
 
@@ -52,7 +57,7 @@ class Code:
     def __init__(self, bodies: Mapping[Node, str] | None = None, remote: Mapping[Node, str] | None = None) -> None:
         self._by_token: defaultdict[str, list[Node]] = defaultdict(list)
         self._folded = {node: body.lower() for node, body in (bodies or {}).items()}
-        self.setters = {node: "the session's settings" for node, body in (bodies or {}).items() if _SETS.search(body)}
+        self.setters = {node: "the session's settings" for node, body in (bodies or {}).items() if changes_session(body)}
         for node, body in self._folded.items():
             # literals and comments count: an EXECUTE of text names its tables there
             for token in set(_TOKEN.findall(body)):

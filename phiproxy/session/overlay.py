@@ -34,7 +34,7 @@ def note(session: State, effects: Effects, created: frozenset[str], *, touches: 
         session.announced = session.names.group
     if effects.catalog_changed or (effects.transaction and session.overlay is not None):
         session.changed = session.names.group
-    if concerns or effects.reaches or effects.code or effects.path_unknown:
+    if concerns or effects.reaches or effects.code:
         # Only the catalogue tells what these are. Of other DDL nothing protected, and no setting, can come.
         session.suspect |= created
     if effects.reaches and session.database is not None:

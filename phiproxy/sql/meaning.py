@@ -290,7 +290,7 @@ class Effects:
     ``relations`` are those that it makes, for the statements behind it in the same text; ``reaches`` are names through which
     something protected is reached from now on; ``tag`` is the command tag of DDL in the client's terms; ``names_protected`` says
     that a statement that goes on as it is names something protected; ``encoding``: client_encoding may be another one behind it.
-    ``code``: what it makes may do anything to the session, as only the catalogue tells.
+    ``code``: what it makes may change the session as it does itself, by code that it has or runs.
     """
 
     path_unknown: bool = False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 
+import pytest
+
 from phiproxy.errors import StatementRefused
 from phiproxy.session.core import NeedAnnouncement, NeedCatalog
 from phiproxy.session.substitutes import own_query
@@ -162,15 +164,20 @@ def test_what_names_nothing_protected_is_used_at_once(play: Screenplay) -> None:
         play.session.to_client.clear()
 
 
-def test_what_may_do_anything_to_the_session_is_looked_up(play: Screenplay) -> None:
-    """``CREATE FUNCTION tenant() …; SELECT tenant()``: the function may set the search path."""
-    play.client_says(query("CREATE FUNCTION tenant() RETURNS int LANGUAGE sql AS 'SELECT 1'"))
+@pytest.mark.parametrize(
+    ("body", "looked_up"),
+    [("SELECT 1", False), ("SELECT set_config(''search_path'', ''a'', false)", True), ("SET search_path = a; SELECT 1", True)],
+)
+def test_a_function_that_may_change_the_session_is_looked_up(play: Screenplay, body: str, looked_up: bool) -> None:
+    """``CREATE FUNCTION tenant() …; SELECT tenant()``: only the catalogue tells what runs it."""
+    play.client_says(query(f"CREATE FUNCTION tenant() RETURNS int LANGUAGE sql AS '{body}'"))
     play.session.to_server.clear()
     play.server_says(command_complete("CREATE FUNCTION"), ready())
     play.session.to_client.clear()
     play.client_says(query("SELECT tenant()"))
-    assert play.need == NeedCatalog(changed=True)
-    play.resumes()
+    assert play.need == (NeedCatalog(changed=True) if looked_up else None)
+    if looked_up:
+        play.resumes()
     play.server_gets(query("SELECT tenant()"))
 
 
