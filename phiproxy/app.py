@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+from collections import Counter as Tally
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ import structlog
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ConfigError, PhiproxyError
+from phiproxy.keys.registry import read_layout
+from phiproxy.keys.trust import FaultKind
 from phiproxy.live import Known, LiveDatabase, provider_of, read_known
 from phiproxy.net.auth import Authenticator
 from phiproxy.net.binding import check_certificates
@@ -166,6 +169,7 @@ class Proxy:
     async def _measure(self) -> None:
         """Copy the counters of sessions into metrics once a second, so that the hot path counts in plain integers."""
         seen, unwraps = (0, 0, 0, 0), 0
+        faults: Tally[FaultKind] = Tally()
         while True:
             await asyncio.sleep(1)
             assert self._listener is not None
@@ -178,6 +182,10 @@ class Proxy:
             total = sum(d.unwraps for d in self.databases.values())
             self.metrics.kek_unwraps.labels("ok").inc(total - unwraps)
             seen, unwraps = now, total
+            told: Tally[FaultKind] = sum((d.faults for d in self.databases.values()), Tally())
+            for kind, count in (told - faults).items():
+                self.metrics.registry_faults.labels(kind).inc(count)
+            faults = told
 
     async def _stop(self) -> None:
         listener, self._listener = self._listener, None
@@ -294,7 +302,8 @@ def explain(settings: Settings, sql: str, *, database: str | None = None, path: 
 async def planner_without_keys(settings: Settings, policy: Policy) -> Planner:
     """Return what a session plans with at this moment, but for keys: nothing is sealed or opened by it."""
     async with await connect_service(settings, policy.database) as conn:
-        known = await read_known(conn, settings, policy, whole=True)
+        layout = await read_layout(conn, settings.service.schema_)
+        known = await read_known(conn, settings, policy, layout, whole=True)
     return Planner(known.protection, known.catalog, Ciphers(Keyring(lambda: 0.0)))
 
 

@@ -127,6 +127,26 @@ def keys_export(
     _leave(import_module("phiproxy.commands.keys").keys_export(config, database, output))
 
 
+@keys_app.command("import", epilog="Example: phiproxy keys import -c phiproxy.yaml registry.json")
+def keys_import(
+    dump: Annotated[Path, typer.Argument(metavar="DUMP", help="A file of `keys export`.")],
+    config: Config = _CONFIG,
+    database: Database = None,
+) -> None:
+    """Put back what `keys export` wrote, into a database without a registry or with an older state of the same one."""
+    _leave(import_module("phiproxy.commands.keys").keys_import(config, dump, database))
+
+
+@keys_app.command("accept-rollback", epilog="Example: phiproxy keys accept-rollback --reason 'restored the backup of Monday'")
+def keys_accept_rollback(
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="For the registry's events; no secrets.")],
+    config: Config = _CONFIG,
+    database: Database = None,
+) -> None:
+    """Go on with a registry that is older than proxies have seen it: until then they store nothing."""
+    _leave(import_module("phiproxy.commands.keys").accept_rollback(config, reason, database))
+
+
 @keys_app.command("rotate", epilog="Example: phiproxy keys rotate -c phiproxy.yaml --scope d:mrn")
 def keys_rotate(
     config: Config = _CONFIG,

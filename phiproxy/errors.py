@@ -256,6 +256,10 @@ class ProviderMisconfigured(ProviderError):
     """The provider cannot be used as configured: wrong URI, file mode, missing library (58000)."""
 
 
+class NotAuthentic(ProviderMisconfigured):
+    """A part of the key registry is not as phiproxy has left it, or older than it was seen (58000)."""
+
+
 class ProviderUnavailable(ProviderError):
     """The provider or the registry does not answer and nothing usable is cached (57P03)."""
 

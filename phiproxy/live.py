@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -16,15 +17,17 @@ from weakref import WeakValueDictionary
 import psycopg
 import structlog
 
-from phiproxy.errors import ConfigError, NoTenant, PhiproxyError, ProviderUnavailable, StatementRefused
+from phiproxy.errors import ConfigError, NotAuthentic, NoTenant, PhiproxyError, ProviderUnavailable, StatementRefused
 from phiproxy.keys import open_provider
 from phiproxy.keys.changes import CHANNEL, notify
 from phiproxy.keys.keks import Kek, TenantKeks
 from phiproxy.keys.members import Members
+from phiproxy.keys.opening import serving, trusted
 from phiproxy.keys.provider import KeyProvider
-from phiproxy.keys.registry import Registry, as_provider_error, read_layout
+from phiproxy.keys.registry import Registry, as_provider_error, verified_layout
 from phiproxy.keys.roots import CacheLimits
 from phiproxy.keys.service import KeyLimits
+from phiproxy.keys.trust import FaultKind, Trust
 from phiproxy.net import clock
 from phiproxy.net.catalog import CatalogReader
 from phiproxy.net.service import ServicePool, connect_service, service_pool
@@ -86,9 +89,13 @@ class Known:
 class LiveDatabase:
     """A database with a policy, and the tenants that are at work in it."""
 
-    def __init__(self, settings: Settings, policy: Policy, kek: Kek, pool: ServicePool, known: Known, members: Members) -> None:
+    def __init__(
+        self, settings: Settings, policy: Policy, kek: Kek, pool: ServicePool, known: Known, members: Members, trust: Trust
+    ) -> None:
         self._settings = settings
         self._policy = policy
+        self._trust = trust
+        self._reconciled = known.layout.counter
         self._pool = pool
         self._members = members
         self._known = known
@@ -115,23 +122,26 @@ class LiveDatabase:
     ) -> LiveDatabase:
         """Read a database for the first time; ConfigError for whatever does not fit the policy, or when it is not reachable.
 
-        ``worker`` as of ``Members``.
+        ``worker`` as of ``Members``. Raises ProviderError when the registry key cannot be had, NotAuthentic when it is not the one
+        that ``keys.anchor`` pins.
         """
         schema, made = settings.service.schema_, set[str]()
         members = Members(schema, max(MIN_LEASE, 3 * settings.catalog.poll), worker)
         since = clock.now()
+        kek = await keks_of(settings, policy, provider)
         async with await connect_service(settings, policy.database) as conn:
-            layout = await _layout(conn, settings)
+            trust = serving(await trusted(conn, settings, policy, kek), settings, policy, log.warning, log.error)
+            layout = await _layout(conn, trust)
             # First: what DDL makes from now on waits for this proxy, and what was made before is read.
             try:
                 await members.beat(conn, layout.epoch, made.update)
             except psycopg.Error as error:
                 raise as_provider_error(error, schema) from None
-            known = await read_known(conn, settings, policy)
+            known = await read_known(conn, settings, policy, layout)
         warn_of_leakage(policy.database, policy.columns())
         pool = service_pool(settings, policy.database)
         await pool.open()
-        opened = cls(settings, policy, await keks_of(settings, policy, provider), pool, known, members)
+        opened = cls(settings, policy, kek, pool, known, members, trust)
         opened.made.update(made.difference(known.catalog.reaching))
         opened._lives(since)
         return opened
@@ -144,7 +154,7 @@ class LiveDatabase:
         """Return a tenant, made now where nobody holds it."""
         found = self._tenants.get(name)
         if found is None:
-            limits, registry = key_limits(self._settings), Registry(self._pool, self._settings.service.schema_)
+            limits, registry = key_limits(self._settings), Registry(self._pool, self._trust)
             cached = self._settings.keys.cache.max_data_keys
             layout, database = self._known.layout, self._policy.database
             found = Tenant(name, database, registry, self._kek, layout, limits, cached, self.refresh)
@@ -162,6 +172,11 @@ class LiveDatabase:
     def unwraps(self) -> int:
         """KEK unwraps asked for so far, by tenants that live."""
         return sum(tenant.keys.unwraps for tenant in self._tenants.values())
+
+    @property
+    def faults(self) -> Tally[FaultKind]:
+        """What did not verify of the registry so far, by kind."""
+        return self._trust.faults
 
     async def close(self) -> None:
         """Forget the keys and close the connections."""
@@ -205,7 +220,7 @@ class LiveDatabase:
                 if fenced:
                     # Before anything is read: from here on DDL waits for this proxy again.
                     await self._members.beat(conn, known.layout.epoch, self.made.update)
-                layout = await _layout(conn, self._settings)
+                layout = await _layout(conn, self._trust)
                 names = asked | layout.table_names
                 same = await known.reader.same(conn, temporary=temporary)
                 if not same or layout != known.layout or not names <= (known.catalog.names or frozenset()):
@@ -219,14 +234,18 @@ class LiveDatabase:
             return
         if self._known.reader is not known.reader:
             return  # another policy was taken meanwhile, and all was read for that
-        epoch = known.layout.epoch
         self._adopt(catalog, layout)
         self.made.difference_update(catalog.reaching)
         if fenced:
             self._lives(since)
-        if layout.epoch != epoch:
+        await self._reconcile(layout)
+
+    async def _reconcile(self, layout: Layout) -> None:
+        """Have all tenants look at their keys after a change of the registry; the counter says so, which nobody can hold back."""
+        if layout.counter != self._reconciled:
             for tenant in list(self._tenants.values()):
                 await tenant.keys.reconcile()
+            self._reconciled = layout.counter
 
     def _lives(self, since: float) -> None:
         """Go on with what is known: what was made before ``since`` is in it, and names that are made now wait for this proxy."""
@@ -290,11 +309,13 @@ class LiveDatabase:
             self._lives(since)
         self._forget_unmade()
         leads = await self._members.leads(conn, 2 * self._settings.catalog.poll + 0.5)
-        if told or fenced or leads:
-            layout = await _layout(conn, self._settings)
-            same = layout == self._known.layout and await self._known.reader.same(conn)
-        else:
-            same = await self._known.reader.asked_same(conn)
+        # The registry is looked at by each for itself: nobody else says what of it may be believed.
+        layout = await self._verified(conn)
+        known = self._known
+        same = layout == known.layout
+        if same:
+            look = known.reader.same if told or fenced or leads else known.reader.asked_same
+            same = await look(conn)
         if not same:
             await self.refresh(changed=True)
             if leads and not told:
@@ -305,6 +326,21 @@ class LiveDatabase:
         if self._renewing is None or self._renewing.done():
             # A slow provider must not keep anybody from noticing DDL.
             self._renewing = spawn(self._refresh_ahead(), "refresh ahead")
+
+    async def _verified(self, conn: psycopg.AsyncConnection[Any]) -> Layout:
+        """Read the registry, and do what follows for keys; NotAuthentic where it cannot be believed."""
+        try:
+            layout = await _layout(conn, self._trust)
+        except NotAuthentic:
+            # Whatever changed since cannot be known: a key that is held may be a compromised one.
+            for tenant in list(self._tenants.values()):
+                tenant.keys.forget()
+            raise
+        if self._trust.rolled_back:
+            for tenant in list(self._tenants.values()):
+                tenant.keys.stop_writing()
+        await self._reconcile(layout)
+        return layout
 
     def _forget_unmade(self) -> None:
         """Forget names that DDL was to make, and did not, or not over what is protected: it was rolled back, or dropped again."""
@@ -357,7 +393,7 @@ class LiveDatabase:
         """Read the database for a changed policy file; ConfigError when it does not fit. Nothing changes yet."""
         try:
             async with self._pool.connection() as conn:
-                return await read_known(conn, self._settings, policy)
+                return await read_known(conn, self._settings, policy, await _layout(conn, self._trust))
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
 
@@ -399,13 +435,15 @@ def tenant_of(policy: Policy, admission: Admission) -> str:
     return named
 
 
-async def _layout(conn: psycopg.AsyncConnection[Any], settings: Settings) -> Layout:
-    return await read_layout(conn, settings.service.schema_)
+async def _layout(conn: psycopg.AsyncConnection[Any], trust: Trust) -> Layout:
+    async with trust.reading(conn) as view:
+        return await verified_layout(view)
 
 
-async def read_known(conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy, *, whole: bool = False) -> Known:
-    """Read and bind; ConfigError for whatever does not fit. ``whole``: with all relations that there are."""
-    layout = await _layout(conn, settings)
+async def read_known(
+    conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy, layout: Layout, *, whole: bool = False
+) -> Known:
+    """Read the catalogue and bind; ConfigError for whatever does not fit. ``whole``: with all relations that there are."""
     reader = CatalogReader({(c.schema, c.table) for c in policy.columns()})
     catalog = await reader.read(conn, None if whole else layout.table_names)
     return Known(catalog, layout, bind(policy, layout, catalog, settings.service.schema_), reader)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from phiproxy.commands.checkregistry import check_registry
 from phiproxy.commands.context import Configuration, busy, database, load, print_json, print_table, run, survey
 from phiproxy.errors import PhiproxyError
 from phiproxy.keys.collation import observe
@@ -53,7 +54,10 @@ async def _check(configuration: Configuration, policy: Policy) -> list[Finding]:
     try:
         async with database(settings, policy) as conn:
             layout, catalog = await survey(settings, policy, conn)
-            return [files, *await check_database(conn, policy, layout, catalog, settings.service.schema_, await observe(conn))]
+            registry, verified = await check_registry(conn, settings, policy, catalog)
+            known = verified or layout
+            own = await check_database(conn, policy, known, catalog, settings.service.schema_, await observe(conn))
+            return [files, *registry, *own]
     except PhiproxyError as error:
         text = error.message + (f"; {error.hint}" if error.hint else "")
         return [files, *(Finding("error", "database", line) for line in text.split("\n"))]

@@ -15,14 +15,15 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from phiproxy.errors import ConfigError
+from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied, ProviderMisconfigured
 from phiproxy.keys import open_provider
 from phiproxy.keys.fips import require_fips
 from phiproxy.keys.keks import Kek
-from phiproxy.keys.registry import read_layout
+from phiproxy.keys.opening import trusted
+from phiproxy.keys.registry import Registry, read_layout
 from phiproxy.live import keks_of
 from phiproxy.net.catalog import read_catalog
-from phiproxy.net.service import connect_service
+from phiproxy.net.service import connect_service, service_pool
 from phiproxy.net.tls import offered_suites
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.layout import Layout
@@ -82,6 +83,23 @@ async def opened_kek(settings: Settings, policy: Policy) -> AsyncIterator[Kek]:
         yield kek
     finally:
         await kek.close()
+
+
+@asynccontextmanager
+async def opened_registry(settings: Settings, policy: Policy, kek: Kek, older: Kek | None = None) -> AsyncIterator[Registry]:
+    """Open the registry of a policy's database, verified; raises as of ``live.trusted``.
+
+    ``older`` is asked for the registry key where the KEK does not open it yet.
+    """
+    async with database(settings, policy) as conn:
+        try:
+            trust = await trusted(conn, settings, policy, kek)
+        except (ProviderDenied, ProviderMisconfigured) as error:
+            if older is None or isinstance(error, NotAuthentic):
+                raise
+            trust = await trusted(conn, settings, policy, older)
+    async with service_pool(settings, policy.database) as pool:
+        yield Registry(pool, trust)
 
 
 @asynccontextmanager

@@ -9,16 +9,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from phiproxy.commands.context import Configuration, Connection, database, load, opened_kek, print_json, print_table, run
+from phiproxy.commands.anchor import line, pin
+from phiproxy.commands.context import (
+    Configuration,
+    Connection,
+    database,
+    load,
+    opened_kek,
+    opened_registry,
+    print_json,
+    print_table,
+    run,
+)
 from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
+from phiproxy.keys.importing import import_registry
 from phiproxy.keys.inventory import ListedRoot, export, list_keys, load_export
+from phiproxy.keys.keks import kek_of
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.local import create_kek_file
-from phiproxy.keys.registry import Registry, read_layout, record_event
+from phiproxy.keys.opening import trusted
+from phiproxy.keys.registry import read_layout, record_event
 from phiproxy.keys.resolve import open_value
+from phiproxy.keys.rollback import accept_rollback as accept
 from phiproxy.net.catalog import read_catalog
-from phiproxy.net.service import service_pool
 from phiproxy.ops.leakage import plaintext_complaints
 from phiproxy.policy.bind import table_complaints, type_complaints
 from phiproxy.policy.layout import Layout
@@ -32,7 +46,7 @@ def keys_init(config: Path, *, as_json: bool, planned: bool) -> int:
 
     ``planned``: also for tables and columns that a migration will make.
     """
-    done = run(_init(load(config), planned=planned))
+    done = run(_init(load(config), config, planned=planned))
     if as_json:
         print_json([{"database": name, "what": d.what, "subject": d.subject} for name, d in done])
     elif done:
@@ -42,7 +56,7 @@ def keys_init(config: Path, *, as_json: bool, planned: bool) -> int:
     return 0
 
 
-async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[str, Done]]:
+async def _init(configuration: Configuration, path: Path, *, planned: bool) -> list[tuple[str, Done]]:
     settings, schema = configuration.settings, configuration.settings.service.schema_
     known: list[Layout] = []
     complaints: list[str] = []
@@ -74,11 +88,23 @@ async def _init(configuration: Configuration, *, planned: bool) -> list[tuple[st
             async with database(settings, policy) as conn:
                 wanted = policy.wanted_identities(partial(indexed_as, types=own))
                 max_uses = settings.keys.rotation.data_key.max_uses
-                made = await init(conn, wanted, policy.deployment, provider, schema=schema, max_uses=max_uses)
-                done += [(policy.database, d) for d in made]
+                pinned = settings.keys.anchor.get(policy.database)
+                made = await init(conn, wanted, policy.deployment, provider, schema=schema, max_uses=max_uses, anchor=pinned)
+                done += [(policy.database, d) for d in made.done]
+                if pinned is None:
+                    done += [(policy.database, d) for d in pinned_now(path, policy.database, made.anchor)]
     finally:
         await provider.close()
     return done
+
+
+def pinned_now(path: Path, database: str, anchor: str) -> list[Done]:
+    """Pin a registry in the configuration file; where that cannot be, say on standard error which line to add."""
+    if pin(path, database, anchor):
+        return [Done("keys.anchor written", path.name)]
+    sys.stderr.write(f"phiproxy: {path} cannot be written; add to it, under keys:, and to that of every proxy of this database:\n")
+    sys.stderr.write(f"  {line(database, anchor)}\n")
+    return []
 
 
 async def _existing_layout(conn: Connection, schema: str) -> Layout | None:
@@ -165,6 +191,40 @@ async def _export(configuration: Configuration, policy: Policy) -> dict[str, Any
         return await export(conn, configuration.settings.service.schema_)
 
 
+def keys_import(config: Path, dump: Path, only: str | None) -> int:
+    """Put back what ``keys export`` wrote, and pin the registry where it is not pinned."""
+    configuration = load(config)
+    done = run(_import(configuration, config, configuration.policy_of(only), _read_dump(dump)))
+    if done:
+        print_table("", ["database", "made", "of"], [(name, d.what, d.subject) for name, d in done])
+    else:
+        sys.stdout.write("nothing to do: the registry is as the export says\n")
+    return 0
+
+
+async def _import(configuration: Configuration, path: Path, policy: Policy, dump: object) -> list[tuple[str, Done]]:
+    settings, pinned = configuration.settings, configuration.settings.keys.anchor.get(policy.database)
+    async with opened_kek(settings, policy) as kek, database(settings, policy) as conn:
+        made = await import_registry(conn, dump, policy.deployment, kek_of(kek, ""), schema=settings.service.schema_, anchor=pinned)
+    anchored = pinned_now(path, policy.database, made.anchor) if pinned is None else []
+    return [(policy.database, d) for d in (*made.done, *anchored)]
+
+
+def accept_rollback(config: Path, reason: str, only: str | None) -> int:
+    """Go on with a registry that is older than proxies have seen it."""
+    configuration = load(config)
+    policy = configuration.policy_of(only)
+    before, after = run(_accept(configuration, policy, reason))
+    sys.stdout.write(f"the registry of {policy.database} is accepted as it is: its counter was {before} and is {after}\n")
+    return 0
+
+
+async def _accept(configuration: Configuration, policy: Policy, reason: str) -> tuple[int, int]:
+    settings = configuration.settings
+    async with opened_kek(settings, policy) as kek, database(settings, policy) as conn:
+        return await accept(conn, await trusted(conn, settings, policy, kek), reason)
+
+
 def open_stored(config: Path, value: str, only: str | None, registry: Path | None) -> int:
     """Print the plaintext of one stored value, as UTF-8 with a line end."""
     try:
@@ -188,13 +248,13 @@ async def _open_from(configuration: Configuration, envelope: bytes, only: str | 
     policy, schema = configuration.policy_of(only), settings.service.schema_
     async with (
         opened_kek(settings, policy) as kek,
+        opened_registry(settings, policy, kek) as live,
         database(settings, policy) as conn,
-        service_pool(settings, policy.database) as pool,
     ):
-        layout = await read_layout(conn, schema)
+        layout = await live.layout()
         # recorded first: a value that was seen without a record would be the worse of the two
         await record_event(conn, schema, "open", f"identity {int.from_bytes(envelope[9:11])}")
-        return await open_value(envelope, layout, Registry(pool, schema), kek)
+        return await open_value(envelope, layout, live, kek)
 
 
 def _read_dump(path: Path) -> object:

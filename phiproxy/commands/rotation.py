@@ -8,19 +8,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from phiproxy.commands.context import Configuration, database, load, opened_kek, print_json, print_table, run
-from phiproxy.errors import ConfigError
+from phiproxy.commands.context import Configuration, database, load, opened_kek, opened_registry, print_json, print_table, run
+from phiproxy.errors import ConfigError, NotAuthentic, ProviderError
 from phiproxy.keys import open_provider
-from phiproxy.keys.changes import all_roots
 from phiproxy.keys.ending import Usage, compromise, retire, scope_of
 from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.local import add_kek
+from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, read_layout, record_event
 from phiproxy.keys.rewrap import below, rewrap
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rotation import roll_data_key, rotate_root
 from phiproxy.keys.slots import next_slot
-from phiproxy.net.service import service_pool
 from phiproxy.policy.kek import absolute, complaint
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import Slot
@@ -48,10 +47,11 @@ class Site:
 
 
 @asynccontextmanager
-async def _site(configuration: Configuration, policy: Policy) -> AsyncIterator[Site]:
+async def _site(configuration: Configuration, policy: Policy, older: KeyProvider | None = None) -> AsyncIterator[Site]:
+    """Open a database's registry; ``older``: the KEK that the registry key may still be under."""
     settings = configuration.settings
-    async with opened_kek(settings, policy) as kek, service_pool(settings, policy.database) as pool:
-        yield Site(policy, Registry(pool, settings.service.schema_), kek, settings.keys.rotation.data_key.max_uses)
+    async with opened_kek(settings, policy) as kek, opened_registry(settings, policy, kek, older) as registry:
+        yield Site(policy, registry, kek, settings.keys.rotation.data_key.max_uses)
 
 
 def _chosen(configuration: Configuration, only: str | None) -> Sequence[Policy]:
@@ -77,8 +77,7 @@ def rotate(config: Path, only: str | None, scope: str | None, index: str | None,
 async def _rotate(configuration: Configuration, policy: Policy, scope: str | None, *, root: bool) -> list[tuple[str, str, str]]:
     done = []
     async with _site(configuration, policy) as site:
-        async with site.registry.transaction() as conn:
-            roots = [r for r in await all_roots(conn, site.registry.schema) if r.purpose == "data" and r.state == "active"]
+        roots = [r for r in await site.registry.all_roots() if r.purpose == "data" and r.state == "active"]
         for row in [r for r in roots if scope in (None, r.scope)]:
             of_whom = row.scope + (f", tenant {row.tenant}" if row.tenant else "")
             if root:
@@ -170,14 +169,18 @@ def keys_rewrap(config: Path, only: str | None, older: str | None, *, drop_old: 
 async def _rewrap(
     configuration: Configuration, policy: Policy, older_uri: str | None, *, drop_old: bool
 ) -> tuple[str, str, int, int, int]:
-    async with _site(configuration, policy) as site:
-        uri = None if older_uri is None else absolute(older_uri, configuration.settings.directory)
-        older = None if uri is None else await open_provider(uri, read_secret)
-        try:
+    uri = None if older_uri is None else absolute(older_uri, configuration.settings.directory)
+    older = None if uri is None else await open_provider(uri, read_secret)
+    try:
+        async with _site(configuration, policy, older) as site:
             done = await rewrap(site.registry, site.kek, site.deployment, older=older, drop_old=drop_old)
-        finally:
-            if older is not None:
-                await older.close()
+    except ProviderError as error:
+        if older is None and not isinstance(error, NotAuthentic) and error.hint is None:
+            raise type(error)(error.message, hint="name the KEK before with --from, with the options it needs") from None
+        raise
+    finally:
+        if older is not None:
+            await older.close()
     return policy.database, done.version, len(done.added), len(done.dropped), len(done.kept)
 
 
@@ -231,6 +234,11 @@ async def _retire(configuration: Configuration, policy: Policy, key_id: int) -> 
     async with _site(configuration, policy) as site:
         scope = await scope_of(site.registry, key_id)
         layout = await site.registry.layout()
+        if layout.distrusted:
+            # What a column is may be what was changed: nobody could say that nothing is left under the key.
+            raise NotAuthentic(
+                "the key registry does not verify, so the key may still be in use", hint="phiproxy check names the rows"
+            )
         numbers = {i.number for i in layout.identities.values() if i.scope == scope}
         columns = sorted(name for name, number in layout.columns.items() if number in numbers)
         return await retire(site.registry, site.kek, site.deployment, key_id, columns)

@@ -17,13 +17,25 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from phiproxy.crypto.derive import Secret, keyed, wipe
-from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, KeyWant, OtherTenant, SealError, WriteKeyWant
+from phiproxy.errors import (
+    DataKeyWant,
+    IndexKeyWant,
+    KeyNeeded,
+    KeyWant,
+    NotAuthentic,
+    OtherTenant,
+    PhiproxyError,
+    SealError,
+    WriteKeyWant,
+)
 
 KeyState = Literal["pending", "active", "decrypt_only", "compromised", "retired", "destroyed"]
 """SP 800-57 part 1, section 7, as crypto.md section 3 names them."""
 
 Refusal = Literal["not known", "retired", "destroyed", "not authentic in the registry", "of another tenant"]
 """Why a data key will not be used: constants, since they end up in error texts."""
+
+_ERRORS: dict[Refusal, type[PhiproxyError]] = {"of another tenant": OtherTenant, "not authentic in the registry": NotAuthentic}
 
 OPENING: frozenset[KeyState] = frozenset({"pending", "active", "decrypt_only", "compromised"})
 
@@ -118,8 +130,8 @@ class Keyring:
     def data_key(self, key_id: int) -> DataKey:
         """Return the data key of this id, for opening.
 
-        Raises KeyNeeded when it is not cached or has expired, SealError naming the id when it is known that it must
-        not be used.
+        Raises KeyNeeded when it is not cached or has expired; naming the id, SealError when it is known that it must not be used,
+        and NotAuthentic when somebody has changed it in the registry.
         """
         return self.data_key_until(key_id)[0]
 
@@ -136,7 +148,7 @@ class Keyring:
         if refused is not None:
             reason, until = refused
             if until > self._clock():
-                raise (OtherTenant if reason == "of another tenant" else SealError)(f"data key {key_id} is {reason}")
+                raise _ERRORS.get(reason, SealError)(f"data key {key_id} is {reason}")
             del self._refused[key_id]
         raise KeyNeeded({DataKeyWant(key_id)})
 

@@ -48,6 +48,8 @@ _MISCONFIGURED: Final = frozenset(
 class AwsKmsProvider:
     """A KMS key. ``unwrap`` names the key that the wrap's version says, so a blob cannot choose its own."""
 
+    authenticates = True
+
     def __init__(self, uri: str, key: str, client: Any, remote: Remote) -> None:
         self._uri = uri
         self._key = key

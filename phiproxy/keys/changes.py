@@ -11,10 +11,12 @@ from typing import Final
 from psycopg import sql
 
 from phiproxy.crypto.keyring import KeyState
-from phiproxy.keys.provider import Purpose, Wrapped
-from phiproxy.keys.registry import Connection, record_event, select_roots
+from phiproxy.keys.provider import Wrapped
+from phiproxy.keys.registry import record_event
 from phiproxy.keys.rows import DataKeyRow, RootRow, WrapRow
 from phiproxy.keys.schema import table
+from phiproxy.keys.tables import Connection
+from phiproxy.keys.trust import Change
 
 CHANNEL: Final = "phiproxy_epoch"
 """NOTIFY channel of every registry; the payload is the registry's schema."""
@@ -31,8 +33,10 @@ async def notify(conn: Connection, schema: str) -> None:
     await conn.execute("SELECT pg_catalog.pg_notify(%s, %s)", (CHANNEL, schema))
 
 
-async def set_data_key_state(conn: Connection, schema: str, old: DataKeyRow, new: DataKeyRow, *, why: str = "") -> bool:
+async def set_data_key_state(change: Change, old: DataKeyRow, new: DataKeyRow, *, why: str = "") -> bool:
     """Replace state and mac of a data key that is still as ``old`` says; False when it is not."""
+    conn, schema = change.conn, change.schema
+    await change.before("data_key", old.id)
     text = sql.SQL("UPDATE {} SET state = %s, mac = %s WHERE id = %s AND state = %s AND mac = %s")
     query = text.format(table(schema, "data_key"))
     if (await conn.execute(query, (new.state, new.mac, old.id, old.state, old.mac))).rowcount != 1:
@@ -42,8 +46,10 @@ async def set_data_key_state(conn: Connection, schema: str, old: DataKeyRow, new
     return True
 
 
-async def set_root_state(conn: Connection, schema: str, root: RootRow, state: KeyState, *, why: str = "") -> bool:
+async def set_root_state(change: Change, root: RootRow, state: KeyState, *, why: str = "") -> bool:
     """Give a root that is still in the state that was read another one; False when it is not, or another one is active already."""
+    conn, schema = change.conn, change.schema
+    await change.before("root_key", root.scope, root.tenant, root.purpose, root.generation)
     query = sql.SQL(
         "UPDATE {roots} SET state = %s WHERE id = %s AND state = %s AND (%s <> 'active' OR NOT EXISTS (SELECT 1 FROM {roots} o"
         " WHERE o.scope = %s AND o.tenant = %s AND o.purpose = %s AND o.state = 'active'))"
@@ -55,18 +61,26 @@ async def set_root_state(conn: Connection, schema: str, root: RootRow, state: Ke
     return True
 
 
-async def add_wrap(conn: Connection, schema: str, root: RootRow, kek_uri: str, wrapped: Wrapped) -> None:
+async def add_wrap(change: Change, root: RootRow, kek_uri: str, wrapped: Wrapped) -> None:
     """Let a verified wrap stand beside the others of its root; one of the same KEK and version is replaced."""
-    query = sql.SQL(
-        "INSERT INTO {} VALUES (%s, %s, %s, %s, clock_timestamp()) ON CONFLICT (root_id, kek_uri, kek_version)"
-        " DO UPDATE SET blob = excluded.blob, verified_at = excluded.verified_at"
-    ).format(table(schema, "root_wrap"))
-    await conn.execute(query, (root.id, kek_uri, wrapped.version, wrapped.blob))
+    conn, schema = change.conn, change.schema
+    key = (root.id, kek_uri, wrapped.version)
+    query = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING")
+    if (await conn.execute(query.format(table(schema, "root_wrap")), (*key, wrapped.blob))).rowcount == 1:
+        change.added("root_wrap", *key)
+    else:
+        await change.before("root_wrap", *key)
+        query = sql.SQL(
+            "UPDATE {} SET blob = %s, verified_at = clock_timestamp() WHERE root_id = %s AND kek_uri = %s AND kek_version = %s"
+        )
+        await conn.execute(query.format(table(schema, "root_wrap")), (wrapped.blob, *key))
     await record_event(conn, schema, "root key wrapped", root_subject(root), (None, f"{kek_uri} version {wrapped.version}"))
 
 
-async def drop_wrap(conn: Connection, schema: str, root: RootRow, old: WrapRow, kept: tuple[str, str]) -> bool:
+async def drop_wrap(change: Change, root: RootRow, old: WrapRow, kept: tuple[str, str]) -> bool:
     """Drop a wrap of a root while the one under ``kept`` (KEK URI, version) stands; False when either is not there."""
+    conn, schema = change.conn, change.schema
+    await change.before("root_wrap", root.id, old.kek_uri, old.kek_version)
     query = sql.SQL(
         "DELETE FROM {wraps} w WHERE w.root_id = %s AND w.kek_uri = %s AND w.kek_version = %s AND w.blob = %s"
         " AND (w.kek_uri, w.kek_version) <> (%s, %s)"
@@ -75,20 +89,9 @@ async def drop_wrap(conn: Connection, schema: str, root: RootRow, old: WrapRow, 
     values = (root.id, old.kek_uri, old.kek_version, old.blob, *kept, *kept)
     if (await conn.execute(query, values)).rowcount != 1:
         return False
-    change = (f"{old.kek_uri} version {old.kek_version}", None)
-    await record_event(conn, schema, "root key wrap dropped", root_subject(root), change)
+    gone = (f"{old.kek_uri} version {old.kek_version}", None)
+    await record_event(conn, schema, "root key wrap dropped", root_subject(root), gone)
     return True
-
-
-async def all_roots(conn: Connection, schema: str) -> list[RootRow]:
-    """Return every root key of the registry with its wraps, in the order they were made."""
-    return await select_roots(conn, schema, sql.SQL("true"), ())
-
-
-async def roots_of(conn: Connection, schema: str, place: tuple[str, str, Purpose]) -> list[RootRow]:
-    """Return all generations of the root of (scope, tenant, purpose), the newest last."""
-    where = sql.SQL("r.scope = %s AND r.tenant = %s AND r.purpose = %s")
-    return sorted(await select_roots(conn, schema, where, place), key=lambda root: root.generation)
 
 
 def root_subject(root: RootRow) -> str:

@@ -20,8 +20,10 @@ from phiproxy.index.collations import (
     summarised,
     summary_query,
 )
-from phiproxy.keys.registry import Connection, read_collation, record_event
+from phiproxy.keys.registry import read_collation, record_event
 from phiproxy.keys.schema import table
+from phiproxy.keys.tables import Connection
+from phiproxy.keys.trust import Change
 
 # One answer for all databases of a server with the same collation: (host, port, collation, extent).
 _observed: dict[tuple[str, int, str, Extent], Collation] = {}
@@ -50,17 +52,18 @@ async def _observe(conn: Connection, identity: str, extent: Extent) -> Collation
     return Collation(identity, characters, extent)
 
 
-async def record(conn: Connection, schema: str, *, indexed: bool) -> list[tuple[str, str]]:
+async def record(change: Change, *, indexed: bool) -> list[tuple[str, str]]:
     """Record the collation unless it is recorded as it is; ``indexed``: an index depends on it.
 
     ConfigError where one does and the server follows the rules of a language, which phiproxy has no table of.
     """
+    conn, schema = change.conn, change.schema
     known = await read_collation(conn, schema)
     (identity,) = await _row(conn, identity_query(conn.info.server_version))
     extent: Extent = "all" if indexed else "assigned"
     if known is None or known.identity != identity or (indexed and known.extent != "all"):
         now = await observe(conn, extent)
-        await conn.execute(sql.SQL('ALTER TABLE {} ADD COLUMN IF NOT EXISTS "collation" text').format(table(schema, "meta")))
+        await change.before("meta")
         await conn.execute(sql.SQL('UPDATE {} SET "collation" = %s').format(table(schema, "meta")), (now.dump(),))
         told = (known.told if known is not None else None, now.told)
         await record_event(conn, schema, "collation compared", str(identity), told)

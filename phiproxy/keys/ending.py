@@ -16,10 +16,12 @@ from phiproxy.errors import ConfigError
 from phiproxy.keys.changes import announce, set_data_key_state, set_root_state
 from phiproxy.keys.identities import BYTEA_OID, column_types
 from phiproxy.keys.keks import Kek
-from phiproxy.keys.registry import Connection, Registry, select_data_keys
+from phiproxy.keys.registry import Registry, select_data_keys
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rotation import roll_data_key
 from phiproxy.keys.rows import DataKeyRow, RootRow, in_state, is_authentic
+from phiproxy.keys.tables import Connection
+from phiproxy.keys.trust import Change
 from phiproxy.policy.guards import sealed_conditions, sealed_constant
 from phiproxy.policy.names import quote_ident
 
@@ -46,10 +48,10 @@ async def compromise(registry: Registry, kek: Kek, deployment: str, key_id: int,
         raise ConfigError(f"data key {key_id:08x} is {row.state} already")
     secret = await unwrap_root(kek, deployment, root)
     _authentic(secret, row)
-    async with registry.transaction() as conn:
-        if not await set_data_key_state(conn, registry.schema, row, in_state(secret, row, "compromised"), why=reason):
+    async with registry.changing() as change:
+        if not await set_data_key_state(change, row, in_state(secret, row, "compromised"), why=reason):
             raise ConfigError(f"data key {key_id:08x} was changed by somebody else at this moment; look again")
-        await announce(conn, registry.schema)
+        await announce(change.conn, change.schema)
     if row.state == "active":
         await roll_data_key(registry, root, secret, max_uses, None)
 
@@ -66,22 +68,22 @@ async def retire(registry: Registry, kek: Kek, deployment: str, key_id: int, col
     secret = await unwrap_root(kek, deployment, root)
     _authentic(secret, row)
     found: list[Usage] = []
-    async with registry.transaction() as conn:
-        found = await usage(conn, columns, key_id)
+    async with registry.changing() as change:
+        found = await usage(change.conn, columns, key_id)
         if found:
             return found
-        if not await set_data_key_state(conn, registry.schema, row, in_state(secret, row, "retired")):
+        if not await set_data_key_state(change, row, in_state(secret, row, "retired")):
             raise ConfigError(f"data key {key_id:08x} was changed by somebody else at this moment; look again")
-        await _retire_empty_root(conn, registry.schema, root)
-        await announce(conn, registry.schema)
+        await _retire_empty_root(change, root)
+        await announce(change.conn, change.schema)
     return []
 
 
-async def _retire_empty_root(conn: Connection, schema: str, root: RootRow) -> None:
+async def _retire_empty_root(change: Change, root: RootRow) -> None:
     """A root that no longer writes, and whose last data key went, goes too."""
-    keys = await select_data_keys(conn, schema, root.id)
+    keys = await select_data_keys(change.conn, change.schema, root.id)
     if root.state == "decrypt_only" and all(k.state in ("retired", "destroyed") for k in keys):
-        await set_root_state(conn, schema, root, "retired")
+        await set_root_state(change, root, "retired")
 
 
 async def usage(conn: Connection, columns: Sequence[Column], key_id: int) -> list[Usage]:

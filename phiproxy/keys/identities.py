@@ -15,8 +15,10 @@ from phiproxy.crypto.envelope import MAX_NUMBER, MAX_SLOTS
 from phiproxy.errors import ConfigError
 from phiproxy.index.characters import ASCII
 from phiproxy.index.collations import needs_characters
-from phiproxy.keys.registry import Connection, read_layout, record_event, select_root
+from phiproxy.keys.registry import read_layout, record_event, select_root
 from phiproxy.keys.schema import table
+from phiproxy.keys.tables import Connection
+from phiproxy.keys.trust import Change
 from phiproxy.policy.layout import RegisteredIdentity, WantedIdentity
 from phiproxy.policy.names import quote_ident
 
@@ -44,11 +46,12 @@ def label(name: Name) -> str:
     return ".".join(quote_ident(part) for part in name)
 
 
-async def register(conn: Connection, schema: str, wanted: Sequence[WantedIdentity]) -> Registered:
+async def register(change: Change, wanted: Sequence[WantedIdentity]) -> Registered:
     """Give numbers to new identities and names to columns.
 
     ConfigError where policy and registry contradict each other.
     """
+    conn, schema = change.conn, change.schema
     layout = await read_layout(conn, schema)
     known, columns = dict(layout.identities), dict(layout.columns)
     existing = await column_types(conn, {*columns, *(c for w in wanted for c in w.columns)})
@@ -61,6 +64,7 @@ async def register(conn: Connection, schema: str, wanted: Sequence[WantedIdentit
             query = sql.SQL("INSERT INTO {} (number, identity, scope, type) VALUES (%s, %s, %s, %s)")
             values = (number, found.identity, found.scope, found.type_name)
             await conn.execute(query.format(table(schema, "identity")), values)
+            change.added("identity", number)
             await record_event(conn, schema, "identity registered", found.identity, (None, str(number)))
             result.done.append(("identity registered", f"{found.identity} as number {number}"))
             known[number] = found
@@ -76,7 +80,7 @@ async def register(conn: Connection, schema: str, wanted: Sequence[WantedIdentit
         for name in want.columns:
             if name not in columns:
                 others = {c: n for c, n in columns.items() if c not in want.columns or (c in existing and name in existing)}
-                result.done += await _add_name(conn, schema, name, found, others, existing)
+                result.done += await _add_name(change, name, found, others, existing)
                 columns = {c: n for c, n in columns.items() if c in others or c in want.columns}
                 columns[name] = found.number
     return result
@@ -101,8 +105,7 @@ def _find(want: WantedIdentity, known: Mapping[int, RegisteredIdentity], columns
 
 
 async def _add_name(
-    conn: Connection,
-    schema: str,
+    change: Change,
     name: Name,
     identity: RegisteredIdentity,
     columns: dict[Name, int],
@@ -112,6 +115,7 @@ async def _add_name(
 
     A column of its own (``c:``) has one, and takes it over only from a name that is gone.
     """
+    conn, schema = change.conn, change.schema
     if identity.identity.startswith("c:"):
         for old in [n for n, number in columns.items() if number == identity.number]:
             if old in existing:
@@ -119,22 +123,25 @@ async def _add_name(
                     f"{label(name)} asks for identity {identity.identity}, which belongs to the column {label(old)}",
                     hint="give the new column its own id:",
                 )
+            await change.before("column_name", *old)
             query = sql.SQL('DELETE FROM {} WHERE "schema" = %s AND "table" = %s AND "column" = %s')
             await conn.execute(query.format(table(schema, "column_name")), old)
             await record_event(conn, schema, "column renamed", identity.identity, (label(old), label(name)))
             del columns[old]
     query = sql.SQL('INSERT INTO {} ("schema", "table", "column", number) VALUES (%s, %s, %s, %s)')
     await conn.execute(query.format(table(schema, "column_name")), (*name, identity.number))
+    change.added("column_name", *name)
     await record_event(conn, schema, "column named", identity.identity, (None, label(name)))
     return [("column named", f"{label(name)} is {identity.identity}")]
 
 
-async def add_slots(conn: Connection, schema: str, registered: Registered) -> list[tuple[str, str]]:
+async def add_slots(change: Change, registered: Registered) -> list[tuple[str, str]]:
     """Give a slot to every wanted expression that has none.
 
     Active at once only where no value can be without its tag.
     """
     done: list[tuple[str, str]] = []
+    conn, schema = change.conn, change.schema
     layout = await read_layout(conn, schema)
     missing: dict[int, list[str]] = {}
     for number, want in registered.wanted.items():
@@ -158,6 +165,7 @@ async def add_slots(conn: Connection, schema: str, registered: Registered) -> li
             )
             family = characters.family if needs_characters(expression, registered.wanted[number].indexed_as) else None
             await conn.execute(query.format(table(schema, "slot")), (number, slot, expression, family, generation, state))
+            change.added("slot", number, slot)
             subject = f"{expression} of {layout.identities[number].identity} in slot {slot}"
             await record_event(conn, schema, "slot made", subject, (None, state))
             done.append((f"slot made, {state}", subject))

@@ -15,9 +15,12 @@ from psycopg import sql
 
 from phiproxy.errors import ConfigError
 from phiproxy.index.collations import Collation
-from phiproxy.keys.registry import Connection, read_layout
+from phiproxy.keys.anchoring import is_authenticated
+from phiproxy.keys.registry import read_layout
 from phiproxy.keys.rows import DataKeyRow, RootRow, WrapRow
 from phiproxy.keys.schema import table
+from phiproxy.keys.tables import AUTHENTICATED, Connection, read_rows
+from phiproxy.keys.trust import SNAPSHOT
 from phiproxy.policy.layout import Layout, RegisteredIdentity
 from phiproxy.policy.protection import Slot
 
@@ -92,10 +95,16 @@ async def list_keys(conn: Connection, schema: str = "phiproxy") -> list[ListedRo
 
 
 async def export(conn: Connection, schema: str = "phiproxy") -> dict[str, Any]:
-    """Return the registry as one JSON-able object: layout, wrapped roots, wrapped data keys.
+    """Return the registry as one JSON-able object: layout, wrapped roots, wrapped data keys; and what ``keys import`` puts back.
 
-    No key in clear is in it.
+    No key in clear is in it. ``conn`` is outside a transaction.
     """
+    async with conn.transaction():
+        await conn.execute(SNAPSHOT)
+        return await _export(conn, schema)
+
+
+async def _export(conn: Connection, schema: str) -> dict[str, Any]:
     layout = await read_layout(conn, schema)
     roots = await (
         await conn.execute(
@@ -129,6 +138,22 @@ async def export(conn: Connection, schema: str = "phiproxy") -> dict[str, Any]:
             [key_id, root_id, generation, _b64(wrapped), state, max_uses, _b64(mac)]
             for key_id, root_id, generation, wrapped, state, max_uses, mac in keys
         ],
+        "authenticated": await _authenticated(conn, schema),
+    }
+
+
+async def _authenticated(conn: Connection, schema: str) -> dict[str, Any] | None:
+    """Return the rows as they are authenticated, their manifests and the counter; None for a registry of an older version."""
+    if not await is_authenticated(conn, schema):
+        return None
+    counter = await (await conn.execute(sql.SQL("SELECT value, groups, mac FROM {}").format(table(schema, "counter")))).fetchone()
+    query = sql.SQL("SELECT group_name, counter, entries, mac FROM {} ORDER BY 1").format(table(schema, "manifest"))
+    manifests = await (await conn.execute(query)).fetchall()
+    rows = {name: await read_rows(conn, schema, of, sql.SQL("true")) for name, of in AUTHENTICATED.items()}
+    return {
+        "counter": None if counter is None else [counter[0], *map(_b64, counter[1:])],
+        "manifests": [[group, value, _b64(entries), _b64(mac)] for group, value, entries, mac in manifests],
+        "rows": {name: [[*r.row.key, *r.row.fields] for r in reads] for name, reads in rows.items()},
     }
 
 

@@ -1,6 +1,7 @@
 """``keys init``.
 
-Makes the registry, registers identities and slots, makes the first keys; running it twice changes nothing.
+Makes the registry, registers identities and slots, makes the first keys; running it twice changes nothing. A registry of an older
+version is authenticated: every row is taken into the manifests as it is, under a registry key that is made now.
 
 One transaction under an advisory lock, so that two processes that initialise at once do it one after the other, and a
 failure leaves nothing half made. Table locks come last: no KMS call is waited for under them.
@@ -15,13 +16,14 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from phiproxy.errors import ConfigError
+from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied, ProviderMisconfigured
 from phiproxy.index.collations import needs_characters
 from phiproxy.keys import collation, identities
+from phiproxy.keys.anchoring import SCOPE, checked_key, establish, is_authenticated, registry_root, select_registry_root, verify
+from phiproxy.keys.manifest import RegistryKey
+from phiproxy.keys.members import live_proxies
 from phiproxy.keys.provider import KeyProvider, Purpose
 from phiproxy.keys.registry import (
-    TRANSACTION,
-    Connection,
     as_provider_error,
     insert_data_key,
     insert_root,
@@ -29,11 +31,22 @@ from phiproxy.keys.registry import (
     select_active_key,
     select_data_keys,
     select_root,
+    select_roots,
 )
-from phiproxy.keys.roots import CacheLimits, RootCache
+from phiproxy.keys.roots import CacheLimits, RootCache, unwrap_root
 from phiproxy.keys.rows import RootRow, is_authentic, new_data_key
-from phiproxy.keys.schema import FOREIGN_PRIVILEGES, FORMAT, create_members, create_schema, create_tables, table
+from phiproxy.keys.schema import (
+    FOREIGN_PRIVILEGES,
+    FORMAT,
+    create_members,
+    create_schema,
+    create_tables,
+    table,
+    upgrade_tables,
+)
+from phiproxy.keys.tables import Connection
 from phiproxy.keys.tenants import new_root_key
+from phiproxy.keys.trust import CHANGING, Change, Trust
 from phiproxy.policy.layout import WantedIdentity
 
 
@@ -45,6 +58,14 @@ class Done:
     subject: str
 
 
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What ``init`` did, in its order, and the fingerprint of the registry key, which the configuration is to pin."""
+
+    done: list[Done]
+    anchor: str
+
+
 async def init(
     conn: Connection,
     wanted: Sequence[WantedIdentity],
@@ -54,19 +75,22 @@ async def init(
     schema: str = "phiproxy",
     tenants: Iterable[str] = ("",),
     max_uses: int = 1_000_000,
-) -> list[Done]:
-    """Bring the registry to what the policy wants, and return what was done: an empty list when nothing was missing.
+    anchor: str | None = None,
+) -> Initialised:
+    """Bring the registry to what the policy wants, and return what was done: nothing when nothing was missing.
 
-    ``conn`` is the service role's, outside a transaction. Raises ConfigError when the registry and the policy
-    contradict each other or the role lacks a privilege, ProviderError when a root key cannot be wrapped or an
-    existing one not be unwrapped. Nothing is changed then.
+    ``conn`` is the service role's, outside a transaction. ``anchor`` is what the configuration pins, if it does: another registry
+    than that one, and one that has lost what authenticates it, is refused. Raises ConfigError when the registry and the policy
+    contradict each other or the role lacks a privilege, NotAuthentic when a row of the registry does not verify, ProviderError when
+    a root key cannot be wrapped or an existing one not be unwrapped. Nothing is changed then.
     """
     if conn.info.transaction_status != TransactionStatus.IDLE:
         raise ValueError("init needs a connection outside a transaction")
     try:
+        await _refuse_faults(conn, schema, deployment, provider, anchor)
         async with conn.transaction():
-            await conn.execute(TRANSACTION)
-            return await _init(conn, wanted, deployment, provider, schema, tuple(tenants), max_uses)
+            await conn.execute(CHANGING)
+            return await _init(conn, wanted, deployment, provider, schema, tuple(tenants), max_uses, anchor)
     except psycopg.errors.InsufficientPrivilege as error:
         where = error.diag.table_name or error.diag.schema_name or "the database"
         raise ConfigError(
@@ -77,6 +101,22 @@ async def init(
         raise as_provider_error(error, schema) from None
 
 
+async def _refuse_faults(conn: Connection, schema: str, deployment: str, provider: KeyProvider, anchor: str | None) -> None:
+    """Raise NotAuthentic, naming each row, where a registry that is authenticated does not verify as a whole."""
+    async with conn.transaction():
+        if not await is_authenticated(conn, schema):
+            return
+        await _refuse_other_registry(conn, schema, deployment)
+        root = await select_registry_root(conn, schema)
+    if root is None:
+        return  # of which ``_ensure_registry_key`` speaks
+    trust = Trust(schema, await checked_key(provider, root, deployment, anchor))
+    faults = await verify(trust, conn)
+    if faults:
+        lines = [f"the key registry is not authentic: {fault.what} {fault.why}" for fault in faults]
+        raise NotAuthentic("\n".join(lines), hint="somebody has changed it past phiproxy: docs/restore-the-registry.md")
+
+
 async def _init(
     conn: Connection,
     wanted: Sequence[WantedIdentity],
@@ -85,27 +125,81 @@ async def _init(
     schema: str,
     tenants: Sequence[str],
     max_uses: int,
-) -> list[Done]:
+    anchor: str | None,
+) -> Initialised:
     lock = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 0))"
     await conn.execute(lock, (f"phiproxy {schema}",))
-    done = await _ensure_tables(conn, schema, deployment)
+    done, new = await ensure_tables(conn, schema, deployment)
     await _refuse_foreign_privileges(conn, schema)
-    registered = await identities.register(conn, schema, wanted)
+    key, first = await _ensure_registry_key(conn, schema, deployment, provider, anchor, new=new)
+    done += first
+    change = Change(Trust(schema, key), conn)
+    registered = await identities.register(change, wanted)
     done += [Done(what, subject) for what, subject in registered.done]
     for scope in registered.scopes:
         for tenant in tenants:
-            done += await _ensure_keys(conn, schema, (scope, tenant), deployment, provider, max_uses)
+            done += await _ensure_keys(change, (scope, tenant), deployment, provider, max_uses)
     indexed = any(needs_characters(e, w.indexed_as) for w in wanted for e in w.expressions)
-    done += [Done(what, subject) for what, subject in await collation.record(conn, schema, indexed=indexed)]
-    done += [Done(what, subject) for what, subject in await identities.add_slots(conn, schema, registered)]
+    done += [Done(what, subject) for what, subject in await collation.record(change, indexed=indexed)]
+    done += [Done(what, subject) for what, subject in await identities.add_slots(change, registered)]
     if done:
         query = sql.SQL("UPDATE {} SET epoch = epoch + 1").format(table(schema, "meta"))
         await conn.execute(query)
-    return done
+    await change.flush()
+    return Initialised(done, key.anchor)
 
 
-async def _ensure_tables(conn: Connection, schema: str, deployment: str) -> list[Done]:
-    """Make schema and tables unless they are there; ConfigError for another format or deployment."""
+async def _ensure_registry_key(
+    conn: Connection, schema: str, deployment: str, provider: KeyProvider, anchor: str | None, *, new: bool
+) -> tuple[RegistryKey, list[Done]]:
+    """Unwrap the registry key; where there is none, make it and take all rows that are there into the manifests.
+
+    ``new``: the tables were made by this transaction. Raises NotAuthentic where a registry has lost its key.
+    """
+    root = await select_registry_root(conn, schema)
+    if root is not None:
+        return await checked_key(provider, root, deployment, anchor), []
+    if anchor is not None or await is_authenticated(conn, schema) is not new:
+        what = "there is no registry" if new else "the registry is not authenticated (any more)"
+        raise NotAuthentic(
+            f"keys.anchor pins a registry of this database, but {what}" if anchor else "the key registry has lost its registry key",
+            hint="restore it (docs/restore-the-registry.md), or remove the line of keys.anchor where a new one is wanted",
+        )
+    done = []
+    if not new:
+        await _refuse_live_proxies(conn, schema)
+        await conn.execute(upgrade_tables(schema))
+        await _refuse_unauthentic_keys(conn, schema, deployment, provider)
+        done.append(Done("registry authenticated", schema))
+    row = registry_root()
+    secret, wrapped = await new_root_key(provider, row, deployment)
+    key = RegistryKey(secret, deployment)
+    await insert_root(Change(Trust(schema, key), conn), row, provider.uri, wrapped)
+    await establish(conn, schema, key)
+    return key, [*done, Done("registry key made", SCOPE)]
+
+
+async def _refuse_live_proxies(conn: Connection, schema: str) -> None:
+    """ConfigError while proxies of an older version may be at work: keys that they make would have no place in the manifests."""
+    alive = await live_proxies(conn, schema)
+    if alive:
+        raise ConfigError(f"{alive} proxies serve this database", hint="stop them before its key registry is authenticated")
+
+
+async def _refuse_unauthentic_keys(conn: Connection, schema: str, deployment: str, provider: KeyProvider) -> None:
+    """Look at the MACs that format 1 has of its data keys, under every data root that this KEK opens."""
+    for root in await select_roots(conn, schema, sql.SQL("t.purpose = 'data' AND t.state NOT IN ('retired', 'destroyed')"), ()):
+        try:
+            secret = await unwrap_root(provider, deployment, root)
+        except (ProviderDenied, ProviderMisconfigured):
+            continue  # a tenant's, under a KEK of its own, or one that is lost: nothing opens under it here
+        for row in await select_data_keys(conn, schema, root.id):
+            if not is_authentic(secret, row):
+                raise NotAuthentic(f"data key {row.id:08x} is not authentic in the registry")
+
+
+async def ensure_tables(conn: Connection, schema: str, deployment: str) -> tuple[list[Done], bool]:
+    """Make schema and tables unless they are there, and say whether they were; ConfigError for another format or deployment."""
     done = []
     # CREATE SCHEMA IF NOT EXISTS needs the privilege to create one even where it exists; a DBA may have made it for us.
     found = await conn.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,))
@@ -124,16 +218,21 @@ async def _ensure_tables(conn: Connection, schema: str, deployment: str) -> list
         done.append(Done("registry made", schema))
     else:
         await conn.execute(create_members(schema))
+    await _refuse_other_registry(conn, schema, deployment)
+    return done, bool(done)
+
+
+async def _refuse_other_registry(conn: Connection, schema: str, deployment: str) -> None:
+    """ConfigError for another format or deployment."""
     query = sql.SQL("SELECT format, deployment FROM {}").format(table(schema, "meta"))
     meta = await (await conn.execute(query)).fetchone()
-    if meta is None or meta[0] != FORMAT:
+    if meta is None or meta[0] not in (1, FORMAT):
         raise ConfigError(f"schema {schema} holds no key registry of format {FORMAT}")
     if meta[1] != deployment:
         raise ConfigError(
             f"the key registry in schema {schema} belongs to deployment {meta[1]}, the policy says {deployment}",
             hint="the deployment is bound into every stored value; write the registry's into the policy",
         )
-    return done
 
 
 async def _refuse_foreign_privileges(conn: Connection, schema: str) -> None:
@@ -147,8 +246,7 @@ async def _refuse_foreign_privileges(conn: Connection, schema: str) -> None:
 
 
 async def _ensure_keys(
-    conn: Connection,
-    schema: str,
+    change: Change,
     owner: tuple[str, str],
     deployment: str,
     provider: KeyProvider,
@@ -156,6 +254,7 @@ async def _ensure_keys(
 ) -> list[Done]:
     """Make data root, first data key and index root of a (scope, tenant), or see that the KEK still opens them."""
     done: list[Done] = []
+    conn, schema = change.conn, change.schema
     scope, tenant = owner
     of_whom = f"{scope}, tenant {tenant}" if tenant else scope
     purposes: tuple[Purpose, ...] = ("data", "index")
@@ -164,7 +263,7 @@ async def _ensure_keys(
         if row is None:
             row = RootRow(0, scope, tenant, purpose, 1, "active", ())
             secret, wrapped = await new_root_key(provider, row, deployment)
-            root_id = await insert_root(conn, schema, row, provider.uri, wrapped)
+            root_id = await insert_root(change, row, provider.uri, wrapped)
             if root_id is None:
                 raise ConfigError(
                     f"the registry has {purpose} root keys of {of_whom}, but no active one",
@@ -180,7 +279,7 @@ async def _ensure_keys(
             active = await select_active_key(conn, schema, root_id)
             if active is None:
                 newest = max((k.generation for k in await select_data_keys(conn, schema, root_id)), default=0)
-                while not await insert_data_key(conn, schema, new_data_key(secret, root_id, newest + 1, max_uses)):
+                while not await insert_data_key(change, new_data_key(secret, root_id, newest + 1, max_uses)):
                     pass  # the random id of 32 bits was taken; under our lock nothing else can be
                 done.append(Done("data key made", of_whom))
             elif not is_authentic(secret, active):

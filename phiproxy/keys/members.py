@@ -106,4 +106,14 @@ class Members:
         await conn.execute(self._sql(query), (self._id,))
 
 
+async def live_proxies(conn: Connection, schema: str) -> int:
+    """Return how many proxies have said within the last seconds that they live."""
+    query = sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE " + _LIVES).format(table(schema, "proxy"))
+    row = await (await conn.execute(query, (_SILENT,))).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+# A proxy speaks at each of its polls; one that is silent for as long (seconds) has ended.
+_SILENT = 15.0
 _LIVES = "seen_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s)"

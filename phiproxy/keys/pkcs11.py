@@ -71,6 +71,7 @@ class Pkcs11Provider(WrapsHere):
         self._label = unquote(attributes["object"])
         self._id = unquote_to_bytes(attributes["id"]) if "id" in attributes else None
         self._rsa = attributes.get("type") == "private"
+        self.authenticates = not self._rsa
         self._pin = pin
         self._module = module
         self._oaep = oaep

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, Protocol
 from phiproxy.crypto.derive import KEY_LENGTH
 from phiproxy.crypto.envelope import frame
 
-Purpose = Literal["data", "index", "audit"]
+Purpose = Literal["data", "index", "audit", "registry"]
 
 SecretReader = Callable[[str], str]
 """Resolves ``env:NAME`` or ``file:/path`` to the secret; raises ConfigError, without the secret, when it cannot."""
@@ -64,6 +64,10 @@ class KeyProvider(Protocol):
     def uri(self) -> str:
         """The KEK as the registry names it: the configured URI without options and secrets."""
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether nobody can wrap who cannot use the KEK: not so where the half that wraps is public."""
+
     async def version(self) -> str:
         """Return the KEK version that ``wrap`` uses now, as the provider says it this moment."""
 
@@ -87,7 +91,9 @@ class KeyProvider(Protocol):
 
 
 class WrapsHere:
-    """``new_key`` and ``rewrap`` for a provider that has no call of its own for them."""
+    """``new_key`` and ``rewrap`` for a provider that has no call of its own for them, and whose wraps are authenticated."""
+
+    authenticates: bool = True
 
     async def new_key(self: KeyProvider, context: Context) -> NewKey:
         """Return a root key of the operating system's randomness, and its wrap."""

@@ -7,36 +7,47 @@ created must not be forgotten by a crash after a value under it has left.
 from __future__ import annotations
 
 import getpass
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, cast
 
 import psycopg
-from psycopg import AsyncConnection, sql
-from psycopg.rows import TupleRow
+from psycopg import sql
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
-from phiproxy.errors import ConfigError, ProviderError, ProviderMisconfigured, ProviderUnavailable
+from phiproxy.crypto.keyring import KeyState
+from phiproxy.errors import ConfigError, NotAuthentic, ProviderError, ProviderMisconfigured, ProviderUnavailable
 from phiproxy.index.collations import Collation
+from phiproxy.keys.manifest import LAYOUT_GROUP, place_group, row_label
 from phiproxy.keys.provider import Purpose, Wrapped
 from phiproxy.keys.rows import DataKeyRow, RootRow, WrapRow
 from phiproxy.keys.schema import table
+from phiproxy.keys.tables import (
+    COLUMN_NAME,
+    DATA_KEY,
+    IDENTITY,
+    META,
+    ROOT_KEY,
+    ROOT_WRAP,
+    SLOT,
+    Connection,
+    Read,
+    any_of,
+    read_rows,
+)
+from phiproxy.keys.trust import CHANGING, SNAPSHOT, Change, Trust, View
 from phiproxy.policy.layout import Layout, RegisteredIdentity
-from phiproxy.policy.protection import Slot
+from phiproxy.policy.protection import Slot, SlotState
 
-Connection = AsyncConnection[TupleRow]
+__all__ = ["Connection"]
 
-# A lease must wait for its rival and then see what it did, whatever the database's default isolation is; and it must
-# survive a crash of the server.
-TRANSACTION: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit TO on"
-
-_KEY_COLUMNS = sql.SQL(
-    "d.id, d.root_id, d.generation, d.wrapped, d.state, d.max_uses, d.mac, d.used,"
-    " extract(epoch FROM clock_timestamp() - d.created_at)::float8"
-)
-_ROOT_COLUMNS = sql.SQL(
-    "r.id, r.scope, r.tenant, r.purpose, r.generation, r.state, extract(epoch FROM clock_timestamp() - r.created_at)::float8"
-)
+LAYOUT_TABLES: Final = (META, IDENTITY, COLUMN_NAME, SLOT)
+# Asked for beside what is authenticated.
+AGE: Final = "extract(epoch FROM clock_timestamp() - t.created_at)::float8"
+_USED: Final = ("t.used", AGE)
+_EXTRA: Final = {"meta": ("t.epoch",)}
 
 
 def as_provider_error(error: psycopg.Error, schema: str) -> ProviderError:
@@ -59,48 +70,70 @@ def os_user() -> str:
 
 
 async def read_layout(conn: Connection, schema: str = "phiproxy") -> Layout:
-    """Read identities, slots and column names, all of one epoch.
+    """Read identities, slots and column names as they are stored, verified by nothing: what a proxy goes by is ``verified_layout``.
 
-    Raises ConfigError when there is no registry, or it changes faster than it can be read.
+    Raises ConfigError when there is no registry.
     """
-    meta = sql.SQL("SELECT deployment, epoch FROM {}").format(table(schema, "meta"))
-    for _ in range(5):
-        try:
-            before = await (await conn.execute(meta)).fetchone()
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-            before = None
-        if before is None:
-            raise ConfigError(f"the database has no key registry in schema {schema}", hint="run: phiproxy keys init")
-        identities, columns = await _read_identities(conn, schema)
-        collation = await read_collation(conn, schema)
-        if await (await conn.execute(meta)).fetchone() == before:
-            return Layout(before[0], before[1], identities, columns, collation)
-    raise ConfigError("the key registry changes while it is being read")
+    try:
+        if conn.info.transaction_status != TransactionStatus.IDLE:
+            return await _read_layout(conn, schema)
+        async with conn.transaction():
+            await conn.execute(SNAPSHOT)
+            return await _read_layout(conn, schema)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        raise ConfigError(f"the database has no key registry in schema {schema}", hint="run: phiproxy keys init") from None
+
+
+async def _read_layout(conn: Connection, schema: str) -> Layout:
+    read = {of.name: await read_rows(conn, schema, of, sql.SQL("true"), extra=_EXTRA.get(of.name, ())) for of in LAYOUT_TABLES}
+    if not read["meta"]:
+        raise ConfigError(f"the database has no key registry in schema {schema}", hint="run: phiproxy keys init")
+    return layout_of(read)
+
+
+async def verified_layout(view: View) -> Layout:
+    """Read the layout of a snapshot of the registry; what does not verify is left out, and its columns are ``distrusted``.
+
+    Raises NotAuthentic when ``meta`` does not verify, which all columns depend on.
+    """
+    authentic: dict[str, list[Read]] = {}
+    faulty: list[tuple[str, tuple[str, ...]]] = []
+    for of in LAYOUT_TABLES:
+        rows = await view.rows(of, sql.SQL("true"), extra=_EXTRA.get(of.name, ()))
+        authentic[of.name] = [read for read, ok in rows if ok]
+        faulty += [(of.name, read.row.key) for read, ok in rows if not ok]
+        lost = await view.missing(LAYOUT_GROUP, of.name, (), {read.row.label for read, _ in rows})
+        faulty += [(of.name, key) for key in lost]
+    if any(name == "meta" for name, _ in faulty) or not authentic["meta"]:
+        raise NotAuthentic("the key registry's own row (meta) is not authentic")
+    numbers = {int(key[0]) for name, key in faulty if name in ("identity", "slot")}
+    layout = layout_of(authentic)
+    unknown = {name for name, number in layout.columns.items() if number in numbers or number not in layout.identities}
+    distrusted = {(s, t, c) for name, key in faulty if name == "column_name" for s, t, c in [key]} | unknown
+    columns = {name: number for name, number in layout.columns.items() if name not in distrusted}
+    return replace(layout, columns=columns, distrusted=frozenset(distrusted), counter=view.counter.value)
+
+
+def layout_of(read: Mapping[str, Sequence[Read]]) -> Layout:
+    """Return the layout that rows say, by table; that of ``meta`` comes with its epoch."""
+    slots: dict[int, list[Slot]] = {}
+    for (number, slot), (expression, normaliser, family, generation, state) in ((r.row.key, r.row.fields) for r in read["slot"]):
+        numbers = int(generation or 0), cast("SlotState", state), int(normaliser or 0)
+        slots.setdefault(int(number), []).append(Slot(int(slot), expression or "", *numbers, family=family or ""))
+    identities = {}
+    for (number,), (identity, scope, type_name) in ((r.row.key, r.row.fields) for r in read["identity"]):
+        own = tuple(slots.get(int(number), ()))
+        identities[int(number)] = RegisteredIdentity(int(number), identity or "", scope or "", type_name or "", own)
+    columns = {(s, t, c): int(r.row.fields[0] or 0) for r in read["column_name"] for s, t, c in [r.row.key]}
+    (meta,) = read["meta"]
+    _, deployment, collation = meta.row.fields
+    return Layout(deployment or "", meta.extra[0], identities, columns, Collation.load(collation))
 
 
 async def read_collation(conn: Connection, schema: str) -> Collation | None:
     """Return what is recorded of the database's collation, or None; an older registry has no column for it."""
-    query = sql.SQL("SELECT pg_catalog.to_jsonb(m) ->> 'collation' FROM {} m").format(table(schema, "meta"))
-    ((text,),) = await _all(conn, query)
-    return Collation.load(text)
-
-
-async def _read_identities(conn: Connection, schema: str) -> tuple[dict[int, RegisteredIdentity], dict[tuple[str, str, str], int]]:
-    slots: dict[int, list[Slot]] = {}
-    query = sql.SQL(
-        "SELECT number, slot, expression, generation, state, normaliser, coalesce(family, '') FROM {} ORDER BY number, slot"
-    )
-    for number, slot, expression, generation, state, normaliser, family in await _all(conn, query.format(table(schema, "slot"))):
-        found = Slot(slot, expression, generation, state, normaliser, family=family)
-        slots.setdefault(number, []).append(found)
-    query = sql.SQL("SELECT number, identity, scope, type FROM {} ORDER BY number")
-    identities = {
-        number: RegisteredIdentity(number, identity, scope, type_name, tuple(slots.get(number, ())))
-        for number, identity, scope, type_name in await _all(conn, query.format(table(schema, "identity")))
-    }
-    query = sql.SQL('SELECT "schema", "table", "column", number FROM {}')
-    names = await _all(conn, query.format(table(schema, "column_name")))
-    return identities, {(s, t, c): number for s, t, c, number in names}
+    (meta,) = await read_rows(conn, schema, META, sql.SQL("true"))
+    return Collation.load(meta.row.fields[2])
 
 
 async def record_event(
@@ -111,124 +144,195 @@ async def record_event(
     await conn.execute(query.format(table(schema, "event")), (os_user(), what, subject, *change))
 
 
-async def insert_root(conn: Connection, schema: str, root: RootRow, kek_uri: str, wrapped: Wrapped) -> int | None:
+async def insert_root(change: Change, root: RootRow, kek_uri: str, wrapped: Wrapped) -> int | None:
     """Insert a root key (its ``id`` is ignored) with one verified wrap; None when another one stands in its place."""
     query = sql.SQL(
-        "INSERT INTO {} (scope, tenant, purpose, generation, state) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING id"
-    ).format(table(schema, "root_key"))
+        "INSERT INTO {} (scope, tenant, purpose, generation, state, format) VALUES (%s, %s, %s, %s, %s, 2)"
+        " ON CONFLICT DO NOTHING RETURNING id"
+    ).format(table(change.schema, "root_key"))
     values = (root.scope, root.tenant, root.purpose, root.generation, root.state)
-    row = await (await conn.execute(query, values)).fetchone()
+    row = await (await change.conn.execute(query, values)).fetchone()
     if row is None:
         return None
     root_id: int = row[0]
-    query = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, clock_timestamp())").format(table(schema, "root_wrap"))
-    await conn.execute(query, (root_id, kek_uri, wrapped.version, wrapped.blob))
+    query = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, clock_timestamp())").format(table(change.schema, "root_wrap"))
+    await change.conn.execute(query, (root_id, kek_uri, wrapped.version, wrapped.blob))
+    change.added("root_key", root.scope, root.tenant, root.purpose, root.generation)
+    change.added("root_wrap", root_id, kek_uri, wrapped.version)
     subject = f"{root.purpose} root {root_id} of {root.scope}, generation {root.generation}"
-    await record_event(conn, schema, "root key made", subject, (None, root.state))
+    await record_event(change.conn, change.schema, "root key made", subject, (None, root.state))
     return root_id
 
 
-async def insert_data_key(conn: Connection, schema: str, row: DataKeyRow) -> bool:
+async def insert_data_key(change: Change, row: DataKeyRow) -> bool:
     """Insert a data key; False when its id, its generation or an active key of its root is there already."""
     query = sql.SQL(
-        "INSERT INTO {} (id, root_id, generation, wrapped, state, max_uses, mac) VALUES (%s, %s, %s, %s, %s, %s, %s)"
+        "INSERT INTO {} (id, root_id, generation, wrapped, state, max_uses, mac, format) VALUES (%s, %s, %s, %s, %s, %s, %s, 2)"
         " ON CONFLICT DO NOTHING"
-    ).format(table(schema, "data_key"))
+    ).format(table(change.schema, "data_key"))
     values = (row.id, row.root_id, row.generation, row.wrapped, row.state, row.max_uses, row.mac)
-    if (await conn.execute(query, values)).rowcount != 1:
+    if (await change.conn.execute(query, values)).rowcount != 1:
         return False
+    change.added("data_key", row.id)
     subject = f"data key {row.id} of root {row.root_id}, generation {row.generation}"
-    await record_event(conn, schema, "data key made", subject, (None, row.state))
+    await record_event(change.conn, change.schema, "data key made", subject, (None, row.state))
     return True
 
 
 async def select_root(
     conn: Connection, schema: str, place: tuple[str, str, Purpose], generation: int | None = None
 ) -> RootRow | None:
-    """Return the root of (scope, tenant, purpose) of this generation; without one, the active root."""
-    which = sql.SQL("r.state = 'active'" if generation is None else "r.generation = %s")
-    where = sql.SQL("r.scope = %s AND r.tenant = %s AND r.purpose = %s AND {which}").format(which=which)
+    """Return the root of (scope, tenant, purpose) of this generation, without one the active root, as it is stored."""
+    which = sql.SQL("t.state = 'active'" if generation is None else "t.generation = %s")
+    where = sql.SQL("t.scope = %s AND t.tenant = %s AND t.purpose = %s AND {which}").format(which=which)
     values: tuple[str | int, ...] = place if generation is None else (*place, generation)
     found = await select_roots(conn, schema, where, values)
     return found[0] if found else None
 
 
 async def select_roots(conn: Connection, schema: str, where: sql.Composable, values: tuple[Any, ...]) -> list[RootRow]:
-    """Return the roots for which ``where`` holds (a condition over ``r``), with their wraps."""
-    query = sql.SQL("SELECT {columns} FROM {roots} r WHERE {where} ORDER BY r.id").format(
-        columns=_ROOT_COLUMNS, roots=table(schema, "root_key"), where=where
-    )
-    return await _with_wraps(conn, schema, await _all(conn, query, values))
+    """Return the roots for which ``where`` holds (a condition over ``t``), with their wraps, as they are stored."""
+    roots = await read_rows(conn, schema, ROOT_KEY, where, values, extra=(AGE,))
+    wraps = await read_rows(conn, schema, ROOT_WRAP, any_of("t.root_id"), (_ids(roots),))
+    return _roots([(read, True) for read in roots], [(read, True) for read in wraps])
+
+
+async def view_roots(view: View, where: sql.Composable, values: tuple[Any, ...]) -> list[RootRow]:
+    """Return the roots for which ``where`` holds (a condition over ``t``) in a snapshot, and whether they are authentic.
+
+    A root is as authentic as its own row and all of its wraps.
+    """
+    roots = await view.rows(ROOT_KEY, where, values, (AGE,))
+    wraps = await view.rows(ROOT_WRAP, any_of("t.root_id"), (_ids(read for read, _ in roots),))
+    return _roots(roots, wraps)
+
+
+def _ids(roots: Iterable[Read]) -> list[int]:
+    return [int(read.row.fields[0] or 0) for read in roots]
+
+
+def _roots(roots: Iterable[tuple[Read, bool]], wraps: Iterable[tuple[Read, bool]]) -> list[RootRow]:
+    of_root: dict[int, list[tuple[int, WrapRow, bool]]] = {}
+    for read, ok in wraps:
+        root_id, uri, version = read.row.key
+        blob, verified_at = read.row.fields
+        wrap = WrapRow(uri, version, bytes.fromhex(blob or ""))
+        of_root.setdefault(int(root_id), []).append((int(verified_at or 0), wrap, ok))
+    found = []
+    for read, ok in roots:
+        scope, tenant, purpose, generation = read.row.key
+        own_id, state, _ = read.row.fields
+        own = sorted(of_root.get(int(own_id or 0), ()), key=lambda w: w[0], reverse=True)
+        row = RootRow(
+            int(own_id or 0), scope, tenant, cast("Purpose", purpose), int(generation), cast("KeyState", state),
+            tuple(wrap for _, wrap, _ in own), read.extra[0], ok and all(fine for _, _, fine in own),
+        )  # fmt: skip
+        found.append(row)
+    return sorted(found, key=lambda root: root.id)
 
 
 async def select_data_keys(conn: Connection, schema: str, root_id: int) -> list[DataKeyRow]:
-    """Return all data keys of a root, the oldest first."""
-    query = sql.SQL("SELECT {columns} FROM {keys} d WHERE d.root_id = %s ORDER BY d.generation").format(
-        columns=_KEY_COLUMNS, keys=table(schema, "data_key")
-    )
-    return [DataKeyRow(*row) for row in await _all(conn, query, (root_id,))]
+    """Return all data keys of a root, the oldest first, as they are stored."""
+    reads = await read_rows(conn, schema, DATA_KEY, sql.SQL("t.root_id = %s"), (root_id,), extra=_USED)
+    return _data_keys([(read, True) for read in reads])
 
 
 async def select_active_key(conn: Connection, schema: str, root_id: int) -> DataKeyRow | None:
-    """Return the active data key of a root, or None."""
-    query = sql.SQL("SELECT {columns} FROM {keys} d WHERE d.root_id = %s AND d.state = 'active'").format(
-        columns=_KEY_COLUMNS, keys=table(schema, "data_key")
-    )
-    rows = await _all(conn, query, (root_id,))
-    return DataKeyRow(*rows[0]) if rows else None
+    """Return the active data key of a root, or None, as it is stored."""
+    return next((row for row in await select_data_keys(conn, schema, root_id) if row.state == "active"), None)
+
+
+async def view_data_keys(view: View, where: sql.Composable, values: tuple[Any, ...]) -> list[DataKeyRow]:
+    """Return the data keys for which ``where`` holds (a condition over ``t``) in a snapshot, and whether they are authentic."""
+    return _data_keys(await view.rows(DATA_KEY, where, values, _USED))
+
+
+def _data_keys(rows: Iterable[tuple[Read, bool]]) -> list[DataKeyRow]:
+    found = []
+    for read, ok in rows:
+        root_id, generation, wrapped, state, max_uses, mac, _ = read.row.fields
+        used, age = read.extra
+        row = DataKeyRow(
+            int(read.row.key[0]), int(root_id or 0), int(generation or 0), bytes.fromhex(wrapped or ""), cast("KeyState", state),
+            int(max_uses or 0), bytes.fromhex(mac or ""), used, age, ok,
+        )  # fmt: skip
+        found.append(row)
+    return sorted(found, key=lambda row: row.generation)
 
 
 class Registry:
     """The registry over a pool of service connections; a RegistryReader, and the only writer beside ``lifecycle``.
 
-    Everything here raises ProviderUnavailable when the database does not answer, ProviderMisconfigured when it has no
-    registry that this role may use.
+    What it returns was looked for in the manifests, and says whether it is ``authentic``. All of it raises ProviderUnavailable
+    when the database does not answer, ProviderMisconfigured when it has no registry that this role may use, NotAuthentic when
+    the registry as a whole does not verify.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], schema: str = "phiproxy") -> None:
+    def __init__(self, pool: AsyncConnectionPool[Connection], trust: Trust) -> None:
         self._pool = pool
-        self._schema = schema
+        self.trust = trust
 
     def __repr__(self) -> str:
-        return f"<Registry {self._schema}>"
+        return f"<Registry {self.schema}>"
 
     @property
     def schema(self) -> str:
         """Where the registry lives."""
-        return self._schema
+        return self.trust.schema
 
     async def layout(self) -> Layout:
-        """Return the registry's layout; see ``read_layout``."""
-        async with self.transaction() as conn:
-            return await read_layout(conn, self._schema)
+        """Return the registry's layout; see ``verified_layout``."""
+        async with self.reading() as view:
+            return await verified_layout(view)
 
     async def data_keys(self, ids: frozenset[int]) -> list[DataKeyRow]:
         """Return the rows of these data key ids; ids that are not there are left out."""
-        query = sql.SQL("SELECT {columns} FROM {keys} d WHERE d.id = ANY(%s)").format(
-            columns=_KEY_COLUMNS, keys=table(self._schema, "data_key")
-        )
-        async with self.transaction() as conn:
-            return [DataKeyRow(*row) for row in await _all(conn, query, (list(ids),))]
+        async with self.reading() as view:
+            return await view_data_keys(view, any_of("t.id"), (list(ids),))
 
     async def roots(self, ids: frozenset[int]) -> list[RootRow]:
         """Return these root keys with their wraps."""
-        async with self.transaction() as conn:
-            return await select_roots(conn, self._schema, sql.SQL("r.id = ANY(%s)"), (list(ids),))
+        async with self.reading() as view:
+            return await view_roots(view, any_of("t.id"), (list(ids),))
+
+    async def all_roots(self) -> list[RootRow]:
+        """Return every root key of the registry with its wraps, in the order they were made."""
+        async with self.reading() as view:
+            return await view_roots(view, sql.SQL("true"), ())
+
+    async def roots_of(self, scope: str, tenant: str, purpose: Purpose) -> list[RootRow]:
+        """Return all generations of the root of a place, the oldest first; NotAuthentic when one of them is not there any more."""
+        async with self.reading() as view:
+            where = sql.SQL("t.scope = %s AND t.tenant = %s AND t.purpose = %s")
+            found = await view_roots(view, where, (scope, tenant, purpose))
+            present = {row_label("root_key", (scope, tenant, purpose, str(root.generation))) for root in found}
+            if await view.missing(place_group(scope, tenant), "root_key", (scope, tenant, purpose), present):
+                raise NotAuthentic(f"a {purpose} root key of {scope} is missing in the key registry")
+        return sorted(found, key=lambda root: root.generation)
 
     async def root_at(self, scope: str, tenant: str, purpose: Purpose, generation: int | None = None) -> RootRow | None:
-        """Return the root of this place and generation; without one, the active root."""
-        async with self.transaction() as conn:
-            return await select_root(conn, self._schema, (scope, tenant, purpose), generation)
+        """Return the root of this place and generation; without one, the active root. None when there is none, for certain."""
+        roots = await self.roots_of(scope, tenant, purpose)
+        found = [r for r in roots if (r.state == "active" if generation is None else r.generation == generation)]
+        if not found and not all(root.authentic for root in roots):
+            raise NotAuthentic(f"a {purpose} root key of {scope} is not authentic in the key registry")
+        return max(found, key=lambda root: root.authentic, default=None)
 
     async def add_root(self, root: RootRow, kek_uri: str, wrapped: Wrapped) -> bool:
         """Insert a root key with its verified wrap; False when another one stands in its place."""
-        async with self.transaction() as conn:
-            return await insert_root(conn, self._schema, root, kek_uri, wrapped) is not None
+        async with self.changing() as change:
+            return await insert_root(change, root, kek_uri, wrapped) is not None
+
+    async def keys_of(self, root_id: int) -> list[DataKeyRow]:
+        """Return all data keys of a root, the oldest first."""
+        async with self.reading() as view:
+            return await view_data_keys(view, sql.SQL("t.root_id = %s"), (root_id,))
 
     async def active_key(self, root_id: int) -> DataKeyRow | None:
         """Return the root's active data key, or None."""
-        async with self.transaction() as conn:
-            return await select_active_key(conn, self._schema, root_id)
+        async with self.reading() as view:
+            found = await view_data_keys(view, sql.SQL("t.root_id = %s AND t.state = 'active'"), (root_id,))
+        return max(found, key=lambda key: key.authentic, default=None)
 
     async def lease(self, key_id: int, uses: int) -> int:
         """Take up to ``uses`` uses of an active data key from those that are left; 0 when there is none to take."""
@@ -236,38 +340,35 @@ class Registry:
             "WITH k AS (SELECT id, used FROM {keys} WHERE id = %s AND state = 'active' AND used < max_uses FOR UPDATE)"
             " UPDATE {keys} d SET used = least(d.max_uses, k.used + %s) FROM k WHERE d.id = k.id"
             " RETURNING d.used - k.used"
-        ).format(keys=table(self._schema, "data_key"))
+        ).format(keys=table(self.schema, "data_key"))
         async with self.transaction() as conn:
             row = await (await conn.execute(query, (key_id, uses))).fetchone()
         return 0 if row is None else int(row[0])
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """One transaction with a synchronous commit; psycopg's errors become ours, without what they may quote.
+    async def reading(self) -> AsyncIterator[View]:
+        """One verified snapshot of the registry."""
+        async with self._connection() as conn, self.trust.reading(conn) as view:
+            yield view
 
-        What is executed in it is ``changes`` and the functions of this module.
-        """
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[Change]:
+        """One transaction that changes the registry, with a synchronous commit."""
+        async with self._connection() as conn, self.trust.changing(conn) as change:
+            yield change
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction with a synchronous commit, for what is not authenticated: leases, events, the epoch."""
+        async with self._connection() as conn, conn.transaction():
+            await conn.execute(CHANGING)
+            yield conn
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """Take a connection; psycopg's errors become ours, without what they may quote."""
         try:
-            async with self._pool.connection() as conn, conn.transaction():
-                await conn.execute(TRANSACTION)
+            async with self._pool.connection() as conn:
                 yield conn
         except psycopg.Error as error:
-            raise as_provider_error(error, self._schema) from None
-
-
-async def _all(conn: Connection, query: sql.Composed, values: tuple[Any, ...] = ()) -> list[TupleRow]:
-    return await (await conn.execute(query, values)).fetchall()
-
-
-async def _with_wraps(conn: Connection, schema: str, rows: Iterable[TupleRow]) -> list[RootRow]:
-    rows = list(rows)
-    query = sql.SQL("SELECT root_id, kek_uri, kek_version, blob FROM {} WHERE root_id = ANY(%s) ORDER BY verified_at DESC").format(
-        table(schema, "root_wrap")
-    )
-    wraps: dict[int, list[WrapRow]] = {}
-    for root_id, *wrap in await _all(conn, query, ([row[0] for row in rows],)):
-        wraps.setdefault(root_id, []).append(WrapRow(*wrap))
-    return [
-        RootRow(root_id, scope, tenant, purpose, generation, state, tuple(wraps.get(root_id, ())), age)
-        for root_id, scope, tenant, purpose, generation, state, age in rows
-    ]
+            raise as_provider_error(error, self.schema) from None

@@ -10,11 +10,11 @@ import hmac
 from dataclasses import dataclass, field
 
 from phiproxy.errors import ConfigError, ProviderDenied, ProviderMisconfigured
-from phiproxy.keys.changes import add_wrap, all_roots, announce, drop_wrap
+from phiproxy.keys.changes import add_wrap, announce, drop_wrap
 from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.provider import KeyProvider, Wrapped
 from phiproxy.keys.registry import Registry
-from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.roots import refuse_unauthentic, unwrap_root
 from phiproxy.keys.rows import RootRow, WrapRow
 
 
@@ -38,9 +38,9 @@ async def rewrap(
     still configured with it, until ``drop_old``. Raises ProviderError; what was done before stays done.
     """
     done = Rewrapped(await kek_of(kek, "").version())
-    async with registry.transaction() as conn:
-        roots = await all_roots(conn, registry.schema)
+    roots = await registry.all_roots()
     for root in roots:
+        refuse_unauthentic(root)
         await _one(registry, root, kek_of(kek, root.tenant), deployment, older, done, drop_old=drop_old)
     if done.added or done.dropped:
         async with registry.transaction() as conn:
@@ -65,8 +65,8 @@ async def _one(
     wrapped = Wrapped(standing.blob, standing.kek_version) if standing is not None else None
     if wrapped is None:
         wrapped = await _wrapped_anew(root, provider, deployment, older)
-        async with registry.transaction() as conn:
-            await add_wrap(conn, registry.schema, root, provider.uri, wrapped)
+        async with registry.changing() as change:
+            await add_wrap(change, root, provider.uri, wrapped)
         done.added.append(root.id)
     others = [w for w in root.wraps if (w.kek_uri, w.kek_version) != (provider.uri, wrapped.version)]
     going = [w for w in others if drop_old or (w.kek_uri == provider.uri and await _opens(provider, w, root, deployment))]
@@ -74,8 +74,8 @@ async def _one(
         # Not what was verified when it was added, perhaps by somebody else: what stands there now.
         await provider.unwrap(wrapped.blob, wrapped.version, root.context(deployment))
     for wrap in going:
-        async with registry.transaction() as conn:
-            if await drop_wrap(conn, registry.schema, root, wrap, (provider.uri, wrapped.version)):
+        async with registry.changing() as change:
+            if await drop_wrap(change, root, wrap, (provider.uri, wrapped.version)):
                 done.dropped.append(root.id)
     if len(going) < len(others):
         done.kept.append(root.id)
@@ -123,6 +123,5 @@ async def _opens(provider: KeyProvider, wrap: WrapRow, root: RootRow, deployment
 
 async def below(registry: Registry, kek_uri: str, version: int) -> list[int]:
     """Return the roots that have a wrap under a version of this KEK lower than ``version``: it is in use."""
-    async with registry.transaction() as conn:
-        roots = await all_roots(conn, registry.schema)
+    roots = await registry.all_roots()
     return [r.id for r in roots if any(w.kek_uri == kek_uri and int(w.kek_version) < version for w in r.wraps)]

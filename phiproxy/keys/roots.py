@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from phiproxy.crypto.derive import wipe
-from phiproxy.errors import ProviderDenied, ProviderError, ProviderMisconfigured, ProviderUnavailable
+from phiproxy.errors import NotAuthentic, ProviderDenied, ProviderError, ProviderMisconfigured, ProviderUnavailable
 from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.rows import RootRow
 
@@ -97,8 +97,10 @@ class RootCache:
         """Return the root key, unwrapping it unless it is held and fresh; concurrent callers share one unwrap.
 
         With ``stale_ok`` a root that cannot be renewed because the provider is unavailable is still returned until
-        ``max_stale``. Raises ProviderDenied, ProviderUnavailable or ProviderMisconfigured otherwise.
+        ``max_stale``. Raises ProviderDenied, ProviderUnavailable or ProviderMisconfigured otherwise, and NotAuthentic for
+        a row that is not.
         """
+        refuse_unauthentic(row)
         held = self._held.setdefault(row.id, _Held())
         self._held.move_to_end(row.id)
         async with held.lock:
@@ -139,7 +141,7 @@ class RootCache:
         After a denial it does not: what came from it is dropped.
         """
         held = self._held.get(row.id)
-        if held is None:
+        if held is None or not row.authentic:
             return None
         async with held.lock:
             now = self._clock()
@@ -211,12 +213,19 @@ class RootCache:
             self._gone(root_id)
 
 
+def refuse_unauthentic(row: RootRow) -> None:
+    """Raise NotAuthentic for a root that is not as phiproxy has left it."""
+    if not row.authentic:
+        raise NotAuthentic(f"root key {row.id} of {row.scope} is not authentic in the key registry")
+
+
 async def unwrap_root(kek: Kek, deployment: str, row: RootRow, asking: Callable[[], None] = lambda: None) -> bytes:
     """Ask its KEK for a root, under the first of its wraps that it covers and opens, those of its own URI first.
 
     ``asking`` is called before each time the KEK is asked.
     Raises ProviderMisconfigured when it covers none, ProviderDenied when it opens none.
     """
+    refuse_unauthentic(row)
     provider = kek_of(kek, row.tenant)
     wraps = [w for w in row.wraps if provider.covers(w.kek_uri)]
     if not wraps:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from psycopg import Rollback
 
 from phiproxy.errors import ProviderMisconfigured
-from phiproxy.keys.changes import announce, roots_of, set_data_key_state, set_root_state
+from phiproxy.keys.changes import announce, set_data_key_state, set_root_state
 from phiproxy.keys.keks import Kek, kek_of
 from phiproxy.keys.provider import KeyProvider, Purpose
-from phiproxy.keys.registry import Registry, insert_data_key, insert_root, select_data_keys
+from phiproxy.keys.registry import Registry, insert_data_key, select_data_keys
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rows import DataKeyRow, RootRow, in_state, is_authentic, new_data_key
 from phiproxy.keys.tenants import new_root_key
@@ -27,29 +27,27 @@ async def roll_data_key(registry: Registry, root: RootRow, secret: bytes, max_us
     pending = await _pending_key(registry, root, secret, max_uses)
     if pending is None:
         return
-    async with registry.transaction() as conn:
-        if expected is not None and not await set_data_key_state(
-            conn, registry.schema, expected, in_state(secret, expected, "decrypt_only")
-        ):
+    async with registry.changing() as change:
+        if expected is not None and not await set_data_key_state(change, expected, in_state(secret, expected, "decrypt_only")):
             return
-        rows = await select_data_keys(conn, registry.schema, root.id)
+        rows = await select_data_keys(change.conn, change.schema, root.id)
         if any(row.state == "active" for row in rows):
             return
-        if not await set_data_key_state(conn, registry.schema, pending, in_state(secret, pending, "active")):
+        if not await set_data_key_state(change, pending, in_state(secret, pending, "active")):
             raise Rollback
-        await announce(conn, registry.schema)
+        await announce(change.conn, change.schema)
 
 
 async def _pending_key(registry: Registry, root: RootRow, secret: bytes, max_uses: int) -> DataKeyRow | None:
     """Return the pending key of a root, made now if there is none; None when somebody else was busy with it."""
-    async with registry.transaction() as conn:
-        rows = await select_data_keys(conn, registry.schema, root.id)
+    rows = await registry.keys_of(root.id)
+    found = next((row for row in rows if row.state == "pending"), None)
+    if found is None:
+        new = new_data_key(secret, root.id, max((r.generation for r in rows), default=0) + 1, max_uses, "pending")
+        async with registry.changing() as change:
+            await insert_data_key(change, new)
+        rows = await registry.keys_of(root.id)
         found = next((row for row in rows if row.state == "pending"), None)
-        if found is None:
-            new = new_data_key(secret, root.id, max((r.generation for r in rows), default=0) + 1, max_uses, "pending")
-            await insert_data_key(conn, registry.schema, new)
-            rows = await select_data_keys(conn, registry.schema, root.id)
-            found = next((row for row in rows if row.state == "pending"), None)
     if found is not None and not is_authentic(secret, found):
         raise ProviderMisconfigured(f"the pending data key {found.id:08x} is not authentic in the registry")
     return found
@@ -69,32 +67,30 @@ async def rotate_root(
     if pending is not None:
         # Made by somebody else, perhaps long ago: only what opens is promoted.
         secret = await unwrap_root(provider, deployment, pending)
-        async with registry.transaction() as conn:
-            if await set_root_state(conn, registry.schema, expected, "decrypt_only"):
-                for row in await select_data_keys(conn, registry.schema, expected.id):
+        async with registry.changing() as change:
+            if await set_root_state(change, expected, "decrypt_only"):
+                for row in await select_data_keys(change.conn, change.schema, expected.id):
                     if row.state in ("active", "pending") and is_authentic(old_secret, row):
-                        await set_data_key_state(conn, registry.schema, row, in_state(old_secret, row, "decrypt_only"))
+                        await set_data_key_state(change, row, in_state(old_secret, row, "decrypt_only"))
                 first = new_data_key(secret, pending.id, 1, max_uses)
-                promoted = await set_root_state(conn, registry.schema, pending, "active")
-                if not promoted or not await insert_data_key(conn, registry.schema, first):
+                promoted = await set_root_state(change, pending, "active")
+                if not promoted or not await insert_data_key(change, first):
                     raise Rollback
-                await announce(conn, registry.schema)
+                await announce(change.conn, change.schema)
     return await registry.root_at(*place)
 
 
 async def _pending_root(
     registry: Registry, provider: KeyProvider, deployment: str, place: tuple[str, str, Purpose]
 ) -> RootRow | None:
-    async with registry.transaction() as conn:
-        roots = await roots_of(conn, registry.schema, place)
+    roots = await registry.roots_of(*place)
     found = next((root for root in roots if root.state == "pending"), None)
     if found is None:
         generation = max((root.generation for root in roots), default=0) + 1
         row = RootRow(0, *place, generation, "pending", ())
         # Outside of any transaction: no lock is held while the provider is asked.
         new = await new_root_key(provider, row, deployment)
-        async with registry.transaction() as conn:
-            await insert_root(conn, registry.schema, row, provider.uri, new.wrapped)
-            roots = await roots_of(conn, registry.schema, place)
+        await registry.add_root(row, provider.uri, new.wrapped)
+        roots = await registry.roots_of(*place)
         found = next((root for root in roots if root.state == "pending"), None)
     return found

@@ -33,7 +33,10 @@ class WrapRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RootRow:
-    """One row of ``root_key`` with its wraps, the most recently verified first; ``age`` in seconds as of when it was read."""
+    """One row of ``root_key`` with its wraps, the most recently verified first; ``age`` in seconds as of when it was read.
+
+    ``authentic``: nothing says that row and wraps are not as phiproxy has left them.
+    """
 
     id: int
     scope: str
@@ -43,6 +46,7 @@ class RootRow:
     state: KeyState
     wraps: tuple[WrapRow, ...] = field(repr=False)
     age: float = field(default=0.0, compare=False)
+    authentic: bool = True
 
     def context(self, deployment: str) -> Context:
         """Return what this root is wrapped with."""
@@ -51,7 +55,7 @@ class RootRow:
 
 @dataclass(frozen=True, slots=True)
 class DataKeyRow:
-    """One row of ``data_key``; ``used`` and ``age`` (seconds) are as of when it was read, and not authenticated."""
+    """One row of ``data_key``; ``used`` and ``age`` (seconds) are as of when it was read, and ``used`` is not authenticated."""
 
     id: int
     root_id: int
@@ -62,6 +66,7 @@ class DataKeyRow:
     mac: bytes = field(repr=False)
     used: int = 0
     age: float = field(default=0.0, compare=False)
+    authentic: bool = True
 
 
 class RegistryReader(Protocol):
@@ -97,12 +102,14 @@ def in_state(root: bytes, row: DataKeyRow, state: KeyState) -> DataKeyRow:
 
 
 def is_authentic(root: bytes, row: DataKeyRow) -> bool:
-    """Say whether the row is as somebody with the use of its root left it."""
-    return 0 < row.id <= MAX_KEY_ID and hmac.compare_digest(registry_mac(root, row, row.state), row.mac)
+    """Say whether the row is as somebody with the use of its root left it, and the registry's manifest does not say otherwise."""
+    return row.authentic and 0 < row.id <= MAX_KEY_ID and hmac.compare_digest(registry_mac(root, row, row.state), row.mac)
 
 
 def refusal_of(row: DataKeyRow, root: RootRow) -> Refusal | None:
-    """Return why a row's key must not be used whatever its secret is: it, or the root above it, has ended."""
+    """Return why a row's key must not be used whatever its secret is: it, or the root above it, has ended or is not authentic."""
+    if not (row.authentic and root.authentic):
+        return "not authentic in the registry"
     for state in (row.state, root.state):
         if state not in OPENING:
             return "destroyed" if state == "destroyed" else "retired"

@@ -64,6 +64,8 @@ class RsaProvider(WrapsHere):
     Read again when a version is asked for that it lacks; a pair that was read once goes on opening what is wrapped under it.
     """
 
+    authenticates = False
+
     def __init__(self, uri: KekUri, public: RSAPublicKey, private: RSAPrivateKey | None, oaep: padding.OAEP) -> None:
         self._uri = uri
         self._public = public

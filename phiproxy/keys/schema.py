@@ -13,10 +13,13 @@ from phiproxy.crypto.keyring import KeyState
 from phiproxy.keys.provider import Purpose
 from phiproxy.policy.protection import SlotState
 
-FORMAT: Final = 1
-"""Of the tables; ``meta.format``."""
+FORMAT: Final = 2
+"""Of the tables; ``meta.format``. 1 had no manifests (docs/registry.md)."""
 
-TABLES: Final = ("meta", "identity", "column_name", "slot", "root_key", "root_wrap", "data_key", "event", "proxy", "announcement")
+TABLES: Final = (
+    "meta", "identity", "column_name", "slot", "root_key", "root_wrap", "data_key",
+    "event", "proxy", "announcement", "counter", "manifest",
+)  # fmt: skip
 
 
 def _one_of(values: tuple[str, ...]) -> sql.Composable:
@@ -71,6 +74,7 @@ CREATE TABLE {root_key} (
   generation integer NOT NULL CHECK (generation > 0),
   state text NOT NULL CHECK (state IN {key_states}),
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  format integer NOT NULL CHECK (format >= 2),
   UNIQUE (scope, tenant, purpose, generation)
 );
 CREATE UNIQUE INDEX root_key_one_active ON {root_key} (scope, tenant, purpose) WHERE state = 'active';
@@ -92,6 +96,7 @@ CREATE TABLE {data_key} (
   max_uses bigint NOT NULL CHECK (max_uses > 0),
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   mac bytea NOT NULL CHECK (octet_length(mac) = 32),
+  format integer NOT NULL CHECK (format >= 2),
   UNIQUE (root_id, generation)
 );
 CREATE UNIQUE INDEX data_key_one_active ON {data_key} (root_id) WHERE state = 'active';
@@ -127,6 +132,45 @@ CREATE TABLE IF NOT EXISTS {announcement} (
 """
 
 
+# What authenticates the rows. Keys of format 1 have no place in a manifest: its programs cannot insert any from then on, since they
+# give no value to ``format``, and do not seal under keys that nobody believes.
+_MANIFESTS = """
+CREATE TABLE {counter} (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  value bigint NOT NULL CHECK (value > 0),
+  groups bytea NOT NULL,
+  mac bytea NOT NULL CHECK (octet_length(mac) = 32)
+);
+CREATE TABLE {manifest} (
+  group_name text PRIMARY KEY,
+  counter bigint NOT NULL CHECK (counter > 0),
+  entries bytea NOT NULL,
+  mac bytea NOT NULL CHECK (octet_length(mac) = 32)
+);
+"""
+
+_UPGRADE = """
+ALTER TABLE {root_key} DROP CONSTRAINT root_key_purpose_check, ADD CONSTRAINT root_key_purpose_check CHECK (purpose IN {purposes}),
+  ADD COLUMN format integer NOT NULL DEFAULT 2 CHECK (format >= 2);
+ALTER TABLE {root_key} ALTER COLUMN format DROP DEFAULT;
+ALTER TABLE {data_key} ADD COLUMN format integer NOT NULL DEFAULT 2 CHECK (format >= 2);
+ALTER TABLE {data_key} ALTER COLUMN format DROP DEFAULT;
+ALTER TABLE {meta} ADD COLUMN IF NOT EXISTS "collation" text;
+UPDATE {meta} SET format = 2 WHERE format = 1;
+"""
+
+
+def create_manifests(schema: str) -> sql.Composed:
+    """Return the statements that make the tables of manifests and counter."""
+    return sql.SQL(_MANIFESTS).format(**{name: table(schema, name) for name in ("counter", "manifest")})
+
+
+def upgrade_tables(schema: str) -> sql.Composed:
+    """Return the statements that make the tables of format 1 those of format 2."""
+    names = {name: table(schema, name) for name in ("meta", "root_key", "data_key")}
+    return create_manifests(schema) + sql.SQL(_UPGRADE).format(purposes=_one_of(get_args(Purpose)), **names)
+
+
 def create_members(schema: str) -> sql.Composed:
     """Return the statements that make the tables of live proxies where they are not there."""
     return sql.SQL(_MEMBERS).format(**{name: table(schema, name) for name in ("proxy", "announcement")})
@@ -140,12 +184,16 @@ def create_schema(schema: str) -> sql.Composed:
 def create_tables(schema: str) -> sql.Composed:
     """Return the statements, separated by semicolons, that make all tables and take every privilege from PUBLIC."""
     names = {name: table(schema, name) for name in TABLES}
-    return create_members(schema) + sql.SQL(_DDL).format(
-        schema=sql.Identifier(schema),
-        slot_states=_one_of(get_args(SlotState)),
-        key_states=_one_of(get_args(KeyState)),
-        purposes=_one_of(get_args(Purpose)),
-        **names,
+    return (
+        create_members(schema)
+        + create_manifests(schema)
+        + sql.SQL(_DDL).format(
+            schema=sql.Identifier(schema),
+            slot_states=_one_of(get_args(SlotState)),
+            key_states=_one_of(get_args(KeyState)),
+            purposes=_one_of(get_args(Purpose)),
+            **names,
+        )
     )
 
 

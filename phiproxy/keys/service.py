@@ -31,6 +31,7 @@ from phiproxy.keys.roots import CacheLimits, Root, RootCache
 from phiproxy.keys.rotation import roll_data_key, rotate_root
 from phiproxy.keys.rows import DataKeyRow, RootRow, unwrap_data_key
 from phiproxy.keys.tenants import ensure_root
+from phiproxy.keys.trust import Fault
 from phiproxy.policy.layout import Layout
 
 # How often a writer that finds the key used up or rolled under its hands looks again before it gives up.
@@ -92,6 +93,7 @@ class KeyService:
         self._reading = asyncio.Lock()
         self._locks: dict[str | int, asyncio.Lock] = {}
         self._overdue: dict[int, float] = {}
+        self._taken: dict[int, int] = {}
         self.warn: Callable[[RootRow, ProviderError], None] = lambda _root, _error: None
 
     def __repr__(self) -> str:
@@ -143,16 +145,21 @@ class KeyService:
         known = {root.id: root for root in await self._registry.roots(roots)}
         for root_id in roots:
             root = known.get(root_id)
-            if root is None or root.state not in OPENING:
+            if root is None or root.state not in OPENING or not root.authentic:
                 self._roots.drop(root_id)
         for scope, key_id in leased.items():
             row = found.get(key_id)
-            if row is None or row.state != "active":
+            if row is None or row.state != "active" or not row.authentic:
                 self._ring.drop_lease(scope)
         for key_id, state in held.items():
             row = found.get(key_id)
-            if row is None or row.state != state:
+            if row is None or row.state != state or not row.authentic:
                 self._ring.drop_data_key(key_id)
+
+    def stop_writing(self) -> None:
+        """Give up every lease: the next value that is stored asks again, and is refused while the registry is rolled back."""
+        for scope in self._ring.leased():
+            self._ring.drop_lease(scope)
 
     async def fetch(self, wants: frozenset[KeyWant]) -> None:
         """Put what is wanted into the keyring, or the refusal of it.
@@ -187,6 +194,9 @@ class KeyService:
                 return
             found = await resolve_data_keys(ids, self._registry, self._roots)
             for key_id, resolved in found.items():
+                if resolved == "not known":
+                    why = "is what stored values are under, and not in the registry: is that older than the values?"
+                    self._registry.trust.tell(Fault("unknown_key", f"data key {key_id:08x}", why))
                 if not isinstance(resolved, Resolved):
                     self._ring.put_missing(key_id, self._clock() + self._limits.missing_ttl, resolved)
                 elif resolved.key.tenant != self._tenant:
@@ -221,6 +231,7 @@ class KeyService:
                 return
             for _ in range(ATTEMPTS):
                 row, root = await self._root(want.scope, "data", None, stale_ok=False)
+                self._registry.trust.refuse_if_rolled_back()
                 if row.age >= self._limits.root_max_age and await self._rotated(row):
                     continue
                 active = await self._registry.active_key(row.id)
@@ -266,15 +277,19 @@ class KeyService:
         key_id, left = self._ring.balance(want.scope)
         added = 0
         if key_id != key.id or left < want.uses:
-            room = self._limits.max_uses - active.used
+            # What the registry says of uses is not authenticated: by this service alone, no more are taken than a key may give.
+            room = self._limits.max_uses - max(active.used, self._taken.get(key.id, 0))
             block = min(max(self._limits.block, want.uses), room)
             added = await self._registry.lease(key.id, block) if block > 0 else 0
+            self._taken[key.id] = self._taken.get(key.id, 0) + added
         if key_id == key.id or added:
             self._ring.put_lease(want.scope, key, added, expires)
         return self._ring.has(want)
 
     async def _root(self, scope: str, purpose: Purpose, generation: int | None, *, stale_ok: bool) -> tuple[RootRow, Root]:
         row = await ensure_root(self._registry, self._kek, self._layout.deployment, (scope, self._tenant, purpose), generation)
+        if row.state not in OPENING:
+            raise ProviderMisconfigured(f"the {purpose} root key {row.id} of {scope} is {row.state}")
         return row, await self._roots.get(row, stale_ok=stale_ok)
 
     def _lock(self, name: str | int) -> asyncio.Lock:

@@ -8,9 +8,10 @@ from phiproxy.crypto.envelope import MAX_SLOTS
 from phiproxy.errors import ConfigError
 from phiproxy.keys.changes import announce
 from phiproxy.keys.provider import KeyProvider
-from phiproxy.keys.registry import Connection, Registry, insert_root, read_layout, record_event
+from phiproxy.keys.registry import Registry, record_event
 from phiproxy.keys.rows import RootRow
 from phiproxy.keys.schema import table
+from phiproxy.keys.tables import Connection
 from phiproxy.keys.tenants import new_root_key
 from phiproxy.policy.layout import RegisteredIdentity
 from phiproxy.policy.protection import Slot
@@ -36,15 +37,16 @@ async def next_slot(registry: Registry, provider: KeyProvider, deployment: str, 
         raise ConfigError(f"{identity} has no generation or slot left for another index key")
     new = Slot(max(s.number for s in found.slots) + 1, expression, active.generation + 1, "building", active.normaliser)
     await _ensure_index_root(registry, provider, deployment, found.scope, new.generation)
-    async with registry.transaction() as conn:
+    async with registry.changing() as change:
         query = sql.SQL(
             "INSERT INTO {slots} (number, slot, expression, normaliser, family, generation, state)"
             " SELECT number, %s, expression, normaliser, family, %s, 'building' FROM {slots} WHERE number = %s AND slot = %s"
             " ON CONFLICT DO NOTHING"
         ).format(slots=table(registry.schema, "slot"))
         values = (new.number, new.generation, found.number, active.number)
-        if (await conn.execute(query, values)).rowcount == 1:
-            await _told(conn, registry.schema, found, new)
+        if (await change.conn.execute(query, values)).rowcount == 1:
+            change.added("slot", found.number, new.number)
+            await _told(change.conn, change.schema, found, new)
     now = await _identity(registry, identity)
     waiting = _slot(now, expression, "building")
     if waiting is None:
@@ -59,8 +61,7 @@ async def _told(conn: Connection, schema: str, identity: RegisteredIdentity, slo
 
 
 async def _identity(registry: Registry, identity: str) -> RegisteredIdentity:
-    async with registry.transaction() as conn:
-        layout = await read_layout(conn, registry.schema)
+    layout = await registry.layout()
     found = next((i for i in layout.identities.values() if i.identity == identity), None)
     if found is None:
         raise ConfigError(f"the registry knows no identity {identity}")
@@ -77,5 +78,4 @@ async def _ensure_index_root(registry: Registry, provider: KeyProvider, deployme
         return
     row = RootRow(0, scope, "", "index", generation, "pending", ())
     new = await new_root_key(provider, row, deployment)
-    async with registry.transaction() as conn:
-        await insert_root(conn, registry.schema, row, provider.uri, new.wrapped)
+    await registry.add_root(row, provider.uri, new.wrapped)

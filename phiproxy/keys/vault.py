@@ -48,6 +48,8 @@ T = TypeVar("T")
 class VaultProvider:
     """A derived transit key."""
 
+    authenticates = True
+
     def __init__(self, name: str, mount: str, key: str, client: Any, login: Login, remote: Remote) -> None:
         self._name = name
         self._mount = mount

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import psycopg
 
 from phiproxy.index.collations import identity_query
+from phiproxy.net import clock
 from phiproxy.net.code import Definitions, read_definitions
 from phiproxy.net.reach import Ask, read_reach
 from phiproxy.net.watch import Version, Watch, version_of
@@ -29,6 +31,9 @@ _TABLES = """
 SELECT c.oid::int8, n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relname = ANY (%s::pg_catalog.name[]) AND c.relkind IN ('r','p','v','m','f')
 """
+_OTHERS = "SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relkind IN ('r','p','v','m','f')"
+# Seconds. A name more or less in a list of thousands costs a look at that name.
+OTHERS_EVERY = 60.0
 _SCHEMAS = r"""
 SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'
 """
@@ -52,6 +57,7 @@ class CatalogReader:
         self._protected = frozenset(protected)
         self._watch = Watch()
         self._version: Version | None = None
+        self._others, self._others_at = frozenset[str](), -math.inf
         self._asked: tuple[list[int], list[str]] = ([], [])
         self._asked_version = ""
         self._definitions: Definitions | None = None
@@ -84,6 +90,9 @@ class CatalogReader:
             ((ascii_case,),) = await ask(_ASCII_CASE)
             ((collation,),) = await ask(identity_query(conn.info.server_version))
             schemas = frozenset(name for (name,) in await ask(_SCHEMAS))
+            if clock.now() - self._others_at > OTHERS_EVERY:
+                self._others = frozenset(name for (name,) in await ask(_OTHERS))
+                self._others_at = clock.now()
             self._watch = Watch(
                 oids=[r.oid for r in relations if not r.schema.startswith("pg_temp_")],
                 names=known or (),
@@ -111,6 +120,7 @@ class CatalogReader:
             definitions.signatures,
             None if known is None else frozenset(known),
             schemas,
+            self._others,
         )
         # While somebody is changing a view it cannot be read, and if that is rolled back nothing is another one than before.
         self._version = None if catalog.views_were_locked else version

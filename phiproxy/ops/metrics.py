@@ -31,6 +31,10 @@ class Metrics:
         self.statements = Counter("phiproxy_statements", "statements by outcome", ["outcome"], registry=own)
         self.open_failures = Counter("phiproxy_open_failures", "stored values that did not open", registry=own)
         self.kek_unwraps = Counter("phiproxy_kek_unwraps", "root keys unwrapped by the provider", ["result"], registry=own)
+        text = "rows of the key registry that do not verify, rollbacks of it, and data keys of stored values that it does not have"
+        self.registry_faults = Counter("phiproxy_registry_faults", text, ["kind"], registry=own)
+        for kind in ("row", "manifest", "counter", "rollback", "unknown_key"):
+            self.registry_faults.labels(kind)
         for outcome in ("forwarded", "rewritten", "refused"):
             self.statements.labels(outcome)  # a series that is 0 is there from the start
         for result in ("ok", "denied", "unavailable"):

@@ -18,7 +18,7 @@ from phiproxy.sql.meaning import Edit, Meaning, Occurrence, Renew, Search, Store
 from phiproxy.sql.parse import char_position, decode_text, parse
 from phiproxy.sql.rows import Bulk, Row, find_bulk
 from phiproxy.sql.shape import Shape, literal_value, quoted_names, shape_of
-from phiproxy.sql.taint import says
+from phiproxy.sql.taint import ProtectedValues
 
 Change = Edit | Occurrence
 Analyse = Callable[[bytes], list[Meaning]]
@@ -109,21 +109,26 @@ def _are_alike(bulk: Bulk, fixed: Set[int]) -> bool:
 
 
 def _repeated(bulk: Bulk, sealed: Set[int]) -> tuple[int, ...] | None:
-    """Return the rows with a literal that is protected in one place, and not, or a name, in another (a place may be in none)."""
-    protected: dict[bytes, int | None] = {}
-    others: list[tuple[bytes, int | None]] = [(name, None) for name in quoted_names(bulk.short.shape)]
-    for number, constant, own in _marks(bulk, sealed, b"'"):
+    """Return the rows with a constant that is protected in one place, and not, or a name, in another (a place may be in none)."""
+    protected: list[tuple[bytes, int | None]] = []
+    others: list[tuple[bytes, int | None]] = [
+        (b"'" + name.replace(b"'", b"''") + b"'", None) for name in quoted_names(bulk.short.shape)
+    ]
+    for number, constant, own in _marks(bulk, sealed, b"'0123456789"):
         if own:
-            protected.setdefault(literal_value(constant), number)
+            protected.append((literal_value(constant), number))
         else:
-            others.append((literal_value(constant), number))
-    protected.pop(b"", None)
-    values = set(protected)
-    found = next((item for item in others if says(item[0], values)), None)
+            others.append((constant, number))
+    values = ProtectedValues(protected, _row)
+    found = next((item for item in others if values.repeated_by_constant(*item)), None)
     if found is None:
         return None
-    first = next(number for value, number in protected.items() if says(found[0], {value}))
+    first = next(number for value, number in protected if ProtectedValues([(value, number)], _row).repeated_by_constant(*found))
     return tuple(n for n in (found[1], first) if n is not None)
+
+
+def _row(number: int | None) -> int | None:
+    return number
 
 
 def _shared(bulk: Bulk, sealed: Set[int]) -> tuple[int, ...] | None:
@@ -147,17 +152,17 @@ def _shared(bulk: Bulk, sealed: Set[int]) -> tuple[int, ...] | None:
     return tuple(n for n in two if n is not None)
 
 
-def _marks(bulk: Bulk, sealed: Set[int], kind: bytes) -> Iterator[tuple[int | None, bytes, bool]]:
-    """Yield the marks that begin with ``kind``: (number of the row, as it is spelled, whether it is one of the ``sealed``)."""
+def _marks(bulk: Bulk, sealed: Set[int], kinds: bytes) -> Iterator[tuple[int | None, bytes, bool]]:
+    """Yield the marks that begin with one of ``kinds``: number of the row, spelling, whether it is one of the ``sealed``."""
     long, short = bulk.long, bulk.short
     owned = [[i in sealed for i in range(place.first, place.last)] for place in short.rows]
     outside = [*range(short.rows[0].first), *range(short.rows[-1].last, len(short.shape.constants))]
     for i in outside:
-        if short.shape.constants[i][:1] == kind:
+        if short.shape.constants[i][:1] in kinds:
             yield None, short.shape.constants[i], i in sealed
     for number, (row, form) in enumerate(zip(long.rows, bulk.form, strict=True)):
         for mark, own in zip(long.shape.constants[row.first : row.last], owned[form], strict=True):
-            if mark[:1] == kind:
+            if mark[:1] in kinds:
                 yield number, mark, own
 
 

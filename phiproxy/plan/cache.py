@@ -91,6 +91,10 @@ class Planner:
         """Tell whether a text may name something protected."""
         return self._screen.mentions(text)
 
+    def inserts_elsewhere(self, text: bytes, created: frozenset[str]) -> bool:
+        """Tell whether a text may insert into what is neither in the catalogue nor among the tables that a session has made."""
+        return self._screen.inserts_elsewhere(text, created)
+
     def passes(self, text: bytes) -> bool:
         """Tell whether a text names nothing protected and does nothing that must be looked at, whatever else the session says.
 
@@ -123,6 +127,7 @@ class Planner:
     def learn(self, catalog: Catalog) -> None:
         """Go on with a catalogue that ``extends`` the one before: all plans hold."""
         self.catalog = catalog
+        self._screen.learn(catalog)
 
     def changes_query(self, names: Iterable[str] = ()) -> bytes:
         """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``.

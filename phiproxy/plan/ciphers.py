@@ -108,6 +108,7 @@ class Ciphers:
         """Return what stores into a column, and the index keys that this takes."""
         found = self._store.get(column)
         if found is None:
+            column.refuse_distrusted()
             live = (slot for slot in _all_slots(column) if slot is not None and slot.state != "dropped")
             wants = tuple(IndexKeyWant(column.number, slot.number) for slot in live)
             found = self._store[column] = self._make_store(column), wants
@@ -201,6 +202,7 @@ class Ciphers:
 
         No length applies; of a text only 22021 is asked.
         """
+        column.refuse_distrusted()
         key = (column.number, slot.number, slot.generation, type_, _lower(column, slot, type_))
         found = self._search.get(key)
         if found is None:
@@ -226,6 +228,8 @@ class Ciphers:
     def open_span(self, column: ProtectedColumn) -> OpenSpan:
         """Return (data, begin, end of an envelope) -> plaintext, for a run of values; SealError (XX001) or KeyNeeded."""
         found = self._open.get(column.identity)
+        if found is None:
+            column.refuse_distrusted()
         if found is None and column.shown_of is not None:
             found = self._open[column.identity] = self.open_span(column.shown_of)
         if found is None and column.base is not None:

@@ -28,7 +28,7 @@ _AS_THEY_COME = (-1,)
 class Columns:
     """The result columns of one statement: which are protected, and as what they are shown.
 
-    ``protected`` is (position, Reveal) of the protected ones.
+    ``protected`` is (position, Reveal) of the protected ones. Raises NotAuthentic for a column that is ``distrusted``.
     """
 
     reveals: tuple[Reveal | None, ...]
@@ -42,6 +42,8 @@ class Columns:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "protected", tuple((i, r) for i, r in enumerate(self.reveals) if r is not None))
+        for _, reveal in self.protected:
+            reveal.column.refuse_distrusted()
         object.__setattr__(self, "typed", any(r.typed for _, r in self.protected))
 
     def describe(self, fields: Sequence[Field], formats: Sequence[int] | None, sealed: SealedAttributes) -> list[Field]:

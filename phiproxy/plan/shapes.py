@@ -19,14 +19,11 @@ from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Renew, Search, Store, of_elements
 from phiproxy.sql.parse import Statement
 from phiproxy.sql.shape import Shape, free_constants, literal_value, quoted_names, shape_of
-from phiproxy.sql.taint import says
+from phiproxy.sql.taint import ProtectedValues
 
 # About 4 KiB each, as plans. Texts whose fixed constants differ each time would otherwise fill a shape without end.
 MAX_SHAPES = 2048
 MAX_TEMPLATES_PER_SHAPE = 8
-
-
-_MAY_BE_ARRAY = (b"{", b"[", b" ", b"\t", b"\n", b"\r", b"\f", b"\v")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +72,15 @@ class Template:
         return self._apart(constants)
 
     def _apart(self, constants: Sequence[bytes]) -> bool:
-        """Tell whether no unprotected literal or name repeats a protected literal: that would be a use of it (sql.md section 2).
-
-        Numbers are outside of this.
-        """
+        """Tell whether no unprotected constant or name repeats a protected one: that would be a use of it (sql.md section 2)."""
         if self.alone == len(constants):
             return True
-        protected = {constants[i] for i in self.protected if constants[i][:1] == b"'"}
-        for change, own in self.expressions:
-            _, value = _computed(change, own, constants)
-            protected.add(b"'" + value.replace(b"'", b"''") + b"'")
-        protected.discard(b"''")
-        if not self.names.isdisjoint(map(literal_value, protected)):
+        protected = [literal_value(constants[i]) for i in self.protected]
+        protected += [_computed(change, own, constants)[1] for change, own in self.expressions]
+        values = ProtectedValues(((value, None) for value in protected), _one_row)
+        if not self.names.isdisjoint(values.texts):
             return False
-        others = [c for i, c in enumerate(constants) if i not in self.protected]
-        if any(c in protected for c in others):
-            return False
-        # What may be an array may hold one.
-        arrays = [literal_value(c) for c in others if c[1:2] in _MAY_BE_ARRAY]
-        values = {literal_value(c) for c in protected} if arrays else set()
-        return not any(says(array, values) for array in arrays)
+        return not any(values.repeated_by_constant(c, None) for i, c in enumerate(constants) if i not in self.protected)
 
     @property
     def expressions(self) -> Iterator[tuple[Occurrence, tuple[int, ...]]]:
@@ -103,6 +89,10 @@ class Template:
             for place in places:
                 if place.constants and isinstance(place.change, Occurrence):
                     yield place.change, place.constants
+
+
+def _one_row(_: int | None) -> None:
+    """Take all constants for those of one row: where a number is repeated in another, the text is analysed."""
 
 
 def _computed(change: Occurrence, own: Sequence[int], constants: Sequence[bytes]) -> tuple[Formula, bytes]:

@@ -90,6 +90,10 @@ def _assemble(
     tables: dict[tuple[str, str], dict[str, ProtectedColumn]] = {}
     for column in policy.columns():
         registered = by_identity.get(column.identity)
+        if (column.schema, column.table, column.name) in layout.distrusted:
+            own = _distrusted(column, layout, _type(column, types))
+            tables.setdefault((column.schema, column.table), {})[column.name] = own
+            continue
         complaint = _registry_complaint(column, registered, layout)
         if complaint is not None:
             complaints.append(f"{column.at}: {complaint}")
@@ -116,6 +120,12 @@ def _assemble(
     generation = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
     fixed = _fixed(policy)
     return Protection(generation, policy.database, layout.deployment, registry_schema, protected, fixed, characters), complaints
+
+
+def _distrusted(column: PolicyColumn, layout: Layout, type_: DeclaredType) -> ProtectedColumn:
+    """Return a column whose registration does not verify: protected, of an identity of its own, and no value of it is touched."""
+    identity, place = f"\0{column.label}", (column.schema, column.table, column.name)
+    return ProtectedColumn(*place, identity, 0, "", type_, column.pad, (), layout.deployment, distrusted=True)
 
 
 def _type(column: PolicyColumn, types: Types) -> DeclaredType:

@@ -103,8 +103,8 @@ class Catalog:
     ``setters`` are the names of what may change the session's search path or styles by itself: functions, and tables and views
     that call them.
     ``signatures`` are its functions, operators and casts (None: not known). ``schemas`` are all but temporary ones (None: those
-    of the relations).
-    ``generation`` changes whenever anything else here does, but for ``relations`` and ``names``.
+    of the relations). ``others`` are names of relations that were there at some time, whether they were read or not.
+    ``generation`` changes whenever anything else here does, but for ``relations``, ``names`` and ``others``.
     """
 
     generation: int
@@ -122,6 +122,7 @@ class Catalog:
     signatures: Signatures | None = field(default=None, compare=False, repr=False)
     names: frozenset[str] | None = None
     schemas: frozenset[str] | None = None
+    others: frozenset[str] = frozenset()
 
     @property
     def views_were_locked(self) -> bool:
@@ -169,6 +170,11 @@ class Catalog:
             return False
         new = (r for r in self.relations if r.oid not in other.by_oid)
         return other.names is not None and all(other.names.isdisjoint((r.name, *(i.name for i in r.indexes))) for r in new)
+
+    @cached_property
+    def relation_names(self) -> frozenset[str]:
+        """Names of relations, without their schemas, also of those that were not read."""
+        return self.others.union(r.name for r in self.relations)
 
     @cached_property
     def by_oid(self) -> dict[int, Relation]:

@@ -25,13 +25,19 @@ class RegisteredIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One registry's identities by number and its column names: (schema, table, column) -> number."""
+    """One registry's identities by number and its column names: (schema, table, column) -> number.
+
+    ``distrusted`` are the names of columns whose registration does not verify (docs/registry.md): their values are not touched.
+    ``counter`` is the registry's own when this was read.
+    """
 
     deployment: str
     epoch: int
     identities: Mapping[int, RegisteredIdentity]
     columns: Mapping[tuple[str, str, str], int]
     collation: Collation | None = None
+    distrusted: frozenset[tuple[str, str, str]] = frozenset()
+    counter: int = field(default=0, compare=False)
 
     @property
     def table_names(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from phiproxy.errors import NotAuthentic
 from phiproxy.index.characters import ASCII, Characters
 from phiproxy.policy.names import shown_expression, split_identifiers
 from phiproxy.types.declared import DeclaredType
@@ -56,6 +57,8 @@ class ProtectedColumn:
     Or what ``expression`` makes of the column ``base``: as a column of an identity of its own, so that it is never taken for it,
     whose one slot is the one that the registry has for that expression. ``shown_of``: a cast of that column, which depends on the
     session's settings or has no index for another reason; it is done where the value is shown.
+
+    ``distrusted``: what the registry says of it does not verify, so its values are neither stored, searched nor opened.
     """
 
     schema: str
@@ -75,6 +78,7 @@ class ProtectedColumn:
     expression: str = "@"
     shown_of: ProtectedColumn | None = None
     characters: Characters = ASCII
+    distrusted: bool = False
 
     def characters_of(self, slot: Slot) -> Characters:
         """Return what upper and lower case mean to a slot: in another family's database than its own only ASCII's are the same."""
@@ -83,6 +87,12 @@ class ProtectedColumn:
     def __hash__(self) -> int:
         # Ciphers are found by column for every value, and a hash of all of this takes longer than most of what is done then.
         return hash((self.number, self.name))
+
+    def refuse_distrusted(self) -> None:
+        """Raise NotAuthentic for a column that somebody has changed in the key registry past phiproxy."""
+        if self.distrusted:
+            text = f"what the key registry says of {self.label} is not authentic"
+            raise NotAuthentic(text, hint="The operator finds the row with: phiproxy check")
 
     @property
     def label(self) -> str:
@@ -113,7 +123,11 @@ class ProtectedColumn:
         return replace(self, checks=(), default=None) if self.checks or self.default is not None else self
 
     def slot_for(self, expression: str) -> Slot | None:
-        """Return the active slot of this expression (phiproxy's own spelling: ``@`` is the column), or None."""
+        """Return the active slot of this expression (phiproxy's own spelling: ``@`` is the column), or None.
+
+        Raises NotAuthentic for a column that is ``distrusted``.
+        """
+        self.refuse_distrusted()
         return next((s for s in self.slots if s.expression == expression and s.state == "active"), None)
 
 

@@ -151,6 +151,9 @@ class Service(Section):
     address: AddressValue | None = Field(default=None, description="default: upstream.address")
 
 
+Anchor = Annotated[str, Field(pattern="^reg1-[0-9a-f]{64}$")]
+
+
 class KeyCache(Section):
     """How long unwrapped keys stay in memory."""
 
@@ -193,6 +196,13 @@ class Keys(Section):
     """
 
     kek: Annotated[str, AfterValidator(_kek)] = "local:config/keys/kek.json"
+    anchor: dict[str, Anchor] = Field(
+        default={}, description="database -> fingerprint of the registry key that is meant; written by keys init"
+    )
+    counter_file: FilePath | None = Field(
+        default=None,
+        description="where the registry's counter last seen is kept; default: registry-counter.json in $STATE_DIRECTORY, else here",
+    )
     cache: KeyCache = KeyCache()
     rotation: Rotation = Rotation()
     fips: Literal["off", "required"] = "off"
@@ -285,6 +295,14 @@ class Settings(Section):
     def directory(self) -> Path:
         """The directory of the configuration file."""
         return self._directory
+
+    @property
+    def counter_file(self) -> Path:
+        """Where the highest counter seen of each registry is kept; systemd's StateDirectory= names $STATE_DIRECTORY."""
+        if self.keys.counter_file is not None:
+            return self.keys.counter_file
+        state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        return (Path(state) if state else self._directory) / "registry-counter.json"
 
     @property
     def kek_uri(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from copy import copy
 
-from phiproxy.errors import PhiproxyError, SealError, ValueRefused, WireError
+from phiproxy.errors import NotAuthentic, PhiproxyError, SealError, ValueRefused, WireError
 from phiproxy.plan.copy import CopyFailure, CopyIn, CopyMeaning, CopyOut
 from phiproxy.session.phases import WHILE_COPYING_IN
 from phiproxy.session.pipeline import Expected, Kind, Later
@@ -171,7 +171,7 @@ def copy_out_data(session: State, data: bytes, start: int, end: int) -> int:
     session.database.doubtful.clear()
     try:
         payload = front.copy_out.feed(data[start + 5 : end])
-    except (SealError, CopyDataError, ValueRefused) as error:
+    except (SealError, NotAuthentic, CopyDataError, ValueRefused) as error:
         result_error(session, error)
         return end
     finally:

@@ -67,7 +67,8 @@ def settle(session: State, text: bytes) -> None:
     if session.catalog_fresh and session.status == b"I":
         forget(session)
         return
-    if not (session.planner.mentions(text) or _names_one(text, session.suspect.union(session.reaching, others))):
+    planner, names = session.planner, session.suspect.union(session.reaching, others)
+    if not (planner.mentions(text) or planner.inserts_elsewhere(text, session.created) or _names_one(text, names)):
         return
     if session.names.answered < session.changed:
         if session.changed == session.names.group or session.pipeline.skipping:

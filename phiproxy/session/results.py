@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import islice, takewhile
 
-from phiproxy.errors import CatalogChanged, PhiproxyError, SealError, ValueRefused, WireError
+from phiproxy.errors import CatalogChanged, NotAuthentic, PhiproxyError, SealError, ValueRefused, WireError
 from phiproxy.plan.statement import Columns
 from phiproxy.session.definitions import ended
 from phiproxy.session.pipeline import Expected, Kind, Undo
@@ -105,7 +105,7 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
             if rows(data, begin, end, shown) != end:
                 raise WireError("a row is shorter than its fields")
             session.to_client += shown
-    except (SealError, ValueRefused) as error:
+    except (SealError, NotAuthentic, ValueRefused) as error:
         result_error(session, error)
     finally:
         if doubtful:

@@ -130,11 +130,15 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
 
 
 def _select_into(a: Analysis, body: Node) -> bool:
-    """Analyse SELECT … INTO as the CREATE TABLE AS that it is; False where its query touches nothing protected."""
+    """Analyse SELECT … INTO as the CREATE TABLE AS that it is; False where neither its query nor its table is protected."""
     source = {key: value for key, value in body.items() if key != "intoClause"}
     a.walks[id(source)] = list(messages(source))
-    if not (_touching(a, source) or derived.fills(a, derived.TABLE, {"into": body["intoClause"], "objtype": "OBJECT_TABLE"})):
-        return False
+    table: Node = {"into": body["intoClause"], "objtype": "OBJECT_TABLE"}
+    if not (_touching(a, source) or derived.fills(a, derived.TABLE, table)):
+        if not derived.shadows(a, derived.TABLE, table):
+            return False
+        _pass_query(a, source)
+        return True
     made = select_into(a, source, body["intoClause"])
     derived.check_place(a, derived.TABLE, made)
     derived.settle(a, derived.TABLE, made, _analyse_query(a, "SelectStmt", source))
@@ -162,6 +166,7 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> list[Output]:
 
 def _pass_query(a: Analysis, body: Node) -> None:
     """Let a query be sent that touches nothing protected, its names being what they were taken for."""
+    _check_targets(a, body)
     _check_names(a, body)
     _qualify(a, body)
     finish(a)
@@ -289,6 +294,15 @@ def _may_be_protected(a: Analysis, relation: Node, ctes: set[str]) -> bool:
     if schema is not None:
         return (schema, name) in protection.by_name
     return name in ctes or a.protected(a.target_relation(relation)) is not None
+
+
+def _check_targets(a: Analysis, body: Node) -> None:
+    """Answer an INSERT into a table that is not there: the server would log its values, whatever they were meant for."""
+    for message in a.walk(body):
+        inserts = "relation" in message and ("override" in message or "mergeWhenClauses" in message)
+        name = message["relation"]["relname"] if inserts else ""
+        if inserts and name not in a.context.catalog.relation_names and name not in a.context.created:
+            a.target_relation(message["relation"])
 
 
 def _check_names(a: Analysis, body: Node) -> None:

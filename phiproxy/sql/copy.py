@@ -46,6 +46,9 @@ def copy_table(a: Analysis, body: Node) -> None:
     a.meaning.outputs = None
     a.meaning.plain_select = not incoming
     added = tuple(left_out(a, found, [(name, None) for name in columns])) if incoming else ()
+    for reveal in reveals:
+        if reveal is not None:
+            reveal.column.refuse_distrusted()
     if any(reveals) or added:
         a.meaning.copy = CopyMeaning(found.name, columns, reveals, form, incoming=incoming, skips_errors=skips, added=added)
     finish(a)

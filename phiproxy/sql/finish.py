@@ -5,7 +5,6 @@ Decisions are applied twice, to the text (as edits) and to the tree; ``render.ve
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
@@ -15,6 +14,7 @@ from phiproxy.policy.guards import tag_of
 from phiproxy.policy.protection import Slot
 from phiproxy.sql.analysis import Analysis, DecidedUse
 from phiproxy.sql.brackets import Brackets, dotted
+from phiproxy.sql.comments import blank, shown_comment
 from phiproxy.sql.lists import settle
 from phiproxy.sql.meaning import Edit, Occurrence, Plain, Search, Store, Use, is_upper, sent_as_array
 from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
@@ -22,9 +22,6 @@ from phiproxy.sql.respell import apply, node_text, spelled_text
 from phiproxy.sql.sinks import Inserted, SinkNode
 from phiproxy.sql.taint import untainted
 from phiproxy.sql.wrap import Insert, merged, rewrites
-
-# sqlcommenter's form: key='url-encoded',key='…' and nothing else; and pg_hint_plan's hints. Both are for the server's side to read.
-_KEPT_COMMENT = re.compile(rb"/\*\+.*\*/|/\*\s*[\w.%-]+='[^']*'(\s*,\s*[\w.%-]+='[^']*')*\s*\*/", re.DOTALL)
 
 
 def finish(a: Analysis) -> None:
@@ -203,19 +200,32 @@ def _drop_casts(casts: list[Node]) -> None:
 
 
 def blanked_comments(a: Analysis, touched: list[DecidedUse]) -> list[Edit]:
-    """Return the edits that blank this statement's comments, and every comment that holds a protected value."""
+    """Return the edits that leave of a text's comments what the server may see (``comments``).
+
+    Of a string of several statements that is nothing: what one seals may stand in the comment of another.
+    """
     if b"--" not in a.text and b"/*" not in a.text:
         return []
-    values = [v for u in touched for v in u.sink.values if v]
-    blanked = []
-    first, last = a.meaning.room
+    single = a.meaning.room == (0, len(a.text))
+    values = {v for u in touched for v in u.sink.values} | {u.sink.literal for u in touched}
+    names = _names_in_hints(a) if single and b"/*+" in a.text else ()
+    bound = any(u.sink.numbers for u in touched)
+    edits = []
     for comment in comments(a.text):
         text = a.text[comment.start : comment.end]
-        own = first <= comment.start < last
-        if not any(v in text for v in values) and (not own or _KEPT_COMMENT.fullmatch(text)):
-            continue
-        blanked.append(Edit(comment.start, comment.end, bytes(c if c in b"\r\n" else 32 for c in text)))
-    return blanked
+        shown = shown_comment(text, values, names, bound=bound) if single else blank(text)
+        if shown != text:
+            edits.append(Edit(comment.start, comment.end, shown))
+    return edits
+
+
+def _names_in_hints(a: Analysis) -> set[str]:
+    """Return the names of what a hint may speak of: relations, aliases and CTEs of the statement, and the relations' indexes."""
+    walked = a.whole() if a.walks else []
+    relations = {m["relname"] for m in walked if "relname" in m}
+    names = {m[key] for m in walked for key in ("aliasname", "ctename") if isinstance(m.get(key), str)}
+    indexes = {i.name for r in a.context.catalog.relations if r.name in relations for i in r.indexes}
+    return relations | names | indexes
 
 
 def _without(text: bytes, blanks: list[Edit]) -> bytes:

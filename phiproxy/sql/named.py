@@ -6,7 +6,7 @@ PREPARE is the same as a Parse: protected parameters are bytea, and literals bec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from phiproxy.errors import StatementRefused
@@ -33,6 +33,7 @@ from phiproxy.sql.meaning import (
 from phiproxy.sql.operands import given
 from phiproxy.sql.parse import Node, Token, char_position, messages, only, parse, strings, tokens
 from phiproxy.sql.sinks import SinkNode, cast_type
+from phiproxy.sql.taint import check_names
 
 _OTHER = 0xFFFFFFFF
 _CURSOR_BINARY, _CURSOR_HOLD = 0x0001, 0x0020
@@ -69,6 +70,8 @@ def prepare(a: Analysis, body: Node) -> None:
         raise
     a.meaning.prepared = (plan, declared)
     a.meaning.touches = plan.touches
+    if plan.touches:
+        check_names(a, _constants(body["query"]))
     finish(a)
     if plan.identity:
         return
@@ -85,6 +88,11 @@ def prepare(a: Analysis, body: Node) -> None:
     body["query"] = {inner.kind: inner.body}
     if spelled:
         body["argtypes"] = parse(b"PREPARE p (" + spelled + b") AS SELECT 1")[0].body["argtypes"]
+
+
+def _constants(query: Node) -> Iterator[bytes]:
+    """Yield the string literals of a query."""
+    return (m["sval"].get("sval", "").encode() for m in messages(query) if isinstance(m.get("sval"), dict))
 
 
 def _places(a: Analysis) -> tuple[list[tuple[int, int]], int, int]:

@@ -1,5 +1,6 @@
 """A database with the clinic's tables, and a configuration for it."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,12 @@ import psycopg
 import pytest
 
 from phiproxy.cli import main
+from phiproxy.keys import open_provider
+from phiproxy.keys.anchoring import unlock
+from phiproxy.policy.load import load_settings
+from phiproxy.policy.values import read_secret
 from tests.harness.server import PostgresServer
+from tests.keys.blessing import bless
 
 CONFIG = """\
 upstream: {{address: "{host}:{port}", tls: disable}}
@@ -62,6 +68,19 @@ class Clinic:
         with self.server.connect(self.database) as conn:
             cursor = conn.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
+
+    def rewrite(self, statement: str) -> None:
+        """Run a statement over the registry's rows as if phiproxy had done it."""
+        self.sql(statement)
+        asyncio.run(self._bless())
+
+    async def _bless(self) -> None:
+        settings = load_settings(self.config)
+        provider = await open_provider(settings.kek_uri, read_secret)
+        async with await psycopg.AsyncConnection.connect(self.server.dsn(self.database)) as conn:
+            key = await unlock(conn, "phiproxy", "clinic-test", provider, None)
+        await provider.close()
+        await bless(self.server.dsn(self.database), key)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def test_all_is_well(clinic: Clinic) -> None:
     ready(clinic)
     code, found = findings(clinic)
     assert code == 0
-    assert [f["topic"] for f in found if f["level"] == "ok"][:3] == ["configuration", "policy", "guard"]
+    assert [f["topic"] for f in found if f["level"] == "ok"][:3] == ["configuration", "registry", "policy"]
     texts = " ".join(f["text"] for f in found if f["topic"] == "leakage")
     assert "which rows have equal values" in texts
     assert "public.patients.note: of each value only its length up to the next 64 bytes" in texts
@@ -81,14 +81,14 @@ def test_measured_leakage(clinic: Clinic) -> None:
 
 def test_another_collation_than_was_compared(clinic: Clinic) -> None:
     ready(clinic)
-    clinic.sql("""UPDATE phiproxy.meta SET "collation" = jsonb_set("collation"::jsonb, '{collation}', '"of another server"')""")
+    clinic.rewrite("""UPDATE phiproxy.meta SET "collation" = jsonb_set("collation"::jsonb, '{collation}', '"of another server"')""")
     code, found = findings(clinic)
     assert code == 0
     assert ["run `phiproxy keys init`" in f["text"] for f in found if f["topic"] == "collation"] == [True]
     clinic.ok("keys", "init")
     assert [f["level"] for f in findings(clinic)[1] if f["topic"] == "collation"] == ["ok"]
     changed = "jsonb_set(\"collation\"::jsonb, '{differing}', '[196]')"
-    clinic.sql(f'UPDATE phiproxy.meta SET "collation" = {changed}')
+    clinic.rewrite(f'UPDATE phiproxy.meta SET "collation" = {changed}')
     (text,) = errors(clinic)
     assert "maps case in another way than was recorded" in text
 

@@ -10,8 +10,10 @@ from phiproxy.crypto.keyring import Keyring
 from phiproxy.crypto.seal import ColumnSpec, draw_record, make_sealer
 from phiproxy.errors import WriteKeyWant
 from phiproxy.keys import open_provider
+from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.service import KeyService
+from phiproxy.keys.trust import Trust
 from phiproxy.net.service import service_pool
 from phiproxy.policy.load import load_settings
 from phiproxy.policy.values import read_secret
@@ -113,7 +115,9 @@ async def sealed(clinic: Clinic, plaintext: bytes) -> str:
     settings = load_settings(clinic.config)
     provider = await open_provider(settings.kek_uri, read_secret)
     async with service_pool(settings, clinic.database) as pool:
-        registry, ring = Registry(pool), Keyring(time.monotonic)
+        async with pool.connection() as conn:
+            trust = Trust("phiproxy", await unlock(conn, "phiproxy", "clinic-test", provider, None))
+        registry, ring = Registry(pool, trust), Keyring(time.monotonic)
         layout = await registry.layout()
         service = KeyService(registry, provider, ring, layout, deployment="clinic-test", clock=time.monotonic)
         await service.fetch(frozenset({WriteKeyWant("t:public.patients", 1)}))

@@ -110,12 +110,12 @@ def test_vaults_minimum_is_raised_only_when_nothing_is_below(clinic: Clinic, mon
         clinic.ok("keys", "init")
         value = sealed_value(clinic)
         vault.transit.handle("POST", "keys/phi/rotate", {})
-        clinic.sql("UPDATE phiproxy.root_key SET state = 'retired' WHERE purpose = 'index'")
+        clinic.rewrite("UPDATE phiproxy.root_key SET state = 'retired' WHERE purpose = 'index'")
         code, _, err = clinic.run("keys", "rewrap", "--raise-min-version")
         assert code == 1
         assert "still have a wrap below version 2" in err
         assert vault.transit.keys["phi"].min_decryption == 1
-        clinic.sql("UPDATE phiproxy.root_key SET state = 'active' WHERE purpose = 'index'")
+        clinic.rewrite("UPDATE phiproxy.root_key SET state = 'active' WHERE purpose = 'index'")
         code, _, err = clinic.run("keys", "rewrap", "--raise-min-version")
         assert (code, err) == (0, "min_decryption_version is 2 now\n")
         assert vault.transit.keys["phi"].min_decryption == 2

@@ -36,6 +36,8 @@ SCRIPTS = {
     "savepoints": ["BEGIN", "SAVEPOINT a", MADE, FILLED, READ, "ROLLBACK TO a", READ, MADE, READ, "RELEASE a", READ, "END", READ],
     "dropped, and taken back": [MADE, FILLED, "BEGIN", "DROP TABLE patients", READ, "ROLLBACK", READ],
     "from a query": ["CREATE TEMP TABLE patients AS SELECT 7 AS id, 'q'::text AS x", READ, "UPDATE patients SET x = 'r'", READ],
+    "by SELECT INTO": ["SELECT 7 AS id, 'q'::text AS x INTO TEMP patients", READ, "UPDATE patients SET x = 'r'", READ, REAL],
+    "by SELECT INTO of the protected one": ["SELECT id, city INTO TEMPORARY TABLE patients FROM public.patients", READ, REAL],
     "from the protected one": [
         "CREATE TEMP TABLE patients AS SELECT id, city FROM public.patients",
         READ,

@@ -15,12 +15,15 @@ from psycopg_pool import AsyncConnectionPool
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ProviderDenied, ProviderUnavailable
+from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.provider import Context, Wrapped, WrapsHere
 from phiproxy.keys.registry import Connection, Registry
 from phiproxy.keys.service import KeyLimits, KeyService
+from phiproxy.keys.trust import Trust
 from phiproxy.policy.layout import WantedIdentity
 from tests.harness.server import PostgresServer
+from tests.keys.blessing import bless
 
 DEPLOYMENT = "clinic-test"
 
@@ -107,12 +110,30 @@ class Site:
 
     async def init(self, *wanted: WantedIdentity, **options: int) -> list[Done]:
         async with await self.connect() as conn:
-            return await init(conn, wanted or (MRN, SSN), DEPLOYMENT, self.provider, **options)  # type: ignore[arg-type]
+            return (await init(conn, wanted or (MRN, SSN), DEPLOYMENT, self.provider, **options)).done  # type: ignore[arg-type]
+
+    async def trust(self) -> Trust:
+        """What a process that starts now believes of the registry; the unwrap that it takes is not counted, and does not fail."""
+        asked, fails = len(self.provider.unwraps), self.provider.fails
+        self.provider.fails = None
+        try:
+            async with await self.connect() as conn:
+                return Trust("phiproxy", await unlock(conn, "phiproxy", DEPLOYMENT, self.provider, None))
+        finally:
+            del self.provider.unwraps[asked:]
+            self.provider.fails = fails
+
+    async def rewrite(self, statement: str, values: Sequence[object] = ()) -> None:
+        """Run a statement over the registry's rows as if phiproxy had done it: the manifests say what is there then."""
+        trust = await self.trust()
+        self.run(statement, values)
+        await bless(self.dsn, trust.key)
 
     @asynccontextmanager
-    async def registry(self) -> AsyncIterator[Registry]:
+    async def registry(self, trust: Trust | None = None) -> AsyncIterator[Registry]:
+        trust = trust or await self.trust()
         async with AsyncConnectionPool(self.dsn, connection_class=Connection, min_size=0, max_size=8, open=False) as pool:
-            yield Registry(pool)
+            yield Registry(pool, trust)
 
     @asynccontextmanager
     async def service(

@@ -15,12 +15,13 @@ import time
 from psycopg_pool import AsyncConnectionPool
 
 from phiproxy.keys import open_provider
-from phiproxy.keys.changes import all_roots
+from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.local import add_kek
 from phiproxy.keys.registry import Connection, Registry
 from phiproxy.keys.rewrap import rewrap
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rotation import roll_data_key, rotate_root
+from phiproxy.keys.trust import Trust
 
 
 def no_secrets(_reference: str) -> str:
@@ -30,10 +31,11 @@ def no_secrets(_reference: str) -> str:
 async def rotate_for_ever(dsn: str, kek: str, deployment: str) -> None:
     provider = await open_provider(kek, no_secrets)
     async with AsyncConnectionPool(dsn, connection_class=Connection, min_size=1, max_size=2, open=False) as pool:
-        registry = Registry(pool)
+        async with pool.connection() as conn:
+            key = await unlock(conn, "phiproxy", deployment, provider, None)
+        registry = Registry(pool, Trust("phiproxy", key))
         while True:
-            async with registry.transaction() as conn:
-                roots = [r for r in await all_roots(conn, "phiproxy") if r.purpose == "data" and r.state == "active"]
+            roots = [r for r in await registry.all_roots() if r.purpose == "data" and r.state == "active"]
             for root in roots:
                 secret = await unwrap_root(provider, deployment, root)
                 await roll_data_key(registry, root, secret, 1000, await registry.active_key(root.id))

@@ -7,42 +7,46 @@ from dataclasses import replace
 
 import psycopg
 
-from phiproxy.keys.changes import CHANNEL, all_roots, announce, drop_wrap, roots_of, set_data_key_state, set_root_state
-from phiproxy.keys.registry import select_data_keys
-from phiproxy.keys.rows import WrapRow, in_state
-from tests.keys.fakes import Site
+from phiproxy.keys.changes import CHANNEL, announce, drop_wrap, set_data_key_state, set_root_state
+from phiproxy.keys.provider import Context
+from phiproxy.keys.rows import RootRow, WrapRow, in_state
+from tests.keys.fakes import DEPLOYMENT, Site
 
 
 async def test_a_row_that_somebody_changed_is_left(site: Site) -> None:
     await site.init()
-    async with site.registry() as registry, registry.transaction() as conn:
-        (root,) = await roots_of(conn, "phiproxy", ("d:mrn", "", "data"))
-        (key,) = await select_data_keys(conn, "phiproxy", root.id)
+    async with site.registry() as registry:
+        (root,) = await registry.roots_of("d:mrn", "", "data")
+        (key,) = await registry.keys_of(root.id)
         ended = in_state(b"r" * 32, key, "decrypt_only")
-        assert not await set_data_key_state(conn, "phiproxy", replace(key, mac=b"x" * 32), ended)
-        assert not await set_data_key_state(conn, "phiproxy", replace(key, state="pending"), ended)
-        assert await set_data_key_state(conn, "phiproxy", key, ended, why="a test")
-        assert not await set_root_state(conn, "phiproxy", replace(root, state="pending"), "active")
-        assert await set_root_state(conn, "phiproxy", root, "decrypt_only")
+        async with registry.changing() as change:
+            assert not await set_data_key_state(change, replace(key, mac=b"x" * 32), ended)
+            assert not await set_data_key_state(change, replace(key, state="pending"), ended)
+            assert await set_data_key_state(change, key, ended, why="a test")
+            assert not await set_root_state(change, replace(root, state="pending"), "active")
+            assert await set_root_state(change, root, "decrypt_only")
     assert site.run("SELECT subject LIKE '%%: a test' FROM phiproxy.event WHERE what = 'data key decrypt_only'") == [(True,)]
 
 
 async def test_a_second_root_does_not_become_active(site: Site) -> None:
     await site.init()
-    site.run("INSERT INTO phiproxy.root_key (scope, tenant, purpose, generation, state) VALUES ('d:mrn', '', 'data', 2, 'pending')")
-    async with site.registry() as registry, registry.transaction() as conn:
-        *_, pending = await roots_of(conn, "phiproxy", ("d:mrn", "", "data"))
-        assert not await set_root_state(conn, "phiproxy", pending, "active")
+    async with site.registry() as registry:
+        new = await site.provider.new_key(Context(DEPLOYMENT, "d:mrn", "", "data", 2))
+        assert await registry.add_root(RootRow(0, "d:mrn", "", "data", 2, "pending", ()), "fake:kek", new.wrapped)
+        *_, pending = await registry.roots_of("d:mrn", "", "data")
+        async with registry.changing() as change:
+            assert not await set_root_state(change, pending, "active")
 
 
 async def test_the_last_wrap_does_not_go(site: Site) -> None:
     await site.init()
-    async with site.registry() as registry, registry.transaction() as conn:
-        root = (await all_roots(conn, "phiproxy"))[0]
+    async with site.registry() as registry:
+        root = (await registry.all_roots())[0]
         (wrap,) = root.wraps
-        assert not await drop_wrap(conn, "phiproxy", root, wrap, (wrap.kek_uri, wrap.kek_version))
-        assert not await drop_wrap(conn, "phiproxy", root, wrap, ("fake:other", "1"))
-        assert not await drop_wrap(conn, "phiproxy", root, WrapRow("fake:other", "1", b""), (wrap.kek_uri, wrap.kek_version))
+        async with registry.changing() as change:
+            assert not await drop_wrap(change, root, wrap, (wrap.kek_uri, wrap.kek_version))
+            assert not await drop_wrap(change, root, wrap, ("fake:other", "1"))
+            assert not await drop_wrap(change, root, WrapRow("fake:other", "1", b""), (wrap.kek_uri, wrap.kek_version))
 
 
 async def test_who_listens_hears_of_it_when_it_is_committed(site: Site) -> None:

@@ -35,8 +35,7 @@ def test_labels_are_quoted_as_postgresql_does() -> None:
 
 async def test_numbers_are_the_lowest_unused(site: Site) -> None:
     await site.init(MRN)
-    site.run("UPDATE phiproxy.identity SET number = 2 WHERE false")
-    site.run("INSERT INTO phiproxy.identity VALUES (3, 'd:other', 'd:other', 'text')")
+    await site.rewrite("INSERT INTO phiproxy.identity VALUES (3, 'd:other', 'd:other', 'text')")
     await site.init(MRN, column("ssn"), column("name"))
     assert site.run("SELECT number, identity FROM phiproxy.identity ORDER BY 1") == [
         (1, "d:mrn"),
@@ -49,7 +48,7 @@ async def test_numbers_are_the_lowest_unused(site: Site) -> None:
 async def test_a_renamed_column_keeps_its_identity(site: Site) -> None:
     await site.init(SSN)
     site.run("ALTER TABLE patients RENAME ssn TO social")
-    site.run("UPDATE phiproxy.column_name SET \"column\" = 'social'")
+    await site.rewrite("UPDATE phiproxy.column_name SET \"column\" = 'social'")
     assert await site.init(column("social", "@", "right(@,4)")) == []
     assert site.run("SELECT identity FROM phiproxy.identity") == [("c:public.patients.ssn",)]
 
@@ -70,7 +69,7 @@ async def test_an_identity_of_another_existing_column_is_refused(site: Site) -> 
     with pytest.raises(ConfigError, match=r"belongs to the column public\.patients\.ssn"):
         await site.init(column("name", identity="c:public.patients.ssn"))
     site.run("ALTER TABLE patients RENAME ssn TO old_ssn; ALTER TABLE patients ADD ssn bytea")
-    site.run("UPDATE phiproxy.column_name SET \"column\" = 'old_ssn'")
+    await site.rewrite("UPDATE phiproxy.column_name SET \"column\" = 'old_ssn'")
     with pytest.raises(ConfigError, match=r"belongs to the column public\.patients\.old_ssn"):
         await site.init(column("ssn"))
 
@@ -116,7 +115,7 @@ async def test_slots_keep_their_numbers_whatever_the_order(site: Site) -> None:
 
 async def test_a_dropped_slot_is_not_given_again(site: Site) -> None:
     await site.init(column("ssn"))
-    site.run("UPDATE phiproxy.slot SET state = 'dropped'")
+    await site.rewrite("UPDATE phiproxy.slot SET state = 'dropped'")
     await site.init(column("ssn"))
     assert await slots(site) == [(0, "@", 1, "dropped"), (1, "@", 1, "active")]
 
@@ -182,7 +181,7 @@ async def test_a_writer_that_is_not_done_is_waited_for(site: Site) -> None:
 
 async def test_the_numbers_end(site: Site) -> None:
     await site.init(column("ssn"))
-    site.run("INSERT INTO phiproxy.slot SELECT 1, n, 'e' || n, 1, NULL, 1, 'active' FROM generate_series(1, 254) n")
+    await site.rewrite("INSERT INTO phiproxy.slot SELECT 1, n, 'e' || n, 1, NULL, 1, 'active' FROM generate_series(1, 254) n")
     with pytest.raises(ConfigError, match="no number left"):
         await site.init(column("ssn", "@", "left(@,9)"))
 

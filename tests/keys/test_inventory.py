@@ -16,12 +16,13 @@ from tests.keys.fakes import DEPLOYMENT, Site
 async def test_keys_are_listed_with_age_uses_and_wraps(site: Site) -> None:
     await site.init(max_uses=500)
     async with await site.connect() as conn:
-        data, index, *others = await list_keys(conn)
+        registry, data, index, *others = await list_keys(conn)
     assert (data.scope, data.purpose, data.generation, data.state) == ("d:mrn", "data", 1, "active")
     assert [(w.kek_uri, w.kek_version) for w in data.wraps] == [("fake:kek", "1")]
     (key,) = data.data_keys
     assert (key.generation, key.state, key.used, key.max_uses) == (1, "active", 0, 500)
     assert timedelta(0) < key.age < timedelta(minutes=5)
+    assert (registry.scope, registry.purpose, registry.data_keys) == ("r:registry", "registry", ())
     assert (index.purpose, index.data_keys) == ("index", ())
     assert len(others) == 2
 
@@ -51,7 +52,7 @@ async def test_a_dump_reads_back_whole(site: Site) -> None:
         roots = frozenset(r.root_id for r in rows.values())
         assert {r.id: r for r in await loaded.roots(roots)} == {r.id: r for r in await registry.roots(roots)}
     assert len(rows) == 2
-    assert repr(loaded) == f"<RegistryDump of {DEPLOYMENT}: 4 roots, 2 data keys>"
+    assert repr(loaded) == f"<RegistryDump of {DEPLOYMENT}: 5 roots, 2 data keys>"
 
 
 @pytest.mark.parametrize("dump", [None, [], {}, {"phiproxy_registry": 2}, "x"])

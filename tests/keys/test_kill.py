@@ -13,9 +13,11 @@ from phiproxy.crypto.keyring import Keyring
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, draw_record, make_opener, make_sealer
 from phiproxy.errors import DataKeyWant, WriteKeyWant
 from phiproxy.keys import open_provider
+from phiproxy.keys.anchoring import unlock, verify
 from phiproxy.keys.lifecycle import init
 from phiproxy.keys.local import create_kek_file
 from phiproxy.keys.service import KeyService
+from phiproxy.keys.trust import Trust
 from tests.keys.fakes import DEPLOYMENT, MRN, Clock, Site
 from tests.keys.rotator import no_secrets
 
@@ -46,36 +48,39 @@ async def test_whoever_dies_where_the_registry_is_whole_and_every_value_opens(si
     provider = await open_provider(kek, no_secrets)
     async with await site.connect() as conn:
         await init(conn, [MRN], DEPLOYMENT, provider)
+        trust = Trust("phiproxy", await unlock(conn, "phiproxy", DEPLOYMENT, provider, None))
     values: list[bytes] = []
     command = [sys.executable, "-m", "tests.keys.rotator", site.dsn, kek, DEPLOYMENT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as rotator:  # noqa: ASYNC220
         assert rotator.stdin is not None
         assert rotator.stdout is not None
         for _ in range(KILLS):
-            values.append(await seal_one(site, clock, kek, len(values)))
+            values.append(await seal_one(site, clock, kek, trust, len(values)))
             rotator.stdin.write(f"{0.02 + int.from_bytes(os.urandom(1), 'big') / 1700}\n")
             rotator.stdin.flush()
             assert rotator.stdout.readline() == "killed\n"
             assert site.run(BROKEN) == []
+            async with await site.connect() as conn:
+                assert await verify(trust, conn) == []
         rotator.stdin.close()
-    await every_value_opens(site, clock, kek, values)
+    await every_value_opens(site, clock, kek, trust, values)
     ((roots, keys),) = site.run("SELECT (SELECT count(*) FROM phiproxy.root_key), (SELECT count(*) FROM phiproxy.data_key)")
     assert int(str(roots)) > KILLS / 30, "the rotators were killed before they did anything"
     assert int(str(keys)) >= int(str(roots)) - 1
 
 
-async def seal_one(site: Site, clock: Clock, kek: str, number: int) -> bytes:
+async def seal_one(site: Site, clock: Clock, kek: str, trust: Trust, number: int) -> bytes:
     provider = await open_provider(kek, no_secrets)
-    async with site.registry() as registry:
+    async with site.registry(trust) as registry:
         ring = Keyring(clock)
         service = KeyService(registry, provider, ring, await registry.layout(), deployment=DEPLOYMENT, clock=clock)
         await service.fetch(frozenset({WriteKeyWant("d:mrn", 1)}))
         return make_sealer(SPEC)(b"M-%d" % number, draw_record(ring.reserve("d:mrn", 1)), b"")
 
 
-async def every_value_opens(site: Site, clock: Clock, kek: str, values: list[bytes]) -> None:
+async def every_value_opens(site: Site, clock: Clock, kek: str, trust: Trust, values: list[bytes]) -> None:
     provider = await open_provider(kek, no_secrets)
-    async with site.registry() as registry:
+    async with site.registry(trust) as registry:
         ring = Keyring(clock)
         service = KeyService(registry, provider, ring, await registry.layout(), deployment=DEPLOYMENT, clock=clock)
         await service.fetch(frozenset(DataKeyWant(int.from_bytes(v[5:9], "big")) for v in values))

@@ -7,7 +7,7 @@ import asyncio
 import psycopg
 import pytest
 
-from phiproxy.errors import ConfigError, ProviderDenied
+from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied
 from phiproxy.keys.lifecycle import init
 from phiproxy.keys.registry import Connection
 from phiproxy.keys.schema import TABLES
@@ -20,6 +20,7 @@ async def test_the_first_run_makes_everything_and_says_so(site: Site) -> None:
     done = await site.init()
     assert [(d.what, d.subject) for d in done] == [
         ("registry made", "phiproxy"),
+        ("registry key made", "r:registry"),
         ("identity registered", "d:mrn as number 1"),
         ("column named", "public.patients.mrn is d:mrn"),
         ("column named", "public.visits.mrn is d:mrn"),
@@ -36,7 +37,7 @@ async def test_the_first_run_makes_everything_and_says_so(site: Site) -> None:
         ("slot made, active", "@ of c:public.patients.ssn in slot 0"),
         ("slot made, active", "right(@,4) of c:public.patients.ssn in slot 1"),
     ]
-    assert len(site.provider.unwraps) == 4, "each new wrap is verified by one unwrap"
+    assert len(site.provider.unwraps) == 5, "each new wrap is verified by one unwrap"
     steps = site.run("SELECT count(*) FROM phiproxy.event")
     assert steps == [(len(done),)]
 
@@ -51,7 +52,7 @@ async def test_the_second_run_changes_nothing(site: Site) -> None:
 async def test_two_at_once_are_as_one(site: Site) -> None:
     results = await asyncio.gather(*(site.init() for _ in range(4)))
     assert sorted(bool(r) for r in results) == [False, False, False, True]
-    assert site.run("SELECT count(*) FROM phiproxy.root_key") == [(4,)]
+    assert site.run("SELECT count(*) FROM phiproxy.root_key") == [(5,)]
     assert site.run("SELECT count(*) FROM phiproxy.data_key") == [(2,)]
 
 
@@ -77,8 +78,8 @@ async def test_another_deployment_is_refused(site: Site) -> None:
 
 async def test_another_format_is_refused(site: Site) -> None:
     await site.init()
-    site.run("UPDATE phiproxy.meta SET format = 2")
-    with pytest.raises(ConfigError, match="format 1"):
+    site.run("UPDATE phiproxy.meta SET format = 3")
+    with pytest.raises(ConfigError, match="format 2"):
         await site.init()
 
 
@@ -99,13 +100,13 @@ async def test_a_failing_provider_leaves_nothing_behind(site: Site) -> None:
 async def test_a_tampered_key_is_found(site: Site) -> None:
     await site.init()
     site.run("UPDATE phiproxy.data_key SET max_uses = 4000000000")
-    with pytest.raises(ConfigError, match="not authentic"):
+    with pytest.raises(NotAuthentic, match="data_key"):
         await site.init()
 
 
 async def test_lost_active_roots_are_not_replaced(site: Site) -> None:
     await site.init()
-    site.run("UPDATE phiproxy.root_key SET state = 'retired'")
+    await site.rewrite("UPDATE phiproxy.root_key SET state = 'retired' WHERE purpose <> 'registry'")
     with pytest.raises(ConfigError, match="no active one"):
         await site.init()
 
@@ -121,7 +122,7 @@ async def test_foreign_privileges_are_refused(site: Site) -> None:
 async def test_tenants_have_roots_of_their_own(site: Site) -> None:
     async with await site.connect() as conn:
         await init(conn, [MRN], DEPLOYMENT, site.provider, tenants=(t for t in ("acme", "beta")))
-    assert site.run("SELECT tenant, purpose FROM phiproxy.root_key ORDER BY 1, 2") == [
+    assert site.run("SELECT tenant, purpose FROM phiproxy.root_key WHERE purpose <> 'registry' ORDER BY 1, 2") == [
         ("acme", "data"),
         ("acme", "index"),
         ("beta", "data"),
@@ -141,7 +142,7 @@ async def test_a_service_role_that_owns_its_schema_only(site: Site) -> None:
     site.run("CREATE SCHEMA phiproxy AUTHORIZATION phi_service")
     site.run("GRANT SELECT, UPDATE ON patients, visits TO phi_service")
     async with await Connection.connect(site.server.dsn(site.name, "phi_service", "x")) as conn:
-        assert await init(conn, [MRN, SSN], DEPLOYMENT, site.provider) != []
+        assert (await init(conn, [MRN, SSN], DEPLOYMENT, site.provider)).done != []
     assert site.run("SELECT DISTINCT database_user FROM phiproxy.event") == [("phi_service",)]
 
 

@@ -69,8 +69,8 @@ async def test_a_pending_key_that_a_crash_left_is_promoted(site: Site) -> None:
         root = await root_of(registry)
         secret = await unwrap_root(site.provider, DEPLOYMENT, root)
         left = new_data_key(secret, root.id, 2, 10, "pending")
-        async with registry.transaction() as conn:
-            assert await insert_data_key(conn, registry.schema, left)
+        async with registry.changing() as change:
+            assert await insert_data_key(change, left)
         await roll_data_key(registry, root, secret, 10, await registry.active_key(root.id))
         active = await registry.active_key(root.id)
     assert active is not None
@@ -83,8 +83,8 @@ async def test_a_pending_key_that_somebody_forged_is_not(site: Site) -> None:
     async with site.registry() as registry:
         root = await root_of(registry)
         secret = await unwrap_root(site.provider, DEPLOYMENT, root)
-        async with registry.transaction() as conn:
-            await insert_data_key(conn, registry.schema, new_data_key(b"x" * 32, root.id, 2, 10, "pending"))
+        async with registry.changing() as change:
+            await insert_data_key(change, new_data_key(b"x" * 32, root.id, 2, 10, "pending"))
         with pytest.raises(ProviderMisconfigured, match="not authentic"):
             await roll_data_key(registry, root, secret, 10, await registry.active_key(root.id))
     assert keys(site) == [(1, "active", 1, "active"), (1, "active", 2, "pending")]
@@ -119,12 +119,12 @@ async def test_a_pending_root_is_promoted_only_if_it_opens(site: Site) -> None:
         root = await root_of(registry)
         row = RootRow(0, "d:mrn", "", "data", 2, "pending", ())
         new = await new_root_key(site.provider, row, DEPLOYMENT)
-        async with registry.transaction() as conn:
-            await insert_root(conn, registry.schema, row, site.provider.uri, new.wrapped._replace(blob=b"?" * 60))
+        async with registry.changing() as change:
+            await insert_root(change, row, site.provider.uri, new.wrapped._replace(blob=b"?" * 60))
         with pytest.raises(ProviderDenied):
             await rotate_root(registry, site.provider, DEPLOYMENT, PLACE, root, 10)
         assert keys(site) == [(1, "active", 1, "active")]
-        site.run(
+        await site.rewrite(
             "UPDATE phiproxy.root_wrap SET blob = %s WHERE root_id = (SELECT max(id) FROM phiproxy.root_key)", (new.wrapped.blob,)
         )
         now = await rotate_root(registry, site.provider, DEPLOYMENT, PLACE, root, 10)
@@ -156,7 +156,7 @@ async def test_a_failure_in_the_promotion_is_a_failure_of_all_of_it(site: Site, 
 
 async def test_a_running_proxy_rotates_a_root_whose_year_is_over(site: Site, clock: Clock) -> None:
     await site.init()
-    site.run("UPDATE phiproxy.root_key SET created_at = created_at - interval '366 days' WHERE purpose = 'data'")
+    await site.rewrite("UPDATE phiproxy.root_key SET created_at = created_at - interval '366 days' WHERE purpose = 'data'")
     async with site.service(clock, KeyLimits()) as (service, ring):
         await service.fetch(frozenset({WriteKeyWant("d:mrn", 5)}))
         key = ring.reserve("d:mrn", 5)
@@ -167,7 +167,7 @@ async def test_a_running_proxy_rotates_a_root_whose_year_is_over(site: Site, clo
 
 async def test_a_root_that_cannot_be_rotated_goes_on_and_is_told(site: Site, clock: Clock) -> None:
     await site.init()
-    site.run("UPDATE phiproxy.root_key SET created_at = created_at - interval '366 days'")
+    await site.rewrite("UPDATE phiproxy.root_key SET created_at = created_at - interval '366 days'")
     told: list[str] = []
 
     async def denied(_context: Context) -> NewKey:
@@ -202,7 +202,7 @@ async def test_what_changed_in_the_registry_is_seen_without_asking_the_kek(site:
         with pytest.raises(KeyNeeded):
             ring.reserve("d:mrn", 1)
         assert key.id not in ring.held()
-        site.run("UPDATE phiproxy.root_key SET state = 'retired' WHERE id = %s", (root.id,))
+        await site.rewrite("UPDATE phiproxy.root_key SET state = 'retired' WHERE id = %s", (root.id,))
         await service.reconcile()
         assert ring.held() == {}
         assert service.unwraps == unwraps

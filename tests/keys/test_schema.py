@@ -8,6 +8,7 @@ import pytest
 from phiproxy.keys.schema import FOREIGN_PRIVILEGES, TABLES, create_schema, create_tables
 from tests.keys.fakes import Site
 
+ROOT = "INSERT INTO phiproxy.root_key (scope, tenant, purpose, generation, state, format) VALUES "
 ODD = 'odd "schema"; DROP TABLE patients'
 
 
@@ -17,7 +18,7 @@ def made(site: Site) -> Site:
         conn.execute(create_schema("phiproxy"))
         conn.execute(create_tables("phiproxy"))
     site.run("INSERT INTO phiproxy.identity VALUES (1, 'd:mrn', 'd:mrn', 'text')")
-    site.run("INSERT INTO phiproxy.root_key (scope, tenant, purpose, generation, state) VALUES ('d:mrn', '', 'data', 1, 'active')")
+    site.run(ROOT + "('d:mrn', '', 'data', 1, 'active', 2)")
     return site
 
 
@@ -38,7 +39,7 @@ def test_public_has_no_privilege(made: Site) -> None:
         assert conn.execute(FOREIGN_PRIVILEGES, {"schema": "phiproxy"}).fetchall() == [("data_key", "PUBLIC")]
 
 
-KEY = "INSERT INTO phiproxy.data_key (id, root_id, generation, wrapped, state, max_uses, mac, used) VALUES "
+KEY = "INSERT INTO phiproxy.data_key (id, root_id, generation, wrapped, state, max_uses, mac, used, format) VALUES "
 
 
 @pytest.mark.parametrize(
@@ -53,12 +54,12 @@ KEY = "INSERT INTO phiproxy.data_key (id, root_id, generation, wrapped, state, m
         "INSERT INTO phiproxy.slot VALUES (1, 0, '@', 1, NULL, 0, 'active')",
         "INSERT INTO phiproxy.slot VALUES (1, 0, '@', 1, NULL, 256, 'active')",
         "INSERT INTO phiproxy.slot VALUES (1, 0, '@', 1, NULL, 1, 'pending')",
-        "INSERT INTO phiproxy.root_key (scope, tenant, purpose, generation, state) VALUES ('d', '', 'kek', 1, 'active')",
-        KEY + "(0, 1, 1, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 0)",
-        KEY + "(4294967296, 1, 1, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 0)",
-        KEY + "(1, 1, 1, decode(repeat('00', 32), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 0)",
-        KEY + "(1, 1, 1, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 31), 'hex'), 0)",
-        KEY + "(1, 1, 1, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 10)",
+        ROOT + "('d', '', 'kek', 1, 'active', 2)",
+        KEY + "(0, 1, 1, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 0, 2)",
+        KEY + "(4294967296, 1, 1, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 0, 2)",
+        KEY + "(1, 1, 1, decode(repeat('00', 32), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 0, 2)",
+        KEY + "(1, 1, 1, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 31), 'hex'), 0, 2)",
+        KEY + "(1, 1, 1, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 10, 2)",
         "INSERT INTO phiproxy.meta (format, deployment) VALUES (1, '')",
     ],
 )
@@ -71,12 +72,12 @@ def test_what_has_no_place_in_the_format_is_refused(made: Site, statement: str) 
     ("first", "second"),
     [
         (
-            "INSERT INTO phiproxy.root_key (scope, tenant, purpose, generation, state) VALUES ('d:mrn', '', 'data', 2, 'pending')",
+            ROOT + "('d:mrn', '', 'data', 2, 'pending', 2)",
             "UPDATE phiproxy.root_key SET state = 'active'",
         ),
         (
-            KEY + "(1, 1, 1, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 0)",
-            KEY + "(2, 1, 2, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 0)",
+            KEY + "(1, 1, 1, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 0, 2)",
+            KEY + "(2, 1, 2, decode(repeat('00', 40), 'hex'), 'active', 9, decode(repeat('00', 32), 'hex'), 0, 2)",
         ),
         (
             "INSERT INTO phiproxy.slot VALUES (1, 0, '@', 1, NULL, 1, 'active')",

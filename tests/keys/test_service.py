@@ -16,6 +16,7 @@ from phiproxy.errors import (
     IndexKeyWant,
     KeyNeeded,
     KeyWant,
+    NotAuthentic,
     ProviderDenied,
     ProviderMisconfigured,
     ProviderUnavailable,
@@ -23,11 +24,13 @@ from phiproxy.errors import (
     WriteKeyWant,
 )
 from phiproxy.keys import open_provider
+from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.lifecycle import init
 from phiproxy.keys.local import create_kek_file
 from phiproxy.keys.resolve import open_value
 from phiproxy.keys.roots import CacheLimits
 from phiproxy.keys.service import KeyLimits, KeyService
+from phiproxy.keys.trust import Trust
 from phiproxy.policy.layout import Layout
 from tests.keys.fakes import DEPLOYMENT, MRN, Clock, Site
 
@@ -131,7 +134,7 @@ async def test_a_row_that_was_tampered_with_is_refused(site: Site, clock: Clock,
     site.run(f"UPDATE phiproxy.data_key SET {column} = {value} WHERE id = {key_id}")
     async with site.service(clock) as (service, ring):
         await service.fetch(one(DataKeyWant(key_id)))
-        with pytest.raises(SealError, match="not authentic in the registry"):
+        with pytest.raises(NotAuthentic, match="not authentic in the registry"):
             ring.data_key(key_id)
 
 
@@ -152,7 +155,7 @@ async def test_a_retired_key_cannot_be_revived_by_its_state_alone(site: Site, cl
         ring.clear()
         site.run("UPDATE phiproxy.data_key SET state = 'pending' WHERE id = %s", (first.id,))
         await service.fetch(one(DataKeyWant(first.id)))
-        with pytest.raises(SealError, match="not authentic"):
+        with pytest.raises(NotAuthentic, match="not authentic"):
             ring.data_key(first.id)
 
 
@@ -161,7 +164,7 @@ async def test_retired_roots_open_nothing(site: Site, clock: Clock) -> None:
     async with site.service(clock) as (service, ring):
         key = await reserve(service, ring, 1)
         ring.clear()
-        site.run("UPDATE phiproxy.root_key SET state = 'retired'")
+        await site.rewrite("UPDATE phiproxy.root_key SET state = 'retired'")
         await service.fetch(one(DataKeyWant(key.id)))
         with pytest.raises(SealError, match=f"data key {key.id} is retired"):
             ring.data_key(key.id)
@@ -230,7 +233,7 @@ async def test_a_lower_limit_today_holds_for_yesterdays_key(site: Site, clock: C
 
 async def test_a_key_rolls_with_age(site: Site, clock: Clock) -> None:
     await site.init()
-    site.run("UPDATE phiproxy.data_key SET created_at = created_at - interval '90 days'")
+    await site.rewrite("UPDATE phiproxy.data_key SET created_at = created_at - interval '90 days'")
     async with site.service(clock) as (service, ring):
         await reserve(service, ring, 1)
     assert [g[:2] for g in generations(site)] == [(1, "decrypt_only"), (2, "active")]
@@ -355,11 +358,13 @@ async def test_with_a_real_key_file_that_moves(site: Site, clock: Clock, tmp_pat
     provider = await open_provider(uri, no_secrets)
     async with await site.connect() as conn:
         await init(conn, [MRN], DEPLOYMENT, provider)
-        assert await init(conn, [MRN], DEPLOYMENT, provider) == []
+        assert (await init(conn, [MRN], DEPLOYMENT, provider)).done == []
     assert site.run("SELECT DISTINCT kek_uri, kek_version FROM phiproxy.root_wrap") == [(uri, "1")]
     (tmp_path / "here").rename(tmp_path / "there")
     moved = await open_provider(f"local:{tmp_path}/there/kek.json", no_secrets)
-    async with site.registry() as registry:
+    async with await site.connect() as conn:
+        trust = Trust("phiproxy", await unlock(conn, "phiproxy", DEPLOYMENT, moved, None))
+    async with site.registry(trust) as registry:
         ring, layout = Keyring(clock), await registry.layout()
         service = KeyService(registry, moved, ring, layout, deployment=DEPLOYMENT, clock=clock)
         value = make_sealer(SPEC)(b"MRN-1", draw_record(await reserve(service, ring, 1)), b"")

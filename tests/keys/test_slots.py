@@ -36,6 +36,6 @@ async def test_what_is_not_there_is_not_rotated(site: Site) -> None:
             await next_slot(registry, site.provider, DEPLOYMENT, "d:mrn", "lower(@)")
         with pytest.raises(ConfigError, match="no identity"):
             await next_slot(registry, site.provider, DEPLOYMENT, "d:other", "@")
-        site.run("UPDATE phiproxy.slot SET generation = 255")
+        await site.rewrite("UPDATE phiproxy.slot SET generation = 255")
         with pytest.raises(ConfigError, match="no generation or slot left"):
             await next_slot(registry, site.provider, DEPLOYMENT, "d:mrn", "@")

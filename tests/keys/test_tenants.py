@@ -42,8 +42,9 @@ async def test_a_lost_root_is_not_replaced(site: Site) -> None:
         for place, generation in ((("d:nobody", "", "data"), None), (("d:mrn", "", "index"), 7)):
             with pytest.raises(ProviderMisconfigured, match="root key"):
                 await ensure_root(registry, site.provider, DEPLOYMENT, place, generation)  # type: ignore[arg-type]
-        site.run(
-            "INSERT INTO phiproxy.root_key (scope, tenant, purpose, generation, state) VALUES ('d:mrn', 'z', 'data', 1, 'retired')"
+        await site.rewrite(
+            "INSERT INTO phiproxy.root_key (scope, tenant, purpose, generation, state, format)"
+            " VALUES ('d:mrn', 'z', 'data', 1, 'retired', 2)"
         )
         with pytest.raises(ProviderMisconfigured, match="no usable"):
             await ensure_root(registry, site.provider, DEPLOYMENT, ("d:mrn", "z", "data"), None)

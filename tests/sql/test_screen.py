@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phiproxy.policy.catalog import Relation
 from phiproxy.sql.parse import parse
 from phiproxy.sql.screen import Screen
 from tests.clinic_model import CATALOG, PROTECTION
 
-SCREEN = Screen(PROTECTION, CATALOG)
+_OTHERS = (Relation(70000, "public", "rooms", "r", ()), Relation(70001, "public", "log", "r", ()))
+SCREEN = Screen(PROTECTION, dataclasses.replace(CATALOG, relations=(*CATALOG.relations, *_OTHERS)))
 NAMES = sorted({*PROTECTION.table_names, *PROTECTION.column_names, *CATALOG.reaching})
 
 
@@ -45,6 +47,28 @@ def test_ordinary_statements_are_neither_found_nor_watched(text: str) -> None:
     assert not SCREEN.mentions(text.encode())
     assert not SCREEN.watched(text.encode())
     assert SCREEN.passes(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "watched"),
+    [
+        ("INSERT INTO rooms VALUES (1)", False),
+        ('insert\n into public . "rooms"(a) VALUES (1)', False),
+        ("WITH a AS (INSERT INTO rooms VALUES (1)) INSERT INTO log VALUES (2)", False),
+        ("SELECT inserted FROM log", False),
+        ("INSERT INTO romos VALUES (1, 'x')", True),
+        ("INSERT INTO rooms.romos VALUES (1)", True),
+        ('INSERT INTO "Rooms" VALUES (1)', True),
+        ("INSERT /* a */ INTO rooms VALUES (1)", True),
+        ("INSERT INTO /* a */ rooms VALUES (1)", True),
+        ("WITH a AS (INSERT INTO rooms VALUES (1)) INSERT INTO romos VALUES (2)", True),
+        ("MERGE INTO romos USING log ON true WHEN NOT MATCHED THEN INSERT VALUES (1)", True),
+    ],
+)
+def test_an_insert_into_what_is_not_there_is_watched(text: str, watched: bool) -> None:
+    assert not SCREEN.mentions(text.encode())
+    assert SCREEN.watched(text.encode()) is watched
+    assert SCREEN.passes(text.encode()) is not watched
 
 
 @pytest.mark.parametrize(

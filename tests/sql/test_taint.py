@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.sql.taint import says
+from phiproxy.sql.taint import ProtectedValues, telling_number
 from tests.sql.ask import ask
 
 
-def test_a_literal_says_itself_and_its_elements() -> None:
-    values = {b"a", b"b c"}
-    assert says(b"a", values)
-    assert says(b'{x,"b c"}', values)
-    assert says(b" [0:0]={a}", values)
-    assert not says(b"{aa,{a}", values)
-    assert not says(b"xa", values)
+def one_row(*values: bytes) -> ProtectedValues:
+    """Return protected values of a statement without rows."""
+    return ProtectedValues([(value, None) for value in values], lambda place: place)
+
+
+def test_a_text_is_repeated_by_itself_and_by_an_array_with_it() -> None:
+    values = one_row(b"a", b"b c")
+    assert values.repeated_by(b"a", None)
+    assert values.repeated_by(b'{x,"b c"}', None)
+    assert values.repeated_by(b" [0:0]={a}", None)
+    assert not values.repeated_by(b"{aa,{a}", None)
+    assert not values.repeated_by(b"xa", None)
+
+
+@pytest.mark.parametrize("spelled", [b"4713", b"-4713", b" 04713.00 ", b"47.13e2", b"0x1269", b"+4713."])
+def test_a_number_is_one_in_every_spelling(spelled: bytes) -> None:
+    assert telling_number(spelled) == telling_number(b"4713")
+    assert one_row(b"4713").repeated_by_number(spelled, None)
+    assert one_row(spelled).repeated_by(b"4713", None)
+
+
+@pytest.mark.parametrize("spelled", [b"471", b"0.5", b"", b"NaN", b"4713a", b"1e99999", b"99.5"])
+def test_what_is_no_number_or_a_short_one_tells_nothing(spelled: bytes) -> None:
+    assert telling_number(spelled) is None
+
+
+def test_numbers_of_another_row_are_not_repeated() -> None:
+    values = ProtectedValues([(b"1980", 3), (b"4713", None)], lambda place: place)
+    assert values.repeated_by_number(b"1980", 3)
+    assert values.repeated_by_number(b"1980", None)
+    assert not values.repeated_by_number(b"1980", 4)
+    assert values.repeated_by_number(b"4713", 4)
 
 
 @pytest.mark.parametrize(
@@ -40,11 +65,28 @@ def test_a_protected_value_elsewhere(elsewhere: str) -> None:
         """SELECT 1 FROM public.patients "a b" WHERE ssn = 'a b'""",
         """WITH "é" AS (SELECT 1) SELECT id FROM public.patients WHERE ssn = 'é'""",
         """SELECT U&"\\00e9".id FROM public.patients U&"\\00e9" WHERE ssn = 'é'""",
+        """SELECT id FROM public.patients, (VALUES (1)) x ("CAN-1") WHERE ssn = 'CAN-1'""",
+        """WITH t ("CAN-1") AS (SELECT 1) SELECT id FROM public.patients WHERE ssn = 'CAN-1'""",
+        """SELECT id, rank() OVER "CAN-1" FROM public.patients WHERE ssn = 'CAN-1' WINDOW "CAN-1" AS (ORDER BY id)""",
+        """DECLARE "CAN-1" CURSOR FOR SELECT id FROM public.patients WHERE ssn = 'CAN-1'""",
+        """PREPARE "CAN-1" AS SELECT id FROM public.patients WHERE ssn = 'CAN-1'""",
     ],
 )
 def test_a_name_that_is_a_protected_value(text: str) -> None:
     assert ask(text) == "0A000"
     assert ask(text.replace("ssn = '", "ssn = '-")) != "0A000"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """PREPARE "{}" AS INSERT INTO public.patients (ssn) VALUES (lower('CAN-1'))""",
+        """SELECT 1 AS "{}" FROM public.patients WHERE ssn = ANY ('{{x,CAN-1}}') OR ssn = 'x'""",
+    ],
+)
+def test_a_name_that_is_a_part_of_a_protected_value(text: str) -> None:
+    assert ask(text.format("CAN-1")) == "0A000"
+    assert ask(text.format("CAN-2")) != "0A000"
 
 
 def test_a_name_without_quotes_is_no_value() -> None:
@@ -53,3 +95,27 @@ def test_a_name_without_quotes_is_no_value() -> None:
 
 def test_what_is_not_the_same_value_stays() -> None:
     assert ask("SELECT id FROM public.patients WHERE ssn = 's' AND city = 'ss' AND city <> ANY ('{t}')") != "0A000"
+
+
+@pytest.mark.parametrize(
+    ("statement", "refused"),
+    [
+        ("UPDATE public.patients SET ssn = '4713', id = 4713", True),
+        ("UPDATE public.patients SET ssn = '4713', city = '4713.0'", True),
+        ("UPDATE public.patients SET ssn = '-4713', id = - 4713", True),
+        ("SELECT id FROM public.patients WHERE ssn = '4713' LIMIT 4713", True),
+        ("SELECT id FROM public.patients WHERE ssn = '471' LIMIT 471", False),
+        ("UPDATE public.patients SET ssn = '4713', id = 4714", False),
+        ("INSERT INTO public.patients (id, ssn) VALUES (4713, '4713')", True),
+        ("INSERT INTO public.patients (id, ssn) VALUES (1, '4713'), (4713, '471')", False),
+        ("INSERT INTO public.patients (id, ssn) VALUES (1, '471'), (4713, '4713')", True),
+        ("INSERT INTO public.patients (id, ssn) VALUES (1, '4713'), (2, '1') RETURNING 4713", True),
+    ],
+)
+def test_a_number_that_is_a_protected_value(statement: str, refused: bool) -> None:
+    assert (ask(statement) == "0A000") is refused
+
+
+def test_what_is_there_may_be_named_whatever_it_is_called() -> None:
+    assert ask("""SELECT "ssn", 'City' AS city FROM public.patients AS "Full Name" WHERE ssn = 'Full Name'""") == "0A000"
+    assert ask("""SELECT id FROM public.patients WHERE ssn = '+' AND id + 1 = 2""") != "0A000"

@@ -1,0 +1,33 @@
+"""An INSERT into a table that is not there is answered by the proxy: the server would log what it was given."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.harness.clinic import Clinic
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize("table", ["patiens", "public.patiens", '"Patients"', "nowhere.patients_old"])
+def test_its_values_do_not_reach_the_server(clinic: Clinic, table: str, prepare: bool) -> None:
+    ssn = clinic.plant("ssn")
+    with psycopg.connect(clinic.proxy_dsn) as conn:
+        with pytest.raises(psycopg.errors.UndefinedTable) as raised:
+            conn.execute(f"INSERT INTO {table} VALUES (1, '{ssn}')", prepare=prepare)
+        name = table.replace('"', "")
+        assert f'relation "{name}" does not exist' in str(raised.value.diag.message_primary)
+        assert raised.value.diag.statement_position == str(len("INSERT INTO ") + 1)
+
+
+def test_a_table_that_was_just_created_takes_rows(clinic: Clinic) -> None:
+    with psycopg.connect(clinic.proxy_dsn) as conn:
+        conn.execute("CREATE TABLE rooms_new (id int, what text)")
+        conn.execute("INSERT INTO rooms_new VALUES (1, 'a')")
+        conn.execute("COMMIT")
+        conn.execute("CREATE TEMP TABLE rooms_own (id int, what text)")
+        conn.execute("INSERT INTO rooms_own VALUES (1, 'a')")
+        conn.execute("DO $$ BEGIN EXECUTE 'CREATE TABLE rooms_in_code (id int)'; END $$")
+        conn.execute("INSERT INTO rooms_in_code VALUES (1)")
+        conn.execute("DROP TABLE rooms_new, rooms_own, rooms_in_code")
+        conn.commit()
