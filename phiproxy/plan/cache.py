@@ -379,7 +379,7 @@ def _cacheable(meanings: Sequence[Meaning]) -> bool:
 def _sealed_attributes(protection: Protection, catalog: Catalog) -> SealedAttributes:
     found = set()
     for table in protection.tables:
-        relation = catalog.find(table.schema, table.name)
+        relation = catalog.by_name.get((table.schema, table.name))
         if relation is not None:
             found |= {(relation.oid, c.attnum) for c in relation.columns if c.name in table.columns}
     return frozenset(found)

@@ -17,7 +17,7 @@ from phiproxy.policy.protection import DeclaredType, ProtectedColumn, ProtectedT
 
 def with_definitions(protection: Protection, catalog: Catalog) -> Protection:
     """Return a protection whose columns have the definitions that they have in the catalogue at this moment."""
-    tables = tuple(_typed(_defined(table, catalog.find(table.schema, table.name)), catalog) for table in protection.tables)
+    tables = tuple(_typed(_defined(table, catalog.by_name.get((table.schema, table.name))), catalog) for table in protection.tables)
     return protection if tables == protection.tables else replace(protection, tables=tables)
 
 

@@ -30,7 +30,7 @@ def with_descendants(protection: Protection, catalog: Catalog) -> Protection:
     """Return a protection that holds the children of its tables too, as the catalogue has them at this moment."""
     found: dict[tuple[str, str], dict[str, ProtectedColumn]] = {}
     for table in protection.tables:
-        relation = catalog.find(table.schema, table.name)
+        relation = catalog.by_name.get((table.schema, table.name))
         for child in descendants(catalog, relation) if relation is not None else ():
             columns = found.setdefault((child.schema, child.name), {})
             for name, column in table.columns.items():

@@ -92,6 +92,12 @@ UNION SELECT x.indrelid FROM pg_catalog.pg_class i JOIN pg_catalog.pg_index x ON
 UNION SELECT pg_catalog.unnest({oids})
 """
 _GUARDED = r" UNION SELECT k.conrelid FROM pg_catalog.pg_constraint k WHERE k.conname LIKE 'phi\_guard\_%' AND k.conrelid <> 0"
+# Children that code has made in a transaction, without a word of their names.
+_CHILDREN = """
+UNION (WITH RECURSIVE d (oid) AS (
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = ANY ({oids})
+         UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN d ON i.inhparent = d.oid) SELECT d.oid FROM d)
+"""
 # In a transaction, age() counts from its own id: what it or one of its savepoints wrote is of age 0 or less.
 _CHANGED = r"""
    AND (c.relname = ANY ({names}) OR (pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL AND (pg_catalog.age(c.xmin) <= 0
@@ -145,7 +151,7 @@ def changed(base: Catalog, names: Iterable[str]) -> bytes:
     relations = _RELATION
     if base.names is not None:
         known = _array(sorted(base.names.union(names)), "name")
-        relations += f" AND c.oid IN ({_NAMED.format(names=known, oids=oids)})"
+        relations += f" AND c.oid IN ({_NAMED.format(names=known, oids=oids)}{_CHILDREN.format(oids=oids)})"
     relations += _CHANGED.format(names=told)
     answers = (
         _ALIVE.format(oids=oids) + TYPES + ") UNION ALL (" + _VIEWS + ") UNION ALL (" + OWN + ") UNION ALL (" + relations + ")"

@@ -79,7 +79,9 @@ def settle(session: State, text: bytes) -> None:
             )
         raise Later
     if session.status == b"I":
-        raise CatalogNeeded(changed=True)
+        # A temporary table of its own may hide another, or have hidden it until now.
+        path = session.path
+        raise CatalogNeeded(changed=path is not None and not any(schema.startswith("pg_temp_") for schema in path))
     raise OverlayNeeded(session.planner.place(text))
 
 

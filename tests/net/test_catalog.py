@@ -11,6 +11,7 @@ from phiproxy.errors import CatalogNeeded
 from phiproxy.net.catalog import CatalogReader, read_catalog
 from phiproxy.policy.catalog import Catalog, CatalogIndex
 from phiproxy.policy.guards import guard, guard_name
+from phiproxy.policy.snapshot import changed, overlaid
 from tests.clinic_model import protected
 from tests.harness.server import PostgresServer
 
@@ -380,3 +381,21 @@ async def test_operators_and_counts_of_somebodys_own(conn: Connection) -> None:
         " CREATE OPERATOR public.~~ (LEFTARG = text, RIGHTARG = text, FUNCTION = same)"
     )
     assert (await read(conn)).replaced == {"=", "count", "soundex", "~~"}
+
+
+async def test_what_a_transaction_sees_otherwise(conn: Connection) -> None:
+    """Its tables by name, what it has altered, and children of what is known that code has made; nothing else."""
+    await conn.execute("CREATE TABLE known (id int); CREATE TABLE gone (id int)")
+    base = await read(conn, "known", "gone")
+    async with conn.transaction():
+        await conn.execute(
+            "CREATE TABLE made (id int); CREATE TABLE unheard (id int); DROP TABLE gone; ALTER TABLE known ADD COLUMN b int;"
+            "DO $$ BEGIN EXECUTE 'CREATE TABLE part () INHERITS (patients)'; EXECUTE 'CREATE TABLE sub () INHERITS (part)'; END $$"
+        )
+        rows = await (await conn.execute(changed(base, ["patients", "made", "absent"]))).fetchall()
+        seen = overlaid(base, [row[0] for row in rows], ["made", "absent"], {}, lambda *_: b"")
+        raise psycopg.Rollback
+    assert {r.name for r in seen.relations} == {"patients", "known", "made", "part", "sub"}
+    assert [c.name for c in seen.by_name["public", "known"].columns] == ["id", "b"]
+    assert seen.find("public", "absent") is None
+    assert [r.name for r in seen.children[seen.by_name["public", "patients"].oid]] == ["part"]
