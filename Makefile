@@ -2,6 +2,7 @@
 # make test [ARGS=…]        every test; ARGS="-n 2" on two cores
 # make check                ruff, mypy --strict, import contracts
 # make bench [QUICK=1]      everything measured side by side, into benchmarks/results; quick: a smoke test, into build/bench
+# make conformance-regress  PostgreSQL's own regression files and isolation specs, directly and through the proxy; ARGS=… as --help says
 # make compare A=… [B=…]    two revisions measured pair by pair; without B: A and the checkout as it is. ARGS=… as --help says
 # PYTHON=… chooses the interpreter that .venv is made of.
 
@@ -12,7 +13,7 @@ A ?= HEAD
 B ?=
 BIN := .venv/bin
 
-.PHONY: demo test check bench compare clean
+.PHONY: demo test check bench compare conformance-regress clean
 
 demo: .venv/.installed-demo
 	$(BIN)/phiproxy demo $(ARGS)
@@ -27,6 +28,9 @@ check: .venv/.installed-dev
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --results build/bench) $(ARGS)
+
+conformance-regress: .venv/.installed-dev
+	$(BIN)/python -m tests.conformance.regress $(ARGS)
 
 compare: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.compare $(A) $(B) $(ARGS)

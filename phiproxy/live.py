@@ -100,7 +100,7 @@ class LiveDatabase:
         self._members = members
         self._known = known
         self._temporary_wanted = False
-        self._asked: set[str] = set()
+        self._asked = set(known.layout.table_names)
         self._reading: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._announcing: asyncio.Task[None] | None = None
@@ -212,7 +212,7 @@ class LiveDatabase:
 
     async def _read(self) -> None:
         temporary, self._temporary_wanted = self._temporary_wanted, False
-        known, asked = self._known, frozenset(self._asked)
+        known = self._known
         try:
             since = clock.now()
             async with self._pool.connection() as conn:
@@ -221,7 +221,8 @@ class LiveDatabase:
                     # Before anything is read: from here on DDL waits for this proxy again.
                     await self._members.beat(conn, known.layout.epoch, self.made.update)
                 layout = await _layout(conn, self._trust)
-                names = asked | layout.table_names
+                self._asked |= layout.table_names
+                names = frozenset(self._asked)
                 same = await known.reader.same(conn, temporary=temporary)
                 if not same or layout != known.layout or not names <= (known.catalog.names or frozenset()):
                     catalog = await known.reader.read(conn, names)

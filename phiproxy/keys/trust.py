@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 from collections import Counter as Tally
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, NamedTuple
 
@@ -23,6 +23,7 @@ from phiproxy.keys.manifest import Counter, Manifest, RegistryKey, Row, parse_la
 from phiproxy.keys.schema import table
 from phiproxy.keys.tables import AUTHENTICATED, AuthenticatedTable, Connection, Read, of_key, read_rows
 from phiproxy.keys.watermark import Watermark
+from phiproxy.policy.layout import Layout
 
 # Who can write the registry can make up rows without end; what was told of them is remembered up to here.
 MAX_TOLD = 10_000
@@ -63,6 +64,8 @@ class Trust:
         """Says so while the registry is older than it was seen."""
         self._told: OrderedDict[Fault, None] = OrderedDict()
         self._manifests: dict[str, Manifest] = {}
+        self.verified_layout: tuple[Manifest, Mapping[str, Sequence[Read]], Layout] | None = None
+        """The layout that was verified last, and what it was of: a proxy looks at every poll, and mostly nothing has changed."""
 
     def __repr__(self) -> str:
         return f"<Trust in {self.schema}: {self.watermark!r}>"
@@ -155,17 +158,20 @@ class View:
         self.conn = conn
         self.schema = trust.schema
         self.counter = counter
-        self._trust = trust
+        self.trust = trust
 
     async def manifest(self, group: str) -> Manifest:
         """Return a group's manifest; one that does not verify is empty."""
-        return await self._trust.manifest(self.conn, self.counter, group)
+        return await self.trust.manifest(self.conn, self.counter, group)
 
     async def rows(
         self, of: AuthenticatedTable, where: sql.Composable, values: Sequence[Any] = (), extra: Sequence[str] = ()
     ) -> list[tuple[Read, bool]]:
-        """Read rows, each with whether it is authentic; what is not is told. Of a row that is there twice neither is."""
-        reads = await read_rows(self.conn, self.schema, of, where, values, extra=extra)
+        """Read rows, each with whether it is authentic; what is not is told."""
+        return await self.verified(await read_rows(self.conn, self.schema, of, where, values, extra=extra))
+
+    async def verified(self, reads: Sequence[Read]) -> list[tuple[Read, bool]]:
+        """Say of rows of this snapshot whether each is authentic; what is not is told. Of a row that is there twice neither is."""
         copies = Tally(read.row.label for read in reads)
         return [(read, await self._authentic(read, copies[read.row.label])) for read in reads]
 
@@ -175,18 +181,18 @@ class View:
         manifest = await self.manifest(group)
         found = [parse_label(m)[1:] for m in manifest.macs if m.startswith(prefix) and m not in present]
         for lost in found:
-            self._trust.tell(Fault("row", row_text(table, lost), "is missing"))
+            self.trust.tell(Fault("row", row_text(table, lost), "is missing"))
         return found
 
     async def _authentic(self, read: Read, copies: int) -> bool:
         if copies > 1:
-            self._trust.tell(Fault("row", read.row.text, "is there more than once"))
+            self.trust.tell(Fault("row", read.row.text, "is there more than once"))
             return False
         expected = (await self.manifest(read.group)).macs.get(read.row.label) if read.group else None
-        if expected is not None and hmac.compare_digest(expected, self._trust.key.row_mac(read.row)):
+        if expected is not None and hmac.compare_digest(expected, self.trust.key.row_mac(read.row)):
             return True
         why = "is not one that phiproxy has written" if expected is None else "is not as phiproxy has written it last"
-        self._trust.tell(Fault("row", read.row.text, why))
+        self.trust.tell(Fault("row", read.row.text, why))
         return False
 
 

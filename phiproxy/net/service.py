@@ -46,7 +46,7 @@ def service_conninfo(settings: Settings, database: str) -> str:
         "application_name": "phiproxy",
         "client_encoding": "UTF8",
         # nothing that a schema of the application defines can stand in for what the proxy's own queries name
-        "options": "-c search_path=pg_catalog",
+        "options": "-c search_path=pg_catalog -c standard_conforming_strings=on",
     }
     if service.password is not None:
         parameters["password"] = service.password.reveal()

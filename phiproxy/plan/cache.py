@@ -7,7 +7,7 @@ what differs between sessions and texts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
@@ -28,6 +28,7 @@ from phiproxy.policy.snapshot import changed, overlaid
 from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.ddl.domains import domain_condition
+from phiproxy.sql.escapes import Edit, either_way
 from phiproxy.sql.meaning import Meaning, Renew
 from phiproxy.sql.parse import Statement, char_position, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.path import divided, joined, set_path
@@ -91,8 +92,8 @@ class Planner:
         """Tell whether a text may name something protected."""
         return self._screen.mentions(text)
 
-    def inserts_elsewhere(self, text: bytes, created: frozenset[str]) -> bool:
-        """Tell whether a text may insert into what is neither in the catalogue nor among the tables that a session has made."""
+    def inserts_elsewhere(self, text: bytes, created: Collection[str]) -> bool:
+        """Tell whether a text may insert into what neither the catalogue nor the session has made."""
         return self._screen.inserts_elsewhere(text, created)
 
     def passes(self, text: bytes) -> bool:
@@ -129,12 +130,18 @@ class Planner:
         self.catalog = catalog
         self._screen.learn(catalog)
 
+    @staticmethod
+    def either_way(text: bytes, *, conforming: bool = False) -> tuple[bytes, list[Edit]]:
+        """Return ``sql.escapes.either_way``."""
+        return either_way(text, conforming=conforming)
+
     def changes_query(self, names: Iterable[str] = ()) -> bytes:
         """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``.
 
         ``names`` are those of other relations that must be known.
         """
-        return changed(self.catalog, {*self.protection.table_names, *self.catalog.reaching, *names})
+        query = changed(self.catalog, {*self.protection.table_names, *self.catalog.reaching, *names})
+        return either_way(query, conforming=True)[0]
 
     def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str], names: Iterable[str] = ()) -> Planner:
         """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""
@@ -299,7 +306,7 @@ class Planner:
                     ) from None
                 raise
             except StatementRefused as refusal:
-                if isinstance(refusal, UndefinedTable | UndefinedColumn) and any(map(_unforeseen, meanings)):
+                if isinstance(refusal, UndefinedTable | UndefinedColumn) and any(m.unforeseen for m in meanings):
                     raise _behind_ddl(refusal.position) from None
                 refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
                 if refusal.sqlstate in _PERHAPS_WRONG and (said := rejection(statement, text, context)) is not None:
@@ -349,18 +356,11 @@ def _whole_path(context: Context) -> tuple[str, ...] | None:
     return joined(context.path, context.temporary) if context.path is not None else None
 
 
-_FORESEEN = (b"CREATE TABLE", b"CREATE TABLE AS", b"CREATE INDEX")
-
-
 def _check_order(meanings: Sequence[Meaning], text: bytes, statement: Statement) -> None:
     """Refuse to use a protected table behind DDL of the same text that is not foreseen here: ALTER, DROP, or what code does."""
     *before, last = meanings
-    if any(map(_unforeseen, before)) and last.touches and last.kind != "other":
+    if any(m.unforeseen for m in before) and last.touches and last.kind != "other":
         raise _behind_ddl(char_position(text, first_token(text, statement)))
-
-
-def _unforeseen(meaning: Meaning) -> bool:
-    return meaning.effects.catalog_changed and meaning.touches and meaning.effects.tag not in _FORESEEN
 
 
 def _behind_ddl(position: int | None) -> StatementRefused:

@@ -176,6 +176,7 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
             if o.literal is not None and isinstance(o.use, Store | Search) and o.use.given is not None
         ),
         cursor=_cursor(meaning),
+        bound=meaning.bound,
     )
 
 

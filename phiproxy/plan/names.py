@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from phiproxy.errors import StatementRefused
 from phiproxy.plan.statement import Columns, StatementPlan
 from phiproxy.sql.meaning import Meaning, PlannedStatement, Reveal
 
@@ -47,6 +48,9 @@ class Overlay:
         self._statements: dict[str, PlannedStatement | None] = {}
         self._portals: dict[str, Reveals | None] = {}
         self._all_dropped = self._all_closed = False
+        self._reaching: set[str] = set()
+        self._redefined = False
+        self.catalog_changed = False
 
     def statement(self, name: str) -> PlannedStatement | None:
         """Return the prepared statement of this name."""
@@ -62,12 +66,23 @@ class Overlay:
         return None if columns is None else columns.reveals
 
     def plan(self, text: bytes, oids: tuple[int, ...]) -> StatementPlan:
-        """Plan the statement of a PREPARE."""
+        """Plan the statement of a PREPARE, or SQL that is given as text.
+
+        StatementRefused behind what has changed the meaning of protected names, or made one that is in it: that is not known here.
+        """
+        folded = text.lower()
+        if self._redefined or any(name.lower().replace('"', '""').encode() in folded for name in self._reaching):
+            raise StatementRefused(
+                "a statement before this one in the same string changes what is protected", hint="Send them one by one."
+            )
         return self._planner.statement(text, oids, self.view)
 
     def note(self, meaning: Meaning) -> None:
         """Take over what a statement does to names."""
         effects = meaning.effects
+        self.catalog_changed |= effects.catalog_changed
+        self._reaching.update(effects.reaches)
+        self._redefined |= meaning.unforeseen
         if effects.deallocates_all:
             self._statements.clear()
             self._all_dropped = True

@@ -396,5 +396,5 @@ def _spelled(occurrence: Occurrence, value: Given) -> bytes:
 
 
 def spell_bytea(value: bytes | None) -> bytes:
-    """Return a bytea constant in hex form, or a typed NULL; right under standard_conforming_strings = on, which is enforced."""
+    """Return a bytea constant in hex form, or a typed NULL; right under standard_conforming_strings = on."""
     return b"NULL::bytea" if value is None else b"'\\x" + value.hex().encode() + b"'::bytea"

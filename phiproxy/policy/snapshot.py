@@ -144,7 +144,7 @@ def some(names: Iterable[str], oids: Iterable[int]) -> str:
 def changed(base: Catalog, names: Iterable[str]) -> bytes:
     """Return the query of what a transaction sees otherwise than ``base``: oids, types, views, signatures, relations as in ``ALL``.
 
-    ``names`` are those of relations that are told in any case. Needs standard_conforming_strings, which is enforced. Its rows
+    ``names`` are those of relations that are told in any case. Needs standard_conforming_strings. Its rows
     are in base64: names may have characters that the client's encoding has not.
     """
     told, oids = _array(sorted(names), "name"), _array(sorted(base.by_oid), "oid")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from phiproxy.errors import StatementRefused
 from phiproxy.session.replies import relay
 from phiproxy.session.state import State
 from phiproxy.wire.encodings import encoding_of
@@ -71,14 +70,8 @@ def parameter_status(session: State, data: bytes, start: int, end: int) -> int:
         session.encoding = encoding_of(value.decode("ascii", "replace"))
     elif name in _STYLES:
         session.reported(name.decode(), value.decode("utf-8", "replace"))
-    elif name == b"standard_conforming_strings" and value != b"on" and session.database is not None:
-        session.fatal(
-            StatementRefused(
-                "standard_conforming_strings must stay on for a database with a policy",
-                hint="Leave it on, also in the settings of the role and the database; write E'…' where backslashes are meant.",
-            )
-        )
-        return end
+    elif name == b"standard_conforming_strings":
+        session.conforming = value == b"on"
     elif name == b"search_path" and session.path_changed is None:
         # PostgreSQL 18 tells of every change, also of one that no statement spells; what it resolves to is asked.
         session.path = None

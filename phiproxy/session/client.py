@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from phiproxy.errors import MalformedMessage, StatementRefused, WireError
 from phiproxy.plan.statement import ScriptPart
-from phiproxy.session import copying, encoding, overlay
+from phiproxy.session import copying, encoding, escapes, overlay
 from phiproxy.session.effects import apply, check_references
 from phiproxy.session.encoding import readable, writable
 from phiproxy.session.extended import bind, close, describe, execute, parse
@@ -57,12 +57,15 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
         return
     assert session.database is not None
     encoding.settle(session)
-    text = readable(session, decode_query(data, start + 5, end))
+    given = readable(session, decode_query(data, start + 5, end))
+    text = escapes.read(session, given)
     encoding.check(session, text, touches=False)
-    overlay.settle(session, text)
-    planner = session.planner
-    plan = planner.script(text, session.view())
+    with escapes.positions(session, given, text):
+        overlay.settle(session, text)
+        planner = session.planner
+        plan = planner.script(text, session.view())
     parts = plan.parts or ()
+    escapes.check(session, unchanged=plan.identity and not any(part.touches for part in parts))
     for part in parts:
         check_references(part.effects)
         encoding.check(session, touches=part.touches)

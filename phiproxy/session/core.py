@@ -39,7 +39,7 @@ from phiproxy.session.pipeline import Later, Whole
 from phiproxy.session.results import result_error
 from phiproxy.session.state import State
 from phiproxy.session.streams import BEGINNINGS, goes_on
-from phiproxy.session.substitutes import ask_path, refuse
+from phiproxy.session.substitutes import ask_path, refuse, waits_in_group
 from phiproxy.wire.framing import FrameBuffer
 
 
@@ -207,7 +207,7 @@ class Session(State):
                 raise Later from None
             refuse(self, tag, data, start, end, _catalog_unknown(needed.position))
         except PathNeeded as needed_path:
-            if self.ask_path_when_idle():
+            if self.ask_path_when_idle(of_styles=needed_path.of_styles):
                 raise Later from None
             unknown = _styles_unknown() if needed_path.of_styles else _path_unknown(needed_path.position)
             refuse(self, tag, data, start, end, unknown)
@@ -290,23 +290,23 @@ class Session(State):
 
     # -- the search path ---------------------------------------------------------------------------------------------------
 
-    def ask_path_when_idle(self) -> bool:
+    def ask_path_when_idle(self, *, of_styles: bool) -> bool:
         """Ask the server for this session's search path once nothing is in flight; False when that cannot be done.
 
-        Replies to whole Sync groups come without the client's help and are waited for. Inside an open group, though, the Sync of
-        the question would commit it.
+        Replies to whole Sync groups come without the client's help and are waited for. Inside an open group the server does not
+        tell of the settings by which values are spelled (``of_styles``).
         """
         idle = self.pipeline.front() is None
-        if self.group_open or self.pipeline.skipping or (idle and self.status == b"E"):
+        if self.pipeline.skipping or (idle and self.status == b"E") or (of_styles and self.group_open):
             return False
-        if idle:
+        if not waits_in_group(self) and idle:
             ask_path(self, self._path_read)
         return True
 
     def _path_read(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
         self.blocked = False
         self.path_is(ok, rows)
-        if self.path is None:
+        if self.path is None and not self.pipeline.skipping:
             self._refuse_next(_path_unknown())
 
 

@@ -10,7 +10,7 @@ from phiproxy.session.authentication import before_authentication
 from phiproxy.session.definitions import counts, outside, tag_of
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
-from phiproxy.session.replies import is_silent
+from phiproxy.session.replies import answered, is_silent
 from phiproxy.session.scrub import holds_ciphertext, scrub
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import InvalidStatementName, ParameterCount
@@ -34,6 +34,9 @@ def error(session: State, data: bytes, start: int, end: int) -> int:
     fields = decode_error_fields(data, start + 5, end)
     state = dict(fields).get(67, b"").decode("ascii", "replace")
     session.server_said_fatal = dict(fields).get(86, dict(fields).get(83)) in (b"FATAL", b"PANIC")
+    if front is not None and front.closes and front.failed:
+        answered(front)  # the client's group has failed with it
+        return passes(session, data, start, end)
     if silent and not session.server_said_fatal:
         return end
     if front is None:

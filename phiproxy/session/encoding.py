@@ -26,7 +26,7 @@ def writable(session: State, text: bytes) -> bytes:
 
 
 def note(session: State, effects: Effects) -> None:
-    """Note what was sent and may change the client's encoding, or take back a change."""
+    """Note what was sent and may change the client's encoding or how its literals are read, or take back a change."""
     if effects.encoding:
         session.encoding_set = session.names.group
     if effects.encoding or (effects.transaction and session.encoding_set is not None):
@@ -47,8 +47,13 @@ def check(session: State, text: bytes = b"", *, touches: bool) -> None:
             "values of protected columns cannot be converted from and to this client_encoding",
             hint="SET client_encoding TO 'UTF8'.",
         )
-    if session.encoding_changed is not None and (touches or not text.isascii()):
+    if session.encoding_changed is not None and (touches or not text.isascii() or _escapes(session, text)):
         raise _behind_change()
+
+
+def _escapes(session: State, text: bytes) -> bool:
+    """Tell whether what a text says may hang on standard_conforming_strings."""
+    return b"\\" in text and not session.planner.passes(text)
 
 
 def check_parts(parts: Sequence[ScriptPart], *, was_set: bool) -> None:
@@ -63,7 +68,7 @@ def check_parts(parts: Sequence[ScriptPart], *, was_set: bool) -> None:
 
 def _behind_change() -> StatementRefused:
     return StatementRefused(
-        "a statement before this one, in the same string or pipeline, may change client_encoding",
+        "a statement before this one, in the same string or pipeline, may change client_encoding or standard_conforming_strings",
         hint="Send this one after the reply to the one before.",
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.quick import Formed
 from phiproxy.plan.statement import StatementPlan
-from phiproxy.session import encoding, overlay
+from phiproxy.session import encoding, escapes, overlay
 from phiproxy.session.effects import apply, check_name, check_references, settled, stamp_of
 from phiproxy.session.encoding import readable, writable
 from phiproxy.session.known import current, still_valid
@@ -44,11 +44,14 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     sent = decode_parse(data, start + 5, end)
     check_name(sent.name)
     encoding.settle(session)
-    text, name = readable(session, sent.query), readable(session, sent.name)
-    overlay.settle(session, text)
-    plan = session.planner.statement(text, sent.oids, session.view())
+    given, name = readable(session, sent.query), readable(session, sent.name)
+    text = escapes.read(session, given)
+    with escapes.positions(session, given, text):
+        overlay.settle(session, text)
+        plan = session.planner.statement(text, sent.oids, session.view())
     check_references(plan.effects)
     encoding.check(session, text, touches=plan.touches)
+    escapes.check(session, unchanged=plan.identity and not plan.touches)
     styles = session.styles_for(typed=plan.typed and bool(plan.literals or plan.inline))
     plan.check_literals(styles)
     sql, edits = plan.spell(session.database.planner.ciphers, styles)

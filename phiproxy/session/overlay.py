@@ -13,7 +13,7 @@ from phiproxy.plan.cache import Planner
 from phiproxy.plan.statement import Effects
 from phiproxy.session.pipeline import Later
 from phiproxy.session.state import State
-from phiproxy.session.substitutes import own_query
+from phiproxy.session.substitutes import ask, waits_in_group
 
 
 class OverlayNeeded(Exception):
@@ -32,6 +32,8 @@ def note(session: State, effects: Effects, created: frozenset[str], *, touches: 
     concerns = touches or effects.names_protected
     if effects.catalog_changed and concerns:
         session.announced = session.names.group
+    if effects.transaction and (session.overlay is not None or session.changed is not None):
+        session.left = session.names.group
     if effects.catalog_changed or (effects.transaction and session.overlay is not None):
         session.changed = session.names.group
     if concerns or effects.reaches or effects.code:
@@ -64,21 +66,21 @@ def settle(session: State, text: bytes) -> None:
     if session.status == b"E":
         _check_failed(session, text)
         return
-    if session.catalog_fresh and session.status == b"I":
-        forget(session)
+    if session.catalog_fresh and session.status == b"I" and session.changed <= session.names.answered:
+        forget(session)  # nothing that it was read without is still under way
         return
     planner, names = session.planner, session.suspect.union(session.reaching, others)
     if not (planner.mentions(text) or planner.inserts_elsewhere(text, session.created) or _names_one(text, names)):
         return
-    if session.names.answered < session.changed:
-        if session.changed == session.names.group or session.pipeline.skipping:
-            raise StatementRefused(
-                "a statement before this one, in the same pipeline, changes tables",
-                hint="Send this one after the reply to the one before.",
-                position=session.planner.place(text),
-            )
+    if session.names.answered < session.changed < session.names.group:
         raise Later
-    if session.status == b"I":
+    if session.changed == session.names.group and session.left == session.names.group:
+        raise StatementRefused(
+            "statements before this one, in the same pipeline, change tables and end a transaction or savepoint",
+            hint="Send this one after the reply to the one before.",
+            position=session.planner.place(text),
+        )
+    if session.status == b"I" and session.changed < session.names.group:
         # A temporary table of its own may hide another, or have hidden it until now.
         path = session.path
         raise CatalogNeeded(changed=path is not None and not any(schema.startswith("pg_temp_") for schema in path))
@@ -96,9 +98,11 @@ def _check_failed(session: State, text: bytes) -> None:
 
 
 def _names_one(text: bytes, names: Iterable[str]) -> bool:
-    """Tell whether a text may name what DDL has just made: the planner may not know yet what it reaches."""
+    """Tell whether a text may name what DDL has just made, or read a schema: what that reaches may not be known yet."""
     folded = text.lower()
-    return b'u&"' in folded or any(name.lower().replace('"', '""').encode() in folded for name in names)
+    if b'u&"' in folded or b"schema_to_xml" in folded:
+        return True
+    return any(name.lower().replace('"', '""').encode() in folded for name in names)
 
 
 def forget(session: State) -> None:
@@ -125,13 +129,12 @@ def known_there(session: State, handle: Callable[[State, bytes, int, int], objec
 
 def ask_when_idle(session: State) -> bool:
     """Ask for the catalogue of this transaction once nothing is in flight; False where that cannot be done."""
-    idle = session.pipeline.front() is None
-    if session.group_open or session.pipeline.skipping:
+    if session.pipeline.skipping:
         return False
-    if idle:
+    if not waits_in_group(session) and session.pipeline.front() is None:
         assert session.database is not None
         planner, names = session.database.planner, session.created | session.wanted
-        session.internal(own_query(planner.changes_query(names)), lambda ok, rows: _read(session, planner, names, ok, rows))
+        ask(session, planner.changes_query(names), lambda ok, rows: _read(session, planner, names, ok, rows))
     return True
 
 
@@ -142,3 +145,5 @@ def _read(session: State, planner: Planner, names: frozenset[str], ok: bool, row
     session.overlay = planner.overlaid([row.decode("ascii") for row in rows], session.reaching, names)
     session.overlays += 1
     session.changed = None
+    if session.group_open and session.status == b"I":
+        session.overlaid = session.names.group

@@ -315,7 +315,7 @@ def _query(session: State, data: bytes, start: int, end: int) -> int:
         session.follow_schemas()
     text, planner = data[start + 5 : end - 1], session.database.planner
     if not (planner.passes(text) or planner.controls(text)):
-        sent = queries.shaped(session, text)
+        sent = queries.shaped(session, text) if session.conforming else b""
         if not sent:
             return 0
         _forward(session, data, start)

@@ -6,7 +6,7 @@ from phiproxy.errors import WireError
 from phiproxy.session.encoding import writable
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
-from phiproxy.session.replies import relay
+from phiproxy.session.replies import answered, relay
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import FAIL_TRANSACTION, ask_path
 from phiproxy.wire.messages import SYNC, encode_parse
@@ -23,9 +23,7 @@ def ready(session: State, data: bytes, start: int, end: int) -> int:
     if front is not None and front.kind is Kind.INTERNAL:
         session.pipeline.queue.popleft()
         session.status = status
-        assert front.done is not None
-        assert front.rows is not None
-        front.done(not front.failed, front.rows)
+        answered(front)
         return end
     if session.swallowing:
         _drop_to_ready(session)
@@ -54,8 +52,14 @@ def _prepare_again(session: State) -> bytes:
     for change in reversed(closed):
         change.apply()
     return b"".join(
-        encode_parse(writable(session, c.key), writable(session, c.previous.plan.sql), c.previous.plan.oids) for c in closed
+        encode_parse(writable(session, c.key), writable(session, _as_read(session, c.previous.plan.sql)), c.previous.plan.oids)
+        for c in closed
     )
+
+
+def _as_read(session: State, sql: bytes) -> bytes:
+    """Return a text of the server's as it reads it now."""
+    return sql if session.conforming else session.planner.either_way(sql, conforming=True)[0]
 
 
 def _client_speaks(session: State) -> bool:

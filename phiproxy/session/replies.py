@@ -43,3 +43,25 @@ def completes(*kinds: Kind) -> Handler:
         return end if silent else relay(session, data, start, end)
 
     return handler
+
+
+def closed(session: State, data: bytes, start: int, end: int) -> int:
+    """CloseComplete: of the client's, or of a query of the proxy's own, which in a group ends so."""
+    front = session.pipeline.front()
+    if front is None or not front.closes:
+        return _close_completes(session, data, start, end)
+    front.closes -= 1
+    if not front.closes:
+        session.pipeline.queue.popleft()
+        answered(front)
+    return end
+
+
+_close_completes = completes(Kind.CLOSE)
+
+
+def answered(question: Expected) -> None:
+    """Let the one who asked go on."""
+    assert question.done is not None
+    assert question.rows is not None
+    question.done(not question.failed, question.rows)

@@ -10,7 +10,7 @@ from phiproxy.session.authentication import authentication, key_data, negotiate,
 from phiproxy.session.diagnostics import error, notice
 from phiproxy.session.pipeline import Kind
 from phiproxy.session.ready import ready
-from phiproxy.session.replies import Handler, completes, relay
+from phiproxy.session.replies import Handler, closed, completes, relay
 from phiproxy.session.results import command_complete, data_row, parameter_description, row_description
 
 HANDLERS: dict[int, Handler] = {
@@ -21,7 +21,7 @@ HANDLERS: dict[int, Handler] = {
     ord("Z"): ready,
     ord("1"): completes(Kind.PARSE),
     ord("2"): completes(Kind.BIND),
-    ord("3"): completes(Kind.CLOSE),
+    ord("3"): closed,
     ord("n"): completes(Kind.DESCRIBE),
     ord("t"): parameter_description,
     ord("T"): row_description,

@@ -75,12 +75,12 @@ class State:
     # More than thirty attributes in a dictionary are looked up by hash, and their memory is four times as much.
     __slots__ = (
         "announced", "asked", "backend_key", "blocked", "catalog_fresh", "changed", "client_frames", "closed_behind",
-        "copy_failed", "copying", "counters", "created", "database", "database_name", "doubtful", "encoding",
-        "encoding_changed", "encoding_set", "fence", "group_executes", "group_open", "has_temporary", "later", "max_message",
-        "names", "negotiation", "now", "overlay", "overlays", "path", "path_changed", "path_generation", "path_schemas",
-        "phase", "pipeline", "quiet", "reaching", "server_frames", "server_said_fatal", "settings", "status", "strip_plus",
-        "styles", "styles_changed", "styles_set", "suspect", "swallowing", "to_client", "to_server", "unbound", "waiting",
-        "wanted",
+        "conforming", "copy_failed", "copying", "counters", "created", "database", "database_name", "doubtful", "encoding",
+        "encoding_changed", "encoding_set", "fence", "flushed", "group_executes", "group_open", "has_temporary", "later",
+        "left", "max_message", "names", "negotiation", "now", "overlaid", "overlay", "overlays", "path", "path_changed",
+        "path_generation", "path_schemas", "phase", "pipeline", "quiet", "reaching", "server_frames", "server_said_fatal",
+        "settings", "status", "strip_plus", "styles", "styles_changed", "styles_set", "suspect", "swallowing", "to_client",
+        "to_server", "unbound", "waiting", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -110,8 +110,7 @@ class State:
         self.negotiation: bytes | None = None
         self.asked = ""
         self.status = b"I"
-        self.group_executes = 0
-        self.group_open = False
+        self.group_executes, self.group_open = 0, False
         self.path: tuple[str, ...] | None = None
         self.path_changed: int | None = None
         self.path_schemas: frozenset[str] = frozenset()
@@ -125,14 +124,15 @@ class State:
         self.changed: int | None = None
         self.announced: int | None = None
         self.overlay: Planner | None = None
+        self.overlaid = self.left = self.flushed = -1  # groups
         self.overlays = 0
         self.reaching: dict[str, str] = {}
         self.encoding: Encoding | None = UTF8
+        self.conforming = True
         self.encoding_set: int | None = None
         self.encoding_changed: int | None = None
         self.quiet = False
-        self.blocked = False
-        self.later = False
+        self.blocked = self.later = False
         self.catalog_fresh = False
         self.swallowing = False
         self.closed_behind: list[Undo] = []
@@ -235,13 +235,16 @@ class State:
         if self.path_schemas != self.database.planner.schemas:
             self.path = None
 
-    def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None]) -> None:
-        """Send messages of the proxy's own, ending in Sync; the client's wait until ``done(ok, rows)`` has been called."""
+    def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None], *, in_group: bool = False) -> None:
+        """Send messages of the proxy's own, ending in Sync; the client's wait until ``done(ok, rows)`` has been called.
+
+        ``in_group``: they end in two Closes and a Flush.
+        """
         if self.client_frames.passing:
             raise WireError("the server's answer came in the middle of a message to it")
         self.blocked = True
         self.to_server.append(messages)
-        self.pipeline.push(Expected(Kind.INTERNAL, done=done, rows=[]))
+        self.pipeline.push(Expected(Kind.INTERNAL, done=done, rows=[], closes=2 if in_group else 0))
 
     def path_is(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
         """Take the unreported settings and the search path that the server answered; what cannot be read leaves it unknown."""

@@ -26,8 +26,8 @@ REFUSED_BIND = encode_bind(Bind(b"", RESERVED, (), [], ()))
 OWN_NAME = b"phiproxy_path"
 
 
-def own_query(text: bytes) -> bytes:
-    """Return the messages of a query of the proxy's own."""
+def own_query(text: bytes, end: bytes = SYNC) -> bytes:
+    """Return the messages of a query of the proxy's own; in a group that is open, ``FLUSH`` is their end."""
     return b"".join(
         (
             encode_parse(OWN_NAME, text),
@@ -35,20 +35,26 @@ def own_query(text: bytes) -> bytes:
             message(b"E", OWN_NAME + b"\0\0\0\0\0"),
             message(b"C", b"P" + OWN_NAME + b"\0"),
             message(b"C", b"S" + OWN_NAME + b"\0"),
-            SYNC,
+            end,
         )
     )
 
 
+FLUSH = message(b"H", b"")
 # The settings that no ParameterStatus tells of come first, then the search path, and behind an empty name, which no schema has,
-# what is in the session's own temporary schema, where there is one (``State.path_is``).
-PATH_QUERY = own_query(
-    b"SELECT pg_catalog.unnest(pg_catalog.array_cat(ARRAY[pg_catalog.current_setting('bytea_output'),"
+# what is in the session's own temporary schema, where there is one (``State.path_is``). Where the path begins with that schema
+# and it is not there yet, current_schemas would make it: then nothing is answered, and the path is not known. A condition in
+# WHERE would come too late, since the planner looks at what is given to unnest.
+PATH_QUESTION = (
+    b"SELECT pg_catalog.unnest(CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid"
+    b""" OR pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.!~*) '^[[:space:]]*"?pg_temp"?[[:space:]]*(,|$)'"""
+    b" THEN pg_catalog.array_cat(ARRAY[pg_catalog.current_setting('bytea_output'),"
     b" pg_catalog.current_setting('extra_float_digits')], pg_catalog.array_cat(pg_catalog.current_schemas(true)::pg_catalog.text[],"
     b" CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN '{}'::pg_catalog.text[]"
     b" ELSE pg_catalog.array_cat(ARRAY[''::pg_catalog.text], ARRAY(SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c"
-    b" WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())) END)))"
+    b" WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())) END)) END)"
 )
+PATH_QUERY = own_query(PATH_QUESTION)
 FAIL_TRANSACTION = encode_parse(OWN_NAME, REFUSED_TEXT) + SYNC
 
 
@@ -56,7 +62,26 @@ def ask_path(session: State, done: Callable[[bool, list[bytes]], None]) -> None:
     """Ask the server for the unreported settings and the search path; ``done`` as of ``State.internal``."""
     assert session.database is not None
     session.path_generation, session.path_schemas = session.database.generation, session.database.planner.schemas
-    session.internal(PATH_QUERY, done)
+    ask(session, PATH_QUESTION, done)
+
+
+def ask(session: State, text: bytes, done: Callable[[bool, list[bytes]], None]) -> None:
+    """Ask the server something where nothing is in flight; ``done`` as of ``State.internal``.
+
+    In a group that is open a Sync would end its transaction: there Flush brings the answer, and an error is one of the group.
+    """
+    session.internal(own_query(text, FLUSH if session.group_open else SYNC), done, in_group=session.group_open)
+
+
+def waits_in_group(session: State) -> bool:
+    """Tell whether the client's message waits in an open group for the replies to those before it, and see that they come."""
+    if not session.group_open or session.pipeline.front() is None:
+        session.flushed = -1
+        return False
+    if session.flushed != session.names.group:
+        session.flushed = session.names.group
+        session.to_server.append(FLUSH)
+    return True
 
 
 class InvalidStatementName(StatementRefused):
@@ -151,6 +176,8 @@ def forget_both(session: State) -> Sequence[Undo]:
 
 def end_group(session: State) -> int:
     """Begin the next Sync group and return the number of the one that ends: what a ReadyForQuery will answer is sent."""
+    if session.overlaid == session.names.group:
+        session.changed, session.overlaid = session.names.group, -1  # it ends the transaction that the catalogue was read in
     session.names.group += 1
     session.group_executes = 0
     return session.names.group - 1

@@ -22,6 +22,7 @@ from phiproxy.sql.finish import finish
 from phiproxy.sql.fixed import check_fixed
 from phiproxy.sql.lists import type_of
 from phiproxy.sql.meaning import Meaning, Reveal
+from phiproxy.sql.ofcode import check_call
 from phiproxy.sql.operands import common_type, operand_type
 from phiproxy.sql.owntypes import find_types
 from phiproxy.sql.parse import Node, Statement, messages, only, strings
@@ -72,6 +73,12 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
                 hint="Send its query by itself.",
             )
         _analyse_query(a, *only(body["query"]))
+        if meaning.bound:
+            raise a.refuse(
+                "a cursor over SQL that is given as text would run it whenever rows are fetched from it",
+                only(body["query"])[1],
+                hint="Send its query by itself.",
+            )
         named.declare(a, body)
     elif not _analyse_named(a, kind, body):
         _analyse_utility(a, kind, body)
@@ -244,7 +251,7 @@ def _touching(a: Analysis, body: Node) -> bool:
 def _check_function(a: Analysis, call: Node, body: Node) -> None:
     """Refuse a function that reaches something protected, or that may run a text as SQL and is given one that names it."""
     name = strings(call["funcname"])[-1]
-    a.check_reaching(name, call)
+    check_call(a, call)
     if name in a.context.catalog.dynamic:
         mentioned = named_in_text(body, a.context.protection, a.context.catalog)
         if mentioned is not None:
@@ -298,10 +305,10 @@ def _may_be_protected(a: Analysis, relation: Node, ctes: set[str]) -> bool:
 
 def _check_targets(a: Analysis, body: Node) -> None:
     """Answer an INSERT into a table that is not there: the server would log its values, whatever they were meant for."""
+    known = a.context.catalog.relation_names, a.context.created
     for message in a.walk(body):
         inserts = "relation" in message and ("override" in message or "mergeWhenClauses" in message)
-        name = message["relation"]["relname"] if inserts else ""
-        if inserts and name not in a.context.catalog.relation_names and name not in a.context.created:
+        if inserts and not any(message["relation"]["relname"] in names for names in known):
             a.target_relation(message["relation"])
 
 

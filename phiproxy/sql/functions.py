@@ -10,6 +10,7 @@ from phiproxy.sql.expressions import clear, clear_all, type_cast, unsupported
 from phiproxy.sql.grouping import by_tag, window
 from phiproxy.sql.like import starts_with
 from phiproxy.sql.mismatch import condition
+from phiproxy.sql.ofcode import check_call
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, is_whole_row
@@ -48,7 +49,7 @@ def _func_call(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
 
 def _check_name(a: Analysis, name: str, body: Node) -> None:
     """Refuse a function that reaches something protected, or would show what a statement has become."""
-    a.check_reaching(name, body)
+    check_call(a, body)
     if name == "current_query":
         raise a.refuse("current_query() would answer with the statement that the server gets", body, hint=_OWN_TEXT)
 

@@ -275,7 +275,11 @@ class SessionNames(Protocol):
         """Return the columns of the cursor of this name, where something protected is among them."""
 
     def plan(self, text: bytes, oids: tuple[int, ...]) -> PlannedStatement:
-        """Plan the statement of a PREPARE."""
+        """Plan the statement of a PREPARE, or SQL that is given as text."""
+
+    @property
+    def catalog_changed(self) -> bool:
+        """Tell whether a statement before in the same string may have changed the catalogue."""
 
 
 Kind = Literal["select", "write", "explain", "other"]
@@ -289,8 +293,9 @@ class Effects:
     spelled. ``transaction``: it may take back what was set before.
     ``relations`` are those that it makes, for the statements behind it in the same text; ``reaches`` are names through which
     something protected is reached from now on; ``tag`` is the command tag of DDL in the client's terms; ``names_protected`` says
-    that a statement that goes on as it is names something protected; ``encoding``: client_encoding may be another one behind it.
-    ``code``: what it makes may change the session as it does itself, by code that it has or runs.
+    that a statement that goes on as it is names something protected; ``encoding``: client_encoding or
+    standard_conforming_strings may be another one behind it. ``code``: what it makes may change the session as it does itself, by
+    code that it has or runs.
     """
 
     path_unknown: bool = False
@@ -360,3 +365,11 @@ class Meaning:
     tree: dict[str, Any] | None = None
     definition: bool = False
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def unforeseen(self) -> bool:
+        """Tell whether it is DDL over something protected that the analysis of what stands behind it does not follow."""
+        return self.effects.catalog_changed and self.touches and self.effects.tag not in _FORESEEN
+
+
+_FORESEEN = (b"CREATE TABLE", b"CREATE TABLE AS", b"CREATE INDEX")

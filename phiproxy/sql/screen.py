@@ -8,7 +8,7 @@ either contains the name case-insensitively or contains ``U&"`` (sql.md section 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.protection import Protection
@@ -93,12 +93,12 @@ class Screen:
         """Go on with a catalogue that knows more relations."""
         self._catalog = catalog
 
-    def inserts_elsewhere(self, text: bytes, created: frozenset[str] = frozenset()) -> bool:
-        """Tell whether the text may insert into what is neither in the catalogue nor among the tables that a session has made."""
+    def inserts_elsewhere(self, text: bytes, created: Collection[str] = ()) -> bool:
+        """Tell whether the text may insert into what is not in the catalogue, nor among the names that the session has made."""
         if b"insert" not in text.lower():  # a pattern takes six times as long to find that it is not there
             return False
-        there = self._catalog.relation_names
-        return any(name not in there and name not in created for name in (_target(f[1]) for f in _INSERT.finditer(text)))
+        targets = {_target(found[1]) for found in _INSERT.finditer(text)}
+        return not targets.difference(created) <= self._catalog.relation_names
 
     def _is_watched(self, lowered: str) -> bool:
         return _is_watched(lowered) or any(spelling in lowered for spelling in self._setters)

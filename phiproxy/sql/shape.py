@@ -2,7 +2,7 @@
 
 Two texts of one shape differ only in their string literals and numbers, so what was understood of the one is true of the other
 wherever the value of a constant decides nothing (``free_constants``). A form that this module does not know has no shape: it is
-analysed in full. Lexical rules: manual 4.1, with standard_conforming_strings on.
+analysed in full. Lexical rules: manual 4.1, with standard_conforming_strings on (``escapes``).
 """
 
 from __future__ import annotations

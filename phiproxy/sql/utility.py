@@ -35,6 +35,8 @@ _UNCHANGED_ALTER = frozenset(
 )  # fmt: skip
 _PATH_SETTINGS = frozenset({"search_path", "role", "session_authorization"})
 _STYLES = frozenset({"datestyle", "intervalstyle", "timezone"})
+# How the server reads texts.
+_READING = frozenset({"client_encoding", "standard_conforming_strings"})
 # These the server does not tell of: they are read with the path.
 _UNREPORTED_STYLES = frozenset({"bytea_output", "extra_float_digits"})
 _SCHEMA_CHANGES = ("Create", "Alter", "Drop", "Rename", "View", "Rule", "Index", "Define", "Import", "Composite", "Reassign")
@@ -191,7 +193,7 @@ def _set_by_config(found: Effects, arguments: Sequence[Node]) -> None:
     name = None if setting is None else setting.lower()
     found.path_unknown |= name is None or name in _PATH_SETTINGS or name in _UNREPORTED_STYLES
     found.styles_changed |= name is None or name in _STYLES or name in _UNREPORTED_STYLES
-    found.encoding |= name is None or name == "client_encoding"
+    found.encoding |= name is None or name in _READING
 
 
 def effects(  # noqa: C901, PLR0912 - one line per kind of statement
@@ -208,7 +210,7 @@ def effects(  # noqa: C901, PLR0912 - one line per kind of statement
         found.path_unknown = name in _PATH_SETTINGS or name in _UNREPORTED_STYLES or resets_all
         found.styles_changed = name in _STYLES or name in _UNREPORTED_STYLES or resets_all
         found.path = _constant_path(body) if name == "search_path" else None
-        found.encoding = name == "client_encoding" or body.get("kind") == "VAR_RESET_ALL"
+        found.encoding = name in _READING or resets_all
     elif kind == "DiscardStmt":
         found.path_unknown = found.styles_changed = True
         found.encoding = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"

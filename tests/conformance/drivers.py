@@ -21,7 +21,7 @@ from tests.conformance.sdists import sdist, unpack
 from tests.harness.proxy import ROOT
 
 Way = Literal["direct", "no policy", "policy"]
-Driver = Literal["asyncpg", "sqlalchemy-psycopg", "sqlalchemy-asyncpg"]
+Driver = Literal["asyncpg", "sqlalchemy-psycopg", "sqlalchemy-asyncpg", "psycopg2"]
 
 # No server is asked in these, so there is nothing to compare.
 ASYNCPG_WITHOUT_SERVER = (
@@ -73,8 +73,6 @@ SQLALCHEMY_REPETITIONS = (
     *("NumMultiRange", "Int8MultiRange", "DateMultiRange", "DateTimeMultiRange", "DateTimeTZMultiRange"),
     *("JSONBSuiteTest", "JSONTest", "ComponentReflectionTest_"),
 )
-# standard_conforming_strings = off ends a session of a database with a policy (README, "What is refused today").
-REFUSED_WITH_A_POLICY = ("test_backslash_escapes_detection[False-True]",)
 
 
 @dataclass(frozen=True)
@@ -154,10 +152,32 @@ def _prepare_for_sqlalchemy(server: EmbeddedPostgres, database: str) -> None:
 
 
 @contextmanager
+def psycopg2_suite(shop: Workshop, way: Way) -> Iterator[Suite]:
+    """psycopg2's, on a server of its own."""
+    room = shop.room("psycopg2", way)
+    source = unpack(sdist("psycopg2-binary", shop.cache), room, ["tests"])
+    with ExitStack() as cleanup:
+        server = cleanup.enter_context(EmbeddedPostgres(settings={"max_prepared_transactions": "10"}))
+        port, database = server.port, "psycopg2_test"
+        with psycopg.connect(server.dsn(), autocommit=True) as conn:
+            conn.execute(f"CREATE DATABASE {database} TEMPLATE template0")
+        with psycopg.connect(server.dsn(database), autocommit=True) as conn:
+            conn.execute("CREATE EXTENSION hstore")
+        if way != "direct":
+            behind = Behind(server.host, port, server.superuser, server.password, policy_for=database if way == "policy" else "")
+            port = cleanup.enter_context(in_front_of(behind)).port
+        where = {"": database, "_HOST": server.host, "_PORT": str(port), "_USER": server.superuser, "_PASSWORD": server.password}
+        yield Suite(source, ["-p", "no:warnings", "tests"], {f"PSYCOPG2_TESTDB{name}": value for name, value in where.items()})
+
+
+@contextmanager
 def suite(shop: Workshop, driver: Driver, way: Way) -> Iterator[Suite]:
     """Make a driver's suite ready, to be run this way."""
     if driver == "asyncpg":
         with asyncpg_suite(shop, way) as ready:
+            yield ready
+    elif driver == "psycopg2":
+        with psycopg2_suite(shop, way) as ready:
             yield ready
     else:
         with sqlalchemy_suite(shop, way, driver.removeprefix("sqlalchemy-")) as ready:

@@ -29,5 +29,6 @@ def test_a_table_that_was_just_created_takes_rows(clinic: Clinic) -> None:
         conn.execute("INSERT INTO rooms_own VALUES (1, 'a')")
         conn.execute("DO $$ BEGIN EXECUTE 'CREATE TABLE rooms_in_code (id int)'; END $$")
         conn.execute("INSERT INTO rooms_in_code VALUES (1)")
+        conn.execute("CREATE TEMP TABLE rooms_of_string (id int); INSERT INTO rooms_of_string VALUES (1)")
         conn.execute("DROP TABLE rooms_new, rooms_own, rooms_in_code")
         conn.commit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from tests.fixtures.cases import fill
@@ -128,3 +129,19 @@ def test_a_session_knows_nothing_of_the_tables_of_others(twins: Twins) -> None:
     twins.both.run("CREATE TEMP TABLE scratch (id int)", protocol="simple")  # in the same schema, perhaps, as theirs was
     twins.both.run(READ, protocol="simple")
     assert results.simple(twins.both.proxied, "DISCARD ALL")[-1].tag == "DISCARD ALL"
+
+
+def test_to_ask_for_the_path_makes_no_temporary_schema(twins: Twins) -> None:
+    for dsn in (twins.clinic.plain_dsn, twins.clinic.proxy_dsn):
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute("SET search_path TO pg_temp, public")
+            assert conn.execute("SELECT pg_my_temp_schema()::int8").fetchone() == (0,)
+            assert conn.execute("SELECT count(*) FROM public.patients WHERE ssn = 'nobody'").fetchone() == (0,)
+            if dsn == twins.clinic.proxy_dsn:
+                with pytest.raises(psycopg.errors.FeatureNotSupported, match="search path"):
+                    conn.execute("SELECT ssn FROM patients")
+            assert conn.execute("SELECT pg_my_temp_schema()::int8").fetchone() == (0,)
+            conn.execute("CREATE TEMP TABLE scratch (id int)")
+            assert conn.execute("SELECT count(*) FROM patients WHERE ssn = 'nobody'").fetchone() == (0,)
+            conn.execute("SET search_path TO public, pg_temp")
+            assert conn.execute("SELECT count(*) FROM patients WHERE ssn = 'nobody'").fetchone() == (0,)

@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 from phiproxy.keys import open_provider
 from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.local import add_kek
+from phiproxy.keys.manifest import RegistryKey
 from phiproxy.keys.registry import Connection, Registry
 from phiproxy.keys.rewrap import rewrap
 from phiproxy.keys.roots import unwrap_root
@@ -28,11 +29,15 @@ def no_secrets(_reference: str) -> str:
     raise AssertionError("no secret is needed")
 
 
-async def rotate_for_ever(dsn: str, kek: str, deployment: str) -> None:
+async def registry_key(dsn: str, kek: str, deployment: str) -> RegistryKey:
+    provider = await open_provider(kek, no_secrets)
+    async with await Connection.connect(dsn) as conn:
+        return await unlock(conn, "phiproxy", deployment, provider, None)
+
+
+async def rotate_for_ever(dsn: str, kek: str, deployment: str, key: RegistryKey) -> None:
     provider = await open_provider(kek, no_secrets)
     async with AsyncConnectionPool(dsn, connection_class=Connection, min_size=1, max_size=2, open=False) as pool:
-        async with pool.connection() as conn:
-            key = await unlock(conn, "phiproxy", deployment, provider, None)
         registry = Registry(pool, Trust("phiproxy", key))
         while True:
             roots = [r for r in await registry.all_roots() if r.purpose == "data" and r.state == "active"]
@@ -45,10 +50,11 @@ async def rotate_for_ever(dsn: str, kek: str, deployment: str) -> None:
 
 
 def main(dsn: str, kek: str, deployment: str) -> None:
+    key = asyncio.run(registry_key(dsn, kek, deployment))  # once: a child has little time
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            asyncio.run(rotate_for_ever(dsn, kek, deployment))
+            asyncio.run(rotate_for_ever(dsn, kek, deployment, key))
         time.sleep(float(line))
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:

@@ -56,7 +56,7 @@ async def test_whoever_dies_where_the_registry_is_whole_and_every_value_opens(si
         assert rotator.stdout is not None
         for _ in range(KILLS):
             values.append(await seal_one(site, clock, kek, trust, len(values)))
-            rotator.stdin.write(f"{0.02 + int.from_bytes(os.urandom(1), 'big') / 1700}\n")
+            rotator.stdin.write(f"{0.02 + int.from_bytes(os.urandom(1), 'big') / 600}\n")
             rotator.stdin.flush()
             assert rotator.stdout.readline() == "killed\n"
             assert site.run(BROKEN) == []

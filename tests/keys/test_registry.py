@@ -8,6 +8,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from phiproxy.errors import ConfigError, ProviderMisconfigured, ProviderUnavailable
+from phiproxy.keys.manifest import Row
 from phiproxy.keys.registry import Connection, Registry, os_user
 from phiproxy.keys.rows import DataKeyRow
 from tests.keys.fakes import DEPLOYMENT, MRN, SSN, Site
@@ -89,3 +90,25 @@ async def test_commits_wait_for_the_disk(site: Site) -> None:
     async with site.registry() as registry, registry.transaction() as conn:
         row = await (await conn.execute("SHOW synchronous_commit")).fetchone()
     assert row == ("on",)
+
+
+async def test_a_layout_that_is_as_it_was_is_not_verified_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await site.init()
+    macs = 0
+    async with site.registry() as registry:
+        real = registry.trust.key.row_mac
+
+        def counted(row: Row) -> bytes:
+            nonlocal macs
+            macs += 1
+            return real(row)
+
+        monkeypatch.setattr(registry.trust.key, "row_mac", counted)
+        first = await registry.layout()
+        once = macs
+        assert once > 0
+        assert await registry.layout() == first
+        assert macs == once
+        site.run("UPDATE phiproxy.slot SET state = 'building' WHERE number = 1")
+        assert (await registry.layout()).distrusted == {MRN.columns[0], MRN.columns[1]}
+        assert macs > once

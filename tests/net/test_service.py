@@ -40,7 +40,7 @@ def test_defaults() -> None:
         "connect_timeout": "10",
         "application_name": "phiproxy",
         "client_encoding": "UTF8",
-        "options": "-c search_path=pg_catalog",
+        "options": "-c search_path=pg_catalog -c standard_conforming_strings=on",
     }
 
 

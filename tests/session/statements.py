@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from phiproxy.plan.cache import View
+from phiproxy.session.substitutes import PATH_QUESTION
 from phiproxy.wire.messages import Field
 from tests.clinic_model import PATH
 from tests.session import frames
@@ -47,13 +48,7 @@ COPY_TO = "COPY (SELECT msg FROM log) TO STDOUT"
 # What the proxy says itself.
 OWN_REFUSAL = "SELECT pg_catalog.phiproxy_refused()"
 OWN_SYNTAX_ERROR = "phiproxy_refused"
-OWN_QUESTION = (
-    "SELECT pg_catalog.unnest(pg_catalog.array_cat(ARRAY[pg_catalog.current_setting('bytea_output'),"
-    " pg_catalog.current_setting('extra_float_digits')], pg_catalog.array_cat(pg_catalog.current_schemas(true)::pg_catalog.text[],"
-    " CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN '{}'::pg_catalog.text[]"
-    " ELSE pg_catalog.array_cat(ARRAY[''::pg_catalog.text], ARRAY(SELECT c.relname::pg_catalog.text FROM pg_catalog.pg_class c"
-    " WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())) END)))"
-)
+OWN_QUESTION = PATH_QUESTION.decode()
 
 STATEMENTS: dict[str, Statement] = {
     "": Statement(""),

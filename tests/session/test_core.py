@@ -17,6 +17,7 @@ from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
     AUTHENTICATION_OK,
     BIND_COMPLETE,
+    CLOSE_COMPLETE,
     FLUSH,
     PARSE_COMPLETE,
     SYNC,
@@ -45,7 +46,6 @@ from tests.session.screenplay import (
     envelope,
     fill,
     path_answer,
-    refused_parse,
     sealed,
 )
 
@@ -271,7 +271,7 @@ def test_a_pipelined_set_local_is_remembered_although_an_earlier_group_ends(play
     play.server_gets(query(QUALIFIED))
 
 
-def test_the_path_is_not_asked_for_inside_a_group_whose_sync_it_would_be(play: Screenplay) -> None:
+def test_inside_a_group_the_path_is_asked_for_without_a_sync(play: Screenplay) -> None:
     play.client_says(query(SET_ROLE))
     play.server_gets(query(SET_ROLE))
     play.server_says(command_complete("SET"), ready())
@@ -284,10 +284,10 @@ def test_the_path_is_not_asked_for_inside_a_group_whose_sync_it_would_be(play: S
     play.server_says(PARSE_COMPLETE, BIND_COMPLETE, command_complete("INSERT 0 1"))
     play.session.to_client.clear()
     play.client_says(parse(UNQUALIFIED), bind(), execute(), SYNC)
-    play.server_gets(refused_parse(), SYNC)
-    play.server_says(REFUSAL, ready())
-    play.tells_path()
-    play.client_gets(Says("0A000", "search path"), ready())
+    play.server_gets(*list(split(PATH_QUERY))[:-1], FLUSH)
+    path = [data_row(value.encode()) for value in ("hex", "1", "pg_catalog", "public")]
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, *path, command_complete("SELECT 4"), CLOSE_COMPLETE, CLOSE_COMPLETE)
+    play.server_gets(parse(QUALIFIED), bind(results=[1, 0]), execute(), SYNC)
 
 
 def test_a_path_that_cannot_be_read_refuses_the_frame_and_is_asked_for_again(play: Screenplay) -> None:

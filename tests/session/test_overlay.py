@@ -11,8 +11,22 @@ from phiproxy.errors import StatementRefused
 from phiproxy.session.core import NeedAnnouncement, NeedCatalog
 from phiproxy.session.substitutes import own_query
 from phiproxy.wire.messages import error_response
-from tests.session.frames import BIND_COMPLETE, CLOSE_COMPLETE, PARSE_COMPLETE, command_complete, data_row, query, ready, split
-from tests.session.screenplay import REFUSED_QUERY, SECRET, FakeDatabase, Screenplay
+from tests.session.frames import (
+    BIND_COMPLETE,
+    CLOSE_COMPLETE,
+    FLUSH,
+    PARSE_COMPLETE,
+    SYNC,
+    bind,
+    command_complete,
+    data_row,
+    execute,
+    parse,
+    query,
+    ready,
+    split,
+)
+from tests.session.screenplay import REFUSED_QUERY, SECRET, FakeDatabase, Screenplay, refused_parse
 
 ALTER = query("ALTER TABLE public.patients ADD COLUMN zip text")
 SELECT = query("SELECT zip FROM public.patients")
@@ -44,7 +58,7 @@ def test_outside_of_a_transaction_it_is_read_afresh(play: Screenplay) -> None:
 def test_in_a_transaction_it_is_read_there(play: Screenplay) -> None:
     altered(play, "T")
     play.client_says(SELECT)
-    play.server_gets(*split(own_query(play.session.planner.changes_query())))
+    play.server_gets(*split(own_query(play.session.planner.changes_query(play.session.created))))
     row = json.dumps([100, "public", "patients", "r", False, False, False, COLUMNS, None, None, None, None, None, False, None])
     alive = json.dumps([r.oid for r in play.session.planner.catalog.relations])
     nothing = b"[null, null, null, null, null, null]"
@@ -65,7 +79,7 @@ def test_a_savepoint_may_undo_it(play: Screenplay) -> None:
     play.server_says(command_complete("ROLLBACK"), ready("T"))
     play.session.to_client.clear()
     play.client_says(SELECT)
-    play.server_gets(*split(own_query(play.session.planner.changes_query())))
+    play.server_gets(*split(own_query(play.session.planner.changes_query(play.session.created))))
 
 
 def announcements(play: Screenplay) -> int:
@@ -192,3 +206,81 @@ def test_what_another_session_makes_over_protected_tables_is_looked_up_after_ddl
     assert play.need == NeedCatalog(changed=True)
     play.resumes()
     play.server_gets(query("SELECT * FROM shown"))
+
+
+DDL = [parse("CREATE TABLE made (a int)"), bind(), execute()]
+DDL_DONE = [PARSE_COMPLETE, BIND_COMPLETE, command_complete("CREATE TABLE")]
+
+
+def asked_in_group(play: Screenplay) -> None:
+    """Play DDL and a statement behind it in one group, up to the proxy's question."""
+    play.client_says(*DDL, parse("SELECT ssn FROM public.patients"), bind(), execute(), SYNC)
+    play.server_gets(*DDL, FLUSH)
+    play.server_says(*DDL_DONE[:1])
+    play.client_gets(*DDL_DONE[:1])
+    play.server_gets()
+    play.server_says(*DDL_DONE[1:])
+    play.client_gets(*DDL_DONE[1:])
+    play.server_gets(*list(split(own_query(play.session.planner.changes_query(play.session.created))))[:-1], FLUSH)
+
+
+def told(play: Screenplay) -> list[bytes]:
+    alive = json.dumps([r.oid for r in play.session.planner.catalog.relations])
+    nothing = b"[null, null, null, null, null, null]"
+    return [data_row(b64encode(text)) for text in (alive.encode(), b"[]", b"[]", nothing)]
+
+
+def test_in_the_same_group_a_statement_waits_for_the_catalogue(play: Screenplay) -> None:
+    asked_in_group(play)
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, *told(play), command_complete("SELECT 4"), CLOSE_COMPLETE, CLOSE_COMPLETE)
+    play.server_gets(parse("SELECT ssn FROM public.patients"), bind(results=[1]), execute(), SYNC)
+    assert play.session.overlay is not None
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, command_complete("SELECT 0"), ready())
+    play.session.to_client.clear()
+    play.client_says(query("SELECT ssn FROM public.patients"))
+    assert play.need == NeedCatalog(changed=True)  # the group's end was that of its transaction
+    play.resumes()
+    play.session.to_server.clear()
+
+
+def test_where_ddl_fails_the_rest_of_the_group_is_skipped(play: Screenplay) -> None:
+    play.client_says(*DDL, parse("SELECT ssn FROM public.patients"), bind(), execute())
+    play.server_gets(*DDL, FLUSH)
+    failed = error_response("42P07", "there", position=None)
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, failed)
+    play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, failed)
+    play.client_says(SYNC)
+    play.server_gets(SYNC)
+    play.server_says(ready())
+    play.client_gets(ready())
+
+
+def test_where_the_question_fails_so_has_the_group(play: Screenplay) -> None:
+    asked_in_group(play)
+    canceled = error_response("57014", "canceling statement due to user request", position=None)
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, canceled)
+    play.client_gets(canceled)
+    play.server_gets(SYNC)
+    play.server_says(ready())
+    play.client_gets(ready())
+
+
+def test_behind_the_end_of_a_transaction_in_the_same_group_it_is_refused(play: Screenplay) -> None:
+    commit = [parse("COMMIT"), bind(), execute()]
+    play.client_says(*DDL, *commit, parse("SELECT ssn FROM public.patients"), SYNC)
+    play.server_gets(*DDL, *commit, refused_parse(), SYNC)
+
+
+def test_a_catalogue_that_is_fresh_says_nothing_of_a_group_that_is_open(play: Screenplay) -> None:
+    """The fence had passed, so it was read before the statement was looked at."""
+    play.client_says(*DDL)
+    play.server_gets(*DDL)
+    play.session.fence.until, play.session.now = 10.0, 11.0
+    play.client_says(parse("SELECT ssn FROM public.patients"))
+    assert play.need == NeedCatalog(changed=True)
+    play.session.now = 0.0
+    play.resumes()
+    play.server_gets(FLUSH)
+    play.server_says(*DDL_DONE)
+    play.client_gets(*DDL_DONE)
+    play.server_gets(*list(split(own_query(play.session.planner.changes_query(play.session.created))))[:-1], FLUSH)
