@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import catalogue, memory, plots, report, stages, targets
-from benchmarks.contenders import contenders
+from benchmarks import catalogue, memory, plots, report, stages, stalls, targets
+from benchmarks.contenders import DIRECT, SEALED, contenders
 from benchmarks.measures import machine
 from benchmarks.rounds import FULL, QUICK, Extent, measure
-from benchmarks.site import Site
+from benchmarks.site import PLAIN, PROTECTED, Site
 from benchmarks.workloads import Bulk, Queries, bulks, queries
 from phiproxy.demo.postgres import EmbeddedPostgres
 
@@ -40,17 +40,20 @@ def run(extent: Extent) -> report.Report:
             results = measure(site, ways, work, extent, say)
             processes = memory.per_process(ways)
         connections = memory.per_connection(site, extent.connections)
+        with site.proxy() as (port, _):
+            ways_beside = {DIRECT: (server.port, PLAIN), SEALED: (port, PROTECTED)}
+            beside = stalls.measure(site, ways_beside, 0.02 if extent is QUICK else 1.0, say)
         first = memory.first_statements(site, 1 if extent is QUICK else 3)
         say("many tables")
-        beside = [catalogue.beside(site, tables, 5 if extent is QUICK else 40, extent.idle) for tables in extent.beside]
+        many = [catalogue.beside(site, tables, 5 if extent is QUICK else 40, extent.idle) for tables in extent.beside]
     say("stages")
     parts = stages.parts(extent.stage_rounds * 3)
     conversations, statements = stages.conversations(extent.stage_rounds), stages.statements(extent.stage_rounds)
     how = f"{extent.rounds} rounds of pgbench {' '.join(extent.length.options)}"
     extent_said = f"{extent.rows} rows, {how}; {time.monotonic() - begun:.0f} seconds in all."
     return report.Report(
-        machine(), extent_said, results, targets.rows(results, connections, beside), work,
-        connections, processes, values, first, beside, parts, conversations, statements,
+        machine(), extent_said, results, targets.rows(results, connections, many, beside), work,
+        connections, processes, values, first, many, parts, conversations, statements, beside,
     )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from benchmarks.catalogue import Beside
 from benchmarks.contenders import BOUNCER, FORWARDER
 from benchmarks.load import Taken
 from benchmarks.rounds import Results
+from benchmarks.stalls import Stall
+from benchmarks.stalls import table as stall_table
 from benchmarks.statement_costs import Cost, table
 from benchmarks.targets import Row
 from benchmarks.workloads import Bulk, Queries
@@ -37,6 +39,7 @@ class Report:
     parts: dict[str, float]
     conversations: dict[str, float]
     statements: list[Cost]
+    stalls: list[Stall]
 
 
 def latest(targets: list[Row]) -> list[dict[str, object]]:
@@ -88,6 +91,7 @@ def as_object(report: Report) -> dict[str, object]:
         "stored": report.values,
         "milliseconds": report.first,
         "beside_many_tables": [asdict(b) for b in report.beside],
+        "beside_a_heavy_statement": [asdict(stall) for stall in report.stalls],
         "stages_us": {"parts": report.parts, "session": report.conversations, "statements": [asdict(c) for c in report.statements]},
     }
 
@@ -124,6 +128,8 @@ def markdown(report: Report) -> str:
     for work in report.work:
         parts += [f"## {work.title[0].upper()}{work.title[1:]}\n", _work_table(report.results, work)]
     parts += [
+        "## Beside a heavy statement\n\nAnother session asks `SELECT 1` all the while, through the same proxy of one worker.\n",
+        stall_table(report.stalls),
         "## Memory\n",
         _pairs("KiB per idle connection", report.memory),
         _pairs("MiB resident per process", report.processes),

@@ -59,6 +59,7 @@ service: {{user: phiproxy, password: "file:{home}/service.password"}}
 keys: {{kek: "local:kek.json"}}
 policies: [policy.yaml]
 workers: {workers}
+limits: {{max_message: 512MiB}}
 metrics: null
 """
 PATIENCE = 30.0

@@ -12,6 +12,7 @@ from benchmarks.contenders import BOUNCER, DIRECT, FORWARDER, OTHER, SEALED, TWO
 from benchmarks.load import Taken
 from benchmarks.measures import middle
 from benchmarks.rounds import Results
+from benchmarks.stalls import Stall
 
 PREPARED = "pgbench -S, prepared, 8 clients"
 BY_TAG = "point select by tag, 3 protected columns, prepared, 8 clients"
@@ -67,7 +68,7 @@ def _added(results: Results) -> float | None:
     return middle([(s - d) / max(f - d, 1.0) for d, f, s in zip(direct, forwarder, sealed, strict=True)])
 
 
-def rows(results: Results, memory: dict[str, float], beside: Sequence[Beside]) -> list[Row]:
+def rows(results: Results, memory: dict[str, float], beside: Sequence[Beside], stalls: Sequence[Stall] = ()) -> list[Row]:
     """Return every target."""
     cores = os.cpu_count() or 1
     shared = f" (here client, server and proxies share {cores} cores)" if cores <= 4 else ""
@@ -97,6 +98,11 @@ def rows(results: Results, memory: dict[str, float], beside: Sequence[Beside]) -
         Row(f"{rate}, two workers against one{shared}", ratio(BY_TAG, TWO_WORKERS, SEALED, _rate), 1.7, "higher"),
         Row("memory per idle connection", memory.get(OTHER), 40.0, "lower", "KiB"),
         *_many_tables(beside[-1]),
+        *(
+            Row(f"`SELECT 1` waits at longest, beside {s.statement}", s.longest, 50.0, "lower", "ms")
+            for s in stalls
+            if s.way == SEALED
+        ),
     ]
 
 

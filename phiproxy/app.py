@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections import Counter as Tally
-from collections.abc import Coroutine, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
+from prometheus_client import Counter as MetricCounter
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ConfigError, PhiproxyError
@@ -26,7 +27,7 @@ from phiproxy.net.places import Places
 from phiproxy.net.relay import Services
 from phiproxy.net.service import connect_service
 from phiproxy.net.sockets import allow_descriptors, close_all, given, listen_on
-from phiproxy.net.tasks import spawn
+from phiproxy.net.tasks import spawn, whenever
 from phiproxy.net.tls import Offer, client_offer, upstream_context
 from phiproxy.net.upstream import Connector
 from phiproxy.net.verifiers import mock_secret, open_verifiers
@@ -41,8 +42,10 @@ from phiproxy.policy.load import load_settings
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
 from phiproxy.policy.values import Address
+from phiproxy.readiness import Readiness
 from phiproxy.session.startup import Admission
 from phiproxy.session.state import Database
+from phiproxy.sql.databases import guard_of
 from phiproxy.sql.policies import load_policies
 
 log = structlog.get_logger("phiproxy")
@@ -66,6 +69,7 @@ class Inherited:
 
     sockets: list[socket.socket]
     places: Places
+    tell_readiness: Callable[[tuple[str, ...]], None]
     worker: tuple[int, int] | None = None
 
 
@@ -94,6 +98,7 @@ class Proxy:
         self._listener: Listener | None = None
         self._connector: Connector | None = None
         self._auth: Authenticator | None = None
+        self._readiness: Readiness | None = None
 
     async def __aenter__(self) -> Proxy:
         """Open everything; ConfigError or ProviderError when something cannot be."""
@@ -122,6 +127,7 @@ class Proxy:
             for policy in self._policies:
                 worker = self._inherited.worker if self._inherited is not None else None
                 database = await LiveDatabase.open(settings, policy, provider, worker)
+                database.protection_changed = self._protection_changed
                 self.databases[policy.database] = database
                 self._followers.append(spawn(database.follow(), f"follow {policy.database}"))
         if settings.auth.mode == "scram":
@@ -138,6 +144,7 @@ class Proxy:
                 different_certificates=settings.auth.different_certificates == "allow",
                 database=self._database,
                 unlisted_refused=settings.unlisted_databases == "refuse",
+                guard=guard_of(self.databases) if self.databases else None,
             ),
             self._inherited.places if self._inherited is not None else None,
         )
@@ -149,15 +156,20 @@ class Proxy:
             self._listener.serve(self._sockets)
         if settings.metrics is not None:
             self._followers.append(spawn(self._measure(), "metrics"))
+            tell = self._inherited.tell_readiness if self._inherited is not None else lambda _reasons: None
+            self._readiness = Readiness(settings, [(d.policy, d.kek) for d in self.databases.values()], tell)
+            self._followers.append(spawn(self._readiness.watch(), "readiness"))
         if self._inherited is None:
             if settings.metrics is not None:
-                self._metrics_server = MetricsServer(settings.metrics.listen, self._ready, self.metrics)
+                self._metrics_server = MetricsServer(settings.metrics.listen, self._reasons, self.metrics)
                 self._metrics_server.start()
             log.info("listening", addresses=[str(a) for a in self.addresses], databases=sorted(self.databases))
 
-    def _ready(self) -> bool:
-        listener = self._listener
-        return listener is not None and not listener.draining
+    def _reasons(self) -> Sequence[str]:
+        listener, readiness = self._listener, self._readiness
+        if listener is None or listener.draining or readiness is None:
+            return ("the proxy is shutting down",)
+        return readiness.reasons
 
     def _database(self, name: str, admission: Admission) -> tuple[Database, Services] | None:
         live = self.databases.get(name)
@@ -166,10 +178,16 @@ class Proxy:
         found = live.session(admission)
         return found, found.services
 
+    def _protection_changed(self, changed: Database) -> None:
+        """Let the sessions know that began under another policy or registry."""
+        for relay in list(self._listener.relays) if self._listener is not None else ():
+            if relay.session.database is changed:
+                relay.protection_changed()
+
     async def _measure(self) -> None:
         """Copy the counters of sessions into metrics once a second, so that the hot path counts in plain integers."""
-        seen, unwraps = (0, 0, 0, 0), 0
-        faults: Tally[FaultKind] = Tally()
+        seen, unwraps, refused = (0, 0, 0, 0), Counter[str](), Counter[str]()
+        faults: Counter[FaultKind] = Counter()
         while True:
             await asyncio.sleep(1)
             assert self._listener is not None
@@ -179,10 +197,11 @@ class Proxy:
             for outcome, new, old in zip(("forwarded", "rewritten", "refused"), now, seen, strict=False):
                 self.metrics.statements.labels(outcome).inc(new - old)
             self.metrics.open_failures.inc(now[3] - seen[3])
-            total = sum(d.unwraps for d in self.databases.values())
-            self.metrics.kek_unwraps.labels("ok").inc(total - unwraps)
-            seen, unwraps = now, total
-            told: Tally[FaultKind] = sum((d.faults for d in self.databases.values()), Tally())
+            seen = now
+            watches = [database.watch for database in self.databases.values()]
+            unwraps = _count(self.metrics.kek_unwraps, [watch.unwraps for watch in watches], unwraps)
+            refused = _count(self.metrics.data_keys_refused, [watch.refused for watch in watches], refused)
+            told: Counter[FaultKind] = sum((d.faults for d in self.databases.values()), Counter())
             for kind, count in (told - faults).items():
                 self.metrics.registry_faults.labels(kind).inc(count)
             faults = told
@@ -238,6 +257,8 @@ class Proxy:
         tls = client_offer(settings.tls)
         if self._connector is not None and _certificates_matter(settings):
             await check_certificates(self._connector, tls)
+        for policy in policies:
+            await self.databases[policy.database].see_kek(settings, policy)
         fitting = [(self.databases[policy.database], policy) for policy in policies]
         databases = tuple([(database, policy, await database.fit(policy)) for database, policy in fitting])
         if self._auth is not None:
@@ -253,6 +274,16 @@ class Proxy:
             self._listener.door = replace(self._listener.door, tls=prepared.tls, tls_required=required)
 
 
+def _count(metric: MetricCounter, counted: Iterable[Mapping[Any, int]], before: Mapping[str, int]) -> Counter[str]:
+    """Raise a metric, label by label, by what was counted since ``before``; returns what was counted."""
+    now = Counter[str]()
+    for each in counted:
+        now.update(each)
+    for label, number in now.items():
+        metric.labels(label).inc(number - before.get(label, 0))
+    return now
+
+
 def _certificates_matter(settings: Settings) -> bool:
     return settings.auth.mode == "passthrough" and settings.auth.different_certificates == "refuse"
 
@@ -263,19 +294,21 @@ def _tls_required(settings: Settings) -> bool:
 
 async def serve_until_told(settings: Settings, *, path: Path | None = None) -> None:
     """Serve until SIGINT or SIGTERM (which drains; a second one ends at once). SIGHUP reads policies and keys again."""
-    ending = asyncio.Event()
-    at_once = asyncio.Event()
+    ending, at_once, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def end() -> None:
         (at_once if ending.is_set() else ending).set()
 
+    # From the beginning: unhandled it would end a proxy that is still starting.
+    loop.add_signal_handler(signal.SIGHUP, told.set)
     async with Proxy(settings, load_policies(settings)) as proxy:
         settle_memory()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end)
-        loop.add_signal_handler(signal.SIGHUP, lambda: spawn(proxy.reload(path), "reload"))
+        reloading = spawn(whenever(told, lambda: proxy.reload(path), "reload"), "follow SIGHUP")
         await ending.wait()
+        reloading.cancel()
         log.info("draining", seconds=settings.limits.drain_timeout)
         draining = spawn(proxy.drain(settings.limits.drain_timeout), "drain")
         stopping = spawn(at_once.wait(), "stop")

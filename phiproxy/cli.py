@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from phiproxy import __version__
 from phiproxy.errors import ConfigError, PhiproxyError
 
 app = typer.Typer(
@@ -23,6 +24,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001 - typer's way
+    if asked:
+        typer.echo(f"phiproxy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # noqa: FBT002
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A PostgreSQL wire proxy that encrypts health data column by column, or refuses."""
+
+
 keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The key registry: make it, look at it, take it along.")
 app.add_typer(keys_app, name="keys")
 

@@ -53,6 +53,13 @@ class MalformedMessage(WireError):
     """A whole message whose inside cannot be read (08P01): an ordinary error for a client's, as the server takes it."""
 
 
+class ProtectionChanged(PhiproxyError):
+    """What is protected is no longer what it was when a COPY began, which therefore ends (57000)."""
+
+    sqlstate = "57000"
+    anchor = "err-connection"
+
+
 class StatementRefused(PhiproxyError):
     """The statement may touch a protected column in a way that is not understood (0A000).
 

@@ -9,8 +9,9 @@ import asyncio
 import time
 from collections import Counter as Tally
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -23,19 +24,23 @@ from phiproxy.keys.changes import CHANNEL, notify
 from phiproxy.keys.keks import Kek, TenantKeks
 from phiproxy.keys.members import Members
 from phiproxy.keys.opening import serving, trusted
+from phiproxy.keys.opens import as_error, decisive, first, opening_roots, unopened
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, as_provider_error, verified_layout
 from phiproxy.keys.roots import CacheLimits
+from phiproxy.keys.rows import RootRow
 from phiproxy.keys.service import KeyLimits
 from phiproxy.keys.trust import FaultKind, Trust
+from phiproxy.keys.watch import KeyWatch
 from phiproxy.net import clock
 from phiproxy.net.catalog import CatalogReader
 from phiproxy.net.service import ServicePool, connect_service, service_pool
 from phiproxy.net.tasks import spawn
 from phiproxy.ops.leakage import declared_complaints
 from phiproxy.policy.bind import bind
+from phiproxy.policy.boundary import guarded_tables
 from phiproxy.policy.catalog import Catalog
-from phiproxy.policy.kek import absolute
+from phiproxy.policy.kek import absolute, in_file
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import Protection
@@ -105,7 +110,10 @@ class LiveDatabase:
         self._renewing: asyncio.Task[None] | None = None
         self._announcing: asyncio.Task[None] | None = None
         self._announce_again = False
-        self._kek = kek
+        self.kek = kek
+        self.watch = KeyWatch(partial(log.warning, database=policy.database))
+        self.protection_changed: Callable[[Tenant], None] = lambda _: None
+        """Told of each tenant whose protection is no longer what its sessions began with."""
         self.made: set[str] = set()
         self.confirmed: set[str] = set()
         self.fence = Fence(until=0)
@@ -138,6 +146,12 @@ class LiveDatabase:
             except psycopg.Error as error:
                 raise as_provider_error(error, schema) from None
             known = await read_known(conn, settings, policy, layout)
+            roots = await opening_roots(conn, schema)
+        try:
+            await see_that_it_opens(policy, kek, roots)
+        except ProviderUnavailable as error:
+            # An outage ends by itself: what names nothing protected is served meanwhile, the rest is refused (57P03).
+            log.warning("started without keys", database=policy.database, why=error.message)
         warn_of_leakage(policy.database, policy.columns())
         pool = service_pool(settings, policy.database)
         await pool.open()
@@ -157,8 +171,10 @@ class LiveDatabase:
             limits, registry = key_limits(self._settings), Registry(self._pool, self._trust)
             cached = self._settings.keys.cache.max_data_keys
             layout, database = self._known.layout, self._policy.database
-            found = Tenant(name, database, registry, self._kek, layout, limits, cached, self.refresh)
+            found = Tenant(name, database, registry, self.kek, layout, limits, cached, self.refresh)
+            found.keys.watch = self.watch
             found.made, found.confirmed, found.fence = self.made, self.confirmed, self.fence
+            found.protection_changed = self._protection_changed
             found.announce, found.announce_names = self.announce, self.announce_names
             found.plan(self._known.protection, self._known.catalog)
             self._tenants[name] = found
@@ -168,10 +184,13 @@ class LiveDatabase:
             self._recent.popitem(last=False)
         return found
 
+    def _protection_changed(self, tenant: Tenant) -> None:
+        self.protection_changed(tenant)
+
     @property
-    def unwraps(self) -> int:
-        """KEK unwraps asked for so far, by tenants that live."""
-        return sum(tenant.keys.unwraps for tenant in self._tenants.values())
+    def policy(self) -> Policy:
+        """What is served now."""
+        return self._policy
 
     @property
     def faults(self) -> Tally[FaultKind]:
@@ -225,7 +244,7 @@ class LiveDatabase:
                 names = frozenset(self._asked)
                 same = await known.reader.same(conn, temporary=temporary)
                 if not same or layout != known.layout or not names <= (known.catalog.names or frozenset()):
-                    catalog = await known.reader.read(conn, names)
+                    catalog = await known.reader.read(conn, guarded_tables(self._policy, layout), names)
                     same = False
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
@@ -261,14 +280,17 @@ class LiveDatabase:
             log.error(
                 "the database no longer fits its policy", database=self._policy.database, complaints=error.message.split("\n")
             )
-            protection = self._known.protection
+            boundary = self._policy.boundary(layout.columns)  # what another policy has registered is refused from now on
+            protection = replace(self._known.protection, boundary=boundary)
         known = self._known
         if layout != known.layout:
             # By itself too: one that does not fit changes nothing else, and would be read, and told, at every poll.
             for tenant in self._tenants.values():
                 tenant.keys.adopt(layout)
+        if protection == known.protection:
+            protection = known.protection  # so that those who compare it again need not look into it
         self._known = Known(catalog, layout, protection, known.reader)
-        if protection == known.protection and catalog.extends(known.catalog):
+        if protection is known.protection and catalog.extends(known.catalog):
             for tenant in self._tenants.values():
                 tenant.learn(catalog)
             return
@@ -390,6 +412,25 @@ class LiveDatabase:
             # All proxies look once per catalog.poll anyway.
             log.warning("a change could not be announced", database=self._policy.database, type=type(error).__name__)
 
+    async def see_kek(self, settings: Settings, policy: Policy) -> None:
+        """See that the KEKs that another configuration names, or the same ones again, open the root keys; nothing changes.
+
+        ProviderError when they do not, or do not answer: what is cached is better than nothing.
+        """
+        try:
+            async with self._pool.connection() as conn:
+                roots = await opening_roots(conn, settings.service.schema_)
+        except (psycopg.Error, TimeoutError) as error:
+            raise ProviderUnavailable(f"the key registry cannot be read ({type(error).__name__})") from None
+        if (settings.kek_uri, policy.tenant) == (self._settings.kek_uri, self._policy.tenant) and not in_file(settings.kek_uri):
+            await see_that_it_opens(policy, self.kek, roots)
+            return
+        kek = await keks_of(settings, policy, await provider_of(settings))
+        try:
+            await see_that_it_opens(policy, kek, roots)
+        finally:
+            await kek.close()
+
     async def fit(self, policy: Policy) -> Known:
         """Read the database for a changed policy file; ConfigError when it does not fit. Nothing changes yet."""
         try:
@@ -409,6 +450,18 @@ class LiveDatabase:
     async def reload(self, policy: Policy) -> None:
         """Go on with a changed policy file and without cached keys; ConfigError leaves everything as it was."""
         self.take(policy, await self.fit(policy))
+
+
+async def see_that_it_opens(policy: Policy, kek: Kek, roots: Iterable[RootRow]) -> None:
+    """Unwrap root keys through the KEK; ProviderError when one is not unwrapped without which the database cannot be served.
+
+    Others are logged.
+    """
+    failed = await unopened(kek, policy.deployment, first(roots))
+    if worst := decisive(failed, kek):
+        raise as_error(worst, kek.uri)
+    for each in failed:
+        log.error("a root key does not open", database=policy.database, root=each.root.id, why=each.error.message)
 
 
 def warn_of_leakage(database: str, columns: Iterable[PolicyColumn]) -> None:
@@ -445,6 +498,6 @@ async def read_known(
     conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy, layout: Layout, *, whole: bool = False
 ) -> Known:
     """Read the catalogue and bind; ConfigError for whatever does not fit. ``whole``: with all relations that there are."""
-    reader = CatalogReader({(c.schema, c.table) for c in policy.columns()})
-    catalog = await reader.read(conn, None if whole else layout.table_names)
+    reader = CatalogReader()
+    catalog = await reader.read(conn, guarded_tables(policy, layout), None if whole else layout.table_names)
     return Known(catalog, layout, bind(policy, layout, catalog, settings.service.schema_), reader)

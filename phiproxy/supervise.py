@@ -15,7 +15,7 @@ import structlog
 from phiproxy.errors import PhiproxyError
 from phiproxy.net.places import SharedPlaces
 from phiproxy.net.sockets import close_all, given, listen_on
-from phiproxy.net.tasks import spawn
+from phiproxy.net.tasks import spawn, whenever
 from phiproxy.net.workers import Configuration, Supervisor
 from phiproxy.ops.logs import set_up_logging, tell_of_restart
 from phiproxy.ops.metrics import MetricsServer, WorkersMetrics
@@ -73,7 +73,7 @@ def _metrics_directory() -> Iterator[Path]:
 async def _supervise(
     supervisor: Supervisor, settings: Settings, path: Path | None, metrics: WorkersMetrics, addresses: list[str]
 ) -> None:
-    ending, at_once = asyncio.Event(), asyncio.Event()
+    ending, at_once, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def end() -> None:
@@ -81,9 +81,11 @@ async def _supervise(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
+    # From the beginning: unhandled it would end a supervisor whose workers are still starting.
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
     server = None
     if settings.metrics is not None:
-        server = MetricsServer(settings.metrics.listen, lambda: supervisor.serving > 0, metrics)
+        server = MetricsServer(settings.metrics.listen, lambda: supervisor.reasons, metrics)
         server.start()
     told = spawn(ending.wait(), "told to end")
     try:
@@ -92,8 +94,9 @@ async def _supervise(
         if starting.done():
             starting.result()
             log.info("listening", addresses=addresses, workers=settings.worker_count)
-            loop.add_signal_handler(signal.SIGHUP, lambda: spawn(_reload(supervisor, path), "reload"))
+            reloading = spawn(whenever(reload, lambda: _reload(supervisor, path), "reload"), "follow SIGHUP")
             await told
+            reloading.cancel()
             log.info("draining", seconds=settings.limits.drain_timeout)
             draining = spawn(supervisor.drain(settings.limits.drain_timeout), "drain")
             stopping = spawn(at_once.wait(), "stop")

@@ -65,6 +65,8 @@ class Tenant:
         self.doubtful: Counter[Doubt] = Counter()
         self.services = Services(self._fetch, refresh, self._announce_names)
         self.announce: Callable[[], None]
+        self.protection_changed: Callable[[Tenant], None] = lambda _: None
+        self._protection: Protection | None = None
         self.announce_names: Callable[[frozenset[str]], Awaitable[None]]
 
     def __repr__(self) -> str:
@@ -72,8 +74,11 @@ class Tenant:
 
     def plan(self, protection: Protection, catalog: Catalog) -> None:
         """Go on with another protection or catalogue."""
+        before, self._protection = self._protection, protection
         self.planner = Planner(protection.of_tenant(self.name), catalog, Ciphers(self.ring, self._noticed))
         self.generation += 1
+        if before is not None and before != protection:
+            self.protection_changed(self)
 
     def learn(self, catalog: Catalog) -> None:
         """Go on with a catalogue that knows more, and nothing otherwise."""

@@ -17,12 +17,14 @@ from phiproxy.net.tasks import spawn
 from phiproxy.net.workers import Channel, Drain, Prepare, Start, Stop, Take
 from phiproxy.ops.logs import set_up_logging
 from phiproxy.ops.memory import settle_memory
+from phiproxy.policy.settings import Log
 
 log = structlog.get_logger("phiproxy.worker")
 
 
 def main(descriptor: int) -> int:
     """Serve until told to end; returns the exit status."""
+    set_up_logging(Log())  # until the supervisor says how
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # what they mean, the supervisor says
     return int(app.run(_work(socket.socket(fileno=descriptor))))
@@ -40,7 +42,12 @@ async def _work(control: socket.socket) -> int:
     sockets = [socket.socket(fileno=number) for number in start.sockets]
     for sock in sockets:
         sock.setblocking(False)  # noqa: FBT003
-    inherited = app.Inherited(sockets, SharedPlaces(start.places, start.workers, start.index), (start.group, start.index))
+    inherited = app.Inherited(
+        sockets,
+        SharedPlaces(start.places, start.workers, start.index),
+        lambda reasons: channel.report("readiness", "\n".join(reasons)),
+        (start.group, start.index),
+    )
     try:
         async with app.Proxy(settings, policies, inherited) as proxy:
             settle_memory()

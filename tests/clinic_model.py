@@ -8,7 +8,7 @@ from pathlib import Path
 
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.ownsignatures import rows
-from phiproxy.policy.protection import DeclaredType, ProtectedColumn, ProtectedTable, Protection, Slot
+from phiproxy.policy.protection import Boundary, DeclaredType, ProtectedColumn, ProtectedTable, Protection, Slot
 from phiproxy.policy.signatures import Function, Rows, Signatures
 
 TEXT = DeclaredType("text", 25)
@@ -48,7 +48,9 @@ VISITS = ProtectedTable(
         "diagnosis": protected("visits", "diagnosis", 5),
     },
 )
-PROTECTION = Protection(1, "clinic", "clinic-test", "phiproxy", (PATIENTS, VISITS))
+# Also named as a protected table, and in clear, as its policy says.
+BOUNDARY = Boundary(clear=frozenset({("archive", "patients")}))
+PROTECTION = Protection(1, "clinic", "clinic-test", "phiproxy", (PATIENTS, VISITS), boundary=BOUNDARY)
 INDEXED = replace(
     PROTECTION,
     tables=(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from hypothesis import settings
 
+from phiproxy.ops.takeover import Bridge
 from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
 from tests.harness.differential import Differential
 from tests.harness.server import PostgresServer, running_server
@@ -29,8 +34,16 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _logging_of_its_own() -> Iterator[None]:
     """Undo what a command that was run in this process has configured: its stream is pytest's, and closes with the test."""
+    root = logging.getLogger()
+    before = sys.excepthook, sys.unraisablehook, threading.excepthook, warnings.showwarning
+    level, raises = root.level, logging.raiseExceptions
     yield
     structlog.reset_defaults()
+    sys.excepthook, sys.unraisablehook, threading.excepthook, warnings.showwarning = before
+    root.setLevel(level)
+    logging.raiseExceptions = raises
+    for handler in [handler for handler in root.handlers if isinstance(handler, Bridge)]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from phiproxy import app
+from phiproxy.demo.postgres import free_port
 from phiproxy.errors import ConfigError
 from phiproxy.net import tasks
 from phiproxy.sql.policies import load_policies
@@ -166,12 +167,12 @@ async def test_short_sessions_are_counted_too(site: Site) -> None:
 
 
 async def test_not_ready_while_draining(site: Site) -> None:
-    settings = site_settings(site)
+    settings = site_settings(site, metrics={"listen": f"127.0.0.1:{free_port()}"})
     async with app.Proxy(settings, load_policies(settings)) as proxy:
-        assert proxy._ready()
+        await until(lambda: not proxy._reasons(), "it is not ready")
         await proxy.drain(0)
-        assert not proxy._ready()
-    assert not proxy._ready()
+        assert proxy._reasons() == ("the proxy is shutting down",)
+    assert proxy._reasons() == ("the proxy is shutting down",)
 
 
 async def test_draining_a_database_that_passes_through(site: Site) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from phiproxy import cli
+from phiproxy import __version__, cli
 from phiproxy.errors import ConfigError
 from tests.harness.proxy import run_cli
 
@@ -101,3 +101,8 @@ def test_the_demo_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(cli, "import_module", missing)
     assert cli.main(["demo", "--once"]) == 1
     assert capsys.readouterr().err == "phiproxy: the demo needs faker; pip install 'phiproxy[demo]'\n"
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"phiproxy {__version__}\n"

@@ -107,7 +107,7 @@ async def test_a_thousand_statements_unwrap_each_root_once(site: Site) -> None:
                 row = await (await two.execute("SELECT id FROM notes WHERE body = %s", (f"text {i}",))).fetchone()
                 assert row == (i,)
         (database,) = proxy.databases.values()
-        assert database.unwraps == 2  # the data root and the index root of one table
+        assert database.watch.unwraps == {"ok": 2}  # the data root and the index root of one table
 
 
 async def test_a_policy_that_does_not_fit_is_refused_and_a_reload_leaves_everything(site: Site, live: LiveDatabase) -> None:

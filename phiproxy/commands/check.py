@@ -6,15 +6,31 @@ from dataclasses import asdict
 from pathlib import Path
 
 from phiproxy.commands.checkregistry import check_registry
-from phiproxy.commands.context import Configuration, busy, database, load, print_json, print_table, run, survey
+from phiproxy.commands.context import (
+    Configuration,
+    Connection,
+    busy,
+    database,
+    existing_layout,
+    load,
+    opened_kek,
+    print_json,
+    print_table,
+    run,
+)
 from phiproxy.errors import PhiproxyError
 from phiproxy.keys.collation import observe
+from phiproxy.keys.opens import opening_roots, unopened
+from phiproxy.keys.registry import read_layout
 from phiproxy.net.binding import check_certificates
+from phiproxy.net.catalog import read_catalog
 from phiproxy.net.tls import client_offer, upstream_context
 from phiproxy.net.upstream import Connector
 from phiproxy.net.verifiers import open_verifiers
 from phiproxy.ops.check import Finding, check_database
+from phiproxy.ops.sealed import RESTORE, foreign_values
 from phiproxy.policy.model import Policy
+from phiproxy.policy.settings import Settings
 
 
 def check(config: Path, *, as_json: bool) -> int:
@@ -53,11 +69,30 @@ async def _check(configuration: Configuration, policy: Policy) -> list[Finding]:
     files = Finding("ok", "configuration", "both files are valid")
     try:
         async with database(settings, policy) as conn:
-            layout, catalog = await survey(settings, policy, conn)
+            catalog = await read_catalog(conn, {(c.schema, c.table) for c in policy.columns()})
+            layout = await existing_layout(conn, settings.service.schema_)
+            if foreign := await foreign_values(conn, policy, layout, catalog, settings.service.schema_):
+                return [files, *(Finding("error", "registry", f"{line}: {RESTORE}") for line in foreign)]
+            if layout is None:
+                layout = await read_layout(conn, settings.service.schema_)  # which says what is wrong
+            keys = await _keys(settings, policy, conn)
             registry, verified = await check_registry(conn, settings, policy, catalog)
             known = verified or layout
             own = await check_database(conn, policy, known, catalog, settings.service.schema_, await observe(conn))
-            return [files, *registry, *own]
+            return [files, *keys, *registry, *own]
     except PhiproxyError as error:
         text = error.message + (f"; {error.hint}" if error.hint else "")
         return [files, *(Finding("error", "database", line) for line in text.split("\n"))]
+
+
+async def _keys(settings: Settings, policy: Policy, conn: Connection) -> list[Finding]:
+    """Say whether the configured KEKs open the root keys of the registry: each is unwrapped."""
+    roots = await opening_roots(conn, settings.service.schema_)
+    try:
+        async with opened_kek(settings, policy) as kek:
+            failed, uri = await unopened(kek, policy.deployment, roots), kek.uri
+    except PhiproxyError as error:
+        return [Finding("error", "keys", error.message + (f"; {error.hint}" if error.hint else ""))]
+    if not failed:
+        return [Finding("ok", "keys", f"all {len(roots)} root keys open under {uri}")]
+    return [Finding("error", "keys", f"the KEK {uri} does not open {each.text}") for each in failed]

@@ -25,6 +25,7 @@ from phiproxy.live import keks_of
 from phiproxy.net.catalog import read_catalog
 from phiproxy.net.service import connect_service, service_pool
 from phiproxy.net.tls import offered_suites
+from phiproxy.policy.boundary import guarded_tables
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.load import load_settings
@@ -121,8 +122,16 @@ def database_error(name: str, error: psycopg.Error) -> str:
 async def survey(settings: Settings, policy: Policy, conn: Connection) -> tuple[Layout, Catalog]:
     """Read registry and catalogue of one database; ConfigError when there is no registry."""
     layout = await read_layout(conn, settings.service.schema_)
-    catalog = await read_catalog(conn, {(c.schema, c.table) for c in policy.columns()}, layout.table_names)
+    catalog = await read_catalog(conn, guarded_tables(policy, layout), layout.table_names)
     return layout, catalog
+
+
+async def existing_layout(conn: Connection, schema: str) -> Layout | None:
+    """Return the layout, or None without a registry; what else is wrong with it whoever uses it says better."""
+    try:
+        return await read_layout(conn, schema)
+    except ConfigError:
+        return None
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

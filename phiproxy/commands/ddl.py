@@ -10,9 +10,11 @@ from phiproxy.errors import ConfigError
 from phiproxy.ops.ddl import render_ddl
 from phiproxy.ops.leakage import stored_complaints
 from phiproxy.ops.physical import read_physical
+from phiproxy.ops.sealed import rows_of, type_of
 from phiproxy.policy.bind import assemble
 from phiproxy.policy.inherit import inherited_columns
 from phiproxy.policy.model import Policy
+from phiproxy.policy.types import BYTEA_OID
 
 
 def ddl(config: Path, only: str | None) -> int:
@@ -42,7 +44,9 @@ async def _ddl(configuration: Configuration, policy: Policy) -> str:
         physical = await read_physical(conn, [(c.schema, c.table) for c in [*columns, *inherited_columns(columns, catalog)]])
         protection = assemble(policy, layout, settings.service.schema_, catalog.types)
         leaks = await stored_complaints(conn, columns, protection, catalog)
-    return render_ddl(policy, layout, catalog, physical, settings.service.schema_, leaks)
+        plain = {(c.schema, c.table) for c in columns if type_of((c.schema, c.table, c.name), catalog) not in (None, BYTEA_OID)}
+        rows = {place: await rows_of(conn, place) for place in sorted(plain) if place in physical and physical[place].has_rows}
+    return render_ddl(policy, layout, catalog, physical, settings.service.schema_, leaks, rows)
 
 
 def _quoted(name: str) -> str:

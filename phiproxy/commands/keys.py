@@ -12,14 +12,15 @@ from typing import Any
 from phiproxy.commands.anchor import line, pin
 from phiproxy.commands.context import (
     Configuration,
-    Connection,
     database,
+    existing_layout,
     load,
     opened_kek,
     opened_registry,
     print_json,
     print_table,
     run,
+    survey,
 )
 from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
@@ -29,15 +30,19 @@ from phiproxy.keys.keks import kek_of
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.local import create_kek_file
 from phiproxy.keys.opening import trusted
-from phiproxy.keys.registry import read_layout, record_event
+from phiproxy.keys.registry import record_event
 from phiproxy.keys.resolve import open_value
 from phiproxy.keys.rollback import accept_rollback as accept
 from phiproxy.net.catalog import read_catalog
 from phiproxy.ops.leakage import plaintext_complaints
+from phiproxy.ops.sealed import RESTORE, foreign_values, lacking_tag, unfinished
 from phiproxy.policy.bind import table_complaints, type_complaints
+from phiproxy.policy.boundary import boundary_complaints
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
+from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.owntypes import Types, indexed_as
+from phiproxy.policy.protection import waiting_slots
 from phiproxy.policy.values import read_secret
 
 
@@ -46,34 +51,59 @@ def keys_init(config: Path, *, as_json: bool, planned: bool) -> int:
 
     ``planned``: also for tables and columns that a migration will make.
     """
-    done = run(_init(load(config), config, planned=planned))
+    configuration = load(config)
+    done = run(_init(configuration, config, planned=planned))
     if as_json:
         print_json([{"database": name, "what": d.what, "subject": d.subject} for name, d in done])
     elif done:
         print_table("", ["database", "made", "of"], [(name, d.what, d.subject) for name, d in done])
     else:
         sys.stdout.write("nothing to do: the registry is as the policy needs it\n")
+    for policy in configuration.policies:
+        for text in run(_unfinished(configuration, policy)):
+            sys.stderr.write(f"phiproxy: {text}\n")
     return 0
+
+
+async def _unfinished(configuration: Configuration, policy: Policy) -> list[str]:
+    """Say which indexes answer nothing yet, since they were added to filled columns, and what they wait for."""
+    async with database(configuration.settings, policy) as conn:
+        layout, catalog = await survey(configuration.settings, policy, conn)
+        identities = {i.identity: i for i in layout.identities.values()}
+        lines = []
+        for column in policy.columns():
+            slots = identities[column.identity].slots
+            names = [name for name, number in layout.columns.items() if number == identities[column.identity].number]
+            for slot in waiting_slots(slots, column.expressions):
+                shown = shown_expression(slot.expression, quote_ident(column.name))
+                lines.append(unfinished(column.label, shown, await lacking_tag(conn, names, slot.number, catalog)))
+    return lines
 
 
 async def _init(configuration: Configuration, path: Path, *, planned: bool) -> list[tuple[str, Done]]:
     settings, schema = configuration.settings, configuration.settings.service.schema_
     known: list[Layout] = []
     complaints: list[str] = []
+    foreign: list[str] = []
     types: list[Types] = []
     for policy in configuration.policies:
         async with database(settings, policy) as conn:
-            layout = await _existing_layout(conn, schema)
+            layout = await existing_layout(conn, schema)
             names = layout.table_names if layout is not None else ()
             catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()], names)
             types.append(catalog.types)
+            foreign += await foreign_values(conn, policy, layout, catalog, schema)
             complaints += await plaintext_complaints(conn, _with_new_slots(policy, layout), catalog)
         # An identity number is never given back, and a mistyped column protects nothing: it is said twice that it comes later.
         complaints += [
             f"{c} (a migration will make it: --planned)" for c in table_complaints(policy, layout, catalog) if not planned
         ]
         complaints += type_complaints(policy, catalog) if planned else []
+        complaints += boundary_complaints(policy, layout, catalog)
         known += [layout] if layout is not None else []
+    if foreign:
+        # A registry made now would look as if all were well.
+        raise ConfigError("\n".join(foreign), hint=RESTORE)
     if complaints:
         raise ConfigError("\n".join(complaints))
     done: list[tuple[str, Done]] = []
@@ -105,14 +135,6 @@ def pinned_now(path: Path, database: str, anchor: str) -> list[Done]:
     sys.stderr.write(f"phiproxy: {path} cannot be written; add to it, under keys:, and to that of every proxy of this database:\n")
     sys.stderr.write(f"  {line(database, anchor)}\n")
     return []
-
-
-async def _existing_layout(conn: Connection, schema: str) -> Layout | None:
-    """Return the layout, or None without a registry; what else is wrong with it ``init`` says better."""
-    try:
-        return await read_layout(conn, schema)
-    except ConfigError:
-        return None
 
 
 def _with_new_slots(policy: Policy, layout: Layout | None) -> list[PolicyColumn]:

@@ -8,7 +8,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from phiproxy.commands.context import Configuration, database, load, opened_kek, opened_registry, print_json, print_table, run
+from phiproxy.commands.context import (
+    Configuration,
+    database,
+    load,
+    opened_kek,
+    opened_registry,
+    print_json,
+    print_table,
+    run,
+    survey,
+)
 from phiproxy.errors import ConfigError, NotAuthentic, ProviderError
 from phiproxy.keys import open_provider
 from phiproxy.keys.ending import Usage, compromise, retire, scope_of
@@ -20,13 +30,14 @@ from phiproxy.keys.rewrap import below, rewrap
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rotation import roll_data_key, rotate_root
 from phiproxy.keys.slots import next_slot
+from phiproxy.ops.sealed import Counted, lacking_tag
 from phiproxy.policy.kek import absolute, complaint
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import Slot
 from phiproxy.policy.values import read_secret
 
 UNFINISHED = (
-    "values that are stored already have no tag in the new slot: every use goes on with the old one until they are re-encrypted,"
+    "what is stored from now on has a tag in the new slot too; every use goes on with the old one until phiproxy can change over,"
     " which is not in this version"
 )
 
@@ -125,6 +136,14 @@ async def _rotate_kek(configuration: Configuration) -> int:
 
 def _rotate_index(configuration: Configuration, policy: Policy, index: str, *, as_json: bool) -> int:
     column, expression = _index_of(policy, index)
+    stored = run(_stored(configuration, policy, column))
+    if stored is None or stored.values:
+        many = "values that the service role may not see" if stored is None else f"{stored.values} values"
+        raise ConfigError(
+            f"{column.label} holds {many}, which have no tag under another index key: they must be rewritten first,"
+            " which is not possible in this version",
+            hint="rotate the index key while its columns are empty",
+        )
     slot = run(_next_slot(configuration, policy, column, expression))
     told = f"{column.identity}: slot {slot.number}, generation {slot.generation}, {slot.state}"
     if as_json:
@@ -132,6 +151,14 @@ def _rotate_index(configuration: Configuration, policy: Policy, index: str, *, a
     else:
         sys.stdout.write(f"{told}\n{UNFINISHED}\n")
     return 0
+
+
+async def _stored(configuration: Configuration, policy: Policy, column: PolicyColumn) -> Counted | None:
+    """Count what the columns of an identity hold; None where row-level security hides some of it."""
+    async with database(configuration.settings, policy) as conn:
+        layout, catalog = await survey(configuration.settings, policy, conn)
+        number = next((i.number for i in layout.identities.values() if i.identity == column.identity), None)
+        return await lacking_tag(conn, [name for name, of in layout.columns.items() if of == number], 0, catalog)
 
 
 async def _next_slot(configuration: Configuration, policy: Policy, column: PolicyColumn, expression: str) -> Slot:

@@ -17,6 +17,16 @@ class TenantKeks:
     def __repr__(self) -> str:
         return f"<TenantKeks: {len(self._own)} besides {self._shared!r}>"
 
+    @property
+    def uri(self) -> str:
+        """The deployment's KEK as the registry names it."""
+        return self._shared.uri
+
+    @property
+    def own(self) -> frozenset[str]:
+        """The tenants that have one of their own."""
+        return frozenset(self._own)
+
     def of(self, tenant: str) -> KeyProvider:
         """Return the KEK that a tenant's root keys are under."""
         return self._own.get(tenant, self._shared)

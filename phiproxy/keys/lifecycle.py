@@ -20,6 +20,7 @@ from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied, ProviderM
 from phiproxy.index.collations import needs_characters
 from phiproxy.keys import collation, identities
 from phiproxy.keys.anchoring import SCOPE, checked_key, establish, is_authenticated, registry_root, select_registry_root, verify
+from phiproxy.keys.emptied import activate_slots
 from phiproxy.keys.manifest import RegistryKey
 from phiproxy.keys.members import live_proxies
 from phiproxy.keys.provider import KeyProvider, Purpose
@@ -142,6 +143,7 @@ async def _init(
     indexed = any(needs_characters(e, w.indexed_as) for w in wanted for e in w.expressions)
     done += [Done(what, subject) for what, subject in await collation.record(change, indexed=indexed)]
     done += [Done(what, subject) for what, subject in await identities.add_slots(change, registered)]
+    done += [Done(what, subject) for what, subject in await activate_slots(change, registered)]
     if done:
         query = sql.SQL("UPDATE {} SET epoch = epoch + 1").format(table(schema, "meta"))
         await conn.execute(query)
@@ -267,7 +269,7 @@ async def _ensure_keys(
             if root_id is None:
                 raise ConfigError(
                     f"the registry has {purpose} root keys of {of_whom}, but no active one",
-                    hint="this is the work of keys rotate, not of keys init",
+                    hint="phiproxy never leaves it so: see docs/restore-the-registry.md",
                 )
             done.append(Done(f"{purpose} root key made", of_whom))
         else:

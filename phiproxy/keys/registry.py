@@ -58,7 +58,7 @@ def as_provider_error(error: psycopg.Error, schema: str) -> ProviderError:
     named = error.sqlstate or type(error).__name__
     return ProviderMisconfigured(
         f"the key registry in schema {schema} cannot be used (SQLSTATE {named})",
-        hint="run: phiproxy keys init, as the service role",
+        hint="phiproxy check says what is wrong with it",
     )
 
 
@@ -82,14 +82,21 @@ async def read_layout(conn: Connection, schema: str = "phiproxy") -> Layout:
             await conn.execute(SNAPSHOT)
             return await _read_layout(conn, schema)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        raise ConfigError(f"the database has no key registry in schema {schema}", hint="run: phiproxy keys init") from None
+        raise _no_registry(schema) from None
 
 
 async def _read_layout(conn: Connection, schema: str) -> Layout:
     read = {of.name: await _read_table(conn, schema, of) for of in LAYOUT_TABLES}
     if not read["meta"]:
-        raise ConfigError(f"the database has no key registry in schema {schema}", hint="run: phiproxy keys init")
+        raise _no_registry(schema)
     return layout_of(read)
+
+
+def _no_registry(schema: str) -> ConfigError:
+    return ConfigError(
+        f"the database has no key registry in schema {schema}",
+        hint="run: phiproxy keys init (where tables hold encrypted values already: phiproxy check says what is missing)",
+    )
 
 
 async def _read_table(conn: Connection, schema: str, of: AuthenticatedTable) -> list[Read]:

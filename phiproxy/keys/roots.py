@@ -89,6 +89,8 @@ class RootCache:
         self._held: OrderedDict[int, _Held] = OrderedDict()
         self.unwraps = 0
         """KEK unwraps asked for so far."""
+        self.told: Callable[[RootRow, ProviderError | None], None] = lambda _root, _error: None
+        """What is told how each unwrap went."""
 
     def __repr__(self) -> str:
         return f"<RootCache: {len(self._held)} root keys>"
@@ -177,6 +179,7 @@ class RootCache:
             secret = await self._unwrap(row)
         except ProviderError as error:
             held.error, held.retry_at = error, self._clock() + RETRY_AFTER
+            self.told(row, error)
             if not isinstance(error, ProviderUnavailable):
                 # The answer was no: what was unwrapped under the old answer is not used on.
                 held.forget()
@@ -187,6 +190,7 @@ class RootCache:
             since = max(now, self._clock() - self._limits.ttl / 2)
             held.secret, held.unwrapped_at, held.error = bytearray(secret), since, None
             held.ahead = self._limits.ttl * (AHEAD + AHEAD * os.urandom(1)[0] / 255)
+            self.told(row, None)
 
     def _without_renewal(self, held: _Held, row: RootRow, *, stale_ok: bool) -> Root:
         error = held.error or ProviderUnavailable("the key provider does not answer")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 
 from phiproxy.crypto.blind import derive_index_key
-from phiproxy.crypto.keyring import OPENING, DataKey, Keyring
+from phiproxy.crypto.keyring import OPENING, DataKey, Keyring, Refusal
 from phiproxy.errors import (
     DataKeyWant,
     IndexKeyWant,
@@ -32,6 +32,7 @@ from phiproxy.keys.rotation import roll_data_key, rotate_root
 from phiproxy.keys.rows import DataKeyRow, RootRow, unwrap_data_key
 from phiproxy.keys.tenants import ensure_root
 from phiproxy.keys.trust import Fault
+from phiproxy.keys.watch import KeyWatch
 from phiproxy.policy.layout import Layout
 
 # How often a writer that finds the key used up or rolled under its hands looks again before it gives up.
@@ -64,7 +65,7 @@ class KeyService:
     """Fetches keys for one database and one tenant into one keyring.
 
     ``clock`` must be the keyring's own. ``unwraps`` counts the KEK unwraps asked for. ``warn`` is told of a root key that is due
-    and cannot be rotated.
+    and cannot be rotated, ``watch`` of how unwraps went and of data keys that are not used.
     """
 
     def __init__(
@@ -95,6 +96,8 @@ class KeyService:
         self._overdue: dict[int, float] = {}
         self._taken: dict[int, int] = {}
         self.warn: Callable[[RootRow, ProviderError], None] = lambda _root, _error: None
+        self.watch = KeyWatch()
+        self._roots.told = self._told
 
     def __repr__(self) -> str:
         return f"<KeyService of {self._layout.deployment}: {self._roots!r}>"
@@ -103,6 +106,9 @@ class KeyService:
     def unwraps(self) -> int:
         """KEK unwraps asked for so far."""
         return self._roots.unwraps
+
+    def _told(self, root: RootRow, error: ProviderError | None) -> None:
+        self.watch.unwrapped(root, error)
 
     def adopt(self, layout: Layout) -> None:
         """Go on with a newer layout of the same registry."""
@@ -198,11 +204,15 @@ class KeyService:
                     why = "is what stored values are under, and not in the registry: is that older than the values?"
                     self._registry.trust.tell(Fault("unknown_key", f"data key {key_id:08x}", why))
                 if not isinstance(resolved, Resolved):
-                    self._ring.put_missing(key_id, self._clock() + self._limits.missing_ttl, resolved)
+                    self._refuse(key_id, resolved)
                 elif resolved.key.tenant != self._tenant:
-                    self._ring.put_missing(key_id, self._clock() + self._limits.missing_ttl, "of another tenant")
+                    self._refuse(key_id, "of another tenant")
                 else:
                     self._ring.put_data_key(resolved.key, resolved.expires)
+
+    def _refuse(self, key_id: int, why: Refusal) -> None:
+        self._ring.put_missing(key_id, self._clock() + self._limits.missing_ttl, why)
+        self.watch.refuse(key_id, why)
 
     async def _fetch_index_keys(self, number: int, wants: Iterable[IndexKeyWant]) -> None:
         identity = self._layout.identities.get(number)
@@ -265,6 +275,7 @@ class KeyService:
         key = unwrap_data_key(root.secret, active, row)
         if not isinstance(key, DataKey) or key.state != "active":
             self._ring.drop_lease(row.scope)
+            self.watch.refuse(active.id, "not authentic in the registry")
             raise ProviderMisconfigured(f"the active data key {active.id} is not authentic in the registry")
         self._ring.put_data_key(key, root.expires)
         return key

@@ -44,7 +44,7 @@ async def ensure_root(
         return found
     if not tenant:
         text = f"the registry has no {purpose} root key of {scope}"
-        raise ProviderMisconfigured(text, hint="run: phiproxy keys init")
+        raise ProviderMisconfigured(text, hint="it is lost: see docs/restore-the-registry.md")
     provider = kek_of(kek, tenant)
     # An older generation of a tenant's index root comes second to the active one; ON CONFLICT decides who is which.
     for state in ("active", "decrypt_only"):

@@ -27,10 +27,6 @@ from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.reach import PG_CLASS, Objects, Reach, reaching
 
 log = logging.getLogger(__name__)
-_TABLES = """
-SELECT c.oid::int8, n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relname = ANY (%s::pg_catalog.name[]) AND c.relkind IN ('r','p','v','m','f')
-"""
 _OTHERS = "SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relkind IN ('r','p','v','m','f')"
 # Seconds. A name more or less in a list of thousands costs a look at that name.
 OTHERS_EVERY = 60.0
@@ -48,13 +44,12 @@ SELECT pg_catalog.lower(pg_catalog.upper(a)) = a AND pg_catalog.upper(a) = pg_ca
 
 
 class CatalogReader:
-    """Reads the catalogue of one database for the tables of ``protected``, (schema, table) each, and knows what it has read.
+    """Reads the catalogue of one database, and knows what it has read.
 
     Its connections are idle, outside of a transaction. Every method raises psycopg.Error.
     """
 
-    def __init__(self, protected: Collection[tuple[str, str]]) -> None:
-        self._protected = frozenset(protected)
+    def __init__(self) -> None:
         self._watch = Watch()
         self._version: Version | None = None
         self._others, self._others_at = frozenset[str](), -math.inf
@@ -76,14 +71,19 @@ class CatalogReader:
         """
         return not self._asked[1] or await version_of(partial(_rows, conn), *self._asked) == self._asked_version
 
-    async def read(self, conn: psycopg.AsyncConnection[Any], names: Iterable[str] | None = ()) -> Catalog:
-        """Read what reaches the protected tables, and relations and indexes of these names; all where that is None."""
+    async def read(
+        self, conn: psycopg.AsyncConnection[Any], protected: Collection[tuple[str, str]], names: Iterable[str] | None = ()
+    ) -> Catalog:
+        """Read what reaches protected tables, (schema, table) each, and those that have a guard, and what has one of the names.
+
+        ``names`` are those of relations and indexes; all are read where it is None.
+        """
         ask = partial(_rows, conn)
         async with conn.transaction():
             await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             definitions = await self._read_definitions(ask, conn.info.server_version)
-            reach, setters = await self._read_reach(ask, definitions)
-            known = None if names is None else {*names, *(table for _, table in self._protected), *reach.names}
+            reach, setters = await _read_reach(ask, definitions, frozenset(protected))
+            known = None if names is None else {*names, *(table for _, table in protected), *reach.names}
             oids = [node.oid for node in reach.nodes if node.catalogue == PG_CLASS]
             relations = await _relations(ask, snapshot.ALL if known is None else snapshot.some(known, oids))
             views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in reach.names])
@@ -101,7 +101,7 @@ class CatalogReader:
                 seen=self._watch.seen,
             )
             version = await self._watch.version(ask)
-            asked = sorted({*(names or ())} - {table for _, table in self._protected})
+            asked = sorted({*(names or ())} - {table for _, table in protected})
             own = [r.oid for r in relations if not {r.name, *(i.name for i in r.indexes)}.isdisjoint(asked)]
             self._asked, self._asked_version = (own, asked), await version_of(ask, own, asked)
         catalog = Catalog(
@@ -132,19 +132,20 @@ class CatalogReader:
             known = self._definitions = await read_definitions(ask, server_version)
         return known
 
-    async def _read_reach(self, ask: Ask, definitions: Definitions) -> tuple[Reach, Reach]:
-        found = await ask(_TABLES, (sorted({table for _, table in self._protected}),))
-        tables = {oid: f"{schema}.{name}" for oid, schema, name in found if (schema, name) in self._protected}
-        if not tables:
-            return reaching(Objects(), {}, sorted(definitions.always) if self._protected else ()), Reach({}, frozenset())
-        return await read_reach(ask, tables, definitions.code, sorted(definitions.always))
+
+async def _read_reach(ask: Ask, definitions: Definitions, protected: frozenset[tuple[str, str]]) -> tuple[Reach, Reach]:
+    found = await _relations(ask, snapshot.some({table for _, table in protected}, ()))
+    tables = {r.oid: r.qualified for r in found if (r.schema, r.name) in protected or r.guards}
+    if not tables:
+        return reaching(Objects(), {}, sorted(definitions.always) if protected else ()), Reach({}, frozenset())
+    return await read_reach(ask, tables, definitions.code, sorted(definitions.always))
 
 
 async def read_catalog(
     conn: psycopg.AsyncConnection[Any], protected: Collection[tuple[str, str]], names: Iterable[str] | None = ()
 ) -> Catalog:
     """Read once, as ``CatalogReader.read``. Raises psycopg.Error."""
-    return await CatalogReader(protected).read(conn, names)
+    return await CatalogReader().read(conn, protected, names)
 
 
 async def _views(conn: psycopg.AsyncConnection[Any], oids: list[int]) -> dict[int, str]:

@@ -22,9 +22,18 @@ from phiproxy.net.tls import Offer
 from phiproxy.net.upstream import Connector, cancel
 from phiproxy.policy.settings import Limits
 from phiproxy.session.core import Session
+from phiproxy.session.gate import Guard
 from phiproxy.session.startup import Admission, admit
 from phiproxy.session.state import Counters, Database
-from phiproxy.wire.messages import CANCEL_REQUEST, GSSENC_REQUEST, SSL_REQUEST, Startup, decode_startup, error_response
+from phiproxy.wire.messages import (
+    CANCEL_HEADER,
+    CANCEL_REQUEST,
+    GSSENC_REQUEST,
+    SSL_REQUEST,
+    Startup,
+    decode_startup,
+    error_response,
+)
 from phiproxy.wire.scram import LoginRefused
 
 log = structlog.get_logger("phiproxy.listener")
@@ -87,6 +96,7 @@ class Door:
     different_certificates: bool
     database: Callable[[str, Admission], tuple[Database, Services] | None]
     unlisted_refused: bool
+    guard: Guard | None = None
 
 
 class Listener:
@@ -158,7 +168,9 @@ class Listener:
             if startup.code in (SSL_REQUEST, GSSENC_REQUEST):
                 raise WireError("one more request for encryption")
             if startup.code == CANCEL_REQUEST:
-                await cancel(self.door.connector, startup.body)
+                # What is still worked on here the server knows nothing of.
+                if not any(relay.cancel_work(startup.body[CANCEL_HEADER:]) for relay in self.relays):
+                    await cancel(self.door.connector, startup.body)
             else:
                 await self._let_in(side, startup)
         except (WireError, TimeoutError, OSError, asyncio.CancelledError):
@@ -213,6 +225,7 @@ class Listener:
             max_message=self.door.limits.max_message,
             strip_plus=server_tls and side.certificate is None,
             counters=self.counters,
+            guard=self.door.guard,
         )
         if login is not None:
             try:

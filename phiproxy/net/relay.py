@@ -10,14 +10,16 @@ import asyncio
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import Protocol, cast
 
 import structlog
 
 from phiproxy.errors import KeyWant, PhiproxyError, place_of
 from phiproxy.net import clock
+from phiproxy.net.apart import apart
 from phiproxy.net.tasks import spawn
-from phiproxy.session.core import Need, NeedAnnouncement, NeedKeys, Session
+from phiproxy.session.core import Need, NeedAnnouncement, NeedKeys, NeedWork, Session
 from phiproxy.session.phases import CLOSED, READY, TRANSPARENT
 from phiproxy.wire.messages import CANCEL_REQUEST, TERMINATE, error_response
 
@@ -27,6 +29,8 @@ log = structlog.get_logger("phiproxy.relay")
 BUFFER = 64 * 1024
 # What comes from a client at once is taken in pieces of this size, so that the server is at work on one while the next is sealed.
 PIECE = 32 * 1024
+# What is longer is not put together before it is written.
+LONG_WRITE = 1024 * 1024
 # How long a closed socket may take for what is still to be sent before the rest of it is given up.
 LINGER = 10.0
 # How long the server may work in silence for a client that has closed its sending half. Whether it still listens cannot be seen
@@ -40,6 +44,12 @@ class ServerGone(PhiproxyError):
 
     sqlstate = "08006"
     anchor = "err-upstream"
+
+
+class QueryCanceled(PhiproxyError):
+    """The client has cancelled a statement before it was sent (57014, as the server says it)."""
+
+    sqlstate = "57014"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,9 @@ class Relay:
         self._ready = b""
         self._choked = False
         self._needs = 0
+        self._working: asyncio.Task[object] | None = None
+        self._refusable = False
+        self._taken = 0
         self._half_closed = False
         self._server_told = False
         assert client.transport is not None
@@ -174,8 +187,9 @@ class Relay:
         self._terminated = data.endswith(TERMINATE)
         if session.phase is TRANSPARENT:
             self._ready = b""
-            self._to_server(data)
-            return
+            if session.gate is None:
+                self._to_server(data)
+                return
         for piece in (data,) if len(data) <= PIECE else (data[i : i + PIECE] for i in range(0, len(data), PIECE)):
             try:
                 need = session.from_client(piece)
@@ -206,11 +220,11 @@ class Relay:
         if session.quiet and not (self._choked or self._half_closed or (session.to_server and session.to_client)):
             out, write = (session.to_server, self._to_server) if session.to_server else (session.to_client, self._to_client)
             if out:
-                write(out[0] if len(out) == 1 else b"".join(out))
+                write(out[0]) if len(out) == 1 else _write_all(write, out)
                 out.clear()
             return
         self._write()
-        if self._choked or session.blocked or session.later:
+        if self._choked or session.blocked or session.later or self._working is not None:
             self._choke()
         if need is not None:
             self._await(need)
@@ -229,8 +243,12 @@ class Relay:
         return b"" if session.busy else session.status
 
     def _choke(self) -> None:
-        """Take nothing more from the client while the session must keep it: it waits for an answer to a query of its own."""
-        full = self.session.stalled and self.session.client_frames.pending > BUFFER
+        """Take nothing more from the client while the session must keep it: it waits for an answer to a query of its own.
+
+        During work it is still listened to, since it may go away; what it says meanwhile is kept beside the message that waits.
+        """
+        pending = self.session.client_frames.pending
+        full = pending - self._taken > BUFFER if self._working is not None else self.session.stalled and pending > BUFFER
         if full != self._choked:
             self._choked = full
             (self.client.hold if full else self.client.release)()
@@ -242,10 +260,10 @@ class Relay:
             if self._server_told:
                 self.close()  # only the proxy's own question can come behind the client's end: nobody needs its answer
                 return
-            self._to_server(out[0] if len(out) == 1 else b"".join(out))
+            _write_all(self._to_server, out)
         if session.to_client:
             out, session.to_client = session.to_client, []
-            self._to_client(out[0] if len(out) == 1 else b"".join(out))
+            _write_all(self._to_client, out)
         if session.phase is CLOSED:
             self.close()
 
@@ -267,12 +285,16 @@ class Relay:
                         await self._services.fetch_keys(following.wants)
                     elif isinstance(following, NeedAnnouncement):
                         await self._services.announce(following.names)
+                    elif isinstance(following, NeedWork):
+                        await self._work(following)
                     else:
                         await self._services.refresh_catalog(following.changed, following.names)
                 except PhiproxyError as error:
                     failure = error
+                if self.ended.done():
+                    return
                 self.session.now = self._now()
-                following = self.session.resume(failure)
+                following = self.session.resume(failure, worked=isinstance(following, NeedWork))
                 self._write()
                 self._choke()
         except Exception as error:
@@ -283,6 +305,42 @@ class Relay:
             self.server.release()
         if self._half_closed:
             self._pass_end()
+
+    async def _work(self, need: NeedWork) -> None:
+        """Let work be done for the message that waits; QueryCanceled when the client cancels it. It ends with the session."""
+        work, session = need.work, self.session
+        self._taken = session.client_frames.pending
+        if work.apart is not None:
+            doing = apart.run(work.apart)
+        else:
+            assert work.steps is not None
+            doing = apart.take(work.steps())
+        self._working = task = spawn(doing, "work")
+        self._refusable = work.refusable
+        self.client.release()
+        try:
+            await asyncio.wait([task, self.ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._working = None
+            self.client.hold()
+        if not task.done():
+            task.cancel()
+            return
+        try:
+            work.done(await task)
+        except asyncio.CancelledError:
+            raise QueryCanceled("canceling statement due to user request") from None
+        except Exception as error:
+            work.failed(error)
+        session.worked.append(work)
+
+    def cancel_work(self, key: bytes) -> bool:
+        """Cancel what is done for a message that was not sent yet; False where there is no such work, or the key is another."""
+        known = self.session.backend_key
+        if self._working is None or not self._refusable or known is None or not compare_digest(key, known):
+            return False
+        self._working.cancel()
+        return True
 
     def _broken(self, error: Exception) -> None:
         """Fail whole: an unexpected exception is told by type and place only, and both sockets close."""
@@ -295,6 +353,12 @@ class Relay:
                 )
             )
         self.close()
+
+    def protection_changed(self) -> None:
+        """Let the session know that the policy of its database is another one now."""
+        if not self.ended.done():
+            self.session.protection_changed()
+            self._write()
 
     def last_word(self, error: PhiproxyError) -> None:
         """Say a FATAL to the client and close; without it where it could end up inside of a message of the server's."""
@@ -341,7 +405,7 @@ class Relay:
         while not self.ended.done():
             client = self.client.transport
             reading = client is not None and client.get_write_buffer_size() > 0
-            rest = HALF_CLOSED if reading else self.last_activity + HALF_CLOSED - self._now()
+            rest = HALF_CLOSED if reading or self._needs else self.last_activity + HALF_CLOSED - self._now()
             if rest <= 0:
                 self._cancel_query()
                 self.close()
@@ -392,6 +456,25 @@ class Relay:
         for side in (self.client, self.server):
             if side.transport is not None and not side.lost:
                 side.transport.abort()
+
+
+def _write_all(write: Callable[[bytes], None], out: list[bytes]) -> None:
+    """Write in one piece what is written at once, but for long parts, which would be copied for that."""
+    size = sum(map(len, out))
+    if size <= LONG_WRITE:
+        write(b"".join(out))
+        return
+    small: list[bytes] = []
+    for part in out:
+        if len(part) <= BUFFER:
+            small.append(part)
+            continue
+        if small:
+            write(b"".join(small))
+            small = []
+        write(part)
+    if small:
+        write(b"".join(small))
 
 
 def _encrypted(side: Side) -> bool:

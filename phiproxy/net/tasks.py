@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 _running: set[asyncio.Task[Any]] = set()
@@ -15,6 +15,14 @@ def spawn(coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task
+
+
+async def whenever(told: asyncio.Event, do: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    """Do something each time that it is told, one after the other, forever: also after it has failed."""
+    while True:
+        await told.wait()
+        told.clear()
+        await asyncio.wait([spawn(do(), name)])
 
 
 def running() -> int:

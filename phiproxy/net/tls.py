@@ -14,6 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
 from phiproxy.errors import ConfigError
+from phiproxy.net.tlsfiles import load_authorities, load_pair
 from phiproxy.policy.settings import ClientTls, Upstream
 
 ALPN = "postgresql"
@@ -81,13 +82,9 @@ def client_context(settings: ClientTls) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if settings.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols([ALPN])
     context.set_ciphers(SUITES)
-    try:
-        context.load_cert_chain(settings.certificate, settings.private_key)
-        if settings.client_ca is not None:
-            context.load_verify_locations(settings.client_ca)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigError(f"tls.certificate, tls.private_key or tls.client_ca cannot be loaded: {reason}") from None
+    load_pair(context, settings.certificate, settings.private_key)
+    if settings.client_ca is not None:
+        load_authorities(context, settings.client_ca)
     # As PostgreSQL's own: nothing to resume, since a ticket would outlive what a client's certificate was checked against.
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 0

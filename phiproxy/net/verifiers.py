@@ -16,14 +16,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import psycopg
+import structlog
 
-from phiproxy.errors import ConfigError, ProviderUnavailable
-from phiproxy.net.service import ServicePool, connect_service, service_pool
+from phiproxy.errors import ConfigError
+from phiproxy.net.standing import StandingConnection
 from phiproxy.net.tasks import spawn
+from phiproxy.net.upstream import Unreachable
 from phiproxy.policy.settings import Settings
 from phiproxy.wire.scram import DEFAULT_ITERATIONS, Verifier
 
+log = structlog.get_logger("phiproxy.auth")
+
 _MAX_FILE = 16 << 20
+# A client that logs in waits for this, and libpq's own patience is often no longer.
+_PATIENCE = 4.0
 # A role without a verifier shall not be told from one with by its iterations: the server's own default (PostgreSQL 16), if any.
 _QUERY = """
 SELECT n.name::text, a.rolname IS NOT NULL, a.rolpassword, coalesce(a.rolvaliduntil < pg_catalog.clock_timestamp(), false),
@@ -44,7 +50,7 @@ class Verifiers(Protocol):
     """Where verifiers come from."""
 
     async def of(self, role: bytes) -> Found:
-        """Find a role's, by the bytes of its name; ProviderUnavailable when nobody can tell."""
+        """Find a role's, by the bytes of its name; Unreachable when nobody can tell."""
 
     def reload(self) -> None:
         """Read again what is a file; ConfigError leaves everything as it was."""
@@ -147,26 +153,28 @@ def _private_text(path: Path) -> str:
 class ServerVerifiers:
     """Verifiers of the server, read afresh for every login."""
 
-    def __init__(self, pool: ServicePool) -> None:
-        self._pool = pool
+    def __init__(self, server: StandingConnection, patience: float) -> None:
+        self._server = server
+        self._patience = patience
         self._wanted: dict[str, asyncio.Future[Found]] = {}
         self._reading: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, settings: Settings, database: str) -> ServerVerifiers:
         """Connect, and see that the service login may read them; ConfigError when it may not."""
-        async with await connect_service(settings, database) as conn:
-            try:
-                await _read(conn, [])
-            except psycopg.errors.InsufficientPrivilege:
-                raise ConfigError(
-                    f"auth.mode scram: the service login {settings.service.user} may not read pg_authid in database {database!r}; "
-                    f"a superuser can GRANT SELECT (rolname, rolpassword, rolvaliduntil) ON pg_catalog.pg_authid TO it, "
-                    f"or list verifiers in a file, auth.verifiers"
-                ) from None
-        pool = service_pool(settings, database, max_size=1)
-        await pool.open()
-        return cls(pool)
+        server = StandingConnection(settings, database)
+        try:
+            await server.ask(lambda conn: _read(conn, []), settings.upstream.connect_timeout + _PATIENCE)
+        except psycopg.errors.InsufficientPrivilege:
+            await server.close()
+            raise ConfigError(
+                f"auth.mode scram: the service login {settings.service.user} may not read pg_authid in database {database!r}; "
+                f"a superuser can GRANT SELECT (rolname, rolpassword, rolvaliduntil) ON pg_catalog.pg_authid TO it, "
+                f"or list verifiers in a file, auth.verifiers"
+            ) from None
+        except TimeoutError:
+            raise ConfigError(f"auth.mode scram: database {database!r} does not answer") from None
+        return cls(server, min(settings.upstream.connect_timeout, _PATIENCE))
 
     async def of(self, role: bytes) -> Found:
         """Ask for it together with what others want; a question that is on its way already could bring an answer of before."""
@@ -189,7 +197,7 @@ class ServerVerifiers:
         if self._reading is not None and not self._reading.done():
             self._reading.cancel()
             await asyncio.wait([self._reading])
-        await self._pool.close()
+        await self._server.close()
 
     async def _read_all(self) -> None:
         while self._wanted:
@@ -198,8 +206,12 @@ class ServerVerifiers:
                 found = await self._read_names(list(asked))
                 for name, future in asked.items():
                     future.set_result(found[name])
-            except (psycopg.Error, TimeoutError) as error:
-                failed = ProviderUnavailable(f"the roles' verifiers cannot be read ({type(error).__name__})")
+            except (psycopg.Error, TimeoutError, ConfigError) as error:
+                log.warning("the roles' verifiers cannot be read", type=type(error).__name__)
+                failed = Unreachable(
+                    "the PostgreSQL server does not answer, and so nobody can be let in",
+                    hint="Try again when it is back: the proxy asks it anew for each login.",
+                )
                 for future in asked.values():
                     future.set_exception(failed)
                     future.exception()  # whoever asked may be gone
@@ -209,12 +221,15 @@ class ServerVerifiers:
                         future.cancel()
 
     async def _read_names(self, names: list[str]) -> dict[str, Found]:
-        async with self._pool.connection() as conn:
-            try:
-                return await _read(conn, names)
-            except psycopg.DataError:
-                # One of them cannot be spelled in the database's encoding, and shall not take the others with it.
-                return {name: await _read_one(conn, name) for name in names}
+        return await self._server.ask(lambda conn: _read_each(conn, names), self._patience)
+
+
+async def _read_each(conn: psycopg.AsyncConnection[Any], names: list[str]) -> dict[str, Found]:
+    try:
+        return await _read(conn, names)
+    except psycopg.DataError:
+        # One of them cannot be spelled in the database's encoding, and shall not take the others with it.
+        return {name: await _read_one(conn, name) for name in names}
 
 
 async def _read_one(conn: psycopg.AsyncConnection[Any], name: str) -> Found:

@@ -149,6 +149,7 @@ class _Worker:
     configuration: Configuration
     settled: asyncio.Future[str]
     answer: asyncio.Future[str] | None = None
+    reasons: tuple[str, ...] | None = None
 
     @property
     def serves(self) -> bool:
@@ -166,6 +167,8 @@ class _Worker:
             word, text = report
             if word in ("ready", "failed"):
                 self.settled.set_result(text)
+            elif word == "readiness":
+                self.reasons = tuple(text.splitlines())
             elif self.answer is not None and not self.answer.done():
                 self.answer.set_result(text)
         try:
@@ -211,6 +214,16 @@ class Supervisor:
     def serving(self) -> int:
         """How many workers take clients."""
         return 0 if self._ending else sum(worker.serves for worker in self._workers.values())
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why clients should not be sent here: what any worker has found; none when all are ready. Read from any thread."""
+        if not self._judged.is_set():
+            return ("not all workers have started",)
+        if not self.serving:
+            return ("no worker serves",)
+        told = [worker.reasons for worker in list(self._workers.values()) if worker.serves and worker.reasons is not None]
+        return tuple(sorted({reason for reasons in told for reason in reasons})) if told else ("not asked yet",)
 
     async def start(self) -> None:
         """Start all workers; ConfigError with the first complaint when one of them cannot serve."""

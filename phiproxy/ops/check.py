@@ -9,15 +9,18 @@ import psycopg
 
 from phiproxy.errors import ConfigError
 from phiproxy.index.collations import Collation
+from phiproxy.ops.boundary import boundary_texts
 from phiproxy.ops.leakage import Leakage, measure
 from phiproxy.ops.physical import Physical, has_guard, is_tag_index, missing_tags, read_physical
+from phiproxy.ops.sealed import lacking_tag, unfinished
 from phiproxy.policy.bind import bind, planned
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.guards import guard_name, hidden_name
 from phiproxy.policy.inherit import inherited_columns, with_descendants
 from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
-from phiproxy.policy.protection import ProtectedColumn, Protection
+from phiproxy.policy.names import quote_ident, shown_expression
+from phiproxy.policy.protection import ProtectedColumn, Protection, answering_slots
 
 Level = Literal["ok", "note", "warning", "error"]
 
@@ -72,6 +75,8 @@ async def check_database(
     everywhere = [*columns, *inherited_columns(columns, catalog)]
     physical = await read_physical(conn, [(c.schema, c.table) for c in everywhere])
     findings += _on_disk(everywhere, with_descendants(protection, catalog), physical, catalog)
+    findings += [Finding(level, "boundary", text) for level, text in boundary_texts(policy, protection, catalog)]
+    findings += await _waiting(conn, columns, protection, layout, catalog)
     findings += await _barriers(conn, catalog)
     findings += _characters(collation, protection, layout) if collation is not None else []
     if columns:
@@ -113,19 +118,37 @@ def _on_disk(columns: list[PolicyColumn], protection: Protection, physical: Phys
             names = ", ".join(hidden_name(column, slot.number) for slot in tags)
             text = f"{wanted.at}: {wanted.schema}.{wanted.table} has row-level security and lacks {names}: {_DDL}"
             findings.append(Finding("error", "row security", text))
-        for slot in column.slots:
-            if slot.expression not in wanted.expressions or slot.state == "dropped":
-                continue
-            if slot.state != "active":
-                text = f"{wanted.label}: index {slot.expression} is {slot.state} and answers nothing until values are re-encrypted"
-                findings.append(Finding("warning", "index", text))
-            if not any(is_tag_index(index, column, slot) for index in table.indexes):
-                text = (
-                    f"{wanted.at}: {wanted.label} has no server index for {slot.expression}: every search reads the table: {_DDL}"
-                )
+        for expression, slot in answering_slots(column.slots, wanted.expressions).items():
+            if slot.state == "active" and not any(is_tag_index(index, column, slot) for index in table.indexes):
+                text = f"{wanted.at}: {wanted.label} has no server index for {expression}: every search reads the table: {_DDL}"
                 findings.append(Finding("warning", "index", text))
     if not findings:
         findings.append(Finding("ok", "guard", "guards and tag indexes are there"))
+    return findings
+
+
+async def _waiting(
+    conn: psycopg.AsyncConnection[Any], columns: list[PolicyColumn], protection: Protection, layout: Layout, catalog: Catalog
+) -> list[Finding]:
+    """Say which indexes have a slot that answers nothing yet, and what they wait for."""
+    findings = []
+    for wanted in columns:
+        column = protection.by_name[wanted.schema, wanted.table].columns[wanted.name]
+        names = [name for name, number in layout.columns.items() if number == column.number]
+        answering = answering_slots(column.slots, wanted.expressions)
+        for slot in [s for s in column.slots if s.state in ("building", "ready") and s.expression in answering]:
+            now, shown = answering[slot.expression], shown_expression(slot.expression, quote_ident(wanted.name))
+            counted = await lacking_tag(conn, names, slot.number, catalog)
+            if now.state == "active":
+                many = "some" if counted is None else f"{counted.lacking} of {counted.values}"
+                text = (
+                    f"{wanted.label}: index {shown} is searched by slot {now.number}, generation {now.generation}; slot"
+                    f" {slot.number}, the next one, is filled by writers, and {many} stored values have no tag in it: they must be"
+                    " rewritten before it takes over, which is not possible in this version"
+                )
+                findings.append(Finding("note", "index", text))
+            elif slot is now:
+                findings.append(Finding("warning", "index", unfinished(wanted.label, shown, counted)))
     return findings
 
 
@@ -166,7 +189,7 @@ def _characters(now: Collation, protection: Protection, layout: Layout) -> list[
 async def _leakage(conn: psycopg.AsyncConnection[Any], wanted: PolicyColumn, column: ProtectedColumn) -> list[Finding]:
     """Say what a thief of the database learns of one column."""
     length = f"its length up to the next {wanted.pad} bytes" if wanted.pad else "its length in bytes"
-    slots = {s.expression: s.number for s in column.slots if s.expression in wanted.expressions and s.state != "dropped"}
+    slots = {expression: slot.number for expression, slot in answering_slots(column.slots, wanted.expressions).items()}
     if not slots:
         return [Finding("note", "leakage", f"{wanted.label}: of each value only {length}")]
     findings = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from phiproxy.errors import ConfigError
@@ -26,7 +27,7 @@ from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.names import quote_ident, shorten
 from phiproxy.policy.owntypes import same_name
-from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot, answering_slots
 from phiproxy.policy.types import named_type
 
 NOTHING = "-- nothing to do: the tables are as the policy needs them\n"
@@ -37,6 +38,10 @@ _HEAD = (
     "SET LOCAL standard_conforming_strings = on;",
     "SET LOCAL search_path = pg_catalog;",
     "SET LOCAL row_security = off;",
+)
+_NOT_IN_PLACE = (
+    "and this version encrypts none in place: dump its data (pg_dump --data-only --table=…), TRUNCATE it, run `phiproxy keys init`"
+    " and `phiproxy ddl`, and restore the dump through the proxy"
 )
 # NULL, or an envelope that stands for a constant (policy.guards).
 _NULL_DEFAULT = re.compile(r"NULL(::[a-z ]+(\(\d+\))?)?|'\\xf55001[0-9a-f]+'::bytea")
@@ -49,11 +54,12 @@ def render_ddl(
     physical: Physical,
     registry_schema: str = "phiproxy",
     leaks: list[str] | None = None,
+    rows: Mapping[tuple[str, str], int] | None = None,
 ) -> str:
     """Return one transaction that makes the tables what the policy needs, or a comment when they are.
 
     ``physical`` is what ``read_physical`` read of the policy's tables, ``leaks`` what the stored tags say of low cardinality, which
-    else is judged by what is declared. ConfigError with one line per complaint: what is not
+    else is judged by what is declared, ``rows`` how many a table has. ConfigError with one line per complaint: what is not
     registered, not in this version, or has to be dropped or decided by a human first.
     """
     protection = assemble(policy, layout, registry_schema, catalog.types)
@@ -61,7 +67,7 @@ def render_ddl(
     complaints = table_complaints(policy, layout, catalog) + (declared_complaints(columns) if leaks is None else leaks)
     if complaints:
         raise ConfigError("\n".join(dict.fromkeys(complaints)))
-    plan = _Plan()
+    plan = _Plan(rows or {})
     columns = [*columns, *inherited_columns(columns, catalog)]
     for table in with_descendants(protection, catalog).tables:
         own = [c for c in columns if (c.schema, c.table) == (table.schema, table.name)]
@@ -107,7 +113,8 @@ def _same_kind(type_name: str, wanted: DeclaredType) -> bool:
 class _Plan:
     """Statements and complaints, table by table."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Mapping[tuple[str, str], int]) -> None:
+        self._rows = rows
         self.lines: list[str] = []
         self.complaints: list[str] = []
         self._names: set[str] = set()
@@ -149,7 +156,7 @@ class _Plan:
             if found.nondeterministic:
                 complain(f"{wanted.label} has a nondeterministic collation, by which different values are equal: tags cannot be")
             if table.has_rows:
-                complain(f"{name} has rows: use `phiproxy encrypt` (which is not in this version)")
+                complain(f"{name} has {self._counted(table)} in plaintext, {_NOT_IN_PLACE}")
             for dependent in found.dependents:
                 complain(f"{dependent} uses {wanted.label}: drop it first and create it again afterwards")
         if found.default is not None and not _NULL_DEFAULT.fullmatch(found.default):
@@ -163,6 +170,10 @@ class _Plan:
                 complain(
                     f"CHECK constraint {check.name} over {wanted.label} must be added through the proxy, afterwards: {drop} first"
                 )
+
+    def _counted(self, table: PhysicalTable) -> str:
+        count = self._rows.get((table.schema, table.name))
+        return "rows" if count is None else f"{count} rows"
 
     def _column_lines(self, table: PhysicalTable, column: ProtectedColumn, found: PhysicalColumn) -> list[str]:
         alter, c = f"ALTER TABLE {_table(table)}", quote_ident(column.name)
@@ -187,7 +198,7 @@ class _Plan:
         self, table: PhysicalTable, wanted: PolicyColumn, column: ProtectedColumn, *, missing: bool
     ) -> tuple[list[str], list[str]]:
         """Return what drops the indexes that have to go, and what creates those that are ``missing``."""
-        slots = {s.expression: s for s in column.slots if s.expression in wanted.expressions and s.state != "dropped"}
+        slots = answering_slots(column.slots, wanted.expressions)
         drops: list[str] = []
         creates: list[str] = []
         covered: set[str] = set()
@@ -248,7 +259,7 @@ def _table(table: PhysicalTable) -> str:
 
 def _must_be_empty(name: str) -> str:
     """Return a statement that fails when rows came between the reading and the running: NULL would replace their values."""
-    why = "the table has rows: use phiproxy encrypt (not in this version)"
+    why = "the table has rows, whose values would be lost: empty it first (phiproxy ddl says how)"
     body = f"BEGIN IF EXISTS (SELECT FROM {name}) THEN RAISE '{why}'; END IF; END"
     quote = "$phi$"
     while quote in body:

@@ -13,7 +13,7 @@ from phiproxy.index.spelling import IDENTITY
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.model import PolicyColumn
 from phiproxy.policy.names import quote_ident, shown_expression
-from phiproxy.policy.protection import ProtectedColumn, Protection
+from phiproxy.policy.protection import ProtectedColumn, Protection, answering_slots
 from phiproxy.policy.types import BYTEA_OID
 
 MEASURED_FROM = 10_000  # values; below, a sample says too little about what will be stored
@@ -111,7 +111,7 @@ async def stored_complaints(
     for wanted in columns:
         column = protection.by_name[wanted.schema, wanted.table].columns[wanted.name]
         sealed = _type_of(wanted, catalog) == BYTEA_OID
-        numbers = {s.expression: s.number for s in column.slots if s.state != "dropped" and sealed}
+        numbers = {e: s.number for e, s in answering_slots(column.slots, wanted.expressions).items() if sealed}
         leaks += [
             Leakage.of(wanted, e, await measure(conn, column, [numbers[e]]) if e in numbers else None) for e in wanted.expressions
         ]

@@ -10,13 +10,14 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from phiproxy.errors import place_of
+from phiproxy.ops.takeover import take_over
 from phiproxy.policy.settings import Log, Settings
 
 
-def set_up_logging(settings: Log, stream: TextIO | None = None) -> None:
-    """Configure structlog for the process.
+def set_up_logging(settings: Log, stream: TextIO | None = None) -> bool:
+    """Configure structlog for the process, and have what others would write to standard error told as lines of the log too.
 
-    ``json`` for machines, ``console`` for people, ``auto`` by whether it is a terminal.
+    ``json`` for machines, ``console`` for people, ``auto`` by whether it is a terminal. Returns whether lines are JSON.
     """
     out = stream if stream is not None else sys.stderr
     as_json = settings.format == "json" or (settings.format == "auto" and not out.isatty())
@@ -33,6 +34,8 @@ def set_up_logging(settings: Log, stream: TextIO | None = None) -> None:
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
+    take_over()
+    return as_json
 
 
 def tell_of_restart(before: Settings, now: Settings) -> None:

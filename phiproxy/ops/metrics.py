@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from phiproxy.crypto.keyring import Refusal
 from phiproxy.errors import ConfigError
 from phiproxy.policy.values import Address
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
+
+log = structlog.get_logger("phiproxy.metrics")
 
 
 class Metrics:
@@ -30,7 +36,10 @@ class Metrics:
         self.clients = Gauge("phiproxy_clients", "client connections now", registry=own, multiprocess_mode="livesum")
         self.statements = Counter("phiproxy_statements", "statements by outcome", ["outcome"], registry=own)
         self.open_failures = Counter("phiproxy_open_failures", "stored values that did not open", registry=own)
-        self.kek_unwraps = Counter("phiproxy_kek_unwraps", "root keys unwrapped by the provider", ["result"], registry=own)
+        self.kek_unwraps = Counter("phiproxy_kek_unwraps", "root keys that the provider was asked for", ["result"], registry=own)
+        self.data_keys_refused = Counter(
+            "phiproxy_data_keys_refused", "data keys that stored values name and that are not used", ["reason"], registry=own
+        )
         text = "rows of the key registry that do not verify, rollbacks of it, and data keys of stored values that it does not have"
         self.registry_faults = Counter("phiproxy_registry_faults", text, ["kind"], registry=own)
         for kind in ("row", "manifest", "counter", "rollback", "unknown_key"):
@@ -39,6 +48,8 @@ class Metrics:
             self.statements.labels(outcome)  # a series that is 0 is there from the start
         for result in ("ok", "denied", "unavailable"):
             self.kek_unwraps.labels(result)
+        for reason in get_args(Refusal):
+            self.data_keys_refused.labels(reason)
 
 
 class WorkersMetrics:
@@ -61,6 +72,10 @@ class WorkersMetrics:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Leave a line of the log, not a traceback: whoever asked has gone, or has sent what is no request."""
+        log.info("a request for metrics was not answered", exc_info=sys.exc_info()[1])
+
 
 class _Handler(WSGIRequestHandler):
     timeout = 10  # a client that says nothing does not keep its thread
@@ -68,13 +83,17 @@ class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
         """Say nothing: a line per scrape is noise, and a request line is a stranger's text."""
 
+    def get_stderr(self) -> Any:
+        """Return where wsgiref writes tracebacks: nowhere, what goes wrong in our part is logged by it."""
+        return io.StringIO()
+
 
 class MetricsServer:
-    """Serve metrics and health on one address. ``ready`` is asked on every /readyz, from another thread."""
+    """Serve metrics and health on one address. ``reasons`` against being ready are asked for from another thread, by /readyz."""
 
-    def __init__(self, listen: Address, ready: Callable[[], bool], metrics: Metrics | WorkersMetrics) -> None:
+    def __init__(self, listen: Address, reasons: Callable[[], Sequence[str]], metrics: Metrics | WorkersMetrics) -> None:
         self._listen = listen
-        self._ready = ready
+        self._reasons = reasons
         self._metrics = make_wsgi_app(metrics.registry)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -108,6 +127,13 @@ class MetricsServer:
             self._server = self._thread = None
 
     def _app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return self._answered(environ, start_response)
+        except Exception:
+            log.exception("internal error")
+            return _answer(start_response, "500 Internal Server Error", b"internal error\n")
+
+    def _answered(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
             return _answer(start_response, "405 Method Not Allowed", b"GET only\n")
@@ -117,9 +143,10 @@ class MetricsServer:
         if path == "/livez":
             return _answer(start_response, "200 OK", b"alive\n")
         if path == "/readyz":
-            if self._ready():
+            reasons = self._reasons()
+            if not reasons:
                 return _answer(start_response, "200 OK", b"ready\n")
-            return _answer(start_response, "503 Service Unavailable", b"not ready\n")
+            return _answer(start_response, "503 Service Unavailable", f"not ready: {'; '.join(reasons)}\n".encode())
         return _answer(start_response, "404 Not Found", b"/metrics /livez /readyz\n")
 
 

@@ -7,6 +7,7 @@ what differs between sessions and texts.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from phiproxy.plan.ready import Ready, made_ready
 from phiproxy.plan.rewrite import prove
 from phiproxy.plan.shapes import Templates, template
 from phiproxy.plan.statement import ScriptPlan, SealedAttributes, StatementPlan
+from phiproxy.policy.boundary import with_refused
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.definitions import with_definitions
 from phiproxy.policy.inherit import with_descendants
@@ -29,8 +31,9 @@ from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.ddl.domains import domain_condition
 from phiproxy.sql.escapes import Edit, either_way
+from phiproxy.sql.finish import blank_others
 from phiproxy.sql.meaning import Meaning, Renew
-from phiproxy.sql.parse import Statement, char_position, decode_text, first_token, messages, parse, too_deep
+from phiproxy.sql.parse import Statement, char_position, comments, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.path import divided, joined, set_path
 from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
@@ -46,9 +49,15 @@ MIN_BULK_TEXT = 1024
 # For each long INSERT of a string the rest of it is looked at once more.
 MAX_BULKS = 8
 
+# A first word that begins none of COMMIT, END, ROLLBACK, ABORT and PREPARE TRANSACTION; a comment may stand before any.
+_OTHER_START = re.compile(rb"\s*(?!(?:commit|end|rollback|abort|prepare)\b)[a-z]", re.IGNORECASE)
+
 NONE: frozenset[str] = frozenset()
 
-__all__ = ["Planner", "View", "set_path"]
+__all__ = ["Analysed", "Planner", "View", "set_path"]
+
+Analysed = StatementPlan | Meaning
+"""The plan of a Parse, or what DDL means whose values are still to be sealed."""
 
 
 @dataclass(slots=True)
@@ -74,7 +83,8 @@ class Planner:
 
     def __init__(self, protection: Protection, catalog: Catalog, ciphers: Ciphers) -> None:
         self._named = protection
-        self.protection = protection = with_definitions(with_descendants(protection, catalog), catalog)
+        protection = with_refused(with_definitions(with_descendants(protection, catalog), catalog), catalog)
+        self.protection = protection
         self.catalog = catalog
         self.ciphers = ciphers
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
@@ -152,10 +162,31 @@ class Planner:
 
     def statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
         """Return the plan of a Parse."""
+        return self.finished(text, self.analysed(text, oids, view), oids, view)
+
+    def analysed(self, text: bytes, oids: tuple[int, ...], view: View) -> Analysed:
+        """Return the plan of a Parse, or what DDL means whose values are still to be sealed: no key is used here.
+
+        This, and ``script``, may be done by another thread.
+        """
         try:
             return self._statement(text, oids, view)
         except RecursionError:
             raise too_deep() from None
+
+    def finished(self, text: bytes, found: Analysed, oids: tuple[int, ...], view: View) -> StatementPlan:
+        """Return the plan of a Parse that was analysed: of DDL, the values are sealed now; KeyNeeded."""
+        if isinstance(found, StatementPlan):
+            return found
+        return compile_definition(text, found, oids, self.ciphers, view.styles)
+
+    def known_statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan | None:
+        """Return the plan of a Parse where it is kept."""
+        return self._statements.get((text, oids, view.path, view.path_set, view.utf8, view.created))
+
+    def known_script(self, text: bytes, view: View) -> ScriptPlan | None:
+        """Return the plan of a simple Query where it is kept."""
+        return self._scripts.get((text, view.path, view.path_set, view.utf8, view.created))
 
     def script(self, text: bytes, view: View) -> ScriptPlan:
         """Return the plan of a simple Query."""
@@ -173,15 +204,17 @@ class Planner:
 
     def leaves_aborted(self, text: bytes) -> bool:
         """Tell whether the server would begin with a text in an aborted transaction: its first statement leaves that."""
+        if _OTHER_START.match(text) is not None:
+            return False  # the text may be long: it was parsed once, and not by the loop
         try:
             statements = parse(text)
         except StatementRefused:
             return False
         return bool(statements) and leaves_aborted(statements[0])
 
-    def _statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
+    def _statement(self, text: bytes, oids: tuple[int, ...], view: View) -> Analysed:
         key = (text, oids, view.path, view.path_set, view.utf8, view.created)
-        cached = self._statements.get(key)
+        cached = self.known_statement(text, oids, view)
         if cached is not None:
             return cached
         if not self._looked_at(text, view):
@@ -196,7 +229,7 @@ class Planner:
                 position=char_position(text, first_token(text, parse(text)[1])),
             )
         if meanings[0].definition:
-            return compile_definition(text, meanings[0], oids, self.ciphers, view.styles)
+            return meanings[0]
         plan = compile_statement(text, meanings[0], oids)
         if _cacheable(meanings):
             self._statements.add(key, plan)
@@ -204,7 +237,7 @@ class Planner:
 
     def _script(self, text: bytes, view: View) -> ScriptPlan:
         key = (text, view.path, view.path_set, view.utf8, view.created)
-        cached = self._scripts.get(key)
+        cached = self.known_script(text, view)
         if cached is not None:
             return cached
         if not self._looked_at(text, view):
@@ -289,14 +322,15 @@ class Planner:
             return [], []
         names = Overlay(self, view)
         path, temporary = divided(view.path) if view.path is not None else (None, NONE)
-        context = Context(self.protection, self.catalog, path, view.database, view.created, names, self._views, temporary)
+        commented = comments(text) if len(statements) > 1 else None
+        context = Context(
+            self.protection, self.catalog, path, view.database, view.created, names, self._views, temporary, commented
+        )
         meanings: list[Meaning] = []
+        unforeseen = False
         for statement in statements:
             try:
-                meaning = analyse(statement, text, context)
-            except CatalogNeeded as needed:
-                # All that are named are asked for at once.
-                raise CatalogNeeded(names=needed.names | _unread(statements, context.catalog)) from None
+                meaning = _analysed(statement, text, context, statements)
             except PathNeeded as needed_path:
                 if meanings:
                     raise StatementRefused(
@@ -306,7 +340,7 @@ class Planner:
                     ) from None
                 raise
             except StatementRefused as refusal:
-                if isinstance(refusal, UndefinedTable | UndefinedColumn) and any(m.unforeseen for m in meanings):
+                if isinstance(refusal, UndefinedTable | UndefinedColumn) and unforeseen:
                     raise _behind_ddl(refusal.position) from None
                 refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
                 if refusal.sqlstate in _PERHAPS_WRONG and (said := rejection(statement, text, context)) is not None:
@@ -316,7 +350,10 @@ class Planner:
             names.note(meaning)
             context = _behind(context, meaning, path_set=view.path_set or context.path != path)
             names.view = dataclasses.replace(view, path=_whole_path(context), created=context.created)
-            _check_order(meanings, text, statement)
+            if unforeseen and meaning.touches and meaning.kind != "other":
+                raise _behind_ddl(char_position(text, first_token(text, statement)))
+            unforeseen = unforeseen or meaning.unforeseen
+        blank_others(text, commented or (), meanings)
         return statements, meanings
 
 
@@ -328,6 +365,14 @@ def _place(text: bytes, statement: Statement, name: str) -> int:
     """Return the byte offset of a name in a statement; of its beginning where the name is empty or spelled in another way."""
     found = text.lower().find(name.encode(), statement.start, statement.end) if name else -1
     return found if found >= 0 else first_token(text, statement)
+
+
+def _analysed(statement: Statement, text: bytes, context: Context, statements: Sequence[Statement]) -> Meaning:
+    """Analyse one of these statements; what was not read of the catalogue is asked for at once for all of them."""
+    try:
+        return analyse(statement, text, context)
+    except CatalogNeeded as needed:
+        raise CatalogNeeded(names=needed.names | _unread(statements, context.catalog)) from None
 
 
 def _unread(statements: Sequence[Statement], catalog: Catalog) -> frozenset[str]:
@@ -349,18 +394,13 @@ def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:
     reaching = {**context.catalog.reaching, **dict.fromkeys(effects.reaches, "made before it in the same string")}
     catalog = dataclasses.replace(context.catalog, relations=(*kept, *effects.relations), reaching=reaching)
     path = set_path(context.path, effects) if effects.path_unknown else None if taken_back else context.path
-    return dataclasses.replace(context, catalog=catalog, path=path, created=context.created.union(effects.created))
+    protection = with_refused(context.protection, catalog) if effects.relations else context.protection
+    created = context.created.union(effects.created)
+    return dataclasses.replace(context, protection=protection, catalog=catalog, path=path, created=created)
 
 
 def _whole_path(context: Context) -> tuple[str, ...] | None:
     return joined(context.path, context.temporary) if context.path is not None else None
-
-
-def _check_order(meanings: Sequence[Meaning], text: bytes, statement: Statement) -> None:
-    """Refuse to use a protected table behind DDL of the same text that is not foreseen here: ALTER, DROP, or what code does."""
-    *before, last = meanings
-    if any(m.unforeseen for m in before) and last.touches and last.kind != "other":
-        raise _behind_ddl(char_position(text, first_token(text, statement)))
 
 
 def _behind_ddl(position: int | None) -> StatementRefused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from phiproxy.crypto.blind import ZERO_TAG, make_tag, make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, OpenSpan, Record, draw_record, draw_records, make_sealer, make_span_opener
-from phiproxy.errors import IndexKeyWant, SealError, ValueRefused
+from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused, WriteKeyWant
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.index.transform import transform
 from phiproxy.policy.conditions import Condition, condition
@@ -74,6 +74,18 @@ class Ciphers:
     def draw(self, scope: str, rows: int) -> list[Record]:
         """Reserve one use per row and draw them; KeyNeeded as of ``reserve``."""
         return draw_records(self._ring.reserve(scope, rows), rows)
+
+    def draw_slices(self, scope: str, rows: int, size: int) -> Iterator[list[Record]]:
+        """Reserve one use per row now, and draw them so many at a time; KeyNeeded as of ``reserve``.
+
+        KeyNeeded also where the key is given up between two slices, by another session's renewal: then they are to be drawn anew.
+        """
+        key = self._ring.reserve(scope, rows)
+        for begin in range(0, rows, size):
+            try:
+                yield draw_records(key, min(size, rows - begin))
+            except ValueError:
+                raise KeyNeeded({WriteKeyWant(scope, rows)}) from None
 
     def store(self, column: ProtectedColumn) -> StoreFunction:
         """Return (plaintext, record) -> envelope with every registered slot filled.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import Lock
 from typing import Generic, TypeVar
 
 # psycopg's lesson: generated IN lists and bulk inserts make texts that never come again, and must not drive out the others.
@@ -17,24 +18,31 @@ P = TypeVar("P")
 
 
 class Kept(Generic[P]):
-    """Plans by key; the first part of each key is the text. Long texts are kept apart from short ones."""
+    """Plans by key; the first part of each key is the text. Long texts are kept apart from short ones. For several threads."""
 
     def __init__(self) -> None:
         self._short: OrderedDict[tuple[bytes, *tuple[object, ...]], P] = OrderedDict()
         self._long: OrderedDict[tuple[bytes, *tuple[object, ...]], P] = OrderedDict()
         self._long_size = 0
+        self._adding = Lock()
 
     def get(self, key: tuple[bytes, *tuple[object, ...]]) -> P | None:
         """Return the plan of a key, or None."""
         plans = self._short if len(key[0]) <= SHORT else self._long
         plan = plans.get(key)
         if plan is not None:
-            plans.move_to_end(key)
+            try:  # noqa: SIM105 - it is the hot path
+                plans.move_to_end(key)
+            except KeyError:
+                pass  # another thread has just let it go
         return plan
 
     def add(self, key: tuple[bytes, *tuple[object, ...]], plan: P) -> None:
         """Keep a plan; giants are not kept."""
-        size = len(key[0])
+        with self._adding:
+            self._add(key, plan, len(key[0]))
+
+    def _add(self, key: tuple[bytes, *tuple[object, ...]], plan: P, size: int) -> None:
         if size <= SHORT:
             self._short[key] = plan
             if len(self._short) > MAX_PLANS:

@@ -118,12 +118,12 @@ def compile_quick(outputs: Sequence[Output], ciphers: Ciphers) -> Quick | None:
 
 
 def _steps(outputs: Sequence[Output], ciphers: Ciphers, rows: Sequence[RowKey]) -> Iterator[Step]:
-    at = count()
+    at, place = count(), {row: i for i, row in enumerate(rows)}
     for use, number, _ in outputs:
         if isinstance(use, Search):
             yield number, ciphers.search(use.column, use.slot, use.type), None, 0, 0
         elif isinstance(use, Store):
-            yield number, None, ciphers.row_store(use.column), next(at), rows.index((use.column.scope, use.row))
+            yield number, None, ciphers.row_store(use.column), next(at), place[use.column.scope, use.row]
         else:
             yield number, None, None, 0, 0
 

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 from phiproxy.errors import ValueRefused
 from phiproxy.plan.ready import Ready
@@ -233,9 +234,10 @@ def _place_of_expression(change: Occurrence, shape: Shape, bases: Sequence[int])
 
 
 class Templates:
-    """The templates of one planner, by what a plan's key says beside the text, and the shape."""
+    """The templates of one planner, by what a plan's key says beside the text, and the shape. For several threads."""
 
     def __init__(self) -> None:
+        self._adding = Lock()
         self._known: OrderedDict[tuple[object, ...], list[tuple[Template, Ready | None]]] = OrderedDict()
 
     def meanings(self, key: tuple[object, ...], shape: Shape) -> list[Meaning] | None:
@@ -243,7 +245,7 @@ class Templates:
         for known, _ in self._known.get((shape.key, *key), ()):
             found = known.meanings(shape)
             if found is not None:
-                self._known.move_to_end((shape.key, *key))
+                self._touch((shape.key, *key))
                 return found
         return None
 
@@ -252,14 +254,21 @@ class Templates:
         whole, count = (shape.key, *key), len(shape.constants)
         for known, ready in self._known.get(whole, ()):
             if ready is not None and (known.alone == count or known.speaks_of(shape)):
-                self._known.move_to_end(whole)
+                self._touch(whole)
                 return ready
         return None
 
     def add(self, key: tuple[object, ...], shape: Shape, made: Template, ready: Ready | None = None) -> None:
         """Keep a template; the oldest of its shape, or the shape used longest ago, gives way."""
-        templates = self._known.setdefault((shape.key, *key), [])
-        templates.insert(0, (made, ready))
-        del templates[MAX_TEMPLATES_PER_SHAPE:]
-        if len(self._known) > MAX_SHAPES:
-            self._known.popitem(last=False)
+        whole = (shape.key, *key)
+        with self._adding:
+            templates = [(made, ready), *self._known.get(whole, ())]
+            self._known[whole] = templates[:MAX_TEMPLATES_PER_SHAPE]
+            if len(self._known) > MAX_SHAPES:
+                self._known.popitem(last=False)
+
+    def _touch(self, key: tuple[object, ...]) -> None:
+        try:  # noqa: SIM105 - it is the hot path
+            self._known.move_to_end(key)
+        except KeyError:
+            pass  # another thread has just let it go

@@ -5,19 +5,18 @@ A plan holds positions and closures only; whoever runs it looks at no policy, OI
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from itertools import islice
 
-from phiproxy.crypto.seal import Record
 from phiproxy.errors import ValueRefused
-from phiproxy.plan.ciphers import Ciphers, StoreFunction
+from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.columns import Columns, SealedAttributes
-from phiproxy.plan.ends import NO_TAG, Bounds, BoundsReader, bounds_reader, end_pair, range_tags
+from phiproxy.plan.convert import MANY, SLICE, Given, Steps, at_once, convert, convert_steps, given
+from phiproxy.plan.ends import Bounds, BoundsReader, bounds_reader, end_pair
 from phiproxy.plan.quick import BindForm, Formed, Forms, Quick, compile_quick
 from phiproxy.plan.reading import Reader, reader
-from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.finish import fixed_word
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import (
@@ -25,132 +24,32 @@ from phiproxy.sql.meaning import (
     MADE_TABLE,
     Absent,
     CopyMeaning,
-    Define,
     Effects,
     EndPair,
     Nullness,
     Occurrence,
     Plain,
-    Renew,
     Search,
     Source,
     Store,
     Use,
     is_upper,
-    of_elements,
     sent_as_array,
 )
 from phiproxy.sql.render import Rendered, position_map
 from phiproxy.types.styles import Styles
-from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text, bytea_array, spell_bytea_array
-from phiproxy.wire.values import check_text, cut_text
+from phiproxy.wire.arrays import Array, bytea_array, spell_bytea_array
 
 __all__ = [
     "COUNT_STATE", "MADE_TABLE",
     "Columns", "Effects", "ScriptPart", "ScriptPlan", "SealedAttributes", "StatementPlan", "convert", "map_position",
 ]  # fmt: skip
 
-NULL_TEST_VALUE = b"\x01"
-# What a use is given and what it makes of it: an array for a use of elements.
-Given = bytes | Array | Bounds | None
-# A row that a statement stores: (its number, and of an array's elements which).
-RowKey = tuple[int, int]
-
-
-def given(use: Use, value: bytes | None, code: int = 0, oid: int | None = None) -> Given:
-    """Return a value of format ``code`` and type ``oid``, of which nothing else is to be read, as its use takes it.
-
-    ValueRefused for what is no array.
-    """
-    if value is None or not of_elements(use):
-        return value
-    return array_from_binary(value, oid or TEXT_ARRAY_OID) if code else array_from_text(value)
-
 
 def read_literal(use: Use, literal: bytes | None, styles: Styles) -> Given:
     """Return a constant of the statement's text as its use takes it; ValueRefused."""
     read = reader(use)
     return given(use, literal) if read is None or literal is None else read(literal, 0, styles)
-
-
-def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
-    """Return what the server gets for each (use, value): envelopes, tags, constants, NULL for NULL.
-
-    One record is drawn per (row, scope) that stores a value. Raises KeyNeeded before anything is drawn where a lease is short.
-    """
-    rows: dict[tuple[str, RowKey], Record] = {}
-    stores: Mapping[ProtectedColumn, StoreFunction] = {}
-    wanted = _wanted(uses)
-    if wanted:
-        stored = {u.column for u, v in uses if isinstance(u, Store | Renew) and v is not None}
-        stores = ciphers.stores(list(stored), {u.column for u, _ in uses if isinstance(u, Renew)})
-    for scope, numbers in wanted.items():
-        for number, record in zip(numbers, ciphers.draw(scope, len(numbers)), strict=True):
-            rows[scope, number] = record
-    result: list[Given] = []
-    for use, value in uses:
-        if value is None or isinstance(use, Plain):
-            result.append(value)
-        elif isinstance(use, Absent):
-            result.append(None)
-        elif isinstance(use, Store | Define | Renew):
-            assert not isinstance(value, Bounds)
-            result.append(_sealed(ciphers, stores, use, value, rows))
-        elif isinstance(use, Search):
-            result.append(_tag(ciphers, use, value))
-        else:
-            assert isinstance(use, Nullness)
-            result.append(NULL_TEST_VALUE)
-    return result
-
-
-def _tag(ciphers: Ciphers, use: Search, value: bytes | Array | Bounds) -> bytes | Array | None:
-    if isinstance(value, Bounds):
-        return range_tags(ciphers, use, value)
-    search = ciphers.search(use.column, use.slot, use.type)
-    if isinstance(value, Array):
-        return value.map(search)
-    if use.like is None:
-        return search(value)
-    found = use.like.tag(check_text(value), search)
-    return NO_TAG if found is None else found
-
-
-def _wanted(uses: Sequence[tuple[Use, Given]]) -> dict[str, set[RowKey]]:
-    """Return the rows per scope for which something is sealed; an array without elements is none."""
-    wanted: dict[str, set[RowKey]] = {}
-    for use, value in uses:
-        rows = _rows(use, value) if isinstance(use, Store | Define | Renew) and isinstance(value, bytes | Array) else []
-        if isinstance(use, Store | Define | Renew) and rows:
-            wanted.setdefault(use.column.scope, set()).update(rows)
-    return wanted
-
-
-def _rows(use: Store | Define | Renew, value: bytes | Array) -> list[RowKey]:
-    if isinstance(value, Array):
-        return [(use.row, i) for i, element in enumerate(value.elements) if element is not None]
-    return [(use.row, -1)]
-
-
-def _sealed(
-    ciphers: Ciphers,
-    stores: Mapping[ProtectedColumn, StoreFunction],
-    use: Store | Define | Renew,
-    value: bytes | Array,
-    rows: Mapping[tuple[str, RowKey], Record],
-) -> bytes | Array:
-    scope = use.column.scope
-    if isinstance(use, Renew):
-        return stores[use.column](ciphers.default(use.column), rows[scope, (use.row, -1)])
-    if isinstance(use, Define):
-        assert isinstance(value, bytes)
-        return ciphers.define(use.column, value, rows[scope, (use.row, -1)])
-    if use.limit is not None:
-        value = value.map(partial(cut_text, limit=use.limit)) if isinstance(value, Array) else cut_text(value, use.limit)
-    if isinstance(value, bytes):
-        return stores[use.column](value, rows[scope, (use.row, -1)])
-    elements = (None if e is None else stores[use.column](e, rows[scope, (use.row, i)]) for i, e in enumerate(value.elements))
-    return Array(value.bounds, tuple(elements))
 
 
 def _bare(use: Use) -> Use:
@@ -207,7 +106,7 @@ class StatementPlan:
         self.quiet = not self.bound and self.copy is None and self.effects in _NO_EFFECTS
         plain = self.identity and not self.touches and self.columns is None and self.inline is None
         self.ordinary = self.quiet and plain and bool(self.text)
-        self.swift = self.quiet and self.inline is None and bool(self.text)
+        self.swift = self.quiet and self.inline is None and bool(self.text) and len(self.outputs) < MANY
         self._readers = tuple(reader(use) for use, _, _ in self.outputs)
         self._ranges = tuple(bounds_reader(source) if isinstance(source, EndPair) else None for _, _, source in self.outputs)
         literals = self.inline.occurrences if self.inline is not None else ()
@@ -253,10 +152,20 @@ class StatementPlan:
             self._quick = ciphers, compile_quick(self.outputs, ciphers)
         quick = self._quick[1]
         found = quick(values) if quick is not None else None
-        if found is not None:
-            return found
+        return found if found is not None else at_once(self.parameter_steps(ciphers, values, formats, styles))
+
+    def parameter_steps(
+        self,
+        ciphers: Ciphers,
+        values: Sequence[bytes | None],
+        formats: Sequence[int] = (),
+        styles: Styles = Styles.CANONICAL,
+    ) -> Steps[list[bytes | None]]:
+        """Do what ``parameters`` does, in slices."""
         uses: list[tuple[Use, Given]] = []
-        for (use, n, literal), read, ends in zip(self.outputs, self._readers, self._ranges, strict=True):
+        for i, ((use, n, literal), read, ends) in enumerate(zip(self.outputs, self._readers, self._ranges, strict=True), start=1):
+            if not i % SLICE:
+                yield
             code = 0
             if ends is not None:
                 uses.append((use, ends(values, formats, styles)))
@@ -270,7 +179,8 @@ class StatementPlan:
                 uses.append((use, given(use, value, code, self.described[n] if literal is None else None)))
             else:
                 uses.append((use, read(value, code, styles)))
-        return [_sent(value) for value in convert(ciphers, uses)]
+        converted = yield from convert_steps(ciphers, uses)
+        return [_sent(value) for value in converted]
 
     def sent_as(self, number: int) -> int:
         """Return the OID of a built-in type in whose form a parameter, from 0, comes (``DeclaredType.sent_as``)."""
@@ -361,15 +271,27 @@ def spell_literals(
     rendered: Rendered, ciphers: Ciphers, styles: Styles = Styles.CANONICAL
 ) -> tuple[bytes, list[tuple[int, int, int]]]:
     """Return a text with every literal sealed or tagged afresh, and the byte edits made; KeyNeeded, ValueRefused."""
+    return at_once(spell_steps(rendered, ciphers, styles))
+
+
+def spell_steps(rendered: Rendered, ciphers: Ciphers, styles: Styles) -> Steps[tuple[bytes, list[tuple[int, int, int]]]]:
+    """Do what ``spell_literals`` does, in slices."""
     occurrences = rendered.occurrences
     uses: list[tuple[Use, Given]] = []
-    for o in occurrences:
+    for i, o in enumerate(occurrences, start=1):
+        if not i % SLICE:
+            yield
         with placed(rendered.client, o.start):
             uses.append((o.use, _read_occurrence(o, styles)))
-    spelled = [_spelled(o, v) for o, v in zip(occurrences, convert(ciphers, uses), strict=True)]
-    edits = [*rendered.spans]
-    edits += [(o.start, o.end, len(s)) for o, s in zip(occurrences, spelled, strict=True)]
-    return rendered.fill(lambda i, _o: spelled[i]), edits
+    values = yield from convert_steps(ciphers, uses)
+    triples = zip(occurrences, values, rendered.pieces[1:], strict=True)
+    edits, filled = [*rendered.spans], [rendered.pieces[0]]
+    while part := [(o, _spelled(o, v), piece) for o, v, piece in islice(triples, MANY)]:
+        filled.append(b"".join(text for _, spelled, piece in part for text in (spelled, piece)))
+        edits += [(o.start, o.end, len(spelled)) for o, spelled, _ in part]
+        if len(part) == MANY:
+            yield
+    return b"".join(filled), edits
 
 
 def _sent(value: Given) -> bytes | None:

@@ -10,13 +10,15 @@ from phiproxy.errors import ConfigError
 from phiproxy.index.characters import ASCII, Characters
 from phiproxy.index.collations import characters_of
 from phiproxy.index.transform import transform
+from phiproxy.policy.boundary import boundary_complaints
 from phiproxy.policy.catalog import Catalog, Relation
-from phiproxy.policy.inherit import ancestors, family_complaints
+from phiproxy.policy.inherit import family_complaints
 from phiproxy.policy.layout import Layout, RegisteredIdentity
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.owntypes import NoSuchType, Types, resolved, same_name
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, ProtectedTable, Protection, Slot
-from phiproxy.policy.types import BYTEA_OID
+from phiproxy.policy.types import BYTEA_OID, by_oid
+from phiproxy.types.names import sql_name
 
 _INIT = "run `phiproxy keys init`"
 
@@ -25,15 +27,15 @@ def bind(policy: Policy, layout: Layout, catalog: Catalog, registry_schema: str)
     """Return what is protected, by name, with the registry's numbers and the declared types.
 
     ConfigError with one line per complaint: a column that is not ``bytea``, is not registered, was renamed behind the proxy, or is
-    of another identity or type than the registry says; a table that this version does not protect. What is registered and does not
-    exist is protected by its name: a migration will make it.
+    of another identity or type than the registry says; one that is sealed and not listed (``boundary``); a table that this version
+    does not protect. What is registered and does not exist is protected by its name: a migration will make it.
     """
     characters = characters_of(layout.collation, catalog.collation)
     protection, complaints = _assemble(policy, layout, registry_schema, catalog.types, characters)
     columns = policy.columns()
     complaints += [c for column in columns for c in _column_complaints(column, layout, catalog)]
     complaints += _table_complaints(columns, catalog) + type_complaints(policy, catalog)
-    complaints += _identity_complaints(columns, layout, catalog)
+    complaints += _identity_complaints(columns, layout, catalog) + boundary_complaints(policy, layout, catalog)
     return _checked(protection, complaints)
 
 
@@ -116,10 +118,12 @@ def _assemble(
     protected = tuple(ProtectedTable(schema, table, columns) for (schema, table), columns in tables.items())
     # a hash of all that a plan may depend on: equal in every proxy and after a restart, which id() or a counter
     # would not be
-    text = repr((policy.database, layout.deployment, registry_schema, protected, sorted(characters.differing)))
+    boundary = policy.boundary(layout.columns)
+    sealed = sorted(boundary.registered), sorted(boundary.released), sorted(boundary.clear)
+    text = repr((policy.database, layout.deployment, registry_schema, protected, sorted(characters.differing), sealed))
     generation = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
-    fixed = _fixed(policy)
-    return Protection(generation, policy.database, layout.deployment, registry_schema, protected, fixed, characters), complaints
+    fixed, database = _fixed(policy), policy.database
+    return Protection(generation, database, layout.deployment, registry_schema, protected, fixed, characters, boundary), complaints
 
 
 def _distrusted(column: PolicyColumn, layout: Layout, type_: DeclaredType) -> ProtectedColumn:
@@ -183,22 +187,6 @@ def planned(policy: Policy, layout: Layout, catalog: Catalog) -> list[PolicyColu
     ]
 
 
-def _moved_complaints(column: PolicyColumn, layout: Layout, catalog: Catalog) -> list[str]:
-    """Say where the values of a column that is gone are now: the guard of a renamed column still holds its number."""
-    number = layout.columns.get((column.schema, column.table, column.name))
-    if number is None:
-        return _existence_complaints(column, catalog)
-    found = [(r, c) for r in catalog.guarded for c, guarded in r.guards if guarded == number]
-    identity = layout.identities[number].identity
-    line = f"id: {identity.removeprefix('c:')!r}" if identity.startswith("c:") else f"domain: {identity.removeprefix('d:')}"
-    return [
-        f"{column.at}: {column.label} was renamed to {r.qualified}.{name} behind the proxy: rename it in the policy, with `{line}`,"
-        f" and {_INIT}"
-        for r, name in found
-        if not any((place.schema, place.name, name) in layout.columns for place in (r, *ancestors(catalog, r)))
-    ]
-
-
 def _existence_complaints(column: PolicyColumn, catalog: Catalog) -> list[str]:
     relation = catalog.find(column.schema, column.table)
     if relation is None:
@@ -209,15 +197,25 @@ def _existence_complaints(column: PolicyColumn, catalog: Catalog) -> list[str]:
 
 
 def _column_complaints(column: PolicyColumn, layout: Layout, catalog: Catalog) -> list[str]:
-    if _existence_complaints(column, catalog):
-        return _moved_complaints(column, layout, catalog)
+    if missing := _existence_complaints(column, catalog):
+        return missing if (column.schema, column.table, column.name) not in layout.columns else []
     found = catalog.by_name[column.schema, column.table].column(column.name)
     if found is not None and found.type_oid != BYTEA_OID:
-        declared = {25: "text", 1043: "varchar"}.get(found.type_oid, f"of type oid {found.type_oid}")
-        return [f"{column.at}: {column.label} is {declared}, not bytea: run `phiproxy ddl`"]
+        return [f"{column.at}: {column.label} is {_type_name(found.type_oid, catalog)}, not bytea: run `phiproxy ddl`"]
     if found is not None and _type(column, catalog.types).not_null and not found.not_null:
         return [f"{column.at}: {column.label} is of a domain without NULL, and may be NULL: run `phiproxy ddl`"]
     return []
+
+
+def _type_name(oid: int, catalog: Catalog) -> str:
+    """Return the name of a type as PostgreSQL shows it, without a length."""
+    known = by_oid(oid)
+    if known is not None:
+        return sql_name(known)
+    own = next((own for own in catalog.types if oid in (own.oid, own.array_oid)), None)
+    if own is None:
+        return "of another type"
+    return own.qualified + ("[]" if oid == own.array_oid else "")
 
 
 def _table_complaints(columns: list[PolicyColumn], catalog: Catalog) -> list[str]:

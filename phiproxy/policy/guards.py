@@ -83,6 +83,18 @@ def guard(column: ProtectedColumn) -> str:
     )
 
 
+def lacks_tag(column: str, slot: int) -> str:
+    """Return the condition that a value has no tag in a slot: it was stored before there was that slot, or is no envelope.
+
+    ``lacks_tag("ssn", 1)`` holds of a value with one slot, and of one in plaintext; of NULL it is true.
+    """
+    c = quote_ident(column)
+    return (
+        f"(CASE WHEN pg_catalog.octet_length({c}) >= 12 AND pg_catalog.substring({c}, 1, 3) = '\\xf55001'::pg_catalog.bytea"
+        f" THEN pg_catalog.get_byte({c}, 11) <= {slot} ELSE true END)"
+    )
+
+
 def guarded_number(tree: str) -> int | None:
     """Return the identity number in a guard's stored expression (pg_constraint.conbin), or None where it is none of ours."""
     found = _NUMBER.search(tree)

@@ -52,5 +52,10 @@ def absolute(uri: str, directory: Path) -> str:
     return f"{scheme}:{name}{mark}{'&'.join(parts)}"
 
 
+def in_file(uri: str) -> bool:
+    """Say whether a KEK is read from files once, when it is opened: whether they are still as they must be shows then only."""
+    return uri.partition(":")[0] in _PATH_SCHEMES
+
+
 def _options(query: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (part.partition("=") for part in query.split("&"))]

@@ -5,7 +5,7 @@ Knows no registry and no database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
@@ -17,7 +17,7 @@ from phiproxy.index.transform import short_type
 from phiproxy.policy import kek
 from phiproxy.policy.layout import WantedIdentity
 from phiproxy.policy.names import quote_ident, split_identifiers
-from phiproxy.policy.protection import DeclaredType
+from phiproxy.policy.protection import Boundary, DeclaredType, Place
 from phiproxy.policy.settings import Section
 from phiproxy.policy.types import parse_type
 from phiproxy.policy.values import refuse
@@ -125,12 +125,28 @@ _TableKey = Annotated[str, AfterValidator(_table_key)]
 
 
 class Table(Section):
-    """One table with at least one protected column."""
+    """One table: its protected columns, those that are let go, or that it is in clear though it is named like a protected one."""
 
-    columns: dict[_ColumnKey, Column] = Field(min_length=1)
+    columns: dict[_ColumnKey, Column] = Field(default_factory=dict)
     renamed_to: _TableKey | None = Field(
         default=None, description="its other name, with its schema, before a migration renames it and until the policy does"
     )
+    released: tuple[_ColumnKey, ...] = Field(
+        default=(), description="columns that were protected and are let go: what is stored in them passes as it is"
+    )
+    clear: bool = Field(
+        default=False, description="true: holds no protected values, though it is named like a protected table and its columns"
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Table:
+        if not (self.columns or self.released or self.clear):
+            refuse("a table needs `columns`, `released` or `clear: true`")
+        if self.clear and self.columns:
+            refuse("a table with protected columns is not in clear: leave out `columns` or `clear`")
+        if self.renamed_to is not None and not self.columns:
+            refuse("`renamed_to` is of a table with protected columns")
+        return self
 
 
 class Complaint(NamedTuple):
@@ -208,6 +224,17 @@ class Policy(Section):
             found += [replace(first, schema=s, table=t, name=c) for s, t, c in self._names(key, name, column)]
         return found
 
+    def boundary(self, registered: Iterable[Place]) -> Boundary:
+        """Return what this policy lets go of, beside the columns that the registry knows."""
+        released: set[Place] = set()
+        clear: set[tuple[str, str]] = set()
+        for key, table in self.tables.items():
+            for name in (key, *([table.renamed_to] if table.renamed_to is not None else ())):
+                schema, bare = split_identifiers(name)
+                released |= {(schema, bare, split_identifiers(column)[0]) for column in table.released}
+                clear |= {(schema, bare)} if table.clear else set()
+        return Boundary(frozenset(registered), frozenset(released), frozenset(clear))
+
     def wanted_identities(self, indexed_as: Callable[[DeclaredType], str] = lambda type_: type_.name) -> list[WantedIdentity]:
         """List what ``keys init`` registers: one per domain in use and one per column without a domain.
 
@@ -252,7 +279,15 @@ class Policy(Section):
                 found.append(Complaint((*where, "id"), f"this id is already that of {identities[identity]}"))
             identities[identity] = f"{key}.{name}"
             found += _index_complaints(self._spell, where, column, split_identifiers(name)[0])
-        return found
+        return [*found, *self._released_complaints(seen)]
+
+    def _released_complaints(self, protected: Mapping[tuple[str, ...], str]) -> Iterator[Complaint]:
+        """Find columns that are protected and let go at once; ``protected`` are the names of columns, as the file spells them."""
+        for key, table in self.tables.items():
+            for number, column in enumerate(table.released):
+                name = protected.get((*split_identifiers(key), *split_identifiers(column)))
+                if name is not None:
+                    yield Complaint(("tables", key, "released", number), f"{name} is protected: it cannot be released too")
 
     def _each(self) -> Iterator[tuple[str, str, Column]]:
         for key, table in self.tables.items():

@@ -36,6 +36,20 @@ class Slot:
     family: str = ""
 
 
+def answering_slots(slots: Iterable[Slot], expressions: Iterable[str]) -> dict[str, Slot]:
+    """Return the slot of each expression that has one: that which answers, else the one that is on its way."""
+    found: dict[str, Slot] = {}
+    for slot in slots:
+        if slot.state == "active" or (slot.state != "dropped" and slot.expression not in found):
+            found[slot.expression] = slot
+    return {expression: found[expression] for expression in expressions if expression in found}
+
+
+def waiting_slots(slots: Iterable[Slot], expressions: Iterable[str]) -> list[Slot]:
+    """Return the slots of expressions that no slot answers yet: values that were stored before them have no tag in them."""
+    return [slot for slot in answering_slots(slots, expressions).values() if slot.state != "active"]
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """A part of a CHECK constraint that the proxy evaluates: ``definition`` is the envelope of its condition (policy.guards).
@@ -131,14 +145,43 @@ class ProtectedColumn:
         return next((s for s in self.slots if s.expression == expression and s.state == "active"), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why every statement is refused that would read or write a table, and what the operator can do about it."""
+
+    why: str
+    hint: str
+
+
 @dataclass(frozen=True)
 class ProtectedTable:
-    """A table with at least one protected column, by name; ``inherited`` are those that only a parent of it names in the policy."""
+    """A table with at least one protected column, by name; ``inherited`` are those that only a parent of it names in the policy.
+
+    ``refused``: what is in it is not understood, or may not be in clear; then it may have no ``columns`` that are known.
+    """
 
     schema: str
     name: str
     columns: Mapping[str, ProtectedColumn]
     inherited: frozenset[str] = frozenset()
+    refused: Refusal | None = None
+
+
+Place = tuple[str, str, str]
+"""(schema, table, column), decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Where protection ends, beyond the columns of the policy (``policy.boundary``).
+
+    ``registered`` are the columns that the registry knows, ``released`` those that the policy lets go, and ``clear`` the (schema,
+    table) that it says to be in clear though they are named like protected ones.
+    """
+
+    registered: frozenset[Place] = frozenset()
+    released: frozenset[Place] = frozenset()
+    clear: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -153,6 +196,7 @@ class Protection:
     fixed: frozenset[str] = frozenset()
     """Settings that decide the session's tenant, in lower case: they may not change after the session has started."""
     characters: Characters = ASCII
+    boundary: Boundary = Boundary()
 
     def of_tenant(self, tenant: str) -> Protection:
         """Return the same for the sessions of one tenant."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from phiproxy.errors import MalformedMessage, StatementRefused, WireError
 from phiproxy.plan.statement import ScriptPart
-from phiproxy.session import copying, encoding, escapes, overlay
+from phiproxy.session import copying, encoding, escapes, overlay, work
 from phiproxy.session.effects import apply, check_references
 from phiproxy.session.encoding import readable, writable
 from phiproxy.session.extended import bind, close, describe, execute, parse
@@ -58,12 +58,13 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     assert session.database is not None
     encoding.settle(session)
     given = readable(session, decode_query(data, start + 5, end))
+    session.check_guarded(given)
     text = escapes.read(session, given)
     encoding.check(session, text, touches=False)
     with escapes.positions(session, given, text):
         overlay.settle(session, text)
         planner = session.planner
-        plan = planner.script(text, session.view())
+        plan = work.plan_script(session, text)
     parts = plan.parts or ()
     escapes.check(session, unchanged=plan.identity and not any(part.touches for part in parts))
     for part in parts:
@@ -79,8 +80,8 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
         _forward(session, data, start, end)
         session.counters.forwarded += 1
     else:
-        rendered, edits = plan.render(planner.ciphers, styles)
-        expected.texts = (rendered, text, tuple(edits))
+        rendered, edits = work.render(session, plan, planner.ciphers, styles)
+        expected.texts = (rendered, text, edits)
         session.to_server.append(encode_query(writable(session, rendered)))
         session.counters.rewritten += 1
     undo = forget_unnamed(session)

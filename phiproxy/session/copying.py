@@ -14,12 +14,17 @@ from phiproxy.session.phases import WHILE_COPYING_IN
 from phiproxy.session.pipeline import Expected, Kind, Later
 from phiproxy.session.replies import is_silent, relay
 from phiproxy.session.results import result_error
-from phiproxy.session.state import State
+from phiproxy.session.state import State, copy_outdated
 from phiproxy.wire.copydata import CopyDataError
 from phiproxy.wire.encodings import UTF8
-from phiproxy.wire.messages import message
+from phiproxy.wire.framing import HEADER
+from phiproxy.wire.messages import cstring, message
 
 COPY_FAIL = message(b"f", b"phiproxy: a row cannot be stored\0")
+OUTDATED = message(b"f", b"phiproxy: the policy was changed\0")
+# In place of the client's own words, which may hold a value: psycopg's are those of the exception that was raised.
+CLIENT_REASON = b"phiproxy: ended by the client"
+CLIENT_FAIL = message(b"f", CLIENT_REASON + b"\0")
 NO_END = message(b"f", b"phiproxy: the data has no end\0")
 QUERY_CANCELED = "57014"
 _DONE = message(b"c", b"")
@@ -49,8 +54,10 @@ def _copy_in(session: State, copy: CopyMeaning) -> CopyIn:
 
 
 def _await_answer(session: State) -> None:
-    """Keep data that the client sends before it was asked for, when it may be for a protected table."""
+    """Keep data that the client sends before it was asked for, when it may be for a protected table, or is of another policy."""
     pipeline = session.pipeline
+    if session.outdated >= 0 and not pipeline.copy_in and pipeline.may_copy():
+        raise Later
     if pipeline.copy_in or not pipeline.may_copy():
         return
     for entry in reversed(pipeline.queue):
@@ -63,6 +70,8 @@ def _await_answer(session: State) -> None:
 
 def copy_data(session: State, data: bytes, start: int, end: int) -> None:
     """CopyData of the client; dropped where the server would ignore it."""
+    if _has_ended(session):
+        return
     if session.copying is not None:
         if not session.copy_failed:
             _feed(session, session.copying, data[start + 5 : end])
@@ -73,12 +82,15 @@ def copy_data(session: State, data: bytes, start: int, end: int) -> None:
 
 
 def copy_end(session: State, data: bytes, start: int, end: int) -> None:
-    """CopyDone or CopyFail of the client."""
+    """CopyDone or CopyFail of the client; the reason that it gives is for itself alone."""
     pipeline = session.pipeline
+    if _has_ended(session):
+        pipeline.copy_in = False
+        return
     if session.copying is None:
         _await_answer(session)
         if pipeline.may_copy():
-            session.to_server.append(data[start:end])
+            session.to_server.append(_end(session, data, start, end))
             if not pipeline.copy_in:
                 pipeline.push(Expected(Kind.COPY_END))
             pipeline.copy_in = False
@@ -87,8 +99,36 @@ def copy_end(session: State, data: bytes, start: int, end: int) -> None:
         if data[start] == _DONE[0]:
             _feed(session, session.copying, None)
         if not session.copy_failed:
-            session.to_server.append(data[start:end])
+            session.to_server.append(_end(session, data, start, end))
     pipeline.copy_in = False
+
+
+def _end(session: State, data: bytes, start: int, end: int) -> bytes:
+    """Return what the server gets of CopyDone or CopyFail; what is awaited of the COPY remembers why the client ended it."""
+    if data[start] == _DONE[0]:
+        return data[start:end]
+    queue = session.pipeline.queue
+    copies = (i for i, entry in enumerate(queue) if entry.kind in (Kind.EXECUTE, Kind.QUERY))
+    at = next(copies, None) if session.pipeline.copy_in else max(copies, default=None)
+    if at is not None:
+        queue[at] = failed = copy(queue[at])  # it may be one object for many messages (``groups``), of other sessions too
+        failed.said = cstring(data, start + HEADER, end)[0]
+    return CLIENT_FAIL
+
+
+def _has_ended(session: State) -> bool:
+    """Tell whether the rest of the data is dropped, as the COPY began under another policy; the first time it is ended."""
+    if not session.pipeline.copy_in or not session.copy_outdated:
+        return False
+    if not session.copy_failed:
+        front = session.pipeline.front()
+        assert front is not None
+        session.pipeline.queue[0] = failed = copy(front)
+        failed.refusal, failed.substitute = copy_outdated(), QUERY_CANCELED
+        session.copy_failed = True
+        session.counters.refused += 1
+        session.to_server.append(OUTDATED)
+    return True
 
 
 def _feed(session: State, copying: CopyIn, data: bytes | None) -> None:
@@ -144,6 +184,7 @@ def fail(session: State, tag: int, error: PhiproxyError) -> bool:
 
 def copy_in_response(session: State, data: bytes, start: int, end: int) -> int:
     """CopyInResponse: its format and its number of columns are the client's own."""
+    session.copy_outdated = session.front_is_outdated
     session.pipeline.copy_in_began()
     _begin_in(session)
     return relay(session, data, start, end)
@@ -159,6 +200,9 @@ def copy_out_response(session: State, data: bytes, start: int, end: int) -> int:
 def copy_out_data(session: State, data: bytes, start: int, end: int) -> int:
     """CopyData of the server: opened by the plan, or a run of it forwarded as one slice. KeyNeeded leaves the frame where it is."""
     if is_silent(session):
+        return end
+    if session.front_is_outdated:
+        result_error(session, copy_outdated())
         return end
     front = session.pipeline.front()
     copy = planned(front)

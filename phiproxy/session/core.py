@@ -40,6 +40,7 @@ from phiproxy.session.results import result_error
 from phiproxy.session.state import State
 from phiproxy.session.streams import BEGINNINGS, goes_on
 from phiproxy.session.substitutes import ask_path, refuse, waits_in_group
+from phiproxy.session.work import Work, WorkNeeded, turn
 from phiproxy.wire.framing import FrameBuffer
 
 
@@ -65,7 +66,13 @@ class NeedAnnouncement(NamedTuple):
     names: frozenset[str]
 
 
-Need = NeedKeys | NeedCatalog | NeedAnnouncement
+class NeedWork(NamedTuple):
+    """Do this, and then ``resume``."""
+
+    work: Work
+
+
+Need = NeedKeys | NeedCatalog | NeedAnnouncement | NeedWork
 
 
 class Session(State):
@@ -83,7 +90,7 @@ class Session(State):
     def from_client(self, data: bytes) -> Need | None:
         """Take bytes from the client. Without a policy nobody here looks at them, before the login either."""
         if self.phase is TRANSPARENT or (self.database is None and self.phase is AUTHENTICATING):
-            self.to_server.append(data)
+            self._pass_gate(data)
             return None
         if self.quiet and (sent := alone.group(self, data)):
             self.to_server.append(sent)
@@ -96,8 +103,10 @@ class Session(State):
         self.quiet = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_server)
-        frames.feed(data)
-        return self._drain("client") if self.waiting is None else None
+        long = frames.feed(data)
+        if self.waiting is not None:
+            return None
+        return self._in_another_turn("client") if long else self._drain("client")
 
     def from_server(self, data: bytes) -> Need | None:
         """Take bytes from the server."""
@@ -114,21 +123,41 @@ class Session(State):
         self.quiet = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_client)
-        frames.feed(data)
-        return self._drain("server") if self.waiting is None else None
+        long = frames.feed(data)
+        if self.waiting is not None:
+            return None
+        return self._in_another_turn("server") if long else self._drain("server")
 
-    def resume(self, error: PhiproxyError | None = None) -> Need | None:
-        """Go on after a Need was met, or could not be: then the frame that needed it is answered with ``error``."""
+    def resume(self, error: PhiproxyError | None = None, *, worked: bool = False) -> Need | None:
+        """Go on after a Need was met, or could not be: then the frame that needed it is answered with ``error``.
+
+        ``worked``: it was work, which says nothing new of the catalogue.
+        """
         side, self.waiting = self.waiting, None
         assert side is not None
         if side == "client":
-            self.catalog_fresh = error is None
+            self.catalog_fresh = self.catalog_fresh if worked else error is None
             if error is not None:
                 self._refuse_next(error)
         elif error is not None:
             result_error(self, error)
         need = self._drain(side)
         return need if need is not None else self._drain("server" if side == "client" else "client")
+
+    def _in_another_turn(self, side: str) -> Need:
+        """Let others have their turn before a long message is looked at."""
+        self.waiting = side
+        return NeedWork(Work(("turn",), steps=turn, refusable=False))
+
+    def _pass_gate(self, data: bytes) -> None:
+        """Pass what a client says to a database without a policy."""
+        try:
+            data = self.gate.passed(data) if self.gate is not None else data
+        except WireError as error:
+            self.fatal(error)
+            return
+        if data:
+            self.to_server.append(data)
 
     # -- the loop ----------------------------------------------------------------------------------------------------------
 
@@ -162,11 +191,12 @@ class Session(State):
             sent = len(self.to_server)
             try:
                 accepted = self._client_frame(tag, start, end, BEGINNINGS if begins else client.HANDLERS)
-            except (KeyNeeded, CatalogNeeded, AnnouncementNeeded) as need:
+            except (KeyNeeded, CatalogNeeded, AnnouncementNeeded, WorkNeeded) as need:
                 self.waiting = "client"
                 return _need(need)
             except Later:
                 self.later = True
+                self.worked.clear()  # when it is taken again its names may mean something else
                 break
             except Whole:
                 frames.gather()
@@ -175,8 +205,14 @@ class Session(State):
                 frames.stream(kept=accepted and len(self.to_server) > sent)
             else:
                 frames.advance(end)
-            self.catalog_fresh = False
+            self._taken()
         return None
+
+    def _taken(self) -> None:
+        """Forget what was found out for the message that has just been consumed."""
+        self.catalog_fresh = False
+        if self.worked:
+            self.worked = []
 
     @property
     def _fenced(self) -> bool:
@@ -286,7 +322,7 @@ class Session(State):
                 frames.stream(kept=False)
             else:
                 frames.advance(end)
-            self.catalog_fresh = False
+            self._taken()
 
     # -- the search path ---------------------------------------------------------------------------------------------------
 
@@ -310,9 +346,11 @@ class Session(State):
             self._refuse_next(_path_unknown())
 
 
-def _need(needed: KeyNeeded | CatalogNeeded | AnnouncementNeeded) -> Need:
+def _need(needed: KeyNeeded | CatalogNeeded | AnnouncementNeeded | WorkNeeded) -> Need:
     if isinstance(needed, KeyNeeded):
         return NeedKeys(needed.wants)
+    if isinstance(needed, WorkNeeded):
+        return NeedWork(needed.work)
     return NeedCatalog(needed.changed, needed.names) if isinstance(needed, CatalogNeeded) else NeedAnnouncement(needed.names)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from phiproxy.errors import MalformedMessage, PhiproxyError, WireError
 from phiproxy.plan.statement import map_position
 from phiproxy.session.authentication import before_authentication
+from phiproxy.session.copying import CLIENT_REASON
 from phiproxy.session.definitions import counts, outside, tag_of
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
@@ -32,6 +33,8 @@ def error(session: State, data: bytes, start: int, end: int) -> int:
     if session.path_changed is not None:
         session.path = None
     fields = decode_error_fields(data, start + 5, end)
+    if front is not None and front.said is not None:
+        fields = _in_own_words(fields, front.said)
     state = dict(fields).get(67, b"").decode("ascii", "replace")
     session.server_said_fatal = dict(fields).get(86, dict(fields).get(83)) in (b"FATAL", b"PANIC")
     if front is not None and front.closes and front.failed:
@@ -45,11 +48,16 @@ def error(session: State, data: bytes, start: int, end: int) -> int:
         session.fatal(front.refusal)
     elif front.refusal is not None and state == front.substitute:
         session.to_client.append(session.said(_refusal(session, front, front.refusal)))
-    elif front.touches or front.refusal is not None or (front.texts is not None and front.texts[2]):
+    elif front.touches or front.refusal is not None or front.said is not None or (front.texts is not None and front.texts[2]):
         session.to_client.append(encode_error_fields(b"E", _shown(session, fields, front)))
     else:
         return passes(session, data, start, end)
     return end
+
+
+def _in_own_words(fields: Sequence[tuple[int, bytes]], said: bytes) -> list[tuple[int, bytes]]:
+    """Return the fields with the client's reason for the end of its COPY in the place of what the server was told."""
+    return [(code, value.replace(CLIENT_REASON, said)) for code, value in fields]
 
 
 def passes(session: State, data: bytes, start: int, end: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.quick import Formed
 from phiproxy.plan.statement import StatementPlan
-from phiproxy.session import encoding, escapes, overlay
+from phiproxy.session import encoding, escapes, overlay, work
 from phiproxy.session.effects import apply, check_name, check_references, settled, stamp_of
 from phiproxy.session.encoding import readable, writable
 from phiproxy.session.known import current, still_valid
@@ -45,16 +45,17 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     check_name(sent.name)
     encoding.settle(session)
     given, name = readable(session, sent.query), readable(session, sent.name)
+    session.check_guarded(given)
     text = escapes.read(session, given)
     with escapes.positions(session, given, text):
         overlay.settle(session, text)
-        plan = session.planner.statement(text, sent.oids, session.view())
+        plan = work.plan_statement(session, text, sent.oids)
     check_references(plan.effects)
     encoding.check(session, text, touches=plan.touches)
     escapes.check(session, unchanged=plan.identity and not plan.touches)
     styles = session.styles_for(typed=plan.typed and bool(plan.literals or plan.inline))
     plan.check_literals(styles)
-    sql, edits = plan.spell(session.database.planner.ciphers, styles)
+    sql, edits = work.spell(session, plan, session.database.planner.ciphers, styles)
     if plan.identity and sql == text:
         session.to_server.append(data[start:end])
     else:
@@ -129,7 +130,7 @@ def _converted(session: State, plan: StatementPlan, sent: Bind, formed: Formed) 
         return sent._replace(result_formats=formed.server_results)
     given = encoding.parameters(session, plan, sent.values, formed.parameters)
     styles = session.styles_for(typed=True) if plan.typed else session.styles
-    values = plan.parameters(session.planner.ciphers, given, formed.parameters, styles)
+    values = work.parameters(session, plan, session.planner.ciphers, given, formed.parameters, styles)
     session.counters.rewritten += 1
     return Bind(sent.portal, sent.statement, formed.server_parameters, values, formed.server_results)
 

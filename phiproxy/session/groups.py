@@ -19,6 +19,7 @@ from phiproxy.session.prepared import Group, Portal, Prepared
 from phiproxy.session.ready import settle
 from phiproxy.session.results import opener_of
 from phiproxy.session.state import State
+from phiproxy.session.work import MUCH
 from phiproxy.wire.fields import decode_bind, encode_codes
 
 _LENGTH = struct.Struct("!I").unpack_from
@@ -80,7 +81,7 @@ def protected(session: State, prepared: Prepared, tail: bytes, data: bytes, star
     The client's Bind is at ``start``; behind its names, ``at``, come formats and values.
     """
     plan = prepared.plan
-    if not plan.swift or session.group_executes or (plan.typed and session.path is None):
+    if not plan.swift or end - start > MUCH or session.group_executes or (plan.typed and session.path is None):
         return b""
     try:
         form, values = _read(plan, data, start, at, end)

@@ -9,6 +9,7 @@ from phiproxy.session.effects import settled, stamp_of
 from phiproxy.session.prepared import Prepared
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import InvalidStatementName
+from phiproxy.session.work import plan_statement
 
 
 class Known:
@@ -53,7 +54,7 @@ def still_valid(session: State, plan: StatementPlan, oids: tuple[int, ...]) -> S
     """Plan a statement again and return the plan; StatementRefused when the server was told something else."""
     assert session.database is not None
     overlay.settle(session, plan.text)
-    fresh = session.planner.statement(plan.text, oids, session.view())
+    fresh = plan_statement(session, plan.text, oids)
     if not fresh.same(plan):
         raise StatementRefused(
             "cached plan must not change: a name, the search path, policy or catalogue changed since this statement was prepared",

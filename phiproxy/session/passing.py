@@ -31,6 +31,7 @@ from phiproxy.session.ready import settle
 from phiproxy.session.results import opener_of
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import forget_both
+from phiproxy.session.work import MUCH
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.framing import HEADER
 from phiproxy.wire.messages import decode_parse
@@ -221,7 +222,7 @@ def _parse(session: State, data: bytes, start: int, end: int) -> int:
     assert session.database is not None
     stop = data.find(0, start + 6, end)
     # The planner does not know the names yet that were just made: overlay.settle looks for them.
-    if data[start + 5] or stop < 0 or session.database.made:
+    if data[start + 5] or stop < 0 or session.database.made or end - start > MUCH:
         return 0
     try:
         oids = decode_parse(data, start + 5, end).oids if end - stop != _NO_OIDS or data[stop + 1] | data[stop + 2] else ()
@@ -309,7 +310,7 @@ def _query(session: State, data: bytes, start: int, end: int) -> int:
     """
     assert session.database is not None
     # The planner does not know the names yet that were just made: overlay.settle looks for them.
-    if session.database.made or data.find(0, start + 5, end) != end - 1:
+    if session.database.made or end - start > MUCH or data.find(0, start + 5, end) != end - 1:
         return 0
     if session.path_generation != session.database.generation:
         session.follow_schemas()

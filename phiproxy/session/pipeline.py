@@ -106,9 +106,9 @@ class Expected:
 
     ``passes`` (None: no reply) holds for as long as there is no refusal. ``whole``: this is a Bind, and as many entries behind it
     were queued with it, the last of them a Sync; or a Query of one statement whose result is shown. ``made``: the rows of a table
-    made from a query. ``closes``: so many Closes are the end of a query of the proxy's own, in a group of the client's. One object
-    may stand for many messages, where nothing of it changes. Without slots, so that the defaults are the class's and ``expect``
-    need not set them.
+    made from a query. ``said``: why the client ended its COPY. ``closes``: so many Closes are the end of a query of the proxy's
+    own, in a group of the client's. One object may stand for many messages, where nothing of it changes. Without slots, so that the
+    defaults are the class's and ``expect`` need not set them.
     """
 
     kind: Kind
@@ -135,6 +135,7 @@ class Expected:
     copy_out: CopyOut | None = None
     where: str | None = None
     made: int | None = None
+    said: bytes | None = None
     closes: int = 0
     passes: Passes | None = None
     whole: int = 0

@@ -28,6 +28,8 @@ def shaped(session: State, text: bytes) -> bytes:
     """Return the server's Query, and await its replies; empty, and nothing done, where the handlers must look at it."""
     assert session.database is not None
     planner = session.database.planner
+    if session.guard is not None and session.guard(text) is not None:
+        return b""
     try:
         found = planner.ready(text, session.path, session.created)
         spelled = found[0].spelled(found[1], planner.ciphers) if found is not None else None

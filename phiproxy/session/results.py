@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import islice, takewhile
 
-from phiproxy.errors import CatalogChanged, NotAuthentic, PhiproxyError, SealError, ValueRefused, WireError
+from phiproxy.errors import CatalogChanged, NotAuthentic, PhiproxyError, ProtectionChanged, SealError, ValueRefused, WireError
 from phiproxy.plan.statement import Columns
 from phiproxy.session.definitions import ended
 from phiproxy.session.pipeline import Expected, Kind, Undo
@@ -140,7 +140,7 @@ def result_error(session: State, failure: PhiproxyError) -> None:
     A plain SELECT that is the last and only one of its Sync group or simple query is broken off with an ERROR; anything else has
     already run, perhaps committed, on the server, so the conversation ends with a FATAL that says so.
     """
-    session.counters.open_failures += not isinstance(failure, ValueRefused)
+    session.counters.open_failures += not isinstance(failure, ValueRefused | ProtectionChanged)
     front = session.pipeline.front()
     if front is None or not _can_break_off(session, front):
         session.fatal(type(failure)(f"{failure.message}; what was committed before stays committed", hint=failure.hint))

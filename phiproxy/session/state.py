@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from phiproxy.errors import PathNeeded, PhiproxyError, ValueRefused, WireError
+from phiproxy.errors import PathNeeded, PhiproxyError, ProtectionChanged, ValueRefused, WireError
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.copy import CopyIn
 from phiproxy.plan.names import NO_NAMES, KnownNames
 from phiproxy.session.audit import Doubt, DoubtfulReads
 from phiproxy.session.fence import Fence
+from phiproxy.session.gate import Gate, Guard
 from phiproxy.session.phases import AUTHENTICATING, CLIENT_STREAMS, CLOSED, READY, SERVER_STREAMS, TRANSPARENT
 from phiproxy.session.pipeline import Expected, Kind, Pipeline, Undo
 from phiproxy.session.prepared import Names
+from phiproxy.session.work import Work
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8, Encoding
 from phiproxy.wire.framing import FrameBuffer
@@ -70,20 +72,23 @@ class Counters:
 
 
 class State:
-    """One conversation. ``database`` is None where no policy names it: bytes then pass as they come."""
+    """One conversation. ``database`` is None where no policy names it: bytes then pass as they come, through the ``gate``.
+
+    ``guard`` tells of a text why no session may send it, whatever its database.
+    """
 
     # More than thirty attributes in a dictionary are looked up by hash, and their memory is four times as much.
     __slots__ = (
         "announced", "asked", "backend_key", "blocked", "catalog_fresh", "changed", "client_frames", "closed_behind",
-        "conforming", "copy_failed", "copying", "counters", "created", "database", "database_name", "doubtful", "encoding",
-        "encoding_changed", "encoding_set", "fence", "flushed", "group_executes", "group_open", "has_temporary", "later",
-        "left", "max_message", "names", "negotiation", "now", "overlaid", "overlay", "overlays", "path", "path_changed",
-        "path_generation", "path_schemas", "phase", "pipeline", "quiet", "reaching", "server_frames", "server_said_fatal",
-        "settings", "status", "strip_plus", "styles", "styles_changed", "styles_set", "suspect", "swallowing", "to_client",
-        "to_server", "unbound", "waiting", "wanted",
+        "conforming", "copy_failed", "copy_outdated", "copying", "counters", "created", "database", "database_name", "doubtful",
+        "encoding", "encoding_changed", "encoding_set", "fence", "flushed", "gate", "group_executes", "group_open", "guard",
+        "has_temporary", "later", "left", "max_message", "names", "negotiation", "now", "outdated", "overlaid", "overlay",
+        "overlays", "path", "path_changed", "path_generation", "path_schemas", "phase", "pipeline", "quiet", "reaching",
+        "server_frames", "server_said_fatal", "settings", "status", "strip_plus", "styles", "styles_changed", "styles_set",
+        "suspect", "swallowing", "to_client", "to_server", "unbound", "waiting", "wanted", "worked",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one line for each attribute
         self,
         database: Database | None,
         name: str,
@@ -91,8 +96,10 @@ class State:
         max_message: int = 64 * 1024 * 1024,
         strip_plus: bool = False,
         counters: Counters | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        self.database = database
+        self.database, self.guard = database, guard
+        self.gate = Gate(guard, max_message) if guard is not None and database is None else None
         self.database_name = name
         self.fence = database.fence if database is not None else Fence()
         self.now = 0.0
@@ -114,7 +121,7 @@ class State:
         self.path: tuple[str, ...] | None = None
         self.path_changed: int | None = None
         self.path_schemas: frozenset[str] = frozenset()
-        self.path_generation = -1
+        self.path_generation = self.outdated = -1
         self.has_temporary = False
         self.settings: dict[str, str] = {}
         self.styles = Styles.CANONICAL
@@ -132,13 +139,13 @@ class State:
         self.encoding_set: int | None = None
         self.encoding_changed: int | None = None
         self.quiet = False
-        self.blocked = self.later = False
-        self.catalog_fresh = False
-        self.swallowing = False
+        self.blocked = self.later = self.copy_outdated = False
+        self.catalog_fresh = self.swallowing = False
         self.closed_behind: list[Undo] = []
         self.copying: CopyIn | None = None
         self.copy_failed = False
         self.waiting: str | None = None
+        self.worked: list[Work] = []
         self.server_said_fatal = False
         self.backend_key: bytes | None = None
         self.doubtful: DoubtfulReads | None = None
@@ -173,6 +180,30 @@ class State:
     def busy(self) -> bool:
         """Tell whether the server may be working on something (always, where bytes are not looked at)."""
         return self.phase is TRANSPARENT or bool(self.pipeline.queue)
+
+    def protection_changed(self) -> None:
+        """Note that what is protected is another thing now: a COPY that began before ends before anything more of it passes."""
+        self.outdated = self.names.group - (not self.group_open)
+        self.copy_outdated = self.pipeline.copy_in
+        if self.pipeline.copy_in and self.client_frames.passing and self.client_frames.kept:
+            self.fatal(copy_outdated())  # in the middle of a message there is no other end
+
+    @property
+    def front_is_outdated(self) -> bool:
+        """Tell whether the message that the server works on now was sent before the last such change.
+
+        Not behind a CopyInResponse: the server ignores the Sync that would tell.
+        """
+        if self.outdated < 0:
+            return False
+        entries = (entry.group for entry in self.pipeline.queue if entry.kind in (Kind.QUERY, Kind.SYNC))
+        return next(entries, self.names.group) <= self.outdated
+
+    def check_guarded(self, text: bytes) -> None:
+        """Refuse a text that would rename or copy a database with a policy; a PhiproxyError."""
+        error = self.guard(text) if self.guard is not None else None
+        if error is not None:
+            raise error
 
     def fatal(self, error: PhiproxyError) -> None:
         """Say a last word to the client, where one can be put, and close."""
@@ -276,6 +307,13 @@ class State:
         if typed and (self.sure_path is None or (changed is not None and changed > self.names.answered)):
             raise PathNeeded(1, of_styles=True)
         return self.styles
+
+
+def copy_outdated() -> ProtectionChanged:
+    """Return what ends a COPY that began under another policy."""
+    return ProtectionChanged(
+        "terminating COPY because the policy was changed while it ran", hint="Run it again: it is planned by the policy of now."
+    )
 
 
 def _ascii(text: bytes) -> bytes:

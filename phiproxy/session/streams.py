@@ -45,7 +45,7 @@ def function_call_begins(session: State, data: bytes, start: int, end: int) -> N
 
 def copy_data_begins(session: State, data: bytes, start: int, end: int) -> None:
     """CopyData: one for an unprotected table goes on."""
-    if session.copying is not None and not session.copy_failed:
+    if (session.copying is not None and not session.copy_failed) or (session.pipeline.copy_in and session.copy_outdated):
         raise Whole
     copying.copy_data(session, data, start, end)
 

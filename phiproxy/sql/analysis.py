@@ -5,7 +5,7 @@ Every rule takes an ``Analysis`` and adds to its ``meaning``; none of them looks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from phiproxy.policy.guards import generated_tags
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
 from phiproxy.sql.meaning import Meaning, Plain, Renew, Search, SessionNames, Store, Use
 from phiproxy.sql.operands import OWN, changes_nothing, given
-from phiproxy.sql.parse import Node, Positions, location, messages, only
+from phiproxy.sql.parse import Node, Positions, Token, location, messages, only, tokens_between
 from phiproxy.sql.scope import Clear, ListColumn, Protected, Source, SourceColumn, Value, list_groups
 from phiproxy.sql.sinks import SinkNode, cast_type
 from phiproxy.types.names import sql_name
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class Context:
     """What a statement is analysed against: everything in here is part of a plan's key.
 
-    ``temporary`` are the protected names that temporary tables of the session have.
+    ``temporary`` are the protected names that temporary tables of the session have. ``comments`` are those of the whole text, where
+    somebody has looked for them already: a text of many statements is scanned for them once.
     """
 
     protection: Protection
@@ -46,6 +47,7 @@ class Context:
     names: SessionNames | None = None
     views: dict[int, tuple[Value, ...] | None] = field(default_factory=dict, compare=False)
     temporary: frozenset[str] = frozenset()
+    comments: Sequence[Token] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,10 @@ class Analysis:
         if location(body) > 0:
             return self.at(location(body))
         return self.at(min((place for m in messages(body) if (place := location(m)) > 0), default=self.meaning.start))
+
+    def tokens(self) -> list[Token]:
+        """Return the tokens of this statement: of a text of many statements the others are not scanned for each of them."""
+        return tokens_between(self.text, *self.meaning.room)
 
     def walk(self, body: Node) -> list[Node]:
         """Return ``messages`` of a body as it was before anything in it was edited."""
@@ -310,8 +316,28 @@ class Analysis:
         return schema in path and not any(self.context.catalog.find(earlier, name) is not None for earlier in before)
 
     def protected(self, relation: Relation) -> ProtectedTable | None:
-        """Return the protection of a relation, or None; StatementRefused for one through which a protected table is reached."""
-        return self.context.protection.by_name.get((relation.schema, relation.name))
+        """Return the protection of a relation, or None; StatementRefused for one that is refused as a whole."""
+        return self.protected_at(relation.schema, relation.name)
+
+    def protected_at(self, schema: str, name: str) -> ProtectedTable | None:
+        """Return the protection of what has this name, as ``protected`` does."""
+        table = self.context.protection.by_name.get((schema, name))
+        if table is not None and table.refused is not None:
+            refusal = StatementRefused(table.refused.why, hint=table.refused.hint)
+            refusal.name = name
+            raise refusal
+        return table
+
+    def takes_names(self, schema: str, name: str, columns: Iterable[str | None]) -> bool:
+        """Tell whether a new table would be named as a protected one and its columns, and is not in clear as the policy says.
+
+        A column of None has a name that is not known.
+        """
+        protection = self.context.protection
+        if (schema, name) in protection.by_name or (schema, name) in protection.boundary.clear:
+            return False
+        taken = {column for table in protection.tables if table.name == name for column in table.columns}
+        return bool(taken) and any(column is None or column in taken for column in columns)
 
     def target_relation(self, body: Node) -> Relation:
         """Return the relation that a RangeVar means when it is no CTE; records nothing."""

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 
 from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedColumn, WrongCount
 from phiproxy.policy.catalog import Relation
+from phiproxy.policy.names import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import computed_sink
 from phiproxy.sql.dated import dated_sink
+from phiproxy.sql.ddl.mentions import mentioned
 from phiproxy.sql.expressions import expression, located, wrong_count
 from phiproxy.sql.lengths import cut_by, cut_sink, peel_cuts, shorter
 from phiproxy.sql.parse import Node, only
@@ -173,8 +175,19 @@ def computed(a: Analysis, column: ProtectedColumn, node: Node) -> StatementRefus
     return a.refuse(
         f"the server would compute a value for {column.label}, which is protected",
         located(node),
-        hint="Give a text parameter, a text literal, NULL or DEFAULT.",
+        hint=_given(column, node),
     )
+
+
+def _given(column: ProtectedColumn, node: Node) -> str:
+    """Say what to give instead; of what is made of the column itself, which only the application can read, how."""
+    if mentioned(node, (column.name,)) is not None:
+        name = quote_ident(column.name)
+        return (
+            f"The server cannot compute with what is encrypted. Select {name}, change it in the application, and give the result."
+        )
+    kind = "text" if column.type.is_text else sql_name(column.type)
+    return f"Give a {kind} parameter, a {kind} literal, NULL or DEFAULT."
 
 
 def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, place: Place) -> None:

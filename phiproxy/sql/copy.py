@@ -14,7 +14,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.defaults import left_out
 from phiproxy.sql.finish import Spans, finish, quote_ident
 from phiproxy.sql.meaning import CopyMeaning, Edit, Reveal
-from phiproxy.sql.parse import Node, location, messages, only, strings, tokens
+from phiproxy.sql.parse import Node, location, messages, only, strings
 from phiproxy.wire.copydata import CopyFormat
 from phiproxy.wire.encodings import encoding_of
 
@@ -60,7 +60,7 @@ def copy_table(a: Analysis, body: Node) -> None:
 
 def _listed(a: Analysis, body: Node, names: Sequence[str]) -> Edit:
     """Return the edit that makes a list of columns, or another one of it."""
-    spans = Spans(tokens(a.text))
+    spans = Spans(a.tokens())
     _, end = spans.column_ref(location(body["relation"]))
     start = end
     if "attlist" in body:

@@ -14,6 +14,7 @@ from phiproxy.errors import NoIndexAnswers, PathNeeded, StatementRefused, Undefi
 from phiproxy.policy.names import quote_ident, shown_expression
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
+from phiproxy.sql.indexhints import add_index, await_index, waiting
 from phiproxy.sql.meaning import PLAIN
 from phiproxy.sql.parse import Node, children, only, strings
 from phiproxy.sql.respell import value_of
@@ -208,13 +209,10 @@ def equality_slot(a: Analysis, column: ProtectedColumn, node: Node) -> Slot:
     if slot is None and column.shown_of is not None:
         raise unsupported(a, column, node, f"What this cast gives is only shown. Use {column.name} itself, and values of its type.")
     if slot is None:
-        waiting = any(s.expression == "@" and s.state != "dropped" for s in column.slots)
         shown = shown_expression(column.expression, quote_ident(column.name))
         raise NoIndexAnswers(
             f"no blind index answers a comparison of {column.label}",
-            hint=f"The index on {shown} is still building."
-            if waiting
-            else f"Add `{shown}` to the indexes of {(column.base or column).label} in the policy, then run phiproxy keys init.",
+            hint=await_index(shown) if "@" in waiting(column.slots) else add_index(f"`{shown}`", (column.base or column).label),
             position=a.position(located(node)),
         )
     return slot

@@ -6,7 +6,7 @@ Decisions are applied twice, to the text (as edits) and to the tree; ``render.ve
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from phiproxy.errors import StatementRefused
@@ -16,8 +16,8 @@ from phiproxy.sql.analysis import Analysis, DecidedUse
 from phiproxy.sql.brackets import Brackets, dotted
 from phiproxy.sql.comments import blank, shown_comment
 from phiproxy.sql.lists import settle
-from phiproxy.sql.meaning import Edit, Occurrence, Plain, Search, Store, Use, is_upper, sent_as_array
-from phiproxy.sql.parse import Node, Token, comments, location, only, tokens
+from phiproxy.sql.meaning import Edit, Meaning, Occurrence, Plain, Search, Store, Use, is_upper, sent_as_array
+from phiproxy.sql.parse import Node, Token, comments, comments_between, location, only
 from phiproxy.sql.respell import apply, node_text, spelled_text
 from phiproxy.sql.sinks import Inserted, SinkNode
 from phiproxy.sql.taint import untainted
@@ -33,7 +33,7 @@ def finish(a: Analysis) -> None:
     changed = (touched, a.tagged, a.qualified, a.stripped, a.changes, a.wraps, a.respelled, a.added, a.meaning.touches)
     if not any(changed):
         return
-    spans = Spans(tokens(a.text))
+    spans = Spans(a.tokens())
     edits: dict[tuple[int, int], Edit] = {}
     for body, schema in a.qualified:
         offset = location(body)
@@ -202,21 +202,37 @@ def _drop_casts(casts: list[Node]) -> None:
 def blanked_comments(a: Analysis, touched: list[DecidedUse]) -> list[Edit]:
     """Return the edits that leave of a text's comments what the server may see (``comments``).
 
-    Of a string of several statements that is nothing: what one seals may stand in the comment of another.
+    Of a string of several statements that is nothing: what one seals may stand in the comment of another. Each blanks those around
+    itself, and whoever analyses the whole string those around the others.
     """
-    if b"--" not in a.text and b"/*" not in a.text:
-        return []
-    single = a.meaning.room == (0, len(a.text))
+    first, last = a.meaning.room
+    single = (first, last) == (0, len(a.text))
     values = {v for u in touched for v in u.sink.values} | {u.sink.literal for u in touched}
     names = _names_in_hints(a) if single and b"/*+" in a.text else ()
     bound = any(u.sink.numbers for u in touched)
     edits = []
-    for comment in comments(a.text):
+    for comment in comments_between(comments(a.text) if a.context.comments is None else a.context.comments, first, last):
         text = a.text[comment.start : comment.end]
         shown = shown_comment(text, values, names, bound=bound) if single else blank(text)
         if shown != text:
             edits.append(Edit(comment.start, comment.end, shown))
     return edits
+
+
+def blank_others(text: bytes, found: Sequence[Token], meanings: Sequence[Meaning]) -> None:
+    """Blank what is left of the comments of a string of which one statement, at least, touches something protected."""
+    if not found or not any(m.touches for m in meanings):
+        return
+    replaced = sorted(
+        [(e.start, e.end) for m in meanings for e in m.edits] + [(o.start, o.end) for m in meanings for o in m.occurrences]
+    )
+    starts, rooms = [start for start, _ in replaced], [m.room[0] for m in meanings]
+    for comment in found:
+        i = bisect_right(starts, comment.start) - 1
+        if i < 0 or replaced[i][1] <= comment.start:
+            edits = meanings[bisect_right(rooms, comment.start) - 1].edits
+            edits.append(Edit(comment.start, comment.end, blank(text[comment.start : comment.end])))
+            edits.sort(key=lambda e: (e.start, e.end))
 
 
 def _names_in_hints(a: Analysis) -> set[str]:

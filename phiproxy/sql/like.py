@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from phiproxy.errors import NoIndexAnswers
+from phiproxy.errors import NoIndexAnswers, ValueRefused
 from phiproxy.index.normal import normal
 from phiproxy.index.spelling import Call, Column, Constant, Expression, read, write
 from phiproxy.index.transform import transform
@@ -25,6 +26,7 @@ from phiproxy.sql.computed import compared_sink
 from phiproxy.sql.derived import Operand, grouped_operand, operand, own_name
 from phiproxy.sql.expressions import check_operators, located
 from phiproxy.sql.finish import Spans
+from phiproxy.sql.indexhints import waiting
 from phiproxy.sql.meaning import Edit, Search
 from phiproxy.sql.operands import OWN
 from phiproxy.sql.parse import Node, only, strings
@@ -137,17 +139,22 @@ def _answer(a: Analysis, how: _Matching, found: Operand, sink: SinkNode, *, tota
             over = normal(Call("lower", (over,)), base.type.indexed_as)
         candidates += _candidates(base, over)
     told = write(over), quote_ident(base.name), base.label
+    later = waiting(base.slots)
     if not candidates:
+        if sink.kind == "literal":
+            # Which one would, or none could; in any case, it may have characters of which the case is not known.
+            with suppress(ValueRefused):
+                _chosen(a, sink, [Like(("whole", 0), frozenset(), how.fold, how.escape, *told, base.characters, how.syntax, later)])
         keys: list[Key] = [("whole", 0), ("left", 0), ("right", 0)]
         raise NoIndexAnswers(
             f"no blind index answers a pattern over {base.label}",
-            hint=missing(keys, *told),
+            hint=missing(keys, *told, later),
             position=a.position(located(how.node)),
         )
     if total and sink.kind not in ("literal", "null"):
         candidates.append(dataclasses.replace(candidates[0], part=EVERYTHING))
     answered = frozenset(candidate.part for candidate in candidates)
-    likes = [Like(c.part, answered, how.fold, how.escape, *told, base.characters_of(c.slot), how.syntax) for c in candidates]
+    likes = [Like(c.part, answered, how.fold, how.escape, *told, base.characters_of(c.slot), how.syntax, later) for c in candidates]
     if sink.kind in ("literal", "null"):
         chosen = _chosen(a, sink, likes)
         candidates, likes = [candidates[chosen]], [likes[chosen]]

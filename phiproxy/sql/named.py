@@ -31,7 +31,7 @@ from phiproxy.sql.meaning import (
     sent_as_array,
 )
 from phiproxy.sql.operands import given
-from phiproxy.sql.parse import Node, Token, char_position, messages, only, parse, strings, tokens
+from phiproxy.sql.parse import Node, Token, char_position, messages, only, parse, strings
 from phiproxy.sql.sinks import SinkNode, cast_type
 from phiproxy.sql.taint import check_names
 
@@ -97,7 +97,7 @@ def _constants(query: Node) -> Iterator[bytes]:
 
 def _places(a: Analysis) -> tuple[list[tuple[int, int]], int, int]:
     """Return the spans of the declared types, where such a list could be put, and where the inner statement begins."""
-    found = [t for t in tokens(a.text) if a.meaning.start <= t.start < a.meaning.end]
+    found = [t for t in a.tokens() if a.meaning.start <= t.start < a.meaning.end]
     name = found[1]
     types: list[tuple[int, int]] = []
     index, depth = 2, 0
@@ -225,7 +225,7 @@ def _end(end: End, sinks: Sequence[SinkNode | None]) -> Occurrence:
 def _append(a: Analysis, body: Node, extra: Sequence[Occurrence]) -> None:
     """Put what the statement takes beyond the client's own parameters behind them."""
     arguments = body.setdefault("params", [])
-    last = [t for t in tokens(a.text) if a.meaning.start <= t.start < a.meaning.end][-1]
+    last = [t for t in a.tokens() if a.meaning.start <= t.start < a.meaning.end][-1]
     place = last.start if arguments else last.end
     first = b", " if arguments else b"("
     for i, made in enumerate(extra):
@@ -236,7 +236,7 @@ def _append(a: Analysis, body: Node, extra: Sequence[Occurrence]) -> None:
 
 def _content(a: Analysis) -> int:
     """Return where the statement begins, behind blanks and comments."""
-    return next((t.start for t in tokens(a.text) if t.start >= a.meaning.start), a.meaning.start)
+    return next((t.start for t in a.tokens() if t.start >= a.meaning.start), a.meaning.start)
 
 
 # -- cursors -------------------------------------------------------------------------------------------------------------------

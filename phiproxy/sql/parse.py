@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +29,7 @@ MAX_ANALYSED_TREE = 6 * 1024 * 1024
 # Generated conditions are chains of thousands of operators, each a level or two of the tree and half a dozen calls here. Calls from
 # Python to Python need no C stack; what reads and compares trees in C needs some 200 bytes a level.
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 60_000))
+_LONG_TREE = 64 * 1024
 _TOO_LONG, _FEWER = "the statement is too long to be analysed", "Use parameters, or fewer rows per statement."
 
 
@@ -121,7 +122,8 @@ def parse(text: bytes) -> list[Statement]:
         serialised = parse_sql_json(decoded)
         if len(serialised) - len(decoded) > MAX_ANALYSED_TREE:
             raise StatementRefused(_TOO_LONG, hint=_FEWER, position=1)
-        tree: Node = json.loads(serialised)
+        # Without a call in between the parser of JSON would not let another thread have its turn until it is done.
+        tree: Node = json.loads(serialised, object_hook=_same if len(serialised) > _LONG_TREE else None)
     except ParseError as error:
         if _TOO_DEEP.match(str(error.args[0]) if error.args else ""):
             raise too_deep() from None
@@ -129,6 +131,10 @@ def parse(text: bytes) -> list[Statement]:
     except RecursionError:
         raise too_deep() from None
     return list(_statements(tree, len(text)))
+
+
+def _same(node: Node) -> Node:
+    return node
 
 
 def _statements(tree: Node, size: int) -> Iterator[Statement]:
@@ -165,9 +171,22 @@ def tokens(text: bytes) -> list[Token]:
     return [t for t in _scanned(text) if t.name not in _COMMENTS]
 
 
+def tokens_between(text: bytes, first: int, last: int) -> list[Token]:
+    """Return the tokens of a part of a text that begins and ends between two tokens, with their offsets in the whole text."""
+    found = tokens(text[first:last])
+    return [Token(t.start + first, t.end + first, t.name) for t in found] if first else found
+
+
 def comments(text: bytes) -> list[Token]:
     """Return the comments of a text that parses."""
-    return [t for t in _scanned(text) if t.name in _COMMENTS]
+    may_be_there = b"--" in text or b"/*" in text
+    return [t for t in _scanned(text) if t.name in _COMMENTS] if may_be_there else []
+
+
+def comments_between(found: Sequence[Token], first: int, last: int) -> Sequence[Token]:
+    """Return those of a text's comments that begin between two offsets, the second excluded."""
+    begin = bisect_left(found, first, key=lambda t: t.start)
+    return found[begin : bisect_left(found, last, begin, key=lambda t: t.start)]
 
 
 _COMMENTS = ("SQL_COMMENT", "C_COMMENT")
@@ -178,6 +197,8 @@ _DOLLAR_TAG = re.compile(rb"\$\w*[\x80-\xff]")
 
 
 def _scanned(text: bytes) -> list[Token]:
+    if text.isascii():
+        return [Token(t.start, t.end + 1, t.name) for t in scan(text.decode("ascii"))]
     # To the lexer a byte beyond ASCII is a letter like any other, and no keyword has two underscores in a row. Without this the
     # scan takes quadratic time, since pglast counts characters anew for each token. Two dollar quotes' tags could become the same.
     if _DOLLAR_TAG.search(text) is None:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from phiproxy.errors import ValueRefused
+from phiproxy.errors import NoIndexAnswers, ValueRefused
 from phiproxy.index.characters import ASCII, Characters
 from phiproxy.policy.names import shown_expression
+from phiproxy.sql.indexhints import add_index, await_index
 
 Part = Literal["whole", "left", "right", "all"]
 Key = tuple[Part, int]
@@ -26,9 +27,10 @@ _REGEX = re.compile(r"\^((?:[\w ,;:@#%&/=<>~!\"'-]|\\[^\w])*)(\$?)")
 
 
 class NotAnswered(ValueRefused):
-    """No blind index answers a pattern (0A000)."""
+    """No blind index answers a pattern or range that is a parameter's (0A000): as of a literal, which is refused before."""
 
     sqlstate = "0A000"
+    anchor = NoIndexAnswers.anchor
 
 
 def read_pattern(pattern: bytes, escape: str) -> tuple[Part, str] | None:
@@ -74,7 +76,7 @@ class Like:
     With the part ``EVERYTHING`` it is no index, but what tells that every value matches.
 
     ``over`` is the expression whose pattern it is, in phiproxy's own spelling, ``column`` the name of the column in it and
-    ``owner`` the column in full; ``fold``: in any case, by the ``characters`` of the database.
+    ``owner`` the column in full; ``fold``: in any case, by the ``characters`` of the database. ``waiting``: see ``missing``.
     """
 
     part: Key
@@ -86,6 +88,7 @@ class Like:
     owner: str
     characters: Characters = ASCII
     syntax: Syntax = "like"
+    waiting: frozenset[str] = frozenset()
 
     def subject(self, pattern: bytes) -> bytes | None:
         """Return what this index must have for the pattern, None where another one answers it; NotAnswered where none does."""
@@ -126,7 +129,7 @@ class Like:
         return self.characters.lower("".join(text).encode())
 
     def _missing(self, keys: Iterable[Key]) -> str:
-        return missing(keys, self.over, self.column, self.owner)
+        return missing(keys, self.over, self.column, self.owner, self.waiting)
 
 
 _ANSWERED: dict[Syntax, str] = {
@@ -136,8 +139,10 @@ _ANSWERED: dict[Syntax, str] = {
 }
 
 
-def missing(keys: Iterable[Key], over: str, column: str, owner: str) -> str:
-    """Say which index would answer."""
+def missing(keys: Iterable[Key], over: str, column: str, owner: str, waiting: frozenset[str]) -> str:
+    """Say which index would answer; ``waiting`` are the expressions of those that are there and answer nothing yet."""
     forms = [over if part == "whole" else f"{part}({over},{count or 'n'})" for part, count in keys]
-    shown = " or ".join(f"`{shown_expression(form, column)}`" for form in forms)
-    return f"Add {shown} to the indexes of {owner} in the policy, then run phiproxy keys init."
+    there = [shown_expression(form, column) for form in forms if form in waiting]
+    if there:
+        return await_index(" and ".join(there))
+    return add_index(" or ".join(f"`{shown_expression(form, column)}`" for form in forms), owner)

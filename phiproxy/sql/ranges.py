@@ -26,6 +26,7 @@ from phiproxy.sql.derived import LOCAL, Operand, operand
 from phiproxy.sql.edges import MOST, Ends, Range, within
 from phiproxy.sql.expressions import located, unsupported
 from phiproxy.sql.finish import Spans
+from phiproxy.sql.indexhints import add_index, await_index, waiting
 from phiproxy.sql.meaning import Edit, Search
 from phiproxy.sql.operands import OWN
 from phiproxy.sql.parse import Node, only, strings
@@ -193,10 +194,10 @@ def hint(column: ProtectedColumn) -> str | None:
     if not parts:
         same = next((write(other) for other in twins(read(column.expression))), column.expression)
         form = _SUGGESTED.get(type_name, "@") if column.expression == "@" else same
-        return (
-            f"Add `{shown_expression(form, name)}` to the indexes of {base.label} in the policy, then run phiproxy keys init: "
-            f"it answers ranges that begin and end where its values do."
-        )
+        added = shown_expression(form, name)
+        if form in waiting(base.slots):
+            return await_index(added)
+        return f"{add_index(f'`{added}`', base.label)} It answers ranges that begin and end where its values do."
     shown = shown_expression(column.expression, name)
     return (
         f"A range has two ends, as in {shown} >= … AND {shown} < …, between constants or parameters where values of "

@@ -94,11 +94,22 @@ class Bulk:
 
 def find_bulk(text: bytes) -> Bulk | None:
     """Return a text as rows and a shorter text; None where it has no long INSERT of rows that are much alike."""
-    shape = shape_of(text, parameters=True) if _HEAD.search(text) is not None else None
+    first = next(_heads(text), None)
+    shape = shape_of(text, parameters=True) if first is not None else None
     if shape is None:
         return None
-    heads = (head for head in _HEAD.finditer(text) if not _in_constant(shape, head.start()))
+    heads = (head for head in _heads(text) if not _in_constant(shape, head.start()))
     return next((found for head in heads if (found := _of_rows(text, shape, head.end())) is not None), None)
+
+
+def _heads(text: bytes) -> Iterator[re.Match[bytes]]:
+    """Yield what may be the beginnings of INSERTs: at the text's own, and behind semicolons, which are found ten times as fast."""
+    at = 0
+    while at >= 0:
+        head = _HEAD.match(text, at)
+        if head is not None:
+            yield head
+        at = text.find(b";", at + 1 if head is None else head.end())
 
 
 def _in_constant(shape: Shape, offset: int) -> bool:

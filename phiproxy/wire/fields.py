@@ -156,8 +156,7 @@ def encode_bind(bind: Bind) -> bytes:
             append(pack_length(len(value)))
             append(value)
     append(encode_codes(bind.result_formats))
-    body = b"".join(parts)
-    return b"B" + pack_length(len(body) + 4) + body
+    return b"".join((b"B", pack_length(sum(map(len, parts)) + 4), *parts))
 
 
 @lru_cache(maxsize=512)

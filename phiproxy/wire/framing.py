@@ -14,6 +14,8 @@ _LENGTH = Struct("!I").unpack_from
 HEADER = 5
 # A longer message of which nothing must be held is passed on as it comes, never gathered.
 SLICE = 64 * 1024
+# Copying a longer one is felt by others: what is done with it is done in another turn.
+LONG = 4 * 1024 * 1024
 # No message of PostgreSQL's is longer, either way (MaxAllocSize): a length above is a lie.
 MAX_STREAMED = 0x3FFFFFFF
 
@@ -42,18 +44,24 @@ class FrameBuffer:
         self._late: list[bytes] = []
         self._late_size = 0
 
-    def feed(self, chunk: bytes) -> None:
-        """Append received bytes (bytes, not a view: spans are sliced from them)."""
+    def feed(self, chunk: bytes) -> bool:
+        """Append received bytes (bytes, not a view: spans are sliced from them).
+
+        True where a message of more than LONG bytes was put together for that, which has taken its time.
+        """
         if self._wanted:
             # A long message is joined once, when it is whole: joining at every chunk would cost its length squared.
             self._late.append(chunk)
             self._late_size += len(chunk)
             if len(self.data) - self.pos + self._late_size < self._wanted:
-                return
-            chunk = b"".join(self._late)
+                return False
+            self.data = b"".join([self.data[self.pos :], *self._late])
+            self.pos = 0
             self._late, self._late_size, self._wanted = [], 0, 0
+            return len(self.data) > LONG
         self.data = chunk if self.pos >= len(self.data) else self.data[self.pos :] + chunk
         self.pos = 0
+        return False
 
     def next(self) -> tuple[int, int, int] | None:
         """Return (tag, start, end) of the first unconsumed message, or None when it is incomplete.

@@ -30,7 +30,8 @@ def test_all_is_well(clinic: Clinic) -> None:
     ready(clinic)
     code, found = findings(clinic)
     assert code == 0
-    assert [f["topic"] for f in found if f["level"] == "ok"][:3] == ["configuration", "registry", "policy"]
+    topics = [f["topic"] for f in found if f["level"] == "ok"]
+    assert topics[:5] == ["configuration", "keys", "registry", "policy", "guard"]
     texts = " ".join(f["text"] for f in found if f["topic"] == "leakage")
     assert "which rows have equal values" in texts
     assert "public.patients.note: of each value only its length up to the next 64 bytes" in texts

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
+from psycopg import generators, waiting
 
 from tests.harness.clinic import Clinic
 from tests.integration.test_psql import psql
@@ -372,3 +373,32 @@ def test_options_of_newer_servers(twins: Twins) -> None:
             assert notices[1] == notices[0], statement
             twins.undo()
     assert not twins.clinic.oracle.contains(twins.clinic.site.tap.upstream_bytes()), "a planted value went upstream"
+
+
+@pytest.mark.parametrize("table", ["patients (ssn)", "visits (room)"])
+def test_the_reason_for_which_a_client_ends_a_copy_is_not_sent_on(clinic: Clinic, table: str) -> None:
+    """psycopg gives the text of the exception that was raised, in which a value may be; the server would log it."""
+    reason = f"cannot store {clinic.plant()} (é)"
+    said = [broken_off(dsn, f"COPY {table} FROM STDIN", reason) for dsn in (clinic.plain_dsn, clinic.proxy_dsn)]
+    assert said[0] == said[1] == ("57014", f"COPY from stdin failed: {reason}")
+
+
+def broken_off(dsn: str, statement: str, reason: str) -> tuple[str | None, str | None]:
+    """Begin a COPY and let an exception end it in psycopg, then end another by hand; return the error that the client is told."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        with pytest.raises(ZeroDivisionError, match="cannot store"):
+            raise_within(conn, statement, ZeroDivisionError(reason))
+        pgconn = conn.pgconn
+        # Step by step: libpq by itself would keep the tap from working.
+        pgconn.send_query(statement.encode())
+        waiting.wait(generators.execute(pgconn), pgconn.socket)
+        with pytest.raises(psycopg.errors.QueryCanceled) as caught:
+            waiting.wait(generators.copy_end(pgconn, reason.encode()), pgconn.socket)
+        assert conn.execute("SELECT 1").fetchone() == (1,)
+    return caught.value.sqlstate, caught.value.diag.message_primary
+
+
+def raise_within(conn: psycopg.Connection[Any], statement: str, error: Exception) -> None:
+    with conn.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        copy.write_row(["1"])
+        raise error

@@ -252,8 +252,8 @@ async def test_other_ddl_costs_no_reading(conn: Connection, ddl: str) -> None:
 
 async def reader_of(conn: Connection, *names: str) -> CatalogReader:
     """Return a reader that has read these names."""
-    reader = CatalogReader([("public", "patients")])
-    await reader.read(conn, names)
+    reader = CatalogReader()
+    await reader.read(conn, [("public", "patients")], names)
     return reader
 
 

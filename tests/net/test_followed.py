@@ -158,14 +158,14 @@ async def followed(dsn: str, steps: list[tuple[str, str]]) -> int:
         await one.execute(RESET.encode())
         for conn in (one, two):
             await conn.execute("SET lock_timeout = '5ms'; SET check_function_bodies = off; SET client_min_messages = error")
-        reader, sessions = CatalogReader(PROTECTED), Sessions(one, two)
-        known = await reader.read(service, ASKED)
+        reader, sessions = CatalogReader(), Sessions(one, two)
+        known = await reader.read(service, PROTECTED, ASKED)
         for who, statement in steps:
             await sessions.say(who, statement)
             if await reader.same(service):
                 kept += 1
             else:
-                known = await reader.read(service, ASKED)
+                known = await reader.read(service, PROTECTED, ASKED)
             same(known, await read_whole(service, PROTECTED))
         await two.rollback()
     return kept

@@ -40,3 +40,19 @@ async def test_failed_and_cancelled_tasks_are_let_go() -> None:
     with pytest.raises(asyncio.CancelledError):
         await sleeping
     await until(lambda: tasks.running() == before, "a task is still held")
+
+
+async def test_what_is_told_is_done_again_also_after_it_has_failed() -> None:
+    told, done = asyncio.Event(), list[int]()
+
+    async def work() -> None:
+        done.append(len(done))
+        if len(done) == 1:
+            raise asyncio.CancelledError
+
+    task = tasks.spawn(tasks.whenever(told, work, "work"), "whenever")
+    for times in (1, 2, 3):
+        told.set()
+        await until(lambda: len(done) == times, "it was not done")  # noqa: B023
+    task.cancel()
+    await asyncio.wait([task])

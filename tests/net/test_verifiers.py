@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from phiproxy.errors import ConfigError, ProviderUnavailable
+from phiproxy.errors import ConfigError
+from phiproxy.net.upstream import Unreachable
 from phiproxy.net.verifiers import FileVerifiers, ServerVerifiers, mock_secret, open_verifiers, read_verifiers
+from phiproxy.policy.settings import Upstream
 from phiproxy.wire.scram import Verifier
 from tests.harness.server import PostgresServer
+from tests.harness.tap import Tap
 from tests.net.serving import bare_settings
 
 LINE = (
@@ -130,8 +134,35 @@ async def test_a_server_that_does_not_answer(verifiers: ServerVerifiers, monkeyp
         raise TimeoutError
 
     monkeypatch.setattr(verifiers, "_read_names", late)
-    with pytest.raises(ProviderUnavailable, match="verifiers cannot be read"):
+    with pytest.raises(Unreachable, match="does not answer") as refused:
         await verifiers.of(b"v_plain")
+    assert (refused.value.sqlstate, refused.value.anchor) == ("57P03", "err-upstream")
+
+
+async def test_a_connection_that_was_lost_is_opened_again(verifiers: ServerVerifiers, postgres_server: PostgresServer) -> None:
+    """At once, for the login that meets it: nobody waits for a pool that tries again later."""
+    await verifiers.of(b"v_plain")
+    with postgres_server.connect() as conn:
+        conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'phiproxy'")
+    async with asyncio.timeout(3):
+        assert (await verifiers.of(b"v_plain")).verifier is not None
+
+
+async def test_a_server_that_went_away_is_said_at_once(
+    postgres_server: PostgresServer, roles: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHIPROXY_SERVICE_PASSWORD", postgres_server.password)
+    with Tap(postgres_server.host, postgres_server.port) as tap:
+        settings = settings_of(postgres_server).model_copy(
+            update={"upstream": Upstream.model_validate({"address": f"{tap.host}:{tap.port}", "tls": "disable"})}
+        )
+        source = await open_verifiers(settings, [])
+        assert (await source.of(b"v_plain")).verifier is not None
+    began = time.monotonic()
+    with pytest.raises(Unreachable):
+        await source.of(b"v_plain")
+    assert time.monotonic() - began < 2
+    await source.close()
 
 
 async def test_a_service_login_that_may_not_read_them_is_told_what_to_grant(

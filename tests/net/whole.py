@@ -88,7 +88,7 @@ async def read_whole(conn: psycopg.AsyncConnection[Any], protected: Collection[t
         targets = [] if follower in silent else stands_for.get(follower, [follower])
         objects.edges += [(target, Node(c, d)) for target in targets]
     whole = Whole({(r.schema, r.name): r for r in found}, definitions, objects)
-    tables = {Node(PG_CLASS, r.oid): r.qualified for r in found if (r.schema, r.name) in protected}
+    tables = {Node(PG_CLASS, r.oid): r.qualified for r in found if (r.schema, r.name) in protected or r.guards}
     whole.reaching = frozenset(reaching(objects, tables, sorted(definitions.always)).names)
     whole.setters = frozenset(setting(objects).names) if tables else frozenset()
     whole.schemas = frozenset(name for (name,) in await rows(_SCHEMAS))

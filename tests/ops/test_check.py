@@ -67,7 +67,12 @@ async def test_a_slot_that_is_building(conn: Connection) -> None:
     one = layout.identities[1]
     building = replace(one, slots=(*one.slots, Slot(1, "@", 2, "building")))
     found = await check(conn, replace(layout, identities={**layout.identities, 1: building}))
-    assert any("index @ is building and answers nothing" in text for text in found["warning"])
+    (text,) = (text for text in found["note"] if "is searched by slot" in text)
+    assert "index a is searched by slot 0, generation 1" in text
+    assert not any("answers nothing" in text or "every search reads" in text for text in found["warning"])
+    alone = replace(one, slots=(Slot(0, "@", 1, "building"),))
+    found = await check(conn, replace(layout, identities={**layout.identities, 1: alone}))
+    assert any("index a answers nothing yet, and no value lacks its tag: run `phiproxy keys init`" in t for t in found["warning"])
 
 
 async def test_the_server_logs(conn: Connection) -> None:

@@ -124,7 +124,7 @@ async def test_rows_that_come_between_reading_and_running_are_not_lost(conn: Con
     await conn.execute(PATIENTS)
     text = await ddl(conn)
     await conn.execute("INSERT INTO patients VALUES (1, 'a', 'b', 'c')")
-    with pytest.raises(psycopg.errors.RaiseException, match="the table has rows: use phiproxy encrypt"):
+    with pytest.raises(psycopg.errors.RaiseException, match="the table has rows, whose values would be lost"):
         await conn.execute(text.encode())
     await conn.execute("ROLLBACK")
     cursor = await conn.execute("SELECT ssn FROM patients")
@@ -151,7 +151,7 @@ async def test_row_level_security_needs_columns_of_tags(conn: Connection) -> Non
 @pytest.mark.parametrize(
     ("ddl_before", "text"),
     [
-        ("INSERT INTO patients VALUES (1, 'a')", "public.patients has rows: use `phiproxy encrypt` (which is not in this version)"),
+        ("INSERT INTO patients VALUES (1, 'a')", "public.patients has rows in plaintext, and this version encrypts none in place"),
         ("ALTER TABLE patients ALTER ssn SET DEFAULT 'x'", "ALTER TABLE public.patients ALTER COLUMN ssn DROP DEFAULT first"),
         ("ALTER TABLE patients ADD CONSTRAINT l CHECK (length(ssn) > 3)", "ALTER TABLE public.patients DROP CONSTRAINT l first"),
         ("CREATE INDEX i ON patients (lower(ssn))", "index i over public.patients.ssn cannot work on encrypted values"),

@@ -13,10 +13,10 @@ from phiproxy.policy.values import Address
 
 class Ready:
     def __init__(self) -> None:
-        self.value = True
+        self.reasons: list[str] = []
 
-    def __call__(self) -> bool:
-        return self.value
+    def __call__(self) -> list[str]:
+        return self.reasons
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def get(server: MetricsServer, path: str, method: str = "GET") -> tuple[int, str
 def test_health(server: MetricsServer, ready: Ready) -> None:
     assert get(server, "/livez") == (200, "alive\n")
     assert get(server, "/readyz") == (200, "ready\n")
-    ready.value = False
+    ready.reasons = ["PostgreSQL does not answer", "the key provider does not answer"]
     assert get(server, "/livez")[0] == 200
-    assert get(server, "/readyz") == (503, "not ready\n")
+    assert get(server, "/readyz") == (503, "not ready: PostgreSQL does not answer; the key provider does not answer\n")
     assert get(server, "/other")[0] == 404
     assert get(server, "/livez", "POST")[0] == 405
 
@@ -76,7 +76,7 @@ def test_metrics(server: MetricsServer, metrics: Metrics) -> None:
 
 
 def test_a_port_in_use(server: MetricsServer, metrics: Metrics) -> None:
-    second = MetricsServer(Address("127.0.0.1", server.port), lambda: True, metrics)
+    second = MetricsServer(Address("127.0.0.1", server.port), list, metrics)
     with pytest.raises(ConfigError, match=rf"metrics.listen 127.0.0.1:{server.port}: Address already in use"):
         second.start()
     second.stop()
@@ -84,7 +84,7 @@ def test_a_port_in_use(server: MetricsServer, metrics: Metrics) -> None:
 
 def test_no_unix_socket() -> None:
     with pytest.raises(ConfigError, match="a Unix socket is not in this version"):
-        MetricsServer(Address(path="/tmp/x"), lambda: True, Metrics()).start()
+        MetricsServer(Address(path="/tmp/x"), list, Metrics()).start()
 
 
 def test_stop_gives_the_port_back(ready: Ready) -> None:

@@ -78,7 +78,14 @@ def test_what_the_server_calls_protected_is_known_by_number(planner: Planner) ->
 
 @pytest.mark.parametrize(
     ("text", "leaves"),
-    [(b"ROLLBACK; SELECT upper(ssn) FROM patients", True), (b"SELECT 1; ROLLBACK", False), (b"", False), (b"ROLLBAC; x", False)],
+    [
+        (b"ROLLBACK; SELECT upper(ssn) FROM patients", True),
+        (b"SELECT 1; ROLLBACK", False),
+        (b"", False),
+        (b"ROLLBAC; x", False),
+        (b"\n/* x */ END; SELECT 1", True),
+        (b"Abort", True),
+    ],
 )
 def test_a_text_that_begins_by_leaving_an_aborted_transaction(planner: Planner, text: bytes, leaves: bool) -> None:
     assert planner.leaves_aborted(text) is leaves

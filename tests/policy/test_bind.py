@@ -83,6 +83,10 @@ def test_a_dropped_slot_answers_nothing() -> None:
     ("catalog", "text"),
     [
         (make_catalog(POLICY, type_oid=25), "public.patients.ssn is text, not bytea: run `phiproxy ddl`"),
+        (make_catalog(POLICY, type_oid=1082), "public.patients.ssn is date, not bytea: run `phiproxy ddl`"),
+        (make_catalog(POLICY, type_oid=1184), "public.patients.ssn is timestamp with time zone, not bytea"),
+        (make_catalog(POLICY, type_oid=1009), "public.patients.ssn is text[], not bytea"),
+        (make_catalog(POLICY, type_oid=99999), "public.patients.ssn is of another type, not bytea"),
         (
             changed(CATALOG, name="people", guards=(("ssn", 1),)),
             "public.patients.ssn was renamed to public.people.ssn behind the proxy: rename it in the policy, with"

@@ -132,3 +132,16 @@ def test_two_policies_of_one_database(tmp_path: Path) -> None:
     lines = caught.value.message.replace(f"{tmp_path}/", "").split("\n")
     assert "b.yaml:1:1: database 'clinic' already has a policy, a.yaml:1:1" in lines
     assert "c.yaml:1:1: unknown key 'x'" in lines
+
+
+def test_complaints_of_what_is_let_go_know_their_place(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(POLICY + "    released: [ssn]\n  a.b: {clear: 3}\n  a.c: {}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_policy(tmp_path / "p.yaml")
+    assert caught.value.message.split("\n") == [
+        f"{tmp_path}/p.yaml:8:16: Input should be a valid boolean, unable to interpret input",
+        f"{tmp_path}/p.yaml:9:8: a table needs `columns`, `released` or `clear: true`",
+    ]
+    (tmp_path / "p.yaml").write_text(POLICY + "    released: [ssn]\n")
+    with pytest.raises(ConfigError, match=f"{tmp_path}/p.yaml:7:16: public.patients.ssn is protected: it cannot be released too"):
+        load_policy(tmp_path / "p.yaml")

@@ -160,3 +160,47 @@ def test_names_of_what_is_to_be_renamed() -> None:
     assert [len(w.columns) for w in policy.wanted_identities()] == [4, 2]
     (complaint,) = read(columns(a={"type": "text", "renamed_to": "b"}, b={"type": "text"})).complaints()
     assert "already protected as" in complaint.text
+
+
+def test_what_a_policy_lets_go() -> None:
+    policy = read(
+        {
+            "public.patients": {
+                "columns": {"ssn": {"type": "text"}},
+                "released": ["notes", '"A.b"'],
+                "renamed_to": "public.people",
+            },
+            "public.old": {"released": ["ssn"]},
+            '"My Schema".patients': {"clear": True},
+        }
+    )
+    assert policy.complaints() == []
+    boundary = policy.boundary([("public", "x", "y")])
+    assert boundary.registered == {("public", "x", "y")}
+    assert boundary.released == {
+        *(("public", table, column) for table in ("patients", "people") for column in ("notes", "A.b")),
+        ("public", "old", "ssn"),
+    }
+    assert boundary.clear == {("My Schema", "patients")}
+    assert [c.label for c in policy.columns()] == ["public.patients.ssn", "public.people.ssn"]
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ({}, "a table needs `columns`, `released` or `clear: true`"),
+        ({"clear": False}, "a table needs `columns`, `released` or `clear: true`"),
+        ({"clear": True, "columns": {"a": {"type": "text"}}}, "leave out `columns` or `clear`"),
+        ({"clear": True, "renamed_to": "public.b"}, "`renamed_to` is of a table with protected columns"),
+        ({"released": ["a.b"]}, "is not a column name"),
+    ],
+)
+def test_tables_that_say_nothing_or_two_things(table: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        read({"public.patients": table})
+
+
+def test_what_is_protected_is_not_let_go() -> None:
+    (complaint,) = read({"public.patients": {"columns": {"ssn": {"type": "text"}}, "released": ["a", '"ssn"']}}).complaints()
+    assert complaint.location == ("tables", "public.patients", "released", 1)
+    assert complaint.text == "public.patients.ssn is protected: it cannot be released too"

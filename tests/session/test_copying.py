@@ -8,7 +8,7 @@ from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import DataKeyWant, IndexKeyWant, ProviderUnavailable
 from phiproxy.plan.cache import Planner
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.session.copying import COPY_FAIL, NO_END
+from phiproxy.session.copying import CLIENT_FAIL, CLIENT_REASON, COPY_FAIL, NO_END, OUTDATED
 from phiproxy.session.groups import EXECUTED_ALONE
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
@@ -103,7 +103,7 @@ def test_an_error_of_the_server_comes_first(play: Screenplay) -> None:
     play.is_idle()
 
 
-@pytest.mark.parametrize("end", [COPY_DONE, copy_fail("enough")])
+@pytest.mark.parametrize("end", [COPY_DONE, copy_fail(SSN.label)])
 def test_in_the_extended_protocol_with_a_sync_that_is_eaten(play: Screenplay, end: Frame) -> None:
     group = [parse(IN), bind(), execute(), SYNC]
     play.client_says(*group)
@@ -111,7 +111,7 @@ def test_in_the_extended_protocol_with_a_sync_that_is_eaten(play: Screenplay, en
     play.server_says(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
     play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
     play.client_says(copy_data(ROW), end, SYNC)
-    assert sent(play) == [STORED, end, SYNC]
+    assert sent(play) == [STORED, end if end == COPY_DONE else CLIENT_FAIL, SYNC]
     done = command_complete("COPY 1") if end == COPY_DONE else error("57014")
     play.server_says(done, ready())
     play.client_gets(done, ready())
@@ -210,7 +210,7 @@ def test_a_query_behind_a_row_that_cannot_be_stored(play: Screenplay) -> None:
 def test_all_said_before_the_server_asks_and_refuses(play: Screenplay, end: list[Frame]) -> None:
     said = [query(UNPROTECTED), copy_data(b"x\n"), *end, query("SELECT 1")]
     play.client_says(*said)
-    play.server_gets(*said)
+    play.server_gets(*(CLIENT_FAIL if frame[:1] == b"f" else frame for frame in said))
     play.server_says(COPY_IN, REFUSED, ready(), command_complete("SELECT 1"), ready())
     play.client_gets(COPY_IN, REFUSED, ready(), command_complete("SELECT 1"), ready())
     play.is_idle()
@@ -310,3 +310,143 @@ def test_two_in_one_string(play: Screenplay) -> None:
     assert sent(play) == [STORED, COPY_DONE]
     play.server_says(command_complete("COPY 1"), ready())
     play.client_gets(command_complete("COPY 1"), ready())
+
+
+STOPPED = error("57014", f"COPY from stdin failed: {CLIENT_REASON.decode()}", W="COPY patients, line 2")
+
+
+@pytest.mark.parametrize("text", [UNPROTECTED, IN])
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_the_reason_of_the_client_is_for_itself_alone(play: Screenplay, text: str, asked: bool, grouped: bool) -> None:
+    """psycopg gives the text of its exception, in which a value may be; the server would log it."""
+    begin = [parse(text), bind(), execute()] if grouped else [query(text)]
+    answers = [PARSE_COMPLETE, BIND_COMPLETE, COPY_IN] if grouped else [COPY_IN]
+    reason = copy_fail(f"cannot adapt {SECRET.decode()} (é)")
+    data = [copy_data(b"1\t\\N\n"), reason, *([SYNC] if grouped else [])]
+    play.client_says(*begin, *([] if asked else data))
+    play.server_says(*answers)
+    play.client_says(*(data if asked else []))
+    out = b"".join(frame for frame in sent(play))
+    assert SECRET not in out
+    assert CLIENT_FAIL in out
+    play.server_says(STOPPED, ready())
+    *shown, failed, done = split(b"".join(play.session.to_client))
+    play.session.to_client = []
+    assert shown == answers
+    assert error_fields(failed)["M"] == f"COPY from stdin failed: cannot adapt {SECRET.decode()} (é)"
+    assert done == ready()
+    play.is_idle()
+
+
+def test_the_reason_is_of_one_execution_only(play: Screenplay) -> None:
+    group = [parse(UNPROTECTED), bind(), execute()]
+    play.client_says(*group)
+    play.server_says(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN)
+    play.client_says(copy_fail("mine"))
+    play.server_gets(*group, CLIENT_FAIL)
+    assert EXECUTED_ALONE.said is None
+    play.server_says(STOPPED)
+    play.client_gets(PARSE_COMPLETE, BIND_COMPLETE, COPY_IN, Says("57014", "COPY from stdin failed: mine"))
+
+
+AGAIN = Says("57000", "terminating COPY because the policy was changed while it ran")
+CHANGED = error("57014", "COPY from stdin failed: phiproxy: the policy was changed")
+
+
+@pytest.mark.parametrize("text", [UNPROTECTED, IN])
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("end", [COPY_DONE, copy_fail("x")])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_copy_that_began_under_another_policy_ends(play: Screenplay, text: str, grouped: bool, end: Frame, early: bool) -> None:
+    """Nothing more of it reaches the server; the session lives on. ``early``: as libpq does, with a Sync before any data."""
+    begin = [parse(text), bind(), execute(), *([SYNC] if early else [])] if grouped else [query(text)]
+    row = copy_data(b"1\t\\N\n")
+    play.client_says(*begin)
+    play.server_gets(*begin)
+    play.server_says(*([PARSE_COMPLETE, BIND_COMPLETE] if grouped else []), COPY_IN)
+    play.client_gets(*([PARSE_COMPLETE, BIND_COMPLETE] if grouped else []), COPY_IN)
+    play.client_says(row)
+    play.server_gets(row)
+    play.session.protection_changed()
+    sync = [SYNC] if grouped else []
+    play.client_says(copy_data(ROW), copy_data(ROW), end, *sync)
+    play.server_gets(OUTDATED, *sync)
+    play.server_says(CHANGED, ready())
+    play.client_gets(AGAIN, ready())
+    assert EXECUTED_ALONE.refusal is None
+    play.is_idle()
+    play.client_says(*begin)
+    play.server_gets(*begin)
+    play.server_says(*([PARSE_COMPLETE, BIND_COMPLETE] if grouped else []), COPY_IN)
+    play.client_gets(*([PARSE_COMPLETE, BIND_COMPLETE] if grouped else []), COPY_IN)
+    play.client_says(row, COPY_DONE, *sync)
+    play.server_gets(row, COPY_DONE, *sync)  # the next one is planned anew
+    play.server_says(command_complete("COPY 1"), ready())
+    play.client_gets(command_complete("COPY 1"), ready())
+    play.is_idle()
+
+
+@pytest.mark.parametrize("text", [UNPROTECTED, IN])
+def test_data_of_it_that_nobody_has_asked_for_yet_waits(play: Screenplay, text: str) -> None:
+    play.client_says(query(text))
+    play.server_gets(query(text))
+    play.session.protection_changed()
+    play.client_says(copy_data(ROW), COPY_DONE, query("SELECT 1"))
+    play.server_gets()
+    play.server_says(COPY_IN)
+    play.client_gets(COPY_IN)
+    play.server_gets(OUTDATED, query("SELECT 1"))
+    play.server_says(CHANGED, ready(), command_complete("SELECT 1"), ready())
+    play.client_gets(AGAIN, ready(), command_complete("SELECT 1"), ready())
+    play.is_idle()
+
+
+def test_one_that_begins_after_the_change_goes_on(play: Screenplay) -> None:
+    play.session.protection_changed()
+    begins(play)
+    play.client_says(copy_data(ROW), COPY_DONE)
+    assert sent(play) == [STORED, COPY_DONE]
+    play.server_says(command_complete("COPY 1"), ready())
+    play.client_gets(command_complete("COPY 1"), ready())
+    play.is_idle()
+
+
+def test_in_the_middle_of_a_long_message_the_session_ends(play: Screenplay) -> None:
+    begins(play, UNPROTECTED)
+    long = copy_data(b"1" * 300_000)
+    play.client_says(long[:100_000])
+    assert len(b"".join(play.session.to_server)) == 100_000
+    play.session.to_server = []
+    play.session.protection_changed()
+    play.client_gets(Says("57000", "the policy was changed", severity="FATAL"))
+    play.is_closed()
+
+
+def test_a_long_message_behind_the_change_is_not_sent(play: Screenplay) -> None:
+    begins(play, UNPROTECTED)
+    play.session.protection_changed()
+    long = copy_data(b"1" * 300_000)
+    play.client_says(long[:100_000])
+    play.client_says(long[100_000:], COPY_DONE)
+    play.server_gets(OUTDATED)
+    play.server_says(CHANGED, ready())
+    play.client_gets(AGAIN, ready())
+    play.is_idle()
+
+
+@pytest.mark.parametrize(("text", "says"), [(OUT, AGAIN), ("COPY public.cities TO STDOUT", None)])
+def test_a_copy_to_the_client_ends_too(play: Screenplay, text: str, says: Says | None) -> None:
+    play.client_says(query(text))
+    play.server_gets(query(text))
+    row = b"1\t\\\\x" + envelope(SSN, SECRET).hex().encode() + b"\n" if text == OUT else b"1\n"
+    play.server_says(COPY_OUT, copy_data(row))
+    play.client_gets(COPY_OUT, copy_data(ROW if text == OUT else row))
+    play.session.protection_changed()
+    play.server_says(copy_data(row), copy_data(row), COPY_DONE, command_complete("COPY 3"), ready())
+    if says is not None:
+        play.client_gets(says, ready())
+        play.is_idle()
+    else:
+        play.client_gets(Says("57000", "what was committed before stays committed", severity="FATAL"))
+        play.is_closed()

@@ -168,3 +168,15 @@ def test_what_none_answers_is_refused_with_the_index_that_would(pattern: bytes, 
         like("whole", 0).subject(pattern)
     assert refused.value.sqlstate == "0A000"
     assert hint in (refused.value.hint or "")
+
+
+def test_a_pattern_that_is_a_parameters_is_refused_as_one_that_is_a_literal() -> None:
+    """Under the same anchor, which says what an index takes."""
+    like = Like(("left", 3), frozenset({("left", 3)}), fold=False, escape="\\", over="@", column="c", owner="t.c")
+    with pytest.raises(NotAnswered) as refused:
+        like.subject(b"ab%")
+    assert (refused.value.sqlstate, refused.value.anchor) == ("0A000", "err-no-index")
+    waiting = Like(("left", 3), frozenset({("left", 3)}), False, "\\", "@", "c", "t.c", waiting=frozenset({"left(@,2)"}))
+    with pytest.raises(NotAnswered) as refused:
+        waiting.subject(b"ab%")
+    assert "is there and answers nothing yet" in (refused.value.hint or "")

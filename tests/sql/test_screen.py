@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phiproxy.policy.catalog import Relation
 from phiproxy.sql.parse import parse
-from phiproxy.sql.screen import Screen
+from phiproxy.sql.screen import _PIECE, Screen
 from tests.clinic_model import CATALOG, PROTECTION
 
 _OTHERS = (Relation(70000, "public", "rooms", "r", ()), Relation(70001, "public", "log", "r", ()))
@@ -128,3 +128,16 @@ def test_what_changes_the_session_by_itself_is_watched() -> None:
     assert not screen.passes(b"SELECT set_tenant('a')")
     assert not screen.watched(b"SELECT get_tenant('a')")
     assert not SCREEN.watched(b"SELECT set_tenant('a')")
+
+
+def test_a_watched_word_is_found_wherever_pieces_end() -> None:
+    """A long text is searched in pieces: at their borders a word is neither lost nor cut off."""
+    found = Screen(PROTECTION, CATALOG)
+    for place in range(_PIECE - 20, _PIECE + 20):
+        assert found.watched(b"explain " + b"x" * place + b" rollback; " + b"y" * 100), place
+    assert not found.watched(b"explain " + b"x " * _PIECE)
+
+
+def test_texts_that_a_function_may_run_over_a_database_are_watched() -> None:
+    assert SCREEN.watched(b"SELECT run_sql('alter DATABASE x rename to y')")
+    assert not SCREEN.watched(b"SELECT a FROM databases")

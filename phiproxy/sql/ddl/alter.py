@@ -313,7 +313,8 @@ def _attach(altered: _Altered, _i: int, command: Node) -> None:
             relation,
             hint="CREATE TABLE … PARTITION OF, then INSERT … SELECT.",
         )
-    table = a.protected(found)
+    # Not listed yet it would be refused; as a part of its parent it is listed.
+    table = a.context.protection.by_name.get((found.schema, found.name))
     if (table is not None or found.name in a.context.catalog.reaching) and not altered.columns:
         raise a.refuse("a protected table cannot become a part of one that is not", relation, hint="Name the parent in the policy.")
     if altered.columns:

@@ -17,7 +17,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.finish import blanked_comments, marker
 from phiproxy.sql.meaning import COUNT_STATE, Define, Edit, Occurrence, Store
 from phiproxy.sql.operands import OWN, given
-from phiproxy.sql.parse import Node, Token, location, messages, parse, tokens
+from phiproxy.sql.parse import Node, Token, location, messages, parse
 from phiproxy.sql.render import Rendered, verify
 from phiproxy.sql.sinks import SinkNode
 
@@ -81,7 +81,7 @@ class Definition:
 
     def __post_init__(self) -> None:
         start, end = self.a.meaning.start, self.a.meaning.end
-        self.tokens = [t for t in tokens(self.a.text) if start <= t.start < end]
+        self.tokens = [t for t in self.a.tokens() if start <= t.start < end]
 
     def replace(self, span: Span, text: str) -> None:
         """Let the server see another text in this place."""

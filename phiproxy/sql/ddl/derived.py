@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from phiproxy.policy.boundary import clear_entry
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.filled import Column, fill
 from phiproxy.sql.ddl.tables import creation_schema
-from phiproxy.sql.parse import Node, messages, only
+from phiproxy.sql.parse import Node, messages, only, strings
 from phiproxy.sql.scope import Output
 from phiproxy.sql.views import will_be_read
 
@@ -23,9 +24,12 @@ def source_query(kind: str, body: Node) -> Node | None:
 
 
 def shadows(a: Analysis, kind: str, body: Node) -> bool:
-    """Tell whether a temporary table with a protected name is made from a query."""
+    """Tell whether a table with a protected name is made from a query that is temporary, or in clear as the policy says."""
     relation = body["into"]["rel"] if kind == TABLE else {}
-    return relation.get("relname") in a.context.protection.table_names and creation_schema(a, relation) == "pg_temp"
+    if relation.get("relname") not in a.context.protection.table_names:
+        return False
+    schema = creation_schema(a, relation)
+    return schema == "pg_temp" or (schema, relation["relname"]) in a.context.protection.boundary.clear
 
 
 def fills(a: Analysis, kind: str, body: Node) -> bool:
@@ -59,13 +63,22 @@ def settle(a: Analysis, kind: str, body: Node, outputs: Sequence[Output]) -> Non
     meaning = a.meaning
     table = _is_table(kind, body)
     relation = body["view"] if kind == _VIEW else body["into"]["rel"]
-    filled = a.context.protection.by_name.get((creation_schema(a, relation), relation["relname"])) if table else None
+    schema, name = creation_schema(a, relation), relation["relname"]
+    filled = a.protected_at(schema, name) if table else None
     if filled is not None:
         reveals = meaning.outputs or ()
         fill(a, body, filled, [Column(name, reveal) for (name, _), reveal in zip(outputs, reveals, strict=True)])
         meaning.outputs = None
         meaning.plain_select = False
         return
+    renamed = strings(body["into"].get("colNames")) if table else []
+    columns = [*renamed, *(column for column, _ in outputs[len(renamed) :])]
+    if table and schema != "pg_temp" and a.takes_names(schema, name, columns):
+        raise a.refuse(
+            f'"{name}" is the name of a protected table, and {schema}.{name} would be in clear',
+            relation,
+            hint=f"Say so in the policy: {clear_entry(schema, name)}",
+        )
     protected = next((reveal for reveal in meaning.outputs or () if reveal is not None), None)
     if table and protected is not None:
         raise a.refuse(

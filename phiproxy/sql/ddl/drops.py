@@ -33,13 +33,14 @@ def drop_index(a: Analysis, kind: str, body: Node) -> bool:
 def _behind(a: Analysis, names: Sequence[str]) -> Iterator[str]:
     """Yield the indexes that foreign keys were given for the index of this name, where it is over tags."""
     *schema, name = names
-    if not any(r.index(name) is not None and a.protected(r) is not None for r in a.context.catalog.relations):
+    protected = a.context.protection.by_name  # that a table is refused matters to nobody who drops what is in it
+    if not any(r.index(name) is not None and (r.schema, r.name) in protected for r in a.context.catalog.relations):
         return
     named = a.context.catalog.indexed(name)
     if not schema and a.context.path is None:
         raise PathNeeded(a.meaning.start + 1)
     found = _first(named, schema[-1:] or a.context.path or ())
-    table = a.protected(found[0]) if found is not None else None
+    table = protected.get((found[0].schema, found[0].name)) if found is not None else None
     if found is not None and table is not None and found[1].unique:
         for key in keys_behind(found[0], table.columns, found[1]):
             yield f"{quote_ident(found[0].schema)}.{quote_ident(key)}"

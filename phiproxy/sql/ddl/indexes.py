@@ -41,18 +41,33 @@ def create_index(a: Analysis, body: Node) -> bool:
     if any(only(e)[1].get("name") in columns or mentioned(e, columns) for e in body.get("indexIncludingParams", ())):
         raise a.refuse("INCLUDE of a protected column would store its value in the index", relation, hint="Leave it out.")
     spans = definition.items(definition.opening(definition.name_end(relation)), "ASCII_41")
+    _check_method(a, body, relation, columns)
     names = [_name_of(only(node)[1]) for node in body["indexParams"]]
     converted = [_element(definition, span, node, columns) for span, node in zip(spans, body["indexParams"], strict=True)]
-    if any(converted) and body["accessMethod"] not in _METHODS:
-        raise a.refuse(
-            f"tags of a protected column have no {body['accessMethod']} index",
-            relation,
-            hint="Use btree or hash: they answer equality.",
-        )
     if any(converted) and "idxname" not in body:
         _name(definition, found, names)
     definition.settle()
     return True
+
+
+def _check_method(a: Analysis, body: Node, relation: Node, columns: Columns) -> None:
+    """Refuse an index that would do more than order tags or find equal ones."""
+    method = body["accessMethod"]
+    if method in _METHODS:
+        return
+    for _, key in map(only, body["indexParams"]):
+        reference = mentioned(key.get("expr"), columns)
+        name = key["name"] if key.get("name") in columns else strings(reference["fields"])[-1] if reference is not None else None
+        if name is None:
+            continue
+        within = columns[name].type.family in ("json", "jsonb") or columns[name].type.element is not None
+        raise a.refuse(
+            f"tags of a protected column have no {method} index",
+            relation,
+            hint="No index finds what is inside of a value that is encrypted: keep what you search for in a column of its own."
+            if within
+            else "Use btree or hash: they answer equality.",
+        )
 
 
 def _of_view(a: Analysis, relation: Relation) -> Columns | None:

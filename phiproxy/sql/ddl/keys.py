@@ -13,6 +13,7 @@ from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.ddl.names import chosen
 from phiproxy.sql.derived import own_name
+from phiproxy.sql.indexhints import add_index
 from phiproxy.sql.parse import Node, strings
 from phiproxy.sql.spelling import over_column
 
@@ -27,7 +28,7 @@ def slot_of(a: Analysis, column: ProtectedColumn, expression: str, body: Node) -
         shown = shown_expression(expression, quote_ident(column.name))
         raise NoIndexAnswers(
             f"{column.label} has no blind index for {shown}",
-            hint=f"Add `{shown}` to the indexes of {column.label} in the policy, then run phiproxy keys init.",
+            hint=add_index(f"`{shown}`", column.label),
             position=a.position(body) if "location" in body else None,
         )
     return slot

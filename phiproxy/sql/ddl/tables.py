@@ -38,7 +38,7 @@ def create_table(a: Analysis, body: Node) -> bool:
     """Bring a CreateStmt into physical form; False where it makes or refers to nothing protected."""
     relation = body["relation"]
     schema, name = creation_schema(a, relation), relation["relname"]
-    table = a.context.protection.by_name.get((schema, name))
+    table = a.protected_at(schema, name)
     columns = table.columns if table is not None else {}
     _check_sources(a, body, columns)
     definition = Definition(a, "CreateStmt", body, "CREATE TABLE")

@@ -55,6 +55,7 @@ class VaultServer:
         self.delay = 0.0
         self.status: int | None = None
         self.forbidden: set[str] = set()
+        self.failing: set[str] = set()
         self.calls: list[tuple[str, str]] = []
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -106,6 +107,8 @@ class VaultServer:
         mount, _, below = path.partition("/")
         if mount != "transit":
             raise Refused(None, 404)
+        if below in self.failing:
+            raise Refused("internal error", 503)
         if below in self.forbidden:
             raise Refused("permission denied", 403)
         return self.transit.handle(method, below, request), None

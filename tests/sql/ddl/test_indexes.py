@@ -67,5 +67,6 @@ def test_refused(text: str) -> None:
 
 def test_the_hint_is_the_line_to_add() -> None:
     assert refused("CREATE INDEX i ON patients (notes)").hint == (
-        "Add `notes` to the indexes of public.patients.notes in the policy, then run phiproxy keys init."
+        "Add `notes` to the indexes of public.patients.notes in the policy, then run phiproxy keys init. On a column that holds"
+        " values it answers nothing until they are rewritten, which this version cannot do yet."
     )

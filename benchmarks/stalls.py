@@ -1,0 +1,224 @@
+"""What one heavy statement does to its neighbours: its own time, and how long another session's ``SELECT 1`` waits meanwhile.
+
+    python -m benchmarks.stalls [--quick] [--before CHECKOUT]      (before: also through a proxy of another checkout, in turns)
+
+The neighbour is a process of its own that asks one question after the other, through the same proxy. What it waits in front of the
+server itself is measured too: some of a wait is the machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psycopg
+from psycopg import pq
+
+from benchmarks.contenders import DIRECT, SEALED
+from benchmarks.measures import percentile
+from benchmarks.site import CHECKOUT, PLAIN, PROTECTED, Site
+
+BEFORE = "phiproxy before, encrypted"
+PAUSE = 0.001
+QUIET = 0.3
+STATUS_OK = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
+
+
+@dataclass(frozen=True)
+class Heavy:
+    """One heavy statement; ``work`` runs it, and is given the share of the full extent that is measured."""
+
+    name: str
+    work: Callable[[pq.abc.PGconn, float], None]
+
+
+@dataclass(frozen=True)
+class Stall:
+    """What was measured one way: the statement's seconds, and its neighbour's milliseconds (the median while nothing else runs)."""
+
+    statement: str
+    way: str
+    seconds: float
+    quiet: float
+    p99: float
+    longest: float
+
+
+def _check(result: pq.abc.PGresult) -> None:
+    if result.status not in STATUS_OK:
+        raise SystemExit(result.error_message.decode("utf-8", "replace")[:300])
+
+
+def _rows(share: float, rows: int) -> int:
+    return max(20, int(rows * share))
+
+
+def _insert_parameters(connection: pq.abc.PGconn, share: float, *, binary: bool) -> None:
+    rows = _rows(share, 65_535 // 3)
+    text = "INSERT INTO intake (ssn, full_name, diagnosis) VALUES " + ", ".join(
+        f"(${3 * r + 1}, ${3 * r + 2}, ${3 * r + 3})" for r in range(rows)
+    )
+    values = [v for r in range(rows) for v in (b"%09d" % r, b"name %d" % r, b"E%02d" % (r % 40))]
+    _check(connection.exec_params(text.encode(), values, param_formats=[int(binary)] * len(values)))
+
+
+def _insert_literals(connection: pq.abc.PGconn, share: float) -> None:
+    rows = (f"('{r:09}', 'name {r}', 'E{r % 40:02}')" for r in range(_rows(share, 65_536)))
+    _check(connection.exec_(f"INSERT INTO intake (ssn, full_name, diagnosis) VALUES {', '.join(rows)}".encode()))
+
+
+def _in_list(connection: pq.abc.PGconn, share: float) -> None:
+    listed = ",".join(f"'{r:09}'" for r in range(_rows(share, 20_000)))
+    _check(connection.exec_(f"SELECT id FROM people WHERE ssn IN ({listed})".encode()))
+
+
+def _many_statements(connection: pq.abc.PGconn, share: float) -> None:
+    texts = (f"UPDATE changes SET ssn = '{r:09}' WHERE id = {r}" for r in range(_rows(share, 1_000)))
+    _check(connection.exec_("; ".join(texts).encode()))
+
+
+def _long_literal(connection: pq.abc.PGconn, share: float) -> None:
+    value = "x" * int(5_000_000 * share)
+    _check(connection.exec_(f"INSERT INTO arrivals (id, ssn, full_name, diagnosis) VALUES (-2, 'x', 'x', '{value}')".encode()))
+
+
+def _unprotected_text(connection: pq.abc.PGconn, share: float) -> None:
+    _check(connection.exec_(f"SELECT length('{'x' * int(5_000_000 * share)}')".encode()))
+
+
+def _big_value(connection: pq.abc.PGconn, share: float) -> None:
+    value = b"x" * int(100_000_000 * share)
+    _check(connection.exec_params(b"INSERT INTO arrivals (id, ssn, full_name, diagnosis) VALUES (-1, 'x', 'x', $1)", [value]))
+
+
+def _big_result(connection: pq.abc.PGconn, _share: float) -> None:
+    result = connection.exec_params(b"SELECT diagnosis FROM arrivals WHERE id = -1", [], result_format=1)
+    _check(result)
+    _check(connection.exec_(b"DELETE FROM arrivals WHERE id = -1"))
+
+
+HEAVY = (
+    Heavy("INSERT of 65 535 parameters, text", partial(_insert_parameters, binary=False)),
+    Heavy("INSERT of 65 535 parameters, binary", partial(_insert_parameters, binary=True)),
+    Heavy("INSERT of 65 536 literal rows", _insert_literals),
+    Heavy("IN list of 20 000 literals", _in_list),
+    Heavy("1 000 UPDATEs in one text", _many_statements),
+    Heavy("a literal of 5 MB", _long_literal),
+    Heavy("an unprotected text of 5 MB", _unprotected_text),
+    Heavy("a value of 100 MB as a parameter", _big_value),
+    Heavy("a value of 100 MB as a result", _big_result),
+)
+
+
+@contextmanager
+def neighbour(dsn: str) -> Iterator[Callable[[], list[tuple[float, float]]]]:
+    """Run a neighbour; what is given ends it and returns when it asked (monotonic seconds), and its waits in milliseconds."""
+    command = [sys.executable, "-m", "benchmarks.stalls", "--neighbour"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(dsn + "\n")
+        process.stdin.flush()
+        process.stdout.readline()
+
+        def ended() -> list[tuple[float, float]]:
+            out, _ = process.communicate("\n")
+            return [(begun, waited) for begun, waited in json.loads(out)]
+
+        try:
+            yield ended
+        finally:
+            process.kill()
+
+
+def be_neighbour() -> None:
+    """Ask one question after the other until standard input says something, and print how long each took."""
+    dsn = sys.stdin.readline().strip()
+    waits: list[tuple[float, float]] = []
+    told = select.poll()
+    told.register(sys.stdin, select.POLLIN)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        raw = connection.pgconn
+        _check(raw.exec_(b"SELECT 1"))
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+        while not told.poll(0):
+            begun = time.monotonic()
+            _check(raw.exec_(b"SELECT 1"))
+            waits.append((begun, (time.monotonic() - begun) * 1e3))
+            time.sleep(PAUSE)
+    sys.stdout.write(json.dumps(waits))
+
+
+def measure(site: Site, ways: dict[str, tuple[int, str]], share: float, say: Callable[[str], None], only: str = "") -> list[Stall]:
+    """Run every heavy statement each way, one after the other, with a neighbour."""
+    found = []
+    for heavy in HEAVY:
+        if only not in heavy.name:
+            continue
+        for way, (port, database) in ways.items():
+            dsn = site.dsn(port, database)
+            with psycopg.connect(dsn, autocommit=True) as connection, neighbour(dsn) as ended:
+                time.sleep(QUIET)
+                begun = time.monotonic()
+                heavy.work(connection.pgconn, share)
+                seconds = time.monotonic() - begun
+                asked = ended()
+            quiet = [waited for at, waited in asked if at < begun]
+            waits = [waited for at, waited in asked if begun <= at + waited / 1e3 and at <= begun + seconds]
+            one = Stall(heavy.name, way, seconds, percentile(quiet, 0.5), percentile(waits, 0.99), max(waits))
+            found.append(one)
+            say(
+                f"{one.statement} | {way}: {seconds:.2f} s, the neighbour waits {one.p99:.1f} (p99), {one.longest:.1f} ms (longest)"
+            )
+    return found
+
+
+def table(stalls: list[Stall]) -> str:
+    """Return what was measured as a Markdown table."""
+    lines = [
+        "| heavy statement | way | seconds | `SELECT 1` beside it, p99 ms | longest ms | median without it, ms |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    lines += [f"| {s.statement} | {s.way} | {s.seconds:.2f} | {s.p99:.1f} | {s.longest:.1f} | {s.quiet:.2f} |" for s in stalls]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    from benchmarks.__main__ import SETTINGS, say  # noqa: PLC0415 - it measures this too
+    from phiproxy.demo.postgres import EmbeddedPostgres  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a twentieth of everything")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--only", default="", help="a part of the names of what is measured")
+    parser.add_argument("--neighbour", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.neighbour:
+        be_neighbour()
+        return
+    with tempfile.TemporaryDirectory() as directory, EmbeddedPostgres(settings=SETTINGS) as server, ExitStack() as stack:
+        site = Site(server, Path(directory), rows=2_000, scale=1)
+        site.prepare()
+        port, _ = stack.enter_context(site.proxy())
+        site.load(port)
+        ways = {DIRECT: (server.port, PLAIN), SEALED: (port, PROTECTED)}
+        if arguments.before is not None:
+            before, _ = stack.enter_context(site.proxy(checkout=arguments.before))
+            ways[BEFORE] = (before, PROTECTED)
+        sys.stdout.write(table(measure(site, ways, 0.05 if arguments.quick else 1.0, say, arguments.only)))
+
+
+if __name__ == "__main__":
+    main()

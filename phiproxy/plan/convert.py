@@ -1,0 +1,160 @@
+"""Values to what the server gets of them, sealed or tagged; of many values in slices, so that other sessions have their turn."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+from phiproxy.crypto.seal import Record
+from phiproxy.plan.ciphers import Ciphers, StoreFunction
+from phiproxy.plan.ends import NO_TAG, Bounds, range_tags
+from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.sql.meaning import Absent, Define, Nullness, Plain, Renew, Search, Store, Use, of_elements
+from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text
+from phiproxy.wire.values import check_text, cut_text
+
+NULL_TEST_VALUE = b"\x01"
+# From so many values on, what is made of them is made in slices: one of these is some 5 milliseconds.
+MANY = 512
+SLICE = 128
+# One that is longer has a slice for itself: a megabyte is a millisecond or two.
+LONG_VALUE = 1024 * 1024
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""Work in slices: between two of them other sessions may have their turn."""
+# What a use is given and what it makes of it: an array for a use of elements.
+Given = bytes | Array | Bounds | None
+# A row that a statement stores: (its number, and of an array's elements which).
+RowKey = tuple[int, int]
+
+
+def given(use: Use, value: bytes | None, code: int = 0, oid: int | None = None) -> Given:
+    """Return a value of format ``code`` and type ``oid``, of which nothing else is to be read, as its use takes it.
+
+    ValueRefused for what is no array.
+    """
+    if value is None or not of_elements(use):
+        return value
+    return array_from_binary(value, oid or TEXT_ARRAY_OID) if code else array_from_text(value)
+
+
+def at_once(steps: Steps[T]) -> T:
+    """Take all steps, and return what they come to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+
+
+def convert(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> list[Given]:
+    """Return what the server gets for each (use, value): envelopes, tags, constants, NULL for NULL.
+
+    One record is drawn per (row, scope) that stores a value. Raises KeyNeeded before anything is drawn where a lease is short.
+    """
+    return at_once(convert_steps(ciphers, uses))
+
+
+def convert_steps(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> Steps[list[Given]]:
+    """Do what ``convert`` does, in slices; KeyNeeded also where a key is given up on the way."""
+    wanted: dict[str, set[RowKey]] = {}
+    stored: set[ProtectedColumn] = set()
+    renewed: set[ProtectedColumn] = set()
+    for begin in range(0, len(uses), MANY):
+        if begin:
+            yield
+        part = uses[begin : begin + MANY]
+        _want(wanted, part)
+        stored.update(u.column for u, v in part if isinstance(u, Store | Renew) and v is not None)
+        renewed.update(u.column for u, _ in part if isinstance(u, Renew))
+    stores = ciphers.stores(list(stored), renewed) if wanted else {}
+    rows = yield from _drawn(ciphers, wanted)
+    result: list[Given] = []
+    for i, (use, value) in enumerate(uses, start=1):
+        if not i % SLICE or (isinstance(value, bytes) and len(value) > LONG_VALUE):
+            yield
+        result.append(_converted(ciphers, stores, use, value, rows))
+    return result
+
+
+def _drawn(ciphers: Ciphers, wanted: Mapping[str, set[RowKey]]) -> Steps[Mapping[tuple[str, RowKey], Record]]:
+    """Draw a record for each row of each scope."""
+    rows: dict[tuple[str, RowKey], Record] = {}
+    for scope, numbers in wanted.items():
+        waiting = iter(numbers)
+        for records in ciphers.draw_slices(scope, len(numbers), SLICE):
+            for record, number in zip(records, islice(waiting, len(records)), strict=True):
+                rows[scope, number] = record
+            if len(numbers) > SLICE:
+                yield
+    return rows
+
+
+def _converted(
+    ciphers: Ciphers,
+    stores: Mapping[ProtectedColumn, StoreFunction],
+    use: Use,
+    value: Given,
+    rows: Mapping[tuple[str, RowKey], Record],
+) -> Given:
+    if value is None or isinstance(use, Plain):
+        return value
+    if isinstance(use, Absent):
+        return None
+    if isinstance(use, Store | Define | Renew):
+        assert not isinstance(value, Bounds)
+        return _sealed(ciphers, stores, use, value, rows)
+    if isinstance(use, Search):
+        return _tag(ciphers, use, value)
+    assert isinstance(use, Nullness)
+    return NULL_TEST_VALUE
+
+
+def _tag(ciphers: Ciphers, use: Search, value: bytes | Array | Bounds) -> bytes | Array | None:
+    if isinstance(value, Bounds):
+        return range_tags(ciphers, use, value)
+    search = ciphers.search(use.column, use.slot, use.type)
+    if isinstance(value, Array):
+        return value.map(search)
+    if use.like is None:
+        return search(value)
+    found = use.like.tag(check_text(value), search)
+    return NO_TAG if found is None else found
+
+
+def _want(wanted: dict[str, set[RowKey]], uses: Sequence[tuple[Use, Given]]) -> None:
+    """Add the rows per scope for which something is sealed; an array without elements is none."""
+    for use, value in uses:
+        rows = _rows(use, value) if isinstance(use, Store | Define | Renew) and isinstance(value, bytes | Array) else []
+        if isinstance(use, Store | Define | Renew) and rows:
+            wanted.setdefault(use.column.scope, set()).update(rows)
+
+
+def _rows(use: Store | Define | Renew, value: bytes | Array) -> list[RowKey]:
+    if isinstance(value, Array):
+        return [(use.row, i) for i, element in enumerate(value.elements) if element is not None]
+    return [(use.row, -1)]
+
+
+def _sealed(
+    ciphers: Ciphers,
+    stores: Mapping[ProtectedColumn, StoreFunction],
+    use: Store | Define | Renew,
+    value: bytes | Array,
+    rows: Mapping[tuple[str, RowKey], Record],
+) -> bytes | Array:
+    scope = use.column.scope
+    if isinstance(use, Renew):
+        return stores[use.column](ciphers.default(use.column), rows[scope, (use.row, -1)])
+    if isinstance(use, Define):
+        assert isinstance(value, bytes)
+        return ciphers.define(use.column, value, rows[scope, (use.row, -1)])
+    if use.limit is not None:
+        value = value.map(partial(cut_text, limit=use.limit)) if isinstance(value, Array) else cut_text(value, use.limit)
+    if isinstance(value, bytes):
+        return stores[use.column](value, rows[scope, (use.row, -1)])
+    elements = (None if e is None else stores[use.column](e, rows[scope, (use.row, i)]) for i, e in enumerate(value.elements))
+    return Array(value.bounds, tuple(elements))
