@@ -64,9 +64,11 @@ class StatementRefused(PhiproxyError):
     """The statement may touch a protected column in a way that is not understood (0A000).
 
     ``name`` is the protected name for which a statement is refused as a whole: its position is where the name stands.
+    ``confirmed``: PostgreSQL would surely say so too.
     """
 
     name: str = ""
+    confirmed: bool = False
 
     sqlstate = "0A000"
     anchor = "err-refused"

@@ -7,6 +7,7 @@ what differs between sessions and texts.
 from __future__ import annotations
 
 import dataclasses
+import marshal
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from phiproxy.policy.snapshot import changed, overlaid
 from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.ddl.domains import domain_condition
+from phiproxy.sql.declared import declarations
 from phiproxy.sql.escapes import Edit, either_way
 from phiproxy.sql.finish import blank_others
 from phiproxy.sql.meaning import Meaning, Renew
@@ -39,7 +41,7 @@ from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
 from phiproxy.sql.shape import Shape, shape_of
 from phiproxy.sql.utility import leaves_aborted
-from phiproxy.sql.verdict.rejection import rejection
+from phiproxy.sql.verdict.rejection import confirm, rejection
 from phiproxy.types.styles import Styles
 
 # A longer text has no shape: what is long has many constants.
@@ -219,7 +221,7 @@ class Planner:
             return cached
         if not self._looked_at(text, view):
             return StatementPlan(text, text, identity=True, oids=oids)
-        meanings = self._known_or_fresh(text, view)
+        meanings = self._known_or_fresh(text, view, declarations(oids))
         if not meanings:
             return StatementPlan(text, text, identity=True, oids=oids)
         if len(meanings) > 1:
@@ -230,7 +232,10 @@ class Planner:
             )
         if meanings[0].definition:
             return meanings[0]
-        plan = compile_statement(text, meanings[0], oids)
+        try:
+            plan = compile_statement(text, meanings[0], oids)
+        except StatementRefused as refusal:
+            raise self._unless_sure(refusal) from None
         if _cacheable(meanings):
             self._statements.add(key, plan)
         return plan
@@ -259,16 +264,16 @@ class Planner:
             )
         return mentions or self._screen.watched(text)
 
-    def _known_or_fresh(self, text: bytes, view: View) -> list[Meaning]:
+    def _known_or_fresh(self, text: bytes, view: View, declared: tuple[int, ...] = ()) -> list[Meaning]:
         """Return the meanings of a text: those of its shape where that was seen before, else from an analysis, proved."""
         shape = shape_of(text) if len(text) <= MAX_SHAPED_TEXT else None
-        key = (view.path, view.path_set, view.utf8, view.created)
+        key = (view.path, view.path_set, view.utf8, view.created, declared)
         if shape is not None and shape.constants:
             known = self._templates.meanings(key, shape)
             if known is not None:
                 decode_text(text)
                 return known
-        meanings = self._of_some_rows(text, view)
+        meanings = self._of_some_rows(text, view, declared)
         if shape is not None and shape.constants and meanings:
             made = template(shape, parse(text), meanings)
             if made is not None and not any(m.bound or m.tree is not None for m in meanings):
@@ -282,36 +287,51 @@ class Planner:
         For a session that speaks UTF-8 and in whose transaction the path was not set.
         """
         shape = shape_of(text) if len(text) <= MAX_SHAPED_TEXT else None
-        found = self._templates.ready((path, False, True, created), shape) if shape is not None and shape.constants else None
+        found = self._templates.ready((path, False, True, created, ()), shape) if shape is not None and shape.constants else None
         if shape is None or found is None:
             return None
         decode_text(text)
         return found, shape
 
-    def _of_some_rows(self, text: bytes, view: View, inserts: int = MAX_BULKS) -> list[Meaning]:
+    def _of_some_rows(self, text: bytes, view: View, declared: tuple[int, ...], inserts: int = MAX_BULKS) -> list[Meaning]:
         """Return the meanings of a text, of whose first long INSERTs (so many of them) only some rows are analysed."""
         if len(text) > MIN_BULK_TEXT and inserts:
-            found = bulk_meanings(text, lambda shorter: self._of_some_rows(shorter, view, inserts - 1))
+            found = bulk_meanings(text, lambda shorter: self._of_some_rows(shorter, view, declared, inserts - 1), declared)
             if found is not None:
                 return found
-        return self._proved(text, view)
+        return self._proved(text, view, declared)
 
-    def _proved(self, text: bytes, view: View) -> list[Meaning]:
+    def _proved(self, text: bytes, view: View, declared: tuple[int, ...]) -> list[Meaning]:
         """Analyse a text and prove its rewrite."""
-        statements, meanings = self._fresh_meanings(text, view)
+        statements, meanings = self._fresh_meanings(text, view, declared)
         prove(text, meanings, statements)
         return meanings
 
-    def _fresh_meanings(self, text: bytes, view: View) -> tuple[list[Statement], list[Meaning]]:
+    def _fresh_meanings(self, text: bytes, view: View, declared: tuple[int, ...]) -> tuple[list[Statement], list[Meaning]]:
         """Analyse; before a name is said not to exist, the catalogue is read once more."""
         try:
-            return self._meanings(text, view)
+            return self._meanings(text, view, declared)
         except (UndefinedTable, UndefinedColumn):
             if view.catalog_fresh:
                 raise
             raise CatalogNeeded from None
 
-    def _meanings(self, text: bytes, view: View) -> tuple[list[Statement], list[Meaning]]:
+    def _unless_sure(self, refusal: StatementRefused) -> StatementRefused:
+        """Return a refusal for types that PostgreSQL was not asked about, or did not confirm, as one of this version's.
+
+        It may know a type that is not known here.
+        """
+        if refusal.sqlstate not in _OF_TYPES or refusal.confirmed or self.catalog.signatures is None:
+            return refusal
+        return StatementRefused(str(refusal), hint=refusal.hint, position=refusal.position)
+
+    def _said(self, refusal: StatementRefused, statement: Statement, text: bytes, context: Context) -> StatementRefused:
+        """Return what is said of a statement that is refused, whose tree is as it was parsed: PostgreSQL's words if there are."""
+        refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
+        said = rejection(statement, text, context) if refusal.sqlstate in _PERHAPS_WRONG else None
+        return said or self._unless_sure(refusal)
+
+    def _meanings(self, text: bytes, view: View, declared: tuple[int, ...]) -> tuple[list[Statement], list[Meaning]]:
         mentions = self._screen.mentions(text)
         try:
             statements = parse(text)
@@ -324,28 +344,28 @@ class Planner:
         path, temporary = divided(view.path) if view.path is not None else (None, NONE)
         commented = comments(text) if len(statements) > 1 else None
         context = Context(
-            self.protection, self.catalog, path, view.database, view.created, names, self._views, temporary, commented
+            self.protection, self.catalog, path, view.database, view.created, names, self._views, temporary, declared, commented
         )
         meanings: list[Meaning] = []
         unforeseen = False
         for statement in statements:
+            parsed = _kept(statement)
             try:
                 meaning = _analysed(statement, text, context, statements)
-            except PathNeeded as needed_path:
+                if meaning.touches:
+                    confirm(meaning, _as_parsed(statement, parsed, text), text, context)
+            except PathNeeded as needed:
                 if meanings:
                     raise StatementRefused(
                         "a statement before this one in the same string may change what its names mean",
                         hint="Send them one by one, or qualify the names with their schema.",
-                        position=needed_path.position,
+                        position=needed.position,
                     ) from None
                 raise
             except StatementRefused as refusal:
                 if isinstance(refusal, UndefinedTable | UndefinedColumn) and unforeseen:
                     raise _behind_ddl(refusal.position) from None
-                refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
-                if refusal.sqlstate in _PERHAPS_WRONG and (said := rejection(statement, text, context)) is not None:
-                    raise said from None
-                raise
+                raise self._said(refusal, _as_parsed(statement, parsed, text), text, context) from None
             meanings.append(meaning)
             names.note(meaning)
             context = _behind(context, meaning, path_set=view.path_set or context.path != path)
@@ -358,7 +378,22 @@ class Planner:
 
 
 # Of what is refused with these PostgreSQL itself might say something, or say it at another place.
-_PERHAPS_WRONG = frozenset({"0A000", "42804", "42883"})
+_OF_TYPES = frozenset({"42804", "42846", "42883"})
+_PERHAPS_WRONG = frozenset({"0A000", *_OF_TYPES})
+
+
+def _kept(statement: Statement) -> bytes | None:
+    """Return a copy of a tree, which the analysis edits: much faster than to parse its text once more. None of one that is deep."""
+    try:
+        return marshal.dumps(statement.body)
+    except ValueError:
+        return None
+
+
+def _as_parsed(statement: Statement, parsed: bytes | None, text: bytes) -> Statement:
+    if parsed is None:
+        return next(again for again in parse(text) if again.start == statement.start)
+    return statement._replace(body=marshal.loads(parsed))  # noqa: S302 - what _kept has made
 
 
 def _place(text: bytes, statement: Statement, name: str) -> int:
