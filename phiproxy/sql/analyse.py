@@ -122,6 +122,7 @@ def _analyse_copy(a: Analysis, body: Node) -> None:
 def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
     protection, catalog = a.context.protection, a.context.catalog
     source = derived.source_query(kind, body)
+    _check_targets(a, body)
     if source is not None and (_touching(a, source) or derived.fills(a, kind, body)):
         derived.check_place(a, kind, body)
         derived.settle(a, kind, body, _analyse_query(a, "SelectStmt", source))
