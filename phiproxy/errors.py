@@ -319,12 +319,14 @@ class PathNeeded(Exception):
 class CatalogNeeded(Exception):
     """The catalogue snapshot may not know a name; read it afresh and try the same frame again.
 
-    ``changed``: it was right before the client's own DDL, so that it is enough to see whether it is another one now.
+    ``changed``: it was right before the client's own DDL, so that it is enough to see whether it is another one now. ``names`` are
+    those of relations and indexes that were not read yet.
     """
 
-    def __init__(self, *, changed: bool = False) -> None:
+    def __init__(self, *, changed: bool = False, names: frozenset[str] = frozenset()) -> None:
         super().__init__("the catalogue must be read")
         self.changed = changed
+        self.names = names
 
 
 class AnnouncementNeeded(Exception):

@@ -40,8 +40,8 @@ class Apart:
             self._start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
-        self._jobs.put((work, future, loop))
         with self._young_only():
+            self._jobs.put((work, future, loop))
             return await future
 
     async def take(self, steps: Generator[None, None, object]) -> object:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
@@ -33,7 +33,7 @@ from phiproxy.sql.ddl.domains import domain_condition
 from phiproxy.sql.escapes import Edit, either_way
 from phiproxy.sql.finish import blank_others
 from phiproxy.sql.meaning import Meaning, Renew
-from phiproxy.sql.parse import Statement, char_position, comments, decode_text, first_token, parse, too_deep
+from phiproxy.sql.parse import Statement, char_position, comments, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.path import divided, joined, set_path
 from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
@@ -88,7 +88,8 @@ class Planner:
         self.catalog = catalog
         self.ciphers = ciphers
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
-        self.schemas = frozenset(r.schema for r in catalog.relations if not r.schema.startswith("pg_temp_"))
+        own = frozenset(r.schema for r in catalog.relations if not r.schema.startswith("pg_temp_"))
+        self.schemas = catalog.schemas if catalog.schemas is not None else own
         self._screen = Screen(protection, catalog)
         self._names_are_ascii = all(n.isascii() for n in (*protection.table_names, *protection.column_names, *catalog.reaching))
         self._statements: Kept[StatementPlan] = Kept()
@@ -134,19 +135,27 @@ class Planner:
         schemas, temporary = divided(said)
         return joined(schemas, temporary & self.protection.table_names), bool(temporary)
 
-    def changes_query(self) -> bytes:
-        """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``."""
-        query = changed({*self.protection.table_names, *self.catalog.reaching})
-        return either_way(query, conforming=True)[0]
+    def learn(self, catalog: Catalog) -> None:
+        """Go on with a catalogue that ``extends`` the one before: all plans hold."""
+        self.catalog = catalog
+        self._screen.learn(catalog)
 
     @staticmethod
     def either_way(text: bytes, *, conforming: bool = False) -> tuple[bytes, list[Edit]]:
         """Return ``sql.escapes.either_way``."""
         return either_way(text, conforming=conforming)
 
-    def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str]) -> Planner:
+    def changes_query(self, names: Iterable[str] = ()) -> bytes:
+        """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``.
+
+        ``names`` are those of other relations that must be known.
+        """
+        query = changed(self.catalog, {*self.protection.table_names, *self.catalog.reaching, *names})
+        return either_way(query, conforming=True)[0]
+
+    def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str], names: Iterable[str] = ()) -> Planner:
         """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""
-        return Planner(self._named, overlaid(self.catalog, rows, reaching, self._read_check), self.ciphers)
+        return Planner(self._named, overlaid(self.catalog, rows, names, reaching, self._read_check), self.ciphers)
 
     def _read_check(self, text: str, family: str) -> bytes:
         return domain_condition(text, family, self.catalog.replaced)
@@ -321,13 +330,13 @@ class Planner:
         unforeseen = False
         for statement in statements:
             try:
-                meaning = analyse(statement, text, context)
-            except PathNeeded as needed:
+                meaning = _analysed(statement, text, context, statements)
+            except PathNeeded as needed_path:
                 if meanings:
                     raise StatementRefused(
                         "a statement before this one in the same string may change what its names mean",
                         hint="Send them one by one, or qualify the names with their schema.",
-                        position=needed.position,
+                        position=needed_path.position,
                     ) from None
                 raise
             except StatementRefused as refusal:
@@ -356,6 +365,20 @@ def _place(text: bytes, statement: Statement, name: str) -> int:
     """Return the byte offset of a name in a statement; of its beginning where the name is empty or spelled in another way."""
     found = text.lower().find(name.encode(), statement.start, statement.end) if name else -1
     return found if found >= 0 else first_token(text, statement)
+
+
+def _analysed(statement: Statement, text: bytes, context: Context, statements: Sequence[Statement]) -> Meaning:
+    """Analyse one of these statements; what was not read of the catalogue is asked for at once for all of them."""
+    try:
+        return analyse(statement, text, context)
+    except CatalogNeeded as needed:
+        raise CatalogNeeded(names=needed.names | _unread(statements, context.catalog)) from None
+
+
+def _unread(statements: Sequence[Statement], catalog: Catalog) -> frozenset[str]:
+    """Return the names of relations in these statements that the catalogue was not read for."""
+    named = (m.get("relname") for statement in statements for m in messages(statement.body))
+    return frozenset(name for name in named if isinstance(name, str)) - (catalog.names or frozenset())
 
 
 def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:

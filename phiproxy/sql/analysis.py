@@ -277,7 +277,7 @@ class Analysis:
                 raise PathNeeded(self.position(body))
             found = self._on_path(name, own_only=schema is not None)
         else:
-            found = context.catalog.by_name.get((schema, name))
+            found = context.catalog.find(schema, name)
         if found is not None:
             return found
         if name in context.created and not self._is_protected_name(name):
@@ -301,7 +301,7 @@ class Analysis:
                 if name in context.temporary:
                     return Relation(0, "pg_temp", name, "r", ())
                 continue
-            found = context.catalog.by_name.get((schema, name))
+            found = context.catalog.find(schema, name)
             if found is not None:
                 return found
         return None
@@ -313,7 +313,7 @@ class Analysis:
             return (body.get("schemaname"), body["relname"]) == made
         path = self.context.path or ()
         before = path[: path.index(schema)] if schema in path else path
-        return schema in path and not any((earlier, name) in self.context.catalog.by_name for earlier in before)
+        return schema in path and not any(self.context.catalog.find(earlier, name) is not None for earlier in before)
 
     def protected(self, relation: Relation) -> ProtectedTable | None:
         """Return the protection of a relation, or None; StatementRefused for one that is refused as a whole."""

@@ -294,7 +294,8 @@ class Effects:
     ``relations`` are those that it makes, for the statements behind it in the same text; ``reaches`` are names through which
     something protected is reached from now on; ``tag`` is the command tag of DDL in the client's terms; ``names_protected`` says
     that a statement that goes on as it is names something protected; ``encoding``: client_encoding or
-    standard_conforming_strings may be another one behind it.
+    standard_conforming_strings may be another one behind it. ``code``: what it makes may change the session as it does itself, by
+    code that it has or runs.
     """
 
     path_unknown: bool = False
@@ -318,6 +319,7 @@ class Effects:
     tag: bytes = b""
     names_protected: bool = False
     encoding: bool = False
+    code: bool = False
 
     def sets_as(self, other: Effects) -> None:
         """Note that it changes the path, styles and encoding as another statement does, which it runs."""

@@ -88,10 +88,12 @@ def named_type(v: Verdict, body: Node) -> Type:
     names = strings(body.get("names"))
     if not names or body.get("setof") or body.get("pct_type"):
         return None
-    name, relations = names[-1], v.a.context.catalog.relations
-    if not v.signatures.is_type(name) and not any(r.name == name for r in relations) and names[0] != "pg_temp":
+    name = names[-1]
+    relations = v.a.context.catalog.named(name)
+    # The arrays of row types are not told of.
+    if not v.signatures.is_type(name) and not relations and names[0] != "pg_temp" and not name.startswith("_"):
         raise v.error(UndefinedObject, f'type "{".".join(names)}" does not exist', location(body), "See the types of the database.")
-    found = None if any(r.name == name for r in relations) else v.signatures.named(name)
+    found = None if relations else v.signatures.named(name)
     return v.signatures.array_of(found) if "arrayBounds" in body else found
 
 
