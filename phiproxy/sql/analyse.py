@@ -253,7 +253,7 @@ def _check_function(a: Analysis, call: Node, body: Node) -> None:
     """Refuse a function that reaches something protected, or that may run a text as SQL and is given one that names it."""
     name = strings(call["funcname"])[-1]
     check_call(a, call)
-    if name in a.context.catalog.dynamic:
+    if name in a.context.catalog.dynamic or name in a.context.created:  # what a new function does is not known yet
         mentioned = named_in_text(body, a.context.protection, a.context.catalog)
         if mentioned is not None:
             raise a.refuse(

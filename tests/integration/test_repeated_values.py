@@ -99,6 +99,17 @@ def test_a_definition_with_it_is_refused(clinic: Clinic) -> None:
                 conn.execute(statement.encode())
 
 
+def test_a_function_of_the_same_transaction_is_given_no_name(clinic: Clinic) -> None:
+    with psycopg.connect(clinic.proxy_dsn) as conn:
+        conn.execute(
+            "CREATE FUNCTION put(t text, v text) RETURNS void LANGUAGE plpgsql AS"
+            " $$BEGIN EXECUTE format('INSERT INTO %I (ssn) VALUES (%L)', t, v); END$$"
+        )
+        with pytest.raises(psycopg.errors.FeatureNotSupported), conn.transaction():
+            conn.execute(f"SELECT put('patients', '{clinic.plant('ssn')}')".encode())
+        conn.execute("DROP FUNCTION put")
+
+
 def test_what_is_stored_in_a_table_that_is_not_there_stays_here(clinic: Clinic) -> None:
     insert = f"INSERT INTO patient_s VALUES ('{clinic.plant()}')"
     with psycopg.connect(clinic.proxy_dsn, autocommit=True) as conn:
