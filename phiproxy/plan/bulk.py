@@ -17,8 +17,8 @@ from phiproxy.plan.shapes import template
 from phiproxy.sql.meaning import Edit, Meaning, Occurrence, Renew, Search, Store, Use
 from phiproxy.sql.parse import char_position, decode_text, parse
 from phiproxy.sql.rows import Bulk, Row, find_bulk
-from phiproxy.sql.shape import Shape, literal_value, quoted_names, shape_of
-from phiproxy.sql.taint import ProtectedValues
+from phiproxy.sql.shape import Shape, literal_value, numbers_of_gaps, quoted_names, shape_of
+from phiproxy.sql.taint import ProtectedValues, elements_of
 
 Change = Edit | Occurrence
 Analyse = Callable[[bytes], list[Meaning]]
@@ -116,9 +116,11 @@ def _repeated(bulk: Bulk, sealed: Set[int]) -> tuple[int, ...] | None:
     others: list[tuple[bytes, int | None]] = [
         (b"'" + name.replace(b"'", b"''") + b"'", None) for name in quoted_names(bulk.short.shape)
     ]
+    others += [(number, None) for number in numbers_of_gaps(bulk.short.shape)]
     for number, constant, own in _marks(bulk, sealed, b"'0123456789"):
         if own:
-            protected.append((literal_value(constant), number))
+            value = literal_value(constant)
+            protected += [(value, number), *((element, number) for element in elements_of(value))]
         else:
             others.append((constant, number))
     values = ProtectedValues(protected, _row)

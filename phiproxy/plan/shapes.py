@@ -19,8 +19,8 @@ from phiproxy.plan.ready import Ready
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.meaning import Edit, Effects, Meaning, Occurrence, Renew, Search, Store, of_elements
 from phiproxy.sql.parse import Statement
-from phiproxy.sql.shape import Shape, free_constants, literal_value, quoted_names, shape_of
-from phiproxy.sql.taint import ProtectedValues
+from phiproxy.sql.shape import Shape, free_constants, literal_value, numbers_of_gaps, quoted_names, shape_of
+from phiproxy.sql.taint import ProtectedValues, elements_of
 
 # About 4 KiB each, as plans. Texts whose fixed constants differ each time would otherwise fill a shape without end.
 MAX_SHAPES = 2048
@@ -45,7 +45,10 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The meanings of a shape: per statement its prototype and the places of its edits and occurrences."""
+    """The meanings of a shape: per statement its prototype and the places of its edits and occurrences.
+
+    ``names`` are the names and numbers that all its texts have, and a protected constant may not repeat.
+    """
 
     prototypes: tuple[tuple[Meaning, tuple[_Place, ...]], ...]
     fixed: tuple[tuple[int, bytes], ...]
@@ -78,8 +81,9 @@ class Template:
             return True
         protected = [literal_value(constants[i]) for i in self.protected]
         protected += [_computed(change, own, constants)[1] for change, own in self.expressions]
+        protected += [element for value in protected for element in elements_of(value)]
         values = ProtectedValues(((value, None) for value in protected), _one_row)
-        if not self.names.isdisjoint(values.texts):
+        if any(values.repeated_by(name, None) for name in self.names):
             return False
         return not any(values.repeated_by_constant(c, None) for i, c in enumerate(constants) if i not in self.protected)
 
@@ -168,7 +172,7 @@ def template(shape: Shape, statements: Sequence[Statement], meanings: Sequence[M
     fixed = tuple((i, shape.constants[i]) for i in others if shape.starts[i] not in free)
     if any(b'&"' in gap for gap in shape.gaps):
         return None  # a name with escapes may be any
-    made = Template(tuple(prototypes), fixed, frozenset(protected), quoted_names(shape))
+    made = Template(tuple(prototypes), fixed, frozenset(protected), quoted_names(shape) | numbers_of_gaps(shape))
     return made if made.meanings(shape) is not None else None
 
 

@@ -123,6 +123,7 @@ def _analyse_copy(a: Analysis, body: Node) -> None:
 def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
     protection, catalog = a.context.protection, a.context.catalog
     source = derived.source_query(kind, body)
+    _check_targets(a, body)
     if source is not None and (_touching(a, source) or derived.fills(a, kind, body)):
         derived.check_place(a, kind, body)
         derived.settle(a, kind, body, _analyse_query(a, "SelectStmt", source))
@@ -241,7 +242,7 @@ def _check_function(a: Analysis, call: Node, body: Node) -> None:
     """Refuse a function that reaches something protected, or that may run a text as SQL and is given one that names it."""
     name = strings(call["funcname"])[-1]
     check_call(a, call)
-    if name in a.context.catalog.dynamic:
+    if name in a.context.catalog.dynamic or name in a.context.created:  # what a new function does is not known yet
         mentioned = named_in_text(body, a.context.protection, a.context.catalog)
         if mentioned is not None:
             raise a.refuse(

@@ -14,7 +14,8 @@ Edit = tuple[int, int, bytes]
 
 # A literal goes on behind white space that holds the end of a line, and comments there, in the way in which it began.
 _GOES_ON = rb"(?:[ \t\f\v]|--[^\n\r]*)*+[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*+'"
-_ESCAPED = rb"(?:[^'\\]|\\.|'')*+'"
+# One without an end reaches to that of the text: it would be searched for anew from each of its quotes.
+_ESCAPED = rb"(?:[^'\\]|\\.|'')*+(?:'|\\?\Z)"
 _PLAIN = rb"[^']*+(?:''[^']*+)*+'"
 
 

@@ -33,7 +33,7 @@ from phiproxy.sql.meaning import (
 from phiproxy.sql.operands import given
 from phiproxy.sql.parse import Node, Token, char_position, messages, only, parse, strings
 from phiproxy.sql.sinks import SinkNode, cast_type
-from phiproxy.sql.taint import check_names
+from phiproxy.sql.taint import ProtectedValues, check_names
 
 _OTHER = 0xFFFFFFFF
 _CURSOR_BINARY, _CURSOR_HOLD = 0x0001, 0x0020
@@ -71,7 +71,7 @@ def prepare(a: Analysis, body: Node) -> None:
     a.meaning.prepared = (plan, declared)
     a.meaning.touches = plan.touches
     if plan.touches:
-        check_names(a, _constants(body["query"]))
+        check_names(a, ProtectedValues(((value, None) for value in _constants(body["query"])), lambda _: None))
     finish(a)
     if plan.identity:
         return

@@ -33,7 +33,7 @@ _INSERT = re.compile(
     re.IGNORECASE,
 )
 # These words begin statements of no other kind; without quotes and comments there is one of them.
-_CONTROL = re.compile(rb"\s*(?:begin|start|commit|end|rollback|abort|savepoint|release)\b[\w\s,]*;?\s*", re.IGNORECASE)
+_CONTROL = re.compile(rb"\s*(?:begin|start|commit|end|rollback|abort|savepoint|release)\b[\w\s,]*+;?\s*+", re.IGNORECASE)
 _BLANKS = " \t\n\r\f\v"
 
 

@@ -22,7 +22,7 @@ _PIECE = re.compile(
       ["'0-9\-/$] (?:
           (?<=") [^"]*"
         | (?P<string> (?<=') (?<![\w$&\x80-\xff]') [^']*+(?:''[^']*+)*+' (?!\s*') )
-        | (?P<number> (?<=[0-9]) (?<![\w$.\x80-\xff][0-9]) [0-9]*+(?:\.[0-9]++)? (?![\w.$\x80-\xff]) )
+        | (?P<number> (?<=[0-9]) (?<![\w$.\x80-\xff][0-9]) (?<![0-9.][eE][-+][0-9]) [0-9]*+(?:\.[0-9]++)? (?![\w.$\x80-\xff]) )
         | (?P<parameter> (?<=\$) (?<![\w$\x80-\xff]\$) [1-9][0-9]{0,4}+ (?![\w$\x80-\xff]) )
         | (?P<other> (?<=-)- | (?<=/)\* | (?<=\$)(?![0-9]) | (?<=['"]) )
       )
@@ -34,6 +34,15 @@ _PIECE = re.compile(
 # What an identifier may be without quotes.
 PLAIN_NAME = re.compile(rb"[a-z_][a-z0-9_$]*")
 _QUOTED = re.compile(rb'"((?:[^"]|"")*)"')
+# What stays in a gap of numbers: 4713., 47.13e2, .4713, 0x1269 and 4_713.
+_LEFT = re.compile(
+    rb"""
+      "[^"]*"
+    | (?<![\w$.\x80-\xff]) (?P<number>
+        0[xXoObB][0-9a-fA-F_]++ | (?: [0-9][0-9_]*+ (?:\.[0-9_]*+)?+ | \.[0-9][0-9_]*+ ) (?:[eE][+-]?[0-9]++)?+ )
+    """,
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,12 @@ def quoted_names(shape: Shape) -> frozenset[bytes]:
     """Return the identifiers of a text that need their quotes; those with escapes (``U&``) as they are spelled."""
     names = (found[1].replace(b'""', b'"') for gap in shape.gaps for found in _QUOTED.finditer(gap))
     return frozenset(name for name in names if not PLAIN_NAME.fullmatch(name))
+
+
+def numbers_of_gaps(shape: Shape) -> frozenset[bytes]:
+    """Return the numbers that are no constants of a shape, as they are spelled: all texts of it have them."""
+    found = (match["number"] for gap in shape.gaps for match in _LEFT.finditer(gap))
+    return frozenset(number for number in found if number is not None)
 
 
 def kind_of(constant: bytes) -> bytes:

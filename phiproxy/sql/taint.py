@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
+from contextlib import suppress
 from functools import cached_property
 
 from phiproxy.errors import StatementRefused, ValueRefused
@@ -18,10 +18,16 @@ from phiproxy.wire.arrays import array_from_text
 
 # A number of fewer digits is everywhere (LIMIT 10, id = 3): that it is repeated tells nothing.
 _TELLING_DIGITS = 4
-_NUMBER = re.compile(rb"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?\s*")
-_PREFIXED = re.compile(rb"0[xXoObB][0-9a-fA-F]+")
+# Nothing in these is tried twice: a literal may have megabytes.
+_DIGITS = rb"[0-9]++(?:_[0-9]++)*+"
+_NUMBER = re.compile(
+    rb"\s*+[+-]?(?=\.?[0-9])(?P<whole>(?:%b)?+)(?:\.(?P<fraction>(?:%b)?+))?+(?:[eE](?P<exponent>[+-]?[0-9]{1,4}))?\s*+"
+    % (_DIGITS, _DIGITS)
+)
+# More digits than these are no integer's of PostgreSQL.
+_PREFIXED = re.compile(rb"\s*+[+-]?(?P<integer>0[xXoObB][0-9a-fA-F_]{1,200})\s*+")
 
-Number = tuple[tuple[int, ...], int]
+Number = tuple[bytes, int]
 
 
 def telling_number(literal: bytes) -> Number | None:
@@ -29,17 +35,19 @@ def telling_number(literal: bytes) -> Number | None:
 
     None for what is no number, or one of few digits.
     """
-    if _PREFIXED.fullmatch(literal):
-        literal = b"%d" % int(literal, 0)
-    if _NUMBER.fullmatch(literal) is None:
+    if (prefixed := _PREFIXED.fullmatch(literal)) is not None:
+        with suppress(ValueError):  # 0o9 and 0x__1 are none
+            literal = b"%d" % int(prefixed["integer"], 0)
+    found = _NUMBER.fullmatch(literal)
+    if found is None:
         return None
-    number = Decimal(literal.decode().strip())
-    digits, exponent = number.as_tuple().digits, int(number.as_tuple().exponent)
-    if max(len(digits), number.adjusted() + 1) < _TELLING_DIGITS:
+    fraction = (found["fraction"] or b"").replace(b"_", b"")
+    digits = (found["whole"].replace(b"_", b"") + fraction).lstrip(b"0")
+    exponent = int(found["exponent"] or 0) - len(fraction)
+    if not digits or max(len(digits), len(digits) + exponent) < _TELLING_DIGITS:
         return None
-    while digits and digits[-1] == 0:
-        digits, exponent = digits[:-1], exponent + 1
-    return digits, exponent
+    telling = digits.rstrip(b"0")
+    return telling, exponent + len(digits) - len(telling)
 
 
 class ProtectedValues:
@@ -66,7 +74,7 @@ class ProtectedValues:
 
     def repeated_by(self, literal: bytes, place: int | None) -> bool:
         """Tell whether a text literal at this place is one of the values, or as an array holds one."""
-        return literal in self.texts or self.repeated_by_number(literal, place) or not self.texts.isdisjoint(_elements(literal))
+        return literal in self.texts or self.repeated_by_number(literal, place) or not self.texts.isdisjoint(elements_of(literal))
 
     def repeated_by_constant(self, constant: bytes, place: int | None) -> bool:
         """Tell it of a constant as it is spelled: a plain literal in its quotes, or a number."""
@@ -106,7 +114,7 @@ def untainted(a: Analysis) -> list[DecidedUse]:
         settled.append(u)
     if values:
         _check_others(a, values)
-        check_names(a, values.texts)
+        check_names(a, values)
     return settled
 
 
@@ -120,7 +128,7 @@ def _protected(a: Analysis) -> Iterator[tuple[bytes, int | None]]:
                 yield sink.literal, sink.offset
             elif sink.kind in ("literal", "formula"):
                 said = _said(a, sink)
-                of_array = _elements(sink.literal) if u.use.column.type.element is not None else ()
+                of_array = elements_of(sink.literal) if u.use.column.type.element is not None else ()
                 yield from ((value, sink.offset) for value in {*said, *of_array})
 
 
@@ -130,7 +138,7 @@ def _repeats(values: ProtectedValues, sink: SinkNode) -> bool:
     return sink.kind == "constant" and values.repeated_by_number(sink.literal, sink.offset)
 
 
-def _elements(literal: bytes) -> Iterator[bytes]:
+def elements_of(literal: bytes) -> Iterator[bytes]:
     """Yield the elements of what may be an array; nothing where it is none to PostgreSQL either."""
     if literal.lstrip()[:1] not in (b"{", b"["):
         return
@@ -154,7 +162,8 @@ class _Rows:
 
     def at(self, offset: int | None) -> int | None:
         """Return the number of the row, None outside of rows."""
-        assert offset is not None
+        if offset is None:
+            return None
         i = bisect_right(self._spans, offset, key=lambda span: span[0]) - 1
         return i if i >= 0 and offset <= self._spans[i][1] else None
 
@@ -174,6 +183,25 @@ def _check_others(a: Analysis, values: ProtectedValues) -> None:
                 raise _elsewhere(a, "a number", place)
 
 
+def check_definition(a: Analysis, texts: Iterable[bytes], body: Node) -> None:
+    """Refuse DDL of which a text that is sealed is also a name, or a text of what the server is to see (``body``).
+
+    ``ALTER TABLE patients ALTER ssn SET DEFAULT 'x', ALTER city SET DEFAULT 'x'`` is refused.
+    """
+    values = ProtectedValues(((text, None) for text in texts), lambda _: None)
+    if not values:
+        return
+    for message in messages(body):
+        text = message.get("sval")
+        if isinstance(text, dict) and not values.texts.isdisjoint((said := text.get("sval", "").encode(), *elements_of(said))):
+            raise a.refuse(
+                "a literal of this definition is sealed in one place, and in clear in another",
+                message,
+                hint="Make one of the two by a statement of its own.",
+            )
+    check_names(a, values)
+
+
 def _spelled(constant: Node) -> bytes:
     if isinstance(constant.get("fval"), dict):
         return str(constant["fval"].get("fval", "")).encode()
@@ -181,20 +209,27 @@ def _spelled(constant: Node) -> bytes:
     return b"%d" % whole.get("ival", 0) if isinstance(whole, dict) else b""
 
 
-def check_names(a: Analysis, values: Iterable[bytes]) -> None:
+def check_names(a: Analysis, values: ProtectedValues) -> None:
     """Refuse a name that is a protected value: reports give one to the column that counts it (``… AS "Influenza A"``).
 
     Not one that needs no quotes, such as ``m``, since those are what people call tables too; nor the name of what there is.
     """
-    telling = {value.decode() for value in values if not PLAIN_NAME.fullmatch(value)} - a.context.protection.column_names
+    columns = a.context.protection.column_names
+    telling = {value.decode() for value in values.texts if not PLAIN_NAME.fullmatch(value)} - columns
     if not telling:
         return
+
+    def tells(name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        return name in telling or (name not in columns and values.repeated_by_number(name.encode(), None))
+
     for walked in a.walks.values():
         others = _no_names(walked)
         for message in walked:
             if id(message) in others:
                 continue
-            name = next((v for v in message.values() if isinstance(v, str) and v in telling), None)
+            name = next(filter(tells, message.values()), None)
             if name is not None and not _is_there(a, walked, name):
                 raise a.refuse(
                     "a name in this statement is a value that meets a protected column",

@@ -66,6 +66,61 @@ def test_a_number_with_it_is_refused(clinic: Clinic, statement: str) -> None:
         conn.execute(statement.format(number=number).encode())
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT id FROM patients WHERE ssn = '{}' AND visits_count = {number}.",
+        "SELECT id FROM patients WHERE ssn = '{}' AND visits_count = {number}e0",
+        "SELECT id AS \"{number}\" FROM patients WHERE ssn = '0{}'",
+        "INSERT INTO patients (visits_count, ssn) VALUES " + ", ".join(["({number}., 'x')"] * 400) + ", ({number}., '{}')",
+    ],
+)
+def test_a_number_in_a_statement_whose_shape_was_seen(clinic: Clinic, statement: str) -> None:
+    number = 70_000_000 + int(clinic.plant("ssn").replace("-", "")[-6:])
+    with psycopg.connect(clinic.proxy_dsn, autocommit=True) as conn:
+        conn.execute(statement.format("x", number=number).encode())
+        clinic.oracle.planted.append(str(number))
+        clinic.site.tap.reset()
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            conn.execute(statement.format(number, number=number).encode())
+        assert str(number).encode() not in clinic.site.tap.upstream_bytes()
+        clinic.oracle.planted.pop()  # it was sent before as what it was: a count of visits
+
+
+def test_a_definition_with_it_is_refused(clinic: Clinic) -> None:
+    value = clinic.plant("ssn")
+    with psycopg.connect(clinic.proxy_dsn, autocommit=True) as conn:
+        for statement in (
+            f"ALTER TABLE patients ALTER ssn SET DEFAULT '{value}', ALTER city SET DEFAULT '{value}'",
+            f"ALTER TABLE patients ADD CHECK (ssn <> '{value}' AND city <> '{value}')",
+            f"ALTER TABLE patients ADD CONSTRAINT \"{value}\" CHECK (ssn <> '{value}')",
+        ):
+            with pytest.raises(psycopg.errors.FeatureNotSupported):
+                conn.execute(statement.encode())
+
+
+def test_a_function_of_the_same_transaction_is_given_no_name(clinic: Clinic) -> None:
+    with psycopg.connect(clinic.proxy_dsn) as conn:
+        conn.execute(
+            "CREATE FUNCTION put(t text, v text) RETURNS void LANGUAGE plpgsql AS"
+            " $$BEGIN EXECUTE format('INSERT INTO %I (ssn) VALUES (%L)', t, v); END$$"
+        )
+        with pytest.raises(psycopg.errors.FeatureNotSupported), conn.transaction():
+            conn.execute(f"SELECT put('patients', '{clinic.plant('ssn')}')".encode())
+        conn.execute("DROP FUNCTION put")
+
+
+def test_what_is_stored_in_a_table_that_is_not_there_stays_here(clinic: Clinic) -> None:
+    insert = f"INSERT INTO patient_s VALUES ('{clinic.plant()}')"
+    with psycopg.connect(clinic.proxy_dsn, autocommit=True) as conn:
+        for statement in (
+            f"CREATE TABLE made AS WITH x AS ({insert} RETURNING 1) SELECT * FROM x",
+            f"CREATE RULE made AS ON INSERT TO visits DO ALSO {insert}",
+        ):
+            with pytest.raises(psycopg.errors.UndefinedTable):
+                conn.execute(statement.encode())
+
+
 def test_a_number_of_another_row_is_not(clinic: Clinic) -> None:
     rows = ", ".join(f"({i}, '{i + 1}')" for i in range(4000, 4700))
     with psycopg.connect(clinic.proxy_dsn) as conn:

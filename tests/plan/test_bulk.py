@@ -202,6 +202,13 @@ def test_a_protected_literal_that_is_used_elsewhere_is_refused_at_its_place(offe
     assert refused == in_full(text)
 
 
+@pytest.mark.parametrize("number", ["4713.", "47.13e2"])
+def test_a_number_that_is_no_constant_of_the_shape_is_compared_too(number: str) -> None:
+    others = [f"({number}, 'v{i}', 'c', 'm')" for i in range(400)]
+    assert script(BULK + ", ".join(others))[0] != "0A000"
+    assert script(BULK + ", ".join([*others, f"({number}, '4713', 'c', 'm')"]))[0] == "0A000"
+
+
 @pytest.mark.parametrize(
     "wrong", ["(1, 'a', 'b', 'c', 'd')", "(1, now(), 'b', 'c')", "(1, ssn, 'b', 'c')", "(1, 'a', 'b', 'c'", "(1, 'a', 'é', now())"]
 )

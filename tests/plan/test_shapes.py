@@ -13,7 +13,10 @@ from phiproxy.errors import PhiproxyError
 from phiproxy.plan import shapes
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.statement import ScriptPlan, StatementPlan
-from tests.clinic_model import CATALOG, PATH, PROTECTION
+from phiproxy.policy.catalog import Relation
+from phiproxy.policy.protection import DeclaredType
+from phiproxy.policy.types import parse_type
+from tests.clinic_model import CATALOG, PATH, PATIENTS, PROTECTION, VISITS, protected
 from tests.fixtures.cases import FILES, cases
 from tests.plan.rings import full_ciphers
 
@@ -205,6 +208,33 @@ def test_a_value_that_is_a_name_of_the_shape_is_looked_at(planner: Planner) -> N
         planner.script(b'SELECT count(*) AS "S", id AS "b" FROM patients WHERE ssn = \'' + value + b"' GROUP BY id", VIEW)
     with pytest.raises(PhiproxyError, match="a name in this statement"):
         planner.script(b'SELECT count(*) AS "S", id AS "b" FROM patients WHERE ssn = \'S\' GROUP BY id', VIEW)
+
+
+@pytest.mark.parametrize("number", [b"4713.", b"4713e0", b"47.13e2", b"4_713"])
+def test_a_value_that_is_a_number_in_the_gaps_of_the_shape_is_looked_at(planner: Planner, number: bytes) -> None:
+    text = b"SELECT id FROM patients WHERE ssn = '%s' AND id = " + number
+    planner.script(text % b"1234", VIEW)
+    with pytest.raises(PhiproxyError, match="used unprotected elsewhere"):
+        planner.script(text % b"4713", VIEW)
+
+
+def test_an_element_of_a_protected_array_is_looked_at() -> None:
+    type_ = parse_type("text[]")
+    table = dataclasses.replace(
+        PATIENTS, columns={**PATIENTS.columns, "notes": protected("patients", "notes", 4, slots=(), type_=type_)}
+    )
+    relations = tuple(_with_array(r, type_) if r.qualified == "public.patients" else r for r in CATALOG.relations)
+    planner = Planner(
+        dataclasses.replace(PROTECTION, tables=(table, VISITS)), dataclasses.replace(CATALOG, relations=relations), full_ciphers()
+    )
+    planner.script(b"UPDATE patients SET notes = '{a}', city = 'b'", VIEW)
+    with pytest.raises(PhiproxyError, match="used unprotected elsewhere"):
+        planner.script(b"UPDATE patients SET notes = '{x,b}', city = 'b'", VIEW)
+
+
+def _with_array(relation: Relation, type_: DeclaredType) -> Relation:
+    columns = tuple(dataclasses.replace(c, type_oid=type_.oid) if c.name == "notes" else c for c in relation.columns)
+    return dataclasses.replace(relation, columns=columns)
 
 
 def test_numbers_of_other_types_are_other_shapes(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from phiproxy.sql.escapes import either_way
@@ -23,7 +25,7 @@ OFF = [
     (r"SELECT /* ' \'", r"SELECT /* ' \'"),
     (r"SELECT B'01', X'f', '\x'", r"SELECT B'01', X'f', E'\x'"),
     (r"SELECT U&'\0041', U&" + r'"\0041", ' + r"'\x'", r"SELECT U&'\0041', U&" + r'"\0041", ' + r"E'\x'"),
-    (r"SELECT 'never ends\'", r"SELECT 'never ends\'"),
+    (r"SELECT 'never ends\'", r"SELECT E'never ends\'"),
     ("SELECT 'é\\'é'", "SELECT E'é\\'é'"),
 ]
 ON = [
@@ -58,3 +60,10 @@ def test_what_is_long_takes_no_longer_than_it_must() -> None:
     ):
         either_way(text, conforming=False)
         either_way(text, conforming=True)
+
+
+def test_a_long_literal_without_an_end_takes_little_time() -> None:
+    began = time.perf_counter()
+    for text in (b"'" + rb"\'" * 30_000, b"'" + rb"\'" * 30_000 + b"\\"):
+        either_way(text, conforming=False)
+    assert time.perf_counter() - began < 1

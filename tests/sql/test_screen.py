@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,12 @@ def test_statements_that_only_control_a_transaction(text: str) -> None:
 @pytest.mark.parametrize("text", ["BEGIN; SET ROLE x", "BEGIN;;", 'SAVEPOINT "a"', "COMMIT PREPARED 'x'", "ends", "", "COMMIT--"])
 def test_other_texts_do_not_only_control_a_transaction(text: str) -> None:
     assert not SCREEN.controls(text.encode())
+
+
+def test_a_long_text_is_told_apart_in_little_time() -> None:
+    began = time.perf_counter()
+    assert not SCREEN.controls(b"COMMIT" + b" " * 100_000 + b"!")
+    assert time.perf_counter() - began < 1
 
 
 @given(text=st.lists(st.sampled_from([*NAMES, "select", "SET", ";", " ", "into", "temp", "x", "é", "'"]), max_size=9).map("".join))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.sql.parse import parse, tokens
-from phiproxy.sql.shape import Shape, free_constants, literal_value, shape_of
+from phiproxy.sql.shape import Shape, free_constants, literal_value, numbers_of_gaps, shape_of
 
 
 def constants(text: bytes) -> list[bytes] | None:
@@ -71,6 +71,14 @@ def test_other_forms_have_no_shape(text: bytes) -> None:
 )
 def test_numbers_that_are_part_of_something_stay_in_the_gap(text: bytes) -> None:
     assert constants(text) == []
+
+
+def test_these_are_told_of_the_gaps() -> None:
+    text = b"""SELECT 1e5, .5, 5., 47.13e-2, 0x1F, 1_000, t.a1, $1, "2 000", x4713 FROM t WHERE a = 'x' AND b = 7"""
+    shape = shape_of(text)
+    assert shape is not None
+    assert shape.constants == (b"'x'", b"7")
+    assert numbers_of_gaps(shape) == {b"1e5", b".5", b"5.", b"47.13e-2", b"0x1F", b"1_000"}
 
 
 def test_the_key_says_the_kinds_and_the_gaps() -> None:
@@ -153,7 +161,7 @@ REFERENCE = re.compile(
     rb"""
       "[^"]*"
     | (?P<string> (?<![\w$&\x80-\xff]) '[^']*+(?:''[^']*+)*+' (?!\s*') )
-    | (?P<number> (?<![\w$.\x80-\xff]) \d++(?:\.\d++)? (?![\w.$\x80-\xff]) )
+    | (?P<number> (?<![\w$.\x80-\xff]) (?<![0-9.][eE][-+]) \d++(?:\.\d++)? (?![\w.$\x80-\xff]) )
     | (?P<other> -- | /\* | \$(?!\d) | ['"] )
     """,
     re.VERBOSE,
@@ -174,6 +182,7 @@ PIECES = [
     b".",
     b"a",
     b"E",
+    b"1e",
     b"U&",
     b" ",
     b"\n",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from phiproxy.sql.taint import ProtectedValues, telling_number
@@ -22,16 +24,25 @@ def test_a_text_is_repeated_by_itself_and_by_an_array_with_it() -> None:
     assert not values.repeated_by(b"xa", None)
 
 
-@pytest.mark.parametrize("spelled", [b"4713", b"-4713", b" 04713.00 ", b"47.13e2", b"0x1269", b"+4713."])
+@pytest.mark.parametrize("spelled", [b"4713", b"-4713", b" 04713.00 ", b"47.13e2", b"0x1269", b"+4713.", b"4_713", b" -0x12_69 "])
 def test_a_number_is_one_in_every_spelling(spelled: bytes) -> None:
     assert telling_number(spelled) == telling_number(b"4713")
     assert one_row(b"4713").repeated_by_number(spelled, None)
     assert one_row(spelled).repeated_by(b"4713", None)
 
 
-@pytest.mark.parametrize("spelled", [b"471", b"0.5", b"", b"NaN", b"4713a", b"1e99999", b"99.5"])
+@pytest.mark.parametrize(
+    "spelled", [b"471", b"0.5", b"", b"NaN", b"4713a", b"1e99999", b"99.5", b"0000", b"0e5", b"0o9", b"4__713", b"."]
+)
 def test_what_is_no_number_or_a_short_one_tells_nothing(spelled: bytes) -> None:
     assert telling_number(spelled) is None
+
+
+@pytest.mark.parametrize("literal", [b"1" * 100_000 + b"x", b"1" + b"0" * 130_000, b"0x" + b"f" * 100_000, b"1_" * 50_000])
+def test_long_literals_take_little_time(literal: bytes) -> None:
+    began = time.perf_counter()
+    telling_number(literal)
+    assert time.perf_counter() - began < 1
 
 
 def test_numbers_of_another_row_are_not_repeated() -> None:
@@ -87,6 +98,18 @@ def test_a_name_that_is_a_protected_value(text: str) -> None:
 def test_a_name_that_is_a_part_of_a_protected_value(text: str) -> None:
     assert ask(text.format("CAN-1")) == "0A000"
     assert ask(text.format("CAN-2")) != "0A000"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """SELECT id AS "4713" FROM public.patients WHERE ssn = '{}.0'""",
+        """PREPARE "4713.0" AS SELECT id FROM public.patients WHERE ssn = '{}'""",
+    ],
+)
+def test_a_name_that_is_a_protected_number(text: str) -> None:
+    assert ask(text.format("4713")) == "0A000"
+    assert ask(text.format("4714")) != "0A000"
 
 
 def test_a_name_without_quotes_is_no_value() -> None:

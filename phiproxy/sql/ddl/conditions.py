@@ -120,6 +120,8 @@ def _seal(definition: Definition, part: Node, column: ProtectedColumn, constrain
     missing = f"{quote_ident(column.name)} IS NOT NULL AND " if compiled(tree)(None) is False else ""
     lead, trail = condition_of(column.name, missing)
     definition.define(place, written(tree), column, (lead, trail))
+    texts = (m["sval"].get("sval", "") for m in messages(part) if isinstance(m.get("sval"), dict))
+    definition.sealed += [text.encode() for text in texts]
     (made,) = parse(rf"SELECT {lead}'\x00'::bytea{trail}".encode())
     part.clear()
     part.update(made.body["targetList"][0]["ResTarget"]["val"])

@@ -20,6 +20,7 @@ from phiproxy.sql.operands import OWN, given
 from phiproxy.sql.parse import Node, Token, location, messages, parse
 from phiproxy.sql.render import Rendered, verify
 from phiproxy.sql.sinks import SinkNode
+from phiproxy.sql.taint import check_definition
 
 Span = tuple[int, int]
 
@@ -62,7 +63,7 @@ class Definition:
 
     ``before`` and ``after`` are statements around it, ``kept`` says that it is sent itself. ``once`` is an expression that says
     whether what IF NOT EXISTS speaks of is there: then nothing follows. ``empty`` are rows that must not be there. ``counted``: the
-    client is told how many rows its statement has made.
+    client is told how many rows its statement has made. ``sealed`` are the texts that the server shall not see.
     """
 
     a: Analysis
@@ -78,6 +79,7 @@ class Definition:
     empty: list[Empty] = field(default_factory=list)
     counted: bool = False
     tokens: list[Token] = field(default_factory=list)
+    sealed: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         start, end = self.a.meaning.start, self.a.meaning.end
@@ -95,6 +97,7 @@ class Definition:
             refusal.position = self.a.at(sink.offset)
             raise
         self.occurrences.append(Occurrence(*span, use, literal=sink.literal))
+        self.sealed.append(sink.literal)
 
     def define(self, span: Span, condition: bytes, column: ProtectedColumn, around: tuple[str, str]) -> None:
         """Let the server see the sealed condition of a constraint in this place, between two texts."""
@@ -170,6 +173,7 @@ class Definition:
         start, end = self.tokens[0].start, self.tokens[-1].end
         pieces = [*self.before, *self.after]
         if self.kept:
+            check_definition(self.a, self.sealed, self.body)
             self._blank_comments()
             self._prove(start, end)
             if pieces or self.empty:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.sql.ddl.build import physical, plan
+import pytest
+
+from tests.sql.ddl.build import VIEW, physical, plan, planner, refused
 
 
 def test_the_quotes_are_in_nothing_that_they_quote() -> None:
@@ -25,3 +27,21 @@ def test_positions_in_the_kept_part_are_mapped_back() -> None:
     made = plan(text)
     at = made.sql.decode().index("nosuchtype") + 1
     assert made.client_position(at) == text.index("nosuchtype") + 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ALTER TABLE patients ALTER ssn SET DEFAULT 'a b', ALTER city SET DEFAULT '{}'",
+        "ALTER TABLE patients ALTER ssn SET DEFAULT 'a b', ALTER city SET DEFAULT '{{x,\"{}\"}}'",
+        "ALTER TABLE patients ADD CHECK (ssn <> 'a b' AND city <> '{}')",
+        "ALTER TABLE patients ADD CONSTRAINT \"{}\" CHECK (ssn <> 'a b')",
+        "CREATE TABLE visits (mrn varchar(12), diagnosis text CHECK (diagnosis <> 'a b'), room text DEFAULT '{}')",
+    ],
+)
+def test_a_text_that_is_sealed_is_nowhere_else(text: str) -> None:
+    assert refused(text.format("a b")).public_text.startswith(
+        ("phiproxy: a literal of this definition", "phiproxy: a name in this")
+    )
+    (meaning,) = planner().meanings(text.format("a c").encode(), VIEW)
+    assert meaning.definition
