@@ -44,17 +44,25 @@ class Apart:
         with self._young_only():
             return await future
 
-    async def take(self, steps: Generator[None, None, object]) -> object:
-        """Take steps, of which others, and other steps, have their turns in between; return what they come to."""
+    async def take(self, steps: Generator[Callable[[], object] | None, object, object]) -> object:
+        """Take steps, of which others, and other steps, have their turns in between; return what they come to.
+
+        What a step yields, where that is not None, is done by the thread, and its outcome sent to the next step.
+        """
+        given: object = None
         turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         with self._young_only():
             while True:
                 async with turn:
                     try:
-                        next(steps)
+                        asked = steps.send(given)
                     except StopIteration as end:
                         return end.value
-                await asyncio.sleep(0)
+                if asked is None:
+                    given = None
+                    await asyncio.sleep(0)
+                else:
+                    given = await self.run(asked)
 
     @contextlib.contextmanager
     def _young_only(self) -> Iterator[None]:
