@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from queue import SimpleQueue
+from typing import Any
 from weakref import WeakKeyDictionary
 
 # Deep trees are read and compared in C, where a level takes some 200 bytes; it is reserved, and used as far as it is needed.
@@ -44,7 +45,7 @@ class Apart:
         with self._young_only():
             return await future
 
-    async def take(self, steps: Generator[Callable[[], object] | None, object, object]) -> object:
+    async def take(self, steps: Generator[Callable[[], object] | None, Any, object]) -> object:
         """Take steps, of which others, and other steps, have their turns in between; return what they come to.
 
         What a step yields, where that is not None, is done by the thread, and its outcome sent to the next step.
