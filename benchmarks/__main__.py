@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import memory, plots, report, stages, stalls, targets
+from benchmarks import catalogue, memory, plots, report, stages, stalls, targets
 from benchmarks.contenders import DIRECT, SEALED, contenders
 from benchmarks.measures import machine
 from benchmarks.rounds import FULL, QUICK, Extent, measure
@@ -44,14 +44,16 @@ def run(extent: Extent) -> report.Report:
             ways_beside = {DIRECT: (server.port, PLAIN), SEALED: (port, PROTECTED)}
             beside = stalls.measure(site, ways_beside, 0.02 if extent is QUICK else 1.0, say)
         first = memory.first_statements(site, 1 if extent is QUICK else 3)
+        say("many tables")
+        many = [catalogue.beside(site, tables, 5 if extent is QUICK else 40, extent.idle) for tables in extent.beside]
     say("stages")
     parts = stages.parts(extent.stage_rounds * 3)
     conversations, statements = stages.conversations(extent.stage_rounds), stages.statements(extent.stage_rounds)
     how = f"{extent.rounds} rounds of pgbench {' '.join(extent.length.options)}"
     extent_said = f"{extent.rows} rows, {how}; {time.monotonic() - begun:.0f} seconds in all."
     return report.Report(
-        machine(), extent_said, results, targets.rows(results, connections, beside), work,
-        connections, processes, values, first, parts, conversations, statements, beside,
+        machine(), extent_said, results, targets.rows(results, connections, many, beside), work,
+        connections, processes, values, first, many, parts, conversations, statements, beside,
     )  # fmt: skip
 
 

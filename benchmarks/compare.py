@@ -1,6 +1,6 @@
 """Two revisions side by side, pair by pair, so that a regression shows as a ratio.
 
-    python -m benchmarks.compare REVISION [REVISION] [--rounds N] [--seconds N] [--only WORDS]
+    python -m benchmarks.compare REVISION [REVISION] [--rounds N] [--seconds N] [--only WORDS] [--beside TABLES …]
 
 Each revision's proxy runs from a git worktree of its own (without a second revision: from this checkout as it is), in front of
 one server and the same tables; they take turns, each round in the other order. Ratios are the second's to the first's: of the
@@ -14,10 +14,11 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from benchmarks import catalogue
 from benchmarks.contenders import NO_POLICY, OTHER, SEALED, Contender
 from benchmarks.load import Length, Taken, run_bulk, run_queries
 from benchmarks.measures import middle
@@ -74,6 +75,14 @@ def line(title: str, found: list[tuple[Taken, Taken]]) -> str:
     return f"| {title} | {first:.1f} | {second:.1f} | {second / first:.3f} | {shown[0]} | {shown[1]} |"
 
 
+def many_tables(site: Site, places: Sequence[Path], arguments: argparse.Namespace) -> None:
+    """Print what both revisions cost beside many tables, one after the other beside as many."""
+    for tables in arguments.beside:
+        found = [catalogue.beside(site, tables, 2 * arguments.rounds, arguments.seconds * 5, place) for place in places]
+        sys.stdout.write(f"{catalogue.TITLE}, the first revision above the second\n\n{catalogue.table(found)}\n")
+        sys.stdout.flush()
+
+
 def main() -> None:
     """Compare, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,6 +90,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument(
+        "--beside", type=int, nargs="*", default=[0, 500, 5_000], metavar="TABLES", help="DDL beside so many tables"
+    )
     parser.add_argument("--only", default="", metavar="WORDS", help="only workloads with one of these words in their names: a|b")
     arguments = parser.parse_args()
     first, second = (*arguments.revisions, None)[:2]
@@ -90,6 +102,8 @@ def main() -> None:
         site = Site(server, home, rows=arguments.rows, scale=1)
         site.prepare()
         places = [stack.enter_context(checkout(r, home)) for r in (first, second)]
+        if any(word in catalogue.TITLE for word in arguments.only.split("|")):
+            many_tables(site, places, arguments)
         proxies = [stack.enter_context(site.proxy(checkout=place)) for place in places]
         site.load(proxies[0][0])
         sys.stdout.write(HEAD)

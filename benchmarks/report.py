@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks import catalogue
+from benchmarks.catalogue import Beside
 from benchmarks.contenders import BOUNCER, FORWARDER
 from benchmarks.load import Taken
 from benchmarks.rounds import Results
@@ -33,6 +35,7 @@ class Report:
     processes: dict[str, float]
     values: dict[str, float]
     first: dict[str, float]
+    beside: list[Beside]
     parts: dict[str, float]
     conversations: dict[str, float]
     statements: list[Cost]
@@ -87,6 +90,7 @@ def as_object(report: Report) -> dict[str, object]:
         "mib_per_process": report.processes,
         "stored": report.values,
         "milliseconds": report.first,
+        "beside_many_tables": [asdict(b) for b in report.beside],
         "beside_a_heavy_statement": [asdict(stall) for stall in report.stalls],
         "stages_us": {"parts": report.parts, "session": report.conversations, "statements": [asdict(c) for c in report.statements]},
     }
@@ -133,6 +137,8 @@ def markdown(report: Report) -> str:
         _pairs("`people`: 100 000 rows of 10 columns, 3 protected in one database", report.values),
         "## Cold and warm\n",
         _pairs("milliseconds", report.first),
+        "## Many tables\n",
+        catalogue.table(report.beside),
         "## Stages\n\nMicroseconds of process time, without sockets, the least of many rounds.\n",
         _pairs("part", report.parts),
         _pairs("the whole session core, per query", report.conversations),

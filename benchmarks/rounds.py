@@ -15,7 +15,10 @@ from benchmarks.workloads import Bulk, Queries
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured. ``rounds`` for what targets are about, ``others`` for the rest."""
+    """How much is measured. ``rounds`` for what targets are about, ``others`` for the rest.
+
+    ``beside``: the numbers of tables beside which DDL is measured; ``idle``: the seconds for which nothing is done then.
+    """
 
     rows: int
     scale: int
@@ -24,10 +27,24 @@ class Extent:
     others: int
     connections: int
     stage_rounds: int
+    beside: tuple[int, ...]
+    idle: float
 
 
-FULL = Extent(rows=100_000, scale=4, length=Length(seconds=2), rounds=3, others=1, connections=90, stage_rounds=30)
-QUICK = Extent(rows=2_000, scale=1, length=Length(transactions=30), rounds=1, others=1, connections=20, stage_rounds=1)
+FULL = Extent(
+    rows=100_000,
+    scale=4,
+    length=Length(seconds=2),
+    rounds=3,
+    others=1,
+    connections=90,
+    stage_rounds=30,
+    beside=(0, 500, 5_000),
+    idle=20,
+)
+QUICK = Extent(
+    rows=2_000, scale=1, length=Length(transactions=30), rounds=1, others=1, connections=20, stage_rounds=1, beside=(0, 100), idle=1
+)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmarks.catalogue import DDL, Beside
 from benchmarks.contenders import BOUNCER, DIRECT, FORWARDER, OTHER, SEALED, TWO_WORKERS
 from benchmarks.load import Taken
 from benchmarks.measures import middle
@@ -67,7 +68,7 @@ def _added(results: Results) -> float | None:
     return middle([(s - d) / max(f - d, 1.0) for d, f, s in zip(direct, forwarder, sealed, strict=True)])
 
 
-def rows(results: Results, memory: dict[str, float], stalls: Sequence[Stall] = ()) -> list[Row]:
+def rows(results: Results, memory: dict[str, float], beside: Sequence[Beside], stalls: Sequence[Stall] = ()) -> list[Row]:
     """Return every target."""
     cores = os.cpu_count() or 1
     shared = f" (here client, server and proxies share {cores} cores)" if cores <= 4 else ""
@@ -96,9 +97,21 @@ def rows(results: Results, memory: dict[str, float], stalls: Sequence[Stall] = (
         Row("added latency, 1 client, protected point select by tag, against the forwarder's", _added(results), 1.6, "lower"),
         Row(f"{rate}, two workers against one{shared}", ratio(BY_TAG, TWO_WORKERS, SEALED, _rate), 1.7, "higher"),
         Row("memory per idle connection", memory.get(OTHER), 40.0, "lower", "KiB"),
+        *_many_tables(beside[-1]),
         *(
             Row(f"`SELECT 1` waits at longest, beside {s.statement}", s.longest, 50.0, "lower", "ms")
             for s in stalls
             if s.way == SEALED
         ),
+    ]
+
+
+def _many_tables(most: Beside) -> list[Row]:
+    """Return the targets for DDL of tables without a policy, the start and the poll, beside the most tables that were measured."""
+    where = f"beside {most.tables} tables and views without a policy"
+    return [
+        Row(f"time that {DDL} takes longer than directly, {where}", most.through - most.directly, 5.0, "lower", "ms"),
+        Row(f"start, {where}", most.start, 3.0, "lower", "s"),
+        Row(f"the server's part of a core for an idle proxy, {where}", most.server, 0.5, "lower", "%"),
+        Row(f"the server's part of a core for an idle proxy of 4 workers, {where}", most.workers, 0.5, "lower", "%"),
     ]

@@ -65,11 +65,12 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """What a worker has from its supervisor, who listens and serves the metrics."""
+    """What a worker has from its supervisor, who listens and serves the metrics; ``worker`` as of ``Members``."""
 
     sockets: list[socket.socket]
     places: Places
     tell_readiness: Callable[[tuple[str, ...]], None]
+    worker: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ class Proxy:
         if self._policies:
             provider = await provider_of(settings)
             for policy in self._policies:
-                database = await LiveDatabase.open(settings, policy, provider)
+                worker = self._inherited.worker if self._inherited is not None else None
+                database = await LiveDatabase.open(settings, policy, provider, worker)
                 database.protection_changed = self._protection_changed
                 self.databases[policy.database] = database
                 self._followers.append(spawn(database.follow(), f"follow {policy.database}"))
@@ -333,7 +335,8 @@ def explain(settings: Settings, sql: str, *, database: str | None = None, path: 
 async def planner_without_keys(settings: Settings, policy: Policy) -> Planner:
     """Return what a session plans with at this moment, but for keys: nothing is sealed or opened by it."""
     async with await connect_service(settings, policy.database) as conn:
-        known = await read_known(conn, settings, policy, await read_layout(conn, settings.service.schema_))
+        layout = await read_layout(conn, settings.service.schema_)
+        known = await read_known(conn, settings, policy, layout, whole=True)
     return Planner(known.protection, known.catalog, Ciphers(Keyring(lambda: 0.0)))
 
 

@@ -64,9 +64,11 @@ class StatementRefused(PhiproxyError):
     """The statement may touch a protected column in a way that is not understood (0A000).
 
     ``name`` is the protected name for which a statement is refused as a whole: its position is where the name stands.
+    ``confirmed``: PostgreSQL would surely say so too.
     """
 
     name: str = ""
+    confirmed: bool = False
 
     sqlstate = "0A000"
     anchor = "err-refused"
@@ -327,12 +329,14 @@ class PathNeeded(Exception):
 class CatalogNeeded(Exception):
     """The catalogue snapshot may not know a name; read it afresh and try the same frame again.
 
-    ``changed``: it was right before the client's own DDL, so that it is enough to see whether it is another one now.
+    ``changed``: it was right before the client's own DDL, so that it is enough to see whether it is another one now. ``names`` are
+    those of relations and indexes that were not read yet.
     """
 
-    def __init__(self, *, changed: bool = False) -> None:
+    def __init__(self, *, changed: bool = False, names: frozenset[str] = frozenset()) -> None:
         super().__init__("the catalogue must be read")
         self.changed = changed
+        self.names = names
 
 
 class AnnouncementNeeded(Exception):

@@ -33,7 +33,7 @@ from phiproxy.keys.service import KeyLimits
 from phiproxy.keys.trust import FaultKind, Trust
 from phiproxy.keys.watch import KeyWatch
 from phiproxy.net import clock
-from phiproxy.net.catalog import catalog_version, read_catalog, temporary_version
+from phiproxy.net.catalog import CatalogReader
 from phiproxy.net.service import ServicePool, connect_service, service_pool
 from phiproxy.net.tasks import spawn
 from phiproxy.ops.leakage import declared_complaints
@@ -59,6 +59,8 @@ MIN_LEASE = 5.0
 # After this part of it, one that was not heard looks again before it goes on: the rest is for what is on its way to the server.
 FENCED_AFTER = 0.8
 ANNOUNCEMENT_STEP = 0.02
+# Names of relations that statements had beside protected ones; of more than these all are asked for again.
+MAX_ASKED = 10_000
 # The transaction that makes a name may last; statements that contain such a name cost a look at the catalogue meanwhile.
 MAX_WAIT_FOR_NAME = 3600.0
 
@@ -86,6 +88,7 @@ class Known:
     catalog: Catalog
     layout: Layout
     protection: Protection
+    reader: CatalogReader
 
 
 class LiveDatabase:
@@ -101,8 +104,8 @@ class LiveDatabase:
         self._pool = pool
         self._members = members
         self._known = known
-        self._version = self._temporary = ""
         self._temporary_wanted = False
+        self._asked = set(known.layout.table_names)
         self._reading: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._announcing: asyncio.Task[None] | None = None
@@ -122,13 +125,16 @@ class LiveDatabase:
         self._alone = None if policy.tenant is not None else self.tenant("")
 
     @classmethod
-    async def open(cls, settings: Settings, policy: Policy, provider: KeyProvider) -> LiveDatabase:
+    async def open(
+        cls, settings: Settings, policy: Policy, provider: KeyProvider, worker: tuple[int, int] | None = None
+    ) -> LiveDatabase:
         """Read a database for the first time; ConfigError for whatever does not fit the policy, or when it is not reachable.
 
-        Raises ProviderError when the registry key cannot be had, NotAuthentic when it is not the one that ``keys.anchor`` pins.
+        ``worker`` as of ``Members``. Raises ProviderError when the registry key cannot be had, NotAuthentic when it is not the one
+        that ``keys.anchor`` pins.
         """
         schema, made = settings.service.schema_, set[str]()
-        members = Members(schema, lease=max(MIN_LEASE, 3 * settings.catalog.poll))
+        members = Members(schema, max(MIN_LEASE, 3 * settings.catalog.poll), worker)
         since = clock.now()
         kek = await keks_of(settings, policy, provider)
         async with await connect_service(settings, policy.database) as conn:
@@ -207,13 +213,16 @@ class LiveDatabase:
             log.info("the proxy ends without a word to the others", database=self._policy.database)
         await self._pool.close()
 
-    async def refresh(self, changed: bool = False) -> None:  # noqa: FBT001, FBT002 - the shape of a callback
+    async def refresh(self, changed: bool = False, names: frozenset[str] = frozenset()) -> None:  # noqa: FBT001, FBT002 - a callback
         """Read what is another than was read last of catalogue and registry; who asks during a reading shares the next one.
 
-        ``changed``: temporary tables do not make the catalogue another one.
+        ``changed``: temporary tables do not make the catalogue another one. ``names``: of relations that are to be known too.
         """
-        if not changed:
+        if not (changed or names):
             self._temporary_wanted = True
+        if len(self._asked) > MAX_ASKED:
+            self._asked.clear()
+        self._asked |= names
         if self._reading is not None and not self._reading.done():
             await asyncio.wait([self._reading])
         if self._reading is None or self._reading.done():
@@ -221,28 +230,31 @@ class LiveDatabase:
         await asyncio.shield(self._reading)
 
     async def _read(self) -> None:
-        temporary_wanted, self._temporary_wanted = self._temporary_wanted, False
+        temporary, self._temporary_wanted = self._temporary_wanted, False
+        known = self._known
         try:
             since = clock.now()
             async with self._pool.connection() as conn:
                 fenced = since > self.fence.until
                 if fenced:
                     # Before anything is read: from here on DDL waits for this proxy again.
-                    await self._members.beat(conn, self._known.layout.epoch, self.made.update)
-                version = await catalog_version(conn)
+                    await self._members.beat(conn, known.layout.epoch, self.made.update)
                 layout = await _layout(conn, self._trust)
-                temporary = await temporary_version(conn) if temporary_wanted else self._temporary
-                if (version, temporary, layout) == (self._version, self._temporary, self._known.layout):
-                    if fenced:
-                        self._lives(since)
-                    return
-                catalog = await read_catalog(conn, guarded_tables(self._policy, layout))
+                self._asked |= layout.table_names
+                names = frozenset(self._asked)
+                same = await known.reader.same(conn, temporary=temporary)
+                if not same or layout != known.layout or not names <= (known.catalog.names or frozenset()):
+                    catalog = await known.reader.read(conn, guarded_tables(self._policy, layout), names)
+                    same = False
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
+        if same:
+            if fenced:
+                self._lives(since)
+            return
+        if self._known.reader is not known.reader:
+            return  # another policy was taken meanwhile, and all was read for that
         self._adopt(catalog, layout)
-        # While somebody is changing a view it cannot be read, and if that is rolled back nothing is another one than before.
-        self._version = "" if catalog.views_were_locked else version
-        self._temporary = temporary if temporary_wanted else ""
         self.made.difference_update(catalog.reaching)
         if fenced:
             self._lives(since)
@@ -275,12 +287,13 @@ class LiveDatabase:
             # By itself too: one that does not fit changes nothing else, and would be read, and told, at every poll.
             for tenant in self._tenants.values():
                 tenant.keys.adopt(layout)
-            self._known = Known(known.catalog, layout, known.protection)
         if protection == known.protection:
             protection = known.protection  # so that those who compare it again need not look into it
-            if catalog.generation == known.catalog.generation:
-                return
-        self._known = Known(catalog, layout, protection)
+        self._known = Known(catalog, layout, protection, known.reader)
+        if protection is known.protection and catalog.extends(known.catalog):
+            for tenant in self._tenants.values():
+                tenant.learn(catalog)
+            return
         for tenant in self._tenants.values():
             tenant.plan(protection, catalog)
         log.info("catalogue read", database=self._policy.database)
@@ -288,7 +301,8 @@ class LiveDatabase:
     async def follow(self) -> None:
         """Notice DDL behind the proxy and changes in the registry, forever. A server that does not answer is waited for.
 
-        Looks once per ``catalog.poll``, and as soon as another epoch, or DDL through a proxy, is announced (NOTIFY).
+        Looks once per ``catalog.poll``, and as soon as another epoch, or DDL through a proxy, is announced (NOTIFY). Of several
+        workers one looks, and tells the others; each looks itself after what only itself has read.
         """
         poll = self._settings.catalog.poll
         failing = False
@@ -296,18 +310,20 @@ class LiveDatabase:
             try:
                 async with await connect_service(self._settings, self._policy.database) as conn:
                     await conn.execute(f"LISTEN {CHANNEL}")
+                    told = True
                     while True:
-                        await self._look(conn)
-                        failing = False
+                        await self._look(conn, told=told)
+                        failing = told = False
                         async for _ in conn.notifies(timeout=poll, stop_after=1):
-                            pass
+                            told = True
             except (psycopg.Error, TimeoutError, PhiproxyError) as error:
                 if not failing:
                     log.warning("the catalogue cannot be read", database=self._policy.database, type=type(error).__name__)
                 failing = True
             await asyncio.sleep(poll)
 
-    async def _look(self, conn: psycopg.AsyncConnection[Any]) -> None:
+    async def _look(self, conn: psycopg.AsyncConnection[Any], *, told: bool = True) -> None:
+        """Say that this proxy lives, and see what is another than was read; ``told``: somebody says that something is."""
         since = clock.now()
         fenced = since > self.fence.until
         # Before anything that takes its time: DDL waits for this.
@@ -315,7 +331,27 @@ class LiveDatabase:
         if not fenced:
             self._lives(since)
         self._forget_unmade()
-        version = await catalog_version(conn)
+        leads = await self._members.leads(conn, 2 * self._settings.catalog.poll + 0.5)
+        # The registry is looked at by each for itself: nobody else says what of it may be believed.
+        layout = await self._verified(conn)
+        known = self._known
+        same = layout == known.layout
+        if same:
+            look = known.reader.same if told or fenced or leads else known.reader.asked_same
+            same = await look(conn)
+        if not same:
+            await self.refresh(changed=True)
+            if leads and not told:
+                await self._members.tell(conn)
+        self._lives(since)
+        for tenant in self._tenants.values():
+            tenant.keys.sweep()
+        if self._renewing is None or self._renewing.done():
+            # A slow provider must not keep anybody from noticing DDL.
+            self._renewing = spawn(self._refresh_ahead(), "refresh ahead")
+
+    async def _verified(self, conn: psycopg.AsyncConnection[Any]) -> Layout:
+        """Read the registry, and do what follows for keys; NotAuthentic where it cannot be believed."""
         try:
             layout = await _layout(conn, self._trust)
         except NotAuthentic:
@@ -327,14 +363,7 @@ class LiveDatabase:
             for tenant in list(self._tenants.values()):
                 tenant.keys.stop_writing()
         await self._reconcile(layout)
-        if version != self._version or layout != self._known.layout:
-            await self.refresh()
-        self._lives(since)
-        for tenant in self._tenants.values():
-            tenant.keys.sweep()
-        if self._renewing is None or self._renewing.done():
-            # A slow provider must not keep anybody from noticing DDL.
-            self._renewing = spawn(self._refresh_ahead(), "refresh ahead")
+        return layout
 
     def _forget_unmade(self) -> None:
         """Forget names that DDL was to make, and did not, or not over what is protected: it was rolled back, or dropped again."""
@@ -415,6 +444,7 @@ class LiveDatabase:
         self._policy = policy
         for tenant in self._tenants.values():
             tenant.keys.forget()
+        self._known = replace(self._known, reader=known.reader)
         self._adopt(known.catalog, known.layout)
 
     async def reload(self, policy: Policy) -> None:
@@ -464,7 +494,10 @@ async def _layout(conn: psycopg.AsyncConnection[Any], trust: Trust) -> Layout:
         return await verified_layout(view)
 
 
-async def read_known(conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy, layout: Layout) -> Known:
-    """Read the catalogue and bind; ConfigError for whatever does not fit."""
-    catalog = await read_catalog(conn, guarded_tables(policy, layout))
-    return Known(catalog, layout, bind(policy, layout, catalog, settings.service.schema_))
+async def read_known(
+    conn: psycopg.AsyncConnection[Any], settings: Settings, policy: Policy, layout: Layout, *, whole: bool = False
+) -> Known:
+    """Read the catalogue and bind; ConfigError for whatever does not fit. ``whole``: with all relations that there are."""
+    reader = CatalogReader()
+    catalog = await reader.read(conn, guarded_tables(policy, layout), None if whole else layout.table_names)
+    return Known(catalog, layout, bind(policy, layout, catalog, settings.service.schema_), reader)

@@ -41,7 +41,7 @@ class Tenant:
         layout: Layout,
         limits: KeyLimits,
         max_data_keys: int,
-        refresh: Callable[[bool], Awaitable[None]],
+        refresh: Callable[[bool, frozenset[str]], Awaitable[None]],
     ) -> None:
         self._database = database
         self.name = name
@@ -79,6 +79,10 @@ class Tenant:
         self.generation += 1
         if before is not None and before != protection:
             self.protection_changed(self)
+
+    def learn(self, catalog: Catalog) -> None:
+        """Go on with a catalogue that knows more, and nothing otherwise."""
+        self.planner.learn(catalog)
 
     async def _fetch(self, wants: frozenset[KeyWant]) -> None:
         await self.keys.fetch(wants)

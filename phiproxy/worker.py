@@ -46,6 +46,7 @@ async def _work(control: socket.socket) -> int:
         sockets,
         SharedPlaces(start.places, start.workers, start.index),
         lambda reasons: channel.report("readiness", "\n".join(reasons)),
+        (start.group, start.index),
     )
     try:
         async with app.Proxy(settings, policies, inherited) as proxy:

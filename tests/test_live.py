@@ -10,11 +10,19 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from phiproxy.errors import ConfigError, NotAuthentic, ProviderUnavailable, StatementRefused, UndefinedTable, WriteKeyWant
+from phiproxy.errors import (
+    CatalogNeeded,
+    ConfigError,
+    NotAuthentic,
+    ProviderUnavailable,
+    StatementRefused,
+    UndefinedTable,
+    WriteKeyWant,
+)
 from phiproxy.keys.ending import compromise
 from phiproxy.keys.registry import Registry
 from phiproxy.live import LiveDatabase, provider_of, warn_of_leakage
-from phiproxy.net.catalog import read_catalog
+from phiproxy.net.catalog import CatalogReader
 from phiproxy.net.service import service_pool
 from phiproxy.plan.cache import View
 from phiproxy.policy.catalog import Catalog
@@ -53,14 +61,19 @@ def owner(site: Site, statement: str) -> None:
 
 async def test_ddl_behind_the_proxy_makes_another_planner(site: Site, live: LiveDatabase) -> None:
     before, generation = live.tenant("").planner, live.tenant("").generation
+    with pytest.raises(CatalogNeeded) as needed:
+        before.statement(b"SELECT body FROM fresh", (), VIEW)
+    await live.refresh(names=needed.value.names)
     with pytest.raises(UndefinedTable):
         before.statement(b"SELECT body FROM fresh", (), VIEW)
-    await live.refresh()
-    assert live.tenant("").generation == generation
+    assert live.tenant("").planner is before, "no plan knew of it"
     owner(site, "CREATE TABLE fresh (body text)")
     await live.refresh()
     assert live.tenant("").generation == generation + 1
     assert live.tenant("").planner.statement(b"SELECT body FROM fresh", (), VIEW).identity
+    owner(site, "CREATE TABLE elsewhere (body text)")
+    await live.refresh()
+    assert live.tenant("").generation == generation + 1, "nobody has named it"
 
 
 async def test_a_database_that_no_longer_fits_stays_protected(site: Site, live: LiveDatabase) -> None:
@@ -156,7 +169,7 @@ async def test_readings_that_are_asked_for_at_once_are_shared(site: Site, live: 
 
     live._read = counted  # type: ignore[method-assign]
     owner(site, "CREATE TABLE sudden (id int)")
-    await asyncio.gather(*(live.refresh() for _ in range(100)))
+    await asyncio.gather(*(live.refresh(names=frozenset({"sudden"})) for _ in range(100)))
     assert 1 <= readings <= 2
     assert live.tenant("").planner.statement(b"SELECT id FROM sudden", (), VIEW).identity
 
@@ -169,12 +182,14 @@ async def test_a_name_that_is_not_known_costs_no_reading_where_nothing_has_chang
     async def counted(*args: Any) -> Catalog:
         nonlocal readings
         readings += 1
-        return await read_catalog(*args)
+        return await read(*args)
 
-    monkeypatch.setattr("phiproxy.live.read_catalog", counted)
-    await live.refresh()
+    read = CatalogReader.read
+    monkeypatch.setattr(CatalogReader, "read", counted)
+    await live.refresh(names=frozenset({"passing", "lasting"}))
     first = readings
     await live.refresh()
+    await live.refresh(names=frozenset({"passing"}))
     assert readings == first
     with psycopg.connect(site.server.dsn(site.sealed), autocommit=True) as other:
         other.execute("CREATE TEMPORARY TABLE passing (id int)")
@@ -351,3 +366,40 @@ def test_an_index_that_tells_much_is_warned_of() -> None:
         warn_of_leakage("clinic", few.columns())
     assert [(entry["log_level"], entry["database"]) for entry in logs] == [("warning", "clinic")]
     assert "declared distinct: 3" in logs[0]["complaint"]
+
+
+async def test_one_worker_looks_for_all_and_another_when_it_is_gone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The poll of the catalogue costs the server the same for one worker and for many."""
+    settings = site_settings(site, catalog={"poll": "300ms"})
+    (policy,) = load_policies(settings)
+    looks: list[CatalogReader] = []
+
+    async def counted(reader: CatalogReader, *args: Any, **more: Any) -> bool:
+        looks.append(reader)
+        return await same(reader, *args, **more)
+
+    same = CatalogReader.same
+    monkeypatch.setattr(CatalogReader, "same", counted)
+    workers = [await LiveDatabase.open(settings, policy, await provider_of(settings), (7, index)) for index in range(3)]
+    following = [asyncio.get_running_loop().create_task(worker.follow()) for worker in workers]
+    try:
+        readers = [worker._known.reader for worker in workers]
+        await until(lambda: len(looks) > 8, "nobody looks")
+        assert all(looks.count(reader) <= 2 for reader in readers[1:]), "they look at their start only"
+        owner(site, "CREATE VIEW shown AS SELECT body FROM notes")
+        await until(lambda: all("shown" in w.tenant("").planner.catalog.reaching for w in workers), "the view was not noticed")
+        await workers[2].refresh(names=frozenset({"visits"}))
+        owner(site, "CREATE TABLE visits (id int)")
+        await until(
+            lambda: workers[2]._known.catalog.find("public", "visits") is not None, "what only one has read was not noticed"
+        )
+        following[0].cancel()
+        await asyncio.wait([following[0]])
+        owner(site, "CREATE VIEW later AS SELECT body FROM notes")
+        await until(lambda: all("later" in w.tenant("").planner.catalog.reaching for w in workers[1:]), "nobody looks any longer")
+    finally:
+        for task in following:
+            task.cancel()
+        await asyncio.wait(following)
+        for worker in workers:
+            await worker.close()

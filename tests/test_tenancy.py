@@ -24,7 +24,7 @@ from tests.keys.fakes import FakeProvider
 LAYOUT = Layout(PROTECTION.deployment, 1, {}, {})
 
 
-async def _nothing(_changed: bool) -> None:
+async def _nothing(_changed: bool, _names: frozenset[str]) -> None:
     return None
 
 

@@ -45,7 +45,7 @@ async def worker(settings: Settings, env: dict[str, str] | None = None) -> Async
         theirs.close()
         channel = await Channel.over(ours)
         configuration = Configuration(settings, tuple(load_policies(settings)))
-        channel.order(Start(configuration, (sockets[0].fileno(),), places.descriptor, 2, 1))
+        channel.order(Start(configuration, (sockets[0].fileno(),), places.descriptor, 2, 1, 9))
         try:
             yield channel, process, given([Address("127.0.0.1", 0)], sockets)[0].port, places
             await channel.close()

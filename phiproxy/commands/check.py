@@ -69,8 +69,9 @@ async def _check(configuration: Configuration, policy: Policy) -> list[Finding]:
     files = Finding("ok", "configuration", "both files are valid")
     try:
         async with database(settings, policy) as conn:
-            catalog = await read_catalog(conn, {(c.schema, c.table) for c in policy.columns()})
             layout = await existing_layout(conn, settings.service.schema_)
+            names = {*(layout.table_names if layout is not None else ()), *(place[1] for place in policy.boundary(()).released)}
+            catalog = await read_catalog(conn, {(c.schema, c.table) for c in policy.columns()}, names)
             if foreign := await foreign_values(conn, policy, layout, catalog, settings.service.schema_):
                 return [files, *(Finding("error", "registry", f"{line}: {RESTORE}") for line in foreign)]
             if layout is None:

@@ -122,7 +122,7 @@ def database_error(name: str, error: psycopg.Error) -> str:
 async def survey(settings: Settings, policy: Policy, conn: Connection) -> tuple[Layout, Catalog]:
     """Read registry and catalogue of one database; ConfigError when there is no registry."""
     layout = await read_layout(conn, settings.service.schema_)
-    catalog = await read_catalog(conn, guarded_tables(policy, layout))
+    catalog = await read_catalog(conn, guarded_tables(policy, layout), layout.table_names)
     return layout, catalog
 
 

@@ -89,7 +89,8 @@ async def _init(configuration: Configuration, path: Path, *, planned: bool) -> l
     for policy in configuration.policies:
         async with database(settings, policy) as conn:
             layout = await existing_layout(conn, schema)
-            catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()])
+            names = layout.table_names if layout is not None else ()
+            catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()], names)
             types.append(catalog.types)
             foreign += await foreign_values(conn, policy, layout, catalog, schema)
             complaints += await plaintext_complaints(conn, _with_new_slots(policy, layout), catalog)

@@ -22,18 +22,22 @@ Learn = Callable[[Iterable[str]], None]
 
 # What was announced this long ago is in the catalogue, or will never be: a proxy that starts reads the catalogue.
 _KEPT = "1 hour"
+# Of a worker's id, those that tell it from the other workers of its proxy.
+WORKER_BITS = 16
 
 
 class Members:
     """This proxy among those that serve a database. ``lease``: who is silent for so many seconds is no longer waited for.
 
-    Connections are in autocommit mode. Every method raises psycopg.Error.
+    ``worker``: it is one of the workers of one proxy, which have the first number in common. Connections are in autocommit mode.
+    Every method raises psycopg.Error.
     """
 
-    def __init__(self, schema: str, lease: float) -> None:
+    def __init__(self, schema: str, lease: float, worker: tuple[int, int] | None = None) -> None:
         self._schema = schema
         self.lease = lease
-        self._id = secrets.randbits(63)
+        self._worker = worker
+        self._id = secrets.randbits(63) if worker is None else worker[0] << WORKER_BITS | worker[1]
         self._heard = 0
 
     def _sql(self, text: str) -> sql.Composed:
@@ -52,6 +56,24 @@ class Members:
             " ON CONFLICT (id) DO UPDATE SET seen_at = pg_catalog.clock_timestamp(), epoch = excluded.epoch, heard = excluded.heard"
         )
         await conn.execute(self._sql(query), (self._id, epoch, self._heard))
+
+    async def leads(self, conn: Connection, within: float) -> bool:
+        """Tell whether it is this one that looks at the catalogue for all workers of its proxy: the first that was there just now.
+
+        ``within``: who was not, for so many seconds, may be stopped.
+        """
+        if self._worker is None:
+            return True
+        first = self._worker[0] << WORKER_BITS
+        query = "SELECT pg_catalog.count(*) FROM {proxy} WHERE id >= %s AND id < %s AND " + _LIVES
+        row = await (await conn.execute(self._sql(query), (first, self._id, within))).fetchone()
+        assert row is not None
+        return int(row[0]) == 0
+
+    async def tell(self, conn: Connection) -> None:
+        """Let the other workers of this proxy look at the catalogue now."""
+        if self._worker is not None:
+            await notify(conn, self._schema)
 
     async def announce(self, conn: Connection, names: Iterable[str]) -> int:
         """Announce names, and return the number under which they are. Numbers are seen in their order: one announces at a time."""

@@ -41,8 +41,8 @@ class Apart:
             self._start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
-        self._jobs.put((work, future, loop))
         with self._young_only():
+            self._jobs.put((work, future, loop))
             return await future
 
     async def take(self, steps: Generator[Callable[[], object] | None, Any, object]) -> object:

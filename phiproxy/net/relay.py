@@ -57,7 +57,7 @@ class Services:
     """What a session may ask for, handed in by app: net and keys never meet."""
 
     fetch_keys: Callable[[frozenset[KeyWant]], Awaitable[None]]
-    refresh_catalog: Callable[[bool], Awaitable[None]]
+    refresh_catalog: Callable[[bool, frozenset[str]], Awaitable[None]]
     announce: Callable[[frozenset[str]], Awaitable[None]]
 
 
@@ -297,7 +297,7 @@ class Relay:
                     elif isinstance(following, NeedWork):
                         await self._work(following)
                     else:
-                        await self._services.refresh_catalog(following.changed)
+                        await self._services.refresh_catalog(following.changed, following.names)
                 except PhiproxyError as error:
                     failure = error
                 if self.ended.done():

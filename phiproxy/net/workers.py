@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import pickle
+import secrets
 import socket
 import subprocess
 import sys
@@ -32,6 +33,8 @@ from phiproxy.policy.settings import Settings
 
 log = structlog.get_logger("phiproxy.workers")
 
+# Bits of the number that says which workers are of one proxy.
+GROUP_BITS = 47
 # A worker that dies sooner is not replaced at once: each time it waits twice as long, up to half a minute.
 SETTLED = 10.0
 FIRST_WAIT, LONGEST_WAIT = 0.1, 30.0
@@ -48,13 +51,14 @@ class Configuration(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first order. ``sockets`` and ``places`` are inherited file descriptors."""
+    """The first order. ``sockets`` and ``places`` are inherited file descriptors, ``group`` is common to all workers."""
 
     configuration: Configuration
     sockets: tuple[int, ...]
     places: int
     workers: int
     index: int
+    group: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,7 @@ class Supervisor:
         self._sockets = tuple(sock.fileno() for sock in sockets)
         self._places = places
         self._environment = environment
+        self._group = secrets.randbits(GROUP_BITS)
         self._gone = gone
         self._workers: dict[int, _Worker] = {}
         self._keeping: list[asyncio.Task[Any]] = []
@@ -282,7 +287,7 @@ class Supervisor:
             )
         channel = await Channel.over(ours)
         configuration = self.configuration
-        channel.order(Start(configuration, self._sockets, self._places, self._count, index))
+        channel.order(Start(configuration, self._sockets, self._places, self._count, index, self._group))
         worker = _Worker(process, channel, configuration, asyncio.get_running_loop().create_future())
         self._workers[index] = worker
         return worker

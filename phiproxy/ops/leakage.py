@@ -128,7 +128,7 @@ async def plaintext_complaints(conn: psycopg.AsyncConnection[Any], columns: Iter
 
 
 def _type_of(wanted: PolicyColumn, catalog: Catalog) -> int | None:
-    relation = catalog.by_name.get((wanted.schema, wanted.table))
+    relation = catalog.find(wanted.schema, wanted.table)
     found = relation.column(wanted.name) if relation is not None else None
     return None if found is None else found.type_oid
 

@@ -37,13 +37,15 @@ class _Placed(NamedTuple):
     whole: bool = False
 
 
-def bulk_meanings(text: bytes, analyse: Analyse) -> list[Meaning] | None:
+def bulk_meanings(text: bytes, analyse: Analyse, declared: Sequence[int] = ()) -> list[Meaning] | None:
     """Return the meanings of a text, from what ``analyse`` says, and proves, of a shorter one; None where that is not possible.
+
+    ``declared`` are the type OIDs of its parameters.
 
     Raises what ``analyse`` raises, with positions in ``text``.
     """
     decode_text(text)
-    bulk = find_bulk(text)
+    bulk = find_bulk(text, declared)
     try:
         if bulk is None or not bulk.is_as_found(parse(bulk.short.text)):
             return None
@@ -306,7 +308,7 @@ def _said(mark: bytes) -> tuple[int, bytes | None]:
 def _in_row(use: Store | Renew, row: int) -> Use:
     if isinstance(use, Renew):
         return Renew(use.column, row)
-    return Store(use.column, row, use.elements, use.limit, use.given)
+    return dataclasses.replace(use, row=row)
 
 
 def _rows_of(changes: Iterable[Change]) -> Iterator[int]:

@@ -7,8 +7,9 @@ what differs between sessions and texts.
 from __future__ import annotations
 
 import dataclasses
+import marshal
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from phiproxy.errors import CatalogNeeded, PathNeeded, StatementRefused, SyntaxRefused, UndefinedColumn, UndefinedTable
@@ -30,16 +31,17 @@ from phiproxy.policy.snapshot import changed, overlaid
 from phiproxy.sql.analyse import analyse
 from phiproxy.sql.analysis import Context
 from phiproxy.sql.ddl.domains import domain_condition
+from phiproxy.sql.declared import declarations
 from phiproxy.sql.escapes import Edit, either_way
 from phiproxy.sql.finish import blank_others
 from phiproxy.sql.meaning import Meaning, Renew
-from phiproxy.sql.parse import Statement, char_position, comments, decode_text, first_token, parse, too_deep
+from phiproxy.sql.parse import Statement, char_position, comments, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.path import divided, joined, set_path
 from phiproxy.sql.scope import Value
 from phiproxy.sql.screen import Screen
 from phiproxy.sql.shape import Shape, shape_of
 from phiproxy.sql.utility import leaves_aborted
-from phiproxy.sql.verdict.rejection import rejection
+from phiproxy.sql.verdict.rejection import confirm, rejection
 from phiproxy.types.styles import Styles
 
 # A longer text has no shape: what is long has many constants.
@@ -88,7 +90,8 @@ class Planner:
         self.catalog = catalog
         self.ciphers = ciphers
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
-        self.schemas = frozenset(r.schema for r in catalog.relations if not r.schema.startswith("pg_temp_"))
+        own = frozenset(r.schema for r in catalog.relations if not r.schema.startswith("pg_temp_"))
+        self.schemas = catalog.schemas if catalog.schemas is not None else own
         self._screen = Screen(protection, catalog)
         self._names_are_ascii = all(n.isascii() for n in (*protection.table_names, *protection.column_names, *catalog.reaching))
         self._statements: Kept[StatementPlan] = Kept()
@@ -134,19 +137,27 @@ class Planner:
         schemas, temporary = divided(said)
         return joined(schemas, temporary & self.protection.table_names), bool(temporary)
 
-    def changes_query(self) -> bytes:
-        """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``."""
-        query = changed({*self.protection.table_names, *self.catalog.reaching})
-        return either_way(query, conforming=True)[0]
+    def learn(self, catalog: Catalog) -> None:
+        """Go on with a catalogue that ``extends`` the one before: all plans hold."""
+        self.catalog = catalog
+        self._screen.learn(catalog)
 
     @staticmethod
     def either_way(text: bytes, *, conforming: bool = False) -> tuple[bytes, list[Edit]]:
         """Return ``sql.escapes.either_way``."""
         return either_way(text, conforming=conforming)
 
-    def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str]) -> Planner:
+    def changes_query(self, names: Iterable[str] = ()) -> bytes:
+        """Return the query of what a transaction's own DDL has changed; its rows are for ``overlaid``.
+
+        ``names`` are those of other relations that must be known.
+        """
+        query = changed(self.catalog, {*self.protection.table_names, *self.catalog.reaching, *names})
+        return either_way(query, conforming=True)[0]
+
+    def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str], names: Iterable[str] = ()) -> Planner:
         """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""
-        return Planner(self._named, overlaid(self.catalog, rows, reaching, self._read_check), self.ciphers)
+        return Planner(self._named, overlaid(self.catalog, rows, names, reaching, self._read_check), self.ciphers)
 
     def _read_check(self, text: str, family: str) -> bytes:
         return domain_condition(text, family, self.catalog.replaced)
@@ -210,7 +221,7 @@ class Planner:
             return cached
         if not self._looked_at(text, view):
             return StatementPlan(text, text, identity=True, oids=oids)
-        meanings = self._known_or_fresh(text, view)
+        meanings = self._known_or_fresh(text, view, declarations(oids))
         if not meanings:
             return StatementPlan(text, text, identity=True, oids=oids)
         if len(meanings) > 1:
@@ -221,7 +232,10 @@ class Planner:
             )
         if meanings[0].definition:
             return meanings[0]
-        plan = compile_statement(text, meanings[0], oids)
+        try:
+            plan = compile_statement(text, meanings[0], oids)
+        except StatementRefused as refusal:
+            raise self._unless_sure(refusal) from None
         if _cacheable(meanings):
             self._statements.add(key, plan)
         return plan
@@ -250,16 +264,16 @@ class Planner:
             )
         return mentions or self._screen.watched(text)
 
-    def _known_or_fresh(self, text: bytes, view: View) -> list[Meaning]:
+    def _known_or_fresh(self, text: bytes, view: View, declared: tuple[int, ...] = ()) -> list[Meaning]:
         """Return the meanings of a text: those of its shape where that was seen before, else from an analysis, proved."""
         shape = shape_of(text) if len(text) <= MAX_SHAPED_TEXT else None
-        key = (view.path, view.path_set, view.utf8, view.created)
+        key = (view.path, view.path_set, view.utf8, view.created, declared)
         if shape is not None and shape.constants:
             known = self._templates.meanings(key, shape)
             if known is not None:
                 decode_text(text)
                 return known
-        meanings = self._of_some_rows(text, view)
+        meanings = self._of_some_rows(text, view, declared)
         if shape is not None and shape.constants and meanings:
             made = template(shape, parse(text), meanings)
             if made is not None and not any(m.bound or m.tree is not None for m in meanings):
@@ -273,36 +287,51 @@ class Planner:
         For a session that speaks UTF-8 and in whose transaction the path was not set.
         """
         shape = shape_of(text) if len(text) <= MAX_SHAPED_TEXT else None
-        found = self._templates.ready((path, False, True, created), shape) if shape is not None and shape.constants else None
+        found = self._templates.ready((path, False, True, created, ()), shape) if shape is not None and shape.constants else None
         if shape is None or found is None:
             return None
         decode_text(text)
         return found, shape
 
-    def _of_some_rows(self, text: bytes, view: View, inserts: int = MAX_BULKS) -> list[Meaning]:
+    def _of_some_rows(self, text: bytes, view: View, declared: tuple[int, ...], inserts: int = MAX_BULKS) -> list[Meaning]:
         """Return the meanings of a text, of whose first long INSERTs (so many of them) only some rows are analysed."""
         if len(text) > MIN_BULK_TEXT and inserts:
-            found = bulk_meanings(text, lambda shorter: self._of_some_rows(shorter, view, inserts - 1))
+            found = bulk_meanings(text, lambda shorter: self._of_some_rows(shorter, view, declared, inserts - 1), declared)
             if found is not None:
                 return found
-        return self._proved(text, view)
+        return self._proved(text, view, declared)
 
-    def _proved(self, text: bytes, view: View) -> list[Meaning]:
+    def _proved(self, text: bytes, view: View, declared: tuple[int, ...]) -> list[Meaning]:
         """Analyse a text and prove its rewrite."""
-        statements, meanings = self._fresh_meanings(text, view)
+        statements, meanings = self._fresh_meanings(text, view, declared)
         prove(text, meanings, statements)
         return meanings
 
-    def _fresh_meanings(self, text: bytes, view: View) -> tuple[list[Statement], list[Meaning]]:
+    def _fresh_meanings(self, text: bytes, view: View, declared: tuple[int, ...]) -> tuple[list[Statement], list[Meaning]]:
         """Analyse; before a name is said not to exist, the catalogue is read once more."""
         try:
-            return self._meanings(text, view)
+            return self._meanings(text, view, declared)
         except (UndefinedTable, UndefinedColumn):
             if view.catalog_fresh:
                 raise
             raise CatalogNeeded from None
 
-    def _meanings(self, text: bytes, view: View) -> tuple[list[Statement], list[Meaning]]:
+    def _unless_sure(self, refusal: StatementRefused) -> StatementRefused:
+        """Return a refusal for types that PostgreSQL was not asked about, or did not confirm, as one of this version's.
+
+        It may know a type that is not known here.
+        """
+        if refusal.sqlstate not in _OF_TYPES or refusal.confirmed or self.catalog.signatures is None:
+            return refusal
+        return StatementRefused(str(refusal), hint=refusal.hint, position=refusal.position)
+
+    def _said(self, refusal: StatementRefused, statement: Statement, text: bytes, context: Context) -> StatementRefused:
+        """Return what is said of a statement that is refused, whose tree is as it was parsed: PostgreSQL's words if there are."""
+        refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
+        said = rejection(statement, text, context) if refusal.sqlstate in _PERHAPS_WRONG else None
+        return said or self._unless_sure(refusal)
+
+    def _meanings(self, text: bytes, view: View, declared: tuple[int, ...]) -> tuple[list[Statement], list[Meaning]]:
         mentions = self._screen.mentions(text)
         try:
             statements = parse(text)
@@ -315,13 +344,16 @@ class Planner:
         path, temporary = divided(view.path) if view.path is not None else (None, NONE)
         commented = comments(text) if len(statements) > 1 else None
         context = Context(
-            self.protection, self.catalog, path, view.database, view.created, names, self._views, temporary, commented
+            self.protection, self.catalog, path, view.database, view.created, names, self._views, temporary, declared, commented
         )
         meanings: list[Meaning] = []
         unforeseen = False
         for statement in statements:
+            parsed = _kept(statement)
             try:
-                meaning = analyse(statement, text, context)
+                meaning = _analysed(statement, text, context, statements)
+                if meaning.touches:
+                    confirm(meaning, _as_parsed(statement, parsed, text), text, context)
             except PathNeeded as needed:
                 if meanings:
                     raise StatementRefused(
@@ -333,10 +365,7 @@ class Planner:
             except StatementRefused as refusal:
                 if isinstance(refusal, UndefinedTable | UndefinedColumn) and unforeseen:
                     raise _behind_ddl(refusal.position) from None
-                refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
-                if refusal.sqlstate in _PERHAPS_WRONG and (said := rejection(statement, text, context)) is not None:
-                    raise said from None
-                raise
+                raise self._said(refusal, _as_parsed(statement, parsed, text), text, context) from None
             meanings.append(meaning)
             names.note(meaning)
             context = _behind(context, meaning, path_set=view.path_set or context.path != path)
@@ -349,13 +378,42 @@ class Planner:
 
 
 # Of what is refused with these PostgreSQL itself might say something, or say it at another place.
-_PERHAPS_WRONG = frozenset({"0A000", "42804", "42883"})
+_OF_TYPES = frozenset({"42804", "42846", "42883"})
+_PERHAPS_WRONG = frozenset({"0A000", *_OF_TYPES})
+
+
+def _kept(statement: Statement) -> bytes | None:
+    """Return a copy of a tree, which the analysis edits: much faster than to parse its text once more. None of one that is deep."""
+    try:
+        return marshal.dumps(statement.body)
+    except ValueError:
+        return None
+
+
+def _as_parsed(statement: Statement, parsed: bytes | None, text: bytes) -> Statement:
+    if parsed is None:
+        return next(again for again in parse(text) if again.start == statement.start)
+    return statement._replace(body=marshal.loads(parsed))  # noqa: S302 - what _kept has made
 
 
 def _place(text: bytes, statement: Statement, name: str) -> int:
     """Return the byte offset of a name in a statement; of its beginning where the name is empty or spelled in another way."""
     found = text.lower().find(name.encode(), statement.start, statement.end) if name else -1
     return found if found >= 0 else first_token(text, statement)
+
+
+def _analysed(statement: Statement, text: bytes, context: Context, statements: Sequence[Statement]) -> Meaning:
+    """Analyse one of these statements; what was not read of the catalogue is asked for at once for all of them."""
+    try:
+        return analyse(statement, text, context)
+    except CatalogNeeded as needed:
+        raise CatalogNeeded(names=needed.names | _unread(statements, context.catalog)) from None
+
+
+def _unread(statements: Sequence[Statement], catalog: Catalog) -> frozenset[str]:
+    """Return the names of relations in these statements that the catalogue was not read for."""
+    named = (m.get("relname") for statement in statements for m in messages(statement.body))
+    return frozenset(name for name in named if isinstance(name, str)) - (catalog.names or frozenset())
 
 
 def _behind(context: Context, meaning: Meaning, *, path_set: bool) -> Context:

@@ -12,10 +12,11 @@ from phiproxy.errors import KeyNeeded, WriteKeyWant
 from phiproxy.longvalues import LONG_VALUE
 from phiproxy.plan.ciphers import Ciphers, StoreFunction, spells_stored
 from phiproxy.plan.ends import NO_TAG, Bounds, range_tags
+from phiproxy.plan.reading import perhaps
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.meaning import Absent, Define, Nullness, Plain, Renew, Search, Store, Use, of_elements
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, Array, array_from_binary, array_from_text
-from phiproxy.wire.values import check_text, cut_text
+from phiproxy.wire.values import check_text
 
 NULL_TEST_VALUE = b"\x01"
 # From so many values on, what is made of them is made in slices: one of these is some 5 milliseconds.
@@ -180,9 +181,10 @@ def _sealed(
     if isinstance(use, Define):
         assert isinstance(value, bytes)
         return ciphers.define(use.column, value, rows[scope, (use.row, -1)])
-    if use.limit is not None:
-        value = value.map(partial(cut_text, limit=use.limit)) if isinstance(value, Array) else cut_text(value, use.limit)
     if isinstance(value, bytes):
+        if use.perhaps:
+            with perhaps(use):
+                return stores[use.column](value, rows[scope, (use.row, -1)])
         return stores[use.column](value, rows[scope, (use.row, -1)])
     elements = (None if e is None else stores[use.column](e, rows[scope, (use.row, i)]) for i, e in enumerate(value.elements))
     return Array(value.bounds, tuple(elements))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from phiproxy.errors import StatementRefused
-from phiproxy.sql.meaning import Occurrence, Store, of_elements
+from phiproxy.sql.meaning import Occurrence, Search, Store, of_elements
 from phiproxy.sql.parse import char_position
 from phiproxy.sql.places import ambiguous_unnest
 from phiproxy.wire.values import TEXT_LIKE
@@ -54,7 +54,8 @@ def _together(o: Occurrence) -> Together:
 class _Deduction:
     """What is known so far. ``given`` are the types of places without a cast that gave a parameter its type.
 
-    ``expressions``: where, in what is looked at in one go, a parameter got its type from an expression.
+    ``expressions``: where, in what is looked at in one go, a parameter got its type from an expression; ``cast``: from a cast;
+    ``choices``: where it stands in CASE or COALESCE.
     """
 
     def __init__(self, text: bytes, declared: dict[int, int]) -> None:
@@ -64,6 +65,8 @@ class _Deduction:
         self._in_formulas: dict[int, int] = {}
         self._given: dict[tuple[int, Together], int] = {}
         self._expressions: dict[tuple[int, Together], int] = {}
+        self._choices: set[tuple[int, Together]] = set()
+        self._cast: dict[tuple[int, Together], int] = {}
 
     def in_formula(self, o: Occurrence, together: Together) -> None:
         """Take the types of an expression's parameters; StatementRefused where a place before it gave another one than a text."""
@@ -88,6 +91,18 @@ class _Deduction:
         if untyped and not o.cast:
             self._given[key] = o.type_oid
         conflicts = self._given.get(key, o.type_oid) != o.type_oid
+        if isinstance(o.use, Search) and o.use.perhaps:
+            self._choices.add(key)
+        if o.cast and untyped:
+            self._cast[key] = o.type_oid
+        behind_cast = not o.cast and self._cast.get(key, o.type_oid) != o.type_oid
+        if (conflicts or behind_cast) and key in self._choices:
+            # What CASE or COALESCE makes of one of them before PostgreSQL looks at the other is not known here.
+            raise StatementRefused(
+                f"parameter ${o.number} stands twice in one comparison, as values of two types",
+                hint="Cast it in each place.",
+                position=char_position(self._text, o.start),
+            )
         if conflicts or (untyped and not o.cast and self.types.get(o.number, o.type_oid) != o.type_oid):
             raise AmbiguousParameter(
                 f"inconsistent types deduced for parameter ${o.number}",

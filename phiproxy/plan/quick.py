@@ -133,7 +133,7 @@ def _simple(use: Use, literal: Source) -> bool:
         return False
     # Nothing but these: whatever else a use may come to say is not simple.
     if isinstance(use, Store):
-        return use == Store(use.column, use.row)
+        return use == Store(use.column, use.row, certain=use.certain)
     if isinstance(use, Search):
         return use == Search(use.column, use.slot, use.type)
     return isinstance(use, Plain)

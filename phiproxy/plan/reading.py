@@ -5,12 +5,16 @@ Made once per plan, run per value. Where value and column are both text there is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
+from phiproxy.errors import ValueRefused
 from phiproxy.sql.meaning import Reveal, Search, Store, Use
 from phiproxy.types.casts import Cast, cast, explicit, midnight
 from phiproxy.types.comparing import compared, ordered
 from phiproxy.types.declared import DeclaredType
+from phiproxy.types.refused import CheckViolated, NotReadExactly
 from phiproxy.types.registry import codec
 from phiproxy.types.styles import Styles
 from phiproxy.wire.arrays import Array, array_from_binary, array_from_text
@@ -39,6 +43,10 @@ def reader(use: Use) -> Reader | None:
 def scalar_reader(use: Store | Search, given: DeclaredType, casts: Sequence[DeclaredType]) -> Callable[[bytes, int, Styles], bytes]:
     """Return what reads one value that is given as a type, and then cast."""
     own, steps = codec(given), _steps(use, given, casts)
+    if use.perhaps:
+        steps = [partial(_perhaps, use, step) for step in steps]
+    elif any(declared.base is not None for declared in (*casts, use.type)) and not (isinstance(use, Store) and use.certain):
+        steps = [partial(_judged, step) for step in steps]
 
     def read(value: bytes, code: int, styles: Styles) -> bytes:
         value = own.from_binary(value) if code else own.from_text(value, styles)
@@ -47,6 +55,34 @@ def scalar_reader(use: Store | Search, given: DeclaredType, casts: Sequence[Decl
         return value
 
     return read
+
+
+def _perhaps(use: Store | Search, step: Cast, value: bytes, styles: Styles) -> bytes:
+    with perhaps(use):
+        return step(value, styles)
+
+
+def _judged(step: Cast, value: bytes, styles: Styles) -> bytes:
+    """Say of a value that is none of its domain that PostgreSQL may not ask: it does when a row comes to it."""
+    try:
+        return step(value, styles)
+    except CheckViolated as violated:
+        raise NotReadExactly(
+            f"{violated.message}, in a statement that may come to no row",
+            hint="Leave such a value out; in INSERT … VALUES it is answered as PostgreSQL does.",
+        ) from None
+
+
+@contextmanager
+def perhaps(use: Store | Search) -> Iterator[None]:
+    """Say of an error in what PostgreSQL may not come to, as CASE and COALESCE choose, that it is not known to be one."""
+    try:
+        yield
+    except ValueRefused:
+        raise NotReadExactly(
+            f"a value in a CASE or COALESCE is none for {use.column.label}, and whether it is asked for is not known here",
+            hint="Send it only where it is stored.",
+        ) from None
 
 
 def _steps(use: Store | Search, given: DeclaredType, casts: Sequence[DeclaredType]) -> list[Cast]:

@@ -188,7 +188,7 @@ def planned(policy: Policy, layout: Layout, catalog: Catalog) -> list[PolicyColu
 
 
 def _existence_complaints(column: PolicyColumn, catalog: Catalog) -> list[str]:
-    relation = catalog.by_name.get((column.schema, column.table))
+    relation = catalog.find(column.schema, column.table)
     if relation is None:
         return [f"{column.at}: there is no table {column.schema}.{column.table}"]
     if relation.column(column.name) is None:
@@ -222,7 +222,7 @@ def _table_complaints(columns: list[PolicyColumn], catalog: Catalog) -> list[str
     """Say what this version does not do with a whole table, or with a column for what the table does with it."""
     complaints = []
     for column in columns:
-        relation = catalog.by_name.get((column.schema, column.table))
+        relation = catalog.find(column.schema, column.table)
         if relation is None:
             continue
         first = next(c for c in columns if (c.schema, c.table) == (column.schema, column.table))
@@ -253,7 +253,7 @@ def _identity_complaints(columns: list[PolicyColumn], layout: Layout, catalog: C
         registered = layout.identities[number]
         if name in wanted or not registered.identity.startswith("c:"):
             continue
-        relation = catalog.by_name.get(name[:2])
+        relation = catalog.find(*name[:2])
         if relation is None or relation.column(name[2]) is None:
             continue
         complaints += [

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from phiproxy.errors import CatalogNeeded
 from phiproxy.policy.owntypes import OwnType
 from phiproxy.policy.protection import Check
 from phiproxy.policy.signatures import Signatures
@@ -86,8 +87,11 @@ class Relation:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The relations of one database and the names through which protected tables can be reached.
+    """Relations of one database and the names through which protected tables can be reached.
 
+    Of a large database only what matters is read: ``names`` are those of relations and indexes of which all that there are, in
+    whatever schema, are among ``relations`` (None: there are no others). Who asks for another name gets CatalogNeeded, and asks
+    again when it was read.
     ``reaching`` maps a name (relation or function, without schema) that reaches a protected table by pg_depend or
     by its body, as a fixpoint, to one phrase that says how ("view over public.patients"); the protected tables
     themselves are not in it. ``dynamic`` are the names of functions that may run any text as SQL. ``views`` are the
@@ -98,8 +102,9 @@ class Catalog:
     bytes are equal. ``types`` are the database's own, without arrays and the row types of tables.
     ``setters`` are the names of what may change the session's search path or styles by itself: functions, and tables and views
     that call them.
-    ``signatures`` are its functions, operators and casts (None: not known).
-    ``generation`` changes whenever anything else here does.
+    ``signatures`` are its functions, operators and casts (None: not known). ``schemas`` are all but temporary ones (None: those
+    of the relations). ``others`` are names of relations that were there at some time, whether they were read or not.
+    ``generation`` changes whenever anything else here does, but for ``relations``, ``names`` and ``others``.
     """
 
     generation: int
@@ -115,6 +120,9 @@ class Catalog:
     collations: frozenset[str] = frozenset()
     setters: frozenset[str] = frozenset()
     signatures: Signatures | None = field(default=None, compare=False, repr=False)
+    names: frozenset[str] | None = None
+    schemas: frozenset[str] | None = None
+    others: frozenset[str] = frozenset()
 
     @property
     def views_were_locked(self) -> bool:
@@ -123,13 +131,50 @@ class Catalog:
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:
-        """Relations by (schema, name)."""
+        """Relations that were read, by (schema, name); ``find`` says of what was not that it must be."""
         return {(r.schema, r.name): r for r in self.relations}
+
+    def require(self, names: Iterable[str]) -> None:
+        """Go on when all relations and indexes of these names were read; else CatalogNeeded."""
+        missing = frozenset() if self.names is None else frozenset(names) - self.names
+        if missing:
+            raise CatalogNeeded(names=missing)
+
+    def find(self, schema: str, name: str) -> Relation | None:
+        """Return the relation of this schema and name, or None; CatalogNeeded where the name was not read."""
+        self.require((name,))
+        return self.by_name.get((schema, name))
+
+    def named(self, name: str) -> list[Relation]:
+        """Return the relations of this name in all schemas; CatalogNeeded where it was not read."""
+        self.require((name,))
+        return [r for r in self.relations if r.name == name]
+
+    def indexed(self, name: str) -> list[tuple[Relation, CatalogIndex]]:
+        """Return the indexes of this name, each with its relation; CatalogNeeded where it was not read."""
+        self.require((name,))
+        return [(r, index) for r in self.relations if (index := r.index(name)) is not None]
+
+    @cached_property
+    def guarded(self) -> tuple[Relation, ...]:
+        """The relations that have a guard, whatever their names."""
+        return tuple(r for r in self.relations if r.guards)
+
+    def extends(self, other: Catalog) -> bool:
+        """Tell whether this knows more than another catalogue, and nothing else: then all that was made of that one holds."""
+        if (self.generation, self.server_version) != (other.generation, other.server_version):
+            return False
+        if self.names is not None and (other.names is None or not other.names <= self.names):
+            return False
+        if any(self.by_oid.get(oid) != r for oid, r in other.by_oid.items()):
+            return False
+        new = (r for r in self.relations if r.oid not in other.by_oid)
+        return other.names is not None and all(other.names.isdisjoint((r.name, *(i.name for i in r.indexes))) for r in new)
 
     @cached_property
     def relation_names(self) -> frozenset[str]:
-        """Names of relations, without their schemas."""
-        return frozenset(r.name for r in self.relations)
+        """Names of relations, without their schemas, also of those that were not read."""
+        return self.others.union(r.name for r in self.relations)
 
     @cached_property
     def by_oid(self) -> dict[int, Relation]:
@@ -157,9 +202,10 @@ class Catalog:
     def type_named(self, names: Sequence[str], path: Iterable[str]) -> OwnType | None:
         """Return the type of the database's own that a name means, or None: also where a table's row type is meant."""
         places = [(names[0], names[1])] if len(names) > 1 else [(schema, names[0]) for schema in path]
-        place = next((p for p in places if p in self._types or p in self.by_name), None)
-        return None if place is None or place in self.by_name else self._types[place]
-
-    def resolve(self, path: Iterable[str], name: str) -> Relation | None:
-        """Return what an unqualified ``name`` means under this search path (manual, 5.10.3), or None."""
-        return next((r for s in path if (r := self.by_name.get((s, name))) is not None), None)
+        for place in places:
+            if place in self._types:
+                return self._types[place]  # in one schema no relation has the name of a type
+            # All relations that the server itself has in its schema begin so.
+            if (place[0] != "pg_catalog" or place[1].startswith("pg_")) and self.find(*place) is not None:
+                return None
+        return None

@@ -53,7 +53,7 @@ def inherited_columns(columns: list[PolicyColumn], catalog: Catalog) -> list[Pol
     named = {(c.schema, c.table, c.name) for c in columns}
     found: dict[tuple[str, str, str], PolicyColumn] = {}
     for column in columns:
-        relation = catalog.by_name.get((column.schema, column.table))
+        relation = catalog.find(column.schema, column.table)
         for child in descendants(catalog, relation) if relation is not None else ():
             place = (child.schema, child.name, column.name)
             if place not in named and child.column(column.name) is not None:
@@ -63,7 +63,7 @@ def inherited_columns(columns: list[PolicyColumn], catalog: Catalog) -> list[Pol
 
 def family_complaints(column: PolicyColumn, columns: list[PolicyColumn], catalog: Catalog) -> Iterator[str]:
     """Say why a column cannot be protected in its table with the parents and children that this has."""
-    relation = catalog.by_name.get((column.schema, column.table))
+    relation = catalog.find(column.schema, column.table)
     if relation is None:
         return
     identities = {(c.schema, c.table, c.name): c.identity for c in columns}

@@ -39,6 +39,11 @@ class Layout:
     distrusted: frozenset[tuple[str, str, str]] = frozenset()
     counter: int = field(default=0, compare=False)
 
+    @property
+    def table_names(self) -> frozenset[str]:
+        """The names of tables that the registry has columns of, in a policy or not."""
+        return frozenset(table for _, table, _ in self.columns)
+
 
 @dataclass(frozen=True, slots=True)
 class WantedIdentity:

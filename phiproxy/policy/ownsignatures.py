@@ -6,8 +6,8 @@ import json
 
 from phiproxy.policy.signatures import Function, Operator, Rows, TypeRow
 
-# 16384 is FirstNormalObjectId: what is below was made by initdb. Row types, and what is temporary, are not told of: with the latter
-# every temporary table would be one more change of the catalogue.
+# 16384 is FirstNormalObjectId: what is below was made by initdb. Row types, their arrays, and what is temporary, are not told of:
+# every table would be one more change of the catalogue.
 _QUERY = r"""
 WITH lasting AS (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_temp\_%')
 SELECT pg_catalog.json_build_array(
@@ -25,7 +25,8 @@ SELECT pg_catalog.json_build_array(
      FROM pg_catalog.pg_operator o WHERE o.oid {range}),
   (SELECT pg_catalog.json_agg(t.typname ORDER BY t.oid)
      FROM pg_catalog.pg_type t JOIN lasting n ON n.oid = t.typnamespace LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
-    WHERE t.oid {range} AND (t.typrelid = 0 OR c.relkind = 'c' OR t.oid < 16384)),
+          LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem
+    WHERE t.oid {range} AND (t.oid < 16384 OR (e.typtype IS DISTINCT FROM 'c' AND (t.typrelid = 0 OR c.relkind = 'c')))),
   (SELECT pg_catalog.json_agg(c.collname ORDER BY c.oid) FROM pg_catalog.pg_collation c WHERE c.oid {range}))::text
 """
 OWN, SERVER = _QUERY.format(range=">= 16384"), _QUERY.format(range="< 16384")

@@ -7,7 +7,7 @@ whether PostgreSQL would surely say no: what is not known may be anything.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
@@ -21,7 +21,10 @@ Type = int | None
 _ANYTHING = frozenset({2276, 2283, 5077})
 _ARRAYS = frozenset({2277, 5078})
 _NO_ARRAYS = frozenset({2776, 5079})
-_POLYMORPHIC = _ANYTHING | _ARRAYS | _NO_ARRAYS | {3500, 3831, 4537, 4538, 5080, RECORD}
+POLYMORPHIC = _ANYTHING | _ARRAYS | _NO_ARRAYS | {3500, 3831, 4537, 4538, 5080, RECORD}
+# Of operations, which are few: those of every statement are asked for.
+_REMEMBERED = 4096
+_ONE_TYPE = frozenset({2277, 3500, 3831, 4537})
 _KINDS = {3500: "e", 3831: "r", 5080: "r", 4537: "m", 4538: "m"}
 
 
@@ -73,6 +76,7 @@ class Signatures:
     """The server's own and the database's, whatever their schemas: one of these may be meant."""
 
     parts: tuple[Rows, ...]
+    _operations: dict[tuple[str, Type, Type], list[Operator]] = field(default_factory=dict, compare=False, repr=False)
 
     def functions(self, name: str) -> tuple[Function, ...]:
         """Return all of this name."""
@@ -132,7 +136,7 @@ class Signatures:
         """Tell whether a value of ``source`` may become ``target`` (can_coerce_type): ``context`` as in pg_cast."""
         if target is None or source is None or source in (UNKNOWN, target):
             return True
-        if target in _POLYMORPHIC:
+        if target in POLYMORPHIC:
             return self._takes_polymorphic(target, source)
         one, other = self.base(source), self.base(target)
         if one is None or other is None or one == other or self._casts(one, other, context):
@@ -161,7 +165,8 @@ class Signatures:
         category, kind = (row.category, row.kind) if row is not None else ("", "")
         if target in _ARRAYS or target in _NO_ARRAYS:
             return (category == "A") == (target in _ARRAYS)
-        return target != RECORD and kind == _KINDS[target]
+        of_itself = self.row(source)  # a domain over an enum is none
+        return target != RECORD and kind == _KINDS[target] and (of_itself is None or of_itself.kind == kind)
 
     # -- candidates ----------------------------------------------------------------------------------------------------------
 
@@ -174,10 +179,24 @@ class Signatures:
 
     def operations(self, name: str, left: Type, right: Type) -> list[Operator]:
         """Return the operators of a name that take these operands, ``left`` being 0 of a prefix operator."""
+        known = self._operations.get((name, left, right))
+        if known is None:
+            known = self._looked_up(name, left, right)
+            if known and len(self._operations) < _REMEMBERED:
+                self._operations[name, left, right] = known
+        return known
+
+    def _looked_up(self, name: str, left: Type, right: Type) -> list[Operator]:
         found = self.operators(name)
         if left == 0:
             return [o for o in found if o.left == 0 and self.takes(o.right, right)]
-        return [o for o in found if o.left and self.takes(o.left, left) and self.takes(o.right, right)]
+        fitting = [o for o in found if o.left and self.takes(o.left, left) and self.takes(o.right, right)]
+        return [o for o in fitting if o.left != o.right or o.left not in _ONE_TYPE or self._are_one(left, right)]
+
+    def _are_one(self, left: Type, right: Type) -> bool:
+        """Tell whether two types may be one: both operands of anyarray = anyarray are of the same."""
+        one, other = self.base(left), self.base(right)
+        return None in (one, other) or UNKNOWN in (one, other) or one == other
 
     def common(self, types: Sequence[Type]) -> tuple[Type, int | None]:
         """Return the type that values of these have in common (select_common_type), or the place of the first that has none."""
@@ -211,4 +230,4 @@ def result_of(found: Sequence[Function | Operator]) -> Type:
     """Return the type that all of these give; None where they differ, or where it depends on what they are given."""
     results = {one.result for one in found}
     only = results.pop() if len(results) == 1 else None
-    return None if only in _POLYMORPHIC else only
+    return None if only in POLYMORPHIC else only

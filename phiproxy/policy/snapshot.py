@@ -32,9 +32,12 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
                                           AND d.adbin::text LIKE '{CONST :consttype 17 %') END) ORDER BY a.attnum)
             FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
          (SELECT pg_catalog.json_agg(DISTINCT u.attnum)
-            FROM pg_catalog.pg_constraint k, pg_catalog.unnest(CASE WHEN k.conrelid = c.oid THEN k.conkey END
-                   || CASE WHEN k.confrelid = c.oid THEN k.confkey END) AS u(attnum)
-           WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid)),
+            FROM (SELECT pg_catalog.unnest(k.conkey) FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = c.oid
+                  UNION ALL SELECT pg_catalog.unnest(k.confkey)
+                    FROM pg_catalog.pg_depend p JOIN pg_catalog.pg_constraint k ON k.oid = p.objid
+                   WHERE p.classid = 2606 AND p.refclassid = 1259 AND p.refobjid = c.oid AND k.contype = 'f'
+                     AND k.confrelid = c.oid)
+              AS u(attnum)),
          (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(k.conkey[1], k.conbin::text) ORDER BY k.conkey)
             FROM pg_catalog.pg_constraint k
            WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.conname LIKE 'phi\_guard\_%'),
@@ -81,13 +84,27 @@ SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_array(t.oid::int8, t.t
    AND n.nspname <> 'pg_toast' AND n.nspname NOT LIKE 'pg\_temp\_%' AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
 """
 ALL = _RELATION + " ORDER BY c.oid"
+# By indexes: however many others there are, they cost nothing.
+_NAMED = r"""
+SELECT o.oid FROM pg_catalog.pg_class o WHERE o.relname = ANY ({names})
+UNION SELECT x.indrelid FROM pg_catalog.pg_class i JOIN pg_catalog.pg_index x ON x.indexrelid = i.oid
+       WHERE i.relname = ANY ({names})
+UNION SELECT pg_catalog.unnest({oids})
+"""
+_GUARDED = r" UNION SELECT k.conrelid FROM pg_catalog.pg_constraint k WHERE k.conname LIKE 'phi\_guard\_%' AND k.conrelid <> 0"
+# Children that code has made in a transaction, without a word of their names.
+_CHILDREN = """
+UNION (WITH RECURSIVE d (oid) AS (
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = ANY ({oids})
+         UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN d ON i.inhparent = d.oid) SELECT d.oid FROM d)
+"""
 # In a transaction, age() counts from its own id: what it or one of its savepoints wrote is of age 0 or less.
 _CHANGED = r"""
    AND (c.relname = ANY ({names}) OR (pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL AND (pg_catalog.age(c.xmin) <= 0
         OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND pg_catalog.age(a.xmin) <= 0))))
 """
-_OIDS = r"""
-SELECT pg_catalog.json_agg(c.oid::int8)::text FROM pg_catalog.pg_class c WHERE c.relkind IN ('r','p','v','m','f')
+_ALIVE = r"""
+SELECT coalesce(pg_catalog.json_agg(c.oid::int8), '[]')::text FROM pg_catalog.pg_class c WHERE c.oid = ANY ({oids})
 UNION ALL (
 """
 # The stored queries of views that the transaction has made or replaced, printed as those of others are: under a search path of
@@ -112,16 +129,36 @@ SELECT coalesce((WITH made AS MATERIALIZED (
 ReadCheck = Callable[[str, str], bytes]
 
 
-def changed(names: Iterable[str]) -> bytes:
-    """Return the query of what a transaction sees otherwise than others: oids, types, views, signatures, relations as in ``ALL``.
+def _array(values: Iterable[object], type_name: str) -> str:
+    """Return a constant array; its texts are names."""
+    quoted = ", ".join("'" + str(value).replace("'", "''") + "'" for value in values)
+    return f"ARRAY[{quoted}]::pg_catalog.{type_name}[]"
+
+
+def some(names: Iterable[str], oids: Iterable[int]) -> str:
+    """Return the query of some relations as in ``ALL``: of these names, with an index of one, of these oids, or with a guard."""
+    wanted = _NAMED.format(names=_array(sorted(names), "name"), oids=_array(sorted(oids), "oid"))
+    return f"{_RELATION} AND c.oid IN ({wanted}{_GUARDED}) ORDER BY c.oid"
+
+
+def changed(base: Catalog, names: Iterable[str]) -> bytes:
+    """Return the query of what a transaction sees otherwise than ``base``: oids, types, views, signatures, relations as in ``ALL``.
 
     ``names`` are those of relations that are told in any case. Needs standard_conforming_strings. Its rows
     are in base64: names may have characters that the client's encoding has not.
     """
-    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(names))
-    relations = _RELATION + _CHANGED.format(names=f"ARRAY[{quoted}]::pg_catalog.name[]")
-    told = _OIDS + TYPES + ") UNION ALL (" + _VIEWS + ") UNION ALL (" + OWN + ") UNION ALL (" + relations + ")"
-    return f"SELECT pg_catalog.encode(pg_catalog.convert_to(told.answer, 'UTF8'), 'base64') FROM ({told}) AS told (answer)".encode()
+    told, oids = _array(sorted(names), "name"), _array(sorted(base.by_oid), "oid")
+    relations = _RELATION
+    if base.names is not None:
+        known = _array(sorted(base.names.union(names)), "name")
+        relations += f" AND c.oid IN ({_NAMED.format(names=known, oids=oids)}{_CHILDREN.format(oids=oids)})"
+    relations += _CHANGED.format(names=told)
+    answers = (
+        _ALIVE.format(oids=oids) + TYPES + ") UNION ALL (" + _VIEWS + ") UNION ALL (" + OWN + ") UNION ALL (" + relations + ")"
+    )
+    return (
+        f"SELECT pg_catalog.encode(pg_catalog.convert_to(told.answer, 'UTF8'), 'base64') FROM ({answers}) AS told (answer)".encode()
+    )
 
 
 def relation(text: str) -> Relation:
@@ -192,13 +229,21 @@ def _type_check(name: str, text: str, family: str, read_check: ReadCheck) -> Typ
         return TypeCheck(name, why=error.message)
 
 
-def overlaid(base: Catalog, rows: Iterable[str], reaching: Mapping[str, str], read_check: ReadCheck) -> Catalog:
+def overlaid(
+    base: Catalog, rows: Iterable[str], names: Iterable[str], reaching: Mapping[str, str], read_check: ReadCheck
+) -> Catalog:
     """Return a catalogue as a transaction sees it: ``base`` with what ``changed`` answered, and names that it made reach."""
     first, types, views, signatures, *changes = (b64decode(row).decode("utf-8") for row in rows)
     alive = set(json.loads(first))
     seen = {r.oid: r for r in base.relations if r.oid in alive}
     seen.update((r.oid, r) for r in map(relation, changes))
-    relations, reached = tuple(seen.values()), {**base.reaching, **reaching}
     stored = {**base.views, **{oid: text for oid, text in json.loads(views) if text is not None}}
-    known = Signatures((*base.signatures.parts[:1], read_signatures(signatures))) if base.signatures is not None else None
-    return replace(base, relations=relations, reaching=reached, types=own_types(types, read_check), views=stored, signatures=known)
+    return replace(
+        base,
+        relations=tuple(seen.values()),
+        names=base.names.union(names) if base.names is not None else None,
+        reaching={**base.reaching, **reaching},
+        types=own_types(types, read_check),
+        views=stored,
+        signatures=Signatures((*base.signatures.parts[:1], read_signatures(signatures))) if base.signatures is not None else None,
+    )

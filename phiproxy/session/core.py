@@ -51,9 +51,13 @@ class NeedKeys(NamedTuple):
 
 
 class NeedCatalog(NamedTuple):
-    """Read the catalogue afresh, then ``resume``; ``changed``: only where it is another than was read last."""
+    """Read the catalogue afresh, then ``resume``; ``changed``: only where it is another than was read last.
+
+    ``names``: with the relations and indexes of these names.
+    """
 
     changed: bool = False
+    names: frozenset[str] = frozenset()
 
 
 class NeedAnnouncement(NamedTuple):
@@ -238,7 +242,7 @@ class Session(State):
         copying.check_allowed(self, tag)
         data = self.client_frames.data
         try:
-            handlers[tag](self, data, start, end)
+            overlay.known_there(self, handlers[tag], data, start, end)
             self.group_open = tag in OPENS_GROUP or (self.group_open and tag not in ENDS_GROUP)
         except overlay.OverlayNeeded as needed:
             if overlay.ask_when_idle(self):
@@ -354,7 +358,7 @@ def _need(needed: KeyNeeded | CatalogNeeded | AnnouncementNeeded | WorkNeeded) -
         return NeedKeys(needed.wants)
     if isinstance(needed, WorkNeeded):
         return NeedWork(needed.work)
-    return NeedCatalog(needed.changed) if isinstance(needed, CatalogNeeded) else NeedAnnouncement(needed.names)
+    return NeedCatalog(needed.changed, needed.names) if isinstance(needed, CatalogNeeded) else NeedAnnouncement(needed.names)
 
 
 def _catalog_unknown(position: int | None = None) -> StatementRefused:

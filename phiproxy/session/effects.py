@@ -20,9 +20,10 @@ def apply(session: State, done: StatementPlan | ScriptPart) -> list[Undo]:
         # ParameterStatus tells of it before ReadyForQuery, and not between the statements of a group.
         session.styles_changed = names.group
         session.styles_set = True
-    overlay.note(session, effects, touches=done.touches)
+    created = frozenset(effects.created).difference(effects.reaches)
+    overlay.note(session, effects, created, touches=done.touches)
     encoding.note(session, effects)
-    session.created |= frozenset(effects.created).difference(effects.reaches)
+    session.created |= created
     undo = []
     if effects.deallocates is not None:
         undo.append(names.forget_statement(effects.deallocates.encode()))

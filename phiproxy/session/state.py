@@ -85,7 +85,7 @@ class State:
         "has_temporary", "later", "left", "max_message", "names", "negotiation", "now", "outdated", "overlaid", "overlay",
         "overlays", "path", "path_changed", "path_generation", "path_schemas", "phase", "pipeline", "quiet", "reaching",
         "server_frames", "server_said_fatal", "settings", "status", "strip_plus", "styles", "styles_changed", "styles_set",
-        "swallowing", "to_client", "to_server", "unbound", "waiting", "worked",
+        "suspect", "swallowing", "to_client", "to_server", "unbound", "waiting", "wanted", "worked",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915 - one line for each attribute
@@ -127,7 +127,7 @@ class State:
         self.styles = Styles.CANONICAL
         self.styles_changed: int | None = None
         self.styles_set = False
-        self.created: frozenset[str] = frozenset()
+        self.created, self.suspect, self.wanted = frozenset[str](), frozenset[str](), frozenset[str]()
         self.changed: int | None = None
         self.announced: int | None = None
         self.overlay: Planner | None = None

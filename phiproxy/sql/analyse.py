@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from phiproxy.errors import StatementRefused, UndefinedColumn, UndefinedObject, UndefinedTable
 from phiproxy.policy.catalog import Relation
@@ -18,18 +18,18 @@ from phiproxy.sql.ddl.define import define
 from phiproxy.sql.ddl.drops import drop_index
 from phiproxy.sql.ddl.filled import select_into
 from phiproxy.sql.ddl.types import check_types
+from phiproxy.sql.declared import note_declared
 from phiproxy.sql.finish import finish
 from phiproxy.sql.fixed import check_fixed
-from phiproxy.sql.lists import type_of
+from phiproxy.sql.given_types import type_of
 from phiproxy.sql.meaning import Meaning, Reveal
 from phiproxy.sql.ofcode import check_call
-from phiproxy.sql.operands import common_type, operand_type
 from phiproxy.sql.owntypes import find_types
 from phiproxy.sql.parse import Node, Statement, messages, only, strings
 from phiproxy.sql.rules import query
-from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope, Value
+from phiproxy.sql.scope import SHOWN, ListColumn, Output, Protected, Scope
 from phiproxy.sql.sinks import Named
-from phiproxy.sql.terms import TEXT, VARCHAR
+from phiproxy.sql.type_resolution import TEXT, Type
 from phiproxy.sql.utility import check_utility, defines, effects, named_in_text
 from phiproxy.sql.utility import named as named_in_tree
 from phiproxy.types.names import sql_name
@@ -51,6 +51,7 @@ def analyse(statement: Statement, text: bytes, context: Context) -> Meaning:
     a = Analysis(text, context, meaning)
     a.walks[id(body)] = walked
     check_fixed(kind, body, walked, context.protection)
+    note_declared(walked, context.catalog, context.declared)
     if context.path is not None or kind == "ExecuteStmt" or named_in_tree(body, context.protection, context.catalog) is not None:
         find_types(a, walked)  # else the path need not be known: what a type is matters beside protected columns only
     if kind == "SelectStmt" and "intoClause" in body and _select_into(a, body):
@@ -165,7 +166,7 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> list[Output]:
             value.users.append(SHOWN)
     a.meaning.plain_select = kind == "SelectStmt" and not _writes(a, body)
     # What the casts say of given values: they are taken away where the values become protected.
-    given = [_said(value) for _, value in outputs]
+    given = [type_of(value) if isinstance(value, ListColumn) else None for _, value in outputs]
     finish(a)
     a.meaning.outputs = tuple(map(_reveal, outputs, given)) if returns else ()
     return outputs
@@ -179,30 +180,18 @@ def _pass_query(a: Analysis, body: Node) -> None:
     finish(a)
 
 
-def _reveal(output: Output, given: Sequence[DeclaredType]) -> Reveal | None:
+def _reveal(output: Output, given: Type) -> Reveal | None:
     _, value = output
     if isinstance(value, ListColumn) and value.became is not None:
-        return Reveal(value.became, _given_type(value.became, given), cast=True)
+        return Reveal(value.became, _given_type(value.became, given or TEXT), cast=True)
     return Reveal(value.column, value.type, value.cast, value.origin, value.planned) if isinstance(value, Protected) else None
 
 
-def _said(value: Value) -> Sequence[DeclaredType]:
-    """Return the types of a column of given values, as their casts say them: text where nothing does, and of texts the first."""
-    if not isinstance(value, ListColumn):
-        return ()
-    entries = [entry for leaf in value.leaves() for entry in leaf.entries if entry is not None]
-    last = [(entry.types[-1], entry.array) for entry in entries if entry.types]
-    said = [((declared.element or declared) if array else declared).underlying for declared, array in last]
-    if not said or any(declared.is_text for declared in said):
-        return (VARCHAR if type_of(value) == VARCHAR.oid else TEXT,)
-    return (TEXT,) if any(not entry.types and entry.kind not in ("param", "null") for entry in entries) else said
-
-
-def _given_type(became: ProtectedColumn, said: Sequence[DeclaredType]) -> DeclaredType:
+def _given_type(became: ProtectedColumn, shown: DeclaredType) -> DeclaredType:
     """Return the type as which given values are shown that became protected."""
-    shown, own = common_type(said), operand_type(became.type)
-    if became.type.is_text or shown.oid == own.oid:
-        return shown if became.type.is_text else own
+    own = became.type.underlying
+    if shown.oid == own.oid or (shown.is_text and own.is_text):
+        return shown
     what = "a literal" if shown.is_text else "a given value"
     raise StatementRefused(
         f"{what} is shown here as {sql_name(shown)}, and meets {became.label} elsewhere",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, TooManyAliases, UndefinedTable
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.guards import generated_tags
-from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Slot
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn, ProtectedTable, Protection, Slot
 from phiproxy.sql.meaning import Meaning, Plain, Renew, Search, SessionNames, Store, Use
 from phiproxy.sql.operands import OWN, changes_nothing, given
 from phiproxy.sql.parse import Node, Positions, Token, location, messages, only, tokens_between
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 class Context:
     """What a statement is analysed against: everything in here is part of a plan's key.
 
-    ``temporary`` are the protected names that temporary tables of the session have. ``comments`` are those of the whole text, where
-    somebody has looked for them already: a text of many statements is scanned for them once.
+    ``temporary`` are the protected names that temporary tables of the session have; ``declared`` the type OIDs of parameters.
+    ``comments`` are those of the whole text, where somebody has looked for them already: a text of many statements is scanned for
+    them once.
     """
 
     protection: Protection
@@ -47,6 +48,7 @@ class Context:
     names: SessionNames | None = None
     views: dict[int, tuple[Value, ...] | None] = field(default_factory=dict, compare=False)
     temporary: frozenset[str] = frozenset()
+    declared: tuple[int, ...] = ()
     comments: Sequence[Token] | None = field(default=None, compare=False)
 
 
@@ -177,8 +179,11 @@ class Analysis:
         self.rows += 1
         return self.rows
 
-    def use(self, sink: SinkNode, use: Use, type_oid: int = 0) -> None:
-        """Record what an occurrence is used for, and the type that its place gives a parameter without a cast."""
+    def use(self, sink: SinkNode, use: Use, type_oid: int = 0, steps: Sequence[DeclaredType] = ()) -> None:
+        """Record what an occurrence is used for, and the type that its place gives a parameter without a cast.
+
+        ``steps`` are what its value becomes before it is used so.
+        """
         if isinstance(use, Store) and use.column.base is not None and sink.kind != "null":
             raise StatementRefused(
                 f"a value would be shown as {use.column.label}, which is computed from what is stored",
@@ -189,7 +194,7 @@ class Analysis:
             self.use(part, use)
         if isinstance(use, Store | Search):
             try:
-                use, type_oid = given(sink, use, type_oid)
+                use, type_oid = given(sink, use, type_oid, steps)
             except StatementRefused as refusal:
                 refusal.position = self.at(sink.offset)
                 raise
@@ -216,9 +221,18 @@ class Analysis:
         finally:
             self.group = outer
 
-    def store(self, sink: SinkNode, column: ProtectedColumn, row: int, limit: int | None = None, type_oid: int = 0) -> None:
-        """Record that an occurrence is stored in a protected column, cut to ``limit`` characters."""
-        self.use(sink, Store(column, row, limit=limit), type_oid or OWN)
+    def store(
+        self,
+        sink: SinkNode,
+        column: ProtectedColumn,
+        row: int,
+        steps: Sequence[DeclaredType] = (),
+        *,
+        perhaps: bool = False,
+        certain: bool = False,
+    ) -> None:
+        """Record that an occurrence is stored in a column; ``steps`` are what it becomes before; for the rest see Store."""
+        self.use(sink, Store(column, row, perhaps=perhaps, certain=certain), OWN, steps)
 
     def renew(self, node: Node, column: ProtectedColumn, row: int) -> None:
         """Record that DEFAULT is stored in a protected column that has one."""
@@ -277,7 +291,7 @@ class Analysis:
                 raise PathNeeded(self.position(body))
             found = self._on_path(name, own_only=schema is not None)
         else:
-            found = context.catalog.by_name.get((schema, name))
+            found = context.catalog.find(schema, name)
         if found is not None:
             return found
         if name in context.created and not self._is_protected_name(name):
@@ -301,7 +315,7 @@ class Analysis:
                 if name in context.temporary:
                     return Relation(0, "pg_temp", name, "r", ())
                 continue
-            found = context.catalog.by_name.get((schema, name))
+            found = context.catalog.find(schema, name)
             if found is not None:
                 return found
         return None
@@ -313,7 +327,7 @@ class Analysis:
             return (body.get("schemaname"), body["relname"]) == made
         path = self.context.path or ()
         before = path[: path.index(schema)] if schema in path else path
-        return schema in path and not any((earlier, name) in self.context.catalog.by_name for earlier in before)
+        return schema in path and not any(self.context.catalog.find(earlier, name) is not None for earlier in before)
 
     def protected(self, relation: Relation) -> ProtectedTable | None:
         """Return the protection of a relation, or None; StatementRefused for one that is refused as a whole."""

@@ -12,18 +12,20 @@ from collections.abc import Mapping, Sequence
 from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedColumn, WrongCount
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.names import quote_ident
-from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.computed import computed_sink
 from phiproxy.sql.dated import dated_sink
 from phiproxy.sql.ddl.mentions import mentioned
 from phiproxy.sql.expressions import expression, located, wrong_count
-from phiproxy.sql.lengths import cut_by, cut_sink, peel_cuts, shorter
+from phiproxy.sql.leaves import cast_types
+from phiproxy.sql.lengths import cut_by, peel_cuts
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.predicates import case_conditions
 from phiproxy.sql.scope import ListColumn, Protected, Scope, Value
 from phiproxy.sql.select import select
-from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink
+from phiproxy.sql.sinks import SinkNode, as_sink
+from phiproxy.sql.type_resolution import TEXT
 from phiproxy.sql.types import case_results, common_type
 from phiproxy.sql.views import view_columns
 from phiproxy.types.names import sql_name
@@ -33,16 +35,36 @@ Target = tuple[str, ProtectedColumn | None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where values of one statement go: ``number`` is the statement's own, ``row`` the row whose values are sealed together.
+    """Where values go: ``number`` is the statement's own, ``row`` that of the row whose values are sealed together.
 
-    ``limit`` is the number of characters that casts further out leave, ``type_oid`` the type that a parameter without a cast has
-    there (0: the column's).
+    ``steps`` are what the values become on their way there: what CASE, COALESCE and casts further out make of them. ``settles``: a
+    value without a type is a text before, as the result of a subquery. ``perhaps``: it is a result of CASE or COALESCE.
+    ``certain``: it is in a row of INSERT … VALUES.
     """
 
     number: int
     row: int
-    limit: int | None = None
-    type_oid: int = 0
+    steps: tuple[DeclaredType, ...] = ()
+    settles: bool = False
+    perhaps: bool = False
+    certain: bool = False
+
+    def behind(self, *steps: DeclaredType) -> Place:
+        """Return the same for values that become others first."""
+        return dataclasses.replace(self, steps=(*steps, *self.steps), settles=self.settles and not steps)
+
+    def settled(self) -> Place:
+        """Return the same for the results of a subquery."""
+        return dataclasses.replace(self, settles=True)
+
+    def steps_of(self, sink: SinkNode) -> tuple[DeclaredType, ...]:
+        """Return what a value becomes."""
+        return (TEXT, *self.steps) if self.settles and not sink.types else self.steps
+
+    @property
+    def limit(self) -> int | None:
+        """The number of characters that casts leave of a text."""
+        return min((n for to in self.steps if (n := to.max_length) is not None), default=None)
 
 
 def columns_of(a: Analysis, relation: Relation) -> Mapping[str, ProtectedColumn]:
@@ -80,12 +102,11 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
     if column is None:
         flow(a, expression(a, node, scope), None, node, place)
         return
-    sink, limit, type_oid = cut_sink(node)
-    place = dataclasses.replace(place, limit=shorter(place.limit, limit))
+    sink = as_sink(node)
     if sink is not None:
-        a.store(sink, column, place.row, place.limit, type_oid or place.type_oid)
+        a.store(sink, column, place.row, place.steps_of(sink), perhaps=place.perhaps, certain=place.certain)
         return
-    inner, casts, _ = peel_cuts(node)
+    inner, casts = peel_cuts(node)
     kind, _ = only(inner)
     if kind == "ColumnRef":
         value = expression(a, inner, scope)
@@ -93,17 +114,17 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
             value.casts.extend(casts)
         else:
             _strip(a, casts, column)
-        flow(a, value, column, inner, place)
+        flow(a, value, column, inner, place.behind(*cast_types(casts)))
         return
     rule = _CHOICES.get(kind)
     if rule is None:
         made = _computed_sink(a, node)
         if made is None:
             raise computed(a, column, node)
-        a.store(made, column, place.row, place.limit)
+        a.store(made, column, place.row, place.steps_of(made), perhaps=place.perhaps, certain=place.certain)
         return
     _strip(a, casts, column)
-    rule(a, inner, column, scope, place)
+    rule(a, inner, column, scope, place.behind(*cast_types(casts)))
 
 
 def _computed_sink(a: Analysis, node: Node) -> SinkNode | None:
@@ -111,7 +132,7 @@ def _computed_sink(a: Analysis, node: Node) -> SinkNode | None:
 
 
 def _strip(a: Analysis, casts: Sequence[Node], column: ProtectedColumn) -> None:
-    """Take casts away; what those to varchar(n) leave of a text is said by the place's limit."""
+    """Take casts away; what those to varchar(n) leave of a text is said by the place."""
     cuts = [cast for cast in casts if cut_by(only(cast)[1]) is not None] if column.type.is_text else []
     a.stripped.extend(cuts)
     a.strip([cast for cast in casts if cast not in cuts], column)
@@ -121,10 +142,11 @@ def _case(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place:
     """CASE: its results go to different rows, so each is sealed by itself."""
     _, body = only(node)
     results = case_results(body)
-    place = dataclasses.replace(place, type_oid=common_type(a, results, scope))
+    place = dataclasses.replace(place.behind(common_type(a, results, scope)), perhaps=True)
     case_conditions(a, node, scope)
-    for result in results:
-        assign(a, result, column, scope, _apart(a, place))
+    with a.together():  # each is looked at before the first becomes what all are
+        for result in [*results[1:], results[0]] if "defresult" in body else results:
+            assign(a, result, column, scope, _apart(a, place))
 
 
 def _apart(a: Analysis, place: Place) -> Place:
@@ -135,18 +157,23 @@ def _apart(a: Analysis, place: Place) -> Place:
 
 def _coalesce(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place: Place) -> None:
     arguments = only(node)[1]["args"]
-    place = dataclasses.replace(place, type_oid=common_type(a, arguments, scope))
-    for argument in arguments:
+    place = place.behind(common_type(a, arguments, scope))
+    with a.together():
+        _coalesced(a, arguments, column, scope, place)
+
+
+def _coalesced(a: Analysis, arguments: Sequence[Node], column: ProtectedColumn, scope: Scope, place: Place) -> None:
+    for number, argument in enumerate(arguments):
         # Which of them a row gets may depend on the row, unless all are the same for every row.
-        own = place if all(as_sink(peel_cuts(other)[0]) is not None for other in arguments) else _apart(a, place)
-        assign(a, argument, column, scope, own)
+        own = place if all(as_sink(other) is not None for other in arguments) else _apart(a, place)
+        assign(a, argument, column, scope, dataclasses.replace(own, perhaps=place.perhaps or number > 0))
 
 
 def _sublink(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, place: Place) -> None:
     _, body = only(node)
     if body["subLinkType"] != "EXPR_SUBLINK":
         raise computed(a, column, node)
-    assign_query(a, body["subselect"], [(column.name, column)], scope, dataclasses.replace(_apart(a, place), type_oid=TEXT_OID))
+    assign_query(a, body["subselect"], [(column.name, column)], scope, _apart(a, place).settled())
 
 
 def assign_query(a: Analysis, node: Node, wanted: Sequence[Target], outer: Scope, place: Place) -> int:
@@ -206,7 +233,8 @@ def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, 
                 hint="Columns that are copied into each other share a domain in the policy.",
             )
         _check_constraints(a, value.column, column, node)
-        limit, own = shorter(column.type.max_length, place.limit), value.column.type.max_length
+        limit = min((n for n in (column.type.max_length, place.limit) if n is not None), default=None)
+        own = value.column.type.max_length
         if limit is not None and (own is None or own > limit):
             raise a.refuse(
                 f"{column.label} has a length that the copied value may exceed",
@@ -218,7 +246,7 @@ def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, 
         if column is None:
             value.users.append(None)
         else:
-            value.store(column, place.number, place.limit)
+            value.store(column, place.number, place.steps)
         return
     if column is not None:
         raise computed(a, column, node)
@@ -259,7 +287,7 @@ def _assign_list(a: Analysis, refs: list[Node], wanted: Sequence[Target], scope:
         ref["source"] = source
     kind, body = only(source)
     if kind == "SubLink" and body["subLinkType"] == "EXPR_SUBLINK":
-        assign_query(a, body["subselect"], wanted, scope, dataclasses.replace(place, type_oid=TEXT_OID))
+        assign_query(a, body["subselect"], wanted, scope, place.settled())
     elif kind == "RowExpr" and len(body.get("args", ())) == len(wanted):
         for node, (_, column) in zip(body["args"], wanted, strict=True):
             assign(a, node, column, scope, place)
@@ -287,10 +315,10 @@ class _Stores:
         column = self.columns.get(position)
         if column is None:
             return None
-        inner, _, limit = peel_cuts(node)
+        inner, casts = peel_cuts(node)
         kind, _ = only(inner)
-        if (kind == "ColumnRef" and limit is None) or (
-            kind not in {*_CHOICES, "ColumnRef"} and as_sink(inner) is None and _computed_sink(a, node) is None
+        if (kind == "ColumnRef" and all(cut_by(only(cast)[1]) is None for cast in casts)) or (
+            kind not in {*_CHOICES, "ColumnRef"} and as_sink(node) is None and _computed_sink(a, node) is None
         ):
             return None
         assign(a, node, column, scope, self.place)

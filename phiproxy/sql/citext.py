@@ -14,10 +14,10 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.derived import Derived
 from phiproxy.sql.expressions import Grouping
 from phiproxy.sql.scope import Protected
-from phiproxy.wire.values import TEXT_OID, VARCHAR_OID
+from phiproxy.sql.type_resolution import Part
 
 if TYPE_CHECKING:
-    from phiproxy.sql.terms import Leaf, Term
+    from phiproxy.sql.leaves import Leaf, Term
 
 _AS_TEXT = "@::text"
 
@@ -28,7 +28,9 @@ def as_texts(a: Analysis, terms: Sequence[Term]) -> Sequence[Term]:
     if len(columns) != 1 or columns[0].single is None or not all(map(_is_text, _others(columns[0], terms))):
         return terms
     found = _as_text(a, columns[0].single)
-    return terms if found is None else [dataclasses.replace(m, leaves=[found]) if m is columns[0] else m for m in terms]
+    return (
+        terms if found is None else [dataclasses.replace(m, leaves=[found], part=Part()) if m is columns[0] else m for m in terms]
+    )
 
 
 def _others(column: Term, terms: Sequence[Term]) -> Iterator[Leaf | None]:
@@ -39,7 +41,7 @@ def _others(column: Term, terms: Sequence[Term]) -> Iterator[Leaf | None]:
 
 
 def _is_text(leaf: Leaf | None) -> bool:
-    return leaf is not None and leaf.sink is not None and leaf.sink.value_oid in (TEXT_OID, VARCHAR_OID)
+    return leaf is not None and leaf.sink is not None and leaf.sink.value_type is not None and leaf.sink.value_type.is_text
 
 
 def _as_text(a: Analysis, leaf: Leaf) -> Leaf | None:

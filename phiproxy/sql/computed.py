@@ -7,13 +7,15 @@ from phiproxy.index.normal import normal
 from phiproxy.index.spelling import Call, Column, write
 from phiproxy.index.table import row
 from phiproxy.index.transform import transform
+from phiproxy.policy.protection import DeclaredType
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.derived import own_name
 from phiproxy.sql.expressions import located
 from phiproxy.sql.formula import CASE_MAPPING, EVALUATED, STRICT, Formula
 from phiproxy.sql.lengths import cut_by
+from phiproxy.sql.operands import TEXT
 from phiproxy.sql.parse import Node, only, strings
-from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, peel, text_cast
+from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_type, peel, text_cast
 from phiproxy.sql.spelling import read_tree
 from phiproxy.wire.arrays import spell_array
 from phiproxy.wire.values import VARCHAR_OID
@@ -33,15 +35,22 @@ def computed_sink(a: Analysis, node: Node, *, whole: bool = False) -> SinkNode |
     if formula is None:
         return None
     if any(part.kind == "param" for part in parts):
-        return SinkNode("formula", node, node, (), formula=formula, parts=tuple(parts))
+        return SinkNode("formula", node, node, (), formula=formula, parts=tuple(parts), own=_type(node))
     try:
         value = formula.evaluate(())
     except ValueRefused as refused:
         refused.position = a.position(located(node))
         raise
     return SinkNode(
-        "null" if value is None else "literal", node, node, (), literal=value or b"", formula=formula, parts=tuple(parts)
-    )
+        "null" if value is None else "literal", node, node, (), literal=value or b"", formula=formula, parts=tuple(parts),
+        own=_type(node),
+    )  # fmt: skip
+
+
+def _type(node: Node) -> DeclaredType:
+    """Return the type of an expression of texts: that of a cast, else text, as functions and operators return."""
+    kind, body = only(node)
+    return (cast_type(body) if kind == "TypeCast" else None) or TEXT
 
 
 def compared_sink(a: Analysis, node: Node) -> SinkNode | None:
@@ -85,9 +94,7 @@ def _is_computed(node: Node) -> bool:
 
 def _read(a: Analysis, node: Node, parts: list[SinkNode]) -> Formula | None:
     sink = as_sink(node)
-    if sink is not None and (not sink.textual or any(declared.element is not None for declared in sink.types)):
-        return None
-    if sink is not None:
+    if sink is not None and sink.textual and not any(declared.element is not None for declared in sink.types):
         parts.append(sink)
         if sink.kind == "param":
             return Formula(number=sink.number, type_oid=sink.type_oid or TEXT_OID)
@@ -112,7 +119,7 @@ def _read(a: Analysis, node: Node, parts: list[SinkNode]) -> Formula | None:
 
 
 def _function(a: Analysis, name: str, arguments: list[Node], parts: list[SinkNode]) -> Formula | None:
-    if name == "concat" and any((sink := as_sink(n)) is not None and sink.kind == "param" and not sink.casts for n in arguments):
+    if name == "concat" and any((sink := as_sink(n)) is not None and sink.kind == "param" and not sink.types for n in arguments):
         return None  # PostgreSQL does not know the type of such a parameter
     return _call(a, name, arguments, parts)
 
@@ -151,6 +158,6 @@ def _cast(a: Analysis, body: Node, parts: list[SinkNode]) -> Formula | None:
     inner = _read(a, body["arg"], parts)
     if inner is None or limit is None:
         return inner
-    if sink is not None and sink.kind == "param" and not sink.casts:
+    if sink is not None and sink.kind == "param" and not sink.types:
         inner = Formula(number=sink.number, type_oid=VARCHAR_OID)
     return Formula("cast", (inner,), limit=limit)

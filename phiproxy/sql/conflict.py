@@ -12,11 +12,12 @@ from phiproxy.sql.assign import assignments, columns_of
 from phiproxy.sql.derived import derived_under
 from phiproxy.sql.expressions import clear, column_operand, equality_slot, located
 from phiproxy.sql.finish import Spans, quote_ident, tag_expression, to_tag_call
+from phiproxy.sql.leaves import term
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.mismatch import condition
 from phiproxy.sql.parse import Node, location, only
 from phiproxy.sql.scope import Scope, Source
-from phiproxy.sql.terms import as_tags, term
+from phiproxy.sql.terms import as_tags
 
 
 def on_conflict(a: Analysis, body: Node, relation: Relation, source: Source, outer: Scope) -> None:

@@ -167,8 +167,9 @@ def type_cast(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
     value = expression(a, body["arg"], scope)
     shown = cast_type(body)
     if isinstance(value, ListColumn) and shown is not None:
-        value.casts.append(node)
-        return value
+        cast = ListColumn([], [], casts=[node], parts=(value,), cast_to=(shown,))
+        a.lists.append(cast)
+        return cast
     if not isinstance(value, Protected):
         if isinstance(value, ListColumn):
             value.users.append(None)

@@ -8,6 +8,7 @@ from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.derived import derived
 from phiproxy.sql.expressions import clear, clear_all, type_cast, unsupported
 from phiproxy.sql.grouping import by_tag, window
+from phiproxy.sql.leaves import term
 from phiproxy.sql.like import starts_with
 from phiproxy.sql.mismatch import condition
 from phiproxy.sql.ofcode import check_call
@@ -15,7 +16,7 @@ from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value, is_whole_row
 from phiproxy.sql.sinks import as_sink
-from phiproxy.sql.terms import as_null_test, as_plain, as_value, term
+from phiproxy.sql.terms import as_null_test, as_plain, as_value
 
 
 def _func_call(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:

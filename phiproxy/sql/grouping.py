@@ -17,12 +17,13 @@ from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.dependent import dependent
 from phiproxy.sql.derived import derived_under
 from phiproxy.sql.expressions import clear, clear_all, equality_slot, located, unsupported
+from phiproxy.sql.leaves import term
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.parse import Node, children, location, messages, only, strings
 from phiproxy.sql.respell import is_reference, reference, value_of
 from phiproxy.sql.scope import SHOWN, Kept, ListColumn, Output, Protected, Scope, Value, group_key
 from phiproxy.sql.sinks import as_sink, peel
-from phiproxy.sql.terms import as_plain, as_tags, same_identity, term
+from phiproxy.sql.terms import as_plain, as_tags, same_identity
 from phiproxy.sql.wrap import Change, Insert, expression_tree, quote_ident, replace, spelled
 
 

@@ -10,15 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from phiproxy.errors import AmbiguousColumn, UndefinedColumn
+from phiproxy.errors import AmbiguousColumn, StatementRefused, UndefinedColumn
 from phiproxy.policy.guards import tag_of
-from phiproxy.policy.protection import DeclaredType, Slot
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, rename
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import check_operators, equality_slot
 from phiproxy.sql.meaning import Edit
 from phiproxy.sql.mismatch import condition
-from phiproxy.sql.operands import united_type
 from phiproxy.sql.parse import Node, location, messages, only, strings
 from phiproxy.sql.respell import quoted, spelled_text
 from phiproxy.sql.rowfields import name_fields
@@ -38,10 +37,11 @@ from phiproxy.sql.scope import (
     own_value,
 )
 from phiproxy.sql.select import from_item
-from phiproxy.sql.setops import types_in
-from phiproxy.sql.terms import TEXT, VARCHAR, same_identity
+from phiproxy.sql.setops import value_type
+from phiproxy.sql.terms import same_identity, united_type
+from phiproxy.sql.type_resolution import Type, how_compared, merged
 from phiproxy.sql.wrap import Change, Insert, expression_tree, select_tree
-from phiproxy.wire.arrays import VARCHAR_ARRAY_OID
+from phiproxy.types.names import sql_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +169,9 @@ def _pair(a: Analysis, body: Node, name: str, one: Joined, two: Joined) -> _Pair
     place = {"location": _first(body["rarg"])}
     column = same_identity(a, columns, {"JoinExpr": place})
     with a.placed(place):
-        united_type(column, [declared for c in found for declared in types_in(c.value)])
-    shared = _shared(left.value, right.value)
+        shared = united_type(column, merged([value_type(left.value), value_type(right.value)]))
+        for c in found:
+            _check_compared(column, value_type(c.value))
     for c in found:
         if isinstance(c.value, Clear):
             raise a.refuse(
@@ -179,7 +180,7 @@ def _pair(a: Analysis, body: Node, name: str, one: Joined, two: Joined) -> _Pair
                 hint="Only columns of the same identity, parameters and literals can meet it.",
             )
         if isinstance(c.value, ListColumn):
-            c.value.users.append(Kept(column, shared.oid))
+            c.value.users.append(Kept(column, (shared,)))
     slot = equality_slot(a, column, {"JoinExpr": place})
     check_operators(a, column, {"JoinExpr": place})
     return _Pair(left, right, _merge(name, kind, left, right, Protected(column, shared, cast=True)), slot)
@@ -194,22 +195,14 @@ def _merged_value(kind: str, left: Value, right: Value) -> Clear:
     return right if kind == "JOIN_RIGHT" else left
 
 
-def _shared(left: Value, right: Value) -> DeclaredType:
-    """Return the common type of both sides: the left one's, as text and varchar become each other (manual 10.5)."""
-    if isinstance(left, Protected) and isinstance(right, Protected) and left.type == right.type:
-        return left.type
-    if isinstance(left, Protected) and not left.type.is_text:
-        return left.type.unlimited
-    if isinstance(right, Protected) and not right.type.is_text:
-        return right.type.unlimited
-    if isinstance(left, Protected):
-        return VARCHAR if left.type.oid == VARCHAR.oid else TEXT
-    return VARCHAR if isinstance(left, ListColumn) and _is_varchar(left) else TEXT
-
-
-def _is_varchar(column: ListColumn) -> bool:
-    sinks = [sink for leaf in column.leaves() for sink in leaf.entries if sink is not None and sink.type_oid]
-    return bool(sinks) and sinks[0].type_oid in (VARCHAR.oid, VARCHAR_ARRAY_OID)
+def _check_compared(column: ProtectedColumn, given: Type) -> None:
+    """Refuse values that USING compares in another way than they are when they have become the column's type."""
+    own = column.type
+    if given is not None and how_compared(own, given).at != how_compared(own, own).at:
+        raise StatementRefused(
+            f"values of type {sql_name(given)} are compared with {column.label} by USING in another way than as {sql_name(own)}",
+            hint=f"Cast them to {sql_name(own.underlying)}.",
+        )
 
 
 def _merge(name: str, kind: str, left: SourceColumn, right: SourceColumn, made: Protected) -> SourceColumn:

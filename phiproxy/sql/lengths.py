@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from phiproxy.sql.parse import Node, only, strings
-from phiproxy.sql.sinks import SinkNode, as_sink, text_cast
-from phiproxy.wire.values import VARCHAR_OID
-
-
-def shorter(one: int | None, other: int | None) -> int | None:
-    """Return what two cuts in a row leave."""
-    return min((n for n in (one, other) if n is not None), default=None)
+from phiproxy.sql.sinks import text_cast
 
 
 def cut_by(body: Node) -> int | None:
@@ -26,25 +18,12 @@ def cut_by(body: Node) -> int | None:
     return found
 
 
-def peel_cuts(node: Node) -> tuple[Node, tuple[Node, ...], int | None]:
-    """Return what is under casts to text or varchar(n), those casts from the outside in, and how many characters they leave."""
+def peel_cuts(node: Node) -> tuple[Node, tuple[Node, ...]]:
+    """Return what is under casts to text or varchar(n), and those casts from the outside in."""
     casts: list[Node] = []
-    limit = None
     while True:
         kind, body = only(node)
-        own = cut_by(body) if kind == "TypeCast" else None
-        if kind != "TypeCast" or (own is None and text_cast(body) is None):
-            return node, tuple(casts), limit
-        limit = shorter(limit, own)
+        if kind != "TypeCast" or (cut_by(body) is None and text_cast(body) is None):
+            return node, tuple(casts)
         casts.append(node)
         node = body["arg"]
-
-
-def cut_sink(node: Node) -> tuple[SinkNode | None, int | None, int]:
-    """Return a node as a sink, what its casts leave of it, and the type that a cast to varchar(n) gives a parameter (or 0)."""
-    inner, casts, limit = peel_cuts(node)
-    sink = as_sink(inner)
-    if sink is None:
-        return None, limit, 0
-    innermost = cut_by(only(casts[-1])[1]) if casts and not sink.types else None
-    return dataclasses.replace(sink, wrapper=node, casts=(*casts, *sink.casts)), limit, 0 if innermost is None else VARCHAR_OID

@@ -211,7 +211,11 @@ def _compare(a: Analysis, how: _Matching, operand: Operand, sink: SinkNode, foun
     tests = [_Test(c.slot, operand.stored(c.slot), everything=c.part == EVERYTHING) for c, _ in found]
     alone = b")" if len(found) == 1 and how.syntax != "like" else b""
     own = operand.value.type.underlying
-    citext = own if own.family == "citext" and (sink.type_oid == 0 or sink.value_oid == own.oid) else None
+    citext = (
+        own
+        if own.family == "citext" and (sink.type_oid == 0 or (sink.value_type is not None and sink.value_type.oid == own.oid))
+        else None
+    )
     for i, (candidate, like) in enumerate(found):
         use = Search(candidate.column, candidate.slot, candidate.type(citext), like=like)
         if not i:

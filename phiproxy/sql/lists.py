@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from phiproxy.errors import StatementRefused, ValueRefused
-from phiproxy.policy.protection import ProtectedColumn
-from phiproxy.policy.types import by_oid
+from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.expressions import check_operators, equality_slot
-from phiproxy.sql.lengths import cut_by
-from phiproxy.sql.meaning import PLAIN, Search, Store
-from phiproxy.sql.operands import OWN, common_type
-from phiproxy.sql.parse import only
-from phiproxy.sql.places import at_operator
+from phiproxy.sql.given_types import Entry, conversions
+from phiproxy.sql.leaves import Term
+from phiproxy.sql.meaning import PLAIN, Search, Store, Use
+from phiproxy.sql.operands import OWN
 from phiproxy.sql.scope import Kept, ListColumn, Searched, Stored, User
-from phiproxy.sql.sinks import TEXT_OID, SinkNode
-from phiproxy.sql.terms import Comparison, Term, as_plain, as_tags
+from phiproxy.sql.sinks import SinkNode
+from phiproxy.sql.terms import Comparison, as_plain, compare_tags
+from phiproxy.sql.type_resolution import TEXT
+from phiproxy.types.names import sql_name
 
 Protecting = Stored | Searched | Kept
 
@@ -48,11 +47,7 @@ def _spread(a: Analysis) -> None:
         a.comparisons = [comparison for comparison, column in found if column is None]
         for comparison, column in found:
             if column is not None:
-                slot = equality_slot(a, column, comparison.node)
-                check_operators(a, column, comparison.node)
-                for made in comparison.terms:
-                    with at_operator(a, comparison.node, made.node):
-                        as_tags(a, made, column, slot)
+                compare_tags(a, comparison, column)
         if len(a.comparisons) == len(found) and not taint.reach_lists():
             return
 
@@ -156,99 +151,82 @@ def _settle(a: Analysis, columns: list[ListColumn], order: list[float]) -> None:
         return
     position = next((a.at(sink.offset) for sink in _sinks(columns)), a.at(a.meaning.start))
     _check_agreed(_users(columns), protecting, position)
-    types = _types(columns)
+    steps, found = _conversions(columns, position)
     searched = [user for user in protecting if isinstance(user, Searched)]
     by_tags = len(searched) == len(_users(columns)) and len({user.slot.number for user in searched}) == 1
-    stored, limit = _stored(protecting, position)
+    stored = next((user.column for user in protecting if isinstance(user, Stored)), protecting[0].column.unbounded)
+    if searched and not by_tags:
+        _check_stored_as_searched(stored, found, position)
     for column in columns:
         column.became = protecting[0].column
-        # what a cast to varchar(n) leaves of a text that is stored is said by its limit
-        cuts = [c for c in column.casts if cut_by(only(c)[1]) is not None] if limit is not None and stored.type.is_text else []
-        a.stripped.extend(cuts)
-        a.strip([c for c in column.casts if c not in cuts], protecting[0].column)
+        a.stripped.extend(column.casts)
         a.recast.extend(column.recasts)
         together = column.group.references == 1 and len(column.group.places) == 1
-        cast_to_own = len(columns) == 1 and _is_cast_to_own_type(column, stored)
-        for entry, row in zip(column.entries, column.rows, strict=True):
-            if entry is None:
-                raise StatementRefused(
-                    f"the server would compute a value for {protecting[0].column.label}, which is protected",
-                    hint="Give text parameters, text literals or NULL in VALUES.",
-                    position=position,
-                )
-            oid = 0 if entry.array else OWN if cast_to_own else types[id(column)]
-            if by_tags:
-                a.use(entry, Search(searched[0].column, searched[0].slot, searched[0].column.type, entry.array), oid)
-            else:
-                a.use(entry, Store(stored, row if together else a.new_row(), entry.array, limit), oid)
+        with a.together():  # all are looked at before one is given the type of the column
+            for number, (entry, row) in enumerate(zip(column.entries, column.rows, strict=True)):
+                if entry is None:
+                    raise StatementRefused(
+                        f"the server would compute a value for {protecting[0].column.label}, which is protected",
+                        hint="Give text parameters, text literals or NULL in VALUES.",
+                        position=position,
+                    )
+                if by_tags:
+                    use: Use = Search(searched[0].column, searched[0].slot, searched[0].column.type, entry.array)
+                else:
+                    use = Store(stored, row if together else a.new_row(), entry.array)
+                _use(a, entry, use, steps[id(column), number])
         order += [column.seen - 0.5] * (len(a.uses) - len(order))
     if not by_tags:
         for user in searched:
             a.tag(user.node, user.slot, user.output, user.width)
 
 
-def _is_cast_to_own_type(column: ListColumn, stored: ProtectedColumn) -> bool:
-    """Tell whether values that have no type become what they are stored as by a cast of all: then they are read as that.
+def _use(a: Analysis, entry: SinkNode, use: Use, steps: Sequence[DeclaredType]) -> None:
+    """Record the use of an entry; of ``unnest($1)`` PostgreSQL does not know which is meant."""
+    if entry.array and not entry.types:
+        a.use(entry, use)
+    else:
+        a.use(entry, use, OWN, steps)
 
-    Not of texts, which a cast cuts, and a place does not.
+
+def _conversions(columns: list[ListColumn], position: int) -> tuple[dict[Entry, tuple[DeclaredType, ...]], DeclaredType]:
+    """Return what each value becomes on its way to where it is used, and the type that all have by then.
+
+    Raises StatementRefused where two users see them as values of different types.
     """
-    textual = stored.type.is_text or stored.type.family == "bpchar"
-    return bool(column.casts) and not textual and not any(sink.types or sink.formula for sink in _sinks([column]))
+    try:
+        return _agreed(columns)
+    except StatementRefused as refusal:
+        refusal.position = refusal.position or position
+        raise
 
 
-def _types(columns: list[ListColumn]) -> dict[int, int]:
-    """Return what type each column's values without a cast are given by what first stands below or above them."""
-    kept = next((user.type_oid for user in _users(columns) if isinstance(user, Kept) and user.type_oid), TEXT_OID)
-    found: dict[int, int] = {}
-
-    def resolve(column: ListColumn) -> int:
-        """Return the type of a column, 0 while nothing is known of it."""
-        own = [resolve(part) for part in column.parts] or [_cast_type(column)]
-        known = [oid for oid in own if oid]
-        shared = _shared(known)
-        if column.parts or len(column.entries) > 1:
-            shared = shared or TEXT_OID  # unknown to the end is text, in VALUES and in UNION alike
-        for leaf in column.leaves():
-            found[id(leaf)] = found.get(id(leaf), 0) or shared
-        return shared
-
-    inner = {id(part) for column in columns for part in column.parts}
+def _agreed(columns: list[ListColumn]) -> tuple[dict[Entry, tuple[DeclaredType, ...]], DeclaredType]:
+    found: dict[Entry, tuple[DeclaredType, ...]] = {}
+    types: list[DeclaredType] = []
     for column in columns:
-        if id(column) not in inner:
-            resolve(column)
-    return {id(column): found.get(id(column), 0) or kept for column in columns}
+        for user in column.users:
+            steps, type_ = conversions(column, user.steps if isinstance(user, Protecting) else (), TEXT)
+            if any(found.setdefault(entry, way) != way for entry, way in steps.items()):
+                raise StatementRefused(
+                    "a column of given values is used as values of two types, or cut in one place and not in another, beside a "
+                    "protected column",
+                    hint="Give it as two columns of VALUES.",
+                )
+            types.append(type_)
+    return found, types[0]
 
 
-def _shared(known: Sequence[int]) -> int:
-    """Return the type of what stands one below the other (manual 10.5), 0 where nothing is known; DatatypeMismatch."""
-    types = [declared for oid in known if (declared := by_oid(oid)) is not None]
-    if len(types) < len(known):
-        return known[0] if len(set(known)) == 1 else TEXT_OID
-    return common_type(types).oid if types else 0
-
-
-def _cast_type(column: ListColumn) -> int:
-    return next((oid for sink in _sinks([column]) if (oid := sink.value_oid)), 0)
-
-
-def type_of(column: ListColumn) -> int:
-    """Return the type of a whole column (manual 10.5): the first of its values, as text and varchar become each other."""
-    own = (type_of(part) if part.parts or part.of_values else _cast_type(part) for part in column.parts)
-    return next((oid for oid in own if oid), _cast_type(column) or TEXT_OID)
-
-
-def _stored(protecting: list[Protecting], position: int) -> tuple[ProtectedColumn, int | None]:
-    """Return the column as which the values are sealed, whose length applies where they are stored, and what casts leave."""
-    stored = [user for user in protecting if isinstance(user, Stored)]
-    if not stored:
-        return protecting[0].column.unbounded, None
-    if {getattr(user, "limit", None) for user in protecting} != {stored[0].limit}:
+def _check_stored_as_searched(stored: ProtectedColumn, found: DeclaredType, position: int) -> None:
+    """Refuse values that are compared as what is stored of them, where that is another value or is compared in another way."""
+    own = stored.type.underlying
+    same = found.underlying.family == own.family or (found.is_text and own.is_text)
+    if not same or (own.typmod not in (-1, found.typmod) and own.family not in ("varchar", "bpchar")):
         raise StatementRefused(
-            f"a column of given values is stored in {stored[0].column.label} and used in another length",
-            hint="Give it as two columns of VALUES.",
+            f"given values of type {sql_name(found)} are compared with {stored.label} and stored as such",
+            hint=f"Give them as two columns of VALUES, or cast them to {sql_name(own)}.",
             position=position,
         )
-    return stored[0].column, stored[0].limit
 
 
 def _sinks(columns: Iterable[ListColumn]) -> list[SinkNode]:

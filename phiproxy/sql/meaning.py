@@ -37,15 +37,17 @@ class Given:
 class Store:
     """The occurrence is stored in a protected column: it becomes an envelope. ``row`` groups what goes into one row.
 
-    ``elements``: it is an array, each of whose elements is stored in a row of its own. ``limit``: how many characters casts leave.
-    ``given`` is None where both value and column are text.
+    ``elements``: it is an array, each of whose elements is stored in a row of its own. ``given`` is None where value and column are
+    both text. ``perhaps``: CASE or COALESCE may not come to it, and so to no error. ``certain``: it stands in a row of INSERT …
+    VALUES, so that PostgreSQL judges it as a value of a domain.
     """
 
     column: ProtectedColumn
     row: int
     elements: bool = False
-    limit: int | None = None
     given: Given | None = None
+    perhaps: bool = False
+    certain: bool = False
 
     @property
     def type(self) -> DeclaredType:
@@ -74,7 +76,7 @@ class Search:
     """The occurrence is compared with a protected column: it becomes the tag of ``slot``; of an array, each of its ``elements``.
 
     ``type`` is what it is compared with: the column's type, or that of the slot's expression. ``like``: it is a pattern, ``range``:
-    an end of a range.
+    an end of a range. ``perhaps``: see Store.
     """
 
     column: ProtectedColumn
@@ -84,6 +86,7 @@ class Search:
     given: Given | None = None
     like: Like | None = None
     range: Range | None = None
+    perhaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +297,8 @@ class Effects:
     ``relations`` are those that it makes, for the statements behind it in the same text; ``reaches`` are names through which
     something protected is reached from now on; ``tag`` is the command tag of DDL in the client's terms; ``names_protected`` says
     that a statement that goes on as it is names something protected; ``encoding``: client_encoding or
-    standard_conforming_strings may be another one behind it.
+    standard_conforming_strings may be another one behind it. ``code``: what it makes may change the session as it does itself, by
+    code that it has or runs.
     """
 
     path_unknown: bool = False
@@ -318,6 +322,7 @@ class Effects:
     tag: bytes = b""
     names_protected: bool = False
     encoding: bool = False
+    code: bool = False
 
     def sets_as(self, other: Effects) -> None:
         """Note that it changes the path, styles and encoding as another statement does, which it runs."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from phiproxy.errors import DatatypeMismatch
 from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.expressions import expression, located
+from phiproxy.sql.expressions import expression
 from phiproxy.sql.parse import Node, only
 from phiproxy.sql.ranges import conjuncts
 from phiproxy.sql.rules import EXPRESSIONS
 from phiproxy.sql.scope import CLEAR, ListColumn, Protected, Scope, Value
-from phiproxy.sql.truths import truth
-from phiproxy.types.names import sql_name
+from phiproxy.sql.truths import truth, wrong_type
 
 # Where what is NULL is as good as false.
 _FILTERS = frozenset({"WHERE", "HAVING", "JOIN/ON", "CASE/WHEN"})
@@ -31,16 +29,11 @@ def condition(a: Analysis, node: Node, scope: Scope, what: str) -> None:
     """Analyse what must be true or false; ``what`` names the place in PostgreSQL's words."""
     if what in _FILTERS:
         a.filters.update(_filters(node))
-    if truth(a, node, scope):
+    if truth(a, node, scope, what):
         return
     value = expression(a, node, scope)
     if isinstance(value, Protected):
-        raise a.refuse(
-            f"argument of {what} must be type boolean, not type {sql_name(value.type)}",
-            located(node),
-            hint=f"Compare {value.column.name} with something.",
-            error=DatatypeMismatch,
-        )
+        raise wrong_type(a, value, node, what)
     if isinstance(value, ListColumn):
         value.users.append(None)
 

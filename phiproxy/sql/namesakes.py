@@ -22,13 +22,18 @@ def is_namesake(a: Analysis, node: Node, value: Value) -> bool:
 
 def check_namesake(a: Analysis, node: Node, given: Iterable[SinkNode | Value | None]) -> None:
     """Refuse texts and parameters without a type that such a column (``node``) is compared with, in VALUES and subqueries too."""
-    if any(sink.kind in ("literal", "param") and sink.own is None and not sink.casts for one in given for sink in _sinks(one)):
+    if any(_is_untyped(sink) for one in given for sink in _sinks(one)):
         name = strings(only(node)[1]["fields"])[-1]
         raise a.refuse(
             f'"{name}" is computed here, and compared with a value as if it were the protected column of that name',
             only(node)[1],
             hint="Give the computed column another name, or cast the value to its type.",
         )
+
+
+def _is_untyped(sink: SinkNode) -> bool:
+    computed = sink.formula is not None and sink.textual
+    return sink.kind in ("literal", "param") and not sink.casts and (sink.own is None or computed)
 
 
 def _sinks(given: SinkNode | Value | None) -> Iterator[SinkNode]:

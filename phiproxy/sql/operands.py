@@ -15,10 +15,9 @@ from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedOperato
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.policy.types import TEXT_OID, array_of, builtin, by_oid
 from phiproxy.sql.meaning import Given, Search, Store
-from phiproxy.types.casts import NUMBERS, NUMERIC, NoCast, NotCast, cast, explicit
+from phiproxy.types.casts import NUMERIC, NoCast, NotCast, cast, explicit
 from phiproxy.types.comparing import compared, ordered
 from phiproxy.types.names import sql_name
-from phiproxy.types.shared import shared
 
 if TYPE_CHECKING:
     from phiproxy.sql.sinks import SinkNode
@@ -39,13 +38,7 @@ def operand_type(declared: DeclaredType) -> DeclaredType:
     return {"varchar": TEXT, "cidr": builtin("inet")}.get(base.family, base)
 
 
-def nullif_type(declared: DeclaredType) -> DeclaredType:
-    """Return the type of NULLIF over a column: that of the operand, with its length where the column is one as it is."""
-    found = operand_type(declared)
-    return declared if found.oid == declared.oid else found
-
-
-TEXT, VARCHAR, BOOL = builtin("text"), builtin("varchar"), builtin("bool")
+TEXT, BOOL = builtin("text"), builtin("bool")
 
 
 def changes_nothing(declared: DeclaredType, to: DeclaredType) -> bool:
@@ -54,62 +47,49 @@ def changes_nothing(declared: DeclaredType, to: DeclaredType) -> bool:
         return declared.oid == to.oid  # a domain has conditions, an enum other labels
     declared = declared.underlying
     if declared.is_text:
-        return to.is_text and to.typmod == -1
+        return to.is_text and (to.typmod == -1 or -1 < declared.typmod <= to.typmod)
     same = declared.family == to.family if to.element is None else declared.element == to.element
     return same and to.typmod in (-1, declared.typmod)
 
 
-def common_type(types: Sequence[DeclaredType]) -> DeclaredType:
-    """Return the type of CASE, COALESCE, UNION and the like over these, in PostgreSQL's order; text where none is known.
-
-    DatatypeMismatch where they have none, without a position.
-    """
-    if not types:
-        return TEXT
-    try:
-        found = shared(types)
-    except NoCast:
-        shown = " and ".join(dict.fromkeys(map(sql_name, types)))
-        raise DatatypeMismatch(f"types {shown} cannot be matched", hint="Cast them to one type.") from None
-    return VARCHAR if found.oid == VARCHAR.oid else found
-
-
-def united_type(column: ProtectedColumn, types: Sequence[DeclaredType]) -> DeclaredType:
-    """Return the common type of values one of which is a protected column; StatementRefused where that is not the column's."""
-    found, own = common_type(types), column.type.underlying
-    if found.oid != own.oid and not (found.is_text and own.is_text) and found != own.unlimited:
-        raise StatementRefused(
-            f"values of type {sql_name(found)} would be shown together with {column.label}, which is of type {sql_name(own)}",
-            hint=f"Cast them to {sql_name(own.unlimited)}.",
-        )
-    return found
-
-
-def given(sink: SinkNode, use: Store | Search, type_oid: int) -> tuple[Store | Search, int]:
+def given(sink: SinkNode, use: Store | Search, type_oid: int, steps: Sequence[DeclaredType] = ()) -> tuple[Store | Search, int]:
     """Return the use with how its value is read, and the type that a parameter has here.
 
-    ``type_oid`` is what the place says of that (0: nothing, ``OWN``: that of the column). DatatypeMismatch, UndefinedOperator or
-    CannotCoerce where PostgreSQL would not take such a value, StatementRefused where it is not done here; without a position.
+    ``type_oid`` is what the place says of that (0: nothing, ``OWN``: that of the column). ``steps`` are what it becomes first:
+    without a type of its own it is read as the first of them. DatatypeMismatch, UndefinedOperator or CannotCoerce where PostgreSQL
+    would not take such a value, StatementRefused where it is not done here; without a position.
     """
     target = use.type
     if use.given is not None:
         return _argument(sink, use, use.given), type_oid
-    if sink.textual and target.is_text and (type_oid <= 0 or _says_text(type_oid)):
+    if steps and not sink.types:
+        type_oid = _array_oid(steps[0]) if use.elements else steps[0].oid
+    if (
+        sink.textual
+        and target.is_text
+        and all(to.is_text and to.typmod == -1 for to in steps)
+        and (type_oid <= 0 or _says_text(type_oid))
+    ):
         return use, sink.type_oid or (type_oid if type_oid != OWN else _own_text(use))
-    types = (TEXT,) if sink.formula is not None and sink.own is None else sink.types
+    types = sink.types
     if use.elements:
         types = tuple(declared.element or declared for declared in types)
-    place = _place_type(use, type_oid)
-    known = types or ((place,) if sink.kind != "param" or (type_oid > 0 and isinstance(use, Search)) else ())
+    place = steps[0].unlimited if steps and not types else _place_type(use, type_oid)
+    then = tuple(steps[1:] if not types and steps and steps[0].typmod == -1 and steps[0].base is None else steps)
+    known = (*types, *then) if types else (place, *then) if steps or sink.kind != "param" or _is_of_place(use, type_oid) else ()
     if known:
         check(use, known)
     oid = types[0] if types else place
-    if sink.own is not None and sink.own.family in NUMBERS:
+    if sink.is_number:
         oid = NUMERIC  # as it is read
-    use = dataclasses.replace(use, given=_read(sink, types) if types else Given(_unread(sink, place)))
+    use = dataclasses.replace(use, given=_read(sink, types, then) if types else Given(_unread(sink, place), then))
     if not types and type_oid == 0:
         return use, 0
     return use, _array_oid(oid) if use.elements else oid.oid
+
+
+def _is_of_place(use: Store | Search, type_oid: int) -> bool:
+    return type_oid > 0 and isinstance(use, Search)
 
 
 def read_as(use: Store | Search, declared: DeclaredType) -> Store | Search:
@@ -135,14 +115,15 @@ def _unread(sink: SinkNode, place: DeclaredType) -> DeclaredType | None:
     return None if sink.kind == "param" else place.underlying.unlimited
 
 
-def _read(sink: SinkNode, types: tuple[DeclaredType, ...]) -> Given:
+def _read(sink: SinkNode, types: tuple[DeclaredType, ...], steps: tuple[DeclaredType, ...] = ()) -> Given:
     """Return how a value that has types is read. A number is a numeric first, from which it becomes any other."""
     if sink.kind == "param":
-        return Given(None, types)
-    if sink.own is not None and sink.own.family in NUMBERS and types[1:2] != (BOOL,):
-        return Given(NUMERIC, types[1:])
-    # Of a domain over varchar(n) a literal is cut, as by a cast to that.
-    return Given(types[0] if types[0].base is None else types[0].base.unlimited, types)
+        return Given(None, (*(types if sink.own is None else types[1:]), *steps))
+    if sink.is_number and types[1:2] != (BOOL,):
+        return Given(NUMERIC, (*types[1:], *steps))
+    # Of a domain over varchar(n) a literal is cut, as by a cast to that; not so in an array.
+    whole = types[0].base is None or sink.array
+    return Given(types[0].unlimited if whole or types[0].base is None else types[0].base.unlimited, (*types, *steps))
 
 
 def _argument(sink: SinkNode, use: Store | Search, of: Given) -> Store | Search:
@@ -169,7 +150,7 @@ def _says_text(oid: int) -> bool:
 
 
 def _array_oid(declared: DeclaredType) -> int:
-    return declared.array_oid or array_of(declared).oid
+    return declared.array_oid or array_of(by_oid(declared.oid) or declared).oid
 
 
 def _place_type(use: Store | Search, type_oid: int) -> DeclaredType:

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from phiproxy.errors import DatatypeMismatch, UndefinedOperator
-from phiproxy.policy.protection import DeclaredType, ProtectedColumn
+from phiproxy.errors import UndefinedObject, UndefinedOperator
+from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql import ranges
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.expressions import array_elements, clear, clear_all, expression, located, unsupported, wrong_count
 from phiproxy.sql.functions import is_row
+from phiproxy.sql.leaves import PARTS, Leaf, Term, add_part, cast_types, term
 from phiproxy.sql.like import like
 from phiproxy.sql.mismatch import condition
 from phiproxy.sql.namesakes import check_namesake
-from phiproxy.sql.operands import OWN, TEXT, common_type
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.rules import EXPRESSIONS, query
 from phiproxy.sql.scope import CLEAR, Clear, ListColumn, Output, Protected, Scope, Value, as_text
-from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_type, peel_arrays
-from phiproxy.sql.terms import PARTS, Leaf, Term, add_part, as_null_test, as_plain, as_value, compare, said_type, term
+from phiproxy.sql.sinks import SinkNode, as_sink, peel_arrays
+from phiproxy.sql.terms import as_null_test, as_plain, as_value, compare
+from phiproxy.sql.type_resolution import Part
+from phiproxy.types.names import sql_name
 
 _ARRAY_KINDS = {"AEXPR_OP_ANY", "AEXPR_OP_ALL"}
 _EQUALITY_KINDS = {"AEXPR_OP", "AEXPR_IN", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT", *_ARRAY_KINDS}
@@ -46,6 +48,8 @@ def _a_expr(a: Analysis, node: Node, body: Node, scope: Scope) -> Value:
             _operand(a, operand, body, scope, list(_sinks(operands)))
     elif body["kind"] in _ARRAY_KINDS:
         _compare_array(a, node, body, scope)
+    elif body["kind"] == "AEXPR_OP" and len(strings(body["name"])) > 1 and "RowExpr" not in body["lexpr"]:
+        _compare_named(a, node, [body["lexpr"], body["rexpr"]], scope)
     else:
         kind, right = only(body["rexpr"])
         _compare_rows(a, node, [body["lexpr"], *(right["items"] if kind == "List" else [body["rexpr"]])], scope)
@@ -103,7 +107,8 @@ def _compare_rows(a: Analysis, node: Node, operands: list[Node], scope: Scope) -
     rows = [only(operand)[1].get("args", []) for operand in operands if only(operand)[0] == "RowExpr"]
     if not rows:
         terms = [term(a, operand, scope) for operand in operands]
-        compare(a, node, terms, _value_type(a, node, terms))
+        _check_parameter_in_list(a, node, terms)
+        compare(a, node, terms, listed=only(node)[1]["kind"] == "AEXPR_IN")
     elif len(rows) == len(operands) and len({len(row) for row in rows}) == 1:
         made = [[term(a, entry, scope) for entry in row] for row in rows]
         with a.together():
@@ -115,64 +120,26 @@ def _compare_rows(a: Analysis, node: Node, operands: list[Node], scope: Scope) -
         clear_all(a, operands, scope)
 
 
-def _value_type(a: Analysis, node: Node, terms: Sequence[Term]) -> int:
-    """Return the type of a parameter that is compared: the column's as an operand, in IN over a list the list's type."""
-    first = terms[0].single
-    _check_blanks(a, node, terms)
-    values = sum(made.single is not None and made.single.sink is not None for made in terms[1:])
-    if only(node)[1]["kind"] == "AEXPR_IN" and values > 1 and first is not None and not first.casts:
-        return _list_type(first.value.type.underlying, terms[1:]) if isinstance(first.value, Protected) else TEXT_OID
-    return OWN
+def _check_parameter_in_list(a: Analysis, node: Node, terms: Sequence[Term]) -> None:
+    """Refuse ``$1 IN (age, $2)``: PostgreSQL compares it with the column first, and then perhaps gives it another type (42P08)."""
+    protecting = [list(made.columns()) for made in terms]
+    untyped = [leaf for leaf in terms[0].leaves if leaf.sink is not None and leaf.sink.kind == "param" and not leaf.sink.types]
+    texts = all(column.type.is_text for columns in protecting[1:] for column in columns)
+    texts = texts and all(leaf.sink is None or leaf.sink.textual for made in terms[1:] for leaf in made.leaves)
+    mixed = any(protecting[1:]) and not all(protecting[1:])
+    if only(node)[1]["kind"] == "AEXPR_IN" and untyped and not protecting[0] and mixed and not texts:
+        hint = "Cast the parameter, or write value = column OR value = other."
+        raise a.refuse("a parameter IN a list of a protected column and values is not understood", located(node), hint=hint)
 
 
-def _check_blanks(a: Analysis, node: Node, terms: Sequence[Term]) -> None:
-    """Refuse a text beside others in IN over a ``char(n)``: whether its blanks count depends on what else is in the list."""
-    columns = [column for made in terms for column in made.columns()]
-    if only(node)[1]["kind"] != "AEXPR_IN" or len(terms) == 2 or not any(c.type.underlying.family == "bpchar" for c in columns):
-        return
-    made = next((made for made in terms if made.composed and not any(said_type(leaf) for leaf in made.leaves)), None)
-    if made is not None:
-        raise a.refuse("a CASE or COALESCE of texts in this list is not in this version", located(made.node), hint="Cast it.")
-
-
-def _list_type(declared: DeclaredType, terms: Sequence[Term]) -> int:
-    """Return what a column and the values of a list have in common; the column's type where that is nothing, as will be said."""
-    sinks = [leaf.sink for made in terms for leaf in made.leaves if leaf.sink is not None]
-    try:
-        return common_type([declared, *(sink.types[-1] for sink in sinks if sink.types)]).oid
-    except DatatypeMismatch:
-        return declared.oid
-
-
-def _element_type(terms: Sequence[Term], casts: Sequence[Node]) -> int:
-    """Return the type of a parameter in ARRAY[…]: that of its innermost cast, else what the elements that have one share (10.5)."""
-    if casts:
-        return _element(casts[-1]).oid
-    said = {said_type(leaf) for made in terms for leaf in made.leaves} - {0}
-    return said.pop() if len(said) == 1 else OWN if said else TEXT_OID
-
-
-def _element(cast: Node) -> DeclaredType:
-    declared = cast_type(only(cast)[1])
-    assert declared is not None
-    assert declared.element is not None
-    return declared.element
-
-
-def _check_elements(a: Analysis, terms: Sequence[Term], casts: Sequence[Node]) -> None:
-    """Refuse a cast of ``ARRAY[…]`` that changes its elements: each of them is compared as it is written."""
-    wanted = {_element(cast) for cast in casts}
-    cut = next((cast for cast in casts if _element(cast).typmod != -1), None)
-    if cut is not None:
-        raise a.refuse("a cast of ARRAY[…] that cuts or rounds is not in this version", only(cut)[1], hint="Cast its elements.")
-    for leaf in (leaf for made in terms for leaf in made.leaves if leaf.sink is not None):
-        assert leaf.sink is not None
-        text = leaf.sink.formula is not None and leaf.sink.own is None
-        types = {*wanted, *((TEXT,) if text else leaf.sink.types[-1:])}
-        if len(types) > 1 and not all(t.is_text for t in types):
-            raise a.refuse(
-                "a cast of ARRAY[…] to another type is not in this version", located(leaf.node), hint="Cast its elements."
-            )
+def _compare_named(a: Analysis, node: Node, operands: Sequence[Node], scope: Scope) -> None:
+    """Compare by ``OPERATOR(pg_catalog.=)``, which is none of an extension's: it takes a citext for a text."""
+    terms = [term(a, operand, scope) for operand in operands]
+    column = next((c for made in terms for c in made.columns() if c.type.underlying.family == "citext"), None)
+    if column is not None:
+        why = f"{column.label} would be compared as a text, by the operator of pg_catalog"
+        raise a.refuse(why, located(node), hint="Write the operator without its schema.")
+    compare(a, node, terms)
 
 
 def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
@@ -180,6 +147,11 @@ def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
     sink = as_sink(array, array=True)
     left = term(a, body["lexpr"], scope)
     if sink is not None:
+        column = next((column for column in left.columns() if column.type.underlying.element is not None), None)
+        if column is not None and not sink.types:
+            shown = sql_name(column.type.underlying)
+            why = f"could not find array type for data type {shown}"
+            raise a.refuse(why, located(array), hint="Compare it by = or IN.", error=UndefinedObject)
         compare(a, node, [left, Term(array, [Leaf(array, sink=sink)])])
         return
     inner, casts = peel_arrays(array)
@@ -188,6 +160,13 @@ def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
         clear(a, array, scope)
         return
     terms = [term(a, element, scope) for element in array_elements(inner)]
+    elements = [column for made in terms for column in made.columns() if column.type.underlying.element is not None]
+    if elements:
+        raise a.refuse(
+            f"the elements of {elements[0].label} are compared, which is protected as a whole",
+            located(array),
+            hint="Compare it by = or IN.",
+        )
     column = next((column for column in left.columns() if column.type.underlying.element is not None), None)
     if column is not None:
         raise a.refuse(
@@ -196,8 +175,8 @@ def _compare_array(a: Analysis, node: Node, body: Node, scope: Scope) -> None:
             hint="Compare it by = or IN.",
             error=UndefinedOperator,
         )
-    if compare(a, node, [left, *terms], _element_type(terms, casts)):
-        _check_elements(a, terms, casts)
+    types = tuple(declared.element for declared in cast_types(casts) if declared.element is not None)
+    if compare(a, node, [left, *terms], element=types):
         a.recast.extend(casts)  # its elements become tags, and the cast one to bytea[]
     elif a.comparisons and a.comparisons[-1].node is node and casts:
         undecided = a.comparisons.pop()  # a cast of the whole cannot be undone later
@@ -265,7 +244,7 @@ def _sublink_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
     as_text([value])
     if isinstance(value, Clear):
         return False
-    made.leaves.append(Leaf(node, value=value))
+    made.add(Leaf(node, value=value))
     return True
 
 
@@ -273,6 +252,7 @@ def _compare_query(a: Analysis, node: Node, entries: Sequence[Node], scope: Scop
     """Compare values with the columns of a query; ``node`` is its SubLink."""
     left = [term(a, entry, scope) for entry in entries]
     outputs = query(a, *only(only(node)[1]["subselect"]), scope)
+    as_text(value for _, value in outputs)
     right = [_output_term(node, i, outputs) for i in range(len(outputs))]
     if len(left) != len(right):
         raise wrong_count(a, node, f"subquery has too {'many' if len(right) > len(left) else 'few'} columns")
@@ -297,6 +277,7 @@ def case_conditions(a: Analysis, node: Node, scope: Scope) -> list[Node]:
     conditions = [only(when)[1]["expr"] for when in body["args"]]
     if "arg" in body:
         terms = [term(a, operand, scope) for operand in (body["arg"], *conditions)]
+        terms[0].part.settles = True  # a literal or parameter without a type is a text there (transformCaseExpr)
         compare(a, node, terms, apart=True)
     else:
         for one in conditions:
@@ -309,12 +290,16 @@ def _case_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
     conditions = case_conditions(a, node, scope)
     whole, first = not made.leaves and not made.composed, len(made.leaves)
     results: list[Sequence[Leaf]] = []
+    parts = made.part.parts
     for result in (*(only(when)[1]["result"] for when in body["args"]), *([body["defresult"]] if "defresult" in body else ())):
         before = len(made.leaves)
         add_part(a, made, result, scope)
         results.append(made.leaves[before:])
     if "defresult" in body:  # which is what PostgreSQL looks at first (parse_expr.c, transformCaseExpr)
         made.leaves[first:] = [leaf for result in (results[-1], *results[:-1]) for leaf in result]
+        parts[:] = [*parts[-1:], *parts[:-1]]
+    else:
+        parts.insert(0, Part())  # NULL
     made.complete = made.complete and "defresult" in body
     made.choices = True
     if whole and "arg" not in body:
@@ -351,7 +336,7 @@ def _nullif_part(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
     if any(side.unprotected is not None for side in sides):
         compare(a, node, sides)
         return False
-    made.leaves.append(Leaf(node, nullif=sides))
+    made.add(Leaf(node, nullif=sides))
     return True
 
 

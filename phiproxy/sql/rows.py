@@ -39,11 +39,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a text, in their order, with its shape, whose constants and parameters are its *marks*."""
+    """The rows of a text, in their order, with its shape, whose constants and parameters are its *marks*.
+
+    ``declared`` are the type OIDs of the parameters.
+    """
 
     text: bytes
     shape: Shape
     rows: Sequence[Row]
+    declared: Sequence[int] = ()
 
     def form(self, row: Row) -> object:
         """Return what two rows have in common that differ in nothing but their marks, of which the same parameters are equal."""
@@ -51,9 +55,13 @@ class Rows:
             return self.text[row.start : row.end]
         marks, starts = self.shape.constants[row.first : row.last], self.shape.starts
         behind = starts[row.last - 1] + len(marks[-1])
-        kinds = tuple(marks.index(mark) if mark[:1] == b"$" else kind_of(mark) for mark in marks)
+        kinds = tuple((marks.index(mark), self._type(mark)) if mark[:1] == b"$" else kind_of(mark) for mark in marks)
         before, after = self.text[row.start : starts[row.first]], self.text[behind : row.end]
         return before, self.shape.gaps[row.first + 1 : row.last], after, kinds
+
+    def _type(self, mark: bytes) -> int:
+        number = int(mark[1:])
+        return self.declared[number - 1] if 0 < number <= len(self.declared) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +100,17 @@ class Bulk:
         return _shortened(self.long, kept, [moved[form] for form in self.form])
 
 
-def find_bulk(text: bytes) -> Bulk | None:
-    """Return a text as rows and a shorter text; None where it has no long INSERT of rows that are much alike."""
+def find_bulk(text: bytes, declared: Sequence[int] = ()) -> Bulk | None:
+    """Return a text as rows and a shorter text; None where it has no long INSERT of rows that are much alike.
+
+    ``declared`` are the type OIDs of its parameters.
+    """
     first = next(_heads(text), None)
     shape = shape_of(text, parameters=True) if first is not None else None
     if shape is None:
         return None
     heads = (head for head in _heads(text) if not _in_constant(shape, head.start()))
-    return next((found for head in heads if (found := _of_rows(text, shape, head.end())) is not None), None)
+    return next((found for head in heads if (found := _of_rows(text, shape, head.end(), declared)) is not None), None)
 
 
 def _heads(text: bytes) -> Iterator[re.Match[bytes]]:
@@ -117,11 +128,11 @@ def _in_constant(shape: Shape, offset: int) -> bool:
     return i >= 0 and offset < shape.starts[i] + len(shape.constants[i])
 
 
-def _of_rows(text: bytes, shape: Shape, begin: int) -> Bulk | None:
+def _of_rows(text: bytes, shape: Shape, begin: int, declared: Sequence[int]) -> Bulk | None:
     found = tuple(_rows(shape, begin))
     if len(found) < _FEWEST:
         return None
-    long = Rows(text, shape, found)
+    long = Rows(text, shape, found, declared)
     forms: dict[object, int] = {}
     kept = [0, 1]  # one row alone is analysed, and described, in another way than several
     form = []

@@ -52,30 +52,34 @@ class Protected:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A column of given values is stored in ``column`` by the part of the statement that ``place`` numbers, cut to ``limit``."""
+    """A column of given values is stored in ``column`` by the part of the statement that ``place`` numbers.
+
+    ``steps`` are what the values become on their way there.
+    """
 
     column: ProtectedColumn
     place: int
-    limit: int | None = None
+    steps: tuple[DeclaredType, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """A column of given values is compared with ``column`` where ``node`` refers to it."""
+    """A column of given values is compared with ``column`` where ``node`` refers to it, as what they become by ``steps``."""
 
     column: ProtectedColumn
     slot: Slot
     node: Node
     output: int = 0
     width: int = 1
+    steps: tuple[DeclaredType, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A column of given values meets ``column`` as one value: in UNION ALL, CASE, COALESCE; ``type_oid`` is what they share."""
+    """A column of given values meets ``column`` as one value: in UNION ALL, CASE, COALESCE, where they become ``steps``."""
 
     column: ProtectedColumn
-    type_oid: int = 0
+    steps: tuple[DeclaredType, ...] = ()
 
 
 class Shown:
@@ -100,11 +104,11 @@ class ListGroup:
 class ListColumn:
     """A column of given values (VALUES, ``SELECT $1`` in FROM): their use is decided by who uses it (taint, sql.md section 2).
 
-    ``users`` collects the decided uses; None stands for an ordinary one. ``casts`` are the no-op casts on the way, ``parts`` the
-    columns that UNION ALL put one below the other. ``became`` is what was decided, ``recasts`` are casts
-    of ``ARRAY[…]`` that become bytea[] with it. ``of_values``: of VALUES or a subquery, which is text where nothing says otherwise.
-    ``seen`` is the number of uses that were recorded before it, as PostgreSQL gives types in this order. ``unnamed``: it stands
-    in a set operation, whose first query names the columns.
+    ``users`` collects the decided uses; None stands for an ordinary one. ``casts`` are around references to it, ``parts`` are the
+    columns that UNION ALL put one below the other, or the one that was ``cast_to`` types. ``became`` is what was decided,
+    ``recasts`` are casts of ``ARRAY[…]`` that become bytea[] with it. ``of_values``: of VALUES or a subquery, which is text where
+    nothing says otherwise. ``seen`` is the number of uses that were recorded before it, as PostgreSQL gives types in this order.
+    ``unnamed``: it stands in a set operation, whose first query names the columns.
     """
 
     entries: list[SinkNode | None]
@@ -115,13 +119,14 @@ class ListColumn:
     group: ListGroup = field(default_factory=ListGroup)
     parts: tuple[ListColumn, ...] = ()
     became: ProtectedColumn | None = None
+    cast_to: tuple[DeclaredType, ...] = ()
     of_values: bool = False
     seen: int = 0
     unnamed: bool = False
 
-    def store(self, column: ProtectedColumn, place: int, limit: int | None = None) -> None:
-        """Note that the values are stored in a protected column, cut to ``limit`` characters."""
-        self.users.append(Stored(column, place, limit))
+    def store(self, column: ProtectedColumn, place: int, steps: tuple[DeclaredType, ...] = ()) -> None:
+        """Note that the values are stored in a protected column."""
+        self.users.append(Stored(column, place, steps))
         for part in self.leaves():
             part.group.places.add(place)
 
@@ -272,8 +277,8 @@ def source_of(alias: str, outputs: list[Output]) -> Source:
 def as_text(values: Iterable[Value]) -> None:
     """Note of a subquery's outputs that given values are texts where nothing says otherwise."""
     for value in values:
-        for leaf in value.leaves() if isinstance(value, ListColumn) else ():
-            leaf.of_values = True
+        if isinstance(value, ListColumn):
+            value.of_values = True
 
 
 def own_value(value: Value) -> Value:

@@ -91,6 +91,10 @@ class Screen:
         """Tell whether the text may change what later names mean, or prepare, execute or declare something."""
         return self._is_watched(_lowered(text)) or self.inserts_elsewhere(text)
 
+    def learn(self, catalog: Catalog) -> None:
+        """Go on with a catalogue that knows more relations."""
+        self._catalog = catalog
+
     def inserts_elsewhere(self, text: bytes, created: Collection[str] = ()) -> bool:
         """Tell whether the text may insert into what is not in the catalogue, nor among the names that the session has made."""
         lowered = text.lower()

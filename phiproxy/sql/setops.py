@@ -11,20 +11,22 @@ from functools import partial
 
 from phiproxy.errors import WrongCount
 from phiproxy.policy.guards import tag_of
-from phiproxy.policy.protection import DeclaredType, ProtectedColumn
-from phiproxy.policy.types import by_oid
+from phiproxy.policy.protection import DeclaredType
 from phiproxy.sql.analysis import Analysis
 from phiproxy.sql.brackets import Brackets
 from phiproxy.sql.expressions import equality_slot
+from phiproxy.sql.given_types import type_of
 from phiproxy.sql.meaning import Edit
-from phiproxy.sql.operands import united_type
 from phiproxy.sql.parse import Node, location, messages, only
 from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Output, Protected, Value
-from phiproxy.sql.terms import TEXT, same_identity
+from phiproxy.sql.terms import same_identity, united_type
+from phiproxy.sql.type_resolution import TEXT, Type, merged
 from phiproxy.sql.wrap import Change, Insert, column_list, hold, quote_ident, replace, representative, select_tree
 
 # From this version on the rows of the left operand pass through INTERSECT and EXCEPT, with their types' modifiers.
 _LEFT_ROWS = 180000
+# Types with values that are equal and yet differ: 1.0 and 1.00, 'a' and 'a ', 1 day and 24 hours, 0 and -0.
+_SPELLED_APART = frozenset({"bpchar", "citext", "float4", "float8", "interval", "jsonb", "numeric"})
 _OUTER = ("sortClause", "limitOffset", "limitCount", "limitOption", "withClause", "lockingClause")
 Analyse = Callable[[Node], list[Output]]
 
@@ -75,7 +77,7 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
     if columns:
         column = same_identity(a, columns, {"SelectStmt": {"location": max(_first(body), 0)}})
         with a.placed(_at(max(_first(body), 0))):
-            shared = _type(column, value, other)
+            shared = united_type(column, merged([value_type(value), value_type(other)]))
         for one in (value, other):
             if isinstance(one, Clear):
                 raise a.refuse(
@@ -84,7 +86,7 @@ def unite(a: Analysis, body: Node, value: Value, other: Value) -> Value:
                     hint="Let the other queries have columns of the same identity, parameters, literals or NULL there.",
                 )
             if isinstance(one, ListColumn):
-                one.users.append(Kept(column, shared.oid))
+                one.users.append(Kept(column, (shared,)))
         return Protected(column, shared, cast=True, planned=_planned(a, body, value, shared))
     if isinstance(value, ListColumn) and isinstance(other, ListColumn) and body["op"] == "SETOP_UNION" and body.get("all"):
         united = ListColumn([], [], parts=(value, other))
@@ -104,32 +106,9 @@ def _planned(a: Analysis, body: Node, value: Value, shared: DeclaredType) -> Dec
     return left if left.oid == shared.oid else None
 
 
-def _type(column: ProtectedColumn, value: Value, other: Value) -> DeclaredType:
-    if isinstance(value, Protected) and isinstance(other, Protected) and value.type == other.type:
-        return value.type
-    found = [t for v in (value, other) for t in types_in(v)]
-    if len(set(found)) == 1 and found[0].base is not None and not any(map(_has_untyped, (value, other))):
-        return found[0]  # the only way to a domain
-    return united_type(column, found)
-
-
-def _has_untyped(value: Value) -> bool:
-    """Tell whether a literal or parameter without a type is among the values of a column."""
-    parts = value.leaves() if isinstance(value, ListColumn) else ()
-    return any(part.of_values or (entry is not None and not entry.value_oid) for part in parts for entry in part.entries)
-
-
-def types_in(value: Value) -> Iterator[DeclaredType]:
-    """Yield the types of a column of a query: its own, or those that its given values have."""
-    if isinstance(value, Protected):
-        yield value.type
-    elif isinstance(value, ListColumn):
-        for part in value.leaves():
-            typed = [entry for entry in part.entries if entry is not None and entry.value_oid]
-            for entry in typed:
-                yield by_oid(entry.value_oid) or entry.types[-1]
-            if part.of_values and not typed:
-                yield TEXT
+def value_type(value: Value) -> Type:
+    """Return the type of a column of a query: its own, or that of its given values."""
+    return value.type if isinstance(value, Protected) else type_of(value) if isinstance(value, ListColumn) else None
 
 
 def _wrap(
@@ -179,8 +158,19 @@ def _is_untyped(column: ListColumn) -> bool:
 
 
 def _same_types(a: Analysis, left: Sequence[Value], right: Sequence[Value], place: Node) -> None:
-    """Refuse a given value without a type beside a column: PostgreSQL would convert it to the column's, the subquery to text."""
+    """Refuse a given value without a type beside a column: PostgreSQL would convert it to the column's, the subquery to text.
+
+    And one beside a protected column whose values may be equal and differ: which of them is shown depends on PostgreSQL's plan.
+    """
     for value, other in zip(left, right, strict=True):
+        column = next((v.column for v in (value, other) if isinstance(v, Protected)), None)
+        given = any(isinstance(v, ListColumn) for v in (value, other))
+        if given and column is not None and column.type.underlying.family in _SPELLED_APART:
+            raise a.refuse(
+                f"INTERSECT or EXCEPT of {column.label} and given values, which may be equal and spelled in another way",
+                place,
+                hint=f"Write WHERE {column.name} IN (…), or NOT IN.",
+            )
         kinds = [v.type for v in (value, other) if isinstance(v, Clear)]
         if (
             len(kinds) == 1

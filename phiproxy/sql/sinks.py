@@ -1,8 +1,7 @@
 """Parameters and constants as sinks: what may become an envelope or a tag, with the casts that would be in the way.
 
 ``'x'``, ``$1``, ``5``, ``true``, NULL, and each of them under casts to types that the proxy knows: ``$1::varchar``,
-``CAST('x' AS date)``, ``date 'x'``. Casts to a text type with a length are none of these: ``lengths`` and ``computed`` do them.
-Where an array is expected the same with casts to arrays.
+``CAST('x' AS date)``, ``date 'x'``. Where an array is expected the same with casts to arrays.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from phiproxy.policy.protection import DeclaredType
 from phiproxy.policy.types import builtin, modified
 from phiproxy.sql.formula import Formula
 from phiproxy.sql.parse import Node, location, only, strings
+from phiproxy.types.casts import NUMBERS
 from phiproxy.wire.arrays import TEXT_ARRAY_OID, VARCHAR_ARRAY_OID, array_from_text
-from phiproxy.wire.values import VARCHAR_OID
 
 TEXT_OID = 25
 _TEXT_TYPES = {"text": TEXT_OID, "varchar": 1043}
@@ -36,6 +35,19 @@ class Named(dict[str, Any]):
         return Named(copy.deepcopy(dict(self), memo), self.declared)
 
 
+class Parameter(dict[str, Any]):
+    """A ParamRef whose type is declared; ``declared`` is None for one whose values are not read here. Equal to what was parsed."""
+
+    def __init__(self, body: dict[str, Any], oid: int, declared: DeclaredType | None) -> None:
+        super().__init__(body)
+        self.oid = oid
+        self.declared = declared
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        """Return a copy of the body for the same type."""
+        return Parameter(copy.deepcopy(dict(self), memo), self.oid, self.declared)
+
+
 @dataclass(frozen=True, slots=True)
 class Inserted:
     """An occurrence that is not in the client's text: behind the node ``after``, between ``lead`` of a column and ``trail``."""
@@ -51,8 +63,8 @@ class SinkNode:
     """A parameter, constant or NULL. ``node`` is its wrapped tree, ``wrapper`` the outermost cast around it (or itself).
 
     ``formula``: it is an expression of such, its ``parts``, and ``literal`` is what that gives where no parameter is among them.
-    ``own`` is the type of a number or truth value, which is a "constant", or of arithmetic with constants; a string literal has
-    none. ``closing`` is put behind it.
+    ``own`` is the type of a number or truth value, which is a "constant", of an expression, or of a parameter for which it is
+    declared; a string literal has none. ``closing`` is put behind it.
     """
 
     kind: Literal["param", "literal", "constant", "null", "formula"]
@@ -76,8 +88,6 @@ class SinkNode:
     @property
     def type_oid(self) -> int:
         """OID of the type that it has by itself, or by its innermost cast; 0 where it has none."""
-        if self.formula is not None and self.own is None:
-            return TEXT_OID
         types = self.types
         return types[0].oid if types else 0
 
@@ -89,23 +99,20 @@ class SinkNode:
 
     @property
     def textual(self) -> bool:
-        """Tell whether it is a text, whatever its casts say."""
-        return self.own is None and all((t.element or t).family in _TEXT_TYPES for t in self.types)
+        """Tell whether it is a text, which no cast cuts."""
+        types = (t.element if self.array and t.element is not None else t for t in self.types)
+        return all(t.family in _TEXT_TYPES and t.typmod == -1 for t in types)
 
     @property
-    def value_oid(self) -> int:
-        """OID of the type of its value, which the outermost cast says, or of an array's elements; 0 where nothing says it."""
-        if self.formula is not None and self.own is None:
-            return VARCHAR_OID if self.formula.function == "cast" else TEXT_OID
+    def is_number(self) -> bool:
+        """Tell whether it is a number as it is written, which is read as a numeric whatever its type is."""
+        return self.kind != "param" and self.own is not None and self.own.family in NUMBERS
+
+    @property
+    def value_type(self) -> DeclaredType | None:
+        """The type of its value, which the outermost cast says, or of an array's elements; None where nothing says it."""
         outermost = self.types[-1] if self.types else None
-        if outermost is None or (outermost.family == "varchar" and outermost.typmod != -1):
-            return 0
-        return outermost.element.oid if outermost.element is not None and self.array else outermost.oid
-
-    @property
-    def said_oid(self) -> int:
-        """OID of the type that its outermost cast says, else of its own."""
-        return cast_oid(self.wrapper) if only(self.wrapper)[0] == "TypeCast" else self.type_oid
+        return outermost.element if outermost is not None and self.array else outermost
 
     @property
     def values(self) -> frozenset[bytes]:
@@ -151,16 +158,10 @@ def cast_type(body: Node) -> DeclaredType | None:
         return None
     if len(names) == 2 and names[0] == "pg_catalog":
         names = names[1:]
-    typmods = [only(node)[1].get("ival", {}).get("ival") for node in name.get("typmods", ())]
-    if len(names) != 1 or None in typmods:
+    constants = [only(node)[1] for node in name.get("typmods", ())]
+    if len(names) != 1 or not all("ival" in constant for constant in constants):
         return None
-    return modified(names[0], typmods, array="arrayBounds" in name)
-
-
-def cast_oid(cast: Node) -> int:
-    """Return the OID of the type that a cast names; of varchar where that is none of ``cast_type``."""
-    declared = cast_type(only(cast)[1])
-    return VARCHAR_OID if declared is None else declared.oid
+    return modified(names[0], [constant["ival"].get("ival", 0) for constant in constants], array="arrayBounds" in name)
 
 
 def _is_read(body: Node, *, array: bool) -> bool:
@@ -169,10 +170,10 @@ def _is_read(body: Node, *, array: bool) -> bool:
     if found is None or (array and found.element is None):
         return False
     scalar = found.element or found
-    if scalar.family == "bpchar":
-        # N'x' is a cast to pg_catalog.bpchar that does not stand in the text, as char 'x' is one.
-        return bool(body["typeName"].get("typmods")) or strings(body["typeName"]["names"]) == ["bpchar"]
-    return scalar.typmod == -1 or scalar.family != "varchar"  # of texts that are cut, others take care
+    if found.element is not None and not array and scalar.typmod != -1:
+        return False  # whose elements it cuts or rounds
+    # N'x' is a cast to pg_catalog.bpchar that does not stand in the text, as char 'x' is one.
+    return scalar.family != "bpchar" or bool(body["typeName"].get("typmods")) or strings(body["typeName"]["names"]) == ["bpchar"]
 
 
 def peel(node: Node, *, array: bool = False) -> tuple[Node, tuple[Node, ...]]:
@@ -212,7 +213,10 @@ def _sink(node: Node, inner: Node, casts: tuple[Node, ...], *, array: bool) -> S
     kind, body = only(inner)
     if kind == "ParamRef":
         number = body.get("number", 0)
-        return SinkNode("param", inner, node, casts, number=number, array=array) if number else None
+        own = body.declared if isinstance(body, Parameter) else None
+        if not number or (isinstance(body, Parameter) and (own is None or (array and own.element is None))):
+            return None  # to a protected column it is what any other expression is
+        return SinkNode("param", inner, node, casts, number=number, array=array, own=own)
     if kind != "A_Const":
         return None
     if body.get("isnull"):

@@ -7,133 +7,37 @@ commute with all of them, so a term is compared by letting each leaf be a tag; o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from phiproxy.errors import StatementRefused
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
 from phiproxy.sql.analysis import Analysis, Represented
 from phiproxy.sql.citext import as_texts
 from phiproxy.sql.collate import check_collations, uncollate
-from phiproxy.sql.computed import compared_sink
-from phiproxy.sql.dated import dated_sink
-from phiproxy.sql.derived import Derived, derived_under
-from phiproxy.sql.expressions import Grouping, check_operators, equality_slot, expression, grouping_of, located, unsupported
+from phiproxy.sql.expressions import Grouping, check_operators, equality_slot, located, unsupported
+from phiproxy.sql.leaves import Leaf, Term, cast_types
 from phiproxy.sql.meaning import NULLNESS, PLAIN, Search, Store
-from phiproxy.sql.namesakes import check_namesake, is_namesake
-from phiproxy.sql.operands import OWN, nullif_type, united_type
+from phiproxy.sql.namesakes import check_namesake
+from phiproxy.sql.operands import OWN, changes_nothing
 from phiproxy.sql.parse import Node, only, strings
 from phiproxy.sql.places import at_operator
-from phiproxy.sql.respell import reference, value_of
-from phiproxy.sql.scope import CLEAR, Clear, Kept, ListColumn, Protected, Scope, Searched, Value
-from phiproxy.sql.sinks import TEXT_OID, SinkNode, as_sink, cast_oid, cast_type
-
-TEXT = DeclaredType("text", TEXT_OID)
-VARCHAR = DeclaredType("varchar", 1043)
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """One place that a term's value may come from: a parameter or literal (``sink``), a column or subquery (``value``), a NULLIF.
-
-    ``output`` is the position of the subquery's column among so many (``width``). ``derived``: it is an expression of a column.
-    """
-
-    node: Node
-    sink: SinkNode | None = None
-    value: Protected | ListColumn | None = None
-    casts: tuple[Node, ...] = ()
-    grouping: Grouping = Grouping.NONE
-    output: int = 0
-    width: int = 1
-    nullif: tuple[Term, Term] | None = None
-    derived: Derived | None = None
-
-
-@dataclass(slots=True)
-class Term:
-    """The leaves of an expression; ``unprotected`` is a part that is none of them, ``casts`` are no-ops around several leaves.
-
-    ``choices``: there is a CASE among what it is made of; not ``complete``: one that may be none of its leaves. ``left`` are the
-    leaves of a CASE that the constants among its conditions leave, and whether it may be nothing else. ``collations`` are COLLATE
-    clauses in it. ``namesake``: an unprotected column in it that is named like a protected one.
-    """
-
-    node: Node
-    leaves: list[Leaf] = field(default_factory=list)
-    unprotected: Node | None = None
-    casts: list[Node] = field(default_factory=list)
-    complete: bool = True
-    composed: bool = False
-    choices: bool = False
-    left: tuple[Sequence[Leaf], bool] | None = None
-    collations: list[Node] = field(default_factory=list)
-    namesake: Node | None = None
-
-    def columns(self) -> Iterator[ProtectedColumn]:
-        """Yield the protected columns among the leaves."""
-        for leaf in self.leaves:
-            if isinstance(leaf.value, Protected):
-                yield leaf.value.column
-            for side in leaf.nullif or ():
-                yield from side.columns()
-
-    @property
-    def single(self) -> Leaf | None:
-        """The only leaf, when the term is nothing else."""
-        alone = len(self.leaves) == 1 and self.unprotected is None and not self.composed
-        return self.leaves[0] if alone else None
-
-
-def term(a: Analysis, node: Node, scope: Scope) -> Term:
-    """Return an expression as a term; what it is made of is looked at once, and what becomes of its leaves is still open."""
-    made = Term(node)
-    _add(a, made, node, scope)
-    return made
-
-
-def _add(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
-    sink = as_sink(node) or compared_sink(a, node) or dated_sink(a, node)
-    if sink is not None:
-        made.leaves.append(Leaf(node, sink=sink))
-        return
-    found, inner, casts = derived_under(a, node, scope)
-    kind, body = only(inner)
-    if found is not None:
-        found = found.grouped(a, scope)
-        made.leaves.append(Leaf(inner, value=found.made, casts=casts, grouping=found.grouping, derived=found))
-        return
-    if kind == "ColumnRef" and strings(body["fields"])[-1] != "*":
-        value = value_of(a, inner, scope)
-        if isinstance(value, Clear):
-            made.unprotected = node
-            made.namesake = inner if is_namesake(a, inner, value) else made.namesake
-        else:
-            made.leaves.append(Leaf(inner, value=value, casts=casts, grouping=grouping_of(a, scope, value, inner)))
-        return
-    rule = PARTS.get(kind)
-    if rule is not None and rule(a, made, inner, scope):
-        made.casts.extend(casts)
-        made.composed = made.composed or kind != "SubLink" or bool(casts)
-        return
-    if rule is None and not isinstance(expression(a, node, scope), Clear):
-        raise a.refuse("this use of a protected value is not understood", located(node), hint="Use the column itself.")
-    made.unprotected = node
-
-
-def _coalesce(a: Analysis, made: Term, node: Node, scope: Scope) -> bool:
-    for argument in only(node)[1]["args"]:
-        _add(a, made, argument, scope)
-    return True
-
-
-# What passes values on: adds the leaves, or answers that the whole is nothing protected.
-PARTS: dict[str, Callable[[Analysis, Term, Node, Scope], bool]] = {"CoalesceExpr": _coalesce}
-
-
-def add_part(a: Analysis, made: Term, node: Node, scope: Scope) -> None:
-    """Add another expression whose value may be the term's."""
-    _add(a, made, node, scope)
+from phiproxy.sql.respell import reference
+from phiproxy.sql.scope import CLEAR, Kept, ListColumn, Protected, Searched, Value
+from phiproxy.sql.sinks import SinkNode, cast_type
+from phiproxy.sql.type_resolution import (
+    TEXT,
+    Part,
+    Type,
+    check_apart,
+    common_type,
+    compare_listed,
+    compare_pair,
+    compare_with_column,
+)
+from phiproxy.types.equality import Equality
+from phiproxy.types.names import sql_name
 
 
 def as_plain(a: Analysis, made: Term) -> None:
@@ -150,7 +54,7 @@ def as_plain(a: Analysis, made: Term) -> None:
             raise unsupported(a, leaf.value.column, leaf.node)
 
 
-def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_oid: int = OWN, *, stored: bool = False) -> None:
+def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, *, stored: bool = False) -> None:
     """Let every leaf be a tag of ``slot``, to be compared with ``column``; ``stored``: the generated column, where there is one."""
     if not a.context.catalog.replaced.isdisjoint(("=", "<>")):
         raise a.refuse(
@@ -164,27 +68,32 @@ def as_tags(a: Analysis, made: Term, column: ProtectedColumn, slot: Slot, type_o
             located(made.unprotected),
             hint="Compare it with a text parameter, a text literal, NULL, or ANY or ALL of an array of these.",
         )
-    # Results of one CASE or COALESCE that are all values: what the casts of some say holds for those without (manual 10.5).
-    said = {oid for leaf in made.leaves if leaf.sink is not None and (oid := said_type(leaf))}
-    values = all(leaf.sink is not None for leaf in made.leaves)
-    shared = said.pop() if len(said) == 1 and values else TEXT_OID if values and made.composed and not said else type_oid
+    with a.placed(located(made.node)):
+        made.part.resolve()
     for leaf in made.leaves:
+        steps = tuple(leaf.part.steps)
         if leaf.sink is not None:
-            oid = shared if not leaf.sink.array else OWN
-            a.use(leaf.sink, Search(column, slot, column.type, leaf.sink.array), oid)
+            perhaps = _may_be_left_out(made, leaf)
+            a.use(leaf.sink, Search(column, slot, column.type, leaf.sink.array, perhaps=perhaps), OWN, steps)
         elif leaf.nullif is not None:
-            untyped = all(part.sink is not None and not said_type(part) for side in leaf.nullif for part in side.leaves)
             for side in leaf.nullif:
-                as_tags(a, side, column, slot, TEXT_OID if untyped else type_oid)
+                as_tags(a, side, column, slot)
         elif isinstance(leaf.value, ListColumn):
-            leaf.value.users.append(Searched(column, slot, leaf.node, leaf.output, leaf.width))
+            leaf.value.users.append(Searched(column, slot, leaf.node, leaf.output, leaf.width, (*cast_types(leaf.casts), *steps)))
             leaf.value.casts.extend(leaf.casts)
         else:
             same_identity(a, [column, *made.columns()], made.node)
+            with a.placed(located(leaf.node)):
+                check_apart(leaf.value.type if isinstance(leaf.value, Protected) else column.type, steps)
             _tag_leaf(a, leaf, slot, stored=stored)
             a.strip(leaf.casts, column)
     a.strip(made.casts, column)
     uncollate(a, made.collations, column)
+
+
+def _may_be_left_out(made: Term, leaf: Leaf) -> bool:
+    """Tell whether CASE or COALESCE may not come to a value: to any of CASE's results, and to all of COALESCE's but the first."""
+    return made.choices or leaf is not made.leaves[0]
 
 
 def _tag_leaf(a: Analysis, leaf: Leaf, slot: Slot, *, stored: bool) -> None:
@@ -198,15 +107,6 @@ def _tag_leaf(a: Analysis, leaf: Leaf, slot: Slot, *, stored: bool) -> None:
         if stored and slot.number in tags:
             a.stored_tags[id(leaf.node)] = tags[slot.number]
         a.tag(leaf.node, slot, leaf.output, leaf.width)
-
-
-def said_type(made: Leaf) -> int:
-    """Return the type of a value with a cast, of an expression, or of a column (0: it may be of any)."""
-    if made.sink is not None:
-        return made.sink.said_oid
-    if made.casts:
-        return cast_oid(made.casts[0])
-    return made.value.type.underlying.oid if isinstance(made.value, Protected) else TEXT_OID
 
 
 def as_value(a: Analysis, made: Term) -> Value:
@@ -226,24 +126,46 @@ def as_value(a: Analysis, made: Term) -> Value:
             hint="Let the other values be parameters, literals, NULL or columns of the same identity.",
         )
     with a.placed(located(made.node)):
-        shown = _common(column, made.leaves, complete=made.complete)
+        shown = united_type(column, made.part.resolve() or TEXT)
     with a.together():
         for leaf in made.leaves:
             if leaf.sink is not None:
-                a.use(leaf.sink, Store(column.unbounded, a.new_row()), shown.oid)
+                perhaps = _may_be_left_out(made, leaf)
+                a.use(leaf.sink, Store(column.unbounded, a.new_row(), perhaps=perhaps), OWN, leaf.part.steps)
     for leaf in (leaf for leaf in made.leaves if leaf.sink is None):
         if isinstance(leaf.value, ListColumn):
-            leaf.value.users.append(Kept(column, column.type.underlying.oid))
+            leaf.value.users.append(Kept(column, (*cast_types(leaf.casts), *leaf.part.steps)))
             leaf.value.casts.extend(leaf.casts)
         elif leaf.nullif is not None:
             _nullif_value(a, leaf, column)
         else:
+            _check_unchanged(a, leaf, column)
             _passed_on(a, leaf)
     a.strip(made.casts, column)
     uncollate(a, made.collations, column)
-    if made.casts:
-        return Protected(column, cast_type(only(made.casts[0])[1]) or TEXT, cast=True)
-    return Protected(column, shown, cast=True, planned=_planned(column, made, shown))
+    return Protected(column, shown, cast=True, planned=None if made.casts else _planned(column, made, shown))
+
+
+def united_type(column: ProtectedColumn, found: DeclaredType) -> DeclaredType:
+    """Return the type of values one of which is a protected column; StatementRefused where that is not the column's."""
+    own = column.type.underlying
+    if found.underlying.oid != own.oid and not (found.is_text and own.is_text):
+        raise StatementRefused(
+            f"values of type {sql_name(found)} would be shown together with {column.label}, which is of type {sql_name(own)}",
+            hint=f"Cast them to {sql_name(own)}.",
+        )
+    return found
+
+
+def _check_unchanged(a: Analysis, leaf: Leaf, column: ProtectedColumn) -> None:
+    """Refuse a column whose values would become others: what the server has of them is passed on as it is."""
+    for to in leaf.part.steps:
+        if not changes_nothing(column.type, to):
+            raise a.refuse(
+                f"{column.label} would become {sql_name(to)} here",
+                located(leaf.node),
+                hint=f"Let all values be of type {sql_name(column.type.underlying)}.",
+            )
 
 
 def _nullif_value(a: Analysis, leaf: Leaf, column: ProtectedColumn) -> None:
@@ -255,6 +177,9 @@ def _nullif_value(a: Analysis, leaf: Leaf, column: ProtectedColumn) -> None:
             located(leaf.node),
             hint="Write CASE WHEN … THEN NULL ELSE … END.",
         )
+    with a.placed(located(leaf.node)):
+        leaf.part.resolve()
+    _check_unchanged(a, first, column)
     a.nullifs.append((leaf.node, reference(a, first.node)))
     compare(a, leaf.node, leaf.nullif)
 
@@ -278,37 +203,33 @@ def _passed_on(a: Analysis, leaf: Leaf) -> Value:
 def _planned(column: ProtectedColumn, made: Term, shown: DeclaredType) -> DeclaredType | None:
     """Return the type of a COALESCE without its NULLs, or of what is left of a CASE, once PostgreSQL has planned it; else None."""
     if made.left is not None:
-        planned = _common(column, made.left[0], complete=made.left[1])
+        planned = _common(made.left[0], complete=made.left[1])
     else:
-        kept = [leaf for leaf in made.leaves if leaf.sink is None or leaf.sink.kind != "null"]
-        if made.choices or len(kept) == len(made.leaves):
+        kept = [leaf for leaf in made.leaves if leaf.sink is None or leaf.sink.kind != "null" or _is_of_domain(leaf.sink)]
+        constant = None if made.choices or not kept else _constant(kept[0])
+        if made.choices or (constant is None and len(kept) == len(made.leaves)):
             return None
-        planned = _common(column, kept, complete=made.complete)
+        planned = constant or _common(kept, complete=made.complete)
     return planned if planned.oid == shown.oid else None
 
 
-def _common(column: ProtectedColumn, leaves: Sequence[Leaf], *, complete: bool) -> DeclaredType:
+def _constant(leaf: Leaf) -> Type:
+    """Return the type of a constant, which is all that is left of a COALESCE that begins with it."""
+    sink = leaf.sink
+    plain = sink is not None and sink.kind in ("literal", "constant") and not _is_of_domain(sink) and len(sink.types) == 1
+    return leaf.part.own if plain else None
+
+
+def _is_of_domain(sink: SinkNode) -> bool:
+    """Tell whether it is cast to a domain, whose conditions are looked at when the statement runs: no constant to a plan."""
+    return any(declared.base is not None for declared in sink.types)
+
+
+def _common(leaves: Sequence[Leaf], *, complete: bool) -> DeclaredType:
     """Return the type of the whole (manual 10.5); a length stays only where every part is a column of it."""
-    types = [_type_of(leaf) for leaf in leaves]
-    known = [t for t in types if t is not None]
-    if complete and len(known) == len(types) and len(set(known)) == 1:
-        return known[0]
-    return united_type(column, known)
-
-
-def _type_of(leaf: Leaf) -> DeclaredType | None:
-    casts = leaf.sink.casts if leaf.sink is not None else leaf.casts
-    if casts:
-        return cast_type(only(casts[0])[1])
-    if leaf.sink is not None and leaf.sink.own is not None:
-        return leaf.sink.own
-    if leaf.nullif is not None:
-        first = leaf.nullif[0].single
-        value = first.value if first is not None else None
-        return nullif_type(value.type) if isinstance(value, Protected) else TEXT
-    if leaf.sink is not None and leaf.sink.formula is not None:
-        return TEXT  # that is what its = compares, and its functions return
-    return leaf.value.type if isinstance(leaf.value, Protected) else None
+    types = [leaf.part.own if leaf.nullif is None else leaf.part.resolve() for leaf in leaves]
+    first = types[0] if types else None
+    return first if complete and first is not None and all(other == first for other in types) else common_type(types)
 
 
 def as_null_test(a: Analysis, made: Term) -> None:
@@ -362,33 +283,103 @@ def same_identity(a: Analysis, columns: Sequence[ProtectedColumn], node: Node) -
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Terms of given values that are compared with each other: by their tags, should one of the values be protected elsewhere."""
+    """Terms that are compared: the first with each of the others. ``listed``: these become one type first, as in a list of IN.
+
+    ``element``: they are those of an ARRAY[…], which is cast to arrays of these types, and without a cast become one type.
+    """
 
     node: Node
     terms: tuple[Term, ...]
+    listed: bool = False
+    element: tuple[DeclaredType, ...] | None = None
+
+    def resolve(self, declared: DeclaredType) -> None:
+        """Let the values become what they are compared as with a column of a type; refusals have no position."""
+        first, *others = (made.part for made in self.terms)
+        found: list[Equality] = []
+        if self.element is None:
+            types = [other.resolve() for other in others]
+            if first.resolve() is None and None in types and any(t is not None and not t.is_text for t in types):
+                raise _of_several_types()
+            listed = [made.part for made in self.terms[1:] if self.listed and _is_listed(made)]
+            if len(listed) > 1:
+                compare_listed(first, listed)
+            found = [compare_pair(first, other) for other in others]
+        elif others:
+            array = Part(parts=others, merges=not self.element, casts=self.element)
+            array.resolve()
+            found = [compare_pair(first, other) for other in others]
+        points = list(dict.fromkeys(equality.at for equality in found))
+        compare_with_column(declared, others, [equality.at for equality in found])
+        if any(leaf.sink is not None or isinstance(leaf.value, ListColumn) for leaf in self.terms[0].leaves):
+            if len(points) > 1:
+                raise _of_several_types()
+            compare_with_column(declared, [first] * len(points), points)
 
 
-def compare(a: Analysis, node: Node, terms: Sequence[Term], type_oid: int = OWN, *, apart: bool = False) -> bool:
-    """Compare terms for equality (``apart``: one after the other): by tags when something protected is among them, the answer."""
-    terms = as_texts(a, terms)
-    columns = [column for made in terms for column in made.columns()]
+def _of_several_types() -> StatementRefused:
+    return StatementRefused(
+        "a value is compared with several of different types beside a protected column",
+        hint="Write value = column OR value = other.",
+    )
+
+
+def _is_listed(made: Term) -> bool:
+    """Tell whether an item of a list has no column of this query in it (contain_vars_of_level)."""
+    return made.unprotected is None and all(leaf.sink is not None or "SubLink" in leaf.node for leaf in made.leaves)
+
+
+def compare(
+    a: Analysis,
+    node: Node,
+    terms: Sequence[Term],
+    *,
+    apart: bool = False,
+    listed: bool = False,
+    element: tuple[DeclaredType, ...] | None = None,
+) -> bool:
+    """Compare terms for equality (``apart``: one after the other): by tags when something protected is among them, the answer.
+
+    ``listed``, ``element``: see Comparison.
+    """
+    comparison = Comparison(node, tuple(as_texts(a, terms)), listed, element)
+    columns = [column for made in comparison.terms for column in made.columns()]
     if columns:
-        check_collations(a, [clause for made in terms for clause in made.collations])
         column = same_identity(a, columns, node)
-        owner = next(leaf.node for made in terms for leaf in made.leaves if leaf.nullif or isinstance(leaf.value, Protected))
-        slot = equality_slot(a, column, owner)
-        check_operators(a, column, node)
-        with nullcontext() if apart else a.together():
-            for made in terms:
-                with at_operator(a, node, made.node):
-                    as_tags(a, made, column, slot, type_oid, stored=True)
+        compare_tags(a, comparison, column, apart=apart)
         return True
+    terms = comparison.terms
     namesake = next((made.namesake for made in terms if made.namesake is not None), None)
     if namesake is not None:
         check_namesake(a, namesake, (leaf.sink or leaf.value for made in terms for leaf in made.leaves))
     if all(made.unprotected is None for made in terms):
-        a.comparisons.append(Comparison(node, tuple(terms)))
+        a.comparisons.append(comparison)
         return False
     for made in terms:
         as_plain(a, made)
     return False
+
+
+def compare_tags(a: Analysis, comparison: Comparison, column: ProtectedColumn, *, apart: bool = False) -> None:
+    """Compare terms by tags of a column, of which one of them is, or one of the values elsewhere."""
+    node, terms = comparison.node, comparison.terms
+    check_collations(a, [clause for made in terms for clause in made.collations])
+    leaves = [leaf for made in terms for leaf in made.leaves]
+    owner = next((leaf.node for leaf in leaves if leaf.nullif or isinstance(leaf.value, Protected)), node)
+    slot = equality_slot(a, column, owner)
+    check_operators(a, column, node)
+    if all(made.unprotected is None for made in terms):
+        with a.placed(located(node)), at_operator(a, node, terms[-1].node):
+            comparison.resolve(column.type)
+    with nullcontext() if apart else a.together():
+        for made in terms:
+            if not _stays_null(node, made):
+                with at_operator(a, node, made.node):
+                    as_tags(a, made, column, slot, stored=True)
+
+
+def _stays_null(node: Node, made: Term) -> bool:
+    """Tell whether an operand is NULL as it is written: then it is the server that knows what transform_null_equals is set to."""
+    kind, body = only(node)
+    operator = kind == "A_Expr" and body["kind"] == "AEXPR_OP" and strings(body["name"]) == ["="]
+    return operator and "A_Const" in made.node and "isnull" in made.node["A_Const"]

@@ -63,7 +63,13 @@ def _is_given(node: Node) -> bool:
     if sink is not None:
         return sink.kind == "param" or bool(sink.casts)  # else PostgreSQL would not know which unnest is meant
     inner, _ = peel(node, array=True)
-    return only(inner)[0] == "A_ArrayExpr" and all(as_sink(element) is not None for element in array_elements(node))
+    return only(inner)[0] == "A_ArrayExpr" and all(map(_is_element, array_elements(node)))
+
+
+def _is_element(node: Node) -> bool:
+    """Tell whether it is a given value; of an array of arrays unnest gives what these hold."""
+    sink = as_sink(node)
+    return sink is not None and all(declared.element is None for declared in sink.types)
 
 
 def _is_scalar(node: Node) -> bool:
@@ -92,7 +98,9 @@ def _given_array(a: Analysis, node: Node, group: ListGroup, rows: list[int]) -> 
     else:
         elements = array_elements(node)
         rows.extend(a.new_row() for _ in range(len(elements) - len(rows)))
-        column = ListColumn([as_sink(element) for element in elements], rows[: len(elements)], group=group, seen=len(a.uses))
+        column = ListColumn(
+            [as_sink(element) for element in elements], rows[: len(elements)], group=group, seen=len(a.uses), of_values=True
+        )
         column.recasts.extend(peel(node, array=True)[1])
     a.lists.append(column)
     return column

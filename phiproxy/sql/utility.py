@@ -12,6 +12,7 @@ from typing import Any
 from phiproxy.errors import NotPermitted, StatementRefused
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.protection import Protection
+from phiproxy.policy.reach import changes_session
 from phiproxy.sql.meaning import Effects
 from phiproxy.sql.parse import Node, Statement, messages, strings
 
@@ -238,7 +239,9 @@ def effects(  # noqa: C901, PLR0912 - one line per kind of statement
         if "newname" in body:
             found.created += (body["newname"],)
         if kind == "CreateFunctionStmt":
-            found.created += (strings(body["funcname"])[-1],)  # which may change the session, as only the catalogue tells
+            found.created += (strings(body["funcname"])[-1],)
+            code = " ".join(texts(body))
+            found.code = changes_session(code) or any(name.lower() in code.lower() for name in setters)
     for message in walked:
         if "ExecuteStmt" in message:  # EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
             found.executes = message["ExecuteStmt"]["name"]
@@ -246,5 +249,5 @@ def effects(  # noqa: C901, PLR0912 - one line per kind of statement
         if function == "set_config":
             _set_by_config(found, message.get("args", ()))
         if message.get("relname") == "pg_settings" or function in setters or message.get("relname") in setters:
-            found.path_unknown = found.styles_changed = found.encoding = True
+            found.path_unknown = found.styles_changed = found.encoding = found.code = True
     return found

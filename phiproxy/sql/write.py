@@ -67,7 +67,7 @@ def _insert_source(a: Analysis, insertion: Node, relation: Relation, wanted: Seq
         count = len(rows[0][0])
         rows = [(row, a.new_row()) for row, _ in rows]
         for row, own in rows:
-            _values_row(a, row, wanted, outer, Place(number, own))
+            _values_row(a, row, wanted, outer, Place(number, own, certain=True))
     given = Given(insertion, "cols", count)
     if not left_out(a, relation, wanted if insertion.get("cols") else wanted[:count]):
         list_columns(a, insertion, relation, count)

@@ -90,7 +90,8 @@ def _between(source: DeclaredType, target: DeclaredType) -> tuple[Context, Cast 
 
 def _to_text(source: DeclaredType, target: DeclaredType) -> tuple[Context, Cast]:
     if source.family in TEXTS:
-        context: Context = "assignment" if target.family == "citext" else "implicit"
+        by_assignment = target.family == "citext" or (source.family, target.family) == ("citext", "bpchar")
+        context: Context = "assignment" if by_assignment else "implicit"
         return context, _trimmed if source.family == "bpchar" else _same
     if source.family == "bool":
         return "assignment", lambda value, _styles: b"true" if value == b"t" else b"false"
@@ -149,7 +150,7 @@ def _float_to_numeric(digits: int) -> Cast:
         number = float(value)
         if not math.isfinite(number):
             return value
-        return format(Decimal(f"{number:.{digits}g}"), "f").encode()
+        return format(Decimal(f"{number:.{digits}g}") + 0, "f").encode()  # there is no -0 among numerics
 
     return convert
 

@@ -78,10 +78,8 @@ def _array(column: DeclaredType, operand: DeclaredType) -> Cast:
     assert column.element is not None
     if operand.element is None:
         raise NoCast
-    if operand.element.family != column.element.family and not (operand.element.is_text and column.element.is_text):
-        raise NoCast
-    if column.element.family == "json":
-        raise NoCast
+    if operand.element.family != column.element.family or column.element.family == "json":
+        raise NoCast  # anyarray = anyarray is of one type: text[] and varchar[] are two
     return _same
 
 
@@ -105,7 +103,7 @@ def _exact(one: str, other: str) -> Cast:
 
 def _expanded(value: bytes) -> bytes:
     """Return a float8 as the number that it is, without an exponent."""
-    return codec(NUMERIC).form(format(Decimal(float(value)), "f").encode())
+    return codec(NUMERIC).form(format(Decimal(float(value) + 0.0), "f").encode())  # and -0 is 0
 
 
 def _shortest(value: bytes, _styles: Styles) -> bytes:

@@ -97,4 +97,7 @@ class DeclaredType:
     @property
     def unlimited(self) -> DeclaredType:
         """The same type without its typmod: what a parameter is read as (manual 10.4)."""
-        return self if self.typmod == -1 else replace(self, typmod=-1)
+        if self.typmod == -1:
+            return self
+        element = None if self.element is None else self.element.unlimited
+        return replace(self, name=self.family if element is None else element.name + "[]", typmod=-1, element=element)

@@ -150,9 +150,10 @@ def _tokens(text: bytes, start: int) -> Iterator[tuple[bytes, bytes | None]]:
 def array_from_binary(data: bytes, array_oid: int = TEXT_ARRAY_OID, element_oid: int = 0) -> Array:
     """Read a text[], varchar[] (``array_oid``) or an array of ``element_oid`` in binary form; BadBinaryArray, WrongElementType."""
     try:
-        dimensions, flags, element_type = struct.unpack_from("!iiI", data)
+        (dimensions,) = struct.unpack_from("!i", data)
         if dimensions > MAX_DIMENSIONS:
             raise TooManyDimensions(_TOO_MANY)
+        flags, element_type = struct.unpack_from("!iI", data, 4)
         if dimensions < 0 or flags not in (0, 1):
             raise BadBinaryArray("invalid array in binary form")
         if element_type != (element_oid or (VARCHAR_OID if array_oid == VARCHAR_ARRAY_OID else TEXT_OID)):

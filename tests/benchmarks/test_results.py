@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, plots, report, targets
+from benchmarks import catalogue, compare, plots, report, targets
+from benchmarks.catalogue import Beside
 from benchmarks.contenders import BOUNCER, DIRECT, FORWARDER, OTHER, SEALED, TWO_WORKERS
 from benchmarks.load import Taken, between, logged, middle_of
 from benchmarks.rounds import Results
 from benchmarks.stalls import Stall
 from benchmarks.workloads import Bulk, Queries, bulks, queries
 
+BESIDE = [Beside(0, 2.0, 4.0, 0.2, 0.3, 0.1, 0.4), Beside(5000, 2.0, 6.5, 1.5, 0.4, 0.1, 0.6)]
 COST = {DIRECT: 0.0, FORWARDER: 20.0, BOUNCER: 20.0, OTHER: 25.0, SEALED: 50.0, TWO_WORKERS: 60.0}
 RATE = {DIRECT: 20_000.0, FORWARDER: 10_000.0, BOUNCER: 11_000.0, OTHER: 9_500.0, SEALED: 5_000.0, TWO_WORKERS: 9_000.0}
 
@@ -30,7 +32,7 @@ def results(*, ways: tuple[str, ...] = tuple(COST)) -> Results:
 
 def made(found: Results) -> report.Report:
     memory = {OTHER: 41.0}
-    rows = targets.rows(found, memory)
+    rows = targets.rows(found, memory, BESIDE)
     return report.Report(
         {"cpu": "a", "system": "b", "python": "c"},
         "short",
@@ -38,7 +40,12 @@ def made(found: Results) -> report.Report:
         rows,
         [*queries(), *bulks()],
         memory,
-        *({},) * 5,
+        {},
+        {},
+        {},
+        BESIDE,
+        {},
+        {},
         [],
         [Stall("INSERT", SEALED, 1.0, 0.2, 9.0, 11.0)],
     )
@@ -46,7 +53,8 @@ def made(found: Results) -> report.Report:
 
 def test_every_target_is_a_ratio_within_the_rounds() -> None:
     found = {
-        r.workload.partition(",")[0] + "," + r.workload.partition(",")[2][:30]: r for r in targets.rows(results(), {OTHER: 41.0})
+        r.workload.partition(",")[0] + "," + r.workload.partition(",")[2][:30]: r
+        for r in targets.rows(results(), {OTHER: 41.0}, BESIDE)[:12]
     }
     ratios = [r.ratio for r in found.values()]
     assert ratios == pytest.approx([1.25, 2.5, 0.95, 0.5, 0.5, 0.5, 2.2, 1.1, 2.2, 1.5, 1.8, 41.0])
@@ -55,13 +63,13 @@ def test_every_target_is_a_ratio_within_the_rounds() -> None:
 
 def test_the_longest_wait_beside_a_heavy_statement_is_a_target_of_its_own() -> None:
     stalls = [Stall("INSERT", way, 1.0, 0.2, 9.0, longest) for way, longest in ((DIRECT, 60.0), (SEALED, 51.0))]
-    (row,) = targets.rows(results(), {}, stalls)[12:]
+    (row,) = targets.rows(results(), {}, BESIDE, stalls)[16:]
     assert (row.ratio, row.target, row.unit, row.met) == (51.0, 50.0, "ms", False)
     assert "INSERT" in row.workload
 
 
 def test_without_pgbouncer_its_targets_are_open() -> None:
-    rows = targets.rows(results(ways=tuple(w for w in COST if w != BOUNCER)), {OTHER: 41.0})
+    rows = targets.rows(results(ways=tuple(w for w in COST if w != BOUNCER)), {OTHER: 41.0}, BESIDE)
     assert [(r.ratio, r.met) for r in rows[:2]] == [(None, None), (None, None)]
     assert "PgBouncer is not installed" in report.targets_table(rows)
 
@@ -71,7 +79,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     report.write(one, tmp_path)
     plots.draw(one, tmp_path)
     latest = json.loads((tmp_path / "latest.json").read_text())
-    assert len(latest) == 12
+    assert len(latest) == 16
     assert latest[1] == {
         "workload": "proxy CPU per query, protected point select by tag, against PgBouncer",
         "ratio": 2.5,
@@ -132,3 +140,10 @@ def test_a_comparison_shows_the_ratio_of_the_least() -> None:
         (Taken(10.5, 100.0), Taken(11.5, 95.0)),
     ]
     assert compare.line("work", pairs) == "| work | 10.0 | 11.0 | 1.100 | 1.10 (0.55 to 1.20) | 0.95 (0.90 to 2.00) |"
+
+
+def test_many_tables() -> None:
+    found = {r.workload: (round(r.ratio or 0, 3), r.met) for r in targets.rows(results(), {OTHER: 41.0}, BESIDE)[12:]}
+    assert list(found.values()) == [(4.5, True), (1.5, True), (0.4, True), (0.6, False)]
+    assert all("5000 tables" in workload for workload in found)
+    assert "| 5000 | 2.0 ms | 6.5 ms | 1.5 s | 0.40 % | 0.10 % | 0.60 % |" in catalogue.table(BESIDE)

@@ -101,6 +101,7 @@ class Differential:
         sqlstate: str = "0A000",
         protocol: Protocol | None = None,
         hint: str | None = None,
+        types: Sequence[int] = (),
     ) -> Outcome:
         """Assert that the proxy refuses it, that nothing planted went upstream, and that the session goes on."""
         ways: list[Protocol] = [protocol] if protocol else ["extended"] if params else ["simple", "extended"]
@@ -110,7 +111,7 @@ class Differential:
             if way == "simple":
                 last = results.simple(self.proxied, statement)[-1]
             else:
-                last = results.extended(self.proxied, statement, params, results.Form())[-1]
+                last = results.extended(self.proxied, statement, params, results.Form(types or None))[-1]
             assert last.sqlstate == sqlstate, f"{way}: {last.sqlstate or last.status} {last.message}"
             assert last.message.startswith("phiproxy:"), last.message
             for texts in (last.message.encode(), last.hint.encode()):

@@ -35,9 +35,9 @@ def test_equal_both_ways(twins: Twins, case: Case) -> None:
     _needs(twins, case)
     statement, params = case.with_values(twins.value)
     if case.bind:
-        assert twins.both.refused(statement, params, sqlstate=case.bind).hint
+        assert twins.both.refused(statement, params, sqlstate=case.bind, types=case.types).hint
         return
-    for outcome in twins.everywhere(statement, params):
+    for outcome in twins.everywhere(statement, params, case.types):
         assert (outcome.sqlstate or "") == case.error
 
 
@@ -45,9 +45,10 @@ def test_equal_both_ways(twins: Twins, case: Case) -> None:
 def test_refused_and_nothing_sent(twins: Twins, case: Case) -> None:
     _needs(twins, case)
     statement, params = case.with_values(twins.value)
-    twins.both.refused(statement, params, sqlstate=case.refuse, protocol="extended")
+    twins.both.refused(statement, params, sqlstate=case.refuse, protocol="extended", types=case.types)
     with twins.rolled_back():
-        twins.both.refused(statement, params, sqlstate=case.refuse, protocol="extended" if params else "simple")
+        protocol: Protocol = "extended" if params else "simple"
+        twins.both.refused(statement, params, sqlstate=case.refuse, protocol=protocol, types=case.types)
 
 
 def said_by_postgresql() -> list[object]:
@@ -61,7 +62,7 @@ def test_what_postgresql_refuses_has_its_sqlstate(twins: Twins, case: Case) -> N
     statement, params = case.with_values(twins.value)
     try:
         results.simple(twins.both.plain, "BEGIN")
-        said = results.extended(twins.both.plain, statement, params, results.Form())[-1].sqlstate
+        said = results.extended(twins.both.plain, statement, params, results.Form(case.types or None))[-1].sqlstate
     finally:
         results.simple(twins.both.plain, "ROLLBACK")
     assert said == (None if case.refuse == "0A000" else case.refuse)
@@ -195,3 +196,24 @@ def test_the_edges_are_read_in_the_session_s_style(twins: Twins) -> None:
     twins.both.refused(statement)
     twins.both.run(statement.partition(" OR born BETWEEN '01/01")[0].replace("01/12", "01/01"))
     twins.both.run("RESET DateStyle", protocol="simple")
+
+
+def test_null_beside_an_equals_sign_is_asked_for_where_a_session_says_so(twins: Twins) -> None:
+    """``transform_null_equals``: ``x = NULL``, as some clients write it, is ``x IS NULL``; nothing else is."""
+    conditions = (
+        "ssn = NULL",
+        "NULL = p.ssn",
+        "ssn <> NULL",
+        "ssn = NULL::text",
+        "ssn IN (NULL)",
+        "(ssn, id) = (NULL, 4)",
+        "ssn = $1",
+    )
+    with twins.rolled_back():
+        twins.both.run("UPDATE patients SET ssn = NULL WHERE id = 4", protocol="simple")
+        for setting in ("on", "off"):
+            twins.both.run(f"SET LOCAL transform_null_equals = {setting}", protocol="simple")
+            for condition in conditions:
+                text = f"SELECT id, {condition} FROM patients p WHERE {condition} OR id = 1 ORDER BY id"
+                for named in (False, True):
+                    twins.both.run(text, [None] if "$1" in text else [], named=named)

@@ -29,6 +29,7 @@ def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFact
         yield found
 
 
+JOINED = "SELECT l.*, p.ssn FROM patients p JOIN log l ON l.id = p.id ORDER BY p.id"
 SCRIPTS = {
     "made and dropped": [MADE, READ, FILLED, READ, "SELECT x FROM patients WHERE ssn = 'a'", REAL, "DROP TABLE patients", READ],
     "of a transaction": ["BEGIN", MADE, FILLED, READ, REAL, "COMMIT", READ, "DISCARD TEMP", READ],
@@ -72,6 +73,14 @@ SCRIPTS = {
         READ,
     ],
     "prepared": [MADE, FILLED, "PREPARE p AS SELECT count(*) FROM patients", "EXECUTE p", "TRUNCATE patients", "EXECUTE p"],
+    "of an unprotected one's name": [
+        JOINED,
+        "CREATE TEMP TABLE log (id int, x text, y text, z int)",
+        "INSERT INTO log VALUES (1, 'x', 'y', 2)",
+        JOINED,
+        "DROP TABLE log",
+        JOINED,
+    ],
     "made in code": [MADE_IN_CODE, READ, DROPPED_IN_CODE, READ],
     "beside the protected one": [
         MADE,

@@ -315,6 +315,23 @@ STATEMENTS = [
     "SELECT id FROM typed WHERE c_int4__ = ANY (ARRAY['{7}'::int[]]) OR c_text__ <> ALL (ARRAY['{a}'])",
     "SELECT NULLIF(c_char_9_, 'x'), NULLIF(c_numeric_10_2_, 7), NULLIF(c_varchar_12_, 'x') FROM typed",
     "SELECT NULLIF(c_timestamptz_0_, 'infinity'), NULLIF(c_text, 'x') FROM typed",
+    "SELECT id FROM typed WHERE c_float4 IN (0.1, 0.2) OR c_float4 = ANY (ARRAY[0.1, 0.2])",
+    "DELETE FROM typed WHERE c_float4 NOT IN (0.1, 0.2)",
+    "SELECT id FROM typed WHERE c_char_9_ = 'ab '::varchar(10) OR c_char_9_ IN ('ab '::text, 'x'::text)",
+    "SELECT id FROM typed WHERE c_char_9_ = ANY (SELECT unnest(ARRAY['ab ', 'x']::varchar[]))",
+    "DELETE FROM typed WHERE c_char_9_ NOT IN ('ab '::varchar, 'x'::text)",
+    "UPDATE typed SET c_char_9_ = 'ab'::varchar(3) RETURNING c_char_9_",
+    "UPDATE typed SET c_int4 = q FROM (VALUES (1, 2.50::numeric(6,3)), (2, 1::float8)) v (i, q) WHERE id = v.i RETURNING c_int4",
+    "UPDATE typed SET c_numeric = '-0'::float8 RETURNING c_numeric",
+    "UPDATE typed SET c_int4 = CASE WHEN id = 1 THEN 2.5 ELSE 1::float8 END RETURNING c_int4",
+    "SELECT id FROM typed WHERE COALESCE(c_bool, false) AND NOT COALESCE(c_bool, true) OR COALESCE(c_bool, false) IS TRUE",
+    "SELECT id FROM typed WHERE c_text = '{x}'::text[]",
+    "SELECT id FROM typed WHERE c_timestamp = ANY (ARRAY['2000-02-29 00:00:00.1', $$infinity$$]::timestamp(0)[])",
+    "SELECT id FROM typed WHERE c_date::date = '2000-02-29' AND c_int4::int = 7 OR c_varchar_12_::varchar(20) = 'x'",
+    "SELECT id FROM typed JOIN (VALUES (1.5), (7.2)) v (q) ON c_int4 = q::int",
+    "SELECT id FROM typed WHERE c_char_9_ = ANY (ARRAY['ab', 'abc']::char[])",
+    "SELECT id FROM typed WHERE c_numeric_10_2_ = ANY (ARRAY['1.001']::numeric(10,2)[])",
+    "SELECT id FROM typed WHERE c_char_9_ IN ('ab ', COALESCE('a ', NULL))",
 ]
 
 
@@ -333,6 +350,82 @@ def test_constants_and_casts(both: Differential, statement: str) -> None:
         finally:
             both.run("ROLLBACK")
     both.run("SELECT * FROM typed ORDER BY id")
+
+
+# With parameters, and the types that Parse declares of them.
+PARAMETERS: list[tuple[str, list[str | None], tuple[int, ...]]] = [
+    ("SELECT id FROM typed WHERE c_float4 IN ($1, $2)", ["0.1", "7"], (1700, 1700)),
+    ("SELECT id FROM typed WHERE c_float4 IN ($1)", ["0.1"], (1700,)),
+    ("SELECT id FROM typed WHERE c_bool = ANY (ARRAY[$1, $2])", ["t", None], (16, 0)),
+    ("SELECT id FROM typed WHERE c_timestamptz IN (VALUES ($1), ($2))", ["infinity", "2000-01-01"], (1184, 1082)),
+    ("SELECT id FROM typed WHERE c_numeric = COALESCE($1, $2)", [None, "1.1"], (23, 1700)),
+    ("SELECT id FROM typed t JOIN (VALUES ($1), ($2)) v (q) ON t.c_int8 = v.q", ["7", "8"], (23, 21)),
+    ("SELECT COALESCE(c_int4, $1), NULLIF(c_int4, $2) FROM typed", ["5", "7"], (21, 20)),
+    ("SELECT c_date FROM typed UNION ALL SELECT $1", ["2000-01-01"], (1082,)),
+    ("SELECT id FROM typed WHERE c_char_9_ IN ($1, $2)", ["ab ", "a"], (1043, 25)),
+    ("SELECT id FROM typed WHERE c_char_9_ = $1", ["ab "], (1043,)),
+    ("UPDATE typed SET c_int4 = CASE WHEN id = 1 THEN $1 ELSE $2 END RETURNING c_int4", ["2.5", "3.5"], (1700, 701)),
+    ("UPDATE typed SET c_numeric = $1 RETURNING c_numeric", ["-0"], (701,)),
+    ("UPDATE typed SET c_char_9_ = $1::varchar(3) RETURNING c_char_9_", ["abcdef"], (25,)),
+    ("SELECT id FROM typed WHERE COALESCE(c_bool, $1)", ["t"], (16,)),
+    ("SELECT id FROM typed WHERE c_int4 = ANY ($1)", ["{7,8}"], (1007,)),
+]
+
+
+@pytest.mark.parametrize(("statement", "values", "types"), PARAMETERS)
+def test_declared_parameters(both: Differential, statement: str, values: list[object], types: tuple[int, ...]) -> None:
+    empty(both)
+    both.run(
+        "INSERT INTO typed (id, c_bool, c_int4, c_int8, c_date, c_numeric, c_float4, c_char_9_, c_timestamptz)"
+        " VALUES (1, true, 7, 7, '2000-02-29', 1.10, 0.1, 'ab', 'infinity'), (2, NULL, -7, 7, NULL, 7, 7, 'a', '2000-01-01')"
+    )
+    for named in (False, True):
+        both.run("BEGIN")
+        try:
+            assert both.run(statement, values, types=types, named=named).sqlstate is None
+            both.run("SELECT * FROM typed ORDER BY id")
+        finally:
+            both.run("ROLLBACK")
+
+
+# Of these the type of the result, or what is compared, is another one than the column's.
+NOT_TAKEN: list[tuple[str, list[str | None], tuple[int, ...]]] = [
+    ("SELECT COALESCE(c_int4, $1) FROM typed", ["0.5"], (701,)),
+    ("SELECT NULLIF(c_int4, $1) FROM typed", ["1"], (701,)),
+    ("SELECT NULLIF(c_char_9_, $1) FROM typed", ["x"], (25,)),
+    ("SELECT c_date FROM typed UNION ALL SELECT $1", ["2000-01-01 10:00"], (1114,)),
+    ("SELECT id FROM typed JOIN (VALUES ($1)) v (c_float4) USING (c_float4)", ["0.1"], (1700,)),
+    ("SELECT id FROM typed JOIN (VALUES ($1)) v (c_char_9_) USING (c_char_9_)", ["ab "], (25,)),
+    ("SELECT id FROM typed WHERE c_varchar_12_ = $1", ["a"], (1042,)),
+    ("SELECT q FROM (VALUES ($1)) v (q) JOIN typed ON c_cidr = q", ["10.0.0.1"], (869,)),
+    ("SELECT c_numeric FROM typed INTERSECT SELECT $1", ["7.0"], (1700,)),
+    ("UPDATE typed SET c_varchar_12_ = COALESCE($1, $2)", ["ok", "more than twelve"], (25, 25)),
+]
+
+
+@pytest.mark.parametrize(("statement", "values", "types"), NOT_TAKEN)
+def test_what_is_of_another_type_is_refused(
+    both: Differential, statement: str, values: list[object], types: tuple[int, ...]
+) -> None:
+    empty(both)
+    both.run("INSERT INTO typed (id) VALUES (1)")
+    both.clinic.oracle.planted = ["more than twelve"]
+    both.refused(statement, values, types=types)
+
+
+def test_null_equals_is_transformed_by_the_server_where_it_is_told_to(both: Differential) -> None:
+    empty(both)
+    both.run("INSERT INTO typed (id, c_int4, c_text) VALUES (1, 7, 'x'), (2, NULL, NULL)")
+    for setting in ("off", "on"):
+        both.run(f"SET transform_null_equals = {setting}")
+        for statement in (
+            "SELECT id FROM typed WHERE c_int4 = NULL",
+            "SELECT id FROM typed WHERE NULL = c_text AND c_text = NULL",
+            "SELECT id FROM typed WHERE c_text <> NULL OR c_text IN (NULL) OR c_text = NULL::text OR (id, c_text) = (2, NULL)",
+        ):
+            for way in ("simple", "extended"):
+                both.run(statement, protocol=way)
+    both.run("RESET transform_null_equals")
 
 
 REFUSED = [
@@ -358,10 +451,6 @@ REFUSED = [
     "SELECT count(*) FROM typed GROUP BY c_date::text",
     "SELECT id FROM typed GROUP BY c_date::text, id",
     "SELECT DISTINCT c_date::text FROM typed",
-    "SELECT id FROM typed WHERE c_char_9_ = ANY (ARRAY['ab', 'abc']::char[])",
-    "SELECT id FROM typed WHERE c_numeric_10_2_ = ANY (ARRAY['1.001']::numeric(10,2)[])",
-    "SELECT id FROM typed WHERE c_timestamp = ANY (ARRAY['2000-02-29 00:00:00.1', $$infinity$$]::timestamp(0)[])",
-    "SELECT id FROM typed WHERE c_char_9_ IN ('ab ', COALESCE('a ', NULL))",
     "SELECT id FROM typed WHERE c_citext = COALESCE('AB', 'x')",
     "SELECT c_citext FROM typed INTERSECT SELECT (SELECT 'AB')",
     "SELECT c_citext FROM typed UNION SELECT q FROM (SELECT 'AB' AS q) v",

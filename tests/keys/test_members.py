@@ -50,3 +50,24 @@ async def test_who_is_gone_or_silent_is_not_waited_for(site: Site) -> None:
         await one.announce(conn, {"b"})
         names = [names for (names,) in site.run("SELECT names FROM phiproxy.announcement")]
         assert names == [["b"]]
+
+
+async def test_one_worker_of_a_proxy_leads(site: Site) -> None:
+    """The first that was there just now; workers of other proxies, and proxies without workers, lead for themselves."""
+    await site.init()
+    workers = [Members("phiproxy", 60, (5, index)) for index in range(3)]
+    others = [Members("phiproxy", 60, (4, 0)), Members("phiproxy", 60, (6, 0)), Members("phiproxy", 60)]
+    async with await site.connect() as conn:
+        await conn.set_autocommit(True)
+        for member in (*workers, *others):
+            await member.beat(conn, 1, print)
+        assert [await member.leads(conn, 60) for member in (*workers, *others)] == [True, False, False, True, True, True]
+        await conn.execute("UPDATE phiproxy.proxy SET seen_at = seen_at - interval '9 seconds' WHERE id & 65535 = 0")
+        assert [await member.leads(conn, 5) for member in workers] == [True, True, False]
+        await workers[0].leave(conn)
+        assert [await member.leads(conn, 60) for member in workers[1:]] == [True, False]
+        await conn.execute("LISTEN phiproxy_epoch")
+        await others[2].tell(conn)
+        await workers[1].tell(conn)
+        told = [notify.payload async for notify in conn.notifies(timeout=0.5)]
+        assert told == ["phiproxy"]

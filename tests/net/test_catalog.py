@@ -7,9 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from phiproxy.net.catalog import catalog_version, read_catalog
+from phiproxy.errors import CatalogNeeded
+from phiproxy.net.catalog import CatalogReader, read_catalog
 from phiproxy.policy.catalog import Catalog, CatalogIndex
 from phiproxy.policy.guards import guard, guard_name
+from phiproxy.policy.snapshot import changed, overlaid
 from tests.clinic_model import protected
 from tests.harness.server import PostgresServer
 
@@ -35,8 +37,8 @@ async def conn(postgres_server: PostgresServer) -> AsyncIterator[Connection]:
         postgres_server.drop_database(name)
 
 
-async def read(conn: Connection) -> Catalog:
-    return await read_catalog(conn, [("public", "patients")])
+async def read(conn: Connection, *names: str) -> Catalog:
+    return await read_catalog(conn, [("public", "patients")], names or None)
 
 
 async def reach(conn: Connection) -> dict[str, str]:
@@ -213,7 +215,17 @@ async def test_functions_that_run_text_always_reach(conn: Connection) -> None:
         'ALTER TABLE other SET SCHEMA "Odd"',
         'ALTER SCHEMA "Odd" RENAME TO odd',
         "DROP TABLE other",
-        "CREATE VIEW v AS SELECT 1",
+        "CREATE VIEW v AS SELECT id FROM patients",
+        "CREATE VIEW x AS SELECT 1",
+        'CREATE TABLE "Odd".other (id int)',
+        "CREATE SCHEMA more",
+        "CREATE TABLE child () INHERITS (patients)",
+        "CREATE INDEX i ON other (a)",
+        "ALTER INDEX other_pkey RENAME TO keys",
+        "CREATE TYPE e AS ENUM ('a')",
+        "CREATE TABLE more (a int, CONSTRAINT phi_guard_a CHECK (a > 0))",
+        "CREATE TRIGGER t BEFORE UPDATE ON other FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "CREATE POLICY p ON other USING (true)",
         "CREATE RULE r AS ON INSERT TO other DO ALSO SELECT 1",
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "CREATE OR REPLACE FUNCTION old() RETURNS int LANGUAGE sql AS 'SELECT 2'",
@@ -223,20 +235,54 @@ async def test_functions_that_run_text_always_reach(conn: Connection) -> None:
         "CREATE DOMAIN d AS text",
     ],
 )
-async def test_the_version_changes_with_every_ddl(conn: Connection, ddl: str) -> None:
+async def test_ddl_that_concerns_what_was_read_is_noticed(conn: Connection, ddl: str) -> None:
     await conn.execute("CREATE FUNCTION old() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-    before = await catalog_version(conn)
+    reader = await reader_of(conn, "other", "x", "Table")
+    assert await reader.same(conn)
     await conn.execute(ddl.encode())
-    assert await catalog_version(conn) != before
+    assert not await reader.same(conn)
 
 
-async def test_the_version_stays_without_ddl(conn: Connection) -> None:
-    before = await catalog_version(conn)
+@pytest.mark.parametrize("ddl", ["CREATE TABLE y (a int, b int CHECK (b > 0))", "CREATE VIEW v AS SELECT 1", "DROP TABLE other"])
+async def test_other_ddl_costs_no_reading(conn: Connection, ddl: str) -> None:
+    reader = await reader_of(conn, "x")
+    await conn.execute(ddl.encode())
+    assert await reader.same(conn)
+
+
+async def reader_of(conn: Connection, *names: str) -> CatalogReader:
+    """Return a reader that has read these names."""
+    reader = CatalogReader()
+    await reader.read(conn, [("public", "patients")], names)
+    return reader
+
+
+async def test_nothing_is_noticed_without_ddl(conn: Connection) -> None:
+    reader = await reader_of(conn, "other", "scratch")
     await conn.execute("INSERT INTO other SELECT g, 'x' FROM generate_series(1, 1000) g")
     await conn.execute("ANALYZE")
     await conn.execute("VACUUM")
     await conn.execute("CREATE TEMP TABLE scratch (id serial PRIMARY KEY, a text DEFAULT 'x' CHECK (a <> ''))")
-    assert await catalog_version(conn) == before
+    assert await reader.same(conn)
+    assert not await reader.same(conn, temporary=True)
+
+
+async def test_what_was_not_read_is_asked_for(conn: Connection) -> None:
+    catalog = await read(conn, "other")
+    assert catalog.find("public", "patients") is not None
+    assert catalog.find("public", "other") is not None
+    assert catalog.find("Odd", "other") is None
+    with pytest.raises(CatalogNeeded) as needed:
+        catalog.find("Odd", "Table")
+    assert needed.value.names == {"Table"}
+    assert {r.name for r in catalog.relations} == {"patients", "other"}
+    more = await read(conn, "other", "Table", "other_pkey")
+    assert more.extends(catalog)
+    assert not catalog.extends(more)
+    assert more.generation == catalog.generation
+    assert [(r.name, i.name) for r, i in more.indexed("other_pkey")] == [("other", "other_pkey")]
+    await conn.execute("ALTER TABLE other ADD COLUMN b int")
+    assert not (await read(conn, "other", "Table", "other_pkey")).extends(more)
 
 
 async def test_stored_queries_of_views(conn: Connection, postgres_server: PostgresServer) -> None:
@@ -294,20 +340,21 @@ async def test_concurrent_ddl_breaks_no_reading(conn: Connection, postgres_serve
                 )
         done.set()
 
+    reader = await reader_of(conn, "c1", "cv1")
     async with asyncio.TaskGroup() as group:
         group.create_task(churn())
         while not done.is_set():
             catalog = await read(conn)
             assert ("public", "patients") in catalog.by_name
-            await catalog_version(conn)
+            await reader.same(conn)
 
 
 async def test_collations_are_known_that_are_deterministic(conn: Connection) -> None:
     assert {"C", "POSIX", "default"} <= (await read(conn)).collations
-    before = await catalog_version(conn)
+    reader = await reader_of(conn)
     await conn.execute('CREATE COLLATION public.twice FROM "C"')
     assert "twice" in (await read(conn)).collations
-    assert await catalog_version(conn) != before
+    assert not await reader.same(conn)
     icu = await conn.execute("SELECT FROM pg_collation WHERE collname = 'und-x-icu'")  # 18 knows others of the provider without it
     if icu.rowcount:
         await conn.execute("CREATE COLLATION public.\"POSIX\" (provider = icu, locale = 'und', deterministic = false)")
@@ -321,16 +368,34 @@ async def test_operators_and_counts_of_somebodys_own(conn: Connection) -> None:
         " CREATE FUNCTION same(int, text) RETURNS bool LANGUAGE sql AS 'SELECT true';"
         " CREATE OPERATOR public.<> (LEFTARG = int, RIGHTARG = text, FUNCTION = same)"
     )
-    before = await catalog_version(conn)
+    reader = await reader_of(conn)
     assert (await read(conn)).replaced == frozenset()
     await conn.execute(
         "CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = same);"
         " CREATE FUNCTION count(text) RETURNS bigint LANGUAGE sql AS 'SELECT 42::bigint'"
     )
     assert (await read(conn)).replaced == {"=", "count"}
-    assert await catalog_version(conn) != before
+    assert not await reader.same(conn)
     await conn.execute(
         "CREATE FUNCTION soundex(text) RETURNS text LANGUAGE sql AS 'SELECT $1';"
         " CREATE OPERATOR public.~~ (LEFTARG = text, RIGHTARG = text, FUNCTION = same)"
     )
     assert (await read(conn)).replaced == {"=", "count", "soundex", "~~"}
+
+
+async def test_what_a_transaction_sees_otherwise(conn: Connection) -> None:
+    """Its tables by name, what it has altered, and children of what is known that code has made; nothing else."""
+    await conn.execute("CREATE TABLE known (id int); CREATE TABLE gone (id int)")
+    base = await read(conn, "known", "gone")
+    async with conn.transaction():
+        await conn.execute(
+            "CREATE TABLE made (id int); CREATE TABLE unheard (id int); DROP TABLE gone; ALTER TABLE known ADD COLUMN b int;"
+            "DO $$ BEGIN EXECUTE 'CREATE TABLE part () INHERITS (patients)'; EXECUTE 'CREATE TABLE sub () INHERITS (part)'; END $$"
+        )
+        rows = await (await conn.execute(changed(base, ["patients", "made", "absent"]))).fetchall()
+        seen = overlaid(base, [row[0] for row in rows], ["made", "absent"], {}, lambda *_: b"")
+        raise psycopg.Rollback
+    assert {r.name for r in seen.relations} == {"patients", "known", "made", "part", "sub"}
+    assert [c.name for c in seen.by_name["public", "known"].columns] == ["id", "b"]
+    assert seen.find("public", "absent") is None
+    assert [r.name for r in seen.children[seen.by_name["public", "patients"].oid]] == ["part"]

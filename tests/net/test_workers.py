@@ -29,7 +29,7 @@ async def pair() -> tuple[Channel, Channel]:
 
 async def test_orders_and_reports_arrive_as_they_were_and_an_end_is_an_end() -> None:
     supervisor, worker = await pair()
-    orders: list[module.Order] = [Start(CONFIGURATION, (3, 4), 5, 2, 1), Prepare(CONFIGURATION), Take(), Drain(1.5), Stop()]
+    orders: list[module.Order] = [Start(CONFIGURATION, (3, 4), 5, 2, 1, 9), Prepare(CONFIGURATION), Take(), Drain(1.5), Stop()]
     for order in orders:
         supervisor.order(order)
     assert [await worker.next_order() for _ in orders] == orders

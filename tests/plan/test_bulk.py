@@ -49,7 +49,7 @@ def script(text: str) -> tuple[object, ...]:
 
 def in_full(text: str) -> tuple[object, ...]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "find_bulk", lambda _text: None)
+        patch.setattr(bulk, "find_bulk", lambda _text, _declared: None)
         return script(text)
 
 
@@ -75,7 +75,7 @@ def statement(text: str, oids: tuple[int, ...] = ()) -> tuple[object, ...]:
 
 def statement_in_full(text: str, oids: tuple[int, ...] = ()) -> tuple[object, ...]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "find_bulk", lambda _text: None)
+        patch.setattr(bulk, "find_bulk", lambda _text, _declared: None)
         return statement(text, oids)
 
 
@@ -173,9 +173,9 @@ def lengths_analysed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     lengths: list[int] = []
     analyse = Planner._meanings
 
-    def counted(self: Planner, text: bytes, view: cache.View) -> object:
+    def counted(self: Planner, text: bytes, view: cache.View, declared: tuple[int, ...]) -> object:
         lengths.append(len(text))
-        return analyse(self, text, view)
+        return analyse(self, text, view, declared)
 
     monkeypatch.setattr(Planner, "_meanings", counted)
     return lengths

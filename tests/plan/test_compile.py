@@ -67,7 +67,7 @@ def test_the_client_sees_its_own_types(text: str, oids: tuple[int, ...], describ
     [
         ("SELECT 1 FROM patients WHERE ssn = $1", "42883"),
         ("INSERT INTO patients (ssn) VALUES ($1::date::int4)", "42846"),
-        ("UPDATE patients SET city = 'x' WHERE ssn = ANY ($1::int4[])", "42883"),
+        ("UPDATE patients SET city = 'x' WHERE ssn = ANY ($1::int4[])", "42846"),
     ],
 )
 def test_a_parameter_declared_as_another_type_is_refused(text: str, state: str) -> None:

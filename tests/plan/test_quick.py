@@ -30,7 +30,6 @@ OTHER: list[Use] = [
     ABSENT,
     NULLNESS,
     Store(SSN, 0, elements=True),
-    Store(SSN, 0, limit=3),
     Store(SSN, 0, given=Given()),
     Search(SSN, SSN.slots[0], SSN.type, elements=True),
     Search(SSN, SSN.slots[0], SSN.type, given=Given()),

@@ -56,3 +56,27 @@ def test_shown_in_the_clients_format_and_style() -> None:
     assert text is not None
     assert binary is not None
     assert (text(b"2001-02-03"), binary(b"2001-02-03")) == (b"03.02.2001", struct.pack("!i", 399))
+
+
+@pytest.mark.parametrize("use", [Store(PRICE, 1, given=Given(builtin("numeric")), perhaps=True)])
+def test_an_error_in_what_may_be_left_out_may_be_none(use: Store) -> None:
+    read = reader(use)
+    assert read is not None
+    assert read(b"12.34", 0, GERMAN) == b"12.3"
+    with pytest.raises(ValueRefused) as caught:
+        read(b"12345", 0, GERMAN)
+    assert caught.value.sqlstate == "0A000"
+    with pytest.raises(ValueRefused) as caught:
+        read(b"x", 0, GERMAN)  # a literal is read before anything is left out
+    assert caught.value.sqlstate == "22P02"
+
+
+def test_what_is_compared_may_be_left_out_too() -> None:
+    slot = PATIENTS.columns["ssn"].slots[0]
+    read = reader(
+        Search(PRICE, slot, builtin("numeric"), given=Given(builtin("numeric"), (named_type("numeric(4,1)"),)), perhaps=True)
+    )
+    assert read is not None
+    with pytest.raises(ValueRefused) as caught:
+        read(b"12345", 0, GERMAN)
+    assert caught.value.sqlstate == "0A000"

@@ -52,6 +52,7 @@ def statement_of(planner: Planner, text: bytes) -> object:
     except PhiproxyError as error:
         return error.sqlstate, error.public_text, error.position
     found = dataclasses.asdict(plan)
+    del found["_readers"], found["_ranges"]  # closures, made of what is compared here
     found["sql"] = SEALED.sub(b"sealed", plan.sql)  # the default of a column, sealed anew each time
     if plan.inline is not None:
         found["inline"] = (plan.inline.pieces, plan.inline.occurrences, plan.inline.spans)
@@ -126,9 +127,9 @@ def analyses(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     original = Planner._fresh_meanings
 
-    def watched(self: Planner, text: bytes, view: View) -> object:
+    def watched(self: Planner, text: bytes, view: View, declared: tuple[int, ...]) -> object:
         seen.append(text)
-        return original(self, text, view)
+        return original(self, text, view, declared)
 
     monkeypatch.setattr(Planner, "_fresh_meanings", watched)
     return seen

@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from phiproxy.errors import CatalogChanged, KeyNeeded
+from phiproxy.errors import CatalogChanged, KeyNeeded, ValueRefused
 from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.columns import MAX_DESCRIPTIONS, Columns
-from phiproxy.plan.statement import convert, map_position, spell_bytea
+from phiproxy.plan.statement import convert, map_position, read_literal, spell_bytea
 from phiproxy.policy.protection import Check
-from phiproxy.sql.meaning import NULLNESS, PLAIN, Reveal, Search, Store
+from phiproxy.policy.types import named_type
+from phiproxy.sql.meaning import NULLNESS, PLAIN, Given, Reveal, Search, Store
+from phiproxy.types.styles import Styles
 from phiproxy.wire.arrays import Array
 from phiproxy.wire.messages import Field, encode_row_description
 from tests.clinic_model import ACTIVE, CATALOG, PATH, PATIENTS, PROTECTION
@@ -153,22 +155,35 @@ def test_an_array_as_a_literal_of_a_simple_query() -> None:
     assert b"NULL::bytea[]" in text
 
 
-def test_casts_cut_what_is_stored_and_no_elements_need_no_key() -> None:
-    ciphers = full_ciphers()
-    cut, elements, empty = convert(
-        ciphers,
-        [
-            (Store(SSN, 1, limit=2), "é€x".encode()),
-            (Store(SSN, 2, elements=True, limit=1), Array(((2, 1),), (b"ab", None))),
-            (Store(SSN, 3, elements=True), Array((), ())),
-        ],
-    )
-    assert isinstance(cut, bytes)
-    assert isinstance(elements, Array)
-    assert ciphers.open(SSN)(cut) == "é€".encode()
-    assert elements.elements[1] is None
-    assert ciphers.open(SSN)(elements.elements[0] or b"") == b"a"
-    assert empty == Array((), ())
+def test_casts_cut_what_is_stored() -> None:
+    cut = given(None, "varchar(2)")
+    assert read_literal(Store(SSN, 1, given=cut), "é€x".encode(), Styles.CANONICAL) == "é€".encode()
+    elements = read_literal(Store(SSN, 2, elements=True, given=given("text", "varchar(1)")), b"[2:3]={ab,NULL}", Styles.CANONICAL)
+    assert elements == Array(((2, 2),), (b"a", None))
+
+
+def given(own: str | None, to: str) -> Given:
+    return Given(named_type(own or "varchar"), (named_type(to),))
+
+
+def test_no_elements_need_no_key() -> None:
+    assert convert(full_ciphers(), [(Store(SSN, 3, elements=True), Array((), ()))]) == [Array((), ())]
+
+
+def test_what_may_not_be_asked_for_is_refused_where_it_is_none_for_the_column() -> None:
+    """PostgreSQL comes to no error in ``COALESCE('ok', 'too long')``."""
+    small = replace(MRN, type=named_type("int2"))
+    for perhaps, state in ((False, "22001"), (True, "0A000")):
+        with pytest.raises(ValueRefused) as refused:
+            convert(full_ciphers(), [(Store(MRN, 1, perhaps=perhaps), b"much too long for it")])
+        assert refused.value.sqlstate == state
+        use = Store(small, 1, given=given("int4", "int4"), perhaps=perhaps)
+        with pytest.raises(ValueRefused) as refused:
+            read_literal(use, b"99999", Styles.CANONICAL)
+        assert refused.value.sqlstate == ("22003" if state == "22001" else state)
+        with pytest.raises(ValueRefused) as refused:  # which PostgreSQL reads at once
+            read_literal(use, b"x", Styles.CANONICAL)
+        assert refused.value.sqlstate == "22P02"
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from phiproxy.policy.reach import ALWAYS, PG_CLASS, PG_PROC, Node, Objects, reaching, setting
+from phiproxy.policy.reach import ALWAYS, PG_CLASS, PG_PROC, Code, Node, Objects, reaching, setting
 
-PATIENTS, VIEW, OTHER, RULE = Node(PG_CLASS, 1), Node(PG_CLASS, 2), Node(PG_CLASS, 3), Node(2618, 4)
+PATIENTS, VIEW, OTHER = Node(PG_CLASS, 1), Node(PG_CLASS, 2), Node(PG_CLASS, 3)
 F, G = Node(PG_PROC, 5), Node(PG_PROC, 6)
 NAMES = {
     PATIENTS: ("patients", "table"),
@@ -16,20 +16,19 @@ NAMES = {
 PROTECTED = {PATIENTS: "public.patients"}
 
 
-def test_a_view_through_its_rule() -> None:
-    objects = Objects(names=NAMES, stands_for={RULE: (VIEW,)}, edges=[(RULE, PATIENTS), (RULE, VIEW)])
-    assert reaching(objects, PROTECTED) == {"v": "view over public.patients"}
+def names(objects: Objects, *always: str) -> dict[str, str]:
+    return reaching(objects, PROTECTED, always).names
+
+
+def test_a_view() -> None:
+    found = reaching(Objects(names=NAMES, edges=[(VIEW, PATIENTS)]), PROTECTED)
+    assert found.names == {"v": "view over public.patients"}
+    assert found.nodes == {VIEW, PATIENTS}
 
 
 def test_nothing_protected_reaches_nothing_but_what_runs_text() -> None:
-    assert reaching(Objects(names=NAMES, edges=[(VIEW, PATIENTS)]), {}) == {}
-    assert set(reaching(Objects(), {}, ["query_to_xml"])) == {"query_to_xml"}
-
-
-def test_what_is_silent_passes_nothing_on() -> None:
-    key = Node(2606, 9)
-    objects = Objects(names=NAMES, stands_for={key: (OTHER,)}, edges=[(key, PATIENTS)], silent={key})
-    assert reaching(objects, PROTECTED) == {}
+    assert reaching(Objects(names=NAMES, edges=[(VIEW, PATIENTS)]), {}).names == {}
+    assert set(reaching(Objects(), {}, ["query_to_xml"]).names) == {"query_to_xml"}
 
 
 @pytest.mark.parametrize(
@@ -37,43 +36,43 @@ def test_what_is_silent_passes_nothing_on() -> None:
     ["select ssn from patients", "SELECT 1 FROM Public.PATIENTS p", "execute 'select * from patients'", 'from "patients"'],
 )
 def test_a_body_that_names_the_table(body: str) -> None:
-    assert reaching(Objects(names=NAMES, bodies={F: body}), PROTECTED) == {"f": "function over public.patients"}
+    assert names(Objects(names=NAMES, code=Code({F: body}))) == {"f": "function over public.patients"}
 
 
 @pytest.mark.parametrize("body", ["select * from patients2", "select inpatients", "patients_old"])
 def test_a_body_that_does_not(body: str) -> None:
-    assert reaching(Objects(names=NAMES, bodies={F: body}), PROTECTED) == {}
+    assert names(Objects(names=NAMES, code=Code({F: body}))) == {}
 
 
 def test_bodies_are_followed_to_the_end() -> None:
-    objects = Objects(names=NAMES, bodies={G: "select f()", F: "select * from v"}, edges=[(VIEW, PATIENTS)])
-    assert set(reaching(objects, PROTECTED)) == {"v", "f", "g"}
+    objects = Objects(names=NAMES, code=Code({G: "select f()", F: "select * from v"}), edges=[(VIEW, PATIENTS)])
+    assert set(names(objects)) == {"v", "f", "g"}
 
 
 def test_cycles_end() -> None:
-    objects = Objects(names=NAMES, bodies={G: "select f() from patients", F: "select g()"})
-    assert set(reaching(objects, PROTECTED)) == {"f", "g"}
+    objects = Objects(names=NAMES, code=Code({G: "select f() from patients", F: "select g()"}))
+    assert set(names(objects)) == {"f", "g"}
 
 
 def test_a_name_that_is_no_token() -> None:
-    names = {**NAMES, PATIENTS: ('my "x" table', "table")}
-    found = reaching(Objects(names=names, bodies={F: 'select * from "my ""x"" table"'}), PROTECTED)
+    named = {**NAMES, PATIENTS: ('my "x" table', "table")}
+    found = names(Objects(names=named, code=Code({F: 'select * from "my ""x"" table"'})))
     assert set(found) == {"f"}
 
 
 def test_a_loopback_foreign_table() -> None:
-    names = {**NAMES, OTHER: ("far", "foreign table")}
-    assert reaching(Objects(names=names, remote={OTHER: "patients"}), PROTECTED) == {"far": "foreign table over public.patients"}
+    named = {**NAMES, OTHER: ("far", "foreign table")}
+    assert names(Objects(names=named, code=Code({}, {OTHER: "patients"}))) == {"far": "foreign table over public.patients"}
 
 
 def test_who_calls_what_runs_text_reaches() -> None:
-    objects = Objects(names=NAMES, bodies={F: "select query_to_xml(q, true, true, '')"})
-    assert reaching(objects, PROTECTED, ["query_to_xml"])["f"] == "function over tables named by text"
+    objects = Objects(names=NAMES, code=Code({F: "select query_to_xml(q, true, true, '')"}))
+    assert names(objects, "query_to_xml")["f"] == "function over tables named by text"
 
 
 def test_the_protected_name_is_not_in_it_in_any_schema() -> None:
-    names = {**NAMES, VIEW: ("patients", "view")}
-    assert reaching(Objects(names=names, edges=[(VIEW, PATIENTS)]), PROTECTED) == {}
+    named = {**NAMES, VIEW: ("patients", "view")}
+    assert names(Objects(names=named, edges=[(VIEW, PATIENTS)])) == {}
 
 
 @pytest.mark.parametrize(("name", "always"), [("query_to_xml_and_xmlschema", True), ("dblink_exec", True), ("low", False)])
@@ -98,7 +97,7 @@ def test_always(name: str, always: bool) -> None:
     ],
 )
 def test_what_changes_the_session_and_who_calls_it(body: str) -> None:
-    assert setting(Objects(names=NAMES, bodies={F: body, G: "select f()"})) == {"f", "g"}
+    assert set(setting(Objects(names=NAMES, code=Code({F: body, G: "select f()"}))).names) == {"f", "g"}
 
 
 @pytest.mark.parametrize(
@@ -106,12 +105,9 @@ def test_what_changes_the_session_and_who_calls_it(body: str) -> None:
     ["select 1", "update users set role = 'x'", "perform set_config('app.tenant', t, true)", "select timezone('UTC', now())"],
 )
 def test_what_leaves_the_session_as_it_is(body: str) -> None:
-    assert setting(Objects(names=NAMES, bodies={F: body, G: "select f()"})) == frozenset()
+    assert setting(Objects(names=NAMES, code=Code({F: body, G: "select f()"}))).names == {}
 
 
 def test_a_table_whose_trigger_changes_the_session() -> None:
-    trigger = Node(2620, 8)
-    objects = Objects(
-        names=NAMES, bodies={F: "begin set search_path = a; end"}, stands_for={trigger: (OTHER,)}, edges=[(trigger, F)]
-    )
-    assert setting(objects) == {"f", "other"}
+    objects = Objects(names=NAMES, code=Code({F: "begin set search_path = a; end"}), edges=[(OTHER, F)])
+    assert set(setting(objects).names) == {"f", "other"}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 
+import pytest
+
+from phiproxy.errors import CatalogNeeded
 from phiproxy.policy.catalog import Catalog, CatalogIndex
 from phiproxy.policy.ownsignatures import rows
 from phiproxy.policy.protection import Check
 from phiproxy.policy.signatures import Signatures
-from phiproxy.policy.snapshot import changed, overlaid, relation
+from phiproxy.policy.snapshot import changed, overlaid, relation, some
 
 GUARD = "{CONST :consttype 17 :constlen -1 :location 1 :constvalue 6 [ 24 0 0 0 0 7 ]}"
 
@@ -65,7 +68,7 @@ def test_an_overlay() -> None:
     base = Catalog(1, 160000, relations, {"v": "view"}, views=views, signatures=before)
     made = '[null, null, [["f", [25], 0, 0, "f", 16]], null, null, null]'
     told = ["[5, 7]", "[]", '[[9, "SELECT 3;"], [10, null]]', made, row(5, "renamed"), row(7, "made")]
-    found = overlaid(base, [b64encode(text.encode()).decode() for text in told], {"w": "made here"}, lambda *_: b"")
+    found = overlaid(base, [b64encode(text.encode()).decode() for text in told], (), {"w": "made here"}, lambda *_: b"")
     assert found.views == {8: "SELECT 1;", 9: "SELECT 3;"}
     assert found.signatures is not None
     assert [len(found.signatures.functions(name)) for name in ("f", "old")] == [1, 0]
@@ -74,5 +77,17 @@ def test_an_overlay() -> None:
     assert [r.name for r in base.relations] == ["t", "gone"]
 
 
+def test_what_was_not_read_is_asked_for_in_the_transaction() -> None:
+    base = Catalog(1, 160000, (relation(row(5, "t")),), names=frozenset({"t"}))
+    told = ["[5]", "[]", "[]", "[null, null, null, null, null, null]", row(7, "made")]
+    found = overlaid(base, [b64encode(text.encode()).decode() for text in told], {"made", "absent"}, {}, lambda *_: b"")
+    assert found.find("public", "made") is not None
+    assert found.find("public", "absent") is None
+    with pytest.raises(CatalogNeeded):
+        found.find("public", "other")
+
+
 def test_names_are_quoted() -> None:
-    assert b"ARRAY['a''b', 'c']::pg_catalog.name[]" in changed(["c", "a'b"])
+    base = Catalog(1, 160000, (relation(row(5, "t")),), names=frozenset({"t"}))
+    assert b"ARRAY['a''b', 'c']::pg_catalog.name[]" in changed(base, ["c", "a'b"])
+    assert "ARRAY['a''b', 'c']::pg_catalog.name[]" in some(["c", "a'b"], [5])

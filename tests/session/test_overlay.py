@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 
+import pytest
+
 from phiproxy.errors import StatementRefused
 from phiproxy.session.core import NeedAnnouncement, NeedCatalog
 from phiproxy.session.substitutes import own_query
@@ -56,7 +58,7 @@ def test_outside_of_a_transaction_it_is_read_afresh(play: Screenplay) -> None:
 def test_in_a_transaction_it_is_read_there(play: Screenplay) -> None:
     altered(play, "T")
     play.client_says(SELECT)
-    play.server_gets(*split(own_query(play.session.planner.changes_query())))
+    play.server_gets(*split(own_query(play.session.planner.changes_query(play.session.created))))
     row = json.dumps([100, "public", "patients", "r", False, False, False, COLUMNS, None, None, None, None, None, False, None])
     alive = json.dumps([r.oid for r in play.session.planner.catalog.relations])
     nothing = b"[null, null, null, null, null, null]"
@@ -77,7 +79,7 @@ def test_a_savepoint_may_undo_it(play: Screenplay) -> None:
     play.server_says(command_complete("ROLLBACK"), ready("T"))
     play.session.to_client.clear()
     play.client_says(SELECT)
-    play.server_gets(*split(own_query(play.session.planner.changes_query())))
+    play.server_gets(*split(own_query(play.session.planner.changes_query(play.session.created))))
 
 
 def announcements(play: Screenplay) -> int:
@@ -162,6 +164,50 @@ def test_a_name_that_was_taken_back_is_no_table_of_the_session(play: Screenplay)
     play.server_gets(REFUSED_QUERY)
 
 
+def test_what_names_nothing_protected_is_used_at_once(play: Screenplay) -> None:
+    """``CREATE TABLE elsewhere …; INSERT INTO elsewhere …``: no catalogue can say anything of it that matters."""
+    play.client_says(query("CREATE TABLE elsewhere (id int)"))
+    play.session.to_server.clear()
+    play.server_says(command_complete("CREATE TABLE"), ready())
+    play.session.to_client.clear()
+    for text in ("INSERT INTO elsewhere VALUES (1)", "ALTER TABLE elsewhere ADD b int", "DROP TABLE elsewhere"):
+        play.client_says(query(text))
+        assert play.need is None
+        play.server_gets(query(text))
+        play.server_says(command_complete("X"), ready())
+        play.session.to_client.clear()
+
+
+@pytest.mark.parametrize(
+    ("body", "looked_up"),
+    [("SELECT 1", False), ("SELECT set_config(''search_path'', ''a'', false)", True), ("SET search_path = a; SELECT 1", True)],
+)
+def test_a_function_that_may_change_the_session_is_looked_up(play: Screenplay, body: str, looked_up: bool) -> None:
+    """``CREATE FUNCTION tenant() …; SELECT tenant()``: only the catalogue tells what runs it."""
+    play.client_says(query(f"CREATE FUNCTION tenant() RETURNS int LANGUAGE sql AS '{body}'"))
+    play.session.to_server.clear()
+    play.server_says(command_complete("CREATE FUNCTION"), ready())
+    play.session.to_client.clear()
+    play.client_says(query("SELECT tenant()"))
+    assert play.need == (NeedCatalog(changed=True) if looked_up else None)
+    if looked_up:
+        play.resumes()
+    play.server_gets(query("SELECT tenant()"))
+
+
+def test_what_another_session_makes_over_protected_tables_is_looked_up_after_ddl_of_ones_own_too(play: Screenplay) -> None:
+    assert isinstance(play.session.database, FakeDatabase)
+    play.client_says(query("CREATE TABLE elsewhere (id int)"))
+    play.session.to_server.clear()
+    play.server_says(command_complete("CREATE TABLE"), ready())
+    play.session.to_client.clear()
+    play.session.database.made.add("shown")
+    play.client_says(query("SELECT * FROM shown"))
+    assert play.need == NeedCatalog(changed=True)
+    play.resumes()
+    play.server_gets(query("SELECT * FROM shown"))
+
+
 DDL = [parse("CREATE TABLE made (a int)"), bind(), execute()]
 DDL_DONE = [PARSE_COMPLETE, BIND_COMPLETE, command_complete("CREATE TABLE")]
 
@@ -175,7 +221,7 @@ def asked_in_group(play: Screenplay) -> None:
     play.server_gets()
     play.server_says(*DDL_DONE[1:])
     play.client_gets(*DDL_DONE[1:])
-    play.server_gets(*list(split(own_query(play.session.planner.changes_query())))[:-1], FLUSH)
+    play.server_gets(*list(split(own_query(play.session.planner.changes_query(play.session.created))))[:-1], FLUSH)
 
 
 def told(play: Screenplay) -> list[bytes]:
@@ -237,4 +283,4 @@ def test_a_catalogue_that_is_fresh_says_nothing_of_a_group_that_is_open(play: Sc
     play.server_gets(FLUSH)
     play.server_says(*DDL_DONE)
     play.client_gets(*DDL_DONE)
-    play.server_gets(*list(split(own_query(play.session.planner.changes_query())))[:-1], FLUSH)
+    play.server_gets(*list(split(own_query(play.session.planner.changes_query(play.session.created))))[:-1], FLUSH)

@@ -9,8 +9,10 @@ from tests.sql.ask import PLANNER, VIEW, ask
 
 
 def limits(statement: str) -> list[int | None]:
+    """Return how many characters the casts of each stored value leave."""
     plan = PLANNER.statement(statement.encode(), (), VIEW)
-    return [use.limit for use, _, _ in plan.outputs if isinstance(use, Store)]
+    casts = [use.given.casts if use.given is not None else () for use, _, _ in plan.outputs if isinstance(use, Store)]
+    return [min((to.max_length for to in one if to.max_length is not None), default=None) for one in casts]
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,8 @@ def test_the_first_cast_is_the_type_of_the_column() -> None:
         ("($1), ($2)", "::numeric(6, 2)", True),  # as SQLAlchemy inserts many rows
         ("($1), ($2)", "::numeric", True),
         ("($1), ($2)", "", False),  # 42804 in PostgreSQL too: it is a column of texts
-        ("($1), ($2)", "::numeric(6, 1)", False),
-        ("($1), ($2)", "::text::numeric(6, 2)", False),
+        ("($1), ($2)", "::numeric(6, 1)", True),
+        ("($1), ($2)", "::text::numeric(6, 2)", True),
     ],
 )
 def test_values_without_a_type_are_what_a_cast_of_all_makes_of_them(entries: str, cast: str, answered: bool) -> None:

@@ -38,4 +38,5 @@ def test_other_numbers_of_columns(text: str) -> None:
 
 
 def test_given_values_may_be_conditions() -> None:
-    assert "WHERE v.b" in ask("SELECT p.id FROM patients p, (VALUES ('t'), ('f')) v (b) WHERE v.b AND p.ssn = 'x'")
+    assert "WHERE v.b" in ask("SELECT p.id FROM patients p, (VALUES (true), ('f')) v (b) WHERE v.b AND p.ssn = 'x'")
+    assert ask("SELECT p.id FROM patients p, (VALUES ('t'), ('f')) v (b) WHERE v.b AND p.ssn = 'x'") == "42804"

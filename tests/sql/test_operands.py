@@ -9,7 +9,7 @@ import pytest
 from phiproxy.errors import DatatypeMismatch, StatementRefused, UndefinedOperator
 from phiproxy.policy.types import builtin, named_type
 from phiproxy.sql.meaning import Given, Search, Store
-from phiproxy.sql.operands import OWN, CannotCoerce, changes_nothing, common_type, given, operand_type, read_as
+from phiproxy.sql.operands import OWN, CannotCoerce, changes_nothing, given, operand_type, read_as
 from phiproxy.sql.parse import Node, only, parse
 from phiproxy.sql.sinks import as_sink
 from tests.clinic_model import PATIENTS
@@ -70,12 +70,6 @@ def test_a_parameter_is_settled_when_its_type_is_known() -> None:
 
 
 def test_types_beside_each_other() -> None:
-    assert common_type([builtin("int4"), builtin("numeric")]) == builtin("numeric")
-    assert common_type([named_type("varchar(3)"), builtin("text")]).name == "varchar"
-    assert common_type([builtin("date"), builtin("timestamp")]) == builtin("timestamp")
-    assert common_type([]).name == "text"
-    with pytest.raises(DatatypeMismatch):
-        common_type([builtin("date"), builtin("int4")])
     assert operand_type(named_type("varchar(3)")).name == "text"
     assert operand_type(builtin("cidr")).name == "inet"
 

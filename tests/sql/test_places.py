@@ -28,17 +28,17 @@ def test_the_place(statement: str, operator: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "operator"),
+    ("statement", "operator", "state"),
     [
-        ("SELECT 'é' FROM patients WHERE id = 5 AND (ssn = $1)", "= $1"),
-        ("SELECT id FROM patients WHERE city = 'c' OR NOT ssn IN ('x', $1)", "IN ("),
-        ("SELECT id FROM patients WHERE ssn = ANY ($1)", "= ANY"),
+        ("SELECT 'é' FROM patients WHERE id = 5 AND (ssn = $1)", "= $1", "42883"),
+        ("SELECT id FROM patients WHERE city = 'c' OR NOT ssn IN ('x', $1)", "IN (", "42883"),
+        ("SELECT id FROM patients WHERE ssn = ANY ($1)", "= ANY", "42809"),
     ],
 )
-def test_the_place_of_a_declared_parameter(statement: str, operator: str) -> None:
+def test_the_place_of_a_declared_parameter(statement: str, operator: str, state: str) -> None:
     with pytest.raises(PhiproxyError) as refused:
         PLANNER.statement(statement.encode(), (16,), VIEW)
-    assert (refused.value.sqlstate, refused.value.position) == ("42883", statement.rindex(operator) + 1)
+    assert (refused.value.sqlstate, refused.value.position) == (state, statement.rindex(operator) + 1)
 
 
 def test_what_is_about_a_parameter_points_at_it() -> None:
@@ -46,3 +46,18 @@ def test_what_is_about_a_parameter_points_at_it() -> None:
     with pytest.raises(PhiproxyError) as refused:
         PLANNER.statement(statement.encode(), (17,), VIEW)
     assert refused.value.position == statement.index("$1") + 1
+
+
+@pytest.mark.parametrize(
+    ("client", "state"),
+    [
+        ("INSERT INTO patients (mrn) VALUES (CASE WHEN true THEN $1::text ELSE $1 END)", ""),
+        ("INSERT INTO patients (mrn) VALUES (COALESCE($1::int8::text, $1))", "42804"),
+        ("SELECT id FROM patients WHERE COALESCE(mrn, $1) = $1", "0A000"),
+    ],
+)
+def test_a_parameter_that_stands_twice_in_a_choice(client: str, state: str) -> None:
+    if state:
+        assert refusal(client).sqlstate == state
+    else:
+        assert PLANNER.statement(client.encode(), (), VIEW).touches

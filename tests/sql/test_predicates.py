@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fixtures.model import VIEW as FIXTURES_VIEW
+from tests.fixtures.model import planner as fixtures_planner
 from tests.sql.ask import PLANNER, VIEW, ask, refusal, tag
 
 SELECT = 'SELECT id FROM "public".patients WHERE '
@@ -84,3 +86,32 @@ def test_constants_among_the_conditions_of_case_decide_the_type_once_it_is_plann
     (reveal,) = found.reveals
     assert reveal is not None
     assert (reveal.planned.name if reveal.planned is not None else None) == planned
+
+
+@pytest.mark.parametrize(
+    ("client", "server"),
+    [
+        ("ssn = NULL", f"{tag('ssn')} = NULL"),
+        ("NULL = ssn", f"NULL = {tag('ssn')}"),
+        ("ssn <> NULL", f"{tag('ssn')} <> NULL::bytea"),
+        ("ssn OPERATOR(pg_catalog.=) NULL", f"{tag('ssn')} OPERATOR(pg_catalog.=) NULL::bytea"),
+        ("ssn = NULL::text", f"{tag('ssn')} = NULL::bytea"),
+        ("ssn IN (NULL, 'x')", f"{tag('ssn')} IN (NULL::bytea, $1)"),
+    ],
+)
+def test_a_null_beside_an_equals_sign_is_left_to_transform_null_equals(client: str, server: str) -> None:
+    assert ask(SELECT + client) == SELECT + server
+
+
+@pytest.mark.parametrize("client", ["$1 IN (bed, $1)", "'7' IN (bed, $1, NULL)", "$1 IN (word, 'x'::char(3))"])
+def test_a_value_in_a_list_of_columns_and_values(client: str) -> None:
+    refused = refusal(f"SELECT id FROM stays WHERE {client}", FIXTURES_VIEW, fixtures_planner())
+    assert (refused.sqlstate, bool(refused.hint)) == ("0A000", True)
+
+
+def test_a_text_in_a_list_of_columns_and_texts() -> None:
+    assert ask(SELECT + "'x' IN (ssn, $1, NULL)") == SELECT + f"$2 IN ({tag('ssn')}, $1, NULL::bytea)"
+
+
+def test_case_compares_a_literal_without_a_type_as_a_text() -> None:
+    assert ask(SELECT + "CASE 'x' WHEN ssn THEN true END") == SELECT + f"CASE $1 WHEN {tag('ssn')} THEN true END"

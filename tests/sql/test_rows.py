@@ -105,3 +105,15 @@ def test_left_alone(text: str) -> None:
 def test_what_is_more_than_rows_is_seen_in_the_tree(text: str) -> None:
     bulk = find_bulk(text.replace("{}", ", ".join(ROWS)).encode())
     assert bulk is None or not bulk.is_as_found(parse(bulk.short.text))
+
+
+def test_rows_whose_parameters_have_other_types_are_of_other_forms() -> None:
+    text = "INSERT INTO t VALUES " + ", ".join(f"(${2 * i + 1}, ${2 * i + 2})" for i in range(20))
+    declared = [23, 25] * 19 + [20]
+    bulk = find_bulk(text.encode(), declared)
+    assert bulk is not None
+    assert bulk.kept == [0, 1, 19]
+    assert bulk.form == [0] * 19 + [2]
+    undeclared = find_bulk(text.encode())
+    assert undeclared is not None
+    assert undeclared.kept == [0, 1]

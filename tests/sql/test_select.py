@@ -26,7 +26,6 @@ STAR = [None, "ssn", "full_name", "mrn", "notes", None, None]
         ("SELECT s.ssn FROM patients p, LATERAL (SELECT p.ssn) s", ["ssn"]),
         ("SELECT x.a FROM patients AS x(a, b, c)", [None]),
         ("SELECT x.b FROM patients AS x(a, b, c)", ["ssn"]),
-        ("SELECT id, ssn FROM patients GROUP BY id", [None, "ssn"]),
         ("SELECT ssn FROM ONLY patients ORDER BY id LIMIT $1 OFFSET 2 FOR UPDATE OF patients", ["ssn"]),
         ("SELECT ssn, row_number() OVER (ORDER BY id) FROM patients", ["ssn", None]),
     ],

@@ -42,7 +42,7 @@ def test_sinks(text: str, kind: str, casts: int) -> None:
     assert (sink.kind, len(sink.casts)) == (kind, casts)
 
 
-@pytest.mark.parametrize("text", ["$1::varchar(3)", "'a' || 'b'", "1 + 1", "$1::wibble", "lower('x')", "N'x'", "char 'x'", "c"])
+@pytest.mark.parametrize("text", ["'x'::varchar(3)[]", "'a' || 'b'", "1 + 1", "$1::wibble", "lower('x')", "N'x'", "char 'x'", "c"])
 def test_no_sinks(text: str) -> None:
     assert as_sink(expression(text)) is None
 

@@ -32,6 +32,8 @@ PLANNER = planner()
         ("ssn IS NOT TRUE", f"{tag('ssn')} = $1 IS NOT TRUE"),
         ("(ssn) AND id = 5", f"({tag('ssn')} = $1) AND id = 5"),
         ("ssn = true", f"{tag('ssn')} = $1"),
+        ("COALESCE(ssn, true)", f"COALESCE({tag('ssn')}, $1) = $1"),
+        ("NOT (COALESCE(ssn, false)) OR id = 5", f"NOT (COALESCE({tag('ssn')}, $1) = $2) OR id = 5"),
     ],
 )
 def test_it_is_compared_with_true(condition: str, server: str) -> None:
@@ -44,7 +46,8 @@ def test_it_is_compared_with_true(condition: str, server: str) -> None:
     [
         "SELECT id FROM patients WHERE notes",
         "SELECT bool_and(ssn) FROM patients",
-        "SELECT id FROM patients WHERE COALESCE(ssn, true)",
+        "SELECT id FROM patients WHERE COALESCE(ssn, city)",
+        "SELECT id FROM patients WHERE CASE WHEN id = 1 THEN ssn END",
         "SELECT id FROM patients ORDER BY NOT ssn, ssn",
     ],
 )

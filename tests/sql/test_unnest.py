@@ -29,12 +29,18 @@ def test_compared_elements_are_tags() -> None:
     assert use.elements
 
 
+def test_elements_are_cut_by_a_cast_of_the_array() -> None:
+    (use,) = uses("INSERT INTO patients (ssn) SELECT u FROM unnest($1::varchar(3)[]) u")
+    assert isinstance(use, Store)
+    assert use.given is not None
+    assert [to.max_length for to in use.given.casts] == [3]
+
+
 @pytest.mark.parametrize(
     "client",
     [
         "INSERT INTO patients (ssn) SELECT u FROM unnest(string_to_array('x', ',')) u",
         "INSERT INTO patients (ssn) SELECT u FROM unnest($1::text[]) u ORDER BY u",
-        "INSERT INTO patients (ssn) SELECT u FROM unnest($1::varchar(3)[]) u",
         "INSERT INTO patients (ssn) SELECT unnest(ARRAY[now()::text])",
         "INSERT INTO patients (ssn) SELECT u.unnest FROM unnest($1::text[], $2::point[]) u",
         "INSERT INTO patients (ssn) SELECT x.a FROM unnest($1::text[], (SELECT array_agg(ssn) FROM patients)) x (a, b)",
@@ -81,3 +87,7 @@ def test_a_parameter_needs_a_type_as_in_postgresql() -> None:
 @pytest.mark.parametrize("client", ["unnest('{a}')", "unnest(ARRAY['a', city])", "generate_series(1, 2)"])
 def test_refused_in_a_join(client: str) -> None:
     assert ask(JOIN.format(client)) == "0A000"
+
+
+def test_arrays_of_arrays_are_none_of_given_values() -> None:
+    assert ask(JOIN.format("unnest(ARRAY['{a}'::text[], '{b}'])")) == "0A000"

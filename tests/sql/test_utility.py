@@ -107,7 +107,7 @@ def test_effects(text: str, wanted: Effects) -> None:
 
 
 def test_a_function_or_table_that_changes_the_session() -> None:
-    wanted = Effects(path_unknown=True, styles_changed=True, encoding=True)
+    wanted = Effects(path_unknown=True, styles_changed=True, encoding=True, code=True)
     for text in (b"SELECT set_tenant('a')", b"INSERT INTO tenanted VALUES (1)", b"SELECT public.set_tenant('a')"):
         (statement,) = parse(text)
         walked = list(messages(statement.body))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,10 +14,12 @@ from tests.clinic_model import CATALOG, PROTECTION, relation
 from tests.sql.ask import PLANNER, VIEW, tag
 
 
-def planner(definition: str, *columns: str, kind: str = "v") -> Planner:
+def planner(definition: str, *columns: str, kind: str = "v", booleans: Sequence[str] = ()) -> Planner:
+    view = relation(200, "public", "v", *columns, kind=kind)
+    typed = tuple(dataclasses.replace(c, type_oid=16) if c.name in booleans else c for c in view.columns)
     catalog: Catalog = dataclasses.replace(
         CATALOG,
-        relations=(*CATALOG.relations, relation(200, "public", "v", *columns, kind=kind)),
+        relations=(*CATALOG.relations, dataclasses.replace(view, columns=typed)),
         reaching={**CATALOG.reaching, "v": "view over public.patients"},
         views={200: definition},
     )

@@ -88,3 +88,8 @@ def test_arrays_are_cast_element_by_element() -> None:
     assert cast(named_type("int2[]"), named_type("float8[]"), "implicit")(b"[0:1]={1,NULL}", Styles.CANONICAL) == b"[0:1]={1,NULL}"
     with pytest.raises(NotCast):
         cast(named_type("time[]"), named_type("timetz[]"), "implicit")
+
+
+def test_no_number_is_minus_zero() -> None:
+    for source in ("float4", "float8"):
+        assert cast(named_type(source), named_type("numeric"), "assignment")(b"-0", Styles.CANONICAL) == b"0"

@@ -62,3 +62,14 @@ def _ask(conn: psycopg.Connection[tuple[object, ...]], one: str, column: str, tw
     row = conn.execute(f"SELECT '{one}'::{column} = '{two}'::{other}".encode()).fetchone()
     assert row is not None
     return row[0]
+
+
+@pytest.mark.parametrize(("column", "operand"), [("text[]", "varchar[]"), ("varchar[]", "text[]"), ("int4[]", "int8[]")])
+def test_arrays_are_compared_with_arrays_of_the_same_type_only(column: str, operand: str) -> None:
+    with pytest.raises(NoCast):
+        compared(named_type(column), named_type(operand))
+
+
+@pytest.mark.parametrize("operand", ["float4", "float8"])
+def test_minus_zero_is_zero_to_an_integer(operand: str) -> None:
+    assert compared(named_type("int4"), named_type(operand))(b"-0", STYLES) == b"0"

@@ -33,10 +33,10 @@ def drop_index(a: Analysis, kind: str, body: Node) -> bool:
 def _behind(a: Analysis, names: Sequence[str]) -> Iterator[str]:
     """Yield the indexes that foreign keys were given for the index of this name, where it is over tags."""
     *schema, name = names
-    named = [(r, index) for r in a.context.catalog.relations if (index := r.index(name)) is not None]
     protected = a.context.protection.by_name  # that a table is refused matters to nobody who drops what is in it
-    if not any((relation.schema, relation.name) in protected for relation, _ in named):
+    if not any(r.index(name) is not None and (r.schema, r.name) in protected for r in a.context.catalog.relations):
         return
+    named = a.context.catalog.indexed(name)
     if not schema and a.context.path is None:
         raise PathNeeded(a.meaning.start + 1)
     found = _first(named, schema[-1:] or a.context.path or ())

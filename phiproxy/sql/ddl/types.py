@@ -74,7 +74,7 @@ def _used(a: Analysis) -> dict[int, tuple[OwnType, ProtectedColumn]]:
     types = {t.oid: t for t in catalog.types}
     found: dict[int, tuple[OwnType, ProtectedColumn]] = {}
     for table in a.context.protection.tables:
-        relation = catalog.by_name.get((table.schema, table.name))
+        relation = catalog.find(table.schema, table.name)
         for column in table.columns.values() if relation is not None and types else ():
             own = types.get((column.type.element or column.type).oid)
             while own is not None and relation is not None and relation.column(column.name) is not None:

@@ -36,6 +36,8 @@ def _called(v: Verdict, body: Node, nodes: Sequence[Node], arguments: Sequence[T
         raise v.error(UndefinedFunction, f"function {shown} does not exist", location(body), _HINT)
     _check_kind(v, body, names[-1], found)
     _check_place(v, body, level)
+    if names[-1] == "unnest" and len(arguments) == 1:
+        return v.signatures.element_of(arguments[0])
     exact = [f for f in found if f.arguments == tuple(map(v.signatures.base, arguments))]
     return result_of(exact or found)
 

@@ -9,6 +9,7 @@ from phiproxy.errors import DatatypeMismatch, UndefinedObject, WrongObjectType
 from phiproxy.policy.signatures import BOOL, RECORD, TEXT, UNKNOWN, Type
 from phiproxy.sql.operands import CannotCoerce
 from phiproxy.sql.parse import Node, children, location, only, strings
+from phiproxy.sql.sinks import Parameter
 from phiproxy.sql.verdict.state import EXPRESSIONS, Level, Outputs, Verdict, first, resolve
 
 _CAST = "Cast them to one type."
@@ -56,7 +57,11 @@ def common(v: Verdict, what: str, nodes: Sequence[Node], types: Sequence[Type]) 
     """Return the type that these have in common; DatatypeMismatch in PostgreSQL's words where there is none."""
     found, odd = v.signatures.common(types)
     if odd is None:
-        return found
+        other = next((place for place, one in enumerate(types) if not v.signatures.takes(found, one)), None)
+        if other is None:
+            return found
+        why = f"{what} could not convert type {v.shown(types[other])} to {v.shown(found)}"
+        raise v.error(CannotCoerce, why, first(nodes[other]), _CAST)
     why = f"{what} types {v.shown(found)} and {v.shown(types[odd])} cannot be matched"
     raise v.error(DatatypeMismatch, why, first(nodes[odd]), _CAST)
 
@@ -75,12 +80,15 @@ def _constant(_v: Verdict, _node: Node, body: Node, _level: Level) -> Type:
     if "ival" in body or "bsval" in body:
         return 23 if "ival" in body else _BIT
     digits = body.get("fval", {}).get("fval", "")
-    whole = digits.lstrip("-").isdigit()
-    return 20 if whole and -(1 << 63) <= int(digits) < 1 << 63 else 1700 if digits else None
+    if not digits.lstrip("-").isdigit():
+        return 1700 if digits else None
+    # The smallest integer is a number too large, and its sign; it is an integer all the same (make_const).
+    fits = (oid for oid, bits in ((23, 31), (20, 63)) if -(1 << bits) <= int(digits) < 1 << bits)
+    return next(fits, 1700)
 
 
-def _unknown(_v: Verdict, _node: Node, _body: Node, _level: Level) -> Type:
-    return None
+def _parameter(v: Verdict, _node: Node, body: Node, _level: Level) -> Type:
+    return body.oid if isinstance(body, Parameter) else v.parameters.setdefault(body.get("number", 0), None)
 
 
 def named_type(v: Verdict, body: Node) -> Type:
@@ -88,10 +96,12 @@ def named_type(v: Verdict, body: Node) -> Type:
     names = strings(body.get("names"))
     if not names or body.get("setof") or body.get("pct_type"):
         return None
-    name, relations = names[-1], v.a.context.catalog.relations
-    if not v.signatures.is_type(name) and not any(r.name == name for r in relations) and names[0] != "pg_temp":
+    name = names[-1]
+    relations = v.a.context.catalog.named(name)
+    # The arrays of row types are not told of.
+    if not v.signatures.is_type(name) and not relations and names[0] != "pg_temp" and not name.startswith("_"):
         raise v.error(UndefinedObject, f'type "{".".join(names)}" does not exist', location(body), "See the types of the database.")
-    found = None if any(r.name == name for r in relations) else v.signatures.named(name)
+    found = None if relations else v.signatures.named(name)
     return v.signatures.array_of(found) if "arrayBounds" in body else found
 
 
@@ -101,6 +111,8 @@ def _type_cast(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
         for child in children(body["arg"]):
             type_of(v, child, level)
         return target
+    if "ParamRef" in body["arg"]:
+        v.parameters.setdefault(only(body["arg"])[1].get("number", 0), target)  # parse_param.c, variable_coerce_param_hook
     source = type_of(v, body["arg"], level)
     if not v.signatures.takes(target, source, "e"):
         why = f"cannot cast type {v.shown(source)} to {v.shown(target)}"
@@ -114,6 +126,10 @@ def _collate(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
     if not v.signatures.is_collation(name):
         why = f'collation "{name}" for encoding "UTF8" does not exist'
         raise v.error(UndefinedObject, why, location(body), "See the collations of the database.")
+    row = v.signatures.row(v.signatures.base(found))
+    if row is not None and row.category in "BDINT":
+        why = f"collations are not supported by type {v.shown(found)}"
+        raise v.error(DatatypeMismatch, why, location(body), "Only texts have collations.")
     return found
 
 
@@ -144,9 +160,11 @@ def _choice(what: str) -> Callable[[Verdict, Node, Node, Level], Type]:
 def _array(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
     elements = body.get("elements", [])
     types = [type_of(v, element, level) for element in elements]
-    if any("A_ArrayExpr" in element for element in elements):
+    if not elements:
         return None
-    return v.signatures.array_of(common(v, "ARRAY", elements, types)) if elements else None
+    found = common(v, "ARRAY", elements, types)
+    # Of arrays it is one of more dimensions.
+    return found if v.signatures.element_of(found) is not None else v.signatures.array_of(found)
 
 
 def _row(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
@@ -196,7 +214,7 @@ EXPRESSIONS.update(
         "ColumnRef": _column_ref,
         "MinMaxExpr": _choice(""),
         "NullTest": _null_test,
-        "ParamRef": _unknown,
+        "ParamRef": _parameter,
         "RowExpr": _row,
         "SQLValueFunction": _value_function,
         "TypeCast": _type_cast,

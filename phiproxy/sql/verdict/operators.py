@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from phiproxy.errors import UndefinedOperator, WrongCount, WrongObjectType
-from phiproxy.policy.signatures import BOOL, TEXT, UNKNOWN, Operator, Type, result_of
+from phiproxy.policy.signatures import BOOL, POLYMORPHIC, TEXT, UNKNOWN, Operator, Type, result_of
 from phiproxy.sql.parse import Node, location, only, strings
 from phiproxy.sql.verdict.expressions import common, condition, query, type_of
 from phiproxy.sql.verdict.state import EXPRESSIONS, Level, Outputs, Verdict
@@ -30,7 +30,27 @@ def _nearest(v: Verdict, found: Sequence[Operator], left: Type, right: Type) -> 
     """Return the operator of exactly these types, a literal being of the other's; else all that might be meant."""
     one, other = v.signatures.base(left), v.signatures.base(right)
     one, other = (other if one == UNKNOWN else one), (one if other == UNKNOWN else other)
-    return [o for o in found if (o.left, o.right) == (one or 0, other)] or found
+    exact = [o for o in found if (o.left, o.right) == (one or 0, other)]
+    if exact or None in (left, right, one, other) or UNKNOWN in (one, other):
+        return exact or found
+    most = max((_matches(o, one, other) for o in found), default=0)
+    near = [o for o in found if _matches(o, one, other) == most]
+    # … and of those that take as many as they are, the ones that take most by the preferred types.
+    preferred = max((_preferred(v, o, one, other) for o in near), default=0)
+    return [o for o in near if _preferred(v, o, one, other) == preferred]
+
+
+def _matches(o: Operator, left: Type, right: Type) -> int:
+    return (o.left == left) + (o.right == right)
+
+
+def _preferred(v: Verdict, o: Operator, left: Type, right: Type) -> int:
+    return sum(wanted == given or _is_preferred(v, wanted) for wanted, given in ((o.left, left), (o.right, right)))
+
+
+def _is_preferred(v: Verdict, oid: int) -> bool:
+    row = v.signatures.row(oid)
+    return row is not None and row.preferred
 
 
 def _a_expr(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
@@ -49,8 +69,19 @@ def _a_expr(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
     right = type_of(v, body["rexpr"], level)
     if kind in ("OP_ANY", "OP_ALL"):
         return _of_array(v, names, left, right, offset)
-    found = operator(v, names, left, right, offset)
-    return left if kind == "NULLIF" else found
+    if kind == "NULLIF":
+        return _nullif(v, names, left, right, offset)
+    return operator(v, names, left, right, offset)
+
+
+def _nullif(v: Verdict, names: Sequence[str], left: Type, right: Type, offset: int) -> Type:
+    """Return the type of NULLIF: that of the left operand, as its = compares it."""
+    operator(v, names, left, right, offset)
+    if left == right == UNKNOWN:
+        return TEXT
+    found = {o.left for o in _nearest(v, v.signatures.operations(names[-1], left, right), left, right)}
+    one = found.pop() if len(found) == 1 else None
+    return left if one in (v.signatures.base(left), *POLYMORPHIC) else one
 
 
 def _of_array(v: Verdict, names: Sequence[str], left: Type, right: Type, offset: int) -> Type:

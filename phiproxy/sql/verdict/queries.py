@@ -1,15 +1,15 @@
-"""SELECT, INSERT, UPDATE and DELETE, in the order in which PostgreSQL looks at their parts (analyze.c)."""
+"""SELECT, INSERT, UPDATE, DELETE and MERGE, in the order in which PostgreSQL looks at their parts (analyze.c)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from phiproxy.errors import DatatypeMismatch, InvalidColumnReference, WrongCount
 from phiproxy.policy.signatures import INT8, Type
 from phiproxy.sql.names import output_name
-from phiproxy.sql.parse import Node, messages, only, strings
+from phiproxy.sql.parse import Node, children, location, only, strings
 from phiproxy.sql.verdict.expressions import QUERIES, common, condition, type_of
 from phiproxy.sql.verdict.grouped import check_grouped
 from phiproxy.sql.verdict.sources import derived_source, from_clause, table
@@ -49,7 +49,7 @@ def _values(v: Verdict, body: Node, outer: Level | None) -> Outputs:
     made = []
     for number, nodes in enumerate(zip(*rows, strict=True), start=1):
         found = [row[number - 1] for row in types]
-        made.append(Output(f"column{number}", common(v, "VALUES", nodes, found) if len(rows) > 1 else found[0], nodes[0]))
+        made.append(Output(f"column{number}", common(v, "VALUES", nodes, found), nodes[0]))
     return made
 
 
@@ -118,11 +118,20 @@ def _limit(v: Verdict, node: Node, level: Level, what: str) -> None:
     if not v.signatures.takes(INT8, found, "a"):
         why = f"argument of {what} must be type bigint, not type {v.shown(found)}"
         raise v.error(DatatypeMismatch, why, first(node), "Give a number.")
-    for message in messages(node):
+    for message in _outside_of_queries(node):
         names = strings(message["fields"]) if "fields" in message else []
         if (seen := resolve(level, names) if names else None) is not None and seen[0] is level:
             why = f"argument of {what} must not contain variables"
             raise v.error(InvalidColumnReference, why, first({"ColumnRef": message}), "Give a number.")
+
+
+def _outside_of_queries(node: Node) -> Iterator[Node]:
+    """Yield the messages of an expression without those of subqueries: the columns that these name are their own, or would be."""
+    kind, body = only(node)
+    if kind != "SubLink":
+        yield body
+        for child in children(body):
+            yield from _outside_of_queries(child)
 
 
 # -- writes --------------------------------------------------------------------------------------------------------------------
@@ -133,7 +142,7 @@ def _insert(v: Verdict, body: Node, outer: Level | None) -> Outputs:
     try:
         _with(v, body, outer)
         target = table(v, body["relation"], target=True)
-        columns = _targeted(body.get("cols", ()), target)
+        columns = _targeted(v, body.get("cols", ()), target)
         if "selectStmt" in body:
             _inserted(v, only(body["selectStmt"])[1], columns, outer)
         level = Level([target], star=list(target.columns), outer=outer)
@@ -146,16 +155,22 @@ def _insert(v: Verdict, body: Node, outer: Level | None) -> Outputs:
         v.ctes.pop()
 
 
-def _targeted(nodes: Sequence[Node], target: Source) -> list[Column | None]:
+def _targeted(v: Verdict, nodes: Sequence[Node], target: Source) -> list[Column | None]:
     if not nodes:
         return list(target.columns)
-    return [_target_column(only(node)[1], target) for node in nodes]
+    return [_target_column(v, only(node)[1], target) for node in nodes]
 
 
-def _target_column(body: Node, target: Source) -> Column | None:
+def _target_column(v: Verdict, body: Node, target: Source) -> Column | None:
+    """Return the column that is assigned to, None for one that is not known, or of which only a part is."""
+    found = next((c for c in target.columns if c.name == body.get("name")), None)
     if body.get("indirection"):
+        row = v.signatures.row(v.signatures.base(found.type)) if found is not None else None
+        if row is not None and row.category in "BDNST":
+            why = f"cannot assign to a part of a column of type {v.shown(row.oid)}"
+            raise v.error(DatatypeMismatch, why, location(body), "Assign the whole value.")
         return None
-    return next((c for c in target.columns if c.name == body.get("name")), None)
+    return found
 
 
 def _inserted(v: Verdict, body: Node, columns: Sequence[Column | None], outer: Level | None) -> None:
@@ -184,7 +199,7 @@ def _set(v: Verdict, body: Node, target: Source, level: Level) -> None:
     for node in (only(node)[1] for node in body.get("targetList", ())):
         if "MultiAssignRef" in node["val"]:
             continue  # of (a, b) = …, which is more than expressions
-        _assign(v, _target_column(node, target), type_of(v, node["val"], replace(level, barred="UPDATE")), node["val"])
+        _assign(v, _target_column(v, node, target), type_of(v, node["val"], replace(level, barred="UPDATE")), node["val"])
     if "whereClause" in body:
         condition(v, body["whereClause"], level, "WHERE")
 
@@ -204,4 +219,28 @@ def _update(v: Verdict, body: Node, outer: Level | None) -> Outputs:
         v.ctes.pop()
 
 
-QUERIES.update({"SelectStmt": _select, "InsertStmt": _insert, "UpdateStmt": _update, "DeleteStmt": _update})
+def _merge(v: Verdict, body: Node, outer: Level | None) -> Outputs:
+    v.ctes.append({})
+    try:
+        _with(v, body, outer)
+        target = table(v, body["relation"], target=True)
+        rest = from_clause(v, [body["sourceRelation"]], outer)
+        both = Level([target, *rest.sources], rest.merged, [*rest.star, *target.columns], outer)
+        condition(v, body["joinCondition"], both, "JOIN/ON")
+        seen = {"MERGE_WHEN_MATCHED": both, "MERGE_WHEN_NOT_MATCHED_BY_SOURCE": Level([target], outer=outer)}
+        for clause in (only(node)[1] for node in body["mergeWhenClauses"]):
+            level = seen.get(clause["matchKind"], rest)
+            if "condition" in clause:
+                condition(v, clause["condition"], level, "WHEN")
+            if clause["commandType"] == "CMD_UPDATE":
+                _set(v, {"targetList": clause["targetList"]}, target, level)
+            elif "values" in clause:
+                columns = _targeted(v, clause.get("targetList", ()), target)
+                for column, item in zip(columns, clause["values"], strict=False):
+                    _assign(v, column, type_of(v, item, level), item)
+        return _targets(v, body.get("returningClause", {}).get("exprs", body.get("returningList", ())), both)
+    finally:
+        v.ctes.pop()
+
+
+QUERIES.update({"MergeStmt": _merge, "SelectStmt": _select, "InsertStmt": _insert, "UpdateStmt": _update, "DeleteStmt": _update})

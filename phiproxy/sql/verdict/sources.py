@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from phiproxy.errors import DatatypeMismatch, PathNeeded, StatementRefused
+from phiproxy.errors import DatatypeMismatch, PathNeeded, StatementRefused, UndefinedOperator
 from phiproxy.policy.catalog import Relation
 from phiproxy.sql.assign import columns_of
 from phiproxy.sql.parse import Node, children, only, strings
@@ -42,14 +42,17 @@ def _item(v: Verdict, node: Node, left: Level) -> Level:
 
 
 def _function(v: Verdict, body: Node, left: Level) -> Level:
-    """Return a function's rows, whose columns are not known; ``unnest`` of several arrays is one call for each."""
+    """Return a function's rows: the first column of ``unnest``, and nothing else. Of several arrays that is one call for each."""
     seen = Level(left.sources, left.merged, left.star, left.outer, barred="functions in FROM")
     for entry in (only(node)[1]["items"][0] for node in body["functions"]):
         call = only(entry)[1]
         several = len(call.get("args", ())) > 1 and strings(call.get("funcname"))[-1:] == ["unnest"]
-        for node in call["args"] if several else [entry]:
-            type_of(v, node, seen)
-    return _of(Source(body.get("alias", {}).get("aliasname", "\0"), (), opaque=True))
+        found = [type_of(v, node, seen) for node in (call["args"] if several else [entry])]
+    named = body.get("alias", {})
+    alias = named.get("aliasname", "\0")
+    unnested = len(body["functions"]) == 1 and not several and strings(call.get("funcname"))[-1:] == ["unnest"]
+    columns = (Column((strings(named.get("colnames")) or [alias])[0], found[0]),) if unnested else ()
+    return _of(Source(alias, columns, opaque=True))
 
 
 def _range_var(v: Verdict, body: Node, _left: Level) -> Level:
@@ -129,6 +132,9 @@ def _merge(v: Verdict, name: str, one: Level, two: Level, body: Node) -> Column:
         shown = " and ".join(map(v.shown, types))
         why = f"JOIN/USING types {shown} cannot be matched"
         raise v.error(DatatypeMismatch, why, first(body["rarg"]), "Join columns of one type, or write the condition with ON.")
+    if not v.signatures.operations("=", *types):
+        why = f"operator does not exist: {v.shown(types[0])} = {v.shown(types[1])}"
+        raise v.error(UndefinedOperator, why, first(body["rarg"]), "Join columns of one type, or write the condition with ON.")
     return Column(name, made)
 
 

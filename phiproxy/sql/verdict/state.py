@@ -76,11 +76,16 @@ Outputs = list[Output] | None
 
 @dataclass(slots=True)
 class Verdict:
-    """The state of one verdict: names are looked up as the analysis does, ``ctes`` are those in sight."""
+    """The state of one verdict: names are looked up as the analysis does, ``ctes`` are those in sight.
+
+    ``parameters`` are the types of those that none was declared for, by their numbers: that of a cast where a parameter stands
+    first, and else not known.
+    """
 
     a: Analysis
     signatures: Signatures
     ctes: list[dict[str, Source]] = field(default_factory=list)
+    parameters: dict[int, Type] = field(default_factory=dict)
 
     def error(self, error: type[StatementRefused], why: str, offset: int, hint: str) -> StatementRefused:
         """Return PostgreSQL's own error, at a byte offset of the text."""

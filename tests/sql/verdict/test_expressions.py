@@ -56,3 +56,9 @@ def test_what_does_not_fit(expression: str, state: str, words: str, at: str) -> 
 )
 def test_what_may_fit(expression: str) -> None:
     assert said(f"SELECT {expression} FROM patients") is None
+
+
+def test_what_cannot_become_the_common_type() -> None:
+    found = said("SELECT coalesce(admitted, time '12:00') FROM stays")
+    assert found is not None
+    assert found[0] in ("42804", "42846")

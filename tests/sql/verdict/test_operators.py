@@ -67,3 +67,34 @@ def test_of_another_form(expression: str, state: str, words: str) -> None:
     found = said(f"SELECT {expression} FROM patients")
     assert found is not None
     assert found[:2] == (state, words)
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("ARRAY['a'] = ARRAY['b']::varchar[]", "text[] = character varying[]"),
+        ("nullif(id, 2.5) + true", "numeric + boolean"),
+        ("nullif(id, 2::int8) + true", "integer + boolean"),
+        ("nullif(id, 2::float8) + true", "double precision + boolean"),
+        ("nullif(mrn, 'x') + true", "text + boolean"),
+        ("(SELECT unnest(ARRAY[1])) + true", "integer + boolean"),
+        ("(SELECT u FROM unnest(ARRAY[ARRAY[1]]) u) + true", "integer + boolean"),
+        ("(SELECT x FROM unnest('{1}'::int[]) y (x)) + true", "integer + boolean"),
+        ("$1::int = true OR $1 = 'x'", "integer = boolean"),
+    ],
+)
+def test_types_of_arrays_and_nullif(expression: str, words: str) -> None:
+    found = said(f"SELECT {expression} FROM patients")
+    assert found is not None
+    assert found[:2] == ("42883", f"operator does not exist: {words}")
+
+
+@pytest.mark.parametrize("expression", ["$1 = 'x' OR $1::int = true OR $1", "ARRAY['a'] || ARRAY['b']::varchar[]", "$1 + 1"])
+def test_a_parameter_is_what_it_is_where_it_stands_first(expression: str) -> None:
+    found = said(f"SELECT {expression} FROM patients")
+    assert found is None or "integer = boolean" in found[1]
+
+
+def test_what_a_cast_says_of_a_parameter_holds_behind_it() -> None:
+    assert said("SELECT $1::int, ssn || 'x' = $1 FROM patients") == ("42883", "operator does not exist: text = integer", "=")
+    assert said("SELECT ssn = $1, $1::int FROM patients") is None

@@ -68,3 +68,34 @@ def test_what_does_not_fit(text: str, state: str, words: str) -> None:
 )
 def test_what_may_fit(text: str) -> None:
     assert said(text) is None
+
+
+MERGE = "MERGE INTO visits v USING patients p ON p.id = v.patient_id "
+
+
+@pytest.mark.parametrize(
+    ("text", "state", "words"),
+    [
+        (MERGE + "AND p.ssn WHEN MATCHED THEN DELETE", "42804", "argument of AND must be type boolean, not type text"),
+        (MERGE + "WHEN MATCHED AND p.id THEN DELETE", "42804", "argument of WHEN must be type boolean, not type integer"),
+        (
+            MERGE + "WHEN MATCHED THEN UPDATE SET patient_id = p.ssn",
+            "42804",
+            'column "patient_id" is of type integer but expression is of type text',
+        ),
+        (
+            MERGE + "WHEN NOT MATCHED THEN INSERT (id, patient_id) VALUES (1, p.ssn)",
+            "42804",
+            'column "patient_id" is of type integer but expression is of type text',
+        ),
+        ("INSERT INTO patients (ssn[1]) VALUES ('x')", "42804", "cannot assign to a part of a column of type text"),
+    ],
+)
+def test_merge_and_parts_of_columns(text: str, state: str, words: str) -> None:
+    found = said(text)
+    assert found is not None
+    assert found[:2] == (state, words)
+
+
+def test_what_merge_may_do() -> None:
+    assert said(MERGE + "WHEN MATCHED THEN UPDATE SET diagnosis = p.ssn WHEN NOT MATCHED THEN INSERT (id) VALUES (p.id)") is None
