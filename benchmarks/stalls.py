@@ -98,13 +98,15 @@ def _unprotected_text(connection: pq.abc.PGconn, share: float) -> None:
 
 def _big_value(connection: pq.abc.PGconn, share: float) -> None:
     value = b"x" * int(100_000_000 * share)
+    _check(connection.exec_(b"DELETE FROM arrivals WHERE id = -1"))
     _check(connection.exec_params(b"INSERT INTO arrivals (id, ssn, full_name, diagnosis) VALUES (-1, 'x', 'x', $1)", [value]))
 
 
 def _big_result(connection: pq.abc.PGconn, _share: float) -> None:
-    result = connection.exec_params(b"SELECT diagnosis FROM arrivals WHERE id = -1", [], result_format=1)
+    result = connection.exec_params(b"SELECT diagnosis FROM arrivals WHERE id = -1 LIMIT 1", [], result_format=1)
     _check(result)
-    _check(connection.exec_(b"DELETE FROM arrivals WHERE id = -1"))
+    if result.ntuples != 1:
+        raise SystemExit("there is no long value to be read")
 
 
 HEAVY = (

@@ -7,7 +7,7 @@ flow, not errors: they say that the core needs something from outside before it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, NamedTuple
 
 
@@ -304,6 +304,14 @@ class KeyNeeded(Exception):
     def __init__(self, wants: Iterable[KeyWant]) -> None:
         super().__init__("a key is needed")
         self.wants: frozenset[KeyWant] = frozenset(wants)
+
+
+class LongWorkNeeded(Exception):
+    """A value is so long that another thread is to do ``work``; give its outcome and try the same frame again."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        super().__init__("a long value must be read")
+        self.work = work
 
 
 class PathNeeded(Exception):

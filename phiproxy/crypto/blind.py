@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from phiproxy.crypto.derive import Secret, expand
 from phiproxy.crypto.envelope import SLOT_LENGTH, frame
 from phiproxy.crypto.keyring import Keyring
+from phiproxy.longvalues import LONG_VALUE
 
 INDEX_LABEL: Final = b"phi/index/v1"
 TAG_LABEL: Final = b"phi/tag/v1"
@@ -56,7 +57,11 @@ def make_tag(generation: int, position: int = 0) -> Callable[[bytes, Sequence[HM
 
     def tag(form: bytes, keyed: Sequence[HMAC]) -> bytes:
         mac = keyed[position].copy()
-        mac.update(label + pack_length(len(form)) + form)  # frame, by hand: it is the hot path
+        if len(form) > LONG_VALUE:  # not copied; while it is hashed another thread may go on
+            mac.update(label + pack_length(len(form)))
+            mac.update(form)
+        else:
+            mac.update(label + pack_length(len(form)) + form)  # frame, by hand: it is the hot path
         return prefix + mac.finalize()[: SLOT_LENGTH - 1]
 
     return tag

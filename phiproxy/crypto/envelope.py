@@ -28,6 +28,8 @@ OVERHEAD = 56
 """Bytes of an envelope of the empty string without slots."""
 
 MAX_SLOTS = 255
+LONGEST_HEAD = FIXED_HEADER + SLOT_LENGTH * MAX_SLOTS + SALT_LENGTH + NONCE_LENGTH + GCM_TAG_LENGTH + 1
+"""As many bytes of an envelope tell whether it is well-formed: of what is behind them only the tag of the cipher tells anything."""
 MAX_KEY_ID = 0xFFFF_FFFF
 MAX_NUMBER = 0xFFFF
 MIN_PAD, MAX_PAD = 2, 65536
@@ -132,7 +134,12 @@ def pad(plaintext: bytes, multiple: int) -> bytes:
 
     At least one byte is always added.
     """
-    return plaintext + b"\x80" + b"\x00" * (-(len(plaintext) + 1) % multiple)
+    return plaintext + padding(len(plaintext), multiple)
+
+
+def padding(length: int, multiple: int) -> bytes:
+    """Return what ``pad`` appends to so many bytes."""
+    return b"\x80" + b"\x00" * (-(length + 1) % multiple)
 
 
 def unpad(padded: bytes) -> bytes:
@@ -141,3 +148,11 @@ def unpad(padded: bytes) -> bytes:
     if not stripped.endswith(b"\x80"):
         raise SealError("stored value has no valid padding")
     return stripped[:-1]
+
+
+def unpad_pieces(padded: list[bytes]) -> list[bytes]:
+    """Do what ``unpad`` does, of a value in pieces."""
+    pieces = list(padded)
+    while pieces and not (pieces[-1] and pieces[-1].rstrip(b"\x00")):
+        pieces.pop()
+    return [*pieces[:-1], unpad(pieces[-1] if pieces else b"")]

@@ -11,7 +11,8 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -23,6 +24,7 @@ from phiproxy.crypto.envelope import (
     AAD_LABEL,
     FIXED_HEADER,
     GCM_TAG_LENGTH,
+    LONGEST_HEAD,
     MAX_NUMBER,
     MAX_PAD,
     MAX_SLOTS,
@@ -34,10 +36,14 @@ from phiproxy.crypto.envelope import (
     envelope_parts,
     frame,
     pad,
+    padding,
     unpad,
+    unpad_pieces,
 )
+from phiproxy.crypto.gcm import decrypt, encrypt
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.errors import OtherTenant, SealError
+from phiproxy.longvalues import LONG_VALUE, LongWork, cut
 
 RECORD_LABEL: Final = b"phi/record/v1"
 
@@ -82,9 +88,11 @@ class ColumnSpec:
 class Record:
     """The salt and cipher of one (row, data key): one use. Never kept beyond the execution that drew it."""
 
-    __slots__ = ("cipher", "key_id", "salt", "tenant")
+    __slots__ = ("_key", "_secret", "cipher", "key_id", "salt", "tenant")
 
     def __init__(self, key: DataKey, salt: bytes) -> None:
+        self._key = key
+        self._secret: bytes | None = None
         self.key_id = key.id
         self.tenant = key.tenant
         self.salt = salt
@@ -93,15 +101,28 @@ class Record:
     def __repr__(self) -> str:
         return f"<Record under data key {self.key_id}>"
 
+    def secret(self) -> bytes:
+        """Return the record key itself, for a long value; ValueError when the data key was overwritten meanwhile.
+
+        Another thread may ask only when the loop has asked before: the data key could be overwritten while it is derived.
+        """
+        if self._secret is None:
+            self._secret = _record_key(self._key, self.salt)
+        return self._secret
+
 
 def _record_cipher(key: DataKey, salt: bytes) -> AESGCM:
     """Return the cipher under the record key of a salt; ValueError when the data key was overwritten meanwhile."""
+    return AESGCM(_record_key(key, salt))
+
+
+def _record_key(key: DataKey, salt: bytes) -> bytes:
     mac = key.mac
     if mac is None or len(key.secret) != KEY_LENGTH or len(salt) != SALT_LENGTH:
-        return AESGCM(expand(key.secret, RECORD_LABEL, salt))
+        return expand(key.secret, RECORD_LABEL, salt)
     block = mac.copy()  # derive.expand_keyed, by hand: it is the hot path
     block.update(_BEFORE_SALT + salt + FIRST_BLOCK)
-    return AESGCM(block.finalize())
+    return block.finalize()
 
 
 def draw_record(key: DataKey) -> Record:
@@ -123,23 +144,29 @@ def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, bytes], bytes]:
     The closure raises ValueError for slots that do not fit the format or a record of another tenant, TypeError for a
     str: the caller's mistakes.
 
-    The fixed header is made anew where the data key or the number of slots is not that of the value before.
+    The fixed header is made anew where the data key or the number of slots is not that of the value before. What is remembered of
+    that is replaced whole: a long value is sealed by another thread.
     """
     number, multiple, tenant = spec.number, spec.pad, spec.tenant
     padded = multiple is not None
     after = _behind_header(spec)
     urandom = os.urandom
-    key_id, length, fixed, before = 0, 0, b"", b""
+    last = 0, 0, b"", b""
 
     def seal(plaintext: bytes, record: Record, slots: bytes) -> bytes:
-        nonlocal key_id, length, fixed, before
+        nonlocal last
         if record.tenant != tenant:
             raise ValueError("the record was drawn from another tenant's data key")
+        key_id, length, fixed, before = last
         if record.key_id != key_id or len(slots) != length:
             fixed = build_header(record.key_id, number, slots, padded=padded)[:FIXED_HEADER]
             before = _BEFORE_HEADER[fixed[_AT_SLOTS]] + fixed
-            key_id, length = record.key_id, len(slots)
+            last = record.key_id, len(slots), fixed, before
         nonce = urandom(NONCE_LENGTH)
+        if len(plaintext) > LONG_VALUE:
+            end = [padding(len(plaintext), multiple)] if multiple is not None else []
+            pieces = encrypt(record.secret(), nonce, chain(cut(plaintext, 0, len(plaintext)), end), before + slots + after)
+            return b"".join([fixed, slots, record.salt, nonce, *pieces])
         if multiple is not None:
             plaintext = pad(plaintext, multiple)
         return fixed + slots + record.salt + nonce + record.cipher.encrypt(nonce, plaintext, before + slots + after)
@@ -215,6 +242,7 @@ class OpenMemo:
         self._last: dict[int, LastRecord] = {}
         self._forgetting: list[Callable[[], None]] = []
         self.until = math.inf
+        self.long_work = LongWork()
 
     def __repr__(self) -> str:
         return f"<OpenMemo: {len(self)} record keys>"
@@ -268,7 +296,9 @@ def make_opener(
     return open_value
 
 
-def make_span_opener(spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: Callable[[DataKey], None] | None = None) -> OpenSpan:
+def make_span_opener(  # noqa: C901 - another function for each value would cost what is saved
+    spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: Callable[[DataKey], None] | None = None
+) -> OpenSpan:
     """Return ``open_span(data, begin, end) -> plaintext`` for one column, for runs of values: ``memo`` looks at the clock for each.
 
     The closure raises SealError (XX001) for whatever is not this column's intact value and KeyNeeded when the data
@@ -293,7 +323,8 @@ def make_span_opener(spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: C
     def turn_to(data: bytes, begin: int, end: int) -> None:
         nonlocal header, last, split, sealed, shortest, padded, before
         found = data[begin : begin + FIXED_HEADER]
-        last, split, sealed, shortest, padded, before = headers.get(found) or _look_at(data[begin:end], spec, ring, memo, headers)
+        known = headers.get(found) or _look_at(data[begin : min(end, begin + LONGEST_HEAD)], spec, ring, memo, headers)
+        last, split, sealed, shortest, padded, before = known
         header = found if found in headers else None
         if end - begin < shortest:
             raise SealError("stored value is not a well-formed envelope")
@@ -305,18 +336,38 @@ def make_span_opener(spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: C
         if found != header:
             turn_to(data, begin, end)
             found, slots, salt, nonce = split(data, begin)
-        cipher = (last.cipher if salt == last.salt else None) or last.derive(salt)
-        try:
-            plaintext = cipher.decrypt(nonce, data[begin + sealed : end], before + slots + after)
-        except InvalidTag:
-            raise SealError(f"stored value does not open under data key {last.key.id}") from None
-        if padded:
-            plaintext = unpad(plaintext)
+        if end - begin > LONG_VALUE:
+            secret = _record_key(last.key, salt)
+            associated, key_id = before + slots + after, last.key.id
+            opened = partial(_open_long, secret, nonce, data, begin + sealed, end, associated, padded, key_id)
+            plaintext = memo.long_work.do(opened)
+        else:
+            cipher = (last.cipher if salt == last.salt else None) or last.derive(salt)
+            try:
+                plaintext = cipher.decrypt(nonce, data[begin + sealed : end], before + slots + after)
+            except InvalidTag:
+                raise _does_not_open(last.key.id) from None
+            if padded:
+                plaintext = unpad(plaintext)
         if header is None and noticed is not None:
             noticed(last.key)
         return plaintext
 
     return open_span
+
+
+def _does_not_open(key_id: int) -> SealError:
+    return SealError(f"stored value does not open under data key {key_id}")
+
+
+def _open_long(key: bytes, nonce: bytes, data: bytes, sealed: int, end: int, associated: bytes, padded: bool, key_id: int) -> bytes:  # noqa: FBT001
+    """Return the plaintext of a long value whose ciphertext begins at ``sealed``; SealError. For any thread."""
+    tag = end - GCM_TAG_LENGTH
+    try:
+        pieces = decrypt(key, nonce, cut(data, sealed, tag), data[tag:end], associated)
+    except InvalidTag:
+        raise _does_not_open(key_id) from None
+    return b"".join(unpad_pieces(pieces) if padded else pieces)
 
 
 def _known(data: bytes, spec: ColumnSpec, ring: Keyring, memo: OpenMemo) -> tuple[_Known, float]:

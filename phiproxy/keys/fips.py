@@ -24,6 +24,8 @@ from phiproxy.errors import ConfigError
 
 ALGORITHMS: Final[Mapping[str, str | None]] = {
     "AESGCM": "SP 800-38D, with 256-bit keys: envelopes (suite 1), wraps of a local KEK",
+    "AES256": "FIPS 197: envelopes of long values, in pieces",
+    "GCM": "SP 800-38D: envelopes of long values, in pieces",
     "aes_key_wrap": "SP 800-38F: data keys under their root key",
     "aes_key_unwrap": "SP 800-38F",
     "HKDFExpand": "SP 800-56C, SP 800-108: record, index and registry keys",

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from queue import SimpleQueue
+from typing import Any
 from weakref import WeakKeyDictionary
 
 # Deep trees are read and compared in C, where a level takes some 200 bytes; it is reserved, and used as far as it is needed.
@@ -44,17 +45,25 @@ class Apart:
             self._jobs.put((work, future, loop))
             return await future
 
-    async def take(self, steps: Generator[None, None, object]) -> object:
-        """Take steps, of which others, and other steps, have their turns in between; return what they come to."""
+    async def take(self, steps: Generator[Callable[[], object] | None, Any, object]) -> object:
+        """Take steps, of which others, and other steps, have their turns in between; return what they come to.
+
+        What a step yields, where that is not None, is done by the thread, and its outcome sent to the next step.
+        """
+        given: object = None
         turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         with self._young_only():
             while True:
                 async with turn:
                     try:
-                        next(steps)
+                        asked = steps.send(given)
                     except StopIteration as end:
                         return end.value
-                await asyncio.sleep(0)
+                if asked is None:
+                    given = None
+                    await asyncio.sleep(0)
+                else:
+                    given = await self.run(asked)
 
     @contextlib.contextmanager
     def _young_only(self) -> Iterator[None]:

@@ -199,6 +199,8 @@ class Relay:
             self._go_on(need)
             if self.ended.done():
                 return
+        if not session.quiet and session.client_frames.pending > LONG_WRITE:
+            self._let_others_read(self.client)
 
     def _from_server(self, data: bytes) -> None:
         session = self.session
@@ -214,6 +216,13 @@ class Relay:
             self._broken(error)
             return
         self._go_on(need)
+        if not session.quiet and session.server_frames.pending > LONG_WRITE:
+            self._let_others_read(self.server)
+
+    def _let_others_read(self, side: Side) -> None:
+        """Read no more in this turn of what a long message is gathered from: uvloop reads up to 8 MB of one socket at once."""
+        side.hold()
+        asyncio.get_running_loop().call_soon(side.release)
 
     def _go_on(self, need: Need | None) -> None:
         session = self.session

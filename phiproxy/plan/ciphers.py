@@ -13,6 +13,7 @@ from phiproxy.crypto.seal import ColumnSpec, OpenMemo, OpenSpan, Record, draw_re
 from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused, WriteKeyWant
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.index.transform import transform
+from phiproxy.longvalues import LONG_VALUE, LongWork
 from phiproxy.policy.conditions import Condition, condition
 from phiproxy.policy.guards import violation
 from phiproxy.policy.protection import Check, ProtectedColumn, Slot
@@ -20,6 +21,7 @@ from phiproxy.policy.types import named_type
 from phiproxy.types.comparing import form_of
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.registry import codec
+from phiproxy.wire.arrays import Array
 from phiproxy.wire.values import assign_varchar, check_text
 
 StoreFunction = Callable[[bytes, Record], bytes]
@@ -133,7 +135,7 @@ class Ciphers:
             return self._make_typed_store(column, seal, tags)
 
         def store(value: bytes, record: Record, macs: Macs) -> bytes:
-            if 0 in value or not value.isascii():  # no call where there is nothing to say
+            if len(value) > LONG_VALUE or 0 in value or not value.isascii():  # no call where there is nothing to say
                 check_text(value)
             if value[:2] == b"\\x":
                 self._refuse_stored(column, value)
@@ -187,7 +189,7 @@ class Ciphers:
 
     def _refuse_stored(self, column: ProtectedColumn, value: bytes) -> None:
         """Refuse a text that spells what is stored in this column: a dump made past the proxy would be sealed once more."""
-        if value[2:8].lower() != b"f55001":
+        if not spells_stored(value):
             return
         try:
             self.open(column)(bytes.fromhex(value[2:].decode("ascii")))
@@ -232,6 +234,11 @@ class Ciphers:
 
         return open_value
 
+    @property
+    def long_work(self) -> LongWork:
+        """Who does what a long value takes while it is opened."""
+        return self._memo.long_work
+
     def look_at_clock(self) -> None:
         """Let no key be used that has expired: to be called before each run of values that ``open_span`` opens."""
         if self._clock() >= self._memo.until:
@@ -262,6 +269,13 @@ class Ciphers:
             return value
 
         return computed
+
+
+def spells_stored(value: bytes | Array) -> bool:
+    """Tell whether a value may be the spelling of a stored one, which is opened, by its column's key, to be told."""
+    if isinstance(value, Array):
+        return any(element is not None and spells_stored(element) for element in value.elements)
+    return value[:2] == b"\\x" and value[2:8].lower() == b"f55001"
 
 
 def _search(tag: ValueFunction, form: ValueFunction) -> ValueFunction:

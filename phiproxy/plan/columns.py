@@ -6,8 +6,10 @@ from binascii import Error as HexError
 from binascii import unhexlify
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from phiproxy.errors import CatalogChanged, SealError
+from phiproxy.longvalues import LONG_VALUE, cut
 from phiproxy.plan.ciphers import Ciphers
 from phiproxy.plan.reading import shown as shown_as
 from phiproxy.sql.meaning import Reveal
@@ -145,6 +147,8 @@ def _opener(ciphers: Ciphers, reveal: Reveal, *, binary: bool) -> SpanFunction:
     def from_text(data: bytes, begin: int, end: int) -> bytes:
         if data[begin : begin + 2] != HEX:
             envelope = bytea_from_text(data[begin:end])
+        elif end - begin > LONG_VALUE:
+            envelope = ciphers.long_work.do(partial(_unhexlified, data, begin + 2, end))
         else:  # the same, by hand: it is the hot path
             try:
                 envelope = unhexlify(data[begin + 2 : end])
@@ -153,6 +157,14 @@ def _opener(ciphers: Ciphers, reveal: Reveal, *, binary: bool) -> SpanFunction:
         return opener(envelope, 0, len(envelope))
 
     return from_text
+
+
+def _unhexlified(data: bytes, begin: int, end: int) -> bytes:
+    """Return the bytes that are spelled in hex between two places, in pieces; SealError. For any thread."""
+    try:
+        return b"".join([unhexlify(piece) for piece in cut(data, begin, end)])
+    except HexError:
+        raise SealError(NOT_BYTEA) from None
 
 
 def _written(opener: SpanFunction, write: FieldFunction | None) -> SpanFunction:

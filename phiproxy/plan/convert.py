@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 from phiproxy.crypto.seal import Record
-from phiproxy.plan.ciphers import Ciphers, StoreFunction
+from phiproxy.errors import KeyNeeded, WriteKeyWant
+from phiproxy.longvalues import LONG_VALUE
+from phiproxy.plan.ciphers import Ciphers, StoreFunction, spells_stored
 from phiproxy.plan.ends import NO_TAG, Bounds, range_tags
 from phiproxy.plan.reading import perhaps
 from phiproxy.policy.protection import ProtectedColumn
@@ -19,11 +22,9 @@ NULL_TEST_VALUE = b"\x01"
 # From so many values on, what is made of them is made in slices: one of these is some 5 milliseconds.
 MANY = 512
 SLICE = 128
-# One that is longer has a slice for itself: a megabyte is a millisecond or two.
-LONG_VALUE = 1024 * 1024
 T = TypeVar("T")
-Steps = Generator[None, None, T]
-"""Work in slices: between two of them other sessions may have their turn."""
+Steps = Generator[Callable[[], object] | None, object, T]
+"""Work in slices: between two of them other sessions may have their turn. What is yielded, if anything, is for another thread."""
 # What a use is given and what it makes of it: an array for a use of elements.
 Given = bytes | Array | Bounds | None
 # A row that a statement stores: (its number, and of an array's elements which).
@@ -42,9 +43,11 @@ def given(use: Use, value: bytes | None, code: int = 0, oid: int | None = None) 
 
 def at_once(steps: Steps[T]) -> T:
     """Take all steps, and return what they come to."""
+    outcome: object = None
     while True:
         try:
-            next(steps)
+            asked = steps.send(outcome)
+            outcome = asked() if asked is not None else None
         except StopIteration as end:
             found: T = end.value
             return found
@@ -65,7 +68,7 @@ def convert_steps(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> Steps[
     renewed: set[ProtectedColumn] = set()
     for begin in range(0, len(uses), MANY):
         if begin:
-            yield
+            yield None
         part = uses[begin : begin + MANY]
         _want(wanted, part)
         stored.update(u.column for u, v in part if isinstance(u, Store | Renew) and v is not None)
@@ -74,10 +77,36 @@ def convert_steps(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> Steps[
     rows = yield from _drawn(ciphers, wanted)
     result: list[Given] = []
     for i, (use, value) in enumerate(uses, start=1):
-        if not i % SLICE or (isinstance(value, bytes) and len(value) > LONG_VALUE):
-            yield
-        result.append(_converted(ciphers, stores, use, value, rows))
+        if not i % SLICE:
+            yield None
+        if isinstance(use, Store) and isinstance(value, bytes | Array) and _size(value) > LONG_VALUE and not spells_stored(value):
+            result.append((yield from _sealed_apart(ciphers, stores, use, value, rows)))
+        else:
+            result.append(_converted(ciphers, stores, use, value, rows))
     return result
+
+
+def _size(value: bytes | Array) -> int:
+    return len(value) if isinstance(value, bytes) else sum(len(element) for element in value.elements if element is not None)
+
+
+def _sealed_apart(
+    ciphers: Ciphers,
+    stores: Mapping[ProtectedColumn, StoreFunction],
+    use: Store,
+    value: bytes | Array,
+    rows: Mapping[tuple[str, RowKey], Record],
+) -> Steps[Given]:
+    """Let another thread seal a long value. The keys are taken before it begins: a keyring is not for two threads."""
+    numbers = _rows(use, value)
+    try:
+        for number in numbers:
+            rows[use.column.scope, number].secret()
+    except ValueError:  # given up since the records were drawn
+        raise KeyNeeded({WriteKeyWant(use.column.scope, len(rows))}) from None
+    sealed = yield partial(_sealed, ciphers, stores, use, value, rows)
+    assert isinstance(sealed, bytes | Array)
+    return sealed
 
 
 def _drawn(ciphers: Ciphers, wanted: Mapping[str, set[RowKey]]) -> Steps[Mapping[tuple[str, RowKey], Record]]:
@@ -89,7 +118,7 @@ def _drawn(ciphers: Ciphers, wanted: Mapping[str, set[RowKey]]) -> Steps[Mapping
             for record, number in zip(records, islice(waiting, len(records)), strict=True):
                 rows[scope, number] = record
             if len(numbers) > SLICE:
-                yield
+                yield None
     return rows
 
 

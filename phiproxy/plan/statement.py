@@ -165,7 +165,7 @@ class StatementPlan:
         uses: list[tuple[Use, Given]] = []
         for i, ((use, n, literal), read, ends) in enumerate(zip(self.outputs, self._readers, self._ranges, strict=True), start=1):
             if not i % SLICE:
-                yield
+                yield None
             code = 0
             if ends is not None:
                 uses.append((use, ends(values, formats, styles)))
@@ -261,7 +261,7 @@ class ScriptPlan:
 def placed(text: bytes, start: int) -> Iterator[None]:
     """Give a refused value the position of the constant that starts at this byte."""
     try:
-        yield
+        yield None
     except ValueRefused as refused:
         refused.position = refused.position or len(text[:start].decode("utf-8", "ignore")) + 1
         raise
@@ -280,7 +280,7 @@ def spell_steps(rendered: Rendered, ciphers: Ciphers, styles: Styles) -> Steps[t
     uses: list[tuple[Use, Given]] = []
     for i, o in enumerate(occurrences, start=1):
         if not i % SLICE:
-            yield
+            yield None
         with placed(rendered.client, o.start):
             uses.append((o.use, _read_occurrence(o, styles)))
     values = yield from convert_steps(ciphers, uses)
@@ -290,7 +290,7 @@ def spell_steps(rendered: Rendered, ciphers: Ciphers, styles: Styles) -> Steps[t
         filled.append(b"".join(text for _, spelled, piece in part for text in (spelled, piece)))
         edits += [(o.start, o.end, len(spelled)) for o, spelled, _ in part]
         if len(part) == MANY:
-            yield
+            yield None
     return b"".join(filled), edits
 
 

@@ -40,7 +40,7 @@ from phiproxy.session.results import result_error
 from phiproxy.session.state import State
 from phiproxy.session.streams import BEGINNINGS, goes_on
 from phiproxy.session.substitutes import ask_path, refuse, waits_in_group
-from phiproxy.session.work import Work, WorkNeeded, turn
+from phiproxy.session.work import Work, WorkNeeded
 from phiproxy.wire.framing import FrameBuffer
 
 
@@ -103,10 +103,8 @@ class Session(State):
         self.quiet = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_server)
-        long = frames.feed(data)
-        if self.waiting is not None:
-            return None
-        return self._in_another_turn("client") if long else self._drain("client")
+        frames.feed(data)
+        return None if self.waiting is not None else self._drain("client")
 
     def from_server(self, data: bytes) -> Need | None:
         """Take bytes from the server."""
@@ -123,10 +121,8 @@ class Session(State):
         self.quiet = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_client)
-        long = frames.feed(data)
-        if self.waiting is not None:
-            return None
-        return self._in_another_turn("server") if long else self._drain("server")
+        frames.feed(data)
+        return None if self.waiting is not None else self._drain("server")
 
     def resume(self, error: PhiproxyError | None = None, *, worked: bool = False) -> Need | None:
         """Go on after a Need was met, or could not be: then the frame that needed it is answered with ``error``.
@@ -135,6 +131,11 @@ class Session(State):
         """
         side, self.waiting = self.waiting, None
         assert side is not None
+        frames = self.client_frames if side == "client" else self.server_frames
+        if frames.is_joining:
+            joined = self.worked.pop().outcome()
+            assert isinstance(joined, bytes)
+            frames.joined(joined)
         if side == "client":
             self.catalog_fresh = self.catalog_fresh if worked else error is None
             if error is not None:
@@ -144,10 +145,10 @@ class Session(State):
         need = self._drain(side)
         return need if need is not None else self._drain("server" if side == "client" else "client")
 
-    def _in_another_turn(self, side: str) -> Need:
-        """Let others have their turn before a long message is looked at."""
+    def _put_together(self, side: str, frames: FrameBuffer) -> Need:
+        """Let another thread put a long message together before it is looked at."""
         self.waiting = side
-        return NeedWork(Work(("turn",), steps=turn, refusable=False))
+        return NeedWork(Work(("message",), apart=frames.joining(), refusable=False))
 
     def _pass_gate(self, data: bytes) -> None:
         """Pass what a client says to a database without a policy."""
@@ -164,6 +165,9 @@ class Session(State):
     def _drain(self, side: str) -> Need | None:
         """Handle every complete frame of one side, and what handling it unblocks on the other."""
         self.quiet = False
+        frames = self.client_frames if side == "client" else self.server_frames
+        if frames.complete:
+            return self._put_together(side, frames)
         try:
             need = self._client_loop() if side == "client" else self._server_loop()
         except WireError as error:
@@ -177,7 +181,9 @@ class Session(State):
         self.later = False
         fenced = self._fenced
         while not self.blocked and self.phase not in (TERMINATED, CLOSED):
-            if (self.phase is AUTHENTICATING and self._speaks_early()) or (not fenced and pass_messages(self)):
+            if (self.phase is AUTHENTICATING and self._speaks_early()) or (
+                not fenced and pass_messages(self) and not frames.pull()
+            ):
                 break
             frame, begins = frames.next(), False
             if frame is None:
@@ -265,7 +271,7 @@ class Session(State):
                 break
             if self.phase is not AUTHENTICATING:
                 pass_replies(self)
-                if frames.pos == len(frames.data):
+                if frames.pos == len(frames.data) and not frames.pull():
                     break
             frame = frames.next()
             if frame is None:
@@ -277,11 +283,11 @@ class Session(State):
                 raise WireError("the server sent a message of an unknown type")
             try:
                 end = handler(self, frames.data, start, end)
-            except KeyNeeded as need:
+            except (KeyNeeded, WorkNeeded) as need:
                 self.waiting = "server"
-                return NeedKeys(need.wants)
+                return _need(need)
             frames.advance(end)
-        return self._client_loop() if not self.blocked and self.client_frames.pending else None
+        return self._drain("client") if not self.blocked and self.client_frames.pending else None
 
     def _server_begun(self) -> None:
         """Let a long message of the server's pass as it comes, where nothing in it is protected."""
@@ -306,6 +312,7 @@ class Session(State):
         return behind
 
     def _pass_rest(self, frames: FrameBuffer, out: list[bytes]) -> None:
+        frames.pull()
         if frames.pending:
             out.append(frames.data[frames.pos :])
             frames.advance(len(frames.data))

@@ -29,7 +29,7 @@ from phiproxy.session.prepared import Portal, Prepared
 from phiproxy.session.state import State
 from phiproxy.session.substitutes import ParameterCount, UnsupportedFormat
 from phiproxy.wire.encodings import UTF8
-from phiproxy.wire.fields import Bind, bind_names, decode_bind, encode_bind, expand_formats
+from phiproxy.wire.fields import Bind, bind_names, bind_parts, expand_formats
 from phiproxy.wire.messages import decode_execute, decode_parse, decode_target, encode_parse
 
 # Of one statement; a driver has one or two.
@@ -89,10 +89,10 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
     if plan.identity and not protected:
         session.to_server.append(data[start:end])
     else:
-        sent = decode_bind(data, start + 5, end)
+        sent = work.bound(session, data, start + 5, end)
         formed = formed_by(plan, sent)
         formats = formed.results
-        session.to_server.append(encode_bind(_converted(session, plan, sent, formed)))
+        session.to_server += bind_parts(_converted(session, plan, sent, formed))
     expected = expect(Kind.BIND, BIND_PASSES)
     expected.undo = (session.names.bind(portal, Portal(plan, formats, session.names.group, prepared.oids)),)
     expected.touches, expected.texts = plan.touches, (plan.sql, plan.text, plan.edits)

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 
 from phiproxy.errors import KeyNeeded, MalformedMessage, PhiproxyError
+from phiproxy.longvalues import LONG_VALUE
 from phiproxy.session import queries
 from phiproxy.session.extended import described, executed
 from phiproxy.session.groups import DESCRIBED, EXECUTED, EXECUTED_ALONE, answered, end_group, ordinary, protected, tail_of
@@ -51,10 +52,11 @@ _BOUND = Kind.BIND
 def pass_replies(session: State) -> None:
     """Pass the server's messages up to the first that must be looked at.
 
-    Not while COPY data may come from the client, since its end means more then, nor while a result is dropped.
+    Not while COPY data may come from the client, since its end means more then, nor while a result is dropped, nor what may hold a
+    long value.
     """
     frames = session.server_frames
-    if _something_is_followed(session):
+    if _something_is_followed(session) or len(frames.data) > LONG_VALUE:
         return
     data, pos = frames.data, frames.pos
     size = len(data)

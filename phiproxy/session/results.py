@@ -13,6 +13,7 @@ from phiproxy.session.definitions import ended
 from phiproxy.session.pipeline import Expected, Kind, Undo
 from phiproxy.session.replies import is_silent, pop, relay
 from phiproxy.session.state import State
+from phiproxy.session.work import open_row
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import RowsFunction
 from phiproxy.wire.messages import (
@@ -85,7 +86,7 @@ def opener_of(session: State, front: Expected, columns: Columns) -> RowsFunction
 
 
 def data_row(session: State, data: bytes, start: int, end: int) -> int:
-    """DataRow: opened by the row function, or a run of them forwarded as one slice. KeyNeeded leaves the frame where it is."""
+    """DataRow: opened by the row function, or a run of them forwarded as one slice. KeyNeeded, WorkNeeded leave the frame there."""
     if is_silent(session):
         front = session.pipeline.front()
         if front is not None and front.rows is not None:
@@ -96,15 +97,13 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
     if columns is None or front is None or session.database is None:
         return relay(session, data, start, session.server_frames.run_end(ord("D")))
     rows = opener_of(session, front, columns)
+    assert front.ciphers is not None
     frames, doubtful = session.server_frames, session.database.doubtful
     doubtful.clear()
     try:
         for begin, end in frames.run(ord("D")):  # noqa: PLR1704 - the first of them is the one that was given
             frames.pos = begin
-            shown = list[bytes]()
-            if rows(data, begin, end, shown) != end:
-                raise WireError("a row is shorter than its fields")
-            session.to_client += shown
+            session.to_client += open_row(session, front.ciphers, rows, data, begin, end)
     except (SealError, NotAuthentic, ValueRefused) as error:
         result_error(session, error)
     finally:

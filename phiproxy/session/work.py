@@ -4,19 +4,24 @@ A handler asks for the outcome of some work. Where there is none yet WorkNeeded 
 session does the work, and the message is taken again, with the outcome. What was done belongs to that one message.
 
 Plans are made by another thread, since they are made of texts and catalogues and of nothing that others change. What needs keys is
-done on the loop, in slices: a keyring is not for several threads.
+done on the loop, in slices: a keyring is not for several threads. Of a long value the loop takes the keys, and the thread does what
+is to be done with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from phiproxy.errors import LongWorkNeeded, WireError
+from phiproxy.longvalues import LONG_VALUE
 from phiproxy.plan.cache import Analysed, View
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.convert import LONG_VALUE, MANY, Steps
+from phiproxy.plan.convert import MANY, Steps
 from phiproxy.plan.statement import ScriptPlan, StatementPlan, spell_steps
 from phiproxy.types.styles import Styles
+from phiproxy.wire.fields import Bind, RowsFunction, decode_bind
 
 if TYPE_CHECKING:
     from phiproxy.session.state import State
@@ -72,11 +77,6 @@ class Work:
         if self._error is not None:
             raise self._error
         return self._result
-
-
-def turn() -> Steps[None]:
-    """Do nothing, and let others have their turn."""
-    yield
 
 
 class WorkNeeded(Exception):
@@ -153,6 +153,38 @@ def _spelled(found: object) -> tuple[bytes, Edits]:
     assert isinstance(found, tuple)
     text, edits = found
     return text, tuple(edits)
+
+
+def bound(session: State, data: bytes, pos: int, end: int) -> Bind:
+    """Return what a Bind says; raises what ``decode_bind`` raises, and WorkNeeded."""
+    if end - pos <= LONG_VALUE:
+        return decode_bind(data, pos, end)
+    key = ("bind",)
+    found = _done(session, Work(key, apart=partial(decode_bind, data, pos, end)), key)
+    assert isinstance(found, Bind)
+    return found
+
+
+def open_row(session: State, ciphers: Ciphers, rows: RowsFunction, data: bytes, begin: int, end: int) -> list[bytes]:
+    """Return what is shown of one DataRow; raises what ``rows`` raises, and WorkNeeded."""
+    outcomes: list[object] = []
+    while True:
+        shown: list[bytes] = []
+        needed: Work | None = None
+        key = ("row", len(outcomes))
+        with ciphers.long_work.given(outcomes):
+            try:
+                stop = rows(data, begin, end, shown)
+            except LongWorkNeeded as long:
+                needed = Work(key, apart=long.work, refusable=False)
+        if needed is None:
+            break
+        outcomes.append(_done(session, needed, key))
+    if stop != end:
+        raise WireError("a row is shorter than its fields")
+    if outcomes:
+        session.worked = []
+    return shown
 
 
 def parameters(

@@ -13,6 +13,7 @@ from struct import Struct, pack, unpack_from
 from typing import NamedTuple
 
 from phiproxy.errors import MalformedMessage, WireError
+from phiproxy.longvalues import LONG_VALUE, copied
 
 _I32 = Struct("!i")
 _COUNT = Struct("!H")
@@ -123,7 +124,7 @@ def decode_bind(data: bytes, pos: int, end: int) -> Bind:
                 continue
             if size < 0 or pos + size > end:
                 raise MalformedMessage("a parameter is longer than its message")
-            values.append(data[pos : pos + size])
+            values.append(data[pos : pos + size] if size <= LONG_VALUE else copied(data, pos, pos + size))
             pos += size
         (count,) = unpack_from("!H", data, pos)
         results = unpack_from(f"!{count}H", data, pos + 2)
@@ -146,6 +147,11 @@ def expand_formats(codes: Sequence[int], n: int) -> tuple[int, ...]:
 
 def encode_bind(bind: Bind) -> bytes:
     """Return a Bind message."""
+    return b"".join(bind_parts(bind))
+
+
+def bind_parts(bind: Bind) -> list[bytes]:
+    """Return a Bind message in parts: a long value is one of them; the rest is in one piece where there is none."""
     values = bind.values
     parts = [bind.portal, b"\0", bind.statement, b"\0", encode_codes(bind.formats), _COUNT.pack(len(values))]
     append, pack_length = parts.append, _I32.pack
@@ -156,7 +162,9 @@ def encode_bind(bind: Bind) -> bytes:
             append(pack_length(len(value)))
             append(value)
     append(encode_codes(bind.result_formats))
-    return b"".join((b"B", pack_length(sum(map(len, parts)) + 4), *parts))
+    size = sum(map(len, parts))
+    parts = [b"B", pack_length(size + 4), *parts]
+    return parts if size > LONG_VALUE else [b"".join(parts)]
 
 
 @lru_cache(maxsize=512)

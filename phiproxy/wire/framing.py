@@ -5,7 +5,8 @@ Manual: "Frontend/Backend Protocol", 55.2.1 and 55.8 (message formats): Byte1 ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from struct import Struct
 
 from phiproxy.errors import WireError
@@ -14,7 +15,7 @@ _LENGTH = Struct("!I").unpack_from
 HEADER = 5
 # A longer message of which nothing must be held is passed on as it comes, never gathered.
 SLICE = 64 * 1024
-# Copying a longer one is felt by others: what is done with it is done in another turn.
+# Copying a longer one is felt by others: another thread puts it together, and what comes behind it is put beside it.
 LONG = 4 * 1024 * 1024
 # No message of PostgreSQL's is longer, either way (MaxAllocSize): a length above is a lie.
 MAX_STREAMED = 0x3FFFFFFF
@@ -29,9 +30,12 @@ class FrameBuffer:
     A message of one of the tags ``streams`` that is longer than SLICE is not awaited: ``begun`` shows its beginning, and then
     ``gather`` holds it until it is whole after all, or ``stream`` lets the rest of it pass, through ``passed``, however long it is
     (``passing`` bytes; ``kept`` says whether they go on or are dropped).
+
+    One of more than LONG bytes is put together by another thread: when it is ``complete``, ``joining`` is the work, and ``joined``
+    takes its outcome.
     """
 
-    __slots__ = ("_late", "_late_size", "_wanted", "data", "kept", "max_message", "passing", "pos", "streams")
+    __slots__ = ("_joining", "_late", "_late_size", "_wanted", "data", "kept", "max_message", "passing", "pos", "streams")
 
     def __init__(self, max_message: int = 64 * 1024 * 1024, *, streams: frozenset[int] = frozenset()) -> None:
         self.data = b""
@@ -43,34 +47,58 @@ class FrameBuffer:
         self._wanted = 0
         self._late: list[bytes] = []
         self._late_size = 0
+        self._joining = 0
 
-    def feed(self, chunk: bytes) -> bool:
-        """Append received bytes (bytes, not a view: spans are sliced from them).
-
-        True where a message of more than LONG bytes was put together for that, which has taken its time.
-        """
-        if self._wanted:
+    def feed(self, chunk: bytes) -> None:
+        """Append received bytes (bytes, not a view: spans are sliced from them)."""
+        if self._wanted or self._late or len(self.data) - self.pos > LONG:
             # A long message is joined once, when it is whole: joining at every chunk would cost its length squared.
             self._late.append(chunk)
             self._late_size += len(chunk)
-            if len(self.data) - self.pos + self._late_size < self._wanted:
-                return False
-            self.data = b"".join([self.data[self.pos :], *self._late])
-            self.pos = 0
-            self._late, self._late_size, self._wanted = [], 0, 0
-            return len(self.data) > LONG
+            if self._wanted and not self._joining and self._wanted <= LONG and self.pending >= self._wanted:
+                self.joined(self.joining()())
+            return
         self.data = chunk if self.pos >= len(self.data) else self.data[self.pos :] + chunk
         self.pos = 0
-        return False
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether a long message is all there, and not put together yet."""
+        return 0 < self._wanted <= self.pending and not self._joining
+
+    @property
+    def is_joining(self) -> bool:
+        """Tell whether ``joined`` is awaited."""
+        return self._joining > 0
+
+    def joining(self) -> Callable[[], bytes]:
+        """Return what puts together what has come, which may be done by another thread; what comes meanwhile comes behind it."""
+        parts = [self.data[self.pos :], *self._late]
+        self._joining = self.pending
+        self.data, self.pos, self._late, self._late_size = b"", 0, [], 0
+        return partial(b"".join, parts)
+
+    def joined(self, data: bytes) -> None:
+        """Take what ``joining`` has come to."""
+        self.data, self._joining, self._wanted = data, 0, 0
+
+    def pull(self) -> bool:
+        """Put what has come behind a long message to the rest, once that message is consumed; False where there is nothing."""
+        if self._wanted or not self._late:
+            return False
+        self.joined(self.joining()())
+        return True
 
     def next(self) -> tuple[int, int, int] | None:
         """Return (tag, start, end) of the first unconsumed message, or None when it is incomplete.
 
         Raises WireError for a length below 4 or above ``max_message``, before any of it is awaited.
         """
+        if self.complete:
+            self.joined(self.joining()())
         start, data = self.pos, self.data
         if len(data) - start < HEADER:
-            return None
+            return self.next() if self.pull() else None
         (length,) = _LENGTH(data, start + 1)
         if length < 4:
             raise WireError("a message claims a length below 4")
@@ -78,6 +106,8 @@ class FrameBuffer:
             raise WireError("a message is longer than max_message")
         end = start + 1 + length
         if end > len(data):
+            if self.pull():
+                return self.next()
             if length <= SLICE or data[start] not in self.streams:
                 self._wanted = 1 + length
             return None
@@ -137,9 +167,9 @@ class FrameBuffer:
     @property
     def holds_nothing(self) -> bool:
         """Tell whether what comes next begins a message."""
-        return self.pos >= len(self.data) and not (self.passing or self._wanted)
+        return self.pos >= len(self.data) and not (self.passing or self._wanted or self._late)
 
     @property
     def pending(self) -> int:
         """Bytes received and not consumed."""
-        return len(self.data) - self.pos + self._late_size
+        return len(self.data) - self.pos + self._joining + self._late_size

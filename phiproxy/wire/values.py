@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from binascii import Error as HexError
 from binascii import unhexlify
+from codecs import getincrementaldecoder
 
 from phiproxy.errors import InvalidEncoding, SealError, StringTooLong
+from phiproxy.longvalues import LONG_VALUE, cut
 
 BYTEA_OID = 17
 TEXT_OID = 25
@@ -18,6 +20,9 @@ VARCHAR_OID = 1043
 TEXT_LIKE = frozenset({0, TEXT_OID, UNKNOWN_OID, VARCHAR_OID})
 
 
+_ZERO = 'invalid byte sequence for encoding "UTF8": 0x00'
+_INVALID = 'invalid byte sequence for encoding "UTF8"'
+_DECODER = getincrementaldecoder("utf-8")
 _ESCAPE = re.compile(rb"\\(\\|[0-3][0-7]{2})")
 HEX = b"\\x"
 NOT_BYTEA = "a protected value is not in bytea's text form"
@@ -38,13 +43,30 @@ def bytea_from_text(field: bytes) -> bytes:
 
 def check_text(value: bytes) -> bytes:
     """Return ``value`` when it is valid UTF-8 without zero bytes, as text in a UTF-8 database must be; else 22021."""
+    if len(value) > LONG_VALUE:
+        return _check_long_text(value)
     if 0 in value:
-        raise InvalidEncoding('invalid byte sequence for encoding "UTF8": 0x00')
+        raise InvalidEncoding(_ZERO)
     if not value.isascii():
         try:
             value.decode("utf-8")
         except UnicodeDecodeError:
-            raise InvalidEncoding('invalid byte sequence for encoding "UTF8"') from None
+            raise InvalidEncoding(_INVALID) from None
+    return value
+
+
+def _check_long_text(value: bytes) -> bytes:
+    """Do what ``check_text`` does in pieces: another thread may go on, and the whole is not decoded into one text."""
+    decoder = _DECODER()
+    try:
+        for piece in cut(value, 0, len(value)):
+            if 0 in piece:
+                raise InvalidEncoding(_ZERO)
+            if not piece.isascii() or decoder.getstate()[0]:
+                decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise InvalidEncoding(_INVALID) from None
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phiproxy import longvalues
 from phiproxy.crypto import seal as seal_module
 from phiproxy.crypto.derive import expand, wipe
 from phiproxy.crypto.envelope import aad, parse_envelope, unpad
@@ -26,7 +28,7 @@ from phiproxy.crypto.seal import (
     make_sealer,
     make_span_opener,
 )
-from phiproxy.errors import KeyNeeded, SealError
+from phiproxy.errors import KeyNeeded, LongWorkNeeded, SealError
 
 SECRET = bytes(range(32))
 SPEC = ColumnSpec("clinic-prod", "", "c:public.patients.ssn", 7)
@@ -342,3 +344,80 @@ def test_a_kept_key_seals_and_opens_as_the_key_itself_does_until_it_is_overwritt
     wipe(kept.secret)
     with pytest.raises(ValueError, match="32 bytes"):
         Record(kept, salt)
+
+
+LIMIT = 64
+
+
+@pytest.fixture
+def long_from_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is longer than 64 bytes be long, and pieces be of 16."""
+    monkeypatch.setattr(seal_module, "LONG_VALUE", LIMIT)
+    monkeypatch.setattr(longvalues, "PIECE", 16)
+
+
+@pytest.mark.usefixtures("long_from_64")
+@pytest.mark.parametrize("pad", [None, 2, 16, 61])
+def test_a_long_value_is_stored_as_a_short_one_would_be(monkeypatch: pytest.MonkeyPatch, pad: int | None) -> None:
+    """By the same salt and nonce, byte for byte; and each opens what the other has sealed."""
+    spec, ring = replace(SPEC, pad=pad), ring_with(data_key())
+    for length in range(LIMIT - 2, LIMIT + 70):
+        value = bytes(length - 3) + b"x\0\0"
+        record = Record(data_key(), bytes(16))
+        monkeypatch.setattr(os, "urandom", bytes)
+        monkeypatch.setattr(seal_module, "LONG_VALUE", LIMIT)
+        pieces = make_sealer(spec)(value, record, b"s" * 32)
+        assert make_opener(spec, ring, OpenMemo())(pieces) == value
+        monkeypatch.setattr(seal_module, "LONG_VALUE", 1_000)
+        whole = make_sealer(spec)(value, record, b"s" * 32)
+        assert pieces == whole
+        assert make_opener(spec, ring, OpenMemo())(pieces) == value
+
+
+@pytest.mark.usefixtures("long_from_64")
+def test_a_long_value_with_a_wrong_bit_shows_nothing() -> None:
+    value = sealed(b"a secret " * 20, slots=1)
+    open_value = opener()
+    for at in range(len(value)):
+        wrong = bytearray(value)
+        wrong[at] ^= 1
+        with pytest.raises((SealError, KeyNeeded)) as caught:
+            open_value(bytes(wrong))
+        assert "secret" not in str(caught.value)
+    for end in range(len(value)):
+        with pytest.raises(SealError):
+            open_value(value[:end])
+    assert open_value(value) == b"a secret " * 20
+
+
+@pytest.mark.usefixtures("long_from_64")
+def test_a_long_value_without_padding_behind_its_flag_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seal_module, "padding", lambda _length, _multiple: b"\0" * 40)
+    value = sealed(bytes(100), replace(SPEC, pad=2))
+    with pytest.raises(SealError, match="padding"):
+        opener()(value)
+
+
+@pytest.mark.usefixtures("long_from_64")
+def test_a_long_value_is_opened_by_whoever_is_asked_for_it() -> None:
+    """What that needs of the ring is taken before, so that the key may be given up meanwhile."""
+    ring, memo = ring_with(data_key()), OpenMemo()
+    open_value = make_opener(SPEC, ring, memo)
+    value = sealed(b"x" * 100)
+    with memo.long_work.given([]), pytest.raises(LongWorkNeeded) as needed:
+        open_value(value)
+    ring.clear()
+    assert not ring.held()
+    assert needed.value.work() == b"x" * 100
+
+
+@pytest.mark.usefixtures("long_from_64")
+def test_a_record_key_that_was_taken_outlives_the_data_key() -> None:
+    key = data_key().kept()
+    taken, late = draw_record(key), draw_record(key)
+    taken.secret()
+    wipe(key.secret)
+    seal = make_sealer(SPEC)
+    assert opener()(seal(b"x" * 100, taken, b"")) == b"x" * 100
+    with pytest.raises(ValueError, match="32 bytes"):
+        seal(b"x" * 100, late, b"")

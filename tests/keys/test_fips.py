@@ -16,7 +16,7 @@ from phiproxy.keys.fips import ALGORITHMS, require_fips, unapproved_kek, unappro
 ROOT = Path(__file__).parents[2]
 # Of the libraries, and no algorithm: formats, errors, a parameter, what a certificate is signed with, the library's own state.
 NO_ALGORITHM = {
-    *("Encoding", "InvalidUnwrap", "PublicFormat", "Type", "_hashlib", "hashes", "serialization"),
+    *("Cipher", "Encoding", "InvalidUnwrap", "PublicFormat", "Type", "_hashlib", "hashes", "serialization"),
     *("load_pem_private_key", "load_pem_public_key"),
 }
 PYTHON = Path("/usr/bin/python3")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import partial
 
@@ -92,6 +92,30 @@ async def test_steps_take_turns_with_others_and_with_each_other() -> None:
     assert [x for x in order if x != "-"] == ["a0", "b0", "a1", "b1", "a2", "b2"]
     joined = "".join(order)
     assert "-" in joined[joined.index("a0") : joined.index("a2")], joined
+
+
+async def test_the_loop_goes_on_while_the_thread_does_what_a_step_asks_for() -> None:
+    apart, allowed = Apart(), threading.Event()
+
+    def work() -> str:
+        assert allowed.wait(20)
+        return threading.current_thread().name
+
+    def asks() -> Generator[Callable[[], object] | None, object, object]:
+        yield None
+        name = yield work
+        nothing = yield None
+        return name, nothing
+
+    def others() -> Generator[None, None, str]:
+        yield
+        return "others"
+
+    running = asyncio.create_task(apart.take(asks()))
+    assert await apart.take(others()) == "others"
+    assert not running.done()
+    allowed.set()
+    assert await running == ("apart", None)
 
 
 async def test_an_error_of_a_step_gives_the_turn_back() -> None:

@@ -6,9 +6,11 @@ import pytest
 
 from phiproxy.crypto.keyring import DataKey
 from phiproxy.errors import KeyNeeded, WriteKeyWant
+from phiproxy.longvalues import LONG_VALUE
 from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.convert import MANY, SLICE, convert_steps
+from phiproxy.plan.convert import MANY, SLICE, at_once, convert_steps
 from phiproxy.sql.meaning import PLAIN, Store, Use
+from phiproxy.wire.arrays import Array
 from tests.clinic_model import PATIENTS
 from tests.plan.rings import full_ring
 
@@ -57,3 +59,47 @@ def test_a_key_that_is_given_up_on_the_way_is_asked_for_again() -> None:
     with pytest.raises(KeyNeeded) as needed:
         list(steps)
     assert needed.value.wants == {WriteKeyWant(SSN.scope, 2 * MANY)}
+
+
+def test_a_long_value_is_for_another_thread_and_needs_no_key_there() -> None:
+    ring = full_ring(10**6)
+    ciphers, value = Ciphers(ring), b"x" * (LONG_VALUE + 1)
+    steps = convert_steps(ciphers, [(Store(NAME, 1), value), (Store(NAME, 2), b"short")])
+    work = next(steps)
+    assert work is not None
+    ring.clear()
+    sealed = work()
+    assert isinstance(sealed, bytes)
+    with pytest.raises(StopIteration) as end:
+        steps.send(sealed)
+    assert Ciphers(full_ring(10**6)).open(NAME)(sealed) == value
+    assert end.value.value[0] is sealed
+
+
+def test_a_long_value_whose_key_is_given_up_before_is_asked_for_again() -> None:
+    ring = full_ring(10**6)
+    ciphers = Ciphers(ring)
+    steps = convert_steps(ciphers, [(Store(NAME, row), b"x" * (LONG_VALUE + 1)) for row in (1, 2)])
+    work = next(steps)
+    assert work is not None
+    sealed = work()
+    ring.clear()
+    with pytest.raises(KeyNeeded) as needed:
+        steps.send(sealed)
+    assert needed.value.wants == {WriteKeyWant(NAME.scope, 2)}
+
+
+def test_what_may_spell_a_stored_value_is_looked_at_by_the_loop() -> None:
+    """It is opened to be told, and a keyring is not for two threads."""
+    value = b"\\xF55001" + b"0" * LONG_VALUE
+    with pytest.raises(StopIteration):
+        next(convert_steps(Ciphers(full_ring(10**6)), [(Store(NAME, 1), value)]))
+
+
+def test_a_long_array_is_for_another_thread_as_a_whole() -> None:
+    ciphers, value = Ciphers(full_ring(10**6)), b"x" * LONG_VALUE
+    given = Array(((1, 3),), (value, None, b"short"))
+    assert next(convert_steps(ciphers, [(Store(NAME, 1), given)])) is not None
+    (sealed,) = at_once(convert_steps(ciphers, [(Store(NAME, 1), given)]))
+    assert isinstance(sealed, Array)
+    assert [e and ciphers.open(NAME)(e) for e in sealed.elements] == [value, None, b"short"]

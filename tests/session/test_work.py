@@ -180,7 +180,7 @@ def test_a_long_definition_is_sealed_by_the_loop() -> None:
         play.server_gets(refused_parse())
 
 
-def test_a_message_of_many_megabytes_is_looked_at_in_another_turn() -> None:
+def test_a_message_of_many_megabytes_is_put_together_and_sealed_apart() -> None:
     value = SECRET + b"x" * LONG_MESSAGE
     insert = "INSERT INTO public.patients (ssn) VALUES ($1)"
     with fresh() as play:
@@ -191,13 +191,14 @@ def test_a_message_of_many_megabytes_is_looked_at_in_another_turn() -> None:
         said = bind(value, statement="s") + execute() + SYNC
         play.client_says(said[:1000])
         play.client_says(said[1000:])
-        for _ in range(2):  # its own turn, and then it is sealed
-            assert isinstance(play.need, NeedWork)
-            works(play, apart=False)
-        play.server_gets(bind(sealed(value), statement="s", formats=(1,)), execute(), SYNC)
+        works(play, apart=True)  # it is put together
+        assert play.session.from_client(SYNC) is None  # what comes meanwhile is kept beside it
+        works(play, apart=True)  # its values are cut out
+        works(play, apart=False)  # and sealed
+        play.server_gets(bind(sealed(value), statement="s", formats=(1,)), execute(), SYNC, SYNC)
 
 
-def test_a_row_of_many_megabytes_is_opened_in_another_turn_and_what_comes_behind_it_waits() -> None:
+def test_a_row_of_many_megabytes_is_opened_apart_and_what_comes_behind_it_waits() -> None:
     value = b"x" * LONG_MESSAGE
     with fresh() as play:
         play.client_says(parse(SELECT), bind(results=(1,)), execute(), SYNC)
@@ -208,6 +209,25 @@ def test_a_row_of_many_megabytes_is_opened_in_another_turn_and_what_comes_behind
         play.client_gets(PARSE_COMPLETE, BIND_COMPLETE)
         assert play.session.from_server(said[-10:]) is None
         play.client_gets()
-        works(play, apart=False)
+        works(play, apart=True)  # it is put together
+        works(play, apart=True)  # and opened
         play.client_gets(data_row(value), command_complete("SELECT 1"), ready())
+        assert not play.session.worked
+        play.is_idle()
+
+
+def test_a_long_row_with_a_wrong_tag_shows_nothing() -> None:
+    value = b"x" * LONG_MESSAGE
+    with fresh() as play:
+        play.client_says(parse(SELECT), bind(results=(1,)), execute(), SYNC)
+        play.server_gets(parse(SELECT), bind(results=(1,)), execute(), SYNC)
+        wrong = bytearray(envelope(SSN, value))
+        wrong[-1] ^= 1
+        said = PARSE_COMPLETE + BIND_COMPLETE + data_row(bytes(wrong)) + command_complete("SELECT 1") + ready()
+        play.server_says(said[:1000])
+        play.server_says(said[1000:])
+        play.client_gets(PARSE_COMPLETE, BIND_COMPLETE)
+        works(play, apart=True)
+        works(play, apart=True)
+        play.client_gets(Says("XX001", "does not open"), ready())
         play.is_idle()

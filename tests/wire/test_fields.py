@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.errors import KeyNeeded, MalformedMessage, SealError, WireError
-from phiproxy.wire.fields import Bind, SpanFunction, bind_names, compile_rows, decode_bind, encode_bind, expand_formats
+from phiproxy.longvalues import LONG_VALUE
+from phiproxy.wire.fields import Bind, SpanFunction, bind_names, bind_parts, compile_rows, decode_bind, encode_bind, expand_formats
 from tests.session.frames import data_row, values
 
 FUNCTIONS: list[Callable[[bytes], bytes]] = [lambda v: v[::-1], lambda _v: b"", lambda v: v + v, lambda v: v]
@@ -182,3 +183,13 @@ def test_what_cannot_be_read_is_told_from_what_breaks_the_framing(bind: Bind) ->
     frame = encode_bind(bind)
     with pytest.raises(MalformedMessage):
         decode_bind(frame, 5, len(frame) - 1)
+
+
+def test_a_long_value_of_a_bind_is_a_part_of_its_own_and_not_copied() -> None:
+    long = b"x" * (LONG_VALUE + 1)
+    bind = Bind(b"", b"s", (1,), [b"short", long, None], ())
+    parts = bind_parts(bind)
+    assert any(part is long for part in parts)
+    assert b"".join(parts) == encode_bind(bind)
+    assert decode_bind(encode_bind(bind), 5, len(encode_bind(bind))) == bind
+    assert len(bind_parts(bind._replace(values=[b"short"]))) == 1

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.errors import WireError
-from phiproxy.wire.framing import FrameBuffer
+from phiproxy.wire.framing import LONG, FrameBuffer
 from phiproxy.wire.messages import message
 
 frames = st.lists(st.builds(message, st.sampled_from([b"D", b"Q", b"Z"]), st.binary(max_size=50)), max_size=12)
@@ -200,3 +200,38 @@ def test_a_short_message_of_a_streaming_tag_is_awaited() -> None:
     assert buffer.begun() is None
     buffer.feed(whole[700:])
     assert taken(buffer) == [whole]
+
+
+def test_a_message_of_many_megabytes_is_put_together_by_whoever_can_and_what_comes_meanwhile_comes_behind_it() -> None:
+    buffer = FrameBuffer()
+    whole, behind = message(b"B", b"x" * LONG), [message(b"E", bytes(5)), message(b"S", b"")]
+    buffer.feed(whole[:1000])
+    assert buffer.next() is None
+    assert not buffer.complete
+    buffer.feed(whole[1000:] + behind[0][:3])
+    assert buffer.complete
+    joining = buffer.joining()
+    assert buffer.is_joining
+    assert not buffer.complete
+    buffer.feed(behind[0][3:])
+    assert buffer.next() is None
+    assert buffer.pending == len(whole) + len(behind[0])
+    buffer.joined(joining())
+    assert not buffer.is_joining
+    assert buffer.next() == (ord("B"), 0, len(whole))
+    held = buffer.data
+    buffer.feed(behind[1])
+    assert buffer.data is held, "a long message was copied for what comes behind it"
+    assert not buffer.holds_nothing
+    assert taken(buffer) == [whole, *behind]
+    assert buffer.holds_nothing
+    assert buffer.pending == 0
+
+
+def test_what_nobody_puts_together_is_put_together_when_it_is_asked_for() -> None:
+    buffer = FrameBuffer()
+    whole = message(b"B", b"x" * LONG)
+    for piece in (whole[:1000], whole[1000:], message(b"S", b"")):
+        buffer.feed(piece)
+        buffer.next()
+    assert taken(buffer) == [whole, message(b"S", b"")]

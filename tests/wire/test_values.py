@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phiproxy import longvalues
 from phiproxy.errors import InvalidEncoding, SealError, StringTooLong
+from phiproxy.wire import values
 from phiproxy.wire.values import assign_varchar, bytea_from_text, check_text, cut_text
 
 
@@ -70,3 +72,18 @@ def test_a_cast_cuts_characters_not_bytes() -> None:
     assert cut_text(b"ab", 3) == b"ab"
     with pytest.raises(InvalidEncoding):
         cut_text(b"\xff", 1)
+
+
+@given(st.one_of(st.binary(max_size=40), st.text(max_size=20).map(str.encode)), st.integers(1, 9))
+def test_a_long_text_is_checked_in_pieces_as_a_short_one_is(value: bytes, piece: int) -> None:
+    def accepted() -> bool:
+        try:
+            return check_text(value) is value
+        except InvalidEncoding:
+            return False
+
+    whole = accepted()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(values, "LONG_VALUE", 0)
+        patch.setattr(longvalues, "PIECE", piece)
+        assert accepted() is whole
