@@ -59,6 +59,7 @@ MIN_LEASE = 5.0
 # After this part of it, one that was not heard looks again before it goes on: the rest is for what is on its way to the server.
 FENCED_AFTER = 0.8
 ANNOUNCEMENT_STEP = 0.02
+MAX_FAREWELL = 3.0
 # The transaction that makes a name may last; statements that contain such a name cost a look at the catalogue meanwhile.
 MAX_WAIT_FOR_NAME = 3600.0
 
@@ -140,7 +141,7 @@ class LiveDatabase:
             except psycopg.Error as error:
                 raise as_provider_error(error, schema) from None
             known = await read_known(conn, settings, policy, layout)
-            roots = await opening_roots(conn, schema)
+            roots = await opening_roots(conn, schema, trust)
         try:
             await see_that_it_opens(policy, kek, roots)
         except ProviderUnavailable as error:
@@ -187,6 +188,11 @@ class LiveDatabase:
         return self._policy
 
     @property
+    def trust(self) -> Trust:
+        """What is believed of the registry."""
+        return self._trust
+
+    @property
     def faults(self) -> Tally[FaultKind]:
         """What did not verify of the registry so far, by kind."""
         return self._trust.faults
@@ -201,7 +207,8 @@ class LiveDatabase:
         for tenant in list(self._tenants.values()):
             tenant.keys.forget()
         try:
-            async with self._pool.connection(timeout=1) as conn:
+            # Who owns the registry's tables may have locked them for as long as he likes.
+            async with asyncio.timeout(MAX_FAREWELL), self._pool.connection(timeout=1) as conn:
                 await self._members.leave(conn)
         except (psycopg.Error, TimeoutError):
             log.info("the proxy ends without a word to the others", database=self._policy.database)
@@ -390,7 +397,7 @@ class LiveDatabase:
         """
         try:
             async with self._pool.connection() as conn:
-                roots = await opening_roots(conn, settings.service.schema_)
+                roots = await opening_roots(conn, settings.service.schema_, self._trust)
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the key registry cannot be read ({type(error).__name__})") from None
         if (settings.kek_uri, policy.tenant) == (self._settings.kek_uri, self._policy.tenant) and not in_file(settings.kek_uri):

@@ -26,6 +26,8 @@ from phiproxy.sql.ddl.domains import domain_condition
 # In all that follows: 16384 is FirstNormalObjectId (what is below was made by initdb), and catalogues go by their
 # fixed oids: 1259 pg_class, 1255 pg_proc, 1247 pg_type, 2617 pg_operator, 2605 pg_cast, 2618 pg_rewrite, 2620
 # pg_trigger, 3256 pg_policy, 2604 pg_attrdef, 2606 pg_constraint. (catalogue, oid, name, kind in words)
+# A trigger on a table of the registry may have set another one in this session, with operators that answer otherwise.
+_SEARCH_PATH = "SET LOCAL search_path TO pg_catalog"
 _NAMES = """
 SELECT 1259, c.oid::int8, c.relname,
        CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
@@ -184,13 +186,13 @@ WITH temp AS MATERIALIZED (SELECT c.oid, c.xmin FROM pg_catalog.pg_class c WHERE
 
 async def catalog_version(conn: psycopg.AsyncConnection[Any]) -> str:
     """Return a text that is another one after every DDL; cheap enough for each second. Raises psycopg.Error."""
-    rows = await _rows(conn, _VERSION)
+    rows = await _rows(conn, _VERSION, before=_SEARCH_PATH)
     return str(rows[0][0])
 
 
 async def temporary_version(conn: psycopg.AsyncConnection[Any]) -> str:
     """Return a text that is another one after every DDL of anybody's temporary tables. Raises psycopg.Error."""
-    rows = await _rows(conn, _TEMPORARY)
+    rows = await _rows(conn, _TEMPORARY, before=_SEARCH_PATH)
     return str(rows[0][0])
 
 
@@ -201,6 +203,7 @@ async def read_catalog(conn: psycopg.AsyncConnection[Any], protected: Collection
     """
     async with conn.transaction():
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        await conn.execute(_SEARCH_PATH)
         relations = await _relations(conn)
         reach, setters = await _reaching(conn, relations, protected)
         dynamic = frozenset(name for (name,) in await _rows(conn, _DYNAMIC))
@@ -245,9 +248,13 @@ def _digest(content: object) -> bytes:
     return hashlib.blake2b(repr(content).encode(), digest_size=8).digest()
 
 
-async def _rows(conn: psycopg.AsyncConnection[Any], query: str) -> list[tuple[Any, ...]]:
+async def _rows(conn: psycopg.AsyncConnection[Any], query: str, *, before: str = "") -> list[tuple[Any, ...]]:
+    """Return the rows of a query; ``before`` is a statement that is sent with it, for one transaction of both."""
     async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
-        await cursor.execute(query.encode())
+        # Triggers of the registry's owner run in this session too: what they have prepared there must not be what is executed.
+        await cursor.execute((f"{before}; {query}" if before else query).encode(), prepare=False)
+        if before:
+            cursor.nextset()
         return await cursor.fetchall()
 
 

@@ -334,3 +334,22 @@ async def test_operators_and_counts_of_somebodys_own(conn: Connection) -> None:
         " CREATE OPERATOR public.~~ (LEFTARG = text, RIGHTARG = text, FUNCTION = same)"
     )
     assert (await read(conn)).replaced == {"=", "count", "soundex", "~~"}
+
+
+async def test_what_a_trigger_leaves_in_the_session_does_not_answer_for_the_catalogue(postgres_server: PostgresServer) -> None:
+    """Triggers on the registry's tables run in the service login's sessions: another search_path, operators that lie."""
+    name = postgres_server.create_database()
+    with postgres_server.connect(name) as conn:
+        conn.execute("CREATE FUNCTION public.runs(t text) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE t; END$$")
+        conn.execute("CREATE SCHEMA evil")
+        conn.execute("CREATE FUNCTION evil.no(name, name) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false'")
+        conn.execute("CREATE OPERATOR evil.<> (LEFTARG = name, RIGHTARG = name, FUNCTION = evil.no)")
+        conn.execute("CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = name, FUNCTION = evil.no)")
+    try:
+        async with await psycopg.AsyncConnection.connect(postgres_server.dsn(name), autocommit=True) as conn:
+            clean = await read_catalog(conn, ())
+            await conn.execute("SET search_path TO evil, pg_catalog")
+            assert (await read_catalog(conn, ())).generation == clean.generation
+            assert "runs" in clean.dynamic
+    finally:
+        postgres_server.drop_database(name)
