@@ -157,7 +157,7 @@ class Proxy:
         if settings.metrics is not None:
             self._followers.append(spawn(self._measure(), "metrics"))
             tell = self._inherited.tell_readiness if self._inherited is not None else lambda _reasons: None
-            self._readiness = Readiness(settings, [(d.policy, d.kek) for d in self.databases.values()], tell)
+            self._readiness = Readiness(settings, [(d.policy, d.kek, d.trust) for d in self.databases.values()], tell)
             self._followers.append(spawn(self._readiness.watch(), "readiness"))
         if self._inherited is None:
             if settings.metrics is not None:

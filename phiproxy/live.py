@@ -61,6 +61,7 @@ FENCED_AFTER = 0.8
 ANNOUNCEMENT_STEP = 0.02
 # Names of relations that statements had beside protected ones; of more than these all are asked for again.
 MAX_ASKED = 10_000
+MAX_FAREWELL = 3.0
 # The transaction that makes a name may last; statements that contain such a name cost a look at the catalogue meanwhile.
 MAX_WAIT_FOR_NAME = 3600.0
 
@@ -146,7 +147,7 @@ class LiveDatabase:
             except psycopg.Error as error:
                 raise as_provider_error(error, schema) from None
             known = await read_known(conn, settings, policy, layout)
-            roots = await opening_roots(conn, schema)
+            roots = await opening_roots(conn, schema, trust)
         try:
             await see_that_it_opens(policy, kek, roots)
         except ProviderUnavailable as error:
@@ -193,6 +194,11 @@ class LiveDatabase:
         return self._policy
 
     @property
+    def trust(self) -> Trust:
+        """What is believed of the registry."""
+        return self._trust
+
+    @property
     def faults(self) -> Tally[FaultKind]:
         """What did not verify of the registry so far, by kind."""
         return self._trust.faults
@@ -207,7 +213,8 @@ class LiveDatabase:
         for tenant in list(self._tenants.values()):
             tenant.keys.forget()
         try:
-            async with self._pool.connection(timeout=1) as conn:
+            # Who owns the registry's tables may have locked them for as long as he likes.
+            async with asyncio.timeout(MAX_FAREWELL), self._pool.connection(timeout=1) as conn:
                 await self._members.leave(conn)
         except (psycopg.Error, TimeoutError):
             log.info("the proxy ends without a word to the others", database=self._policy.database)
@@ -308,11 +315,14 @@ class LiveDatabase:
         failing = False
         while True:
             try:
-                async with await connect_service(self._settings, self._policy.database) as conn:
+                async with (
+                    await connect_service(self._settings, self._policy.database) as conn,
+                    await connect_service(self._settings, self._policy.database) as catalogue,
+                ):
                     await conn.execute(f"LISTEN {CHANNEL}")
                     told = True
                     while True:
-                        await self._look(conn, told=told)
+                        await self._look(conn, catalogue, told=told)
                         failing = told = False
                         async for _ in conn.notifies(timeout=poll, stop_after=1):
                             told = True
@@ -322,8 +332,13 @@ class LiveDatabase:
                 failing = True
             await asyncio.sleep(poll)
 
-    async def _look(self, conn: psycopg.AsyncConnection[Any], *, told: bool = True) -> None:
-        """Say that this proxy lives, and see what is another than was read; ``told``: somebody says that something is."""
+    async def _look(
+        self, conn: psycopg.AsyncConnection[Any], catalogue: psycopg.AsyncConnection[Any], *, told: bool = True
+    ) -> None:
+        """Say that this proxy lives, and see what is another than was read; ``told``: somebody says that something is.
+
+        Triggers on the registry's tables run in ``conn``; in ``catalogue`` nothing does that could answer for the catalogue.
+        """
         since = clock.now()
         fenced = since > self.fence.until
         # Before anything that takes its time: DDL waits for this.
@@ -337,8 +352,8 @@ class LiveDatabase:
         known = self._known
         same = layout == known.layout
         if same:
-            look = known.reader.same if told or fenced or leads else known.reader.asked_same
-            same = await look(conn)
+            whole = told or fenced or leads
+            same = await (known.reader.same(catalogue, apart=True) if whole else known.reader.asked_same(catalogue))
         if not same:
             await self.refresh(changed=True)
             if leads and not told:
@@ -419,7 +434,7 @@ class LiveDatabase:
         """
         try:
             async with self._pool.connection() as conn:
-                roots = await opening_roots(conn, settings.service.schema_)
+                roots = await opening_roots(conn, settings.service.schema_, self._trust)
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the key registry cannot be read ({type(error).__name__})") from None
         if (settings.kek_uri, policy.tenant) == (self._settings.kek_uri, self._policy.tenant) and not in_file(settings.kek_uri):

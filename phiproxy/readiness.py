@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
 import structlog
 
-from phiproxy.errors import ConfigError, ProviderUnavailable
+from phiproxy.errors import ConfigError, NotAuthentic, ProviderUnavailable
 from phiproxy.keys.keks import Kek
 from phiproxy.keys.opens import as_error, decisive, opening_roots, unopened
 from phiproxy.keys.rows import RootRow
+from phiproxy.keys.trust import Trust
 from phiproxy.net.standing import StandingConnection
 from phiproxy.net.tls import upstream_context
 from phiproxy.net.upstream import Connector, UpstreamError
@@ -40,24 +42,26 @@ PER_ROOT = 0.5
 class _Database(NamedTuple):
     policy: Policy
     kek: Kek
+    trust: Trust | None
     server: StandingConnection
 
 
 class Readiness:
     """What ``/readyz`` answers: ``reasons`` against it, none when the proxy is ready. Read from any thread.
 
-    ``databases`` are policies with their KEKs, which are closed by whoever opened them. ``changed`` is told new reasons.
+    ``databases`` are policies with their KEKs, which are closed by whoever opened them, and what is believed of their registries:
+    without that, rows are taken as they are. ``changed`` is told new reasons.
     """
 
     def __init__(
         self,
         settings: Settings,
-        databases: Iterable[tuple[Policy, Kek]],
+        databases: Iterable[tuple[Policy, Kek, Trust | None]],
         changed: Callable[[tuple[str, ...]], None] = lambda _reasons: None,
     ) -> None:
         self._settings = settings
         self._changed = changed
-        self._databases = [_Database(policy, kek, StandingConnection(settings, policy.database)) for policy, kek in databases]
+        self._databases = [_Database(*each, StandingConnection(settings, each[0].database)) for each in databases]
         # Each worker has a turn of its own, and what one of them finds counts for all.
         self._keks_every = min(KEKS_EVERY * settings.worker_count, settings.keys.cache.ttl)
         self._connector = Connector(settings.upstream, upstream_context(settings.upstream))
@@ -104,12 +108,15 @@ class Readiness:
         name, now = of.policy.database, asyncio.get_running_loop().time()
         due = now >= self._keys_due.get(name, now)
         try:
-            roots = await of.server.ask(self._roots if due else _alive, PATIENCE)
+            roots = await of.server.ask(partial(self._roots if due else _alive, of), PATIENCE)
         except (TimeoutError, psycopg.OperationalError, psycopg.InterfaceError, ConfigError) as error:
             self._why[name] = error.message if isinstance(error, ConfigError) else type(error).__name__
             return (SERVER,)
         except psycopg.Error as error:
             self._why[name] = f"SQLSTATE {error.sqlstate}"
+            return (REGISTRY,)
+        except NotAuthentic as error:
+            self._why[name] = error.message
             return (REGISTRY,)
         self._why.pop(name, None)
         if roots is not None:
@@ -117,8 +124,8 @@ class Readiness:
         reason = self._keys.get(name)
         return () if reason is None else (reason,)
 
-    async def _roots(self, conn: psycopg.AsyncConnection[Any]) -> list[RootRow]:
-        return await opening_roots(conn, self._settings.service.schema_)
+    async def _roots(self, of: _Database, conn: psycopg.AsyncConnection[Any]) -> list[RootRow]:
+        return await opening_roots(conn, self._settings.service.schema_, of.trust)
 
     async def _ask_kek(self, of: _Database, roots: list[RootRow]) -> None:
         name, before = of.policy.database, self._keys.get(of.policy.database)
@@ -135,5 +142,10 @@ class Readiness:
         self._keys_due[name] = asyncio.get_running_loop().time() + max(every, PER_ROOT * len(roots))
 
 
-async def _alive(conn: psycopg.AsyncConnection[Any]) -> None:
-    await conn.execute("SELECT 1")
+async def _alive(of: _Database, conn: psycopg.AsyncConnection[Any]) -> None:
+    """See that the server answers, and that the registry's counter is there and authentic: nothing else is served."""
+    if of.trust is None:
+        await conn.execute("SELECT 1")
+    else:
+        async with of.trust.reading(conn):
+            pass

@@ -58,7 +58,7 @@ async def test_the_kek_is_asked_and_what_it_says_is_told_once(site: Site, monkey
     monkeypatch.setattr(readiness, "PER_ROOT", 0.0)
     settings, policy = parts(site)
     kek, told = AnyKek(), list[tuple[str, ...]]()
-    ready = Readiness(settings.model_copy(update={"workers": 1}), [(policy, kek)], told.append)
+    ready = Readiness(settings.model_copy(update={"workers": 1}), [(policy, kek, None)], told.append)
     ready._keks_every = 0.0
     assert ready.reasons == (STARTING,)
     for fails, reasons in ((None, ()), (ProviderDenied, (DENIED,)), (ProviderUnavailable, (SILENT,)), (None, ())):
@@ -73,7 +73,7 @@ async def test_the_kek_is_asked_and_what_it_says_is_told_once(site: Site, monkey
 async def test_a_kek_is_not_asked_at_every_look(site: Site) -> None:
     settings, policy = parts(site)
     kek = AnyKek()
-    ready = Readiness(settings, [(policy, kek)])
+    ready = Readiness(settings, [(policy, kek, None)])
     await ready.look()
     kek.fails = ProviderDenied
     await ready.look()
@@ -84,7 +84,7 @@ async def test_a_kek_is_not_asked_at_every_look(site: Site) -> None:
 async def test_a_registry_that_may_not_be_read(site: Site) -> None:
     settings, policy = parts(site)
     service = settings.service.model_copy(update={"schema_": "nowhere"})
-    ready = Readiness(settings.model_copy(update={"service": service}), [(policy, AnyKek())])
+    ready = Readiness(settings.model_copy(update={"service": service}), [(policy, AnyKek(), None)])
     await ready.look()
     assert ready.reasons == (REGISTRY,)
     await close(ready)
@@ -94,7 +94,7 @@ async def test_a_server_that_is_away_with_a_policy_and_without(site: Site) -> No
     settings, policy = parts(site)
     with Gate(site.server.host, site.server.port) as gate:
         upstream = Upstream(address=(Address(gate.host, gate.port),), tls="disable")
-        ready = Readiness(settings.model_copy(update={"upstream": upstream}), [(policy, AnyKek())])
+        ready = Readiness(settings.model_copy(update={"upstream": upstream}), [(policy, AnyKek(), None)])
         bare = Readiness(bare_settings(site.server, upstream={"address": f"{gate.host}:{gate.port}"}), [])
         for each in (ready, bare):
             await each.look()
@@ -116,7 +116,7 @@ async def test_clients_whose_way_is_another_than_the_service_logins(site: Site) 
     with Gate(site.server.host, site.server.port) as gate:
         upstream = Upstream(address=(Address(gate.host, gate.port),), tls="disable")
         service = settings.service.model_copy(update={"address": settings.upstream.address[0]})
-        ready = Readiness(settings.model_copy(update={"upstream": upstream, "service": service}), [(policy, AnyKek())])
+        ready = Readiness(settings.model_copy(update={"upstream": upstream, "service": service}), [(policy, AnyKek(), None)])
         await ready.look()
         assert not ready.reasons
         gate.shut()

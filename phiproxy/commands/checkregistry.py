@@ -53,7 +53,7 @@ async def check_registry(
 async def _unknown_keys(conn: Connection, schema: str, policy: Policy, catalog: Catalog) -> list[Finding]:
     """Name the data keys that stored values are under and the registry does not have: it is older than the values."""
     query = sql.SQL("SELECT id FROM {}").format(table(schema, "data_key"))
-    known = {int(key_id) for (key_id,) in await (await conn.execute(query)).fetchall()}
+    known = {key_id for (key_id,) in await (await conn.execute(query)).fetchall()}
     findings = []
     for column in _sealed(policy.columns(), catalog):
         met = await key_ids(conn, column.schema, column.table, column.name)

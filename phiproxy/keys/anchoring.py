@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from typing import Final
 
+import psycopg
 from psycopg import sql
 
 from phiproxy.errors import ConfigError, NotAuthentic
@@ -48,7 +49,7 @@ async def select_registry_root(conn: Connection, schema: str) -> RootRow | None:
     """Return the root of the registry key, or None. It is not verified: nothing can be before it is unwrapped."""
     place = sql.SQL("t.scope = %s AND t.tenant = '' AND t.purpose = 'registry' AND t.state = 'active'")
     found = await select_roots(conn, schema, place, (SCOPE,))
-    return found[0] if found else None
+    return next((root for root in found if root.key[:3] == (SCOPE, "", "registry")), None)
 
 
 async def unlock(conn: Connection, schema: str, deployment: str, kek: Kek, anchor: str | None) -> RegistryKey:
@@ -102,12 +103,16 @@ async def verify(trust: Trust, conn: Connection) -> list[Fault]:
             await _verify_all(view, watching)
     except NotAuthentic:
         pass  # told to the alarm: without the counter, nothing else can be looked at
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        faults.append(Fault("row", "a table", f"is missing or not of phiproxy's columns (SQLSTATE {error.sqlstate})"))
     return faults
 
 
 async def _verify_all(view: View, watching: Trust) -> None:
     stored = await view.conn.execute(sql.SQL("SELECT group_name FROM {}").format(sql.Identifier(view.schema, "manifest")))
-    groups = {name for (name,) in await stored.fetchall()} | set(view.counter.groups)
+    groups = {str(name) for (name,) in await stored.fetchall()} | set(view.counter.groups)
     present: set[bytes] = set()
     for of in AUTHENTICATED.values():
         present.update(read.row.label for read, _ in await view.rows(of, sql.SQL("true")))

@@ -41,6 +41,7 @@ async def set_data_key_state(change: Change, old: DataKeyRow, new: DataKeyRow, *
     query = text.format(table(schema, "data_key"))
     if (await conn.execute(query, (new.state, new.mac, old.id, old.state, old.mac))).rowcount != 1:
         return False
+    change.became("data_key", old.id, fields=(..., ..., ..., new.state, ..., new.mac.hex(), ...))
     subject = f"data key {old.id:08x} of root {old.root_id}, generation {old.generation}" + (f": {why}" if why else "")
     await record_event(conn, schema, f"data key {new.state}", subject, (old.state, new.state))
     return True
@@ -49,7 +50,7 @@ async def set_data_key_state(change: Change, old: DataKeyRow, new: DataKeyRow, *
 async def set_root_state(change: Change, root: RootRow, state: KeyState, *, why: str = "") -> bool:
     """Give a root that is still in the state that was read another one; False when it is not, or another one is active already."""
     conn, schema = change.conn, change.schema
-    await change.before("root_key", root.scope, root.tenant, root.purpose, root.generation)
+    await change.before("root_key", *root.key)
     query = sql.SQL(
         "UPDATE {roots} SET state = %s WHERE id = %s AND state = %s AND (%s <> 'active' OR NOT EXISTS (SELECT 1 FROM {roots} o"
         " WHERE o.scope = %s AND o.tenant = %s AND o.purpose = %s AND o.state = 'active'))"
@@ -57,6 +58,7 @@ async def set_root_state(change: Change, root: RootRow, state: KeyState, *, why:
     values = (state, root.id, root.state, state, root.scope, root.tenant, root.purpose)
     if (await conn.execute(query, values)).rowcount != 1:
         return False
+    change.became("root_key", *root.key, fields=(..., state, ...))
     await record_event(conn, schema, f"root key {state}", root_subject(root) + (f": {why}" if why else ""), (root.state, state))
     return True
 
@@ -67,13 +69,14 @@ async def add_wrap(change: Change, root: RootRow, kek_uri: str, wrapped: Wrapped
     key = (root.id, kek_uri, wrapped.version)
     query = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING")
     if (await conn.execute(query.format(table(schema, "root_wrap")), (*key, wrapped.blob))).rowcount == 1:
-        change.added("root_wrap", *key)
+        change.added("root_wrap", *key, fields=(wrapped.blob.hex(), ...))
     else:
         await change.before("root_wrap", *key)
         query = sql.SQL(
             "UPDATE {} SET blob = %s, verified_at = clock_timestamp() WHERE root_id = %s AND kek_uri = %s AND kek_version = %s"
         )
         await conn.execute(query.format(table(schema, "root_wrap")), (wrapped.blob, *key))
+        change.added("root_wrap", *key, fields=(wrapped.blob.hex(), ...))
     await record_event(conn, schema, "root key wrapped", root_subject(root), (None, f"{kek_uri} version {wrapped.version}"))
 
 
@@ -89,6 +92,7 @@ async def drop_wrap(change: Change, root: RootRow, old: WrapRow, kept: tuple[str
     values = (root.id, old.kek_uri, old.kek_version, old.blob, *kept, *kept)
     if (await conn.execute(query, values)).rowcount != 1:
         return False
+    change.deleted("root_wrap", root.id, old.kek_uri, old.kek_version)
     gone = (f"{old.kek_uri} version {old.kek_version}", None)
     await record_event(conn, schema, "root key wrap dropped", root_subject(root), gone)
     return True

@@ -65,6 +65,7 @@ async def record(change: Change, *, indexed: bool) -> list[tuple[str, str]]:
         now = await observe(conn, extent)
         await change.before("meta")
         await conn.execute(sql.SQL('UPDATE {} SET "collation" = %s').format(table(schema, "meta")), (now.dump(),))
+        change.became("meta", fields=(..., ..., now.dump()))
         told = (known.told if known is not None else None, now.told)
         await record_event(conn, schema, "collation compared", str(identity), told)
         done = [("collation compared", now.told)]

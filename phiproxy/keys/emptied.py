@@ -35,6 +35,7 @@ async def activate_slots(change: Change, registered: Registered) -> list[tuple[s
             query = sql.SQL("UPDATE {} SET state = 'active' WHERE number = %s AND slot = %s AND state = %s")
             await change.before("slot", number, slot.number)
             await conn.execute(query.format(table(schema, "slot")), (number, slot.number, slot.state))
+            change.became("slot", number, slot.number, fields=(..., ..., ..., ..., "active"))
             subject = f"{slot.expression} of {identity.identity} in slot {slot.number}"
             await record_event(conn, schema, "slot active", subject, (slot.state, "active"))
             done.append(("slot active", subject))

@@ -62,9 +62,9 @@ async def register(change: Change, wanted: Sequence[WantedIdentity]) -> Register
             number = _lowest_unused(known, 1, MAX_NUMBER, "identities")
             found = RegisteredIdentity(number, want.identity, want.scope, want.type_name, ())
             query = sql.SQL("INSERT INTO {} (number, identity, scope, type) VALUES (%s, %s, %s, %s)")
-            values = (number, found.identity, found.scope, found.type_name)
+            values = (str(number), found.identity, found.scope, found.type_name)
             await conn.execute(query.format(table(schema, "identity")), values)
-            change.added("identity", number)
+            change.added("identity", number, fields=values[1:])
             await record_event(conn, schema, "identity registered", found.identity, (None, str(number)))
             result.done.append(("identity registered", f"{found.identity} as number {number}"))
             known[number] = found
@@ -126,11 +126,12 @@ async def _add_name(
             await change.before("column_name", *old)
             query = sql.SQL('DELETE FROM {} WHERE "schema" = %s AND "table" = %s AND "column" = %s')
             await conn.execute(query.format(table(schema, "column_name")), old)
+            change.deleted("column_name", *old)
             await record_event(conn, schema, "column renamed", identity.identity, (label(old), label(name)))
             del columns[old]
     query = sql.SQL('INSERT INTO {} ("schema", "table", "column", number) VALUES (%s, %s, %s, %s)')
     await conn.execute(query.format(table(schema, "column_name")), (*name, identity.number))
-    change.added("column_name", *name)
+    change.added("column_name", *name, fields=(str(identity.number),))
     await record_event(conn, schema, "column named", identity.identity, (None, label(name)))
     return [("column named", f"{label(name)} is {identity.identity}")]
 
@@ -165,7 +166,7 @@ async def add_slots(change: Change, registered: Registered) -> list[tuple[str, s
             )
             family = characters.family if needs_characters(expression, registered.wanted[number].indexed_as) else None
             await conn.execute(query.format(table(schema, "slot")), (number, slot, expression, family, generation, state))
-            change.added("slot", number, slot)
+            change.added("slot", number, slot, fields=(expression, "1", family, str(generation), state))
             subject = f"{expression} of {layout.identities[number].identity} in slot {slot}"
             await record_event(conn, schema, "slot made", subject, (None, state))
             done.append((f"slot made, {state}", subject))

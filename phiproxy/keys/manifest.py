@@ -133,18 +133,25 @@ class RegistryKey:
 
     def open_manifest(self, group: str, value: int, entries: bytes, mac: bytes) -> Manifest:
         """Return a manifest as it is stored; NotAuthentic when it is not as it was written."""
-        expected = _mac(self._manifests, frame(group.encode(), b"%d" % value, entries))
-        if not hmac.compare_digest(expected, mac):
+        if not (
+            _is_stored(value, entries, mac)
+            and hmac.compare_digest(_mac(self._manifests, frame(group.encode(), b"%d" % value, entries)), mac)
+        ):
             raise NotAuthentic(f"the manifest of {group} in the key registry is not authentic")
         parts = _parts(entries)
         return Manifest(group, value, dict(zip(parts[::2], parts[1::2], strict=True)))
 
     def open_counter(self, value: int, groups: bytes, mac: bytes) -> Counter:
         """Return the counter as it is stored; NotAuthentic when it is not as it was written."""
-        if not hmac.compare_digest(_mac(self._counter, frame(b"%d" % value, groups)), mac):
+        if not (_is_stored(value, groups, mac) and hmac.compare_digest(_mac(self._counter, frame(b"%d" % value, groups)), mac)):
             raise NotAuthentic("the counter of the key registry is not authentic")
         parts = _parts(groups)
         return Counter(value, {name.decode(): int(at) for name, at in zip(parts[::2], parts[1::2], strict=True)})
+
+
+def _is_stored(value: object, entries: object, mac: object) -> bool:
+    """Say whether these have the types that they were written as: who owns a table gives its columns any."""
+    return isinstance(value, int) and isinstance(entries, bytes) and isinstance(mac, bytes)
 
 
 def _mac(keyed_mac: HMAC, data: bytes) -> bytes:

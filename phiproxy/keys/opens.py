@@ -13,9 +13,10 @@ from phiproxy.crypto.keyring import OPENING
 from phiproxy.errors import ProviderDenied, ProviderError, ProviderUnavailable
 from phiproxy.keys.changes import root_subject
 from phiproxy.keys.keks import Kek, TenantKeks
-from phiproxy.keys.registry import Connection, select_roots
+from phiproxy.keys.registry import Connection, select_roots, view_roots
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rows import RootRow
+from phiproxy.keys.trust import Trust
 
 # How many unwraps are on their way at once: a provider limits calls, and an HSM has few sessions.
 AT_ONCE = 8
@@ -35,9 +36,17 @@ class Unopened(NamedTuple):
         return f"{root_subject(self.root)}: {self.error.message}"
 
 
-async def opening_roots(conn: Connection, schema: str) -> list[RootRow]:
-    """Return the root keys that stored values may need, in whatever state they still open. Raises psycopg.Error."""
-    return await select_roots(conn, schema, sql.SQL("t.state = ANY(%s)"), (sorted(OPENING),))
+async def opening_roots(conn: Connection, schema: str, trust: Trust | None = None) -> list[RootRow]:
+    """Return the root keys that stored values may need, in whatever state they still open. Raises psycopg.Error.
+
+    With ``trust`` only those that are authentic, and NotAuthentic where nothing is: a row that somebody else has written is refused
+    where it is needed, and says nothing of the KEK.
+    """
+    where, states = sql.SQL("t.state = ANY(%s)"), (sorted(OPENING),)
+    if trust is None:
+        return await select_roots(conn, schema, where, states)
+    async with trust.reading(conn) as view:
+        return [root for root in await view_roots(view, where, states) if root.authentic]
 
 
 def first(roots: Iterable[RootRow]) -> list[RootRow]:

@@ -7,6 +7,7 @@ created must not be forgotten by a crash after a value under it has left.
 from __future__ import annotations
 
 import getpass
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -46,8 +47,7 @@ __all__ = ["Connection"]
 
 LAYOUT_TABLES: Final = (META, IDENTITY, COLUMN_NAME, SLOT)
 # Asked for beside what is authenticated.
-AGE: Final = "extract(epoch FROM clock_timestamp() - t.created_at)::float8"
-_USED: Final = ("t.used", AGE)
+_USED: Final = ("t.used",)
 _EXTRA: Final = {"meta": ("t.epoch",)}
 
 
@@ -127,7 +127,7 @@ async def _verified_layout(view: View, read: Mapping[str, Sequence[Read]]) -> La
         faulty += [(name, key) for key in await view.missing(LAYOUT_GROUP, name, (), {one.row.label for one in reads})]
     if any(name == "meta" for name, _ in faulty) or not authentic["meta"]:
         raise NotAuthentic("the key registry's own row (meta) is not authentic")
-    numbers = {int(key[0]) for name, key in faulty if name in ("identity", "slot")}
+    numbers = {_number(key[0]) for name, key in faulty if name in ("identity", "slot")}
     layout = layout_of(authentic)
     unknown = {name for name, number in layout.columns.items() if number in numbers or number not in layout.identities}
     distrusted = {(s, t, c) for name, key in faulty if name == "column_name" for s, t, c in [key]} | unknown
@@ -148,7 +148,8 @@ def layout_of(read: Mapping[str, Sequence[Read]]) -> Layout:
     columns = {(s, t, c): int(r.row.fields[0] or 0) for r in read["column_name"] for s, t, c in [r.row.key]}
     (meta,) = read["meta"]
     _, deployment, collation = meta.row.fields
-    return Layout(deployment or "", meta.extra[0], identities, columns, Collation.load(collation))
+    epoch = meta.extra[0] if isinstance(meta.extra[0], int) else 0
+    return Layout(deployment or "", epoch, identities, columns, Collation.load(collation))
 
 
 async def read_collation(conn: Connection, schema: str) -> Collation | None:
@@ -178,8 +179,8 @@ async def insert_root(change: Change, root: RootRow, kek_uri: str, wrapped: Wrap
     root_id: int = row[0]
     query = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, clock_timestamp())").format(table(change.schema, "root_wrap"))
     await change.conn.execute(query, (root_id, kek_uri, wrapped.version, wrapped.blob))
-    change.added("root_key", root.scope, root.tenant, root.purpose, root.generation)
-    change.added("root_wrap", root_id, kek_uri, wrapped.version)
+    change.added("root_key", *root.key, fields=(str(root_id), root.state, ...))
+    change.added("root_wrap", root_id, kek_uri, wrapped.version, fields=(wrapped.blob.hex(), ...))
     subject = f"{root.purpose} root {root_id} of {root.scope}, generation {root.generation}"
     await record_event(change.conn, change.schema, "root key made", subject, (None, root.state))
     return root_id
@@ -194,7 +195,8 @@ async def insert_data_key(change: Change, row: DataKeyRow) -> bool:
     values = (row.id, row.root_id, row.generation, row.wrapped, row.state, row.max_uses, row.mac)
     if (await change.conn.execute(query, values)).rowcount != 1:
         return False
-    change.added("data_key", row.id)
+    numbers = str(row.root_id), str(row.generation)
+    change.added("data_key", row.id, fields=(*numbers, row.wrapped.hex(), row.state, str(row.max_uses), row.mac.hex(), ...))
     subject = f"data key {row.id} of root {row.root_id}, generation {row.generation}"
     await record_event(change.conn, change.schema, "data key made", subject, (None, row.state))
     return True
@@ -208,12 +210,13 @@ async def select_root(
     where = sql.SQL("t.scope = %s AND t.tenant = %s AND t.purpose = %s AND {which}").format(which=which)
     values: tuple[str | int, ...] = place if generation is None else (*place, generation)
     found = await select_roots(conn, schema, where, values)
-    return found[0] if found else None
+    # The owner of the tables says what is equal, by a column's collation or type; whose root it is, its key says.
+    return next((root for root in found if (root.scope, root.tenant, root.purpose) == place), None)
 
 
 async def select_roots(conn: Connection, schema: str, where: sql.Composable, values: tuple[Any, ...]) -> list[RootRow]:
     """Return the roots for which ``where`` holds (a condition over ``t``), with their wraps, as they are stored."""
-    roots = await read_rows(conn, schema, ROOT_KEY, where, values, extra=(AGE,))
+    roots = await read_rows(conn, schema, ROOT_KEY, where, values)
     wraps = await read_rows(conn, schema, ROOT_WRAP, any_of("t.root_id"), (_ids(roots),))
     return _roots([(read, True) for read in roots], [(read, True) for read in wraps])
 
@@ -223,13 +226,26 @@ async def view_roots(view: View, where: sql.Composable, values: tuple[Any, ...])
 
     A root is as authentic as its own row and all of its wraps.
     """
-    roots = await view.rows(ROOT_KEY, where, values, (AGE,))
+    roots = await view.rows(ROOT_KEY, where, values)
     wraps = await view.rows(ROOT_WRAP, any_of("t.root_id"), (_ids(read for read, _ in roots),))
     return _roots(roots, wraps)
 
 
+def _number(text: str | None) -> int:
+    """Return a number as it is read; 0, which none is, where a column has another type now: no such row is authentic."""
+    try:
+        return int(text or 0)
+    except ValueError:
+        return 0
+
+
+def _age(created_at: str | None) -> float:
+    """Return the age of what is authenticated: the server's own arithmetic may be what a trigger has left in the session."""
+    return time.time() - _number(created_at) / 1_000_000
+
+
 def _ids(roots: Iterable[Read]) -> list[int]:
-    return [int(read.row.fields[0] or 0) for read in roots]
+    return [_number(read.row.fields[0]) for read in roots]
 
 
 def _roots(roots: Iterable[tuple[Read, bool]], wraps: Iterable[tuple[Read, bool]]) -> list[RootRow]:
@@ -238,15 +254,15 @@ def _roots(roots: Iterable[tuple[Read, bool]], wraps: Iterable[tuple[Read, bool]
         root_id, uri, version = read.row.key
         blob, verified_at = read.row.fields
         wrap = WrapRow(uri, version, bytes.fromhex(blob or ""))
-        of_root.setdefault(int(root_id), []).append((int(verified_at or 0), wrap, ok))
+        of_root.setdefault(_number(root_id), []).append((_number(verified_at), wrap, ok))
     found = []
     for read, ok in roots:
         scope, tenant, purpose, generation = read.row.key
-        own_id, state, _ = read.row.fields
-        own = sorted(of_root.get(int(own_id or 0), ()), key=lambda w: w[0], reverse=True)
+        own_id, state, created_at = read.row.fields
+        own = sorted(of_root.get(_number(own_id), ()), key=lambda w: w[0], reverse=True)
         row = RootRow(
-            int(own_id or 0), scope, tenant, cast("Purpose", purpose), int(generation), cast("KeyState", state),
-            tuple(wrap for _, wrap, _ in own), read.extra[0], ok and all(fine for _, _, fine in own),
+            _number(own_id), scope, tenant, cast("Purpose", purpose), _number(generation), cast("KeyState", state),
+            tuple(wrap for _, wrap, _ in own), _age(created_at), ok and all(fine for _, _, fine in own),
         )  # fmt: skip
         found.append(row)
     return sorted(found, key=lambda root: root.id)
@@ -255,7 +271,7 @@ def _roots(roots: Iterable[tuple[Read, bool]], wraps: Iterable[tuple[Read, bool]
 async def select_data_keys(conn: Connection, schema: str, root_id: int) -> list[DataKeyRow]:
     """Return all data keys of a root, the oldest first, as they are stored."""
     reads = await read_rows(conn, schema, DATA_KEY, sql.SQL("t.root_id = %s"), (root_id,), extra=_USED)
-    return _data_keys([(read, True) for read in reads])
+    return [row for row in _data_keys([(read, True) for read in reads]) if row.root_id == root_id]
 
 
 async def select_active_key(conn: Connection, schema: str, root_id: int) -> DataKeyRow | None:
@@ -271,11 +287,12 @@ async def view_data_keys(view: View, where: sql.Composable, values: tuple[Any, .
 def _data_keys(rows: Iterable[tuple[Read, bool]]) -> list[DataKeyRow]:
     found = []
     for read, ok in rows:
-        root_id, generation, wrapped, state, max_uses, mac, _ = read.row.fields
-        used, age = read.extra
+        root_id, generation, wrapped, state, max_uses, mac, created_at = read.row.fields
+        (used,) = read.extra
+        most = _number(max_uses)
         row = DataKeyRow(
-            int(read.row.key[0]), int(root_id or 0), int(generation or 0), bytes.fromhex(wrapped or ""), cast("KeyState", state),
-            int(max_uses or 0), bytes.fromhex(mac or ""), used, age, ok,
+            _number(read.row.key[0]), _number(root_id), _number(generation), bytes.fromhex(wrapped or ""), cast("KeyState", state),
+            most, bytes.fromhex(mac or ""), used if isinstance(used, int) else most, _age(created_at), ok,
         )  # fmt: skip
         found.append(row)
     return sorted(found, key=lambda row: row.generation)
@@ -309,12 +326,12 @@ class Registry:
     async def data_keys(self, ids: frozenset[int]) -> list[DataKeyRow]:
         """Return the rows of these data key ids; ids that are not there are left out."""
         async with self.reading() as view:
-            return await view_data_keys(view, any_of("t.id"), (list(ids),))
+            return [row for row in await view_data_keys(view, any_of("t.id"), (list(ids),)) if row.id in ids]
 
     async def roots(self, ids: frozenset[int]) -> list[RootRow]:
         """Return these root keys with their wraps."""
         async with self.reading() as view:
-            return await view_roots(view, any_of("t.id"), (list(ids),))
+            return [root for root in await view_roots(view, any_of("t.id"), (list(ids),)) if root.id in ids]
 
     async def all_roots(self) -> list[RootRow]:
         """Return every root key of the registry with its wraps, in the order they were made."""
@@ -325,7 +342,9 @@ class Registry:
         """Return all generations of the root of a place, the oldest first; NotAuthentic when one of them is not there any more."""
         async with self.reading() as view:
             where = sql.SQL("t.scope = %s AND t.tenant = %s AND t.purpose = %s")
-            found = await view_roots(view, where, (scope, tenant, purpose))
+            rows = await view_roots(view, where, (scope, tenant, purpose))
+            # The owner of the tables says what is equal, by a column's collation or type; whose root it is, its key says.
+            found = [root for root in rows if (root.scope, root.tenant, root.purpose) == (scope, tenant, purpose)]
             present = {row_label("root_key", (scope, tenant, purpose, str(root.generation))) for root in found}
             if await view.missing(place_group(scope, tenant), "root_key", (scope, tenant, purpose), present):
                 raise NotAuthentic(f"a {purpose} root key of {scope} is missing in the key registry")
@@ -347,13 +366,15 @@ class Registry:
     async def keys_of(self, root_id: int) -> list[DataKeyRow]:
         """Return all data keys of a root, the oldest first."""
         async with self.reading() as view:
-            return await view_data_keys(view, sql.SQL("t.root_id = %s"), (root_id,))
+            found = await view_data_keys(view, sql.SQL("t.root_id = %s"), (root_id,))
+        return [row for row in found if row.root_id == root_id]
 
     async def active_key(self, root_id: int) -> DataKeyRow | None:
         """Return the root's active data key, or None."""
         async with self.reading() as view:
             found = await view_data_keys(view, sql.SQL("t.root_id = %s AND t.state = 'active'"), (root_id,))
-        return max(found, key=lambda key: key.authentic, default=None)
+        own = [key for key in found if key.root_id == root_id and key.state == "active"]
+        return max(own, key=lambda key: key.authentic, default=None)
 
     async def lease(self, key_id: int, uses: int) -> int:
         """Take up to ``uses`` uses of an active data key from those that are left; 0 when there is none to take."""

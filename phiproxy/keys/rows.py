@@ -48,6 +48,11 @@ class RootRow:
     age: float = field(default=0.0, compare=False)
     authentic: bool = True
 
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What names the row in the registry."""
+        return self.scope, self.tenant, self.purpose, str(self.generation)
+
     def context(self, deployment: str) -> Context:
         """Return what this root is wrapped with."""
         return Context(deployment, self.scope, self.tenant, self.purpose, self.generation)

@@ -40,12 +40,12 @@ async def next_slot(registry: Registry, provider: KeyProvider, deployment: str, 
     async with registry.changing() as change:
         query = sql.SQL(
             "INSERT INTO {slots} (number, slot, expression, normaliser, family, generation, state)"
-            " SELECT number, %s, expression, normaliser, family, %s, 'building' FROM {slots} WHERE number = %s AND slot = %s"
-            " ON CONFLICT DO NOTHING"
+            " VALUES (%s, %s, %s, %s, %s, %s, 'building') ON CONFLICT DO NOTHING"
         ).format(slots=table(registry.schema, "slot"))
-        values = (new.number, new.generation, found.number, active.number)
+        fields = (expression, str(active.normaliser), active.family or None, str(new.generation))
+        values = (found.number, new.number, *fields)
         if (await change.conn.execute(query, values)).rowcount == 1:
-            change.added("slot", found.number, new.number)
+            change.added("slot", found.number, new.number, fields=(*fields, "building"))
             await _told(change.conn, change.schema, found, new)
     now = await _identity(registry, identity)
     waiting = _slot(now, expression, "building")

@@ -12,6 +12,7 @@ from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import EllipsisType
 from typing import Any, Final, Literal, NamedTuple
 
 import psycopg
@@ -196,38 +197,68 @@ class View:
         return False
 
 
+Fields = Sequence[str | EllipsisType | None]
+"""Fields of a row as they are authenticated; ``...`` is one that the server gives, or that a change leaves as it was."""
+
+
 class Change:
-    """The rows that a transaction changes. ``schema`` and ``conn`` are for the statements that change them."""
+    """The rows that a transaction changes. ``schema`` and ``conn`` are for the statements that change them.
+
+    Whoever changes a row says what it becomes: a trigger, a rule or another owner of the tables may have stored something else,
+    which must not be taken into the manifests as if phiproxy had written it.
+    """
 
     def __init__(self, trust: Trust, conn: Connection) -> None:
         self.conn = conn
         self.schema = trust.schema
         self._trust = trust
-        self._before: dict[tuple[str, tuple[str, ...]], tuple[str, bytes | None]] = {}
+        self._before: dict[tuple[str, tuple[str, ...]], tuple[str, Row | None]] = {}
+        self._after: dict[tuple[str, tuple[str, ...]], Fields | None] = {}
 
     async def before(self, name: str, *key: object) -> None:
         """Say that a row is about to be changed or deleted: it is locked, and must be as its manifest says when this commits."""
-        texts = tuple(str(part) for part in key)
-        if (name, texts) not in self._before:
-            of = AUTHENTICATED[name]
-            reads = await read_rows(self.conn, self.schema, of, of_key(of), texts, lock=True)
-            if reads:
-                self._before[name, texts] = reads[0].group, self._trust.key.row_mac(reads[0].row)
+        texts = _texts(key)
+        if (name, texts) not in self._before and (read := await self._read(name, texts, lock=True)) is not None:
+            self._before[name, texts] = read.group, read.row
 
-    def added(self, name: str, *key: object) -> None:
+    def became(self, name: str, *key: object, fields: Fields) -> None:
+        """Say what a row is now, after ``before``."""
+        texts = _texts(key)
+        _, row = self._before.get((name, texts), ("", None))
+        was: Fields = row.fields if row is not None else self._after.get((name, texts)) or [...] * len(fields)
+        self._after[name, texts] = [old if new is ... else new for old, new in zip(was, fields, strict=True)]
+
+    def deleted(self, name: str, *key: object) -> None:
+        """Say that a row is no longer there, after ``before``."""
+        self._after[name, _texts(key)] = None
+
+    def added(self, name: str, *key: object, fields: Fields) -> None:
         """Say that a row was inserted."""
-        self._before.setdefault((name, tuple(str(part) for part in key)), ("", None))
+        self._before.setdefault((name, _texts(key)), ("", None))
+        self._after[name, _texts(key)] = fields
+
+    async def _read(self, name: str, key: tuple[str, ...], *, lock: bool = False) -> Read | None:
+        of = AUTHENTICATED[name]
+        reads = await read_rows(self.conn, self.schema, of, of_key(of), key, lock=lock)
+        if len(reads) > 1 or any(read.row.key != key for read in reads):
+            raise self._not_authentic(row_text(name, key), "is not the only one that is there under its name")
+        return reads[0] if reads else None
+
+    def _not_authentic(self, what: str, why: str) -> NotAuthentic:
+        self._trust.tell(Fault("row", what, why))
+        return NotAuthentic(f"{what} of the key registry is not authentic; nothing was changed")
 
     async def flush(self) -> int:
         """Write the manifests of what was changed and raise the counter; returns it, or 0 where nothing is another than before."""
         changed: dict[str, list[tuple[Row, bytes | None, bytes | None]]] = {}
-        for (name, key), (group, before) in self._before.items():
-            of = AUTHENTICATED[name]
-            reads = await read_rows(self.conn, self.schema, of, of_key(of), key)
-            after = self._trust.key.row_mac(reads[0].row) if reads else None
+        for (name, key), (group, old) in self._before.items():
+            read = await self._read(name, key)
+            now = read.row if read is not None else None
+            if not _is(now, self._after.get((name, key), old.fields if old is not None else None)):
+                raise self._not_authentic(row_text(name, key), "was not stored as phiproxy has written it")
+            before, after = (None if row is None else self._trust.key.row_mac(row) for row in (old, now))
             if after != before:
-                row = reads[0].row if reads else Row(name, key, ())
-                changed.setdefault(reads[0].group if reads else group, []).append((row, before, after))
+                changed.setdefault(read.group if read is not None else group, []).append((now or Row(name, key, ()), before, after))
         if not changed:
             return 0
         # Last, so that nobody who holds it waits for anybody.
@@ -238,14 +269,24 @@ class Change:
             macs = dict((await self._trust.manifest(self.conn, counter, group, lock=True)).macs)
             for row, before, after in rows:
                 if macs.get(row.label) != before:
-                    self._trust.tell(Fault("row", row.text, "is not as phiproxy has written it last"))
-                    raise NotAuthentic(f"{row.text} of the key registry is not authentic; nothing was changed")
+                    raise self._not_authentic(row.text, "is not as phiproxy has written it last")
                 if after is None:
                     del macs[row.label]
                 else:
                     macs[row.label] = after
             manifests.append(Manifest(group, counter.value + 1, macs))
         return await write_manifests(self.conn, self.schema, self._trust.key, counter, manifests)
+
+
+def _texts(key: Sequence[object]) -> tuple[str, ...]:
+    return tuple(str(part) for part in key)
+
+
+def _is(row: Row | None, fields: Fields | None) -> bool:
+    """Say whether a row has these fields; None: whether it is not there."""
+    if row is None or fields is None:
+        return row is None and fields is None
+    return all(wanted is ... or wanted == value for wanted, value in zip(fields, row.fields, strict=True))
 
 
 async def read_counter(

@@ -27,6 +27,8 @@ from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.reach import PG_CLASS, Objects, Reach, reaching
 
 log = logging.getLogger(__name__)
+# A trigger on a table of the registry may have set another one in this session, with operators that answer otherwise.
+_SEARCH_PATH = "SET LOCAL search_path TO pg_catalog"
 _OTHERS = "SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relkind IN ('r','p','v','m','f')"
 # Seconds. A name more or less in a list of thousands costs a look at that name.
 OTHERS_EVERY = 60.0
@@ -57,19 +59,29 @@ class CatalogReader:
         self._asked_version = ""
         self._definitions: Definitions | None = None
 
-    async def same(self, conn: psycopg.AsyncConnection[Any], *, temporary: bool = False) -> bool:
-        """Tell whether what was read last is still so; ``temporary``: of temporary tables too."""
+    async def same(self, conn: psycopg.AsyncConnection[Any], *, temporary: bool = False, apart: bool = False) -> bool:
+        """Tell whether what was read last is still so; ``temporary``: of temporary tables too.
+
+        ``apart``: the connection is for such questions only, so that nobody's triggers run in it.
+        """
         if self._version is None:
             return False
-        version = await self._watch.version(partial(_rows, conn))
+        if apart:
+            version = await self._watch.version(partial(_rows, conn, prepare=None))
+        else:
+            async with conn.transaction():
+                await conn.execute(_SEARCH_PATH)
+                version = await self._watch.version(partial(_rows, conn))
         return version[:2] == self._version[:2] and not (temporary and version.temporary != self._version.temporary)
 
     async def asked_same(self, conn: psycopg.AsyncConnection[Any]) -> bool:
         """Tell whether relations that were read since somebody asked for their names are still so.
 
-        Of all else another process tells, that has the same protected tables.
+        Of all else another process tells, that has the same protected tables. The connection is for such questions only.
         """
-        return not self._asked[1] or await version_of(partial(_rows, conn), *self._asked) == self._asked_version
+        if not self._asked[1]:
+            return True
+        return await version_of(partial(_rows, conn, prepare=None), *self._asked) == self._asked_version
 
     async def read(
         self, conn: psycopg.AsyncConnection[Any], protected: Collection[tuple[str, str]], names: Iterable[str] | None = ()
@@ -81,6 +93,7 @@ class CatalogReader:
         ask = partial(_rows, conn)
         async with conn.transaction():
             await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            await conn.execute(_SEARCH_PATH)
             definitions = await self._read_definitions(ask, conn.info.server_version)
             reach, setters = await _read_reach(ask, definitions, frozenset(protected))
             known = None if names is None else {*names, *(table for _, table in protected), *reach.names}
@@ -172,9 +185,12 @@ def _digest(reach: Reach, setters: Reach, *more: object) -> int:
     return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=8).digest())
 
 
-async def _rows(conn: psycopg.AsyncConnection[Any], query: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+async def _rows(
+    conn: psycopg.AsyncConnection[Any], query: str, parameters: Any = None, *, prepare: bool | None = False
+) -> list[tuple[Any, ...]]:
+    """Return the rows of a query; it is prepared only where that is sure to be what is executed: triggers may prepare too."""
     async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
-        await cursor.execute(query.encode(), parameters)
+        await cursor.execute(query.encode(), parameters, prepare=prepare)
         return await cursor.fetchall()
 
 

@@ -349,3 +349,30 @@ def test_the_service_role_alone_is_enough_to_attack(bench: Bench) -> None:
             query = "SELECT has_table_privilege(oid, 'INSERT, UPDATE, DELETE'), pg_get_userbyid(relowner) FROM pg_class"
             row = conn.execute(query.encode() + b" WHERE oid = %s::regclass", (f"phiproxy.{name}",)).fetchone()
             assert row == (True, bench.site.service)
+
+
+def test_locks_on_the_registry_keep_no_proxy_from_ending(bench: Bench) -> None:
+    with psycopg.connect(bench.site.server.dsn(bench.site.sealed)) as conn:
+        conn.execute(f"LOCK TABLE {', '.join(f'phiproxy.{name}' for name in (*TABLES, 'proxy'))} IN ACCESS EXCLUSIVE MODE".encode())
+        time.sleep(NOTICED)
+        assert bench.says("SELECT 1") == [(1,)]
+        process = bench.site.proxy.process
+        assert process is not None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+    bench.site.proxy.start()
+
+
+def test_a_root_that_somebody_else_has_added_keeps_nobody_from_serving(bench: Bench) -> None:
+    """It does not open, which says nothing of the KEK: a restart, SIGHUP and what is under other roots go on."""
+    bench.attack(
+        "INSERT INTO phiproxy.root_key (scope, tenant, purpose, generation, state, format)"
+        " VALUES ('c:x', '', 'data', 1, 'active', 2)"
+    )
+    bench.attack(
+        "INSERT INTO phiproxy.root_wrap SELECT (SELECT max(id) FROM phiproxy.root_key), kek_uri, kek_version, blob, now()"
+        " FROM phiproxy.root_wrap LIMIT 1"
+    )
+    bench.restart()
+    assert bench.insert() == []
+    assert any("root_key ('c:x', '', 'data', 1) is not one that phiproxy has written" in text for text in bench.check())

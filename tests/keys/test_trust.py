@@ -229,7 +229,7 @@ async def test_many_who_change_at_once_lose_no_change(site: Site) -> None:
                     " VALUES (%s, %s, %s, %s, %s, %s, %s, 2)",
                     (key.id, key.root_id, key.generation, key.wrapped, key.state, key.max_uses, key.mac),
                 )
-                change.added("data_key", key.id)
+                change.added("data_key", key.id, fields=[...] * 7)
 
         (before,) = site.run("SELECT value FROM phiproxy.counter")
         await asyncio.gather(*(add(trusts[n % 6], 10 + n) for n in range(24)))

@@ -399,3 +399,22 @@ async def test_what_a_transaction_sees_otherwise(conn: Connection) -> None:
     assert [c.name for c in seen.by_name["public", "known"].columns] == ["id", "b"]
     assert seen.find("public", "absent") is None
     assert [r.name for r in seen.children[seen.by_name["public", "patients"].oid]] == ["part"]
+
+
+async def test_what_a_trigger_leaves_in_the_session_does_not_answer_for_the_catalogue(postgres_server: PostgresServer) -> None:
+    """Triggers on the registry's tables run in the service login's sessions: another search_path, operators that lie."""
+    name = postgres_server.create_database()
+    with postgres_server.connect(name) as conn:
+        conn.execute("CREATE FUNCTION public.runs(t text) RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE t; END$$")
+        conn.execute("CREATE SCHEMA evil")
+        conn.execute("CREATE FUNCTION evil.no(name, name) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false'")
+        conn.execute("CREATE OPERATOR evil.<> (LEFTARG = name, RIGHTARG = name, FUNCTION = evil.no)")
+        conn.execute("CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = name, FUNCTION = evil.no)")
+    try:
+        async with await psycopg.AsyncConnection.connect(postgres_server.dsn(name), autocommit=True) as conn:
+            clean = await read_catalog(conn, ())
+            await conn.execute("SET search_path TO evil, pg_catalog")
+            assert (await read_catalog(conn, ())).generation == clean.generation
+            assert "runs" in clean.dynamic
+    finally:
+        postgres_server.drop_database(name)
