@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -47,6 +48,8 @@ def complaint(clinic: Clinic, config: Path, command: tuple[str, ...]) -> str:
     assert "Traceback" not in done.stderr
     # the log of serve may stand beside it
     lines = [line for line in done.stderr.splitlines() if line.startswith("phiproxy:")]
+    if command[0] == "serve":  # all that it says is its log
+        lines = [" ".join(json.loads(line)["complaints"]) for line in done.stderr.splitlines() if '"cannot start"' in line]
     if not lines and command[0] == "check":
         return done.stdout
     assert len(lines) == 1, done.stderr
