@@ -121,13 +121,15 @@ def test_a_schema_of_the_path_that_comes_behind_the_proxy(twins: Twins) -> None:
     for database in (site.plain, site.sealed):
         with site.server.connect(database) as conn:
             conn.execute(sql.SQL(OWN).format(own=sql.Identifier(site.role)))
-    until(lambda: fresh(twins, "SELECT ssn FROM patients") is None)
+    until(lambda: of_new_session(site.proxy_dsn) is None)
     for text in reads:
         twins.both.refused(text)  # what is in the way of a protected table is not protected
-    for database in (site.plain, site.sealed):
-        with site.server.connect(database) as conn:
-            conn.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(site.role)))
-    until(lambda: fresh(twins, "SELECT ssn FROM patients") is not None)
+    with psycopg.connect(site.proxy_dsn, autocommit=True) as session:
+        assert read(session) is None
+        for database in (site.plain, site.sealed):
+            with site.server.connect(database) as conn:
+                conn.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(site.role)))
+        until(lambda: read(session) is not None)
     for text in reads:
         twins.both.run(text, protocol="simple")
 
@@ -139,10 +141,15 @@ def until(reached: Callable[[], bool]) -> None:
         assert time.monotonic() < end
 
 
-def fresh(twins: Twins, query: str) -> list[object] | None:
-    """Return what is read, or None where it is refused."""
-    with psycopg.connect(twins.clinic.proxy_dsn) as conn:
-        try:
-            return [value for (value,) in conn.execute(query)]
-        except psycopg.errors.FeatureNotSupported:
-            return None
+def of_new_session(dsn: str) -> list[object] | None:
+    """Return what a session reads that begins now."""
+    with psycopg.connect(dsn) as conn:
+        return read(conn)
+
+
+def read(conn: psycopg.Connection[tuple[object, ...]]) -> list[object] | None:
+    """Return the patients' ssn, or None where they are refused."""
+    try:
+        return [value for (value,) in conn.execute("SELECT ssn FROM patients")]
+    except psycopg.errors.FeatureNotSupported:
+        return None
