@@ -8,6 +8,7 @@ is one transaction whose changes enter the manifests and raise the counter befor
 from __future__ import annotations
 
 import hmac
+import time
 from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -62,7 +63,8 @@ class Trust:
         self.faults: Tally[FaultKind] = Tally()
         """Faults told so far, by kind."""
         self.rolled_back = ""
-        """Says so while the registry is older than it was seen."""
+        """Says so from when the registry was older than it was seen, until that is accepted."""
+        self._noticed_at = 0
         self._told: OrderedDict[Fault, None] = OrderedDict()
         self._manifests: dict[str, Manifest] = {}
         self.verified_layout: tuple[Manifest, Mapping[str, Sequence[Read]], Layout] | None = None
@@ -81,7 +83,7 @@ class Trust:
             self.alarm(fault)
 
     def refuse_if_rolled_back(self) -> None:
-        """Raise NotAuthentic while the registry is older than it was seen: nothing may be written."""
+        """Raise NotAuthentic from when the registry was older than it was seen until that is accepted: nothing may be written."""
         if self.rolled_back:
             raise NotAuthentic(self.rolled_back, hint=ROLLBACK_HINT)
 
@@ -113,13 +115,18 @@ class Trust:
         await self.watermark.raise_to(value)
 
     async def counter(self, conn: Connection, floor: int, *, lock: bool = False) -> Counter:
-        """Read and verify the counter, and compare it with ``floor``, the highest seen before."""
+        """Read and verify the counter, and compare it with ``floor``, the highest seen before.
+
+        Changes of who has not seen the later state raise an older counter one by one. Only what accepts it raises it to the time in
+        microseconds, and so above the time at which it was noticed here.
+        """
         counter = await read_counter(conn, self.schema, self.key, lock=lock, trust=self)
         if counter.value < floor:
+            self._noticed_at = self._noticed_at or time.time_ns() // 1000
             self.rolled_back = ROLLED_BACK.format(counter.value, floor)
             self.tell(Fault("rollback", "counter", f"is {counter.value}, and {floor} was seen: the registry was rolled back"))
-        elif counter.value >= self.watermark.counter:
-            self.rolled_back = ""
+        elif counter.value >= max(self.watermark.counter, self._noticed_at):
+            self.rolled_back, self._noticed_at = "", 0
             if not lock:
                 await self.watermark.raise_to(counter.value)
         return counter
