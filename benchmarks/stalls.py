@@ -175,9 +175,10 @@ def measure(site: Site, ways: dict[str, tuple[int, str]], share: float, say: Cal
                 begun = time.monotonic()
                 heavy.work(connection.pgconn, share)
                 seconds = time.monotonic() - begun
+                time.sleep(max(0.0, QUIET - seconds))  # a short one is over before the neighbour has asked
                 asked = ended()
             quiet = [waited for at, waited in asked if at < begun]
-            waits = [waited for at, waited in asked if begun <= at + waited / 1e3 and at <= begun + seconds]
+            waits = [waited for at, waited in asked if begun <= at + waited / 1e3 and at <= begun + max(seconds, QUIET)]
             one = Stall(heavy.name, way, seconds, percentile(quiet, 0.5), percentile(waits, 0.99), max(waits))
             found.append(one)
             say(
