@@ -157,7 +157,8 @@ class Planner:
 
     def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str], names: Iterable[str] = ()) -> Planner:
         """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""
-        return Planner(self._named, overlaid(self.catalog, rows, names, reaching, self._read_check), self.ciphers)
+        asked = {*self.protection.table_names, *self.catalog.reaching, *names}
+        return Planner(self._named, overlaid(self.catalog, rows, asked, reaching, self._read_check), self.ciphers)
 
     def _read_check(self, text: str, family: str) -> bytes:
         return domain_condition(text, family, self.catalog.replaced)

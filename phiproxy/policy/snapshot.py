@@ -232,16 +232,22 @@ def _type_check(name: str, text: str, family: str, read_check: ReadCheck) -> Typ
 def overlaid(
     base: Catalog, rows: Iterable[str], names: Iterable[str], reaching: Mapping[str, str], read_check: ReadCheck
 ) -> Catalog:
-    """Return a catalogue as a transaction sees it: ``base`` with what ``changed`` answered, and names that it made reach."""
+    """Return a catalogue as a transaction sees it: ``base`` with what ``changed`` answered, and names that it made reach.
+
+    ``names`` are those that ``changed`` asked for. Of the others of ``base`` only those are still known whose relations are there:
+    one that was dropped, or never was, may have been created since.
+    """
     first, types, views, signatures, *changes = (b64decode(row).decode("utf-8") for row in rows)
     alive = set(json.loads(first))
     seen = {r.oid: r for r in base.relations if r.oid in alive}
     seen.update((r.oid, r) for r in map(relation, changes))
+    relations = tuple(seen.values())
+    known = {*names, *(r.name for r in relations), *(index.name for r in relations for index in r.indexes)}
     stored = {**base.views, **{oid: text for oid, text in json.loads(views) if text is not None}}
     return replace(
         base,
-        relations=tuple(seen.values()),
-        names=base.names.union(names) if base.names is not None else None,
+        relations=relations,
+        names=frozenset(known) if base.names is not None else None,
         reaching={**base.reaching, **reaching},
         types=own_types(types, read_check),
         views=stored,

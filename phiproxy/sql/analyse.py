@@ -295,11 +295,18 @@ def _may_be_protected(a: Analysis, relation: Node, ctes: set[str]) -> bool:
 
 def _check_targets(a: Analysis, body: Node) -> None:
     """Answer an INSERT into a table that is not there: the server would log its values, whatever they were meant for."""
-    known = a.context.catalog.relation_names, a.context.created
+    catalog, created = a.context.catalog, a.context.created
     for message in a.walk(body):
-        inserts = "relation" in message and ("override" in message or "mergeWhenClauses" in message)
-        if inserts and not any(message["relation"]["relname"] in names for names in known):
-            a.target_relation(message["relation"])
+        if "relation" not in message or not ("override" in message or "mergeWhenClauses" in message):
+            continue
+        relation = message["relation"]
+        name, schema = relation["relname"], relation.get("schemaname")
+        if name in catalog.relation_names or name in created:
+            continue
+        # Whatever the path may be: of this name there is a relation, or there is none.
+        if not (catalog.named(name) if schema in (None, "pg_temp") else catalog.find(schema, name)):
+            shown = name if schema is None else f"{schema}.{name}"
+            raise UndefinedTable(f'relation "{shown}" does not exist', position=a.position(relation))
 
 
 def _check_names(a: Analysis, body: Node) -> None:

@@ -32,3 +32,14 @@ def test_a_table_that_was_just_created_takes_rows(clinic: Clinic) -> None:
         conn.execute("CREATE TEMP TABLE rooms_of_string (id int); INSERT INTO rooms_of_string VALUES (1)")
         conn.execute("DROP TABLE rooms_new, rooms_own, rooms_in_code")
         conn.commit()
+
+
+def test_a_table_that_another_session_has_created_takes_rows_whatever_the_path_may_be(clinic: Clinic) -> None:
+    with psycopg.connect(clinic.proxy_dsn, autocommit=True) as other, psycopg.connect(clinic.proxy_dsn, autocommit=True) as conn:
+        for _ in range(3):
+            other.execute("CREATE TABLE rooms_of_others (id int)")
+            conn.execute("SET search_path TO public; INSERT INTO rooms_of_others VALUES (1)")
+            with conn.transaction():
+                conn.execute("CREATE TEMP TABLE beside (id int) ON COMMIT DROP")
+                conn.execute("INSERT INTO rooms_of_others VALUES (2)")
+            other.execute("DROP TABLE rooms_of_others")

@@ -87,6 +87,18 @@ def test_what_was_not_read_is_asked_for_in_the_transaction() -> None:
         found.find("public", "other")
 
 
+def test_a_name_whose_relation_was_dropped_is_no_longer_known_in_the_transaction() -> None:
+    """Somebody may have created it again, which the catalogue that all share has not been read for yet."""
+    base = Catalog(1, 160000, (relation(row(5, "t")), relation(row(6, "gone"))), names=frozenset({"t", "gone", "never"}))
+    told = ["[5]", "[]", "[]", "[null, null, null, null, null, null]"]
+    found = overlaid(base, [b64encode(text.encode()).decode() for text in told], {"absent"}, {}, lambda *_: b"")
+    assert found.find("public", "t") is not None
+    assert found.find("public", "absent") is None
+    for name in ("gone", "never"):
+        with pytest.raises(CatalogNeeded):
+            found.find("public", name)
+
+
 def test_names_are_quoted() -> None:
     base = Catalog(1, 160000, (relation(row(5, "t")),), names=frozenset({"t"}))
     assert b"ARRAY['a''b', 'c']::pg_catalog.name[]" in changed(base, ["c", "a'b"])
