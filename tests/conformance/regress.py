@@ -35,7 +35,9 @@ from tests.harness.proxy import ROOT
 DATABASE = "regression"
 CACHE = ROOT / "build" / "conformance"
 # Differences with their reasons; what is listed and no longer differs must be taken off. Names of files and specs.
-KNOWN: Mapping[str, str] = {}
+KNOWN: Mapping[str, str] = {
+    "with": "an INSERT into a table that is not there is answered by the proxy, in the server's words under its own name",
+}
 # What pg_regress sets.
 SETTINGS = {"lc_messages": "C", "lc_monetary": "C", "lc_numeric": "C", "lc_time": "C", "bytea_output": "hex"}
 ENVIRONMENT = {"PGDATESTYLE": "Postgres, MDY", "PGTZ": "PST8PDT", "PGOPTIONS": "-c intervalstyle=postgres_verbose"}
