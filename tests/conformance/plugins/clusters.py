@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,9 +51,17 @@ def _behind(port: int, settings: dict[str, Any], *, default: bool) -> dict[str, 
     if os.environ[WAY] == "policy" and default:
         behind["policy_for"] = "postgres"
     if "ssl_cert_file" in settings:
-        behind |= {"certificate": settings["ssl_cert_file"], "private_key": settings["ssl_key_file"]}
+        behind |= {"certificate": settings["ssl_cert_file"], "private_key": _private(settings["ssl_key_file"])}
         behind["upstream_tls"] = "disable" if _class_that_starts[0] == "TestNoSSLConnection" else "require"
     return behind
+
+
+def _private(key: str) -> str:
+    """Return a copy of a key file that nobody else can read, as the proxy and the server want it."""
+    copy = Path(tempfile.mkdtemp()) / "key.pem"  # the directory is the user's alone
+    shutil.copyfile(key, copy)
+    copy.chmod(0o600)
+    return str(copy)
 
 
 def _put_in_front(behind: dict[str, Any]) -> Front:
