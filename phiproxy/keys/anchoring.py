@@ -21,7 +21,7 @@ from phiproxy.keys.registry import read_layout, select_roots
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rows import RootRow
 from phiproxy.keys.tables import AUTHENTICATED, Connection, read_rows
-from phiproxy.keys.trust import Fault, Trust, View, read_counter, write_manifests
+from phiproxy.keys.trust import Fault, Trust, View, write_manifests
 from phiproxy.keys.watermark import Watermark
 
 SCOPE: Final = "r:registry"
@@ -120,8 +120,3 @@ async def _verify_all(view: View, watching: Trust) -> None:
         await view.manifest(group)
         for name in AUTHENTICATED:
             await view.missing(group, name, (), present)
-
-
-async def current_counter(trust: Trust, conn: Connection) -> Counter:
-    """Return the counter as it is stored, verified but not compared with what was seen."""
-    return await read_counter(conn, trust.schema, trust.key)

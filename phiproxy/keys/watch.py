@@ -12,7 +12,6 @@ from phiproxy.errors import ProviderError, ProviderUnavailable
 from phiproxy.keys.rows import RootRow
 
 Result = Literal["ok", "denied", "unavailable"]
-RESULTS: tuple[Result, ...] = ("ok", "denied", "unavailable")
 
 # Every statement that needs the key fails: one line tells as much as a thousand.
 TELL_EVERY = 60.0
