@@ -1,7 +1,9 @@
-# make demo [ARGS=--once]   the clinic behind the proxy
+# make demo [ARGS=--once]   the clinic behind the proxy; ARGS=--existing: full of plaintext at first
 # make test [ARGS=…]        every test; ARGS="-n 2" on two cores
 # make check                ruff, mypy --strict, import contracts
+# make docs                 the documentation as a site, into build/site; a dead link or anchor fails
 # make bench [QUICK=1]      everything measured side by side, into benchmarks/results; quick: a smoke test, into build/bench
+# make drill [ARGS=…]       stored values rewritten, and compromises answered, while 500 000 rows are in use; ARGS='--rows 50000' for fewer
 # make conformance-regress  PostgreSQL's own regression files and isolation specs, directly and through the proxy; ARGS=… as --help says
 # make compare A=… [B=…]    two revisions measured pair by pair; without B: A and the checkout as it is. ARGS=… as --help says
 # PYTHON=… chooses the interpreter that .venv is made of.
@@ -13,7 +15,7 @@ A ?= HEAD
 B ?=
 BIN := .venv/bin
 
-.PHONY: demo test check bench compare conformance-regress clean
+.PHONY: demo test check docs bench drill compare conformance-regress clean
 
 demo: .venv/.installed-demo
 	$(BIN)/phiproxy demo $(ARGS)
@@ -26,8 +28,14 @@ check: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --config-file tools/mkdocs.yml
+
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --results build/bench) $(ARGS)
+
+drill: .venv/.installed-bench
+	$(BIN)/python -m benchmarks.drill $(ARGS)
 
 conformance-regress: .venv/.installed-dev
 	$(BIN)/python -m tests.conformance.regress $(ARGS)

@@ -1,4 +1,6 @@
-"""Measure everything side by side in one run, and write it under benchmarks/results, the targets also into the README.
+"""Measure everything side by side in one run, and write it under benchmarks/results.
+
+The targets go into docs/benchmarks.md too, and a few of them into the README.
 
 python -m benchmarks [--quick] [--results DIRECTORY]      (make bench, make bench QUICK=1)
 """
@@ -11,20 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import catalogue, memory, plots, report, stages, stalls, targets
+from benchmarks import catalogue, memory, plots, report, split, stages, stalls, targets
 from benchmarks.contenders import DIRECT, SEALED, contenders
 from benchmarks.measures import machine
 from benchmarks.rounds import FULL, QUICK, Extent, measure
-from benchmarks.site import PLAIN, PROTECTED, Site
+from benchmarks.site import PLAIN, PROTECTED, SETTINGS, Site, say
 from benchmarks.workloads import Bulk, Queries, bulks, queries
 from phiproxy.demo.postgres import EmbeddedPostgres
-
-SETTINGS = {"max_connections": "400", "shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
-
-
-def say(text: str) -> None:
-    """Tell how far it is."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 
 def run(extent: Extent) -> report.Report:
@@ -37,7 +32,7 @@ def run(extent: Extent) -> report.Report:
         with contenders(site) as ways:
             say("everything runs")
             values = memory.per_value(site)
-            results = measure(site, ways, work, extent, say)
+            measured = measure(site, ways, work, extent, say)
             processes = memory.per_process(ways)
         connections = memory.per_connection(site, extent.connections)
         with site.proxy() as (port, _):
@@ -46,13 +41,16 @@ def run(extent: Extent) -> report.Report:
         first = memory.first_statements(site, 1 if extent is QUICK else 3)
         say("many tables")
         many = [catalogue.beside(site, tables, 5 if extent is QUICK else 40, extent.idle) for tables in extent.beside]
+    say("split statements")
+    splits = split.costs(*extent.splits)
+    beside.append(split.beside(extent.split_beside))
     say("stages")
     parts = stages.parts(extent.stage_rounds * 3)
     conversations, statements = stages.conversations(extent.stage_rounds), stages.statements(extent.stage_rounds)
     how = f"{extent.rounds} rounds of pgbench {' '.join(extent.length.options)}"
     extent_said = f"{extent.rows} rows, {how}; {time.monotonic() - begun:.0f} seconds in all."
     return report.Report(
-        machine(), extent_said, results, targets.rows(results, connections, many, beside), work,
+        machine(), extent_said, measured, targets.rows(measured.judged, connections, many, beside, splits), work,
         connections, processes, values, first, many, parts, conversations, statements, beside,
     )  # fmt: skip
 
@@ -69,7 +67,7 @@ def main() -> None:
     report.write(made, arguments.results)
     plots.draw(made, arguments.results)
     if arguments.results == report.RESULTS and not arguments.quick:
-        report.into_readme(made)
+        report.into_pages(made)
     sys.stdout.write(report.targets_table(made.targets))
 
 

@@ -90,10 +90,15 @@ def idle(site: Site, pids: Sequence[int], seconds: float) -> tuple[float, float]
     time.sleep(min(seconds, 5.0))  # what the start has left to do
     with psycopg.connect(site.server.dsn(), autocommit=True) as owner:
         backends = [pid for (pid,) in owner.execute(b"SELECT pid FROM pg_stat_activity WHERE usename = 'phiproxy'").fetchall()]
-    before = cpu_seconds(backends), cpu_seconds(pids)
+    before = {pid: cpu_seconds([pid]) for pid in backends if _is_there(pid)}, cpu_seconds(pids)
     time.sleep(seconds)
-    after = cpu_seconds(backends), cpu_seconds(pids)
-    return (after[0] - before[0]) / seconds * 100, (after[1] - before[1]) / seconds * 100
+    lasting = [pid for pid in before[0] if _is_there(pid)]  # a worker that has just begun closes its first connection
+    spent = cpu_seconds(lasting) - sum(before[0][pid] for pid in lasting), cpu_seconds(pids) - before[1]
+    return spent[0] / seconds * 100, spent[1] / seconds * 100
+
+
+def _is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def table(found: Sequence[Beside]) -> str:

@@ -5,12 +5,16 @@
 Each revision's proxy runs from a git worktree of its own (without a second revision: from this checkout as it is), in front of
 one server and the same tables; they take turns, each round in the other order. Ratios are the second's to the first's: of the
 least CPU time per query (what else runs on the machine only adds to it), and of each pair's CPU time and throughput the median and
-the range.
+the range. Two more things are compared by what they take, without ratios: DDL, start and poll beside many tables, and how long a
+neighbour of heavy statements waits. Only these, as the recorded run has them:
+
+    python -m benchmarks.compare REVISION --only 'many tables|heavy statements' --rounds 1
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,11 +22,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks import catalogue
-from benchmarks.contenders import NO_POLICY, OTHER, SEALED, Contender
+from benchmarks import catalogue, stalls
+from benchmarks.contenders import DIRECT, NO_POLICY, OTHER, SEALED, Contender
 from benchmarks.load import Length, Taken, run_bulk, run_queries
 from benchmarks.measures import middle
-from benchmarks.site import CHECKOUT, PLAIN, PROTECTED, Site
+from benchmarks.site import CHECKOUT, PLAIN, PROTECTED, Site, say
 from benchmarks.workloads import Bulk, Queries, bulks, queries
 from phiproxy.demo.postgres import EmbeddedPostgres
 
@@ -30,6 +34,8 @@ HEAD = """\
 | work, way | least CPU µs, first | second | ratio | CPU, pairs | throughput, pairs |
 |---|---:|---:|---:|---:|---:|
 """
+# Of the extent of heavy statements: early revisions take minutes for one of them.
+SHARE = 0.1
 DATABASES = {NO_POLICY: PLAIN, OTHER: PROTECTED, SEALED: PROTECTED}
 
 
@@ -83,8 +89,25 @@ def many_tables(site: Site, places: Sequence[Path], arguments: argparse.Namespac
         sys.stdout.flush()
 
 
+def neighbours(site: Site, proxies: Sequence[tuple[int, tuple[int, ...]]]) -> None:
+    """Print how long a neighbour of heavy statements waits with each revision."""
+    first, second = (port for port, _ in proxies)
+    ways = {DIRECT: (site.server.port, PLAIN), "the first revision": (first, PROTECTED), "the second": (second, PROTECTED)}
+    found = stalls.measure(site, ways, SHARE, say)
+    sys.stdout.write(f"{stalls.TITLE}, at {SHARE:.0%} of their extent\n\n{stalls.table(found)}\n")
+    sys.stdout.flush()
+
+
+def circumstances(revisions: Sequence[str | None]) -> str:
+    """Return what is compared, on how many processors, and how busy these are with other things."""
+    describe = ["git", "-C", str(CHECKOUT), "describe", "--always"]
+    said = [subprocess.run([*describe, r or "--dirty"], check=True, capture_output=True, text=True).stdout for r in revisions]
+    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
+    return f"{said[0].strip()} and {said[1].strip()}; {os.cpu_count()} processors, load averages before: {load}\n\n"
+
+
 def main() -> None:
-    """Compare, and print a table."""
+    """Compare, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revisions", nargs="+", metavar="REVISION")
     parser.add_argument("--rounds", type=int, default=6)
@@ -102,15 +125,19 @@ def main() -> None:
         site = Site(server, home, rows=arguments.rows, scale=1)
         site.prepare()
         places = [stack.enter_context(checkout(r, home)) for r in (first, second)]
-        if any(word in catalogue.TITLE for word in arguments.only.split("|")):
+        sys.stdout.write(circumstances((first, second)))
+        words = arguments.only.split("|")
+        if any(word in catalogue.TITLE for word in words):
             many_tables(site, places, arguments)
         proxies = [stack.enter_context(site.proxy(checkout=place)) for place in places]
         site.load(proxies[0][0])
-        sys.stdout.write(HEAD)
+        if any(word in stalls.TITLE for word in words):
+            neighbours(site, proxies)
         everything: list[Queries | Bulk] = [*queries(), *bulks()]
-        for work in everything:
-            if not any(word in work.title for word in arguments.only.split("|")):
-                continue
+        chosen = [work for work in everything if any(word in work.title for word in words)]
+        if chosen:
+            sys.stdout.write(HEAD)
+        for work in chosen:
             for name in (w for w in work.ways if w in DATABASES):
                 ways = [Contender(name, port, DATABASES[name], pids) for port, pids in proxies]
                 found = pairs(work, (ways[0], ways[1]), site, arguments)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks.site import PLAIN, PROTECTED, Site
 
@@ -14,7 +16,10 @@ BOUNCER = "PgBouncer"
 NO_POLICY = "phiproxy, no policy"
 OTHER = "phiproxy, policy on other tables"
 SEALED = "phiproxy, encrypted"
-TWO_WORKERS = "phiproxy, encrypted, 2 workers"
+AUDITED = "phiproxy, encrypted, audited"
+AUDITED_IN_MEMORY = "phiproxy, encrypted, audited in memory"
+MEMORY = Path("/dev/shm")  # noqa: S108 - directories of its own are made in it
+"""A file system in memory, where a sync takes nothing: what is left is the proxy's own part of an audit log."""
 
 UNPROTECTED_WAYS = (DIRECT, FORWARDER, BOUNCER, NO_POLICY, OTHER)
 PROTECTED_WAYS = (DIRECT, FORWARDER, BOUNCER, SEALED)
@@ -36,7 +41,9 @@ def contenders(site: Site) -> Iterator[dict[str, Contender]]:
     with ExitStack() as stack:
         proxy, pids = stack.enter_context(site.proxy())
         site.load(proxy)
-        two, workers = stack.enter_context(site.proxy(workers=2))
+        audited, auditing = stack.enter_context(site.proxy(log=site.home / "audit"))
+        logs = stack.enter_context(TemporaryDirectory(dir=MEMORY)) if MEMORY.is_dir() else None
+        in_memory = stack.enter_context(site.proxy(log=Path(logs))) if logs is not None else None
         forwarder, forwarding = stack.enter_context(site.forwarder())
         pooler = stack.enter_context(site.pooler())
         found = [
@@ -46,7 +53,8 @@ def contenders(site: Site) -> Iterator[dict[str, Contender]]:
             Contender(NO_POLICY, proxy, PLAIN, pids),
             Contender(OTHER, proxy, PROTECTED, pids),
             Contender(SEALED, proxy, PROTECTED, pids),
-            Contender(TWO_WORKERS, two, PROTECTED, workers),
+            Contender(AUDITED, audited, PROTECTED, auditing),
+            *([Contender(AUDITED_IN_MEMORY, in_memory[0], PROTECTED, in_memory[1])] if in_memory else []),
         ]
         yield {c.name: c for c in found}
 

@@ -1,15 +1,19 @@
-"""Plain Python loops that do nothing but the HMAC and AES-GCM calls of a piece of work: what no proxy in Python can be below."""
+"""What no proxy in Python can be below: loops that do nothing but HMAC and AES-GCM calls, and a sync of the disk."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
+from benchmarks.measures import middle
 from benchmarks.site import row
 
 AAD = bytes(120)
@@ -53,13 +57,26 @@ def sealing(rows: int) -> float:
     return _timed(work)
 
 
+def sync(directory: Path) -> float:
+    """Return the seconds, the median of 200, that the disk takes to sync 1 KB written over what is there."""
+    taken: list[float] = []
+    with tempfile.TemporaryFile(dir=directory) as file:
+        file.write(bytes(1 << 18))
+        file.flush()
+        os.fsync(file.fileno())
+        for number in range(200):
+            os.pwrite(file.fileno(), bytes([number]) * 1024, number * 1024)
+            taken.append(_timed(partial(os.fdatasync, file.fileno())))
+    return middle(taken)
+
+
 def _record(data_key: HMAC) -> bytes:
     mac = data_key.copy()
     mac.update(SALT)
     return mac.finalize()
 
 
-def _timed(work: Callable[[], None]) -> float:
+def _timed(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun

@@ -13,8 +13,11 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def family(pid: int) -> tuple[int, ...]:
-    """Return a process and its descendants."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    """Return a process and its descendants; none where it has ended."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return ()
     return (pid, *(p for child in children for p in family(int(child))))
 
 

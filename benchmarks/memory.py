@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import psycopg
 
-from benchmarks.contenders import BOUNCER, FORWARDER, NO_POLICY, OTHER, TWO_WORKERS, Contender
+from benchmarks.contenders import BOUNCER, FORWARDER, NO_POLICY, OTHER, Contender
 from benchmarks.measures import middle, resident_kib
 from benchmarks.site import PLAIN, PROTECTED, Site
 from benchmarks.workloads import FIELDS
@@ -46,8 +46,7 @@ def _per_connection(site: Site, port: int, pids: tuple[int, ...], database: str,
 def per_process(ways: dict[str, Contender]) -> dict[str, float]:
     """Return the MiB that are resident in each process between client and server, by its way."""
     seen = {name: way for name, way in ways.items() if way.pids and name != NO_POLICY}
-    found = {name: max(resident_kib((pid,)) for pid in way.pids) / 1024 for name, way in seen.items()}
-    return {**found, f"{TWO_WORKERS} (all processes)": resident_kib(ways[TWO_WORKERS].pids) / 1024}
+    return {name: max(resident_kib((pid,)) for pid in way.pids) / 1024 for name, way in seen.items()}
 
 
 def per_value(site: Site) -> dict[str, float]:

@@ -27,7 +27,7 @@ def _bars(report: Report, work: list[Queries], title: str, of: Callable[[Taken],
     height = 0.8 / len(ways)
     figure, axes = plt.subplots(figsize=(11, 1.0 * len(work) + 1.5))
     for n, way in enumerate(ways):
-        taken = [(i, report.results.middle(w.title, way)) for i, w in enumerate(work)]
+        taken = [(i, report.measured.shared.middle(w.title, way)) for i, w in enumerate(work)]
         places = [i + n * height for i, t in taken if t is not None]
         values = [of(t) for _, t in taken if t is not None]
         axes.barh(places, values, height=height * 0.9, label=way)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks import pinning
 from benchmarks.contenders import Contender
-from benchmarks.limits import opening, sealing
+from benchmarks.limits import opening, sealing, sync
 from benchmarks.load import Length, Taken, middle_of, run_bulk, run_queries
 from benchmarks.measures import middle
 from benchmarks.site import Site
@@ -18,6 +19,7 @@ class Extent:
     """How much is measured. ``rounds`` for what targets are about, ``others`` for the rest.
 
     ``beside``: the numbers of tables beside which DDL is measured; ``idle``: the seconds for which nothing is done then.
+    ``splits``: the rows that a split statement opens, and its rounds; ``split_beside``: those of one that a neighbour waits beside.
     """
 
     rows: int
@@ -29,6 +31,8 @@ class Extent:
     stage_rounds: int
     beside: tuple[int, ...]
     idle: float
+    splits: tuple[int, int]
+    split_beside: int
 
 
 FULL = Extent(
@@ -41,19 +45,32 @@ FULL = Extent(
     stage_rounds=30,
     beside=(0, 500, 5_000),
     idle=20,
+    splits=(10_000, 20),
+    split_beside=500_000,
 )
 QUICK = Extent(
-    rows=2_000, scale=1, length=Length(transactions=30), rounds=1, others=1, connections=20, stage_rounds=1, beside=(0, 100), idle=1
+    rows=2_000,
+    scale=1,
+    length=Length(transactions=30),
+    rounds=1,
+    others=1,
+    connections=20,
+    stage_rounds=1,
+    beside=(0, 100),
+    idle=1,
+    splits=(200, 1),
+    split_beside=2_000,
 )
 
 
 @dataclass
 class Results:
-    """What was taken, round by round: by (workload, way), and the seconds of the loops that only encrypt."""
+    """What was taken, round by round: by (workload, way); the seconds of the loops that only encrypt, and of a sync of the disk."""
 
     runs: dict[tuple[str, str], list[Taken]] = field(default_factory=dict)
     opening: list[float] = field(default_factory=list)
     sealing: list[float] = field(default_factory=list)
+    syncs: list[float] = field(default_factory=list)
 
     def add(self, workload: str, way: str, taken: Taken) -> None:
         """Note one run."""
@@ -72,11 +89,26 @@ class Results:
         return middle([of(a) / of(b) for a, b in zip(mine, others, strict=True)])
 
 
+@dataclass(frozen=True)
+class Measured:
+    """``shared``: every process on any core; ``pinned``: what stands between on a core of its own. None where there is one core."""
+
+    shared: Results
+    pinned: Results | None
+
+    @property
+    def judged(self) -> Results:
+        """The results that targets are about."""
+        return self.pinned or self.shared
+
+
 def measure(
     site: Site, ways: dict[str, Contender], work: Sequence[Queries | Bulk], extent: Extent, say: Callable[[str], None]
-) -> Results:
-    """Take turns, round by round."""
-    results = Results()
+) -> Measured:
+    """Take turns, round by round; what targets are about also with a core of its own for what stands between."""
+    shared, pinned = Results(), Results() if pinning.possible() else None
+    server = site.server.pid
+    assert server is not None
     for number in range(extent.rounds):
         for each in work:
             if number >= (extent.rounds if each.often else extent.others):
@@ -85,9 +117,23 @@ def measure(
                 way = ways.get(name)
                 if way is None:
                     continue
-                one = run_bulk(each, way, site) if isinstance(each, Bulk) else run_queries(each, way, site, extent.length)
-                results.add(each.title, name, one)
-                say(f"{number + 1}/{extent.rounds} {each.title} | {name}: {one.cpu:.1f} µs CPU, {one.rate:.0f} a second")
-        results.opening.append(opening(site.rows))
-        results.sealing.append(sealing(site.rows))
-    return results
+                where = f"{number + 1}/{extent.rounds} {each.title} | {name}"
+                one = _run(each, way, site, extent)
+                shared.add(each.title, name, one)
+                say(f"{where}: {one.cpu:.1f} µs CPU, {one.rate:.0f} a second")
+                if pinned is not None and each.often:
+                    with pinning.apart(way.pids, server):
+                        one = _run(each, way, site, extent)
+                    pinned.add(each.title, name, one)
+                    say(f"{where}, pinned: {one.cpu:.1f} µs CPU, {one.rate:.0f} a second")
+        loops = opening(site.rows), sealing(site.rows), sync(site.home)
+        for results in (shared, pinned):
+            if results is not None:
+                results.opening.append(loops[0])
+                results.sealing.append(loops[1])
+                results.syncs.append(loops[2])
+    return Measured(shared, pinned)
+
+
+def _run(work: Queries | Bulk, way: Contender, site: Site, extent: Extent) -> Taken:
+    return run_bulk(work, way, site) if isinstance(work, Bulk) else run_queries(work, way, site, extent.length)

@@ -27,6 +27,7 @@ ROLE = "bench"
 PLAIN = "plain"
 PROTECTED = "clinic"
 CHECKOUT = Path(__file__).parent.parent
+SETTINGS = {"max_connections": "400", "shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "1h"}
 
 TEN_COLUMNS = "city text, born date, visits integer, weight numeric(5,1), active boolean, remark text"
 THREE = "ssn text NOT NULL, full_name text NOT NULL, diagnosis text NOT NULL"
@@ -35,6 +36,7 @@ CREATE TABLE people (id integer PRIMARY KEY, {THREE}, {TEN_COLUMNS});
 CREATE TABLE arrivals (id integer, {THREE}, {TEN_COLUMNS});
 CREATE TABLE intake (id bigserial PRIMARY KEY, {THREE});
 CREATE TABLE changes (id integer PRIMARY KEY, {THREE}) WITH (fillfactor = 50);
+CREATE TABLE documents (id integer PRIMARY KEY, doc jsonb);
 CREATE TABLE ledger (id integer PRIMARY KEY, a text, b text, c text, {TEN_COLUMNS});
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA public TO {ROLE};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {ROLE};
@@ -52,6 +54,16 @@ POLICY = f"database: {PROTECTED}\ndeployment: benchmark\ntables:\n" + "".join(
 """
     for table in TABLES
 )
+POLICY += """\
+  public.documents:
+    columns:
+      doc:
+        type: jsonb
+        fields:
+          "$.ssn":             {type: text, indexes: [value], distinct: 100000000}
+          "$.history[*].note": {type: text}
+        others: clear
+"""
 CONFIG = """\
 listen: 127.0.0.1:{port}
 upstream: {{address: "127.0.0.1:{server}", tls: disable}}
@@ -62,7 +74,13 @@ workers: {workers}
 limits: {{max_message: 512MiB}}
 metrics: null
 """
-PATIENCE = 30.0
+AUDITED = "audit: {{directory: {log}}}\n"
+PATIENCE = 180.0
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 
 def row(n: int) -> tuple[object, ...]:
@@ -91,11 +109,13 @@ def copied(rows: int) -> bytes:
 class Site:
     """The server with both databases; proxies, forwarder and pooler are started in front of it."""
 
-    def __init__(self, server: EmbeddedPostgres, home: Path, *, rows: int, scale: int) -> None:
+    def __init__(self, server: EmbeddedPostgres, home: Path, *, rows: int, scale: int, settings: str = "") -> None:
+        """``settings`` are lines of the proxies' configuration beside those that each has."""
         self.server = server
         self.home = home
         self.rows = rows
         self.scale = scale
+        self.settings = settings
         self.password = secrets.token_urlsafe(12)
         self._service = secrets.token_urlsafe(18)
 
@@ -103,8 +123,8 @@ class Site:
         """Return the application's way in at a port."""
         return f"postgresql://{ROLE}:{quote(self.password)}@127.0.0.1:{port}/{database}"
 
-    def prepare(self) -> None:
-        """Make roles, databases, tables, keys, guards and indexes."""
+    def make_databases(self) -> None:
+        """Make roles, databases and tables."""
         with psycopg.connect(self.server.dsn(), autocommit=True) as admin:
             for role, password in (("phiproxy", self._service), (ROLE, self.password)):
                 admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'".encode())
@@ -116,18 +136,28 @@ class Site:
             )
             with psycopg.connect(self.server.dsn(database), autocommit=True) as owner:
                 owner.execute(SCHEMA.encode())
-        with psycopg.connect(self.server.dsn(PLAIN), autocommit=True) as owner:
-            owner.execute(INDEXES.encode())
         with psycopg.connect(self.server.dsn(PROTECTED), autocommit=True) as owner:
             owner.execute(f"GRANT CONNECT, CREATE ON DATABASE {PROTECTED} TO phiproxy".encode())
-            owner.execute(f"GRANT SELECT, UPDATE ON {', '.join(TABLES)} TO phiproxy".encode())
-            self._write("service.password", self._service)
-            self._write("policy.yaml", POLICY)
-            config = self._config(0, 1)
-            command(CHECKOUT, "keys", "init", "-c", str(config))
+            owner.execute(f"GRANT SELECT, UPDATE ON {', '.join((*TABLES, 'documents'))} TO phiproxy".encode())
+        self._write("service.password", self._service)
+
+    def prepare(self) -> None:
+        """Make roles, databases, tables, keys, guards and indexes."""
+        self.make_databases()
+        with psycopg.connect(self.server.dsn(PLAIN), autocommit=True) as owner:
+            owner.execute(INDEXES.encode())
+        config = self.make_keys(POLICY)
+        with psycopg.connect(self.server.dsn(PROTECTED), autocommit=True) as owner:
             owner.execute(command(CHECKOUT, "ddl", "-c", str(config)).encode())
             for (name,) in owner.execute(b"SELECT indexname FROM pg_indexes WHERE tablename = 'arrivals'").fetchall():
                 owner.execute(f"DROP INDEX {name}".encode())
+
+    def make_keys(self, policy: str) -> Path:
+        """Write a policy and make its keys; a table that has rows already is in clear then. Return a configuration."""
+        self._write("policy.yaml", policy)
+        config = self._config(0, 1, log=self.home / "audit")
+        command(CHECKOUT, "keys", "init", "-c", str(config))
+        return config
 
     def load(self, port: int) -> None:
         """Load the rows, the protected ones through the proxy at this port."""
@@ -153,15 +183,18 @@ class Site:
             file.write(text)
         return path
 
-    def _config(self, port: int, workers: int) -> Path:
-        text = CONFIG.format(port=port or free_port(), server=self.server.port, home=self.home, workers=workers)
+    def _config(self, port: int, workers: int, *, log: Path | None = None) -> Path:
+        form = CONFIG + self.settings + (AUDITED if log is not None else "")
+        text = form.format(port=port or free_port(), server=self.server.port, home=self.home, workers=workers, log=log)
         return self._write(f"phiproxy-{port}.yaml", text)
 
     @contextlib.contextmanager
-    def proxy(self, *, workers: int = 1, checkout: Path = CHECKOUT) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Run a proxy from a checkout; give its port and its processes."""
+    def proxy(
+        self, *, workers: int = 1, log: Path | None = None, checkout: Path = CHECKOUT
+    ) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Run a proxy from a checkout, with an audit log if there is a directory for it; give its port and its processes."""
         port = free_port()
-        config = self._config(port, workers)
+        config = self._config(port, workers, log=log)
         with running(self.home / f"proxy-{port}.log", port, *phiproxy("serve", "-c", str(config)), checkout=checkout) as pid:
             yield port, family(pid)
 

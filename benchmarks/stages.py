@@ -23,14 +23,14 @@ def parts(rounds: int) -> dict[str, float]:
         while (frame := frames.next()) is not None:
             frames.advance(frame[2])
 
-    sealed, store, opener, reserve = envelope(SSN, SECRET), CIPHERS.store(SSN), CIPHERS.open(SSN), CIPHERS.reserve
+    sealed, store, opener, draw = envelope(SSN, SECRET), CIPHERS.stores([SSN])[SSN], CIPHERS.open(SSN), CIPHERS.draw
     search = CIPHERS.search(SSN, SSN.slots[0], SSN.type)
-    record = reserve(SSN.scope, 1)()
+    (record,) = draw(SSN.scope, 1)
     fields = f.data_row(*[b"value"] * 10)
     rows = compile_rows([(i, lambda data, begin, end: data[begin:end]) for i in (1, 2, 3)], 10)
     return {
         "framing: Bind, Execute and Sync": least(rounds, lambda: timed(MANY, framing)),
-        "crypto: a record key": least(rounds, lambda: timed(MANY, lambda _n: reserve(SSN.scope, 1)())),
+        "crypto: a record key": least(rounds, lambda: timed(MANY, lambda _n: draw(SSN.scope, 1))),
         "crypto: a tag": least(rounds, lambda: timed(MANY, lambda _n: search(SECRET))),
         "crypto: a value sealed, with one tag": least(rounds, lambda: timed(MANY, lambda _n: store(SECRET, record))),
         "crypto: a value opened, its record key known": least(rounds, lambda: timed(MANY, lambda _n: opener(sealed))),

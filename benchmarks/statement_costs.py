@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from phiproxy.plan.cache import Planner, View
-from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.copy import CopyIn
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.copy_fields import CopyIn
+from phiproxy.plan.named_statements import View
+from phiproxy.plan.planner import Planner
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 from tests.plan.rings import full_ring
 
@@ -123,12 +124,12 @@ def copy(rounds: int) -> Cost:
     text, seen = COPY.encode(), planner()
     plan = seen.script(text, VIEW)
     assert plan.parts is not None
-    meaning = plan.parts[0].copy
-    assert meaning is not None
+    answer = plan.parts[0].copy
+    assert answer is not None
     data = b"".join(b"%d\t%09d\tZo\xc3\xab M\xc3\xbcller\tMRN-%05d\n" % (n, n, n) for n in range(COPY_ROWS))
 
     def rows(_n: int) -> None:
-        copying = CopyIn(meaning, seen.ciphers, 1 << 30)
+        copying = CopyIn(answer, seen.ciphers, 1 << 30)
         copying.feed(data)
         copying.finish()
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.catalogue import DDL, Beside
-from benchmarks.contenders import BOUNCER, DIRECT, FORWARDER, OTHER, SEALED, TWO_WORKERS
+from benchmarks.contenders import AUDITED, AUDITED_IN_MEMORY, BOUNCER, DIRECT, FORWARDER, OTHER, SEALED
 from benchmarks.load import Taken
 from benchmarks.measures import middle
 from benchmarks.rounds import Results
+from benchmarks.split import FACTOR, FIXED, SplitCosts
 from benchmarks.stalls import Stall
 
-PREPARED = "pgbench -S, prepared, 8 clients"
+PREPARED, EXTENDED, SIMPLE = (f"pgbench -S, {mode}, 8 clients" for mode in ("prepared", "extended", "simple"))
+TPC_B = "pgbench TPC-B-like, simple, 8 clients"
+CLIENTS = 8
 BY_TAG = "point select by tag, 3 protected columns, prepared, 8 clients"
 ALONE = "point select by tag, 3 protected columns, prepared, 1 client"
 BY_LITERAL = "point select by literal, 3 protected columns, simple, 8 clients"
@@ -22,6 +24,18 @@ INSERT = "insert of 3 protected columns, prepared, 8 clients"
 ALL_SEALED = "SELECT * of 3 protected columns of 10, binary"
 ALL_PLAIN = "SELECT * of 10 unprotected columns, binary"
 COPY = "COPY FROM, 3 protected columns of 10"
+# CPU per query, against PgBouncer's: what is said of it, the workload, the way, and the target.
+AGAINST_BOUNCER = (
+    ("unprotected point select, prepared", PREPARED, OTHER, 1.4),
+    ("unprotected point select, extended", EXTENDED, OTHER, 1.7),
+    ("unprotected point select, simple", SIMPLE, OTHER, 1.7),
+    ("unprotected TPC-B-like, simple", TPC_B, OTHER, 1.6),
+    ("protected point select by tag", BY_TAG, SEALED, 2.5),
+    ("protected point select by literal (simple, shape seen)", BY_LITERAL, SEALED, 3.5),
+    ("insert of 3 protected columns", INSERT, SEALED, 3.0),
+)
+LONGEST, P99 = 50.0, 10.0
+"""Milliseconds that a neighbour of a heavy statement may wait: at the longest, and at the 99th percentile."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,26 @@ def _seconds(taken: Taken) -> float:
     return taken.seconds
 
 
+def _recorded(results: Results) -> list[Row]:
+    """Return the targets for an audit log: in memory, on the disk, and what it takes beside one sync of that disk.
+
+    Without a log each of 8 clients gets an answer after 8 / rate seconds. One that is durable first adds a sync at least.
+    """
+    without, on_disk = results.runs.get((BY_TAG, SEALED)), results.runs.get((BY_TAG, AUDITED))
+    beside = None
+    if without and on_disk:
+        rounds = zip(without, on_disk, results.syncs, strict=True)
+        beside = middle([CLIENTS / logged.rate / (CLIENTS / plain.rate + sync) for plain, logged, sync in rounds])
+    throughput = "throughput, protected point select by tag, without an audit log against with one"
+    time = "time, protected point select by tag, with an audit log on the disk, against without one and a sync of that disk"
+    in_memory = results.ratio(BY_TAG, SEALED, AUDITED_IN_MEMORY, _rate)
+    return [
+        *([Row(f"{throughput} in memory", in_memory, 1.15, "lower")] if in_memory is not None else []),
+        Row(f"{throughput} on the disk", results.ratio(BY_TAG, SEALED, AUDITED, _rate), 1.15, "lower"),
+        Row(time, beside, 1.15, "lower"),
+    ]
+
+
 def _against_loop(results: Results, workload: str, loop: list[float], of: Callable[[Taken], float]) -> float | None:
     runs = results.runs.get((workload, SEALED))
     return middle([of(taken) / limit for taken, limit in zip(runs, loop, strict=True)]) if runs else None
@@ -68,41 +102,49 @@ def _added(results: Results) -> float | None:
     return middle([(s - d) / max(f - d, 1.0) for d, f, s in zip(direct, forwarder, sealed, strict=True)])
 
 
-def rows(results: Results, memory: dict[str, float], beside: Sequence[Beside], stalls: Sequence[Stall] = ()) -> list[Row]:
+def rows(
+    results: Results,
+    memory: dict[str, float],
+    beside: Sequence[Beside],
+    stalls: Sequence[Stall] = (),
+    splits: SplitCosts | None = None,
+) -> list[Row]:
     """Return every target."""
-    cores = os.cpu_count() or 1
-    shared = f" (here client, server and proxies share {cores} cores)" if cores <= 4 else ""
     ratio, opened = results.ratio, _against_loop(results, ALL_SEALED, results.opening, _seconds)
     sealed = _against_loop(results, COPY, results.sealing, _seconds)
-    cpu, rate = "proxy CPU per query", "throughput"
     return [
-        Row(f"{cpu}, unprotected point select, against PgBouncer", ratio(PREPARED, OTHER, BOUNCER, _cpu), 1.3, "lower"),
-        Row(f"{cpu}, protected point select by tag, against PgBouncer", ratio(BY_TAG, SEALED, BOUNCER, _cpu), 2.0, "lower"),
-        Row(f"{rate}, unprotected point select, against the forwarder", ratio(PREPARED, OTHER, FORWARDER, _rate), 0.90, "higher"),
-        Row(
-            f"{rate}, protected point select by tag, against the forwarder", ratio(BY_TAG, SEALED, FORWARDER, _rate), 0.70, "higher"
-        ),
-        Row(
-            f"{rate}, protected point select by literal (simple, shape seen), against the forwarder",
-            ratio(BY_LITERAL, SEALED, FORWARDER, _rate),
-            0.50,
-            "higher",
-        ),
-        Row(
-            f"{rate}, insert of 3 protected columns, against the forwarder", ratio(INSERT, SEALED, FORWARDER, _rate), 0.65, "higher"
-        ),
-        Row("time of SELECT * with 3 protected columns, against the crypto-only loop", opened, 2.5, "lower"),
-        Row("time of SELECT * unprotected, against the forwarder", ratio(ALL_PLAIN, OTHER, FORWARDER, _seconds), 1.15, "lower"),
-        Row("time of COPY FROM with 3 protected columns, against the crypto-only loop", sealed, 3.0, "lower"),
-        Row("added latency, 1 client, protected point select by tag, against the forwarder's", _added(results), 1.6, "lower"),
-        Row(f"{rate}, two workers against one{shared}", ratio(BY_TAG, TWO_WORKERS, SEALED, _rate), 1.7, "higher"),
-        Row("memory per idle connection", memory.get(OTHER), 40.0, "lower", "KiB"),
-        *_many_tables(beside[-1]),
         *(
-            Row(f"`SELECT 1` waits at longest, beside {s.statement}", s.longest, 50.0, "lower", "ms")
-            for s in stalls
-            if s.way == SEALED
+            Row(f"proxy CPU per query, {name}, against PgBouncer", ratio(workload, way, BOUNCER, _cpu), target, "lower")
+            for name, workload, way, target in AGAINST_BOUNCER
         ),
+        Row("time of SELECT * with 3 protected columns, against the crypto-only loop", opened, 2.0, "lower"),
+        Row("time of SELECT * unprotected, against the forwarder", ratio(ALL_PLAIN, OTHER, FORWARDER, _seconds), 1.15, "lower"),
+        Row("time of COPY FROM with 3 protected columns, against the crypto-only loop", sealed, 2.5, "lower"),
+        Row("added latency, 1 client, protected point select by tag, against the forwarder's", _added(results), 2.0, "lower"),
+        *_recorded(results),
+        Row("memory per idle connection", memory.get(OTHER), 40.0, "lower", "KiB"),
+        *(_splits(splits) if splits else ()),
+        *_many_tables(beside[-1]),
+        *(row for stall in stalls if stall.way == SEALED for row in _waits(stall)),
+    ]
+
+
+def _waits(stall: Stall) -> list[Row]:
+    """Return the targets for a neighbour of a heavy statement."""
+    return [
+        Row(f"`SELECT 1` waits at longest, beside {stall.statement}", stall.longest, LONGEST, "lower", "ms"),
+        Row(f"`SELECT 1` waits (p99), beside {stall.statement}", stall.p99, P99, "lower", "ms"),
+    ]
+
+
+def _splits(costs: SplitCosts) -> list[Row]:
+    """Return the targets for split statements."""
+    return [
+        *(
+            Row(f"time of `{name}` over {costs.rows} split rows, against these rows through the proxy", factor, FACTOR, "lower")
+            for name, factor in costs.factors.items()
+        ),
+        Row("what a split of 10 rows costs more than the rows, median", costs.fixed, FIXED, "lower", "ms"),
     ]
 
 

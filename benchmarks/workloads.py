@@ -9,7 +9,7 @@ from itertools import count
 import psycopg
 from psycopg import pq
 
-from benchmarks.contenders import PROTECTED_WAYS, TWO_WORKERS, UNPROTECTED_WAYS
+from benchmarks.contenders import AUDITED, AUDITED_IN_MEMORY, PROTECTED_WAYS, UNPROTECTED_WAYS
 from benchmarks.site import copied, row
 
 FIELDS = "ssn, full_name, diagnosis"
@@ -27,6 +27,7 @@ UPDATE = """\\set id random(1, 1000)
 \\set code random(100, 199)
 UPDATE changes SET ssn = :ssn, full_name = :name, diagnosis = :code WHERE id = :id;
 """
+RECORDED_WAYS = (*PROTECTED_WAYS, AUDITED, AUDITED_IN_MEMORY)
 SELECT_ONLY, TPC_B = "-S", "-btpcb-like"
 
 
@@ -128,12 +129,12 @@ def _pipelined(connection: psycopg.Connection, rows: int) -> int:
 def queries() -> list[Queries]:
     """Return every workload of pgbench."""
     modes = ("prepared", "extended", "simple")
-    found = [Queries(f"pgbench -S, {m}", SELECT_ONLY, m, often=m == "prepared") for m in modes]
-    found += [Queries(f"pgbench TPC-B-like, {m}", TPC_B, m) for m in modes]
+    found = [Queries(f"pgbench -S, {m}", SELECT_ONLY, m, often=True) for m in modes]
+    found += [Queries(f"pgbench TPC-B-like, {m}", TPC_B, m, often=m == "simple") for m in modes]
     found += [Queries("pgbench -S, prepared", SELECT_ONLY, clients=n) for n in (1, 32)]
     found += [
         Queries("point select by primary key, 3 protected columns, prepared", BY_KEY, ways=PROTECTED_WAYS),
-        Queries("point select by tag, 3 protected columns, prepared", BY_TAG, ways=(*PROTECTED_WAYS, TWO_WORKERS), often=True),
+        Queries("point select by tag, 3 protected columns, prepared", BY_TAG, ways=RECORDED_WAYS, often=True),
         Queries("point select by tag, 3 protected columns, prepared", BY_TAG, clients=1, ways=PROTECTED_WAYS, often=True),
         Queries("point select by tag, 3 protected columns, prepared", BY_TAG, clients=32, ways=PROTECTED_WAYS),
         Queries("point select by literal, 3 protected columns, simple", BY_LITERAL, "simple", ways=PROTECTED_WAYS, often=True),
@@ -147,7 +148,7 @@ def bulks() -> list[Bulk]:
     """Return every workload of a driver; ``share`` is the part of the rows that it takes."""
     return [
         Bulk("SELECT * of 3 protected columns of 10, text", _select_all("people", 0)),
-        Bulk("SELECT * of 3 protected columns of 10, binary", _select_all("people", 1), often=True),
+        Bulk("SELECT * of 3 protected columns of 10, binary", _select_all("people", 1), (*PROTECTED_WAYS, AUDITED), often=True),
         Bulk("SELECT * of 10 unprotected columns, text", _select_all("ledger", 0), UNPROTECTED_WAYS),
         Bulk("SELECT * of 10 unprotected columns, binary", _select_all("ledger", 1), UNPROTECTED_WAYS, often=True),
         Bulk("COPY FROM, 3 protected columns of 10", _copy, often=True, prepare=copied),

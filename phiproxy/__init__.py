@@ -1,3 +1,3 @@
 """phiproxy: health data encrypted between the application and PostgreSQL, or refused."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

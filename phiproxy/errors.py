@@ -1,27 +1,52 @@
-"""The one error tree: class -> SQLSTATE, public text, README anchor.
+"""The one error tree: class -> SQLSTATE, public text, section of the documentation.
 
 An error never holds a value, a key or a ciphertext: its text is built from names, numbers and constants only, so that it may be
 logged, shown to a client and printed by a command alike. ``KeyNeeded``, ``CatalogNeeded`` and ``AnnouncementNeeded`` are control
 flow, not errors: they say that the core needs something from outside before it can take the same frame again.
 """
 
-from __future__ import annotations
-
+import re
 from collections.abc import Callable, Iterable
 from typing import ClassVar, NamedTuple
+
+PAGE = "docs/errors.md"
+"""The page that explains errors; every anchor is a section of it."""
+
+# Fields of an ErrorResponse.
+_STATE, _POSITION = ord("C"), ord("P")
+_ADDRESS = re.compile(rf" \({re.escape(PAGE)}#[\w-]+\)$")
+
+
+def address(anchor: str) -> str:
+    """Return where a kind of error is explained: ``err-keys`` -> ``docs/errors.md#err-keys``."""
+    return f"{PAGE}#{anchor}"
+
+
+def public_text(message: str, anchor: str) -> str:
+    """Return a message as it is shown: ``no`` -> ``phiproxy: no (docs/errors.md#err-refused)``."""
+    return f"phiproxy: {message} ({address(anchor)})"
+
+
+def own_words(text: str) -> str:
+    """Return the message that ``public_text`` was given; another text is returned as it is."""
+    return _ADDRESS.sub("", text.removeprefix("phiproxy: "))
 
 
 class PhiproxyError(Exception):
     """Root of everything phiproxy raises on purpose.
 
-    ``sqlstate`` is what a PostgreSQL client sees, ``anchor`` the section of the README's error table, ``hint`` what would work, and
-    ``position`` a 1-based character offset into the client's own statement text, or None. ``objects`` are the fields of the message
-    that name what it is about (protocol: s, t, c, d, n).
+    ``sqlstate`` is what a PostgreSQL client sees, ``anchor`` the section of ``docs/errors.md`` that explains it, ``hint`` what
+    would work, and ``position`` a 1-based character offset into the client's own statement text, or None. ``objects`` are the
+    fields of the message that name what it is about (protocol: s, t, c, d, n).
     """
 
     sqlstate: ClassVar[str] = "XX000"
     anchor: ClassVar[str] = "err-internal"
     objects: tuple[tuple[int, str], ...] = ()
+
+    def __init_subclass__(cls, *, sqlstate: str | None = None, anchor: str | None = None) -> None:
+        """Take SQLSTATE and section of a kind of error; without one it is that of the kind above."""
+        cls.sqlstate, cls.anchor = sqlstate or cls.sqlstate, anchor or cls.anchor
 
     def __init__(self, message: str, *, hint: str | None = None, position: int | None = None) -> None:
         super().__init__(message)
@@ -31,36 +56,27 @@ class PhiproxyError(Exception):
 
     @property
     def public_text(self) -> str:
-        """The text for the client: begins with ``phiproxy:`` and ends in the anchor (config.md section 4)."""
-        return f"phiproxy: {self.message} (README#{self.anchor})"
+        """The text for the client: ends in the address of its explanation (spec/protocol 7.2)."""
+        return public_text(self.message, self.anchor)
 
 
-class ConfigError(PhiproxyError):
-    """Configuration or policy is wrong, or the database is not as they say; a command prints it and exits 1."""
-
-    sqlstate = "F0000"
-    anchor = "err-config"
+class ConfigError(PhiproxyError, sqlstate="F0000", anchor="err-config"):
+    """Configuration, policy or machine is wrong, or the database is not as they say; a command prints it and exits 1."""
 
 
-class WireError(PhiproxyError):
+class WireError(PhiproxyError, sqlstate="08P01", anchor="err-protocol"):
     """A peer broke the protocol; always fatal, both sockets close."""
-
-    sqlstate = "08P01"
-    anchor = "err-protocol"
 
 
 class MalformedMessage(WireError):
     """A whole message whose inside cannot be read (08P01): an ordinary error for a client's, as the server takes it."""
 
 
-class ProtectionChanged(PhiproxyError):
+class ProtectionChanged(PhiproxyError, sqlstate="57000", anchor="err-connection"):
     """What is protected is no longer what it was when a COPY began, which therefore ends (57000)."""
 
-    sqlstate = "57000"
-    anchor = "err-connection"
 
-
-class StatementRefused(PhiproxyError):
+class StatementRefused(PhiproxyError, sqlstate="0A000", anchor="err-refused"):
     """The statement may touch a protected column in a way that is not understood (0A000).
 
     ``name`` is the protected name for which a statement is refused as a whole: its position is where the name stands.
@@ -70,191 +86,176 @@ class StatementRefused(PhiproxyError):
     name: str = ""
     confirmed: bool = False
 
-    sqlstate = "0A000"
-    anchor = "err-refused"
+
+class StatementFailed(PhiproxyError, anchor="err-engine"):
+    """What the engine computes failed as it would fail in PostgreSQL: ``fields`` are its words, for the client only.
+
+    They may have values in them, as PostgreSQL's own errors do ("invalid input syntax for type integer"), so they are in no text of
+    this exception. ``position`` is a place in the text of the rest, its sources left out, until it was put into the client's.
+    """
+
+    def __init__(self, fields: Iterable[tuple[int, bytes]], position: int | None = None) -> None:
+        super().__init__("the engine refused a statement", position=position)
+        self.fields = tuple((code, value) for code, value in fields if code != _POSITION)
+
+    @property
+    def state(self) -> str:
+        """The engine's SQLSTATE."""
+        return dict(self.fields).get(_STATE, b"XX000").decode("ascii", "replace")
 
 
-class NoIndexAnswers(StatementRefused):
-    """No blind index answers the predicate; the hint is the ``indexes:`` line to add (0A000)."""
+def state_of(error: PhiproxyError) -> str:
+    """Return the SQLSTATE that the client is told: of what has failed in the engine that of the engine."""
+    return error.state if isinstance(error, StatementFailed) else error.sqlstate
 
-    anchor = "err-no-index"
+
+class ColumnMasked(StatementRefused, sqlstate="42501", anchor="err-masked"):
+    """A statement uses a column of which its role sees a mask only, or nothing (42501); ``column`` is ``schema.table.column``."""
+
+    def __init__(self, message: str, column: str = "", *, hint: str | None = None, position: int | None = None) -> None:
+        super().__init__(message, hint=hint, position=position)
+        self.column = column
 
 
-class SyntaxRefused(StatementRefused):
+class NoIndexAnswers(StatementRefused, anchor="err-no-index"):
+    """No blind index answers the predicate; the hint is the ``indexes:`` line to add (0A000).
+
+    ``weaker`` is a constant with which an index would answer it, in place of its own: it is then true at least where it is true.
+    """
+
+    weaker: bytes | None = None
+
+
+class SyntaxRefused(StatementRefused, sqlstate="42601", anchor="err-syntax"):
     """PostgreSQL's own grammar does not parse the statement; answered as the server would (42601)."""
 
-    sqlstate = "42601"
-    anchor = "err-syntax"
 
-
-class UndefinedTable(StatementRefused):
+class UndefinedTable(StatementRefused, sqlstate="42P01", anchor="err-undefined"):
     """A statement names a protected column and a relation that does not exist (42P01)."""
 
-    sqlstate = "42P01"
-    anchor = "err-undefined"
 
-
-class UndefinedColumn(StatementRefused):
+class UndefinedColumn(StatementRefused, sqlstate="42703", anchor="err-undefined"):
     """A column of a protected table does not exist (42703)."""
 
-    sqlstate = "42703"
-    anchor = "err-undefined"
 
-
-class AmbiguousColumn(StatementRefused):
+class AmbiguousColumn(StatementRefused, sqlstate="42702", anchor="err-undefined"):
     """A column name fits two sources (42702)."""
 
-    sqlstate = "42702"
-    anchor = "err-undefined"
 
-
-class UndefinedObject(StatementRefused):
+class UndefinedObject(StatementRefused, sqlstate="42704", anchor="err-undefined"):
     """A statement names a type that does not exist: of a protected column, or with its name (42704)."""
 
-    sqlstate = "42704"
-    anchor = "err-undefined"
 
-
-class CollationMismatch(StatementRefused):
+class CollationMismatch(StatementRefused, sqlstate="42P21"):
     """Two explicit collations meet (42P21)."""
 
-    sqlstate = "42P21"
 
-
-class UndefinedFunction(StatementRefused):
+class UndefinedFunction(StatementRefused, sqlstate="42883"):
     """No function of this name takes a value of a protected column's type (42883)."""
 
-    sqlstate = "42883"
 
-
-class UndefinedOperator(StatementRefused):
+class UndefinedOperator(StatementRefused, sqlstate="42883"):
     """A protected column is compared with a type that it has no operator for (42883)."""
 
-    sqlstate = "42883"
 
-
-class AmbiguousAlias(StatementRefused):
+class AmbiguousAlias(StatementRefused, sqlstate="42P09", anchor="err-undefined"):
     """A table name without a schema fits tables of two schemas (42P09)."""
 
-    sqlstate = "42P09"
-    anchor = "err-undefined"
 
-
-class DuplicateAlias(StatementRefused):
+class DuplicateAlias(StatementRefused, sqlstate="42712", anchor="err-undefined"):
     """A table name stands twice in one FROM (42712)."""
 
-    sqlstate = "42712"
-    anchor = "err-undefined"
 
-
-class TooManyAliases(StatementRefused):
+class TooManyAliases(StatementRefused, sqlstate="42P10"):
     """An alias names more columns than there are (42P10)."""
 
-    sqlstate = "42P10"
 
-
-class DatatypeMismatch(StatementRefused):
+class DatatypeMismatch(StatementRefused, sqlstate="42804"):
     """A protected column is used as a type that it is not (42804)."""
 
-    sqlstate = "42804"
 
-
-class WrongObjectType(StatementRefused):
+class WrongObjectType(StatementRefused, sqlstate="42809"):
     """Something is used as what it is not: a plain function as an aggregate, a text as an array (42809)."""
 
-    sqlstate = "42809"
 
-
-class WindowingError(StatementRefused):
+class WindowingError(StatementRefused, sqlstate="42P20"):
     """A window function stands where there is no window (42P20)."""
 
-    sqlstate = "42P20"
 
-
-class GroupingError(StatementRefused):
+class GroupingError(StatementRefused, sqlstate="42803"):
     """A grouped query names a column by which it is not grouped (42803)."""
 
-    sqlstate = "42803"
+
+class SetNotAllowed(StatementRefused):
+    """A function that gives a set of rows stands where PostgreSQL takes one value (0A000)."""
+
+    confirmed = True
 
 
-class InvalidColumnReference(StatementRefused):
+class NotSupported(StatementRefused):
+    """PostgreSQL itself does not do this (0A000)."""
+
+    confirmed = True
+
+
+class DuplicateColumn(StatementRefused, sqlstate="42701"):
+    """A column is given a value more than once (42701)."""
+
+
+class AmbiguousParameter(StatementRefused, sqlstate="42P08"):
+    """What a parameter is, where it occurs, differs, or its first occurrence says nothing (42P08)."""
+
+
+class InvalidTableDefinition(StatementRefused, sqlstate="42P16"):
+    """A view would lose columns, or change their names or types (42P16)."""
+
+
+class InvalidColumnReference(StatementRefused, sqlstate="42P10"):
     """A column stands where none may (42P10)."""
 
-    sqlstate = "42P10"
 
-
-class WrongCount(StatementRefused):
+class WrongCount(StatementRefused, sqlstate="42601", anchor="err-syntax"):
     """A statement has another number of expressions than places for them (42601), as the server's analysis says, not its parser."""
 
-    sqlstate = "42601"
-    anchor = "err-syntax"
 
-
-class NotPermitted(StatementRefused):
+class NotPermitted(StatementRefused, sqlstate="42501", anchor="err-permission"):
     """The statement names what no client may (42501): the key registry."""
 
-    sqlstate = "42501"
-    anchor = "err-permission"
 
-
-class ValueRefused(PhiproxyError):
+class ValueRefused(PhiproxyError, sqlstate="22P02", anchor="err-value"):
     """A value is not valid for the declared type; subclasses carry PostgreSQL's own SQLSTATE."""
 
-    sqlstate = "22P02"
-    anchor = "err-value"
 
-
-class StringTooLong(ValueRefused):
+class StringTooLong(ValueRefused, sqlstate="22001"):
     """22001: value too long for type character varying(n)."""
 
-    sqlstate = "22001"
 
-
-class InvalidEncoding(ValueRefused):
+class InvalidEncoding(ValueRefused, sqlstate="22021"):
     """22021: the bytes are not valid in the database's encoding."""
 
-    sqlstate = "22021"
 
-
-class UntranslatableCharacter(ValueRefused):
+class UntranslatableCharacter(ValueRefused, sqlstate="22P05"):
     """22P05: a character has no equivalent in the other encoding."""
 
-    sqlstate = "22P05"
 
-
-class SealError(PhiproxyError):
+class SealError(PhiproxyError, sqlstate="XX001", anchor="err-does-not-open"):
     """A stored value does not open: tampered with, moved, or sealed by a key that is not known (XX001)."""
 
-    sqlstate = "XX001"
-    anchor = "err-does-not-open"
 
-
-class OtherTenant(SealError):
+class OtherTenant(SealError, sqlstate="42501", anchor="err-permission"):
     """A stored value's key belongs to another tenant than the session's (42501)."""
 
-    sqlstate = "42501"
-    anchor = "err-permission"
 
-
-class NoTenant(PhiproxyError):
+class NoTenant(PhiproxyError, sqlstate="28000", anchor="err-connection"):
     """A session starts without the tenant that the policy wants (28000)."""
 
-    sqlstate = "28000"
-    anchor = "err-connection"
 
-
-class CatalogChanged(PhiproxyError):
+class CatalogChanged(PhiproxyError, sqlstate="0A000", anchor="err-refused"):
     """The server's columns are not those that were analysed: the table changed a moment ago (0A000); trying again helps."""
 
-    sqlstate = "0A000"
-    anchor = "err-refused"
 
-
-class ProviderError(PhiproxyError):
+class ProviderError(PhiproxyError, sqlstate="58000", anchor="err-keys"):
     """The key provider did not give a key."""
-
-    sqlstate = "58000"
-    anchor = "err-keys"
 
 
 class ProviderDenied(ProviderError):
@@ -269,10 +270,8 @@ class NotAuthentic(ProviderMisconfigured):
     """A part of the key registry is not as phiproxy has left it, or older than it was seen (58000)."""
 
 
-class ProviderUnavailable(ProviderError):
+class ProviderUnavailable(ProviderError, sqlstate="57P03"):
     """The provider or the registry does not answer and nothing usable is cached (57P03)."""
-
-    sqlstate = "57P03"
 
 
 class DataKeyWant(NamedTuple):
@@ -295,7 +294,14 @@ class IndexKeyWant(NamedTuple):
     slot: int
 
 
-KeyWant = DataKeyWant | WriteKeyWant | IndexKeyWant
+class MaskKeyWant(NamedTuple):
+    """The key is wanted under which pseudonyms of one identity's values are made for a role."""
+
+    number: int
+    role: str
+
+
+KeyWant = DataKeyWant | WriteKeyWant | IndexKeyWant | MaskKeyWant
 
 
 class KeyNeeded(Exception):

@@ -3,8 +3,6 @@
 What is found is a few words without names: anybody may ask ``/readyz``. The log names what it is about.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -14,11 +12,11 @@ import psycopg
 import structlog
 
 from phiproxy.errors import ConfigError, NotAuthentic, ProviderUnavailable
-from phiproxy.keys.keks import Kek
-from phiproxy.keys.opens import as_error, decisive, opening_roots, unopened
-from phiproxy.keys.rows import RootRow
+from phiproxy.keys.key_rows import RootRow
+from phiproxy.keys.tenant_keks import Kek
 from phiproxy.keys.trust import Trust
-from phiproxy.net.standing import StandingConnection
+from phiproxy.keys.unwrap_check import as_error, decisive, opening_roots, unopened
+from phiproxy.net.standing_connection import StandingConnection
 from phiproxy.net.tls import upstream_context
 from phiproxy.net.upstream import Connector, UpstreamError
 from phiproxy.policy.model import Policy
@@ -31,6 +29,7 @@ SERVER = "PostgreSQL does not answer"
 REGISTRY = "the key registry cannot be read"
 DENIED = "the KEK does not open the registry's root keys"
 SILENT = "the key provider does not answer"
+UNRECORDED = "nothing takes the audit log's records"
 
 EVERY = 2.0
 PATIENCE = 3.0
@@ -50,7 +49,8 @@ class Readiness:
     """What ``/readyz`` answers: ``reasons`` against it, none when the proxy is ready. Read from any thread.
 
     ``databases`` are policies with their KEKs, which are closed by whoever opened them, and what is believed of their registries:
-    without that, rows are taken as they are. ``changed`` is told new reasons.
+    without that, rows are taken as they are. ``changed`` is told new reasons, ``recording`` tells whether the audit log lets
+    protected values be served.
     """
 
     def __init__(
@@ -58,8 +58,10 @@ class Readiness:
         settings: Settings,
         databases: Iterable[tuple[Policy, Kek, Trust | None]],
         changed: Callable[[tuple[str, ...]], None] = lambda _reasons: None,
+        recording: Callable[[], bool] = lambda: True,
     ) -> None:
         self._settings = settings
+        self._recording = recording
         self._changed = changed
         self._databases = [_Database(*each, StandingConnection(settings, each[0].database)) for each in databases]
         # Each worker has a turn of its own, and what one of them finds counts for all.
@@ -82,8 +84,9 @@ class Readiness:
 
     async def look(self) -> None:
         """Ask PostgreSQL, and the KEKs whose turn it is."""
-        found = await asyncio.gather(self._upstream(), *(self._database(each) for each in self._databases))
-        reasons = tuple(sorted({reason for reasons in found for reason in reasons}))
+        answers = await asyncio.gather(self._upstream(), *(self._database(each) for each in self._databases))
+        unrecorded = () if self._recording() else (UNRECORDED,)
+        reasons = tuple(sorted({reason for reasons in (*answers, unrecorded) for reason in reasons}))
         if reasons != self.reasons:
             if reasons:
                 log.warning("not ready", reasons=reasons, why=sorted(set(self._why.values())))
@@ -107,8 +110,9 @@ class Readiness:
     async def _database(self, of: _Database) -> tuple[str, ...]:
         name, now = of.policy.database, asyncio.get_running_loop().time()
         due = now >= self._keys_due.get(name, now)
+        ask_roots = partial(opening_roots, schema=self._settings.service.schema_, trust=of.trust)
         try:
-            roots = await of.server.ask(partial(self._roots if due else _alive, of), PATIENCE)
+            roots = await of.server.ask(ask_roots if due else partial(_alive, of), PATIENCE)
         except (TimeoutError, psycopg.OperationalError, psycopg.InterfaceError, ConfigError) as error:
             self._why[name] = error.message if isinstance(error, ConfigError) else type(error).__name__
             return (SERVER,)
@@ -123,9 +127,6 @@ class Readiness:
             await self._ask_kek(of, roots)
         reason = self._keys.get(name)
         return () if reason is None else (reason,)
-
-    async def _roots(self, of: _Database, conn: psycopg.AsyncConnection[Any]) -> list[RootRow]:
-        return await opening_roots(conn, self._settings.service.schema_, of.trust)
 
     async def _ask_kek(self, of: _Database, roots: list[RootRow]) -> None:
         name, before = of.policy.database, self._keys.get(of.policy.database)

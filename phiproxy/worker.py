@@ -1,9 +1,8 @@
 """A worker process: ``python -m phiproxy.worker DESCRIPTOR``, started by the supervisor and by nobody else (``net.workers``)."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
+import json
 import signal
 import socket
 import sys
@@ -11,8 +10,9 @@ import sys
 import structlog
 
 from phiproxy import app
+from phiproxy.engine.access import Access
 from phiproxy.errors import PhiproxyError
-from phiproxy.net.places import SharedPlaces
+from phiproxy.net.client_slots import SharedSlots
 from phiproxy.net.tasks import spawn
 from phiproxy.net.workers import Channel, Drain, Prepare, Start, Stop, Take
 from phiproxy.ops.logs import set_up_logging
@@ -44,9 +44,11 @@ async def _work(control: socket.socket) -> int:
         sock.setblocking(False)  # noqa: FBT003
     inherited = app.Inherited(
         sockets,
-        SharedPlaces(start.places, start.workers, start.index),
+        SharedSlots(start.slots, start.workers, start.index),
         lambda reasons: channel.report("readiness", "\n".join(reasons)),
+        lambda head: channel.report("audit", json.dumps(head)),
         (start.group, start.index),
+        start.engine if isinstance(start.engine, Access) else None,
     )
     try:
         async with app.Proxy(settings, policies, inherited) as proxy:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
-from phiproxy.policy.ownsignatures import rows
 from phiproxy.policy.protection import Boundary, DeclaredType, ProtectedColumn, ProtectedTable, Protection, Slot
+from phiproxy.policy.signature_queries import rows
 from phiproxy.policy.signatures import Function, Rows, Signatures
 
 TEXT = DeclaredType("text", 25)
@@ -62,18 +62,20 @@ INDEXED = replace(
 
 def relation(oid: int, schema: str, name: str, *columns: str, kind: str = "r") -> Relation:
     """Return a relation with these columns, which are texts but for those of ``_TYPES``."""
-    return Relation(oid, schema, name, kind, tuple(CatalogColumn(c, i + 1, _TYPES.get(c, 25), -1) for i, c in enumerate(columns)))
+    own = tuple(CatalogColumn(c, i + 1, _TYPES.get(c, 25), -1) for i, c in enumerate(columns))
+    return Relation(oid, schema, name, kind, own, row_type=oid + 50_000)
 
 
 _TYPES = {"id": 23, "patient_id": 23, "visits_count": 23, "active": 16, "n": 20, "oid": 26, "Ward": 23}
 
 
-# What a server of version 15 has: the answer to ``phiproxy.policy.ownsignatures.SERVER``.
+# What a server of version 15 has: the answer to ``phiproxy.policy.signature_queries.SERVER``.
 ANSWER = Path(__file__).parent / "fixtures" / "signatures.json.gz"
 _OWN = {
     "read_ssn": (Function((23,), 0, 0, "f", 20),),
     "pairs": (Function((), 0, 0, "f", 2249),),
     "run_sql": (Function((25,), 0, 0, "f", 25),),
+    "severity": (Function((25,), 0, 0, "f", 23),),
     "soundex": (Function((25,), 0, 0, "f", 25),),
     "metaphone": (Function((25, 23), 0, 0, "f", 25),),
     **dict.fromkeys(("dmetaphone", "dmetaphone_alt"), (Function((25,), 0, 0, "f", 25),)),

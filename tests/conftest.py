@@ -14,7 +14,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from phiproxy.ops.takeover import Bridge
+from phiproxy.ops.stderr_to_log import Bridge
 from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
 from tests.harness.differential import Differential
 from tests.harness.server import PostgresServer, running_server

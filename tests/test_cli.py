@@ -1,5 +1,8 @@
 """The command line: help, exit codes, and that nothing ends in a traceback."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,22 +11,36 @@ import pytest
 import typer.main
 
 from phiproxy import __version__, cli
-from phiproxy.errors import ConfigError
-from tests.harness.proxy import run_cli
+from phiproxy.errors import ConfigError, ProviderDenied
+from tests.harness.proxy import environment, run_cli
 
 
 def commands() -> list[list[str]]:
     top = typer.main.get_command(cli.app)
-    found = [["keys", name] for name in top.commands["keys"].commands]  # type: ignore[attr-defined]
-    return [*found, *([name] for name in top.commands if name != "keys")]  # type: ignore[attr-defined]
+    groups = {name: getattr(command, "commands", None) for name, command in top.commands.items()}  # type: ignore[attr-defined]
+    inside = [[group, name] for group, commands in groups.items() for name in commands or ()]
+    return [*inside, *([name] for name, commands in groups.items() if commands is None)]
 
 
 def test_what_is_there() -> None:
     assert sorted(" ".join(c) for c in commands()) == [
+        "audit export",
+        "audit key",
+        "audit prune",
+        "audit review",
+        "audit search",
+        "audit subject",
+        "audit verify",
         "check",
         "ddl",
+        "decrypt",
         "demo",
+        "encrypt",
         "explain",
+        "init",
+        "jobs abort",
+        "jobs pause",
+        "jobs resume",
         "keys accept-rollback",
         "keys compromise",
         "keys export",
@@ -33,7 +50,12 @@ def test_what_is_there() -> None:
         "keys retire",
         "keys rewrap",
         "keys rotate",
+        "observe report",
         "open",
+        "recrypt",
+        "reindex",
+        "report",
+        "respond",
         "serve",
     ]
 
@@ -53,9 +75,10 @@ def test_usage_is_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (ConfigError("one\ntwo", hint="do this"), "phiproxy: one\nphiproxy: two; do this\n"),
-        (FileNotFoundError(2, "No such file or directory", "x.yaml"), "phiproxy: x.yaml: No such file or directory\n"),
-        (OSError(98, "Address already in use"), "phiproxy: Address already in use\n"),
+        (ConfigError("one\ntwo", hint="do this"), "phiproxy: one\nphiproxy: two; do this (docs/errors.md#err-config)\n"),
+        (FileNotFoundError(2, "No such file", "x.yaml"), "phiproxy: x.yaml: No such file (docs/errors.md#err-config)\n"),
+        (ProviderDenied("no"), "phiproxy: no (docs/errors.md#err-keys)\n"),
+        (OSError(98, "Address already in use"), "phiproxy: Address already in use (docs/errors.md#err-config)\n"),
     ],
 )
 def test_what_goes_wrong_is_told_in_lines(
@@ -77,13 +100,14 @@ def test_an_unexpected_error_does_not_say_its_text(monkeypatch: pytest.MonkeyPat
     assert cli.main(["check"]) == 1
     err = capsys.readouterr().err
     assert "internal error: ValueError at tests/test_cli.py:" in err
+    assert err.endswith("; please report it (docs/errors.md#err-internal)\n")
     assert "123" not in err.replace("test_cli.py:", "")
 
 
 def test_as_a_process(tmp_path: Path) -> None:
     done = run_cli("check", "-c", str(tmp_path / "none.yaml"))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"phiproxy: {tmp_path}/none.yaml: cannot be read: No such file or directory\n"
+    assert done.stderr == f"phiproxy: {tmp_path}/none.yaml: cannot be read: No such file or directory (docs/errors.md#err-config)\n"
     assert run_cli("wibble").returncode == 2
 
 
@@ -102,9 +126,58 @@ def test_the_demo_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: py
 
     monkeypatch.setattr(cli, "import_module", missing)
     assert cli.main(["demo", "--once"]) == 1
-    assert capsys.readouterr().err == "phiproxy: the demo needs faker; pip install 'phiproxy[demo]'\n"
+    assert capsys.readouterr().err == "phiproxy: the demo needs faker; pip install 'phiproxy[demo]' (docs/errors.md#err-config)\n"
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"phiproxy {__version__}\n"
+
+
+def test_the_configuration_may_be_named_by_the_environment(tmp_path: Path) -> None:
+    named = {"PHIPROXY_CONFIG": str(tmp_path / "named.yaml")}
+    assert f"phiproxy: {tmp_path}/named.yaml: cannot be read" in run_cli("check", env=named).stderr
+    assert f"phiproxy: {tmp_path}/other.yaml: cannot be read" in run_cli("check", "-c", f"{tmp_path}/other.yaml", env=named).stderr
+
+
+def test_help_says_where_the_documentation_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    docs, _, config = capsys.readouterr().out.partition("Documentation, and examples of both files: ")[2].split()
+    assert (Path(docs) / "errors.md").is_file()
+    assert (Path(config) / "policy.example.yaml").is_file()
+
+
+# Each completes `phiproxy keys re` as somebody types it, once the script that the program gives is read.
+COMPLETED = {
+    "bash": """
+source <(_PHIPROXY_COMPLETE=source_bash phiproxy)
+COMP_WORDS=(phiproxy keys re) COMP_CWORD=2
+"$(complete -p phiproxy | sed 's/.*-F \\([^ ]*\\) .*/\\1/')" phiproxy
+printf '%s\\n' "${COMPREPLY[@]}"
+""",
+    # Without a terminal there is no completion system: its two functions that the script calls say what they are told.
+    "zsh": """
+compdef() { print -r -- "compdef $@" >&2; }
+_arguments() { print -r -- "$@"; }
+source <(_PHIPROXY_COMPLETE=source_zsh phiproxy)
+words=(phiproxy keys re) CURRENT=3
+_phiproxy_completion
+""",
+    "fish": """
+_PHIPROXY_COMPLETE=source_fish phiproxy | source
+complete -C "phiproxy keys re"
+""",
+}
+
+
+@pytest.mark.parametrize("shell", COMPLETED)
+def test_completion(shell: str, tmp_path: Path) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    (tmp_path / "phiproxy").write_text(f'#!/bin/sh\nexec {sys.executable} -m phiproxy "$@"\n')
+    (tmp_path / "phiproxy").chmod(0o755)
+    env = {**environment(), "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "PHIPROXY_TEST": "1"}
+    done = subprocess.run([program, "-c", COMPLETED[shell]], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert {"retire", "rewrap"} <= set(re.findall(r"\w+", done.stdout)), done.stdout + done.stderr
+    assert "rotate" not in done.stdout

@@ -9,10 +9,10 @@ import pytest
 from phiproxy import readiness
 from phiproxy.errors import ProviderDenied, ProviderUnavailable
 from phiproxy.policy.model import Policy
+from phiproxy.policy.setting_values import Address
 from phiproxy.policy.settings import Settings, Upstream
-from phiproxy.policy.values import Address
-from phiproxy.readiness import DENIED, REGISTRY, SERVER, SILENT, STARTING, Readiness
-from phiproxy.sql.policies import load_policies
+from phiproxy.readiness import DENIED, REGISTRY, SERVER, SILENT, STARTING, UNRECORDED, Readiness
+from phiproxy.sql.policy_files import load_policies
 from tests.harness.gate import Gate
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
@@ -123,3 +123,15 @@ async def test_clients_whose_way_is_another_than_the_service_logins(site: Site) 
         await ready.look()
         assert [*ready.reasons] == [SERVER]
         await close(ready)
+
+
+async def test_where_nothing_takes_audit_records_it_is_not_ready(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "EVERY", 0.0)
+    settings, policy = parts(site)
+    recording = [True]
+    ready = Readiness(settings, [(policy, AnyKek(), None)], recording=lambda: recording[0])
+    for now, reasons in ((True, ()), (False, (UNRECORDED,)), (True, ())):
+        recording[0] = now
+        await ready.look()
+        assert ready.reasons == reasons
+    await close(ready)

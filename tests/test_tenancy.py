@@ -11,12 +11,13 @@ from structlog.testing import capture_logs
 
 from phiproxy.crypto.keyring import DataKey
 from phiproxy.errors import ProviderDenied, ProviderUnavailable
+from phiproxy.keys.key_rows import RootRow
+from phiproxy.keys.key_service import KeyLimits
 from phiproxy.keys.registry import Registry
-from phiproxy.keys.rows import RootRow
-from phiproxy.keys.service import KeyLimits
-from phiproxy.plan.cache import View
-from phiproxy.policy.layout import Layout
-from phiproxy.sql.meaning import Store
+from phiproxy.plan.named_statements import View
+from phiproxy.policy.registry_layout import Layout
+from phiproxy.session.parts import Opening
+from phiproxy.sql.values.uses import Store
 from phiproxy.tenancy import Tenant
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 from tests.keys.fakes import FakeProvider
@@ -24,13 +25,9 @@ from tests.keys.fakes import FakeProvider
 LAYOUT = Layout(PROTECTION.deployment, 1, {}, {})
 
 
-async def _nothing(_changed: bool, _names: frozenset[str]) -> None:
-    return None
-
-
 @pytest.fixture
 def tenant() -> Tenant:
-    found = Tenant("acme", "clinic", cast("Registry", None), FakeProvider(), LAYOUT, KeyLimits(), 100, _nothing)
+    found = Tenant("acme", "clinic", cast("Registry", None), FakeProvider(), LAYOUT, KeyLimits(), 100)
     found.plan(PROTECTION, CATALOG)
     return found
 
@@ -42,7 +39,6 @@ def test_its_plans_are_bound_to_its_name_and_change_as_one(tenant: Tenant) -> No
     tenant.plan(PROTECTION, CATALOG)
     assert tenant.planner is not before
     assert tenant.generation == generation + 1
-    assert "acme" in repr(tenant)
 
 
 def test_each_execution_that_opened_values_under_a_doubtful_key_leaves_one_record(tenant: Tenant) -> None:
@@ -51,9 +47,11 @@ def test_each_execution_that_opened_values_under_a_doubtful_key_leaves_one_recor
     with capture_logs() as told:
         for _ in range(2):
             for key in (bad, stale, bad):
-                tenant._noticed("public.patients.ssn", key)
-            opened = Counter(tenant.doubtful)
-            tenant.doubtful.clear()
+                note = tenant._noticed("public.patients.ssn", key)
+                assert note is not None
+                note()
+            opened = Counter(opening for opening in tenant.opened if isinstance(opening, Opening))
+            tenant.opened.clear()
             tenant.audit(opened)
     column = {"column": "public.patients.ssn"}
     values = [
@@ -61,6 +59,18 @@ def test_each_execution_that_opened_values_under_a_doubtful_key_leaves_one_recor
         {**column, "data_key": "000000ab", "why": "stale", "count": 1},
     ]
     assert [(line["database"], line["tenant"], line["values"]) for line in told] == [("clinic", "acme", values)] * 2
+
+
+def test_with_an_audit_log_every_opening_is_noted(tenant: Tenant) -> None:
+    good = DataKey(5, "d:mrn", "acme", 1, b"k" * 32, "active")
+    assert tenant._noticed("public.patients.ssn", good) is None
+    tenant.audited = True
+    note = tenant._noticed("public.patients.ssn", good)
+    assert note is not None
+    assert tenant._noticed("public.patients.ssn", good) is note
+    note()
+    told = [(o.column, o.data_key, o.doubt) for o in tenant.opened if isinstance(o, Opening)]
+    assert told == [("public.patients.ssn", 5, "")]
 
 
 def test_what_cannot_be_renewed_or_rotated_is_told(tenant: Tenant) -> None:

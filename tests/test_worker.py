@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from phiproxy.net.places import SharedPlaces
+from phiproxy.net.client_slots import SharedSlots
 from phiproxy.net.sockets import close_all, given, listen_on
 from phiproxy.net.workers import Channel, Configuration, Drain, Prepare, Start, Stop, Take
+from phiproxy.policy.setting_values import Address
 from phiproxy.policy.settings import Settings
-from phiproxy.policy.values import Address
-from phiproxy.sql.policies import load_policies
+from phiproxy.sql.policy_files import load_policies
 from tests.harness.proxy import ROOT, environment
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
@@ -31,40 +31,40 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         yield site
 
 
-Worker = tuple[Channel, subprocess.Popen[bytes], int, SharedPlaces]
+Worker = tuple[Channel, subprocess.Popen[bytes], int, SharedSlots]
 
 
 @asynccontextmanager
 async def worker(settings: Settings, env: dict[str, str] | None = None) -> AsyncIterator[Worker]:
-    """Start one and give it its first order; yields channel, process, port and places. It must end by itself."""
-    sockets, places = listen_on([Address("127.0.0.1", 0)]), SharedPlaces.create(2)
+    """Start one and give it its first order; yields channel, process, port and slots. It must end by itself."""
+    sockets, slots = listen_on([Address("127.0.0.1", 0)]), SharedSlots.create(2)
     ours, theirs = socket.socketpair()
-    descriptors = (theirs.fileno(), sockets[0].fileno(), places.descriptor)
+    descriptors = (theirs.fileno(), sockets[0].fileno(), slots.descriptor)
     command = [sys.executable, "-m", "phiproxy.worker", str(theirs.fileno())]
     with subprocess.Popen(command, pass_fds=descriptors, env=environment(env), cwd=ROOT) as process:  # noqa: ASYNC220
         theirs.close()
         channel = await Channel.over(ours)
         configuration = Configuration(settings, tuple(load_policies(settings)))
-        channel.order(Start(configuration, (sockets[0].fileno(),), places.descriptor, 2, 1, 9))
+        channel.order(Start(configuration, (sockets[0].fileno(),), slots.descriptor, 2, 1, 9))
         try:
-            yield channel, process, given([Address("127.0.0.1", 0)], sockets)[0].port, places
+            yield channel, process, given([Address("127.0.0.1", 0)], sockets)[0].port, slots
             await channel.close()
-            process.wait(15)
+            process.wait(60)
         finally:
             process.kill()
             await channel.close()
             close_all(sockets)
-            places.close()
+            slots.close()
 
 
 async def test_it_serves_counts_its_clients_and_ends_with_its_supervisor(postgres_server: PostgresServer) -> None:
-    async with worker(bare_settings(postgres_server)) as (channel, process, port, places):
+    async with worker(bare_settings(postgres_server)) as (channel, process, port, slots):
         assert await channel.next_report() == ("ready", "")
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(process.pid, number)
         async with await connect(postgres_server, port) as conn:
             await conn.execute("SELECT 1")
-            assert places.counts() == [0, 1]
+            assert slots.counts() == [0, 1]
     assert process.returncode == 0
 
 
@@ -77,7 +77,7 @@ async def test_it_drains(postgres_server: PostgresServer) -> None:
             await conn.execute("SELECT pg_sleep(0.3)")
             await conn.execute("COMMIT")
         assert await channel.next_report() is None
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 async def test_it_stops_in_the_middle_of_draining(postgres_server: PostgresServer) -> None:
@@ -85,10 +85,10 @@ async def test_it_stops_in_the_middle_of_draining(postgres_server: PostgresServe
         assert await channel.next_report() == ("ready", "")
         conn = await connect(postgres_server, port)
         await conn.execute("BEGIN")
-        channel.order(Drain(30))
+        channel.order(Drain(600))
         channel.order(Stop())
         assert await channel.next_report() is None
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         await conn.close()
 
 
@@ -112,4 +112,4 @@ async def test_what_does_not_fit_is_reported(site: Site) -> None:
         report = await channel.next_report()
         assert report is not None
         assert report[0] == "failed"
-        assert process.wait(10) == 1
+        assert process.wait(60) == 1

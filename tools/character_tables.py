@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from phiproxy.index.characters import write_table
+from phiproxy.index.characters import CharacterTable
 from phiproxy.index.collations import EXTENTS, detail_query, digests_of, observed, summary_query
 
 _DATA = Path(__file__).parent.parent / "phiproxy" / "index" / "data"
@@ -29,6 +29,31 @@ def main(dsn: str, *families: str) -> None:
             table = replace(table, digests={e: digests_of(answer) for e, answer in answers.items()})
             head = f"# collation {collation} of {version.split(' on ')[0]}, by tools/character_tables.py; tags depend on it: never changed\n"
             (_DATA / f"{family}-1.txt").write_text(head + write_table(table), encoding="ascii")
+
+
+def write_table(table: CharacterTable) -> str:
+    """Write the form of the data files."""
+    lines = [
+        " ".join([kind, f"{point:04X}", *(f"{ord(c):04X}" for c in mapped)])
+        for kind, mapping in (("lower", table.lower), ("upper", table.upper))
+        for point, mapped in sorted(mapping.items())
+    ]
+    lines += [" ".join(["digest", extent, *digests]) for extent, digests in table.digests.items()]
+    for kind, points in (("digits", table.digits), ("cased", table.cased), ("ignorable", table.ignorable)):
+        ranges = _ranges(points)
+        lines += [" ".join([kind, *ranges[start : start + 16]]) for start in range(0, len(ranges), 16)]
+    return "\n".join(lines) + "\n"
+
+
+def _ranges(points: frozenset[int]) -> list[str]:
+    """Write ``0030-0039`` for neighbours."""
+    runs: list[list[int]] = []
+    for point in sorted(points):
+        if runs and point == runs[-1][1] + 1:
+            runs[-1][1] = point
+        else:
+            runs.append([point, point])
+    return [f"{first:04X}" if first == last else f"{first:04X}-{last:04X}" for first, last in runs]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psycopg
 
-from phiproxy.wire import mapped
-from phiproxy.wire.tabled import CODECS, UNITS, table
+from phiproxy.wire import encoding_tables
+from phiproxy.wire.encoding_differences import CODECS, UNITS, table
 
 _DATA = Path(__file__).parent.parent / "phiproxy" / "wire" / "data"
 _CONVERT = """\
@@ -41,7 +41,7 @@ def main(dsn: str, *names: str) -> None:
             head = f"# {name}: where {server} and Python's {CODECS[name]} differ, by tools/encoding_tables.py\n"
             lines = "".join(f"{line}\n" for line in (*_read(conn, name), *_write(conn, name)))
             (_DATA / f"{name.lower()}.txt").write_text(head + lines, encoding="ascii")
-        for name in [name for name in mapped.UNITS if name in names or not names]:
+        for name in [name for name in encoding_tables.UNITS if name in names or not names]:
             head = f"# {name}: as {server} converts it, by tools/encoding_tables.py\n"
             lines = "".join(f"{line}\n" for line in _map(conn, name))
             (_DATA / f"{name.lower()}.txt.gz").write_bytes(gzip.compress((head + lines).encode("ascii"), 9, mtime=0))
@@ -53,7 +53,7 @@ def characters(name: str) -> list[bytes]:
     single, double = itertools.product(range(128, 256)), itertools.product(range(128, 256), range(1, 256))
     third = itertools.product((0x8F,), high, high)
     fourth = itertools.product((0x8E,), range(0xA1, 0xB1), high, high) if name == "EUC_TW" else ()
-    return [s for s in map(bytes, (*single, *double, *third, *fourth)) if re.fullmatch(mapped.UNITS[name], s)]
+    return [s for s in map(bytes, (*single, *double, *third, *fourth)) if re.fullmatch(encoding_tables.UNITS[name], s)]
 
 
 def _map(conn: psycopg.Connection[tuple[object, ...]], name: str) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _map(conn: psycopg.Connection[tuple[object, ...]], name: str) -> Iterator[st
     found: dict[bytes, str] = dict(conn.execute(query, (name, characters(name)), binary=True).fetchall())
     read = [f"{s.hex()} {_codes(t)}" for s, t in sorted(found.items(), key=lambda item: (len(item[0]), item[0])) if t is not None]
     yield from read
-    known = mapped.mapping(name, read)
+    known = encoding_tables.mapping(name, read)
     query = "SELECT chr(i), pg_temp.encoded(i, %s) FROM generate_series(128, 1114111) i WHERE i NOT BETWEEN 55296 AND 57343"
     singles = conn.execute(query, (name,), binary=True).fetchall()
     query = "SELECT t, convert_to(t, %s) FROM unnest(%s::text[]) t"

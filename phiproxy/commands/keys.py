@@ -1,17 +1,17 @@
 """``phiproxy keys`` and ``phiproxy open``: the glue between the command line and ``phiproxy.keys``."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from phiproxy.commands.anchor import line, pin
-from phiproxy.commands.context import (
+from phiproxy.audit_root import audit_policy
+from phiproxy.commands.command_context import (
     Configuration,
+    closing,
     database,
     existing_layout,
     load,
@@ -19,40 +19,42 @@ from phiproxy.commands.context import (
     opened_registry,
     print_json,
     print_table,
-    run,
     survey,
 )
+from phiproxy.commands.pin_anchor import line, pin
 from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
-from phiproxy.keys.importing import import_registry
+from phiproxy.keys.accept_rollback import accept_rollback as accept
 from phiproxy.keys.inventory import ListedRoot, export, list_keys, load_export
-from phiproxy.keys.keks import kek_of
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.local import create_kek_file
-from phiproxy.keys.opening import trusted
 from phiproxy.keys.registry import record_event
-from phiproxy.keys.resolve import open_value
-from phiproxy.keys.rollback import accept_rollback as accept
-from phiproxy.net.catalog import read_catalog
+from phiproxy.keys.registry_import import import_registry
+from phiproxy.keys.resolve_data_key import open_value
+from phiproxy.keys.tenant_keks import kek_of
+from phiproxy.keys.trusted_registry import trusted
+from phiproxy.net.catalog_reader import read_catalog
+from phiproxy.ops.database_check import state_texts
 from phiproxy.ops.leakage import plaintext_complaints
-from phiproxy.ops.sealed import RESTORE, foreign_values, lacking_tag, unfinished
+from phiproxy.ops.stored_values import RESTORE, Name, foreign_values, lacking_tag, plain_fields, unfinished
 from phiproxy.policy.bind import table_complaints, type_complaints
 from phiproxy.policy.boundary import boundary_complaints
-from phiproxy.policy.layout import Layout
+from phiproxy.policy.column_states import column_states
 from phiproxy.policy.model import Policy, PolicyColumn
-from phiproxy.policy.names import quote_ident, shown_expression
-from phiproxy.policy.owntypes import Types, indexed_as
 from phiproxy.policy.protection import waiting_slots
-from phiproxy.policy.values import read_secret
+from phiproxy.policy.registry_layout import Layout
+from phiproxy.policy.setting_values import read_secret
+from phiproxy.policy.user_types import Types, indexed_as
 
 
-def keys_init(config: Path, *, as_json: bool, planned: bool) -> int:
+async def keys_init(config: Path, *, as_json: bool, planned: bool, clear: Sequence[str] = ()) -> int:
     """Make KEK file, registry, identities, slots and first keys where they are missing, and say what was made.
 
-    ``planned``: also for tables and columns that a migration will make.
+    ``planned``: also for tables and columns that a migration will make. ``clear``: columns (schema.table.column) that are
+    registered and may be in clear yet.
     """
     configuration = load(config)
-    done = run(_init(configuration, config, planned=planned))
+    done = await _init(configuration, config, planned=planned, clear=clear)
     if as_json:
         print_json([{"database": name, "what": d.what, "subject": d.subject} for name, d in done])
     elif done:
@@ -60,32 +62,36 @@ def keys_init(config: Path, *, as_json: bool, planned: bool) -> int:
     else:
         sys.stdout.write("nothing to do: the registry is as the policy needs it\n")
     for policy in configuration.policies:
-        for text in run(_unfinished(configuration, policy)):
+        for text in await _unfinished(configuration, policy):
             sys.stderr.write(f"phiproxy: {text}\n")
     return 0
 
 
 async def _unfinished(configuration: Configuration, policy: Policy) -> list[str]:
-    """Say which indexes answer nothing yet, since they were added to filled columns, and what they wait for."""
+    """Say which columns are in clear, and which indexes answer nothing yet since they were added to filled columns, and why."""
     async with database(configuration.settings, policy) as conn:
         layout, catalog = await survey(configuration.settings, policy, conn)
         identities = {i.identity: i for i in layout.identities.values()}
-        lines = []
-        for column in policy.columns():
+        states = column_states(policy, layout, catalog)
+        lines = state_texts(states)
+        for column in policy.columns_and_fields():
+            if states[column.registered_name] in ("clear", "filling"):
+                continue
             slots = identities[column.identity].slots
             names = [name for name, number in layout.columns.items() if number == identities[column.identity].number]
             for slot in waiting_slots(slots, column.expressions):
-                shown = shown_expression(slot.expression, quote_ident(column.name))
+                shown = column.shown(slot.expression)
                 lines.append(unfinished(column.label, shown, await lacking_tag(conn, names, slot.number, catalog)))
     return lines
 
 
-async def _init(configuration: Configuration, path: Path, *, planned: bool) -> list[tuple[str, Done]]:
+async def _init(configuration: Configuration, path: Path, *, planned: bool, clear: Sequence[str] = ()) -> list[tuple[str, Done]]:
     settings, schema = configuration.settings, configuration.settings.service.schema_
-    known: list[Layout] = []
-    complaints: list[str] = []
+    layouts: list[Layout] = []
+    complaints = _unlisted(configuration, clear)
     foreign: list[str] = []
     types: list[Types] = []
+    plain: list[list[Name]] = []
     for policy in configuration.policies:
         async with database(settings, policy) as conn:
             layout = await existing_layout(conn, schema)
@@ -93,6 +99,7 @@ async def _init(configuration: Configuration, path: Path, *, planned: bool) -> l
             catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()], names)
             types.append(catalog.types)
             foreign += await foreign_values(conn, policy, layout, catalog, schema)
+            plain.append(await plain_fields(conn, policy, layout, catalog))
             complaints += await plaintext_complaints(conn, _with_new_slots(policy, layout), catalog)
         # An identity number is never given back, and a mistyped column protects nothing: it is said twice that it comes later.
         complaints += [
@@ -100,7 +107,7 @@ async def _init(configuration: Configuration, path: Path, *, planned: bool) -> l
         ]
         complaints += type_complaints(policy, catalog) if planned else []
         complaints += boundary_complaints(policy, layout, catalog)
-        known += [layout] if layout is not None else []
+        layouts += [layout] if layout is not None else []
     if foreign:
         # A registry made now would look as if all were well.
         raise ConfigError("\n".join(foreign), hint=RESTORE)
@@ -110,22 +117,36 @@ async def _init(configuration: Configuration, path: Path, *, planned: bool) -> l
     # With a registry but no key file, a new key could open nothing: the old file has to be brought back.
     # Other providers' keys are made where they live.
     here = settings.kek_uri.startswith("local:")
-    if here and not any(layout.identities for layout in known) and await create_kek_file(settings.kek_uri, read_secret):
+    if here and not any(layout.identities for layout in layouts) and await create_kek_file(settings.kek_uri, read_secret):
         done.append(("", Done("KEK file", settings.kek_uri.removeprefix("local:").partition("?")[0])))
-    provider = await open_provider(settings.kek_uri, read_secret)
-    try:
-        for policy, own in zip(configuration.policies, types, strict=True):
+    async with closing(await open_provider(settings.kek_uri, read_secret)) as provider:
+        for policy, own, fields in zip(configuration.policies, types, plain, strict=True):
             async with database(settings, policy) as conn:
                 wanted = policy.wanted_identities(partial(indexed_as, types=own))
                 max_uses = settings.keys.rotation.data_key.max_uses
                 pinned = settings.keys.anchor.get(policy.database)
-                made = await init(conn, wanted, policy.deployment, provider, schema=schema, max_uses=max_uses, anchor=pinned)
-                done += [(policy.database, d) for d in made.done]
+                asked = [*fields, *((c.schema, c.table, c.name) for c in policy.columns() if c.label in clear)]
+                audited = settings.audit.enabled and policy is audit_policy(settings, configuration.policies)
+                steps = await init(
+                    conn,
+                    wanted,
+                    policy.deployment,
+                    provider,
+                    schema=schema,
+                    max_uses=max_uses,
+                    anchor=pinned,
+                    clear=asked,
+                    audit=audited,
+                )
+                done += [(policy.database, d) for d in steps.done]
                 if pinned is None:
-                    done += [(policy.database, d) for d in pinned_now(path, policy.database, made.anchor)]
-    finally:
-        await provider.close()
+                    done += [(policy.database, d) for d in pinned_now(path, policy.database, steps.anchor)]
     return done
+
+
+def _unlisted(configuration: Configuration, names: Sequence[str]) -> list[str]:
+    listed = {column.label for policy in configuration.policies for column in policy.columns()}
+    return [f"--clear {name}: no policy lists this column (schema.table.column)" for name in names if name not in listed]
 
 
 def pinned_now(path: Path, database: str, anchor: str) -> list[Done]:
@@ -141,119 +162,89 @@ def _with_new_slots(policy: Policy, layout: Layout | None) -> list[PolicyColumn]
     """Return the columns with an index that is not registered yet."""
     identities = {} if layout is None else {i.identity: i for i in layout.identities.values()}
     fresh = []
-    for column in policy.columns():
+    for column in policy.columns_and_fields():
         registered = identities.get(column.identity)
-        known = {s.expression for s in registered.slots} if registered is not None else set()
-        if not known.issuperset(column.expressions):
+        expressions = {s.expression for s in registered.slots} if registered is not None else set()
+        if not expressions.issuperset(column.expressions):
             fresh.append(column)
     return fresh
 
 
-def keys_list(config: Path, *, as_json: bool) -> int:
+async def keys_list(config: Path, *, as_json: bool) -> int:
     """Print root keys, their wraps and data keys of every database."""
     configuration = load(config)
-    found = [(p.database, root) for p in configuration.policies for root in run(_list(configuration, p))]
+    found: list[tuple[str, ListedRoot]] = []
+    for policy in configuration.policies:
+        async with database(configuration.settings, policy) as conn:
+            found += [(policy.database, root) for root in await list_keys(conn, configuration.settings.service.schema_)]
     if as_json:
-        print_json([{"database": name, **_listed(root)} for name, root in found])
+        print_json([{"database": name, **asdict(root)} for name, root in found])
         return 0
     heads = ["database", "id", "scope", "purpose", "generation", "state", "age", "KEK", "data keys (used of max)"]
     rows = []
     for name, root in found:
-        wraps = ", ".join(f"{w.kek_uri} version {w.kek_version}" for w in root.wraps)
-        keys = ", ".join(f"{k.id:08x} {k.state} {k.used} of {k.max_uses}, {k.age.days} d" for k in root.data_keys)
+        wraps = ", ".join(f"{w.kek} version {w.version}" for w in root.wraps)
+        keys = ", ".join(f"{k.id:08x} {k.state} {k.used} of {k.max_uses}, {_days(k.age_seconds)}" for k in root.data_keys)
         scope = root.scope + (f", tenant {root.tenant}" if root.tenant else "")
-        rows.append((name, root.id, scope, root.purpose, root.generation, root.state, f"{root.age.days} d", wraps, keys))
+        rows.append((name, root.id, scope, root.purpose, root.generation, root.state, _days(root.age_seconds), wraps, keys))
     print_table("", heads, rows)
     return 0
 
 
-def _listed(root: ListedRoot) -> dict[str, Any]:
-    return {
-        "id": root.id,
-        "scope": root.scope,
-        "tenant": root.tenant,
-        "purpose": root.purpose,
-        "generation": root.generation,
-        "state": root.state,
-        "age_seconds": round(root.age.total_seconds()),
-        "wraps": [{"kek": w.kek_uri, "version": w.kek_version, "verified_at": w.verified_at.isoformat()} for w in root.wraps],
-        "data_keys": [
-            {
-                "id": k.id,
-                "generation": k.generation,
-                "state": k.state,
-                "used": k.used,
-                "max_uses": k.max_uses,
-                "age_seconds": round(k.age.total_seconds()),
-            }
-            for k in root.data_keys
-        ],
-    }
+def _days(seconds: int) -> str:
+    return f"{seconds // 86400} d"
 
 
-async def _list(configuration: Configuration, policy: Policy) -> list[ListedRoot]:
-    async with database(configuration.settings, policy) as conn:
-        return await list_keys(conn, configuration.settings.service.schema_)
-
-
-def keys_export(config: Path, only: str | None, output: Path | None) -> int:
+async def keys_export(config: Path, only: str | None, output: Path | None) -> int:
     """Write the registry of one database as JSON: wrapped keys only. An existing file is not overwritten."""
     configuration = load(config)
-    dump = run(_export(configuration, configuration.policy_of(only)))
+    async with database(configuration.settings, configuration.policy_of(only)) as conn:
+        dump = await export(conn, configuration.settings.service.schema_)
     if output is None:
         print_json(dump)
-        return 0
-    with open(output, "x", encoding="utf-8", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
-        file.write(json.dumps(dump, indent=2) + "\n")
+    else:
+        _write_new(output, json.dumps(dump, indent=2) + "\n")
     return 0
 
 
-async def _export(configuration: Configuration, policy: Policy) -> dict[str, Any]:
-    async with database(configuration.settings, policy) as conn:
-        return await export(conn, configuration.settings.service.schema_)
+def _write_new(path: Path, text: str) -> None:
+    with open(path, "x", encoding="utf-8", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
+        file.write(text)
 
 
-def keys_import(config: Path, dump: Path, only: str | None) -> int:
+async def keys_import(config: Path, dump: Path, only: str | None) -> int:
     """Put back what ``keys export`` wrote, and pin the registry where it is not pinned."""
     configuration = load(config)
-    done = run(_import(configuration, config, configuration.policy_of(only), _read_dump(dump)))
+    settings, policy = configuration.settings, configuration.policy_of(only)
+    content, pinned = _read_dump(dump), settings.keys.anchor.get(policy.database)
+    async with opened_kek(settings, policy) as kek, database(settings, policy) as conn:
+        provider, schema = kek_of(kek, ""), settings.service.schema_
+        made = await import_registry(conn, content, policy.deployment, provider, schema=schema, anchor=pinned)
+    done = [*made.done, *(pinned_now(config, policy.database, made.anchor) if pinned is None else [])]
     if done:
-        print_table("", ["database", "made", "of"], [(name, d.what, d.subject) for name, d in done])
+        print_table("", ["database", "made", "of"], [(policy.database, d.what, d.subject) for d in done])
     else:
         sys.stdout.write("nothing to do: the registry is as the export says\n")
     return 0
 
 
-async def _import(configuration: Configuration, path: Path, policy: Policy, dump: object) -> list[tuple[str, Done]]:
-    settings, pinned = configuration.settings, configuration.settings.keys.anchor.get(policy.database)
-    async with opened_kek(settings, policy) as kek, database(settings, policy) as conn:
-        made = await import_registry(conn, dump, policy.deployment, kek_of(kek, ""), schema=settings.service.schema_, anchor=pinned)
-    anchored = pinned_now(path, policy.database, made.anchor) if pinned is None else []
-    return [(policy.database, d) for d in (*made.done, *anchored)]
-
-
-def accept_rollback(config: Path, reason: str, only: str | None) -> int:
+async def accept_rollback(config: Path, reason: str, only: str | None) -> int:
     """Go on with a registry that is older than proxies have seen it."""
     configuration = load(config)
-    policy = configuration.policy_of(only)
-    before, after = run(_accept(configuration, policy, reason))
+    settings, policy = configuration.settings, configuration.policy_of(only)
+    async with opened_kek(settings, policy) as kek, database(settings, policy) as conn:
+        before, after = await accept(conn, await trusted(conn, settings, policy, kek), reason)
     sys.stdout.write(f"the registry of {policy.database} is accepted as it is: its counter was {before} and is {after}\n")
     return 0
 
 
-async def _accept(configuration: Configuration, policy: Policy, reason: str) -> tuple[int, int]:
-    settings = configuration.settings
-    async with opened_kek(settings, policy) as kek, database(settings, policy) as conn:
-        return await accept(conn, await trusted(conn, settings, policy, kek), reason)
-
-
-def open_stored(config: Path, value: str, only: str | None, registry: Path | None) -> int:
+async def open_stored(config: Path, value: str, only: str | None, registry: Path | None) -> int:
     """Print the plaintext of one stored value, as UTF-8 with a line end."""
     try:
         envelope = bytes.fromhex(value.removeprefix("\\x"))
     except ValueError:
         raise ConfigError("the stored value must be hexadecimal, as psql prints bytea (with or without \\x)") from None
-    plaintext = run(_open_from(load(config), envelope, only, registry))
+    plaintext = await _open_from(load(config), envelope, only, registry)
     sys.stdout.buffer.write(plaintext + b"\n")
     sys.stdout.buffer.flush()
     return 0

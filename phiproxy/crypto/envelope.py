@@ -4,10 +4,7 @@ What is parsed here comes from tables that an attacker may write, so everything 
 1, and no refusal says more than a constant: never a byte of what was read.
 """
 
-from __future__ import annotations
-
 from struct import Struct
-from typing import NamedTuple
 
 from phiproxy.errors import SealError
 
@@ -19,6 +16,8 @@ SUITE = 1
 """Record key by HKDF-SHA-256, then AES-256-GCM."""
 
 FLAG_PADDED = 0x01
+FLAG_FIELD = 0x02
+"""The value is a field of a document: its path is bound into the associated data."""
 SLOT_LENGTH = 16
 SALT_LENGTH = 16
 NONCE_LENGTH = 12
@@ -35,36 +34,15 @@ MAX_NUMBER = 0xFFFF
 MIN_PAD, MAX_PAD = 2, 65536
 
 AAD_LABEL = b"phi/aad/v1"
+"""Associated data are ``frame("phi/aad/v1", header, deployment, tenant, identity)``, and the path of a field behind that."""
 
 _HEADER = Struct(">2sBBBIHB")
 _unpack_header = _HEADER.unpack_from
 _UINT32 = Struct(">I")
 
 
-class Envelope(NamedTuple):
-    """One parsed envelope.
-
-    ``sealed`` is ciphertext and GCM tag; ``header`` is everything before the salt, slots included.
-    """
-
-    key_id: int
-    number: int
-    padded: bool
-    header: bytes
-    salt: bytes
-    nonce: bytes
-    sealed: bytes
-
-    @property
-    def slots(self) -> tuple[bytes, ...]:
-        """The tag slots, 16 bytes each, in slot order."""
-        return tuple(self.header[i : i + SLOT_LENGTH] for i in range(FIXED_HEADER, len(self.header), SLOT_LENGTH))
-
-
 def frame(*parts: bytes) -> bytes:
-    """Encode a tuple of byte strings so that no two different tuples encode equally.
-
-    Per part, 4-byte big-endian length and bytes.
+    """Encode byte strings so that no two different tuples encode equally: per part, 4-byte big-endian length and bytes.
 
     Raises TypeError for anything but bytes: a str must choose its encoding, a number its spelling, before it gets here.
     """
@@ -78,62 +56,52 @@ def frame(*parts: bytes) -> bytes:
     return b"".join(pieces)
 
 
-def build_header(key_id: int, number: int, slots: bytes, *, padded: bool) -> bytes:
+def build_header(key_id: int, number: int, slots: bytes, *, padded: bool, field: bool = False) -> bytes:
     """Return the ``12 + 16*k`` header bytes for k ``slots``, which are 16 bytes each, in slot order.
 
-    Raises ValueError when an id, a number or a slot has no place in the format: a caller's mistake, never a property
-    of data.
+    Raises ValueError when an id, a number or a slot has no place in the format: a caller's mistake, never a property of data.
     """
     count, rest = divmod(len(slots), SLOT_LENGTH)
     if not (0 < key_id <= MAX_KEY_ID and 0 < number <= MAX_NUMBER and count <= MAX_SLOTS):
         raise ValueError("key id, identity number or number of slots out of range")
     if rest:
         raise ValueError("a slot is not 16 bytes")
-    flags = FLAG_PADDED if padded else 0
+    flags = (FLAG_PADDED if padded else 0) | (FLAG_FIELD if field else 0)
     return _HEADER.pack(MAGIC, VERSION, SUITE, flags, key_id, number, count) + slots
 
 
-def aad(header: bytes, deployment: str, tenant: str, identity: str) -> bytes:
-    """Return the associated data of one value: ``frame("phi/aad/v1", header, deployment, tenant, identity)``."""
-    return frame(AAD_LABEL, header, deployment.encode(), tenant.encode(), identity.encode())
+def envelope_parts(
+    data: bytes, number: int | None = None, *, field: bool = False
+) -> tuple[int, int, bool, bytes, bytes, bytes, bytes]:
+    """Return data key id, identity number, whether it is padded, header, salt, nonce, and ciphertext with GCM tag of a value.
 
-
-def parse_envelope(data: bytes, number: int | None = None) -> Envelope:
-    """Parse one whole stored value; with ``number``, refuse every other identity's.
-
-    Raises SealError (XX001) with a constant text for everything that is not an envelope of version 1.
+    With ``number``, every other identity's is refused; ``field``: it is that of a field of a document. SealError (XX001) with a
+    constant text for everything that is not an envelope of version 1. A bare tuple: a name for each field costs as much as the
+    parsing.
     """
-    return Envelope._make(envelope_parts(data, number))
-
-
-def envelope_parts(data: bytes, number: int | None = None) -> tuple[int, int, bool, bytes, bytes, bytes, bytes]:
-    """Return the fields of ``parse_envelope`` as a bare tuple: a name for each costs as much as the parsing."""
     if len(data) < OVERHEAD:
         raise SealError("stored value is not an envelope")
-    magic, version, suite, flags, key_id, found, k = _unpack_header(data)
+    magic, version, suite, flags, key_id, read_slots, k = _unpack_header(data)
     if magic != MAGIC:
         raise SealError("stored value is not an envelope")
-    if version != VERSION or suite != SUITE or flags > FLAG_PADDED:
+    if version != VERSION or suite != SUITE or flags & ~FLAG_PADDED != (FLAG_FIELD if field else 0):
         raise SealError("stored value has a version, suite or flag that this version does not open")
-    if key_id == 0 or found == 0:
+    if key_id == 0 or read_slots == 0:
         raise SealError("stored value is not a well-formed envelope")
-    if number is not None and found != number:
+    if number is not None and read_slots != number:
         raise SealError("stored value belongs to another column")
     end = FIXED_HEADER + SLOT_LENGTH * k
     body = end + SALT_LENGTH + NONCE_LENGTH
     # A padded plaintext has at least one byte, so its ciphertext has too.
-    if len(data) < body + GCM_TAG_LENGTH + flags:
+    padded = bool(flags & FLAG_PADDED)
+    if len(data) < body + GCM_TAG_LENGTH + padded:
         raise SealError("stored value is not a well-formed envelope")
     salt_end = end + SALT_LENGTH
-    padded = flags == FLAG_PADDED
-    return key_id, found, padded, data[:end], data[end:salt_end], data[salt_end:body], data[body:]
+    return key_id, read_slots, padded, data[:end], data[end:salt_end], data[salt_end:body], data[body:]
 
 
 def pad(plaintext: bytes, multiple: int) -> bytes:
-    """Append ``80`` and then ``00`` bytes up to the next multiple (ISO/IEC 7816-4).
-
-    At least one byte is always added.
-    """
+    """Append ``80`` and then ``00`` bytes up to the next multiple, at least one byte (ISO/IEC 7816-4)."""
     return plaintext + padding(len(plaintext), multiple)
 
 

@@ -1,12 +1,12 @@
 """Keys already in memory: answers, or raises KeyNeeded; no I/O, and time is handed in.
 
-Filled by ``phiproxy.keys``; asked by ``seal``, ``blind`` and the plans. One keyring serves one database and one
-tenant. Everything here expires with the root key that it was unwrapped or derived from (crypto.md section 8.5). Not
-for use from several threads.
+Filled by ``phiproxy.keys``; asked by ``seal``, ``blind`` and the plans. One keyring serves one database and one tenant. Everything
+here expires with the root key that it was unwrapped or derived from (spec/stored-format 3.7). Not for use from several threads.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,12 +16,13 @@ from weakref import WeakSet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from phiproxy.crypto.derive import Secret, keyed, wipe
+from phiproxy.crypto.key_derivation import Secret, keyed, wipe
 from phiproxy.errors import (
     DataKeyWant,
     IndexKeyWant,
     KeyNeeded,
     KeyWant,
+    MaskKeyWant,
     NotAuthentic,
     OtherTenant,
     PhiproxyError,
@@ -30,7 +31,7 @@ from phiproxy.errors import (
 )
 
 KeyState = Literal["pending", "active", "decrypt_only", "compromised", "retired", "destroyed"]
-"""SP 800-57 part 1, section 7, as crypto.md section 3 names them."""
+"""SP 800-57 part 1, section 7, as spec/stored-format 3.5 names them."""
 
 Refusal = Literal["not known", "retired", "destroyed", "not authentic in the registry", "of another tenant"]
 """Why a data key will not be used: constants, since they end up in error texts."""
@@ -84,13 +85,24 @@ class _Lease:
 
 
 class _IndexEntry(NamedTuple):
-    key: bytearray
     mac: HMAC
     root_id: int
     expires: float
 
-    def __repr__(self) -> str:
-        return f"<index key of root {self.root_id}>"
+
+class _Taken:
+    """HMACs of index keys that are taken together again and again, the roots they came from, and until when none expires."""
+
+    __slots__ = ("__weakref__", "macs", "roots", "until")
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop them: the keys have changed."""
+        self.macs: list[Sequence[HMAC]] = []
+        self.roots: frozenset[int] = frozenset()
+        self.until = -math.inf
 
 
 class Forgets(Protocol):
@@ -108,37 +120,26 @@ class Keyring:
     """
 
     def __init__(self, clock: Callable[[], float], *, max_data_keys: int = MAX_DATA_KEYS) -> None:
-        self._clock = clock
+        self.clock = clock
         self._max = max_data_keys
         self._data: OrderedDict[int, _Entry] = OrderedDict()
         self._refused: OrderedDict[int, tuple[Refusal, float]] = OrderedDict()
         self._leases: dict[str, _Lease] = {}
-        self._index: dict[tuple[int, int], _IndexEntry] = {}
+        self._index: dict[tuple[int, int | str], _IndexEntry] = {}
+        self._taken: WeakSet[_Taken] = WeakSet()
         self._watchers: WeakSet[Forgets] = WeakSet()
         self._used: set[int] = set()
 
-    def __repr__(self) -> str:
-        return f"<Keyring: {len(self._data)} data keys, {len(self._leases)} leases, {len(self._index)} index keys>"
-
     # -- asked by the core --------------------
 
-    @property
-    def clock(self) -> Callable[[], float]:
-        """What tells the time in which keys expire."""
-        return self._clock
-
-    def data_key(self, key_id: int) -> DataKey:
-        """Return the data key of this id, for opening.
+    def data_key_until(self, key_id: int) -> tuple[DataKey, float]:
+        """Return the data key of this id, for opening, and until when it may be used without asking again, unless it is forgotten.
 
         Raises KeyNeeded when it is not cached or has expired; naming the id, SealError when it is known that it must not be used,
         and NotAuthentic when somebody has changed it in the registry.
         """
-        return self.data_key_until(key_id)[0]
-
-    def data_key_until(self, key_id: int) -> tuple[DataKey, float]:
-        """Return the data key of this id, and until when it may be used without asking again, unless it is forgotten before."""
         entry = self._data.get(key_id)
-        if entry is not None and entry.expires > self._clock():
+        if entry is not None and entry.expires > self.clock():
             self._data.move_to_end(key_id)
             self._used.add(entry.key.root_id)
             return entry
@@ -147,7 +148,7 @@ class Keyring:
         refused = self._refused.get(key_id)
         if refused is not None:
             reason, until = refused
-            if until > self._clock():
+            if until > self.clock():
                 raise _ERRORS.get(reason, SealError)(f"data key {key_id} is {reason}")
             del self._refused[key_id]
         raise KeyNeeded({DataKeyWant(key_id)})
@@ -155,37 +156,29 @@ class Keyring:
     def reserve(self, scope: str, uses: int) -> DataKey:
         """Take ``uses`` uses (salts to be drawn) of the scope's active data key in one step, all of one key.
 
-        Raises KeyNeeded, and takes nothing, when the lease does not hold that many or has expired; ValueError when
-        ``uses`` < 1.
+        Raises KeyNeeded, and takes nothing, when the lease does not hold that many or has expired; ValueError when ``uses`` < 1.
         """
         if uses < 1:
             raise ValueError("at least one use")
         lease = self._leases.get(scope)
-        if lease is None or lease.key is None or lease.left < uses or lease.expires <= self._clock():
+        if lease is None or lease.key is None or lease.left < uses or lease.expires <= self.clock():
             raise KeyNeeded({WriteKeyWant(scope, uses)})
         lease.left -= uses
         self._used.add(lease.root_id)
         return lease.key
 
-    def index_key(self, number: int, slot: int) -> Secret:
-        """Return the 32-byte key of one slot of one identity; KeyNeeded when it is not cached or has expired."""
-        return self._index_entry(number, slot).key
-
     def index_mac(self, number: int, slot: int) -> HMAC:
-        """Return HMAC-SHA-256 already keyed for this slot, to be copied and never updated.
-
-        It leaves the cache with the key.
-        """
-        entry = self._index.get((number, slot))  # _index_entry, by hand: it is the hot path
-        if entry is None or entry.expires <= self._clock():
+        """Return a slot's keyed HMAC-SHA-256, to be copied and never updated; KeyNeeded when it is not cached or has expired."""
+        entry = self._index.get((number, slot))
+        if entry is None or entry.expires <= self.clock():
             raise KeyNeeded({IndexKeyWant(number, slot)})
         self._used.add(entry.root_id)
         return entry.mac
 
     def index_macs(self, columns: Sequence[Sequence[IndexKeyWant]]) -> list[Sequence[HMAC]]:
         """Return ``index_mac`` of each slot of each column, looked at once; KeyNeeded for all that are missing together."""
-        now, index, used = self._clock(), self._index, self._used
-        found = list[Sequence[HMAC]]()
+        now, index, used = self.clock(), self._index, self._used
+        per_column: list[Sequence[HMAC]] = []
         for wants in columns:
             macs = []
             for want in wants:
@@ -194,28 +187,50 @@ class Keyring:
                     raise KeyNeeded({want for wants in columns for want in wants if not self.has(want)})
                 used.add(entry.root_id)
                 macs.append(entry.mac)
-            found.append(macs)
-        return found
+            per_column.append(macs)
+        return per_column
 
-    def _index_entry(self, number: int, slot: int) -> _IndexEntry:
-        entry = self._index.get((number, slot))
-        if entry is None or entry.expires <= self._clock():
-            raise KeyNeeded({IndexKeyWant(number, slot)})
+    def index_macs_of(self, columns: Sequence[Sequence[IndexKeyWant]]) -> Callable[[], list[Sequence[HMAC]]]:
+        """Return what gives ``index_macs`` of these columns time and again, at the cost of a look at the clock."""
+        taken, wants = _Taken(), [want for wants in columns for want in wants]
+        self._taken.add(taken)
+
+        def take() -> list[Sequence[HMAC]]:
+            if taken.until <= self.clock():
+                taken.macs = self.index_macs(columns)
+                entries = [self._index[want] for want in wants]
+                taken.roots = frozenset(entry.root_id for entry in entries)
+                taken.until = min((entry.expires for entry in entries), default=math.inf)
+            self._used.update(taken.roots)
+            return taken.macs
+
+        return take
+
+    def _index_changed(self) -> None:
+        for taken in self._taken:
+            taken.forget()
+
+    def mask_mac(self, number: int, role: str) -> HMAC:
+        """Return HMAC-SHA-256 under the key of a role's pseudonyms; all as of ``index_mac``."""
+        want = MaskKeyWant(number, role)
+        entry = self._index.get(want)
+        if entry is None or entry.expires <= self.clock():
+            raise KeyNeeded({want})
         self._used.add(entry.root_id)
-        return entry
+        return entry.mac
 
     # -- filled by keys --------------------
 
     def has(self, want: KeyWant) -> bool:
         """Say whether asking again would be answered, by a key or by a SealError; takes nothing."""
-        now = self._clock()
+        now = self.clock()
         if isinstance(want, DataKeyWant):
             entry, refused = self._data.get(want.key_id), self._refused.get(want.key_id)
             return (entry is not None and entry.expires > now) or (refused is not None and refused[1] > now)
         if isinstance(want, WriteKeyWant):
             lease = self._leases.get(want.scope)
             return lease is not None and lease.key is not None and lease.left >= want.uses and lease.expires > now
-        index = self._index.get((want.number, want.slot))
+        index = self._index.get(want)
         return index is not None and index.expires > now
 
     def balance(self, scope: str) -> tuple[int, int]:
@@ -242,9 +257,7 @@ class Keyring:
             self._refused.popitem(last=False)
 
     def put_lease(self, scope: str, key: DataKey, uses: int, expires: float) -> None:
-        """Add ``uses`` leased uses of an active key.
-
-        What is left of the same key's lease is kept, another key's is given up.
+        """Add ``uses`` leased uses of an active key: what is left of the same key's lease is kept, another key's is given up.
 
         Zero uses renew an expired lease: what was counted in the registry once is not counted twice.
         """
@@ -255,10 +268,10 @@ class Keyring:
         self.drop_lease(scope)
         self._leases[scope] = _Lease(key.kept(), key.id, key.root_id, left + uses, expires)
 
-    def put_index_key(self, number: int, slot: int, key: Secret, root_id: int, expires: float) -> None:
-        """Keep the 32-byte key of one slot until ``expires``."""
-        self._drop_index((number, slot))
-        self._index[(number, slot)] = _IndexEntry(bytearray(key), HMAC(key, SHA256()), root_id, expires)
+    def put_index_key(self, number: int, slot: int | str, key: Secret, root_id: int, expires: float) -> None:
+        """Keep HMAC-SHA-256 under the 32-byte key of a slot, or of a role's pseudonyms, until ``expires``, and not the key."""
+        self._index[number, slot] = _IndexEntry(HMAC(key, SHA256()), root_id, expires)
+        self._index_changed()
 
     def used_roots(self) -> frozenset[int]:
         """Return the roots that something came from which was asked for since they were last unwrapped."""
@@ -279,6 +292,7 @@ class Keyring:
         for at, index in list(self._index.items()):
             if index.root_id == root_id:
                 self._index[at] = index._replace(expires=expires)
+        self._index_changed()
 
     def held(self) -> dict[int, KeyState]:
         """Return the states of the data keys that are held for opening, by id."""
@@ -306,16 +320,16 @@ class Keyring:
             self._forget(key_id)
         for scope in [s for s, lease in self._leases.items() if lease.root_id == root_id]:
             self.drop_lease(scope)
-        for at in [at for at, entry in self._index.items() if entry.root_id == root_id]:
-            self._drop_index(at)
+        self._index = {at: entry for at, entry in self._index.items() if entry.root_id != root_id}
+        self._index_changed()
 
     def sweep(self) -> None:
         """Drop what has expired, asked for or not, so that no key outlives its root in memory."""
-        now = self._clock()
+        now = self.clock()
         for key_id in [i for i, entry in self._data.items() if entry.expires <= now]:
             self._forget(key_id)
-        for at in [at for at, entry in self._index.items() if entry.expires <= now]:
-            self._drop_index(at)
+        self._index = {at: entry for at, entry in self._index.items() if entry.expires > now}
+        self._index_changed()
         for lease in self._leases.values():
             if lease.expires <= now and lease.key is not None:
                 wipe(lease.key.secret)
@@ -328,17 +342,12 @@ class Keyring:
         self._refused.clear()
         for scope in list(self._leases):
             self.drop_lease(scope)
-        for at in list(self._index):
-            self._drop_index(at)
+        self._index.clear()
+        self._index_changed()
 
     def watch(self, memo: Forgets) -> None:
         """Have ``memo.forget(key id)`` called when a data key leaves or is replaced, for as long as the memo lives."""
         self._watchers.add(memo)
-
-    def _drop_index(self, at: tuple[int, int]) -> None:
-        entry = self._index.pop(at, None)
-        if entry is not None:
-            wipe(entry.key)
 
     def _forget(self, key_id: int) -> None:
         entry = self._data.pop(key_id, None)

@@ -1,16 +1,14 @@
 """Sealing and opening one column's values: closures made once per plan, then run per value; knows no types and no SQL.
 
-AES-256-GCM under a record key (SP 800-38D; crypto.md sections 2-4). A record key belongs to one salt, and a salt to
+AES-256-GCM under a record key (SP 800-38D; spec/stored-format 2.1). A record key belongs to one salt, and a salt to
 one row and data key; the nonce is random per value, so that columns of one row may share a record key.
 """
-
-from __future__ import annotations
 
 import math
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain
 from struct import Struct
@@ -19,7 +17,6 @@ from typing import Final, NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from phiproxy.crypto.derive import FIRST_BLOCK, KEY_LENGTH, expand
 from phiproxy.crypto.envelope import (
     AAD_LABEL,
     FIXED_HEADER,
@@ -40,20 +37,21 @@ from phiproxy.crypto.envelope import (
     unpad,
     unpad_pieces,
 )
-from phiproxy.crypto.gcm import decrypt, encrypt
+from phiproxy.crypto.gcm_in_pieces import decrypt, encrypt
+from phiproxy.crypto.key_derivation import FIRST_BLOCK, KEY_LENGTH, expand
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.errors import OtherTenant, SealError
-from phiproxy.longvalues import LONG_VALUE, LongWork, cut
+from phiproxy.long_values import LONG_VALUE, LongWork, cut
 
 RECORD_LABEL: Final = b"phi/record/v1"
 
 # What ``frame`` gives of a label and a salt ends in the salt.
-_BEFORE_SALT: Final = frame(RECORD_LABEL, bytes(SALT_LENGTH))[:-SALT_LENGTH]
+BEFORE_SALT: Final = frame(RECORD_LABEL, bytes(SALT_LENGTH))[:-SALT_LENGTH]
 
 # The last byte of the fixed header is the number of slots, and with it says how long the header is.
-_AT_SLOTS: Final = FIXED_HEADER - 1
-# What ``envelope.aad`` puts before a header: its own label and the header's length, for each number of slots.
-_BEFORE_HEADER: Final = tuple(
+AT_SLOTS: Final = FIXED_HEADER - 1
+# The associated data before a header: its label and the header's length, for each number of slots.
+BEFORE_HEADER: Final = tuple(
     frame(AAD_LABEL) + (FIXED_HEADER + SLOT_LENGTH * slots).to_bytes(4, "big") for slots in range(MAX_SLOTS + 1)
 )
 
@@ -67,9 +65,9 @@ MAX_HEADERS = 256
 
 @dataclass(frozen=True, slots=True)
 class ColumnSpec:
-    """What a column binds into its values.
+    """What a column binds into its values; ``pad`` hides the length up to the next multiple (2...65536 bytes), or is None.
 
-    ``pad`` hides the length up to the next multiple (2...65536 bytes), or is None.
+    ``path`` is that of a field of a document, with positions in arrays as ``[*]``; empty of a column.
     """
 
     deployment: str
@@ -77,12 +75,21 @@ class ColumnSpec:
     identity: str
     number: int
     pad: int | None = None
+    path: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.number <= MAX_NUMBER:
             raise ValueError("identity number out of range")
         if self.pad is not None and not MIN_PAD <= self.pad <= MAX_PAD:
             raise ValueError("pad out of range")
+
+
+def default_spec(spec: ColumnSpec) -> ColumnSpec:
+    """Return what the text of a computed DEFAULT of a column is sealed as: under another identity than its values.
+
+    So no stored value is ever taken for one, nor the text for a value, whoever moves envelopes about in the catalogue.
+    """
+    return replace(spec, identity=f"{spec.identity}\0default")
 
 
 class Record:
@@ -96,10 +103,7 @@ class Record:
         self.key_id = key.id
         self.tenant = key.tenant
         self.salt = salt
-        self.cipher = _record_cipher(key, salt)
-
-    def __repr__(self) -> str:
-        return f"<Record under data key {self.key_id}>"
+        self.cipher = AESGCM(record_key(key, salt))
 
     def secret(self) -> bytes:
         """Return the record key itself, for a long value; ValueError when the data key was overwritten meanwhile.
@@ -107,21 +111,18 @@ class Record:
         Another thread may ask only when the loop has asked before: the data key could be overwritten while it is derived.
         """
         if self._secret is None:
-            self._secret = _record_key(self._key, self.salt)
+            self._secret = record_key(self._key, self.salt)
         return self._secret
 
 
-def _record_cipher(key: DataKey, salt: bytes) -> AESGCM:
-    """Return the cipher under the record key of a salt; ValueError when the data key was overwritten meanwhile."""
-    return AESGCM(_record_key(key, salt))
-
-
-def _record_key(key: DataKey, salt: bytes) -> bytes:
+def record_key(key: DataKey, salt: bytes) -> bytes:
+    """Return the record key of a salt; ValueError when the data key was overwritten meanwhile."""
     mac = key.mac
     if mac is None or len(key.secret) != KEY_LENGTH or len(salt) != SALT_LENGTH:
         return expand(key.secret, RECORD_LABEL, salt)
-    block = mac.copy()  # derive.expand_keyed, by hand: it is the hot path
-    block.update(_BEFORE_SALT + salt + FIRST_BLOCK)
+    # What ``expand`` gives: one block of HKDF-Expand is one HMAC of the info and the byte 1, and 32 bytes are one block.
+    block = mac.copy()
+    block.update(BEFORE_SALT + salt + FIRST_BLOCK)
     return block.finalize()
 
 
@@ -148,8 +149,8 @@ def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, bytes], bytes]:
     that is replaced whole: a long value is sealed by another thread.
     """
     number, multiple, tenant = spec.number, spec.pad, spec.tenant
-    padded = multiple is not None
-    after = _behind_header(spec)
+    padded, field = multiple is not None, bool(spec.path)
+    after = behind_header(spec)
     urandom = os.urandom
     last = 0, 0, b"", b""
 
@@ -159,8 +160,8 @@ def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, bytes], bytes]:
             raise ValueError("the record was drawn from another tenant's data key")
         key_id, length, fixed, before = last
         if record.key_id != key_id or len(slots) != length:
-            fixed = build_header(record.key_id, number, slots, padded=padded)[:FIXED_HEADER]
-            before = _BEFORE_HEADER[fixed[_AT_SLOTS]] + fixed
+            fixed = build_header(record.key_id, number, slots, padded=padded, field=field)[:FIXED_HEADER]
+            before = BEFORE_HEADER[fixed[AT_SLOTS]] + fixed
             last = record.key_id, len(slots), fixed, before
         nonce = urandom(NONCE_LENGTH)
         if len(plaintext) > LONG_VALUE:
@@ -176,6 +177,8 @@ def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, bytes], bytes]:
 
 OpenSpan = Callable[[bytes, int, int], bytes]
 """Takes data and where in it a value begins and ends, and returns the plaintext."""
+Note = Callable[[], object]
+"""Called after each opening of a value."""
 Split = Callable[[bytes, int], tuple[bytes, bytes, bytes, bytes]]
 """Takes data and where a value begins, and returns its fixed header, the slots, the salt and the nonce."""
 
@@ -189,26 +192,29 @@ class LastRecord:
         self.key, self.salt = key, b""
         self.cipher: AESGCM | None = None
 
-    def __repr__(self) -> str:
-        return f"<LastRecord under data key {self.key.id}>"
-
     def forget(self) -> None:
         """Drop it."""
         self.salt, self.cipher = b"", None
 
     def derive(self, salt: bytes) -> AESGCM:
         """Return the cipher of another salt, and remember it in place of the one before, whose memory it takes."""
-        self.salt, self.cipher = b"", None
-        self.cipher = cipher = _record_cipher(self.key, salt)
+        self.cipher, key = None, self.key
+        mac = key.mac
+        if mac is None or len(key.secret) != KEY_LENGTH:
+            self.cipher = cipher = AESGCM(record_key(key, salt))
+        else:  # the same, by hand: of a long result it is done for each row
+            block = mac.copy()
+            block.update(BEFORE_SALT + salt + FIRST_BLOCK)
+            self.cipher = cipher = AESGCM(block.finalize())
         self.salt = salt
         return cipher
 
 
-class _Known(NamedTuple):
+class _HeaderFacts(NamedTuple):
     """What the fixed header of a value that was opened says of others that begin with it.
 
     The record key of its data key that was used last, what cuts header, slots, salt and nonce out, where the ciphertext begins, how
-    long a value is at least, whether it is padded, and what the associated data begins with.
+    long a value is at least, whether it is padded, what the associated data begins with, and who is told of each opening.
     """
 
     last: LastRecord
@@ -217,6 +223,7 @@ class _Known(NamedTuple):
     shortest: int
     padded: bool
     before: bytes
+    note: Note | None = None
 
 
 @lru_cache
@@ -227,7 +234,46 @@ def _splitter(slots: int) -> Split:
 
 _NO_KEY: Final = DataKey(0, "", "", 0, b"", "destroyed")
 # No value is as long, so that each is looked at.
-_NOTHING_KNOWN: Final = _Known(LastRecord(_NO_KEY), _splitter(0), 0, sys.maxsize, padded=False, before=b"")
+_NOTHING_KNOWN: Final = _HeaderFacts(LastRecord(_NO_KEY), _splitter(0), 0, sys.maxsize, padded=False, before=b"")
+
+
+Facts = tuple[
+    Callable[[bytes, int], tuple[int, bytes, bytes, bytes, bytes]], bytes, int, int, bytes, bytes, bool, Note | None, LastRecord
+]
+"""What opens values that begin alike and stand behind their length, as fields of rows do, where the length is.
+
+What cuts length, fixed header, slots, salt and nonce out, the header, where the ciphertext begins, the least length, what the
+associated data are before and behind the slots, whether a value is padded, who is told of each opening, and the record key.
+"""
+
+
+class KnownHeader:
+    """What is known of the fixed header that a column's last value had, for a loop over rows; of none before the first."""
+
+    __slots__ = ("facts",)
+
+    def __init__(self) -> None:
+        self.facts: Facts = _NO_FACTS
+
+    def forget(self) -> None:
+        """Know nothing."""
+        self.facts = _NO_FACTS
+
+    def learn(self, header: bytes, facts: _HeaderFacts, after: bytes) -> None:
+        """Take what a fixed header says."""
+        split = _framed_splitter(header[AT_SLOTS])
+        behind_length = facts.sealed + 4
+        self.facts = split, header, behind_length, facts.shortest, facts.before, after, facts.padded, facts.note, facts.last
+
+
+@lru_cache
+def _framed_splitter(slots: int) -> Callable[[bytes, int], tuple[int, bytes, bytes, bytes, bytes]]:
+    """Return what cuts a length, and the fixed header, slots, salt and nonce behind it, out of data."""
+    return Struct(f"!i{FIXED_HEADER}s{SLOT_LENGTH * slots}s{SALT_LENGTH}s{NONCE_LENGTH}s").unpack_from
+
+
+# No value begins with nothing, so that each is looked at.
+_NO_FACTS: Final = _framed_splitter(0), b"", 0, 0, b"", b"", False, None, LastRecord(_NO_KEY)
 
 
 class OpenMemo:
@@ -243,12 +289,6 @@ class OpenMemo:
         self._forgetting: list[Callable[[], None]] = []
         self.until = math.inf
         self.long_work = LongWork()
-
-    def __repr__(self) -> str:
-        return f"<OpenMemo: {len(self)} record keys>"
-
-    def __len__(self) -> int:
-        return sum(last.cipher is not None for last in self._last.values())
 
     def forget(self, key_id: int) -> None:
         """Drop the record key of this data key, and every header."""
@@ -277,14 +317,14 @@ class OpenMemo:
         last = self._last.get(key.id)
         if last is not None and last.key is key:
             return last
-        for known in [key.id] if last is not None or len(self._last) < self._limit else list(self._last):
-            self.forget(known)
+        for key_id in [key.id] if last is not None or len(self._last) < self._limit else list(self._last):
+            self.forget(key_id)
         last = self._last[key.id] = LastRecord(key)
         return last
 
 
 def make_opener(
-    spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: Callable[[DataKey], None] | None = None
+    spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: Callable[[DataKey], Note | None] | None = None
 ) -> Callable[[bytes], bytes]:
     """Return ``open_value(envelope) -> plaintext`` for one column: ``make_span_opener`` for single values."""
     open_span, clock = make_span_opener(spec, ring, memo, noticed), ring.clock
@@ -297,61 +337,106 @@ def make_opener(
 
 
 def make_span_opener(  # noqa: C901 - another function for each value would cost what is saved
-    spec: ColumnSpec, ring: Keyring, memo: OpenMemo, noticed: Callable[[DataKey], None] | None = None
+    spec: ColumnSpec,
+    ring: Keyring,
+    memo: OpenMemo,
+    noticed: Callable[[DataKey], Note | None] | None = None,
+    known: KnownHeader | None = None,
 ) -> OpenSpan:
     """Return ``open_span(data, begin, end) -> plaintext`` for one column, for runs of values: ``memo`` looks at the clock for each.
 
-    The closure raises SealError (XX001) for whatever is not this column's intact value and KeyNeeded when the data
-    key is not in memory. ``noticed`` is called with the data key after each opening under a compromised or a stale
-    one, to be audited.
+    The closure raises SealError (XX001) for whatever is not this column's intact value and KeyNeeded when the data key is not in
+    memory. ``noticed`` is asked of a data key what is to be called after each opening under it, to be recorded. What the last
+    value's header says is put into ``known``.
     """
     ring.watch(memo)
-    after = _behind_header(spec)
-    headers: dict[bytes, _Known] = {}
+    after = behind_header(spec)
+    headers: dict[bytes, _HeaderFacts] = {}
     # What the last value began with, and what is known of that: nearly always the next begins with it too.
     header: bytes | None = None
-    last, split, sealed, shortest, padded, before = _NOTHING_KNOWN
+    last, split, sealed, shortest, padded, before, note = _NOTHING_KNOWN
 
     def forget() -> None:
-        nonlocal header, last, split, sealed, shortest, padded, before
+        nonlocal header, last, split, sealed, shortest, padded, before, note
         header = None
-        last, split, sealed, shortest, padded, before = _NOTHING_KNOWN
+        last, split, sealed, shortest, padded, before, note = _NOTHING_KNOWN
         headers.clear()
 
     memo.watch(forget)
+    if known is not None:
+        memo.watch(known.forget)
 
     def turn_to(data: bytes, begin: int, end: int) -> None:
-        nonlocal header, last, split, sealed, shortest, padded, before
-        found = data[begin : begin + FIXED_HEADER]
-        known = headers.get(found) or _look_at(data[begin : min(end, begin + LONGEST_HEAD)], spec, ring, memo, headers)
-        last, split, sealed, shortest, padded, before = known
-        header = found if found in headers else None
+        nonlocal header, last, split, sealed, shortest, padded, before, note
+        head = data[begin : begin + FIXED_HEADER]
+        facts = headers.get(head) or _look_at(data[begin : min(end, begin + LONGEST_HEAD)], spec, ring, memo, headers, noticed)
+        last, split, sealed, shortest, padded, before, note = facts
+        header = head if head in headers else None
+        if known is not None:
+            known.forget() if header is None else known.learn(head, facts, after)
         if end - begin < shortest:
             raise SealError("stored value is not a well-formed envelope")
 
     def open_span(data: bytes, begin: int, end: int) -> bytes:
         if end - begin < shortest:
             turn_to(data, begin, end)
-        found, slots, salt, nonce = split(data, begin)
-        if found != header:
+        head, slots, salt, nonce = split(data, begin)
+        if head != header:
             turn_to(data, begin, end)
-            found, slots, salt, nonce = split(data, begin)
+            head, slots, salt, nonce = split(data, begin)
         if end - begin > LONG_VALUE:
-            secret = _record_key(last.key, salt)
+            secret = record_key(last.key, salt)
             associated, key_id = before + slots + after, last.key.id
             opened = partial(_open_long, secret, nonce, data, begin + sealed, end, associated, padded, key_id)
             plaintext = memo.long_work.do(opened)
         else:
-            cipher = (last.cipher if salt == last.salt else None) or last.derive(salt)
+            cipher = last.cipher
+            if cipher is None or salt != last.salt:
+                cipher = last.derive(salt)
             try:
                 plaintext = cipher.decrypt(nonce, data[begin + sealed : end], before + slots + after)
             except InvalidTag:
                 raise _does_not_open(last.key.id) from None
             if padded:
                 plaintext = unpad(plaintext)
-        if header is None and noticed is not None:
-            noticed(last.key)
+        if note is not None:
+            note()
         return plaintext
+
+    return open_span
+
+
+RecordKeys = Mapping[tuple[int, bytes], bytes]
+"""Record keys by the number of their data key and their salt."""
+
+
+def record_key_of(ring: Keyring, tenant: str, key_id: int, salt: bytes) -> tuple[DataKey, bytes]:
+    """Return the data key of this number, and the record key of a salt; SealError for another tenant's, KeyNeeded."""
+    key, _ = ring.data_key_until(key_id)
+    if key.tenant != tenant:
+        raise OtherTenant(f"data key {key_id} is of another tenant")
+    return key, record_key(key, salt)
+
+
+def make_record_opener(spec: ColumnSpec, keys: RecordKeys) -> OpenSpan:
+    """Return what ``make_span_opener`` does, for values of records whose keys are given. Nobody is told. For any thread."""
+    after, field = behind_header(spec), bool(spec.path)
+    ciphers: dict[tuple[int, bytes], AESGCM] = {}
+
+    def open_span(data: bytes, begin: int, end: int) -> bytes:
+        key_id, _, padded, header, salt, nonce, rest = envelope_parts(data[begin:end], spec.number, field=field)
+        associated = BEFORE_HEADER[header[AT_SLOTS]] + header + after
+        if end - begin > LONG_VALUE:
+            at = end - len(rest)
+            return _open_long(keys[key_id, salt], nonce, data, at, end, associated, padded, key_id)
+        cipher = ciphers.get((key_id, salt))
+        if cipher is None:
+            cipher = ciphers[key_id, salt] = AESGCM(keys[key_id, salt])
+        try:
+            plaintext = cipher.decrypt(nonce, rest, associated)
+        except InvalidTag:
+            raise _does_not_open(key_id) from None
+        return unpad(plaintext) if padded else plaintext
 
     return open_span
 
@@ -370,29 +455,39 @@ def _open_long(key: bytes, nonce: bytes, data: bytes, sealed: int, end: int, ass
     return b"".join(unpad_pieces(pieces) if padded else pieces)
 
 
-def _known(data: bytes, spec: ColumnSpec, ring: Keyring, memo: OpenMemo) -> tuple[_Known, float]:
+def _header_facts(data: bytes, spec: ColumnSpec, ring: Keyring, memo: OpenMemo) -> tuple[_HeaderFacts, float]:
     """Return what the fixed header of a column's value says, and until when; SealError, KeyNeeded."""
-    key_id, _, padded, header, _, _, _ = envelope_parts(data, spec.number)
+    key_id, _, padded, header, _, _, _ = envelope_parts(data, spec.number, field=bool(spec.path))
     key, expires = ring.data_key_until(key_id)
     if key.tenant != spec.tenant:
         raise OtherTenant(f"data key {key.id} is of another tenant")
-    slots, sealed = header[_AT_SLOTS], len(header) + SALT_LENGTH + NONCE_LENGTH
-    before = _BEFORE_HEADER[slots] + header[:FIXED_HEADER]
-    return _Known(memo.of_key(key), _splitter(slots), sealed, sealed + GCM_TAG_LENGTH + padded, padded, before), expires
+    slots, sealed = header[AT_SLOTS], len(header) + SALT_LENGTH + NONCE_LENGTH
+    before = BEFORE_HEADER[slots] + header[:FIXED_HEADER]
+    return _HeaderFacts(memo.of_key(key), _splitter(slots), sealed, sealed + GCM_TAG_LENGTH + padded, padded, before), expires
 
 
-def _look_at(data: bytes, spec: ColumnSpec, ring: Keyring, memo: OpenMemo, headers: dict[bytes, _Known]) -> _Known:
+def _look_at(
+    data: bytes,
+    spec: ColumnSpec,
+    ring: Keyring,
+    memo: OpenMemo,
+    headers: dict[bytes, _HeaderFacts],
+    noticed: Callable[[DataKey], Note | None] | None,
+) -> _HeaderFacts:
     """Return what the fixed header of a column's value says, and remember it; SealError, KeyNeeded."""
-    known, expires = _known(data, spec, ring, memo)
-    key = known.last.key
-    if not (key.stale or key.state == "compromised"):  # those are looked at, and noticed, each time
+    facts, expires = _header_facts(data, spec, ring, memo)
+    key = facts.last.key
+    if noticed is not None:
+        facts = facts._replace(note=noticed(key))
+    if not (key.stale or key.state == "compromised"):  # those are looked at each time
         if len(headers) >= MAX_HEADERS:
             headers.clear()
-        headers[data[:FIXED_HEADER]] = known
+        headers[data[:FIXED_HEADER]] = facts
         memo.until = min(memo.until, expires)
-    return known
+    return facts
 
 
-def _behind_header(spec: ColumnSpec) -> bytes:
-    """Return what ``envelope.aad`` puts after the header: it is constant for a column."""
-    return frame(spec.deployment.encode(), spec.tenant.encode(), spec.identity.encode())
+def behind_header(spec: ColumnSpec) -> bytes:
+    """Return the associated data after the header: it is constant for a column."""
+    path = (spec.path.encode(),) if spec.path else ()
+    return frame(spec.deployment.encode(), spec.tenant.encode(), spec.identity.encode(), *path)

@@ -1,7 +1,5 @@
 """The demo's clinic: its schema, its policy, and synthetic patients. Nobody in here exists."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +18,7 @@ domains:
   mrn: {type: varchar(12), indexes: [value], distinct: 1000000}
 tables:
   public.patients:
+    subject: id
     columns:
       ssn:       {type: text, indexes: [ssn], distinct: 100000000}
       full_name: {type: text, indexes: [full_name], distinct: 1000000}
@@ -32,6 +31,7 @@ tables:
       address:   {type: text}
       notes:     {type: text, pad: 64}
   public.visits:
+    subject: patient_id
     columns:
       mrn:       {domain: mrn}
       diagnosis: {type: text, indexes: [diagnosis], accept_leakage: "the demo: nobody in here exists"}
@@ -43,6 +43,8 @@ upstream: {{address: "127.0.0.1:{server_port}", tls: disable}}   # the demo's ow
 service: {{user: phiproxy, password: "file:{directory}/service.password"}}
 keys: {{kek: "local:kek.json"}}
 policies: [policy.yaml]
+compute: {{engine: embedded, binaries: "{binaries}"}}   # the same PostgreSQL, beside the proxy
+audit: {{directory: audit, proxy: demo, checkpoint: 1s}}
 metrics: null
 """
 

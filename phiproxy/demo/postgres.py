@@ -3,25 +3,20 @@
 Loopback only, SCRAM-SHA-256 with a generated password, everything in one temporary directory.
 """
 
-from __future__ import annotations
-
 import os
-import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from phiproxy.demo import binaries
-from phiproxy.errors import PhiproxyError
+from phiproxy.errors import ConfigError
+from phiproxy.postgres import binaries, postmaster
 
 # An outgoing connection may take any port of the ephemeral range, which begins at 32768 on Linux.
 PORTS = (20000, 32000)
@@ -68,7 +63,7 @@ def free_port() -> int:
         if len(_kept) > KEPT:
             os.close(_kept.popleft())
         return port
-    raise PhiproxyError(f"no free port between {PORTS[0]} and {PORTS[1]}")
+    raise ConfigError(f"no free port between {PORTS[0]} and {PORTS[1]}")
 
 
 class EmbeddedPostgres:
@@ -82,18 +77,8 @@ class EmbeddedPostgres:
         self.password = secrets.token_urlsafe(18)
         self.port = 0
         self.bindir = Path()
-        self.directory = Path()
+        self.directory = self.data = self.log_path = Path()
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def log_path(self) -> Path:
-        """The server's log, its standard error."""
-        return self.directory / "server.log"
-
-    @property
-    def data(self) -> Path:
-        """The data directory."""
-        return self.directory / "data"
 
     @property
     def pid(self) -> int | None:
@@ -109,6 +94,7 @@ class EmbeddedPostgres:
         """Make the data directory and start the server; returns when it takes connections."""
         self._who = binaries.runner()
         self.directory = Path(tempfile.mkdtemp(prefix="phiproxy-pg-", dir=binaries.roomy_directory(self._who)))
+        self.data, self.log_path = self.directory / "data", self.directory / "server.log"
         try:
             self._who.own(self.directory)
             self.bindir = binaries.find(self._who, self.directory)
@@ -125,16 +111,12 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Shut down fast, kill what does not obey, remove the directory. May be called twice."""
         process, self._process = self._process, None
-        if process is not None:
-            for sign, patience in ((signal.SIGINT, 10.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 5.0)):
-                process.send_signal(sign)
-                try:
-                    process.wait(patience)
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
-        if self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
+        try:
+            if process is not None:
+                postmaster.stop(process)
+        finally:
+            if self.directory != Path():
+                shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -147,69 +129,29 @@ class EmbeddedPostgres:
         password_file.touch(mode=0o600)
         password_file.write_text(self.password + "\n", encoding="ascii")
         self._who.own(password_file)
-        common = ["-D", str(self.data), "-U", self.superuser, "-A", "scram-sha-256", f"--pwfile={password_file}"]
-        common += ["-E", "UTF8", "--no-sync"]
-        initdb = self.bindir / "initdb"
+        common = ["-U", self.superuser, "-A", "scram-sha-256", f"--pwfile={password_file}", "-E", "UTF8", "--no-sync"]
         for locale in ("--locale=C.UTF-8", "--no-locale"):  # not every system has C.UTF-8
-            done = subprocess.run(
-                self._who.command(initdb, *common, locale),
-                capture_output=True,
-                text=True,
-                cwd=self.directory,
-                env=binaries.environment(),
-                check=False,
-            )
+            done = postmaster.initdb(self._who, self.bindir, self.data, *common, locale)
             if done.returncode == 0 or "locale" not in done.stderr:
                 break
         password_file.unlink()
         if done.returncode != 0:
-            raise PhiproxyError(f"initdb failed: {_last_words(done.stderr)}")
-        configuration = self.data / "postgresql.auto.conf"
-        lines = [f"{name} = '{value}'\n" for name, value in self.settings.items()]
-        with configuration.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
+            raise ConfigError(f"initdb failed: {postmaster.last_words(done.stderr)}")
+        postmaster.write_settings(self.data, self.settings)
 
     def _launch(self, *, last: bool) -> bool:
         """Start the postmaster on ``self.port``; False if another process took that port meanwhile."""
-        arguments = ["-D", str(self.data), "-p", str(self.port)]
+        arguments = ["-p", str(self.port)]
         # A socket's path has a place for 107 bytes only; without one TCP is enough.
         room = len(str(self.directory)) < 80
         arguments += ["-c", f"unix_socket_directories={self.directory if room else ''}"]
         with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._who.command(self.bindir / "postgres", *arguments, parent=os.getpid()),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.directory,
-                env=binaries.environment(),
-                start_new_session=True,  # Ctrl-C at the terminal is for us: the server goes last
-            )
-        if self._wait_ready(self._process, 60.0):
+            self._process = postmaster.launch(self._who, self.bindir, self.data, *arguments, output=log)
+        if postmaster.wait_ready(self._process, self.data):
             return True
         code, log_text = self._process.poll(), self.log_path.read_text("utf-8", "replace")
         if code is not None:
             self._process = None
             if "could not bind" in log_text and not last:
                 return False
-        raise PhiproxyError(f"PostgreSQL did not start: {_last_words(log_text)}")
-
-    def _wait_ready(self, process: subprocess.Popen[bytes], patience: float) -> bool:
-        """Wait for the status line of postmaster.pid, which makes no noise in the log as a connection would."""
-        end = time.monotonic() + patience
-        while time.monotonic() < end and process.poll() is None:
-            try:
-                lines = (self.data / "postmaster.pid").read_text("utf-8").splitlines()
-            except (OSError, UnicodeDecodeError):
-                lines = []
-            if len(lines) > 7 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
-                return True
-            time.sleep(0.02)
-        return False
-
-
-def _last_words(text: str) -> str:
-    """Return the last two lines that say something: the second last often has the cause."""
-    lines = [line.strip() for line in text.splitlines()]
-    said = [m[2] for line in lines if (m := re.search(r"\b(LOG|FATAL|PANIC|ERROR|error): +(.*)", line))]
-    return "; ".join((said or [line for line in lines if line] or ["it said nothing"])[-2:])
+        raise ConfigError(f"PostgreSQL did not start: {postmaster.last_words(log_text)}")

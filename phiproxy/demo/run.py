@@ -3,8 +3,6 @@
 Everything is done with the commands that a DBA would use, on files that stay readable in the demo's directory while it runs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets
@@ -24,15 +22,20 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from phiproxy.audit.search import Wanted, found, in_words
 from phiproxy.demo import clinic
-from phiproxy.demo.binaries import Runner
+from phiproxy.demo.existing import GRANTS as EXISTING
+from phiproxy.demo.existing import Application, ask, encrypt
 from phiproxy.demo.postgres import EmbeddedPostgres, free_port
-from phiproxy.demo.show import Show
-from phiproxy.errors import PhiproxyError
+from phiproxy.demo.show import END_USER, Show
+from phiproxy.errors import ConfigError, own_words
+from phiproxy.postgres.binaries import Runner
 
 APPLICATION = "clinic_app"
 START_PATIENCE = 30.0
 USUAL_PORT = 6432
+# Of the audit log, so many are shown.
+RECORDS = 6
 
 # Each line says why the proxy's own role needs it; nothing else is granted to it.
 ROLES = """\
@@ -51,36 +54,19 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO clinic_app;
 
 
 class Demo:
-    """One run: where its files are, its server and its proxy."""
+    """One run: its directory with phiproxy.yaml and the proxy's log, and the ways in: the application's, and past the proxy."""
 
     def __init__(self, server: EmbeddedPostgres, directory: Path, port: int) -> None:
         self.server = server
         self.directory = directory
         self.port = port
         self.password = secrets.token_urlsafe(12)
+        self.config, self.log = directory / "phiproxy.yaml", directory / "proxy.log"
+        self.uri = f"postgresql://{APPLICATION}:{quote(self.password)}@127.0.0.1:{port}/{clinic.DATABASE}"
+        self.direct = server.dsn(clinic.DATABASE)
 
-    @property
-    def config(self) -> Path:
-        """The demo's phiproxy.yaml."""
-        return self.directory / "phiproxy.yaml"
-
-    @property
-    def log(self) -> Path:
-        """What the proxy says."""
-        return self.directory / "proxy.log"
-
-    @property
-    def uri(self) -> str:
-        """The application's way in, through the proxy."""
-        return f"postgresql://{APPLICATION}:{quote(self.password)}@127.0.0.1:{self.port}/{clinic.DATABASE}"
-
-    @property
-    def direct(self) -> str:
-        """The thief's way in, past the proxy."""
-        return self.server.dsn(clinic.DATABASE)
-
-    def prepare(self) -> None:
-        """Make roles, tables, files, keys and guards."""
+    def prepare(self, *, existing: bool = False) -> None:
+        """Make roles, tables, files, keys and guards; ``existing``: the tables are full of plaintext, and stay so for now."""
         service = secrets.token_urlsafe(18)
         with psycopg.connect(self.server.dsn(), autocommit=True) as admin:
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(clinic.DATABASE)))
@@ -90,12 +76,18 @@ class Demo:
         with psycopg.connect(self.direct, autocommit=True) as owner:
             owner.execute(clinic.schema().encode())
             owner.execute(GRANTS)
+            if existing:
+                owner.execute(EXISTING)
         self._write("service.password", service)
         self._write("policy.yaml", clinic.POLICY)
-        self._write("phiproxy.yaml", clinic.CONFIG.format(port=self.port, server_port=self.server.port, directory=self.directory))
+        ports = {"port": self.port, "server_port": self.server.port}
+        self._write("phiproxy.yaml", clinic.CONFIG.format(**ports, directory=self.directory, binaries=self.server.bindir))
+        if existing:
+            self.load(self.direct)
         self.command("keys", "init")
-        with psycopg.connect(self.direct, autocommit=True) as owner:
-            owner.execute(self.command("ddl").encode())
+        if not existing:
+            with psycopg.connect(self.direct, autocommit=True) as owner:
+                owner.execute(self.command("ddl").encode())
 
     def _write(self, name: str, text: str) -> None:
         path = self.directory / name
@@ -103,12 +95,12 @@ class Demo:
             file.write(text)
 
     def command(self, *arguments: str) -> str:
-        """Run a phiproxy command on the demo's files and return what it prints; PhiproxyError with its complaint."""
+        """Run a phiproxy command on the demo's files and return what it prints; ConfigError with its complaint."""
         done = subprocess.run(
             [sys.executable, "-m", "phiproxy", *arguments, "-c", str(self.config)], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise PhiproxyError(f"phiproxy {' '.join(arguments)}: {done.stderr.strip()}")
+            raise ConfigError(f"phiproxy {' '.join(arguments)}: {own_words(done.stderr.strip())}")
         return done.stdout
 
     @contextlib.contextmanager
@@ -132,10 +124,29 @@ class Demo:
                     process.wait(5)
                 process.kill()
 
-    def ended(self) -> PhiproxyError:
+    def ended(self) -> ConfigError:
         """Say with the proxy's own last words that it is not there."""
         last = self.log.read_text("utf-8", errors="replace").strip().rpartition("\n")[2]
-        return PhiproxyError(f"the proxy has ended: {last.removeprefix('phiproxy: ')}")
+        return ConfigError(f"the proxy has ended: {own_words(last)}")
+
+    def recorded(self) -> list[str]:
+        """Return in words the last records of the application's session, whose results were shown."""
+        wanted = Wanted(who=END_USER, kinds=frozenset({"execution", "refused"}))
+        return [in_words(record) for record in found(self.directory / "audit", wanted)][-RECORDS:]
+
+    def report(self, home: Path | None) -> Path:
+        """Write the report, and return where: in a directory, or, where that is None, in a file that outlives the demo.
+
+        ConfigError where the log is not proven.
+        """
+        if home is None:
+            descriptor, name = tempfile.mkstemp(prefix="phiproxy-demo-report-", suffix=".html")
+            os.close(descriptor)
+            path = Path(name)
+        else:
+            path = home / "report.html"
+        self.command("report", "--html", str(path))
+        return path
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_PATIENCE
@@ -145,12 +156,12 @@ class Demo:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(0.05)
-        raise PhiproxyError("the proxy did not listen in time")
+        raise ConfigError("the proxy did not listen in time")
 
-    def load(self) -> tuple[int, int, str]:
-        """Load the patients through the proxy; return how many patients and visits, and the last one's SSN."""
+    def load(self, uri: str | None = None) -> tuple[int, int, str]:
+        """Load the patients, through the proxy by default; return how many patients and visits, and the last one's SSN."""
         people = list(clinic.patients())
-        with psycopg.connect(self.uri) as app, app.cursor() as cursor:
+        with psycopg.connect(uri or self.uri) as app, app.cursor() as cursor:
             cursor.executemany(
                 "INSERT INTO patients (mrn, ssn, full_name, date_of_birth, phone, address, notes, city)"
                 " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
@@ -173,11 +184,27 @@ class Demo:
         return len(people), len(visits), people[-1].ssn
 
 
-def main(once: bool, port: int, directory: Path | None) -> int:  # noqa: FBT001 - as the command line calls it
+def _second_act(demo: Demo, show: Show) -> str:
+    """Observe a clinic full of plaintext, and encrypt it while an application is at work; returns a patient's SSN."""
+    person = next(clinic.patients(1))
+    show.plaintext(demo.direct)
+    show.step("an application goes through the proxy, and its statements are observed")
+    ask(demo.uri, person.ssn, person.full_name)
+    show.report(lambda: demo.command("observe", "report"))
+    show.step("the tables are encrypted, and the application goes on")
+    with Application(demo.uri, person.ssn) as application:
+        told = encrypt(demo.config)
+    if application.failures:
+        raise ConfigError(f"a statement has failed meanwhile: {own_words(application.failures[0])}")
+    show.encrypted(told, application.statements, application.slowest)
+    return person.ssn
+
+
+def main(once: bool, port: int, directory: Path | None, existing: bool = False) -> int:  # noqa: FBT001, FBT002 - as the command line calls it
     """Run the demo and return the exit status.
 
-    ``once`` ends after showing it; ``port`` 0 takes a free one, and so does the usual one when it is taken; ``directory`` keeps the
-    files there.
+    ``existing`` begins with a clinic full of plaintext; ``once`` ends after showing it; ``port`` 0 takes a free one, and so does
+    the usual one when it is taken; ``directory`` keeps the files there.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):  # the second: a terminal that is closed
         signal.signal(number, _interrupted)
@@ -191,11 +218,15 @@ def main(once: bool, port: int, directory: Path | None) -> int:  # noqa: FBT001 
         with EmbeddedPostgres() as server:
             demo = Demo(server, home, port)
             show.step(f"keys, policy and tables (files in {home})")
-            demo.prepare()
+            demo.prepare(existing=existing)
             with demo.serving() as proxy:
-                patients, visits, ssn = demo.load()
-                show.step(f"{patients} synthetic patients and {visits} visits loaded through the proxy")
+                if existing:
+                    ssn = _second_act(demo, show)
+                else:
+                    patients, visits, ssn = demo.load()
+                    show.step(f"{patients} synthetic patients and {visits} visits loaded through the proxy")
                 show.everything(demo.uri, demo.direct, ssn, demo.config)
+                show.audited(demo.recorded(), demo.report(home if not made else None))
                 if not once:
                     show.waiting()
                     while proxy.poll() is None:
@@ -221,7 +252,7 @@ def _port(wanted: int) -> int:
             if wanted == USUAL_PORT:
                 return free_port()
             # said now: whoever listens there would be taken for the proxy
-            raise PhiproxyError(f"127.0.0.1:{wanted} cannot be listened on: {error.strerror}") from None
+            raise ConfigError(f"127.0.0.1:{wanted} cannot be listened on: {error.strerror}") from None
     return wanted
 
 

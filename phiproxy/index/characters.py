@@ -1,11 +1,9 @@
 """What one database makes of characters: upper and lower case, digits.
 
-Families are tables that belong to the normaliser version (crypto.md section 6), never Python's own: its Unicode is that of another
+Families are tables that belong to the normaliser version (spec/stored-format 6.3), never Python's own: its Unicode is of another
 year than the server's. The tables were made from a server (``tools/character_tables.py``), and are compared with each database's
 own answers (``index.collations``).
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +11,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 from phiproxy.errors import ValueRefused
-from phiproxy.index.texts import ascii_digits
+from phiproxy.index.text_functions import ascii_digits
 
 FAMILIES = ("ascii", "simple", "icu")
 """Of the locale C; of libc and of PostgreSQL's own, character by character; of ICU, by whole words and to several characters."""
@@ -21,10 +19,8 @@ FAMILIES = ("ascii", "simple", "icu")
 _SIGMA, _FINAL_SIGMA = "\u03a3", "\u03c2"
 
 
-class UnknownCharacter(ValueRefused):
+class UnknownCharacter(ValueRefused, sqlstate="0A000"):
     """A character of which the proxy does not know what the server makes of it (0A000)."""
-
-    sqlstate = "0A000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,32 +50,32 @@ class Characters:
 
     def lower(self, value: bytes) -> bytes:
         """Return the value in lower case; UnknownCharacter, as of all here."""
-        text = self._known(value)
+        text = self._text_of_known_characters(value)
         if text is None:
             return value.lower()
         table = character_table(self.family)
         lowered = text.translate(table.lower)
         if table.cased and _SIGMA in text:
             lowered = "".join(
-                _FINAL_SIGMA if character == _SIGMA and _ends_word(text, place, table) else character.translate(table.lower)
-                for place, character in enumerate(text)
+                _FINAL_SIGMA if character == _SIGMA and _ends_word(text, offset, table) else character.translate(table.lower)
+                for offset, character in enumerate(text)
             )
         return lowered.encode()
 
     def upper(self, value: bytes) -> bytes:
         """Return the value in upper case."""
-        text = self._known(value)
+        text = self._text_of_known_characters(value)
         return value.upper() if text is None else text.translate(character_table(self.family).upper).encode()
 
     def digits(self, value: bytes) -> bytes:
         r"""Leave the digits only, which are what ``\\d`` stands for."""
-        text = self._known(value)
+        text = self._text_of_known_characters(value)
         if text is None:
             return ascii_digits(value)
         digits = character_table(self.family).digits
         return "".join(character for character in text if ord(character) in digits).encode()
 
-    def _known(self, value: bytes) -> str | None:
+    def _text_of_known_characters(self, value: bytes) -> str | None:
         """Decode a value; None where ASCII's own rules are those of the family too."""
         if value.isascii() and not self.differing:
             return None
@@ -100,15 +96,15 @@ class Characters:
 ASCII = Characters()
 
 
-def _ends_word(text: str, place: int, table: CharacterTable) -> bool:
-    """Tell whether what is at ``place`` stands behind a letter and before none (Unicode's Final_Sigma)."""
-    return _first(text, range(place - 1, -1, -1), table) in table.cased and (
-        _first(text, range(place + 1, len(text)), table) not in table.cased
+def _ends_word(text: str, offset: int, table: CharacterTable) -> bool:
+    """Tell whether what is at ``offset`` stands behind a letter and before none (Unicode's Final_Sigma)."""
+    return _first(text, range(offset - 1, -1, -1), table) in table.cased and (
+        _first(text, range(offset + 1, len(text)), table) not in table.cased
     )
 
 
-def _first(text: str, places: range, table: CharacterTable) -> int | None:
-    return next((ord(text[place]) for place in places if ord(text[place]) not in table.ignorable), None)
+def _first(text: str, offsets: range, table: CharacterTable) -> int | None:
+    return next((ord(text[offset]) for offset in offsets if ord(text[offset]) not in table.ignorable), None)
 
 
 @lru_cache
@@ -137,28 +133,3 @@ def parse_table(text: str) -> CharacterTable:
                 first, _, last = code.partition("-")
                 sets[kind].update(range(int(first, 16), int(last or first, 16) + 1))
     return CharacterTable(maps["lower"], maps["upper"], digests=digests, **{k: frozenset(s) for k, s in sets.items()})
-
-
-def write_table(table: CharacterTable) -> str:
-    """Write the form of the data files."""
-    lines = [
-        " ".join([kind, f"{point:04X}", *(f"{ord(c):04X}" for c in mapped)])
-        for kind, mapping in (("lower", table.lower), ("upper", table.upper))
-        for point, mapped in sorted(mapping.items())
-    ]
-    lines += [" ".join(["digest", extent, *digests]) for extent, digests in table.digests.items()]
-    for kind, points in (("digits", table.digits), ("cased", table.cased), ("ignorable", table.ignorable)):
-        ranges = _ranges(points)
-        lines += [" ".join([kind, *ranges[start : start + 16]]) for start in range(0, len(ranges), 16)]
-    return "\n".join(lines) + "\n"
-
-
-def _ranges(points: frozenset[int]) -> list[str]:
-    """Write ``0030-0039`` for neighbours."""
-    runs: list[list[int]] = []
-    for point in sorted(points):
-        if runs and point == runs[-1][1] + 1:
-            runs[-1][1] = point
-        else:
-            runs.append([point, point])
-    return [f"{first:04X}" if first == last else f"{first:04X}-{last:04X}" for first, last in runs]

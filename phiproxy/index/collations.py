@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from phiproxy.index.characters import ASCII, Characters, CharacterTable, character_table
-from phiproxy.index.spelling import Call, Cast, Constant, Expression, read
+from phiproxy.index.function_table import depends_on_characters
+from phiproxy.index.spelling import Call, Cast, Expression, read
 
 NORMALISER = 1
 _SURROGATES = "NOT BETWEEN 55296 AND 57343"
@@ -60,7 +61,8 @@ def summary_query(extent: Extent = "all", collation: str = "") -> str:
     """Return the question for digests over code points; of the database's own collation, unless another is named."""
     every = EXTENTS[extent]
     c = _collated(collation)
-    probes = ", ".join(f"pg_catalog.lower({p}{c}) || ' ' || pg_catalog.upper({p}{c})" for p in map(_literal, _PROBES))
+    quoted = ("'" + probe.replace("'", "''") + "'" for probe in _PROBES)
+    probes = ", ".join(f"pg_catalog.lower({p}{c}) || ' ' || pg_catalog.upper({p}{c})" for p in quoted)
     return f"""
 SELECT pg_catalog.upper('\u00df'{c}) = 'SS', pg_catalog.lower('\u00c4'{c}) <> '\u00c4',
        pg_catalog.md5(pg_catalog.lower(s{c})), pg_catalog.md5(pg_catalog.upper(s{c})),
@@ -87,10 +89,6 @@ SELECT i, lower, upper, cased, behind AND NOT cased FROM (
 """
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What ``summary_query`` answers. ``family``: the one that it looks like; ``same``: all of it is ours."""
@@ -101,10 +99,7 @@ class Summary:
 
 
 def summarised(row: Sequence[object], extent: Extent = "all") -> Summary:
-    """Compare the answer, to a question of this extent, with our own tables.
-
-    The family is empty for rules of a language, which no table holds.
-    """
+    """Compare the answer of this extent with our own tables; the family is empty for rules of a language, which no table holds."""
     full, beyond_ascii, *digests, probes = row
     family = "icu" if full else "simple" if beyond_ascii else "ascii"
     digits = frozenset(map(ord, str(digests[2])))
@@ -118,7 +113,7 @@ def summarised(row: Sequence[object], extent: Extent = "all") -> Summary:
 
 def digests_of(row: Sequence[object]) -> tuple[str, ...]:
     """Return the digests of an answer: lower case, upper case, and where the family has them words that end with sigma."""
-    return tuple(str(row[place]) for place in (2, 3, 5) if row[place] is not None)
+    return tuple(str(row[column]) for column in (2, 3, 5) if row[column] is not None)
 
 
 def observed(rows: Iterable[Sequence[object]], digits: frozenset[int]) -> CharacterTable:
@@ -185,9 +180,9 @@ class Collation:
         """Read what ``dump`` wrote; None for None."""
         if text is None:
             return None
-        found = json.loads(text)
-        characters = Characters(found["family"], frozenset(found["differing"]))
-        return cls(found["collation"], characters, found["extent"], found["normaliser"])
+        recorded = json.loads(text)
+        characters = Characters(recorded["family"], frozenset(recorded["differing"]))
+        return cls(recorded["collation"], characters, recorded["extent"], recorded["normaliser"])
 
 
 def characters_of(recorded: Collation | None, identity: str) -> Characters:
@@ -202,10 +197,8 @@ def needs_characters(expression: str, type_name: str) -> bool:
 
 def _mentions_case(expression: Expression) -> bool:
     match expression:
-        case Call(name=name, arguments=arguments):
-            pattern = arguments[1] if name == "regexp_replace" and len(arguments) > 1 else None
-            of_digits = isinstance(pattern, Constant) and pattern.value == r"\D"
-            return name in ("lower", "upper") or of_digits or any(map(_mentions_case, arguments))
+        case Call(arguments=arguments):
+            return depends_on_characters(expression) or any(map(_mentions_case, arguments))
         case Cast(argument=argument):
             return _mentions_case(argument)
     return False

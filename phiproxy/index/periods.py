@@ -3,8 +3,6 @@
 A range that is made of whole periods is exactly the values that have the tags of these. Knows no SQL and no keys.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +10,12 @@ from decimal import ROUND_FLOOR, Decimal
 from functools import lru_cache
 
 from phiproxy.errors import ConfigError
+from phiproxy.index.date_functions import TIME_UNITS, is_whole
 from phiproxy.index.spelling import Call, Cast, Column, Constant, Expression, read
 from phiproxy.index.transform import short_type
 from phiproxy.types.calendar import date_of, day_of
-from phiproxy.types.clock import DAY
 from phiproxy.types.dates import day_number, spell_date
+from phiproxy.types.times_of_day import DAY
 from phiproxy.types.timestamps import micros_from, spell
 
 
@@ -72,19 +71,13 @@ _AXES = {
     "timestamptz": Axis(lambda bound: (micros_from(bound), True), lambda number: spell(number, b"+00"), fine=True),
     **dict.fromkeys(("int2", "int4", "int8"), replace(_FIELDS, infinite=False)),
 }
-# Fields whose values are whole numbers, of which none lies between two.
-_WHOLE = frozenset(
-    {
-        "year", "decade", "century", "millennium", "isoyear", "julian", "day", "week", "month", "quarter", "dow", "isodow", "doy",
-        "minute", "hour", "microseconds",
-    }
-)  # fmt: skip
 
 
 def axis(type_name: str, expression: Expression) -> Axis | None:
     """Return the axis of a type, or of what an expression is of that type; None where values lie between any two."""
     match expression:
-        case Call(name="extract" | "date_part", arguments=(Constant(value=field), _)) if field in _WHOLE:
+        case Call(name="extract" | "date_part", arguments=(Constant(value=str(field)), _)) if is_whole(field):
+            # whole numbers, of which none lies between two
             return _FIELDS
     return _AXES.get(short_type(type_name))
 
@@ -92,7 +85,6 @@ def axis(type_name: str, expression: Expression) -> Axis | None:
 # -- periods -------------------------------------------------------------------------------------------------------------------
 
 _MONTHS = {"month": (1, 0), "quarter": (3, 0), "year": (12, 0), "decade": (120, 0), "century": (1200, 1), "millennium": (12000, 1)}
-_TIMES = {"microseconds": 1, "milliseconds": 1000, "second": 1_000_000, "minute": 60_000_000, "hour": 3_600_000_000}
 _GROWING = frozenset({"year", "decade", "century", "millennium"})
 _VALUE = "value"
 
@@ -120,7 +112,7 @@ _DAYS = {
     "week": _each(7, _MONDAY),
     **{unit: _months(*how) for unit, how in _MONTHS.items()},
 }
-_SIZES = {unit: size for size, unit in enumerate((_VALUE, *_TIMES, *_DAYS))}
+_SIZES = {unit: size for size, unit in enumerate((_VALUE, *TIME_UNITS, *_DAYS))}
 
 
 @lru_cache(maxsize=1024)
@@ -134,8 +126,8 @@ def period(expression: str, of: Axis) -> Period | None:
         return None
     if unit == _VALUE:
         return Period(0, *_each(1))
-    if unit in _TIMES:
-        return Period(_SIZES[unit], *_each(_TIMES[unit])) if of.fine else None
+    if unit in TIME_UNITS:
+        return Period(_SIZES[unit], *_each(TIME_UNITS[unit])) if of.fine else None
     starts, following = _DAYS[unit]
     if not of.fine:
         return Period(_SIZES[unit], starts, following)
@@ -197,26 +189,26 @@ def cover(periods: Sequence[Period], first: int, end: int, most: int) -> list[li
 
     None where they are not made of whole ones, or of more than ``most``.
     """
-    found = _cover(periods, first, end, most)
-    for i, alone in enumerate(periods if found is None else ()):
-        if (single := _cover([alone], first, end, most)) is not None:
+    tags = _cover(periods, first, end, most)
+    for i, one_period in enumerate(periods if tags is None else ()):
+        if (single := _cover([one_period], first, end, most)) is not None:
             return [single[0] if i == j else [] for j in range(len(periods))]
-    return found
+    return tags
 
 
 def _cover(periods: Sequence[Period], first: int, end: int, most: int) -> list[list[int]] | None:
     longest_first = sorted(range(len(periods)), key=lambda i: -periods[i].size)
-    found: list[list[int]] = [[] for _ in periods]
+    tags: list[list[int]] = [[] for _ in periods]
     at = first
     for _ in range(most):
         for i in longest_first:
             following = periods[i].following(at) if periods[i].starts(at) else math.inf
             if following <= end:
-                found[i].append(at)
+                tags[i].append(at)
                 at = int(following)
                 break
         else:
             return None
         if at == end:
-            return found
+            return tags
     return None

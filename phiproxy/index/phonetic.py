@@ -1,10 +1,8 @@
-"""How a name sounds: soundex and metaphone as PostgreSQL's fuzzystrmatch computes them (manual F.17), byte by byte.
+"""soundex and metaphone, codes of how a name sounds, as PostgreSQL's fuzzystrmatch computes them (manual F.17), byte by byte.
 
 Letters are those of ASCII, whatever the locale: in UTF-8 no byte beyond it is one. What looks odd is fuzzystrmatch's own, and kept:
 its answers are what applications compare with.
 """
-
-from __future__ import annotations
 
 from phiproxy.errors import ValueRefused
 
@@ -21,10 +19,8 @@ _BEFORE_H = frozenset(b"CGPST")  # the H behind them is theirs
 _NOT_F = frozenset(b"BDH")  # three letters before GH they keep it from being F
 
 
-class NotPhonetic(ValueRefused):
+class NotPhonetic(ValueRefused, sqlstate="22023"):
     """An argument that metaphone refuses (22023)."""
-
-    sqlstate = "22023"
 
 
 def soundex(value: bytes) -> bytes:
@@ -34,10 +30,10 @@ def soundex(value: bytes) -> bytes:
     if start is None:
         return b""
     code = bytearray(word[start : start + 1])
-    for place in range(start + 1, len(word)):
+    for offset in range(start + 1, len(word)):
         # what is no letter stands for itself: even a digit before a consonant of that code hides it
-        before, digit = (_SOUNDEX.get(c, c) for c in word[place - 1 : place + 1])
-        if word[place] in _LETTERS and digit not in (before, ord("0")):
+        before, digit = (_SOUNDEX.get(c, c) for c in word[offset - 1 : offset + 1])
+        if word[offset] in _LETTERS and digit not in (before, ord("0")):
             code.append(digit)
             if len(code) == _SOUNDEX_LENGTH:
                 break
@@ -49,19 +45,19 @@ def metaphone(value: bytes, count: int) -> bytes:
     if len(value) > LONGEST:
         raise NotPhonetic(f"argument exceeds the maximum length of {LONGEST} bytes")
     word = _Word(value.upper())
-    place = next((i for i, c in enumerate(word.letters) if c in _LETTERS), None)
-    if place is None:
+    offset = next((i for i, c in enumerate(word.letters) if c in _LETTERS), None)
+    if offset is None:
         return b""
-    first, skipped = _beginning(word, place)
+    first, skipped = _beginning(word, offset)
     phonemes = bytearray(first)
-    place += skipped
-    while place < len(word.letters) and len(phonemes) < count:
-        letter = word.at(place)
-        if letter in _LETTERS and (letter != word.at(place - 1) or letter == ord("C")):
-            found, skipped = _sound(word, place)
-            phonemes += found
-            place += skipped
-        place += 1
+    offset += skipped
+    while offset < len(word.letters) and len(phonemes) < count:
+        letter = word.at(offset)
+        if letter in _LETTERS and (letter != word.at(offset - 1) or letter == ord("C")):
+            code, skipped = _sound(word, offset)
+            phonemes += code
+            offset += skipped
+        offset += 1
     return bytes(phonemes[:count])
 
 
@@ -71,26 +67,26 @@ class _Word:
     def __init__(self, letters: bytes) -> None:
         self.letters = letters
 
-    def at(self, place: int) -> int:
-        return self.letters[place] if 0 <= place < len(self.letters) else 0
+    def at(self, offset: int) -> int:
+        return self.letters[offset] if 0 <= offset < len(self.letters) else 0
 
-    def has(self, place: int, text: bytes) -> bool:
-        return self.letters.startswith(text, place)
+    def has(self, offset: int, text: bytes) -> bool:
+        return self.letters.startswith(text, offset)
 
-    def before_vowel(self, place: int) -> bool:
-        return self.at(place + 1) in _VOWELS
+    def before_vowel(self, offset: int) -> bool:
+        return self.at(offset + 1) in _VOWELS
 
 
-def _beginning(word: _Word, place: int) -> tuple[bytes, int]:
+def _beginning(word: _Word, offset: int) -> tuple[bytes, int]:
     """Return the phoneme of the first letters, if they have one of their own there, and how many letters those are."""
-    letter, following = chr(word.at(place)), word.letters[place + 1 : place + 2]
+    letter, following = chr(word.at(offset)), word.letters[offset + 1 : offset + 2]
     if letter == "A" and following == b"E":
         return b"E", 2
     if letter in "GKP" and following == b"N":
         return b"N", 2
     if letter == "W" and following in (b"H", b"R"):
         return following, 2
-    if letter == "W" and word.before_vowel(place):
+    if letter == "W" and word.before_vowel(offset):
         return b"W", 2
     if letter == "X":
         return b"S", 1
@@ -100,10 +96,10 @@ def _beginning(word: _Word, place: int) -> tuple[bytes, int]:
 _ALWAYS = {"F": b"F", "J": b"J", "L": b"L", "M": b"M", "N": b"N", "R": b"R", "Q": b"K", "V": b"F", "X": b"KS", "Z": b"S"}
 
 
-def _sound(word: _Word, place: int) -> tuple[bytes, int]:
+def _sound(word: _Word, offset: int) -> tuple[bytes, int]:
     """Return the phonemes of a letter inside of a word, and how many letters behind it are part of them."""
-    letter = chr(word.at(place))
-    before, behind = word.at(place - 1), word.at(place + 1)
+    letter = chr(word.at(offset))
+    before, behind = word.at(offset - 1), word.at(offset + 1)
     if letter in _ALWAYS:
         return _ALWAYS[letter], 0
     if letter in "WY":
@@ -117,44 +113,44 @@ def _sound(word: _Word, place: int) -> tuple[bytes, int]:
     if letter == "P":
         return (b"F" if behind == ord("H") else b"P"), 0
     if letter == "D":
-        return (b"J", 1) if behind == ord("G") and word.at(place + 2) in _SOFTENING else (b"T", 0)
+        return (b"J", 1) if behind == ord("G") and word.at(offset + 2) in _SOFTENING else (b"T", 0)
     rule = _RULES.get(letter)
-    return rule(word, place) if rule is not None else (b"", 0)
+    return rule(word, offset) if rule is not None else (b"", 0)
 
 
-def _c(word: _Word, place: int) -> tuple[bytes, int]:
-    behind_s = word.at(place - 1) == ord("S")
-    if word.has(place, b"CIA"):
+def _c(word: _Word, offset: int) -> tuple[bytes, int]:
+    behind_s = word.at(offset - 1) == ord("S")
+    if word.has(offset, b"CIA"):
         return b"X", 0
-    if word.at(place + 1) in _SOFTENING:
+    if word.at(offset + 1) in _SOFTENING:
         return (b"" if behind_s else b"S"), 0
-    if word.at(place + 1) == ord("H"):
-        return (b"K" if behind_s or word.at(place + 2) == ord("R") else b"X"), 1
+    if word.at(offset + 1) == ord("H"):
+        return (b"K" if behind_s or word.at(offset + 2) == ord("R") else b"X"), 1
     return b"K", 0
 
 
-def _g(word: _Word, place: int) -> tuple[bytes, int]:
-    if word.at(place + 1) == ord("H"):
-        silent = word.at(place - 3) in _NOT_F or word.at(place - 4) == ord("H")
+def _g(word: _Word, offset: int) -> tuple[bytes, int]:
+    if word.at(offset + 1) == ord("H"):
+        silent = word.at(offset - 3) in _NOT_F or word.at(offset - 4) == ord("H")
         return (b"", 0) if silent else (b"F", 1)
-    if word.at(place + 1) == ord("N"):
-        silent = word.at(place + 2) not in _LETTERS or word.has(place + 2, b"ED")
+    if word.at(offset + 1) == ord("N"):
+        silent = word.at(offset + 2) not in _LETTERS or word.has(offset + 2, b"ED")
         return (b"" if silent else b"K"), 0
-    return (b"J" if word.at(place + 1) in _SOFTENING and word.at(place - 1) != ord("G") else b"K"), 0
+    return (b"J" if word.at(offset + 1) in _SOFTENING and word.at(offset - 1) != ord("G") else b"K"), 0
 
 
-def _s(word: _Word, place: int) -> tuple[bytes, int]:
-    if word.has(place, b"SIO") or word.has(place, b"SIA"):
+def _s(word: _Word, offset: int) -> tuple[bytes, int]:
+    if word.has(offset, b"SIO") or word.has(offset, b"SIA"):
         return b"X", 0
-    if word.has(place, b"SH"):
+    if word.has(offset, b"SH"):
         return b"X", 1
-    return (b"X", 2) if word.has(place, b"SCHW") else (b"S", 0)
+    return (b"X", 2) if word.has(offset, b"SCHW") else (b"S", 0)
 
 
-def _t(word: _Word, place: int) -> tuple[bytes, int]:
-    if word.has(place, b"TIO") or word.has(place, b"TIA"):
+def _t(word: _Word, offset: int) -> tuple[bytes, int]:
+    if word.has(offset, b"TIO") or word.has(offset, b"TIA"):
         return b"X", 0
-    return (b"0", 1) if word.has(place, b"TH") else (b"T", 0)
+    return (b"0", 1) if word.has(offset, b"TH") else (b"T", 0)
 
 
 _RULES = {"C": _c, "G": _g, "S": _s, "T": _t}

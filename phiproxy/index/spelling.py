@@ -7,9 +7,9 @@ library's printer would not do: it prints equal expressions differently from one
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from phiproxy.errors import ConfigError
+from phiproxy.frozen import dataclass
 
 IDENTITY = "@"
 
@@ -85,11 +85,11 @@ class _Reader:
         return ConfigError(f"{self._text!r} is not spelled as an index expression is in the registry, as in left(lower(@),3)")
 
     def expression(self) -> Expression:
-        found = self._primary()
+        expression = self._primary()
         while self.token == ("sign", "::"):
             self._advance()
-            found = Cast(found, self._take("name"))
-        return found
+            expression = Cast(expression, self._take("name"))
+        return expression
 
     def _primary(self) -> Expression:
         kind, value = self.token
@@ -111,11 +111,11 @@ class _Reader:
         return Call(value, tuple(arguments))
 
     def _take(self, kind: str, value: str | None = None) -> str:
-        found = self.token
-        if found[0] != kind or value not in (None, found[1]):
+        token = self.token
+        if token[0] != kind or value not in (None, token[1]):
             raise self.unreadable()
         self._advance()
-        return found[1]
+        return token[1]
 
     def _advance(self) -> None:
         if self._position == len(self._text):

@@ -1,11 +1,9 @@
-"""The way in to a registry: its registry key, unwrapped and compared with the fingerprint that the configuration pins.
+"""Opening a registry: its registry key is unwrapped and compared with the fingerprint that the configuration pins.
 
 A wrap does not always say who wrapped: under a KEK whose wrapping half is public (RSA) anybody can make a registry key of his own,
 with rows that verify under it. ``keys.anchor`` says which registry key is meant. Without it the key is believed only where nobody
 can wrap who cannot use the KEK (``KeyProvider.authenticates``); else nothing is believed.
 """
-
-from __future__ import annotations
 
 import hmac
 from typing import Final
@@ -14,13 +12,14 @@ import psycopg
 from psycopg import sql
 
 from phiproxy.errors import ConfigError, NotAuthentic
-from phiproxy.keys.keks import Kek, kek_of
+from phiproxy.keys.authenticated_tables import AUTHENTICATED, Connection, present_tables, read_rows
+from phiproxy.keys.key_rows import RootRow
+from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.manifest import Counter, Manifest, RegistryKey
 from phiproxy.keys.provider import KeyProvider
-from phiproxy.keys.registry import read_layout, select_roots
+from phiproxy.keys.registry import select_roots
 from phiproxy.keys.roots import unwrap_root
-from phiproxy.keys.rows import RootRow
-from phiproxy.keys.tables import AUTHENTICATED, Connection, read_rows
+from phiproxy.keys.tenant_keks import Kek, kek_of
 from phiproxy.keys.trust import Fault, Trust, View, write_manifests
 from phiproxy.keys.watermark import Watermark
 
@@ -40,16 +39,21 @@ def registry_root() -> RootRow:
 
 async def is_authenticated(conn: Connection, schema: str) -> bool:
     """Say whether the registry has a counter: one that was made by an older version has none."""
+    return await has_table(conn, schema, "counter")
+
+
+async def has_table(conn: Connection, schema: str, name: str) -> bool:
+    """Say whether there is a table of this name."""
     query = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    found = await conn.execute(f"{query} WHERE n.nspname = %s AND c.relname = 'counter'", (schema,))
+    found = await conn.execute(f"{query} WHERE n.nspname = %s AND c.relname = %s", (schema, name))
     return await found.fetchone() is not None
 
 
 async def select_registry_root(conn: Connection, schema: str) -> RootRow | None:
     """Return the root of the registry key, or None. It is not verified: nothing can be before it is unwrapped."""
-    place = sql.SQL("t.scope = %s AND t.tenant = '' AND t.purpose = 'registry' AND t.state = 'active'")
-    found = await select_roots(conn, schema, place, (SCOPE,))
-    return next((root for root in found if root.key[:3] == (SCOPE, "", "registry")), None)
+    root_condition = sql.SQL("t.scope = %s AND t.tenant = '' AND t.purpose = 'registry' AND t.state = 'active'")
+    roots = await select_roots(conn, schema, root_condition, (SCOPE,))
+    return next((root for root in roots if root.key[:3] == (SCOPE, "", "registry")), None)
 
 
 async def unlock(conn: Connection, schema: str, deployment: str, kek: Kek, anchor: str | None) -> RegistryKey:
@@ -86,7 +90,7 @@ async def establish(conn: Connection, schema: str, key: RegistryKey, value: int 
     Inside of the transaction that has made the tables, which nobody else sees yet, or under a lock that keeps others out.
     """
     macs: dict[str, dict[bytes, bytes]] = {}
-    for of in AUTHENTICATED.values():
+    for of in await present_tables(conn, schema):
         for read in await read_rows(conn, schema, of, sql.SQL("true")):
             macs.setdefault(read.group, {})[read.row.label] = key.row_mac(read.row)
     await write_manifests(conn, schema, key, Counter(value - 1, {}), [Manifest(group, value, m) for group, m in macs.items()])
@@ -114,7 +118,7 @@ async def _verify_all(view: View, watching: Trust) -> None:
     stored = await view.conn.execute(sql.SQL("SELECT group_name FROM {}").format(sql.Identifier(view.schema, "manifest")))
     groups = {str(name) for (name,) in await stored.fetchall()} | set(view.counter.groups)
     present: set[bytes] = set()
-    for of in AUTHENTICATED.values():
+    for of in await present_tables(view.conn, view.schema):
         present.update(read.row.label for read, _ in await view.rows(of, sql.SQL("true")))
     for group in sorted(groups):
         await view.manifest(group)

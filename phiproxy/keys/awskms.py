@@ -1,19 +1,8 @@
-"""AWS KMS: ``awskms:ARN`` or ``awskms:alias/NAME``, with ``?region=…&endpoint=…`` where the ARN does not say.
+"""AWS KMS: ``awskms:ARN`` or ``awskms:alias/NAME``, with ``?region=…&endpoint=…`` where the ARN does not say (docs/keys/aws.md).
 
-    awskms:arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab
-    awskms:alias/phiproxy?region=eu-central-1
-
-A symmetric key (SYMMETRIC_DEFAULT). Credentials come the way boto3 finds them: environment, profile, web identity, instance role.
-IAM actions on the key: ``kms:DescribeKey``, ``kms:GenerateDataKey``, ``kms:Encrypt``, ``kms:Decrypt``, ``kms:ReEncryptFrom`` and
-``kms:ReEncryptTo``; serving needs ``kms:Decrypt`` (and ``kms:DescribeKey``) alone where no tenants come and no root key is due. A
-key policy may demand the encryption context, which goes with every call: ``phiproxy:deployment``, ``phiproxy:scope``,
-``phiproxy:tenant`` (where there are tenants), ``phiproxy:purpose``, ``phiproxy:generation``.
-
-The KEK version is the key's ARN, and behind a ``#`` the id of its key material where KMS tells it: an alias that points elsewhere,
-and a rotation of the key in place, are both new versions. Extra: ``phiproxy[aws]``. API: AWS Key Management Service API Reference.
+The KEK version is the key's ARN, with the id of its key material where KMS tells it (spec/stored-format 3.2): an alias that points
+elsewhere, and a rotation of the key in place, are both new versions. API: AWS Key Management Service API Reference.
 """
-
-from __future__ import annotations
 
 from typing import Any, Final, Self
 
@@ -22,11 +11,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, PartialCredentialsError
 
 from phiproxy.errors import ProviderDenied, ProviderError, ProviderMisconfigured, ProviderUnavailable
-from phiproxy.keys.provider import Context, NewKey, SecretReader, Wrapped
+from phiproxy.keys.parsed_kek_uri import parse_kek_uri
+from phiproxy.keys.provider import Context, NamedProvider, NewKey, SecretReader, Wrapped
 from phiproxy.keys.remote import CallLimits, Remote
-from phiproxy.keys.uris import parse_kek_uri
-
-GRAMMAR: Final = "awskms:ARN or awskms:alias/NAME, with ?region=REGION&endpoint=URL where needed"
 
 # Errors of the API Reference after which another try may succeed; every other code is a final no, or a wrong set-up.
 _UNAVAILABLE: Final = frozenset(
@@ -45,30 +32,25 @@ _MISCONFIGURED: Final = frozenset(
 )  # fmt: skip
 
 
-class AwsKmsProvider:
+class AwsKmsProvider(NamedProvider):
     """A KMS key. ``unwrap`` names the key that the wrap's version says, so a blob cannot choose its own."""
 
-    authenticates = True
-
     def __init__(self, uri: str, key: str, client: Any, remote: Remote) -> None:
-        self._uri = uri
+        super().__init__(uri)
         self._key = key
         self._client = client
         self._remote = remote
 
-    def __repr__(self) -> str:
-        return f"<AwsKmsProvider {self._uri}>"
-
     @classmethod
     async def open(cls, uri: str, secrets: SecretReader, limits: CallLimits | None = None) -> Self:
         """Make the client; KMS is asked by the first call. ProviderMisconfigured for a wrong URI or no region."""
-        parsed = parse_kek_uri(uri, GRAMMAR, ("region", "endpoint"), secrets)
+        parsed = parse_kek_uri(uri, secrets)
         arn = parsed.rest.split(":")
         if parsed.rest.startswith("arn:"):
             if len(arn) != 6 or arn[2] != "kms" or not arn[5].startswith(("key/", "alias/")):
-                raise ProviderMisconfigured(f"keys.kek: write {GRAMMAR}")
+                raise parsed.misused()
         elif not parsed.rest.startswith("alias/"):
-            raise ProviderMisconfigured(f"keys.kek: write {GRAMMAR}")
+            raise parsed.misused()
         region = parsed.options.get("region") or (arn[3] if len(arn) == 6 else None)
         remote = Remote("AWS KMS", limits)
         config = Config(
@@ -86,15 +68,6 @@ class AwsKmsProvider:
         except (NoRegionError, ValueError):
             raise ProviderMisconfigured("keys.kek: AWS KMS needs a region, and a URL as endpoint where one is given") from None
         return cls(parsed.name, parsed.rest, client, remote)
-
-    @property
-    def uri(self) -> str:
-        """``awskms:`` and the ARN or alias."""
-        return self._uri
-
-    def covers(self, kek_uri: str) -> bool:
-        """Say yes to every KMS wrap: its version names the key, and IAM says whether it may be used."""
-        return kek_uri.startswith("awskms:")
 
     async def version(self) -> str:
         """Return the ARN of the key, with the id of its current material where KMS tells it."""
@@ -143,7 +116,7 @@ class AwsKmsProvider:
             try:
                 return getattr(self._client, operation)(**parameters)
             except ClientError as error:
-                raise _meaning(error.response, operation) from None
+                raise _error_of(error.response, operation) from None
             except (NoCredentialsError, PartialCredentialsError):
                 raise ProviderMisconfigured("AWS KMS: boto3 finds no credentials") from None
             except BotoCoreError as error:
@@ -153,7 +126,7 @@ class AwsKmsProvider:
 
 
 def _context(context: Context) -> dict[str, str]:
-    """Return the EncryptionContext (crypto.md section 3); KMS allows no empty value."""
+    """Return the EncryptionContext (spec/stored-format 3.2); KMS allows no empty value."""
     named = {
         "phiproxy:deployment": context.deployment,
         "phiproxy:scope": context.scope,
@@ -168,7 +141,7 @@ def _version(arn: str, material: str | None) -> str:
     return f"{arn}#{material}" if material else arn
 
 
-def _meaning(response: Any, operation: str) -> ProviderError:
+def _error_of(response: Any, operation: str) -> ProviderError:
     """Return what a KMS error means; its message is left out, since it repeats what was sent."""
     code = str(response.get("Error", {}).get("Code", "unknown"))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

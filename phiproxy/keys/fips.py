@@ -7,50 +7,18 @@ leaves the mode set. What this does not say: that the module's certificate is va
 environment. FIPS 140-3; SP 800-140C; OpenSSL fips_module(7).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable
 
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.bindings._rust import openssl as bundled
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from phiproxy.errors import ConfigError
-
-ALGORITHMS: Final[Mapping[str, str | None]] = {
-    "AESGCM": "SP 800-38D, with 256-bit keys: envelopes (suite 1), wraps of a local KEK",
-    "AES256": "FIPS 197: envelopes of long values, in pieces",
-    "GCM": "SP 800-38D: envelopes of long values, in pieces",
-    "aes_key_wrap": "SP 800-38F: data keys under their root key",
-    "aes_key_unwrap": "SP 800-38F",
-    "HKDFExpand": "SP 800-56C, SP 800-108: record, index and registry keys",
-    "HMAC": "FIPS 198-1: tags, registry rows",
-    "hmac": "FIPS 198-1: SCRAM-SHA-256",
-    "SHA256": "FIPS 180-4",
-    "sha256": "FIPS 180-4",
-    "padding": "SP 800-56B: OAEP",
-    "RSAPublicKey": "SP 800-56B: 2048 bits or more",
-    "RSAPrivateKey": "SP 800-56B",
-    "SHA1": None,  # oaep=sha1
-    "hash_secret_raw": None,  # Argon2id: a local KEK under a passphrase
-    "ChaCha20Poly1305": None,  # only to see that it is refused
-    "blake2b": None,  # only to tell one version of the configuration from another: no security rests on it
-}
-"""What this package calls, by the name that it is imported by, and what approves it (None: nothing does)."""
-
-KEK_SCHEMES: Final[Mapping[str, str]] = {
-    "local": "AES-256-GCM",
-    "rsa": "RSA-OAEP with SHA-256",
-    "pkcs11": "AES-256-GCM or RSA-OAEP with SHA-256, in the token",
-    "awskms": "AES-256-GCM, in AWS KMS",
-    "vault": "AES-256-GCM, in Vault",
-}
-_APPROVED_OPTIONS: Final[Mapping[str, str]] = {"oaep": "sha256"}
+from phiproxy.policy.kek_schemes import KEK_SCHEMES
 
 # SP 800-52 Rev. 2, 3.3.1 without key transport by RSA, which SP 800-131A Rev. 2 has ended.
 _SUITE = re.compile(
@@ -105,11 +73,15 @@ def unapproved_suites(names: Iterable[str]) -> list[str]:
 def unapproved_kek(kek: str) -> list[str]:
     """Return why a KEK URI's algorithms are not approved; nothing where they are."""
     scheme, _, rest = kek.partition(":")
-    if scheme not in KEK_SCHEMES:
+    kind = KEK_SCHEMES.get(scheme)
+    if kind is None or kind.algorithm is None:
         return ["a KEK is of a kind whose algorithms are not known as approved"]
     options = dict(option.partition("=")[::2] for option in rest.partition("?")[2].split("&"))
-    if scheme == "local" and "passphrase" in options:
-        return ["a local KEK under a passphrase rests on Argon2id, which is not approved"]
     return [
-        f"{name}={options[name]} is not approved" for name, best in _APPROVED_OPTIONS.items() if options.get(name, best) != best
+        *(
+            f"a {scheme} KEK under a {name} rests on {algorithm}, which is not approved"
+            for name, algorithm in kind.unapproved.items()
+            if name in options
+        ),
+        *(f"{name}={options[name]} is not approved" for name, best in kind.approved.items() if options.get(name, best) != best),
     ]

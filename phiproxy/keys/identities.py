@@ -1,10 +1,7 @@
-"""Identities, column names and slots in the registry: who gets which number, for ever (crypto.md sections 4 and 6).
+"""Identities, column names and slots in the registry: who gets which number, for ever (spec/stored-format 4.1).
 
-Called by ``lifecycle.init`` inside its transaction and under its lock; numbers are the lowest unused and never given
-twice.
+Called by ``lifecycle.init`` inside its transaction and under its lock; numbers are the lowest unused and never given twice.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,25 +12,30 @@ from phiproxy.crypto.envelope import MAX_NUMBER, MAX_SLOTS
 from phiproxy.errors import ConfigError
 from phiproxy.index.characters import ASCII
 from phiproxy.index.collations import needs_characters
-from phiproxy.keys.registry import read_layout, record_event, select_root
-from phiproxy.keys.schema import table
-from phiproxy.keys.tables import Connection
+from phiproxy.keys.authenticated_tables import Connection
+from phiproxy.keys.layout_rows import read_layout
+from phiproxy.keys.registry import record_event, select_root
+from phiproxy.keys.registry_schema import table
 from phiproxy.keys.trust import Change
-from phiproxy.policy.layout import RegisteredIdentity, WantedIdentity
-from phiproxy.policy.names import quote_ident
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.registry_layout import RegisteredIdentity, WantedIdentity, column_of
+from phiproxy.wire.oids import BYTEA_OID
 
 Name = tuple[str, str, str]
-
-BYTEA_OID = 17
 
 
 @dataclass(slots=True)
 class Registered:
-    """What ``register`` found and did: the wanted identities by their registry number."""
+    """What ``register`` found and did: the wanted identities by their registry number.
+
+    ``new`` are the columns that had no name before, ``renamed`` those that took over the name of one that is gone, by that.
+    """
 
     wanted: dict[int, WantedIdentity] = field(default_factory=dict)
     scope_of: dict[int, str] = field(default_factory=dict)
     done: list[tuple[str, str]] = field(default_factory=list)
+    new: list[Name] = field(default_factory=list)
+    renamed: dict[Name, Name] = field(default_factory=dict)
 
     @property
     def scopes(self) -> list[str]:
@@ -47,51 +49,53 @@ def label(name: Name) -> str:
 
 
 async def register(change: Change, wanted: Sequence[WantedIdentity]) -> Registered:
-    """Give numbers to new identities and names to columns.
-
-    ConfigError where policy and registry contradict each other.
-    """
+    """Give numbers to new identities and names to columns. ConfigError where policy and registry contradict each other."""
     conn, schema = change.conn, change.schema
     layout = await read_layout(conn, schema)
-    known, columns = dict(layout.identities), dict(layout.columns)
+    identities, columns = dict(layout.identities), dict(layout.columns)
     existing = await column_types(conn, {*columns, *(c for w in wanted for c in w.columns)})
     result = Registered()
     for want in wanted:
-        found = _find(want, known, columns)
-        if found is None:
-            number = _lowest_unused(known, 1, MAX_NUMBER, "identities")
-            found = RegisteredIdentity(number, want.identity, want.scope, want.type_name, ())
+        registered = _find(want, identities, columns)
+        if registered is None:
+            number = _lowest_unused(identities, 1, MAX_NUMBER, "identities")
+            registered = RegisteredIdentity(number, want.identity, want.scope, want.type_name, ())
             query = sql.SQL("INSERT INTO {} (number, identity, scope, type) VALUES (%s, %s, %s, %s)")
-            values = (str(number), found.identity, found.scope, found.type_name)
+            values = (str(number), registered.identity, registered.scope, registered.type_name)
             await conn.execute(query.format(table(schema, "identity")), values)
             change.added("identity", number, fields=values[1:])
-            await record_event(conn, schema, "identity registered", found.identity, (None, str(number)))
-            result.done.append(("identity registered", f"{found.identity} as number {number}"))
-            known[number] = found
-        elif found.type_name != want.type_name:
+            await record_event(conn, schema, "identity registered", registered.identity, (None, str(number)))
+            result.done.append(("identity registered", f"{registered.identity} as number {number}"))
+            identities[number] = registered
+        elif registered.type_name != want.type_name:
             raise ConfigError(
-                f"{found.identity} is registered with type {found.type_name}, the policy says {want.type_name}",
+                f"{registered.identity} is registered with type {registered.type_name}, the policy says {want.type_name}",
                 hint="values are stored in the registered type; a new type needs a new column",
             )
-        if found.number in result.wanted:
-            raise ConfigError(f"{found.identity} stands twice in the policy")
-        result.wanted[found.number] = want
-        result.scope_of[found.number] = found.scope
+        if registered.number in result.wanted:
+            raise ConfigError(f"{registered.identity} stands twice in the policy")
+        result.wanted[registered.number] = want
+        result.scope_of[registered.number] = registered.scope
         for name in want.columns:
             if name not in columns:
                 others = {c: n for c, n in columns.items() if c not in want.columns or (c in existing and name in existing)}
-                result.done += await _add_name(change, name, found, others, existing)
+                gone = {c for c, n in others.items() if n == registered.number and registered.identity.startswith("c:")}
+                result.done += await _add_name(change, name, registered, others, existing)
+                result.renamed.update((old, name) for old in gone)
+                result.new += [] if gone else [name]
                 columns = {c: n for c, n in columns.items() if c in others or c in want.columns}
-                columns[name] = found.number
+                columns[name] = registered.number
     return result
 
 
-def _find(want: WantedIdentity, known: Mapping[int, RegisteredIdentity], columns: Mapping[Name, int]) -> RegisteredIdentity | None:
+def _find(
+    want: WantedIdentity, identities: Mapping[int, RegisteredIdentity], columns: Mapping[Name, int]
+) -> RegisteredIdentity | None:
     """Return the registered identity that is meant, by the columns' names first and by its own name then."""
-    by_identity = next((i for i in known.values() if i.identity == want.identity), None)
+    by_identity = next((i for i in identities.values() if i.identity == want.identity), None)
     numbers = {columns[name] for name in want.columns if name in columns}
     for number in numbers:
-        registered = known[number]
+        registered = identities[number]
         # A renamed column's default id has changed with its name; the registry followed the rename, and goes on.
         renamed = by_identity is None and want.identity == "c:" + label(want.columns[0])
         if registered is not by_identity and not (renamed and registered.identity.startswith("c:")):
@@ -111,10 +115,7 @@ async def _add_name(
     columns: dict[Name, int],
     existing: Mapping[Name, int],
 ) -> list[tuple[str, str]]:
-    """Register a column's name.
-
-    A column of its own (``c:``) has one, and takes it over only from a name that is gone.
-    """
+    """Register a column's name. A column of its own (``c:``) has one, and takes it over only from a name that is gone."""
     conn, schema = change.conn, change.schema
     if identity.identity.startswith("c:"):
         for old in [n for n, number in columns.items() if number == identity.number]:
@@ -137,10 +138,7 @@ async def _add_name(
 
 
 async def add_slots(change: Change, registered: Registered) -> list[tuple[str, str]]:
-    """Give a slot to every wanted expression that has none.
-
-    Active at once only where no value can be without its tag.
-    """
+    """Give a slot to every wanted expression that has none. Active at once only where no value can be without its tag."""
     done: list[tuple[str, str]] = []
     conn, schema = change.conn, change.schema
     layout = await read_layout(conn, schema)
@@ -180,8 +178,13 @@ async def _index_generation(conn: Connection, schema: str, scope: str) -> int:
 
 
 async def column_types(conn: Connection, names: Iterable[Name]) -> dict[Name, int]:
-    """Return the type OID of those of the named columns that exist."""
-    names = sorted(names)
+    """Return the type OID of those of the named columns that exist; of a field of a document that of the document."""
+    fields = {name: column_of(name) for name in names}
+    there = await _types(conn, sorted(set(fields.values())))
+    return {name: there[column] for name, column in fields.items() if column in there}
+
+
+async def _types(conn: Connection, names: list[Name]) -> dict[Name, int]:
     query = """
         SELECT n.nspname, c.relname, a.attname, a.atttypid
           FROM unnest(%s::text[], %s::text[], %s::text[]) AS w(s, t, c)
@@ -194,24 +197,28 @@ async def column_types(conn: Connection, names: Iterable[Name]) -> dict[Name, in
     return {(s, t, c): oid for s, t, c, oid in await (await conn.execute(query, parts)).fetchall()}
 
 
+async def locked_columns(conn: Connection, names: Iterable[Name]) -> dict[Name, int]:
+    """Keep writers out of the columns' tables until the end of the transaction, and return their types; RLS hides none of them."""
+    names = list(names)
+    # With row_security off a query that RLS would hide rows from fails instead.
+    await conn.execute("SET LOCAL row_security TO off")
+    # In one order everywhere, so that two of us do not wait for each other.
+    for place in sorted({name[:2] for name in await column_types(conn, names)}):
+        await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(*place)))
+    return await column_types(conn, names)
+
+
 async def _empty_columns(conn: Connection, names: set[Name]) -> set[Name]:
     """Return the columns that hold no value, under a lock that keeps writers out until the end of the transaction.
 
-    A column that is not bytea yet holds values in plaintext if its table has any row; one that does not exist holds
-    none.
+    A column that is not bytea yet, and so a document, holds values in plaintext if its table has any row; one that does not exist
+    holds none.
     """
-    existing = await column_types(conn, names)
-    # RLS must not hide rows from this question: with row_security off the query fails instead.
-    await conn.execute("SET LOCAL row_security TO off")
-    # In one order everywhere, so that two of us do not wait for each other.
-    for place in sorted({(s, t) for s, t, _ in existing}):
-        query = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(*place))
-        await conn.execute(query)
-    existing = await column_types(conn, names)
+    existing = await locked_columns(conn, names)
     empty = set(names) - set(existing)
     for name, type_oid in existing.items():
         query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} OR {} IS NOT NULL)").format(
-            sql.Identifier(*name[:2]), sql.Literal(type_oid != BYTEA_OID), sql.Identifier(name[2])
+            sql.Identifier(*name[:2]), sql.Literal(type_oid != BYTEA_OID), sql.Identifier(column_of(name)[2])
         )
         row = await (await conn.execute(query)).fetchone()
         if row is not None and row[0] is False:

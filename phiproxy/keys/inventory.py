@@ -1,14 +1,8 @@
-"""What the registry holds, for people (``keys list``) and for the day it is lost (``keys export``).
-
-Wrapped keys only.
-"""
-
-from __future__ import annotations
+"""What the registry holds, for people (``keys list``) and for the day it is lost (``keys export``): wrapped keys only."""
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
 from typing import Any, Final
 
 from psycopg import sql
@@ -16,24 +10,25 @@ from psycopg import sql
 from phiproxy.errors import ConfigError
 from phiproxy.index.collations import Collation
 from phiproxy.keys.anchoring import is_authenticated
-from phiproxy.keys.registry import read_layout
-from phiproxy.keys.rows import DataKeyRow, RootRow, WrapRow
-from phiproxy.keys.schema import table
-from phiproxy.keys.tables import AUTHENTICATED, Connection, read_rows
+from phiproxy.keys.authenticated_tables import Connection, present_tables, read_rows
+from phiproxy.keys.key_rows import DataKeyRow, RootRow, WrapRow
+from phiproxy.keys.layout_rows import read_layout
+from phiproxy.keys.registry_schema import table
 from phiproxy.keys.trust import SNAPSHOT
-from phiproxy.policy.layout import Layout, RegisteredIdentity
 from phiproxy.policy.protection import Slot
+from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
 
 DUMP_FORMAT: Final = 1
+_AGE: Final = "pg_catalog.round(extract(epoch FROM clock_timestamp() - created_at))::int8"
 
 
 @dataclass(frozen=True, slots=True)
 class ListedWrap:
-    """One wrap of a root key."""
+    """One wrap of a root key; ``verified_at`` in ISO 8601."""
 
-    kek_uri: str
-    kek_version: str
-    verified_at: datetime
+    kek: str
+    version: str
+    verified_at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +40,7 @@ class ListedDataKey:
     state: str
     used: int
     max_uses: int
-    age: timedelta
+    age_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ class ListedRoot:
     purpose: str
     generation: int
     state: str
-    age: timedelta
+    age_seconds: int
     wraps: tuple[ListedWrap, ...]
     data_keys: tuple[ListedDataKey, ...]
 
@@ -68,30 +63,15 @@ async def list_keys(conn: Connection, schema: str = "phiproxy") -> list[ListedRo
     await read_layout(conn, schema)  # says in one clear line when there is no registry
     wraps: dict[int, list[ListedWrap]] = {}
     query = sql.SQL("SELECT root_id, kek_uri, kek_version, verified_at FROM {} ORDER BY verified_at")
-    for root_id, *wrap in await (await conn.execute(query.format(table(schema, "root_wrap")))).fetchall():
-        wraps.setdefault(root_id, []).append(ListedWrap(*wrap))
+    for root_id, uri, version, at in await (await conn.execute(query.format(table(schema, "root_wrap")))).fetchall():
+        wraps.setdefault(root_id, []).append(ListedWrap(uri, version, at.isoformat()))
     data_keys: dict[int, list[ListedDataKey]] = {}
-    query = sql.SQL(
-        "SELECT root_id, id, generation, state, used, max_uses, clock_timestamp() - created_at FROM {} ORDER BY generation"
-    )
+    query = sql.SQL(f"SELECT root_id, id, generation, state, used, max_uses, {_AGE} FROM {{}} ORDER BY generation")
     for root_id, *key in await (await conn.execute(query.format(table(schema, "data_key")))).fetchall():
         data_keys.setdefault(root_id, []).append(ListedDataKey(*key))
-    query = sql.SQL("SELECT id, scope, tenant, purpose, generation, state, clock_timestamp() - created_at FROM {} ORDER BY id")
+    query = sql.SQL(f"SELECT id, scope, tenant, purpose, generation, state, {_AGE} FROM {{}} ORDER BY id")
     roots = await (await conn.execute(query.format(table(schema, "root_key")))).fetchall()
-    return [
-        ListedRoot(
-            root_id,
-            scope,
-            tenant,
-            purpose,
-            generation,
-            state,
-            age,
-            tuple(wraps.get(root_id, ())),
-            tuple(data_keys.get(root_id, ())),
-        )
-        for root_id, scope, tenant, purpose, generation, state, age in roots
-    ]
+    return [ListedRoot(*(*root, tuple(wraps.get(root[0], ())), tuple(data_keys.get(root[0], ())))) for root in roots]
 
 
 async def export(conn: Connection, schema: str = "phiproxy") -> dict[str, Any]:
@@ -106,25 +86,13 @@ async def export(conn: Connection, schema: str = "phiproxy") -> dict[str, Any]:
 
 async def _export(conn: Connection, schema: str) -> dict[str, Any]:
     layout = await read_layout(conn, schema)
-    roots = await (
-        await conn.execute(
-            sql.SQL("SELECT id, scope, tenant, purpose, generation, state FROM {} ORDER BY id").format(table(schema, "root_key"))
-        )
-    ).fetchall()
-    wraps = await (
-        await conn.execute(
-            sql.SQL("SELECT root_id, kek_uri, kek_version, blob FROM {} ORDER BY root_id, verified_at DESC").format(
-                table(schema, "root_wrap")
-            )
-        )
-    ).fetchall()
-    keys = await (
-        await conn.execute(
-            sql.SQL("SELECT id, root_id, generation, wrapped, state, max_uses, mac FROM {} ORDER BY id").format(
-                table(schema, "data_key")
-            )
-        )
-    ).fetchall()
+
+    async def rows(columns: str, name: str, order: str) -> list[tuple[Any, ...]]:
+        query = sql.SQL(f"SELECT {columns} FROM {{}} ORDER BY {order}").format(table(schema, name))
+        return await (await conn.execute(query)).fetchall()
+
+    keys = await rows("id, root_id, generation, wrapped, state, max_uses, mac", "data_key", "id")
+    wraps = await rows("root_id, kek_uri, kek_version, blob", "root_wrap", "root_id, verified_at DESC")
     return {
         "phiproxy_registry": DUMP_FORMAT,
         "deployment": layout.deployment,
@@ -132,7 +100,7 @@ async def _export(conn: Connection, schema: str) -> dict[str, Any]:
         "collation": layout.collation.dump() if layout.collation is not None else None,
         "identities": [asdict(identity) for identity in layout.identities.values()],
         "columns": [[*name, number] for name, number in sorted(layout.columns.items())],
-        "roots": [[*row] for row in roots],
+        "roots": [[*row] for row in await rows("id, scope, tenant, purpose, generation, state", "root_key", "id")],
         "wraps": [[root_id, uri, version, _b64(blob)] for root_id, uri, version, blob in wraps],
         "data_keys": [
             [key_id, root_id, generation, _b64(wrapped), state, max_uses, _b64(mac)]
@@ -149,7 +117,7 @@ async def _authenticated(conn: Connection, schema: str) -> dict[str, Any] | None
     counter = await (await conn.execute(sql.SQL("SELECT value, groups, mac FROM {}").format(table(schema, "counter")))).fetchone()
     query = sql.SQL("SELECT group_name, counter, entries, mac FROM {} ORDER BY 1").format(table(schema, "manifest"))
     manifests = await (await conn.execute(query)).fetchall()
-    rows = {name: await read_rows(conn, schema, of, sql.SQL("true")) for name, of in AUTHENTICATED.items()}
+    rows = {of.name: await read_rows(conn, schema, of, sql.SQL("true")) for of in await present_tables(conn, schema)}
     return {
         "counter": None if counter is None else [counter[0], *map(_b64, counter[1:])],
         "manifests": [[group, value, _b64(entries), _b64(mac)] for group, value, entries, mac in manifests],
@@ -164,9 +132,6 @@ class RegistryDump:
         self.layout = layout
         self._roots = {r.id: r for r in roots}
         self._data_keys = {k.id: k for k in data_keys}
-
-    def __repr__(self) -> str:
-        return f"<RegistryDump of {self.layout.deployment}: {len(self._roots)} roots, {len(self._data_keys)} data keys>"
 
     async def data_keys(self, ids: frozenset[int]) -> list[DataKeyRow]:
         """Return the rows of these ids; ids that are not there are left out."""

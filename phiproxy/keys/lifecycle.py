@@ -1,15 +1,11 @@
-"""``keys init``.
+"""``keys init``: makes the registry, registers identities and slots, makes the first keys; running it twice changes nothing.
 
-Makes the registry, registers identities and slots, makes the first keys; running it twice changes nothing. A registry of an older
-version is authenticated: every row is taken into the manifests as it is, under a registry key that is made now.
-
-One transaction under an advisory lock, so that two processes that initialise at once do it one after the other, and a
-failure leaves nothing half made. Table locks come last: no KMS call is waited for under them.
+A registry of an older version is authenticated: every row is taken into the manifests as it is, under a registry key that is made
+now. One transaction under an advisory lock, so that two processes that initialise at once do it one after the other, and a failure
+leaves nothing half made. Table locks come last: no KMS call is waited for under them.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -18,25 +14,34 @@ from psycopg.pq import TransactionStatus
 
 from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied, ProviderMisconfigured
 from phiproxy.index.collations import needs_characters
-from phiproxy.keys import collation, identities
-from phiproxy.keys.anchoring import SCOPE, checked_key, establish, is_authenticated, registry_root, select_registry_root, verify
-from phiproxy.keys.emptied import activate_slots
+from phiproxy.keys import identities, registered_collation
+from phiproxy.keys.anchoring import (
+    SCOPE,
+    checked_key,
+    establish,
+    has_table,
+    is_authenticated,
+    registry_root,
+    select_registry_root,
+    verify,
+)
+from phiproxy.keys.authenticated_tables import Connection
+from phiproxy.keys.clear_columns import allow_clear, forbid_clear, record_asked, record_filled
+from phiproxy.keys.key_rows import RootRow, is_authentic, new_data_key
+from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.manifest import RegistryKey
-from phiproxy.keys.members import live_proxies
-from phiproxy.keys.provider import KeyProvider, Purpose
+from phiproxy.keys.new_tenants import new_root_key
+from phiproxy.keys.provider import AUDIT_SCOPE, KeyProvider, Purpose
 from phiproxy.keys.registry import (
     as_provider_error,
     insert_data_key,
     insert_root,
     record_event,
-    select_active_key,
     select_data_keys,
     select_root,
     select_roots,
 )
-from phiproxy.keys.roots import CacheLimits, RootCache, unwrap_root
-from phiproxy.keys.rows import RootRow, is_authentic, new_data_key
-from phiproxy.keys.schema import (
+from phiproxy.keys.registry_schema import (
     FOREIGN_PRIVILEGES,
     FORMAT,
     create_members,
@@ -45,10 +50,11 @@ from phiproxy.keys.schema import (
     table,
     upgrade_tables,
 )
-from phiproxy.keys.tables import Connection
-from phiproxy.keys.tenants import new_root_key
+from phiproxy.keys.roots import CacheLimits, RootCache, unwrap_root
+from phiproxy.keys.serving_proxies import live_proxies
+from phiproxy.keys.slot_activation import activate_slots
 from phiproxy.keys.trust import CHANGING, Change, Trust
-from phiproxy.policy.layout import WantedIdentity
+from phiproxy.policy.registry_layout import WantedIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +73,28 @@ class Initialised:
     anchor: str
 
 
-async def init(
+async def init(  # noqa: PLR0913 - the options of a command
     conn: Connection,
     wanted: Sequence[WantedIdentity],
     deployment: str,
     provider: KeyProvider,
     *,
     schema: str = "phiproxy",
-    tenants: Iterable[str] = ("",),
     max_uses: int = 1_000_000,
     anchor: str | None = None,
+    clear: Sequence[identities.Name] = (),
+    audit: bool = False,
 ) -> Initialised:
     """Bring the registry to what the policy wants, and return what was done: nothing when nothing was missing.
 
     ``conn`` is the service role's, outside a transaction. ``anchor`` is what the configuration pins, if it does: another registry
-    than that one, and one that has lost what authenticates it, is refused. Raises ConfigError when the registry and the policy
-    contradict each other or the role lacks a privilege, NotAuthentic when a row of the registry does not verify, ProviderError when
-    a root key cannot be wrapped or an existing one not be unwrapped. Nothing is changed then.
+    than that one, and one that has lost what authenticates it, is refused. ``clear`` are columns that are registered already and
+    that the operator says to hold plaintext; those of filled tables that are new are recorded as such without being told.
+    ``audit``: with the root key of an audit log.
+
+    Raises ConfigError when the registry and the policy contradict each other or the role lacks a privilege, NotAuthentic when a row
+    of the registry does not verify, ProviderError when a root key cannot be wrapped or an existing one not be unwrapped. Nothing is
+    changed then.
     """
     if conn.info.transaction_status != TransactionStatus.IDLE:
         raise ValueError("init needs a connection outside a transaction")
@@ -91,7 +102,7 @@ async def init(
         await _refuse_faults(conn, schema, deployment, provider, anchor)
         async with conn.transaction():
             await conn.execute(CHANGING)
-            return await _init(conn, wanted, deployment, provider, schema, tuple(tenants), max_uses, anchor)
+            return await _init(conn, wanted, deployment, provider, schema, max_uses, anchor, clear, audit=audit)
     except psycopg.errors.InsufficientPrivilege as error:
         where = error.diag.table_name or error.diag.schema_name or "the database"
         raise ConfigError(
@@ -118,18 +129,18 @@ async def _refuse_faults(conn: Connection, schema: str, deployment: str, provide
         raise NotAuthentic("\n".join(lines), hint="somebody has changed it past phiproxy: docs/restore-the-registry.md")
 
 
-async def _init(
+async def _init(  # noqa: PLR0913
     conn: Connection,
     wanted: Sequence[WantedIdentity],
     deployment: str,
     provider: KeyProvider,
     schema: str,
-    tenants: Sequence[str],
     max_uses: int,
     anchor: str | None,
+    clear: Sequence[identities.Name],
+    *,
+    audit: bool,
 ) -> Initialised:
-    lock = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 0))"
-    await conn.execute(lock, (f"phiproxy {schema}",))
     done, new = await ensure_tables(conn, schema, deployment)
     await _refuse_foreign_privileges(conn, schema)
     key, first = await _ensure_registry_key(conn, schema, deployment, provider, anchor, new=new)
@@ -138,17 +149,32 @@ async def _init(
     registered = await identities.register(change, wanted)
     done += [Done(what, subject) for what, subject in registered.done]
     for scope in registered.scopes:
-        for tenant in tenants:
-            done += await _ensure_keys(change, (scope, tenant), deployment, provider, max_uses)
+        done += await _ensure_keys(change, scope, deployment, provider, max_uses)
+    if audit:
+        done += await _ensure_keys(change, AUDIT_SCOPE, deployment, provider, max_uses, ("audit",))
     indexed = any(needs_characters(e, w.indexed_as) for w in wanted for e in w.expressions)
-    done += [Done(what, subject) for what, subject in await collation.record(change, indexed=indexed)]
+    done += [Done(what, subject) for what, subject in await registered_collation.record(change, indexed=indexed)]
     done += [Done(what, subject) for what, subject in await identities.add_slots(change, registered)]
     done += [Done(what, subject) for what, subject in await activate_slots(change, registered)]
+    done += [Done(what, subject) for what, subject in await _clear_columns(change, registered, clear)]
     if done:
         query = sql.SQL("UPDATE {} SET epoch = epoch + 1").format(table(schema, "meta"))
         await conn.execute(query)
     await change.flush()
     return Initialised(done, key.anchor)
+
+
+async def _clear_columns(
+    change: Change, registered: identities.Registered, asked: Sequence[identities.Name]
+) -> list[tuple[str, str]]:
+    """Record which columns hold plaintext: of what is registered now for the first time, and what the operator names."""
+    binary = [name for want in registered.wanted.values() if want.type_name == "bytea" for name in want.columns]
+    before = (await read_layout(change.conn, change.schema)).clear
+    moved = {old: name for old, name in registered.renamed.items() if old in before}
+    await forbid_clear(change, moved)
+    done = await allow_clear(change, moved.values())
+    done += await record_filled(change, registered.new, binary)
+    return done + await record_asked(change, asked)
 
 
 async def _ensure_registry_key(
@@ -201,18 +227,18 @@ async def _refuse_unauthentic_keys(conn: Connection, schema: str, deployment: st
 
 
 async def ensure_tables(conn: Connection, schema: str, deployment: str) -> tuple[list[Done], bool]:
-    """Make schema and tables unless they are there, and say whether they were; ConfigError for another format or deployment."""
+    """Make schema and tables unless they are there, and say whether they were made; others who do so wait for this transaction.
+
+    ConfigError for another format or deployment.
+    """
+    lock = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 0))"
+    await conn.execute(lock, (f"phiproxy {schema}",))
     done = []
     # CREATE SCHEMA IF NOT EXISTS needs the privilege to create one even where it exists; a DBA may have made it for us.
-    found = await conn.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,))
-    if await found.fetchone() is None:
+    cursor = await conn.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,))
+    if await cursor.fetchone() is None:
         await conn.execute(create_schema(schema))
-    tables = await conn.execute(
-        "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = 'meta'",
-        (schema,),
-    )
-    if await tables.fetchone() is None:
+    if not await has_table(conn, schema, "meta"):
         await conn.execute(create_tables(schema))
         query = sql.SQL("INSERT INTO {} (format, deployment) VALUES (%s, %s)").format(table(schema, "meta"))
         await conn.execute(query, (FORMAT, deployment))
@@ -249,41 +275,40 @@ async def _refuse_foreign_privileges(conn: Connection, schema: str) -> None:
 
 async def _ensure_keys(
     change: Change,
-    owner: tuple[str, str],
+    scope: str,
     deployment: str,
     provider: KeyProvider,
     max_uses: int,
+    purposes: tuple[Purpose, ...] = ("data", "index"),
 ) -> list[Done]:
-    """Make data root, first data key and index root of a (scope, tenant), or see that the KEK still opens them."""
+    """Make root keys of a scope without tenants and the first data key, or see that the KEK still opens them."""
     done: list[Done] = []
     conn, schema = change.conn, change.schema
-    scope, tenant = owner
-    of_whom = f"{scope}, tenant {tenant}" if tenant else scope
-    purposes: tuple[Purpose, ...] = ("data", "index")
     for purpose in purposes:
-        row = await select_root(conn, schema, (scope, tenant, purpose))
+        row = await select_root(conn, schema, (scope, "", purpose))
         if row is None:
-            row = RootRow(0, scope, tenant, purpose, 1, "active", ())
+            row = RootRow(0, scope, "", purpose, 1, "active", ())
             secret, wrapped = await new_root_key(provider, row, deployment)
             root_id = await insert_root(change, row, provider.uri, wrapped)
             if root_id is None:
                 raise ConfigError(
-                    f"the registry has {purpose} root keys of {of_whom}, but no active one",
+                    f"the registry has {purpose} root keys of {scope}, but no active one",
                     hint="phiproxy never leaves it so: see docs/restore-the-registry.md",
                 )
-            done.append(Done(f"{purpose} root key made", of_whom))
+            done.append(Done(f"{purpose} root key made", scope))
         else:
             # A registry and a KEK that do not belong together are found here, not at the first value.
             root_id = row.id
             cache = RootCache(provider, deployment, CacheLimits(), lambda: 0.0)
             secret = (await cache.get(row, stale_ok=False)).secret
         if purpose == "data":
-            active = await select_active_key(conn, schema, root_id)
+            keys = await select_data_keys(conn, schema, root_id)
+            active = next((key for key in keys if key.state == "active"), None)
             if active is None:
-                newest = max((k.generation for k in await select_data_keys(conn, schema, root_id)), default=0)
+                newest = max((key.generation for key in keys), default=0)
                 while not await insert_data_key(change, new_data_key(secret, root_id, newest + 1, max_uses)):
                     pass  # the random id of 32 bits was taken; under our lock nothing else can be
-                done.append(Done("data key made", of_whom))
+                done.append(Done("data key made", scope))
             elif not is_authentic(secret, active):
                 raise ConfigError(f"data key {active.id} is not authentic in the registry")
     return done

@@ -1,28 +1,22 @@
-"""The embedded provider.
+"""The embedded provider: KEKs in a file, each in clear or sealed by a passphrase (spec/stored-format 3.2 and 3.4).
 
-KEKs in a file, each in clear or sealed by a passphrase (crypto.md section 3, "Local KEK file").
-
-``blob = nonce12 || AES-256-GCM(KEK, root, AAD = context)``. A sealed KEK is ``nonce12 ||
-AES-256-GCM(Argon2id(passphrase, salt, t, m KiB, p), KEK, AAD = frame("phi/kek/v1", version in decimal))``: a sealed
-key cannot stand under another version's number.
+The version is part of what a sealed key is bound to, so that it cannot stand under another version's number.
 """
-
-from __future__ import annotations
 
 import asyncio
 import os
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import parse_qsl
 
 from argon2.low_level import Type, hash_secret_raw
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from phiproxy.crypto.derive import KEY_LENGTH
 from phiproxy.crypto.envelope import GCM_TAG_LENGTH, NONCE_LENGTH, frame
+from phiproxy.crypto.key_derivation import KEY_LENGTH
 from phiproxy.errors import ProviderDenied, ProviderMisconfigured
-from phiproxy.keys.kekfile import Argon2Cost, KekFile, SealedKek, add, create, read
+from phiproxy.keys.kek_file import Argon2Cost, KekFile, SealedKek, add, create, read
+from phiproxy.keys.parsed_kek_uri import parse_kek_uri
 from phiproxy.keys.provider import Context, SecretReader, Wrapped, WrapsHere
 
 KEK_LABEL: Final = b"phi/kek/v1"
@@ -33,14 +27,12 @@ class LocalProvider(WrapsHere):
     """``local:PATH[?passphrase=env:NAME]``. Reads the file again when a version is asked for that it did not have."""
 
     def __init__(self, path: Path, content: KekFile, passphrase: bytes | None) -> None:
+        super().__init__(f"local:{path}")
         self._path = path
         self._content = content
         self._passphrase = passphrase
         self._opened: dict[int, AESGCM] = {}
         self._opening = asyncio.Lock()
-
-    def __repr__(self) -> str:
-        return f"<LocalProvider {self._path}>"
 
     @classmethod
     async def open(cls, uri: str, secrets: SecretReader) -> Self:
@@ -54,15 +46,6 @@ class LocalProvider(WrapsHere):
         provider = cls(path, content, passphrase)
         await provider._kek(content.current)
         return provider
-
-    @property
-    def uri(self) -> str:
-        """``local:PATH`` without the passphrase option."""
-        return f"local:{self._path}"
-
-    def covers(self, kek_uri: str) -> bool:
-        """Say yes to every local wrap: files move, and the authenticated wrap itself says whether it is this file's."""
-        return kek_uri.startswith("local:")
 
     async def version(self) -> str:
         """Return the number of the file's current key, in decimal; the file is read again for it."""
@@ -156,17 +139,11 @@ async def add_kek(uri: str, secrets: SecretReader) -> int:
 
 def _parse(uri: str, secrets: SecretReader) -> tuple[Path, bytes | None]:
     """Split ``local:PATH[?passphrase=REF]`` and read the passphrase."""
-    rest, mark, query = uri.removeprefix("local:").partition("?")
-    options = parse_qsl(query, keep_blank_values=True)
-    wrong = not uri.startswith("local:") or not rest or (mark and not query) or len(options) > 1
-    if wrong or any(name != "passphrase" or not value.startswith(("env:", "file:")) for name, value in options):
-        raise ProviderMisconfigured("keys.kek: write local:PATH or local:PATH?passphrase=env:NAME (or file:/path)")
-    if not options:
-        return Path(rest), None
-    passphrase = secrets(options[0][1]).encode()
-    if not passphrase:
-        raise ProviderMisconfigured(f"the passphrase of {rest} is empty")
-    return Path(rest), passphrase
+    parsed = parse_kek_uri(uri, secrets)
+    passphrase = parsed.secret("passphrase")
+    if passphrase == "":
+        raise ProviderMisconfigured(f"the passphrase of {parsed.rest} is empty")
+    return Path(parsed.rest), None if passphrase is None else passphrase.encode()
 
 
 def _sealing_key(passphrase: bytes, cost: Argon2Cost) -> bytes:

@@ -1,20 +1,10 @@
-"""What authenticates the key registry as a whole: a MAC per row, manifests of these MACs, and a counter over the manifests; no I/O.
+"""What authenticates the key registry as a whole: a MAC per row, manifests of these MACs, a counter over the manifests; no I/O.
 
 Whoever can write the registry but not use the KEK must not be able to add, change, remove or put back a row unnoticed (normative:
-docs/registry.md). Under the registry key, a root key of purpose ``registry``:
-
-- each row that has a meaning has a MAC over its table, its key and its fields. It is not stored beside the row, where it could be
-  put back with it, but in the *manifest* of the row's group: the sorted list of (row, MAC) of all rows that the group has;
-- each manifest has a MAC over its group, its list and the value that the counter had when it was last changed;
-- the *counter* is one more with every change of the registry. Its row lists all groups with their manifests' values of the
-  counter, and has a MAC over that.
-
-So an older row differs from its manifest, an older manifest from the counter's row, and an older counter from what its readers have
-seen (``watermark``). A change rewrites the manifests of the groups that it touches and the counter's row, whatever the number of
-rows elsewhere; a reader reads the manifests of the rows that it reads, once per change of theirs.
+docs/registry.md). An older row differs from its manifest, an older manifest from the counter's row, and an older counter from what
+its readers have seen (``watermark``). A change rewrites the manifests of the groups that it touches and the counter's row, whatever
+the number of rows elsewhere; a reader reads the manifests of the rows that it reads, once per change of theirs.
 """
-
-from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping
@@ -24,8 +14,8 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from phiproxy.crypto.derive import expand, keyed
 from phiproxy.crypto.envelope import frame
+from phiproxy.crypto.key_derivation import expand, keyed
 from phiproxy.errors import NotAuthentic
 
 ROW_LABEL: Final = b"phi/registry/row/v1"
@@ -37,6 +27,8 @@ ROW_MAC_LENGTH: Final = 16
 
 LAYOUT_GROUP: Final = "layout"
 """Of identities, names, slots and ``meta``."""
+JOBS_GROUP: Final = "jobs"
+"""Of jobs over the tables."""
 BUCKETS: Final = 64
 """Groups of root keys, wraps and data keys: ten thousand tenants make manifests of some ten kilobytes."""
 
@@ -74,7 +66,7 @@ def parse_label(label: bytes) -> tuple[str, ...]:
     return tuple(part.decode() for part in _parts(label))
 
 
-def place_group(scope: str, tenant: str) -> str:
+def scope_group(scope: str, tenant: str) -> str:
     """Return the group of the root keys of a place, their wraps and their data keys."""
     return f"keys {sha256(frame(scope.encode(), tenant.encode())).digest()[0] % BUCKETS}"
 
@@ -114,9 +106,6 @@ class RegistryKey:
         )
         self.anchor = "reg1-" + expand(secret, ANCHOR_LABEL, deployment.encode()).hex()
         """The key's fingerprint: an output of the derivation that nothing else uses, so it tells nothing of the others."""
-
-    def __repr__(self) -> str:
-        return f"<RegistryKey of {self.deployment}>"
 
     def row_mac(self, row: Row) -> bytes:
         """Return the 16-byte MAC of a row."""

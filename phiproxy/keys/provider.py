@@ -1,22 +1,20 @@
-"""What a key provider is.
-
-Wraps and unwraps root keys under a KEK it never gives away; knows no registry and no data keys.
+"""What a key provider is: it wraps and unwraps root keys under a KEK it never gives away; knows no registry and no data keys.
 
 One scheme, one file of code beside this one. Errors are those of ``phiproxy.errors``: ProviderDenied (it answered no),
 ProviderUnavailable (no answer), ProviderMisconfigured (it cannot be used like this).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
-from phiproxy.crypto.derive import KEY_LENGTH
 from phiproxy.crypto.envelope import frame
+from phiproxy.crypto.key_derivation import KEY_LENGTH
 
 Purpose = Literal["data", "index", "audit", "registry"]
+AUDIT_SCOPE: Final = "a:audit"
+"""The scope of the one root key of purpose audit."""
 
 SecretReader = Callable[[str], str]
 """Resolves ``env:NAME`` or ``file:/path`` to the secret; raises ConfigError, without the secret, when it cannot."""
@@ -26,7 +24,7 @@ WRAP_LABEL = b"phi/wrap/v1"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a wrapped root key is bound to: it unwraps under exactly this and nothing else (crypto.md section 3)."""
+    """What a wrapped root key is bound to: it unwraps under exactly this and nothing else (spec/stored-format 3.2)."""
 
     deployment: str
     scope: str
@@ -90,10 +88,21 @@ class KeyProvider(Protocol):
         """Let go of keys and connections."""
 
 
-class WrapsHere:
-    """``new_key`` and ``rewrap`` for a provider that has no call of its own for them, and whose wraps are authenticated."""
+class NamedProvider:
+    """What providers have in common: a URI without options, authenticated wraps, and that wraps of their scheme may be theirs."""
 
     authenticates: bool = True
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def covers(self, kek_uri: str) -> bool:
+        """Say yes to every wrap of the scheme: files move and aliases change, and the wrap's version says which key it is under."""
+        return kek_uri.startswith(f"{self.uri.partition(':')[0]}:")
+
+
+class WrapsHere(NamedProvider):
+    """``new_key`` and ``rewrap`` for a provider that has no call of its own for them."""
 
     async def new_key(self: KeyProvider, context: Context) -> NewKey:
         """Return a root key of the operating system's randomness, and its wrap."""
@@ -106,7 +115,7 @@ class WrapsHere:
 
 
 class ProviderClass(Protocol):
-    """How a provider is made from its URI; what PROVIDER_FOR_SCHEME names."""
+    """How a provider is made from its URI; what a row of ``policy.kek_schemes`` names."""
 
     @classmethod
     async def open(cls, uri: str, secrets: SecretReader) -> KeyProvider:

@@ -4,51 +4,40 @@ Every statement is schema-qualified, every change compare-and-set, every commit 
 created must not be forgotten by a crash after a value under it has left.
 """
 
-from __future__ import annotations
-
 import getpass
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, Final, cast
 
 import psycopg
 from psycopg import sql
-from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
 from phiproxy.crypto.keyring import KeyState
-from phiproxy.errors import ConfigError, NotAuthentic, ProviderError, ProviderMisconfigured, ProviderUnavailable
-from phiproxy.index.collations import Collation
-from phiproxy.keys.manifest import LAYOUT_GROUP, place_group, row_label
-from phiproxy.keys.provider import Purpose, Wrapped
-from phiproxy.keys.rows import DataKeyRow, RootRow, WrapRow
-from phiproxy.keys.schema import table
-from phiproxy.keys.tables import (
-    COLUMN_NAME,
+from phiproxy.errors import NotAuthentic, ProviderError, ProviderMisconfigured, ProviderUnavailable
+from phiproxy.keys.authenticated_tables import (
     DATA_KEY,
-    IDENTITY,
-    META,
     ROOT_KEY,
     ROOT_WRAP,
-    SLOT,
-    AuthenticatedTable,
     Connection,
     Read,
     any_of,
+    as_number,
     read_rows,
 )
-from phiproxy.keys.trust import CHANGING, SNAPSHOT, Change, Trust, View
-from phiproxy.policy.layout import Layout, RegisteredIdentity
-from phiproxy.policy.protection import Slot, SlotState
+from phiproxy.keys.key_rows import DataKeyRow, RootRow, WrapRow
+from phiproxy.keys.layout_rows import verified_layout
+from phiproxy.keys.manifest import row_label, scope_group
+from phiproxy.keys.provider import Purpose, Wrapped
+from phiproxy.keys.registry_schema import table
+from phiproxy.keys.trust import CHANGING, Change, Trust, View
+from phiproxy.policy.registry_layout import Layout
 
 __all__ = ["Connection"]
 
-LAYOUT_TABLES: Final = (META, IDENTITY, COLUMN_NAME, SLOT)
 # Asked for beside what is authenticated.
 _USED: Final = ("t.used",)
-_EXTRA: Final = {"meta": ("t.epoch",)}
 
 
 def as_provider_error(error: psycopg.Error, schema: str) -> ProviderError:
@@ -68,94 +57,6 @@ def os_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
-
-
-async def read_layout(conn: Connection, schema: str = "phiproxy") -> Layout:
-    """Read identities, slots and column names as they are stored, verified by nothing: what a proxy goes by is ``verified_layout``.
-
-    Raises ConfigError when there is no registry.
-    """
-    try:
-        if conn.info.transaction_status != TransactionStatus.IDLE:
-            return await _read_layout(conn, schema)
-        async with conn.transaction():
-            await conn.execute(SNAPSHOT)
-            return await _read_layout(conn, schema)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-        raise _no_registry(schema) from None
-
-
-async def _read_layout(conn: Connection, schema: str) -> Layout:
-    read = {of.name: await _read_table(conn, schema, of) for of in LAYOUT_TABLES}
-    if not read["meta"]:
-        raise _no_registry(schema)
-    return layout_of(read)
-
-
-def _no_registry(schema: str) -> ConfigError:
-    return ConfigError(
-        f"the database has no key registry in schema {schema}",
-        hint="run: phiproxy keys init (where tables hold encrypted values already: phiproxy check says what is missing)",
-    )
-
-
-async def _read_table(conn: Connection, schema: str, of: AuthenticatedTable) -> list[Read]:
-    return await read_rows(conn, schema, of, sql.SQL("true"), extra=_EXTRA.get(of.name, ()))
-
-
-async def verified_layout(view: View) -> Layout:
-    """Read the layout of a snapshot of the registry; what does not verify is left out, and its columns are ``distrusted``.
-
-    Raises NotAuthentic when ``meta`` does not verify, which all columns depend on.
-    """
-    read = {of.name: await _read_table(view.conn, view.schema, of) for of in LAYOUT_TABLES}
-    manifest, before = await view.manifest(LAYOUT_GROUP), view.trust.verified_layout
-    if before is not None and before[0] is manifest and before[1] == read:
-        return replace(before[2], counter=view.counter.value)
-    layout = await _verified_layout(view, read)
-    view.trust.verified_layout = manifest, read, layout
-    return layout
-
-
-async def _verified_layout(view: View, read: Mapping[str, Sequence[Read]]) -> Layout:
-    authentic: dict[str, list[Read]] = {}
-    faulty: list[tuple[str, tuple[str, ...]]] = []
-    for name, reads in read.items():
-        rows = await view.verified(reads)
-        authentic[name] = [one for one, ok in rows if ok]
-        faulty += [(name, one.row.key) for one, ok in rows if not ok]
-        faulty += [(name, key) for key in await view.missing(LAYOUT_GROUP, name, (), {one.row.label for one in reads})]
-    if any(name == "meta" for name, _ in faulty) or not authentic["meta"]:
-        raise NotAuthentic("the key registry's own row (meta) is not authentic")
-    numbers = {_number(key[0]) for name, key in faulty if name in ("identity", "slot")}
-    layout = layout_of(authentic)
-    unknown = {name for name, number in layout.columns.items() if number in numbers or number not in layout.identities}
-    distrusted = {(s, t, c) for name, key in faulty if name == "column_name" for s, t, c in [key]} | unknown
-    columns = {name: number for name, number in layout.columns.items() if name not in distrusted}
-    return replace(layout, columns=columns, distrusted=frozenset(distrusted), counter=view.counter.value)
-
-
-def layout_of(read: Mapping[str, Sequence[Read]]) -> Layout:
-    """Return the layout that rows say, by table; that of ``meta`` comes with its epoch."""
-    slots: dict[int, list[Slot]] = {}
-    for (number, slot), (expression, normaliser, family, generation, state) in ((r.row.key, r.row.fields) for r in read["slot"]):
-        numbers = int(generation or 0), cast("SlotState", state), int(normaliser or 0)
-        slots.setdefault(int(number), []).append(Slot(int(slot), expression or "", *numbers, family=family or ""))
-    identities = {}
-    for (number,), (identity, scope, type_name) in ((r.row.key, r.row.fields) for r in read["identity"]):
-        own = tuple(slots.get(int(number), ()))
-        identities[int(number)] = RegisteredIdentity(int(number), identity or "", scope or "", type_name or "", own)
-    columns = {(s, t, c): int(r.row.fields[0] or 0) for r in read["column_name"] for s, t, c in [r.row.key]}
-    (meta,) = read["meta"]
-    _, deployment, collation = meta.row.fields
-    epoch = meta.extra[0] if isinstance(meta.extra[0], int) else 0
-    return Layout(deployment or "", epoch, identities, columns, Collation.load(collation))
-
-
-async def read_collation(conn: Connection, schema: str) -> Collation | None:
-    """Return what is recorded of the database's collation, or None; an older registry has no column for it."""
-    (meta,) = await read_rows(conn, schema, META, sql.SQL("true"))
-    return Collation.load(meta.row.fields[2])
 
 
 async def record_event(
@@ -197,21 +98,17 @@ async def insert_data_key(change: Change, row: DataKeyRow) -> bool:
         return False
     numbers = str(row.root_id), str(row.generation)
     change.added("data_key", row.id, fields=(*numbers, row.wrapped.hex(), row.state, str(row.max_uses), row.mac.hex(), ...))
-    subject = f"data key {row.id} of root {row.root_id}, generation {row.generation}"
+    subject = f"data key {row.id:08x} of root {row.root_id}, generation {row.generation}"
     await record_event(change.conn, change.schema, "data key made", subject, (None, row.state))
     return True
 
 
-async def select_root(
-    conn: Connection, schema: str, place: tuple[str, str, Purpose], generation: int | None = None
-) -> RootRow | None:
-    """Return the root of (scope, tenant, purpose) of this generation, without one the active root, as it is stored."""
-    which = sql.SQL("t.state = 'active'" if generation is None else "t.generation = %s")
-    where = sql.SQL("t.scope = %s AND t.tenant = %s AND t.purpose = %s AND {which}").format(which=which)
-    values: tuple[str | int, ...] = place if generation is None else (*place, generation)
-    found = await select_roots(conn, schema, where, values)
+async def select_root(conn: Connection, schema: str, root_scope: tuple[str, str, Purpose]) -> RootRow | None:
+    """Return the active root of (scope, tenant, purpose), as it is stored."""
+    where = sql.SQL("t.scope = %s AND t.tenant = %s AND t.purpose = %s AND t.state = 'active'")
+    roots = await select_roots(conn, schema, where, root_scope)
     # The owner of the tables says what is equal, by a column's collation or type; whose root it is, its key says.
-    return next((root for root in found if (root.scope, root.tenant, root.purpose) == place), None)
+    return next((root for root in roots if (root.scope, root.tenant, root.purpose) == root_scope), None)
 
 
 async def select_roots(conn: Connection, schema: str, where: sql.Composable, values: tuple[Any, ...]) -> list[RootRow]:
@@ -222,30 +119,19 @@ async def select_roots(conn: Connection, schema: str, where: sql.Composable, val
 
 
 async def view_roots(view: View, where: sql.Composable, values: tuple[Any, ...]) -> list[RootRow]:
-    """Return the roots for which ``where`` holds (a condition over ``t``) in a snapshot, and whether they are authentic.
-
-    A root is as authentic as its own row and all of its wraps.
-    """
+    """Return a snapshot's roots for which ``where`` (over ``t``) holds; each is as authentic as its own row and all its wraps."""
     roots = await view.rows(ROOT_KEY, where, values)
     wraps = await view.rows(ROOT_WRAP, any_of("t.root_id"), (_ids(read for read, _ in roots),))
     return _roots(roots, wraps)
 
 
-def _number(text: str | None) -> int:
-    """Return a number as it is read; 0, which none is, where a column has another type now: no such row is authentic."""
-    try:
-        return int(text or 0)
-    except ValueError:
-        return 0
-
-
 def _age(created_at: str | None) -> float:
     """Return the age of what is authenticated: the server's own arithmetic may be what a trigger has left in the session."""
-    return time.time() - _number(created_at) / 1_000_000
+    return time.time() - as_number(created_at) / 1_000_000
 
 
 def _ids(roots: Iterable[Read]) -> list[int]:
-    return [_number(read.row.fields[0]) for read in roots]
+    return [as_number(read.row.fields[0]) for read in roots]
 
 
 def _roots(roots: Iterable[tuple[Read, bool]], wraps: Iterable[tuple[Read, bool]]) -> list[RootRow]:
@@ -254,18 +140,18 @@ def _roots(roots: Iterable[tuple[Read, bool]], wraps: Iterable[tuple[Read, bool]
         root_id, uri, version = read.row.key
         blob, verified_at = read.row.fields
         wrap = WrapRow(uri, version, bytes.fromhex(blob or ""))
-        of_root.setdefault(_number(root_id), []).append((_number(verified_at), wrap, ok))
-    found = []
+        of_root.setdefault(as_number(root_id), []).append((as_number(verified_at), wrap, ok))
+    root_rows = []
     for read, ok in roots:
         scope, tenant, purpose, generation = read.row.key
         own_id, state, created_at = read.row.fields
-        own = sorted(of_root.get(_number(own_id), ()), key=lambda w: w[0], reverse=True)
+        own = sorted(of_root.get(as_number(own_id), ()), key=lambda w: w[0], reverse=True)
         row = RootRow(
-            _number(own_id), scope, tenant, cast("Purpose", purpose), _number(generation), cast("KeyState", state),
+            as_number(own_id), scope, tenant, cast("Purpose", purpose), as_number(generation), cast("KeyState", state),
             tuple(wrap for _, wrap, _ in own), _age(created_at), ok and all(fine for _, _, fine in own),
         )  # fmt: skip
-        found.append(row)
-    return sorted(found, key=lambda root: root.id)
+        root_rows.append(row)
+    return sorted(root_rows, key=lambda root: root.id)
 
 
 async def select_data_keys(conn: Connection, schema: str, root_id: int) -> list[DataKeyRow]:
@@ -274,28 +160,23 @@ async def select_data_keys(conn: Connection, schema: str, root_id: int) -> list[
     return [row for row in _data_keys([(read, True) for read in reads]) if row.root_id == root_id]
 
 
-async def select_active_key(conn: Connection, schema: str, root_id: int) -> DataKeyRow | None:
-    """Return the active data key of a root, or None, as it is stored."""
-    return next((row for row in await select_data_keys(conn, schema, root_id) if row.state == "active"), None)
-
-
 async def view_data_keys(view: View, where: sql.Composable, values: tuple[Any, ...]) -> list[DataKeyRow]:
     """Return the data keys for which ``where`` holds (a condition over ``t``) in a snapshot, and whether they are authentic."""
     return _data_keys(await view.rows(DATA_KEY, where, values, _USED))
 
 
 def _data_keys(rows: Iterable[tuple[Read, bool]]) -> list[DataKeyRow]:
-    found = []
+    data_keys = []
     for read, ok in rows:
         root_id, generation, wrapped, state, max_uses, mac, created_at = read.row.fields
         (used,) = read.extra
-        most = _number(max_uses)
+        most = as_number(max_uses)
         row = DataKeyRow(
-            _number(read.row.key[0]), _number(root_id), _number(generation), bytes.fromhex(wrapped or ""), cast("KeyState", state),
-            most, bytes.fromhex(mac or ""), used if isinstance(used, int) else most, _age(created_at), ok,
+            as_number(read.row.key[0]), as_number(root_id), as_number(generation), bytes.fromhex(wrapped or ""),
+            cast("KeyState", state), most, bytes.fromhex(mac or ""), used if isinstance(used, int) else most, _age(created_at), ok,
         )  # fmt: skip
-        found.append(row)
-    return sorted(found, key=lambda row: row.generation)
+        data_keys.append(row)
+    return sorted(data_keys, key=lambda row: row.generation)
 
 
 class Registry:
@@ -309,14 +190,7 @@ class Registry:
     def __init__(self, pool: AsyncConnectionPool[Connection], trust: Trust) -> None:
         self._pool = pool
         self.trust = trust
-
-    def __repr__(self) -> str:
-        return f"<Registry {self.schema}>"
-
-    @property
-    def schema(self) -> str:
-        """Where the registry lives."""
-        return self.trust.schema
+        self.schema = trust.schema
 
     async def layout(self) -> Layout:
         """Return the registry's layout; see ``verified_layout``."""
@@ -344,19 +218,19 @@ class Registry:
             where = sql.SQL("t.scope = %s AND t.tenant = %s AND t.purpose = %s")
             rows = await view_roots(view, where, (scope, tenant, purpose))
             # The owner of the tables says what is equal, by a column's collation or type; whose root it is, its key says.
-            found = [root for root in rows if (root.scope, root.tenant, root.purpose) == (scope, tenant, purpose)]
-            present = {row_label("root_key", (scope, tenant, purpose, str(root.generation))) for root in found}
-            if await view.missing(place_group(scope, tenant), "root_key", (scope, tenant, purpose), present):
+            roots = [root for root in rows if (root.scope, root.tenant, root.purpose) == (scope, tenant, purpose)]
+            present = {row_label("root_key", (scope, tenant, purpose, str(root.generation))) for root in roots}
+            if await view.missing(scope_group(scope, tenant), "root_key", (scope, tenant, purpose), present):
                 raise NotAuthentic(f"a {purpose} root key of {scope} is missing in the key registry")
-        return sorted(found, key=lambda root: root.generation)
+        return sorted(roots, key=lambda root: root.generation)
 
     async def root_at(self, scope: str, tenant: str, purpose: Purpose, generation: int | None = None) -> RootRow | None:
         """Return the root of this place and generation; without one, the active root. None when there is none, for certain."""
         roots = await self.roots_of(scope, tenant, purpose)
-        found = [r for r in roots if (r.state == "active" if generation is None else r.generation == generation)]
-        if not found and not all(root.authentic for root in roots):
+        candidates = [r for r in roots if (r.state == "active" if generation is None else r.generation == generation)]
+        if not candidates and not all(root.authentic for root in roots):
             raise NotAuthentic(f"a {purpose} root key of {scope} is not authentic in the key registry")
-        return max(found, key=lambda root: root.authentic, default=None)
+        return max(candidates, key=lambda root: root.authentic, default=None)
 
     async def add_root(self, root: RootRow, kek_uri: str, wrapped: Wrapped) -> bool:
         """Insert a root key with its verified wrap; False when another one stands in its place."""
@@ -366,14 +240,14 @@ class Registry:
     async def keys_of(self, root_id: int) -> list[DataKeyRow]:
         """Return all data keys of a root, the oldest first."""
         async with self.reading() as view:
-            found = await view_data_keys(view, sql.SQL("t.root_id = %s"), (root_id,))
-        return [row for row in found if row.root_id == root_id]
+            data_keys = await view_data_keys(view, sql.SQL("t.root_id = %s"), (root_id,))
+        return [row for row in data_keys if row.root_id == root_id]
 
     async def active_key(self, root_id: int) -> DataKeyRow | None:
         """Return the root's active data key, or None."""
         async with self.reading() as view:
-            found = await view_data_keys(view, sql.SQL("t.root_id = %s AND t.state = 'active'"), (root_id,))
-        own = [key for key in found if key.root_id == root_id and key.state == "active"]
+            data_keys = await view_data_keys(view, sql.SQL("t.root_id = %s AND t.state = 'active'"), (root_id,))
+        own = [key for key in data_keys if key.root_id == root_id and key.state == "active"]
         return max(own, key=lambda key: key.authentic, default=None)
 
     async def lease(self, key_id: int, uses: int) -> int:

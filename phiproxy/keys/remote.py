@@ -5,8 +5,6 @@ only the last is tried again (full jitter, so that many proxies do not come back
 breaker is open, nobody waits for a provider that does not answer: cached keys go on, everything else fails at once.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

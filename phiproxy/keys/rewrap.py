@@ -4,18 +4,16 @@ No row of any table is touched. Tracked by version, since a KEK that was rotated
 itself, so a run that was broken off is taken up by the next, and a run with nothing to do does nothing.
 """
 
-from __future__ import annotations
-
 import hmac
 from dataclasses import dataclass, field
 
 from phiproxy.errors import ConfigError, ProviderDenied, ProviderMisconfigured
-from phiproxy.keys.changes import add_wrap, announce, drop_wrap
-from phiproxy.keys.keks import Kek, kek_of
+from phiproxy.keys.key_rows import RootRow, WrapRow
+from phiproxy.keys.key_state_changes import add_wrap, announce, drop_wrap
 from phiproxy.keys.provider import KeyProvider, Wrapped
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.roots import refuse_unauthentic, unwrap_root
-from phiproxy.keys.rows import RootRow, WrapRow
+from phiproxy.keys.tenant_keks import Kek, kek_of
 
 
 @dataclass(frozen=True, slots=True)

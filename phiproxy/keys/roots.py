@@ -1,12 +1,8 @@
-"""Root keys in memory.
+"""Root keys in memory: one KEK unwrap each, shared by whoever waits for it, gone when its time is up (spec/stored-format 3.7).
 
-One KEK unwrap each, shared by whoever waits for it, gone when its time is up (crypto.md section 8.5).
-
-The time of a root runs from the moment before its unwrap was asked for: fresh for ``ttl``, then stale, for reads only
-and only while the provider is unavailable, until ``max_stale``. A denial ends it at once.
+The time of a root runs from the moment before its unwrap was asked for: fresh for ``ttl``, then stale, for reads only and only
+while the provider is unavailable, until ``max_stale``. A denial ends it at once.
 """
-
-from __future__ import annotations
 
 import asyncio
 import os
@@ -15,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from phiproxy.crypto.derive import wipe
+from phiproxy.crypto.key_derivation import wipe
 from phiproxy.errors import NotAuthentic, ProviderDenied, ProviderError, ProviderMisconfigured, ProviderUnavailable
-from phiproxy.keys.keks import Kek, kek_of
-from phiproxy.keys.rows import RootRow
+from phiproxy.keys.key_rows import RootRow
+from phiproxy.keys.tenant_keks import Kek, kek_of
 
 # While the provider is in trouble, everybody who waits gets the first one's answer for this long (seconds): an outage
 # must not turn each statement into a call that times out, and its end must be noticed soon.
@@ -31,7 +27,7 @@ AHEAD = 0.08
 
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
-    """Seconds and counts of ``keys.cache`` (config.md section 1)."""
+    """Seconds and counts of ``keys.cache`` (spec/configuration 1.6)."""
 
     ttl: float = 300.0
     max_stale: float = 900.0
@@ -68,10 +64,7 @@ class _Held:
 
 
 class RootCache:
-    """Unwrapped root keys of one deployment under one provider.
-
-    ``gone(root id)`` is told when one must not be used any more.
-    """
+    """Unwrapped root keys of one deployment under one provider; ``gone(root id)`` is told when one must not be used any more."""
 
     def __init__(
         self,
@@ -87,32 +80,24 @@ class RootCache:
         self._clock = clock
         self._gone = gone
         self._held: OrderedDict[int, _Held] = OrderedDict()
-        self.unwraps = 0
-        """KEK unwraps asked for so far."""
-        self.told: Callable[[RootRow, ProviderError | None], None] = lambda _root, _error: None
-        """What is told how each unwrap went."""
-
-    def __repr__(self) -> str:
-        return f"<RootCache: {len(self._held)} root keys>"
+        self.told: Callable[[RootRow, ProviderError | None, float], None] = lambda _root, _error, _seconds: None
+        """What is told how each unwrap went, and how long it took."""
 
     async def get(self, row: RootRow, *, stale_ok: bool) -> Root:
         """Return the root key, unwrapping it unless it is held and fresh; concurrent callers share one unwrap.
 
-        With ``stale_ok`` a root that cannot be renewed because the provider is unavailable is still returned until
-        ``max_stale``. Raises ProviderDenied, ProviderUnavailable or ProviderMisconfigured otherwise, and NotAuthentic for
-        a row that is not.
+        With ``stale_ok`` a root that cannot be renewed because the provider is unavailable is still returned until ``max_stale``.
+        Raises ProviderDenied, ProviderUnavailable or ProviderMisconfigured otherwise, and NotAuthentic for a row that is not.
         """
         refuse_unauthentic(row)
         held = self._held.setdefault(row.id, _Held())
         self._held.move_to_end(row.id)
         async with held.lock:
             now = self._clock()
-            if held.secret is not None and now < held.unwrapped_at + self._limits.ttl:
-                self._trim()
-                return Root(bytes(held.secret), held.unwrapped_at + self._limits.ttl, stale=False)
-            if held.error is None or now >= held.retry_at:
+            fresh = held.secret is not None and now < held.unwrapped_at + self._limits.ttl
+            if not fresh and (held.error is None or now >= held.retry_at):
                 await self._renew(held, row, now)
-            if held.error is None and held.secret is not None:
+            if held.secret is not None and (fresh or held.error is None):
                 self._trim()
                 return Root(bytes(held.secret), held.unwrapped_at + self._limits.ttl, stale=False)
             return self._without_renewal(held, row, stale_ok=stale_ok)
@@ -120,6 +105,11 @@ class RootCache:
     def held(self) -> frozenset[int]:
         """Return the ids of the roots that are held."""
         return frozenset(root_id for root_id, held in self._held.items() if held.secret is not None)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the root that was unwrapped first of those held was; 0 where none is held."""
+        return max((self._clock() - held.unwrapped_at for held in self._held.values() if held.secret is not None), default=0.0)
 
     def drop(self, root_id: int) -> None:
         """Drop one root, and have what came from it dropped."""
@@ -175,11 +165,12 @@ class RootCache:
 
     async def _renew(self, held: _Held, row: RootRow, now: float) -> None:
         """Unwrap, and keep the key or the error."""
+        begin = self._clock()
         try:
-            secret = await self._unwrap(row)
+            secret = await unwrap_root(self._kek, self._deployment, row)
         except ProviderError as error:
             held.error, held.retry_at = error, self._clock() + RETRY_AFTER
-            self.told(row, error)
+            self.told(row, error, self._clock() - begin)
             if not isinstance(error, ProviderUnavailable):
                 # The answer was no: what was unwrapped under the old answer is not used on.
                 held.forget()
@@ -190,7 +181,7 @@ class RootCache:
             since = max(now, self._clock() - self._limits.ttl / 2)
             held.secret, held.unwrapped_at, held.error = bytearray(secret), since, None
             held.ahead = self._limits.ttl * (AHEAD + AHEAD * os.urandom(1)[0] / 255)
-            self.told(row, None)
+            self.told(row, None, self._clock() - begin)
 
     def _without_renewal(self, held: _Held, row: RootRow, *, stale_ok: bool) -> Root:
         error = held.error or ProviderUnavailable("the key provider does not answer")
@@ -203,12 +194,6 @@ class RootCache:
             raise type(error)(error.message, hint=error.hint)
         # Short, so that the end of the outage is noticed, but never past the end.
         return Root(bytes(held.secret), min(end, max(now, held.retry_at) + RETRY_AFTER), stale=True)
-
-    async def _unwrap(self, row: RootRow) -> bytes:
-        def asking() -> None:
-            self.unwraps += 1
-
-        return await unwrap_root(self._kek, self._deployment, row, asking)
 
     def _trim(self) -> None:
         while len(self._held) > self._limits.max_root_keys:
@@ -223,10 +208,9 @@ def refuse_unauthentic(row: RootRow) -> None:
         raise NotAuthentic(f"root key {row.id} of {row.scope} is not authentic in the key registry")
 
 
-async def unwrap_root(kek: Kek, deployment: str, row: RootRow, asking: Callable[[], None] = lambda: None) -> bytes:
+async def unwrap_root(kek: Kek, deployment: str, row: RootRow) -> bytes:
     """Ask its KEK for a root, under the first of its wraps that it covers and opens, those of its own URI first.
 
-    ``asking`` is called before each time the KEK is asked.
     Raises ProviderMisconfigured when it covers none, ProviderDenied when it opens none.
     """
     refuse_unauthentic(row)
@@ -237,7 +221,6 @@ async def unwrap_root(kek: Kek, deployment: str, row: RootRow, asking: Callable[
     wraps.sort(key=lambda wrap: wrap.kek_uri != provider.uri)
     denied: ProviderDenied | None = None
     for wrap in wraps:
-        asking()
         try:
             return await provider.unwrap(wrap.blob, wrap.kek_version, row.context(deployment))
         except ProviderDenied as error:

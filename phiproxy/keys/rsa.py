@@ -1,16 +1,9 @@
-"""RSA: ``rsa:public.pem[?private=PATH&passphrase=env:NAME&oaep=sha256]``.
+"""RSA: ``rsa:public.pem[?private=PATH&passphrase=env:NAME&oaep=sha256]``; without ``private`` it wraps only (docs/keys/rsa.md).
 
-    rsa:/etc/phiproxy/kek.pem                                   wraps only, on a machine that cannot read
-    rsa:/etc/phiproxy/kek.pem?private=/run/secrets/kek.key      serves
-    rsa:/etc/phiproxy/kek.pem?private=/run/secrets/kek.key&passphrase=file:/run/secrets/pass
-
-``blob = RSAES-OAEP(public key, root || SHA-256(context))`` with an empty label; the hash is compared after unwrapping, so a wrap is
-bound to its context though OAEP has no associated data (crypto.md section 3). At least 2048 bits. ``oaep=sha256`` (default) or
-``sha1``, which is for tokens that know no other. The KEK version is SHA-256 of the SubjectPublicKeyInfo, in hexadecimal: a new key
-pair in the same files is a new version. RFC 8017 section 7.1.
+The hash of the context, which is wrapped with the root key, is compared after unwrapping: so a wrap is bound to its context though
+OAEP (RFC 8017 section 7.1) has no associated data (spec/stored-format 3.2). ``oaep=sha1`` is for tokens that know no other. A new
+key pair in the same files is a new KEK version.
 """
-
-from __future__ import annotations
 
 import asyncio
 import hmac
@@ -30,12 +23,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from phiproxy.crypto.derive import KEY_LENGTH
+from phiproxy.crypto.key_derivation import KEY_LENGTH
 from phiproxy.errors import ProviderDenied, ProviderMisconfigured
+from phiproxy.keys.parsed_kek_uri import KekUri, parse_kek_uri
 from phiproxy.keys.provider import Context, SecretReader, Wrapped, WrapsHere
-from phiproxy.keys.uris import KekUri, parse_kek_uri
 
-GRAMMAR: Final = "rsa:PUBLIC.pem, with ?private=PRIVATE.pem&passphrase=env:NAME&oaep=sha256 where needed"
 MIN_BITS: Final = 2048
 _CONTEXT_LENGTH: Final = 32
 
@@ -67,30 +59,19 @@ class RsaProvider(WrapsHere):
     authenticates = False
 
     def __init__(self, uri: KekUri, public: RSAPublicKey, private: RSAPrivateKey | None, oaep: padding.OAEP) -> None:
-        self._uri = uri
+        super().__init__(uri.name)
+        self._parsed = uri
         self._public = public
         self._private = {} if private is None else {fingerprint(public): private}
         self._oaep = oaep
 
-    def __repr__(self) -> str:
-        return f"<RsaProvider {self._uri.name}>"
-
     @classmethod
     async def open(cls, uri: str, secrets: SecretReader) -> Self:
         """Read the keys; ProviderMisconfigured, naming the file, when one is not usable or they are not a pair."""
-        parsed = parse_kek_uri(uri, GRAMMAR, ("private", "passphrase", "oaep"), secrets)
+        parsed = parse_kek_uri(uri, secrets)
         oaep = padding_of(parsed.options.get("oaep", "sha256"))
         public, private = await asyncio.to_thread(_read_pair, parsed)
         return cls(parsed, public, private, oaep)
-
-    @property
-    def uri(self) -> str:
-        """``rsa:`` and the public key's file."""
-        return self._uri.name
-
-    def covers(self, kek_uri: str) -> bool:
-        """Say yes to every RSA wrap: files move, and the version names the key."""
-        return kek_uri.startswith("rsa:")
 
     async def version(self) -> str:
         """Return the fingerprint of the public key."""
@@ -107,7 +88,7 @@ class RsaProvider(WrapsHere):
         if not self._private:
             raise ProviderMisconfigured("keys.kek names no private key, so nothing can be unwrapped here")
         if version not in self._private:
-            self._public, private = await asyncio.to_thread(_read_pair, self._uri)
+            self._public, private = await asyncio.to_thread(_read_pair, self._parsed)
             if private is not None:
                 self._private[fingerprint(self._public)] = private
         if version not in self._private:
@@ -135,7 +116,7 @@ def _read_pair(uri: KekUri) -> tuple[RSAPublicKey, RSAPrivateKey | None]:
     public = _read_public(Path(uri.rest))
     if "private" not in uri.options:
         if "passphrase" in uri.options:
-            raise ProviderMisconfigured(f"keys.kek: write {GRAMMAR}")
+            raise uri.misused()
         return public, None
     private = _read_private(Path(uri.options["private"]), uri.secret("passphrase"))
     if private.public_key() != public:

@@ -11,21 +11,22 @@ import hmac
 import time
 from collections import Counter as Tally
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import EllipsisType
 from typing import Any, Final, Literal, NamedTuple
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from phiproxy.crypto.envelope import frame
 from phiproxy.errors import NotAuthentic
+from phiproxy.keys.authenticated_tables import AUTHENTICATED, AuthenticatedTable, Connection, Read, of_key, read_rows
 from phiproxy.keys.manifest import Counter, Manifest, RegistryKey, Row, parse_label, row_text
-from phiproxy.keys.schema import table
-from phiproxy.keys.tables import AUTHENTICATED, AuthenticatedTable, Connection, Read, of_key, read_rows
+from phiproxy.keys.registry_schema import table
 from phiproxy.keys.watermark import Watermark
-from phiproxy.policy.layout import Layout
+from phiproxy.policy.registry_layout import Layout
 
 # Who can write the registry can make up rows without end; what was told of them is remembered up to here.
 MAX_TOLD = 10_000
@@ -67,11 +68,8 @@ class Trust:
         self._noticed_at = 0
         self._told: OrderedDict[Fault, None] = OrderedDict()
         self._manifests: dict[str, Manifest] = {}
-        self.verified_layout: tuple[Manifest, Mapping[str, Sequence[Read]], Layout] | None = None
-        """The layout that was verified last, and what it was of: a proxy looks at every poll, and mostly nothing has changed."""
-
-    def __repr__(self) -> str:
-        return f"<Trust in {self.schema}: {self.watermark!r}>"
+        self.verified_layout: tuple[TupleRow, Layout] | None = None
+        """The layout that was verified last, and the rows that it was of: mostly nothing has changed when a proxy looks again."""
 
     def tell(self, fault: Fault) -> None:
         """Raise the alarm, once for each fault."""
@@ -89,10 +87,7 @@ class Trust:
 
     @asynccontextmanager
     async def reading(self, conn: Connection) -> AsyncIterator[View]:
-        """One snapshot of the registry, verified; ``conn`` is outside a transaction.
-
-        Raises NotAuthentic when the counter itself does not verify.
-        """
+        """A verified snapshot of the registry; ``conn`` is outside a transaction. NotAuthentic when the counter does not verify."""
         floor = self.watermark.counter  # as it was before the snapshot: another connection may see a later one meanwhile
         async with conn.transaction():
             await conn.execute(SNAPSHOT)
@@ -148,15 +143,15 @@ class Trust:
         try:
             if len(rows) != 1 or rows[0][0] != at:
                 raise NotAuthentic(f"the manifest of {group} in the key registry is missing or not its last one")
-            found = self.key.open_manifest(group, *rows[0])
+            manifest = self.key.open_manifest(group, *rows[0])
         except NotAuthentic as error:
             self.tell(Fault("manifest", f"manifest of {group}", error.message))
             if lock:
                 raise
             return Manifest(group, at, {})
         if not lock:
-            self._manifests[group] = found
-        return found
+            self._manifests[group] = manifest
+        return manifest
 
 
 class View:
@@ -187,10 +182,10 @@ class View:
         """Return, and tell, the keys of a group's rows of a table whose key begins like this and that are not among ``present``."""
         prefix = frame(table.encode(), *(part.encode() for part in key))
         manifest = await self.manifest(group)
-        found = [parse_label(m)[1:] for m in manifest.macs if m.startswith(prefix) and m not in present]
-        for lost in found:
+        missing = [parse_label(m)[1:] for m in manifest.macs if m.startswith(prefix) and m not in present]
+        for lost in missing:
             self.trust.tell(Fault("row", row_text(table, lost), "is missing"))
-        return found
+        return missing
 
     async def _authentic(self, read: Read, copies: int) -> bool:
         if copies > 1:

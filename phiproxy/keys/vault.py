@@ -1,29 +1,14 @@
-"""Vault or OpenBao transit: ``vault:MOUNT/KEY``, e.g. ``vault:transit/phiproxy``.
+"""Vault or OpenBao transit: ``vault:MOUNT/KEY``. The set-up, the token's policy and the login are in docs/keys/vault.md.
 
-The address is VAULT_ADDR or ``?address=URL``, the namespace VAULT_NAMESPACE or ``?namespace=NAME``, a private CA VAULT_CACERT or
-``?ca_file=PATH``; for the login see ``vaultlogin``. The key must be derived, so that every wrap is bound to its context:
-
-    vault write -f transit/keys/phiproxy type=aes256-gcm96 derived=true
-
-The policy that the proxy's token needs, and nothing more (``datakey`` and ``encrypt`` only where root keys are made, ``rewrap`` and
-``config`` only where ``keys rewrap`` runs; transit creates an unknown key on ``encrypt`` if ``create`` is allowed, so it is not):
-
-    path "transit/keys/phiproxy"              { capabilities = ["read"] }
-    path "transit/decrypt/phiproxy"           { capabilities = ["update"] }
-    path "transit/datakey/plaintext/phiproxy" { capabilities = ["update"] }
-    path "transit/encrypt/phiproxy"           { capabilities = ["update"] }
-    path "transit/rewrap/phiproxy"            { capabilities = ["update"] }
-    path "transit/keys/phiproxy/config"       { capabilities = ["update"] }
-
-The blob is Vault's own ``vault:vN:…``; the KEK version is N. Extra: ``phiproxy[vault]``. API: Transit secrets engine (HTTP API).
+The key must be derived, so that every wrap is bound to its context (spec/stored-format 3.2). The namespace is VAULT_NAMESPACE or
+``?namespace=NAME``, a private CA VAULT_CACERT or ``?ca_file=PATH``. Extra: ``phiproxy[vault]``. API: Transit secrets engine (HTTP).
 """
-
-from __future__ import annotations
 
 import asyncio
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Self, TypeVar
 
 import hvac
@@ -31,36 +16,27 @@ from hvac import exceptions as answers
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, RequestException
 
 from phiproxy.errors import PhiproxyError, ProviderDenied, ProviderError, ProviderMisconfigured, ProviderUnavailable
-from phiproxy.keys.provider import Context, NewKey, SecretReader, Wrapped
+from phiproxy.keys.parsed_kek_uri import parse_kek_uri
+from phiproxy.keys.provider import Context, NamedProvider, NewKey, SecretReader, Wrapped
 from phiproxy.keys.remote import CallLimits, Remote
-from phiproxy.keys.uris import parse_kek_uri
-from phiproxy.keys.vaultlogin import Login, credentials
+from phiproxy.keys.vault_login import Login, credentials
 
-GRAMMAR: Final = "vault:MOUNT/KEY, with ?address=URL&auth=token|approle|kubernetes and that login's options where needed"
-OPTIONS: Final = (
-    "address", "namespace", "ca_file", "auth", "auth_mount", "token", "role_id", "secret_id", "role", "jwt",
-)  # fmt: skip
 # A login that fails while the token still lives is tried again after this long (seconds), and never in a tight loop.
 RENEW_AGAIN: Final = 5.0
 T = TypeVar("T")
 
 
-class VaultProvider:
+class VaultProvider(NamedProvider):
     """A derived transit key."""
 
-    authenticates = True
-
-    def __init__(self, name: str, mount: str, key: str, client: Any, login: Login, remote: Remote) -> None:
-        self._name = name
+    def __init__(self, uri: str, mount: str, key: str, client: Any, login: Login, remote: Remote) -> None:
+        super().__init__(uri)
         self._mount = mount
         self._key = key
         self._client = client
         self._login = login
         self._remote = remote
         self._renewing: asyncio.Task[None] | None = None
-
-    def __repr__(self) -> str:
-        return f"<VaultProvider {self._name}>"
 
     @classmethod
     async def open(cls, uri: str, secrets: SecretReader, limits: CallLimits | None = None) -> Self:
@@ -69,11 +45,11 @@ class VaultProvider:
         Raises ProviderMisconfigured for a wrong URI or address, a key that is not there or not derived; ProviderDenied when the
         login or the key is refused; ProviderUnavailable when Vault does not answer.
         """
-        parsed = parse_kek_uri(uri, GRAMMAR, OPTIONS, secrets)
+        parsed = parse_kek_uri(uri, secrets)
         mount, _, key = parsed.rest.rpartition("/")
         address = parsed.options.get("address") or os.environ.get("VAULT_ADDR", "")
         if not mount or not key:
-            raise ProviderMisconfigured(f"keys.kek: write {GRAMMAR}")
+            raise parsed.misused()
         if not address:
             raise ProviderMisconfigured("keys.kek: vault needs VAULT_ADDR in the environment, or address=URL")
         remote = Remote("Vault", limits)
@@ -93,59 +69,36 @@ class VaultProvider:
         provider._renewing = asyncio.get_running_loop().create_task(provider._keep_renewed(), name="vault token")
         return provider
 
-    @property
-    def uri(self) -> str:
-        """``vault:MOUNT/KEY``."""
-        return self._name
-
     def covers(self, kek_uri: str) -> bool:
         """Say yes to wraps under this very key: another one is another provider's."""
-        return kek_uri == self._name
+        return kek_uri == self.uri
 
     async def version(self) -> str:
         """Return the key's latest version, in decimal; a rotation in place is seen here."""
         return str((await self._described())["latest_version"])
 
-    async def min_decryption_version(self) -> int:
-        """Return the oldest version that Vault still decrypts."""
-        return int((await self._described())["min_decryption_version"])
-
     async def raise_min_decryption_version(self, version: int) -> None:
         """Have Vault decrypt nothing older than ``version``; whoever calls this has made sure that nothing older is in use."""
-        await self._call(
-            lambda t: t.update_key_configuration(name=self._key, min_decryption_version=version, mount_point=self._mount)
-        )
+        await self._call("update_key_configuration", min_decryption_version=version)
 
     async def new_key(self, context: Context) -> NewKey:
         """datakey/plaintext: the root key is of Vault's randomness."""
-        told = await self._call(
-            lambda t: t.generate_data_key(
-                name=self._key, key_type="plaintext", context=_b64(context.encode()), bits=256, mount_point=self._mount
-            )
-        )
+        told = await self._call("generate_data_key", key_type="plaintext", context=_b64(context.encode()), bits=256)
         return NewKey(b64decode(told["data"]["plaintext"]), _wrapped(told["data"]["ciphertext"]))
 
     async def wrap(self, root: bytes, context: Context) -> Wrapped:
         """Encrypt under the latest version."""
-        told = await self._call(
-            lambda t: t.encrypt_data(name=self._key, plaintext=_b64(root), context=_b64(context.encode()), mount_point=self._mount)
-        )
+        told = await self._call("encrypt_data", plaintext=_b64(root), context=_b64(context.encode()))
         return _wrapped(told["data"]["ciphertext"])
 
     async def unwrap(self, blob: bytes, version: str, context: Context) -> bytes:
         """Decrypt; ProviderDenied for another key, version or context, and for a version below min_decryption_version."""
-        ciphertext = _ciphertext(blob, version)
-        told = await self._call(
-            lambda t: t.decrypt_data(name=self._key, ciphertext=ciphertext, context=_b64(context.encode()), mount_point=self._mount)
-        )
+        told = await self._call("decrypt_data", ciphertext=_ciphertext(blob, version), context=_b64(context.encode()))
         return b64decode(told["data"]["plaintext"])
 
     async def rewrap(self, blob: bytes, version: str, context: Context) -> Wrapped:
         """Rewrap: the root key does not leave Vault."""
-        ciphertext = _ciphertext(blob, version)
-        told = await self._call(
-            lambda t: t.rewrap_data(name=self._key, ciphertext=ciphertext, context=_b64(context.encode()), mount_point=self._mount)
-        )
+        told = await self._call("rewrap_data", ciphertext=_ciphertext(blob, version), context=_b64(context.encode()))
         return _wrapped(told["data"]["ciphertext"])
 
     async def close(self) -> None:
@@ -157,18 +110,20 @@ class VaultProvider:
         self._remote.close()
 
     async def _described(self) -> dict[str, Any]:
-        told = await self._call(lambda t: t.read_key(name=self._key, mount_point=self._mount))
-        described: dict[str, Any] = told["data"]
+        described: dict[str, Any] = (await self._call("read_key"))["data"]
         if not described.get("derived") or described.get("type") != "aes256-gcm96":
-            raise ProviderMisconfigured(f"{self._name} is not a derived key of type aes256-gcm96")
+            raise ProviderMisconfigured(f"{self.uri} is not a derived key of type aes256-gcm96")
         return described
 
-    async def _call(self, operation: Callable[[Any], T]) -> T:
-        return await self._remote.call(lambda: self._under_login(lambda: operation(self._client.secrets.transit)))
+    async def _call(self, operation: str, **parameters: Any) -> Any:
+        def call() -> Any:
+            return getattr(self._client.secrets.transit, operation)(name=self._key, mount_point=self._mount, **parameters)
+
+        return await self._remote.call(lambda: self._under_login(call))
 
     def _under_login(self, operation: Callable[[], T]) -> T:
         """Run one call under a token; where it is forbidden, once more under a new one."""
-        with _Answers(self._name):
+        with _answers(self.uri):
             token = self._login.ensure()
             try:
                 return operation()
@@ -190,33 +145,29 @@ class VaultProvider:
                 await asyncio.sleep(RENEW_AGAIN)
 
     def _renew(self) -> None:
-        with _Answers(self._name):
+        with _answers(self.uri):
             self._login.renew()
 
 
-class _Answers:
-    """What Vault's errors mean; their texts are left out where they are not constants of Vault."""
+@contextmanager
+def _answers(name: str) -> Iterator[None]:
+    """Raise what Vault's errors mean; their texts are left out where they are not constants of Vault."""
+    try:
+        yield
+    except (answers.VaultError, RequestException) as error:
+        raise _meaning(error, name) from None
 
-    def __init__(self, name: str) -> None:
-        self._name = name
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (answers.VaultError, RequestException)):
-            raise self._meaning(error) from None
-
-    def _meaning(self, error: Exception) -> ProviderError:
-        if isinstance(error, (MissingSchema, InvalidSchema, InvalidURL)):
-            return ProviderMisconfigured("keys.kek: the address of Vault is not a URL")
-        if isinstance(error, (answers.Forbidden, answers.Unauthorized)):
-            return ProviderDenied(f"Vault denies the use of {self._name}, or the login")
-        if isinstance(error, answers.InvalidPath):
-            return ProviderMisconfigured(f"Vault knows no {self._name}")
-        if isinstance(error, answers.InvalidRequest):
-            return ProviderDenied(f"Vault does not do this with {self._name}: a wrong version, context or login")
-        return ProviderUnavailable(f"Vault does not answer ({type(error).__name__})")
+def _meaning(error: Exception, name: str) -> ProviderError:
+    if isinstance(error, (MissingSchema, InvalidSchema, InvalidURL)):
+        return ProviderMisconfigured("keys.kek: the address of Vault is not a URL")
+    if isinstance(error, (answers.Forbidden, answers.Unauthorized)):
+        return ProviderDenied(f"Vault denies the use of {name}, or the login")
+    if isinstance(error, answers.InvalidPath):
+        return ProviderMisconfigured(f"Vault knows no {name}")
+    if isinstance(error, answers.InvalidRequest):
+        return ProviderDenied(f"Vault does not do this with {name}: a wrong version, context or login")
+    return ProviderUnavailable(f"Vault does not answer ({type(error).__name__})")
 
 
 def _b64(data: bytes) -> str:

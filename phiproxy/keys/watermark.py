@@ -4,18 +4,17 @@ The file is one for all workers and databases: ``{"phiproxy_counters": 1, "count
 whole under a lock, and only ever raised. What is in it is no secret; who can change it can hide a rollback, so it is the proxy's.
 """
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from phiproxy.errors import ConfigError
+from phiproxy.keys.kek_file import replace
 
 FORMAT: Final = 1
 
@@ -33,9 +32,6 @@ class Watermark:
         self._path = path
         self.keep = keep
         self._failing = False
-
-    def __repr__(self) -> str:
-        return f"<Watermark {self.counter}>"
 
     async def read(self) -> None:
         """Take over what the file says; ConfigError when it is not one of these files."""
@@ -76,28 +72,10 @@ def _read(path: Path) -> dict[str, int]:
 
 def _raise(path: Path, anchor: str, counter: int) -> None:
     """Write a counter unless the file has a higher one: of many processes that do, the highest stays."""
-    with open(path.with_name(path.name + ".lock"), "a", opener=_private) as lock:
+    with open(path.with_name(path.name + ".lock"), "a", opener=partial(os.open, mode=0o600)) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         counters = _read(path)
         if counters.get(anchor, 0) >= counter:
             return
         text = json.dumps({"phiproxy_counters": FORMAT, "counters": {**counters, anchor: counter}}, indent=2) + "\n"
-        descriptor, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+        replace(path, text.encode())

@@ -1,1 +1,18 @@
-"""Floor 6: sockets; may await, never meets keys."""
+"""Floor 6: sockets; may await, never meets keys.
+
+Clients:
+    listener, first_packet, client_slots, tls, tls_files, channel_binding, scram_login, scram_verifiers, login_messages, tokens,
+    pooling_check
+
+Servers:
+    upstream, primary_and_standby, cancel_requests, service_login, standing_connection, standbys
+
+One session:
+    relay, leg, sockets, session_needs, computations, offload, unrecorded
+
+The catalogue:
+    catalog_reader, catalog_watch, database_objects, dependency_reader, role_members, held_tables
+
+Processes, log and times:
+    workers, tasks, clock, session_log, statement_times
+"""

@@ -1,7 +1,5 @@
 """The clock by which proxies wait for each other: it goes on while a process is stopped, and while the machine sleeps."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """Listening sockets, TCP and Unix, and what is set on every socket of either leg; knows nothing of who connects."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import resource
@@ -10,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.values import Address
+from phiproxy.policy.setting_values import Address
 
 # A peer whose host or network died without a word is noticed after two minutes. TCP_USER_TIMEOUT is left alone: it would also end
 # a client that lives and does not read (a pager), since it counts a window that stays closed.

@@ -1,7 +1,5 @@
 """Tasks that are kept until they are done: asyncio itself holds them only weakly."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any

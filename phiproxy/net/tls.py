@@ -1,9 +1,4 @@
-"""TLS for both legs, from the configuration: contexts, and what a certificate binds SCRAM to.
-
-Minimum TLS 1.2, ALPN ``postgresql`` (manual 55.2.11).
-"""
-
-from __future__ import annotations
+"""TLS for both legs: contexts (at least TLS 1.2, ALPN ``postgresql``: manual 55.2.11), and what a certificate binds SCRAM to."""
 
 import ssl
 from dataclasses import dataclass
@@ -14,7 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
 from phiproxy.errors import ConfigError
-from phiproxy.net.tlsfiles import load_authorities, load_pair
+from phiproxy.net.tls_files import load_authorities, load_pair
 from phiproxy.policy.settings import ClientTls, Upstream
 
 ALPN = "postgresql"
@@ -49,7 +44,6 @@ def client_offer(settings: ClientTls) -> Offer | None:
 
 
 def _first_certificate(path: Path) -> bytes | None:
-    """Return the certificate that a file begins with, the server's own, or None when there is none."""
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())[0].public_bytes(serialization.Encoding.DER)
     except (OSError, ValueError):

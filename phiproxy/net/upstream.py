@@ -2,6 +2,7 @@
 
 The answer to SSLRequest is read as exactly one byte from the bare socket, so that nothing in clear can be taken for what comes
 through TLS (CVE-2021-23222); a server that says N where TLS is required is an error, never a silent downgrade.
+Which server is the primary, and what happens at a failover, is ``primary_and_standby``; cancel requests are ``cancel_requests``.
 """
 
 from __future__ import annotations
@@ -11,38 +12,53 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from phiproxy.errors import ProviderUnavailable
 from phiproxy.net.sockets import keep_alive
+from phiproxy.policy.setting_values import Address
 from phiproxy.policy.settings import Upstream
-from phiproxy.policy.values import Address
 from phiproxy.wire.messages import SSL_REQUEST
 
 _SSL_REQUEST = struct.pack("!II", 8, SSL_REQUEST)
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+# How often addresses are tried again while none has the wanted role, and nothing is heard of any.
+_LOOK_AGAIN = 0.25
 
 
-class UpstreamError(ProviderUnavailable):
+class Roles(Protocol):
+    """Which servers have which role (``primary_and_standby``)."""
+
+    @property
+    def target(self) -> str:
+        """``upstream.target``."""
+
+    def candidates(self) -> Sequence[Address]:
+        """Return where a new session may go, the best first."""
+
+    def failed(self, address: Address) -> None:
+        """Take note that an address could not be connected to."""
+
+    async def changed(self, within: float) -> None:
+        """Wait until another role is known, at most so many seconds."""
+
+
+class UpstreamError(ProviderUnavailable, sqlstate="08006", anchor="err-upstream"):
     """The server does not do as it must (08006); its own text names addresses only."""
 
-    sqlstate = "08006"
-    anchor = "err-upstream"
 
-
-class Unreachable(UpstreamError):
+class Unreachable(UpstreamError, sqlstate="57P03"):
     """No server could be reached: 57P03, at which clients go on to the next of their hosts, as where nobody listens."""
-
-    sqlstate = "57P03"
 
 
 class Connector:
     """Opens connections to the first address that answers."""
 
-    def __init__(self, settings: Upstream, context: ssl.SSLContext | None) -> None:
+    def __init__(self, settings: Upstream, context: ssl.SSLContext | None, roles: Roles | None = None) -> None:
         self._settings = settings
         self._context = context
+        self._roles = roles
 
     def each(self) -> list[Connector]:
         """Return one connector for every address."""
@@ -50,18 +66,32 @@ class Connector:
 
     async def connect(self, protocol: Callable[[], P]) -> tuple[asyncio.Transport, P, bool]:
         """Return (transport, protocol, whether TLS is used); Unreachable when no address gives one."""
-        failures = []
-        for address in self._settings.address:
-            try:
-                async with asyncio.timeout(self._settings.connect_timeout):
-                    return await self._connect(address, protocol)
-            except TimeoutError:
-                failures.append(f"{address}: no answer within {self._settings.connect_timeout:g} s")
-            except ssl.SSLCertVerificationError as error:
-                failures.append(f"{address}: its certificate is not accepted ({error.verify_message})")
-            except OSError as error:
-                failures.append(f"{address}: {_reason(error)}")
-        raise Unreachable("the PostgreSQL server cannot be reached: " + "; ".join(failures))
+        return (await self.connect_to(protocol))[:3]
+
+    async def connect_to(self, protocol: Callable[[], P]) -> tuple[asyncio.Transport, P, bool, Address]:
+        """Do as ``connect``, and return the address too.
+
+        With ``roles`` the servers of the wanted role come first; while there is none, it is waited for: a failover takes seconds.
+        """
+        roles, clock = self._roles, asyncio.get_running_loop().time
+        end = clock() + self._settings.connect_timeout
+        while True:
+            failures = []
+            for address in roles.candidates() if roles is not None else self._settings.address:
+                try:
+                    async with asyncio.timeout(self._settings.connect_timeout):
+                        return *await self._connect(address, protocol), address
+                except TimeoutError:
+                    failures.append(f"{address}: no answer within {self._settings.connect_timeout:g} s")
+                except ssl.SSLCertVerificationError as error:
+                    failures.append(f"{address}: its certificate is not accepted ({error.verify_message})")
+                except OSError as error:
+                    failures.append(f"{address}: {_reason(error)}")
+                if roles is not None:
+                    roles.failed(address)
+            if roles is None or roles.target == "any" or (left := end - clock()) <= 0:
+                raise Unreachable("the PostgreSQL server cannot be reached: " + ("; ".join(failures) or _none_of(roles)))
+            await roles.changed(min(left, _LOOK_AGAIN))
 
     async def _connect(self, address: Address, protocol: Callable[[], P]) -> tuple[asyncio.Transport, P, bool]:
         loop = asyncio.get_running_loop()
@@ -69,13 +99,13 @@ class Connector:
         try:
             # There is no TLS over a Unix socket: the server has none there, and libpq ignores sslmode, so the service login too.
             if self._context is None or address.path or not await self._asked_for_tls(sock):
-                transport, made = await loop.create_connection(protocol, sock=sock)
-                return transport, made, False
-            transport, made = await loop.create_connection(protocol, sock=sock, ssl=self._context, server_hostname=address.host)
+                transport, instance = await loop.create_connection(protocol, sock=sock)
+                return transport, instance, False
+            transport, instance = await loop.create_connection(protocol, sock=sock, ssl=self._context, server_hostname=address.host)
         except BaseException:
             sock.close()
             raise
-        return transport, made, True
+        return transport, instance, True
 
     async def _asked_for_tls(self, sock: socket.socket) -> bool:
         loop = asyncio.get_running_loop()
@@ -86,6 +116,10 @@ class Connector:
         if answer == b"N" and self._settings.tls == "prefer":
             return False
         raise ConnectionError(0, "the server does not offer TLS" if answer == b"N" else "the server did not answer SSLRequest")
+
+
+def _none_of(roles: Roles | None) -> str:
+    return "no address is configured" if roles is None else f"none is a {roles.target} (upstream.target)"
 
 
 def _reason(error: OSError) -> str:
@@ -120,36 +154,3 @@ async def _connected(sock: socket.socket, where: object) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-class _Discard(asyncio.Protocol):
-    """Waits for the other side to close."""
-
-    def __init__(self) -> None:
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The server has taken the request."""
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-
-async def cancel(connector: Connector, packet: bytes, timeout: float = 10.0) -> None:
-    """Forward a CancelRequest and wait until the server has closed: only then is the request delivered (manual 55.2.8).
-
-    Where there are several servers each is asked: a server knows its own keys, and overhears the others.
-    """
-    outcomes = await asyncio.gather(*(_cancel(one, packet, timeout) for one in connector.each()), return_exceptions=True)
-    failures = [outcome for outcome in outcomes if outcome is not None]
-    if len(failures) == len(outcomes):
-        raise failures[0]
-
-
-async def _cancel(connector: Connector, packet: bytes, timeout: float) -> None:
-    transport, protocol, _ = await connector.connect(_Discard)
-    try:
-        transport.write(packet)
-        async with asyncio.timeout(timeout):
-            await protocol.closed
-    finally:
-        transport.close()

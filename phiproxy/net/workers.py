@@ -1,12 +1,10 @@
 """Worker processes that accept from the same listening sockets, and the supervisor that keeps them alive.
 
 The sockets are bound once and inherited: closing a listener of SO_REUSEPORT would drop the connections queued on it. Workers are
-fresh interpreters, not forks: the supervisor has an event loop and a thread for metrics, which a fork would copy in whatever state
-they are. Supervisor and worker talk through a socket pair of their own, whose end is also how each learns of the other's death: a
-worker whose supervisor was killed ends, so none is orphaned and keeps the port. Signals are the supervisor's business; a worker
-ignores those that a terminal or a service manager sends to the whole group.
-
-Knows no more of what a worker does than the orders it takes.
+fresh interpreters: a fork would copy the supervisor's event loop and its thread for metrics in whatever state they are. Supervisor
+and worker speak through a socket pair of their own, whose end is also how each learns of the other's death: a worker whose
+supervisor was killed ends, so none is orphaned and keeps the port. Signals are the supervisor's business; a worker ignores those
+that a terminal or a service manager sends to the whole group. The supervisor knows of what a worker does only the orders it takes.
 """
 
 from __future__ import annotations
@@ -51,14 +49,18 @@ class Configuration(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first order. ``sockets`` and ``places`` are inherited file descriptors, ``group`` is common to all workers."""
+    """The first order. ``sockets`` and ``slots`` are inherited file descriptors, ``group`` is common to all workers.
+
+    ``engine`` is what reaches the engine of split statements, None without one.
+    """
 
     configuration: Configuration
     sockets: tuple[int, ...]
-    places: int
+    slots: int
     workers: int
     index: int
     group: int
+    engine: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ class _Worker:
     channel: Channel
     configuration: Configuration
     settled: asyncio.Future[str]
+    told_head: Callable[[dict[str, Any]], None]
     answer: asyncio.Future[str] | None = None
     reasons: tuple[str, ...] | None = None
 
@@ -169,6 +172,8 @@ class _Worker:
                 self.settled.set_result(text)
             elif word == "readiness":
                 self.reasons = tuple(text.splitlines())
+            elif word == "audit":
+                self.told_head(json.loads(text))
             elif self.answer is not None and not self.answer.done():
                 self.answer.set_result(text)
         try:
@@ -193,14 +198,16 @@ class Supervisor:
         count: int,
         *,
         sockets: Sequence[socket.socket],
-        places: int,
+        slots: int,
         environment: Mapping[str, str],
         gone: Callable[[int, int], None],
+        engine: object = None,
     ) -> None:
+        self._engine = engine
         self.configuration = configuration
         self._count = count
         self._sockets = tuple(sock.fileno() for sock in sockets)
-        self._places = places
+        self._slots = slots
         self._environment = environment
         self._group = secrets.randbits(GROUP_BITS)
         self._gone = gone
@@ -209,6 +216,8 @@ class Supervisor:
         self._ending = False
         self._judged = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self.told_head: Callable[[dict[str, Any]], None] = lambda _: None
+        """Told how far a worker's audit log goes."""
 
     @property
     def serving(self) -> int:
@@ -260,6 +269,9 @@ class Supervisor:
         self._tell_all(Stop())
         await self._all_ended(GRACE)
 
+    def _told_head(self, head: dict[str, Any]) -> None:
+        self.told_head(head)
+
     def _tell_all(self, order: Order) -> None:
         self._ending = True
         self._judged.set()
@@ -282,18 +294,18 @@ class Supervisor:
             process = subprocess.Popen(  # noqa: ASYNC220 - it returns when the program is loaded, and there is nothing else to do
                 [sys.executable, "-m", "phiproxy.worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *self._sockets, self._places),
+                pass_fds=(theirs.fileno(), *self._sockets, self._slots),
                 env={**os.environ, **self._environment},
             )
         channel = await Channel.over(ours)
         configuration = self.configuration
-        channel.order(Start(configuration, self._sockets, self._places, self._count, index, self._group))
-        worker = _Worker(process, channel, configuration, asyncio.get_running_loop().create_future())
+        channel.order(Start(configuration, self._sockets, self._slots, self._count, index, self._group, self._engine))
+        settled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        worker = _Worker(process, channel, configuration, settled, self._told_head)
         self._workers[index] = worker
         return worker
 
     async def _keep(self, index: int) -> None:
-        """Have a worker in this place, one after the other."""
         loop = asyncio.get_running_loop()
         wait = 0.0
         while True:

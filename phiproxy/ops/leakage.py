@@ -1,20 +1,23 @@
-"""What a thief of the database learns from the tags, and when that is too much (crypto.md section 6)."""
+"""What a thief of the database learns from the tags, and when that is too much (spec/stored-format 6.6)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from phiproxy.documents.field_paths import parse_path
 from phiproxy.index.spelling import IDENTITY
+from phiproxy.ops.stored_values import type_of
 from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.identifiers import quote_ident, shown_expression
 from phiproxy.policy.model import PolicyColumn
-from phiproxy.policy.names import quote_ident, shown_expression
-from phiproxy.policy.protection import ProtectedColumn, Protection, answering_slots
-from phiproxy.policy.types import BYTEA_OID
+from phiproxy.policy.physical_documents import lacks_leaf_tag, leaf_tag, reached
+from phiproxy.policy.protection import ColumnName, ProtectedColumn, Protection, Slot, answering_slots
+from phiproxy.wire.oids import BYTEA_OID, JSONB_OID
 
 MEASURED_FROM = 10_000  # values; below, a sample says too little about what will be stored
 FEWEST_DISTINCT = 1_000
@@ -54,7 +57,7 @@ class Leakage:
     @classmethod
     def of(cls, wanted: PolicyColumn, expression: str, measured: Measurement | None = None) -> Leakage:
         """Return what is known of one of a column's indexes."""
-        declared, shown = wanted.distinct.get(expression), shown_expression(expression, quote_ident(wanted.name))
+        declared, shown = wanted.distinct.get(expression), wanted.shown(expression)
         return cls(wanted.label, expression, measured, declared, wanted.accept_leakage, wanted.at, shown)
 
     @property
@@ -104,13 +107,21 @@ def declared_complaints(columns: Iterable[PolicyColumn]) -> list[str]:
 
 
 async def stored_complaints(
-    conn: psycopg.AsyncConnection[Any], columns: Iterable[PolicyColumn], protection: Protection, catalog: Catalog
+    conn: psycopg.AsyncConnection[Any],
+    columns: Iterable[PolicyColumn],
+    protection: Protection,
+    catalog: Catalog,
+    open_yet: Collection[ColumnName] = (),
 ) -> list[str]:
-    """Say the same by the tags that are stored, where there are enough. Raises psycopg.Error."""
+    """Say the same by the tags that are stored, where there are enough. Raises psycopg.Error.
+
+    Of fields that are in clear yet only what is declared counts (``open_yet``, by their registered names).
+    """
     leaks = []
     for wanted in columns:
-        column = protection.by_name[wanted.schema, wanted.table].columns[wanted.name]
-        sealed = _type_of(wanted, catalog) == BYTEA_OID
+        column = protection.of_listed(*wanted.listed_as)
+        stored_as = JSONB_OID if wanted.path else BYTEA_OID
+        sealed = wanted.registered_name not in open_yet and type_of(wanted.registered_name, catalog) == stored_as
         numbers = {e: s.number for e, s in answering_slots(column.slots, wanted.expressions).items() if sealed}
         leaks += [
             Leakage.of(wanted, e, await measure(conn, column, [numbers[e]]) if e in numbers else None) for e in wanted.expressions
@@ -119,18 +130,15 @@ async def stored_complaints(
 
 
 async def plaintext_complaints(conn: psycopg.AsyncConnection[Any], columns: Iterable[PolicyColumn], catalog: Catalog) -> list[str]:
-    """Say the same of columns that hold plaintext yet, by their values: of them there are no tags. Raises psycopg.Error."""
+    """Say the same of columns that hold plaintext yet, by their values: of them there are no tags. Raises psycopg.Error.
+
+    Of fields of documents only what is declared counts.
+    """
     leaks = []
     for wanted in columns:
-        plain = _type_of(wanted, catalog) not in (None, BYTEA_OID)
+        plain = not wanted.path and type_of((wanted.schema, wanted.table, wanted.name), catalog) not in (None, BYTEA_OID)
         leaks += [Leakage.of(wanted, e, await _measure_plaintext(conn, wanted, e) if plain else None) for e in wanted.expressions]
     return _complaints(leaks)
-
-
-def _type_of(wanted: PolicyColumn, catalog: Catalog) -> int | None:
-    relation = catalog.find(wanted.schema, wanted.table)
-    found = relation.column(wanted.name) if relation is not None else None
-    return None if found is None else found.type_oid
 
 
 def _complaints(leaks: Iterable[Leakage]) -> list[str]:
@@ -163,6 +171,8 @@ async def measure(conn: psycopg.AsyncConnection[Any], column: ProtectedColumn, s
     Values that are older than a slot have no tag in it.
     """
     numbers, name = list(slots), sql.Identifier(column.name)
+    if column.path:
+        return await _measured(conn, column.schema, column.table, _tags_of_field(column, numbers))
     tags = [sql.SQL("pg_catalog.substring({}, {}, 16)").format(name, sql.Literal(13 + 16 * number)) for number in numbers]
     together = sql.SQL(" || ").join(tags)
     tag = sql.SQL("NULLIF({}, {})").format(together, sql.SQL(_NO_TAG)) if len(numbers) == 1 else together
@@ -170,6 +180,16 @@ async def measure(conn: psycopg.AsyncConnection[Any], column: ProtectedColumn, s
         tag=tag, table=sql.Identifier(column.schema, column.table), name=name, last=sql.Literal(max(numbers))
     )
     return await _measured(conn, column.schema, column.table, each)
+
+
+def _tags_of_field(column: ProtectedColumn, numbers: list[int]) -> sql.Composed:
+    """Return what selects the tags of a field, of values that have one in each of these slots."""
+    text = reached(quote_ident(column.name), parse_path(column.path), text=True)
+    tags = [leaf_tag(text, Slot(number, "", 1, "active", form="text")) for number in numbers]
+    tag = f"NULLIF({tags[0]}, {_NO_TAG})" if len(tags) == 1 else " || ".join(tags)
+    there = f"{text} IS NOT NULL AND NOT {lacks_leaf_tag(column.name, parse_path(column.path), max(numbers))}"
+    table = sql.Identifier(column.schema, column.table)
+    return sql.SQL("SELECT {tag} AS tag FROM {table} WHERE {there}").format(tag=sql.SQL(tag), table=table, there=sql.SQL(there))
 
 
 async def _measured(conn: psycopg.AsyncConnection[Any], schema: str, table: str, each: sql.Composable) -> Measurement | None:

@@ -10,7 +10,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from phiproxy.errors import place_of
-from phiproxy.ops.takeover import take_over
+from phiproxy.ops.stderr_to_log import take_over
 from phiproxy.policy.settings import Log, Settings
 
 

@@ -1,6 +1,4 @@
-"""What the operating system is told about this process's memory, where keys are; and what the collector need not look at."""
-
-from __future__ import annotations
+"""No core dumps of a process that holds keys, and fewer pauses by the garbage collector."""
 
 import gc
 import resource
@@ -14,11 +12,14 @@ def forbid_core_dumps() -> None:
 
     The limit is 1 byte, not 0: where core_pattern is a pipe, Linux ignores every limit but 1 (fs/coredump.c).
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    except ValueError:  # the limit that may not be raised is 0, as systemd's LimitCORE=0 sets it
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def settle_memory() -> None:
-    """Have the collector pass by what is there now, and stays: looking through it all again stops every client for some 50 ms."""
+    """Exempt present objects, which stay, from garbage collection: to look through them again stops every client for some 50 ms."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, *gc.get_threshold()[1:])

@@ -8,48 +8,135 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from phiproxy import __version__
 from phiproxy.crypto.keyring import Refusal
 from phiproxy.errors import ConfigError
-from phiproxy.policy.values import Address
+from phiproxy.policy.setting_values import Address
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 log = structlog.get_logger("phiproxy.metrics")
 
+STATES = ("active", "idle", "in_transaction")
+# From a select of one row through a proxy that is idle to a statement that somebody has waited for.
+STATEMENT_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+
+
+class AuditCounts(Protocol):
+    """What the audit log counts: durable records, failed attempts, and whether nothing takes records now."""
+
+    recorded: int
+    failures: int
+    undelivered: dict[str, int]
+
+    @property
+    def lag(self) -> float:
+        """How many seconds some record has been waiting to be durable."""
+
+    @property
+    def broken(self) -> bool:
+        """Tell whether nothing takes records now."""
+
 
 class Metrics:
-    """What the proxy counts. Labels are outcomes only: names of tables or clients would grow without bound.
+    """What the proxy counts. Labels are outcomes, and what the operator has named: clients and statements would grow without bound.
 
     In a registry of its own, so that two proxies in one process do not collide.
     """
 
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
+        self.build_info = Gauge("phiproxy_build_info", "1, by version", ["version"], registry=own, multiprocess_mode="livemax")
         self.clients = Gauge("phiproxy_clients", "client connections now", registry=own, multiprocess_mode="livesum")
-        self.statements = Counter("phiproxy_statements", "statements by outcome", ["outcome"], registry=own)
+        self.sessions = Gauge("phiproxy_sessions", "sessions by state", ["state"], registry=own, multiprocess_mode="livesum")
+        self.logins = Counter("phiproxy_logins", "connections by how the login ended", ["outcome"], registry=own)
+        self.statements = Counter("phiproxy_statements", "statements by verdict and reason", ["verdict", "reason"], registry=own)
+        self.refusals = Counter("phiproxy_refusals", "refused statements by their shape's digest", ["shape"], registry=own)
+        self.statement_seconds = Histogram(
+            "phiproxy_statement_seconds",
+            "a sample of statements, by phase",
+            ["phase", "verdict"],
+            registry=own,
+            buckets=STATEMENT_BUCKETS,
+        )
+        self.rows_opened = Counter(
+            "phiproxy_rows_opened", "rows in which a column was opened", ["database", "column"], registry=own
+        )
+        self.values_stored = Counter("phiproxy_values_stored", "values sealed for a column", ["database", "column"], registry=own)
         self.open_failures = Counter("phiproxy_open_failures", "stored values that did not open", registry=own)
+        self.splits = Counter("phiproxy_splits", "statements of which the engine has computed a part", registry=own)
+        self.rows_computed = Counter("phiproxy_rows_computed", "rows that were opened for the engine", registry=own)
+        text = "seconds in which the engine computed, and clients took the results"
+        self.engine_seconds = Counter("phiproxy_engine_seconds", text, registry=own)
+        self.of_engine = self.splits, self.rows_computed, self.engine_seconds
         self.kek_unwraps = Counter("phiproxy_kek_unwraps", "root keys that the provider was asked for", ["result"], registry=own)
+        self.kek_unwrap_seconds = Histogram("phiproxy_kek_unwrap_seconds", "answers of the key provider", registry=own)
+        text = "seconds since the oldest root key in use was unwrapped"
+        self.key_cache_age = Gauge("phiproxy_key_cache_age_seconds", text, registry=own, multiprocess_mode="livemax")
         self.data_keys_refused = Counter(
             "phiproxy_data_keys_refused", "data keys that stored values name and that are not used", ["reason"], registry=own
         )
         text = "rows of the key registry that do not verify, rollbacks of it, and data keys of stored values that it does not have"
         self.registry_faults = Counter("phiproxy_registry_faults", text, ["kind"], registry=own)
-        for kind in ("row", "manifest", "counter", "rollback", "unknown_key"):
-            self.registry_faults.labels(kind)
-        for outcome in ("forwarded", "rewritten", "refused"):
-            self.statements.labels(outcome)  # a series that is 0 is there from the start
-        for result in ("ok", "denied", "unavailable"):
-            self.kek_unwraps.labels(result)
-        for reason in get_args(Refusal):
-            self.data_keys_refused.labels(reason)
+        self.audit_records = Counter("phiproxy_audit_records", "records that are durable in the audit log", registry=own)
+        self.audit_failures = Counter("phiproxy_audit_failures", "attempts to write the audit log that failed", registry=own)
+        self.audit_broken = Gauge(
+            "phiproxy_audit_broken", "1 while nothing takes audit records", registry=own, multiprocess_mode="livemax"
+        )
+        text = "seconds for which some audit record has been waiting to be durable"
+        self.audit_lag = Gauge("phiproxy_audit_lag_seconds", text, registry=own, multiprocess_mode="livemax")
+        text = "audit records that a destination beside the files has not got"
+        self.audit_undelivered = Counter("phiproxy_audit_undelivered", text, ["destination"], registry=own)
+        self._audited: tuple[int, int, dict[str, int]] = (0, 0, {})
+        self.upstream_errors = Counter(
+            "phiproxy_upstream_errors", "connections to the server that failed", ["reason"], registry=own
+        )
+        text = "statements over columns that are in clear, by what would become of them if these were sealed"
+        self.observed = Counter("phiproxy_observed_statements", text, ["answer"], registry=own)
+        self.jobs = Gauge(
+            "phiproxy_jobs", "jobs by state", ["database", "kind", "state"], registry=own, multiprocess_mode="livemax"
+        )
+        text = "rows of jobs that are not over: read, written, and an estimate of the total"
+        labels = ["database", "kind", "count"]
+        self.job_rows = Gauge("phiproxy_job_rows", text, labels, registry=own, multiprocess_mode="livemax")
+        text = "the longest that the event loop was late in the last seconds"
+        self.loop_delay = Gauge("phiproxy_event_loop_delay_seconds", text, registry=own, multiprocess_mode="livemax")
+        self.build_info.labels(__version__).set(1)
+        # A series that is 0 is there from the start.
+        for metric, values in (
+            (self.registry_faults, ("row", "manifest", "counter", "rollback", "unknown_key")),
+            (self.kek_unwraps, ("ok", "denied", "unavailable")),
+            (self.data_keys_refused, get_args(Refusal)),
+            (self.logins, ("ok", "failed", "refused", "no_server")),
+            (self.observed, ("works", "split", "refused")),
+            (self.upstream_errors, ("unreachable", "login", "closed")),
+        ):
+            for label in values:
+                metric.labels(label)
+        for verdict in ("forwarded", "rewritten"):
+            self.statements.labels(verdict, "")
+        self.statements.labels("refused", "refused")
+        for state in STATES:
+            self.sessions.labels(state)
+
+    def told(self, log: AuditCounts) -> None:
+        """Take what the audit log has counted since this was said last."""
+        records, failures, undelivered = self._audited
+        self.audit_records.inc(log.recorded - records)
+        self.audit_failures.inc(log.failures - failures)
+        self.audit_broken.set(log.broken)
+        self.audit_lag.set(log.lag)
+        for destination, count in log.undelivered.items():
+            self.audit_undelivered.labels(destination).inc(count - undelivered.get(destination, 0))
+        self._audited = (log.recorded, log.failures, dict(log.undelivered))
 
 
 class WorkersMetrics:

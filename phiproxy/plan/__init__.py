@@ -1,1 +1,19 @@
-"""Floor 4: from meaning to closures run per message and per row."""
+"""Floor 4: from answer to closures run per message and per row.
+
+From a statement to its plan:
+    planner, plan_cache, compile, rewritten_text, statement_plan, parameter_types, search_path, named_statements,
+    statements_behind
+
+What is known of all texts of a shape:
+    templates, simple_query_template, split_templates, long_inserts
+
+Values and rows:
+    column_ciphers, slot_tags, sealed_columns, sealed_rows, convert_values, compiled_convert, document_ciphers, value_formats,
+    range_tags, result_columns, masked_values, copy_fields, row_counts
+
+What the server cannot answer:
+    splitting, split_plan, split_writes, sealed_views, unanswered, without_engine
+
+What is told of it:
+    explanation, forecast, touched, whom, subjects, copy_subjects
+"""

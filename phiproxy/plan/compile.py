@@ -1,86 +1,98 @@
-"""From meanings to plans: occurrences become the server's parameters or constants."""
+"""From answers to plans: occurrences become the server's parameters or constants."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any
 
 from phiproxy.errors import StatementRefused, UndefinedOperator
-from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.deduce import deduced
-from phiproxy.plan.ends import end_pair, is_read_pair, read_ends_as, without_number
-from phiproxy.plan.rewrite import rendered_of
-from phiproxy.plan.statement import Columns, ScriptPart, ScriptPlan, StatementPlan
-from phiproxy.policy.types import array_of, by_oid
-from phiproxy.sql.finish import marker
-from phiproxy.sql.formula import Formula
-from phiproxy.sql.meaning import (
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.parameter_types import deduced
+from phiproxy.plan.range_tags import bound_pair, is_read_pair, read_bounds_as, without_number
+from phiproxy.plan.result_columns import Columns
+from phiproxy.plan.rewritten_text import rendered_of
+from phiproxy.plan.statement_plan import ScriptPart, ScriptPlan, StatementPlan, spell_literals
+from phiproxy.plan.touched import touched_by
+from phiproxy.policy.column_types import array_of, by_oid
+from phiproxy.sql.expressions.error_positions import at_parameter
+from phiproxy.sql.result import Answered, BoundPair, Edit, Occurrence, Source
+from phiproxy.sql.rewrite.render import Rendered
+from phiproxy.sql.rewrite.templates import marker
+from phiproxy.sql.text.parse import char_position
+from phiproxy.sql.values.accepted_types import read_as
+from phiproxy.sql.values.formula import Formula
+from phiproxy.sql.values.uses import (
     ABSENT,
     PLAIN,
     Absent,
-    Edit,
-    EndPair,
-    Meaning,
     Nullness,
-    Occurrence,
     Plain,
     Search,
-    Source,
     Store,
     Use,
     is_upper,
     of_elements,
     sent_as_array,
+    stored_form,
 )
-from phiproxy.sql.operands import read_as
-from phiproxy.sql.parse import char_position
-from phiproxy.sql.places import at_parameter
-from phiproxy.sql.render import Rendered
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
-from phiproxy.wire.arrays import BYTEA_ARRAY_OID, TEXT_ARRAY_LIKE, TEXT_ARRAY_OID, VARCHAR_ARRAY_OID
-from phiproxy.wire.values import BYTEA_OID, TEXT_LIKE, TEXT_OID, UNKNOWN_OID, VARCHAR_OID
+from phiproxy.wire.oids import (
+    BYTEA_ARRAY_OID,
+    BYTEA_OID,
+    JSONB_ARRAY_OID,
+    JSONB_OID,
+    TEXT_ARRAY_LIKE,
+    TEXT_ARRAY_OID,
+    TEXT_LIKE,
+    TEXT_OID,
+    UNKNOWN_OID,
+    VARCHAR_ARRAY_OID,
+    VARCHAR_OID,
+)
 
 # Bind counts parameters in 16 bits (manual 55.7).
 MAX_PARAMETERS = 65535
 
 
-class UndefinedParameter(StatementRefused):
+class UndefinedParameter(StatementRefused, sqlstate="42P02"):
     """A simple query names a parameter (42P02)."""
 
-    sqlstate = "42P02"
+
+class IndeterminateDatatype(StatementRefused, sqlstate="42P18"):
+    """Nothing says of what type a parameter is, since the statement does not use it (42P18)."""
 
 
-def _columns(meaning: Meaning) -> Columns | None:
-    if meaning.outputs is None or not meaning.touches:
+def _columns(answer: Answered) -> Columns | None:
+    if answer.outputs is None or not answer.touches:
         return None
-    made = meaning.kept.get("columns")
-    if made is None or made.reveals is not meaning.outputs:
-        made = meaning.kept["columns"] = Columns(meaning.outputs)
-    assert isinstance(made, Columns)
-    return made
+    columns = answer.shared.get("columns")
+    if columns is None or columns.reveals is not answer.outputs:
+        columns = answer.shared["columns"] = Columns(answer.outputs, answer.subjects)
+    assert isinstance(columns, Columns)
+    return columns
 
 
-def _cursor(meaning: Meaning) -> Columns | None:
-    return None if meaning.cursor is None else Columns(meaning.cursor)
+def _cursor(answer: Answered) -> Columns | None:
+    return None if answer.cursor is None else Columns(answer.cursor, answer.subjects)
 
 
-def _prepared(meaning: Meaning) -> tuple[StatementPlan, tuple[int, ...]] | None:
-    if meaning.prepared is None:
+def _prepared(answer: Answered) -> tuple[StatementPlan, tuple[int, ...]] | None:
+    if answer.prepared is None:
         return None
-    plan, oids = meaning.prepared
+    plan, oids = answer.prepared
     assert isinstance(plan, StatementPlan)
     return plan, oids
 
 
-def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
-    """Return the plan of a simple Query whose meanings were proved."""
-    parts = tuple(_part(m) for m in meanings)
-    parameter = next((o for m in meanings for o in m.occurrences if o.numbers), None)
-    rendered = rendered_of(text, meanings)
-    if parameter is not None and rendered is not None and len(meanings) == 1 and meanings[0].generic:
-        rendered = _without_values(text, meanings[0], rendered)
+def compile_script(text: bytes, answers: Sequence[Answered], rendered: Rendered | None) -> ScriptPlan:
+    """Return the plan of a simple Query whose answers were proved; ``rendered`` is its rewrite."""
+    parts = tuple(_part(text, m) for m in answers)
+    parameter = next((o for m in answers for o in m.occurrences if o.numbers), None)
+    if parameter is not None and rendered is not None and len(answers) == 1 and answers[0].generic:
+        rendered = _without_values(text, answers[0], rendered)
     elif parameter is not None:
         raise UndefinedParameter(
             f"there is no parameter ${min(parameter.numbers)}",
@@ -90,49 +102,42 @@ def compile_script(text: bytes, meanings: Sequence[Meaning]) -> ScriptPlan:
     return ScriptPlan(text, rendered is None, parts, rendered)
 
 
-def _without_values(text: bytes, meaning: Meaning, rendered: Rendered) -> Rendered:
+def _without_values(text: bytes, answer: Answered, rendered: Rendered) -> Rendered:
     """Return the rewrite of a statement whose parameters have no values: they, and the literals, are parameters of the server's."""
-    layout = _Layout([PLAIN] * max(meaning.numbers))
+    layout = _Layout([PLAIN] * max(answer.numbers))
     spelled = _numbered(layout, rendered.occurrences)
     edits = [Edit(o.start, o.end, o.lead + s + o.trail) for o, s in zip(rendered.occurrences, spelled, strict=True)]
-    return Rendered(text, [*meaning.edits, *edits], [])
+    return Rendered(text, [*answer.edits, *edits], [])
 
 
 def _numbered(layout: _Layout, occurrences: Sequence[Occurrence]) -> list[bytes]:
-    """Give occurrences their parameters, and return what stands in their places in the server's statement."""
     numbers = [layout.number(o) for o in occurrences]
     return [b"$%d" % n if n else without_number(o) for n, o in zip(numbers, occurrences, strict=True)]
 
 
-def _part(m: Meaning) -> ScriptPart:
+def _part(text: bytes, m: Answered) -> ScriptPart:
     columns = _columns(m)
     typed = (columns is not None and columns.typed) or (m.copy is not None and m.copy.typed) or any(map(_is_read, m.occurrences))
-    return ScriptPart(columns, m.touches, m.plain_select, m.effects, m.copy, _prepared(m), _cursor(m), typed)
+    return ScriptPart(columns, m.touches, m.plain_select, m.effects, m.copy, _prepared(m), _cursor(m), typed, touched_by(text, m))
 
 
 def _is_read(occurrence: Occurrence) -> bool:
     return isinstance(occurrence.use, Store | Search) and occurrence.use.given is not None
 
 
-def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) -> StatementPlan:
-    """Return the plan of one Parse whose meaning was proved; ``declared`` are the client's parameter type OIDs.
+def compile_statement(text: bytes, answer: Answered, rendered: Rendered | None, declared: Sequence[int]) -> StatementPlan:
+    """Return the plan of one Parse whose answer was proved, with its rewrite; ``declared`` are the client's parameter type OIDs.
 
-    0 is an unspecified type, and there may be fewer than are used.
-
-    Raises UndefinedOperator or StatementRefused for a protected parameter that is declared as another type than text.
+    0 is an unspecified type, and there may be fewer than are used. Raises UndefinedOperator or StatementRefused for a protected
+    parameter that is declared as another type than text.
     """
-    rendered = rendered_of(text, [meaning])
-    absent = [meaning.touches and n not in meaning.numbers for n in range(1, len(declared) + 1)]
+    absent = [answer.touches and n not in answer.numbers for n in range(1, len(declared) + 1)]
     if rendered is None and not any(absent):
-        return StatementPlan(
-            text, text, identity=True, touches=meaning.touches, columns=_columns(meaning), plain_select=meaning.plain_select,
-            oids=tuple(declared), effects=meaning.effects, copy=meaning.copy,
-            bound=meaning.bound, prepared=_prepared(meaning), cursor=_cursor(meaning),
-        )  # fmt: skip
+        return _plan(text, answer, text, declared, identity=True)
     rendered = rendered or Rendered(text, [], [])
-    if not meaning.takes_parameters:
-        return _inline(text, meaning, rendered, declared)
-    inputs = max((*meaning.numbers, len(declared)), default=0)
+    if not answer.takes_parameters:
+        return _inline(text, answer, rendered, declared)
+    inputs = max((*answer.numbers, len(declared)), default=0)
     oids = [*(0 if oid == UNKNOWN_OID else oid for oid in declared), *(0 for _ in range(inputs - len(declared)))]
     layout = _Layout([ABSENT if n < len(absent) and absent[n] else PLAIN for n in range(inputs)])
     spelled = _numbered(layout, rendered.occurrences)
@@ -150,45 +155,57 @@ def compile_statement(text: bytes, meaning: Meaning, declared: Sequence[int]) ->
         with at_parameter(text, rendered.occurrences, n + 1):
             described.append(_described(use, oids[n], given.get(n + 1, TEXT_OID)))
     uses = layout.uses_of()
-    known = ((n, _type_of(oid, uses.get(n, []))) for n, oid in enumerate(described, start=1) if oid is not None)
-    types = {n: found for n, found in known if found is not None}
+    numbered = ((n, _type_of(oid, uses.get(n, []))) for n, oid in enumerate(described, start=1) if oid is not None)
+    types = {n: declared_type for n, declared_type in numbered if declared_type is not None}
     layout.read_as(types, partial(at_parameter, text, rendered.occurrences))
     oids = [TEXT_OID if n in layout.consumed else oid for n, oid in enumerate(oids, start=1)]
     sql = rendered.fill(lambda i, _o: spelled[i])
     edits = [*rendered.spans]
     edits += [(o.start, o.end, len(s)) for o, s in zip(rendered.occurrences, spelled, strict=True)]
+    sent = [oids[n] if isinstance(use, Plain | Absent) else _server_type(use) for use, n, _ in layout.outputs]
+    return _plan(
+        text,
+        answer,
+        sql,
+        sent,
+        inputs=inputs,
+        outputs=tuple(layout.outputs),
+        described=tuple(described),
+        edits=tuple(edits),
+        literals=tuple((o.use, o.start, o.literal) for o in rendered.occurrences if o.literal is not None and _is_read(o)),
+    )
+
+
+def _plan(
+    text: bytes, answer: Answered, sql: bytes, oids: Sequence[int], *, identity: bool = False, **others: Any
+) -> StatementPlan:
     return StatementPlan(
         text,
         sql,
-        identity=False,
-        inputs=inputs,
-        outputs=tuple(layout.outputs),
-        oids=tuple(oids[n] if isinstance(use, Plain | Absent) else _server_type(use) for use, n, _ in layout.outputs),
-        described=tuple(described),
-        columns=_columns(meaning),
-        touches=meaning.touches,
-        plain_select=meaning.plain_select,
-        effects=meaning.effects,
-        edits=tuple(edits),
-        literals=tuple(
-            (o.use, o.start, o.literal)
-            for o in rendered.occurrences
-            if o.literal is not None and isinstance(o.use, Store | Search) and o.use.given is not None
-        ),
-        cursor=_cursor(meaning),
-        bound=meaning.bound,
+        identity,
+        oids=tuple(oids),
+        columns=_columns(answer),
+        touches=answer.touches,
+        plain_select=answer.plain_select,
+        effects=answer.effects,
+        copy=answer.copy,
+        bound=answer.bound,
+        prepared=_prepared(answer),
+        cursor=_cursor(answer),
+        touched=touched_by(text, answer),
+        **others,
     )
 
 
 def _type_of(oid: int, uses: Sequence[Store | Search]) -> DeclaredType | None:
     """Return a parameter's type: a built-in one, that of a column which it meets, or of a cast around it."""
-    named = (t for use in uses for known in (use.type, *(use.given.casts if use.given else ())) for t in _named(known))
-    found = by_oid(oid) or next((t for t in named if t.oid == oid), None)
-    if found is None and any(use.given is not None for use in uses):
+    named = (t for use in uses for one in (use.type, *(use.given.casts if use.given else ())) for t in _named(one))
+    declared = by_oid(oid) or next((t for t in named if t.oid == oid), None)
+    if declared is None and any(use.given is not None for use in uses):
         raise UndefinedOperator(
             f"a parameter of type OID {oid} meets a protected column", hint="Declare it as the column's type, or not at all."
         )
-    return found
+    return declared
 
 
 def _named(declared: DeclaredType) -> Iterator[DeclaredType]:
@@ -198,7 +215,7 @@ def _named(declared: DeclaredType) -> Iterator[DeclaredType]:
         yield from _named(declared.base)
 
 
-def _inline(text: bytes, meaning: Meaning, rendered: Rendered, declared: Sequence[int]) -> StatementPlan:
+def _inline(text: bytes, answer: Answered, rendered: Rendered, declared: Sequence[int]) -> StatementPlan:
     """Return the plan of a statement that takes no parameters: its literals are sealed when it is parsed."""
     parameter = next((o for o in rendered.occurrences if o.numbers), None)
     if parameter is not None:
@@ -207,25 +224,18 @@ def _inline(text: bytes, meaning: Meaning, rendered: Rendered, declared: Sequenc
             hint="Write the value as a literal.",
             position=char_position(text, parameter.start),
         )
-    marked = rendered.fill(lambda _i, o: marker(o))
-    return StatementPlan(
-        text, marked, identity=False, oids=tuple(declared), columns=_columns(meaning), touches=meaning.touches,
-        plain_select=meaning.plain_select, effects=meaning.effects, copy=meaning.copy, inline=rendered,
-        bound=meaning.bound, prepared=_prepared(meaning), cursor=_cursor(meaning),
-    )  # fmt: skip
+    return _plan(text, answer, rendered.fill(lambda _i, o: marker(o)), declared, inline=rendered)
 
 
 def compile_definition(
-    text: bytes, meaning: Meaning, declared: Sequence[int], ciphers: Ciphers, styles: Styles = Styles.CANONICAL
+    text: bytes, answer: Answered, declared: Sequence[int], ciphers: Ciphers, styles: Styles = Styles.CANONICAL
 ) -> StatementPlan:
     """Return the plan of one Parse of DDL: it has no parameters, so its values are sealed into the text. KeyNeeded."""
-    rendered = rendered_of(text, [meaning])
-    part = ScriptPlan(text, rendered is None, rendered=rendered)
-    sql, edits = part.render(ciphers, styles)
-    return StatementPlan(
-        text, sql, identity=rendered is None, oids=tuple(declared), touches=meaning.touches, effects=meaning.effects,
-        edits=tuple(sorted(edits)),
-    )  # fmt: skip
+    rendered = rendered_of(text, [answer])
+    if rendered is None:
+        return _plan(text, answer, text, declared, identity=True)
+    sql, edits = spell_literals(rendered, ciphers, styles)
+    return _plan(text, answer, sql, declared, edits=tuple(sorted(edits)))
 
 
 class _Layout:
@@ -236,7 +246,7 @@ class _Layout:
         self.first = first
         self.consumed: dict[int, Use] = {}
         self._shared: dict[tuple[object, ...], int] = {}
-        self._ranges: dict[EndPair, int] = {}
+        self._ranges: dict[BoundPair, int] = {}
 
     def number(self, occurrence: Occurrence) -> int:
         """Return the server's parameter number for one occurrence; 0 for a NULL, which stays in the text, or an upper end."""
@@ -244,7 +254,7 @@ class _Layout:
         if is_upper(use):
             return 0
         if is_read_pair(occurrence):
-            return self._range(use, end_pair(occurrence))
+            return self._range(use, bound_pair(occurrence))
         if occurrence.null:
             return 0
         key = (number, literal, _share(use)) if not isinstance(use, Store) else (id(occurrence),)
@@ -252,11 +262,11 @@ class _Layout:
             self._shared[key] = self._add(use, number, literal)
         return self._shared[key]
 
-    def _range(self, use: Use, ends: EndPair) -> int:
-        if ends not in self._ranges:
-            self.outputs.append((use, -1, ends))
-            self._ranges[ends] = len(self.outputs)
-        return self._ranges[ends]
+    def _range(self, use: Use, bounds: BoundPair) -> int:
+        if bounds not in self._ranges:
+            self.outputs.append((use, -1, bounds))
+            self._ranges[bounds] = len(self.outputs)
+        return self._ranges[bounds]
 
     def uses(self) -> list[Use]:
         """Return what each of the client's parameters is used for first."""
@@ -280,42 +290,50 @@ class _Layout:
 
     def uses_of(self) -> dict[int, list[Store | Search]]:
         """Return, by the client's parameters, the uses in which they become something."""
-        found: dict[int, list[Store | Search]] = {}
-        for use, n, made in self.outputs:
-            if made is None and isinstance(use, Store | Search):
-                found.setdefault(n + 1, []).append(use)
-        for end in (end for _, _, made in self.outputs if isinstance(made, EndPair) for end in (made.lower, made.upper)):
-            found.setdefault(end.number + 1, []).append(end.use)
-        return found
+        uses: dict[int, list[Store | Search]] = {}
+        for use, n, source in self.outputs:
+            if source is None and isinstance(use, Store | Search):
+                uses.setdefault(n + 1, []).append(use)
+        pairs = (source for _, _, source in self.outputs if isinstance(source, BoundPair))
+        for bound in (bound for pair in pairs for bound in (pair.lower, pair.upper)):
+            uses.setdefault(bound.number + 1, []).append(bound.use)
+        return uses
 
     def read_as(self, types: Mapping[int, DeclaredType], at: Callable[[int], AbstractContextManager[None]]) -> None:
-        """Settle how parameters are read, whose types are known now; refuses what PostgreSQL would not take."""
-        for i, (use, n, made) in enumerate(self.outputs):
-            if made is None and isinstance(use, Store | Search) and n + 1 in types:
+        """Decide how parameters are read, whose types are known now; refuses what PostgreSQL would not take."""
+        for i, (use, n, source) in enumerate(self.outputs):
+            if source is None and isinstance(use, Store | Search) and n + 1 in types:
                 with at(n + 1):
-                    self.outputs[i] = (read_as(use, types[n + 1]), n, made)
-            elif isinstance(made, EndPair):
-                ends = read_ends_as(made, types, at)
-                self.outputs[i] = (ends.lower.use, n, ends)
+                    self.outputs[i] = (read_as(use, types[n + 1]), n, source)
+            elif isinstance(source, BoundPair):
+                bounds = read_bounds_as(source, types, at)
+                self.outputs[i] = (bounds.lower.use, n, bounds)
 
     def check_covers(self, occurrences: Sequence[Occurrence]) -> None:
-        """Post-condition: each occurrence feeds an output of its own use (sql.md section 2)."""
-        made = {(_share(use), n if literal is None else None, literal) for use, n, literal in self.outputs}
+        """Post-condition: each occurrence feeds an output of its own use (spec/sql 2.3)."""
+        fed = {(_own(use), n if literal is None else None, literal) for use, n, literal in self.outputs}
         for o in occurrences:
             if is_read_pair(o):
-                assert end_pair(o) in self._ranges
+                assert bound_pair(o) in self._ranges
             elif not o.null and not is_upper(o.use):
-                assert (_share(o.use), o.number - 1 if o.number else None, o.formula or o.literal) in made
+                assert (_own(o.use), o.number - 1 if o.number else None, o.formula or o.literal) in fed
 
 
 def _share(use: Use) -> object:
     """Return what two occurrences must have in common to be one parameter of the server."""
     if not isinstance(use, Search):
         return use
-    return use.column.identity, use.slot.number, use.elements, use.like, use.type, use.given
+    return use.column.identity, use.slot.number, use.elements, use.chosen, use.type, use.given
+
+
+def _own(use: Use) -> object:
+    """Return the same of a use that is an occurrence's own: each value that is stored is a parameter by itself."""
+    return id(use) if isinstance(use, Store) else _share(use)
 
 
 def _server_type(use: Use) -> int:
+    if stored_form(use) == "jsonb":
+        return JSONB_ARRAY_OID if sent_as_array(use) else JSONB_OID
     return BYTEA_ARRAY_OID if sent_as_array(use) else BYTEA_OID
 
 
@@ -332,9 +350,9 @@ def _described(use: Use, declared: int, deduced: int) -> int | None:
             raise StatementRefused(
                 f"a parameter for {use.column.label} is declared as type OID {declared}", hint="Declare it as text, or not at all."
             )
-        known = by_oid(declared)
+        builtin = by_oid(declared)
         # There is an operator for char(n), name and perhaps for types of the user's own.
-        raise (UndefinedOperator if known is not None and known.family != "bpchar" else StatementRefused)(
+        raise (UndefinedOperator if builtin is not None and builtin.family != "bpchar" else StatementRefused)(
             f"a parameter compared with a protected text column is declared as type OID {declared}",
             hint="No operator matches the given name and argument types. Declare it as text (after ANY or ALL as text[]),"
             " or not at all.",

@@ -6,18 +6,17 @@ and not ``released``, makes its table refused. So does a name that takes a prote
 (``"$user"``, staging copies), until the policy says ``clear: true``. All of it is decided when policy and catalogue meet.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 from phiproxy.policy.catalog import Catalog, Relation
-from phiproxy.policy.inherit import ancestors, inherited_columns
-from phiproxy.policy.layout import Layout
+from phiproxy.policy.column_states import fields_let_go
+from phiproxy.policy.identifiers import quote_ident, split_identifiers
+from phiproxy.policy.inheritance import ancestors, inherited_columns
 from phiproxy.policy.model import Policy, PolicyColumn
-from phiproxy.policy.names import quote_ident, split_identifiers
-from phiproxy.policy.protection import Boundary, Place, ProtectedTable, Protection, Refusal
+from phiproxy.policy.protection import Boundary, ColumnName, ProtectedTable, Protection, Refusal
+from phiproxy.policy.registry_layout import Layout, column_of
 
 # What stores rows under its own name; a view that reaches something protected is known as that.
 _STORES = frozenset("rpf")
@@ -38,19 +37,27 @@ class Sealed(NamedTuple):
         return f"{self.relation.qualified}.{self.column}"
 
 
-def unlisted(listed: Collection[Place], boundary: Boundary, catalog: Catalog) -> list[Sealed]:
+def unlisted(listed: Collection[ColumnName], boundary: Boundary, catalog: Catalog) -> list[Sealed]:
     """Return the columns that have a guard, or that the registry knows, and that are neither listed nor released."""
     # Few of many thousand tables are looked at any closer.
-    tables = {(r.schema, r.name) for r in catalog.relations if r.guards} | {place[:2] for place in boundary.registered}
-    found = []
+    tables = {(r.schema, r.name) for r in catalog.relations if r.guards} | {column_name[:2] for column_name in boundary.registered}
+    columns = []
     for relation in [catalog.by_name[table] for table in sorted(tables) if table in catalog.by_name]:
         guards = dict(relation.guards)
         for column in relation.columns:
-            place = (relation.schema, relation.name, column.name)
-            sealed = column.name in guards or (place in boundary.registered and relation.kind in _STORES)
-            if sealed and place not in listed and place not in boundary.released:
-                found.append(Sealed(relation, column.name, guards.get(column.name)))
-    return found
+            column_name = (relation.schema, relation.name, column.name)
+            sealed = column.name in guards or (column_name in boundary.registered and relation.kind in _STORES)
+            if sealed and column_name not in listed and column_name not in boundary.released:
+                columns.append(Sealed(relation, column.name, guards.get(column.name)))
+    return columns + _unlisted_fields(listed, boundary, catalog)
+
+
+def _unlisted_fields(listed: Collection[ColumnName], boundary: Boundary, catalog: Catalog) -> list[Sealed]:
+    """Return the fields of documents that are sealed, as the registry knows, and not listed with them: as ``doc$.ssn``."""
+    documents = {column_of(name) for name in listed if column_of(name) != name}
+    fields = sorted(name for name in boundary.registered if column_of(name) in documents and column_of(name) != name)
+    names = [name for name in fields if name not in listed and name not in boundary.released and name[:2] in catalog.by_name]
+    return [Sealed(catalog.by_name[name[:2]], name[2], None) for name in names]
 
 
 def strangers(protection: Protection, catalog: Catalog) -> list[tuple[Relation, str]]:
@@ -62,16 +69,16 @@ def strangers(protection: Protection, catalog: Catalog) -> list[tuple[Relation, 
     columns: dict[str, set[str]] = {}
     for table in protection.tables:
         columns.setdefault(table.name, set()).update(table.columns)
-    found = []
+    relations = []
     for relation in [r for r in catalog.relations if r.name in columns]:
         shared = columns[relation.name]
-        place = (relation.schema, relation.name)
-        if place in protection.by_name or place in protection.boundary.clear or not _is_common(relation, protection):
+        table_name = (relation.schema, relation.name)
+        if table_name in protection.by_name or table_name in protection.boundary.clear or not _is_common(relation, protection):
             continue
         column = next((c.name for c in relation.columns if c.name in shared), None)
         if column is not None:
-            found.append((relation, column))
-    return found
+            relations.append((relation, column))
+    return relations
 
 
 def _is_common(relation: Relation, protection: Protection) -> bool:
@@ -81,10 +88,15 @@ def _is_common(relation: Relation, protection: Protection) -> bool:
 
 def with_refused(protection: Protection, catalog: Catalog) -> Protection:
     """Return a protection whose tables are refused that hold what is sealed and not listed, or take a protected table's name."""
-    listed = {(t.schema, t.name, column) for t in protection.tables for column in t.columns}
+    columns = [c for t in protection.tables for column in t.columns.values() for c in column.with_fields]
+    listed = {(c.schema, c.table, c.name + c.path) for c in columns}
     refusals: dict[tuple[str, str], Refusal] = {}
     for relation, column in strangers(protection, catalog):
         refusals[relation.schema, relation.name] = _stranger(relation, column)
+    for table in protection.tables:
+        own = catalog.by_name.get((table.schema, table.name))
+        if own is not None and own.unordered:
+            refusals[table.schema, table.name] = _unordered(own)
     for sealed in unlisted(listed, protection.boundary, catalog):
         refusals[sealed.relation.schema, sealed.relation.name] = _sealed(sealed)
     if not refusals:
@@ -99,6 +111,13 @@ def _sealed(sealed: Sealed) -> Refusal:
     return Refusal(
         f"{sealed.label} {what}, and the policy does not list it",
         f"List it in the policy (`phiproxy check` says as what), or let it go: {_released(sealed)}; then reload all proxies.",
+    )
+
+
+def _unordered(relation: Relation) -> Refusal:
+    return Refusal(
+        f"columns of {relation.qualified} were renamed or dropped past phiproxy, so that their order is not known",
+        "Comments of the constraints phi_guard_… say in which order clients see the columns: correct them (COMMENT ON CONSTRAINT).",
     )
 
 
@@ -124,9 +143,15 @@ def _released(sealed: Sealed) -> str:
 
 
 def guarded_tables(policy: Policy, layout: Layout) -> set[tuple[str, str]]:
-    """Return (schema, table) of all that holds protected values by its name: in the policy, or in the registry and not released."""
-    released = policy.boundary(()).released
-    return {(c.schema, c.table) for c in policy.columns()} | {place[:2] for place in layout.columns if place not in released}
+    """Return (schema, table) of all that holds protected values by its name: in the policy, or in the registry and not released.
+
+    Without tables all of whose columns may be in clear yet: one that is sealed has a guard, by which a catalogue knows it.
+    """
+    let_go = policy.boundary(()).released | layout.clear
+    listed = [(c.schema, c.table, c.name) for c in policy.columns()]
+    return {name[:2] for name in listed if name not in layout.clear} | {
+        name[:2] for name in layout.columns if column_of(name) not in let_go
+    }
 
 
 def boundary_complaints(policy: Policy, layout: Layout | None, catalog: Catalog) -> list[str]:
@@ -135,20 +160,21 @@ def boundary_complaints(policy: Policy, layout: Layout | None, catalog: Catalog)
     One that was renamed behind the proxy is told at the column of the policy that it was. ``layout``: None without a registry.
     """
     columns = policy.columns()
-    listed = {(c.schema, c.table, c.name) for c in (*columns, *inherited_columns(columns, catalog))}
-    boundary = policy.boundary(layout.columns if layout is not None else ())
-    found = [s for s in unlisted(listed, boundary, catalog) if not s.relation.schema.startswith("pg_temp_")]
-    own = {(s.relation.oid, s.column) for s in found}
+    listed = {each.registered_name for c in (*columns, *inherited_columns(columns, catalog)) for each in c.with_fields()}
+    registered = layout.columns.keys() - fields_let_go(policy, layout, catalog) if layout is not None else ()
+    boundary = policy.boundary(registered)
+    unlisted_columns = [s for s in unlisted(listed, boundary, catalog) if not s.relation.schema.startswith("pg_temp_")]
+    own = {(s.relation.oid, s.column) for s in unlisted_columns}
     return [
         _complaint(sealed, policy, columns, layout, catalog)
-        for sealed in found
+        for sealed in unlisted_columns
         if not any((parent.oid, sealed.column) in own for parent in ancestors(catalog, sealed.relation))
     ]
 
 
 def _complaint(sealed: Sealed, policy: Policy, columns: list[PolicyColumn], layout: Layout | None, catalog: Catalog) -> str:
-    known = layout.identities.get(sealed.number) if layout is not None and sealed.number is not None else None
-    name = known.identity if known is not None else ""
+    identity = layout.identities.get(sealed.number) if layout is not None and sealed.number is not None else None
+    name = identity.identity if identity is not None else ""
     line = f"id: {name.removeprefix('c:')!r}" if name.startswith("c:") else f"domain: {name.removeprefix('d:')}"
     moved = _moved(sealed, columns, layout, catalog)
     if moved is not None:
@@ -157,10 +183,10 @@ def _complaint(sealed: Sealed, policy: Policy, columns: list[PolicyColumn], layo
             " and run `phiproxy keys init`"
         )
     what = "holds protected values" if sealed.number is not None else "is registered as protected"
-    place = (sealed.relation.schema, sealed.relation.name)
-    key = next((key for key in policy.tables if split_identifiers(key) == place), None)
+    table_name = (sealed.relation.schema, sealed.relation.name)
+    key = next((key for key in policy.tables if split_identifiers(key) == table_name), None)
     at = policy.at("tables") if key is None else policy.at("tables", key)
-    how = f" (with `{line}`)" if known is not None else ""
+    how = f" (with `{line}`)" if identity is not None else ""
     return f"{at}: {sealed.label} {what}, and the policy does not list it: list it{how}, or let it go: {_released(sealed)}"
 
 
@@ -171,16 +197,8 @@ def _moved(sealed: Sealed, columns: list[PolicyColumn], layout: Layout | None, c
     family = (sealed.relation, *ancestors(catalog, sealed.relation))
     if any((relation.schema, relation.name, sealed.column) in layout.columns for relation in family):
         return None
-    return next((c for c in columns if _is_gone(c, catalog) and _number(c, layout) == sealed.number), None)
-
-
-def _is_gone(column: PolicyColumn, catalog: Catalog) -> bool:
-    relation = catalog.by_name.get((column.schema, column.table))
-    return relation is None or relation.column(column.name) is None
-
-
-def _number(column: PolicyColumn, layout: Layout) -> int | None:
-    return layout.columns.get((column.schema, column.table, column.name))
+    those = (c for c in columns if layout.columns.get((c.schema, c.table, c.name)) == sealed.number)
+    return next((c for c in those if (r := catalog.by_name.get((c.schema, c.table))) is None or r.column(c.name) is None), None)
 
 
 def released_guards(policy: Policy, catalog: Catalog) -> Iterator[Sealed]:

@@ -1,8 +1,4 @@
-"""An immutable snapshot of what the database looks like; knows nothing of how it was read.
-
-The reading is done by ``phiproxy.net.catalog`` over the service connection. Names here are decoded and case-exact,
-as in pg_class.
-"""
+"""An immutable snapshot of a database, which ``net.catalog_reader`` reads; names are decoded and case-exact, as in pg_class."""
 
 from __future__ import annotations
 
@@ -11,14 +7,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from phiproxy.errors import CatalogNeeded
-from phiproxy.policy.owntypes import OwnType
 from phiproxy.policy.protection import Check
 from phiproxy.policy.signatures import Signatures
+from phiproxy.policy.user_types import OwnType
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogColumn:
-    """One row of pg_attribute that is neither dropped nor a system column; ``default``: a DEFAULT that is one envelope."""
+    """One row of pg_attribute that is neither dropped nor a system column.
+
+    ``default``: a DEFAULT that is one envelope; ``computed_default``: one that holds the sealed text of an expression.
+
+    ``collation``, as SQL, where it is not that of the type, and its ``provider`` (pg_collation.collprovider).
+    """
 
     name: str
     attnum: int
@@ -28,6 +29,9 @@ class CatalogColumn:
     has_default: bool = False
     generated: bool = False
     default: bytes | None = None
+    collation: str = ""
+    provider: str = ""
+    computed_default: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,14 @@ class Relation:
     ``partition_or_child``: it has an inheritance parent; ``parent``: it is partitioned or has children;
     ``key_columns``: its columns in a foreign key, on either side; ``guards``: (column, identity number) of its guards;
     ``parents``: the oids of those that it inherits from; ``partition_key``: the columns that say to which partition a row goes;
-    ``diverted``: rules or triggers of its own decide what becomes of a row that is written to it;
-    ``checks``: (column, what the proxy evaluates of a constraint over it), in the order of their names.
+    ``diverted``: rules or triggers of its own decide what becomes of a row that is written to it (INSTEAD OF, and BEFORE INSERT FOR
+    EACH ROW); ``policies_by_command``: it has policies that are not FOR ALL, so that rows may be seen, and not be changed;
+    ``checks``: (column, what the proxy evaluates of a constraint over it), in the order of their names;
+    ``columns`` are in the order in which clients see them, those that are hidden last; ``reordered``: the server's is another one;
+    ``unordered``: it is not known in which order clients are to see them (``column_order``);
+    ``row_type``: the OID of the type of its rows, 0 where that is not known; ``barrier``: it is a view with security_barrier;
+    ``guarded_fields``: (column, identity numbers of the fields) of the guards of documents. ``guarded_clear``: (column, paths in
+    clear) of those of which all else is sealed.
     """
 
     oid: int
@@ -70,6 +80,13 @@ class Relation:
     partition_key: frozenset[str] = frozenset()
     diverted: bool = False
     checks: tuple[tuple[str, Check], ...] = ()
+    reordered: bool = False
+    unordered: bool = False
+    row_type: int = 0
+    barrier: bool = False
+    policies_by_command: bool = False
+    guarded_fields: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    guarded_clear: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def column(self, name: str) -> CatalogColumn | None:
         """Return the column of this exact name, or None."""
@@ -125,9 +142,9 @@ class Catalog:
     others: frozenset[str] = frozenset()
 
     @property
-    def views_were_locked(self) -> bool:
-        """Tell whether the stored queries could not be read, since somebody was changing a view."""
-        return not self.views and any(r.kind in ("v", "m") and r.name in self.reaching for r in self.relations)
+    def unread_views(self) -> bool:
+        """Tell whether a stored query could not be read, since somebody was changing the view or its tables."""
+        return any(r.kind in ("v", "m") and r.name in self.reaching and r.oid not in self.views for r in self.relations)
 
     @cached_property
     def by_name(self) -> dict[tuple[str, str], Relation]:
@@ -184,11 +201,11 @@ class Catalog:
     @cached_property
     def children(self) -> dict[int, list[Relation]]:
         """Partitions and inheritance children by the oid of their parent."""
-        found: dict[int, list[Relation]] = {}
+        children: dict[int, list[Relation]] = {}
         for relation in self.relations:
             for parent in relation.parents:
-                found.setdefault(parent, []).append(relation)
-        return found
+                children.setdefault(parent, []).append(relation)
+        return children
 
     @cached_property
     def type_names(self) -> frozenset[str]:
@@ -201,11 +218,11 @@ class Catalog:
 
     def type_named(self, names: Sequence[str], path: Iterable[str]) -> OwnType | None:
         """Return the type of the database's own that a name means, or None: also where a table's row type is meant."""
-        places = [(names[0], names[1])] if len(names) > 1 else [(schema, names[0]) for schema in path]
-        for place in places:
-            if place in self._types:
-                return self._types[place]  # in one schema no relation has the name of a type
+        names_in_path = [(names[0], names[1])] if len(names) > 1 else [(schema, names[0]) for schema in path]
+        for type_name in names_in_path:
+            if type_name in self._types:
+                return self._types[type_name]  # in one schema no relation has the name of a type
             # All relations that the server itself has in its schema begin so.
-            if (place[0] != "pg_catalog" or place[1].startswith("pg_")) and self.find(*place) is not None:
+            if (type_name[0] != "pg_catalog" or type_name[1].startswith("pg_")) and self.find(*type_name) is not None:
                 return None
         return None

@@ -1,30 +1,43 @@
-"""The models of policy.yaml (config.md section 2) and what they mean, column by column.
-
-Knows no registry and no database.
-"""
+"""The models of policy.yaml (spec/configuration 3) and what they mean, column by column. Knows no registry and no database."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, PrivateAttr, StringConstraints, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from phiproxy.access.masks import complaint
+from phiproxy.access.rules import AccessRules
+from phiproxy.documents.field_paths import Path, parse_path, spell_path
 from phiproxy.errors import ConfigError
+from phiproxy.index.function_table import usages
 from phiproxy.index.transform import short_type
-from phiproxy.policy import kek
-from phiproxy.policy.layout import WantedIdentity
-from phiproxy.policy.names import quote_ident, split_identifiers
-from phiproxy.policy.protection import Boundary, DeclaredType, Place
+from phiproxy.policy.access_model import Access
+from phiproxy.policy.column_types import parse_type
+from phiproxy.policy.document_columns import (
+    DocumentField,
+    Fields,
+    Others,
+    PathText,
+    check_document,
+    may_be_field,
+    may_be_indexed,
+    path_complaints,
+)
+from phiproxy.policy.identifiers import quote_ident, shown_expression, split_identifiers
+from phiproxy.policy.protection import Boundary, ColumnName, DeclaredType
+from phiproxy.policy.registry_layout import WantedIdentity
+from phiproxy.policy.setting_values import KekText, refuse
 from phiproxy.policy.settings import Section
-from phiproxy.policy.types import parse_type
-from phiproxy.policy.values import refuse
 
 Location = tuple[str | int, ...]
 Speller = Callable[[str, str, str], str]
-"""Gives phiproxy's spelling of an expression over a column of a type: ``sql.spelling.spell``, as only that floor has a parser."""
+"""Gives phiproxy's spelling of an expression over a column of a type: ``index_spelling.spell``, as only that floor has a parser."""
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -57,13 +70,14 @@ def _column_key(value: str) -> str:
     return value
 
 
-def _kek(value: str) -> str:
-    wrong = kek.complaint(value)
-    if wrong is not None:
-        refuse(wrong)
-    return value
+class _IndexSchema:
+    """Shows in a JSON Schema the functions that an index may use, as they are in the table when it is made."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), "description": f"@ is what is indexed, by its name: @, a cast of it, {', '.join(usages())}"}
 
 
+_IndexText = Annotated[str, _IndexSchema()]
 _TypeText = Annotated[str, AfterValidator(_type)]
 _Distinct = Annotated[int, Field(ge=1)]
 
@@ -75,9 +89,7 @@ class TenantSource(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_.]*$")] | None = Field(
         default=None, description="of the parameter, for example app.tenant"
     )
-    keks: dict[_Name, Annotated[str, AfterValidator(_kek)]] = Field(
-        default_factory=dict, description="tenant -> its own KEK URI; the others share keys.kek"
-    )
+    keks: dict[_Name, KekText] = Field(default_factory=dict, description="tenant -> its own KEK URI; the others share keys.kek")
 
     @model_validator(mode="after")
     def _named(self) -> TenantSource:
@@ -90,7 +102,7 @@ class Domain(Section):
     """One logical column that appears in several tables."""
 
     type: _TypeText
-    indexes: tuple[str, ...] = Field(default=(), description="SQL expressions over `value`")
+    indexes: tuple[_IndexText, ...] = Field(default=(), description="SQL expressions over `value`")
     distinct: _Distinct | dict[str, _Distinct] | None = Field(default=None, description="declared number of distinct values")
     accept_leakage: _Name | None = Field(default=None, description="who accepts a low-cardinality index, and why")
     pad: Annotated[int, Field(ge=2, le=65536)] | None = None
@@ -102,13 +114,18 @@ class Column(Section):
     domain: str | None = None
     type: _TypeText | None = None
     id: _Name | None = Field(default=None, description="the stable name of this column in every stored value")
-    indexes: tuple[str, ...] = Field(default=(), description="SQL expressions over the column")
+    indexes: tuple[_IndexText, ...] = Field(default=(), description="SQL expressions over the column")
     distinct: _Distinct | dict[str, _Distinct] | None = Field(default=None, description="declared number of distinct values")
     accept_leakage: _Name | None = Field(default=None, description="who accepts a low-cardinality index, and why")
     pad: Annotated[int, Field(ge=2, le=65536)] | None = None
     renamed_to: Annotated[str, AfterValidator(_column_key)] | None = Field(
         default=None, description="its other name, before a migration renames it and until the policy does"
     )
+    fields: Fields | None = Field(
+        default=None, description="of a jsonb: path to a field that is sealed where it stands, while the column stays jsonb"
+    )
+    others: Others | None = Field(default=None, description="with `fields`: what becomes of every other value of the document")
+    clear: tuple[PathText, ...] = Field(default=(), description="with `others: sealed`: the paths that stay in clear")
 
     @model_validator(mode="after")
     def _one_of(self) -> Column:
@@ -117,6 +134,12 @@ class Column(Section):
             refuse(f"a column with a domain has nothing else: move {other} to the domain")
         if self.domain is None and self.type is None:
             refuse("a column needs a type or a domain")
+        if self.fields is not None:
+            single = ("indexes", "distinct", "accept_leakage", "pad", "renamed_to")
+            unused = {name: None for name in single if name in self.model_fields_set}
+            check_document(self.type, self.others, self.clear, unused)
+        elif self.others is not None or self.clear:
+            refuse("`others` and `clear` are of a column with `fields`")
         return self
 
 
@@ -137,6 +160,9 @@ class Table(Section):
     clear: bool = Field(
         default=False, description="true: holds no protected values, though it is named like a protected table and its columns"
     )
+    subject: _ColumnKey | None = Field(
+        default=None, description="the column that says whom a row is about, for the audit log; protected or not"
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> Table:
@@ -146,6 +172,8 @@ class Table(Section):
             refuse("a table with protected columns is not in clear: leave out `columns` or `clear`")
         if self.renamed_to is not None and not self.columns:
             refuse("`renamed_to` is of a table with protected columns")
+        if self.subject is not None and not self.columns:
+            refuse("`subject` is of a table with protected columns")
         return self
 
 
@@ -161,6 +189,9 @@ class PolicyColumn:
     """One protected column as the policy means it, its domain resolved. ``expressions`` are in phiproxy's own spelling.
 
     ``distinct`` is the declared number per expression; ``at`` is ``file:line:column`` of the column's key.
+
+    A jsonb whose fields are sealed one by one has ``fields``, each of which is described like a column, with its ``path``;
+    ``others_sealed``: so is all else in it, but for what is at or below the paths of ``clear``.
     """
 
     schema: str
@@ -174,11 +205,39 @@ class PolicyColumn:
     distinct: Mapping[str, int]
     accept_leakage: str | None
     at: str
+    path: Path = ()
+    fields: tuple[PolicyColumn, ...] = ()
+    others_sealed: bool = False
+    clear: tuple[Path, ...] = ()
 
     @property
     def label(self) -> str:
-        """``schema.table.column`` for messages."""
-        return f"{self.schema}.{self.table}.{self.name}"
+        """``schema.table.column`` for messages, with the path behind it of a field."""
+        return ".".join(self.registered_name)
+
+    @property
+    def registered_name(self) -> tuple[str, str, str]:
+        """The name under which the key registry knows it: of a field the column's with the path behind it."""
+        return self.schema, self.table, self.name + (spell_path(self.path) if self.path else "")
+
+    @property
+    def listed_as(self) -> tuple[str, str, str, str]:
+        """Schema, table and column, and the path of a field as it is spelled, by which a protection has it (``of_listed``)."""
+        return self.schema, self.table, self.name, spell_path(self.path) if self.path else ""
+
+    def shown(self, expression: str) -> str:
+        """Return one of its index expressions as a DBA writes it."""
+        return shown_expression(expression, "value" if self.path else quote_ident(self.name))
+
+    def without(self, names: Collection[ColumnName]) -> PolicyColumn:
+        """Return the column without the fields of these registered names."""
+        fields = tuple(field for field in self.fields if field.registered_name not in names)
+        return self if len(fields) == len(self.fields) else replace(self, fields=fields)
+
+    def with_fields(self) -> Iterator[PolicyColumn]:
+        """Yield the column, and its fields."""
+        yield self
+        yield from self.fields
 
 
 class Policy(Section):
@@ -189,16 +248,17 @@ class Policy(Section):
     tenant: TenantSource | None = Field(default=None, description="where each session's tenant comes from; null: there are none")
     domains: dict[str, Domain] = Field(default_factory=dict)
     tables: dict[_TableKey, Table] = Field(default_factory=dict)
+    access: Access | None = Field(default=None, description="who sees what of the protected columns; null: whoever may SELECT")
 
-    _places: Mapping[Location, str] = PrivateAttr(default_factory=dict)
+    _positions: Mapping[Location, str] = PrivateAttr(default_factory=dict)
     _source: str = PrivateAttr(default="policy")
     _spell: Speller = PrivateAttr()
 
     def at(self, *location: str | int) -> str:
         """``file:line:column`` of a place in the file, or of the nearest place around it that is known."""
         for end in range(len(location), -1, -1):
-            if (place := self._places.get(location[:end])) is not None:
-                return place
+            if (position := self._positions.get(location[:end])) is not None:
+                return position
         return self._source
 
     def spelled_by(self, spell: Speller) -> Policy:
@@ -210,23 +270,58 @@ class Policy(Section):
         """Return phiproxy's spelling of one of its index expressions."""
         return self._spell(text, over, type_name)
 
-    def located(self, source: str, places: Mapping[Location, str]) -> Policy:
+    def located(self, source: str, positions: Mapping[Location, str]) -> Policy:
         """Return this policy, remembering where it was read from."""
         self._source = source
-        self._places = places
+        self._positions = positions
         return self
 
     def columns(self) -> list[PolicyColumn]:
         """Every protected column under each of its names, in the order of the file. The policy must be free of complaints."""
-        found = []
+        columns = []
         for key, name, column in self._each():
             first = _resolve(self, key, name, column)
-            found += [replace(first, schema=s, table=t, name=c) for s, t, c in self._names(key, name, column)]
-        return found
+            for schema, table, bare in self._names(key, name, column):
+                fields = tuple(replace(f, schema=schema, table=table, name=bare) for f in first.fields)
+                columns.append(replace(first, schema=schema, table=table, name=bare, fields=fields))
+        return columns
 
-    def boundary(self, registered: Iterable[Place]) -> Boundary:
+    def _names_by_column(self) -> dict[ColumnName, tuple[ColumnName, ...]]:
+        """Return of each name of a protected column all names that it has, by ``renamed_to``."""
+        named = (tuple(self._names(key, name, column)) for key, name, column in self._each())
+        return {one: names for names in named for one in names}
+
+    def access_rules(self) -> AccessRules | None:
+        """Return who sees what, or None where everybody sees everything that he may SELECT."""
+        if self.access is None:
+            return None
+        return self.access.read(self._names_by_column(), {(c.schema, c.table, c.name): c.identity for c in self.columns()})
+
+    def access_complaints(self, types: Mapping[ColumnName, DeclaredType]) -> Iterator[str]:
+        """Yield ``file:line:column: text`` for each mask that does not fit the type of a column that it is for."""
+        for number, show, columns in self.access.masks(self._names_by_column()) if self.access is not None else ():
+            for column in sorted(columns & types.keys()):
+                why = complaint(show, types[column])
+                if why is not None:
+                    yield f"{self.at('access', 'rules', number, 'show')}: {'.'.join(column)}: {why}"
+
+    def subjects(self) -> dict[tuple[str, str], str]:
+        """Return by (schema, table), under each of its names, the column that says whom a row is about."""
+        subjects: dict[tuple[str, str], str] = {}
+        for key, table in self.tables.items():
+            if table.subject is not None:
+                for name in (key, *([table.renamed_to] if table.renamed_to is not None else ())):
+                    schema, bare = split_identifiers(name)
+                    subjects[schema, bare] = split_identifiers(table.subject)[0]
+        return subjects
+
+    def columns_and_fields(self) -> list[PolicyColumn]:
+        """Every protected column, and behind a document each of its fields."""
+        return [each for column in self.columns() for each in column.with_fields()]
+
+    def boundary(self, registered: Iterable[ColumnName]) -> Boundary:
         """Return what this policy lets go of, beside the columns that the registry knows."""
-        released: set[Place] = set()
+        released: set[ColumnName] = set()
         clear: set[tuple[str, str]] = set()
         for key, table in self.tables.items():
             for name in (key, *([table.renamed_to] if table.renamed_to is not None else ())):
@@ -241,7 +336,7 @@ class Policy(Section):
         ``indexed_as`` tells what a type of the database's own is over.
         """
         groups: dict[str, list[PolicyColumn]] = {}
-        for column in self.columns():
+        for column in self.columns_and_fields():
             groups.setdefault(column.identity, []).append(column)
         return [
             WantedIdentity(
@@ -249,7 +344,7 @@ class Policy(Section):
                 scope=members[0].scope,
                 type_name=members[0].type.name,
                 expressions=members[0].expressions,
-                columns=tuple((c.schema, c.table, c.name) for c in members),
+                columns=tuple(c.registered_name for c in members),
                 indexed_as=indexed_as(members[0].type),
             )
             for identity, members in groups.items()
@@ -257,29 +352,59 @@ class Policy(Section):
 
     def complaints(self) -> list[Complaint]:
         """Find what no single key shows: index expressions, unknown domains, names that mean the same twice."""
-        found: list[Complaint] = []
+        complaints: list[Complaint] = []
         for name, domain in self.domains.items():
-            found += _index_complaints(self._spell, ("domains", name), domain, "value")
+            complaints += _index_complaints(self._spell, ("domains", name), domain, "value")
         seen: dict[tuple[str, ...], str] = {}
         identities: dict[str, str] = {}
         for key, name, column in self._each():
             where: Location = ("tables", key, "columns", name)
             for names in self._names(key, name, column):
                 if names in seen:
-                    found.append(Complaint(where, f"this column is already protected as {seen[names]}"))
+                    complaints.append(Complaint(where, f"this column is already protected as {seen[names]}"))
                 seen[names] = f"{key}.{name}"
             if column.domain is not None:
                 if column.domain not in self.domains:
-                    known = ", ".join(self.domains) or "none"
-                    text = f"there is no domain {column.domain!r} (domains: {known})"
-                    found.append(Complaint((*where, "domain"), text))
+                    domains = ", ".join(self.domains) or "none"
+                    text = f"there is no domain {column.domain!r} (domains: {domains})"
+                    complaints.append(Complaint((*where, "domain"), text))
                 continue
             identity = _identity(key, name, column)
             if identity in identities:
-                found.append(Complaint((*where, "id"), f"this id is already that of {identities[identity]}"))
+                complaints.append(Complaint((*where, "id"), f"this id is already that of {identities[identity]}"))
             identities[identity] = f"{key}.{name}"
-            found += _index_complaints(self._spell, where, column, split_identifiers(name)[0])
-        return [*found, *self._released_complaints(seen)]
+            complaints += _index_complaints(self._spell, where, column, split_identifiers(name)[0])
+            complaints += self._field_complaints(where, key, name, column, identities)
+        if self.access is not None:
+            unknown = self.access.unknown(self._names_by_column())
+            complaints += [Complaint(("access", *where), text) for where, text in unknown]
+        return [*complaints, *self._released_complaints(seen)]
+
+    def _field_complaints(
+        self, where: Location, key: str, name: str, column: Column, identities: dict[str, str]
+    ) -> Iterator[Complaint]:
+        """Find what is wrong with the fields of a document; ``identities`` are those before, to which theirs are added."""
+        fields = column.fields or {}
+        for place, text in path_complaints(fields, column.clear):
+            yield Complaint((*where, *place), text)
+        for path, described in fields.items():
+            own: Location = (*where, "fields", path)
+            if described.domain is not None:
+                domain = self.domains.get(described.domain)
+                if domain is None:
+                    domains = ", ".join(self.domains) or "none"
+                    yield Complaint((*own, "domain"), f"there is no domain {described.domain!r} (domains: {domains})")
+                elif not may_be_field(parse_type(domain.type)):
+                    yield Complaint((*own, "domain"), f"domain {described.domain} is of a type that no field of a document has")
+                continue
+            identity = _field_identity(key, name, column, path, described)
+            if identity in identities:
+                yield Complaint((*own, "id"), f"this id is already that of {identities[identity]}")
+            identities[identity] = f"{key}.{name} {path}"
+            if described.indexes and not may_be_indexed(parse_path(path)):
+                yield Complaint((*own, "indexes"), "what stands in an array has no index in this version")
+            else:
+                yield from _index_complaints(self._spell, own, described, "value")
 
     def _released_complaints(self, protected: Mapping[tuple[str, ...], str]) -> Iterator[Complaint]:
         """Find columns that are protected and let go at once; ``protected`` are the names of columns, as the file spells them."""
@@ -306,29 +431,33 @@ def _identity(key: str, name: str, column: Column) -> str:
     return "c:" + (column.id if column.id is not None else ".".join(quote_ident(p) for p in parts))
 
 
-def _index_complaints(spell: Speller, where: Location, described: Domain | Column, column: str) -> list[Complaint]:
-    found: list[Complaint] = []
+def _field_identity(key: str, name: str, column: Column, path: str, described: DocumentField) -> str:
+    return "c:" + (described.id if described.id is not None else _identity(key, name, column)[2:] + spell_path(parse_path(path)))
+
+
+def _index_complaints(spell: Speller, where: Location, described: Domain | Column | DocumentField, column: str) -> list[Complaint]:
+    complaints: list[Complaint] = []
     spelled: set[str] = set()
     type_ = parse_type(described.type) if described.type is not None else _TEXT
     for number, text in enumerate(described.indexes):
         try:
             expression = _spelled(spell, text, column, type_)
         except ConfigError as error:
-            found.append(Complaint((*where, "indexes", number), error.message))
+            complaints.append(Complaint((*where, "indexes", number), error.message))
             continue
         if expression in spelled:
-            found.append(Complaint((*where, "indexes", number), f"{text!r} is the same index again"))
+            complaints.append(Complaint((*where, "indexes", number), f"{text!r} is the same index again"))
         spelled.add(expression)
     if isinstance(described.distinct, dict):
-        found += [
+        complaints += [
             Complaint((*where, "distinct", text), f"{text!r} is not one of the indexes of this column")
             for text in described.distinct
             if text not in described.indexes
         ]
-    return found
+    return complaints
 
 
-_TEXT = DeclaredType("text", 25)
+_TEXT = DeclaredType.builtin("text")
 # What a domain may be over whose catalogue is not at hand; what is not right over the one that it is said once that is known.
 _BASES = ("text", "date", "timestamp", "timestamptz", "int4")
 
@@ -346,14 +475,39 @@ def _spelled(spell: Speller, text: str, over: str, type_: DeclaredType) -> str:
 def _resolve(policy: Policy, key: str, name: str, column: Column) -> PolicyColumn:
     schema, table = split_identifiers(key)
     (bare,) = split_identifiers(name)
-    described: Domain | Column = column
-    if column.domain is None:
-        identity, over = _identity(key, name, column), bare
-        scope = f"t:{quote_ident(schema)}.{quote_ident(table)}"
-    else:
-        described, identity, over = policy.domains[column.domain], f"d:{column.domain}", "value"
-        scope = f"d:{column.domain}"
-    assert described.type is not None  # the model refuses a column with neither type nor domain
+    own = _Named(schema, table, bare, f"t:{quote_ident(schema)}.{quote_ident(table)}")
+    at = ("tables", key, "columns", name)
+    resolved = _described(policy, own, column, _identity(key, name, column), bare, at)
+    fields = tuple(
+        replace(
+            _described(policy, own, described, _field_identity(key, name, column, text, described), "value", (*at, "fields", text)),
+            path=parse_path(text),
+        )
+        for text, described in (column.fields or {}).items()
+    )
+    clear = tuple(map(parse_path, column.clear))
+    return replace(resolved, fields=fields, others_sealed=column.others == "sealed", clear=clear)
+
+
+class _Named(NamedTuple):
+    """The names of a column, and the scope of the keys of its table."""
+
+    schema: str
+    table: str
+    column: str
+    scope: str
+
+
+def _described(
+    policy: Policy, names: _Named, column: Column | DocumentField, identity: str, over: str, at: Location
+) -> PolicyColumn:
+    """Return a column or field as the policy means it; its domain decides where it has one."""
+    described: Domain | Column | DocumentField = column
+    scope = names.scope
+    if column.domain is not None:
+        described, over = policy.domains[column.domain], "value"
+        identity = scope = f"d:{column.domain}"
+    assert described.type is not None  # the model refuses what has neither type nor domain
     type_ = parse_type(described.type)
     expressions = {_spelled(policy.spell, text, over, type_): text for text in described.indexes}
     declared = described.distinct
@@ -363,9 +517,9 @@ def _resolve(policy: Policy, key: str, name: str, column: Column) -> PolicyColum
         else {e: declared for e in expressions if declared is not None}
     )
     return PolicyColumn(
-        schema=schema,
-        table=table,
-        name=bare,
+        schema=names.schema,
+        table=names.table,
+        name=names.column,
         identity=identity,
         scope=scope,
         type=type_,
@@ -373,5 +527,5 @@ def _resolve(policy: Policy, key: str, name: str, column: Column) -> PolicyColum
         pad=described.pad,
         distinct=distinct,
         accept_leakage=described.accept_leakage,
-        at=policy.at("tables", key, "columns", name),
+        at=policy.at(*at),
     )

@@ -1,4 +1,4 @@
-"""The models of phiproxy.yaml (config.md section 1): every key, its default, and what this version does not do yet.
+"""The models of phiproxy.yaml (spec/configuration 1): every key, its default, and what this version does not do yet.
 
 Durations are seconds, sizes bytes, paths absolute (relative ones are relative to the configuration file).
 """
@@ -6,18 +6,20 @@ Durations are seconds, sizes bytes, paths absolute (relative ones are relative t
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from phiproxy.policy import kek
-from phiproxy.policy.values import (
+from phiproxy.policy.kek_uris import absolute
+from phiproxy.policy.setting_values import (
     Address,
     Addresses,
     AddressValue,
     Duration,
     FilePath,
+    KekText,
     Permissions,
     Secret,
     SecretValue,
@@ -39,24 +41,9 @@ def _later(value: object, only: object, what: str) -> object:
     return value
 
 
-def _any_target(value: str) -> object:
-    return _later(value, "any", f"upstream.target {value}")
-
-
-def _no_audit_file(value: object) -> object:
-    return _later(value, None, "audit.file")
-
-
 def _tls_version(value: object) -> object:
     """Accept an unquoted 1.2, which is a YAML number."""
     return str(value) if isinstance(value, float) else value
-
-
-def _kek(value: str) -> str:
-    wrong = kek.complaint(value)
-    if wrong is not None:
-        refuse(wrong)
-    return value
 
 
 class Limits(Section):
@@ -76,7 +63,9 @@ class Upstream(Section):
     """The PostgreSQL server behind the proxy."""
 
     address: Addresses = (Address("127.0.0.1", 5432),)
-    target: Annotated[Literal["any", "primary"], AfterValidator(_any_target)] = "any"
+    target: Literal["any", "primary", "standby", "prefer-standby"] = Field(
+        default="any", description="which of several servers sessions go to; it is followed when that changes"
+    )
     tls: TlsLevel = "verify-full"
     ca_file: FilePath | None = None
     connect_timeout: Duration = 10.0
@@ -195,7 +184,7 @@ class Keys(Section):
     ``kek`` is as written; see ``Settings.kek_uri`` for its absolute paths.
     """
 
-    kek: Annotated[str, AfterValidator(_kek)] = "local:config/keys/kek.json"
+    kek: KekText = "local:config/keys/kek.json"
     anchor: dict[str, Anchor] = Field(
         default={}, description="database -> fingerprint of the registry key that is meant; written by keys init"
     )
@@ -225,13 +214,167 @@ class Log(Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
+    slow_statements: Duration | None = Field(
+        default=None, description="statements that take so long are logged, by phases and without values; null: none"
+    )
+
+
+class Telemetry(Section):
+    """Metrics and traces for an OpenTelemetry collector (OTLP over HTTP)."""
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(
+        default=None, description="of the collector, such as http://127.0.0.1:4318; null: off"
+    )
+    interval: Duration = Field(default=60.0, gt=0, description="between two exports of the metrics")
+    traces: bool = Field(default=True, description="spans of statements whose client names a parent")
+    ratio: float = Field(default=0.0, ge=0, le=1, description="the part of the other statements that is traced too")
+
+
+class Syslog(Section):
+    """A syslog server that takes audit records (RFC 5424 over TLS, RFC 5425)."""
+
+    address: AddressValue
+    tls: Literal["verify-full", "disable"] = Field(default="verify-full", description="disable: for a relay on this machine")
+    ca_file: FilePath | None = Field(default=None, description="default: the system's authorities")
+    timeout: Duration = Field(default=5.0, gt=0)
+
+
+class OtlpLogs(Section):
+    """An OpenTelemetry collector that takes audit records as logs (OTLP over HTTP)."""
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")] = Field(
+        description="of the collector, such as https://collector:4318; /v1/logs is added"
+    )
+    ca_file: FilePath | None = Field(default=None, description="default: the system's authorities")
+    timeout: Duration = Field(default=5.0, gt=0)
+
+
+class AuditAnchor(Section):
+    """Who else says that a checkpoint of the audit log was there: a time stamp authority, or a key of AWS KMS that signs."""
+
+    tsa: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(
+        default=None, description="URL of a time stamp authority (RFC 3161)"
+    )
+    kms: Annotated[str, Field(pattern=r"^(arn:[^\s]+|alias/[^\s]+)$")] | None = Field(
+        default=None, description="an asymmetric key of AWS KMS for SIGN_VERIFY, by its ARN or alias"
+    )
+    region: str | None = Field(default=None, description="of KMS, where the ARN does not say it")
+    endpoint: str | None = Field(default=None, description="of KMS, where it is not AWS's own")
+    every: Duration = Field(default=3600.0, gt=0, description="how often a checkpoint is anchored")
+    timeout: Duration = Field(default=10.0, gt=0)
+
+    @model_validator(mode="after")
+    def _by_somebody(self) -> AuditAnchor:
+        if self.tsa is None and self.kms is None:
+            refuse("audit.anchor needs tsa, kms or both")
+        return self
 
 
 class Audit(Section):
-    """The audit file."""
+    """The audit log. It is on where it has somewhere to go: ``directory``, ``syslog``, ``otlp`` or ``stdout``."""
 
-    file: Annotated[FilePath | None, AfterValidator(_no_audit_file)] = None
-    sign: bool = True
+    directory: FilePath | None = Field(default=None, description="of the log's files, which are signed; verified offline")
+    syslog: Syslog | None = None
+    otlp: OtlpLogs | None = None
+    stdout: bool = Field(default=False, description="true: a record a line on standard output; for one worker or a collector")
+    proxy: str | None = Field(
+        default=None,
+        pattern="^[A-Za-z0-9_-]{1,64}$",
+        description="this proxy's name in records and file names, of its own in each directory; default: the host's",
+    )
+    database: str | None = Field(
+        default=None, min_length=1, description="whose registry holds the audit key; default: the first policy's"
+    )
+    on_failure: Literal["refuse", "continue"] = Field(
+        default="refuse", description="where nothing takes a record: refuse what is protected (57P03), or go on with an alert"
+    )
+    anchor: AuditAnchor | None = Field(default=None, description="of checkpoints in files; null: none")
+    checkpoint: Duration = Field(default=60.0, ge=1, description="how often the log is signed, also when nothing happened")
+    max_file: Size = Field(default=256 << 20, description="a larger file is closed, as each is at midnight (UTC)")
+    compress: bool = Field(default=True, description="closed files")
+    subjects: int = Field(
+        default=100, ge=0, le=10_000, description="how many subjects of one execution are recorded one by one; above: their number"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, data: Any) -> Any:
+        """Accept ``file: null`` and ``sign``, which earlier versions had and which had no effect."""
+        if isinstance(data, dict) and data.get("file", None) is None:
+            return {key: value for key, value in data.items() if key not in ("file", "sign")}
+        return data
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is an audit log."""
+        return self.directory is not None or self.syslog is not None or self.otlp is not None or self.stdout
+
+
+class ComputeLimits(Section):
+    """What one statement may open for the engine, and how many may do so at a time."""
+
+    rows: int = Field(default=500_000, ge=1, description="per statement")
+    bytes: Size = 256 << 20
+    sessions: int = Field(default=16, ge=1, le=1000, description="of the engine, over all workers")
+    timeout: Duration = Field(default=60.0, gt=0, description="per statement, the wait for a session included")
+
+
+EMBEDDED = "embedded"
+
+
+def _engine(value: object) -> object:
+    if value in ("off", EMBEDDED):
+        return value
+    if not isinstance(value, str) or not _ENGINE_SOCKET.fullmatch(value):
+        refuse("compute.engine is off, embedded, or unix:/directory/.s.PGSQL.PORT, PostgreSQL's name of a socket")
+    return value
+
+
+_ENGINE_SOCKET = re.compile(r"unix:/(?:.*/)?\.s\.PGSQL\.[0-9]{1,5}")
+_ENGINE_SCHEMA = WithJsonSchema(
+    {"anyOf": [{"enum": ["off", EMBEDDED]}, {"type": "string", "pattern": f"^{_ENGINE_SOCKET.pattern}$"}]}
+)
+Accepted = Annotated[str, Field(min_length=1, pattern=r"\S")]
+
+
+class Compute(Section):
+    """The trusted engine: a PostgreSQL beside the proxy that computes what the server cannot, over opened rows."""
+
+    engine: Annotated[str, BeforeValidator(_engine), _ENGINE_SCHEMA] = Field(
+        default="off", description="embedded: started by the proxy; unix:…: a PostgreSQL of your own, for the proxy alone"
+    )
+    user: str | None = Field(default=None, min_length=1, description="unix:…: a superuser there; default: phiproxy_engine")
+    password: SecretValue | None = Field(default=None, description="unix:…: default: none, as pg_hba.conf has it there")
+    binaries: FilePath | None = Field(default=None, description="PostgreSQL's bin directory; default: found, or the extra's")
+    directory: FilePath | None = Field(
+        default=None, description="where a fresh directory is made and wiped at the end; default: /dev/shm (memory), else $TMPDIR"
+    )
+    limits: ComputeLimits = ComputeLimits()
+    extensions: tuple[Annotated[str, Field(pattern="^[a-z_][a-z0-9_-]{0,62}$")], ...] = Field(
+        default=(), description="that a statement may use there: pg_trgm, unaccent …; of the same version in both"
+    )
+    collation_difference: Accepted = Field(
+        default="refuse", description="refuse, or who accepts that another version of the collation orders text, and why"
+    )
+    allow_version: Accepted | None = Field(default=None, description="who accepts another major version than the server's, and why")
+
+    @model_validator(mode="after")
+    def _of_the_engine(self) -> Compute:
+        if self.engine != EMBEDDED and (self.binaries is not None or self.directory is not None):
+            refuse("compute.binaries and compute.directory belong to compute.engine embedded")
+        if not self.engine.startswith("unix:") and (self.user is not None or self.password is not None):
+            refuse("compute.user and compute.password belong to compute.engine unix:…")
+        return self
+
+    @property
+    def socket(self) -> Path | None:
+        """The socket of a PostgreSQL of the operator's own."""
+        return Path(self.engine.removeprefix("unix:")) if self.engine.startswith("unix:") else None
+
+    @property
+    def accepts_collation_difference(self) -> bool:
+        """Whether somebody has accepted that text may be ordered by another version of the collation than the server's."""
+        return self.collation_difference != "refuse"
 
 
 MAX_WORKERS = 512
@@ -269,7 +412,9 @@ class Settings(Section):
     unlisted_databases: Literal["passthrough", "refuse"] = "passthrough"
     metrics: MetricsSection | None = MetricsSection()
     log: Log = Log()
+    telemetry: Telemetry = Telemetry()
     audit: Audit = Audit()
+    compute: Compute = Compute()
 
     _directory: Path = Path()
 
@@ -307,4 +452,4 @@ class Settings(Section):
     @property
     def kek_uri(self) -> str:
         """The KEK URI with its paths made absolute: what a key provider is opened with."""
-        return kek.absolute(self.keys.kek, self._directory)
+        return absolute(self.keys.kek, self._directory)

@@ -4,32 +4,39 @@ Types go by their oids here; ``UNKNOWN`` is that of a literal without one, None 
 whether PostgreSQL would surely say no: what is not known may be anything.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
-from phiproxy.policy.types import by_oid
+from phiproxy.policy.column_types import by_oid
 from phiproxy.types.names import sql_name
+from phiproxy.wire.oids import BOOL_OID, INT8_OID, RECORD_OID, TEXT_OID, UNKNOWN_OID, oids
 
-UNKNOWN, BOOL, TEXT, INT8, RECORD = 705, 16, 25, 20, 2249
+UNKNOWN, BOOL, TEXT, INT8, RECORD = UNKNOWN_OID, BOOL_OID, TEXT_OID, INT8_OID, RECORD_OID
 Type = int | None
 
 # Pseudo-types that take anything, an array, or what is none.
-_ANYTHING = frozenset({2276, 2283, 5077})
-_ARRAYS = frozenset({2277, 5078})
-_NO_ARRAYS = frozenset({2776, 5079})
-POLYMORPHIC = _ANYTHING | _ARRAYS | _NO_ARRAYS | {3500, 3831, 4537, 4538, 5080, RECORD}
+_ANYTHING = oids("any", "anyelement", "anycompatible")
+_ARRAYS = oids("anyarray", "anycompatiblearray")
+_NO_ARRAYS = oids("anynonarray", "anycompatiblenonarray")
+# Those that take types of one kind only, by its typtype.
+_KINDS = {
+    **dict.fromkeys(oids("anyenum"), "e"),
+    **dict.fromkeys(oids("anyrange", "anycompatiblerange"), "r"),
+    **dict.fromkeys(oids("anymultirange", "anycompatiblemultirange"), "m"),
+}
+POLYMORPHIC = _ANYTHING | _ARRAYS | _NO_ARRAYS | _KINDS.keys() | {RECORD}
 # Of operations, which are few: those of every statement are asked for.
 _REMEMBERED = 4096
-_ONE_TYPE = frozenset({2277, 3500, 3831, 4537})
-_KINDS = {3500: "e", 3831: "r", 5080: "r", 4537: "m", 4538: "m"}
+_ONE_TYPE = oids("anyarray", "anyenum", "anyrange", "anymultirange")
 
 
 class TypeRow(NamedTuple):
-    """One row of pg_type, but for row types: typtype, typcategory; ``element`` of an array, ``base`` of a domain."""
+    """One row of pg_type, but for row types: typtype, typcategory; ``element`` of an array, ``base`` of a domain.
+
+    ``extension`` is the one that it belongs to, here and below.
+    """
 
     oid: int
     name: str
@@ -39,16 +46,23 @@ class TypeRow(NamedTuple):
     element: int
     base: int
     array: int
+    extension: str = ""
 
 
 class Function(NamedTuple):
-    """One row of pg_proc: ``variadic``: its last argument may be several, ``kind`` is prokind."""
+    """One row of pg_proc: ``variadic``: its last argument may be several, ``kind`` is prokind.
+
+    ``volatile`` is provolatile; ``rows``: it gives a set of them.
+    """
 
     arguments: tuple[int, ...]
     defaults: int
     variadic: int
     kind: str
     result: int
+    volatile: str = "v"
+    rows: bool = False
+    extension: str = ""
 
 
 class Operator(NamedTuple):
@@ -57,6 +71,7 @@ class Operator(NamedTuple):
     left: int
     right: int
     result: int
+    extension: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,11 @@ class Signatures:
 
     def row(self, oid: Type) -> TypeRow | None:
         """Return what is known of a type."""
-        return next((part.types[oid] for part in self.parts if oid in part.types), None) if oid is not None else None
+        if oid is not None:
+            for part in self.parts:
+                if oid in part.types:
+                    return part.types[oid]
+        return None
 
     def is_type(self, name: str) -> bool:
         """Tell whether there is a type of this name, in any schema."""
@@ -100,8 +119,8 @@ class Signatures:
 
     def named(self, name: str) -> Type:
         """Return the only type of this name."""
-        found = {row.oid for part in self.parts for row in part.types.values() if row.name == name}
-        return found.pop() if len(found) == 1 else None
+        oids = {row.oid for part in self.parts for row in part.types.values() if row.name == name}
+        return oids.pop() if len(oids) == 1 else None
 
     def array_of(self, oid: Type) -> Type:
         """Return the type of arrays of a type."""
@@ -147,8 +166,8 @@ class Signatures:
 
     def _casts(self, one: int, other: int, context: str) -> bool:
         order = "iae"
-        found = next((part.casts[one, other] for part in self.parts if (one, other) in part.casts), None)
-        return found is not None and order.index(found) <= order.index(context)
+        allowed_in = next((part.casts[one, other] for part in self.parts if (one, other) in part.casts), None)
+        return allowed_in is not None and order.index(allowed_in) <= order.index(context)
 
     def _by_text(self, one: int, other: int, context: str) -> bool:
         """Tell whether a value may go through its text form: into texts by assignment, out of them only explicitly."""
@@ -172,25 +191,37 @@ class Signatures:
 
     def calls(self, name: str, arguments: Sequence[Type]) -> list[Function]:
         """Return the functions of a name that take these arguments."""
-        return [f for f in self.functions(name) if any(self._fits(of, arguments) for of in _expanded(f, len(arguments)))]
+        return [f for f in self.functions(name) if self.is_called(f, arguments)]
+
+    def is_called(self, function: Function, arguments: Sequence[Type]) -> bool:
+        """Tell whether a function takes these arguments."""
+        return any(self._fits(of, arguments) for of in _expanded(function, len(arguments)))
+
+    def own_functions(self, name: str) -> list[Function]:
+        """Return those of this name that the server did not come with."""
+        return [f for part in self.parts[1:] for f in part.functions.get(name, ())]
+
+    def own_operators(self, name: str) -> list[Operator]:
+        """Return those of this name that the server did not come with."""
+        return [o for part in self.parts[1:] for o in part.operators.get(name, ())]
 
     def _fits(self, wanted: Sequence[int], given: Sequence[Type]) -> bool:
         return all(self.takes(target, source) for target, source in zip(wanted, given, strict=True))
 
     def operations(self, name: str, left: Type, right: Type) -> list[Operator]:
         """Return the operators of a name that take these operands, ``left`` being 0 of a prefix operator."""
-        known = self._operations.get((name, left, right))
-        if known is None:
-            known = self._looked_up(name, left, right)
-            if known and len(self._operations) < _REMEMBERED:
-                self._operations[name, left, right] = known
-        return known
+        operators = self._operations.get((name, left, right))
+        if operators is None:
+            operators = self._looked_up(name, left, right)
+            if operators and len(self._operations) < _REMEMBERED:
+                self._operations[name, left, right] = operators
+        return operators
 
     def _looked_up(self, name: str, left: Type, right: Type) -> list[Operator]:
-        found = self.operators(name)
+        operators = self.operators(name)
         if left == 0:
-            return [o for o in found if o.left == 0 and self.takes(o.right, right)]
-        fitting = [o for o in found if o.left and self.takes(o.left, left) and self.takes(o.right, right)]
+            return [o for o in operators if o.left == 0 and self.takes(o.right, right)]
+        fitting = [o for o in operators if o.left and self.takes(o.left, left) and self.takes(o.right, right)]
         return [o for o in fitting if o.left != o.right or o.left not in _ONE_TYPE or self._are_one(left, right)]
 
     def _are_one(self, left: Type, right: Type) -> bool:
@@ -200,21 +231,21 @@ class Signatures:
 
     def common(self, types: Sequence[Type]) -> tuple[Type, int | None]:
         """Return the type that values of these have in common (select_common_type), or the place of the first that has none."""
-        found: Type = UNKNOWN
-        known = True
-        for place, one in enumerate(types):
+        type_: Type = UNKNOWN
+        only_known = True
+        for offset, one in enumerate(types):
             if one == UNKNOWN:
                 continue
-            row, so_far = self.row(self.base(one)), self.row(found)
+            row, so_far = self.row(self.base(one)), self.row(type_)
             if row is None:
-                known = False
-            elif so_far is None or found == UNKNOWN:
-                found = row.oid
+                only_known = False
+            elif so_far is None or type_ == UNKNOWN:
+                type_ = row.oid
             elif row.category != so_far.category:
-                return found, place
-            elif not so_far.preferred and self.takes(row.oid, found) and not self.takes(found, row.oid):
-                found = row.oid
-        return (found if known and found != UNKNOWN else TEXT if known else None), None
+                return type_, offset
+            elif not so_far.preferred and self.takes(row.oid, type_) and not self.takes(type_, row.oid):
+                type_ = row.oid
+        return (type_ if only_known and type_ != UNKNOWN else TEXT if only_known else None), None
 
 
 def _expanded(function: Function, count: int) -> Iterator[Sequence[int]]:
@@ -226,8 +257,8 @@ def _expanded(function: Function, count: int) -> Iterator[Sequence[int]]:
         yield (*wanted[:-1], *(function.variadic,) * (count - len(wanted) + 1))
 
 
-def result_of(found: Sequence[Function | Operator]) -> Type:
+def result_of(candidates: Sequence[Function | Operator]) -> Type:
     """Return the type that all of these give; None where they differ, or where it depends on what they are given."""
-    results = {one.result for one in found}
+    results = {one.result for one in candidates}
     only = results.pop() if len(results) == 1 else None
     return None if only in POLYMORPHIC else only

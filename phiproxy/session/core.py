@@ -1,78 +1,61 @@
-"""One client's conversation, sans-I/O: bytes in from both sides, bytes out to both sides, and rarely an Action.
+"""One client's conversation, sans-I/O: bytes in from both peers, bytes out to both, and now and then a Need.
 
 ``from_client`` and ``from_server`` take what arrived and leave what is to be written in ``to_client`` and ``to_server``. They
-return None, or a Need: the frame that needs it stays unconsumed and is taken again after ``resume``. No await, so order is kept by
-construction. The time is passed in, as ``now``. Handlers of single messages are in ``client`` and ``server``.
+return None, or a Need: the message that needs it stays unconsumed and is taken again after ``resume``. Nothing here awaits, so the
+order is that of the calls. The time is passed in, as ``now``.
+
+What arrives takes one of two ways: the ``fast_path``, or the handlers of single messages in ``client_messages`` and
+``server_messages``.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
+import math
 
 from phiproxy.errors import (
     AnnouncementNeeded,
     CatalogNeeded,
     KeyNeeded,
-    KeyWant,
     MalformedMessage,
     PathNeeded,
     PhiproxyError,
-    StatementRefused,
     WireError,
 )
-from phiproxy.plan.names import KnownNames
-from phiproxy.session import alone, client, copying, overlay, server
-from phiproxy.session.fence import NAMES
-from phiproxy.session.known import Known
-from phiproxy.session.passing import pass_messages, pass_replies
+from phiproxy.plan.named_statements import KnownNames
+from phiproxy.session import (
+    acting,
+    client_messages,
+    copy_data,
+    holding,
+    server_messages,
+    split_replies,
+    split_writes,
+    transaction_catalog,
+)
+from phiproxy.session.fast_path import simple_queries, whole_groups
+from phiproxy.session.fast_path.runs import pass_messages, pass_replies
+from phiproxy.session.long_messages import BEGINNINGS, goes_on
+from phiproxy.session.named_objects import KnownNamesOf, RenewalNeeded, must_not_change, renew_when_idle
+from phiproxy.session.needs import Need, NeedCatalog, NeedRelease, NeedWork, Work, WorkNeeded, need_of
 from phiproxy.session.phases import (
     AUTHENTICATING,
+    CLIENT,
     CLIENT_MAY_SAY,
     CLOSED,
     ENDS_GROUP,
+    LOGGED_IN,
+    NAMES,
     OPENS_GROUP,
-    READY,
+    SERVER,
+    SKIPPED,
     TERMINATED,
     TRANSPARENT,
+    Peer,
 )
-from phiproxy.session.pipeline import Later, Whole
+from phiproxy.session.pipeline import PARSE_PASSES, QUERY_PASSES, Later, Whole
+from phiproxy.session.proxy_messages import ask_path, catalog_unknown, path_unknown, refuse, styles_unknown, waits_in_group
 from phiproxy.session.results import result_error
 from phiproxy.session.state import State
-from phiproxy.session.streams import BEGINNINGS, goes_on
-from phiproxy.session.substitutes import ask_path, refuse, waits_in_group
-from phiproxy.session.work import Work, WorkNeeded
+from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.framing import FrameBuffer
-
-
-class NeedKeys(NamedTuple):
-    """Fetch these, then ``resume``."""
-
-    wants: frozenset[KeyWant]
-
-
-class NeedCatalog(NamedTuple):
-    """Read the catalogue afresh, then ``resume``; ``changed``: only where it is another than was read last.
-
-    ``names``: with the relations and indexes of these names.
-    """
-
-    changed: bool = False
-    names: frozenset[str] = frozenset()
-
-
-class NeedAnnouncement(NamedTuple):
-    """Let all live proxies hear of these names, then ``resume``."""
-
-    names: frozenset[str]
-
-
-class NeedWork(NamedTuple):
-    """Do this, and then ``resume``."""
-
-    work: Work
-
-
-Need = NeedKeys | NeedCatalog | NeedAnnouncement | NeedWork
 
 
 class Session(State):
@@ -81,77 +64,102 @@ class Session(State):
     __slots__ = ()
 
     @property
-    def known(self) -> KnownNames:
+    def known_names(self) -> KnownNames:
         """The session's names as the planner asks for them."""
-        return Known(self)
+        return KnownNamesOf(self)
+
+    def see(self) -> None:
+        """See the database as who acts now does."""
+        acting.see(self)
 
     # -- what the shell calls ----------------------------------------------------------------------------------------------
 
     def from_client(self, data: bytes) -> Need | None:
         """Take bytes from the client. Without a policy nobody here looks at them, before the login either."""
-        if self.phase is TRANSPARENT or (self.database is None and self.phase is AUTHENTICATING):
+        if self.settled:
+            if sent := whole_groups.sent_for(self, data):
+                self.to_server.append(sent)
+                return None
+            if simple_queries.sent_whole(self, data):
+                self.to_server.append(data)
+                return None
+        elif self.phase is TRANSPARENT or (self.database is None and self.phase is AUTHENTICATING):
             self._pass_gate(data)
             return None
-        if self.quiet and (sent := alone.group(self, data)):
-            self.to_server.append(sent)
-            return None
+        elif self.now >= self.acting_until:
+            self.see()
         frames = self.client_frames
-        if frames.holds_nothing and self.phase is READY and self.waiting is None and not self.blocked and not self._fenced:
+        if not self._fenced and (
+            self.settled or (frames.holds_nothing and self.phase is LOGGED_IN and self.waiting is None and not self.blocked)
+        ):
             self.later = False
             frames.data, frames.pos = data, 0
-            return None if pass_messages(self) else self._drain("client")
-        self.quiet = False
+            return None if pass_messages(self) else self._drain(CLIENT)
+        self.settled = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_server)
         frames.feed(data)
-        return None if self.waiting is not None else self._drain("client")
+        return None if self.waiting is not None else self._drain(CLIENT)
 
     def from_server(self, data: bytes) -> Need | None:
         """Take bytes from the server."""
-        if self.phase is TRANSPARENT:
+        pos, queue = 0, self.pipeline.queue
+        if self.settled and queue:
+            front = queue[0]
+            if front.whole > 1:
+                pos = whole_groups.show(self, data, 0)
+            elif front.passes is PARSE_PASSES:
+                pos = whole_groups.show_behind_parse(self, data)
+            elif front.passes is QUERY_PASSES and simple_queries.pass_whole(self, data):
+                return None
+            if pos == len(data):
+                return None
+        elif self.phase is TRANSPARENT:
             self.to_client.append(data)
             return None
-        if self.quiet and alone.replies(self, data):
-            return None
         frames = self.server_frames
-        if frames.holds_nothing and self.phase is READY and self.waiting is None and not self.client_frames.pending:
-            frames.data, frames.pos = data, 0
+        if self.settled or (
+            frames.holds_nothing and self.phase is LOGGED_IN and self.waiting is None and not self.client_frames.pending
+        ):
+            frames.data, frames.pos = data, pos
             pass_replies(self)
-            return None if frames.pos == len(data) else self._drain("server")
-        self.quiet = False
+            return None if frames.pos == len(data) else self._drain(SERVER)
         if frames.passing:
             data = self._pass_on(frames, data, self.to_client)
         frames.feed(data)
-        return None if self.waiting is not None else self._drain("server")
+        return None if self.waiting is not None else self._drain(SERVER)
 
     def resume(self, error: PhiproxyError | None = None, *, worked: bool = False) -> Need | None:
         """Go on after a Need was met, or could not be: then the frame that needed it is answered with ``error``.
 
         ``worked``: it was work, which says nothing new of the catalogue.
         """
-        side, self.waiting = self.waiting, None
-        assert side is not None
-        frames = self.client_frames if side == "client" else self.server_frames
+        peer, self.waiting = self.waiting, None
+        assert peer is not None
+        frames = self._frames(peer)
+        if self.computing is not None and peer is SERVER:
+            split_replies.resumed(self, error)
+            error = None
         if frames.is_joining:
             joined = self.worked.pop().outcome()
             assert isinstance(joined, bytes)
             frames.joined(joined)
-        if side == "client":
-            self.catalog_fresh = self.catalog_fresh if worked else error is None
+        if peer is CLIENT:
+            self.catalog.fresh = self.catalog.fresh if worked else error is None
             if error is not None:
                 self._refuse_next(error)
         elif error is not None:
             result_error(self, error)
-        need = self._drain(side)
-        return need if need is not None else self._drain("server" if side == "client" else "client")
+        for each in (peer, *(other for other in Peer if other is not peer)):
+            need = self._drain(each)
+            if need is not None:
+                return need
+        return None
 
-    def _put_together(self, side: str, frames: FrameBuffer) -> Need:
-        """Let another thread put a long message together before it is looked at."""
-        self.waiting = side
-        return NeedWork(Work(("message",), apart=frames.joining(), refusable=False))
+    def _frames(self, peer: Peer) -> FrameBuffer:
+        return self.client_frames if peer is CLIENT else self.server_frames
 
     def _pass_gate(self, data: bytes) -> None:
-        """Pass what a client says to a database without a policy."""
         try:
             data = self.gate.passed(data) if self.gate is not None else data
         except WireError as error:
@@ -162,106 +170,144 @@ class Session(State):
 
     # -- the loop ----------------------------------------------------------------------------------------------------------
 
-    def _drain(self, side: str) -> Need | None:
-        """Handle every complete frame of one side, and what handling it unblocks on the other."""
-        self.quiet = False
-        frames = self.client_frames if side == "client" else self.server_frames
+    def _drain(self, peer: Peer) -> Need | None:
+        """Handle every complete frame of one peer, and what handling it unblocks of another."""
+        self.settled = False
+        frames = self._frames(peer)
         if frames.complete:
-            return self._put_together(side, frames)
+            # Another thread puts a long message together before it is looked at.
+            self.waiting = peer
+            return NeedWork(Work(("message",), apart=frames.joining(), refusable=False))
         try:
-            need = self._client_loop() if side == "client" else self._server_loop()
+            need = self._client_loop() if peer is CLIENT else self._server_loop()
         except WireError as error:
             self.fatal(error)
             return None
-        self.quiet = alone.is_quiet(self)
+        self.settled = self._is_settled()
         return need
+
+    def _is_settled(self) -> bool:
+        """Tell whether both peers are between two messages and nothing is pending: then the fast path need not ask again.
+
+        Only handlers change any of this, and what a session does when it goes on after a Need.
+        """
+        return (
+            self.phase is LOGGED_IN
+            and self.pending.nothing
+            and self.waiting is None
+            and not (self.blocked or self.later)
+            and self.database is not None
+            and self.search_path.schemas is not None
+            and self.acting_until == math.inf
+            and self.text.encoding is UTF8
+            and self.client_frames.holds_nothing
+            and self.server_frames.holds_nothing
+        )
 
     def _client_loop(self) -> Need | None:
         frames = self.client_frames
         self.later = False
         fenced = self._fenced
-        while not self.blocked and self.phase not in (TERMINATED, CLOSED):
-            if (self.phase is AUTHENTICATING and self._speaks_early()) or (
-                not fenced and pass_messages(self) and not frames.pull()
-            ):
-                break
+        while not self.blocked and self.phase not in (TERMINATED, CLOSED) and not self._passes_all(fenced=fenced):
             frame, begins = frames.next(), False
             if frame is None:
                 frame, begins = frames.begun(), True
                 if frame is None:
                     break
             tag, start, end = frame
-            if fenced and tag in NAMES and not self.pipeline.skipping:
-                self.waiting = "client"
-                return NeedCatalog(changed=True)
             sent = len(self.to_server)
             try:
-                accepted = self._client_frame(tag, start, end, BEGINNINGS if begins else client.HANDLERS)
-            except (KeyNeeded, CatalogNeeded, AnnouncementNeeded, WorkNeeded) as need:
-                self.waiting = "client"
-                return _need(need)
+                if fenced and (need := self._fenced_off(tag, start, end)) is not None:
+                    self.waiting = CLIENT
+                    return need
+                accepted = self._client_frame(tag, start, end, BEGINNINGS if begins else client_messages.HANDLERS)
+            except (KeyNeeded, CatalogNeeded, AnnouncementNeeded, WorkNeeded) as needed:
+                self.waiting = CLIENT
+                return need_of(needed)
             except Later:
                 self.later = True
-                self.worked.clear()  # when it is taken again its names may mean something else
+                self.worked.clear()  # when it is taken again its names may be those of others
                 break
             except Whole:
                 frames.gather()
                 break
             if begins:
-                frames.stream(kept=accepted and len(self.to_server) > sent)
+                frames.stream(forwarded=accepted and len(self.to_server) > sent)
             else:
                 frames.advance(end)
             self._taken()
         return None
 
+    def _passes_all(self, *, fenced: bool) -> bool:
+        """Let the client's messages go the fast path, as far as they do; True when no handler is to be asked about the rest now."""
+        if self.phase is AUTHENTICATING:
+            return self._speaks_early()
+        return not fenced and pass_messages(self) and not self.client_frames.pull()
+
     def _taken(self) -> None:
         """Forget what was found out for the message that has just been consumed."""
-        self.catalog_fresh = False
+        self.catalog.fresh = False
         if self.worked:
             self.worked = []
+        split_writes.taken(self)
 
     @property
     def _fenced(self) -> bool:
-        """Tell whether what is known of the database's names may not be relied on any longer."""
-        return self.now > self.fence.until
+        """Tell whether what is known of the database's names may not be relied on, or tables are about to be switched."""
+        return self.now > self.fence.until or self.fence.holding is not None
+
+    def _fenced_off(self, tag: int, start: int, end: int) -> Need | None:
+        """Return what a message waits for; Later where the server is asked something first."""
+        if tag not in NAMES or self.pipeline.skipping:
+            return None
+        if self.now > self.fence.until:
+            return NeedCatalog(changed=True) if self.fence.holding is None else NeedRelease()
+        return NeedRelease() if holding.waits(self, tag, self.client_frames.data, start, end) else None
 
     def _speaks_early(self) -> bool:
         """Tell whether the client's next message is not about its login: it waits for that, as it would in the server's socket."""
         frames = self.client_frames
         if not frames.pending or frames.data[frames.pos] in CLIENT_MAY_SAY[self.phase]:
             return False
-        if self.asked:
-            raise WireError(f"expected {self.asked} response, got message type {frames.data[frames.pos]}")
+        if self.login.asked:
+            raise WireError(f"expected {self.login.asked} response, got message type {frames.data[frames.pos]}")
         self.later = True
         return True
 
-    def _client_frame(self, tag: int, start: int, end: int, handlers: dict[int, client.Handler]) -> bool:
+    def _client_frame(self, tag: int, start: int, end: int, handlers: dict[int, client_messages.Handler]) -> bool:
         """Handle one message, or put its refusal into its place (False); Later when the search path must be read first."""
         if tag not in CLIENT_MAY_SAY[self.phase]:
             raise WireError("the client sent a message that is not allowed here")
-        copying.check_allowed(self, tag)
+        copy_data.check_allowed(self, tag)
         data = self.client_frames.data
         try:
-            overlay.known_there(self, handlers[tag], data, start, end)
-            self.group_open = tag in OPENS_GROUP or (self.group_open and tag not in ENDS_GROUP)
-        except overlay.OverlayNeeded as needed:
-            if overlay.ask_when_idle(self):
+            if not (self.pipeline.skipping and tag in SKIPPED):
+                transaction_catalog.known_there(self, handlers[tag], data, start, end)
+            self.groups.is_open = tag in OPENS_GROUP or (self.groups.is_open and tag not in ENDS_GROUP)
+        except transaction_catalog.OverlayNeeded as needed:
+            if transaction_catalog.ask_when_idle(self):
                 raise Later from None
-            refuse(self, tag, data, start, end, _catalog_unknown(needed.position))
-        except PathNeeded as needed_path:
-            if self.ask_path_when_idle(of_styles=needed_path.of_styles):
+            refuse(self, tag, data, start, end, catalog_unknown(needed.position))
+        except (RenewalNeeded, PathNeeded) as needed:
+            unmet = self._see_to(needed)
+            if unmet is None:
                 raise Later from None
-            unknown = _styles_unknown() if needed_path.of_styles else _path_unknown(needed_path.position)
-            refuse(self, tag, data, start, end, unknown)
-        except MalformedMessage as error:
-            refuse(self, tag, data, start, end, error)
-        except WireError:
-            raise
+            refuse(self, tag, data, start, end, unmet)
         except PhiproxyError as error:
-            refuse(self, tag, data, start, end, error)
+            if isinstance(error, WireError) and not isinstance(error, MalformedMessage):
+                raise
+            refuse(self, tag, data, start, end, split_writes.placed(self, error))
         else:
             return True
         return False
+
+    def _see_to(self, needed: RenewalNeeded | PathNeeded) -> PhiproxyError | None:
+        """Ask the server for what a message needs, which is taken again then; returns what is said where that cannot be done."""
+        if isinstance(needed, RenewalNeeded):
+            return None if renew_when_idle(self, needed) else must_not_change()
+        if self.ask_path_when_idle(of_styles=needed.of_styles):
+            return None
+        return styles_unknown() if needed.of_styles else path_unknown(needed.position)
 
     def _server_loop(self) -> Need | None:
         frames = self.server_frames
@@ -278,16 +324,29 @@ class Session(State):
                 self._server_begun()
                 break
             tag, start, end = frame
-            handler = server.HANDLERS.get(tag)
+            handler = server_messages.HANDLERS.get(tag)
             if handler is None:
                 raise WireError("the server sent a message of an unknown type")
             try:
                 end = handler(self, frames.data, start, end)
             except (KeyNeeded, WorkNeeded) as need:
-                self.waiting = "server"
-                return _need(need)
+                self.waiting = SERVER
+                return need_of(need)
             frames.advance(end)
-        return self._drain("client") if not self.blocked and self.client_frames.pending else None
+        if self.computing is not None:
+            of_engine = split_replies.need(self)
+            if of_engine is not None:
+                self.waiting = SERVER
+                return of_engine
+        return self._drain(CLIENT) if not self.blocked and self.client_frames.pending else None
+
+    def entered(self, computation: object) -> None:
+        """Take what stands for a session of the engine."""
+        split_replies.entered(self, computation)
+
+    def computed(self, piece: bytes) -> None:
+        """Take what the engine says of the rest that is computed."""
+        split_replies.computed(self, piece)
 
     def _server_begun(self) -> None:
         """Let a long message of the server's pass as it comes, where nothing in it is protected."""
@@ -296,13 +355,13 @@ class Session(State):
         if begun is None:
             return
         tag, start, end = begun
-        kept = goes_on(self, tag)
-        if kept is None:
+        forwarded = goes_on(self, tag)
+        if forwarded is None:
             frames.gather()
             return
-        if kept:
+        if forwarded:
             self.to_client.append(frames.data[start:end])
-        frames.stream(kept=kept)
+        frames.stream(forwarded=forwarded)
 
     def _pass_on(self, frames: FrameBuffer, data: bytes, out: list[bytes]) -> bytes:
         """Pass what belongs to a long message that has begun, and return what comes behind it."""
@@ -323,10 +382,10 @@ class Session(State):
         begun = frames.begun() if frame is None else None
         if frame is not None or begun is not None:
             tag, start, end = frame or begun or (0, 0, 0)
-            if not copying.fail(self, tag, error):
+            if not copy_data.fail(self, tag, error):
                 refuse(self, tag, frames.data, start, end, error)
             if begun is not None:
-                frames.stream(kept=False)
+                frames.stream(forwarded=False)
             else:
                 frames.advance(end)
             self._taken()
@@ -340,7 +399,7 @@ class Session(State):
         tell of the settings by which values are spelled (``of_styles``).
         """
         idle = self.pipeline.front() is None
-        if self.pipeline.skipping or (idle and self.status == b"E") or (of_styles and self.group_open):
+        if self.pipeline.skipping or (idle and self.status == b"E") or (of_styles and self.groups.is_open):
             return False
         if not waits_in_group(self) and idle:
             ask_path(self, self._path_read)
@@ -348,37 +407,6 @@ class Session(State):
 
     def _path_read(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
         self.blocked = False
-        self.path_is(ok, rows)
-        if self.path is None and not self.pipeline.skipping:
-            self._refuse_next(_path_unknown())
-
-
-def _need(needed: KeyNeeded | CatalogNeeded | AnnouncementNeeded | WorkNeeded) -> Need:
-    if isinstance(needed, KeyNeeded):
-        return NeedKeys(needed.wants)
-    if isinstance(needed, WorkNeeded):
-        return NeedWork(needed.work)
-    return NeedCatalog(needed.changed, needed.names) if isinstance(needed, CatalogNeeded) else NeedAnnouncement(needed.names)
-
-
-def _catalog_unknown(position: int | None = None) -> StatementRefused:
-    return StatementRefused(
-        "tables were changed in this transaction, and what they are now cannot be read at this place",
-        hint="Send this statement in a pipeline of its own.",
-        position=position,
-    )
-
-
-def _styles_unknown() -> StatementRefused:
-    return StatementRefused(
-        "how values are spelled is not known at this place, since a statement before it may have changed that",
-        hint="Send this statement after the reply to the one before.",
-    )
-
-
-def _path_unknown(position: int | None = None) -> StatementRefused:
-    return StatementRefused(
-        "the search path is not known at this place, so an unqualified name cannot be resolved",
-        hint="Qualify the table with its schema, or send this statement after the reply to the one before.",
-        position=position,
-    )
+        self.take_session_settings(ok, rows)
+        if self.search_path.schemas is None and not self.pipeline.skipping:
+            self._refuse_next(path_unknown())

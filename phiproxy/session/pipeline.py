@@ -5,8 +5,6 @@ Changes to the names of statements and portals are made when the client speaks, 
 here when the server says that the message failed or was skipped.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +13,12 @@ from itertools import islice
 from typing import Any
 
 from phiproxy.errors import PhiproxyError, WireError
-from phiproxy.plan.ciphers import Ciphers
-from phiproxy.plan.copy import CopyOut
-from phiproxy.plan.statement import Columns, ScriptPart, StatementPlan
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.copy_fields import CopyOut
+from phiproxy.plan.result_columns import Columns
+from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
+from phiproxy.plan.subjects import Noted
+from phiproxy.session.split_explain import Explained
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import Encoding
 from phiproxy.wire.fields import RowsFunction
@@ -79,7 +80,7 @@ class Step(Enum):
 
 # A member costs eight times as much by way of its class.
 SHOW, STAY, POP, NEXT_PART = Step.SHOW, Step.STAY, Step.POP, Step.NEXT_PART
-_SYNC, _COPY_END = Kind.SYNC, Kind.COPY_END
+_COPY_END = Kind.COPY_END
 
 Edits = tuple[tuple[int, int, int], ...]
 """Start and end in the client's text, and the length of what the server gets instead."""
@@ -94,83 +95,146 @@ SHOW_PASSES: Passes = {ord("T"): Step.SHOW}
 END_PASSES: Passes = {ord("C"): Step.POP, ord("I"): Step.POP, ord("s"): Step.POP}
 EXECUTE_PASSES: Passes = {ord("D"): Step.STAY, **END_PASSES}
 OPEN_PASSES: Passes = {ord("D"): Step.SHOW, **END_PASSES}
+# Where the audit log records how it ends, its end is looked at.
+RECORDED_PASSES: Passes = {ord("D"): Step.STAY}
+RECORDED_OPEN_PASSES: Passes = {ord("D"): Step.SHOW}
 READY_PASSES: Passes = {ord("Z"): Step.READY}
 QUERY_PASSES: Passes = {
     ord("T"): Step.STAY, ord("D"): Step.STAY, ord("C"): Step.NEXT_PART, ord("I"): Step.NEXT_PART, **READY_PASSES,
 }  # fmt: skip
 
 
+Placing = Callable[[int], int | None]
+"""Which position of the client's text, in characters from 1, one of another text is; None for one that the client did not write."""
+
+
 @dataclass
 class Expected:
-    """One message whose replies are awaited. ``substitute`` holds the SQLSTATE that stands for ``refusal`` when it comes.
+    """One message whose replies are awaited. One object may stand for many messages, where nothing of it changes.
 
-    ``passes`` (None: no reply) holds for as long as there is no refusal. ``whole``: this is a Bind, and as many entries behind it
-    were queued with it, the last of them a Sync; or a Query of one statement whose result is shown. ``made``: the rows of a table
-    made from a query. ``said``: why the client ended its COPY. ``closes``: so many Closes are the end of a query of the proxy's
-    own, in a group of the client's. One object may stand for many messages, where nothing of it changes. Without slots, so that the
-    defaults are the class's and ``expect`` need not set them.
+    Without slots, so that the defaults are the class's and ``expect`` need not set them.
     """
 
     kind: Kind
+    # Why the message was refused; an error with the SQLSTATE ``substitute``, which a message in its place raises, stands for it.
     refusal: PhiproxyError | None = None
     substitute: str = ""
+    # How to take back what the message has done to names, should it fail or be skipped.
     undo: Sequence[Undo] = ()
+    # The plan of the statement described or executed; its result: the columns, the formats that the client asked for (None: they do
+    # not matter), how values are spelled, and whether protected columns come in binary.
     plan: StatementPlan | None = None
     columns: Columns | None = None
     formats: tuple[int, ...] | None = None
     styles: Styles = Styles.CANONICAL
     binary: bool = False
+    # What opens its rows, and the ciphers and the encoding that it was made for.
     opener: RowsFunction | None = None
     ciphers: Ciphers | None = None
     encoding: Encoding | None = None
+    # The statements of a simple Query (None: nothing protected can be in any), and the number of the one whose reply comes now.
     parts: tuple[ScriptPart, ...] | None = None
     part: int = 0
+    # The server's text, the client's, and the edits between them: for positions in errors.
     texts: tuple[bytes, bytes, Edits | Callable[[], Edits]] | None = None
-    alone: bool = False
+    # No other Execute was sent before it in its Sync group.
+    first: bool = False
+    # The Sync group that ends with it.
     group: int = 0
+    # It touches something protected, so that errors may speak of envelopes.
     touches: bool = False
+    # Whom the client has said it to be about, by the number of the statement in a simple Query (else 0).
+    given: Mapping[int, Sequence[Noted]] | None = None
+    # Of a query of the proxy's own: who is told whether it went well, the rows so far, and how many CloseCompletes are its end
+    # where it stands in a group of the client's.
     done: Callable[[bool, list[bytes]], None] | None = None
     rows: list[bytes] | None = None
     failed: bool = False
+    closes: int = 0
+    # Of a COPY: what opens its rows, the CONTEXT of its refusal, and why the client has ended it.
     copy_out: CopyOut | None = None
     where: str | None = None
-    made: int | None = None
     said: bytes | None = None
-    closes: int = 0
+    # Whether it is the proxy's own message in a group of the client's, of whose success the client is not told.
+    hidden: bool = False
+    # The number of rows of a table made from a query.
+    row_count: int | None = None
+    # How a split statement is described, whatever the server says of its source: RowDescription or NoData, and its parameters.
+    description: bytes = b""
+    parameters: Sequence[int] | None = None
+    # Its rows are those of the source of a split statement.
+    of_source: bool = False
+    # It is the Execute of a write of which it is known how many rows it writes.
+    counted: bool = False
+    # It is that of a write that is explained: the plans of the parts before it, which are shown before its first row.
+    explained: Explained | None = None
+    # The server's positions are not the client's; ``placing`` says which of the client's one of the statement's text is.
+    unplaced: bool = False
+    placing: Placing | None = None
+    # It stands for a part of a simple Query: that it was done is not told.
+    silent: bool = False
+    # The replies that need no handler, for as long as there is no refusal; None: no reply.
     passes: Passes | None = None
+    # 2 or more: it is a Bind, and as many entries behind it were queued with it, the last of them a Sync. 1: it is a Query of one
+    # statement whose result is shown.
     whole: int = 0
 
 
+class ExpectedReady(Expected):
+    """What a Sync awaits; an object of its own holds no more than its group."""
+
+    kind = Kind.SYNC
+    passes = READY_PASSES
+
+
+_new = object.__new__
+
+
 def expect(kind: Kind, passes: Passes | None, group: int = 0) -> Expected:
-    """Return ``Expected(kind, passes=…, group=…)`` in a fifth of the time, for the hot path."""
-    made = Expected.__new__(Expected)
-    made.kind, made.passes, made.group = kind, passes, group
-    return made
+    """Return ``Expected(kind, passes=…, group=…)`` in a fifth of the time, for the fast path."""
+    expected = _new(Expected)
+    expected.kind, expected.passes, expected.group = kind, passes, group
+    return expected
 
 
 def expect_ready(group: int) -> Expected:
     """Return what a Sync awaits, as ``expect`` does."""
-    made = Expected.__new__(Expected)
-    made.kind, made.passes, made.group = _SYNC, READY_PASSES, group
-    return made
+    expected = _new(ExpectedReady)
+    expected.group = group
+    return expected
+
+
+def _in_turn(first: Placing | None, then: Placing | None) -> Placing | None:
+    """Return what places a position by one and then by the other; of what is none, by the other only."""
+    if first is None or then is None:
+        return first or then
+    return lambda position: then(placed) if (placed := first(position)) is not None else None
 
 
 EXTENDED = frozenset({Kind.PARSE, Kind.BIND, Kind.DESCRIBE, Kind.EXECUTE, Kind.CLOSE})
 
 
 class Pipeline:
-    """The queue. ``skipping``: the server discards until Sync, so nothing sent now is expected to be answered.
+    """The messages whose replies are awaited, in the order in which they were sent."""
 
-    ``ignored`` counts the Syncs that a copy-in should have eaten: if it fails before it reads them, they are answered after all.
-    """
-
-    __slots__ = ("copy_in", "ignored", "queue", "skipping")
+    __slots__ = ("closed_behind", "copy_in", "discarding", "ignored", "placing", "queue", "silent", "skipping")
 
     def __init__(self) -> None:
         self.queue: deque[Expected] = deque()
+        # The server discards what is sent now, up to the next Sync: no reply is awaited.
         self.skipping = False
+        # The server takes data for a COPY.
         self.copy_in = False
+        # How many Syncs a COPY should have ignored: if it fails before it reads them, they are answered after all.
         self.ignored = 0
+        # The rest of a result that was broken off is dropped, up to ReadyForQuery …
+        self.discarding = False
+        # … and then the statements are prepared again that Closes behind it have closed.
+        self.closed_behind: list[Undo] = []
+        # What is sent now stands for a simple Query with a split statement, or for the write of one.
+        self.silent = False
+        # Of the write of a split statement: which position of the client's one in its text is.
+        self.placing: Placing | None = None
 
     def front(self) -> Expected | None:
         """Return the message whose reply comes next, or None."""
@@ -180,6 +244,10 @@ class Pipeline:
 
     def push(self, expected: Expected) -> None:
         """Expect the replies of one more message."""
+        if self.silent and expected.kind is not Kind.SYNC:
+            expected.silent, expected.passes = True, None
+            expected.unplaced = expected.unplaced or self.placing is not None
+            expected.placing = _in_turn(expected.placing, self.placing)
         self.queue.append(expected)
 
     def pop(self, *kinds: Kind) -> Expected | None:

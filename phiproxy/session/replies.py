@@ -1,7 +1,5 @@
 """What the handlers of the server's messages share: whose reply is it, and does it go further?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from phiproxy.errors import WireError
@@ -21,7 +19,7 @@ def relay(session: State, data: bytes, start: int, end: int) -> int:
 def is_silent(session: State) -> bool:
     """Tell whether replies go no further: the proxy's own query, or the rest of a result that was broken off."""
     front = session.pipeline.front()
-    return session.swallowing or (front is not None and front.kind is Kind.INTERNAL)
+    return session.pipeline.discarding or (front is not None and front.kind is Kind.INTERNAL)
 
 
 def pop(session: State, *kinds: Kind) -> Expected | None:
@@ -40,7 +38,7 @@ def completes(*kinds: Kind) -> Handler:
         done = pop(session, *kinds)
         if done is None or done.refusal is not None:
             raise WireError("the server completed what was not asked of it")
-        return end if silent else relay(session, data, start, end)
+        return end if silent or done.silent else relay(session, data, start, end)
 
     return handler
 

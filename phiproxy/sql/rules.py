@@ -1,32 +1,59 @@
-"""The tables of rules: which function understands which node. Filled by the modules that hold the functions.
+"""The table of rules: which function understands which node of a statement."""
 
-A node type that is in no table is not understood: in an expression it may hold nothing protected, in FROM or as a query it
-is refused.
-"""
+from phiproxy.sql.context import Rules
+from phiproxy.sql.expressions import composed_terms, conditions, documents, equality, expression, function_calls, operators
+from phiproxy.sql.queries import from_items, joins, order_by, select
+from phiproxy.sql.statements.ddl import alter_table, create_index, create_table, rename, row_security
+from phiproxy.sql.writes import insert_update_delete, merge
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
-from phiproxy.sql.analysis import Analysis
-from phiproxy.sql.parse import Node
-from phiproxy.sql.scope import Joined, Output, Scope, Value
-
-ExpressionRule = Callable[[Analysis, Node, Node, Scope], Value]
-FromRule = Callable[[Analysis, Node, Scope, Joined], Joined]
-QueryRule = Callable[[Analysis, Node, Scope], list[Output]]
-
-EXPRESSIONS: dict[str, ExpressionRule] = {}
-FROM_ITEMS: dict[str, FromRule] = {}
-QUERIES: dict[str, QueryRule] = {}
-
-
-def query(a: Analysis, kind: str, body: Node, outer: Scope) -> list[Output]:
-    """Analyse SELECT, or INSERT, UPDATE or DELETE with its RETURNING, inside ``outer``; refuses any other statement."""
-    rule = QUERIES.get(kind)
-    if rule is None:
-        name = kind.removesuffix("Stmt").upper()
-        raise a.refuse(
-            f"{name} of a protected table is not understood", body, hint="Write SELECT, INSERT, UPDATE, DELETE or MERGE."
-        )
-    return rule(a, body, outer)
+RULES = Rules(
+    expressions={
+        "A_Const": expression.parameter_or_constant,
+        "A_Expr": operators.operator_expression,
+        "A_Indirection": documents.subscripts,
+        "BoolExpr": conditions.bool_expression,
+        "BooleanTest": conditions.boolean_test,
+        "CaseExpr": composed_terms.term_value,
+        "CoalesceExpr": composed_terms.term_value,
+        "CollateClause": composed_terms.term_value,
+        "ColumnRef": expression.column_ref,
+        "FuncCall": function_calls.function_call,
+        "GroupingFunc": function_calls.grouping_function,
+        "MinMaxExpr": order_by.greatest_or_least,
+        "NullTest": equality.null_test,
+        "ParamRef": expression.parameter_or_constant,
+        "SortBy": order_by.sort_by,
+        "SubLink": equality.subquery_expression,
+        "TypeCast": function_calls.type_cast,
+    },
+    term_parts={
+        "A_Expr": composed_terms.nullif_term,
+        "CaseExpr": composed_terms.case_term,
+        "CoalesceExpr": composed_terms.coalesce_term,
+        "CollateClause": composed_terms.collate_term,
+        "SubLink": composed_terms.subquery_term,
+    },
+    from_items={
+        "JoinExpr": joins.join,
+        "RangeFunction": from_items.function,
+        "RangeSubselect": from_items.subquery,
+        "RangeTableSample": from_items.table_sample,
+        "RangeVar": from_items.relation,
+    },
+    queries={
+        "DeleteStmt": insert_update_delete.delete,
+        "InsertStmt": insert_update_delete.insert,
+        "MergeStmt": merge.merge,
+        "SelectStmt": select.select,
+        "UpdateStmt": insert_update_delete.update,
+    },
+    definitions={
+        "AlterObjectSchemaStmt": rename.set_schema,
+        "AlterPolicyStmt": row_security.policy,
+        "AlterTableStmt": alter_table.alter_table,
+        "CreatePolicyStmt": row_security.policy,
+        "CreateStmt": create_table.create_table,
+        "IndexStmt": create_index.create_index,
+        "RenameStmt": rename.rename,
+    },
+)

@@ -3,11 +3,9 @@
 Of the years 1 to 9999 only, and within an integer: whatever leaves them is ``OutOfRange``, be it an error of the server's or not.
 """
 
-from __future__ import annotations
-
 from phiproxy.types.calendar import date_of, day_of, days_in
-from phiproxy.types.clock import DAY
 from phiproxy.types.dates import day_number, spell_date
+from phiproxy.types.times_of_day import DAY
 from phiproxy.types.timestamps import micros_from, spell
 
 Interval = tuple[int, int, int]

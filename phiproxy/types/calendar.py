@@ -4,7 +4,7 @@ Python's ``datetime`` knows the years 1 to 9999 only, which is why this is arith
 is 1 BC. Day 0 is 2000-01-01, as in the binary form.
 """
 
-from __future__ import annotations
+from calendar import isleap
 
 _ERA_DAYS = 146_097  # of 400 years
 _EPOCH = 730_425  # days from 0000-03-01 to 2000-01-01
@@ -35,14 +35,9 @@ def date_of(day: int) -> tuple[int, int, int]:
     return era * 400 + year_of_era + (month <= 2), month, day_of_year - (153 * shifted + 2) // 5 + 1
 
 
-def is_leap(year: int) -> bool:
-    """Tell whether the year has a February 29."""
-    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-
-
 def days_in(year: int, month: int) -> int:
     """Return how many days the month has."""
-    return 28 if month == 2 and not is_leap(year) else _MONTH_DAYS[month - 1]
+    return 28 if month == 2 and not isleap(year) else _MONTH_DAYS[month - 1]
 
 
 def weekday(day: int) -> str:

@@ -3,8 +3,6 @@
 Only casts that are exact here are done; one that PostgreSQL has and that depends on more than value and session is ``NotCast``.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 from collections.abc import Callable
@@ -12,12 +10,12 @@ from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from ipaddress import ip_interface
 from typing import Literal
 
+from phiproxy.types.codecs import codec
 from phiproxy.types.declared import DeclaredType
-from phiproxy.types.refused import DatetimeFieldOverflow, NotReadExactly, NumericValueOutOfRange
-from phiproxy.types.registry import codec
 from phiproxy.types.styles import Styles
+from phiproxy.types.value_errors import DatetimeFieldOverflow, NotReadExactly, NumericValueOutOfRange
 from phiproxy.wire.arrays import array_from_text, array_to_text
-from phiproxy.wire.values import cut_text
+from phiproxy.wire.bytea_and_text import cut_text
 
 Context = Literal["implicit", "assignment", "explicit"]
 Cast = Callable[[bytes, Styles], bytes]
@@ -44,15 +42,15 @@ def cast(source: DeclaredType, target: DeclaredType, context: Context) -> Cast:
     if source.element is not None and target.element is not None:
         one, other = source.element, target.element
         if one.family == other.family or (one.is_text and other.is_text):
-            return _same
+            return same
         element = cast(one, other, context)
         return lambda value, styles: array_to_text(array_from_text(value).map(lambda e: element(e, styles)))
     if source.family == target.family and (source.family != "enum" or source.oid == target.oid):
-        return _same
-    made = _between(source, target)
-    if made is None:
+        return same
+    conversion = _between(source, target)
+    if conversion is None:
         raise NoCast
-    needed, function = made
+    needed, function = conversion
     if _RANKS[context] < _RANKS[needed]:
         raise NoCast
     if function is None:
@@ -92,7 +90,7 @@ def _to_text(source: DeclaredType, target: DeclaredType) -> tuple[Context, Cast]
     if source.family in TEXTS:
         by_assignment = target.family == "citext" or (source.family, target.family) == ("citext", "bpchar")
         context: Context = "assignment" if by_assignment else "implicit"
-        return context, _trimmed if source.family == "bpchar" else _same
+        return context, trimmed if source.family == "bpchar" else same
     if source.family == "bool":
         return "assignment", lambda value, _styles: b"true" if value == b"t" else b"false"
     if source.family in ("inet", "cidr"):
@@ -100,11 +98,13 @@ def _to_text(source: DeclaredType, target: DeclaredType) -> tuple[Context, Cast]
     return "assignment", codec(source).to_text
 
 
-def _same(value: bytes, _styles: Styles) -> bytes:
+def same(value: bytes, _styles: Styles) -> bytes:
+    """Return the value."""
     return value
 
 
-def _trimmed(value: bytes, _styles: Styles) -> bytes:
+def trimmed(value: bytes, _styles: Styles) -> bytes:
+    """Return a text without the blanks at its end."""
     return value.rstrip(b" ")
 
 
@@ -118,7 +118,7 @@ def _numbers(one: str, target: DeclaredType) -> tuple[Context, Cast]:
     if other in INTEGERS:
         return context, _to_integer(one, *INTEGERS[other])
     if other == "numeric":
-        return context, _same if one in INTEGERS else _float_to_numeric(6 if one == "float4" else 15)
+        return context, same if one in INTEGERS else _float_to_numeric(6 if one == "float4" else 15)
     if one == "float4":
         return context, lambda value, _styles: widened(value)
     if one == "float8":
@@ -172,11 +172,11 @@ def _to_float4(value: bytes, _styles: Styles) -> bytes:
     return codec(FLOAT4).from_binary(packed)
 
 
-FLOAT8 = DeclaredType("float8", 701)
-FLOAT4 = DeclaredType("float4", 700)
-NUMERIC = DeclaredType("numeric", 1700)
-TIMESTAMP = DeclaredType("timestamp", 1114)
-TIMESTAMPTZ = DeclaredType("timestamptz", 1184)
+FLOAT8 = DeclaredType.builtin("float8")
+FLOAT4 = DeclaredType.builtin("float4")
+NUMERIC = DeclaredType.builtin("numeric")
+TIMESTAMP = DeclaredType.builtin("timestamp")
+TIMESTAMPTZ = DeclaredType.builtin("timestamptz")
 
 
 # -- dates and times -----------------------------------------------------------------------------------------------------------
@@ -198,7 +198,8 @@ def zoned(value: bytes, styles: Styles) -> bytes:
     return codec(TIMESTAMPTZ).from_text(value, Styles(time_zone=styles.time_zone))
 
 
-def _date_zoned(value: bytes, styles: Styles) -> bytes:
+def date_zoned(value: bytes, styles: Styles) -> bytes:
+    """Return a canonical date as the timestamptz of its midnight in the session's zone."""
     return zoned(to_timestamp(value, styles), styles)
 
 
@@ -211,7 +212,8 @@ def _local(value: bytes, styles: Styles) -> bytes:
     return b" ".join((day, clock[:8] + _fraction(clock), *era))
 
 
-def _on_the_clock(value: bytes, styles: Styles) -> bytes:
+def on_the_clock(value: bytes, styles: Styles) -> bytes:
+    """Return a canonical timestamptz as the canonical timestamp that the session's clock shows."""
     return codec(TIMESTAMP).from_text(_local(value, styles), Styles.CANONICAL)  # which may be later than the last of them
 
 
@@ -241,27 +243,16 @@ def _after_local(function: Cast) -> Cast:
     return lambda value, styles: function(_local(value, styles), styles)
 
 
-def _without_zone(value: bytes, _styles: Styles) -> bytes:
-    return value[:8] + _fraction(value)
-
-
 # -- the rest ------------------------------------------------------------------------------------------------------------------
 
 
-def _host(value: bytes, _styles: Styles) -> bytes:
+def host(value: bytes, _styles: Styles) -> bytes:
+    """Return a canonical cidr as an inet."""
     return value.removesuffix(b"/32") if b":" not in value else value.removesuffix(b"/128")
 
 
 def _network(value: bytes, _styles: Styles) -> bytes:
-    return codec(DeclaredType("cidr", 650)).from_text(str(ip_interface(value.decode()).network).encode(), Styles.CANONICAL)
-
-
-def _truth(value: bytes, _styles: Styles) -> bytes:
-    return b"f" if value == b"0" else b"t"
-
-
-def _number_of_truth(value: bytes, _styles: Styles) -> bytes:
-    return b"1" if value == b"t" else b"0"
+    return codec(DeclaredType.builtin("cidr")).from_text(str(ip_interface(value.decode()).network).encode(), Styles.CANONICAL)
 
 
 def _others(one: str, target: DeclaredType) -> tuple[Context, Cast | None] | None:
@@ -271,22 +262,22 @@ def _others(one: str, target: DeclaredType) -> tuple[Context, Cast | None] | Non
 
 
 _PAIRS: dict[tuple[str, str], tuple[Context, Cast | None]] = {
-    ("bool", "int4"): ("explicit", _number_of_truth),
-    ("int4", "bool"): ("explicit", _truth),
-    ("cidr", "inet"): ("implicit", _host),
+    ("bool", "int4"): ("explicit", lambda value, _styles: b"1" if value == b"t" else b"0"),
+    ("int4", "bool"): ("explicit", lambda value, _styles: b"f" if value == b"0" else b"t"),
+    ("cidr", "inet"): ("implicit", host),
     ("inet", "cidr"): ("assignment", _network),
     ("date", "timestamp"): ("implicit", to_timestamp),
-    ("date", "timestamptz"): ("implicit", _date_zoned),
+    ("date", "timestamptz"): ("implicit", date_zoned),
     ("timestamp", "timestamptz"): ("implicit", zoned),
     ("timestamp", "date"): ("assignment", to_date),
     ("timestamp", "time"): ("assignment", _time_of),
-    ("timestamptz", "timestamp"): ("assignment", _on_the_clock),
+    ("timestamptz", "timestamp"): ("assignment", on_the_clock),
     ("timestamptz", "date"): ("assignment", _after_local(to_date)),
     ("timestamptz", "time"): ("assignment", _after_local(_time_of)),
     ("timestamptz", "timetz"): ("assignment", None),
-    ("time", "interval"): ("implicit", _same),
+    ("time", "interval"): ("implicit", same),
     ("time", "timetz"): ("implicit", None),  # of the zone's offset today
-    ("timetz", "time"): ("assignment", _without_zone),
+    ("timetz", "time"): ("assignment", lambda value, _styles: value[:8] + _fraction(value)),
     ("interval", "time"): ("assignment", None),
     **{("jsonb", name): ("explicit", None) for name in (*NUMBERS, "bool")},
 }

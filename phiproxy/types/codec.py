@@ -1,10 +1,8 @@
 """What every type's codec is: six functions over bytes, chosen once per column, with nothing to look up per value.
 
-The *canonical form* (crypto.md section 5) is what PostgreSQL's output function prints with DateStyle ISO, TimeZone UTC,
+The *canonical form* (spec/stored-format 5) is what PostgreSQL's output function prints with DateStyle ISO, TimeZone UTC,
 IntervalStyle postgres, bytea_output hex and extra_float_digits 1.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ class Codec:
 
     ``from_text`` and ``from_binary`` read a field of the wire into the canonical form, without the typmod; ``to_text`` and
     ``to_binary`` write it; ``assign`` applies a typmod as an assignment cast does (it trims, rounds or fails); ``form`` is the
-    equality form (crypto.md section 6): equal exactly when the type's ``=`` says so. Errors are ``ValueRefused``.
+    equality form (spec/stored-format 6.4): equal exactly when the type's ``=`` says so. Errors are ``ValueRefused``.
 
     ``to_text is as_text`` tells that the canonical form is what every session sees.
     """

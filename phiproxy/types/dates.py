@@ -3,17 +3,15 @@
 ``datetime.date``, which is fast, serves for the years 1 to 9999, where it ends; all others and infinity are own code.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 import struct
 
 from phiproxy.types.calendar import FIRST_DAY, LAST_DAY, date_of, day_of
 from phiproxy.types.codec import Codec, as_is, unlimited
-from phiproxy.types.refused import DatetimeFieldOverflow, bad_datetime, expect_length
 from phiproxy.types.styles import Styles
-from phiproxy.types.timeinput import INFINITIES, read
+from phiproxy.types.time_input import INFINITIES, read
+from phiproxy.types.value_errors import DatetimeFieldOverflow, bad_datetime, expect_length
 
 _PACKING = struct.Struct("!i")
 _INFINITY = {b"infinity": b"\x7f\xff\xff\xff", b"-infinity": b"\x80\x00\x00\x00"}

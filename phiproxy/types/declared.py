@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
-_TEXTS = frozenset({"text", "varchar"})
-_VARCHAR_OID = 1043
-_TEXT_OID = 25
-_TEXT_ARRAY_OID = 1009
-_INTERVAL_OID = 1186
+from phiproxy.frozen import dataclass
+from phiproxy.wire.oids import BUILTIN_TYPES, INTERVAL_OID, TEXT_ARRAY_OID, TEXT_OID, VARCHAR_OID
+
+_TEXTS = frozenset({TEXT_OID, VARCHAR_OID})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,15 @@ class DeclaredType:
     checks: tuple[DomainCheck, ...] = ()
     not_null: bool = False
 
+    def __hash__(self) -> int:
+        return hash((self.oid, self.typmod, self.name))
+
+    @classmethod
+    def builtin(cls, name: str) -> DeclaredType:
+        """Return a type by the name that pg_type gives it, without a length."""
+        row = BUILTIN_TYPES[name]
+        return cls(name, row.oid, size=row.size, array_oid=row.array_oid)
+
     @property
     def known(self) -> bool:
         """Tell whether it is the server's own, or was found in the catalogue."""
@@ -62,8 +70,8 @@ class DeclaredType:
         """The OID of a built-in type whose binary form has texts in the client's encoding where this one's has."""
         scalar = (self.element or self.underlying).underlying
         if self.element is not None:
-            return scalar.array_oid if not scalar.schema else _TEXT_ARRAY_OID
-        return scalar.oid if not scalar.schema else _TEXT_OID
+            return scalar.array_oid if not scalar.schema else TEXT_ARRAY_OID
+        return scalar.oid if not scalar.schema else TEXT_OID
 
     @property
     def indexed_as(self) -> str:
@@ -79,7 +87,7 @@ class DeclaredType:
             return "enum"
         if self.base is not None:
             return "domain"
-        if self.oid == _INTERVAL_OID:
+        if self.oid == INTERVAL_OID:
             return "interval"  # "interval day to second(3)"
         name = self.name.partition("(")[0].rpartition(".")[2]
         return "bpchar" if name == "char" else name
@@ -87,12 +95,12 @@ class DeclaredType:
     @property
     def is_text(self) -> bool:
         """Tell whether values are texts, stored and compared as they are."""
-        return self.family in _TEXTS
+        return self.oid in _TEXTS
 
     @property
     def max_length(self) -> int | None:
         """Characters of varchar(n), or None."""
-        return self.typmod - 4 if self.typmod >= 4 and self.oid == _VARCHAR_OID else None
+        return self.typmod - 4 if self.typmod >= 4 and self.oid == VARCHAR_OID else None
 
     @property
     def unlimited(self) -> DeclaredType:

@@ -3,8 +3,6 @@
 Python's ``float`` is the number, its ``repr`` the digits; only float4, which Python lacks, and the spelling are our own.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import struct
@@ -14,22 +12,12 @@ from fractions import Fraction
 
 from phiproxy.types.codec import Codec, unlimited
 from phiproxy.types.integers import BLANKS
-from phiproxy.types.refused import NotReadExactly, bad_syntax, expect_length, out_of_range
 from phiproxy.types.styles import Styles
+from phiproxy.types.value_errors import NotReadExactly, bad_syntax, expect_length, out_of_range
 
 _NUMBER = re.compile(rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _HEX = re.compile(rb"[+-]?0[xX][0-9a-fA-F.]|[+-]?nan\(", re.IGNORECASE)
-_INFINITE = {
-    b"nan": math.nan,
-    b"+nan": math.nan,
-    b"-nan": math.nan,
-    b"inf": math.inf,
-    b"+inf": math.inf,
-    b"-inf": -math.inf,
-    b"infinity": math.inf,
-    b"+infinity": math.inf,
-    b"-infinity": -math.inf,
-}
+_INFINITE = {sign + word: float(sign + word) for sign in (b"", b"+", b"-") for word in (b"nan", b"inf", b"infinity")}
 _DOUBLE = struct.Struct("!d")
 _SINGLE = struct.Struct("!f")
 _LARGEST_SINGLE = (2 - 2.0**-23) * 2.0**127
@@ -96,8 +84,8 @@ def _nearest_single(value: float, digits: bytes) -> float:
 def _single(value: float) -> float:
     if abs(value) >= _TOO_LARGE:
         return math.copysign(math.inf, value)
-    found: float = _SINGLE.unpack(_SINGLE.pack(value))[0]
-    return found
+    single: float = _SINGLE.unpack(_SINGLE.pack(value))[0]
+    return single
 
 
 def _spell(digits: str, exponent: int, *, negative: bool, upper: int) -> bytes:
@@ -158,9 +146,9 @@ def _shortest(value: Fraction, low: Fraction, high: Fraction, exponent: int) -> 
     for precision in range(1, 18):
         unit = Fraction(10) ** (exponent - precision + 1)
         below = value // unit
-        found = [n for n in (below, below + 1) if low < n * unit < high]
-        if found:
-            digits = str(min(found, key=lambda n: abs(n * unit - value)))
+        candidates = [n for n in (below, below + 1) if low < n * unit < high]
+        if candidates:
+            digits = str(min(candidates, key=lambda n: abs(n * unit - value)))
             return digits.rstrip("0"), exponent + len(digits) - precision
     raise AssertionError("17 digits always suffice")
 
@@ -205,30 +193,24 @@ def _text(decimal_digits: int) -> Callable[[bytes, Styles], bytes]:
     return to_text
 
 
-def _double_from_binary(field: bytes) -> bytes:
-    return spell_double(_DOUBLE.unpack(expect_length(field, 8))[0])
-
-
-def _double_to_binary(canonical: bytes) -> bytes:
-    return _DOUBLE.pack(float(canonical))
-
-
-def _single_from_binary(field: bytes) -> bytes:
-    return spell_single(_SINGLE.unpack(expect_length(field, 4))[0])
-
-
-def _single_to_binary(canonical: bytes) -> bytes:
-    return _SINGLE.pack(float(canonical))
-
-
 def _double_form(canonical: bytes) -> bytes:
     return b"0" if canonical == b"-0" else canonical
 
 
-def _single_form(canonical: bytes) -> bytes:
-    return _double_form(spell_double(_single(float(canonical))))
-
-
 _DOUBLE_DIGITS = 15
-FLOAT8 = Codec(_double_from_text, _double_from_binary, _text(_DOUBLE_DIGITS), _double_to_binary, unlimited, _double_form)
-FLOAT4 = Codec(_single_from_text, _single_from_binary, _text(6), _single_to_binary, unlimited, _single_form)
+FLOAT8 = Codec(
+    _double_from_text,
+    lambda field: spell_double(_DOUBLE.unpack(expect_length(field, 8))[0]),
+    _text(_DOUBLE_DIGITS),
+    lambda canonical: _DOUBLE.pack(float(canonical)),
+    unlimited,
+    _double_form,
+)
+FLOAT4 = Codec(
+    _single_from_text,
+    lambda field: spell_single(_SINGLE.unpack(expect_length(field, 4))[0]),
+    _text(6),
+    lambda canonical: _SINGLE.pack(float(canonical)),
+    unlimited,
+    lambda canonical: _double_form(spell_double(_single(float(canonical)))),
+)

@@ -1,16 +1,11 @@
-"""int2, int4 and int8.
-
-PostgreSQL 16 and later also read ``0x1F`` and ``1_000``, which earlier ones refuse: who sends these is told to write decimals.
-"""
-
-from __future__ import annotations
+"""int2, int4 and int8: whoever sends ``0x1F`` or ``1_000``, which PostgreSQL reads only since 16, is told to write decimals."""
 
 import re
 import struct
 
 from phiproxy.types.codec import Codec, as_is, as_text, unlimited
-from phiproxy.types.refused import NotReadExactly, bad_syntax, expect_length, out_of_range
 from phiproxy.types.styles import Styles
+from phiproxy.types.value_errors import NotReadExactly, bad_syntax, expect_length, out_of_range
 
 BLANKS = b" \t\n\r\v\f"
 """What C's isspace takes, and with it PostgreSQL's input functions."""

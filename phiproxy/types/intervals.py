@@ -3,17 +3,15 @@
 Months, days and microseconds stay apart, as they are stored: ``datetime.timedelta`` has no months and psycopg's interval is one.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Callable
 
-from phiproxy.types.clock import round_micros, spell_time
 from phiproxy.types.codec import Codec
-from phiproxy.types.intervalinput import DAY, HOUR, MINUTE, SECOND, YEAR, read_interval
-from phiproxy.types.refused import NotReadExactly, bad_datetime, expect_length
+from phiproxy.types.interval_input import DAY, HOUR, MINUTE, SECOND, YEAR, read_interval
 from phiproxy.types.styles import Styles
+from phiproxy.types.times_of_day import round_micros, spell_time
+from phiproxy.types.value_errors import NotReadExactly, bad_datetime, expect_length
 
 _PACKING = struct.Struct("!qii")
 _LOWEST = (-(1 << 63), -(1 << 31), -(1 << 31))
@@ -29,9 +27,9 @@ _CANONICAL = re.compile(
 
 def parts_of(canonical: bytes) -> tuple[int, int, int]:
     """Return months, days and microseconds of a canonical interval."""
-    found = _CANONICAL.fullmatch(canonical)
-    assert found is not None
-    years, months, days, sign, hours, minutes, seconds, fraction = found.groups(b"0")
+    match = _CANONICAL.fullmatch(canonical)
+    assert match is not None
+    years, months, days, sign, hours, minutes, seconds, fraction = match.groups(b"0")
     micros = int(hours) * _HOUR + int(minutes) * _MINUTE + int(seconds) * _SECOND + int(fraction.ljust(6, b"0"))
     return int(years) * 12 + int(months), int(days), -micros if sign == b"-" else micros
 

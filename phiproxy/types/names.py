@@ -1,10 +1,8 @@
 """What PostgreSQL calls a type in its messages (format_type)."""
 
-from __future__ import annotations
-
 from phiproxy.types.declared import DeclaredType
 
-_NAMES = {
+SQL_NAMES = {
     "bool": "boolean",
     "bpchar": "character",
     "float4": "real",
@@ -26,4 +24,4 @@ def sql_name(declared: DeclaredType) -> str:
         return sql_name(declared.element) + "[]"
     if declared.labels or declared.base is not None:
         return declared.name.rpartition(".")[2]
-    return _NAMES.get(declared.family, declared.family)
+    return SQL_NAMES.get(declared.family, declared.family)

@@ -4,15 +4,13 @@ Spelled by rules of PostgreSQL's own: it writes IPv4 inside IPv6 with dots, and 
 abbreviations that only cidr has (``10.1`` for ``10.1.0.0/16``) is read.
 """
 
-from __future__ import annotations
-
 import re
 from ipaddress import AddressValueError, IPv6Address
 
 from phiproxy.errors import ValueRefused
 from phiproxy.types.codec import Codec, as_text, unlimited
-from phiproxy.types.refused import InvalidBinaryRepresentation, NotReadExactly, ProtocolViolation, bad_syntax
 from phiproxy.types.styles import Styles
+from phiproxy.types.value_errors import InvalidBinaryRepresentation, NotReadExactly, ProtocolViolation, bad_syntax
 
 _V4 = re.compile(rb"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(?:/(0|[1-9][0-9]?))?")
 _V6 = re.compile(rb"([0-9a-fA-F:]+(?:\.[0-9]+){0,3})(?:/(0|[1-9][0-9]{0,2}))?")
@@ -26,18 +24,18 @@ _HINT = "write all four numbers of the address and the length of the prefix: 10.
 
 def _read(field: bytes, type_name: str) -> tuple[bytes, int]:
     """Return the address, 4 or 16 bytes, and the length of the prefix."""
-    found = _V4.fullmatch(field)
-    if found is not None:
-        octets = [int(octet) for octet in found.groups()[:4]]
-        bits = 32 if found[5] is None else int(found[5])
+    match = _V4.fullmatch(field)
+    if match is not None:
+        octets = [int(octet) for octet in match.groups()[:4]]
+        bits = 32 if match[5] is None else int(match[5])
         if bits <= 32 and max(octets) <= 255:
             return bytes(octets), bits
         raise bad_syntax(type_name)
-    found = _V6.fullmatch(field)
-    if found is not None and _is_v6(found[1]):
-        bits = 128 if found[2] is None else int(found[2])
+    match = _V6.fullmatch(field)
+    if match is not None and _is_v6(match[1]):
+        bits = 128 if match[2] is None else int(match[2])
         if bits <= 128:
-            return IPv6Address(found[1].decode()).packed, bits
+            return IPv6Address(match[1].decode()).packed, bits
     elif _ABBREVIATED.fullmatch(field):
         raise NotReadExactly(f"an abbreviated address of type {type_name} is not read", hint=_HINT)
     raise bad_syntax(type_name)

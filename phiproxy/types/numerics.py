@@ -4,27 +4,20 @@ Digits as text, and not ``decimal``: that has one exponent where PostgreSQL has 
 rounds by a context, and the longest numbers here (131072 digits before the point) are more than Python turns into ``int`` or back.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 
 from phiproxy.types.codec import Codec, as_text
 from phiproxy.types.integers import BLANKS, modern_spelling
-from phiproxy.types.refused import InvalidBinaryRepresentation, NotReadExactly, NumericValueOutOfRange, ProtocolViolation
 from phiproxy.types.styles import Styles
+from phiproxy.types.value_errors import InvalidBinaryRepresentation, NotReadExactly, NumericValueOutOfRange, ProtocolViolation
 
 _CANONICAL = re.compile(rb"-?(?:[1-9][0-9]*|0)\.[0-9]+|-?[1-9][0-9]*|0")
 _NUMBER = re.compile(rb"([+-]?)(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))(?:[eE]([+-]?[0-9]+))?")
 _BLANK_IN_EXPONENT = re.compile(rb"[0-9.][eE][ \t\n\r\v\f]+[+-]?[0-9]")
 _SPECIAL = {
     b"nan": b"NaN",
-    b"inf": b"Infinity",
-    b"+inf": b"Infinity",
-    b"-inf": b"-Infinity",
-    b"infinity": b"Infinity",
-    b"+infinity": b"Infinity",
-    b"-infinity": b"-Infinity",
+    **{sign + word: sign.strip(b"+") + b"Infinity" for sign in (b"", b"+", b"-") for word in (b"inf", b"infinity")},
 }
 _SIGNS = {b"NaN": 0xC000, b"Infinity": 0xD000, b"-Infinity": 0xF000}
 _SPECIAL_SIGNS = {sign: text for text, sign in _SIGNS.items()}
@@ -48,15 +41,15 @@ def _from_text(field: bytes, styles: Styles) -> bytes:
 def read_number(field: bytes) -> bytes:
     """Return the canonical form of a number in any spelling that every version of PostgreSQL reads."""
     text = field.strip(BLANKS)
-    found = _NUMBER.fullmatch(text)
-    if found is None:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
         special = _SPECIAL.get(text.lower())
         if special is None and _BLANK_IN_EXPONENT.search(text):
             raise NotReadExactly("a blank within a numeric is not read by every PostgreSQL", hint="write the number without blanks")
         if special is None:
             raise modern_spelling(text, "numeric")
         return special
-    sign, whole, fraction, bare, exponent = found.groups()
+    sign, whole, fraction, bare, exponent = match.groups()
     return _scaled(sign == b"-", whole or b"", fraction or bare or b"", exponent or b"0")
 
 
@@ -150,15 +143,15 @@ def _assign(canonical: bytes, typmod: int) -> bytes:
 
 def round_digits(negative: bool, whole: bytes, fraction: bytes, scale: int) -> tuple[bool, bytes, bytes]:  # noqa: FBT001
     """Round a number, half away from zero, to so many digits after the point, or before it when negative."""
-    digits, kept = whole + fraction, len(whole) + scale
+    digits, length = whole + fraction, len(whole) + scale
     if len(fraction) <= scale:
         return negative, whole, fraction.ljust(scale, b"0")
-    if kept < 0:
+    if length < 0:
         return False, b"0", b""
-    rounded = digits[:kept]
-    if digits[kept : kept + 1] >= b"5":
+    rounded = digits[:length]
+    if digits[length : length + 1] >= b"5":
         rounded = _increment(rounded)
-    rounded = rounded.rjust(kept, b"0")
+    rounded = rounded.rjust(length, b"0")
     point = len(rounded) - max(scale, 0)
     if scale < 0:
         return negative, rounded + b"0" * -scale, b""

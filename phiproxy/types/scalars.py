@@ -1,15 +1,13 @@
 """bool, uuid and bytea."""
 
-from __future__ import annotations
-
 import re
 from binascii import Error as HexError
 from binascii import unhexlify
 
 from phiproxy.types.codec import Codec, as_is, as_text, unlimited
 from phiproxy.types.integers import BLANKS
-from phiproxy.types.refused import InvalidParameterValue, bad_syntax, expect_length
 from phiproxy.types.styles import Styles
+from phiproxy.types.value_errors import InvalidParameterValue, bad_syntax, expect_length
 
 _TRUE = frozenset({b"t", b"tr", b"tru", b"true", b"y", b"ye", b"yes", b"on", b"1"})
 _FALSE = frozenset({b"f", b"fa", b"fal", b"fals", b"false", b"n", b"no", b"of", b"off", b"0"})
@@ -24,15 +22,14 @@ def _bool_from_text(field: bytes, styles: Styles) -> bytes:
     raise bad_syntax("boolean")
 
 
-def _bool_from_binary(field: bytes) -> bytes:
-    return b"f" if expect_length(field, 1) == b"\x00" else b"t"
-
-
-def _bool_to_binary(canonical: bytes) -> bytes:
-    return b"\x01" if canonical == b"t" else b"\x00"
-
-
-BOOL = Codec(_bool_from_text, _bool_from_binary, as_text, _bool_to_binary, unlimited, as_is)
+BOOL = Codec(
+    _bool_from_text,
+    lambda field: b"f" if expect_length(field, 1) == b"\x00" else b"t",
+    as_text,
+    lambda canonical: b"\x01" if canonical == b"t" else b"\x00",
+    unlimited,
+    as_is,
+)
 
 _CANONICAL_UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # Python's UUID takes hyphens anywhere and "urn:uuid:"; PostgreSQL takes them after each group of four digits only.
@@ -42,25 +39,24 @@ _UUID = re.compile(rb"(\{)?([0-9a-fA-F]{4}(?:-?[0-9a-fA-F]{4}){7})(?(1)\})")
 def _uuid_from_text(field: bytes, styles: Styles) -> bytes:
     if _CANONICAL_UUID.fullmatch(field):
         return field
-    found = _UUID.fullmatch(field)
-    if found is None:
+    match = _UUID.fullmatch(field)
+    if match is None:
         raise bad_syntax("uuid")
-    return _spell_uuid(found[2].replace(b"-", b"").lower())
+    return _spell_uuid(match[2].replace(b"-", b"").lower())
 
 
 def _spell_uuid(digits: bytes) -> bytes:
     return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def _uuid_from_binary(field: bytes) -> bytes:
-    return _spell_uuid(expect_length(field, 16).hex().encode())
-
-
-def _uuid_to_binary(canonical: bytes) -> bytes:
-    return unhexlify(canonical.replace(b"-", b""))
-
-
-UUID = Codec(_uuid_from_text, _uuid_from_binary, as_text, _uuid_to_binary, unlimited, as_is)
+UUID = Codec(
+    _uuid_from_text,
+    lambda field: _spell_uuid(expect_length(field, 16).hex().encode()),
+    as_text,
+    lambda canonical: unhexlify(canonical.replace(b"-", b"")),
+    unlimited,
+    as_is,
+)
 
 _ESCAPED = re.compile(rb"\\(\\|[0-3][0-7][0-7])")
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2}|[ \n\t\r])*")
@@ -103,8 +99,4 @@ def _bytea_to_text(canonical: bytes, styles: Styles) -> bytes:
     return b"".join([_ESCAPE_OUT[c] for c in unhexlify(canonical[2:])])
 
 
-def _bytea_to_binary(canonical: bytes) -> bytes:
-    return unhexlify(canonical[2:])
-
-
-BYTEA = Codec(_bytea_from_text, _bytea_from_binary, _bytea_to_text, _bytea_to_binary, unlimited, as_is)
+BYTEA = Codec(_bytea_from_text, _bytea_from_binary, _bytea_to_text, lambda c: unhexlify(c[2:]), unlimited, as_is)

@@ -8,13 +8,8 @@ from typing import ClassVar
 
 _DATE_STYLES = {"iso": "ISO", "sql": "SQL", "postgres": "Postgres", "german": "German"}
 _DATE_ORDERS = {
-    "mdy": "MDY",
-    "us": "MDY",
-    "noneuro": "MDY",
-    "noneuropean": "MDY",
-    "dmy": "DMY",
-    "euro": "DMY",
-    "european": "DMY",
+    **dict.fromkeys(("mdy", "us", "noneuro", "noneuropean"), "MDY"),
+    **dict.fromkeys(("dmy", "euro", "european"), "DMY"),
     "ymd": "YMD",
 }
 _INTERVAL_STYLES = frozenset({"postgres", "postgres_verbose", "sql_standard", "iso_8601"})
@@ -43,14 +38,14 @@ class Styles:
 
         ValueError, text for the log, when a value is none that PostgreSQL reports.
         """
-        found = {name.lower(): value for name, value in settings.items()}
-        date_style, date_order = _date_style(found.get("datestyle", "ISO, MDY"))
-        interval_style = found.get("intervalstyle", "postgres").lower()
-        bytea_output = found.get("bytea_output", "hex").lower()
+        lowered = {name.lower(): value for name, value in settings.items()}
+        date_style, date_order = _date_style(lowered.get("datestyle", "ISO, MDY"))
+        interval_style = lowered.get("intervalstyle", "postgres").lower()
+        bytea_output = lowered.get("bytea_output", "hex").lower()
         if interval_style not in _INTERVAL_STYLES or bytea_output not in ("hex", "escape"):
             raise ValueError("IntervalStyle or bytea_output is none that PostgreSQL knows")
-        zone = found.get("timezone", "UTC")
-        return cls(date_style, date_order, zone, interval_style, bytea_output, int(found.get("extra_float_digits", "1")))
+        zone = lowered.get("timezone", "UTC")
+        return cls(date_style, date_order, zone, interval_style, bytea_output, int(lowered.get("extra_float_digits", "1")))
 
 
 Styles.CANONICAL = Styles()

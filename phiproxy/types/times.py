@@ -1,18 +1,21 @@
 """time and timetz: canonical ``04:05:06.789`` and ``04:05:06.789+02``; the day ends at 24:00:00, which ``datetime.time`` lacks."""
 
-from __future__ import annotations
-
-import datetime as dt
 import re
 import struct
 
-from phiproxy.types.calendar import FIRST_DAY, LAST_DAY
-from phiproxy.types.clock import DAY, micros_of, round_micros, seconds_of, spell_offset, spell_time
+from phiproxy.types.calendar import FIRST_DAY, LAST_DAY, day_of
 from phiproxy.types.codec import Codec, as_is, as_text
 from phiproxy.types.integers import BLANKS
-from phiproxy.types.refused import DatetimeFieldOverflow, InvalidTimeZoneDisplacement, NotReadExactly, bad_datetime, expect_length
 from phiproxy.types.styles import Styles
-from phiproxy.types.timeinput import WORDS, Reading, read
+from phiproxy.types.time_input import WORDS, Reading, read
+from phiproxy.types.times_of_day import DAY, micros_of, round_micros, seconds_of, spell_offset, spell_time
+from phiproxy.types.value_errors import (
+    DatetimeFieldOverflow,
+    InvalidTimeZoneDisplacement,
+    NotReadExactly,
+    bad_datetime,
+    expect_length,
+)
 from phiproxy.types.zones import zone
 
 _PLAIN = re.compile(rb"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{0,5}[1-9])?")
@@ -23,7 +26,7 @@ _TIMETZ = struct.Struct("!qi")
 _OFFSET_LIMIT = 16 * 3600
 _TIMETZ_NAME = "time with time zone"
 _NEEDS_OFFSET = "write the offset with the time, as in 04:05:06+02, or give the date too"
-_WINTER_AND_SUMMER = [int((dt.datetime(2025, month, 1) - dt.datetime(2000, 1, 1)).total_seconds()) for month in range(1, 13)]  # noqa: DTZ001
+_WINTER_AND_SUMMER = [day_of(2025, month, 1) * 86_400 for month in range(1, 13)]
 
 
 def _read(field: bytes, styles: Styles, type_name: str) -> tuple[Reading, int]:
@@ -60,15 +63,14 @@ def _in_day(micros: int) -> int:
     return micros
 
 
-def _time_to_binary(canonical: bytes) -> bytes:
-    return _TIME.pack(micros_of(canonical))
-
-
-def _time_assign(canonical: bytes, typmod: int) -> bytes:
-    return canonical if typmod < 0 else spell_time(round_micros(micros_of(canonical), typmod))
-
-
-TIME = Codec(_time_from_text, _time_from_binary, as_text, _time_to_binary, _time_assign, as_is)
+TIME = Codec(
+    _time_from_text,
+    _time_from_binary,
+    as_text,
+    lambda canonical: _TIME.pack(micros_of(canonical)),
+    lambda canonical, typmod: canonical if typmod < 0 else spell_time(round_micros(micros_of(canonical), typmod)),
+    as_is,
+)
 
 
 def _split(canonical: bytes) -> tuple[int, int]:

@@ -3,20 +3,18 @@
 Microseconds from 2000-01-01, as in the binary form; ``datetime`` serves only where its years 1 to 9999 are enough.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 import struct
 from collections.abc import Callable
 
 from phiproxy.types.calendar import FIRST_DAY, MONTHS, date_of, weekday
-from phiproxy.types.clock import DAY, micros_of, round_micros, seconds_of, spell_offset, spell_time
 from phiproxy.types.codec import Codec, as_is
 from phiproxy.types.dates import day_number, spell_date, spell_in_style
-from phiproxy.types.refused import DatetimeFieldOverflow, bad_datetime, expect_length
 from phiproxy.types.styles import Styles
-from phiproxy.types.timeinput import INFINITIES, Reading, read
+from phiproxy.types.time_input import INFINITIES, Reading, read
+from phiproxy.types.times_of_day import DAY, micros_of, round_micros, seconds_of, spell_offset, spell_time
+from phiproxy.types.value_errors import DatetimeFieldOverflow, bad_datetime, expect_length
 from phiproxy.types.zones import is_utc, zone
 
 _PACKING = struct.Struct("!q")

@@ -4,14 +4,12 @@
 has the offset that it begins with, and after, what it has 400, 800 … years earlier, for in so many years the calendar repeats.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import re
 import zoneinfo
 from functools import cache, lru_cache
 
-from phiproxy.types.refused import NotReadExactly
+from phiproxy.types.value_errors import NotReadExactly
 
 _EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _NAIVE_EPOCH = dt.datetime(2000, 1, 1)  # noqa: DTZ001  a local time is what it is
@@ -120,12 +118,12 @@ _ALWAYS_UTC = frozenset({"z", "zulu", "utc", "gmt", "uct"})
 @lru_cache(maxsize=1024)
 def _history(name: str) -> dict[str, set[int]]:
     """Return the abbreviations that a zone has ever had since 1900, with their offsets."""
-    found: dict[str, set[int]] = {}
+    abbreviations: dict[str, set[int]] = {}
     where = zone(name)
     for month in range(-1200, 12 * 40):
         offset, shown = where.at(month * 2_629_746)
-        found.setdefault(shown.lower(), set()).add(offset)
-    return found
+        abbreviations.setdefault(shown.lower(), set()).add(offset)
+    return abbreviations
 
 
 def abbreviation(word: str, session_zone: str) -> Zone | None:

@@ -13,13 +13,9 @@ from dataclasses import dataclass
 from math import prod
 
 from phiproxy.errors import ValueRefused
-from phiproxy.wire.values import BYTEA_OID, TEXT_OID, VARCHAR_OID
+from phiproxy.wire.oids import BYTEA_OID, TEXT_ARRAY_OID, TEXT_OID, VARCHAR_ARRAY_OID, VARCHAR_OID
 
 MAX_DIMENSIONS = 6
-BYTEA_ARRAY_OID = 1001
-TEXT_ARRAY_OID = 1009
-VARCHAR_ARRAY_OID = 1015
-TEXT_ARRAY_LIKE = frozenset({0, 705, TEXT_ARRAY_OID, VARCHAR_ARRAY_OID})
 
 _TOO_MANY = "number of array dimensions exceeds the maximum allowed"
 _BLANK = rb"[ \t\n\r\v\f]"
@@ -34,22 +30,16 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _SPECIAL = re.compile(rb'["\\]')
 
 
-class WrongElementType(ValueRefused):
+class WrongElementType(ValueRefused, sqlstate="42804"):
     """42804: an array in binary form is of another element type than text."""
 
-    sqlstate = "42804"
 
-
-class TooManyDimensions(ValueRefused):
+class TooManyDimensions(ValueRefused, sqlstate="54000"):
     """54000: more dimensions than PostgreSQL has."""
 
-    sqlstate = "54000"
 
-
-class BadBinaryArray(ValueRefused):
+class BadBinaryArray(ValueRefused, sqlstate="22P03"):
     """22P03: an array in binary form is not well-formed."""
-
-    sqlstate = "22P03"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,22 @@ Those whose codec in Python agrees with the server's tables in every code point,
 ``mapped``.
 """
 
-from __future__ import annotations
-
 import codecs
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from phiproxy.errors import InvalidEncoding, UntranslatableCharacter
-from phiproxy.wire import mapped
-from phiproxy.wire.tabled import CODECS, LONGEST, from_text, shipped, to_text
+from phiproxy.long_values import LONG_VALUE, PIECE, cut
+from phiproxy.wire import encoding_differences, encoding_tables
+from phiproxy.wire.encoding_differences import CODECS, Table, malformed, unreadable, unwritable
+from phiproxy.wire.encoding_tables import Map
+from phiproxy.wire.oids import BUILTIN_TYPES, oids
 
-# Types whose binary form is their text, so that the server converts it: "char", name, text, json, xml, unknown, char(n), varchar …
-_TEXT_TYPES = frozenset({18, 19, 25, 114, 142, 705, 1042, 1043})
-_TEXT_ARRAYS = frozenset({143, 199, 1002, 1003, 1009, 1014, 1015})
+# Types whose binary form is their text, so that the server converts it …
+_TEXTS = ("char", "name", "text", "json", "xml", "unknown", "bpchar", "varchar")
+_TEXT_TYPES = oids(*_TEXTS)
+_JSONB = BUILTIN_TYPES["jsonb"].oid
+_TEXT_ARRAYS = frozenset(BUILTIN_TYPES[name].array_oid for name in (*_TEXTS, "jsonb")) - {0}
 # … and those that come from extensions or CREATE TYPE, of which enums and citext can be protected.
 _FIRST_OF_USERS = 16384
 
@@ -30,22 +32,33 @@ class Encoding:
     codec: str
 
     def to_utf8(self, text: bytes) -> bytes:
-        """Return a text in UTF-8; InvalidEncoding or UntranslatableCharacter as the server would say."""
+        """Return a text in UTF-8, a long one made in pieces; InvalidEncoding or UntranslatableCharacter as the server would say."""
         if text.isascii():
             return text
-        try:
-            return text.decode(self.codec).encode("utf-8")
-        except UnicodeDecodeError as error:
-            raise self._unreadable(error) from None
+        if len(text) <= LONG_VALUE:
+            return self._to_utf8(text)
+        read = self.reader()
+        return b"".join([*(read(piece, False) for piece in cut(text, 0, len(text))), read(b"", True)])  # noqa: FBT003
 
     def from_utf8(self, text: bytes) -> bytes:
         """Return a text that is in UTF-8 in this encoding; UntranslatableCharacter when it has no such character."""
         if text.isascii():
             return text
+        if len(text) <= LONG_VALUE:
+            return self._from_utf8(text)
+        return b"".join([*map(self._from_utf8, _characters(text))])
+
+    def _to_utf8(self, text: bytes) -> bytes:
+        try:
+            return text.decode(self.codec).encode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self._unreadable(error) from None
+
+    def _from_utf8(self, text: bytes) -> bytes:
         try:
             return text.decode("utf-8").encode(self.codec, _ERRORS)
         except UnicodeEncodeError:
-            raise UntranslatableCharacter(f'a character in encoding "UTF8" has no equivalent in encoding "{self.name}"') from None
+            raise unwritable(self.name) from None
 
     def shown(self, text: bytes) -> bytes:
         """Return a text of the proxy's own as far as it can be said in this encoding."""
@@ -69,11 +82,9 @@ class Encoding:
 
     def _unreadable(self, error: UnicodeDecodeError) -> InvalidEncoding | UntranslatableCharacter:
         """Tell a malformed sequence from one that is no character (pg_verifymbstr, and then the tables)."""
-        found = error.object[error.start : error.start + 4]
-        malformed = _MALFORMED.get(self.name)
-        if malformed is not None and malformed(found):
-            return InvalidEncoding(f'invalid byte sequence for encoding "{self.name}"')
-        return UntranslatableCharacter(f'a byte sequence in encoding "{self.name}" has no equivalent in encoding "UTF8"')
+        sequence = error.object[error.start : error.start + 4]
+        is_malformed = _MALFORMED.get(self.name)
+        return malformed(self.name) if is_malformed is not None and is_malformed(sequence) else unreadable(self.name)
 
 
 class _Utf8(Encoding):
@@ -84,49 +95,32 @@ class _Utf8(Encoding):
     def to_utf8(self, text: bytes) -> bytes:
         return text
 
-    def from_utf8(self, text: bytes) -> bytes:
-        return text
-
-    def shown(self, text: bytes) -> bytes:
-        return text
-
-    def read(self, text: bytes) -> bytes:
-        return text
+    from_utf8 = shown = read = to_utf8
 
     def reader(self) -> Callable[[bytes, bool], bytes]:
         return lambda chunk, _last: chunk
 
 
 class _Tabled(Encoding):
-    """One in which Python's codec and the server differ in some characters."""
+    """One in which Python's codec and the server differ in some characters, or, where it has no codec, in all."""
 
     __slots__ = ()
 
     @property
-    def _whole(self) -> re.Pattern[bytes]:
-        """What matches the longest run of whole characters."""
-        return shipped(self.name).whole
+    def _table(self) -> Table | Map:
+        return encoding_differences.shipped(self.name) if self.codec else encoding_tables.shipped(self.name)
 
-    def to_utf8(self, text: bytes) -> bytes:
-        return text if text.isascii() else to_text(self.name, shipped(self.name), text).encode("utf-8")
+    def _to_utf8(self, text: bytes) -> bytes:
+        return self._table.to_text(text).encode("utf-8")
 
-    def from_utf8(self, text: bytes) -> bytes:
-        return text if text.isascii() else from_text(self.name, shipped(self.name), text.decode("utf-8"))
+    def _from_utf8(self, text: bytes) -> bytes:
+        return self._table.from_text(text.decode("utf-8"))
 
     def shown(self, text: bytes) -> bytes:
-        return b"".join(self._shown(c) for c in text.decode("utf-8", "replace"))
-
-    def _shown(self, character: str) -> bytes:
-        try:
-            return self.from_utf8(character.encode("utf-8"))
-        except UntranslatableCharacter:
-            return b"?"
+        return self._table.as_far_as_sayable(text.decode("utf-8", "replace"))
 
     def read(self, text: bytes) -> bytes:
-        try:
-            return self.to_utf8(text)
-        except (InvalidEncoding, UntranslatableCharacter):
-            return text.decode(self.codec, "replace").encode("utf-8")
+        return text if text.isascii() else self._table.as_far_as_known(text).encode("utf-8")
 
     def reader(self) -> Callable[[bytes, bool], bytes]:
         pending = b""
@@ -134,36 +128,25 @@ class _Tabled(Encoding):
         def read(chunk: bytes, last: bool) -> bytes:  # noqa: FBT001 - as the codecs' own
             nonlocal pending
             pending += chunk
-            whole = self._whole.match(pending)
+            whole = self._table.whole.match(pending)
             end = whole.end() if whole is not None and not last else len(pending)
-            if len(pending) - end >= max(LONGEST, mapped.LONGEST):
+            if len(pending) - end >= _LONGEST:
                 end = len(pending)  # malformed, and never whole
-            found, pending = pending[:end], pending[end:]
-            return self.to_utf8(found)
+            complete, pending = pending[:end], pending[end:]
+            return complete if complete.isascii() else self._to_utf8(complete)
 
         return read
 
 
-class _Mapped(_Tabled):
-    """One for which the server's tables are kept whole."""
-
-    __slots__ = ()
-
-    @property
-    def _whole(self) -> re.Pattern[bytes]:
-        return mapped.shipped(self.name).whole
-
-    def to_utf8(self, text: bytes) -> bytes:
-        return text if text.isascii() else mapped.to_text(self.name, mapped.shipped(self.name), text).encode("utf-8")
-
-    def from_utf8(self, text: bytes) -> bytes:
-        return text if text.isascii() else mapped.from_text(self.name, mapped.shipped(self.name), text.decode("utf-8"))
-
-    def shown(self, text: bytes) -> bytes:
-        return mapped.as_far_as_sayable(mapped.shipped(self.name), text.decode("utf-8", "replace"))
-
-    def read(self, text: bytes) -> bytes:
-        return text if text.isascii() else mapped.as_far_as_known(mapped.shipped(self.name), text).encode("utf-8")
+def _characters(text: bytes) -> Iterator[bytes]:
+    """Cut a text in UTF-8 into pieces of whole characters."""
+    begin = 0
+    while begin < len(text):
+        end = begin + PIECE
+        while end < len(text) and text[end] & 0xC0 == 0x80:
+            end += 1
+        yield text[begin:end]
+        begin = end
 
 
 def _of_gbk(error: UnicodeError) -> tuple[bytes, int]:
@@ -174,19 +157,20 @@ def _of_gbk(error: UnicodeError) -> tuple[bytes, int]:
 
 
 _ERRORS = "phiproxy.server"
+_LONGEST = 4  # bytes of a character
 codecs.register_error(_ERRORS, _of_gbk)
 
 
-def _four_bytes(found: bytes) -> bool:
+def _four_bytes(sequence: bytes) -> bool:
     """Tell whether bytes are malformed in GB18030 (pg_gb18030_verifychar)."""
-    if len(found) > 1 and 0x30 <= found[1] <= 0x39:
-        return not (len(found) == 4 and 0x81 <= found[2] <= 0xFE and 0x30 <= found[3] <= 0x39)
-    return not (len(found) > 1 and 0x81 <= found[0] <= 0xFE and (0x40 <= found[1] <= 0x7E or 0x80 <= found[1] <= 0xFE))
+    if len(sequence) > 1 and 0x30 <= sequence[1] <= 0x39:
+        return not (len(sequence) == 4 and 0x81 <= sequence[2] <= 0xFE and 0x30 <= sequence[3] <= 0x39)
+    return not (len(sequence) > 1 and 0x81 <= sequence[0] <= 0xFE and (0x40 <= sequence[1] <= 0x7E or 0x80 <= sequence[1] <= 0xFE))
 
 
 _MALFORMED: Mapping[str, Callable[[bytes], bool]] = {
-    "EUC_CN": lambda found: len(found) < 2 or not all(0xA1 <= byte <= 0xFE for byte in found[:2]),
-    "GBK": lambda found: len(found) < 2,
+    "EUC_CN": lambda sequence: len(sequence) < 2 or not all(0xA1 <= byte <= 0xFE for byte in sequence[:2]),
+    "GBK": lambda sequence: len(sequence) < 2,
     "GB18030": _four_bytes,
 }
 
@@ -207,7 +191,7 @@ _CODECS = {
 ENCODINGS: Mapping[str, Encoding] = {
     **{name: UTF8 if name == "UTF8" else Encoding(name, codec) for name, codec in _CODECS.items()},
     **{name: _Tabled(name, codec) for name, codec in CODECS.items()},
-    **{name: _Mapped(name, "") for name in mapped.UNITS},
+    **{name: _Tabled(name, "") for name in encoding_tables.UNITS},
 }
 
 # What else the server takes for a name (encnames.c), without what is neither letter nor digit.
@@ -233,6 +217,12 @@ def of_binary(value: bytes, type_oid: int, change: Callable[[bytes], bytes]) -> 
     # A text holds no zero byte, an array always does.
     if type_oid in _TEXT_ARRAYS or (is_text(type_oid) and 0 in value):
         return _map_elements(value, change)
+    return _changed(value, type_oid, change)
+
+
+def _changed(value: bytes, type_oid: int, change: Callable[[bytes], bytes]) -> bytes:
+    if type_oid == _JSONB:
+        return value[:1] + change(value[1:])  # a version, and the text
     return change(value) if is_text(type_oid) else value
 
 
@@ -243,7 +233,8 @@ def is_text(type_oid: int) -> bool:
 
 def _map_elements(array: bytes, change: Callable[[bytes], bytes]) -> bytes:
     """Return an array in binary form with its texts changed; one that is malformed as it is: who reads it says so."""
-    if not is_text(int.from_bytes(array[8:12], "big")):
+    element_oid = int.from_bytes(array[8:12], "big")
+    if element_oid != _JSONB and not is_text(element_oid):
         return array
     start = 12 + 8 * int.from_bytes(array[:4], "big")
     parts = [array[:start]]
@@ -252,7 +243,7 @@ def _map_elements(array: bytes, change: Callable[[bytes], bytes]) -> bytes:
         element = array[start + 4 : start + 4 + max(size, 0)]
         if len(element) < max(size, 0) or size < -1:
             return array
-        made = element if size == -1 else change(element)
-        parts += [(size if size == -1 else len(made)).to_bytes(4, "big", signed=True), made]
+        changed = element if size == -1 else _changed(element, element_oid, change)
+        parts += [(size if size == -1 else len(changed)).to_bytes(4, "big", signed=True), changed]
         start += 4 + len(element)
     return b"".join([*parts, array[start:]])

@@ -4,26 +4,29 @@ A rewriter walks lengths only as far as the last touched field and copies untouc
 handed to a function. Manual 55.7: DataRow, Bind.
 """
 
-from __future__ import annotations
-
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from struct import Struct, pack, unpack_from
 from typing import NamedTuple
 
 from phiproxy.errors import MalformedMessage, WireError
-from phiproxy.longvalues import LONG_VALUE, copied
+from phiproxy.long_values import LONG_VALUE, copied
 
 _I32 = Struct("!i")
 _COUNT = Struct("!H")
 _HEAD = Struct("!cI")
 _DATA_ROW = Struct("!BIH")
 ROW = ord("D")
+_NULL = b"\xff\xff\xff\xff"
+# The lengths that most fields have, as a row spells them: to look one up takes half as long as to pack it.
+LENGTHS = tuple(_I32.pack(length) for length in range(256))
 
 FieldFunction = Callable[[bytes], bytes]
 SpanFunction = Callable[[bytes, int, int], bytes]
 """Takes data and where in it a field begins and ends, so that it need not be cut out first."""
+FieldFunctionOrNull = Callable[[bytes, int, int], bytes | None]
+"""Takes the same; None makes the field NULL."""
 RowsFunction = Callable[[bytes, int, int, list[bytes]], int]
 """Takes data, where in it a run of whole DataRows may begin and must end, and where the pieces of what is shown are put.
 
@@ -32,20 +35,21 @@ Returns where that run ends: at the end, or at what is not a whole DataRow.
 
 
 def compile_rows(  # noqa: C901 - another function for each row would cost what is saved
-    ops: Sequence[tuple[int, SpanFunction]], columns: int
+    ops: Sequence[tuple[int, FieldFunctionOrNull]], columns: int, tally: list[int] | None = None
 ) -> RowsFunction:
-    """Return what maps the fields at the given positions in a run of rows.
+    """Return what maps the fields at the given positions in a run of rows; the one number of ``tally`` grows by their count.
 
     It raises WireError when a row does not have ``columns`` fields or its lengths lie, and lets whatever a field function raises
     pass; what it has put into ``shown`` then is not whole.
     """
-    functions = _by_position(ops)
+    functions, tally = _by_position(ops), tally if tally is not None else [0]
     length_at, pack_length, head_at, pack_head = _I32.unpack_from, _I32.pack, _DATA_ROW.unpack_from, _HEAD.pack
+    header, lengths, short = _DATA_ROW.size, LENGTHS, len(LENGTHS)
 
-    def rows(data: bytes, at: int, stop: int, shown: list[bytes]) -> int:
-        add = shown.append
+    def rows(data: bytes, at: int, stop: int, shown: list[bytes]) -> int:  # noqa: C901 - likewise
+        add, whole = shown.append, 0
         try:
-            while stop - at >= _DATA_ROW.size:
+            while stop - at >= header:
                 tag, size, count = head_at(data, at)
                 end = at + 1 + size
                 if tag != ROW or end > stop:
@@ -56,18 +60,25 @@ def compile_rows(  # noqa: C901 - another function for each row would cost what 
                 add(b"")
                 for function in functions:
                     (length,) = length_at(data, pos)
-                    pos += 4
                     if length < 0:
+                        pos += 4
                         continue
-                    behind = pos + length
+                    begin = pos + 4
+                    behind = begin + length
                     if function is not None:
                         if behind > end:
                             raise WireError("a field is longer than its row")
-                        value = function(data, pos, behind)
-                        add(data[copied : pos - 4])
-                        add(pack_length(len(value)))
-                        add(value)
-                        size += len(value) - length
+                        value = function(data, begin, behind)
+                        if copied < pos:
+                            add(data[copied:pos])
+                        if value is None:
+                            add(_NULL)
+                            size -= length
+                        else:
+                            shown_length = len(value)
+                            add(lengths[shown_length] if shown_length < short else pack_length(shown_length))
+                            add(value)
+                            size += shown_length - length
                         copied = behind
                     pos = behind
                 if pos > end:
@@ -75,14 +86,16 @@ def compile_rows(  # noqa: C901 - another function for each row would cost what 
                 shown[head] = pack_head(b"D", size)
                 add(data[copied:end])
                 at = end
+                whole += 1
         except struct.error:
             raise WireError("a row is shorter than its fields") from None
+        tally[0] += whole
         return at
 
     return rows
 
 
-def _by_position(ops: Sequence[tuple[int, SpanFunction]]) -> tuple[SpanFunction | None, ...]:
+def _by_position(ops: Sequence[tuple[int, FieldFunctionOrNull]]) -> tuple[FieldFunctionOrNull | None, ...]:
     functions = dict(ops)
     return tuple(functions.get(position) for position in range(max(functions, default=-1) + 1))
 
@@ -151,7 +164,7 @@ def encode_bind(bind: Bind) -> bytes:
 
 
 def bind_parts(bind: Bind) -> list[bytes]:
-    """Return a Bind message in parts: a long value is one of them; the rest is in one piece where there is none."""
+    """Return a Bind message in parts: a long value is one of them, and none of the others is longer."""
     values = bind.values
     parts = [bind.portal, b"\0", bind.statement, b"\0", encode_codes(bind.formats), _COUNT.pack(len(values))]
     append, pack_length = parts.append, _I32.pack
@@ -164,7 +177,20 @@ def bind_parts(bind: Bind) -> list[bytes]:
     append(encode_codes(bind.result_formats))
     size = sum(map(len, parts))
     parts = [b"B", pack_length(size + 4), *parts]
-    return parts if size > LONG_VALUE else [b"".join(parts)]
+    return [*_gathered(parts)] if size > LONG_VALUE else [b"".join(parts)]
+
+
+def _gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Join what is short."""
+    run: list[bytes] = []
+    size = 0
+    for part in parts:
+        if run and size + len(part) > LONG_VALUE:
+            yield b"".join(run)
+            run, size = [], 0
+        run.append(part)
+        size += len(part)
+    yield b"".join(run)
 
 
 @lru_cache(maxsize=512)

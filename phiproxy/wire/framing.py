@@ -3,8 +3,6 @@
 Manual: "Frontend/Backend Protocol", 55.2.1 and 55.8 (message formats): Byte1 tag, Int32 length that counts itself, payload.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from struct import Struct
@@ -29,13 +27,13 @@ class FrameBuffer:
 
     A message of one of the tags ``streams`` that is longer than SLICE is not awaited: ``begun`` shows its beginning, and then
     ``gather`` holds it until it is whole after all, or ``stream`` lets the rest of it pass, through ``passed``, however long it is
-    (``passing`` bytes; ``kept`` says whether they go on or are dropped).
+    (``passing`` bytes; ``forwarded`` says whether they go on or are dropped).
 
     One of more than LONG bytes is put together by another thread: when it is ``complete``, ``joining`` is the work, and ``joined``
     takes its outcome.
     """
 
-    __slots__ = ("_joining", "_late", "_late_size", "_wanted", "data", "kept", "max_message", "passing", "pos", "streams")
+    __slots__ = ("_joining", "_late", "_late_size", "_wanted", "data", "forwarded", "max_message", "passing", "pos", "streams")
 
     def __init__(self, max_message: int = 64 * 1024 * 1024, *, streams: frozenset[int] = frozenset()) -> None:
         self.data = b""
@@ -43,7 +41,7 @@ class FrameBuffer:
         self.max_message = max_message
         self.streams = streams
         self.passing = 0
-        self.kept = False
+        self.forwarded = False
         self._wanted = 0
         self._late: list[bytes] = []
         self._late_size = 0
@@ -60,6 +58,10 @@ class FrameBuffer:
             return
         self.data = chunk if self.pos >= len(self.data) else self.data[self.pos :] + chunk
         self.pos = 0
+
+    def put_before(self, messages: bytes) -> None:
+        """Let messages be taken before all that has come and is not consumed; not while ``is_joining``."""
+        self.data, self.pos, self._wanted = messages + self.data[self.pos :], 0, 0
 
     @property
     def complete(self) -> bool:
@@ -126,18 +128,18 @@ class FrameBuffer:
             raise WireError("a message is longer than max_message")
         self._wanted = 1 + length
 
-    def stream(self, *, kept: bool) -> None:
+    def stream(self, *, forwarded: bool) -> None:
         """Consume the beginning of a message; the rest of it will pass."""
         (length,) = _LENGTH(self.data, self.pos + 1)
         self.passing = self.pos + 1 + length - len(self.data)
-        self.kept = kept
+        self.forwarded = forwarded
         self.pos = len(self.data)
 
     def passed(self, chunk: bytes) -> tuple[bytes, bytes]:
         """Cut a chunk into what goes on of a message that passes (empty when that is dropped) and what comes behind it."""
         inside = chunk if len(chunk) <= self.passing else chunk[: self.passing]
         self.passing -= len(inside)
-        return (inside if self.kept else b""), chunk[len(inside) :]
+        return (inside if self.forwarded else b""), chunk[len(inside) :]
 
     def advance(self, end: int) -> None:
         """Mark everything before ``end`` as consumed."""

@@ -3,14 +3,13 @@
 DataRow, Bind parameters and CopyData, the hot ones, are in ``fields``.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Sequence
 from struct import Struct, pack, unpack_from
 from typing import NamedTuple
 
 from phiproxy.errors import MalformedMessage, WireError
+from phiproxy.long_values import LONG_VALUE
 
 _U32 = Struct("!I")
 SSL_REQUEST = 80877103
@@ -54,10 +53,7 @@ class Startup(NamedTuple):
 
 
 def decode_startup(packet: bytes) -> Startup:
-    """Decode one whole untyped packet, its length included (manual: StartupMessage, SSLRequest, CancelRequest, GSSENCRequest).
-
-    Raises WireError for anything that is none of these.
-    """
+    """Decode a StartupMessage, SSLRequest, CancelRequest or GSSENCRequest, its length included; WireError for anything else."""
     if len(packet) < 8 or _U32.unpack_from(packet)[0] != len(packet):
         raise WireError("the first packet is malformed")
     (code,) = _U32.unpack_from(packet, 4)
@@ -148,6 +144,13 @@ def decode_query(data: bytes, pos: int, end: int) -> bytes:
 def encode_query(text: bytes) -> bytes:
     """Return a Query message."""
     return message(b"Q", text + b"\0")
+
+
+def query_parts(text: bytes) -> list[bytes]:
+    """Return a Query message in parts: a long text is one of them, and is not copied."""
+    if len(text) <= LONG_VALUE:
+        return [encode_query(text)]
+    return [b"Q" + _U32.pack(len(text) + 5), text, b"\0"]
 
 
 class Field(NamedTuple):
@@ -241,16 +244,10 @@ def error_response(
 ) -> bytes:
     """Return an ErrorResponse made by the proxy: S, V, C, M, then D, H, P and W where given, and names of ``objects``."""
     fields = [(83, severity), (86, severity), (67, sqlstate), (77, text)]
-    if detail:
-        fields.append((68, detail))
-    if hint:
-        fields.append((72, hint))
-    if position is not None:
-        fields.append((80, str(position)))
-    if where is not None:
-        fields.append((87, where))
-    fields += objects
-    return encode_error_fields(b"E", [(c, v.encode()) for c, v in fields])
+    at = None if position is None else str(position)
+    optional = ((68, detail or None), (72, hint or None), (80, at), (87, where))
+    fields += [(code, value) for code, value in optional if value is not None]
+    return encode_error_fields(b"E", [(code, value.encode()) for code, value in (*fields, *objects)])
 
 
 def negotiate_protocol_version(version: int, options: Sequence[bytes]) -> bytes:

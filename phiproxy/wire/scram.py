@@ -14,7 +14,6 @@ import os
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
-from typing import ClassVar
 
 from phiproxy.errors import PhiproxyError
 
@@ -27,14 +26,14 @@ _END_POINT = b"p=tls-server-end-point"
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$([1-9][0-9]{0,9}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)", re.ASCII)
 
 
-class LoginRefused(PhiproxyError):
+class LoginRefused(PhiproxyError, anchor="err-authentication"):
     """A login that PostgreSQL would refuse: its words, without ours around them."""
-
-    anchor = "err-authentication"
 
     def __init__(self, message: str, detail: str | None = None) -> None:
         super().__init__(message)
         self.detail = detail
+        self.why = message
+        """For the operator alone: whoever tries passwords must not learn which roles there are."""
 
     @property
     def public_text(self) -> str:
@@ -42,28 +41,20 @@ class LoginRefused(PhiproxyError):
         return self.message
 
 
-class MalformedLogin(LoginRefused):
+class MalformedLogin(LoginRefused, sqlstate="08P01"):
     """A message that is not of the exchange (08P01)."""
 
-    sqlstate: ClassVar[str] = "08P01"
 
-
-class BindingRefused(LoginRefused):
+class BindingRefused(LoginRefused, sqlstate="28000"):
     """The channel is not the one that the client saw (28000)."""
 
-    sqlstate: ClassVar[str] = "28000"
 
-
-class UnsupportedLogin(LoginRefused):
+class UnsupportedLogin(LoginRefused, sqlstate="0A000"):
     """A part of the RFCs that PostgreSQL has not (0A000)."""
 
-    sqlstate: ClassVar[str] = "0A000"
 
-
-class PasswordRefused(LoginRefused):
+class PasswordRefused(LoginRefused, sqlstate="28P01"):
     """The proof is not that of the verifier, or there is none (28P01)."""
-
-    sqlstate: ClassVar[str] = "28P01"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,14 +69,14 @@ class Verifier:
     @classmethod
     def parse(cls, text: str) -> Verifier | None:
         """Read ``SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey``; None for anything else, an MD5 hash say."""
-        found = _VERIFIER.fullmatch(text)
-        if found is None:
+        match = _VERIFIER.fullmatch(text)
+        if match is None:
             return None
         try:
-            salt, stored_key, server_key = (b64decode(part, validate=True) for part in found.groups()[1:])
+            salt, stored_key, server_key = (b64decode(part, validate=True) for part in match.groups()[1:])
         except binascii.Error:
             return None
-        iterations = int(found[1])
+        iterations = int(match[1])
         if len(stored_key) != _KEY or len(server_key) != _KEY or not salt or iterations > 0x7FFFFFFF:
             return None
         return cls(iterations, salt, stored_key, server_key)
@@ -256,11 +247,11 @@ def _check_attribute(attribute: bytes) -> None:
         raise _malformed("Attribute expected, but found invalid character.")
 
 
-def _attribute(attributes: list[bytes], place: int, name: bytes) -> bytes:
+def _attribute(attributes: list[bytes], index: int, name: bytes) -> bytes:
     """Return the value of the attribute that must stand at a place."""
-    if place >= len(attributes) or not attributes[place].startswith(name + b"="):
+    if index >= len(attributes) or not attributes[index].startswith(name + b"="):
         raise _malformed(f'Expected attribute "{name.decode()}".')
-    return attributes[place][2:]
+    return attributes[index][2:]
 
 
 def _decoded(encoded: bytes) -> bytes | None:

@@ -1,6 +1,7 @@
 """A database with the clinic's tables, and a configuration for it."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from phiproxy.cli import main
 from phiproxy.keys import open_provider
 from phiproxy.keys.anchoring import unlock
 from phiproxy.policy.load import load_settings
-from phiproxy.policy.values import read_secret
+from phiproxy.policy.setting_values import read_secret
 from tests.harness.server import PostgresServer
 from tests.keys.blessing import bless
 
@@ -54,7 +55,9 @@ class Clinic:
     def run(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, standard output and standard error of ``phiproxy ARGUMENTS -c FILE``."""
         self.capture.readouterr()
-        code = main([*arguments, "-c", str(self.config)])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "setpriority", lambda *_: None)  # of a job: all tests behind it would run with less of the machine
+            code = main([*arguments, "-c", str(self.config)])
         out, err = self.capture.readouterr()
         return code, out, err
 

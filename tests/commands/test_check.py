@@ -106,7 +106,8 @@ def test_the_servers_log_settings_are_warnings(clinic: Clinic) -> None:
 
 def test_how_clients_log_in(clinic: Clinic, tmp_path: Path) -> None:
     ready(clinic)
-    assert "auth.mode passthrough, TLS to clients: disable" in clinic.ok("check")
+    said = "auth.mode passthrough, TLS to clients: disable, TLS to the server: disable, idle connections are not ended"
+    assert said in clinic.ok("check")
     config = clinic.config.read_text()
     clinic.config.write_text(config + "auth: {mode: scram}\n")
     assert "auth.mode scram, TLS to clients: disable" in clinic.ok("check")
@@ -134,4 +135,5 @@ def test_a_broken_file_is_told_by_lines(clinic: Clinic) -> None:
     clinic.policy.write_text("databse: x\n")
     code, out, err = clinic.run("check")
     assert (code, out) == (1, "")
-    assert f"phiproxy: {clinic.policy}:1:1: unknown key 'databse'; did you mean 'database'?" in err.splitlines()
+    told = f"phiproxy: {clinic.policy}:1:1: unknown key 'databse'; did you mean 'database'?"
+    assert [line.partition(" (docs/errors.md#")[0] for line in err.splitlines()][-1] == told

@@ -27,7 +27,7 @@ def test_every_complaint_has_its_line(clinic: Clinic) -> None:
         f"phiproxy: {clinic.policy}:6:7",
         f"phiproxy: {clinic.policy}:7:7",
     ]
-    assert all("public.patients has 1 rows in plaintext, and this version encrypts none in place" in line for line in lines)
+    assert all("public.patients has 1 rows in plaintext, which `phiproxy encrypt` seals in place" in line for line in lines)
 
 
 def test_two_databases(clinic: Clinic) -> None:

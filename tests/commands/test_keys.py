@@ -11,12 +11,12 @@ from phiproxy.crypto.seal import ColumnSpec, draw_record, make_sealer
 from phiproxy.errors import WriteKeyWant
 from phiproxy.keys import open_provider
 from phiproxy.keys.anchoring import unlock
+from phiproxy.keys.key_service import KeyService
 from phiproxy.keys.registry import Registry
-from phiproxy.keys.service import KeyService
 from phiproxy.keys.trust import Trust
-from phiproxy.net.service import service_pool
+from phiproxy.net.service_login import service_pool
 from phiproxy.policy.load import load_settings
-from phiproxy.policy.values import read_secret
+from phiproxy.policy.setting_values import read_secret
 from tests.commands.conftest import Clinic
 
 
@@ -86,7 +86,7 @@ def test_export(clinic: Clinic) -> None:
     assert json.loads(path.read_text()) == dump
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     code, _, err = clinic.run("keys", "export", "-o", str(path))
-    assert (code, err) == (1, f"phiproxy: {path}: File exists\n")
+    assert (code, err) == (1, f"phiproxy: {path}: File exists (docs/errors.md#err-config)\n")
 
 
 def test_which_database(clinic: Clinic) -> None:
@@ -107,7 +107,7 @@ def test_open_what_is_no_value(clinic: Clinic, tmp_path: Path) -> None:
     assert "Traceback" not in err
     (tmp_path / "dump.json").write_text("{}")
     code, _, err = clinic.run("open", "00", "--registry", str(tmp_path / "dump.json"))
-    assert (code, err) == (1, "phiproxy: this is not a registry dump of format 1\n")
+    assert (code, err) == (1, "phiproxy: this is not a registry dump of format 1 (docs/errors.md#err-config)\n")
 
 
 async def sealed(clinic: Clinic, plaintext: bytes) -> str:

@@ -24,6 +24,7 @@ def test_without_a_registry(clinic: Clinic) -> None:
     found = complaint(clinic)
     assert found["complaints"] == ["the database has no key registry in schema phiproxy"]
     assert "phiproxy keys init" in str(found["hint"])
+    assert found["see"] == "docs/errors.md#err-config"
 
 
 def test_a_broken_configuration(clinic: Clinic) -> None:

@@ -12,8 +12,8 @@ from typing import Literal
 
 import psycopg
 
-from phiproxy.demo import binaries
 from phiproxy.demo.postgres import EmbeddedPostgres
+from phiproxy.postgres import binaries
 from tests.conformance.front import Behind, in_front_of
 from tests.conformance.outcomes import Suite
 from tests.conformance.programs import programs

@@ -81,7 +81,7 @@ metrics: null
 
 
 def _protect(behind: Behind, directory: Path, env: Mapping[str, str]) -> None:
-    """Do what the README tells a DBA to do."""
+    """Do what the documentation tells a DBA to do."""
     (directory / "policy.yaml").write_text(POLICY.format(database=behind.policy_for))
     where = {"host": behind.host, "port": behind.port, "user": behind.user, "dbname": behind.policy_for}
     with psycopg.connect(**where, password=behind.password or None, autocommit=True) as conn:  # type: ignore[arg-type]

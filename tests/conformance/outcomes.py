@@ -15,7 +15,8 @@ from tests.conformance.plugins.outcomes import ONLY, REPORT
 PLUGINS = Path(__file__).parent / "plugins"
 # what our own pytest brings along and no suite here knows
 UNWANTED = ("randomly", "cacheprovider", "asyncio", "hypothesispytest", "pastebin")
-ATTEMPTS = 2
+# asyncpg's own tests of its pool fail once in six runs on a machine that is busy, directly too.
+ATTEMPTS = 8
 
 
 @dataclass(frozen=True)

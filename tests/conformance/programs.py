@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from phiproxy.demo.binaries import Runner
+from phiproxy.postgres.binaries import Runner
 
 NAMES = ("initdb", "pg_basebackup", "pg_config", "pg_ctl", "pg_resetwal", "postgres")
 

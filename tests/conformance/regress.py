@@ -26,8 +26,8 @@ from pathlib import Path
 
 import psycopg
 
-from phiproxy.demo import binaries
 from phiproxy.demo.postgres import EmbeddedPostgres
+from phiproxy.postgres import binaries
 from tests.conformance.debsource import NoSource, source_package
 from tests.conformance.front import Behind, in_front_of
 from tests.harness.proxy import ROOT

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
+from collections.abc import Callable
+
 import pytest
 
-from phiproxy.crypto.derive import expand
+from phiproxy.crypto.key_derivation import expand
 from phiproxy.crypto.keyring import MAX_REFUSALS, DataKey, Keyring, KeyState
 from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, SealError, WriteKeyWant
 
@@ -41,14 +44,14 @@ def key(key_id: int, *, root: int = 1, state: KeyState = "active", fill: int = 0
 
 def wants(ring: Keyring, key_id: int) -> None:
     with pytest.raises(KeyNeeded) as caught:
-        ring.data_key(key_id)
+        ring.data_key_until(key_id)
     assert caught.value.wants == {DataKeyWant(key_id)}
 
 
 def test_an_unknown_key_is_wanted_then_answered_then_wanted_again(ring: Keyring, clock: Clock) -> None:
     wants(ring, 5)
     ring.put_data_key(key(5), 110)
-    assert ring.data_key(5).id == 5
+    assert ring.data_key_until(5)[0].id == 5
     assert ring.has(DataKeyWant(5))
     clock.now = 110
     assert not ring.has(DataKeyWant(5))
@@ -59,7 +62,7 @@ def test_a_known_missing_key_is_an_error_until_its_time(ring: Keyring, clock: Cl
     ring.put_data_key(key(5), 200)
     ring.put_missing(5, 130)
     with pytest.raises(SealError, match="data key 5 is not known"):
-        ring.data_key(5)
+        ring.data_key_until(5)
     clock.now = 130
     wants(ring, 5)
 
@@ -67,7 +70,7 @@ def test_a_known_missing_key_is_an_error_until_its_time(ring: Keyring, clock: Cl
 def test_a_key_put_after_it_was_missing_is_found(ring: Keyring) -> None:
     ring.put_missing(5, 130)
     ring.put_data_key(key(5), 130)
-    assert ring.data_key(5).id == 5
+    assert ring.data_key_until(5)[0].id == 5
 
 
 @pytest.mark.parametrize("state", ["retired", "destroyed"])
@@ -76,14 +79,14 @@ def test_ended_keys_never_enter_and_are_named(ring: Keyring, state: KeyState) ->
         ring.put_data_key(key(5, state=state), 200)
     ring.put_missing(5, 200, "retired")
     with pytest.raises(SealError, match="data key 5 is retired") as caught:
-        ring.data_key(5)
+        ring.data_key_until(5)
     assert caught.value.sqlstate == "XX001"
 
 
 @pytest.mark.parametrize("state", ["pending", "active", "decrypt_only", "compromised"])
 def test_the_other_states_open(ring: Keyring, state: KeyState) -> None:
     ring.put_data_key(key(5, state=state), 200)
-    assert ring.data_key(5).state == state
+    assert ring.data_key_until(5)[0].state == state
 
 
 def test_a_lease_is_used_up_and_nothing_is_taken_on_failure(ring: Keyring) -> None:
@@ -132,12 +135,16 @@ def test_a_lease_of_another_key_replaces(ring: Keyring) -> None:
     assert ring.balance("d:mrn") == (0, 0)
 
 
+def index_mac(ring: Keyring, number: int, slot: int) -> bytes:
+    return ring.index_mac(number, slot).copy().finalize()
+
+
 def test_index_keys(ring: Keyring, clock: Clock) -> None:
     with pytest.raises(KeyNeeded) as caught:
-        ring.index_key(3, 1)
+        ring.index_mac(3, 1)
     assert caught.value.wants == {IndexKeyWant(3, 1)}
     ring.put_index_key(3, 1, b"i" * 32, 9, 110)
-    assert ring.index_key(3, 1) == b"i" * 32
+    assert index_mac(ring, 3, 1) == hmac.digest(b"i" * 32, b"", "sha256")
     assert ring.has(IndexKeyWant(3, 1))
     clock.now = 111
     assert not ring.has(IndexKeyWant(3, 1))
@@ -162,6 +169,42 @@ def test_index_keys_of_a_row_are_found_or_missed_together(ring: Keyring, clock: 
     assert caught.value.wants == {IndexKeyWant(3, 1)}
 
 
+def test_index_keys_that_are_taken_again_are_those_of_now(ring: Keyring, clock: Clock) -> None:
+    columns = [[IndexKeyWant(3, 0)], [IndexKeyWant(4, 0)]]
+    take = ring.index_macs_of(columns)
+    with pytest.raises(KeyNeeded) as caught:
+        take()
+    assert caught.value.wants == {IndexKeyWant(3, 0), IndexKeyWant(4, 0)}
+    ring.put_index_key(3, 0, b"j" * 32, 9, 120)
+    ring.put_index_key(4, 0, b"k" * 32, 8, 110)
+    assert take() == take() == ring.index_macs(columns)
+    ring.extend(8, 115)
+    assert ring.used_roots() == {9}
+    assert take() == ring.index_macs(columns)
+    assert ring.used_roots() == {8, 9}
+    ring.put_index_key(4, 0, b"l" * 32, 8, 115)
+    assert take() == ring.index_macs(columns)
+    clock.now = 115
+    with pytest.raises(KeyNeeded) as caught:
+        take()
+    assert caught.value.wants == {IndexKeyWant(4, 0)}
+
+
+@pytest.mark.parametrize("drop", [lambda ring: ring.drop_root(9), lambda ring: ring.clear(), lambda ring: ring.sweep()])
+def test_index_keys_that_are_taken_again_are_dropped_with_the_others(
+    drop: Callable[[Keyring], None], ring: Keyring, clock: Clock
+) -> None:
+    ring.put_index_key(3, 0, b"j" * 32, 9, 120)
+    take = ring.index_macs_of([[IndexKeyWant(3, 0)]])
+    (taken,) = ring._taken
+    assert take() == taken.macs
+    clock.now = 120
+    drop(ring)
+    assert not taken.macs
+    with pytest.raises(KeyNeeded):
+        take()
+
+
 def test_what_came_from_a_root_leaves_with_it(ring: Keyring) -> None:
     memo = Forgotten()
     ring.watch(memo)
@@ -173,7 +216,7 @@ def test_what_came_from_a_root_leaves_with_it(ring: Keyring) -> None:
     ring.put_index_key(2, 0, b"i" * 32, 2, 200)
     ring.drop_root(1)
     wants(ring, 5)
-    assert ring.data_key(6).id == 6
+    assert ring.data_key_until(6)[0].id == 6
     assert not ring.has(WriteKeyWant("d:a", 1))
     assert ring.has(WriteKeyWant("d:b", 1))
     assert not ring.has(IndexKeyWant(1, 0))
@@ -212,10 +255,10 @@ def test_the_least_recently_used_key_goes_first(clock: Clock) -> None:
     ring = Keyring(clock, max_data_keys=2)
     ring.put_data_key(key(1), 200)
     ring.put_data_key(key(2), 200)
-    ring.data_key(1)
+    ring.data_key_until(1)
     ring.put_data_key(key(3), 200)
     wants(ring, 2)
-    assert (ring.data_key(1).id, ring.data_key(3).id) == (1, 3)
+    assert (ring.data_key_until(1)[0].id, ring.data_key_until(3)[0].id) == (1, 3)
 
 
 def test_refusals_are_bounded(ring: Keyring) -> None:
@@ -223,7 +266,7 @@ def test_refusals_are_bounded(ring: Keyring) -> None:
         ring.put_missing(key_id, 200)
     wants(ring, 1)
     with pytest.raises(SealError):
-        ring.data_key(2)
+        ring.data_key_until(2)
 
 
 def test_no_repr_holds_a_secret(ring: Keyring) -> None:
@@ -239,15 +282,14 @@ def test_what_leaves_the_ring_is_overwritten(ring: Keyring, clock: Clock) -> Non
     key = DataKey(7, "d:mrn", "", 1, b"k" * 32, "active")
     ring.put_data_key(key, 2000.0)
     ring.put_lease("d:mrn", key, 10, 2000.0)
-    ring.put_index_key(1, 0, b"i" * 32, 1, 2000.0)
-    opening, leased, index = ring.data_key(7).secret, ring.reserve("d:mrn", 1).secret, ring.index_key(1, 0)
+    opening, leased = ring.data_key_until(7)[0].secret, ring.reserve("d:mrn", 1).secret
     assert opening == leased == b"k" * 32
     ring.drop_data_key(7)
     assert (opening, leased) == (b"", b"k" * 32)
     with pytest.raises(ValueError, match="32 bytes"):
         expand(opening, b"x")
     ring.clear()
-    assert (leased, index) == (b"", b"")
+    assert leased == b""
     assert key.secret == b"k" * 32
 
 
@@ -257,12 +299,12 @@ def test_what_comes_from_a_renewed_root_lives_on(ring: Keyring, clock: Clock) ->
     ring.put_lease("d:mrn", key, 10, 1100.0)
     ring.put_index_key(1, 0, b"i" * 32, 2, 1100.0)
     assert ring.used_roots() == frozenset()
-    ring.data_key(7)
+    ring.data_key_until(7)
     assert ring.used_roots() == {1}
     ring.extend(1, 1500.0)
     assert ring.used_roots() == frozenset()
     clock.now = 1200.0
-    assert ring.data_key(7).id == 7
+    assert ring.data_key_until(7)[0].id == 7
     assert ring.reserve("d:mrn", 1).id == 7
     with pytest.raises(KeyNeeded):
-        ring.index_key(1, 0)
+        ring.index_mac(1, 0)

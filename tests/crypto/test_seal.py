@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from cryptography.exceptions import InvalidTag
@@ -12,16 +13,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy import longvalues
+from phiproxy import long_values
 from phiproxy.crypto import seal as seal_module
-from phiproxy.crypto.derive import expand, wipe
-from phiproxy.crypto.envelope import aad, parse_envelope, unpad
+from phiproxy.crypto.envelope import frame, unpad
+from phiproxy.crypto.key_derivation import expand, wipe
 from phiproxy.crypto.keyring import DataKey, Keyring, KeyState
 from phiproxy.crypto.seal import (
     ColumnSpec,
     LastRecord,
     OpenMemo,
     Record,
+    default_spec,
     draw_record,
     draw_records,
     make_opener,
@@ -29,6 +31,7 @@ from phiproxy.crypto.seal import (
     make_span_opener,
 )
 from phiproxy.errors import KeyNeeded, LongWorkNeeded, SealError
+from tests.crypto.envelopes import parse_envelope
 
 SECRET = bytes(range(32))
 SPEC = ColumnSpec("clinic-prod", "", "c:public.patients.ssn", 7)
@@ -156,10 +159,30 @@ def test_another_key_of_the_same_id_does_not_open() -> None:
     assert "secret text" not in repr(caught.value)
 
 
+def doubtful(noticed: list[DataKey]) -> Callable[[DataKey], Callable[[], None] | None]:
+    """Return what has the openings under keys noted that are compromised or stale."""
+    return lambda key: partial(noticed.append, key) if key.stale or key.state == "compromised" else None
+
+
+def test_every_opening_is_noted_where_that_is_asked_for() -> None:
+    noticed: list[DataKey] = []
+    asked: list[int] = []
+
+    def note(key: DataKey) -> Callable[[], None]:
+        asked.append(key.id)
+        return partial(noticed.append, key)
+
+    key = data_key()
+    open_value, value = make_opener(SPEC, ring_with(key), OpenMemo(), note), sealed(b"x")
+    for _ in range(3):
+        open_value(value)
+    assert (noticed, asked) == ([key] * 3, [key.id])
+
+
 @pytest.mark.parametrize("state", ["pending", "decrypt_only"])
 def test_states_that_open_quietly(state: KeyState) -> None:
     noticed: list[DataKey] = []
-    open_value = make_opener(SPEC, ring_with(data_key(state=state)), OpenMemo(), noticed.append)
+    open_value = make_opener(SPEC, ring_with(data_key(state=state)), OpenMemo(), doubtful(noticed))
     assert open_value(sealed(b"x")) == b"x"
     assert noticed == []
 
@@ -167,7 +190,7 @@ def test_states_that_open_quietly(state: KeyState) -> None:
 def test_compromised_and_stale_keys_are_noticed_each_time() -> None:
     for key in (data_key(state="compromised"), DataKey(5, "s", "", 1, SECRET, "active", stale=True)):
         noticed: list[DataKey] = []
-        open_value = make_opener(SPEC, ring_with(key), OpenMemo(), noticed.append)
+        open_value = make_opener(SPEC, ring_with(key), OpenMemo(), doubtful(noticed))
         value = sealed(b"x")
         open_value(value)
         open_value(value)
@@ -177,15 +200,20 @@ def test_compromised_and_stale_keys_are_noticed_each_time() -> None:
 KEYS = [data_key(5), data_key(6, secret=b"\1" * 32), data_key(7, secret=b"\2" * 32, state="compromised")]
 
 
+def record_keys(memo: OpenMemo) -> int:
+    return sum(last.cipher is not None for last in memo._last.values())
+
+
 def by_the_book(data: bytes, spec: ColumnSpec) -> bytes:
-    """Open a value as crypto.md says it, without a shortcut."""
+    """Open a value as spec/stored-format 2.1 says it, without a shortcut."""
     parsed = parse_envelope(data, spec.number)
     key = next((k for k in KEYS if k.id == parsed.key_id), None)
     if key is None:
         raise KeyNeeded(())
     cipher = AESGCM(expand(key.secret, b"phi/record/v1", parsed.salt))
     try:
-        plaintext = cipher.decrypt(parsed.nonce, parsed.sealed, aad(parsed.header, spec.deployment, spec.tenant, spec.identity))
+        bound = (part.encode() for part in (spec.deployment, spec.tenant, spec.identity))
+        plaintext = cipher.decrypt(parsed.nonce, parsed.sealed, frame(b"phi/aad/v1", parsed.header, *bound))
     except InvalidTag:
         raise SealError("") from None
     return unpad(plaintext) if parsed.padded else plaintext
@@ -206,7 +234,7 @@ def test_an_opener_of_runs_is_the_reference(
 ) -> None:
     """Keys, widths and paddings change within the run, and some values are damaged or cut short."""
     noticed: list[DataKey] = []
-    open_span = make_span_opener(SPEC, ring_with(*KEYS), OpenMemo(limit=3), noticed.append)
+    open_span = make_span_opener(SPEC, ring_with(*KEYS), OpenMemo(limit=3), doubtful(noticed))
     compromised = 0
     for plaintext, key, pad, slots, damage in values:
         tags = b"".join(bytes([n + 1]) * 16 for n in range(slots))
@@ -256,7 +284,7 @@ def test_retired_keys_do_not_open_even_with_a_warm_memo() -> None:
     open_value, value = make_opener(SPEC, ring, memo), sealed(b"x")
     open_value(value)
     ring.put_missing(5, 5, "retired")
-    assert len(memo) == 0
+    assert record_keys(memo) == 0
     with pytest.raises(SealError, match="data key 5 is retired"):
         open_value(value)
 
@@ -267,28 +295,28 @@ def test_an_expired_key_takes_its_record_keys_along() -> None:
     ring.put_data_key(data_key(), 10)
     open_value, value = make_opener(SPEC, ring, memo), sealed(b"x")
     open_value(value)
-    assert len(memo) == 1
+    assert record_keys(memo) == 1
     now[0] = 10
     with pytest.raises(KeyNeeded):
         open_value(value)
-    assert len(memo) == 0
+    assert record_keys(memo) == 0
 
 
 def test_the_memo_derives_once_per_run_of_a_salt_and_data_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    derived, record_cipher = list[bytes](), seal_module._record_cipher
+    derived, derive = list[bytes](), LastRecord.derive
 
-    def counting(key: DataKey, salt: bytes) -> AESGCM:
+    def counting(last: LastRecord, salt: bytes) -> AESGCM:
         derived.append(salt)
-        return record_cipher(key, salt)
+        return derive(last, salt)
 
     seal = make_sealer(SPEC)
     rows = [[seal(b"x", record, b"") for _ in range(5)] for record in map(draw_record, KEYS[:2])]
-    monkeypatch.setattr("phiproxy.crypto.seal._record_cipher", counting)
+    monkeypatch.setattr(LastRecord, "derive", counting)
     memo = OpenMemo()
     open_value = make_opener(SPEC, ring_with(*KEYS), memo)
     for both in zip(*rows, strict=True):
         assert [open_value(value) for value in both] == [b"x"] * 2
-    assert len(derived) == len(memo) == 2
+    assert len(derived) == record_keys(memo) == 2
     assert open_value(sealed(b"y")) == b"y"
     assert open_value(rows[0][0]) == b"x"
 
@@ -299,19 +327,19 @@ def test_the_memo_is_bounded() -> None:
     open_value = make_opener(SPEC, ring_with(*keys), memo)
     for key in (*keys, *keys):
         assert open_value(make_sealer(SPEC)(b"x", draw_record(key), b"")) == b"x"
-        assert 0 < len(memo) <= 8
+        assert 0 < record_keys(memo) <= 8
 
 
 def test_the_memo_takes_the_key_that_is_in_the_ring_now() -> None:
     now = [0.0]
     ring, memo, noticed = Keyring(lambda: now[0]), OpenMemo(), list[DataKey]()
     ring.put_data_key(data_key(), 10)
-    open_value, value = make_opener(SPEC, ring, memo, noticed.append), sealed(b"x")
+    open_value, value = make_opener(SPEC, ring, memo, doubtful(noticed)), sealed(b"x")
     assert open_value(value) == b"x"
     ring.put_data_key(data_key(state="compromised"), 10)
     assert open_value(value) == b"x"
     assert [key.state for key in noticed] == ["compromised"]
-    assert len(memo) == 1
+    assert record_keys(memo) == 1
 
 
 def test_callers_mistakes_are_not_written() -> None:
@@ -353,7 +381,7 @@ LIMIT = 64
 def long_from_64(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what is longer than 64 bytes be long, and pieces be of 16."""
     monkeypatch.setattr(seal_module, "LONG_VALUE", LIMIT)
-    monkeypatch.setattr(longvalues, "PIECE", 16)
+    monkeypatch.setattr(long_values, "PIECE", 16)
 
 
 @pytest.mark.usefixtures("long_from_64")
@@ -421,3 +449,11 @@ def test_a_record_key_that_was_taken_outlives_the_data_key() -> None:
     assert opener()(seal(b"x" * 100, taken, b"")) == b"x" * 100
     with pytest.raises(ValueError, match="32 bytes"):
         seal(b"x" * 100, late, b"")
+
+
+def test_the_text_of_a_default_is_no_value_and_no_value_is_one() -> None:
+    of_default = default_spec(SPEC)
+    assert opener(of_default)(sealed(b"upper('x')", of_default)) == b"upper('x')"
+    for one, other in ((SPEC, of_default), (of_default, SPEC)):
+        with pytest.raises(SealError):
+            opener(one)(sealed(b"upper('x')", other))

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from phiproxy.crypto.blind import derive_index_key, make_tagger
-from phiproxy.crypto.envelope import aad, parse_envelope
+from phiproxy.crypto.blind_tags import derive_index_key, make_tagger
+from phiproxy.crypto.envelope import frame
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, Record, make_opener, make_sealer
+from tests.crypto.envelopes import parse_envelope
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 ENVELOPES = json.loads((VECTORS / "envelope-v1.json").read_text())["envelopes"]
@@ -63,7 +64,8 @@ def test_an_envelope_of_version_1(v: dict[str, Any], monkeypatch: pytest.MonkeyP
     stored, associated = bytes.fromhex(v["envelope"]), bytes.fromhex(v["aad"])
     assert reference_envelope(v) == (stored, associated)
     found = parse_envelope(stored)
-    assert aad(found.header, v["deployment"], v["tenant"], v["identity"]) == associated
+    bound = (v[name].encode() for name in ("deployment", "tenant", "identity"))
+    assert frame(b"phi/aad/v1", found.header, *bound) == associated
 
     key = DataKey(v["key_id"], "t:x", v["tenant"], 1, bytes.fromhex(v["data_key"]), "active")
     ring = Keyring(lambda: 0.0)
@@ -96,3 +98,4 @@ def test_the_released_files_are_untouched() -> None:
     assert digests["envelope-v1.json"] == "9568c2b816425ae9959b0097612096ff4e9b9d40e7a84a2553f0062d46a1e945"
     assert digests["tag-v1.json"] == "88fcc747a70bea0334ac0171955e8761220476c3dea2b13801ffa1a48c9e467f"
     assert digests["index-v1.json"] == "49068acc1a160419787d51095d9e44a59e9ff7e97ab4a13bbbc8265425f9e1e4"
+    assert digests["index-paths-v1.json"] == "96f141e1e115913f85721fed7c51d0676c2ce0b3306e965472aadba544dc0e79"

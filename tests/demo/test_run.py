@@ -40,7 +40,34 @@ def test_once_shows_everything_and_leaves_nothing(tmp_path: Path) -> None:
     assert "0A000" in direct
     assert "hint:" in direct
     assert "psql" in direct
-    assert list(tmp_path.glob("phiproxy-*")) == []
+    own = direct.split("The audit log")[1]
+    assert "dr.quinn as clinic_app" in own
+    assert "refused" in own.split("report:")[0]
+    (report,) = tmp_path.glob("phiproxy-*")
+    assert str(report) in own
+    page = report.read_text()
+    assert ">proven<" in page
+    assert "dr.quinn (clinic_app)" in page
+    assert "Jessica" not in page
+
+
+@pytest.mark.slow
+def test_a_clinic_full_of_plaintext_is_observed_and_encrypted(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "150"}
+    tmp_path.chmod(0o755)
+    done = subprocess.run(
+        [*DEMO, "--once", "--existing", "--port", "0"], capture_output=True, text=True, timeout=170, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    before, observed = done.stdout.split("phiproxy observe report")
+    assert "Jessica Monroe" in before
+    assert "works            3  SELECT count(*) FROM visits WHERE diagnosis = $1" in observed
+    observed, after = observed.split("phiproxy encrypt")
+    assert "statements were held for" in after
+    assert "none failed" in after
+    through, direct = after.split("straight from the database")
+    assert "Jessica Monroe" in through
+    assert "Jessica Monroe" not in direct.partition("SELECT full_name")[0]
 
 
 @pytest.mark.slow

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -172,13 +173,17 @@ def empty(site: Site) -> None:
 
 
 @contextmanager
-def watched_clinic(site: Site) -> Iterator[Clinic]:
-    """Yield the emptied clinic; afterwards the oracle must find nothing and every stored value must be sealed."""
+def watched_clinic(site: Site, files: Callable[[], Iterable[Path]] = tuple) -> Iterator[Clinic]:
+    """Yield the emptied clinic; afterwards the oracle must find nothing and every stored value must be sealed.
+
+    ``files`` are more that it searches.
+    """
     if not site.proxy.running:
         site.proxy.start()
     empty(site)
     site.tap.reset()
-    oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: sorted(site.directory.glob("*.log")))
+    logs = lambda: sorted(site.directory.glob("*.log"))  # noqa: E731
+    oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=logs, files=files)
     clinic = Clinic(site, oracle)
     clinic.plant()  # so that a test which plants nothing is still searched for something
     yield clinic

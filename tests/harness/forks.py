@@ -28,8 +28,8 @@ MODULES = (
     "__main__",
     "app",
     "worker",
-    "supervise",
-    *(f"commands.{name}" for name in ("check", "ddl", "explain", "keys", "rotation", "serve")),
+    "serve_workers",
+    *(f"commands.{name}" for name in ("check", "ddl", "explain", "init", "keys", "keys_rotate", "serve")),
 )
 # An interpreter, or a library, reads these as it starts.
 READ_AT_START = ("PYTHON", "OPENSSL_", "LD_", "MALLOC_")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
+import os
 import secrets
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +19,9 @@ from tests.harness.tap import Tap
 
 # Catalogues that may keep values of a column or texts that a client chose.
 CATALOGUES = ("pg_statistic", "pg_statistic_ext_data", "pg_description", "pg_largeobject", "pg_seclabel")
+# Of these, what initdb has not written.
+_SINCE = " WHERE {} >= 16384 OR age(xmin) < 2147483647"
+_CATALOGUE_ROWS = {"pg_statistic": _SINCE.format("starelid"), "pg_description": _SINCE.format("objoid")}
 
 
 def _digits(count: int) -> str:
@@ -31,15 +38,16 @@ SHAPES: dict[str, Callable[[], str]] = {
 
 
 def spellings(value: str) -> Iterator[bytes]:
-    """Yield what to search for in a haystack whose ASCII letters were lowered: text, UTF-16, hex, escapes."""
+    """Yield what to search for in a haystack without zero bytes whose ASCII letters were lowered: text, UTF-16, hex, escapes."""
     for exact in {value, value.lower(), value.upper()}:
         for encoding in ("utf-8", "utf-16-le", "utf-16-be", "unicode_escape"):
-            yield exact.encode(encoding).lower()
+            yield exact.encode(encoding).replace(b"\0", b"").lower()
         if exact.isascii() is False:
             yield exact.encode("latin-1", "ignore").lower()
         yield exact.encode().hex().encode()
         octal = "".join(c if c.isascii() else "".join(f"\\{b:03o}" for b in c.encode()) for c in exact)
         yield octal.lower().encode()  # bytea_output = escape
+        yield json.dumps(exact)[1:-1].lower().encode()
 
 
 def base64_spellings(value: str) -> Iterator[bytes]:
@@ -54,9 +62,35 @@ def base64_spellings(value: str) -> Iterator[bytes]:
 
 
 @lru_cache(maxsize=4096)
-def _needles(value: str) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+def _needles(value: str) -> tuple[frozenset[bytes], frozenset[bytes]]:
     """Return the spellings of a value, and those in base64. Made once: they are searched for after each statement."""
-    return tuple(sorted(set(spellings(value)))), tuple(sorted(set(base64_spellings(value))))
+    return frozenset(spellings(value)), frozenset(base64_spellings(value))
+
+
+@lru_cache(maxsize=64)
+def _searched_for(planted: tuple[str, ...]) -> tuple[_Needles, _Needles]:
+    """Return all spellings of these values, and those in base64, for as long as no other is planted."""
+    every = [_needles(value) for value in planted]
+    return _Needles(set().union(*(plain for plain, _ in every))), _Needles(set().union(*(encoded for _, encoded in every)))
+
+
+def _common_beginning(first: bytes, last: bytes) -> bytes:
+    """Return what both begin with: so does all that is sorted between them."""
+    return first[: next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+
+
+class _Needles:
+    """What is searched for. Most values of a shape begin alike: where that beginning is not, none of them is."""
+
+    def __init__(self, needles: Iterable[bytes]) -> None:
+        alike: dict[bytes, list[bytes]] = {}
+        for needle in needles:
+            alike.setdefault(needle[:4], []).append(needle)
+        self._by_beginning = [(_common_beginning(min(group), max(group)), group) for group in alike.values()]
+
+    def any_in(self, haystack: bytes) -> bool:
+        """Whether one of them is in these bytes."""
+        return any(beginning in haystack and any(map(haystack.__contains__, group)) for beginning, group in self._by_beginning)
 
 
 class LeakOracle:
@@ -69,12 +103,15 @@ class LeakOracle:
         *,
         tap: Tap | None = None,
         proxy_logs: Callable[[], list[Path]] = list,
+        files: Callable[[], Iterable[Path]] = tuple,
     ) -> None:
         self.server = server
         self.dbname = dbname
         self.tap = tap
         self.proxy_logs = proxy_logs
+        self.files = files
         self.planted: list[str] = []
+        self._began = time.time() - 1
         # Earlier tests' lines say nothing about ours.
         self._log_start = server.log_path.stat().st_size if server.log_path else 0
 
@@ -88,11 +125,9 @@ class LeakOracle:
         """Whether any planted value is in these bytes, in any spelling."""
         if not haystack:
             return False
-        lowered = haystack.lower()
-        for plain, encoded in map(_needles, self.planted):
-            if any(needle in lowered for needle in plain) or any(needle in haystack for needle in encoded):
-                return True
-        return False
+        plain, encoded = _searched_for(tuple(self.planted))
+        dense = haystack.replace(b"\0", b"")  # files of a database are half of zeros, and UTF-16 is text between them
+        return plain.any_in(dense.lower()) or encoded.any_in(dense)
 
     def places(self) -> Iterator[tuple[str, bytes]]:
         """Yield every place by name, with what is in it now."""
@@ -104,8 +139,8 @@ class LeakOracle:
                 (list(CATALOGUES),),
             ).fetchall()
             for schema, table in tables:
-                name = sql.Identifier(str(schema), str(table))
-                with conn.cursor() as cur, cur.copy(sql.SQL("COPY (SELECT * FROM {}) TO STDOUT").format(name)) as copy:
+                name, rows = sql.Identifier(str(schema), str(table)), sql.SQL(_CATALOGUE_ROWS.get(str(table), ""))
+                with conn.cursor() as cur, cur.copy(sql.SQL("COPY (SELECT * FROM {}{}) TO STDOUT").format(name, rows)) as copy:
                     yield f"table {schema}.{table}", b"".join(bytes(part) for part in copy)
             activity = conn.execute(
                 "SELECT coalesce(string_agg(query || application_name, E'\\n'), '')"
@@ -120,6 +155,10 @@ class LeakOracle:
                 yield "the server log", log.read()
         for path in self.proxy_logs():
             yield f"the proxy log {path.name}", path.read_bytes()
+        for path in self.files():
+            with contextlib.suppress(FileNotFoundError):  # of an engine that works on
+                if path.stat().st_mtime >= self._began:
+                    yield f"the file {path}", path.read_bytes()
         if self.tap:
             for number, data in enumerate(self.tap.upstream()):
                 yield f"the bytes sent upstream (connection {number})", data
@@ -133,3 +172,11 @@ class LeakOracle:
         assert self.planted, "nothing was planted: the oracle would pass whatever happened"
         found = self.leaks()
         assert not found, f"a planted value was found in {'; '.join(found)}"
+
+
+def files_of(directory: Path) -> list[Path]:
+    """Return all files under a directory in which somebody makes and removes some."""
+    found = []
+    for root, _, names in os.walk(directory):
+        found += [path for name in names if (path := Path(root, name)).is_file() and not path.is_symlink()]
+    return found

@@ -93,7 +93,7 @@ class ProxyUnderTest:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
 
-    def start(self, patience: float = 30.0) -> Self:
+    def start(self, patience: float = 90.0) -> Self:
         """Start it and wait for the port; its last words are the failure's text."""
         with self.log_path.open("ab") as log:
             self.process = self._launch(log)
@@ -127,11 +127,11 @@ class ProxyUnderTest:
         if self.process.poll() is None:
             self.process.send_signal(sign)
         try:
-            return self.process.wait(15)
+            return self.process.wait(25)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(5)
-            raise AssertionError("the proxy did not end within 15 s of the signal") from None
+            raise AssertionError("the proxy did not end within 25 s of the signal") from None
 
     def __enter__(self) -> Self:
         return self.start()

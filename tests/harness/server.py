@@ -48,6 +48,12 @@ class PostgresServer:
         with self.connect() as conn:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def sleeps(self, pid: int) -> bool:
+        """Tell whether a backend is in pg_sleep: a query that has not begun cannot be cancelled."""
+        with self.connect() as conn:
+            query = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
+            return conn.execute(query, (pid,)).fetchone() is not None
+
     def create_role(self, name: str, password: str) -> None:
         """Create a login role, or give an existing one this password."""
         role, secret = sql.Identifier(name), sql.Literal(password)

@@ -80,10 +80,11 @@ class Site:
         return ProxyUnderTest(config, port, self.directory / f"{name}.log", self.env)
 
 
-def write_site_config(site_dir: Path, *, port: int, host: str, upstream_port: int, service: str) -> Path:
-    """Write phiproxy.yaml of a site."""
+def write_site_config(site_dir: Path, *, port: int, host: str, upstream_port: int, service: str, settings: str = "") -> Path:
+    """Write phiproxy.yaml of a site, with more settings at its end."""
     path = site_dir / "phiproxy.yaml"
-    path.write_text(CONFIG.format(port=port, host=host, upstream_port=upstream_port, service=service))
+    text = CONFIG.format(port=port, host=host, upstream_port=upstream_port, service=service)
+    path.write_text(text + dedent(settings))
     return path
 
 
@@ -97,11 +98,12 @@ def open_site(
     serve: bool = True,
     planned: bool = False,
     types: str = "",
+    settings: str = "",
 ) -> Iterator[Site]:
     """Set up a site: ``policy`` is policy.yaml with ``{database}``, ``ddl`` the application's own, as it declares it.
 
     ``planned``: the policy's tables are not there yet, a migration through the proxy will make them. ``types`` is what a superuser
-    makes in both databases before: what it makes has the same OIDs in both.
+    makes in both databases before: what it makes has the same OIDs in both. ``settings`` are more of phiproxy.yaml.
     """
     token = secrets.token_hex(4)
     role, service = f"app_{token}", f"phi_{token}"
@@ -123,7 +125,7 @@ def open_site(
     env = {"PHIPROXY_SERVICE_PASSWORD": service_password}
     with Tap(server.host, server.port) as tap:
         port = free_port()
-        config = write_site_config(directory, port=port, host=tap.host, upstream_port=tap.port, service=service)
+        config = write_site_config(directory, port=port, host=tap.host, upstream_port=tap.port, service=service, settings=settings)
         proxy = ProxyUnderTest(config, port, directory / "proxy.log", env)
         site = Site(server, directory, plain, sealed, role, password, service, env, tap, proxy)
         try:
@@ -161,7 +163,7 @@ def quiet_plain_twin(server: PostgresServer, database: str) -> None:
 
 
 def grant_service(server: PostgresServer, database: str, service: str, owner: str) -> None:
-    """Give the service role what the README tells a DBA to give it, and no more."""
+    """Give the service role what docs/protect-your-table.md tells a DBA to give it, and no more."""
     names = {"db": sql.Identifier(database), "service": sql.Identifier(service), "owner": sql.Identifier(owner)}
     with server.connect(database) as conn:
         for statement in (

@@ -6,6 +6,7 @@ import psycopg
 
 from tests.harness.server import PostgresServer
 from tests.harness.tap import Tap
+from tests.net.serving import open_sockets, until
 
 
 def through(server: PostgresServer, tap: Tap) -> str:
@@ -44,3 +45,15 @@ def test_a_dead_server_is_a_closed_connection() -> None:
         except psycopg.OperationalError:
             return
     raise AssertionError("it connected to nothing")
+
+
+async def test_what_a_tap_carries_is_no_socket_of_a_proxy_in_this_process(postgres_server: PostgresServer) -> None:
+    """A site's proxy, another process, connects whenever it likes: also while a test counts what its own proxy leaves behind."""
+    with Tap(postgres_server.host, postgres_server.port) as tap:
+        before = open_sockets()
+        with psycopg.connect(through(postgres_server, tap)) as conn:
+            assert conn.execute("SELECT 1").fetchone() == (1,)
+            assert open_sockets() == before + 1  # the client's own
+            assert len(Tap.descriptors()) >= 2
+        await until(lambda: open_sockets() == before, "sockets of the tap are counted")
+    assert open_sockets() < before

@@ -4,7 +4,8 @@
 
 import pytest
 
-from phiproxy.index.characters import ASCII, FAMILIES, Characters, UnknownCharacter, character_table, parse_table, write_table
+from phiproxy.index.characters import ASCII, FAMILIES, Characters, UnknownCharacter, character_table, parse_table
+from tools.character_tables import write_table
 
 
 def test_nothing_known_but_ascii() -> None:

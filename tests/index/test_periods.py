@@ -13,7 +13,7 @@ from phiproxy.index.periods import Axis, Period, Unbounded, axis, cover, period,
 from phiproxy.index.spelling import Column, read
 from phiproxy.index.transform import transform
 from phiproxy.types.calendar import date_of, day_of
-from phiproxy.types.clock import DAY
+from phiproxy.types.times_of_day import DAY
 
 _UTC = "timezone('UTC',@)"
 _UNITS = ("month", "quarter", "year", "decade", "century", "millennium", "week", "day")

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from phiproxy.errors import ConfigError, ValueRefused
-from phiproxy.index import dates, table
+from phiproxy.index import date_functions, document_paths, function_table
 from phiproxy.index.characters import Characters, character_table
-from phiproxy.index.normal import normal
+from phiproxy.index.registered_form import normal
 from phiproxy.index.spelling import Cast, Column, read, write
 from phiproxy.index.transform import transform
 from tests.harness.server import PostgresServer
@@ -210,11 +210,11 @@ def test_what_is_out_of_range_is_so_here(server: Connection, expression: str, ty
     assert (ours.value.sqlstate, ours.value.message) == (theirs.value.sqlstate, theirs.value.diag.message_primary)
 
 
-_TRUNCATIONS = [f"date_trunc('{field}',@)" for field in sorted(dates.TRUNCATED)]
+_TRUNCATIONS = [f"date_trunc('{field}',@)" for field in sorted(date_functions.TRUNCATED)]
 
 
 def _fields(operand: str) -> list[str]:
-    return [f"{name}('{field}',@)" for name in ("extract", "date_part") for field in sorted(dates.FIELDS[operand])]
+    return [f"{name}('{field}',@)" for name in ("extract", "date_part") for field in sorted(date_functions.FIELDS[operand])]
 
 
 @pytest.mark.parametrize(
@@ -307,9 +307,9 @@ def test_timestamptz_at_utc(server: Connection) -> None:
 
 def test_field_names(server: Connection) -> None:
     query = "SELECT date_part(%s, v) = date_part(%s, v) FROM (SELECT '2021-03-04 12:34:56.789'::timestamp AS v) AS one"
-    for field, aliases in dates._ALIASES.items():
+    for field, aliases in date_functions._ALIASES.items():
         for alias in (*aliases.split(), field.upper()):
-            assert dates.field_name(alias) == field
+            assert date_functions.field_name(alias) == field
             assert server.execute(query, (alias, field)).fetchall() == [(True,)]
 
 
@@ -328,7 +328,7 @@ def test_field_names(server: Connection) -> None:
 )
 def test_casts(server: Connection, type_name: str, values: list[str]) -> None:
     short = {"char(4)": "bpchar"}.get(type_name, type_name)
-    expressions = [write(Cast(Column(), target)) for operand, target in table.casts() if operand == short]
+    expressions = [write(Cast(Column(), target)) for operand, target in function_table.casts() if operand == short]
     assert expressions
     rows = server.execute(f"SELECT v::{type_name} FROM unnest(%s::text[]) AS v", (values,)).fetchall()
     for expression in expressions:
@@ -346,11 +346,12 @@ def test_casts(server: Connection, type_name: str, values: list[str]) -> None:
 def _immutable() -> Iterator[tuple[str, str]]:
     """Every function and cast of the table over every type that it takes."""
     constants = {"left": "2", "right": "2", "substring": "2", "metaphone": "2"}
+    for name, _, kind in document_paths.names():
+        constants[name] = "1" if kind == "array_element" else "'a'"
     others = {"replace": "'a','b'", "translate": "'a','b'", "regexp_replace": r"'\D','','g'"}
-    for usage in table.usages():
-        name = usage.partition("(")[0]
-        row = table.row(name)
-        assert row is not None
+    for name, row in function_table.FUNCTIONS.items():
+        if name.startswith("json_") and not name.endswith("_text"):
+            continue  # a json, which nothing can be compared with
         for type_name in sorted(row.takes):
             if name in ("extract", "date_part", "date_trunc"):
                 yield f"{name}('{'hour' if type_name == 'time' else 'year'}',@)", type_name
@@ -359,7 +360,7 @@ def _immutable() -> Iterator[tuple[str, str]]:
             else:
                 constant = constants.get(name) or others.get(name)
                 yield (f"{name}(@,{constant})" if constant else f"{name}(@)"), type_name
-    for operand, target in table.casts():
+    for operand, target in function_table.casts():
         yield f"@::{target}", operand
 
 

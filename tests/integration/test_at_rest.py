@@ -1,4 +1,4 @@
-"""What the database holds: envelopes whose header says what crypto.md says, never twice the same, with equal tags."""
+"""What the database holds: envelopes whose header says what spec/stored-format 2.1 says, never twice the same, with equal tags."""
 
 from __future__ import annotations
 

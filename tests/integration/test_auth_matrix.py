@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import secrets
 import ssl
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from phiproxy.policy.settings import Settings
 from tests.harness.oracle import base64_spellings, spellings
 from tests.harness.server import PostgresServer
 from tests.harness.tap import Tap
+from tests.harness.waiting import until
 from tests.net.certificates import Papers, tls_server
 from tests.net.serving import bare_settings, serving
 
@@ -59,6 +59,14 @@ class Stage:
     password: str
 
 
+def trusts(server: PostgresServer) -> bool:
+    try:
+        psycopg.connect(host=server.host, port=server.port, user="m_trust", dbname="postgres").close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A server with TLS whose pg_hba.conf asks each role for something else."""
@@ -77,12 +85,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             assert row is not None
             Path(str(row[0])).write_text(HBA)
             conn.execute("SELECT pg_reload_conf()")
-        for _ in range(100):
-            try:
-                psycopg.connect(host=server.host, port=server.port, user="m_trust", dbname="postgres").close()
-                break
-            except psycopg.OperationalError:
-                time.sleep(0.05)
+        until(lambda: trusts(server), "the server has not read its files")
         yield Stage(server, papers, password)
 
 
@@ -108,7 +111,7 @@ async def _by_libpq(stage: Stage, port: int, leg: str, binding: str, role: str, 
     if leg == "certificate":
         options |= {"sslcert": str(stage.papers.client.certificate), "sslkey": str(stage.papers.client.key)}
     conn = await psycopg.AsyncConnection.connect(
-        host="127.0.0.1", port=port, user=role, password=password, dbname=database, connect_timeout=20, **options
+        host="127.0.0.1", port=port, user=role, password=password, dbname=database, connect_timeout=60, **options
     )
     async with conn:
         row = await (await conn.execute("SELECT current_user || ' is there'")).fetchone()

@@ -87,7 +87,7 @@ def behind(site: Site, statement: str) -> None:
 
 def within_a_poll(refused: Callable[[], None]) -> None:
     """Wait until something is refused; nothing protected is in what is tried meanwhile."""
-    end = time.monotonic() + 40
+    end = time.monotonic() + 60
     while True:
         try:
             refused()
@@ -202,7 +202,7 @@ def reload(site: Site) -> None:
 
 
 def logged(site: Site, text: str, *, times: int = 1) -> None:
-    end = time.monotonic() + 40
+    end = time.monotonic() + 60
     while (site.directory / "proxy.log").read_text().count(text) < times:
         assert time.monotonic() < end, f"the proxy did not say {text}"
         time.sleep(0.05)

@@ -27,7 +27,10 @@ RECORDS = """\
     columns:
       code:          {domain: code}
       value:         {type: "numeric(12, 3)"}
-      detail:        {type: jsonb}
+      detail:
+        type: jsonb
+        indexes: ["detail->>'device'", "detail->'device'"]
+        accept_leakage: "the tests: nobody in here exists"
   public.medications:
     columns:
       mrn:           {domain: mrn}
@@ -84,7 +87,8 @@ POLICY = PATIENTS + RECORDS + re.sub(r"public\.(\w+)s:", r"public.ehr_\1:", RECO
 def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site whose tables the applications make themselves, when their tests begin."""
     directory = tmp_path_factory.mktemp("ehr")
-    with open_site(postgres_server, directory, policy=POLICY, ddl="SELECT", planned=True, serve=False) as site:
+    settings = "compute: {engine: embedded}\n"
+    with open_site(postgres_server, directory, policy=POLICY, ddl="SELECT", planned=True, serve=False, settings=settings) as site:
         for database in (site.plain, site.sealed):
             with postgres_server.connect(database) as conn:
                 conn.execute("CREATE EXTENSION fuzzystrmatch")

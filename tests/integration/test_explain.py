@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from phiproxy import app
-from phiproxy.plan.cache import Planner
-from phiproxy.plan.explain import Explanation, explain
+from phiproxy.plan.explanation import Explanation, explain
+from phiproxy.plan.planner import Planner
 from phiproxy.policy.load import load_settings
-from phiproxy.sql.policies import load_policies
+from phiproxy.sql.policy_files import load_policies
 from tests.fixtures.cases import CASES, Case
 from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness import results

@@ -63,7 +63,7 @@ def unnoticed(site: Site) -> Iterator[None]:
             yield
         finally:
             stop.set()
-            bystander.join(30)
+            bystander.join(60)
         assert not failures
         assert slowest[0] < PATIENCE, f"a bystander waited {slowest[0]:.1f} s"
     assert "internal error" not in site.proxy.log_path.read_text()
@@ -71,7 +71,7 @@ def unnoticed(site: Site) -> Iterator[None]:
 
 def opened(site: Site) -> socket.socket:
     """Connect, and say nothing yet."""
-    raw = socket.create_connection((site.proxy.host, site.proxy.port), timeout=20)
+    raw = socket.create_connection((site.proxy.host, site.proxy.port), timeout=60)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return raw
 
@@ -132,7 +132,7 @@ def _logged_in(dsn: str, *said: bytes) -> socket.socket:
     with psycopg.connect(dsn, autocommit=True) as conn:
         raw = socket.socket(fileno=os.dup(conn.fileno()))
         raw.setblocking(True)
-        raw.settimeout(20)
+        raw.settimeout(60)
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), conn.fileno())  # the connection is ours now: psycopg's goodbye goes nowhere
     for message_ in said:

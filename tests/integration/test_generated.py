@@ -16,6 +16,7 @@ from tests.fixtures.cases import fill
 from tests.fixtures.grammar import over_expressions, statements
 from tests.fixtures.grammar_ranges import over_ranges
 from tests.fixtures.grammar_recursive import recursive
+from tests.fixtures.grammar_typed import Typed
 from tests.fixtures.grammar_writes import writes
 from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness import results
@@ -29,6 +30,8 @@ pytestmark = pytest.mark.timeout(300 + 2 * EXPLORE)
 SERIAL = ("patients", "visits", "log", "members", "people")
 RESTART = "SELECT " + ", ".join(f"setval('{table}_id_seq', 1000)" for table in SERIAL)
 Way = tuple[str, int, int, bool]
+Values = tuple[str | bytes | None, ...]
+Types = tuple[int, ...] | None
 
 
 @pytest.fixture(scope="module")
@@ -37,26 +40,46 @@ def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFact
         yield found
 
 
-def one(conn: PGconn, statement: str, params: tuple[str | None, ...], way: Way) -> tuple[list[Outcome], tuple[int, ...]]:
+def one(conn: PGconn, statement: str, params: Values, types: Types, way: Way) -> tuple[list[Outcome], tuple[int, ...]]:
     protocol, sent, got, named = way
     if protocol == "simple" and not params:
         return results.simple(conn, statement), ()
-    form = results.Form(None, sent, got)
+    form = results.Form(types, sent, got)
     if named:
         return results.prepared(conn, statement, params, form)
     return results.extended(conn, statement, params, form), ()
 
 
-def answer(twins: Twins, statement: str, params: tuple[str | None, ...], way: Way) -> str:
+def encoded(twins: Twins, params: tuple[str | Typed | None, ...], way: Way) -> tuple[Values, Types]:
+    """Return the values of parameters as they are sent, and the types that Parse declares of them.
+
+    A value with a type of its own is, in binary form, what PostgreSQL itself would send.
+    """
+    values: list[str | bytes | None] = []
+    types = [0] * len(params)
+    for n, param in enumerate(params):
+        text = param.text if isinstance(param, Typed) else param
+        values.append(None if text is None else fill(text, twins.value))
+        if isinstance(param, Typed):
+            cast = f"SELECT $1::text::{param.kind}, '{param.kind}'::regtype::oid"
+            form = results.Form(None, 0, way[1])
+            (row,) = results.extended(twins.both.plain, cast, (values[n],), form)[-1].rows
+            oid = row[1] or b""
+            types[n] = param.declared * (int.from_bytes(oid, "big") if way[1] else int(oid))
+            values[n] = row[0] if way[1] else values[n]
+    return tuple(values), tuple(types) if any(types) else None
+
+
+def answer(twins: Twins, statement: str, params: Values, types: Types, way: Way) -> str:
     """Run it both ways; return what became of it, or fail."""
     for conn in (twins.both.plain, twins.both.proxied):
         results.simple(conn, RESTART)
-    found, found_types = one(twins.both.proxied, statement, params, way)
+    found, found_types = one(twins.both.proxied, statement, params, types, way)
     last = found[-1]
     refused = last.message.startswith("phiproxy:")
     if refused and last.sqlstate == "0A000":
         return "refused"
-    expected, expected_types = one(twins.both.plain, statement, params, way)
+    expected, expected_types = one(twins.both.plain, statement, params, types, way)
     if refused and last.sqlstate != expected[-1].sqlstate:
         # Of several errors another one may be found first; but an error there must be.
         assert expected[-1].sqlstate is not None, f"refused with {last.sqlstate} what PostgreSQL accepts: {last.message}"
@@ -71,7 +94,7 @@ def answer(twins: Twins, statement: str, params: tuple[str | None, ...], way: Wa
     return "equal"
 
 
-Generated = tuple[str, tuple[str | None, ...]]
+Generated = tuple[str, tuple[str | None, ...]] | tuple[str, tuple[Typed, ...]]
 
 
 def tried(twins: Twins, generated: st.SearchStrategy[Generated], examples: int) -> Counter[str]:
@@ -94,10 +117,10 @@ def tried(twins: Twins, generated: st.SearchStrategy[Generated], examples: int) 
         if EXPLORE and time.monotonic() > end and not became["wrong"]:
             return  # but what has failed must fail again
         statement, params = generated
-        filled = tuple(None if p is None else fill(p, twins.value) for p in params)
+        values, types = encoded(twins, params, way)
         became["wrong"] += 1
         with twins.rolled_back():
-            found = answer(twins, fill(statement, twins.value), filled, way)
+            found = answer(twins, fill(statement, twins.value), values, types, way)
         became.update({found: 1, "wrong": -1})
 
     run()

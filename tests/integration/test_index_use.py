@@ -1,4 +1,4 @@
-"""The index on a tag is what the planner takes, whatever form the search has: EXPLAIN, through the proxy (crypto.md section 1)."""
+"""The index on a tag is what the planner takes, in every form of search: EXPLAIN, through the proxy (spec/stored-format 1.1)."""
 
 from __future__ import annotations
 

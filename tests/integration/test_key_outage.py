@@ -129,7 +129,7 @@ def test_a_denial_ends_everything_at_once_and_no_more_than_that(bench: Bench, tr
 
 
 def test_a_slow_provider_slows_nobody_who_does_not_need_it(bench: Bench) -> None:
-    """A second a call: sessions with other statements, and with keys that are cached, see nothing of it."""
+    """Two seconds a call: sessions with other statements, and with keys that are cached, see nothing of it."""
     took: list[float] = []
     ended = threading.Event()
 
@@ -142,7 +142,7 @@ def test_a_slow_provider_slows_nobody_who_does_not_need_it(bench: Bench) -> None
                 time.sleep(0.01)
 
     thread = threading.Thread(target=bystander)
-    bench.vault.delay = 1.0
+    bench.vault.delay = 2.0
     thread.start()
     try:
         end = time.monotonic() + 3 * TTL
@@ -152,7 +152,7 @@ def test_a_slow_provider_slows_nobody_who_does_not_need_it(bench: Bench) -> None
         ended.set()
         thread.join()
     p99 = statistics.quantiles(took, n=100)[98]
-    assert p99 < 1.0, f"a bystander waited {p99:.2f} s for a key that it does not need"
+    assert p99 < 2.0, f"a bystander waited {p99:.2f} s for a key that it does not need"
 
 
 def test_a_token_that_runs_out_is_replaced_while_the_proxy_runs(bench: Bench) -> None:

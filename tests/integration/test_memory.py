@@ -168,7 +168,7 @@ def test_both_directions_full_at_once(site: Site, route: str) -> None:
             assert part, "the connection ended"
             ready += (seen + part).count(READY) - seen.count(READY)
             seen = part[-5:]
-        writer.join(30)
+        writer.join(60)
         assert not failures
 
 

@@ -43,3 +43,21 @@ def test_a_table_that_another_session_has_created_takes_rows_whatever_the_path_m
                 conn.execute("CREATE TEMP TABLE beside (id int) ON COMMIT DROP")
                 conn.execute("INSERT INTO rooms_of_others VALUES (2)")
             other.execute("DROP TABLE rooms_of_others")
+
+
+def test_a_table_that_another_session_creates_takes_rows_behind_ddl_of_its_own(clinic: Clinic) -> None:
+    """What the transaction knows to be nowhere was asked for before the other session created it."""
+    with psycopg.connect(clinic.proxy_dsn, autocommit=True) as other, psycopg.connect(clinic.proxy_dsn) as conn:
+        conn.execute("CREATE TEMP TABLE beside (id int) ON COMMIT DROP")
+        with pytest.raises(psycopg.errors.UndefinedTable), conn.transaction():
+            conn.execute("INSERT INTO rooms_of_later VALUES (1)")
+        conn.execute("SELECT count(ssn) FROM patients")
+        other.execute("CREATE TABLE rooms_of_later (id int)")
+        try:
+            conn.execute("INSERT INTO rooms_of_later VALUES (2)")
+            conn.execute("INSERT INTO beside VALUES (3)")
+            conn.commit()
+            assert conn.execute("SELECT id FROM rooms_of_later").fetchall() == [(2,)]
+            conn.commit()
+        finally:
+            other.execute("DROP TABLE rooms_of_later")

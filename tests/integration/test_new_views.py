@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.harness import results
-from tests.harness.differential import Differential
+from tests.harness.differential import Differential, Protocol
 
 
 def run(both: Differential, *statements: str) -> None:
@@ -54,6 +54,17 @@ def test_a_view_that_is_replaced_is_what_it_is_now(differential: Differential) -
             differential.run(statement, protocol="simple")
     finally:
         differential.run("DROP VIEW shown", protocol="simple")
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_a_failed_transaction_is_asked_nothing(differential: Differential, protocol: Protocol) -> None:
+    """What a name means that was not read yet cannot be asked there: the server says that the transaction has failed."""
+    for statement in ("BEGIN", "CREATE VIEW met AS SELECT id, ssn FROM patients", "SELECT count(ssn) FROM patients", "SELECT 1/0"):
+        differential.run(statement, protocol="simple")
+    for statement in ("SELECT * FROM never_read, patients", f"INSERT INTO not_read_{protocol} SELECT id, ssn FROM patients"):
+        assert differential.run(statement, protocol=protocol).sqlstate == "25P02"
+    differential.run("ROLLBACK", protocol="simple")
+    differential.run("SELECT ssn FROM patients ORDER BY id", protocol=protocol)
 
 
 def test_the_search_path_stays_the_client_s(differential: Differential) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Column, Enum, Integer, MetaData, String, Table, create_en
 from sqlalchemy.dialects.postgresql import ARRAY, CITEXT, DOMAIN
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from phiproxy.errors import own_words
 from tests.harness import results
 from tests.harness.clinic import Clinic
 from tests.harness.differential import Differential
@@ -218,7 +219,7 @@ WRONG = [
 
 def words(message: str) -> str:
     """Return an error's words without a value, nor where the proxy says more about it."""
-    plain = re.sub(r" \(README#[\w-]+\)$", "", message.removeprefix("phiproxy: "))
+    plain = own_words(message)
     return re.sub(r': ".*"$|(?<=^value) ".*"(?= is out)|lab\.', "", plain)
 
 

@@ -13,14 +13,14 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from phiproxy.demo import binaries
 from phiproxy.demo.postgres import EmbeddedPostgres
 from phiproxy.policy.settings import Settings
+from phiproxy.postgres import binaries
 from tests.harness.server import PostgresServer
 from tests.net.certificates import Papers
 from tests.net.logins import exchange
 from tests.net.peer import Peer, cancel_request, startup
-from tests.net.serving import bare_settings, connect, serving
+from tests.net.serving import asleep, bare_settings, connect, serving
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,9 @@ async def test_libpq_cancels_with_a_long_key(newest: PostgresServer, papers: Pap
     options: dict[str, Any] = {"sslmode": sslmode, "min_protocol_version": "3.2", "max_protocol_version": "3.2"}
     async with serving(settings_of(newest, mode, papers)) as (_, port), await connect(newest, port, **options) as conn:
         for _ in range(3):
-            running = asyncio.ensure_future(conn.execute("SELECT pg_sleep(30)"))
-            await asyncio.sleep(0.2)
-            await conn.cancel_safe(timeout=10)
+            running = asyncio.ensure_future(conn.execute("SELECT pg_sleep(600)"))
+            await asleep(newest, conn)
+            await conn.cancel_safe(timeout=60)
             with pytest.raises(psycopg.errors.QueryCanceled):
                 await running
         running = asyncio.ensure_future(conn.execute("SELECT pg_sleep(0.6)"))
@@ -96,7 +96,7 @@ async def test_a_cancel_key_is_never_longer_than_the_protocol_has_it(newest: Pos
         for size in (0, 3, 257):
             async with await Peer.open(port) as peer:
                 peer.say(cancel_request(1, b"\1" * size))
-                assert await peer.rest(within=5) == b""
+                assert await peer.rest() == b""
         async with await Peer.open(port) as peer:
             peer.say(startup(newest.superuser, "postgres"))
             assert (await peer.message())[0] == "R"

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.pq.abc import PGresult
 
-from phiproxy.live import MIN_LEASE
+from phiproxy.served_database import MIN_LEASE
 from tests.harness.clinic import POLICY
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site

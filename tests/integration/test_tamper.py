@@ -142,7 +142,7 @@ def test_a_value_moved_to_another_identity(vandal: Vandal, source: str, table: s
 
 
 def test_a_value_moved_within_its_identity_opens(vandal: Vandal) -> None:
-    """The boundary that crypto.md draws: rows of one identity can be exchanged by who can write the tables."""
+    """The boundary that spec/stored-format 8 draws: rows of one identity can be exchanged by who can write the tables."""
     moved = vandal.clinic.raw("patients", "mrn")[1]
     assert moved is not None
     vandal.put("mrn", moved, table="visits")

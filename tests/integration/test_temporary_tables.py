@@ -62,6 +62,33 @@ SCRIPTS = {
         "RESET search_path",
         READ,
     ],
+    "first in the path": [
+        "SET search_path TO pg_temp, public",
+        READ,
+        "CREATE TABLE patients (id int, ssn text, x text)",
+        FILLED,
+        READ,
+        REAL,
+        "SET search_path TO public",
+        READ,
+        "DROP TABLE pg_temp.patients",
+        "SET search_path TO pg_temp, public",
+        "CREATE TABLE patients AS SELECT 7 AS id, 'q'::text AS x",
+        READ,
+        "DISCARD TEMP",
+        "RESET search_path",
+        READ,
+    ],
+    "first in the path, in a transaction": [
+        "BEGIN",
+        'SET LOCAL search_path TO "pg_temp", public',
+        "CREATE TABLE patients (id int, ssn text, x text)",
+        FILLED,
+        READ,
+        REAL,
+        "ROLLBACK",
+        READ,
+    ],
     "altered": [
         MADE,
         "ALTER TABLE patients ADD COLUMN mrn text",
@@ -137,9 +164,11 @@ def test_to_ask_for_the_path_makes_no_temporary_schema(twins: Twins) -> None:
             conn.execute("SET search_path TO pg_temp, public")
             assert conn.execute("SELECT pg_my_temp_schema()::int8").fetchone() == (0,)
             assert conn.execute("SELECT count(*) FROM public.patients WHERE ssn = 'nobody'").fetchone() == (0,)
-            if dsn == twins.clinic.proxy_dsn:
-                with pytest.raises(psycopg.errors.FeatureNotSupported, match="search path"):
-                    conn.execute("SELECT ssn FROM patients")
+            assert conn.execute("SELECT count(*) FROM patients WHERE ssn = 'nobody'").fetchone() == (0,)
+            with conn.transaction():
+                conn.execute("SET LOCAL search_path TO pg_temp, nowhere, public")
+                assert conn.execute("SELECT count(*) FROM patients WHERE ssn = 'nobody'").fetchone() == (0,)
+            assert conn.execute("SHOW search_path").fetchone() == ("pg_temp, public",)
             assert conn.execute("SELECT pg_my_temp_schema()::int8").fetchone() == (0,)
             conn.execute("CREATE TEMP TABLE scratch (id int)")
             assert conn.execute("SELECT count(*) FROM patients WHERE ssn = 'nobody'").fetchone() == (0,)

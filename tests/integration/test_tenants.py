@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.harness.oracle import LeakOracle
+from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
+from tests.integration.test_encrypt import filled_site, rows_of
 from tests.keys.providers.parts import write_pair
 
 POLICY = """\
@@ -114,3 +117,45 @@ def test_keys_of_tenants_are_listed_rotated_and_rewrapped(site: Site) -> None:
         site.cli("keys", "rewrap")
         conn.execute("INSERT INTO patients (ssn, notes) VALUES ('2', 'after')")
         assert conn.execute("SELECT notes FROM patients ORDER BY id").fetchall() == [("before",), ("after",)]
+
+
+FILLED = """\
+CREATE TABLE patients (id int PRIMARY KEY, ssn text UNIQUE, notes text, owner text DEFAULT 'acme');
+INSERT INTO patients SELECT n, 'secret-' || n, 'note ' || n, CASE n % 2 WHEN 0 THEN 'acme' ELSE 'other' END
+  FROM generate_series(1, 50) n;
+"""
+
+
+def test_filled_tables_of_several_tenants(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """An expression says whose a row is; each is sealed under its own tenant's keys, and all come back."""
+    source = "{from: parameter, name: app.tenant}"
+    with filled_site(postgres_server, tmp_path, policy=POLICY.replace("TENANT", source), ddl=FILLED) as site:
+        every = "SELECT id, ssn, notes, owner FROM patients ORDER BY id"
+        told = run_cli("encrypt", "--dry-run", "-c", str(site.config), env=site.env).stdout
+        assert "of a row in plaintext it is not known whose it is: --tenant-by says it" in told
+        wrong = run_cli("encrypt", "--dry-run", "--tenant-by", "whose", "-c", str(site.config), env=site.env).stdout
+        assert '--tenant-by is no expression over public.patients: column "whose" does not exist' in wrong
+        looked = site.cli("encrypt", "--dry-run", "--tenant-by", "owner")
+        assert "unique indexes hold within each tenant from then on" in looked
+        with psycopg.connect(site.sealed_dsn, autocommit=True) as owner:
+            owner.execute("UPDATE patients SET owner = NULL WHERE id = 7")
+        refused = run_cli("encrypt", "--tenant-by", "owner", "-c", str(site.config), env=site.env)
+        assert "id 7: it is of no tenant" in refused.stderr
+        with psycopg.connect(site.sealed_dsn, autocommit=True) as owner:
+            owner.execute("UPDATE patients SET owner = 'acme' WHERE id = 7")
+            owner.execute("UPDATE patients SET owner = 'other' WHERE id = 8")
+            expected = owner.execute(every).fetchall()
+        site.cli("jobs", "resume", "1")
+        for name in ("acme", "other"):
+            own = [row for row in expected if row[3] == name]
+            with connect(site, name) as conn:
+                mine = "SELECT id, ssn, notes, owner FROM patients WHERE owner = %s ORDER BY id"
+                assert conn.execute(mine, (name,)).fetchall() == own
+                seven = conn.execute("SELECT id FROM patients WHERE ssn = 'secret-7'").fetchall()
+                assert seven == ([(7,)] if name == "acme" else [])
+                with pytest.raises(psycopg.errors.InsufficientPrivilege, match="of another tenant"):
+                    conn.execute("SELECT notes FROM patients")
+                with pytest.raises(psycopg.errors.UniqueViolation):
+                    conn.execute("INSERT INTO patients (id, ssn) VALUES (900, %s)", (own[0][1],))
+        site.cli("decrypt", "public.patients", "--reorder")
+        assert rows_of(site.sealed_dsn, every) == expected

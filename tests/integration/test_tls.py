@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import pytest
 from phiproxy.app import Proxy
 from phiproxy.errors import ConfigError
 from phiproxy.policy.settings import Settings
-from phiproxy.sql.policies import load_policies
+from phiproxy.sql.policy_files import load_policies
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
+from tests.harness.waiting import until
 from tests.net.certificates import Pair, Papers, tls_server
 from tests.net.serving import bare_settings, connect, dsn, serving, site_settings, wire_site
 
@@ -72,7 +72,7 @@ def upstream(server: PostgresServer, papers: Papers, level: str) -> dict[str, st
 async def test_scram_is_relayed(
     secure: PostgresServer, papers: Papers, client: bool, server: bool, certificate: str, binding: str
 ) -> None:
-    """The matrix of protocol.md. ``prefer`` is libpq's default; only two certificates on two TLS legs defeat it."""
+    """The matrix of spec/protocol 4.1. ``prefer`` is libpq's default; only two certificates on two TLS legs defeat it."""
     settings = bare_settings(
         secure,
         tls=door(getattr(papers, certificate)) if client else {},
@@ -125,7 +125,7 @@ async def test_a_protected_column_through_two_tls_legs(site: Site, papers: Paper
 
 
 async def test_a_protected_column_where_the_proxy_lets_clients_in(site: Site, papers: Papers) -> None:
-    """Mode scram, another certificate on each leg; the service role was granted what the README says."""
+    """Mode scram, another certificate on each leg; the service role was granted what docs/authentication-tls.md says."""
     with site.server.connect(site.sealed) as direct:
         grant = f"GRANT SELECT (rolname, rolpassword, rolvaliduntil) ON pg_catalog.pg_authid TO {site.service}"
         direct.execute(grant.encode())
@@ -178,6 +178,15 @@ async def test_a_client_that_checks_the_proxy(secure: PostgresServer, papers: Pa
                     await psycopg.AsyncConnection.connect(conninfo)
 
 
+def in_clear(server: PostgresServer) -> bool:
+    """Tell whether the server takes a connection without TLS."""
+    try:
+        psycopg.connect(server.dsn(), sslmode="disable").close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 @pytest.fixture
 def only_tls(secure: PostgresServer) -> Iterator[None]:
     """Let pg_hba.conf take connections with TLS only."""
@@ -188,12 +197,12 @@ def only_tls(secure: PostgresServer) -> Iterator[None]:
         before = hba.read_text()
         hba.write_text("hostssl all all all scram-sha-256\n")
         conn.execute("SELECT pg_reload_conf()")
-    time.sleep(0.3)
+    until(lambda: not in_clear(secure), "the server has not read its files")
     yield
     hba.write_text(before)
     with psycopg.connect(secure.dsn(), sslmode="require", autocommit=True) as conn_tls:
         conn_tls.execute("SELECT pg_reload_conf()")
-    time.sleep(0.3)
+    until(lambda: in_clear(secure), "the server has not read its files")
 
 
 @pytest.mark.usefixtures("only_tls")

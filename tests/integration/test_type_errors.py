@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from phiproxy.errors import own_words
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.integration.test_types import OWN, column, ddl, policy
@@ -67,7 +68,7 @@ def connect(site: Site) -> list[psycopg.Connection]:
 
 def words(message: str, value: str) -> str:
     """Return an error's words: the proxy says ``value`` where PostgreSQL repeats it, or leaves it out at the end."""
-    plain = re.sub(r" \(README#[\w-]+\)$", "", message.removeprefix("phiproxy: "))
+    plain = own_words(message)
     plain = re.sub(r'(?<=^value) ".*"(?= is out)|: ".*"$', "", plain)
     return plain.replace(f'"{value}" is out', "value is out")
 

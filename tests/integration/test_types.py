@@ -1,4 +1,4 @@
-"""Every type that can be protected, at its edges and in every way in and out, on both twins (sql.md section 7)."""
+"""Every type that can be protected, at its edges and in every way in and out, on both twins (spec/sql 7)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from phiproxy.policy.types import BUILTIN, named_type, parse_type
+from phiproxy.policy.column_types import BUILTIN, named_type, parse_type
 from tests.harness import results
 from tests.harness.clinic import Clinic
 from tests.harness.differential import Differential
@@ -101,7 +101,7 @@ TYPES = [name for name in VALUES if known(name)]
 
 
 def test_none_is_missing() -> None:
-    """Every type of sql.md section 7 is here, and one of each kind that a database makes itself."""
+    """Every type of spec/sql 7 is here, and one of each kind that a database makes itself."""
     families = {named_type(name).family for name in VALUES if named_type(name).known}
     assert families == {*BUILTIN, "array"}
     assert {"citext", "citext[]", "public.mood", "public.mood[]", "public.us_postal_code", "public.us_postal_code[]"} <= set(VALUES)

@@ -16,12 +16,12 @@ from psycopg_pool import AsyncConnectionPool
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ProviderDenied, ProviderUnavailable
 from phiproxy.keys.anchoring import unlock
+from phiproxy.keys.key_service import KeyLimits, KeyService
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.provider import Context, Wrapped, WrapsHere
 from phiproxy.keys.registry import Connection, Registry
-from phiproxy.keys.service import KeyLimits, KeyService
 from phiproxy.keys.trust import Trust
-from phiproxy.policy.layout import WantedIdentity
+from phiproxy.policy.registry_layout import WantedIdentity
 from tests.harness.server import PostgresServer
 from tests.keys.blessing import bless
 
@@ -50,15 +50,11 @@ class FakeProvider(WrapsHere):
 
     def __init__(self, uri: str = "fake:kek") -> None:
         self._keks = {"1": AESGCM(os.urandom(32))}
-        self._uri = uri
+        super().__init__(uri)
         self.unwraps: list[Context] = []
         self.fails: type[ProviderDenied | ProviderUnavailable] | None = None
         self.gate = asyncio.Event()
         self.gate.set()
-
-    @property
-    def uri(self) -> str:
-        return self._uri
 
     def turn_over(self) -> None:
         self._keks[str(len(self._keks) + 1)] = AESGCM(os.urandom(32))
@@ -81,7 +77,7 @@ class FakeProvider(WrapsHere):
             raise ProviderDenied("not mine") from None
 
     def covers(self, kek_uri: str) -> bool:
-        return kek_uri == self._uri
+        return kek_uri == self.uri
 
     async def close(self) -> None:
         pass

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from phiproxy.errors import ConfigError, NotAuthentic
 from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.lifecycle import init
+from phiproxy.keys.parsed_kek_uri import parse_kek_uri
 from phiproxy.keys.rsa import RsaProvider, padding_of
-from phiproxy.keys.uris import parse_kek_uri
 from tests.keys.fakes import DEPLOYMENT, MRN, FakeProvider, Site
 from tests.keys.rotator import no_secrets
 
@@ -75,6 +75,6 @@ async def test_a_registry_that_has_lost_its_key_is_not_given_another(site: Site)
 
 async def test_which_keks_say_who_wrapped() -> None:
     public = generate_private_key(65537, 2048).public_key()
-    rsa = RsaProvider(parse_kek_uri("rsa:kek.pem", "", (), no_secrets), public, None, padding_of("sha256"))
+    rsa = RsaProvider(parse_kek_uri("rsa:kek.pem", no_secrets), public, None, padding_of("sha256"))
     assert not rsa.authenticates
     assert FakeProvider().authenticates

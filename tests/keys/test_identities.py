@@ -11,7 +11,7 @@ from phiproxy.errors import ConfigError
 from phiproxy.keys.identities import label
 from phiproxy.keys.lifecycle import init
 from phiproxy.keys.registry import Connection
-from phiproxy.policy.layout import WantedIdentity
+from phiproxy.policy.registry_layout import WantedIdentity
 from tests.keys.fakes import MRN, SSN, Site
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from phiproxy.errors import ProviderMisconfigured
-from phiproxy.keys import PROVIDER_FOR_SCHEME, open_provider
+from phiproxy.keys import open_provider
 from phiproxy.keys.local import LocalProvider, create_kek_file
+from phiproxy.policy.kek_schemes import KEK_SCHEMES
 
 
 def no_secrets(_reference: str) -> str:
@@ -46,5 +47,5 @@ async def test_a_local_uri_opens_its_file(tmp_path: Path) -> None:
 
 
 def test_every_entry_names_one_module_of_its_own() -> None:
-    for scheme, place in PROVIDER_FOR_SCHEME.items():
-        assert place.startswith(f"phiproxy.keys.{scheme}:")
+    for scheme, kind in KEK_SCHEMES.items():
+        assert kind.provider.startswith(f"phiproxy.keys.{scheme}:")

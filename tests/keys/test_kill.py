@@ -14,9 +14,9 @@ from phiproxy.crypto.seal import ColumnSpec, OpenMemo, draw_record, make_opener,
 from phiproxy.errors import DataKeyWant, WriteKeyWant
 from phiproxy.keys import open_provider
 from phiproxy.keys.anchoring import unlock, verify
+from phiproxy.keys.key_service import KeyService
 from phiproxy.keys.lifecycle import init
 from phiproxy.keys.local import create_kek_file
-from phiproxy.keys.service import KeyService
 from phiproxy.keys.trust import Trust
 from tests.keys.fakes import DEPLOYMENT, MRN, Clock, Site
 from tests.keys.rotator import no_secrets

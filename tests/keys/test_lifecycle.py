@@ -10,7 +10,7 @@ import pytest
 from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied
 from phiproxy.keys.lifecycle import init
 from phiproxy.keys.registry import Connection
-from phiproxy.keys.schema import TABLES
+from phiproxy.keys.registry_schema import TABLES
 from tests.keys.fakes import DEPLOYMENT, MRN, SSN, FakeProvider, Site
 
 EVERYTHING = "SELECT " + ", ".join(f"(SELECT jsonb_agg(to_jsonb(x) ORDER BY x::text) FROM phiproxy.{name} x)" for name in TABLES)
@@ -117,17 +117,6 @@ async def test_foreign_privileges_are_refused(site: Site) -> None:
     site.run("GRANT SELECT ON phiproxy.root_wrap TO phi_reader")
     with pytest.raises(ConfigError, match="role phi_reader owns or has a privilege on root_wrap"):
         await site.init()
-
-
-async def test_tenants_have_roots_of_their_own(site: Site) -> None:
-    async with await site.connect() as conn:
-        await init(conn, [MRN], DEPLOYMENT, site.provider, tenants=(t for t in ("acme", "beta")))
-    assert site.run("SELECT tenant, purpose FROM phiproxy.root_key WHERE purpose <> 'registry' ORDER BY 1, 2") == [
-        ("acme", "data"),
-        ("acme", "index"),
-        ("beta", "data"),
-        ("beta", "index"),
-    ]
 
 
 async def test_a_role_without_privileges_is_told_which(site: Site) -> None:

@@ -14,11 +14,11 @@ import pytest
 
 from phiproxy.errors import IndexKeyWant, NotAuthentic, PhiproxyError, WriteKeyWant
 from phiproxy.keys.anchoring import verify
-from phiproxy.keys.ending import compromise
+from phiproxy.keys.compromise_retire import compromise
+from phiproxy.keys.new_tenants import ensure_root
 from phiproxy.keys.provider import Purpose
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.slots import next_slot
-from phiproxy.keys.tenants import ensure_root
 from tests.keys.fakes import DEPLOYMENT, Clock, Site
 
 PURPOSES: tuple[Purpose, ...] = ("data", "index")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.errors import NotAuthentic
-from phiproxy.keys.manifest import Counter, Manifest, RegistryKey, Row, parse_label, place_group, row_text
+from phiproxy.keys.manifest import Counter, Manifest, RegistryKey, Row, parse_label, row_text, scope_group
 
 SECRET = bytes(range(32))
 KEY = RegistryKey(SECRET, "clinic")
@@ -46,7 +46,7 @@ def test_the_bytes_are_those_of_docs_registry() -> None:
     assert counter.encode() == groups
     assert KEY.counter_mac(counter) == hmac.digest(expanded(b"phi/registry/counter/v1"), framed(b"9", groups), hashlib.sha256)
     assert KEY.anchor == "reg1-" + expanded(b"phi/registry/anchor/v1").hex()
-    assert place_group("d:mrn", "") == f"keys {hashlib.sha256(framed(b'd:mrn', b'')).digest()[0] % 64}"
+    assert scope_group("d:mrn", "") == f"keys {hashlib.sha256(framed(b'd:mrn', b'')).digest()[0] % 64}"
 
 
 def test_nothing_tells_the_key() -> None:

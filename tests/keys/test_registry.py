@@ -8,10 +8,9 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from phiproxy.errors import ConfigError, ProviderMisconfigured, ProviderUnavailable
-from phiproxy.keys.manifest import Row
+from phiproxy.keys.key_rows import DataKeyRow
 from phiproxy.keys.registry import Connection, Registry, os_user
-from phiproxy.keys.rows import DataKeyRow
-from tests.keys.fakes import DEPLOYMENT, MRN, SSN, Site
+from tests.keys.fakes import Site
 
 DEAD = "host=127.0.0.1 port=1 dbname=x connect_timeout=1"
 
@@ -22,22 +21,6 @@ async def active(registry: Registry) -> DataKeyRow:
     row = await registry.active_key(root.id)
     assert row is not None
     return row
-
-
-async def test_the_layout_is_what_was_registered(site: Site) -> None:
-    await site.init()
-    async with site.registry() as registry:
-        layout = await registry.layout()
-    assert (layout.deployment, layout.epoch) == (DEPLOYMENT, 2)
-    assert {i.identity: (i.number, i.scope, i.type_name) for i in layout.identities.values()} == {
-        "d:mrn": (1, "d:mrn", "varchar(12)"),
-        "c:public.patients.ssn": (2, "t:public.patients", "text"),
-    }
-    assert layout.columns == {MRN.columns[0]: 1, MRN.columns[1]: 1, SSN.columns[0]: 2}
-    assert [(s.number, s.expression, s.generation, s.state, s.normaliser) for s in layout.identities[2].slots] == [
-        (0, "@", 1, "active", 1),
-        (1, "right(@,4)", 1, "active", 1),
-    ]
 
 
 async def test_no_registry_is_said(site: Site) -> None:
@@ -90,25 +73,3 @@ async def test_commits_wait_for_the_disk(site: Site) -> None:
     async with site.registry() as registry, registry.transaction() as conn:
         row = await (await conn.execute("SHOW synchronous_commit")).fetchone()
     assert row == ("on",)
-
-
-async def test_a_layout_that_is_as_it_was_is_not_verified_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    await site.init()
-    macs = 0
-    async with site.registry() as registry:
-        real = registry.trust.key.row_mac
-
-        def counted(row: Row) -> bytes:
-            nonlocal macs
-            macs += 1
-            return real(row)
-
-        monkeypatch.setattr(registry.trust.key, "row_mac", counted)
-        first = await registry.layout()
-        once = macs
-        assert once > 0
-        assert await registry.layout() == first
-        assert macs == once
-        site.run("UPDATE phiproxy.slot SET state = 'building' WHERE number = 1")
-        assert (await registry.layout()).distrusted == {MRN.columns[0], MRN.columns[1]}
-        assert macs > once

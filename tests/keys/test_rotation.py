@@ -8,13 +8,13 @@ import pytest
 
 from phiproxy.errors import KeyNeeded, ProviderDenied, ProviderError, ProviderMisconfigured, WriteKeyWant
 from phiproxy.keys import rotation
+from phiproxy.keys.key_rows import RootRow, new_data_key
+from phiproxy.keys.key_service import KeyLimits
+from phiproxy.keys.new_tenants import new_root_key
 from phiproxy.keys.provider import Context, NewKey, Purpose
 from phiproxy.keys.registry import Registry, insert_data_key, insert_root
 from phiproxy.keys.roots import unwrap_root
 from phiproxy.keys.rotation import roll_data_key, rotate_root
-from phiproxy.keys.rows import RootRow, new_data_key
-from phiproxy.keys.service import KeyLimits
-from phiproxy.keys.tenants import new_root_key
 from tests.keys.fakes import DEPLOYMENT, Clock, Site
 
 PLACE: tuple[str, str, Purpose] = ("d:mrn", "", "data")
@@ -192,7 +192,7 @@ async def test_what_changed_in_the_registry_is_seen_without_asking_the_kek(site:
     async with site.registry() as registry, site.service(clock, KeyLimits()) as (service, ring):
         await service.fetch(frozenset({WriteKeyWant("d:mrn", 5)}))
         key = ring.reserve("d:mrn", 1)
-        unwraps = service.unwraps
+        unwraps = sum(service.watch.unwraps.values())
         root = await root_of(registry)
         secret = await unwrap_root(site.provider, DEPLOYMENT, root)
         await service.reconcile()
@@ -205,4 +205,4 @@ async def test_what_changed_in_the_registry_is_seen_without_asking_the_kek(site:
         await site.rewrite("UPDATE phiproxy.root_key SET state = 'retired' WHERE id = %s", (root.id,))
         await service.reconcile()
         assert ring.held() == {}
-        assert service.unwraps == unwraps
+        assert sum(service.watch.unwraps.values()) == unwraps

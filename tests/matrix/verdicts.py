@@ -32,7 +32,7 @@ def failed(replies: Sequence[Reply]) -> Reply | None:
 
 
 def documented(found: str | None, expected: str | None) -> bool:
-    """Whether a statement that PostgreSQL refuses with one SQLSTATE may be refused with the other (README, err-refused)."""
+    """Whether a statement that PostgreSQL refuses with one SQLSTATE may be refused with the other (docs/errors.md, err-refused)."""
     return _is_of_types_or_values(found) and (expected in _OF_POSTGRESQL or _is_of_types_or_values(expected))
 
 

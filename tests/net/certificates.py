@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from phiproxy.demo import binaries
 from phiproxy.demo.postgres import EmbeddedPostgres
+from phiproxy.postgres import binaries
 from tests.harness.server import PostgresServer
+from tests.harness.waiting import until
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
@@ -172,6 +173,14 @@ class Papers:
         return context
 
 
+def _speaks_tls(server: PostgresServer) -> bool:
+    try:
+        psycopg.connect(server.dsn(), sslmode="require", channel_binding="disable").close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 @contextmanager
 def tls_server(pair: Pair) -> Iterator[PostgresServer]:
     """Run a PostgreSQL that presents this certificate; skip where the server was built without TLS."""
@@ -193,12 +202,5 @@ def tls_server(pair: Pair) -> Iterator[PostgresServer]:
             if "not supported by this build" not in str(error):
                 raise
             pytest.skip("this PostgreSQL was built without TLS")
-        for _ in range(100):
-            try:
-                psycopg.connect(server.dsn(), sslmode="require", channel_binding="disable").close()
-            except psycopg.OperationalError:
-                continue
-            break
-        else:
-            pytest.fail("the server does not speak TLS")
+        until(lambda: _speaks_tls(server), "the server does not speak TLS")
         yield server

@@ -48,16 +48,16 @@ class Peer:
 
     async def byte(self) -> bytes:
         """Read the one byte that answers SSLRequest and GSSENCRequest."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.reader.readexactly(1)
 
     async def message(self) -> tuple[str, bytes]:
         """Read one typed message: its tag and its payload."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             head = await self.reader.readexactly(5)
             return chr(head[0]), await self.reader.readexactly(int.from_bytes(head[1:], "big") - 4)
 
-    async def rest(self, within: float = 10) -> bytes:
+    async def rest(self, within: float = 60) -> bytes:
         """Read to the end: what still came before the proxy closed; TimeoutError when it did not close."""
         try:
             async with asyncio.timeout(within):
@@ -114,7 +114,7 @@ async def listening(handler: Handler, port: int = 0) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def silent_server(first: bytes = b"") -> AsyncIterator[int]:
-    """Listen and answer whatever comes with ``first``, once, and then say nothing until the other side goes; yields the port."""
+    """Listen and answer whatever comes with ``first``, once, and then say nothing until the other leg goes; yields the port."""
 
     async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await reader.read(4096):

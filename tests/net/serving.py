@@ -18,9 +18,10 @@ from phiproxy.net import tasks
 from phiproxy.net.listener import Listener
 from phiproxy.policy.load import load_settings
 from phiproxy.policy.settings import Settings
-from phiproxy.sql.policies import load_policies
+from phiproxy.sql.policy_files import load_policies
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
+from tests.harness.tap import Tap
 
 POLICY = """\
 database: {database}
@@ -67,7 +68,7 @@ def listener_of(proxy: Proxy) -> Listener:
     return proxy._listener
 
 
-async def until(condition: Callable[[], bool], what: str, within: float = 10) -> None:
+async def until(condition: Callable[[], bool], what: str, within: float = 60) -> None:
     """Wait until something holds; the failure says what did not."""
     end = time.monotonic() + within
     while not condition():
@@ -97,15 +98,18 @@ def pooled(proxy: Proxy) -> int:
 
 
 def open_sockets() -> int:
-    """Count this process's sockets (0 where the system does not tell); those that only keep a port from others are no proxy's."""
+    """Count this process's sockets (0 where the system does not tell), but for those that are no proxy's.
+
+    Some only keep a port from others. Those of taps come and go with the connections of proxies in other processes.
+    """
     gc.collect()
-    found = 0
+    others, count = {*postgres._kept, *Tap.descriptors()}, 0
     for entry in Path("/proc/self/fd").glob("*"):
         try:
-            found += str(entry.readlink()).startswith("socket:")
+            count += str(entry.readlink()).startswith("socket:") and int(entry.name) not in others
         except OSError:
             continue
-    return found - len(postgres._kept) if found else 0
+    return count
 
 
 def dsn(site_or_server: Site | PostgresServer, port: int, database: str | None = None, **options: str) -> str:
@@ -129,6 +133,11 @@ async def connect(site_or_server: Site | PostgresServer, port: int, database: st
 Connection = psycopg.AsyncConnection[Any]
 
 
+async def asleep(server: PostgresServer, conn: Connection) -> None:
+    """Wait until the server is in the pg_sleep that this session has asked for."""
+    await until(lambda: server.sleeps(conn.info.backend_pid), "the query does not begin")
+
+
 def backends(server: PostgresServer, marker: str) -> int:
     """Count the backends whose application_name is this."""
     with server.connect() as conn:
@@ -136,3 +145,14 @@ def backends(server: PostgresServer, marker: str) -> int:
     assert row is not None
     assert isinstance(row[0], int)
     return row[0]
+
+
+def buffered(proxy: Proxy) -> int:
+    """Return what the relays of a proxy keep for either leg."""
+    total = 0
+    for relay in listener_of(proxy).relays:
+        total += relay.session.client_frames.pending + relay.session.server_frames.pending
+        for leg in (relay.client, relay.server):
+            if leg.transport is not None and not leg.transport.is_closing():
+                total += leg.transport.get_write_buffer_size()
+    return total

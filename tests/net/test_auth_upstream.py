@@ -86,7 +86,7 @@ async def test_a_server_that_never_answers(secure: PostgresServer) -> None:
         while await reader.read(4096):
             pass
 
-    limits = {"startup_timeout": "600ms"}
+    limits = {"startup_timeout": "2s"}
     async with listening(server) as upstream:
         settings = scram(secure, upstream=at(upstream), limits=limits)
         async with serving(settings) as (_, port):

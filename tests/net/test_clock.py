@@ -9,7 +9,7 @@ import pytest
 from phiproxy.net import clock
 
 
-def test_it_goes_on() -> None:
+def test_the_clock_goes_on() -> None:
     before, began = clock.now(), time.monotonic()
     time.sleep(0.02)
     assert clock.now() - before == pytest.approx(time.monotonic() - began, abs=0.5)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import socket
 import struct
-import sys
-import termios
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,10 +15,10 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from phiproxy.app import Proxy
 from phiproxy.net import relay as relay_module
 from phiproxy.net.listener import ShuttingDown
-from phiproxy.session.core import Need, Session
+from phiproxy.session.core import Session
+from phiproxy.session.needs import Need
 from phiproxy.wire.fields import Bind, encode_bind
 from phiproxy.wire.messages import SYNC, encode_parse, encode_query, message
 from tests.harness.server import PostgresServer
@@ -29,8 +26,10 @@ from tests.harness.site import Site
 from tests.net.peer import Peer, listening, startup
 from tests.net.serving import (
     Connection,
+    asleep,
     backends,
     bare_settings,
+    buffered,
     connect,
     listener_of,
     serving,
@@ -62,17 +61,6 @@ def reset(conn: Connection) -> None:
         os.dup2(nothing.fileno(), conn.fileno())  # the last descriptor of the socket goes
 
 
-def buffered(proxy: Proxy) -> int:
-    """Return what the relays of a proxy keep for either side."""
-    total = 0
-    for relay in listener_of(proxy).relays:
-        total += relay.session.client_frames.pending + relay.session.server_frames.pending
-        for side in (relay.client, relay.server):
-            if side.transport is not None and not side.transport.is_closing():
-                total += side.transport.get_write_buffer_size()
-    return total
-
-
 async def test_a_wrong_password_ends_in_28p01_and_a_closed_socket(postgres_server: PostgresServer, site: Site) -> None:
     for settings in (bare_settings(postgres_server), site_settings(site)):
         async with serving(settings) as (proxy, port):
@@ -90,30 +78,29 @@ async def test_a_client_killed_in_a_query_takes_its_backend_along(
     marker = f"killed-{time.time_ns()}"
     async with serving(site_settings(site)) as (_, port):
         conn = await connect(site if protected else postgres_server, port, application_name=marker)
-        conn.pgconn.send_query(b"SELECT pg_sleep(60)")
+        conn.pgconn.send_query(b"SELECT pg_sleep(600)")
         conn.pgconn.flush()
-        await until(lambda: backends(postgres_server, marker) == 1, "the backend never came")
-        await asyncio.sleep(0.2)
+        await asleep(postgres_server, conn)
         vanish(conn)
-        await until(lambda: backends(postgres_server, marker) == 0, "the backend sleeps on for nobody", within=20)
+        await until(lambda: backends(postgres_server, marker) == 0, "the backend sleeps on for nobody", within=60)
         await conn.close()
 
 
 @pytest.mark.parametrize("protected", [True, False])
 async def test_a_client_reset_in_a_query_takes_its_backend_along_at_once(
-    postgres_server: PostgresServer, site: Site, protected: bool
+    postgres_server: PostgresServer, site: Site, protected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that dies with something unread: there the system says that nobody listens."""
+    monkeypatch.setattr(relay_module, "HALF_CLOSED", 30.0)
     marker = f"reset-{time.time_ns()}"
     async with serving(site_settings(site)) as (_, port):
         conn = await connect(site if protected else postgres_server, port, application_name=marker)
-        conn.pgconn.send_query(b"SELECT pg_sleep(60)")
+        conn.pgconn.send_query(b"SELECT pg_sleep(600)")
         conn.pgconn.flush()
-        await until(lambda: backends(postgres_server, marker) == 1, "the backend never came")
-        await asyncio.sleep(0.2)
+        await asleep(postgres_server, conn)
         begun = time.monotonic()
         reset(conn)
-        await until(lambda: backends(postgres_server, marker) == 0, "the backend sleeps on for nobody", within=20)
+        await until(lambda: backends(postgres_server, marker) == 0, "the backend sleeps on for nobody", within=60)
         assert time.monotonic() - begun < relay_module.HALF_CLOSED
         await conn.close()
 
@@ -122,7 +109,7 @@ def half_closed(conn: Connection, *messages: bytes) -> bytes:
     """Say messages, close the sending half, and return all that comes until the end."""
     with socket.socket(fileno=os.dup(conn.fileno())) as raw:
         raw.setblocking(True)
-        raw.settimeout(20)
+        raw.settimeout(60)
         raw.sendall(b"".join(messages))
         raw.shutdown(socket.SHUT_WR)
         return drained(raw)
@@ -176,7 +163,7 @@ async def test_a_half_closed_client_that_waits_too_long_is_cancelled(
     marker = f"half-{time.time_ns()}"
     async with serving(site_settings(site)) as (_, port):
         conn = await connect(site if protected else postgres_server, port, application_name=marker)
-        await asyncio.to_thread(half_closed, conn, encode_query(b"SELECT pg_sleep(60)"))
+        await asyncio.to_thread(half_closed, conn, encode_query(b"SELECT pg_sleep(600)"))
         await until(lambda: backends(postgres_server, marker) == 0, "the backend sleeps on for nobody", within=10)
         await conn.close()
 
@@ -204,9 +191,9 @@ async def test_both_legs_are_watched_for_peers_that_died_without_a_word(
 ) -> None:
     async with serving(site_settings(site)) as (proxy, port), await connect(site if protected else postgres_server, port):
         (relay,) = listener_of(proxy).relays
-        for side in (relay.client, relay.server):
-            assert side.transport is not None
-            sock = side.transport.get_extra_info("socket")
+        for leg in (relay.client, relay.server):
+            assert leg.transport is not None
+            sock = leg.transport.get_extra_info("socket")
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
@@ -219,7 +206,7 @@ async def test_a_vanished_client_does_not_cancel_what_it_did_not_start(postgres_
         task = asyncio.ensure_future(other.execute("SELECT pg_sleep(1.5), 7"))
         for _ in range(5):
             conn = await connect(site, port)
-            conn.pgconn.send_query(b"SELECT pg_sleep(60)")
+            conn.pgconn.send_query(b"SELECT pg_sleep(600)")
             conn.pgconn.flush()
             await asyncio.sleep(0.1)
             vanish(conn)
@@ -239,16 +226,16 @@ async def test_a_cancel_never_hits_the_next_query(postgres_server: PostgresServe
         for n in range(60):
             task = asyncio.ensure_future(conn.execute(f"SELECT pg_sleep({n % 3 * 0.002})"))
             await asyncio.sleep(0.002)
-            await conn.cancel_safe(timeout=10)
+            await conn.cancel_safe(timeout=60)
             try:
                 await task
             except psycopg.errors.QueryCanceled:
                 hit += 1
             for _ in range(3):
                 await conn.execute("SELECT 1")
-        task = asyncio.ensure_future(conn.execute("SELECT pg_sleep(30)"))
-        await asyncio.sleep(0.2)
-        await conn.cancel_safe(timeout=10)
+        task = asyncio.ensure_future(conn.execute("SELECT pg_sleep(600)"))
+        await asleep(postgres_server, conn)
+        await conn.cancel_safe(timeout=60)
         with pytest.raises(psycopg.errors.QueryCanceled):
             await task
         assert hit < 60
@@ -258,8 +245,8 @@ async def test_a_cancel_never_hits_the_next_query(postgres_server: PostgresServe
 async def test_a_terminated_backend_is_told_to_the_client(postgres_server: PostgresServer, site: Site, protected: bool) -> None:
     async with serving(site_settings(site)) as (_, port):
         conn = await connect(site if protected else postgres_server, port)
-        task = asyncio.ensure_future(conn.execute("SELECT pg_sleep(30)"))
-        await asyncio.sleep(0.3)
+        task = asyncio.ensure_future(conn.execute("SELECT pg_sleep(600)"))
+        await asleep(postgres_server, conn)
         with postgres_server.connect() as admin:
             admin.execute("SELECT pg_terminate_backend(%s)", (conn.info.backend_pid,))
         with pytest.raises(psycopg.errors.AdminShutdown, match="terminating connection due to administrator command"):
@@ -312,7 +299,7 @@ async def test_a_last_word_is_never_put_inside_of_a_message(postgres_server: Pos
         relay.last_word(ShuttingDown("the end"))
         with socket.socket(fileno=os.dup(conn.fileno())) as raw:
             raw.setblocking(True)
-            raw.settimeout(10)
+            raw.settimeout(60)
             rest = await asyncio.to_thread(drained, raw)
         assert b"the end" not in rest
         assert len(rest) < 50_000_000
@@ -356,7 +343,7 @@ async def test_both_directions_full_and_the_client_gone(
                 raw.setblocking(False)
                 text = b"SELECT repeat('x', 100000), '" + b"y" * 100_000 + b"'\0"
                 query = b"Q" + struct.pack("!I", len(text) + 4) + text
-                stuck = time.monotonic() + 20
+                stuck = time.monotonic() + 60
                 rest = b""
                 idle = 0
                 while idle < 10 and time.monotonic() < stuck:
@@ -370,47 +357,7 @@ async def test_both_directions_full_and_the_client_gone(
                 assert idle == 10, "a client that does not read may write without end"
             vanish(conn)
             await conn.close()
-            await until(lambda: backends(postgres_server, marker) == 0, "the backend waits to be read forever", within=20)
-
-
-async def pushed(raw: socket.socket) -> None:
-    """Write until the other end has taken nothing more for a second."""
-    raw.setblocking(False)
-    block, idle = b"y" * 32768, 0
-    while idle < 50:
-        try:
-            raw.send(block)
-            idle = 0
-        except BlockingIOError:
-            idle += 1
-        await asyncio.sleep(0.02 if idle else 0)
-
-
-@pytest.mark.parametrize("writer", ["client", "server"])
-async def test_what_nobody_reads_is_not_held_in_the_kernel_either(postgres_server: PostgresServer, writer: str) -> None:
-    """How far a client writes before it learns of an error in the middle of many rows must not be the proxy's doing."""
-    loop = asyncio.get_running_loop()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        async with serving(bare_settings(postgres_server, upstream={"address": address})) as (proxy, port):
-            with socket.create_connection(("127.0.0.1", port)) as client:
-                client.sendall(startup("anybody"))
-                backend, _ = await loop.sock_accept(server)
-                with backend:
-                    backend.setblocking(False)
-                    assert await loop.sock_recv(backend, 1000) == startup("anybody")
-                    backend.sendall(message(b"R", bytes(4)) + message(b"Z", b"I"))
-                    client.setblocking(False)
-                    assert len(await loop.sock_recv(client, 1000)) == 15
-                    await pushed(client if writer == "client" else backend)
-                    (relay,) = listener_of(proxy).relays
-                    full = relay.server if writer == "client" else relay.client
-                    assert full.transport is not None
-                    queued = full.transport.get_extra_info("socket")
-                    in_kernel = int.from_bytes(fcntl.ioctl(queued.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-                    assert 0 < in_kernel < 256 << 10  # 4 MiB where the system decides
-                    assert buffered(proxy) < 512 << 10
+            await until(lambda: backends(postgres_server, marker) == 0, "the backend waits to be read forever", within=60)
 
 
 async def test_nothing_is_kept_while_the_session_asks(site: Site) -> None:
@@ -479,9 +426,12 @@ async def test_the_server_is_at_work_while_the_rest_is_taken(site: Site, monkeyp
     async with serving(site_settings(site)) as (proxy, port):
         conn = await connect(site, port)
         (relay,) = listener_of(proxy).relays
-        said, piece = encode_query(b"SELECT 1") * 5000, relay_module.PIECE
+        said, piece = encode_query(b"SELECT 1") * 5000, relay_module.SEALED_AT_ONCE
         taken.clear()
         relay.received(relay.client, said)
+        assert taken == [(piece, 0)]
+        for _ in range(len(said) // piece):
+            await asyncio.sleep(0)  # each piece has a turn of the loop
         assert taken == [(min(piece, len(said) - begin), 0) for begin in range(0, len(said), piece)]
         await conn.close()
 
@@ -492,7 +442,7 @@ async def test_terminate_behind_a_query_still_gets_the_answer(postgres_server: P
         conn = await connect(postgres_server, port)
         os.write(conn.fileno(), b"Q\0\0\0\x0eSELECT 42\0X\0\0\0\x04")
         with socket.socket(fileno=os.dup(conn.fileno())) as raw:
-            raw.settimeout(10)
+            raw.settimeout(60)
             assert b"42" in await asyncio.to_thread(drained, raw)
         await conn.close()
 

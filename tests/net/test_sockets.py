@@ -16,7 +16,7 @@ from phiproxy.demo.postgres import free_port
 from phiproxy.errors import ConfigError
 from phiproxy.net import tasks
 from phiproxy.net.sockets import close, close_all, given, keep_alive, listen_on, listening, readable
-from phiproxy.policy.values import Address
+from phiproxy.policy.setting_values import Address
 from tests.harness.server import PostgresServer
 from tests.net.serving import bare_settings, dsn, serving, until
 

@@ -14,13 +14,14 @@ import psycopg
 import pytest
 
 from phiproxy.demo.postgres import free_port
+from phiproxy.net.cancel_requests import cancel
 from phiproxy.net.tls import upstream_context
-from phiproxy.net.upstream import Connector, UpstreamError, cancel
+from phiproxy.net.upstream import Connector, UpstreamError
 from phiproxy.policy.settings import Upstream
 from tests.harness.server import PostgresServer
 from tests.net.certificates import Papers, tls_server
 from tests.net.peer import Handler, Peer, cancel_request, listening, silent_server, startup
-from tests.net.serving import bare_settings, connect, serving
+from tests.net.serving import asleep, bare_settings, connect, serving
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ async def test_a_server_that_says_nothing() -> None:
         began = time.monotonic()
         with pytest.raises(UpstreamError, match="no answer within 1 s"):
             await connector(port, tls="require").connect(asyncio.Protocol)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
 
 
 async def test_nobody_listens(postgres_server: PostgresServer) -> None:
@@ -206,7 +207,7 @@ async def test_cancel_returns_only_when_the_server_has_closed() -> None:
         await asyncio.sleep(0.1)
         assert not task.done()
         close.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
 
 
 async def test_cancel_of_a_server_that_never_closes() -> None:
@@ -218,9 +219,9 @@ async def test_cancel_of_a_server_that_never_closes() -> None:
 @pytest.mark.parametrize("tls", ["disable", "require"])
 async def test_cancel_really_cancels(secure: PostgresServer, tls: str) -> None:
     async with serving(bare_settings(secure, upstream={"tls": tls})) as (_, port), await connect(secure, port) as conn:
-        task = asyncio.ensure_future(conn.execute("SELECT pg_sleep(30)"))
-        await asyncio.sleep(0.3)
-        await conn.cancel_safe(timeout=10)
+        task = asyncio.ensure_future(conn.execute("SELECT pg_sleep(600)"))
+        await asleep(secure, conn)
+        await conn.cancel_safe(timeout=60)
         with pytest.raises(psycopg.errors.QueryCanceled):
             await task
         for _ in range(20):
@@ -240,19 +241,3 @@ async def test_a_client_with_several_hosts_goes_on_to_the_next(postgres_server: 
         await conn.close()
         with pytest.raises(asyncpg.CannotConnectNowError, match=r"cannot be reached: .*refused"):
             await asyncpg.connect(host="127.0.0.1", port=first, ssl=False, **login)
-
-
-async def test_a_cancel_request_goes_to_every_server() -> None:
-    """Which one a session is on, only its own worker knows; one that is down is no reason not to ask the others."""
-    heard: list[bytes] = []
-
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard.append(await reader.readexactly(16))
-
-    packet = cancel_request(7, b"key!")
-    async with listening(take) as one, listening(take) as other:
-        addresses = [f"127.0.0.1:{one}", f"127.0.0.1:{free_port()}", f"127.0.0.1:{other}"]
-        await cancel(Connector(Upstream.model_validate({"address": addresses, "tls": "disable"}), None), packet)
-    assert heard == [packet] * 2
-    with pytest.raises(UpstreamError):
-        await cancel(Connector(Upstream.model_validate({"address": addresses[1], "tls": "disable"}), None), packet)

@@ -8,10 +8,10 @@ from typing import Any
 
 import psycopg
 
-from phiproxy.net.code import Definitions, read_definitions
-from phiproxy.policy import snapshot
+from phiproxy.net.database_objects import Definitions, read_definitions
+from phiproxy.policy import catalog_rows
 from phiproxy.policy.catalog import Relation
-from phiproxy.policy.reach import PG_CLASS, Node, Objects, reaching, setting
+from phiproxy.policy.dependencies import PG_CLASS, Node, Objects, dependents_of, setters_of
 
 # (catalogue, oid, name, kind in words)
 _NAMES = """
@@ -74,7 +74,7 @@ class Whole:
 async def read_whole(conn: psycopg.AsyncConnection[Any], protected: Collection[tuple[str, str]]) -> Whole:
     """Read everything."""
     rows = partial(ask, conn)
-    found = [snapshot.relation(text) for (text,) in await rows(snapshot.ALL)]
+    found = [catalog_rows.relation(text) for (text,) in await rows(catalog_rows.ALL)]
     definitions = await read_definitions(rows, conn.info.server_version)
     objects = Objects(code=definitions.code)
     for catalogue, oid, name, kind in await rows(_NAMES):
@@ -86,10 +86,10 @@ async def read_whole(conn: psycopg.AsyncConnection[Any], protected: Collection[t
     for a, b, c, d in await rows(_EDGES):
         follower = Node(a, b)
         targets = [] if follower in silent else stands_for.get(follower, [follower])
-        objects.edges += [(target, Node(c, d)) for target in targets]
+        objects.dependencies += [(target, Node(c, d)) for target in targets]
     whole = Whole({(r.schema, r.name): r for r in found}, definitions, objects)
     tables = {Node(PG_CLASS, r.oid): r.qualified for r in found if (r.schema, r.name) in protected or r.guards}
-    whole.reaching = frozenset(reaching(objects, tables, sorted(definitions.always)).names)
-    whole.setters = frozenset(setting(objects).names) if tables else frozenset()
+    whole.reaching = frozenset(dependents_of(objects, tables, sorted(definitions.always)).names)
+    whole.setters = frozenset(setters_of(objects).names) if tables else frozenset()
     whole.schemas = frozenset(name for (name,) in await rows(_SCHEMAS))
     return whole

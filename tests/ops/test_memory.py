@@ -25,6 +25,23 @@ def test_an_aborted_process_leaves_no_core(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+FORBIDDEN_ALREADY = """
+import os, resource
+from phiproxy.ops.memory import forbid_core_dumps
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+if os.getuid() == 0:  # root may raise the limit again
+    os.setresuid(65534, 65534, 65534)
+forbid_core_dumps()
+assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+"""
+
+
+def test_a_limit_of_zero_that_may_not_be_raised_stays() -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", FORBIDDEN_ALREADY], env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 SETTLED = """
 import gc
 from phiproxy.ops.memory import YOUNG, settle_memory

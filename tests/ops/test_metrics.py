@@ -6,9 +6,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from phiproxy import __version__
 from phiproxy.errors import ConfigError
 from phiproxy.ops.metrics import Metrics, MetricsServer
-from phiproxy.policy.values import Address
+from phiproxy.policy.setting_values import Address
 
 
 class Ready:
@@ -41,7 +42,7 @@ def server(ready: Ready, metrics: Metrics) -> Iterator[MetricsServer]:
 
 def get(server: MetricsServer, path: str, method: str = "GET") -> tuple[int, str]:
     try:
-        with urlopen(Request(f"http://127.0.0.1:{server.port}{path}", method=method), timeout=10) as answer:
+        with urlopen(Request(f"http://127.0.0.1:{server.port}{path}", method=method), timeout=60) as answer:
             return answer.status, answer.read().decode()
     except HTTPError as error:
         with error:
@@ -60,15 +61,16 @@ def test_health(server: MetricsServer, ready: Ready) -> None:
 
 def test_metrics(server: MetricsServer, metrics: Metrics) -> None:
     metrics.clients.set(3)
-    metrics.statements.labels("refused").inc()
+    metrics.statements.labels("refused", "no-index").inc()
     metrics.open_failures.inc(5)
     metrics.kek_unwraps.labels("denied").inc()
     status, text = get(server, "/metrics")
     assert status == 200
     for line in (
         "phiproxy_clients 3.0",
-        'phiproxy_statements_total{outcome="refused"} 1.0',
-        'phiproxy_statements_total{outcome="forwarded"} 0.0',
+        'phiproxy_statements_total{reason="no-index",verdict="refused"} 1.0',
+        'phiproxy_statements_total{reason="",verdict="forwarded"} 0.0',
+        f'phiproxy_build_info{{version="{__version__}"}} 1.0',
         "phiproxy_open_failures_total 5.0",
         'phiproxy_kek_unwraps_total{result="denied"} 1.0',
     ):
@@ -95,3 +97,24 @@ def test_stop_gives_the_port_back(ready: Ready) -> None:
     second = MetricsServer(Address("127.0.0.1", port), ready, Metrics())
     second.start()
     second.stop()
+
+
+class FakeLog:
+    """An audit log that has counted."""
+
+    def __init__(self) -> None:
+        self.recorded, self.failures, self.broken, self.lag = 7, 2, True, 3.5
+        self.undelivered = {"syslog": 4}
+
+
+def test_the_audit_log_is_counted_once(metrics: Metrics) -> None:
+    log = FakeLog()
+    metrics.told(log)
+    metrics.told(log)
+    log.recorded, log.undelivered, log.lag = 9, {"syslog": 5, "otlp": 1}, 0.0
+    metrics.told(log)
+    value = metrics.registry.get_sample_value
+    assert value("phiproxy_audit_records_total") == 9
+    assert (value("phiproxy_audit_lag_seconds"), value("phiproxy_audit_broken")) == (0.0, 1.0)
+    undelivered = [value("phiproxy_audit_undelivered_total", {"destination": name}) for name in ("syslog", "otlp")]
+    assert undelivered == [5, 1]

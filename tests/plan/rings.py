@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from phiproxy.crypto.keyring import DataKey, Keyring
-from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.policy.protection import Protection
 from tests.clinic_model import PROTECTION
 
 FAR = 1e9
+
+
+def index_key(number: int) -> bytes:
+    """Return the key of every slot of an identity."""
+    return bytes([number + 50]) * 32
 
 
 def full_ring(uses: int = 1000, protection: Protection = PROTECTION, clock: Callable[[], float] = lambda: 0.0) -> Keyring:
@@ -21,8 +26,9 @@ def full_ring(uses: int = 1000, protection: Protection = PROTECTION, clock: Call
             ring.put_data_key(key, FAR)
             if ring.balance(column.scope) == (0, 0):
                 ring.put_lease(column.scope, key, uses, FAR)
-            for slot in column.slots:
-                ring.put_index_key(column.number, slot.number, bytes([column.number + 50]) * 32, column.number, FAR)
+            for each in (column, *(column.document.fields if column.document is not None else ())):
+                for slot in each.slots:
+                    ring.put_index_key(each.number, slot.number, index_key(each.number), column.number, FAR)
     return ring
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.errors import PhiproxyError, StatementRefused
-from phiproxy.plan.cache import Planner, View
 from phiproxy.plan.compile import UndefinedParameter
-from phiproxy.plan.statement import StatementPlan
-from phiproxy.sql.meaning import NULLNESS, Plain, Search, Store
-from phiproxy.wire.values import BYTEA_OID
+from phiproxy.plan.named_statements import View
+from phiproxy.plan.planner import Planner
+from phiproxy.plan.statement_plan import StatementPlan
+from phiproxy.sql.values.uses import NULLNESS, Plain, Search, Store
+from phiproxy.wire.oids import BYTEA_OID
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 from tests.plan.rings import full_ciphers
 

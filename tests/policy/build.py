@@ -4,18 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
-from phiproxy.policy.layout import Layout, RegisteredIdentity
 from phiproxy.policy.model import Policy
 from phiproxy.policy.protection import Slot
-from phiproxy.sql.spelling import spell
+from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
+from phiproxy.sql.values.index_spelling import spell
 
 
-def make_policy(tables: dict[str, dict[str, Any]], **more: Any) -> Policy:
+def make_policy(tables: dict[str, dict[str, Any]], subjects: dict[str, str] | None = None, **more: Any) -> Policy:
     """``{"public.patients": {"ssn": {"type": "text"}}}``; every place in it is ``policy.yaml``."""
     data = {
         "database": "clinic",
         "deployment": "clinic-test",
-        "tables": {name: {"columns": columns} for name, columns in tables.items()},
+        "tables": {name: {"columns": columns, "subject": (subjects or {}).get(name)} for name, columns in tables.items()},
         **more,
     }
     policy = Policy.model_validate(data, context={"base": "."}).spelled_by(spell)

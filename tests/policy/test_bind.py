@@ -10,8 +10,9 @@ from phiproxy.index.characters import ASCII, Characters
 from phiproxy.index.collations import Collation
 from phiproxy.policy.bind import assemble, bind, planned, table_complaints
 from phiproxy.policy.catalog import Catalog, CatalogColumn
-from phiproxy.policy.layout import Layout
 from phiproxy.policy.model import Policy
+from phiproxy.policy.protection import Protection
+from phiproxy.policy.registry_layout import Layout
 from tests.policy.build import changed, make_catalog, make_layout, make_policy
 
 POLICY = make_policy(
@@ -103,6 +104,20 @@ def test_a_dropped_slot_answers_nothing() -> None:
 )
 def test_the_database_is_otherwise(catalog: Catalog, text: str) -> None:
     assert text in refusal(catalog=catalog)
+
+
+def test_a_subject_is_a_column_with_one_spelling() -> None:
+    def bound(subject: str, catalog: Catalog = CATALOG) -> Protection:
+        policy = make_policy({"public.patients": {"ssn": {"type": "text"}}}, {"public.patients": subject})
+        return bind(policy, make_layout(policy), catalog, "phiproxy")
+
+    assert [table.subject for table in bound("id").tables] == ["id"]
+    assert [table.subject for table in bound("ssn").tables] == ["ssn"], "of a protected one the type is the policy's"
+    with pytest.raises(ConfigError, match=r"public\.patients has no column nobody, which is its subject"):
+        bound("nobody")
+    born = changed(CATALOG, columns=(*CATALOG.relations[0].columns, CatalogColumn("born", 9, 1082, -1)))
+    with pytest.raises(ConfigError, match=r"the subject of public\.patients must be a column of type smallint"):
+        bound("born", born)
 
 
 def test_assemble_does_not_look_at_the_database() -> None:

@@ -10,10 +10,10 @@ from phiproxy.errors import ConfigError
 from phiproxy.policy.bind import bind
 from phiproxy.policy.boundary import boundary_complaints, guarded_tables, released_guards, strangers, unlisted, with_refused
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
-from phiproxy.policy.inherit import with_descendants
-from phiproxy.policy.layout import Layout
+from phiproxy.policy.inheritance import with_descendants
 from phiproxy.policy.model import Policy
 from phiproxy.policy.protection import Boundary, Protection
+from phiproxy.policy.registry_layout import Layout
 from tests.policy.build import make_catalog, make_layout, make_policy
 
 WHOLE = make_policy({"public.patients": {"ssn": {"type": "text"}, "notes": {"type": "text"}}})

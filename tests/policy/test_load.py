@@ -7,7 +7,7 @@ import pytest
 
 from phiproxy.errors import ConfigError
 from phiproxy.policy.load import json_schemas, load_settings
-from phiproxy.sql.policies import load_policies, load_policy
+from phiproxy.sql.policy_files import load_policies, load_policy
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -39,6 +39,7 @@ def test_the_examples_load(monkeypatch: pytest.MonkeyPatch) -> None:
         "public.patients.full_name",
         "public.patients.mrn",
         "public.patients.notes",
+        "public.charts.doc",
         "public.visits.mrn",
         "public.visits.diagnosis",
     ]
@@ -46,7 +47,7 @@ def test_the_examples_load(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", sorted(json_schemas()))
 def test_the_committed_schemas_are_current(name: str) -> None:
-    """If not: ``python -m phiproxy.policy.schema``."""
+    """If not: ``python -m phiproxy.policy.json_schema``."""
     assert json.loads((CONFIG / name).read_text()) == json_schemas()[name]
 
 
@@ -77,7 +78,7 @@ def test_all_complaints_at_once_in_the_order_of_the_file(tmp_path: Path) -> None
         ("deployment: clinic-test\n", "", "f.yaml:1:1: 'deployment' is missing"),
         ("database: clinic", "database: [", "f.yaml:3:7: expected"),
         ("database: clinic", "database: a\ndatabase: secret", 'f.yaml:2:1: duplicate key "database"'),
-        ("clinic-test", "clinic\x01test", "f.yaml:1:1: not YAML"),
+        ("clinic-test", "clinic\x01test", "f.yaml:2:19: not YAML: a control character"),
     ],
 )
 def test_places(old: str, new: str, complaint: str, tmp_path: Path) -> None:

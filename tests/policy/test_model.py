@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from phiproxy.policy.layout import WantedIdentity
 from phiproxy.policy.model import Policy
-from phiproxy.sql.spelling import spell
+from phiproxy.policy.registry_layout import WantedIdentity
+from phiproxy.sql.values.index_spelling import spell
 
 
 def read(tables: dict[str, Any], **more: Any) -> Policy:

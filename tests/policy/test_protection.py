@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from phiproxy.access.rules import Masked
+from phiproxy.access.shows import read_show
 from phiproxy.policy.protection import DeclaredType, ProtectedTable, Protection, Slot
-from tests.clinic_model import PATIENTS, PROTECTION, protected
+from tests.clinic_model import PATIENTS, PROTECTION, VISITS, protected
 
 
 def test_tables_and_names_are_found_by_name() -> None:
@@ -53,3 +57,19 @@ def test_what_may_move() -> None:
     assert not protection.may_move(a, ("ssn",), c)
     assert not protection.may_move(a, ("ssn",), ("public", "x"))
     assert not protection.may_move(("public", "x"), ("ssn",), a)
+
+
+def test_what_is_masked_and_in_clear_yet_is_refused() -> None:
+    column, other = PATIENTS.columns["ssn"], PATIENTS.columns["notes"]
+    filling = replace(PROTECTION, clear=(replace(PATIENTS, columns={"ssn": column}),))
+    filling = replace(filling, tables=(replace(PATIENTS, columns={"notes": other}), VISITS))
+    masked = Masked(read_show("null"))
+    seen = filling.as_seen(frozenset({(("public", "patients", "ssn"), masked), (("public", "visits", "mrn"), masked)}))
+    patients, visits = seen.by_name["public", "patients"], seen.by_name["public", "visits"]
+    assert patients.refused is not None
+    assert "in clear yet" in patients.refused.why
+    assert visits.refused is None
+    assert [c.label for c in seen.masked] == ["public.visits.mrn"]
+    whole = replace(filling, tables=()).as_seen(frozenset({(("public", "patients", "ssn"), masked)}))
+    assert [(t.name, t.refused is not None) for t in whole.tables] == [("patients", True)]
+    assert filling.as_seen(frozenset()).by_name["public", "patients"].refused is None

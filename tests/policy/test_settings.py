@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from phiproxy.policy.setting_values import Address, Secret
 from phiproxy.policy.settings import Settings
-from phiproxy.policy.values import Address, Secret
 
 
 def read(data: dict[str, Any]) -> Settings:
@@ -37,21 +37,16 @@ def test_every_default_equals_what_it_is_when_written() -> None:
             "limits": {"max_message": "64MiB", "startup_timeout": "30s", "idle_timeout": "0s", "drain_timeout": "30s"},
             "keys": {"rotation": {"data_key": {"max_age": "90d"}, "root_key": {"max_age": "365d"}}},
             "catalog": {"poll": "1s"},
+            "compute": {"engine": "off", "limits": {"rows": 500000, "bytes": "256MiB", "sessions": 16, "timeout": "60s"}},
         }
     )
     assert written == read({})
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        {"audit": {"file": "audit.log"}},
-        {"upstream": {"target": "primary"}},
-    ],
-)
-def test_not_in_this_version(data: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="not in this version"):
-        read(data)
+def test_the_audit_settings_of_earlier_versions_are_ignored() -> None:
+    assert read({"audit": {"file": None, "sign": True}}) == read({})
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        read({"audit": {"file": "audit.log"}})
 
 
 @pytest.mark.parametrize(
@@ -69,6 +64,17 @@ def test_not_in_this_version(data: dict[str, Any]) -> None:
         ({"unix_socket_permissions": 777}, "octal digits in quotes"),
         ({"unix_socket_permissions": "999"}, "octal digits in quotes"),
         ({"auth": {"verifiers": "a"}}, "belong to auth.mode scram"),
+        ({"compute": {"engine": "on"}}, "off, embedded, or unix:"),
+        ({"compute": {"engine": "unix:/run/engine.sock"}}, "off, embedded, or unix:"),
+        ({"compute": {"engine": "unix:run/.s.PGSQL.5432"}}, "off, embedded, or unix:"),
+        ({"compute": {"binaries": "bin"}}, "belong to compute.engine embedded"),
+        ({"compute": {"engine": "unix:/run/.s.PGSQL.5432", "directory": "x"}}, "belong to compute.engine embedded"),
+        ({"compute": {"engine": "embedded", "user": "x"}}, "belong to compute.engine unix:"),
+        ({"compute": {"limits": {"rows": 0}}}, "greater than or equal to 1"),
+        ({"compute": {"limits": {"timeout": "0s"}}}, "greater than 0"),
+        ({"compute": {"extensions": ["pg_trgm; drop"]}}, "extensions"),
+        ({"compute": {"allow_version": " "}}, "allow_version"),
+        ({"compute": {"collation_difference": ""}}, "collation_difference"),
         ({"auth": {"database": "a"}}, "belong to auth.mode scram"),
         ({"auth": {"mode": "scram", "verifiers": "a", "database": "b"}}, "exclude each other"),
         ({"auth": {"mode": "scram", "different_certificates": "allow"}}, "belongs to auth.mode passthrough"),
@@ -126,3 +132,14 @@ def test_frozen() -> None:
 )
 def test_the_kek_is_relative_to_the_file(kek: str, uri: str) -> None:
     assert read({"keys": {"kek": kek}}).kek_uri == uri
+
+
+def test_compute() -> None:
+    assert not read({}).compute.accepts_collation_difference
+    own = read({"compute": {"engine": "unix:/run/e/.s.PGSQL.5433", "password": "file:secret", "collation_difference": "me: C"}})
+    assert own.compute.socket == Path("/run/e/.s.PGSQL.5433")
+    assert own.compute.password == Secret("file:/etc/phiproxy/secret")
+    assert own.compute.accepts_collation_difference
+    embedded = read({"compute": {"engine": "embedded", "directory": "engine", "binaries": "/opt/pg/bin"}}).compute
+    assert embedded.socket is None
+    assert (embedded.directory, embedded.binaries) == (Path("/etc/phiproxy/engine"), Path("/opt/pg/bin"))

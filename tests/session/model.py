@@ -294,7 +294,7 @@ class Server:
             if self.physical:
                 return SEALED[i] if code else hexed(SEALED[i])
             return b"ssn-%d" % i
-        return ("hex", "1", *PATH)[i].encode() if column.name == b"unnest" else b"value-%d" % i
+        return ("hex", "1", "app", "", "", "", *PATH)[i].encode() if column.name == b"unnest" else b"value-%d" % i
 
     def _utility(self, statement: Statement, protocol: str) -> bytes:
         tag, kind = statement.tag, statement.utility

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from phiproxy.errors import PhiproxyError
-from phiproxy.session.core import Need
+from phiproxy.session.needs import Need
 from tests.session.frames import error_fields, show_client, show_server, split
 from tests.session.model import Server
 from tests.session.screenplay import SECRET, FakeDatabase, Screenplay

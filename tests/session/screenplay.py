@@ -7,22 +7,24 @@ everything else is compared byte for byte. A screenplay must account for every b
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import ndiff
 
-from phiproxy.crypto.blind import make_tagger
+from phiproxy.access.rules import AccessRules
+from phiproxy.crypto.blind_tags import make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyWant, PhiproxyError, SealError, WriteKeyWant
-from phiproxy.plan.cache import Planner
-from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.planner import Planner
+from phiproxy.plan.subjects import Noted
 from phiproxy.policy.protection import ProtectedColumn
-from phiproxy.session.audit import Doubt
-from phiproxy.session.core import Need, NeedCatalog, NeedKeys, Session
-from phiproxy.session.fence import Fence
+from phiproxy.session.core import Session
+from phiproxy.session.needs import Need, NeedCatalog, NeedKeys
+from phiproxy.session.parts import Acting, EndUser, Fence, Opening
 from phiproxy.session.phases import Phase
-from phiproxy.session.substitutes import PATH_QUERY
+from phiproxy.session.proxy_messages import PATH_QUERY
+from phiproxy.session.state import Database, Observer
 from phiproxy.wire.fields import decode_bind, encode_bind
 from tests.clinic_model import CATALOG, PATH, PATIENTS, PROTECTION, VISITS
 from tests.session.frames import (
@@ -93,14 +95,28 @@ PLANNER = Planner(PROTECTION, CATALOG, CIPHERS)
 class FakeDatabase:
     planner: Planner = PLANNER
     generation: int = 1
-    made: set[str] = field(default_factory=set)
-    confirmed: set[str] = field(default_factory=set)
+    unread_names: set[str] = field(default_factory=set)
+    announced_names: set[str] = field(default_factory=set)
+    observer: Observer | None = None
     fence: Fence = field(default_factory=Fence)
     announced: int = 0
-    doubtful: Counter[Doubt] = field(default_factory=Counter)
-    audited: list[dict[Doubt, int]] = field(default_factory=list)
+    opened: list[Opening | Noted] = field(default_factory=list)
+    audited: list[dict[Opening, int]] = field(default_factory=list)
+    access: AccessRules | None = None
 
-    def audit(self, opened: Mapping[Doubt, int]) -> None:
+    def seen(self, acting: Acting) -> Database:
+        return self
+
+    def may_lift(self, acting: Acting) -> bool:
+        return False
+
+    def end_user(self, said: str, now: float) -> EndUser | None:
+        return None
+
+    def overlay_of(self, planner: Planner) -> Planner:
+        return planner
+
+    def audit(self, opened: Mapping[Opening, int]) -> None:
         self.audited.append(dict(opened))
 
     def announce(self) -> None:
@@ -109,7 +125,7 @@ class FakeDatabase:
 
 def envelope(column: ProtectedColumn, value: bytes) -> bytes:
     """Return what the server stores for a value."""
-    return CIPHERS.store(column)(value, CIPHERS.reserve(column.scope, 1)())
+    return CIPHERS.stores([column])[column](value, CIPHERS.draw(column.scope, 1)[0])
 
 
 def tag(column: ProtectedColumn, value: bytes) -> bytes:
@@ -279,12 +295,12 @@ class Screenplay:
 
     def is_idle(self) -> None:
         """Check that no reply is awaited."""
-        assert self.session.phase is Phase.READY
+        assert self.session.phase is Phase.LOGGED_IN
         assert not self.session.pipeline.queue
         assert not self.session.busy
 
 
 def path_answer(path: Sequence[str], status: str = "I") -> list[Frame]:
     """Return a server's replies to the question for the path."""
-    rows = [data_row(name.encode()) for name in ("hex", "1", *path)]
+    rows = [data_row(name.encode()) for name in ("hex", "1", "app", "", "", "", *path)]
     return [raw(b"1"), raw(b"2"), *rows, command_complete(f"SELECT {len(rows)}"), raw(b"3"), raw(b"3"), ready(status)]

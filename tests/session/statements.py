@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from phiproxy.plan.cache import View
-from phiproxy.session.substitutes import PATH_QUESTION
+from phiproxy.plan.named_statements import View
+from phiproxy.session.proxy_messages import PATH_QUESTION
 from phiproxy.wire.messages import Field
 from tests.clinic_model import PATH
 from tests.session import frames
@@ -90,7 +90,7 @@ STATEMENTS: dict[str, Statement] = {
     "SELECT city, ssn FROM patients": Statement("SELECT", (CITY, SSN_FIELD), 2, real="SELECT city, ssn FROM patients LIMIT 2"),
     COPY_FROM: Statement("COPY", utility="copy in"),
     COPY_TO: Statement("COPY 3", utility="copy out"),
-    OWN_QUESTION: Statement("SELECT", (NAME,), 2 + len(PATH)),
+    OWN_QUESTION: Statement("SELECT", (NAME,), 6 + len(PATH)),
 }
 LO_CREAT = 957
 EXIT = ("commit", "rollback", "rollback to")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.net.binding import DifferentCertificates
+from phiproxy.net.channel_binding import DifferentCertificates
 from phiproxy.wire.messages import (
     encode_authentication_sasl,
     negotiate_protocol_version,
@@ -17,7 +17,7 @@ OURS = negotiate_protocol_version(0x30002, [b"_pq_.x"])
 
 def login(negotiation: bytes | None, *, strip_plus: bool = False) -> Screenplay:
     play = Screenplay(log_in=False, strip_plus=strip_plus)
-    play.session.negotiation = negotiation
+    play.session.login.negotiation = negotiation
     return play
 
 
@@ -72,7 +72,7 @@ def test_the_cancel_key_passes_and_is_kept(key: bytes) -> None:
     with login(None) as play:
         play.server_says(AUTHENTICATION_OK, backend_key(42, key))
         play.client_gets(AUTHENTICATION_OK, backend_key(42, key))
-        assert play.session.backend_key == b"\0\0\0\x2a" + key
+        assert play.session.login.backend_key == b"\0\0\0\x2a" + key
 
 
 @pytest.mark.parametrize("logged_in", [True, False])
@@ -82,12 +82,12 @@ def test_standard_conforming_strings_are_followed(logged_in: bool) -> None:
             said = parameter_status("standard_conforming_strings", value)
             play.server_says(said)
             play.client_gets(said)
-            assert play.session.conforming is (value == "on")
+            assert play.session.text.conforming is (value == "on")
 
 
 def test_an_offer_to_bind_to_another_certificate_is_refused_in_words_that_help() -> None:
     with Screenplay(log_in=False) as play:
-        play.session.unbound = DifferentCertificates("different certificates")
+        play.session.login.unbound = DifferentCertificates("different certificates")
         play.server_says(encode_authentication_sasl([b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"]))
         play.client_gets(Says("28000", "different certificates", severity="FATAL"))
         play.is_closed()
@@ -96,8 +96,8 @@ def test_an_offer_to_bind_to_another_certificate_is_refused_in_words_that_help()
 @pytest.mark.parametrize(
     "request_", [encode_authentication_sasl([b"SCRAM-SHA-256"]), raw(b"R", b"\0\0\0\5salt"), AUTHENTICATION_OK]
 )
-def test_what_binds_to_nothing_passes_all_the_same(request_: bytes) -> None:
+def test_a_request_that_binds_to_no_certificate_passes_though_certificates_differ(request_: bytes) -> None:
     with Screenplay(log_in=False) as play:
-        play.session.unbound = DifferentCertificates("different certificates")
+        play.session.login.unbound = DifferentCertificates("different certificates")
         play.server_says(request_)
         play.client_gets(request_)

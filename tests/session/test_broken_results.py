@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.errors import DataKeyWant, ProviderUnavailable
-from phiproxy.session.substitutes import FAIL_TRANSACTION
+from phiproxy.session.proxy_messages import FAIL_TRANSACTION
 from tests.session.frames import (
     BIND_COMPLETE,
     CLOSE_COMPLETE,
@@ -157,7 +157,7 @@ def test_a_close_behind_a_simple_query_is_another_groups(play: Screenplay) -> No
     play.is_idle()
 
 
-def test_nor_can_a_statement_of_sql_be_prepared_again(play: Screenplay) -> None:
+def test_a_result_is_not_broken_off_before_a_close_of_a_statement_that_sql_has_prepared(play: Screenplay) -> None:
     play.client_says(query("PREPARE q AS SELECT 1"), *SAID, close("q"), SYNC)
     play.session.to_server.clear()
     play.server_says(command_complete("PREPARE"), ready(), *PREPARED, BROKEN)

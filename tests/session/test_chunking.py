@@ -1,4 +1,4 @@
-"""However the bytes of either side are cut, the other side gets the same."""
+"""However the bytes of either peer are cut, the other gets the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.session.substitutes import PATH_QUERY
+from phiproxy.session.proxy_messages import PATH_QUERY
 from phiproxy.wire import framing
 from tests.session.frames import (
     AUTHENTICATION_OK,

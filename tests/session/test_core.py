@@ -1,4 +1,4 @@
-"""The conversation as a whole: login, needs, the search path, cutting of bytes, garbage."""
+"""The conversation as a whole: login, needs, a lease that is over, the search path, cutting of bytes, garbage."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import DataKeyWant, IndexKeyWant, ProviderUnavailable, WriteKeyWant
-from phiproxy.plan.cache import Planner
-from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.planner import Planner
 from phiproxy.session.core import Session
+from phiproxy.session.needs import NeedCatalog
 from phiproxy.session.phases import Phase
-from phiproxy.session.substitutes import PATH_QUERY
+from phiproxy.session.proxy_messages import PATH_QUERY
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
     AUTHENTICATION_OK,
@@ -285,13 +286,13 @@ def test_inside_a_group_the_path_is_asked_for_without_a_sync(play: Screenplay) -
     play.session.to_client.clear()
     play.client_says(parse(UNQUALIFIED), bind(), execute(), SYNC)
     play.server_gets(*list(split(PATH_QUERY))[:-1], FLUSH)
-    path = [data_row(value.encode()) for value in ("hex", "1", "pg_catalog", "public")]
+    path = [data_row(value.encode()) for value in ("hex", "1", "app", "", "", "", "pg_catalog", "public")]
     play.server_says(PARSE_COMPLETE, BIND_COMPLETE, *path, command_complete("SELECT 4"), CLOSE_COMPLETE, CLOSE_COMPLETE)
     play.server_gets(parse(QUALIFIED), bind(results=[1, 0]), execute(), SYNC)
 
 
 def test_a_path_that_cannot_be_read_refuses_the_frame_and_is_asked_for_again(play: Screenplay) -> None:
-    play.session.path = None
+    play.session.search_path.schemas = None
     play.client_says(query(UNQUALIFIED), query("SELECT 1"))
     play.server_gets(*split(PATH_QUERY))
     play.server_says(error("57014"), ready())
@@ -443,3 +444,48 @@ def test_garbage_between_sense_is_answered_or_ends_the_conversation_and_raises_n
             need = session.resume(ProviderUnavailable("no"))
     fatal = b"".join(session.to_client).count(b"SFATAL\0VFATAL\0C08P01\0")
     assert fatal <= (session.phase is Phase.CLOSED)
+
+
+PLAIN = query("SELECT 1 FROM cities")
+GROUP = (parse("SELECT 1 FROM cities", "s"), bind(statement="s"), execute(), SYNC)
+DONE = (command_complete("SELECT 0"), ready())
+
+
+def fence(play: Screenplay, until: float) -> None:
+    assert isinstance(play.session.database, FakeDatabase)
+    play.session.database.fence.until = until
+    play.session.now = 10.0
+
+
+def test_the_catalogue_is_not_read_again_within_the_lease(play: Screenplay) -> None:
+    fence(play, 10.0)
+    play.client_says(PLAIN)
+    play.server_gets(PLAIN)
+    play.server_says(*DONE)
+    play.client_gets(*DONE)
+
+
+def test_the_catalogue_is_read_before_a_statement_goes_on(play: Screenplay) -> None:
+    answers = {(PLAIN,): DONE, GROUP: (PARSE_COMPLETE, BIND_COMPLETE, *DONE)}
+    for messages, answer in answers.items():
+        fence(play, 9.0)
+        play.client_says(*messages)
+        assert play.need == NeedCatalog(changed=True)
+        play.server_gets()
+        fence(play, 11.0)
+        play.resumes()
+        play.server_gets(*messages)
+        play.server_says(*answer)
+        play.client_gets(*answer)
+
+
+def test_each_statement_is_refused_while_the_catalogue_cannot_be_read(play: Screenplay) -> None:
+    fence(play, 9.0)
+    play.client_says(*GROUP, PLAIN)
+    for _ in range(2):
+        assert play.need == NeedCatalog(changed=True)
+        play.resumes(ProviderUnavailable("the catalogue cannot be read"))
+    assert b"cities" not in b"".join(play.session.to_server)
+    play.session.to_server.clear()
+    play.server_says(error("42883"), ready(), error("42883"), ready())
+    play.client_gets(Says("57P03", "cannot be read"), ready(), Says("57P03", "cannot be read"), ready())

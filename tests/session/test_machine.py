@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import ProviderUnavailable
-from phiproxy.plan.ciphers import Ciphers
-from phiproxy.session.core import Need, NeedKeys
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.session.needs import Need, NeedKeys
+from phiproxy.session.phases import Peer
 from tests.session.frames import SYNC, Frame, error_fields, notice, notification, parameter_status, query, show_client, split
 from tests.session.model import Server
 from tests.session.network import ALL, Network, same
@@ -122,7 +123,7 @@ class Conversation(RuleBasedStateMachine):
         self.network.resume()
 
     def _deny(self, need: Need) -> None:
-        if self.network.session.waiting == "client":
+        if self.network.session.waiting is Peer.CLIENT:
             self.denied[self._taken()] = DENIED.sqlstate
         else:
             assert isinstance(need, NeedKeys)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from phiproxy.errors import StatementRefused, WireError
-from phiproxy.session.copying import NO_END
+from phiproxy.session.copy_data import NO_END
 from phiproxy.session.pipeline import EXTENDED, Expected, Kind, Pipeline, Undo
 from tests.session.frames import (
     BIND_COMPLETE,
@@ -304,7 +304,7 @@ def test_data_said_blindly_for_a_refused_copy_never_leaves(play: Screenplay) -> 
     play.is_idle()
 
 
-def test_nor_in_the_extended_protocol_between_the_error_and_ready(play: Screenplay) -> None:
+def test_copy_data_behind_a_refused_copy_goes_nowhere_in_the_extended_protocol(play: Screenplay) -> None:
     play.client_says(parse("COPY patients TO PROGRAM 'x'"), bind(), execute(), copy_data(SECRET), SYNC, copy_data(SECRET))
     play.server_gets(refused_parse(), SYNC)
     play.server_says(error("42883"))
@@ -338,3 +338,19 @@ def test_after_a_copy_the_path_can_be_asked_for(play: Screenplay) -> None:
     play.is_idle()
     play.client_says(query("SELECT ssn FROM patients"))
     play.server_gets(query('SELECT ssn FROM "public".patients'))
+
+
+def test_what_stands_for_another_statement_is_placed_in_turn() -> None:
+    pipeline = Pipeline()
+    pipeline.silent = True
+    places = {"own": lambda at: at + 1 if at < 10 else None, "then": lambda at: at * 2}
+    for own, then, expected in (("own", "then", 6), ("own", "", 3), ("", "then", 4)):
+        pipeline.placing = places.get(then)
+        pipeline.push(Expected(Kind.PARSE, placing=places.get(own)))
+        placing = pipeline.queue[-1].placing
+        assert placing is not None
+        assert placing(2) == expected
+        assert placing(20) == (40 if not own else None)
+    pipeline.placing = None
+    pipeline.push(Expected(Kind.PARSE))
+    assert pipeline.queue[-1].placing is None

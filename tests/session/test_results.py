@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.crypto.keyring import Keyring
-from phiproxy.plan.cache import Planner
-from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.planner import Planner
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
     BIND_COMPLETE,

@@ -6,8 +6,9 @@ import dataclasses
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import PhiproxyError
-from phiproxy.plan.cache import Planner, View
-from phiproxy.plan.ciphers import Ciphers
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.named_statements import View
+from phiproxy.plan.planner import Planner
 from tests import clinic_model
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 

@@ -6,10 +6,10 @@ import psycopg
 import pytest
 
 from phiproxy.errors import ValueRefused
-from phiproxy.policy.types import named_type
+from phiproxy.policy.column_types import named_type
 from phiproxy.types.casts import NoCast, NotCast, cast, explicit
+from phiproxy.types.codecs import codec
 from phiproxy.types.declared import DeclaredType
-from phiproxy.types.registry import codec
 from phiproxy.types.styles import Styles
 from tests.harness.server import PostgresServer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.policy.types import BUILTIN, builtin, named_type
+from phiproxy.policy.column_types import BUILTIN, builtin, named_type
 from phiproxy.types.names import sql_name
 from tests.harness.server import PostgresServer
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import pytest
 from hypothesis import strategies as st
 
-from phiproxy.wire.copydata import Codec, CopyDataError, Row
+from phiproxy import long_values
+from phiproxy.wire import copy_binary, copy_csv, copy_text
+from phiproxy.wire.copy_rows import Codec, CopyDataError, Row
 
 LIMIT = 1 << 20
 Values = list[list[bytes | None]]
@@ -14,6 +18,19 @@ Values = list[list[bytes | None]]
 # What the formats have to escape, and what surrounds it.
 texts = st.text(st.sampled_from("ab\\.,;|\"'\n\r\t\b\vxN0é€ "), max_size=8).map(str.encode)
 rows = st.lists(st.tuples(st.none() | texts, texts, st.none() | texts).map(list), min_size=1, max_size=6)
+
+
+@contextmanager
+def everything_is_long() -> Iterator[None]:
+    """Have all that is taken in pieces where it is long taken in pieces of a few bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (long_values, copy_text, copy_csv, copy_binary):
+            patch.setattr(module, "LONG_VALUE", 2)
+        for module in (long_values, copy_text):
+            patch.setattr(module, "PIECE", 4)
+        for module in (copy_text, copy_csv):
+            patch.setattr(module, "SMALL_PIECE", 3)
+        yield
 
 
 def chunks(data: bytes, cuts: Sequence[int]) -> Iterator[bytes]:

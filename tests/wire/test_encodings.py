@@ -9,15 +9,16 @@ from collections.abc import Iterable
 import psycopg
 import pytest
 
+from phiproxy import long_values
 from phiproxy.errors import InvalidEncoding, UntranslatableCharacter
-from phiproxy.wire import mapped
+from phiproxy.wire import encoding_tables, encodings
+from phiproxy.wire.encoding_differences import CODECS, shipped
 from phiproxy.wire.encodings import ENCODINGS, UTF8, Encoding, encoding_of, of_binary
-from phiproxy.wire.tabled import CODECS, shipped
 from tests.harness.server import PostgresServer
 
 OTHERS = [encoding for encoding in ENCODINGS.values() if encoding is not UTF8]
 TABLED = tuple(CODECS)
-MAPPED = tuple(mapped.UNITS)
+MAPPED = tuple(encoding_tables.UNITS)
 MULTIBYTE = ("EUC_CN", "GBK", "GB18030", *TABLED, *MAPPED)
 EVERYTHING = bool(os.environ.get("PHIPROXY_EXPLORE"))
 CONVERT = """\
@@ -57,9 +58,9 @@ def sequences(encoding: Encoding) -> Iterable[bytes]:
         yield from shipped(encoding.name).read
         yield from map(bytes.fromhex, ("8fa2b7", "8fa2", "8ea1a1", "8fa1a1a1", "5c8f5c"))
     if encoding.name in MAPPED:
-        known = list(mapped.shipped(encoding.name).read)
+        known = list(encoding_tables.shipped(encoding.name).read)
         yield from known if EVERYTHING else known[::7]
-        yield from (s for s in known if len(mapped.shipped(encoding.name).read[s]) > 1)
+        yield from (s for s in known if len(encoding_tables.shipped(encoding.name).read[s]) > 1)
         yield from map(
             bytes.fromhex, ("8ea2", "8ea2a1", "8ea2a1a0", "8ea8a1a1", "8eafa1a1", "8fa2b7", "8fa2", "8fffa1", "8ea1a1", "5c8f5c")
         )
@@ -76,7 +77,7 @@ def codes(encoding: Encoding) -> list[int]:
     readable = {ord(text) for text in single if len(text) == 1}
     written = list(shipped(encoding.name).write) if encoding.name in TABLED else []
     if encoding.name in MAPPED:
-        written = [character for character in mapped.shipped(encoding.name).write if len(character) == 1][::7]
+        written = [character for character in encoding_tables.shipped(encoding.name).write if len(character) == 1][::7]
     differing = map(ord, written)
     return sorted({*range(1, 0x200), *range(0x2010, 0x2030), 0x20AC, 0xFFFD, 0x10FFFF, *readable, *differing})
 
@@ -97,7 +98,7 @@ def test_the_server_converts_alike(postgres_server: PostgresServer) -> None:
 
 @pytest.mark.parametrize("name", ["EUC_JIS_2004", "SHIFT_JIS_2004"])
 def test_characters_of_two_code_points(postgres_server: PostgresServer, name: str) -> None:
-    pairs = [character for character in mapped.shipped(name).write if len(character) > 1]
+    pairs = [character for character in encoding_tables.shipped(name).write if len(character) > 1]
     assert len(pairs) == 25
     texts = [
         f"{before}{pair}{behind}" for pair in pairs for before in ("", "か", pair[0]) for behind in ("", "か", pair[0], pair[1:])
@@ -123,6 +124,22 @@ def test_what_is_read_is_written_the_same(encoding: Encoding) -> None:
     for text in sequences(encoding):
         if not (read := decoded(encoding, text)).endswith("!") or text == b"!":
             assert encoding.from_utf8(read.encode()) == text
+
+
+@pytest.mark.parametrize("name", ["LATIN1", "WIN1252", "GB18030", "SJIS", "EUC_JP", "EUC_JIS_2004"])
+def test_long_texts_are_converted_in_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding = ENCODINGS[name]
+    for text in ("aä" * 9, "日本語のテキスト" * 3, "äö" + "x" * 7 + "ü"):
+        try:
+            whole = encoding.from_utf8(text.encode())
+        except UntranslatableCharacter:
+            continue
+        with monkeypatch.context() as patch:
+            for module in (long_values, encodings):
+                patch.setattr(module, "LONG_VALUE", 2)
+                patch.setattr(module, "PIECE", 4)
+            assert encoding.from_utf8(text.encode()) == whole
+            assert encoding.to_utf8(whole) == text.encode()
 
 
 def test_utf8_stays_as_it_is() -> None:
@@ -195,3 +212,13 @@ def test_texts_in_binary_form() -> None:
     integers = head[:8] + (23).to_bytes(4, "big") + head[12:] + element
     assert of_binary(integers, 1009, latin) == integers
     assert of_binary(head + element[:-1], 1009, latin) == head + element[:-1]
+
+
+def test_jsonb_has_its_version_before_its_text() -> None:
+    latin = ENCODINGS["LATIN1"].to_utf8
+    own, made = b'\x01"\xe9"', '\x01"é"'.encode()
+    assert of_binary(own, 3802, latin) == made
+    head = b"".join(n.to_bytes(4, "big") for n in (1, 0, 3802, 1, 1))
+    array = head + len(own).to_bytes(4, "big") + own
+    assert of_binary(array, 3807, latin) == head + len(made).to_bytes(4, "big") + made
+    assert of_binary(own, 114, latin) == made  # of json it would be a character

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.errors import KeyNeeded, MalformedMessage, SealError, WireError
-from phiproxy.longvalues import LONG_VALUE
+from phiproxy.long_values import LONG_VALUE
 from phiproxy.wire.fields import Bind, SpanFunction, bind_names, bind_parts, compile_rows, decode_bind, encode_bind, expand_formats
 from tests.session.frames import data_row, values
 
@@ -193,3 +193,6 @@ def test_a_long_value_of_a_bind_is_a_part_of_its_own_and_not_copied() -> None:
     assert b"".join(parts) == encode_bind(bind)
     assert decode_bind(encode_bind(bind), 5, len(encode_bind(bind))) == bind
     assert len(bind_parts(bind._replace(values=[b"short"]))) == 1
+    many = bind._replace(values=[b"x" * 100] * (LONG_VALUE // 100 + 100))
+    assert [len(part) > LONG_VALUE // 2 for part in bind_parts(many)] == [True, False]
+    assert b"".join(bind_parts(many)) == encode_bind(many)

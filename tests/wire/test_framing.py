@@ -152,7 +152,7 @@ def test_a_long_message_of_a_streaming_tag_passes_as_it_comes() -> None:
     buffer.feed(whole[:1000])
     assert buffer.next() is None
     assert buffer.begun() == (ord("D"), 0, 1000)
-    buffer.stream(kept=True)
+    buffer.stream(forwarded=True)
     assert (buffer.passing, buffer.pending, buffer.begun()) == (len(whole) - 1000, 0, None)
     assert buffer.passed(whole[1000:200_000]) == (whole[1000:200_000], b"")
     assert buffer.passed(whole[200_000:] + b"Z") == (whole[200_000:], b"Z")
@@ -164,7 +164,7 @@ def test_a_message_that_is_dropped_leaves_what_comes_behind_it() -> None:
     whole = message(b"d", b"x" * 100_000)
     buffer.feed(whole[:5])
     assert buffer.next() is None
-    buffer.stream(kept=False)
+    buffer.stream(forwarded=False)
     assert buffer.passed(whole[5:] + b"Z") == (b"", b"Z")
 
 
@@ -235,3 +235,18 @@ def test_what_nobody_puts_together_is_put_together_when_it_is_asked_for() -> Non
         buffer.feed(piece)
         buffer.next()
     assert taken(buffer) == [whole, message(b"S", b"")]
+
+
+@given(frames, frames, st.integers(0, 400))
+def test_messages_that_are_put_before_come_first(said: list[bytes], before: list[bytes], cut: int) -> None:
+    buffer, data = FrameBuffer(), b"".join(said)
+    buffer.feed(data[:cut])
+    buffer.next()  # it may have seen the beginning of a message
+    buffer.put_before(b"".join(before))
+    assert taken(buffer)[: len(before)] == before
+    buffer = FrameBuffer()
+    buffer.feed(data[:cut])
+    found = taken(buffer)
+    buffer.put_before(b"".join(before))
+    buffer.feed(data[cut:])
+    assert found + taken(buffer) == [*said[: len(found)], *before, *said[len(found) :]]

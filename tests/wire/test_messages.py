@@ -180,3 +180,11 @@ def test_sasl_mechanisms_are_taken_apart_as_they_were_put_together(mechanisms: l
 def test_sync_and_terminate() -> None:
     assert m.SYNC == b"S\0\0\0\4"
     assert m.TERMINATE == b"X\0\0\0\4"
+
+
+def test_a_long_text_is_a_part_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(m, "LONG_VALUE", 10)
+    for text in (b"x" * 10, b"x" * 11):
+        parts = m.query_parts(text)
+        assert b"".join(parts) == m.encode_query(text)
+        assert any(part is text for part in parts) is (len(text) > 10)

@@ -1,27 +1,32 @@
-"""The project's settings; DATABASE_URL says where its database is, which the tests use as it is."""
+"""The project's settings; DATABASE_URL says where its database is, which the tests use as it is, and TWIN_URL of a second one."""
 
 from __future__ import annotations
 
 import os
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-_URL = urlsplit(os.environ["DATABASE_URL"])
-_NAME = unquote(_URL.path.lstrip("/"))
-
 SECRET_KEY = "only for tests"
 USE_TZ = True
 TIME_ZONE = "America/Anchorage"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["tests.applications.django_ehr.ehr"]
-DATABASES = {
-    "default": {
+
+
+def _database(address: str) -> dict[str, object]:
+    url = urlsplit(address)
+    name = unquote(url.path.lstrip("/"))
+    return {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": _NAME,
-        "USER": unquote(_URL.username or ""),
-        "PASSWORD": unquote(_URL.password or ""),
-        "HOST": _URL.hostname,
-        "PORT": _URL.port,
-        "OPTIONS": {**dict(parse_qsl(_URL.query)), "server_side_binding": os.environ.get("SERVER_SIDE_BINDING") == "yes"},
-        "TEST": {"NAME": _NAME},
+        "NAME": name,
+        "USER": unquote(url.username or ""),
+        "PASSWORD": unquote(url.password or ""),
+        "HOST": url.hostname,
+        "PORT": url.port,
+        "OPTIONS": {**dict(parse_qsl(url.query)), "server_side_binding": os.environ.get("SERVER_SIDE_BINDING") == "yes"},
+        "TEST": {"NAME": name},
     }
-}
+
+
+DATABASES = {"default": _database(os.environ["DATABASE_URL"])}
+if "TWIN_URL" in os.environ:
+    DATABASES["twin"] = _database(os.environ["TWIN_URL"])

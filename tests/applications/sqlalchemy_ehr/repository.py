@@ -134,6 +134,16 @@ class CareRepository:
         )
         return [(mrn, last_name, drug) for mrn, last_name, drug in self.session.execute(found)]
 
+    def measured_with(self, device: str) -> Sequence[str]:
+        """Return the codes of what was measured with a device, by what the document says of it."""
+        found = select(Observation.code).where(Observation.detail["device"].astext == device)
+        return self.session.scalars(found.order_by(Observation.id)).all()
+
+    def documented(self, part: dict[str, Any]) -> Sequence[str]:
+        """Return the codes of the observations whose documents hold an object."""
+        found = select(Observation.code).where(Observation.detail.contains(part))
+        return self.session.scalars(found.order_by(Observation.id)).all()
+
     def unmedicated(self) -> Sequence[str]:
         """Return the record numbers of whoever takes nothing."""
         takes = select(Medication.id).where(Medication.mrn == Patient.mrn)

@@ -82,6 +82,16 @@ def test_a_document_is_replaced(care: CareRepository) -> None:
     assert care.session.scalar(select(func.count()).where(Observation.detail.is_(None))) == 2
 
 
+def test_documents_are_searched_by_what_is_in_them(care: CareRepository) -> None:
+    assert care.measured_with(str(DETAIL["device"])) == ["8310-5"]
+    assert care.measured_with("never") == []
+    assert care.documented({"device": DETAIL["device"]}) == ["8310-5"]
+    assert care.documented({"device": DETAIL["device"], "fasting": False, "readings": [39.1]}) == ["8310-5"]
+    assert care.documented({"answer": "never"}) == ["72166-2"]
+    answers = select(Observation.detail["answer"].astext).where(Observation.detail.has_key("answer"))
+    assert care.session.scalars(answers).all() == ["never"]
+
+
 def test_a_patient_leaves_nothing(care: CareRepository) -> None:
     session = care.session
     session.delete(PatientRepository(session).by_ssn(PEOPLE[0]["ssn"]))

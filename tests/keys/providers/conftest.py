@@ -15,10 +15,7 @@ from tests.keys.providers.vault_server import VaultServer
 
 @pytest.fixture(scope="session", autouse=True)
 def _aws_credentials() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with parts.aws_credentials():
         yield
 
 
@@ -66,4 +63,4 @@ async def part(request: pytest.FixtureRequest, tmp_path: Path) -> Part:
         return parts.pkcs11_part(asymmetric=scheme == "pkcs11-rsa")
     if scheme == "awskms":
         return parts.kms_part(*request.getfixturevalue("kms"))
-    return parts.vault_part(request.getfixturevalue("vault"))
+    return parts.vault_part(*parts.vault_address(request.getfixturevalue("vault")))

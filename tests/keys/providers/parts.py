@@ -25,7 +25,6 @@ from phiproxy.errors import ConfigError
 from phiproxy.keys import open_provider
 from phiproxy.keys.local import add_kek, create_kek_file
 from phiproxy.keys.provider import KeyProvider
-from tests.keys.providers.transit import Key
 from tests.keys.providers.vault_server import VaultServer, real_vault
 
 SCHEMES = ("local", "rsa", "pkcs11-aes", "pkcs11-rsa", "awskms", "vault")
@@ -50,6 +49,16 @@ class Part:
 
     async def open(self, uri: str | None = None) -> KeyProvider:
         return await open_provider(uri or self.uri, self.secret)
+
+
+@contextmanager
+def aws_credentials() -> Iterator[None]:
+    """Set what boto3 looks for; any will do where AWS is not asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
 
 
 @contextmanager
@@ -111,11 +120,6 @@ def vault_address(server: VaultServer) -> tuple[str, str]:
     return real_vault() or (server.address, "root")
 
 
-def derived_key(server: VaultServer, name: str) -> None:
-    """Make a derived transit key on the test server."""
-    server.transit.keys[name] = Key(name, derived=True)
-
-
 async def local_part(directory: Path) -> Part:
     uri = f"local:{directory}/kek.json"
 
@@ -175,15 +179,10 @@ def kms_part(endpoint: str, client: Any) -> Part:
     return Part(uri, {}, turn_over, lambda: f"awskms:{new_key()}?endpoint={endpoint}")
 
 
-def vault_part(server: VaultServer) -> Part:
-    address, token = vault_address(server)
+def vault_part(address: str, token: str) -> Part:
     name, other = f"phi{os.urandom(4).hex()}", f"phi{os.urandom(4).hex()}"
-    if real_vault() is None:
-        derived_key(server, name)
-        derived_key(server, other)
-    else:
-        for key in (name, other):
-            hvac.Client(address, token).secrets.transit.create_key(key, derived=True)
+    for key in (name, other):
+        hvac.Client(address, token).secrets.transit.create_key(key, derived=True)
     uri = f"vault:transit/{name}?address={address}&token=env:TOKEN"
 
     async def turn_over() -> str:

@@ -64,6 +64,18 @@ class Wards(Stored):
         self.assertEqual(found.detail, {**DETAIL, "readings": []})
         self.assertEqual(Observation.objects.filter(detail__isnull=True).count(), 1)
 
+    def test_what_is_in_documents(self) -> None:
+        def codes(**lookups: object) -> list[str]:
+            return list(Observation.objects.filter(**lookups).order_by("id").values_list("code", flat=True))
+
+        self.assertEqual(codes(detail__device=DETAIL["device"]), ["8310-5"])
+        self.assertEqual(codes(detail__contains={"device": DETAIL["device"]}), ["8310-5"])
+        self.assertEqual(codes(detail__contains={"device": DETAIL["device"], "readings": [39.1]}), ["8310-5"])
+        self.assertEqual(codes(detail__has_key="answer"), ["72166-2"])
+        self.assertEqual(codes(detail__device__isnull=False), ["8310-5"])
+        self.assertEqual(codes(detail__readings__0=38.9), ["8310-5"])
+        self.assertEqual(list(Observation.objects.filter(code="72166-2").values_list("detail__answer", flat=True)), ["never"])
+
 
 class Pharmacy(Stored):
     def test_who_takes_what(self) -> None:

@@ -1,0 +1,389 @@
+"""Long work over a large table with an application at work on it: how fast it goes, and what the application notices.
+
+python -m benchmarks.drill [--rows N] [--columns N] [--rate N] [--jobs JOB,JOB]      (make drill, make drill ARGS='--rows 50000')
+
+Tables full of plaintext are encrypted, reindexed, recrypted, taken from under compromised keys, and decrypted: one of many rows,
+and those of the two applications of tests/applications. These work on theirs all the while, through the proxy and on a twin, and
+compare what they see. Sessions of the drill's own search and change the large table, so that each statement can be timed, and, as
+long as that is plain, a writer past the proxy makes 20 000 changes a minute. No statement of any of them may fail; at the end every
+value is compared with what was written last.
+
+The rate of a fill stands beside what the server makes of ``UPDATE t SET c = c || ''`` over as many columns of a copy of the table
+with the same indexes, before and after, and beside a loop that only seals. All is done in one run, under the same load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from benchmarks.measures import cpu_seconds, middle, percentile
+from benchmarks.site import (
+    CHECKOUT,
+    INDEXES,
+    PLAIN,
+    PROTECTED,
+    ROLE,
+    SETTINGS,
+    TEN_COLUMNS,
+    THREE,
+    Site,
+    copied,
+    phiproxy,
+    row,
+    say,
+)
+from phiproxy.demo.postgres import EmbeddedPostgres
+from tests.applications.both import DJANGO, SQLALCHEMY, at_work, make_tables, rows_of
+from tests.integration.test_ehr import POLICY as APPLICATIONS_POLICY
+from tests.session.screenplay import CIPHERS, SSN
+
+QUIET = 10.0
+"""Seconds that the application is measured for without any other work, before each job."""
+PAST = 20_000 / 60
+"""Changes per second past the proxy."""
+LANES = 4
+"""Each row is written by one session only: two through the proxy, one past it, and rows that nobody changes."""
+COLUMNS = ("ssn", "full_name", "diagnosis")
+PERSONS = 500
+"""Patients of each of the applications."""
+APPLICATIONS = [*SQLALCHEMY.values(), *DJANGO.values()]
+"""Their tables."""
+POLICY = APPLICATIONS_POLICY.replace("{database}", PROTECTED) + "  public.people:\n    columns:\n"
+COLUMN = "      {}: {{type: text, indexes: [{}], accept_leakage: nobody in here exists}}\n"
+KEK = ["respond", "--kek", "local:kek.json", "--reason", "drill", "--json"]
+JOBS = {
+    "encrypt": [["encrypt", "--json"]],
+    "reindex": [["keys", "rotate", "--index", "public.people.ssn", "--json"]],
+    "recrypt": [["keys", "rotate"], ["recrypt", "--json"]],
+    "respond": [["respond", "--key", "{key}", "--reason", "drill", "--json"]],
+    "respond-kek": [KEK],
+    "decrypt": [["decrypt", *(f"public.{table}" for table in ("people", *APPLICATIONS)), "--reorder", "--json"]],
+}
+MOST_USED = b"SELECT encode(substring(ssn, 6, 4), 'hex') FROM people GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"
+"""The data key that most values are under."""
+SHORTEST = 3.0
+"""Seconds: a shorter phase is told of with the next one."""
+MINUTES = 60
+"""A job that takes longer is ended, and the drill has failed."""
+INDEXED = "".join(line + "\n" for line in INDEXES.splitlines() if " people " in line)
+
+
+@dataclass
+class Application:
+    """Sessions through the proxy, and how long each of their statements took (seconds)."""
+
+    dsn: str
+    rows: int
+    changed: dict[int, str] = field(default_factory=dict)
+    took: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(lane,)) for lane in range(2)]
+
+    def _run(self, lane: int) -> None:
+        try:
+            with psycopg.connect(self.dsn, autocommit=True) as conn:
+                while not self._stop.is_set():
+                    number = 1 + lane + LANES * secrets.randbelow(self.rows // LANES)
+                    ssn = self.changed.get(number, str(row(number)[1]))
+                    found = self._timed(conn, "SELECT id FROM people WHERE ssn = %s", (ssn,))
+                    if found != [(number,)]:
+                        self.errors.append(f"a search for person {number} gave {len(found)} rows")
+                    fresh = f"F{secrets.token_hex(6)}"
+                    self._timed(conn, "UPDATE people SET ssn = %s WHERE id = %s RETURNING id", (fresh, number))
+                    self.changed[number] = fresh
+                    self._timed(
+                        conn, "UPDATE people SET visits = visits WHERE id = %s RETURNING id", (1 + secrets.randbelow(self.rows),)
+                    )
+                    time.sleep(0.005)
+        except psycopg.Error as error:
+            self.errors.append(f"{type(error).__name__} (SQLSTATE {error.sqlstate})")
+
+    def _timed(
+        self, conn: psycopg.Connection[tuple[object, ...]], query: str, values: tuple[object, ...]
+    ) -> list[tuple[object, ...]]:
+        began = time.monotonic()
+        rows = conn.execute(query.encode(), values).fetchall()
+        self.took.append(time.monotonic() - began)
+        return rows
+
+    def __enter__(self) -> Application:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def told(self) -> tuple[float, str]:
+        """Return the 99th percentile since this was asked last (seconds), and say how long statements took."""
+        took, self.took = self.took, []
+        if len(took) < 100:
+            return 0.0, f"{len(took)} statements"
+        p99 = percentile(took, 0.99)
+        half, longest = percentile(took, 0.5) * 1e3, max(took) * 1e3
+        return p99, f"{len(took)} statements, p50 {half:.1f} ms, p99 {p99 * 1e3:.1f} ms, longest {longest:.0f} ms"
+
+
+class Past:
+    """A writer past the proxy, until the server takes plaintext no more."""
+
+    def __init__(self, dsn: str, rows: int) -> None:
+        self._dsn, self._rows = dsn, rows
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.changed: dict[int, str] = {}
+
+    def _run(self) -> None:
+        began, done = time.monotonic(), 0
+        with psycopg.connect(self._dsn, autocommit=True) as conn:
+            while not self._stop.is_set():
+                number = 3 + LANES * secrets.randbelow(self._rows // LANES)
+                fresh = f"P{secrets.token_hex(6)}"
+                try:
+                    conn.execute("UPDATE people SET ssn = %s WHERE id = %s", (fresh, number))
+                except (psycopg.errors.DatatypeMismatch, psycopg.errors.CheckViolation, psycopg.errors.FeatureNotSupported):
+                    return
+                self.changed[number] = fresh
+                done += 1
+                self._stop.wait(max(0.0, began + done / PAST - time.monotonic()))
+
+    def __enter__(self) -> Past:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def tell(text: str) -> None:
+    """Print a line of the result at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Load, run each job, and print what it took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--columns", type=int, default=len(COLUMNS), choices=range(1, len(COLUMNS) + 1), help="how many are sealed")
+    parser.add_argument("--jobs", default=",".join(JOBS), help="which, in this order; default: %(default)s")
+    parser.add_argument("--rate", type=int, default=0, help="rows per second that a job writes at most; default: no limit")
+    chosen = parser.parse_args()
+    jobs, columns = chosen.jobs.split(","), COLUMNS[: chosen.columns]
+    if unknown := set(jobs) - JOBS.keys():
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    with tempfile.TemporaryDirectory() as directory, EmbeddedPostgres(settings=SETTINGS) as server:
+        site = Site(server, Path(directory), rows=chosen.rows, scale=1, settings="compute: {{engine: embedded}}\n")
+        site.make_databases()
+        for database in (PLAIN, PROTECTED):
+            make_tables(server.dsn(database), PERSONS)
+            with psycopg.connect(server.dsn(database), autocommit=True) as owner:
+                owner.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}".encode())
+                owner.execute(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {ROLE}".encode())
+        with psycopg.connect(server.dsn(PROTECTED), autocommit=True) as owner:
+            owner.execute(f"GRANT {server.superuser} TO phiproxy".encode())
+            owner.execute(b"GRANT SET ON PARAMETER session_replication_role TO phiproxy")
+            say(f"loading {chosen.rows} rows")
+            with owner.cursor().copy(b"COPY people FROM STDIN") as copy:
+                copy.write(copied(chosen.rows))
+            owner.execute(INDEXED.encode())
+            owner.execute(b"VACUUM ANALYZE people")
+            site.make_keys(POLICY + "".join(COLUMN.format(column, column) for column in columns))
+            with site.proxy() as (port, (proxy, *_)):
+                protected, plain = site.dsn(port, PROTECTED), site.dsn(server.port, PLAIN)
+                with (
+                    at_work(protected, plain, PERSONS) as told,
+                    Application(protected, chosen.rows) as application,
+                    Past(site.dsn(server.port, PROTECTED), chosen.rows) as past,
+                ):
+                    for name in jobs:
+                        _job(site, owner, application, name, (port, proxy), chosen.rate, columns)
+                _compare(site, protected, application, past)
+                _compare_applications(told, rows_of(protected), rows_of(plain))
+
+
+def _job(
+    site: Site,
+    owner: psycopg.Connection[tuple[object, ...]],
+    application: Application,
+    name: str,
+    proxy: tuple[int, int],
+    rate: int,
+    columns: Sequence[str],
+) -> None:
+    """Run the commands of a job, and tell of each of its phases. ``proxy``: its port and its process."""
+    port, pid = proxy
+    say(name)
+    owner.execute(b"VACUUM people")  # as autovacuum has done it where jobs are not minutes apart
+    application.told()
+    time.sleep(QUIET)
+    quiet, said = application.told()
+    tell(f"{name}\n  application before: {said}")
+    if name == "encrypt":
+        in_sql = [_in_sql(owner, site.rows, columns)]
+        tell(f"  sealed in a loop that does nothing else: {_sealed_only(len(columns)):,.0f} rows/s")
+        application.told()
+    began, fill = time.monotonic(), (0.0, (0.0, 0.0))
+    config = ["-c", str(site.home / f"phiproxy-{port}.yaml")]
+    if name == "respond-kek":  # adds a key to the file, which proxies must have before anything is wrapped under it
+        subprocess.run(phiproxy(*KEK, *config), cwd=CHECKOUT, check=False, capture_output=True)
+        os.kill(pid, signal.SIGHUP)
+        time.sleep(1)
+    key = str(owner.execute(MOST_USED).fetchall()[0][0]) if name == "respond" else ""
+    report = ["--report", str(site.home)] if name.startswith("respond") else []
+    for arguments in JOBS[name]:
+        limit = ["--rate", str(rate)] if rate and "--json" in arguments else []
+        given = [each.format(key=key) for each in arguments]
+        for phase, seconds, cpu in _phases(owner, [*given, *report, *limit, *config]):
+            if seconds < SHORTEST and phase not in LONG.get(name, ()):
+                continue
+            p99, said = application.told()
+            pace = f", {site.rows / seconds:,.0f} rows/s" if phase in LONG.get(name, ()) else ""
+            against = f" ({p99 / quiet:.1f} times)" if p99 and quiet else ""
+            tell(f"  {phase}: {seconds:.1f} s{pace}; application: {said}{against}")
+            if phase in LONG.get(name, ())[:1]:
+                fill = seconds, cpu
+    tell(f"  all: {time.monotonic() - began:.1f} s")
+    if name == "encrypt":
+        in_sql.append(_in_sql(owner, site.rows, columns))
+        _compare_rates(site.rows, in_sql, *fill)
+
+
+def _compare_rates(rows: int, in_sql: Sequence[tuple[float, float]], seconds: float, cpu: tuple[float, float]) -> None:
+    """Tell of a fill, in so many seconds with so many of CPU of job and server, beside UPDATE in SQL: its seconds, and of CPU."""
+    for each, busy in in_sql:
+        tell(f"  UPDATE in SQL: {rows / each:,.0f} rows/s, {busy / rows * 1e6:.1f} µs of CPU for each")
+    by_clock, busy = (sum(values) / len(values) for values in zip(*in_sql, strict=True))
+    tell(f"  the fill has {by_clock / seconds:.2f} of the rate of UPDATE in SQL, under the same load")
+    job, server = (each / rows * 1e6 for each in cpu)
+    tell(
+        f"  CPU for each row: {job:.1f} µs of the job, {server:.1f} µs of the server; with a core for each that is"
+        f" {busy / max(cpu):.2f} of the rate of UPDATE in SQL"
+    )
+
+
+LONG = {
+    "encrypt": ["sealing public.people", "comparing public.people", "comparing again public.people"],
+    "decrypt": ["sealing public.people", "comparing public.people", "comparing again public.people"],
+    "reindex": ["filling slot 1 of c:public.people.ssn"],
+    "recrypt": ["sealing anew"],
+    "respond": ["sealing anew"],
+    "respond-kek": ["sealing anew"],
+}
+"""Phases that go through all rows."""
+
+
+def _phases(
+    owner: psycopg.Connection[tuple[object, ...]], arguments: list[str]
+) -> Iterator[tuple[str, float, tuple[float, float]]]:
+    """Run a command and yield each of its phases with its seconds, when it is over, and those of CPU of the job and the server.
+
+    Say how long statements were held.
+    """
+    process = subprocess.Popen(phiproxy(*arguments), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
+    timer = threading.Timer(MINUTES * 60, process.kill)
+    timer.daemon = True
+    timer.start()
+    assert process.stdout is not None
+    phase, began, rest, used = "start", time.monotonic(), "", (0.0, 0.0)
+    for line in process.stdout:
+        report = json.loads(line) if line.startswith('{"') else {}
+        rest += "" if report else line
+        if report.get("waits"):
+            tell(f"  waits: {report['waits']}")
+        if report.get("phase", phase) != phase:
+            now = _cpu(owner, process.pid)
+            yield phase, time.monotonic() - began, (now[0] - used[0], now[1] - used[1])
+            phase, began, used = report["phase"], time.monotonic(), now
+    yield phase, time.monotonic() - began, (0.0, 0.0)
+    failed = process.wait()
+    timer.cancel()
+    if failed:
+        raise SystemExit(f"phiproxy {arguments[0]} has failed")
+    if "held_ms" in rest:
+        tell(f"  statements were held for {json.loads(rest)['held_ms']} ms")
+
+
+def _cpu(owner: psycopg.Connection[tuple[object, ...]], pid: int) -> tuple[float, float]:
+    """Return the seconds of CPU that a job has used, and the server's processes that work for it."""
+    rows = owner.execute(b"SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'phiproxy job%'").fetchall()
+    return cpu_seconds([pid]), cpu_seconds([int(str(backend)) for (backend,) in rows])
+
+
+def _in_sql(owner: psycopg.Connection[tuple[object, ...]], rows: int, columns: Sequence[str]) -> tuple[float, float]:
+    """Return in how many seconds the server rewrites as many rows, of plain texts with the same indexes, and those of CPU."""
+    owner.execute(f"CREATE TABLE copied (id integer PRIMARY KEY, {THREE}, {TEN_COLUMNS})".encode())
+    with owner.cursor().copy(b"COPY copied FROM STDIN") as copy:
+        copy.write(copied(rows))
+    owner.execute(INDEXED.replace(" people ", " copied ").encode())
+    owner.execute(b"VACUUM ANALYZE copied")
+    began, before = time.monotonic(), cpu_seconds([owner.info.backend_pid])
+    owner.execute(("UPDATE copied SET " + ", ".join(f"{column} = {column} || ''" for column in columns)).encode())
+    seconds, cpu = time.monotonic() - began, cpu_seconds([owner.info.backend_pid]) - before
+    owner.execute("DROP TABLE copied")
+    return seconds, cpu
+
+
+def _sealed_only(columns: int, rounds: int = 5, rows: int = 5000) -> float:
+    """Return how many rows per second, of so many columns with a tag each, are sealed by a loop that does nothing else."""
+    store, rates = CIPHERS.stores([SSN])[SSN], []
+    for _ in range(rounds):
+        began = time.monotonic()
+        for begin in range(0, rows, 100):
+            for record in CIPHERS.draw(SSN.scope, 100):
+                for _column in range(columns):
+                    store(b"%09d" % begin, record)
+        rates.append(rows / (time.monotonic() - began))
+    return middle(rates)
+
+
+def _compare(site: Site, dsn: str, application: Application, past: Past) -> None:
+    """End with an error where a statement failed, a write was lost or a value is another one."""
+    with psycopg.connect(dsn) as conn:
+        stored = conn.execute("SELECT id, ssn, full_name, diagnosis FROM people ORDER BY id").fetchall()
+    changed = {**application.changed, **past.changed}
+    wrong = [n for n, *values in stored if (changed.get(n, row(n)[1]), *row(n)[2:4]) != tuple(values)]
+    for error in application.errors:
+        sys.stderr.write(f"{error}\n")
+    if wrong or application.errors or len(stored) != site.rows:
+        missing = site.rows - len(stored)
+        sys.exit(f"{len(wrong)} values are wrong, {missing} rows are missing, {len(application.errors)} statements failed")
+    tell(f"all {len(stored)} rows are right, and no statement failed; {len(past.changed)} of them were changed past the proxy")
+
+
+def _compare_applications(told: Iterable[Mapping[str, Any]], stored: object, twin: object) -> None:
+    """End with an error where something differed for the applications, or they have stored something else than in the twin."""
+    wrong = [text for each in told for text in each["wrong"]]
+    for text in wrong:
+        sys.stderr.write(f"{text}\n")
+    if wrong or stored != twin:
+        what = "the same" if stored == twin else "not the same"
+        sys.exit(f"{len(wrong)} steps of the applications were not as in the twin, and what is stored is {what}")
+    for each in told:
+        steps, slowest = sum(each["done"].values()), each["slowest"]
+        tell(f"an application has done {steps} steps as in its twin, the longest of which took {slowest * 1e3:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()

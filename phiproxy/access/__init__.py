@@ -1,0 +1,1 @@
+"""Who may see what: the rules of a policy's ``access:``, the masks that they show, and what both come to for a set of roles."""

@@ -1,0 +1,20 @@
+"""The audit log: who has seen, searched and stored what is protected, and the proof that nobody has changed that record.
+
+What is written, and how it is signed:
+    records, open_file, log_files, merkle, checkpoints
+
+The process that writes:
+    writer, syncs, committer, destinations, otlp_logs
+
+What the proxy says to it:
+    group_commit, lease, session_trail, audit_keys, subjects
+
+What others say of signed heads, and whether that is genuine:
+    anchors, anchored
+
+What is read, and proven, offline:
+    reading, snapshot, verify
+
+What is made of it:
+    search, fhir, atna, prune, activity, report, break_glass_review
+"""

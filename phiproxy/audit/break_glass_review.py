@@ -1,0 +1,83 @@
+"""Break-glass and its review: who has had masks lifted for a reason, and which second person has looked into that.
+
+Both are records of the log. A review is written by the process of whoever reviews, under a writer's name of its own, and signed
+like all others; so a list of what is open is made of nothing but the log.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from phiproxy.audit.checkpoints import Signer
+from phiproxy.audit.log_files import LogFiles, Rotation, Writer
+from phiproxy.audit.reading import left_behind
+from phiproxy.audit.records import BREAK_GLASS, REVIEWED, line_of
+from phiproxy.audit.search import Record, end_user
+from phiproxy.errors import ConfigError
+
+WRITER: Final = "review"
+
+
+@dataclass(frozen=True, slots=True)
+class Glass:
+    """One time that somebody has had masks lifted, and the record of its review, or None."""
+
+    record: Record
+    review: Record | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is signed off by."""
+        return str(self.record["glass"])
+
+    @property
+    def people(self) -> frozenset[str]:
+        """Under which names whoever did it is in the record: none of them may review it."""
+        names = (self.record.get("login"), self.record.get("role"), end_user(self.record))
+        return frozenset(str(name) for name in names if name)
+
+
+def glasses(records: Iterable[Record]) -> list[Glass]:
+    """Return all of a log, in the order of time."""
+    broken: dict[str, Record] = {}
+    reviews: dict[str, Record] = {}
+    for record in records:
+        if record.get("kind") == BREAK_GLASS:
+            broken[str(record["glass"])] = record
+        elif record.get("kind") == REVIEWED:
+            reviews.setdefault(str(record["glass"]), record)
+    in_order = sorted(broken.items(), key=lambda item: str(item[1]["time"]))
+    return [Glass(record, reviews.get(name)) for name, record in in_order]
+
+
+def may_review(glass: Glass, reviewer: str) -> None:
+    """Go on where a person may sign this off; ConfigError where it is signed off, or it is his own."""
+    if glass.review is not None:
+        raise ConfigError(f"{glass.name} was signed off by {glass.review.get('by')} at {glass.review['time'][:19]}")
+    if reviewer in glass.people:
+        raise ConfigError(f"{reviewer} has done it himself", hint="a second person signs it off")
+
+
+def sign_off(directory: Path, proxy: str, signer: Signer, fields: Mapping[str, Any]) -> None:
+    """Write a record of a review, signed and closed; OSError."""
+    with _lock(directory / f"{proxy}.{WRITER}.lock"):
+        previous = left_behind(directory, (proxy, WRITER)).head
+        files = LogFiles(directory, Writer(proxy, WRITER), signer, Rotation(1 << 30), previous=previous)
+        files.append([line_of(REVIEWED, {**fields, "proxy": proxy, "writer": WRITER})])
+        files.close()
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

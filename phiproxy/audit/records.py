@@ -1,0 +1,51 @@
+"""One record as a line of canonical JSON: keys sorted, no white space, UTF-8 (RFC 8785 for the values that records have).
+
+A record holds names, numbers, times and shapes of statements. Who makes one passes no value, parameter or constant.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+VERSION: Final = 1
+"""Of the record's fields; ``v`` in each."""
+BREAK_GLASS: Final = "break_glass"
+"""The kind of a record that masks are lifted for a reason; ``glass`` names it."""
+REVIEWED: Final = "break_glass.reviewed"
+"""The kind of a record that a second person (``by``) has looked into that."""
+_SEQUENCE: Final = b'"sequence":'
+_MARK: Final = b'"sequence":null'
+
+Line = tuple[bytes, bytes]
+"""A record without its number: what stands before the number, and what behind it. Who writes it numbers it."""
+
+
+def canonical(value: object) -> bytes:
+    """Return a value of dicts, lists, texts, whole numbers, booleans and None as canonical JSON."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+_second: tuple[int, str] = 0, ""
+
+
+def now_text() -> str:
+    """Return this moment as records spell it: UTC with microseconds. The second is spelled once."""
+    global _second  # noqa: PLW0603 - a cache of one entry
+    second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    if second != _second[0]:
+        _second = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+    return f"{_second[1]}{microseconds:06d}Z"
+
+
+def line_of(kind: str, fields: Mapping[str, Any]) -> Line:
+    """Return a record of this moment, still without its number."""
+    record = {"kind": kind, "time": now_text(), "v": VERSION, **fields, "sequence": None}
+    before, _, behind = canonical(record).partition(_MARK)
+    return before + _SEQUENCE, behind
+
+
+def numbered(line: Line, sequence: int) -> bytes:
+    """Return a record with its number."""
+    return b"%b%d%b" % (line[0], sequence, line[1])

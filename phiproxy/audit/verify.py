@@ -1,0 +1,353 @@
+"""Offline verification of an audit log: needs its directory and its public key, no secret, no database, no network.
+
+What is proven is what the last signed checkpoint of a file covers. Beside it stand the hashes of all leaves, which the checkpoint
+proves too: so the first record that is not what it was is named, and not only that there is one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from phiproxy.audit.anchored import Witnessed, check_anchors
+from phiproxy.audit.checkpoints import BadCheckpoint, Checkpoint, Verifier, opened
+from phiproxy.audit.log_files import STEM_TIME, head
+from phiproxy.audit.merkle import EMPTY_ROOT, Tree, leaf_hash, root_of
+from phiproxy.audit.reading import StoredFile, record_of
+from phiproxy.audit.snapshot import Contents, snapshot
+
+# Of a log that is open the last checkpoint is younger than so many intervals.
+_LATE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a log: in which file, and where one can be named with which record (from 1)."""
+
+    file: str
+    record: int | None
+    text: str
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was verified: the faults, in the order of the files, and what is as it should be."""
+
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[Fault] = field(default_factory=list)
+    files: int = 0
+    records: int = 0
+    proven: int = 0
+    pruned: int = 0
+    until: datetime | None = None
+    """The time of the last checkpoint of all."""
+    anchored: int = 0
+    """How many anchors were verified."""
+    stamped: datetime | None = None
+    """The time of the last verified time stamp."""
+
+
+@dataclass(slots=True)
+class _Looked:
+    """One file with what was read of it; ``roots`` are those of its records by their number, as far as somebody needs them."""
+
+    contents: Contents
+    leaves: list[bytes]
+    checkpoints: list[Checkpoint]
+    roots: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def file(self) -> StoredFile:
+        return self.contents.file
+
+    @property
+    def lines(self) -> list[bytes]:
+        return self.contents.lines
+
+    @property
+    def has_records(self) -> bool:
+        return self.contents.has_records
+
+    @property
+    def is_begun_only(self) -> bool:
+        """Whether there is nothing in it but at most the record that opens it, and no checkpoint."""
+        return self.has_records and len(self.lines) <= 1 and not (self.contents.notes or self.contents.unreadable)
+
+    @property
+    def proven(self) -> int:
+        return self.checkpoints[-1].size if self.checkpoints else 0
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        return (record_of(self.lines[0]) if self.lines else None) or {}
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        return (record_of(self.lines[-1]) if self.lines else None) or {}
+
+
+def verify(
+    directory: Path, verifiers: Sequence[Verifier], as_of: datetime | None = None, witnessed: Witnessed | None = None
+) -> Verified:
+    """Verify a log that was as it is at ``as_of`` (now), and its anchors with what is ``witnessed``; ConfigError where none is."""
+    result = Verified()
+    there = snapshot(directory)
+    files = [_look(contents, verifiers, result) for contents in there.files]
+    by_stem = {looked.file.stem: looked for looked in files}
+    _compute_roots(files)
+    for looked in files:
+        _check_records(looked, result)
+    writers: dict[tuple[str, str], list[_Looked]] = {}
+    for looked in files:
+        writers.setdefault(looked.file.writer, []).append(looked)
+    for chain in writers.values():
+        _check_chain(chain, by_stem, there.stems, result, as_of or datetime.now(UTC))
+    for looked in files:
+        _check_heads(looked, by_stem, there.stems, result)
+        _check_anchors(looked.contents, witnessed or Witnessed(), result)
+    order = {looked.file.stem: i for i, looked in enumerate(files)}
+    result.faults.sort(key=lambda fault: (order.get(fault.file, len(order)), fault.record or 0))
+    return result
+
+
+def _look(contents: Contents, verifiers: Sequence[Verifier], result: Verified) -> _Looked:
+    """Look at a file and its checkpoints: those that one of the keys has signed count."""
+    file, lines = contents.file, contents.lines
+    if contents.unreadable is not None:
+        result.faults.append(Fault(file.stem, None, contents.unreadable))
+    if contents.torn:
+        result.notes.append(Fault(file.stem, len(lines) + 1, "the last record is not whole: the proxy ended while it was written"))
+    checkpoints: list[Checkpoint] = []
+    for number, note in enumerate(contents.notes, start=1):
+        try:
+            checkpoint = opened(note, verifiers)
+        except BadCheckpoint as bad:
+            result.faults.append(Fault(file.stem, None, f"checkpoint {number} is not genuine: {bad}"))
+            continue
+        if not any(checkpoint.origin == f"{verifier.name}/{file.stem}" for verifier in verifiers):
+            result.faults.append(Fault(file.stem, None, f"checkpoint {number} is of another file: {checkpoint.origin}"))
+        elif checkpoints and (checkpoint.size, checkpoint.time) < (checkpoints[-1].size, checkpoints[-1].time):
+            result.faults.append(Fault(file.stem, None, f"checkpoint {number} is older than the one before it"))
+        else:
+            checkpoints.append(checkpoint)
+    if contents.torn_note.strip(b"\n"):
+        result.notes.append(Fault(file.stem, None, "the last checkpoint is not whole: the proxy ended while it was written"))
+    if checkpoints and (result.until is None or checkpoints[-1].time > result.until):
+        result.until = checkpoints[-1].time
+    if contents.has_records:
+        result.files += 1
+        result.records += len(lines)
+    return _Looked(contents, [leaf_hash(line) for line in lines], checkpoints)
+
+
+def _compute_roots(files: Sequence[_Looked]) -> None:
+    """Compute the roots of each file at every number of records that a checkpoint, another file or a supervisor speaks of."""
+    wanted: dict[str, set[int]] = {looked.file.stem: {c.size for c in looked.checkpoints} for looked in files}
+    for looked in files:
+        for said in (looked.first.get("previous"), *_heads_in(looked)):
+            if _is_head(said):
+                wanted.setdefault(said["file"], set()).add(said["size"])
+    for looked in files:
+        sizes, tree = wanted[looked.file.stem], Tree()
+        looked.roots[0] = EMPTY_ROOT
+        for size in sorted(size for size in sizes if 0 < size <= len(looked.leaves)):
+            tree.extend(looked.leaves[tree.size : size])
+            looked.roots[size] = tree.root()
+
+
+def _heads_in(looked: _Looked) -> list[dict[str, Any]]:
+    """Return what the records of a supervisor say of its workers' files."""
+    said: list[Any] = []
+    for line in looked.lines:
+        if b'"kind":"log.heads"' in line:
+            said += (record_of(line) or {}).get("heads", [])
+    return [each for each in said if _is_head(each)]
+
+
+def _is_head(said: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(said, dict) and isinstance(said.get("file"), str) and type(said.get("size")) is int and "root" in said
+
+
+def _check_records(looked: _Looked, result: Verified) -> None:
+    """See that the records are those that the checkpoints cover, and that those behind the last one are numbered on."""
+    file, proven = looked.file, looked.proven
+    if not looked.has_records:
+        return
+    if looked.is_begun_only:
+        result.notes.append(Fault(file.stem, None, "it was begun, and nothing of it is signed"))
+        return
+    if not looked.checkpoints:
+        result.faults.append(Fault(file.stem, None, "no genuine checkpoint: nothing of this file is proven"))
+    wrong = next((c for c in looked.checkpoints if looked.roots.get(c.size) != c.root), None)
+    if wrong is None:
+        result.proven += proven
+        if looked.contents.hashes[:proven] != looked.leaves[:proven]:
+            result.faults.append(Fault(file.stem, None, "the hashes of the leaves are not those of the records, which are genuine"))
+        _check_tail(looked, proven, result)
+        return
+    result.faults.append(_first_bad(looked, wrong))
+
+
+def _first_bad(looked: _Looked, wrong: Checkpoint) -> Fault:
+    """Name the first record that is not what it was: by the stored hashes where a checkpoint proves them, or near it."""
+    stem, stored = looked.file.stem, looked.contents.hashes
+    tree, genuine = Tree(), 0
+    sizes = {c.size: c.root for c in looked.checkpoints}
+    for size in sorted(size for size in sizes if size <= len(stored)):
+        tree.extend(stored[tree.size : size])
+        if sizes[size] == tree.root():
+            genuine = size
+    if genuine >= wrong.size:
+        return _compared(stem, stored[:genuine], looked.leaves)
+    good = max((c.size for c in looked.checkpoints if c.size < wrong.size), default=0)
+    broken = _broken(looked.lines, good, wrong.size)
+    if broken is not None:
+        return Fault(stem, *broken)
+    if len(looked.lines) < wrong.size:
+        return _cut_off(stem, len(looked.lines) + 1, wrong.size)
+    text = f"one of records {good + 1} to {wrong.size} is not what was signed (their hashes were changed too)"
+    return Fault(stem, good + 1, text)
+
+
+def _cut_off(stem: str, first: int, last: int, known: str = "") -> Fault:
+    return Fault(stem, first, f"cut off: records {first} to {last} are missing{known}")
+
+
+def _compared(stem: str, stored: Sequence[bytes], leaves: Sequence[bytes]) -> Fault:
+    """Name the first record whose hash is not the one that is proven."""
+    differing = (i for i, (proven, leaf) in enumerate(zip(stored, leaves, strict=False)) if proven != leaf)
+    i = next(differing, min(len(stored), len(leaves)))
+    number = i + 1
+    if i >= len(leaves):
+        return _cut_off(stem, number, len(stored))
+    elsewhere = stored[i] in leaves[i + 1 :]
+    from_elsewhere = leaves[i] in stored[i + 1 :]
+    if from_elsewhere and elsewhere:
+        return Fault(stem, number, f"out of order: record {stored.index(leaves[i], i + 1) + 1} stands in its position")
+    if from_elsewhere:
+        behind = stored.index(leaves[i], i + 1)
+        return Fault(stem, number, "missing" if behind == i + 1 else f"missing, with those up to record {behind}")
+    if elsewhere:
+        return Fault(stem, number, "a record that was never written stands before it")
+    return Fault(stem, number, "changed: it is not the record that was signed")
+
+
+def _broken(lines: Sequence[bytes], start: int, end: int) -> tuple[int, str] | None:
+    """Find the first of some records that is no record, or is not numbered behind the one before it."""
+    before = record_of(lines[start - 1]) if start and start <= len(lines) else None
+    for i in range(start, min(end, len(lines))):
+        record = record_of(lines[i])
+        if record is None:
+            return i + 1, "it is not a record"
+        if before is not None and record["sequence"] != before["sequence"] + 1:
+            gap = record["sequence"] - before["sequence"]
+            what = "out of order" if gap <= 0 else "missing"
+            return i + 1, f"{what}: number {before['sequence']} is followed by {record['sequence']}"
+        before = record
+    return None
+
+
+def _check_tail(looked: _Looked, proven: int, result: Verified) -> None:
+    tail = len(looked.lines) - proven
+    if tail <= 0:
+        return
+    broken = _broken(looked.lines, proven, len(looked.lines))
+    if broken is not None:
+        result.faults.append(Fault(looked.file.stem, *broken))
+    elif looked.checkpoints:
+        text = f"{tail} records behind the last checkpoint are not signed yet"
+        result.notes.append(Fault(looked.file.stem, proven + 1, text))
+
+
+def _check_chain(
+    chain: Sequence[_Looked], by_stem: Mapping[str, _Looked], stems: frozenset[str], result: Verified, as_of: datetime
+) -> None:
+    """See that the files of one writer follow one another, and how the last of them ends; ``stems`` are there, read or not."""
+    with_records = [looked for looked in chain if looked.has_records]
+    first_kept = with_records[0].file.begun if with_records else None
+    for looked in chain:
+        if not looked.has_records:
+            if first_kept is None or looked.file.begun < first_kept:
+                result.pruned += looked.proven
+                text = f"its {looked.proven} records were removed (pruned); its signed heads are there"
+                result.notes.append(Fault(looked.file.stem, None, text))
+            else:
+                result.faults.append(Fault(looked.file.stem, None, "its records are missing, and younger files are there"))
+    # Of files in which nothing is, those that follow know nothing.
+    filled = [looked for looked in with_records if looked.lines or not looked.is_begun_only]
+    for looked, following in zip(filled, [*filled[1:], None], strict=False):
+        previous = looked.first.get("previous")
+        if looked.first.get("kind") != "log.opened":
+            result.faults.append(Fault(looked.file.stem, 1, "its beginning is missing: the first record does not open the file"))
+        elif _is_head(previous):
+            _check_head(previous, by_stem, frozenset(), looked.file.stem, result, exact=True)
+        _check_order(looked, following, stems, result)
+    if filled:
+        _check_end(filled[-1], with_records[-1], result, as_of)
+
+
+def _check_order(looked: _Looked, following: _Looked | None, stems: frozenset[str], result: Verified) -> None:
+    """See that a file is closed, and that the one is there that its last record names; or that the following one knows it."""
+    stem, last = looked.file.stem, looked.last
+    if last.get("kind") == "log.closed":
+        following_stem = last.get("next")
+        if following_stem is not None and following_stem not in stems:
+            result.faults.append(Fault(stem, None, f"the file that follows it is missing: {following_stem}"))
+    elif following is not None:
+        previous = following.first.get("previous")
+        if not (_is_head(previous) and previous["file"] == stem):
+            result.faults.append(Fault(stem, len(looked.lines) + 1, "cut off: it does not end with a closing record"))
+
+
+def _check_end(filled: _Looked, last: _Looked, result: Verified, as_of: datetime) -> None:
+    """See that a writer is at work, or has ended its log: by its last file, and by the last of them in which something is."""
+    if last is filled and filled.last.get("kind") == "log.closed":
+        return
+    seconds = filled.first.get("checkpoint_seconds")
+    latest = last.checkpoints[-1].time if last.checkpoints else datetime.strptime(last.file.begun, STEM_TIME).replace(tzinfo=UTC)
+    if isinstance(seconds, int) and as_of - latest > timedelta(seconds=_LATE * seconds + 5):
+        text = f"ends without a closing record: cut off, or the proxy was killed, after {latest.isoformat()}"
+        result.faults.append(Fault(last.file.stem, len(last.lines) + 1, text))
+
+
+def _check_anchors(contents: Contents, witnessed: Witnessed, result: Verified) -> None:
+    file, anchored = contents.file, check_anchors(contents.anchors, contents.notes, witnessed)
+    result.anchored += anchored.verified
+    if anchored.until is not None and (result.stamped is None or anchored.until > result.stamped):
+        result.stamped = anchored.until
+    result.faults += [Fault(file.stem, None, text) for text in anchored.wrong]
+    if anchored.unverified:
+        text = f"{anchored.unverified} anchors are not verified: --tsa-root or --anchor-key says with what"
+        result.notes.append(Fault(file.stem, None, text))
+
+
+def _check_heads(looked: _Looked, by_stem: Mapping[str, _Looked], stems: frozenset[str], result: Verified) -> None:
+    """See that what a supervisor has signed of its workers' files is in these."""
+    newest: dict[str, dict[str, Any]] = {}
+    for said in _heads_in(looked):
+        if said["size"] >= newest.get(said["file"], {"size": 0})["size"]:
+            newest[said["file"]] = said
+    for said in newest.values():
+        _check_head(said, by_stem, stems, looked.file.stem, result, exact=False)
+
+
+def _check_head(
+    said: Mapping[str, Any], by_stem: Mapping[str, _Looked], stems: frozenset[str], by: str, result: Verified, *, exact: bool
+) -> None:
+    """See that a file is what another one says of it; ``stems`` may have been begun since it was read what there is."""
+    stem, size = said["file"], said["size"]
+    looked = by_stem.get(stem)
+    if looked is None and stem in stems:
+        return
+    if looked is None:
+        result.faults.append(Fault(stem, None, f"the file is missing, of which {by} knows {size} records"))
+    elif not looked.has_records:
+        if not any(c.size >= size for c in looked.checkpoints):
+            result.faults.append(Fault(stem, None, f"its records are removed, and no head is there of the {size} that {by} knows"))
+    elif len(looked.lines) < size:
+        result.faults.append(_cut_off(stem, len(looked.lines) + 1, size, f", which {by} knows of"))
+    elif head(stem, size, looked.roots[size] if size in looked.roots else root_of(looked.leaves[:size])) != dict(said):
+        result.faults.append(Fault(stem, None, f"one of its first {size} records is not what it was when {by} was written"))
+    elif exact and len(looked.lines) > size:
+        result.faults.append(Fault(stem, size + 1, f"records were added behind its end, which {by} knows"))

@@ -1,0 +1,150 @@
+"""``phiproxy encrypt``: columns of the policy that are in clear are sealed, while their tables are in use."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from phiproxy.commands.command_context import Configuration, database, load, print_json
+from phiproxy.commands.jobs import job_site, report_end, start
+from phiproxy.errors import ConfigError
+from phiproxy.jobs.chosen_columns import wanted_columns
+from phiproxy.jobs.conversion import How, look, who_else_holds
+from phiproxy.jobs.dependents import spelled
+from phiproxy.jobs.encrypt import decoder_of, read_tables
+from phiproxy.jobs.records import read_progress
+from phiproxy.jobs.relations import TableName, family_of
+from phiproxy.keys.clear_columns import allow_clear
+from phiproxy.keys.layout_rows import read_layout
+from phiproxy.keys.registry import Registry
+from phiproxy.plan.split_plan import EngineFacts
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.model import Policy
+from phiproxy.policy.physical_columns import replaced_name
+from phiproxy.policy.protection import ColumnName
+from phiproxy.policy.registry_layout import Layout
+
+
+async def encrypt(
+    config: Path, only: str | None, names: Sequence[str], options: Mapping[str, Any], *, dry_run: bool, rewrite: bool, as_json: bool
+) -> int:
+    """Encrypt the named tables and columns, or all that are in clear; ``dry_run`` only says what would be done.
+
+    1 where something keeps it from being done.
+    """
+    configuration = load(config)
+    policy = configuration.policy_of(only)
+    async with database(configuration.settings, policy) as conn:
+        layout = await read_layout(conn, configuration.settings.service.schema_)
+        catalog = await read_tables(conn, policy)
+        decode = decoder_of(options)
+        if decode is not None and not names:
+            raise ConfigError("--from goes with the columns that are of that scheme: name them")
+        wanted = wanted_columns(policy, layout, catalog, names, imported=decode is not None)
+        if not wanted:
+            sys.stdout.write(f"nothing to do in {policy.database}: no column of the policy is in clear\n")
+            return 0
+        schema, engine = configuration.settings.service.schema_, EngineFacts.configured(configuration.settings.compute)
+        seen = await look(conn, policy, layout, catalog, wanted, schema, How(decode, options.get("tenant_by"), engine))
+        if dry_run:
+            others = await who_else_holds(conn)
+            print_look(wanted, seen.notes, seen.obstacles, others, as_json=as_json)
+            return 1 if seen.obstacles else 0
+    if seen.obstacles:
+        raise ConfigError("\n".join(seen.obstacles), hint="nothing was changed; --dry-run shows what would be done")
+    target = ", ".join(".".join(name) for name in wanted)
+    async with job_site(configuration, policy) as site:
+        await _let_be_clear(site.registry, layout, wanted)
+        job = await start(site, "encrypt", target, {**options, "columns": [list(name) for name in wanted]}, as_json=as_json)
+    report_end(job, as_json=as_json)
+    await _told_at_end(configuration, policy, wanted, job.id, rewrite=rewrite, keep=bool(options.get("keep")), as_json=as_json)
+    return 0
+
+
+def print_look(
+    wanted: Sequence[ColumnName], notes: Sequence[str], obstacles: Sequence[str], others: Sequence[str], *, as_json: bool
+) -> None:
+    """Print what would be done, what keeps it from being done, and what holds plaintext after it."""
+    if as_json:
+        print_json(
+            {"columns": [".".join(n) for n in wanted], "done": list(notes), "obstacles": list(obstacles), "plaintext": list(others)}
+        )
+        return
+    told = {"what is done": notes, "what keeps it from being done": obstacles, "what holds plaintext after it": others}
+    for title, lines in told.items():
+        if lines:
+            sys.stdout.write(f"{title}:\n" + "".join(f"  {line}\n" for line in lines))
+
+
+async def _let_be_clear(registry: Registry, layout: Layout, wanted: Sequence[ColumnName]) -> None:
+    """Let the columns be in clear while they are being sealed, those too that a registry of an older version knows."""
+    missing = [name for name in wanted if name not in layout.clear]
+    if missing:
+        async with registry.changing() as change:
+            await allow_clear(change, missing)
+
+
+async def _told_at_end(
+    configuration: Configuration,
+    policy: Policy,
+    wanted: Sequence[ColumnName],
+    job: int,
+    *,
+    rewrite: bool,
+    keep: bool,
+    as_json: bool,
+) -> None:
+    """Remove the plain bytes from the tables where that was asked for, and say what else has them."""
+    async with database(configuration.settings, policy) as conn:
+        progress = await read_progress(conn, configuration.settings.service.schema_, job)
+        commands = []
+        for name in sorted({column[:2] for column in wanted}):
+            parts = [part for part in await family_of(conn, name) if part.stores and not keep]
+            commands += [(part.owner, f"VACUUM (FULL, ANALYZE) {spelled(part.name)}") for part in parts]
+        if rewrite:
+            for owner, command in commands:
+                await conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+                await conn.execute(command.encode())
+                await conn.execute("RESET ROLE")
+        others = await who_else_holds(conn)
+    if as_json:
+        print_json({"held_ms": progress.counts.get("held_ms", 0), "rewritten": rewrite, "plaintext": others})
+        return
+    sys.stdout.write(f"statements were held for {progress.counts.get('held_ms', 0)} ms\n")
+    if keep:
+        sys.stdout.write("the plain columns are kept, hidden from the proxy's clients: phiproxy encrypt --finish drops them\n")
+    elif not rewrite:
+        listed = "".join(f"  {command};\n" for _, command in commands)
+        sys.stdout.write(f"plain bytes stay in the tables' files until they are rewritten, which locks each:\n{listed}")
+    sys.stdout.write("plaintext of before is also in:\n" + "".join(f"  {line}\n" for line in others))
+
+
+async def finish(config: Path, only: str | None, names: Sequence[str]) -> int:
+    """Drop the plain columns that ``--keep`` has left."""
+    configuration = load(config)
+    policy = configuration.policy_of(only)
+    async with database(configuration.settings, policy) as conn:
+        catalog = await read_tables(conn, policy)
+        dropped = []
+        for column in policy.columns():
+            name: TableName = (column.schema, column.table)
+            relation = catalog.by_name.get(name)
+            old = replaced_name(column.name)
+            meant = not names or {f"{column.schema}.{column.table}", column.table, column.label} & set(names)
+            if relation is None or relation.column(old) is None or not meant:
+                continue
+            root = next(part for part in await family_of(conn, name) if part.name == name)
+            await _drop(conn, root.owner, f"ALTER TABLE {spelled(name)} DROP COLUMN {quote_ident(old)}")
+            dropped.append(column.label)
+    sys.stdout.write("".join(f"dropped: the plain {label}\n" for label in dropped) or "nothing to do: no plain column was kept\n")
+    return 0
+
+
+async def _drop(conn: psycopg.AsyncConnection[Any], owner: str, statement: str) -> None:
+    async with conn.transaction():
+        await conn.execute("SET LOCAL lock_timeout TO '5s'")
+        await conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
+        await conn.execute(statement.encode())

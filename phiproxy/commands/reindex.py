@@ -1,0 +1,64 @@
+"""``phiproxy reindex``: the job that fills a new slot of a blind index, and has it take over."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from phiproxy.commands.command_context import load
+from phiproxy.commands.jobs import job_site, report_end, start
+from phiproxy.errors import ConfigError
+from phiproxy.jobs.reindex import identity_of, look, waiting
+from phiproxy.jobs.running import JobSite
+from phiproxy.policy.model import Policy, PolicyColumn
+
+
+def index_of(policy: Policy, index: str) -> tuple[PolicyColumn, str | None]:
+    """Find ``schema.table.column`` or ``schema.table.column:expression`` (as the registry spells it) in a policy.
+
+    Of a field of a document its path follows: ``public.charts.doc$.ssn``.
+
+    The schema may be left out where it is public. ConfigError where no column or index is called so.
+    """
+    for column in policy.columns_and_fields():
+        for full in (column.label, column.label.removeprefix("public.")):
+            if index == full:
+                return column, None
+            if index.startswith(f"{full}:"):
+                expression = index.removeprefix(f"{full}:")
+                if expression not in column.expressions:
+                    names = ", ".join(column.expressions) or "none"
+                    raise ConfigError(f"{full} has no index {expression} (its indexes, @ for the column: {names})")
+                return column, expression
+    raise ConfigError(
+        f"no protected column is named {index.partition(':')[0]}",
+        hint="write schema.table.column, of a field of a document with its path, and :EXPRESSION for an index of it",
+    )
+
+
+async def reindex(config: Path, only: str | None, target: str, options: Mapping[str, Any], *, as_json: bool) -> int:
+    """Fill the slots of a column that answer nothing yet, or are to follow others, until they take over."""
+    configuration = load(config)
+    policy = configuration.policy_of(only)
+    column, expression = index_of(policy, target)
+    async with job_site(configuration, policy) as site:
+        return await reindexed(site, column, expression, options, as_json=as_json)
+
+
+async def reindexed(
+    site: JobSite, column: PolicyColumn, expression: str | None, options: Mapping[str, Any], *, as_json: bool
+) -> int:
+    """Start the job, and see it to its end."""
+    await look(site, column.identity)
+    slots = waiting(identity_of(await site.registry.layout(), column.identity), expression)
+    if not slots and not options.get("clear"):
+        hint = "for another index key: phiproxy keys rotate --index"
+        raise ConfigError(f"{column.label}: no index waits for values to be rewritten", hint=hint)
+    target = column.label + (f":{expression}" if expression is not None else "")
+    chosen = {**options, "identity": column.identity, "expression": expression}
+    job = await start(site, "reindex", target, chosen, as_json=as_json)
+    report_end(job, as_json=as_json)
+    if not as_json:
+        for slot in slots:
+            sys.stdout.write(f"{column.label}: index {slot.expression} is searched by slot {slot.number}\n")
+    return 0

@@ -1,0 +1,22 @@
+"""Long work over tables that are in use: what is recorded of it, how its rows are gone through, and what it waits for.
+
+What each command does:
+    encrypt, decrypt, recrypt, reindex, respond, incident, kinds
+
+How rows are gone through:
+    running, records, batches, batch_size, scan, filling, tagging, tenant_rows, throttle, display
+
+Tables and columns, and what hangs on them:
+    chosen_columns, identity_tables, relations, stored_columns, dependents, dependent_keys, dependent_views, dependent_others,
+    renamed_columns
+
+What is made of them:
+    conversion, conversion_sql, converted_indexes, physical_definitions, plain_definitions, sealed_definitions, sealed_views,
+    restored_keys, tag_columns, tag_indexes
+
+The moment in which one takes the place of the other:
+    switching, short_locks
+
+Values:
+    sealed_values, binary_arrays, schemes, openpgp
+"""

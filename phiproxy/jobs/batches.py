@@ -1,0 +1,229 @@
+"""Going through a relation's rows in the order of its key, batch by batch, while others read and write it.
+
+A batch is read by itself, worked on without any transaction open, and written back by a few transactions, the last of which has the
+job's progress: a job that is killed at any moment goes on behind the last batch that was written whole. While the server writes
+one batch, the next is read over another connection and worked on. A row is written only where it is as it was read
+(compare-and-set), and never waited for: one that somebody else has locked or changed meanwhile is taken once more. So no deadlock
+can come of a job, and no write is lost.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple, Self
+
+import psycopg
+from psycopg import sql
+
+from phiproxy.errors import SealError
+from phiproxy.jobs.batch_size import BatchSize
+from phiproxy.jobs.relations import Connection
+from phiproxy.jobs.scan import Changed, Row, Scan, Statement
+from phiproxy.net.tasks import spawn
+
+RETRY_AFTER: Final = 0.05
+STRIPES: Final = 4
+"""A batch is written by so many transactions, each of every fourth row.
+
+Neighbours are mostly in one page. What one transaction has moved out of it leaves room there for rows of the next, once the server
+has looked at the page (``Scan.tidy``): of rows that become twice as long nearly half stay, of such as become four times as long a
+quarter. No index is written for these, and the table grows by so much less.
+"""
+FEWEST_OF_STRIPE: Final = 25
+SLICE: Final = 200
+"""Rows that are worked on before the event loop sees to what goes to the server, and comes from it, beside."""
+ATTEMPTS: Final = 10
+"""How often rows that others have locked or changed are tried again at once, where a batch is small; else by the next pass."""
+
+# Whatever the planner thinks of a large batch, or of how few rows are wanted: a job goes through a table in the order of its key's
+# index. Else it would read and sort for each batch all that is behind the last one.
+_BY_INDEX: Final = ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin")
+
+Done = Sequence[bytes | str | None] | SealError | None
+Work = Callable[[Sequence[Row]], Awaitable[Sequence[Done]]]
+"""Takes the rows of a batch and returns for each the new values of ``Scan.sets``, or None where it is to stay as it is.
+
+An error: it cannot be done, and stays as it is; the job says so at its end.
+"""
+
+
+class Batch(NamedTuple):
+    """What became of a batch: rows ``read`` and ``written``, and those ``left`` that others were at work on for too long.
+
+    ``wrong``: the keys of rows that could not be done, and why.
+    """
+
+    read: int
+    written: int
+    left: int
+    cursor: tuple[str, ...]
+    wrong: tuple[tuple[tuple[str, ...], str], ...] = ()
+
+
+Commit = Callable[[Connection, Batch], Awaitable[None]]
+"""Is called within the transaction of a batch, as the session's own role: what it writes is there with the rows, or not at all."""
+
+
+class _Taken(NamedTuple):
+    """Rows that were read, what is to become of each, and the seconds that this took."""
+
+    rows: Sequence[Row]
+    done: Sequence[Done]
+    seconds: float
+
+
+class Batches:
+    """The batches of one scan behind a key (None: from the first row on): ``async with Batches(…) as batches:``.
+
+    ``conn`` writes, and ``reading`` reads the next batch meanwhile; both are in autocommit mode. ``size`` is shared by the scans of
+    a job. ``role`` reads and writes the rows, where it is another one than the session's: row-level security hides rows from that.
+    """
+
+    def __init__(
+        self,
+        conn: Connection,
+        reading: Connection,
+        scan: Scan,
+        work: Work,
+        size: BatchSize,
+        *,
+        after: tuple[str, ...] | None = None,
+        role: str | None = None,
+    ) -> None:
+        self._conn = conn
+        self._reading = reading
+        self._scan = scan
+        self._work = work
+        self._size = size
+        self._after = after
+        self._role = role
+        self._ahead: asyncio.Task[_Taken] | None = None
+
+    async def __aenter__(self) -> Self:
+        settings = "; ".join(f"SET {name} TO off" for name in _BY_INDEX)
+        for conn in (self._conn, self._reading):
+            await conn.execute(settings.encode())
+        if self._role is not None:
+            await self._reading.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._role)))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)  # an error of a batch that nobody asks for any more
+        for conn in (self._conn, self._reading):
+            if not conn.broken:
+                await conn.execute("; ".join(["RESET ROLE", *(f"RESET {name}" for name in _BY_INDEX)]).encode())
+
+    async def next(self, commit: Commit) -> Batch | None:
+        """Do the next batch; None where there is no row any more. psycopg.Error."""
+        ahead, self._ahead = self._ahead, None
+        taken = await (ahead or self._take())
+        if not taken.rows:
+            return None
+        self._after = taken.rows[-1].key
+        self._ahead = spawn(self._take(), "next batch")
+        return await self._do(taken, commit)
+
+    async def _take(self) -> _Taken:
+        began = time.monotonic()
+        rows = await self._rows(self._scan.read(self._after, self._size.of(self._scan.part.rows)))
+        done: list[Done] = []
+        for begin in range(0, len(rows), SLICE):
+            done += await self._work(rows[begin : begin + SLICE])
+            await asyncio.sleep(0)
+        return _Taken(rows, done, time.monotonic() - began)
+
+    async def _do(self, taken: _Taken, commit: Commit) -> Batch:
+        rows, done, _ = taken
+        wrong: list[tuple[tuple[str, ...], str]] = []
+        changes = _sorted(rows, done, wrong)
+        parts, attempts = (STRIPES, 1) if len(changes) >= STRIPES * FEWEST_OF_STRIPE else (1, ATTEMPTS)
+        written, left, began = 0, list[Row](), time.monotonic()
+        if parts > 1:
+            written = await self._write_stripes([changes[n::parts] for n in range(parts - 1)], self._scan.tidy(rows), left)
+            changes = changes[parts - 1 :: parts]
+        for attempt in range(1, attempts + 1):
+            async with self._conn.pipeline(), self._conn.transaction():
+                async with self._as_role():
+                    written += await self._write(changes, left)
+                if not left or attempt == attempts:
+                    batch = Batch(len(rows), written, len(left), rows[-1].key, tuple(wrong))
+                    await commit(self._conn, batch)
+                    break
+            await asyncio.sleep(RETRY_AFTER)
+            tried = await self._rows(self._scan.again(left))
+            changes, left, began = _sorted(tried, await self._work(tried), wrong), [], time.monotonic()
+        self._size.took(len(rows), taken.seconds, (time.monotonic() - began) / parts)
+        return batch
+
+    async def _write_stripes(self, stripes: Sequence[Sequence[Changed]], tidy: Statement | None, left: list[Row]) -> int:
+        """Write each stripe by a transaction of its own, all sent before the first is answered; return as ``_write`` does."""
+        cursors = []
+        try:
+            async with self._conn.pipeline():
+                for stripe in stripes:
+                    async with self._transaction():
+                        cursors.append(self._conn.cursor(row_factory=psycopg.rows.tuple_row))
+                        await cursors[-1].execute(*self._scan.write(stripe), binary=True)
+                    if tidy is not None:
+                        async with self._transaction():
+                            await self._conn.execute(*tidy)
+                written = [await cursor.fetchall() for cursor in cursors]
+        except psycopg.Error:
+            if not self._conn.broken:
+                await self._conn.rollback()  # of the one that has failed; none behind it was begun
+            raise
+        return sum(_note(stripe, numbers, left) for stripe, numbers in zip(stripes, written, strict=True))
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[None]:
+        """Begin and commit a transaction without waiting for either: psycopg's own waits for what went before."""
+        await self._conn.execute(b"BEGIN")
+        async with self._as_role():
+            yield
+        await self._conn.execute(b"COMMIT")
+
+    @asynccontextmanager
+    async def _as_role(self) -> AsyncIterator[None]:
+        if self._role is None:
+            yield
+            return
+        await self._conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self._role)))
+        yield
+        await self._conn.execute("RESET ROLE")
+
+    async def _write(self, changes: Sequence[Changed], left: list[Row]) -> int:
+        """Write rows that nobody has locked and that are as they were read; return how many, and add the others to ``left``."""
+        if not changes:
+            return 0
+        return _note(changes, await _tuples(self._conn, self._scan.write(changes)), left)
+
+    async def _rows(self, statement: Statement) -> list[Row]:
+        width = len(self._scan.key)
+        return [Row(row[:width], row[width:]) for row in await _tuples(self._reading, statement)]
+
+
+def _note(changes: Sequence[Changed], numbers: Iterable[tuple[int]], left: list[Row]) -> int:
+    """Add the rows that were not written to ``left``; ``numbers`` are those of the others, which are counted."""
+    written = {n for (n,) in numbers}
+    left += [row for n, (row, _) in enumerate(changes, 1) if n not in written]
+    return len(written)
+
+
+def _sorted(rows: Sequence[Row], done: Sequence[Done], wrong: list[tuple[tuple[str, ...], str]]) -> list[Changed]:
+    """Return the rows that are to be written; those that could not be done are added to ``wrong``."""
+    changes: list[Changed] = []
+    for row, new in zip(rows, done, strict=True):
+        if isinstance(new, SealError):
+            wrong.append((row.key, new.message))
+        elif new is not None:
+            changes.append((row, new))
+    return changes
+
+
+async def _tuples(conn: Connection, statement: Statement) -> list[tuple[Any, ...]]:
+    async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+        await cursor.execute(*statement, binary=True)
+        return await cursor.fetchall()

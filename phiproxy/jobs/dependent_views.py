@@ -1,0 +1,267 @@
+"""Views over columns that are to be converted, and views over these, with all that they have: they are made again at the switch.
+
+Through the proxy a view's stored query is brought into physical form. A view that the proxy would refuse is a reason not to start.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from phiproxy.errors import PhiproxyError
+from phiproxy.jobs.converted_indexes import told
+from phiproxy.jobs.dependents import Dependent, spelled
+from phiproxy.jobs.physical_definitions import PhysicalDefinitions
+from phiproxy.jobs.relations import Connection, Part, TableName, may_act_as, rows_of
+from phiproxy.policy.identifiers import literal, quote_ident
+from phiproxy.policy.view_rests import sealed_in
+
+Q = quote_ident
+MATERIALIZED: Final = "CREATE MATERIALIZED VIEW"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredView:
+    """A view, or a materialized one, as the server has it. ``reads`` are the oids of those views among them that it is over.
+
+    ``rest`` are statements that give it what it has beside its query and its indexes, which read the same afterwards.
+    """
+
+    oid: int
+    name: TableName
+    owner: str
+    materialized: bool
+    head: str
+    query: str
+    tail: str
+    indexes: tuple[str, ...]
+    rest: tuple[str, ...]
+    reads: tuple[int, ...]
+    rules: tuple[tuple[str, str], ...]
+    others: tuple[str, ...]
+    may_create: bool
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{'materialized ' if self.materialized else ''}view {spelled(self.name)}"
+
+
+_VIEWS: Final = """
+WITH RECURSIVE hanging(oid) AS (
+  SELECT r.ev_class FROM ROWS FROM (pg_catalog.unnest(%s::oid[]), pg_catalog.unnest(%s::text[])) w(oid, name)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = w.oid AND a.attname = w.name
+    JOIN pg_catalog.pg_depend p ON p.refclassid = 1259 AND p.refobjid = w.oid AND p.refobjsubid = a.attnum AND p.classid = 2618
+    JOIN pg_catalog.pg_rewrite r ON r.oid = p.objid AND r.rulename = '_RETURN'
+  UNION
+  SELECT r.ev_class FROM hanging h
+    JOIN pg_catalog.pg_depend p ON p.refclassid = 1259 AND p.refobjid = h.oid AND p.classid = 2618
+    JOIN pg_catalog.pg_rewrite r ON r.oid = p.objid AND r.rulename = '_RETURN' AND r.ev_class <> h.oid
+)
+SELECT c.oid::int8, n.nspname::text, c.relname::text, pg_catalog.pg_get_userbyid(c.relowner)::text, c.relkind = 'm',
+       pg_catalog.pg_get_viewdef(c.oid), c.relispopulated, coalesce(c.reloptions, '{}')::text[], m.amname::text, t.spcname::text,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+       ARRAY(SELECT DISTINCT p.refobjid::int8 FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend p
+                 ON p.classid = 2618 AND p.objid = r.oid AND p.refclassid = 1259 AND p.refobjid <> c.oid
+              WHERE r.ev_class = c.oid AND r.rulename = '_RETURN' ORDER BY 1),
+       pg_catalog.has_schema_privilege(c.relowner, n.oid, 'CREATE')
+  FROM hanging h JOIN pg_catalog.pg_class c ON c.oid = h.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam LEFT JOIN pg_catalog.pg_tablespace t ON t.oid = c.reltablespace
+ ORDER BY n.nspname, c.relname
+"""
+_INDEXES: Final = """
+SELECT pg_catalog.pg_get_indexdef(i.indexrelid), x.relname::text, i.indisclustered,
+       pg_catalog.obj_description(i.indexrelid, 'pg_class')
+  FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = %s::oid ORDER BY x.relname
+"""
+_COMMENTS: Final = """
+SELECT CASE WHEN d.objsubid = 0 THEN '' ELSE (SELECT a.attname::text FROM pg_catalog.pg_attribute a
+                                               WHERE a.attrelid = d.objoid AND a.attnum = d.objsubid) END, d.description
+  FROM pg_catalog.pg_description d WHERE d.classoid = 1259 AND d.objoid = %s::oid ORDER BY d.objsubid
+"""
+_PRIVILEGES: Final = """
+SELECT x.privilege_type::text, '', CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(x.grantee)::text END,
+       x.is_grantable
+  FROM pg_catalog.pg_class c, LATERAL pg_catalog.aclexplode(coalesce(c.relacl, pg_catalog.acldefault('r', c.relowner))) x
+ WHERE c.oid = %s::oid
+UNION ALL
+SELECT x.privilege_type::text, a.attname::text,
+       CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(x.grantee)::text END, x.is_grantable
+  FROM pg_catalog.pg_attribute a, LATERAL pg_catalog.aclexplode(a.attacl) x WHERE a.attrelid = %s::oid AND NOT a.attisdropped
+ ORDER BY 2, 3, 1
+"""
+_DEFAULTS: Final = """
+SELECT a.attname::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = %s::oid ORDER BY 1
+"""
+_RULES: Final = """
+SELECT r.rulename::text, pg_catalog.pg_get_ruledef(r.oid), pg_catalog.obj_description(r.oid, 'pg_rewrite')
+  FROM pg_catalog.pg_rewrite r WHERE r.ev_class = %s::oid AND r.rulename <> '_RETURN' ORDER BY 1
+"""
+_TRIGGERS: Final = """
+SELECT t.tgname::text, pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled::text, pg_catalog.obj_description(t.oid, 'pg_trigger')
+  FROM pg_catalog.pg_trigger t WHERE t.tgrelid = %s::oid AND NOT t.tgisinternal ORDER BY 1
+"""
+# What hangs on a view, or on the type of its rows, and is neither of its own nor one of these views.
+_OTHERS: Final = """
+SELECT DISTINCT pg_catalog.pg_describe_object(p.classid, p.objid, 0) FROM pg_catalog.pg_depend p
+ WHERE p.deptype = 'n' AND (p.refclassid = 1259 AND p.refobjid = %(oid)s::oid
+    OR p.refclassid = 1247 AND p.refobjid = (SELECT c.reltype FROM pg_catalog.pg_class c WHERE c.oid = %(oid)s::oid))
+   AND NOT (p.classid = 1259 AND EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid = p.objid))
+   AND NOT (p.classid = 2618 AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r
+                                          WHERE r.oid = p.objid AND r.ev_class = ANY (%(views)s)))
+ ORDER BY 1
+"""
+
+
+async def views_over(conn: Connection, columns: Iterable[tuple[Part, Collection[str]]]) -> list[StoredView]:
+    """Return the views over columns of relations, and those over them, each behind those that it reads; psycopg.Error."""
+    pairs = [(part.oid, name) for part, names in columns for name in sorted(names)]
+    rows = await rows_of(conn, _VIEWS, [oid for oid, _ in pairs], [name for _, name in pairs])
+    oids = {row[0] for row in rows}
+    views = {row[0]: await _view(conn, row, oids) for row in rows}
+    ordered: dict[int, StoredView] = {}
+
+    def add(view: StoredView) -> None:
+        for oid in view.reads:
+            if oid not in ordered:
+                add(views[oid])
+        ordered[view.oid] = view
+
+    for view in views.values():
+        if view.oid not in ordered:
+            add(view)
+    return list(ordered.values())
+
+
+async def _view(conn: Connection, row: Sequence[object], oids: Collection[int]) -> StoredView:
+    oid, schema, view, owner, materialized, query, populated, options, method, tablespace, columns, reads, may_create = row
+    name = (str(schema), str(view))
+    assert isinstance(oid, int)
+    assert isinstance(options, list)
+    assert isinstance(columns, list)
+    assert isinstance(reads, list)
+    of = f" ({', '.join(map(Q, columns))})"
+    using = f" USING {Q(str(method))}" if materialized and method != "heap" else ""
+    settings = [option.partition("=") for option in options]
+    given = f" WITH ({', '.join(f'{Q(key)} = {literal(value)}' for key, _, value in settings)})" if settings else ""
+    stored = f" TABLESPACE {Q(str(tablespace))}" if materialized and tablespace else ""
+    kind = MATERIALIZED if materialized else "CREATE VIEW"
+    indexes, rest = await _indexes(conn, oid, name) if materialized else ([], [])
+    rules = [(n, text) for n, text, _ in await rows_of(conn, _RULES, oid)]
+    others = [text for (text,) in await _named(conn, _OTHERS, {"oid": oid, "views": list(oids)})]
+    return StoredView(
+        oid, name, str(owner), bool(materialized), f"{kind} {spelled(name)}{of}{using}{given}{stored} AS ",
+        str(query).strip().removesuffix(";"), ("" if populated else " WITH NO DATA") if materialized else "",
+        tuple(indexes), (*rest, *await _rest(conn, oid, name, materialized=bool(materialized))),
+        tuple(read for read in reads if read in oids), tuple(rules), tuple(others), bool(may_create),
+    )  # fmt: skip
+
+
+async def _named(conn: Connection, query: str, values: Mapping[str, object]) -> list[tuple[str]]:
+    cursor = await conn.execute(query.encode(), values)
+    return [(str(row[0]),) for row in await cursor.fetchall()]
+
+
+async def _indexes(conn: Connection, oid: int, view: TableName) -> tuple[list[str], list[str]]:
+    """Return the definitions of a materialized view's indexes, and what else they have."""
+    definitions, rest = [], []
+    for definition, name, clustered, comment in await rows_of(conn, _INDEXES, oid):
+        definitions.append(definition)
+        if comment is not None:
+            rest.append(f"COMMENT ON INDEX {Q(view[0])}.{Q(name)} IS {literal(comment)}")
+        if clustered:
+            rest.append(f"ALTER MATERIALIZED VIEW {spelled(view)} CLUSTER ON {Q(name)}")
+    return definitions, rest
+
+
+async def _rest(conn: Connection, oid: int, name: TableName, *, materialized: bool) -> list[str]:
+    """Return the statements that give a view its defaults, rules, triggers, privileges and comments."""
+    of, kind = spelled(name), "MATERIALIZED VIEW" if materialized else "VIEW"
+    statements = [
+        f"ALTER VIEW {of} ALTER COLUMN {Q(column)} SET DEFAULT {text}" for column, text in await rows_of(conn, _DEFAULTS, oid)
+    ]
+    for rule, text, comment in await rows_of(conn, _RULES, oid):
+        statements.append(text.removesuffix(";"))
+        if comment is not None:
+            statements.append(f"COMMENT ON RULE {Q(rule)} ON {of} IS {literal(comment)}")
+    for trigger, text, enabled, comment in await rows_of(conn, _TRIGGERS, oid):
+        statements.append(text)
+        if enabled != "O":
+            how = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}[enabled]
+            statements.append(f"ALTER TABLE {of} {how} TRIGGER {Q(trigger)}")
+        if comment is not None:
+            statements.append(f"COMMENT ON TRIGGER {Q(trigger)} ON {of} IS {literal(comment)}")
+    statements.append(_REVOKED.replace("VIEW", literal(of)))
+    for privilege, column, role, grantable in await rows_of(conn, _PRIVILEGES, oid, oid):
+        to, option = "PUBLIC" if role == "PUBLIC" else Q(role), " WITH GRANT OPTION" if grantable else ""
+        statements.append(f"GRANT {privilege}{f' ({Q(column)})' if column else ''} ON {of} TO {to}{option}")
+    for column, comment in await rows_of(conn, _COMMENTS, oid):
+        on = f"COLUMN {of}.{Q(column)}" if column else f"{kind} {of}"
+        statements.append(f"COMMENT ON {on} IS {literal(comment)}")
+    return statements
+
+
+# Of a view that was just made: what default privileges have given is not what this view has.
+_REVOKED: Final = """
+DO $phi$ DECLARE phi_role text; BEGIN
+  FOR phi_role IN
+    SELECT DISTINCT CASE WHEN x.grantee = 0 THEN 'PUBLIC'
+                         ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END
+    FROM pg_catalog.pg_class c, LATERAL pg_catalog.aclexplode(coalesce(c.relacl, pg_catalog.acldefault('r', c.relowner))) x
+   WHERE c.oid = VIEW::pg_catalog.regclass
+  LOOP EXECUTE 'REVOKE ALL ON ' || VIEW || ' FROM ' || phi_role; END LOOP; END $phi$"""
+
+
+async def converted_views(
+    conn: Connection,
+    views: Sequence[StoredView],
+    columns: Collection[str],
+    converter: PhysicalDefinitions,
+    obstacles: list[str],
+    *,
+    opening: bool,
+) -> list[Dependent]:
+    """Return views as they are made again; on the way back (``opening``) only those can be that read the same in both forms.
+
+    ``columns`` are the names of those that are converted: a rule of a view may not name one.
+    """
+    dependents = []
+    for view in views:
+        obstacles += await _unable(conn, view) + _rules(view, columns)
+        try:
+            if sealed_in(view.query) is not None or converter.seals(view.head + view.query + view.tail):
+                why = "computes over protected columns: drop it, and create it again afterwards, through the proxy"
+                obstacles.append(f"{view.label} {why}")
+                continue
+            made = await converter.definition(view.head + view.query + view.tail)
+            converter.learn_view(view.oid, made.removeprefix(view.head).removesuffix(view.tail))
+            indexes = [await converter.definition(definition) for definition in view.indexes]
+        except PhiproxyError as refused:
+            obstacles.append(f"{view.label}: {told(refused.message, refused.hint)}; or drop it, with what reads it")
+            continue
+        if opening and (made, indexes) != (view.head + view.query + view.tail, list(view.indexes)):
+            obstacles.append(f"{view.label}: its stored query is one over sealed values; drop it, and create it again afterwards")
+            continue
+        kind = "MATERIALIZED VIEW" if view.materialized else "VIEW"
+        drop = (f"DROP {kind} {spelled(view.name)}",)
+        dependents.append(Dependent(view.label, view.owner, drop, (), (made, *indexes, *view.rest)))
+    return dependents
+
+
+def _rules(view: StoredView, columns: Collection[str]) -> list[str]:
+    words = {column: re.compile(rf"(?<!\w){re.escape(Q(column))}(?!\w)") for column in columns}
+    named = {rule: next((c for c, word in words.items() if word.search(text)), None) for rule, text in view.rules}
+    why = "{}: rule {} does something with {}, which the server cannot see; drop the rule"
+    return [why.format(view.label, rule, column) for rule, column in named.items() if column is not None]
+
+
+async def _unable(conn: Connection, view: StoredView) -> list[str]:
+    obstacles = [f"{other} uses {view.label}: drop it, and create it again afterwards" for other in view.others]
+    if not await may_act_as(conn, view.owner):
+        obstacles.append(f"the service role may not alter {view.label}; for the time of the job: GRANT {Q(view.owner)} TO …")
+    if not view.may_create:
+        schema, owner = Q(view.name[0]), Q(view.owner)
+        obstacles.append(f"{view.label} cannot be made again by its owner: GRANT CREATE ON SCHEMA {schema} TO {owner}")
+    return obstacles

@@ -1,0 +1,177 @@
+"""``respond``: what a key that somebody may have has protected is taken from under it, to the end, and it is put down what was.
+
+A data key: it is marked, values are sealed anew, and it is retired. A KEK: who has it and a copy of the registry has every root key
+that was wrapped by it, so all of these are followed by others, with the data keys and the index keys under them.
+"""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from phiproxy.errors import ConfigError
+from phiproxy.jobs.incident import Incident, write_incident
+from phiproxy.jobs.records import write_progress
+from phiproxy.jobs.recrypt import columns_of, count_by_column, seal_anew
+from phiproxy.jobs.reindex import bring, clear, identity_of
+from phiproxy.jobs.running import JobSite, Run
+from phiproxy.keys.compromise_retire import compromise, retire
+from phiproxy.keys.key_rows import DataKeyRow, RootRow
+from phiproxy.keys.key_state_changes import announce, set_root_state
+from phiproxy.keys.registry import Registry
+from phiproxy.keys.rewrap import rewrap
+from phiproxy.keys.rotation import rotate_root
+from phiproxy.keys.slots import ensure_index_root, next_slot
+from phiproxy.keys.tenant_keks import kek_of
+from phiproxy.policy.registry_layout import Layout
+
+ENDED: Final = ("retired", "destroyed")
+UNDER: Final = "under {}"
+
+
+async def prepare_key(registry: Registry, key_id: int) -> dict[str, object]:
+    """Return the options of a job about one data key; ConfigError when there is no such key, or it has ended."""
+    for root in await registry.all_roots():
+        if root.purpose == "data":
+            for row in await registry.keys_of(root.id):
+                if row.id == key_id and row.state not in ENDED:
+                    return {"keys": [f"{key_id:08x}"], "roots": [], "scopes": [root.scope], "from": _made(row.age)}
+    raise ConfigError(f"the registry has no data key {key_id:08x} that opens anything", hint="phiproxy keys list shows them")
+
+
+async def prepare_kek(registry: Registry, kek_uri: str) -> dict[str, object]:
+    """Return the options of a job about a KEK: the root keys that it has wrapped. ConfigError when there is none."""
+    roots = [root for root in await registry.all_roots() if any(wrap.kek_uri == kek_uri for wrap in root.wraps)]
+    roots = [root for root in roots if root.state not in ENDED]
+    if not roots:
+        raise ConfigError(f"no root key is wrapped under {kek_uri}", hint="phiproxy keys list shows under which KEK each is")
+    scopes = sorted({root.scope for root in roots if root.purpose == "data"})
+    oldest = _made(max(root.age for root in roots))
+    return {"keys": [], "roots": [root.id for root in roots], "scopes": scopes, "from": oldest, "kek": kek_uri}
+
+
+def _made(age: float) -> str:
+    return datetime.fromtimestamp(time.time() - age, UTC).isoformat(timespec="seconds")
+
+
+async def run(run: Run) -> None:
+    """Do whatever is left to do; each step looks for itself at what is done already."""
+    site, options = run.site, run.job.options
+    if options["roots"]:
+        run.display.phase("new root keys", 0)
+        await _follow_roots(site, options)
+    keys = await _keys(site.registry, options)
+    await _note_what_is_under(run, keys)
+    run.display.phase("marking keys compromised", 0)
+    for row, _ in keys.values():
+        if row.state not in ("compromised", *ENDED):
+            await _compromise(site, row.id, options["reason"])
+    await seal_anew(run, frozenset(keys), options["scopes"])
+    if options["roots"]:
+        await _follow_indexes(run)
+    await _retire(run, keys)
+    report = Path(options["report"])
+    run.display.phase(f"writing {report.name}", 0)
+    await write_incident(report, await Incident.of(run, keys))
+
+
+async def _follow_roots(site: JobSite, options: object) -> None:
+    """Wrap what is there under the KEK of now only, and give each data root the next one."""
+    assert isinstance(options, dict)
+    registry, deployment = site.registry, site.policy.deployment
+    await rewrap(registry, site.kek, deployment, drop_old=True)
+    max_uses = site.settings.keys.rotation.data_key.max_uses
+    for root in await registry.all_roots():
+        if root.id in options["roots"] and root.purpose == "data" and root.state == "active":
+            await rotate_root(registry, site.kek, deployment, (root.scope, root.tenant, "data"), root, max_uses)
+
+
+async def _keys(registry: Registry, options: object) -> dict[int, tuple[DataKeyRow, RootRow]]:
+    """Return the data keys that the job is about, ended ones too."""
+    assert isinstance(options, dict)
+    named, roots = {int(key, 16) for key in options["keys"]}, set(options["roots"])
+    keys = {}
+    for root in await registry.all_roots():
+        if root.purpose == "data":
+            for row in await registry.keys_of(root.id):
+                if row.id in named or root.id in roots:
+                    keys[row.id] = row, root
+    return keys
+
+
+async def _note_what_is_under(run: Run, keys: Iterable[int]) -> None:
+    """Count, once and before anything is moved, what is under the keys."""
+    if any(name.startswith(UNDER.format("")) for name in run.progress.counts):
+        return
+    layout = await run.site.registry.layout()
+    counted = await count_by_column(run, await columns_of(run, layout, run.job.options["scopes"]), keys)
+    run.progress.counts.update({UNDER.format(label): count for label, count in counted.items()})
+    await write_progress(run.conn, run.site.schema, run.job.id, run.progress)
+
+
+async def _compromise(site: JobSite, key_id: int, reason: str) -> None:
+    max_uses = site.settings.keys.rotation.data_key.max_uses
+    (row,) = await site.registry.data_keys(frozenset({key_id}))
+    (root,) = await site.registry.roots(frozenset({row.root_id}))
+    await compromise(site.registry, kek_of(site.kek, root.tenant), site.policy.deployment, key_id, reason, max_uses)
+
+
+async def _follow_indexes(run: Run) -> None:
+    """Have each index go by another key, clear the tags of the old one, and retire the index roots."""
+    site = run.site
+    old = [root for root in await _roots(site.registry, run.job.options["roots"]) if root.purpose == "index"]
+    generations = {(root.scope, root.generation) for root in old}
+    layout = await site.registry.layout()
+    for identity in layout.identities.values():
+        for slot in identity.slots:
+            if slot.state == "active" and (identity.scope, slot.generation) in generations and _is_used(layout, identity.number):
+                provider = kek_of(site.kek, "")
+                await next_slot(site.registry, provider, site.policy.deployment, identity.identity, slot.expression)
+    for identity in layout.identities.values():
+        if any(identity.scope == scope for scope, _ in generations) and _is_used(layout, identity.number):
+            await bring(run, identity.identity, None)
+            if any(s.state == "dropped" for s in identity_of(await site.registry.layout(), identity.identity).slots):
+                await clear(run, identity.identity)
+    await _retire_index_roots(site, old)
+
+
+def _is_used(layout: Layout, number: int) -> bool:
+    return number in layout.columns.values()
+
+
+async def _roots(registry: Registry, ids: Iterable[int]) -> list[RootRow]:
+    return await registry.roots(frozenset(ids))
+
+
+async def _retire_index_roots(site: JobSite, old: Iterable[RootRow]) -> None:
+    """Retire index roots that no slot goes by, and let the next generation be the one that new slots are under."""
+    layout = await site.registry.layout()
+    live = {(i.scope, s.generation) for i in layout.identities.values() for s in i.slots if s.state != "dropped"}
+    for root in old:
+        if (root.scope, root.generation) in live or root.state in ENDED:
+            continue
+        provider, own = kek_of(site.kek, root.tenant), (root.scope, root.tenant)
+        following = await ensure_index_root(site.registry, provider, site.policy.deployment, own, root.generation + 1)
+        async with site.registry.changing() as change:
+            await set_root_state(change, root, "retired")
+            if root.state == "active" and following.state in ("pending", "decrypt_only"):
+                await set_root_state(change, following, "active")
+            await announce(change.conn, change.schema)
+
+
+async def _retire(run: Run, keys: Iterable[int]) -> None:
+    """Verify that nothing is under the keys, and end them; what is left is sealed anew once more."""
+    site, options = run.site, run.job.options
+    for key_id in keys:
+        while True:
+            (row,) = await site.registry.data_keys(frozenset({key_id}))
+            if row.state in ENDED:
+                break
+            (root,) = await site.registry.roots(frozenset({row.root_id}))
+            layout = await site.registry.layout()
+            columns = layout.sealed_under(root.scope)
+            kek = kek_of(site.kek, root.tenant)
+            if not await retire(site.registry, kek, site.policy.deployment, key_id, columns):
+                break
+            await seal_anew(run, frozenset({key_id}), options["scopes"])

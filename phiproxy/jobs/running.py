@@ -1,0 +1,326 @@
+"""A job at work in this process: its connections and locks, whether it is to go on, and its passes over tables.
+
+Whoever runs a job holds its advisory lock, and that of each table that it writes: one job per table at a time, and no job twice.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from phiproxy.errors import ConfigError
+from phiproxy.jobs.batch_size import BatchSize
+from phiproxy.jobs.batches import Batch, Batches, Work
+from phiproxy.jobs.display import Display
+from phiproxy.jobs.records import Job, Progress, find_job, read_progress, state_of, write_progress
+from phiproxy.jobs.relations import Connection, Part, TableName, fired_by_update, may_act_as, refuse_unless_owner, rows_of
+from phiproxy.jobs.scan import Scan
+from phiproxy.jobs.throttle import Limits, Throttle
+from phiproxy.keys.key_state_changes import notify
+from phiproxy.keys.registry import Registry
+from phiproxy.keys.serving_proxies import proxies_behind
+from phiproxy.keys.tenant_keks import Kek
+from phiproxy.net.service_login import connect_service
+from phiproxy.policy.model import Policy
+from phiproxy.policy.settings import Settings
+
+PAUSED_STEP: Final = 1.0
+ACKNOWLEDGED_STEP: Final = 0.1
+TOLD_AFTER: Final = 20
+MOST_NAMED: Final = 20
+STALLED: Final = 12
+"""Passes in a row that wrote nothing, since others hold the rows locked, before a job gives up."""
+
+# Values and keys are read as the same text whatever the role's own settings are; a job is as patient as it takes, and what it
+# has written is as good as committed once its state says so, which is a synchronous commit.
+_SESSION: Final = """
+SET DateStyle TO 'ISO'; SET IntervalStyle TO 'postgres'; SET TimeZone TO 'UTC'; SET bytea_output TO 'hex';
+SET extra_float_digits TO 1; SET statement_timeout TO 0; SET lock_timeout TO 0; SET idle_in_transaction_session_timeout TO 0;
+SET row_security TO off; SET synchronous_commit TO off; SET jit TO off; SET search_path TO pg_catalog
+"""
+
+
+Noted = Callable[[Progress], None]
+
+
+class Aborted(ConfigError):
+    """The job was aborted while it ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSite:
+    """The database that jobs are at work in: its policy, its registry, and the KEK."""
+
+    settings: Settings
+    policy: Policy
+    registry: Registry
+    kek: Kek
+
+    @property
+    def schema(self) -> str:
+        """The registry's."""
+        return self.registry.schema
+
+
+class Run:
+    """A job that this process works on. ``conn`` is in autocommit mode; ``progress`` is what the registry has of it."""
+
+    def __init__(
+        self,
+        site: JobSite,
+        job: Job,
+        conn: Connection,
+        throttle: Throttle,
+        display: Display,
+        progress: Progress,
+        *,
+        reading: Connection,
+        as_replica: bool,
+    ) -> None:
+        self.site = site
+        self.job = job
+        self.conn = conn
+        self._reading = reading
+        self.display = display
+        self.progress = progress
+        self.as_replica = as_replica
+        self.size = BatchSize()
+        self.ending = False
+        """Whether the job is aborted, and what it has done is taken back."""
+        self._throttle = throttle
+
+    async def goes_on(self) -> None:
+        """Return while the job is to go on: wait while it is paused; Aborted once it is aborted."""
+        if self.ending:
+            return
+        told = False
+        while (state := await state_of(self.conn, self.site.schema, self.job.id)) != "running":
+            job = await find_job(self.site.registry, self.job.id)  # verified: who can write the registry stops nothing for good
+            if job.state == "paused" and state == "paused":
+                if not told:
+                    self.display.waits("it is paused: phiproxy jobs resume " + str(self.job.id))
+                told = True
+                await asyncio.sleep(PAUSED_STEP)
+                continue
+            if job.state != "running":
+                raise Aborted(f"{self.job.subject} is {job.state}")
+        if told:
+            self.display.waits("")
+
+    async def begin(self, phase: str) -> bool:
+        """Go over to a phase, unless the job is in it already: then it goes on behind its cursor, and True is returned."""
+        if self.progress.phase == phase:
+            return True
+        self.progress = replace(self.progress, phase=phase, relation="", cursor=None)
+        await write_progress(self.conn, self.site.schema, self.job.id, self.progress)
+        return False
+
+    async def lock_tables(self, names: Iterable[TableName]) -> None:
+        """Take the locks of tables, until the end of the process; ConfigError where another job has one."""
+        for name in sorted(set(names)):
+            if not await _try_lock(self.conn, f"table {name}"):
+                raise ConfigError(
+                    f"another job is at work on {'.'.join(name)}", hint="one job per table at a time: phiproxy jobs lists them"
+                )
+
+    async def refuse_firing(self, parts: Sequence[Part]) -> None:
+        """ConfigError where writing these relations fires something of the application's own, unless that is what was asked for."""
+        if self.job.options.get("fire_triggers"):
+            return
+        for part in parts:
+            if fired := await fired_by_update(self.conn, part.oid, as_replica=self.as_replica):
+                hint = "to let it fire once per row: --fire-triggers"
+                if not self.as_replica:
+                    user = self.site.settings.service.user
+                    hint += f"; to keep it from firing: GRANT SET ON PARAMETER session_replication_role TO {user}"
+                raise ConfigError(f"an UPDATE of {part.label} would fire {', '.join(fired)}", hint=hint)
+
+    async def go_through(
+        self,
+        phase: str,
+        tasks: Sequence[tuple[Scan, Work]],
+        *,
+        total: int | None = None,
+        noted: Noted | None = None,
+        enough: int = 0,
+        once: bool = False,
+    ) -> None:
+        """Go through the wanted rows of relations, again and again, until a whole pass finds none.
+
+        What others write meanwhile is in the next pass. A job that was broken off in this phase goes on behind its cursor first.
+        ``enough``: so few rows in a whole pass may be left for later. ``once``: one pass is all.
+
+        ``total``: how many rows are wanted, where that was counted. ``noted`` adds to what is recorded with each batch. Raises
+        ConfigError with the keys of rows that could not be done, or where others keep rows locked; Aborted, psycopg.Error.
+        """
+        await self.begin(phase)
+        # Rows that nothing names can be left alone only where none of them is wanted.
+        tasks = [task for task in tasks if task[0].part.key or await self._has_wanted(task[0])]
+        parts = [scan.part for scan, _ in tasks]
+        await self.refuse_firing(parts)
+        roles = {part.name: await self._role(part) for part in parts}
+        first, stalled, left = True, 0, total if total is not None else sum(part.rows for part in parts)
+        whole = self.progress.cursor is None and not self.progress.relation
+        while True:
+            self.display.phase(phase if first else f"{phase}, what others wrote meanwhile", left)
+            first = False
+            read = written = left = 0
+            wrong: list[str] = []
+            for scan, work in sorted(tasks, key=lambda task: task[0].part.label):
+                if scan.part.label < self.progress.relation:
+                    continue
+                async for batch in self._batches(scan, work, roles[scan.part.name], noted):
+                    read, written, left = read + batch.read, written + batch.written, left + batch.left
+                    wrong += [f"{scan.part.label}, {scan.spelled(key)}: {why}" for key, why in batch.wrong]
+            if once or (whole and read - len(wrong) <= enough):
+                _refuse_wrong(phase, wrong)
+                return
+            stalled = 0 if written or not read else stalled + 1
+            if stalled == STALLED:
+                raise ConfigError(f"{phase}: others keep {read} rows locked", hint=f"phiproxy jobs resume {self.job.id} goes on")
+            if stalled:
+                await asyncio.sleep(1)
+            whole = True
+            self.progress = replace(self.progress, relation="", cursor=None)
+
+    async def _batches(self, scan: Scan, work: Work, role: str | None, noted: Noted | None) -> AsyncIterator[Batch]:
+        label = scan.part.label
+        after = self.progress.cursor if self.progress.relation == label else None
+
+        async def commit(conn: Connection, batch: Batch) -> None:
+            counts = {**self.progress.counts}
+            for name, more in (("read", batch.read), ("written", batch.written)):
+                counts[name] = counts.get(name, 0) + more
+            cursor = batch.cursor if scan.remembered else None
+            progress = replace(self.progress, relation=label, cursor=cursor, counts=counts)
+            if noted is not None:
+                noted(progress)
+            await write_progress(conn, self.site.schema, self.job.id, progress)
+            self.progress = progress
+
+        async with Batches(self.conn, self._reading, scan, work, self.size, after=after, role=role) as batches:
+            while True:
+                await self.goes_on()
+                await self._throttle.wait(scan.part.name, self.goes_on)
+                batch = await batches.next(commit)
+                if batch is None:
+                    return
+                self._throttle.count(batch.read)
+                self.display.advance(batch.read)
+                yield batch
+
+    async def _has_wanted(self, scan: Scan) -> bool:
+        query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} t WHERE {})").format(sql.Identifier(*scan.part.name), scan.wanted)
+        ((wanted,),) = await self.see(scan.part, query)
+        return bool(wanted)
+
+    async def see(self, part: Part, query: sql.Composed) -> list[tuple[Any, ...]]:
+        """Return the rows of a query over a relation, of which no row is hidden; raises as of ``go_through``."""
+        role = await self._role(part)
+        async with self.conn.transaction():
+            if role is not None:
+                await self.conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+            return await rows_of(self.conn, query.as_string(self.conn))
+
+    async def _role(self, part: Part) -> str | None:
+        """Return the role that sees every row of a relation, where this session's does not; ConfigError where none does."""
+        if not part.hidden:
+            return None
+        await refuse_unless_owner(self.conn, [part])
+        forced = await rows_of(self.conn, "SELECT relforcerowsecurity FROM pg_catalog.pg_class WHERE oid = %s::oid", part.oid)
+        if forced and forced[0][0]:
+            raise ConfigError(
+                f"row-level security hides rows of {part.label} from its owner too",
+                hint=f"for the time of the job: ALTER TABLE {part.label} NO FORCE ROW LEVEL SECURITY",
+            )
+        return part.owner
+
+    async def acknowledged(self) -> None:
+        """Wait until every live proxy has taken over what the registry says now, and the standbys of its sessions have it."""
+        schema = self.site.schema
+        ((epoch,),) = await rows_of(self.conn, f'SELECT epoch FROM "{schema}".meta')  # a name of the configuration
+        lease, steps = 3 * self.site.settings.catalog.poll, 0
+        while waiting := await proxies_behind(self.conn, schema, epoch, lease):
+            if steps % TOLD_AFTER == 0:
+                await notify(self.conn, schema)
+                await self.goes_on()
+            if steps == TOLD_AFTER:
+                self.display.waits(f"{waiting} proxies, or standbys that they read at, have not taken the change over yet")
+            steps += 1
+            await asyncio.sleep(ACKNOWLEDGED_STEP)
+        if steps > TOLD_AFTER:
+            self.display.waits("")
+
+
+Kind = Callable[[Run], Awaitable[None]]
+"""What a job does, from wherever it was broken off to its end; and what aborting one takes back."""
+
+
+@asynccontextmanager
+async def running(site: JobSite, job: Job, display: Display) -> AsyncIterator[Run]:
+    """Take a job on, as the only process that does; ConfigError where another one has it, or the options are not possible."""
+    options = job.options
+    async with AsyncExitStack() as stack:
+        conn, reading, looks = [
+            await stack.enter_async_context(await connect_service(site.settings, site.policy.database)) for _ in range(3)
+        ]
+        if not await _try_lock(conn, f"job {job.id}"):
+            raise ConfigError(f"another process is at work on {job.subject}")
+        for each in (conn, reading):
+            await each.execute(_SESSION)
+            await each.execute(f"SET application_name TO 'phiproxy job {job.id}'")
+        as_replica = not options.get("fire_triggers") and await _become_replica(conn)
+        throttle = Throttle(looks, limits_of(options), display.waits)
+        await throttle.prepare()
+        progress = await read_progress(conn, site.schema, job.id)
+        yield Run(site, job, conn, throttle, display, progress, reading=reading, as_replica=as_replica)
+
+
+def limits_of(options: object) -> Limits:
+    """Return the limits among a job's options."""
+    given = options.get("limits", {}) if isinstance(options, dict) else {}
+    return Limits(**given)
+
+
+async def is_worked_on(conn: Connection, job_id: int) -> bool:
+    """Tell whether a process is at work on a job."""
+    if await _try_lock(conn, f"job {job_id}"):
+        await rows_of(conn, "SELECT pg_catalog.pg_advisory_unlock(%s)", _lock_number(f"job {job_id}"))
+        return False
+    return True
+
+
+def _refuse_wrong(phase: str, wrong: Sequence[str]) -> None:
+    if wrong:
+        more = f"\nand {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
+        rows = "\n".join(sorted(wrong)[:MOST_NAMED])
+        raise ConfigError(
+            f"{phase}: {len(wrong)} rows could not be done:\n{rows}{more}", hint="all others are done; put these right, and resume"
+        )
+
+
+async def _become_replica(conn: Connection) -> bool:
+    """Keep triggers from firing in this session; False where the role may not."""
+    try:
+        await conn.execute("SET session_replication_role TO replica")
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
+
+
+async def _try_lock(conn: Connection, what: str) -> bool:
+    ((locked,),) = await rows_of(conn, "SELECT pg_catalog.pg_try_advisory_lock(%s)", _lock_number(what))
+    return bool(locked)
+
+
+def _lock_number(what: str) -> int:
+    digest = hashlib.blake2b(f"phiproxy {what}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+__all__ = ["Aborted", "JobSite", "Kind", "Run", "is_worked_on", "limits_of", "may_act_as", "running"]

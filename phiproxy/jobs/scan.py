@@ -1,0 +1,245 @@
+"""Which rows of a relation a job goes through, and the statements by which it does: no value of a row is in their text."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+from psycopg import sql
+from psycopg.types.numeric import Int8
+
+from phiproxy.errors import ConfigError
+from phiproxy.jobs.batch_size import MOST_BYTES
+from phiproxy.jobs.binary_arrays import BinaryArray, ByteaArray, TextArray, TidArray, XidArray
+from phiproxy.jobs.relations import KeyPart, Part
+
+Statement = tuple[sql.Composed, list[Any]]
+"""A query and its parameters."""
+
+
+class Read(NamedTuple):
+    """What is read of a row ``t``: an SQL expression, and its type.
+
+    ``same``: a row is written only where this is as it was read; of another type than those of ``RAW`` it comes as text. It goes
+    back to the server for that: no plaintext may. A row of which the ``VERSION`` is read is found by that, not by its key.
+    """
+
+    expression: str
+    type_name: str
+    same: bool = True
+
+
+VERSION: Final = (Read("t.ctid", "tid"), Read("t.xmin", "xid"))
+"""What tells that a row is the one that was read, and where it is: no value of it has to go back to the server."""
+RAW: Final = ("bytea", "tid", "xid")
+"""Types of which values come, and go back, as bytes."""
+
+
+class Row(NamedTuple):
+    """A row as it was read: its key as text, and what was read of it."""
+
+    key: tuple[str, ...]
+    values: tuple[Any, ...]
+
+
+Changed = tuple[Row, Sequence[bytes | str | None]]
+"""A row, and the new values of its columns ``Scan.sets``."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The rows of one relation for which ``wanted``, a condition over ``t``, holds; ``sets`` are columns of bytea that are written.
+
+    ``set_types``: their types where they are not of bytea; new values are given as texts then.
+
+    ``remembered``: the key of the last row may be in the registry; it may not where it is of a column that is to be protected.
+    """
+
+    part: Part
+    reads: tuple[Read, ...]
+    sets: tuple[str, ...]
+    wanted: sql.Composable
+    remembered: bool = True
+    set_types: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[KeyPart, ...]:
+        """What names a row; ConfigError where nothing does."""
+        if not self.part.key:
+            raise ConfigError(
+                f"{self.part.label} has no primary key, nor another unique key that is never NULL: its rows cannot be named",
+                hint=f"ALTER TABLE {self.part.label} ADD COLUMN … GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+            )
+        return self.part.key
+
+    def spelled(self, key: tuple[str, ...]) -> str:
+        """Return how messages name a row: ``id 5``; of a tag, which says nothing, its beginning."""
+        return ", ".join(f"{part.expression} {value[:40]}" for part, value in zip(self.key, key, strict=True))
+
+    def read(self, after: tuple[str, ...] | None, rows: int) -> Statement:
+        """Return the query for at most so many wanted rows behind a key (None: from the first one), in the order of the key.
+
+        Of more than a batch's bytes as many rows as have less, but one at least.
+        """
+        keys = sql.SQL(", ").join(_raw(f"({part.expression})") for part in self.key)
+        behind: sql.Composable = sql.SQL("true")
+        if after is not None:
+            given = sql.SQL(", ").join(_raw(f"%s::{part.type_name}", 1) for part in self.key)
+            behind = sql.SQL("ROW({}) > ROW({})").format(keys, given)
+        query = sql.SQL(
+            "SELECT {columns} FROM (SELECT {selected}, {length} AS _phi_length, pg_catalog.sum({length})"
+            " OVER (ORDER BY {keys} ROWS UNBOUNDED PRECEDING) AS _phi_bytes FROM ONLY {table} t"
+            " WHERE {behind} AND ({wanted}) ORDER BY {keys} LIMIT {limit}) b"
+            " WHERE _phi_bytes <= {most} OR _phi_bytes = _phi_length"
+        ).format(
+            columns=self._columns, selected=self._selected, length=self._length, keys=keys, behind=behind, table=self._table,
+            wanted=self.wanted, limit=sql.Literal(rows), most=sql.Literal(MOST_BYTES),
+        )  # fmt: skip
+        return query, list(after or ())
+
+    def again(self, rows: Sequence[Row]) -> Statement:
+        """Return the query for those of these rows, by their keys, that are still wanted."""
+        query = sql.SQL(
+            "SELECT {columns} FROM (SELECT {selected}, v._phi_i FROM {given} JOIN ONLY {table} t ON {joined} WHERE {wanted}) b"
+            " ORDER BY _phi_i"
+        ).format(
+            columns=self._columns, selected=self._selected, given=self._given, table=self._table, joined=self._joined,
+            wanted=self.wanted,
+        )  # fmt: skip
+        return query, [*self._keys(rows), Int8(len(rows))]
+
+    def write(self, changes: Sequence[Changed]) -> Statement:
+        """Return the UPDATE of rows that nobody else has locked and that are as they were read.
+
+        It returns the positions, from 1 on, of those that were, and waits for nobody: only what it has locked before is updated.
+
+        Columns of other indexes are set to what they are. Else the server would take each new entry in such an index for one that
+        only a new version of the row needs, and look through the index's page and the table for old ones to remove in its place:
+        that took half of the server's time in a fill, and left the indexes 1 % smaller. With the index of the key it should.
+        """
+        rows = [row for row, _ in changes]
+        same = [(n, read) for n, read in enumerate(self.reads) if read.same]
+        by_key = VERSION[0] not in self.reads
+        names = [*(_name("s", n) for n, _ in same), *(_name("v", n) for n in range(len(self.sets)))]
+        given = "text" if self.set_types else "bytea"
+        types = [*(read.type_name for _, read in same), *[given] * len(self.sets)]
+        values: list[Any] = []
+        if by_key:
+            names, types, values = [*self._key_names, *names], [*(part.type_name for part in self.key), *types], self._keys(rows)
+        values += [_array(read.type_name, [row.values[n] for row in rows]) for n, read in same]
+        values += [_array(given, [new[n] for _, new in changes]) for n in range(len(self.sets))]
+        values.append(Int8(len(rows)))
+        sets = [
+            sql.SQL("{} = v.{}{}").format(
+                sql.Identifier(column), sql.Identifier(_name("v", n)), _raw(f"::{self.set_types[n]}" if self.set_types else "")
+            )
+            for n, column in enumerate(self.sets)
+        ]
+        sets += [sql.SQL("{} = t.{}").format(name, name) for name in map(sql.Identifier, self._as_they_are)]
+        joined: list[sql.Composable] = [self._joined]
+        unchanged: list[sql.Composable] = []
+        if by_key:
+            unchanged = [_raw(f"({read.expression}) IS NOT DISTINCT FROM v.{_name('s', n)}") for n, read in same]
+        else:
+            joined = [_raw(f"{read.expression} = v.{_name('s', n)}") for n, read in same]
+        query = sql.SQL(
+            "WITH v AS MATERIALIZED (SELECT v.* FROM {given} JOIN ONLY {table} t ON {joined} FOR NO KEY UPDATE OF t SKIP LOCKED)"
+            " UPDATE ONLY {table} t SET {sets} FROM v WHERE {where} RETURNING v._phi_i"
+        ).format(
+            table=self._table,
+            joined=sql.SQL(" AND ").join(joined),
+            sets=sql.SQL(", ").join(sets),
+            given=_unnested(names, types),
+            where=sql.SQL(" AND ").join([*joined, *unchanged]),
+        )
+        return query, values
+
+    def tidy(self, rows: Sequence[Row]) -> Statement | None:
+        """Return a query at which the server frees, in the pages of these rows, the room of those that were moved out of them.
+
+        None where the pages are not known, as that happens by itself where rows are found by an index, or are far apart.
+        """
+        if VERSION[0] not in self.reads:
+            return None
+        at = self.reads.index(VERSION[0])
+        pages = [int.from_bytes(row.values[at][:4]) for row in rows]
+        first, last = min(pages), max(pages)
+        if last - first > len(rows):
+            return None
+        query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} t WHERE t.ctid >= {} AND t.ctid < {}")
+        return query.format(self._table, sql.Literal(f"({first},0)"), sql.Literal(f"({last + 1},0)")), []
+
+    @cached_property
+    def _as_they_are(self) -> list[str]:
+        """The columns that are set to what they are."""
+        of_key = {column for part in self.part.key for column in part.columns}
+        return [name for name in self.part.indexed if name not in of_key and name not in self.sets]
+
+    @property
+    def _table(self) -> sql.Identifier:
+        return sql.Identifier(*self.part.name)
+
+    @property
+    def _key_names(self) -> list[str]:
+        return [_name("k", n) for n in range(len(self.key))]
+
+    def _keys(self, rows: Sequence[Row]) -> list[BinaryArray]:
+        return [TextArray([row.key[n] for row in rows]) for n in range(len(self.key))]
+
+    @cached_property
+    def _given(self) -> sql.Composed:
+        return _unnested(self._key_names, [part.type_name for part in self.key])
+
+    @cached_property
+    def _joined(self) -> sql.Composed:
+        return sql.SQL(" AND ").join([_raw(f"({part.expression}) = v.{_name('k', n)}") for n, part in enumerate(self.key)])
+
+    @cached_property
+    def _selected(self) -> sql.Composed:
+        keys = [_raw(f"({part.expression})::text AS {_name('k', n)}") for n, part in enumerate(self.key)]
+        reads = [_raw(f"{_shown(read)} AS {_name('r', n)}") for n, read in enumerate(self.reads)]
+        return sql.SQL(", ").join([*keys, *reads])
+
+    @cached_property
+    def _columns(self) -> sql.Composed:
+        return sql.SQL(", ").join(map(sql.Identifier, [*self._key_names, *(_name("r", n) for n in range(len(self.reads)))]))
+
+    @cached_property
+    def _length(self) -> sql.Composable:
+        """What says how much is read of a row."""
+        long = [read for read in self.reads if read.type_name in ("bytea", "text", "jsonb")]
+        lengths = [_raw(f"coalesce(pg_catalog.octet_length({_shown(read)}), 0)") for read in long]
+        return sql.SQL(" + ").join(lengths) if lengths else sql.SQL("0")
+
+
+def _name(kind: str, number: int) -> str:
+    """Return a name that no column of a table has: what a key's expressions are of they name without the table."""
+    return f"_phi_{kind}{number}"
+
+
+def _shown(read: Read) -> str:
+    """Return the expression for what is read, as it comes."""
+    return f"({read.expression}){'::text' if read.same and read.type_name not in RAW else ''}"
+
+
+def _raw(text: str, placeholders: int = 0) -> sql.SQL:
+    """Return SQL that PostgreSQL has printed, as a part of a query with parameters; of ``%s`` so many stay placeholders."""
+    return sql.SQL(text if placeholders else text.replace("%", "%%"))
+
+
+def _array(type_name: str, values: list[Any]) -> BinaryArray:
+    """Return values as they were read: of another type than those of ``RAW`` they are texts."""
+    return _ARRAYS.get(type_name, TextArray)(values)
+
+
+_ARRAYS: Final[dict[str, Callable[[list[Any]], BinaryArray]]] = {"bytea": ByteaArray, "tid": TidArray, "xid": XidArray}
+
+
+def _unnested(names: Sequence[str], types: Sequence[str]) -> sql.Composed:
+    """Return ``(SELECT unnest(%b::text[]::int4[]) AS …, generate_series(1, %b) AS _phi_i) AS v``: a row for each element.
+
+    Of ``ROWS FROM (…) WITH ORDINALITY`` the server would store all rows before it takes the first.
+    """
+    casts = (f"{type_name}[]" if type_name in RAW else f"text[]::{type_name}[]" for type_name in types)
+    columns = ", ".join(f"pg_catalog.unnest(%b::{cast}) AS {name}" for name, cast in zip(names, casts, strict=True))
+    return sql.SQL(f"(SELECT {columns}, pg_catalog.generate_series(1, %b) AS _phi_i) AS v").format()

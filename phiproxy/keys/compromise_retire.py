@@ -1,0 +1,179 @@
+"""Marking a key compromised, which still opens values and is audited each time, or retired, which opens nothing any more.
+
+A key is retired only when nothing in the database is under it. Whoever keeps backups or replicas must know what is in those: no
+registry can. SP 800-57 part 1, sections 7 and 8.3.4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from phiproxy.errors import ConfigError
+from phiproxy.keys.authenticated_tables import Connection, one_row
+from phiproxy.keys.identities import column_types
+from phiproxy.keys.key_rows import DataKeyRow, RootRow, in_state, is_authentic
+from phiproxy.keys.key_state_changes import announce, set_data_key_state, set_root_state
+from phiproxy.keys.registry import Registry, select_data_keys
+from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.rotation import roll_data_key
+from phiproxy.keys.tenant_keks import Kek
+from phiproxy.keys.trust import Change
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.physical_columns import hidden_beside, sealed_conditions, sealed_constant
+from phiproxy.policy.physical_documents import document_pattern, sealed_under
+from phiproxy.policy.registry_layout import column_of
+from phiproxy.policy.view_rests import SEALED, sealed_in
+from phiproxy.wire.oids import BYTEA_OID
+
+Column = tuple[str, str, str]
+"""(schema, table, column) of a protected column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Values of one column that are sealed under one data key."""
+
+    column: Column
+    key_id: int
+    values: int
+
+
+async def compromise(registry: Registry, kek: Kek, deployment: str, key_id: int, reason: str, max_uses: int) -> None:
+    """Mark a data key as compromised; where it was the one that writes, the next one takes its place at once.
+
+    Raises ConfigError when there is no such key or its state cannot become compromised, ProviderError when its root cannot be had.
+    """
+    row, root = await _key_and_root(registry, key_id)
+    if row.state not in ("pending", "active", "decrypt_only"):
+        raise ConfigError(f"data key {key_id:08x} is {row.state} already")
+    secret = await unwrap_root(kek, deployment, root)
+    _authentic(secret, row)
+    async with registry.changing() as change:
+        if not await set_data_key_state(change, row, in_state(secret, row, "compromised"), why=reason):
+            raise ConfigError(f"data key {key_id:08x} was changed by somebody else at this moment; look again")
+        await announce(change.conn, change.schema)
+    if row.state == "active":
+        await roll_data_key(registry, root, secret, max_uses, None)
+
+
+async def retire(registry: Registry, kek: Kek, deployment: str, key_id: int, columns: Sequence[Column]) -> list[Usage]:
+    """Retire a data key that nothing is sealed under; returns the columns' values that are, and then changes nothing.
+
+    ``columns`` are the protected ones of the key's scope. Raises ConfigError when there is no such key, it still writes, or a
+    column cannot be read.
+    """
+    row, root = await _key_and_root(registry, key_id)
+    if row.state not in ("decrypt_only", "compromised"):
+        raise ConfigError(f"data key {key_id:08x} is {row.state}; only one that does not write any more can be retired")
+    secret = await unwrap_root(kek, deployment, root)
+    _authentic(secret, row)
+    usages: list[Usage] = []
+    async with registry.changing() as change:
+        usages = await usage(change.conn, columns, key_id)
+        if usages:
+            return usages
+        if not await set_data_key_state(change, row, in_state(secret, row, "retired")):
+            raise ConfigError(f"data key {key_id:08x} was changed by somebody else at this moment; look again")
+        await _retire_empty_root(change, root)
+        await announce(change.conn, change.schema)
+    return []
+
+
+async def _retire_empty_root(change: Change, root: RootRow) -> None:
+    """A root that no longer writes, and whose last data key went, goes too."""
+    keys = await select_data_keys(change.conn, change.schema, root.id)
+    if root.state == "decrypt_only" and all(k.state in ("retired", "destroyed") for k in keys):
+        await set_root_state(change, root, "retired")
+
+
+async def usage(conn: Connection, columns: Sequence[Column], key_id: int) -> list[Usage]:
+    """Count the values of each column that are sealed under a data key: its id is at offset 5 of the envelope.
+
+    The columns are locked against writers until the transaction ends, so that none arrives behind the count.
+    """
+    usages = []
+    # What RLS hides is there all the same: with row_security off the question fails instead.
+    await conn.execute("SET LOCAL row_security TO off")
+    # A column that is being converted has values in a hidden one beside it.
+    beside = [(schema, name, hidden) for schema, name, column in columns for hidden in hidden_beside(column)]
+    types = await column_types(conn, [*columns, *beside])
+    documents = {column_of(c) for c in columns if column_of(c) != c}
+    documents |= {(schema, name, hidden) for schema, name, column in documents for hidden in hidden_beside(column)}
+    for schema, name, column in [*(c for c in columns if column_of(c) == c), *(c for c in beside if c in types)]:
+        of_document = (schema, name, column) in documents
+        if types.get((schema, name, column), BYTEA_OID) != BYTEA_OID and not of_document:
+            continue  # not converted yet: there is no envelope in it
+        qualified = sql.Identifier(schema, name)
+        try:
+            await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(qualified))
+            value: str | bytes = document_pattern(key_id) if of_document else key_id.to_bytes(4, "big")
+            condition = sealed_under(column) if of_document else f"pg_catalog.substring({quote_ident(column)}, 6, 4) = %s"
+            query = sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(qualified, sql.SQL(condition))
+            (count,) = await one_row(conn, query, (value,))
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
+            raise ConfigError(
+                f"{schema}.{name} cannot be looked through (SQLSTATE {error.sqlstate}), so the key may still be in use",
+                hint="the service role needs SELECT and UPDATE on it",
+            ) from None
+        values = count + await _in_definitions(conn, (schema, name, column), key_id)
+        if values:
+            usages.append(Usage((schema, name, column), key_id, values))
+    return usages + await _in_views(conn, key_id)
+
+
+_VIEWS = """
+SELECT n.nspname::text, c.relname::text, pg_catalog.pg_get_viewdef(c.oid)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'v' AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = %s)
+ ORDER BY 1, 2
+"""
+
+
+async def _in_views(conn: Connection, key_id: int) -> list[Usage]:
+    """Return the views over expressions of which the rest is under a key."""
+    usages = []
+    for schema, name, query in await (await conn.execute(_VIEWS, (SEALED,))).fetchall():
+        sealed = sealed_in(query)
+        if sealed is not None and int.from_bytes(sealed[5:9]) == key_id:
+            usages.append(Usage((schema, name, SEALED), key_id, 1))
+    return usages
+
+
+_DEFINITIONS = """
+SELECT NULL, d.adbin::text FROM pg_catalog.pg_attrdef d
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+ WHERE d.adrelid = %(table)s::pg_catalog.regclass AND a.attname = %(column)s
+UNION ALL
+SELECT a.attnum, k.conbin::text FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid
+ WHERE k.conrelid = %(table)s::pg_catalog.regclass AND k.contype = 'c' AND a.attname = %(column)s AND a.attnum = ANY (k.conkey)
+"""
+
+
+async def _in_definitions(conn: Connection, column: Column, key_id: int) -> int:
+    """Count what is sealed in a column's DEFAULT and constraints: they are needed as long as they are there."""
+    schema, name, own = column
+    values = {"table": f"{quote_ident(schema)}.{quote_ident(name)}", "column": own}
+    sealed: list[bytes | None] = []
+    for number, tree in await (await conn.execute(_DEFINITIONS, values)).fetchall():
+        sealed += [sealed_constant(tree)] if number is None else [d for n, d in sealed_conditions(tree) if n == number]
+    return sum(envelope is not None and int.from_bytes(envelope[5:9]) == key_id for envelope in sealed)
+
+
+async def _key_and_root(registry: Registry, key_id: int) -> tuple[DataKeyRow, RootRow]:
+    rows = await registry.data_keys(frozenset({key_id}))
+    if not rows:
+        raise ConfigError(f"the registry knows no data key {key_id:08x}", hint="phiproxy keys list shows them")
+    (root,) = await registry.roots(frozenset({rows[0].root_id}))
+    return rows[0], root
+
+
+def _authentic(secret: bytes, row: DataKeyRow) -> None:
+    if not is_authentic(secret, row):
+        raise ConfigError(f"data key {row.id:08x} is not authentic in the registry")
+
+
+async def scope_of(registry: Registry, key_id: int) -> str:
+    """Return the scope of a data key; ConfigError when there is none of this id."""
+    return (await _key_and_root(registry, key_id))[1].scope

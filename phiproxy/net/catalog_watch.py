@@ -1,0 +1,177 @@
+"""Is what was read of a catalogue still so? Asked each second, so it costs what was read, and not what else a database has.
+
+Of each row that was read the server says its xmin, which is another one after every change to it; of what would be read with it
+by the same look-up (a name, a reference to something that reaches a protected table), how many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from phiproxy.net.dependency_reader import Ask
+from phiproxy.policy.dependencies import Node
+
+# (alias of the rows whose xmin are summed up, the rows). Temporary tables of other sessions would make every second one of change,
+# so they are apart: a session that names one that is not known has the catalogue read.
+_OF_RELATIONS = (
+    ("c", "pg_class c WHERE c.oid = ANY (%(oids)s::pg_catalog.oid[])"),
+    ("a", "pg_attribute a WHERE a.attrelid = ANY (%(oids)s::pg_catalog.oid[]) AND a.attnum > 0"),
+    ("k", "pg_constraint k WHERE k.conrelid = ANY (%(oids)s::pg_catalog.oid[])"),
+    ("k", r"pg_constraint k WHERE k.conname LIKE 'phi\_guard\_%%'"),
+    (
+        "o",
+        r"pg_description o JOIN pg_catalog.pg_constraint k ON k.oid = o.objoid"
+        r" WHERE o.classoid = 2606 AND k.conname LIKE 'phi\_guard\_%%'",
+    ),
+    ("d", "pg_attrdef d WHERE d.adrelid = ANY (%(oids)s::pg_catalog.oid[])"),
+    ("i", "pg_index i WHERE i.indrelid = ANY (%(oids)s::pg_catalog.oid[])"),
+    ("c", "pg_class c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid WHERE i.indrelid = ANY (%(oids)s::pg_catalog.oid[])"),
+    ("w", "pg_rewrite w WHERE w.ev_class = ANY (%(oids)s::pg_catalog.oid[])"),
+    ("t", "pg_trigger t WHERE t.tgrelid = ANY (%(oids)s::pg_catalog.oid[])"),
+    ("p", "pg_policy p WHERE p.polrelid = ANY (%(oids)s::pg_catalog.oid[])"),
+    ("i", "pg_inherits i WHERE i.inhrelid = ANY (%(oids)s::pg_catalog.oid[])"),
+    ("i", "pg_inherits i WHERE i.inhparent = ANY (%(oids)s::pg_catalog.oid[])"),
+)
+# A parent depends on nothing of its child: what hangs from the child hangs from the parent too.
+_REFERENCES = (
+    ("d", "pg_depend d JOIN nodes n ON d.refclassid = n.catalogue AND d.refobjid = n.oid"),
+    ("i", "pg_inherits i JOIN nodes n ON n.catalogue = 1259 AND n.oid = i.inhrelid"),
+)
+_LASTING_NAMED = "pg_catalog.pg_class c WHERE c.relname = ANY (%(names)s::pg_catalog.name[]) AND c.relpersistence <> 't'"
+_CODE = (
+    ("p", "pg_proc p WHERE p.oid >= 16384"),
+    ("o", "pg_operator o WHERE o.oid >= 16384"),
+    ("c", "pg_cast c WHERE c.oid >= 16384"),
+)
+_TYPES = (
+    ("e", "pg_enum e"),
+    ("k", "pg_constraint k WHERE k.conrelid = 0"),
+    ("t", "pg_type t WHERE t.oid = ANY (%(types)s::pg_catalog.oid[])"),
+)
+_COLLATIONS = (("c", "pg_collation c WHERE c.oid >= 16384"),)
+_REMOTE = (("f", "pg_foreign_table f"), ("c", "pg_class c JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = c.oid"))
+_TEMPORARY = (
+    ("a", "pg_attribute a JOIN temporary t ON t.oid = a.attrelid WHERE a.attnum > 0"),
+    ("k", "pg_constraint k JOIN temporary t ON t.oid = k.conrelid"),
+    ("d", "pg_attrdef d JOIN temporary t ON t.oid = d.adrelid"),
+    ("i", "pg_index i JOIN temporary t ON t.oid = i.indrelid"),
+)
+
+
+def _sum(alias: str, source: str) -> str:
+    """Return the query of how many rows there are, and what their xmin add up to."""
+    return f"SELECT (pg_catalog.count(*), pg_catalog.sum({alias}.xmin::text::int8))::text FROM {source}"
+
+
+def _parts(queries: Iterable[tuple[str, str]], *more: str) -> str:
+    """Return the query of one text for all of these."""
+    union = " UNION ALL ".join((*(_sum(alias, f"pg_catalog.{source}") for alias, source in queries), *more))
+    return f"(SELECT pg_catalog.string_agg(p.part, ' ') FROM ({union}) AS p (part))"
+
+
+_NEW_TYPES = """
+SELECT pg_catalog.count(*)::text FROM pg_catalog.pg_type t JOIN lasting l ON l.oid = t.typnamespace
+ WHERE t.oid > %(last)s::pg_catalog.oid AND t.typcategory <> 'A' AND t.oid <> ALL (%(types)s::pg_catalog.oid[])
+   AND (t.typrelid = 0 OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
+"""
+_LASTING = _sum("l", "lasting l")
+_SAME = rf"""
+WITH nodes AS MATERIALIZED (
+  SELECT * FROM ROWS FROM (pg_catalog.unnest(%(catalogues)s::pg_catalog.oid[]), pg_catalog.unnest(%(objects)s::pg_catalog.oid[]))
+             AS n (catalogue, oid)),
+lasting AS MATERIALIZED (
+  SELECT s.oid, s.xmin FROM pg_catalog.pg_namespace s
+   WHERE s.nspname NOT LIKE 'pg\_temp\_%%' AND s.nspname NOT LIKE 'pg\_toast%%'),
+named AS MATERIALIZED (
+  SELECT c.oid, c.xmin, c.relpersistence FROM pg_catalog.pg_class c WHERE c.relname = ANY (%(names)s::pg_catalog.name[])),
+temporary AS MATERIALIZED (SELECT d.oid, d.xmin FROM named d WHERE d.relpersistence = 't')
+SELECT {_parts((*_OF_RELATIONS, *_REFERENCES), _LASTING, _sum("d", "named d WHERE d.relpersistence <> 't'"))},
+       {_parts(_CODE)}, {_parts(_TYPES, _LASTING, _NEW_TYPES)}, {_parts(_COLLATIONS)}, {_parts(_REMOTE)},
+       {_parts(_TEMPORARY, _sum("t", "temporary t"))},
+       (SELECT t.oid::int8 FROM pg_catalog.pg_type t ORDER BY t.oid DESC LIMIT 1),
+       pg_catalog.pg_snapshot_xmin(s.now)::text::int8, pg_catalog.pg_snapshot_xmax(s.now)::text::int8
+  FROM (SELECT pg_catalog.pg_current_snapshot()) AS s (now)
+"""
+_ASKED = f"SELECT {_parts(_OF_RELATIONS, _sum('c', _LASTING_NAMED))}"
+FIRST = 16384
+# Looks at the catalogue.
+ALL_TYPES_EVERY = 256
+
+
+class Version(NamedTuple):
+    """What the server said of the rows, by what they are of; ``temporary``: of temporary tables with a name that is known.
+
+    ``code`` is functions, operators and casts; ``remote``: foreign tables. Schemas are of the relations and of the types.
+    """
+
+    relations: str
+    code: str
+    types: str
+    collations: str
+    remote: str
+    temporary: str
+
+    def changed(self, other: Version) -> frozenset[str]:
+        """Return the names of the parts in which another version is another one."""
+        return frozenset(name for name, mine, others in zip(self._fields, self, other, strict=True) if mine != others)
+
+
+@dataclass
+class _Types:
+    """Up to which oid types need not be looked for any more: each table makes two, and none of them is one of the database's own.
+
+    A transaction that began before may still make a lower one visible, so that the oid of one look holds from the first look on
+    at which all transactions of then have ended. Oids begin anew after four billions: now and then all are looked at.
+    """
+
+    last: int = FIRST - 1
+    _next: int = FIRST - 1
+    _xmax: int = 0
+    _looks: int = 0
+
+    def note(self, last: int, xmin: int, xmax: int) -> None:
+        self._looks += 1
+        if self._looks % ALL_TYPES_EVERY == 0:
+            self.last = self._next = FIRST - 1
+        elif xmin >= self._xmax:
+            self.last, self._next, self._xmax = self._next, last, xmax
+
+
+@dataclass
+class Watch:
+    """What was read: oids and ``names`` of relations, ``nodes`` on the way to protected tables, oids of ``types``."""
+
+    oids: Collection[int] = ()
+    names: Collection[str] = ()
+    nodes: Collection[Node] = ()
+    types: Collection[int] = ()
+    seen: _Types = field(default_factory=_Types)
+
+    async def version(self, ask: Ask) -> Version:
+        """Return a text for each part, which is another one after every change to it. Raises psycopg.Error."""
+        ((*parts, last, xmin, xmax),) = await ask(
+            _SAME,
+            {
+                "catalogues": [node.catalogue for node in self.nodes],
+                "objects": [node.oid for node in self.nodes],
+                "names": list(self.names),
+                "oids": list(self.oids),
+                "types": list(self.types),
+                "last": self.seen.last,
+            },
+        )
+        self.seen.note(last, xmin, xmax)
+        return Version(*parts)
+
+    def asks_the_same(self, other: Watch) -> bool:
+        """Tell whether both ask for the same rows."""
+        mine, others = ((set(w.oids), set(w.names), set(w.nodes), set(w.types)) for w in (self, other))
+        return mine == others
+
+
+async def version_of(ask: Ask, oids: Collection[int], names: Collection[str]) -> str:
+    """Return a text that is another one after every change to relations of these oids and names. Raises psycopg.Error."""
+    ((text,),) = await ask(_ASKED, {"oids": list(oids), "names": list(names)})
+    return str(text)

@@ -1,0 +1,145 @@
+"""What a database has beside relations: types, functions, operators, collations. It is read again only when it is another one."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from phiproxy.index.function_table import names
+from phiproxy.net.catalog_watch import Version
+from phiproxy.net.dependency_reader import Ask
+from phiproxy.policy import catalog_rows
+from phiproxy.policy.dependencies import ALWAYS, Code, Node
+from phiproxy.policy.signature_queries import OWN, SERVER, rows
+from phiproxy.policy.signatures import Rows, Signatures
+from phiproxy.policy.user_types import OwnType
+from phiproxy.sql.domain_conditions import domain_condition
+from phiproxy.wire.oids import BUILTIN_TYPES
+
+_BODIES = """
+SELECT 1255, p.oid::int8, p.prosrc || CASE WHEN p.prosqlbody::text ~ ':funcid 2078 ' THEN ' set_config' ELSE '' END
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+ WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal') ORDER BY p.oid
+"""
+_REMOTE = """
+SELECT 1259, f.ftrelid::int8, coalesce(
+         (SELECT o.option_value FROM pg_catalog.pg_options_to_table(f.ftoptions) o WHERE o.option_name =
+         'table_name'), c.relname) FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_class c ON c.oid =
+         f.ftrelid ORDER BY f.ftrelid
+"""
+# A body that has EXECUTE in PL/pgSQL, or is in a language that nothing is known of, may run what it is given.
+_DYNAMIC = r"""
+SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+ WHERE p.oid >= 16384 AND l.lanname NOT IN ('sql', 'c', 'internal') AND (l.lanname <> 'plpgsql' OR p.prosrc ~* '\mexecute\M')
+"""
+
+
+def _listed(*types: str) -> str:
+    return ", ".join(str(BUILTIN_TYPES[name].oid) for name in types)
+
+
+# What could be chosen for a text, an enum or a domain in place of the built-in. 11 is pg_catalog.
+_TEXTS = _listed("bytea", "text", "unknown", "bpchar", "varchar", "anyelement", "anynonarray", "anycompatible")
+_OTHERS = ("octet_length", "concat", "like_escape", "make_date")
+# What arithmetic with constants may be taken for.
+_DATED = _listed("int2", "int4", "int8", "numeric", "unknown", "date", "timestamp", "timestamptz", "interval")
+# What takes something out of a document, or asks whether it holds another.
+_DOCUMENTS = _listed("json", "jsonb", "anyelement", "anynonarray", "anycompatible")
+_FUNCTIONS = ", ".join(f"'{name}'" for name in sorted({*names(), *_OTHERS}))
+_REPLACED = f"""
+SELECT o.oprname FROM pg_catalog.pg_operator o
+ WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('=', '<>')
+   AND (o.oprleft IN ({_TEXTS}) AND o.oprright IN ({_TEXTS})
+        OR EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid IN (o.oprleft, o.oprright) AND t.typtype IN ('d', 'e')))
+UNION SELECT p.proname FROM pg_catalog.pg_proc p
+ WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname = 'count' AND p.pronargs = 1
+UNION SELECT p.proname FROM pg_catalog.pg_proc p
+ WHERE p.oid >= 16384 AND p.pronamespace <> 11 AND p.proname IN ({_FUNCTIONS})
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+                    WHERE d.classid = 1255 AND d.objid = p.oid AND d.refclassid = 3079 AND d.deptype = 'e'
+                      AND e.extname IN ('fuzzystrmatch', 'citext'))
+UNION SELECT o.oprname FROM pg_catalog.pg_operator o
+ WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('||', '~', '!~', '~*', '!~*', '~~', '!~~', '~~*', '!~~*')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+                    WHERE d.classid = 2617 AND d.objid = o.oid AND d.refclassid = 3079 AND d.deptype = 'e' AND e.extname = 'citext')
+   AND (o.oprleft IN ({_TEXTS}) OR o.oprright IN ({_TEXTS})
+        OR EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid IN (o.oprleft, o.oprright) AND t.typtype = 'd'))
+UNION SELECT o.oprname FROM pg_catalog.pg_operator o
+ WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('+', '-', '*')
+   AND o.oprleft IN ({_DATED}) AND o.oprright IN ({_DATED})
+UNION SELECT o.oprname FROM pg_catalog.pg_operator o
+ WHERE o.oid >= 16384 AND o.oprnamespace <> 11 AND o.oprname IN ('->', '->>', '#>', '#>>', '@>') AND o.oprleft IN ({_DOCUMENTS})
+"""
+# Of a name that is there twice (a user's own before the server's, or one of another encoding) all must be deterministic.
+_COLLATIONS = """
+SELECT c.collname FROM pg_catalog.pg_collation c GROUP BY c.collname HAVING pg_catalog.bool_and(c.collisdeterministic)
+"""
+# The signatures of the server itself, once for each version: there are thousands, and they do not change.
+_of_versions: dict[int, Rows] = {}
+# Of thousands of names some; those are looked at once more here.
+_ALWAYS = f"SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p WHERE p.proname ~ '^(?:{ALWAYS.pattern})$'"
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """What was read; ``digest`` is of all of it. ``types`` are also in the signatures, with arrays."""
+
+    bodies: Mapping[Node, str]
+    remote: Mapping[Node, str]
+    code: Code
+    always: frozenset[str]
+    dynamic: frozenset[str]
+    replaced: frozenset[str]
+    collations: frozenset[str]
+    types: tuple[OwnType, ...]
+    signatures: Signatures
+    own_signatures: str
+
+    @cached_property
+    def digest(self) -> str:
+        """A text that is another one where anything is."""
+        return repr((sorted(self.dynamic), sorted(self.replaced), sorted(self.collations), self.types, self.own_signatures))
+
+
+_NOTHING = Definitions(
+    {}, {}, Code(), frozenset(), frozenset(), frozenset(), frozenset(), (), Signatures(()), ""
+)  # fmt: skip
+
+
+async def read_definitions(
+    ask: Ask, server_version: int, before: Definitions | None = None, changed: Collection[str] = Version._fields
+) -> Definitions:
+    """Read all of it, or what hangs on the parts of ``Version`` that have changed since ``before``. Raises psycopg.Error."""
+    of = before or _NOTHING
+    parts = frozenset(changed if before is not None else Version._fields)
+    bodies, remote, always, dynamic, collations = of.bodies, of.remote, of.always, of.dynamic, of.collations
+    replaced, types, signatures, own_signatures = of.replaced, of.types, of.signatures, of.own_signatures
+    if "code" in parts:
+        bodies = {Node(c, oid): body for c, oid, body in await ask(_BODIES)}
+        always = frozenset(name for name in await _names(ask, _ALWAYS) if ALWAYS.fullmatch(name))
+        dynamic = await _names(ask, _DYNAMIC)
+    if "remote" in parts:
+        remote = {Node(c, oid): name for c, oid, name in await ask(_REMOTE)}
+    code = Code(bodies, remote, of.code) if parts & {"code", "remote"} else of.code
+    if parts & {"code", "types"}:
+        replaced = await _names(ask, _REPLACED)
+    if parts & {"code", "types", "collations"}:
+        signatures, own_signatures = await read_signatures(ask, server_version)
+    if "collations" in parts:
+        collations = await _names(ask, _COLLATIONS)
+    if "types" in parts or replaced != of.replaced:
+        ((own,),) = await ask(catalog_rows.TYPES)
+        types = catalog_rows.own_types(own, partial(domain_condition, replaced=replaced))
+    return Definitions(bodies, remote, code, always, dynamic, replaced, collations, types, signatures, own_signatures)
+
+
+async def _names(ask: Ask, query: str) -> frozenset[str]:
+    return frozenset(name for (name,) in await ask(query))
+
+
+async def read_signatures(ask: Ask, version: int) -> tuple[Signatures, str]:
+    """Return the signatures, and a text that is another one where those of the database's own are."""
+    if version not in _of_versions:
+        ((text,),) = await ask(SERVER)
+        _of_versions[version] = rows(text)
+    ((own,),) = await ask(OWN)
+    return Signatures((_of_versions[version], rows(own))), own

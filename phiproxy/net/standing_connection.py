@@ -1,0 +1,71 @@
+"""One service connection that is kept, and opened anew where it was lost: for questions that must be answered soon or not at all.
+
+A pool waits for a server that is away, in the hope that it comes back; who is asked whether it is there must not.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import psycopg
+
+from phiproxy.net.service_login import connect_service
+from phiproxy.net.tasks import spawn
+from phiproxy.policy.settings import Settings
+
+T = TypeVar("T")
+Ask = Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]
+
+
+class StandingConnection:
+    """A connection of the service login to one database. One question at a time."""
+
+    def __init__(self, settings: Settings, database: str) -> None:
+        self._settings = settings
+        self._database = database
+        self._conn: psycopg.AsyncConnection[Any] | None = None
+
+    async def ask(self, question: Ask[T], within: float) -> T:
+        """Return what ``question`` makes of the connection, within so many seconds; it must not change anything.
+
+        A connection that turns out to be lost is opened again, once. Raises TimeoutError, ConfigError when there is no connection
+        to be had, psycopg.Error for what the server refuses.
+        """
+        asking = spawn(self._ask(question), "ask the server")
+        try:
+            done, _ = await asyncio.wait([asking], timeout=within)
+            if not done:
+                raise TimeoutError
+            return asking.result()  # type: ignore[no-any-return]
+        finally:
+            if not asking.done():
+                # psycopg would first ask the server to cancel the query; one that is not there would be waited for once more.
+                self._hang_up()
+                asking.cancel()
+
+    async def close(self) -> None:
+        """Close it."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            await conn.close()
+
+    async def _ask(self, question: Ask[T]) -> T:
+        if self._conn is not None and not self._conn.closed:
+            # One that was lost while nobody asked says nothing: whether the server is there, only another one shows.
+            with contextlib.suppress(psycopg.OperationalError):
+                return await question(self._conn)
+        await self.close()
+        conn = await connect_service(self._settings, self._database)
+        self._conn = conn
+        return await question(conn)
+
+    def _hang_up(self) -> None:
+        """End the conversation as a lost network would: whoever waits for it is told, and nothing is sent."""
+        conn, self._conn = self._conn, None
+        if conn is None or conn.closed:
+            return
+        with socket.socket(fileno=os.dup(conn.fileno())) as twin, contextlib.suppress(OSError):  # it is gone already
+            twin.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,67 @@
+"""What clients say of who acts: the end user, by name or token, and the reason for which somebody is to see more (break-glass).
+
+The server keeps a mark in the place of either (``sql.statements.end_user_and_break_glass``), and says which one holds. Who may
+give a reason is ``access.rules.BreakGlass``; that its time is over is seen in ``acting``.
+"""
+
+from typing import TypeVar
+
+from phiproxy.effects import Effects
+from phiproxy.errors import PathNeeded, StatementRefused
+from phiproxy.session.acting import NOBODY
+from phiproxy.session.parts import Acting, EndUser, GivenReason
+from phiproxy.session.state import State
+from phiproxy.session.trail import not_recorded
+
+# Names and reasons of one session; of more the oldest are told by what the server keeps in their place.
+MAX_SAID = 10_000
+T = TypeVar("T")
+
+
+class MayNotSay(StatementRefused, sqlstate="42501", anchor="err-masked"):
+    """A reason is given by a role that may not see more for it (42501)."""
+
+
+def check_said(session: State, effects: Effects) -> None:
+    """Look at what a statement says of who acts, before it is sent: a token is verified, a reason may be given by some only.
+
+    PathNeeded where it is not known who gives a reason, NotRecorded where that cannot be recorded, PhiproxyError for a bad token.
+    """
+    base = session.base
+    if effects.end_user is not None and effects.end_user[1] and base is not None:
+        mark, said = effects.end_user
+        _note(session.search_path.users, mark, base.end_user(said, session.now) or EndUser(said), session.search_path.user)
+    if effects.reason is None or not effects.reason[1]:
+        return
+    if session.sure_path is None:
+        raise PathNeeded
+    user = session.user or NOBODY
+    acting = Acting(session.role or "", user.roles, user.until <= session.now)
+    if base is None or session.trail is None or not base.may_lift(acting):
+        raise MayNotSay("this role may not see more for a reason", hint="The policy says who may: access.break_glass.")
+    if session.trail.failing:
+        raise not_recorded()
+
+
+def take_said(session: State, effects: Effects) -> None:
+    """Note what a statement says of who acts, when it is sent; that a reason is given is recorded before anybody is told of it."""
+    path = session.search_path
+    if effects.end_user is not None and effects.end_user[0] not in path.users:
+        _note(path.users, effects.end_user[0], EndUser(effects.end_user[1]), path.user)
+    if effects.reason is None or not effects.reason[1]:
+        return
+    mark, reason = effects.reason
+    glass = session.base.access.break_glass if session.base is not None and session.base.access is not None else None
+    if glass is None or session.trail is None:
+        return
+    _note(path.reasons, mark, GivenReason(reason, session.now + glass.seconds), path.reason)
+    session.unrecorded = session.trail.alerted(reason, glass.seconds, session.role, session.user)
+
+
+def _note(said: dict[str, T], mark: str, what: T, current: str) -> None:
+    """Keep what stands for a mark; of too many only the current one."""
+    if len(said) >= MAX_SAID:
+        kept = {current: said[current]} if current in said else {}
+        said.clear()
+        said.update(kept)
+    said[mark] = what

@@ -1,0 +1,253 @@
+"""What takes longer than other sessions may wait: done apart from the loop, or in slices, while only this session waits for it.
+
+A handler asks for the outcome of some work. Where there is none yet WorkNeeded leaves the message where it is; whoever drives the
+session does the work, and the message is taken again, with the outcome. What was done belongs to that one message.
+
+Plans are made by another thread, since they are made of texts and catalogues and of nothing that others change. What needs keys is
+done on the loop, in slices: a keyring is not for several threads. Of a long value the loop takes the keys, and the thread does what
+is to be done with it.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar, cast
+
+from phiproxy.errors import KeyNeeded, LongWorkNeeded, ValueRefused, WireError
+from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.convert_values import MANY, Steps
+from phiproxy.plan.copy_fields import SLICE, CopyIn, CopyOut
+from phiproxy.plan.named_statements import View
+from phiproxy.plan.planner import Analysed
+from phiproxy.plan.split_plan import SplitPlan
+from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan, longest, spell_literals, spell_steps
+from phiproxy.plan.unanswered import Unanswered
+from phiproxy.session import client_encoding
+from phiproxy.session.acting import check_told
+from phiproxy.session.needs import Describe, Enter, Work, WorkNeeded
+from phiproxy.session.state import State
+from phiproxy.types.styles import Styles
+from phiproxy.wire.encodings import UTF8
+from phiproxy.wire.fields import Bind, RowsFunction, bind_parts, decode_bind
+from phiproxy.wire.messages import message
+
+# A shorter text of fewer statements and queries is planned within some 20 milliseconds, whatever it says. What a split of queries
+# within queries takes grows with the square of their depth: 60 of them, in 2.7 KB, took seconds.
+SHORT_TEXT = 512
+LONG_TEXT = 4 * 1024
+MANY_STATEMENTS = 16
+MANY_QUERIES = 16
+# Of a longer message each look at it, and each copy, is felt: the fast path leaves it to the handlers.
+MUCH = 256 * 1024
+
+Edits = tuple[tuple[int, int, int], ...]
+T = TypeVar("T")
+
+
+def _done(session: State, kind: type[T], work: Work) -> T:
+    """Return the outcome of work that was done for this message; WorkNeeded where it was not, or is to be done again."""
+    for work_done in session.worked:
+        if work_done.key == work.key:
+            try:
+                outcome = work_done.outcome()
+            except Exception:
+                # A need that is met, or a refusal: neither is the outcome of what is asked the next time.
+                session.worked.remove(work_done)
+                raise
+            assert isinstance(outcome, kind)
+            return outcome
+    raise WorkNeeded(work)
+
+
+def _said(view: View) -> tuple[object, ...]:
+    """Return what a plan hangs on of a view. That the catalogue was read again makes no other plan of the same one."""
+    return view.path, view.database, view.created, view.utf8, view.path_set, view.styles
+
+
+def _is_planned_soon(text: bytes) -> bool:
+    if text.count(b";") >= MANY_STATEMENTS:
+        return False
+    return len(text) < SHORT_TEXT or (len(text) < LONG_TEXT and text.lower().count(b"select") <= MANY_QUERIES)
+
+
+def plan_script(session: State, text: bytes) -> ScriptPlan:
+    """Return the plan of a simple Query; raises what ``Planner.script`` raises, KeyNeeded and WorkNeeded."""
+    check_told(session, text)
+    planner, view = session.planner, session.view()
+    planner.open_views(text)
+    if _is_planned_soon(text):
+        return planner.script(text, view)
+    cached = planner.known_script(text, view)
+    if cached is not None:
+        return cached
+    planner.open_defaults(text)
+    key = ("script", planner, text, *_said(view))
+    return _done(session, ScriptPlan, Work(key, apart=lambda: planner.script(text, view)))
+
+
+def plan_statement(session: State, text: bytes, oids: tuple[int, ...]) -> StatementPlan:
+    """Return the plan of a Parse; raises what ``Planner.statement`` raises, KeyNeeded and WorkNeeded."""
+    check_told(session, text)
+    planner, view = session.planner, session.view()
+    planner.open_views(text)
+    if _is_planned_soon(text):
+        return planner.statement(text, oids, view)
+    cached = planner.known_statement(text, oids, view)
+    if cached is not None:
+        return cached
+    planner.open_defaults(text)
+    key = ("statement", planner, text, oids, *_said(view))
+    outcome = _done(session, object, Work(key, apart=lambda: planner.analysed(text, oids, view)))
+    return planner.completed(text, cast("Analysed", outcome), oids, view)
+
+
+def plan_waiting(session: State, text: bytes, oids: tuple[int, ...], waiting: Unanswered, refused: ValueRefused) -> SplitPlan:
+    """Return the plan of a statement that is split for some values; raises what ``Planner.waiting`` does, KeyNeeded, WorkNeeded."""
+    check_told(session, text)
+    planner, view = session.planner, session.view()
+    planner.open_views(text)
+    if _is_planned_soon(text):
+        return planner.waiting(text, oids, view, waiting, refused)
+    planner.open_defaults(text)
+    key = ("waiting", planner, text, oids, waiting, *_said(view))
+    return _done(session, SplitPlan, Work(key, apart=lambda: planner.waiting(text, oids, view, waiting, refused)))
+
+
+def spell(session: State, plan: StatementPlan | ScriptPlan, ciphers: Ciphers, styles: Styles) -> tuple[bytes, Edits]:
+    """Return the server's text of a simple Query, or the text to prepare, with its literals sealed or tagged; and the edits.
+
+    Raises what ``ScriptPlan.render`` raises, and WorkNeeded.
+    """
+    rendered = plan.rendered if isinstance(plan, ScriptPlan) else plan.inline
+    if rendered is None:
+        return (plan.text, ()) if isinstance(plan, ScriptPlan) else (plan.sql, plan.edits)
+    occurrences, size = rendered.occurrences, len(plan.text)
+    if len(occurrences) < MANY and (size <= LONG_JSON or size <= min((longest(o.use) for o in occurrences), default=LONG_VALUE)):
+        text, edits = spell_literals(rendered, ciphers, styles)
+    else:
+        key = ("render", rendered, ciphers, styles)
+        text, edits = _done(session, tuple, Work(key, steps=lambda: spell_steps(rendered, ciphers, styles)))
+    return text, tuple(edits)
+
+
+def asked(session: State, key: tuple[object, ...], engine: Describe | Enter) -> object:
+    """Return what the engine says, or what stands for a session of it; raises what it raises, and WorkNeeded."""
+    return _done(session, object, Work(key, engine=engine))
+
+
+def bound(session: State, data: bytes, pos: int, end: int) -> Bind:
+    """Return what a Bind says; raises what ``decode_bind`` raises, and WorkNeeded."""
+    if end - pos <= MUCH:
+        return decode_bind(data, pos, end)
+    return _done(session, Bind, Work(("bind",), apart=partial(decode_bind, data, pos, end)))
+
+
+def bind_message(session: State, bind: Bind) -> list[bytes]:
+    """Return the parts of a Bind message; raises WorkNeeded."""
+    if len(bind.values) < MANY:
+        return bind_parts(bind)
+    return _done(session, list, Work(("bind message", bind), apart=partial(bind_parts, bind)))
+
+
+def open_row(session: State, ciphers: Ciphers, rows: RowsFunction, data: bytes, begin: int, end: int) -> list[bytes]:
+    """Return what is shown of one DataRow; raises what ``rows`` raises, and WorkNeeded."""
+    shown: list[bytes] = []
+
+    def opened() -> int:
+        shown.clear()
+        return rows(data, begin, end, shown)
+
+    if _with_long_work(session, ciphers.long_work, opened) != end:
+        raise WireError("a row is shorter than its fields")
+    return shown
+
+
+def copied_out(session: State, copy: CopyOut, data: bytes, begin: int, end: int) -> bytes:
+    """Return what the client gets for data of COPY TO; raises what ``CopyOut.feed`` raises, and WorkNeeded."""
+    return _with_long_work(session, copy.long_work, partial(copy.feed, data, begin, end))
+
+
+def _with_long_work(session: State, long_work: LongWork, attempt: Callable[[], T]) -> T:
+    """Return what an attempt comes to that is given the outcomes of long work one after the other; WorkNeeded.
+
+    Where it fails for good, they are forgotten: what the server says next is another message.
+    """
+    outcomes: list[object] = []
+    assert session.database is not None
+    openings = session.database.opened
+    before = len(openings)
+    try:
+        while True:
+            del openings[before:]  # of an attempt that is made again
+            with long_work.given(outcomes):
+                try:
+                    found = attempt()
+                    break
+                except LongWorkNeeded as long:
+                    needed = Work(("row", len(outcomes)), apart=long.work, refusable=False)
+            outcomes.append(_done(session, object, needed))
+    except (KeyNeeded, WorkNeeded):
+        del openings[before:]
+        raise
+    except Exception:
+        session.worked = []
+        raise
+    if outcomes:
+        session.worked = []
+    return found
+
+
+def copied_in(session: State, copy: CopyIn, data: bytes, begin: int, end: int) -> list[bytes]:
+    """Return the messages that the server gets for data of COPY FROM; raises what ``CopyIn.feed`` raises, and WorkNeeded."""
+    if not session.worked and end - begin <= 2 * SLICE:
+        payload = data[begin:end]
+        if not copy.is_long(payload):
+            return _copy_messages(copy.feed(payload))
+    return _copied(session, copy, lambda: copy.steps(data, begin, end))
+
+
+def copy_ended(session: State, copy: CopyIn) -> list[bytes]:
+    """Return the messages that the server gets for the end of the data; raises what ``CopyIn.finish`` raises, and WorkNeeded."""
+    long = bool(session.worked) or copy.is_long(None)  # what was done for this message has taken what was long
+    return _copied(session, copy, copy.last_steps) if long else _copy_messages(copy.finish())
+
+
+def _copied(session: State, copy: CopyIn, made: Callable[[], Steps[list[bytes]]]) -> list[bytes]:
+    def steps() -> Steps[object]:
+        blocks = yield from made()
+        return (yield partial(_copy_messages, blocks))
+
+    return _done(session, list, Work(("copy", copy), steps=steps, refusable=False))
+
+
+def _copy_messages(blocks: Sequence[bytes]) -> list[bytes]:
+    return [message(b"d", block) for block in blocks]
+
+
+def readable(session: State, text: bytes) -> bytes:
+    """Return what the client sent in UTF-8; raises what ``client_encoding.readable`` raises, and WorkNeeded."""
+    encoding = session.text.encoding
+    if len(text) <= LONG_VALUE or encoding is None or encoding is UTF8:
+        return client_encoding.readable(session, text)
+    return _done(session, bytes, Work(("readable", encoding, text), apart=partial(encoding.to_utf8, text)))
+
+
+def read_parameters(
+    session: State, plan: StatementPlan, values: Sequence[bytes | None], formats: Sequence[int]
+) -> list[bytes | None]:
+    """Return the client's parameters with those for protected columns in UTF-8; WorkNeeded, and what ``to_utf8`` raises."""
+    encoding = session.text.encoding
+    read = partial(client_encoding.parameters, encoding, plan, values, formats)
+    if encoding in (None, UTF8) or not any(value is not None and len(value) > LONG_VALUE for value in values):
+        return read()
+    return _done(session, list, Work(("read", encoding, values), apart=read))
+
+
+def parameters(
+    session: State, plan: StatementPlan, ciphers: Ciphers, values: Sequence[bytes | None], formats: Sequence[int], styles: Styles
+) -> list[bytes | None]:
+    """Return the server's parameters; raises what ``StatementPlan.parameters`` raises, and WorkNeeded."""
+    if len(plan.outputs) < MANY and not any(value is not None and len(value) > plan.longest for value in values):
+        return plan.parameters(ciphers, values, formats, styles)
+    key = ("parameters", id(plan), ciphers, values, formats, styles)
+    return _done(session, list, Work(key, steps=lambda: plan.parameter_steps(ciphers, values, formats, styles)))

@@ -1,0 +1,353 @@
+"""Split statements as the client runs them: the server gets the source, under the client's names, and the engine the rest.
+
+Describe is answered as the engine has described the whole statement. Execute is a barrier: it waits for the replies to all that
+is executed before it, and nothing behind it is taken until the engine has said all (``split_replies``)::
+
+    client   Execute                                                              │ Sync …
+    engine   enter                                 rows …        rest → results   │
+    server          settings? Execute Flush → DataRow … CommandComplete           │
+"""
+
+from collections.abc import Callable
+
+from phiproxy.effects import Effects
+from phiproxy.errors import StatementFailed, StatementRefused
+from phiproxy.plan.search_path import divided
+from phiproxy.plan.split_plan import SETTINGS, Description, SplitPlan
+from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
+from phiproxy.plan.subjects import given_values
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.session import slow_work, split_explain, split_replies, split_writes
+from phiproxy.session.acting import check_portal
+from phiproxy.session.bound_parameters import converted, counted_formats, declared_to, formed_by
+from phiproxy.session.client_encoding import readable, writable
+from phiproxy.session.computing import Computing
+from phiproxy.session.needs import Describe, Enter, Results
+from phiproxy.session.pipeline import BIND_PASSES, Expected, Kind, Later
+from phiproxy.session.proxy_messages import FLUSH, OWN_NAME, ParameterCount, own_query, waits_in_group
+from phiproxy.session.split_explain import Plan
+from phiproxy.session.state import State
+from phiproxy.session.statement_effects import apply
+from phiproxy.session.statements_and_portals import Given, Portal, Prepared
+from phiproxy.wire.encodings import UTF8
+from phiproxy.wire.fields import Bind, expand_formats
+from phiproxy.wire.messages import SYNC, encode_parse, encode_row_description, message
+
+_TIMEOUT = "statement_timeout"
+# The time that a statement may take comes last.
+SETTINGS_QUESTION = "SELECT pg_catalog.array_to_string(ARRAY[{}], pg_catalog.chr(1))".format(
+    ", ".join(f"coalesce(pg_catalog.current_setting('{name}', true), '')" for name in (*SETTINGS, _TIMEOUT))
+).encode()
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_EXECUTE_ALL = b"\0\0\0\0"
+NO_DATA = message(b"n", b"")
+_PREPARES = frozenset({Kind.PARSE, Kind.BIND, Kind.DESCRIBE, Kind.CLOSE})
+
+
+class CannotBeRun(StatementRefused, sqlstate="55000", anchor="err-engine"):
+    """FETCH from a cursor over a split query after another FETCH from it has failed (55000)."""
+
+
+def described(session: State, plan: SplitPlan, oids: tuple[int, ...]) -> SplitPlan:
+    """Return the plan of a statement that the engine has described, with its source for the types of its parameters.
+
+    WorkNeeded, and what the engine says where the statement is wrong.
+    """
+    if plan.split.around == "copy":
+        return plan  # it has no parameters, and what it gives is known
+    key = _read_under(session)
+    description = plan.descriptions.get(key)
+    if description is None:
+        rest = plan.whole(oids, lambda text: writable(session, text))
+        try:
+            told = slow_work.asked(session, ("describe", plan.text, oids, key), Describe(rest, dict(key)))
+        except StatementFailed as failed:
+            raise plan.placed(failed, whole=True) from None
+        assert isinstance(told, list)
+        description = plan.describe(key, split_replies.without_notices(session, b"".join(told), all_of_them=True))
+    return session.planner.splitting.typed(plan, description.parameters, oids, session.view())
+
+
+def description_of(session: State, plan: SplitPlan) -> Description | None:
+    """Return what the engine has said of a statement, under the settings of now if it can be had."""
+    return plan.descriptions.get(_read_under(session)) or next(iter(plan.descriptions.values()), None)
+
+
+def _read_under(session: State) -> tuple[tuple[str, str], ...]:
+    """Return the settings that are known without asking, under which the engine reads the constants of a statement."""
+    schemas, _ = divided(session.search_path.schemas or ())
+    path = ", ".join(quote_ident(schema) for schema in schemas if not schema.startswith("pg_temp"))
+    encoding = {"client_encoding": session.text.encoding.name} if session.text.encoding is not None else {}
+    told = {name.lower(): value for name, value in session.styles.settings.items()}
+    return tuple(sorted({**told, **encoding, "search_path": path}.items()))
+
+
+def check_prepared(prepared: Prepared) -> None:
+    """Refuse what the protocol does with a split statement that PREPARE has made: the server knows its name only."""
+    if prepared.by_sql and isinstance(prepared.plan, SplitPlan):
+        raise StatementRefused(
+            "a statement that PREPARE has made, and of which a part is computed over opened rows, is run by EXECUTE only",
+            hint="EXECUTE it, or prepare it by the driver.",
+        )
+
+
+def bind(session: State, data: bytes, start: int, end: int, portal: bytes, prepared: Prepared) -> None:
+    """Bind: the server gets the parameters of the source; those of the rest are kept for the engine."""
+    plan = prepared.plan
+    assert isinstance(plan, SplitPlan)
+    description = None
+    # A simple Query is not described; but of a write only the whole statement says whether its names are ambiguous.
+    if not session.pipeline.silent or plan.split.write is not None:
+        plan = described(session, plan, prepared.oids)
+        description = description_of(session, plan)
+    sent = slow_work.bound(session, data, start + 5, end)
+    formats = counted_formats(sent, len(description.parameters) if description is not None else plan.inputs)
+    if description is not None and not plan.split.around and len(sent.result_formats) not in (0, 1, len(description.fields)):
+        count, columns = len(sent.result_formats), len(description.fields)
+        raise ParameterCount(f"bind message has {count} result formats but query has {columns} columns")
+    plan.check_moments(sent.values, formats, description.parameters if description is not None else prepared.oids)
+    values, codes = plan.of_source(sent.values), plan.of_source(formats)
+    source = Bind(sent.portal, sent.statement, tuple(codes), values, (1,))
+    source = converted(session, plan.source, source, formed_by(plan.source, source))
+    if plan.only_planned:
+        source = source._replace(result_formats=sent.result_formats)
+    session.to_server += slow_work.bind_message(session, source)
+    explained = source if plan.split.analyzed is not None else None
+    given = Given(sent.values, formats, sent.result_formats, sent.statement, explained)
+    bound = Portal(plan, None, session.groups.number, prepared.oids, seen_by=session.database, given=given)
+    undo = [session.names.bind(portal, bound)]
+    session.pipeline.push(Expected(Kind.BIND, undo=undo, touches=True, unplaced=True, passes=BIND_PASSES))
+
+
+def to_describe(session: State, plan: SplitPlan, given: Given | None) -> Expected:
+    """Return what is to come for a Describe; the server describes the source, which is compared with its plan."""
+    expected = Expected(Kind.DESCRIBE, plan=plan, touches=True, unplaced=True, parameters=())
+    description = description_of(session, plan)
+    if description is not None:
+        expected.parameters = description.parameters
+    if plan.only_planned:
+        return expected
+    expected.columns = plan.source.columns
+    if plan.split.analyzed is not None:
+        expected.description = split_explain.description(plan.split.explained_as, given.result_formats if given is not None else ())
+        return expected
+    if plan.split.around:
+        expected.description = NO_DATA
+        return expected
+    assert description is not None
+    shown = _row_description(description, given.result_formats if given is not None else ())
+    expected.description = shown if plan.split.returns else NO_DATA
+    return expected
+
+
+def _row_description(description: Description, formats: tuple[int, ...]) -> bytes:
+    return encode_row_description(description.shown(expand_formats(formats, len(description.fields))))
+
+
+def executes(session: State, name: bytes, portal: Portal, limit: int) -> bool:
+    """Execute what the engine has a part in; False for any other, which the server executes by itself."""
+    if portal.cursor is not None:
+        raise StatementRefused("a cursor over what is computed over opened rows is read by FETCH", hint="FETCH from it.")
+    if isinstance(portal.plan, SplitPlan):
+        if not portal.exhausted:
+            execute(session, name, portal, limit)
+        return not portal.exhausted
+    cursor = cursor_of(session, portal.plan.effects)
+    if cursor is None:
+        return False
+    fetch(session, name, portal, cursor)
+    return True
+
+
+def execute(session: State, name: bytes, portal: Portal, limit: int) -> None:
+    """Execute: the source, once nothing before it is at work and the engine has a session for its rest; Later, WorkNeeded.
+
+    Of a source that locks rows the session is asked for later: nobody waits for another's locks who holds one.
+    """
+    await_turn(session)
+    plan, given = portal.plan, portal.given
+    assert isinstance(plan, SplitPlan)
+    assert given is not None
+    shown = (given.result_formats, limit) if plan.split.write is None else ((1,), 0)
+    shown = ((), 0) if plan.split.write is None and plan.split.analyzed is not None else shown
+    results = Results(plan.of_rest(given.values), plan.of_rest(given.formats), *shown)
+    computation, asks = portal.computation, portal.computation is None
+    later: Enter | None = None
+    if asks:
+        description = description_of(session, plan)
+        types = description.parameters if description is not None else portal.oids
+        rest = plan.rest(types, lambda text: writable(session, text))
+        enter = Enter(rest, plan.split.narrowing)
+        if plan.split.locks:
+            later = enter
+        else:
+            computation = slow_work.asked(session, ("enter", id(portal)), enter)
+    else:
+        results = results._replace(suspended=True)
+    undo = apply(session, plan)
+    if plan.split.around == "cursor":
+        portal = _cursor(session, plan)
+    session.computing = computing = Computing(plan, portal, computation, results, later, limit=limit)
+    if asks:
+        _ask(session, SETTINGS_QUESTION, lambda ok, rows: _told(session, computing, ok, rows))
+    if plan.split.analyzed is not None:
+        _ask_plan(session, computing, given)
+    columns = plan.source.columns if not plan.only_planned else None
+    count = len(columns.reveals) if columns is not None else 0
+    whom = plan.source.touched.subjects if session.trail is not None else ()
+    oids = declared_to(plan.source, plan.source_types)
+    values, codes = plan.of_source(given.values), plan.of_source(given.formats)
+    about = given_values(whom, plan.source.text, values, codes, oids, session.text.encoding or UTF8)
+    _execute(session, name, Expected(
+        Kind.EXECUTE, plan=plan.source, columns=columns, formats=(1,) * count, binary=True, touches=True, unplaced=True,
+        of_source=True, styles=session.styles.current, undo=undo, given={0: about},
+    ))  # fmt: skip
+    split_writes.hold(session)
+
+
+def await_turn(session: State) -> None:
+    """Go on when nothing that was sent before is executed any more: what only prepares is quick, and fails for what follows too."""
+    if all(entry.kind in _PREPARES for entry in session.pipeline.queue):
+        session.groups.flushed = -1  # what comes behind this one is flushed again
+        return
+    if waits_in_group(session) or session.pipeline.front() is not None:
+        raise Later
+
+
+def _execute(session: State, name: bytes, expected: Expected) -> None:
+    session.to_server += (message(b"E", writable(session, name) + b"\0" + _EXECUTE_ALL), FLUSH)
+    expected.first = session.groups.executes == 0
+    session.groups.executes += 1
+    session.counters.splits += 1
+    session.pipeline.push(expected)
+    session.blocked = True
+
+
+def _cursor(session: State, plan: SplitPlan) -> Portal:
+    """Return the portal of the cursor that is declared. The server has one of its name, without rows, so that names are its own."""
+    declared = plan.effects.declares
+    assert declared is not None
+    name = quote_ident(declared, always=True)
+    hold = " WITH HOLD" if plan.effects.holds else ""
+    text = f"DECLARE {name} SCROLL CURSOR{hold} FOR SELECT WHERE false"
+    _ask(session, writable(session, text.encode()), lambda ok, _: None if ok else _not_executed(session))
+    portal = session.names.portals[declared.encode()]
+    portal.cursor = plan
+    portal.given = Given((), (), ())
+    return portal
+
+
+def cursor_of(session: State, effects: Effects) -> Portal | None:
+    """Return the cursor over a split query that is read by a statement with these effects."""
+    portal = session.names.portals.get(effects.fetches.encode()) if effects.fetches is not None else None
+    return portal if portal is not None and portal.cursor is not None else None
+
+
+def fetch(session: State, name: bytes, portal: Portal, cursor: Portal) -> None:
+    """Execute of FETCH or MOVE: the server says whether the cursor is there, then the engine reads from it; Later."""
+    check_portal(session, cursor)
+    await_turn(session)
+    plan, given = cursor.cursor, portal.given
+    assert isinstance(plan, SplitPlan)
+    assert given is not None
+    if cursor.computation is None:
+        raise CannotBeRun("the cursor cannot be read any more, since a FETCH from it has failed", hint="Declare it again.")
+    # In a simple Query a binary cursor gives binary values; else Bind says what it gives.
+    formats = (1,) if plan.effects.binary and session.pipeline.silent else given.result_formats
+    results = Results((), (), formats, text=writable(session, portal.plan.text))
+    session.computing = Computing(plan, cursor, cursor.computation, results)
+    _execute(session, name, Expected(Kind.EXECUTE, touches=True, of_source=True))
+
+
+def fetch_described(session: State, cursor: Portal, given: Given | None) -> Expected:
+    """Return what is to come for a Describe of FETCH: the cursor's columns."""
+    assert isinstance(cursor.cursor, SplitPlan)
+    description = description_of(session, cursor.cursor)
+    expected = Expected(Kind.DESCRIBE, touches=True, parameters=())
+    if description is not None:
+        expected.description = _row_description(description, given.result_formats if given is not None else ())
+    return expected
+
+
+def _ask_plan(session: State, computing: Computing, given: Given) -> None:
+    """Have the server explain the source, before that is executed: EXPLAIN ANALYZE gives no rows."""
+    if session.writing is not None and session.writing.explained is not None:
+        computing.plans += session.writing.explained.plans
+    analyzed = computing.plan.split.analyzed
+    assert analyzed is not None
+    heading = split_explain.ONCE if analyzed.planned else b""
+
+    def told(ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
+        if ok:
+            computing.plans.append(Plan(heading, rows))
+        else:
+            _not_executed(session)
+
+    source = computing.plan.source
+    _ask(session, writable(session, analyzed.lead + source.sql), told, source.oids, given.source)
+
+
+def _ask(
+    session: State,
+    text: bytes,
+    done: Callable[[bool, list[bytes]], None],
+    oids: tuple[int, ...] = (),
+    given: Bind | None = None,
+) -> None:
+    # One that has failed in this transaction has left its statement there.
+    session.to_server.append(message(b"C", b"S" + OWN_NAME + b"\0") + own_query(text, b"", oids, given))
+    session.pipeline.push(Expected(Kind.INTERNAL, done=done, rows=[], closes=3))
+
+
+def _not_executed(session: State) -> None:
+    """Give up what the server will not execute, since a question before it has failed."""
+    queue = session.pipeline.queue
+    while queue:
+        for change in reversed(queue.pop().undo):
+            change.apply()
+    split_replies.given_up(session)
+
+
+def _told(session: State, computing: Computing, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
+    """Take the settings that the server has told; where it has not, it does not execute the source either."""
+    if not ok:
+        _not_executed(session)
+        return
+    *told, timeout = readable(session, rows[0]).decode("utf-8").split("\x01")
+    settings = {name: value for name, value in zip(SETTINGS, told, strict=True) if value}
+    computing.settings = {**settings, "search_path": dict(_read_under(session))["search_path"]}
+    computing.results = computing.results._replace(seconds=_seconds(timeout))
+
+
+def _seconds(setting: str) -> float:
+    """Return a time as SHOW writes it in seconds."""
+    number = setting.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return int(number) * _SECONDS.get(setting[len(number) :], 1e-3)
+
+
+def as_messages(session: State, text: bytes, plan: ScriptPlan, end: int) -> None:
+    """Put a simple Query with a split statement into the client's stream as messages of the extended protocol, behind itself.
+
+    ``text`` is as the client sent it. What is told of these messages is no more than what a Query is answered with.
+    """
+    lines = plan.pipeline or (text,)
+    if not plan.pipeline and len(plan.parts or ()) > 1:
+        raise StatementRefused(
+            "FETCH from a cursor over what is computed stands in one string with others", hint="Send them one by one."
+        )
+    texts = [text] if len(lines) == 1 else [writable(session, line) for line in lines]
+    portal = (message(b"B", bytes(8)), message(b"D", b"P\0"), message(b"E", b"\0" + _EXECUTE_ALL))
+    messages = [part for line in texts for part in (encode_parse(b"", line), *portal)]
+    messages += (message(b"C", b"P\0"), message(b"C", b"S\0"), SYNC)
+    frames = session.client_frames
+    frames.data = frames.data[:end] + b"".join(messages) + frames.data[end:]
+    session.pipeline.silent = True
+    session.ahead = (plan.ahead, session.planner) if plan.ahead is not None else None
+
+
+def planned_ahead(session: State, text: bytes) -> StatementPlan | None:
+    """Return the plan that was made of a text when it came as a simple Query, for the Parse that stands for it."""
+    ahead, session.ahead = session.ahead, None
+    if ahead is None or not session.pipeline.silent or ahead[0].text != text or ahead[1] is not session.planner:
+        return None
+    return ahead[0]

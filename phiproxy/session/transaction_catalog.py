@@ -1,0 +1,158 @@
+"""The catalogue after the client's own DDL: as its transaction sees it, read in that transaction; after its end, read afresh.
+
+Nothing is modelled, so savepoints, failed statements and what functions did are seen as they are. It is asked for only before a
+statement that may name something protected is planned.
+"""
+
+from collections.abc import Callable, Iterable
+
+from phiproxy.effects import Effects
+from phiproxy.errors import AnnouncementNeeded, CatalogNeeded, StatementRefused
+from phiproxy.plan.planner import Planner
+from phiproxy.session.pipeline import Later
+from phiproxy.session.proxy_messages import ask, waits_in_group
+from phiproxy.session.state import State
+
+
+class OverlayNeeded(Exception):
+    """A statement comes behind DDL of its own transaction: the catalogue must be read there first.
+
+    ``position`` is where a refusal points, where it cannot be read.
+    """
+
+    def __init__(self, position: int | None = None) -> None:
+        super().__init__("the catalogue of this transaction must be read")
+        self.position = position
+
+
+def note(session: State, effects: Effects, created: frozenset[str], *, touches: bool) -> None:
+    """Note what was sent and may change the catalogue, for everybody or in this transaction only."""
+    concerns = touches or effects.names_protected
+    if effects.catalog_changed and concerns:
+        session.pending.announcement = session.groups.number
+    if effects.transaction and (session.catalog.overlay is not None or session.pending.catalog is not None):
+        session.catalog.left_in = session.groups.number
+    if effects.catalog_changed or (effects.transaction and session.catalog.overlay is not None):
+        session.pending.catalog = session.groups.number
+    if concerns or effects.reaches or effects.code:
+        # Only the catalogue tells what these are. Of other DDL nothing protected, and no setting, can come.
+        session.catalog.suspect |= created
+    if effects.reaches and session.database is not None:
+        session.database.unread_names.update(effects.reaches)
+        session.database.announced_names.difference_update(effects.reaches)
+    for name in effects.reaches:
+        session.catalog.reaching[name] = "made in this transaction over a protected table"
+
+
+def check_announced(session: State, effects: Iterable[Effects]) -> None:
+    """Go on when every proxy knows the names that DDL is about to make over protected columns; else AnnouncementNeeded."""
+    names = frozenset(name for effect in effects for name in effect.reaches)
+    if names and session.database is not None and not names <= session.database.announced_names:
+        raise AnnouncementNeeded(names)
+
+
+def await_catalog(session: State, text: bytes) -> None:
+    """Go on when the catalogue is known for a text; else CatalogNeeded, OverlayNeeded, Later, or a refusal where none helps."""
+    assert session.database is not None
+    others = session.database.unread_names.difference(session.catalog.reaching)
+    if others and not session.catalog.fresh and names_one(text, others):
+        _read_again(session)
+        raise CatalogNeeded(changed=True)
+    if session.pending.catalog is None:
+        return
+    if session.status == b"E":
+        _check_failed(session, text)
+        return
+    if session.catalog.fresh and session.status == b"I" and session.pending.catalog <= session.groups.answered:
+        forget(session)  # nothing that it was read without is still under way
+        return
+    screen, names = session.planner.screen, session.catalog.suspect.union(session.catalog.reaching, others)
+    if not (screen.mentions(text) or screen.inserts_elsewhere(text, session.catalog.created) or names_one(text, names)):
+        return
+    if session.groups.answered < session.pending.catalog < session.groups.number:
+        raise Later
+    if session.pending.catalog == session.groups.number and session.catalog.left_in == session.groups.number:
+        raise StatementRefused(
+            "statements before this one, in the same pipeline, change tables and end a transaction or savepoint",
+            hint="Send this one after the reply to the one before.",
+            position=session.planner.place(text),
+        )
+    if session.status == b"I" and session.pending.catalog < session.groups.number:
+        # A temporary table of its own may hide another, or have hidden it until now.
+        path = session.search_path.schemas
+        raise CatalogNeeded(changed=path is not None and not any(schema.startswith("pg_temp_") for schema in path))
+    raise OverlayNeeded(session.planner.place(text))
+
+
+def _read_again(session: State) -> None:
+    """Have the catalogue of this transaction read once more, which was read over what all saw then."""
+    if session.catalog.overlay is not None and session.pending.catalog is None:
+        in_group = session.catalog.overlaid_in == session.groups.number
+        session.pending.catalog = session.groups.number if in_group else session.groups.answered
+
+
+def _check_failed(session: State, text: bytes) -> None:
+    """Refuse what may name something that a failed transaction has made over protected tables: the server would log its text."""
+    if names_one(text, session.catalog.reaching) and not session.planner.screen.controls(text):
+        raise StatementRefused(
+            "current transaction is aborted, commands ignored until end of transaction block",
+            hint="Send ROLLBACK.",
+            position=session.planner.place(text),
+        )
+
+
+def names_one(text: bytes, names: Iterable[str]) -> bool:
+    """Tell whether a text may name what DDL has just made, or read a schema: what that reaches may not be known yet."""
+    folded = text.lower()
+    if b'u&"' in folded or b"schema_to_xml" in folded:
+        return True
+    return any(name.lower().replace('"', '""').encode() in folded for name in names)
+
+
+def forget(session: State) -> None:
+    """Go on with the catalogue that all see."""
+    session.pending.catalog = None
+    session.catalog.overlay = None
+    session.catalog.reaching = {}
+    session.catalog.suspect = session.catalog.wanted = frozenset()
+
+
+def known_there(session: State, handle: Callable[[State, bytes, int, int], object], data: bytes, start: int, end: int) -> None:
+    """Handle a message; OverlayNeeded in place of CatalogNeeded for names behind DDL of the same transaction.
+
+    Only there it is known what they are. Before a name is said not to exist it is read there once more too, over what all
+    see by then: another session may have created what was not there when the transaction was asked.
+    """
+    try:
+        handle(session, data, start, end)
+    except CatalogNeeded as needed:
+        if session.catalog.overlay is None:
+            raise
+        if needed.names:
+            session.catalog.wanted |= needed.names
+            raise OverlayNeeded from None
+        _read_again(session)
+        raise
+
+
+def ask_when_idle(session: State) -> bool:
+    """Ask for the catalogue of this transaction once nothing is in flight; False where that cannot be done: it may have failed."""
+    idle = session.pipeline.front() is None
+    if session.pipeline.skipping or (idle and session.status == b"E"):
+        return False
+    if not waits_in_group(session) and idle:
+        assert session.database is not None
+        planner, names = session.database.planner, session.catalog.created | session.catalog.wanted
+        ask(session, planner.changes_query(names), lambda ok, rows: _read(session, planner, names, ok, rows))
+    return True
+
+
+def _read(session: State, planner: Planner, names: frozenset[str], ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - a callback
+    session.blocked = False
+    if not ok:
+        return  # it is asked again, and refused where the transaction has failed
+    session.catalog.overlay = planner.overlaid([row.decode("ascii") for row in rows], session.catalog.reaching, names)
+    session.catalog.overlays += 1
+    session.pending.catalog = None
+    if session.groups.is_open and session.status == b"I":
+        session.catalog.overlaid_in = session.groups.number

@@ -1,1 +1,0 @@
-"""An application's own migrations: DDL in the client's terms becomes DDL in physical form (sql.md section 4)."""

@@ -1,0 +1,1 @@
+"""PostgreSQL's own errors for a refused statement, if PostgreSQL would reject it too."""

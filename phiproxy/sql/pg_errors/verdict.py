@@ -1,0 +1,102 @@
+"""PostgreSQL's own error for a statement that the proxy refuses, if PostgreSQL would reject it too, by rules for each node."""
+
+from phiproxy.errors import PhiproxyError, StatementRefused
+from phiproxy.policy.signatures import UNKNOWN
+from phiproxy.sql import rules
+from phiproxy.sql.context import Analysis, Context
+from phiproxy.sql.expressions.user_types import note_declared
+from phiproxy.sql.pg_errors import calls, expression_types, operators, whole_statements, writes
+from phiproxy.sql.pg_errors.names_and_signatures import Outputs, Rules, Verdict, first
+from phiproxy.sql.text.parse import Node, Statement, only
+from phiproxy.types.names import sql_name
+
+RULES = Rules(
+    expressions={
+        "A_ArrayExpr": expression_types.array,
+        "A_Const": expression_types.constant,
+        "A_Expr": operators.operator_expression,
+        "A_Indirection": expression_types.indirection,
+        "BoolExpr": expression_types.bool_expression,
+        "BooleanTest": expression_types.boolean_test,
+        "CaseExpr": operators.case,
+        "CoalesceExpr": expression_types.choice,
+        "CollateClause": expression_types.collate,
+        "ColumnRef": expression_types.column_ref,
+        "FuncCall": calls.function_call,
+        "MinMaxExpr": expression_types.choice,
+        "NullTest": expression_types.null_test,
+        "ParamRef": expression_types.parameter,
+        "RowExpr": expression_types.row_expression,
+        "SQLValueFunction": expression_types.value_function,
+        "SubLink": operators.subquery_expression,
+        "TypeCast": expression_types.type_cast,
+    },
+    queries={
+        "DeleteStmt": writes.update_or_delete,
+        "InsertStmt": writes.insert,
+        "MergeStmt": writes.merge,
+        "SelectStmt": whole_statements.select,
+        "UpdateStmt": writes.update_or_delete,
+    },
+)
+
+
+# What may stand around a query, and the field that holds it.
+_AROUND = ("ExplainStmt", "DeclareCursorStmt", "CopyStmt", "CreateTableAsStmt", "PrepareStmt", "ViewStmt")
+
+
+def rejection(statement: Statement, text: bytes, context: Context) -> StatementRefused | None:
+    """Return PostgreSQL's error for a statement that was refused; None where it may accept it, or that is not known."""
+    a = Analysis(text, context, statement, rules.RULES)
+    try:
+        note_declared(a.whole(), context.catalog, context.declared)
+        _judge(a)
+    except StatementRefused as said:
+        said.confirmed = said.confirmed or said.sqlstate != StatementRefused.sqlstate
+        return said if said.confirmed else None
+    except (PhiproxyError, RecursionError):
+        return None  # the refusal stands, whatever this is
+    return None
+
+
+def confirm(a: Analysis) -> None:
+    """Check a statement that was analysed: PostgreSQL must accept it, and its results must have the types that are shown.
+
+    ``SELECT coalesce(age, 2.5)`` is a numeric, as which a protected integer is not shown. Raises PostgreSQL's error, or
+    StatementRefused where a result has another type.
+    """
+    try:
+        outputs = _judge(a, sent=True)
+    except StatementRefused as said:
+        said.confirmed = said.confirmed or said.sqlstate != StatementRefused.sqlstate
+        if said.confirmed:
+            raise
+        return
+    except (PhiproxyError, RecursionError):
+        return
+    signatures, reveals = a.context.catalog.signatures, a.answer.outputs
+    if outputs is None or reveals is None or signatures is None or len(outputs) != len(reveals):
+        return
+    for output, reveal in zip(outputs, reveals, strict=True):
+        output_type = signatures.base(output.type) if reveal is not None else None
+        if reveal is not None and output_type not in (None, UNKNOWN, signatures.base(reveal.type.oid)):
+            why = f"{reveal.column.label} would be shown as {signatures.shown(output_type)}, together with values of that type"
+            raise StatementRefused(why, hint=f"Give them as {sql_name(reveal.column.type)}.", position=a.at(first(output.node)))
+
+
+def types(a: Analysis, body: Node) -> tuple[Verdict, Outputs]:
+    """Return what is known of the types in a query that PostgreSQL accepts, and its results; StatementRefused where it does not."""
+    assert a.context.catalog.signatures is not None
+    verdict = Verdict(a, a.context.catalog.signatures, RULES)
+    return verdict, RULES.queries["SelectStmt"](verdict, body, None)
+
+
+def _judge(a: Analysis, *, sent: bool = False) -> Outputs:
+    """Check the types of a statement, and return those of its results, None where they are not known."""
+    signatures = a.context.catalog.signatures
+    kind, body = a.statement.kind, a.statement.body
+    while kind in _AROUND and "query" in body:
+        kind, body = only(body["query"])
+    if signatures is None or kind not in RULES.queries:
+        return None
+    return RULES.queries[kind](Verdict(a, signatures, RULES, sent=sent), body, None)

@@ -1,0 +1,200 @@
+"""SELECT, VALUES and set operations: their parts, in the order in which PostgreSQL analyses them (analyze.c)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from itertools import chain
+
+from phiproxy.errors import DatatypeMismatch, InvalidColumnReference, WrongCount
+from phiproxy.policy.signatures import INT8
+from phiproxy.sql.pg_errors.expression_types import common, condition, named_type, type_of
+from phiproxy.sql.pg_errors.from_clause import derived_source, from_clause
+from phiproxy.sql.pg_errors.names_and_signatures import (
+    Column,
+    Level,
+    Output,
+    Outputs,
+    Source,
+    Verdict,
+    first,
+    known_column,
+    resolve,
+)
+from phiproxy.sql.pg_errors.ungrouped_columns import check_grouped
+from phiproxy.sql.resolve.output_names import output_name
+from phiproxy.sql.text.parse import Node, children, only, strings
+
+
+def select(v: Verdict, body: Node, outer: Level | None) -> Outputs:
+    """Check a SELECT, VALUES or set operation.
+
+    SELECT ssn FROM patients UNION SELECT 1
+    → refused 42804
+    """
+    with ctes(v, body, outer):
+        if "valuesLists" in body:
+            return _values(v, body, outer)
+        if body.get("op", "SETOP_NONE") != "SETOP_NONE":
+            return _set_operation(v, body, outer)
+        return _plain_select(v, body, outer)
+
+
+def ctes(v: Verdict, body: Node, outer: Level | None) -> AbstractContextManager[None]:
+    """Check WITH, and let its queries be in sight inside."""
+    return _in_sight(v, body["withClause"], outer) if "withClause" in body else nullcontext()
+
+
+@contextmanager
+def _in_sight(v: Verdict, clause: Node, outer: Level | None) -> Iterator[None]:
+    v.ctes.append({})
+    try:
+        for cte in (only(node)[1] for node in clause["ctes"]):
+            name, names = cte["ctename"], strings(cte.get("aliascolnames"))
+            if clause.get("recursive"):
+                v.ctes[-1][name] = Source(name, (), opaque=True)
+            kind, inner = only(cte["ctequery"])
+            rule = v.rules.queries.get(kind)
+            source = derived_source(name, None if rule is None else rule(v, inner, outer), names)
+            v.ctes[-1][name] = replace(source, columns=(*source.columns, *_added(cte)))
+        yield
+    finally:
+        v.ctes.pop()
+
+
+def _added(cte: Node) -> list[Column]:
+    """Return the columns that SEARCH and CYCLE add behind those of a query of WITH; of their types only records are known."""
+    search, cycle = cte.get("search_clause", {}), cte.get("cycle_clause", {})
+    names = (search.get("search_seq_column"), cycle.get("cycle_mark_column"), cycle.get("cycle_path_column"))
+    return [Column(name, None) for name in names if name is not None]
+
+
+def _values(v: Verdict, body: Node, outer: Level | None) -> Outputs:
+    rows = [only(row)[1]["items"] for row in body["valuesLists"]]
+    level = Level(outer=outer, barred="VALUES")
+    types = [[type_of(v, item, level) for item in row] for row in rows]
+    odd = next((row for row in rows if len(row) != len(rows[0])), None)
+    if odd is not None:
+        raise v.error(WrongCount, "VALUES lists must all be the same length", first(odd[0]), "Give one value for each column.")
+    outputs = []
+    for number, nodes in enumerate(zip(*rows, strict=True), start=1):
+        column_types = [row[number - 1] for row in types]
+        outputs.append(Output(f"column{number}", common(v, "VALUES", nodes, column_types), nodes[0]))
+    return outputs
+
+
+def _set_operation(v: Verdict, body: Node, outer: Level | None) -> Outputs:
+    left, right = (select(v, body[side], outer) for side in ("larg", "rarg"))
+    what = body["op"].removeprefix("SETOP_")
+    if left is None or right is None:
+        return None
+    if len(left) != len(right):
+        why, hint = f"each {what} query must have the same number of columns", "Select as many columns in each."
+        if not right:
+            raise WrongCount(why, hint=hint)  # there is nothing to point at, and PostgreSQL points at nothing
+        raise v.error(WrongCount, why, first(right[0].node), hint)
+    pairs = zip(left, right, strict=True)
+    return [Output(o.name, common(v, what, [o.node, p.node], [o.type, p.type]), p.node) for o, p in pairs]
+
+
+def _plain_select(v: Verdict, body: Node, outer: Level | None) -> Outputs:
+    level = v.levels[id(body)] = from_clause(v, body.get("fromClause", ()), outer)
+    outputs = targets(v, body.get("targetList", ()), level)
+    for part, what in (("whereClause", "WHERE"), ("havingClause", "HAVING")):
+        if part in body:
+            condition(v, body[part], level, what)
+    names = {o.name for o in outputs or ()}
+    for node in chain(*(body.get(part, ()) for part in ("sortClause", "groupClause", "distinctClause"))):
+        entry = only(node)[1].get("node", node) if node else {}
+        if node and "A_Const" not in entry and not ("ColumnRef" in entry and strings(only(entry)[1]["fields"])[-1] in names):
+            type_of(v, node, level)
+    for part, what in (("limitOffset", "OFFSET"), ("limitCount", "LIMIT")):
+        if part in body:
+            _limit(v, body[part], level, what)
+    for node in body.get("windowClause", ()):
+        type_of(v, node, level)
+    check_grouped(v, body, level)
+    return outputs
+
+
+def targets(v: Verdict, nodes: Sequence[Node], level: Level) -> Outputs:
+    """Check a target list, also that of RETURNING; None where it is not known how many columns it gives.
+
+    SELECT ssn + 1 FROM patients
+    → refused 42883
+    """
+    outputs: list[Output] = []
+    counted = True
+    for target in (only(node)[1] for node in nodes):
+        value = target["val"]
+        reference = value.get("ColumnRef")
+        names = strings(reference["fields"]) if reference is not None else _row_star(value, level)
+        if names and names[-1] != "*" and reference is not None:
+            column = known_column(level, names)
+            own_type = v.types[id(reference)] = column.type if column is not None else None
+            outputs.append(Output(target.get("name") or names[-1], own_type, value, column))
+        elif names[-1:] == ["*"]:
+            star = _star(level, names[:-1])
+            counted = counted and star is not None
+            outputs += [Output(c.name, c.type, value, c) for c in star or ()]
+        else:
+            value_type = type_of(v, value, level)
+            counted = counted and not ("A_Indirection" in value and "A_Star" in only(value)[1]["indirection"][-1])
+            outputs.append(Output(target.get("name") or output_name(value), value_type, value, _column(v, level, value)))
+    return outputs if counted else None
+
+
+def _column(v: Verdict, level: Level, node: Node) -> Column | None:
+    """Return the column that an expression is for PostgreSQL: also a field of a row, and what a cast to its own type is of."""
+    kind, body = only(node)
+    names: list[str] = []
+    if kind == "ColumnRef":
+        names = strings(body["fields"])
+    elif kind == "A_Indirection" and "ColumnRef" in body["arg"] and len(body["indirection"]) == 1:
+        row = strings(only(body["arg"])[1]["fields"])
+        names = [*row[:1], *strings(body["indirection"])] if row[1:] in ([], ["*"]) else []
+        if "String" not in body["indirection"][0] or len(names) != 2 or resolve(level, names[:1]) is not None:
+            return None
+    elif kind == "TypeCast" and not body["typeName"].get("typmods"):
+        column = _column(v, level, body["arg"])
+        same = column is not None and column.typmod == -1 and named_type(v, body["typeName"]) == column.type
+        return column if same else None
+    return known_column(level, names) if names else None
+
+
+def _row_star(value: Node, level: Level) -> list[str]:
+    """Return ``(t).*`` of a source as ``t.*``; nothing of any other expression."""
+    body = value.get("A_Indirection", {})
+    if "ColumnRef" not in body.get("arg", ()) or [only(node)[0] for node in body["indirection"]] != ["A_Star"]:
+        return []
+    row = strings(only(body["arg"])[1]["fields"])
+    names = row[:-1] if row[-1] == "*" else row
+    return [*names, "*"] if len(names) == 1 and resolve(level, names) is None else []
+
+
+def _star(level: Level, qualifier: Sequence[str]) -> Sequence[Column] | None:
+    """Return the columns of ``*`` or ``t.*``; None where they are not all known."""
+    if not qualifier:
+        return None if level.opaque else level.star
+    source = next((s for seen in level.levels() for s in seen.sources if s.alias == qualifier[-1]), None)
+    return None if source is None or source.opaque else source.columns
+
+
+def _limit(v: Verdict, node: Node, level: Level, what: str) -> None:
+    own = type_of(v, node, level)
+    if not v.signatures.takes(INT8, own, "a"):
+        why = f"argument of {what} must be type bigint, not type {v.shown(own)}"
+        raise v.error(DatatypeMismatch, why, first(node), "Give a number.")
+    for message in _outside_of_queries(node):
+        names = strings(message["fields"]) if "fields" in message else []
+        if (seen := resolve(level, names) if names else None) is not None and seen[0] is level:
+            why = f"argument of {what} must not contain variables"
+            raise v.error(InvalidColumnReference, why, first({"ColumnRef": message}), "Give a number.")
+
+
+def _outside_of_queries(node: Node) -> Iterator[Node]:
+    """Yield the messages of an expression without those of subqueries, whose columns may be their own."""
+    kind, body = only(node)
+    if kind != "SubLink":
+        yield body
+        for child in children(body):
+            yield from _outside_of_queries(child)

@@ -1,0 +1,1 @@
+"""Rules for queries: FROM, target lists, grouping, set operations, views."""

@@ -1,0 +1,1 @@
+"""Names to relations and columns, as the server resolves them."""

@@ -1,0 +1,33 @@
+"""Splits a refused statement: a SELECT, or a write."""
+
+from __future__ import annotations
+
+from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.sql.context import Context
+from phiproxy.sql.queries.computed_views import names_inner
+from phiproxy.sql.result import Split, Waiting
+from phiproxy.sql.split.split import split
+from phiproxy.sql.split.writes.given_defaults import with_defaults
+from phiproxy.sql.split.writes.only_defaults import only_defaults
+from phiproxy.sql.split.writes.write import split_with_write, split_write
+from phiproxy.sql.text.parse import Statement
+
+
+def split_statement(
+    statement: Statement, text: bytes, context: Context, refusal: StatementRefused | ValueRefused, waiting: Waiting | None = None
+) -> Split | None:
+    """Return how a refused statement is split, or None where that is not possible; PathNeeded, CatalogNeeded.
+
+    ``waiting``: values for which it is refused, and is not for others.
+    """
+    if names_inner(statement.body, context):
+        return None
+    given = with_defaults(statement, text, context)
+    if given is not None:
+        whole = only_defaults(given, refusal) if waiting is None else None
+        whole = whole or split_statement(given.statement, given.text, given.context, refusal, waiting)
+        return given.placed(whole) if whole is not None else None
+    if statement.kind == "SelectStmt":
+        parts = split(statement, text, context, refusal, waiting)
+        return parts or (split_with_write(statement, text, context, refusal) if waiting is None else None)
+    return split_write(statement, text, context, refusal, waiting)

@@ -1,0 +1,205 @@
+"""Values that only the server has: its clock, its user, its settings. A source of one row has them, once for each statement."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from phiproxy.errors import StatementRefused
+from phiproxy.policy.column_types import named_type
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.signatures import Function
+from phiproxy.sql.result import SourceColumn
+from phiproxy.sql.split.clock_constants import MOMENTS, compared_with_moments
+from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.pieces import Replaced
+from phiproxy.sql.split.remaining import bodies, nodes
+from phiproxy.sql.split.rest_nodes import functions_called
+from phiproxy.sql.split.same_answers import VOLATILE, is_settled, means_clock
+from phiproxy.sql.split.statement import Whole
+from phiproxy.sql.split.tables import type_of
+from phiproxy.sql.text.parse import Node, location, only, strings
+from phiproxy.sql.text.token_spans import OPEN
+from phiproxy.types.declared import DeclaredType
+from phiproxy.wire.oids import BUILTIN_TYPES
+
+_CLOCKS = {
+    "CURRENT_DATE": "date", "CURRENT_TIME": "timetz", "CURRENT_TIMESTAMP": "timestamptz", "LOCALTIME": "time",
+    "LOCALTIMESTAMP": "timestamp",
+}  # fmt: skip
+_TODAY = "CURRENT_DATE"
+
+
+class ServerValue(NamedTuple):
+    """A value of the server's: ``written`` as the client has it, ``name`` as which PostgreSQL would show it.
+
+    ``start:end`` of the client's text is replaced by it; where ``inserted``, it is put before what stands there.
+    """
+
+    start: int
+    end: int
+    written: bytes
+    name: str
+    type: SourceColumn
+    inserted: bool = False
+    each: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """Return what it is told from others by: where it stands, for one that is computed for ``each`` that is written."""
+        return self.written + b" %d" % self.start if self.each else self.written
+
+
+def server_values(whole: Whole, gone: Collection[int]) -> tuple[list[ServerValue], set[int]]:
+    """Return the values of the server's in what is left of a statement, and the ids of the nodes that they take the place of.
+
+    SELECT full_name || current_user FROM patients
+    → source: SELECT c1, c2, c3, c4 FROM (SELECT true AS c1, patients.full_name AS c2 FROM patients) AS t1
+      FULL JOIN (SELECT true AS c3, current_user AS c4) AS t2 ON false
+    → rest: SELECT full_name || (SELECT s.c4 AS current_user FROM {} AS s WHERE s.c3)
+      FROM (SELECT s.c2 FROM {} AS s WHERE s.c1) AS patients (full_name)
+    """
+    found: list[ServerValue] = []
+    taken: set[int] = set()
+    compared = compared_with_moments(whole.verdict, {"SelectStmt": whole.body})
+    for kind, node in nodes({"SelectStmt": whole.body}, gone):
+        value = _RULES[kind](whole, node) if kind in _RULES else None
+        if id(node) in compared:
+            value = _compared(whole, node, compared[id(node)])
+        if value is not None:
+            found.append(value)
+            if not value.inserted:
+                taken |= {id(node), *(id(message) for message in bodies(node, ()))}
+    return [value for value in found if not any(_inside(value, other) for other in found)], taken
+
+
+def of_server(value: ServerValue, column: str, behind: str = "") -> Replaced:
+    """Return what stands in the rest for a value of the server's: a subquery, which is right in a grouped query too.
+
+    ``behind`` stands behind its FROM, and chooses the one row that has the value.
+    """
+    name = f" AS {quote_ident(value.name, always=True)}"
+    after = f" AS s{behind}){', ' if value.inserted else ''}"
+    return Replaced(value.start, value.end, (f"(SELECT s.{column}{name} FROM ".encode(), after.encode()))
+
+
+def _inside(value: ServerValue, other: ServerValue) -> bool:
+    return value is not other and other.start <= value.start < other.end
+
+
+def _value_function(whole: Whole, node: Node) -> ServerValue:
+    """CURRENT_DATE, CURRENT_USER and the like."""
+    op = node["op"].removeprefix("SVFOP_").removesuffix("_N")
+    type_name = _CLOCKS.get(op, "name")
+    first = whole.spans.at(location(node))
+    last = whole.spans.partner(first + 1) if node["op"].endswith("_N") else first
+    tokens = whole.spans.tokens
+    typmod = node.get("typmod", 0) if node["op"].endswith("_N") else -1
+    type_ = SourceColumn(DeclaredType.builtin(type_name), typmod)
+    start, end = tokens[first].start, tokens[last].end
+    return ServerValue(start, end, whole.a.text[start:end], op.lower(), type_)
+
+
+def _call(whole: Whole, node: Node) -> ServerValue | None:
+    """A call of a stable function of constants, unless the engine would answer it alike."""
+    name, arguments = strings(node["funcname"])[-1], node.get("args", [])
+    functions = functions_called(whole.verdict, node)
+    if name == "age" and len(arguments) == 1:
+        return _before_age(whole, node, arguments[0])
+    each = any(f.volatile == "v" for f in functions)
+    if not functions or all(is_settled(name, f) for f in functions) or "over" in node:
+        return None
+    if each and (name not in VOLATILE or id(node) not in _made_once(whole)):
+        return None
+    if not all(_is_constant(argument) for argument in arguments) or any(f.kind != "f" for f in functions):
+        return None
+    type_ = _result(whole, functions)
+    start, end = _call_span(whole, node)
+    return ServerValue(start, end, whole.a.text[start:end], name, type_, each=each)
+
+
+def _made_once(whole: Whole) -> set[int]:
+    """Return the ids of the calls in the outputs of a query that are made exactly once: not those in CASE or a subquery."""
+    found, left = set[int](), [only(node)[1]["val"] for node in whole.body.get("targetList", ())] if whole.once else []
+    while left:
+        kind, node = only(left.pop())
+        if kind == "FuncCall":
+            found.add(id(node))
+            left += node.get("args", ())
+        elif kind == "TypeCast":
+            left.append(node["arg"])
+        elif kind == "A_Expr" and node["kind"] == "AEXPR_OP":
+            left += [node[side] for side in ("lexpr", "rexpr") if side in node]
+    return found
+
+
+def _result(whole: Whole, functions: Collection[Function]) -> SourceColumn:
+    results = {function.result for function in functions}
+    declared = type_of(whole.a.context.catalog, results.pop(), -1) if len(results) == 1 else None
+    if declared is None or not declared.name or not declared.known:
+        raise Impossible("a value of the server's of a type that is not known")
+    return SourceColumn(declared)
+
+
+def _before_age(whole: Whole, node: Node, argument: Node) -> ServerValue:
+    """age(x) is age(CURRENT_DATE, x)."""
+    type_ = whole.verdict.types.get(id(only(argument)[1]))
+    if type_ not in {BUILTIN_TYPES[name].oid for name in ("date", "timestamp", "timestamptz")}:
+        raise Impossible("the age of something else than a date")
+    first, _ = _call_tokens(whole, node)
+    at = whole.spans.tokens[first].end
+    today = SourceColumn(DeclaredType.builtin("date"))
+    return ServerValue(at, at, _TODAY.encode(), _TODAY.lower(), today, inserted=True)
+
+
+def _is_constant(node: Node) -> bool:
+    kind, body = only(node)
+    return kind == "A_Const" or (kind == "TypeCast" and "A_Const" in body["arg"])
+
+
+def _call_span(whole: Whole, node: Node) -> tuple[int, int]:
+    _, last = _call_tokens(whole, node)
+    return location(node), whole.spans.tokens[last].end
+
+
+def _call_tokens(whole: Whole, node: Node) -> tuple[int, int]:
+    """Return the brackets of a call."""
+    try:
+        opening = whole.spans.next(whole.spans.at(location(node)), OPEN)
+        return opening, whole.spans.partner(opening)
+    except StatementRefused:
+        raise Impossible("a call that is not found") from None
+
+
+def _compared(whole: Whole, node: Node, name: str) -> ServerValue:
+    """'today', compared with a date: in the source it is CAST('today' AS date)."""
+    token = whole.spans.tokens[whole.spans.at(location(node))]
+    written = b"CAST(" + whole.a.text[token.start : token.end] + b" AS " + name.encode() + b")"
+    return ServerValue(token.start, token.end, written, name, SourceColumn(named_type(name)))
+
+
+def _clock_constant(whole: Whole, node: Node) -> ServerValue | None:
+    """'today'::date, which is the server's today."""
+    said = node["arg"].get("A_Const", {}).get("sval", {}).get("sval", "")
+    if not means_clock(said):
+        return None
+    names = strings(node["typeName"].get("names"))
+    if names[-1] not in MOMENTS or node["typeName"].get("typmods") or node["typeName"].get("arrayBounds"):
+        return None
+    spans, constant = whole.spans, location(node["arg"]["A_Const"])
+    first = spans.at(constant)
+    try:
+        type_offset, type_end = spans.type_name({"TypeCast": node})
+        at = location(node)
+        if at not in (-1, type_offset) and spans.tokens[spans.at(at)].name == "CAST":
+            return _clock(whole, at, spans.tokens[spans.partner(spans.at(at) + 1)].end, names[-1])
+    except StatementRefused:
+        raise Impossible("a cast that is not found") from None
+    return _clock(whole, min(constant, type_offset), max(spans.tokens[first].end, type_end), names[-1])
+
+
+def _clock(whole: Whole, start: int, end: int, name: str) -> ServerValue:
+    return ServerValue(start, end, whole.a.text[start:end], name, SourceColumn(named_type(name)))
+
+
+_RULES = {"SQLValueFunction": _value_function, "FuncCall": _call, "TypeCast": _clock_constant}

@@ -1,0 +1,19 @@
+"""Split writes: the values that the server cannot compute are computed by the engine, and stored by a write of the client's own.
+
+Which way is taken:
+    write, written, row_by_row, given_defaults, only_defaults
+
+The ways:
+    computed_values, computed_returning, computed_rows, returned_beside, conflicts, conflicts_of_query, inserted_rows, merged_rows,
+    merged_returning, values_in_with,
+    with_write
+
+What they read of the text:
+    clauses, merge_clauses, merge_source, inner_write, targets, row_keys, conflict_target
+
+What may flow where:
+    traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, checks
+
+What they are put together of:
+    composed, composed_select, composition, described, returned
+"""

@@ -1,0 +1,233 @@
+"""What must hold of the parts of a split write together: each is analysed by itself, so what meets where is looked at here.
+
+Computed values are stored in protected columns only. What meets a protected column in one part (of the rest all may) stands in
+clear in none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from phiproxy.sql.context import Analysis
+from phiproxy.sql.passes import analyse
+from phiproxy.sql.result import Answered, Occurrence, Refused, Rest, Waiting
+from phiproxy.sql.split.clock_constants import asks_clock
+from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.same_answers import means_clock
+from phiproxy.sql.split.sources import depends_on_value
+from phiproxy.sql.split.waiting import places
+from phiproxy.sql.split.writes.composed_select import declared_types
+from phiproxy.sql.split.writes.returned import without_computed
+from phiproxy.sql.text.parse import Node, Statement, location, parse, strings
+from phiproxy.sql.values.uses import Nullness, Plain, Store
+
+_ARITHMETIC = frozenset("+-*/%^")
+_SHOWN = ("targetList", "valuesLists", "functions")
+_ANY = range(1, 1 << 16)
+_SOURCE = b"phi_source"
+Value = int | str
+"""The number of a client's parameter, or a constant as it is written."""
+
+
+@dataclass(slots=True)
+class Met:
+    """The given values of a statement that meet something protected, and those that stand in clear."""
+
+    protected: set[Value] = field(default_factory=set)
+    clear: set[Value] = field(default_factory=set)
+
+
+class Part(NamedTuple):
+    """A part of a split write for the server: its answer, and what its $1, $2 … are (the keys of ``Composed``)."""
+
+    statement: Statement
+    answer: Answered
+    keys: Sequence[int]
+    order: Sequence[int]
+    """Of its $1, $2 … the numbers in the whole part: what is computed in RETURNING is left to the split of that."""
+
+
+def check_stored(write: Part, computed: frozenset[int]) -> None:
+    """Go on where each computed value is stored in a protected column, and nothing else is done with it; else Impossible."""
+    for number in (write.order.index(n) + 1 if n in write.order else 0 for n in computed):
+        uses = [o for o in write.answer.occurrences if number in o.numbers]
+        standing = [m for m in _references(write.statement.body) if m.get("number", 0) == number]
+        if not uses or len(uses) != len(standing) or any(not isinstance(o.use, Store) or o.number != number for o in uses):
+            raise Impossible("a computed value would be stored where nothing is protected")
+
+
+def check_whatever_is_given(part: Part) -> None:
+    """Go on where the server answers a part whatever the values of parameters are; Impossible where some patterns are refused."""
+    if any(o.numbers and depends_on_value(o.use) for o in part.answer.occurrences):
+        raise Impossible("the server answers it for some values only")
+
+
+def check_none_waits(part: Part, waiting: Waiting | None) -> None:
+    """Go on where none of these values, of the part's own parameters, stands where an index would have to answer it; Impossible."""
+    if waiting is None:
+        return
+    of_part = Waiting(frozenset(k for k, n in enumerate(part.order, start=1) if n in waiting.numbers), waiting.constants)
+    searched = [o for o in part.answer.occurrences if not isinstance(o.use, Store | Plain | Nullness)]
+    if any(map(_within(searched), places(part.statement, of_part))):
+        raise Impossible("an index would have to answer what it does not")
+
+
+def check_apart(a: Analysis, parts: Sequence[Part], rest: Rest, clear: Collection[Value] = ()) -> None:
+    """Go on where the server sees in clear nothing that meets something protected in one of the parts; else Impossible.
+
+    ``clear`` are values of which it is known that they meet nothing protected in the rest. The constants of computed DEFAULTs are
+    not the client's, and that one is also a value of the client's tells nobody anything.
+    """
+    met = Met()
+    for part in parts:
+        is_within = _within(part.answer.occurrences)
+        for at, value in _given(part.statement.body, part.keys):
+            (met.protected if is_within(at) else met.clear).add(value)
+    (whole,) = parse(_SOURCE.join(rest.parts))
+    own = [
+        (start + max(first - at, 0), start + last - at)
+        for start, end, at in rest.spans
+        for first, last in a.context.default_spans
+        if first < at + end - start and at < last
+    ]
+    places = [0, *accumulate(len(part) + len(_SOURCE) for part in rest.parts)]
+    met.protected.update(
+        value
+        for at, value in _given(whole.body, rest.parameters)
+        if value not in clear and not any(first <= _joined(at, places) < last for first, last in own)
+    )
+    if not met.protected.isdisjoint(met.clear):
+        raise Impossible("a value meets something protected, and stands in clear elsewhere")
+
+
+def _joined(offset: int, places: Sequence[int]) -> int:
+    """Return where an offset is in the parts of a rest without what stands for the source between them."""
+    return offset - len(_SOURCE) * (bisect_right(places, offset) - 1)
+
+
+def check_source(source: Part) -> None:
+    """Go on where nothing that is given to a source may be shown by it, so that it would be stored; else Impossible.
+
+    Conditions hold what they like (``check_apart``). What a source shows is stored, or computed with, as is what its derived tables
+    show: of given values only those that ask for the server's clock or settings may stand there. EXISTS shows nothing of its query.
+    """
+    for message in _outside_of_exists(source.statement.body):
+        for key in _SHOWN:
+            if key in message and any(_is_given(m) for m in _apart_from_settings(message[key])):
+                raise Impossible("a given value that the source would show")
+
+
+def _is_given(message: Node) -> bool:
+    constant = message.get("A_Const", {})
+    return "ParamRef" in message or not {"sval", "ival", "fval", "bsval"}.isdisjoint(constant)
+
+
+def _apart_from_settings(tree: Any) -> Iterator[Node]:
+    if isinstance(tree, dict):
+        call, cast = tree.get("FuncCall", {}), tree.get("TypeCast", {}).get("arg", {}).get("A_Const", {})
+        if strings(call.get("funcname")) in (["current_setting"], ["pg_catalog", "current_setting"]):
+            return
+        if means_clock(cast.get("sval", {}).get("sval", "")):
+            return
+        yield tree
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, value in items:
+        if key != "typmods" and isinstance(value, dict | list):
+            yield from _apart_from_settings(value)
+
+
+def given_at(part: Node, numbers: Sequence[int] = _ANY) -> list[tuple[int, Value]]:
+    """Return the given values in a part of a statement with where they stand; in its text parameters have other ``numbers``."""
+    return list(_given({"items": [part]}, numbers))
+
+
+def answered(a: Analysis, text: bytes, numbers: Sequence[int], types: Sequence[int] = ()) -> Part:
+    """Return a part of the statement as the server answers it, but for what is computed in RETURNING; Impossible.
+
+    ``numbers`` are the keys of its parameters, ``types`` the OIDs of those that are no client's.
+    """
+    own = declared_types(a, tuple(numbers))
+    declared = tuple(of_rest or of_client for of_rest, of_client in zip(types or (0,) * len(own), own, strict=True))
+    context = dataclasses.replace(a.context, declared=declared, default_spans=(), inside=None)
+    (statement,) = parse(text)
+    outcome = analyse(statement, text, context)
+    order: Sequence[int] = range(1, len(numbers) + 1)
+    if isinstance(outcome, Refused):
+        plainer = without_computed(statement, text, context, outcome.error)
+        (statement,), order = parse(plainer.text), plainer.order
+        context = dataclasses.replace(context, declared=tuple(declared[n - 1] for n in order))
+        outcome = analyse(statement, plainer.text, context)
+    if not isinstance(outcome, Answered):
+        raise Impossible("a part of the statement is refused")
+    if any(map(asks_clock, outcome.occurrences)):
+        raise Impossible("what is compared or stored is a moment of the clock")
+    return Part(statement, outcome, [numbers[n - 1] for n in order], order)
+
+
+def _within(occurrences: Iterable[Occurrence]) -> Callable[[int], bool]:
+    """Return what tells whether an offset is in one of these occurrences."""
+    starts, ends = list[int](), list[int]()
+    for start, end in sorted((o.start, o.end) for o in occurrences):
+        if ends and start < ends[-1]:
+            ends[-1] = max(ends[-1], end)
+        else:
+            starts.append(start)
+            ends.append(end)
+    return lambda at: (i := bisect_right(starts, at)) > 0 and at < ends[i - 1]
+
+
+def _given(body: Node, numbers: Sequence[int]) -> Iterator[tuple[int, Value]]:
+    """Yield the client's parameters and the constants of a statement, with where they stand.
+
+    Numbers say something only where they are compared or stored, and not where they are counts, lengths, arguments and the like.
+    """
+    said: set[int] = set()
+    for message in _outside_of_types(body):
+        if "A_Expr" in message and strings(message["A_Expr"].get("name"))[-1] not in _ARITHMETIC:
+            sides = (message["A_Expr"].get(side, {}) for side in ("lexpr", "rexpr"))
+            said.update(id(m) for side in sides for m in _outside_of_types(side, "FuncCall"))
+        if "ResTarget" in message:
+            said.add(id(message["ResTarget"].get("val")))
+        said.update(id(item) for item in message.get("items", ()))
+        if "ParamRef" in message:
+            number = numbers[message["ParamRef"].get("number", 0) - 1]
+            if number > 0:
+                yield location(message["ParamRef"]), number
+        elif "A_Const" in message:
+            constant = message["A_Const"]
+            kind = next((k for k in constant if k in ("sval", "ival", "fval", "bsval")), "")
+            value = str(next(iter(constant[kind].values()), "")) if kind else ""
+            if value and (kind in ("sval", "bsval") or id(message) in said):
+                yield location(constant), value
+
+
+def _outside_of_exists(tree: Any) -> Iterator[Node]:
+    if isinstance(tree, dict):
+        if tree.get("subLinkType") == "EXISTS_SUBLINK":
+            return
+        yield tree
+    for value in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(value, dict | list):
+            yield from _outside_of_exists(value)
+
+
+def _references(body: Node) -> Iterator[Node]:
+    return (m["ParamRef"] for m in _outside_of_types(body) if "ParamRef" in m)
+
+
+def _outside_of_types(tree: Any, *left_out: str) -> Iterator[Node]:
+    """Yield every dict of a tree but those of the lengths of types, and of what is ``left_out``."""
+    if isinstance(tree, dict):
+        yield tree
+        for key, value in tree.items():
+            if key != "typmods" and key not in left_out and isinstance(value, dict | list):
+                yield from _outside_of_types(value, *left_out)
+    else:
+        for value in tree:
+            if isinstance(value, dict | list):
+                yield from _outside_of_types(value, *left_out)

@@ -1,0 +1,93 @@
+"""A composed SELECT as a statement of its own: its split, the types of its columns, and its rest in terms of the client's text."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.policy.signatures import Type
+from phiproxy.sql.context import Analysis, Context
+from phiproxy.sql.expressions.user_types import find_types, note_declared
+from phiproxy.sql.pg_errors.names_and_signatures import Output
+from phiproxy.sql.pg_errors.verdict import types
+from phiproxy.sql.result import Rest, Split, Waiting
+from phiproxy.sql.rules import RULES
+from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.split import Described, described, split
+from phiproxy.sql.split.writes.composed import Composed, client_spans
+from phiproxy.sql.text.parse import Statement, parse, tokens
+
+
+def split_of(
+    a: Analysis,
+    composed: Composed,
+    refusal: StatementRefused | ValueRefused,
+    waiting: Waiting | None,
+    *,
+    once: bool = False,
+    apart: bool = False,
+) -> Split:
+    """Return how a SELECT is split, with parameters and positions of its own; Impossible. ``waiting`` are the client's.
+
+    ``once``, ``apart``: of ``Whole``.
+    """
+    statement, context = _parsed(a, composed)
+    given = split(statement, composed.text, context, refusal, composed.waiting(waiting), always=True, once=once, apart=apart)
+    if given is None:
+        raise Impossible("the values cannot be computed")
+    return given
+
+
+def described_of(a: Analysis, composed: Composed) -> Described:
+    """Return what is described of a SELECT, with parameters and positions of the client's; Impossible."""
+    statement, context = _parsed(a, composed)
+    told = described(statement, composed.text, context)
+    return told._replace(rest=of_client(told.rest, composed))
+
+
+def types_of(a: Analysis, composed: Composed) -> list[Type]:
+    """Return the types of its columns; Impossible. A parameter without a type is one as a NULL is: ``text || $1`` is text."""
+    return [output.type for output in outputs_of(a, composed)]
+
+
+def outputs_of(a: Analysis, composed: Composed) -> list[Output]:
+    """Return what is known of its columns; Impossible."""
+    text, declared = composed.text, declared_types(a, composed.parameters)
+    untyped = [t for t in tokens(text) if t.name == "PARAM" and not declared[int(text[t.start + 1 : t.end]) - 1]]
+    for token in reversed(untyped):
+        text = text[: token.start] + b"NULL" + text[token.end :]
+    (statement,) = parse(text)
+    context = dataclasses.replace(a.context, declared=declared)
+    inner = noted(Analysis(text, context, statement, RULES))
+    _, outputs = types(inner, statement.body)
+    if outputs is None:
+        raise Impossible("the types of the values are not known")
+    return outputs
+
+
+def of_client(rest: Rest, composed: Composed) -> Rest:
+    """Return a rest of such a SELECT with parameters and positions of the client's."""
+    parameters = tuple(composed.parameters[n - 1] for n in rest.parameters)
+    return Rest(rest.parts, parameters, client_spans(rest.spans, composed.origins))
+
+
+def declared_types(a: Analysis, numbers: list[int] | tuple[int, ...]) -> tuple[int, ...]:
+    """Return what the client has declared of these parameters; 0 for what is none of its own."""
+    declared = a.context.declared
+    return tuple(declared[n - 1] if 0 < n <= len(declared) else 0 for n in numbers)
+
+
+def _parsed(a: Analysis, composed: Composed) -> tuple[Statement, Context]:
+    statements = parse(composed.text)
+    if len(statements) != 1:
+        raise Impossible("a part of the statement is none by itself")
+    context = dataclasses.replace(a.context, declared=declared_types(a, composed.parameters), default_spans=())
+    noted(Analysis(composed.text, context, statements[0], RULES))
+    return statements[0], context
+
+
+def noted(a: Analysis) -> Analysis:
+    """Note the declared types of parameters in a tree, and the types of the database's own."""
+    note_declared(a.whole(), a.context.catalog, a.context.declared)
+    find_types(a, a.whole())
+    return a

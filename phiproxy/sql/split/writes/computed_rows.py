@@ -1,0 +1,229 @@
+"""UPDATE and DELETE of rows that only the engine can choose, or to values that differ by row: the source locks the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.policy.catalog import Relation
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.physical_columns import visible_columns
+from phiproxy.sql.context import Analysis
+from phiproxy.sql.result import Split
+from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
+from phiproxy.sql.split.writes.carried import carried
+from phiproxy.sql.split.writes.checks import Value
+from phiproxy.sql.split.writes.clear_values import clear_outputs
+from phiproxy.sql.split.writes.composed import Composed, Span
+from phiproxy.sql.split.writes.composed_select import outputs_of
+from phiproxy.sql.split.writes.composition import Parts, Stored, composition, composition_or_apart, given_rows
+from phiproxy.sql.split.writes.described import described
+from phiproxy.sql.split.writes.merge_source import derived_values, equalities, with_columns
+from phiproxy.sql.split.writes.returned_beside import Beside, returned_beside, stored_beside
+from phiproxy.sql.split.writes.row_keys import base_of, row_keys
+from phiproxy.sql.split.writes.targets import BY_COMMAND
+from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, reads_ctes
+from phiproxy.sql.text.parse import Node, location, only, strings
+from phiproxy.sql.text.token_spans import Spans
+
+_CURSOR = "Let the cursor show the row's primary key, and write WHERE it is that one."
+
+
+def computed_rows(a: Analysis, spans: Spans, write: Written, refusal: StatementRefused | ValueRefused) -> Split:
+    """Split an UPDATE or DELETE; Impossible for any other.
+
+    UPDATE patients SET notes = upper(notes), city = $1
+    → source: SELECT patients.notes, patients.ctid, patients.tableoid FROM patients FOR NO KEY UPDATE OF patients
+    → write: UPDATE patients SET notes = phi_write.phi_3, city = $4
+      FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]))
+      AS phi_write (phi_1, phi_2, phi_3)
+      WHERE patients.ctid = phi_write.phi_1::tid AND patients.tableoid = phi_write.phi_2::oid
+    """
+    beside = returned_beside(spans, write)
+    given_to = values_of_rows(a, write)
+    stored, select = stored_of(a, write, given_to), add_chosen(a, Composed(a.text, spans), write, given_to, shown=beside)
+    clear = [n for n, one in enumerate(given_to, start=len(stored) - len(given_to)) if not one.computed]
+    if beside:
+        clear += range(len(stored), len(stored) + len(beside))
+        stored += stored_beside(beside, outputs_of(a, select)[len(stored) :])
+    parts = Parts(
+        select,
+        stored,
+        add_write(a, Composed(a.text, spans), spans, write, stored, given_to, shown=beside),
+        described(a.text, spans, write),
+        [write.target],
+        many=True,
+        returns=write.clauses.returning is not None,
+        waiting=write.waiting,
+        clear=clear_outputs(a, select, clear) if clear else (),
+    )
+    if not _is_of_given_rows(write):
+        return composition_or_apart(a, parts, refusal)
+    try:
+        narrow = add_chosen(a, Composed(a.text, spans), write, given_to, matched=spans, shown=beside)
+        met = clear_outputs(a, narrow, clear)
+        return composition(a, dataclasses.replace(parts, select=narrow, clear=met, apart=True), refusal)
+    except Impossible:
+        return composition_or_apart(a, parts, refusal)
+
+
+def _is_of_given_rows(write: Written) -> bool:
+    """Tell whether the target is joined with given rows only: ``FROM (VALUES ($1, $2)) AS v (id, note)``."""
+    items = _others(write)
+    return len(items) == 1 and write.clauses.where is not None and derived_values(items[0]) is not None
+
+
+def _others(write: Written) -> list[Node]:
+    items: list[Node] = write.body.get("fromClause") or write.body.get("usingClause") or []
+    return items
+
+
+def values_of_rows(a: Analysis, write: Written) -> list[Given]:
+    """Return the values that the rest gives for each row; Impossible where its rows cannot be locked, and then be told."""
+    if write.kind not in ("DeleteStmt", "UpdateStmt") or write.target.relation.kind not in "rpv":
+        raise Impossible("no rows of a table are chosen")
+    if "CurrentOfExpr" in write.body.get("whereClause", {}):
+        raise RefusedWithHint("the row of a cursor is read by no SELECT", _CURSOR)
+    if ALIAS.encode() in a.text:
+        raise Impossible("a name that is taken")
+    table = _table(a, write)
+    if write.kind == "DeleteStmt" and table.row_security and table.policies_by_command:
+        raise RefusedWithHint("rows that may be deleted, and not be locked", BY_COMMAND)
+    taken = {id(given) for given in carried(a, write)}
+    if reads_ctes(write, (write.body.get("returningClause"),)):
+        raise Impossible("a name that the write does not have")
+    return [given for given in write.values if given.computed or id(given) in taken]
+
+
+def _table(a: Analysis, write: Written) -> Relation:
+    relation = write.target.relation
+    return base_of(a, relation)[0] if relation.kind == "v" else relation
+
+
+def stored_of(a: Analysis, write: Written, given_to: list[Given]) -> list[Stored]:
+    """Return the columns of the rest: those that tell the row, and each value."""
+    catalog = a.context.catalog
+    values = [Stored(write.target.type(catalog, given.column), computed=given.computed) for given in given_to]
+    return [*(Stored(key.type, computed=False) for key in row_keys(a, write.target)), *values]
+
+
+def clear_of(a: Analysis, select: Composed, outputs: Sequence[Given | None]) -> set[Value]:
+    """Return the given values that may stand in clear, of what is given to unprotected columns; Impossible (``clear_outputs``)."""
+    clear = [position for position, given in enumerate(outputs) if given is not None and not given.computed]
+    return clear_outputs(a, select, clear) if clear else set()
+
+
+def _locks_key(a: Analysis, write: Written) -> bool:
+    relation, names = write.target.relation, {given.column for given in write.values}
+    if relation.kind == "v":
+        relation, own = base_of(a, relation)
+        names = {own.get(name, name) for name in names}
+    return write.kind == "DeleteStmt" or any(i.unique and not names.isdisjoint(i.columns) for i in relation.indexes)
+
+
+def add_chosen(
+    a: Analysis,
+    select: Composed,
+    write: Written,
+    given_to: list[Given],
+    before: Sequence[str] = (),
+    behind: Sequence[str] = (),
+    *,
+    matched: Spans | None = None,
+    shown: Sequence[Beside] = (),
+) -> Composed:
+    """Add the SELECT that chooses and locks the rows of a write, and computes its values; return the text.
+
+    ``shown`` are columns of other tables that RETURNING shows.
+
+    ``matched`` (the tokens of the statement): with a condition on the target alone that given rows match it, of which the server
+    sees what is compared only.
+
+    UPDATE patients p SET notes = p.notes || v.n FROM (VALUES (1, $1)) AS v (id, n) WHERE p.id = v.id
+    → source: SELECT p.id, p.notes, p.ctid, p.tableoid FROM patients p
+      WHERE EXISTS (SELECT true FROM (VALUES (1)) AS v (id) WHERE p.id = v.id) FOR NO KEY UPDATE
+    """
+    clauses, label = write.clauses, quote_ident(write.target.label, always=True)
+    if clauses.before is not None:
+        select.add(clauses.before, " ")
+    select.add(f"SELECT {', '.join([*before, *(key.given for key in row_keys(a, write.target))])}")
+    for given in given_to:
+        select.add(", ", *given.as_select)
+    for one in shown:
+        select.add(", ", one.span)
+    select.add("".join(f", {one}" for one in behind), " FROM ", clauses.relation)
+    if clauses.others is not None:
+        select.add(", ", clauses.others)
+    if clauses.where is not None:
+        select.add(" WHERE ", *((clauses.where,) if matched is None else ("(", clauses.where, ")")))
+        if matched is not None and clauses.others is not None:
+            (item,) = _others(write)
+            equal = equalities(matched, write.body["whereClause"], clauses.where[1])
+            rows = with_columns(matched, clauses.others, item, [node for _, node in equal] or [write.body["whereClause"]])
+            select.add(" AND EXISTS (SELECT true FROM ", *rows, " WHERE ", *([] if equal else [clauses.where]))
+            for number, (span, _) in enumerate(equal):
+                select.add(" AND " if number else "", span)
+            select.add(")")
+    lock = "FOR UPDATE" if _locks_key(a, write) else "FOR NO KEY UPDATE"
+    return select.add(f" {lock} OF {label}")
+
+
+def add_write(
+    a: Analysis,
+    changed: Composed,
+    spans: Spans,
+    write: Written,
+    stored: list[Stored],
+    given_to: list[Given],
+    *,
+    one_of: int | None = None,
+    shown: Sequence[Beside] = (),
+) -> Composed:
+    """Add the write of the chosen rows to a text, and return it.
+
+    ``one_of``: in WITH, where all columns of the target are listed in RETURNING; the number of its first column of the rest.
+    ``shown`` are the columns of the rest behind its values.
+    """
+    first = one_of or 1
+    clauses, label, keys = write.clauses, quote_ident(write.target.label, always=True), row_keys(a, write.target)
+    rows = given_rows(changed, stored, range(first, first + len(keys) + len(given_to) + len(shown)))
+    if write.kind == "DeleteStmt":
+        changed.add("DELETE FROM ", clauses.relation, f" USING {rows}")
+    else:
+        changed.add("UPDATE ", clauses.relation, " SET ")
+        number = first + len(keys) - 1
+        for position, given in enumerate(write.values):
+            changed.add(", " if position else "", f"{quote_ident(given.column, always=True)} = ")
+            is_given = any(given is one for one in given_to)
+            number += is_given
+            changed.add(*([f"{ALIAS}.{COLUMN}{number}"] if is_given else given.as_select))
+        changed.add(f" FROM {rows}")
+    same = (f"{key.column} = {ALIAS}.{COLUMN}{number}{key.cast}" for number, key in enumerate(keys, start=first))
+    changed.add(f" WHERE {' AND '.join(same)}")
+    if clauses.returning is not None:
+        names = (f"{label}.{quote_ident(c.name, always=True)}" for c in visible_columns(write.target.relation))
+        columns = ", ".join(names) if one_of is not None else f"{label}.*"
+        instead = [(one.span, one.written(n)) for n, one in enumerate(shown, start=first + len(keys) + len(given_to))]
+        _returning(changed, write, [*instead, *((span, columns) for span in _stars(spans, write))])
+    return changed
+
+
+def _returning(changed: Composed, write: Written, instead: Sequence[tuple[Span, str]]) -> None:
+    """Add RETURNING, with something else instead of some of it."""
+    assert write.clauses.returning is not None
+    at, end = write.clauses.returning
+    changed.add(" RETURNING ")
+    for (start, behind), text in sorted(instead):
+        changed.add((at, start), text)
+        at = behind
+    changed.add((at, end))
+
+
+def _stars(spans: Spans, write: Written) -> Iterator[Span]:
+    """Yield where ``*`` stands in RETURNING: it is all columns of the target, and not those of the given rows."""
+    for node in write.body["returningClause"]["exprs"]:
+        value = only(node)[1]["val"]
+        if strings(value.get("ColumnRef", {}).get("fields")) == ["*"]:
+            start = location(value["ColumnRef"])
+            yield start, spans.tokens[spans.at(start)].end

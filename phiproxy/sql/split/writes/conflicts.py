@@ -1,0 +1,250 @@
+"""ON CONFLICT DO UPDATE to what is computed of the row that is there and of EXCLUDED: the source locks the rows that are there.
+
+No row can be locked that another session is about to insert. So the write changes the rows only that were locked, and the session
+compares how many it has written with how many there were to write (``SplitWrite.expected``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.physical_columns import visible_columns
+from phiproxy.sql.context import Analysis
+from phiproxy.sql.pg_errors.verdict import types
+from phiproxy.sql.result import Rest, SourceColumn, Split
+from phiproxy.sql.rules import RULES
+from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
+from phiproxy.sql.split.pieces import Replaced, from_item, rest_of, table_span, unqualified
+from phiproxy.sql.split.remaining import bodies
+from phiproxy.sql.split.rest_nodes import check_rest, check_rows
+from phiproxy.sql.split.tables import TableColumn, mentioned, needed, tables
+from phiproxy.sql.split.writes.checks import answered
+from phiproxy.sql.split.writes.composed import Composed, Span
+from phiproxy.sql.split.writes.composed_select import of_client, types_of
+from phiproxy.sql.split.writes.composition import Parts, Stored, assembled
+from phiproxy.sql.split.writes.conflict_target import (
+    GIVEN,
+    add_updates,
+    column_type,
+    computed_of_row,
+    conflict_keys,
+    excluded_columns,
+    fires_before,
+    in_one_row,
+)
+from phiproxy.sql.split.writes.described import described
+from phiproxy.sql.split.writes.targets import carried_as
+from phiproxy.sql.split.writes.written import ALIAS, Given, Written, assigned_rows
+from phiproxy.sql.text.parse import parse
+from phiproxy.sql.text.token_spans import Spans
+from phiproxy.types.declared import DeclaredType
+
+_TEXT, _INTEGER = DeclaredType.builtin("text"), DeclaredType.builtin("int4")
+_ROWS, _ROW = "phi_rows", "phi_row"
+"""What the proposed rows are called in the source, and their number."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Upsert:
+    """An INSERT … VALUES … ON CONFLICT DO UPDATE. ``rows`` are the given values by column, ``keys`` what may be in conflict."""
+
+    a: Analysis
+    spans: Spans
+    write: Written
+    rows: Sequence[dict[str, Given]]
+    keys: Sequence[str]
+    computed: Sequence[Given]
+    """What is set, and computed of the row."""
+    excluded: frozenset[str]
+    """The columns of EXCLUDED that it is computed of."""
+    given: Sequence[Given]
+    """The values of VALUES that are computed."""
+    fires: bool
+    """Whether triggers see what is proposed before."""
+
+    @property
+    def label(self) -> str:
+        return quote_ident(self.write.target.label, always=True)
+
+    @property
+    def condition(self) -> Span | None:
+        return self.write.clauses.updated_where
+
+
+def computed_conflicts(a: Analysis, spans: Spans, write: Written, refusal: StatementRefused | ValueRefused) -> Split:
+    """Split an INSERT … VALUES whose ON CONFLICT DO UPDATE computes of the row that is there; Impossible for any other.
+
+    INSERT INTO members AS m (mrn, email) VALUES ($1, $2) ON CONFLICT (mrn) DO UPDATE SET email = m.email || EXCLUDED.email
+    → source: SELECT phi_rows.phi_row, m.email, m.ctid, m.tableoid
+      FROM (VALUES (1::int4, CAST($1 AS varchar))) AS phi_rows (phi_row, mrn), members AS m
+      WHERE m.mrn = phi_rows.mrn FOR NO KEY UPDATE OF m
+    → write: INSERT INTO members AS m (mrn, email) VALUES ($1, $2) ON CONFLICT (mrn) DO UPDATE SET email = (SELECT phi_write.phi_3
+      FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[]))
+      AS phi_write (phi_1, phi_2, phi_3) WHERE m.ctid = phi_write.phi_1::tid AND m.tableoid = phi_write.phi_2::oid LIMIT 1)
+      WHERE (m.ctid, m.tableoid) IN (SELECT phi_write.phi_1::tid, phi_write.phi_2::oid
+      FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) AS phi_write (phi_1, phi_2))
+    """
+    upsert = _upsert(a, spans, write)
+    catalog, target = a.context.catalog, write.target
+    stored = [Stored(_TEXT, computed=False)] * 2
+    stored += [Stored(target.type(catalog, one.column)) for one in upsert.computed]
+    values = [Stored(target.type(catalog, one.column), array=False) for one in upsert.given]
+    source = _source(upsert)
+    select, rest, columns, given_types = _rest(upsert, stored, values)
+    part = answered(a, source.text, source.parameters)
+    parts = Parts(
+        select,
+        [*stored, *values],
+        _write(upsert, stored),
+        described(a.text, spans, write),
+        [write.target],
+        many=True,
+        returns=write.clauses.returning is not None,
+    )
+    given = Split(
+        kind="write",
+        start=a.statement.start,
+        end=a.statement.end,
+        source=source.text,
+        source_parameters=tuple(source.parameters),
+        source_spans=tuple(source.origins),
+        columns=(SourceColumn(_INTEGER), *(c.type for c in columns)),
+        rest=rest,
+        described=rest,
+        described_columns=(),
+        locks=True,
+        refusal=refusal,
+    )
+    result = assembled(a, parts, given, rest, given_types, [part])
+    assert result.write is not None
+    counted = dataclasses.replace(result.write, expected=len(parts.stored) + 1, again=not upsert.fires)
+    return dataclasses.replace(result, write=counted)
+
+
+def _upsert(a: Analysis, spans: Spans, write: Written) -> _Upsert:
+    clauses, target = write.clauses, write.target
+    computed, asked = computed_of_row(write)
+    if not clauses.rows:
+        raise Impossible("the proposed rows are of a query")
+    fires = fires_before(a, write, asked)
+    taken = {ALIAS, _ROWS, "excluded"} & {target.label}
+    if taken or ALIAS.encode() in a.text or _ROW.encode() in a.text or clauses.before is not None:
+        raise Impossible("a name that is taken, or that a part of it does not have")
+    rows = assigned_rows(write)
+    if len({tuple(row) for row in rows}) > 1:
+        raise Impossible("rows of different columns")
+    keys = list(conflict_keys(write.body["onConflictClause"], target))
+    excluded = frozenset(excluded_columns(asked))
+    for row in rows:
+        if any(key not in row or row[key].computed or "SetToDefault" in row[key].node for key in keys):
+            raise RefusedWithHint("a value that may be in conflict is not given as it is", GIVEN)
+        if any(name not in row or "SetToDefault" in row[name].node for name in excluded):
+            raise RefusedWithHint("a proposed value that is a default", GIVEN)
+    given = [one for row in rows for one in row.values() if one.computed]
+    return _Upsert(a, spans, write, rows, keys, computed, excluded, given, fires)
+
+
+def _source(upsert: _Upsert) -> Composed:
+    """Return what locks the rows that are there: each with the number of the proposed row that it is in conflict with."""
+    source, label = Composed(upsert.a.text, upsert.spans), upsert.label
+    names = [quote_ident(key, always=True) for key in upsert.keys]
+    columns = [f"{label}.{quote_ident(c.name, always=True)}" for c in _needed(upsert)]
+    source.add(f"SELECT {', '.join([f'{_ROWS}.{_ROW}', *columns])} FROM (VALUES ")
+    for number, row in enumerate(upsert.rows, start=1):
+        source.add(", " if number > 1 else "", f"({number}::int4")
+        for key in upsert.keys:
+            kind = carried_as(upsert.write.target.type(upsert.a.context.catalog, key))
+            source.add(", CAST(", row[key].span, f" AS {kind})")
+        source.add(")")
+    equal = " AND ".join(f"{label}.{name} = {_ROWS}.{name}" for name in names)
+    source.add(f") AS {_ROWS} ({', '.join([_ROW, *names])}), ", upsert.write.clauses.relation, f" WHERE {equal}")
+    changed = {one.column for one in upsert.write.conflict}
+    lock = "FOR UPDATE" if upsert.write.target.is_key(changed) else "FOR NO KEY UPDATE"
+    return source.add(f" {lock} OF {label}")
+
+
+def _select(upsert: _Upsert) -> Composed:
+    """Return what is computed of each proposed row: where no row is there, nothing of one."""
+    select, label = Composed(upsert.a.text, upsert.spans), upsert.label
+    changes = f"CASE WHEN {label}.ctid IS NOT NULL THEN "
+
+    def condition() -> None:
+        if upsert.condition is None:
+            select.add("true")
+        else:
+            select.add("coalesce((", upsert.condition, "), false)")
+
+    select.add(f"SELECT {label}.ctid::text, {label}.tableoid::text")
+    for one in upsert.computed:
+        select.add(f", {changes}CASE WHEN ")
+        condition()
+        select.add(" THEN (", one.span, ") END END")
+    for one in upsert.given:
+        select.add(", ", *one.as_select)
+    select.add(f", {changes}")
+    condition()
+    select.add(f" ELSE false END, excluded.{_ROW} FROM (VALUES ")
+    names = [column.name for column in visible_columns(upsert.write.target.relation)]
+    for number, row in enumerate(upsert.rows, start=1):
+        select.add(", " if number > 1 else "", f"({number}::int4")
+        for name in names:
+            if name in upsert.excluded:
+                raw = column_type(upsert.a.context.catalog, upsert.write.target, name)
+                inner = carried_as(upsert.write.target.type(upsert.a.context.catalog, name))
+                select.add(", CAST(CAST(", row[name].span, f" AS {inner}) AS {raw.name})")
+            else:
+                select.add(", NULL")
+        select.add(")")
+    listed = ", ".join([_ROW, *(quote_ident(name, always=True) for name in names)])
+    return select.add(f") AS excluded ({listed}) LEFT JOIN ", upsert.write.clauses.relation, " ON true")
+
+
+def _needed(upsert: _Upsert) -> list[TableColumn]:
+    """Return the columns of the rows that are there, ctid and tableoid among them."""
+    select = _select(upsert)
+    (statement,) = parse(select.text)
+    inner = Analysis(select.text, dataclasses.replace(upsert.a.context, declared=()), statement, RULES)
+    (table, *others) = tables(inner, statement.body)
+    if others:
+        raise Impossible("another table is read")
+    return needed(table, mentioned(bodies(statement.body, ())))
+
+
+def _rest(
+    upsert: _Upsert, stored: Sequence[Stored], values: Sequence[Stored]
+) -> tuple[Composed, Rest, list[TableColumn], list[int | None]]:
+    a, select = upsert.a, _select(upsert)
+    (statement,) = parse(select.text)
+    inner = Analysis(select.text, dataclasses.replace(a.context, declared=()), statement, RULES)
+    verdict, outputs = types(inner, statement.body)
+    check_rest(verdict, statement.body, ())
+    (table, *others) = tables(inner, statement.body)
+    if others or outputs is None:
+        raise Impossible("another table is read")
+    check_rows(statement.body, (), frozenset({table.label}), frozenset(c.label for c in table.columns))
+    columns = needed(table, mentioned(bodies(statement.body, ())))
+    own = Spans(inner.tokens())
+    start, _, _, end = table_span(own, table)
+    before, behind = from_item(table, columns, [f"c{n + 2}" for n in range(len(columns))], f"s.c1 = excluded.{_ROW}")
+    replaced = [Replaced(start, end, (b"LATERAL " + before, behind))]
+    replaced += [Replaced(*span, (b"",)) for span, path in unqualified(own, statement.body) if path[-2] == table.label]
+    rest = rest_of(select.text, statement.start, statement.end, replaced, tuple(range(1, len(select.parameters) + 1)))
+    given = types_of(a, select)[: len(stored) + len(values)]
+    return select, in_one_row(of_client(rest, select), stored, values, given, proposed=len(upsert.rows)), columns, given
+
+
+def _write(upsert: _Upsert, stored: Sequence[Stored]) -> Composed:
+    clauses = upsert.write.clauses
+    changed, at = Composed(upsert.a.text, upsert.spans), upsert.a.statement.start
+    for number, one in enumerate(upsert.given, start=len(stored) + 1):
+        changed.add((at, one.span[0]), changed.parameter(-number))
+        at = one.span[1]
+    changed.add((at, clauses.updates[0].names[0]))
+    add_updates(changed, upsert.write, stored)
+    if clauses.returning is not None:
+        changed.add(" RETURNING ", clauses.returning)
+    return changed

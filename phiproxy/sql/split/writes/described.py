@@ -1,0 +1,101 @@
+"""What is described of a split write: a SELECT with the columns of RETURNING, and every parameter where the client has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.sql.context import Analysis
+from phiproxy.sql.split.writes.clauses import Clauses
+from phiproxy.sql.split.writes.composed import Composed, Span
+from phiproxy.sql.split.writes.inner_write import InnerWrite
+from phiproxy.sql.split.writes.targets import Target
+from phiproxy.sql.split.writes.written import Given, Written, written
+from phiproxy.sql.text.token_spans import Spans
+
+
+def described(text: bytes, spans: Spans, write: Written) -> Composed:
+    """Return the SELECT, whose parameters have the types that they have in the write.
+
+    UPDATE patients SET ssn = $1, notes = initcap($2) RETURNING id
+    → described: SELECT id FROM (SELECT s.c1, s.c2 FROM {} AS s) AS patients (id, ssn) WHERE EXISTS (SELECT
+      coalesce(patients.ssn, $1), initcap($2))
+    """
+    composed = Composed(text, spans)
+    if write.clauses.before is not None:
+        composed.add(write.clauses.before, " ")
+    return add_described(composed, spans, write)
+
+
+def described_around(a: Analysis, spans: Spans, inner: Sequence[InnerWrite]) -> Composed:
+    """Return what is described of a statement with writes in its WITH: these as SELECTs with the columns that they return."""
+    composed, at = Composed(a.text, spans), a.statement.start
+    for one in inner:
+        composed.add((at, one.span[0]))
+        add_described(composed, one.spans, one.write).add(" ")
+        at = one.span[1]
+    if a.statement.kind == "SelectStmt":
+        return composed.add((at, a.statement.end))
+    outer = written(a, spans)
+    assert outer.clauses.before is not None
+    composed.add((at, outer.clauses.before[1]), " ")
+    return add_described(composed, spans, outer)
+
+
+def add_described(composed: Composed, spans: Spans, write: Written) -> Composed:
+    """Add the SELECT of a write, without its WITH, to a text, and return it."""
+    clauses, target = write.clauses, write.target
+    composed.add("SELECT ")
+    if clauses.returning is not None:
+        composed.add(clauses.returning)
+    composed.add(" FROM ", clauses.relation)
+    if clauses.others is not None:
+        composed.add(", ", clauses.others)
+    conditions = 0
+    if clauses.where is not None and "CurrentOfExpr" not in write.body["whereClause"]:
+        composed.add(" WHERE (", clauses.where, ")")
+        conditions += 1
+    for given, excluded in ((write.values, False), (write.conflict, True)):
+        listed = [one for one in given if any(has_parameter(spans, span) for span in one.spans)]
+        if listed:
+            composed.add(" AND " if conditions else " WHERE ", "EXISTS (SELECT ")
+            for number, one in enumerate(listed):
+                add_given(composed, ", " if number else "", one, target)
+            if excluded:
+                composed.add(" FROM ", _name(target), " AS excluded")
+            composed.add(")")
+            conditions += 1
+    if clauses.source is not None and not clauses.rows and has_parameter(spans, clauses.source):
+        composed.add(" AND " if conditions else " WHERE ", "EXISTS (")
+        _add_query(composed, clauses, write.query, target)
+        composed.add(")")
+    return composed
+
+
+def add_given(composed: Composed, before: str, given: Given, target: Target) -> None:
+    """Add a given value; a parameter that nothing else gives a type has that of the column."""
+    if given.bare:
+        composed.add(before, f"coalesce({quote_ident(target.label, always=True)}.{quote_ident(given.column, always=True)}, ")
+        composed.add(given.span, ")")
+    else:
+        composed.add(before, *given.as_select)
+
+
+def _add_query(composed: Composed, clauses: Clauses, outputs: list[Given], target: Target) -> None:
+    """Add the query of an INSERT, in which the parameters that are its outputs have the types of the columns."""
+    assert clauses.source is not None
+    at, end = clauses.source
+    for given in sorted((one for one in outputs if one.bare), key=lambda one: one.span):
+        composed.add((at, given.span[0]))
+        add_given(composed, "", given, target)
+        at = given.span[1]
+    composed.add((at, end))
+
+
+def has_parameter(spans: Spans, span: Span) -> bool:
+    """Tell whether a parameter stands there."""
+    return bool(spans.parameters(*span))
+
+
+def _name(target: Target) -> str:
+    return f"{quote_ident(target.relation.schema, always=True)}.{quote_ident(target.relation.name, always=True)}"

@@ -1,0 +1,298 @@
+"""MERGE that needs the plaintext: the engine decides what becomes of which row, and a MERGE over its decisions does it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.policy.column_types import by_oid
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.sql.context import Analysis
+from phiproxy.sql.result import Split, Waiting
+from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
+from phiproxy.sql.split.remaining import bodies
+from phiproxy.sql.split.tables import mentioned
+from phiproxy.sql.split.writes.clear_values import clear_values
+from phiproxy.sql.split.writes.composed import Composed, Span
+from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows
+from phiproxy.sql.split.writes.described import add_given, has_parameter
+from phiproxy.sql.split.writes.merge_clauses import Merge, When, merge_of
+from phiproxy.sql.split.writes.merge_source import matching
+from phiproxy.sql.split.writes.targets import BY_COMMAND, target_of
+from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, reads_others
+from phiproxy.sql.text.parse import Node, location, messages, strings
+from phiproxy.sql.text.token_spans import OPEN, Spans
+from phiproxy.sql.values.operands import as_operand
+from phiproxy.types.declared import DeclaredType
+
+_TEXT, _BOOLEAN = DeclaredType.builtin("text"), DeclaredType.builtin("bool")
+_CTID, _TABLE, _THERE = "phi_ctid", "phi_tableoid", "phi_there"
+"""What tells a row of the target, and what is NULL where no row of the source is there."""
+_MATCHED, _NO_TARGET, _NO_SOURCE = (
+    "MERGE_WHEN_MATCHED", "MERGE_WHEN_NOT_MATCHED_BY_TARGET", "MERGE_WHEN_NOT_MATCHED_BY_SOURCE",
+)  # fmt: skip
+_WORDS = {_MATCHED: "MATCHED", _NO_TARGET: "NOT MATCHED", _NO_SOURCE: "MATCHED"}
+"""In the write, all rows of the target that are given are matched by the given rows."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Merged:
+    """A MERGE as it is split: ``kept`` are its clauses that do something, ``carried`` the values that the rest gives for each."""
+
+    a: Analysis
+    spans: Spans
+    merge: Merge
+    kept: Sequence[When]
+    carried: Sequence[Sequence[Given]]
+
+    @property
+    def label(self) -> str:
+        """The name of the target, quoted."""
+        return quote_ident(self.merge.target.label, always=True)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The match kinds of its clauses."""
+        return frozenset(one.kind for one in self.merge.whens)
+
+    @property
+    def filter(self) -> Span | None:
+        """The condition without which nothing is done: then the source needs no other rows, where the server can tell."""
+        (one, *others) = self.merge.whens
+        return None if others or one.kind == _NO_SOURCE else one.condition
+
+    @property
+    def values(self) -> list[tuple[When, Given]]:
+        """What is carried, in the order of its columns."""
+        return [(when, value) for when, values in zip(self.kept, self.carried, strict=True) for value in values]
+
+
+def merged_rows(a: Analysis, spans: Spans, refusal: StatementRefused | ValueRefused, waiting: Waiting | None = None) -> Split:
+    """Split a MERGE; Impossible where that is not possible. ``waiting`` are values for which no index answers.
+
+    MERGE INTO members m USING visits v ON v.mrn = m.mrn
+      WHEN MATCHED AND v.diagnosis ILIKE 'flu%' THEN UPDATE SET email = upper(m.email)
+    → source: SELECT … FROM (SELECT true AS c1, v.mrn AS c2, v.diagnosis AS c3, v.ctid AS c4, v.tableoid AS c5 FROM visits v) AS t1
+      FULL JOIN (SELECT true AS c6, m.mrn AS c7, m.email AS c8, m.ctid AS c9, m.tableoid AS c10 FROM members m
+      WHERE EXISTS (SELECT true FROM visits v WHERE v.mrn = m.mrn) FOR NO KEY UPDATE OF m) AS t2 ON false
+    → write: MERGE INTO members m USING ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]),
+      pg_catalog.unnest($3::bool[]), pg_catalog.unnest($4::text[])) AS phi_write (phi_1, phi_2, phi_3, phi_4)
+      ON m.ctid = phi_write.phi_1::tid AND m.tableoid = phi_write.phi_2::oid
+      WHEN MATCHED AND phi_write.phi_3 THEN UPDATE SET email = phi_write.phi_4
+    """
+    merged = _merged(a, spans)
+    target, catalog = merged.merge.target, a.context.catalog
+    values = [Stored(target.type(catalog, one.column), computed=one.protected) for _, one in merged.values]
+    if any(not one.computed and by_oid(one.type.oid) is None for one in values):
+        raise Impossible("a value of a type of the database's own")
+    stored = [*[Stored(_TEXT, computed=False)] * 2, *[Stored(_BOOLEAN, computed=False)] * len(merged.kept), *values]
+    select = _select(merged)
+    clear = [one.node for _, one in merged.values if not one.protected]
+    sealed = [one.node for when in merged.kept for one in when.values if one.protected]
+    chosen = " OR ".join(f"q.q{n}" for n in range(3, 3 + len(merged.kept)))
+    parts = Parts(
+        select,
+        stored,
+        _write(merged, stored),
+        described_merge(merged),
+        [target],
+        many=True,
+        returns=merged.merge.returning is not None,
+        waiting=waiting,
+        chosen=chosen,
+        clear=clear_values(a, select, clear, _conditions(merged.merge), sealed),
+    )
+    return composition_or_apart(a, parts, refusal)
+
+
+def _merged(a: Analysis, spans: Spans) -> Merged:
+    body = a.statement.body
+    target = target_of(a, body["relation"])
+    if target.relation.kind not in "rp" or b"phi_" in a.text:
+        raise Impossible("rows that have no ctid, or a name that is taken")
+    if target.relation.row_security and target.relation.policies_by_command:
+        raise RefusedWithHint("rows that may be seen, and not be locked", BY_COMMAND)
+    merge = merge_of(a.statement, spans, target)
+    unconditional: set[str] = set()
+    for when in merge.whens:
+        if when.kind in unconditional:
+            raise Impossible("a clause that is never reached, as PostgreSQL says")
+        unconditional |= {when.kind} if when.condition is None else set()
+    kept = [one for one in merge.whens if one.command != "CMD_NOTHING"]
+    if not kept or calls_volatile(a, [body["sourceRelation"], body["joinCondition"], body.get("withClause", {})]):
+        raise Impossible("nothing is done, or something may answer otherwise when it is asked again")
+    if merge.returning is not None and (_shows_all(body) or reads_others(target, [body["returningClause"]])):
+        raise Impossible("what is returned is not in the rows that are written")
+    return Merged(a, spans, merge, kept, [[one for one in when.values if not _stays(merge, one)] for when in kept])
+
+
+def _stays(merge: Merge, given: Given) -> bool:
+    """Tell whether a value stands in the write as the client has written it: it needs nothing but the row of the target."""
+    if given.computed:
+        return False
+    if "SetToDefault" in given.node or as_operand(given.node) is not None:
+        return True
+    for message in messages(given.node):
+        names = strings(message["fields"]) if isinstance(message.get("fields"), list) else None
+        if "SubLink" in message or (names is not None and (len(names) != 2 or names[0] != merge.target.label)):
+            return False
+    return True
+
+
+def calls_volatile(a: Analysis, trees: Sequence[Node]) -> bool:
+    """Tell whether something in these may give another value each time, or locks rows."""
+    signatures = a.context.catalog.signatures
+    for message in bodies(trees, ()):
+        if "funcname" in message:
+            functions = signatures.functions(strings(message["funcname"])[-1]) if signatures is not None else ()
+            if not functions or any(one.volatile == "v" for one in functions):
+                return True
+        if "lockingClause" in message or "method" in message:
+            return True
+    return False
+
+
+def _shows_all(body: Node) -> bool:
+    fields = (m["fields"] for m in messages(body["returningClause"]) if isinstance(m.get("fields"), list))
+    return any(strings(names) == ["*"] for names in fields)
+
+
+def _select(merged: Merged) -> Composed:
+    """Return what is decided for each pair of rows: which clause is taken, and what it stores."""
+    merge, label, select = merged.merge, merged.label, Composed(merged.a.text, merged.spans)
+    if merge.before is not None:
+        select.add(merge.before, " ")
+    select.add(f"SELECT {label}.{_CTID}, {label}.{_TABLE}")
+    for when in merged.kept:
+        select.add(", ")
+        _chosen(select, merged, when)
+    for when, value in merged.values:
+        select.add(", CASE WHEN ")
+        _chosen(select, merged, when)
+        select.add(" THEN (", *value.as_select, ") END")
+    select.add(" FROM ")
+    _locked(select, merged)
+    kinds = merged.kinds
+    join = {(False, False): "JOIN", (True, False): "RIGHT JOIN", (False, True): "LEFT JOIN", (True, True): "FULL JOIN"}
+    select.add(f" {join[_NO_TARGET in kinds, _NO_SOURCE in kinds]} ")
+    if _NO_SOURCE in kinds:
+        select.add("(", merge.source, f" CROSS JOIN (SELECT true) AS {_THERE} ({_THERE}))")
+    else:
+        select.add(merge.source)
+    select.add(" ON (", merge.condition, ")")
+    if merged.filter is not None:
+        select.add(" WHERE ", merged.filter)
+    return select
+
+
+def _chosen(select: Composed, merged: Merged, chosen: When) -> None:
+    """Add whether a clause is taken: the first of those for what is matched, or is not, whose condition is true."""
+    there = f"{merged.label}.{_CTID} IS NOT NULL"
+    if _NO_SOURCE in merged.kinds:
+        there += f" AND {_THERE}.{_THERE}"
+    tests = {_MATCHED: there, _NO_TARGET: f"{merged.label}.{_CTID} IS NULL", _NO_SOURCE: f"{_THERE}.{_THERE} IS NULL"}
+    select.add(f"CASE WHEN {tests[chosen.kind]} THEN CASE")
+    for when in merged.merge.whens:
+        if when.kind == chosen.kind:
+            asked = when.condition if merged.filter is None else None
+            select.add(" WHEN ", *(("(", asked, ")") if asked is not None else ("true",)))
+            select.add(f" THEN {'true' if when is chosen else 'false'}")
+    select.add(" ELSE false END ELSE false END")
+
+
+def _locked(select: Composed, merged: Merged) -> None:
+    """Add the rows of the target, locked: those that the source matches, or all."""
+    merge, label = merged.merge, merged.label
+    names = mentioned(bodies([*_conditions(merge), *(value.node for _, value in merged.values)], ()))
+    if merge.target.label in names.rows or merge.target.label in names.starred:
+        raise Impossible("a whole row of the target")
+    columns = [quote_ident(c.name, always=True) for c in merge.target.relation.columns if c.name in names.names]
+    listed = [f"{label}.ctid::text AS {_CTID}", f"{label}.tableoid::text AS {_TABLE}", *(f"{label}.{name}" for name in columns)]
+    select.add(f"(SELECT {', '.join(listed)} FROM ", merge.relation)
+    if _NO_SOURCE not in merged.kinds:
+        select.add(" WHERE EXISTS (SELECT true FROM ", *matching(merged.spans, merge), " WHERE ", merge.condition, ")")
+    select.add(f"{_lock(merged)}) AS {label}")
+
+
+def _lock(merged: Merged) -> str:
+    """Return how the rows of the target are locked; nothing where none of them is changed."""
+    changes = [when for when in merged.kept if when.kind != _NO_TARGET]
+    if not changes:
+        return ""
+    columns = {value.column for when in changes for value in when.values}
+    strong = any(when.command == "CMD_DELETE" for when in changes) or merged.merge.target.is_key(columns)
+    return f" FOR {'UPDATE' if strong else 'NO KEY UPDATE'} OF {merged.label}"
+
+
+def _conditions(merge: Merge) -> list[Node]:
+    return [merge.body["joinCondition"], *(one.node["condition"] for one in merge.whens if "condition" in one.node)]
+
+
+def _write(merged: Merged, stored: Sequence[Stored]) -> Composed:
+    merge, label, changed = merged.merge, merged.label, Composed(merged.a.text, merged.spans)
+    changed.add("MERGE INTO ", merge.relation, f" USING {given_rows(changed, stored)}")
+    changed.add(f" ON {label}.ctid = {ALIAS}.{COLUMN}1::tid AND {label}.tableoid = {ALIAS}.{COLUMN}2::oid")
+    number = 2 + len(merged.kept)
+    for position, (when, carried) in enumerate(zip(merged.kept, merged.carried, strict=True), start=3):
+        changed.add(f" WHEN {_WORDS[when.kind]} AND {ALIAS}.{COLUMN}{position} THEN ")
+        values: list[tuple[str | tuple[int, int], ...]] = []
+        for value in when.values:
+            is_carried = any(one is value for one in carried)
+            number += is_carried
+            values.append((f"{ALIAS}.{COLUMN}{number}",) if is_carried else value.as_select)
+        _action(changed, when, values)
+    if merge.returning is not None:
+        changed.add(" RETURNING ", merge.returning)
+    return changed
+
+
+def _action(changed: Composed, when: When, values: Sequence[tuple[str | tuple[int, int], ...]]) -> None:
+    if when.command == "CMD_DELETE":
+        changed.add("DELETE")
+    elif when.command == "CMD_UPDATE":
+        changed.add("UPDATE SET ")
+        for position, (given, value) in enumerate(zip(when.values, values, strict=True)):
+            changed.add(", " if position else "", f"{quote_ident(given.column, always=True)} = ", *value)
+    elif "values" not in when.node:
+        changed.add("INSERT DEFAULT VALUES")
+    else:
+        changed.add("INSERT ")
+        if when.into is not None:
+            changed.add(when.into, " ")
+        changed.add("VALUES (")
+        for position, value in enumerate(values):
+            changed.add(", " if position else "", *value)
+        changed.add(")")
+
+
+def described_merge(merged: Merged) -> Composed:
+    """Return a SELECT with the columns of RETURNING, in which every parameter stands where the client has it."""
+    merge, composed = merged.merge, Composed(merged.a.text, merged.spans)
+    if merge.before is not None:
+        composed.add(merge.before, " ")
+    composed.add("SELECT ")
+    if merge.returning is not None:
+        _add_returned(composed, merged, merge.returning)
+    all_columns = merge.returning is not None and _shows_all(merge.body)
+    items = (merge.source, merge.relation) if all_columns else (merge.relation, merge.source)
+    composed.add(" FROM ", items[0], ", ", items[1], " WHERE (", merge.condition, ")")
+    for when in merge.whens:
+        if when.condition is not None and has_parameter(merged.spans, when.condition):
+            composed.add(" AND (", when.condition, ")")
+        for value in when.values:
+            if has_parameter(merged.spans, value.span):
+                add_given(composed, " AND EXISTS (SELECT ", value, merge.target)
+                composed.add(")")
+    return composed
+
+
+def _add_returned(composed: Composed, merged: Merged, returning: Span) -> None:
+    """Add what RETURNING shows; ``merge_action()``, which only a MERGE may call, is a text of that name."""
+    at, tokens = returning[0], merged.spans.tokens
+    calls = (m["MergeSupportFunc"] for m in messages(merged.merge.body["returningClause"]) if "MergeSupportFunc" in m)
+    for start in sorted(map(location, calls)):
+        first = merged.spans.at(start)
+        composed.add((at, start), "(SELECT NULL::text AS merge_action)")
+        at = tokens[merged.spans.partner(merged.spans.next(first, OPEN))].end
+    composed.add((at, returning[1]))

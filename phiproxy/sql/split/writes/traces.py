@@ -1,0 +1,419 @@
+"""What the expressions of a SELECT are computed of: traced through derived tables, queries of WITH and subqueries to tables.
+
+Where that is not known it is *secret*: something protected, or what may depend on something protected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from phiproxy.sql.pg_errors.names_and_signatures import Level, Source, Verdict, resolve
+from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.writes.checks import given_at
+from phiproxy.sql.text.parse import Node, children, is_node, is_plain_call, only, strings
+
+Key = tuple[int, int]
+"""An output that given values stand in: the id of its query's body, and its position."""
+
+# Expressions that are computed of their parts, row by row.
+_PLAIN_NODES = """
+    A_ArrayExpr A_Const A_Expr A_Indices A_Indirection BooleanTest BoolExpr CaseExpr CaseWhen CoalesceExpr CollateClause FuncCall
+    List MinMaxExpr NamedArgExpr NullTest ParamRef RowExpr SortBy SQLValueFunction String TypeCast WindowDef
+"""
+_PLAIN = frozenset(_PLAIN_NODES.split())
+
+
+class Traced(NamedTuple):
+    """What an expression is computed of: outputs that given values stand in, and whether anything else is, or may be, secret."""
+
+    given: frozenset[Key] = frozenset()
+    secret: bool = False
+
+    def __or__(self, other: object) -> Traced:
+        """Return what both are computed of."""
+        assert isinstance(other, Traced)
+        return Traced(self.given | other.given, self.secret or other.secret)
+
+
+_MOST_STEPS = 20_000
+_NOTHING, SECRET = Traced(), Traced(secret=True)
+
+
+@dataclass(slots=True)
+class _Query:
+    """A query of the statement, with the queries of WITH that it sees (None: not known), and the query around it."""
+
+    body: Node
+    ctes: Mapping[str, Node | None]
+    outer: _Query | None
+
+    def and_around(self) -> Iterator[_Query]:
+        """Yield it and the queries around it, the innermost first."""
+        query: _Query | None = self
+        while query is not None:
+            yield query
+            query = query.outer
+
+
+@dataclass(slots=True)
+class Traces:
+    """A SELECT ``body``, its names and types, and the (table OID, attnum) of its protected columns.
+
+    ``given`` are the outputs that were traced and in which given values stand, with their expressions.
+    """
+
+    verdict: Verdict
+    body: Node
+    protected: frozenset[tuple[int, int]]
+    given: dict[Key, list[Node]] = field(default_factory=dict)
+    _queries: dict[int, _Query] = field(default_factory=dict)
+    _deciding: set[int] = field(default_factory=set)
+    _outputs: dict[Key, Traced] = field(default_factory=dict)
+    _steps: int = 0
+
+    def __post_init__(self) -> None:
+        """Find the queries in it."""
+        self._find(self.body, {}, None)
+
+    @property
+    def queries(self) -> list[Node]:
+        """The bodies of all its queries."""
+        return [query.body for query in self._queries.values()]
+
+    def _find(self, body: Node, ctes: Mapping[str, Node | None], outer: _Query | None) -> None:
+        seen = dict(ctes)
+        clause = body.get("withClause", {})
+        own = [only(node)[1] for node in clause.get("ctes", ())]
+        if clause.get("recursive"):
+            seen.update({cte["ctename"]: None for cte in own})
+        for cte in own:
+            kind, inner = only(cte["ctequery"])
+            if kind == "SelectStmt":
+                self._find(inner, dict(seen), outer)
+            seen[cte["ctename"]] = inner if kind == "SelectStmt" else None
+        query = self._queries[id(body)] = _Query(body, seen, outer)
+        for side in ("larg", "rarg"):
+            if side in body:
+                self._find(body[side], seen, outer)
+        for inner in _queries_in({k: v for k, v in body.items() if k not in ("larg", "rarg", "withClause")}):
+            self._find(inner, seen, query)
+
+    # -- expressions -------------------------------------------------------------------------------------------------------
+
+    def expression(self, node: Node, body: Node) -> Traced:
+        """Return what an expression of a query is computed of."""
+        return self._expression(node, self._queries[id(body)])
+
+    def output(self, body: Node, position: int) -> Traced:
+        """Return what an output of a query is computed of."""
+        if "larg" in body:
+            return self.output(body["larg"], position) | self.output(body["rarg"], position)
+        key, query = (id(body), position), self._queries[id(body)]
+        if key in self._outputs:
+            return self._outputs[key]
+        if "valuesLists" in body:
+            nodes = [only(row)[1]["items"][position] for row in body["valuesLists"]]
+        else:
+            shown = self._shown(query)
+            one = shown[position] if shown is not None and position < len(shown) else None
+            if one is None or isinstance(one, Traced):
+                return one or SECRET
+            nodes = [one]
+        traced = _all(self._expression(node, query) for node in nodes)
+        own = [self._without_queries(node) for node in nodes]
+        if any(given_at(node) for node in own):
+            self.given[key] = own
+            traced |= Traced(frozenset({key}))
+        if not self._deciding:
+            self._outputs[key] = traced
+        return traced
+
+    def count(self, body: Node) -> int:
+        """Return how many outputs of a query are known."""
+        if "larg" in body:
+            return self.count(body["larg"])
+        if "valuesLists" in body:
+            return len(only(body["valuesLists"][0])[1]["items"])
+        return len(self._shown(self._queries[id(body)]) or ())
+
+    def outputs(self, body: Node) -> Traced:
+        """Return what all outputs of a query are computed of."""
+        query = self._queries[id(body)]
+        known = "larg" in body or "valuesLists" in body or self._shown(query) is not None
+        return _all(self.output(body, position) for position in range(self.count(body))) if known else SECRET
+
+    def _level(self, query: _Query) -> Level:
+        """Return what the expressions of a query see; those of VALUES only what is around it."""
+        around = (self.verdict.levels.get(id(one.body)) for one in query.and_around())
+        return next((level for level in around if level is not None), Level())
+
+    def _shown(self, query: _Query) -> list[Node | Traced] | None:
+        """Return the outputs of a SELECT, with those of stars traced; None where they are not known."""
+        level, shown = self._level(query), list[Node | Traced]()
+        for node in query.body.get("targetList", ()):
+            value = only(node)[1]["val"]
+            names = strings(value.get("ColumnRef", {}).get("fields"))
+            if names[-1:] != ["*"]:
+                if any("A_Star" in one for one in value.get("A_Indirection", {}).get("indirection", ())):
+                    return None
+                shown.append(value)
+                continue
+            source = next((s for s in level.sources if names[:-1] == [s.alias]), None)
+            if level.opaque or (len(names) > 1 and source is None):
+                return None
+            for column in level.star if source is None else source.columns:
+                if column.origin is not None:
+                    shown.append(Traced(secret=column.origin in self.protected))
+                else:
+                    shown.append(self._reference([*names[:-1], column.name], level, query))
+        return shown
+
+    def _expression(self, node: Node, query: _Query) -> Traced:
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            raise Impossible("it is not traced what so many expressions are computed of")
+        kind, body = only(node)
+        if kind == "ColumnRef":
+            return self._reference(strings(body["fields"]), self._level(query), query)
+        if kind == "SubLink":
+            return self._subquery(body, query)
+        traced = _all(self._expression(child, query) for child in children(body))
+        if kind == "FuncCall":
+            traced |= self._called(body, query)
+        return traced if kind in _PLAIN else traced | SECRET
+
+    def _subquery(self, body: Node, query: _Query) -> Traced:
+        inner = only(body["subselect"])[1]
+        if id(inner) not in self._queries:  # of a part of the statement that stands elsewhere
+            names = (strings(m["fields"]) for m in _messages(body) if isinstance(m.get("fields"), list))
+            return SECRET | _all(self._reference(one, self._level(query), query) for one in names)
+        traced = self.rows(inner)
+        if body["subLinkType"] != "EXISTS_SUBLINK":
+            traced |= self.outputs(inner)
+        return traced | self._expression(body["testexpr"], query) if "testexpr" in body else traced
+
+    def _without_queries(self, tree: Any) -> Any:
+        """Return an expression without its subqueries, whose outputs are traced by themselves."""
+        if isinstance(tree, list):
+            return [self._without_queries(one) for one in tree]
+        if not isinstance(tree, dict):
+            return tree
+        kept = (key for key in tree if key != "subselect" or id(only(tree[key])[1]) not in self._queries)
+        return {key: self._without_queries(tree[key]) for key in kept}
+
+    def _called(self, call: Node, query: _Query) -> Traced:
+        """Return what a call depends on beside its arguments: aggregates and window functions on all rows."""
+        signatures, name = self.verdict.signatures, strings(call["funcname"])[-1]
+        functions = signatures.functions(name)
+        own = [f for f in signatures.own_functions(name) if f.extension not in self.verdict.a.context.extensions]
+        if not functions or own or any(f.volatile == "v" for f in functions):
+            return SECRET
+        if is_plain_call(call) and all(f.kind == "f" for f in functions):
+            return _NOTHING
+        level = self._level(query)
+        names = [strings(m["fields"]) for m in _messages(call) if isinstance(m.get("fields"), list)]
+        owners = [resolve(level, one) if "*" not in one and "" not in one else None for one in names]
+        inside = not owners or any(owner is not None and owner[0].sources is level.sources for owner in owners)
+        of = [query] if inside else list(query.and_around())
+        windows = (self._entry(node, query) for node in query.body.get("windowClause", ()))
+        return _all([*windows, *(self.rows(one.body) for one in of)])
+
+    def _reference(self, names: Sequence[str], level: Level, query: _Query) -> Traced:
+        resolved = resolve(level, names) if "*" not in names and "" not in names else None
+        if resolved is None:
+            return SECRET | self._row(names, query)
+        seen, source, column = resolved
+        if source is None:
+            sides = [one.alias for one in seen.sources if any(c.name == column.name for c in one.columns)]
+            return _all(self._reference([alias, column.name], level, query) for alias in sides) if sides else SECRET
+        if column.origin is not None:
+            return Traced(secret=column.origin in self.protected)
+        inner = self._derived(source, query)
+        if inner is None:
+            return SECRET
+        return self.output(inner, [c.name for c in source.columns].index(column.name))
+
+    def _row(self, names: Sequence[str], query: _Query) -> Traced:
+        """Return what the rows are computed of that a reference to a row, or one that is not understood, may mean."""
+        alias = names[:-1] if names[-1] == "*" else names
+        for one in query.and_around() if len(alias) < 2 else ():
+            sources = [source for source in self._level(one).sources if alias in ([], [source.alias])]
+            if sources:
+                rows = (self._derived(source, one) for source in sources)
+                return _all(self.outputs(row) for row in rows if row is not None)
+        return SECRET
+
+    def _derived(self, source: Source, query: _Query) -> Node | None:
+        """Return the query of a derived table or of WITH that an item of FROM is; None where that is not sure."""
+        for owner in query.and_around():
+            if not any(one is source for one in self._level(owner).sources):
+                continue
+            items = [item for item in _items(owner.body.get("fromClause", ())) if _label(item) == source.alias]
+            if len(items) == 1:
+                return self._query_of(items[0], owner)
+        return None
+
+    def _query_of(self, item: Node, owner: _Query) -> Node | None:
+        kind, body = only(item)
+        if kind == "RangeSubselect":
+            return only(body["subquery"])[1]
+        return owner.ctes.get(body["relname"]) if kind == "RangeVar" and "schemaname" not in body else None
+
+    # -- rows --------------------------------------------------------------------------------------------------------------
+
+    def rows(self, body: Node) -> Traced:
+        """Return what decides which rows a query gives."""
+        if id(body) in self._deciding:
+            return _NOTHING
+        self._deciding.add(id(body))
+        try:
+            return self._rows(body) | self.groups(body)
+        finally:
+            self._deciding.discard(id(body))
+
+    def groups(self, body: Node) -> Traced:
+        """Return what decides how rows of a query, or of two, become one: GROUP BY, HAVING, DISTINCT, UNION and its kin."""
+        if "larg" in body:
+            return _NOTHING if body["op"] == "SETOP_UNION" and body.get("all") else self.outputs(body)
+        query = self._queries[id(body)]
+        traced = _all(self._entry(node, query) for node in body.get("groupClause", ()))
+        if "havingClause" in body:
+            traced |= self._expression(body["havingClause"], query)
+        if "distinctClause" in body:
+            chosen = [node for node in body["distinctClause"] if node]
+            traced |= _all(self._entry(node, query) for node in (*chosen, *body.get("sortClause", ()))) if chosen else _NOTHING
+            traced |= _NOTHING if chosen else self.outputs(body)
+        return traced
+
+    def _rows(self, body: Node) -> Traced:
+        query = self._queries[id(body)]
+        limits = [body[part] for part in ("limitCount", "limitOffset") if part in body]
+        traced = _all(self._expression(node, query) for node in limits)
+        if "larg" in body:
+            sorted_ = self.outputs(body) if limits else _NOTHING
+            return traced | sorted_ | self.rows(body["larg"]) | self.rows(body["rarg"])
+        if limits:
+            traced |= _all(self._entry(node, query) for node in body.get("sortClause", ()))
+        if "whereClause" in body:
+            traced |= self._expression(body["whereClause"], query)
+        several = (only(node)[1]["val"] for node in body.get("targetList", ()) if self._gives_rows(node))
+        traced |= _all(self._expression(node, query) for node in several)
+        return traced | _all(self._item_rows(item, query) for item in body.get("fromClause", ()))
+
+    def _gives_rows(self, node: Node) -> bool:
+        names = (strings(m["funcname"])[-1] for m in _messages(node) if "funcname" in m)
+        return any(f.rows for name in names for f in self.verdict.signatures.functions(name))
+
+    def _item_rows(self, item: Node, query: _Query) -> Traced:
+        kind, body = only(item)
+        if kind == "RangeVar":
+            if "schemaname" in body or body["relname"] not in query.ctes:
+                return _NOTHING
+            cte = query.ctes[body["relname"]]
+            return self.rows(cte) if cte is not None else SECRET
+        if kind == "RangeSubselect":
+            return self.rows(only(body["subquery"])[1])
+        if kind == "RangeFunction":
+            return _all(self._expression(child, query) for child in children(body.get("functions", ())))
+        if kind != "JoinExpr" or body.get("isNatural"):
+            return SECRET
+        quals = self._expression(body["quals"], query) if "quals" in body else _NOTHING
+        shared = _all(self._shared(name, query) for name in strings(body.get("usingClause")))
+        return quals | shared | self._item_rows(body["larg"], query) | self._item_rows(body["rarg"], query)
+
+    def _shared(self, name: str, query: _Query) -> Traced:
+        """Return what a column of USING is computed of, on all sides."""
+        level = self._level(query)
+        sides = [s.alias for s in level.sources if any(c.name == name for c in s.columns)]
+        return SECRET if level.opaque else _all(self._reference([alias, name], level, query) for alias in sides)
+
+    def _entry(self, node: Node, query: _Query) -> Traced:
+        """Return what an entry of GROUP BY, ORDER BY or DISTINCT ON is computed of: maybe an output, by its position or name."""
+        kind, body = only(node)
+        if kind == "SortBy":
+            return self._entry(body["node"], query)
+        if kind == "GroupingSet":
+            return _all(self._entry(child, query) for child in body.get("content", ()))
+        if kind == "A_Const" and "ival" in body:
+            return self.output(query.body, body["ival"].get("ival", 0) - 1)
+        names = strings(body["fields"]) if kind == "ColumnRef" else []
+        if len(names) != 1:
+            return self._expression(node, query)
+        called = [n for n, one in enumerate(query.body.get("targetList", ())) if only(one)[1].get("name") == names[0]]
+        traced = _all(self.output(query.body, position) for position in called)
+        return traced if called and resolve(self._level(query), names) is None else traced | self._expression(node, query)
+
+    # -- what meets what ---------------------------------------------------------------------------------------------------
+
+    def conditions(self) -> Iterator[Traced]:
+        """Yield what the conditions and other clauses of all queries are computed of, each part of an AND by itself."""
+        for query in list(self._queries.values()):
+            body = query.body
+            nodes = [body[part] for part in ("whereClause", "havingClause", "limitCount", "limitOffset") if part in body]
+            for item in _joins(body.get("fromClause", ())):
+                nodes += [item["quals"]] if "quals" in item else []
+                yield from (self._shared(name, query) for name in strings(item.get("usingClause")))
+                yield from [SECRET] if item.get("isNatural") else []
+            yield from (self._expression(part, query) for node in nodes for part in parts(node))
+            entries = (n for part in ("groupClause", "distinctClause", "sortClause", "windowClause") for n in body.get(part, ()))
+            yield from (self._entry(node, query) for node in entries if node)
+            functions = (item for item in _items(body.get("fromClause", ())) if only(item)[0] not in ("RangeSubselect", "RangeVar"))
+            yield from (self._expression(child, query) for item in functions for child in children(only(item)[1]))
+
+
+def parts(node: Node) -> Iterator[Node]:
+    """Yield the parts of a condition that AND joins."""
+    if node.get("BoolExpr", {}).get("boolop") == "AND_EXPR":
+        for part in node["BoolExpr"]["args"]:
+            yield from parts(part)
+    elif node:
+        yield node
+
+
+def _all(several: Iterable[Traced]) -> Traced:
+    traced = _NOTHING
+    for one in several:
+        traced |= one
+    return traced
+
+
+def _messages(tree: Any) -> Iterator[Node]:
+    if isinstance(tree, dict):
+        yield tree
+    for value in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(value, dict | list):
+            yield from _messages(value)
+
+
+def _queries_in(tree: Any) -> Iterator[Node]:
+    """Yield the bodies of the queries below a tree, without those in them."""
+    for child in [tree] if is_node(tree) else children(tree):
+        kind, body = only(child)
+        if kind == "SelectStmt":
+            yield body
+        else:
+            yield from _queries_in(body)
+
+
+def _items(items: Iterable[Node]) -> Iterator[Node]:
+    """Yield the items of a FROM that are no joins."""
+    for item in items:
+        if "JoinExpr" in item:
+            yield from _items([item["JoinExpr"]["larg"], item["JoinExpr"]["rarg"]])
+        else:
+            yield item
+
+
+def _joins(items: Iterable[Node]) -> Iterator[Node]:
+    for item in items:
+        if "JoinExpr" in item:
+            yield item["JoinExpr"]
+            yield from _joins([item["JoinExpr"]["larg"], item["JoinExpr"]["rarg"]])
+
+
+def _label(item: Node) -> str:
+    _, body = only(item)
+    name: str = body.get("alias", {}).get("aliasname") or body.get("relname", "")
+    return name

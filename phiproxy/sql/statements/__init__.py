@@ -1,0 +1,1 @@
+"""Statements other than queries and writes: COPY, PREPARE, DDL and the other utility statements."""

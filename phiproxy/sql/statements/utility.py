@@ -1,0 +1,347 @@
+"""Utility statements: which of them may name a protected table, and what they change in the session.
+
+Utility statements that move values are listed in spec/sql 3.7. Any other that names a protected table passes only if its kind
+leaves values alone. Every string in the tree counts as a name here, function bodies too.
+
+Settings that must not change during a session are those that decide its tenant (policy ``tenant``), and array_nulls. Those that
+a function changes inside itself are not seen, and do no harm: the tenant was read from the startup message. RESET and DISCARD
+restore what that message said, so they pass.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from phiproxy.effects import Effects
+from phiproxy.errors import NotPermitted, StatementRefused
+from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.dependencies import changes_session
+from phiproxy.policy.protection import Protection
+from phiproxy.sql.text.parse import Node, Statement, messages, only, strings
+
+# These carry no value of a column and define nothing that would (spec/sql 3.7).
+_UNCHANGED = frozenset(
+    {
+        "AlterOwnerStmt", "AlterSeqStmt", "CheckPointStmt", "ClosePortalStmt", "ClusterStmt", "CommentStmt", "ConstraintsSetStmt",
+        "CreateSeqStmt", "DeallocateStmt",
+        "DiscardStmt", "DropStmt", "FetchStmt", "GrantRoleStmt", "GrantStmt", "ListenStmt", "LockStmt", "NotifyStmt",
+        "RefreshMatViewStmt", "ReindexStmt", "TransactionStmt", "TruncateStmt", "UnlistenStmt", "VacuumStmt", "VariableSetStmt",
+        "VariableShowStmt",
+    }
+)  # fmt: skip
+UNCHANGED_ALTER = frozenset(
+    {
+        "AT_ChangeOwner", "AT_SetRelOptions", "AT_ResetRelOptions", "AT_EnableTrig", "AT_DisableTrig", "AT_EnableTrigAll",
+        "AT_DisableTrigAll", "AT_EnableTrigUser", "AT_DisableTrigUser", "AT_EnableAlwaysTrig", "AT_EnableReplicaTrig",
+        "AT_ClusterOn", "AT_SetLogged", "AT_SetUnLogged", "AT_ValidateConstraint",
+    }
+)  # fmt: skip
+# What is asked of the server with the search path (``session.proxy_messages``).
+_PATH_SETTINGS = frozenset(
+    {"search_path", "role", "session_authorization", "phiproxy.end_user", "phiproxy.reason", "phiproxy.purpose"}
+)
+_STYLES = frozenset({"datestyle", "intervalstyle", "timezone"})
+# How the server reads texts.
+_READING = frozenset({"client_encoding", "standard_conforming_strings"})
+# These the server does not tell of: they are read with the path.
+_UNREPORTED_STYLES = frozenset({"bytea_output", "extra_float_digits"})
+_SCHEMA_CHANGES = ("Create", "Alter", "Drop", "Rename", "View", "Rule", "Index", "Define", "Import", "Composite", "Reassign")
+
+
+def texts(tree: Any) -> Iterator[str]:
+    """Yield every string below a tree."""
+    return (value for message in messages(tree) for value in message.values() if isinstance(value, str))
+
+
+def named(body: Node, protection: Protection, catalog: Catalog) -> str | None:
+    """Return a protected name that a utility statement contains, also inside a function body, or None."""
+    names = {n.lower() for n in (*protection.table_names, *catalog.reaching)}
+    for text in texts(body):
+        lowered = text.lower()
+        for name in names:
+            if name in lowered and (name == lowered or len(lowered) > len(name)) and _as_word(name, lowered):
+                return name
+    return None
+
+
+def _as_word(name: str, text: str) -> bool:
+    start = text.find(name)
+    while start >= 0:
+        before, after = text[start - 1 : start], text[start + len(name) : start + len(name) + 1]
+        if not (before.isalnum() or (before in ("_", "$") and before)) and not (after.isalnum() or after == "_"):
+            return True
+        start = text.find(name, start + 1)
+    return False
+
+
+def named_in_text(body: Node, protection: Protection, catalog: Catalog) -> str | None:
+    """Return a protected name that occurs as a word in a string literal of a statement, or None."""
+    literals = [m["sval"]["sval"].lower() for m in messages(body) if isinstance(m.get("sval"), dict) and m["sval"].get("sval")]
+    for name in {n.lower() for n in (*protection.table_names, *catalog.reaching)}:
+        if any(name in text and _as_word(name, text) for text in literals):
+            return name
+    return None
+
+
+def defines(kind: str, body: Node, protection: Protection, catalog: Catalog) -> bool:
+    """Return whether a statement is DDL that names something protected. Raises NotPermitted for the registry's schema."""
+    if not kind.startswith(_SCHEMA_CHANGES):
+        return False
+    _check_registry(kind, body, protection)
+    return named(body, protection, catalog) is not None
+
+
+def _check_registry(kind: str, body: Node, protection: Protection) -> None:
+    """Refuse a statement that names the registry's schema; the texts of comments, notifications and passwords name none."""
+    if kind in ("CommentStmt", "NotifyStmt", "CreateRoleStmt", "AlterRoleStmt", "GrantRoleStmt"):
+        return
+    if kind == "VariableSetStmt" and body.get("name") != "search_path":
+        return
+    if any(m[key] == protection.registry_schema for m in messages(body) for key in m if key != "rolename"):
+        raise NotPermitted("the key registry is not for clients")
+
+
+def check_utility(kind: str, body: Node, protection: Protection, catalog: Catalog) -> bool:
+    """Tell whether a statement names what is protected; NotPermitted for the registry, StatementRefused if it may move values.
+
+    TRUNCATE patients
+    → unchanged
+
+    CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT count(ssn) FROM patients'
+    → refused 0A000
+    """
+    _check_registry(kind, body, protection)
+    if kind == "RenameStmt" and body.get("renameType") == "OBJECT_SCHEMA":
+        return _renames_protected(body["subname"], body["newname"], protection, catalog)
+    name = named(body, protection, catalog)
+    if name is None:
+        return False
+    if kind in _UNCHANGED or (kind == "AlterTableStmt" and _only_unchanged(body)):
+        return True
+    refusal = StatementRefused(
+        f'a statement of this kind may not name "{name}", which is protected or reaches something protected',
+        hint=next((hint for start, hint in _INSTEAD.items() if kind.startswith(start)), _OWNER),
+    )
+    refusal.name = name
+    raise refusal
+
+
+_TELLING = frozenset(
+    {
+        "AlterPolicyStmt", "AlterTableStmt", "CreatePolicyStmt", "CreateStatsStmt", "CreateStmt", "CreateTrigStmt", "IndexStmt",
+        "RenameStmt", "RuleStmt",
+    }
+)  # fmt: skip
+
+
+def check_masked(kind: str, body: Node, protection: Protection, catalog: Catalog) -> None:
+    """Refuse DDL over a column that the role does not see: whether a constraint or index can be made tells of its values.
+
+    A partition or materialized view has the values too.
+
+    ALTER TABLE patients ADD CHECK (ssn < '5')
+    → refused 0A000
+    """
+    if not protection.masked or kind not in _TELLING:
+        return
+    words = set(texts(body))
+    has_values = not words.isdisjoint(catalog.reaching)
+    for column in protection.masked:
+        if column.name in words and (column.table in words or has_values):
+            column.refuse_masked()
+
+
+def _renames_protected(old: str, new: str, protection: Protection, catalog: Catalog) -> bool:
+    """Tell whether a renamed schema holds protected tables; refuse a new name whose protected tables are others."""
+    if not {old, new}.intersection(t.schema for t in protection.tables):
+        return False
+    for relation in catalog.relations:
+        columns = [c.name for c in relation.columns]
+        if relation.schema == old and not protection.may_move((old, relation.name), columns, (new, relation.name)):
+            raise StatementRefused(
+                f'schema "{old}" holds protected columns, and those of {new}.{relation.name} are not protected as the same',
+                hint="Say `renamed_to:` for its tables in the policy, run `phiproxy keys init --planned`, and reload all proxies.",
+            )
+    return True
+
+
+_OWNER = "Run it past the proxy as the tables' owner, then `phiproxy check`: it then works on what is stored, which is encrypted."
+_CODE = "Code in the server cannot see the values. Send the statements that it would run from the application."
+_INSTEAD = {
+    "CreateFunction": _CODE,
+    "Do": _CODE,
+    "Call": _CODE,
+    "CreateTrig": "A trigger cannot see the values. Let the application do this, or create it past the proxy.",
+    "Rule": "Let the application send both statements.",
+    "CreatePolicy": "Create it past the proxy, over unprotected columns: the values are not seen by the server.",
+    "View": "Select from the protected table itself.",
+    "CreateStats": "The server sees no values to count. Leave the protected columns out.",
+}
+
+
+def _only_unchanged(body: Node) -> bool:
+    return all(command.get("AlterTableCmd", {}).get("subtype") in UNCHANGED_ALTER for command in body.get("cmds", [{}]))
+
+
+def leaves_aborted(statement: Statement) -> bool:
+    """Tell whether a statement ends an aborted transaction, and so runs in it (postgres.c, IsTransactionExitStmt)."""
+    return statement.kind == "TransactionStmt" and statement.body.get("kind") in _EXITS
+
+
+_EXITS = {"TRANS_STMT_COMMIT", "TRANS_STMT_PREPARE", "TRANS_STMT_ROLLBACK", "TRANS_STMT_ROLLBACK_TO"}
+
+
+_PATH_CHANGES = frozenset({"CreateSchemaStmt", "CreateExtensionStmt", "AlterExtensionStmt", "ReassignOwnedStmt", "DropOwnedStmt"})
+_OF_PATH = frozenset({"OBJECT_SCHEMA", "OBJECT_EXTENSION"})
+
+
+def _changes_path(kind: str, body: Node) -> bool:
+    """Tell whether DDL may change the effective search path, by creating, dropping or renaming a schema or a temporary table."""
+    if kind in _PATH_CHANGES or _OF_PATH.intersection((body.get("removeType"), body.get("renameType"), body.get("objectType"))):
+        return True
+    return any(m.get("relpersistence") == "t" or m.get("schemaname") == "pg_temp" for m in messages(body))
+
+
+def _constant_path(body: Node) -> tuple[str, ...] | None:
+    """Return the schemas of a SET search_path of constants; None where it depends on the role or on settings."""
+    constants = [node.get("A_Const", {}) for node in body.get("args", ())]
+    names = [constant["sval"].get("sval", "") for constant in constants if "sval" in constant]
+    if body.get("kind") != "VAR_SET_VALUE" or len(names) != len(constants) or "$user" in names:
+        return None
+    return tuple(name for name in names if name)
+
+
+def _set_by_config(result: Effects, arguments: Sequence[Node]) -> None:
+    """Note what a call of set_config may change: one setting if its name is a constant, else any."""
+    setting = arguments[0].get("A_Const", {}).get("sval", {}).get("sval") if arguments else None
+    name = None if setting is None else setting.lower()
+    result.path_unknown |= name is None or name in _PATH_SETTINGS or name in _UNREPORTED_STYLES
+    result.styles_changed |= name is None or name in _STYLES or name in _UNREPORTED_STYLES
+    result.encoding |= name is None or name in _READING
+
+
+def effects(  # noqa: C901, PLR0912 - one line per kind of statement
+    kind: str, body: Node, walked: Sequence[Node], setters: frozenset[str] = frozenset()
+) -> Effects:
+    """Return what a statement changes in the session (spec/sql 2.1); ``walked`` are the messages of its body.
+
+    ``setters`` are the functions and relations that may change the path and styles (policy.catalog).
+    """
+    result = Effects()
+    if kind == "VariableSetStmt":
+        name = body.get("name", "").lower()
+        resets_all = body.get("kind") == "VAR_RESET_ALL"
+        result.path_unknown = name in _PATH_SETTINGS or name in _UNREPORTED_STYLES or resets_all
+        result.styles_changed = name in _STYLES or name in _UNREPORTED_STYLES or resets_all
+        result.path = _constant_path(body) if name == "search_path" else None
+        result.encoding = name in _READING or resets_all
+    elif kind == "DiscardStmt":
+        result.path_unknown = result.styles_changed = True
+        result.encoding = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"
+        result.deallocates_all = result.closes_all = body.get("target", "DISCARD_ALL") == "DISCARD_ALL"
+    elif kind == "TransactionStmt":
+        result.transaction = body.get("kind") in _EXITS
+    elif kind == "PrepareStmt":
+        result.prepares = body["name"]
+    elif kind == "DeallocateStmt":
+        result.deallocates = body.get("name")
+        result.deallocates_all = result.deallocates is None
+    elif kind == "ClosePortalStmt":
+        result.closes = body.get("portalname")
+        result.closes_all = result.closes is None
+    elif kind == "ExecuteStmt":
+        result.executes = body["name"]
+    elif kind == "FetchStmt":
+        result.fetches = body.get("portalname")
+    elif kind in ("DoStmt", "CallStmt"):
+        result.path_unknown = result.styles_changed = result.encoding = True
+        result.catalog_changed = True
+    elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:
+        result.path_unknown = _changes_path(kind, body)
+        result.catalog_changed = True
+        result.created = tuple(m["relname"] for m in walked if "relname" in m)
+        if "newname" in body:
+            result.created += (body["newname"],)
+        if kind == "CreateFunctionStmt":
+            result.created += (strings(body["funcname"])[-1],)
+            code = " ".join(texts(body))
+            result.code = changes_session(code) or any(name.lower() in code.lower() for name in setters)
+    for message in walked:
+        if _ACTS.isdisjoint(message):
+            continue
+        if "ExecuteStmt" in message:  # EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
+            result.executes = message["ExecuteStmt"]["name"]
+        function = strings(message["funcname"])[-1] if "funcname" in message else ""
+        if function == "set_config":
+            _set_by_config(result, message.get("args", ()))
+        if message.get("relname") == "pg_settings" or function in setters or message.get("relname") in setters:
+            result.path_unknown = result.styles_changed = result.encoding = result.code = True
+    return result
+
+
+_ACTS = frozenset({"ExecuteStmt", "funcname", "relname"})
+
+
+_SETS = frozenset({"VAR_SET_VALUE", "VAR_SET_CURRENT", "VAR_SET_DEFAULT", "VAR_SET_MULTI"})
+
+
+def check_fixed(kind: str, body: Node, walked: Sequence[Node], protection: Protection) -> None:
+    """Raise NotPermitted (42501) or StatementRefused for a statement that changes such a setting.
+
+    SET array_nulls TO off
+    → refused 0A000
+    """
+    if kind == "VariableSetStmt" and _turns_nulls_off(body):
+        why = "array_nulls decides how arrays are read, and must stay on for a database with a policy"
+        raise StatementRefused(why, hint="Leave it on, and quote the word in an array where no NULL is meant.")
+    fixed = protection.fixed
+    if not fixed:
+        return
+    if kind == "VariableSetStmt" and body.get("name", "").lower() in fixed and body.get("kind", "VAR_SET_VALUE") in _SETS:
+        raise _not_permitted(body["name"])
+    for message in walked:
+        if "funcname" in message and strings(message["funcname"])[-1] == "set_config":
+            named = _first_literal(message)
+            if named is None or named.lower() in fixed:
+                raise _not_permitted(named or "a setting whose name is not a constant")
+        if "relation" in message and message["relation"].get("relname") == "pg_settings" and kind == "UpdateStmt":
+            raise _not_permitted("pg_settings")
+
+
+def _turns_nulls_off(body: Node) -> bool:
+    """Tell whether NULL in an array would be read as a string from now on."""
+    if body.get("name", "").lower() != "array_nulls" or body.get("kind", "VAR_SET_VALUE") != "VAR_SET_VALUE":
+        return False
+    values = [only(node)[1].get("sval", {}).get("sval", "").lower() for node in body.get("args", ())]
+    return values not in (["on"], ["true"], ["yes"])
+
+
+def _first_literal(call: Node) -> str | None:
+    arguments = call.get("args", ())
+    if not arguments:
+        return None
+    argument, body = only(arguments[0])
+    while argument == "TypeCast":
+        argument, body = only(body["arg"])
+    value: str | None = body["sval"].get("sval", "") if argument == "A_Const" and "sval" in body else None
+    return value
+
+
+def _not_permitted(name: str) -> NotPermitted:
+    return NotPermitted(
+        f'"{name}" decides the tenant of this session and may not be changed in it', hint="Connect anew as the other tenant."
+    )
+
+
+def may_show_hidden(kind: str, body: Node) -> bool:
+    """Tell whether a statement may read or write a column that it does not name: by ``*``, a whole row, NATURAL, or without a list.
+
+    ``SELECT p FROM patients p`` and ``COPY patients FROM STDIN`` do; ``SELECT p.id FROM patients p`` does not.
+    """
+    walked = list(messages(body))
+    relations = {name for m in walked if "relname" in m for name in (m["relname"], m.get("alias", {}).get("aliasname"))}
+    if kind == "CopyStmt" and "relation" in body and "attlist" not in body:
+        return True
+    return any(
+        "A_Star" in m or m.get("isNatural") or (len(m.get("fields", ())) == 1 and strings(m["fields"])[0] in relations)
+        for m in walked
+    )

@@ -1,0 +1,1 @@
+"""Texts of statements: their grammar, tokens and shapes; what a name means is not known here."""

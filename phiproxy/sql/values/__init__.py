@@ -1,0 +1,1 @@
+"""Parameters, constants and formulas, and the types that PostgreSQL gives them."""

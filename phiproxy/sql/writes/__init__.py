@@ -1,0 +1,1 @@
+"""Rules for INSERT, UPDATE, DELETE and MERGE: what goes into protected columns."""

@@ -1,0 +1,226 @@
+"""json and jsonb: json keeps its text; jsonb's canonical form has its keys in order, once each, and numbers as numeric prints them.
+
+Read and checked by Python's ``json``: its grammar is PostgreSQL's once NaN and Infinity are refused. Numbers stay text on the way.
+What is long or nested deeply is read by ``json_reader``, by the same grammar.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from json.encoder import encode_basestring, encode_basestring_ascii
+from typing import NoReturn
+
+from phiproxy.errors import ValueRefused
+from phiproxy.long_values import LONG_JSON, decoded, encoded
+from phiproxy.types import json_reader
+from phiproxy.types.codec import Codec, as_is, as_text, unlimited
+from phiproxy.types.numerics import read_number, shortest
+from phiproxy.types.value_errors import NotReadExactly, UnsupportedVersion, UntranslatableCharacter, bad_syntax
+from phiproxy.wire.bytea_and_text import check_text
+
+Value = str | bytes | bool | None | list["Value"] | dict[str, "Value"]
+"""A JSON value; a number is the bytes of its digits."""
+
+# What is nested is spelled, and walked through, by functions that call themselves twice for a level: these take none of C's stack.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 60_000))
+MAX_DEPTH = 4_000
+"""Far below what a PostgreSQL takes whose max_stack_depth is 2MB, as it is by default: where it is another, that decides."""
+_DEEP = 200  # Python's own decoder recurses.
+_LONG = 128 * 1024
+_VERSION = b"\x01"
+# A string, whose brackets are none, or a bracket.
+_BRACKET = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"?|[\[\]{}]', re.DOTALL)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _number(text: str) -> bytes:
+    return text.encode()
+
+
+Members = Callable[[list[tuple[str, Value]]], Value]
+
+
+class _Reader:
+    """What reads JSON; ``members`` makes an object of its members."""
+
+    def __init__(self, members: Members) -> None:
+        self._members = members
+        hook = None if members is dict else members
+        self._decoder = json.JSONDecoder(
+            parse_float=_number, parse_int=_number, parse_constant=_refuse_constant, object_pairs_hook=hook
+        )
+
+    def read(self, field: bytes) -> Value:
+        """Return the value; ValueRefused (22P02) where PostgreSQL refuses it."""
+        text = decoded(check_text(field))
+        by_hand = len(field) > _LONG
+        if field.count(b"[") + field.count(b"{") > _DEEP:
+            depth = _depth(field)
+            if depth > MAX_DEPTH:
+                raise NotReadExactly("a json value is nested too deeply", hint="values are read to a depth of some thousands")
+            by_hand = by_hand or depth > _DEEP
+        try:
+            value: Value = json_reader.read(text, self._decoder, self._members) if by_hand else self._decoder.decode(text)
+        except ValueError:
+            raise bad_syntax("json") from None
+        return value
+
+
+def parse(field: bytes) -> Value:
+    """Read JSON; ValueRefused (22P02) where PostgreSQL refuses it. Of repeated keys the last counts."""
+    return _DECODER.read(field)
+
+
+def _depth(field: bytes) -> int:
+    """Return how deeply a text is nested, as far as it is JSON."""
+    depth = deepest = 0
+    for token in _BRACKET.finditer(field):
+        if token[0] in (b"[", b"{"):
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= token[0] in (b"]", b"}")
+    return deepest
+
+
+def _json_from_binary(field: bytes) -> bytes:
+    parse(field)
+    return field
+
+
+def _refuse_form(canonical: bytes) -> bytes:
+    """Raise: json has no ``=``, and so no index."""
+    raise ValueRefused("could not identify an equality operator for type json")
+
+
+JSON = Codec(lambda field, _styles: _json_from_binary(field), _json_from_binary, as_text, as_is, unlimited, _refuse_form)
+
+
+def _spell(value: Value, number: Callable[[bytes], bytes], string: Callable[[str], str] = encode_basestring) -> str:
+    if isinstance(value, str):
+        return string(value)
+    if isinstance(value, bytes):
+        return number(value).decode()
+    if isinstance(value, dict):
+        keys = sorted(value, key=_key_order)
+        return "{" + ", ".join([f"{string(key)}: {_spell(value[key], number, string)}" for key in keys]) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join([_spell(item, number, string) for item in value]) + "]"
+    return "null" if value is None else "true" if value else "false"
+
+
+def spell(value: Value) -> bytes:
+    """Return the canonical ``jsonb`` of a value that was read of one."""
+    return encoded(_spell(value, _as_read))
+
+
+def _as_read(number: bytes) -> bytes:
+    return number
+
+
+def _key_order(key: str) -> tuple[int, bytes]:
+    encoded = key.encode("utf-8", "surrogatepass")
+    return len(encoded), encoded
+
+
+def _normalised(field: bytes) -> bytes:
+    value = _UNIQUE.read(field)
+    try:
+        return _checked(value)
+    finally:
+        if len(field) > LONG_JSON:
+            take_apart(value)
+
+
+def take_apart(*values: Value) -> None:
+    """Empty the objects and arrays of long values, which nobody needs any longer, so that other threads have their turn.
+
+    A million of them that end at once take a tenth of a second.
+    """
+    waiting = [*values]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+            one.clear()
+        elif isinstance(one, list):
+            waiting += one
+            one.clear()
+
+
+def _checked(value: Value) -> bytes:
+    """Return jsonb's text of a value, once it is seen that jsonb can hold it."""
+    text = _spell(value, read_number)
+    if "\\u0000" in text and _holds_zero(value):
+        raise UntranslatableCharacter("unsupported Unicode escape sequence")
+    try:
+        return encoded(text)
+    except UnicodeEncodeError:
+        raise bad_syntax("json") from None  # one half of a surrogate pair
+
+
+def canonical(value: Value) -> bytes:
+    """Return jsonb's own text of a value whose numbers and strings are canonical already."""
+    return encoded(_spell(value, _as_it_is))
+
+
+def canonical_ascii(value: Value) -> bytes:
+    """Return the same with escapes for all beyond ASCII: as it is in every encoding of a client."""
+    return _spell(value, _as_it_is, encode_basestring_ascii).encode("ascii")
+
+
+def _as_it_is(number: bytes) -> bytes:
+    return number
+
+
+def _last_of_each(pairs: list[tuple[str, Value]]) -> Value:
+    """Return an object of the last value of each key; the others are checked before they are forgotten."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        for _, value in pairs:
+            _checked(value)
+    return members
+
+
+_DECODER = _Reader(dict)
+_UNIQUE = _Reader(_last_of_each)
+
+
+def _holds_zero(value: Value) -> bool:
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            if "\0" in one:
+                return True
+        elif isinstance(one, dict):
+            waiting += one.keys()
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+    return False
+
+
+def _jsonb_from_binary(field: bytes) -> bytes:
+    if field[:1] != _VERSION:
+        raise UnsupportedVersion("unsupported jsonb version number")
+    return _normalised(field[1:])
+
+
+def _jsonb_form(canonical: bytes) -> bytes:
+    """Return the canonical text with numbers in numeric's equality form: 1.0 is 1."""
+    return _spell(parse(canonical), shortest).encode("utf-8") if b"." in canonical else canonical
+
+
+JSONB = Codec(
+    lambda field, _styles: _normalised(field),
+    _jsonb_from_binary,
+    as_text,
+    lambda canonical: _VERSION + canonical,
+    unlimited,
+    _jsonb_form,
+)

@@ -1,0 +1,55 @@
+"""What was done under a broken glass, and who signs it off: made of records, and records again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from phiproxy.audit.break_glass_review import Glass, glasses, may_review, sign_off
+from phiproxy.audit.checkpoints import Signer
+from phiproxy.audit.reading import records
+from phiproxy.audit.records import REVIEWED
+from phiproxy.audit.verify import verify
+from phiproxy.errors import ConfigError
+
+SIGNER = Signer("phiproxy-audit/test", b"s" * 32)
+BROKEN = {
+    "kind": "break_glass", "glass": "ab12", "login": "app", "role": "nurse", "user": {"how": "verified", "name": "jane"},
+    "time": "2026-11-27T20:00:00.000000Z", "reason": "r",
+}  # fmt: skip
+LATER = {**BROKEN, "glass": "cd34", "time": "2026-11-27T21:00:00.000000Z"}
+
+
+def test_those_that_nobody_has_signed_off() -> None:
+    review = {"kind": REVIEWED, "glass": "ab12", "by": "officer", "time": "2026-11-27T22:00:00.000000Z"}
+    again = {**review, "by": "other", "time": "2026-11-27T23:00:00.000000Z"}
+    assert glasses([LATER, {"kind": "login"}, review, again, BROKEN]) == [Glass(BROKEN, review), Glass(LATER)]
+
+
+@pytest.mark.parametrize("own", ["app", "nurse", "jane"])
+def test_nobody_reviews_his_own(own: str) -> None:
+    with pytest.raises(ConfigError, match="himself"):
+        may_review(Glass(BROKEN), own)
+
+
+def test_once_is_enough() -> None:
+    may_review(Glass(BROKEN), "officer")
+    with pytest.raises(ConfigError, match="was signed off by officer"):
+        may_review(Glass(BROKEN, {"by": "officer", "time": "2026-11-27T22:00:00.000000Z"}), "other")
+
+
+def test_reviews_are_signed_one_behind_the_other(tmp_path: Path) -> None:
+    for name in ("ab12", "cd34"):
+        sign_off(tmp_path, "one", SIGNER, {"glass": name, "by": "officer", "note": "n"})
+    written = [record for record in records(tmp_path) if record["kind"] == REVIEWED]
+    assert [(r["glass"], r["by"], r["proxy"], r["writer"]) for r in written] == [
+        (name, "officer", "one", "review") for name in ("ab12", "cd34")
+    ]
+    proven = verify(tmp_path, [SIGNER.verifier], datetime.now(UTC))
+    assert (proven.faults, proven.records) == ([], 6)
+    first = min(tmp_path.glob("*.hashes")).stem
+    for path in tmp_path.glob(f"{first}*"):
+        path.unlink()
+    assert verify(tmp_path, [SIGNER.verifier], datetime.now(UTC)).faults

@@ -1,0 +1,156 @@
+"""Records sent to an OpenTelemetry collector, which reads them with OpenTelemetry's own messages."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+
+from phiproxy.audit.group_commit import AuditLog
+from phiproxy.audit.otlp_logs import OtlpCollector, OtlpTarget
+from phiproxy.audit.reading import records
+from phiproxy.audit.records import line_of, numbered
+from tests.audit.test_group_commit import durable, start
+from tests.net.certificates import Authority
+
+
+class Collector(ThreadingHTTPServer):
+    """Takes logs, or answers as it is told."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.requests: list[ExportLogsServiceRequest] = []
+        self.connections: set[Any] = set()
+        self.status, self.rejected, self.closes = 200, 0, False
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        scopes = (scope for r in self.requests for resource in r.resource_logs for scope in resource.scope_logs)
+        return [json.loads(log.body.string_value) for scope in scopes for log in scope.log_records]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        collector = cast("Collector", self.server)
+        collector.connections.add(self.client_address)
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        assert (self.path, self.headers["Content-Type"]) == ("/v1/logs", "application/x-protobuf")
+        answer = ExportLogsServiceResponse()
+        answer.partial_success.rejected_log_records = collector.rejected
+        if collector.status == 200 and not collector.rejected:
+            collector.requests.append(ExportLogsServiceRequest.FromString(data))
+        body = answer.SerializeToString()
+        self.send_response(collector.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = collector.closes
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    serving = Collector()
+    yield serving
+    serving.shutdown()
+    serving.server_close()
+
+
+def lines(count: int = 2) -> Sequence[bytes]:
+    return [numbered(line_of("login", {"login": "Zoë", "outcome": "28P01"}), number) for number in range(count)]
+
+
+def client(collector: Collector, scheme: str = "http", ca_file: str | None = None) -> OtlpCollector:
+    return OtlpCollector(OtlpTarget(f"{scheme}://localhost:{collector.server_port}/", ca_file, 5.0), "one")
+
+
+def test_records_are_the_bodies_of_logs(collector: Collector) -> None:
+    sender, sent = client(collector), lines()
+    sender.write(sent)
+    sender.write(sent)
+    sender.close()
+    assert collector.bodies == [json.loads(line) for line in (*sent, *sent)]
+    assert len(collector.connections) == 1, "one connection for all"
+    resource = collector.requests[0].resource_logs[0]
+    assert {a.key: a.value.string_value for a in resource.resource.attributes} == {
+        "service.name": "phiproxy", "service.instance.id": "one",
+    }  # fmt: skip
+    log = resource.scope_logs[0].log_records[0]
+    assert {a.key: a.value.string_value for a in log.attributes} == {
+        "phiproxy.audit.kind": "login", "db.response.status_code": "28P01",
+    }  # fmt: skip
+    assert log.time_unix_nano % 1000 == 0
+    assert abs(log.time_unix_nano / 1e9 - time.time()) < 60
+
+
+def test_what_is_not_taken_is_said(collector: Collector) -> None:
+    sender = client(collector)
+    collector.status = 503
+    with pytest.raises(OSError, match="answers 503"):
+        sender.write(lines())
+    collector.status, collector.rejected = 200, 2
+    with pytest.raises(OSError, match="has refused 2 records"):
+        sender.write(lines())
+    collector.rejected = 0
+    sender.write(lines())
+    sender.close()
+    assert len(collector.bodies) == 2
+
+
+def test_a_connection_that_was_closed_is_made_anew(collector: Collector) -> None:
+    collector.closes = True
+    sender = client(collector)
+    for _ in range(3):
+        sender.write(lines())
+    assert len(collector.bodies) == 6
+    sender.close()
+    collector.shutdown()
+    collector.server_close()
+    with pytest.raises(ConnectionRefusedError):
+        sender.write(lines())
+
+
+def test_over_tls_only_a_certificate_of_the_authority_is_believed(collector: Collector, tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "collectors")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pair = authority.issue("collector")
+    context.load_cert_chain(pair.certificate, pair.key)
+    collector.socket = context.wrap_socket(collector.socket, server_side=True)
+    with closing(client(collector, "https", str(authority.certificate))) as sender:
+        sender.write(lines())
+    assert len(collector.bodies) == 2
+    with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+        client(collector, "https").write(lines())
+
+
+async def test_beside_files_and_without_them(collector: Collector, tmp_path: Path) -> None:
+    target = {"endpoint": f"http://localhost:{collector.server_port}", "ca_file": None, "timeout": 5.0}
+    for directory in (tmp_path, None):
+        before = len(collector.bodies)
+        log = AuditLog(start(directory, otlp=target), on_failure="refuse", interval=60)
+        await log.open({})
+        assert await durable(log, log.event("test", {"number": 7}))
+        if directory is None:
+            collector.status = 503
+            assert not await durable(log, log.event("test", {"number": 8}))
+            assert log.failing
+            collector.status = 200
+        await log.close()
+        assert {record["kind"] for record in collector.bodies[before:]} >= {"proxy.started", "test", "proxy.stopped"}
+    assert [record["number"] for record in records(tmp_path) if record["kind"] == "test"] == [7]

@@ -1,0 +1,325 @@
+"""Offline verification against whoever changes the files: the first bad record is named each time."""
+
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from phiproxy.audit.checkpoints import Signer
+from phiproxy.audit.log_files import LogFiles, Rotation, Writer
+from phiproxy.audit.open_file import CHECKPOINTS, COMPRESSED, HASHES, RECORDS
+from phiproxy.audit.reading import left_behind, stored_files
+from phiproxy.audit.records import line_of
+from phiproxy.audit.verify import Verified, verify
+from phiproxy.errors import ConfigError
+
+SIGNER = Signer("clinic-audit", bytes(range(32)))
+BEGAN = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    now: datetime = BEGAN
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(microseconds=1000)
+        return self.now
+
+
+def log(directory: Path, clock: Clock, *, size: int = 1 << 30, compress: bool = False, number: str = "0") -> LogFiles:
+    writer = Writer("proxy-1", number)
+    facts = {"checkpoint_seconds": 60}
+    previous = left_behind(directory, ("proxy-1", number)).head
+    return LogFiles(directory, writer, SIGNER, Rotation(size, compress), now=clock, facts=facts, previous=previous)
+
+
+def execution(number: int) -> tuple[bytes, bytes]:
+    return line_of("execution", {"execution": number, "login": "app", "rows": number % 7})
+
+
+def write(files: LogFiles, count: int, *, checkpoint_every: int = 7) -> None:
+    for number in range(count):
+        files.append([execution(number)])
+        if number % checkpoint_every == checkpoint_every - 1:
+            files.checkpoint()
+
+
+def verified(directory: Path, as_of: datetime | None = None) -> Verified:
+    return verify(directory, [SIGNER.verifier], as_of or BEGAN + timedelta(minutes=1))
+
+
+def only(directory: Path, suffix: str) -> Path:
+    (path,) = directory.glob(f"*{suffix}")
+    return path
+
+
+def test_what_was_written_is_proven(tmp_path: Path) -> None:
+    files = log(tmp_path, Clock())
+    write(files, 30)
+    files.close()
+    result = verified(tmp_path)
+    assert (result.faults, result.notes) == ([], [])
+    assert (result.files, result.records, result.proven) == (1, 32, 32)
+
+
+def test_a_checkpoint_is_signed_when_nothing_has_happened(tmp_path: Path) -> None:
+    clock = Clock()
+    files = log(tmp_path, clock)
+    files.checkpoint()
+    clock.now += timedelta(seconds=60)
+    files.checkpoint()
+    result = verified(tmp_path)
+    assert not result.faults
+    assert result.until == clock.now
+    assert len(stored_files(tmp_path)[0].notes()[0]) == 3
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_files_are_rotated_by_size_and_by_day(tmp_path: Path, *, compress: bool) -> None:
+    clock = Clock()
+    files = log(tmp_path, clock, size=2000, compress=compress)
+    write(files, 60)
+    clock.now += timedelta(days=1)
+    files.append([execution(61)])
+    files.close()
+    result = verified(tmp_path)
+    assert not result.faults
+    assert result.files > 4
+    assert result.proven == result.records == 61 + 2 * result.files
+    days = {file.begun[:8] for file in stored_files(tmp_path)}
+    assert days == {"20261127", "20261128"}
+    assert len(list(tmp_path.glob("*" + (COMPRESSED if compress else RECORDS)))) >= result.files - 1
+
+
+def test_the_next_process_signs_what_the_one_before_has_left(tmp_path: Path) -> None:
+    clock = Clock()
+    killed = log(tmp_path, clock)
+    write(killed, 10)
+    path = only(tmp_path, RECORDS)
+    with path.open("r+b") as file:
+        file.seek(path.read_bytes().index(b"\0"))  # what is not written yet is zeros
+        file.write(b'{"half')
+    after = log(tmp_path, clock)
+    after.append([execution(1)])
+    after.close()
+    result = verified(tmp_path)
+    assert not result.faults
+    assert [note.text for note in result.notes] == [
+        "the last record is not whole: the proxy ended while it was written",
+        "3 records behind the last checkpoint are not signed yet",
+    ]
+    *lines, _ = path.read_bytes().rstrip(b"\0").split(b"\n")
+    path.write_bytes(b"\n".join(lines[:-1]) + b"\n")
+    (fault,) = verified(tmp_path).faults
+    assert (fault.file, fault.record) == (path.stem, 11)
+    assert fault.text.startswith("cut off")
+
+
+# -- the fuzzer -----------------------------------------------------------------------------------------------------------------
+
+Attack = Callable[[random.Random, list[bytes]], tuple[list[bytes], int]]
+"""Changes lines, of which the first is 0; returns them and the index of the first that is wrong then."""
+
+
+def flip(chance: random.Random, lines: list[bytes]) -> tuple[list[bytes], int]:
+    at = chance.randrange(len(lines))
+    line = bytearray(lines[at])
+    byte = chance.randrange(len(line))
+    while True:
+        new = chance.randrange(256)
+        if new not in (line[byte], 10):
+            break
+    line[byte] = new
+    return [*lines[:at], bytes(line), *lines[at + 1 :]], at
+
+
+def drop(chance: random.Random, lines: list[bytes]) -> tuple[list[bytes], int]:
+    at = chance.randrange(len(lines))
+    count = chance.randint(1, 3)
+    return [*lines[:at], *lines[at + count :]], at
+
+
+def swap(chance: random.Random, lines: list[bytes]) -> tuple[list[bytes], int]:
+    first, second = sorted(chance.sample(range(len(lines)), 2))
+    swapped = [*lines]
+    swapped[first], swapped[second] = swapped[second], swapped[first]
+    return swapped, first
+
+
+def truncate(chance: random.Random, lines: list[bytes]) -> tuple[list[bytes], int]:
+    at = chance.randrange(len(lines))
+    return lines[:at], at
+
+
+def forge(chance: random.Random, lines: list[bytes]) -> tuple[list[bytes], int]:
+    """A record that looks right in the place of another."""
+    at = chance.randrange(len(lines))
+    before, behind = execution(chance.randrange(10**6))
+    return [*lines[:at], b"%b%d%b" % (before, at + 1, behind), *lines[at + 1 :]], at
+
+
+def insert(chance: random.Random, lines: list[bytes]) -> tuple[list[bytes], int]:
+    at = chance.randrange(len(lines))
+    before, behind = execution(chance.randrange(10**6))
+    return [*lines[:at], b"%b%d%b" % (before, at + 1, behind), *lines[at:]], at
+
+
+def replay(chance: random.Random, lines: list[bytes]) -> tuple[list[bytes], int]:
+    """One record in the place of another."""
+    source, at = chance.sample(range(len(lines)), 2)
+    return [*lines[:at], lines[source], *lines[at + 1 :]], at
+
+
+ATTACKS: tuple[Attack, ...] = (flip, drop, swap, truncate, forge, insert, replay)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("log")
+    files = log(directory, Clock())
+    write(files, 40)
+    files.close()
+    assert not verified(directory).faults
+    return directory
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_the_first_bad_record_is_named(whole: Path, tmp_path: Path, attack: Attack) -> None:
+    chance = random.Random(17)
+    for _ in range(60):
+        copy = tmp_path / "copy"
+        shutil.copytree(whole, copy)
+        path = only(copy, RECORDS)
+        lines, at = attack(chance, path.read_bytes().splitlines())
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        faults = [fault for fault in verified(copy).faults if fault.record is not None]
+        assert faults
+        assert faults[0].record == at + 1, faults
+        shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("attack", [drop, swap, truncate, flip], ids=lambda attack: attack.__name__)
+def test_without_the_hashes_it_is_named_as_far_as_it_can_be(whole: Path, tmp_path: Path, attack: Attack) -> None:
+    """Who changes the hashes too is found out by the signed heads, and named within what one of them covers."""
+    chance = random.Random(5)
+    for _ in range(40):
+        copy = tmp_path / "copy"
+        shutil.copytree(whole, copy)
+        path = only(copy, RECORDS)
+        lines, at = attack(chance, path.read_bytes().splitlines())
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        only(copy, HASHES).write_bytes(b"")
+        faults = [fault for fault in verified(copy).faults if fault.record is not None]
+        assert faults
+        assert faults[0].record is not None
+        assert at + 1 - 8 < faults[0].record <= at + 2, (faults, at)
+        shutil.rmtree(copy)
+
+
+def test_hashes_that_were_changed_are_told_apart_from_records(whole: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    path = only(copy, HASHES)
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(bytes(data))
+    (fault,) = verified(copy).faults
+    assert (fault.record, "the records, which are genuine" in fault.text) == (None, True)
+
+
+def test_checkpoints_that_were_changed_are_found(whole: Path, tmp_path: Path) -> None:
+    chance = random.Random(3)
+    for _ in range(40):
+        copy = tmp_path / "copy"
+        shutil.copytree(whole, copy)
+        path = only(copy, CHECKPOINTS)
+        data = bytearray(path.read_bytes())
+        at = chance.randrange(len(data) - 3)
+        data[at] ^= 1 << chance.randrange(7)
+        path.write_bytes(bytes(data))
+        assert verified(copy).faults
+        shutil.rmtree(copy)
+
+
+def test_a_log_and_its_heads_cut_off_together_end_without_a_closing_record(whole: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    path, checkpoints = only(copy, RECORDS), only(copy, CHECKPOINTS)
+    notes = checkpoints.read_bytes().split(b"\n\n\n")
+    checkpoints.write_bytes(b"\n\n\n".join(notes[:3]) + b"\n\n\n")
+    size = int(notes[2].split(b"\n")[1])
+    path.write_bytes(b"".join(line + b"\n" for line in path.read_bytes().splitlines()[:size]))
+    only(copy, HASHES).write_bytes(only(copy, HASHES).read_bytes()[: size * 32])
+    (fault,) = verified(copy, BEGAN + timedelta(hours=1)).faults
+    assert fault.record == size + 1
+    assert fault.text.startswith("ends without a closing record: cut off, or the proxy was killed")
+
+
+def test_another_key_proves_nothing(whole: Path) -> None:
+    result = verify(whole, [Signer("clinic-audit", bytes(32)).verifier])
+    assert result.proven == 0
+    assert any("nothing of this file is proven" in fault.text for fault in result.faults)
+
+
+# -- several files --------------------------------------------------------------------------------------------------------------
+
+
+def rotated(directory: Path) -> list[str]:
+    files = log(directory, Clock(), size=1500)
+    write(files, 40)
+    files.close()
+    assert not verified(directory).faults
+    return [file.stem for file in stored_files(directory)]
+
+
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_a_file_that_is_taken_away_is_missed(tmp_path: Path, which: int) -> None:
+    stems = rotated(tmp_path)
+    assert len(stems) > 3
+    for path in tmp_path.glob(stems[which] + "*"):
+        path.unlink()
+    faults = verified(tmp_path).faults
+    assert any(stems[which] in (fault.file, fault.text.rsplit(" ", 1)[-1]) and "missing" in fault.text for fault in faults)
+
+
+def test_a_file_under_another_name_is_not_believed(tmp_path: Path) -> None:
+    stems = rotated(tmp_path)
+    for path in list(tmp_path.glob(stems[1] + "*")):
+        path.rename(path.with_name(path.name.replace("proxy-1", "proxy-2")))
+    assert any("of another file" in fault.text for fault in verified(tmp_path).faults)
+
+
+def test_pruned_files_leave_their_heads(tmp_path: Path) -> None:
+    stems = rotated(tmp_path)
+    for suffix in (RECORDS, HASHES):
+        (tmp_path / (stems[0] + suffix)).unlink()
+    result = verified(tmp_path)
+    assert not result.faults
+    assert result.pruned > 0
+    (tmp_path / (stems[2] + RECORDS)).unlink()
+    assert [fault.file for fault in verified(tmp_path).faults] == [stems[2]]
+
+
+def test_the_supervisor_knows_of_what_a_worker_has_written(tmp_path: Path) -> None:
+    clock = Clock()
+    worker, supervisor = log(tmp_path, clock), log(tmp_path, clock, number="supervisor")
+    write(worker, 20)
+    supervisor.append([line_of("log.heads", {"heads": [worker.checkpoint()]})])
+    supervisor.close()
+    assert not verified(tmp_path).faults
+    path = next(tmp_path.glob("*.0.jsonl"))
+    for suffix in (RECORDS, HASHES, CHECKPOINTS):
+        path.with_suffix(suffix).unlink()
+    (fault,) = verified(tmp_path).faults
+    assert (fault.file, "missing" in fault.text) == (path.stem, True)
+
+
+def test_a_directory_without_a_log_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no file of an audit log"):
+        verified(tmp_path)
+    with pytest.raises(ConfigError, match="not a directory"):
+        verified(tmp_path / "not")

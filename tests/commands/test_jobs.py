@@ -1,0 +1,69 @@
+"""``phiproxy jobs``, ``recrypt``, ``reindex`` and ``respond`` as they are called: what is refused, listed and said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from phiproxy.commands.recrypt import choice_of
+from phiproxy.errors import ConfigError
+from phiproxy.jobs.recrypt import Choice
+from tests.commands.conftest import Clinic
+from tests.commands.test_check import findings, ready
+
+NOTHING = {"keys": [], "compromised": False, "older": None, "scope": None, "tenant": None}
+
+
+def test_which_keys_the_options_mean() -> None:
+    assert choice_of(NOTHING) == Choice()
+    assert choice_of({**NOTHING, "keys": ["5fc3a911", "1"]}) == Choice(keys=(0x5FC3A911, 1))
+    assert choice_of({**NOTHING, "older": "90d", "scope": "d:mrn"}) == Choice(older=90 * 86400.0, scope="d:mrn")
+    for wrong in ({"keys": ["no key"]}, {"keys": ["1"], "compromised": True}, {"older": "long ago"}):
+        with pytest.raises(ConfigError):
+            choice_of({**NOTHING, **wrong})
+
+
+def test_nothing_to_do(clinic: Clinic) -> None:
+    ready(clinic)
+    assert "nothing to do" in clinic.ok("recrypt")
+    code, _, err = clinic.run("reindex", "public.patients.ssn")
+    assert (code, "no index waits for values to be rewritten" in err) == (1, True)
+    assert json.loads(clinic.ok("jobs", "--json")) == []
+    assert [f for f in findings(clinic)[1] if f["topic"] == "job"] == []
+
+
+def test_a_job_is_listed_when_it_is_over(clinic: Clinic) -> None:
+    ready(clinic)
+    clinic.ok("keys", "rotate")
+    code, out, err = clinic.run("recrypt", "--rate", "100")
+    assert code == 0, err
+    assert "job 1, recrypt" in out
+    assert "phiproxy keys retire ID" in out
+    (job,) = json.loads(clinic.ok("jobs", "--json"))
+    assert (job["id"], job["kind"], job["state"], job["worked_on"]) == (1, "recrypt", "done", False)
+    assert "recrypt" in clinic.ok("jobs")
+    for command in ("pause", "resume", "abort"):
+        assert clinic.run("jobs", command, "1")[0] == 1
+        assert "no job 9" in clinic.run("jobs", command, "9")[2]
+
+
+def test_a_job_that_was_broken_off_is_named(clinic: Clinic) -> None:
+    ready(clinic)
+    clinic.ok("keys", "rotate")
+    clinic.run("recrypt")
+    clinic.rewrite("UPDATE phiproxy.job SET state = 'running'")
+    (finding,) = [f for f in findings(clinic)[1] if f["topic"] == "job"]
+    assert finding["level"] == "warning"
+    assert "was broken off" in finding["text"]
+    assert "broken off" in clinic.ok("jobs")
+    assert "is paused" in clinic.ok("jobs", "pause", "1")
+    assert any("is paused" in f["text"] for f in findings(clinic)[1] if f["topic"] == "job")
+    assert "is done" in clinic.run("jobs", "resume", "1")[1]
+
+
+def test_what_respond_is_about_must_be_named(clinic: Clinic) -> None:
+    ready(clinic)
+    for arguments in ([], ["--key", "1", "--kek", "local:kek.json"], ["--key", "no key"], ["--kek", "nothing"], ["--key", "1"]):
+        assert clinic.run("respond", "--reason", "a test", *arguments)[0] == 1
+    assert clinic.run("respond")[0] == 2

@@ -1,0 +1,27 @@
+"""Threads of a test that are at work beside it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Self
+
+
+class AtWork:
+    """Threads that run while a ``with`` block does; each looks at ``_stop``, and has ``patience`` seconds to end then."""
+
+    patience: float | None = 30.0
+
+    def __init__(self, *works: Callable[[], None]) -> None:
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=work) for work in works]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(self.patience)

@@ -1,0 +1,61 @@
+"""The clinic with an engine for split statements, whose directory is on disk, so that it can be searched."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from phiproxy.postgres import binaries
+from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
+from tests.harness.differential import Differential
+from tests.harness.oracle import files_of
+from tests.harness.server import PostgresServer
+from tests.harness.site import Site, open_site
+
+
+@pytest.fixture(scope="session")
+def engine_directory() -> Iterator[Path]:
+    """Where engines make their directories: on disk, and reachable by the user that runs PostgreSQL."""
+    path = Path(tempfile.mkdtemp(prefix="phiproxy-split-", dir=binaries.roomy_directory(binaries.runner())))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def split_site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, engine_directory: Path) -> Iterator[Site]:
+    """The clinic's two databases and its proxy with an engine, once for the whole run."""
+    settings = f"compute: {{engine: embedded, directory: {engine_directory}, limits: {{rows: 500, sessions: 4, timeout: 20s}}}}\n"
+    with open_site(postgres_server, tmp_path_factory.mktemp("split"), policy=POLICY, ddl=DDL, settings=settings) as site:
+        yield site
+
+
+@pytest.fixture
+def split_clinic(split_site: Site, engine_directory: Path) -> Iterator[Clinic]:
+    """The clinic, empty; after the test the leak oracle searches everywhere, the engine's files too."""
+    with watched_clinic(split_site, files=lambda: files_of(engine_directory)) as clinic:
+        yield clinic
+
+
+@pytest.fixture
+def both(split_clinic: Clinic) -> Iterator[Differential]:
+    """One statement, both ways, on the seeded clinic with an engine."""
+    split_clinic.seed()
+    with Differential(split_clinic) as both:
+        yield both
+
+
+@pytest.fixture
+def pair(split_clinic: Clinic) -> Iterator[tuple[psycopg.Connection[tuple[object, ...]], psycopg.Connection[tuple[object, ...]]]]:
+    """A session with the plaintext twin, and one through the proxy."""
+    split_clinic.seed()
+    with (
+        psycopg.connect(split_clinic.plain_dsn, autocommit=True) as plain,
+        psycopg.connect(split_clinic.proxy_dsn, autocommit=True) as proxied,
+    ):
+        yield plain, proxied

@@ -1,0 +1,247 @@
+"""End users with tokens, masks that are lifted for a reason, and its review by a second person; all in the audit log."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from phiproxy.audit.reading import records
+from tests.harness.proxy import run_cli
+from tests.harness.server import PostgresServer
+from tests.integration.masked_site import POLICY, MaskedSite, open_masked_site
+from tests.integration.test_masks import INSERT, MASKED, ROW, SSN, shown_to
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+ACCESS = """\
+    - {roles: [doctor], columns: [public.people.ssn], show: open}
+    - {roles: [intern], columns: [public.people.ssn], show: first(3)}
+    - {roles: [stranger], tables: [public.people], show: deny}
+  break_glass: {roles: [mask_nurse], minutes: 1}
+  tokens: {jwks: jwks.json, audience: phi, roles: roles}
+"""
+
+
+def write_keys(directory: Path, key: ec.EllipticCurvePrivateKey = KEY) -> None:
+    (directory / "jwks.json").write_text(json.dumps({"keys": [{**json.loads(ECAlgorithm.to_jwk(key.public_key())), "kid": "k"}]}))
+
+
+def token(*roles: str, seconds: float = 60, key: ec.EllipticCurvePrivateKey = KEY) -> str:
+    claims = {"sub": "jane", "aud": "phi", "exp": time.time() + seconds, "roles": list(roles)}
+    return jwt.encode(claims, key, "ES256", headers={"kid": "k"})
+
+
+@pytest.fixture(scope="module")
+def masked(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MaskedSite]:
+    directory = tmp_path_factory.mktemp("glass")
+    write_keys(directory)
+    audit = "audit: {directory: audit, proxy: one, checkpoint: 1s}\n"
+    with open_masked_site(postgres_server, directory, policy=POLICY + ACCESS, settings=audit) as masked:
+        with masked.as_owner() as conn:
+            conn.execute(INSERT, ROW)
+        yield masked
+
+
+def log_of(masked: MaskedSite, **fields: object) -> list[dict[str, Any]]:
+    found = [dict(record) for record in records(masked.site.directory / "audit")]
+    return [record for record in found if all(record.get(name) == value for name, value in fields.items())]
+
+
+def text_of(masked: MaskedSite) -> str:
+    return "".join(json.dumps(record) for record in log_of(masked)) + masked.site.proxy.log_path.read_text()
+
+
+def test_masked_and_denied_are_recorded(masked: MaskedSite) -> None:
+    with masked.as_role("mask_nurse") as nurse:
+        assert shown_to(nurse) == MASKED
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            nurse.execute("SELECT id FROM people WHERE ssn = '1'")
+    with masked.as_role("mask_research") as research:
+        research.execute("SELECT ssn, name FROM people")
+    shown = log_of(masked, kind="execution", role="mask_nurse")[-1]
+    assert shown["columns"] == {"public.people.ssn": {"masked": 1}}
+    assert set(shown["keys"].values()) == {"used"}
+    refused = log_of(masked, kind="refused", role="mask_nurse")[-1]
+    assert (refused["outcome"], refused["columns"]) == ("42501", {"public.people.ssn": {"denied": True}})
+    nulls = log_of(masked, kind="execution", role="mask_research")[-1]
+    assert nulls["columns"] == {"public.people.ssn": {"masked": 1}, "public.people.name": {"masked": 1}}
+    assert SSN not in text_of(masked)
+
+
+# -- end users with tokens -------------------------------------------------------------------------------------------------------
+
+
+def test_roles_of_a_token_count_beside_the_sessions(masked: MaskedSite) -> None:
+    with masked.as_role("mask_clerk", prepare_threshold=0) as clerk:
+        assert shown_to(clerk) == SSN
+        for roles, expected in (
+            (["intern"], "078********"),
+            (["doctor"], SSN),
+            (["mask_nurse"], MASKED),
+            (["intern", "mask_nurse"], "078********"),
+            ([], SSN),
+        ):
+            clerk.execute(f"SET phiproxy.end_user = '{token(*roles)}'".encode())
+            assert shown_to(clerk) == expected
+            assert log_of(masked, kind="execution", role="mask_clerk")[-1]["user"] == {"how": "verified", "name": "jane"}
+        with clerk.transaction(force_rollback=True):
+            clerk.execute(f"SET LOCAL phiproxy.end_user = '{token('stranger')}'".encode())
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), clerk.transaction():
+                shown_to(clerk)
+        assert shown_to(clerk) == SSN
+        row = clerk.execute("SELECT current_setting('phiproxy.end_user')").fetchone()
+        assert row is not None
+        assert row[0].startswith("phi-")
+
+
+def test_a_token_that_cannot_be_believed_is_refused(masked: MaskedSite) -> None:
+    with masked.as_role("mask_clerk") as clerk:
+        clerk.execute(f"SET phiproxy.end_user = '{token('intern')}'".encode())
+        for bad in ("dr.who", token("doctor", seconds=-1), token("doctor", key=ec.generate_private_key(ec.SECP256R1()))):
+            for execute in (clerk.execute, psycopg.ClientCursor(clerk).execute):
+                with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification) as refused:
+                    execute(f"SET phiproxy.end_user = '{bad}'")
+                assert bad not in str(refused.value)
+            assert bad not in text_of(masked)
+        assert shown_to(clerk) == "078********"
+
+
+def test_a_token_shows_nothing_when_its_time_is_over(masked: MaskedSite) -> None:
+    with masked.as_role("mask_clerk", prepare_threshold=0) as clerk:
+        clerk.execute(f"SET phiproxy.end_user = '{token('doctor', seconds=3)}'".encode())
+        assert shown_to(clerk) == SSN
+        time.sleep(3.2)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+            shown_to(clerk)
+        clerk.execute("RESET phiproxy.end_user")
+        assert shown_to(clerk) == SSN
+
+
+def test_a_name_that_comes_past_the_proxy_is_nobodys(masked: MaskedSite) -> None:
+    with masked.as_role("mask_clerk", options=f"-c phiproxy.end_user={token('doctor')}") as clerk:
+        assert shown_to(clerk) == SSN
+        assert log_of(masked, kind="execution", role="mask_clerk")[-1].get("user") is None
+
+
+def test_keys_are_read_again(masked: MaskedSite) -> None:
+    new = ec.generate_private_key(ec.SECP256R1())
+    with masked.as_role("mask_clerk") as clerk:
+        with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
+            clerk.execute(f"SET phiproxy.end_user = '{token('intern', key=new)}'".encode())
+        write_keys(masked.site.directory, new)
+        try:
+            masked.reload()
+            clerk.execute(f"SET phiproxy.end_user = '{token('intern', key=new)}'".encode())
+            assert shown_to(clerk) == "078********"
+        finally:
+            write_keys(masked.site.directory)
+            masked.reload()
+
+
+# -- break-glass -----------------------------------------------------------------------------------------------------------------
+
+
+def review(masked: MaskedSite, *arguments: str, password: str = "mask") -> subprocess.CompletedProcess[str]:
+    env = {**masked.site.env, "PGPASSWORD": password}
+    return run_cli("audit", "review", *arguments, "-c", str(masked.site.config), env=env)
+
+
+def test_a_reason_lifts_masks_and_a_second_person_signs_it_off(masked: MaskedSite) -> None:
+    reason = "ambulance, patient is unconscious"
+    with masked.as_role("mask_nurse", prepare_threshold=0) as nurse:
+        assert shown_to(nurse) == MASKED
+        nurse.execute(f"SET phiproxy.reason = '{reason}'".encode())
+        glass = log_of(masked, kind="break_glass")[-1]  # it is there before the reply is
+        assert (glass["reason"], glass["role"], glass["login"], glass["seconds"]) == (reason, "mask_nurse", "mask_nurse", 60)
+        assert shown_to(nurse) == SSN
+        assert nurse.execute("SELECT id FROM people WHERE ssn = %s", (SSN,)).fetchall() == [(1,)]
+        opened = log_of(masked, kind="execution", role="mask_nurse")[-2]
+        assert (opened["reason"], opened["columns"]) == (reason, {"public.people.ssn": {"opened": 1}})
+        row = nurse.execute("SELECT current_setting('phiproxy.reason')").fetchone()
+        assert row is not None
+        mark = str(row[0])
+        assert mark.startswith("phi-")
+        nurse.execute("RESET phiproxy.reason")
+        assert shown_to(nurse) == MASKED
+        with nurse.transaction(force_rollback=True):
+            nurse.execute("SET LOCAL phiproxy.reason = 'again'")
+            assert shown_to(nurse) == SSN
+        assert shown_to(nurse) == MASKED
+    with masked.as_role("mask_nurse") as other:
+        other.execute(f"SELECT set_config('phiproxy.reason', '{mark}', false)".encode())
+        assert shown_to(other) == MASKED  # another session's
+        other.execute("SELECT set_config('phiproxy.reason', 'just so', false)")
+        assert shown_to(other) == MASKED
+
+    listed = review(masked)
+    assert listed.returncode == 1
+    assert reason in listed.stdout
+    assert "public.people.ssn (opened 1)" in listed.stdout
+    name = glass["glass"]
+    for arguments, password, why in (
+        (("--as", "mask_nurse", "--note", "fine"), "mask", "has done it himself"),
+        (("--as", "mask_clerk"), "mask", "who signs it off"),
+        (("--as", "mask_clerk", "--note", "fine"), "wrong", "password authentication failed"),
+        (("--as", "nobody_there", "--note", "fine"), "mask", "password authentication failed"),
+    ):
+        refused = review(masked, name, *arguments, password=password)
+        assert refused.returncode == 1
+        assert why in refused.stderr
+    assert log_of(masked, kind="break_glass.reviewed") == []
+    signed = review(masked, name, "--as", "mask_clerk", "--note", "seen, in order")
+    assert signed.returncode == 0, signed.stderr
+    (record,) = log_of(masked, kind="break_glass.reviewed")
+    assert (record["glass"], record["by"], record["note"]) == (name, "mask_clerk", "seen, in order")
+    assert "was signed off by mask_clerk" in review(masked, name, "--as", "mask_clerk", "--note", "twice").stderr
+    assert reason not in review(masked).stdout
+    whole = json.loads(review(masked, "--all", "--json").stdout)
+    assert [each["review"] is not None for each in whole if each["glass"]["glass"] == name] == [True]
+    waiting = [each["glass"] for each in whole if each["review"] is None]  # what other tests have left, too
+    assert [each["role"] for each in waiting if each["reason"] == "again"] == ["mask_nurse"]
+    for each in waiting:
+        assert review(masked, each["glass"], "--as", "mask_clerk", "--note", "likewise").returncode == 0
+    assert review(masked).returncode == 0
+    key = masked.site.cli("audit", "key").strip()
+    deadline = time.monotonic() + 60
+    while (proven := run_cli("audit", "verify", str(masked.site.directory / "audit"), "--key", key)).returncode:
+        assert time.monotonic() < deadline, proven.stdout
+        time.sleep(0.5)
+
+
+def test_who_may_not_gives_no_reason(masked: MaskedSite) -> None:
+    before = len(log_of(masked, kind="break_glass"))
+    with masked.as_role("mask_research") as research:
+        for execute in (research.execute, psycopg.ClientCursor(research).execute):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not see more"):
+                execute("SET phiproxy.reason = 'curious'")
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            research.execute("SET phiproxy.reason = 7")
+    with masked.as_role("mask_pool") as pool:
+        pool.execute("SET ROLE mask_nurse")
+        pool.execute("SET phiproxy.reason = 'as a nurse'")
+        assert shown_to(pool) == SSN
+        pool.execute("SET ROLE mask_research")
+        assert shown_to(pool) == "None"
+        pool.execute("RESET ROLE")  # a member of all: what is denied stays so
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            shown_to(pool)
+    assert len(log_of(masked, kind="break_glass")) == before + 1
+
+
+def test_the_time_of_a_reason_is_over(masked: MaskedSite) -> None:
+    path = masked.site.directory / "policy.yaml"
+    with masked.as_role("mask_nurse", prepare_threshold=0) as nurse:
+        nurse.execute("SET phiproxy.reason = 'for a minute'")
+        assert shown_to(nurse) == SSN
+        time.sleep(61)
+        assert shown_to(nurse) == MASKED
+        assert path.exists()

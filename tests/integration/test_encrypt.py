@@ -1,0 +1,524 @@
+"""Tables full of plaintext are encrypted while applications read and write them, through the proxy and past it."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import os
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
+from psycopg import sql
+
+from tests.harness.at_work import AtWork
+from tests.harness.oracle import LeakOracle
+from tests.harness.proxy import command, environment, run_cli
+from tests.harness.server import PostgresServer
+from tests.harness.site import Site, open_site
+from tests.integration.job_at_work import done_despite, killed
+
+POLICY = """\
+database: {database}
+deployment: encrypt-test
+tables:
+  public.patients:
+    columns:
+      ssn:   {type: text, indexes: [ssn, "right(ssn, 4)"], accept_leakage: test}
+      born:  {type: date}
+      score: {type: "numeric(6,2)", indexes: [score], accept_leakage: test}
+"""
+TABLES = """\
+CREATE TABLE patients (
+    id int PRIMARY KEY, ssn text NOT NULL UNIQUE, name text, born date, score numeric(6,2), city text DEFAULT 'Graz'
+);
+CREATE INDEX patients_score_idx ON patients (score);
+COMMENT ON COLUMN patients.ssn IS 'as on the card';
+INSERT INTO patients
+  SELECT n, 'secret-' || n, 'Ann ' || n, date '1980-01-01' + n, n / 7.0 FROM generate_series(1, {rows}) n;
+"""
+
+
+def rows_of(dsn: str, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        return conn.execute(query.encode()).fetchall()
+
+
+@contextmanager
+def filled_site(
+    server: PostgresServer, directory: Path, *, policy: str = POLICY, ddl: str = TABLES, rows: int = 3000, settings: str = ""
+) -> Iterator[Site]:
+    """A site with full tables; the service role may act as their owner, as a job needs it."""
+    with open_site(server, directory, policy=policy, ddl=ddl.replace("{rows}", str(rows)), settings=settings) as site:
+        with server.connect() as conn:
+            conn.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(site.role), sql.Identifier(site.service)))
+            conn.execute(sql.SQL("GRANT SET ON PARAMETER session_replication_role TO {}").format(sql.Identifier(site.service)))
+        try:
+            yield site
+        finally:
+            with server.connect() as conn:
+                revoke = sql.SQL("REVOKE SET ON PARAMETER session_replication_role FROM {}")
+                conn.execute(revoke.format(sql.Identifier(site.service)))
+
+
+ALL = "SELECT * FROM patients ORDER BY id"
+
+
+def test_a_table_at_rest(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """What clients see is what it was: values, columns and their order, types; and nothing of it is in the table any more."""
+    with filled_site(postgres_server, tmp_path) as site:
+        assert "statements over it are observed" in site.cli("check", check=False)
+        before = rows_of(site.proxy_dsn, ALL)
+        looked = site.cli("encrypt", "--dry-run")
+        assert "unique index patients_ssn_key on the tags of ssn, in place of that on plain values" in looked
+        assert "what keeps it" not in looked
+        out = site.cli("encrypt", "--rewrite")
+        assert "statements were held for" in out
+        assert rows_of(site.proxy_dsn, ALL) == before == rows_of(site.plain_dsn, ALL)
+        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+            described = [(c.name, c.type_code) for c in conn.execute(ALL).description or ()]
+            with psycopg.connect(site.plain_dsn) as plain:
+                assert described == [(c.name, c.type_code) for c in plain.execute(ALL).description or ()]
+            assert conn.execute("SELECT id FROM patients WHERE ssn = 'secret-7'").fetchall() == [(7,)]
+            assert conn.execute("SELECT id FROM patients WHERE score = 3").fetchall() == [(21,)], "3.00 is 3"
+            assert conn.execute("SELECT count(*) FROM patients WHERE right(ssn, 4) = %s", ("t-77",)).fetchall() == [(1,)]
+            conn.execute("INSERT INTO patients VALUES (9000, 'secret-9000', 'Ben', '2000-01-01', 1.5)")
+            assert conn.execute("SELECT * FROM patients WHERE id = 9000").fetchall()[0][1:3] == ("secret-9000", "Ben")
+            with pytest.raises(psycopg.errors.UniqueViolation, match="patients_ssn_key"):
+                conn.execute("INSERT INTO patients (id, ssn) VALUES (9001, 'secret-9000')")
+            with pytest.raises(psycopg.errors.NotNullViolation):
+                conn.execute("INSERT INTO patients (id) VALUES (9001)")
+        stored = rows_of(site.server.dsn(site.sealed), "SELECT DISTINCT substring(ssn, 1, 3) FROM patients")
+        assert stored == [(b"\xf5P\x01",)]
+        columns = rows_of(site.server.dsn(site.sealed), "SELECT attname, format_type(atttypid, -1) FROM pg_attribute"
+                          " WHERE attrelid = 'patients'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum")  # fmt: skip
+        assert [c for c, t in columns if t == "bytea"] == ["born", "score", "ssn"]
+        assert "guards and tag indexes are there" in site.cli("check", check=False)
+        assert "nothing to do" in site.cli("encrypt")
+        assert rows_of(site.server.dsn(site.sealed), "SELECT col_description('patients'::regclass, attnum) FROM pg_attribute"
+                       " WHERE attrelid = 'patients'::regclass AND attname = 'ssn'") == [("as on the card",)]  # fmt: skip
+        try:
+            assert set(holding(site, b"secret-77")) <= {"pg_wal"}, "as --rewrite says, which names WAL"
+            without_old_wal(site)
+            assert holding(site, b"secret-77") == [], "as docs/existing-data.md says"
+        except PermissionError:
+            pytest.skip("the data directory is another user's")
+
+
+def holding(site: Site, value: bytes) -> list[str]:
+    """Return what of the data directory holds these bytes, but for other databases: its directories by their names."""
+    with site.server.connect(site.sealed) as conn:
+        conn.execute("CHECKPOINT")
+        ((data, oid),) = conn.execute(
+            "SELECT current_setting('data_directory'), oid::text FROM pg_database WHERE datname = current_database()"
+        ).fetchall()
+    root = Path(str(data))
+    files = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    own = [path for path in files if path.parts[:1] != ("base",) or path.parts[1] == oid]
+    return sorted({str(path.parent) for path in own if value in (root / path).read_bytes()})
+
+
+def without_old_wal(site: Site) -> None:
+    """Have all segments of WAL removed that were written before."""
+    with site.server.connect() as conn:
+        conn.execute("ALTER SYSTEM SET wal_recycle = off")
+        conn.execute("SELECT pg_reload_conf()")
+        try:
+            ((segments,),) = conn.execute("SELECT count(*) FROM pg_ls_waldir()").fetchall()
+            for _ in range(int(str(segments)) + 1):
+                conn.execute("SELECT pg_logical_emit_message(false, '', '')")
+                conn.execute("SELECT pg_switch_wal()")
+            conn.execute("CHECKPOINT")
+        finally:
+            conn.execute("ALTER SYSTEM RESET wal_recycle")
+            conn.execute("SELECT pg_reload_conf()")
+
+
+PAST = 20_000 / 60
+"""Rows that are changed past the proxy per second."""
+
+
+class Writers(AtWork):
+    """Applications at work: each change is made in the plain twin too, one row by one thread only, so that both must end alike."""
+
+    patience = None
+
+    def __init__(self, site: Site, rows: int, *, past: bool = True) -> None:
+        self._site, self._rows = site, rows
+        self.past = 0
+        self.seconds_past = 0.0
+        self.failures: list[str] = []
+        self.slowest = 0.0
+        self.done = 0
+        super().__init__(*(partial(self._through, n) for n in range(3)), *([self._past] if past else []))
+
+    def _through(self, number: int) -> None:
+        """Prepared statements, transactions and simple queries through the proxy."""
+        chance = random.Random(number)
+        proxy, plain = self._site.proxy_dsn, self._site.plain_dsn
+        with psycopg.connect(proxy, autocommit=True) as conn, psycopg.connect(plain, autocommit=True) as twin:
+            conn.prepare_threshold = 1
+            while not self._stop.is_set():
+                row = chance.randrange(1, self._rows // 4) * 4 + number
+                value = f"secret-{row}-{chance.randrange(10**6)}"
+                began = time.monotonic()
+                try:
+                    if number == 0:
+                        conn.execute("UPDATE patients SET ssn = %s WHERE id = %s", (value, row))
+                    elif number == 1:
+                        with conn.transaction():
+                            conn.execute("SELECT born FROM patients WHERE id = %s", (row,)).fetchall()
+                            conn.execute("UPDATE patients SET ssn = %s WHERE id = %s", (value, row))
+                    else:
+                        conn.execute(f"UPDATE patients SET ssn = '{value}' WHERE id = {row}".encode(), prepare=False)
+                    found = conn.execute("SELECT ssn FROM patients WHERE id = %s", (row,)).fetchall()
+                    if found != [(value,)]:
+                        self.failures.append(f"read {found}, wrote {value}")
+                except psycopg.Error as error:
+                    self.failures.append(f"{number}: {error}")
+                self.slowest = max(self.slowest, time.monotonic() - began)
+                twin.execute("UPDATE patients SET ssn = %s WHERE id = %s", (value, row))
+                self.done += 1
+
+    def _past(self) -> None:
+        """Until the column is sealed: from then on the server takes plaintext no more. Some rows at a time, 20 000 a minute."""
+        chance, some = random.Random(99), 10
+        sealed, plain = self._site.sealed_dsn, self._site.plain_dsn
+        update = "UPDATE patients SET ssn = 'secret-' || id || %s::text WHERE id = ANY (%s)"
+        began = time.monotonic()
+        with psycopg.connect(sealed, autocommit=True) as conn, psycopg.connect(plain, autocommit=True) as twin:
+            while not self._stop.is_set():
+                rows = [chance.randrange(1, self._rows // 4) * 4 + 3 for _ in range(some)]
+                values = f"-{chance.randrange(10**6)}", rows
+                try:
+                    conn.execute(update, values)
+                except psycopg.errors.DatabaseError:
+                    return
+                twin.execute(update, values)
+                self.past += some
+                self.seconds_past = time.monotonic() - began
+                self._stop.wait(max(0.0, self.past / PAST - self.seconds_past))
+
+
+def test_under_traffic(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """No statement fails, none waits long, no write is lost: prepared ones and transactions go on over the switch."""
+    rows = 50_000
+    with filled_site(postgres_server, tmp_path, rows=rows) as site:
+        with Writers(site, rows) as writers:
+            time.sleep(1)
+            told = [json.loads(line) for line in site.cli("encrypt", "--json").splitlines() if line.startswith('{"')]
+            time.sleep(1)
+        assert writers.failures == []
+        assert writers.done > 50
+        assert told
+        assert writers.slowest < 10  # with all else that the machine does
+        assert writers.past > writers.seconds_past * PAST / 2, "the machine may be busy otherwise"
+        assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
+        oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: sorted(site.directory.glob("*.log")))
+        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+            planted = oracle.plant()
+            conn.execute("UPDATE patients SET ssn = %s WHERE id = 1", (planted,))
+            assert conn.execute("SELECT id FROM patients WHERE ssn = %s", (planted,)).fetchall() == [(1,)]
+        oracle.assert_no_leak()
+
+
+def raw_columns(site: Site, table: str = "patients") -> list[str]:
+    query = f"SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
+    return [str(name) for (name,) in rows_of(site.server.dsn(site.sealed), query)]
+
+
+def test_killed_at_any_moment(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """kill -9, again and again: the tables are as they were, or encrypted, and the same job goes on from there."""
+    with filled_site(postgres_server, tmp_path, rows=2500) as site:
+        before = rows_of(site.plain_dsn, ALL)
+
+        def as_before() -> None:
+            assert rows_of(site.proxy_dsn, ALL) == before
+
+        kills = done_despite(site, ["encrypt"], killed, 8, random.Random(5), pause=(0.25, 2.0), between=as_before)
+        as_before()
+        assert kills >= 3
+        assert "guards and tag indexes are there" in site.cli("check", check=False)
+        assert not [name for name in raw_columns(site) if name.startswith("phi_")]
+        assert rows_of(site.server.dsn(site.sealed), "SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%phi%'") == [(0,)]
+
+
+def test_the_way_back_killed_at_any_moment(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    named = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
+    with filled_site(postgres_server, tmp_path, rows=1000) as site:
+        before = rows_of(site.plain_dsn, named)
+        site.cli("encrypt")
+
+        def as_before() -> None:
+            assert rows_of(site.proxy_dsn, named) == before
+
+        decrypting = ["decrypt", "public.patients", "--reorder"]
+        kills = done_despite(site, decrypting, killed, 5, random.Random(6), pause=(0.3, 2.0), between=as_before)
+        as_before()
+        assert kills >= 2
+        assert not [name for name in raw_columns(site) if name.startswith("phi_")]
+
+
+def test_a_proxy_that_is_killed_in_between_is_not_waited_for_long(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    with filled_site(postgres_server, tmp_path, rows=200) as site:
+        other = site.another_proxy("other")
+        with other:
+            other.kill()
+        site.cli("encrypt")
+        assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
+
+
+def test_a_transaction_that_does_not_end(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """Whether it is behind the proxy or not: the job gives up, nothing is half done, and goes on when it has ended."""
+    with filled_site(postgres_server, tmp_path, rows=200) as site:
+        before = rows_of(site.plain_dsn, ALL)
+        with psycopg.connect(site.proxy_dsn) as holder:
+            holder.execute("SELECT FROM patients")
+            done = run_cli("encrypt", "--attempts", "1", "-c", str(site.config), env=site.env)
+            assert (done.returncode, "have transactions or statements that do not end" in done.stderr) == (1, True)
+            assert rows_of(site.proxy_dsn, ALL) == before
+        with psycopg.connect(site.sealed_dsn) as holder:
+            holder.execute("SELECT FROM patients")
+            done = run_cli("jobs", "resume", "1", "-c", str(site.config), env=site.env)
+            assert (done.returncode, "others hold a lock" in done.stderr) == (1, True)
+            assert rows_of(site.proxy_dsn, ALL) == before
+        assert raw_columns(site) == ["id", "ssn", "name", "born", "score", "city"], "nothing half done"
+        site.cli("jobs", "resume", "1")
+        assert rows_of(site.proxy_dsn, ALL) == before
+        assert rows_of(site.proxy_dsn, "SELECT id FROM patients WHERE ssn = 'secret-5'") == [(5,)]
+
+
+def test_aborted(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """All that was added is taken back; what is hidden meanwhile is not shown."""
+    with filled_site(postgres_server, tmp_path, rows=1500) as site:
+        columns = raw_columns(site)
+        process = subprocess.Popen(
+            command("encrypt", "--rate", "10", "-c", str(site.config)), env=environment(site.env), stderr=subprocess.DEVNULL
+        )
+        try:
+            until = time.monotonic() + 60
+            while len(raw_columns(site)) == len(columns) and time.monotonic() < until:
+                time.sleep(0.05)
+            assert len(raw_columns(site)) == len(columns) + 3
+            assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
+            assert "is being sealed" in site.cli("check", check=False)
+            with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+                conn.execute("INSERT INTO patients VALUES (9999, 'x', 'y', '2000-01-01', 1, 'z')")
+                conn.execute("UPDATE patients SET ssn = ssn || '!' WHERE id = 9999")
+                assert conn.execute("DELETE FROM patients WHERE id = 9999 RETURNING *").fetchall()[0][1] == "x!"
+                with conn.cursor().copy("COPY patients TO STDOUT") as copy:
+                    assert all(bytes(line).count(b"\t") == 5 for line in copy)
+        finally:
+            process.kill()
+            process.wait()
+        site.cli("jobs", "abort", "1")
+        assert raw_columns(site) == columns
+        site.cli("encrypt")
+        assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
+
+
+def test_kept_and_dropped_later(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    with filled_site(postgres_server, tmp_path, rows=200) as site:
+        assert "--finish drops them" in site.cli("encrypt", "public.patients.ssn", "--keep")
+        assert "phi_old_ssn" in raw_columns(site)
+        assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
+        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO patients (id, ssn) VALUES (1000, 'secret-1000')")
+            with pytest.raises(psycopg.errors.UndefinedColumn):
+                conn.execute("SELECT phi_old_ssn FROM patients")
+        assert rows_of(site.server.dsn(site.sealed), "SELECT phi_old_ssn FROM patients WHERE id = 1000") == [(None,)]
+        assert "dropped: the plain public.patients.ssn" in site.cli("encrypt", "--finish")
+        assert "phi_old_ssn" not in raw_columns(site)
+        assert rows_of(site.proxy_dsn, ALL) == [*rows_of(site.plain_dsn, ALL), (1000, "secret-1000", None, None, None, "Graz")]
+        site.cli("keys", "rotate", "--index", "public.patients.ssn")
+        assert [row[:2] for row in rows_of(site.proxy_dsn, ALL)][-1] == (1000, "secret-1000"), "columns stay in their order"
+        rest = site.cli("encrypt")
+        assert "statements were held" in rest
+        with psycopg.connect(site.plain_dsn, autocommit=True) as plain:
+            plain.execute("INSERT INTO patients (id, ssn) VALUES (1000, 'secret-1000')")
+        assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
+
+
+MANY = """\
+CREATE TABLE parted (region text, id int, ssn text, city text, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
+CREATE TABLE parted_a PARTITION OF parted FOR VALUES IN ('a');
+CREATE TABLE parted_b (city text, ssn text, id int NOT NULL, region text NOT NULL);
+ALTER TABLE parted ATTACH PARTITION parted_b FOR VALUES IN ('b');
+CREATE TABLE family (id int PRIMARY KEY, ssn text);
+CREATE TABLE child (more text, PRIMARY KEY (id)) INHERITS (family);
+CREATE TABLE guarded (id int, kind text, ssn text, PRIMARY KEY (kind, id));
+CREATE TABLE watched (id int PRIMARY KEY, ssn text, n int DEFAULT 0);
+CREATE FUNCTION noticed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.n := NEW.n + 1; RETURN NEW; END $$;
+CREATE TRIGGER noticed BEFORE UPDATE ON watched FOR EACH ROW EXECUTE FUNCTION noticed();
+INSERT INTO parted SELECT CASE n % 2 WHEN 0 THEN 'a' ELSE 'b' END, n, 'secret-' || n, 'c' || n FROM generate_series(1, 300) n;
+INSERT INTO family SELECT n, 'secret-' || n FROM generate_series(1, 100) n;
+INSERT INTO child SELECT n, 'secret-' || n, 'more' FROM generate_series(101, 200) n;
+INSERT INTO guarded SELECT n, 'x', 'secret-' || n FROM generate_series(1, 100) n;
+INSERT INTO watched SELECT n, 'secret-' || n FROM generate_series(1, 100) n;
+"""
+TABLE = "  public.{}:\n    columns:\n      ssn: {{type: text, indexes: [ssn], accept_leakage: test}}\n"
+MANY_POLICY = "database: {database}\ndeployment: many-test\ntables:\n" + "".join(
+    TABLE.format(name) for name in ("parted", "family", "guarded", "watched")
+)
+
+
+def test_tables_of_every_kind(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """Composite keys, partitions of another column order, children, row-level security, triggers of the application's own."""
+    tables = ("parted", "family", "child", "guarded", "watched")
+    with filled_site(postgres_server, tmp_path, policy=MANY_POLICY, ddl=MANY) as site:
+        for dsn in (site.plain_dsn, site.sealed_dsn):
+            with psycopg.connect(dsn, autocommit=True) as owner:
+                owner.execute("ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON guarded USING (kind = 'x')")
+        queries = [f"SELECT * FROM {name} ORDER BY id" for name in (*tables, "parted_a", "parted_b")]
+        before = [rows_of(site.plain_dsn, query) for query in queries]
+        assert [rows_of(site.proxy_dsn, query) for query in queries] == before
+        site.cli("encrypt")
+        assert [rows_of(site.proxy_dsn, query) for query in queries] == before
+        for name in tables:
+            assert rows_of(site.proxy_dsn, f"SELECT id FROM {name} WHERE ssn = 'secret-10' OR ssn = 'secret-110'")
+            stored = rows_of(site.server.dsn(site.sealed), f"SELECT DISTINCT substring(ssn, 1, 3) FROM {name}")
+            assert stored == [(b"\xf5P\x01",)], name
+        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO parted VALUES ('b', 1001, 'secret-1001', 'here')")
+            conn.execute("INSERT INTO child VALUES (1001, 'secret-1001', 'more')")
+            assert conn.execute("SELECT * FROM parted WHERE ssn = 'secret-1001'").fetchall() == [("b", 1001, "secret-1001", "here")]
+            assert conn.execute("SELECT * FROM family WHERE ssn = 'secret-1001'").fetchall() == [(1001, "secret-1001")]
+            conn.execute("UPDATE parted SET region = 'a' WHERE id = 1001")
+            assert conn.execute("SELECT * FROM parted_a WHERE id = 1001").fetchall() == [("a", 1001, "secret-1001", "here")]
+        planned = rows_of(site.server.dsn(site.sealed), "SELECT indexdef FROM pg_indexes WHERE tablename LIKE 'parted%'")
+        assert sum("substring" in str(text) for (text,) in planned) == 3
+        listed = [f"SELECT id, ssn FROM {name} ORDER BY id" for name in tables]
+        sealed = [rows_of(site.proxy_dsn, query) for query in listed]
+        site.cli("decrypt", "public.parted", "public.family", "public.guarded", "public.watched", "--reorder")
+        assert [rows_of(site.proxy_dsn, query) for query in listed] == sealed
+        assert [rows_of(site.sealed_dsn, query) for query in listed] == sealed
+        assert rows_of(site.server.dsn(site.sealed), "SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%phi%'") == [(0,)]
+
+
+OBSTACLES = """\
+CREATE TABLE t (
+    id int PRIMARY KEY, a text DEFAULT current_user, b text CHECK (b <> d), c varchar(9), d text, e text, f text
+);
+CREATE INDEX i ON t (e, reverse(f));
+CREATE INDEX ia ON t (id) WHERE a = 'x';
+ALTER TABLE t ADD CONSTRAINT later UNIQUE (b) DEFERRABLE;
+INSERT INTO t (id) VALUES (1);
+"""
+
+
+def test_what_keeps_it_from_being_done(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """Each is named, with what to do, and nothing is changed."""
+    names = "abcdef"
+    policy = "database: {database}\ndeployment: o\ntables:\n  public.t:\n    columns:\n" + "".join(
+        f"      {name}: {{type: text, indexes: [{name}], distinct: 1000000}}\n" for name in names
+    )
+    with filled_site(postgres_server, tmp_path, policy=policy, ddl=OBSTACLES) as site:
+        done = run_cli("encrypt", "--dry-run", "--json", "-c", str(site.config), env=site.env)
+        assert done.returncode == 1
+        told = " | ".join(json.loads(done.stdout)["obstacles"])
+        for part in (
+            "DEFAULT of public.t.a: the server would compute a default",
+            "CHECK constraint t_check of public.t: a part of this constraint joins a protected column with others",
+            "public.t.c is character varying(9), the policy says text",
+            "index i of public.t cannot work on encrypted values: an index over public.t.f cannot answer this expression",
+            "index ia of public.t cannot work on encrypted values: the predicate of an index may not name a protected column",
+            "UNIQUE constraint later of public.t cannot work on encrypted values: it is DEFERRABLE",
+        ):  # fmt: skip
+            assert part in told
+        columns = raw_columns(site, "t")
+        refused = run_cli("encrypt", "-c", str(site.config), env=site.env)
+        assert (refused.returncode, "nothing was changed" in refused.stderr) == (1, True)
+        assert raw_columns(site, "t") == columns
+        assert json.loads(site.cli("jobs", "--json")) == []
+
+
+def test_the_way_back(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """Under traffic, in both directions: at the end the table is plain, and the policy's statements are observed again."""
+    rows = 2000
+    with filled_site(postgres_server, tmp_path, rows=rows) as site:
+        site.cli("encrypt")
+        looked = run_cli("decrypt", "public.patients", "--dry-run", "-c", str(site.config), env=site.env)
+        assert (looked.returncode, "will stand last" in looked.stdout) == (1, True)
+        named = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
+        with Writers(site, rows, past=False) as writers:
+            time.sleep(0.5)
+            site.cli("decrypt", "public.patients", "--reorder")
+            time.sleep(0.5)
+        assert writers.failures == []
+        assert rows_of(site.proxy_dsn, named) == rows_of(site.plain_dsn, named)
+        assert rows_of(site.sealed_dsn, named) == rows_of(site.plain_dsn, named)
+        assert raw_columns(site) == ["id", "name", "city", "born", "score", "ssn"]
+        named_indexes = "SELECT indexdef FROM pg_indexes WHERE indexname IN ('patients_ssn_key', 'patients_score_idx')"
+        indexes = rows_of(site.sealed_dsn, named_indexes)
+        assert sorted(str(text).partition(" ON ")[2] for (text,) in indexes) == [
+            "public.patients USING btree (score)", "public.patients USING btree (ssn)",
+        ]  # fmt: skip
+        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn, pytest.raises(psycopg.errors.NotNullViolation):
+            conn.execute("INSERT INTO patients (id) VALUES (99999)")
+        assert "statements over it are observed" in site.cli("check", check=False)
+        site.cli("encrypt")
+        assert rows_of(site.proxy_dsn, named) == rows_of(site.plain_dsn, named)
+
+
+IMPORTED = """\
+database: {database}
+deployment: import-test
+tables:
+  public.x:
+    columns:
+      a: {type: text}
+  public.patients:
+    columns:
+      ssn:  {type: text, indexes: [ssn], accept_leakage: test}
+      born: {type: date}
+      card: {type: text, indexes: [card], accept_leakage: test}
+"""
+
+
+def test_what_other_schemes_have_encrypted(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """pgcrypto in bytea, AES-ECB in base64; rows that are none of it are named by their keys, and nothing else of them is shown."""
+    other = "database: {database}\ndeployment: import-test\ntables:\n  public.x:\n    columns:\n      a: {type: text}\n"
+    key = os.urandom(16)
+    with filled_site(postgres_server, tmp_path, policy=other, ddl="CREATE TABLE x (id int PRIMARY KEY, a text);") as site:
+        with postgres_server.connect(site.sealed) as owner:
+            try:
+                owner.execute("CREATE EXTENSION pgcrypto")
+            except psycopg.errors.FeatureNotSupported:
+                pytest.skip("this server has no pgcrypto")
+            owner.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(site.role)))
+            owner.execute("CREATE TABLE patients (id int PRIMARY KEY, ssn bytea, born bytea, card text)")
+            filled = "pgp_sym_encrypt('secret-' || n, 'their pass'), pgp_sym_encrypt((date '1980-01-01' + n)::text, 'their pass')"
+            owner.execute(f"INSERT INTO patients SELECT n, {filled} FROM generate_series(1, 50) n".encode())
+            owner.execute("UPDATE patients SET ssn = pgp_sym_encrypt('x', 'another pass') WHERE id = 7")
+            for n in range(1, 51):
+                padder = PKCS7(128).padder()
+                cipher = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+                block = cipher.update(padder.update(f"{n:04}".encode()) + padder.finalize()) + cipher.finalize()
+                owner.execute("UPDATE patients SET card = %s WHERE id = %s", (base64.b64encode(block).decode(), n))
+        (tmp_path / "policy.yaml").write_text(IMPORTED.replace("{database}", site.sealed))
+        site.cli("keys", "init", "--clear", "public.patients.ssn", "--clear", "public.patients.born")
+        site.proxy.terminate()
+        site.proxy.start()
+        env = {**site.env, "PASS": "their pass", "CARDS": key.hex()}
+        columns = ("public.patients.ssn", "public.patients.born")
+        done = run_cli("encrypt", *columns, "--from", "pgcrypto:env:PASS", "-c", str(site.config), env=env)
+        assert done.returncode == 1
+        assert "1 rows could not be done" in done.stderr
+        assert "public.patients, id 7: public.patients.ssn: it is no value of pgcrypto" in done.stderr
+        with postgres_server.connect(site.sealed) as owner:
+            owner.execute("UPDATE patients SET ssn = pgp_sym_encrypt('secret-7', 'their pass') WHERE id = 7")
+        run_cli("jobs", "resume", "1", "-c", str(site.config), env=env, check=True)
+        cards = ("--from", "aes-ecb:hexkey@env:CARDS", "--layout", "none,base64", "--pattern", r"\d{4}")
+        run_cli("encrypt", "public.patients.card", *cards, "-c", str(site.config), env=env, check=True)
+        found = rows_of(site.proxy_dsn, "SELECT * FROM patients ORDER BY id")
+        assert found == [(n, f"secret-{n}", dt.date(1980, 1, 1) + dt.timedelta(n), f"{n:04}") for n in range(1, 51)]
+        assert rows_of(site.proxy_dsn, "SELECT id FROM patients WHERE card = '0042' AND ssn = 'secret-42'") == [(42,)]

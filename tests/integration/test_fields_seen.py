@@ -1,0 +1,138 @@
+"""Fields of documents in the audit log, behind masks, and under a policy that says otherwise what of them is in clear."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.harness.audit import audited_site, last, no_secret_is_in
+from tests.harness.proxy import run_cli
+from tests.harness.server import PostgresServer
+from tests.harness.site import Site
+from tests.harness.waiting import until
+
+POLICY = """\
+database: {database}
+deployment: fields-seen
+tables:
+  public.charts:
+    columns:
+      doc:
+        type: jsonb
+        fields:
+          "$.ssn":             {type: text, indexes: [value], distinct: 100000000}
+          "$.history[*].note": {type: text}
+        others: clear
+      closed:
+        type: jsonb
+        fields: {"$.ssn": {type: text}}
+        others: sealed
+        clear: ["$.ward"]
+access:
+  rules:
+    - {roles: [fields_nurse], columns: [public.charts.doc], show: "null"}
+    - {roles: [fields_nurse], columns: [public.charts.closed], show: deny}
+"""
+DDL = "CREATE TABLE charts (id int PRIMARY KEY, doc jsonb, closed jsonb);"
+SECRET = "078-05-1120"
+DOC = {"ssn": SECRET, "history": [{"note": SECRET}, {"note": "n"}], "ward": "B2"}
+CLOSED = {"ssn": SECRET, "ward": "W", "of the patient's own": {"Jane Doe": SECRET}}
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@pytest.fixture(scope="module")
+def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with postgres_server.connect() as conn:
+        conn.execute("DROP ROLE IF EXISTS fields_nurse")
+    postgres_server.create_role("fields_nurse", "of a nurse")
+    directory = tmp_path_factory.mktemp("seen")
+    with audited_site(postgres_server, directory, "directory: audit, proxy: one", policy=POLICY, ddl=DDL) as site:
+        with site.server.connect(site.sealed) as conn:
+            conn.execute("GRANT SELECT ON charts TO fields_nurse")
+        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO charts VALUES (1, %s, %s), (2, NULL, NULL)", [Jsonb(DOC), Jsonb(CLOSED)])
+        yield site
+
+
+@pytest.fixture
+def conn(site: Site) -> Iterator[Connection]:
+    with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+        yield conn
+
+
+READ = {
+    "SELECT doc FROM charts": {"doc$.ssn", "doc$.history[*].note"},
+    "SELECT doc->>'ssn' FROM charts": {"doc$.ssn"},
+    "SELECT doc->'history' FROM charts": {"doc$.history[*].note"},
+    "SELECT id FROM charts WHERE doc->>'ssn' = '078-05-1120'": {"doc$.ssn"},
+    "SELECT closed FROM charts": {"closed$.ssn", "closed"},
+}
+
+
+@pytest.mark.parametrize("statement", READ)
+def test_records_name_the_fields_that_were_opened_or_searched(site: Site, conn: Connection, statement: str) -> None:
+    conn.execute(statement.encode())
+    named = last(site, kind="execution")["columns"]
+    assert {name.removeprefix("public.charts.") for name in named if "$" in name or "closed" in name} == READ[statement]
+    no_secret_is_in(site, SECRET, "Jane Doe")
+
+
+def test_what_is_in_clear_is_read_of_nobody_s_fields(conn: Connection) -> None:
+    assert conn.execute("SELECT doc->>'ward', closed->>'ward' FROM charts WHERE id = 1").fetchall() == [("B2", "W")]
+
+
+def test_a_masked_document_is_only_shown(site: Site) -> None:
+    with psycopg.connect(site.proxy.dsn(site.sealed, "fields_nurse", "of a nurse"), autocommit=True) as conn:
+        only_shown(conn)
+
+
+def only_shown(conn: Connection) -> None:
+    assert conn.execute("SELECT id, doc FROM charts ORDER BY id").fetchall() == [(1, None), (2, None)]
+    for statement in (
+        "SELECT doc->>'ssn' FROM charts",
+        "SELECT doc->>'ward' FROM charts",
+        "SELECT id FROM charts WHERE doc->>'ssn' = '078-05-1120'",
+        "SELECT id FROM charts WHERE doc->>'ward' = 'B2'",
+        'SELECT id FROM charts WHERE doc @> \'{"ward": "B2"}\'',
+        "SELECT id FROM charts WHERE doc ? 'ssn'",
+        "SELECT closed FROM charts",
+        "SELECT closed->>'ward' FROM charts",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute(statement.encode())
+
+
+CLEAR = 'others: sealed\n        clear: ["$.ward"]'
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (
+            'others: sealed\n        clear: ["$.at"]',
+            "$.ward is in clear in them; $.at is sealed in them. Its documents must be rewritten",
+        ),
+        ("others: sealed", "`clear` is not what its documents were stored with: $.ward is in clear in them"),
+        ("others: clear", "its documents were stored with `others: sealed`, the policy says `others: clear`"),
+    ],
+)
+def test_a_policy_that_says_otherwise_what_is_in_clear_is_not_taken(site: Site, conn: Connection, now: str, said: str) -> None:
+    """What was stored in clear would not open, and what is sealed would be shown as if it were the value."""
+    path, log = site.directory / "policy.yaml", site.proxy.log_path
+    before = path.read_text()
+    assert CLEAR in before
+    path.write_text(before.replace(CLEAR, now))
+    try:
+        assert said in run_cli("check", "-c", str(site.config), env=site.env).stdout
+        refused = log.read_text().count("reload failed, nothing changed")
+        assert site.proxy.process is not None
+        site.proxy.process.send_signal(signal.SIGHUP)
+        until(lambda: log.read_text().count("reload failed, nothing changed") > refused, "the proxy has taken the policy")
+        assert conn.execute("SELECT closed FROM charts WHERE id = 1").fetchall() == [(CLOSED,)]
+    finally:
+        path.write_text(before)

@@ -1,0 +1,172 @@
+"""Whatever dies while a table is encrypted and decrypted again: nothing is lost, and the job goes on from there to its end.
+
+A few faults of each kind; with PHIPROXY_EXPLORE fifty, at other moments each time.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.harness.at_work import AtWork
+from tests.harness.mortal_server import MortalServer, mortal_server
+from tests.harness.proxy import run_cli
+from tests.harness.site import Site
+from tests.integration.job_at_work import EXPLORING, Fault, Job, done_despite, killed
+from tests.integration.test_encrypt import filled_site, raw_columns, rows_of
+
+FAULTS = 50 if EXPLORING else 5
+ROWS = 1500
+NAMED = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
+STEPS = (["encrypt"], ["decrypt", "public.patients", "--reorder"])
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[MortalServer]:
+    with mortal_server() as mortal:
+        yield mortal
+
+
+class Writers(AtWork):
+    """Sessions through the proxy that write rows of their own, connect again when they are lost, and know what was acknowledged.
+
+    ``stored`` are the values that each row may have at the end: the last one that was acknowledged, and one of which nobody knows.
+    """
+
+    patience = 60.0
+
+    LANES = 2
+
+    def __init__(self, site: Site) -> None:
+        self._dsn = site.proxy_dsn
+        super().__init__(*(partial(self._run, lane) for lane in range(self.LANES)))
+        self.stored: dict[int, set[str]] = {n: {f"secret-{n}"} for n in range(1, ROWS + 1)}
+        self.failures: list[str] = []
+        self.acknowledged = 0
+
+    def _run(self, lane: int) -> None:
+        chance = random.Random(lane)
+        while not self._stop.is_set():
+            try:
+                with psycopg.connect(self._dsn, autocommit=True, connect_timeout=10) as conn:
+                    conn.prepare_threshold = 1
+                    while not self._stop.is_set():
+                        self._write(conn, 1 + lane + self.LANES * chance.randrange(ROWS // self.LANES), chance.randrange(10**9))
+            except psycopg.OperationalError:
+                time.sleep(0.05)  # what it needs is gone, and comes again
+            except psycopg.Error as error:
+                self.failures.append(f"{error.sqlstate}: {error}")
+
+    def _write(self, conn: psycopg.Connection[tuple[object, ...]], row: int, number: int) -> None:
+        value = f"secret-{row}-{number}"
+        self.stored[row].add(value)
+        conn.execute("UPDATE patients SET ssn = %s WHERE id = %s", (value, row))
+        self.stored[row] = {value}
+        self.acknowledged += 1
+        read = conn.execute("SELECT id FROM patients WHERE ssn = %s", (value,)).fetchall()
+        if read != [(row,)]:
+            self.failures.append(f"a search for what row {row} has gave {read}")
+
+
+def converted_despite(site: Site, fault: Fault, pause: tuple[float, float] = (0.2, 2.0)) -> None:
+    """Encrypt and decrypt while the fault happens, until it has happened often enough; then all is compared."""
+    chance, faults, step = random.Random() if EXPLORING else random.Random(7), 0, 0
+    with Writers(site) as writers:
+        while faults < FAULTS or step % 2:
+            more = (FAULTS - faults + 1) // 2 if step == 0 else FAULTS - faults
+            faults += done_despite(site, STEPS[step % 2], fault, more, chance, pause=pause)
+            step += 1
+    assert writers.failures == []
+    assert writers.acknowledged > 50
+    for way in ("decrypted", "encrypted"):
+        rows = rows_of(site.proxy_dsn, NAMED)
+        assert [row for row in rows if row[1] not in writers.stored[int(str(row[0]))]] == [], way
+        without = [(row[0], *row[2:]) for row in rows]
+        assert without == [(row[0], *row[2:]) for row in rows_of(site.plain_dsn, NAMED)]
+        assert not [name for name in raw_columns(site) if name.startswith("phi_")]
+        if way == "decrypted":
+            site.cli("encrypt")
+    assert "guards and tag indexes are there" in site.cli("check", check=False)
+    leftover = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+    assert rows_of(site.server.dsn(site.sealed), leftover) == [(0,)]
+
+
+@contextmanager
+def site_of(mortal: MortalServer, directory: Path) -> Iterator[Site]:
+    with filled_site(mortal.server, directory, rows=ROWS) as site:
+        yield site
+
+
+@pytest.mark.timeout(1800 if EXPLORING else 300)
+@pytest.mark.parametrize("what", ["the job", "the proxy", "the job's connections", "PostgreSQL"])
+def test_killed_at_random_moments(mortal: MortalServer, tmp_path: Path, what: str) -> None:
+    with site_of(mortal, tmp_path) as site:
+
+        def the_proxy(_: Job) -> None:
+            site.proxy.kill()
+            site.proxy.start()
+
+        def the_connections(_: Job) -> None:
+            with mortal.server.connect() as conn:
+                conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'phiproxy job%'")
+
+        def postgresql(_: Job) -> None:
+            mortal.kill()
+            mortal.restart()
+
+        faults = {"the job": killed, "the proxy": the_proxy, "the job's connections": the_connections, "PostgreSQL": postgresql}
+        converted_despite(site, faults[what])
+        if what == "the proxy":
+            assert all(state == "done" for _, state in _states(site)), "a job outlives proxies"
+
+
+def _states(site: Site) -> list[tuple[object, ...]]:
+    return rows_of(site.server.dsn(site.sealed), "SELECT id, state FROM phiproxy.job ORDER BY id")
+
+
+@contextmanager
+def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own that is soon full; without the right to mount one the test is skipped."""
+    directory.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(directory)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+def test_a_full_disk(mortal: MortalServer) -> None:
+    """The table's tablespace has room for its rows, and not for as many again: the job says so, and goes on when there is room."""
+    place = mortal.own.directory / "small"
+    with small_disk(place, 1) as disk, mortal.server.connect() as admin:
+        mortal.own._who.own(disk)
+        admin.execute(f"CREATE TABLESPACE small LOCATION '{disk}'".encode())
+        directory = mortal.own.directory / "site"
+        directory.mkdir()
+        try:
+            with filled_site(mortal.server, directory, rows=4000) as site:
+                with mortal.server.connect(site.sealed) as conn:
+                    conn.execute("ALTER TABLE patients SET TABLESPACE small")
+                before = rows_of(site.plain_dsn, NAMED)
+                failed = run_cli("encrypt", "-c", str(site.config), env=site.env)
+                assert (failed.returncode, "jobs resume 1" in failed.stderr) == (1, True), failed.stderr
+                assert "53100" in failed.stderr
+                assert rows_of(site.proxy_dsn, NAMED) == before
+                subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+                site.cli("jobs", "resume", "1")
+                assert rows_of(site.proxy_dsn, NAMED) == before
+                assert rows_of(site.proxy_dsn, "SELECT id FROM patients WHERE ssn = 'secret-3999'") == [(3999,)]
+        finally:
+            admin.execute("DROP TABLESPACE small")

@@ -1,0 +1,131 @@
+"""Roles that see masks, where statements are split: the engine is given masks, and only to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.harness.server import PostgresServer
+from tests.integration.masked_site import Connection, MaskedSite, open_masked_site
+from tests.integration.test_masks import INSERT, MASKED, NAME, ROW, SHOWN, SSN, USES
+
+
+@pytest.fixture(scope="module")
+def masked(
+    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, engine_directory: Path
+) -> Iterator[MaskedSite]:
+    """The clinic with one person in it, and an engine."""
+    settings = f"compute: {{engine: embedded, directory: {engine_directory}, limits: {{rows: 500, sessions: 4, timeout: 20s}}}}\n"
+    with open_masked_site(postgres_server, tmp_path_factory.mktemp("masks-split"), settings=settings) as masked:
+        with masked.as_owner() as conn:
+            conn.execute(INSERT, ROW)
+            conn.execute("INSERT INTO calls (id, person, mrn, note) VALUES (1, 1, 'M-0000001', 'called')")
+        yield masked
+
+
+@pytest.fixture
+def nurse(masked: MaskedSite) -> Iterator[Connection]:
+    with masked.as_role("mask_nurse") as conn:
+        yield conn
+
+
+@pytest.mark.parametrize("statement", USES)
+def test_the_engine_computes_nothing_over_a_masked_column(nurse: Connection, statement: str) -> None:
+    nurse.execute("BEGIN")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        nurse.execute(statement.encode())
+    nurse.execute("ROLLBACK")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        psycopg.ClientCursor(nurse).execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT upper(name) FROM people WHERE ssn = '1'",
+        "SELECT upper(name) FROM people ORDER BY ssn",
+        "SELECT upper(name), length(ssn) FROM people",
+        "SELECT count(*) FROM people WHERE name ILIKE '%z%' AND ssn ILIKE '%1120'",
+        "SELECT name, ssn FROM people ORDER BY name, ssn",
+        "SELECT max(name), max(ssn) FROM people",
+        "SELECT p.id FROM people p JOIN calls c ON c.note || '' = p.ssn",
+        "SELECT DISTINCT upper(name), ssn FROM people",
+        "UPDATE people SET name = name || ssn",
+        "UPDATE people SET name = upper(name) WHERE ssn = '1'",
+        "UPDATE people SET name = upper(name), ssn = 'x'",
+        "INSERT INTO people (id, name) SELECT id + 50, upper(ssn) FROM people",
+        "INSERT INTO people (id, name, ssn) SELECT id + 50, upper(name), ssn FROM people",
+        "INSERT INTO people (id, name) VALUES (60, upper('x')) RETURNING ssn = 'x'",
+        "UPDATE people SET name = initcap(name) RETURNING upper(ssn)",
+        "COPY (SELECT upper(name), upper(ssn) FROM people) TO STDOUT",
+        "DECLARE c CURSOR FOR SELECT upper(name) FROM people ORDER BY ssn",
+        "EXPLAIN (ANALYZE) SELECT upper(name) FROM people ORDER BY ssn",
+        "PREPARE p AS SELECT upper(name) FROM people ORDER BY ssn",
+    ],
+)
+def test_nor_beside_what_it_computes(nurse: Connection, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is masked for this role"):
+        nurse.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT row_to_json(p) FROM people p", "SELECT p::text, upper(name) FROM people p", "SELECT md5(p::text) FROM people p",
+     "SELECT (p).*::text FROM people p"],
+)  # fmt: skip
+def test_whole_rows_are_refused(nurse: Connection, statement: str) -> None:
+    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)):
+        nurse.execute(statement.encode())
+
+
+@pytest.mark.parametrize(("statement", "value"), SHOWN)
+def test_it_is_shown_as_its_mask(nurse: Connection, statement: str, value: str) -> None:
+    row = nurse.execute(statement.encode()).fetchone()
+    assert row is not None
+    assert str(row[0]) == value
+
+
+@pytest.mark.parametrize(
+    ("statement", "rows"),
+    [
+        ("SELECT ssn, upper(name) FROM people", [(MASKED, NAME.upper())]),
+        ("SELECT ssn FROM people WHERE name ILIKE '%zork%' ORDER BY name", [(MASKED,)]),
+        ("SELECT born::date, upper(name) FROM people ORDER BY name", None),
+        ("SELECT s, upper(n) FROM (SELECT ssn AS s, name AS n FROM people) q ORDER BY n", [(MASKED, NAME.upper())]),
+        ("UPDATE people SET name = upper(name) WHERE id = 1 RETURNING ssn", [(MASKED,)]),
+        ("SELECT ssn FROM people p WHERE EXISTS (SELECT FROM calls c WHERE c.note ILIKE 'CALL%' AND c.person = p.id)", [(MASKED,)]),
+    ],
+)
+def test_masks_beside_what_is_computed(masked: MaskedSite, statement: str, rows: list[tuple[object, ...]] | None) -> None:
+    for binary in (False, True):
+        with masked.as_role("mask_nurse") as nurse, nurse.cursor(binary=binary) as cursor:
+            nurse.execute("BEGIN")
+            found = cursor.execute(statement.encode()).fetchall()
+            assert SSN not in str(found)
+            assert rows is None or found == rows
+            assert rows is not None or str(found[0][0]) == "1961-01-01"
+            nurse.execute("ROLLBACK")
+
+
+def test_cursors_and_statements_of_another_role(masked: MaskedSite) -> None:
+    query = "SELECT ssn, upper(name) FROM people ORDER BY name"
+    with masked.as_role("mask_pool", prepare_threshold=0) as pool:
+        pool.execute("SET ROLE mask_clerk")
+        assert pool.execute(query).fetchall() == [(SSN, NAME.upper())]
+        pool.execute(f"PREPARE p AS {query}".encode())
+        assert pool.execute("EXECUTE p").fetchall() == [(SSN, NAME.upper())]
+        pool.execute("SET ROLE mask_nurse")
+        assert pool.execute(query).fetchall() == [(MASKED, NAME.upper())]
+        assert pool.execute("EXECUTE p").fetchall() == [(MASKED, NAME.upper())]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            pool.execute("SELECT upper(name) FROM people ORDER BY ssn")
+        pool.execute("SET ROLE mask_clerk")
+        pool.execute("BEGIN")
+        pool.execute(f"DECLARE c CURSOR FOR {query}".encode())
+        pool.execute("SET LOCAL ROLE mask_nurse")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            pool.execute("FETCH c")
+        pool.execute("ROLLBACK")

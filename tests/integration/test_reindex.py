@@ -1,0 +1,128 @@
+"""``phiproxy reindex`` and ``keys rotate --index`` on tables in use: searches answer throughout, what is unique stays so."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.harness.proxy import run_cli
+from tests.harness.server import PostgresServer
+from tests.harness.site import Site
+from tests.integration.filled_site import ATTACHED, Application, filled_site, findings, indexes, raw, slots
+from tests.integration.job_at_work import done_despite, killed
+
+
+@pytest.fixture
+def site(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Site]:
+    with filled_site(postgres_server, tmp_path) as site:
+        yield site
+
+
+def test_an_index_key_is_rotated_to_its_end_while_the_application_runs(site: Site) -> None:
+    before = indexes(site)
+    assert "13, 16" in before["patients_ssn_key"]
+    with Application(site) as application:
+        out = site.cli("keys", "rotate", "--index", "public.patients.ssn")
+        time.sleep(0.5)
+    application.settle(site)
+    assert "is done" in out
+    assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "dropped"), (1, "@", 2, "active")]
+    after = indexes(site)
+    assert after.keys() == before.keys()
+    assert after["patients_ssn_key"] == before["patients_ssn_key"].replace("13, 16", "29, 16"), "unique, by the same name"
+    lacking = "get_byte(ssn, 11) < 2 OR get_byte(substring(ssn, 29, 16), 0) <> 2"
+    assert raw(site, f"SELECT count(*) FROM patients WHERE {lacking}") == [(0,)]
+    (guard,) = raw(site, "SELECT pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE conname = 'phi_guard_ssn'")
+    assert ">= 2" in str(guard[0])
+    assert guard[1] is True
+    assert findings(site, "index", "guard") == [("ok", "guards and tag indexes are there")]
+    assert site.cli("ddl").startswith("-- nothing to do")
+    # And once more: the registry has another generation.
+    site.cli("keys", "rotate", "--index", "public.patients.ssn")
+    assert slots(site, "c:public.patients.ssn")[2] == (2, "@", 3, "active")
+    with psycopg.connect(site.proxy_dsn) as conn:
+        assert conn.execute("SELECT id FROM patients WHERE ssn = '900000042'").fetchall() == [(42,)]
+
+
+def test_a_domain_over_a_partitioned_table_as_well(site: Site) -> None:
+    before, attached = indexes(site), raw(site, ATTACHED)
+    with Application(site) as application:
+        site.cli("keys", "rotate", "--index", "public.visits.mrn", "--later")
+        (note,) = [text for _, text in findings(site, "index") if "visits.mrn" in text]
+        assert "phiproxy reindex public.visits.mrn" in note
+        site.cli("reindex", "visits.mrn")
+    application.settle(site)
+    assert slots(site, "d:mrn") == [(0, "@", 1, "dropped"), (1, "@", 2, "active")]
+    assert indexes(site) == {name: text.replace("mrn, 13, 16", "mrn, 29, 16") for name, text in before.items()}
+    assert raw(site, ATTACHED) == attached
+    assert raw(site, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
+    assert findings(site, "index", "guard") == [("ok", "guards and tag indexes are there")]
+
+
+def test_a_new_index_on_a_filled_column(site: Site) -> None:
+    policy = site.directory / "policy.yaml"
+    policy.write_text(policy.read_text().replace("indexes: [ssn],", 'indexes: [ssn, "right(ssn, 4)"], accept_leakage: "a test",'))
+    done = run_cli("keys", "init", "-c", str(site.config), env=site.env)
+    assert "phiproxy reindex public.patients.ssn" in done.stderr
+    site.proxy.kill()
+    site.proxy.start()
+    with psycopg.connect(site.proxy_dsn) as conn, pytest.raises(psycopg.errors.FeatureNotSupported):
+        conn.execute("SELECT count(*) FROM patients WHERE right(ssn, 4) = '0042'")
+    with Application(site) as application:
+        site.cli("reindex", "public.patients.ssn")
+    application.settle(site)
+    with psycopg.connect(site.proxy_dsn) as conn:
+        assert conn.execute("SELECT count(*) FROM patients WHERE right(ssn, 4) = '0042' AND id < 10000").fetchone() == (1,)
+    assert findings(site, "index", "guard") == [("ok", "guards and tag indexes are there")]
+    done = run_cli("reindex", "public.patients.ssn", "-c", str(site.config), env=site.env)
+    assert "no index waits for values to be rewritten" in done.stderr
+
+
+def test_killed_at_any_moment(site: Site) -> None:
+    with Application(site) as application:
+        rotating = ["keys", "rotate", "--index", "public.patients.ssn", "--rate", "700"]
+        kills = done_despite(site, rotating, killed, 6, random.Random(6), pause=(0.9, 1.8))
+    application.settle(site)
+    assert kills >= 2
+    if slots(site, "c:public.patients.ssn")[-1][3] != "active":
+        pytest.fail(str(slots(site, "c:public.patients.ssn")))
+    assert raw(site, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
+    assert not [name for name in indexes(site) if name.startswith(("phi_next_", "phi_old_"))]
+    assert findings(site, "index", "guard") == [("ok", "guards and tag indexes are there")]
+
+
+def test_what_is_given_up_leaves_nothing_behind(site: Site) -> None:
+    before = indexes(site)
+    site.cli("keys", "rotate", "--index", "public.patients.ssn", "--later")
+    with psycopg.connect(site.server.dsn(site.sealed)) as blocking:
+        blocking.execute("SELECT FROM patients WHERE id = 7 FOR UPDATE")
+        blocked = run_cli("reindex", "public.patients.ssn", "-c", str(site.config), env=site.env, timeout=200)
+    assert blocked.returncode == 1
+    assert "others keep 1 rows locked" in blocked.stderr
+    (job,) = json.loads(site.cli("jobs", "--json"))
+    assert job["state"] == "failed"
+    assert any("has failed" in text and "phiproxy jobs resume" in text for _, text in findings(site, "job"))
+    site.cli("jobs", "abort", str(job["id"]))
+    assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "active"), (1, "@", 2, "dropped")]
+    assert indexes(site) == before
+    assert raw(site, "SELECT count(*) FROM pg_constraint WHERE conname ~ '^phi_next'") == [(0,)]
+    site.cli("keys", "rotate", "--index", "public.patients.ssn")
+    assert (
+        slots(site, "c:public.patients.ssn")[2] == (2, "@", 2, "active") or slots(site, "c:public.patients.ssn")[2][3] == "active"
+    )
+
+
+def test_who_is_not_the_owner_is_told_what_to_grant(site: Site) -> None:
+    with site.server.connect() as conn:
+        conn.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(site.role), sql.Identifier(site.service)))
+    done = run_cli("keys", "rotate", "--index", "public.patients.ssn", "-c", str(site.config), env=site.env)
+    assert done.returncode == 1
+    assert f"GRANT {site.role} TO {site.service}" in done.stderr
+    assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "active")], "nothing was begun"

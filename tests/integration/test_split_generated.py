@@ -1,0 +1,68 @@
+"""Random statements through a proxy with an engine: each answers as PostgreSQL does, or is refused; nothing leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.grammar import over_expressions, statements
+from tests.fixtures.grammar_computed import computed
+from tests.fixtures.grammar_ranges import over_ranges
+from tests.fixtures.grammar_recursive import recursive
+from tests.fixtures.grammar_split import split_reads, split_writes
+from tests.fixtures.grammar_typed import typed
+from tests.fixtures.live import Twins, extended_site, watched_twins
+from tests.harness.server import PostgresServer
+from tests.integration.test_generated import EXPLORE, tried
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 2 * EXPLORE)]
+
+
+@pytest.fixture(scope="module")
+def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, engine_directory: Path) -> Iterator[Twins]:
+    settings = f"compute: {{engine: embedded, directory: {engine_directory}}}\n"
+    directory = tmp_path_factory.mktemp("split_generated")
+    with extended_site(postgres_server, directory, settings=settings) as site, watched_twins(site) as found:
+        yield found
+
+
+def test_computed(twins: Twins) -> None:
+    became = tried(twins, computed(), 300)
+    assert became["equal"] > 150, became
+
+
+def test_what_is_refused_without_an_engine(twins: Twins) -> None:
+    became = tried(twins, statements(), 200)
+    assert became["equal"] > 80, became
+
+
+def test_over_indexed_expressions(twins: Twins) -> None:
+    became = tried(twins, over_expressions(), 100)
+    assert became["equal"] > 50, became
+
+
+def test_ranges(twins: Twins) -> None:
+    became = tried(twins, over_ranges(), 100)
+    assert became["equal"] > 50, became
+
+
+def test_recursive(twins: Twins) -> None:
+    became = tried(twins, recursive(), 40)
+    assert became["equal"] > 20, became
+
+
+def test_larger_shapes(twins: Twins) -> None:
+    became = tried(twins, split_reads(), 200)
+    assert became["equal"] > 120, became
+
+
+def test_writes(twins: Twins) -> None:
+    became = tried(twins, split_writes(), 150)
+    assert became["equal"] > 60, became
+
+
+def test_typed_parameters(twins: Twins) -> None:
+    became = tried(twins, typed(), 120)
+    assert became["equal"] > 40, became

@@ -1,0 +1,110 @@
+"""SELECTs that are split, by both protocols, in every format, in transactions and pipelines: as PostgreSQL answers them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness import results
+from tests.harness.differential import SELECTS, Differential, Protocol
+
+STATEMENTS = {
+    "ORDER BY": "SELECT id, full_name FROM patients ORDER BY full_name, id LIMIT 3",
+    "ILIKE": "SELECT id, full_name, city FROM patients WHERE full_name ILIKE '%zo%' ORDER BY id",
+    "aggregates": "SELECT city, max(full_name), min(ssn), count(*) FROM patients GROUP BY city ORDER BY city",
+    "expressions": "SELECT id, upper(full_name) || ' ' || length(notes) AS said FROM patients ORDER BY id",
+    "windows": "SELECT id, row_number() OVER (ORDER BY full_name) FROM patients ORDER BY id",
+    "no rows": "SELECT id FROM patients WHERE full_name LIKE 'nobody%'",
+    "two tables": "SELECT p.id, v.diagnosis FROM patients p LEFT JOIN visits v ON v.mrn || '' = p.mrn ORDER BY p.id, v.diagnosis",
+    "whole": "SELECT row_to_json(p) FROM patients p ORDER BY p.id",
+    "rows": "SELECT p, id, upper(full_name), p::text FROM patients p ORDER BY full_name, id",
+    "rows of an outer join": "SELECT v.id, p FROM visits v LEFT JOIN patients p ON p.id = patient_id AND ssn > 'M' ORDER BY v.id",
+    "rows that are sorted": "SELECT DISTINCT p FROM patients p ORDER BY p",
+    "rows that are compared": "SELECT count(*), p < q AS less FROM patients p, patients q GROUP BY p < q ORDER BY 2",
+    "a subquery by which is grouped": (
+        "SELECT (SELECT max(v.diagnosis) FROM visits v WHERE v.patient_id = p.id) AS m, count(*) FROM patients p"
+        " GROUP BY (SELECT max(v.diagnosis) FROM visits v WHERE v.patient_id = p.id) ORDER BY 1"
+    ),
+    "a subquery of which the first row is taken": (
+        "SELECT DISTINCT ON (full_name IN (SELECT v.diagnosis FROM visits v)) id FROM patients"
+        " ORDER BY full_name IN (SELECT v.diagnosis FROM visits v), id"
+    ),
+    "rows that are grouped by": "SELECT p, count(*), row_to_json(p) FROM patients p GROUP BY p.id ORDER BY p.id",
+}
+WITH_PARAMETERS: dict[str, tuple[str, tuple[object, ...]]] = {
+    "a condition that would fail, behind one that costs less": (
+        "SELECT upper(full_name) FROM patients WHERE decode(ssn, $2) > '' AND mrn > $1",
+        ("zzzz", "nothing"),
+    ),
+    "pattern": ("SELECT id, full_name FROM patients WHERE full_name ILIKE $1 ORDER BY full_name", ("%zo%",)),
+    "range": ("SELECT id FROM patients WHERE full_name > $1 ORDER BY id", ("M",)),
+    "beside an unprotected column": ("SELECT id FROM patients WHERE id < $2 AND full_name > $1 ORDER BY id", ("A", 4)),
+    "limit": ("SELECT id, full_name FROM patients ORDER BY full_name LIMIT $1::int", (2,)),
+    "in the result": ("SELECT full_name || $1::text FROM patients ORDER BY id", ("!",)),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_as_the_whole_statement(both: Differential, name: str) -> None:
+    statement = STATEMENTS[name]
+    both.run(statement, protocol="simple")
+    for parameters, formats, named in SELECTS:
+        outcome = both.run(statement, param_format=parameters, result_format=formats, named=named)
+        assert outcome.status == "TUPLES_OK", outcome.message
+
+
+def test_rows_of_a_type_that_would_be_another(both: Differential) -> None:
+    both.refused("SELECT p FROM patients p UNION ALL SELECT p FROM patients p")
+
+
+def test_rows_through_a_cursor_and_copy(both: Differential) -> None:
+    for statement in ("BEGIN", "DECLARE c CURSOR FOR SELECT p FROM patients p ORDER BY p.id", "FETCH 2 FROM c", "ROLLBACK"):
+        both.run(statement, protocol="simple", ordered=True)
+    for statement in ("BEGIN", "DECLARE c CURSOR FOR SELECT p FROM patients p ORDER BY p.id"):
+        both.run(statement)
+    both.run("FETCH 2 FROM c", result_format=1, named=True, ordered=True)
+    both.run("ROLLBACK")
+
+
+@pytest.mark.parametrize("name", WITH_PARAMETERS)
+def test_with_parameters(both: Differential, name: str) -> None:
+    statement, values = WITH_PARAMETERS[name]
+    for parameters, formats, named in SELECTS:
+        outcome = both.run(statement, values, param_format=parameters, result_format=formats, named=named)
+        assert outcome.status == "TUPLES_OK", outcome.message
+
+
+@pytest.mark.parametrize("statement", [
+    "SELECT upper(ssn) FROM patients p FOR UPDATE OF nothing",
+    "SELECT 'ü', upper(ssn) FROM patients p WHERE ssn = 'x' FOR UPDATE OF p, v",
+    "SELECT upper(ssn) FROM patients p FOR SHARE OF patients",
+    "SELECT upper(p.ssn) FROM patients p LEFT JOIN visits v ON v.mrn = p.mrn FOR UPDATE OF v",
+    "SELECT upper(full_name) FROM patients ORDER BY id LIMIT 'x'",
+    "SELECT upper(full_name) FROM patients ORDER BY id OFFSET 'x'",
+    "SELECT upper(full_name) FROM patients ORDER BY 1 LIMIT 'x'",
+    "SELECT upper(full_name) FROM patients ORDER BY id LIMIT -1",
+    "SELECT upper(full_name) FROM patients ORDER BY 1 LIMIT nothing",
+    "SELECT upper(full_name) FROM patients TABLESAMPLE nothing (10)",
+    "SELECT upper(full_name) FROM patients WHERE ssn > 'a' AND id = ANY ('{1,x}')",
+    "UPDATE patients SET notes = notes || 'x' WHERE id = ANY ('{1,x}')",
+])  # fmt: skip
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_where_an_error_is(both: Differential, statement: str, protocol: Protocol) -> None:
+    said = []
+    for conn in (both.plain, both.proxied):
+        outcome = (
+            results.simple(conn, statement) if protocol == "simple" else results.extended(conn, statement, (), results.Form())
+        )[-1]
+        said.append((outcome.sqlstate, outcome.message, outcome.position))
+    assert said[1] == said[0]
+    assert said[0][0] is not None
+
+
+@pytest.mark.parametrize("added", [
+    "SEARCH DEPTH FIRST BY id SET o", "SEARCH BREADTH FIRST BY id, n SET o", "CYCLE id SET c USING path",
+    "SEARCH DEPTH FIRST BY id SET o CYCLE id SET c TO 'y' DEFAULT 'n' USING path",
+])  # fmt: skip
+def test_columns_that_search_and_cycle_add(both: Differential, added: str) -> None:
+    both.read(
+        "WITH RECURSIVE t (id, n) AS (SELECT p.id, upper(p.ssn) FROM patients p WHERE p.id = 1 UNION ALL"
+        f" SELECT p.id, t.n || left(p.full_name, 1) FROM t JOIN patients p ON p.id = t.id + 1) {added} SELECT * FROM t ORDER BY id"
+    )

@@ -1,0 +1,83 @@
+"""Whole rows in expressions that are split: in the engine they have the type of their table, with the columns as they are shown."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.harness.clinic import Clinic
+from tests.harness.differential import Differential
+
+JOINED = "FROM visits v LEFT JOIN patients p ON p.id = v.patient_id AND p.full_name > ''"
+
+
+@pytest.mark.parametrize("statement", [
+    "SELECT array_agg(p ORDER BY p.id) FROM patients p",
+    "SELECT array_agg(p ORDER BY p.id) FILTER (WHERE p.full_name > 'M'), count(p) FROM patients p WHERE city = 'Springfield'",
+    "SELECT p.city, array_agg(p ORDER BY p.id) FROM patients p GROUP BY p.city ORDER BY p.city",
+    "SELECT ARRAY[p, NULL], ARRAY[[p], [p]] FROM patients p ORDER BY p.id",
+    "SELECT coalesce(p, p), CASE WHEN p.id > 2 THEN p END, greatest(p, p), nullif(p, p) FROM patients p ORDER BY p.id",
+    "SELECT pg_typeof(p), pg_typeof(ARRAY[p]), upper(p.full_name) FROM patients p ORDER BY p.id",
+    "SELECT ssn(p), upper(full_name(p)), city(p) FROM patients p ORDER BY p.id",
+    "SELECT array_agg(p ORDER BY v.id), array_agg(v ORDER BY v.id) " + JOINED,
+    "SELECT p IS NULL, p IS NOT NULL, row_to_json(p), p::text, (p).ssn, p = p, ARRAY[p] " + JOINED + " ORDER BY v.id",
+    "SELECT jsonb_agg(p ORDER BY p.id), json_agg(ARRAY[p] ORDER BY p.id), to_jsonb(array_agg(p ORDER BY p.id)) FROM patients p",
+    "SELECT (array_agg(p ORDER BY p.id))[1], ((array_agg(p ORDER BY p.full_name))[2]).ssn FROM patients p",
+    "SELECT u.ssn, u.id FROM (SELECT array_agg(p) AS a FROM patients p) q, unnest(q.a) u ORDER BY u.id",
+    "SELECT first_value(p) OVER (ORDER BY p.full_name), lag(p) OVER (ORDER BY p.id) FROM patients p ORDER BY p.id",
+    "SELECT id FROM patients p WHERE p IN (p) ORDER BY id",
+    "SELECT ROW(p, 1)::text, num_nulls(p), md5(p::text), concat(p) FROM patients p ORDER BY id",
+    "SELECT array_agg(x (id, patient_id)) FROM visits x (id, patient_id)",
+    "SELECT array_agg(x ORDER BY x.n) FROM visits x (n, of)",
+    "SELECT array_agg(p)::text FROM patients p WHERE false AND p.notes > 'x'",
+    "SELECT array_agg(DISTINCT p), count(DISTINCT p) FROM patients p",
+    "SELECT nothing(p) FROM patients p",
+    "SELECT array_agg(p) || p FROM patients p",
+    "SELECT p || 'x' FROM patients p ORDER BY id",
+    "SELECT max(p) FROM patients p",
+])  # fmt: skip
+def test_as_postgresql(both: Differential, statement: str) -> None:
+    # An array holds the oid of its elements' type in binary form, which is another one in another database.
+    both.run(statement)
+    both.run(statement, named=True)
+    both.run(statement, protocol="simple")
+
+
+def test_in_binary_form(split_clinic: Clinic) -> None:
+    split_clinic.seed(2)
+    with psycopg.connect(split_clinic.proxy_dsn) as conn:
+        told = conn.execute("SELECT array_agg(p) FROM patients p", binary=True)
+        assert told.pgresult is not None
+        value = told.pgresult.get_value(0, 0)
+        (oid,) = conn.execute("SELECT 'patients'::regtype::oid::int").fetchone() or (0,)
+    assert value is not None
+    assert int.from_bytes(value[8:12], "big") == oid
+
+
+@pytest.mark.parametrize("statement", [
+    "SELECT id FROM patients p WHERE p = ANY (SELECT q FROM patients q WHERE q.id < 3) ORDER BY id",
+    "SELECT q.p FROM (SELECT p, upper(ssn) FROM patients p) q",
+    "SELECT q.ssn FROM (SELECT ssn(p), upper(ssn) FROM patients p) q",
+    "SELECT p FROM patients p UNION ALL SELECT p FROM patients p",
+])  # fmt: skip
+def test_refused(both: Differential, statement: str) -> None:
+    both.refused(statement)
+
+
+def test_parameters(both: Differential) -> None:
+    statement = "SELECT array_agg(p ORDER BY p.id) FROM patients p WHERE p.full_name > $1 AND p.id < $2"
+    both.run(statement, ("A", "4"), types=[25, 23], named=True)
+    both.run(statement, ("A", 4), types=[25, 23], param_format=1)
+
+
+def test_a_table_that_has_changed(split_clinic: Clinic) -> None:
+    split_clinic.seed(2)
+    statement = b"SELECT array_agg(v ORDER BY v.id), upper(max(v.diagnosis)) FROM visits v"
+    with (
+        psycopg.connect(split_clinic.plain_dsn, autocommit=True) as plain,
+        psycopg.connect(split_clinic.proxy_dsn, autocommit=True) as proxied,
+    ):
+        for change in (b"ALTER TABLE visits ADD COLUMN ward int DEFAULT 3", b"ALTER TABLE visits DROP COLUMN ward"):
+            for conn in (plain, proxied):
+                conn.execute(change)
+            assert proxied.execute(statement).fetchall() == plain.execute(statement).fetchall()

@@ -1,0 +1,31 @@
+"""Errors of split writes: PostgreSQL's, at its positions in the client's text, whichever part of the write has found them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness.differential import Differential, Protocol
+
+STATEMENTS = {
+    "42703": "UPDATE patients SET notes = notes || 'x', nothing = 1 WHERE id = 1",
+    "22P02": "UPDATE patients SET city = 'é', notes = notes || 'x', visits_count = 'abc' WHERE id = 1",
+    "22P02 of a condition": "UPDATE patients SET notes = notes || 'x' WHERE id = 'abc'",
+    "42883": "UPDATE patients SET notes = notes || 'x', city = nothing(city) WHERE id = 1",
+    "42804": "UPDATE patients SET notes = notes || 'x', visits_count = true",
+    "42P01": "UPDATE patients SET notes = upper(notes) FROM nothing WHERE id = 1",
+    "42703 of a conflict": "INSERT INTO patients (id, notes) VALUES (1, initcap('x')) ON CONFLICT (nothing) DO NOTHING",
+    "23505": "INSERT INTO patients (id, notes) VALUES (1, initcap('x'))",
+    "22012": "UPDATE patients SET notes = notes || (5 / (id - id)) WHERE id = 1",
+    "22012 of an unprotected column": "UPDATE patients SET notes = notes || 'x', visits_count = 1 / (id - 1) WHERE id = 1",
+    "42702": "WITH w AS (DELETE FROM visits v USING patients p WHERE p.id = v.id AND ssn < 'M' RETURNING id) SELECT 1 FROM w",
+    "42702 without WITH": "DELETE FROM visits v USING patients p WHERE p.id = v.id AND p.ssn < 'M' RETURNING id",
+    "42702 of a clock": "DELETE FROM visits v USING patients p WHERE p.id = v.id AND ssn < 'M' RETURNING mrn, now()",
+    "21000": "UPDATE patients p SET (notes, ssn) = (SELECT upper(v.diagnosis), v.mrn FROM visits v)",
+}
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_as_postgresql_says_it(both: Differential, name: str, protocol: Protocol) -> None:
+    outcome = both.run(STATEMENTS[name], protocol=protocol)
+    assert outcome.sqlstate == name[:5]

@@ -1,0 +1,5 @@
+"""A fresh database for each test of jobs."""
+
+from tests.keys.conftest import clock, site
+
+__all__ = ["clock", "site"]

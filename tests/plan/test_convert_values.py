@@ -1,0 +1,122 @@
+"""Many values become what the server gets in slices: the same as at once, and with the keys of now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from phiproxy.crypto.keyring import DataKey
+from phiproxy.errors import KeyNeeded, WriteKeyWant
+from phiproxy.long_values import LONG_JSON, LONG_VALUE
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.convert_values import MANY, SLICE, at_once, convert_steps
+from phiproxy.sql.values.uses import PLAIN, Store, Use
+from phiproxy.wire.arrays import Array
+from tests.clinic_model import PATIENTS, PROTECTION
+from tests.plan.rings import full_ring
+from tests.records_model import DOC, RECORDS
+
+SSN = PATIENTS.columns["ssn"]
+NAME = PATIENTS.columns["full_name"]
+
+
+def _uses(rows: int) -> list[tuple[Use, bytes | None]]:
+    found: list[tuple[Use, bytes | None]] = []
+    for row in range(1, rows + 1):
+        found += [(Store(SSN, row), b"ssn %d" % row), (PLAIN, b"%d" % row), (Store(NAME, row), None if row % 3 else b"name")]
+    return found
+
+
+def test_many_values_are_sealed_in_slices_each_row_under_a_record_of_its_own() -> None:
+    ring = full_ring(10**6)
+    ciphers, uses = Ciphers(ring), _uses(MANY)
+    before = ring.balance(SSN.scope)[1]
+    steps, turns = convert_steps(ciphers, uses), 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found = end.value
+            break
+        turns += 1
+    assert turns >= len(uses) // SLICE
+    opened = {SSN: ciphers.open(SSN), NAME: ciphers.open(NAME)}
+    for (use, value), sealed in zip(uses, found, strict=True):
+        assert (opened[use.column](sealed) if isinstance(use, Store) and value is not None else sealed) == value
+    assert before - ring.balance(SSN.scope)[1] == MANY
+
+
+def test_few_values_are_one_step() -> None:
+    with pytest.raises(StopIteration):
+        next(convert_steps(Ciphers(full_ring(10**6)), _uses(3)))
+
+
+def test_a_key_that_is_given_up_on_the_way_is_asked_for_again() -> None:
+    ring = full_ring(10**6)
+    ciphers, uses = Ciphers(ring), _uses(2 * MANY)
+    steps = convert_steps(ciphers, uses)
+    while ring.balance(SSN.scope)[1] == 10**6:
+        next(steps)  # up to the first records
+    ring.put_lease(SSN.scope, DataKey(77, SSN.scope, "", 1, b"k" * 32, "active"), 10**6, 1e9)
+    with pytest.raises(KeyNeeded) as needed:
+        list(steps)
+    assert needed.value.wants == {WriteKeyWant(SSN.scope, 2 * MANY)}
+
+
+def test_a_long_value_is_for_another_thread_and_needs_no_key_there() -> None:
+    ring = full_ring(10**6)
+    ciphers, value = Ciphers(ring), b"x" * (LONG_VALUE + 1)
+    steps = convert_steps(ciphers, [(Store(NAME, 1), value), (Store(NAME, 2), b"short")])
+    work = next(steps)
+    assert work is not None
+    ring.clear()
+    sealed = work()
+    assert isinstance(sealed, bytes)
+    with pytest.raises(StopIteration) as end:
+        steps.send(sealed)
+    assert Ciphers(full_ring(10**6)).open(NAME)(sealed) == value
+    assert end.value.value[0] is sealed
+
+
+def test_a_long_value_whose_key_is_given_up_before_is_asked_for_again() -> None:
+    ring = full_ring(10**6)
+    ciphers = Ciphers(ring)
+    steps = convert_steps(ciphers, [(Store(NAME, row), b"x" * (LONG_VALUE + 1)) for row in (1, 2)])
+    work = next(steps)
+    assert work is not None
+    sealed = work()
+    ring.clear()
+    with pytest.raises(KeyNeeded) as needed:
+        steps.send(sealed)
+    assert needed.value.wants == {WriteKeyWant(NAME.scope, 2)}
+
+
+def test_what_may_spell_a_stored_value_is_looked_at_by_the_loop() -> None:
+    """It is opened to be told, and a keyring is not for two threads."""
+    value = b"\\xF55001" + b"0" * LONG_VALUE
+    with pytest.raises(StopIteration):
+        next(convert_steps(Ciphers(full_ring(10**6)), [(Store(NAME, 1), value)]))
+
+
+def test_a_long_array_is_for_another_thread_as_a_whole() -> None:
+    ciphers, value = Ciphers(full_ring(10**6)), b"x" * LONG_VALUE
+    given = Array(((1, 3),), (value, None, b"short"))
+    assert next(convert_steps(ciphers, [(Store(NAME, 1), given)])) is not None
+    (sealed,) = at_once(convert_steps(ciphers, [(Store(NAME, 1), given)]))
+    assert isinstance(sealed, Array)
+    assert [e and ciphers.open(NAME)(e) for e in sealed.elements] == [value, None, b"short"]
+
+
+def test_a_long_document_is_for_another_thread_unless_something_in_it_looks_sealed() -> None:
+    """That is opened to be told, by the loop. Of a document each value is sealed by itself, so that less of it is long."""
+    ring = full_ring(10**6, protection=replace(PROTECTION, tables=(RECORDS,)))
+    clear = b'{"ssn": "1", "ward": "%b"}' % (b"x" * LONG_JSON)
+    work = next(convert_steps(Ciphers(ring), [(Store(DOC, 1), clear)]))
+    assert work is not None
+    sealed = work()
+    assert isinstance(sealed, bytes)
+    assert b'"ssn": "phi1:' in sealed
+    for other in (clear.replace(b"xx", b"phi1:f55001", 1), clear[:-100] + b'"}'):
+        with pytest.raises(StopIteration):
+            next(convert_steps(Ciphers(ring), [(Store(DOC, 1), other)]))

@@ -1,0 +1,99 @@
+"""Splits: source and rest of the fixtures as they are spelled, what is told of them, and what is not split."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.errors import StatementRefused
+from phiproxy.plan.without_engine import WITH_ENGINE
+from phiproxy.sql.result import Origin
+from tests.fixtures.cases import CASES, Case, fill
+from tests.fixtures.model import VIEW, planner
+from tests.sql.split.ask import shown, split_of
+
+
+def _value(word: str) -> str:
+    return f"Zoë-{word}-9"
+
+
+SPLIT = [case for case in CASES if case.rest]
+
+
+@pytest.mark.parametrize("case", SPLIT, ids=lambda case: case.id)
+def test_source_and_rest(case: Case) -> None:
+    statement, _ = case.with_values(_value)
+    split = split_of(statement, case.since, case.types)
+    assert split is not None
+    write = split.write.text.decode() if split.write is not None else ""
+    said = split.source.decode(), shown(split.rest), shown(split.described), write
+    assert said == tuple(fill(text, _value) for text in (case.source, case.rest, case.described, case.write))
+    planner(case.since).statement(split.source, (), VIEW)
+
+
+@pytest.mark.parametrize("case", SPLIT, ids=lambda case: case.id)
+def test_what_stands_in_the_rest_as_in_the_client_s_text_is_told(case: Case) -> None:
+    statement, _ = case.with_values(_value)
+    split = split_of(statement, case.since, case.types)
+    assert split is not None
+    for rest in (split.rest, split.described):
+        whole = b"".join(rest.parts)
+        assert all(whole[start:end] == statement.encode()[at : at + end - start] for start, end, at in rest.spans)
+
+
+@pytest.mark.parametrize("case", SPLIT, ids=lambda case: case.id)
+def test_without_an_engine_the_refusal_says_what_would_answer(case: Case) -> None:
+    statement, _ = case.with_values(_value)
+    with pytest.raises(StatementRefused) as refused:
+        planner(case.since).statement(statement.encode(), case.types, VIEW)
+    assert (refused.value.hint or "").endswith(WITH_ENGINE)
+
+
+NOT_SPLIT = [
+    "UPDATE visits v SET room = 'r' FROM patients p WHERE p.id = v.patient_id RETURNING upper(p.ssn), (SELECT max(id) FROM visits)",
+    "UPDATE visits v SET room = 'r' FROM patients p WHERE p.id = v.patient_id RETURNING upper(p.ssn), p",
+    "WITH w AS (DELETE FROM visits v USING patients WHERE patients.id = v.patient_id RETURNING upper(ssn)) SELECT count(*) FROM w",
+    "SELECT q.full_name || q.x FROM (SELECT full_name, set_config('datestyle', 'German', false) AS x FROM patients) q",
+    "SELECT id FROM patients WHERE full_name LIKE '%a%' AND set_config('x.y', city, false) = 'a'",
+    "SELECT random(), upper(ssn) FROM patients ORDER BY id",
+    "SELECT random(), id FROM patients WHERE upper(ssn) = 'x'",
+    "SELECT random(), upper(ssn) FROM patients p, visits v WHERE p.ssn < v.diagnosis",
+    "SELECT random(), max(ssn) FROM patients",
+    "SELECT CASE WHEN active THEN random() END, upper(ssn) FROM patients",
+    "SELECT severity(ssn) FROM patients",
+    "SELECT severity(city), max(ssn) FROM patients GROUP BY city",
+    "SELECT max(severity(city)) FILTER (WHERE id > 1), max(ssn) FROM patients",
+    "SELECT severity('x' || city), ssn || 'x' FROM patients",
+    "SELECT *, severity(city), upper(ssn) FROM patients",
+    "SELECT read_ssn(id), upper(ssn) FROM patients",
+    "SELECT upper(ssn) FROM patients WHERE 'patients'::regclass = 1",
+    "SELECT to_regclass(ssn) FROM patients",
+    "SELECT upper(ssn) INTO copies FROM patients",
+    "SELECT upper(p.ssn) FROM patients p, pairs()",
+    "SELECT upper(patients.ssn), log.id, archive.patients.id FROM patients, archive.patients, log",
+    "SELECT id, full_name, max(ssn) FROM patients GROUP BY ROLLUP (id)",
+    "SELECT upper(p.ssn) FROM patients p LEFT JOIN visits v ON p.full_name < v.diagnosis FOR UPDATE",
+    "SELECT max(ssn) FROM patients FOR UPDATE",
+    "SELECT q.p FROM (SELECT p FROM patients p) q ORDER BY upper((q.p).ssn)",
+    'SELECT ssn COLLATE "en-x-icu" FROM patients ORDER BY upper(ssn)',
+    "SELECT *, ctid, upper(ssn) FROM patients",
+    "SELECT nextval(ssn), upper(ssn) FROM patients",
+    "SELECT upper(ssn) FROM patients WHERE current_setting(city) = ssn",
+    "CREATE TABLE copies AS SELECT upper(ssn) AS u FROM patients",
+]
+
+
+@pytest.mark.parametrize("statement", NOT_SPLIT)
+def test_not_split(statement: str) -> None:
+    with pytest.raises(StatementRefused) as refused:
+        planner().statement(statement.encode(), (), VIEW)
+    assert WITH_ENGINE not in (refused.value.hint or "")
+
+
+def test_the_columns_of_the_source_and_of_the_result() -> None:
+    split = split_of("SELECT p.mrn AS m, upper(p.ssn), x.id FROM patients p JOIN (SELECT id FROM visits) x USING (id)")
+    assert split is not None
+    assert [(c.type.name, c.typmod) for c in split.columns] == [
+        ("bool", -1), ("int4", -1), ("varchar(12)", 16), ("text", -1), ("bool", -1), ("int4", -1), ("varchar(12)", 16),
+    ]  # fmt: skip
+    assert split.origins == (Origin(100, 2), None, Origin(101, 1))
+    assert split.rest.parameters == ()

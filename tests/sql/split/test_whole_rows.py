@@ -1,0 +1,86 @@
+"""Rows of tables as outputs: of which type the client is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from phiproxy.errors import StatementRefused
+from phiproxy.plan.planner import Planner
+from phiproxy.plan.split_plan import EngineFacts, SplitPlan
+from phiproxy.sql.result import Origin
+from tests.fixtures.model import VIEW, planner
+from tests.sql.split.ask import split_of
+
+ROW = planner(15).catalog.by_name["public", "patients"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT p FROM patients p",
+        "SELECT p AS p FROM patients p ORDER BY p.full_name",
+        "SELECT patients, upper(ssn) FROM public.patients",
+        "SELECT p FROM visits v LEFT JOIN patients p ON p.id = v.patient_id",
+    ],
+)
+def test_the_type_of_its_table(statement: str) -> None:
+    split = split_of(statement)
+    assert split is not None
+    assert split.origins[0] == Origin(ROW.oid, 0, ROW.row_type)
+
+
+@pytest.mark.parametrize("statement", ["SELECT p::text FROM patients p", "SELECT upper(ssn) AS p FROM patients p ORDER BY p"])
+def test_no_row(statement: str) -> None:
+    split = split_of(statement)
+    assert split is not None
+    assert split.origins == (None,)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT p FROM patients p UNION ALL SELECT p FROM patients p",
+        "SELECT q.p FROM (SELECT p FROM patients p) q",
+        "SELECT (SELECT p) FROM patients p",
+        "SELECT q.ssn FROM (SELECT ssn(p), upper(ssn) FROM patients p) q",
+        "SELECT array_agg(n), upper(max(n.full_name)) FROM patient_names n",
+    ],
+)
+def test_a_row_of_which_is_not_told_where_it_comes_from(statement: str) -> None:
+    assert split_of(statement) is None
+
+
+@pytest.mark.parametrize(
+    ("statement", "typed"),
+    [
+        ("SELECT coalesce(p, p) FROM patients p", True),
+        ("SELECT p = ROW(1, 2), upper(ssn) FROM patients p", True),
+        ("SELECT upper(ssn) AS p, array_agg(p) FROM patients p GROUP BY 1", True),
+        ("SELECT upper(ssn(p)) FROM patients p", True),
+        ("SELECT p, upper(ssn) FROM patients p", False),
+        ("SELECT row_to_json(p), p IS NULL, p::text FROM patients p", False),
+    ],
+)
+def test_a_row_that_has_the_type_of_its_table(statement: str, typed: bool) -> None:
+    split = split_of(statement)
+    assert split is not None
+    assert split.row_types == (frozenset({ROW.row_type}) if typed else frozenset())
+    assert all((b'AS "public"."patients") FROM ' in rest.parts[0]) == typed for rest in (split.rest, split.described))
+
+
+def test_a_column_that_is_selected_of_a_row() -> None:
+    split = split_of("SELECT ssn(p), city(p), upper(ssn(p)) FROM patients p")
+    assert split is not None
+    numbers = {column.name: column.attnum for column in ROW.columns}
+    assert split.origins == (Origin(ROW.oid, numbers["ssn"]), Origin(ROW.oid, numbers["city"]), None)
+
+
+def test_an_engine_without_the_type() -> None:
+    model = planner(15)
+    for rows in (frozenset[int](), frozenset({ROW.row_type})):
+        there = Planner(model.protection, model.catalog, model.ciphers, EngineFacts(row_types=rows))
+        if rows:
+            assert isinstance(there.statement(b"SELECT array_agg(p) FROM patients p", (), VIEW), SplitPlan)
+        else:
+            with pytest.raises(StatementRefused):
+                there.statement(b"SELECT array_agg(p) FROM patients p", (), VIEW)

@@ -1,0 +1,208 @@
+"""Utility statements: which may name a protected table, what each changes in the session, and settings that are fixed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from phiproxy.effects import Effects
+from phiproxy.errors import NotPermitted, StatementRefused
+from phiproxy.plan.planner import Planner
+from phiproxy.sql.statements.utility import effects, leaves_aborted
+from phiproxy.sql.text.parse import messages, parse
+from tests.clinic_model import CATALOG, PROTECTION
+from tests.plan.rings import full_ciphers
+from tests.sql.ask import VIEW, ask
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TRUNCATE patients",
+        "LOCK TABLE patients",
+        "ANALYZE patients",
+        "VACUUM patients",
+        "REINDEX TABLE patients",
+        "GRANT SELECT ON patients TO bob",
+        "REVOKE SELECT (ssn) ON patients FROM bob",
+        "COMMENT ON TABLE patients IS 'x'",
+        "DROP TABLE patients",
+        "LISTEN patients",
+        "CREATE TABLE log2 (notes text, ssn text)",
+        "CREATE INDEX ON log (msg)",
+        "SET statement_timeout = 5",
+        "COPY log FROM STDIN",
+        "COPY (SELECT msg FROM log) TO STDOUT",
+        "DECLARE c CURSOR FOR SELECT notes FROM log",
+        "ALTER SCHEMA other RENAME TO x",
+    ],
+)
+def test_a_utility_statement_that_moves_no_value_passes(text: str) -> None:
+    assert ask(text) == "="
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE VIEW v AS SELECT id FROM patients WHERE ssn = 'x'",
+        "CREATE TABLE t AS SELECT ssn FROM patients",
+        "CREATE TABLE t (LIKE patients)",
+        "CREATE RULE r AS ON INSERT TO log DO ALSO INSERT INTO patients (ssn) VALUES (NEW.msg)",
+        "CREATE TRIGGER t BEFORE INSERT ON patients FOR EACH ROW EXECUTE FUNCTION f()",
+        "CREATE POLICY p ON patients USING (ssn = 'x')",
+        "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'DELETE FROM patients'",
+        "DO $$ BEGIN INSERT INTO patients (ssn) VALUES ('x'); END $$",
+        "CALL p('insert into patients values (1)')",
+        "ALTER TABLE patients RENAME TO p",
+        "ALTER TABLE patients RENAME COLUMN ssn TO s",
+        "ALTER TABLE patients SET SCHEMA archive",
+        "ALTER TABLE log RENAME TO patients",
+        "ALTER SCHEMA public RENAME TO x",
+        "IMPORT FOREIGN SCHEMA x LIMIT TO (patients) FROM SERVER s INTO public",
+    ],
+)
+def test_a_utility_statement_that_stores_sql_over_protected_columns_is_refused(text: str) -> None:
+    assert ask(text) == "0A000"
+
+
+@pytest.mark.parametrize(
+    "text", ["DROP SCHEMA phiproxy", "SET search_path TO phiproxy, public", "GRANT USAGE ON SCHEMA phiproxy TO bob"]
+)
+def test_the_registry_is_not_for_clients(text: str) -> None:
+    assert ask(text) == "42501"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("SET search_path TO a", Effects(path_unknown=True, path=("a",))),
+        ("SET search_path TO DEFAULT", Effects(path_unknown=True)),
+        ("BEGIN", Effects()),
+        ("SET LOCAL ROLE bob", Effects(path_unknown=True)),
+        ("RESET ALL", Effects(path_unknown=True, styles_changed=True, encoding=True)),
+        ("SET NAMES 'latin1'", Effects(encoding=True)),
+        ('SET LOCAL "Client_Encoding" = latin1', Effects(encoding=True)),
+        ('SET "SEARCH_PATH" = a', Effects(path_unknown=True, path=("a",))),
+        ("SET bytea_output = escape", Effects(path_unknown=True, styles_changed=True)),
+        ("SET LOCAL TIME ZONE 'UTC'", Effects(styles_changed=True)),
+        ("DISCARD TEMP", Effects(path_unknown=True, styles_changed=True)),
+        ("SELECT set_config($1, 'x', true)", Effects(path_unknown=True, styles_changed=True, encoding=True)),
+        ("SELECT set_config('Client_Encoding', 'x', true)", Effects(encoding=True)),
+        ("SELECT set_config('app.tenant', 'x', true)", Effects()),
+        ("SELECT set_config('DateStyle', 'x', true)", Effects(styles_changed=True)),
+        ("SET statement_timeout = 5", Effects()),
+        ("DISCARD ALL", Effects(path_unknown=True, styles_changed=True, encoding=True, deallocates_all=True, closes_all=True)),
+        ("ROLLBACK", Effects(transaction=True)),
+        ("PREPARE s AS SELECT 1", Effects(prepares="s")),
+        ("DEALLOCATE s", Effects(deallocates="s")),
+        ("DEALLOCATE ALL", Effects(deallocates_all=True)),
+        ("EXECUTE s(1)", Effects(executes="s")),
+        ("EXPLAIN EXECUTE s", Effects(executes="s")),
+        ("EXPLAIN ANALYZE EXECUTE s(1)", Effects(executes="s")),
+        ("FETCH 5 FROM c", Effects(fetches="c")),
+        ("CLOSE c", Effects(closes="c")),
+        ("CLOSE ALL", Effects(closes_all=True)),
+        ("SELECT set_config('search_path', 'x', true)", Effects(path_unknown=True)),
+        ("SELECT 1", Effects()),
+    ],
+)
+def test_what_a_statement_changes_in_the_session_is_noted(text: str, wanted: Effects) -> None:
+    (statement,) = parse(text.encode())
+    assert effects(statement.kind, statement.body, list(messages(statement.body))) == wanted
+
+
+def test_a_function_or_table_that_changes_the_session() -> None:
+    wanted = Effects(path_unknown=True, styles_changed=True, encoding=True, code=True)
+    for text in (b"SELECT set_tenant('a')", b"INSERT INTO tenanted VALUES (1)", b"SELECT public.set_tenant('a')"):
+        (statement,) = parse(text)
+        walked = list(messages(statement.body))
+        assert effects(statement.kind, statement.body, walked, frozenset({"set_tenant", "tenanted"})) == wanted
+
+
+def test_a_table_made_of_a_prepared_statement_executes_it() -> None:
+    (statement,) = parse(b"CREATE TABLE t AS EXECUTE s(1)")
+    assert effects(statement.kind, statement.body, list(messages(statement.body))).executes == "s"
+
+
+def test_what_is_made_is_remembered_by_name() -> None:
+    (statement,) = parse(b"CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    assert effects(statement.kind, statement.body, list(messages(statement.body))).created == ("f",)
+    (statement,) = parse(b"CREATE TABLE t (notes text)")
+    assert "t" in effects(statement.kind, statement.body, list(messages(statement.body))).created
+
+
+@pytest.mark.parametrize(
+    ("text", "leaves"),
+    [
+        ("ROLLBACK", True),
+        ("abort work", True),
+        ("COMMIT AND CHAIN", True),
+        ("END", True),
+        ("ROLLBACK TO a", True),
+        ("PREPARE TRANSACTION 'x'", True),
+        ("COMMIT PREPARED 'x'", False),
+        ("ROLLBACK PREPARED 'x'", False),
+        ("BEGIN", False),
+        ("SAVEPOINT a", False),
+        ("RELEASE a", False),
+        ("SELECT 1", False),
+    ],
+)
+def test_what_leaves_an_aborted_transaction(text: str, leaves: bool) -> None:
+    (statement,) = parse(text.encode())
+    assert leaves_aborted(statement) is leaves
+
+
+def planner(*fixed: str) -> Planner:
+    return Planner(dataclasses.replace(PROTECTION, fixed=frozenset(fixed)), CATALOG, full_ciphers())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"SET app.tenant = 'b'",
+        b"SET LOCAL app.tenant TO 'b'",
+        b"SET APP.Tenant TO DEFAULT",
+        b"BEGIN; SET app.tenant = 'b'",
+        b"SELECT set_config('app.tenant', 'b', false)",
+        b"SELECT pg_catalog.set_config('App.Tenant'::text, 'b', true)",
+        b"SELECT set_config('app.' || 'tenant', 'b', false)",
+        b"WITH w AS (SELECT set_config($$app.tenant$$, 'b', false)) SELECT 1 FROM w",
+        b"UPDATE pg_settings SET setting = 'b' WHERE name = 'app.tenant'",
+    ],
+)
+def test_a_parameter_that_decides_is_not_set_again(text: bytes) -> None:
+    with pytest.raises(NotPermitted, match="may not be changed"):
+        planner("app.tenant").script(text, VIEW)
+    planner().script(text, VIEW)
+
+
+@pytest.mark.parametrize("text", [b"SET ROLE other", b"SET LOCAL ROLE other", b"SET SESSION AUTHORIZATION other"])
+def test_a_role_that_decides_is_not_changed(text: bytes) -> None:
+    with pytest.raises(NotPermitted, match="may not be changed"):
+        planner("role", "session_authorization").script(text, VIEW)
+    planner("app.tenant").script(text, VIEW)
+
+
+def test_nulls_in_arrays_stay_what_they_are() -> None:
+    for text in (b"SET array_nulls = off", b"SET LOCAL Array_Nulls TO 0"):
+        with pytest.raises(StatementRefused, match="array_nulls"):
+            planner().script(text, VIEW)
+    for text in (b"SET array_nulls = on", b"RESET array_nulls", b"SET array_nulls TO DEFAULT", b"SHOW array_nulls"):
+        planner().script(text, VIEW)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"RESET app.tenant",
+        b"RESET ALL",
+        b"DISCARD ALL",
+        b"SET app.other = 'b'",
+        b"SHOW app.tenant",
+        b"SELECT set_config('a.b', 'c', false)",
+    ],
+)
+def test_what_leaves_it_passes(text: bytes) -> None:
+    planner("app.tenant").script(text, VIEW)

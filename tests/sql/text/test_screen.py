@@ -1,0 +1,216 @@
+"""Which texts are looked at: every spelling of a protected name is found, and ordinary statements are not parsed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phiproxy.policy.catalog import Relation
+from phiproxy.sql.text.parse import parse
+from phiproxy.sql.text.screen import _PIECE, Screen
+from tests.clinic_model import CATALOG, PROTECTION
+
+_OTHERS = (Relation(70000, "public", "rooms", "r", ()), Relation(70001, "public", "log", "r", ()))
+SCREEN = Screen(PROTECTION, dataclasses.replace(CATALOG, relations=(*CATALOG.relations, *_OTHERS)))
+NAMES = sorted({*PROTECTION.table_names, *PROTECTION.column_names, *CATALOG.reaching})
+
+
+def spellings(name: str, upper: list[bool]) -> list[str]:
+    """Return ways to write an identifier."""
+    mixed = "".join(c.upper() if up else c for c, up in zip(name, upper * len(name), strict=False))
+    escaped = "".join(f"\\{ord(c):04x}" for c in name)
+    return [mixed, f'"{name}"', f'U&"{escaped}"', f'u&"{escaped}"', f'"public"."{name}"']
+
+
+@given(name=st.sampled_from(NAMES), upper=st.lists(st.booleans(), min_size=1, max_size=20))
+def test_every_spelling_of_a_protected_name_is_found(name: str, upper: list[bool]) -> None:
+    for spelled in spellings(name, upper):
+        assert SCREEN.mentions(f"SELECT 1 FROM {spelled} x".encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT 1",
+        "INSERT INTO rooms VALUES (1, 'x')",
+        "UPDATE rooms SET a = 1",
+        "SELECT city FROM log",
+        "UPDATE rooms SET a = 1;",
+        "\n  insert INTO rooms\tVALUES (1) ; ;\n",
+        "SELECT into_temp FROM log;",
+    ],
+)
+def test_ordinary_statements_are_neither_found_nor_watched(text: str) -> None:
+    assert not SCREEN.mentions(text.encode())
+    assert not SCREEN.watched(text.encode())
+    assert SCREEN.passes(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "watched"),
+    [
+        ("INSERT INTO rooms VALUES (1)", False),
+        ('insert\n into public . "rooms"(a) VALUES (1)', False),
+        ("WITH a AS (INSERT INTO rooms VALUES (1)) INSERT INTO log VALUES (2)", False),
+        ("SELECT inserted FROM log", False),
+        ("SELECT CASE cmd WHEN 'a' THEN 'INSERT' END, 'insert' FROM log", False),
+        ("SELECT has_table_privilege('log', 'INSERT, UPDATE')", False),
+        ("INSERT INTO romos VALUES (1, 'x')", True),
+        ("INSERT INTO rooms.romos VALUES (1)", True),
+        ('INSERT INTO "Rooms" VALUES (1)', True),
+        ("INSERT /* a */ INTO rooms VALUES (1)", True),
+        ("INSERT INTO /* a */ rooms VALUES (1)", True),
+        ("INSERT--a\n INTO rooms VALUES (1)", True),
+        ('INSERT INTO"rooms" VALUES (1)', True),
+        ("WITH a AS (INSERT INTO rooms VALUES (1)) INSERT INTO romos VALUES (2)", True),
+        ("MERGE INTO romos USING log ON true WHEN NOT MATCHED THEN INSERT VALUES (1)", True),
+        ("MERGE INTO romos USING log ON true WHEN NOT MATCHED THEN INSERT(a) VALUES (1)", True),
+        ("MERGE INTO romos USING log ON true WHEN NOT MATCHED THEN INSERT DEFAULT VALUES", True),
+        ("MERGE INTO romos USING log ON true WHEN NOT MATCHED THEN INSERT OVERRIDING USER VALUE VALUES (1)", True),
+        ("MERGE INTO rooms USING log ON true WHEN NOT MATCHED THEN INSERT VALUES (1)", False),
+        (
+            'WITH a AS (SELECT 1) merge\n into ONLY public . "rooms" USING a ON b WHEN NOT MATCHED THEN insert(a) VALUES (1)',
+            False,
+        ),
+        ("MERGE INTO rooms USING log ON true WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT /* a */ VALUES (1)", True),
+        ("MERGE INTO rooms USING log ON 'a merge' = merge(1) WHEN NOT MATCHED THEN INSERT VALUES ('merge2')", False),
+        ("MERGE--a\nINTO romos USING log ON true WHEN NOT MATCHED THEN INSERT VALUES (1)", True),
+        ("MERGE /* a */ INTO romos USING log ON true WHEN NOT MATCHED THEN INSERT VALUES (1)", True),
+        ("MERGE INTO/* MERGE INTO rooms */ romos USING log ON true WHEN NOT MATCHED THEN INSERT VALUES (1)", True),
+        ("MERGE INTO ONLY (romos) USING log ON true WHEN NOT MATCHED THEN INSERT VALUES (1)", True),
+        ("MERGE INTO rooms.romos USING log ON true WHEN NOT MATCHED THEN INSERT VALUES (1)", True),
+        ("SELECT 'MERGE INTO rooms'; MERGE INTO romos USING log ON true WHEN NOT MATCHED THEN INSERT VALUES (1)", True),
+    ],
+)
+def test_an_insert_into_what_is_not_there_is_watched(text: str, watched: bool) -> None:
+    assert not SCREEN.mentions(text.encode())
+    assert SCREEN.watched(text.encode()) is watched
+    assert SCREEN.passes(text.encode()) is not watched
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GRANT INSERT, UPDATE ON romos TO nurse",
+        "GRANT SELECT (a), INSERT (a, b) ON romos TO merge_role",
+        "CREATE TRIGGER t BEFORE INSERT OR UPDATE ON romos EXECUTE FUNCTION f()",
+        "CREATE RULE r AS ON INSERT TO romos DO NOTHING",
+    ],
+)
+def test_a_privilege_or_an_event_is_no_insert(text: str) -> None:
+    assert not SCREEN.inserts_elsewhere(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SET search_path TO x",
+        "reset all",
+        "DISCARD ALL",
+        "SELECT set_config('search_path', 'x', false)",
+        "UPDATE pg_settings SET setting = 'x'",
+        "PREPARE s AS SELECT 1",
+        "EXECUTE s",
+        "DEALLOCATE s",
+        "DECLARE c CURSOR FOR SELECT 1",
+        "FETCH c",
+        "CREATE TABLE t (a int)",
+        "DO $$ BEGIN END $$",
+        "CALL p()",
+        "ROLLBACK",
+        "SELECT 1; SET ROLE x",
+        "SELECT 1;SET ROLE x;",
+        "SELECT 1; ; SET ROLE x",
+        "SELECT 1 INTO TEMP t",
+        "SELECT 1 INTO\ntemporary t;",
+        "selects; SET ROLE x",
+        "SET x = 'É'",
+    ],
+)
+def test_what_changes_later_names_is_watched(text: str) -> None:
+    assert SCREEN.watched(text.encode())
+    assert not SCREEN.passes(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text", ["BEGIN", "begin;", "START TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY", "end ;\n", "ROLLBACK TO SAVEPOINT a_1"]
+)
+def test_statements_that_only_control_a_transaction(text: str) -> None:
+    assert SCREEN.controls(text.encode())
+    (statement,) = parse(text.encode())
+    assert statement.kind == "TransactionStmt"
+
+
+@pytest.mark.parametrize("text", ["BEGIN; SET ROLE x", "BEGIN;;", 'SAVEPOINT "a"', "COMMIT PREPARED 'x'", "ends", "", "COMMIT--"])
+def test_other_texts_do_not_only_control_a_transaction(text: str) -> None:
+    assert not SCREEN.controls(text.encode())
+
+
+def test_a_long_text_is_told_apart_in_little_time() -> None:
+    began = time.process_time()
+    assert not SCREEN.controls(b"COMMIT" + b" " * 100_000 + b"!")
+    assert time.process_time() - began < 1
+
+
+@given(text=st.lists(st.sampled_from([*NAMES, "select", "SET", ";", " ", "into", "temp", "x", "é", "'"]), max_size=9).map("".join))
+def test_a_text_passes_that_is_neither_found_nor_watched(text: str) -> None:
+    raw = text.encode()
+    assert SCREEN.passes(raw) is not (SCREEN.mentions(raw) or SCREEN.watched(raw))
+
+
+def test_what_changes_the_session_by_itself_is_watched() -> None:
+    screen = Screen(PROTECTION, dataclasses.replace(CATALOG, setters=frozenset({"set_tenant"})))
+    assert screen.watched(b"SELECT Set_Tenant('a')")
+    assert not screen.passes(b"SELECT set_tenant('a')")
+    assert not screen.watched(b"SELECT get_tenant('a')")
+    assert not SCREEN.watched(b"SELECT set_tenant('a')")
+
+
+def test_a_watched_word_is_found_wherever_pieces_end() -> None:
+    """A long text is searched in pieces: at their borders a word is neither lost nor cut off."""
+    screen = Screen(PROTECTION, CATALOG)
+    for place in range(_PIECE - 20, _PIECE + 20):
+        assert screen.watched(b"explain " + b"x" * place + b" rollback; " + b"y" * 100), place
+    assert not screen.watched(b"explain " + b"x " * _PIECE)
+
+
+def test_texts_that_a_function_may_run_over_a_database_are_watched() -> None:
+    assert SCREEN.watched(b"SELECT run_sql('alter DATABASE x rename to y')")
+    assert not SCREEN.watched(b"SELECT a FROM databases")
+
+
+_NUMBERED = dataclasses.replace(
+    CATALOG,
+    relations=(
+        *CATALOG.relations,
+        *(Relation(80000 + n, "public", name, "r", ()) for n, name in enumerate(("t1", "t22", "t\ufffd"))),
+    ),
+    setters=frozenset({"set_tenant9"}),
+)
+_WORDS = (
+    "select", "insert into", "values", "(1)", "t1", "t2", "t22", "t\ufffd", "\ufffd", "ssn", "ssn7", "set_tenant9", "set_tenant8",
+    "set", "set1", ";", "=", "42", "'17'", '"t1"', "7", " ", " where ", "limit 9", "$1", "patients", "patients2",
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(st.sampled_from(_WORDS), min_size=1, max_size=6), min_size=1, max_size=12))
+def test_a_text_passes_whatever_was_judged_before_it(texts: list[list[str]]) -> None:
+    """Texts that differ in digits only are judged once; here names do, too."""
+    used = Screen(PROTECTION, _NUMBERED)
+    for text in (" ".join(words).encode() for words in texts):
+        for spelled in (text, text.translate(bytes.maketrans(b"0123456789", b"1234567890"))):
+            assert used.passes(spelled) == Screen(PROTECTION, _NUMBERED).passes(spelled)
+
+
+def test_a_text_is_judged_once_whatever_its_digits_are() -> None:
+    screen = Screen(PROTECTION, _NUMBERED)
+    assert screen.passes(b"SELECT a FROM t1 WHERE id = 10")
+    assert len(screen._passed) == 1
+    assert screen.passes(b"SELECT a FROM t2 WHERE id = 77")
+    assert screen.passes(b"INSERT INTO t1 VALUES (1)")
+    assert not screen.passes(b"INSERT INTO t2 VALUES (1)")
+    assert len(screen._passed) == 1

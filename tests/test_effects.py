@@ -1,0 +1,16 @@
+"""What a statement does to its session: a statement that runs another does what that does to settings."""
+
+from __future__ import annotations
+
+from phiproxy.effects import Effects, is_purpose
+
+
+def test_a_statement_that_runs_another_sets_what_that_sets_and_keeps_what_it_sets_itself() -> None:
+    executes = Effects(executes="s", styles_changed=True)
+    executes.sets_as(Effects(path_unknown=True, path=("a",), encoding=True, created=("t",)))
+    assert executes == Effects(executes="s", styles_changed=True, path_unknown=True, encoding=True)
+
+
+def test_a_purpose_is_a_short_code() -> None:
+    assert all(is_purpose(text) for text in ("TREAT", "our-study:7", "a" * 64))
+    assert not any(is_purpose(text) for text in ("", "for Jane Doe", "-x", "a" * 65, "Ä", "TREAT\n"))

@@ -1,0 +1,300 @@
+"""Several workers on one address, as their operator and their clients see them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from phiproxy.demo.postgres import free_port
+from tests.harness.proxy import ProxyUnderTest, run_cli
+from tests.harness.server import PostgresServer
+from tests.harness.site import Site
+from tests.harness.waiting import until
+from tests.net.certificates import Papers
+from tests.net.serving import wire_site
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture(scope="module")
+def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One site for this file."""
+    with wire_site(postgres_server, tmp_path_factory.mktemp("workers")) as site:
+        yield site
+
+
+def pid_of(proxy: ProxyUnderTest) -> int:
+    """Return the supervisor."""
+    assert proxy.process is not None
+    return proxy.process.pid
+
+
+def workers_of(proxy: ProxyUnderTest) -> list[int]:
+    """Return the workers that live, oldest first."""
+    pid = pid_of(proxy)
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return sorted(int(word) for word in text.split())
+
+
+def worker_with_socket_to(proxy: ProxyUnderTest, conn: Connection) -> int:
+    """Return the worker that serves a connection: the one whose socket has this peer."""
+    mine = conn.pgconn.socket
+    local = _local_port(mine)
+    inodes = _inodes_by_remote_port(local)
+    for pid in workers_of(proxy):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if any(str(entry.readlink()) == f"socket:[{inode}]" for inode in inodes):
+                return pid
+    raise AssertionError("no worker has it")
+
+
+def _local_port(descriptor: int) -> int:
+    import socket  # noqa: PLC0415
+
+    with socket.socket(fileno=os.dup(descriptor)) as raw:
+        return int(raw.getsockname()[1])
+
+
+def _inodes_by_remote_port(port: int) -> list[str]:
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return [fields[9] for fields in map(str.split, lines) if int(fields[2].split(":")[1], 16) == port]
+
+
+@contextmanager
+def serving(site: Site, name: str, *, workers: int = 2, more: str = "") -> Iterator[ProxyUnderTest]:
+    """Run several workers; at the end none may be left."""
+    proxy = site.another_proxy(name)
+    text = proxy.config.read_text()
+    proxy.config.write_text(f"{text}workers: {workers}\n{more}")
+    with proxy:
+        until(lambda: '"listening"' in proxy.log_path.read_text(), "the workers do not serve")
+        assert len(workers_of(proxy)) == workers
+        started = workers_of(proxy)
+        yield proxy
+    until(lambda: not any(_lives(pid) for pid in started), "a worker outlives its supervisor")
+    assert "internal error" not in proxy.log_path.read_text()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _answers(proxy: ProxyUnderTest, site: Site) -> bool:
+    try:
+        with psycopg.connect(dsn(proxy, site), connect_timeout=60) as conn:
+            return conn.execute("SELECT 1").fetchone() == (1,)
+    except psycopg.OperationalError:
+        return False
+
+
+def dsn(proxy: ProxyUnderTest, site: Site) -> str:
+    """Return the application's way through it."""
+    return proxy.dsn(site.sealed, site.role, site.password)
+
+
+def test_clients_are_shared_out_and_the_death_of_a_worker_touches_only_its_own(site: Site) -> None:
+    with serving(site, "share") as proxy, ExitStack() as stack:
+        clients = [stack.enter_context(psycopg.connect(dsn(proxy, site), autocommit=True)) for _ in range(8)]
+        where = {conn: worker_with_socket_to(proxy, conn) for conn in clients}
+        shares = Counter(where.values())
+        assert len(shares) == 2
+        assert max(shares.values()) <= 6
+        clients[0].execute("INSERT INTO notes VALUES (1, 'sealed by one worker') ON CONFLICT DO NOTHING")
+        for conn in clients:
+            assert conn.execute("SELECT body FROM notes WHERE id = 1").fetchone() == ("sealed by one worker",)
+        victim = where[clients[0]]
+        os.kill(victim, signal.SIGKILL)
+        for conn in clients:
+            if where[conn] == victim:
+                with pytest.raises(psycopg.OperationalError):
+                    conn.execute("SELECT 1")
+            else:
+                assert conn.execute("SELECT body FROM notes WHERE id = 1").fetchone() == ("sealed by one worker",)
+        until(lambda: len(set(workers_of(proxy)) - {victim}) == 2, "the dead worker is not replaced")
+        until(lambda: _answers(proxy, site), "nobody serves")
+        with site.server.connect() as admin:
+            query = "SELECT count(*)::int FROM pg_stat_activity WHERE usename = %s"
+            living = sum(where[conn] != victim for conn in clients)
+            until(lambda: admin.execute(query, (site.role,)).fetchone() == (living,), "the dead worker's backends are left")
+
+
+def test_cancel_finds_its_session_whichever_worker_takes_it(site: Site) -> None:
+    with serving(site, "cancel") as proxy, psycopg.connect(dsn(proxy, site), autocommit=True) as conn:
+        for _ in range(6):
+            conn.pgconn.send_query(b"SELECT pg_sleep(600)")
+            conn.pgconn.flush()
+            until(lambda: site.server.sleeps(conn.info.backend_pid), "the query does not begin")
+            conn.cancel_safe(timeout=60)
+            result = conn.pgconn.get_result()
+            assert result is not None
+            assert b"canceling statement due to user request" in result.error_message
+            assert conn.pgconn.get_result() is None
+
+
+def test_one_limit_over_all_workers(site: Site) -> None:
+    with serving(site, "limit", workers=3, more="limits: {max_clients: 5}\n") as proxy, ExitStack() as stack:
+        clients = [stack.enter_context(psycopg.connect(dsn(proxy, site))) for _ in range(5)]
+        for _ in range(6):
+            with pytest.raises(psycopg.OperationalError, match="too many clients"):
+                psycopg.connect(dsn(proxy, site))
+        os.kill(worker_with_socket_to(proxy, clients[0]), signal.SIGKILL)
+        until(lambda: _answers(proxy, site), "the dead worker's clients are still counted")
+
+
+def test_sigterm_drains_all_workers(site: Site) -> None:
+    with serving(site, "drain") as proxy, ExitStack() as stack:
+        busy = [stack.enter_context(psycopg.connect(dsn(proxy, site))) for _ in range(4)]
+        for conn in busy:
+            conn.execute("SELECT 1")
+        os.kill(pid_of(proxy), signal.SIGTERM)
+        until(lambda: "57P03" in _refusal(proxy, site), "new sessions are still taken")
+        for conn in busy:
+            assert conn.execute("SELECT count(*) FROM notes").fetchone() is not None
+            conn.commit()
+        assert proxy.process is not None
+        assert proxy.process.wait(60) == 0
+
+
+def _refusal(proxy: ProxyUnderTest, site: Site) -> str:
+    try:
+        with psycopg.connect(dsn(proxy, site)):
+            return ""
+    except psycopg.OperationalError as error:
+        return f"{error.sqlstate} 57P03" if "the proxy is shutting down" in str(error) else str(error)
+
+
+def test_a_second_sigterm_ends_all_at_once(site: Site) -> None:
+    with serving(site, "twice", more="limits: {drain_timeout: 600s}\n") as proxy, psycopg.connect(dsn(proxy, site)) as busy:
+        busy.execute("SELECT 1")
+        os.kill(pid_of(proxy), signal.SIGTERM)
+        until(lambda: '"draining"' in proxy.log_path.read_text(), "it does not drain")
+        assert proxy.running
+        os.kill(pid_of(proxy), signal.SIGTERM)
+        assert proxy.process is not None
+        assert proxy.process.wait(60) == 0
+        with pytest.raises(psycopg.OperationalError, match="administrator"):
+            busy.execute("SELECT 1")
+
+
+def test_no_worker_outlives_a_supervisor_that_was_killed(site: Site) -> None:
+    with serving(site, "orphans") as proxy, psycopg.connect(dsn(proxy, site)) as conn:
+        workers = workers_of(proxy)
+        proxy.kill()
+        until(lambda: not any(_lives(pid) for pid in workers), "a worker is left")
+        with pytest.raises(psycopg.OperationalError):
+            conn.execute("SELECT 1")
+        another = ProxyUnderTest(proxy.config, proxy.port, proxy.log_path, proxy.env)
+        with another:  # the port is free again
+            until(lambda: _answers(another, site), "the port is held")
+
+
+def test_a_signal_to_the_whole_group_is_not_taken_twice(site: Site) -> None:
+    """As systemd sends it: the workers leave it to the supervisor, so a transaction may finish."""
+    with serving(site, "group") as proxy, psycopg.connect(dsn(proxy, site)) as busy:
+        busy.execute("SELECT 1")
+        for pid in (*workers_of(proxy), pid_of(proxy)):
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.5)
+        assert busy.execute("SELECT 2").fetchone() == (2,)
+        busy.commit()
+        assert proxy.process is not None
+        assert proxy.process.wait(60) == 0
+
+
+def test_sighup_is_taken_by_all_or_by_none(site: Site, tmp_path: Path) -> None:
+    """A policy that does not fit changes nothing; new TLS settings hold in every worker, and in one that is started later."""
+    papers = Papers.made(tmp_path)
+    tls = f"tls: {{mode: require, certificate: {papers.proxy.certificate}, private_key: {papers.proxy.key}}}\n"
+    policy = site.directory / "policy.yaml"
+    text = policy.read_text()
+    with serving(site, "reload") as proxy:
+
+        def in_clear(times: int = 6) -> list[str]:
+            return [_refusal(proxy, site) for _ in range(times)]
+
+        try:
+            policy.write_text(text[: text.index("      body:")] + "      nobody: {type: text}\n")
+            os.kill(pid_of(proxy), signal.SIGHUP)
+            until(lambda: "reload failed, nothing changed" in proxy.log_path.read_text(), "the wrong file was not noticed")
+        finally:
+            policy.write_text(text)
+        assert "nobody" in proxy.log_path.read_text()
+        assert in_clear() == [""] * 6
+        proxy.config.write_text(proxy.config.read_text() + tls + "limits: {max_clients: 70}\n")
+        os.kill(pid_of(proxy), signal.SIGHUP)
+        until(lambda: '"event": "reloaded"' in proxy.log_path.read_text(), "the files were not read again")
+        assert '"settings": ["limits"]' in proxy.log_path.read_text()
+        assert all("TLS only" in refusal for refusal in in_clear())
+        proxy.config.write_text(proxy.config.read_text().replace(tls, ""))  # read by nobody before the next SIGHUP
+        victim = workers_of(proxy)[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(set(workers_of(proxy)) - {victim}) == 2, "the dead worker is not replaced")
+        for _ in range(15):
+            assert all("TLS only" in refusal for refusal in in_clear(2))
+            time.sleep(0.1)
+
+
+def test_metrics_and_health_of_all_workers_on_one_address(site: Site) -> None:
+    port = free_port()
+    proxy = site.another_proxy("metrics")
+    proxy.config.write_text(
+        proxy.config.read_text().replace("metrics: null\n", "") + f"metrics: {{listen: '127.0.0.1:{port}'}}\nworkers: 2\n"
+    )
+
+    def metric(name: str) -> float:
+        lines = get(f"http://127.0.0.1:{port}/metrics").splitlines()
+        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
+
+    refused = 'phiproxy_statements_total{reason="refused",verdict="refused"}'
+    with proxy, ExitStack() as stack:
+        until(lambda: _answers(proxy, site), "the workers do not serve")
+        assert get(f"http://127.0.0.1:{port}/livez") == "alive\n"
+        until(lambda: get(f"http://127.0.0.1:{port}/readyz") == "ready\n", "not ready")
+        clients = [stack.enter_context(psycopg.connect(dsn(proxy, site), autocommit=True)) for _ in range(6)]
+        for conn in clients:
+            with pytest.raises(psycopg.errors.FeatureNotSupported):
+                conn.execute("SELECT upper(body) FROM notes")
+        until(lambda: metric("phiproxy_clients") == 6 and metric(refused) == 6, "the counts of all workers are not summed")
+        victim = worker_with_socket_to(proxy, clients[0])
+        gone = sum(worker_with_socket_to(proxy, conn) == victim for conn in clients)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: metric("phiproxy_clients") == 6 - gone, "the dead worker's clients are still counted")
+        assert metric(refused) == 6
+        with pytest.raises(psycopg.OperationalError):
+            clients[0].execute("SELECT 1")
+        os.kill(pid_of(proxy), signal.SIGTERM)
+        until(lambda: get(f"http://127.0.0.1:{port}/readyz") != "ready\n", "ready while it drains")
+
+
+def get(url: str) -> str:
+    """Return what an address answers, whatever the status."""
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return str(answer.read(), "utf-8")
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+    except OSError:
+        return ""
+
+
+def test_workers_that_cannot_start_are_one_complaint(site: Site) -> None:
+    proxy = site.another_proxy("wrong")
+    proxy.config.write_text(proxy.config.read_text() + "workers: 2\n")
+    done = run_cli("serve", "-c", str(proxy.config), env={**site.env, "PHIPROXY_SERVICE_PASSWORD": "wrong"})
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "cannot connect as service.user" in json.loads(line)["complaints"][0]

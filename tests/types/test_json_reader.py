@@ -1,0 +1,72 @@
+"""Long and deep JSON is read as Python's own reader does it, whose grammar is PostgreSQL's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from phiproxy.types.json_reader import read
+from tests.types.test_json_types import texts
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def outcome(reader: Any, text: str) -> object:
+    try:
+        return reader(text)
+    except ValueError:
+        return ValueError
+
+
+OWN = json.JSONDecoder(parse_float=str.upper, parse_int=str.upper, parse_constant=_refuse, object_pairs_hook=tuple)
+
+
+@given(texts)
+def test_it_reads_what_python_reads(text: bytes) -> None:
+    assert outcome(lambda t: read(t, OWN, tuple), text.decode()) == outcome(OWN.decode, text.decode())
+
+
+NO_JSON = [
+    "[1 2]",
+    '{"a" 1}',
+    '{"a":1,}',
+    '{"a":1 "b":2}',
+    "[",
+    "{",
+    '{"a"',
+    '{"a":',
+    "[1",
+    "]",
+    "1]",
+    "\u0661",
+    "1\u0661",
+    "[]]",
+    '"a',
+    "-x",
+]
+
+
+@pytest.mark.parametrize("text", NO_JSON)
+def test_what_is_no_json(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of the standard library, with its words
+        read(text, OWN, tuple)
+
+
+@given(texts)
+def test_between_long_values(text: bytes) -> None:
+    around = '{"long": "' + 5000 * "x" + '", "it": [%s, [' + "[1], " * 2000 + "2]]}"
+    whole = around % text.decode()
+    assert outcome(lambda t: read(t, OWN, tuple), whole) == outcome(OWN.decode, whole)
+
+
+def test_any_depth() -> None:
+    value = read("[" * 100_000 + "7" + "]" * 100_000, OWN, tuple)
+    depth = 0
+    while isinstance(value, list):
+        (value,), depth = value, depth + 1
+    assert (value, depth) == ("7", 100_000)
