@@ -244,7 +244,7 @@ def test_it_is_described(twins: Twins) -> None:
         ("SELECT upper(label) FROM labels l (a, b, c, d)", ""),
         ("SELECT label FROM labels WHERE labels.phi_view_1 IS NOT NULL", ""),
         ("CREATE VIEW v AS SELECT phi_view_1 FROM labels", ""),
-        ("SELECT labels FROM labels", ""),
+        ("SELECT q.l FROM (SELECT l FROM labels l) q", ""),
         (f"CREATE OR REPLACE VIEW labels AS {LABELS.replace(', ssn', ', upper(ssn) AS ssn')}", "Drop the view"),
     ],
 )

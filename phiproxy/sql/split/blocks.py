@@ -120,25 +120,30 @@ def references(v: Verdict, nodes: Sequence[Node], level: Level, protected: froze
 
 def column_references(v: Verdict, tree: Any, level: Level) -> Iterator[tuple[list[str], Level]]:
     """Yield the column references below a node or several, each with what the query in which it stands sees."""
+    return ((strings(body["fields"]), seen) for body, seen in column_nodes(v, tree, level))
+
+
+def column_nodes(v: Verdict, tree: Any, level: Level) -> Iterator[tuple[Node, Level]]:
+    """Yield the same as nodes."""
     if not is_node(tree):
         for child in children(tree):
-            yield from column_references(v, child, level)
+            yield from column_nodes(v, child, level)
         return
     kind, body = only(tree)
     if kind == "ColumnRef":
-        yield strings(body["fields"]), level
+        yield body, level
         return
     if kind == "SelectStmt":
         yield from _in_query(v, body, level)
         return
     for child in children(body):
-        yield from column_references(v, child, level)
+        yield from column_nodes(v, child, level)
 
 
-def _in_query(v: Verdict, body: Node, level: Level) -> Iterator[tuple[list[str], Level]]:
+def _in_query(v: Verdict, body: Node, level: Level) -> Iterator[tuple[Node, Level]]:
     for side in ("larg", "rarg"):
         if side in body:
             yield from _in_query(v, body[side], level)
     inside = v.levels.get(id(body), level)
     for child in children({key: value for key, value in body.items() if key not in ("larg", "rarg")}):
-        yield from column_references(v, child, inside)
+        yield from column_nodes(v, child, inside)
