@@ -9,6 +9,7 @@ from phiproxy.sql.relations import protected_table_at, takes_protected_names
 from phiproxy.sql.resolve.protected_values import Output
 from phiproxy.sql.statements.ddl.create_table import creation_schema
 from phiproxy.sql.statements.ddl.create_table_as import fill
+from phiproxy.sql.statements.ddl.replaced_view import check_shown
 from phiproxy.sql.text.parse import Node, messages, only, strings
 
 _VIEW, TABLE = "ViewStmt", "CreateTableAsStmt"
@@ -104,6 +105,10 @@ def settle(a: Analysis, kind: str, body: Node, outputs: Sequence[Output]) -> Non
             relation,
             hint=f"Let the view show {computed.column.name}, and compute the expression where the view is read.",
         )
+    if not table and body.get("replace"):
+        given = strings(body.get("aliases"))
+        names = [*given, *(column for column, _ in outputs[len(given) :])]
+        check_shown(a, a.context.catalog.find(schema, name), names, answer.outputs or ())
     stored = a.tree.copy(only(body["query"])[1])
     if not table and answer.touches and not will_be_read(a, stored, answer.outputs or ()):
         raise a.refuse(
