@@ -294,7 +294,7 @@ def test_it_is_described(twins: Twins) -> None:
         ("SELECT label FROM labels WHERE labels.phi_view_1 IS NOT NULL", ""),
         ("CREATE VIEW v AS SELECT phi_view_1 FROM labels", ""),
         ("SELECT q.l FROM (SELECT l FROM labels l) q", ""),
-        (f"CREATE OR REPLACE VIEW labels AS {LABELS.removesuffix(' FROM patients')} COLLATE ucs_basic AS ssn FROM patients", "Drop"),
+        (f"CREATE OR REPLACE VIEW labels AS {LABELS.replace(', ssn', ', ssn COLLATE ucs_basic AS ssn')}", "Drop"),
     ],
 )
 def test_refused(twins: Twins, statement: str, hint: str) -> None:
