@@ -129,6 +129,11 @@ class CopyIn:
         stores = [column_store(self._ciphers, column) for column in self._protected]
         return [store for store in stores if store is not None] if all(stores) else []
 
+    @property
+    def adds(self) -> bool:
+        """Tell whether the server gets columns that are not in the data."""
+        return bool(self._added)
+
     def taken_subjects(self) -> list[Noted]:
         """Return whom the rows were about that were sent on since this was last asked."""
         noted, self._noted = self._noted, []

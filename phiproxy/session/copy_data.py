@@ -199,7 +199,8 @@ def copy_in_response(session: State, data: bytes, start: int, end: int) -> int:
     _begin_in(session)
     split_writes.data_begins(session)
     rows = session.copy.rows
-    session.to_client.append(data[start:end] if rows is None else copy_in_description(data[start + 5], rows.columns))
+    told = copy_in_description(data[start + 5], rows.columns) if rows is not None and rows.adds else data[start:end]
+    session.to_client.append(told)
     return end
 
 

@@ -85,10 +85,8 @@ def _split(a: Analysis, refusal: StatementRefused | ValueRefused) -> Split | Non
 def _values(a: Analysis, table: bytes, wanted: dict[str, str], refusal: StatementRefused | ValueRefused) -> Split:
     """Return how the defaults of a row are asked for, in this order; Impossible where each row may have its own.
 
-    ``wanted`` says of all columns that have a computed default whether it is wanted: DEFAULT or NULL.
-
-    INSERT INTO tasks (task_due) VALUES (DEFAULT)
-    → source: SELECT current_date
+    ``wanted`` says of all columns that have a computed default whether it is wanted: DEFAULT or NULL. The statement that is asked
+    about is ``INSERT INTO tasks (task_due, task_text) VALUES (DEFAULT, NULL)``.
     """
     columns, values = ", ".join(quote_ident(name, always=True) for name in wanted), ", ".join(wanted.values())
     insert = b"INSERT INTO " + table + f" ({columns}) VALUES ({values})".encode()
