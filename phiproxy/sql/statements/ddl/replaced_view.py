@@ -14,7 +14,7 @@ from phiproxy.types.declared import DeclaredType
 from phiproxy.types.names import sql_name
 
 
-def check_shown(a: Analysis, replaced: Relation | None, names: Sequence[str], reveals: Sequence[Reveal | None]) -> None:
+def check_shown(a: Analysis, replaced: Relation | None, names: Sequence[str | None], reveals: Sequence[Reveal | None]) -> None:
     """Raise InvalidTableDefinition where a protected column that a view shows would be one of another type.
 
     Of views over expressions ``sql.split`` sees to it. What is in clear the server checks.
@@ -23,8 +23,8 @@ def check_shown(a: Analysis, replaced: Relation | None, names: Sequence[str], re
         return
     protected = columns_of(a, replaced)
     for before, name, reveal in zip(replaced.columns, names, reveals, strict=False):
-        if reveal is not None and before.name == name and name in protected:
-            check_type(name, protected[name].type, reveal.type)
+        if reveal is not None and before.name == name and before.name in protected:
+            check_type(before.name, protected[before.name].type, reveal.type)
 
 
 def check_type(name: str, was: DeclaredType, now: DeclaredType) -> None:
