@@ -18,6 +18,9 @@ def check_shown(a: Analysis, replaced: Relation | None, names: Sequence[str | No
     """Raise InvalidTableDefinition where a protected column that a view shows would be one of another type.
 
     Of views over expressions ``sql.split`` sees to it. What is in clear the server checks.
+
+    CREATE OR REPLACE VIEW springfield AS SELECT id, mrn AS social, city FROM members
+    → refused 42P16
     """
     if replaced is None or replaced.kind != "v" or is_computed(replaced):
         return
