@@ -18,6 +18,7 @@ from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.resolve.protected_values import CLEAR, Protected, Value, ViewColumns
 from phiproxy.sql.resolve.scope import Source, SourceColumn
 from phiproxy.sql.text.parse import Node, messages, strings
+from phiproxy.wire.oids import BUILTIN_TYPES
 
 
 def with_rest(a: Analysis, relation: Relation, view: ViewColumns) -> ViewColumns | None:
@@ -49,6 +50,14 @@ def values_of(relation: Relation, values: Sequence[Value], rest: ViewRest) -> li
     shown = client_columns(relation)
     found = [_column(one, shown) for one in rest.inputs]
     return [by_name[name] for name in found if name is not None] if all(name in by_name for name in found) else None
+
+
+def told_types(relation: Relation, rest: ViewRest | None) -> dict[str, DeclaredType]:
+    """Return the types of columns that the server has as what they were before the view was replaced, by their names."""
+    listed = client_columns(relation)
+    known = ((listed[one.place].name, one) for one in (rest.told if rest is not None else ()))
+    declared = ((name, of_typmod(BUILTIN_TYPES[one.type].oid, one.typmod)) for name, one in known)
+    return {name: type_ for name, type_ in declared if type_ is not None}
 
 
 def _column(one: Input, shown: Sequence[CatalogColumn]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from phiproxy.errors import InvalidTableDefinition
@@ -39,8 +39,9 @@ def columns_and_inputs(
     outputs: list[Output],
     names: list[str],
     shown: list[int | None],
+    sealed: Collection[int],
 ) -> tuple[list[Input], list[Shown]]:
-    """Return what the rest is over, without places, and the columns of the client's."""
+    """Return what the rest is over, without places, and the columns of the client's; ``sealed`` are places of the server's type."""
     inputs = []
     for column, reveal in zip(division.columns(), reveals, strict=True):
         if reveal is not None:
@@ -48,14 +49,16 @@ def columns_and_inputs(
         else:
             inputs.append(Input("", "", type_key(clear_type(a, column.type.oid, column.typmod)), column.typmod))
     columns = []
-    for output, name, number in zip(outputs, names, shown, strict=True):
-        sql = f"s.c{number + 1}" if number is not None else _failing(_type(a, output, name))
-        columns.append(Shown(name, sql))
+    for place, (output, name, number) in enumerate(zip(outputs, names, shown, strict=True)):
+        if number is not None:
+            columns.append(Shown(name, f"s.c{number + 1}"))
+        else:
+            columns.append(Shown(name, _failing("bytea" if place in sealed else _spelled(computed_type(a, output, name)))))
     return inputs, columns
 
 
-def _type(a: Analysis, output: Output, name: str) -> str:
-    """Return the type of a computed column, as SQL."""
+def computed_type(a: Analysis, output: Output, name: str) -> DeclaredType:
+    """Return the type of a computed column."""
     oid = TEXT_OID if output.type == UNKNOWN_OID else output.type
     typmod = output.column.typmod if output.column is not None else -1
     kind, node = only(output.node) if output.node else ("", {})
@@ -66,7 +69,7 @@ def _type(a: Analysis, output: Output, name: str) -> str:
     if declared is None or not declared.name or typmod is None:
         why = f'it is not known here of which type column "{name}" of the view is'
         raise a.refuse(why, a.statement.body, hint=f"Say it with a cast: CAST(… AS text) AS {quote_ident(name)}.")
-    return _spelled(declared)
+    return declared
 
 
 def _spelled(declared: DeclaredType) -> str:
