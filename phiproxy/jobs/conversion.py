@@ -165,9 +165,9 @@ class _Looking:
             dependents, tags = await sealed_keys(keys, columns, self.physical, self.obstacles)
             self.dependents += dependents
             tables = [replace(table, tags=table.tags.joined(tags.get(table.name, GeneratedTags()))) for table in tables]
-        names = {c.name for own in columns.values() for c in own}
-        views = await views_over(self.conn, _columns_of_parts(tables))
-        self.dependents += await converted_views(self.conn, views, names, self.physical, self.obstacles, opening=opening)
+        parts = _columns_of_parts(tables)
+        views = await views_over(self.conn, parts)
+        self.dependents += await converted_views(self.conn, views, parts, self.physical, self.obstacles, opening=opening)
         for table in tables:
             own = columns[table.name]
             named = [c.name for c in own]
