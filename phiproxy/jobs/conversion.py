@@ -177,7 +177,10 @@ class _Looking:
                 gets = f"{table.label} gets {', '.join(table.tags.columns)}, for foreign keys or row-level security"
                 self.notes.append(f"{gets}: a rewrite, for which everybody waits, for 2 s at most without --lock-tables")
         self.obstacles += refusals(self.dependents, self.converter)
-        self.notes += [f"{dependent.label} is converted with it" for dependent in self.dependents]
+        for each in self.dependents:
+            computes = not opening and each.view is not None and self.physical.computes(each.view.oid)
+            read = ": from then on the engine computes it, and it is written through no more" if computes else ""
+            self.notes.append(f"{each.label} is converted with it{read}")
         for table in tables:
             self.notes += await _told(self.conn, table)
         there = await hanging(self.conn, tables)
