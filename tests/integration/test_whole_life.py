@@ -196,7 +196,7 @@ def test_a_whole_life(server: PostgresServer, tmp_path: Path, engine_directory: 
             with psycopg.connect(dsn, autocommit=True) as owner:
                 owner.execute("ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON guarded USING (kind = 'x')")
         with written(site, 0):
-            assert done_despite(site, ["encrypt", "--rate", "2000"], killed, 1, random.Random(16), pause=(1.5, 2.5)) == 1
+            assert done_despite(site, ["encrypt", "--rate", "2000"], killed, 1, random.Random(16), pause=(0.3, 0.8)) == 1
         assert findings(site) == []
         if copy:
             assert arrives(site, copy, 20_000).startswith("\\xf55001")
