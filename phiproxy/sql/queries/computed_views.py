@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from phiproxy.errors import ColumnMasked
-from phiproxy.policy.catalog import CatalogColumn, Relation
+from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.column_types import of_typmod
 from phiproxy.policy.protection import DeclaredType, column_masked
 from phiproxy.policy.view_rests import Input, ViewRest, client_columns, digest_of, is_computed, is_inner, sealed_in
@@ -69,15 +69,15 @@ def _column(one: Input, shown: Sequence[CatalogColumn]) -> str | None:
 def _fits(a: Analysis, one: Input, column: CatalogColumn, value: Value) -> bool:
     if isinstance(value, Protected):
         return one.fits(value.column.identity, value.type, value.type.typmod)
-    return one.fits("", clear_type(a, column.type_oid, column.typmod), column.typmod)
+    return one.fits("", clear_type(a.context.catalog, column.type_oid, column.typmod), column.typmod)
 
 
-def clear_type(a: Analysis, oid: int, typmod: int) -> DeclaredType:
+def clear_type(catalog: Catalog, oid: int, typmod: int) -> DeclaredType:
     """Return a type of the catalogue with its name: one of the database's own with its schema."""
-    own = next((t for t in a.context.catalog.types if t.oid == oid), None)
+    own = next((t for t in catalog.types if t.oid == oid), None)
     if own is not None:
         return DeclaredType(own.name, oid, typmod, schema=own.schema)
-    row = a.context.catalog.signatures.row(oid) if a.context.catalog.signatures is not None else None
+    row = catalog.signatures.row(oid) if catalog.signatures is not None else None
     return of_typmod(oid, typmod) or DeclaredType(row.name if row is not None else "", oid, typmod)
 
 
