@@ -228,7 +228,7 @@ class CopyIn:
         begin = 1 if self._header and rows else 0
         sealed, failure = yield from self._sealed(rows, begin)
         self._rows = []
-        self._noted += self._whom.of(row for row in rows[begin : len(sealed)] if len(row) == self.columns)
+        self._noted += self._whom.of([row for row in rows[begin : len(sealed)] if len(row) == self.columns])
         if begin:
             # The client's own first line may hold anything, a value too.
             names = [*self._copy.columns, *(name for name, _ in self._copy.added)]
