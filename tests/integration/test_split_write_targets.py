@@ -65,7 +65,7 @@ CREATE VIEW everyone_again AS SELECT social, number AS n, remarks FROM everyone;
 CREATE VIEW rooms AS SELECT note, ward, id FROM stays;
 CREATE VIEW seen AS SELECT id, note AS remark, city FROM watched;
 CREATE VIEW altered AS SELECT id, note, city FROM changed;
-CREATE VIEW nearby AS SELECT * FROM springfield WHERE number < 100;
+CREATE VIEW nearby AS SELECT city, number, remarks AS notes FROM everyone WHERE city = 'Springfield';
 """
 STATE = (
     "SELECT tableoid::regclass::text, id, ward, note, code, count FROM stays ORDER BY id, ward",
