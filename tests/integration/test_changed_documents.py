@@ -225,6 +225,22 @@ def test_leaves_of_several_keys_are_sealed_anew(site: Site, both: Both, oracle: 
     both.same(ALL)
 
 
+def test_one_parameter_at_several_places(both: Both, oracle: LeakOracle) -> None:
+    given: Any = {"a": Jsonb(oracle.plant()), "b": oracle.plant()}
+    both.same("UPDATE charts SET doc = jsonb_set(jsonb_set(doc, '{ssn}', %(a)s), '{extra}', %(a)s), closed['x'] = %(a)s", given)
+    both.same("UPDATE charts SET doc = doc || jsonb_build_object('ssn', %(b)s::text, 'extra', %(b)s::text), ssn = %(b)s", given)
+    both.same(ALL)
+
+
+def test_long_values(both: Both, oracle: LeakOracle) -> None:
+    long: Any = [oracle.plant()] * 20_000
+    both.same("UPDATE charts SET doc['extra'] = %s, closed = closed || jsonb_build_object('more', 1) WHERE id = 1", [Jsonb(long)])
+    both.same("UPDATE charts SET doc = jsonb_set(doc, '{ssn}', to_jsonb(%s::text)) WHERE id = 1", ["".join(long)])
+    document = {"ward": "x" * 100_000, "history": [{"note": "n"}] * 9_000}
+    both.same("UPDATE charts SET doc = doc || %s WHERE id < 3", [Jsonb(document)])
+    both.same(ALL)
+
+
 def test_the_examples_of_the_documentation_are_answered(both: Both) -> None:
     section = (DOCS / "documents.md").read_text().partition("### Documents that are changed\n")[2]
     examples = section.partition("```sql\n")[2].partition("```")[0].strip().removesuffix(";").split(";\n")
