@@ -561,7 +561,6 @@ BESIDE = [
     "INSERT INTO charts (id, ssn, doc) VALUES (30, upper(%(a)s), jsonb_build_object('ward', {}))",
     "UPDATE charts SET ssn = upper(%(a)s), doc['ward'] = {}",
     "UPDATE charts SET ssn = %(a)s, doc = jsonb_set(doc, '{ward}', {})",
-    "UPDATE charts SET doc = doc || jsonb_build_object('ssn', %(a)s::text, 'ward', {})",
     "UPDATE charts SET doc = doc || jsonb_build_object('ward', {}) WHERE ssn LIKE %(a)s || '%%'",
     "UPDATE charts SET doc = (doc - %(a)s::text) || jsonb_build_object('ssn', %(a)s::text)",
 ]

@@ -105,6 +105,7 @@ def test_where_subscripts_lead(path: str, in_open: str, in_closed: str) -> None:
          "fields$.ssn as text fields$.age as numeric fields$.extra as bool"),
         ("fields = fields || jsonb_build_object('extra', jsonb_build_object('a', 1))", NO),
         ("fields = fields || jsonb_build_object('ssn')", NO),
+        ("fields = fields || jsonb_build_object('ssn', $1::text, 'ward', to_jsonb($1::text))", NO),
         ("fields = fields - 'extra'", "clear"),
         ("fields = $1 - 'extra'", NO),
         ("fields = fields - ssn", NO),
