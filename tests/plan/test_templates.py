@@ -56,7 +56,10 @@ def statement_of(planner: Planner, text: bytes) -> object:
     except PhiproxyError as error:
         return error.sqlstate, error.public_text, error.position
     found = dataclasses.asdict(plan)
-    del found["_readers"], found["_ranges"]  # closures, made of what is compared here
+    prepared = found["prepared"][:1] if found["prepared"] else ()
+    for each in (found, *prepared):
+        del each["_readers"], each["_ranges"]  # closures, made of what is compared here
+        del each["touched"]  # it has the text of which it was made first
     found["touched"] = plan.touched.shape, plan.touched.searched, plan.touched.stored, plan.touched.copied
     found["sql"] = SEALED.sub(b"sealed", plan.sql)  # the default of a column, sealed anew each time
     if plan.inline is not None:
