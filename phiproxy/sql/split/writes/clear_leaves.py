@@ -129,7 +129,7 @@ class ClearLeaves:
         """Tell whether what an expression gives may stand at a path."""
         if self._is_field(at) or self._is_sealed_scalar(node, at):
             return True
-        if self.is_plain(node):
+        if self.is_plain(node) and not _is_put_together(node):
             self.shown.append(node)
             return True
         kind, body = only(node)
@@ -280,3 +280,22 @@ def clear_leaves(a: Analysis, relation: Relation, protected: Mapping[str, Protec
     names, taken = frozenset(c.name for c in relation.columns), frozenset(protected)
     documents = {name: column for name, column in protected.items() if column.document is not None}
     return {name: ClearLeaves(column, name, names, taken, scalars, rows) for name, column in documents.items()}
+
+
+def _is_put_together(node: Node) -> bool:
+    """Tell whether a document is put together of parts, of which each has a place: ``jsonb_build_object('ssn', $1, 'ward', $2)``."""
+    kind, body = only(node)
+    match kind:
+        case "TypeCast":
+            return _is_put_together(body["arg"])
+        case "CoalesceExpr":
+            return any(map(_is_put_together, body["args"]))
+        case "CaseExpr":
+            results = [only(when)[1]["result"] for when in body["args"]]
+            return any(map(_is_put_together, [*results, *([body["defresult"]] if "defresult" in body else [])]))
+        case "A_Expr":
+            return body["kind"] == "AEXPR_OP" and "lexpr" in body and strings(body["name"])[-1] == "||"
+        case "FuncCall" if "func_variadic" not in body:
+            name, arguments = strings(body["funcname"])[-1], body.get("args", ())
+            return (name in _BUILDERS and len(arguments) % 2 == 0) or (name in (*_SETTERS, _INSERTER) and len(arguments) > 2)
+    return False
