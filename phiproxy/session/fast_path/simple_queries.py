@@ -51,8 +51,7 @@ def sent_unprotected(session: State, text: bytes) -> bool:
         return False
     if session.search_path.generation != database.generation:
         session.follow_schemas()
-    screen = database.planner.screen
-    if not (screen.passes(text) or screen.controls(text)):
+    if not database.planner.screen.goes_unread(text):
         return False
     expected = expect(Kind.QUERY, QUERY_PASSES)
     expected.first = session.groups.executes == 0
