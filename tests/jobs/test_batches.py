@@ -178,8 +178,8 @@ async def test_a_large_batch_is_written_by_some_transactions(postgres_server: Po
 async def test_rows_stay_in_their_page_where_others_have_left_it(conn: Connection, reads: tuple[Read, ...]) -> None:
     """No index is written for them.
 
-    A row's room is free as soon as no session has a snapshot from before. So the next batch is read over the same connection here,
-    and nobody vacuums; only a process of the server that has just begun may have one for a moment, and not five times.
+    A row's room is free as soon as no session has a snapshot from before. So nobody vacuums here, and the next batch has no rows;
+    the session that reads it may have one for a moment, and so may a process of the server that has just begun, but not five times.
     """
     await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, c text, v bytea) WITH (autovacuum_enabled = off)")
     stayed = list[int]()
@@ -188,7 +188,7 @@ async def test_rows_stay_in_their_page_where_others_have_left_it(conn: Connectio
         await conn.execute("INSERT INTO public.t SELECT g, repeat('c', 300), '\\x01' FROM generate_series(1, 1000) g")
         before = await pages(conn)
         (part,) = await parts_of(conn, ("public", "t"))
-        async with Batches(conn, conn, Scan(part, reads, ("v",), WANTED), turned, Fixed(1000)) as batches:
+        async with batches_of(conn, Scan(part, reads, ("v",), WANTED), turned, Fixed(1000)) as batches:
             done = await batches.next(commits_nothing_else)
         assert done is not None
         assert done.written == 1000
