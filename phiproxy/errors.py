@@ -37,7 +37,7 @@ class PhiproxyError(Exception):
 
     ``sqlstate`` is what a PostgreSQL client sees, ``anchor`` the section of ``docs/errors.md`` that explains it, ``hint`` what
     would work, and ``position`` a 1-based character offset into the client's own statement text, or None. ``objects`` are the
-    fields of the message that name what it is about (protocol: s, t, c, d, n).
+    fields of the message that name what it is about (protocol: s, t, c, d, n), or PostgreSQL's function that says so too (R).
     """
 
     sqlstate: ClassVar[str] = "XX000"

@@ -148,7 +148,9 @@ class Ciphers:
         if store is None:
             column.refuse_distrusted()
             if column.document is not None:
-                made = self._store[column] = sealing(self, column)
+                made = sealing(self, column)
+                if not column.place:  # a client chooses places, so none is remembered
+                    self._store[column] = made
                 return made
             wants = tuple(IndexKeyWant(column.number, slot.number) for slot, _ in all_slots(column) if slot is not None)
             store = self._store[column] = self._make_store(column), wants

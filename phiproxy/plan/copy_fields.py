@@ -7,6 +7,7 @@ in one step, one per row and scope that stores a value (spec/stored-format 2.1).
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from operator import itemgetter
 from typing import cast
 
@@ -59,6 +60,11 @@ _CODECS: dict[str, type[TextCodec] | type[CsvCodec] | type[BinaryCodec]] = {
 def codec_of(form: CopyFormat, limit: int, *, from_server: bool = False) -> Codec:
     """Return the codec of a format."""
     return _CODECS[form.format](form, limit, from_server=from_server)
+
+
+# The server is sent it though columns are missing: before it says so it takes the first field as a value of its column, and in an
+# empty one nothing can stand at the wrong place that should be sealed, as it may in other rows that are too short.
+_EMPTY_LINE: Row = [b""]
 
 
 class CopyFailure(Exception):
@@ -222,7 +228,7 @@ class CopyIn:
         begin = 1 if self._header and rows else 0
         sealed, failure = yield from self._sealed(rows, begin)
         self._rows = []
-        self._noted += self._whom.of(rows[begin : len(sealed)])
+        self._noted += self._whom.of([row for row in rows[begin : len(sealed)] if len(row) == self.columns])
         if begin:
             # The client's own first line may hold anything, a value too.
             names = [*self._copy.columns, *(name for name, _ in self._copy.added)]
@@ -303,7 +309,8 @@ class CopyIn:
                     return done, self._failed(error, rows, len(done), position)
                 self._poison(new, values, position)
             try:
-                new += [self._null if one is None else one[4](one[1](one[0], one[3][index], one[2])) for one in added]
+                whole = len(row) == self.columns
+                new += [self._null if o is None else o[4](o[1](o[0], o[3][index], o[2])) for o in (added if whole else ())]
             except ValueRefused as error:
                 return done, CopyFailure(error, self._context(self._codec.line(rows, len(done))))
             done.append(new)
@@ -319,13 +326,17 @@ class CopyIn:
         """Return the values to be sealed of each row up to the first that cannot be read, and why it cannot."""
         plain: list[Values] = []
         fields, columns = self._fields, self.columns
-        if self._bare and fields and {*map(len, rows)} == {columns}:
+        self._bare = self._bare and {*map(len, rows)} == {columns}
+        if self._bare and fields:
             return [*map(self._pick, rows[begin:])], None
         for index, row in enumerate(rows[begin:], begin):
+            whole = row
             if len(row) != columns:
-                return plain, self._wrong_count(rows, index)
+                if self._binary or row != _EMPTY_LINE:
+                    return plain, self._wrong_count(rows, index)
+                whole = [*row, *repeat(None, columns - 1)]
             try:
-                plain.append(tuple([read(row[position]) for position, read in fields]))
+                plain.append(tuple([read(whole[position]) for position, read in fields]))
             except ValueRefused as error:
                 return plain, CopyFailure(error, self._context(self._codec.line(rows, index)))
         return plain, None

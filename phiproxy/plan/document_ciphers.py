@@ -27,6 +27,7 @@ from phiproxy.policy.protection import DocumentFields, Part, ProtectedColumn, Sl
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.json_types import Value, canonical, canonical_ascii, parse, take_apart
 from phiproxy.types.value_errors import UnsupportedVersion
+from phiproxy.wire.bytea_and_text import check_text
 
 if TYPE_CHECKING:
     from phiproxy.plan.column_ciphers import Ciphers
@@ -92,7 +93,8 @@ def _other_at(column: ProtectedColumn, path: Path) -> ProtectedColumn:
 def sealing(ciphers: Ciphers, column: ProtectedColumn) -> Made:
     """Return what seals documents of a column, and the index keys of all of its fields, in their order.
 
-    The function takes jsonb's text and returns jsonb's binary form, whose text is ASCII: it is the same in every encoding.
+    The function takes jsonb's text and returns jsonb's binary form, whose text is ASCII: it is the same in every encoding. Of a
+    column with a ``place`` it takes what is put there, in its type's canonical form, and returns that as JSON.
     Raises ValueRefused (22P02) for a document that is not as the policy says, with the path.
     """
     document = column.document
@@ -100,7 +102,8 @@ def sealing(ciphers: Ciphers, column: ProtectedColumn) -> Made:
     fields = [(field, *ciphers.made(field), field_values(field.type)) for field in document.fields]
     wants = tuple(want for _, _, own, _ in fields for want in own)
     spans = list(pairwise(accumulate((len(own) for _, _, own, _ in fields), initial=0)))
-    tree, others = listed(document.paths, document.clear), _Others(ciphers, column)
+    tree, others = listed(document.paths, document.clear).at(column.place), _Others(ciphers, column)
+    read = parse if column.type.family == "jsonb" else partial(_json_of, column.type.family)
     tally = ciphers.counts.stored(column.label)
     any_value = field_values(_JSONB)
 
@@ -119,8 +122,8 @@ def sealing(ciphers: Ciphers, column: ProtectedColumn) -> Made:
             return leaf_of(others.seal(path)(plaintext, record))
 
         walk = Walk(change, change_other if document.others_sealed else None, refused_document)
-        plain = parse(text)
-        sealed = walk.through(plain, tree)
+        plain = read(text)
+        sealed = walk.through(plain, tree, column.place)
         spelled = canonical_ascii(sealed)
         if len(text) > LONG_JSON:
             take_apart(plain, sealed)
@@ -128,6 +131,16 @@ def sealing(ciphers: Ciphers, column: ProtectedColumn) -> Made:
         return VERSION + spelled
 
     return store, wants
+
+
+def _json_of(family: str, canonical_form: bytes) -> Value:
+    """Return what ``to_jsonb`` makes of a text, a number or a truth value."""
+    if family in ("text", "varchar"):
+        return check_text(canonical_form).decode()
+    if family == "bool":
+        return canonical_form == b"t"
+    # NaN and the infinities, which JSON does not have, become strings.
+    return canonical_form if canonical_form[-1:].isdigit() else canonical_form.decode()
 
 
 def _opened_now(ciphers: Ciphers, field: ProtectedColumn) -> OpenSpan:

@@ -62,6 +62,7 @@ from phiproxy.sql.split.view_definition import is_over_expressions
 from phiproxy.sql.statements.utility import leaves_aborted, may_show_hidden
 from phiproxy.sql.text.audit_text import visible_shape
 from phiproxy.sql.text.conforming_strings import Edit, either_way
+from phiproxy.sql.text.newer_numbers import check_numbers
 from phiproxy.sql.text.parse import Scan, Statement, char_position, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.text.screen import Screen
 from phiproxy.sql.text.shape import Shape as TextShape
@@ -485,8 +486,10 @@ class Planner:
     def _answers(
         self, text: bytes, view: View, declared: tuple[int, ...], waiting: tuple[Waiting, Refusal] | None = None
     ) -> tuple[Sequence[Statement], list[Answered]]:
+        scan = Scan(text)
         try:
             statements = parse(text)
+            check_numbers(scan, self.catalog.server_version)
         except SyntaxRefused:
             if self.screen.mentions(text):
                 raise
@@ -494,7 +497,6 @@ class Planner:
             return [], []
         names = Overlay(self.statement, view)
         path, temporary = divided(view.path) if view.path is not None else (None, NONE)
-        scan = Scan(text)
         context = Context(
             self.protection, self.catalog, path, view.database, view.created, names, self._views, temporary, declared, scan,
             self.splitting.extensions, self.ciphers.default_text, (), self.ciphers.views, None if view.source else NONE_INSIDE,

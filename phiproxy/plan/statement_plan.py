@@ -139,10 +139,19 @@ class StatementPlan:
 
         What of them is sealed may differ: that, the client is never told.
         """
-        mine, others = (p.columns.reveals if p.columns is not None else () for p in (self, other))
         described = zip(self.described, other.described, strict=False)
-        return all(one is None or two is None or one.type == two.type for one, two in zip(mine, others, strict=False)) and all(
-            one is None or two is None or one == two for one, two in described
+        return not self.returns_otherwise(other) and all(one is None or two is None or one == two for one, two in described)
+
+    def returns_otherwise(self, other: StatementPlan) -> bool:
+        """Tell whether its result has another number of columns than the other plan's, or protected ones of other types.
+
+        The server, which is told of it anew, would not notice: PostgreSQL says that the result type must not change.
+        """
+        if self.columns is None or other.columns is None:
+            return False
+        mine, others = self.columns.reveals, other.columns.reveals
+        return len(mine) != len(others) or any(
+            one is not None and two is not None and one.type != two.type for one, two in zip(mine, others, strict=True)
         )
 
     @property

@@ -112,7 +112,8 @@ class ProtectedColumn:
 
     ``document``: it is a jsonb whose fields are sealed one by one. ``path``: it is such a field, by its canonical path.
     ``part``: it is an expression over a document, whose values the server computes: nothing is stored as it. ``tags_of``: the
-    identity whose tags these values have there, and as what; empty: its own.
+    identity whose tags these values have there, and as what; empty: its own. ``place``: values of ``type`` are sealed for that path
+    of the document, into which the server puts them; empty: they are documents.
     ``masked`` is what the role of the session sees of it instead of its values; None: it sees them.
     """
 
@@ -138,6 +139,7 @@ class ProtectedColumn:
     document: DocumentFields | None = None
     path: str = ""
     part: Part | None = None
+    place: Path = ()
     tags_of: str = ""
     masked: Masked | None = None
     computed_default: bytes | None = None
@@ -184,6 +186,10 @@ class ProtectedColumn:
         part_of = replace(self, identity=identity, type=type_, slots=(), checks=(), below=(), document=None, part=part)
         return part_of.without_defaults
 
+    def placed(self, path: Path, type_: DeclaredType | None = None) -> ProtectedColumn:
+        """Return the same for values that are put at a path of its documents: JSON, or what JSON is made of."""
+        return replace(self, place=path, type=type_ or self.type).without_defaults
+
     def with_tenant(self, tenant: str) -> ProtectedColumn:
         """Return the same for the sessions of one tenant."""
         document = self.document
@@ -214,6 +220,8 @@ class ProtectedColumn:
     def label(self) -> str:
         """``schema.table.column`` for messages."""
         path = self.path if self.part is None else spell_path(self.part.path)
+        if self.document is not None and self.place in self.document.paths:
+            path = spell_path(self.place)
         return shown_expression(self.expression, f"{self.schema}.{self.table}.{self.name}{path}")
 
     def derived(self, expression: str, type_: DeclaredType) -> ProtectedColumn:

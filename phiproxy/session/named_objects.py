@@ -84,7 +84,7 @@ def current(session: State, name: bytes, *, renewing: bool = False, executing: b
         return prepared
     follows = same or (stamp[1] == prepared.stamp[1] and fresh.may_follow(told))
     if not ((renewing or executing or lost) and follows) or _OTHER in fresh.oids or (executing and prepared.lost == stamp):
-        raise must_not_change()
+        raise must_not_change(result=fresh.returns_otherwise(told))
     if executing:
         raise RenewalNeeded(name, Prepared(fresh, prepared.oids, stamp))
     return renewed(session, name, Prepared(fresh, prepared.oids, stamp))
@@ -163,7 +163,7 @@ def still_valid(session: State, plan: StatementPlan, oids: tuple[int, ...]) -> S
     """Plan a statement again and return the plan; StatementRefused when the server was told something else."""
     fresh = _planned_again(session, plan, oids)
     if not fresh.same(plan):
-        raise must_not_change()
+        raise must_not_change(result=fresh.returns_otherwise(plan))
     return fresh
 
 
@@ -174,9 +174,13 @@ def _planned_again(session: State, plan: StatementPlan, oids: tuple[int, ...]) -
     return plan_statement(session, plan.text, oids)
 
 
-def must_not_change() -> StatementRefused:
-    """Return what is said of a statement that means something else now, and is not prepared anew."""
-    return StatementRefused(
-        "cached plan must not change: a name, the search path, policy or catalogue changed since this statement was prepared",
-        hint="Prepare the statement again.",
-    )
+def must_not_change(*, result: bool = False) -> StatementRefused:
+    """Return what is said of a statement that means something else now, or whose ``result`` does, and is not prepared anew.
+
+    By the name of PostgreSQL's own function drivers know that they may prepare it again (asyncpg, pgjdbc).
+    """
+    why = "a name, the search path, policy or catalogue changed since this statement was prepared"
+    text = "cached plan must not change result type" if result else f"cached plan must not change: {why}"
+    refused = StatementRefused(text, hint="Prepare the statement again.")
+    refused.objects = ((ord("R"), "RevalidateCachedQuery"),)
+    return refused

@@ -94,7 +94,7 @@ def _counted(session: State, computing: Computing, portal: bytes, row: list[byte
     if session.writing is not None and session.writing.before is not None and session.writing.before.locked == locked:
         raise StatementRefused(
             "a row is in conflict that is not found by the columns of ON CONFLICT",
-            hint="A trigger has dropped the change, or row-level security hides the row. Update it by a statement of its own.",
+            hint="A trigger has dropped the change, or a view or row-level security hides the row. Update it in another statement.",
         )
     return Counted(_COUNT(expected)[0], locked, _again(session, computing, portal, given) if write.again else ())
 

@@ -93,7 +93,7 @@ class CsvCodec(LineCodec):
         rest = self._lines.take()
         if not rest and not self._record:
             return []
-        eol = self._lines.eol
+        eol, bare_cr = self._lines.eol, False
         if not eol:
             bare_cr = rest[self._first_end(rest) :] == b"\r"
             eol = self._lines.eol = b"\r" if bare_cr else b"\n"
@@ -105,12 +105,12 @@ class CsvCodec(LineCodec):
             return []
         record = b"".join(self._record) + rest
         self._record = []
-        return self._rows([record])
+        return self._rows([record], whole=bare_cr)
 
-    def _rows(self, lines: list[bytes]) -> list[Row]:
+    def _rows(self, lines: list[bytes], *, whole: bool = True) -> list[Row]:
         self._first = self._next
         if not self._from_server:
-            lines = self._checked(lines)
+            lines = self._checked(lines, whole=whole)
         self._next += len(lines)
         quote, delimiter = self._quote, self._delimiter
         rows: list[Row] = [[*parted(record, delimiter)] if quote not in record else self._split(record) for record in lines]
@@ -134,17 +134,18 @@ class CsvCodec(LineCodec):
             if pos > len(record):
                 return row
 
-    def _checked(self, lines: list[bytes]) -> list[bytes]:
-        """Return the records before the end marker or the first one with a stray end of line."""
+    def _checked(self, lines: list[bytes], *, whole: bool) -> list[bytes]:
+        """Return the records before the end marker, whose line has an end, or the first one with a stray end of line."""
         eol = self._lines.eol
         for i, record in enumerate(lines):
             if b"\r" in record or b"\n" in record:
                 bare = self._sections.sub(b"", record)
                 for character, name in ((b"\r", "carriage return"), (b"\n", "newline")):
                     if character in bare and (character != b"\r" or eol != b"\r"):
-                        self.error = CopyDataError(f"unquoted {name} found in data")
+                        hint = f"Use quoted CSV field to represent {name}."
+                        self.error = CopyDataError(f"unquoted {name} found in data", hint=hint)
                         return lines[:i]
-            if record == b"\\." and self._form.marker_ends_csv:
+            if record == b"\\." and self._form.marker_ends_csv and whole:
                 self.ended = True
                 return lines[:i]
         return lines

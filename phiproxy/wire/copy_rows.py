@@ -39,7 +39,7 @@ class CopyFormat:
     force_not_null: frozenset[int] = frozenset()
     force_null: frozenset[int] = frozenset()
     force_quote: frozenset[int] = frozenset()
-    # Until version 17 a line of \. alone ended CSV data too.
+    # Until version 17 a line of \. alone ended CSV data too, and \. behind a row ended text.
     marker_ends_csv: bool = True
     # What ENCODING says; empty where the data is in the client's.
     encoding: str = ""

@@ -105,9 +105,17 @@ class TextCodec(LineCodec):
         rest = self._lines.take()
         if not rest:
             return []
+        whole = False
         if not self._lines.eol:
-            self._lines.eol = b"\r" if rest[-1:] == b"\r" and not ends_open(rest[:-1]) else b"\n"
-            rest = rest[:-1] if self._lines.eol == b"\r" else rest
+            whole = rest[-1:] == b"\r" and not ends_open(rest[:-1])
+            self._lines.eol = b"\r" if whole else b"\n"
+            rest = rest[:-1] if whole else rest
+        if not whole and ends_open(rest):
+            rest = rest[:-1]  # it escapes nothing; with the end of the line behind it, it would
+        elif not whole and holds(rest, b"\\.") and (marker := _MARKER.match(rest)) and marker.end() == len(rest):
+            self._first = self._next
+            self.error = self._misplaced()
+            return []
         return self._rows([rest], rest)
 
     def _rows(self, lines: list[bytes], data: bytes) -> list[Row]:
@@ -135,18 +143,32 @@ class TextCodec(LineCodec):
         """Return the lines before the end marker or the first line that is broken."""
         eol = self._lines.eol
         for i, line in enumerate(lines):
-            if b"\r" in line or b"\n" in line:
-                stray = next((c for c in _ESCAPE.sub(b"", line) if bytes((c,)) in _STRAY[eol] and c in b"\r\n"), None)
+            marker = _MARKER.match(line) if b"\\." in line else None
+            before, behind = (line[: marker.end() - 2], line[marker.end() :]) if marker else (line, b"")
+            if b"\r" in before or b"\n" in before:
+                stray = next((c for c in _ESCAPE.sub(b"", before) if bytes((c,)) in _STRAY[eol] and c in b"\r\n"), None)
                 if stray is not None:
-                    self.error = CopyDataError(f"literal {_NAMES[bytes((stray,))]} found in data")
+                    name, spelled = _NAMES[bytes((stray,))], "\\r" if stray == 13 else "\\n"
+                    self.error = CopyDataError(f"literal {name} found in data", hint=f'Use "{spelled}" to represent {name}.')
                     return lines[:i]
-            if b"\\." in line and _MARKER.match(line):
-                if line == b"\\.":
-                    self.ended = True
-                else:
-                    self.error = CopyDataError("end-of-copy marker is not alone on its line")
-                return lines[:i]
+            if marker is not None:
+                return [*lines[:i], *self._marked(before, behind)]
         return lines
+
+    def _marked(self, before: bytes, behind: bytes) -> list[bytes]:
+        """Return the row that an end marker ends; until version 17 one could stand behind it."""
+        if behind[:1] == (b"\r" if self._lines.eol == b"\n" else b"\n"):
+            self.error = CopyDataError("end-of-copy marker does not match previous newline style")
+        elif behind or (before and not self._form.marker_ends_csv):
+            self.error = self._misplaced()
+        else:
+            self.ended = True
+            return [before] if before else []
+        return []
+
+    def _misplaced(self) -> CopyDataError:
+        old = self._form.marker_ends_csv
+        return CopyDataError("end-of-copy marker corrupt" if old else "end-of-copy marker is not alone on its line")
 
     def reader(self, position: int) -> Callable[[Raw], bytes | None]:
         """Return what ``read`` does for the fields of one column."""

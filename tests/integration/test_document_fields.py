@@ -555,6 +555,23 @@ def test_no_sealed_leaf_is_moved_to_where_the_document_is_in_clear(both: Both, s
     assert "(SELECT" in statement or "FROM" in statement or "keep fields in place" in str(error.diag.message_hint)
 
 
+BESIDE = [
+    "INSERT INTO charts (id, ssn) VALUES (1, upper(%(a)s)) ON CONFLICT (id)"
+    " DO UPDATE SET doc = jsonb_set(charts.doc, '{ward}', {})",
+    "INSERT INTO charts (id, ssn, doc) VALUES (30, upper(%(a)s), jsonb_build_object('ward', {}))",
+    "UPDATE charts SET ssn = upper(%(a)s), doc['ward'] = {}",
+    "UPDATE charts SET ssn = %(a)s, doc = jsonb_set(doc, '{ward}', {})",
+    "UPDATE charts SET doc = doc || jsonb_build_object('ward', {}) WHERE ssn LIKE %(a)s || '%%'",
+    "UPDATE charts SET doc = (doc - %(a)s::text) || jsonb_build_object('ssn', %(a)s::text)",
+]
+
+
+@pytest.mark.parametrize("statement", BESIDE)
+def test_a_value_that_meets_something_sealed_comes_to_no_part_in_clear(both: Both, oracle: LeakOracle, statement: str) -> None:
+    given: Any = {"a": oracle.plant()}
+    both.refused(statement.replace("{}", "to_jsonb(%(a)s::text)"), given)
+
+
 def test_indexes_and_constraints_over_what_is_in_clear_are_the_servers(site: Site, both: Both) -> None:
     for statement in (
         "CREATE INDEX of_ward ON charts ((doc->>'ward'))",

@@ -102,6 +102,9 @@ def compared(places: Places, statement: Statement, form: results.Form, *, change
         if refused and (said.sqlstate in ("0A000", "42846") or (changes and "$" in said.message) or expected.sqlstate is not None):
             # A document that is not as the policy says is refused with its path; of several errors another may be found first.
             became[f"{name} refused"] += 1
+        elif changes and said.message == "cannot set path in scalar" and "||" in statement[0]:
+            # What JSON's null is joined with becomes an array, which the policy says no document is: an error is asked for.
+            became[f"{name} not joined"] += 1
         elif expected.sqlstate is not None and said.sqlstate is None and " AND " in statement[0]:
             # Of two conditions PostgreSQL promises no order: the one that fails was not asked of rows that the other left out.
             became[f"{name} in another order"] += 1

@@ -73,7 +73,9 @@ def test_nor_beside_what_it_computes(nurse: Connection, statement: str) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["SELECT row_to_json(p) FROM people p", "SELECT p::text, upper(name) FROM people p", "SELECT md5(p::text) FROM people p",
+    ["SELECT row_to_json(p) FROM people p", "SELECT p::text, upper(name) FROM people p",
+     "SELECT q.p FROM (SELECT p FROM people p) q", "SELECT (q.p).name FROM (SELECT p FROM people p UNION SELECT p FROM people p) q",
+     "SELECT md5(p::text) FROM people p",
      "SELECT (p).*::text FROM people p"],
 )  # fmt: skip
 def test_whole_rows_are_refused(nurse: Connection, statement: str) -> None:

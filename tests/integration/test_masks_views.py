@@ -69,6 +69,53 @@ def test_a_masked_column_is_only_shown(masked: MaskedSite, statement: str) -> No
         nurse.execute(statement.encode())
 
 
+STORING = [
+    "UPDATE people SET name = v.label FROM everybody v WHERE v.id = people.id",
+    "UPDATE people SET (name, email) = (SELECT label, 'x' FROM everybody LIMIT 1)",
+    "UPDATE people SET email = 'x' WHERE id IN (SELECT id FROM chosen)",
+    "INSERT INTO calls (id, note) SELECT id + 50, label FROM everybody",
+    "INSERT INTO calls (id, note) VALUES (50, (SELECT max(label) FROM everybody))",
+    "MERGE INTO people p USING everybody v ON v.id = p.id WHEN MATCHED THEN UPDATE SET name = v.label",
+    "DELETE FROM people p USING everybody v WHERE v.id = p.id AND v.label LIKE '%*%'",
+    "WITH w AS (UPDATE people SET name = v.label FROM everybody v WHERE v.id = people.id RETURNING 1) SELECT count(*) FROM w",
+    "EXPLAIN (ANALYZE) UPDATE people SET name = v.label FROM everybody v WHERE v.id = people.id",
+    "PREPARE w AS UPDATE people SET name = v.label FROM everybody v WHERE v.id = people.id",
+]
+
+
+@pytest.mark.parametrize("statement", STORING)
+def test_what_is_computed_on_masks_is_not_stored(masked: MaskedSite, statement: str) -> None:
+    with masked.as_role("mask_nurse") as nurse, masked.as_role("mask_clerk") as clerk:
+        for cursor in (nurse.cursor(), psycopg.ClientCursor(nurse)):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is masked for this role"):
+                cursor.execute(statement.encode())
+        clerk.execute("BEGIN")
+        clerk.execute(statement.encode())
+        clerk.execute("ROLLBACK")
+
+
+def test_nor_by_a_statement_that_another_role_has_prepared(masked: MaskedSite) -> None:
+    with masked.as_role("mask_pool", prepare_threshold=0) as pool:
+        for role, stored in (("mask_clerk", True), ("mask_nurse", False)):
+            pool.execute(f"SET ROLE {role}".encode())
+            pool.execute("BEGIN")
+            try:
+                pool.execute(STORING[0].encode())
+                assert stored
+            except psycopg.errors.InsufficientPrivilege:
+                assert not stored
+            pool.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize(
+    "statement", ["CREATE TABLE kept AS SELECT label FROM everybody", "SELECT label INTO kept FROM everybody",
+                  "CREATE MATERIALIZED VIEW kept AS SELECT label FROM everybody"]
+)  # fmt: skip
+def test_no_table_is_made_of_it(masked: MaskedSite, statement: str) -> None:
+    with masked.as_role("mask_nurse") as nurse, pytest.raises(psycopg.errors.FeatureNotSupported):
+        nurse.execute(statement.encode())
+
+
 @pytest.mark.parametrize("explain", ["EXPLAIN", "EXPLAIN VERBOSE", "EXPLAIN ANALYZE", "EXPLAIN (FORMAT json)"])
 def test_no_plan_shows_the_constants_of_others(masked: MaskedSite, explain: str) -> None:
     with masked.as_role("mask_nurse") as nurse, masked.as_role("mask_clerk") as clerk:

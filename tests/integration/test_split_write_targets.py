@@ -60,6 +60,12 @@ CREATE VIEW springfield AS
 CREATE VIEW wards AS SELECT ward, id, note FROM stays WHERE ward < 9;
 CREATE VIEW north AS SELECT notes AS remarks, number AS n, social FROM springfield WHERE number < 3;
 CREATE VIEW noted AS SELECT note, city FROM watched;
+CREATE VIEW everyone AS SELECT notes AS remarks, id AS number, ssn AS social, city, upper(city) AS shown FROM patients;
+CREATE VIEW everyone_again AS SELECT social, number AS n, remarks FROM everyone;
+CREATE VIEW rooms AS SELECT note, ward, id FROM stays;
+CREATE VIEW seen AS SELECT id, note AS remark, city FROM watched;
+CREATE VIEW altered AS SELECT id, note, city FROM changed;
+CREATE VIEW nearby AS SELECT city, number, remarks AS notes FROM everyone WHERE city = 'Springfield';
 """
 STATE = (
     "SELECT tableoid::regclass::text, id, ward, note, code, count FROM stays ORDER BY id, ward",
@@ -267,6 +273,173 @@ def test_views(both: Differential, name: str) -> None:
     _is_the_same(both, VIEWS, name)
 
 
+VIEW_UPSERTS = {
+    "of rows that are there or not": "INSERT INTO everyone AS e (number, remarks) VALUES (1, 'more'), (900, 'new')"
+    " ON CONFLICT (number) DO UPDATE SET remarks = e.remarks || EXCLUDED.remarks RETURNING number, remarks",
+    "returning computed": "INSERT INTO everyone AS e (number, remarks, city) VALUES (1, upper('more'), 'x') ON CONFLICT (number)"
+    " DO UPDATE SET remarks = e.remarks || EXCLUDED.remarks, city = EXCLUDED.city RETURNING number, upper(remarks), shown",
+    "by a condition": "INSERT INTO everyone AS e (number, remarks) VALUES (1, 'more'), (2, 'yes'), (901, 'new')"
+    " ON CONFLICT (number) DO UPDATE SET remarks = 'changed' WHERE e.remarks || EXCLUDED.remarks LIKE '%yes' RETURNING *",
+    "over a view": "INSERT INTO everyone_again AS e (n, social) VALUES (2, 'none'), (902, 'own')"
+    " ON CONFLICT (n) DO UPDATE SET social = upper(e.social) || EXCLUDED.social, remarks = e.remarks || '!' RETURNING *",
+    "with a key of two columns": "INSERT INTO rooms AS r (id, ward, note) VALUES (2, 2, 'a'), (7, 2, 'b'), (1, 1, NULL)"
+    " ON CONFLICT (id, ward) DO UPDATE SET note = r.note || EXCLUDED.note RETURNING id, ward, note",
+    "of its key": "INSERT INTO rooms AS r (id, ward, note) VALUES (2, 2, 'a') ON CONFLICT (id, ward)"
+    " DO UPDATE SET note = reverse(r.note), id = 50 RETURNING id, ward, note",
+    "with triggers": "INSERT INTO seen AS s (id, remark) VALUES (1, '!'), (9, 'nine') ON CONFLICT (id)"
+    " DO UPDATE SET remark = s.remark || EXCLUDED.remark RETURNING id, remark",
+    "with a trigger before": "INSERT INTO altered AS c (id, note) VALUES (1, 'x') ON CONFLICT (id)"
+    " DO UPDATE SET note = c.note || '!', city = 'of the client' RETURNING id, note, city",
+    "of some rows": "INSERT INTO springfield AS s (number, notes, city) VALUES (1, 'x', 'Springfield') ON CONFLICT (number)"
+    " DO UPDATE SET notes = s.notes || EXCLUDED.notes RETURNING number, notes",
+    "of some rows, not there": "INSERT INTO nearby AS s (number, notes, city) VALUES (55, 'x', 'Springfield') ON CONFLICT (number)"
+    " DO UPDATE SET notes = s.notes || EXCLUDED.notes RETURNING number, notes",
+    "of a query": "INSERT INTO everyone AS e (number, remarks) SELECT id, upper(note) FROM stays"
+    " ON CONFLICT (number) DO UPDATE SET remarks = e.remarks || EXCLUDED.remarks RETURNING number, remarks",
+    "of a query with given values": "INSERT INTO rooms AS r (id, ward, note) SELECT q.n, q.w, initcap(q.t)"
+    " FROM (VALUES (1, 1, 'one'), (70, 2, 'two')) AS q (n, w, t)"
+    " ON CONFLICT (id, ward) DO UPDATE SET note = r.note || EXCLUDED.note",
+    "to NULL": "INSERT INTO everyone AS e (number, remarks) VALUES (1, NULL) ON CONFLICT (number)"
+    " DO UPDATE SET remarks = e.remarks || EXCLUDED.remarks RETURNING number, remarks",
+}
+
+
+@pytest.mark.parametrize("name", VIEW_UPSERTS)
+def test_upserts_into_views(both: Differential, name: str) -> None:
+    both.run("UPDATE patients SET city = 'Springfield', notes = 'note' WHERE id < 3")
+    _is_the_same(both, VIEW_UPSERTS, name)
+
+
+FAILING_VIEW_UPSERTS = {
+    "one row twice": (
+        "INSERT INTO everyone AS e (number, remarks) VALUES (1, 'a'), (1, 'b') ON CONFLICT (number)"
+        " DO UPDATE SET remarks = e.remarks || EXCLUDED.remarks",
+        "21000",
+    ),
+    "a check option": (
+        "INSERT INTO springfield AS s (number, notes, city) VALUES (1, 'x', 'Springfield') ON CONFLICT (number)"
+        " DO UPDATE SET notes = s.notes || EXCLUDED.notes, city = 'Shelbyville'",
+        "44000",
+    ),
+    "a check option, inserted": (
+        "INSERT INTO springfield AS s (number, notes, city) VALUES (903, 'x', 'Shelbyville') ON CONFLICT (number)"
+        " DO UPDATE SET notes = s.notes || EXCLUDED.notes",
+        "44000",
+    ),
+    "no such index": (
+        "INSERT INTO everyone AS e (number, remarks, city) VALUES (1, 'a', 'b') ON CONFLICT (city)"
+        " DO UPDATE SET remarks = e.remarks || EXCLUDED.remarks",
+        "42P10",
+    ),
+    "what is computed": (
+        "INSERT INTO everyone AS e (number, remarks) VALUES (1, 'a') ON CONFLICT (number)"
+        " DO UPDATE SET remarks = (e.number / 0)::text || e.remarks",
+        "22012",
+    ),
+    "a column that is no column": (
+        "INSERT INTO everyone AS e (number, remarks) VALUES (1, 'a') ON CONFLICT (number)"
+        " DO UPDATE SET remarks = e.remarks || 'x', shown = 'x'",
+        "0A000",
+    ),
+    "a key that is there": (
+        "INSERT INTO everyone AS e (number, remarks) VALUES (1, 'a') ON CONFLICT (number)"
+        " DO UPDATE SET remarks = e.remarks || 'x', number = 2",
+        "23505",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILING_VIEW_UPSERTS)
+def test_upserts_into_views_that_fail(both: Differential, name: str) -> None:
+    both.run("UPDATE patients SET city = 'Springfield', notes = 'note' WHERE id < 3")
+    statement, sqlstate = FAILING_VIEW_UPSERTS[name]
+    assert both.run(statement).sqlstate == sqlstate
+    for state in STATE:
+        both.run(state)
+
+
+def test_upserts_into_views_that_may_not_show_the_row(both: Differential) -> None:
+    """PostgreSQL updates the row that the view does not show, or says that it does not, as its newer minor releases do."""
+    both.run("UPDATE patients SET city = 'Springfield' WHERE id = 1")
+    both.run("UPDATE patients SET city = 'Shelbyville' WHERE id = 2")
+    upsert = (
+        "INSERT INTO nearby AS s (number, notes, city) VALUES {} ON CONFLICT (number)"
+        " DO UPDATE SET notes = s.notes || EXCLUDED.notes"
+    )
+    with psycopg.connect(both.clinic.plain_dsn) as plain:
+        try:
+            plain.execute(upsert.format("(2, 'x', 'Springfield')").encode())
+            tells = False
+        except psycopg.errors.ObjectNotInPrerequisiteState:
+            tells = True
+        plain.rollback()
+    if tells:
+        assert both.run(upsert.format("(2, 'x', 'Springfield')")).sqlstate == "55000"
+    else:
+        both.refused(upsert.format("(2, 'x', 'Springfield')"), hint="a view or row-level security hides the row")
+    both.refused(upsert.format("(1, 'x', 'Springfield'), (55, 'x', 'Springfield')"), hint="one by one")
+    assert both.run(upsert.format("(1, 'x', 'Springfield')")).count == 1
+    for state in STATE:
+        both.run(state)
+
+
+VIEW_MERGES = {
+    "matched or not": "MERGE INTO everyone e USING (VALUES (1, '!'), (904, 'new')) v (n, t) ON e.number = v.n"
+    " WHEN MATCHED AND e.remarks ILIKE 'N%' THEN UPDATE SET remarks = e.remarks || v.t, city = 'x'"
+    " WHEN NOT MATCHED THEN INSERT (number, remarks) VALUES (v.n, upper(v.t))",
+    "deleted": "MERGE INTO rooms r USING watched w ON w.id = r.id WHEN MATCHED AND r.note || w.note LIKE 't%' THEN DELETE"
+    " WHEN MATCHED THEN UPDATE SET note = upper(r.note) || w.note",
+    "returning": "MERGE INTO everyone_again e USING (VALUES (1, '!'), (905, 'new')) v (n, t) ON e.n = v.n"
+    " WHEN MATCHED THEN UPDATE SET remarks = e.remarks || v.t WHEN NOT MATCHED THEN INSERT (n, remarks) VALUES (v.n, upper(v.t))"
+    " RETURNING merge_action(), e.n, upper(e.remarks)",
+    "of some rows": "MERGE INTO springfield s USING (VALUES (1, '!'), (2, '?')) v (n, t) ON s.number = v.n"
+    " WHEN MATCHED THEN UPDATE SET notes = s.notes || v.t",
+    "not matched by the source": "MERGE INTO rooms r USING watched w ON w.id = r.id AND w.note = r.note"
+    " WHEN NOT MATCHED BY SOURCE AND r.note ILIKE 'N%' THEN UPDATE SET note = r.note || '!'",
+}
+
+
+@pytest.mark.parametrize("name", VIEW_MERGES)
+def test_merges_into_views(both: Differential, name: str) -> None:
+    if both.plain.server_version < 170_000:
+        pytest.skip("no MERGE into views")
+    both.run("UPDATE patients SET city = 'Springfield', notes = 'note' WHERE id < 3")
+    both.run("UPDATE patients SET city = 'Shelbyville' WHERE id = 2")
+    _is_the_same(both, VIEW_MERGES, name)
+
+
+FAILING_VIEW_MERGES = {
+    "a row that the view does not show": (
+        "MERGE INTO springfield s USING (VALUES (1, '!'), (2, '?')) v (n, t) ON s.number = v.n"
+        " WHEN MATCHED THEN UPDATE SET notes = s.notes || v.t"
+        " WHEN NOT MATCHED THEN INSERT (number, notes, city) VALUES (v.n, upper(v.t), 'Springfield')",
+        "23505",
+    ),
+    "a check option": (
+        "MERGE INTO springfield s USING (VALUES (1, '!')) v (n, t) ON s.number = v.n"
+        " WHEN MATCHED THEN UPDATE SET notes = s.notes || v.t, city = 'Shelbyville'",
+        "44000",
+    ),
+    "one row twice": (
+        "MERGE INTO everyone e USING (VALUES (1, '!'), (1, '?')) v (n, t) ON e.number = v.n"
+        " WHEN MATCHED THEN UPDATE SET remarks = e.remarks || v.t",
+        "21000",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILING_VIEW_MERGES)
+def test_merges_into_views_that_fail(both: Differential, name: str) -> None:
+    if both.plain.server_version < 170_000:
+        pytest.skip("no MERGE into views")
+    both.run("UPDATE patients SET city = 'Springfield', notes = 'note' WHERE id = 1")
+    both.run("UPDATE patients SET city = 'Shelbyville' WHERE id = 2")
+    statement, sqlstate = FAILING_VIEW_MERGES[name]
+    assert both.run(statement).sqlstate == sqlstate
+    for state in STATE:
+        both.run(state)
+
+
 def test_a_view_s_condition_holds(both: Differential) -> None:
     both.run("UPDATE patients SET city = 'Springfield' WHERE id < 3")
     assert both.run("UPDATE springfield SET social = social || '!', city = 'Shelbyville'").sqlstate == "44000"
@@ -315,6 +488,10 @@ FIRST_WATCHED = (
 )
 APPENDING = {
     "a view": ("UPDATE wards SET note = note || %(mark)s WHERE id = 1",),
+    "a row of a view that all are about to insert": (
+        "INSERT INTO rooms AS r (id, ward, note) VALUES (900, 2, %(mark)s) ON CONFLICT (id, ward)"
+        " DO UPDATE SET note = r.note || EXCLUDED.note",
+    ),
     "a row of a partition that all are about to insert": (
         "INSERT INTO stays AS s (id, ward, note) VALUES (900, 2, %(mark)s) ON CONFLICT (id, ward)"
         " DO UPDATE SET note = s.note || EXCLUDED.note",

@@ -166,6 +166,13 @@ def test_a_row_that_cannot_be_stored(data: bytes, sqlstate: str, place: str, sen
     assert "123456789012" not in found[1]
 
 
+def test_an_empty_line_is_left_to_the_server() -> None:
+    copying = CopyIn(answer(CopyFormat()), full_ciphers(), LIMIT)
+    sent = b"".join(copying.feed(b"1\ta\tb\tc\n\n2\ta\tb\tc\n"))
+    assert [line.count(b"\t") for line in sent.splitlines()] == [3, 0, 3]
+    assert failure(b"1,a,b,c\na\n")[::2] == ("22P04", "COPY patients, line 2"), "what else is too short may hold anything"
+
+
 def test_a_row_that_is_skipped_is_left_to_the_server_to_count() -> None:
     copying = CopyIn(answer(CopyFormat(), skips=True), full_ciphers(), LIMIT)
     sent = b"".join(copying.feed(b"1\ta\tb12345678901234\tc\n2\t\\N\tb\t\\N\n"))

@@ -77,6 +77,32 @@ def test_parts_and_their_texts() -> None:
     assert opened(own, extra, stored["extra"].encode()) == b'{"a": [1.50, null]}'
 
 
+def test_what_is_put_at_a_place_is_sealed_as_what_stands_there() -> None:
+    own = ciphers()
+    part = sealed(own, DOC.placed(("name",)), b'{"family": "Zoe", "given": [1]}')
+    assert opened(own, DOC, b'{"name": %b}' % part) == b'{"name": {"given": [1], "family": "Zoe"}}'
+    assert json.loads(part)["given"] == [1]
+    leaf = sealed(own, DOC.placed(("ssn",), builtin("text")), b"123-45-6789")
+    assert opened(own, DOC, b'{"ssn": %b}' % leaf) == b'{"ssn": "123-45-6789"}'
+    assert sealed(own, DOC.placed(("ssn",)), b"null") == b"null"
+    with pytest.raises(ValueRefused):
+        sealed(own, DOC.placed(("age",), builtin("text")), b"34")
+    with pytest.raises(ValueRefused):
+        sealed(own, DOC.placed(("name",)), b"[]")
+    with pytest.raises(SealError):
+        opened(own, DOC, b'{"name": {"family": %b}}' % leaf)
+
+
+def test_no_place_is_remembered() -> None:
+    own = ciphers(SEALED)
+    before = len(own._store)
+    for number in range(5):
+        place = SEALED.placed((f"k{number}",))
+        document = b'{"k%d": %b}' % (number, sealed(own, place, b'{"a": [1.50]}'))
+        assert opened(own, SEALED, document) == b'{"k%d": {"a": [1.50]}}' % number
+    assert len(own._store) <= before + 1 + len(FIELDS)
+
+
 def test_a_field_does_not_open_at_another_path() -> None:
     own = ciphers()
     stored = json.loads(sealed(own))

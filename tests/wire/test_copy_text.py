@@ -11,6 +11,7 @@ from phiproxy.wire.copy_text import TextCodec, unescape
 from tests.wire.copies import LIMIT, Values, chunks, everything_is_long, rows, spelled, take, values
 
 TEXT = CopyFormat()
+CORRUPT = "end-of-copy marker corrupt"
 
 
 def stream(data: bytes, form: CopyFormat = TEXT) -> tuple[Values, str]:
@@ -103,7 +104,8 @@ def test_escapes(spelling: bytes, value: bytes) -> None:
         (b"a\\\\\tb\n", [[b"a\\", b"b"]]),
         (b"\\N\tN\\N\n", [[None, b"NN"]]),
         (b"a\n\\.\nb\n", [[b"a"]]),
-        (b"a\n\\.", [[b"a"]]),
+        (b"a\\.\nb\n", [[b"a"]]),
+        (b"a\nb\\", [[b"a"], [b"b"]]),
         (b"\n\n", [[b""], [b""]]),
         (b"a\r", [[b"a"]]),
         (b"\\\\.\n", [[b"\\."]]),
@@ -124,12 +126,22 @@ def test_streams(data: bytes, wanted: Values) -> None:
         (b"a\r\nb\nc\r\n", [[b"a"]], "literal newline found in data"),
         (b"a\rb\nc\r", [[b"a"]], "literal newline found in data"),
         (b"a\r\nb\n", [[b"a"]], "literal newline found in data"),
-        (b"a\nb\\.\n", [[b"a"]], "end-of-copy marker is not alone on its line"),
-        (b"a\n\\.b\n", [[b"a"]], "end-of-copy marker is not alone on its line"),
+        (b"a\n\\.b\n", [[b"a"]], CORRUPT),
+        (b"a\n\\.", [[b"a"]], CORRUPT),
+        (b"a\nb\\.", [[b"a"]], CORRUPT),
+        (b"a\n\\.\r\n", [[b"a"]], "end-of-copy marker does not match previous newline style"),
+        (b"a\r\n\\.\n", [[b"a"]], "end-of-copy marker does not match previous newline style"),
     ],
 )
 def test_broken_streams(data: bytes, wanted: Values, error: str) -> None:
     assert stream(data) == (wanted, error)
+    newer = "end-of-copy marker is not alone on its line" if error == CORRUPT else error
+    assert stream(data, CopyFormat(marker_ends_csv=False)) == (wanted, newer)
+
+
+def test_newer_servers_take_no_row_before_the_marker() -> None:
+    error = "end-of-copy marker is not alone on its line"
+    assert stream(b"a\nb\\.\n", CopyFormat(marker_ends_csv=False)) == ([[b"a"]], error)
 
 
 def test_null_and_default_are_left_alone() -> None:

@@ -158,10 +158,10 @@ def object_at(a: Analysis, node: Node, scope: Scope, own: Read) -> bool:
         return False
     listed_here: Listed | None = listed(column.document.paths, column.document.clear)
     for step in spelled.steps:
-        taken = _taken(listed_here, step, others=column.document.others_sealed)
-        if listed_here is None or not listed_here.fields or isinstance(taken, _No):
+        took = taken(listed_here, step, others=column.document.others_sealed)
+        if listed_here is None or not listed_here.fields or isinstance(took, Nowhere):
             return False
-        listed_here = listed_here.below.get(taken)
+        listed_here = listed_here.below.get(took)
     return listed_here is not None and listed_here.fields and ELEMENTS not in listed_here.below
 
 
@@ -181,10 +181,10 @@ def _classified(of: ProtectedColumn, before: Path, spelled: Spelled) -> Document
             return None  # inside of what is sealed as a whole
         if node is not None and node.clear:
             return DocumentPart(spelled.base, None)
-        taken = _taken(node, step, others=others)
-        if isinstance(taken, _No):
-            return DocumentPart(spelled.base, None) if taken is _No.NOTHING else None
-        node, path = (node.below.get(taken) if node is not None else None), (*path, taken)
+        took = taken(node, step, others=others)
+        if isinstance(took, Nowhere):
+            return DocumentPart(spelled.base, None) if took is Nowhere.NOTHING else None
+        node, path = (node.below.get(took) if node is not None else None), (*path, took)
     over = partial(_over, spelled.steps, text=spelled.text)
     if node is not None and node.number is not None:
         return DocumentPart(spelled.base, _leaf(of, of.document.fields[node.number], path, text=spelled.text), over)
@@ -193,22 +193,22 @@ def _classified(of: ProtectedColumn, before: Path, spelled: Spelled) -> Document
     return DocumentPart(spelled.base, _part(of, path, text=spelled.text), over)
 
 
-class _No(Enum):
+class Nowhere(Enum):
     """Why a step leads to nothing that is listed: it gives NULL of every document, or only the values say what it takes."""
 
     NOTHING = 0
     UNKNOWN = 1
 
 
-def _taken(node: Listed | None, step: Step, *, others: bool) -> str | _No | None:
-    """Return the step as it stands in paths of the policy."""
+def taken(node: Listed | None, step: Step, *, others: bool) -> str | Nowhere | None:
+    """Return a step from what is listed as it stands in paths of the policy; ``others``: what is not listed is sealed."""
     if node is not None and node.fields:
         # What stands there is what the policy says: documents with anything else are not stored.
         if ELEMENTS in node.below:
-            return ELEMENTS if step.numeric else _No.NOTHING
-        return _No.NOTHING if step.kind == "position" else step.name
+            return ELEMENTS if step.numeric else Nowhere.NOTHING
+        return Nowhere.NOTHING if step.kind == "position" else step.name
     if others and step.kind == "either" and step.numeric:
-        return _No.UNKNOWN
+        return Nowhere.UNKNOWN
     return ELEMENTS if step.kind == "position" else step.name
 
 

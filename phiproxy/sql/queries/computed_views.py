@@ -20,6 +20,8 @@ from phiproxy.sql.resolve.scope import Source, SourceColumn
 from phiproxy.sql.text.parse import Node, messages, strings
 from phiproxy.wire.oids import BUILTIN_TYPES
 
+_WRITES = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
+
 
 def with_rest(a: Analysis, relation: Relation, view: ViewColumns) -> ViewColumns | None:
     """Return the columns of a view over expressions with its rest; None where that was not opened, or is not about these columns.
@@ -96,6 +98,7 @@ def readable(a: Analysis, relation: Relation, view: ViewColumns, source: Source,
         listed = zip(relation.columns, source.columns, strict=True)
         return replace(source, columns=tuple(own for column, own in listed if column.name in wanted))
     if context.judging:
+        _check_not_stored(a, relation, view, body)
         shown = dict(zip((c.name for c in client_columns(relation)), view.rest.shown, strict=True))
         own_columns = zip(relation.columns, source.columns, strict=True)
         known = ((shown.get(column.name), own) for column, own in own_columns)
@@ -105,6 +108,15 @@ def readable(a: Analysis, relation: Relation, view: ViewColumns, source: Source,
     _check_denied(view.values)
     why = f'view "{relation.name}" computes over protected columns'
     raise a.refuse(why, body, hint="It is read by SELECT; write to the table itself.")
+
+
+def _check_not_stored(a: Analysis, relation: Relation, view: ViewColumns, body: Node) -> None:
+    """Refuse a view over masks in a statement that writes: what is made of masks, and the rows chosen by them, are only shown."""
+    assert view.rest is not None
+    if a.statement.kind not in _WRITES and _WRITES.isdisjoint(a.keys):
+        return
+    for _, value in values_of(relation, view.values, view.rest) or ():
+        a.refuse_masked(value, body)
 
 
 def _check_denied(values: Sequence[Value]) -> None:

@@ -192,7 +192,7 @@ _FIELDS: dict[str, dict[str, bool]] = {
 }  # fmt: skip
 # Where outputs are compared with one another, a constant among them is more than a value.
 _COMPARES_OUTPUTS = ("groupClause", "distinctClause", "windowClause", "sortClause")
-_PATHS = (["->"], ["->>"], ["#>"], ["#>>"])
+_PATHS = (["->"], ["->>"], ["#>"], ["#>>"], ["#-"])
 
 
 def _free(node: Node, *, direct: bool) -> Iterator[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from phiproxy.errors import (
     AmbiguousColumn,
@@ -38,6 +39,7 @@ from phiproxy.sql.values.accepted_types import OWN
 from phiproxy.sql.values.operands import Operand, as_operand, cut_by, peel_cuts
 from phiproxy.sql.values.type_resolution import TEXT
 from phiproxy.sql.values.uses import Store
+from phiproxy.sql.writes.document_places import changed_document, member_place, put_at_place
 from phiproxy.types.names import sql_name
 
 Target = tuple[str, ProtectedColumn | None]
@@ -96,12 +98,20 @@ def target(a: Analysis, relation: Relation, columns: Mapping[str, ProtectedColum
 
     UPDATE patients SET ssn[1] = 'x'
     → refused 42804
+
+    UPDATE records SET fields['ward'] = '"B"', fields['history'][0]['note'] = $1
+    → UPDATE records SET fields['ward'] = '"B"', fields['history'][0]['note'] = envelope($1)
     """
     name = body["name"]
     if relation.oid and relation.column(name) is None:
         raise UndefinedColumn(f'column "{name}" of relation "{relation.name}" does not exist', position=a.position(body))
     column = columns.get(name)
     if column is not None and body.get("indirection"):
+        place = member_place(column, body)
+        if place is not None:
+            with a.positioned(body):
+                column.refuse_masked()
+            return name, None if place.clear else column.placed(place.path)
         raise a.refuse(
             f"cannot assign into a part of {column.label}, which is of type {sql_name(column.type)}",
             body,
@@ -148,14 +158,28 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
         return
     rule = _CHOICES.get(kind)
     if rule is None:
-        given = _computed_operand(a, node)
-        if given is None:
-            _check_names(a, node, scope)
-            raise computed(a, column, node)
-        destination.store(a, given, column)
+        _assign_computed(a, node, column, scope, destination)
         return
     _strip(a, casts, column)
     rule(a, inner, column, scope, destination.behind(*cast_types(casts)))
+
+
+def _assign_computed(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, destination: Destination) -> None:
+    """Analyse a value that the proxy computes, or the server of documents; all else is refused."""
+    given = _computed_operand(a, node)
+    if given is not None:
+        destination.store(a, given, column)
+        return
+    whole = partial(assign, a, column=column, scope=scope, destination=destination)
+    if not changed_document(a, node, column, scope, whole, partial(destination.store, a)):
+        _check_names(a, node, scope)
+        raise computed(a, column, node)
+
+
+def _assign_member(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, destination: Destination) -> None:
+    if not put_at_place(a, node, column, scope, partial(destination.store, a)):
+        _check_names(a, node, scope)
+        raise computed(a, column, node)
 
 
 def _check_names(a: Analysis, node: Node, scope: Scope) -> None:
@@ -356,8 +380,10 @@ def assignments(
             wanted = [(name, column.with_children if column is not None else None) for name, column in wanted]
         if "ncolumns" in first:
             _assign_list(a, [only(node)[1]["val"]["MultiAssignRef"] for node in together], wanted, scope, destination)
+        elif (column := wanted[0][1]) is not None and column.place:
+            _assign_member(a, together[0]["ResTarget"]["val"], column, scope, destination)
         else:
-            assign(a, together[0]["ResTarget"]["val"], wanted[0][1], scope, destination)
+            assign(a, together[0]["ResTarget"]["val"], column, scope, destination)
 
 
 def _assign_list(a: Analysis, refs: list[Node], wanted: Sequence[Target], scope: Scope, destination: Destination) -> None:

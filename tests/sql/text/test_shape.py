@@ -155,6 +155,7 @@ def test_the_key_says_the_types_of_numbers() -> None:
         b"SELECT a -> 'x' -> 0 ->> 'y' FROM t",
         b"SELECT a #>> '{x}'::text[] FROM t",
         b"SELECT id FROM t WHERE a #> ARRAY['x', 'y'] IS NULL",
+        b"UPDATE t SET a = a #- '{x}'",
     ],
 )
 def test_constants_that_may_mean_more_are_not_free(text: bytes) -> None:

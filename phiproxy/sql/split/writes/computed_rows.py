@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from phiproxy.errors import StatementRefused, ValueRefused
-from phiproxy.policy.catalog import Relation
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import visible_columns
 from phiproxy.sql.context import Analysis
@@ -21,7 +20,7 @@ from phiproxy.sql.split.writes.composition import Parts, Stored, composition, co
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.merge_source import derived_values, equalities, with_columns
 from phiproxy.sql.split.writes.returned_beside import Beside, returned_beside, stored_beside
-from phiproxy.sql.split.writes.row_keys import base_of, row_keys
+from phiproxy.sql.split.writes.row_keys import row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.targets import BY_COMMAND
 from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, reads_ctes
 from phiproxy.sql.text.parse import Node, location, only, strings
@@ -87,18 +86,13 @@ def values_of_rows(a: Analysis, write: Written) -> list[Given]:
         raise RefusedWithHint("the row of a cursor is read by no SELECT", _CURSOR)
     if ALIAS.encode() in a.text:
         raise Impossible("a name that is taken")
-    table = _table(a, write)
+    table = table_of(a, write.target.relation)
     if write.kind == "DeleteStmt" and table.row_security and table.policies_by_command:
         raise RefusedWithHint("rows that may be deleted, and not be locked", BY_COMMAND)
     taken = {id(given) for given in carried(a, write)}
     if reads_ctes(write, (write.body.get("returningClause"),)):
         raise Impossible("a name that the write does not have")
     return [given for given in write.values if given.computed or id(given) in taken]
-
-
-def _table(a: Analysis, write: Written) -> Relation:
-    relation = write.target.relation
-    return base_of(a, relation)[0] if relation.kind == "v" else relation
 
 
 def stored_of(a: Analysis, write: Written, given_to: list[Given]) -> list[Stored]:
@@ -112,14 +106,6 @@ def clear_of(a: Analysis, select: Composed, outputs: Sequence[Given | None]) -> 
     """Return the given values that may stand in clear, of what is given to unprotected columns; Impossible (``clear_outputs``)."""
     clear = [position for position, given in enumerate(outputs) if given is not None and not given.computed]
     return clear_outputs(a, select, clear) if clear else set()
-
-
-def _locks_key(a: Analysis, write: Written) -> bool:
-    relation, names = write.target.relation, {given.column for given in write.values}
-    if relation.kind == "v":
-        relation, own = base_of(a, relation)
-        names = {own.get(name, name) for name in names}
-    return write.kind == "DeleteStmt" or any(i.unique and not names.isdisjoint(i.columns) for i in relation.indexes)
 
 
 def add_chosen(
@@ -165,7 +151,8 @@ def add_chosen(
             for number, (span, _) in enumerate(equal):
                 select.add(" AND " if number else "", span)
             select.add(")")
-    lock = "FOR UPDATE" if _locks_key(a, write) else "FOR NO KEY UPDATE"
+    strong = write.kind == "DeleteStmt" or sets_key(a, write.target, {given.column for given in write.values})
+    lock = "FOR UPDATE" if strong else "FOR NO KEY UPDATE"
     return select.add(f" {lock} OF {label}")
 
 

@@ -13,6 +13,7 @@ from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.tables import type_of
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composition import Stored, given_rows
+from phiproxy.sql.split.writes.row_keys import RowKey, table_of
 from phiproxy.sql.split.writes.targets import Target
 from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written
 from phiproxy.sql.text.parse import Node, messages, only, strings
@@ -24,6 +25,7 @@ _VALUE = (
 )
 _OTHER = "Select the row FOR UPDATE, then update or insert it by a statement of its own."
 GIVEN = "Give the columns of the unique index, and those of EXCLUDED that are computed with, as parameters or constants."
+HIDDEN = "The row in conflict may be one that the view does not show: write to the table itself, or send the rows one by one."
 MERGE = "Write it as MERGE, or select the rows FOR UPDATE and update them by a statement of its own."
 
 
@@ -45,7 +47,7 @@ def fires_before(a: Analysis, write: Written, asked: Sequence[Node]) -> bool:
     INSERT INTO members AS m (mrn, email) VALUES ($1, $2) ON CONFLICT (mrn) DO UPDATE SET email = m.email || $2
     → source: SELECT …
     """
-    relation = write.target.relation
+    relation = table_of(a, write.target.relation)
     every = (relation, *_partitions(a, relation))
     if any(one.kind not in "rp" for one in every):
         raise RefusedWithHint("rows that cannot be locked", _OTHER)
@@ -105,9 +107,11 @@ def column_type(catalog: Catalog, target: Target, name: str) -> DeclaredType:
 
 
 def in_one_row(
-    rest: Rest, stored: Sequence[Stored], values: Sequence[Stored], given: Sequence[Type], *, proposed: int | None = None
+    rest: Rest, keys: int, stored: Sequence[Stored], values: Sequence[Stored], given: Sequence[Type], *, proposed: int | None = None
 ) -> Rest:
     """Return a rest that gives what is set as arrays over the rows that change, what is proposed, and how many rows change.
+
+    The first ``keys`` of ``stored`` tell the row.
 
     ``values`` are those of VALUES, of which ``proposed`` is the number of rows; or those of a query, as arrays. The number is
     NULL where a row is met twice, and not changed at the first time: then it is not known what the write would do with it.
@@ -130,7 +134,8 @@ def in_one_row(
     dropped = f"pg_catalog.count(*) FILTER (WHERE q.q1 IS NOT NULL AND NOT {flag})"
     outputs.append(f"CASE WHEN {met} THEN NULL ELSE {every} - {dropped} END")
     names = ", ".join(f"q{n}" for n in range(1, count + 3))
-    first = f"pg_catalog.first_value({flag}) OVER (PARTITION BY q.q1, q.q2 ORDER BY {row}) AS first"
+    told = ", ".join(f"q.q{n}" for n in range(1, keys + 1))
+    first = f"pg_catalog.first_value({flag}) OVER (PARTITION BY {told} ORDER BY {row}) AS first"
     before = f"SELECT {', '.join(outputs)} FROM (SELECT q.*, {first} FROM (".encode()
     behind = f") AS q ({names})) AS q".encode()
     texts = [before + rest.parts[0], *rest.parts[1:]]
@@ -138,17 +143,18 @@ def in_one_row(
     return Rest(tuple(texts), rest.parameters, tuple((s + len(before), e + len(before), at) for s, e, at in rest.spans))
 
 
-def add_updates(changed: Composed, write: Written, stored: Sequence[Stored]) -> None:
-    """Add what DO UPDATE sets, and that it changes the rows only that were locked; ``stored`` are the columns that tell these."""
-    label, number = quote_ident(write.target.label, always=True), 2
-    same = f"{label}.ctid = {ALIAS}.{COLUMN}1::tid AND {label}.tableoid = {ALIAS}.{COLUMN}2::oid"
+def add_updates(changed: Composed, write: Written, keys: Sequence[RowKey], stored: Sequence[Stored]) -> None:
+    """Add what DO UPDATE sets, and that it changes the rows only that were locked; ``keys`` are the columns that tell these."""
+    number, told = len(keys), range(1, len(keys) + 1)
+    same = " AND ".join(f"{key.column} = {ALIAS}.{COLUMN}{n}{key.cast}" for n, key in enumerate(keys, start=1))
     for position, one in enumerate(one for one in write.conflict if one.column):
         changed.add(", " if position else "", f"{quote_ident(one.column, always=True)} = ")
         if one.computed:
             number += 1
-            rows = given_rows(changed, stored, (1, 2, number))
+            rows = given_rows(changed, stored, (*told, number))
             changed.add(f"(SELECT {ALIAS}.{COLUMN}{number} FROM {rows} WHERE {same} LIMIT 1)")
         else:
             changed.add(*one.as_select)
-    rows = given_rows(changed, stored, (1, 2))
-    changed.add(f" WHERE ({label}.ctid, {label}.tableoid) IN (SELECT {ALIAS}.{COLUMN}1::tid, {ALIAS}.{COLUMN}2::oid FROM {rows})")
+    rows = given_rows(changed, stored, told)
+    own, shown = (", ".join(key.column for key in keys), ", ".join(f"{ALIAS}.{COLUMN}{n}{keys[n - 1].cast}" for n in told))
+    changed.add(f" WHERE ({own}) IN (SELECT {shown} FROM {rows})")

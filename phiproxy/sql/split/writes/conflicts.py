@@ -28,6 +28,7 @@ from phiproxy.sql.split.writes.composed_select import of_client, types_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, assembled
 from phiproxy.sql.split.writes.conflict_target import (
     GIVEN,
+    HIDDEN,
     add_updates,
     column_type,
     computed_of_row,
@@ -37,13 +38,14 @@ from phiproxy.sql.split.writes.conflict_target import (
     in_one_row,
 )
 from phiproxy.sql.split.writes.described import described
+from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, shows_all
 from phiproxy.sql.split.writes.targets import carried_as
 from phiproxy.sql.split.writes.written import ALIAS, Given, Written, assigned_rows
 from phiproxy.sql.text.parse import parse
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.types.declared import DeclaredType
 
-_TEXT, _INTEGER = DeclaredType.builtin("text"), DeclaredType.builtin("int4")
+_INTEGER = DeclaredType.builtin("int4")
 _ROWS, _ROW = "phi_rows", "phi_row"
 """What the proposed rows are called in the source, and their number."""
 
@@ -65,6 +67,8 @@ class _Upsert:
     """The values of VALUES that are computed."""
     fires: bool
     """Whether triggers see what is proposed before."""
+    told: Sequence[RowKey]
+    """What tells the row that is there."""
 
     @property
     def label(self) -> str:
@@ -90,7 +94,7 @@ def computed_conflicts(a: Analysis, spans: Spans, write: Written, refusal: State
     """
     upsert = _upsert(a, spans, write)
     catalog, target = a.context.catalog, write.target
-    stored = [Stored(_TEXT, computed=False)] * 2
+    stored = [Stored(key.type, computed=False) for key in upsert.told]
     stored += [Stored(target.type(catalog, one.column)) for one in upsert.computed]
     values = [Stored(target.type(catalog, one.column), array=False) for one in upsert.given]
     source = _source(upsert)
@@ -135,6 +139,8 @@ def _upsert(a: Analysis, spans: Spans, write: Written) -> _Upsert:
     if taken or ALIAS.encode() in a.text or _ROW.encode() in a.text or clauses.before is not None:
         raise Impossible("a name that is taken, or that a part of it does not have")
     rows = assigned_rows(write)
+    if len(rows) > 1 and not shows_all(a, target.relation):
+        raise RefusedWithHint("rows in conflict that a view may not show", HIDDEN)
     if len({tuple(row) for row in rows}) > 1:
         raise Impossible("rows of different columns")
     keys = list(conflict_keys(write.body["onConflictClause"], target))
@@ -145,7 +151,7 @@ def _upsert(a: Analysis, spans: Spans, write: Written) -> _Upsert:
         if any(name not in row or "SetToDefault" in row[name].node for name in excluded):
             raise RefusedWithHint("a proposed value that is a default", GIVEN)
     given = [one for row in rows for one in row.values() if one.computed]
-    return _Upsert(a, spans, write, rows, keys, computed, excluded, given, fires)
+    return _Upsert(a, spans, write, rows, keys, computed, excluded, given, fires, row_keys(a, target))
 
 
 def _source(upsert: _Upsert) -> Composed:
@@ -163,14 +169,14 @@ def _source(upsert: _Upsert) -> Composed:
     equal = " AND ".join(f"{label}.{name} = {_ROWS}.{name}" for name in names)
     source.add(f") AS {_ROWS} ({', '.join([_ROW, *names])}), ", upsert.write.clauses.relation, f" WHERE {equal}")
     changed = {one.column for one in upsert.write.conflict}
-    lock = "FOR UPDATE" if upsert.write.target.is_key(changed) else "FOR NO KEY UPDATE"
+    lock = "FOR UPDATE" if sets_key(upsert.a, upsert.write.target, changed) else "FOR NO KEY UPDATE"
     return source.add(f" {lock} OF {label}")
 
 
 def _select(upsert: _Upsert) -> Composed:
     """Return what is computed of each proposed row: where no row is there, nothing of one."""
-    select, label = Composed(upsert.a.text, upsert.spans), upsert.label
-    changes = f"CASE WHEN {label}.ctid IS NOT NULL THEN "
+    select = Composed(upsert.a.text, upsert.spans)
+    changes = f"CASE WHEN {upsert.told[0].column} IS NOT NULL THEN "
 
     def condition() -> None:
         if upsert.condition is None:
@@ -178,7 +184,7 @@ def _select(upsert: _Upsert) -> Composed:
         else:
             select.add("coalesce((", upsert.condition, "), false)")
 
-    select.add(f"SELECT {label}.ctid::text, {label}.tableoid::text")
+    select.add(f"SELECT {', '.join(key.given for key in upsert.told)}")
     for one in upsert.computed:
         select.add(f", {changes}CASE WHEN ")
         condition()
@@ -204,7 +210,7 @@ def _select(upsert: _Upsert) -> Composed:
 
 
 def _needed(upsert: _Upsert) -> list[TableColumn]:
-    """Return the columns of the rows that are there, ctid and tableoid among them."""
+    """Return the columns of the rows that are there, those that tell a row among them."""
     select = _select(upsert)
     (statement,) = parse(select.text)
     inner = Analysis(select.text, dataclasses.replace(upsert.a.context, declared=()), statement, RULES)
@@ -234,7 +240,8 @@ def _rest(
     replaced += [Replaced(*span, (b"",)) for span, path in unqualified(own, statement.body) if path[-2] == table.label]
     rest = rest_of(select.text, statement.start, statement.end, replaced, tuple(range(1, len(select.parameters) + 1)))
     given = types_of(a, select)[: len(stored) + len(values)]
-    return select, in_one_row(of_client(rest, select), stored, values, given, proposed=len(upsert.rows)), columns, given
+    row = in_one_row(of_client(rest, select), len(upsert.told), stored, values, given, proposed=len(upsert.rows))
+    return select, row, columns, given
 
 
 def _write(upsert: _Upsert, stored: Sequence[Stored]) -> Composed:
@@ -244,7 +251,7 @@ def _write(upsert: _Upsert, stored: Sequence[Stored]) -> Composed:
         changed.add((at, one.span[0]), changed.parameter(-number))
         at = one.span[1]
     changed.add((at, clauses.updates[0].names[0]))
-    add_updates(changed, upsert.write, stored)
+    add_updates(changed, upsert.write, upsert.told, stored)
     if clauses.returning is not None:
         changed.add(" RETURNING ", clauses.returning)
     return changed

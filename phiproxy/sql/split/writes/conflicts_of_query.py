@@ -25,6 +25,7 @@ from phiproxy.sql.split.writes.composed_select import types_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows
 from phiproxy.sql.split.writes.conflict_target import (
     GIVEN,
+    HIDDEN,
     MERGE,
     add_updates,
     column_type,
@@ -38,16 +39,15 @@ from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.inserted_rows import add_query
 from phiproxy.sql.split.writes.merge_source import with_columns
 from phiproxy.sql.split.writes.merged_rows import calls_volatile
+from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, shows_all
 from phiproxy.sql.split.writes.targets import carried_as, check_assigned
 from phiproxy.sql.split.writes.values_in_with import is_settled
 from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, reads_ctes
 from phiproxy.sql.text.parse import location, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
-from phiproxy.types.declared import DeclaredType
 
-_TEXT = DeclaredType.builtin("text")
 _PLAIN = frozenset({"targetList", "fromClause", "whereClause", "withClause", "limitOption", "op"})
-_CTID, _TABLE, _ROW = "phi_ctid", "phi_tableoid", "phi_row"
+_KEY, _ROW = "phi_key_", "phi_row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ class _Proposed:
     """What is set, and computed of the row."""
     fires: bool
     """Whether triggers see what is proposed before."""
+    told: Sequence[RowKey]
+    """What tells the row that is there."""
 
     @property
     def label(self) -> str:
@@ -92,7 +94,7 @@ def computed_query_conflicts(a: Analysis, spans: Spans, write: Written, refusal:
     """
     proposed = _proposed(a, spans, write)
     catalog, target = a.context.catalog, write.target
-    stored = [Stored(_TEXT, computed=False)] * 2
+    stored = [Stored(key.type, computed=False) for key in proposed.told]
     stored += [Stored(target.type(catalog, one.column)) for one in proposed.computed]
     values = [Stored(target.type(catalog, name), computed=name in target.protected) for name in proposed.names]
     if any(not one.computed and by_oid(one.type.oid) is None for one in values):
@@ -108,7 +110,7 @@ def computed_query_conflicts(a: Analysis, spans: Spans, write: Written, refusal:
         many=True,
         returns=write.clauses.returning is not None,
         clear=clear_outputs(a, select, clear) if clear else (),
-        in_one_row=lambda rest, types: in_one_row(rest, stored, values, types),
+        in_one_row=lambda rest, types: in_one_row(rest, len(proposed.told), stored, values, types),
     )
     result = composition_or_apart(a, parts, refusal)
     assert result.write is not None
@@ -123,6 +125,8 @@ def _proposed(a: Analysis, spans: Spans, write: Written) -> _Proposed:
         raise Impossible("no query is inserted")
     _check_names(a, write)
     fires = fires_before(a, write, asked)
+    if not shows_all(a, target.relation):
+        raise RefusedWithHint("rows in conflict that a view may not show", HIDDEN)
     if calls_volatile(a, [write.body["selectStmt"], write.body.get("withClause", {})]):
         raise RefusedWithHint("a query that may give other rows when it is asked again", MERGE)
     query = Composed(a.text, spans)
@@ -138,7 +142,7 @@ def _proposed(a: Analysis, spans: Spans, write: Written) -> _Proposed:
     keys = list(conflict_keys(write.body["onConflictClause"], target))
     if not keys or not set(names).issuperset({*keys, *excluded_columns(asked)}):
         raise RefusedWithHint("a proposed value that is a default, or a unique index that is not named", GIVEN)
-    return _Proposed(a, spans, write, names, keys, computed, fires)
+    return _Proposed(a, spans, write, names, keys, computed, fires, row_keys(a, target))
 
 
 def _check_names(a: Analysis, write: Written) -> None:
@@ -154,7 +158,7 @@ def _select(proposed: _Proposed) -> Composed:
     select = Composed(a.text, proposed.spans)
     if write.clauses.before is not None:
         select.add(write.clauses.before, " ")
-    changes = f"CASE WHEN {label}.{_CTID} IS NOT NULL THEN "
+    changes = f"CASE WHEN {label}.{_KEY}1 IS NOT NULL THEN "
 
     def condition() -> None:
         if write.clauses.updated_where is None:
@@ -162,7 +166,7 @@ def _select(proposed: _Proposed) -> Composed:
         else:
             select.add("coalesce((", write.clauses.updated_where, "), false)")
 
-    select.add(f"SELECT {label}.{_CTID}, {label}.{_TABLE}")
+    select.add(f"SELECT {', '.join(f'{label}.{_KEY}{n}' for n in range(1, len(proposed.told) + 1))}")
     for one in proposed.computed:
         select.add(f", {changes}CASE WHEN ")
         condition()
@@ -194,10 +198,11 @@ def _add_locked(select: Composed, proposed: _Proposed) -> None:
         raise Impossible("a whole row of the target")
     wanted = needed.names | set(proposed.keys)
     columns = [f"{label}.{quote_ident(c.name, always=True)}" for c in visible_columns(write.target.relation) if c.name in wanted]
-    listed = ", ".join([f"{label}.ctid::text AS {_CTID}", f"{label}.tableoid::text AS {_TABLE}", *columns])
+    listed = ", ".join([*(f"{key.given} AS {_KEY}{n}" for n, key in enumerate(proposed.told, start=1)), *columns])
     select.add(f"(SELECT {listed} FROM ", write.clauses.relation, " WHERE EXISTS (SELECT true FROM (")
     names = _add_matching(select, proposed)
-    lock = "FOR UPDATE" if write.target.is_key({one.column for one in write.conflict}) else "FOR NO KEY UPDATE"
+    strong = sets_key(proposed.a, write.target, {one.column for one in write.conflict})
+    lock = "FOR UPDATE" if strong else "FOR NO KEY UPDATE"
     select.add(f") AS excluded ({names}) WHERE {proposed.same}) {lock} OF {label}) AS {label}")
 
 
@@ -247,7 +252,7 @@ def _write(proposed: _Proposed, stored: Sequence[Stored], values: Sequence[Store
     shown = ", ".join(f"{ALIAS}.{COLUMN}{n}" for n in numbers)
     changed.add(f"SELECT {shown} FROM {given_rows(changed, [*stored, *values], numbers)} ")
     changed.add((clauses.conflict[0], clauses.updates[0].names[0]))
-    add_updates(changed, proposed.write, stored)
+    add_updates(changed, proposed.write, proposed.told, stored)
     if clauses.returning is not None:
         changed.add(" RETURNING ", clauses.returning)
     return changed

@@ -34,5 +34,5 @@ def computed_merge_returning(
     check_whatever_is_given(merged_first)
     check_none_waits(merged_first, source.waiting(waiting))
     check_apart(a, [merged_first], result.rest)
-    told = described_of(a, described_merge(Merged(a, spans, merge, [], [])))
+    told = described_of(a, described_merge(Merged(a, spans, merge, [], [], [])))
     return split_over(a, result, told, refusal, kind="write", waiting=waiting)

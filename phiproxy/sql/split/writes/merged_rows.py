@@ -19,6 +19,7 @@ from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_
 from phiproxy.sql.split.writes.described import add_given, has_parameter
 from phiproxy.sql.split.writes.merge_clauses import Merge, When, merge_of
 from phiproxy.sql.split.writes.merge_source import matching
+from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.targets import BY_COMMAND, target_of
 from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, reads_others
 from phiproxy.sql.text.parse import Node, location, messages, strings
@@ -26,12 +27,13 @@ from phiproxy.sql.text.token_spans import OPEN, Spans
 from phiproxy.sql.values.operands import as_operand
 from phiproxy.types.declared import DeclaredType
 
-_TEXT, _BOOLEAN = DeclaredType.builtin("text"), DeclaredType.builtin("bool")
-_CTID, _TABLE, _THERE = "phi_ctid", "phi_tableoid", "phi_there"
+_BOOLEAN = DeclaredType.builtin("bool")
+_KEY, _THERE = "phi_key_", "phi_there"
 """What tells a row of the target, and what is NULL where no row of the source is there."""
 _MATCHED, _NO_TARGET, _NO_SOURCE = (
     "MERGE_WHEN_MATCHED", "MERGE_WHEN_NOT_MATCHED_BY_TARGET", "MERGE_WHEN_NOT_MATCHED_BY_SOURCE",
 )  # fmt: skip
+_INTO_VIEWS = 170000
 _WORDS = {_MATCHED: "MATCHED", _NO_TARGET: "NOT MATCHED", _NO_SOURCE: "MATCHED"}
 """In the write, all rows of the target that are given are matched by the given rows."""
 
@@ -43,6 +45,7 @@ class Merged:
     a: Analysis
     spans: Spans
     merge: Merge
+    keys: Sequence[RowKey]
     kept: Sequence[When]
     carried: Sequence[Sequence[Given]]
 
@@ -86,11 +89,12 @@ def merged_rows(a: Analysis, spans: Spans, refusal: StatementRefused | ValueRefu
     values = [Stored(target.type(catalog, one.column), computed=one.protected) for _, one in merged.values]
     if any(not one.computed and by_oid(one.type.oid) is None for one in values):
         raise Impossible("a value of a type of the database's own")
-    stored = [*[Stored(_TEXT, computed=False)] * 2, *[Stored(_BOOLEAN, computed=False)] * len(merged.kept), *values]
+    told = [Stored(key.type, computed=False) for key in merged.keys]
+    stored = [*told, *[Stored(_BOOLEAN, computed=False)] * len(merged.kept), *values]
     select = _select(merged)
     clear = [one.node for _, one in merged.values if not one.protected]
     sealed = [one.node for when in merged.kept for one in when.values if one.protected]
-    chosen = " OR ".join(f"q.q{n}" for n in range(3, 3 + len(merged.kept)))
+    chosen = " OR ".join(f"q.q{n}" for n in range(len(told) + 1, len(told) + 1 + len(merged.kept)))
     parts = Parts(
         select,
         stored,
@@ -109,9 +113,12 @@ def merged_rows(a: Analysis, spans: Spans, refusal: StatementRefused | ValueRefu
 def _merged(a: Analysis, spans: Spans) -> Merged:
     body = a.statement.body
     target = target_of(a, body["relation"])
-    if target.relation.kind not in "rp" or b"phi_" in a.text:
-        raise Impossible("rows that have no ctid, or a name that is taken")
-    if target.relation.row_security and target.relation.policies_by_command:
+    if target.relation.kind not in "rpv" or b"phi_" in a.text:
+        raise Impossible("rows that are not told apart, or a name that is taken")
+    if target.relation.kind == "v" and a.context.catalog.server_version < _INTO_VIEWS:
+        raise Impossible("no MERGE into views in this version")
+    table = table_of(a, target.relation)
+    if table.row_security and table.policies_by_command:
         raise RefusedWithHint("rows that may be seen, and not be locked", BY_COMMAND)
     merge = merge_of(a.statement, spans, target)
     unconditional: set[str] = set()
@@ -124,7 +131,8 @@ def _merged(a: Analysis, spans: Spans) -> Merged:
         raise Impossible("nothing is done, or something may answer otherwise when it is asked again")
     if merge.returning is not None and (_shows_all(body) or reads_others(target, [body["returningClause"]])):
         raise Impossible("what is returned is not in the rows that are written")
-    return Merged(a, spans, merge, kept, [[one for one in when.values if not _stays(merge, one)] for when in kept])
+    carried = [[one for one in when.values if not _stays(merge, one)] for when in kept]
+    return Merged(a, spans, merge, row_keys(a, target), kept, carried)
 
 
 def _stays(merge: Merge, given: Given) -> bool:
@@ -163,7 +171,7 @@ def _select(merged: Merged) -> Composed:
     merge, label, select = merged.merge, merged.label, Composed(merged.a.text, merged.spans)
     if merge.before is not None:
         select.add(merge.before, " ")
-    select.add(f"SELECT {label}.{_CTID}, {label}.{_TABLE}")
+    select.add(f"SELECT {', '.join(f'{label}.{_KEY}{n}' for n in range(1, len(merged.keys) + 1))}")
     for when in merged.kept:
         select.add(", ")
         _chosen(select, merged, when)
@@ -188,10 +196,10 @@ def _select(merged: Merged) -> Composed:
 
 def _chosen(select: Composed, merged: Merged, chosen: When) -> None:
     """Add whether a clause is taken: the first of those for what is matched, or is not, whose condition is true."""
-    there = f"{merged.label}.{_CTID} IS NOT NULL"
+    there = f"{merged.label}.{_KEY}1 IS NOT NULL"
     if _NO_SOURCE in merged.kinds:
         there += f" AND {_THERE}.{_THERE}"
-    tests = {_MATCHED: there, _NO_TARGET: f"{merged.label}.{_CTID} IS NULL", _NO_SOURCE: f"{_THERE}.{_THERE} IS NULL"}
+    tests = {_MATCHED: there, _NO_TARGET: f"{merged.label}.{_KEY}1 IS NULL", _NO_SOURCE: f"{_THERE}.{_THERE} IS NULL"}
     select.add(f"CASE WHEN {tests[chosen.kind]} THEN CASE")
     for when in merged.merge.whens:
         if when.kind == chosen.kind:
@@ -208,7 +216,8 @@ def _locked(select: Composed, merged: Merged) -> None:
     if merge.target.label in names.rows or merge.target.label in names.starred:
         raise Impossible("a whole row of the target")
     columns = [quote_ident(c.name, always=True) for c in merge.target.relation.columns if c.name in names.names]
-    listed = [f"{label}.ctid::text AS {_CTID}", f"{label}.tableoid::text AS {_TABLE}", *(f"{label}.{name}" for name in columns)]
+    listed = [f"{key.given} AS {_KEY}{n}" for n, key in enumerate(merged.keys, start=1)]
+    listed += [f"{label}.{name}" for name in columns]
     select.add(f"(SELECT {', '.join(listed)} FROM ", merge.relation)
     if _NO_SOURCE not in merged.kinds:
         select.add(" WHERE EXISTS (SELECT true FROM ", *matching(merged.spans, merge), " WHERE ", merge.condition, ")")
@@ -221,7 +230,7 @@ def _lock(merged: Merged) -> str:
     if not changes:
         return ""
     columns = {value.column for when in changes for value in when.values}
-    strong = any(when.command == "CMD_DELETE" for when in changes) or merged.merge.target.is_key(columns)
+    strong = any(when.command == "CMD_DELETE" for when in changes) or sets_key(merged.a, merged.merge.target, columns)
     return f" FOR {'UPDATE' if strong else 'NO KEY UPDATE'} OF {merged.label}"
 
 
@@ -230,11 +239,12 @@ def _conditions(merge: Merge) -> list[Node]:
 
 
 def _write(merged: Merged, stored: Sequence[Stored]) -> Composed:
-    merge, label, changed = merged.merge, merged.label, Composed(merged.a.text, merged.spans)
+    merge, changed, first = merged.merge, Composed(merged.a.text, merged.spans), len(merged.keys) + 1
     changed.add("MERGE INTO ", merge.relation, f" USING {given_rows(changed, stored)}")
-    changed.add(f" ON {label}.ctid = {ALIAS}.{COLUMN}1::tid AND {label}.tableoid = {ALIAS}.{COLUMN}2::oid")
-    number = 2 + len(merged.kept)
-    for position, (when, carried) in enumerate(zip(merged.kept, merged.carried, strict=True), start=3):
+    same = (f"{key.column} = {ALIAS}.{COLUMN}{n}{key.cast}" for n, key in enumerate(merged.keys, start=1))
+    changed.add(f" ON {' AND '.join(same)}")
+    number = len(merged.keys) + len(merged.kept)
+    for position, (when, carried) in enumerate(zip(merged.kept, merged.carried, strict=True), start=first):
         changed.add(f" WHEN {_WORDS[when.kind]} AND {ALIAS}.{COLUMN}{position} THEN ")
         values: list[tuple[str | tuple[int, int], ...]] = []
         for value in when.values:

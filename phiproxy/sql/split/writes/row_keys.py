@@ -51,8 +51,44 @@ def row_keys(a: Analysis, target: Target) -> list[RowKey]:
     return [RowKey(f"{label}.{quote_ident(name, always=True)}", target.type(a.context.catalog, name)) for name in names]
 
 
+def table_of(a: Analysis, relation: Relation) -> Relation:
+    """Return the table that a target is, or that is behind a view; Impossible."""
+    return base_of(a, relation)[0] if relation.kind == "v" else relation
+
+
+def sets_key(a: Analysis, target: Target, names: set[str]) -> bool:
+    """Tell whether an UPDATE of these columns takes a lock that foreign keys on them wait for; Impossible."""
+    relation = target.relation
+    if relation.kind == "v":
+        relation, own = base_of(a, relation)
+        names = {own.get(name, name) for name in names}
+    return any(i.unique and not names.isdisjoint(i.columns) for i in relation.indexes)
+
+
+def shows_all(a: Analysis, relation: Relation) -> bool:
+    """Tell whether a target is a table, or a view that shows all rows of one; Impossible."""
+    if relation.kind != "v":
+        return True
+    body, base = _query_of(a, relation)
+    return "whereClause" not in body and shows_all(a, base)
+
+
 def base_of(a: Analysis, relation: Relation) -> tuple[Relation, Mapping[str, str]]:
     """Return the table behind an updatable view, or one over such a view, and what its columns are of the table's; Impossible."""
+    body, base = _query_of(a, relation)
+    columns = {}
+    for column, node in zip(relation.columns, body["targetList"], strict=True):
+        fields = strings(only(node)[1]["val"].get("ColumnRef", {}).get("fields"))
+        if fields and base.column(fields[-1]) is not None:
+            columns[column.name] = fields[-1]
+    if base.kind != "v":
+        return base, columns
+    last, behind = base_of(a, base)
+    return last, {name: behind[column] for name, column in columns.items() if column in behind}
+
+
+def _query_of(a: Analysis, relation: Relation) -> tuple[Node, Relation]:
+    """Return the query of an updatable view, and what it is over; Impossible."""
     try:
         (statement,) = parse(a.context.catalog.views.get(relation.oid, "").encode())
     except (PhiproxyError, ValueError):
@@ -67,12 +103,4 @@ def base_of(a: Analysis, relation: Relation) -> tuple[Relation, Mapping[str, str
         raise Impossible("a view over something else than a table")
     if len(body["targetList"]) != len(relation.columns):
         raise Impossible("a view whose columns are not told apart")
-    columns = {}
-    for column, node in zip(relation.columns, body["targetList"], strict=True):
-        fields = strings(only(node)[1]["val"].get("ColumnRef", {}).get("fields"))
-        if fields and base.column(fields[-1]) is not None:
-            columns[column.name] = fields[-1]
-    if base.kind != "v":
-        return base, columns
-    last, behind = base_of(a, base)
-    return last, {name: behind[column] for name, column in columns.items() if column in behind}
+    return body, base

@@ -52,10 +52,6 @@ class Target:
             raise Impossible("a column of a type that cannot be carried")
         return declared
 
-    def is_key(self, names: set[str]) -> bool:
-        """Tell whether an UPDATE of these columns takes a lock that foreign keys on them wait for."""
-        return any(i.unique and not names.isdisjoint(i.columns) for i in self.relation.indexes)
-
 
 def target_of(a: Analysis, body: Node) -> Target:
     """Return the table that a RangeVar means as a target; Impossible for one whose rows cannot be named."""
