@@ -15,7 +15,6 @@ with the same indexes, before and after, and beside a loop that only seals. All 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import secrets
 import signal
@@ -24,14 +23,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from benchmarks.measures import cpu_seconds, middle, percentile
+from benchmarks.job_phases import Owner, phases, rewrite_in_sql
+from benchmarks.measures import middle, percentile
 from benchmarks.site import (
     CHECKOUT,
     INDEXES,
@@ -78,8 +78,6 @@ MOST_USED = b"SELECT encode(substring(ssn, 6, 4), 'hex') FROM people GROUP BY 1 
 """The data key that most values are under."""
 SHORTEST = 3.0
 """Seconds: a shorter phase is told of with the next one."""
-MINUTES = 60
-"""A job that takes longer is ended, and the drill has failed."""
 INDEXED = "".join(line + "\n" for line in INDEXES.splitlines() if " people " in line)
 
 
@@ -225,7 +223,7 @@ def main() -> None:
 
 def _job(
     site: Site,
-    owner: psycopg.Connection[tuple[object, ...]],
+    owner: Owner,
     application: Application,
     name: str,
     proxy: tuple[int, int],
@@ -255,7 +253,7 @@ def _job(
     for arguments in JOBS[name]:
         limit = ["--rate", str(rate)] if rate and "--json" in arguments else []
         given = [each.format(key=key) for each in arguments]
-        for phase, seconds, cpu in _phases(owner, [*given, *report, *limit, *config]):
+        for phase, seconds, used in phases(owner, [*given, *report, *limit, *config], tell):
             if seconds < SHORTEST and phase not in LONG.get(name, ()):
                 continue
             p99, said = application.told()
@@ -263,7 +261,7 @@ def _job(
             against = f" ({p99 / quiet:.1f} times)" if p99 and quiet else ""
             tell(f"  {phase}: {seconds:.1f} s{pace}; application: {said}{against}")
             if phase in LONG.get(name, ())[:1]:
-                fill = seconds, cpu
+                fill = seconds, (used.job, used.server)
     tell(f"  all: {time.monotonic() - began:.1f} s")
     if name == "encrypt":
         in_sql.append(_in_sql(owner, site.rows, columns))
@@ -294,55 +292,9 @@ LONG = {
 """Phases that go through all rows."""
 
 
-def _phases(
-    owner: psycopg.Connection[tuple[object, ...]], arguments: list[str]
-) -> Iterator[tuple[str, float, tuple[float, float]]]:
-    """Run a command and yield each of its phases with its seconds, when it is over, and those of CPU of the job and the server.
-
-    Say how long statements were held.
-    """
-    process = subprocess.Popen(phiproxy(*arguments), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
-    timer = threading.Timer(MINUTES * 60, process.kill)
-    timer.daemon = True
-    timer.start()
-    assert process.stdout is not None
-    phase, began, rest, used = "start", time.monotonic(), "", (0.0, 0.0)
-    for line in process.stdout:
-        report = json.loads(line) if line.startswith('{"') else {}
-        rest += "" if report else line
-        if report.get("waits"):
-            tell(f"  waits: {report['waits']}")
-        if report.get("phase", phase) != phase:
-            now = _cpu(owner, process.pid)
-            yield phase, time.monotonic() - began, (now[0] - used[0], now[1] - used[1])
-            phase, began, used = report["phase"], time.monotonic(), now
-    yield phase, time.monotonic() - began, (0.0, 0.0)
-    failed = process.wait()
-    timer.cancel()
-    if failed:
-        raise SystemExit(f"phiproxy {arguments[0]} has failed")
-    if "held_ms" in rest:
-        tell(f"  statements were held for {json.loads(rest)['held_ms']} ms")
-
-
-def _cpu(owner: psycopg.Connection[tuple[object, ...]], pid: int) -> tuple[float, float]:
-    """Return the seconds of CPU that a job has used, and the server's processes that work for it."""
-    rows = owner.execute(b"SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'phiproxy job%'").fetchall()
-    return cpu_seconds([pid]), cpu_seconds([int(str(backend)) for (backend,) in rows])
-
-
-def _in_sql(owner: psycopg.Connection[tuple[object, ...]], rows: int, columns: Sequence[str]) -> tuple[float, float]:
-    """Return in how many seconds the server rewrites as many rows, of plain texts with the same indexes, and those of CPU."""
-    owner.execute(f"CREATE TABLE copied (id integer PRIMARY KEY, {THREE}, {TEN_COLUMNS})".encode())
-    with owner.cursor().copy(b"COPY copied FROM STDIN") as copy:
-        copy.write(copied(rows))
-    owner.execute(INDEXED.replace(" people ", " copied ").encode())
-    owner.execute(b"VACUUM ANALYZE copied")
-    began, before = time.monotonic(), cpu_seconds([owner.info.backend_pid])
-    owner.execute(("UPDATE copied SET " + ", ".join(f"{column} = {column} || ''" for column in columns)).encode())
-    seconds, cpu = time.monotonic() - began, cpu_seconds([owner.info.backend_pid]) - before
-    owner.execute("DROP TABLE copied")
-    return seconds, cpu
+def _in_sql(owner: Owner, rows: int, columns: Sequence[str]) -> tuple[float, float]:
+    table = f"id integer PRIMARY KEY, {THREE}, {TEN_COLUMNS}"
+    return rewrite_in_sql(owner, columns, copied(rows), table, INDEXED.replace(" people ", " copied "))
 
 
 def _sealed_only(columns: int, rounds: int = 5, rows: int = 5000) -> float:

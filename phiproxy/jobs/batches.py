@@ -1,10 +1,10 @@
 """Going through a relation's rows in the order of its key, batch by batch, while others read and write it.
 
 A batch is read by itself, worked on without any transaction open, and written back by a few transactions, the last of which has the
-job's progress: a job that is killed at any moment goes on behind the last batch that was written whole. While the server writes
-one batch, the next is read over another connection and worked on. A row is written only where it is as it was read
-(compare-and-set), and never waited for: one that somebody else has locked or changed meanwhile is taken once more. So no deadlock
-can come of a job, and no write is lost.
+job's progress: a job that is killed at any moment goes on behind the last batch that was written whole. While one batch is sent,
+the next is read over another connection; while the server writes it, the next is worked on. A row is written only where it is as it
+was read (compare-and-set), and never waited for: one that somebody else has locked or changed meanwhile is taken once more. So no
+deadlock can come of a job, and no write is lost.
 """
 
 import asyncio
@@ -62,7 +62,10 @@ class Batch(NamedTuple):
 
 
 Commit = Callable[[Connection, Batch], Awaitable[None]]
-"""Is called within the transaction of a batch, as the session's own role: what it writes is there with the rows, or not at all."""
+"""Is called within the transaction of a batch, as the session's own role: what it writes is there with the rows, or not at all.
+
+Of a large batch it is not known yet whether rows are ``left``: all are taken to be written, and ``Batches.next`` says how it was.
+"""
 
 
 class _Taken(NamedTuple):
@@ -123,66 +126,85 @@ class Batches:
         if not taken.rows:
             return None
         self._after = taken.rows[-1].key
-        self._ahead = spawn(self._take(), "next batch")
-        return await self._do(taken, commit)
+        sent = asyncio.Event()
+        self._ahead = spawn(self._take(sent), "next batch")
+        try:
+            return await self._do(taken, commit, sent)
+        finally:
+            sent.set()
 
-    async def _take(self) -> _Taken:
+    async def _take(self, sent: asyncio.Event | None = None) -> _Taken:
+        """Read a batch, and work on it once the one before was ``sent``: each step of that would else wait for a slice of this."""
         began = time.monotonic()
         rows = await self._rows(self._scan.read(self._after, self._size.of(self._scan.part.rows)))
+        if sent is not None:
+            await sent.wait()
         done: list[Done] = []
         for begin in range(0, len(rows), SLICE):
             done += await self._work(rows[begin : begin + SLICE])
             await asyncio.sleep(0)
         return _Taken(rows, done, time.monotonic() - began)
 
-    async def _do(self, taken: _Taken, commit: Commit) -> Batch:
+    async def _do(self, taken: _Taken, commit: Commit, sent: asyncio.Event) -> Batch:
         rows, done, _ = taken
         wrong: list[tuple[tuple[str, ...], str]] = []
         changes = _sorted(rows, done, wrong)
-        parts, attempts = (STRIPES, 1) if len(changes) >= STRIPES * FEWEST_OF_STRIPE else (1, ATTEMPTS)
-        written, left, began = 0, list[Row](), time.monotonic()
-        if parts > 1:
-            written = await self._write_stripes([changes[n::parts] for n in range(parts - 1)], self._scan.tidy(rows), left)
-            changes = changes[parts - 1 :: parts]
-        for attempt in range(1, attempts + 1):
+        began = time.monotonic()
+        if len(changes) >= STRIPES * FEWEST_OF_STRIPE:
+            batch = await self._write_stripes(
+                Batch(len(rows), len(changes), 0, rows[-1].key, tuple(wrong)), rows, changes, commit, sent
+            )
+            self._size.took(len(rows), taken.seconds, (time.monotonic() - began) / STRIPES)
+            return batch
+        sent.set()
+        written, left = 0, list[Row]()
+        for attempt in range(1, ATTEMPTS + 1):
             async with self._conn.pipeline(), self._conn.transaction():
                 async with self._as_role():
                     written += await self._write(changes, left)
-                if not left or attempt == attempts:
+                if not left or attempt == ATTEMPTS:
                     batch = Batch(len(rows), written, len(left), rows[-1].key, tuple(wrong))
                     await commit(self._conn, batch)
                     break
             await asyncio.sleep(RETRY_AFTER)
             tried = await self._rows(self._scan.again(left))
             changes, left, began = _sorted(tried, await self._work(tried), wrong), [], time.monotonic()
-        self._size.took(len(rows), taken.seconds, (time.monotonic() - began) / parts)
+        self._size.took(len(rows), taken.seconds, time.monotonic() - began)
         return batch
 
-    async def _write_stripes(self, stripes: Sequence[Sequence[Changed]], tidy: Statement | None, left: list[Row]) -> int:
-        """Write each stripe by a transaction of its own, all sent before the first is answered; return as ``_write`` does."""
-        cursors = []
+    async def _write_stripes(
+        self, batch: Batch, rows: Sequence[Row], changes: Sequence[Changed], commit: Commit, sent: asyncio.Event
+    ) -> Batch:
+        """Write a batch by transactions that are all ``sent`` before the first is answered; return what became of it.
+
+        ``batch`` is what becomes of it where nobody has one of the ``changes`` locked.
+        """
+        tidy, cursors = self._scan.tidy(rows), list[psycopg.AsyncCursor[Any]]()
         try:
             async with self._conn.pipeline():
-                for stripe in stripes:
-                    async with self._transaction():
-                        cursors.append(self._conn.cursor(row_factory=psycopg.rows.tuple_row))
-                        await cursors[-1].execute(*self._scan.write(stripe), binary=True)
-                    if tidy is not None:
-                        async with self._transaction():
+                for n in range(STRIPES):
+                    if n and tidy is not None:
+                        async with self._transaction(), self._as_role():
                             await self._conn.execute(*tidy)
-                written = [await cursor.fetchall() for cursor in cursors]
-        except psycopg.Error:
+                    async with self._transaction():
+                        async with self._as_role():
+                            cursors.append(await self._conn.execute(*self._scan.write(changes[n::STRIPES], returning=False)))
+                        if n == STRIPES - 1:
+                            await commit(self._conn, batch)
+                self._conn.pgconn.flush()
+                sent.set()
+        except Exception:
             if not self._conn.broken:
                 await self._conn.rollback()  # of the one that has failed; none behind it was begun
             raise
-        return sum(_note(stripe, numbers, left) for stripe, numbers in zip(stripes, written, strict=True))
+        written = sum(cursor.rowcount for cursor in cursors)
+        return batch._replace(written=written, left=batch.written - written)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:
         """Begin and commit a transaction without waiting for either: psycopg's own waits for what went before."""
         await self._conn.execute(b"BEGIN")
-        async with self._as_role():
-            yield
+        yield
         await self._conn.execute(b"COMMIT")
 
     @asynccontextmanager

@@ -1,8 +1,8 @@
 """Arrays as parameters in PostgreSQL's binary form: a value costs a fraction of what it costs in one of psycopg's."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from struct import Struct
-from typing import Final
+from typing import Final, cast
 
 import psycopg
 from psycopg.adapt import Dumper
@@ -21,36 +21,48 @@ _NULL: Final = _length(-1)
 class BinaryArray:
     """An array with one dimension, as the server reads it."""
 
-    def __init__(self, element: int, values: Iterable[bytes | None]) -> None:
-        pieces = [_NULL if value is None else _length(len(value)) + value for value in values]
-        self.data = _HEAD(1, int(_NULL in pieces), element, len(pieces), 1) + b"".join(pieces)
+    def __init__(self, element: int, values: Sequence[bytes | None]) -> None:
+        nulls = None in values
+        head = _HEAD(1, int(nulls), element, len(values), 1)
+        if nulls:
+            self.data = head + b"".join([_NULL if value is None else _length(len(value)) + value for value in values])
+            return
+        given = cast("Sequence[bytes]", values)
+        lengths = {*map(len, given)}
+        if len(lengths) == 1:
+            length = _length(*lengths)
+            self.data = head + length + length.join(given)
+            return
+        pieces = [b""] * (2 * len(given))
+        pieces[::2], pieces[1::2] = map(_length, map(len, given)), given
+        self.data = head + b"".join(pieces)
 
 
 class ByteaArray(BinaryArray):
     """A ``bytea[]``."""
 
-    def __init__(self, values: Iterable[bytes | None]) -> None:
+    def __init__(self, values: Sequence[bytes | None]) -> None:
         super().__init__(BYTEA_OID, values)
 
 
 class TidArray(BinaryArray):
     """A ``tid[]``, of positions as the server sends them."""
 
-    def __init__(self, values: Iterable[bytes | None]) -> None:
+    def __init__(self, values: Sequence[bytes | None]) -> None:
         super().__init__(_TID, values)
 
 
 class XidArray(BinaryArray):
     """An ``xid[]``, of numbers of transactions as the server sends them."""
 
-    def __init__(self, values: Iterable[bytes | None]) -> None:
+    def __init__(self, values: Sequence[bytes | None]) -> None:
         super().__init__(_XID, values)
 
 
 class TextArray(BinaryArray):
     """A ``text[]``."""
 
-    def __init__(self, values: Iterable[str | None]) -> None:
+    def __init__(self, values: Sequence[str | None]) -> None:
         super().__init__(TEXT_OID, [None if value is None else value.encode() for value in values])
 
 

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from psycopg import sql
 
@@ -21,6 +22,9 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.types.codecs import codec
 from phiproxy.types.styles import Styles
+
+_HEX: Final = b"\0\\x"
+"""Behind a zero byte, which no value has: what begins so may be what is stored already, and is looked at by itself."""
 
 
 def canonical(declared: DeclaredType) -> Callable[[str], bytes]:
@@ -117,24 +121,27 @@ class Filling:
 
     async def _at_once(self, rows: Sequence[Row]) -> list[Done] | None:
         """Return what becomes of rows, column by column; None where a value is long, or it must be said why it is refused."""
-        values, plain = self._values, [row.values[len(VERSION) :] for row in rows]
+        values = self._values
+        by_column = [*zip(*(row.values[len(VERSION) :] for row in rows), strict=True)]
         macs = await values.do(lambda: values.ciphers.macs(self._columns))
-        ready: list[tuple[list[int], list[bytes], list[bytes]]] = []
-        for n, (to_canonical, store) in enumerate(zip(self._canonical, self._stores, strict=True)):
-            places = [at for at, texts in enumerate(plain) if texts[n] is not None]
+        ready: list[tuple[list[int] | None, list[bytes], list[bytes]]] = []
+        for texts, to_canonical, store, own_macs in zip(by_column, self._canonical, self._stores, macs, strict=True):
+            places = [at for at, text in enumerate(texts) if text is not None] if None in texts else None
             try:
-                given = [to_canonical(plain[at][n]) for at in places]
-                # What begins so may be what is stored already, and is looked at.
-                if any(len(value) > LONG_VALUE or value[:2] == b"\\x" for value in given) or not (not given or store.takes(given)):
+                given = [*map(to_canonical, texts if places is None else (texts[at] for at in places))]
+                if given and (max(map(len, given)) > LONG_VALUE or _HEX in b"\0" + b"\0".join(given) or not store.takes(given)):
                     return None
-                ready.append((places, given, store.slots(given, macs[n])))
+                ready.append((places, given, store.slots(given, own_macs)))
             except ValueRefused:
                 return None
         keys = {scope: await values.row_keys(scope, len(rows)) for scope in {c.scope for c in self._columns}}
-        sealed: list[list[bytes | None]] = []
+        sealed: list[Sequence[bytes | None]] = []
         for column, store, (places, given, slots) in zip(self._columns, self._stores, ready, strict=True):
             own = keys[column.scope]
-            envelopes = store.seal(given, own if len(places) == len(rows) else own.of(places), slots)
+            envelopes = store.seal(given, own if places is None else own.of(places), slots)
+            if places is None:
+                sealed.append(envelopes)
+                continue
             by_row: list[bytes | None] = [None] * len(rows)
             for at, envelope in zip(places, envelopes, strict=True):
                 by_row[at] = envelope

@@ -192,7 +192,10 @@ class Run:
         label = scan.part.label
         after = self.progress.cursor if self.progress.relation == label else None
 
+        recorded = 0
+
         async def commit(conn: Connection, batch: Batch) -> None:
+            nonlocal recorded
             counts = {**self.progress.counts}
             for name, more in (("read", batch.read), ("written", batch.written)):
                 counts[name] = counts.get(name, 0) + more
@@ -201,7 +204,7 @@ class Run:
             if noted is not None:
                 noted(progress)
             await write_progress(conn, self.site.schema, self.job.id, progress)
-            self.progress = progress
+            self.progress, recorded = progress, batch.written
 
         async with Batches(self.conn, self._reading, scan, work, self.size, after=after, role=role) as batches:
             while True:
@@ -210,6 +213,7 @@ class Run:
                 batch = await batches.next(commit)
                 if batch is None:
                     return
+                self.progress.add(written=batch.written - recorded)  # recorded with the next batch, or phase
                 self._throttle.count(batch.read)
                 self.display.advance(batch.read)
                 yield batch

@@ -108,27 +108,44 @@ class Scan:
         )  # fmt: skip
         return query, [*self._keys(rows), Int8(len(rows))]
 
-    def write(self, changes: Sequence[Changed]) -> Statement:
+    def write(self, changes: Sequence[Changed], *, returning: bool = True) -> Statement:
         """Return the UPDATE of rows that nobody else has locked and that are as they were read.
 
-        It returns the positions, from 1 on, of those that were, and waits for nobody: only what it has locked before is updated.
+        It returns the positions, from 1 on, of those that were, where it is not only asked how many. It waits for nobody: only what
+        it has locked before is updated.
 
         Columns of other indexes are set to what they are. Else the server would take each new entry in such an index for one that
         only a new version of the row needs, and look through the index's page and the table for old ones to remove in its place:
         that took half of the server's time in a fill, and left the indexes 1 % smaller. With the index of the key it should.
         """
         rows = [row for row, _ in changes]
-        same = [(n, read) for n, read in enumerate(self.reads) if read.same]
-        by_key = VERSION[0] not in self.reads
-        names = [*(_name("s", n) for n, _ in same), *(_name("v", n) for n in range(len(self.sets)))]
-        given = "text" if self.set_types else "bytea"
-        types = [*(read.type_name for _, read in same), *[given] * len(self.sets)]
-        values: list[Any] = []
-        if by_key:
-            names, types, values = [*self._key_names, *names], [*(part.type_name for part in self.key), *types], self._keys(rows)
-        values += [_array(read.type_name, [row.values[n] for row in rows]) for n, read in same]
-        values += [_array(given, [new[n] for _, new in changes]) for n in range(len(self.sets))]
-        values.append(Int8(len(rows)))
+        values = self._keys(rows) if self._by_key else []
+        values += [_array(read.type_name, [row.values[n] for row in rows]) for n, read in self._same]
+        values += [_array(self._given_type, [new[n] for _, new in changes]) for n in range(len(self.sets))]
+        return self._returning if returning else self._update, [*values, Int8(len(rows))]
+
+    @cached_property
+    def _by_key(self) -> bool:
+        return VERSION[0] not in self.reads
+
+    @cached_property
+    def _same(self) -> list[tuple[int, Read]]:
+        return [(n, read) for n, read in enumerate(self.reads) if read.same]
+
+    @property
+    def _given_type(self) -> str:
+        return "text" if self.set_types else "bytea"
+
+    @cached_property
+    def _returning(self) -> sql.Composed:
+        return self._update + sql.SQL(" RETURNING v._phi_i")
+
+    @cached_property
+    def _update(self) -> sql.Composed:
+        names = [*(_name("s", n) for n, _ in self._same), *(_name("v", n) for n in range(len(self.sets)))]
+        types = [*(read.type_name for _, read in self._same), *[self._given_type] * len(self.sets)]
+        if self._by_key:
+            names, types = [*self._key_names, *names], [*(part.type_name for part in self.key), *types]
         sets = [
             sql.SQL("{} = v.{}{}").format(
                 sql.Identifier(column), sql.Identifier(_name("v", n)), _raw(f"::{self.set_types[n]}" if self.set_types else "")
@@ -138,13 +155,13 @@ class Scan:
         sets += [sql.SQL("{} = t.{}").format(name, name) for name in map(sql.Identifier, self._as_they_are)]
         joined: list[sql.Composable] = [self._joined]
         unchanged: list[sql.Composable] = []
-        if by_key:
-            unchanged = [_raw(f"({read.expression}) IS NOT DISTINCT FROM v.{_name('s', n)}") for n, read in same]
+        if self._by_key:
+            unchanged = [_raw(f"({read.expression}) IS NOT DISTINCT FROM v.{_name('s', n)}") for n, read in self._same]
         else:
-            joined = [_raw(f"{read.expression} = v.{_name('s', n)}") for n, read in same]
-        query = sql.SQL(
+            joined = [_raw(f"{read.expression} = v.{_name('s', n)}") for n, read in self._same]
+        return sql.SQL(
             "WITH v AS MATERIALIZED (SELECT v.* FROM {given} JOIN ONLY {table} t ON {joined} FOR NO KEY UPDATE OF t SKIP LOCKED)"
-            " UPDATE ONLY {table} t SET {sets} FROM v WHERE {where} RETURNING v._phi_i"
+            " UPDATE ONLY {table} t SET {sets} FROM v WHERE {where}"
         ).format(
             table=self._table,
             joined=sql.SQL(" AND ").join(joined),
@@ -152,7 +169,6 @@ class Scan:
             given=_unnested(names, types),
             where=sql.SQL(" AND ").join([*joined, *unchanged]),
         )
-        return query, values
 
     def tidy(self, rows: Sequence[Row]) -> Statement | None:
         """Return a query at which the server frees, in the pages of these rows, the room of those that were moved out of them.
@@ -162,8 +178,8 @@ class Scan:
         if VERSION[0] not in self.reads:
             return None
         at = self.reads.index(VERSION[0])
-        pages = [int.from_bytes(row.values[at][:4]) for row in rows]
-        first, last = min(pages), max(pages)
+        tids = [row.values[at] for row in rows]  # the number of the page, and in it: both from the highest byte on
+        first, last = (int.from_bytes(tid[:4]) for tid in (min(tids), max(tids)))
         if last - first > len(rows):
             return None
         query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} t WHERE t.ctid >= {} AND t.ctid < {}")
@@ -183,7 +199,7 @@ class Scan:
     def _key_names(self) -> list[str]:
         return [_name("k", n) for n in range(len(self.key))]
 
-    def _keys(self, rows: Sequence[Row]) -> list[BinaryArray]:
+    def _keys(self, rows: Sequence[Row]) -> list[Any]:
         return [TextArray([row.key[n] for row in rows]) for n in range(len(self.key))]
 
     @cached_property

@@ -29,6 +29,7 @@ from phiproxy.keys.key_state_changes import notify
 from phiproxy.keys.registry_schema import table as registry_table
 from phiproxy.keys.trust import Change
 from phiproxy.net.catalog_reader import read_catalog
+from phiproxy.policy.identifiers import quote_ident
 
 HOLD: Final = 15.0
 """Seconds for which proxies hold their statements at most."""
@@ -193,9 +194,8 @@ async def _lock(run: Run, tables: Sequence[ConvertedTable]) -> None:
 
 
 async def _as_owner(run: Run, owner: str, statements: Iterable[str]) -> None:
-    await run.conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
-    for statement in statements:
-        await run.conn.execute(statement.encode())
+    """Run statements as an owner, all in one message: while statements are held, each answer would be waited for by everybody."""
+    await run.conn.execute("\n;\n".join([f"SET LOCAL ROLE {quote_ident(owner, always=True)}", *statements]).encode())
 
 
 async def _seal_rest(run: Run, tables: Sequence[ConvertedTable], values: Values) -> None:

@@ -72,7 +72,9 @@ async def go(conn: Connection, scan: Scan, rows: int = 7, work: Work = turned) -
 
     async with batches_of(conn, scan, work, size) as batches:
         while (batch := await batches.next(commit)) is not None:
-            assert batch == done[-1]
+            large = batch.read >= STRIPES * FEWEST_OF_STRIPE
+            assert done[-1] == (batch._replace(written=batch.written + batch.left, left=0) if large else batch)
+            done[-1] = batch
     return done
 
 
@@ -176,8 +178,8 @@ async def test_a_large_batch_is_written_by_some_transactions(postgres_server: Po
 async def test_rows_stay_in_their_page_where_others_have_left_it(conn: Connection, reads: tuple[Read, ...]) -> None:
     """No index is written for them.
 
-    A row's room is free as soon as no session has a snapshot from before. So the next batch is read over the same connection here,
-    and nobody vacuums; only a process of the server that has just begun may have one for a moment, and not five times.
+    A row's room is free as soon as no session has a snapshot from before. So nobody vacuums here, and the next batch has no rows;
+    the session that reads it may have one for a moment, and so may a process of the server that has just begun, but not five times.
     """
     await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, c text, v bytea) WITH (autovacuum_enabled = off)")
     stayed = list[int]()
@@ -186,7 +188,7 @@ async def test_rows_stay_in_their_page_where_others_have_left_it(conn: Connectio
         await conn.execute("INSERT INTO public.t SELECT g, repeat('c', 300), '\\x01' FROM generate_series(1, 1000) g")
         before = await pages(conn)
         (part,) = await parts_of(conn, ("public", "t"))
-        async with Batches(conn, conn, Scan(part, reads, ("v",), WANTED), turned, Fixed(1000)) as batches:
+        async with batches_of(conn, Scan(part, reads, ("v",), WANTED), turned, Fixed(1000)) as batches:
             done = await batches.next(commits_nothing_else)
         assert done is not None
         assert done.written == 1000
@@ -269,6 +271,49 @@ async def test_the_next_batch_is_worked_on_while_one_is_written(conn: Connection
         assert await asyncio.wait_for(batches.next(commit), 60) == Batch(3, 3, 0, ("3",))
     assert order == ["worked on 1", "worked on 4", "written to 3"], "and what nobody asks for is not written"
     assert await firsts(conn) == {1, 2}
+
+
+async def test_a_large_batch_is_all_sent_before_the_next_is_worked_on_and_answered_while_it_is(
+    postgres_server: PostgresServer, conn: Connection
+) -> None:
+    """Neither waits for the other: here the server answers only once the next batch is in work."""
+    rows = STRIPES * FEWEST_OF_STRIPE
+    await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, v bytea)")
+    await conn.execute("INSERT INTO public.t SELECT g, '\\x01' FROM generate_series(1, %s) g", (2 * rows,))
+    order = list[str]()
+    with psycopg.connect(postgres_server.dsn(conn.info.dbname)) as other:
+        other.execute("LOCK TABLE t IN EXCLUSIVE MODE")  # it can be read
+
+        async def work(some: Sequence[Row]) -> list[list[bytes | None]]:
+            if not order or order[-1].startswith("sent"):
+                order.append(f"worked on from {some[0].key[0]}")
+            if int(some[0].key[0]) > rows:
+                other.rollback()
+            return await turned(some)
+
+        async def commit(_: Connection, batch: Batch) -> None:
+            order.append(f"sent to {batch.cursor[0]}")
+
+        async with batches_of(conn, await scan_of(conn), work, Fixed(rows)) as batches:
+            assert await asyncio.wait_for(batches.next(commit), 60) == Batch(rows, rows, 0, (str(rows),))
+    assert order == ["worked on from 1", f"sent to {rows}", f"worked on from {rows + 1}"]
+    assert await firsts(conn) == {1, 2}
+
+
+@pytest.mark.parametrize("rows", [3, STRIPES * FEWEST_OF_STRIPE], ids=["small", "large"])
+async def test_progress_that_cannot_be_written_leaves_the_connection_usable(conn: Connection, rows: int) -> None:
+    """Of a large batch what was committed before the transaction that has the progress stays."""
+    await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, v bytea)")
+    await conn.execute("INSERT INTO public.t SELECT g, '\\x01' FROM generate_series(1, %s) g", (rows,))
+
+    async def fails(_: Connection, __: Batch) -> None:
+        raise ZeroDivisionError
+
+    async with batches_of(conn, await scan_of(conn), turned, Fixed(rows)) as batches:
+        with pytest.raises(ZeroDivisionError):
+            await batches.next(fails)
+    cursor = await conn.execute("SELECT id % 4 FROM public.t WHERE get_byte(v, 0) = 2 GROUP BY 1 ORDER BY 1")
+    assert await cursor.fetchall() == ([] if rows == 3 else [(1,), (2,), (3,)])
 
 
 async def test_what_fails_ahead_fails_the_batch_that_it_is_of(conn: Connection) -> None:

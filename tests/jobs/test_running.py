@@ -1,10 +1,25 @@
-"""Whether a process works on a job, and the limits that it was started with."""
+"""Whether a process works on a job, the limits that it was started with, and what it counts."""
 
 from __future__ import annotations
 
-from phiproxy.jobs.running import _lock_number, is_worked_on, limits_of
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+import pytest
+
+from phiproxy.jobs import running
+from phiproxy.jobs.batches import FEWEST_OF_STRIPE, STRIPES
+from phiproxy.jobs.records import Progress
+from phiproxy.jobs.running import Run, _lock_number, is_worked_on, limits_of
 from phiproxy.jobs.throttle import Limits
+from tests.harness.server import PostgresServer
+from tests.jobs.test_batches import Fixed, connect, scan_of, turned
 from tests.keys.fakes import Site
+
+if TYPE_CHECKING:
+    from phiproxy.jobs.records import Job
+    from phiproxy.jobs.relations import Connection
 
 
 async def test_who_holds_the_lock_works_on_the_job(site: Site) -> None:
@@ -19,3 +34,44 @@ async def test_who_holds_the_lock_works_on_the_job(site: Site) -> None:
 def test_limits_of_a_job() -> None:
     assert limits_of({}) == Limits()
     assert limits_of({"limits": {"rate": 5, "lag": 0, "wal": 1, "dead": 0.1, "query": None}}) == Limits(0, 1, 0.1, None, 5)
+
+
+class Nothing:
+    """Of what a run has beside its connections: nothing is shown, and nothing waited for."""
+
+    def __getattr__(self, _: str) -> Any:
+        return lambda *_: None
+
+    async def wait(self, *_: object) -> None:
+        """Wait for nothing."""
+
+
+async def test_rows_that_others_have_locked_are_not_counted_as_written(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large batch is recorded before that is known; with the next one, and in the run, the count is right."""
+    recorded, rows = list[int](), STRIPES * FEWEST_OF_STRIPE
+    name = postgres_server.create_database()
+
+    async def noted(_: Connection, __: str, ___: int, progress: Progress) -> None:
+        recorded.append(progress.counts["written"])
+
+    async def goes_on(_: Run) -> None:
+        """Nobody pauses it."""
+
+    monkeypatch.setattr(running, "write_progress", noted)
+    monkeypatch.setattr(Run, "goes_on", goes_on)
+    async with await connect(postgres_server.dsn(name)) as conn, await connect(postgres_server.dsn(name)) as reading:
+        await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, v bytea)")
+        await conn.execute("INSERT INTO public.t SELECT g, '\\x01' FROM generate_series(1, %s) g", (rows + 7,))
+        site, job = SimpleNamespace(schema="phiproxy"), cast("Job", SimpleNamespace(id=1))
+        nothing = cast("Any", Nothing())
+        run = Run(cast("Any", site), job, conn, nothing, nothing, Progress(), reading=reading, as_replica=True)
+        run.size = Fixed(rows)
+        with psycopg.connect(postgres_server.dsn(name)) as other:
+            other.execute("SELECT FROM t WHERE id <= 5 FOR UPDATE")
+            batches = [batch async for batch in run._batches(await scan_of(conn), turned, None, None)]
+    postgres_server.drop_database(name)
+    assert [batch.written for batch in batches] == [rows - 5, 7]
+    assert recorded == [rows, rows + 2]
+    assert run.progress.counts == {"read": rows + 7, "written": rows + 2}
