@@ -323,7 +323,7 @@ class Planner:
                 hint="SET client_encoding TO 'UTF8'.",
                 position=self.screen.first_name(text) + 1,
             )
-        return mentions or self.screen.watched(text)
+        return mentions or self.screen.watched(text, view.created)
 
     def _analysed_text(self, text: bytes, view: View, declared: tuple[int, ...] = ()) -> AnalysedText:
         """Return the answers of a text: those of its shape where that was seen before, else from an analysis, proved."""
