@@ -128,6 +128,14 @@ def cases() -> list[Case]:
             ),
         ),
         Case(
+            "extended, BEGIN (Parse to Sync)",
+            (b"", b""),
+            lambda _: (
+                f.parse("BEGIN;") + f.bind() + f.describe() + f.execute() + f.SYNC,
+                bound + f.BIND_COMPLETE + f.NO_DATA + f.command_complete("BEGIN") + f.ready("T"),
+            ),
+        ),
+        Case(
             "prepared, by tag, 3 columns opened (Bind, Execute, Sync)",
             (f.parse(BY_TAG, "s") + f.SYNC, bound + f.ready()),
             lambda n: (

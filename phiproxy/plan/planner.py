@@ -18,6 +18,7 @@ from phiproxy.errors import (
     ColumnMasked,
     NotAuthentic,
     PathNeeded,
+    PhiproxyError,
     SealError,
     StatementRefused,
     SyntaxRefused,
@@ -120,13 +121,25 @@ class Planner:
         self._sealed_views.open(text, self.ciphers)
 
     def passing(self, text: bytes, oids: tuple[int, ...]) -> StatementPlan | None:
-        """Return the plan of a Parse whose text ``passes``, or None; it is the same whatever else the session says."""
+        """Return the plan of a Parse whose text ``passes`` or ``controls``, or None; it is the same whatever else the session says."""
         key = text, oids
         plan = self._passing.get(key)
-        if plan is None and self.screen.passes(text):
-            plan = StatementPlan(text, text, identity=True, oids=oids)
-            self._passing.add(key, plan)
+        if plan is None:
+            passes = self.screen.passes(text)
+            plan = StatementPlan(text, text, identity=True, oids=oids) if passes else self._of_control(text, oids)
+            if plan is not None:
+                self._passing.add(key, plan)
         return plan
+
+    def _of_control(self, text: bytes, oids: tuple[int, ...]) -> StatementPlan | None:
+        """Return the plan of what begins or ends a transaction, as drivers send it to be parsed time and again; None of other texts."""
+        if not self.screen.controls(text):
+            return None
+        try:
+            plan = self.statement(text, oids, View(None, ""))
+        except PhiproxyError:
+            return None
+        return plan if plan.ordinary else None
 
     def refused_shape(self, text: bytes) -> Shape:
         """Return what a record says of a statement that was refused: no word of it that may be a value."""

@@ -128,6 +128,20 @@ def test_texts_that_need_no_plan(planner: Planner, text: bytes, passes: bool) ->
         assert planner.statement(text, (), View(PATH, "clinic")).ordinary
 
 
+@pytest.mark.parametrize("text", [b"BEGIN", b"START TRANSACTION READ ONLY;", b"SAVEPOINT a", b"ROLLBACK TO a", b"COMMIT", b"SELECT msg FROM log"])
+def test_a_parse_in_which_nothing_is_to_be_read_has_one_plan(planner: Planner, text: bytes) -> None:
+    plan = planner.passing(text, ())
+    assert plan is not None
+    assert plan.ordinary
+    assert plan.effects == planner.statement(text, (), View(PATH, "clinic")).effects
+    assert planner.passing(text, ()) is plan
+
+
+@pytest.mark.parametrize("text", [b"BEGIN; COMMIT", b"SELECT ssn FROM patients", b"SET search_path TO a", b"COMMIT PREPARED 'x'"])
+def test_a_parse_in_which_something_is_to_be_read_has_none(planner: Planner, text: bytes) -> None:
+    assert planner.passing(text, ()) is None
+
+
 def test_a_split_statement_is_refused_where_there_is_no_engine_and_says_so(planner: Planner) -> None:
     with pytest.raises(StatementRefused) as refused:
         planner.script(b"SELECT ssn FROM patients ORDER BY upper(ssn)", VIEW)

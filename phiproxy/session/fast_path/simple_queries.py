@@ -46,8 +46,13 @@ def sent_behind_ddl(session: State, data: bytes) -> bool:
     stays behind its DDL for long.
     """
     text = _text_of(session, data)
-    if text is None or names_one(text, session.catalog.suspect.union(session.catalog.reaching)):
+    catalog = session.catalog
+    if text is None or names_one(text, catalog.suspect.union(catalog.reaching)):
         return False
+    if session.planner.screen.controls(text):
+        if catalog.overlay is not None:
+            return False  # what was read in a transaction ends with it: the handlers follow that
+        note(session, _ENDS, frozenset(), touches=False)
     return sent_unprotected(session, text)
 
 
@@ -73,13 +78,8 @@ def sent_unprotected(session: State, text: bytes) -> bool:
         return False
     if session.search_path.generation != database.generation:
         session.follow_schemas()
-    screen, catalog = session.planner.screen, session.catalog
-    if not screen.passes(text, catalog.created):
-        # The end of a transaction takes back what was read in it: the handlers follow that.
-        if catalog.overlay is not None or not screen.controls(text):
-            return False
-        if session.pending.catalog is not None:
-            note(session, _ENDS, frozenset(), touches=False)
+    if not session.planner.screen.goes_unread(text, session.catalog.created):
+        return False
     expected = expect(Kind.QUERY, QUERY_PASSES)
     expected.first = session.groups.executes == 0
     expected.undo = forget_both(session)

@@ -40,6 +40,7 @@ _BLANKS = " \t\n\r\f\v"
 # Texts that differ in digits only are judged once: how long they are at most, and how many are kept.
 _ANY_DIGIT = bytes.maketrans(b"0123456789", b"\xff" * 10)
 _SHORT, _MANY = 512, 2048
+_OF_CONTROL = 32  # so long is at most what begins or ends a transaction in nearly all applications
 
 
 def _lowered(text: bytes) -> str:
@@ -88,6 +89,17 @@ class Screen:
         # The same with any digit for each digit: what passes so passes whatever its digits are.
         self._of_any_digit = tuple(_of_any_digit(s) for s in (*self._spellings, *self._setters) if s != _of_any_digit(s))
         self._passed = set[bytes]()
+        self._controlled = set[bytes]()
+
+    def goes_unread(self, text: bytes, created: Collection[str] = ()) -> bool:
+        """Tell whether a text ``passes`` or ``controls``: nothing is to be read in it."""
+        if text in self._controlled or self.passes(text, created):
+            return True
+        if not self.controls(text):
+            return False
+        if len(text) <= _OF_CONTROL and len(self._controlled) < _MANY:
+            self._controlled.add(text)
+        return True
 
     def passes(self, text: bytes, created: Collection[str] = ()) -> bool:
         """Tell whether a text names nothing protected and needs no watching.

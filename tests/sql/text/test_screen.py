@@ -153,6 +153,13 @@ def test_other_texts_do_not_only_control_a_transaction(text: str) -> None:
     assert not SCREEN.controls(text.encode())
 
 
+@given(st.lists(st.sampled_from(["BEGIN", "COMMIT;", "SELECT 1", "SELECT ssn", "SET ROLE x", "BEGIN; SET ROLE x"])))
+def test_what_goes_unread_passes_or_controls_whatever_was_judged_before_it(texts: list[str]) -> None:
+    used = Screen(PROTECTION, CATALOG)
+    for text in texts:
+        assert used.goes_unread(text.encode()) is (used.passes(text.encode()) or used.controls(text.encode()))
+
+
 def test_a_long_text_is_told_apart_in_little_time() -> None:
     began = time.process_time()
     assert not SCREEN.controls(b"COMMIT" + b" " * 100_000 + b"!")
