@@ -50,12 +50,16 @@ _DEFINING = frozenset(
         "AlterFunctionStmt", "AlterOwnerStmt", "AlterPolicyStmt", "AlterRoleStmt", "AlterSeqStmt", "AlterTableStmt", "CommentStmt",
         "CreateEnumStmt", "CompositeTypeStmt", "CreateDomainStmt", "CreateFunctionStmt", "CreatePolicyStmt", "CreateRoleStmt",
         "CreateSeqStmt", "CreateStatsStmt", "CreateStmt", "CreateTrigStmt", "DefineStmt", "DoStmt", "DropRoleStmt", "DropStmt",
-        "GrantRoleStmt", "GrantStmt", "IndexStmt", "RenameStmt", "RuleStmt", "TransactionStmt", "VariableSetStmt", "VariableShowStmt",
+        "GrantRoleStmt", "GrantStmt", "IndexStmt", "RenameStmt", "RuleStmt", "TransactionStmt", "VariableSetStmt",
+        "VariableShowStmt",
     }
 )  # fmt: skip
 _OF_ANYTHING = frozenset(
-    {"OBJECT_INDEX", "OBJECT_EXTENSION", "OBJECT_SCHEMA", "OBJECT_TYPE", "OBJECT_DOMAIN", "OBJECT_ATTRIBUTE", "OBJECT_DOMCONSTRAINT"}
-)
+    {
+        "OBJECT_ATTRIBUTE", "OBJECT_DOMAIN", "OBJECT_DOMCONSTRAINT", "OBJECT_EXTENSION", "OBJECT_INDEX", "OBJECT_SCHEMA",
+        "OBJECT_TYPE",
+    }
+)  # fmt: skip
 
 
 def analyse(statement: Statement, text: bytes, context: Context) -> Outcome:
@@ -99,7 +103,7 @@ def _defines_others(a: Analysis) -> bool:
         return False
     told = "\0".join([value for message in a.whole() for value in message.values() if value.__class__ is str]).lower()
     names = (*protection.table_names, *a.context.catalog.reaching, protection.registry_schema)
-    return not any([name.lower() in told for name in names])
+    return not any(name.lower() in told for name in names)
 
 
 def check_others(a: Analysis) -> None:
