@@ -5,6 +5,7 @@ in one step, one per row and scope that stores a value (spec/stored-format 2.1).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from typing import cast
@@ -45,8 +46,8 @@ Values = tuple[bytes | None, ...]
 Columns = list[tuple[bytes, ...]]
 # Where a field stands and what seals it: its column's index keys, and the records of its scope by row.
 _Field = tuple[int, RowStoreFunction, Macs, dict[int, Record]]
-# The same of a value that the proxy adds.
-_Default = tuple[bytes, RowStoreFunction, Macs, dict[int, Record]]
+# The same of a value that the proxy adds, with what spells it; None: it adds NULL.
+_Default = tuple[bytes, RowStoreFunction, Macs, dict[int, Record], Callable[[bytes], Raw]] | None
 
 _CODECS: dict[str, type[TextCodec] | type[CsvCodec] | type[BinaryCodec]] = {
     "text": TextCodec,
@@ -74,18 +75,25 @@ Plain = tuple[list[Values], CopyFailure | None]
 
 
 class CopyIn:
-    """One COPY FROM STDIN."""
+    """One COPY FROM STDIN. ``computed`` are the values of its last columns, which are not in the data (``_of_client``)."""
 
     def __init__(
-        self, copy: ProtectedCopy, ciphers: Ciphers, limit: int, encoding: Encoding = UTF8, styles: Styles = Styles.CANONICAL
+        self,
+        copy: ProtectedCopy,
+        ciphers: Ciphers,
+        limit: int,
+        encoding: Encoding = UTF8,
+        styles: Styles = Styles.CANONICAL,
+        computed: Sequence[bytes | None] = (),
     ) -> None:
-        self._copy = copy
+        self._copy = copy = _of_client(copy, len(computed))
         self._ciphers = ciphers
         self._codec = codec_of(copy.form, limit)
         self._binary = copy.form.format == "binary"
+        self._null: Raw = None if self._binary else copy.form.null
         self._encoding = _of_data(copy.form, encoding)
         self._reader = self._encoding.reader()
-        self._columns = len(copy.columns)
+        self.columns = len(copy.columns)
         protected = [(i, reveal.column) for i, reveal in enumerate(copy.reveals) if reveal is not None]
         self._fields = [(i, self._field(i, column)) for i, column in protected]
         self._stores = [(i, _store(ciphers, column, styles, binary=self._binary), column) for i, column in protected]
@@ -95,8 +103,15 @@ class CopyIn:
         self._pick: Callable[[Row], Values] = (
             itemgetter(*places) if len(places) > 1 else lambda row: tuple([row[place] for place in places])
         )
+        self._computed = [_utf8(value, c, encoding) for value, (_, c) in zip(computed, copy.added, strict=False)]
         self._added = [c for _, c in copy.added]
-        self._scopes = [(scope, self._stored_in(scope)) for scope in sorted({c.scope for c in (*self._protected, *self._added)})]
+        self._added_stores = [
+            _store(ciphers, c, styles, binary=True) if n < len(computed) else ciphers.row_store(c)
+            for n, c in enumerate(self._added)
+        ]
+        self._added_writers = [self._written(-1, c) for c in self._added]
+        self._filled = [c for n, c in enumerate(self._added) if n >= len(computed) or computed[n] is not None]
+        self._scopes = [(scope, self._stored_in(scope)) for scope in sorted({c.scope for c in (*self._protected, *self._filled)})]
         self._header = copy.form.header != "no" and copy.form.format != "binary"
         self._longest = min(map(long_for, self._protected), default=LONG_VALUE)
         self._taken = 0
@@ -113,6 +128,11 @@ class CopyIn:
             return []
         stores = [column_store(self._ciphers, column) for column in self._protected]
         return [store for store in stores if store is not None] if all(stores) else []
+
+    @property
+    def adds(self) -> bool:
+        """Tell whether the server gets columns that are not in the data."""
+        return bool(self._added)
 
     def taken_subjects(self) -> list[Noted]:
         """Return whom the rows were about that were sent on since this was last asked."""
@@ -135,7 +155,7 @@ class CopyIn:
 
     def _stored_in(self, scope: str) -> Callable[[Values], object] | None:
         """Return what takes the fields of a scope from a row's; None where every row stores something in it."""
-        if any(c.scope == scope for c in self._added):
+        if any(c.scope == scope for c in self._filled):
             return None
         return itemgetter(*(n for n, column in enumerate(self._protected) if column.scope == scope))
 
@@ -235,7 +255,7 @@ class CopyIn:
         if not self._long:
             return seal()
         try:  # before another thread begins: a keyring is not for two
-            for *_, records in (*stores, *added):
+            for records in (*(field[3] for field in stores), *(field[3] for field in added if field is not None)):
                 for record in records.values():
                     record.secret()
         except ValueError:  # given up since the records were drawn
@@ -282,8 +302,10 @@ class CopyIn:
                 if not self._copy.skips_errors:
                     return done, self._failed(error, rows, len(done), position)
                 self._poison(new, values, position)
-            for default, store, macs, records in added:
-                new.append(self._codec.write_bytea(store(default, records[index], macs)))
+            try:
+                new += [self._null if one is None else one[4](one[1](one[0], one[3][index], one[2])) for one in added]
+            except ValueRefused as error:
+                return done, CopyFailure(error, self._context(self._codec.line(rows, len(done))))
             done.append(new)
         return done, failure
 
@@ -296,7 +318,7 @@ class CopyIn:
     def _plain(self, rows: list[Row], begin: int) -> Plain:
         """Return the values to be sealed of each row up to the first that cannot be read, and why it cannot."""
         plain: list[Values] = []
-        fields, columns = self._fields, self._columns
+        fields, columns = self._fields, self.columns
         if self._bare and fields and {*map(len, rows)} == {columns}:
             return [*map(self._pick, rows[begin:])], None
         for index, row in enumerate(rows[begin:], begin):
@@ -312,14 +334,12 @@ class CopyIn:
         """Return how the fields of these rows are sealed; everything that may be missing is asked for before the first is drawn."""
         ciphers, columns = self._ciphers, [*self._protected, *self._added]
         macs = ciphers.macs(columns)
-        defaults = [ciphers.default(column) for column in self._added]
+        defaults = [*self._computed, *(ciphers.default(column) for column in self._added[len(self._computed) :])]
         records = {scope: self._records(scope, plain, stored) for scope, stored in self._scopes}
         count = len(self._protected)
         fields = [(i, store, m, records[c.scope]) for (i, store, c), m in zip(self._stores, macs[:count], strict=True)]
-        added = [
-            (default, ciphers.row_store(c), m, records[c.scope])
-            for default, c, m in zip(defaults, self._added, macs[count:], strict=True)
-        ]
+        stores = zip(defaults, self._added_stores, self._added, macs[count:], self._added_writers, strict=True)
+        added = [None if value is None else (value, store, m, records[c.scope], write) for value, store, c, m, write in stores]
         return fields, added
 
     def _records(self, scope: str, plain: Sequence[Values], stored: Callable[[Values], object] | None) -> dict[int, Record]:
@@ -344,7 +364,7 @@ class CopyIn:
     def _wrong_count(self, rows: list[Row], index: int) -> CopyFailure:
         size = len(rows[index])
         binary = self._copy.form.format == "binary"
-        text = f"row field count is {size}, expected {self._columns}" if binary else missing_or_extra(size, self._copy.columns)
+        text = f"row field count is {size}, expected {self.columns}" if binary else missing_or_extra(size, self._copy.columns)
         # PostgreSQL shows the line itself behind the number.
         return CopyFailure(CopyDataError(text), self._context(self._codec.line(rows, index)))
 
@@ -360,6 +380,21 @@ class CopyIn:
     def fails_with(self, error: PhiproxyError) -> CopyFailure:
         """Return the failure of the row that is being taken for a reason that is not in the data."""
         return CopyFailure(error, self._context(self._codec.line(self._rows, 0)))
+
+
+def _of_client(copy: ProtectedCopy, computed: int) -> ProtectedCopy:
+    """Return a COPY FROM as the client sends its data: without the last columns, whose values the proxy adds."""
+    if not computed:
+        return copy
+    first = len(copy.columns) - computed
+    added = [(name, reveal.column) for name, reveal in zip(copy.columns[first:], copy.reveals[first:], strict=True) if reveal]
+    form = replace(copy.form, single=first == 1)
+    return replace(copy, columns=copy.columns[:first], reveals=copy.reveals[:first], form=form, added=(*added, *copy.added))
+
+
+def _utf8(value: bytes | None, column: ProtectedColumn, encoding: Encoding) -> bytes | None:
+    """Return a value as it is computed in a session of this encoding."""
+    return value if value is None or encoding is UTF8 else text_of_binary(value, column.type.sent_as, encoding.to_utf8)
 
 
 class CopyOut:

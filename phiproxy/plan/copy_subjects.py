@@ -1,6 +1,6 @@
 """Whom the rows of COPY are about, for the audit log: the values of subject columns in the data, as it comes and as it goes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from phiproxy.plan.subjects import Noted, SubjectOutput, outputs_of
 from phiproxy.policy.subjects import spelled_subject
@@ -19,13 +19,15 @@ class RowSubjects:
         self._binary, self._to_utf8 = copy.form.format == "binary", encoding.to_utf8
         self._default = copy.form.default if copy.incoming else None
         outputs = [o for o in outputs_of(copy.about) if not (sealed and copy.reveals[o.position] is not None)]
-        self._columns = [(output, codec.reader(output.position)) for output in outputs]
+        self._columns = [(o, codec.reader(o.position)) for o in outputs if o.position < len(copy.columns)]
+        self._added = [number for o in outputs if o.position >= len(copy.columns) for number in o.numbers]
 
-    def of(self, rows: Iterable[Row]) -> list[Noted]:
-        """Return whom the rows are about; None for a value that is not understood, or that the server puts in; NULL is nobody."""
-        if not self._columns:
+    def of(self, rows: Sequence[Row]) -> list[Noted]:
+        """Return whom the rows are about; None for a value that is not understood, or not in the data; NULL is nobody."""
+        if not self._columns and not self._added:
             return []
-        return [noted for row in rows for output, read in self._columns for noted in self._noted(row, output, read)]
+        known = [noted for row in rows for output, read in self._columns for noted in self._noted(row, output, read)]
+        return known + [(number, None) for number in self._added if rows]
 
     def _noted(self, row: Row, output: SubjectOutput, read: Callable[[Raw], bytes | None]) -> Iterable[Noted]:
         raw = row[output.position]

@@ -121,7 +121,7 @@ class Planner:
         self._sealed_views.open(text, self.ciphers)
 
     def passing(self, text: bytes, oids: tuple[int, ...]) -> StatementPlan | None:
-        """Return the plan of a Parse whose text ``passes`` or ``controls``, or None; it is the same whatever else the session says."""
+        """Return the plan of a Parse whose text ``passes`` or ``controls``, or None; it is the same whatever the session says."""
         key = text, oids
         plan = self._passing.get(key)
         if plan is None:
@@ -132,7 +132,7 @@ class Planner:
         return plan
 
     def _of_control(self, text: bytes, oids: tuple[int, ...]) -> StatementPlan | None:
-        """Return the plan of what begins or ends a transaction, as drivers send it to be parsed time and again; None of other texts."""
+        """Return the plan of what begins or ends a transaction, which drivers have parsed each time; None of other texts."""
         if not self.screen.controls(text):
             return None
         try:

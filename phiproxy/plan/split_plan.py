@@ -127,6 +127,11 @@ class SplitPlan(StatementPlan):
         """Tell whether it is an EXPLAIN that runs nothing: the server is sent it with the source."""
         return self.split.around == "explain" and self.split.analyzed is None
 
+    @property
+    def copies(self) -> bool:
+        """Tell whether it is COPY of a query, or COPY FROM: it has no parameters, and what it gives is known."""
+        return self.split.around == "copy" or (self.split.write is not None and self.split.write.copied > 0)
+
     def same(self, other: StatementPlan) -> bool:
         """Tell whether both peers are told the same, and their answers are read the same way."""
         if not isinstance(other, SplitPlan):

@@ -77,6 +77,12 @@ def check_stored(plan: StatementPlan, computed: frozenset[int]) -> None:
             raise StatementRefused("a computed value would be stored where nothing is protected", hint="Try again.")
 
 
+def check_copied(plan: StatementPlan, count: int) -> None:
+    """Go on where the last ``count`` columns of a COPY FROM are sealed; StatementRefused where one would be seen in clear."""
+    if plan.copy is None or not plan.copy.incoming or len(plan.copy.reveals) < count or not all(plan.copy.reveals[-count:]):
+        raise StatementRefused("a computed value would be stored where nothing is protected", hint="Try again.")
+
+
 def _parts(source: object) -> set[int]:
     if isinstance(source, Formula):
         return {parameter.number - 1 for parameter in source.parameters()}

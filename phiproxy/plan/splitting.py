@@ -183,7 +183,7 @@ class Splitting:
             planned = self._plan(line, (), view)
             _check_no_parameters(planned)
             allowed = (_NO_EFFECTS,) if not others or others[0] < number < others[-1] else (_NO_EFFECTS, _ENDS_TRANSACTION)
-            if not isinstance(planned, StatementPlan) or planned.effects not in allowed or planned.copy or planned.bound:
+            if not isinstance(planned, StatementPlan) or planned.effects not in allowed or _copies(planned) or planned.bound:
                 raise StatementRefused(
                     "what is computed over opened rows stands in one string with a statement that changes more than tables",
                     hint="Send them one by one.",
@@ -252,6 +252,12 @@ class Splitting:
             return None
         parts = unplaced(executed.split)
         return parts, replace(split_plan(text, parts, executed.source, executed.source_types), bound=True)
+
+
+def _copies(plan: StatementPlan) -> bool:
+    """Tell whether a COPY has protected columns in its data."""
+    write = plan.split.write if isinstance(plan, SplitPlan) else None
+    return plan.copy is not None or (write is not None and write.copied > 0)
 
 
 def _check_all_typed(parts: Split, declared: Oids) -> None:

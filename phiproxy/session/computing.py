@@ -78,3 +78,5 @@ class Writing:
     before: Counted | None = None
     # It is explained.
     explained: Explained | None = None
+    # Of COPY FROM: the values of its last columns.
+    copied: tuple[bytes | None, ...] = ()

@@ -11,7 +11,7 @@ from phiproxy.errors import NotAuthentic, PhiproxyError, SealError, ValueRefused
 from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan.copy_fields import CopyFailure, CopyIn, CopyOut
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
-from phiproxy.session import executions, slow_work
+from phiproxy.session import executions, slow_work, split_writes
 from phiproxy.session.phases import WHILE_COPYING_IN
 from phiproxy.session.pipeline import Expected, Kind, Later
 from phiproxy.session.replies import is_silent, relay
@@ -20,7 +20,7 @@ from phiproxy.session.state import State, copy_outdated
 from phiproxy.wire.copy_rows import CopyDataError
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.framing import HEADER
-from phiproxy.wire.messages import cstring, message
+from phiproxy.wire.messages import copy_in_description, cstring, message
 
 COPY_FAIL = message(b"f", b"phiproxy: a row cannot be stored\0")
 OUTDATED = message(b"f", b"phiproxy: the policy was changed\0")
@@ -51,7 +51,7 @@ def _begin_in(session: State) -> None:
         return
     assert session.database is not None
     ciphers, encoding = session.database.planner.ciphers, session.text.encoding or UTF8
-    session.copy.rows = CopyIn(statement.copy, ciphers, session.max_message, encoding, front.styles)
+    session.copy.rows = CopyIn(statement.copy, ciphers, session.max_message, encoding, front.styles, front.copied)
 
 
 def _await_answer(session: State) -> None:
@@ -104,6 +104,7 @@ def copy_end(session: State, data: bytes, start: int, end: int) -> None:
         if not session.copy.failed:
             session.to_server.append(_end(session, data, start, end))
     pipeline.copy_in = False
+    split_writes.data_ends(session, end)
 
 
 def _end(session: State, data: bytes, start: int, end: int) -> bytes:
@@ -192,11 +193,15 @@ def fail(session: State, tag: int, error: PhiproxyError) -> bool:
 
 
 def copy_in_response(session: State, data: bytes, start: int, end: int) -> int:
-    """CopyInResponse: its format and its number of columns are the client's own."""
+    """CopyInResponse: of the columns the client is told of its own, and not of those that the proxy adds."""
     session.copy.outdated = session.front_is_outdated
     session.pipeline.copy_in_began()
     _begin_in(session)
-    return relay(session, data, start, end)
+    split_writes.data_begins(session)
+    rows = session.copy.rows
+    told = copy_in_description(data[start + 5], rows.columns) if rows is not None and rows.adds else data[start:end]
+    session.to_client.append(told)
+    return end
 
 
 def copy_out_response(session: State, data: bytes, start: int, end: int) -> int:

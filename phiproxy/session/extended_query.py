@@ -216,6 +216,7 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
     session.to_server.append(data[start:end])
     expected.explained = session.writing.explained if session.writing is not None else None
     session.pipeline.push(expected)
+    split_writes.await_data(session, expected)
     if split_writes.hold(session):
         expected.counted = session.blocked = True
         session.to_server.append(FLUSH)

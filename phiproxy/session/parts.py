@@ -213,6 +213,10 @@ class CopyState:
     outdated: bool = False
     # The last group that was sent, in whole or in part, before the policy changed; -1: it did not.
     outdated_group: int = -1
+    # Nothing is taken until the server asks for the data of a simple Query that is run as messages, or says why it does not …
+    awaited: bool = False
+    # … and then the last of these messages wait until the data has ended.
+    behind: bytes = b""
 
 
 class Opening:

@@ -168,6 +168,8 @@ class Expected:
     counted: bool = False
     # It is that of a write that is explained: the plans of the parts before it, which are shown before its first row.
     explained: Explained | None = None
+    # It is that of a COPY FROM of which the engine has computed the last columns.
+    copied: tuple[bytes | None, ...] = ()
     # The server's positions are not the client's; ``placing`` says which of the client's one of the statement's text is.
     unplaced: bool = False
     placing: Placing | None = None

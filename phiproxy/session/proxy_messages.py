@@ -46,6 +46,8 @@ def own_query(text: bytes, end: bytes = SYNC, oids: tuple[int, ...] = (), given:
 
 
 FLUSH = message(b"H", b"")
+# The last of the messages that stand for a simple Query.
+END_OF_QUERY = message(b"C", b"P\0") + message(b"C", b"S\0") + SYNC
 # The settings that no ParameterStatus tells of come first, then the current role, the end user, reason and purpose, then the
 # search path, and behind an empty name, which no schema has, what is in the session's own temporary schema, where there is one
 # (``State.take_session_settings``). Where the path begins with that schema, "pg_temp_" stands before them: tables are made there.

@@ -24,14 +24,14 @@ from phiproxy.session.client_encoding import readable, writable
 from phiproxy.session.computing import Computing
 from phiproxy.session.needs import Describe, Enter, Results
 from phiproxy.session.pipeline import BIND_PASSES, Expected, Kind, Later
-from phiproxy.session.proxy_messages import FLUSH, OWN_NAME, ParameterCount, own_query, waits_in_group
+from phiproxy.session.proxy_messages import END_OF_QUERY, FLUSH, OWN_NAME, ParameterCount, own_query, waits_in_group
 from phiproxy.session.split_explain import Plan
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import apply
 from phiproxy.session.statements_and_portals import Given, Portal, Prepared
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import Bind, expand_formats
-from phiproxy.wire.messages import SYNC, encode_parse, encode_row_description, message
+from phiproxy.wire.messages import encode_parse, encode_row_description, message
 
 _TIMEOUT = "statement_timeout"
 # The time that a statement may take comes last.
@@ -53,8 +53,8 @@ def described(session: State, plan: SplitPlan, oids: tuple[int, ...]) -> SplitPl
 
     WorkNeeded, and what the engine says where the statement is wrong.
     """
-    if plan.split.around == "copy":
-        return plan  # it has no parameters, and what it gives is known
+    if plan.copies:
+        return plan
     key = _read_under(session)
     description = plan.descriptions.get(key)
     if description is None:
@@ -131,7 +131,7 @@ def to_describe(session: State, plan: SplitPlan, given: Given | None) -> Expecte
     if plan.split.analyzed is not None:
         expected.description = split_explain.description(plan.split.explained_as, given.result_formats if given is not None else ())
         return expected
-    if plan.split.around:
+    if plan.split.around or plan.copies:
         expected.description = NO_DATA
         return expected
     assert description is not None
@@ -338,7 +338,7 @@ def as_messages(session: State, text: bytes, plan: ScriptPlan, end: int) -> None
     texts = [text] if len(lines) == 1 else [writable(session, line) for line in lines]
     portal = (message(b"B", bytes(8)), message(b"D", b"P\0"), message(b"E", b"\0" + _EXECUTE_ALL))
     messages = [part for line in texts for part in (encode_parse(b"", line), *portal)]
-    messages += (message(b"C", b"P\0"), message(b"C", b"S\0"), SYNC)
+    messages.append(END_OF_QUERY)
     frames = session.client_frames
     frames.data = frames.data[:end] + b"".join(messages) + frames.data[end:]
     session.pipeline.silent = True

@@ -14,13 +14,14 @@ Where nothing was written at all, the split statement is executed again, and see
 
 from struct import Struct
 
-from phiproxy.errors import PhiproxyError, StatementRefused
-from phiproxy.plan.split_writes import check_stored, only_row, parameters_of
+from phiproxy.errors import PhiproxyError, StatementRefused, WireError
+from phiproxy.plan.split_writes import check_copied, check_stored, only_row, parameters_of
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.session import split_explain
 from phiproxy.session.client_encoding import readable, writable
 from phiproxy.session.computing import Computing, Counted, Writing
-from phiproxy.session.proxy_messages import WRITE_NAME
+from phiproxy.session.pipeline import Expected, Kind
+from phiproxy.session.proxy_messages import END_OF_QUERY, FLUSH, WRITE_NAME
 from phiproxy.session.split_explain import Explained, Plan
 from phiproxy.session.state import State
 from phiproxy.session.statements_and_portals import Given
@@ -57,7 +58,7 @@ def begin(session: State, computing: Computing) -> None:
     portal = writable(session, next(name for name, known in session.names.portals.items() if known is computing.portal))
     counted = _counted(session, computing, portal, row) if write.expected else None
     silent = before.was_silent if before is not None else session.pipeline.silent
-    describes = silent and (before is None or before.before is None)
+    describes = silent and not write.copied and (before is None or before.before is None)
     closes = message(b"C", b"S" + WRITE_NAME + b"\0")
     messages = [
         closes,  # one that was left when a statement before has failed
@@ -66,11 +67,12 @@ def begin(session: State, computing: Computing) -> None:
         encode_bind(Bind(portal, WRITE_NAME, sent.formats, sent.values, given.result_formats)),
         *([message(b"D", b"P" + portal + b"\0")] if describes else ()),
         message(b"E", portal + b"\0" + computing.limit.to_bytes(4, "big")),
-        closes,
+        *(() if write.copied else (closes,)),
     ]
     session.client_frames.put_before(b"".join(messages))
     left = len(messages) + (before.left if before is not None else 0)
-    session.writing = Writing(left, write.computed, silent, plan.text, counted, explained=explained)
+    copied = tuple(row) if write.copied else ()
+    session.writing = Writing(left, write.computed, silent, plan.text, counted, explained=explained, copied=copied)
     session.pipeline.silent, session.pipeline.placing = True, plan.placed_in_write
 
 
@@ -116,9 +118,50 @@ def hold(session: State) -> bool:
 
 
 def release(session: State) -> None:
-    """Go on behind such a write, which has failed."""
+    """Go on behind such a write, which has failed, or behind a COPY FROM that has."""
     if session.held is not None:
         session.held, session.blocked = None, False
+    if session.copy.awaited:
+        session.copy.awaited = session.blocked = False
+    if session.copy.behind:
+        session.client_frames.put_before(session.copy.behind)
+        session.copy.behind = b""
+
+
+def await_data(session: State, expected: Expected) -> None:
+    """Take nothing behind the Execute of a COPY FROM before the server asks for its data, where that comes behind more messages.
+
+    These are the last of those that stand for a simple Query: the server would take none of them before the data.
+    """
+    writing = session.writing
+    expected.copied = writing.copied if writing is not None else ()
+    if writing is not None and writing.copied and writing.was_silent:
+        session.copy.awaited = session.blocked = True
+        session.to_server.append(FLUSH)
+
+
+def data_begins(session: State) -> None:
+    """Keep the messages that stand before the data of such a COPY until that has ended."""
+    if not session.copy.awaited:
+        return
+    session.copy.awaited = session.blocked = False
+    frames = session.client_frames
+    if not frames.data.startswith(END_OF_QUERY, frames.pos):
+        raise WireError("the end of a simple Query is not where it was put")
+    frames.advance(frames.pos + len(END_OF_QUERY))
+    session.copy.behind = END_OF_QUERY
+
+
+def data_ends(session: State, end: int) -> None:
+    """Go on behind the data, the last message of which ends there: the write's statement is closed, then what was kept is taken."""
+    front = session.pipeline.front()
+    if front is None or not front.copied:
+        return
+    session.to_server.append(message(b"C", b"S" + WRITE_NAME + b"\0"))
+    session.pipeline.push(Expected(Kind.CLOSE, undo=[session.names.forget_statement(WRITE_NAME)], silent=True))
+    frames = session.client_frames
+    frames.data = frames.data[:end] + session.copy.behind + frames.data[end:]
+    session.copy.behind = b""
 
 
 def all_written(session: State, tag: bytes) -> bool:
@@ -146,7 +189,9 @@ def all_written(session: State, tag: bytes) -> bool:
 
 def check(session: State, plan: StatementPlan) -> None:
     """Go on where a statement is no such write, or seals all computed values; StatementRefused."""
-    if session.writing is not None:
+    if session.writing is not None and session.writing.copied:
+        check_copied(plan, len(session.writing.copied))
+    elif session.writing is not None:
         check_stored(plan, session.writing.computed)
 
 

@@ -374,6 +374,8 @@ class SplitWrite:
     expected: int = 0
     """Of ON CONFLICT DO UPDATE the column of the rest that says how many rows the write changes, if no other session has inserted
     one meanwhile; NULL where that cannot be told."""
+    copied: int = 0
+    """Of COPY FROM how many of its last columns the rest has computed, for all rows: the data has the others."""
     again: bool = True
     """Whether the whole may be executed once more where it has changed none of them: not where that runs triggers a second time."""
 

@@ -191,6 +191,11 @@ def encode_row_description(fields: Sequence[Field]) -> bytes:
     return message(b"T", b"".join(parts))
 
 
+def copy_in_description(code: int, columns: int) -> bytes:
+    """Return a CopyInResponse message: the format code of the data, which is that of each column."""
+    return message(b"G", pack(f"!bH{columns}H", code, columns, *[code] * columns))
+
+
 def decode_parameter_description(data: bytes, pos: int, end: int) -> tuple[int, ...]:
     """Decode a ParameterDescription payload: type OIDs."""
     try:

@@ -128,7 +128,9 @@ def test_texts_that_need_no_plan(planner: Planner, text: bytes, passes: bool) ->
         assert planner.statement(text, (), View(PATH, "clinic")).ordinary
 
 
-@pytest.mark.parametrize("text", [b"BEGIN", b"START TRANSACTION READ ONLY;", b"SAVEPOINT a", b"ROLLBACK TO a", b"COMMIT", b"SELECT msg FROM log"])
+@pytest.mark.parametrize(
+    "text", [b"BEGIN", b"START TRANSACTION READ ONLY;", b"SAVEPOINT a", b"ROLLBACK TO a", b"COMMIT", b"SELECT msg FROM log"]
+)
 def test_a_parse_in_which_nothing_is_to_be_read_has_one_plan(planner: Planner, text: bytes) -> None:
     plan = planner.passing(text, ())
     assert plan is not None

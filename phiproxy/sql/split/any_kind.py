@@ -7,6 +7,7 @@ from phiproxy.sql.context import Context
 from phiproxy.sql.queries.computed_views import names_inner
 from phiproxy.sql.result import Split, Waiting
 from phiproxy.sql.split.split import split
+from phiproxy.sql.split.writes.copied_rows import copied_rows
 from phiproxy.sql.split.writes.given_defaults import with_defaults
 from phiproxy.sql.split.writes.only_defaults import only_defaults
 from phiproxy.sql.split.writes.write import split_with_write, split_write
@@ -22,6 +23,8 @@ def split_statement(
     """
     if names_inner(statement.body, context):
         return None
+    if statement.kind == "CopyStmt" and "relation" in statement.body:
+        return copied_rows(statement, text, context, refusal) if waiting is None else None
     given = with_defaults(statement, text, context)
     if given is not None:
         whole = only_defaults(given, refusal) if waiting is None else None

@@ -16,6 +16,7 @@ from phiproxy.sql.resolve.protected_values import about_whom
 from phiproxy.sql.result import Edit, ProtectedCopy, Reveal
 from phiproxy.sql.rewrite.draft import Draft
 from phiproxy.sql.text.parse import Node, location, messages, only, strings
+from phiproxy.sql.text.token_spans import Spans
 from phiproxy.sql.values.uses import Search
 from phiproxy.sql.writes.column_defaults import without
 from phiproxy.wire.copy_rows import CopyFormat
@@ -52,7 +53,7 @@ def copy_table(a: Analysis, body: Node) -> None:
     if "filename" in body or body.get("is_program"):
         raise a.refuse(_FILE[0], named, hint=_FILE[1])
     incoming = bool(body.get("is_from"))
-    columns = _columns(a, relation, body)
+    columns = columns_of_data(a, relation, body)
     reveals = tuple(Reveal(c, c.type) if (c := table.columns.get(name)) is not None else None for name in columns)
     if "whereClause" in body:
         _check_where(a, body["whereClause"], relation.name, frozenset(table.columns))
@@ -77,7 +78,7 @@ def _added(a: Analysis, relation: Relation, columns: Sequence[str], named: Node)
     computed = next((column for _, column in added if column.computed_default is not None), None)
     if computed is not None:
         raise a.refuse(
-            f"COPY without {computed.label}, whose default is computed, is not in this version",
+            f"COPY without {computed.label}, whose default the server cannot compute",
             named,
             hint=f"Copy into a table of its own without {computed.name}, and INSERT … SELECT from there; or let the data have it.",
         )
@@ -86,20 +87,24 @@ def _added(a: Analysis, relation: Relation, columns: Sequence[str], named: Node)
 
 def _list_columns(draft: Draft, *, body: Node, names: Sequence[str]) -> Iterator[Edit]:
     """Write the columns into ``COPY patients FROM STDIN``, or replace its list."""
-    spans = draft.spans
-    _, end = spans.column_ref(location(body["relation"]))
-    start = end
-    if "attlist" in body:
-        opening = next(i for i, token in enumerate(spans.tokens) if token.start >= end)
-        end = spans.tokens[spans.partner(opening)].end
+    start, end = place_of_columns(draft.spans, body)
     draft.tree.edit(body)["attlist"] = [{"String": {"sval": name}} for name in names]
     yield Edit(start, end, f" ({', '.join(quote_ident(name, always=True) for name in names)})".encode())
+
+
+def place_of_columns(spans: Spans, body: Node) -> tuple[int, int]:
+    """Return where the list of columns stands, with what is before it behind the table; where it would stand if there is none."""
+    _, start = spans.column_ref(location(body["relation"]))
+    if "attlist" not in body:
+        return start, start
+    opening = next(i for i, token in enumerate(spans.tokens) if token.start >= start)
+    return start, spans.tokens[spans.partner(opening)].end
 
 
 def _check_kind(a: Analysis, relation: Relation, body: Node) -> None:
     """Refuse to copy a view's rows by its name, as PostgreSQL does, which looks at the columns first."""
     if relation.kind in _VIEWS and not body.get("is_from"):
-        _columns(a, relation, body)
+        columns_of_data(a, relation, body)
         why = f'cannot copy from {_VIEWS[relation.kind]} "{relation.name}"'
         raise WrongObjectType(why, hint="Try the COPY (SELECT ...) TO variant.", position=a.position(body["relation"]))
 
@@ -157,7 +162,7 @@ _FILE = (
 )
 
 
-def _columns(a: Analysis, relation: Relation, body: Node) -> tuple[str, ...]:
+def columns_of_data(a: Analysis, relation: Relation, body: Node) -> tuple[str, ...]:
     """Return the columns in the order of the data (CopyGetAttnums): those listed, else all that are not generated."""
     if "attlist" not in body:
         return tuple(c.name for c in relation.columns if not c.generated and not is_hidden(c.name))
