@@ -147,12 +147,15 @@ class Clinic:
     def assert_sealed(self) -> int:
         """Every stored protected value is an envelope; returns how many there are."""
         count = 0
-        for table, columns in PROTECTED.items():
-            for column in columns:
-                for value in self.raw(table, column):
-                    if value is not None:
-                        count += 1
-                        assert value[:3] == b"\xf5\x50\x01", f"{table}.{column} holds something that is not an envelope"
+        with self.site.server.connect(self.site.sealed) as conn:
+            for table, columns in PROTECTED.items():
+                named = sql.SQL(", ").join(map(sql.Identifier, columns))
+                for row in conn.execute(sql.SQL("SELECT {} FROM {}").format(named, sql.Identifier(table))):
+                    for column, value in zip(columns, row, strict=True):
+                        if value is not None:
+                            count += 1
+                            sealed = isinstance(value, bytes) and value[:3] == b"\xf5\x50\x01"
+                            assert sealed, f"{table}.{column} holds something that is not an envelope"
         return count
 
     def assert_twins_equal(self) -> None:

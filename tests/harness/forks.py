@@ -21,16 +21,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import IO
 
 STATUS = struct.Struct("!i")
-MODULES = (
-    "__main__",
-    "app",
-    "worker",
-    "serve_workers",
-    *(f"commands.{name}" for name in ("check", "ddl", "explain", "init", "keys", "keys_rotate", "serve")),
-)
+COMMANDS = Path(__file__).parents[2] / "phiproxy" / "commands"
+MODULES = ("__main__", "app", "worker", "serve_workers", *(f"commands.{path.stem}" for path in sorted(COMMANDS.glob("[a-z]*.py"))))
 # An interpreter, or a library, reads these as it starts.
 READ_AT_START = ("PYTHON", "OPENSSL_", "LD_", "MALLOC_")
 

@@ -113,7 +113,10 @@ class LeakOracle:
         self.planted: list[str] = []
         self._began = time.time() - 1
         # Earlier tests' lines say nothing about ours.
-        self._log_start = server.log_path.stat().st_size if server.log_path else 0
+        self._log_starts = {path: path.stat().st_size for path in self._logs() if path.exists()}
+
+    def _logs(self) -> list[Path]:
+        return [*([self.server.log_path] if self.server.log_path else []), *self.proxy_logs()]
 
     def plant(self, shape: str = "text") -> str:
         """Return a fresh value of a shape (text, mrn, ssn, phone, name) and remember it."""
@@ -149,12 +152,11 @@ class LeakOracle:
             ).fetchone()
             assert activity is not None
             yield "pg_stat_activity", str(activity[0]).encode()
-        if self.server.log_path:
-            with self.server.log_path.open("rb") as log:
-                log.seek(self._log_start)
-                yield "the server log", log.read()
-        for path in self.proxy_logs():
-            yield f"the proxy log {path.name}", path.read_bytes()
+        for path in self._logs():
+            with path.open("rb") as log:
+                if (start := self._log_starts.get(path, 0)) <= path.stat().st_size:
+                    log.seek(start)
+                yield "the server log" if path == self.server.log_path else f"the proxy log {path.name}", log.read()
         for path in self.files():
             with contextlib.suppress(FileNotFoundError):  # of an engine that works on
                 if path.stat().st_mtime >= self._began:

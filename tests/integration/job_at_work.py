@@ -6,28 +6,58 @@ import json
 import os
 import random
 import subprocess
+import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO
 
-from tests.harness.proxy import ROOT, command, environment
+from tests.harness.forks import Forked, forked
+from tests.harness.proxy import ROOT, environment
 from tests.harness.site import Site
 
 EXPLORING = bool(os.environ.get("PHIPROXY_EXPLORE"))
 
-Job = subprocess.Popen[str]
+
+@dataclass
+class Job:
+    """A command of phiproxy at work; what it says is read at its end."""
+
+    process: Forked
+    output: IO[bytes]
+    _said: str = ""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, when it has ended."""
+        return self.process.poll()
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end; raises ``subprocess.TimeoutExpired``."""
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """Kill -9, and wait until it is gone."""
+        self.process.kill()
+        self.said()
+
+    def said(self) -> str:
+        """Wait for its end and return what it has said."""
+        self.process.wait(180)
+        if not self.output.closed:
+            with self.output:
+                self.output.seek(0)
+                self._said = self.output.read().decode()
+        return self._said
+
+
 Fault = Callable[[Job], None]
 """What happens to a job that is at work, or to what it needs: all that it needs is there again when this returns."""
 
 
 def started(site: Site, *arguments: str) -> Job:
-    """Start a command of phiproxy; what it says comes in one piece at its end."""
-    return subprocess.Popen(
-        command(*arguments, "-c", str(site.config)),
-        env=environment(site.env),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    """Start a command of phiproxy: a fork, so that what happens to it does so at its work, not while it imports."""
+    output = tempfile.TemporaryFile()  # noqa: SIM115 - is the job's
+    return Job(forked([*arguments, "-c", str(site.config)], environment(site.env), str(ROOT), output, output), output)
 
 
 def jobs_of(site: Site) -> list[tuple[str, str]]:
@@ -38,7 +68,6 @@ def jobs_of(site: Site) -> list[tuple[str, str]]:
 def killed(job: Job) -> None:
     """Kill -9."""
     job.kill()
-    job.wait()
 
 
 def done_despite(
@@ -48,7 +77,7 @@ def done_despite(
     most: int,
     chance: random.Random,
     *,
-    pause: tuple[float, float] = (0.3, 2.0),
+    pause: tuple[float, float] = (0.1, 1.0),
     between: Callable[[], object] = lambda: None,
 ) -> int:
     """Run a command that starts a job until that is done, and have the fault happen at random moments; returns how often it did.
@@ -66,7 +95,7 @@ def done_despite(
                 fault(job)
                 faults += 1
                 between()
-        said, _ = job.communicate(timeout=180)
+        said = job.said()
         assert "internal error" not in said
         jobs = [each for each in jobs_of(site) if each not in before]
         if job.returncode == 0 or (jobs and jobs[-1][1] == "done"):

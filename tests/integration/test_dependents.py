@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.harness.proxy import command, environment, run_cli
+from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
+from tests.integration.job_at_work import started
 from tests.integration.test_encrypt import filled_site, raw_columns, rows_of
 
 
@@ -552,8 +552,7 @@ def test_statistics_and_triggers_and_what_can_only_be_named(postgres_server: Pos
 def test_what_is_made_while_a_job_fills(postgres_server: PostgresServer, tmp_path: Path) -> None:
     """It is neither lost nor left behind: the switch is not made over it, and the job looks once more and takes it along."""
     with filled_site(postgres_server, tmp_path, policy=POLICY, ddl=TABLES, rows=1500) as site:
-        arguments = command("encrypt", "--rate", "1000", "-c", str(site.config))
-        job = subprocess.Popen(arguments, env=environment(site.env), stderr=subprocess.PIPE, text=True)
+        job = started(site, "encrypt", "--rate", "1000")
         until = time.monotonic() + 60
         while "phi_new_ssn" not in raw_columns(site, "people") and time.monotonic() < until:
             time.sleep(0.05)
@@ -561,7 +560,7 @@ def test_what_is_made_while_a_job_fills(postgres_server: PostgresServer, tmp_pat
         for dsn in (site.sealed_dsn, site.plain_dsn):
             with psycopg.connect(dsn, autocommit=True) as owner:
                 owner.execute(made)
-        _, said = job.communicate(timeout=120)
+        said = job.said()
         assert job.returncode == 0, said
         same_as_twin(site, [*STATEMENTS, "INSERT INTO people (id, ssn, name, city) VALUES (9000, 'new', 'x', 'y')"])
         assert rows_of(site.sealed_dsn, NAMES) == rows_of(site.plain_dsn, NAMES)
@@ -591,15 +590,14 @@ def test_what_was_added_for_foreign_keys_is_taken_back(postgres_server: Postgres
     with filled_site(postgres_server, tmp_path, policy=JOINED_POLICY, ddl=JOINED, rows=600) as site:
         tables = ("patients", "visits", "notes")
         columns = [raw_columns(site, table) for table in tables]
-        process = subprocess.Popen(command("encrypt", "--rate", "100", "-c", str(site.config)), env=environment(site.env))
+        job = started(site, "encrypt", "--rate", "100")
         try:
             until = time.monotonic() + 60
             while "phi_tag_patient_0" not in raw_columns(site, "visits") and time.monotonic() < until:
                 time.sleep(0.05)
             same_as_twin(site, JOINED_STATEMENTS)
         finally:
-            process.kill()
-            process.wait()
+            job.kill()
         assert "phi_tag_mrn_0" in raw_columns(site, "patients")
         site.cli("jobs", "abort", "1")
         assert [raw_columns(site, table) for table in tables] == columns

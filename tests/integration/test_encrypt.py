@@ -7,7 +7,6 @@ import datetime as dt
 import json
 import os
 import random
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +21,10 @@ from psycopg import sql
 
 from tests.harness.at_work import AtWork
 from tests.harness.oracle import LeakOracle
-from tests.harness.proxy import command, environment, run_cli
+from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
-from tests.integration.job_at_work import done_despite, killed
+from tests.integration.job_at_work import done_despite, killed, started
 
 POLICY = """\
 database: {database}
@@ -188,6 +187,7 @@ class Writers(AtWork):
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 twin.execute("UPDATE patients SET ssn = %s WHERE id = %s", (value, row))
                 self.done += 1
+                self._stop.wait(0.01)
 
     def _past(self) -> None:
         """Until the column is sealed: from then on the server takes plaintext no more. Some rows at a time, 20 000 a minute."""
@@ -244,7 +244,7 @@ def test_killed_at_any_moment(postgres_server: PostgresServer, tmp_path: Path) -
         def as_before() -> None:
             assert rows_of(site.proxy_dsn, ALL) == before
 
-        kills = done_despite(site, ["encrypt"], killed, 8, random.Random(5), pause=(0.25, 2.0), between=as_before)
+        kills = done_despite(site, ["encrypt"], killed, 8, random.Random(5), pause=(0.05, 0.8), between=as_before)
         as_before()
         assert kills >= 3
         assert "guards and tag indexes are there" in site.cli("check", check=False)
@@ -262,7 +262,7 @@ def test_the_way_back_killed_at_any_moment(postgres_server: PostgresServer, tmp_
             assert rows_of(site.proxy_dsn, named) == before
 
         decrypting = ["decrypt", "public.patients", "--reorder"]
-        kills = done_despite(site, decrypting, killed, 5, random.Random(6), pause=(0.3, 2.0), between=as_before)
+        kills = done_despite(site, decrypting, killed, 5, random.Random(6), pause=(0.05, 0.8), between=as_before)
         as_before()
         assert kills >= 2
         assert not [name for name in raw_columns(site) if name.startswith("phi_")]
@@ -301,9 +301,7 @@ def test_aborted(postgres_server: PostgresServer, tmp_path: Path) -> None:
     """All that was added is taken back; what is hidden meanwhile is not shown."""
     with filled_site(postgres_server, tmp_path, rows=1500) as site:
         columns = raw_columns(site)
-        process = subprocess.Popen(
-            command("encrypt", "--rate", "10", "-c", str(site.config)), env=environment(site.env), stderr=subprocess.DEVNULL
-        )
+        job = started(site, "encrypt", "--rate", "10")
         try:
             until = time.monotonic() + 60
             while len(raw_columns(site)) == len(columns) and time.monotonic() < until:
@@ -318,8 +316,7 @@ def test_aborted(postgres_server: PostgresServer, tmp_path: Path) -> None:
                 with conn.cursor().copy("COPY patients TO STDOUT") as copy:
                     assert all(bytes(line).count(b"\t") == 5 for line in copy)
         finally:
-            process.kill()
-            process.wait()
+            job.kill()
         site.cli("jobs", "abort", "1")
         assert raw_columns(site) == columns
         site.cli("encrypt")

@@ -72,6 +72,7 @@ class Load(AtWork):
                         number += 1
                         conn.execute("INSERT INTO patients VALUES (%s, %s)", (number, f"{number:09}"))
                         self.acknowledged.append(number)
+                        self._stop.wait(0.005)
             except psycopg.OperationalError as error:
                 self.states.append(error.sqlstate)
                 time.sleep(0.05)

@@ -60,6 +60,7 @@ class Writers(AtWork):
                     conn.prepare_threshold = 1
                     while not self._stop.is_set():
                         self._write(conn, 1 + lane + self.LANES * chance.randrange(ROWS // self.LANES), chance.randrange(10**9))
+                        self._stop.wait(0.01)
             except psycopg.OperationalError:
                 time.sleep(0.05)  # what it needs is gone, and comes again
             except psycopg.Error as error:
@@ -76,7 +77,7 @@ class Writers(AtWork):
             self.failures.append(f"a search for what row {row} has gave {read}")
 
 
-def converted_despite(site: Site, fault: Fault, pause: tuple[float, float] = (0.2, 2.0)) -> None:
+def converted_despite(site: Site, fault: Fault, pause: tuple[float, float] = (0.1, 1.0)) -> None:
     """Encrypt and decrypt while the fault happens, until it has happened often enough; then all is compared."""
     chance, faults, step = random.Random() if EXPLORING else random.Random(7), 0, 0
     with Writers(site) as writers:

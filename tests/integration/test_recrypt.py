@@ -165,7 +165,7 @@ def test_killed_at_any_moment_with_writers_at_work(clinic: Clinic) -> None:
     load(clinic, rows)
     old = rotated(clinic)
     with Writers(clinic, rows, clinic.proxy_dsn) as writers:
-        kills = done_despite(clinic.site, ["recrypt", "--rate", "1500"], killed, 4, random.Random(4), pause=(0.9, 1.8))
+        kills = done_despite(clinic.site, ["recrypt", "--rate", "1500"], killed, 4, random.Random(4), pause=(0.1, 0.8))
     assert kills >= 1
     assert writers.errors == []
     assert not keys_in_use(clinic) & old

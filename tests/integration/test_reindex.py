@@ -88,7 +88,7 @@ def test_a_new_index_on_a_filled_column(site: Site) -> None:
 def test_killed_at_any_moment(site: Site) -> None:
     with Application(site) as application:
         rotating = ["keys", "rotate", "--index", "public.patients.ssn", "--rate", "700"]
-        kills = done_despite(site, rotating, killed, 6, random.Random(6), pause=(0.9, 1.8))
+        kills = done_despite(site, rotating, killed, 6, random.Random(6), pause=(0.1, 0.8))
     application.settle(site)
     assert kills >= 2
     if slots(site, "c:public.patients.ssn")[-1][3] != "active":

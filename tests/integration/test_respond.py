@@ -82,7 +82,7 @@ def test_a_local_kek_is_turned_over_first(site: Site) -> None:
     assert site.proxy.process is not None
     site.proxy.process.send_signal(signal.SIGHUP)
     with Application(site) as application:
-        kills = done_despite(site, [*arguments, "--rate", "2500"], killed, 3, random.Random(3), pause=(0.9, 1.8))
+        kills = done_despite(site, [*arguments, "--rate", "2500"], killed, 3, random.Random(3), pause=(0.1, 0.8))
     application.settle(site)
     assert kills >= 1
     assert raw(site, wraps) == [("2",)]

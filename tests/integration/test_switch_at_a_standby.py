@@ -53,6 +53,7 @@ class Reader(AtWork):
                     if in_transactions:
                         conn.execute("COMMIT")
                     self.done += 1
+                    self._stop.wait(0.005)
         except psycopg.Error as error:
             self.wrong.append(f"{type(error).__name__}: {error}")
 
