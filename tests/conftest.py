@@ -68,7 +68,7 @@ def clinic_site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPa
 @pytest.fixture
 def clinic(clinic_site: Site) -> Iterator[Clinic]:
     """The clinic, empty; after the test the leak oracle searches everywhere."""
-    with watched_clinic(clinic_site) as clinic:
+    with watched_clinic(clinic_site, of_many=True) as clinic:
         yield clinic
 
 

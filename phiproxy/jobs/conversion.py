@@ -165,9 +165,9 @@ class _Looking:
             dependents, tags = await sealed_keys(keys, columns, self.physical, self.obstacles)
             self.dependents += dependents
             tables = [replace(table, tags=table.tags.joined(tags.get(table.name, GeneratedTags()))) for table in tables]
-        names = {c.name for own in columns.values() for c in own}
-        views = await views_over(self.conn, _columns_of_parts(tables))
-        self.dependents += await converted_views(self.conn, views, names, self.physical, self.obstacles, opening=opening)
+        parts = _columns_of_parts(tables)
+        views = await views_over(self.conn, parts)
+        self.dependents += await converted_views(self.conn, views, parts, self.physical, self.obstacles, opening=opening)
         for table in tables:
             own = columns[table.name]
             named = [c.name for c in own]
@@ -177,7 +177,10 @@ class _Looking:
                 gets = f"{table.label} gets {', '.join(table.tags.columns)}, for foreign keys or row-level security"
                 self.notes.append(f"{gets}: a rewrite, for which everybody waits, for 2 s at most without --lock-tables")
         self.obstacles += refusals(self.dependents, self.converter)
-        self.notes += [f"{dependent.label} is converted with it" for dependent in self.dependents]
+        for each in self.dependents:
+            computes = not opening and each.view is not None and self.physical.computes(each.view.oid)
+            read = ": from then on the engine computes it, and it is written through no more" if computes else ""
+            self.notes.append(f"{each.label} is converted with it{read}")
         for table in tables:
             self.notes += await _told(self.conn, table)
         there = await hanging(self.conn, tables)

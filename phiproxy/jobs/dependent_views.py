@@ -13,8 +13,9 @@ from phiproxy.jobs.converted_indexes import told
 from phiproxy.jobs.dependents import Dependent, spelled
 from phiproxy.jobs.physical_definitions import PhysicalDefinitions
 from phiproxy.jobs.relations import Connection, Part, TableName, may_act_as, rows_of
+from phiproxy.jobs.stored_query import StoredQuery
 from phiproxy.policy.identifiers import literal, quote_ident
-from phiproxy.policy.view_rests import sealed_in
+from phiproxy.policy.view_rests import is_inner, sealed_in
 
 Q = quote_ident
 MATERIALIZED: Final = "CREATE MATERIALIZED VIEW"
@@ -24,22 +25,23 @@ MATERIALIZED: Final = "CREATE MATERIALIZED VIEW"
 class StoredView:
     """A view, or a materialized one, as the server has it. ``reads`` are the oids of those views among them that it is over.
 
-    ``rest`` are statements that give it what it has beside its query and its indexes, which read the same afterwards.
+    ``rest`` are statements that give it what it has beside its query, indexes and defaults, which read the same afterwards.
+    ``checked``: it has WITH CHECK OPTION. ``readers`` are roles that may read some of its columns.
     """
 
-    oid: int
+    stored: StoredQuery
     name: TableName
     owner: str
     materialized: bool
-    head: str
-    query: str
-    tail: str
     indexes: tuple[str, ...]
+    defaults: tuple[str, ...]
     rest: tuple[str, ...]
     reads: tuple[int, ...]
     rules: tuple[tuple[str, str], ...]
     others: tuple[str, ...]
     may_create: bool
+    checked: bool
+    readers: tuple[str, ...]
 
     @property
     def label(self) -> str:
@@ -127,10 +129,10 @@ async def views_over(conn: Connection, columns: Iterable[tuple[Part, Collection[
         for oid in view.reads:
             if oid not in ordered:
                 add(views[oid])
-        ordered[view.oid] = view
+        ordered[view.stored.oid] = view
 
     for view in views.values():
-        if view.oid not in ordered:
+        if view.stored.oid not in ordered:
             add(view)
     return list(ordered.values())
 
@@ -142,7 +144,6 @@ async def _view(conn: Connection, row: Sequence[object], oids: Collection[int]) 
     assert isinstance(options, list)
     assert isinstance(columns, list)
     assert isinstance(reads, list)
-    of = f" ({', '.join(map(Q, columns))})"
     using = f" USING {Q(str(method))}" if materialized and method != "heap" else ""
     settings = [option.partition("=") for option in options]
     given = f" WITH ({', '.join(f'{Q(key)} = {literal(value)}' for key, _, value in settings)})" if settings else ""
@@ -152,11 +153,22 @@ async def _view(conn: Connection, row: Sequence[object], oids: Collection[int]) 
     rules = [(n, text) for n, text, _ in await rows_of(conn, _RULES, oid)]
     others = [text for (text,) in await _named(conn, _OTHERS, {"oid": oid, "views": list(oids)})]
     return StoredView(
-        oid, name, str(owner), bool(materialized), f"{kind} {spelled(name)}{of}{using}{given}{stored} AS ",
-        str(query).strip().removesuffix(";"), ("" if populated else " WITH NO DATA") if materialized else "",
-        tuple(indexes), (*rest, *await _rest(conn, oid, name, materialized=bool(materialized))),
+        StoredQuery(
+            oid, f"{kind} {spelled(name)}", tuple(columns), f"{using}{given}{stored}", str(query).strip().removesuffix(";"),
+            ("" if populated else " WITH NO DATA") if materialized else "",
+        ),
+        name, str(owner), bool(materialized), tuple(indexes), tuple(await _defaults(conn, oid, name)),
+        (*rest, *await _rest(conn, oid, name, materialized=bool(materialized))),
         tuple(read for read in reads if read in oids), tuple(rules), tuple(others), bool(may_create),
+        any(key == "check_option" for key, _, _ in settings), await _readers(conn, oid),
     )  # fmt: skip
+
+
+async def _readers(conn: Connection, oid: int) -> tuple[str, ...]:
+    """Return the roles that may read single columns of a view."""
+    privileges = await rows_of(conn, _PRIVILEGES, oid, oid)
+    roles = (role if role == "PUBLIC" else Q(role) for kind, column, role, _ in privileges if kind == "SELECT" and column)
+    return tuple(dict.fromkeys(roles))
 
 
 async def _named(conn: Connection, query: str, values: Mapping[str, object]) -> list[tuple[str]]:
@@ -176,12 +188,15 @@ async def _indexes(conn: Connection, oid: int, view: TableName) -> tuple[list[st
     return definitions, rest
 
 
+async def _defaults(conn: Connection, oid: int, name: TableName) -> list[str]:
+    alter = f"ALTER VIEW {spelled(name)} ALTER COLUMN"
+    return [f"{alter} {Q(column)} SET DEFAULT {text}" for column, text in await rows_of(conn, _DEFAULTS, oid)]
+
+
 async def _rest(conn: Connection, oid: int, name: TableName, *, materialized: bool) -> list[str]:
-    """Return the statements that give a view its defaults, rules, triggers, privileges and comments."""
+    """Return the statements that give a view its rules, triggers, privileges and comments."""
     of, kind = spelled(name), "MATERIALIZED VIEW" if materialized else "VIEW"
-    statements = [
-        f"ALTER VIEW {of} ALTER COLUMN {Q(column)} SET DEFAULT {text}" for column, text in await rows_of(conn, _DEFAULTS, oid)
-    ]
+    statements = []
     for rule, text, comment in await rows_of(conn, _RULES, oid):
         statements.append(text.removesuffix(";"))
         if comment is not None:
@@ -195,6 +210,8 @@ async def _rest(conn: Connection, oid: int, name: TableName, *, materialized: bo
             statements.append(f"COMMENT ON TRIGGER {Q(trigger)} ON {of} IS {literal(comment)}")
     statements.append(_REVOKED.replace("VIEW", literal(of)))
     for privilege, column, role, grantable in await rows_of(conn, _PRIVILEGES, oid, oid):
+        if is_inner(column):
+            continue
         to, option = "PUBLIC" if role == "PUBLIC" else Q(role), " WITH GRANT OPTION" if grantable else ""
         statements.append(f"GRANT {privilege}{f' ({Q(column)})' if column else ''} ON {of} TO {to}{option}")
     for column, comment in await rows_of(conn, _COMMENTS, oid):
@@ -203,6 +220,23 @@ async def _rest(conn: Connection, oid: int, name: TableName, *, materialized: bo
     return statements
 
 
+_ALREADY: Final = "computes over protected columns already: drop it, and create it again afterwards, through the proxy"
+# Which columns a view reads, and the views that it reads.
+_READS: Final = """
+WITH RECURSIVE read(oid, number) AS (
+  SELECT p.refobjid, p.refobjsubid FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend p
+      ON p.classid = 2618 AND p.objid = r.oid AND p.refclassid = 1259 AND p.refobjid <> r.ev_class AND p.refobjsubid > 0
+   WHERE r.ev_class = %s::oid AND r.rulename = '_RETURN'
+  UNION
+  SELECT p.refobjid, p.refobjsubid FROM read d JOIN pg_catalog.pg_rewrite r ON r.ev_class = d.oid AND r.rulename = '_RETURN'
+    JOIN pg_catalog.pg_depend p
+      ON p.classid = 2618 AND p.objid = r.oid AND p.refclassid = 1259 AND p.refobjid <> r.ev_class AND p.refobjsubid > 0
+)
+SELECT c.oid::int8, pg_catalog.format('%%s.%%s', n.nspname, c.relname), a.attname::text,
+       EXISTS (SELECT FROM pg_catalog.pg_attribute i WHERE i.attrelid = c.oid AND i.attname = 'phi_view_0' AND c.relkind = 'v')
+  FROM read d JOIN pg_catalog.pg_class c ON c.oid = d.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = d.oid AND a.attnum = d.number ORDER BY 2, 3
+"""
 # Of a view that was just made: what default privileges have given is not what this view has.
 _REVOKED: Final = """
 DO $phi$ DECLARE phi_role text; BEGIN
@@ -217,37 +251,67 @@ DO $phi$ DECLARE phi_role text; BEGIN
 async def converted_views(
     conn: Connection,
     views: Sequence[StoredView],
-    columns: Collection[str],
+    columns: Sequence[tuple[Part, Collection[str]]],
     converter: PhysicalDefinitions,
     obstacles: list[str],
     *,
     opening: bool,
 ) -> list[Dependent]:
-    """Return views as they are made again; on the way back (``opening``) only those can be that read the same in both forms.
+    """Return views as they are made again. ``columns`` are those that are converted: a rule of a view may not name one.
 
-    ``columns`` are the names of those that are converted: a rule of a view may not name one.
+    On the way back (``opening``) only those can be that read the same in both forms, and those that compute over nothing else.
     """
+    names = {name for _, own in columns for name in own}
     dependents = []
     for view in views:
-        obstacles += await _unable(conn, view) + _rules(view, columns)
-        try:
-            if sealed_in(view.query) is not None or converter.seals(view.head + view.query + view.tail):
-                why = "computes over protected columns: drop it, and create it again afterwards, through the proxy"
-                obstacles.append(f"{view.label} {why}")
-                continue
-            made = await converter.definition(view.head + view.query + view.tail)
-            converter.learn_view(view.oid, made.removeprefix(view.head).removesuffix(view.tail))
-            indexes = [await converter.definition(definition) for definition in view.indexes]
-        except PhiproxyError as refused:
-            obstacles.append(f"{view.label}: {told(refused.message, refused.hint)}; or drop it, with what reads it")
-            continue
-        if opening and (made, indexes) != (view.head + view.query + view.tail, list(view.indexes)):
-            obstacles.append(f"{view.label}: its stored query is one over sealed values; drop it, and create it again afterwards")
-            continue
-        kind = "MATERIALIZED VIEW" if view.materialized else "VIEW"
-        drop = (f"DROP {kind} {spelled(view.name)}",)
-        dependents.append(Dependent(view.label, view.owner, drop, (), (made, *indexes, *view.rest)))
+        obstacles += await _unable(conn, view) + _rules(view, names)
+        computed = sealed_in(view.stored.query) is not None
+        if computed:
+            why = await _kept(conn, view, columns, converter) if opening else [f"{view.label} {_ALREADY}"]
+        else:
+            why = await _refused(view, converter, opening=opening)
+        obstacles += why
+        if not why:
+            kind = "MATERIALIZED VIEW" if view.materialized else "VIEW"
+            drop = (f"DROP {kind} {spelled(view.name)}",)
+            dependents.append(Dependent(view.label, view.owner, drop, (*view.indexes, *view.defaults), view.rest, view=view.stored))
     return dependents
+
+
+async def _refused(view: StoredView, converter: PhysicalDefinitions, *, opening: bool) -> list[str]:
+    """Say why a view cannot be converted."""
+    statement = view.stored.statement()
+    try:
+        made = await converter.view(view.stored)
+        indexes = [await converter.definition(definition) for definition in view.indexes]
+    except PhiproxyError as refused:
+        return [f"{view.label}: {told(refused.message, refused.hint)}; or drop it, with what reads it"]
+    if opening and (made, indexes) != (statement, list(view.indexes)):
+        return [f"{view.label}: its stored query is one over sealed values; drop it, and create it again afterwards"]
+    if not converter.computes(view.stored.oid):
+        return []
+    why, of = [], spelled(view.name)
+    if view.checked:
+        why.append(f"{view.label} will compute, and WITH CHECK OPTION is not checked by that: ALTER VIEW {of} RESET (check_option)")
+    if view.readers:
+        roles = ", ".join(view.readers)
+        whole = f"{view.label} will compute, so whoever reads it reads it as a whole"
+        why.append(f"{whole}: GRANT SELECT ON {of} TO {roles}, and REVOKE what they have on single columns")
+    return why
+
+
+async def _kept(
+    conn: Connection, view: StoredView, columns: Sequence[tuple[Part, Collection[str]]], converter: PhysicalDefinitions
+) -> list[str]:
+    """Say which columns a view computes over that stay sealed."""
+    opened = {(part.oid, name) for part, own in columns for name in own}
+    why = []
+    for oid, relation, name, computing in await rows_of(conn, _READS, view.stored.oid):
+        if computing:  # its own rest has that of this view in it
+            why.append(f"{view.label} computes over view {relation}, which computes: drop it, and create it again afterwards")
+        elif name in converter.sealed_columns(oid) and (oid, name) not in opened:
+            why.append(f"{view.label} computes over {relation}.{name} too: decrypt that with it, or drop it")
+    return list(dict.fromkeys(why))
 
 
 def _rules(view: StoredView, columns: Collection[str]) -> list[str]:

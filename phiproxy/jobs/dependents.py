@@ -7,6 +7,7 @@ from typing import Final
 from phiproxy.jobs.converted_indexes import told
 from phiproxy.jobs.physical_definitions import Converter
 from phiproxy.jobs.relations import Connection, Part, TableName, rows_of
+from phiproxy.jobs.stored_query import StoredQuery
 from phiproxy.policy.identifiers import literal, quote_ident
 
 Q = quote_ident
@@ -16,8 +17,9 @@ Q = quote_ident
 class Dependent:
     """A definition over columns that are to be converted. ``label`` is its name in messages; ``owner`` may drop and make it.
 
-    ``create`` are statements with definitions as the server prints them now; ``same`` are those that read the same afterwards:
-    comments, privileges. ``validated``: schema, table and name of a constraint whose rows are looked at after the switch.
+    ``create`` are statements with definitions as the server prints them now, behind the ``view`` where it is one; ``same`` are
+    those that read the same afterwards: comments, privileges. ``validated``: schema, table and name of a constraint whose rows are
+    looked at after the switch.
     """
 
     label: str
@@ -26,6 +28,7 @@ class Dependent:
     create: tuple[str, ...]
     same: tuple[str, ...] = ()
     validated: tuple[str, str, str] | None = None
+    view: StoredQuery | None = None
 
 
 def spelled(name: TableName) -> str:
@@ -89,7 +92,12 @@ def refusals(dependents: Iterable[Dependent], converter: Converter) -> list[str]
 
 async def converted(dependents: Iterable[Dependent], converter: Converter) -> list[tuple[Dependent, list[str]]]:
     """Return the statements that make each definition again; PhiproxyError."""
-    return [(each, [await converter.definition(text) for text in each.create] + list(each.same)) for each in dependents]
+    made = []
+    for each in dependents:
+        statements = [] if each.view is None else [await converter.view(each.view)]
+        statements += [await converter.definition(text) for text in each.create]
+        made.append((each, [*statements, *each.same]))
+    return made
 
 
 _KEPT: Final = """

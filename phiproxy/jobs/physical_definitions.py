@@ -2,25 +2,29 @@
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import CatalogNeeded, PhiproxyError
 from phiproxy.jobs.relations import Connection
 from phiproxy.jobs.sealed_values import TenantValues
+from phiproxy.jobs.stored_query import StoredQuery
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.converted_views import computing
 from phiproxy.plan.named_statements import View
-from phiproxy.plan.planner import Planner
+from phiproxy.plan.planner import Analysed, Planner
 from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.policy.bind import bind
-from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.column_states import as_if_sealed
 from phiproxy.policy.model import Policy
 from phiproxy.policy.physical_columns import hidden_name
 from phiproxy.policy.protection import ColumnName, Protection
 from phiproxy.policy.registry_layout import Layout
+from phiproxy.policy.view_rests import sealed_in
 
 PATH = ("pg_catalog",)
 """All that the server prints is qualified, but what is its own."""
@@ -34,6 +38,9 @@ class Converter(Protocol):
 
     async def definition(self, text: str) -> str:
         """Return the definition; PhiproxyError."""
+
+    async def view(self, stored: StoredQuery) -> str:
+        """Return the statement that makes a view again; PhiproxyError. Those that it reads were asked for before."""
 
 
 class PhysicalDefinitions:
@@ -57,14 +64,51 @@ class PhysicalDefinitions:
         self._view = View(PATH, database, catalog_fresh=True)
         self._values = values
 
-    def learn_view(self, oid: int, query: str) -> None:
-        """Take the stored query of a view over for one that it will have: what reads the view is understood by that."""
-        self._catalog = replace(self._catalog, views={**self._catalog.views, oid: query})
+    async def view(self, stored: StoredQuery) -> str:
+        """Return CREATE VIEW as the server gets it, and take its query over: what reads the view goes by that; PhiproxyError.
+
+        Without ``values`` something else stands for what is sealed in a view that computes.
+        """
+        text = stored.statement().encode()
+        analysed = await self._analysed_view(text)
+        if isinstance(analysed, StatementPlan):
+            made = analysed.sql.decode()
+            self._learn(stored.oid, stored.query_of(made))
+            return made
+        computed = computing(analysed)
+        sealed = computed.stand_in()
+        made = f"{computed.lead}'\\x{sealed.hex()}'::bytea{computed.trail}"
+        if self._values is not None:
+            made = await self._completed(text, analysed)
+            sealed = computed.sealed_in(made)
+        self._planner.ciphers.views[sealed] = computed.rest
+        will_be = computed.relation(self._catalog, self._catalog.by_oid[stored.oid])
+        self._learn(stored.oid, computed.query(sealed) if will_be is not None else "", will_be)
+        return made
+
+    def computes(self, oid: int) -> bool:
+        """Tell whether a view that was asked for computes over protected columns."""
+        return not self._catalog.views.get(oid, "") or sealed_in(self._catalog.views[oid]) is not None
+
+    def sealed_columns(self, oid: int) -> frozenset[str]:
+        """Return the protected columns of a relation."""
+        relation = self._catalog.by_oid.get(oid)
+        return frozenset(dict(relation.guards)) if relation is not None else frozenset()
+
+    def _learn(self, oid: int, query: str, relation: Relation | None = None) -> None:
+        """Take the stored query of a view over for one that it will have, and its columns."""
+        relations = tuple(relation if relation is not None and r.oid == oid else r for r in self._catalog.relations)
+        self._catalog = replace(self._catalog, views={**self._catalog.views, oid: query}, relations=relations)
         self._planner = Planner(self._protection, self._catalog, self._planner.ciphers, self._engine)
 
-    def seals(self, text: str) -> bool:
-        """Tell whether something of a definition is sealed; PhiproxyError."""
-        return not isinstance(self._planner.analysed(text.encode(), (), self._view), StatementPlan)
+    async def _analysed_view(self, text: bytes) -> Analysed:
+        if self._values is not None:  # what it reads may compute
+            await self._values.do(lambda: self._planner.open_views(text))
+        return self._planner.analysed(text, (), self._view)
+
+    async def _completed(self, text: bytes, analysed: Analysed) -> str:
+        work = partial(self._planner.completed, text, analysed, (), self._view)
+        return (work() if self._values is None else await self._values.do(work)).sql.decode()
 
     def refusal(self, text: str) -> PhiproxyError | None:
         """Return why the proxy would refuse a statement, or None."""
@@ -78,11 +122,7 @@ class PhysicalDefinitions:
 
     async def definition(self, text: str) -> str:
         """Return the statement as the server gets it, its constants sealed; PhiproxyError."""
-        analysed = self._planner.analysed(text.encode(), (), self._view)
-        if self._values is None:
-            return self._planner.completed(text.encode(), analysed, (), self._view).sql.decode()
-        plan = await self._values.do(lambda: self._planner.completed(text.encode(), analysed, (), self._view))
-        return plan.sql.decode()
+        return await self._completed(text.encode(), self._planner.analysed(text.encode(), (), self._view))
 
 
 async def physical_definitions(

@@ -7,9 +7,12 @@ from typing import Final
 
 from phiproxy.errors import PhiproxyError, SealError
 from phiproxy.jobs.sealed_values import TenantValues
+from phiproxy.jobs.stored_query import StoredQuery
+from phiproxy.plan.converted_views import in_clear, opened_rest
 from phiproxy.policy.condition_sql import condition_sql
 from phiproxy.policy.identifiers import literal, quote_ident
 from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.policy.view_rests import is_inner, sealed_in
 from phiproxy.types.names import sql_name
 
 _ENVELOPE: Final = re.compile(r"'\\x(f5500101[0-9a-f]+)'::bytea")
@@ -50,6 +53,19 @@ class PlainDefinitions:
         if "SET DEFAULT" not in text:
             return await self._conditions(text)
         return await self._constants(text)
+
+    async def view(self, stored: StoredQuery) -> str:
+        """Return CREATE VIEW as it is, or of one that computes over what will be in clear what it shows; SealError."""
+        sealed = sealed_in(stored.query)
+        if sealed is None:
+            return stored.statement()
+        values, number = self._values, int.from_bytes(sealed[9:11])
+        column = next((column for (n, _), column in self._columns.items() if n == number), None)
+        if values is None or column is None:
+            raise SealError("what a view computes by is of another column")
+        rest = await values.do(lambda: opened_rest(values.ciphers, column, sealed))
+        shown = [name for name in stored.columns if not is_inner(name)]
+        return stored.statement(in_clear(stored.query, stored.columns, rest), shown)
 
     async def _constants(self, text: str) -> str:
         computed = _COMPUTED.search(text)

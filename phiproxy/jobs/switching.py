@@ -148,6 +148,13 @@ async def _make(run: Run, made: Iterable[tuple[Dependent, Sequence[str]]]) -> No
                 f"{dependent.label} takes longer than {limit} s to be made again, while everybody waits; nothing was switched",
                 hint=f"{LOCKING.format(run.job.id)}; or drop it, and create it again afterwards",
             ) from None
+        except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+            if dependent.view is None:
+                raise
+            raise ConfigError(
+                f"{dependent.label} cannot be made again ({type(error).__name__}, {error.sqlstate}); nothing was switched",
+                hint=f"drop it, and create it again afterwards; phiproxy jobs resume {run.job.id} goes on",
+            ) from None
     await run.conn.execute("SET LOCAL statement_timeout TO 0")
 
 

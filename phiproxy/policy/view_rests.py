@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.types.declared import DeclaredType
@@ -22,7 +22,7 @@ SEALED: Final = "phi_view_0"
 """The column that holds the sealed rest."""
 SEALED_PATH: Final = "\0view"
 """What is bound into a sealed rest as the path of a field is: no path of a field is like it, so neither is taken for the other."""
-_VERSION = 1
+_VERSION, _TOLD = 1, 2
 _DIGEST_SIZE: Final = 32
 _STORED = re.compile(rf"'\\x(f5500101(?:[0-9a-f]{{2}})+)'::bytea AS {SEALED}\b")
 
@@ -84,13 +84,22 @@ def type_key(declared: DeclaredType) -> str:
     return f"{declared.schema}.{declared.name}" if declared.schema else declared.name
 
 
+class Told(NamedTuple):
+    """The type of a column of the client's, by its ``place`` from 0, as PostgreSQL names one that it comes with."""
+
+    place: int
+    type: str
+    typmod: int
+
+
 @dataclass(frozen=True, slots=True)
 class ViewRest:
     """The rest of a view: between each two of ``parts`` stands its source, whose columns are ``inputs``.
 
     ``shown``: which columns of the client's the server has too. ``rows``: how these are rows of the source.
     ``orders`` as of ``sql.result.Split``. ``over`` are the digests of the sealed rests of the views that the source
-    reads.
+    reads. ``told`` are columns that the view showed as they are before it was replaced, and that are computed now: since a column
+    of a view keeps its type, the server does not tell that of these.
     """
 
     parts: tuple[str, ...]
@@ -99,17 +108,19 @@ class ViewRest:
     rows: Rows
     orders: tuple[str, ...] = ()
     over: tuple[bytes, ...] = ()
+    told: tuple[Told, ...] = ()
 
     def written(self) -> bytes:
         """Return it as it is sealed."""
         said = {
-            "version": _VERSION,
+            "version": _TOLD if self.told else _VERSION,
             "rest": self.parts,
             "inputs": [[one.place, one.identity, one.type, one.typmod] for one in self.inputs],
             "shown": self.shown,
             "rows": self.rows,
             "orders": self.orders,
             "over": [digest.hex() for digest in self.over],
+            **({"told": self.told} if self.told else {}),
         }
         return json.dumps(said, ensure_ascii=False).encode("utf-8")
 
@@ -126,7 +137,7 @@ class ViewRest:
 def read_rest(opened: bytes) -> ViewRest:
     """Return a rest from what was sealed; ValueError, KeyError, TypeError where that is something else."""
     said = json.loads(opened)
-    if said["version"] != _VERSION:
+    if said["version"] not in (_VERSION, _TOLD):
         raise ValueError("a rest of another version")
     return ViewRest(
         tuple(said["rest"]),
@@ -135,6 +146,7 @@ def read_rest(opened: bytes) -> ViewRest:
         said["rows"],
         tuple(said["orders"]),
         tuple(_digest(bytes.fromhex(one)) for one in said["over"]),
+        tuple(Told(*one) for one in said["told"]) if said["version"] == _TOLD else (),
     )
 
 

@@ -176,17 +176,17 @@ def empty(site: Site) -> None:
 
 
 @contextmanager
-def watched_clinic(site: Site, files: Callable[[], Iterable[Path]] = tuple) -> Iterator[Clinic]:
+def watched_clinic(site: Site, files: Callable[[], Iterable[Path]] = tuple, *, of_many: bool = False) -> Iterator[Clinic]:
     """Yield the emptied clinic; afterwards the oracle must find nothing and every stored value must be sealed.
 
-    ``files`` are more that it searches.
+    ``files`` are more that it searches; ``of_many``: the site is that of many tests, whose values are their own.
     """
     if not site.proxy.running:
         site.proxy.start()
     empty(site)
     site.tap.reset()
     logs = lambda: sorted(site.directory.glob("*.log"))  # noqa: E731
-    oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=logs, files=files)
+    oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=logs, files=files, of_many=of_many)
     clinic = Clinic(site, oracle)
     clinic.plant()  # so that a test which plants nothing is still searched for something
     yield clinic

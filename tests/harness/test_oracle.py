@@ -103,10 +103,12 @@ def test_finds_a_value_in_the_proxy_log(oracle: LeakOracle, tmp_path: Path) -> N
 def test_what_a_proxy_has_logged_before_is_not_read_again_unless_it_began_anew(oracle: LeakOracle, tmp_path: Path) -> None:
     log = tmp_path / "proxy.log"
     log.write_text("of earlier tests\n" * 9)
-    ours = LeakOracle(oracle.server, oracle.dbname, proxy_logs=lambda: [log])
+    ours = LeakOracle(oracle.server, oracle.dbname, proxy_logs=lambda: [log], of_many=True)
     with log.open("a") as more:
         more.write("of this one\n")
     assert dict(ours.places())["the proxy log proxy.log"] == b"of this one\n"
+    whole = LeakOracle(oracle.server, oracle.dbname, proxy_logs=lambda: [log])
+    assert dict(whole.places())["the proxy log proxy.log"] == log.read_bytes()
     log.write_text(f"debug: bound {ours.plant()}\n")
     assert ours.leaks() == ["the proxy log proxy.log"]
 

@@ -38,7 +38,7 @@ def split_site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def split_clinic(split_site: Site, engine_directory: Path) -> Iterator[Clinic]:
     """The clinic, empty; after the test the leak oracle searches everywhere, the engine's files too."""
-    with watched_clinic(split_site, files=lambda: files_of(engine_directory)) as clinic:
+    with watched_clinic(split_site, files=lambda: files_of(engine_directory), of_many=True) as clinic:
         yield clinic
 
 

@@ -79,6 +79,12 @@ STATEMENTS = [
     "SELECT * FROM loudest ORDER BY id",
     "SELECT loud FROM loudest WHERE ssn = '@ssn1@'",
     "SELECT * FROM labelled ORDER BY id",
+    "SELECT labels FROM labels ORDER BY id",
+    "SELECT l, l.label, l = l, l IS NULL, (l).label, l::text FROM labels l WHERE l.id < 3 ORDER BY l.label",
+    "SELECT c FROM by_city c ORDER BY c",
+    "SELECT x FROM labels x (a, b) ORDER BY a",
+    "SELECT p.id, l FROM patients p LEFT JOIN labels l ON l.id = p.id AND l.city = 'Springfield' ORDER BY 1",
+    "SELECT count(DISTINCT l), row_to_json(max(l.id)) FROM labels l",
 ]  # fmt: skip
 
 

@@ -604,22 +604,3 @@ def test_what_was_added_for_foreign_keys_is_taken_back(postgres_server: Postgres
         assert rows_of(site.sealed_dsn, KEYS) == rows_of(site.plain_dsn, KEYS)
         site.cli("encrypt")
         same_as_twin(site, JOINED_STATEMENTS)
-
-
-def test_a_view_that_computes_is_named(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    """One over columns in clear, and one that the proxy has made over sealed ones: neither can be carried over."""
-    settings = "compute: {engine: embedded}\n"
-    with filled_site(postgres_server, tmp_path, rows=20, settings=settings) as site:
-        with psycopg.connect(site.sealed_dsn) as owner:
-            owner.execute("CREATE VIEW loud AS SELECT id, upper(ssn) AS loud FROM patients")
-        assert "view public.loud computes over protected columns: drop it" in refusals(site)
-        with psycopg.connect(site.sealed_dsn) as owner:
-            owner.execute("DROP VIEW loud")
-        assert refusals(site) == ""
-        site.cli("encrypt")
-        with psycopg.connect(site.proxy_dsn) as conn:
-            conn.execute("CREATE VIEW loud AS SELECT id, upper(ssn) AS loud FROM patients")
-        assert rows_of(site.proxy_dsn, "SELECT * FROM loud ORDER BY id") == rows_of(
-            site.plain_dsn, "SELECT id, upper(ssn) FROM patients ORDER BY id"
-        )
-        assert "view public.loud computes over protected columns: drop it" in refusals(site, "decrypt", "public.patients")

@@ -211,7 +211,7 @@ class Writers(AtWork):
 
 def test_under_traffic(postgres_server: PostgresServer, tmp_path: Path) -> None:
     """No statement fails, none waits long, no write is lost: prepared ones and transactions go on over the switch."""
-    rows = 50_000
+    rows = 20_000
     with filled_site(postgres_server, tmp_path, rows=rows) as site:
         with Writers(site, rows) as writers:
             time.sleep(1)
@@ -295,6 +295,17 @@ def test_a_transaction_that_does_not_end(postgres_server: PostgresServer, tmp_pa
         site.cli("jobs", "resume", "1")
         assert rows_of(site.proxy_dsn, ALL) == before
         assert rows_of(site.proxy_dsn, "SELECT id FROM patients WHERE ssn = 'secret-5'") == [(5,)]
+        raw = raw_columns(site)
+        with psycopg.connect(site.sealed_dsn) as holder:
+            holder.execute("SELECT FROM patients")
+            back = ("decrypt", "public.patients", "--reorder", "--attempts", "1", "-c", str(site.config))
+            done = run_cli(*back, env=site.env)
+            assert (done.returncode, "others hold a lock" in done.stderr) == (1, True)
+            assert rows_of(site.proxy_dsn, ALL) == before
+        assert raw_columns(site) == raw, "nothing half done on the way back"
+        site.cli("jobs", "resume", "2")
+        named = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
+        assert rows_of(site.sealed_dsn, named) == before
 
 
 def test_aborted(postgres_server: PostgresServer, tmp_path: Path) -> None:

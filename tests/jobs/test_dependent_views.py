@@ -71,7 +71,7 @@ async def test_dropped_and_made_again(conn: Connection) -> None:
     for view in reversed(views):
         await conn.execute(f"DROP {'MATERIALIZED VIEW' if view.materialized else 'VIEW'} public.{view.name[1]}".encode())
     for view in views:
-        for statement in (view.head + view.query + view.tail, *view.indexes, *view.rest):
+        for statement in (view.stored.statement(), *view.indexes, *view.defaults, *view.rest):
             await conn.execute(statement.encode())
     assert await (await conn.execute(ALL)).fetchall() == before
 

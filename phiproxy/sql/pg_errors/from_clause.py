@@ -9,6 +9,8 @@ from phiproxy.policy.physical_columns import visible_columns
 from phiproxy.policy.view_rests import is_computed, is_inner
 from phiproxy.sql.pg_errors.expression_types import condition, query, type_of
 from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Output, Outputs, Source, Verdict, first
+from phiproxy.sql.queries.computed_views import told_types
+from phiproxy.sql.queries.views import columns_of_view
 from phiproxy.sql.relations import target_relation
 from phiproxy.sql.resolve.table_columns import TableColumns
 from phiproxy.sql.text.parse import Node, children, only, strings
@@ -73,9 +75,11 @@ def table(v: Verdict, body: Node, *, target: bool = False) -> Source:
 
 def _relation(v: Verdict, relation: Relation, label: str, *, aliased: bool) -> Source:
     protected = columns_of(v.a, relation)
+    view = columns_of_view(v.a, relation) if is_computed(relation) else None
+    told = told_types(relation, view.rest) if view is not None else {}
 
     def column(c: CatalogColumn) -> Column:
-        own = protected[c.name].type if c.name in protected else None
+        own = protected[c.name].type if c.name in protected else told.get(c.name)
         if own is not None:
             return Column(c.name, own.oid or None, (relation.oid, c.attnum), own.typmod, "")
         return Column(c.name, c.type_oid, (relation.oid, c.attnum), c.typmod, c.collation)

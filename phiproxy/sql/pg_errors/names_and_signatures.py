@@ -23,6 +23,7 @@ class Column:
     """A column of a source; a source may have several of one name. ``origin``: the (table OID, attnum) that the client is told.
 
     ``typmod`` and ``collation``, as SQL, are None where they are not known; the latter is empty where it is that of the type.
+    ``row_of``: the OID of the table of which it is a whole row, 0 of any other.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Column:
     origin: tuple[int, int] | None = None
     typmod: int | None = None
     collation: str | None = None
+    row_of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,10 @@ class Output:
 
     @property
     def origin(self) -> tuple[int, int] | None:
-        """The (table OID, attnum) that the client is told."""
-        return self.column.origin if self.column is not None else None
+        """The (table OID, attnum) that the client is told; of a row of a table the latter is 0."""
+        if self.column is None:
+            return None
+        return (self.column.row_of, 0) if self.column.row_of else self.column.origin
 
 
 # None: their number is not known.
@@ -165,6 +169,13 @@ def known_column(level: Level, names: Sequence[str]) -> Column | None:
     """Return the column that a reference means; None where that is not known, and for a row."""
     resolved = resolve(level, names) if "*" not in names and "" not in names else None
     return resolved[2] if resolved is not None else None
+
+
+def known_row(level: Level, names: Sequence[str]) -> Source | None:
+    """Return the source of which a reference without a dot means a row; None of a column: one of a query outside comes first."""
+    if len(names) != 1 or resolve(level, names) is not None:
+        return None
+    return next((source for seen in level.levels() for source in seen.sources if source.alias == names[0]), None)
 
 
 def _is(source: Source, qualifier: Sequence[str]) -> bool:

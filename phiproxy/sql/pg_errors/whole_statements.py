@@ -18,6 +18,7 @@ from phiproxy.sql.pg_errors.names_and_signatures import (
     Verdict,
     first,
     known_column,
+    known_row,
     resolve,
 )
 from phiproxy.sql.pg_errors.ungrouped_columns import check_grouped
@@ -129,7 +130,7 @@ def targets(v: Verdict, nodes: Sequence[Node], level: Level) -> Outputs:
         reference = value.get("ColumnRef")
         names = strings(reference["fields"]) if reference is not None else _row_star(value, level)
         if names and names[-1] != "*" and reference is not None:
-            column = known_column(level, names)
+            column = known_column(level, names) or _row(level, names)
             own_type = v.types[id(reference)] = column.type if column is not None else None
             outputs.append(Output(target.get("name") or names[-1], own_type, value, column))
         elif names[-1:] == ["*"]:
@@ -158,7 +159,26 @@ def _column(v: Verdict, level: Level, node: Node) -> Column | None:
         column = _column(v, level, body["arg"])
         same = column is not None and column.typmod == -1 and named_type(v, body["typeName"]) == column.type
         return column if same else None
+    elif kind == "FuncCall":
+        names = _selected(v, level, body)
     return known_column(level, names) if names else None
+
+
+def _selected(v: Verdict, level: Level, body: Node) -> list[str]:
+    """Return ``ssn(p)`` as ``p.ssn`` where no function has the name: PostgreSQL takes a column of the row; nothing of any other."""
+    called, arguments = strings(body["funcname"]), body.get("args", [])
+    if len(called) != 1 or len(arguments) != 1 or "ColumnRef" not in arguments[0] or v.signatures.functions(called[0]):
+        return []
+    row = strings(only(arguments[0])[1]["fields"])
+    return [*row, *called] if known_row(level, row) is not None else []
+
+
+def _row(level: Level, names: Sequence[str]) -> Column | None:
+    """Return a whole row of a table as a column; None of any other, and where it may be a column after all."""
+    source = known_row(level, names)
+    if source is None or source.relation is None or any(seen.opaque for seen in level.levels()):
+        return None
+    return Column(names[0], None, row_of=source.relation.oid)
 
 
 def _row_star(value: Node, level: Level) -> list[str]:

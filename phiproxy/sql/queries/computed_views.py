@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from phiproxy.errors import ColumnMasked
-from phiproxy.policy.catalog import CatalogColumn, Relation
+from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.column_types import of_typmod
 from phiproxy.policy.protection import DeclaredType, column_masked
 from phiproxy.policy.view_rests import Input, ViewRest, client_columns, digest_of, is_computed, is_inner, sealed_in
@@ -18,6 +18,7 @@ from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.resolve.protected_values import CLEAR, Protected, Value, ViewColumns
 from phiproxy.sql.resolve.scope import Source, SourceColumn
 from phiproxy.sql.text.parse import Node, messages, strings
+from phiproxy.wire.oids import BUILTIN_TYPES
 
 
 def with_rest(a: Analysis, relation: Relation, view: ViewColumns) -> ViewColumns | None:
@@ -51,6 +52,14 @@ def values_of(relation: Relation, values: Sequence[Value], rest: ViewRest) -> li
     return [by_name[name] for name in found if name is not None] if all(name in by_name for name in found) else None
 
 
+def told_types(relation: Relation, rest: ViewRest | None) -> dict[str, DeclaredType]:
+    """Return the types of columns that the server has as what they were before the view was replaced, by their names."""
+    listed = client_columns(relation)
+    known = ((listed[one.place].name, one) for one in (rest.told if rest is not None else ()))
+    declared = ((name, of_typmod(BUILTIN_TYPES[one.type].oid, one.typmod)) for name, one in known)
+    return {name: type_ for name, type_ in declared if type_ is not None}
+
+
 def _column(one: Input, shown: Sequence[CatalogColumn]) -> str | None:
     if isinstance(one.place, str):
         return one.place if is_inner(one.place) else None
@@ -60,15 +69,15 @@ def _column(one: Input, shown: Sequence[CatalogColumn]) -> str | None:
 def _fits(a: Analysis, one: Input, column: CatalogColumn, value: Value) -> bool:
     if isinstance(value, Protected):
         return one.fits(value.column.identity, value.type, value.type.typmod)
-    return one.fits("", clear_type(a, column.type_oid, column.typmod), column.typmod)
+    return one.fits("", clear_type(a.context.catalog, column.type_oid, column.typmod), column.typmod)
 
 
-def clear_type(a: Analysis, oid: int, typmod: int) -> DeclaredType:
+def clear_type(catalog: Catalog, oid: int, typmod: int) -> DeclaredType:
     """Return a type of the catalogue with its name: one of the database's own with its schema."""
-    own = next((t for t in a.context.catalog.types if t.oid == oid), None)
+    own = next((t for t in catalog.types if t.oid == oid), None)
     if own is not None:
         return DeclaredType(own.name, oid, typmod, schema=own.schema)
-    row = a.context.catalog.signatures.row(oid) if a.context.catalog.signatures is not None else None
+    row = catalog.signatures.row(oid) if catalog.signatures is not None else None
     return of_typmod(oid, typmod) or DeclaredType(row.name if row is not None else "", oid, typmod)
 
 

@@ -120,25 +120,27 @@ def references(v: Verdict, nodes: Sequence[Node], level: Level, protected: froze
 
 def column_references(v: Verdict, tree: Any, level: Level) -> Iterator[tuple[list[str], Level]]:
     """Yield the column references below a node or several, each with what the query in which it stands sees."""
-    if not is_node(tree):
-        for child in children(tree):
-            yield from column_references(v, child, level)
-        return
-    kind, body = only(tree)
-    if kind == "ColumnRef":
-        yield strings(body["fields"]), level
-        return
-    if kind == "SelectStmt":
-        yield from _in_query(v, body, level)
-        return
-    for child in children(body):
-        yield from column_references(v, child, level)
+    return ((strings(body["fields"]), seen) for body, seen in column_nodes(v, tree, level))
 
 
-def _in_query(v: Verdict, body: Node, level: Level) -> Iterator[tuple[list[str], Level]]:
-    for side in ("larg", "rarg"):
-        if side in body:
-            yield from _in_query(v, body[side], level)
+def column_nodes(v: Verdict, tree: Any, level: Level) -> list[tuple[Node, Level]]:
+    """Return the same as nodes."""
+    found = list[tuple[Node, Level]]()
+    pending: list[tuple[Any, Level]] = [(tree, level)]
+    while pending:
+        one, seen = pending.pop()
+        kind, body = only(one) if is_node(one) else ("", one)
+        if kind == "ColumnRef":
+            found.append((body, seen))
+        elif kind == "SelectStmt":
+            pending += reversed(_in_query(v, body, seen))
+        else:
+            pending += reversed([(child, seen) for child in children(body)])
+    return found
+
+
+def _in_query(v: Verdict, body: Node, level: Level) -> list[tuple[Any, Level]]:
+    """Return the parts of a query, each with what it sees: those of a set operation see what is around it."""
+    sides = [({"SelectStmt": body[side]}, level) for side in ("larg", "rarg") if side in body]
     inside = v.levels.get(id(body), level)
-    for child in children({key: value for key, value in body.items() if key not in ("larg", "rarg")}):
-        yield from column_references(v, child, inside)
+    return [*sides, *((child, inside) for child in children({k: part for k, part in body.items() if k not in ("larg", "rarg")}))]

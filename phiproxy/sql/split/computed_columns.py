@@ -20,7 +20,7 @@ from phiproxy.sql.split.blocks import Block, references
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced
 from phiproxy.sql.split.remaining import bodies
-from phiproxy.sql.split.rest_nodes import check_rest
+from phiproxy.sql.split.rest_nodes import check_rest, row_references
 from phiproxy.sql.split.sources import Column, Source
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tails import changes_rows
@@ -88,6 +88,8 @@ def _one_for_one(whole: Whole, read: Block, source: Source, gone: Collection[int
         return False
     if any(name.startswith("phi.") for name in whole.identifiers) or any("A_Star" in message for message in bodies(outputs, ())):
         return False  # it would have the column too
+    if any(row_references(whole.verdict, body, {table.label for table in whole.tables})):
+        return False  # and so would a row
     if not all(id(node) in gone for part in read.parts for node in part.nodes):
         return False
     if ({"limitCount", "limitOffset"} & body.keys()) and not source.behind:

@@ -7,11 +7,9 @@ from collections.abc import Collection
 
 from phiproxy.sql.pg_errors.names_and_signatures import Column as Known
 from phiproxy.sql.split.blocks import Block
-from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.sources import Column
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import Mentioned, Table, needed, system_columns
-from phiproxy.sql.text.parse import only, strings
 
 _ITEMS = ("RangeVar", "RangeTableSample", "RangeSubselect")
 
@@ -75,8 +73,4 @@ def _rows_are_not_told_apart(whole: Whole, read: Block, names: Mentioned) -> boo
     labels = {item.label for item in read.items}
     if "" in labels or labels & names.rows or any(name.startswith("phi.") for name in whole.identifiers):
         return False
-    targets = {id(only(node)[1]["val"].get("ColumnRef")) for m in bodies(whole.body, ()) for node in m.get("targetList", ())}
-    references_to_rows = (
-        m for m in bodies(whole.body, ()) if len(fields := strings(m.get("fields", ()))) > 1 and fields[-1] == "*"
-    )
-    return all(id(m) in targets for m in references_to_rows)
+    return whole.lists_stars

@@ -10,7 +10,7 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.result import Rest
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.tables import Table, TableColumn
-from phiproxy.sql.text.parse import Node, location, strings
+from phiproxy.sql.text.parse import Node, location, messages, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans, dotted
 
 
@@ -142,21 +142,10 @@ def view_item(table: Table, source: tuple[bytes, ...]) -> tuple[bytes, ...]:
 def unqualified(spans: Spans, body: Node) -> list[tuple[tuple[int, int], list[str]]]:
     """Return the spans of schemas (and databases) before the tables of column references, with what they are, dot included."""
     result = []
-    for node in _references(body):
-        names = strings(node["fields"])
+    for node in messages(body):
+        names = strings(node["fields"]) if isinstance(node.get("fields"), list) else []
         if len(names) > 2:
             first = spans.at(location(node))
             table = first + 2 * (len(names) - 2)
             result.append(((spans.tokens[first].start, spans.tokens[table].start), names))
     return result
-
-
-def _references(tree: object) -> Iterable[Node]:
-    if isinstance(tree, dict):
-        if isinstance(tree.get("fields"), list):
-            yield tree
-        for value in tree.values():
-            yield from _references(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _references(value)

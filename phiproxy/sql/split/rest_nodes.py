@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from phiproxy.policy.signatures import Function, Operator, Type
-from phiproxy.sql.pg_errors.names_and_signatures import Verdict
+from phiproxy.sql.pg_errors.names_and_signatures import Level, Source, Verdict, known_row
+from phiproxy.sql.split.blocks import column_nodes
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.remaining import nodes
+from phiproxy.sql.split.remaining import bodies, nodes
 from phiproxy.sql.split.same_answers import CONFIGURATIONS, TEXT_SEARCH, is_settled, means_clock
 from phiproxy.sql.split.tables import is_catalog_type
 from phiproxy.sql.text.parse import Node, children, only, strings
@@ -46,49 +47,44 @@ def check_rest(v: Verdict, body: Node, gone: Collection[int]) -> None:
             raise Impossible(f"{kind} is not known in a rest")
 
 
-def check_rows(body: Node, gone: Collection[int], labels: frozenset[str], columns: frozenset[str]) -> None:
+def check_rows(v: Verdict, body: Node, gone: Collection[int], labels: Collection[str]) -> None:
     """Raise Impossible where a table's row is more than a record."""
-    if typed_rows(body, gone, labels, columns):
+    if typed_rows(v, body, gone, labels):
         raise Impossible("a row of its table's type")
 
 
 def typed_rows(
-    body: Node, gone: Collection[int], labels: frozenset[str], columns: frozenset[str], shown: Collection[int] = ()
+    v: Verdict, body: Node, gone: Collection[int], labels: Collection[str], shown: Collection[int] = ()
 ) -> frozenset[str]:
     """Return the tables whose rows are more than records in a query: which must have the type of their table in the rest, too.
 
-    Impossible where a row, or a column of one, is a column of a query inside of another one: of which table a result is comes then
-    from there.
-    ``shown`` are the ids of references to rows that the client is told the type of.
+    So it is of a row that is a column of a query inside, or of a set operation. ``labels`` are the tables; ``shown`` are the ids of
+    references to rows that the client is told the type of.
     """
-    # A column of a subquery may be called like a table: FROM (SELECT nation.name AS nation FROM nation) AS sales GROUP BY nation.
-    own = {id(only(node)[1]) for node in body.get("targetList", ())}
-    named = {id(node): node["name"] for kind, node in nodes({"": body}, gone) if kind == "ResTarget" and "name" in node}
-    rows = labels - columns - {name for node, name in named.items() if node not in own}
-
-    def is_row(node: Node | None) -> bool:
-        names = strings(node["ColumnRef"]["fields"]) if node is not None and "ColumnRef" in node else []
-        return len(names) == 1 and names[0] in rows
-
-    harmless = set(shown)
+    left, harmless = set[int](), set(shown)
     for kind, node in nodes({"SelectStmt": body}, gone):
-        harmless.update(id(inner["ColumnRef"]) for inner in _of_any_row(kind, node) if is_row(inner))
-    inner = [node for kind, node in nodes({"": body}, gone) if kind == "ResTarget" and id(node) not in own]
-    outputs = {id(reference) for node in inner for reference in _references(node.get("val", {}), columns)}
-    typed = set()
-    for kind, node in nodes({"SelectStmt": body}, gone):
-        if kind == "ColumnRef" and id(node) not in harmless and is_row({"ColumnRef": node}):
-            if id(node) in outputs:
-                raise Impossible("a row as the column of a query")
-            typed.add(strings(node["fields"])[0])
-    return frozenset(typed)
+        harmless.update(id(inner["ColumnRef"]) for inner in _of_any_row(kind, node) if "ColumnRef" in inner)
+        if kind == "ColumnRef":
+            left.add(id(node))
+    rows = row_references(v, body, labels)
+    return frozenset(label for node, label in rows if id(node) in left and id(node) not in harmless)
 
 
-def _references(value: Node, columns: Collection[str]) -> list[Node]:
-    """Return the column references that an output may be: itself, or of ``ssn(p)`` the row, of which a column is selected."""
-    call = value.get("FuncCall", {})
-    listed = [value, *(call.get("args", []) if call and _name(call) in columns else [])]
-    return [one["ColumnRef"] for one in listed if "ColumnRef" in one]
+def row_references(v: Verdict, body: Node, labels: Collection[str]) -> Iterator[tuple[Node, str]]:
+    """Yield the references to rows of tables, also as ``p.*``, but for those that stand for all columns of a query's."""
+    listed = {id(only(node)[1]["val"].get("ColumnRef")) for one in bodies(body, ()) for node in one.get("targetList", ())}
+    for node, level in column_nodes(v, {"SelectStmt": body}, Level()):
+        names = strings(node["fields"])
+        starred = names[-1] == "*"
+        if starred and (id(node) in listed or len(names) != 2):
+            continue
+        source = known_row(level, names) if not starred else _named(level, names[0])
+        if source is not None and source.relation is not None and source.alias in labels:
+            yield node, source.alias
+
+
+def _named(level: Level, name: str) -> Source | None:
+    return next((source for seen in level.levels() for source in seen.sources if source.alias == name), None)
 
 
 def _of_any_row(kind: str, node: Node) -> Sequence[Node]:

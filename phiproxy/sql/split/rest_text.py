@@ -34,9 +34,7 @@ def _checked(whole: Whole, division: Division) -> list[Replaced]:
 
 def typed_tables(whole: Whole, gone: Collection[int]) -> frozenset[str]:
     """Return the names of the tables whose rows have the type of their table in the rest; Impossible where that cannot be."""
-    labels = frozenset(t.label for t in whole.tables)
-    columns = frozenset(c.label for t in whole.tables for c in t.columns)
-    typed = typed_rows(whole.body, gone, labels, columns, shown_rows(whole))
+    typed = typed_rows(whole.verdict, whole.body, gone, {t.label for t in whole.tables}, shown_rows(whole))
     for table in whole.tables:
         if table.label in typed and not (table.relation.row_type and table.relation.kind in "rp" and table.protected):
             raise Impossible("a row whose type the engine does not have")

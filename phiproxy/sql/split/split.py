@@ -7,7 +7,7 @@ server may not see: a mistake here leads to a refusal or to a needless row, not 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from phiproxy.effects import Effects
@@ -26,7 +26,7 @@ from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import tables
 from phiproxy.sql.split.values import server_values
 from phiproxy.sql.split.waiting import places
-from phiproxy.sql.split.whole_rows import origin_of, selected_fields, shown_rows
+from phiproxy.sql.split.whole_rows import origin_of, shown_rows
 from phiproxy.sql.statements.utility import effects
 from phiproxy.sql.text.parse import Node, Statement, strings
 from phiproxy.sql.text.token_spans import Spans
@@ -106,7 +106,7 @@ def _split(
         together(written, division.distinct, ctes.kept(whole))
     rest = rest_text(whole, division)
     said, said_columns = _described(whole, division) if told is None else (told.rest, told.columns)
-    rows, fields = shown_rows(whole), selected_fields(whole)
+    rows = shown_rows(whole)
     if rows and outputs is None:
         raise Impossible("outputs of which it is not known how many there are")
     return Split(
@@ -120,9 +120,9 @@ def _split(
         rest=rest,
         described=said,
         described_columns=said_columns,
-        origins=tuple(origin_of(o, rows, fields) for o in outputs or ()),
+        origins=tuple(origin_of(o, rows) for o in outputs or ()),
         locks=any(source.locking for source in division.sources),
-        row_types=row_types(whole, division),
+        row_types=row_types(whole, division.gone),
         orders=whole.orders(),
         narrowing=division.narrowing(),
         effects=changed,
@@ -132,9 +132,9 @@ def _split(
     )
 
 
-def row_types(whole: Whole, division: Division) -> frozenset[int]:
-    """Return the OIDs of the types of rows that the engine must have."""
-    typed = typed_tables(whole, frozenset(division.gone))
+def row_types(whole: Whole, gone: Collection[int]) -> frozenset[int]:
+    """Return the OIDs of the types of rows that the engine must have, but for what is ``gone`` of a statement."""
+    typed = typed_tables(whole, frozenset(gone))
     return frozenset(table.relation.row_type for table in whole.tables if table.label in typed)
 
 
@@ -145,6 +145,7 @@ class Described(NamedTuple):
     columns: tuple[SourceColumn, ...]
     origins: tuple[Origin | None, ...]
     orders: frozenset[str]
+    row_types: frozenset[int] = frozenset()
 
 
 def described(statement: Statement, text: bytes, context: Context) -> Described:
@@ -152,9 +153,11 @@ def described(statement: Statement, text: bytes, context: Context) -> Described:
     a = Analysis(text, context, statement, RULES)
     read = tables(a, statement.body)
     verdict, outputs = types(a, statement.body)
-    whole = Whole(a, statement.body, read, verdict, Spans(a.tokens()))
+    whole = Whole(a, statement.body, read, verdict, Spans(a.tokens()), shows=True)
     rest, columns = _described(whole, None)
-    return Described(rest, columns, tuple(origin_of(o, {}, {}) for o in outputs or ()), whole.orders())
+    rows = shown_rows(whole)
+    origins = tuple(origin_of(o, rows) for o in outputs or ())
+    return Described(rest, columns, origins, whole.orders(), row_types(whole, ()))
 
 
 def _described(whole: Whole, division: Division | None) -> tuple[Rest, tuple[SourceColumn, ...]]:

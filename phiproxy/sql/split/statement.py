@@ -12,7 +12,7 @@ from phiproxy.sql.pg_errors.names_and_signatures import Column as Known
 from phiproxy.sql.pg_errors.names_and_signatures import Verdict
 from phiproxy.sql.result import SourceColumn
 from phiproxy.sql.split.tables import Table, protected_columns, type_of
-from phiproxy.sql.text.parse import Node, strings
+from phiproxy.sql.text.parse import Node, only, strings
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.wire.oids import BUILTIN_TYPES
 
@@ -60,6 +60,14 @@ class Whole:
         return frozenset(name for m in self.a.whole() for key in ("fields", "colnames") for name in strings(m.get(key, ())))
 
     @cached_property
+    def lists_stars(self) -> bool:
+        """Whether ``p.*`` stands for the columns of ``p`` only, in lists of outputs, and nowhere for a row."""
+        messages = self.a.whole()
+        listed = {id(only(node)[1]["val"].get("ColumnRef")) for m in messages for node in m.get("targetList", ())}
+        starred = (m for m in messages if len(fields := strings(m.get("fields", ()))) > 1 and fields[-1] == "*")
+        return all(id(m) in listed for m in starred)
+
+    @cached_property
     def protected(self) -> frozenset[tuple[int, int]]:
         """The (table OID, attnum) of the protected columns of its tables."""
         own = frozenset((t.relation.oid, c.number) for t in self.tables for c in t.columns if c.protected)
@@ -88,14 +96,14 @@ class Whole:
         if column.type is None or column.typmod is None:
             return None
         declared = type_of(self.a.context.catalog, column.type, column.typmod)
-        collation = column.collation if column.collation is not None else self._computed(column.type)
+        collation = column.collation if column.collation is not None else self.collation_of_computed(column.type)
         if not declared.name or not declared.known or collation is None:
             return None
         if collation and not collation.startswith("pg_catalog."):
             return None
         return SourceColumn(declared, column.typmod, collation)
 
-    def _computed(self, oid: Type) -> str | None:
+    def collation_of_computed(self, oid: Type) -> str | None:
         """Return the collation of something computed; None where it may be that of a column, of COLLATE, or of type name."""
         row = self.verdict.signatures.row(self.verdict.signatures.base(oid))
         if row is not None and row.category in "BDGINTU":

@@ -11,7 +11,7 @@ from phiproxy.policy.column_types import of_typmod
 from phiproxy.policy.protection import DeclaredType
 from phiproxy.policy.view_rests import ViewRest, client_columns, is_inner
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.queries.computed_views import values_of
+from phiproxy.sql.queries.computed_views import told_types, values_of
 from phiproxy.sql.queries.views import columns_of_view
 from phiproxy.sql.relations import meant_relation, protected_table
 from phiproxy.sql.resolve.protected_values import Protected, Value
@@ -215,8 +215,12 @@ def _set_columns(a: Analysis, table: Table) -> None:
         shown = {c.name: c.label for c in table.columns}
         found = values_of(relation, view.values, view.rest) or ()
         table.inputs = [_column(a, column, shown.get(column.name, column.name), value) for column, value in found]
-        shows = zip(table.columns, view.rest.shown, strict=True)
-        table.columns = [c if there else replace(c, protected=True) for c, there in shows]
+        shows, told = zip(table.columns, view.rest.shown, strict=True), told_types(relation, view.rest)
+        table.columns = [c if there else _computed(c, told.get(c.name)) for c, there in shows]
+
+
+def _computed(column: TableColumn, told: DeclaredType | None) -> TableColumn:
+    return replace(column, protected=True, type=SourceColumn(told, told.typmod) if told is not None else column.type)
 
 
 def _column(a: Analysis, column: CatalogColumn, label: str, value: Value | None) -> TableColumn:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from phiproxy.errors import InvalidTableDefinition
-from phiproxy.policy.catalog import CatalogColumn, Relation
+from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.view_rests import SEALED, Input, input_name, is_inner, type_key
 from phiproxy.sql.context import Analysis
@@ -39,34 +39,37 @@ def columns_and_inputs(
     outputs: list[Output],
     names: list[str],
     shown: list[int | None],
+    sealed: Collection[int],
 ) -> tuple[list[Input], list[Shown]]:
-    """Return what the rest is over, without places, and the columns of the client's."""
+    """Return what the rest is over, without places, and the columns of the client's; ``sealed`` are places of the server's type."""
     inputs = []
     for column, reveal in zip(division.columns(), reveals, strict=True):
         if reveal is not None:
             inputs.append(Input("", reveal.column.identity, type_key(reveal.type), reveal.type.typmod))
         else:
-            inputs.append(Input("", "", type_key(clear_type(a, column.type.oid, column.typmod)), column.typmod))
+            inputs.append(Input("", "", type_key(clear_type(a.context.catalog, column.type.oid, column.typmod)), column.typmod))
     columns = []
-    for output, name, number in zip(outputs, names, shown, strict=True):
-        sql = f"s.c{number + 1}" if number is not None else _failing(_type(a, output, name))
-        columns.append(Shown(name, sql))
+    for place, (output, name, number) in enumerate(zip(outputs, names, shown, strict=True)):
+        if number is not None:
+            columns.append(Shown(name, f"s.c{number + 1}"))
+        else:
+            columns.append(Shown(name, _failing("bytea" if place in sealed else _spelled(computed_type(a, output, name)))))
     return inputs, columns
 
 
-def _type(a: Analysis, output: Output, name: str) -> str:
-    """Return the type of a computed column, as SQL."""
+def computed_type(a: Analysis, output: Output, name: str) -> DeclaredType:
+    """Return the type of a computed column."""
     oid = TEXT_OID if output.type == UNKNOWN_OID else output.type
     typmod = output.column.typmod if output.column is not None else -1
     kind, node = only(output.node) if output.node else ("", {})
     if kind == "TypeCast" and node["typeName"].get("typmods"):
         cast = cast_type(node)
         typmod = cast.typmod if cast is not None and cast.oid == oid else None
-    declared = clear_type(a, oid, typmod if typmod is not None else -1) if oid is not None else None
+    declared = clear_type(a.context.catalog, oid, typmod if typmod is not None else -1) if oid is not None else None
     if declared is None or not declared.name or typmod is None:
         why = f'it is not known here of which type column "{name}" of the view is'
         raise a.refuse(why, a.statement.body, hint=f"Say it with a cast: CAST(… AS text) AS {quote_ident(name)}.")
-    return _spelled(declared)
+    return declared
 
 
 def _spelled(declared: DeclaredType) -> str:
@@ -91,13 +94,14 @@ def in_server_order(
     listed: list[tuple[str, str]] = []
     waiting, own = dict(inputs), list(columns)
     placed: dict[int, str] = {}
+    catalog = a.context.catalog
     for column in replaced.columns if replaced is not None and replaced.column(SEALED) is not None else ():
         if column.name == SEALED:
             listed.append((SEALED, ""))
         elif is_inner(column.name):
-            number = next((n for n, one in waiting.items() if _stored_as(a, one) == (column.type_oid, column.typmod)), None)
+            number = next((n for n, one in waiting.items() if stored_as(catalog, one) == (column.type_oid, column.typmod)), None)
             if number is None:
-                listed.append((column.name, f"NULL::{_spelled(clear_type(a, column.type_oid, column.typmod))}"))
+                listed.append((column.name, f"NULL::{_spelled(clear_type(catalog, column.type_oid, column.typmod))}"))
             else:
                 del waiting[number]
                 placed[number] = column.name
@@ -126,11 +130,10 @@ def _free_names(taken: list[CatalogColumn]) -> Iterator[str]:
             yield input_name(number)
 
 
-def _stored_as(a: Analysis, one: Input) -> tuple[int, int]:
+def stored_as(catalog: Catalog, one: Input) -> tuple[int, int]:
+    """Return the type that an input has in the server's view: (OID, typmod)."""
     if one.identity:
         return BYTEA_OID, -1
-    names = (
-        t for part in (a.context.catalog.signatures.parts if a.context.catalog.signatures else ()) for t in part.types.values()
-    )
-    oid = next((row.oid for row in names if type_key(clear_type(a, row.oid, one.typmod)) == one.type), 0)
+    names = (t for part in (catalog.signatures.parts if catalog.signatures else ()) for t in part.types.values())
+    oid = next((row.oid for row in names if type_key(clear_type(catalog, row.oid, one.typmod)) == one.type), 0)
     return oid, one.typmod

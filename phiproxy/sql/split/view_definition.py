@@ -9,12 +9,13 @@ from phiproxy.errors import StatementRefused
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
-from phiproxy.policy.view_rests import SEALED, SEALED_PATH, ViewRest, client_columns, digest_of, is_inner, sealed_in
+from phiproxy.policy.view_rests import SEALED, SEALED_PATH, Told, ViewRest, client_columns, digest_of, is_inner, sealed_in
 from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.passes import analyse, check_settings, note_effects
 from phiproxy.sql.pg_errors.names_and_signatures import Output, first
 from phiproxy.sql.pg_errors.verdict import types
-from phiproxy.sql.queries.computed_views import names_inner
+from phiproxy.sql.queries.computed_views import names_inner, told_types
+from phiproxy.sql.queries.views import columns_of_view
 from phiproxy.sql.result import Answered, Occurrence, Refused, Reveal
 from phiproxy.sql.rewrite.render import Rendered
 from phiproxy.sql.rewrite.rewrites import outside
@@ -27,15 +28,16 @@ from phiproxy.sql.split.row_by_row import rows_of
 from phiproxy.sql.split.sources import Written, together
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import tables
-from phiproxy.sql.split.view_columns import columns_and_inputs, in_server_order
+from phiproxy.sql.split.view_columns import columns_and_inputs, computed_type, in_server_order
 from phiproxy.sql.split.view_constants import check_constants
 from phiproxy.sql.statements.ddl.create_table import creation_schema
+from phiproxy.sql.statements.ddl.replaced_view import check_type
 from phiproxy.sql.text.edited_tree import EditedTree
 from phiproxy.sql.text.parse import Node, Statement, location, only, parse, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans, dotted
 from phiproxy.sql.values.uses import Define
 from phiproxy.sql.writes.assignment import columns_of
-from phiproxy.wire.oids import BYTEA_OID, UNKNOWN_OID
+from phiproxy.wire.oids import BUILTIN_TYPES, BYTEA_OID
 
 _PLACEHOLDER = b"'\\x70686976696577'::pg_catalog.bytea"
 
@@ -105,9 +107,8 @@ def _define(statement: Statement, text: bytes, context: Context) -> Answered:
     names = _names(body, outputs)
     replaced = context.catalog.find(schema, body["view"]["relname"]) if body.get("replace") else None
     shown = [None if _computed_before(n, number, reveals, replaced) else number for n, number in enumerate(shown)]
-    if replaced is not None:
-        _check_replaced(inner.a, replaced, list(zip(names, outputs, shown, strict=True)))
-    inputs, columns = columns_and_inputs(inner.a, division, reveals, outputs, names, shown)
+    told = _replaced_types(whole, replaced, list(zip(names, outputs, shown, strict=True))) if replaced is not None else []
+    inputs, columns = columns_and_inputs(inner.a, division, reveals, outputs, names, shown, {one.place for one in told})
     definition = ViewRest(
         tuple(part.decode("utf-8") for part in rest.parts),
         (),
@@ -115,6 +116,7 @@ def _define(statement: Statement, text: bytes, context: Context) -> Answered:
         rows,
         tuple(sorted(whole.orders())),
         over,
+        tuple(told),
     )
     hidden = {n: one for n, one in enumerate(inputs) if n not in shown}
     listed, placed = in_server_order(inner.a, columns, hidden, replaced)
@@ -236,17 +238,29 @@ def _computed_before(place: int, number: int | None, reveals: tuple[Reveal | Non
     return number is not None and place < len(before) and reveals[number] is not None and before[place].type_oid != BYTEA_OID
 
 
-def _check_replaced(a: Analysis, replaced: Relation, columns: list[tuple[str, Output, int | None]]) -> None:
-    """Refuse to compute what was shown as it is: the server's column stays of the type of what is sealed.
+def _replaced_types(whole: Whole, replaced: Relation, columns: list[tuple[str, Output, int | None]]) -> list[Told]:
+    """Return the types of what is computed where it was shown as it is: the server's column stays of the type of what is sealed.
 
-    Where PostgreSQL lets no view change name or type, the server says so.
+    Where the server has a type of its own, it says itself that no view may change the type of a column.
     """
-    protected = columns_of(a, replaced)
-    for before, (name, output, number) in zip(client_columns(replaced), columns, strict=False):
-        column = protected.get(before.name)
-        if column is not None and name == before.name and number is None and output.type in (column.type.oid, UNKNOWN_OID):
-            why = f'column "{before.name}" of the view is {column.label} as it is, and it cannot be computed from now on'
-            raise StatementRefused(why, hint="Drop the view, and create it again.", position=a.at(first(output.node)))
+    a, told = whole.a, []
+    protected, view = columns_of(a, replaced), columns_of_view(a, replaced)
+    before_told = told_types(replaced, view.rest) if view is not None else {}
+    for place, (before, (name, output, number)) in enumerate(zip(client_columns(replaced), columns, strict=False)):
+        was = protected[before.name].type if before.name in protected else before_told.get(before.name)
+        if was is None or name != before.name:
+            continue
+        now = computed_type(a, output, name)
+        check_type(name, was, now)
+        if number is None:
+            if was.family not in BUILTIN_TYPES or whole.collation_of_computed(was.oid) is None:
+                raise StatementRefused(
+                    f'column "{before.name}" of the view is a protected column as it is, and it cannot be computed from now on',
+                    hint="Drop the view, and create it again.",
+                    position=a.at(first(output.node)),
+                )
+            told.append(Told(place, was.family, was.typmod))
+    return told
 
 
 def _view_text(a: Analysis, listed: list[tuple[str, str]], source: bytes, count: int) -> bytes:

@@ -5,10 +5,10 @@ In the rest they are records, whose bytes are those of a row of the table; so th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from phiproxy.policy.catalog import Relation
-from phiproxy.sql.pg_errors.names_and_signatures import Output, resolve
+from phiproxy.sql.pg_errors.names_and_signatures import Output, known_row
 from phiproxy.sql.result import Origin
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.text.parse import only, strings
@@ -29,40 +29,16 @@ def _rows(whole: Whole) -> Iterator[tuple[int, Relation]]:
     for node in whole.body.get("targetList", ()):
         kind, value = only(only(node)[1]["val"])
         names = strings(value["fields"]) if kind == "ColumnRef" else []
-        if level is None or len(names) != 1 or resolve(level, names) is not None:
-            continue
-        named = [source for source in level.sources if source.alias == names[0]]
-        tables = {t.relation.oid: t.relation for t in whole.tables if t.label == names[0] and t.rest is None}
-        relation = named[0].relation if len(named) == 1 and len(tables) == 1 else None
-        if relation is not None and relation.oid in tables and relation.row_type:
+        source = known_row(level, names) if level is not None and names else None
+        relation = source.relation if source is not None else None
+        tables = {t.relation.oid for t in whole.tables if t.label == names[0]} if relation is not None else set()
+        if relation is not None and tables == {relation.oid} and relation.row_type:
             yield id(value), relation
 
 
-def selected_fields(whole: Whole) -> dict[int, Origin]:
-    """Return the ids of outputs of the statement that select a column of a row in functional notation, each with that column.
-
-    SELECT ssn(p) FROM patients p
-    """
-    found: dict[int, Origin] = {}
-    for node in whole.body.get("targetList", ()):
-        kind, value = only(only(node)[1]["val"])
-        called = strings(value["funcname"]) if kind == "FuncCall" else []
-        arguments = value.get("args", []) if called else []
-        if len(called) != 1 or len(arguments) != 1 or whole.verdict.signatures.functions(called[0]):
-            continue
-        names = strings(arguments[0].get("ColumnRef", {}).get("fields", ()))
-        tables = [table for table in whole.tables if [table.label] == names]
-        columns = {column.label: column for column in tables[0].columns} if len(tables) == 1 else {}
-        if called[0] in columns:
-            found[id(value)] = Origin(tables[0].relation.oid, columns[called[0]].number)
-    return found
-
-
-def origin_of(output: Output, rows: dict[int, Relation], fields: Mapping[int, Origin]) -> Origin | None:
+def origin_of(output: Output, rows: dict[int, Relation]) -> Origin | None:
     """Return what the client is told of where an output comes from."""
-    if output.origin is not None:
-        return Origin(*output.origin)
-    if output.node and id(only(output.node)[1]) in fields:
-        return fields[id(only(output.node)[1])]
     row = rows.get(id(only(output.node)[1])) if output.node else None
-    return None if row is None else Origin(row.oid, 0, row.row_type)
+    if row is not None:
+        return Origin(row.oid, 0, row.row_type)
+    return None if output.origin is None else Origin(*output.origin)

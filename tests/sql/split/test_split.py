@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from phiproxy.errors import StatementRefused
@@ -73,7 +75,7 @@ NOT_SPLIT = [
     "SELECT id, full_name, max(ssn) FROM patients GROUP BY ROLLUP (id)",
     "SELECT upper(p.ssn) FROM patients p LEFT JOIN visits v ON p.full_name < v.diagnosis FOR UPDATE",
     "SELECT max(ssn) FROM patients FOR UPDATE",
-    "SELECT q.p FROM (SELECT p FROM patients p) q ORDER BY upper((q.p).ssn)",
+    "SELECT q.n FROM (SELECT n FROM patient_names n) q ORDER BY upper((q.n).full_name)",
     'SELECT ssn COLLATE "en-x-icu" FROM patients ORDER BY upper(ssn)',
     "SELECT *, ctid, upper(ssn) FROM patients",
     "SELECT nextval(ssn), upper(ssn) FROM patients",
@@ -97,3 +99,26 @@ def test_the_columns_of_the_source_and_of_the_result() -> None:
     ]  # fmt: skip
     assert split.origins == (Origin(100, 2), None, Origin(101, 1))
     assert split.rest.parameters == ()
+
+
+def test_what_nested_queries_take_grows_with_the_square_at_most() -> None:
+    def nested(levels: int) -> str:
+        joined = (" JOIN visits v ON v.patient_id = q.id AND v.diagnosis > q.ssn) q" for _ in range(levels))
+        return f"SELECT upper(q.ssn) FROM {'(SELECT q.ssn, q.id FROM ' * levels}patients q{''.join(joined)}"
+
+    def calls(levels: int) -> int:
+        counted = 0
+
+        def count(_frame: object, event: str, _given: object) -> None:
+            nonlocal counted
+            counted += event == "call"
+
+        sys.setprofile(count)
+        try:
+            assert split_of(nested(levels)) is not None
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    calls(3)  # what is remembered
+    assert calls(32) < 5 * calls(16)

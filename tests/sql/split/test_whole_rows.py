@@ -37,17 +37,40 @@ def test_no_row(statement: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "origin"),
     [
-        "SELECT p FROM patients p UNION ALL SELECT p FROM patients p",
-        "SELECT q.p FROM (SELECT p FROM patients p) q",
-        "SELECT (SELECT p) FROM patients p",
-        "SELECT q.ssn FROM (SELECT ssn(p), upper(ssn) FROM patients p) q",
-        "SELECT array_agg(n), upper(max(n.full_name)) FROM patient_names n",
+        ("SELECT p FROM patients p UNION ALL SELECT p FROM patients p", None),
+        ("SELECT (SELECT p) FROM patients p", None),
+        ("SELECT q.p FROM (SELECT p FROM patients p) q", Origin(ROW.oid, 0)),
+        ("SELECT r.x FROM (SELECT q.p AS x FROM (SELECT p FROM patients p) q) r", Origin(ROW.oid, 0)),
+        ("WITH c AS (SELECT p FROM patients p) SELECT c.p FROM c", Origin(ROW.oid, 0)),
+        ("SELECT (q.p).ssn FROM (SELECT p FROM patients p) q", None),
+        ("SELECT q.ssn FROM (SELECT ssn(p), upper(ssn) FROM patients p) q", Origin(ROW.oid, 3)),
     ],
 )
-def test_a_row_of_which_is_not_told_where_it_comes_from(statement: str) -> None:
+def test_a_row_that_is_a_column_of_a_query(statement: str, origin: Origin | None) -> None:
+    split = split_of(statement)
+    assert split is not None
+    assert split.origins == (origin,)
+    assert split.row_types == frozenset({ROW.row_type})
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT array_agg(n), upper(max(n.full_name)) FROM patient_names n",
+        "SELECT q.n FROM (SELECT n, upper(full_name) FROM patient_names n) q",
+        "SELECT q.l FROM (SELECT l, upper(p.ssn) FROM log l, patients p) q",
+    ],
+)
+def test_rows_of_which_the_engine_has_no_type(statement: str) -> None:
     assert split_of(statement) is None
+
+
+@pytest.mark.parametrize("row", ["v", "row_to_json(v)", "count(v)", "(v).room"])
+def test_a_column_that_the_server_computes_is_none_of_the_row(row: str) -> None:
+    assert split_of(f"SELECT {row}, upper(max(diagnosis)), random() FROM visits v GROUP BY v") is None
+    assert split_of(f"SELECT {row.replace('count(v)', 'v::text')}, diagnosis || random() FROM visits v") is None
 
 
 @pytest.mark.parametrize(

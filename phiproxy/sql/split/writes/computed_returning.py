@@ -57,6 +57,7 @@ def split_over(
         described=told.rest,
         described_columns=told.columns,
         origins=told.origins,
+        row_types=result.row_types | told.row_types,
         orders=told.orders,
         effects=effects(statement.kind, statement.body, a.whole(), a.context.catalog.setters),
         numbers=a.parameter_numbers,

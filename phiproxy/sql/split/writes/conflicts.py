@@ -225,7 +225,7 @@ def _rest(
     (table, *others) = tables(inner, statement.body)
     if others or outputs is None:
         raise Impossible("another table is read")
-    check_rows(statement.body, (), frozenset({table.label}), frozenset(c.label for c in table.columns))
+    check_rows(verdict, statement.body, (), {table.label})
     columns = needed(table, mentioned(bodies(statement.body, ())))
     own = Spans(inner.tokens())
     start, _, _, end = table_span(own, table)

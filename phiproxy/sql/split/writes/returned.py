@@ -20,10 +20,10 @@ from phiproxy.sql.split.from_items import is_wanted, item_columns, views_of
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced, from_item, rest_of, table_span, unqualified
 from phiproxy.sql.split.remaining import bodies
-from phiproxy.sql.split.rest_nodes import check_rest, check_rows
-from phiproxy.sql.split.rest_text import joined_items, listed_stars, numbered
+from phiproxy.sql.split.rest_nodes import check_rest
+from phiproxy.sql.split.rest_text import joined_items, listed_stars, numbered, typed_tables
 from phiproxy.sql.split.sources import Source
-from phiproxy.sql.split.split import Described, split_over_writes
+from phiproxy.sql.split.split import Described, row_types, split_over_writes
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import TableColumn, mentioned, needed, tables
 from phiproxy.sql.split.values import of_server, server_values
@@ -55,6 +55,7 @@ class Returned:
     write: Composed
     columns: tuple[SourceColumn, ...]
     rest: Rest
+    row_types: frozenset[int] = frozenset()
 
 
 def returned(a: Analysis, spans: Spans, write: Written) -> Returned:
@@ -94,18 +95,19 @@ def over_returned(a: Analysis, spans: Spans, write: Written, select: Composed, *
     verdict, outputs = types(inner, statement.body)
     table, *others = read = tables(inner, statement.body)
     own = Spans(inner.tokens())
-    values, gone = server_values(Whole(inner, statement.body, read, verdict, own), ())
+    whole = Whole(inner, statement.body, read, verdict, own, shows=True)
+    values, gone = server_values(whole, ())
     check_rest(verdict, statement.body, gone)
     if others or outputs is None or (values and not one):
         raise Impossible("it returns what is not in the rows")
-    check_rows(statement.body, (), frozenset({table.label}), frozenset(c.label for c in table.columns))
     columns = needed(table, mentioned(bodies(statement.body, ())))
     asked = {value.written: value for value in values}
     listed = _listed(write, columns, [written.decode() for written in asked])
     changed = Composed(a.text, spans).add((a.statement.start, clauses.returning[0]), listed)
     changed.add((clauses.returning[1], a.statement.end))
     start, _, _, end = table_span(own, table)
-    parts = from_item(table, columns, [f"c{n}" for n in range(1, len(columns) + 1)], "")
+    typed = table.label in typed_tables(whole, ())
+    parts = from_item(table, columns, [f"c{n}" for n in range(1, len(columns) + 1)], "", typed=typed)
     replaced = [Replaced(start, end, parts)]
     called = {written: f"c{n}" for n, written in enumerate(asked, start=len(columns) + 1)}
     replaced += [of_server(value, called[value.written], _ONE_ROW) for value in values]
@@ -113,7 +115,7 @@ def over_returned(a: Analysis, spans: Spans, write: Written, select: Composed, *
     rest = rest_of(select.text, statement.start, statement.end, replaced, tuple(select.parameters))
     spans_of = client_spans(rest.spans, select.origins)
     types_ = (*(c.type for c in columns), *(value.type for value in asked.values()))
-    return Returned(changed, types_ or (_FLAG,), Rest(rest.parts, rest.parameters, spans_of))
+    return Returned(changed, types_ or (_FLAG,), Rest(rest.parts, rest.parameters, spans_of), row_types(whole, ()))
 
 
 def of_joined_rows(a: Analysis, spans: Spans, write: Written, items: Sequence[Piece], shown: Sequence[Piece] = ()) -> Returned:

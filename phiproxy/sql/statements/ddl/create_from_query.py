@@ -9,6 +9,7 @@ from phiproxy.sql.relations import protected_table_at, takes_protected_names
 from phiproxy.sql.resolve.protected_values import Output
 from phiproxy.sql.statements.ddl.create_table import creation_schema
 from phiproxy.sql.statements.ddl.create_table_as import fill
+from phiproxy.sql.statements.ddl.replaced_view import check_shown
 from phiproxy.sql.text.parse import Node, messages, only, strings
 
 _VIEW, TABLE = "ViewStmt", "CreateTableAsStmt"
@@ -104,6 +105,7 @@ def settle(a: Analysis, kind: str, body: Node, outputs: Sequence[Output]) -> Non
             relation,
             hint=f"Let the view show {computed.column.name}, and compute the expression where the view is read.",
         )
+    _check_replaced(a, body, outputs)
     stored = a.tree.copy(only(body["query"])[1])
     if not table and answer.touches and not will_be_read(a, stored, answer.outputs or ()):
         raise a.refuse(
@@ -115,3 +117,12 @@ def settle(a: Analysis, kind: str, body: Node, outputs: Sequence[Output]) -> Non
     answer.plain_select = False
     if not table and answer.touches:
         answer.effects.reaches = (relation["relname"],)
+
+
+def _check_replaced(a: Analysis, body: Node, outputs: Sequence[Output]) -> None:
+    """Go on where a view that is replaced keeps the types of the protected columns that it shows; InvalidTableDefinition."""
+    if body.get("replace"):
+        given = strings(body.get("aliases"))
+        names = [*given, *(column for column, _ in outputs[len(given) :])]
+        replaced = a.context.catalog.find(creation_schema(a, body["view"]), body["view"]["relname"])
+        check_shown(a, replaced, names, a.answer.outputs or ())

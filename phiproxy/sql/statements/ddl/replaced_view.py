@@ -1,0 +1,41 @@
+"""CREATE OR REPLACE VIEW: a column keeps its type, which the server cannot tell of columns of envelopes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phiproxy.errors import InvalidTableDefinition
+from phiproxy.policy.catalog import Relation
+from phiproxy.policy.view_rests import is_computed
+from phiproxy.sql.context import Analysis
+from phiproxy.sql.result import Reveal
+from phiproxy.sql.writes.assignment import columns_of
+from phiproxy.types.declared import DeclaredType
+from phiproxy.types.names import sql_name
+
+
+def check_shown(a: Analysis, replaced: Relation | None, names: Sequence[str | None], reveals: Sequence[Reveal | None]) -> None:
+    """Raise InvalidTableDefinition where a protected column that a view shows would be one of another type.
+
+    Of views over expressions ``sql.split`` sees to it. What is in clear the server checks.
+
+    CREATE OR REPLACE VIEW springfield AS SELECT id, mrn AS social, city FROM members
+    → refused 42P16
+    """
+    if replaced is None or replaced.kind != "v" or is_computed(replaced):
+        return
+    protected = columns_of(a, replaced)
+    for before, name, reveal in zip(replaced.columns, names, reveals, strict=False):
+        if reveal is not None and before.name == name and before.name in protected:
+            check_type(before.name, protected[before.name].type, reveal.type)
+
+
+def check_type(name: str, was: DeclaredType, now: DeclaredType) -> None:
+    """Raise InvalidTableDefinition, in PostgreSQL's words, where a column of a view would change its type."""
+    if (was.oid, was.typmod) != (now.oid, now.typmod):
+        why = f'cannot change data type of view column "{name}" from {_written(was)} to {_written(now)}'
+        raise InvalidTableDefinition(why, hint="Drop the view, and create it again.")
+
+
+def _written(declared: DeclaredType) -> str:
+    return sql_name(declared) + (f"({declared.max_length})" if declared.max_length is not None else "")
