@@ -337,7 +337,7 @@ class Planner:
                 hint="SET client_encoding TO 'UTF8'.",
                 position=self.screen.first_name(text) + 1,
             )
-        return mentions or self.screen.watched(text)
+        return mentions or self.screen.watched(text, view.created)
 
     def _analysed_text(self, text: bytes, view: View, declared: tuple[int, ...] = ()) -> AnalysedText:
         """Return the answers of a text: those of its shape where that was seen before, else from an analysis, proved."""
@@ -519,8 +519,8 @@ class Planner:
             answer = self._answered(outcome, statement, text, context, names.view, waiting, whole=len(statements) == 1)
             answers.append(answer)
             names.note(answer)
-            context = context_behind(context, answer, path_set=view.path_set or context.path != path)
             if len(statements) > len(answers):
+                context = context_behind(context, answer, path_set=view.path_set or context.path != path)
                 whole_path = joined(context.path, context.temporary) if context.path is not None else None
                 names.view = dataclasses.replace(view, path=whole_path, created=context.created)
             if acts_unknown and (answer.touches or answer.effects.executes or answer.effects.fetches):

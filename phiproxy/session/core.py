@@ -88,6 +88,9 @@ class Session(State):
             return None
         elif self.now >= self.acting_until:
             self.see()
+        elif self._is_settled(but_ddl=True) and simple_queries.sent_behind_ddl(self, data):
+            self.to_server.append(data)
+            return None
         frames = self.client_frames
         if not self._fenced and (
             self.settled or (frames.holds_nothing and self.phase is LOGGED_IN and self.waiting is None and not self.blocked)
@@ -116,6 +119,8 @@ class Session(State):
                 return None
         elif self.phase is TRANSPARENT:
             self.to_client.append(data)
+            return None
+        elif queue and queue[0].passes is QUERY_PASSES and self._is_settled(but_ddl=True) and simple_queries.pass_whole(self, data):
             return None
         frames = self.server_frames
         if self.settled or (
@@ -186,14 +191,15 @@ class Session(State):
         self.settled = self._is_settled()
         return need
 
-    def _is_settled(self) -> bool:
+    def _is_settled(self, *, but_ddl: bool = False) -> bool:
         """Tell whether both peers are between two messages and nothing is pending: then the fast path need not ask again.
 
-        Only handlers change any of this, and what a session does when it goes on after a Need.
+        Only handlers change any of this, and what a session does when it goes on after a Need. ``but_ddl``: nothing but DDL of its
+        own is pending.
         """
         return (
             self.phase is LOGGED_IN
-            and self.pending.nothing
+            and (self.pending.nothing_but_ddl if but_ddl else self.pending.nothing)
             and self.waiting is None
             and not (self.blocked or self.later)
             and self.database is not None

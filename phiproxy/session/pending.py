@@ -1,6 +1,7 @@
 """What is pending: sent by the client, and not settled, so that what the next message means hangs on more than its own bytes.
 
-The fast path takes a message only where nothing is (``Pending.nothing``); the handlers know what each pending thing means for it.
+The fast path takes a message only where nothing is (``Pending.nothing``), or a simple Query that names nothing protected where only
+DDL is (``nothing_but_ddl``); the handlers know what each pending thing means for it.
 """
 
 from phiproxy.session.parts import CatalogChanges, CopyState
@@ -35,11 +36,14 @@ class Pending:
     @property
     def nothing(self) -> bool:
         """Tell whether nothing is pending: no change of a setting, no DDL, no COPY, no error or result that is being skipped."""
+        return self.catalog is None and self._catalog.overlay is None and self.nothing_but_ddl
+
+    @property
+    def nothing_but_ddl(self) -> bool:
+        """Tell the same, whatever DDL of the session's own has made of the catalogue."""
         pipeline, catalog = self._pipeline, self._catalog
         return (
             self.path is None
-            and self.catalog is None
-            and catalog.overlay is None
             and not (pipeline.skipping or pipeline.copy_in or pipeline.ignored or pipeline.discarding)
             and not (pipeline.silent or catalog.fresh)
             and self._copy.rows is None

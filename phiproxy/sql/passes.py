@@ -43,13 +43,30 @@ from phiproxy.types.names import sql_name
 _WRITES = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 _DML = _WRITES | {"SelectStmt"}
 _JUDGED = _DML | {"CopyStmt", "DeclareCursorStmt", "ExplainStmt"}
+# What has no query that is analysed, and changes nothing that is found by another name than those of protected tables and of what
+# reaches them: an index, a type or an extension in use, or the schema of a table.
+_DEFINING = frozenset(
+    {
+        "AlterFunctionStmt", "AlterOwnerStmt", "AlterPolicyStmt", "AlterRoleStmt", "AlterSeqStmt", "AlterTableStmt", "CommentStmt",
+        "CreateEnumStmt", "CompositeTypeStmt", "CreateDomainStmt", "CreateFunctionStmt", "CreatePolicyStmt", "CreateRoleStmt",
+        "CreateSeqStmt", "CreateStatsStmt", "CreateStmt", "CreateTrigStmt", "DefineStmt", "DoStmt", "DropRoleStmt", "DropStmt",
+        "GrantRoleStmt", "GrantStmt", "IndexStmt", "RenameStmt", "RuleStmt", "TransactionStmt", "VariableSetStmt",
+        "VariableShowStmt",
+    }
+)  # fmt: skip
+_OF_ANYTHING = frozenset(
+    {
+        "OBJECT_ATTRIBUTE", "OBJECT_DOMAIN", "OBJECT_DOMCONSTRAINT", "OBJECT_EXTENSION", "OBJECT_INDEX", "OBJECT_SCHEMA",
+        "OBJECT_TYPE",
+    }
+)  # fmt: skip
 
 
 def analyse(statement: Statement, text: bytes, context: Context) -> Outcome:
     """Return a statement's outcome, with positions in the whole ``text``; PathNeeded, CatalogNeeded. Its tree stays as parsed."""
     a = Analysis(text, context, statement, RULES)
     try:
-        for step in PASSES:
+        for step in OF_OTHERS if _defines_others(a) else PASSES:
             step(a)
     except (StatementRefused, ValueRefused) as refusal:
         return Refused(refusal)
@@ -73,6 +90,30 @@ def shown_only(statement: Statement, text: bytes, context: Context) -> Refused |
     except (StatementRefused, ValueRefused) as refusal:
         return Refused(refusal)
     return None
+
+
+def _defines_others(a: Analysis) -> bool:
+    """Tell whether a statement only defines or sets something, and no text in it has a protected name: not as a word, nor in one.
+
+    CREATE TABLE log2 (LIKE log)
+    → unchanged
+    """
+    kind, body, protection = a.statement.kind, a.statement.body, a.context.protection
+    if kind not in _DEFINING or not _OF_ANYTHING.isdisjoint((body.get("removeType"), body.get("renameType"))) or protection.masked:
+        return False
+    told = "\0".join([value for message in a.whole() for value in message.values() if value.__class__ is str]).lower()
+    names = (*protection.table_names, *a.context.catalog.reaching, protection.registry_schema)
+    return not any(name.lower() in told for name in names)
+
+
+def check_others(a: Analysis) -> None:
+    """Check what is checked of a statement that defines others: what it sets, and where it inserts.
+
+    CREATE RULE r AS ON INSERT TO log DO INSERT INTO lg VALUES (1)
+    → refused 42P01
+    """
+    take_said(a, a.statement.kind, a.statement.body)
+    check_targets(a, a.statement.body)
 
 
 # -- what is known beforehand --------------------------------------------------------------------------------------------------
@@ -349,3 +390,5 @@ PASSES: tuple[Callable[[Analysis], None], ...] = (
     note_subjects,
     confirm_types,
 )
+OF_OTHERS = (note_effects, check_settings, check_others)
+"""What is left of them for DDL and settings of something else, which is most of what a migration sends (``_defines_others``)."""

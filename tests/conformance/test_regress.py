@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
+import psycopg
 import pytest
 
 from phiproxy.demo.postgres import EmbeddedPostgres
@@ -24,6 +25,7 @@ def test_what_must_differ_does_not_count() -> None:
     ways = (Way("a", server, 5001, Path("/tmp/a")), Way("b", server, 5002, Path("/tmp/b")))
     said = [f"process {pid} of /tmp/{way.name}/results on {way.port}".encode() for pid, way in zip((1, 2), ways, strict=True)]
     assert normalised(said[0], ways[0]) == normalised(said[1], ways[1]) == ["process PROCESS of RESULTS/results on PORT"]
+    assert normalised(b"7850018281 at 5001", ways[0]) == ["7850018281 at PORT"]
     outcome = compared("f", ways, lambda way: way.name.encode())
     assert outcome.difference[-2:] == ["-a", "+b"]
     assert not compared("f", ways, lambda _way: b"same").difference
@@ -54,6 +56,23 @@ def test_without_the_source_package_it_says_so(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(regress, "source_package", cannot)
     assert main([]) == 0
     assert capsys.readouterr().out == "skipped: there is no network\n"
+
+
+@pytest.mark.slow
+def test_what_a_transaction_of_the_moment_kept_from_being_visible_to_all_is_made_so() -> None:
+    with EmbeddedPostgres() as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as conn:
+            conn.execute(f"CREATE DATABASE {regress.DATABASE}")
+        other = psycopg.connect(server.dsn(regress.DATABASE))
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        other.execute("SELECT 1")
+        with psycopg.connect(server.dsn(regress.DATABASE), autocommit=True) as conn:
+            conn.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a")
+            conn.execute("VACUUM ANALYZE t")
+            assert conn.execute("SELECT relallvisible FROM pg_class WHERE relname = 't'").fetchone() == (0,)
+            other.close()
+            regress.make_visible(server)
+            assert conn.execute("SELECT relallvisible = relpages FROM pg_class WHERE relname = 't'").fetchone() == (True,)
 
 
 @pytest.mark.slow

@@ -3,20 +3,23 @@
 import struct
 from functools import partial
 
+from phiproxy.effects import Effects
 from phiproxy.errors import KeyNeeded, PhiproxyError
 from phiproxy.plan.result_columns import AS_THEY_COME
 from phiproxy.plan.statement_plan import ScriptPart
 from phiproxy.plan.subjects import are_given, given_values
 from phiproxy.session import executions
+from phiproxy.session.error_scrub import holds_ciphertext
 from phiproxy.session.fast_path.whole_groups import LongRows, open_rows, replies
 from phiproxy.session.pipeline import NEXT_PART, QUERY_PASSES, READY_PASSES, Expected, Kind, expect
 from phiproxy.session.proxy_messages import forget_both
 from phiproxy.session.ready_for_query import group_answered
 from phiproxy.session.slow_work import MUCH
 from phiproxy.session.state import State
+from phiproxy.session.transaction_catalog import names_one, note
 from phiproxy.wire.framing import HEADER
 
-_COMPLETE, _FIELDS, _QUERY, _READY = b"CTQZ"
+_COMPLETE, _FIELDS, _NOTICE, _QUERY, _READY = b"CTNQZ"
 _PASSING = frozenset(QUERY_PASSES) - {_READY}
 _READY_HEAD = b"Z\0\0\0\x05"
 _STATUS = frozenset(b"ITE")
@@ -24,6 +27,7 @@ _LENGTH = struct.Struct("!I").unpack_from
 _SHORTEST = HEADER + 1
 # Of what has no result: if one came, the handlers would say that it was not expected.
 _PASSES = {_COMPLETE: NEXT_PART, **READY_PASSES}
+_ENDS = Effects(transaction=True)
 
 
 def sent_whole(session: State, data: bytes) -> bool:
@@ -31,12 +35,35 @@ def sent_whole(session: State, data: bytes) -> bool:
 
     Only while the session is ``settled``.
     """
+    text = _text_of(session, data)
+    return text is not None and sent_unprotected(session, text)
+
+
+def sent_behind_ddl(session: State, data: bytes) -> bool:
+    """Do as ``sent_whole`` where DDL of the session's own is pending, of whose names the text has none either.
+
+    For such a text the catalogue is not read (``transaction_catalog.await_catalog``), so a session that makes tables and uses them
+    stays behind its DDL for long.
+    """
+    text = _text_of(session, data)
+    catalog = session.catalog
+    if text is None or names_one(text, catalog.suspect.union(catalog.reaching)):
+        return False
+    if session.planner.screen.controls(text):
+        if catalog.overlay is not None:
+            return False  # what was read in a transaction ends with it: the handlers follow that
+        note(session, _ENDS, frozenset(), touches=False)
+    return sent_unprotected(session, text)
+
+
+def _text_of(session: State, data: bytes) -> bytes | None:
+    """Return the text of a chunk that is one whole Query, and not a long one; None for any other, and while statements wait."""
     end = len(data)
     if end < _SHORTEST or data[0] != _QUERY or _LENGTH(data, 1)[0] + 1 != end or end > min(MUCH, session.client_frames.max_message):
-        return False
+        return None
     if data.find(0, 5) != end - 1 or session.now > session.fence.until or session.fence.holding is not None:
-        return False
-    return sent_unprotected(session, data[5 : end - 1])
+        return None
+    return data[5 : end - 1]
 
 
 def sent_unprotected(session: State, text: bytes) -> bool:
@@ -51,7 +78,7 @@ def sent_unprotected(session: State, text: bytes) -> bool:
         return False
     if session.search_path.generation != database.generation:
         session.follow_schemas()
-    if not database.planner.screen.goes_unread(text):
+    if not session.planner.screen.goes_unread(text, session.catalog.created):
         return False
     expected = expect(Kind.QUERY, QUERY_PASSES)
     expected.first = session.groups.executes == 0
@@ -63,16 +90,18 @@ def sent_unprotected(session: State, text: bytes) -> bool:
 
 
 def pass_whole(session: State, data: bytes) -> bool:
-    """Pass a chunk that is all replies to such a text; False, and nothing done, for any other. While the session is ``settled``."""
-    at = 0
+    """Pass a chunk that is all replies to such a text; False, and nothing done, for any other.
+
+    Only while the session is ``settled``, or nothing but DDL of its own is pending.
+    """
+    front, at = session.pipeline.queue[0], 0
     try:
         while (tag := data[at]) != _READY:
-            if tag not in _PASSING:
-                return False
             (length,) = _LENGTH(data, at + 1)
-            if length < 4:
+            behind = at + 1 + length
+            if length < 4 or not (tag in _PASSING or (tag == _NOTICE and not (front.touches or holds_ciphertext(data[at:behind])))):
                 return False
-            at += 1 + length
+            at = behind
     except (IndexError, struct.error):
         return False  # it is not whole
     if len(data) != at + HEADER + 1 or not data.startswith(_READY_HEAD, at) or data[-1] not in _STATUS:
@@ -80,7 +109,8 @@ def pass_whole(session: State, data: bytes) -> bool:
     if len(data) > session.server_frames.max_message or session.search_path.schemas is None:
         return False
     session.to_client.append(data)
-    group_answered(session, session.pipeline.queue.popleft().group, data[-1:])
+    session.pipeline.queue.popleft()
+    group_answered(session, front.group, data[-1:])
     return True
 
 

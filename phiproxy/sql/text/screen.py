@@ -22,7 +22,8 @@ _WATCHED = re.compile(
 _PIECE, _LONGEST = 256 * 1024, 16
 # What data is read and written with changes nothing but through one of these.
 _PLAIN = ("select", "insert", "update", "delete", "merge", "with", "values")
-_PLAIN_START = re.compile(rf"\s*(?:{'|'.join(_PLAIN)})\b", re.ASCII)
+_EXPLAIN = r"explain\b(?:\s*\([\w\s,]*\)|(?:\s+(?:analyze|analyse|verbose)\b)*)\s*"
+_PLAIN_START = re.compile(rf"\s*(?:{_EXPLAIN})?(?:{'|'.join(_PLAIN)})\b", re.ASCII)
 _INTO_TEMP = re.compile(r"\binto\s+temp(?:orary)?\b", re.ASCII)
 # An INSERT without columns names nothing protected even where its values are meant for a protected table: of one that is not there,
 # whose name was mistyped, the server would log the statement.
@@ -90,9 +91,9 @@ class Screen:
         self._passed = set[bytes]()
         self._controlled = set[bytes]()
 
-    def goes_unread(self, text: bytes) -> bool:
+    def goes_unread(self, text: bytes, created: Collection[str] = ()) -> bool:
         """Tell whether a text ``passes`` or ``controls``: nothing is to be read in it."""
-        if text in self._controlled or self.passes(text):
+        if text in self._controlled or self.passes(text, created):
             return True
         if not self.controls(text):
             return False
@@ -100,16 +101,22 @@ class Screen:
             self._controlled.add(text)
         return True
 
-    def passes(self, text: bytes) -> bool:
-        """Tell whether a text names nothing protected and needs no watching."""
+    def passes(self, text: bytes, created: Collection[str] = ()) -> bool:
+        """Tell whether a text names nothing protected and needs no watching.
+
+        ``created`` are relations that the session has made: that they are there needs not be looked at.
+        """
         pattern = text.translate(_ANY_DIGIT) if len(text) <= _SHORT else b""
         if pattern in self._passed:
             return True
         lowered = _lowered(text)
-        passes = not (self._names_one(lowered) or self._is_watched(lowered) or self.inserts_elsewhere(text))
-        if passes and pattern:
+        if self._names_one(lowered) or self._is_watched(lowered):
+            return False
+        if self.inserts_elsewhere(text):
+            return bool(created) and not self.inserts_elsewhere(text, created)
+        if pattern:
             self._remember(pattern)
-        return passes
+        return True
 
     def _remember(self, pattern: bytes) -> None:
         """Keep a text's pattern, if all texts of it pass: no name is one for other digits, and no INSERT's target has any."""
@@ -130,9 +137,9 @@ class Screen:
         """Tell whether a text is one statement that begins or ends a transaction or savepoint, or a syntax error."""
         return _CONTROL.fullmatch(text) is not None
 
-    def watched(self, text: bytes) -> bool:
+    def watched(self, text: bytes, created: Collection[str] = ()) -> bool:
         """Tell whether a text may change what later names mean, or prepare, execute or declare something."""
-        return self._is_watched(_lowered(text)) or self.inserts_elsewhere(text)
+        return self._is_watched(_lowered(text)) or self.inserts_elsewhere(text, created)
 
     def learn(self, catalog: Catalog) -> None:
         """Take a catalogue that knows more relations."""
@@ -189,7 +196,7 @@ def _makes_temporary(lowered: str) -> bool:
 
 def _is_watched(lowered: str) -> bool:
     # The semicolon behind the last statement, which psql and pgbench send, separates nothing.
-    plain = lowered.startswith(_PLAIN) or lowered[:1] in _BLANKS
+    plain = lowered.startswith((*_PLAIN, "explain")) or lowered[:1] in _BLANKS
     if plain and _PLAIN_START.match(lowered) and ";" not in lowered.rstrip(";" + _BLANKS):
         named = lowered.find("set_config") >= 0 or lowered.find("pg_settings") >= 0
         # A function may be given the text of what ``text.databases`` refuses.

@@ -36,7 +36,7 @@ def by_handlers(patch: pytest.MonkeyPatch) -> None:
     """Let the handlers do everything."""
     patch.setattr(core, "pass_replies", lambda _session: None)
     patch.setattr(core, "pass_messages", lambda _session: None)
-    patch.setattr(core.Session, "_is_settled", lambda _session: False)
+    patch.setattr(core.Session, "_is_settled", lambda _session, **_: False)
 
 
 def without_handlers(patch: pytest.MonkeyPatch, client: bytes, server: bytes) -> None:

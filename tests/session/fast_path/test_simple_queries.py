@@ -9,7 +9,7 @@ import pytest
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
-from phiproxy.session.fast_path.simple_queries import sent_whole
+from phiproxy.session.fast_path.simple_queries import sent_behind_ddl, sent_whole
 from phiproxy.session.needs import NeedKeys
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session import frames as f
@@ -310,3 +310,92 @@ def test_replies_over_nothing_protected_pass_as_by_the_handlers_however_they_are
     assert shown([said], short=True) == shown([said], short=False)
     for cut in range(1, len(said), 5):
         assert shown([said[:cut], said[cut:]], short=True) == shown([said[:cut], said[cut:]], short=False)
+
+
+CREATED = "CREATE TABLE public.rooms (id int)"
+CREATES_CODE = "CREATE FUNCTION public.sets() RETURNS void LANGUAGE sql AS 'SELECT set_config(''search_path'', ''x'', false)'"
+SAID_BEHIND = (
+    ("SELECT id FROM public.rooms", FIELDS + OPEN + DONE),
+    ("INSERT INTO public.rooms VALUES (1)", f.command_complete("INSERT 0 1") + f.ready()),
+    ("EXPLAIN (COSTS OFF) SELECT CASE id WHEN 1 THEN 2 END FROM public.rooms", FIELDS + OPEN + DONE),
+    ("TRUNCATE public.rooms", f.notice("n") + f.command_complete("TRUNCATE TABLE") + f.ready()),
+    ("BEGIN", f.command_complete("BEGIN") + f.ready("T")),
+    ("SELECT id FROM public.rooms", f.command_complete("SELECT 0") + f.ready("T")),
+    ("COMMIT", f.command_complete("COMMIT") + f.ready()),
+)
+
+
+def behind_ddl(play: Screenplay, *texts: str) -> None:
+    """Let a session make something of its own."""
+    seen(play, *texts)
+    assert not play.session.settled
+    assert play.session.pending.catalog is not None
+
+
+def test_behind_ddl_what_names_nothing_protected_goes_on_by_itself_too(play: Screenplay, monkeypatch: pytest.MonkeyPatch) -> None:
+    behind_ddl(play, CREATED, "DROP TABLE public.others")
+    only_whole_chunks(monkeypatch)
+    for text, said in SAID_BEHIND:
+        play.client_says(f.query(text))
+        play.server_gets(f.query(text))
+        play.server_says(said)
+        assert play.session.to_client == [said]
+        play.session.to_client.clear()
+        play.is_idle()
+    assert play.session.pending.catalog is not None
+
+
+def test_behind_ddl_it_is_as_by_the_handlers() -> None:
+    def shown(*, short: bool) -> list[object]:
+        with pytest.MonkeyPatch.context() as patch:
+            if not short:
+                by_handlers(patch)
+            play, told = Screenplay(), list[object]()
+            seen(play, CREATED)
+            for text, said in (*SAID_BEHIND, ("SELECT nope", f.error("42703") + f.ready()), *SAID_BEHIND[:1]):
+                play.client_says(f.query(text))
+                play.server_says(said)
+                session = play.session
+                told += [b"".join(session.to_server), b"".join(session.to_client), session.status, session.groups.answered]
+                told += [len(session.pipeline.queue), session.pending.catalog, session.counters.forwarded, session.names.changed]
+                session.to_server.clear()
+                session.to_client.clear()
+            return told
+
+    assert shown(short=True) == shown(short=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BY_TAG.format("ada"),
+        "SELECT public.sets()",
+        "SELECT id FROM schema_to_xml('public', true, true, '')",
+        "INSERT INTO public.elsewhere VALUES (1)",
+        "DROP TABLE public.rooms",
+        "SET search_path = elsewhere",
+        "SELECT 1; DROP TABLE public.rooms",
+    ],
+)
+def test_behind_ddl_anything_else_is_left_to_the_handlers(play: Screenplay, text: str) -> None:
+    behind_ddl(play, CREATED, CREATES_CODE)
+    before = play.session.groups.number
+    assert not sent_behind_ddl(play.session, f.query(text))
+    assert (play.session.groups.number, list(play.session.pipeline.queue), play.session.to_server) == (before, [], [])
+
+
+def test_what_ends_a_transaction_in_which_the_catalogue_was_read_is_left_to_the_handlers(play: Screenplay) -> None:
+    behind_ddl(play, CREATED)
+    play.session.catalog.overlay = play.session.planner
+    assert not sent_behind_ddl(play.session, f.query("COMMIT"))
+    assert sent_behind_ddl(play.session, f.query("SELECT 1"))
+    play.session.catalog.overlay = None
+    play.server_says(DONE)
+    play.client_gets(*f.split(DONE))
+
+
+def test_no_query_goes_on_by_itself_behind_ddl_while_the_server_still_tells_of_a_setting(play: Screenplay) -> None:
+    behind_ddl(play, CREATED)
+    play.client_says(f.query("SET DateStyle = german"), f.query("SELECT 1"))
+    assert not play.session._is_settled(but_ddl=True)
+    play.session.to_server.clear()

@@ -42,6 +42,9 @@ def test_every_spelling_of_a_protected_name_is_found(name: str, upper: list[bool
         "UPDATE rooms SET a = 1;",
         "\n  insert INTO rooms\tVALUES (1) ; ;\n",
         "SELECT into_temp FROM log;",
+        "EXPLAIN SELECT CASE a WHEN 1 THEN 2 END FROM log",
+        "explain (costs off, format json)select set, into from log;",
+        "EXPLAIN ANALYZE VERBOSE UPDATE rooms SET a = 1",
     ],
 )
 def test_ordinary_statements_are_neither_found_nor_watched(text: str) -> None:
@@ -221,3 +224,30 @@ def test_a_text_is_judged_once_whatever_its_digits_are() -> None:
     assert screen.passes(b"INSERT INTO t1 VALUES (1)")
     assert not screen.passes(b"INSERT INTO t2 VALUES (1)")
     assert len(screen._passed) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "EXPLAIN EXECUTE p",
+        "EXPLAIN ANALYZE EXECUTE p",
+        "EXPLAIN (ANALYZE) EXECUTE p(1)",
+        "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1",
+        "EXPLAIN SELECT 1; SET search_path = x",
+        "EXPLAIN SELECT set_config('search_path', 'x', false)",
+        "EXPLAIN ANALYZE SELECT 1 AS a INTO TEMP t",
+        "EXPLAIN DECLARE c CURSOR FOR SELECT 1",
+        "EXPLAIN (ANALYZE ')') EXECUTE p",
+        "EXPLAIN /* ( */ EXECUTE p /* ) SELECT */",
+    ],
+)
+def test_explain_of_what_is_watched_is_watched(text: str) -> None:
+    assert SCREEN.watched(text.encode())
+
+
+def test_a_relation_that_the_session_has_made_is_no_other() -> None:
+    screen, text = Screen(PROTECTION, CATALOG), b"INSERT INTO made VALUES (1, 'x')"
+    for created in ((), ("made",), ("another",), ()):  # what passes for one session does not for another
+        assert screen.passes(text, created) is ("made" in created)
+        assert screen.watched(text, created) is ("made" not in created)
+    assert not screen.passes(b"INSERT INTO made VALUES (1); INSERT INTO patient VALUES (2)", ("made",))
