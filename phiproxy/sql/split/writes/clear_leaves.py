@@ -283,7 +283,7 @@ def clear_leaves(a: Analysis, relation: Relation, protected: Mapping[str, Protec
 
 
 def _is_put_together(node: Node) -> bool:
-    """Tell whether a document is put together of parts, of which each has a place: ``jsonb_build_object('ssn', $1, 'ward', $2)``."""
+    """Tell whether a document is put together of parts, each of which has a place: ``jsonb_build_object('ssn', $1)``."""
     kind, body = only(node)
     match kind:
         case "TypeCast":
