@@ -574,8 +574,8 @@ def test_a_value_that_meets_something_sealed_comes_to_no_part_in_clear(both: Bot
 
 
 def test_a_key_that_is_taken_away_may_be_what_is_sealed(both: Both, oracle: LeakOracle) -> None:
-    statement = "UPDATE charts SET doc = (doc - %(a)s::text) || jsonb_build_object('ssn', %(a)s::text) WHERE id = 1"
-    both.same(statement, {"a": oracle.plant()})
+    given: Any = {"a": oracle.plant()}
+    both.same("UPDATE charts SET doc = (doc - %(a)s::text) || jsonb_build_object('ssn', %(a)s::text) WHERE id = 1", given)
     both.same("SELECT id, doc FROM charts ORDER BY id")
 
 
