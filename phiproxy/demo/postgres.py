@@ -31,6 +31,7 @@ QUIET = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
+    "jit": "off",  # over tables as small as these, compiling a query over the catalogue takes longer than its answer
     "password_encryption": "scram-sha-256",
     "max_connections": "200",
     "timezone": "UTC",
