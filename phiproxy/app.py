@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,17 @@ from phiproxy.audit_service import AuditService
 from phiproxy.computing import running
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.database_keys import provider_of
-from phiproxy.database_snapshot import Snapshot, read_snapshot
+from phiproxy.database_snapshot import read_snapshot
 from phiproxy.engine.access import Access
 from phiproxy.engine.engine import Engine
-from phiproxy.errors import ConfigError, PhiproxyError
+from phiproxy.errors import ConfigError
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.measuring import Measuring
 from phiproxy.net.channel_binding import check_certificates
 from phiproxy.net.client_slots import ClientSlots
+from phiproxy.net.failover import UpstreamRoles
 from phiproxy.net.listener import Listener, ListenerSettings, ShuttingDown
 from phiproxy.net.pooling_check import refuse_transaction_pooling
-from phiproxy.net.primary_and_standby import UpstreamRoles
 from phiproxy.net.relay import Relay
 from phiproxy.net.role_members import is_role, read_memberships
 from phiproxy.net.scram_login import Authenticator
@@ -36,11 +36,11 @@ from phiproxy.net.scram_verifiers import mock_secret, open_verifiers
 from phiproxy.net.service_login import connect_service
 from phiproxy.net.session_needs import Services
 from phiproxy.net.sockets import allow_descriptors, close_all, given, listen_on
-from phiproxy.net.standbys import Standbys
+from phiproxy.net.standby_replay import Standbys
 from phiproxy.net.tasks import spawn, whenever
-from phiproxy.net.tls import Offer, client_offer, upstream_context
+from phiproxy.net.tls import client_offer, upstream_context
 from phiproxy.net.upstream import Connector
-from phiproxy.ops.logs import set_up_logging, tell_of_restart
+from phiproxy.ops.logs import set_up_logging
 from phiproxy.ops.memory import settle_memory
 from phiproxy.ops.metrics import Metrics, MetricsServer
 from phiproxy.ops.service_manager import ServiceManager
@@ -49,11 +49,11 @@ from phiproxy.plan.explanation import DEFAULT_PATH, Explanation, explain_for
 from phiproxy.plan.explanation import explain as explain_plan
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import EngineFacts
-from phiproxy.policy.load import load_settings
 from phiproxy.policy.model import Policy
 from phiproxy.policy.setting_values import Address
 from phiproxy.policy.settings import Settings
 from phiproxy.readiness import Readiness
+from phiproxy.reload import Reloadable, certificates_matter, reload, tls_required
 from phiproxy.served_database import KeyEvents, ServedDatabase
 from phiproxy.session.parts import Fence
 from phiproxy.session.startup_message import Admission
@@ -89,15 +89,6 @@ class Inherited:
     tell_head: Callable[[dict[str, Any]], None]
     worker: tuple[int, int] | None = None
     engine: Access | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Another configuration, read and found to fit."""
-
-    settings: Settings
-    tls: Offer | None
-    databases: tuple[tuple[ServedDatabase, Policy, Snapshot], ...]
 
 
 class Proxy:
@@ -143,7 +134,7 @@ class Proxy:
         self._roles = roles = await self._watched_roles()
         connector = Connector(settings.upstream, upstream_context(settings.upstream), roles)
         tls = client_offer(settings.tls)
-        if _certificates_matter(settings):
+        if certificates_matter(settings):
             await check_certificates(connector, tls)
         await self._open_databases()
         if settings.auth.mode == "scram":
@@ -155,7 +146,7 @@ class Proxy:
                 connector=connector,
                 limits=settings.limits,
                 tls=tls,
-                tls_required=_tls_required(settings),
+                tls_required=tls_required(settings),
                 auth=self._auth,
                 different_certificates=settings.auth.different_certificates == "allow",
                 database=self._database,
@@ -315,57 +306,15 @@ class Proxy:
                     relay.last_word(ShuttingDown("terminating connection due to administrator command"))
             await asyncio.sleep(0.05)
 
-    async def reload(self, path: Path | None) -> None:
-        """Read policies and certificates again (SIGHUP). What is wrong is logged, and the proxy goes on as it was."""
-        try:
-            settings = load_settings(path) if path is not None else self.settings
-            self.take(await self.prepare(settings, load_policies(settings)))
-            tell_of_restart(self.settings, settings)
-        except PhiproxyError as error:
-            log.error("reload failed, nothing changed", complaints=error.message.split("\n"))
-            return
-        log.info("reloaded")
-
-    async def prepare(self, settings: Settings, policies: Sequence[Policy]) -> Prepared:
-        """See whether another configuration fits, and change nothing yet; PhiproxyError when it does not."""
-        if {policy.database for policy in policies} != set(self.databases):
-            # Sessions of such a database are open already, and go on without the policy, or with it.
-            raise ConfigError("a policy for another database than before, or one less: that needs a restart")
-        if settings.auth != self.settings.auth:
-            raise ConfigError("auth is another than before: how clients log in changes with a restart only")
-        tls = client_offer(settings.tls)
-        if self._connector is not None and _certificates_matter(settings):
-            await check_certificates(self._connector, tls)
-        for policy in policies:
-            await self.databases[policy.database].see_kek(settings, policy)
-        fitting = [(self.databases[policy.database], policy) for policy in policies]
-        databases = tuple([(database, policy, await database.fit(policy)) for database, policy in fitting])
-        if self._auth is not None:
-            self._auth.verifiers.reload()  # the last that may fail, since it takes what it reads
-        return Prepared(settings, tls, databases)
-
-    def take(self, prepared: Prepared) -> None:
-        """Go on with a configuration that fits."""
-        for database, policy, snapshot in prepared.databases:
-            database.take(policy, snapshot)
-        if self._audit is not None:
-            self._audit.policies_taken([policy for _, policy, _ in prepared.databases])
-        if self._listener is not None:
-            required = _tls_required(prepared.settings)
-            self._listener.settings = replace(self._listener.settings, tls=prepared.tls, tls_required=required)
+    @property
+    def reloadable(self) -> Reloadable:
+        """What another configuration must fit, and what goes on with it."""
+        return Reloadable(self.settings, self.databases, self._auth, self._connector, self._audit, self._listener)
 
 
 async def _refuse_poolers(settings: Settings, database: str) -> None:
     if not await refuse_transaction_pooling(settings, database):
         log.warning("whether upstream.address is a pooler is not known: the service login cannot come that way")
-
-
-def _certificates_matter(settings: Settings) -> bool:
-    return settings.auth.mode == "passthrough" and settings.auth.different_certificates == "refuse"
-
-
-def _tls_required(settings: Settings) -> bool:
-    return settings.tls.mode in ("require", "verify-client")
 
 
 async def serve_until_told(settings: Settings, *, path: Path | None = None) -> None:
@@ -383,7 +332,7 @@ async def serve_until_told(settings: Settings, *, path: Path | None = None) -> N
         settle_memory()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end)
-        reloading = spawn(whenever(told, lambda: manager.reload(proxy.reload(path)), "reload"), "follow SIGHUP")
+        reloading = spawn(whenever(told, lambda: manager.reload(reload(proxy.reloadable, path)), "reload"), "follow SIGHUP")
         alive = spawn(manager.keep_alive(), "watchdog")
         manager.ready()
         await ending.wait()

@@ -7,7 +7,7 @@ from phiproxy.database_keys import keks_of, provider_of
 from phiproxy.errors import ConfigError, ProviderMisconfigured
 from phiproxy.keys.provider import AUDIT_SCOPE
 from phiproxy.keys.registry import Registry
-from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.trusted_registry import trusted
 from phiproxy.net.service_login import connect_service, service_pool
 from phiproxy.policy.model import Policy

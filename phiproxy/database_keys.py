@@ -8,7 +8,7 @@ from phiproxy.keys import open_provider
 from phiproxy.keys.key_rows import RootRow
 from phiproxy.keys.key_service import KeyLimits
 from phiproxy.keys.provider import KeyProvider
-from phiproxy.keys.roots import CacheLimits
+from phiproxy.keys.root_cache import CacheLimits
 from phiproxy.keys.tenant_keks import Kek, TenantKeks
 from phiproxy.keys.unwrap_check import as_error, decisive, first, unopened
 from phiproxy.policy.kek_uris import absolute

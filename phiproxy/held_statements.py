@@ -17,7 +17,7 @@ from phiproxy.net import clock
 from phiproxy.net.held_tables import is_there, with_neighbours, without_touching
 from phiproxy.net.relay import Relay
 from phiproxy.net.service_login import ServicePool
-from phiproxy.net.standbys import Standbys, epoch_of
+from phiproxy.net.standby_replay import Standbys, epoch_of
 from phiproxy.net.tasks import spawn
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.setting_values import Address

@@ -25,7 +25,7 @@ from phiproxy.plan.explanation import DEFAULT_PATH
 from phiproxy.plan.forecast import Forecast, forecast
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import EngineFacts
-from phiproxy.plan.splitting import MAX_SHAPED_TEXT
+from phiproxy.plan.whether_split import MAX_SHAPED_TEXT
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.column_states import as_if_sealed
 from phiproxy.policy.protection import Protection

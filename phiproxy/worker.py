@@ -18,6 +18,7 @@ from phiproxy.net.workers import Channel, Drain, Prepare, Start, Stop, Take
 from phiproxy.ops.logs import set_up_logging
 from phiproxy.ops.memory import settle_memory
 from phiproxy.policy.settings import Log
+from phiproxy.reload import Prepared, prepare, take
 
 log = structlog.get_logger("phiproxy.worker")
 
@@ -65,7 +66,7 @@ async def _work(control: socket.socket) -> int:
 
 async def _obey(proxy: app.Proxy, channel: Channel) -> None:
     """Do what the supervisor says until it says that this is the end, or is gone itself."""
-    prepared: app.Prepared | None = None
+    prepared: Prepared | None = None
     drained: asyncio.Task[None] | None = None
     orders = spawn(channel.next_order(), "orders")
     while True:
@@ -80,12 +81,12 @@ async def _obey(proxy: app.Proxy, channel: Channel) -> None:
         if isinstance(order, Prepare):
             prepared = None
             try:
-                prepared = await proxy.prepare(*order.configuration)
+                prepared = await prepare(proxy.reloadable, *order.configuration)
                 channel.report("prepared")
             except PhiproxyError as error:
                 channel.report("unfit", error.message)
         elif isinstance(order, Take) and prepared is not None:
-            proxy.take(prepared)
+            take(proxy.reloadable, prepared)
             prepared = None
             channel.report("taken")
         elif isinstance(order, Drain):

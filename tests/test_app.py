@@ -20,6 +20,7 @@ from phiproxy import app
 from phiproxy.demo.postgres import free_port
 from phiproxy.errors import ConfigError
 from phiproxy.net import tasks
+from phiproxy.reload import prepare, reload, take
 from phiproxy.sql.policy_files import load_policies
 from tests.harness import waiting
 from tests.harness.proxy import ProxyUnderTest
@@ -226,12 +227,12 @@ async def test_certificates_are_read_again_and_sessions_go_on(site: Site, tmp_pa
         async with await connect(site, port, sslmode="require") as conn:
             papers.authority.issue("rotating")  # into the same files
             assert await presented(port, old) == before
-            await proxy.reload(None)
+            await reload(proxy.reloadable, None)
             assert await presented(port, old) != before
             await conn.execute("SELECT 1")
             pair.certificate.write_text("no certificate")
             after = await presented(port, old)
-            await proxy.reload(None)
+            await reload(proxy.reloadable, None)
             assert await presented(port, old) == after
 
 
@@ -251,13 +252,13 @@ async def test_a_policy_for_a_new_database_is_not_passed_over(site: Site, capsys
         text = policy.read_text()
         policy.write_text(text.replace(f"database: {site.sealed}", "database: another"))
         try:
-            await proxy.reload(None)
+            await reload(proxy.reloadable, None)
         finally:
             policy.write_text(text)
         said = capsys.readouterr().out
         assert "reload failed" in said
         assert "needs a restart" in said
-        await proxy.reload(None)
+        await reload(proxy.reloadable, None)
         assert "reload failed" not in capsys.readouterr().out
 
 
@@ -266,8 +267,8 @@ async def test_another_way_to_log_in_is_not_passed_over(site: Site) -> None:
     async with app.Proxy(settings, load_policies(settings)) as proxy:
         changed = site_settings(site, auth={"mode": "scram"})
         with pytest.raises(ConfigError, match="auth is another than before"):
-            await proxy.prepare(changed, load_policies(changed))
-        proxy.take(await proxy.prepare(settings, load_policies(settings)))
+            await prepare(proxy.reloadable, changed, load_policies(changed))
+        take(proxy.reloadable, await prepare(proxy.reloadable, settings, load_policies(settings)))
 
 
 async def test_settings_that_take_a_restart_are_told(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,9 +276,9 @@ async def test_settings_that_take_a_restart_are_told(site: Site, capsys: pytest.
     changed = site.directory / "changed.yaml"
     changed.write_text(site.config.read_text() + "limits: {max_clients: 7}\ncatalog: {poll: 2s}\n")
     async with app.Proxy(settings, load_policies(settings)) as proxy:
-        await proxy.reload(None)
+        await reload(proxy.reloadable, None)
         assert "restart" not in capsys.readouterr().out
-        await proxy.reload(changed)
+        await reload(proxy.reloadable, changed)
     said = capsys.readouterr().out
     assert "take a restart" in said
     assert "['catalog', 'limits', 'listen']" in said

@@ -29,7 +29,7 @@ from phiproxy.keys.local import add_kek
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, record_event
 from phiproxy.keys.rewrap import below, rewrap
-from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.rotation import roll_data_key, rotate_root
 from phiproxy.keys.slots import next_slot
 from phiproxy.keys.tenant_keks import Kek, kek_of

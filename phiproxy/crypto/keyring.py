@@ -1,6 +1,6 @@
 """Keys already in memory: answers, or raises KeyNeeded; no I/O, and time is handed in.
 
-Filled by ``phiproxy.keys``; asked by ``seal``, ``blind`` and the plans. One keyring serves one database and one tenant. Everything
+Filled by ``phiproxy.keys``; asked by ``seal``, ``blind_tags`` and plans. One keyring serves one database and one tenant. All
 here expires with the root key that it was unwrapped or derived from (spec/stored-format 3.7). Not for use from several threads.
 """
 

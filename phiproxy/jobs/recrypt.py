@@ -26,7 +26,7 @@ from phiproxy.jobs.sealed_values import SealedValues, key_id_of
 from phiproxy.jobs.stored_columns import Stored, StoredColumn, of_scopes, stored_columns
 from phiproxy.keys.key_rows import DataKeyRow, RootRow
 from phiproxy.keys.registry import Registry
-from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.rotation import roll_data_key
 from phiproxy.keys.tenant_keks import kek_of
 from phiproxy.policy.identifiers import quote_ident

@@ -26,7 +26,7 @@ from phiproxy.keys.new_tenants import ensure_root
 from phiproxy.keys.provider import Purpose
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.resolve_data_key import Resolved, resolve_data_keys
-from phiproxy.keys.roots import CacheLimits, Root, RootCache
+from phiproxy.keys.root_cache import CacheLimits, Root, RootCache
 from phiproxy.keys.rotation import roll_data_key, rotate_root
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.keys.trust import Fault

@@ -50,7 +50,7 @@ from phiproxy.keys.registry_schema import (
     table,
     upgrade_tables,
 )
-from phiproxy.keys.roots import CacheLimits, RootCache, unwrap_root
+from phiproxy.keys.root_cache import CacheLimits, RootCache, unwrap_root
 from phiproxy.keys.serving_proxies import live_proxies
 from phiproxy.keys.slot_activation import activate_slots
 from phiproxy.keys.trust import CHANGING, Change, Trust

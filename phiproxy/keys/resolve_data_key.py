@@ -9,7 +9,7 @@ from phiproxy.crypto.keyring import DataKey, Keyring, Refusal
 from phiproxy.crypto.seal import ColumnSpec, OpenMemo, make_opener
 from phiproxy.errors import KeyNeeded, SealError
 from phiproxy.keys.key_rows import DataKeyRow, RegistryReader, RootRow, refusal_of, unwrap_data_key
-from phiproxy.keys.roots import CacheLimits, Root, RootCache
+from phiproxy.keys.root_cache import CacheLimits, Root, RootCache
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.policy.registry_layout import Layout
 

@@ -12,7 +12,7 @@ from phiproxy.keys.key_rows import RootRow, WrapRow
 from phiproxy.keys.key_state_changes import add_wrap, announce, drop_wrap
 from phiproxy.keys.provider import KeyProvider, Wrapped
 from phiproxy.keys.registry import Registry
-from phiproxy.keys.roots import refuse_unauthentic, unwrap_root
+from phiproxy.keys.root_cache import refuse_unauthentic, unwrap_root
 from phiproxy.keys.tenant_keks import Kek, kek_of
 
 

@@ -12,7 +12,7 @@ from phiproxy.keys.key_state_changes import announce, set_data_key_state, set_ro
 from phiproxy.keys.new_tenants import new_root_key
 from phiproxy.keys.provider import KeyProvider, Purpose
 from phiproxy.keys.registry import Registry, insert_data_key, select_data_keys
-from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.tenant_keks import Kek, kek_of
 
 

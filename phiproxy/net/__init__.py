@@ -5,7 +5,7 @@ Clients:
     pooling_check
 
 Servers:
-    upstream, primary_and_standby, cancel_requests, service_login, standing_connection, standbys
+    upstream, failover, cancel_requests, service_login, standing_connection, standby_replay
 
 One session:
     relay, leg, sockets, session_needs, computations, offload, unrecorded

@@ -14,9 +14,9 @@ from phiproxy.net import clock
 from phiproxy.net.cancel_requests import cancel
 from phiproxy.net.channel_binding import peer_certificate, unbound
 from phiproxy.net.client_slots import ClientSlots, OwnSlots
+from phiproxy.net.failover import NoLongerPrimary, UpstreamRoles
 from phiproxy.net.first_packet import CertificateRequired, First, greet
 from phiproxy.net.leg import Leg
-from phiproxy.net.primary_and_standby import NoLongerPrimary, UpstreamRoles
 from phiproxy.net.relay import Relay
 from phiproxy.net.scram_login import MAX_NAME, Authenticator, Login
 from phiproxy.net.session_log import SessionLog, Tallies, peer_of

@@ -2,7 +2,7 @@
 
 The answer to SSLRequest is read as exactly one byte from the bare socket, so that nothing in clear can be taken for what comes
 through TLS (CVE-2021-23222); a server that says N where TLS is required is an error, never a silent downgrade.
-Which server is the primary, and what happens at a failover, is ``primary_and_standby``; cancel requests are ``cancel_requests``.
+Which server is the primary, and what happens at a failover, is ``failover``; cancel requests are ``cancel_requests``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LOOK_AGAIN = 0.25
 
 
 class Roles(Protocol):
-    """Which servers have which role (``primary_and_standby``)."""
+    """Which servers have which role (``failover``)."""
 
     @property
     def target(self) -> str:

@@ -20,8 +20,8 @@ from phiproxy.errors import (
 )
 from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Planner
-from phiproxy.plan.splitting import HasSplit
 from phiproxy.plan.statement_plan import StatementPlan
+from phiproxy.plan.whether_split import HasSplit
 from phiproxy.sql.result import Answered
 from phiproxy.sql.values.uses import Search
 from phiproxy.types.styles import Styles

@@ -38,11 +38,11 @@ from phiproxy.plan.search_path import IN_TEMPORARY, divided, joined
 from phiproxy.plan.simple_query_template import SimpleQueryTemplate, simple_query_template
 from phiproxy.plan.split_plan import EngineFacts, SplitPlan
 from phiproxy.plan.split_templates import SplitTemplates, split_template
-from phiproxy.plan.splitting import MAX_SHAPED_TEXT, HasSplit, Refusal, Splitting
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
 from phiproxy.plan.statements_behind import behind_ddl, behind_role, context_behind
 from phiproxy.plan.templates import Templates, template
 from phiproxy.plan.touched import Shape, shape
+from phiproxy.plan.whether_split import MAX_SHAPED_TEXT, HasSplit, Refusal, Splitting
 from phiproxy.policy.boundary import with_refused
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.catalog_rows import changed, overlaid

@@ -2,7 +2,7 @@
 
 Manual: COPY ("File Formats"); copyfromparse.c and copyto.c for what the manual leaves open. A *raw* field is spelled as it stands
 in the data, so that a field nobody touches goes on byte for byte; in the binary format None is NULL. The three codecs are in
-``copytext``, ``copycsv`` and ``copybinary``; messages and rows need not begin together (manual 55.2.7).
+``copy_text``, ``copy_csv`` and ``copy_binary``; messages and rows need not begin together (manual 55.2.7).
 """
 
 from abc import ABC, abstractmethod

@@ -12,7 +12,7 @@ from phiproxy.keys import rewrap as module
 from phiproxy.keys.provider import Context, Wrapped
 from phiproxy.keys.registry import select_roots
 from phiproxy.keys.rewrap import below, rewrap
-from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.root_cache import unwrap_root
 from tests.keys.fakes import DEPLOYMENT, FakeProvider, Site
 
 

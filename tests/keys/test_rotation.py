@@ -13,7 +13,7 @@ from phiproxy.keys.key_service import KeyLimits
 from phiproxy.keys.new_tenants import new_root_key
 from phiproxy.keys.provider import Context, NewKey, Purpose
 from phiproxy.keys.registry import Registry, insert_data_key, insert_root
-from phiproxy.keys.roots import unwrap_root
+from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.rotation import roll_data_key, rotate_root
 from tests.keys.fakes import DEPLOYMENT, Clock, Site
 

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from phiproxy.app import Proxy
+from phiproxy.reload import reload
 from tests.harness.server import PostgresServer
 from tests.net.certificates import Papers
 from tests.net.logins import PASSWORD, as_role, at, exchange, scram, server_with_roles, typed
@@ -127,4 +128,4 @@ async def test_a_file_of_verifiers_needs_no_service_login(
 async def reloaded(proxy: Proxy, path: Path, text: str) -> None:
     """Write the file and tell the proxy."""
     await asyncio.to_thread(path.write_text, text)
-    await proxy.reload(None)
+    await reload(proxy.reloadable, None)

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg import pq
 
+from phiproxy.reload import reload
 from tests.harness.server import PostgresServer
 from tests.net.certificates import Papers, self_signed, tls_server
 from tests.net.logins import PASSWORD, as_role, exchange, initial, scram, server_with_roles, typed
@@ -302,7 +303,7 @@ async def test_a_new_certificate_is_what_the_next_login_binds_to(secure: Postgre
     async with serving(settings) as (proxy, port), await as_role(port, "a_role", **binding) as conn:
         for old, new in ((pair.certificate, other.certificate), (pair.key, other.key)):
             old.write_bytes(new.read_bytes())
-        await proxy.reload(None)
+        await reload(proxy.reloadable, None)
         await (await as_role(port, "a_role", **binding)).close()
         assert await (await conn.execute("SELECT 1")).fetchone() == (1,)
 

@@ -6,7 +6,7 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.context import Context
 from phiproxy.sql.queries.computed_views import names_inner
 from phiproxy.sql.result import Split, Waiting
-from phiproxy.sql.split.split import split
+from phiproxy.sql.split.source_and_rest import split
 from phiproxy.sql.split.writes.copied_rows import copied_rows
 from phiproxy.sql.split.writes.given_defaults import with_defaults
 from phiproxy.sql.split.writes.only_defaults import only_defaults

@@ -18,12 +18,12 @@ from phiproxy.sql.resolve.output_names import output_name
 from phiproxy.sql.result import SourceColumn
 from phiproxy.sql.split.blocks import Block, references
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.order_and_limit import changes_rows
 from phiproxy.sql.split.pieces import Replaced
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.rest_nodes import check_rest, row_references
 from phiproxy.sql.split.sources import Column, Source
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.split.tails import changes_rows
 from phiproxy.sql.split.values import server_values
 from phiproxy.sql.text.parse import Node, location, only, strings
 from phiproxy.sql.text.token_spans import OPEN

@@ -11,7 +11,7 @@ from phiproxy.sql.pg_errors.verdict import rejection
 from phiproxy.sql.result import Answered, Split
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.split import split
+from phiproxy.sql.split.source_and_rest import split
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import types_of
 from phiproxy.sql.split.writes.targets import check_assigned

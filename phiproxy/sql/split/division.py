@@ -16,13 +16,13 @@ from phiproxy.sql.split.clauses import Part
 from phiproxy.sql.split.computed_columns import ComputedColumn, computed_columns
 from phiproxy.sql.split.from_items import is_wanted, item_columns, views_of
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.order_and_limit import behind, locking, locks, nothing_waits
 from phiproxy.sql.split.pieces import table_span
 from phiproxy.sql.split.remaining import bodies, nodes
 from phiproxy.sql.split.row_by_row import rows_of
 from phiproxy.sql.split.sources import Column, Source, Trials
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import Mentioned, Table, TableColumn, mentioned, needed, written_rows
-from phiproxy.sql.split.tails import behind, locking, locks, nothing_waits
 from phiproxy.sql.split.values import ServerValue, server_values
 from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.types.declared import DeclaredType

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.result import Rest, SourceColumn
-from phiproxy.sql.split import clauses, ctes, tails
+from phiproxy.sql.split import clauses, ctes, order_and_limit
 from phiproxy.sql.split.division import Division, Joined
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced, from_item, is_table_command, rest_of, table_span, unqualified, view_item
@@ -72,7 +72,7 @@ def described_text(whole: Whole, division: Division | None) -> tuple[Rest, tuple
         )
     for body in bodies(whole.body, ()):
         if "lockingClause" in body:
-            replaced += [Replaced(*lock, (b"",)) for lock in tails.without(whole, body, limited=False)]
+            replaced += [Replaced(*lock, (b"",)) for lock in order_and_limit.without(whole, body, limited=False)]
     called_as: dict[bytes, str] = {}
     for value in server_values(whole, ())[0]:  # of which one that stands in several places must be equal everywhere
         if value.key not in called_as:
@@ -103,7 +103,7 @@ def _replaced(whole: Whole, division: Division, typed: frozenset[str]) -> Iterat
     limited = {id(read.body) for read in division.limited}
     for body in bodies(whole.body, division.gone):
         if "lockingClause" in body or id(body) in limited:
-            for left_out in tails.without(whole, body, limited=id(body) in limited):
+            for left_out in order_and_limit.without(whole, body, limited=id(body) in limited):
                 yield Replaced(*left_out, (b"",))
     yield from _beside(division)
     for source in division.value_source:

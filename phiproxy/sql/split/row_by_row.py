@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from phiproxy.policy.view_rests import Rows
 from phiproxy.sql.split.blocks import block
+from phiproxy.sql.split.order_and_limit import changes_rows
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.split.tails import changes_rows
 
 if TYPE_CHECKING:
     from phiproxy.sql.split.division import Division

@@ -13,7 +13,7 @@ from phiproxy.sql.pg_errors.verdict import types
 from phiproxy.sql.result import Rest, Split, Waiting
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.split import Described, described, split
+from phiproxy.sql.split.source_and_rest import Described, described, split
 from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.text.parse import Statement, parse, tokens
 

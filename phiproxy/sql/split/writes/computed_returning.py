@@ -5,7 +5,7 @@ from __future__ import annotations
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Kind, Split, Waiting
-from phiproxy.sql.split.split import Described
+from phiproxy.sql.split.source_and_rest import Described
 from phiproxy.sql.split.writes.checks import answered, check_apart, check_none_waits, check_whatever_is_given
 from phiproxy.sql.split.writes.composed_select import described_of
 from phiproxy.sql.split.writes.described import described, described_around

@@ -22,8 +22,8 @@ from phiproxy.sql.split.pieces import Replaced, from_item, rest_of, table_span, 
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.rest_nodes import check_rest
 from phiproxy.sql.split.rest_text import joined_items, listed_stars, numbered, typed_tables
+from phiproxy.sql.split.source_and_rest import Described, row_types, split_over_writes
 from phiproxy.sql.split.sources import Source
-from phiproxy.sql.split.split import Described, row_types, split_over_writes
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import TableColumn, mentioned, needed, tables
 from phiproxy.sql.split.values import of_server, server_values

@@ -11,7 +11,7 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.split import split_over_writes
+from phiproxy.sql.split.source_and_rest import split_over_writes
 from phiproxy.sql.split.writes.checks import answered, check_apart, check_whatever_is_given
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import described_of

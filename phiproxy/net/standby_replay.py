@@ -14,7 +14,7 @@ from psycopg import sql
 
 from phiproxy.errors import ConfigError, PhiproxyError
 from phiproxy.net import clock
-from phiproxy.net.primary_and_standby import PATIENCE, UpstreamRoles, straight_to
+from phiproxy.net.failover import PATIENCE, UpstreamRoles, straight_to
 from phiproxy.net.standing_connection import StandingConnection
 from phiproxy.policy.setting_values import Address
 from phiproxy.policy.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from phiproxy.net.primary_and_standby import NoLongerPrimary, UpstreamRoles, WrongServer
+from phiproxy.net.failover import NoLongerPrimary, UpstreamRoles, WrongServer
 from phiproxy.net.service_login import service_conninfo
 from phiproxy.policy.setting_values import Address
 from phiproxy.policy.settings import Settings, Upstream

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from phiproxy.demo.postgres import free_port
-from phiproxy.net.standbys import StandbyBehind, Standbys, epoch_of
+from phiproxy.net.standby_replay import StandbyBehind, Standbys, epoch_of
 from phiproxy.policy.setting_values import Address
 from tests.harness.server import PostgresServer
 from tests.net.serving import bare_settings
@@ -52,7 +52,7 @@ async def test_a_session_begins_when_its_standby_has_what_the_primary_has(
     with postgres_server.connect("behind") as conn:
         conn.execute("UPDATE phiproxy.meta SET epoch = 6")
     await asyncio.wait_for(arriving, timeout=60)
-    monkeypatch.setattr("phiproxy.net.standbys.LONGEST_ARRIVAL", 0.0)
+    monkeypatch.setattr("phiproxy.net.standby_replay.LONGEST_ARRIVAL", 0.0)
     with pytest.raises(StandbyBehind, match="is behind what was last changed") as told:
         await standbys.arrive(here, lambda: 7)
     assert told.value.sqlstate == "57P03"

@@ -9,7 +9,7 @@ import pytest
 from phiproxy.errors import ProviderDenied, ProviderError, ProviderMisconfigured, ProviderUnavailable
 from phiproxy.keys.key_rows import RootRow, WrapRow
 from phiproxy.keys.provider import Context
-from phiproxy.keys.roots import RETRY_AFTER, CacheLimits, Root, RootCache
+from phiproxy.keys.root_cache import RETRY_AFTER, CacheLimits, Root, RootCache
 from tests.keys.fakes import DEPLOYMENT, Clock, FakeProvider
 
 SECRET = b"R" * 32
