@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from phiproxy.documents.field_paths import ELEMENTS, Path
+from phiproxy.documents.paths import KeyOrPosition, text_step
 from phiproxy.documents.walk import Listed, listed
 from phiproxy.policy.column_types import builtin
 from phiproxy.policy.protection import DeclaredType, DocumentFields, ProtectedColumn
@@ -121,7 +122,8 @@ def _place(document: DocumentFields, steps: Sequence[str], *, makes: bool = Fals
         step = Step("either", name)
         if there is not None and there.number is not None:
             return None
-        if makes and there is not None and there.fields and step.numeric != (ELEMENTS in there.below):
+        # Of what is not there PostgreSQL makes an array where the text is an integer, and of nothing that only looks like one.
+        if makes and there is not None and there.fields and isinstance(text_step(name), KeyOrPosition) != (ELEMENTS in there.below):
             return None
         took = taken(there, step, others=document.others_sealed)
         if isinstance(took, Nowhere):
@@ -221,7 +223,7 @@ class _Changes:
             return False
         for side in sides:
             self.whole(side)
-            if only(side)[0] not in _NEVER_SCALAR:
+            if not _is_never_scalar(side):
                 self.a.rewrite(_as_object, Order.WHOLE, node=side)
         return True
 
@@ -319,6 +321,12 @@ def _is_jsonb(declared: DeclaredType | None) -> bool:
 def _may_be_jsonb(operand: Operand) -> bool:
     """Tell whether a value is a jsonb where one is expected: a literal, a parameter or NULL, whose last cast, if any, says so."""
     return operand.kind != "constant" and (not operand.types or _is_jsonb(operand.types[-1]))
+
+
+def _is_never_scalar(node: Node) -> bool:
+    """Tell whether a document that is computed is no scalar, or an error: only jsonb_set_lax may return one as it is."""
+    kind, body = only(node)
+    return kind in _NEVER_SCALAR and strings(body.get("funcname"))[-1:] != ["jsonb_set_lax"]
 
 
 def _as_object(draft: Draft, *, node: Node) -> Iterator[Insert]:

@@ -86,6 +86,17 @@ def test_where_subscripts_lead(path: str, in_open: str, in_closed: str) -> None:
         assert where(planner, f"fields{subscripts} = $1") == (expected if expected in ("clear", NO) else f"{expected} as jsonb")
 
 
+@pytest.mark.parametrize("step", ["0", "-1", " 1", "+1", "2147483647"])
+def test_an_array_is_made_where_the_text_is_an_integer(step: str) -> None:
+    assert where(OPEN, f"fields['history']['{step}']['note'] = $1") == "fields$.history[*].note as jsonb"
+
+
+@pytest.mark.parametrize("step", ["2147483648", "99999999999", "1 ", "+-1", "--1", "²", "1_0"])
+def test_an_object_would_be_made_where_it_only_looks_like_one(step: str) -> None:
+    for planner in (OPEN, CLOSED):
+        assert where(planner, f"fields['history']['{step}']['note'] = $1") == NO
+
+
 @pytest.mark.parametrize(
     ("change", "becomes"),
     [

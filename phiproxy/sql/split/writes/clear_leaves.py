@@ -154,6 +154,7 @@ class ClearLeaves:
         results = [*(when["result"] for when in whens), *([body["defresult"]] if "defresult" in body else [])]
         decide = [*(when["expr"] for when in whens), *([body["arg"]] if "arg" in body else [])]
         if all(map(self.is_plain, decide)):
+            self.shown.extend(decide)  # which of the results is stored in clear tells of what decides
             return all(self._stays(one, at) for one in results)
         return "defresult" in body and all(self._changes_fields(one, at) for one in results)
 

@@ -27,6 +27,9 @@ MET = [
     " WHEN MATCHED AND upper(r.ssn) = v.w THEN UPDATE SET fields = r.fields || jsonb_build_object('ward', v.w)",
     "WITH x AS (UPDATE records SET fields = fields || jsonb_build_object('ward', $1::text) WHERE id = 1),"
     " y AS (UPDATE visits SET diagnosis = upper($1)) SELECT 1",
+    "UPDATE records SET fields = fields || CASE WHEN upper($1) > 'A' THEN jsonb_build_object('ward', 1)"
+    " ELSE jsonb_build_object('ward', 2) END WHERE upper(ssn) = $1",
+    "UPDATE records SET fields = CASE left($1, 1) WHEN '0' THEN fields - 'ward' ELSE fields END WHERE upper(ssn) = $1",
 ]
 
 
