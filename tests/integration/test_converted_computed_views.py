@@ -158,14 +158,15 @@ def test_without_an_engine(postgres_server: PostgresServer, tmp_path: Path) -> N
 
 COMPARED = """\
 CREATE TABLE t (id int PRIMARY KEY, ssn text, name varchar(40), born date, city text, n numeric);
-INSERT INTO t SELECT n, 's' || n % 6, 'Ann ' || n, date '1980-01-01' + n, 'c' || n % 5, n / 4.0 FROM generate_series(1, {rows}) n;
+INSERT INTO t SELECT n, 's' || n % 6, 'Ann ' || n, date '1980-01-01' + n, 'c' || n % 5, n / 4.0
+  FROM generate_series(1, {rows}) n;
 CREATE VIEW same AS SELECT a.id, b.id AS other, upper(a.name) AS n FROM t a JOIN t b ON a.ssn = b.ssn;
 CREATE VIEW among AS SELECT a.id, upper(a.name) AS n FROM t a WHERE a.ssn IN (SELECT ssn FROM t b WHERE b.id < 3);
 """
 
 
 def test_what_compares_by_tags_does_not_come_back(postgres_server: PostgresServer, tmp_path: Path, engine_directory: Path) -> None:
-    """In clear the server would compare what stands in the values where tags were. And of columns in another order none is renamed."""
+    """In clear the server would compare what stands in the values where tags were. Columns in another order are not renamed."""
     settings = f"compute: {{engine: embedded, directory: {engine_directory}}}\n"
     with filled_site(postgres_server, tmp_path, policy=POLICY, ddl=COMPARED, rows=24, settings=settings) as site:
         site.cli("encrypt")

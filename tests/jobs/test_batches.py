@@ -415,7 +415,7 @@ async def test_values_that_are_null_are_compared_too(conn: Connection) -> None:
     assert sum(batch.written for batch in await go(conn, scan, 7, work)) == 3
 
 
-async def test_rows_that_were_moved_meanwhile_are_not_taken_for_each_other(postgres_server: PostgresServer, conn: Connection) -> None:
+async def test_rows_that_were_moved_are_not_taken_for_each_other(postgres_server: PostgresServer, conn: Connection) -> None:
     """VACUUM FULL gives a row the place of another one, and both have one xmin."""
     await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, plain text, c bytea)")
     await conn.execute("INSERT INTO public.t SELECT g, 'v' || g FROM pg_catalog.generate_series(1, 200) g")

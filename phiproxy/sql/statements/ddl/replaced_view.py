@@ -20,12 +20,10 @@ BYTEA: Final = DeclaredType.builtin("bytea")
 """The type of a column in clear that the server cannot tell from one of envelopes."""
 
 
-def check_shown(
-    a: Analysis, replaced: Relation | None, names: Sequence[str | None], reveals: Sequence[Reveal | None], types: Sequence[int | None]
-) -> None:
-    """Raise InvalidTableDefinition where a column of a view would be one of another type, and both are bytea to the server.
+def check_shown(a: Analysis, replaced: Relation | None, names: Sequence[str | None], reveals: Sequence[Reveal | None]) -> None:
+    """Raise InvalidTableDefinition where a protected column that a view will show would change the type of one that it shows.
 
-    ``types`` are the OIDs of what it will show, None where they are not known. Of views over expressions ``sql.split`` sees to it.
+    Of views over expressions ``sql.split`` sees to it, and of what will be in clear ``pg_errors.replaced_views``.
 
     CREATE OR REPLACE VIEW springfield AS SELECT id, mrn AS social, city FROM members
     → refused 42P16
@@ -34,12 +32,11 @@ def check_shown(
         return
     protected = columns_of(a, replaced)
     understood = replaced.oid not in a.context.catalog.views or columns_of_view(a, replaced) is not None
-    for before, name, reveal, clear in zip(replaced.columns, names, reveals, types, strict=False):
+    for before, name, reveal in zip(replaced.columns, names, reveals, strict=False):
         in_clear = BYTEA if understood and before.type_oid == BYTEA_OID else None
         was = protected[before.name].type if before.name in protected else in_clear
-        now = reveal.type if reveal is not None else BYTEA if clear == BYTEA_OID else None
-        if before.name == name and was is not None and now is not None:
-            check_type(before.name, was, now)
+        if before.name == name and was is not None and reveal is not None:
+            check_type(before.name, was, reveal.type)
 
 
 def check_type(name: str, was: DeclaredType, now: DeclaredType) -> None:
