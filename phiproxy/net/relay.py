@@ -262,6 +262,8 @@ class Relay:
                 following = self.session.resume(failure, worked=isinstance(following, NeedWork))
                 self._write()
                 self._choke()
+                if following is not None and self.session.pipeline.copy_in:
+                    await self._listen_to_server()
         except Exception as error:
             self._broken(error)
         finally:
@@ -270,6 +272,12 @@ class Relay:
             self.server.release()
         if self._half_closed:
             self._pass_end()
+
+    async def _listen_to_server(self) -> None:
+        """Read what the server has said between two pieces of work: a client that never stops to copy is told of its error so."""
+        self.server.release()
+        await asyncio.sleep(0)
+        self.server.hold()
 
     def cancel_work(self, key: bytes) -> bool:
         """Cancel what is done for a message that was not sent yet; False where there is no such work, or the key is another."""

@@ -155,7 +155,9 @@ class Session(State):
                 self._refuse_next(error)
         elif error is not None:
             result_error(self, error)
-        for each in (peer, *(other for other in Peer if other is not peer)):
+        # Data of a COPY may come for ever: that the server takes no more is seen before the next of it.
+        first = SERVER if self.pipeline.copy_in and self.server_frames.pending else peer
+        for each in (first, *(other for other in Peer if other is not first)):
             need = self._drain(each)
             if need is not None:
                 return need

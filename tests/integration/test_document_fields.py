@@ -904,7 +904,7 @@ def test_an_index_is_added_and_a_field_that_has_values_is_left_in_clear(postgres
         with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
             found = "SELECT id FROM notes WHERE doc->>'ssn' = '2'"
             assert conn.execute(found.encode()).fetchall() == [(2,)]  # by the engine
-            assert conn.execute("UPDATE notes SET doc = doc || '{}'").rowcount == 3
+            assert conn.execute("UPDATE notes SET doc = CASE WHEN true THEN doc || '{}' END").rowcount == 3  # sealed anew, by the engine
             assert "slot active" in site.cli("keys", "init")
         assert site.cli("explain", "SELECT id FROM notes WHERE doc->>'ssn' = '2'").startswith("rewritten")
         site.proxy.terminate()

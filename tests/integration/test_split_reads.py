@@ -52,10 +52,6 @@ def test_as_the_whole_statement(both: Differential, name: str) -> None:
         assert outcome.status == "TUPLES_OK", outcome.message
 
 
-def test_rows_of_a_type_that_would_be_another(both: Differential) -> None:
-    both.refused("SELECT p FROM patients p UNION ALL SELECT p FROM patients p")
-
-
 def test_rows_through_a_cursor_and_copy(both: Differential) -> None:
     for statement in ("BEGIN", "DECLARE c CURSOR FOR SELECT p FROM patients p ORDER BY p.id", "FETCH 2 FROM c", "ROLLBACK"):
         both.run(statement, protocol="simple", ordered=True)

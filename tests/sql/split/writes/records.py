@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from unittest.mock import patch
 
 from phiproxy.errors import StatementRefused
 from phiproxy.policy.catalog import Catalog, CatalogColumn, CatalogIndex, Relation
@@ -47,11 +48,15 @@ _CATALOG: Catalog = dataclasses.replace(
 
 
 def records_split(text: str) -> tuple[Split | None, StatementRefused]:
-    """Return how a refused statement is split, and its refusal, whose hint may say why it is not."""
+    """Return how a refused statement is split, and its refusal, whose hint may say why it is not.
+
+    As where the server does not put anything into documents by its place (``writes.document_places``).
+    """
     encoded = text.encode()
     context = Context(_PROTECTION, _CATALOG, PATH, "clinic")
     (statement,) = parse(encoded)
-    outcome = analyse(statement, encoded, context)
+    with patch("phiproxy.sql.writes.assignment.changed_document", return_value=False):
+        outcome = analyse(statement, encoded, context)
     assert isinstance(outcome, Refused), "it is answered"
     assert isinstance(outcome.error, StatementRefused)
     return split_statement(statement, encoded, context, outcome.error), outcome.error
