@@ -14,6 +14,7 @@ from phiproxy.jobs.dependents import Dependent, spelled
 from phiproxy.jobs.physical_definitions import PhysicalDefinitions
 from phiproxy.jobs.relations import Connection, Part, TableName, may_act_as, rows_of
 from phiproxy.jobs.stored_query import StoredQuery
+from phiproxy.plan.converted_views import source_of
 from phiproxy.policy.identifiers import literal, quote_ident
 from phiproxy.policy.view_rests import is_inner, sealed_in
 
@@ -311,7 +312,21 @@ async def _kept(
             why.append(f"{view.label} computes over view {relation}, which computes: drop it, and create it again afterwards")
         elif name in converter.sealed_columns(oid) and (oid, name) not in opened:
             why.append(f"{view.label} computes over {relation}.{name} too: decrypt that with it, or drop it")
+    why += await _compared(view, converter)
     return list(dict.fromkeys(why))
+
+
+async def _compared(view: StoredView, converter: PhysicalDefinitions) -> list[str]:
+    """Say where the source of a view that computes would be another one in clear: it compares what is sealed by its tags."""
+    again = "drop it, and create it again afterwards"
+    try:
+        source, width = source_of(view.stored.query)
+        columns = ", ".join(f"c{n}" for n in range(1, width + 1))
+        if await converter.stays(f"{view.stored.create} ({columns}) AS {source}"):
+            return []
+    except PhiproxyError:
+        pass
+    return [f"{view.label}: its stored query is one over sealed values; {again}"]
 
 
 def _rules(view: StoredView, columns: Collection[str]) -> list[str]:

@@ -86,6 +86,11 @@ class PhysicalDefinitions:
         self._learn(stored.oid, computed.query(sealed) if will_be is not None else "", will_be)
         return made
 
+    async def stays(self, text: str) -> bool:
+        """Tell whether CREATE VIEW is sent to the server as it is: nothing in it is compared by tags; PhiproxyError."""
+        analysed = await self._analysed_view(text.encode())
+        return isinstance(analysed, StatementPlan) and analysed.sql.decode() == text
+
     def computes(self, oid: int) -> bool:
         """Tell whether a view that was asked for computes over protected columns."""
         return not self._catalog.views.get(oid, "") or sealed_in(self._catalog.views[oid]) is not None

@@ -29,8 +29,12 @@ class Read(NamedTuple):
     same: bool = True
 
 
-VERSION: Final = (Read("t.ctid", "tid"), Read("t.xmin", "xid"))
-"""What tells that a row is the one that was read, and where it is: no value of it has to go back to the server."""
+_FILE: Final = "pg_catalog.oidsend(pg_catalog.pg_relation_filenode(t.tableoid))"
+VERSION: Final = (Read("t.ctid", "tid"), Read("t.xmin", "xid"), Read(_FILE, "bytea"))
+"""What tells that a row is the one that was read, and where it is: no value of it has to go back to the server.
+
+CLUSTER and VACUUM FULL move rows into another file, and those of one transaction have one xmin: so the file tells too.
+"""
 RAW: Final = ("bytea", "tid", "xid")
 """Types of which values come, and go back, as bytes."""
 

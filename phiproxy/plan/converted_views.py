@@ -124,6 +124,14 @@ def in_clear(query: str, names: Sequence[str], rest: ViewRest) -> str:
     return composed.decode()
 
 
+def source_of(query: str) -> tuple[str, int]:
+    """Return the source in the stored query of such a view, and how many columns that has; SealError."""
+    text = query.encode()
+    (statement,) = parse(text)
+    _, source, width = _of_source(text, statement)
+    return source, width
+
+
 def _over_table(parts: Sequence[str], inputs: Sequence[int], source: str) -> str | None:
     """Return the rest over the table itself, where its source is columns of one table under their own names; else None.
 

@@ -15,6 +15,7 @@ from phiproxy.sql.expressions.expression import query
 from phiproxy.sql.expressions.taint import checked_uses
 from phiproxy.sql.expressions.user_types import find_types, note_declared
 from phiproxy.sql.expressions.values_columns import settle
+from phiproxy.sql.pg_errors.replaced_views import check_in_clear
 from phiproxy.sql.pg_errors.verdict import confirm
 from phiproxy.sql.resolve.protected_values import SHOWN, ListColumn, Output, Protected, type_of
 from phiproxy.sql.resolve.scope import Scope
@@ -373,6 +374,7 @@ def confirm_types(a: Analysis) -> None:
     SELECT ssn FROM patients WHERE id = 'x'::date
     → refused 42883
     """
+    check_in_clear(a)
     if a.answer.touches:
         confirm(a)
 

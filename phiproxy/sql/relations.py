@@ -173,7 +173,11 @@ def table_source(a: Analysis, relation: Relation, body: Node) -> Source:
         a.answer.touches = True
         _check_known(a, table, body)
     about = _about(a, table, relation, body)
-    seen = relation.columns if a.physical else visible_columns(relation)
+    stored = sorted(relation.columns, key=lambda column: column.attnum)
+    seen = stored if a.physical else visible_columns(relation)
+    if (count := len(named.get("colnames", ()))) and any(c is not s for c, s in zip(seen[:count], stored, strict=False)):
+        why = f'the server has the columns of "{relation.name}" in another order, so names for them would be those of others'
+        raise a.refuse(why, body, hint="Leave out the list of columns behind the alias, and use AS where they are selected.")
     columns = TableColumns(seen, lambda c: SourceColumn(c.name, _value(table, relation, c, about)))
     schema = None if named.get("aliasname") else relation.schema
     # A relation made by this session moments ago is known by name only: its columns are opaque, none of them protected.

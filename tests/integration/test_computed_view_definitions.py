@@ -128,6 +128,20 @@ def test_no_type_of_a_column_is_changed(both: Differential) -> None:
     )
 
 
+def test_what_is_bytea_to_the_server_keeps_its_type_too(both: Differential) -> None:
+    for before, after in (
+        ("city::bytea AS x", "ssn AS x"),
+        ("ssn AS x", "city::bytea AS x"),
+        ("convert_to(ssn, 'UTF8') AS x", "ssn AS x"),
+        ("city::bytea AS x, upper(ssn)", "ssn AS x, upper(ssn)"),
+    ):
+        both.run("SAVEPOINT s", protocol="simple")
+        run(both, f"CREATE VIEW v AS SELECT id, {before} FROM patients", "SELECT * FROM v ORDER BY id")
+        replaced = f"CREATE OR REPLACE VIEW v AS SELECT id, {after} FROM patients"
+        assert both.run(replaced, protocol="simple").sqlstate == "42P16", after
+        both.run("ROLLBACK TO s", protocol="simple")
+
+
 def test_in_the_transaction_that_makes_it(both: Differential) -> None:
     run(
         both,

@@ -154,3 +154,31 @@ def test_without_an_engine(postgres_server: PostgresServer, tmp_path: Path) -> N
         assert "compute.engine: embedded" in told
         refused = run_cli("encrypt", "-c", str(site.config), env=site.env)
         assert (refused.returncode, "nothing was changed" in refused.stderr) == (1, True)
+
+
+COMPARED = """\
+CREATE TABLE t (id int PRIMARY KEY, ssn text, name varchar(40), born date, city text, n numeric);
+INSERT INTO t SELECT n, 's' || n % 6, 'Ann ' || n, date '1980-01-01' + n, 'c' || n % 5, n / 4.0
+  FROM generate_series(1, {rows}) n;
+CREATE VIEW same AS SELECT a.id, b.id AS other, upper(a.name) AS n FROM t a JOIN t b ON a.ssn = b.ssn;
+CREATE VIEW among AS SELECT a.id, upper(a.name) AS n FROM t a WHERE a.ssn IN (SELECT ssn FROM t b WHERE b.id < 3);
+"""
+
+
+def test_what_compares_by_tags_does_not_come_back(postgres_server: PostgresServer, tmp_path: Path, engine_directory: Path) -> None:
+    """In clear the server would compare what stands in the values where tags were. Columns in another order are not renamed."""
+    settings = f"compute: {{engine: embedded, directory: {engine_directory}}}\n"
+    with filled_site(postgres_server, tmp_path, policy=POLICY, ddl=COMPARED, rows=24, settings=settings) as site:
+        site.cli("encrypt")
+        same_as_twin(site, ["SELECT * FROM same", "SELECT * FROM among", "SELECT p.a FROM t p (a)"])
+        for renamed in ("SELECT p.e FROM t p (a, b, c, d, e)", "SELECT upper(p.b) FROM t p (a, b)", "SELECT p.b FROM t p (a, b)"):
+            with psycopg.connect(site.proxy_dsn) as conn, pytest.raises(psycopg.errors.FeatureNotSupported, match="another order"):
+                conn.execute(renamed.encode())
+        back = ("decrypt", "public.t", "--reorder")
+        told = refusals(site, *back)
+        for name in ("same", "among"):
+            assert f"view public.{name}: its stored query is one over sealed values" in told
+        for dsn in (site.sealed_dsn, site.plain_dsn):
+            with psycopg.connect(dsn, autocommit=True) as owner:
+                owner.execute("DROP VIEW same, among")
+        assert refusals(site, *back) == ""

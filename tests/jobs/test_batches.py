@@ -413,3 +413,28 @@ async def test_values_that_are_null_are_compared_too(conn: Connection) -> None:
         return [[b"\x02", None] for _ in rows]
 
     assert sum(batch.written for batch in await go(conn, scan, 7, work)) == 3
+
+
+async def test_rows_that_were_moved_are_not_taken_for_each_other(postgres_server: PostgresServer, conn: Connection) -> None:
+    """VACUUM FULL gives a row the place of another one, and both have one xmin."""
+    await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, plain text, c bytea)")
+    await conn.execute("INSERT INTO public.t SELECT g, 'v' || g FROM pg_catalog.generate_series(1, 200) g")
+    await conn.execute("DELETE FROM public.t WHERE id < 4")
+    (part,) = await parts_of(conn, ("public", "t"))
+    scan = Scan(part, (*VERSION, Read("t.plain", "text", same=False)), ("c",), sql.SQL("t.c IS NULL"))
+    moved = False
+
+    async def work(rows: Sequence[Row]) -> list[list[bytes | None]]:
+        nonlocal moved
+        if not moved:
+            with postgres_server.connect(conn.info.dbname) as other:
+                other.execute("VACUUM FULL public.t")
+        moved = True
+        return [[str(row.values[-1]).encode()] for row in rows]
+
+    (batch,) = await go(conn, scan, 500, work)
+    assert (batch.written, batch.left) == (0, 197)
+    (batch,) = await go(conn, scan, 500, work)
+    assert (batch.written, batch.left) == (197, 0)
+    cursor = await conn.execute("SELECT pg_catalog.count(*) FROM public.t WHERE c IS DISTINCT FROM plain::bytea")
+    assert await cursor.fetchall() == [(0,)]

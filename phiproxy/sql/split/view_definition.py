@@ -31,7 +31,7 @@ from phiproxy.sql.split.tables import tables
 from phiproxy.sql.split.view_columns import columns_and_inputs, computed_type, in_server_order
 from phiproxy.sql.split.view_constants import check_constants
 from phiproxy.sql.statements.ddl.create_table import creation_schema
-from phiproxy.sql.statements.ddl.replaced_view import check_type
+from phiproxy.sql.statements.ddl.replaced_view import BYTEA, check_type
 from phiproxy.sql.text.edited_tree import EditedTree
 from phiproxy.sql.text.parse import Node, Statement, location, only, parse, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans, dotted
@@ -248,11 +248,11 @@ def _replaced_types(whole: Whole, replaced: Relation, columns: list[tuple[str, O
     before_told = told_types(replaced, view.rest) if view is not None else {}
     for place, (before, (name, output, number)) in enumerate(zip(client_columns(replaced), columns, strict=False)):
         was = protected[before.name].type if before.name in protected else before_told.get(before.name)
-        if was is None or name != before.name:
+        if name != before.name or (was is None and before.type_oid != BYTEA_OID):
             continue
         now = computed_type(a, output, name)
-        check_type(name, was, now)
-        if number is None:
+        check_type(name, was or BYTEA, now)
+        if number is None and was is not None:
             if was.family not in BUILTIN_TYPES or whole.collation_of_computed(was.oid) is None:
                 raise StatementRefused(
                     f'column "{before.name}" of the view is a protected column as it is, and it cannot be computed from now on',

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from phiproxy.errors import InvalidTableDefinition
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.view_rests import is_computed
 from phiproxy.sql.context import Analysis
+from phiproxy.sql.queries.views import columns_of_view
 from phiproxy.sql.result import Reveal
 from phiproxy.sql.writes.assignment import columns_of
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.names import sql_name
+from phiproxy.wire.oids import BYTEA_OID
+
+BYTEA: Final = DeclaredType.builtin("bytea")
+"""The type of a column in clear that the server cannot tell from one of envelopes."""
 
 
 def check_shown(a: Analysis, replaced: Relation | None, names: Sequence[str | None], reveals: Sequence[Reveal | None]) -> None:
-    """Raise InvalidTableDefinition where a protected column that a view shows would be one of another type.
+    """Raise InvalidTableDefinition where a protected column that a view will show would change the type of one that it shows.
 
-    Of views over expressions ``sql.split`` sees to it. What is in clear the server checks.
+    Of views over expressions ``sql.split`` sees to it, and of what will be in clear ``pg_errors.replaced_views``.
 
     CREATE OR REPLACE VIEW springfield AS SELECT id, mrn AS social, city FROM members
     → refused 42P16
@@ -25,9 +31,12 @@ def check_shown(a: Analysis, replaced: Relation | None, names: Sequence[str | No
     if replaced is None or replaced.kind != "v" or is_computed(replaced):
         return
     protected = columns_of(a, replaced)
+    understood = replaced.oid not in a.context.catalog.views or columns_of_view(a, replaced) is not None
     for before, name, reveal in zip(replaced.columns, names, reveals, strict=False):
-        if reveal is not None and before.name == name and before.name in protected:
-            check_type(before.name, protected[before.name].type, reveal.type)
+        in_clear = BYTEA if understood and before.type_oid == BYTEA_OID else None
+        was = protected[before.name].type if before.name in protected else in_clear
+        if before.name == name and was is not None and reveal is not None:
+            check_type(before.name, was, reveal.type)
 
 
 def check_type(name: str, was: DeclaredType, now: DeclaredType) -> None:
