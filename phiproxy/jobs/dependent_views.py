@@ -209,7 +209,7 @@ async def _rest(conn: Connection, oid: int, name: TableName, *, materialized: bo
             statements.append(f"ALTER TABLE {of} {how} TRIGGER {Q(trigger)}")
         if comment is not None:
             statements.append(f"COMMENT ON TRIGGER {Q(trigger)} ON {of} IS {literal(comment)}")
-    statements.append(_REVOKED.replace("VIEW", literal(of)))
+    statements.append(f"DO {literal(_REVOKED.replace('VIEW', literal(of)))}")
     for privilege, column, role, grantable in await rows_of(conn, _PRIVILEGES, oid, oid):
         if is_inner(column):
             continue
@@ -240,13 +240,13 @@ SELECT c.oid::int8, pg_catalog.format('%%s.%%s', n.nspname, c.relname), a.attnam
 """
 # Of a view that was just made: what default privileges have given is not what this view has.
 _REVOKED: Final = """
-DO $phi$ DECLARE phi_role text; BEGIN
+DECLARE phi_role text; BEGIN
   FOR phi_role IN
     SELECT DISTINCT CASE WHEN x.grantee = 0 THEN 'PUBLIC'
                          ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(x.grantee)) END
     FROM pg_catalog.pg_class c, LATERAL pg_catalog.aclexplode(coalesce(c.relacl, pg_catalog.acldefault('r', c.relowner))) x
    WHERE c.oid = VIEW::pg_catalog.regclass
-  LOOP EXECUTE 'REVOKE ALL ON ' || VIEW || ' FROM ' || phi_role; END LOOP; END $phi$"""
+  LOOP EXECUTE 'REVOKE ALL ON ' || VIEW || ' FROM ' || phi_role; END LOOP; END"""
 
 
 async def converted_views(

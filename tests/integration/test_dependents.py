@@ -360,7 +360,7 @@ COMMENT ON COLUMN parted_a.ssn IS 'of a';
 COMMENT ON CONSTRAINT one_each ON parted IS 'one of each';
 GRANT SELECT (ssn) ON parted_a TO PUBLIC;
 CREATE VIEW of_parted AS SELECT region, ssn FROM parted;
-CREATE VIEW of_a AS SELECT ssn FROM parted_a;
+CREATE VIEW "of $phi$'; a" AS SELECT ssn FROM parted_a;
 CREATE TABLE family (id int PRIMARY KEY, ssn text DEFAULT 'parent', CONSTRAINT family_ssn CHECK (ssn <> 'bad'));
 CREATE INDEX family_idx ON family (ssn);
 CREATE TABLE child (more text, PRIMARY KEY (id), UNIQUE (ssn), CONSTRAINT own CHECK (ssn <> 'worse')) INHERITS (family);
@@ -383,7 +383,7 @@ FAMILY_STATEMENTS = [
     "INSERT INTO parted_c (region, id, ssn) VALUES ('c', 9000, 'secret-5')",
     "INSERT INTO parted (region, id, ssn) VALUES ('a', 9000, 'secret-5')",
     "SELECT * FROM of_parted WHERE ssn = 'secret-6'",
-    "SELECT * FROM of_a WHERE ssn = 'secret-6'",
+    """SELECT * FROM "of $phi$'; a" WHERE ssn = 'secret-6'""",
     "INSERT INTO family (id) VALUES (9000) RETURNING ssn",
     "INSERT INTO child (id) VALUES (9000) RETURNING ssn",
     "INSERT INTO family (id, ssn) VALUES (9000, 'bad')",
