@@ -11,7 +11,7 @@ import pytest
 
 from phiproxy.errors import SealError, ValueRefused
 from phiproxy.jobs.filling import Filling, canonical
-from phiproxy.jobs.scan import Row
+from phiproxy.jobs.scan import VERSION, Row
 from phiproxy.long_values import LONG_VALUE
 from phiproxy.policy.column_types import named_type
 from tests.session.screenplay import CIPHERS, SSN
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from phiproxy.jobs.conversion import ConvertedTable
     from phiproxy.jobs.sealed_values import TenantValues
     from phiproxy.policy.protection import ProtectedColumn
+
+READ_AS = (b"",) * len(VERSION)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ ROWS = [("123", "a"), (None, "b"), ("Käthe", None), (None, None), ("x" * 40, "1
 async def test_rows_are_sealed_at_once_as_one_by_one(more: list[tuple[str, str]]) -> None:
     columns = SSN, replace(SSN, name="other")
     filling, opened = filling_of(*columns), CIPHERS.open(SSN)
-    rows = [Row((str(n),), (b"", b"", *values)) for n, values in enumerate([*ROWS, *more])]
+    rows = [Row((str(n),), (*READ_AS, *values)) for n, values in enumerate([*ROWS, *more])]
     done, slowly = await filling(rows), await filling._one_by_one(rows)
     assert (await filling._at_once(rows) is None) == bool(more)
     for row, new, other in zip(rows, done, slowly, strict=True):
@@ -87,7 +89,7 @@ async def test_rows_are_sealed_at_once_as_one_by_one(more: list[tuple[str, str]]
         assert not isinstance(other, SealError)
         assert new is not None
         assert other is not None
-        for text, envelope, by_itself in zip(row.values[2:], new, other, strict=True):
+        for text, envelope, by_itself in zip(row.values[len(VERSION) :], new, other, strict=True):
             if text is None:
                 assert envelope is by_itself is None
                 continue
@@ -103,7 +105,7 @@ async def test_rows_are_sealed_at_once_as_one_by_one(more: list[tuple[str, str]]
 
 async def test_a_value_that_is_refused_is_told_by_itself() -> None:
     narrow = replace(SSN, type=named_type("varchar(3)"))
-    rows = [Row((str(n),), (b"", b"", text)) for n, text in enumerate(["abc", "äöü", "abcd"])]
+    rows = [Row((str(n),), (*READ_AS, text)) for n, text in enumerate(["abc", "äöü", "abcd"])]
     done = await filling_of(narrow)(rows)
     assert [isinstance(new, SealError) for new in done] == [False, False, True]
 
