@@ -50,7 +50,7 @@ def _module(name: str, *arguments: str, env: dict[str, str] | None = None, **opt
 
 
 def _made(process: subprocess.Popen[str]) -> None:
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
 
 
@@ -93,5 +93,5 @@ def at_work(dsn: str, twin: str, persons: int) -> Iterator[list[dict[str, Any]]]
         yield told
     finally:
         for process in running:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=300)
             told.append(json.loads(out) if process.returncode == 0 else {"wrong": [err[-3000:]], "done": {}, "slowest": 0})

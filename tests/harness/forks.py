@@ -7,6 +7,7 @@ with the one that started it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
@@ -96,6 +97,10 @@ class _Parent:
         ).returncode = 0  # nobody waits for it
         theirs.close()
 
+    def close(self) -> None:
+        """Let it end."""
+        self._line.close()
+
     def fork(self, order: Mapping[str, object], stdin: int, stdout: int, stderr: int) -> Forked:
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
@@ -113,6 +118,7 @@ def forked(arguments: Sequence[str], env: Mapping[str, str], directory: str, std
     with _making:
         if not _parent:
             _parent.append(_Parent(env, directory))
+            atexit.register(_parent[0].close)
     order = {"arguments": list(arguments), "env": dict(env), "directory": directory}
     with open(os.devnull, "rb") as nothing:
         return _parent[0].fork(order, nothing.fileno(), stdout.fileno(), stderr.fileno())

@@ -16,7 +16,7 @@ from tests.harness.site import Site, open_site
 from tests.integration.test_ehr import POLICY
 
 PERSONS = int(os.environ.get("PHIPROXY_PERSONS", "500"))
-LONGEST = 10.0
+LONGEST = 60.0
 """Seconds that a step of an application may take: it is of some statements, and the machine may be busy otherwise."""
 
 

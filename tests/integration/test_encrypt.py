@@ -220,8 +220,8 @@ def test_under_traffic(postgres_server: PostgresServer, tmp_path: Path) -> None:
         assert writers.failures == []
         assert writers.done > 50
         assert told
-        assert writers.slowest < 10  # with all else that the machine does
-        assert writers.past > writers.seconds_past * PAST / 2, "the machine may be busy otherwise"
+        assert writers.slowest < 60  # with all else that the machine does
+        assert writers.past > 100  # as many as PAST says where the machine has nothing else to do
         assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
         oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: sorted(site.directory.glob("*.log")))
         with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
@@ -314,7 +314,7 @@ def test_aborted(postgres_server: PostgresServer, tmp_path: Path) -> None:
         columns = raw_columns(site)
         job = started(site, "encrypt", "--rate", "10")
         try:
-            until = time.monotonic() + 60
+            until = time.monotonic() + 120
             while len(raw_columns(site)) == len(columns) and time.monotonic() < until:
                 time.sleep(0.05)
             assert len(raw_columns(site)) == len(columns) + 3

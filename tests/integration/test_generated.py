@@ -26,7 +26,7 @@ from tests.harness.server import PostgresServer
 # The statements, and how many, are the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE=SECONDS
 # looks at others, for so long each.
 EXPLORE = float(os.environ.get("PHIPROXY_EXPLORE", "0"))
-pytestmark = pytest.mark.timeout(300 + 2 * EXPLORE)
+pytestmark = pytest.mark.timeout(600 + 2 * EXPLORE)
 SERIAL = ("patients", "visits", "log", "members", "people")
 RESTART = "SELECT " + ", ".join(f"setval('{table}_id_seq', 1000)" for table in SERIAL)
 Way = tuple[str, int, int, bool]

@@ -17,7 +17,7 @@ from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness.server import PostgresServer
 from tests.integration.test_generated import EXPLORE, tried
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 2 * EXPLORE)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 2 * EXPLORE)]
 
 
 @pytest.fixture(scope="module")
