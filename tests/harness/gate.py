@@ -41,6 +41,9 @@ class Gate:
             with contextlib.suppress(OSError):
                 listening.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             listening.close()
+        self._end()
+
+    def _end(self) -> None:
         for sock in list(self._carried):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -58,8 +61,7 @@ class Gate:
                 continue
             self._carried |= {client, server}
             if self._listening is not listening:  # it was shut meanwhile
-                client.shutdown(socket.SHUT_RDWR)
-                server.shutdown(socket.SHUT_RDWR)
+                self._end()
             for one, other in ((client, server), (server, client)):
                 threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
 
