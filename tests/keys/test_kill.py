@@ -64,8 +64,8 @@ async def test_whoever_dies_where_the_registry_is_whole_and_every_value_opens(si
             async with await site.connect() as conn:
                 assert await verify(trust, conn) == []
             if number % 10 == 9:  # a machine that has much else to do gives them too little time to get anywhere
-                ((there,),) = site.run("SELECT count(*)::int FROM phiproxy.root_key")
-                slower, roots = slower * (1 if there > roots + 1 else 1.5), int(str(there))
+                ((count,),) = site.run("SELECT count(*) FROM phiproxy.root_key")
+                slower, roots = slower * (1 if (there := int(str(count))) > roots + 1 else 1.5), there
         rotator.stdin.close()
     await every_value_opens(site, clock, kek, trust, values)
     ((roots, keys),) = site.run("SELECT (SELECT count(*) FROM phiproxy.root_key), (SELECT count(*) FROM phiproxy.data_key)")
