@@ -190,6 +190,7 @@ def test_a_second_sigterm_ends_all_at_once(site: Site) -> None:
         with socket.socket(fileno=os.dup(busy.fileno())) as raw:  # read before anything is sent to who is gone
             raw.settimeout(240)
             assert b"administrator" in raw.recv(4096)
+        busy.close()  # psycopg has not noticed
 
 
 def test_no_worker_outlives_a_supervisor_that_was_killed(site: Site) -> None:
