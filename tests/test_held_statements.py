@@ -235,12 +235,12 @@ def test_what_a_client_has_left_behind_is_waited_for(site: Site) -> None:
 
 
 def test_a_statement_that_waits_is_not_idle(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    settings = "limits:\n  idle_timeout: 2s\n"
+    settings = "limits:\n  idle_timeout: 4s\n"
     with open_site(postgres_server, tmp_path, policy=POLICY, ddl=DDL, settings=settings) as site, held(site) as hold:
         assert hold.is_confirmed()
         with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
             waiting = Later(conn, "SELECT id FROM patients")
-            assert not waiting.is_done(3.5)
+            assert not waiting.is_done(5.5)
             hold.end()
             assert waiting.is_done()
             assert (waiting.rows, waiting.error) == ([(1,)], None)
@@ -273,11 +273,11 @@ def test_no_session_is_ended_for_waiting(site: Site, setting: str) -> None:
     """To the server it is idle for longer than it may be."""
     with held(site) as hold:
         assert hold.is_confirmed()
-        conn = psycopg.connect(site.proxy_dsn, autocommit=True, options=f"-c {setting}=1500ms")
+        conn = psycopg.connect(site.proxy_dsn, autocommit=True, options=f"-c {setting}=3s")
         if "transaction" in setting:
             conn.execute("BEGIN")
         waiting = Later(conn, "SELECT count(*) FROM patients")
-        assert not waiting.is_done(2.5)
+        assert not waiting.is_done(4.0)
     assert waiting.is_done()
     assert waiting.error is None
     assert waiting.rows == [(1,)]
@@ -285,11 +285,11 @@ def test_no_session_is_ended_for_waiting(site: Site, setting: str) -> None:
 
 
 def test_neither_lock_timeout_nor_statement_timeout_counts(site: Site) -> None:
-    with psycopg.connect(site.proxy_dsn, options="-c lock_timeout=1s -c statement_timeout=1s") as conn:
+    with psycopg.connect(site.proxy_dsn, options="-c lock_timeout=2s -c statement_timeout=2s") as conn:
         with held(site) as hold:
             assert hold.is_confirmed()
             waiting = Later(conn, "SELECT count(*) FROM patients")
-            assert not waiting.is_done(1.8)
+            assert not waiting.is_done(3.0)
         assert waiting.is_done()
         assert waiting.error is None
 
