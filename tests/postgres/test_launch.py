@@ -61,7 +61,8 @@ def test_does_not_start_when_the_parent_is_already_gone() -> None:
 def test_dies_with_its_parent(tmp_path: Path, user: str | None) -> None:
     ids = ["-", "-"] if user is None else [str(pwd.getpwnam(user).pw_uid), str(pwd.getpwnam(user).pw_gid)]
     code = (
-        "import os, subprocess, sys\n"
+        "import os, signal, subprocess, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"  # what a shell has started behind itself ignores it
         "command = [sys.executable, '-I', sys.argv[1], *sys.argv[2:4], str(os.getpid()), '/bin/sleep', '600']\n"
         "print(subprocess.Popen(command, cwd='/').pid, flush=True)\n"
         "sys.stdin.read()\n"
