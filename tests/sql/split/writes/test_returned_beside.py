@@ -83,7 +83,10 @@ def test_what_is_kept_is_not_given_to_the_server() -> None:
 
 
 def test_a_given_value_that_is_stored_is_not_returned_in_clear() -> None:
-    assert split_of(GIVEN + "v.n") is None
+    split = split_of(GIVEN + "v.n")
+    assert split is not None
+    assert split.write is not None
+    assert split.write.kept == {4}
 
 
 def test_not_in_with() -> None:
