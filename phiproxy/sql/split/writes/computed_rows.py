@@ -209,8 +209,8 @@ def add_write(
         names = (f"{label}.{quote_ident(c.name, always=True)}" for c in visible_columns(write.target.relation))
         columns = ", ".join(names) if one_of is not None else f"{label}.*"
         instead = [(one.span, one.written(changed, stored, n)) for n, one in zip(_numbers(shown, at), shown, strict=True)]
-        given = {span for span, _ in instead}
-        _returning(changed, write, [*instead, *((span, columns) for span in _stars(spans, write) if span not in given)])
+        taken = {span for span, _ in instead}
+        _returning(changed, write, [*instead, *((span, columns) for span in _stars(spans, write) if span not in taken)])
     return changed
 
 

@@ -1,7 +1,8 @@
 """What RETURNING shows of the tables beside the target, in whose place the write has the chosen rows.
 
 What the server may see, and can show with all that the client is told of it, the write is given with the rows. Anything else is
-*kept*: the write gives the number of the row, and the engine, which computes such a RETURNING, has the values as parameters of its own.
+*kept*: the write gives the number of the row, and the engine, which computes such a RETURNING, has the values as parameters of its
+own.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Beside(NamedTuple):
     target: str = ""
 
     def written(self, changed: Composed, stored: Sequence[Stored], first: int) -> str:
-        """How it stands in the write, whose rows have its columns from the number ``first`` on; the engine has them as parameters."""
+        """How it stands in the write: ``first`` is the number of its first column in the rows, or of the engine's parameters."""
         if not stored[first - 1].kept:
             return f"{ALIAS}.{COLUMN}{first}" + (f" AS {quote_ident(self.name, always=True)}" if self.name else "")
         listed = [

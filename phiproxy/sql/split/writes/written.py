@@ -132,7 +132,7 @@ def keeps(text: bytes) -> bool:
 
 
 def tells_rows(write: Written) -> bool:
-    """Tell whether it is a write of chosen rows: there is no other table, and its condition says which rows they are, and no more."""
+    """Tell whether it is a write of chosen rows: beside is no other table, and its condition says which they are, and no more."""
     items = write.body.get("fromClause") or write.body.get("usingClause") or []
     alias = items[0].get("RangeFunction", {}).get("alias", {}) if len(items) == 1 else {}
     return alias.get("aliasname") == ALIAS
