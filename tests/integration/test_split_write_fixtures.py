@@ -103,6 +103,8 @@ def computed_writes(draw: st.DrawFn) -> tuple[str, tuple[str | None, ...]]:
         plain = [[], ["city = lower(city)"], ["visits_count = visits_count + 1"], ["active = DEFAULT"]]
         others, joins = "", ""
         if kind == "from":
+            shown = [" RETURNING v.patient_id, p.id", " RETURNING upper(p.notes) || v.patient_id, v.patient_id AS of, p.*"]
+            returning = draw(st.sampled_from([returning, *shown]))
             others, joins = " FROM visits v", " AND v.patient_id = p.id"
             # Of several visits any may be the one that decides, so what is taken of them is the same for all.
             plain += [["visits_count = v.patient_id"], ["city = left(v.room, 0) || p.city", "visits_count = v.patient_id + 1"]]
