@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 # Of a shorter text all is looked at.
 LONG_TEXT, LONG_CONSTANT = 256 * 1024, 4 * 1024
-_QUOTE = re.compile(rb"'")
 # Outside of constants: what may begin something else in which a quote stands …
 _OTHER_QUOTES = re.compile(rb"--|/\*|\$(?![0-9])")
 # … and what may belong to the constant behind it: E'…' has quotes behind backslashes, U&'…', X'…' and N'…' mean something else.
@@ -81,7 +80,11 @@ def _may_have_long(text: bytes) -> bool:
 
 def _constants(text: bytes) -> Iterator[tuple[int, int]]:
     """Yield where constants begin and end, without their quotes; (-1, -1) for one that does not end."""
-    quotes = [match.start() for match in _QUOTE.finditer(text)]
+    quotes: list[int] = []
+    at = text.find(b"'")  # ten times as fast as a pattern
+    while at >= 0:
+        quotes.append(at)
+        at = text.find(b"'", at + 1)
     i = 0
     while i < len(quotes):
         j = i + 1
