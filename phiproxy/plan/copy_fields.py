@@ -185,7 +185,9 @@ class CopyIn:
         """Do what ``feed`` does with what stands between two places, in steps."""
         while self._rows or begin + self._taken < end:
             if not self._rows:
-                piece = data[begin + self._taken : min(begin + self._taken + SLICE, end)]
+                # Of a row that is long already another thread reads more at once: to be asked takes time too.
+                size = SLICE if self._codec.held <= self._longest else BLOCK
+                piece = data[begin + self._taken : min(begin + self._taken + size, end)]
                 self._taken += len(piece)
                 self._rows = yield from self._taken_apart(piece)
             yield from self._emit()
@@ -203,7 +205,9 @@ class CopyIn:
     def _taken_apart(self, piece: bytes | None) -> Steps[list[Row]]:
         """Take the rows that are whole with a piece, or at the end; where one may be long another thread does it."""
         self._long = self.is_long(piece)
-        return cast("list[Row]", (yield partial(self._read, piece))) if self._long else self._read(piece)
+        rows = cast("list[Row]", (yield partial(self._read, piece))) if self._long else self._read(piece)
+        self._long = self._long and bool(rows)
+        return rows
 
     def given(self) -> list[bytes]:
         """Return what was made before a failure."""

@@ -129,18 +129,25 @@ def test_long(oracle: Oracle) -> None:
 
 def test_what_is_long_is_joined_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a long text is joined, or copied, no other thread has its turn."""
-    value, joined, join = {"a\n": ['é\U0001f600"', None, {"b": True}] * 3_000, "": {}, "x": []}, list[int](), json_types._join
-    monkeypatch.setattr(json_types, "_join", lambda into: (joined.append(len(into[0])), join(into)))
+    long: list[json_types.Value] = ['é\U0001f600"', None, {"b": True}] * 3_000
+    value: json_types.Value = {"a\n": long, "": {}, "x": []}
+    joined, join = list[int](), json_types._join
+
+    def counted(into: tuple[list[str], list[bytes]]) -> None:
+        joined.append(len(into[0]))
+        join(into)
+
+    monkeypatch.setattr(json_types, "_join", counted)
     text = json_types.canonical(value)
-    assert text.decode() == json.dumps({"": {}, "x": [], "a\n": value["a\n"]}, ensure_ascii=False)
+    assert text.decode() == json.dumps({"": {}, "x": [], "a\n": long}, ensure_ascii=False)
     assert json_types.canonical_ascii(value, b"\1").decode() == "\1" + json.dumps(json.loads(text))
     assert len(joined) > 10
     assert max(joined) < 1.01 * json_types._PARTS
     for name in ("PIECE", "_LONG_PART"):
         monkeypatch.setattr(json_types, name, 4)
-    long = "é\n\U0001f600\x01\\ab" * 3
-    assert json_types.canonical(long).decode() == json.dumps(long, ensure_ascii=False)
-    assert json_types.canonical_ascii(long).decode() == json.dumps(long)
+    string = "é\n\U0001f600\x01\\ab" * 3
+    assert json_types.canonical(string).decode() == json.dumps(string, ensure_ascii=False)
+    assert json_types.canonical_ascii(string).decode() == json.dumps(string)
 
 
 def test_brackets_in_strings_are_no_depth() -> None:
