@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.policy.catalog import Relation
-from phiproxy.sql.text.parse import parse
 from phiproxy.sql.text import screen as screen_module
+from phiproxy.sql.text.parse import parse
 from phiproxy.sql.text.screen import _PIECE, NameSearch, Screen
 from tests.clinic_model import CATALOG, PROTECTION
 
