@@ -190,11 +190,20 @@ def test_a_watched_word_is_found_wherever_pieces_end() -> None:
 
 
 def test_a_name_is_found_wherever_pieces_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a text of megabytes is put together in lower case no other thread has its turn."""
+    sizes, lowered = set[int](), screen_module._lowered
+
+    def counted(text: bytes) -> str:
+        sizes.add(len(text))
+        return lowered(text)
+
     monkeypatch.setattr(screen_module, "_PIECE", 32)
     names = NameSearch(["Patients", "ssn"])
+    monkeypatch.setattr(screen_module, "_lowered", counted)
     for place in range(80):
         for text, found in ((b"PATIENTS", True), (b"ssn", True), (b"patient s", False), (b'u&"', True)):
             assert names.mentions(b"x" * place + text + b"x" * 40) is found
+    assert max(sizes) == 32 + len("patients")
 
 
 def test_texts_that_a_function_may_run_over_a_database_are_watched() -> None:
