@@ -62,6 +62,7 @@ from phiproxy.sql.split.view_definition import is_over_expressions
 from phiproxy.sql.statements.utility import leaves_aborted, may_show_hidden
 from phiproxy.sql.text.audit_text import visible_shape
 from phiproxy.sql.text.conforming_strings import Edit, either_way
+from phiproxy.sql.text.long_constants import without_long_constants
 from phiproxy.sql.text.newer_numbers import check_numbers
 from phiproxy.sql.text.parse import Scan, Statement, char_position, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.text.screen import Screen
@@ -393,7 +394,7 @@ class Planner:
 
         Where these are split, all rows are analysed: a split has the text of some rows only.
         """
-        if len(text) > MIN_BULK_TEXT and inserts:
+        if len(text) > MIN_BULK_TEXT and inserts and _may_have_rows(text):
             shortened = partial(self._of_some_rows, view=view, declared=declared, inserts=inserts - 1)
             try:
                 spread = bulk_answers(text, lambda shorter: shortened(shorter).answers, declared)
@@ -538,6 +539,11 @@ class Planner:
         return self.protection.access is not None and (
             (effects.path_unknown and effects.path is None) or (effects.transaction and set_before)
         )
+
+
+def _may_have_rows(text: bytes) -> bool:
+    """Tell whether a text is long for more than a long constant, of which each character would be looked at."""
+    return len(without_long_constants(text)) > MIN_BULK_TEXT
 
 
 class AnalysedText(NamedTuple):

@@ -19,7 +19,6 @@ from phiproxy.session import (
     split_statements,
     transaction_catalog,
 )
-from phiproxy.session.client_encoding import writable
 from phiproxy.session.extended_query import bind, close, describe, execute, parse
 from phiproxy.session.phases import Event
 from phiproxy.session.pipeline import QUERY_PASSES, READY_PASSES, Expected, Kind
@@ -64,8 +63,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     """Query: every statement of the string is planned before one of them is sent."""
     assert session.database is not None
     client_encoding.await_encoding(session)
-    given = slow_work.readable(session, decode_query(data, start + 5, end))
-    session.check_guarded(given)
+    given = slow_work.query_text(session, data, start + 5, end)
     text = nonconforming_strings.read(session, given)
     client_encoding.check(session, text, touches=False)
     with nonconforming_strings.positions(session, given, text):
@@ -102,7 +100,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
             split_statements.as_messages(session, decode_query(data, start + 5, end), split, end)
             return
         expected.texts = (rendered, text, edits)
-        session.to_server += query_parts(writable(session, rendered))
+        session.to_server += query_parts(slow_work.writable(session, rendered))
         session.counters.rewritten += 1
     undo = forget_unnamed(session)
     for i, part in enumerate(parts):

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.policy.catalog import Relation
+from phiproxy.sql.text import screen as screen_module
 from phiproxy.sql.text.parse import parse
-from phiproxy.sql.text.screen import _PIECE, Screen
+from phiproxy.sql.text.screen import _PIECE, NameSearch, Screen
 from tests.clinic_model import CATALOG, PROTECTION
 
 _OTHERS = (Relation(70000, "public", "rooms", "r", ()), Relation(70001, "public", "log", "r", ()))
@@ -186,6 +187,23 @@ def test_a_watched_word_is_found_wherever_pieces_end() -> None:
     for place in range(_PIECE - 20, _PIECE + 20):
         assert screen.watched(b"explain " + b"x" * place + b" rollback; " + b"y" * 100), place
     assert not screen.watched(b"explain " + b"x " * _PIECE)
+
+
+def test_a_name_is_found_wherever_pieces_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a text of megabytes is put together in lower case no other thread has its turn."""
+    sizes, lowered = set[int](), screen_module._lowered
+
+    def counted(text: bytes) -> str:
+        sizes.add(len(text))
+        return lowered(text)
+
+    monkeypatch.setattr(screen_module, "_PIECE", 32)
+    names = NameSearch(["Patients", "ssn"])
+    monkeypatch.setattr(screen_module, "_lowered", counted)
+    for place in range(80):
+        for text, found in ((b"PATIENTS", True), (b"ssn", True), (b"patient s", False), (b'u&"', True)):
+            assert names.mentions(b"x" * place + text + b"x" * 40) is found
+    assert max(sizes) == 32 + len("patients")
 
 
 def test_texts_that_a_function_may_run_over_a_database_are_watched() -> None:
