@@ -156,13 +156,18 @@ class AuditLog(asyncio.Protocol):
     # -- records -----------------------------------------------------------------------------------------------------------
 
     def event(self, kind: str, fields: Mapping[str, Any]) -> int:
-        """Record something that is no execution; returns its ticket."""
+        """Record something that is no execution; returns its ticket, as ``submit`` does."""
         return self.submit(line_of(kind, {**self._facts, **fields}))
 
     def submit(self, line: Line) -> int:
-        """Record a line; returns its ticket."""
+        """Record a line; returns its ticket, or 0 where it is durable now, with all before it."""
         self._pending.append(line)
         self._submitted += 1
+        leased = self._leased
+        if leased is not None and leased.at_once and self._settled + 1 == self._submitted:
+            self._write_leased(leased)  # nobody waits for anything else
+            if self._settled == self._submitted:
+                return 0
         if self._waiting_since is None:
             self._waiting_since = self._loop.time()
         if not self._scheduled:

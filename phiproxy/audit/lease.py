@@ -19,6 +19,9 @@ QUICK: Final = 0.00008
 # The lease is given back where the disk was waited for, longer than SLOW, more than so many times since more was lent, or once for
 # much longer. A process that has lost the processor meanwhile has not waited for the disk.
 SLOW, MUCH_LONGER, MOST_SLOW = 0.0003, 0.005, 3
+WATCHED: Final = 64
+AT_ONCE: Final = 0.00002
+"""A record need not wait for the others of its turn where it takes less than so many seconds: to have it wait takes as long."""
 _OWN: Final = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
 
@@ -47,15 +50,17 @@ class LeasedFile:
         self.at, self._end, self._sequence = lease.at, lease.end, lease.sequence
         self.half = (lease.at + lease.end) // 2
         """Behind this more is to be asked for."""
-        # After a first one that was slow it is looked at whether others have waited.
-        self._watched, self._slow, self.is_slow = False, 0, False
+        # For a while after one that was slow it is looked at whether others have waited.
+        self._watched, self._slow, self.is_slow = 0, 0, False
         """``is_slow``: syncs take too long for the proxy to wait for them."""
+        self.at_once = False
+        """The last write took so little that no record need wait for the others of its turn."""
         self._descriptor = os.open(lease.path, os.O_WRONLY)
 
     def extend(self, end: int) -> None:
         """Take note that more is lent."""
         self.half, self._end = (self.at + end) // 2, end
-        self._watched, self._slow = False, 0
+        self._slow = 0
 
     def write(self, lines: Sequence[Line]) -> bool:
         """Write records and have them synced; False, and nothing done, where they have no room. OSError, and none is in the log."""
@@ -67,20 +72,22 @@ class LeasedFile:
         end = at + len(data)
         if end > self._end:
             return False
-        waits = _waits() if self._watched else None
+        waits = None
+        if self._watched:
+            self._watched, waits = self._watched - 1, _waits()
         began = perf_counter()
         at += os.pwrite(descriptor, data, at)
         while at < end:
             at += os.pwrite(descriptor, data[at - end :], at)
         os.fdatasync(descriptor)
         taken = perf_counter() - began
-        self.at, self._sequence = end, number + len(lines)
+        self.at, self._sequence, self.at_once = end, number + len(lines), taken < AT_ONCE
         if taken > SLOW:
             self._note_slow(taken, waits)
         return True
 
     def _note_slow(self, taken: float, waits: int | None) -> None:
-        self._watched = True
+        self._watched = WATCHED
         if waits is not None and _waits() > waits:
             self._slow += 1
             self.is_slow = self._slow > MOST_SLOW or taken > MUCH_LONGER

@@ -27,21 +27,21 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-_second: tuple[int, str] = 0, ""
+_second: tuple[int, bytes] = 0, b""
 
 
-def now_text() -> str:
+def now() -> bytes:
     """Return this moment as records spell it: UTC with microseconds. The second is spelled once."""
     global _second  # noqa: PLW0603 - a cache of one entry
     second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
     if second != _second[0]:
-        _second = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-    return f"{_second[1]}{microseconds:06d}Z"
+        _second = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode()
+    return b"%b%06dZ" % (_second[1], microseconds)
 
 
 def line_of(kind: str, fields: Mapping[str, Any]) -> Line:
     """Return a record of this moment, still without its number."""
-    record = {"kind": kind, "time": now_text(), "v": VERSION, **fields, "sequence": None}
+    record = {"kind": kind, "time": now().decode(), "v": VERSION, **fields, "sequence": None}
     before, _, behind = canonical(record).partition(_MARK)
     return before + _SEQUENCE, behind
 
