@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Final, NamedTuple, Self
 
-from phiproxy.audit.records import Line, numbered
+from phiproxy.audit.records import Line
 
 QUICK: Final = 0.00008
 """To write and sync records takes less than so many seconds where the proxy may do it: for so long its sessions stand still."""
@@ -54,7 +54,7 @@ class LeasedFile:
         self._watched, self._slow, self.is_slow = 0, 0, False
         """``is_slow``: syncs take too long for the proxy to wait for them."""
         self.at_once = False
-        """The last write took so little that no record need wait for the others of its turn."""
+        """The last write took so little that no record need wait for the others of its turn (``write_at_once``)."""
         self._descriptor = os.open(lease.path, os.O_WRONLY)
 
     def extend(self, end: int) -> None:
@@ -65,10 +65,10 @@ class LeasedFile:
     def write(self, lines: Sequence[Line]) -> bool:
         """Write records and have them synced; False, and nothing done, where they have no room. OSError, and none is in the log."""
         number, descriptor, at = self._sequence, self._descriptor, self.at
-        if len(lines) == 1:
-            data = b"%b%d%b\n" % (lines[0][0], number, lines[0][1])
-        else:
-            data = b"".join([b"%b\n" % numbered(line, each) for each, line in enumerate(lines, number)])
+        parts: list[bytes] = []
+        for each, (before, *behind) in enumerate(lines, number):
+            parts += before, b"%d" % each, *behind, b"\n"
+        data = b"".join(parts)
         end = at + len(data)
         if end > self._end:
             return False
@@ -81,9 +81,29 @@ class LeasedFile:
             at += os.pwrite(descriptor, data[at - end :], at)
         os.fdatasync(descriptor)
         taken = perf_counter() - began
-        self.at, self._sequence, self.at_once = end, number + len(lines), taken < AT_ONCE
+        self.at, self._sequence = end, number + len(lines)
+        self.at_once = taken < AT_ONCE and not self._watched
         if taken > SLOW:
             self._note_slow(taken, waits)
+        return True
+
+    def write_at_once(self, line: Line) -> bool:
+        """Do as ``write`` for one record; False, and nothing done, also where more is to be asked for, or looked at."""
+        number, descriptor, at = self._sequence, self._descriptor, self.at
+        data = b"".join((line[0], b"%d" % number, *line[1:], b"\n"))
+        end = at + len(data)
+        if end > self.half:
+            return False
+        began = perf_counter()
+        if os.pwrite(descriptor, data, at) < len(data):
+            return False  # what is there of it is written over
+        os.fdatasync(descriptor)
+        taken = perf_counter() - began
+        self.at, self._sequence = end, number + 1
+        if taken > AT_ONCE:
+            self.at_once = False
+            if taken > SLOW:
+                self._note_slow(taken, None)
         return True
 
     def _note_slow(self, taken: float, waits: int | None) -> None:

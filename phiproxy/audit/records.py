@@ -18,8 +18,8 @@ REVIEWED: Final = "break_glass.reviewed"
 _SEQUENCE: Final = b'"sequence":'
 _MARK: Final = b'"sequence":null'
 
-Line = tuple[bytes, bytes]
-"""A record without its number: what stands before the number, and what behind it. Who writes it numbers it."""
+Line = tuple[bytes, ...]
+"""A record without its number: what stands before the number, and behind it, in one piece or several. Who writes it numbers it."""
 
 
 def canonical(value: object) -> bytes:
@@ -33,10 +33,11 @@ _second: tuple[int, bytes] = 0, b""
 def now() -> bytes:
     """Return this moment as records spell it: UTC with microseconds. The second is spelled once."""
     global _second  # noqa: PLW0603 - a cache of one entry
-    second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
-    if second != _second[0]:
-        _second = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode()
-    return b"%b%06dZ" % (_second[1], microseconds)
+    microseconds = time.time_ns() // 1000 - _second[0]
+    if not 0 <= microseconds < 1_000_000:
+        second, microseconds = divmod(microseconds + _second[0], 1_000_000)
+        _second = second * 1_000_000, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode()
+    return _second[1] + b"%06dZ" % microseconds
 
 
 def line_of(kind: str, fields: Mapping[str, Any]) -> Line:
@@ -48,4 +49,4 @@ def line_of(kind: str, fields: Mapping[str, Any]) -> Line:
 
 def numbered(line: Line, sequence: int) -> bytes:
     """Return a record with its number."""
-    return b"%b%d%b" % (line[0], sequence, line[1])
+    return b"".join((line[0], b"%d" % sequence, *line[1:]))

@@ -119,7 +119,7 @@ class SessionTrail:
         before, behind, tail = self._spelled.get(same) or self._spell_shown(*same)
         if about:
             behind = b"".join((behind[: -len(self._tenant)], self._seals.spelled(about), self._tenant))
-        return self._log.submit((before, b"%b%b%b" % (behind, now(), tail)))
+        return self._log.submit((before, behind, now(), tail))
 
     def _spell_shown(
         self, touched: Touched, opened: tuple[Opening, ...], tag: bytes, role: str | None, user: EndUser | None
