@@ -25,31 +25,26 @@ class Tree:
 
     def __init__(self) -> None:
         self.size = 0
-        # The root of the complete subtree over 2 ** level leaves, where the size has this bit.
-        self._roots: list[bytes | None] = []
+        self._subtrees: list[bytes] = []
 
     def extend(self, leaves: Iterable[bytes]) -> None:
-        """Add leaves by their hashes, level by level; a node is hashed without a call, since this is done for every record."""
-        nodes, roots, level = list(leaves), self._roots, 0
-        self.size += len(nodes)
-        while nodes:
-            if level == len(roots):
-                roots.append(None)
-            left = roots[level]
-            if left is not None:
-                nodes.insert(0, left)
-            roots[level] = nodes.pop() if len(nodes) & 1 else None
-            pairs = iter(nodes)
-            nodes = [sha256(b"\1" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
-            level += 1
+        """Add leaves by their hashes; a node is hashed without a call, since this is done for every record."""
+        size, subtrees = self.size, self._subtrees
+        for leaf in leaves:
+            root, complete = leaf, size
+            while complete & 1:
+                root = sha256(b"\1" + subtrees.pop() + root).digest()
+                complete >>= 1
+            subtrees.append(root)
+            size += 1
+        self.size = size
 
     def root(self) -> bytes:
         """Return the 32-byte root over all leaves so far."""
-        complete = [root for root in self._roots if root is not None]
-        if not complete:
+        if not self._subtrees:
             return EMPTY_ROOT
-        root, *others = complete
-        for left in others:
+        *others, root = self._subtrees
+        for left in reversed(others):
             root = node_hash(left, root)
         return root
 

@@ -92,7 +92,7 @@ class Trail(Protocol):
         user: EndUser | None,
         about: tuple[Whom, ...] = (),
     ) -> int:
-        """Record a whole execution that went well, as ``executed`` does, but sooner; ``opened`` one by one, ``tag`` its command tag."""
+        """Record a whole execution that went well, as ``executed`` does; ``opened`` one by one, ``tag`` is its command tag."""
 
     def when_durable(self, ticket: int, told: Callable[[int, bool], None]) -> None:
         """Have it told when a ticket's record is durable (True), or that it will not be (False): now where it is known."""

@@ -97,7 +97,7 @@ SHOWN = st.tuples(st.lists(COLUMNS, max_size=3), st.sampled_from([b"SELECT 0", b
 
 
 @given(st.lists(st.tuples(SHOWN, st.none() | TEXTS, st.none() | TEXTS), max_size=12), st.booleans())
-def test_the_fast_way_says_the_same(shown: list[tuple[tuple[list[str], bytes], str | None, str | None]], copied: bool) -> None:  # noqa: FBT001
+def test_the_fast_way_says_the_same(shown: list[tuple[tuple[list[str], bytes], str | None, str | None]], copied: bool) -> None:
     log = FakeLog()
     own = trail(log)
     made = {column: Opening(column, 5) for (columns, _), _, _ in shown for column in columns}
