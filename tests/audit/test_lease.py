@@ -320,8 +320,9 @@ async def test_what_is_told_while_the_disk_is_slow_is_there(memory: Path) -> Non
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_what_is_told_while_the_disk_fails_is_there(memory: Path, monkeypatch: pytest.MonkeyPatch, *, at_once: bool) -> None:
     async with leasing(memory) as (log, count):
-        assert log._leased is not None
-        log._leased.at_once = at_once
+        leased = log._leased
+        assert leased is not None
+        leased.at_once = at_once
         with monkeypatch.context() as patched:
 
             def fail(_: int) -> None:
