@@ -287,7 +287,7 @@ async def test_a_busy_log_writes_itself_and_what_is_told_is_there(memory: Path) 
 async def written_as_they_come(log: AuditLog, memory: Path, first: int) -> None:
     """Record two by two, the first of which is written at once or not: then, and then only, it is durable without a ticket."""
     for number in range(first, first + 8, 2):
-        leased, at_once = log._leased, number % 4 == 0
+        leased, at_once = log._leased, (number - first) % 4 == 0
         if leased is None:
             at_once = False  # so slow is the machine
         else:
