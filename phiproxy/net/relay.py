@@ -187,7 +187,7 @@ class Relay:
 
     def _go_on(self, need: Need | None) -> None:
         session = self.session
-        if self._unrecorded is not None:
+        if self._unrecorded is not None and (session.to_client or session.unrecorded):
             self._unrecorded.keep()
         if session.settled and not (self._choked or self._half_closed or (session.to_server and session.to_client)):
             out, write = (session.to_server, self._to_server) if session.to_server else (session.to_client, self._to_client)
