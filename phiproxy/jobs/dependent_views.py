@@ -335,7 +335,7 @@ async def _compared(view: StoredView, converter: PhysicalDefinitions) -> list[st
 
 
 def _listed(view: StoredView, tables: Collection[TableName]) -> list[str]:
-    """Say where a view names the columns of a table in a list: the server adds the hidden ones to it, and keeps it as they stand."""
+    """Say where a view names the columns of a table in a list: the server adds the hidden ones, and goes by where they stand."""
     try:
         table = listed_table(view.stored.query, tables)
     except PhiproxyError:

@@ -533,9 +533,9 @@ def test_statistics_and_triggers_and_what_can_only_be_named(postgres_server: Pos
             told = refusals(site)
             for reason in REASONS:
                 assert reason in told
-            owner.execute("DROP FUNCTION of_listed(), all_of(); DROP VIEW listed, matching, ordered, joined, whole; DROP RULE noted ON t")
-            owner.execute("DROP TRIGGER changed ON t; DROP POLICY mine ON t; ALTER TABLE t DROP last; DROP INDEX matched")
-            owner.execute("DROP PUBLICATION filtered")
+            owner.execute("DROP FUNCTION of_listed(), all_of(); DROP VIEW listed, matching, ordered, joined, whole")
+            owner.execute("DROP RULE noted ON t; DROP TRIGGER changed ON t; DROP POLICY mine ON t; ALTER TABLE t DROP last")
+            owner.execute("DROP INDEX matched; DROP PUBLICATION filtered")
             owner.execute("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD CONSTRAINT t_pkey PRIMARY KEY (id, ssn)")
             owner.commit()
             assert "publication listed of public.t: it sends changes by the primary key" in refusals(site)
@@ -593,7 +593,8 @@ CREATE MATERIALIZED VIEW slow AS SELECT id, ssn FROM t WHERE pg_sleep(3) IS NOT 
 
 WAITS_FOR_COUNTED = """\
 SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
- WHERE l.relation = 'counted'::regclass AND NOT l.granted AND a.application_name LIKE 'phiproxy job%'"""
+ WHERE l.relation = 'counted'::regclass AND NOT l.granted AND a.application_name LIKE 'phiproxy job%'
+   AND a.query ~ 'hanging|OWNER TO'"""  # who reads the catalogue waits for a moment only, and goes on without it
 
 
 def test_what_was_added_for_foreign_keys_is_taken_back(postgres_server: PostgresServer, tmp_path: Path) -> None:
@@ -616,13 +617,13 @@ def test_what_was_added_for_foreign_keys_is_taken_back(postgres_server: Postgres
         replaced = "CREATE OR REPLACE VIEW counted AS SELECT clinic, count(*) AS n FROM numbers WHERE clinic > 1 GROUP BY clinic"
         with psycopg.connect(site.plain_dsn) as twin:
             twin.execute(replaced.encode())
-        job = started(site, "encrypt", "--rate", "1500")
+        job, server = started(site, "encrypt", "--rate", "1500"), site.server.dsn(site.sealed)
         with psycopg.connect(site.sealed_dsn) as past:
             until = time.monotonic() + 120
             while "phi_new_ssn" not in raw_columns(site, "patients") and time.monotonic() < until:
                 time.sleep(0.05)
             past.execute(replaced.encode())
-            while not rows_of(site.sealed_dsn, WAITS_FOR_COUNTED) and job.returncode is None and time.monotonic() < until:
+            while not rows_of(server, WAITS_FOR_COUNTED) and job.returncode is None and time.monotonic() < until:
                 time.sleep(0.02)
         said = job.said()
         assert job.returncode == 0, said
