@@ -17,7 +17,7 @@ from tests.harness.site import Site, open_site
 from tests.integration.test_ehr import POLICY
 
 PERSONS = int(os.environ.get("PHIPROXY_PERSONS", "500"))
-PAUSE = 0.05
+PAUSE = 0.02
 """Seconds between the steps of an application: it is there to be at work, not to take the job's time."""
 LONGEST = 10.0
 """Seconds that a step of an application may take: it is of some statements, and the machine may be busy otherwise."""
@@ -66,10 +66,10 @@ def test_the_applications_notice_nothing(postgres_server: PostgresServer, tmp_pa
         }
         with AtWork(site.proxy_dsn, site.plain_dsn, PERSONS, PAUSE) as applications:
             for phase, commands in phases.items():
-                time.sleep(0.5)
+                time.sleep(1)
                 for command in commands:
                     site.cli(*command)
-                time.sleep(0.5)
+                time.sleep(1)
                 _compared(site, phase, applications.rest())
                 applications.go_on()
 
