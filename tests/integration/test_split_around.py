@@ -56,9 +56,9 @@ def _copied(conn: Connection, statement: str) -> bytes:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_cursor(both: Differential, protocol: Protocol) -> None:
+def test_a_cursor(kept_both: Differential, protocol: Protocol) -> None:
     def run(statement: str, **options: int) -> None:
-        both.run(statement, protocol=protocol, ordered=True, **options)  # type: ignore[arg-type]
+        kept_both.run(statement, protocol=protocol, ordered=True, **options)  # type: ignore[arg-type]
 
     run("BEGIN")
     run(f'DECLARE "My c" SCROLL CURSOR FOR {SORTED}')
@@ -228,9 +228,9 @@ def test_explain_for_programs(split_clinic: Clinic, prepare: bool, binary: bool)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_binary_cursor(both: Differential, protocol: Protocol) -> None:
+def test_a_binary_cursor(kept_both: Differential, protocol: Protocol) -> None:
     def run(statement: str, **options: int) -> None:
-        both.run(statement, protocol=protocol, ordered=True, **options)  # type: ignore[arg-type]
+        kept_both.run(statement, protocol=protocol, ordered=True, **options)  # type: ignore[arg-type]
 
     run("BEGIN")
     run(f"DECLARE b BINARY SCROLL CURSOR FOR {SORTED}")
