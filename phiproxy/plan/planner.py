@@ -194,11 +194,18 @@ class Planner:
         query = changed(self.catalog, {*self.protection.table_names, *self.catalog.reaching, *names})
         return either_way(query, conforming=True)[0]
 
-    def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str], names: Iterable[str] = ()) -> Planner:
-        """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""
+    def overlaid(
+        self, rows: Sequence[str], reaching: Mapping[str, str], names: Iterable[str] = (), setters: frozenset[str] = NONE
+    ) -> Planner:
+        """Return a planner for a transaction that changed tables.
+
+        ``reaching`` are names that it made over protected ones, ``setters`` those of code that may change the session.
+        """
         asked = {*self.protection.table_names, *self.catalog.reaching, *names}
         read_check = partial(domain_condition, replaced=self.catalog.replaced)
-        return Planner(self._named, overlaid(self.catalog, rows, asked, reaching, read_check), self.ciphers, self.splitting.engine)
+        catalog = overlaid(self.catalog, rows, asked, reaching, read_check)
+        catalog = dataclasses.replace(catalog, setters=catalog.setters | setters)
+        return Planner(self._named, catalog, self.ciphers, self.splitting.engine)
 
     def statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
         """Return the plan of a Parse."""

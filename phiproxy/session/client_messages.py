@@ -22,7 +22,7 @@ from phiproxy.session import (
 from phiproxy.session.extended_query import bind, close, describe, execute, parse
 from phiproxy.session.phases import Event
 from phiproxy.session.pipeline import QUERY_PASSES, READY_PASSES, Expected, Kind
-from phiproxy.session.proxy_messages import forget_unnamed
+from phiproxy.session.proxy_messages import forget_both
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import apply, check_references
 from phiproxy.wire.framing import HEADER
@@ -102,7 +102,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
         expected.texts = (rendered, text, edits)
         session.to_server += query_parts(slow_work.writable(session, rendered))
         session.counters.rewritten += 1
-    undo = forget_unnamed(session)
+    undo = list(forget_both(session))
     for i, part in enumerate(parts):
         undo += [replace(change, part=i) for change in apply(session, part, (expected.given or {}).get(i, ()))]
     expected.undo = undo

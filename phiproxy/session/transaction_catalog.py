@@ -39,6 +39,8 @@ def note(session: State, effects: Effects, created: frozenset[str], *, touches: 
     if concerns or effects.reaches or effects.code:
         # Only the catalogue tells what these are. Of other DDL nothing protected, and no setting, can come.
         session.catalog.suspect |= created
+    if effects.code:
+        session.catalog.setters |= created
     if effects.reaches and session.database is not None:
         session.database.unread_names.update(effects.reaches)
         session.database.announced_names.difference_update(effects.reaches)
@@ -126,7 +128,7 @@ def forget(session: State) -> None:
     session.pending.catalog = None
     session.catalog.overlay = None
     session.catalog.reaching = {}
-    session.catalog.suspect = session.catalog.wanted = frozenset()
+    session.catalog.suspect = session.catalog.setters = session.catalog.wanted = frozenset()
 
 
 def known_there(session: State, handle: Callable[[State, bytes, int, int], object], data: bytes, start: int, end: int) -> None:
@@ -163,7 +165,9 @@ def _read(session: State, planner: Planner, names: frozenset[str], ok: bool, row
     session.blocked = False
     if not ok:
         return  # it is asked again, and refused where the transaction has failed
-    session.catalog.overlay = planner.overlaid([row.decode("ascii") for row in rows], session.catalog.reaching, names)
+    session.catalog.overlay = planner.overlaid(
+        [row.decode("ascii") for row in rows], session.catalog.reaching, names, session.catalog.setters
+    )
     session.catalog.overlays += 1
     session.pending.catalog = None
     if session.groups.is_open and session.status == b"I":
