@@ -48,7 +48,7 @@ from benchmarks.site import (
     say,
 )
 from phiproxy.demo.postgres import EmbeddedPostgres
-from tests.applications.both import DJANGO, SQLALCHEMY, at_work, make_tables, rows_of
+from tests.applications.both import DJANGO, SQLALCHEMY, AtWork, make_tables, rows_of
 from tests.integration.test_ehr import POLICY as APPLICATIONS_POLICY
 from tests.session.screenplay import CIPHERS, SSN
 
@@ -211,12 +211,13 @@ def main() -> None:
             with site.proxy() as (port, (proxy, *_)):
                 protected, plain = site.dsn(port, PROTECTED), site.dsn(server.port, PLAIN)
                 with (
-                    at_work(protected, plain, PERSONS) as told,
+                    AtWork(protected, plain, PERSONS) as applications,
                     Application(protected, chosen.rows) as application,
                     Past(site.dsn(server.port, PROTECTED), chosen.rows) as past,
                 ):
                     for name in jobs:
                         _job(site, owner, application, name, (port, proxy), chosen.rate, columns)
+                    told = applications.end()
                 _compare(site, protected, application, past)
                 _compare_applications(told, rows_of(protected), rows_of(plain))
 

@@ -5,10 +5,11 @@ last one ends in the address of its explanation.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -271,10 +272,16 @@ def keys_retire(
 add_commands(app, keys_app)
 
 
+@cache
+def command() -> Callable[..., Any]:
+    """Return the whole command line, put together: that takes longer than many a command."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; what goes wrong is told in lines, never in a traceback."""
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="phiproxy")
+        command()(args=None if arguments is None else list(arguments), prog_name="phiproxy")
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except PhiproxyError as error:

@@ -14,15 +14,13 @@ from typing import NamedTuple
 import psycopg
 import structlog
 
-from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import PhiproxyError
 from phiproxy.keys.observations import Observed, add_observed
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.net.service_login import ServicePool
 from phiproxy.net.tasks import spawn
-from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.explanation import DEFAULT_PATH
-from phiproxy.plan.forecast import Forecast, forecast
+from phiproxy.plan.forecast import Forecast, forecast, forecaster
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.plan.whether_split import MAX_SHAPED_TEXT
@@ -161,7 +159,7 @@ class Observation:
         async with self._pool.connection() as conn:
             catalog = await read_catalog(conn, tables, None)
         sealed, seen = await asyncio.to_thread(as_if_sealed, protection, catalog)
-        planner = Planner(sealed, seen, Ciphers(Keyring(lambda: 0.0)), self.engine)
+        planner = await asyncio.to_thread(forecaster, sealed, seen, self.engine, self._database)
         if protection is self._protection:
             self._planner, self._screen = planner, planner.screen
         return planner

@@ -17,6 +17,8 @@ from hypothesis import settings
 from phiproxy.ops.stderr_to_log import Bridge
 from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
 from tests.harness.differential import Differential
+from tests.harness.order import long_first
+from tests.harness.proxy import ProxyUnderTest
 from tests.harness.server import PostgresServer, running_server
 from tests.harness.site import Site, open_site
 
@@ -34,6 +36,40 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have what takes long begin first, behind the plugin that shuffles."""
+    workers = getattr(config, "workerinput", {}).get("workercount")
+    if workers is not None:
+        items[:] = long_first(items, workers)
+
+
+# The proxies of sites that are there for the whole run, by the names of their fixtures, and the module that had each last.
+SHARED: dict[str, tuple[ProxyUnderTest, str]] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    """Know the sites that are there for the whole run."""
+    made = yield
+    if fixturedef.scope == "session" and isinstance(made, Site):
+        SHARED[fixturedef.argname] = made.proxy, ""
+    return made
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the proxies of these sites rest in modules that have no test of theirs."""
+    module = item.nodeid.partition("::")[0]
+    for name, (proxy, last) in SHARED.items():
+        if name in getattr(item, "fixturenames", ()):
+            SHARED[name] = proxy, module
+            proxy.wake()
+        elif module != last:
+            SHARED[name] = proxy, ""
+            proxy.rest()
 
 
 @pytest.fixture(autouse=True)

@@ -156,11 +156,20 @@ class AuditLog(asyncio.Protocol):
     # -- records -----------------------------------------------------------------------------------------------------------
 
     def event(self, kind: str, fields: Mapping[str, Any]) -> int:
-        """Record something that is no execution; returns its ticket."""
+        """Record something that is no execution; returns its ticket, as ``submit`` does."""
         return self.submit(line_of(kind, {**self._facts, **fields}))
 
     def submit(self, line: Line) -> int:
-        """Record a line; returns its ticket."""
+        """Record a line; returns its ticket, or 0 where it is durable now, with all before it."""
+        leased = self._leased
+        if leased is not None and leased.at_once and self._settled == self._submitted:  # nothing else waits
+            try:
+                if leased.write_at_once(line):
+                    self._submitted = self._settled = self._settled + 1
+                    self.recorded += 1
+                    return 0
+            except OSError:
+                self._give_back(b"!")
         self._pending.append(line)
         self._submitted += 1
         if self._waiting_since is None:
@@ -201,7 +210,7 @@ class AuditLog(asyncio.Protocol):
             return
         lines, self._pending = self._pending, []
         self._sent.append(lines)
-        self._transport.write(framed(b"R", b"\n".join([b"%b\0%b" % line for line in lines])))
+        self._transport.write(framed(b"R", b"\n".join([b"%b\0%b" % (line[0], b"".join(line[1:])) for line in lines])))
 
     # -- what this process writes itself -----------------------------------------------------------------------------------
 
@@ -226,7 +235,9 @@ class AuditLog(asyncio.Protocol):
             self._give_back(b"~")
         elif leased.at > leased.half:
             self._ask()
-        self._settle(len(lines), durable=True)
+        self._settled += len(lines)
+        if self._waiting:
+            self._tell(durable=True)
         return True
 
     def _ask(self) -> None:
@@ -322,11 +333,12 @@ class AuditLog(asyncio.Protocol):
             self.recorded += settled
             # What is pending has come since the last was sent.
             self._waiting_since = self._loop.time() if self._pending else None
-        self._settle(settled, durable=not why)
+        self._settled += settled
+        self._tell(durable=not why)
         self._flush()
 
-    def _settle(self, count: int, *, durable: bool) -> None:
-        self._settled += count
+    def _tell(self, *, durable: bool) -> None:
+        """Tell who waits for what is settled."""
         shown = durable or self._on_failure == "continue"
         while self._waiting and self._waiting[0][0] <= self._settled:
             ticket, told = self._waiting.popleft()
@@ -356,7 +368,8 @@ class AuditLog(asyncio.Protocol):
         again = [line for lines in self._sent for line in lines]
         self._sent.clear()
         self._judge("the process that writes the audit log has ended")
-        self._settle(len(again), durable=False)
+        self._settled += len(again)
+        self._tell(durable=False)
         kept = [*again, *self._pending]
         # Of these nobody waits any longer, and they are counted again when they are sent.
         self._settled += max(0, len(kept) - self._most) - len(again)

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Final, NamedTuple, Self
 
-from phiproxy.audit.records import Line, numbered
+from phiproxy.audit.records import Line
 
 QUICK: Final = 0.00008
 """To write and sync records takes less than so many seconds where the proxy may do it: for so long its sessions stand still."""
 # The lease is given back where the disk was waited for, longer than SLOW, more than so many times since more was lent, or once for
 # much longer. A process that has lost the processor meanwhile has not waited for the disk.
 SLOW, MUCH_LONGER, MOST_SLOW = 0.0003, 0.005, 3
+WATCHED: Final = 64
+AT_ONCE: Final = 0.00002
+"""A record need not wait for the others of its turn where it takes less than so many seconds: to have it wait takes as long."""
 _OWN: Final = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
 
@@ -47,27 +50,31 @@ class LeasedFile:
         self.at, self._end, self._sequence = lease.at, lease.end, lease.sequence
         self.half = (lease.at + lease.end) // 2
         """Behind this more is to be asked for."""
-        # After a first one that was slow it is looked at whether others have waited.
-        self._watched, self._slow, self.is_slow = False, 0, False
+        # For a while after one that was slow it is looked at whether others have waited.
+        self._watched, self._slow, self.is_slow = 0, 0, False
         """``is_slow``: syncs take too long for the proxy to wait for them."""
+        self.at_once = False
+        """The last write took so little that no record need wait for the others of its turn (``write_at_once``)."""
         self._descriptor = os.open(lease.path, os.O_WRONLY)
 
     def extend(self, end: int) -> None:
         """Take note that more is lent."""
         self.half, self._end = (self.at + end) // 2, end
-        self._watched, self._slow = False, 0
+        self._slow = 0
 
     def write(self, lines: Sequence[Line]) -> bool:
         """Write records and have them synced; False, and nothing done, where they have no room. OSError, and none is in the log."""
         number, descriptor, at = self._sequence, self._descriptor, self.at
-        if len(lines) == 1:
-            data = b"%b%d%b\n" % (lines[0][0], number, lines[0][1])
-        else:
-            data = b"".join([b"%b\n" % numbered(line, each) for each, line in enumerate(lines, number)])
+        parts: list[bytes] = []
+        for each, (before, *behind) in enumerate(lines, number):
+            parts += before, b"%d" % each, *behind, b"\n"
+        data = b"".join(parts)
         end = at + len(data)
         if end > self._end:
             return False
-        waits = _waits() if self._watched else None
+        waits = None
+        if self._watched:
+            self._watched, waits = self._watched - 1, _waits()
         began = perf_counter()
         at += os.pwrite(descriptor, data, at)
         while at < end:
@@ -75,12 +82,32 @@ class LeasedFile:
         os.fdatasync(descriptor)
         taken = perf_counter() - began
         self.at, self._sequence = end, number + len(lines)
+        self.at_once = taken < AT_ONCE and not self._watched
         if taken > SLOW:
             self._note_slow(taken, waits)
         return True
 
+    def write_at_once(self, line: Line) -> bool:
+        """Do as ``write`` for one record; False, and nothing done, also where more is to be asked for, or looked at."""
+        number, descriptor, at = self._sequence, self._descriptor, self.at
+        data = b"".join((line[0], b"%d" % number, *line[1:], b"\n"))
+        end = at + len(data)
+        if end > self.half:
+            return False
+        began = perf_counter()
+        if os.pwrite(descriptor, data, at) < len(data):
+            return False  # what is there of it is written over
+        os.fdatasync(descriptor)
+        taken = perf_counter() - began
+        self.at, self._sequence = end, number + 1
+        if taken > AT_ONCE:
+            self.at_once = False
+            if taken > SLOW:
+                self._note_slow(taken, None)
+        return True
+
     def _note_slow(self, taken: float, waits: int | None) -> None:
-        self._watched = True
+        self._watched = WATCHED
         if waits is not None and _waits() > waits:
             self._slow += 1
             self.is_slow = self._slow > MOST_SLOW or taken > MUCH_LONGER

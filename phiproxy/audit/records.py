@@ -18,8 +18,8 @@ REVIEWED: Final = "break_glass.reviewed"
 _SEQUENCE: Final = b'"sequence":'
 _MARK: Final = b'"sequence":null'
 
-Line = tuple[bytes, bytes]
-"""A record without its number: what stands before the number, and what behind it. Who writes it numbers it."""
+Line = tuple[bytes, ...]
+"""A record without its number: what stands before the number, and behind it, in one piece or several. Who writes it numbers it."""
 
 
 def canonical(value: object) -> bytes:
@@ -27,25 +27,26 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-_second: tuple[int, str] = 0, ""
+_second: tuple[int, bytes] = 0, b""
 
 
-def now_text() -> str:
+def now() -> bytes:
     """Return this moment as records spell it: UTC with microseconds. The second is spelled once."""
     global _second  # noqa: PLW0603 - a cache of one entry
-    second, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
-    if second != _second[0]:
-        _second = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-    return f"{_second[1]}{microseconds:06d}Z"
+    microseconds = time.time_ns() // 1000 - _second[0]
+    if not 0 <= microseconds < 1_000_000:
+        second, microseconds = divmod(microseconds + _second[0], 1_000_000)
+        _second = second * 1_000_000, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode()
+    return _second[1] + b"%06dZ" % microseconds
 
 
 def line_of(kind: str, fields: Mapping[str, Any]) -> Line:
     """Return a record of this moment, still without its number."""
-    record = {"kind": kind, "time": now_text(), "v": VERSION, **fields, "sequence": None}
+    record = {"kind": kind, "time": now().decode(), "v": VERSION, **fields, "sequence": None}
     before, _, behind = canonical(record).partition(_MARK)
     return before + _SEQUENCE, behind
 
 
 def numbered(line: Line, sequence: int) -> bytes:
     """Return a record with its number."""
-    return b"%b%d%b" % (line[0], sequence, line[1])
+    return b"".join((line[0], b"%d" % sequence, *line[1:]))

@@ -13,20 +13,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from phiproxy.audit.group_commit import AuditLog, Told
-from phiproxy.audit.records import BREAK_GLASS, VERSION, canonical, now_text
+from phiproxy.audit.group_commit import AuditLog
+from phiproxy.audit.records import BREAK_GLASS, VERSION, canonical, now
 from phiproxy.audit.subjects import SubjectSeals
 from phiproxy.errors import PhiproxyError, state_of
 from phiproxy.plan.touched import Shape, Touched
 from phiproxy.plan.whom import Whom
 from phiproxy.session.parts import EndUser, Opening
-from phiproxy.session.trail import PURPOSE, Execution, Phase
+from phiproxy.session.trail import PURPOSE, Execution, Phase, rows_of
 
 OK: Final = "00000"
 Done = tuple[bytes, bytes, bytes]
 """The columns, the keys and the statement of an execution, spelled."""
+Shown = tuple[bytes, bytes, bytes]
+"""A record of a session's, spelled but for number, time and subjects: what is before the number, before the time, and behind it."""
 # Statements, each with how many values of which column it has opened under which key, that are spelled once.
 _MAX_SPELLED = 2048
+# Records that are spelled once of one session, of some 800 bytes each.
+_MAX_OF_SESSION = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ class SessionTrail:
         self._facts = dict(facts)
         self._application = self._authorized = self._purpose = ""
         self._shared = spelled
-        self._role: tuple[object, bytes] = object(), b""
+        self._spelled: dict[tuple[object, ...], Shown] = {}
+        self.when_durable = log.when_durable
         self._spell()
 
     def _spell(self) -> None:
@@ -65,7 +70,7 @@ class SessionTrail:
         self._session = b',"session":%b' % _spelled(who.number)
         self._tenant = b',"tenant":%b,"time":"' % _spelled(who.tenant)
         self._tail = b'","v":%d,"writer":%b}' % (VERSION, _spelled(facts["writer"]))
-        self._role = object(), b""
+        self._spelled.clear()
 
     @property
     def subjects(self) -> int:
@@ -94,19 +99,32 @@ class SessionTrail:
         computed = b',"split":%d' % split if split else b""
         tail = self._tail_of(execution.user)
         about = self._seals.spelled(execution.about) if execution.about else b""
-        behind = (self._session, computed, shape, about, self._tenant, now_text().encode(), tail)
+        behind = (self._session, computed, shape, about, self._tenant, now(), tail)
         return self._log.submit((b"".join(before), b"".join(behind)))
 
     def shown(
         self,
         touched: Touched,
         opened: tuple[Opening, ...],
-        rows: int,
+        tag: bytes,
         role: str | None,
         user: EndUser | None,
         about: tuple[Whom, ...] = (),
     ) -> int:
-        """Record a whole execution that went well, as ``executed`` does; ``opened`` one by one."""
+        """Record a whole execution that went well, as ``executed`` does; ``opened`` one by one.
+
+        But for its number, its time and whom it is about, a record of the same execution once more is spelled already.
+        """
+        same = touched, opened, tag, role, user
+        before, behind, tail = self._spelled.get(same) or self._spell_shown(*same)
+        if about:
+            behind = b"".join((behind[: -len(self._tenant)], self._seals.spelled(about), self._tenant))
+        return self._log.submit((before, behind, now(), tail))
+
+    def _spell_shown(
+        self, touched: Touched, opened: tuple[Opening, ...], tag: bytes, role: str | None, user: EndUser | None
+    ) -> Shown:
+        rows = rows_of(tag)
         done = self._shared.get((touched, opened))
         if done is None or touched.copied:
             done = _done(Execution(touched, Counter(opened), OK, rows))
@@ -114,12 +132,15 @@ class SessionTrail:
                 self._shared.clear()
             self._shared[touched, opened] = done
         columns, keys, shape = done
-        spelled_role = self._role[1] if self._role[0] == role else self._spell_role(role)
-        before = (self._lead, columns, self._database, b"null", keys, self._ok, spelled_role, b"%d" % rows, b',"sequence":')
-        tail = self._tail if user is None else self._tail_of(user)
-        whom = self._seals.spelled(about) if about else b""
-        behind = (self._session, shape, whom, self._tenant, now_text().encode(), tail)
-        return self._log.submit((b"".join(before), b"".join(behind)))
+        before = (
+            self._lead, columns, self._database, b"null", keys, self._ok, self._proxy, _spelled(role),
+            b',"rows":', b"null" if rows is None else b"%d" % rows, b',"sequence":',
+        )  # fmt: skip
+        spelled = b"".join(before), b"".join((self._session, shape, self._tenant)), self._tail_of(user)
+        if len(self._spelled) >= _MAX_OF_SESSION:
+            self._spelled.clear()
+        self._spelled[touched, opened, tag, role, user] = spelled
+        return spelled
 
     def _tail_of(self, user: EndUser | None) -> bytes:
         return self._tail if user is None else b'","user":%b%b' % (canonical(known_as(user)), self._tail[1:])
@@ -127,14 +148,6 @@ class SessionTrail:
     def _proxy_of(self, reason: str | None) -> bytes:
         """Return what stands before the role: the proxy, and the reason that was given."""
         return self._proxy if reason is None else self._proxy.replace(b',"role":', b',"reason":%b,"role":' % canonical(reason))
-
-    def _spell_role(self, role: str | None) -> bytes:
-        self._role = role, self._proxy + _spelled(role) + b',"rows":'
-        return self._role[1]
-
-    def when_durable(self, ticket: int, told: Told) -> None:
-        """Have it told when a ticket's record is durable, or that it will not be."""
-        self._log.when_durable(ticket, told)
 
     def refused(
         self, shape: Shape, error: PhiproxyError, role: str | None, user: EndUser | None, denied: tuple[str, ...] = ()

@@ -9,16 +9,13 @@ from pathlib import Path
 
 from phiproxy.commands.command_context import database as connected
 from phiproxy.commands.command_context import load, print_json
-from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import CatalogNeeded, ConfigError, KeyNeeded, PathNeeded
 from phiproxy.keys.observations import Counted, Observed, forget_observed, read_observed, wanted_indexes
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.observation import observed_of, usual_path
 from phiproxy.ops.first_configuration import yaml_text
 from phiproxy.ops.statement_sources import statements_of
-from phiproxy.plan.column_ciphers import Ciphers
-from phiproxy.plan.forecast import forecast
-from phiproxy.plan.planner import Planner
+from phiproxy.plan.forecast import forecast, forecaster
 from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.policy.bind import bind
 from phiproxy.policy.catalog import Catalog
@@ -61,7 +58,7 @@ def _counted(settings: Settings, policy: Policy, catalog: Catalog, texts: Counte
     layout = imagined_layout(policy, partial(indexed_as, types=catalog.types))
     protection, sealed = as_if_sealed(bind(policy, layout, catalog, settings.service.schema_), catalog)
     engine = EngineFacts() if settings.compute.engine != "off" else None
-    planner = Planner(protection, sealed, Ciphers(Keyring(lambda: 0.0)), engine)
+    planner = forecaster(protection, sealed, engine, policy.database)
     path = usual_path(protection)
     counts: Counter[Observed] = Counter()
     for text, sent in texts.items():

@@ -1,14 +1,14 @@
-"""How many rows a batch takes: as many as are locked for 250 ms, and no large part of a table."""
+"""How many rows a batch takes: as many as are locked for 50 ms, and no large part of a table."""
 
 from typing import Final
 
-TARGET: Final = 0.25
+TARGET: Final = 0.05
 """Seconds that one transaction is to take, of the few that write a batch: for so long a row that is written stays locked.
 
 What else a batch takes does not count, such as the commits between: on a machine that is busy each waits for its turn, whatever the
 number of rows, so that fewer of them would only make the job slower.
 """
-PREPARING: Final = 4
+PREPARING: Final = 20
 """Rows may be worked on for so many times as long, while others are written: nothing is locked then."""
 FIRST: Final = 200
 FEWEST: Final = 100

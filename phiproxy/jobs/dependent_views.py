@@ -13,8 +13,8 @@ from phiproxy.jobs.converted_indexes import told
 from phiproxy.jobs.dependents import Dependent, spelled
 from phiproxy.jobs.physical_definitions import PhysicalDefinitions
 from phiproxy.jobs.relations import Connection, Part, TableName, may_act_as, rows_of
-from phiproxy.jobs.stored_query import StoredQuery
-from phiproxy.plan.converted_views import source_of
+from phiproxy.plan.converted_views import listed_table, source_of
+from phiproxy.plan.stored_query import StoredQuery
 from phiproxy.policy.identifiers import literal, quote_ident
 from phiproxy.policy.view_rests import is_inner, sealed_in
 
@@ -50,12 +50,15 @@ class StoredView:
         return f"{'materialized ' if self.materialized else ''}view {spelled(self.name)}"
 
 
+# A view of whole rows depends on no column of theirs: what stands for one in its stored query has the number 0.
 _VIEWS: Final = """
 WITH RECURSIVE hanging(oid) AS (
   SELECT r.ev_class FROM ROWS FROM (pg_catalog.unnest(%s::oid[]), pg_catalog.unnest(%s::text[])) w(oid, name)
     JOIN pg_catalog.pg_attribute a ON a.attrelid = w.oid AND a.attname = w.name
-    JOIN pg_catalog.pg_depend p ON p.refclassid = 1259 AND p.refobjid = w.oid AND p.refobjsubid = a.attnum AND p.classid = 2618
+    JOIN pg_catalog.pg_class t ON t.oid = w.oid
+    JOIN pg_catalog.pg_depend p ON p.refclassid = 1259 AND p.refobjid = w.oid AND p.classid = 2618
     JOIN pg_catalog.pg_rewrite r ON r.oid = p.objid AND r.rulename = '_RETURN'
+   WHERE p.refobjsubid = a.attnum OR r.ev_action::text LIKE '%%:varattno 0 :vartype ' || t.reltype || ' %%'
   UNION
   SELECT r.ev_class FROM hanging h
     JOIN pg_catalog.pg_depend p ON p.refclassid = 1259 AND p.refobjid = h.oid AND p.classid = 2618
@@ -263,13 +266,15 @@ async def converted_views(
     On the way back (``opening``) only those can be that read the same in both forms, and those that compute over nothing else.
     """
     names = {name for _, own in columns for name in own}
+    tables = {part.name for part, _ in columns}
     dependents = []
     for view in views:
         obstacles += await _unable(conn, view) + _rules(view, names)
         computed = sealed_in(view.stored.query) is not None
-        if computed:
+        why = _listed(view, tables)  # else it would be refused for hidden columns in the list
+        if not why and computed:
             why = await _kept(conn, view, columns, converter) if opening else [f"{view.label} {_ALREADY}"]
-        else:
+        elif not why:
             why = await _refused(view, converter, opening=opening)
         obstacles += why
         if not why:
@@ -327,6 +332,18 @@ async def _compared(view: StoredView, converter: PhysicalDefinitions) -> list[st
     except PhiproxyError:
         pass
     return [f"{view.label}: its stored query is one over sealed values; {again}"]
+
+
+def _listed(view: StoredView, tables: Collection[TableName]) -> list[str]:
+    """Say where a view names the columns of a table in a list: the server adds the hidden ones, and goes by where they stand."""
+    try:
+        table = listed_table(view.stored.query, tables)
+    except PhiproxyError:
+        return []
+    if table is None:
+        return []
+    how = "make it again without the list, with AS where columns are selected; or drop it, with what reads it"
+    return [f"{view.label} names the columns of {spelled(table)} in a list behind an alias, by where they stand: {how}"]
 
 
 def _rules(view: StoredView, columns: Collection[str]) -> list[str]:

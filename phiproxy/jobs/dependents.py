@@ -7,7 +7,7 @@ from typing import Final
 from phiproxy.jobs.converted_indexes import told
 from phiproxy.jobs.physical_definitions import Converter
 from phiproxy.jobs.relations import Connection, Part, TableName, rows_of
-from phiproxy.jobs.stored_query import StoredQuery
+from phiproxy.plan.stored_query import StoredQuery
 from phiproxy.policy.identifiers import literal, quote_ident
 
 Q = quote_ident

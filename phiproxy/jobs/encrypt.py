@@ -148,6 +148,7 @@ async def read_tables(conn: Connection, policy: Policy) -> Catalog:
 async def fill(run: Run, tables: tuple[ConvertedTable, ...], values: Values) -> None:
     """Fill the hidden columns of tables, build their indexes, and compare each value twice."""
     for table in tables:
+        run.display.phase(f"preparing {table.label}", 0)
         catalog = await read_tables(run.conn, run.site.policy)
         await prepare_table(run, table, columns_of(catalog, table), attempts=attempts_of(run))
         await add_tags(run, table, columns_of(catalog, table))

@@ -9,25 +9,22 @@ from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import CatalogNeeded, PhiproxyError
 from phiproxy.jobs.relations import Connection
 from phiproxy.jobs.sealed_values import TenantValues
-from phiproxy.jobs.stored_query import StoredQuery
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.plan.column_ciphers import Ciphers
-from phiproxy.plan.converted_views import computing
+from phiproxy.plan.converted_views import computing, with_view
 from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Analysed, Planner
 from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.plan.statement_plan import StatementPlan
+from phiproxy.plan.stored_query import PATH, StoredQuery
 from phiproxy.policy.bind import bind
-from phiproxy.policy.catalog import Catalog, Relation
+from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.column_states import as_if_sealed
 from phiproxy.policy.model import Policy
 from phiproxy.policy.physical_columns import hidden_name
 from phiproxy.policy.protection import ColumnName, Protection
 from phiproxy.policy.registry_layout import Layout
 from phiproxy.policy.view_rests import sealed_in
-
-PATH = ("pg_catalog",)
-"""All that the server prints is qualified, but what is its own."""
 
 
 class Converter(Protocol):
@@ -73,17 +70,12 @@ class PhysicalDefinitions:
         analysed = await self._analysed_view(text)
         if isinstance(analysed, StatementPlan):
             made = analysed.sql.decode()
-            self._learn(stored.oid, stored.query_of(made))
-            return made
-        computed = computing(analysed)
-        sealed = computed.stand_in()
-        made = f"{computed.lead}'\\x{sealed.hex()}'::bytea{computed.trail}"
-        if self._values is not None:
+        elif self._values is None:
+            made = computing(analysed).as_if_sealed()
+        else:
             made = await self._completed(text, analysed)
-            sealed = computed.sealed_in(made)
-        self._planner.ciphers.views[sealed] = computed.rest
-        will_be = computed.relation(self._catalog, self._catalog.by_oid[stored.oid])
-        self._learn(stored.oid, computed.query(sealed) if will_be is not None else "", will_be)
+        self._catalog = with_view(self._catalog, self._planner.ciphers, stored, analysed, made)
+        self._planner = Planner(self._protection, self._catalog, self._planner.ciphers, self._engine)
         return made
 
     async def stays(self, text: str) -> bool:
@@ -99,12 +91,6 @@ class PhysicalDefinitions:
         """Return the protected columns of a relation."""
         relation = self._catalog.by_oid.get(oid)
         return frozenset(dict(relation.guards)) if relation is not None else frozenset()
-
-    def _learn(self, oid: int, query: str, relation: Relation | None = None) -> None:
-        """Take the stored query of a view over for one that it will have, and its columns."""
-        relations = tuple(relation if relation is not None and r.oid == oid else r for r in self._catalog.relations)
-        self._catalog = replace(self._catalog, views={**self._catalog.views, oid: query}, relations=relations)
-        self._planner = Planner(self._protection, self._catalog, self._planner.ciphers, self._engine)
 
     async def _analysed_view(self, text: bytes) -> Analysed:
         if self._values is not None:  # what it reads may compute

@@ -7,8 +7,8 @@ from typing import Final
 
 from phiproxy.errors import PhiproxyError, SealError
 from phiproxy.jobs.sealed_values import TenantValues
-from phiproxy.jobs.stored_query import StoredQuery
 from phiproxy.plan.converted_views import in_clear, opened_rest
+from phiproxy.plan.stored_query import StoredQuery
 from phiproxy.policy.condition_sql import condition_sql
 from phiproxy.policy.identifiers import literal, quote_ident
 from phiproxy.policy.protection import ProtectedColumn

@@ -115,11 +115,10 @@ async def switch_tables(
     progress = Progress(SETTLE, "", tuple(left), run.progress.counts)
 
     async def work(change: Change) -> None:
-        await _lock(run, tables)
+        await _lock(run, seen)
         await run.conn.execute("SET LOCAL ROLE NONE")
         if await hanging(run.conn, tables) != seen.hanging:
-            hint = f"phiproxy jobs resume {run.job.id} looks at it once more, and goes on"
-            raise Changed("what hangs on the columns was changed while they were filled; nothing was switched", hint=hint)
+            raise _changed(run)
         await _seal_rest(run, tables, values)
         for dependent in reversed(seen.dependents):
             await _as_owner(run, dependent.owner, dependent.drop)
@@ -188,8 +187,25 @@ async def _attempt(run: Run, tables: Sequence[ConvertedTable], work: Work) -> fl
     return time.monotonic() - began
 
 
-async def _lock(run: Run, tables: Sequence[ConvertedTable]) -> None:
-    for table in sorted(tables, key=lambda table: table.name):
+def _changed(run: Run) -> Changed:
+    hint = f"phiproxy jobs resume {run.job.id} looks at it once more, and goes on"
+    return Changed("what hangs on the columns was changed while they were filled; nothing was switched", hint=hint)
+
+
+async def _lock(run: Run, seen: Look) -> None:
+    """Lock views and tables, in the order in which who reads them does, before it is looked at what is there.
+
+    Somebody may just have replaced a view, by a query over other views or none, and may commit that once it was read. A view is
+    locked by what changes nothing of it: LOCK would lock the tables that it reads too.
+    """
+    try:
+        for dependent in reversed(seen.dependents):
+            if dependent.view is not None:
+                of = dependent.view.create.removeprefix("CREATE ")
+                await _as_owner(run, dependent.owner, [f"ALTER {of} OWNER TO {quote_ident(dependent.owner, always=True)}"])
+    except (psycopg.errors.UndefinedTable, psycopg.errors.WrongObjectType, psycopg.errors.InsufficientPrivilege):
+        raise _changed(run) from None
+    for table in sorted(seen.tables, key=lambda table: table.name):
         await _as_owner(run, table.owner, [f"LOCK TABLE {spelled(table.name)} IN ACCESS EXCLUSIVE MODE"])
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 
 from phiproxy.index.function_table import names
 from phiproxy.net.catalog_watch import Version
@@ -75,8 +75,7 @@ SELECT c.collname FROM pg_catalog.pg_collation c GROUP BY c.collname HAVING pg_c
 """
 # The signatures of the server itself, once for each version: there are thousands, and they do not change.
 _of_versions: dict[int, Rows] = {}
-# Of thousands of names some; those are looked at once more here.
-_ALWAYS = f"SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p WHERE p.proname ~ '^(?:{ALWAYS.pattern})$'"
+_NAMES = "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p WHERE p.oid >= 16384"
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,6 @@ async def read_definitions(
     replaced, types, signatures, own_signatures = of.replaced, of.types, of.signatures, of.own_signatures
     if "code" in parts:
         bodies = {Node(c, oid): body for c, oid, body in await ask(_BODIES)}
-        always = frozenset(name for name in await _names(ask, _ALWAYS) if ALWAYS.fullmatch(name))
         dynamic = await _names(ask, _DYNAMIC)
     if "remote" in parts:
         remote = {Node(c, oid): name for c, oid, name in await ask(_REMOTE)}
@@ -124,16 +122,25 @@ async def read_definitions(
         replaced = await _names(ask, _REPLACED)
     if parts & {"code", "types", "collations"}:
         signatures, own_signatures = await read_signatures(ask, server_version)
+    if "code" in parts:
+        own = frozenset(name for name in await _names(ask, _NAMES) if ALWAYS.fullmatch(name))
+        always = own | _always(server_version)
     if "collations" in parts:
         collations = await _names(ask, _COLLATIONS)
     if "types" in parts or replaced != of.replaced:
-        ((own,),) = await ask(catalog_rows.TYPES)
-        types = catalog_rows.own_types(own, partial(domain_condition, replaced=replaced))
+        ((text,),) = await ask(catalog_rows.TYPES)
+        types = catalog_rows.own_types(text, partial(domain_condition, replaced=replaced))
     return Definitions(bodies, remote, code, always, dynamic, replaced, collations, types, signatures, own_signatures)
 
 
 async def _names(ask: Ask, query: str) -> frozenset[str]:
     return frozenset(name for (name,) in await ask(query))
+
+
+@cache
+def _always(version: int) -> frozenset[str]:
+    """Return the names among the server's own functions that count as reaching what is protected, whatever is."""
+    return frozenset(name for name in _of_versions[version].functions if ALWAYS.fullmatch(name))
 
 
 async def read_signatures(ask: Ask, version: int) -> tuple[Signatures, str]:

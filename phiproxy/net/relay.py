@@ -30,6 +30,8 @@ log = structlog.get_logger("phiproxy.relay")
 
 # After work of so many seconds on what one socket had, others have their turn: uvloop reads up to 8 MB of one socket in a turn.
 LONG_WORK = 0.002
+# So much it hands over at once.
+_READ_AT_ONCE = 256 * 1024
 # What is taken in one turn of what a client, or the server, sends at once, in bytes: some milliseconds of sealing, or of opening.
 SEALED_AT_ONCE, OPENED_AT_ONCE = 16 * 1024, 64 * 1024
 # How long a closed socket may take for what is still to be sent before the rest of it is given up.
@@ -172,8 +174,10 @@ class Relay:
             self._broken(error)
             return
         self._go_on(need)
-        self._slow = self._now() - session.now > LONG_WORK
-        if self._slow or (not session.settled and session.server_frames.pending > LONG_WRITE):
+        taken, size = self._now() - session.now, len(data)
+        if size >= SEALED_AT_ONCE:  # of less it cannot be told what more takes
+            self._slow = taken * _READ_AT_ONCE > LONG_WORK * size
+        if taken > LONG_WORK or (not session.settled and session.server_frames.pending > LONG_WRITE):
             self._let_others_read(self.server)
 
     def _let_others_read(self, leg: Leg) -> None:
@@ -183,7 +187,7 @@ class Relay:
 
     def _go_on(self, need: Need | None) -> None:
         session = self.session
-        if self._unrecorded is not None:
+        if self._unrecorded is not None and (session.to_client or session.unrecorded):
             self._unrecorded.keep()
         if session.settled and not (self._choked or self._half_closed or (session.to_server and session.to_client)):
             out, write = (session.to_server, self._to_server) if session.to_server else (session.to_client, self._to_client)

@@ -12,7 +12,8 @@ Values and rows:
     range_tags, result_columns, masked_values, copy_fields, row_counts
 
 What the server cannot answer:
-    whether_split, split_plan, split_writes, sealed_views, converted_views, unanswered, without_engine
+    whether_split, split_plan, split_writes, sealed_views, stored_query, converted_views, unanswered,
+    without_engine
 
 What is told of it:
     explanation, forecast, touched, whom, subjects, copy_subjects

@@ -5,13 +5,16 @@ sealed rest in it (``policy.view_rests``). On the way back the two are put toget
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Final, NamedTuple
 
 from phiproxy.errors import SealError
 from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.planner import Analysed
+from phiproxy.plan.statement_plan import StatementPlan
+from phiproxy.plan.stored_query import StoredQuery
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
@@ -40,9 +43,10 @@ class Computing(NamedTuple):
     rest: ViewRest
     trail: str
 
-    def stand_in(self) -> bytes:
-        """Return what stands for the sealed rest where there are no keys: nothing of it is ever sent."""
-        return b"\xf5\x50\x01\x01" + sha256(self.rest.written()).digest()
+    def as_if_sealed(self) -> str:
+        """Return the statement with something else for the sealed rest, where there are no keys: it is never sent."""
+        stand_in = b"\xf5\x50\x01\x01" + sha256(self.rest.written()).digest()
+        return f"{self.lead}'\\x{stand_in.hex()}'::bytea{self.trail}"
 
     def sealed_in(self, statement: str) -> bytes:
         """Return the sealed rest in a statement that was made of it."""
@@ -84,6 +88,22 @@ def computing(answer: Answered) -> Computing:
     (sealed,) = answer.occurrences
     assert sealed.literal is not None
     return Computing(sealed.lead.decode(), read_rest(sealed.literal), sealed.trail.decode())
+
+
+def with_view(catalog: Catalog, ciphers: Ciphers, stored: StoredQuery, analysed: Analysed, made: str) -> Catalog:
+    """Return a catalogue in which a view is what ``made``, the statement that it was ``analysed`` to, makes of it.
+
+    ``ciphers`` know what it computes then.
+    """
+    if isinstance(analysed, StatementPlan):
+        return replace(catalog, views={**catalog.views, stored.oid: stored.query_of(made)})
+    computed = computing(analysed)
+    sealed = computed.sealed_in(made)
+    ciphers.views[sealed] = computed.rest
+    will_be = computed.relation(catalog, catalog.by_oid[stored.oid])
+    relations = tuple(will_be if will_be is not None and r.oid == stored.oid else r for r in catalog.relations)
+    query = computed.query(sealed) if will_be is not None else ""
+    return replace(catalog, views={**catalog.views, stored.oid: query}, relations=relations)
 
 
 def opened_rest(ciphers: Ciphers, column: ProtectedColumn, sealed: bytes) -> ViewRest:
@@ -130,6 +150,20 @@ def source_of(query: str) -> tuple[str, int]:
     (statement,) = parse(text)
     _, source, width = _of_source(text, statement)
     return source, width
+
+
+def listed_table(query: str, tables: Collection[tuple[str, str]]) -> tuple[str, str] | None:
+    """Return one of these tables whose columns a stored query names in a list behind its alias, or that of a join; PhiproxyError.
+
+    ``SELECT p.b FROM public.patients p(a, b)`` gives ``("public", "patients")``: the list has all columns, in the server's order.
+    """
+    (statement,) = parse(query.encode())
+    for message in messages(statement.body):
+        if message.get("alias", {}).get("colnames") and ("relname" in message or "larg" in message):
+            for inner in messages(message):
+                if (name := (inner.get("schemaname", ""), inner.get("relname", ""))) in tables:
+                    return name
+    return None
 
 
 def _over_table(parts: Sequence[str], inputs: Sequence[int], source: str) -> str | None:

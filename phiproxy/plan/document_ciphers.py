@@ -21,7 +21,7 @@ from phiproxy.documents.field_values import FieldValues, field_values
 from phiproxy.documents.sealed_leaves import PREFIX, envelope_of, leaf_of, looks_sealed
 from phiproxy.documents.walk import AS_LISTED, Walk, listed, refused_document, stored_otherwise
 from phiproxy.errors import IndexKeyWant, SealError, ValueRefused
-from phiproxy.long_values import LONG_JSON
+from phiproxy.long_values import LONG_JSON, copied
 from phiproxy.policy.physical_documents import OF_NULL
 from phiproxy.policy.protection import DocumentFields, Part, ProtectedColumn, Slot
 from phiproxy.types.declared import DeclaredType
@@ -124,11 +124,11 @@ def sealing(ciphers: Ciphers, column: ProtectedColumn) -> Made:
         walk = Walk(change, change_other if document.others_sealed else None, refused_document)
         plain = read(text)
         sealed = walk.through(plain, tree, column.place)
-        spelled = canonical_ascii(sealed)
+        spelled = canonical_ascii(sealed, VERSION)
         if len(text) > LONG_JSON:
             take_apart(plain, sealed)
         tally[0] += 1
-        return VERSION + spelled
+        return spelled
 
     return store, wants
 
@@ -186,12 +186,12 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
 
     def opened(data: bytes, begin: int, end: int) -> bytes:
         if end - begin > LONG_JSON:
-            return opened_apart(data[begin:end])
+            return opened_apart(data, begin, end)
         return _shown(walk.through(_stored(data[begin:end], as_text=as_text), node, path), as_text=as_text)
 
-    def opened_apart(data: bytes) -> bytes:
+    def opened_apart(data: bytes, begin: int, end: int) -> bytes:
         """Let another thread read the document, and then open it by the keys that its leaves ask for: a keyring is not for two."""
-        stored, asked = ciphers.long_work.do(lambda: leaves_of(_stored(data, as_text=as_text)))
+        stored, asked = ciphers.long_work.do(lambda: leaves_of(_stored(copied(data, begin, end), as_text=as_text)))
         keys = ciphers.record_keys(column, asked)
         by_path: dict[Path, OpenSpan] = {}
 

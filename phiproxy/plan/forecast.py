@@ -1,6 +1,6 @@
 """What would become of a statement if all columns of the policy were sealed: asked of an analysis, nothing is sent.
 
-The planner is one ``as_if_sealed``. A statement ``works``; or it is ``split``: the proxy computes a part of it, where the planner
+The planner is a ``forecaster``. A statement ``works``; or it is ``split``: the proxy computes a part of it, where the planner
 knows of an engine; or it would be ``refused``, with the reason and hint that its client would get then.
 """
 
@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import (
     CatalogNeeded,
     KeyNeeded,
@@ -18,10 +19,17 @@ from phiproxy.errors import (
     UndefinedObject,
     UndefinedTable,
 )
+from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.converted_views import computing, with_view
 from phiproxy.plan.named_statements import View
-from phiproxy.plan.planner import Planner
+from phiproxy.plan.planner import Analysed, Planner
+from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.plan.statement_plan import StatementPlan
+from phiproxy.plan.stored_query import PATH, StoredQuery
 from phiproxy.plan.whether_split import HasSplit
+from phiproxy.policy.catalog import Catalog, Relation
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.protection import Protection
 from phiproxy.sql.result import Answered
 from phiproxy.sql.values.uses import Search
 from phiproxy.types.styles import Styles
@@ -77,6 +85,40 @@ def forecast(planner: Planner, text: bytes, oids: tuple[int, ...], path: tuple[s
     is_split = planner.splitting.engine is not None and all(answer.kind == "select" for answer in answers)
     hint = (_SPLIT_BY_VALUE if is_split else _BY_VALUE) if any(_by_value(answer) for answer in answers) else ""
     return Forecast("works", hint=hint, columns=tuple(sorted({label for answer in answers for label in _columns(answer)})))
+
+
+def forecaster(protection: Protection, catalog: Catalog, engine: EngineFacts | None, database: str) -> Planner:
+    """Return the planner to ask, of what is ``as_if_sealed``: its views are what ``encrypt`` will have made of them.
+
+    Those that it could not convert stay as they are. It takes its time where there are many.
+    """
+    ciphers = Ciphers(Keyring(lambda: 0.0))
+    planner = Planner(protection, catalog, ciphers, engine)
+    left = [_stored(relation, catalog.views[relation.oid]) for relation in catalog.relations if relation.oid in catalog.views]
+    while left:  # again where others could not be before, which are over these
+        converted = [(stored, made) for stored in left if (made := _converted(planner, stored, database)) is not None]
+        left = [stored for stored in left if all(stored is not done for done, _ in converted)]
+        for stored, (analysed, text) in converted:
+            catalog = with_view(catalog, ciphers, stored, analysed, text)
+        if not converted:
+            break
+        planner = Planner(protection, catalog, ciphers, engine)
+    return planner
+
+
+def _stored(relation: Relation, query: str) -> StoredQuery:
+    kind = "MATERIALIZED VIEW" if relation.kind == "m" else "VIEW"
+    create = f"CREATE {kind} {quote_ident(relation.schema)}.{quote_ident(relation.name)}"
+    return StoredQuery(relation.oid, create, tuple(c.name for c in relation.columns), "", query.strip().removesuffix(";"), "")
+
+
+def _converted(planner: Planner, stored: StoredQuery, database: str) -> tuple[Analysed, str] | None:
+    """Return what CREATE VIEW becomes, and its text; None where it is refused."""
+    try:
+        analysed = planner.analysed(stored.statement().encode(), (), View(PATH, database, catalog_fresh=True))
+    except (PhiproxyError, CatalogNeeded):
+        return None
+    return analysed, analysed.sql.decode() if isinstance(analysed, StatementPlan) else computing(analysed).as_if_sealed()
 
 
 def missing_indexes(hint: str) -> tuple[tuple[str, str], ...]:

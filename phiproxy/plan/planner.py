@@ -62,6 +62,7 @@ from phiproxy.sql.split.view_definition import is_over_expressions
 from phiproxy.sql.statements.utility import leaves_aborted, may_show_hidden
 from phiproxy.sql.text.audit_text import visible_shape
 from phiproxy.sql.text.conforming_strings import Edit, either_way
+from phiproxy.sql.text.long_constants import without_long_constants
 from phiproxy.sql.text.newer_numbers import check_numbers
 from phiproxy.sql.text.parse import Scan, Statement, char_position, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.text.screen import Screen
@@ -193,11 +194,18 @@ class Planner:
         query = changed(self.catalog, {*self.protection.table_names, *self.catalog.reaching, *names})
         return either_way(query, conforming=True)[0]
 
-    def overlaid(self, rows: Sequence[str], reaching: Mapping[str, str], names: Iterable[str] = ()) -> Planner:
-        """Return a planner for a transaction that changed tables; ``reaching`` are names that it made over protected ones."""
+    def overlaid(
+        self, rows: Sequence[str], reaching: Mapping[str, str], names: Iterable[str] = (), setters: frozenset[str] = NONE
+    ) -> Planner:
+        """Return a planner for a transaction that changed tables.
+
+        ``reaching`` are names that it made over protected ones, ``setters`` those of code that may change the session.
+        """
         asked = {*self.protection.table_names, *self.catalog.reaching, *names}
         read_check = partial(domain_condition, replaced=self.catalog.replaced)
-        return Planner(self._named, overlaid(self.catalog, rows, asked, reaching, read_check), self.ciphers, self.splitting.engine)
+        catalog = overlaid(self.catalog, rows, asked, reaching, read_check)
+        catalog = dataclasses.replace(catalog, setters=catalog.setters | setters)
+        return Planner(self._named, catalog, self.ciphers, self.splitting.engine)
 
     def statement(self, text: bytes, oids: tuple[int, ...], view: View) -> StatementPlan:
         """Return the plan of a Parse."""
@@ -393,7 +401,7 @@ class Planner:
 
         Where these are split, all rows are analysed: a split has the text of some rows only.
         """
-        if len(text) > MIN_BULK_TEXT and inserts:
+        if len(text) > MIN_BULK_TEXT and inserts and _may_have_rows(text):
             shortened = partial(self._of_some_rows, view=view, declared=declared, inserts=inserts - 1)
             try:
                 spread = bulk_answers(text, lambda shorter: shortened(shorter).answers, declared)
@@ -538,6 +546,11 @@ class Planner:
         return self.protection.access is not None and (
             (effects.path_unknown and effects.path is None) or (effects.transaction and set_before)
         )
+
+
+def _may_have_rows(text: bytes) -> bool:
+    """Tell whether a text is long for more than a long constant, of which each character would be looked at."""
+    return len(without_long_constants(text)) > MIN_BULK_TEXT
 
 
 class AnalysedText(NamedTuple):

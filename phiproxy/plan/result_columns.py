@@ -11,7 +11,7 @@ from functools import partial
 
 from phiproxy.errors import CatalogChanged, SealError
 from phiproxy.frozen import dataclass
-from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork, cut
+from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork, copied, cut
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.document_ciphers import of_binary as of_jsonb
 from phiproxy.plan.masked_values import Shown, shown_masked
@@ -183,7 +183,7 @@ SealedAttributes = frozenset[tuple[int, int]]
 def _opener(ciphers: Ciphers, reveal: Reveal, encoding: Encoding, *, binary: bool) -> SpanFunction:
     opener = ciphers.open_span(reveal.column)
     if reveal.column.form != "bytea":
-        return _text_opener(opener, encoding, versioned=binary and reveal.column.form == "jsonb")
+        return _text_opener(opener, encoding, ciphers.long_work, versioned=binary and reveal.column.form == "jsonb")
     if binary:
         return opener
 
@@ -202,13 +202,19 @@ def _opener(ciphers: Ciphers, reveal: Reveal, encoding: Encoding, *, binary: boo
     return from_text
 
 
-def _text_opener(opener: SpanFunction, encoding: Encoding, *, versioned: bool) -> SpanFunction:
+def _text_opener(opener: SpanFunction, encoding: Encoding, long_work: LongWork, *, versioned: bool) -> SpanFunction:
     """Return what opens a document, or a part of one, that the server shows in an encoding; ``versioned``: as binary jsonb."""
 
     def from_server(data: bytes, begin: int, end: int) -> bytes:
-        field = data[begin:end]
-        text = of_jsonb(field) if versioned else field
-        text = text if encoding is UTF8 else encoding.to_utf8(text)
+        if versioned:
+            of_jsonb(data[begin : min(begin + 1, end)])
+            begin += 1
+        if encoding is UTF8:
+            return opener(data, begin, end)
+        if end - begin <= LONG_VALUE:
+            text = encoding.to_utf8(data[begin:end])
+        else:
+            text = long_work.do(lambda: encoding.to_utf8(copied(data, begin, end)))
         return opener(text, 0, len(text))
 
     return from_server

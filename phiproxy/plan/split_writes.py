@@ -62,11 +62,14 @@ def whole_messages(data: bytes) -> Iterator[tuple[int, int, int]]:
         start = end
 
 
-def check_stored(plan: StatementPlan, computed: frozenset[int]) -> None:
+def check_stored(plan: StatementPlan, computed: frozenset[int], kept: frozenset[int] = frozenset()) -> None:
     """Go on where parameters with computed values are sealed and nothing else; StatementRefused where one would be seen in clear.
 
     The analysis has seen to it. The catalogue may have changed since, so it is looked at once more before the values are sent.
+    ``kept`` are those that are for the engine alone.
     """
+    if kept and not (isinstance(plan, SplitPlan) and kept.isdisjoint(plan.split.source_parameters)):
+        raise StatementRefused("the server would be given a value that only the engine may have", hint="Try again.")
     if isinstance(plan, SplitPlan):
         placed = {number: at for at, number in enumerate(plan.split.source_parameters, start=1)}
         computed = frozenset(placed.get(number, 0) for number in computed)

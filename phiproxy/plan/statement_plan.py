@@ -11,7 +11,7 @@ from typing import cast
 
 from phiproxy.effects import Effects
 from phiproxy.errors import ValueRefused
-from phiproxy.long_values import LONG_VALUE, hexlified
+from phiproxy.long_values import LONG_VALUE, cut, hexlified, holds
 from phiproxy.plan.column_ciphers import Ciphers, long_for
 from phiproxy.plan.compiled_convert import BindForm, Conversion, Formed, Forms, compile_conversion
 from phiproxy.plan.convert_values import MANY, SLICE, Given, Steps, at_once, convert_steps, given, let_go, size_of
@@ -375,7 +375,11 @@ def spell_jsonb(value: bytes | Array) -> bytes:
     """Return a constant of a jsonb or jsonb[] given in binary form, in ASCII; right whatever standard_conforming_strings is."""
     if isinstance(value, Array):
         return quoted(array_to_text(value.map(of_binary)).decode("ascii")).encode() + b"::jsonb[]"
-    return quoted(of_binary(value).decode("ascii")).encode() + b"::jsonb"
+    of_binary(value[:1])
+    escape = holds(value, b"\\")
+    pieces = (piece.replace(b"'", b"''") for piece in cut(value, 1, len(value)))
+    spelled = [piece.replace(b"\\", b"\\\\") for piece in pieces] if escape else [*pieces]
+    return b"".join([b"E'" if escape else b"'", *spelled, b"'::jsonb"])
 
 
 def spell_bytea(value: bytes | None) -> bytes:

@@ -37,7 +37,7 @@ def outputs_of(subjects: Sequence[Subject]) -> tuple[SubjectOutput, ...]:
 
 def are_given(subjects: Sequence[Subject]) -> bool:
     """Tell whether of one of them the client gives the values."""
-    return any(subject.given for subject in subjects)
+    return bool(subjects) and any(subject.given for subject in subjects)
 
 
 def noting(output: SubjectOutput, note: Note, opener: SpanFunction | None, read: Encoding | None) -> SpanFunction:

@@ -22,6 +22,7 @@ from phiproxy.sql.split.default_expressions import check_defaults
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.prepared import executed_query, explained, is_execute, placeholder, prepared_query, unplaced
 from phiproxy.sql.split.view_definition import define_view
+from phiproxy.sql.split.writes.written import keeps
 from phiproxy.sql.text.parse import Statement, parse
 from phiproxy.sql.text.shape import shape_of
 from phiproxy.sql.values.patterns import Like
@@ -110,10 +111,11 @@ class Splitting:
         """Return HasSplit for a statement that the server would answer for few values only: LIKE $1, without an index on a part.
 
         Else a parameter with a wildcard would be refused when it comes. Or for none, as ``born = 'today'``: no tag is one of that.
+        Nor is the server given what the engine has kept for RETURNING.
         """
-        if self.engine is None or statement.kind not in _SPLIT:
+        if self.engine is None or not (statement.kind in _SPLIT or keeps(text)):
             return None
-        if not any(_answers_few(o) or asks_clock(o) for o in answer.occurrences):
+        if not keeps(text) and not any(_answers_few(o) or asks_clock(o) for o in answer.occurrences):
             return None
         refusal = StatementRefused("no blind index answers patterns with wildcards here", hint="Index a part of the column.")
         if view.source:

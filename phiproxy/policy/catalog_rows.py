@@ -27,6 +27,8 @@ from phiproxy.policy.signature_queries import rows as read_signatures
 from phiproxy.policy.signatures import Signatures
 from phiproxy.policy.user_types import CITEXT, OwnType, TypeCheck
 
+# ``OFFSET 0`` is for the server's planner: of each column the collation is looked for only where it is not its type's, and of each
+# table only its own constraints are looked into, where joins would read all collations, types and constraints for each table.
 # Of tgtype 1 is ROW, 2 BEFORE, 4 INSERT, and 64 INSTEAD.
 _RELATION = r"""
 SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
@@ -38,11 +40,13 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
                                         WHERE d.adrelid = c.oid AND d.adnum = a.attnum
                                           AND (d.adbin::text LIKE '{CONST :consttype 17 %'
                                                OR d.adbin::text LIKE '{FUNCEXPR :funcid 1947 %')) END,
-                                     l.collprovider, pg_catalog.quote_ident(ln.nspname), pg_catalog.quote_ident(l.collname))
-                                   ORDER BY a.attnum)
-            FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid
-            LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation AND l.oid <> ty.typcollation
-            LEFT JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
+                                     l.provider, l.schema, l.name) ORDER BY a.attnum)
+            FROM pg_catalog.pg_attribute a LEFT JOIN LATERAL (
+                   SELECT o.collprovider, pg_catalog.quote_ident(ln.nspname), pg_catalog.quote_ident(o.collname)
+                     FROM pg_catalog.pg_collation o JOIN pg_catalog.pg_namespace ln ON ln.oid = o.collnamespace
+                    WHERE o.oid = a.attcollation AND a.attcollation <> 0
+                      AND a.attcollation <> (SELECT ty.typcollation FROM pg_catalog.pg_type ty WHERE ty.oid = a.atttypid)
+                   OFFSET 0) AS l (provider, schema, name) ON true
            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
          (SELECT pg_catalog.json_agg(DISTINCT u.attnum)
             FROM (SELECT pg_catalog.unnest(k.conkey) FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = c.oid
@@ -76,8 +80,8 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
            OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
                       AND (t.tgtype & 64 <> 0 OR t.tgtype & 7 = 7)),
          (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(k.conname, k.convalidated, k.conbin::text) ORDER BY k.conname)
-            FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'
-             AND k.conbin::text LIKE '%:consttype 17 %:constvalue %[ % -11 80 1 1 %'), c.reltype::int8,
+            FROM (SELECT k.* FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' OFFSET 0) AS k
+           WHERE k.conbin::text LIKE '%:consttype 17 %:constvalue %[ % -11 80 1 1 %'), c.reltype::int8,
          c.reloptions::text ~* '\msecurity_barrier=(true|on|yes|1|t|y)\M',
          EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polcmd <> '*'))::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

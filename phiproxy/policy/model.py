@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, GetJsonSchemaHandler, PrivateAttr, StringConstraints, model_validator
@@ -264,6 +265,7 @@ class Policy(Section):
     def spelled_by(self, spell: Speller) -> Policy:
         """Return this policy, knowing who reads its index expressions: the parser is a floor further up."""
         self._spell = spell
+        self.__dict__.pop("_columns", None)
         return self
 
     def spell(self, text: str, over: str, type_name: str) -> str:
@@ -274,17 +276,23 @@ class Policy(Section):
         """Return this policy, remembering where it was read from."""
         self._source = source
         self._positions = positions
+        self.__dict__.pop("_columns", None)
         return self
 
     def columns(self) -> list[PolicyColumn]:
         """Every protected column under each of its names, in the order of the file. The policy must be free of complaints."""
+        return list(self._columns)
+
+    @cached_property
+    def _columns(self) -> tuple[PolicyColumn, ...]:
+        """They are asked for ten times whenever a catalogue was read."""
         columns = []
         for key, name, column in self._each():
             first = _resolve(self, key, name, column)
             for schema, table, bare in self._names(key, name, column):
                 fields = tuple(replace(f, schema=schema, table=table, name=bare) for f in first.fields)
                 columns.append(replace(first, schema=schema, table=table, name=bare, fields=fields))
-        return columns
+        return tuple(columns)
 
     def _names_by_column(self) -> dict[ColumnName, tuple[ColumnName, ...]]:
         """Return of each name of a protected column all names that it has, by ``renamed_to``."""

@@ -19,11 +19,10 @@ from phiproxy.session import (
     split_statements,
     transaction_catalog,
 )
-from phiproxy.session.client_encoding import writable
 from phiproxy.session.extended_query import bind, close, describe, execute, parse
 from phiproxy.session.phases import Event
 from phiproxy.session.pipeline import QUERY_PASSES, READY_PASSES, Expected, Kind
-from phiproxy.session.proxy_messages import forget_unnamed
+from phiproxy.session.proxy_messages import forget_both
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import apply, check_references
 from phiproxy.wire.framing import HEADER
@@ -64,8 +63,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     """Query: every statement of the string is planned before one of them is sent."""
     assert session.database is not None
     client_encoding.await_encoding(session)
-    given = slow_work.readable(session, decode_query(data, start + 5, end))
-    session.check_guarded(given)
+    given = slow_work.query_text(session, data, start + 5, end)
     text = nonconforming_strings.read(session, given)
     client_encoding.check(session, text, touches=False)
     with nonconforming_strings.positions(session, given, text):
@@ -102,9 +100,9 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
             split_statements.as_messages(session, decode_query(data, start + 5, end), split, end)
             return
         expected.texts = (rendered, text, edits)
-        session.to_server += query_parts(writable(session, rendered))
+        session.to_server += query_parts(slow_work.writable(session, rendered))
         session.counters.rewritten += 1
-    undo = forget_unnamed(session)
+    undo = list(forget_both(session))
     for i, part in enumerate(parts):
         undo += [replace(change, part=i) for change in apply(session, part, (expected.given or {}).get(i, ()))]
     expected.undo = undo

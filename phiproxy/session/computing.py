@@ -66,7 +66,8 @@ class Counted:
 class Writing:
     """The write of a split statement, whose messages stand before the client's: so many of them are ``left``.
 
-    ``computed`` are the numbers of its parameters whose values were computed, ``text`` is the client's statement.
+    ``computed`` are the numbers of its parameters whose values were computed, ``text`` is the client's statement. ``kept`` are
+    those that only the engine may be given, ``shown`` what a simple Query is told of the columns that are computed with them.
     """
 
     left: int
@@ -74,6 +75,8 @@ class Writing:
     was_silent: bool
     text: bytes
     counted: Counted | None = None
+    kept: frozenset[int] = frozenset()
+    shown: bytes = b""
     # The one before, which has written nothing, so that all is done once more.
     before: Counted | None = None
     # It is explained.

@@ -55,7 +55,9 @@ from phiproxy.session.proxy_messages import ask_path, catalog_unknown, path_unkn
 from phiproxy.session.results import result_error
 from phiproxy.session.state import State
 from phiproxy.wire.encodings import UTF8
-from phiproxy.wire.framing import FrameBuffer
+from phiproxy.wire.framing import HEADER, FrameBuffer
+
+QUERY_TAG = ord("Q")
 
 
 class Session(State):
@@ -76,12 +78,14 @@ class Session(State):
 
     def from_client(self, data: bytes) -> Need | None:
         """Take bytes from the client. Without a policy nobody here looks at them, before the login either."""
+        sent: bytes | None = None
         if self.settled:
             if sent := whole_groups.sent_for(self, data):
                 self.to_server.append(sent)
                 return None
-            if simple_queries.sent_whole(self, data):
-                self.to_server.append(data)
+            sent = simple_queries.sent_for(self, data)
+            if sent:
+                self.to_server.append(sent)
                 return None
         elif self.phase is TRANSPARENT or (self.database is None and self.phase is AUTHENTICATING):
             self._pass_gate(data)
@@ -97,7 +101,8 @@ class Session(State):
         ):
             self.later = False
             frames.data, frames.pos = data, 0
-            return None if pass_messages(self) else self._drain(CLIENT)
+            # Of a chunk that is one Query the fast path has said that it does not go on by itself: nor does it in a run.
+            return None if sent is None and pass_messages(self) else self._drain(CLIENT, tried=True)
         self.settled = False
         if frames.passing:
             data = self._pass_on(frames, data, self.to_server)
@@ -177,8 +182,11 @@ class Session(State):
 
     # -- the loop ----------------------------------------------------------------------------------------------------------
 
-    def _drain(self, peer: Peer) -> Need | None:
-        """Handle every complete frame of one peer, and what handling it unblocks of another."""
+    def _drain(self, peer: Peer, *, tried: bool = False) -> Need | None:
+        """Handle every complete frame of one peer, and what handling it unblocks of another.
+
+        ``tried``: the client's first message is none that the fast path takes.
+        """
         self.settled = False
         frames = self._frames(peer)
         if frames.complete:
@@ -186,7 +194,7 @@ class Session(State):
             self.waiting = peer
             return NeedWork(Work(("message",), apart=frames.joining(), refusable=False))
         try:
-            need = self._client_loop() if peer is CLIENT else self._server_loop()
+            need = self._client_loop(tried=tried) if peer is CLIENT else self._server_loop()
         except WireError as error:
             self.fatal(error)
             return None
@@ -197,7 +205,7 @@ class Session(State):
         """Tell whether both peers are between two messages and nothing is pending: then the fast path need not ask again.
 
         Only handlers change any of this, and what a session does when it goes on after a Need. ``but_ddl``: nothing but DDL of its
-        own is pending.
+        own is pending, and the search path may not be known.
         """
         return (
             self.phase is LOGGED_IN
@@ -205,18 +213,19 @@ class Session(State):
             and self.waiting is None
             and not (self.blocked or self.later)
             and self.database is not None
-            and self.search_path.schemas is not None
+            and (self.search_path.schemas is not None or (but_ddl and self.asks_late))
             and self.acting_until == math.inf
             and self.text.encoding is UTF8
             and self.client_frames.holds_nothing
             and self.server_frames.holds_nothing
         )
 
-    def _client_loop(self) -> Need | None:
+    def _client_loop(self, *, tried: bool) -> Need | None:
         frames = self.client_frames
         self.later = False
         fenced = self._fenced
-        while not self.blocked and self.phase not in (TERMINATED, CLOSED) and not self._passes_all(fenced=fenced):
+        while not self.blocked and self.phase not in (TERMINATED, CLOSED) and (tried or not self._passes_all(fenced=fenced)):
+            tried = False
             frame, begins = frames.next(), False
             if frame is None:
                 frame, begins = frames.begun(), True
@@ -228,6 +237,9 @@ class Session(State):
                 if fenced and (need := self._fenced_off(tag, start, end)) is not None:
                     self.waiting = CLIENT
                     return need
+                if tag in NAMES and self._owes_path(tag, start, end, begins=begins):
+                    ask_path(self, self._path_told)
+                    break
                 accepted = self._client_frame(tag, start, end, BEGINNINGS if begins else client_messages.HANDLERS)
             except (KeyNeeded, CatalogNeeded, AnnouncementNeeded, WorkNeeded) as needed:
                 self.waiting = CLIENT
@@ -400,6 +412,27 @@ class Session(State):
 
     # -- the search path ---------------------------------------------------------------------------------------------------
 
+    def _owes_path(self, tag: int, start: int, end: int, *, begins: bool) -> bool:
+        """Tell whether the path is to be asked for before a message, which may begin a transaction or a group.
+
+        There the question would take the snapshot. What surely does neither goes on, and the path is asked for where it is needed.
+        """
+        path = self.search_path
+        if path.schemas is not None or self.status != b"I" or self.pipeline.queue or self.groups.is_open:
+            return False
+        if self.database is None or path.asked == self.groups.number:
+            return False
+        if begins or tag != QUERY_TAG or not self.asks_late or self.text.encoding is not UTF8:
+            return True
+        screen, text = self.planner.screen, self.client_frames.data[start + HEADER : end - 1]
+        return screen.mentions(text) or not (screen.passes(text, self.catalog.created) or screen.alone(text))
+
+    def _path_told(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
+        """Go on with the path; where it could not be read the message that needs it says so."""
+        self.blocked = False
+        self.search_path.asked = self.groups.number
+        self.take_session_settings(ok, rows)
+
     def ask_path_when_idle(self, *, of_styles: bool) -> bool:
         """Ask the server for this session's search path once nothing is in flight; False when that cannot be done.
 
@@ -409,6 +442,8 @@ class Session(State):
         idle = self.pipeline.front() is None
         if self.pipeline.skipping or (idle and self.status == b"E") or (of_styles and self.groups.is_open):
             return False
+        if self.search_path.asked == self.groups.number and not self.groups.is_open:
+            return False  # it was asked for this message, and could not be read
         if not waits_in_group(self) and idle:
             ask_path(self, self._path_read)
         return True

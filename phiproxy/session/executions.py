@@ -10,7 +10,7 @@ from phiproxy.plan.whom import Collected, Whom, whom
 from phiproxy.session.parts import Executing, Opening
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.state import State
-from phiproxy.session.trail import Execution, Phase, not_recorded
+from phiproxy.session.trail import Execution, Phase, not_recorded, rows_of
 from phiproxy.wire.fields import bind_names
 from phiproxy.wire.messages import decode_execute, decode_parse, decode_query
 
@@ -95,30 +95,31 @@ def ended(session: State, front: Expected, outcome: str = OK, tag: bytes = b"") 
     touched = touched_by(front)
     if touched is None and executing is None:
         return
-    word = tag.rpartition(b" ")[2]
-    rows = int(word) if word.isdigit() else None
-    _record(session, front, front.part, touched or NOTHING, executing, outcome, rows)
+    _record(session, front, front.part, touched or NOTHING, executing, outcome, rows_of(tag))
 
 
 def shown(session: State, front: Expected, touched: Touched, tag: bytes) -> None:
-    """Record a whole execution whose result has just been opened, and nothing of it before: in one piece, on the fast path."""
+    """Record a whole execution whose result has just been opened, and nothing of it before: in one piece, on the fast path.
+
+    The server has said who acts, or nothing of it were opened here.
+    """
     assert session.database is not None
     assert session.trail is not None
-    values = session.database.opened
-    rows = tag[tag.rfind(b" ") + 1 :]
-    if len(values) > FEW or session.executing is not None or session.reason is not None or not rows.isdigit():
+    values, path = session.database.opened, session.search_path
+    if len(values) > FEW or session.executing is not None or session.reason is not None:
         opened(session, front)
         ended(session, front, tag=tag)
         return
+    user = session.user if path.user else None
     if not touched.subjects:
         openings = cast("tuple[Opening, ...]", tuple(values))
-        session.unrecorded = session.trail.shown(touched, openings, int(rows), session.role, session.user)
+        session.unrecorded = session.trail.shown(touched, openings, tag, path.role, user)
     else:
         collected = Collected(session.trail.subjects)
         collected.add([value for value in values if isinstance(value, tuple)])
         openings = tuple([value for value in values if not isinstance(value, tuple)])
         about = _about(session, front, 0, touched, collected)
-        session.unrecorded = session.trail.shown(touched, openings, int(rows), session.role, session.user, about)
+        session.unrecorded = session.trail.shown(touched, openings, tag, path.role, user, about)
     values.clear()
 
 
@@ -128,13 +129,12 @@ def source_opened(session: State, front: Expected, text: bytes, tag: bytes) -> N
     executing, session.executing = session.executing, None
     if front.plan is None:
         return  # of a cursor whose rows were opened when it was declared
-    rows = tag.rpartition(b" ")[2]
     own = front.plan.touched
     touched = Touched(text, own.searched)
     executing = executing if executing is not None and executing.is_of(front) else None
     values: Mapping[Opening, int] = executing.opened if executing is not None else {}
     about = _about(session, front, 0, own, executing.subjects if executing is not None else None)
-    split = int(rows) if rows.isdigit() else 0
+    split = rows_of(tag) or 0
     session.unrecorded = session.trail.executed(
         Execution(touched, values, OK, None, role=session.role, user=session.user, split=split, about=about, reason=session.reason)
     )

@@ -1,5 +1,7 @@
 """Parse, Bind, Describe, Execute and Close (manual 55.2.3): their handlers, which keep to the rule of ``client_messages``."""
 
+from collections.abc import Callable
+
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
@@ -17,7 +19,7 @@ from phiproxy.session import (
     transaction_catalog,
 )
 from phiproxy.session.bound_parameters import converted, formed_by, given_to
-from phiproxy.session.client_encoding import readable, writable
+from phiproxy.session.client_encoding import readable
 from phiproxy.session.named_objects import current, still_valid
 from phiproxy.session.pipeline import (
     BIND_PASSES,
@@ -40,31 +42,30 @@ from phiproxy.session.statement_effects import apply, await_name, check_name, ch
 from phiproxy.session.statements_and_portals import Given, Portal, Prepared
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import bind_names
-from phiproxy.wire.messages import Parse, decode_execute, decode_parse, decode_target, encode_parse
+from phiproxy.wire.messages import Parse, decode_execute, decode_target, parse_parts
 
 
 def parse(session: State, data: bytes, start: int, end: int) -> None:
     """Parse: plan the statement; the server prepares what the plan says."""
     assert session.database is not None
-    sent = decode_parse(data, start + 5, end)
+    sent = slow_work.parsed(session, data, start + 5, end)
     check_name(sent.name, writing=session.writing is not None)
     client_encoding.await_encoding(session)
-    given = slow_work.readable(session, sent.query)
-    session.check_guarded(given)
+    given = slow_work.statement_text(session, sent.query)
     text = nonconforming_strings.read(session, given)
     with nonconforming_strings.positions(session, given, text):
         transaction_catalog.await_catalog(session, text)
         plan = split_statements.planned_ahead(session, text) or slow_work.plan_statement(session, text, sent.oids)
     try:
-        _prepare(session, data[start:end], sent, given, text, plan)
+        _prepare(session, lambda: data[start:end], sent, given, text, plan)
     except ValueRefused as refused:
         with nonconforming_strings.positions(session, given, text):
             split = refused_values.split_parse(session, plan, sent.oids, refused)
-        _prepare(session, data[start:end], sent, given, text, split)
+        _prepare(session, lambda: data[start:end], sent, given, text, split)
 
 
-def _prepare(session: State, whole: bytes, sent: Parse, given: bytes, text: bytes, plan: StatementPlan) -> None:
-    """Let the server prepare what a plan says; ``whole`` is the message, ``given`` its text, and ``text`` that as it is read."""
+def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: bytes, text: bytes, plan: StatementPlan) -> None:
+    """Let the server prepare what a plan says; ``whole`` gives the message, ``given`` its text, and ``text`` that as it is read."""
     assert session.database is not None
     name = readable(session, sent.name)
     with nonconforming_strings.positions(session, given, text):
@@ -80,9 +81,9 @@ def _prepare(session: State, whole: bytes, sent: Parse, given: bytes, text: byte
     plan.check_literals(styles)
     sql, edits = slow_work.spell(session, plan, session.database.planner.ciphers, styles)
     if plan.identity and sql == text:
-        session.to_server.append(whole)
+        session.to_server.append(whole())
     else:
-        session.to_server.append(encode_parse(sent.name, writable(session, sql), plan.oids))
+        session.to_server += parse_parts(sent.name, slow_work.writable(session, sql), plan.oids)
     undo = [session.names.prepare(name, Prepared(plan, sent.oids, stamp_of(session)))]
     expected = Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=(sql, plan.text, edits), passes=PARSE_PASSES)
     if isinstance(plan, SplitPlan):

@@ -135,6 +135,8 @@ class SearchPath:
     # The schemas that there were, and the number of the planner, when it was asked for: it is asked again where others have come.
     existing: frozenset[str] = frozenset()
     generation: int = -1
+    # The Sync group before which it was asked for, and could not be read: it is not asked for again before a message needs it.
+    asked: int = -1
     # Whether the session has temporary tables.
     has_temporary: bool = False
     # Whether one of them hides a protected one, or whether DDL that does not name that may bring it about.
@@ -193,8 +195,12 @@ class CatalogChanges:
     fresh: bool = False
     # Relations that the session has made, and nobody else.
     created: frozenset[str] = frozenset()
+    # Those that become such once the server has made them.
+    made: dict[bytes, str] = field(default_factory=dict)
     # Those of them that something protected may be reached through: only the catalogue tells.
     suspect: frozenset[str] = frozenset()
+    # Those of them whose code may change the session's path and settings, which the server does not tell in a transaction.
+    setters: frozenset[str] = frozenset()
     # Names that statements had beside protected ones and that are to be looked for in the transaction's catalogue.
     wanted: frozenset[str] = frozenset()
     # Names that reach something protected by what the transaction has made, each with the reason.

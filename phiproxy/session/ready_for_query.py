@@ -40,7 +40,8 @@ def ready_for_query(session: State, data: bytes, start: int, end: int) -> int:
             session.internal(repair if status == b"T" else repair + SYNC, lambda _ok, _rows: _release(session, frame))
             return end
     # Not inside a transaction, where the question would take its snapshot; there it is asked when it is needed.
-    if session.search_path.schemas is None and status == b"I" and session.pipeline.front() is None and not _client_speaks(session):
+    unknown = session.search_path.schemas is None and status == b"I" and not session.asks_late
+    if unknown and session.pipeline.front() is None and not _client_speaks(session):
         _ask_path(session, data[start:end])
         return end
     return relay(session, data, start, end)

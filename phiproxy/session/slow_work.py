@@ -29,7 +29,7 @@ from phiproxy.session.state import State
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import Bind, RowsFunction, bind_parts, decode_bind
-from phiproxy.wire.messages import message
+from phiproxy.wire.messages import Parse, decode_parse, decode_query, message
 
 # A shorter text of fewer statements and queries is planned within some 20 milliseconds, whatever it says. What a split of queries
 # within queries takes grows with the square of their depth: 60 of them, in 2.7 KB, took seconds.
@@ -65,9 +65,14 @@ def _said(view: View) -> tuple[object, ...]:
 
 
 def _is_planned_soon(text: bytes) -> bool:
-    if text.count(b";") >= MANY_STATEMENTS:
+    if len(text) >= LONG_TEXT or text.count(b";") >= MANY_STATEMENTS:
         return False
-    return len(text) < SHORT_TEXT or (len(text) < LONG_TEXT and text.lower().count(b"select") <= MANY_QUERIES)
+    return len(text) < SHORT_TEXT or text.lower().count(b"select") <= MANY_QUERIES
+
+
+def found_in(session: State, text: bytes, key: tuple[object, ...], search: Callable[[], bool]) -> bool:
+    """Return what a search of a text comes to; WorkNeeded for a long one. ``key`` says for what it is searched."""
+    return search() if len(text) <= MUCH else _done(session, bool, Work((*key, text), apart=search))
 
 
 def plan_script(session: State, text: bytes) -> ScriptPlan:
@@ -224,12 +229,49 @@ def _copy_messages(blocks: Sequence[bytes]) -> list[bytes]:
     return [message(b"d", block) for block in blocks]
 
 
-def readable(session: State, text: bytes) -> bytes:
-    """Return what the client sent in UTF-8; raises what ``client_encoding.readable`` raises, and WorkNeeded."""
+def query_text(session: State, data: bytes, pos: int, end: int) -> bytes:
+    """Return the text of a Query as ``statement_text`` does; raises what that raises, and what ``decode_query`` does."""
+    if end - pos <= MUCH:
+        return statement_text(session, decode_query(data, pos, end))
+    return _text_apart(session, ("query",), partial(decode_query, data, pos, end))
+
+
+def parsed(session: State, data: bytes, pos: int, end: int) -> Parse:
+    """Return what a Parse says; raises what ``decode_parse`` raises, and WorkNeeded."""
+    if end - pos <= MUCH:
+        return decode_parse(data, pos, end)
+    return _done(session, Parse, Work(("parse",), apart=partial(decode_parse, data, pos, end)))
+
+
+def statement_text(session: State, text: bytes) -> bytes:
+    """Return what the client sent in UTF-8; raises what ``readable`` and ``check_guarded`` raise, and WorkNeeded."""
+    if len(text) <= MUCH:
+        given = client_encoding.readable(session, text)
+        session.check_guarded(given)
+        return given
+    return _text_apart(session, ("text", text), lambda: text)
+
+
+def _text_apart(session: State, key: tuple[object, ...], decode: Callable[[], bytes]) -> bytes:
+    encoding, guard = session.text.encoding, session.guard
+
+    def read() -> bytes:
+        said = decode()
+        given = said if encoding is None else encoding.to_utf8(said)
+        error = guard(given) if guard is not None else None
+        if error is not None:
+            raise error
+        return given
+
+    return _done(session, bytes, Work((*key, encoding), apart=read))
+
+
+def writable(session: State, text: bytes) -> bytes:
+    """Return a text for the server in the client's encoding; raises what ``client_encoding.writable`` raises, and WorkNeeded."""
     encoding = session.text.encoding
     if len(text) <= LONG_VALUE or encoding is None or encoding is UTF8:
-        return client_encoding.readable(session, text)
-    return _done(session, bytes, Work(("readable", encoding, text), apart=partial(encoding.to_utf8, text)))
+        return client_encoding.writable(session, text)
+    return _done(session, bytes, Work(("writable", encoding, text), apart=partial(encoding.from_utf8, text)))
 
 
 def read_parameters(

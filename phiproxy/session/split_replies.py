@@ -171,7 +171,8 @@ def _undescribed(session: State, computing: Computing, piece: bytes) -> bytes:
         return piece[end:]  # the client has had it described
     shown = computing.plan.placed_columns(fields)
     if session.pipeline.silent:
-        session.to_client.append(encode_row_description(shown))
+        of_whole = session.writing.shown if session.writing is not None and session.writing.kept else b""
+        session.to_client.append(of_whole or encode_row_description(shown))
     elif description is not None and [f[3:6] for f in shown] != [f[3:6] for f in description.fields]:
         raise StatementRefused("cached plan must not change result type", hint="Prepare the statement again.")
     return piece[end:]

@@ -26,7 +26,7 @@ from phiproxy.session.split_explain import Explained, Plan
 from phiproxy.session.state import State
 from phiproxy.session.statements_and_portals import Given
 from phiproxy.wire.fields import Bind, encode_bind
-from phiproxy.wire.messages import encode_parse, message
+from phiproxy.wire.messages import encode_parse, encode_row_description, message
 
 _COUNT = Struct("!q").unpack
 
@@ -72,7 +72,10 @@ def begin(session: State, computing: Computing) -> None:
     session.client_frames.put_before(b"".join(messages))
     left = len(messages) + (before.left if before is not None else 0)
     copied = tuple(row) if write.copied else ()
-    session.writing = Writing(left, write.computed, silent, plan.text, counted, explained=explained, copied=copied)
+    shown = encode_row_description(list(description.fields)) if description is not None and plan.split.returns else b""
+    session.writing = Writing(
+        left, write.computed, silent, plan.text, counted, kept=write.kept, shown=shown, explained=explained, copied=copied
+    )
     session.pipeline.silent, session.pipeline.placing = True, plan.placed_in_write
 
 
@@ -192,7 +195,7 @@ def check(session: State, plan: StatementPlan) -> None:
     if session.writing is not None and session.writing.copied:
         check_copied(plan, len(session.writing.copied))
     elif session.writing is not None:
-        check_stored(plan, session.writing.computed)
+        check_stored(plan, session.writing.computed, session.writing.kept)
 
 
 def taken(session: State) -> None:

@@ -385,13 +385,18 @@ class State:
         sure = changed is None or changed == groups.number or changed <= groups.answered
         return self.search_path.schemas if sure else None
 
+    @property
+    def asks_late(self) -> bool:
+        """Tell whether the search path is asked for no sooner than a message comes that may need it: nothing hangs on who acts."""
+        return self.trail is None and self.base is not None and self.base.access is None
+
     def follow_schemas(self) -> None:
         """Forget the search path where schemas have come or gone since it was asked for: only the server knows which are on it."""
         if self.database is None or self.search_path.generation == self.database.generation:
             return
         self.search_path.generation = self.database.generation
         if self.search_path.existing != self.database.planner.schemas:
-            self.search_path.schemas = None
+            self.search_path.schemas, self.settled = None, False
 
     def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None], *, in_group: bool = False) -> None:
         """Send messages of the proxy's own; the client's wait until ``done(ok, rows)`` has been called.

@@ -1,7 +1,8 @@
 """What a session tells the audit log: what its executions did, and what was refused.
 
 A record is durable before what it speaks of is shown. So each gives a number, a *ticket*, and ``State.unrecorded`` says which
-ticket must be durable before what the session leaves for the client may be written. Whoever writes waits for that.
+ticket must be durable before what the session leaves for the client may be written. Whoever writes waits for that. A ticket is 0
+where the record, with all before it, is durable already.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,6 +28,12 @@ def not_recorded() -> NotRecorded:
         "the audit log cannot be written, and nothing protected is shown or stored unrecorded",
         hint="Try again later; the proxy's own log says why it cannot be written.",
     )
+
+
+def rows_of(tag: bytes) -> int | None:
+    """Return how many rows a command tag says; None where it says none."""
+    word = tag.rpartition(b" ")[2]
+    return int(word) if word.isdigit() else None
 
 
 class Phase(Enum):
@@ -74,18 +81,18 @@ class Trail(Protocol):
         """Return a number for an execution whose record comes in two halves."""
 
     def executed(self, execution: Execution) -> int:
-        """Record an execution, or a half of it; returns its ticket, which is above 0."""
+        """Record an execution, or a half of it; returns its ticket."""
 
     def shown(
         self,
         touched: Touched,
         opened: tuple[Opening, ...],
-        rows: int,
+        tag: bytes,
         role: str | None,
         user: EndUser | None,
         about: tuple[Whom, ...] = (),
     ) -> int:
-        """Record a whole execution that went well, as ``executed`` does, in a quarter of the time; ``opened`` one by one."""
+        """Record a whole execution that went well, as ``executed`` does; ``opened`` one by one, ``tag`` is its command tag."""
 
     def when_durable(self, ticket: int, told: Callable[[int, bool], None]) -> None:
         """Have it told when a ticket's record is durable (True), or that it will not be (False): now where it is known."""

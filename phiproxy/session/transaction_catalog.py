@@ -5,10 +5,12 @@ statement that may name something protected is planned.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from phiproxy.effects import Effects
 from phiproxy.errors import AnnouncementNeeded, CatalogNeeded, StatementRefused
 from phiproxy.plan.planner import Planner
+from phiproxy.session import slow_work
 from phiproxy.session.pipeline import Later
 from phiproxy.session.proxy_messages import ask, waits_in_group
 from phiproxy.session.state import State
@@ -37,6 +39,8 @@ def note(session: State, effects: Effects, created: frozenset[str], *, touches: 
     if concerns or effects.reaches or effects.code:
         # Only the catalogue tells what these are. Of other DDL nothing protected, and no setting, can come.
         session.catalog.suspect |= created
+    if effects.code:
+        session.catalog.setters |= created
     if effects.reaches and session.database is not None:
         session.database.unread_names.update(effects.reaches)
         session.database.announced_names.difference_update(effects.reaches)
@@ -52,7 +56,10 @@ def check_announced(session: State, effects: Iterable[Effects]) -> None:
 
 
 def await_catalog(session: State, text: bytes) -> None:
-    """Go on when the catalogue is known for a text; else CatalogNeeded, OverlayNeeded, Later, or a refusal where none helps."""
+    """Go on when the catalogue is known for a text; else CatalogNeeded, OverlayNeeded, Later, or a refusal where none helps.
+
+    WorkNeeded for a long text.
+    """
     assert session.database is not None
     others = session.database.unread_names.difference(session.catalog.reaching)
     if others and not session.catalog.fresh and names_one(text, others):
@@ -66,8 +73,9 @@ def await_catalog(session: State, text: bytes) -> None:
     if session.catalog.fresh and session.status == b"I" and session.pending.catalog <= session.groups.answered:
         forget(session)  # nothing that it was read without is still under way
         return
-    screen, names = session.planner.screen, session.catalog.suspect.union(session.catalog.reaching, others)
-    if not (screen.mentions(text) or screen.inserts_elsewhere(text, session.catalog.created) or names_one(text, names)):
+    names = session.catalog.suspect.union(session.catalog.reaching, others)
+    search = partial(_concerns, text, session.planner, session.catalog.created, names)
+    if not slow_work.found_in(session, text, ("catalog", session.planner, session.catalog.created, names), search):
         return
     if session.groups.answered < session.pending.catalog < session.groups.number:
         raise Later
@@ -82,6 +90,12 @@ def await_catalog(session: State, text: bytes) -> None:
         path = session.search_path.schemas
         raise CatalogNeeded(changed=path is not None and not any(schema.startswith("pg_temp_") for schema in path))
     raise OverlayNeeded(session.planner.place(text))
+
+
+def _concerns(text: bytes, planner: Planner, created: frozenset[str], names: Iterable[str]) -> bool:
+    """Tell whether what a text means may hang on the catalogue; ``names`` are those that DDL has made or has to do with."""
+    screen = planner.screen
+    return screen.mentions(text) or screen.inserts_elsewhere(text, created) or names_one(text, names)
 
 
 def _read_again(session: State) -> None:
@@ -114,7 +128,7 @@ def forget(session: State) -> None:
     session.pending.catalog = None
     session.catalog.overlay = None
     session.catalog.reaching = {}
-    session.catalog.suspect = session.catalog.wanted = frozenset()
+    session.catalog.suspect = session.catalog.setters = session.catalog.wanted = frozenset()
 
 
 def known_there(session: State, handle: Callable[[State, bytes, int, int], object], data: bytes, start: int, end: int) -> None:
@@ -151,7 +165,9 @@ def _read(session: State, planner: Planner, names: frozenset[str], ok: bool, row
     session.blocked = False
     if not ok:
         return  # it is asked again, and refused where the transaction has failed
-    session.catalog.overlay = planner.overlaid([row.decode("ascii") for row in rows], session.catalog.reaching, names)
+    session.catalog.overlay = planner.overlaid(
+        [row.decode("ascii") for row in rows], session.catalog.reaching, names, session.catalog.setters
+    )
     session.catalog.overlays += 1
     session.pending.catalog = None
     if session.groups.is_open and session.status == b"I":

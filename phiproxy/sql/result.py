@@ -369,6 +369,8 @@ class SplitWrite:
     """The type OIDs of those that are columns of the rest; 0 for others, and where its text says the type."""
     computed: frozenset[int]
     """The numbers of those that come from opened or computed values: they may be stored in protected columns, and nothing else."""
+    kept: frozenset[int] = frozenset()
+    """The numbers of those that only the engine may be given: it computes RETURNING with them."""
     spans: tuple[Span, ...] = ()
     """What stands in it as in the client's text."""
     expected: int = 0

@@ -35,10 +35,14 @@ class _Container:
         self.items.append((self.key, value) if self.closing == "}" else value)
 
 
-def read(text: str, decoder: json.JSONDecoder, members: Callable[[Pairs], Any]) -> Any:
+class TooDeep(Exception):
+    """What is nested more deeply than it is read."""
+
+
+def read(text: str, decoder: json.JSONDecoder, members: Callable[[Pairs], Any], deepest: int) -> Any:
     """Return the value that a text is, as ``decoder`` reads it; ``members`` makes an object of its members, as they stand there.
 
-    Raises ValueError for what is no JSON.
+    Raises ValueError for what is no JSON, and TooDeep for more than so many objects and arrays within one another.
     """
     number, scan = decoder.parse_int, decoder.scan_once  # type: ignore[attr-defined]
     around: list[_Container] = []
@@ -47,7 +51,8 @@ def read(text: str, decoder: json.JSONDecoder, members: Callable[[Pairs], Any]) 
     while True:
         sign = text[position : position + 1]
         value: Any
-        if sign in _CLOSING and position >= by_hand and (short := _short(text, position, scan)) is not None:
+        whole = sign in _CLOSING and _is_shallow(around, deepest) and position >= by_hand
+        if whole and (short := _short(text, position, scan)) is not None:
             value, length = short
             position += length
         elif sign in _CLOSING:
@@ -81,6 +86,13 @@ def read(text: str, decoder: json.JSONDecoder, members: Callable[[Pairs], Any]) 
             if _behind_blanks(text, position) != len(text):
                 _refuse()
             return value
+
+
+def _is_shallow(around: list[_Container], deepest: int) -> bool:
+    """Tell whether an object or array within these may be read whole where it is short; TooDeep where it may not be at all."""
+    if len(around) >= deepest:
+        raise TooDeep
+    return len(around) <= deepest - _SHORT // 2
 
 
 def _short(text: str, position: int, scan: Callable[[str, int], tuple[Any, int]]) -> tuple[Any, int] | None:

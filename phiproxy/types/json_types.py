@@ -12,7 +12,7 @@ from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import NoReturn
 
 from phiproxy.errors import ValueRefused
-from phiproxy.long_values import LONG_JSON, decoded, encoded
+from phiproxy.long_values import LONG_JSON, PIECE, decoded, holds
 from phiproxy.types import json_reader
 from phiproxy.types.codec import Codec, as_is, as_text, unlimited
 from phiproxy.types.numerics import read_number, shortest
@@ -30,7 +30,7 @@ _DEEP = 200  # Python's own decoder recurses.
 _LONG = 128 * 1024
 _VERSION = b"\x01"
 # A string, whose brackets are none, or a bracket.
-_BRACKET = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"?|[\[\]{}]', re.DOTALL)
+_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -57,16 +57,15 @@ class _Reader:
     def read(self, field: bytes) -> Value:
         """Return the value; ValueRefused (22P02) where PostgreSQL refuses it."""
         text = decoded(check_text(field))
-        by_hand = len(field) > _LONG
-        if field.count(b"[") + field.count(b"{") > _DEEP:
-            depth = _depth(field)
-            if depth > MAX_DEPTH:
-                raise NotReadExactly("a json value is nested too deeply", hint="values are read to a depth of some thousands")
-            by_hand = by_hand or depth > _DEEP
+        by_hand = len(field) > _LONG or (field.count(b"[") + field.count(b"{") > _DEEP and _depth(field) > _DEEP)
         try:
-            value: Value = json_reader.read(text, self._decoder, self._members) if by_hand else self._decoder.decode(text)
+            value: Value = (
+                json_reader.read(text, self._decoder, self._members, MAX_DEPTH) if by_hand else self._decoder.decode(text)
+            )
         except ValueError:
             raise bad_syntax("json") from None
+        except json_reader.TooDeep:
+            raise NotReadExactly("a json value is nested too deeply", hint="values are read to a depth of some thousands") from None
         return value
 
 
@@ -100,22 +99,69 @@ def _refuse_form(canonical: bytes) -> bytes:
 JSON = Codec(lambda field, _styles: _json_from_binary(field), _json_from_binary, as_text, as_is, unlimited, _refuse_form)
 
 
-def _spell(value: Value, number: Callable[[bytes], bytes], string: Callable[[str], str] = encode_basestring) -> str:
+# Of what is spelled, so many parts are joined at once: joining a million, or copying what was joined, nothing else would run.
+_PARTS, _LONG_PART = 4096, 1024
+_Parts = tuple[list[str], list[bytes]]
+"""Of a value that is being spelled: the parts that are not joined yet, and the pieces that are."""
+
+
+def _spelled(
+    value: Value, number: Callable[[bytes], bytes], string: Callable[[str], str] = encode_basestring, before: bytes = b""
+) -> bytes:
+    """Return a value as jsonb prints it, behind what stands ``before`` it; UnicodeEncodeError for half of a surrogate pair."""
+    pieces = [before] if before else list[bytes]()
+    into = list[str](), pieces
+    _spell(value, number, string, into)
+    _join(into)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _spell(value: Value, number: Callable[[bytes], bytes], string: Callable[[str], str], into: _Parts) -> None:
+    add, sign = into[0].append, ""
     if isinstance(value, str):
-        return string(value)
-    if isinstance(value, bytes):
-        return number(value).decode()
-    if isinstance(value, dict):
-        keys = sorted(value, key=_key_order)
-        return "{" + ", ".join([f"{string(key)}: {_spell(value[key], number, string)}" for key in keys]) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join([_spell(item, number, string) for item in value]) + "]"
-    return "null" if value is None else "true" if value else "false"
+        if len(value) <= _LONG_PART:
+            add(string(value))
+        else:
+            _spell_long(value, string, into)
+    elif isinstance(value, bytes):
+        add(number(value).decode())
+    elif isinstance(value, dict):
+        sign = "{"
+        for key in sorted(value, key=_key_order):
+            add(f"{sign}{string(key)}: ")
+            _spell(value[key], number, string, into)
+            sign = ", "
+        add("}" if value else "{}")
+    elif isinstance(value, list):
+        sign = "["
+        for item in value:
+            add(sign)
+            _spell(item, number, string, into)
+            sign = ", "
+        add("]" if value else "[]")
+    else:
+        add("null" if value is None else "true" if value else "false")
+    if len(into[0]) > _PARTS:
+        _join(into)
+
+
+def _spell_long(value: str, string: Callable[[str], str], into: _Parts) -> None:
+    into[0].append('"')
+    for at in range(0, len(value), PIECE):
+        into[0].append(string(value[at : at + PIECE])[1:-1])
+        _join(into)
+    into[0].append('"')
+
+
+def _join(into: _Parts) -> None:
+    parts, pieces = into
+    pieces.append("".join(parts).encode("utf-8"))
+    parts.clear()
 
 
 def spell(value: Value) -> bytes:
     """Return the canonical ``jsonb`` of a value that was read of one."""
-    return encoded(_spell(value, _as_read))
+    return _spelled(value, _as_read)
 
 
 def _as_read(number: bytes) -> bytes:
@@ -154,23 +200,29 @@ def take_apart(*values: Value) -> None:
 
 def _checked(value: Value) -> bytes:
     """Return jsonb's text of a value, once it is seen that jsonb can hold it."""
-    text = _spell(value, read_number)
-    if "\\u0000" in text and _holds_zero(value):
-        raise UntranslatableCharacter("unsupported Unicode escape sequence")
     try:
-        return encoded(text)
+        text = _spelled(value, read_number)
     except UnicodeEncodeError:
+        if _holds_zero(value):
+            raise _no_zero() from None
         raise bad_syntax("json") from None  # one half of a surrogate pair
+    if holds(text, b"\\u0000") and _holds_zero(value):
+        raise _no_zero()
+    return text
+
+
+def _no_zero() -> UntranslatableCharacter:
+    return UntranslatableCharacter("unsupported Unicode escape sequence")
 
 
 def canonical(value: Value) -> bytes:
     """Return jsonb's own text of a value whose numbers and strings are canonical already."""
-    return encoded(_spell(value, _as_it_is))
+    return _spelled(value, _as_it_is)
 
 
-def canonical_ascii(value: Value) -> bytes:
-    """Return the same with escapes for all beyond ASCII: as it is in every encoding of a client."""
-    return _spell(value, _as_it_is, encode_basestring_ascii).encode("ascii")
+def canonical_ascii(value: Value, before: bytes = b"") -> bytes:
+    """Return the same with escapes for all beyond ASCII, behind what stands ``before`` it: as it is in every client's encoding."""
+    return _spelled(value, _as_it_is, encode_basestring_ascii, before)
 
 
 def _as_it_is(number: bytes) -> bytes:
@@ -213,7 +265,7 @@ def _jsonb_from_binary(field: bytes) -> bytes:
 
 def _jsonb_form(canonical: bytes) -> bytes:
     """Return the canonical text with numbers in numeric's equality form: 1.0 is 1."""
-    return _spell(parse(canonical), shortest).encode("utf-8") if b"." in canonical else canonical
+    return _spelled(parse(canonical), shortest) if b"." in canonical else canonical
 
 
 JSONB = Codec(

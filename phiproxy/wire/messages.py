@@ -9,7 +9,7 @@ from struct import Struct, pack, unpack_from
 from typing import NamedTuple
 
 from phiproxy.errors import MalformedMessage, WireError
-from phiproxy.long_values import LONG_VALUE
+from phiproxy.long_values import LONG_VALUE, copied
 
 _U32 = Struct("!I")
 SSL_REQUEST = 80877103
@@ -32,7 +32,7 @@ def cstring(data: bytes, pos: int, end: int) -> tuple[bytes, int]:
     stop = data.find(0, pos, end)
     if stop < 0:
         raise MalformedMessage("a string in a message has no end")
-    return data[pos:stop], stop + 1
+    return data[pos:stop] if stop - pos <= LONG_VALUE else copied(data, pos, stop), stop + 1
 
 
 def _whole(pos: int, end: int) -> None:
@@ -107,7 +107,15 @@ def decode_parse(data: bytes, pos: int, end: int) -> Parse:
 
 def encode_parse(name: bytes, query: bytes, oids: Sequence[int] = ()) -> bytes:
     """Return a Parse message."""
-    return message(b"P", name + b"\0" + query + b"\0" + pack(f"!H{len(oids)}I", len(oids), *oids))
+    return b"".join(parse_parts(name, query, oids))
+
+
+def parse_parts(name: bytes, query: bytes, oids: Sequence[int] = ()) -> list[bytes]:
+    """Return a Parse message in parts: a long text is one of them, and is not copied."""
+    head, tail = name + b"\0", pack(f"!xH{len(oids)}I", len(oids), *oids)
+    if len(query) <= LONG_VALUE:
+        return [message(b"P", head + query + tail)]
+    return [b"P" + _U32.pack(len(head) + len(query) + len(tail) + 4) + head, query, tail]
 
 
 class Target(NamedTuple):

@@ -1,7 +1,8 @@
 """An application at work on two databases that hold the same: whatever it does in one it does in the other, and compares.
 
-It says when it begins, works until its standard input ends, and says then as JSON how often it did what, what differed or failed,
-and how long a step through the first database took at longest.
+It says when it begins, and works until a line comes on its standard input, or the input's end. It says then as JSON, in a line, how
+often it did what since it was last asked, what differed or failed, and how long a step through the first database took at longest;
+after a line it rests until the next one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from queue import SimpleQueue
 from typing import Any
 
 Step = Callable[[Any, int, random.Random], object]
@@ -21,19 +23,35 @@ Step = Callable[[Any, int, random.Random], object]
 MOST_TOLD = 20
 
 
-def work(databases: tuple[Any, Any], steps: Mapping[str, Step], persons: int, seed: int) -> None:
-    """Do steps for persons chosen at random."""
-    ended = threading.Event()
+def work(databases: tuple[Any, Any], steps: Mapping[str, Step], persons: int, seed: int, pause: float = 0.0) -> None:
+    """Do steps for persons chosen at random, with seconds of ``pause`` between them."""
+    asked: SimpleQueue[str] = SimpleQueue()
 
     def listen() -> None:
-        sys.stdin.read()
-        ended.set()
+        for line in sys.stdin:
+            asked.put(line)
+        asked.put("")
 
     threading.Thread(target=listen, daemon=True).start()
-    chance, done, wrong, slowest = random.Random(seed), Counter[str](), list[str](), 0.0
-    sys.stdout.write("at work\n")
-    sys.stdout.flush()
-    while not ended.is_set() and len(wrong) < MOST_TOLD:
+    chance = random.Random(seed)
+    _say("at work")
+    while True:
+        _say(json.dumps(_worked(databases, steps, persons, chance, pause, asked)))
+        if not asked.get() or not asked.get():  # what it was asked by, and what it goes on by
+            return
+
+
+def _worked(
+    databases: tuple[Any, Any],
+    steps: Mapping[str, Step],
+    persons: int,
+    chance: random.Random,
+    pause: float,
+    asked: SimpleQueue[str],
+) -> dict[str, object]:
+    """Work until something is asked."""
+    done, wrong, slowest = Counter[str](), list[str](), 0.0
+    while asked.empty() and len(wrong) < MOST_TOLD:
         name, person, choice = chance.choice(sorted(steps)), chance.randrange(1, persons + 1), chance.random()
         began = time.monotonic()
         try:
@@ -46,4 +64,10 @@ def work(databases: tuple[Any, Any], steps: Mapping[str, Step], persons: int, se
         if first != second:
             wrong.append(f"{name} of {person}: {first} is not {second}")
         done[name] += 1
-    json.dump({"done": done, "wrong": wrong, "slowest": slowest}, sys.stdout)
+        time.sleep(pause)
+    return {"done": done, "wrong": wrong, "slowest": slowest}
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import suppress
+from typing import Any, Self
 
 import psycopg
 
@@ -77,21 +76,55 @@ def rows_of(dsn: str) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
-@contextmanager
-def at_work(dsn: str, twin: str, persons: int) -> Iterator[list[dict[str, Any]]]:
-    """Both at work, through a proxy and on its twin; at the end what each says of it."""
-    urls = {"DATABASE_URL": dsn, "TWIN_URL": twin}
-    running = [
-        _module("sqlalchemy_ehr.at_work", dsn, twin, str(persons), "1", stdin=subprocess.PIPE),
-        _module("django_ehr.at_work", str(persons), "2", env=urls, stdin=subprocess.PIPE),
-    ]
-    told: list[dict[str, Any]] = []
-    try:
-        for process in running:
-            assert process.stdout is not None
-            process.stdout.readline()
-        yield told
-    finally:
-        for process in running:
-            out, err = process.communicate(timeout=300)
-            told.append(json.loads(out) if process.returncode == 0 else {"wrong": [err[-3000:]], "done": {}, "slowest": 0})
+class AtWork:
+    """Both at work, through a proxy and on its twin, with seconds of ``pause`` between the steps of each; they begin at once."""
+
+    def __init__(self, dsn: str, twin: str, persons: int, pause: float = 0.0) -> None:
+        urls = {"DATABASE_URL": dsn, "TWIN_URL": twin}
+        self._running = [
+            _module("sqlalchemy_ehr.at_work", dsn, twin, str(persons), "1", str(pause), stdin=subprocess.PIPE),
+            _module("django_ehr.at_work", str(persons), "2", str(pause), env=urls, stdin=subprocess.PIPE),
+        ]
+        for process in self._running:
+            _line(process)
+
+    def rest(self) -> list[dict[str, Any]]:
+        """Let both rest after the step they are at; returns what each says of its steps since it began, or went on."""
+        for process in self._running:
+            _tell(process, "rest")
+        return [json.loads(said) if (said := _line(process)) else _failed(process.communicate()[1]) for process in self._running]
+
+    def go_on(self) -> None:
+        """Let both work again."""
+        for process in self._running:
+            _tell(process, "go on")
+
+    def end(self) -> list[dict[str, Any]]:
+        """End both; returns what each says of its steps since it began, or went on."""
+        ended = [process.communicate(timeout=240) for process in self._running]
+        return [json.loads(out) if out else _failed(err) for out, err in ended]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._running:
+            if process.returncode is None:
+                process.kill()
+                process.communicate()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it has ended, of which it says why when it is asked what it did
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+
+
+def _failed(said: str) -> dict[str, Any]:
+    return {"wrong": [said[-3000:]], "done": {}, "slowest": 0}

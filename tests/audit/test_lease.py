@@ -274,34 +274,64 @@ async def test_a_busy_log_writes_itself_and_what_is_told_is_there(memory: Path) 
         for number in range(count, count + 40):
             assert await durable(log, log.event("test", {"number": number}))
             assert told_of(memory)[-1] == number
+        await written_as_they_come(log, memory, count + 40)
         leased, log._asked = log._leased, ""
         log._checkpoint()
         assert log._asked == ("more" if leased is not None else "")
         async with asyncio.timeout(120):
             while log._asked:
                 await asyncio.sleep(0.01)
-    proven(memory, range(count + 40))
+    proven(memory, range(count + 48))
 
 
-async def test_what_is_told_while_the_disk_is_slow_or_fails_is_there(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def written_as_they_come(log: AuditLog, memory: Path, first: int) -> None:
+    """Record two by two, the first of which is written at once or not: then, and then only, it is durable without a ticket."""
+    for number in range(first, first + 8, 2):
+        leased, at_once = log._leased, (number - first) % 4 == 0
+        if leased is None:
+            at_once = False  # so slow is the machine
+        else:
+            leased.at_once = at_once
+        ticket = log.event("test", {"number": number})
+        assert (ticket == 0) is at_once
+        assert (told_of(memory)[-1] == number) is at_once
+        if leased is not None and not at_once:
+            leased.at_once = True
+            assert log.event("test", {"number": number + 1}), "it waits behind one that waits"
+            assert told_of(memory)[-1] == number - 1
+        else:
+            log.event("test", {"number": number + 1})
+        assert await durable(log, ticket)
+        assert await durable(log, log._submitted)
+        assert told_of(memory)[-2:] == [number, number + 1]
+
+
+async def test_what_is_told_while_the_disk_is_slow_is_there(memory: Path) -> None:
     async with leasing(memory) as (log, count):
         leased = log._leased
         assert leased is not None
-        leased.is_slow = True
+        leased.at_once, leased.is_slow = False, True
         assert await durable(log, log.event("test", {"number": count}))
         assert log._leased is None
         assert log._ask_at > asyncio.get_running_loop().time()
-        again = count + 1 + await until_leased(log)
+    proven(memory, range(count + 1))
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_what_is_told_while_the_disk_fails_is_there(memory: Path, monkeypatch: pytest.MonkeyPatch, *, at_once: bool) -> None:
+    async with leasing(memory) as (log, count):
+        leased = log._leased
+        assert leased is not None
+        leased.at_once = at_once
         with monkeypatch.context() as patched:
 
             def fail(_: int) -> None:
                 raise OSError(errno.EIO, "Input/output error")
 
             patched.setattr(os, "fdatasync", fail)
-            assert await durable(log, log.event("test", {"number": again}))
+            assert await durable(log, log.event("test", {"number": count}))
         assert (log._leased, log.broken) == (None, False)
-    assert told_of(memory)[count] == count
-    assert told_of(memory)[-1] == again
+    assert told_of(memory) == list(range(count + 1))
     assert verify(memory, [SIGNER.verifier]).faults == []
 
 

@@ -17,7 +17,7 @@ from phiproxy.errors import StatementRefused
 from phiproxy.plan.touched import Touched, shape
 from phiproxy.plan.whom import Whom
 from phiproxy.session.parts import EndUser, Opening
-from phiproxy.session.trail import PURPOSE, Execution, Phase
+from phiproxy.session.trail import PURPOSE, Execution, Phase, rows_of
 
 TEXTS = st.text(max_size=12)
 COLUMNS = st.sampled_from(["public.patients.ssn", "public.patients.mrn", 'public."Päron"."x y"'])
@@ -93,19 +93,25 @@ def test_records_are_canonical(
     assert record["keys"] == ({"00000abc": "compromised"} if opened else {})
 
 
-@given(st.lists(COLUMNS, max_size=9), st.integers(0, 5), st.none() | TEXTS, st.none() | TEXTS)
-def test_the_fast_way_says_the_same(columns: list[str], rows: int, role: str | None, user: str | None) -> None:
+NAMES = st.sampled_from([None, "app", "Zoë"])
+SHOWN = st.tuples(st.lists(COLUMNS, max_size=2), st.sampled_from([b"SELECT 0", b"SELECT 12", b"INSERT 0 1", b"FETCH", b""]))
+
+
+@given(st.lists(st.tuples(SHOWN, NAMES, NAMES), max_size=4), st.booleans())
+def test_the_fast_way_says_the_same(shown: list[tuple[tuple[list[str], bytes], str | None, str | None]], copied: bool) -> None:
     log = FakeLog()
     own = trail(log)
-    made = {column: Opening(column, 5) for column in columns}
-    touched = Touched(b"SELECT ssn FROM patients")
-    for _ in range(2):
+    made = {column: Opening(column, 5) for (columns, _), _, _ in shown for column in columns}
+    touched = Touched(b"SELECT ssn FROM patients", copied=("public.patients.ssn",) if copied else ())
+    for turn, ((columns, tag), role, user) in enumerate(shown * 3):
         who = EndUser(user) if user is not None else None
+        if turn == 2 * len(shown):
+            own.told("application_name", "another")
         for about in ((), ABOUT):
-            own.shown(touched, tuple(made[column] for column in columns), rows, role, who, about)
+            own.shown(touched, tuple(made[column] for column in columns), tag, role, who, about)
             fast = log.last()
             counts = {made[c]: columns.count(c) for c in columns}
-            own.executed(Execution(touched, counts, "00000", rows, role=role, user=who, about=about))
+            own.executed(Execution(touched, counts, "00000", rows_of(tag), role=role, user=who, about=about))
             assert {**fast, "time": ""} == {**log.last(), "time": ""}
 
 

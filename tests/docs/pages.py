@@ -26,6 +26,8 @@ from types import TracebackType
 from typing import Self
 
 from phiproxy.policy.load import load_settings
+from tests.harness.forks import can_be_forked, client_command
+from tests.harness.proxy import environment
 from tests.harness.server import PostgresServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +112,7 @@ class Shell:
 
     What one block exports, defines as a function or changes into is there for the next. ``replace`` are texts of the page that are
     others here, such as addresses. With ``server`` there is a ``psql`` of its version that goes to ``database`` unless told.
+    ``phiproxy`` is a fork, see forks.py, unless ``env`` has something for the interpreter.
     ``programs`` are further scripts for the search path, by name; each is run by this Python.
     """
 
@@ -126,7 +129,10 @@ class Shell:
         self._bin.mkdir(exist_ok=True)
         self._state = self._bin / "state"
         self._state.write_text(f"cd {shlex.quote(str(self.directory))}\n")
-        self._program("phiproxy", f'exec {sys.executable} -m phiproxy "$@"')
+        program = [sys.executable, "-m", "phiproxy"]
+        if can_be_forked((), self.env):
+            program = client_command(environment(), str(ROOT))
+        self._program("phiproxy", f'exec {shlex.join(program)} "$@"')
         for name, script in self.programs.items():
             self._program(name, f'exec {sys.executable} {script} "$@"')
         if self.server is not None and self.server.bindir is not None:

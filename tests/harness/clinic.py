@@ -136,8 +136,7 @@ class Clinic:
     def raw(self, table: str, column: str, order: str = "id") -> list[bytes | None]:
         """Return one column of the sealed database as it is stored."""
         query = sql.SQL("SELECT {} FROM {} ORDER BY {}").format(*map(sql.Identifier, (column, table, order)))
-        with self.site.server.connect(self.site.sealed) as conn:
-            values = [value for (value,) in conn.execute(query)]
+        values = [value for (value,) in self.site.server.standing(self.site.sealed).execute(query)]
         return [v.encode() if isinstance(v, str) else v if v is None else bytes(v) for v in values]  # type: ignore[call-overload]
 
     def superuser(self) -> psycopg.Connection[TupleRow]:
@@ -147,15 +146,15 @@ class Clinic:
     def assert_sealed(self) -> int:
         """Every stored protected value is an envelope; returns how many there are."""
         count = 0
-        with self.site.server.connect(self.site.sealed) as conn:
-            for table, columns in PROTECTED.items():
-                named = sql.SQL(", ").join(map(sql.Identifier, columns))
-                for row in conn.execute(sql.SQL("SELECT {} FROM {}").format(named, sql.Identifier(table))):
-                    for column, value in zip(columns, row, strict=True):
-                        if value is not None:
-                            count += 1
-                            sealed = isinstance(value, bytes) and value[:3] == b"\xf5\x50\x01"
-                            assert sealed, f"{table}.{column} holds something that is not an envelope"
+        conn = self.site.server.standing(self.site.sealed)
+        for table, columns in PROTECTED.items():
+            named = sql.SQL(", ").join(map(sql.Identifier, columns))
+            for row in conn.execute(sql.SQL("SELECT {} FROM {}").format(named, sql.Identifier(table))):
+                for column, value in zip(columns, row, strict=True):
+                    if value is not None:
+                        count += 1
+                        sealed = isinstance(value, bytes) and value[:3] == b"\xf5\x50\x01"
+                        assert sealed, f"{table}.{column} holds something that is not an envelope"
         return count
 
     def assert_twins_equal(self) -> None:
@@ -171,8 +170,7 @@ class Clinic:
 def empty(site: Site) -> None:
     """Empty both twins and restart their sequences, behind the proxy's back."""
     for database in (site.plain, site.sealed):
-        with site.server.connect(database) as conn:
-            conn.execute("TRUNCATE patients, visits RESTART IDENTITY CASCADE")
+        site.server.standing(database).execute("TRUNCATE patients, visits RESTART IDENTITY CASCADE")
 
 
 @contextmanager

@@ -1,17 +1,19 @@
 """``phiproxy ARGUMENTS`` as a process of its own, without paying the second of CPU time that its imports take each time.
 
 A process that has imported everything waits for command lines and forks once for each: what runs is what ``python -m phiproxy``
-would have run, in the environment and on the descriptors it is given. ``python -m tests.harness.forks FD`` is that process; it ends
-with the one that started it.
+would have run, in the environment and on the descriptors it is given. ``python -m tests.harness.forks LINE ASKED`` is that process,
+with two descriptors; it ends with the one that started it. Shells have their commands forked by ``fork_client.py``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import gc
 import json
 import os
+import secrets
 import select
 import signal
 import socket
@@ -23,9 +25,12 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 STATUS = struct.Struct("!i")
+# Bytes of an order.
+MOST = 1 << 20
+CLIENT = Path(__file__).with_name("fork_client.py")
 COMMANDS = Path(__file__).parents[2] / "phiproxy" / "commands"
 MODULES = ("__main__", "app", "worker", "serve_workers", *(f"commands.{path.stem}" for path in sorted(COMMANDS.glob("[a-z]*.py"))))
 # An interpreter, or a library, reads these as it starts.
@@ -88,14 +93,17 @@ class _Parent:
     def __init__(self, environment: Mapping[str, str], directory: str) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
-        subprocess.Popen(  # ends when our end of the line is closed, at the latest with us
-            [sys.executable, "-m", "tests.harness.forks", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            cwd=directory,
-            env=dict(environment),
-        ).returncode = 0  # nobody waits for it
-        theirs.close()
+        self.name = f"phiproxy-forks-{secrets.token_hex(16)}"
+        with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asked:
+            asked.bind(f"\0{self.name}")
+            asked.listen(100)
+            subprocess.Popen(  # ends when our end of the line is closed, at the latest with us
+                [sys.executable, "-m", "tests.harness.forks", str(theirs.fileno()), str(asked.fileno())],
+                pass_fds=[theirs.fileno(), asked.fileno()],
+                stdin=subprocess.DEVNULL,
+                cwd=directory,
+                env=dict(environment),
+            ).returncode = 0  # nobody waits for it
 
     def close(self) -> None:
         """Let it end."""
@@ -109,19 +117,48 @@ class _Parent:
         return Forked(pid, ours)
 
 
+    def know(self, dsn: str) -> None:
+        """Have the signatures of a server read, as each command would by itself."""
+        with self._lock:
+            self._line.send(json.dumps({"server": dsn}).encode())
+
+
 _parent: list[_Parent] = []
+_servers: list[str] = []
 _making = threading.Lock()
+
+
+def know(dsn: str) -> None:
+    """Say which server commands are going to ask: what is the same for each is read once then."""
+    with _making:
+        _servers.append(dsn)
+        for parent in _parent:
+            parent.know(dsn)
 
 
 def forked(arguments: Sequence[str], env: Mapping[str, str], directory: str, stdout: IO[bytes], stderr: IO[bytes]) -> Forked:
     """Start ``phiproxy ARGUMENTS`` with exactly this environment, nothing on standard input."""
+    order = {"arguments": list(arguments), "env": dict(env), "directory": directory}
+    with open(os.devnull, "rb") as nothing:
+        return _the_parent(env, directory).fork(order, nothing.fileno(), stdout.fileno(), stderr.fileno())
+
+
+def client_command(env: Mapping[str, str], directory: str) -> list[str]:
+    """Return the beginning of a command line that runs ``phiproxy ARGUMENTS`` as a fork, with the descriptors that it has itself.
+
+    It lives as long as the fork, passes signals on, and ends as that does.
+    """
+    return [sys.executable, "-I", "-S", str(CLIENT), _the_parent(env, directory).name]
+
+
+def _the_parent(env: Mapping[str, str], directory: str) -> _Parent:
     with _making:
         if not _parent:
             _parent.append(_Parent(env, directory))
             atexit.register(_parent[0].close)
-    order = {"arguments": list(arguments), "env": dict(env), "directory": directory}
-    with open(os.devnull, "rb") as nothing:
-        return _parent[0].fork(order, nothing.fileno(), stdout.fileno(), stderr.fileno())
+            for dsn in _servers:
+                _parent[0].know(dsn)
+        return _parent[0]
 
 
 def _exactly(peer: socket.socket, size: int) -> bytes:
@@ -152,16 +189,31 @@ def _run(order: Mapping[str, object], fds: Sequence[int]) -> int:
     return code
 
 
-def _watch(order: Mapping[str, object], fds: Sequence[int]) -> None:
-    """Fork the command, and tell its pid and how it ended: in a process between, whose only child it is."""
-    *standard, told = fds
-    with socket.socket(fileno=told) as status:
+class _Forks:
+    """What was forked and has not ended: where that is to be told, by a descriptor that can be read at its end."""
+
+    def __init__(self, *listening: socket.socket) -> None:
+        self._listening = listening
+        self._running: dict[int, tuple[int, socket.socket]] = {}
+        self.poll = select.poll()
+        for each in listening:
+            self.poll.register(each, select.POLLIN)
+
+    def fork(self, order: bytes, fds: Sequence[int]) -> None:
+        """Fork a command, and tell its pid."""
+        *standard, told = fds
+        status = socket.socket(fileno=told)
+        status.set_inheritable(False)
         pid = os.fork()
         if pid == 0:
-            status.close()
             code = 1
             try:
-                code = _run(order, standard)
+                for other in (*self._listening, status, *(each for _, each in self._running.values())):
+                    other.close()
+                for ends in self._running:
+                    os.close(ends)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                code = _run(json.loads(order), standard)
             except BaseException:
                 sys.excepthook(*sys.exc_info())
             finally:
@@ -170,34 +222,75 @@ def _watch(order: Mapping[str, object], fds: Sequence[int]) -> None:
             os.close(fd)
         with contextlib.suppress(OSError):  # whoever asked may have gone
             status.sendall(STATUS.pack(pid))
-        _, ended = os.waitpid(pid, 0)
-        with contextlib.suppress(OSError):
-            status.sendall(STATUS.pack(os.waitstatus_to_exitcode(ended)))
+        ends = os.pidfd_open(pid)
+        self._running[ends] = pid, status
+        self.poll.register(ends, select.POLLIN)
+
+    def ended(self, ends: int) -> None:
+        """Tell how it has ended."""
+        pid, status = self._running.pop(ends)
+        self.poll.unregister(ends)
+        os.close(ends)
+        _, code = os.waitpid(pid, 0)
+        with status, contextlib.suppress(OSError):
+            status.sendall(STATUS.pack(os.waitstatus_to_exitcode(code)))
+
+
+def _keep() -> None:
+    """Have no collection of garbage in a child copy what is here."""
+    gc.collect()
+    gc.freeze()
+
+
+def _prepare() -> None:
+    """Do once what each command does first, whatever its configuration."""
+    for name in MODULES:
+        import_module(f"phiproxy.{name}")
+    import_module("phiproxy.cli").command()
+    characters = import_module("phiproxy.index.characters")
+    for family in characters.FAMILIES:
+        characters.character_table(family)
+    _keep()
+
+
+async def _read_signatures(dsn: str) -> None:
+    """Read the signatures of a version of PostgreSQL, which a process does once."""
+    objects, psycopg = import_module("phiproxy.net.database_objects"), import_module("psycopg")
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
+
+        async def ask(query: str) -> list[tuple[Any, ...]]:
+            rows: list[tuple[Any, ...]] = await (await conn.execute(query)).fetchall()
+            return rows
+
+        await objects.read_signatures(ask, conn.info.server_version)
 
 
 def main() -> None:
     """Fork at each order until the line closes."""
-    line = socket.socket(fileno=int(sys.argv[1]))
-    for name in MODULES:
-        import_module(f"phiproxy.{name}")
-    gc.collect()
-    gc.freeze()  # what is here is not to be copied into each child by a collection there
+    line, asked = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    _prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries those between
+    forks = _Forks(line, asked)
     while True:
-        said, fds, _, _ = socket.recv_fds(line, 1 << 20, 4)
-        if not said:
-            return
-        if os.fork() == 0:
-            line.close()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            try:
-                _watch(json.loads(said), fds)
-            finally:
-                os._exit(0)
-        for fd in fds:
-            os.close(fd)
+        for ready, _ in forks.poll.poll():
+            if ready == line.fileno():
+                order, fds, _, _ = socket.recv_fds(line, MOST, 4)
+                if not order:
+                    return
+                if fds:
+                    forks.fork(order, fds)
+                else:
+                    with contextlib.suppress(import_module("psycopg").OperationalError):  # it may have gone
+                        asyncio.run(_read_signatures(json.loads(order)["server"]))
+                    _keep()
+            elif ready == asked.fileno():
+                client, _ = asked.accept()
+                with client:
+                    order, fds, _, _ = socket.recv_fds(client, MOST, 4)
+                if order:  # its sender lives
+                    forks.fork(order, fds)
+            else:
+                forks.ended(ready)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,18 @@ class ProxyUnderTest:
             return forked(arguments, env, str(ROOT), log, log)
         return subprocess.Popen(command(*arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=ROOT)
 
+    def rest(self) -> None:
+        """Stop it where it is, until ``wake``: one that nobody asks looks at the catalogue each second all the same."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let it go on: a proxy that has not had the processor for a long time."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, sign: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(sign)
+
     def kill(self) -> None:
         """Kill -9: nothing is flushed, drained or said."""
         self._end(signal.SIGKILL)
@@ -126,8 +138,8 @@ class ProxyUnderTest:
     def _end(self, sign: signal.Signals) -> int:
         if self.process is None:
             return 0
-        if self.process.poll() is None:
-            self.process.send_signal(sign)
+        self._signal(sign)
+        self.wake()
         try:
             return self.process.wait(END_PATIENCE)
         except subprocess.TimeoutExpired:
@@ -141,6 +153,7 @@ class ProxyUnderTest:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
+            self.wake()
             try:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from phiproxy.demo.postgres import EmbeddedPostgres
+from tests.harness.forks import know
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class PostgresServer:
     password: str
     log_path: Path | None = None
     bindir: Path | None = None
+    _standing: dict[str, psycopg.Connection[tuple[object, ...]]] = field(default_factory=dict, compare=False, repr=False)
 
     def dsn(self, dbname: str = "postgres", user: str | None = None, password: str | None = None) -> str:
         """Return a URI straight to the server, the superuser's unless told."""
@@ -39,6 +41,20 @@ class PostgresServer:
         """Connect as superuser, autocommit."""
         return psycopg.connect(self.dsn(dbname), autocommit=True)
 
+    def standing(self, dbname: str) -> psycopg.Connection[tuple[object, ...]]:
+        """Return a superuser's connection that stays until the database is dropped: to connect takes longer than to ask."""
+        conn = self._standing.get(dbname)
+        if conn is not None:
+            try:
+                conn.execute("")
+            except psycopg.OperationalError:  # the server was stopped meanwhile
+                conn.close()
+            else:
+                return conn
+        conn = self._standing[dbname] = self.connect(dbname)
+        conn.prepare_threshold = None  # tables are others each time
+        return conn
+
     def create_database(self, name: str | None = None, template: str = "template0") -> str:
         """Create a database, empty or a copy of another, and return its name, a fresh one unless told."""
         name = name or f"t_{secrets.token_hex(6)}"
@@ -48,6 +64,8 @@ class PostgresServer:
 
     def drop_database(self, name: str) -> None:
         """Drop a database together with its sessions."""
+        if (standing := self._standing.pop(name, None)) is not None:
+            standing.close()
         with self.connect() as conn:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -101,4 +119,5 @@ def running_server() -> Iterator[PostgresServer]:
     with EmbeddedPostgres(hostile_log=True) as own:
         server = PostgresServer(own.host, own.port, own.superuser, own.password, own.log_path, own.bindir)
         server.create_role(own.superuser, own.password)
+        know(server.dsn())
         yield server

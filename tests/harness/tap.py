@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import weakref
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
+
+import uvloop
 
 from tests.harness.waiting import PATIENCE
 
@@ -21,6 +20,67 @@ class Recording:
 
     upstream: bytearray = field(default_factory=bytearray)
     downstream: bytearray = field(default_factory=bytearray)
+
+
+class _End(asyncio.Protocol):
+    """One end of a connection: what arrives is remembered, and handed to the other end as it is.
+
+    A protocol of the loop, not a pair of streams with a task each: whatever the tests' proxies ask passes here.
+    """
+
+    def __init__(self, record: bytearray) -> None:
+        self._record = record
+        self._ended = False
+        self.other: _End | None = None
+        self.transport: asyncio.Transport | None = None
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep where to write to."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Remember it and hand it on."""
+        self._record += data
+        if (to := self._to()) is not None:
+            to.write(data)
+
+    def eof_received(self) -> bool:
+        """Pass the end on: each direction closes by itself."""
+        self._ended = True
+        assert self.other is not None
+        if self.other._ended:
+            self.close()
+            self.other.close()
+        elif (to := self._to()) is not None:
+            to.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Close the other end, once it has sent what it was given."""
+        self.lost.set()
+        assert self.other is not None
+        self.other.close()
+
+    def pause_writing(self) -> None:
+        """Take nothing more that would be written here."""
+        if (of := self._to()) is not None:
+            of.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if (of := self._to()) is not None:
+            of.resume_reading()
+
+    def close(self) -> None:
+        """Close this end, once it has sent what it was given."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def _to(self) -> asyncio.Transport | None:
+        assert self.other is not None
+        there = self.other.transport
+        return None if there is None or there.is_closing() else there
 
 
 class Tap:
@@ -34,10 +94,10 @@ class Tap:
         self.target = (host, port)
         self.port = 0
         self._recordings: list[Recording] = []
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
-        self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
+        self._ends: set[_End] = set()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), name="tap")
 
     def __enter__(self) -> Self:
@@ -119,48 +179,37 @@ class Tap:
             for task in serving:  # one that has not begun yet would leave its socket
                 task.cancel()
             await asyncio.wait(others, timeout=0.01)
-        for transport in self._transports:
-            transport.abort()  # also one that still has something to send
+        for end in self._ends:
+            assert end.transport is not None
+            end.transport.abort()  # also one that still has something to send
+        for end in self._ends:
+            await end.lost.wait()
         for _ in range(2):
             await asyncio.sleep(0)  # the loop closes their sockets
         Tap.sockets.difference_update([own for own in Tap.sockets.copy() if own.fileno() < 0])
 
     async def _carry(self, client: socket.socket) -> None:
-        async with self._open(client) as (reader, writer):
-            recording = Recording()
-            self._recordings.append(recording)
-            server = socket.socket()
-            Tap.sockets.add(server)
-            async with self._open(server, self.target) as (server_reader, server_writer), asyncio.TaskGroup() as group:
-                group.create_task(_pump(reader, server_writer, recording.upstream))
-                group.create_task(_pump(server_reader, writer, recording.downstream))
-
-    @asynccontextmanager
-    async def _open(
-        self, own: socket.socket, target: tuple[str, int] | None = None
-    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        own.setblocking(False)
+        recording = Recording()
+        self._recordings.append(recording)
+        server = socket.socket()
+        Tap.sockets.add(server)
+        one, other = _End(recording.upstream), _End(recording.downstream)
+        one.other, other.other = other, one
         try:
-            if target is not None:
-                await self._loop.sock_connect(own, target)
-            reader, writer = await asyncio.open_connection(sock=own)
-        except BaseException:
-            own.close()
-            raise
-        self._transports.add(writer.transport)
-        try:
-            yield reader, writer
+            for own in (client, server):
+                own.setblocking(False)
+            await self._loop.sock_connect(server, self.target)
+            # The server's end first: it says nothing before the client does.
+            for end, own in ((other, server), (one, client)):
+                await self._loop.create_connection(lambda end=end: end, sock=own)  # type: ignore[misc]
+                self._ends.add(end)
+            if other.lost.is_set():
+                one.close()
+            for end in (one, other):
+                await end.lost.wait()
+                self._ends.discard(end)
         finally:
-            writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: bytearray) -> None:
-    """Forward until the end, then pass the end on: each direction closes by itself."""
-    try:
-        while data := await reader.read(65536):
-            record += data
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-    except OSError:
-        writer.close()
+            for end, own in ((one, client), (other, server)):
+                if end.transport is None:
+                    own.close()
+                end.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.front import POLICY
-from tests.harness.forks import Forked, can_be_forked, forked
+from tests.harness.forks import Forked, can_be_forked, client_command, forked
 from tests.harness.proxy import ROOT, command, environment, run_cli
+from tests.harness.waiting import until
 
 
 def start(*arguments: str) -> Forked:
@@ -27,6 +29,28 @@ def test_says_and_returns_the_same(arguments: tuple[str, ...]) -> None:
     fork = run_cli(*arguments)
     assert fork.returncode == real.returncode
     assert (fork.stdout, fork.stderr) == (real.stdout, real.stderr)
+    program = [*client_command(environment(), str(ROOT)), *arguments]
+    shells = subprocess.run(program, env=environment(), cwd="/", capture_output=True, text=True, check=False)
+    assert (shells.returncode, shells.stdout, shells.stderr) == (real.returncode, real.stdout, real.stderr)
+
+
+def test_a_signal_goes_from_what_a_shell_has_started_to_the_fork(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never.yaml")
+    program = [*client_command(environment(), str(ROOT)), "check", "-c", "never.yaml"]
+    with subprocess.Popen(program, env=environment(), cwd=tmp_path) as process:
+        writing: list[int] = []
+
+        def is_read() -> bool:
+            with contextlib.suppress(OSError):  # nobody reads yet
+                writing.append(os.open(tmp_path / "never.yaml", os.O_WRONLY | os.O_NONBLOCK))
+            return bool(writing)
+
+        until(is_read, "the file is not read")
+        process.terminate()
+        assert process.wait(60) == -signal.SIGTERM
+        with pytest.raises(BrokenPipeError):
+            os.write(writing[0], b"x")
+        os.close(writing[0])
 
 
 def test_the_environment_is_the_one_given(tmp_path: Path) -> None:

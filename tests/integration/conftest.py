@@ -1,4 +1,7 @@
-"""The clinic with an engine for split statements, whose directory is on disk, so that it can be searched."""
+"""The clinic with an engine for split statements, whose directory is on disk, so that it can be searched.
+
+And the twins of tests/fixtures/live.py, without an engine and with one: once for all modules whose tests leave nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import psycopg
 import pytest
 
 from phiproxy.postgres import binaries
+from tests.fixtures.live import Twins, extended_site, watched_twins
 from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
 from tests.harness.differential import Differential
 from tests.harness.oracle import files_of
@@ -59,3 +63,43 @@ def pair(split_clinic: Clinic) -> Iterator[tuple[psycopg.Connection[tuple[object
         psycopg.connect(split_clinic.proxy_dsn, autocommit=True) as proxied,
     ):
         yield plain, proxied
+
+
+@pytest.fixture(scope="session")
+def all_twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """The extended clinic, seeded once for the whole run; the leak oracle at the end."""
+    with extended_site(postgres_server, tmp_path_factory.mktemp("twins")) as site, watched_twins(site) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def all_split_twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    """The same with an engine."""
+    settings = "compute: {engine: embedded, limits: {sessions: 4}}\n"
+    with (
+        extended_site(postgres_server, tmp_path_factory.mktemp("split_twins"), settings=settings) as site,
+        watched_twins(site) as found,
+    ):
+        yield found
+
+
+@pytest.fixture
+def kept_twins(all_twins: Twins) -> Iterator[Twins]:
+    """Both twins for a test that rolls back what it does."""
+    with all_twins.for_a_test():
+        yield all_twins
+
+
+@pytest.fixture
+def kept_split_twins(all_split_twins: Twins) -> Iterator[Twins]:
+    """The same with an engine."""
+    with all_split_twins.for_a_test():
+        yield all_split_twins
+
+
+@pytest.fixture
+def kept_both(kept_split_twins: Twins) -> Iterator[Differential]:
+    """``both`` for a test that rolls back what it does, or does nothing: the clinic is not filled anew for it."""
+    yield kept_split_twins.both
+    kept_split_twins.discard()
+    kept_split_twins.restart()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -127,7 +126,7 @@ class Application(AtWork):
                         (-fresh, f"9{known:08}"),
                     )
                     self.done += 1
-                    time.sleep(0.01)
+                    self._stop.wait(0.03)
         except psycopg.Error as error:
             self.errors.append(f"{type(error).__name__}: {error}")
 

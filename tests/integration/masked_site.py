@@ -7,14 +7,14 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from tests.harness.server import PostgresServer
+from tests.harness.server import PostgresServer, cheap_verifier
 from tests.harness.site import Site, open_site
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -75,6 +75,7 @@ class MaskedSite:
 
     site: Site
     password: str = "mask"
+    _kept: dict[str, Connection] = field(default_factory=dict)
 
     def dsn(self, role: str) -> str:
         """Return where a role connects through the proxy."""
@@ -85,6 +86,25 @@ class MaskedSite:
         """Connect as a role, through the proxy."""
         with psycopg.connect(self.dsn(role), autocommit=True, **options) as conn:
             yield conn
+
+    @contextmanager
+    def kept(self, role: str) -> Iterator[Connection]:
+        """A session of a role that others had before, and forgets what they left in it: a login costs more than most statements."""
+        conn = self._kept.pop(role, None) or psycopg.connect(self.dsn(role), autocommit=True)
+        try:
+            yield conn
+            conn.execute("ROLLBACK", prepare=False)
+            conn.execute("DISCARD ALL", prepare=False)
+            conn._prepared.clear()  # what psycopg has prepared is gone too
+        except BaseException:
+            conn.close()
+            raise
+        self._kept[role] = conn
+
+    def close(self) -> None:
+        """Close what is kept."""
+        for conn in self._kept.values():
+            conn.close()
 
     @contextmanager
     def as_owner(self) -> Iterator[Connection]:
@@ -124,7 +144,7 @@ def open_masked_site(
     with server.connect() as conn:
         for role in ROLES:
             conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
-            conn.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'mask'").format(sql.Identifier(role)))
+            conn.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), cheap_verifier("mask")))
         conn.execute("GRANT mask_nurse TO mask_team")
         conn.execute("GRANT mask_nurse, mask_clerk, mask_dba, mask_research TO mask_pool")
     try:
@@ -136,7 +156,10 @@ def open_masked_site(
                 conn.execute(view.encode())
             names = ", ".join(ROLES)
             masked.admin(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {names}; GRANT ALL ON SCHEMA public TO {names}")
-            yield masked
+            try:
+                yield masked
+            finally:
+                masked.close()
     finally:
         with server.connect() as conn:
             for role in ROLES:

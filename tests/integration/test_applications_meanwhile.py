@@ -7,15 +7,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from psycopg import sql
 
-from tests.applications.both import at_work, make_tables, rows_of
+from tests.applications.both import AtWork, make_tables, rows_of
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.integration.test_ehr import POLICY
 
 PERSONS = int(os.environ.get("PHIPROXY_PERSONS", "500"))
+PAUSE = 0.02
+"""Seconds between the steps of an application: it is there to be at work, not to take the job's time."""
 LONGEST = 60.0
 """Seconds that a step of an application may take: it is of some statements, and the machine may be busy otherwise."""
 
@@ -61,17 +64,22 @@ def test_the_applications_notice_nothing(postgres_server: PostgresServer, tmp_pa
             "recrypt": [["keys", "rotate"], ["recrypt"]],
             "decrypt": [["decrypt", *(f"public.{table}" for table in _columns(site)), "--reorder"]],
         }
-        for phase, commands in phases.items():
-            with at_work(site.proxy_dsn, site.plain_dsn, PERSONS) as told:
+        with AtWork(site.proxy_dsn, site.plain_dsn, PERSONS, PAUSE) as applications:
+            for phase, commands in phases.items():
                 time.sleep(1)
                 for command in commands:
                     site.cli(*command)
                 time.sleep(1)
-            for each in told:
-                assert each["wrong"] == [], f"{phase}: {each['wrong'][0]}"
-                assert sum(each["done"].values()) > 10
-                assert each["slowest"] < LONGEST
-            assert rows_of(site.proxy_dsn) == rows_of(site.plain_dsn), phase
-            with site.server.connect(site.sealed) as conn:
-                stored = conn.execute("SELECT pg_typeof(ssn)::text FROM ehr_patient LIMIT 1").fetchall()
-            assert stored == [("character varying",) if phase == "decrypt" else ("bytea",)]
+                _compared(site, phase, applications.rest())
+                applications.go_on()
+
+
+def _compared(site: Site, phase: str, told: list[dict[str, Any]]) -> None:
+    for each in told:
+        assert each["wrong"] == [], f"{phase}: {each['wrong'][0]}"
+        assert sum(each["done"].values()) > 10
+        assert each["slowest"] < LONGEST
+    assert rows_of(site.proxy_dsn) == rows_of(site.plain_dsn), phase
+    with site.server.connect(site.sealed) as conn:
+        stored = conn.execute("SELECT pg_typeof(ssn)::text FROM ehr_patient LIMIT 1").fetchall()
+    assert stored == [("character varying",) if phase == "decrypt" else ("bytea",)]

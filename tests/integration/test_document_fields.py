@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,10 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from phiproxy import app
+from phiproxy.plan.explanation import DEFAULT_PATH, explain
+from phiproxy.plan.planner import Planner
 from phiproxy.policy.load import load_settings
+from phiproxy.sql.policy_files import load_policies
 from tests.harness.oracle import LeakOracle
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
@@ -64,10 +68,20 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         yield site
 
 
+@pytest.fixture(scope="module")
+def planner(site: Site) -> Planner:
+    """What ``phiproxy explain`` plans with, read once: no test of this site leaves its catalogue or its policy otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHIPROXY_SERVICE_PASSWORD", site.env["PHIPROXY_SERVICE_PASSWORD"])
+        settings = load_settings(site.config)
+        (policy,) = load_policies(settings)
+        return asyncio.run(app.planner_without_keys(settings, policy))
+
+
 @pytest.fixture
 def oracle(site: Site) -> Iterator[LeakOracle]:
     site.tap.reset()
-    oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: [site.proxy.log_path])
+    oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: [site.proxy.log_path], of_many=True)
     yield oracle
     oracle.assert_no_leak()
 
@@ -323,7 +337,7 @@ ANSWERED = [
 
 
 @pytest.mark.parametrize("statement", ANSWERED)
-def test_what_is_answered_by_tags(site: Site, both: Both, statement: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_answered_by_tags(site: Site, both: Both, planner: Planner, statement: str) -> None:
     both.proxied.execute("INSERT INTO charts (id, mrn, doc) SELECT id + 60, mrn, doc FROM charts WHERE doc IS NOT NULL")
     both.plain.execute("INSERT INTO charts (id, mrn, doc) SELECT id + 60, mrn, doc FROM charts WHERE doc IS NOT NULL")
     both.proxied.execute("UPDATE charts SET mrn = 'other' WHERE id = 62")
@@ -331,8 +345,7 @@ def test_what_is_answered_by_tags(site: Site, both: Both, statement: str, monkey
     answers = [_answer(conn, statement, None) for conn in (both.plain, both.proxied)]
     assert answers[0][0] == answers[1][0]
     assert sorted(map(repr, answers[0][1])) == sorted(map(repr, answers[1][1]))
-    monkeypatch.setenv("PHIPROXY_SERVICE_PASSWORD", site.env["PHIPROXY_SERVICE_PASSWORD"])
-    explained = app.explain(load_settings(site.config), statement)
+    explained = explain(planner, statement.encode(), site.sealed, DEFAULT_PATH)
     assert explained.answer == "rewritten", f"{explained.answer}: {explained.message} {explained.hint}"
 
 
@@ -369,7 +382,7 @@ HELD: list[tuple[str, object, bool]] = [
 
 @pytest.mark.parametrize(("column", "value", "answered"), HELD)
 def test_what_a_document_holds(
-    site: Site, both: Both, column: str, value: object, *, answered: bool, monkeypatch: pytest.MonkeyPatch
+    site: Site, both: Both, planner: Planner, column: str, value: object, *, answered: bool
 ) -> None:
     row = both.plain.execute(f"SELECT {column}->>'ssn' FROM charts WHERE id = 1".encode()).fetchone()
     assert row is not None
@@ -381,8 +394,7 @@ def test_what_a_document_holds(
     for _ in range(2):
         both.same(f"SELECT id FROM charts WHERE {column} @> %s ORDER BY id", [Jsonb(json.loads(text))])
         both.same(f"SELECT id FROM charts WHERE id > %s AND {column} @> %s::text::jsonb ORDER BY id", [0, text])
-    monkeypatch.setenv("PHIPROXY_SERVICE_PASSWORD", site.env["PHIPROXY_SERVICE_PASSWORD"])
-    explained = app.explain(load_settings(site.config), f"SELECT id FROM charts WHERE {column} @> {literal}")
+    explained = explain(planner, f"SELECT id FROM charts WHERE {column} @> {literal}".encode(), site.sealed, DEFAULT_PATH)
     assert (explained.answer == "rewritten") is answered, explained
 
 

@@ -192,7 +192,7 @@ class Writers(AtWork):
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 twin.execute("UPDATE patients SET ssn = %s WHERE id = %s", (value, row))
                 self.done += 1
-                self._stop.wait(0.01)
+                self._stop.wait(0.03)
 
     def _past(self) -> None:
         """Until the column is sealed: from then on the server takes plaintext no more. Some rows at a time, 20 000 a minute."""

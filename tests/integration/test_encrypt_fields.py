@@ -206,7 +206,7 @@ class Writers(AtWork):
                 if shown != [(document, "new")] or searched != [(row,)]:
                     self.failures.append(f"{row}: {shown} {searched}")
                 self.done += 1
-                time.sleep(0.01)
+                self._stop.wait(0.03)
 
 
 def test_a_job_that_is_killed_again_and_again_beside_writers(postgres_server: PostgresServer, tmp_path: Path) -> None:

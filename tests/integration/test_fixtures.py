@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from psycopg import pq
 
 from tests.fixtures.cases import CASES, Case, fill
-from tests.fixtures.live import Twins, extended_site, watched_twins
+from tests.fixtures.live import Twins
 from tests.harness import results
 from tests.harness.differential import Protocol
-from tests.harness.server import PostgresServer
 
 
-@pytest.fixture(scope="module")
-def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+@pytest.fixture
+def twins(kept_twins: Twins) -> Twins:
     """One seeded clinic for all cases; the leak oracle at the end."""
-    with extended_site(postgres_server, tmp_path_factory.mktemp("fixtures")) as site, watched_twins(site) as found:
-        yield found
+    return kept_twins
 
 
 def executed(*, refused: bool) -> list[object]:

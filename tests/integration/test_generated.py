@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,26 +17,22 @@ from tests.fixtures.grammar_ranges import over_ranges
 from tests.fixtures.grammar_recursive import recursive
 from tests.fixtures.grammar_typed import Typed
 from tests.fixtures.grammar_writes import writes
-from tests.fixtures.live import Twins, extended_site, watched_twins
+from tests.fixtures.live import Twins
 from tests.harness import results
 from tests.harness.results import Outcome
-from tests.harness.server import PostgresServer
 
 # The statements, and how many, are the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE=SECONDS
 # looks at others, for so long each.
 EXPLORE = float(os.environ.get("PHIPROXY_EXPLORE", "0"))
 pytestmark = pytest.mark.timeout(600 + 2 * EXPLORE)
-SERIAL = ("patients", "visits", "log", "members", "people")
-RESTART = "SELECT " + ", ".join(f"setval('{table}_id_seq', 1000)" for table in SERIAL)
 Way = tuple[str, int, int, bool]
 Values = tuple[str | bytes | None, ...]
 Types = tuple[int, ...] | None
 
 
-@pytest.fixture(scope="module")
-def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
-    with extended_site(postgres_server, tmp_path_factory.mktemp("generated")) as site, watched_twins(site) as found:
-        yield found
+@pytest.fixture
+def twins(kept_twins: Twins) -> Twins:
+    return kept_twins
 
 
 def one(conn: PGconn, statement: str, params: Values, types: Types, way: Way) -> tuple[list[Outcome], tuple[int, ...]]:
@@ -72,8 +67,7 @@ def encoded(twins: Twins, params: tuple[str | Typed | None, ...], way: Way) -> t
 
 def answer(twins: Twins, statement: str, params: Values, types: Types, way: Way) -> str:
     """Run it both ways; return what became of it, or fail."""
-    for conn in (twins.both.plain, twins.both.proxied):
-        results.simple(conn, RESTART)
+    twins.restart()
     found, found_types = one(twins.both.proxied, statement, params, types, way)
     last = found[-1]
     refused = last.message.startswith("phiproxy:")
@@ -123,9 +117,12 @@ def tried(twins: Twins, generated: st.SearchStrategy[Generated], examples: int) 
             found = answer(twins, fill(statement, twins.value), values, types, way)
         became.update({found: 1, "wrong": -1})
 
-    run()
-    while EXPLORE and time.monotonic() < end:  # once the time is up, hypothesis draws the rest of its examples all the same
+    try:
         run()
+        while EXPLORE and time.monotonic() < end:  # once the time is up, hypothesis draws the rest of its examples all the same
+            run()
+    finally:
+        twins.restart()
     return became
 
 

@@ -60,7 +60,7 @@ class Writers(AtWork):
                     conn.prepare_threshold = 1
                     while not self._stop.is_set():
                         self._write(conn, 1 + lane + self.LANES * chance.randrange(ROWS // self.LANES), chance.randrange(10**9))
-                        self._stop.wait(0.01)
+                        self._stop.wait(0.03)
             except psycopg.OperationalError:
                 time.sleep(0.05)  # what it needs is gone, and comes again
             except psycopg.Error as error:

@@ -33,7 +33,7 @@ def masked(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def nurse(masked: MaskedSite) -> Iterator[Connection]:
-    with masked.as_role("mask_nurse") as conn:
+    with masked.kept("mask_nurse") as conn:
         yield conn
 
 
@@ -265,7 +265,7 @@ def test_star_and_new_rows(masked: MaskedSite, nurse: Connection) -> None:
     ],
 )  # fmt: skip
 def test_what_is_denied_is_not_read(masked: MaskedSite, statement: str) -> None:
-    with masked.as_role("mask_dba") as dba:
+    with masked.kept("mask_dba") as dba:
         with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
             dba.execute(statement.encode())
         assert "permission denied for column public." in str(refused.value)

@@ -136,5 +136,5 @@ def test_the_month_is_that_of_utc_in_every_shape(masked: MaskedSite, zone: str) 
     ],
 )
 def test_nothing_is_computed_of_it(masked: MaskedSite, statement: str) -> None:
-    with masked.as_role("mask_safe") as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+    with masked.kept("mask_safe") as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
         conn.execute(statement.encode())

@@ -28,7 +28,7 @@ def masked(
 
 @pytest.fixture
 def nurse(masked: MaskedSite) -> Iterator[Connection]:
-    with masked.as_role("mask_nurse") as conn:
+    with masked.kept("mask_nurse") as conn:
         yield conn
 
 

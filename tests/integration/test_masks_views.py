@@ -65,7 +65,7 @@ def test_it_is_computed_on_masks(masked: MaskedSite, binary: bool) -> None:
     ],
 )
 def test_a_masked_column_is_only_shown(masked: MaskedSite, statement: str) -> None:
-    with masked.as_role("mask_nurse") as nurse, pytest.raises(psycopg.errors.InsufficientPrivilege):
+    with masked.kept("mask_nurse") as nurse, pytest.raises(psycopg.errors.InsufficientPrivilege):
         nurse.execute(statement.encode())
 
 
@@ -85,7 +85,7 @@ STORING = [
 
 @pytest.mark.parametrize("statement", STORING)
 def test_what_is_computed_on_masks_is_not_stored(masked: MaskedSite, statement: str) -> None:
-    with masked.as_role("mask_nurse") as nurse, masked.as_role("mask_clerk") as clerk:
+    with masked.kept("mask_nurse") as nurse, masked.kept("mask_clerk") as clerk:
         for cursor in (nurse.cursor(), psycopg.ClientCursor(nurse)):
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is masked for this role"):
                 cursor.execute(statement.encode())

@@ -6,7 +6,6 @@ import json
 import random
 import secrets
 import subprocess
-import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -148,7 +147,7 @@ class Writers(AtWork):
         try:
             with psycopg.connect(dsn, autocommit=True) as conn:
                 while not self._stop.is_set():
-                    time.sleep(0.01)
+                    self._stop.wait(0.03)
                     number = 1 + lane + 3 * secrets.randbelow(rows // 3)
                     value = f"7{secrets.randbelow(10**8):08}"
                     if secrets.randbelow(3):

@@ -70,7 +70,13 @@ FUNCTIONS = [
     READ,
     "DEALLOCATE q",
     "RESET search_path",
-    "DROP FUNCTION tenant, by_tenant",
+    "CREATE FUNCTION goes() RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET LOCAL search_path TO archive; RETURN 1; END $$",
+    "BEGIN",  # the catalogue of a transaction does not tell what code made before it does
+    "SELECT goes()",
+    READ,
+    "COMMIT",
+    READ,
+    "DROP FUNCTION tenant, by_tenant, goes",
 ]
 
 

@@ -56,17 +56,17 @@ def _copied(conn: Connection, statement: str) -> bytes:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_cursor(both: Differential, protocol: Protocol) -> None:
+def test_a_cursor(kept_both: Differential, protocol: Protocol) -> None:
     def run(statement: str, **options: int) -> None:
-        both.run(statement, protocol=protocol, ordered=True, **options)  # type: ignore[arg-type]
+        kept_both.run(statement, protocol=protocol, ordered=True, **options)  # type: ignore[arg-type]
 
     run("BEGIN")
     run(f'DECLARE "My c" SCROLL CURSOR FOR {SORTED}')
     for statement in ("FETCH 2 FROM", "FETCH", "MOVE 1 IN", "FETCH BACKWARD 2 FROM", "FETCH ALL FROM", "FETCH ABSOLUTE 1 FROM"):
         run(f'{statement} "My c"' if " " in statement else 'FETCH "My c"')
-    if protocol == "extended":
-        run('FETCH LAST FROM "My c"', result_format=1)
-        run('FETCH PRIOR FROM "My c"', named=True)
+    # Of a cursor that a simple Query has declared, too, the columns are described.
+    both.run('FETCH LAST FROM "My c"', result_format=1, ordered=True)
+    both.run('FETCH PRIOR FROM "My c"', named=True, ordered=True)
     run("SELECT upper(full_name) FROM patients ORDER BY id LIMIT 1")
     run("SAVEPOINT s")
     run(f'DECLARE "My c" CURSOR FOR {SORTED}')
@@ -228,9 +228,9 @@ def test_explain_for_programs(split_clinic: Clinic, prepare: bool, binary: bool)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_binary_cursor(both: Differential, protocol: Protocol) -> None:
+def test_a_binary_cursor(kept_both: Differential, protocol: Protocol) -> None:
     def run(statement: str, **options: int) -> None:
-        both.run(statement, protocol=protocol, ordered=True, **options)  # type: ignore[arg-type]
+        kept_both.run(statement, protocol=protocol, ordered=True, **options)  # type: ignore[arg-type]
 
     run("BEGIN")
     run(f"DECLARE b BINARY SCROLL CURSOR FOR {SORTED}")

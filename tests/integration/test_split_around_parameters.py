@@ -25,31 +25,31 @@ WRITES = (
 
 
 @pytest.mark.parametrize("formats", [(0, 0), (1, 1), (0, 1), (1, 0)])
-def test_a_cursor_with_parameters(both: Differential, formats: tuple[int, int]) -> None:
+def test_a_cursor_with_parameters(kept_both: Differential, formats: tuple[int, int]) -> None:
     given, shown = formats
     for named in (False, True):
-        both.run("BEGIN")
-        declared = both.run(f"DECLARE c SCROLL CURSOR FOR {SEARCH}", VALUES, param_format=given, named=named)
+        kept_both.run("BEGIN")
+        declared = kept_both.run(f"DECLARE c SCROLL CURSOR FOR {SEARCH}", VALUES, param_format=given, named=named)
         assert declared.sqlstate is None, declared.message
         for statement in ("FETCH 2 FROM c", "FETCH ALL FROM c", "FETCH FIRST FROM c", "MOVE BACKWARD ALL IN c", "FETCH c"):
-            outcome = both.run(statement, result_format=shown, ordered=True)
+            outcome = kept_both.run(statement, result_format=shown, ordered=True)
             assert outcome.sqlstate is None, outcome.message
-        both.run(f"DECLARE held CURSOR WITH HOLD FOR {SEARCH}", ("?", "%zo%", 50), param_format=given)
-        both.run("COMMIT")
-        assert both.run("FETCH ALL FROM held", ordered=True).sqlstate is None
-        both.run("CLOSE held")
+        kept_both.run(f"DECLARE held CURSOR WITH HOLD FOR {SEARCH}", ("?", "%zo%", 50), param_format=given)
+        kept_both.run("COMMIT")
+        assert kept_both.run("FETCH ALL FROM held", ordered=True).sqlstate is None
+        kept_both.run("CLOSE held")
 
 
-def test_errors_of_its_parameters(both: Differential) -> None:
-    both.run("BEGIN")
-    both.run(f"DECLARE c CURSOR FOR {SEARCH.replace('$3', '$3::int')}", ("!", "%", "x"))
-    both.run("ROLLBACK")
-    both.run("BEGIN")
-    both.run("DECLARE c CURSOR FOR SELECT full_name || $1 || (1 / $2) FROM patients", ("!", 0))
-    both.run("FETCH 1 FROM c")
-    both.run("ROLLBACK")
-    both.run(f"DECLARE c CURSOR FOR {SEARCH}", protocol="simple")
-    both.run("DECLARE c CURSOR FOR SELECT upper(full_name) FROM patients WHERE id = $1", protocol="simple")
+def test_errors_of_its_parameters(kept_both: Differential) -> None:
+    kept_both.run("BEGIN")
+    kept_both.run(f"DECLARE c CURSOR FOR {SEARCH.replace('$3', '$3::int')}", ("!", "%", "x"))
+    kept_both.run("ROLLBACK")
+    kept_both.run("BEGIN")
+    kept_both.run("DECLARE c CURSOR FOR SELECT full_name || $1 || (1 / $2) FROM patients", ("!", 0))
+    kept_both.run("FETCH 1 FROM c")
+    kept_both.run("ROLLBACK")
+    kept_both.run(f"DECLARE c CURSOR FOR {SEARCH}", protocol="simple")
+    kept_both.run("DECLARE c CURSOR FOR SELECT upper(full_name) FROM patients WHERE id = $1", protocol="simple")
 
 
 def test_server_side_cursors_of_psycopg(split_clinic: Clinic) -> None:

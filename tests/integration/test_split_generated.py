@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.fixtures.grammar import over_expressions, statements
@@ -13,19 +10,16 @@ from tests.fixtures.grammar_ranges import over_ranges
 from tests.fixtures.grammar_recursive import recursive
 from tests.fixtures.grammar_split import split_reads, split_writes
 from tests.fixtures.grammar_typed import typed
-from tests.fixtures.live import Twins, extended_site, watched_twins
-from tests.harness.server import PostgresServer
+from tests.fixtures.live import Twins
 from tests.integration.test_generated import EXPLORE, tried
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 2 * EXPLORE)]
 
 
-@pytest.fixture(scope="module")
-def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, engine_directory: Path) -> Iterator[Twins]:
-    settings = f"compute: {{engine: embedded, directory: {engine_directory}}}\n"
-    directory = tmp_path_factory.mktemp("split_generated")
-    with extended_site(postgres_server, directory, settings=settings) as site, watched_twins(site) as found:
-        yield found
+@pytest.fixture
+def twins(kept_split_twins: Twins) -> Twins:
+    """One seeded clinic for all cases, with an engine; the leak oracle at the end."""
+    return kept_split_twins
 
 
 def test_computed(twins: Twins) -> None:

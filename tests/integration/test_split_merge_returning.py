@@ -7,8 +7,8 @@ import pytest
 from tests.harness.differential import Differential, Protocol
 
 STATE = (
-    "SELECT id, notes, city, full_name FROM patients ORDER BY id",
-    "SELECT id, patient_id, diagnosis, room FROM visits ORDER BY id",
+    "SELECT id, notes, city, full_name FROM patients ORDER BY id;"
+    " SELECT id, patient_id, diagnosis, room FROM visits ORDER BY id"
 )
 SOME = "MERGE INTO patients p USING (VALUES (1, 'a'), (2, 'b'), (90, 'c')) AS s (id, mark) ON p.id = s.id"
 BOTH = "WHEN MATCHED THEN UPDATE SET city = s.mark WHEN NOT MATCHED THEN INSERT (id, full_name, city) VALUES (s.id, 'New', 'c')"
@@ -37,8 +37,7 @@ def test_as_postgresql(both: Differential, name: str) -> None:
         both.run("BEGIN")
         outcome = both.run(STATEMENTS[name], protocol=protocol, result_format=results, named=named, ordered=False)
         assert not outcome.sqlstate, outcome.message
-        for state in STATE:
-            both.run(state)
+        both.run(STATE, protocol="simple")
         both.run("ROLLBACK")
 
 
@@ -46,5 +45,4 @@ def test_columns_of_the_source_beside_what_is_stored_are_refused(both: Different
     if both.plain.server_version < 170_000:
         pytest.skip("MERGE has no RETURNING")
     both.refused(f"{SOME} WHEN MATCHED THEN UPDATE SET notes = p.notes || s.mark RETURNING s.mark, upper(p.notes)")
-    for state in STATE:
-        both.run(state)
+    both.run(STATE, protocol="simple")

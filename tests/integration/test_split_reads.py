@@ -44,28 +44,28 @@ WITH_PARAMETERS: dict[str, tuple[str, tuple[object, ...]]] = {
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_as_the_whole_statement(both: Differential, name: str) -> None:
+def test_as_the_whole_statement(kept_both: Differential, name: str) -> None:
     statement = STATEMENTS[name]
-    both.run(statement, protocol="simple")
+    kept_both.run(statement, protocol="simple")
     for parameters, formats, named in SELECTS:
-        outcome = both.run(statement, param_format=parameters, result_format=formats, named=named)
+        outcome = kept_both.run(statement, param_format=parameters, result_format=formats, named=named)
         assert outcome.status == "TUPLES_OK", outcome.message
 
 
-def test_rows_through_a_cursor_and_copy(both: Differential) -> None:
+def test_rows_through_a_cursor_and_copy(kept_both: Differential) -> None:
     for statement in ("BEGIN", "DECLARE c CURSOR FOR SELECT p FROM patients p ORDER BY p.id", "FETCH 2 FROM c", "ROLLBACK"):
-        both.run(statement, protocol="simple", ordered=True)
+        kept_both.run(statement, protocol="simple", ordered=True)
     for statement in ("BEGIN", "DECLARE c CURSOR FOR SELECT p FROM patients p ORDER BY p.id"):
-        both.run(statement)
-    both.run("FETCH 2 FROM c", result_format=1, named=True, ordered=True)
-    both.run("ROLLBACK")
+        kept_both.run(statement)
+    kept_both.run("FETCH 2 FROM c", result_format=1, named=True, ordered=True)
+    kept_both.run("ROLLBACK")
 
 
 @pytest.mark.parametrize("name", WITH_PARAMETERS)
-def test_with_parameters(both: Differential, name: str) -> None:
+def test_with_parameters(kept_both: Differential, name: str) -> None:
     statement, values = WITH_PARAMETERS[name]
     for parameters, formats, named in SELECTS:
-        outcome = both.run(statement, values, param_format=parameters, result_format=formats, named=named)
+        outcome = kept_both.run(statement, values, param_format=parameters, result_format=formats, named=named)
         assert outcome.status == "TUPLES_OK", outcome.message
 
 
@@ -84,9 +84,9 @@ def test_with_parameters(both: Differential, name: str) -> None:
     "UPDATE patients SET notes = notes || 'x' WHERE id = ANY ('{1,x}')",
 ])  # fmt: skip
 @pytest.mark.parametrize("protocol", ["simple", "extended"])
-def test_where_an_error_is(both: Differential, statement: str, protocol: Protocol) -> None:
+def test_where_an_error_is(kept_both: Differential, statement: str, protocol: Protocol) -> None:
     said = []
-    for conn in (both.plain, both.proxied):
+    for conn in (kept_both.plain, kept_both.proxied):
         outcome = (
             results.simple(conn, statement) if protocol == "simple" else results.extended(conn, statement, (), results.Form())
         )[-1]
@@ -99,8 +99,8 @@ def test_where_an_error_is(both: Differential, statement: str, protocol: Protoco
     "SEARCH DEPTH FIRST BY id SET o", "SEARCH BREADTH FIRST BY id, n SET o", "CYCLE id SET c USING path",
     "SEARCH DEPTH FIRST BY id SET o CYCLE id SET c TO 'y' DEFAULT 'n' USING path",
 ])  # fmt: skip
-def test_columns_that_search_and_cycle_add(both: Differential, added: str) -> None:
-    both.read(
+def test_columns_that_search_and_cycle_add(kept_both: Differential, added: str) -> None:
+    kept_both.read(
         "WITH RECURSIVE t (id, n) AS (SELECT p.id, upper(p.ssn) FROM patients p WHERE p.id = 1 UNION ALL"
         f" SELECT p.id, t.n || left(p.full_name, 1) FROM t JOIN patients p ON p.id = t.id + 1) {added} SELECT * FROM t ORDER BY id"
     )

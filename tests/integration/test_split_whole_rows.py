@@ -38,11 +38,11 @@ JOINED = "FROM visits v LEFT JOIN patients p ON p.id = v.patient_id AND p.full_n
     "SELECT array_agg(p.* ORDER BY p.id), count(p.*) FROM patients p",
     "SELECT ROW(p.*), ROW(p.*, 1), p.* = p.*, coalesce(p.*, p) FROM patients p ORDER BY id",
 ])  # fmt: skip
-def test_as_postgresql(both: Differential, statement: str) -> None:
+def test_as_postgresql(kept_both: Differential, statement: str) -> None:
     # An array holds the oid of its elements' type in binary form, which is another one in another database.
-    both.run(statement)
-    both.run(statement, named=True)
-    both.run(statement, protocol="simple")
+    kept_both.run(statement)
+    kept_both.run(statement, named=True)
+    kept_both.run(statement, protocol="simple")
 
 
 def test_in_binary_form(split_clinic: Clinic) -> None:
@@ -102,30 +102,30 @@ def test_in_binary_form(split_clinic: Clinic) -> None:
     "SELECT (q.p).nothing FROM (SELECT p FROM patients p) q",
     "SELECT q.p || 'x' FROM (SELECT p FROM patients p) q",
 ])  # fmt: skip
-def test_as_columns_of_queries(both: Differential, statement: str) -> None:
-    both.run(statement)
-    both.run(statement, named=True)
-    both.run(statement, protocol="simple")
+def test_as_columns_of_queries(kept_both: Differential, statement: str) -> None:
+    kept_both.run(statement)
+    kept_both.run(statement, named=True)
+    kept_both.run(statement, protocol="simple")
 
 
-def test_as_columns_in_binary_form(both: Differential) -> None:
+def test_as_columns_in_binary_form(kept_both: Differential) -> None:
     for statement in (
         "SELECT q.p FROM (SELECT p, upper(ssn) FROM patients p) q",
         "SELECT p FROM patients p UNION ALL SELECT p FROM patients p ORDER BY 1",
         "SELECT (q.p).ssn FROM (SELECT p FROM patients p) q",
     ):
-        both.run(statement, result_format=1)
-        both.run(statement + " -- named", result_format=1, named=True)
+        kept_both.run(statement, result_format=1)
+        kept_both.run(statement + " -- named", result_format=1, named=True)
 
 
-def test_refused(both: Differential) -> None:
-    both.refused("SELECT q.p::patients FROM (SELECT p FROM patients p) q")
+def test_refused(kept_both: Differential) -> None:
+    kept_both.refused("SELECT q.p::patients FROM (SELECT p FROM patients p) q")
 
 
-def test_parameters(both: Differential) -> None:
+def test_parameters(kept_both: Differential) -> None:
     statement = "SELECT array_agg(p ORDER BY p.id) FROM patients p WHERE p.full_name > $1 AND p.id < $2"
-    both.run(statement, ("A", "4"), types=[25, 23], named=True)
-    both.run(statement, ("A", 4), types=[25, 23], param_format=1)
+    kept_both.run(statement, ("A", "4"), types=[25, 23], named=True)
+    kept_both.run(statement, ("A", 4), types=[25, 23], param_format=1)
 
 
 def test_a_table_that_has_changed(split_clinic: Clinic) -> None:

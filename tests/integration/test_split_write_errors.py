@@ -26,6 +26,6 @@ STATEMENTS = {
 
 @pytest.mark.parametrize("protocol", ["simple", "extended"])
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_as_postgresql_says_it(both: Differential, name: str, protocol: Protocol) -> None:
-    outcome = both.run(STATEMENTS[name], protocol=protocol)
+def test_as_postgresql_says_it(kept_both: Differential, name: str, protocol: Protocol) -> None:
+    outcome = kept_both.run(STATEMENTS[name], protocol=protocol)
     assert outcome.sqlstate == name[:5]

@@ -68,11 +68,9 @@ CREATE VIEW altered AS SELECT id, note, city FROM changed;
 CREATE VIEW nearby AS SELECT city, number, remarks AS notes FROM everyone WHERE city = 'Springfield';
 """
 STATE = (
-    "SELECT tableoid::regclass::text, id, ward, note, code, count FROM stays ORDER BY id, ward",
-    "SELECT * FROM watched ORDER BY id",
-    "SELECT what, number FROM events ORDER BY id",
-    "SELECT * FROM changed ORDER BY id",
-    "SELECT id, ssn, full_name, notes, city FROM patients ORDER BY id",
+    "SELECT tableoid::regclass::text, id, ward, note, code, count FROM stays ORDER BY id, ward;"
+    " SELECT * FROM watched ORDER BY id; SELECT what, number FROM events ORDER BY id; SELECT * FROM changed ORDER BY id;"
+    " SELECT id, ssn, full_name, notes, city FROM patients ORDER BY id"
 )
 
 
@@ -90,7 +88,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def both(site: Site) -> Iterator[Differential]:
-    with watched_clinic(site) as clinic, Differential(clinic) as differential:
+    with watched_clinic(site, of_many=True) as clinic, Differential(clinic) as differential:
         clinic.seed()
         differential.run(
             "INSERT INTO stays (id, ward, note, code) VALUES (1, 1, 'one', 'a'), (2, 2, 'two', 'b'), (3, 9, 'nine', 'c')"
@@ -109,8 +107,7 @@ def _is_the_same(both: Differential, statements: dict[str, str], name: str) -> N
         both.run("BEGIN")
         outcome = both.run(statements[name], protocol=protocol, result_format=form, named=named, ordered=False)
         assert outcome.status in ("TUPLES_OK", "COMMAND_OK"), outcome.message
-        for state in STATE:
-            both.run(state)
+        both.run(STATE, protocol="simple")
         both.run("ROLLBACK")
 
 
@@ -165,8 +162,7 @@ def secured(both: Differential, request: pytest.FixtureRequest) -> Iterator[Diff
     for policy in "abc":
         both.run(f"DROP POLICY IF EXISTS {policy} ON watched")
     both.run("ALTER TABLE watched DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY")
-    for state in STATE:
-        both.run(state)
+    both.run(STATE, protocol="simple")
 
 
 @pytest.mark.parametrize("secured", POLICIES, indirect=True)
@@ -229,15 +225,13 @@ def test_an_upsert_that_a_trigger_before_may_change(both: Differential) -> None:
         text = upsert.format("'!'").replace("(1,", f"({row},")
         assert results.simple(both.proxied, text)[-1].sqlstate == "40001"
     assert both.run(upsert.format("'!'").replace("(1,", "(2,")).count == 1
-    for state in STATE:
-        both.run(state)
+    both.run(STATE, protocol="simple")
 
 
 def test_what_a_trigger_of_the_statement_changes_is_not_changed_twice(both: Differential) -> None:
     both.run("UPDATE watched SET city = 'changed before' WHERE id = 1")
     assert both.run(BEFORE["a trigger of the statement"]).sqlstate == "21000"
-    for state in STATE:
-        both.run(state)
+    both.run(STATE, protocol="simple")
 
 
 PARTITIONED = {
@@ -354,8 +348,7 @@ def test_upserts_into_views_that_fail(both: Differential, name: str) -> None:
     both.run("UPDATE patients SET city = 'Springfield', notes = 'note' WHERE id < 3")
     statement, sqlstate = FAILING_VIEW_UPSERTS[name]
     assert both.run(statement).sqlstate == sqlstate
-    for state in STATE:
-        both.run(state)
+    both.run(STATE, protocol="simple")
 
 
 def test_upserts_into_views_that_may_not_show_the_row(both: Differential) -> None:
@@ -379,8 +372,7 @@ def test_upserts_into_views_that_may_not_show_the_row(both: Differential) -> Non
         both.refused(upsert.format("(2, 'x', 'Springfield')"), hint="a view or row-level security hides the row")
     both.refused(upsert.format("(1, 'x', 'Springfield'), (55, 'x', 'Springfield')"), hint="one by one")
     assert both.run(upsert.format("(1, 'x', 'Springfield')")).count == 1
-    for state in STATE:
-        both.run(state)
+    both.run(STATE, protocol="simple")
 
 
 VIEW_MERGES = {
@@ -436,15 +428,13 @@ def test_merges_into_views_that_fail(both: Differential, name: str) -> None:
     both.run("UPDATE patients SET city = 'Shelbyville' WHERE id = 2")
     statement, sqlstate = FAILING_VIEW_MERGES[name]
     assert both.run(statement).sqlstate == sqlstate
-    for state in STATE:
-        both.run(state)
+    both.run(STATE, protocol="simple")
 
 
 def test_a_view_s_condition_holds(both: Differential) -> None:
     both.run("UPDATE patients SET city = 'Springfield' WHERE id < 3")
     assert both.run("UPDATE springfield SET social = social || '!', city = 'Shelbyville'").sqlstate == "44000"
-    for state in STATE:
-        both.run(state)
+    both.run(STATE, protocol="simple")
 
 
 def test_a_view_without_the_key_is_refused(both: Differential) -> None:
@@ -468,8 +458,7 @@ def test_at_a_cursor(both: Differential, name: str) -> None:
         both.run("FETCH 2 c")
         outcome = both.run(AT_A_CURSOR[name], protocol=protocol)
         assert outcome.count == 1, outcome.message
-        for state in STATE:
-            both.run(state)
+        both.run(STATE, protocol="simple")
         both.run("ROLLBACK")
 
 

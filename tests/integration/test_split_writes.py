@@ -9,7 +9,7 @@ import pytest
 from tests.harness.clinic import Clinic
 from tests.harness.differential import SELECTS, Differential, Protocol
 
-STATE = "SELECT * FROM patients ORDER BY id", "SELECT * FROM visits ORDER BY id"
+STATE = "SELECT * FROM patients ORDER BY id; SELECT * FROM visits ORDER BY id"
 NAME = "SELECT full_name FROM patients ORDER BY id"
 STATEMENTS = {
     "appended": "UPDATE patients SET notes = notes || ' (seen)' WHERE id = 2",
@@ -74,38 +74,35 @@ FAILING = {
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_as_the_whole_statement(both: Differential, name: str) -> None:
+def test_as_the_whole_statement(kept_both: Differential, name: str) -> None:
     statement = STATEMENTS[name]
     ways: list[tuple[Protocol, int, bool]] = [("simple", 0, False), *(("extended", form, named) for _, form, named in SELECTS[:4])]
     for protocol, results, named in ways:
-        both.run("BEGIN")
-        outcome = both.run(statement, protocol=protocol, result_format=results, named=named, ordered=False)
+        kept_both.run("BEGIN")
+        outcome = kept_both.run(statement, protocol=protocol, result_format=results, named=named, ordered=False)
         assert outcome.status in ("TUPLES_OK", "COMMAND_OK"), outcome.message
-        for state in STATE:
-            both.run(state)
-        both.run("ROLLBACK")
+        kept_both.run(STATE, protocol="simple")
+        kept_both.run("ROLLBACK")
 
 
 @pytest.mark.parametrize("name", WITH_PARAMETERS)
-def test_with_parameters(both: Differential, name: str) -> None:
+def test_with_parameters(kept_both: Differential, name: str) -> None:
     statement, values = WITH_PARAMETERS[name]
     for _, results, named in SELECTS[:4]:
-        both.run("BEGIN")
-        outcome = both.run(statement, values, result_format=results, named=named, ordered=False)
+        kept_both.run("BEGIN")
+        outcome = kept_both.run(statement, values, result_format=results, named=named, ordered=False)
         assert outcome.status in ("TUPLES_OK", "COMMAND_OK"), outcome.message
-        for state in STATE:
-            both.run(state)
-        both.run("ROLLBACK")
+        kept_both.run(STATE, protocol="simple")
+        kept_both.run("ROLLBACK")
 
 
 @pytest.mark.parametrize("name", FAILING)
-def test_what_fails_fails_as_in_postgresql_and_writes_nothing(both: Differential, name: str) -> None:
+def test_what_fails_fails_as_in_postgresql_and_writes_nothing(kept_both: Differential, name: str) -> None:
     statement, sqlstate = FAILING[name]
     protocols: tuple[Protocol, ...] = ("simple", "extended")
     for protocol in protocols:
-        assert both.run(statement, protocol=protocol).sqlstate == sqlstate
-        for state in STATE:
-            both.run(state)
+        assert kept_both.run(statement, protocol=protocol).sqlstate == sqlstate
+        kept_both.run(STATE, protocol="simple")
 
 
 DECLARED: dict[str, tuple[str, tuple[object, ...], tuple[int, ...]]] = {
@@ -116,15 +113,14 @@ DECLARED: dict[str, tuple[str, tuple[object, ...], tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_with_declared_types(both: Differential, name: str) -> None:
+def test_with_declared_types(kept_both: Differential, name: str) -> None:
     statement, values, types = DECLARED[name]
     for named in (False, True):
-        both.run("BEGIN")
-        outcome = both.run(statement, values, types=types, named=named)
+        kept_both.run("BEGIN")
+        outcome = kept_both.run(statement, values, types=types, named=named)
         assert outcome.status == "COMMAND_OK", outcome.message
-        for state in STATE:
-            both.run(state)
-        both.run("ROLLBACK")
+        kept_both.run(STATE, protocol="simple")
+        kept_both.run("ROLLBACK")
 
 
 def test_what_is_given_is_nowhere_in_clear(split_clinic: Clinic) -> None:

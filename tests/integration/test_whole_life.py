@@ -116,7 +116,7 @@ class Writer(AtWork):
                     shown = proxied.execute("SELECT name FROM loud WHERE mrn = %s", (f"N{10_000 + self.number}",)).fetchall()
                     if shown != [(f"BEN {10_000 + self.number}",)]:
                         self.errors.append(f"after {self.number}: {shown}")
-                    time.sleep(0.02)
+                    time.sleep(0.2)  # to be at work, not to take the jobs' time
         except psycopg.Error as error:
             self.errors.append(repr(error))
 

@@ -436,6 +436,35 @@ async def test_the_server_is_at_work_while_the_rest_is_taken(site: Site, monkeyp
         await conn.close()
 
 
+async def test_what_takes_long_is_taken_in_pieces_as_long_as_it_does(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the pieces are short for that is no reason to take the next chunk whole."""
+    taken, now = list[int](), [0.0]
+
+    class Taking(Session):
+        def from_server(self, data: bytes) -> Need | None:
+            if not now[0]:
+                return super().from_server(data)
+            taken.append(len(data))
+            now[0] += 1.5 * relay_module.LONG_WORK * len(data) / chunk
+            return None
+
+    monkeypatch.setattr("phiproxy.net.listener.Session", Taking)
+    async with serving(site_settings(site)) as (proxy, port):
+        conn = await connect(site, port)
+        (relay,) = listener_of(proxy).relays
+        chunk, piece = 4 * relay_module.OPENED_AT_ONCE, relay_module.OPENED_AT_ONCE
+        monkeypatch.setattr(relay, "_now", lambda: now[0])
+        now[0] = 1.0
+        for sizes in ([chunk], [piece] * 4, [piece] * 4):
+            taken.clear()
+            relay.received(relay.server, bytes(chunk))
+            for _ in range(8):
+                await asyncio.sleep(0)
+            assert taken == sizes
+        now[0] = 0.0
+        await conn.close()
+
+
 async def test_terminate_behind_a_query_still_gets_the_answer(postgres_server: PostgresServer) -> None:
     """A client may say all it has to say at once, goodbye included, and then read."""
     async with serving(bare_settings(postgres_server)) as (_, port):

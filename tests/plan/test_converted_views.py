@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.errors import SealError
-from phiproxy.plan.converted_views import in_clear
+from phiproxy.plan.converted_views import in_clear, listed_table
 from phiproxy.policy.view_rests import Input, ViewRest
 
 SEALED = "'\\xf5500101'::bytea AS phi_view_0"
@@ -68,3 +68,17 @@ def test_over_anything_else_its_source_stands_in_it(source: str, behind: str) ->
 def test_what_the_proxy_has_not_made_is_not_put_together(query: str, names: tuple[str, ...], of: ViewRest) -> None:
     with pytest.raises(SealError):
         in_clear(query, names, of)
+
+
+@pytest.mark.parametrize(
+    ("query", "listed"),
+    [
+        ("SELECT p.b FROM public.t p(a, b)", True),
+        ("SELECT 1 FROM (SELECT j.b FROM (public.t JOIN public.u ON true) j(a, b)) s", True),
+        ("SELECT p.b FROM ONLY public.t p(a, b) UNION SELECT 'x'", True),
+        ("SELECT p.ssn FROM public.t p, public.u q(a)", False),
+        ("SELECT s.a FROM (SELECT t.id FROM public.t) s(a), unnest('{1}'::int[]) u(a)", False),
+    ],
+)
+def test_a_list_of_names_behind_an_alias(query: str, *, listed: bool) -> None:
+    assert listed_table(query, {("public", "t"), ("public", "v")}) == (("public", "t") if listed else None)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.crypto.seal import Record
 from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused, WriteKeyWant
+from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.copy_fields import BLOCK, CopyFailure, CopyIn, CopyOut, codec_of
 from phiproxy.sql.result import ProtectedCopy, Reveal
@@ -235,3 +236,18 @@ def test_what_does_not_open_is_an_error() -> None:
     out = CopyOut(answer(CSV, incoming=False), full_ciphers(), LIMIT)
     with pytest.raises(SealError):
         out.feed(b"1,\\xf55001,,\n")
+
+
+def test_a_long_row_is_asked_for_a_few_times_only() -> None:
+    """To ask another thread takes two turns of the system's, and each end of a line in it might have been the row's."""
+    data = b'1,2,m,"' + b"line\n" * (4 * LONG_VALUE // 5) + b'"\n7,8,m,short\n'
+    steps, asked, outcome = CopyIn(answer(CSV), full_ciphers(), 1 << 30).steps(data, 0, len(data)), 0, None
+    while True:
+        try:
+            work = steps.send(outcome)
+        except StopIteration as end:
+            sent = b"".join(end.value)
+            break
+        asked, outcome = asked + (work is not None), work() if work is not None else None
+    assert len(stored(CSV, sent)) == 2
+    assert 10 < asked < len(data) / BLOCK + 10

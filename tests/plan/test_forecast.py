@@ -9,11 +9,13 @@ import pytest
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.explanation import DEFAULT_PATH
-from phiproxy.plan.forecast import Forecast, forecast, missing_indexes
+from phiproxy.plan.forecast import Forecast, forecast, forecaster, missing_indexes
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.policy.bind import bind
+from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.column_states import as_if_sealed
+from tests.clinic_model import SIGNATURES
 from tests.policy.build import make_catalog, make_layout, make_policy
 
 POLICY = make_policy(
@@ -75,6 +77,32 @@ def test_it_is_refused(text: str, indexes: tuple[tuple[str, str], ...]) -> None:
     assert foreseen.reason
     assert foreseen.hint
     assert foreseen.indexes == indexes
+
+
+def test_a_view_is_what_it_will_have_become() -> None:
+    """One that computes is split, and so are those over it; without an engine it is what it is, and could not be converted."""
+    views = {
+        901: ("deep", "SELECT louder.loud FROM public.louder WHERE (louder.id > 3);"),
+        902: ("louder", "SELECT loud.id, (loud.loud || '!'::text) AS loud FROM public.loud;"),
+        903: ("loud", "SELECT patients.id, upper(patients.ssn) AS loud FROM public.patients;"),
+        904: ("pairs", "SELECT a.id FROM (public.patients a JOIN public.patients b ON ((a.ssn = b.ssn)));"),
+    }
+    columns = CatalogColumn("id", 1, 23, -1), CatalogColumn("loud", 2, 25, -1)
+    shown = {"deep": columns[1:], "louder": columns, "loud": columns, "pairs": columns[:1]}
+    relations = [Relation(oid, "public", name, "v", shown[name]) for oid, (name, _) in views.items()]
+    catalog = replace(
+        PLANNER.catalog,
+        relations=(*PLANNER.catalog.relations, *relations),
+        reaching={name: "view over public.patients" for name, _ in views.values()},
+        views={oid: query for oid, (_, query) in views.items()},
+        signatures=SIGNATURES,
+    )
+    said = {}
+    for engine in (EngineFacts(), None):
+        planner = forecaster(PLANNER.protection, catalog, engine, "clinic")
+        foreseen = [forecast(planner, f"SELECT * FROM {name}".encode(), (), DEFAULT_PATH, "clinic") for name, _ in views.values()]
+        said[engine is not None] = [None if one is None else one.fate for one in foreseen]
+    assert said == {True: ["split", "split", "split", "works"], False: ["refused", "refused", "refused", "works"]}
 
 
 def test_several_indexes_of_a_hint() -> None:

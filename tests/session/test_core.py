@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phiproxy.access.rules import AccessRules
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import DataKeyWant, IndexKeyWant, ProviderUnavailable, WriteKeyWant
 from phiproxy.plan.column_ciphers import Ciphers
@@ -183,10 +184,35 @@ def test_the_path_is_asked_for_again_after_what_may_change_it(play: Screenplay, 
     play.client_says(query(changes))
     play.server_gets(query(changes))
     play.server_says(command_complete("SET"), ready())
-    play.tells_path(("pg_catalog", "archive"))
     play.client_gets(command_complete("SET"), ready())
     play.client_says(parse(UNQUALIFIED), SYNC)
+    play.tells_path(("pg_catalog", "archive"))
     play.server_gets(parse('SELECT ssn, city FROM "archive".patients'), SYNC)
+
+
+def test_the_path_is_asked_for_where_it_is_needed_and_before_a_transaction_begins(play: Screenplay) -> None:
+    """In a transaction the question would take its snapshot."""
+    need_none = (SET_ROLE, "SELECT 1 FROM cities", "CREATE TEMP TABLE rooms (id int)", "GRANT SELECT ON cities TO nurse", SET_ROLE)
+    for begins in (query("BEGIN"), query("/* a */ BEGIN"), query("SET ROLE nurse; BEGIN"), parse("SELECT 1 FROM cities") + SYNC):
+        for text in need_none:
+            play.client_says(query(text))
+            play.server_gets(query(text))
+            play.server_says(command_complete("SET"), ready())
+            play.client_gets(command_complete("SET"), ready())
+        play.client_says(begins)
+        play.tells_path()
+        play.server_gets(*split(begins))
+        play.server_says(*([PARSE_COMPLETE] if begins[:1] == b"P" else [command_complete("BEGIN")]), ready())
+        play.session.to_client.clear()
+
+
+def test_the_path_is_asked_for_at_once_where_it_matters_who_acts() -> None:
+    with Screenplay(FakeDatabase(access=AccessRules())) as play:
+        play.client_says(query(SET_ROLE))
+        play.server_gets(query(SET_ROLE))
+        play.server_says(command_complete("SET"), ready())
+        play.tells_path()
+        play.client_gets(command_complete("SET"), ready())
 
 
 @pytest.mark.parametrize("end", ["ROLLBACK", "COMMIT", "ROLLBACK TO a"])
@@ -205,12 +231,9 @@ def test_the_path_of_a_transaction_is_not_believed_after_it(play: Screenplay, en
     play.client_says(query(end))
     play.server_gets(query(end))
     play.server_says(command_complete(end), ready(status))
-    if status == "I":
-        play.tells_path()
     play.client_gets(command_complete(end), ready(status))
     play.client_says(query(UNQUALIFIED))
-    if status == "T":
-        play.tells_path(status=status)
+    play.tells_path(status=status)
     play.server_gets(query(QUALIFIED))
 
 
@@ -250,8 +273,10 @@ def test_postgresql_18_tells_of_a_path_that_changed(play: Screenplay) -> None:
     play.server_gets(query("SELECT f()"))
     told = parameter_status("search_path", "archive")
     play.server_says(command_complete("SELECT 1"), told, ready())
-    play.tells_path(("pg_catalog", "archive"))
     play.client_gets(command_complete("SELECT 1"), told, ready())
+    play.client_says(query(UNQUALIFIED))
+    play.tells_path(("pg_catalog", "archive"))
+    play.server_gets(query('SELECT ssn, city FROM "archive".patients'))
 
 
 def test_a_pipelined_set_local_is_remembered_although_an_earlier_group_ends(play: Screenplay) -> None:
@@ -266,9 +291,9 @@ def test_a_pipelined_set_local_is_remembered_although_an_earlier_group_ends(play
     play.client_says(query("COMMIT"))
     play.server_gets(query("COMMIT"))
     play.server_says(command_complete("SELECT 0"), ready("T"), command_complete("COMMIT"), ready("I"))
-    play.tells_path()
     play.session.to_client.clear()
     play.client_says(query(UNQUALIFIED))
+    play.tells_path()
     play.server_gets(query(QUALIFIED))
 
 
@@ -276,11 +301,11 @@ def test_inside_a_group_the_path_is_asked_for_without_a_sync(play: Screenplay) -
     play.client_says(query(SET_ROLE))
     play.server_gets(query(SET_ROLE))
     play.server_says(command_complete("SET"), ready())
-    play.server_gets(*split(PATH_QUERY))
-    play.server_says(error("57014"), ready())
     play.client_gets(command_complete("SET"), ready())
     write = [parse("INSERT INTO log VALUES (1)"), bind(), execute(), FLUSH]
     play.client_says(*write)
+    play.server_gets(*split(PATH_QUERY))
+    play.server_says(error("57014"), ready())
     play.server_gets(*write)
     play.server_says(PARSE_COMPLETE, BIND_COMPLETE, command_complete("INSERT 0 1"))
     play.session.to_client.clear()
@@ -299,8 +324,6 @@ def test_a_path_that_cannot_be_read_refuses_the_frame_and_is_asked_for_again(pla
     play.server_gets(REFUSED_QUERY, query("SELECT 1"))
     play.server_says(REFUSAL, ready(), command_complete("SELECT 1"), ready())
     unreadable = [raw(b"1"), raw(b"2"), data_row(b"p\xe4"), command_complete("SELECT 1"), raw(b"3"), raw(b"3"), ready()]
-    play.server_gets(*split(PATH_QUERY))
-    play.server_says(*unreadable)
     play.client_gets(Says("0A000", "search path"), ready(), command_complete("SELECT 1"), ready())
     play.client_says(query(UNQUALIFIED))
     play.server_gets(*split(PATH_QUERY))
@@ -312,9 +335,9 @@ def test_a_prepared_statement_whose_meaning_changed_is_refused_at_bind(play: Scr
     play.client_says(parse(UNQUALIFIED, "s"), SYNC, query(SET_ROLE))
     play.server_gets(parse(QUALIFIED, "s"), SYNC, query(SET_ROLE))
     play.server_says(PARSE_COMPLETE, ready(), command_complete("SET"), ready())
-    play.tells_path(("pg_catalog", "archive"))
     play.session.to_client.clear()
     play.client_says(bind(statement="s"), execute(), SYNC)
+    play.tells_path(("pg_catalog", "archive"))
     play.server_gets(REFUSED_BIND, SYNC)
     play.server_says(error("26000"), ready())
     play.client_gets(Says("0A000", "cached plan must not change"), ready())

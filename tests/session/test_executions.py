@@ -17,7 +17,7 @@ from phiproxy.plan.planner import Planner
 from phiproxy.plan.touched import Shape, Touched
 from phiproxy.session import executions
 from phiproxy.session.parts import EndUser, Opening
-from phiproxy.session.trail import Execution, NotRecorded, Phase
+from phiproxy.session.trail import Execution, NotRecorded, Phase, rows_of
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session import frames as f
 from tests.session.screenplay import MRN, RING, SECRET, SSN, FakeDatabase, Screenplay, envelope
@@ -46,8 +46,8 @@ class FakeTrail:
         self.told.append((execution.phase, dict(opened), execution.outcome, execution.rows))
         return len(self.told)
 
-    def shown(self, touched: Touched, opened: tuple[Opening, ...], rows: int, role: str | None, user: EndUser | None) -> int:
-        return self.executed(Execution(touched, Counter(opened), "00000", rows, role=role, user=user))
+    def shown(self, touched: Touched, opened: tuple[Opening, ...], tag: bytes, role: str | None, user: EndUser | None) -> int:
+        return self.executed(Execution(touched, Counter(opened), "00000", rows_of(tag), role=role, user=user))
 
     def refused(
         self, shape: Shape, error: PhiproxyError, role: str | None, user: EndUser | None, denied: tuple[str, ...] = ()

@@ -333,10 +333,10 @@ def test_after_a_copy_the_path_can_be_asked_for(play: Screenplay) -> None:
     play.client_says(query("SET ROLE nurse"), query(COPY), *DATA, COPY_DONE)
     play.server_gets(query("SET ROLE nurse"), query(COPY), *DATA, COPY_DONE)
     play.server_says(command_complete("SET"), ready(), COPY_IN, command_complete("COPY 2"), ready())
-    play.tells_path()
     play.client_gets(command_complete("SET"), ready(), COPY_IN, command_complete("COPY 2"), ready())
     play.is_idle()
     play.client_says(query("SELECT ssn FROM patients"))
+    play.tells_path()
     play.server_gets(query('SELECT ssn FROM "public".patients'))
 
 

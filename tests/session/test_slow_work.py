@@ -12,7 +12,7 @@ from phiproxy.plan.convert_values import MANY, at_once
 from phiproxy.plan.planner import Planner
 from phiproxy.session.fast_path import runs
 from phiproxy.session.needs import NeedWork
-from phiproxy.session.slow_work import LONG_TEXT, MANY_QUERIES, MANY_STATEMENTS, SHORT_TEXT
+from phiproxy.session.slow_work import LONG_TEXT, MANY_QUERIES, MANY_STATEMENTS, MUCH, SHORT_TEXT
 from phiproxy.wire.framing import LONG as LONG_MESSAGE
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
@@ -105,6 +105,26 @@ def test_a_long_query_is_planned_apart_and_sealed_in_steps() -> None:
         assert legible(sent).count(sealed(SECRET)) == ROWS
         play.session.to_server = []
         assert not play.session.worked
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_a_text_of_many_kilobytes_is_read_and_judged_apart(protocol: str) -> None:
+    """What is looked at in all of it is not looked at by the loop, nor each time that the message is taken again."""
+    text = f"INSERT INTO public.patients (ssn){' ' * MUCH}VALUES ('{SECRET.decode()}')"
+    looked_at: list[int] = []
+    with fresh() as play:
+        play.session.guard = lambda given: looked_at.append(len(given))
+        play.client_says(query(text) if protocol == "simple" else parse(text))
+        if protocol == "extended":
+            works(play, apart=True)  # it is cut out
+        assert not looked_at
+        works(play, apart=True)
+        assert looked_at == [len(text)]
+        play.server_gets()
+        works(play, apart=True)  # it is planned
+        assert b"".join(play.session.to_server).count(b"VALUES") == 1
+        assert looked_at == [len(text)]
+        play.session.to_server = []
 
 
 def test_many_short_statements_are_planned_apart() -> None:

@@ -60,10 +60,10 @@ def test_sql_deallocates_what_the_protocol_prepared(play: Screenplay, text: str,
     play.client_says(query(text))
     play.server_gets(query(text))
     play.server_says(command_complete("DEALLOCATE"), ready())
-    if text == "DISCARD ALL":
-        play.tells_path()
     play.client_gets(command_complete("DEALLOCATE"), ready())
     play.client_says(bind(statement="s"), SYNC)
+    if text == "DISCARD ALL":
+        play.tells_path()
     play.server_gets(REFUSED_BIND if gone else bind(statement="s", results=(1,)), SYNC)
 
 

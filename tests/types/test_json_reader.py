@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from phiproxy.types.json_reader import read
+from phiproxy.types.json_reader import TooDeep, read
 from tests.types.test_json_types import texts
 
 
@@ -28,7 +28,7 @@ OWN = json.JSONDecoder(parse_float=str.upper, parse_int=str.upper, parse_constan
 
 @given(texts)
 def test_it_reads_what_python_reads(text: bytes) -> None:
-    assert outcome(lambda t: read(t, OWN, tuple), text.decode()) == outcome(OWN.decode, text.decode())
+    assert outcome(lambda t: read(t, OWN, tuple, 200_000), text.decode()) == outcome(OWN.decode, text.decode())
 
 
 NO_JSON = [
@@ -54,19 +54,29 @@ NO_JSON = [
 @pytest.mark.parametrize("text", NO_JSON)
 def test_what_is_no_json(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of the standard library, with its words
-        read(text, OWN, tuple)
+        read(text, OWN, tuple, 200_000)
 
 
 @given(texts)
 def test_between_long_values(text: bytes) -> None:
     around = '{"long": "' + 5000 * "x" + '", "it": [%s, [' + "[1], " * 2000 + "2]]}"
     whole = around % text.decode()
-    assert outcome(lambda t: read(t, OWN, tuple), whole) == outcome(OWN.decode, whole)
+    assert outcome(lambda t: read(t, OWN, tuple, 200_000), whole) == outcome(OWN.decode, whole)
 
 
 def test_any_depth() -> None:
-    value = read("[" * 100_000 + "7" + "]" * 100_000, OWN, tuple)
+    value = read("[" * 100_000 + "7" + "]" * 100_000, OWN, tuple, 200_000)
     depth = 0
     while isinstance(value, list):
         (value,), depth = value, depth + 1
     assert (value, depth) == ("7", 100_000)
+
+
+@pytest.mark.parametrize("before", ["", "[" + "1, " * 5_000])
+def test_no_deeper_than_it_is_asked_for(before: str) -> None:
+    after = "]" * (before != "")
+    for deepest in (1_000, 3_000):
+        depth = deepest - len(after)
+        read(before + "[" * depth + "]" * depth + after, OWN, tuple, deepest)
+        with pytest.raises(TooDeep):
+            read(before + "[" * (depth + 1) + "]" * (depth + 1) + after, OWN, tuple, deepest)

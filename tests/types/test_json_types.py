@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.errors import ValueRefused
+from phiproxy.types import json_types
 from phiproxy.types.json_types import JSON, JSONB
 from phiproxy.types.styles import Styles
 from tests.types.against import agree, batches, lists, outcome, refuses_alike
@@ -106,7 +107,9 @@ def test_binary(oracle: Oracle) -> None:
 
 
 def test_too_deep() -> None:
-    for text in (b"[" * 5000 + b"]" * 5000, b'{"a":' * 4001 + b"1" + b"}" * 4001):
+    blanks, escaped = b" " * 200_000, b'{"a": "\\n", "b": %b}'
+    deep = (b"[" * 5000 + b"]" * 5000, b'{"a":' * 4001 + b"1" + b"}" * 4001, b"[" * 4001 + b"]" * 4001)
+    for text in (*deep, *(blanks + text for text in deep), *(escaped % text for text in deep), b"[" * 60_000):
         with pytest.raises(ValueRefused) as error:
             JSONB.from_text(text, Styles.CANONICAL)
         assert error.value.sqlstate == "0A000"
@@ -122,6 +125,29 @@ def test_long(oracle: Oracle) -> None:
     """What is read value by value, for its length, is what the server reads."""
     long = b'{"b": [1.0, "\\u00e9\\n", {}, [], true], "a": 1, "b": [' + b'{"k": -0.50, "k": "x"}, ' * 10_000 + b"null]}"
     agree(oracle, "jsonb", JSONB, [long, long[:-1], long[:-2] + b"01]}"], alike=frozenset({"22P02"}))
+
+
+def test_what_is_long_is_joined_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a long text is joined, or copied, no other thread has its turn."""
+    long: list[json_types.Value] = ['é\U0001f600"', None, {"b": True}] * 3_000
+    value: json_types.Value = {"a\n": long, "": {}, "x": []}
+    joined, join = list[int](), json_types._join
+
+    def counted(into: tuple[list[str], list[bytes]]) -> None:
+        joined.append(len(into[0]))
+        join(into)
+
+    monkeypatch.setattr(json_types, "_join", counted)
+    text = json_types.canonical(value)
+    assert text.decode() == json.dumps({"": {}, "x": [], "a\n": long}, ensure_ascii=False)
+    assert json_types.canonical_ascii(value, b"\1").decode() == "\1" + json.dumps(json.loads(text))
+    assert len(joined) > 10
+    assert max(joined) < 1.01 * json_types._PARTS
+    for name in ("PIECE", "_LONG_PART"):
+        monkeypatch.setattr(json_types, name, 4)
+    string = "é\n\U0001f600\x01\\ab" * 3
+    assert json_types.canonical(string).decode() == json.dumps(string, ensure_ascii=False)
+    assert json_types.canonical_ascii(string).decode() == json.dumps(string)
 
 
 def test_brackets_in_strings_are_no_depth() -> None:

@@ -188,3 +188,7 @@ def test_a_long_text_is_a_part_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
         parts = m.query_parts(text)
         assert b"".join(parts) == m.encode_query(text)
         assert any(part is text for part in parts) is (len(text) > 10)
+        parts = m.parse_parts(b"name", text, (23, 0))
+        assert m.decode_parse(b"".join(parts), 5, sum(map(len, parts))) == (b"name", text, (23, 0))
+        assert b"".join(parts) == m.message(b"P", b"".join(parts)[5:])
+        assert any(part is text for part in parts) is (len(text) > 10)

@@ -161,6 +161,8 @@ def pass_messages(session: State) -> bool:
     """
     if not (session.settled or (session.pending.nothing and session.text.encoding is UTF8)):
         return False
+    if session.search_path.schemas is None and session.status == b"I":
+        return False  # it may have to be asked for before a transaction begins
     frames = session.client_frames
     data, pos, limit = frames.data, frames.pos, frames.max_message
     size = len(data)
@@ -282,15 +284,12 @@ def _unnamed_portal(session: State) -> Portal | None:
 
 def _query(session: State, data: bytes, start: int, end: int) -> int:
     """Query: a text in which nothing can be protected, or one of a shape that was seen."""
-    assert session.database is not None
     if end - start > MUCH or data.find(0, start + 5, end) != end - 1:
         return 0
     text = data[start + 5 : end - 1]
     if simple_queries.sent_unprotected(session, text):
         return end
-    if session.database.unread_names or (session.database.observer is not None and session.observes(text)):
-        return 0
-    sent = simple_queries.shaped(session, text) if session.text.conforming else b""
+    sent = simple_queries.shaped(session, text)
     if not sent:
         return 0
     _forward(session, data, start)

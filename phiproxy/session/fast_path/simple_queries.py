@@ -11,7 +11,7 @@ from phiproxy.plan.subjects import are_given, given_values
 from phiproxy.session import executions
 from phiproxy.session.error_scrub import holds_ciphertext
 from phiproxy.session.fast_path.whole_groups import LongRows, open_rows, replies
-from phiproxy.session.pipeline import NEXT_PART, QUERY_PASSES, READY_PASSES, Expected, Kind, expect
+from phiproxy.session.pipeline import NEXT_PART, QUERY_PASSES, READY_PASSES, Expected, Kind, Undo, expect
 from phiproxy.session.proxy_messages import forget_both
 from phiproxy.session.ready_for_query import group_answered
 from phiproxy.session.slow_work import MUCH
@@ -20,6 +20,9 @@ from phiproxy.session.transaction_catalog import names_one, note
 from phiproxy.wire.framing import HEADER
 
 _COMPLETE, _FIELDS, _NOTICE, _QUERY, _READY = b"CTNQZ"
+_SAID = frozenset(b"EN")
+# The field that says in no language how bad it is.
+_ERROR = b"\0VERROR\0"
 _PASSING = frozenset(QUERY_PASSES) - {_READY}
 _READY_HEAD = b"Z\0\0\0\x05"
 _STATUS = frozenset(b"ITE")
@@ -30,17 +33,26 @@ _PASSES = {_COMPLETE: NEXT_PART, **READY_PASSES}
 _ENDS = Effects(transaction=True)
 
 
-def sent_whole(session: State, data: bytes) -> bool:
-    """Await the replies to a chunk that is one Query in which nothing can be protected; False, and nothing done, for any other.
+def sent_for(session: State, data: bytes) -> bytes | None:
+    """Return what the server gets of a chunk that is one Query, and await its replies; None, and nothing done, for any other chunk.
 
-    Only while the session is ``settled``.
+    Empty, and nothing done, where the handlers must look at it. Only while the session is ``settled``.
     """
     text = _text_of(session, data)
-    return text is not None and sent_unprotected(session, text)
+    if text is None:
+        return None
+    if sent_unprotected(session, text):
+        return data
+    if _sent_definition(session, text):
+        session.settled = False
+        return data
+    return shaped(session, text)
 
 
 def sent_behind_ddl(session: State, data: bytes) -> bool:
-    """Do as ``sent_whole`` where DDL of the session's own is pending, of whose names the text has none either.
+    """Await the replies to such a chunk where DDL of the session's own is pending, of whose names the text has none either.
+
+    False, and nothing done, for any other.
 
     For such a text the catalogue is not read (``transaction_catalog.await_catalog``), so a session that makes tables and uses them
     stays behind its DDL for long.
@@ -50,10 +62,11 @@ def sent_behind_ddl(session: State, data: bytes) -> bool:
     if text is None or names_one(text, catalog.suspect.union(catalog.reaching)):
         return False
     if session.planner.screen.controls(text):
-        if catalog.overlay is not None:
-            return False  # what was read in a transaction ends with it: the handlers follow that
+        if catalog.overlay is not None or session.search_path.schemas is None:
+            # What was read in a transaction ends with it: the handlers follow that. Before one begins the path is asked for.
+            return False
         note(session, _ENDS, frozenset(), touches=False)
-    return sent_unprotected(session, text)
+    return sent_unprotected(session, text) or _sent_definition(session, text)
 
 
 def _text_of(session: State, data: bytes) -> bytes | None:
@@ -63,6 +76,10 @@ def _text_of(session: State, data: bytes) -> bytes | None:
         return None
     if data.find(0, 5) != end - 1 or session.now > session.fence.until or session.fence.holding is not None:
         return None
+    catalog = session.catalog
+    if catalog.made and not session.pipeline.queue:
+        catalog.created = catalog.created.union(catalog.made.values())
+        catalog.made.clear()
     return data[5 : end - 1]
 
 
@@ -71,22 +88,64 @@ def sent_unprotected(session: State, text: bytes) -> bool:
 
     False, and nothing done, for any other.
     """
+    if _is_for_handlers(session, text):
+        return False
     database = session.database
     assert database is not None
-    # The planner does not know the names yet that were just made: transaction_catalog.await_catalog looks for them.
-    if database.unread_names or (database.observer is not None and session.observes(text)):
-        return False
     if session.search_path.generation != database.generation:
         session.follow_schemas()
-    if not session.planner.screen.goes_unread(text, session.catalog.created):
+    screen, created = session.planner.screen, session.catalog.created
+    if not screen.goes_unread(text, created):
         return False
+    if session.search_path.schemas is None and not screen.passes(text, created):
+        return False  # before a transaction begins the path is asked for
+    _await(session)
+    return True
+
+
+def _is_for_handlers(session: State, text: bytes) -> bool:
+    """Tell whether a text is looked at whatever it is: names were just made that the planner does not know, or it is observed."""
+    database = session.database
+    assert database is not None
+    return bool(database.unread_names) or (database.observer is not None and session.observes(text))
+
+
+def _sent_definition(session: State, text: bytes) -> bool:
+    """Await the reply to DDL over nothing protected of which no parse is needed (``Screen.defines``); False for any other text.
+
+    The session follows it as the handlers do. The name of a table counts as made by the session once the server has made it.
+    """
+    catalog, database = session.catalog, session.database
+    assert database is not None
+    path = session.search_path
+    if catalog.overlay is not None or path.hides or (path.schemas is None and path.has_temporary):
+        return False
+    if not session.text.conforming or _is_for_handlers(session, text):
+        return False
+    defined = session.planner.screen.defines(text)
+    if defined is None:
+        return False
+    expected = _await(session)
+    session.pending.catalog = expected.group
+    made = defined.relation
+    if defined.code:
+        catalog.created |= {defined.code}
+    elif made and made not in catalog.created:
+        name = made.encode()
+        expected.undo = (*expected.undo, Undo(catalog.made, name, catalog.made.get(name)))
+        catalog.made[name] = made
+    return True
+
+
+def _await(session: State) -> Expected:
+    """Await the replies to a Query that goes on as it came, and return what stands for them."""
     expected = expect(Kind.QUERY, QUERY_PASSES)
     expected.first = session.groups.executes == 0
     expected.undo = forget_both(session)
     expected.group = session.end_group()
     session.pipeline.queue.append(expected)
     session.counters.forwarded += 1
-    return True
+    return expected
 
 
 def pass_whole(session: State, data: bytes) -> bool:
@@ -99,14 +158,14 @@ def pass_whole(session: State, data: bytes) -> bool:
         while (tag := data[at]) != _READY:
             (length,) = _LENGTH(data, at + 1)
             behind = at + 1 + length
-            if length < 4 or not (tag in _PASSING or (tag == _NOTICE and not (front.touches or holds_ciphertext(data[at:behind])))):
+            if length < 4 or not (tag in _PASSING or (tag in _SAID and _is_as_said(session, front, tag, data[at:behind]))):
                 return False
             at = behind
     except (IndexError, struct.error):
         return False  # it is not whole
     if len(data) != at + HEADER + 1 or not data.startswith(_READY_HEAD, at) or data[-1] not in _STATUS:
         return False
-    if len(data) > session.server_frames.max_message or session.search_path.schemas is None:
+    if len(data) > session.server_frames.max_message or (session.search_path.schemas is None and not session.asks_late):
         return False
     session.to_client.append(data)
     session.pipeline.queue.popleft()
@@ -114,10 +173,24 @@ def pass_whole(session: State, data: bytes) -> bool:
     return True
 
 
+def _is_as_said(session: State, front: Expected, tag: int, message: bytes) -> bool:
+    """Tell whether an error or notice goes on as the server says it, and nothing but that follows from it."""
+    if front.touches or holds_ciphertext(message):
+        return False
+    if tag == _NOTICE:
+        return True
+    # What the message has done to names is taken back, and its refusal said, by the handlers; they also see to a FATAL one.
+    more = front.undo or front.refusal is not None or front.said is not None or front.texts is not None
+    under_way = session.copy.failed or session.copy.awaited or session.held is not None or session.computing is not None
+    return not (more or under_way) and _ERROR in message and message.endswith(b"\0\0")
+
+
 def shaped(session: State, text: bytes) -> bytes:
     """Return the server's Query, and await its replies; empty, and nothing done, where the handlers must look at it."""
     assert session.database is not None
     planner = session.database.planner
+    if not session.text.conforming or _is_for_handlers(session, text):
+        return b""
     if session.guard is not None and session.guard(text) is not None:
         return b""
     try:

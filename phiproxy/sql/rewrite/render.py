@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pglast.parser import ParseError, parse_sql_json
+from pglast.parser import ParseError
 
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.result import Edit, Occurrence
 from phiproxy.sql.text.edited_tree import EditedTree
-from phiproxy.sql.text.parse import LONG_TREE, decode_text, let_go, load_tree
+from phiproxy.sql.text.parse import LONG_TREE, let_go, read_tree
 
 _PLAINER = "This is a fault of phiproxy. Report the statement without its values, and write it in a plainer form."
 _WORD = frozenset(byte for byte in range(256) if byte >= 0x80 or re.match(rb"[\w$]", bytes([byte])))
@@ -104,7 +104,7 @@ def verify(rendered: bytes, trees: Sequence[EditedTree]) -> None:
     This is the last guard against a splice that went wrong: what was analysed is what runs.
     """
     try:
-        parsed = [raw["stmt"] for raw in load_tree(parse_sql_json(decode_text(rendered))).get("stmts", ())]
+        parsed = [raw["stmt"] for raw in read_tree(rendered).get("stmts", ())]
     except ParseError:
         raise StatementRefused("the rewrite of the statement does not parse", hint=_PLAINER) from None
     if len(parsed) != len(trees) or not all(map(_is_meant, trees, parsed)):

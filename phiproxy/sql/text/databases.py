@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from phiproxy.errors import PhiproxyError, StatementRefused
+from phiproxy.long_values import PIECE
 from phiproxy.sql.text.parse import Node, char_position, first_token, messages, only, parse
 
 Guard = Callable[[bytes], StatementRefused | None]
 """Takes a text of a client's, whatever its encoding, and returns why it is refused, or None."""
 
 MAX_NAME = 63
+_WORD = b"database"
 _DEFAULT_TEMPLATE = "template1"
 _STATEMENT = re.compile(r"\b(?:alter|create)\W+database\b")
 _CODE = frozenset({"DoStmt", "CreateFunctionStmt"})
@@ -37,11 +39,12 @@ class _Databases:
         self._spelled = frozenset(_folded(name.encode()) for name in self._names)
 
     def refusal(self, text: bytes) -> StatementRefused | None:
-        lowered = text.lower()
-        if b"database" not in lowered or not self._may_be_one(lowered.decode("latin-1")):
+        if not _says_database(text) or not self._may_be_one(text.lower().decode("latin-1")):
             return None
-        unquoted = _ESCAPED.sub(lambda match: b"''" if match[1] == b"'" else b"xx", text)
-        readings = [self._reading(reading) for reading in ({text, unquoted} if b"\\" in text else {text})]
+        readings = [self._reading(text)]
+        if b"\\" in text:
+            unquoted = _ESCAPED.sub(lambda match: b"''" if match[1] == b"'" else b"xx", text)
+            readings += [self._reading(unquoted)] if unquoted != text else []
         if True not in readings and any(reading is not None for reading in readings):
             return None
         position = None
@@ -79,6 +82,11 @@ class _Databases:
         code, text = told
         lowered = _folded(text.encode())
         return self._may_be_one(lowered) and (code or _STATEMENT.search(lowered) is not None)
+
+
+def _says_database(text: bytes) -> bool:
+    """Tell whether the word is in a text, in any case; of a long one piece by piece, so that others have their turn."""
+    return any(_WORD in text[at : at + PIECE + len(_WORD)].lower() for at in range(0, len(text), PIECE))
 
 
 def _texts(kind: str, body: Node) -> Iterator[tuple[bool, str]]:

@@ -7,7 +7,7 @@ names mean is resolved elsewhere.
 import json
 import re
 import sys
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from operator import attrgetter
@@ -17,7 +17,8 @@ from pglast.keywords import RESERVED_KEYWORDS
 from pglast.parser import ParseError, parse_sql_json, scan
 
 from phiproxy.errors import StatementRefused, SyntaxRefused
-from phiproxy.long_values import decoded, holds
+from phiproxy.long_values import copied, decoded, holds, parted
+from phiproxy.sql.text.long_constants import Shortened, shortened
 
 # A tree of pg_query JSON. Any is honest here: the grammar has 250 node types and this package reads a dozen of them.
 Node = dict[str, Any]
@@ -116,23 +117,51 @@ def parse(text: bytes) -> list[Statement]:
     """
     if len(text) > MAX_ANALYSED_TEXT:
         raise StatementRefused(_TOO_LONG, hint=_FEWER, position=1)
-    characters = decode_text(text)
     try:
-        serialised = parse_sql_json(characters)
-        if len(serialised) - len(characters) > MAX_ANALYSED_TREE:
-            raise StatementRefused(_TOO_LONG, hint=_FEWER, position=1)
-        tree = load_tree(serialised)
+        tree = read_tree(text, longest=MAX_ANALYSED_TREE)
     except ParseError as error:
         if _TOO_DEEP.match(str(error.args[0]) if error.args else ""):
             raise too_deep() from None
-        raise _syntax_error(error, characters) from None
+        raise _syntax_error(error, decode_text(text)) from None
     except RecursionError:
         raise too_deep() from None
     return list(_statements(tree, len(text)))
 
 
-def load_tree(serialised: str) -> Node:
-    """Return a tree that pglast has given as JSON."""
+def read_tree(text: bytes, *, longest: int | None = None) -> Node:
+    """Return the tree of a text; ParseError, and StatementRefused for one that is no UTF-8, or whose tree is longer than that."""
+    shorter = shortened(text)
+    if shorter is not None and (text.isascii() or decode_text(text)):
+        try:
+            tree = _read_tree(decode_text(shorter.text), longest)
+        except ParseError:
+            pass  # of the text itself it is told where
+        else:
+            if _restored(tree, text, shorter):
+                return tree
+    return _read_tree(decode_text(text), longest)
+
+
+def _restored(tree: Node, text: bytes, shorter: Shortened) -> bool:
+    """Put long constants back into the tree of a text without them; False where one of them is not there as it was written."""
+    found = 0
+    for message in messages(tree):
+        begin, length = message.get("stmt_location", 0), message.get("stmt_len")
+        for key, value in message.items():
+            if key in LOCATIONS:
+                message[key] = shorter.offset(value) if value > 0 else value
+            elif value.__class__ is str and (span := shorter.constants.get(value)) is not None:
+                message[key] = decoded(b"'".join(parted(copied(text, *span), b"''")))
+                found += 1
+        if length:
+            message["stmt_len"] = shorter.offset(begin + length) - shorter.offset(begin)
+    return found == len(shorter.constants)
+
+
+def _read_tree(characters: str, longest: int | None) -> Node:
+    serialised = parse_sql_json(characters)
+    if longest is not None and len(serialised) - len(characters) > longest:
+        raise StatementRefused(_TOO_LONG, hint=_FEWER, position=1)
     # Without a call in between the parser of JSON would not let another thread have its turn until it is done.
     tree: Node = json.loads(serialised, object_hook=_same) if len(serialised) > LONG_TREE else _read_json(serialised)[0]
     return tree
@@ -223,42 +252,10 @@ _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _DOLLAR_TAG = re.compile(rb"\$\w*[\x80-\xff]")
 
 
-# pglast looks at each character of what it scans while no other thread has its turn: of a longer text long constants are left out.
-_LONG_TEXT, _LONG_CONSTANT = 256 * 1024, 4 * 1024
-# Outside of constants: what may begin something else in which a quote stands, or lets a constant have quotes behind backslashes.
-_OTHER_QUOTES = re.compile(rb"--|/\*|\$(?![0-9])|[eE]\Z")
-
-
-def _without_long_constants(text: bytes) -> tuple[bytes, list[tuple[int, int]]] | None:
-    """Return a text whose long constants are ``'x'``, and (offset behind that, how much is left out before it) for each.
-
-    None where there are none, or where not every quote is surely one around a constant or inside of it.
-    """
-    parts = text.split(b"'")
-    if not any(len(part) > _LONG_CONSTANT for part in parts[1::2]):
-        return None
-    if any(_OTHER_QUOTES.search(part) or part.count(b'"') % 2 for part in parts[::2]):
-        return None
-    cuts: list[tuple[int, int]] = []
-    end = left_out = 0
-    for i, part in enumerate(parts):
-        if i % 2 and len(part) > _LONG_CONSTANT:
-            left_out += len(part) - 1
-            parts[i] = b"x"
-            cuts.append((end + 1, left_out))
-        end += len(parts[i]) + 1
-    return b"'".join(parts), cuts
-
-
 def _scanned(text: bytes) -> list[Token]:
-    shorter = _without_long_constants(text) if len(text) > _LONG_TEXT else None
+    shorter = shortened(text)
     if shorter is not None:
-        behind, left_out = [0, *(at for at, _ in shorter[1])], [0, *(size for _, size in shorter[1])]
-
-        def offset(at: int) -> int:
-            return at + left_out[bisect_right(behind, at) - 1]
-
-        return [Token(offset(t.start), offset(t.end), t.name) for t in _scanned(shorter[0])]
+        return [Token(shorter.offset(t.start), shorter.offset(t.end), t.name) for t in _scanned(shorter.text)]
     if text.isascii():
         return [Token(t.start, t.end + 1, t.name) for t in scan(text.decode("ascii"))]
     # To the lexer a byte beyond ASCII is a letter like any other, and no keyword has two underscores in a row. Without this the

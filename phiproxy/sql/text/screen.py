@@ -7,9 +7,11 @@ contains the name in some case, or contains ``U&"``.
 
 import re
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from phiproxy.long_values import LONG_VALUE, cut
 from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.dependencies import changes_session
 from phiproxy.policy.protection import Protection
 
 # What changes the meaning of later names, or refers to what was named before. Each of these is parsed and looked at, cheaply.
@@ -36,7 +38,35 @@ _INSERT = re.compile(
 _MERGE = re.compile(rb"merge(?:%b|(?=\s|/\*|--))" % _INTO, re.IGNORECASE)
 # These words begin statements of no other kind; without quotes and comments there is one of them.
 _CONTROL = re.compile(rb"\s*(?:begin|start|commit|end|rollback|abort|savepoint|release)\b[\w\s,]*+;?\s*+", re.IGNORECASE)
+# DDL of which a parse says no more than this: what it makes or drops, and that it is of no kind that is looked into any further.
+_NAME = r"[a-z_][a-z0-9_]{0,62}+"
+_DEFINES = re.compile(
+    rf"\s*(?:create\s+(?:unlogged\s+)?table\s+(?:if\s+not\s+exists\s+)?+(?:{_NAME}\.)?(?P<table>{_NAME})(?=\s*\(|\s+partition\s+of\s)"
+    rf"|create\s+(?:or\s+replace\s+)?view\s+(?:{_NAME}\.)?(?P<view>{_NAME})(?=\s*\(|\s+as\s)"
+    rf"|create\s+(?:or\s+replace\s+)?(?:function|procedure)\s+(?:{_NAME}\.)?(?P<code>{_NAME})\s*\("
+    r"|create\s+(?:unique\s+)?index\s|create\s+(?:constraint\s+)?trigger\s|alter\s+table\s"
+    r"|create\s+(?:aggregate|domain|operator|policy|role|sequence|statistics|type|user)\s"
+    r"|drop\s+(?:aggregate|function|operator|policy|role|rule|sequence|statistics|table|trigger|user|view)\s)",
+    re.ASCII,
+)
+# With one of these it may be several statements, or name what it does not spell; change the search path, as temporary tables and
+# schemas do, or a setting; or be made from a query.
+_MORE = (";", "--", "/*", "\\", "$", "u&", "temp", "schema", "extension", "set_config", "pg_settings", "database")
+_MORE_OF = re.compile(r"'\s*[\n\r]\s*'|\bas\s+(?:table|values|execute)\b", re.ASCII)
+_SETS = re.compile(r"\bset\b", re.ASCII)
+# Settings that say nothing of how texts and values are read, nor of who acts where.
+_PLANNERS = (
+    rb"enable_[a-z]+|(?:max_|min_)?parallel_[a-z_]+|force_parallel_mode|client_min_messages|plan_cache_mode|row_security|work_mem"
+)
+_SETTING = re.compile(
+    rb"\s*(?:set\s+(?:(?:local|session)\s+)?(?P<set>%b)(?:\s*=\s*|\s+to\s+)[\w\s]+|reset\s+(?P<reset>%b)\s*);?\s*"
+    % (_PLANNERS, _PLANNERS),
+    re.IGNORECASE,
+)
+_ALONE = re.compile(rb"\s*(?:alter|comment|create|drop|grant|reset|revoke|set)\s", re.IGNORECASE)
 _BLANKS = " \t\n\r\f\v"
+# So long is at most what is not parsed of it.
+_DEFINITION = 4096
 # Texts that differ in digits only are judged once: how long they are at most, and how many are kept.
 _ANY_DIGIT = bytes.maketrans(b"0123456789", b"\xff" * 10)
 _SHORT, _MANY = 512, 2048
@@ -60,10 +90,15 @@ class NameSearch:
 
     def __init__(self, names: Iterable[str]) -> None:
         self.spellings = _spellings(names)
+        self._piece = _PIECE + max(map(len, self.spellings))
 
     def mentions(self, text: bytes) -> bool:
         """Tell whether a text may contain one of the names."""
-        return self.names_one(_lowered(text))
+        if len(text) <= _PIECE:
+            return self.names_one(_lowered(text))
+        # Piece by piece, each with the beginning of the next: no other thread has its turn while megabytes are put together.
+        pieces = (_lowered(text[at : at + self._piece]) for at in range(0, len(text), _PIECE))
+        return any(spelling in piece for piece in pieces for spelling in self.spellings)
 
     def names_one(self, lowered: str) -> bool:
         """Tell the same of a text that is ``_lowered``."""
@@ -76,6 +111,13 @@ class NameSearch:
         return False
 
 
+class Defined(NamedTuple):
+    """What DDL defines: the names of a table or view, and of a function; empty where it defines something else."""
+
+    relation: str = ""
+    code: str = ""
+
+
 class Screen:
     """The search for the names of one protection and one catalogue."""
 
@@ -86,6 +128,9 @@ class Screen:
         self._spellings, self._names_one, self.mentions = search.spellings, search.names_one, search.mentions
         self._setters = _spellings(catalog.setters) if catalog.setters else ()
         self._catalog = catalog
+        # What a role sees of masked columns may be asked by DDL that does not name them.
+        self._may_define = not protection.masked
+        self._fixed = protection.fixed
         # The same with any digit for each digit: what passes so passes whatever its digits are.
         self._of_any_digit = tuple(_of_any_digit(s) for s in (*self._spellings, *self._setters) if s != _of_any_digit(s))
         self._passed = set[bytes]()
@@ -101,6 +146,37 @@ class Screen:
             self._controlled.add(text)
         return True
 
+    def defines(self, text: bytes) -> Defined | None:
+        """Return what DDL defines that needs no parse; None for any other text.
+
+        What it names, and what reads it, is nothing protected, so it only changes the catalogue: ``ALTER TABLE log ADD note text``.
+        """
+        if not self._may_define or len(text) > _DEFINITION or not text.isascii():
+            return None
+        lowered = _lowered(text)
+        found = _DEFINES.match(lowered)
+        if found is None or self._names_one(lowered) or any(spelling in lowered for spelling in self._setters):
+            return None
+        said = lowered.rstrip(";" + _BLANKS)
+        if found["code"] is not None:
+            # Around its code, which must be between two $$, is nothing that sets something.
+            around = said.split("$$")
+            if len(around) != 3 or changes_session(said):
+                return None
+            said = around[0] + around[2]
+            if _SETS.search(said) is not None:
+                return None
+        elif "select" in said and found["view"] is None:
+            return None
+        if any(word in said for word in _MORE) or _MORE_OF.search(said) is not None:
+            return None
+        return Defined(found["table"] or found["view"] or "", found["code"] or "")
+
+    @staticmethod
+    def alone(text: bytes) -> bool:
+        """Tell whether a text is surely one statement that defines or sets something, or a syntax error."""
+        return b";" not in text.rstrip(b"; \t\n\r") and _ALONE.match(text) is not None
+
     def passes(self, text: bytes, created: Collection[str] = ()) -> bool:
         """Tell whether a text names nothing protected and needs no watching.
 
@@ -109,6 +185,9 @@ class Screen:
         pattern = text.translate(_ANY_DIGIT) if len(text) <= _SHORT else b""
         if pattern in self._passed:
             return True
+        setting = _SETTING.fullmatch(text)
+        if setting is not None and (setting["set"] or setting["reset"]).lower().decode() not in self._fixed:
+            return not self.mentions(text)
         lowered = _lowered(text)
         if self._names_one(lowered) or self._is_watched(lowered):
             return False

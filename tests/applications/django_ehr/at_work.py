@@ -1,4 +1,4 @@
-"""The application at work: ``python -m tests.applications.django_ehr.at_work PERSONS SEED``; as settings.py says where."""
+"""The application at work: ``python -m tests.applications.django_ehr.at_work PERSONS SEED [PAUSE]``; as settings.py says where."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEW = 1_000_000
 AT = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
 
 
-def main(persons: str, seed: str) -> None:
+def main(persons: str, seed: str, pause: str = "0") -> None:
     """Work."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.applications.django_ehr.settings")
     django.setup()
@@ -72,7 +72,7 @@ def main(persons: str, seed: str) -> None:
         return made
 
     steps = {step.__name__: step for step in (find, rename, save, admit, discharge, come_and_go)}
-    work(("default", "twin"), steps, int(persons), int(seed))
+    work(("default", "twin"), steps, int(persons), int(seed), float(pause))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The application at work: ``python -m tests.applications.sqlalchemy_ehr.at_work URL URL PERSONS SEED``, or ``… make URL``."""
+"""The application at work: ``python -m tests.applications.sqlalchemy_ehr.at_work URL URL PERSONS SEED PAUSE``, or ``make URL``."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def main(*arguments: str) -> None:
     if arguments[0] == "make":
         Base.metadata.create_all(opened(arguments[1]))
         return
-    first, second, persons, seed = arguments
-    work((opened(first), opened(second)), STEPS, int(persons), int(seed))
+    first, second, persons, seed, pause = arguments
+    work((opened(first), opened(second)), STEPS, int(persons), int(seed), float(pause))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
-from phiproxy.session.fast_path.simple_queries import sent_behind_ddl, sent_whole
+from phiproxy.session.fast_path.simple_queries import sent_behind_ddl, sent_for
 from phiproxy.session.needs import NeedKeys
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session import frames as f
@@ -236,7 +236,6 @@ def test_a_query_over_nothing_protected_and_its_replies_go_on_by_themselves(
 @pytest.mark.parametrize(
     "chunk",
     [
-        f.query(BY_TAG.format("ada")),
         f.query("SET search_path = elsewhere"),
         f.query("SELECT 1") * 2,
         f.query("SELECT 1")[:-1],
@@ -251,16 +250,16 @@ def test_a_chunk_that_is_no_such_query_is_left_and_nothing_is_done(play: Screenp
     seen(play, "SELECT 1")
     assert play.session.settled
     before = play.session.groups.number
-    assert not sent_whole(play.session, chunk)
+    assert not sent_for(play.session, chunk)
     assert (play.session.groups.number, list(play.session.pipeline.queue), play.session.to_server) == (before, [], [])
 
 
 def test_no_query_goes_on_by_itself_once_the_lease_is_over(play: Screenplay) -> None:
     seen(play, "SELECT 1")
     play.session.now, play.session.fence.until = 2.0, 1.0
-    assert not sent_whole(play.session, f.query("SELECT 1"))
+    assert not sent_for(play.session, f.query("SELECT 1"))
     play.session.fence.until = 3.0
-    assert sent_whole(play.session, f.query("SELECT 1"))
+    assert sent_for(play.session, f.query("SELECT 1"))
     play.server_says(DONE)
     play.client_gets(*f.split(DONE))
     play.is_idle()
@@ -274,6 +273,9 @@ PLAIN_REPLIES = [
     [f.notice("n"), DONE],
     [FIELDS, OPEN, f.parameter_status("TimeZone", "UTC"), DONE],
     [FIELDS, OPEN, f.error("22012"), f.ready()],
+    [f.error("22012"), f.ready("E")],
+    [f.error("22012", "phi_tag_ssn_1 is told of"), f.ready()],
+    [f.error("57P01", severity="FATAL")],
     [FIELDS, b"D\0\0\0\2", DONE],
     [FIELDS, b"D\x7f\xff\xff\xff", DONE],
     [f.command_complete("SELECT 0"), f.raw(b"Z", b"?")],
@@ -322,6 +324,11 @@ SAID_BEHIND = (
     ("BEGIN", f.command_complete("BEGIN") + f.ready("T")),
     ("SELECT id FROM public.rooms", f.command_complete("SELECT 0") + f.ready("T")),
     ("COMMIT", f.command_complete("COMMIT") + f.ready()),
+    ("CREATE TABLE public.beds (id int)", f.command_complete("CREATE TABLE") + f.ready()),
+    ("INSERT INTO public.beds VALUES (1)", f.command_complete("INSERT 0 1") + f.ready()),
+    ("SELECT nope FROM public.beds", f.notice("n") + f.error("42703") + f.ready()),
+    ("ALTER TABLE public.beds ADD note text;", f.command_complete("ALTER TABLE") + f.ready()),
+    ("DROP TABLE public.beds", f.command_complete("DROP TABLE") + f.ready()),
 )
 
 
@@ -372,7 +379,10 @@ def test_behind_ddl_it_is_as_by_the_handlers() -> None:
         "SELECT public.sets()",
         "SELECT id FROM schema_to_xml('public', true, true, '')",
         "INSERT INTO public.elsewhere VALUES (1)",
-        "DROP TABLE public.rooms",
+        "DROP TABLE public.patients",
+        "DROP TABLE public.rooms; SELECT 1",
+        "CREATE TEMP TABLE rooms (id int)",
+        "CREATE INDEX ON public.rooms (public.sets())",
         "SET search_path = elsewhere",
         "SELECT 1; DROP TABLE public.rooms",
     ],
@@ -382,6 +392,21 @@ def test_behind_ddl_anything_else_is_left_to_the_handlers(play: Screenplay, text
     before = play.session.groups.number
     assert not sent_behind_ddl(play.session, f.query(text))
     assert (play.session.groups.number, list(play.session.pipeline.queue), play.session.to_server) == (before, [], [])
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_behind_ddl_a_table_counts_as_the_sessions_own_once_the_server_has_made_it(play: Screenplay, *, made: bool) -> None:
+    """Of a table that is not there, whose name was mistyped, the server would log what is inserted."""
+    seen(play, "SELECT 1")
+    play.client_says(f.query("CREATE TABLE public.beds (id int)"))
+    insert = f.query("INSERT INTO public.beds VALUES (1)")
+    assert not sent_behind_ddl(play.session, insert)
+    play.session.to_server.clear()
+    play.server_says((f.command_complete("CREATE TABLE") if made else f.error("42P07")) + f.ready())
+    play.session.to_client.clear()
+    assert sent_behind_ddl(play.session, insert) is made
+    play.server_says(*[f.command_complete("INSERT 0 1") + f.ready()] * made)
+    play.session.to_client.clear()
 
 
 def test_what_ends_a_transaction_in_which_the_catalogue_was_read_is_left_to_the_handlers(play: Screenplay) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.errors import StatementRefused
+from phiproxy.sql.text import databases
 from phiproxy.sql.text.databases import guard_of
 
 GUARD = guard_of(["clinic", "Klinik Süd", "n" * 70])
@@ -83,6 +84,13 @@ def test_the_template_that_nobody_names() -> None:
     ):
         assert guard(text) is not None
     assert guard(b"CREATE DATABASE other TEMPLATE template0") is None
+
+
+def test_a_long_text_is_searched_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "PIECE", 16)
+    for blanks in range(32):
+        assert refused(" " * blanks + "ALTER DataBase clinic RENAME TO other") is not None
+        assert refused(" " * blanks + "ALTER DataBas clinic RENAME TO other") is None
 
 
 def test_the_refusal_points_at_the_statement() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pglast.parser import ParseError
 
 from phiproxy.errors import StatementRefused, SyntaxRefused
-from phiproxy.sql.text import parse as parsing
+from phiproxy.sql.text import long_constants
 from phiproxy.sql.text.parse import (
     char_position,
     children,
@@ -112,18 +112,38 @@ def test_long_constants_are_left_out_of_a_scan_and_change_no_token(parts: list[s
     except ParseError:
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parsing, "_LONG_TEXT", 20)
-        patch.setattr(parsing, "_LONG_CONSTANT", 20)
+        patch.setattr(long_constants, "LONG_TEXT", 20)
+        patch.setattr(long_constants, "LONG_CONSTANT", 20)
         assert tokens(text) == expected
 
 
-def test_long_constants_are_left_out_of_a_scan() -> None:
-    text = b"""INSERT INTO "t" (a, b) VALUES ('%b', 'x''%b', $1)""" % (b"--" * 3_000, b'"' * 5_000)
-    shorter = parsing._without_long_constants(text)
-    assert shorter is not None
-    assert shorter[0] == b"""INSERT INTO "t" (a, b) VALUES ('x', 'x''x', $1)"""
-    for other in (b"E'%b'", b"'%b' -- '", b"$$ '%b' $$", b"""'%b', "a'b" """):
-        assert parsing._without_long_constants(other % (b"x" * 5_000)) is None
+_LONG = ["'" + "y" * 30 + "'", "'" + "é''" + "z" * 25 + "'", "''", "'s'", "U&'" + "\\0041" * 6 + "'", "X'" + "1F" * 12 + "'"]
+
+
+@given(
+    st.lists(st.sampled_from(_LONG), min_size=6, max_size=6),
+    st.sampled_from([
+        "SELECT a, {}, 'b'::text, t.c FROM t WHERE x = {} AND t.y IN (1, {}); SELECT {}; UPDATE t SET a = {}, b = 1 WHERE c = {}",
+        "INSERT INTO t VALUES ({}, $1), ({}, 2) ON CONFLICT (a) DO UPDATE SET b = {}; COMMENT ON TABLE t IS {} ; SET x TO {}, {}",
+        "DO {}; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS {}; SELECT {}\n{}, E{}, date {}",
+        "SELECT {} -- '\n, {}, {}, {}, {}, {}",
+    ]),
+)  # fmt: skip
+def test_long_constants_are_left_out_of_a_parse_and_change_no_tree(constants: list[str], form: str) -> None:
+    text = form.format(*constants).encode()
+    try:
+        expected = parse(text)
+    except StatementRefused as refused:
+        expected, said = None, (str(refused), refused.position)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_constants, "LONG_TEXT", 20)
+        patch.setattr(long_constants, "LONG_CONSTANT", 20)
+        if expected is not None:
+            assert parse(text) == expected
+            return
+        with pytest.raises(StatementRefused) as found:
+            parse(text)
+    assert (str(found.value), found.value.position) == said
 
 
 @given(st.text(alphabet="aé€😀", max_size=20), st.integers(0, 20))

@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phiproxy.access.rules import Masked
+from phiproxy.access.shows import read_show
+from phiproxy.effects import Effects
 from phiproxy.policy.catalog import Relation
-from phiproxy.sql.text.parse import parse
-from phiproxy.sql.text.screen import _PIECE, Screen
+from phiproxy.sql.statements.utility import effects
+from phiproxy.sql.text import screen as screen_module
+from phiproxy.sql.text.parse import messages, parse
+from phiproxy.sql.text.screen import _PIECE, Defined, NameSearch, Screen
 from tests.clinic_model import CATALOG, PROTECTION
 
 _OTHERS = (Relation(70000, "public", "rooms", "r", ()), Relation(70001, "public", "log", "r", ()))
@@ -188,6 +193,23 @@ def test_a_watched_word_is_found_wherever_pieces_end() -> None:
     assert not screen.watched(b"explain " + b"x " * _PIECE)
 
 
+def test_a_name_is_found_wherever_pieces_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a text of megabytes is put together in lower case no other thread has its turn."""
+    sizes, lowered = set[int](), screen_module._lowered
+
+    def counted(text: bytes) -> str:
+        sizes.add(len(text))
+        return lowered(text)
+
+    monkeypatch.setattr(screen_module, "_PIECE", 32)
+    names = NameSearch(["Patients", "ssn"])
+    monkeypatch.setattr(screen_module, "_lowered", counted)
+    for place in range(80):
+        for text, found in ((b"PATIENTS", True), (b"ssn", True), (b"patient s", False), (b'u&"', True)):
+            assert names.mentions(b"x" * place + text + b"x" * 40) is found
+    assert max(sizes) == 32 + len("patients")
+
+
 def test_texts_that_a_function_may_run_over_a_database_are_watched() -> None:
     assert SCREEN.watched(b"SELECT run_sql('alter DATABASE x rename to y')")
     assert not SCREEN.watched(b"SELECT a FROM databases")
@@ -251,3 +273,122 @@ def test_a_relation_that_the_session_has_made_is_no_other() -> None:
         assert screen.passes(text, created) is ("made" in created)
         assert screen.watched(text, created) is ("made" not in created)
     assert not screen.passes(b"INSERT INTO made VALUES (1); INSERT INTO patient VALUES (2)", ("made",))
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("CREATE TABLE rooms (id int)", Defined("rooms")),
+        ("create table if not exists public.Rooms(id int DEFAULT 1, note text DEFAULT 'it''s') ;", Defined("rooms")),
+        ("CREATE UNLOGGED TABLE rooms (id int REFERENCES log, CHECK (id > 0)) INHERITS (log)", Defined("rooms")),
+        ("CREATE TABLE rooms PARTITION OF log FOR VALUES FROM (1) TO (2)", Defined("rooms")),
+        ("CREATE VIEW lg AS SELECT id, lower(msg) FROM log ORDER BY 1", Defined("lg")),
+        ("CREATE OR REPLACE VIEW lg (a) AS WITH x AS (SELECT 1) SELECT * FROM x", Defined("lg")),
+        ("CREATE FUNCTION public.f(a int) RETURNS int AS $$ SELECT $1; -- 'a'\n SELECT 2 $$ LANGUAGE sql;", Defined(code="f")),
+        ("CREATE OR REPLACE PROCEDURE f() AS $$ BEGIN CREATE TEMP TABLE a (); END $$ LANGUAGE plpgsql", Defined(code="f")),
+        ("CREATE UNIQUE INDEX ON log (lower(msg)) WHERE id > 0", Defined()),
+        ("CREATE TRIGGER t BEFORE INSERT OR UPDATE ON log FOR EACH ROW EXECUTE FUNCTION f('a')", Defined()),
+        ("CREATE TYPE mood AS ENUM ('a', 'b')", Defined()),
+        ("CREATE TYPE pair AS (a int, b int)", Defined()),
+        ("CREATE DOMAIN positive AS int CHECK (VALUE > 0)", Defined()),
+        ("CREATE SEQUENCE s START 7", Defined()),
+        ("CREATE STATISTICS s ON id, msg FROM log", Defined()),
+        ("CREATE POLICY p ON log USING (id > 0)", Defined()),
+        ("CREATE ROLE nurse LOGIN PASSWORD 'x'", Defined()),
+        ("CREATE AGGREGATE total(int) (SFUNC = int4pl, STYPE = int)", Defined()),
+        ("CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)", Defined()),
+        ("ALTER TABLE log ADD note text, ALTER msg SET DEFAULT 'x'", Defined()),
+        ("\n ALTER TABLE log RENAME TO lg;\n", Defined()),
+        ("DROP TABLE IF EXISTS log, rooms CASCADE", Defined()),
+        ("DROP FUNCTION f(int, text)", Defined()),
+        ("DROP VIEW v", Defined()),
+        ("DROP TRIGGER t ON log", Defined()),
+        ("DROP ROLE nurse", Defined()),
+    ],
+)
+def test_ddl_that_needs_no_parse_does_what_a_parse_says_of_it(text: str, made: Defined) -> None:
+    assert SCREEN.defines(text.encode()) == made
+    (statement,) = parse(text.encode())
+    done = effects(statement.kind, statement.body, messages(statement.body), frozenset({"goes"}))
+    assert done == Effects(catalog_changed=True, created=done.created)
+    assert {made.relation, made.code} - {""} <= {*done.created}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ALTER TABLE patients ADD note text",
+        "CREATE TABLE rooms (LIKE visits)",
+        "CREATE TABLE rooms (ssn text)",
+        "CREATE TEMP TABLE rooms (id int)",
+        "CREATE TABLE pg_temp.rooms (id int)",
+        "CREATE TABLE rooms (id) AS SELECT 1",
+        "CREATE TABLE rooms (id) AS VALUES (1)",
+        "CREATE TABLE rooms (id) AS EXECUTE q",
+        "CREATE TABLE rooms AS TABLE log",
+        "CREATE TABLE rooms (id int); BEGIN",
+        "CREATE TABLE rooms (id int DEFAULT ';')",
+        "CREATE TABLE rooms (id int) -- a",
+        "CREATE TABLE rooms (id int /* a */)",
+        'CREATE TABLE "Rooms" (id int)',
+        "CREATE TABLE rooms (id int DEFAULT goes())",
+        "CREATE TABLE rooms (id text DEFAULT set_config('a', 'b', false))",
+        "CREATE TABLE rooms (id regclass DEFAULT E'\\x70atients')",
+        "CREATE TABLE rooms (id regclass DEFAULT U&'!0070atients' UESCAPE '!')",
+        "CREATE TABLE rooms (id regclass DEFAULT 'pati'\n'ents')",
+        "CREATE TABLE rooms (id int DEFAULT $$1$$)",
+        "CREATE TABLE r\u00f6oms (id int)",
+        f"CREATE TABLE {'r' * 64} (id int)",
+        "CREATE INDEX ON log (goes(id))",
+        "CREATE VIEW lg AS SELECT goes()",
+        "CREATE VIEW lg AS SELECT ssn FROM log",
+        "CREATE VIEW lg AS SELECT setting FROM pg_settings",
+        "CREATE TEMP VIEW lg AS SELECT 1",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'VALUES (1)'",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT count(ssn) FROM patients $$",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT goes() $$",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$ SET role = nurse",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SET ROLE nurse; SELECT 1 $$",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$; BEGIN",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$; DO $$ BEGIN END $$",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $a$ SELECT 1 $$; $$ $a$",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql RETURN 1; BEGIN",
+        "ALTER TABLE log SET SCHEMA archive",
+        "DROP TYPE mood",
+        "DROP INDEX i",
+        "DROP SCHEMA archive",
+        "TRUNCATE log",
+    ],
+)
+def test_other_ddl_is_parsed(text: str) -> None:
+    screen = Screen(PROTECTION, dataclasses.replace(CATALOG, setters=frozenset({"goes"})))
+    assert screen.defines(text.encode()) is None
+
+
+def test_ddl_of_who_sees_masks_only_is_parsed() -> None:
+    """An index over a column, or a constraint, tells of its values."""
+    masked = PROTECTION.as_seen(frozenset({(("public", "patients", "ssn"), Masked(read_show("null")))}))
+    assert Screen(masked, CATALOG).defines(b"CREATE TABLE rooms (id int)") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("SET enable_seqscan = off;", True),
+        ("set local enable_seqscan to off", True),
+        ("RESET enable_seqscan", True),
+        ("SET client_min_messages TO notice", True),
+        ("SET enable_seqscan = off; BEGIN", False),
+        ("SET enable_seqscan, role = off", False),
+        ("SET enable_seqscan /* a */ = off", False),
+        ("SET role = nurse", False),
+        ("SET SESSION AUTHORIZATION nurse", False),
+        ("SET search_path TO public", False),
+        ("SET array_nulls = off", False),
+        ("RESET ALL", False),
+        ("SET row_security = off", False),
+    ],
+)
+def test_a_setting_that_says_nothing_of_how_texts_are_read_passes(text: str, passes: bool) -> None:
+    screen = Screen(dataclasses.replace(PROTECTION, fixed=frozenset({"row_security"})), CATALOG)
+    assert screen.passes(text.encode()) is passes

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from phiproxy.errors import StatementRefused
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.passes import analyse
 from phiproxy.sql.result import Answered, Occurrence, Refused, Rest, Waiting
@@ -23,6 +24,7 @@ from phiproxy.sql.split.sources import depends_on_value
 from phiproxy.sql.split.waiting import places
 from phiproxy.sql.split.writes.composed_select import declared_types
 from phiproxy.sql.split.writes.returned import without_computed
+from phiproxy.sql.split.writes.written import keeps
 from phiproxy.sql.text.parse import Node, Statement, location, parse, strings
 from phiproxy.sql.values.uses import Nullness, Plain, Store
 
@@ -30,6 +32,7 @@ _ARITHMETIC = frozenset("+-*/%^")
 _SHOWN = ("targetList", "valuesLists", "functions")
 _ANY = range(1, 1 << 16)
 _SOURCE = b"phi_source"
+_KEPT = StatementRefused("RETURNING is computed with values that only the engine is given", hint="It is split.")
 Value = int | str
 """The number of a client's parameter, or a constant as it is written."""
 
@@ -52,8 +55,13 @@ class Part(NamedTuple):
     """Of its $1, $2 … the numbers in the whole part: what is computed in RETURNING is left to the split of that."""
 
 
-def check_stored(write: Part, computed: frozenset[int]) -> None:
-    """Go on where each computed value is stored in a protected column, and nothing else is done with it; else Impossible."""
+def check_stored(write: Part, computed: frozenset[int], kept: frozenset[int] = frozenset()) -> None:
+    """Go on where each computed value is stored in a protected column, and nothing else is done with it; else Impossible.
+
+    Those that are ``kept`` are in no part for the server.
+    """
+    if not kept.isdisjoint(write.order):
+        raise Impossible("a value that only the engine may be given")
     for number in (write.order.index(n) + 1 if n in write.order else 0 for n in computed):
         uses = [o for o in write.answer.occurrences if number in o.numbers]
         standing = [m for m in _references(write.statement.body) if m.get("number", 0) == number]
@@ -157,8 +165,9 @@ def answered(a: Analysis, text: bytes, numbers: Sequence[int], types: Sequence[i
     (statement,) = parse(text)
     outcome = analyse(statement, text, context)
     order: Sequence[int] = range(1, len(numbers) + 1)
-    if isinstance(outcome, Refused):
-        plainer = without_computed(statement, text, context, outcome.error)
+    refusal = outcome.error if isinstance(outcome, Refused) else _KEPT if keeps(text) else None
+    if refusal is not None:
+        plainer = without_computed(statement, text, context, refusal)
         (statement,), order = parse(plainer.text), plainer.order
         context = dataclasses.replace(context, declared=tuple(declared[n - 1] for n in order))
         outcome = analyse(statement, plainer.text, context)

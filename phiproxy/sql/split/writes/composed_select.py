@@ -8,14 +8,17 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.signatures import Type
 from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.expressions.user_types import find_types, note_declared
-from phiproxy.sql.pg_errors.names_and_signatures import Output
+from phiproxy.sql.pg_errors.names_and_signatures import Output, Verdict
 from phiproxy.sql.pg_errors.verdict import types
 from phiproxy.sql.result import Rest, Split, Waiting
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.source_and_rest import Described, described, split
+from phiproxy.sql.split.statement import Whole
+from phiproxy.sql.split.tables import tables
 from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.text.parse import Statement, parse, tokens
+from phiproxy.sql.text.token_spans import Spans
 
 
 def split_of(
@@ -52,17 +55,32 @@ def types_of(a: Analysis, composed: Composed) -> list[Type]:
 
 def outputs_of(a: Analysis, composed: Composed) -> list[Output]:
     """Return what is known of its columns; Impossible."""
+    return _outputs(_inner(a, composed))[1]
+
+
+def read_of(a: Analysis, composed: Composed) -> tuple[Whole, list[Output]]:
+    """Return the same, with what is known of its tables; Impossible."""
+    inner = _inner(a, composed)
+    verdict, outputs = _outputs(inner)
+    body = inner.statement.body
+    return Whole(inner, body, tables(inner, body), verdict, Spans(inner.tokens())), outputs
+
+
+def _outputs(inner: Analysis) -> tuple[Verdict, list[Output]]:
+    verdict, outputs = types(inner, inner.statement.body)
+    if outputs is None:
+        raise Impossible("the types of the values are not known")
+    return verdict, outputs
+
+
+def _inner(a: Analysis, composed: Composed) -> Analysis:
     text, declared = composed.text, declared_types(a, composed.parameters)
     untyped = [t for t in tokens(text) if t.name == "PARAM" and not declared[int(text[t.start + 1 : t.end]) - 1]]
     for token in reversed(untyped):
         text = text[: token.start] + b"NULL" + text[token.end :]
     (statement,) = parse(text)
     context = dataclasses.replace(a.context, declared=declared)
-    inner = noted(Analysis(text, context, statement, RULES))
-    _, outputs = types(inner, statement.body)
-    if outputs is None:
-        raise Impossible("the types of the values are not known")
-    return outputs
+    return noted(Analysis(text, context, statement, RULES))
 
 
 def of_client(rest: Rest, composed: Composed) -> Rest:

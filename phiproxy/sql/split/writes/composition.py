@@ -17,7 +17,7 @@ from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.split.writes.composed_select import described_of, of_client, split_of, types_of
 from phiproxy.sql.split.writes.given_in_clear import check_given_in_clear
 from phiproxy.sql.split.writes.targets import Target, carried_as, check_assigned
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN
+from phiproxy.sql.split.writes.written import ALIAS, COLUMN, KEPT
 from phiproxy.sql.statements.utility import effects
 
 MAX_COLUMNS = 1600
@@ -32,6 +32,8 @@ class Stored:
     computed: bool = True
     array: bool = True
     """Whether it is given as an array where there are many rows."""
+    kept: bool = False
+    """Whether the engine alone is given it once more, which computes RETURNING with it."""
 
 
 @dataclass(slots=True)
@@ -103,13 +105,14 @@ def assembled(a: Analysis, parts: Parts, given: Split, rest: Rest, types: Sequen
         text=parts.write.text,
         parameters=tuple(parts.write.parameters),
         types=tuple(_declared(parts, n) for n in parts.write.parameters),
-        computed=frozenset(k for k, n in enumerate(parts.write.parameters, start=1) if n < 0 and parts.stored[-n - 1].computed),
+        computed=_numbers(parts, lambda stored: stored.computed and not stored.kept),
+        kept=_numbers(parts, lambda stored: stored.kept),
         spans=tuple(parts.write.origins),
     )
     for stored, value in zip(parts.stored, types, strict=True):
         check_assigned(a.context.catalog, stored.type, value)
     stores = answered(a, write.text, write.parameters, write.types)
-    check_stored(stores, write.computed)
+    check_stored(stores, write.computed, write.kept)
     check_none_waits(stores, parts.write.waiting(parts.waiting))
     check_apart(a, [stores, *sources], rest, parts.clear)
     statement = a.statement
@@ -129,7 +132,13 @@ def assembled(a: Analysis, parts: Parts, given: Split, rest: Rest, types: Sequen
         plain_select=False,
         waiting=parts.waiting,
         orders=given.orders | told.orders,
+        row_types=given.row_types | told.row_types,
     )
+
+
+def _numbers(parts: Parts, wanted: Callable[[Stored], bool]) -> frozenset[int]:
+    """Return the numbers of those parameters of the write that are such columns of the rest."""
+    return frozenset(k for k, n in enumerate(parts.write.parameters, start=1) if n < 0 and wanted(parts.stored[-n - 1]))
 
 
 def _declared(parts: Parts, key: int) -> int:
@@ -162,8 +171,11 @@ def given_rows(write: Composed, stored: Sequence[Stored], numbers: Sequence[int]
     """Return the item of FROM with the values of the rows, one parameter for each column; ``numbers``: of these columns only.
 
     ``ROWS FROM (unnest($1::text[]), unnest($2::date[])) AS phi_write (phi_1, phi_2)``
+
+    Where the engine keeps some, with the numbers of the rows.
     """
-    listed = numbers or range(1, len(stored) + 1)
+    listed = [n for n in numbers or range(1, len(stored) + 1) if not stored[n - 1].kept]
     arrays = (f"pg_catalog.unnest({write.parameter(-n)}::{carried_as(stored[n - 1].type)}[])" for n in listed)
-    names = ", ".join(f"{COLUMN}{n}" for n in listed)
-    return f"ROWS FROM ({', '.join(arrays)}) AS {ALIAS} ({names})"
+    numbered = any(one.kept for one in stored)
+    names = ", ".join([*(f"{COLUMN}{n}" for n in listed), *([KEPT] if numbered else [])])
+    return f"ROWS FROM ({', '.join(arrays)}){' WITH ORDINALITY' if numbered else ''} AS {ALIAS} ({names})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.identifiers import quote_ident
@@ -15,11 +16,11 @@ from phiproxy.sql.split.writes.carried import carried
 from phiproxy.sql.split.writes.checks import Value
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed, Span
-from phiproxy.sql.split.writes.composed_select import outputs_of
+from phiproxy.sql.split.writes.composed_select import outputs_of, read_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition, composition_or_apart, given_rows
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.merge_source import derived_values, equalities, with_columns
-from phiproxy.sql.split.writes.returned_beside import Beside, returned_beside, stored_beside
+from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside, stored_beside
 from phiproxy.sql.split.writes.row_keys import row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.targets import BY_COMMAND
 from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, reads_ctes
@@ -39,11 +40,26 @@ def computed_rows(a: Analysis, spans: Spans, write: Written, refusal: StatementR
       AS phi_write (phi_1, phi_2, phi_3)
       WHERE patients.ctid = phi_write.phi_1::tid AND patients.tableoid = phi_write.phi_2::oid
     """
-    beside = returned_beside(spans, write)
     given_to = values_of_rows(a, write)
+    try:
+        return _split(a, spans, write, given_to, refusal, kept=False)
+    except (Impossible, StatementRefused):
+        if write.clauses.others is None or write.clauses.returning is None:
+            raise
+    return _split(a, spans, write, given_to, refusal, kept=True)
+
+
+def _split(
+    a: Analysis, spans: Spans, write: Written, given_to: list[Given], refusal: StatementRefused | ValueRefused, *, kept: bool
+) -> Split:
+    """``kept``: what RETURNING shows of other tables is given to the engine alone."""
+    beside = returned_beside(a, spans, write, kept=kept)
     stored, select = stored_of(a, write, given_to), add_chosen(a, Composed(a.text, spans), write, given_to, shown=beside)
     clear = [n for n, one in enumerate(given_to, start=len(stored) - len(given_to)) if not one.computed]
-    if beside:
+    if beside and kept:
+        whole, outputs = read_of(a, select)
+        stored += kept_beside(whole, outputs[len(stored) :])
+    elif beside:
         clear += range(len(stored), len(stored) + len(beside))
         stored += stored_beside(beside, outputs_of(a, select)[len(stored) :])
     parts = Parts(
@@ -136,8 +152,8 @@ def add_chosen(
     select.add(f"SELECT {', '.join([*before, *(key.given for key in row_keys(a, write.target))])}")
     for given in given_to:
         select.add(", ", *given.as_select)
-    for one in shown:
-        select.add(", ", one.span)
+    for column in (column for one in shown for column in one.columns):
+        select.add(", ", column)
     select.add("".join(f", {one}" for one in behind), " FROM ", clauses.relation)
     if clauses.others is not None:
         select.add(", ", clauses.others)
@@ -174,7 +190,8 @@ def add_write(
     """
     first = one_of or 1
     clauses, label, keys = write.clauses, quote_ident(write.target.label, always=True), row_keys(a, write.target)
-    rows = given_rows(changed, stored, range(first, first + len(keys) + len(given_to) + len(shown)))
+    at = first + len(keys) + len(given_to)
+    rows = given_rows(changed, stored, range(first, at + sum(len(one.columns) for one in shown)))
     if write.kind == "DeleteStmt":
         changed.add("DELETE FROM ", clauses.relation, f" USING {rows}")
     else:
@@ -191,9 +208,15 @@ def add_write(
     if clauses.returning is not None:
         names = (f"{label}.{quote_ident(c.name, always=True)}" for c in visible_columns(write.target.relation))
         columns = ", ".join(names) if one_of is not None else f"{label}.*"
-        instead = [(one.span, one.written(n)) for n, one in enumerate(shown, start=first + len(keys) + len(given_to))]
-        _returning(changed, write, [*instead, *((span, columns) for span in _stars(spans, write))])
+        instead = [(one.span, one.written(changed, stored, n)) for n, one in zip(_numbers(shown, at), shown, strict=True)]
+        taken = {span for span, _ in instead}
+        _returning(changed, write, [*instead, *((span, columns) for span in _stars(spans, write) if span not in taken)])
     return changed
+
+
+def _numbers(shown: Sequence[Beside], first: int) -> Iterator[int]:
+    """Yield the numbers of the first column of each."""
+    return accumulate((len(one.columns) for one in shown[:-1]), initial=first) if shown else iter(())
 
 
 def _returning(changed: Composed, write: Written, instead: Sequence[tuple[Span, str]]) -> None:

@@ -7,13 +7,17 @@ from bisect import bisect_right
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
-from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
+from phiproxy.sql.split.same_answers import VOLATILE
 from phiproxy.sql.split.writes.checks import answered, check_whatever_is_given
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.written import Given, Written
+from phiproxy.sql.text.parse import messages, strings
 from phiproxy.sql.text.token_spans import Spans
+
+_ASKED_FIRST = "Ask for it first, as SELECT nextval('…'), in the same transaction, and give what it answers as a parameter."
 
 
 def computed_values(a: Analysis, spans: Spans, write: Written, refusal: StatementRefused | ValueRefused) -> Split:
@@ -31,12 +35,25 @@ def computed_values(a: Analysis, spans: Spans, write: Written, refusal: Statemen
         raise Impossible("a query that gives several values")
     if not computed or (write.kind == "UpdateStmt" and any(given.of_row for given in computed)):
         raise Impossible("nothing is computed that is the same for every row")
+    _check_volatile(a, computed)
     if len({_key(a, given) for given in computed}) < len(computed):
         try:
             return _split(a, spans, write, computed, refusal, together=True)
         except Impossible:  # one that each row has its own of, as of gen_random_uuid()
             pass
     return _split(a, spans, write, computed, refusal, together=False)
+
+
+def _check_volatile(a: Analysis, computed: list[Given]) -> None:
+    """Go on where no value is of a function that tells by its result how often it was called; RefusedWithHint.
+
+    INSERT INTO patients (mrn) VALUES ('M' || nextval('numbers'))
+    → refused 0A000
+    """
+    signatures = a.context.catalog.signatures
+    names = {strings(m["funcname"])[-1] for given in computed for m in messages(given.node) if "funcname" in m} - VOLATILE
+    if signatures is not None and any(f.volatile == "v" for name in names for f in signatures.functions(name)):
+        raise RefusedWithHint("a volatile function in a value that is computed beside the server", _ASKED_FIRST)
 
 
 def _key(a: Analysis, given: Given) -> object:

@@ -75,7 +75,7 @@ def _split(a: Analysis, refusal: StatementRefused | ValueRefused) -> Split | Non
         described_columns=(),
         origins=(),
         returns=False,
-        write=SplitWrite(write.text, (), (), frozenset(), tuple(write.origins), copied=len(names)),
+        write=SplitWrite(write.text, (), (), frozenset(), spans=tuple(write.origins), copied=len(names)),
         effects=effects(statement.kind, body, a.whole(), a.context.catalog.setters),
         plain_select=False,
         refusal=refusal,

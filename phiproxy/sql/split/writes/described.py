@@ -10,7 +10,7 @@ from phiproxy.sql.split.writes.clauses import Clauses
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.inner_write import InnerWrite
 from phiproxy.sql.split.writes.targets import Target
-from phiproxy.sql.split.writes.written import Given, Written, written
+from phiproxy.sql.split.writes.written import Given, Written, tells_rows, written
 from phiproxy.sql.text.token_spans import Spans
 
 
@@ -52,7 +52,7 @@ def add_described(composed: Composed, spans: Spans, write: Written) -> Composed:
     if clauses.others is not None:
         composed.add(", ", clauses.others)
     conditions = 0
-    if clauses.where is not None and "CurrentOfExpr" not in write.body["whereClause"]:
+    if clauses.where is not None and not ("CurrentOfExpr" in write.body["whereClause"] or tells_rows(write)):
         composed.add(" WHERE (", clauses.where, ")")
         conditions += 1
     for given, excluded in ((write.values, False), (write.conflict, True)):

@@ -34,7 +34,7 @@ from phiproxy.sql.split.writes.inner_write import inner_write, kept_queries
 from phiproxy.sql.split.writes.merge_clauses import Merge, merge_of
 from phiproxy.sql.split.writes.merge_source import derived_values
 from phiproxy.sql.split.writes.targets import target_of
-from phiproxy.sql.split.writes.written import Written, reads_others, written
+from phiproxy.sql.split.writes.written import ALIAS, KEPT, Written, keeps, reads_others, tells_rows, written
 from phiproxy.sql.text.parse import Node, Statement, location, messages, only, parse, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans
 from phiproxy.sql.writes.insert_update_delete import OLD_AND_NEW
@@ -65,6 +65,8 @@ def returned(a: Analysis, spans: Spans, write: Written) -> Returned:
     → source: INSERT INTO patients (ssn) VALUES ('x') RETURNING patients.id, patients.ssn
     → rest: SELECT id, upper(ssn) FROM (SELECT s.c1, s.c2 FROM {} AS s) AS patients (id, ssn)
 
+    Where the engine has kept what it shows of other tables, the number of the chosen row is returned, ``phi_write.phi_kept``.
+
     Values of the server's are returned by the write too; each row has the same.
 
     INSERT INTO people (born) VALUES ('1980-01-01') RETURNING current_date - born
@@ -75,7 +77,9 @@ def returned(a: Analysis, spans: Spans, write: Written) -> Returned:
     clauses = write.clauses
     if clauses.returning is None:
         raise Impossible("nothing that is returned is computed")
-    if clauses.others is not None and (_has_star(write.body) or reads_others(write.target, [write.body["returningClause"]])):
+    if keeps(a.text):
+        return of_joined_rows(a, spans, write, [clauses.relation, f", (SELECT NULL::int8 AS {KEPT}) AS {ALIAS}"])
+    if clauses.others is not None and _shows_others(write):
         return of_joined_rows(a, spans, write, [clauses.relation, ", ", clauses.others])
     return over_returned(a, spans, write, Composed(a.text, spans).add("SELECT ", clauses.returning, " FROM ", clauses.relation))
 
@@ -87,7 +91,7 @@ def over_returned(a: Analysis, spans: Spans, write: Written, select: Composed, *
     """
     clauses = write.clauses
     assert clauses.returning is not None
-    if clauses.others is not None and (_has_star(write.body) or reads_others(write.target, [write.body["returningClause"]])):
+    if clauses.others is not None and _shows_others(write):
         raise Impossible("columns of other tables")
     _check_versions(a, write)
     (statement,) = parse(select.text)
@@ -244,6 +248,13 @@ def _check_versions(a: Analysis, write: Written) -> None:
     references = (strings(m["fields"]) for m in messages(write.body["returningClause"]) if isinstance(m.get("fields"), list))
     if any(names[0] in ("old", "new") for names in references if names):
         raise Impossible("rows as they were before, or are after")
+
+
+def _shows_others(write: Written) -> bool:
+    """Tell whether RETURNING may show other tables than the target: of a write of chosen rows it shows that, and given columns."""
+    if tells_rows(write):
+        return any(strings(m["fields"])[0] == ALIAS for m in messages(write.body["returningClause"]) if "fields" in m)
+    return _has_star(write.body) or reads_others(write.target, [write.body["returningClause"]])
 
 
 def _has_star(body: Node) -> bool:

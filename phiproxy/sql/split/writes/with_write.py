@@ -74,7 +74,7 @@ def computed_write(a: Analysis, spans: Spans, refusal: StatementRefused | ValueR
     if a.statement.kind not in ("InsertStmt", "SelectStmt"):
         raise Impossible("what is around the write changes rows")
     inner = inner_writes(a, spans)
-    if any(returned_beside(one.spans, one.write) for one in inner):
+    if any(returned_beside(one.a, one.spans, one.write) for one in inner):
         raise Impossible("a name that the write does not have")
     given_to = [values_of_rows(one.a, one.write) for one in inner]
     stored = [stored_of(a, one.write, values) for one, values in zip(inner, given_to, strict=True)]

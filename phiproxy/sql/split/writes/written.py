@@ -21,6 +21,9 @@ from phiproxy.sql.values.path_steps import subscripts
 
 ALIAS, COLUMN = "phi_write", "phi_"
 """What given rows and their columns are called in a write."""
+KEPT = "phi_kept"
+"""The column with their numbers, by which what only the engine has of them is told (``returned_beside``)."""
+_KEPT = f"{ALIAS}.{KEPT}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,18 @@ def written(a: Analysis, spans: Spans, waiting: Waiting | None = None) -> Writte
     elif kind == "InsertStmt" and "selectStmt" in body:
         _insert(write, spans)
     return write
+
+
+def keeps(text: bytes) -> bool:
+    """Tell whether RETURNING of a write is computed with values that only the engine may be given, whoever could compute it."""
+    return _KEPT in text
+
+
+def tells_rows(write: Written) -> bool:
+    """Tell whether it is a write of chosen rows: beside is no other table, and its condition says which they are, and no more."""
+    items = write.body.get("fromClause") or write.body.get("usingClause") or []
+    alias = items[0].get("RangeFunction", {}).get("alias", {}) if len(items) == 1 else {}
+    return alias.get("aliasname") == ALIAS
 
 
 def assigned_rows(write: Written) -> list[dict[str, Given]]:

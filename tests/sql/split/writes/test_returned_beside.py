@@ -1,9 +1,14 @@
-"""RETURNING of the tables beside the target: what is given with the chosen rows, and what is refused."""
+"""RETURNING of the tables beside the target: what is given with the chosen rows, what the engine keeps, and what is refused."""
 
 from __future__ import annotations
 
 import pytest
 
+from phiproxy.errors import StatementRefused
+from phiproxy.plan.planner import Planner
+from phiproxy.plan.split_plan import EngineFacts, SplitPlan
+from phiproxy.plan.split_writes import check_stored
+from tests.fixtures.model import VIEW, planner
 from tests.sql.split.ask import split_of
 
 UPDATE = "UPDATE patients p SET notes = p.notes || v.room FROM visits v WHERE v.patient_id = p.id RETURNING "
@@ -29,28 +34,59 @@ def test_what_is_given_with_the_rows(text: str, returned: str) -> None:
     assert split.write.text.decode().endswith(" RETURNING " + returned)
 
 
+KEPT = "(CAST(${} AS {}[]))[phi_write.phi_kept]"
+
+
 @pytest.mark.parametrize(
-    "returned",
+    ("returned", "kept", "written"),
     [
-        "v.room",
-        "*",
-        "v.*",
-        "v",
-        "p",
-        "upper(v.diagnosis)",
-        "v.room::varchar",
-        "(SELECT v.room)",
-        "upper(v.room), upper(p.notes)",
-        "v.ctid",
+        ("v.room, p.id", ["text"], "{}, p.id"),
+        ("upper(v.diagnosis) AS d, v.room", ["text", "text"], "upper({}) AS d, {}"),
+        ("*", ["int4", "int4", "varchar", "text", "text"], '"p".*, {}, {}, {}, {}, {}'),
+        ("v.*", ["int4", "int4", "varchar", "text", "text"], "{}, {}, {}, {}, {}"),
+        ("v.room::varchar", ["text"], "{}::varchar"),
+        ("upper(v.room), upper(p.notes)", ["text"], "upper({}), upper(p.notes)"),
     ],
 )
+def test_what_the_engine_keeps(returned: str, kept: list[str], written: str) -> None:
+    """What a simple query would be told no table of, what is protected, and what stands beside something computed."""
+    split = split_of(UPDATE + returned)
+    assert split is not None
+    assert split.write is not None
+    assert split.write.kept == frozenset(range(4, 4 + len(kept)))
+    shown = written.format(*(KEPT.format(n, of) for n, of in enumerate(kept, start=4)))
+    assert split.write.text.decode().endswith(" RETURNING " + shown)
+    assert "WITH ORDINALITY AS phi_write (phi_1, phi_2, phi_3, phi_kept)" in split.write.text.decode()
+
+
+@pytest.mark.parametrize("returned", ["v", "p", "p, v.room", "(SELECT v.room)", "v.ctid", "u.*", "*, *, v.nothing", "ARRAY[v.*]"])
 def test_what_is_refused(returned: str) -> None:
-    """What a simple query would be told no table of, what is protected, rows, and what is read beside."""
+    """Rows, what is read beside, system columns, and what is not there."""
     assert split_of(UPDATE + returned) is None
 
 
+def test_what_is_kept_is_not_given_to_the_server() -> None:
+    """By whomever it is written: its RETURNING is computed, and only the number of the row is returned."""
+    there = planner()
+    split = split_of(UPDATE + "v.diagnosis")
+    assert split is not None
+    assert split.write is not None
+    plan = Planner(there.protection, there.catalog, there.ciphers, EngineFacts()).statement(split.write.text, (), VIEW)
+    assert isinstance(plan, SplitPlan)
+    assert plan.split.source.decode().endswith('RETURNING "phi_write"."phi_kept"')
+    assert split.write.kept.isdisjoint(plan.split.source_parameters)
+    check_stored(plan, split.write.computed, split.write.kept)
+    with pytest.raises(StatementRefused):
+        check_stored(plan, split.write.computed, split.write.kept | frozenset({1}))
+    with pytest.raises(StatementRefused):
+        check_stored(plan.source, split.write.computed, split.write.kept)
+
+
 def test_a_given_value_that_is_stored_is_not_returned_in_clear() -> None:
-    assert split_of(GIVEN + "v.n") is None
+    split = split_of(GIVEN + "v.n")
+    assert split is not None
+    assert split.write is not None
+    assert split.write.kept == {4}
 
 
 def test_not_in_with() -> None:

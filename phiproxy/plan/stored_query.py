@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from phiproxy.policy.identifiers import quote_ident
+
+PATH: Final = ("pg_catalog",)
+"""The search path under which it was printed: all names are qualified, but the server's own."""
 
 
 @dataclass(frozen=True, slots=True)
