@@ -178,6 +178,6 @@ def test_completion(shell: str, tmp_path: Path) -> None:
     (tmp_path / "phiproxy").write_text(f'#!/bin/sh\nexec {sys.executable} -m phiproxy "$@"\n')
     (tmp_path / "phiproxy").chmod(0o755)
     env = {**environment(), "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "PHIPROXY_TEST": "1"}
-    done = subprocess.run([program, "-c", COMPLETED[shell]], env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([program, "-c", COMPLETED[shell]], env=env, capture_output=True, text=True, timeout=240, check=False)
     assert {"retire", "rewrap"} <= set(re.findall(r"\w+", done.stdout)), done.stdout + done.stderr
     assert "rotate" not in done.stdout

@@ -49,7 +49,7 @@ def test_a_version_of_the_changes_has_each_part_once() -> None:
 
 def test_the_wheel_has_everything_that_messages_point_to(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--disable-pip-version-check", "-w", str(tmp_path), str(ROOT)]
-    done = subprocess.run(build, capture_output=True, text=True, check=False, timeout=250)
+    done = subprocess.run(build, capture_output=True, text=True, check=False, timeout=550)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -49,7 +49,7 @@ async def worker(settings: Settings, env: dict[str, str] | None = None) -> Async
         try:
             yield channel, process, given([Address("127.0.0.1", 0)], sockets)[0].port, slots
             await channel.close()
-            process.wait(60)
+            process.wait(240)
         finally:
             process.kill()
             await channel.close()
@@ -73,11 +73,11 @@ async def test_it_drains(postgres_server: PostgresServer) -> None:
         assert await channel.next_report() == ("ready", "")
         async with await connect(postgres_server, port) as conn:
             await conn.execute("BEGIN")
-            channel.order(Drain(30))
+            channel.order(Drain(600))
             await conn.execute("SELECT pg_sleep(0.3)")
             await conn.execute("COMMIT")
         assert await channel.next_report() is None
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
 
 
 async def test_it_stops_in_the_middle_of_draining(postgres_server: PostgresServer) -> None:
@@ -88,7 +88,7 @@ async def test_it_stops_in_the_middle_of_draining(postgres_server: PostgresServe
         channel.order(Drain(600))
         channel.order(Stop())
         assert await channel.next_report() is None
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
         await conn.close()
 
 
@@ -112,4 +112,4 @@ async def test_what_does_not_fit_is_reported(site: Site) -> None:
         report = await channel.next_report()
         assert report is not None
         assert report[0] == "failed"
-        assert process.wait(60) == 1
+        assert process.wait(240) == 1

@@ -49,7 +49,7 @@ def _module(name: str, *arguments: str, env: dict[str, str] | None = None, **opt
 
 
 def _made(process: subprocess.Popen[str]) -> None:
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
 
 
@@ -101,7 +101,7 @@ class AtWork:
 
     def end(self) -> list[dict[str, Any]]:
         """End both; returns what each says of its steps since it began, or went on."""
-        ended = [process.communicate(timeout=60) for process in self._running]
+        ended = [process.communicate(timeout=240) for process in self._running]
         return [json.loads(out) if out else _failed(err) for out, err in ended]
 
     def __enter__(self) -> Self:

@@ -47,7 +47,7 @@ class Collector:
         try:
             while data := connection.recv(4096):
                 self.data += data
-        except OSError:
+        except (OSError, ValueError):  # it may be closed at any moment
             return
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class Collector:
 
 def until(done: Callable[[], bool]) -> None:
     event = threading.Event()
-    for _ in range(400):
+    for _ in range(6000):
         if done():
             return
         event.wait(0.02)
@@ -81,7 +81,7 @@ def collector(authority: Authority) -> Iterator[Collector]:
 
 
 def target(port: int, ca_file: Path | None) -> SyslogTarget:
-    return SyslogTarget("localhost", port, "", tls=True, ca_file=str(ca_file) if ca_file is not None else None, timeout=5)
+    return SyslogTarget("localhost", port, "", tls=True, ca_file=str(ca_file) if ca_file is not None else None, timeout=120)
 
 
 def test_syslog_messages_are_of_rfc_5424_and_framed_by_their_length(collector: Collector, authority: Authority) -> None:

@@ -242,7 +242,7 @@ def memory() -> Iterator[Path]:
 async def until_leased(log: AuditLog) -> int:
     """Record until the log writes itself; returns how many were recorded."""
     count = 0
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while log._leased is None:
             log._ask_at = 0.0
             assert await durable(log, log.event("test", {"number": count}))
@@ -278,7 +278,7 @@ async def test_a_busy_log_writes_itself_and_what_is_told_is_there(memory: Path) 
         leased, log._asked = log._leased, ""
         log._checkpoint()
         assert log._asked == ("more" if leased is not None else "")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while log._asked:
                 await asyncio.sleep(0.01)
     proven(memory, range(count + 48))
@@ -342,7 +342,7 @@ async def test_a_writer_that_dies_takes_nothing_with_it(memory: Path, monkeypatc
         assert log._process is not None
         os.kill(log._process.pid, signal.SIGKILL)
         number = count
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while log._leased is not None or log.broken or log._transport is None:
                 number += 1
                 log.event("test", {"number": number})
@@ -369,7 +369,7 @@ async def test_a_lease_that_cannot_be_used_is_given_back(memory: Path, monkeypat
     monkeypatch.setattr(AuditLog, "_lent", take_note)
     async with opened(memory) as log:
         count = 0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not any(asked):
                 assert await durable(log, log.event("test", {"number": count}))
                 count += 1

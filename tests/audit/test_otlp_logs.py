@@ -77,7 +77,7 @@ def lines(count: int = 2) -> Sequence[bytes]:
 
 
 def client(collector: Collector, scheme: str = "http", ca_file: str | None = None) -> OtlpCollector:
-    return OtlpCollector(OtlpTarget(f"{scheme}://localhost:{collector.server_port}/", ca_file, 5.0), "one")
+    return OtlpCollector(OtlpTarget(f"{scheme}://localhost:{collector.server_port}/", ca_file, 120.0), "one")
 
 
 def test_records_are_the_bodies_of_logs(collector: Collector) -> None:
@@ -140,7 +140,7 @@ def test_over_tls_only_a_certificate_of_the_authority_is_believed(collector: Col
 
 
 async def test_beside_files_and_without_them(collector: Collector, tmp_path: Path) -> None:
-    target = {"endpoint": f"http://localhost:{collector.server_port}", "ca_file": None, "timeout": 5.0}
+    target = {"endpoint": f"http://localhost:{collector.server_port}", "ca_file": None, "timeout": 120.0}
     for directory in (tmp_path, None):
         before = len(collector.bodies)
         log = AuditLog(start(directory, otlp=target), on_failure="refuse", interval=60)

@@ -37,7 +37,7 @@ def log(directory: Path, clock: Clock, *, size: int = 1 << 30, compress: bool = 
     return LogFiles(directory, writer, SIGNER, Rotation(size, compress), now=clock, facts=facts, previous=previous)
 
 
-def execution(number: int) -> tuple[bytes, bytes]:
+def execution(number: int) -> tuple[bytes, ...]:
     return line_of("execution", {"execution": number, "login": "app", "rows": number % 7})
 
 

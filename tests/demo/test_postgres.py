@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,15 +14,7 @@ from phiproxy.demo import postgres
 from phiproxy.demo.postgres import EmbeddedPostgres, free_port
 from phiproxy.errors import PhiproxyError
 from tests.harness.server import PostgresServer
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+from tests.harness.waiting import has_ended, until
 
 
 def test_runs_with_a_password_and_leaves_nothing() -> None:
@@ -43,7 +32,7 @@ def test_runs_with_a_password_and_leaves_nothing() -> None:
         server.stop()
         server.stop()
     assert not directory.exists()
-    assert not alive(pid)
+    assert has_ended(pid)
 
 
 def test_the_test_server_logs_parameters(postgres_server: PostgresServer) -> None:
@@ -109,8 +98,5 @@ def test_the_server_does_not_outlive_a_killed_parent() -> None:
         assert parent.stdout is not None
         pid, directory = parent.stdout.readline().split()
         parent.send_signal(signal.SIGKILL)
-    end = time.monotonic() + 60
-    while alive(int(pid)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not alive(int(pid))
+    until(lambda: has_ended(int(pid)), "it lives on")
     subprocess.run(["rm", "-rf", directory], check=True)

@@ -54,7 +54,7 @@ def running(arguments: list[str], port: int, log: Path) -> Iterator[subprocess.P
     with log.open("wb") as out:
         process = subprocess.Popen(arguments, stdout=out, stderr=out)
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while not listens(port):
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < end, log.read_text()
@@ -62,7 +62,7 @@ def running(arguments: list[str], port: int, log: Path) -> Iterator[subprocess.P
             yield process
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(240)
 
 
 def listens(port: int) -> bool:
@@ -73,7 +73,7 @@ def listens(port: int) -> bool:
 def through(site: Site, papers: Papers, port: int) -> psycopg.Connection[tuple[object, ...]]:
     login = {"dbname": site.sealed, "user": site.role, "password": site.password}
     tls = {"sslmode": "verify-full", "sslrootcert": str(papers.authority.certificate)}
-    return psycopg.connect("host=localhost hostaddr=127.0.0.1 connect_timeout=60", port=port, autocommit=True, **login, **tls)  # type: ignore[arg-type]
+    return psycopg.connect("host=localhost hostaddr=127.0.0.1 connect_timeout=240", port=port, autocommit=True, **login, **tls)  # type: ignore[arg-type]
 
 
 def sessions(proxies: list[tuple[ProxyUnderTest, int]]) -> list[int]:

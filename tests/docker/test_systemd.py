@@ -74,7 +74,7 @@ def test_certbot_renews_the_certificate(postgres_server: PostgresServer, tmp_pat
             first = shown(proxy.port)
             assert proxy.process is not None
             hook(papers.server, lineage, target, str(proxy.process.pid))
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while (second := shown(proxy.port)) == first:
                 assert time.monotonic() < end, proxy.log_path.read_text()
                 time.sleep(0.1)
@@ -107,7 +107,7 @@ def shown(port: int) -> bytes:
     """Return the certificate that the proxy shows."""
     import socket  # noqa: PLC0415
 
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=240) as sock:
         sock.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")
         assert sock.recv(1) == b"S"
         context = ssl.create_default_context()

@@ -182,7 +182,7 @@ class Shell:
         for process in self._serving:
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(120)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -200,7 +200,7 @@ class Shell:
         script = f'. "{self._state}"\n{commands}\n{{ export -p; declare -f; printf "cd %q\\n" "$PWD"; }} >"{self._state}"\n'
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
-            env=self._environment(), cwd=self.directory, capture_output=True, text=True, check=False, timeout=120,
+            env=self._environment(), cwd=self.directory, capture_output=True, text=True, check=False, timeout=400,
         )  # fmt: skip
         assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
         return done.stdout
@@ -216,7 +216,7 @@ class Shell:
                 env=self._environment(), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             )  # fmt: skip
         self._serving.append(process)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while time.monotonic() < end and process.poll() is None:
             with socket.socket() as probe:
                 probe.settimeout(1)

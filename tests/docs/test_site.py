@@ -24,7 +24,7 @@ def build(directory: Path, pages: dict[str, str]) -> subprocess.CompletedProcess
     (directory / "mkdocs.yml").write_text(f"{settings}nav: [README.md]\n")
     return subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--config-file", str(directory / "mkdocs.yml")],
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
 
 

@@ -31,6 +31,8 @@ from phiproxy.errors import ConfigError, PhiproxyError
 from phiproxy.policy.settings import Compute
 from phiproxy.postgres import binaries
 from tests.engine.both import Both, compute, computed_for, data_row
+from tests.harness.waiting import has_ended
+from tests.net.serving import until
 
 Server = psycopg.Connection[tuple[object, ...]]
 COUNT = Rest((b"SELECT count(*) FROM ", b" AS p (n)"), (Column(25),))
@@ -43,14 +45,14 @@ def children(pid: int) -> list[int]:
 
 
 async def started_again(cluster: Cluster, times: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while cluster.starts < times:
             await asyncio.sleep(0.05)
 
 
 @pytest.fixture
 async def cluster(server_major: int) -> AsyncIterator[Cluster]:
-    cluster = Cluster(compute(limits={"sessions": 4, "timeout": "20s"}), major=server_major)
+    cluster = Cluster(compute(limits={"sessions": 4, "timeout": "300s"}), major=server_major)
     await cluster.start()
     yield cluster
     await cluster.stop()
@@ -110,7 +112,7 @@ async def test_it_leaves_nothing_behind(server_major: int) -> None:
 async def test_a_crash_is_57p03_for_what_was_computed_and_it_is_started_again(
     cluster: Cluster, server: Server, victim: str
 ) -> None:
-    async with Both.over(cluster.access, server, compute(limits={"sessions": 4, "timeout": "20s"})) as both:
+    async with Both.over(cluster.access, server, compute(limits={"sessions": 4, "timeout": "300s"})) as both:
         assert (await both.run(COUNT, [ROW] * 300)).rows == [[b"300"]]
         running = [asyncio.ensure_future(both.run(ENDLESS, [ROW] * n)) for n in (1, 300)]
         assert cluster.pid is not None
@@ -128,7 +130,7 @@ async def test_a_crash_is_57p03_for_what_was_computed_and_it_is_started_again(
 
 async def computing(postmaster: int, count: int = 1) -> list[int]:
     """Wait until so many backends compute; return them."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while len(busy := [pid for pid in children(postmaster) if computed_for(pid) > 0.2]) < count:
             await asyncio.sleep(0.02)
     return busy
@@ -140,16 +142,17 @@ async def test_while_it_is_away_it_is_57p03_at_once(cluster: Cluster, server: Se
         assert (await both.run(COUNT, [ROW])).rows == [[b"1"]]
         assert cluster.pid is not None
         os.kill(cluster.pid, signal.SIGKILL)
-        await asyncio.sleep(0.5)
+        await until(lambda: all(conn.closed for conn in both.engine.pool.idle), "it is not gone")
         for _ in range(3):
             begun = time.monotonic()
             with pytest.raises(EngineUnavailable):
                 await both.run(COUNT, [ROW])
-            assert time.monotonic() - begun < 10
+            assert time.monotonic() - begun < 20  # it would be there again after 30 s
 
 
 async def test_one_that_crashes_at_once_is_started_less_and_less_often(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(module, "SETTLED", 600.0)
     with structlog.testing.capture_logs() as logs:
         for times in (2, 3, 4):
             assert cluster.pid is not None
@@ -239,9 +242,7 @@ async def test_a_proxy_that_is_killed_takes_it_along_and_the_next_wipes_its_file
         directory = next(Path(line.strip()) for line in proxy.stdout if line.startswith("/"))
         postmaster = int((directory / "data" / "postmaster.pid").read_text().split()[0])
         proxy.kill()
-    async with asyncio.timeout(60):
-        while Path(f"/proc/{postmaster}").exists() and "\nState:\tZ" not in Path(f"/proc/{postmaster}/status").read_text():
-            await asyncio.sleep(0.05)
+    await until(lambda: has_ended(postmaster), "it lives on")
     assert directory.exists()
     cluster = Cluster(compute(), major=server_major)
     await cluster.start()
@@ -261,7 +262,7 @@ async def test_sessions_end_with_the_proxy_that_they_compute_for(cluster: Cluste
             (backend,) = await computing(cluster.pid)
             assert computation.conn._transport is not None
             computation.conn._transport.abort()
-        async with asyncio.timeout(15):  # it would be at an end after 20 s by itself
+        async with asyncio.timeout(120):  # by itself it would be at an end after 300 s
             while Path(f"/proc/{backend}").exists():
                 await asyncio.sleep(0.1)
 
@@ -309,7 +310,7 @@ def small_disk() -> Iterator[Path]:
 
 
 async def test_a_full_disk_is_53200_and_goes_on(server: Server, server_major: int, small_disk: Path) -> None:
-    settings = compute(directory=str(small_disk), limits={"bytes": "1GiB", "rows": 1_000_000, "timeout": "30s"})
+    settings = compute(directory=str(small_disk), limits={"bytes": "1GiB", "rows": 1_000_000, "timeout": "300s"})
     cluster = Cluster(settings, major=server_major)
     await cluster.start()
     try:
@@ -332,7 +333,7 @@ def test_under_the_loop_that_serves(server: Server, server_major: int) -> None:
     """uvloop's pipes, sockets and transports are others."""
 
     async def serve() -> None:
-        settings = compute(limits={"sessions": 4, "timeout": "20s"})
+        settings = compute(limits={"sessions": 4, "timeout": "300s"})
         cluster = Cluster(settings, major=server_major)
         await cluster.start()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -93,10 +92,8 @@ async def test_one_that_says_nothing(both: Both, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(module, "LOGIN_PATIENCE", 0.2)
     elsewhere = replace(both.engine.access, directory=str(tmp_path))
     async with impostor(tmp_path, lambda _: b""):
-        begun = time.monotonic()
         with pytest.raises(EngineUnavailable):
             await Connection.open(elsewhere, "x")
-        assert time.monotonic() - begun < 5
 
 
 async def test_one_that_hangs_up(both: Both) -> None:

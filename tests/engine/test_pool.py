@@ -13,6 +13,7 @@ from phiproxy.engine.databases import connect, make_database
 from phiproxy.engine.definitions import Definitions, TypeDefinition
 from phiproxy.engine.pool import Pool
 from tests.engine.both import Both, read_server
+from tests.net.serving import until
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ async def test_what_is_closed_or_worn_is_not_used_again(
     pool.leave(conn)
     async with connect(engine_access) as administrator:
         await administrator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'phiproxy_rest'")
-    await asyncio.sleep(0.2)
+    await until(lambda: conn.closed, "it is not closed")
     await pool.enter(soon())
     another = await pool.connection(two[0])
     assert another is not conn

@@ -234,7 +234,7 @@ async def test_however_it_is_cut_the_same_is_shown(both: Both, monkeypatch: pyte
             await computation.rows(b"".join(data_row([b"%d" % n]) for n in range(count)))
             async for piece in computation.results(Values()):
                 shown.append(piece)  # noqa: PERF401 - what came before an error counts too
-    async with asyncio.timeout(10):  # an error comes before the ReadyForQuery, perhaps in a chunk of its own
+    async with asyncio.timeout(120):  # an error comes before the ReadyForQuery, perhaps in a chunk of its own
         while not computation._run.done:
             await asyncio.sleep(0.01)
     everything = b"".join(chunks)

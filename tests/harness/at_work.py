@@ -10,7 +10,7 @@ from typing import Self
 class AtWork:
     """Threads that run while a ``with`` block does; each looks at ``_stop``, and has ``patience`` seconds to end then."""
 
-    patience: float | None = 30.0
+    patience: float | None = 120.0
 
     def __init__(self, *works: Callable[[], None]) -> None:
         self._stop = threading.Event()

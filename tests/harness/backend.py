@@ -21,7 +21,7 @@ class Backend:
         self.version = self._login.info.server_version
         self._socket = socket.socket(fileno=os.dup(self._login.pgconn.socket))
         self._socket.setblocking(True)
-        self._socket.settimeout(60)
+        self._socket.settimeout(240)
 
     def says(self, script: Sequence[bytes]) -> list[Frame]:
         """Say messages and return the replies, up to those of two last Queries that are only ours."""

@@ -8,6 +8,7 @@ with two descriptors; it ends with the one that started it. Shells have their co
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import gc
 import json
@@ -104,6 +105,10 @@ class _Parent:
                 env=dict(environment),
             ).returncode = 0  # nobody waits for it
 
+    def close(self) -> None:
+        """Let it end."""
+        self._line.close()
+
     def fork(self, order: Mapping[str, object], stdin: int, stdout: int, stderr: int) -> Forked:
         ours, theirs = socket.socketpair()
         with theirs, self._lock:
@@ -150,6 +155,7 @@ def _the_parent(env: Mapping[str, str], directory: str) -> _Parent:
     with _making:
         if not _parent:
             _parent.append(_Parent(env, directory))
+            atexit.register(_parent[0].close)
             for dsn in _servers:
                 _parent[0].know(dsn)
         return _parent[0]

@@ -8,6 +8,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from phiproxy.demo.postgres import free_port
+
 
 class Gate:
     """Forwards connections to ``host:port`` while it is open; shut, it refuses new ones, and has ended those there were."""
@@ -18,7 +20,7 @@ class Gate:
         self._target = (host, port)
         self._listening: socket.socket | None = None
         self._carried: set[socket.socket] = set()
-        self.port = 0
+        self.port = free_port()  # not one of those that connections go out by: while it is shut nobody may take it
 
     def __enter__(self) -> Self:
         self.open()
@@ -30,7 +32,6 @@ class Gate:
     def open(self) -> None:
         """Listen, on the same port as before."""
         self._listening = socket.create_server((self.host, self.port))
-        self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listening,), daemon=True).start()
 
     def shut(self) -> None:
@@ -40,6 +41,9 @@ class Gate:
             with contextlib.suppress(OSError):
                 listening.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             listening.close()
+        self._end()
+
+    def _end(self) -> None:
         for sock in list(self._carried):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -50,9 +54,15 @@ class Gate:
                 client, _ = listening.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._target)
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
+            self._carried |= {client, server}
+            if self._listening is not listening:  # it was shut meanwhile
+                self._end()
             for one, other in ((client, server), (server, client)):
-                self._carried.add(one)
                 threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:

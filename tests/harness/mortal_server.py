@@ -19,7 +19,7 @@ def kill_postgres(own: EmbeddedPostgres) -> None:
     """Kill -9 of all processes of a server."""
     assert own._process is not None
     own._process.kill()
-    own._process.wait(60)
+    own._process.wait(240)
     postmaster.kill_orphans(own.data)
 
 

@@ -153,7 +153,8 @@ class LeakOracle:
         with self._connected() as conn:
             tables = conn.execute(
                 "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-                " WHERE c.relkind IN ('r', 'm') AND (n.nspname NOT IN ('pg_catalog', 'information_schema')"
+                " WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'"  # which only their sessions can read
+                " AND (n.nspname NOT IN ('pg_catalog', 'information_schema')"
                 " OR c.relname = ANY(%s)) ORDER BY 1, 2",
                 (list(CATALOGUES),),
             ).fetchall()

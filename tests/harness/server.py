@@ -75,6 +75,11 @@ class PostgresServer:
             query = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
             return conn.execute(query, (pid,)).fetchone() is not None
 
+    def waits_for_lock(self, pid: int) -> bool:
+        """Tell whether a backend waits for what another one holds."""
+        with self.connect() as conn:
+            return conn.execute("SELECT cardinality(pg_blocking_pids(%s)) > 0", (pid,)).fetchone() == (True,)
+
     def create_role(self, name: str, password: str) -> None:
         """Create a login role, or give an existing one this password."""
         role, secret = sql.Identifier(name), sql.Literal(cheap_verifier(password))

@@ -70,7 +70,7 @@ def test_the_environment_is_the_one_given(tmp_path: Path) -> None:
 def test_the_end_is_told_to_every_thread() -> None:
     process = start("--help")
     codes: list[int] = []
-    threads = [threading.Thread(target=lambda: codes.append(process.wait(60))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: codes.append(process.wait(240))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -85,7 +85,7 @@ def test_a_signal_that_ends_it_is_told_and_patience_ends(tmp_path: Path) -> None
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.1)
     process.kill()
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(240) == -signal.SIGKILL
     process.terminate()  # nothing to end any more, and no complaint
 
 

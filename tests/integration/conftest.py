@@ -34,7 +34,7 @@ def engine_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def split_site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, engine_directory: Path) -> Iterator[Site]:
     """The clinic's two databases and its proxy with an engine, once for the whole run."""
-    settings = f"compute: {{engine: embedded, directory: {engine_directory}, limits: {{rows: 500, sessions: 4, timeout: 20s}}}}\n"
+    settings = f"compute: {{engine: embedded, directory: {engine_directory}, limits: {{rows: 500, sessions: 4, timeout: 300s}}}}\n"
     with open_site(postgres_server, tmp_path_factory.mktemp("split"), policy=POLICY, ddl=DDL, settings=settings) as site:
         yield site
 

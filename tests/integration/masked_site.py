@@ -118,7 +118,7 @@ class MaskedSite:
         assert process is not None
         before = sum(log.read_text().count(said) for said in _RELOADED)
         os.kill(process.pid, signal.SIGHUP)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while sum(log.read_text().count(said) for said in _RELOADED) == before:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -19,7 +19,7 @@ from tests.integration.test_ehr import POLICY
 PERSONS = int(os.environ.get("PHIPROXY_PERSONS", "500"))
 PAUSE = 0.02
 """Seconds between the steps of an application: it is there to be at work, not to take the job's time."""
-LONGEST = 10.0
+LONGEST = 60.0
 """Seconds that a step of an application may take: it is of some statements, and the machine may be busy otherwise."""
 
 

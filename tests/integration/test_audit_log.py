@@ -259,7 +259,7 @@ def test_logins_are_recorded_also_those_that_fail(site: Site) -> None:
 
 
 def until_recorded(site: Site, **fields: object) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not log_of(site, **fields):
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -276,7 +276,7 @@ def test_what_is_done_with_keys_and_policies_is_recorded(site: Site) -> None:
     digest = log_of(site, kind="proxy.started")[0]["policies"][site.sealed]
     assert site.proxy.process is not None
     os.kill(site.proxy.process.pid, 1)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not (log_of(site, kind="policy.loaded") and len(key_records()) > before):
         assert time.monotonic() < until
         time.sleep(0.1)
@@ -315,7 +315,7 @@ def test_the_checkpoints_of_each_worker_are_anchored(postgres_server: PostgresSe
         site.config.write_text(site.config.read_text() + settings)
         site.cli("keys", "init")
         site.proxy.start()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while len(stems := {path.stem for path in (site.directory / "audit").glob("*.anchors")}) < 3:
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -337,7 +337,7 @@ def test_the_supervisor_signs_for_all_workers(postgres_server: PostgresServer, t
         for _ in range(6):
             with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
                 conn.execute(BY_TAG, [SSN])
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while len({h["file"] for r in log_of(site, kind="log.heads") for h in r["heads"]}) < 2:
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -434,7 +434,7 @@ KILLS = 100 if float(os.environ.get("PHIPROXY_EXPLORE", "0")) else 12
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300 + 20 * KILLS)
+@pytest.mark.timeout(600 + 20 * KILLS)
 def test_no_row_was_shown_whose_record_is_missing_after_kill_9(site: Site, conn: Connection, tmp_path: Path) -> None:
     readers = 4
     for number in range(readers):
@@ -454,7 +454,7 @@ def test_no_row_was_shown_whose_record_is_missing_after_kill_9(site: Site, conn:
             threads = [threading.Thread(target=reader, args=(dsn, shown, number)) for number in range(readers)]
             for thread in threads:
                 thread.start()
-            until = time.monotonic() + 60
+            until = time.monotonic() + 240
             while not sum(shown):
                 assert time.monotonic() < until
                 time.sleep(0.01)
@@ -466,9 +466,10 @@ def test_no_row_was_shown_whose_record_is_missing_after_kill_9(site: Site, conn:
             writers = children(doomed.process.pid) if turn % 3 == 2 else []
             doomed.kill()
             for pid in writers:  # which would else write and sign what it was told
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has already
+                    os.kill(pid, signal.SIGKILL)
             for thread in threads:
-                thread.join(60)
+                thread.join(240)
         if not writers:
             wait_for_end(directory)
         recorded = [0] * readers
@@ -497,7 +498,7 @@ def children(pid: int) -> list[int]:
 
 def wait_for_end(directory: Path) -> None:
     """Wait for the writer of a proxy that was killed: it writes and signs what it has been told."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not any(record["kind"] == "log.closed" for record in records(directory)):
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -546,7 +547,7 @@ def test_a_full_disk(postgres_server: PostgresServer, tmp_path: Path, small_disk
         assert "phiproxy_audit_broken 1.0" in shown
         assert float(re.findall(r"^phiproxy_audit_lag_seconds (\S+)$", shown, re.MULTILINE)[0]) > 0
         filler.unlink()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         with psycopg.connect(site.proxy_dsn, autocommit=True) as other:
             while True:
                 try:
@@ -568,7 +569,7 @@ def test_a_full_disk(postgres_server: PostgresServer, tmp_path: Path, small_disk
 
 def until_answered(port: int, status: int, text: bytes) -> None:
     """Wait until /readyz says so."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:

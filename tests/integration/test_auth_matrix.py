@@ -111,7 +111,7 @@ async def _by_libpq(stage: Stage, port: int, leg: str, binding: str, role: str, 
     if leg == "certificate":
         options |= {"sslcert": str(stage.papers.client.certificate), "sslkey": str(stage.papers.client.key)}
     conn = await psycopg.AsyncConnection.connect(
-        host="127.0.0.1", port=port, user=role, password=password, dbname=database, connect_timeout=60, **options
+        host="127.0.0.1", port=port, user=role, password=password, dbname=database, connect_timeout=240, **options
     )
     async with conn:
         row = await (await conn.execute("SELECT current_user || ' is there'")).fetchone()
@@ -124,7 +124,7 @@ async def _by_asyncpg(stage: Stage, port: int, leg: str, role: str, password: st
     if leg != "off":
         context = stage.papers.context(client=stage.papers.client if leg == "certificate" else None)
     conn = await asyncpg.connect(
-        host="127.0.0.1", port=port, user=role, password=password, database=database, ssl=context, timeout=20
+        host="127.0.0.1", port=port, user=role, password=password, database=database, ssl=context, timeout=240
     )
     try:
         return str(await conn.fetchval("SELECT current_user || ' is there'"))

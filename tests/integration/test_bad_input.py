@@ -43,7 +43,7 @@ def complaint(clinic: Clinic, config: Path, command: tuple[str, ...]) -> str:
     """Run a command that must fail; return its one line. What ``check`` finds is its result, on standard output."""
     if command == ("check",):
         command = ("check", "--json")
-    done = run_cli(*command, "-c", str(config), env=clinic.site.env, timeout=60)
+    done = run_cli(*command, "-c", str(config), env=clinic.site.env, timeout=240)
     assert done.returncode == 1, f"exit {done.returncode}: {done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     # the log of serve may stand beside it
@@ -164,7 +164,7 @@ STARTUPS = {
 def test_garbage_instead_of_a_startup(clinic: Clinic, name: str) -> None:
     clinic.seed(1)
     with psycopg.connect(clinic.proxy_dsn, autocommit=True) as other:
-        with socket.create_connection((clinic.site.proxy.host, clinic.site.proxy.port), timeout=60) as client:
+        with socket.create_connection((clinic.site.proxy.host, clinic.site.proxy.port), timeout=240) as client:
             answer = b""
             client.sendall(STARTUPS[name])
             with suppress(OSError):  # already closed
@@ -205,7 +205,7 @@ def test_garbage_in_a_session_is_08p01_and_hurts_nobody_else(clinic: Clinic, nam
     with psycopg.connect(clinic.proxy_dsn, autocommit=True) as other, psycopg.connect(clinic.proxy_dsn) as bad:
         with socket.socket(fileno=os.dup(bad.pgconn.socket)) as raw:
             raw.setblocking(True)
-            raw.settimeout(60)
+            raw.settimeout(240)
             # a Bind whose inside is wrong is answered by the server itself, with an ERROR that a Sync ends
             raw.sendall(LIES[name]() + SYNC)
             answer = b""

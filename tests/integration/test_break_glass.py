@@ -211,7 +211,7 @@ def test_a_reason_lifts_masks_and_a_second_person_signs_it_off(masked: MaskedSit
         assert review(masked, each["glass"], "--as", "mask_clerk", "--note", "likewise").returncode == 0
     assert review(masked).returncode == 0
     key = masked.site.cli("audit", "key").strip()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while (proven := run_cli("audit", "verify", str(masked.site.directory / "audit"), "--key", key)).returncode:
         assert time.monotonic() < deadline, proven.stdout
         time.sleep(0.5)

@@ -273,7 +273,7 @@ def test_what_stands_in_the_catalogue_is_authentic_or_fails(both: Differential) 
             for planted in (moved, text.replace(envelope, f"'{value}'::bytea"), envelope, moved.replace(moved[40:42], "00")):
                 conn.execute(f"ALTER TABLE orders ALTER COLUMN reason SET DEFAULT {planted}".encode())
                 outcome = None
-                for _ in range(200):  # until the proxy has read the catalogue again
+                for _ in range(2000):  # until the proxy has read the catalogue again
                     with psycopg.connect(both.clinic.proxy_dsn, autocommit=True) as client:
                         try:
                             client.execute("INSERT INTO orders (id) VALUES (61)")
@@ -291,7 +291,7 @@ def test_what_stands_in_the_catalogue_is_authentic_or_fails(both: Differential) 
 def _until_it_is_read(dsn: str) -> None:
     """Return once the proxy has read the catalogue with the default that opens."""
     with psycopg.connect(dsn, autocommit=True) as client:
-        for _ in range(100):
+        for _ in range(1000):
             try:
                 client.execute("INSERT INTO orders (id) VALUES (62)")
             except psycopg.Error:

@@ -512,7 +512,7 @@ def test_a_view_that_is_replaced_while_its_rest_is_sealed_anew_stays_what_it_was
             until(lambda: bool(watching.execute("SELECT FROM pg_locks WHERE NOT granted").rowcount), "the job waits for the view")
             other.execute(f"CREATE OR REPLACE VIEW raced AS SELECT q.*, 1 AS more FROM ({stored.rstrip(';')}) AS q".encode())
             other.commit()
-            assert "view public.raced was changed meanwhile" in job.result(timeout=60).stderr
+            assert "view public.raced was changed meanwhile" in job.result(timeout=240).stderr
             assert watching.execute("SELECT more FROM raced LIMIT 1").fetchall() == [(1,)]
             number = re.search(r"jobs resume (\d+)", job.result().stderr)
             assert number is not None

@@ -245,7 +245,7 @@ def test_the_client_gives_up(clinic: Clinic) -> None:
 def cancelled(conn: psycopg.Connection[Any], rows: bytes) -> None:
     with conn.cursor().copy("COPY visits (room, diagnosis) FROM STDIN") as copy:
         copy.write(rows)
-        conn.cancel_safe(timeout=60)  # step by step: the tap is a thread of this process
+        conn.cancel_safe(timeout=240)  # step by step: the tap is a thread of this process
         while not select.select([conn.pgconn.socket], [], [], 0.01)[0]:
             copy.write(rows)  # the server looks up at the next row
 

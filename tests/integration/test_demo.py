@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -97,7 +97,7 @@ def running(temporary: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[
             cwd=ROOT,
         )
     try:
-        end = time.monotonic() + 90
+        end = time.monotonic() + 300
         while "Serving until" not in log.read_text() and time.monotonic() < end and process.poll() is None:
             time.sleep(0.1)
         found = re.search(r'psql "?(postgresql://[^\s"]+)', log.read_text())
@@ -112,7 +112,7 @@ def running(temporary: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[
 
 def gone(temporary: Path) -> bool:
     """Wait until no process names the directory any longer."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while children(str(temporary)) and time.monotonic() < end:
         time.sleep(0.1)
     return not children(str(temporary))
@@ -133,7 +133,7 @@ def test_serves_until_it_is_told_to_end(temporary: Path, tmp_path: Path, sign: s
         assert explained.returncode == 0, explained.stderr
         assert "substring" in explained.stdout
         process.send_signal(sign)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert "Traceback" not in log.read_text()
         assert leftovers(temporary) == ["home"]
         assert {"phiproxy.yaml", "policy.yaml", "kek.json"} <= {p.name for p in home.iterdir()}
@@ -153,8 +153,9 @@ def test_nothing_outlives_a_demo_that_was_killed(temporary: Path, tmp_path: Path
 def test_a_proxy_that_ends_ends_the_demo(temporary: Path, tmp_path: Path) -> None:
     with running(temporary, tmp_path) as (process, log, _, _):
         for pid in processes(f"serve -c {temporary}"):
-            os.kill(pid, signal.SIGKILL)
-        assert process.wait(30) == 1
+            with suppress(ProcessLookupError):  # it went with another one
+                os.kill(pid, signal.SIGKILL)
+        assert process.wait(120) == 1
         assert "the proxy has ended" in log.read_text()
         assert gone(temporary)
 

@@ -559,7 +559,7 @@ def test_what_is_made_while_a_job_fills(postgres_server: PostgresServer, tmp_pat
     """It is neither lost nor left behind: the switch is not made over it, and the job looks once more and takes it along."""
     with filled_site(postgres_server, tmp_path, policy=POLICY, ddl=TABLES, rows=1500) as site:
         job = started(site, "encrypt", "--rate", "1000")
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while "phi_new_ssn" not in raw_columns(site, "people") and time.monotonic() < until:
             time.sleep(0.05)
         made = "CREATE INDEX later ON people (born, city); ALTER TABLE people ADD CONSTRAINT later CHECK (name <> 'x')"
@@ -604,7 +604,7 @@ def test_what_was_added_for_foreign_keys_is_taken_back(postgres_server: Postgres
         columns = [raw_columns(site, table) for table in tables]
         job = started(site, "encrypt", "--rate", "100")
         try:
-            until = time.monotonic() + 60
+            until = time.monotonic() + 240
             while "phi_tag_patient_0" not in raw_columns(site, "visits") and time.monotonic() < until:
                 time.sleep(0.05)
             same_as_twin(site, JOINED_STATEMENTS)

@@ -417,7 +417,7 @@ def test_a_filled_column_is_observed_sealed_and_gets_another_index(postgres_serv
 
 
 def _until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not done():
         assert time.monotonic() < end
         time.sleep(0.3)

@@ -232,7 +232,7 @@ def test_statements_over_documents_in_clear_are_observed(postgres_server: Postgr
         with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
             for statement in statements:
                 conn.execute(statement.encode())
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while len(observed := json.loads(site.cli("observe", "report", "--json"))["statements"]) < len(statements):
             assert time.monotonic() < end, observed
             time.sleep(0.5)

@@ -203,7 +203,7 @@ def test_django(site: Site, corpus: list[Resource]) -> None:
         parts = psycopg.conninfo.conninfo_to_dict(dsn)
         arguments = [str(parts[key]) for key in ("host", "port", "user", "password", "dbname")]
         run = subprocess.run(
-            [sys.executable, "-c", dedent(DJANGO), *arguments], capture_output=True, text=True, check=False, timeout=120
+            [sys.executable, "-c", dedent(DJANGO), *arguments], capture_output=True, text=True, check=False, timeout=400
         )
         assert run.returncode == 0, run.stderr
         answers.append(json.loads(run.stdout))

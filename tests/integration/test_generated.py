@@ -24,7 +24,7 @@ from tests.harness.results import Outcome
 # The statements, and how many, are the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE=SECONDS
 # looks at others, for so long each.
 EXPLORE = float(os.environ.get("PHIPROXY_EXPLORE", "0"))
-pytestmark = pytest.mark.timeout(300 + 2 * EXPLORE)
+pytestmark = pytest.mark.timeout(600 + 2 * EXPLORE)
 Way = tuple[str, int, int, bool]
 Values = tuple[str | bytes | None, ...]
 Types = tuple[int, ...] | None

@@ -25,7 +25,7 @@ from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 
 EXPLORE = float(os.environ.get("PHIPROXY_EXPLORE", "0"))
-pytestmark = pytest.mark.timeout(300 + 2 * EXPLORE)
+pytestmark = pytest.mark.timeout(600 + 2 * EXPLORE)
 Rows = Sequence[tuple[str | None, ...]]
 Statement = tuple[str, tuple[str, ...]]
 INSERT = "INSERT INTO charts (id, ssn, doc, closed, whole, raw, open) VALUES ($1::int, $2, $3, $4, $5, $6, $7)"

@@ -41,7 +41,7 @@ class Writers(AtWork):
     ``stored`` are the values that each row may have at the end: the last one that was acknowledged, and one of which nobody knows.
     """
 
-    patience = 60.0
+    patience = 120.0
 
     LANES = 2
 
@@ -56,7 +56,7 @@ class Writers(AtWork):
         chance = random.Random(lane)
         while not self._stop.is_set():
             try:
-                with psycopg.connect(self._dsn, autocommit=True, connect_timeout=10) as conn:
+                with psycopg.connect(self._dsn, autocommit=True, connect_timeout=30) as conn:
                     conn.prepare_threshold = 1
                     while not self._stop.is_set():
                         self._write(conn, 1 + lane + self.LANES * chance.randrange(ROWS // self.LANES), chance.randrange(10**9))
@@ -106,7 +106,7 @@ def site_of(mortal: MortalServer, directory: Path) -> Iterator[Site]:
         yield site
 
 
-@pytest.mark.timeout(1800 if EXPLORING else 300)
+@pytest.mark.timeout(1800 if EXPLORING else 600)
 @pytest.mark.parametrize("what", ["the job", "the proxy", "the job's connections", "PostgreSQL"])
 def test_killed_at_random_moments(mortal: MortalServer, tmp_path: Path, what: str) -> None:
     with site_of(mortal, tmp_path) as site:

@@ -47,7 +47,7 @@ class Held:
 
     def _hold(self, *arguments: object) -> object:
         self.begun.set()
-        assert self.answered.wait(60), "the neighbour was not answered meanwhile"
+        assert self.answered.wait(240), "the neighbour was not answered meanwhile"
         return self._called(*arguments)
 
 

@@ -78,7 +78,7 @@ def worlds(
     tmp_path_factory: pytest.TempPathFactory,
     engine_directory: Path,
 ) -> Iterator[MaskedSite]:
-    settings = f"compute: {{engine: embedded, directory: {engine_directory}, limits: {{sessions: 4, timeout: 20s}}}}\n"
+    settings = f"compute: {{engine: embedded, directory: {engine_directory}, limits: {{sessions: 4, timeout: 300s}}}}\n"
     settings = settings if request.param != "alone" else ""
     directory = tmp_path_factory.mktemp("worlds")
     schemas = "CREATE SCHEMA wa; CREATE SCHEMA wb; GRANT ALL ON SCHEMA wa, wb TO public"

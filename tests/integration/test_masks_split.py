@@ -18,7 +18,7 @@ def masked(
     postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, engine_directory: Path
 ) -> Iterator[MaskedSite]:
     """The clinic with one person in it, and an engine."""
-    settings = f"compute: {{engine: embedded, directory: {engine_directory}, limits: {{rows: 500, sessions: 4, timeout: 20s}}}}\n"
+    settings = f"compute: {{engine: embedded, directory: {engine_directory}, limits: {{rows: 500, sessions: 4, timeout: 300s}}}}\n"
     with open_masked_site(postgres_server, tmp_path_factory.mktemp("masks-split"), settings=settings) as masked:
         with masked.as_owner() as conn:
             conn.execute(INSERT, ROW)

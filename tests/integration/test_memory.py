@@ -66,7 +66,7 @@ def connected(site: Site, route: str) -> Iterator[socket.socket]:
     with psycopg.connect(site.proxy.dsn(database, site.role, site.password), autocommit=True) as conn:
         with socket.socket(fileno=os.dup(conn.fileno())) as raw:
             raw.setblocking(True)
-            raw.settimeout(60)
+            raw.settimeout(240)
             yield raw
         conn.pgconn.finish()
 
@@ -168,7 +168,7 @@ def test_both_directions_full_at_once(site: Site, route: str) -> None:
             assert part, "the connection ended"
             ready += (seen + part).count(READY) - seen.count(READY)
             seen = part[-5:]
-        writer.join(60)
+        writer.join(240)
         assert not failures
 
 

@@ -25,7 +25,7 @@ def program(pytestconfig: pytest.Config) -> Path:
     for name in ("package.json", "dialogue.js"):
         shutil.copy(HERE / name, room)
     command = [NPM, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline", "--loglevel=error"]
-    done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, f"the packages of node-postgres cannot be had:\n{done.stderr}"
     return room / "dialogue.js"
 
@@ -34,7 +34,7 @@ def told(program: Path, dsn: str, values: str) -> tuple[list[Any], list[Any]]:
     """Run the program; returns what it was told to what is understood, and to what is refused."""
     assert NODE is not None
     done = subprocess.run(
-        [NODE, program.name, dsn, values], cwd=program.parent, capture_output=True, text=True, check=False, timeout=120
+        [NODE, program.name, dsn, values], cwd=program.parent, capture_output=True, text=True, check=False, timeout=400
     )
     assert done.returncode == 0, done.stderr
     both: tuple[list[Any], list[Any]] = tuple(json.loads(done.stdout))

@@ -48,7 +48,7 @@ def bouncer(site: Site, behind: int, mode: str, *, size: int = 5) -> Iterator[in
     with (home / "log").open("wb") as log:
         process = subprocess.Popen([PROGRAM, "-q", *as_nobody, str(home / "ini")], stdout=log, stderr=log)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while not _listens(port):
             assert process.poll() is None, (home / "log").read_text()
             assert time.monotonic() < end
@@ -56,7 +56,7 @@ def bouncer(site: Site, behind: int, mode: str, *, size: int = 5) -> Iterator[in
         yield port
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(240)
 
 
 def _listens(port: int) -> bool:

@@ -65,7 +65,7 @@ async def test_libpq_cancels_with_a_long_key(newest: PostgresServer, papers: Pap
         for _ in range(3):
             running = asyncio.ensure_future(conn.execute("SELECT pg_sleep(600)"))
             await asleep(newest, conn)
-            await conn.cancel_safe(timeout=60)
+            await conn.cancel_safe(timeout=240)
             with pytest.raises(psycopg.errors.QueryCanceled):
                 await running
         running = asyncio.ensure_future(conn.execute("SELECT pg_sleep(0.6)"))

@@ -27,7 +27,7 @@ def psql(clinic: Clinic, dsn: str, script: str, *options: str) -> tuple[str, str
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
         env={"LC_ALL": "C.UTF-8", "PGCLIENTENCODING": "UTF8", "HOME": "/nonexistent"},
     )
     return done.stdout, done.stderr, done.returncode

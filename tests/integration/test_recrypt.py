@@ -202,7 +202,7 @@ def test_a_job_is_paused_resumed_and_aborted_from_elsewhere(clinic: Clinic) -> N
     assert "goes on in its own process" in site.cli("jobs", "resume", number)
     assert next(line for line in lines if "waits" in line)["waits"] == ""
     site.cli("jobs", "abort", number)
-    assert process.wait(60) == 1
+    assert process.wait(120) == 1
     assert process.stderr is not None
     assert f"job {number}, recrypt" in process.stderr.read()
     process.stdout.close()
@@ -228,7 +228,7 @@ def test_the_dbas_own_query_holds_it_back(clinic: Clinic) -> None:
         assert keys_in_use(clinic) == old
         conn.execute("SELECT pg_advisory_unlock(4711)")
     assert "goes on" in process.stderr.read()
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     process.stderr.close()
     assert not keys_in_use(clinic) & old
 
@@ -248,7 +248,7 @@ def test_a_server_that_ends_the_connection_leaves_a_job_to_go_on_with(clinic: Cl
     with clinic.superuser() as conn:
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'phiproxy job%'"
         assert conn.execute(ended.encode()).fetchall() == [(True,)] * 2, "it reads by another one"
-    assert process.wait(30) == 1
+    assert process.wait(120) == 1
     number = max_job(site)
     assert f"phiproxy jobs resume {number}" in process.stderr.read()
     process.stdout.close()

@@ -27,6 +27,7 @@ from phiproxy.policy.load import load_settings
 from tests.harness.oracle import LeakOracle
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
+from tests.harness.waiting import until
 from tests.keys.rotator import no_secrets
 
 DEPLOYMENT = "attacked"
@@ -83,10 +84,15 @@ class Bench:
         return [bytes(value) for (value,) in self.attack(f"SELECT {column} FROM patients WHERE {column} IS NOT NULL ORDER BY id")]
 
     def wait_for(self, statement: str, values: tuple[str, ...], wanted: str | list[tuple[Any, ...]]) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while (found := self.says(statement, values)) != wanted:
             assert time.monotonic() < end, f"{found!r} and not {wanted!r}"
             time.sleep(0.1)
+
+    def noticed(self) -> None:
+        """Wait until the proxy has taken over the registry as it is."""
+        query = "SELECT bool_and(p.epoch = m.epoch) FROM phiproxy.proxy p, phiproxy.meta m"
+        until(lambda: self.attack(query) == [(True,)], "the registry is not taken over")
 
     def check(self) -> list[str]:
         """The errors of ``phiproxy check``, which must fail."""
@@ -316,6 +322,7 @@ def test_an_older_registry_stops_writing_until_it_is_accepted(bench: Bench) -> N
     bench.copy()
     site.cli("keys", "rotate")
     bench.wait_for("INSERT INTO visits (diagnosis) VALUES (%s)", (bench.oracle.plant(),), [])
+    bench.noticed()
     time.sleep(NOTICED)
     bench.restore()
     write = ("INSERT INTO visits (diagnosis) VALUES (%s)", (bench.oracle.plant(),))
@@ -359,7 +366,7 @@ def test_locks_on_the_registry_keep_no_proxy_from_ending(bench: Bench) -> None:
         process = bench.site.proxy.process
         assert process is not None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
     bench.site.proxy.start()
 
 

@@ -142,7 +142,7 @@ def test_a_schema_of_the_path_that_comes_behind_the_proxy(twins: Twins) -> None:
 
 def until(reached: Callable[[], bool]) -> None:
     """Wait until the proxy has read its catalogue anew."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not reached():
         assert time.monotonic() < end
 

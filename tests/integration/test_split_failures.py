@@ -40,7 +40,7 @@ def own_directory() -> Iterator[Path]:
 @pytest.fixture
 def two_workers(postgres_server: PostgresServer, tmp_path: Path, own_directory: Path) -> Iterator[Site]:
     """A proxy of two workers with thirty patients, whose engine has little room."""
-    limits = "{bytes: 1MiB, sessions: 4, timeout: 30s}"
+    limits = "{bytes: 1MiB, sessions: 4, timeout: 300s}"
     settings = f"workers: 2\ncompute: {{engine: embedded, directory: {own_directory}, limits: {limits}}}\n"
     with open_site(postgres_server, tmp_path, policy=POLICY, ddl=DDL, settings=settings) as site:
         with psycopg.connect(site.proxy_dsn) as conn, conn.cursor().copy("COPY patients (full_name) FROM STDIN") as copy:

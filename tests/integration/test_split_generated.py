@@ -13,7 +13,7 @@ from tests.fixtures.grammar_typed import typed
 from tests.fixtures.live import Twins
 from tests.integration.test_generated import EXPLORE, tried
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 2 * EXPLORE)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 2 * EXPLORE)]
 
 
 @pytest.fixture

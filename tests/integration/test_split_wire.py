@@ -19,6 +19,7 @@ from phiproxy.sql.text.log_text import without_values
 from tests.harness import results
 from tests.harness.clinic import INSERT, Clinic
 from tests.harness.differential import Differential, Protocol
+from tests.harness.waiting import has_ended, until
 
 SORTED = "SELECT id, full_name FROM patients ORDER BY full_name"
 # Of thirty rows it takes the engine minutes.
@@ -188,11 +189,11 @@ def test_more_rows_than_the_limit(split_clinic: Clinic) -> None:
 def test_cancelled_while_the_engine_computes(many: Clinic, *, extended: bool) -> None:
     with psycopg.connect(many.proxy_dsn) as conn:
         timer = threading.Timer(1.0, conn.cancel)
+        conn.execute("SELECT 1")  # BEGIN is not what is cancelled
         timer.start()
-        begun = time.monotonic()
-        with pytest.raises(psycopg.errors.QueryCanceled):
+        with pytest.raises(psycopg.errors.QueryCanceled, match="user request"):
             conn.execute(SLOW + (" AND a.id <> %s" if extended else ""), (0,) if extended else None)
-        assert time.monotonic() - begun < 15
+        timer.join()
         assert status(conn) == pq.TransactionStatus.INERROR
         conn.rollback()
         assert len(conn.execute(SORTED).fetchall()) == 30
@@ -200,16 +201,18 @@ def test_cancelled_while_the_engine_computes(many: Clinic, *, extended: bool) ->
 
 def test_statement_timeout_reaches_the_engine(many: Clinic) -> None:
     with psycopg.connect(many.proxy_dsn, autocommit=True) as conn:
-        conn.execute("SET statement_timeout TO '700ms'")
-        begun = time.monotonic()
-        with pytest.raises(psycopg.errors.QueryCanceled):
+        conn.execute("SET statement_timeout TO '2s'")
+        with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
             conn.execute(SLOW)
-        assert time.monotonic() - begun < 15
+        conn.execute("RESET statement_timeout")
         assert len(conn.execute(SORTED).fetchall()) == 30
 
 
 def _postmaster(directory: Path) -> int:
-    return next(int(path.read_text().split()[0]) for path in directory.glob("*/data/postmaster.pid"))
+    """Return the engine's process; a proxy that another test has killed may have left the files of its own."""
+    pids = [int(path.read_text().split()[0]) for path in directory.glob("*/data/postmaster.pid")]
+    (living,) = [pid for pid in pids if not has_ended(pid)]
+    return living
 
 
 def test_an_engine_that_is_killed(many: Clinic, engine_directory: Path) -> None:
@@ -219,7 +222,7 @@ def test_an_engine_that_is_killed(many: Clinic, engine_directory: Path) -> None:
         timer.start()
         with pytest.raises(psycopg.errors.CannotConnectNow):
             conn.execute(SLOW)
-        for _ in range(300):
+        for _ in range(600):
             try:
                 rows = conn.execute(SORTED).fetchall()
                 break
@@ -307,9 +310,13 @@ def test_the_log_has_the_client_s_statement_and_its_sqlstate(split_clinic: Clini
             for statement, state in statements:
                 rest = ((), results.Form()) if protocol is results.extended else ()
                 assert protocol(conn.pgconn, statement, *rest)[-1].sqlstate == state
-    with log.open("rb") as told:
-        told.seek(before)
-        lines = [json.loads(line) for line in told if b'"statement refused"' in line]
+
+    def told() -> list[dict[str, str]]:
+        with log.open("rb") as file:
+            file.seek(before)
+            return [json.loads(line) for line in file if b'"statement refused"' in line and line.endswith(b"\n")]
+
+    until(lambda: {"22001", "42703"} <= {line["sqlstate"] for line in told()}, "they are not told")
+    lines = told()
     shown = {without_values(statement.encode()): state for statement, state in statements}
     assert all(shown.get(line["shape"]) == line["sqlstate"] for line in lines), lines
-    assert {"22001", "42703"} <= {line["sqlstate"] for line in lines}

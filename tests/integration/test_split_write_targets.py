@@ -518,7 +518,7 @@ def test_no_update_of_several_clients_is_lost(both: Differential, site: Site, na
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         for future in [pool.submit(work, number) for number in range(CLIENTS)]:
-            future.result(timeout=100)
+            future.result(timeout=400)
     found = 0
     with psycopg.connect(site.proxy_dsn) as conn:
         for table in ("stays", "watched", "changed"):

@@ -44,17 +44,17 @@ def test_nothing_is_half_written(split_clinic: Clinic, statement: str) -> None:
         _wait_for_source(split_clinic, outcomes)
         time.sleep(0.3)
         doomed.kill()
-        writer.join(60)
+        writer.join(120)
     assert outcomes == ["gone"]
     assert _stored(split_clinic) == before
     with psycopg.connect(split_clinic.proxy_dsn, autocommit=True) as conn:
-        conn.execute("SET lock_timeout = '5s'")
+        conn.execute("SET lock_timeout = '120s'")
         assert conn.execute("UPDATE patients SET notes = notes || '!'").rowcount > 0
 
 
 def _wait_for_source(clinic: Clinic, outcomes: list[str]) -> None:
     """Wait until the server has answered the source and waits in its transaction for what comes next."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     question = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND usename = %s AND wait_event = 'ClientRead'"
         " AND backend_xid IS NOT NULL OR (datname = %s AND state = 'active' AND wait_event = 'ClientRead')"

@@ -31,7 +31,7 @@ def answer(conn: psycopg.Connection[tuple[object, ...]]) -> PGresult:
     results: list[PGresult | None] = []
     while not results or results[-1] is not None:
         while conn.pgconn.is_busy():
-            assert select.select([conn.fileno()], [], [], 20)[0], "no answer"
+            assert select.select([conn.fileno()], [], [], 120)[0], "no answer"
             conn.pgconn.consume_input()
         results.append(conn.pgconn.get_result())
     assert results[0] is not None

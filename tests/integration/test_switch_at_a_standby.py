@@ -99,7 +99,7 @@ def test_readers_at_a_standby(tmp_path: Path) -> None:
                 reading = pool.submit(_first_row, dsn)
                 assert wait([reading], timeout=1).not_done, "the standby's table is in clear yet"
                 standby.execute("SELECT pg_wal_replay_resume()")
-                assert reading.result(timeout=60) == [(7, "P7")]
+                assert reading.result(timeout=240) == [(7, "P7")]
 
 
 def _rotate_behind(standby: PostgresServer, arguments: list[str], env: dict[str, str]) -> None:

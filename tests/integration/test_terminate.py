@@ -15,7 +15,7 @@ def everything_said_at_once(dsn: str, text: bytes) -> bytes:
     """Log in, send a Query and Terminate in one packet, and return what comes until the end."""
     with psycopg.connect(dsn) as conn, socket.socket(fileno=os.dup(conn.fileno())) as wire:
         wire.setblocking(True)
-        wire.settimeout(60)
+        wire.settimeout(240)
         wire.sendall(encode_query(text) + TERMINATE)
         received = b""
         while chunk := wire.recv(65536):

@@ -46,7 +46,7 @@ def pid_of(proxy: ProxyUnderTest) -> int:
     return proxy.process.pid
 
 
-def wait(condition: Callable[[], bool], what: str, within: float = 60) -> None:
+def wait(condition: Callable[[], bool], what: str, within: float = 120) -> None:
     """Wait until something holds."""
     end = time.monotonic() + within
     while not condition():
@@ -114,7 +114,7 @@ def rows(descriptor: int) -> Iterator[bytes]:
     """Yield the payloads of the DataRows up to ReadyForQuery; any other message but T and C is a failure."""
     data, pos = b"", 0
     with socket.socket(fileno=os.dup(descriptor)) as raw:
-        raw.settimeout(60)
+        raw.settimeout(240)
         while True:
             while len(data) - pos < 5 or len(data) - pos < 1 + int.from_bytes(data[pos + 1 : pos + 5], "big"):
                 data, pos = data[pos:] + raw.recv(MIB), 0

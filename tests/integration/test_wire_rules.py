@@ -158,7 +158,7 @@ def test_a_refusal_and_an_error_of_the_server_have_the_same_consequences(twins: 
 @pytest.mark.parametrize("through", [False, True])
 def test_a_client_that_does_not_answer_the_request_for_its_password(clinic: Clinic, through: bool) -> None:
     dsn = psycopg.conninfo.conninfo_to_dict(clinic.proxy_dsn if through else clinic.plain_dsn)
-    with socket.create_connection((str(dsn["host"]), int(str(dsn["port"]))), timeout=60) as client:
+    with socket.create_connection((str(dsn["host"]), int(str(dsn["port"]))), timeout=240) as client:
         body = pack("!I", 196608) + f"user\0{dsn['user']}\0database\0{dsn['dbname']}\0\0".encode()
         client.sendall(pack("!I", len(body) + 4) + body)
         assert client.recv(1) == b"R"

@@ -14,6 +14,7 @@ from phiproxy.jobs import throttle
 from phiproxy.jobs.relations import Connection
 from phiproxy.jobs.throttle import Limits, Throttle
 from tests.harness.server import PostgresServer
+from tests.net.serving import until
 
 TABLE = ("public", "t")
 
@@ -51,10 +52,11 @@ async def test_the_dbas_own_query(postgres_server: PostgresServer, conn: Connect
         other.execute("UPDATE busy SET n = 3")
         await asyncio.sleep(0.06)
         waiting = asyncio.get_running_loop().create_task(waits.wait(TABLE, goes_on))
-        await asyncio.sleep(0.3)
+        await until(lambda: bool(told), "it does not wait")
+        await asyncio.sleep(0.2)
         assert not waiting.done()
         other.execute("UPDATE busy SET n = 0")
-        await asyncio.wait_for(waiting, 60)
+        await asyncio.wait_for(waiting, 120)
     assert set(told) == {"--throttle-query says so", ""}
     assert told[-1] == ""
 
@@ -107,7 +109,7 @@ async def test_dead_rows(postgres_server: PostgresServer, conn: Connection, monk
         other.execute("DELETE FROM t WHERE id > 3000")
         other.execute("SELECT 1")
         waits = Throttle(conn, Limits(dead=0.5), told.append)
-        deadline = time.monotonic() + 60  # the server counts when it comes to it
+        deadline = time.monotonic() + 120  # the server counts when it comes to it
         while not told and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
             try:

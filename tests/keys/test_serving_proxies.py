@@ -6,6 +6,7 @@ import asyncio
 
 from phiproxy.keys.serving_proxies import Members
 from tests.keys.fakes import Site
+from tests.net.serving import until
 
 
 async def test_names_are_heard_once_by_everybody(site: Site) -> None:
@@ -38,7 +39,7 @@ async def test_who_was_not_there_hears_what_is_announced_while_he_comes(site: Si
         # The insert has its snapshot, and waits for this before it commits.
         await locking.execute("INSERT INTO phiproxy.proxy (id, epoch, heard) VALUES (%s, 1, 0)", (two.id,))
         beat = asyncio.create_task(two.beat(conn, 1, heard.extend))
-        await asyncio.sleep(0.5)
+        await until(lambda: site.server.waits_for_lock(conn.info.backend_pid), "it does not wait")
         await one.announce(other, {"meanwhile"})
         await locking.rollback()
         await beat
@@ -74,8 +75,8 @@ async def test_who_is_gone_or_silent_is_not_waited_for(site: Site) -> None:
 async def test_one_worker_of_a_proxy_leads(site: Site) -> None:
     """The first that was there just now; workers of other proxies, and proxies without workers, lead for themselves."""
     await site.init()
-    workers = [Members("phiproxy", 60, (5, index), patience=5) for index in range(3)]
-    others = [Members("phiproxy", 60, (4, 0)), Members("phiproxy", 60, (6, 0)), Members("phiproxy", 60)]
+    workers = [Members("phiproxy", 600, (5, index), patience=200) for index in range(3)]
+    others = [Members("phiproxy", 600, (4, 0)), Members("phiproxy", 600, (6, 0)), Members("phiproxy", 600)]
 
     async def leading(members: list[Members]) -> list[bool]:
         for member in members:
@@ -85,7 +86,7 @@ async def test_one_worker_of_a_proxy_leads(site: Site) -> None:
     async with await site.connect() as conn:
         await conn.set_autocommit(True)
         assert await leading([*workers, *others]) == [True, False, False, True, True, True]
-        await conn.execute("UPDATE phiproxy.proxy SET seen_at = seen_at - interval '9 seconds' WHERE id & 65535 = 0")
+        await conn.execute("UPDATE phiproxy.proxy SET seen_at = seen_at - interval '300 seconds' WHERE id & 65535 = 0")
         assert await leading(workers[1:]) == [True, False]
         assert await leading(workers) == [True, False, False]
         await workers[0].leave(conn)

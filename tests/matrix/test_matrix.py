@@ -19,7 +19,7 @@ from tests.matrix.cases import Case, case
 from tests.matrix.runner import Runner, Tally, matrix_site, oracle_of
 
 EXPLORE = float(os.environ.get("PHIPROXY_EXPLORE", "0"))
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 2 * EXPLORE)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 2 * EXPLORE)]
 PARTS, EACH = 20, 1000
 SHOWN = 5
 

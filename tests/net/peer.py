@@ -48,16 +48,16 @@ class Peer:
 
     async def byte(self) -> bytes:
         """Read the one byte that answers SSLRequest and GSSENCRequest."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             return await self.reader.readexactly(1)
 
     async def message(self) -> tuple[str, bytes]:
         """Read one typed message: its tag and its payload."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             head = await self.reader.readexactly(5)
             return chr(head[0]), await self.reader.readexactly(int.from_bytes(head[1:], "big") - 4)
 
-    async def rest(self, within: float = 60) -> bytes:
+    async def rest(self, within: float = 120) -> bytes:
         """Read to the end: what still came before the proxy closed; TimeoutError when it did not close."""
         try:
             async with asyncio.timeout(within):
@@ -109,7 +109,7 @@ async def listening(handler: Handler, port: int = 0) -> AsyncIterator[int]:
         server.close()
         await asyncio.sleep(0)
         if served:
-            await asyncio.wait(served, timeout=5)
+            await asyncio.wait(served, timeout=120)
 
 
 @asynccontextmanager

@@ -68,7 +68,7 @@ def listener_of(proxy: Proxy) -> Listener:
     return proxy._listener
 
 
-async def until(condition: Callable[[], bool], what: str, within: float = 60) -> None:
+async def until(condition: Callable[[], bool], what: str, within: float = 120) -> None:
     """Wait until something holds; the failure says what did not."""
     end = time.monotonic() + within
     while not condition():
@@ -119,7 +119,7 @@ def dsn(site_or_server: Site | PostgresServer, port: int, database: str | None =
         database = database or site_or_server.sealed
     else:
         user, password = site_or_server.superuser, site_or_server.password
-    given = {"sslmode": "disable", "gssencmode": "disable", "connect_timeout": "20", **options}
+    given = {"sslmode": "disable", "gssencmode": "disable", "connect_timeout": "120", **options}
     return psycopg.conninfo.make_conninfo(
         "", host="127.0.0.1", port=port, user=user, password=password, dbname=database or "postgres", **given
     )

@@ -10,6 +10,7 @@ import asyncpg
 import psycopg
 import pytest
 
+from phiproxy.demo.postgres import free_port
 from phiproxy.errors import ConfigError
 from phiproxy.net.channel_binding import unbound
 from phiproxy.policy.settings import Settings
@@ -69,9 +70,8 @@ async def test_without_tls_on_one_leg_nothing_is_to_be_compared(secure: Postgres
 
 async def test_a_server_that_was_down_at_load_is_compared_at_each_login(secure: PostgresServer, papers: Papers) -> None:
     """Or one that got another certificate since. Who does not bind could pass, but nobody's login depends on its driver then."""
-    async with listening(_refuse) as spare:
-        pass
-    settings = both_legs(secure, papers, papers.proxy, upstream={"address": [f"127.0.0.1:{spare}"], "connect_timeout": "1s"})
+    spare = free_port()
+    settings = both_legs(secure, papers, papers.proxy, upstream={"address": [f"127.0.0.1:{spare}"], "connect_timeout": "10s"})
     async with serving(settings) as (_, port), listening(_forward(secure), spare):
         with pytest.raises(psycopg.OperationalError, match=r"different certificates.*\n?.*auth: \{mode: scram\}"):
             await connect(secure, port, sslmode="require")
@@ -94,10 +94,6 @@ async def test_clients_that_do_not_bind_can_be_allowed(secure: PostgresServer, p
         await conn.close()
         with pytest.raises(psycopg.OperationalError, match="channel binding check failed"):
             await connect(secure, port, sslmode="require")
-
-
-async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
 
 
 def _forward(server: PostgresServer) -> Any:

@@ -78,6 +78,6 @@ def test_processes_at_the_same_time_never_exceed_the_limit(shared: SharedSlots) 
         )
         for n in range(3)
     ]
-    taken = [int(taker.communicate(timeout=60)[0]) for taker in takers]
+    taken = [int(taker.communicate(timeout=240)[0]) for taker in takers]
     assert sum(taken) == 1000
     assert shared.counts() == taken

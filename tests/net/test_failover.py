@@ -87,7 +87,7 @@ async def test_a_change_is_waited_for() -> None:
     waiting = asyncio.ensure_future(made.changed(5))
     await asyncio.sleep(0)
     made.login_at(A, standby=False)
-    await asyncio.wait_for(waiting, 60)
+    await asyncio.wait_for(waiting, 120)
     await made.changed(0.01)  # nothing changes: it is not waited for longer
 
 

@@ -41,12 +41,12 @@ async def test_garbage_is_closed_at_once_without_a_word(postgres_server: Postgre
 @pytest.mark.parametrize("first", [b"", b"G", b"\0\0\0\x08\x04", SSL])
 async def test_a_probe_that_leaves_is_counted_out_at_once(postgres_server: PostgresServer, first: bytes) -> None:
     """A client that goes after fewer bytes than a packet needs keeps no place until startup_timeout."""
-    async with serving(bare_settings(postgres_server)) as (proxy, port):
+    settings = bare_settings(postgres_server, limits={"startup_timeout": "600s"})
+    async with serving(settings) as (proxy, port):
         async with await Peer.open(port) as peer:
             peer.say(first)
             await until(lambda: listener_of(proxy).clients == 1, "the client is not counted")
-        # By itself it would be counted out after 30 s.
-        await until(lambda: listener_of(proxy).clients == 0, "the probe is still counted", within=15)
+        await until(lambda: listener_of(proxy).clients == 0, "the probe is still counted")
 
 
 async def test_ssl_and_gss_requests_are_answered_and_the_session_goes_on_in_clear(postgres_server: PostgresServer) -> None:
@@ -113,7 +113,7 @@ async def test_what_comes_behind_the_startup_message_waits_in_the_kernel(postgre
     """While the server is being reached a client may send without end; the proxy must not keep all of it."""
     async with silent_server() as silent:
         address = f"127.0.0.1:{silent}"
-        settings = bare_settings(postgres_server, upstream={"address": address, "tls": "require", "connect_timeout": "2s"})
+        settings = bare_settings(postgres_server, upstream={"address": address, "tls": "require", "connect_timeout": "5s"})
         async with serving(settings) as (_, port), await Peer.open(port) as peer:
             peer.say(startup("u", "d"))
             sent = 0

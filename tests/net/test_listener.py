@@ -151,15 +151,15 @@ async def test_max_clients(postgres_server: PostgresServer) -> None:
 
 @pytest.mark.parametrize("protected", [True, False])
 async def test_idle_timeout(postgres_server: PostgresServer, site: Site, protected: bool) -> None:
-    limits = {"idle_timeout": "1s"}
+    limits = {"idle_timeout": "3s"}
     settings = site_settings(site, limits=limits) if protected else bare_settings(postgres_server, limits=limits)
     where = site if protected else postgres_server
-    async with serving(settings) as (_, port), await connect(where, port) as conn:
-        for _ in range(4):
-            await asyncio.sleep(0.3)
+    async with serving(settings) as (proxy, port), await connect(where, port) as conn:
+        for _ in range(8):
+            await asyncio.sleep(0.4)
             await conn.execute("SELECT 1")
-        await conn.execute("SELECT pg_sleep(1.5)")  # the server is at work: that is not idle
-        await asyncio.sleep(1.5)
+        await conn.execute("SELECT pg_sleep(3.5)")  # the server is at work: that is not idle
+        await until(lambda: not listener_of(proxy).relays, "it is not ended")
         with pytest.raises(psycopg.errors.IdleSessionTimeout, match="idle timeout"):
             await conn.execute("SELECT 1")
 
@@ -189,14 +189,14 @@ async def test_a_session_can_be_cancelled_while_the_proxy_drains(
         conn = await connect(site if protected else postgres_server, port)
         running = asyncio.ensure_future(conn.execute("SELECT pg_sleep(600)"))
         await asleep(postgres_server, conn)
-        draining = asyncio.ensure_future(proxy.drain(30))
+        draining = asyncio.ensure_future(proxy.drain(600))
         await asyncio.sleep(0.1)
         async with await Peer.open(port) as late:
             late.say(startup(site.role, site.sealed))
             error = await late.error()
             assert (error["S"], error["C"]) == ("FATAL", "57P03")
             assert await late.rest() == b""
-        await conn.cancel_safe(timeout=60)
+        await conn.cancel_safe(timeout=240)
         with pytest.raises(psycopg.errors.QueryCanceled):
             await running
         await asyncio.wait_for(draining, 60)
@@ -213,4 +213,4 @@ async def test_a_client_that_is_not_let_in_takes_no_slot(postgres_server: Postgr
         async with await connect(postgres_server, port) as conn:
             with pytest.raises(psycopg.OperationalError, match="too many clients"):
                 await connect(postgres_server, port)
-            await conn.cancel_safe(timeout=60)
+            await conn.cancel_safe(timeout=240)

@@ -18,7 +18,7 @@ async def test_the_loop_goes_on_while_something_is_worked_on() -> None:
     apart, allowed = Apart(), threading.Event()
 
     def work() -> str:
-        assert allowed.wait(60)
+        assert allowed.wait(240)
         return threading.current_thread().name
 
     running = asyncio.create_task(apart.run(work))
@@ -49,7 +49,7 @@ async def test_what_is_cancelled_before_its_turn_is_not_begun() -> None:
 
     def first() -> None:
         begun.set()
-        assert allowed.wait(60)
+        assert allowed.wait(240)
 
     running = asyncio.create_task(apart.run(first))
     await asyncio.to_thread(begun.wait, 60)
@@ -98,7 +98,7 @@ async def test_the_loop_goes_on_while_the_thread_does_what_a_step_asks_for() -> 
     apart, allowed = Apart(), threading.Event()
 
     def work() -> str:
-        assert allowed.wait(60)
+        assert allowed.wait(240)
         return threading.current_thread().name
 
     def asks() -> Generator[Callable[[], object] | None, object, object]:

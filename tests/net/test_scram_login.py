@@ -312,7 +312,7 @@ async def test_a_cancel_goes_its_way(secure: PostgresServer, papers: Papers) -> 
     async with serving(scram(secure, tls=papers.client_tls)) as (_, port), await as_role(port, "a_role", sslmode="require") as conn:
         running = asyncio.ensure_future(conn.execute("SELECT pg_sleep(600)"))
         await asleep(secure, conn)
-        await conn.cancel_safe(timeout=60)
+        await conn.cancel_safe(timeout=240)
         with pytest.raises(psycopg.errors.QueryCanceled):
             await running
         async with await Peer.open(port) as peer:

@@ -12,6 +12,7 @@ from phiproxy.errors import ConfigError
 from phiproxy.net.service_login import connect_service, service_conninfo, service_pool
 from phiproxy.policy.settings import Settings
 from tests.harness.server import PostgresServer
+from tests.net.serving import until
 
 
 def read(**data: Any) -> Settings:
@@ -115,8 +116,4 @@ async def test_what_is_cancelled_while_it_connects_leaves_nothing_open(
             kept.append(connecting)
             if not connecting.cancelled():
                 await connecting.result().close()
-        for _ in range(100):
-            if not open_sessions():
-                break
-            await asyncio.sleep(0.02)
-        assert not open_sessions()
+        await until(lambda: not open_sessions(), "a session is left")

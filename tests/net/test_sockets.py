@@ -139,5 +139,5 @@ from phiproxy.net.sockets import allow_descriptors
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
 print(allow_descriptors(50), allow_descriptors(200), resource.getrlimit(resource.RLIMIT_NOFILE)[0], allow_descriptors(1000))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout == "100 200 200 300\n"

@@ -51,7 +51,7 @@ async def test_a_session_begins_when_its_standby_has_what_the_primary_has(
     assert await asyncio.wait([arriving], timeout=0.3) == (set(), {arriving})
     with postgres_server.connect("behind") as conn:
         conn.execute("UPDATE phiproxy.meta SET epoch = 6")
-    await asyncio.wait_for(arriving, timeout=60)
+    await asyncio.wait_for(arriving, timeout=240)
     monkeypatch.setattr("phiproxy.net.standby_replay.LONGEST_ARRIVAL", 0.0)
     with pytest.raises(StandbyBehind, match="is behind what was last changed") as told:
         await standbys.arrive(here, lambda: 7)

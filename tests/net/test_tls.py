@@ -153,7 +153,7 @@ async def test_cancel_over_tls(postgres_server: PostgresServer, papers: Papers) 
     ):
         task = asyncio.ensure_future(conn.execute("SELECT pg_sleep(600)"))
         await asleep(postgres_server, conn)
-        await conn.cancel_safe(timeout=60)
+        await conn.cancel_safe(timeout=240)
         with pytest.raises(psycopg.errors.QueryCanceled):
             await task
         async with await upgraded(port, papers.context()) as peer:

@@ -42,7 +42,7 @@ def server(ready: Ready, metrics: Metrics) -> Iterator[MetricsServer]:
 
 def get(server: MetricsServer, path: str, method: str = "GET") -> tuple[int, str]:
     try:
-        with urlopen(Request(f"http://127.0.0.1:{server.port}{path}", method=method), timeout=60) as answer:
+        with urlopen(Request(f"http://127.0.0.1:{server.port}{path}", method=method), timeout=240) as answer:
             return answer.status, answer.read().decode()
     except HTTPError as error:
         with error:

@@ -21,7 +21,7 @@ from tests.net.serving import wire_site
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(60)
+        sock.settimeout(240)
         yield sock
 
 
@@ -81,7 +81,7 @@ def test_the_watchdog_of_another_process_is_not_ours(monkeypatch: pytest.MonkeyP
 def test_a_socket_of_the_abstract_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0phiproxy-test-{os.getpid()}")
-        sock.settimeout(60)
+        sock.settimeout(240)
         monkeypatch.setenv("NOTIFY_SOCKET", f"@phiproxy-test-{os.getpid()}")
         ServiceManager().ready()
         assert sock.recv(100) == b"READY=1"

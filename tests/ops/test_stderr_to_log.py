@@ -96,7 +96,7 @@ def test_a_process() -> None:
         Late()
         raise ValueError({VALUE!r})
     """)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 1
     assert VALUE not in done.stderr
     entries = [json.loads(line) for line in done.stderr.splitlines()]

@@ -7,12 +7,12 @@ import pwd
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from phiproxy.postgres import launch
+from tests.harness.waiting import has_ended, until
 
 SHELL = "/bin/sh"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
@@ -61,7 +61,8 @@ def test_does_not_start_when_the_parent_is_already_gone() -> None:
 def test_dies_with_its_parent(tmp_path: Path, user: str | None) -> None:
     ids = ["-", "-"] if user is None else [str(pwd.getpwnam(user).pw_uid), str(pwd.getpwnam(user).pw_gid)]
     code = (
-        "import os, subprocess, sys\n"
+        "import os, signal, subprocess, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"  # what a shell has started behind itself ignores it
         "command = [sys.executable, '-I', sys.argv[1], *sys.argv[2:4], str(os.getpid()), '/bin/sleep', '600']\n"
         "print(subprocess.Popen(command, cwd='/').pid, flush=True)\n"
         "sys.stdin.read()\n"
@@ -69,11 +70,8 @@ def test_dies_with_its_parent(tmp_path: Path, user: str | None) -> None:
     arguments = [sys.executable, "-c", code, launch.__file__, *ids]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        child = Path(f"/proc/{parent.stdout.readline().strip()}")
-        end = time.monotonic() + 60
-        while b"sleep" not in (child / "cmdline").read_bytes().split(b"\0")[0] and time.monotonic() < end:
-            time.sleep(0.02)
+        child = int(parent.stdout.readline())
+        command = Path(f"/proc/{child}/cmdline")
+        until(lambda: b"sleep" in command.read_bytes().split(b"\0")[0], "it does not begin")
         parent.kill()
-    while child.exists() and "\nState:\tZ" not in (child / "status").read_text() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not child.exists() or "\nState:\tZ" in (child / "status").read_text()
+    until(lambda: has_ended(child), "it lives on")

@@ -83,7 +83,7 @@ def _put_in_front(behind: dict[str, Any]) -> Front:
 def _end(key: int) -> None:
     front = _fronts.pop(key, None)
     if front is not None:
-        front.process.communicate(timeout=30)
+        front.process.communicate(timeout=150)
         assert front.process.returncode == 0, "the proxy ended badly: it says why above"
 
 
