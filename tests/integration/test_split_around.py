@@ -65,8 +65,8 @@ def test_a_cursor(kept_both: Differential, protocol: Protocol) -> None:
     for statement in ("FETCH 2 FROM", "FETCH", "MOVE 1 IN", "FETCH BACKWARD 2 FROM", "FETCH ALL FROM", "FETCH ABSOLUTE 1 FROM"):
         run(f'{statement} "My c"' if " " in statement else 'FETCH "My c"')
     # Of a cursor that a simple Query has declared, too, the columns are described.
-    both.run('FETCH LAST FROM "My c"', result_format=1, ordered=True)
-    both.run('FETCH PRIOR FROM "My c"', named=True, ordered=True)
+    kept_both.run('FETCH LAST FROM "My c"', result_format=1, ordered=True)
+    kept_both.run('FETCH PRIOR FROM "My c"', named=True, ordered=True)
     run("SELECT upper(full_name) FROM patients ORDER BY id LIMIT 1")
     run("SAVEPOINT s")
     run(f'DECLARE "My c" CURSOR FOR {SORTED}')
