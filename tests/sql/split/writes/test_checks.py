@@ -65,8 +65,6 @@ IN_CLEAR_ELSEWHERE = [
 ]
 OF_ANOTHER_MEANING = [
     "WITH log AS (SELECT 'x'::text AS msg) DELETE FROM patients WHERE notes ILIKE '%x%' RETURNING (SELECT max(msg) FROM log)",
-    "UPDATE patients SET notes = upper(notes) FROM visits v WHERE v.patient_id = patients.id RETURNING *",
-    "UPDATE patients SET notes = upper(notes) RETURNING patients",
     "UPDATE diverted SET ssn = upper(ssn)",
     "UPDATE patients SET notes = notes || '!' WHERE CURRENT OF c",
     "UPDATE patients SET notes = random()::text",
