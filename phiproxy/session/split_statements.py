@@ -260,9 +260,14 @@ def fetch(session: State, name: bytes, portal: Portal, cursor: Portal) -> None:
 
 
 def fetch_described(session: State, cursor: Portal, given: Given | None) -> Expected:
-    """Return what is to come for a Describe of FETCH: the cursor's columns; WorkNeeded where a simple Query has declared it."""
+    """Return what is to come for a Describe of FETCH: the cursor's columns; WorkNeeded where a simple Query has declared it.
+
+    A simple Query is described with its rows: it must not wait for a session of the engine, of which its cursors may hold all.
+    """
     assert isinstance(cursor.cursor, SplitPlan)
-    description = description_of(session, cursor.cursor) or description_of(session, described(session, cursor.cursor, ()))
+    description = description_of(session, cursor.cursor)
+    if description is None and not session.pipeline.silent:
+        description = description_of(session, described(session, cursor.cursor, ()))
     expected = Expected(Kind.DESCRIBE, touches=True, parameters=())
     if description is not None:
         expected.description = _row_description(description, given.result_formats if given is not None else ())
