@@ -48,6 +48,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 # The proxies of sites that are there for the whole run, by the names of their fixtures, and the module that had each last.
 SHARED: dict[str, tuple[ProxyUnderTest, str]] = {}
+# The module of the test that is set up.
+NOW = [""]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -55,14 +57,14 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.
     """Know the sites that are there for the whole run."""
     made = yield
     if fixturedef.scope == "session" and isinstance(made, Site):
-        SHARED[fixturedef.argname] = made.proxy, ""
+        SHARED[fixturedef.argname] = made.proxy, NOW[0]  # what the module makes with it is undone behind its last test
     return made
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Let the proxies of these sites rest in modules that have no test of theirs."""
-    module = item.nodeid.partition("::")[0]
+    module = NOW[0] = item.nodeid.partition("::")[0]
     for name, (proxy, last) in SHARED.items():
         if name in getattr(item, "fixturenames", ()):
             SHARED[name] = proxy, module

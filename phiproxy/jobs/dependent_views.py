@@ -50,7 +50,8 @@ class StoredView:
         return f"{'materialized ' if self.materialized else ''}view {spelled(self.name)}"
 
 
-# A view of whole rows depends on no column of theirs: what stands for one in its stored query has the number 0.
+# A view of whole rows depends on no column of theirs: what stands for one in its stored query has the number 0. That of a join is a
+# record (2249), as those of queries are: a view with a join (2) that has one is looked at too.
 _VIEWS: Final = """
 WITH RECURSIVE hanging(oid) AS (
   SELECT r.ev_class FROM ROWS FROM (pg_catalog.unnest(%s::oid[]), pg_catalog.unnest(%s::text[])) w(oid, name)
@@ -59,6 +60,7 @@ WITH RECURSIVE hanging(oid) AS (
     JOIN pg_catalog.pg_depend p ON p.refclassid = 1259 AND p.refobjid = w.oid AND p.classid = 2618
     JOIN pg_catalog.pg_rewrite r ON r.oid = p.objid AND r.rulename = '_RETURN'
    WHERE p.refobjsubid = a.attnum OR r.ev_action::text LIKE '%%:varattno 0 :vartype ' || t.reltype || ' %%'
+      OR r.ev_action::text ~ ':varattno 0 :vartype 2249 ' AND r.ev_action::text ~ ':rtekind 2 '
   UNION
   SELECT r.ev_class FROM hanging h
     JOIN pg_catalog.pg_depend p ON p.refclassid = 1259 AND p.refobjid = h.oid AND p.classid = 2618

@@ -35,6 +35,9 @@ STATEMENTS = {
     "returning computed": "INSERT INTO visits (mrn, diagnosis) VALUES ('m', 'd') RETURNING upper(diagnosis) || '!' AS said, mrn",
     "update returning computed": "UPDATE patients SET ssn = 'x' WHERE id = 1 RETURNING id, length(ssn), lower(full_name) AS name",
     "all computed": "UPDATE patients SET notes = notes || '!' WHERE full_name ILIKE '%zo%' RETURNING reverse(notes), id",
+    "all beside returned": "UPDATE patients p SET notes = upper(p.notes) FROM visits v, (SELECT 1, B'10101'::bit(5), 'a'::\"char\")"
+    " AS x (n, bits, letter), (SELECT) AS nothing WHERE v.patient_id = p.id RETURNING *",
+    "nothing beside returned": "UPDATE patients p SET notes = upper(p.notes) FROM (SELECT) AS nothing WHERE id = 1 RETURNING *",
     "delete returning computed": "DELETE FROM visits WHERE id < 3 RETURNING upper(diagnosis)",
 }
 WITH_PARAMETERS: dict[str, tuple[str, tuple[object, ...]]] = {

@@ -77,7 +77,7 @@ def returned(a: Analysis, spans: Spans, write: Written) -> Returned:
     clauses = write.clauses
     if clauses.returning is None:
         raise Impossible("nothing that is returned is computed")
-    if keeps(a.text):
+    if keeps(a.text) and tells_rows(write):
         return of_joined_rows(a, spans, write, [clauses.relation, f", (SELECT NULL::int8 AS {KEPT}) AS {ALIAS}"])
     if clauses.others is not None and _shows_others(write):
         return of_joined_rows(a, spans, write, [clauses.relation, ", ", clauses.others])
@@ -251,9 +251,13 @@ def _check_versions(a: Analysis, write: Written) -> None:
 
 
 def _shows_others(write: Written) -> bool:
-    """Tell whether RETURNING may show other tables than the target: of a write of chosen rows it shows that, and given columns."""
+    """Tell whether RETURNING may show other tables than the target: of a write of chosen rows it shows that, and given columns.
+
+    There ``*`` is a list of columns; where it stands all the same, a client calls something of its own like the chosen rows.
+    """
     if tells_rows(write):
-        return any(strings(m["fields"])[0] == ALIAS for m in messages(write.body["returningClause"]) if "fields" in m)
+        named = (strings(m["fields"])[0] for m in messages(write.body["returningClause"]) if "fields" in m)
+        return _has_star(write.body) or ALIAS in named
     return _has_star(write.body) or reads_others(write.target, [write.body["returningClause"]])
 
 

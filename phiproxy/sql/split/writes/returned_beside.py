@@ -43,7 +43,7 @@ class Beside(NamedTuple):
 
     def written(self, changed: Composed, stored: Sequence[Stored], first: int) -> str:
         """How it stands in the write: ``first`` is the number of its first column in the rows, or of the engine's parameters."""
-        if not stored[first - 1].kept:
+        if self.columns and not stored[first - 1].kept:
             return f"{ALIAS}.{COLUMN}{first}" + (f" AS {quote_ident(self.name, always=True)}" if self.name else "")
         listed = [
             f"(CAST({changed.parameter(-n)} AS {carried_as(stored[n - 1].type)}[]))[{ALIAS}.{KEPT}]"

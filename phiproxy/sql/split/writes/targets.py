@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from phiproxy.policy.catalog import Catalog, Relation
+from phiproxy.policy.column_types import by_oid
+from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import visible_columns
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.policy.signatures import Type
@@ -67,7 +69,9 @@ def carried_as(declared: DeclaredType) -> str:
     """Return how the type of a value is written, without a length; Impossible for an array, of which there are no arrays."""
     if declared.element is not None:
         raise Impossible("values that are arrays")
-    return declared.name if declared.schema else declared.family
+    if declared.schema or by_oid(declared.oid) is not None:
+        return declared.name if declared.schema else declared.family
+    return quote_ident(declared.name, always=True)  # bit as a word is bit(1), and char a text
 
 
 def check_assigned(catalog: Catalog, target: DeclaredType, value: Type) -> None:

@@ -135,7 +135,8 @@ def tells_rows(write: Written) -> bool:
     """Tell whether it is a write of chosen rows: beside is no other table, and its condition says which they are, and no more."""
     items = write.body.get("fromClause") or write.body.get("usingClause") or []
     alias = items[0].get("RangeFunction", {}).get("alias", {}) if len(items) == 1 else {}
-    return alias.get("aliasname") == ALIAS
+    names = strings(alias.get("colnames", ()))  # a client may call something of its own so
+    return alias.get("aliasname") == ALIAS and bool(names) and all(name.startswith(COLUMN) for name in names)
 
 
 def assigned_rows(write: Written) -> list[dict[str, Given]]:

@@ -59,6 +59,33 @@ def test_what_the_engine_keeps(returned: str, kept: list[str], written: str) -> 
     assert "WITH ORDINALITY AS phi_write (phi_1, phi_2, phi_3, phi_kept)" in split.write.text.decode()
 
 
+ODD = "UPDATE patients p SET notes = upper(p.notes) FROM {} RETURNING *"
+
+
+def test_types_whose_names_are_words_of_the_grammar() -> None:
+    """``bit[]`` would be bits of one."""
+    split = split_of(ODD.format("(SELECT B'101'::bit(3), 'a'::\"char\") AS v (b, c)"))
+    assert split is not None
+    assert split.write is not None
+    kept = [KEPT.format(n, of) for n, of in ((4, '"bit"'), (5, '"char"'))]
+    assert split.write.text.decode().endswith(f' RETURNING "p".*, {kept[0]}, {kept[1]}')
+
+
+def test_no_columns_beside() -> None:
+    split = split_of(ODD.format("(SELECT) AS v"))
+    assert split is not None
+    assert split.write is not None
+    assert not split.write.kept
+    assert split.write.text.decode().endswith(' RETURNING "p".*')
+
+
+@pytest.mark.parametrize("returned", ["k, upper(notes)", "*, upper(notes)"])
+def test_a_client_calls_rows_of_its_own_like_chosen_ones(returned: str) -> None:
+    """They are shown, or it is refused."""
+    split = split_of(f"UPDATE patients SET city = 'x' FROM unnest(ARRAY[1, 2]) AS phi_write (k) WHERE id = k RETURNING {returned}")
+    assert split is None or b"k" in split.source.rpartition(b" RETURNING ")[2]
+
+
 @pytest.mark.parametrize("returned", ["v", "p", "p, v.room", "(SELECT v.room)", "v.ctid", "u.*", "*, *, v.nothing", "ARRAY[v.*]"])
 def test_what_is_refused(returned: str) -> None:
     """Rows, what is read beside, system columns, and what is not there."""
