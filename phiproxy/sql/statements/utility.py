@@ -261,6 +261,10 @@ def effects(  # noqa: C901, PLR0912 - one line per kind of statement
         result.created = tuple(m["relname"] for m in walked if "relname" in m)
         if "newname" in body:
             result.created += (body["newname"],)
+        if setters and any(value in setters for m in walked for value in m.values() if value.__class__ is str):
+            # What is made of such code, or is that under another name, does what it does.
+            result.code = True
+            result.created += tuple(strings(body.get("defnames"))[-1:])
         if kind == "CreateFunctionStmt":
             result.created += (strings(body["funcname"])[-1],)
             code = " ".join(texts(body))
