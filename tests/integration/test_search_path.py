@@ -79,7 +79,7 @@ FUNCTIONS = [
     "ALTER FUNCTION tenant(text) RENAME TO moves",
     "SELECT moves('archive')",
     READ,
-    "SELECT moves('public')",
+    "RESET search_path",
     "CREATE SCHEMA other",
     READ,
     "DROP SCHEMA other",

@@ -215,7 +215,7 @@ def test_the_path_is_asked_for_once_more_where_a_schema_has_come_meanwhile(play:
     play.server_says(command_complete("SET"), ready())
     play.client_gets(command_complete("SET"), ready())
     play.client_says(query(UNQUALIFIED))
-    more = frozenset({*play.database.planner.schemas, "archive"})
+    more = frozenset({*play.database.planner.schemas, "other"})
     play.database.planner = Planner(PROTECTION, dataclasses.replace(CATALOG, schemas=more), play.database.planner.ciphers)
     play.database.generation += 1
     play.tells_path()

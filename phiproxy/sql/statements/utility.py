@@ -219,7 +219,7 @@ def _set_by_config(result: Effects, arguments: Sequence[Node]) -> None:
     result.encoding |= name is None or name in _READING
 
 
-def effects(  # noqa: C901, PLR0912 - one line per kind of statement
+def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
     kind: str, body: Node, walked: Sequence[Node], setters: frozenset[str] = frozenset()
 ) -> Effects:
     """Return what a statement changes in the session (spec/sql 2.1); ``walked`` are the messages of its body.

@@ -355,7 +355,7 @@ def test_ddl_that_needs_no_parse_does_what_a_parse_says_of_it(text: str, made: D
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql RETURN 1; BEGIN",
         "CREATE FUNCTION f(a text DEFAULT '$$') RETURNS int LANGUAGE sql AS 'VALUES (1)'; PREPARE q AS VALUES ('$$')",
         "CREATE FUNCTION f(\"$$\" int) RETURNS int LANGUAGE sql AS 'VALUES (1)'; PREPARE q AS VALUES ('$$')",
-        "CREATE FUNCTION f(a$$ int) RETURNS int LANGUAGE sql AS 'VALUES (1)'; PREPARE b$$ AS VALUES (1)",
+        "CREATE FUNCTION f(a$$ int) RETURNS int LANGUAGE sql AS 'VALUES (1)'; DROP TABLE b$$",
         "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN ALTER DATABASE clinic RENAME TO b; END $$",
         "CREATE TABLE rooms (id) AS WITH x AS (INSERT INTO room VALUES (1) RETURNING 1) TABLE x",
         "ALTER TABLE log SET SCHEMA archive",
