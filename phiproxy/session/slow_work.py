@@ -127,10 +127,18 @@ def spell(session: State, plan: StatementPlan | ScriptPlan, ciphers: Ciphers, st
     if rendered is None:
         return (plan.text, ()) if isinstance(plan, ScriptPlan) else (plan.sql, plan.edits)
     occurrences, size = rendered.occurrences, len(plan.text)
-    if len(occurrences) < MANY and (size <= LONG_JSON or size <= min((longest(o.use) for o in occurrences), default=LONG_VALUE)):
+    key = ("render", rendered, ciphers, styles)
+    short = len(occurrences) < MANY and (
+        size <= LONG_JSON or size <= min((longest(o.use) for o in occurrences), default=LONG_VALUE)
+    )
+    if short and all(work.key != key for work in session.worked):
         text, edits = spell_literals(rendered, ciphers, styles)
+        if _is_written_apart(session, text):
+            # Sealed once more it would be another text, which would be asked for anew, without end.
+            kept = Work(key)
+            kept.done((text, edits))
+            session.worked.append(kept)
     else:
-        key = ("render", rendered, ciphers, styles)
         text, edits = _done(session, tuple, Work(key, steps=lambda: spell_steps(rendered, ciphers, styles)))
     return text, tuple(edits)
 
@@ -266,10 +274,14 @@ def _text_apart(session: State, key: tuple[object, ...], decode: Callable[[], by
     return _done(session, bytes, Work((*key, encoding), apart=read))
 
 
+def _is_written_apart(session: State, text: bytes) -> bool:
+    return len(text) > LONG_VALUE and session.text.encoding not in (None, UTF8)
+
+
 def writable(session: State, text: bytes) -> bytes:
     """Return a text for the server in the client's encoding; raises what ``client_encoding.writable`` raises, and WorkNeeded."""
     encoding = session.text.encoding
-    if len(text) <= LONG_VALUE or encoding is None or encoding is UTF8:
+    if encoding is None or not _is_written_apart(session, text):
         return client_encoding.writable(session, text)
     return _done(session, bytes, Work(("writable", encoding, text), apart=partial(encoding.from_utf8, text)))
 

@@ -75,10 +75,13 @@ def test_once(temporary: Path) -> None:
 
 FEW = 50
 # How it lives and ends does not depend on how much it has loaded, which is most of what it costs; test_once loads it all.
+# What a shell has started behind itself ignores SIGINT, and so would the demo.
 WITH_FEW_PATIENTS = f"""
+import signal
 import sys
 from phiproxy.cli import main
 from phiproxy.demo import clinic
+signal.signal(signal.SIGINT, signal.default_int_handler)
 clinic.patients.__defaults__ = ({FEW}, clinic.SEED)
 sys.exit(main())
 """

@@ -6,6 +6,7 @@ import pytest
 
 from phiproxy.crypto import seal
 from phiproxy.crypto.keyring import Keyring
+from phiproxy.long_values import LONG_VALUE
 from phiproxy.net.computations import QueryCanceled
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.convert_values import MANY, at_once
@@ -24,8 +25,10 @@ from tests.session.frames import (
     data_row,
     error,
     execute,
+    parameter_status,
     parse,
     query,
+    raw,
     ready,
     split,
 )
@@ -125,6 +128,23 @@ def test_a_text_of_many_kilobytes_is_read_and_judged_apart(protocol: str) -> Non
         assert b"".join(play.session.to_server).count(b"VALUES") == 1
         assert looked_at == [len(text)]
         play.session.to_server = []
+
+
+def test_what_is_long_only_when_it_is_sealed_is_sealed_once() -> None:
+    """Another thread writes it in the client's encoding; the text that is taken again then is the same."""
+    value = "é" * (LONG_VALUE // 3)
+    setting, told = query("SET client_encoding TO latin1"), parameter_status("client_encoding", "LATIN1")
+    with fresh() as play:
+        play.client_says(setting)
+        play.server_gets(setting)
+        play.server_says(command_complete("SET"), told, ready())
+        play.client_gets(command_complete("SET"), told, ready())
+        play.client_says(raw(b"Q", f"INSERT INTO public.patients (ssn) VALUES ('{value}')\0".encode("latin-1")))
+        for _ in range(3):  # it is read, planned, and written
+            works(play, apart=True)
+        assert legible(b"".join(play.session.to_server)).count(sealed(value.encode())) == 1
+        play.session.to_server = []
+        assert not play.session.worked
 
 
 def test_many_short_statements_are_planned_apart() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from pglast.parser import parse_sql_json
 
@@ -42,6 +44,16 @@ def test_a_text_in_which_a_quote_may_be_something_else_is_left_as_it_is(text: by
 def test_many_short_constants_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_constants, "_constants", lambda text: pytest.fail(f"{len(text)} bytes are looked at"))
     assert shortened(b"INSERT INTO t VALUES " + b", ".join([b"('a', 'b', 1)"] * 10_000)) is None
+
+
+def test_quotes_within_a_constant_take_no_memory() -> None:
+    text = b"SELECT '%b', '%b'" % (b"''" * 100_000, LONG)
+    tracemalloc.start()
+    try:
+        assert shortened(text) is not None
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(text)
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_parser_is_not_given_them(monkeypatch: pytest.MonkeyPatch) -> None:
