@@ -53,6 +53,7 @@ from phiproxy.session.phases import (
 from phiproxy.session.pipeline import PARSE_PASSES, QUERY_PASSES, Later, Whole
 from phiproxy.session.proxy_messages import ask_path, catalog_unknown, path_unknown, refuse, styles_unknown, waits_in_group
 from phiproxy.session.results import result_error
+from phiproxy.session.slow_work import MUCH
 from phiproxy.session.state import State
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.framing import HEADER, FrameBuffer
@@ -420,18 +421,20 @@ class Session(State):
         path = self.search_path
         if path.schemas is not None or self.status != b"I" or self.pipeline.queue or self.groups.is_open:
             return False
-        if self.database is None or path.asked == self.groups.number:
+        if self.database is None or path.asked == self.groups.number or self.pipeline.skipping:
             return False
-        if begins or tag != QUERY_TAG or not self.asks_late or self.text.encoding is not UTF8:
-            return True
+        if begins or tag != QUERY_TAG or not self.asks_late or self.text.encoding is not UTF8 or end - start > MUCH:
+            return True  # a long text is not searched here
         screen, text = self.planner.screen, self.client_frames.data[start + HEADER : end - 1]
-        return screen.mentions(text) or not (screen.passes(text, self.catalog.created) or screen.alone(text))
+        needs = screen.mentions(text) or self.observes(text)
+        return needs or not (screen.passes(text, self.catalog.created) or screen.alone(text))
 
     def _path_told(self, ok: bool, rows: list[bytes]) -> None:  # noqa: FBT001 - the shape of a callback
         """Go on with the path; where it could not be read the message that needs it says so."""
         self.blocked = False
-        self.search_path.asked = self.groups.number
         self.take_session_settings(ok, rows)
+        if self.search_path.schemas is None:
+            self.search_path.asked = self.groups.number
 
     def ask_path_when_idle(self, *, of_styles: bool) -> bool:
         """Ask the server for this session's search path once nothing is in flight; False when that cannot be done.

@@ -76,7 +76,15 @@ FUNCTIONS = [
     READ,
     "COMMIT",
     READ,
-    "DROP FUNCTION tenant, by_tenant, goes",
+    "ALTER FUNCTION tenant(text) RENAME TO moves",
+    "SELECT moves('archive')",
+    READ,
+    "RESET search_path",
+    "CREATE SCHEMA other",
+    READ,
+    "DROP SCHEMA other",
+    READ,
+    "DROP FUNCTION moves, by_tenant, goes",
 ]
 
 

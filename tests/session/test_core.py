@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -204,6 +206,47 @@ def test_the_path_is_asked_for_where_it_is_needed_and_before_a_transaction_begin
         play.server_gets(*split(begins))
         play.server_says(*([PARSE_COMPLETE] if begins[:1] == b"P" else [command_complete("BEGIN")]), ready())
         play.session.to_client.clear()
+
+
+def test_the_path_is_asked_for_once_more_where_a_schema_has_come_meanwhile(play: Screenplay) -> None:
+    assert play.database is not None
+    play.client_says(query(SET_ROLE))
+    play.server_gets(query(SET_ROLE))
+    play.server_says(command_complete("SET"), ready())
+    play.client_gets(command_complete("SET"), ready())
+    play.client_says(query(UNQUALIFIED))
+    more = frozenset({*play.database.planner.schemas, "other"})
+    play.database.planner = Planner(PROTECTION, dataclasses.replace(CATALOG, schemas=more), play.database.planner.ciphers)
+    play.database.generation += 1
+    play.tells_path()
+    play.tells_path(("pg_catalog", "archive"))
+    play.server_gets(query('SELECT ssn, city FROM "archive".patients'))
+
+
+class Observing:
+    """Takes statements over the table cities, whose columns are in clear yet."""
+
+    def __init__(self) -> None:
+        self.paths: list[tuple[str, ...] | None] = []
+
+    def mentions(self, text: bytes) -> bool:
+        return b"cities" in text
+
+    def note(self, text: bytes, oids: tuple[int, ...], path: tuple[str, ...] | None) -> None:
+        self.paths.append(path)
+
+
+def test_the_path_is_asked_for_before_what_is_observed() -> None:
+    observer = Observing()
+    with Screenplay(FakeDatabase(observer=observer)) as play:
+        play.client_says(query(SET_ROLE))
+        play.server_gets(query(SET_ROLE))
+        play.server_says(command_complete("SET"), ready())
+        play.client_gets(command_complete("SET"), ready())
+        play.client_says(query("SELECT 1 FROM cities"))
+        play.tells_path(("pg_catalog", "archive"))
+        play.server_gets(query("SELECT 1 FROM cities"))
+    assert observer.paths == [("pg_catalog", "archive")]
 
 
 def test_the_path_is_asked_for_at_once_where_it_matters_who_acts() -> None:

@@ -219,7 +219,7 @@ def _set_by_config(result: Effects, arguments: Sequence[Node]) -> None:
     result.encoding |= name is None or name in _READING
 
 
-def effects(  # noqa: C901, PLR0912 - one line per kind of statement
+def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
     kind: str, body: Node, walked: Sequence[Node], setters: frozenset[str] = frozenset()
 ) -> Effects:
     """Return what a statement changes in the session (spec/sql 2.1); ``walked`` are the messages of its body.
@@ -261,6 +261,10 @@ def effects(  # noqa: C901, PLR0912 - one line per kind of statement
         result.created = tuple(m["relname"] for m in walked if "relname" in m)
         if "newname" in body:
             result.created += (body["newname"],)
+        if setters and any(value in setters for m in walked for value in m.values() if value.__class__ is str):
+            # What is made of such code, or is that under another name, does what it does.
+            result.code = True
+            result.created += tuple(strings(body.get("defnames"))[-1:])
         if kind == "CreateFunctionStmt":
             result.created += (strings(body["funcname"])[-1],)
             code = " ".join(texts(body))

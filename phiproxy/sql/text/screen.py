@@ -52,8 +52,10 @@ _DEFINES = re.compile(
 # With one of these it may be several statements, or name what it does not spell; change the search path, as temporary tables and
 # schemas do, or a setting; or be made from a query.
 _MORE = (";", "--", "/*", "\\", "$", "u&", "temp", "schema", "extension", "set_config", "pg_settings", "database")
-_MORE_OF = re.compile(r"'\s*[\n\r]\s*'|\bas\s+(?:table|values|execute)\b", re.ASCII)
+_MORE_OF = re.compile(r"'\s*[\n\r]\s*'|\bas\s+(?:table|values|execute)\b|\b(?:insert|merge)\s+into\b", re.ASCII)
 _SETS = re.compile(r"\bset\b", re.ASCII)
+# Behind it two $$ are no beginning of code: within quotes, or as the end of a name.
+_NO_CODE = re.compile(r"['\"]|\w\Z", re.ASCII)
 # Settings that say nothing of how texts and values are read, nor of who acts where.
 _PLANNERS = (
     rb"enable_[a-z]+|(?:max_|min_)?parallel_[a-z_]+|force_parallel_mode|client_min_messages|plan_cache_mode|row_security|work_mem"
@@ -159,9 +161,9 @@ class Screen:
             return None
         said = lowered.rstrip(";" + _BLANKS)
         if found["code"] is not None:
-            # Around its code, which must be between two $$, is nothing that sets something.
+            # Around its code, which must be between two $$, is nothing that sets something. What it may do to a database is read.
             around = said.split("$$")
-            if len(around) != 3 or changes_session(said):
+            if len(around) != 3 or _NO_CODE.search(around[0]) is not None or "database" in around[1] or changes_session(said):
                 return None
             said = around[0] + around[2]
             if _SETS.search(said) is not None:

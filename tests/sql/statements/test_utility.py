@@ -120,6 +120,19 @@ def test_a_function_or_table_that_changes_the_session() -> None:
         assert effects(statement.kind, statement.body, walked, frozenset({"set_tenant", "tenanted"})) == wanted
 
 
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        (b"ALTER FUNCTION set_tenant(text) RENAME TO renamed", "renamed"),
+        (b"CREATE AGGREGATE total(text) (SFUNC = set_tenant, STYPE = text)", "total"),
+    ],
+)
+def test_what_is_made_of_code_that_changes_the_session_does_so_too(text: bytes, made: str) -> None:
+    (statement,) = parse(text)
+    done = effects(statement.kind, statement.body, list(messages(statement.body)), frozenset({"set_tenant"}))
+    assert (done.code, made in done.created) == (True, True)
+
+
 def test_a_table_made_of_a_prepared_statement_executes_it() -> None:
     (statement,) = parse(b"CREATE TABLE t AS EXECUTE s(1)")
     assert effects(statement.kind, statement.body, list(messages(statement.body))).executes == "s"
