@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance import outcomes
 from tests.conformance.outcomes import Outcome, Outcomes, Suite, count, describe, differences, differing
 from tests.conformance.plugins.outcomes import PASSED_OVER
 
@@ -54,7 +55,10 @@ def test_a_suite_tells_what_came_of_each_test(suites: tuple[Suite, Suite], tmp_p
     assert differing(direct, proxied) == ["test_it.py::TestIt::test_depends"]
 
 
-def test_a_difference_that_stays_is_named(suites: tuple[Suite, Suite], tmp_path: Path) -> None:
+def test_a_difference_that_stays_is_named(
+    suites: tuple[Suite, Suite], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "ATTEMPTS", 2)  # each takes two processes
     runs = [lambda only, s=suite: s.run(tmp_path / "report.json", only) for suite in suites]
     found = differences(runs[0](None), runs[1](None), (runs[0], runs[1]))
     assert list(found) == ["test_it.py::TestIt::test_depends"]
