@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from phiproxy.access.rules import Masked
 from phiproxy.crypto.blind_tags import make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.crypto.seal import (
@@ -64,7 +65,7 @@ class Ciphers:
         self._memo = OpenMemo()
         self._store: dict[ProtectedColumn, tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]] = {}
         self._search: dict[tuple[int, int, int, DeclaredType, Lower | None], ValueFunction] = {}
-        self._open: dict[tuple[str, str, bool], OpenSpan] = {}
+        self._open: dict[tuple[str, str, bool | Masked], OpenSpan] = {}
         self._known: dict[Callable[..., bytes | None], KnownHeader] = {}
         self._conditions: dict[bytes, Condition] = {}
         self._default_texts: dict[tuple[int, bytes], bytes] = {}
@@ -295,7 +296,10 @@ class Ciphers:
     def open_span(self, column: ProtectedColumn) -> OpenSpan:
         """Return (data, begin, end of an envelope) -> plaintext, for a run of values; SealError (XX001) or KeyNeeded."""
         # One identity may be that of several columns, and a record says of which a value was opened.
-        masked = column.masked is not None
+        # Of a document some of whose fields are masked the masks are made where it is opened.
+        masked: bool | Masked = column.masked is not None
+        if column.masked is not None and column.masked.in_part:
+            masked = column.masked
         key = column.identity, column.label, masked
         opener = self._open.get(key)
         if opener is None:
@@ -308,7 +312,7 @@ class Ciphers:
             opener = self._open[key] = self._computed(column, column.base)
         if opener is None:
             told, label = self._noticed, column.label
-            noticed = None if told is None else partial(told, label, masked=masked)
+            noticed = None if told is None else partial(told, label, masked=masked is True)
             known = KnownHeader()
             opener = self._open[key] = make_span_opener(spec_of(column), self._ring, self._memo, noticed, known)
             self._known[opener] = known
@@ -325,20 +329,21 @@ class Ciphers:
 
     def opening_once(self, column: ProtectedColumn, label: str) -> OpenSpan:
         """Return what opens such values, as ``open_span`` does; ``label`` is what they are noted under as opened."""
-        told, masked = self._noticed, column.masked is not None
+        told, masked = self._noticed, column.masked is not None and not column.masked.in_part
         noticed = None if told is None else partial(told, label, masked=masked)
         return make_span_opener(spec_of(column), self._ring, self._memo, noticed)
 
-    def record_keys(self, column: ProtectedColumn, records: Mapping[tuple[int, bytes], Mapping[str, int]]) -> RecordKeys:
-        """Return the record keys of (data key, salt), and note how many values of which columns, by labels, are opened by each.
+    def record_keys(
+        self, column: ProtectedColumn, records: Mapping[tuple[int, bytes], Mapping[tuple[str, bool], int]]
+    ) -> RecordKeys:
+        """Return the record keys of (data key, salt), and note how many values of which columns are opened by each.
 
-        Raises KeyNeeded before anything is noted.
+        These are by labels, and by whether masks of them are shown. Raises KeyNeeded before anything is noted.
         """
         keys = {record: record_key_of(self._ring, column.tenant, *record) for record in records}
         if self._noticed is not None:
-            masked = column.masked is not None
             for record, (key, _) in keys.items():
-                for label, times in records[record].items():
+                for (label, masked), times in records[record].items():
                     if (note := self._noticed(label, key, masked=masked)) is not None:
                         for _ in range(times):
                             note()
@@ -352,10 +357,16 @@ class Ciphers:
         """Return what notes that a mask of a column is shown for which no value was opened; None where nobody is told."""
         return self._noticed(column.label, None, masked=True) if self._noticed is not None else None
 
-    def digest(self, column: ProtectedColumn) -> ValueFunction:
-        """Return value -> HMAC-SHA-256 of what it is equal by, under the key of the role that a masked column is keyed by."""
+    def digest(self, column: ProtectedColumn, *, apart: bool = False) -> ValueFunction:
+        """Return value -> HMAC-SHA-256 of what it is equal by, under the key of the role that a masked column is keyed by.
+
+        ``apart``: for any thread, and so by the key of now; KeyNeeded.
+        """
         assert column.masked is not None
         number, role, find = column.number, column.masked.keyed_by, self._ring.mask_mac
+        if apart:
+            now = find(number, role)
+            find = lambda _number, _role: now  # noqa: E731 - the same, looked up already
         form = codec(column.type, column.characters.lower if column.type.ignores_case else None).form
 
         def digest(value: bytes) -> bytes:

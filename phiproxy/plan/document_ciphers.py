@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise, repeat
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.hmac import HMAC
 
+from phiproxy.access.masks import mask
+from phiproxy.access.rules import Masked
 from phiproxy.crypto.envelope import envelope_parts
-from phiproxy.crypto.seal import OpenSpan, Record
+from phiproxy.crypto.seal import Note, OpenSpan, Record
 from phiproxy.documents.field_paths import Path, spell_path
 from phiproxy.documents.field_values import FieldValues, field_values
 from phiproxy.documents.sealed_leaves import PREFIX, envelope_of, leaf_of, looks_sealed
@@ -172,17 +174,21 @@ def _plaintext(field: ProtectedColumn, opening: Callable[[], OpenSpan], values: 
 def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
     """Return (data, begin, end of the server's text) -> the text with all leaves opened, of a document or a part of one.
 
-    Of a part that is shown as text, a leaf that is a string is that string. Raises SealError (XX001) for a leaf that is not sealed,
-    or does not open, and KeyNeeded.
+    Of a part that is shown as text, a leaf that is a string is that string. Fields of which the session sees masks are these.
+    Raises SealError (XX001) for a leaf that is not sealed, or does not open, and KeyNeeded.
     """
     part = column.part
     of = part.of if part is not None else column
     path = part.path if part is not None else ()
-    document = of.document
-    assert document is not None
-    walk = _opening_walk(document, ciphers.open_span, _Others(ciphers, of).open)
+    assert of.document is not None
+    document = _as_seen(of.document, of.masked)
+    unopened = [ciphers.unopened(field) if _is_hidden(field) else None for field in document.fields]
+    walk = _opening_walk(ciphers, document, ciphers.open_span, _Others(ciphers, of).open, unopened)
     node, as_text = listed(document.paths, document.clear).at(path), part is not None and part.text
-    labels = tuple(field.label for field in document.fields)
+
+    def leaves_of(text: bytes) -> tuple[Value, Records, Mapping[int, int]]:
+        stored = _stored(text, as_text=as_text)
+        return stored, *_leaves(of.label, document, partial(Walk.through, value=stored, node=node, path=path))
 
     def opened(data: bytes, begin: int, end: int) -> bytes:
         if end - begin > LONG_JSON:
@@ -191,8 +197,11 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
 
     def opened_apart(data: bytes, begin: int, end: int) -> bytes:
         """Let another thread read the document, and then open it by the keys that its leaves ask for: a keyring is not for two."""
-        stored, asked = ciphers.long_work.do(lambda: leaves_of(_stored(copied(data, begin, end), as_text=as_text)))
+        stored, asked, hidden = ciphers.long_work.do(lambda: leaves_of(copied(data, begin, end)))
         keys = ciphers.record_keys(column, asked)
+        for note in chain.from_iterable(repeat(unopened[number], times) for number, times in hidden.items()):
+            if note is not None:
+                note()
         by_path: dict[Path, OpenSpan] = {}
 
         def open_other(at: Path) -> OpenSpan:
@@ -200,7 +209,7 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
                 by_path[at] = ciphers.opening_by(_other_at(of, at), keys)
             return by_path[at]
 
-        apart = _opening_walk(document, lambda field: ciphers.opening_by(field, keys), open_other)
+        apart = _opening_walk(ciphers, document, lambda field: ciphers.opening_by(field, keys), open_other)
 
         def all_opened() -> bytes:
             value = apart.through(stored, node, path)
@@ -210,23 +219,39 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
 
         return ciphers.long_work.do(all_opened)
 
-    def leaves_of(stored: Value) -> tuple[Value, Records]:
-        records: dict[tuple[int, bytes], Counter[str]] = {}
-
-        def note(label: str, leaf: Value) -> Value:
-            key_id, _, _, _, salt, _, _ = envelope_parts(envelope_of(leaf), field=True)
-            records.setdefault((key_id, salt), Counter())[label] += 1
-            return leaf
-
-        others = (lambda _path, leaf: note(of.label, leaf)) if document.others_sealed else None
-        Walk(lambda number, leaf: note(labels[number], leaf), others, stored_otherwise).through(stored, node, path)
-        return stored, records
-
     return opened
 
 
-Records = Mapping[tuple[int, bytes], Mapping[str, int]]
-"""How many leaves of which labels are under which data key and salt."""
+def _as_seen(document: DocumentFields, masked: Masked | None) -> DocumentFields:
+    """Return a document whose fields know what the session sees of them."""
+    masks = dict(masked.fields) if masked is not None else {}
+    return replace(document, fields=tuple(replace(field, masked=masks.get(field.path)) for field in document.fields))
+
+
+Records = Mapping[tuple[int, bytes], Mapping[tuple[str, bool], int]]
+"""How many leaves of which labels, masked or not, are under which data key and salt."""
+
+
+def _leaves(label: str, document: DocumentFields, through: Callable[[Walk], object]) -> tuple[Records, Mapping[int, int]]:
+    """Return by what the leaves of a stored document are to be opened, and how many of which fields are not; for any thread."""
+    records: dict[tuple[int, bytes], Counter[tuple[str, bool]]] = {}
+    hidden = Counter[int]()
+
+    def note(own: str, leaf: Value, *, masked: bool = False) -> Value:
+        key_id, _, _, _, salt, _, _ = envelope_parts(envelope_of(leaf), field=True)
+        records.setdefault((key_id, salt), Counter())[own, masked] += 1
+        return leaf
+
+    def note_field(number: int, leaf: Value) -> Value:
+        field = document.fields[number]
+        if not _is_hidden(field):
+            return note(field.label, leaf, masked=field.masked is not None)
+        hidden[number] += 1
+        return leaf
+
+    others = (lambda _path, leaf: note(label, leaf)) if document.others_sealed else None
+    through(Walk(note_field, others, stored_otherwise))
+    return records, hidden
 
 
 def _stored(text: bytes, *, as_text: bool) -> Value:
@@ -272,23 +297,66 @@ def _without_decimals(number: bytes) -> bytes:
 
 
 def _opening_walk(
-    document: DocumentFields, open_field: Callable[[ProtectedColumn], OpenSpan], open_other: Callable[[Path], OpenSpan]
+    ciphers: Ciphers,
+    document: DocumentFields,
+    open_field: Callable[[ProtectedColumn], OpenSpan],
+    open_other: Callable[[Path], OpenSpan],
+    unopened: Sequence[Note | None] | None = None,
 ) -> Walk:
-    """Return the walk that opens leaves, by what opens those of a field, and other ones at a path."""
-    fields = [(open_field(field), field_values(field.type)) for field in document.fields]
+    """Return the walk that opens leaves, or makes masks of them, by what opens those of a field, and other ones at a path.
+
+    ``unopened`` is told, for each field, that a mask is shown for which nothing was opened; None: it is for any thread.
+    """
+    notes = unopened if unopened is not None else [None] * len(document.fields)
+    fields = [
+        _shows(ciphers, field, open_field, note, apart=unopened is None)
+        for field, note in zip(document.fields, notes, strict=True)
+    ]
     any_value = field_values(_JSONB)
 
-    def opened(open_span: OpenSpan, values: FieldValues, value: Value) -> Value:
-        envelope = envelope_of(value)
-        return values.opened(open_span(envelope, 0, len(envelope)))
-
     def change(number: int, value: Value) -> Value:
-        return opened(*fields[number], value)
+        return fields[number](value)
 
     def change_other(path: Path, value: Value) -> Value:
-        return opened(open_other(path), any_value, value)
+        return _opened(open_other(path), any_value, value)
 
     return Walk(change, change_other if document.others_sealed else None, stored_otherwise)
+
+
+def _opened(open_span: OpenSpan, values: FieldValues, value: Value) -> Value:
+    envelope = envelope_of(value)
+    return values.opened(open_span(envelope, 0, len(envelope)))
+
+
+def _is_hidden(field: ProtectedColumn) -> bool:
+    """Tell whether a mask is shown of a field for which nothing is opened."""
+    return field.masked is not None and not field.masked.show.needs_value
+
+
+def _shows(
+    ciphers: Ciphers, field: ProtectedColumn, open_field: Callable[[ProtectedColumn], OpenSpan], note: Note | None, *, apart: bool
+) -> Callable[[Value], Value]:
+    """Return what makes of a sealed leaf what is shown of it: its value, or its mask, for which it is opened if that needs it."""
+    values = field_values(field.type)
+    if field.masked is None:
+        return partial(_opened, open_field(field), values)
+    show = field.masked.show
+    hide = mask(show, field.type, ciphers.digest(field, apart=apart) if show.kind == "pseudonym" else None)
+
+    def masked(plaintext: bytes) -> Value:
+        shown = hide(plaintext)
+        return None if shown is None else values.opened(shown)
+
+    if _is_hidden(field):
+        same = masked(b"")
+
+        def unopened(_leaf: Value) -> Value:
+            if note is not None:
+                note()
+            return same
+
+        return unopened
+    return partial(_opened, open_field(field), FieldValues(values.sealed, masked))
 
 
 def _parsed(text: bytes) -> Value:
