@@ -364,13 +364,11 @@ class Ciphers:
         """
         assert column.masked is not None
         number, role, find = column.number, column.masked.keyed_by, self._ring.mask_mac
-        if apart:
-            now = find(number, role)
-            find = lambda _number, _role: now  # noqa: E731 - the same, looked up already
+        now = find(number, role) if apart else None
         form = codec(column.type, column.characters.lower if column.type.ignores_case else None).form
 
         def digest(value: bytes) -> bytes:
-            mac = find(number, role).copy()
+            mac = (now or find(number, role)).copy()
             mac.update(form(value))
             return mac.finalize()
 
