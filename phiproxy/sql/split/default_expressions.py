@@ -11,6 +11,7 @@ from phiproxy.sql.pg_errors.verdict import rejection
 from phiproxy.sql.result import Answered, Split
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.same_answers import VOLATILE
 from phiproxy.sql.split.source_and_rest import split
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import types_of
@@ -56,7 +57,7 @@ def _checked(expression: bytes, column: ProtectedColumn, context: Context, posit
     if said is not None:
         said.position = position
         raise said
-    parts = split(statement, text, context, refusal, always=True, once=True)
+    parts = split(statement, text, context, refusal, always=True, once=VOLATILE)
     if parts is None:
         raise unlike
     if any(token.name in _CONSTANTS for token in tokens(parts.source)):

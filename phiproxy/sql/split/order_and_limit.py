@@ -56,7 +56,7 @@ def behind(whole: Whole, read: Block) -> list[tuple[int, int]]:
     """
     if not all(_means_the_same(read.body, only(node)[1]["node"]) for node in read.body.get("sortClause", ())):
         return []
-    if "limitCount" not in read.body and "limitOffset" not in read.body:
+    if "limitCount" not in read.body and "limitOffset" not in read.body and not whole.each:
         return []
     first, end, locks = _tail(whole, read.body)
     tokens, spans, at = whole.spans.tokens, [], first

@@ -40,13 +40,14 @@ def split(
     waiting: Waiting | None = None,
     *,
     always: bool = False,
-    once: bool = False,
+    once: Collection[str] = (),
+    each: Collection[str] = (),
     apart: bool = False,
 ) -> Split | None:
     """Return how a refused statement is split, or None where that is not possible; PathNeeded, CatalogNeeded.
 
     ``waiting``: the values for which an index does not answer what it may answer for others. ``always``: also where it reads
-    nothing protected. ``once``, ``apart``: of ``Whole``.
+    nothing protected. ``once``, ``each``, ``apart``: of ``Whole``.
 
     SELECT id FROM patients WHERE full_name LIKE '%son' AND city = 'Springfield'
     → source: SELECT patients.id, patients.full_name FROM patients WHERE city = 'Springfield'
@@ -56,7 +57,8 @@ def split(
     if statement.kind != "SelectStmt" or context.catalog.signatures is None or not _WRITES.isdisjoint(a.keys):
         return None
     try:
-        return _split(a, refusal, waiting, {}, always=always, once=once, apart=apart)
+        told = _OF_WRITE if each else None
+        return _split(a, refusal, waiting, {}, always=always, once=once, each=each, apart=apart, told=told)
     except (Impossible, StatementRefused, RecursionError):
         return None
 
@@ -72,7 +74,7 @@ def split_over_writes(a: Analysis, kept: Mapping[str, Node], told: Described, re
     WITH x AS (DELETE FROM visits RETURNING patient_id) SELECT upper(p.full_name) FROM x JOIN patients p ON p.id = x.patient_id
     → source: WITH x AS (DELETE FROM visits RETURNING patient_id) SELECT p.full_name FROM x JOIN patients p ON p.id = x.patient_id
     """
-    parts = _split(a, refusal, None, kept, always=True, once=False, apart=False, told=told)
+    parts = _split(a, refusal, None, kept, always=True, once=(), each=(), apart=False, told=told)
     assert parts is not None
     if not parts.source:
         raise Impossible("a source without anything that is read")
@@ -86,7 +88,8 @@ def _split(
     kept: Mapping[str, Node],
     *,
     always: bool,
-    once: bool,
+    once: Collection[str],
+    each: Collection[str],
     apart: bool,
     told: Described | None = None,
 ) -> Split | None:
@@ -99,7 +102,8 @@ def _split(
         raise Impossible("it may change the settings under which the rest is computed")
     verdict, outputs = types(a, body)
     waits = places(statement, waiting) if waiting is not None else frozenset[int]()
-    whole = Whole(a, body, read, verdict, Spans(a.tokens()), waits, once=once, apart=apart, shows=not always, kept=kept)
+    spans, shows = Spans(a.tokens()), not always
+    whole = Whole(a, body, read, verdict, spans, waits, once=once, each=each, apart=apart, shows=shows, kept=kept)
     division = divide(whole)
     written = Written(a.text, whole.spans.tokens)
     if division.sources:
@@ -146,6 +150,10 @@ class Described(NamedTuple):
     origins: tuple[Origin | None, ...]
     orders: frozenset[str]
     row_types: frozenset[int] = frozenset()
+
+
+# What the client is told of a write is told by its RETURNING.
+_OF_WRITE = Described(Rest((b"",)), (), (), frozenset())
 
 
 def described(statement: Statement, text: bytes, context: Context) -> Described:

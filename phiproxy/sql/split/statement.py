@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -26,8 +26,9 @@ _LIBRARIES = {"c": "libc", "i": "icu"}
 class Whole:
     """A SELECT, ``body``, with its tables and types. Positions are those of the client's text.
 
-    ``waiting`` are the byte offsets of values that no index answers: no source may have what they stand in. ``once``: its outputs
-    are the values of one INSERT … VALUES, so that each call in them is made once. ``apart``: no FROM is answered
+    ``waiting`` are the byte offsets of values that no index answers: no source may have what they stand in. ``once``: where its
+    outputs are the values of one INSERT … VALUES, so that each call in them is made once, the volatile functions that may be called.
+    ``each``: those where its outputs are written for each of its rows. ``apart``: no FROM is answered
     as a whole. ``shows``: the client is shown its outputs, and told their types. ``stored``: it is the query of a view. ``kept``:
     the queries of WITH that stand before the sources as the client wrote them, by their names: writes, and what these read.
     """
@@ -38,7 +39,8 @@ class Whole:
     verdict: Verdict
     spans: Spans
     waiting: frozenset[int] = frozenset()
-    once: bool = False
+    once: Collection[str] = ()
+    each: Collection[str] = ()
     apart: bool = False
     shows: bool = False
     stored: bool = False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from collections.abc import Collection
+
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.signatures import Type
 from phiproxy.sql.context import Analysis, Context
@@ -27,15 +29,17 @@ def split_of(
     refusal: StatementRefused | ValueRefused,
     waiting: Waiting | None,
     *,
-    once: bool = False,
+    once: Collection[str] = (),
+    each: Collection[str] = (),
     apart: bool = False,
 ) -> Split:
     """Return how a SELECT is split, with parameters and positions of its own; Impossible. ``waiting`` are the client's.
 
-    ``once``, ``apart``: of ``Whole``.
+    ``once``, ``each``, ``apart``: of ``Whole``.
     """
     statement, context = _parsed(a, composed)
-    given = split(statement, composed.text, context, refusal, composed.waiting(waiting), always=True, once=once, apart=apart)
+    waits = composed.waiting(waiting)
+    given = split(statement, composed.text, context, refusal, waits, always=True, once=once, each=each, apart=apart)
     if given is None:
         raise Impossible("the values cannot be computed")
     return given

@@ -12,7 +12,7 @@ from phiproxy.policy.signatures import Type
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Rest, Split, SplitWrite, Waiting
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.writes.checks import Part, Value, answered, check_apart, check_none_waits, check_source, check_stored
+from phiproxy.sql.split.writes.checks import Part, Value, answered, check_apart, check_none_waits, check_source, check_stored, names_sequences
 from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.split.writes.composed_select import described_of, of_client, split_of, types_of
 from phiproxy.sql.split.writes.given_in_clear import check_given_in_clear
@@ -54,8 +54,10 @@ class Parts:
     returns: bool = False
     waiting: Waiting | None = None
     """The client's values that no part for the server may need an index for."""
-    once: bool = False
-    """Whether PostgreSQL computes each value of ``select`` exactly once."""
+    once: Collection[str] = ()
+    """Where PostgreSQL computes each value of ``select`` exactly once, the volatile functions that may be called in them."""
+    each: Collection[str] = ()
+    """The same where it computes each exactly once for each row."""
     chosen: str = ""
     """Of the rows of ``select`` those that are given, as a condition over q.q1, q.q2 …"""
     clear: Collection[Value] = ()
@@ -70,12 +72,12 @@ def composition(a: Analysis, parts: Parts, refusal: StatementRefused | ValueRefu
     """Return the split that is made of these parts; Impossible where one of them cannot be had."""
     if len(parts.stored) > MAX_COLUMNS:
         raise Impossible("more computed values than a row may have columns")
-    given = split_of(a, parts.select, refusal, parts.waiting, once=parts.once, apart=parts.apart)
+    given = split_of(a, parts.select, refusal, parts.waiting, once=parts.once, each=parts.each, apart=parts.apart)
     types = types_of(a, parts.select)[: len(parts.stored)]
     source_parameters = tuple(parts.select.parameters[n - 1] for n in given.source_parameters)
     sources = [answered(a, given.source, source_parameters)] if given.source else []
     for source in sources:
-        check_source(source)
+        check_source(source, is_of_server=names_sequences(a))
     given = dataclasses.replace(
         given,
         source_parameters=source_parameters,
