@@ -126,9 +126,7 @@ def _split(
             stored.append(value.stored)
     at = a.statement.start
     for (start, end), before, number in sorted(_edits(a, spans, write, values, numbers)):
-        changed.add((at, start), before)
-        if number:
-            changed.add(changed.parameter(-number))
+        changed.add((at, start), before + (changed.parameter(-number) if number else ""))
         at = end
     changed.add((at, a.statement.end))
     check_whatever_is_given(
