@@ -94,13 +94,13 @@ class Relation:
     parents: tuple[int, ...] = ()
     partition_key: frozenset[str] = frozenset()
     diverted: bool = False
-    row_triggers: bool = False
     checks: tuple[tuple[str, Check], ...] = ()
     reordered: bool = False
     unordered: bool = False
     row_type: int = 0
     barrier: bool = False
     policies_by_command: bool = False
+    row_triggers: bool = False
     guarded_fields: tuple[tuple[str, tuple[int, ...]], ...] = ()
     guarded_clear: tuple[tuple[str, tuple[str, ...]], ...] = ()
 

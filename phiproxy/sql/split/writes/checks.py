@@ -26,7 +26,7 @@ from phiproxy.sql.split.writes.composed_select import declared_types
 from phiproxy.sql.split.writes.returned import without_computed
 from phiproxy.sql.split.writes.written import keeps
 from phiproxy.sql.text.parse import Node, Statement, location, parse, strings
-from phiproxy.sql.values.uses import Nullness, Plain, Store
+from phiproxy.sql.values.uses import Nullness, Plain, Search, Store
 
 _ARITHMETIC = frozenset("+-*/%^")
 _OF_SEQUENCES = ("nextval", "currval")
@@ -68,6 +68,15 @@ def check_stored(write: Part, computed: frozenset[int], kept: frozenset[int] = f
         standing = [m for m in _references(write.statement.body) if m.get("number", 0) == number]
         if not uses or len(uses) != len(standing) or any(not isinstance(o.use, Store) or o.number != number for o in uses):
             raise Impossible("a computed value would be stored where nothing is protected")
+
+
+def check_searched(source: Part, computed: frozenset[int]) -> None:
+    """Go on where each computed value is looked for by the tag of a protected column, and nothing else is done with it."""
+    for number in computed:
+        uses = [o for o in source.answer.occurrences if number in o.numbers]
+        standing = [m for m in _references(source.statement.body) if m.get("number", 0) == number]
+        if not uses or len(uses) != len(standing) or any(not isinstance(o.use, Search) or o.number != number for o in uses):
+            raise Impossible("a computed value would be seen where nothing is protected")
 
 
 def check_whatever_is_given(part: Part) -> None:

@@ -64,6 +64,8 @@ class Parts:
     """The given values of which it is known that they meet nothing protected."""
     apart: bool = False
     """Whether the server is asked for each table of ``select`` by itself."""
+    split_again: Callable[[SplitWrite], tuple[list[Part], list[Rest]]] | None = None
+    """Of a write that is split once more what checks it, and tells what the server sees of it, and the engine."""
     in_one_row: Callable[[Rest, Sequence[Type]], Rest] | None = None
     """What makes one row of what ``select`` gives, and of its columns behind ``stored``; None where all of them are stored."""
 
@@ -110,13 +112,19 @@ def assembled(a: Analysis, parts: Parts, given: Split, rest: Rest, types: Sequen
         computed=_numbers(parts, lambda stored: stored.computed and not stored.kept),
         kept=_numbers(parts, lambda stored: stored.kept),
         spans=tuple(parts.write.origins),
+        split=parts.split_again is not None,
     )
     for stored, value in zip(parts.stored, types, strict=True):
         check_assigned(a.context.catalog, stored.type, value)
-    stores = answered(a, write.text, write.parameters, write.types)
-    check_stored(stores, write.computed, write.kept)
-    check_none_waits(stores, parts.write.waiting(parts.waiting))
-    check_apart(a, [stores, *sources], rest, parts.clear)
+    if parts.split_again is not None:
+        seen, rests = parts.split_again(write)
+    else:
+        stores = answered(a, write.text, write.parameters, write.types)
+        check_stored(stores, write.computed, write.kept)
+        check_none_waits(stores, parts.write.waiting(parts.waiting))
+        seen, rests = [stores], []
+    for one in (rest, *rests):
+        check_apart(a, [*seen, *sources], one, parts.clear)
     statement = a.statement
     return dataclasses.replace(
         given,

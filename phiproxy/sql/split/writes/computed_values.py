@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.column_types import by_oid
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.result import Split
+from phiproxy.sql.result import Rest, Split, SplitWrite
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
-from phiproxy.sql.split.writes.checks import answered, check_whatever_is_given
+from phiproxy.sql.split.writes.checks import Part, answered, check_whatever_is_given
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition
@@ -35,17 +36,23 @@ class _Value(NamedTuple):
     """None for a default of a column that the client leaves out."""
 
 
-def computed_values(a: Analysis, spans: Spans, write: Written, refusal: StatementRefused | ValueRefused) -> Split:
+def computed_values(
+    a: Analysis,
+    spans: Spans,
+    write: Written,
+    refusal: StatementRefused | ValueRefused,
+    split_again: Callable[[Analysis, Composed, SplitWrite], tuple[list[Part], list[Rest]]] | None = None,
+) -> Split:
     """Split an INSERT … VALUES, or an UPDATE to values that are the same for every row; Impossible for any other.
 
-    What ON CONFLICT sets to something of a row (``SET ssn = excluded.ssn``) stays as it is.
+    What ON CONFLICT sets to something of a row (``SET ssn = excluded.ssn``) stays as it is; ``split_again``: all that it sets.
 
     INSERT INTO patients (ssn, city) VALUES (initcap($1), $2)
     → rest: SELECT q.q1 FROM (SELECT initcap($1)) AS q (q1)
     → write: INSERT INTO patients (ssn, city) VALUES ($1, $2)
     """
     computed = [given for given in write.values if given.computed]
-    of_conflict = [given for given in write.conflict if given.computed and not given.of_row]
+    of_conflict = [given for given in write.conflict if given.computed and not given.of_row and split_again is None]
     if any(given.picks[1] for given in (*computed, *of_conflict)):
         raise Impossible("a query that gives several values")
     if not (computed or of_conflict) or (write.kind == "UpdateStmt" and any(given.of_row for given in computed)):
@@ -64,10 +71,11 @@ def computed_values(a: Analysis, spans: Spans, write: Written, refusal: Statemen
         values.sort(key=lambda value: value.span or (len(a.text), 0))
     if len({value.key for value in values}) < len(values):
         try:
-            return _split(a, spans, write, values, refusal, together=True)
+            return _split(a, spans, write, values, refusal, split_again, together=True)
         except Impossible:  # one that each row has its own of, as of gen_random_uuid()
             pass
-    return _split(a, spans, write, [value._replace(key=n) for n, value in enumerate(values)], refusal, together=False)
+    values = [value._replace(key=n) for n, value in enumerate(values)]
+    return _split(a, spans, write, values, refusal, split_again, together=False)
 
 
 def _check_volatile(a: Analysis, computed: Sequence[Given]) -> None:
@@ -109,6 +117,7 @@ def _split(
     write: Written,
     values: Sequence[_Value],
     refusal: StatementRefused | ValueRefused,
+    split_again: Callable[[Analysis, Composed, SplitWrite], tuple[list[Part], list[Rest]]] | None,
     *,
     together: bool,
 ) -> Split:
@@ -129,9 +138,9 @@ def _split(
         changed.add((at, start), before + (changed.parameter(-number) if number else ""))
         at = end
     changed.add((at, a.statement.end))
-    check_whatever_is_given(
-        answered(a, changed.text, changed.parameters, [0 if n > 0 else stored[-n - 1].type.oid for n in changed.parameters])
-    )
+    if split_again is None:
+        types = [0 if n > 0 else stored[-n - 1].type.oid for n in changed.parameters]
+        check_whatever_is_given(answered(a, changed.text, changed.parameters, types))
     clear = [n for n, one in enumerate(stored) if not one.computed]
     return composition(
         a,
@@ -145,6 +154,7 @@ def _split(
             waiting=write.waiting,
             once=(AT_EACH_CALL if clear or _draws(write) else VOLATILE) if not together and write.kind == "InsertStmt" else (),
             clear=clear_outputs(a, select, clear) if clear else (),
+            split_again=partial(split_again, a, changed) if split_again is not None else None,
         ),
         refusal,
     )
