@@ -71,7 +71,8 @@ class Relation:
     ``key_columns``: its columns in a foreign key, on either side; ``guards``: (column, identity number) of its guards;
     ``parents``: the oids of those that it inherits from; ``partition_key``: the columns that say to which partition a row goes;
     ``diverted``: rules or triggers of its own decide what becomes of a row that is written to it (INSTEAD OF, and BEFORE INSERT FOR
-    EACH ROW); ``row_triggers``: it has triggers BEFORE … FOR EACH ROW; ``policies_by_command``: it has policies that are not FOR ALL, so that rows may be seen, and not be changed;
+    EACH ROW); ``row_triggers``: it has triggers BEFORE … FOR EACH ROW;
+    ``policies_by_command``: it has policies that are not FOR ALL, so that rows may be seen, and not be changed;
     ``checks``: (column, what the proxy evaluates of a constraint over it), in the order of their names;
     ``columns`` are in the order in which clients see them, those that are hidden last; ``reordered``: the server's is another one;
     ``unordered``: it is not known in which order clients are to see them (``column_order``);

@@ -43,11 +43,12 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
                                      l.provider, l.schema, l.name,
                                      CASE WHEN a.attidentity <> '' OR (a.atthasdef AND a.attgenerated = '') THEN (
                                        SELECT pg_catalog.json_build_array(
-                                         coalesce(pg_catalog.json_agg(DISTINCT CASE f.pronamespace WHEN 11 THEN f.proname ELSE '' END)
-                                                  FILTER (WHERE f.provolatile = 'v'), '[]'),
+                                         coalesce(pg_catalog.json_agg(
+                                                    DISTINCT CASE f.pronamespace WHEN 11 THEN f.proname ELSE '' END)
+                                                    FILTER (WHERE f.provolatile = 'v'), '[]'),
                                          coalesce(pg_catalog.bool_and(f.oid IN (480, 714, 1574)), a.attidentity <> ''),
-                                         (SELECT CASE WHEN pg_catalog.count(*) = 1 THEN pg_catalog.min(pg_catalog.quote_ident(qn.nspname)
-                                                   || '.' || pg_catalog.quote_ident(q.relname)) END
+                                         (SELECT CASE WHEN pg_catalog.count(*) = 1 THEN pg_catalog.min(
+                                             pg_catalog.quote_ident(qn.nspname) || '.' || pg_catalog.quote_ident(q.relname)) END
                                             FROM pg_catalog.pg_class q JOIN pg_catalog.pg_namespace qn ON qn.oid = q.relnamespace
                                            WHERE q.relkind = 'S' AND (q.oid IN (
                                                    SELECT p.refobjid FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_depend p
@@ -263,9 +264,7 @@ def _column(row: list[Any]) -> CatalogColumn:
     if changing is not None and (changing[0] or changing[3]):
         names, plain_draw, sequence, identity = changing
         drawn = Drawn(frozenset(names), sequence or "", plain_draw and bool(sequence), identity)
-    return replace(
-        column, default=constant, computed_default=computed, collation=collated, provider=provider or "", drawn=drawn
-    )
+    return replace(column, default=constant, computed_default=computed, collation=collated, provider=provider or "", drawn=drawn)
 
 
 def _checks(constraints: Iterable[tuple[str, bool, str]], by_number: Mapping[int, str]) -> Iterator[tuple[str, Check]]:

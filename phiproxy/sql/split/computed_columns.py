@@ -61,7 +61,7 @@ def computed_columns(whole: Whole, read: Block, source: Source, label: str, gone
     outputs = read.body.get("targetList", [])
     calls = [message for message in bodies(outputs, ()) if "funcname" in message]
     grouped = any(key in read.body for key in _GROUPING) or any(is_aggregate(whole.verdict, call) for call in calls)
-    if not (whole.shows or whole.each) or (whole.each and grouped):
+    if not (whole.shows or whole.calls.each) or (whole.calls.each and grouped):
         return []
     if read.body is not whole.body or not _one_for_one(whole, read, source, gone, grouped=grouped):
         return []
@@ -86,7 +86,7 @@ def _one_for_one(whole: Whole, read: Block, source: Source, gone: Collection[int
     """Tell whether the outputs of a query, or the arguments of its aggregates, are evaluated once for each row of its source."""
     body = read.body
     outputs = body.get("targetList", [])
-    if source.waiting or "windowClause" in body or ("lockingClause" in body and not whole.each):
+    if source.waiting or "windowClause" in body or ("lockingClause" in body and not whole.calls.each):
         return False
     if any(name.startswith("phi.") for name in whole.identifiers) or any("A_Star" in message for message in bodies(outputs, ())):
         return False  # it would have the column too
@@ -123,8 +123,8 @@ def _candidates(whole: Whole, node: Node, taken: set[int], *, per_row: bool) -> 
         elif kind == "A_Expr" and body["kind"] == "AEXPR_OP":
             inner = [body[side] for side in ("lexpr", "rexpr") if side in body]
     wanted = kind in ("FuncCall", "TypeCast")
-    if whole.each:
-        wanted = kind == "FuncCall" and strings(body["funcname"])[-1] in whole.each
+    if whole.calls.each:
+        wanted = kind == "FuncCall" and strings(body["funcname"])[-1] in whole.calls.each
     if wanted and per_row:
         if _may_stand(whole, node, taken):
             return

@@ -13,6 +13,7 @@ from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.same_answers import VOLATILE
 from phiproxy.sql.split.source_and_rest import split
+from phiproxy.sql.split.statement import Calls
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import types_of
 from phiproxy.sql.split.writes.targets import check_assigned
@@ -57,7 +58,7 @@ def _checked(expression: bytes, column: ProtectedColumn, context: Context, posit
     if said is not None:
         said.position = position
         raise said
-    parts = split(statement, text, context, refusal, always=True, once=VOLATILE)
+    parts = split(statement, text, context, refusal, always=True, calls=Calls(once=VOLATILE))
     if parts is None:
         raise unlike
     if any(token.name in _CONSTANTS for token in tokens(parts.source)):

@@ -156,7 +156,7 @@ def without(whole: Whole, body: Node, *, limited: bool) -> Iterator[tuple[int, i
 
 def _is_numbered(whole: Whole, body: Node) -> bool:
     """Tell whether the outputs of a query are written, with values of volatile functions for each row."""
-    return bool(whole.each) and body is whole.body
+    return bool(whole.calls.each) and body is whole.body
 
 
 def _tail(whole: Whole, body: Node) -> tuple[int, int, list[tuple[int, int]]]:

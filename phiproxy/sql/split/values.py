@@ -109,7 +109,7 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
     each = any(f.volatile == "v" for f in functions)
     if not functions or all(is_settled(name, f) for f in functions) or "over" in node:
         return None
-    if each and (name not in whole.once or id(node) not in _made_once(whole)):
+    if each and (name not in whole.calls.once or id(node) not in _made_once(whole)):
         return None
     if not all(_is_constant(argument) for argument in arguments) or any(f.kind != "f" for f in functions):
         return None
@@ -120,7 +120,7 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
 
 def _made_once(whole: Whole) -> set[int]:
     """Return the ids of the calls in the outputs of a query that are made exactly once: not those in CASE or a subquery."""
-    found, left = set[int](), [only(node)[1]["val"] for node in whole.body.get("targetList", ())] if whole.once else []
+    found, left = set[int](), [only(node)[1]["val"] for node in whole.body.get("targetList", ())] if whole.calls.once else []
     while left:
         kind, node = only(left.pop())
         if kind == "FuncCall":

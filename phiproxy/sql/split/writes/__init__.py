@@ -4,7 +4,8 @@ Which way is taken:
     write, written, row_by_row, given_defaults, only_defaults
 
 The ways:
-    computed_values, computed_proposals, computed_returning, computed_rows, returned_beside, conflicts, conflicts_of_query, inserted_rows, merged_rows,
+    computed_proposals,
+    computed_values, computed_returning, computed_rows, returned_beside, conflicts, conflicts_of_query, inserted_rows, merged_rows,
     merged_returning, values_in_with,
     with_write, copied_rows
 

@@ -104,7 +104,7 @@ def check_apart(a: Analysis, parts: Sequence[Part], rest: Rest, clear: Collectio
     met, names = Met(), names_sequences(a)
     for part in parts:
         is_within = _within(part.answer.occurrences)
-        for at, value in _given(part.statement.body, part.keys, names):
+        for at, value in _given(part.statement.body, part.keys, names=names):
             (met.protected if is_within(at) else met.clear).add(value)
     (whole,) = parse(_SOURCE.join(rest.parts))
     own = [
@@ -116,7 +116,7 @@ def check_apart(a: Analysis, parts: Sequence[Part], rest: Rest, clear: Collectio
     places = [0, *accumulate(len(part) + len(_SOURCE) for part in rest.parts)]
     met.protected.update(
         value
-        for at, value in _given(whole.body, rest.parameters, names)
+        for at, value in _given(whole.body, rest.parameters, names=names)
         if value not in clear and not any(first <= _joined(at, places) < last for first, last in own)
     )
     if not met.protected.isdisjoint(met.clear):
@@ -143,7 +143,7 @@ def check_source(source: Part, *, is_of_server: bool = False) -> None:
     """
     for message in _outside_of_exists(source.statement.body):
         for key in _SHOWN:
-            if key in message and any(_is_given(m) for m in _apart_from_settings(message[key], is_of_server)):
+            if key in message and any(_is_given(m) for m in _apart_from_settings(message[key], is_of_server=is_of_server)):
                 raise Impossible("a given value that the source would show")
 
 
@@ -152,7 +152,7 @@ def _is_given(message: Node) -> bool:
     return "ParamRef" in message or not {"sval", "ival", "fval", "bsval"}.isdisjoint(constant)
 
 
-def _apart_from_settings(tree: Any, is_of_server: bool) -> Iterator[Node]:
+def _apart_from_settings(tree: Any, *, is_of_server: bool) -> Iterator[Node]:
     if isinstance(tree, dict):
         call, cast = tree.get("FuncCall", {}), tree.get("TypeCast", {}).get("arg", {}).get("A_Const", {})
         if strings(call.get("funcname")) in (["current_setting"], ["pg_catalog", "current_setting"]):
@@ -165,7 +165,7 @@ def _apart_from_settings(tree: Any, is_of_server: bool) -> Iterator[Node]:
     items = tree.items() if isinstance(tree, dict) else enumerate(tree)
     for key, value in items:
         if key != "typmods" and isinstance(value, dict | list):
-            yield from _apart_from_settings(value, is_of_server)
+            yield from _apart_from_settings(value, is_of_server=is_of_server)
 
 
 def given_at(part: Node, numbers: Sequence[int] = _ANY, *, names: bool = False) -> list[tuple[int, Value]]:
@@ -173,7 +173,7 @@ def given_at(part: Node, numbers: Sequence[int] = _ANY, *, names: bool = False) 
 
     ``names``: constants that nextval and currval are given are names of sequences, and no values.
     """
-    return list(_given({"items": [part]}, numbers, names))
+    return list(_given({"items": [part]}, numbers, names=names))
 
 
 def sequence_name(call: Node) -> Node | None:
@@ -224,7 +224,7 @@ def _within(occurrences: Iterable[Occurrence]) -> Callable[[int], bool]:
     return lambda at: (i := bisect_right(starts, at)) > 0 and at < ends[i - 1]
 
 
-def _given(body: Node, numbers: Sequence[int], names: bool) -> Iterator[tuple[int, Value]]:
+def _given(body: Node, numbers: Sequence[int], *, names: bool) -> Iterator[tuple[int, Value]]:
     """Yield the client's parameters and the constants of a statement, with where they stand.
 
     Numbers say something only where they are compared or stored, and not where they are counts, lengths, arguments and the like.

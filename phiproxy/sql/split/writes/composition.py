@@ -12,7 +12,17 @@ from phiproxy.policy.signatures import Type
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Rest, Split, SplitWrite, Waiting
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.writes.checks import Part, Value, answered, check_apart, check_none_waits, check_source, check_stored, names_sequences
+from phiproxy.sql.split.statement import NO_CALLS, Calls
+from phiproxy.sql.split.writes.checks import (
+    Part,
+    Value,
+    answered,
+    check_apart,
+    check_none_waits,
+    check_source,
+    check_stored,
+    names_sequences,
+)
 from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.split.writes.composed_select import described_of, of_client, split_of, types_of
 from phiproxy.sql.split.writes.given_in_clear import check_given_in_clear
@@ -54,10 +64,8 @@ class Parts:
     returns: bool = False
     waiting: Waiting | None = None
     """The client's values that no part for the server may need an index for."""
-    once: Collection[str] = ()
-    """Where PostgreSQL computes each value of ``select`` exactly once, the volatile functions that may be called in them."""
-    each: Collection[str] = ()
-    """The same where it computes each exactly once for each row."""
+    calls: Calls = NO_CALLS
+    """The volatile functions that may be called in the values of ``select``."""
     chosen: str = ""
     """Of the rows of ``select`` those that are given, as a condition over q.q1, q.q2 …"""
     clear: Collection[Value] = ()
@@ -74,7 +82,7 @@ def composition(a: Analysis, parts: Parts, refusal: StatementRefused | ValueRefu
     """Return the split that is made of these parts; Impossible where one of them cannot be had."""
     if len(parts.stored) > MAX_COLUMNS:
         raise Impossible("more computed values than a row may have columns")
-    given = split_of(a, parts.select, refusal, parts.waiting, once=parts.once, each=parts.each, apart=parts.apart)
+    given = split_of(a, parts.select, refusal, parts.waiting, calls=parts.calls, apart=parts.apart)
     types = types_of(a, parts.select)[: len(parts.stored)]
     source_parameters = tuple(parts.select.parameters[n - 1] for n in given.source_parameters)
     sources = [answered(a, given.source, source_parameters)] if given.source else []

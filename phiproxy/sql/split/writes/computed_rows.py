@@ -12,6 +12,7 @@ from phiproxy.policy.physical_columns import visible_columns
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
+from phiproxy.sql.split.statement import Calls
 from phiproxy.sql.split.writes.carried import carried
 from phiproxy.sql.split.writes.checks import Value
 from phiproxy.sql.split.writes.clear_values import clear_outputs
@@ -75,7 +76,7 @@ def _split(
         returns=write.clauses.returning is not None,
         waiting=write.waiting,
         clear=clear_outputs(a, select, clear) if clear else (),
-        each=changing_of([given.node for given in given_to]),
+        calls=Calls(each=changing_of([given.node for given in given_to])),
     )
     if not _is_of_given_rows(write):
         return composition_or_apart(a, parts, refusal)

@@ -14,6 +14,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Rest, Split, SplitWrite
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
+from phiproxy.sql.split.statement import NO_CALLS, Calls
 from phiproxy.sql.split.writes.checks import Part, answered, check_whatever_is_given
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed, Span
@@ -152,7 +153,7 @@ def _split(
             [write.target],
             returns=write.clauses.returning is not None,
             waiting=write.waiting,
-            once=(AT_EACH_CALL if clear or _draws(write) else VOLATILE) if not together and write.kind == "InsertStmt" else (),
+            calls=NO_CALLS if together or write.kind != "InsertStmt" else Calls(once=AT_EACH_CALL if _draws(write) else VOLATILE),
             clear=clear_outputs(a, select, clear) if clear else (),
             split_again=partial(split_again, a, changed) if split_again is not None else None,
         ),

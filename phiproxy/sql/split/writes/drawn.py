@@ -48,7 +48,12 @@ def called_by_server(a: Analysis, spans: Spans, body: Node) -> list[tuple[int, i
     for call in calls_in(body):
         name = name_of(call)
         own = signatures is None or signatures.own_functions(name)
-        if name not in _TYPES or own or (name == "random" and "args" in call) or strings(call["funcname"])[:-1] not in ([], ["pg_catalog"]):
+        if (
+            name not in _TYPES
+            or own
+            or (name == "random" and "args" in call)
+            or strings(call["funcname"])[:-1] not in ([], ["pg_catalog"])
+        ):
             continue
         try:
             start = location(call)
@@ -62,7 +67,7 @@ def called_by_server(a: Analysis, spans: Spans, body: Node) -> list[tuple[int, i
 def is_always_called(node: Node, signatures: Any) -> bool:
     """Tell whether what is drawn in an expression is drawn at each evaluation, and not left out by PostgreSQL's planner.
 
-    Of a strict function with a constant NULL among its arguments it makes a NULL, whatever the others are: ``nextval('s') || NULL``.
+    Of a strict function with a constant NULL among its arguments it makes a NULL, as of ``nextval('s') || NULL``.
     """
     kind, body = only(node)
     inner = [one for key in _OPERANDS if key in body for one in _listed(body[key])]

@@ -7,11 +7,11 @@ VALUES, and those of a query, in the order in which they are listed, and the oth
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from phiproxy.policy.catalog import CatalogColumn, Drawn, Relation
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
+from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
 from phiproxy.sql.split.writes.checks import names_sequences, sequence_name
 from phiproxy.sql.split.writes.drawn import calls_in, is_always_called, is_drawn, name_of

@@ -8,6 +8,7 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.statement import Calls
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import types_of
@@ -69,8 +70,7 @@ def inserted_rows(a: Analysis, spans: Spans, write: Written, refusal: StatementR
         returns=clauses.returning is not None,
         waiting=write.waiting,
         clear=clear_outputs(a, select, clear) if clear else (),
-        once=changing if _is_one_row(write) else (),
-        each=changing,
+        calls=Calls(once=changing if _is_one_row(write) else (), each=changing),
     )
     return composition_or_apart(a, parts, refusal)
 

@@ -38,7 +38,15 @@ _IN_PLACE = (
     "What is sealed in a document may not come to where the document is in clear, nor into a key. jsonb_set of a constant path, "
     "jsonb_build_object of constant names, ||, - and #- keep fields in place; a cast to text says that a value has no keys."
 )
-_WAYS: tuple[Callable[[Analysis, Spans, Written, StatementRefused | ValueRefused], Split], ...] = (computed_values, computed_returning, computed_rows, computed_conflicts, computed_proposals, computed_query_conflicts, inserted_rows)
+_WAYS: tuple[Callable[[Analysis, Spans, Written, StatementRefused | ValueRefused], Split], ...] = (
+    computed_values,
+    computed_returning,
+    computed_rows,
+    computed_conflicts,
+    computed_proposals,
+    computed_query_conflicts,
+    inserted_rows,
+)
 
 
 def split_write(
