@@ -131,8 +131,9 @@ def assembled(a: Analysis, parts: Parts, given: Split, rest: Rest, types: Sequen
         check_stored(stores, write.computed, write.kept)
         check_none_waits(stores, parts.write.waiting(parts.waiting))
         seen, rests = [stores], []
-    for one in (rest, *rests):
-        check_apart(a, [*seen, *sources], one, parts.clear)
+    check_apart(a, [*seen, *sources], rest, parts.clear)
+    for one in rests:
+        check_apart(a, [*seen, *sources], one)
     statement = a.statement
     return dataclasses.replace(
         given,
