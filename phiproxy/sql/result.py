@@ -378,6 +378,8 @@ class SplitWrite:
     one meanwhile; NULL where that cannot be told."""
     copied: int = 0
     """Of COPY FROM how many of its last columns the rest has computed, for all rows: the data has the others."""
+    split: bool = False
+    """Whether it is split once more: an ON CONFLICT DO UPDATE to what is computed of the row."""
     again: bool = True
     """Whether the whole may be executed once more where it has changed none of them: not where that runs triggers a second time."""
 

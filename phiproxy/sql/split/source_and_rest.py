@@ -22,7 +22,7 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.rest_nodes import check_rest
 from phiproxy.sql.split.rest_text import described_text, rest_text, typed_tables
 from phiproxy.sql.split.sources import Written, together
-from phiproxy.sql.split.statement import Whole
+from phiproxy.sql.split.statement import NO_CALLS, Calls, Whole
 from phiproxy.sql.split.tables import tables
 from phiproxy.sql.split.values import server_values
 from phiproxy.sql.split.waiting import places
@@ -40,13 +40,13 @@ def split(
     waiting: Waiting | None = None,
     *,
     always: bool = False,
-    once: bool = False,
+    calls: Calls = NO_CALLS,
     apart: bool = False,
 ) -> Split | None:
     """Return how a refused statement is split, or None where that is not possible; PathNeeded, CatalogNeeded.
 
     ``waiting``: the values for which an index does not answer what it may answer for others. ``always``: also where it reads
-    nothing protected. ``once``, ``apart``: of ``Whole``.
+    nothing protected. ``calls``, ``apart``: of ``Whole``.
 
     SELECT id FROM patients WHERE full_name LIKE '%son' AND city = 'Springfield'
     → source: SELECT patients.id, patients.full_name FROM patients WHERE city = 'Springfield'
@@ -56,7 +56,8 @@ def split(
     if statement.kind != "SelectStmt" or context.catalog.signatures is None or not _WRITES.isdisjoint(a.keys):
         return None
     try:
-        return _split(a, refusal, waiting, {}, always=always, once=once, apart=apart)
+        told = _OF_WRITE if calls.each else None
+        return _split(a, refusal, waiting, {}, always=always, calls=calls, apart=apart, told=told)
     except (Impossible, StatementRefused, RecursionError):
         return None
 
@@ -72,7 +73,7 @@ def split_over_writes(a: Analysis, kept: Mapping[str, Node], told: Described, re
     WITH x AS (DELETE FROM visits RETURNING patient_id) SELECT upper(p.full_name) FROM x JOIN patients p ON p.id = x.patient_id
     → source: WITH x AS (DELETE FROM visits RETURNING patient_id) SELECT p.full_name FROM x JOIN patients p ON p.id = x.patient_id
     """
-    parts = _split(a, refusal, None, kept, always=True, once=False, apart=False, told=told)
+    parts = _split(a, refusal, None, kept, always=True, calls=NO_CALLS, apart=False, told=told)
     assert parts is not None
     if not parts.source:
         raise Impossible("a source without anything that is read")
@@ -86,7 +87,7 @@ def _split(
     kept: Mapping[str, Node],
     *,
     always: bool,
-    once: bool,
+    calls: Calls,
     apart: bool,
     told: Described | None = None,
 ) -> Split | None:
@@ -99,7 +100,8 @@ def _split(
         raise Impossible("it may change the settings under which the rest is computed")
     verdict, outputs = types(a, body)
     waits = places(statement, waiting) if waiting is not None else frozenset[int]()
-    whole = Whole(a, body, read, verdict, Spans(a.tokens()), waits, once=once, apart=apart, shows=not always, kept=kept)
+    spans, shows = Spans(a.tokens()), not always
+    whole = Whole(a, body, read, verdict, spans, waits, calls=calls, apart=apart, shows=shows, kept=kept)
     division = divide(whole)
     written = Written(a.text, whole.spans.tokens)
     if division.sources:
@@ -146,6 +148,10 @@ class Described(NamedTuple):
     origins: tuple[Origin | None, ...]
     orders: frozenset[str]
     row_types: frozenset[int] = frozenset()
+
+
+# What the client is told of a write is told by its RETURNING.
+_OF_WRITE = Described(Rest((b"",)), (), (), frozenset())
 
 
 def described(statement: Statement, text: bytes, context: Context) -> Described:
