@@ -1,6 +1,6 @@
 """Closures over keys for the plans: how a column's value is stored, searched and opened. Made once per column, run per value."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -41,8 +41,33 @@ from phiproxy.types.value_errors import ChildMayRefuse
 from phiproxy.wire.arrays import Array
 from phiproxy.wire.bytea_and_text import assign_varchar, check_text
 
-StoreFunction = Callable[[bytes, Record], bytes]
+
+class StoreFunction(Protocol):
+    """Seals a value for one execution."""
+
+    def __call__(self, value: bytes, record: Record, keys: RecordKeys | None = None, /) -> bytes:
+        """Return what the server gets, as ``RowStoreFunction`` does."""
+
+
 ValueFunction = Callable[[bytes], bytes]
+
+
+# Of record keys so many are derived before others have their turn: half a millisecond.
+_KEYS_AT_ONCE = 256
+
+
+class SpelledKeys(dict[tuple[int, bytes], bytes]):
+    """Record keys of what a client's value spells; under those ``of_nobody`` nothing opens (SealError)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_nobody: set[tuple[int, bytes]] = set()
+
+    def __missing__(self, record: tuple[int, bytes]) -> bytes:
+        """Raise SealError for the key of a record of nobody's; KeyError for one that was not looked for."""
+        if record in self.of_nobody:
+            raise SealError("a value is under no key that is known")
+        raise KeyError(record)
 
 
 class Noticed(Protocol):
@@ -163,7 +188,7 @@ class Ciphers:
         if not column.type.is_text:
             return self._make_typed_store(column, seal, tags, tally)
 
-        def store(value: bytes, record: Record, macs: Macs) -> bytes:
+        def store(value: bytes, record: Record, macs: Macs, _: RecordKeys | None = None, /) -> bytes:
             if len(value) > LONG_VALUE or 0 in value or not value.isascii():  # no call where there is nothing to say
                 check_text(value)
             if value[:2] == b"\\x":
@@ -233,7 +258,7 @@ class Ciphers:
     ) -> RowStoreFunction:
         """Return the closure for values that are in the canonical form of the column's type already."""
 
-        def store(value: bytes, record: Record, macs: Macs) -> bytes:
+        def store(value: bytes, record: Record, macs: Macs, _: RecordKeys | None = None, /) -> bytes:
             if value[:8] == b"\\xf55001":
                 self._refuse_stored(column, value)
             tally[0] += 1
@@ -353,6 +378,18 @@ class Ciphers:
         """Return what opens values of a column by record keys; for any thread."""
         return make_record_opener(spec_of(column), keys)
 
+    def spelled_keys(self, column: ProtectedColumn, records: Collection[tuple[int, bytes]]) -> Generator[None, None, SpelledKeys]:
+        """Return the record keys of what values to be stored in a column spell, a few in each step; KeyNeeded."""
+        keys = SpelledKeys()
+        for number, record in enumerate(records, start=1):
+            try:
+                keys[record] = record_key_of(self._ring, column.tenant, *record)[1]
+            except SealError:
+                keys.of_nobody.add(record)
+            if not number % _KEYS_AT_ONCE:
+                yield None
+        return keys
+
     def unopened(self, column: ProtectedColumn) -> Note | None:
         """Return what notes that a mask of a column is shown for which no value was opened; None where nobody is told."""
         return self._noticed(column.label, None, masked=True) if self._noticed is not None else None
@@ -414,7 +451,10 @@ def _text_search(tag: ValueFunction) -> ValueFunction:
 
 
 def _under(store: RowStoreFunction, macs: Macs) -> StoreFunction:
-    return lambda value, record: store(value, record, macs)
+    def under(value: bytes, record: Record, keys: RecordKeys | None = None, /) -> bytes:
+        return store(value, record, macs, keys)
+
+    return under
 
 
 def _default_spec(column: ProtectedColumn) -> ColumnSpec:

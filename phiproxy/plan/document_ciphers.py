@@ -7,27 +7,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate, chain, pairwise, repeat
-from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from phiproxy.access.masks import mask
 from phiproxy.access.rules import Masked
 from phiproxy.crypto.envelope import envelope_parts
+<<<<<<< HEAD
 from phiproxy.crypto.seal import Note, OpenSpan, Record
+=======
+from phiproxy.crypto.seal import OpenSpan, Record, RecordKeys, many_nonces
+>>>>>>> stalls
 from phiproxy.documents.field_paths import Path, spell_path
 from phiproxy.documents.field_values import FieldValues, field_values
-from phiproxy.documents.sealed_leaves import PREFIX, envelope_of, leaf_of, looks_sealed
+from phiproxy.documents.sealed_leaves import LOOKS_SEALED, PREFIX, envelope_of, leaf_of, looks_sealed
 from phiproxy.documents.walk import AS_LISTED, Walk, listed, refused_document, stored_otherwise
 from phiproxy.errors import IndexKeyWant, SealError, ValueRefused
-from phiproxy.long_values import LONG_JSON, copied
+from phiproxy.long_values import LONG_JSON, copied, decoded, encoded, found_at, take_apart
 from phiproxy.policy.physical_documents import OF_NULL
 from phiproxy.policy.protection import DocumentFields, Part, ProtectedColumn, Slot
 from phiproxy.types.declared import DeclaredType
-from phiproxy.types.json_types import Value, canonical, canonical_ascii, parse, take_apart
+from phiproxy.types.json_types import Value, canonical, canonical_ascii, parse
 from phiproxy.types.value_errors import UnsupportedVersion
 from phiproxy.wire.bytea_and_text import check_text
 
@@ -36,7 +39,15 @@ if TYPE_CHECKING:
 
 Macs = Sequence[HMAC]
 """A column's index keys, one for each slot that is live, in slot order; of a document those of its fields, one after the other."""
-RowStoreFunction = Callable[[bytes, Record, Macs], bytes]
+
+
+class RowStoreFunction(Protocol):
+    """Seals a value."""
+
+    def __call__(self, value: bytes, record: Record, macs: Macs, keys: RecordKeys | None = None, /) -> bytes:
+        """Return what the server gets. ``keys`` open what a document spells that is stored; without them the keyring is asked."""
+
+
 Made = tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]
 
 VERSION = b"\x01"
@@ -109,30 +120,55 @@ def sealing(ciphers: Ciphers, column: ProtectedColumn) -> Made:
     tally = ciphers.counts.stored(column.label)
     any_value = field_values(_JSONB)
 
-    def store(text: bytes, record: Record, macs: Macs) -> bytes:
+    def store(text: bytes, record: Record, macs: Macs, keys: RecordKeys | None = None, /) -> bytes:
         def change(number: int, value: Value) -> Value:
             field, seal, _, values = fields[number]
             begin, end = spans[number]
-            opened = partial(_opened_now, ciphers, field)
+            opened = partial(_opened_now, ciphers, field) if keys is None else partial(ciphers.opening_by, field, keys)
             return leaf_of(seal(_plaintext(field, opened, values, value), record, macs[begin:end]))
 
         def change_other(path: Path, value: Value) -> Value:
             if looks_sealed(value):
-                plaintext = _plaintext(others.at(path), partial(others.open_now, path), any_value, value)
+                other = others.at(path)
+                opened = partial(others.open_now, path) if keys is None else partial(ciphers.opening_by, other, keys)
+                plaintext = _plaintext(other, opened, any_value, value)
             else:
                 plaintext = any_value.sealed(value)
             return leaf_of(others.seal(path)(plaintext, record))
 
         walk = Walk(change, change_other if document.others_sealed else None, refused_document)
-        plain = read(text)
-        sealed = walk.through(plain, tree, column.place)
-        spelled = canonical_ascii(sealed, VERSION)
         if len(text) > LONG_JSON:
-            take_apart(plain, sealed)
+            record.nonces = record.nonces or many_nonces()
+        plain = sealed = read(text)
+        try:
+            sealed = walk.through(plain, tree, column.place)
+            spelled = canonical_ascii(sealed, VERSION)
+        finally:
+            if len(text) > LONG_JSON:
+                take_apart(plain, sealed)
         tally[0] += 1
         return spelled
 
     return store, wants
+
+
+def spelled_in(text: bytes) -> set[tuple[int, bytes]]:
+    """Return the data keys and salts of stored leaves that a document spells, in canonical form. For any thread.
+
+    A leaf is a whole string, so it has no escapes, and a quote before and behind it; but for a text that is put at a place.
+    """
+    found: set[tuple[int, bytes]] = set()
+    begin = found_at(text, LOOKS_SEALED)
+    while begin >= 0:
+        end = begin + len(LOOKS_SEALED)
+        if begin == 0 or text[begin - 1 : begin] == b'"':
+            behind = found_at(text, b'"', end)
+            end = behind if behind >= 0 else len(text)
+            with suppress(SealError, UnicodeDecodeError):
+                key_id, _, _, _, salt, _, _ = envelope_parts(envelope_of(decoded(copied(text, begin, end))), field=True)
+                found.add((key_id, salt))
+        begin = found_at(text, LOOKS_SEALED, end)
+    return found
 
 
 def _json_of(family: str, canonical_form: bytes) -> Value:
@@ -188,7 +224,11 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
 
     def leaves_of(text: bytes) -> tuple[Value, Records, Mapping[int, int]]:
         stored = _stored(text, as_text=as_text)
-        return stored, *_leaves(of.label, document, partial(Walk.through, value=stored, node=node, path=path))
+        try:
+            return stored, *_leaves(of.label, document, partial(Walk.through, value=stored, node=node, path=path))
+        except SealError:
+            take_apart(stored)
+            raise
 
     def opened(data: bytes, begin: int, end: int) -> bytes:
         if end - begin > LONG_JSON:
@@ -212,13 +252,34 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
         apart = _opening_walk(ciphers, document, lambda field: ciphers.opening_by(field, keys), open_other)
 
         def all_opened() -> bytes:
-            value = apart.through(stored, node, path)
-            text = _shown(value, as_text=as_text)
-            take_apart(stored, value)
-            return text
+            value = stored
+            try:
+                value = apart.through(stored, node, path)
+                return _shown(value, as_text=as_text)
+            finally:
+                take_apart(stored, value)
 
         return ciphers.long_work.do(all_opened)
 
+<<<<<<< HEAD
+=======
+    def leaves_of(stored: Value) -> tuple[Value, Records]:
+        records: dict[tuple[int, bytes], Counter[str]] = {}
+
+        def note(label: str, leaf: Value) -> Value:
+            key_id, _, _, _, salt, _, _ = envelope_parts(envelope_of(leaf), field=True)
+            records.setdefault((key_id, salt), Counter())[label] += 1
+            return leaf
+
+        others = (lambda _path, leaf: note(of.label, leaf)) if document.others_sealed else None
+        try:
+            Walk(lambda number, leaf: note(labels[number], leaf), others, stored_otherwise).through(stored, node, path)
+        except SealError:
+            take_apart(stored)
+            raise
+        return stored, records
+
+>>>>>>> stalls
     return opened
 
 
@@ -256,11 +317,11 @@ def _leaves(label: str, document: DocumentFields, through: Callable[[Walk], obje
 
 def _stored(text: bytes, *, as_text: bool) -> Value:
     """Return what the server shows of a document; ``as_text``: as ``->>`` gives it, where a leaf is not quoted."""
-    return text.decode("utf-8") if as_text and text.startswith(PREFIX.encode()) else _parsed(text)
+    return decoded(text) if as_text and text.startswith(PREFIX.encode()) else _parsed(text)
 
 
 def _shown(value: Value, *, as_text: bool) -> bytes:
-    return value.encode("utf-8") if as_text and isinstance(value, str) else canonical(value)
+    return encoded(value) if as_text and isinstance(value, str) else canonical(value)
 
 
 _NO_LEAF = b"\x01"
@@ -348,12 +409,11 @@ def _shows(
         return None if shown is None else values.opened(shown)
 
     if _is_hidden(field):
-        same = masked(b"")
 
         def unopened(_leaf: Value) -> Value:
             if note is not None:
                 note()
-            return same
+            return masked(b"")  # anew each time: what is shown of a long document is taken apart behind it
 
         return unopened
     return partial(_opened, open_field(field), FieldValues(values.sealed, masked))
