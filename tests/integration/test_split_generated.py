@@ -6,12 +6,14 @@ import pytest
 
 from tests.fixtures.grammar import over_expressions, statements
 from tests.fixtures.grammar_computed import computed
+from tests.fixtures.grammar_deep import deep_reads, deep_writes
 from tests.fixtures.grammar_ranges import over_ranges
 from tests.fixtures.grammar_recursive import recursive
 from tests.fixtures.grammar_split import split_reads, split_writes
 from tests.fixtures.grammar_typed import typed
 from tests.fixtures.live import Twins
-from tests.integration.test_generated import EXPLORE, tried
+from tests.harness.explore import EXPLORE
+from tests.integration.test_generated import tried
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 2 * EXPLORE)]
 
@@ -60,3 +62,13 @@ def test_writes(twins: Twins) -> None:
 def test_typed_parameters(twins: Twins) -> None:
     became = tried(twins, typed(), 120)
     assert became["equal"] > 40, became
+
+
+def test_deep_reads(twins: Twins) -> None:
+    became = tried(twins, deep_reads(), 150)
+    assert became["equal"] > 100, became
+
+
+def test_deep_writes(twins: Twins) -> None:
+    became = tried(twins, deep_writes(), 100)
+    assert became["equal"] > 50, became
