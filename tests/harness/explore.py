@@ -42,9 +42,7 @@ def tried(cases: st.SearchStrategy[Case], examples: int, run: Callable[[Case], M
     became: Counter[str] = Counter()
     if not EXPLORE:
 
-        @settings(
-            max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-        )
+        @settings(max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(cases)
         def one(case: Case) -> None:
             became.update(run(case))
@@ -72,3 +70,11 @@ def tried(cases: st.SearchStrategy[Case], examples: int, run: Callable[[Case], M
     tell(f"{os.environ.get('PYTEST_CURRENT_TEST')}: {dict(became)}")
     assert not failed, f"{dict(became)}\n" + "\n".join(failed[:_SHOWN])
     return became
+
+
+def enough(became: Mapping[str, int], kind: str, least: int) -> None:
+    """Let more of them than that be of a kind: what is all refused, or all wrong, would prove nothing.
+
+    How many are explored depends on the machine.
+    """
+    assert EXPLORE or became[kind] > least, became
