@@ -243,7 +243,8 @@ def outcome(conn: Connection, world: str, statement: str, zone: str, *, simple: 
         conn.execute("ROLLBACK")
         conn.execute("DEALLOCATE ALL")
         conn.remove_notice_handler(heard)
-    return tuple(re.sub(r"\b(?:sealed_\w+|w[ab]\.|wa|wb)\b", "", str(each)) for each in seen)
+    # A tag of the same text is another one in the other world: the columns are others.
+    return tuple(re.sub(r"\b(?:sealed_\w+|w[ab]\.|wa|wb)\b|x01[0-9a-f]{30}", "", str(each)) for each in seen)
 
 
 CASES = st.tuples(st.sampled_from(MASKED_ROLES), statements(), st.sampled_from(ZONES), st.booleans())

@@ -52,7 +52,7 @@ def add_described(composed: Composed, spans: Spans, write: Written) -> Composed:
     if clauses.others is not None:
         composed.add(", ", clauses.others)
     conditions = _Conditions(composed)
-    if clauses.returning is not None and has_parameter(spans, clauses.returning):
+    if clauses.returning is not None and composed.shares_parameter(*clauses.returning):
         # What a parameter is compared with, or stored in, says its type before RETURNING does; SET says it behind that.
         conditions.begin(", LATERAL (SELECT WHERE ", ") AS phi_described")
         _add_where(write, conditions)

@@ -286,7 +286,12 @@ def described_merge(merged: Merged) -> Composed:
         _add_returned(composed, merged, merge.returning)
     all_columns = merge.returning is not None and _shows_all(merge.body)
     items = (merge.source, merge.relation) if all_columns else (merge.relation, merge.source)
-    composed.add(" FROM ", items[0], ", ", items[1], " WHERE (", merge.condition, ")")
+    composed.add(" FROM ", items[0], ", ", items[1])
+    if merge.returning is not None and composed.shares_parameter(*merge.returning):
+        # RETURNING is read behind ON, and before what is done: so each says the types of parameters.
+        composed.add(", LATERAL (SELECT WHERE (", merge.condition, ")) AS phi_described WHERE true")
+    else:
+        composed.add(" WHERE (", merge.condition, ")")
     for when in merge.whens:
         if when.condition is not None and has_parameter(merged.spans, when.condition):
             composed.add(" AND (", when.condition, ")")
