@@ -16,11 +16,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from phiproxy.access.masks import mask
 from phiproxy.access.rules import Masked
 from phiproxy.crypto.envelope import envelope_parts
-<<<<<<< HEAD
-from phiproxy.crypto.seal import Note, OpenSpan, Record
-=======
-from phiproxy.crypto.seal import OpenSpan, Record, RecordKeys, many_nonces
->>>>>>> stalls
+from phiproxy.crypto.seal import Note, OpenSpan, Record, RecordKeys, many_nonces
 from phiproxy.documents.field_paths import Path, spell_path
 from phiproxy.documents.field_values import FieldValues, field_values
 from phiproxy.documents.sealed_leaves import LOOKS_SEALED, PREFIX, envelope_of, leaf_of, looks_sealed
@@ -261,25 +257,6 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
 
         return ciphers.long_work.do(all_opened)
 
-<<<<<<< HEAD
-=======
-    def leaves_of(stored: Value) -> tuple[Value, Records]:
-        records: dict[tuple[int, bytes], Counter[str]] = {}
-
-        def note(label: str, leaf: Value) -> Value:
-            key_id, _, _, _, salt, _, _ = envelope_parts(envelope_of(leaf), field=True)
-            records.setdefault((key_id, salt), Counter())[label] += 1
-            return leaf
-
-        others = (lambda _path, leaf: note(of.label, leaf)) if document.others_sealed else None
-        try:
-            Walk(lambda number, leaf: note(labels[number], leaf), others, stored_otherwise).through(stored, node, path)
-        except SealError:
-            take_apart(stored)
-            raise
-        return stored, records
-
->>>>>>> stalls
     return opened
 
 

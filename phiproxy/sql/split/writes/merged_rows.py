@@ -316,10 +316,15 @@ def described_merge(merged: Merged) -> Composed:
         _add_returned(composed, merged, merge.returning)
     all_columns = merge.returning is not None and _shows_all(merge.body)
     items = (merge.source, merge.relation) if all_columns else (merge.relation, merge.source)
-    composed.add(" FROM ", items[0], ", ", items[1], " WHERE (")
     # Of chosen rows it is over system columns, beside which there may not be all columns.
     given = merge.body["sourceRelation"].get("RangeFunction", {}).get("alias", {}).get("aliasname") == ALIAS
-    composed.add("true" if given and not has_parameter(merged.spans, merge.condition) else merge.condition, ")")
+    condition = "true" if given and not has_parameter(merged.spans, merge.condition) else merge.condition
+    composed.add(" FROM ", items[0], ", ", items[1])
+    if merge.returning is not None and composed.shares_parameter(*merge.returning):
+        # RETURNING is read behind ON, and before what is done: so each says the types of parameters.
+        composed.add(", LATERAL (SELECT WHERE (", condition, ")) AS phi_described WHERE true")
+    else:
+        composed.add(" WHERE (", condition, ")")
     for when in merge.whens:
         if when.condition is not None and has_parameter(merged.spans, when.condition):
             composed.add(" AND (", when.condition, ")")
