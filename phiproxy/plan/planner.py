@@ -106,7 +106,7 @@ class Planner:
         self._hiding = any(t.hides and not t.columns for t in protection.tables)
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
         own = frozenset(r.schema for r in catalog.relations if not r.schema.startswith("pg_temp_"))
-        self.schemas = catalog.schemas if catalog.schemas is not None else own
+        self.schemas = frozenset((*(catalog.schemas if catalog.schemas is not None else own), catalog.paths))
         self.screen = Screen(protection, catalog)
         self._names_are_ascii = all(n.isascii() for n in (*protection.table_names, *protection.column_names, *catalog.reaching))
         self._statements: PlanCache[StatementPlan] = PlanCache()

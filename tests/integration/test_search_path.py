@@ -98,6 +98,60 @@ def test_as_functions_set_it(twins: Twins, protocol: Protocol) -> None:
         twins.both.run(text, protocol=protocol)
 
 
+INSERT = "INSERT INTO log VALUES ('archive')"
+BACK = "SET search_path TO public"
+
+
+def goes(body: str) -> str:
+    """Return the statement that gives the trigger function a body."""
+    return f"CREATE OR REPLACE FUNCTION goes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$"
+
+
+BY_DDL = [
+    # A table is renamed whose trigger sets the path.
+    "CREATE TABLE log (t text)",
+    goes("SET search_path TO archive"),
+    "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION goes()",
+    INSERT, READ, BACK,
+    "ALTER TABLE log RENAME TO logs", "INSERT INTO logs VALUES ('archive')", READ, BACK, "ALTER TABLE logs RENAME TO log",
+    # The function is only by now one that does.
+    goes("NULL"), INSERT, READ,
+    goes("EXECUTE 'SET ' || 'search' || '_path TO archive'"), INSERT, READ, BACK,
+    goes("NULL"), "BEGIN", goes("SET/**/search_path = archive"), INSERT, READ, "ROLLBACK", READ,
+    goes("SET search_path TO archive"),
+    # It is fired by what is deleted of another table, or was put off.
+    "ALTER TABLE log ADD UNIQUE (t)",
+    "CREATE TABLE parts (t text REFERENCES log (t) ON DELETE CASCADE)",
+    "CREATE CONSTRAINT TRIGGER t AFTER DELETE ON parts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION goes()",
+    "DROP TRIGGER t ON log", "DELETE FROM log", INSERT, "INSERT INTO parts VALUES ('archive')", READ,
+    "DELETE FROM log", READ, BACK,
+    INSERT, "INSERT INTO parts VALUES ('archive')",
+    "BEGIN", "DELETE FROM log", READ, "SET CONSTRAINTS ALL IMMEDIATE", READ, "COMMIT", READ, BACK,
+    # Types, operators, attributes, aggregates, defaults and pg_settings run it too.
+    "CREATE FUNCTION moves(t text) RETURNS bool LANGUAGE plpgsql AS"
+    " $$ BEGIN EXECUTE format('SET %I = %s', 'search_path', t); RETURN true; END $$",
+    "CREATE DOMAIN place AS text CHECK (moves(VALUE))", "SELECT 'archive'::place", READ, BACK,
+    "ALTER DOMAIN place RENAME TO spot", "SELECT 'archive'::spot", READ, BACK,
+    "CREATE OPERATOR ==> (RIGHTARG = text, FUNCTION = moves)", "SELECT ==> 'archive'::text", READ, BACK,
+    "CREATE FUNCTION gone(l log) RETURNS bool LANGUAGE sql AS $$ SELECT moves(l.t) $$", INSERT,
+    "SELECT log.gone FROM log", READ, BACK,
+    "CREATE AGGREGATE sets(text, bool) (SFUNC = set_config, STYPE = text, INITCOND = 'search_path')",
+    "SELECT sets('archive', false)", READ, BACK,
+    "CREATE FUNCTION by_default(t text DEFAULT set_config('search_path', 'archive', false)) RETURNS text"
+    " LANGUAGE sql AS $$ SELECT t $$", "SELECT by_default()", READ, BACK,
+    "CREATE FUNCTION atomic() RETURNS void BEGIN ATOMIC UPDATE pg_settings SET setting = 'archive' WHERE name = 'search_path'; END",
+    "SELECT atomic()", READ, BACK,
+    "DROP TABLE parts, log CASCADE", "DROP DOMAIN spot", "DROP OPERATOR ==> (NONE, text)",
+    "DROP FUNCTION moves, goes, by_default, atomic", "DROP AGGREGATE sets(text, bool)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_as_code_sets_it_that_ddl_has_made_or_moved(twins: Twins, protocol: Protocol) -> None:
+    for text in BY_DDL:
+        twins.both.run(text, protocol=protocol)
+
+
 def test_within_one_string(twins: Twins) -> None:
     for text in STRINGS:
         twins.both.run(text, protocol="simple", ordered=True)
