@@ -366,8 +366,8 @@ def check_fixed(kind: str, body: Node, walked: Sequence[Node], protection: Prote
 
 _STORING = frozenset(
     {
-        "AlterDomainStmt", "AlterPolicyStmt", "AlterTableStmt", "CreateDomainStmt", "CreatePolicyStmt", "CreateStmt", "CreateTrigStmt",
-        "RuleStmt", "ViewStmt",
+        "AlterDomainStmt", "AlterPolicyStmt", "AlterTableStmt", "CreateDomainStmt", "CreatePolicyStmt", "CreateStmt",
+        "CreateTrigStmt", "RuleStmt", "ViewStmt",
     }
 )  # fmt: skip
 """What stores expressions: that these call set_config is in no body of a function, where it would be read."""
