@@ -110,17 +110,15 @@ async def read_dependents(
         if not new:
             # Of nothing else it is noticed when it has other dependents than it had.
             watched = dependents.nodes | setters.nodes
-            dependencies, cascades = (
-                tuple(pair for pair in pairs if pair[1] in watched) for pairs in (objects.dependencies, objects.cascades)
-            )
-            return ReadDependents(dependents, setters, dependencies, watched, cascades)
+            dependencies = tuple(pair for pair in objects.dependencies if pair[1] in watched)
+            return ReadDependents(dependents, setters, dependencies, watched, tuple(objects.cascades))
         rows = await ask(_CLOSURE, _columns(new))
         edges = {(Node(*row[:2]), Node(*row[2:])) for row in rows if row[3]}
-        cascades = [(Node(*row[:2]), Node(*row[2:])) for row in await ask(_CASCADES, _columns(new))]
-        nodes = sorted({*new, *(dependent for dependent, _ in (*edges, *cascades))})
+        references = [(Node(*row[:2]), Node(*row[2:])) for row in await ask(_CASCADES, _columns(new))]
+        nodes = sorted({*new, *(dependent for dependent, _ in (*edges, *references))})
         await _read_names(ask, objects, nodes)
         objects.dependencies = sorted({*objects.dependencies, *edges})
-        objects.cascades = sorted({*objects.cascades, *cascades})
+        objects.cascades = sorted({*objects.cascades, *references})
         expanded.update(nodes)
 
 
