@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate, pairwise
 
 from cryptography.hazmat.primitives.hmac import HMAC
 
@@ -235,9 +236,8 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
         """Let another thread read the document, and then open it by the keys that its leaves ask for: a keyring is not for two."""
         stored, asked, hidden = ciphers.long_work.do(lambda: leaves_of(copied(data, begin, end)))
         keys = ciphers.record_keys(column, asked)
-        for note in chain.from_iterable(repeat(unopened[number], times) for number, times in hidden.items()):
-            if note is not None:
-                note()
+        for number, times in hidden.items():
+            _tell(unopened[number], times)
         by_path: dict[Path, OpenSpan] = {}
 
         def open_other(at: Path) -> OpenSpan:
@@ -364,6 +364,12 @@ def _opening_walk(
 def _opened(open_span: OpenSpan, values: FieldValues, value: Value) -> Value:
     envelope = envelope_of(value)
     return values.opened(open_span(envelope, 0, len(envelope)))
+
+
+def _tell(note: Note | None, times: int) -> None:
+    if note is not None:
+        for _ in range(times):
+            note()
 
 
 def _is_hidden(field: ProtectedColumn) -> bool:
