@@ -64,7 +64,6 @@ NOT_SPLIT = [
     "SELECT id, full_name, max(ssn) FROM patients GROUP BY ROLLUP (id)",
     "SELECT upper(p.ssn) FROM patients p LEFT JOIN visits v ON p.full_name < v.diagnosis FOR UPDATE",
     "SELECT max(ssn) FROM patients FOR UPDATE",
-    "SELECT q.n FROM (SELECT n FROM patient_names n) q ORDER BY upper((q.n).full_name)",
     'SELECT ssn COLLATE "en-x-icu" FROM patients ORDER BY upper(ssn)',
     "SELECT *, ctid, upper(ssn) FROM patients",
     "SELECT nextval(ssn), upper(ssn) FROM patients",
