@@ -218,7 +218,7 @@ def test_what_is_drawn_is_drawn_in_order(both: Differential) -> None:
         for statement in (
             "INSERT INTO patients (mrn) VALUES ('M' || nextval('numbers'))",
             "INSERT INTO visits (diagnosis) VALUES ('D' || nextval('numbers')) RETURNING id, diagnosis",
-            "INSERT INTO visits (id, diagnosis) VALUES (DEFAULT, 'D' || nextval('numbers')), (DEFAULT, 'D' || lastval())",
+            "INSERT INTO visits (id, diagnosis) VALUES (DEFAULT, 'D' || nextval('numbers')), (DEFAULT, 'D' || nextval('numbers'))",
             "INSERT INTO visits (diagnosis) VALUES ('D' || nextval('numbers')), ('D' || nextval('numbers'))",
             "INSERT INTO visits (id, diagnosis) OVERRIDING SYSTEM VALUE VALUES (nextval('numbers') + 99, 'D' || lastval())",
             "INSERT INTO visits (diagnosis, room) SELECT upper(notes) || nextval('numbers'), lastval() FROM patients",
