@@ -119,6 +119,12 @@ class Relation:
         return f"{self.schema}.{self.name}"
 
 
+ANY_DDL = "\0any ddl"
+"""Among ``Catalog.setters``: an event trigger may change the session."""
+ANYTHING = "\0anything"
+"""Among them in a transaction that has made code that does: what hangs from that is not known there, so it may be anything."""
+
+
 @dataclass(frozen=True)
 class Catalog:
     """Relations of one database and the names through which protected tables can be reached.
@@ -134,10 +140,11 @@ class Catalog:
     ``ascii_case``: upper and lower case of ASCII are each other, as they are not in Turkish. ``collation`` is the
     default one of the database, with its version; ``collations`` are the names of those under which only equal
     bytes are equal. ``types`` are the database's own, without arrays and the row types of tables.
-    ``setters`` are the names of what may change the session's search path or styles by itself: functions, and tables and views
-    that call them.
+    ``setters`` are the names of what may change the session's search path or styles by itself: functions, and tables, views, types
+    and operators that call them. ``ANY_DDL`` is among them where an event trigger does so.
     ``signatures`` are its functions, operators and casts (None: not known). ``schemas`` are all but temporary ones (None: those
-    of the relations). ``others`` are names of relations that were there at some time, whether they were read or not.
+    of the relations); ``paths`` is another text where somebody may use others of them than before. ``others`` are names of
+    relations that were there at some time, whether they were read or not.
     ``generation`` changes whenever anything else here does, but for ``relations``, ``names`` and ``others``.
     """
 
@@ -157,6 +164,7 @@ class Catalog:
     names: frozenset[str] | None = None
     schemas: frozenset[str] | None = None
     others: frozenset[str] = frozenset()
+    paths: str = ""
 
     @property
     def unread_views(self) -> bool:

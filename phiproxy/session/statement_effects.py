@@ -1,6 +1,7 @@
 """What a statement does to the session's names and path, and what it must not refer to; shared by simple and extended queries."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from phiproxy.effects import Effects
 from phiproxy.errors import StatementRefused
@@ -20,6 +21,9 @@ def apply(session: State, done: StatementPlan | ScriptPart, about: Sequence[Note
     ``about`` is whom the client says it to be about.
     """
     effects, names = done.effects, session.names
+    if session.catalog.setters and not effects.path_unknown:
+        # A trigger, a default or a function may by now run code that its transaction has made.
+        effects = replace(effects, path_unknown=True, styles_changed=True, encoding=True)
     end_user_and_break_glass.take_said(session, effects)  # while it is known who says it
     _note_path(session, effects, touches=done.touches)
     if effects.styles_changed or (effects.transaction and session.styles.set_in_transaction):

@@ -45,6 +45,12 @@ class Composed:
             self.parameters.append(key)
         return f"${self.parameters.index(key) + 1}"
 
+    def shares_parameter(self, start: int, end: int) -> bool:
+        """Tell whether a parameter in a piece of the client's text stands elsewhere in it too."""
+        own = {self._client[token.start : token.end] for token in self._spans.parameters(start, end)}
+        others = (t for t in self._spans.tokens if t.name == "PARAM" and not start <= t.start < end)
+        return any(self._client[token.start : token.end] in own for token in others)
+
     def origin(self, offset: int) -> int:
         """Return where what stands at an offset is from in the client's text; -1 where it is not from there."""
         pieces = (origin + offset - start for start, end, origin in self.origins if start <= offset < end)

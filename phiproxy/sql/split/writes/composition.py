@@ -24,7 +24,7 @@ from phiproxy.sql.split.writes.checks import (
     names_sequences,
 )
 from phiproxy.sql.split.writes.composed import Composed, client_spans
-from phiproxy.sql.split.writes.composed_select import described_of, of_client, split_of, types_of
+from phiproxy.sql.split.writes.composed_select import described_of, of_client, settled_types, split_of, types_of
 from phiproxy.sql.split.writes.given_in_clear import check_given_in_clear
 from phiproxy.sql.split.writes.targets import Target, carried_as, check_assigned
 from phiproxy.sql.split.writes.written import ALIAS, COLUMN, KEPT
@@ -94,7 +94,8 @@ def composition(a: Analysis, parts: Parts, refusal: StatementRefused | ValueRefu
         source_spans=client_spans(given.source_spans, parts.select.origins),
     )
     rest = of_client(given.rest, parts.select)
-    row = parts.in_one_row(rest, types) if parts.in_one_row is not None else _in_one_row(rest, parts, types)
+    known = settled_types(a, parts.select, types)
+    row = parts.in_one_row(rest, known) if parts.in_one_row is not None else _in_one_row(rest, parts, known)
     return assembled(a, parts, given, row, types, sources)
 
 

@@ -25,8 +25,8 @@ from phiproxy.sql.split.writes.merge_source import derived_values, equalities, w
 from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside, stored_beside
 from phiproxy.sql.split.writes.row_keys import row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.targets import BY_COMMAND
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, reads_ctes
-from phiproxy.sql.text.parse import Node, location, only, strings
+from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, others_of, reads_ctes
+from phiproxy.sql.text.parse import location, only, strings
 from phiproxy.sql.text.token_spans import Spans
 
 _CURSOR = "Let the cursor show the row's primary key, and write WHERE it is that one."
@@ -90,13 +90,8 @@ def _split(
 
 def _is_of_given_rows(write: Written) -> bool:
     """Tell whether the target is joined with given rows only: ``FROM (VALUES ($1, $2)) AS v (id, note)``."""
-    items = _others(write)
+    items = others_of(write)
     return len(items) == 1 and write.clauses.where is not None and derived_values(items[0]) is not None
-
-
-def _others(write: Written) -> list[Node]:
-    items: list[Node] = write.body.get("fromClause") or write.body.get("usingClause") or []
-    return items
 
 
 def values_of_rows(a: Analysis, write: Written) -> list[Given]:
@@ -165,7 +160,7 @@ def add_chosen(
     if clauses.where is not None:
         select.add(" WHERE ", *((clauses.where,) if matched is None else ("(", clauses.where, ")")))
         if matched is not None and clauses.others is not None:
-            (item,) = _others(write)
+            (item,) = others_of(write)
             equal = equalities(matched, write.body["whereClause"], clauses.where[1])
             rows = with_columns(matched, clauses.others, item, [node for _, node in equal] or [write.body["whereClause"]])
             select.add(" AND EXISTS (SELECT true FROM ", *rows, " WHERE ", *([] if equal else [clauses.where]))

@@ -134,9 +134,15 @@ def keeps(text: bytes) -> bool:
     return _KEPT in text
 
 
+def others_of(write: Written) -> list[Node]:
+    """Return what stands in FROM or USING beside the target."""
+    items: list[Node] = write.body.get("fromClause") or write.body.get("usingClause") or []
+    return items
+
+
 def tells_rows(write: Written) -> bool:
     """Tell whether it is a write of chosen rows: beside is no other table, and its condition says which they are, and no more."""
-    items = write.body.get("fromClause") or write.body.get("usingClause") or []
+    items = [write.body["sourceRelation"]] if write.kind == "MergeStmt" else others_of(write)
     alias = items[0].get("RangeFunction", {}).get("alias", {}) if len(items) == 1 else {}
     names = strings(alias.get("colnames", ()))  # a client may call something of its own so
     return alias.get("aliasname") == ALIAS and bool(names) and all(name.startswith(COLUMN) for name in names)
