@@ -35,7 +35,10 @@ def test_triggers_for_each_row_may_look_at_what_was_drawn() -> None:
     relations = (dataclasses.replace(r, row_triggers=r.name == "visits") for r in there.catalog.relations)
     catalog = dataclasses.replace(there.catalog, relations=tuple(relations))
     seen = Planner(there.protection, catalog, there.ciphers, EngineFacts())
-    for text in ("UPDATE visits SET diagnosis = 'D' || nextval('s')", "INSERT INTO visits (diagnosis) SELECT 'D' || nextval('s') FROM log"):
+    for text in (
+        "UPDATE visits SET diagnosis = 'D' || nextval('s')",
+        "INSERT INTO visits (diagnosis) SELECT 'D' || nextval('s') FROM log",
+    ):
         with pytest.raises(StatementRefused):
             seen.statement(text.encode(), (), VIEW)
         assert seen.statement(text.replace("visits", "patients").replace("diagnosis", "notes").encode(), (), VIEW).computed
