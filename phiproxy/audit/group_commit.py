@@ -243,9 +243,7 @@ class AuditLog(asyncio.Protocol):
             self._give_back(b"~")
         elif leased.at > leased.half:
             self._ask()
-        self._settled += len(lines)
-        if self._waiting:
-            self._tell(durable=True)
+        self._settle(len(lines), durable=True)
         return True
 
     def _ask(self) -> None:
@@ -341,11 +339,11 @@ class AuditLog(asyncio.Protocol):
             self.recorded += settled
             # What is pending has come since the last was sent.
             self._waiting_since = self._loop.time() if self._pending else None
-        self._settled += settled
-        self._tell(durable=not why)
+        self._settle(settled, durable=not why)
 
-    def _tell(self, *, durable: bool) -> None:
-        """Tell who waits for what is settled."""
+    def _settle(self, count: int, *, durable: bool) -> None:
+        """Tell who waits that so many more of the oldest records are durable, or are not."""
+        self._settled += count
         shown = durable or self._on_failure == "continue"
         while self._waiting and self._waiting[0][0] <= self._settled:
             ticket, told = self._waiting.popleft()
@@ -375,8 +373,7 @@ class AuditLog(asyncio.Protocol):
         again = [line for lines in self._sent for line in lines]
         self._sent.clear()
         self._judge("the process that writes the audit log has ended")
-        self._settled += len(again)
-        self._tell(durable=False)
+        self._settle(len(again), durable=False)
         kept = [*again, *self._pending]
         # Of these nobody waits any longer, and they are counted again when they are sent.
         self._settled += max(0, len(kept) - self._most) - len(again)
