@@ -12,6 +12,7 @@ the source: nothing was computed for it, so the write has only locked it. Nothin
 Where nothing was written at all, the split statement is executed again, and sees the row; else the statement fails with 40001.
 """
 
+from collections.abc import Callable
 from struct import Struct
 
 from phiproxy.errors import PhiproxyError, StatementRefused, WireError
@@ -51,8 +52,8 @@ def begin(session: State, computing: Computing) -> None:
     explained = None
     if plan.split.analyzed is not None:
         end = split_explain.ends_at(told)
-        computed = Plan(split_explain.COMPUTED, split_explain.lines_of(told[:end]))
-        explained, told = Explained((*computing.plans, computed), plan.split.explained_as), told[end:]
+        of_rest = Plan(split_explain.COMPUTED, split_explain.lines_of(told[:end]))
+        explained, told = Explained((*computing.plans, of_rest), plan.split.explained_as), told[end:]
     row = only_row(told)
     sent = parameters_of(write, row, oids, given.values, given.formats)
     portal = writable(session, next(name for name, known in session.names.portals.items() if known is computing.portal))
@@ -75,7 +76,8 @@ def begin(session: State, computing: Computing) -> None:
     left = len(messages) + (before.left if before is not None else 0)
     copied = tuple(row) if write.copied else ()
     shown = encode_row_description(list(description.fields)) if description is not None and plan.split.returns else b""
-    computed, text, placing = write.computed, plan.text, plan.placed_in_write
+    computed, text = write.computed, plan.text
+    placing: Callable[[int], int | None] | None = plan.placed_in_write
     if outer is not None:
         computed |= {k for k, n in enumerate(write.parameters, start=1) if n in outer.computed}
         text, placing = outer.text, in_turn(placing, session.pipeline.placing)
