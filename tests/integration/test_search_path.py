@@ -113,7 +113,8 @@ BY_DDL = [
     goes("SET search_path TO archive"),
     "CREATE TRIGGER t BEFORE INSERT ON jots FOR EACH ROW EXECUTE FUNCTION goes()",
     INSERT, READ, BACK,
-    "ALTER TABLE jots RENAME TO jottings", "INSERT INTO jottings VALUES ('archive')", READ, BACK, "ALTER TABLE jottings RENAME TO jots",
+    "ALTER TABLE jots RENAME TO jottings", "INSERT INTO jottings VALUES ('archive')", READ, BACK,
+    "ALTER TABLE jottings RENAME TO jots",
     # The function is only by now one that does.
     goes("NULL"), INSERT, READ,
     goes("EXECUTE 'SET ' || 'search' || '_path TO archive'"), INSERT, READ, BACK,
