@@ -16,6 +16,7 @@ from phiproxy.access.rules import Decision
 from phiproxy.errors import (
     CatalogNeeded,
     ColumnMasked,
+    InvalidColumnReference,
     NotAuthentic,
     PathNeeded,
     PhiproxyError,
@@ -415,7 +416,9 @@ class Planner:
         if isinstance(refusal, ValueRefused):
             return refusal
         refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
-        said = rejection(statement, text, context) if refusal.sqlstate in _PERHAPS_WRONG else None
+        said = rejection(statement, text, context) if refusal.sqlstate in (*_PERHAPS_WRONG, *_NOT_IN_SIGHT) else None
+        if said is not None and refusal.sqlstate in _NOT_IN_SIGHT and not isinstance(said, InvalidColumnReference):
+            said = None
         return said or self._unless_sure(refusal)
 
     def _outcome(self, statement: Statement, text: bytes, context: Context, statements: Sequence[Statement]) -> Outcome:
@@ -458,7 +461,7 @@ class Planner:
                 )
         if waiting is not None and not isinstance(outcome, Split):
             raise self.splitting.found(waiting[1], statement, text, context, view, waiting[0], whole=whole)
-        if isinstance(outcome, Answered) and is_over_expressions(statement, text, context):
+        if isinstance(outcome, Answered) and is_over_expressions(statement, text, context, outcome.outputs):
             said = StatementRefused("a view over expressions of protected columns can only be replaced by one", hint="Drop it.")
             return self.splitting.view(said, statement, text, context)
         if isinstance(outcome, Answered):
@@ -545,6 +548,8 @@ class AnalysedText(NamedTuple):
 # Of what is refused with these PostgreSQL itself might say something, or say it at another place.
 _OF_TYPES = frozenset({"42804", "42846", "42883"})
 _PERHAPS_WRONG = frozenset({"0A000", *_OF_TYPES})
+# The target of a write, to which its FROM may not refer, is none of the sources there; PostgreSQL says what it is.
+_NOT_IN_SIGHT = frozenset({"42703", "42P01"})
 
 
 def _place(text: bytes, statement: Statement, name: str) -> int:

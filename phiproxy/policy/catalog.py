@@ -13,10 +13,24 @@ from phiproxy.policy.user_types import OwnType
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """A default that is another value at each call: the volatile ``functions`` that it calls ('' is one of the database's own).
+
+    ``sequence``: that which it is of, as SQL. ``plain``: it is the next value of that, and no more. ``identity``: attidentity.
+    """
+
+    functions: frozenset[str] = frozenset()
+    sequence: str = ""
+    plain: bool = False
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogColumn:
     """One row of pg_attribute that is neither dropped nor a system column.
 
-    ``default``: a DEFAULT that is one envelope; ``computed_default``: one that holds the sealed text of an expression.
+    ``default``: a DEFAULT that is one envelope; ``computed_default``: one that holds the sealed text of an expression; ``drawn``:
+    one that is another value at each call.
 
     ``collation``, as SQL, where it is not that of the type, and its ``provider`` (pg_collation.collprovider).
     """
@@ -32,6 +46,7 @@ class CatalogColumn:
     collation: str = ""
     provider: str = ""
     computed_default: bytes | None = None
+    drawn: Drawn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +71,8 @@ class Relation:
     ``key_columns``: its columns in a foreign key, on either side; ``guards``: (column, identity number) of its guards;
     ``parents``: the oids of those that it inherits from; ``partition_key``: the columns that say to which partition a row goes;
     ``diverted``: rules or triggers of its own decide what becomes of a row that is written to it (INSTEAD OF, and BEFORE INSERT FOR
-    EACH ROW); ``policies_by_command``: it has policies that are not FOR ALL, so that rows may be seen, and not be changed;
+    EACH ROW); ``row_triggers``: it has triggers BEFORE … FOR EACH ROW;
+    ``policies_by_command``: it has policies that are not FOR ALL, so that rows may be seen, and not be changed;
     ``checks``: (column, what the proxy evaluates of a constraint over it), in the order of their names;
     ``columns`` are in the order in which clients see them, those that are hidden last; ``reordered``: the server's is another one;
     ``unordered``: it is not known in which order clients are to see them (``column_order``);
@@ -85,6 +101,7 @@ class Relation:
     row_type: int = 0
     barrier: bool = False
     policies_by_command: bool = False
+    row_triggers: bool = False
     guarded_fields: tuple[tuple[str, tuple[int, ...]], ...] = ()
     guarded_clear: tuple[tuple[str, tuple[str, ...]], ...] = ()
 

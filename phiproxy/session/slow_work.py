@@ -206,7 +206,7 @@ def _with_long_work(session: State, long_work: LongWork, attempt: Callable[[], T
         session.worked = []
         raise
     if outcomes:
-        session.worked = []
+        session.worked, session.over = [], session.worked
     return found
 
 

@@ -10,7 +10,7 @@ from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
 from phiproxy.plan.subjects import Noted
 from phiproxy.session import client_encoding, end_user_and_break_glass, transaction_catalog
 from phiproxy.session.pipeline import Later, Undo
-from phiproxy.session.proxy_messages import OWN_NAME, RESERVED, WRITE_NAME
+from phiproxy.session.proxy_messages import OWN_NAME, RESERVED, SECOND_NAME, WRITE_NAME
 from phiproxy.session.state import State
 from phiproxy.session.statements_and_portals import Portal, Prepared, Stamp
 
@@ -96,7 +96,7 @@ def await_name(session: State, kind: str, name: bytes) -> None:
 
 def check_name(name: bytes, *, writing: bool = False) -> None:
     """Refuse the names of the proxy's own statements and portals; ``writing``: it is in a message of a split write."""
-    if name in (RESERVED, OWN_NAME) or (name == WRITE_NAME and not writing):
+    if name in (RESERVED, OWN_NAME) or (name in (WRITE_NAME, SECOND_NAME) and not writing):
         raise StatementRefused("this name is the proxy's own", hint="Give it another name, one without phiproxy_ before it.")
 
 

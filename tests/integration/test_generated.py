@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.pq.abc import PGconn
 
@@ -18,12 +15,10 @@ from tests.fixtures.grammar_recursive import recursive
 from tests.fixtures.grammar_typed import Typed
 from tests.fixtures.grammar_writes import writes
 from tests.fixtures.live import Twins
-from tests.harness import results
+from tests.harness import explore, results
+from tests.harness.explore import EXPLORE
 from tests.harness.results import Outcome
 
-# The statements, and how many, are the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE=SECONDS
-# looks at others, for so long each.
-EXPLORE = float(os.environ.get("PHIPROXY_EXPLORE", "0"))
 pytestmark = pytest.mark.timeout(600 + 2 * EXPLORE)
 Way = tuple[str, int, int, bool]
 Values = tuple[str | bytes | None, ...]
@@ -93,63 +88,44 @@ Generated = tuple[str, tuple[str | None, ...]] | tuple[str, tuple[Typed, ...]]
 
 def tried(twins: Twins, generated: st.SearchStrategy[Generated], examples: int) -> Counter[str]:
     """Run what is generated, each in some way, and count what became of it: ``examples`` of them, or as long as is explored."""
-    end = time.monotonic() + EXPLORE
-    became: Counter[str] = Counter()
+    ways = st.tuples(st.sampled_from(["simple", "extended"]), st.sampled_from([0, 1]), st.sampled_from([0, 1]), st.booleans())
 
-    @settings(
-        max_examples=1000 if EXPLORE else examples,
-        derandomize=not EXPLORE,
-        deadline=None,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-    )
-    @given(
-        generated,
-        st.tuples(st.sampled_from(["simple", "extended"]), st.sampled_from([0, 1]), st.sampled_from([0, 1]), st.booleans()),
-    )
-    def run(generated: Generated, way: Way) -> None:
-        if EXPLORE and time.monotonic() > end and not became["wrong"]:
-            return  # but what has failed must fail again
-        statement, params = generated
+    def run(case: tuple[Generated, Way]) -> Counter[str]:
+        (statement, params), way = case
         values, types = encoded(twins, params, way)
-        became["wrong"] += 1
         with twins.rolled_back():
-            found = answer(twins, fill(statement, twins.value), values, types, way)
-        became.update({found: 1, "wrong": -1})
+            return Counter([answer(twins, fill(statement, twins.value), values, types, way)])
 
     try:
-        run()
-        while EXPLORE and time.monotonic() < end:  # once the time is up, hypothesis draws the rest of its examples all the same
-            run()
+        return explore.tried(st.tuples(generated, ways), examples, run)
     finally:
         twins.restart()
-    return became
 
 
 @pytest.mark.slow
 def test_random_statements(twins: Twins) -> None:
     became = tried(twins, st.one_of(statements(), writes()), 400)
     # A generator whose statements are all refused, or all wrong, would prove nothing.
-    assert became["equal"] > 100, became
-    assert became["refused"] > 50, became
+    explore.enough(became, "equal", 100)
+    explore.enough(became, "refused", 50)
 
 
 @pytest.mark.slow
 def test_random_statements_over_indexed_expressions(twins: Twins) -> None:
     became = tried(twins, over_expressions(), 150)
-    assert became["equal"] > 10, became
-    assert became["refused"] > 10, became
+    explore.enough(became, "equal", 10)
+    explore.enough(became, "refused", 10)
 
 
 @pytest.mark.slow
 def test_random_ranges(twins: Twins) -> None:
     became = tried(twins, over_ranges(), 250)
-    assert became["equal"] > 20, became
-    assert became["refused"] > 5, became
+    explore.enough(became, "equal", 20)
+    explore.enough(became, "refused", 5)
 
 
 @pytest.mark.slow
 def test_random_recursive_queries(twins: Twins) -> None:
     became = tried(twins, recursive(), 60)
-    assert became["equal"] > 5, became
-    assert became["refused"] > 5, became
+    explore.enough(became, "equal", 5)
+    explore.enough(became, "refused", 5)

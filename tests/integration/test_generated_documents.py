@@ -5,8 +5,6 @@ With the engine, which computes what is split, and without it; what is sent and 
 
 from __future__ import annotations
 
-import os
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,17 +12,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.pq.abc import PGconn
 
 from tests.fixtures.grammar_documents import POLICY, ROWS, TABLE, TYPE, queries, with_parameters, writes
-from tests.harness import results
+from tests.harness import explore, results
+from tests.harness.explore import EXPLORE
 from tests.harness.oracle import LeakOracle
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 
-EXPLORE = float(os.environ.get("PHIPROXY_EXPLORE", "0"))
 pytestmark = pytest.mark.timeout(600 + 2 * EXPLORE)
 Rows = Sequence[tuple[str | None, ...]]
 Statement = tuple[str, tuple[str, ...]]
@@ -125,30 +122,16 @@ def compared(places: Places, statement: Statement, form: results.Form, *, change
 
 def tried(places: Places, generated: st.SearchStrategy[list[Statement]], examples: int, *, changes: bool) -> Counter[str]:
     """Store documents and run statements over them, again and again; return what became of these."""
-    end = time.monotonic() + EXPLORE
-    became: Counter[str] = Counter()
 
-    @settings(
-        max_examples=1000 if EXPLORE else examples,
-        derandomize=not EXPLORE,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(ROWS, generated, st.sampled_from([0, 1]), st.sampled_from([0, 1]))
-    def run(rows: Rows, statements: list[Statement], sent: int, got: int) -> None:
-        if EXPLORE and time.monotonic() > end and not became["wrong"]:
-            return
-        became["wrong"] += 1
+    def run(case: tuple[Rows, list[Statement], int, int]) -> Counter[str]:
+        rows, statements, sent, got = case
         store(places, rows)
+        became: Counter[str] = Counter()
         for statement in statements:
             became.update(compared(places, statement, results.Form(None, sent, got), changes=changes))
-        became["wrong"] -= 1
+        return became
 
-    run()
-    while EXPLORE and time.monotonic() < end:
-        run()
-    return became
+    return explore.tried(st.tuples(ROWS, generated, st.sampled_from([0, 1]), st.sampled_from([0, 1])), examples, run)
 
 
 def lists(statements: st.SearchStrategy[Statement]) -> st.SearchStrategy[list[Statement]]:
@@ -158,11 +141,11 @@ def lists(statements: st.SearchStrategy[Statement]) -> st.SearchStrategy[list[St
 @pytest.mark.slow
 def test_random_queries_over_documents(places: Places) -> None:
     became = tried(places, lists(with_parameters(queries)), 20, changes=False)
-    assert became["engine equal"] > 80, became
-    assert became["alone equal"] > 20, became
+    explore.enough(became, "engine equal", 80)
+    explore.enough(became, "alone equal", 20)
 
 
 @pytest.mark.slow
 def test_random_writes_of_documents(places: Places) -> None:
     became = tried(places, lists(with_parameters(writes)), 12, changes=True)
-    assert became["engine equal"] > 30, became
+    explore.enough(became, "engine equal", 30)

@@ -6,12 +6,15 @@ import pytest
 
 from tests.fixtures.grammar import over_expressions, statements
 from tests.fixtures.grammar_computed import computed
+from tests.fixtures.grammar_deep import deep_reads, deep_writes
 from tests.fixtures.grammar_ranges import over_ranges
 from tests.fixtures.grammar_recursive import recursive
 from tests.fixtures.grammar_split import split_reads, split_writes
 from tests.fixtures.grammar_typed import typed
 from tests.fixtures.live import Twins
-from tests.integration.test_generated import EXPLORE, tried
+from tests.harness import explore
+from tests.harness.explore import EXPLORE
+from tests.integration.test_generated import tried
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 2 * EXPLORE)]
 
@@ -24,39 +27,49 @@ def twins(kept_split_twins: Twins) -> Twins:
 
 def test_computed(twins: Twins) -> None:
     became = tried(twins, computed(), 300)
-    assert became["equal"] > 150, became
+    explore.enough(became, "equal", 150)
 
 
 def test_what_is_refused_without_an_engine(twins: Twins) -> None:
     became = tried(twins, statements(), 200)
-    assert became["equal"] > 80, became
+    explore.enough(became, "equal", 80)
 
 
 def test_over_indexed_expressions(twins: Twins) -> None:
     became = tried(twins, over_expressions(), 100)
-    assert became["equal"] > 50, became
+    explore.enough(became, "equal", 50)
 
 
 def test_ranges(twins: Twins) -> None:
     became = tried(twins, over_ranges(), 100)
-    assert became["equal"] > 50, became
+    explore.enough(became, "equal", 50)
 
 
 def test_recursive(twins: Twins) -> None:
     became = tried(twins, recursive(), 40)
-    assert became["equal"] > 20, became
+    explore.enough(became, "equal", 20)
 
 
 def test_larger_shapes(twins: Twins) -> None:
     became = tried(twins, split_reads(), 200)
-    assert became["equal"] > 120, became
+    explore.enough(became, "equal", 120)
 
 
 def test_writes(twins: Twins) -> None:
     became = tried(twins, split_writes(), 150)
-    assert became["equal"] > 60, became
+    explore.enough(became, "equal", 60)
 
 
 def test_typed_parameters(twins: Twins) -> None:
     became = tried(twins, typed(), 120)
-    assert became["equal"] > 40, became
+    explore.enough(became, "equal", 40)
+
+
+def test_deep_reads(twins: Twins) -> None:
+    became = tried(twins, deep_reads(), 150)
+    explore.enough(became, "equal", 100)
+
+
+def test_deep_writes(twins: Twins) -> None:
+    became = tried(twins, deep_writes(), 100)
+    explore.enough(became, "equal", 50)

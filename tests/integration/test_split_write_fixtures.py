@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.fixtures.cases import CASES, Case
 from tests.fixtures.grammar_writes import writes as random_writes
 from tests.fixtures.live import Twins
+from tests.harness import explore
 from tests.integration.test_generated import tried
 from tests.sql.split.ask import is_split
 
@@ -210,16 +211,16 @@ def _merge(
 @pytest.mark.slow
 def test_random_writes(twins: Twins) -> None:
     became = tried(twins, random_writes(), 100)
-    assert became["equal"] > 30, became
+    explore.enough(became, "equal", 30)
 
 
 @pytest.mark.slow
 def test_random_computed_writes(twins: Twins) -> None:
     became = tried(twins, computed_writes(), 250)
-    assert became["equal"] > 150, became
+    explore.enough(became, "equal", 150)
 
 
 @pytest.mark.slow
 def test_random_dated_writes(twins: Twins) -> None:
     became = tried(twins, dated_writes(), 150)
-    assert became["equal"] > 75, became
+    explore.enough(became, "equal", 75)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.signatures import Type
@@ -14,10 +17,10 @@ from phiproxy.sql.result import Rest, Split, Waiting
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.source_and_rest import Described, described, split
-from phiproxy.sql.split.statement import Whole
+from phiproxy.sql.split.statement import NO_CALLS, Calls, Whole
 from phiproxy.sql.split.tables import tables
 from phiproxy.sql.split.writes.composed import Composed, client_spans
-from phiproxy.sql.text.parse import Statement, parse, tokens
+from phiproxy.sql.text.parse import Statement, messages, parse, tokens
 from phiproxy.sql.text.token_spans import Spans
 
 
@@ -27,15 +30,16 @@ def split_of(
     refusal: StatementRefused | ValueRefused,
     waiting: Waiting | None,
     *,
-    once: bool = False,
+    calls: Calls = NO_CALLS,
     apart: bool = False,
 ) -> Split:
     """Return how a SELECT is split, with parameters and positions of its own; Impossible. ``waiting`` are the client's.
 
-    ``once``, ``apart``: of ``Whole``.
+    ``calls``, ``apart``: of ``Whole``.
     """
     statement, context = _parsed(a, composed)
-    given = split(statement, composed.text, context, refusal, composed.waiting(waiting), always=True, once=once, apart=apart)
+    waits = composed.waiting(waiting)
+    given = split(statement, composed.text, context, refusal, waits, always=True, calls=calls, apart=apart)
     if given is None:
         raise Impossible("the values cannot be computed")
     return given
@@ -51,6 +55,32 @@ def described_of(a: Analysis, composed: Composed) -> Described:
 def types_of(a: Analysis, composed: Composed) -> list[Type]:
     """Return the types of its columns; Impossible. A parameter without a type is one as a NULL is: ``text || $1`` is text."""
     return [output.type for output in outputs_of(a, composed)]
+
+
+def settled_types(a: Analysis, composed: Composed, given: Sequence[Type]) -> list[Type]:
+    """Return types of ``types_of``; None where one may turn out to be another.
+
+    A parameter that Parse declares no type of has that of the first place where it stands. So where it stands in several,
+    ``bed % $1`` may be a numeric, though ``bed % NULL`` is none:
+
+    UPDATE stays SET bed = bed % $1 WHERE bed::numeric > $1
+    → rest: SELECT … pg_catalog.array_agg(CAST(q.q3 AS int4)) FROM …
+    """
+    places = Counter(int(a.text[t.start + 1 : t.end]) for t in a.tokens() if t.name == "PARAM")
+    said = zip(composed.parameters, declared_types(a, composed.parameters), strict=True)
+    numbers = {k for k, (n, declared) in enumerate(said, start=1) if not declared and places[n] > 1}
+    if not numbers:
+        return list(given)
+    (statement,) = parse(composed.text)
+    body = statement.body
+    within = [_has(node, numbers) for node in body.get("targetList", ())[: len(given)]]
+    if len(within) < len(given) or any(_has(body[key], numbers) for key in ("fromClause", "withClause") if key in body):
+        return [None] * len(given)
+    return [None if has else one for has, one in zip(within, given, strict=True)]
+
+
+def _has(tree: Any, numbers: Collection[int]) -> bool:
+    return any(m["ParamRef"].get("number", 0) in numbers for m in messages(tree) if "ParamRef" in m)
 
 
 def outputs_of(a: Analysis, composed: Composed) -> list[Output]:

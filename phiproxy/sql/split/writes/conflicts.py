@@ -24,7 +24,7 @@ from phiproxy.sql.split.rest_nodes import check_rest, check_rows
 from phiproxy.sql.split.tables import TableColumn, mentioned, needed, tables
 from phiproxy.sql.split.writes.checks import answered
 from phiproxy.sql.split.writes.composed import Composed, Span
-from phiproxy.sql.split.writes.composed_select import of_client, types_of
+from phiproxy.sql.split.writes.composed_select import of_client, settled_types, types_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, assembled
 from phiproxy.sql.split.writes.conflict_target import (
     GIVEN,
@@ -240,7 +240,8 @@ def _rest(
     replaced += [Replaced(*span, (b"",)) for span, path in unqualified(own, statement.body) if path[-2] == table.label]
     rest = rest_of(select.text, statement.start, statement.end, replaced, tuple(range(1, len(select.parameters) + 1)))
     given = types_of(a, select)[: len(stored) + len(values)]
-    row = in_one_row(of_client(rest, select), len(upsert.told), stored, values, given, proposed=len(upsert.rows))
+    known = settled_types(a, select, given)
+    row = in_one_row(of_client(rest, select), len(upsert.told), stored, values, known, proposed=len(upsert.rows))
     return select, row, columns, given
 
 

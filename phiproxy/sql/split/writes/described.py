@@ -21,7 +21,7 @@ def described(text: bytes, spans: Spans, write: Written) -> Composed:
     → described: SELECT id FROM (SELECT s.c1, s.c2 FROM {} AS s) AS patients (id, ssn) WHERE EXISTS (SELECT
       coalesce(patients.ssn, $1), initcap($2))
     """
-    composed = Composed(text, spans)
+    composed = Composed(text, spans, write.calls)
     if write.clauses.before is not None:
         composed.add(write.clauses.before, " ")
     return add_described(composed, spans, write)
@@ -44,32 +44,74 @@ def described_around(a: Analysis, spans: Spans, inner: Sequence[InnerWrite]) -> 
 
 def add_described(composed: Composed, spans: Spans, write: Written) -> Composed:
     """Add the SELECT of a write, without its WITH, to a text, and return it."""
-    clauses, target = write.clauses, write.target
+    clauses = write.clauses
     composed.add("SELECT ")
     if clauses.returning is not None:
         composed.add(clauses.returning)
     composed.add(" FROM ", clauses.relation)
     if clauses.others is not None:
         composed.add(", ", clauses.others)
-    conditions = 0
-    if clauses.where is not None and not ("CurrentOfExpr" in write.body["whereClause"] or tells_rows(write)):
-        composed.add(" WHERE (", clauses.where, ")")
-        conditions += 1
+    conditions = _Conditions(composed)
+    if clauses.returning is not None and composed.shares_parameter(*clauses.returning):
+        # What a parameter is compared with, or stored in, says its type before RETURNING does; SET says it behind that.
+        conditions.begin(", LATERAL (SELECT WHERE ", ") AS phi_described")
+        _add_where(write, conditions)
+        if write.kind == "InsertStmt":
+            _add_values(composed, spans, write, conditions)
+            return conditions.end()
+        conditions.end()
+        conditions.begin(" WHERE ", "")
+    else:
+        conditions.begin(" WHERE ", "")
+        _add_where(write, conditions)
+    _add_values(composed, spans, write, conditions)
+    return conditions.end()
+
+
+class _Conditions:
+    """Conditions one behind the other, if there are any."""
+
+    def __init__(self, composed: Composed) -> None:
+        self._composed = composed
+        self._before = self._behind = ""
+        self._count = 0
+
+    def begin(self, before: str, behind: str) -> None:
+        """Begin with those that stand between these texts."""
+        self._before, self._behind, self._count = before, behind, 0
+
+    def add(self, *pieces: str | Span) -> None:
+        """Begin another one with these pieces."""
+        self._composed.add(" AND " if self._count else self._before, *pieces)
+        self._count += 1
+
+    def end(self) -> Composed:
+        """Write what stands behind them."""
+        return self._composed.add(self._behind) if self._count else self._composed
+
+
+def _add_where(write: Written, conditions: _Conditions) -> None:
+    where = write.clauses.where
+    if where is not None and not ("CurrentOfExpr" in write.body["whereClause"] or tells_rows(write)):
+        conditions.add("(", where, ")")
+
+
+def _add_values(composed: Composed, spans: Spans, write: Written, conditions: _Conditions) -> None:
+    """Add what is given to columns, as far as parameters stand in it."""
+    clauses, target = write.clauses, write.target
     for given, excluded in ((write.values, False), (write.conflict, True)):
         listed = [one for one in given if any(has_parameter(spans, span) for span in one.spans)]
         if listed:
-            composed.add(" AND " if conditions else " WHERE ", "EXISTS (SELECT ")
+            conditions.add("EXISTS (SELECT ")
             for number, one in enumerate(listed):
                 add_given(composed, ", " if number else "", one, target)
             if excluded:
                 composed.add(" FROM ", _name(target), " AS excluded")
             composed.add(")")
-            conditions += 1
     if clauses.source is not None and not clauses.rows and has_parameter(spans, clauses.source):
-        composed.add(" AND " if conditions else " WHERE ", "EXISTS (")
+        conditions.add("EXISTS (")
         _add_query(composed, clauses, write.query, target)
         composed.add(")")
-    return composed
 
 
 def add_given(composed: Composed, before: str, given: Given, target: Target) -> None:
