@@ -104,14 +104,14 @@ BACK = "SET search_path TO public"
 
 def goes(body: str) -> str:
     """Return the statement that gives the trigger function a body."""
-    return f"CREATE OR REPLACE FUNCTION goes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$"
+    return f"CREATE OR REPLACE FUNCTION jotted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$"
 
 
 BY_DDL = [
     # A table is renamed whose trigger sets the path.
     "CREATE TABLE jots (t text)",
     goes("SET search_path TO archive"),
-    "CREATE TRIGGER t BEFORE INSERT ON jots FOR EACH ROW EXECUTE FUNCTION goes()",
+    "CREATE TRIGGER t BEFORE INSERT ON jots FOR EACH ROW EXECUTE FUNCTION jotted()",
     INSERT, READ, BACK,
     "ALTER TABLE jots RENAME TO jottings", "INSERT INTO jottings VALUES ('archive')", READ, BACK,
     "ALTER TABLE jottings RENAME TO jots",
@@ -123,18 +123,18 @@ BY_DDL = [
     # It is fired by what is deleted of another table, or was put off.
     "DELETE FROM jots", "ALTER TABLE jots ADD UNIQUE (t)",
     "CREATE TABLE parts (t text REFERENCES jots (t) ON DELETE CASCADE)",
-    "CREATE CONSTRAINT TRIGGER t AFTER DELETE ON parts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION goes()",
+    "CREATE CONSTRAINT TRIGGER t AFTER DELETE ON parts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION jotted()",
     "DROP TRIGGER t ON jots", INSERT, "INSERT INTO parts VALUES ('archive')", READ,
     "DELETE FROM jots", READ, BACK,
     INSERT, "INSERT INTO parts VALUES ('archive')",
     "BEGIN", "DELETE FROM jots", READ, "SET CONSTRAINTS ALL IMMEDIATE", READ, "COMMIT", READ, BACK,
     # Types, operators, attributes, aggregates, defaults and pg_settings run it too.
-    "CREATE FUNCTION moves(t text) RETURNS bool LANGUAGE plpgsql AS"
+    "CREATE FUNCTION carries(t text) RETURNS bool LANGUAGE plpgsql AS"
     " $$ BEGIN EXECUTE format('SET %I = %s', 'search_path', t); RETURN true; END $$",
-    "CREATE DOMAIN place AS text CHECK (moves(VALUE))", "SELECT 'archive'::place", READ, BACK,
+    "CREATE DOMAIN place AS text CHECK (carries(VALUE))", "SELECT 'archive'::place", READ, BACK,
     "ALTER DOMAIN place RENAME TO spot", "SELECT 'archive'::spot", READ, BACK,
-    "CREATE OPERATOR ==> (RIGHTARG = text, FUNCTION = moves)", "SELECT ==> 'archive'::text", READ, BACK,
-    "CREATE FUNCTION gone(l jots) RETURNS bool LANGUAGE sql AS $$ SELECT moves(l.t) $$", INSERT,
+    "CREATE OPERATOR ==> (RIGHTARG = text, FUNCTION = carries)", "SELECT ==> 'archive'::text", READ, BACK,
+    "CREATE FUNCTION gone(l jots) RETURNS bool LANGUAGE sql AS $$ SELECT carries(l.t) $$", INSERT,
     "SELECT jots.gone FROM jots", READ, BACK,
     "CREATE AGGREGATE sets(text, bool) (SFUNC = set_config, STYPE = text, INITCOND = 'search_path')",
     "SELECT sets('archive', false)", READ, BACK,
@@ -143,7 +143,7 @@ BY_DDL = [
     "CREATE FUNCTION atomic() RETURNS void BEGIN ATOMIC UPDATE pg_settings SET setting = 'archive' WHERE name = 'search_path'; END",
     "SELECT atomic()", READ, BACK,
     "DROP TABLE parts, jots CASCADE", "DROP DOMAIN spot", "DROP OPERATOR ==> (NONE, text)",
-    "DROP FUNCTION moves, goes, by_default, atomic", "DROP AGGREGATE sets(text, bool)",
+    "DROP FUNCTION carries, jotted, by_default, atomic", "DROP AGGREGATE sets(text, bool)",
 ]  # fmt: skip
 
 
@@ -155,10 +155,10 @@ def test_as_code_sets_it_that_ddl_has_made_or_moved(twins: Twins, protocol: Prot
 
 # Between two reads another session changes what this one calls, or what its path is.
 BY_OTHERS = [
-    ["CREATE TABLE jots (t text)", goes("NULL"), "CREATE TRIGGER t BEFORE INSERT ON jots FOR EACH ROW EXECUTE FUNCTION goes()"],
+    ["CREATE TABLE jots (t text)", goes("NULL"), "CREATE TRIGGER t BEFORE INSERT ON jots FOR EACH ROW EXECUTE FUNCTION jotted()"],
     [goes("SET search_path TO archive")],
     ["ALTER TABLE jots RENAME TO jottings", "ALTER TABLE jottings RENAME TO jots"],
-    ["DROP TABLE jots", "CREATE TABLE jots (t text)", "DROP FUNCTION goes"],
+    ["DROP TABLE jots", "CREATE TABLE jots (t text)", "DROP FUNCTION jotted"],
     ["REVOKE ALL ON SCHEMA {more} FROM {role} CASCADE"],
     ["DROP TABLE jots"],
 ]
@@ -234,8 +234,8 @@ def test_within_one_string(twins: Twins) -> None:
         twins.both.run(text, protocol="simple", ordered=True)
     twins.both.refused(f"SET search_path TO archive; ROLLBACK; {READ}", protocol="simple")
     twins.both.refused(f"RESET search_path; {READ}", protocol="simple")
-    made = goes("SET search_path TO archive").replace("trigger", "int").replace("NEW", "1")
-    twins.both.refused(f"{made}; SELECT goes(); {READ}", protocol="simple")
+    made = goes("SET search_path TO archive").replace("trigger", "int").replace("NEW", "1").replace("jotted", "once")
+    twins.both.refused(f"{made}; SELECT once(); {READ}", protocol="simple")
     twins.both.run(READ, protocol="simple")
 
 
