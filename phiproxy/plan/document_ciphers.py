@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.hmac import HMAC
 
