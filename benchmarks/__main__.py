@@ -36,14 +36,16 @@ def run(extent: Extent) -> report.Report:
             processes = memory.per_process(ways)
         connections = memory.per_connection(site, extent.connections)
         with site.proxy() as (port, _):
-            ways_beside = {DIRECT: (server.port, PLAIN), SEALED: (port, PROTECTED)}
-            beside = stalls.measure(site, ways_beside, 0.02 if extent is QUICK else 1.0, say)
-        first = memory.first_statements(site, 1 if extent is QUICK else 3)
+            ways_beside = {SEALED: (port, PROTECTED)}
+            if not extent.smoke:
+                ways_beside = {DIRECT: (server.port, PLAIN), **ways_beside}
+            beside = stalls.measure(site, ways_beside, 0.02 if extent.smoke else 1.0, say)
+        first = memory.first_statements(site, 1 if extent.smoke else 3)
         say("many tables")
-        many = [catalogue.beside(site, tables, 5 if extent is QUICK else 40, extent.idle) for tables in extent.beside]
+        many = [catalogue.beside(site, tables, 2 if extent.smoke else 40, extent.idle) for tables in extent.beside]
     say("split statements")
-    splits = split.costs(*extent.splits)
-    beside.append(split.beside(extent.split_beside))
+    splits, stall = split.measured(*extent.splits, extent.split_beside)
+    beside.append(stall)
     say("stages")
     parts = stages.parts(extent.stage_rounds * 3)
     conversations, statements = stages.conversations(extent.stage_rounds), stages.statements(extent.stage_rounds)

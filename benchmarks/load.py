@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from bisect import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -40,10 +40,11 @@ class Taken:
 
 @dataclass(frozen=True)
 class Length:
-    """How long a run of pgbench is: seconds, or a number of transactions for each client."""
+    """How long a run of pgbench is: seconds, or a number of transactions for each client; with so many clients at most."""
 
     seconds: int = 0
     transactions: int = 0
+    clients: int = 1000
 
     @property
     def options(self) -> list[str]:
@@ -54,7 +55,7 @@ class Length:
 def run_queries(work: Queries, way: Contender, site: Site, length: Length) -> Taken:
     """Let pgbench work; for longer where its time, in which it logs in too, was over before its first transaction was."""
     for longer in (1, 4, 15):
-        transactions, looks = _run_pgbench(work, way, site, Length(length.seconds * longer, length.transactions))
+        transactions, looks = _run_pgbench(work, way, site, replace(length, seconds=length.seconds * longer))
         if transactions:
             return between(transactions, looks)
     raise SystemExit(f"{work.title}, {way.name}: no transaction has ended")
@@ -73,7 +74,7 @@ def _run_pgbench(work: Queries, way: Contender, site: Site, length: Length) -> t
             "-M",
             work.mode,
             "-c",
-            str(work.clients),
+            str(min(work.clients, length.clients)),
             "-j",
             "1",
         ]
@@ -95,6 +96,7 @@ def _run_pgbench(work: Queries, way: Contender, site: Site, length: Length) -> t
             while process.poll() is None:
                 time.sleep(LOOK)
                 looks.append((time.time(), cpu_seconds(way.pids)))
+            looks.append((time.time(), cpu_seconds(way.pids)))  # a short run may be over between the last look and the question
             complaint = process.communicate()[1]
         if process.returncode:
             raise SystemExit(f"{work.title}, {way.name}: {complaint.decode('utf-8', 'replace')}")

@@ -20,6 +20,7 @@ class Extent:
 
     ``beside``: the numbers of tables beside which DDL is measured; ``idle``: the seconds for which nothing is done then.
     ``splits``: the rows that a split statement opens, and its rounds; ``split_beside``: those of one that a neighbour waits beside.
+    ``smoke``: each part runs once, so that it is seen to run: what would be pinned only pinned, heavy statements only sealed.
     """
 
     rows: int
@@ -33,6 +34,7 @@ class Extent:
     idle: float
     splits: tuple[int, int]
     split_beside: int
+    smoke: bool = False
 
 
 FULL = Extent(
@@ -51,15 +53,16 @@ FULL = Extent(
 QUICK = Extent(
     rows=2_000,
     scale=1,
-    length=Length(transactions=30),
+    length=Length(transactions=10, clients=2),
     rounds=1,
     others=1,
-    connections=20,
+    connections=3,
     stage_rounds=1,
-    beside=(0, 100),
-    idle=1,
-    splits=(200, 1),
-    split_beside=2_000,
+    beside=(20,),
+    idle=0.2,
+    splits=(500, 1),
+    split_beside=500,
+    smoke=True,
 )
 
 
@@ -118,22 +121,27 @@ def measure(
                 if way is None:
                     continue
                 where = f"{number + 1}/{extent.rounds} {each.title} | {name}"
-                one = _run(each, way, site, extent)
-                shared.add(each.title, name, one)
-                say(f"{where}: {one.cpu:.1f} µs CPU, {one.rate:.0f} a second")
+                alone = not extent.smoke or pinned is None or not each.often
+                if alone:
+                    shared.add(each.title, name, _run(each, way, site, extent, say, where))
                 if pinned is not None and each.often:
                     with pinning.apart(way.pids, server):
-                        one = _run(each, way, site, extent)
-                    pinned.add(each.title, name, one)
-                    say(f"{where}, pinned: {one.cpu:.1f} µs CPU, {one.rate:.0f} a second")
-        loops = opening(site.rows), sealing(site.rows), sync(site.home)
-        for results in (shared, pinned):
-            if results is not None:
-                results.opening.append(loops[0])
-                results.sealing.append(loops[1])
-                results.syncs.append(loops[2])
+                        one = _run(each, way, site, extent, say, f"{where}, pinned")
+                    for results in (pinned,) if alone else (pinned, shared):
+                        results.add(each.title, name, one)
+        _add_limits(site, [results for results in (shared, pinned) if results is not None])
     return Measured(shared, pinned)
 
 
-def _run(work: Queries | Bulk, way: Contender, site: Site, extent: Extent) -> Taken:
-    return run_bulk(work, way, site) if isinstance(work, Bulk) else run_queries(work, way, site, extent.length)
+def _add_limits(site: Site, each: Sequence[Results]) -> None:
+    loops = opening(site.rows), sealing(site.rows), sync(site.home)
+    for results in each:
+        results.opening.append(loops[0])
+        results.sealing.append(loops[1])
+        results.syncs.append(loops[2])
+
+
+def _run(work: Queries | Bulk, way: Contender, site: Site, extent: Extent, say: Callable[[str], None], where: str) -> Taken:
+    one = run_bulk(work, way, site) if isinstance(work, Bulk) else run_queries(work, way, site, extent.length)
+    say(f"{where}: {one.cpu:.1f} µs CPU, {one.rate:.0f} a second")
+    return one

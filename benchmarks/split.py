@@ -116,18 +116,26 @@ def more(taken: dict[str, list[float]]) -> list[float]:
 
 def beside(rows: int) -> Stall:
     """Measure how long a neighbour waits while one split opens this many rows."""
-    with site(rows) as (_, proxied, _, uri), neighbour(uri) as ended:
+    with site(rows) as (_, proxied, _, uri):
+        return _beside(rows, proxied, uri)
+
+
+def _beside(rows: int, proxied: Connection, uri: str) -> Stall:
+    with neighbour(uri) as ended:
         time.sleep(10 * QUIET)
         begun = time.monotonic()
         seconds = timed(proxied, SORTED) / 1000
         return waited(f"a split of {rows} rows", SEALED, ended(), begun, seconds)
 
 
-def costs(rows: int, count: int) -> SplitCosts:
-    """Measure what splits cost."""
-    with site(rows) as (plain, proxied, _, _):
+def measured(rows: int, count: int, many_rows: int) -> tuple[SplitCosts, Stall]:
+    """Measure what splits cost, and how long a neighbour waits beside one of ``many_rows``; as many rows are loaded once."""
+    with site(rows) as (plain, proxied, _, uri):
         taken = many(count, plain, proxied)
-        return SplitCosts(rows, {name: factor(taken, name) for name in MANY}, middle(more(few(10 * count, plain, proxied))))
+        costs = SplitCosts(rows, {name: factor(taken, name) for name in MANY}, middle(more(few(10 * count, plain, proxied))))
+        if many_rows == rows:
+            return costs, _beside(rows, proxied, uri)
+    return costs, beside(many_rows)
 
 
 def processor(count: int, proxied: Connection, pids: tuple[int, ...]) -> None:

@@ -174,16 +174,61 @@ def _accented_result(connection: pq.abc.PGconn, _share: float) -> None:
     _check(connection.exec_params(b"SELECT diagnosis FROM arrivals WHERE id = -5 LIMIT 1", []))
 
 
-def _document(share: float) -> bytes:
+def _document(share: float, note: str = "note") -> bytes:
     """Return a document of 10 MB: notes by the ten thousand, which are sealed one by one, and what is in clear."""
-    notes = [{"note": f"note {n}: nothing to be seen", "on": "2026-11-28", "by": "Ada", "n": n} for n in range(int(60_000 * share))]
+    texts = (f"{note} {n}: nothing to be seen" for n in range(int(60_000 * share)))
+    notes = [{"note": text, "on": "2026-11-28", "by": "Ada", "n": n} for n, text in enumerate(texts)]
     clear = [f"a text in clear, number {n}" for n in range(int(200_000 * share))]
     return json.dumps({"ssn": "123-45-6789", "history": notes, "tags": clear}).encode()
 
 
-def _document_value(connection: pq.abc.PGconn, share: float) -> None:
+def _document_marked(share: float) -> bytes:
+    """Return one whose notes begin as what is stored does."""
+    return _document(share, "phi1:f55001")
+
+
+def _document_wide(share: float) -> bytes:
+    """Return one of 10 MB that is one object of many keys."""
+    return json.dumps({"ssn": "123-45-6789", **{f"measured at {n}": n / 10 for n in range(int(400_000 * share))}}).encode()
+
+
+def _document_of_one_text(share: float) -> bytes:
+    """Return one of 10 MB, nearly all of which is one note full of escapes."""
+    note = 'she said: "no"\n\tcaf\xe9 \U0001f600 ' * int(300_000 * share)
+    return json.dumps({"ssn": "123-45-6789", "history": [{"note": note}]}).encode()
+
+
+def _document_value(connection: pq.abc.PGconn, share: float, document: Callable[[float], bytes] = _document) -> None:
     _check(connection.exec_(b"DELETE FROM documents"))
-    _check(connection.exec_params(b"INSERT INTO documents (id, doc) VALUES (1, $1)", [_document(share)]))
+    _check(connection.exec_params(b"INSERT INTO documents (id, doc) VALUES (1, $1)", [document(share)]))
+
+
+def _document_refused(connection: pq.abc.PGconn, share: float) -> None:
+    document = _document(share).removesuffix(b"}") + b', "ssn": 5}'
+    _check(connection.exec_params(b"INSERT INTO documents (id, doc) VALUES (0, $1)", [document]), pq.ExecStatus.FATAL_ERROR)
+
+
+def _document_update(connection: pq.abc.PGconn, share: float) -> None:
+    _check(connection.exec_params(b"UPDATE documents SET doc = $1 WHERE id = 1", [_document(share)]))
+
+
+def _document_copied_in(connection: pq.abc.PGconn, share: float) -> None:
+    _check(connection.exec_(b"DELETE FROM documents"))
+    _check(connection.exec_(b"COPY documents (id, doc) FROM STDIN"), pq.ExecStatus.COPY_IN)
+    data = b"1\t%b\n" % _document(share)
+    for at in range(0, len(data), 65_536):
+        connection.put_copy_data(data[at : at + 65_536])
+    connection.put_copy_end()
+    while (result := connection.get_result()) is not None:
+        _check(result)
+
+
+def _document_copied_out(connection: pq.abc.PGconn, _share: float) -> None:
+    _check(connection.exec_(b"COPY (SELECT doc FROM documents WHERE id = 1) TO STDOUT"), pq.ExecStatus.COPY_OUT)
+    while connection.get_copy_data(0)[0] > 0:
+        pass
+    while (result := connection.get_result()) is not None:
+        _check(result)
 
 
 def _document_literal(connection: pq.abc.PGconn, share: float) -> None:
@@ -225,6 +270,14 @@ HEAVY = (
     Heavy("a document of 2.5 MB with sealed fields as a literal", _document_literal),
     Heavy("a document of 10 MB with sealed fields as a result", _document_result),
     Heavy("20 documents of 0.5 MB with sealed fields, written and read", _documents),
+    Heavy("an UPDATE to a document of 10 MB with sealed fields", _document_update),
+    Heavy("a document of 10 MB with sealed fields by COPY FROM", _document_copied_in),
+    Heavy("a document of 10 MB with sealed fields by COPY TO", _document_copied_out),
+    Heavy("a document of 10 MB with fields that look like sealed ones", partial(_document_value, document=_document_marked)),
+    Heavy("a document of 10 MB that is one object", partial(_document_value, document=_document_wide)),
+    Heavy("a document of 10 MB that is one sealed text", partial(_document_value, document=_document_of_one_text)),
+    Heavy("a document of 10 MB that is one sealed text as a result", _document_result),
+    Heavy("a document of 10 MB that is refused", _document_refused),
     Heavy("a literal of 5 MB in LATIN1", partial(_in_latin1, _accented_literal)),
     Heavy("a value of 100 MB in LATIN1 as a parameter", partial(_in_latin1, _accented_value)),
     Heavy("a value of 100 MB in LATIN1 as a result", partial(_in_latin1, _accented_result)),

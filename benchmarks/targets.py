@@ -18,6 +18,7 @@ PREPARED, EXTENDED, SIMPLE = (f"pgbench -S, {mode}, 8 clients" for mode in ("pre
 TPC_B = "pgbench TPC-B-like, simple, 8 clients"
 CLIENTS = 8
 BY_TAG = "point select by tag, 3 protected columns, prepared, 8 clients"
+BY_MANY = "point select by tag, 3 protected columns, prepared, 64 clients"
 ALONE = "point select by tag, 3 protected columns, prepared, 1 client"
 BY_LITERAL = "point select by literal, 3 protected columns, simple, 8 clients"
 INSERT = "insert of 3 protected columns, prepared, 8 clients"
@@ -69,9 +70,11 @@ def _seconds(taken: Taken) -> float:
 
 
 def _recorded(results: Results) -> list[Row]:
-    """Return the targets for an audit log: in memory, on the disk, and what it takes beside one sync of that disk.
+    """Return the targets for an audit log: in memory, on the disk with few clients and many, and what it takes beside one sync.
 
-    Without a log each of 8 clients gets an answer after 8 / rate seconds. One that is durable first adds a sync at least.
+    Without a log each of 8 clients gets an answer after 8 / rate seconds. One that is durable first adds a sync at least, and then
+    it is the disk that is measured. With many clients the proxy's core is busy while they wait, and what counts is what a log takes
+    of it.
     """
     without, on_disk = results.runs.get((BY_TAG, SEALED)), results.runs.get((BY_TAG, AUDITED))
     beside = None
@@ -82,8 +85,9 @@ def _recorded(results: Results) -> list[Row]:
     time = "time, protected point select by tag, with an audit log on the disk, against without one and a sync of that disk"
     in_memory = results.ratio(BY_TAG, SEALED, AUDITED_IN_MEMORY, _rate)
     return [
-        *([Row(f"{throughput} in memory", in_memory, 1.15, "lower")] if in_memory is not None else []),
-        Row(f"{throughput} on the disk", results.ratio(BY_TAG, SEALED, AUDITED, _rate), 1.15, "lower"),
+        *([Row(f"{throughput} in memory, 8 clients", in_memory, 1.15, "lower")] if in_memory is not None else []),
+        Row(f"{throughput} on the disk, 64 clients", results.ratio(BY_MANY, SEALED, AUDITED, _rate), 1.15, "lower"),
+        Row(f"{throughput} on the disk, 8 clients", results.ratio(BY_TAG, SEALED, AUDITED, _rate), 1.15, "lower"),
         Row(time, beside, 1.15, "lower"),
     ]
 

@@ -65,6 +65,8 @@ class Effects:
     """It goes on as it is, and names something protected."""
     encoding: bool = False
     """client_encoding or standard_conforming_strings may be another one behind it."""
+    schemas: bool = False
+    """It may change which schemas others have on their path, too."""
     code: bool = False
     """What it makes may change the session as it does itself, by code that it has or runs."""
 

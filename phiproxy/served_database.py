@@ -18,7 +18,7 @@ import structlog
 
 from phiproxy.access.rules import Memberships
 from phiproxy.announcements import Announcements
-from phiproxy.computing import DatabaseComputing, questions, shown_columns
+from phiproxy.computing import DatabaseComputing, questions
 from phiproxy.database_keys import keks_of, key_limits, provider_of, see_that_it_opens
 from phiproxy.database_snapshot import Snapshot, read_layout, read_snapshot
 from phiproxy.engine.engine import Engine
@@ -170,8 +170,7 @@ class ServedDatabase:
             log.warning("started without keys", database=policy.database, why=error.message)
         computing = None if engine is None else DatabaseComputing(engine, policy.database)
         if computing is not None:
-            shown = shown_columns(policy, snapshot.catalog)
-            await computing.follow(snapshot.catalog.server_version, snapshot.reader.answers, shown)
+            await computing.follow(snapshot.catalog.server_version, snapshot.reader.answers)
         warn_of_leakage(policy.database, policy.columns_and_fields())
         pool = service_pool(settings, policy.database)
         await pool.open()
@@ -292,8 +291,7 @@ class ServedDatabase:
         """Have the engine compute in a database that is like this one is now; where it cannot, its statements are told why."""
         if self._computing is not None:
             try:
-                shown = shown_columns(self.policy, catalog)
-                await self._computing.follow(catalog.server_version, reader.answers, shown)
+                await self._computing.follow(catalog.server_version, reader.answers)
             except PhiproxyError as error:
                 log.error("the engine cannot compute", database=self.policy.database, why=error.message)
 

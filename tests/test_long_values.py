@@ -61,3 +61,14 @@ def test_what_is_no_utf8_is_told_as_of_the_whole(data: bytes, monkeypatch: pytes
     with pytest.raises(UnicodeDecodeError) as in_pieces:
         long_values.decoded(data)
     assert in_pieces.value.args == at_once.value.args
+
+
+def test_what_nobody_needs_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_values, "FEW", 2)
+    inner, items = {"a": [1, 2]}, ["x", "y", "z", "w", "v"]
+    value = {"few": inner, "b": items, "c": {"d": {}, "e": [[]], "f": 1}, "g": None}
+    parts = [value, inner, items, inner["a"], value["c"]]
+    long_values.take_apart(value, items)
+    assert parts == [{}, {}, [], [], {}]
+    long_values.empty(items := [*range(5)])
+    assert items == []

@@ -7,18 +7,37 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from phiproxy.access.shows import DENY, OPEN, Show
+from phiproxy.access.shows import DENY, IN_PART, OPEN, Show
 
 ColumnName = tuple[str, str, str]
-"""(schema, table, column), decoded."""
+"""(schema, table, column), decoded; of a field of a document the column with its path behind it: ``doc$.name.family``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """What is shown of one column, and the name of the role under whose key its pseudonyms are made (empty: there are none)."""
+    """What is shown of one column, and the name of the role under whose key its pseudonyms are made (empty: there are none).
+
+    ``fields``: of a document of which only some fields are masked, these, by their paths.
+    """
 
     show: Show
     keyed_by: str = ""
+    fields: frozenset[tuple[str, Masked]] = frozenset()
+
+    @property
+    def in_part(self) -> bool:
+        """Tell whether it is a document of which only some fields are masked."""
+        return bool(self.fields)
+
+
+def in_part(fields: Iterable[tuple[str, Masked]]) -> Masked | None:
+    """Return what is shown of a document some of whose fields are masked; None where none is.
+
+    It cannot be shown at all where one of them is denied.
+    """
+    masked = frozenset(fields)
+    denied = any(own.show.denies for _, own in masked)
+    return Masked(DENY if denied else IN_PART, fields=masked) if masked else None
 
 
 Decision = frozenset[tuple[ColumnName, Masked]]
@@ -31,7 +50,7 @@ EVERYTHING: Decision = frozenset()
 class Rule:
     """What members of some roles see of some columns. ``roles`` are names, in which ``%`` stands for any characters.
 
-    ``columns`` are those that it names, ``inside`` all that are in tables that it names.
+    ``columns`` are the columns and fields that it names, ``inside`` all columns that are in tables that it names.
     """
 
     roles: tuple[str, ...]
@@ -60,13 +79,15 @@ class BreakGlass:
 class AccessRules:
     """``access:`` of a policy. ``columns`` are all that are protected; ``default`` holds where no rule does.
 
-    ``domains`` are the groups of them whose stored values fit into each other's columns. They are shown alike: code in the server,
+    ``fields`` are all fields of documents, for which no default is: they are part of their document.
+    ``domains`` are the groups of both whose stored values fit into each other's columns. They are shown alike: code in the server,
     which nobody here reads, may copy one into the other.
     """
 
     default: Show = OPEN
     rules: tuple[Rule, ...] = ()
     columns: frozenset[ColumnName] = frozenset()
+    fields: frozenset[ColumnName] = frozenset()
     domains: tuple[frozenset[ColumnName], ...] = ()
     break_glass: BreakGlass | None = None
     tokens: bool = False
@@ -84,10 +105,11 @@ class AccessRules:
         if decision is None:
             if len(self._decisions) >= _MAX_DECISIONS:
                 self._decisions.clear()
-            shown = {column: self.deciding(column, key)[0] for column in self.columns}
+            shown = {column: self.deciding(column, key)[0] for column in sorted(self.columns | self.fields)}
             for domain in self.domains:
-                strictest = min((shown[one] for one in sorted(domain)), key=lambda masked: masked.show.restriction)
-                shown.update(dict.fromkeys(domain, strictest))
+                members = sorted(domain & shown.keys())
+                strictest = min((shown[one] for one in members), key=lambda masked: masked.show.restriction)
+                shown.update(dict.fromkeys(members, strictest))
             decision = self._decisions[key] = frozenset(
                 (column, masked) for column, masked in shown.items() if not masked.show.shows_all
             )
@@ -106,7 +128,7 @@ class AccessRules:
             for rule in [r for r in named if column in r.columns] or [r for r in named if column in r.inside]:
                 if shown is None or rule.show.restriction < shown[0].show.restriction:
                     shown = Masked(rule.show, role if rule.show.kind == "pseudonym" else ""), rule, role
-        return shown if shown is not None else (Masked(self.default), None, "")
+        return shown if shown is not None else (Masked(OPEN if column in self.fields else self.default), None, "")
 
 
 _MAX_DECISIONS = 1024

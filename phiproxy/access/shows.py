@@ -62,6 +62,8 @@ class Show:
 OPEN: Final = Show(OPEN_KIND)
 DENY: Final = Show(DENY_KIND)
 NULL: Final = Show("null")
+IN_PART: Final = Show("in part")
+"""No rule says it: what comes of rules for fields of a document, whose other fields are shown as they are."""
 
 
 def read_show(text: str) -> Show:

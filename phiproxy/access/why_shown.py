@@ -15,16 +15,17 @@ class Reason(NamedTuple):
 
 
 def reasons(rules: AccessRules, own: Sequence[str]) -> dict[ColumnName, Reason]:
-    """Return for each protected column what these roles are shown; the first is the role itself, the others it is a member of.
+    """Return for each protected column, and each field that a rule is about, what these roles are shown.
 
-    Rules are counted from 1, as they stand in the policy.
+    The first is the role itself, the others it is a member of. Rules are counted from 1, as they stand in the policy.
     """
     decided = dict(rules.decide(own))
     found: dict[ColumnName, Reason] = {}
-    for column in sorted(rules.columns):
+    named_fields = {column for column in rules.fields if column in decided or any(column in rule.columns for rule in rules.rules)}
+    for column in sorted(rules.columns | named_fields):
         masked, rule, role = rules.deciding(column, own)
         if rule is None:
-            why = "access.default: no rule names the role for it"
+            why = "access.default: no rule names the role for it" if column in rules.columns else "it is part of its document"
         else:
             member = "" if role == own[0] else f", as a member of {role}"
             named = "its table" if column not in rule.columns else "it"

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import Any, Final, Literal, cast
 
 import structlog
@@ -25,9 +26,11 @@ log = structlog.get_logger("phiproxy.audit")
 
 # How often it is tried again to write, where nothing takes records, or to start a writer anew.
 RETRY: Final = 1.0
-# How often the loop may turn, while each turn brings more records, before they are sent to the writer: what it takes to have some
-# written is the same for one and for many.
+# What it takes to have records written is the same for one and for many. So they wait while the loop has other work, for at most so
+# many seconds, and while each turn of it brings more, for so many turns. A turn in which it has none takes less than ``IDLE``.
+LONGEST_WAIT: Final = 0.002
 MOST_TURNS: Final = 4
+IDLE: Final = 0.00001
 # A lease is asked for where so many records have come since the last look; after one that was slow, only after some seconds, each
 # time longer, up to so many.
 BUSY: Final = 100
@@ -176,17 +179,18 @@ class AuditLog(asyncio.Protocol):
             self._waiting_since = self._loop.time()
         if not self._scheduled:
             # Behind what the loop has to do in this turn, which may submit more.
-            self._scheduled = True
-            self._loop.call_soon(self._gather, 1, MOST_TURNS)
+            self._scheduled, now = True, perf_counter()
+            self._loop.call_soon(self._gather, 1, MOST_TURNS, now, now + LONGEST_WAIT)
         return self._submitted
 
-    def _gather(self, count: int, turns: int) -> None:
-        """Send what waits once a turn of the loop has brought no more records than so many, or when it has turned often enough.
+    def _gather(self, count: int, turns: int, turned: float, latest: float) -> None:
+        """Have written what waits once a turn of the loop was idle, or at the latest moment.
 
-        What this process writes itself, it writes in each turn.
+        Of the turn before are ``count``, how many records there were, and ``turned``, when it was over.
         """
-        if self._leased is None and len(self._pending) > count and turns:
-            self._loop.call_soon(self._gather, len(self._pending), turns - 1)
+        now, pending = perf_counter(), len(self._pending)
+        if now < latest and (now - turned > IDLE or (pending > count and turns)):
+            self._loop.call_soon(self._gather, pending, turns - 1 if turns else 0, now, latest)
         else:
             self._flush()
 
@@ -210,7 +214,11 @@ class AuditLog(asyncio.Protocol):
             return
         lines, self._pending = self._pending, []
         self._sent.append(lines)
-        self._transport.write(framed(b"R", b"\n".join([b"%b\0%b" % (line[0], b"".join(line[1:])) for line in lines])))
+        parts: list[bytes] = []
+        for before, *behind in lines:
+            parts += before, b"\0", *behind, b"\n"
+        del parts[-1]
+        self._transport.write(framed(b"R", b"".join(parts)))
 
     # -- what this process writes itself -----------------------------------------------------------------------------------
 
@@ -235,9 +243,7 @@ class AuditLog(asyncio.Protocol):
             self._give_back(b"~")
         elif leased.at > leased.half:
             self._ask()
-        self._settled += len(lines)
-        if self._waiting:
-            self._tell(durable=True)
+        self._settle(len(lines), durable=True)
         return True
 
     def _ask(self) -> None:
@@ -333,12 +339,11 @@ class AuditLog(asyncio.Protocol):
             self.recorded += settled
             # What is pending has come since the last was sent.
             self._waiting_since = self._loop.time() if self._pending else None
-        self._settled += settled
-        self._tell(durable=not why)
-        self._flush()
+        self._settle(settled, durable=not why)
 
-    def _tell(self, *, durable: bool) -> None:
-        """Tell who waits for what is settled."""
+    def _settle(self, count: int, *, durable: bool) -> None:
+        """Tell who waits that so many more of the oldest records are durable, or are not."""
+        self._settled += count
         shown = durable or self._on_failure == "continue"
         while self._waiting and self._waiting[0][0] <= self._settled:
             ticket, told = self._waiting.popleft()
@@ -368,8 +373,7 @@ class AuditLog(asyncio.Protocol):
         again = [line for lines in self._sent for line in lines]
         self._sent.clear()
         self._judge("the process that writes the audit log has ended")
-        self._settled += len(again)
-        self._tell(durable=False)
+        self._settle(len(again), durable=False)
         kept = [*again, *self._pending]
         # Of these nobody waits any longer, and they are counted again when they are sent.
         self._settled += max(0, len(kept) - self._most) - len(again)

@@ -64,7 +64,7 @@ class OpenFile:
 
     def write(self, lines: list[bytes]) -> Written:
         """Write records behind those that are there; OSError, and then they are not."""
-        data = b"".join([line + b"\n" for line in lines])
+        data = b"\n".join([*lines, b""])
         end = self.size + len(data)
         if end > self._room:
             self._make_room(end)

@@ -100,6 +100,8 @@ class _Process:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._frames = Frames()
+        # Received into, again and again: memory of that size for each message would be had of the system, and given back.
+        self._buffer = memoryview(bytearray(_CHUNK))
         self._files: LogFiles | None = None
         self._committer: Committer | None = None
         self._syncs: Syncs | None = None
@@ -126,7 +128,7 @@ class _Process:
 
     def _received(self) -> bytes:
         try:
-            return self._connection.recv(_CHUNK)
+            return bytes(self._buffer[: self._connection.recv_into(self._buffer)])
         except OSError:
             return b""
 
@@ -225,8 +227,7 @@ def _not_anchored(_path: Path, _note: bytes) -> None:
 def _lines(content: bytes) -> list[Line]:
     if not content:
         return []
-    halves = (line.partition(b"\0") for line in content.split(b"\n"))
-    return [(before, behind) for before, _, behind in halves]
+    return [line.partition(b"\0")[::2] for line in content.split(b"\n")]
 
 
 def _why(error: OSError) -> bytes:

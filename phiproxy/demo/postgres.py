@@ -1,6 +1,6 @@
 """An embedded PostgreSQL for the demo and the tests: made, started, stopped and removed; knows nothing of the proxy.
 
-Loopback only, SCRAM-SHA-256 with a generated password, everything in one temporary directory.
+Loopback only, SCRAM-SHA-256 with a generated password, everything in one temporary directory, unless its data are to lie elsewhere.
 """
 
 import os
@@ -68,17 +68,23 @@ def free_port() -> int:
 
 
 class EmbeddedPostgres:
-    """One server. ``with EmbeddedPostgres() as server:`` runs it; ``hostile_log`` makes it log all it can."""
+    """One server. ``with EmbeddedPostgres() as server:`` runs it; ``hostile_log`` makes it log all it can.
+
+    ``data_below``: where a directory for its data is made, which its user must be able to reach; the log lies on disk all the same.
+    """
 
     host = "127.0.0.1"
     superuser = "postgres"
 
-    def __init__(self, *, hostile_log: bool = False, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *, hostile_log: bool = False, settings: dict[str, str] | None = None, data_below: Path | None = None
+    ) -> None:
         self.settings = {**QUIET, **(HOSTILE if hostile_log else {}), **(settings or {})}
         self.password = secrets.token_urlsafe(18)
         self.port = 0
         self.bindir = Path()
         self.directory = self.data = self.log_path = Path()
+        self._data_below = data_below
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -98,6 +104,9 @@ class EmbeddedPostgres:
         self.data, self.log_path = self.directory / "data", self.directory / "server.log"
         try:
             self._who.own(self.directory)
+            if self._data_below is not None:
+                self.data = Path(tempfile.mkdtemp(prefix="phiproxy-pg-", dir=self._data_below)) / "data"
+                self._who.own(self.data.parent)
             self.bindir = binaries.find(self._who, self.directory)
             self._initdb()
             for attempt in range(ATTEMPTS):
@@ -116,8 +125,8 @@ class EmbeddedPostgres:
             if process is not None:
                 postmaster.stop(process)
         finally:
-            if self.directory != Path():
-                shutil.rmtree(self.directory, ignore_errors=True)
+            for directory in {self.directory, self.data.parent} - {Path()}:
+                shutil.rmtree(directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self.start()

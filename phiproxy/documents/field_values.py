@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from phiproxy.errors import ValueRefused
+from phiproxy.long_values import decoded, encoded
 from phiproxy.types.codecs import codec
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.json_types import Value, canonical, parse
@@ -33,7 +34,7 @@ def field_values(declared: DeclaredType) -> FieldValues:
     """Return what reads and writes the values of a field."""
     family, name = declared.family, sql_name(declared)
     if family == "text":
-        return FieldValues(lambda value: _string(value, name).encode("utf-8"), lambda plain: plain.decode("utf-8"))
+        return FieldValues(lambda value: encoded(_string(value, name)), decoded)
     if family == "bool":
         return FieldValues(lambda value: _truth(value, name), lambda plain: plain == b"t")
     if family == "jsonb":

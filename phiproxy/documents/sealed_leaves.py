@@ -8,8 +8,9 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from typing import Final
 
-from phiproxy.crypto.envelope import FIXED_HEADER, SLOT_LENGTH
+from phiproxy.crypto.envelope import FIXED_HEADER, LONGEST_HEAD, SLOT_LENGTH
 from phiproxy.errors import SealError
+from phiproxy.long_values import cut
 
 PREFIX: Final = "phi1:"
 FIRST_TAG: Final = len(PREFIX) + 2 * FIXED_HEADER + 1
@@ -18,27 +19,41 @@ TAG_LENGTH: Final = 2 * SLOT_LENGTH
 LOOKS_SEALED: Final = b"phi1:f55001"
 """What each sealed leaf begins with."""
 
+# Of a longer one so much is spelled at once: a multiple of three bytes, and of four characters.
+_PIECE: Final = 3 * 64 * 1024
+
 _NOT_SEALED = "a field of a stored document is not a sealed value"
 
 
 def leaf_of(envelope: bytes) -> str:
     """Return the text of an envelope inside a document."""
     end = FIXED_HEADER + SLOT_LENGTH * envelope[FIXED_HEADER - 1]
-    rest = urlsafe_b64encode(envelope[end:]).decode("ascii").rstrip("=")
-    return f"{PREFIX}{envelope[:end].hex()}:{rest}"
+    if len(envelope) <= _PIECE:
+        rest = urlsafe_b64encode(envelope[end:]).decode("ascii")
+    else:
+        rest = "".join([urlsafe_b64encode(piece).decode("ascii") for piece in cut(envelope, end, len(envelope), _PIECE)])
+    return f"{PREFIX}{envelope[:end].hex()}:{rest.rstrip('=')}"
 
 
 def envelope_of(leaf: object) -> bytes:
     """Return the envelope that a value of a document is the text of; SealError (XX001) for anything else."""
     if not isinstance(leaf, str) or not leaf.startswith(PREFIX):
         raise SealError(_NOT_SEALED)
-    header, colon, rest = leaf[len(PREFIX) :].partition(":")
+    colon = leaf.find(":", len(PREFIX), len(PREFIX) + 2 * LONGEST_HEAD)
+    if colon < 0:
+        raise SealError(_NOT_SEALED)
+    padding = "=" * (-(len(leaf) - colon - 1) % 4)
     try:
-        data = bytes.fromhex(header) + urlsafe_b64decode(rest + "=" * (-len(rest) % 4))
+        header = bytes.fromhex(leaf[len(PREFIX) : colon])
+        if len(leaf) <= _PIECE:
+            data = header + urlsafe_b64decode(leaf[colon + 1 :] + padding)
+        else:
+            pieces = (leaf[at : at + _PIECE] for at in range(colon + 1, len(leaf), _PIECE))
+            data = b"".join([header, *(urlsafe_b64decode(p if len(p) == _PIECE else p + padding) for p in pieces)])
     except (ValueError, Base64Error):
         raise SealError(_NOT_SEALED) from None
     # One spelling each: what another spelling says is not what the tags were read from.
-    if not colon or len(data) < FIXED_HEADER or leaf_of(data) != leaf:
+    if len(data) < FIXED_HEADER or leaf_of(data) != leaf:
         raise SealError(_NOT_SEALED)
     return data
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from phiproxy.errors import ConfigError
 from phiproxy.policy.identifiers import quote_ident
 
-# Without arrays and what is temporary; the row types of tables that may have sealed columns apart. To be asked under search_path =
-# pg_catalog, so that all names in what format_type and pg_get_constraintdef write are qualified.
+# Without arrays and what is temporary; of the row types of tables and views only which types arrays of them are. To be asked under
+# search_path = pg_catalog, so that all names in what format_type and pg_get_constraintdef write are qualified.
 DEFINITIONS = r"""
 SELECT pg_catalog.json_build_array(
   (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(t.oid::int8, t.typarray::int8, n.nspname, t.typname, t.typtype::text,
@@ -49,16 +49,11 @@ SELECT pg_catalog.json_build_array(
       AND n.nspname NOT LIKE 'pg\_temp\_%' AND n.nspname NOT LIKE 'pg\_toast%'),
   (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(x.extname, x.extversion, n.nspname) ORDER BY x.extname)
      FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_namespace n ON n.oid = x.extnamespace),
-  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(t.oid::int8, t.typarray::int8, n.nspname, c.relname,
-     (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
-                                 {collation_a}, coalesce(e.oid, a.atttypid)::int8) ORDER BY a.attnum)
-        FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_type e ON e.typarray = a.atttypid
-       WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)) ORDER BY t.oid)
+  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(t.oid::int8, t.typarray::int8))
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_type t ON t.oid = c.reltype
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\_temp\_%' AND n.nspname NOT LIKE 'pg\_toast%'
-      AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.atttypid IN (17, 3802) AND a.attnum > 0
-                   AND NOT a.attisdropped)))::text
+    WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+      AND n.nspname NOT LIKE 'pg\_temp\_%' AND n.nspname NOT LIKE 'pg\_toast%'))::text
 """
 _COLLATION = """(SELECT pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(l.collname)
          FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace cn ON cn.oid = l.collnamespace
@@ -68,8 +63,6 @@ DEFINITIONS = DEFINITIONS.format(
     collation_a=_COLLATION.format("a.attcollation"),
     collation_r=_COLLATION.format("r.rngcollation"),
 )
-_FIRST_OF_USERS = 16384
-
 
 @dataclass(frozen=True, slots=True)
 class TypeDefinition:
@@ -109,7 +102,9 @@ class Definitions:
     types: tuple[TypeDefinition, ...] = ()
     extensions: tuple[Extension, ...] = ()
     rows: tuple[TypeDefinition, ...] = ()
-    """The types of the rows of tables with protected columns."""
+    """The types of the rows of tables and views that statements have asked for."""
+    arrays: Mapping[int, int] = field(default_factory=dict, repr=False, compare=False)
+    """The types of arrays of rows, by those of the rows: of a table or view that nothing asks for nothing depends on it."""
 
     @property
     def all_types(self) -> tuple[TypeDefinition, ...]:
@@ -122,7 +117,7 @@ class Definitions:
         lacking = sorted(set(wanted) - by_name.keys())
         if lacking:
             raise ConfigError(f"compute.extensions: the server's database has no extension {', '.join(lacking)}")
-        return Definitions(self.types, tuple(by_name[name] for name in sorted(set(wanted))), self.rows)
+        return replace(self, extensions=tuple(by_name[name] for name in sorted(set(wanted))))
 
     @property
     def digest(self) -> str:
@@ -135,37 +130,29 @@ class Definitions:
         return sorted({t.schema for t in self.all_types} | {e.schema for e in self.extensions})
 
     def in_order(self) -> Iterator[TypeDefinition]:
-        """Yield the types, each behind those that it needs."""
-        by_oid = {t.oid: t for t in self.all_types}
-        order = TopologicalSorter({t.oid: sorted(t.needs & by_oid.keys()) for t in self.all_types})
+        """Yield the types, each behind those that it needs; rows are of any of them."""
+        by_oid = {t.oid: t for t in self.types}
+        order = TopologicalSorter({t.oid: sorted(t.needs & by_oid.keys()) for t in self.types})
         try:
             oids = list(order.static_order())
         except CycleError as error:  # a catalogue that PostgreSQL would not make
             raise ConfigError("the types of the server's database need each other in a circle") from error
-        return (by_oid[oid] for oid in oids)
+        yield from (by_oid[oid] for oid in oids)
+        yield from self.rows
 
 
-Shown = Mapping[tuple[str, str], Mapping[str, str]]
-"""Of tables with protected columns those that clients see, in their order: the type of a protected one as SQL, of others empty."""
+def read_definitions(text: str) -> Definitions:
+    """Return what ``DEFINITIONS`` told."""
+    types, extensions, rows = json.loads(text)
+    read = tuple(map(_definition, types or ())), tuple(Extension(*row) for row in extensions or ())
+    return Definitions(*read, arrays=dict(rows or ()))
 
 
-def read_definitions(text: str, shown: Shown | None = None) -> Definitions:
-    """Return what ``DEFINITIONS`` told, and the types of the rows of tables as they are ``shown``."""
-    types, extensions, tables = json.loads(text)
-    rows = [_row_type(row, shown[row[2], row[3]]) for row in tables or () if shown and (row[2], row[3]) in shown]
-    return Definitions(tuple(map(_definition, types or ())), tuple(Extension(*row) for row in extensions or ()), tuple(rows))
-
-
-def _row_type(row: Sequence[Any], shown: Mapping[str, str]) -> TypeDefinition:
-    oid, array_oid, schema, name, columns = row
-    known = {column: (of, collation, needed) for column, of, collation, needed in columns}
-    attributes, needs = [], set()
-    for column, declared in shown.items():
-        of, collation, needed = known.get(column, ("", None, 0))
-        attributes.append(f"{quote_ident(column)} {declared}" if declared else f"{quote_ident(column)} {of}{_collate(collation)}")
-        needs |= {needed} if needed >= _FIRST_OF_USERS and not declared else set()
-    sql = f"CREATE TYPE {quote_ident(schema)}.{quote_ident(name)} AS ({', '.join(attributes)})"
-    return TypeDefinition(oid, schema, name, sql, "", ((schema, name, oid, array_oid),), frozenset(needs))
+def row_type(oid: int, array_oid: int, name: tuple[str, str], columns: Iterable[tuple[str, str, str]]) -> TypeDefinition:
+    """Return the type of the rows of a table or view, (schema, name), of columns with their types and collations as SQL."""
+    attributes = (f"{quote_ident(column)} {of}{_collate(collation)}" for column, of, collation in columns)
+    sql = f"CREATE TYPE {quote_ident(name[0])}.{quote_ident(name[1])} AS ({', '.join(attributes)})"
+    return TypeDefinition(oid, *name, sql, "", ((*name, oid, array_oid),))
 
 
 def _definition(row: Sequence[Any]) -> TypeDefinition:

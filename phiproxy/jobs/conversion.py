@@ -309,6 +309,20 @@ async def hanging(conn: Connection, tables: Sequence[ConvertedTable]) -> tuple[o
     return tuple(there)
 
 
+_PRIVILEGES: Final = """
+SELECT c.oid::int8, CASE WHEN c.relkind IN ('v', 'm') THEN c.relacl::text END,
+       ARRAY(SELECT a.attname || ' ' || a.attacl::text FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL AND NOT a.attisdropped ORDER BY a.attnum)
+  FROM pg_catalog.pg_class c WHERE c.oid = ANY (%s::oid[]) ORDER BY c.oid
+"""
+
+
+async def privileges(conn: Connection, seen: Look) -> list[tuple[object, ...]]:
+    """Return who may do what with views that are made again, and with columns, as a connection sees it; psycopg.Error."""
+    views = [dependent.view.oid for dependent in seen.dependents if dependent.view is not None]
+    return await rows_of(conn, _PRIVILEGES, [*views, *(part.oid for table in seen.tables for part in table.family)])
+
+
 def _generated(table: ConvertedTable) -> list[str]:
     return [name for column in table.columns for name in column.generated]
 

@@ -86,7 +86,8 @@ class Run:
         self.site = site
         self.job = job
         self.conn = conn
-        self._reading = reading
+        self.reading = reading
+        """Another connection, for what is read beside a transaction of ``conn``."""
         self.display = display
         self.progress = progress
         self.as_replica = as_replica
@@ -207,7 +208,7 @@ class Run:
             await write_progress(conn, self.site.schema, self.job.id, progress)
             self.progress, recorded = progress, batch.written
 
-        async with Batches(self.conn, self._reading, scan, work, self.size, after=after, role=role) as batches:
+        async with Batches(self.conn, self.reading, scan, work, self.size, after=after, role=role) as batches:
             while True:
                 await self.goes_on()
                 await self._throttle.wait(scan.part.name, self.goes_on)

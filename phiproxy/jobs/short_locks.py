@@ -1,7 +1,9 @@
-"""Short transactions over tables that are in use: a lock is asked for, for 2 s at most, and then given up and asked for again.
+"""Short transactions over tables that are in use: a lock is asked for, for moments, and then given up and asked for again.
 
 Whoever waits for a lock that conflicts with all others lets everybody wait behind itself. So each attempt is short, and the pauses
-between them grow.
+between them grow. It is shorter than deadlock_timeout (1 s), after which the server would end the transaction of somebody who waits
+for the job, while that waits for him. But only after that time the server ends an autovacuum for the job, and that may be at work
+for hours: so some attempts are longer.
 """
 
 import asyncio
@@ -14,7 +16,14 @@ from psycopg import sql
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.relations import Connection
 
-LOCK_TIMEOUT: Final = 2.0
+LOCK_TIMEOUT: Final = 0.6
+LONGER_EACH: Final = 3
+"""Of so many attempts the last is longer."""
+_SHORT: Final = "SET LOCAL lock_timeout TO '{:.0f}ms'"
+_LONGER: Final = """
+SELECT pg_catalog.set_config('lock_timeout', s.setting::int8 + 500 || 'ms', true) FROM pg_catalog.pg_settings s
+ WHERE s.name = 'deadlock_timeout'
+"""
 ATTEMPTS: Final = 10
 LONGEST_PAUSE: Final = 30.0
 
@@ -37,7 +46,8 @@ async def with_short_lock(
     for attempt in range(attempts):
         try:
             async with conn.transaction():
-                await conn.execute(f"SET LOCAL lock_timeout TO '{LOCK_TIMEOUT:.0f}s'")
+                longer = (attempt + 1) % LONGER_EACH == 0
+                await conn.execute((_LONGER if longer else _SHORT.format(LOCK_TIMEOUT * 1000)).encode())
                 await conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
                 await work(conn)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
@@ -49,7 +59,7 @@ async def with_short_lock(
                 told("")
             return
     raise ConfigError(
-        f"{what}: the lock could not be had in {attempts} attempts of {LOCK_TIMEOUT:.0f} s; nothing was changed",
+        f"{what}: the lock could not be had in {attempts} attempts; nothing was changed",
         hint="pg_stat_activity shows which transaction is open for so long",
     )
 

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.batches import Work as Filler
-from phiproxy.jobs.conversion import ConvertedTable, Look, hanging
+from phiproxy.jobs.conversion import ConvertedTable, Look, hanging, privileges
 from phiproxy.jobs.conversion_sql import prepare, switch
 from phiproxy.jobs.dependents import Dependent, converted, spelled
 from phiproxy.jobs.filling import fill_scan
@@ -117,6 +117,7 @@ async def switch_tables(
     async def work(change: Change) -> None:
         await _lock(run, seen)
         await run.conn.execute("SET LOCAL ROLE NONE")
+        granted = await privileges(run.conn, seen)
         if await hanging(run.conn, tables) != seen.hanging:
             raise _changed(run)
         await _seal_rest(run, tables, values)
@@ -124,6 +125,9 @@ async def switch_tables(
             await _as_owner(run, dependent.owner, dependent.drop)
         for table in tables:
             await _as_owner(run, table.owner, switch(table, keep=keep))
+        # No lock keeps GRANT out. What it has changed until it had to wait for these statements, the other connection sees.
+        if await privileges(run.reading, seen) != granted:
+            raise _changed(run)
         await _make(run, made)
         await run.conn.execute("SET LOCAL ROLE NONE")
         await write_progress(run.conn, run.site.schema, run.job.id, progress)

@@ -24,8 +24,8 @@ from phiproxy.net.catalog_watch import Version, Watch, version_of
 from phiproxy.net.database_objects import Definitions, read_definitions
 from phiproxy.net.dependency_reader import Ask, ReadDependents, read_dependents
 from phiproxy.policy import catalog_rows
-from phiproxy.policy.catalog import Catalog, Relation
-from phiproxy.policy.dependencies import PG_CLASS, Dependents, Objects, dependents_of
+from phiproxy.policy.catalog import ANY_DDL, Catalog, Relation
+from phiproxy.policy.dependencies import PG_CLASS, PG_EVENT_TRIGGER, Dependents, Objects, dependents_of
 
 log = logging.getLogger(__name__)
 # A trigger on a table of the registry may have set another one in this session, with operators that answer otherwise.
@@ -37,6 +37,13 @@ OTHERS_EVERY = 60.0
 VIEW_ATTEMPTS, VIEW_PAUSE = 4, 0.1
 _SCHEMAS = r"""
 SELECT n.nspname::text FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'
+"""
+# Which schemas on a search path somebody may use.
+_PATHS = r"""
+SELECT pg_catalog.md5(pg_catalog.concat(
+         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', n.nspname, n.nspowner, n.nspacl), '|' ORDER BY n.oid)
+            FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
+         (SELECT pg_catalog.string_agg(m::text, '|' ORDER BY m.roleid, m.member, m.grantor) FROM pg_catalog.pg_auth_members m)))
 """
 _VIEWS = """
 SELECT c.oid::int8, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c WHERE c.oid IN ({oids})
@@ -141,8 +148,8 @@ class CatalogReader:
             views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in dependents.names])
             if self._also is not None:
                 self.answers = tuple([(await ask(question))[0] for question in self._also(server_version)])
-            one_row = f"SELECT ({_ASCII_CASE}), ({identity_query(server_version)}), ARRAY({_SCHEMAS})"
-            ((ascii_case, collation, schema_names),) = await ask(one_row)
+            one_row = f"SELECT ({_ASCII_CASE}), ({identity_query(server_version)}), ARRAY({_SCHEMAS}), ({_PATHS})"
+            ((ascii_case, collation, schema_names, paths),) = await ask(one_row)
             schemas = frozenset(schema_names)
             if clock.now() - self._others_at > OTHERS_EVERY:
                 self._others = frozenset(name for (name,) in await ask(_OTHERS))
@@ -157,9 +164,10 @@ class CatalogReader:
             version = before if before is not None and watch.asks_the_same(self._watch) else await watch.version(ask)
         asked = sorted({*(names or ())} - {table for _, table in protected})
         own = [r.oid for r in relations if not {r.name, *(i.name for i in r.indexes)}.isdisjoint(asked)]
+        setting = frozenset(setters.names) | {ANY_DDL for node in setters.nodes if node.catalogue == PG_EVENT_TRIGGER}
         content = (
-            sorted(dependents.names.items()), sorted(setters.names), sorted(views.items()), ascii_case, collation,
-            sorted(schemas), definitions.digest,
+            sorted(dependents.names.items()), sorted(setting), sorted(views.items()), ascii_case, collation,
+            sorted(schemas), paths, definitions.digest,
         )  # fmt: skip
         catalog = Catalog(
             int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=8).digest()),
@@ -173,11 +181,12 @@ class CatalogReader:
             collation,
             definitions.types,
             definitions.collations,
-            frozenset(setters.names),
+            setting,
             definitions.signatures,
             tables.names,
             schemas,
             self._others,
+            paths,
         )
         self._watch, self._definitions, self._tables = watch, definitions, tables
         self._asked, self._asked_version = (own, asked), None

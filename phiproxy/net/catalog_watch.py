@@ -34,8 +34,10 @@ _OF_RELATIONS = (
     ("i", "pg_inherits i WHERE i.inhrelid = ANY (%(oids)s::pg_catalog.oid[])"),
     ("i", "pg_inherits i WHERE i.inhparent = ANY (%(oids)s::pg_catalog.oid[])"),
 )
-# A parent depends on nothing of its child: what hangs from the child hangs from the parent too.
+# A parent depends on nothing of its child: what hangs from the child hangs from the parent too. What calls code that changes the
+# session goes by another name once it is renamed, and is no relation that was read.
 _REFERENCES = (
+    ("c", "pg_class c JOIN nodes n ON n.catalogue = 1259 AND n.oid = c.oid"),
     ("d", "pg_depend d JOIN nodes n ON d.refclassid = n.catalogue AND d.refobjid = n.oid"),
     ("i", "pg_inherits i JOIN nodes n ON n.catalogue = 1259 AND n.oid = i.inhrelid"),
 )
@@ -77,6 +79,8 @@ SELECT pg_catalog.count(*)::text FROM pg_catalog.pg_type t JOIN lasting l ON l.o
    AND (t.typrelid = 0 OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
 """
 _LASTING = _sum("l", "lasting l")
+# Which schemas of a search path somebody may use hangs on what he is a member of.
+_MEMBERS = (("m", "pg_auth_members m"),)
 _SAME = rf"""
 WITH nodes AS MATERIALIZED (
   SELECT * FROM ROWS FROM (pg_catalog.unnest(%(catalogues)s::pg_catalog.oid[]), pg_catalog.unnest(%(objects)s::pg_catalog.oid[]))
@@ -87,7 +91,7 @@ lasting AS MATERIALIZED (
 named AS MATERIALIZED (
   SELECT c.oid, c.xmin, c.relpersistence FROM pg_catalog.pg_class c WHERE c.relname = ANY (%(names)s::pg_catalog.name[])),
 temporary AS MATERIALIZED (SELECT d.oid, d.xmin FROM named d WHERE d.relpersistence = 't')
-SELECT {_parts((*_OF_RELATIONS, *_REFERENCES), _LASTING, _sum("d", "named d WHERE d.relpersistence <> 't'"))},
+SELECT {_parts((*_OF_RELATIONS, *_REFERENCES, *_MEMBERS), _LASTING, _sum("d", "named d WHERE d.relpersistence <> 't'"))},
        {_parts(_CODE)}, {_parts(_TYPES, _LASTING, _NEW_TYPES)}, {_parts(_COLLATIONS)}, {_parts(_REMOTE)},
        {_parts(_TEMPORARY, _sum("t", "temporary t"))},
        (SELECT t.oid::int8 FROM pg_catalog.pg_type t ORDER BY t.oid DESC LIMIT 1),

@@ -15,10 +15,32 @@ from phiproxy.policy.user_types import OwnType
 from phiproxy.sql.domain_conditions import domain_condition
 from phiproxy.wire.oids import BUILTIN_TYPES
 
+# 2078 is set_config, and 11 pg_catalog; through pg_settings an UPDATE calls it. An aggregate has no body.
 _BODIES = """
-SELECT 1255, p.oid::int8, p.prosrc || CASE WHEN p.prosqlbody::text ~ ':funcid 2078 ' THEN ' set_config' ELSE '' END
+SELECT 1255, p.oid::int8, p.prosrc || CASE
+         WHEN pg_catalog.concat(p.prosqlbody, p.proargdefaults) ~ ':funcid 2078 ' OR p.prosrc = 'set_config_by_name'
+              OR p.prosqlbody::text ~ (SELECT ':relid ' || c.oid || ' ' FROM pg_catalog.pg_class c
+                                        WHERE c.relname = 'pg_settings' AND c.relnamespace = 11)
+              OR EXISTS (SELECT FROM pg_catalog.pg_aggregate g
+                          WHERE g.aggfnoid = p.oid AND 2078 IN (g.aggtransfn, g.aggfinalfn, g.aggmtransfn, g.aggmfinalfn))
+         THEN ' set_config' ELSE '' END
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
- WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal') ORDER BY p.oid
+ WHERE p.oid >= 16384 AND (l.lanname NOT IN ('c', 'internal') OR p.prosrc IN ('set_config_by_name', 'aggregate_dummy'))
+ ORDER BY p.oid
+"""
+# Stored expressions that do so by themselves. No dependency on functions of the server's own is recorded, so all are looked
+# through: once, for through the proxy nobody makes one.
+_STORED = r"""
+WITH of (calls) AS MATERIALIZED (
+  SELECT ':funcid 2078 |:relid ' || c.oid || ' ' FROM pg_catalog.pg_class c WHERE c.relname = 'pg_settings' AND c.relnamespace = 11)
+SELECT 1259, w.ev_class::int8 FROM pg_catalog.pg_rewrite w, of
+ WHERE w.oid >= 16384 AND pg_catalog.concat(w.ev_action, w.ev_qual) ~ of.calls
+UNION SELECT 1259, d.adrelid::int8 FROM pg_catalog.pg_attrdef d, of WHERE d.adbin::text ~ of.calls
+UNION SELECT CASE WHEN k.contypid <> 0 THEN 1247 ELSE 1259 END, CASE WHEN k.contypid <> 0 THEN k.contypid ELSE k.conrelid END::int8
+        FROM pg_catalog.pg_constraint k, of WHERE k.contype = 'c' AND k.conbin::text ~ of.calls
+UNION SELECT 1259, p.polrelid::int8 FROM pg_catalog.pg_policy p, of WHERE pg_catalog.concat(p.polqual, p.polwithcheck) ~ of.calls
+UNION SELECT 1259, t.tgrelid::int8 FROM pg_catalog.pg_trigger t, of WHERE t.tgqual::text ~ of.calls
+UNION SELECT 1247, t.oid::int8 FROM pg_catalog.pg_type t, of WHERE t.oid >= 16384 AND t.typdefaultbin::text ~ of.calls
 """
 _REMOTE = """
 SELECT 1259, f.ftrelid::int8, coalesce(
@@ -92,6 +114,7 @@ class Definitions:
     types: tuple[OwnType, ...]
     signatures: Signatures
     own_signatures: str
+    stored: frozenset[Node] = frozenset()
 
     @cached_property
     def digest(self) -> str:
@@ -117,7 +140,8 @@ async def read_definitions(
         dynamic = await _names(ask, _DYNAMIC)
     if "remote" in parts:
         remote = {Node(c, oid): name for c, oid, name in await ask(_REMOTE)}
-    code = Code(bodies, remote, of.code) if parts & {"code", "remote"} else of.code
+    stored = of.stored if before is not None else frozenset([Node(c, oid) for c, oid in await ask(_STORED)])
+    code = Code(bodies, remote, of.code, stored) if parts & {"code", "remote"} else of.code
     if parts & {"code", "types"}:
         replaced = await _names(ask, _REPLACED)
     if parts & {"code", "types", "collations"}:
@@ -130,7 +154,7 @@ async def read_definitions(
     if "types" in parts or replaced != of.replaced:
         ((text,),) = await ask(catalog_rows.TYPES)
         types = catalog_rows.own_types(text, partial(domain_condition, replaced=replaced))
-    return Definitions(bodies, remote, code, always, dynamic, replaced, collations, types, signatures, own_signatures)
+    return Definitions(bodies, remote, code, always, dynamic, replaced, collations, types, signatures, own_signatures, stored)
 
 
 async def _names(ask: Ask, query: str) -> frozenset[str]:

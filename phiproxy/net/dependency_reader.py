@@ -70,6 +70,14 @@ SELECT 2617, o.oid::int8, o.oprname, 'operator'
   FROM wanted w JOIN pg_catalog.pg_operator o ON w.catalogue = 2617 AND o.oid = w.oid::pg_catalog.oid
 """
 
+# (table, table that refers to it)
+_CASCADES = """
+SELECT DISTINCT 1259, k.confrelid::int8, 1259, k.conrelid::int8
+  FROM ROWS FROM (pg_catalog.unnest(%s::int8[]), pg_catalog.unnest(%s::int8[])) AS w (catalogue, oid)
+  JOIN pg_catalog.pg_constraint k ON w.catalogue = 1259 AND k.conrelid = w.oid::pg_catalog.oid
+ WHERE k.contype = 'f' AND k.confrelid <> k.conrelid
+"""
+
 
 @dataclass(frozen=True)
 class ReadDependents:
@@ -79,6 +87,7 @@ class ReadDependents:
     setters: Dependents
     dependencies: Sequence[tuple[Node, Node]] = ()
     expanded: frozenset[Node] = frozenset()
+    cascades: Sequence[tuple[Node, Node]] = ()
 
 
 async def read_dependents(
@@ -92,7 +101,7 @@ async def read_dependents(
     protected = {Node(PG_CLASS, oid): name for oid, name in tables.items()}
     objects, expanded = Objects(code=code), set[Node]()
     if before is not None:
-        objects.dependencies = list(before.dependencies)
+        objects.dependencies, objects.cascades = list(before.dependencies), list(before.cascades)
         expanded.update(before.expanded)
         await _read_names(ask, objects, sorted(expanded))
     while True:
@@ -102,12 +111,14 @@ async def read_dependents(
             # Of nothing else it is noticed when it has other dependents than it had.
             watched = dependents.nodes | setters.nodes
             dependencies = tuple(pair for pair in objects.dependencies if pair[1] in watched)
-            return ReadDependents(dependents, setters, dependencies, watched)
+            return ReadDependents(dependents, setters, dependencies, watched, tuple(objects.cascades))
         rows = await ask(_CLOSURE, _columns(new))
         edges = {(Node(*row[:2]), Node(*row[2:])) for row in rows if row[3]}
-        nodes = sorted({*new, *(dependent for dependent, _ in edges)})
+        references = [(Node(*row[:2]), Node(*row[2:])) for row in await ask(_CASCADES, _columns(new))]
+        nodes = sorted({*new, *(dependent for dependent, _ in (*edges, *references))})
         await _read_names(ask, objects, nodes)
         objects.dependencies = sorted({*objects.dependencies, *edges})
+        objects.cascades = sorted({*objects.cascades, *references})
         expanded.update(nodes)
 
 

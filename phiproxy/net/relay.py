@@ -266,6 +266,9 @@ class Relay:
                 following = self.session.resume(failure, worked=isinstance(following, NeedWork))
                 self._write()
                 self._choke()
+                while self.session.over:
+                    self.session.over.pop()
+                    await asyncio.sleep(0)
                 if following is not None and self.session.pipeline.copy_in:
                     await self._listen_to_server()
         except Exception as error:

@@ -1,9 +1,10 @@
 """Closures over keys for the plans: how a column's value is stored, searched and opened. Made once per column, run per value."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from phiproxy.access.rules import Masked
 from phiproxy.crypto.blind_tags import make_tagger
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.crypto.seal import (
@@ -40,8 +41,33 @@ from phiproxy.types.value_errors import ChildMayRefuse
 from phiproxy.wire.arrays import Array
 from phiproxy.wire.bytea_and_text import assign_varchar, check_text
 
-StoreFunction = Callable[[bytes, Record], bytes]
+
+class StoreFunction(Protocol):
+    """Seals a value for one execution."""
+
+    def __call__(self, value: bytes, record: Record, keys: RecordKeys | None = None, /) -> bytes:
+        """Return what the server gets, as ``RowStoreFunction`` does."""
+
+
 ValueFunction = Callable[[bytes], bytes]
+
+
+# Of record keys so many are derived before others have their turn: half a millisecond.
+_KEYS_AT_ONCE = 256
+
+
+class SpelledKeys(dict[tuple[int, bytes], bytes]):
+    """Record keys of what a client's value spells; under those ``of_nobody`` nothing opens (SealError)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_nobody: set[tuple[int, bytes]] = set()
+
+    def __missing__(self, record: tuple[int, bytes]) -> bytes:
+        """Raise SealError for the key of a record of nobody's; KeyError for one that was not looked for."""
+        if record in self.of_nobody:
+            raise SealError("a value is under no key that is known")
+        raise KeyError(record)
 
 
 class Noticed(Protocol):
@@ -64,7 +90,7 @@ class Ciphers:
         self._memo = OpenMemo()
         self._store: dict[ProtectedColumn, tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]] = {}
         self._search: dict[tuple[int, int, int, DeclaredType, Lower | None], ValueFunction] = {}
-        self._open: dict[tuple[str, str, bool], OpenSpan] = {}
+        self._open: dict[tuple[str, str, bool | Masked], OpenSpan] = {}
         self._known: dict[Callable[..., bytes | None], KnownHeader] = {}
         self._conditions: dict[bytes, Condition] = {}
         self._default_texts: dict[tuple[int, bytes], bytes] = {}
@@ -162,7 +188,7 @@ class Ciphers:
         if not column.type.is_text:
             return self._make_typed_store(column, seal, tags, tally)
 
-        def store(value: bytes, record: Record, macs: Macs) -> bytes:
+        def store(value: bytes, record: Record, macs: Macs, _: RecordKeys | None = None, /) -> bytes:
             if len(value) > LONG_VALUE or 0 in value or not value.isascii():  # no call where there is nothing to say
                 check_text(value)
             if value[:2] == b"\\x":
@@ -232,7 +258,7 @@ class Ciphers:
     ) -> RowStoreFunction:
         """Return the closure for values that are in the canonical form of the column's type already."""
 
-        def store(value: bytes, record: Record, macs: Macs) -> bytes:
+        def store(value: bytes, record: Record, macs: Macs, _: RecordKeys | None = None, /) -> bytes:
             if value[:8] == b"\\xf55001":
                 self._refuse_stored(column, value)
             tally[0] += 1
@@ -295,7 +321,10 @@ class Ciphers:
     def open_span(self, column: ProtectedColumn) -> OpenSpan:
         """Return (data, begin, end of an envelope) -> plaintext, for a run of values; SealError (XX001) or KeyNeeded."""
         # One identity may be that of several columns, and a record says of which a value was opened.
-        masked = column.masked is not None
+        # Of a document some of whose fields are masked the masks are made where it is opened.
+        masked: bool | Masked = column.masked is not None
+        if column.masked is not None and column.masked.in_part:
+            masked = column.masked
         key = column.identity, column.label, masked
         opener = self._open.get(key)
         if opener is None:
@@ -308,7 +337,7 @@ class Ciphers:
             opener = self._open[key] = self._computed(column, column.base)
         if opener is None:
             told, label = self._noticed, column.label
-            noticed = None if told is None else partial(told, label, masked=masked)
+            noticed = None if told is None else partial(told, label, masked=masked is True)
             known = KnownHeader()
             opener = self._open[key] = make_span_opener(spec_of(column), self._ring, self._memo, noticed, known)
             self._known[opener] = known
@@ -325,20 +354,21 @@ class Ciphers:
 
     def opening_once(self, column: ProtectedColumn, label: str) -> OpenSpan:
         """Return what opens such values, as ``open_span`` does; ``label`` is what they are noted under as opened."""
-        told, masked = self._noticed, column.masked is not None
+        told, masked = self._noticed, column.masked is not None and not column.masked.in_part
         noticed = None if told is None else partial(told, label, masked=masked)
         return make_span_opener(spec_of(column), self._ring, self._memo, noticed)
 
-    def record_keys(self, column: ProtectedColumn, records: Mapping[tuple[int, bytes], Mapping[str, int]]) -> RecordKeys:
-        """Return the record keys of (data key, salt), and note how many values of which columns, by labels, are opened by each.
+    def record_keys(
+        self, column: ProtectedColumn, records: Mapping[tuple[int, bytes], Mapping[tuple[str, bool], int]]
+    ) -> RecordKeys:
+        """Return the record keys of (data key, salt), and note how many values of which columns are opened by each.
 
-        Raises KeyNeeded before anything is noted.
+        These are by labels, and by whether masks of them are shown. Raises KeyNeeded before anything is noted.
         """
         keys = {record: record_key_of(self._ring, column.tenant, *record) for record in records}
         if self._noticed is not None:
-            masked = column.masked is not None
             for record, (key, _) in keys.items():
-                for label, times in records[record].items():
+                for (label, masked), times in records[record].items():
                     if (note := self._noticed(label, key, masked=masked)) is not None:
                         for _ in range(times):
                             note()
@@ -348,18 +378,34 @@ class Ciphers:
         """Return what opens values of a column by record keys; for any thread."""
         return make_record_opener(spec_of(column), keys)
 
+    def spelled_keys(self, column: ProtectedColumn, records: Collection[tuple[int, bytes]]) -> Generator[None, None, SpelledKeys]:
+        """Return the record keys of what values to be stored in a column spell, a few in each step; KeyNeeded."""
+        keys = SpelledKeys()
+        for number, record in enumerate(records, start=1):
+            try:
+                keys[record] = record_key_of(self._ring, column.tenant, *record)[1]
+            except SealError:
+                keys.of_nobody.add(record)
+            if not number % _KEYS_AT_ONCE:
+                yield None
+        return keys
+
     def unopened(self, column: ProtectedColumn) -> Note | None:
         """Return what notes that a mask of a column is shown for which no value was opened; None where nobody is told."""
         return self._noticed(column.label, None, masked=True) if self._noticed is not None else None
 
-    def digest(self, column: ProtectedColumn) -> ValueFunction:
-        """Return value -> HMAC-SHA-256 of what it is equal by, under the key of the role that a masked column is keyed by."""
+    def digest(self, column: ProtectedColumn, *, apart: bool = False) -> ValueFunction:
+        """Return value -> HMAC-SHA-256 of what it is equal by, under the key of the role that a masked column is keyed by.
+
+        ``apart``: for any thread, and so by the key of now; KeyNeeded.
+        """
         assert column.masked is not None
         number, role, find = column.number, column.masked.keyed_by, self._ring.mask_mac
+        now = find(number, role) if apart else None
         form = codec(column.type, column.characters.lower if column.type.ignores_case else None).form
 
         def digest(value: bytes) -> bytes:
-            mac = find(number, role).copy()
+            mac = (now or find(number, role)).copy()
             mac.update(form(value))
             return mac.finalize()
 
@@ -405,7 +451,10 @@ def _text_search(tag: ValueFunction) -> ValueFunction:
 
 
 def _under(store: RowStoreFunction, macs: Macs) -> StoreFunction:
-    return lambda value, record: store(value, record, macs)
+    def under(value: bytes, record: Record, keys: RecordKeys | None = None, /) -> bytes:
+        return store(value, record, macs, keys)
+
+    return under
 
 
 def _default_spec(column: ProtectedColumn) -> ColumnSpec:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from phiproxy.crypto.seal import Record
 from phiproxy.documents.sealed_leaves import LOOKS_SEALED
 from phiproxy.errors import KeyNeeded, WriteKeyWant
 from phiproxy.long_values import LONG_VALUE, holds
-from phiproxy.plan.column_ciphers import Ciphers, StoreFunction, long_for, spells_stored
+from phiproxy.plan.column_ciphers import Ciphers, SpelledKeys, StoreFunction, long_for, spells_stored
+from phiproxy.plan.document_ciphers import spelled_in
 from phiproxy.plan.range_tags import NO_TAG, Bounds, range_tags
 from phiproxy.plan.value_formats import perhaps
 from phiproxy.policy.protection import ProtectedColumn
@@ -73,7 +74,7 @@ def convert_steps(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> Steps[
     for i, (use, value) in enumerate(uses, start=1):
         if not i % SLICE:
             yield None
-        if isinstance(use, Store) and isinstance(value, bytes | Array) and (yield from _is_long(use.column, value)):
+        if isinstance(use, Store) and isinstance(value, bytes | Array) and _is_long(use.column, value):
             result.append((yield from _sealed_apart(ciphers, stores, use, value, rows)))
         else:
             result.append(_converted(ciphers, stores, use, value, rows))
@@ -81,15 +82,23 @@ def convert_steps(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> Steps[
     return result
 
 
-def _is_long(column: ProtectedColumn, value: bytes | Array) -> Steps[bool]:
-    """Tell whether another thread seals a value: a long one that cannot be the spelling of a stored one, nor have such in it."""
-    size = size_of(value)
-    if size <= long_for(column) or spells_stored(value):
-        return False
+def _is_long(column: ProtectedColumn, value: bytes | Array) -> bool:
+    """Tell whether another thread seals a value: a long one that cannot be the spelling of a stored one."""
+    return size_of(value) > long_for(column) and not spells_stored(value)
+
+
+def _spelled_keys(ciphers: Ciphers, column: ProtectedColumn, value: bytes | Array) -> Steps[SpelledKeys | None]:
+    """Return the keys of what a document spells that may be stored, which another thread looks for."""
     if column.document is None:
-        return True
-    search = partial(_holds_sealed, value)
-    return not ((yield search) if size > LONG_VALUE else search())
+        return None
+    if size_of(value) <= LONG_VALUE and not _holds_sealed(value):
+        return SpelledKeys()
+    spelled = cast("set[tuple[int, bytes]]", (yield partial(_spelled_in, value)))
+    return (yield from ciphers.spelled_keys(column, spelled))
+
+
+def _spelled_in(value: bytes | Array) -> set[tuple[int, bytes]]:
+    return {record for element in elements_of(value) if element is not None for record in spelled_in(element)}
 
 
 def _holds_sealed(value: bytes | Array) -> bool:
@@ -129,7 +138,8 @@ def _sealed_apart(
             rows[use.column.scope, number].secret()
     except ValueError:  # given up since the records were drawn
         raise KeyNeeded({WriteKeyWant(use.column.scope, len(rows))}) from None
-    sealed = yield partial(_sealed, ciphers, stores, use, value, rows)
+    keys = yield from _spelled_keys(ciphers, use.column, value)
+    sealed = yield partial(_sealed, ciphers, stores, use, value, rows, keys)
     assert isinstance(sealed, bytes | Array)
     return sealed
 
@@ -201,6 +211,7 @@ def _sealed(
     use: Store | Define | Renew,
     value: bytes | Array,
     rows: Mapping[tuple[str, RowKey], Record],
+    keys: SpelledKeys | None = None,
 ) -> bytes | Array:
     scope = use.column.scope
     if isinstance(use, Renew):
@@ -211,7 +222,8 @@ def _sealed(
     if isinstance(value, bytes):
         if use.perhaps:
             with perhaps(use):
-                return stores[use.column](value, rows[scope, (use.row, -1)])
-        return stores[use.column](value, rows[scope, (use.row, -1)])
-    elements = (None if e is None else stores[use.column](e, rows[scope, (use.row, i)]) for i, e in enumerate(value.elements))
+                return stores[use.column](value, rows[scope, (use.row, -1)], keys)
+        return stores[use.column](value, rows[scope, (use.row, -1)], keys)
+    store = stores[use.column]
+    elements = (None if e is None else store(e, rows[scope, (use.row, i)], keys) for i, e in enumerate(value.elements))
     return Array(value.bounds, tuple(elements))

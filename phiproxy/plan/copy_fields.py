@@ -5,19 +5,21 @@ in one step, one per row and scope that stores a value (spec/stored-format 2.1).
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from operator import itemgetter
 from typing import cast
 
-from phiproxy.crypto.seal import Record
+from phiproxy.crypto.seal import Record, RecordKeys
+from phiproxy.documents.sealed_leaves import LOOKS_SEALED
 from phiproxy.errors import InvalidEncoding, KeyNeeded, PhiproxyError, ValueRefused, WriteKeyWant
-from phiproxy.long_values import LONG_VALUE, copied
-from phiproxy.plan.column_ciphers import Ciphers, long_for
+from phiproxy.long_values import LONG_VALUE, copied, holds
+from phiproxy.plan.column_ciphers import Ciphers, SpelledKeys, long_for
 from phiproxy.plan.convert_values import Steps, at_once
 from phiproxy.plan.copy_subjects import RowSubjects
-from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, of_binary
+from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, of_binary, spelled_in
 from phiproxy.plan.masked_values import Shown, shown_masked
 from phiproxy.plan.result_columns import shown_in
 from phiproxy.plan.sealed_columns import ColumnStore, column_store
@@ -103,7 +105,7 @@ class CopyIn:
         protected = [(i, reveal.column) for i, reveal in enumerate(copy.reveals) if reveal is not None]
         self._fields = [(i, self._field(i, column)) for i, column in protected]
         self._stores = [(i, _store(ciphers, column, styles, binary=self._binary), column) for i, column in protected]
-        self._protected = [c for _, c in protected]
+        self._protected, self._styles = [c for _, c in protected], styles
         self._writers = [self._written(i, column) for i, column in protected]
         places = [i for i, _ in protected]
         self._pick: Callable[[Row], Values] = (
@@ -261,9 +263,10 @@ class CopyIn:
             if sealed is not None:
                 return sealed, None
         stores, added = self._drawn(plain)
-        seal = partial(self._sealed_under, rows, begin, plain, failure, stores, added)
         if not self._long:
-            return seal()
+            return self._sealed_under(rows, begin, plain, failure, stores, added)
+        spelled = yield from self._spelled_keys(plain)
+        seal = partial(self._sealed_under, rows, begin, plain, failure, stores, added, spelled)
         try:  # before another thread begins: a keyring is not for two
             for records in (*(field[3] for field in stores), *(field[3] for field in added if field is not None)):
                 for record in records.values():
@@ -271,6 +274,25 @@ class CopyIn:
         except ValueError:  # given up since the records were drawn
             raise KeyNeeded({WriteKeyWant(scope, len(plain)) for scope, _ in self._scopes}) from None
         return cast("tuple[list[Row], CopyFailure | None]", (yield seal))
+
+    def _spelled_keys(self, plain: list[Values]) -> Steps[list[SpelledKeys | None]]:
+        """Return, for each column of documents, the keys of what they spell that may be stored, which another thread looks for."""
+        keys: list[SpelledKeys | None] = [None] * len(self._protected)
+        for n, column in enumerate(self._protected):
+            if column.document is not None:
+                found = cast("set[tuple[int, bytes]]", (yield partial(self._spelled, n, plain)))
+                keys[n] = yield from self._ciphers.spelled_keys(column, found)
+        return keys
+
+    def _spelled(self, n: int, plain: list[Values]) -> set[tuple[int, bytes]]:
+        found: set[tuple[int, bytes]] = set()
+        read = scalar_reader(Store(self._protected[n], 0), self._protected[n].type.underlying.unlimited, ())
+        for values in plain:
+            value = values[n]
+            if value is not None and (holds(value, LOOKS_SEALED) or holds(value, b"\\u00")):
+                with suppress(ValueRefused):  # said in its turn
+                    found |= spelled_in(read(value, int(self._binary), self._styles))
+        return found
 
     def _sealed_at_once(self, rows: list[Row], begin: int, columns: Columns) -> list[Row] | None:
         """Return what ``_sealed`` does, column by column; None where a value is refused, and it must be said which. KeyNeeded."""
@@ -296,16 +318,20 @@ class CopyIn:
         failure: CopyFailure | None,
         stores: Sequence[_Field],
         added: Sequence[_Default],
+        spelled: Sequence[SpelledKeys | None] | None = None,
     ) -> tuple[list[Row], CopyFailure | None]:
         """Return what ``_sealed`` does, once the values are read and the records drawn."""
+        spelled = spelled if spelled is not None else (None,) * len(stores)
         done = rows[:begin]
         position = 0
         for index, (values, row) in enumerate(zip(plain, rows[begin:], strict=False)):
             new = row.copy()
             try:
-                for value, (position, store, macs, records), write in zip(values, stores, self._writers, strict=True):
+                for value, (position, store, macs, records), write, keys in zip(
+                    values, stores, self._writers, spelled, strict=True
+                ):
                     if value is not None:
-                        new[position] = write(store(value, records[index], macs))
+                        new[position] = write(store(value, records[index], macs, keys))
             except InvalidEncoding as error:
                 return done, self._failed(error, rows, len(done), position)
             except ValueRefused as error:
@@ -454,7 +480,7 @@ class CopyOut:
         if output is not None and note is not None:
             opener = noting(output, note, opener, None)
         spell = self._writer(position, shown(reveal, int(self._binary), styles), reveal.type)
-        if column.masked is None:
+        if column.masked is None or column.masked.in_part:
             return opener, spell
         return shown_masked(ciphers, column, opener, None, ciphers.long_work, styles, noted=output is not None), spell
 
@@ -526,4 +552,8 @@ def _store(ciphers: Ciphers, column: ProtectedColumn, styles: Styles, *, binary:
         return store
     declared, code = column.type.underlying.unlimited, int(binary)
     read = scalar_reader(Store(column, 0), declared, ())
-    return lambda value, record, macs: store(read(value, code, styles), record, macs)
+
+    def read_and_store(value: bytes, record: Record, macs: Macs, keys: RecordKeys | None = None, /) -> bytes:
+        return store(read(value, code, styles), record, macs, keys)
+
+    return read_and_store

@@ -7,25 +7,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.hmac import HMAC
 
+from phiproxy.access.masks import mask
+from phiproxy.access.rules import Masked
 from phiproxy.crypto.envelope import envelope_parts
-from phiproxy.crypto.seal import OpenSpan, Record
+from phiproxy.crypto.seal import Note, OpenSpan, Record, RecordKeys, many_nonces
 from phiproxy.documents.field_paths import Path, spell_path
 from phiproxy.documents.field_values import FieldValues, field_values
-from phiproxy.documents.sealed_leaves import PREFIX, envelope_of, leaf_of, looks_sealed
+from phiproxy.documents.sealed_leaves import LOOKS_SEALED, PREFIX, envelope_of, leaf_of, looks_sealed
 from phiproxy.documents.walk import AS_LISTED, Walk, listed, refused_document, stored_otherwise
 from phiproxy.errors import IndexKeyWant, SealError, ValueRefused
-from phiproxy.long_values import LONG_JSON, copied
+from phiproxy.long_values import LONG_JSON, copied, decoded, encoded, found_at, take_apart
 from phiproxy.policy.physical_documents import OF_NULL
 from phiproxy.policy.protection import DocumentFields, Part, ProtectedColumn, Slot
 from phiproxy.types.declared import DeclaredType
-from phiproxy.types.json_types import Value, canonical, canonical_ascii, parse, take_apart
+from phiproxy.types.json_types import Value, canonical, canonical_ascii, parse
 from phiproxy.types.value_errors import UnsupportedVersion
 from phiproxy.wire.bytea_and_text import check_text
 
@@ -34,7 +37,15 @@ if TYPE_CHECKING:
 
 Macs = Sequence[HMAC]
 """A column's index keys, one for each slot that is live, in slot order; of a document those of its fields, one after the other."""
-RowStoreFunction = Callable[[bytes, Record, Macs], bytes]
+
+
+class RowStoreFunction(Protocol):
+    """Seals a value."""
+
+    def __call__(self, value: bytes, record: Record, macs: Macs, keys: RecordKeys | None = None, /) -> bytes:
+        """Return what the server gets. ``keys`` open what a document spells that is stored; without them the keyring is asked."""
+
+
 Made = tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]
 
 VERSION = b"\x01"
@@ -107,30 +118,55 @@ def sealing(ciphers: Ciphers, column: ProtectedColumn) -> Made:
     tally = ciphers.counts.stored(column.label)
     any_value = field_values(_JSONB)
 
-    def store(text: bytes, record: Record, macs: Macs) -> bytes:
+    def store(text: bytes, record: Record, macs: Macs, keys: RecordKeys | None = None, /) -> bytes:
         def change(number: int, value: Value) -> Value:
             field, seal, _, values = fields[number]
             begin, end = spans[number]
-            opened = partial(_opened_now, ciphers, field)
+            opened = partial(_opened_now, ciphers, field) if keys is None else partial(ciphers.opening_by, field, keys)
             return leaf_of(seal(_plaintext(field, opened, values, value), record, macs[begin:end]))
 
         def change_other(path: Path, value: Value) -> Value:
             if looks_sealed(value):
-                plaintext = _plaintext(others.at(path), partial(others.open_now, path), any_value, value)
+                other = others.at(path)
+                opened = partial(others.open_now, path) if keys is None else partial(ciphers.opening_by, other, keys)
+                plaintext = _plaintext(other, opened, any_value, value)
             else:
                 plaintext = any_value.sealed(value)
             return leaf_of(others.seal(path)(plaintext, record))
 
         walk = Walk(change, change_other if document.others_sealed else None, refused_document)
-        plain = read(text)
-        sealed = walk.through(plain, tree, column.place)
-        spelled = canonical_ascii(sealed, VERSION)
         if len(text) > LONG_JSON:
-            take_apart(plain, sealed)
+            record.nonces = record.nonces or many_nonces()
+        plain = sealed = read(text)
+        try:
+            sealed = walk.through(plain, tree, column.place)
+            spelled = canonical_ascii(sealed, VERSION)
+        finally:
+            if len(text) > LONG_JSON:
+                take_apart(plain, sealed)
         tally[0] += 1
         return spelled
 
     return store, wants
+
+
+def spelled_in(text: bytes) -> set[tuple[int, bytes]]:
+    """Return the data keys and salts of stored leaves that a document spells, in canonical form. For any thread.
+
+    A leaf is a whole string, so it has no escapes, and a quote before and behind it; but for a text that is put at a place.
+    """
+    found: set[tuple[int, bytes]] = set()
+    begin = found_at(text, LOOKS_SEALED)
+    while begin >= 0:
+        end = begin + len(LOOKS_SEALED)
+        if begin == 0 or text[begin - 1 : begin] == b'"':
+            behind = found_at(text, b'"', end)
+            end = behind if behind >= 0 else len(text)
+            with suppress(SealError, UnicodeDecodeError):
+                key_id, _, _, _, salt, _, _ = envelope_parts(envelope_of(decoded(copied(text, begin, end))), field=True)
+                found.add((key_id, salt))
+        begin = found_at(text, LOOKS_SEALED, end)
+    return found
 
 
 def _json_of(family: str, canonical_form: bytes) -> Value:
@@ -172,17 +208,25 @@ def _plaintext(field: ProtectedColumn, opening: Callable[[], OpenSpan], values: 
 def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
     """Return (data, begin, end of the server's text) -> the text with all leaves opened, of a document or a part of one.
 
-    Of a part that is shown as text, a leaf that is a string is that string. Raises SealError (XX001) for a leaf that is not sealed,
-    or does not open, and KeyNeeded.
+    Of a part that is shown as text, a leaf that is a string is that string. Fields of which the session sees masks are these.
+    Raises SealError (XX001) for a leaf that is not sealed, or does not open, and KeyNeeded.
     """
     part = column.part
     of = part.of if part is not None else column
     path = part.path if part is not None else ()
-    document = of.document
-    assert document is not None
-    walk = _opening_walk(document, ciphers.open_span, _Others(ciphers, of).open)
+    assert of.document is not None
+    document = _as_seen(of.document, of.masked)
+    unopened = [ciphers.unopened(field) if _is_hidden(field) else None for field in document.fields]
+    walk = _opening_walk(ciphers, document, ciphers.open_span, _Others(ciphers, of).open, unopened)
     node, as_text = listed(document.paths, document.clear).at(path), part is not None and part.text
-    labels = tuple(field.label for field in document.fields)
+
+    def leaves_of(text: bytes) -> tuple[Value, Records, Mapping[int, int]]:
+        stored = _stored(text, as_text=as_text)
+        try:
+            return stored, *_leaves(of.label, document, partial(Walk.through, value=stored, node=node, path=path))
+        except SealError:
+            take_apart(stored)
+            raise
 
     def opened(data: bytes, begin: int, end: int) -> bytes:
         if end - begin > LONG_JSON:
@@ -191,8 +235,10 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
 
     def opened_apart(data: bytes, begin: int, end: int) -> bytes:
         """Let another thread read the document, and then open it by the keys that its leaves ask for: a keyring is not for two."""
-        stored, asked = ciphers.long_work.do(lambda: leaves_of(_stored(copied(data, begin, end), as_text=as_text)))
+        stored, asked, hidden = ciphers.long_work.do(lambda: leaves_of(copied(data, begin, end)))
         keys = ciphers.record_keys(column, asked)
+        for number, times in hidden.items():
+            _tell(unopened[number], times)
         by_path: dict[Path, OpenSpan] = {}
 
         def open_other(at: Path) -> OpenSpan:
@@ -200,42 +246,60 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
                 by_path[at] = ciphers.opening_by(_other_at(of, at), keys)
             return by_path[at]
 
-        apart = _opening_walk(document, lambda field: ciphers.opening_by(field, keys), open_other)
+        apart = _opening_walk(ciphers, document, lambda field: ciphers.opening_by(field, keys), open_other)
 
         def all_opened() -> bytes:
-            value = apart.through(stored, node, path)
-            text = _shown(value, as_text=as_text)
-            take_apart(stored, value)
-            return text
+            value = stored
+            try:
+                value = apart.through(stored, node, path)
+                return _shown(value, as_text=as_text)
+            finally:
+                take_apart(stored, value)
 
         return ciphers.long_work.do(all_opened)
-
-    def leaves_of(stored: Value) -> tuple[Value, Records]:
-        records: dict[tuple[int, bytes], Counter[str]] = {}
-
-        def note(label: str, leaf: Value) -> Value:
-            key_id, _, _, _, salt, _, _ = envelope_parts(envelope_of(leaf), field=True)
-            records.setdefault((key_id, salt), Counter())[label] += 1
-            return leaf
-
-        others = (lambda _path, leaf: note(of.label, leaf)) if document.others_sealed else None
-        Walk(lambda number, leaf: note(labels[number], leaf), others, stored_otherwise).through(stored, node, path)
-        return stored, records
 
     return opened
 
 
-Records = Mapping[tuple[int, bytes], Mapping[str, int]]
-"""How many leaves of which labels are under which data key and salt."""
+def _as_seen(document: DocumentFields, masked: Masked | None) -> DocumentFields:
+    """Return a document whose fields know what the session sees of them."""
+    masks = dict(masked.fields) if masked is not None else {}
+    return replace(document, fields=tuple(replace(field, masked=masks.get(field.path)) for field in document.fields))
+
+
+Records = Mapping[tuple[int, bytes], Mapping[tuple[str, bool], int]]
+"""How many leaves of which labels, masked or not, are under which data key and salt."""
+
+
+def _leaves(label: str, document: DocumentFields, through: Callable[[Walk], object]) -> tuple[Records, Mapping[int, int]]:
+    """Return by what the leaves of a stored document are to be opened, and how many of which fields are not; for any thread."""
+    records: dict[tuple[int, bytes], Counter[tuple[str, bool]]] = {}
+    hidden = Counter[int]()
+
+    def note(own: str, leaf: Value, *, masked: bool = False) -> Value:
+        key_id, _, _, _, salt, _, _ = envelope_parts(envelope_of(leaf), field=True)
+        records.setdefault((key_id, salt), Counter())[own, masked] += 1
+        return leaf
+
+    def note_field(number: int, leaf: Value) -> Value:
+        field = document.fields[number]
+        if not _is_hidden(field):
+            return note(field.label, leaf, masked=field.masked is not None)
+        hidden[number] += 1
+        return leaf
+
+    others = (lambda _path, leaf: note(label, leaf)) if document.others_sealed else None
+    through(Walk(note_field, others, stored_otherwise))
+    return records, hidden
 
 
 def _stored(text: bytes, *, as_text: bool) -> Value:
     """Return what the server shows of a document; ``as_text``: as ``->>`` gives it, where a leaf is not quoted."""
-    return text.decode("utf-8") if as_text and text.startswith(PREFIX.encode()) else _parsed(text)
+    return decoded(text) if as_text and text.startswith(PREFIX.encode()) else _parsed(text)
 
 
 def _shown(value: Value, *, as_text: bool) -> bytes:
-    return value.encode("utf-8") if as_text and isinstance(value, str) else canonical(value)
+    return encoded(value) if as_text and isinstance(value, str) else canonical(value)
 
 
 _NO_LEAF = b"\x01"
@@ -272,23 +336,71 @@ def _without_decimals(number: bytes) -> bytes:
 
 
 def _opening_walk(
-    document: DocumentFields, open_field: Callable[[ProtectedColumn], OpenSpan], open_other: Callable[[Path], OpenSpan]
+    ciphers: Ciphers,
+    document: DocumentFields,
+    open_field: Callable[[ProtectedColumn], OpenSpan],
+    open_other: Callable[[Path], OpenSpan],
+    unopened: Sequence[Note | None] | None = None,
 ) -> Walk:
-    """Return the walk that opens leaves, by what opens those of a field, and other ones at a path."""
-    fields = [(open_field(field), field_values(field.type)) for field in document.fields]
+    """Return the walk that opens leaves, or makes masks of them, by what opens those of a field, and other ones at a path.
+
+    ``unopened`` is told, for each field, that a mask is shown for which nothing was opened; None: it is for any thread.
+    """
+    notes = unopened if unopened is not None else [None] * len(document.fields)
+    fields = [
+        _shows(ciphers, field, open_field, note, apart=unopened is None)
+        for field, note in zip(document.fields, notes, strict=True)
+    ]
     any_value = field_values(_JSONB)
 
-    def opened(open_span: OpenSpan, values: FieldValues, value: Value) -> Value:
-        envelope = envelope_of(value)
-        return values.opened(open_span(envelope, 0, len(envelope)))
-
     def change(number: int, value: Value) -> Value:
-        return opened(*fields[number], value)
+        return fields[number](value)
 
     def change_other(path: Path, value: Value) -> Value:
-        return opened(open_other(path), any_value, value)
+        return _opened(open_other(path), any_value, value)
 
     return Walk(change, change_other if document.others_sealed else None, stored_otherwise)
+
+
+def _opened(open_span: OpenSpan, values: FieldValues, value: Value) -> Value:
+    envelope = envelope_of(value)
+    return values.opened(open_span(envelope, 0, len(envelope)))
+
+
+def _tell(note: Note | None, times: int) -> None:
+    if note is not None:
+        for _ in range(times):
+            note()
+
+
+def _is_hidden(field: ProtectedColumn) -> bool:
+    """Tell whether a mask is shown of a field for which nothing is opened."""
+    return field.masked is not None and not field.masked.show.needs_value
+
+
+def _shows(
+    ciphers: Ciphers, field: ProtectedColumn, open_field: Callable[[ProtectedColumn], OpenSpan], note: Note | None, *, apart: bool
+) -> Callable[[Value], Value]:
+    """Return what makes of a sealed leaf what is shown of it: its value, or its mask, for which it is opened if that needs it."""
+    values = field_values(field.type)
+    if field.masked is None:
+        return partial(_opened, open_field(field), values)
+    show = field.masked.show
+    hide = mask(show, field.type, ciphers.digest(field, apart=apart) if show.kind == "pseudonym" else None)
+
+    def masked(plaintext: bytes) -> Value:
+        shown = hide(plaintext)
+        return None if shown is None else values.opened(shown)
+
+    if _is_hidden(field):
+
+        def unopened(_leaf: Value) -> Value:
+            if note is not None:
+                note()
+            return masked(b"")  # anew each time: what is shown of a long document is taken apart behind it
+
+        return unopened
+    return partial(_opened, open_field(field), FieldValues(values.sealed, masked))
 
 
 def _parsed(text: bytes) -> Value:

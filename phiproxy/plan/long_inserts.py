@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 from phiproxy.errors import PathNeeded, StatementRefused
 from phiproxy.plan.templates import template
+from phiproxy.plan.whether_split import HasSplit
 from phiproxy.sql.expressions.taint import ProtectedValues, elements_of
 from phiproxy.sql.result import Answered, Edit, Given, Occurrence, Subject
 from phiproxy.sql.text.insert_rows import Bulk, Row, find_bulk
+from phiproxy.sql.text.long_constants import without_long_constants
 from phiproxy.sql.text.parse import char_position, decode_text, parse
 from phiproxy.sql.text.shape import Shape, literal_value, numbers_of_gaps, quoted_names, shape_of
 from phiproxy.sql.values.uses import Renew, Search, Store
@@ -22,6 +24,10 @@ from phiproxy.sql.values.uses import Renew, Search, Store
 # Of a longer INSERT it is not found out whom its rows are about: it would be looked at once more each time that it is run.
 MOST_GIVEN = 1000
 MOST_TEXT = 128 * 1024
+# Of a longer INSERT only some rows are analysed; of a shorter one it would save less than a millisecond.
+MIN_BULK_TEXT = 1024
+# For each long INSERT of a string the rest of it is looked at once more.
+MAX_BULKS = 8
 Change = Edit | Occurrence
 Analyse = Callable[[bytes], list[Answered]]
 
@@ -37,6 +43,25 @@ class _Placed(NamedTuple):
     start: int = 0
     end: int = 0
     whole: bool = False
+
+
+def of_some_rows(text: bytes, analyse: Analyse, declared: Sequence[int], inserts: int = MAX_BULKS) -> list[Answered] | None:
+    """Return the answers of a text, of whose first long INSERTs (so many of them) only some rows are analysed.
+
+    None where all rows are to be: it has none that is long for more than a long constant, of which each character would be looked
+    at, or is split, and a split has the text of some rows only. Raises what ``analyse`` raises.
+    """
+    if not inserts or len(text) <= MIN_BULK_TEXT or len(without_long_constants(text)) <= MIN_BULK_TEXT:
+        return None
+
+    def shorter(shortened: bytes) -> list[Answered]:
+        spread = of_some_rows(shortened, analyse, declared, inserts - 1)
+        return analyse(shortened) if spread is None else spread
+
+    try:
+        return bulk_answers(text, shorter, declared)
+    except HasSplit:
+        return None
 
 
 def bulk_answers(text: bytes, analyse: Analyse, declared: Sequence[int] = ()) -> list[Answered] | None:

@@ -16,6 +16,7 @@ from phiproxy.access.rules import Decision
 from phiproxy.errors import (
     CatalogNeeded,
     ColumnMasked,
+    InvalidColumnReference,
     NotAuthentic,
     PathNeeded,
     PhiproxyError,
@@ -28,7 +29,7 @@ from phiproxy.errors import (
 )
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.compile import compile_definition, compile_script, compile_statement
-from phiproxy.plan.long_inserts import bulk_answers
+from phiproxy.plan.long_inserts import of_some_rows
 from phiproxy.plan.named_statements import Overlay, View
 from phiproxy.plan.plan_cache import PlanCache
 from phiproxy.plan.result_columns import SealedAttributes
@@ -62,18 +63,12 @@ from phiproxy.sql.split.view_definition import is_over_expressions
 from phiproxy.sql.statements.utility import leaves_aborted, may_show_hidden
 from phiproxy.sql.text.audit_text import visible_shape
 from phiproxy.sql.text.conforming_strings import Edit, either_way
-from phiproxy.sql.text.long_constants import without_long_constants
 from phiproxy.sql.text.newer_numbers import check_numbers
 from phiproxy.sql.text.parse import Scan, Statement, char_position, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.text.screen import Screen
 from phiproxy.sql.text.shape import Shape as TextShape
 from phiproxy.sql.text.shape import shape_of
 from phiproxy.sql.values.uses import Renew
-
-# Of a longer INSERT only some rows are analysed (``bulk``); of a shorter one it would save less than a millisecond.
-MIN_BULK_TEXT = 1024
-# For each long INSERT of a string the rest of it is looked at once more.
-MAX_BULKS = 8
 
 # A first word that begins none of COMMIT, END, ROLLBACK, ABORT and PREPARE TRANSACTION; a comment may stand before any.
 _OTHER_START = re.compile(rb"\s*(?!(?:commit|end|rollback|abort|prepare)\b)[a-z]", re.IGNORECASE)
@@ -106,7 +101,7 @@ class Planner:
         self._hiding = any(t.hides and not t.columns for t in protection.tables)
         self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
         own = frozenset(r.schema for r in catalog.relations if not r.schema.startswith("pg_temp_"))
-        self.schemas = catalog.schemas if catalog.schemas is not None else own
+        self.schemas = frozenset((*(catalog.schemas if catalog.schemas is not None else own), catalog.paths))
         self.screen = Screen(protection, catalog)
         self._names_are_ascii = all(n.isascii() for n in (*protection.table_names, *protection.column_names, *catalog.reaching))
         self._statements: PlanCache[StatementPlan] = PlanCache()
@@ -361,7 +356,11 @@ class Planner:
                 decode_text(text)
                 raise HasSplit(parts, whole=True)
         try:
-            statements, answers, rendered = self._of_some_rows(text, view, declared)
+            spread = of_some_rows(text, lambda shorter: self._proved(shorter, view, declared).answers, declared)
+            if spread is not None:
+                statements, answers, rendered = AnalysedText([], spread, rendered_of(text, spread))
+            else:
+                statements, answers, rendered = self._proved(text, view, declared)
         except HasSplit as found:
             if shape is not None and found.whole and found.plan is None:
                 split_of_shape = split_template(shape, text, found.split)
@@ -396,21 +395,6 @@ class Planner:
         decode_text(text)
         return simple, shape
 
-    def _of_some_rows(self, text: bytes, view: View, declared: tuple[int, ...], inserts: int = MAX_BULKS) -> AnalysedText:
-        """Return the answers of a text, of whose first long INSERTs (so many of them) only some rows are analysed.
-
-        Where these are split, all rows are analysed: a split has the text of some rows only.
-        """
-        if len(text) > MIN_BULK_TEXT and inserts and _may_have_rows(text):
-            shortened = partial(self._of_some_rows, view=view, declared=declared, inserts=inserts - 1)
-            try:
-                spread = bulk_answers(text, lambda shorter: shortened(shorter).answers, declared)
-            except HasSplit:
-                spread = None
-            if spread is not None:
-                return AnalysedText([], spread, rendered_of(text, spread))
-        return self._proved(text, view, declared)
-
     def _proved(self, text: bytes, view: View, declared: tuple[int, ...]) -> AnalysedText:
         """Analyse a text and prove its rewrite; before a name is said not to exist, the catalogue is read once more."""
         try:
@@ -432,7 +416,9 @@ class Planner:
         if isinstance(refusal, ValueRefused):
             return refusal
         refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
-        said = rejection(statement, text, context) if refusal.sqlstate in _PERHAPS_WRONG else None
+        said = rejection(statement, text, context) if refusal.sqlstate in (*_PERHAPS_WRONG, *_NOT_IN_SIGHT) else None
+        if said is not None and refusal.sqlstate in _NOT_IN_SIGHT and not isinstance(said, InvalidColumnReference):
+            said = None
         return said or self._unless_sure(refusal)
 
     def _outcome(self, statement: Statement, text: bytes, context: Context, statements: Sequence[Statement]) -> Outcome:
@@ -475,7 +461,7 @@ class Planner:
                 )
         if waiting is not None and not isinstance(outcome, Split):
             raise self.splitting.found(waiting[1], statement, text, context, view, waiting[0], whole=whole)
-        if isinstance(outcome, Answered) and is_over_expressions(statement, text, context):
+        if isinstance(outcome, Answered) and is_over_expressions(statement, text, context, outcome.outputs):
             said = StatementRefused("a view over expressions of protected columns can only be replaced by one", hint="Drop it.")
             return self.splitting.view(said, statement, text, context)
         if isinstance(outcome, Answered):
@@ -548,11 +534,6 @@ class Planner:
         )
 
 
-def _may_have_rows(text: bytes) -> bool:
-    """Tell whether a text is long for more than a long constant, of which each character would be looked at."""
-    return len(without_long_constants(text)) > MIN_BULK_TEXT
-
-
 class AnalysedText(NamedTuple):
     """What a text means."""
 
@@ -567,6 +548,8 @@ class AnalysedText(NamedTuple):
 # Of what is refused with these PostgreSQL itself might say something, or say it at another place.
 _OF_TYPES = frozenset({"42804", "42846", "42883"})
 _PERHAPS_WRONG = frozenset({"0A000", *_OF_TYPES})
+# The target of a write, to which its FROM may not refer, is none of the sources there; PostgreSQL says what it is.
+_NOT_IN_SIGHT = frozenset({"42703", "42P01"})
 
 
 def _place(text: bytes, statement: Statement, name: str) -> int:

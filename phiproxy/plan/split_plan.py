@@ -9,7 +9,7 @@ from typing import TypeVar
 from phiproxy.errors import StatementFailed, StatementRefused, WireError
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.policy.settings import Compute
-from phiproxy.sql.result import Rest, SourceColumn, Span, Split
+from phiproxy.sql.result import Rest, RowType, SourceColumn, Span, Split
 from phiproxy.sql.split.same_answers import means_clock
 from phiproxy.wire.messages import Field, decode_parameter_description, decode_row_description
 from phiproxy.wire.oids import MOMENT_OIDS
@@ -30,8 +30,6 @@ class EngineFacts:
     differences: Mapping[str, str] = field(default_factory=dict)
     extensions: frozenset[str] = frozenset()
     """Those that it has like the server."""
-    row_types: frozenset[int] = frozenset()
-    """The OIDs of the types of rows of tables that it has."""
 
     @classmethod
     def configured(cls, compute: Compute) -> EngineFacts | None:
@@ -87,6 +85,8 @@ class Computed:
     """Whether others follow in its transaction: FETCH from a cursor."""
     explained: bytes = b""
     """The words of an EXPLAIN that is computed before it, over the same rows."""
+    row_types: frozenset[RowType] = frozenset()
+    """The types of rows that the engine must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +188,14 @@ class SplitPlan(StatementPlan):
         around = self.split.around
         parts = tuple(map(write, self.split.rest.parts))
         explained = self.split.lead if self.split.analyzed is not None and self.split.write is not None else b""
-        return Computed(parts, self.split.columns, tuple(self.of_rest(types)), bool(around), around == "cursor", explained)
+        oids, types_ = tuple(self.of_rest(types)), self.split.row_types
+        return Computed(parts, self.split.columns, oids, bool(around), around == "cursor", explained, types_)
 
     def whole(self, declared: Sequence[int], write: Callable[[bytes], bytes]) -> Computed:
         """Return what the engine is to describe."""
         described, known = self.split.described, dict(enumerate(declared, start=1))
         types = tuple(known.get(number, 0) for number in described.parameters)
-        return Computed(tuple(map(write, described.parts)), self.split.described_columns, types)
+        return Computed(tuple(map(write, described.parts)), self.split.described_columns, types, row_types=self.split.row_types)
 
     def placed(self, failed: StatementFailed, *, whole: bool = False) -> StatementFailed:
         """Return an error of the engine's with its position in the client's text; ``whole``: it was to describe the statement."""

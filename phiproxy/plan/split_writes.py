@@ -11,7 +11,7 @@ from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.sql.result import BoundPair, SplitWrite
 from phiproxy.sql.values.formula import Formula
-from phiproxy.sql.values.uses import Store
+from phiproxy.sql.values.uses import Search, Store
 
 _COUNT, _LENGTH = Struct("!H").unpack_from, Struct("!i").unpack_from
 _BINARY = 1
@@ -70,6 +70,9 @@ def check_stored(plan: StatementPlan, computed: frozenset[int], kept: frozenset[
     """
     if kept and not (isinstance(plan, SplitPlan) and kept.isdisjoint(plan.split.source_parameters)):
         raise StatementRefused("the server would be given a value that only the engine may have", hint="Try again.")
+    if isinstance(plan, SplitPlan) and plan.split.write is not None:
+        _check_searched(plan, computed)
+        return
     if isinstance(plan, SplitPlan):
         placed = {number: at for at, number in enumerate(plan.split.source_parameters, start=1)}
         computed = frozenset(placed.get(number, 0) for number in computed)
@@ -78,6 +81,15 @@ def check_stored(plan: StatementPlan, computed: frozenset[int], kept: frozenset[
         uses = [use for use, n, source in plan.outputs if number - 1 == n and source is None]
         if not uses or not all(isinstance(use, Store) for use in uses) or any(number - 1 in _parts(s) for _, _, s in plan.outputs):
             raise StatementRefused("a computed value would be stored where nothing is protected", hint="Try again.")
+
+
+def _check_searched(plan: SplitPlan, computed: frozenset[int]) -> None:
+    """Go on where a source looks for computed values by tags, and nothing else; what the write does with them is looked at then."""
+    for position in (at for at, number in enumerate(plan.split.source_parameters) if number in computed):
+        uses = [use for use, n, source in plan.source.outputs if n == position and source is None]
+        searched = bool(uses) and all(isinstance(use, Search) for use in uses)
+        if not searched or any(position in _parts(source) for _, _, source in plan.source.outputs):
+            raise StatementRefused("a computed value would be seen where nothing is protected", hint="Try again.")
 
 
 def check_copied(plan: StatementPlan, count: int) -> None:

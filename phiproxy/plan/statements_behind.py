@@ -7,6 +7,7 @@ import dataclasses
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.search_path import set_path
 from phiproxy.policy.boundary import with_refused
+from phiproxy.policy.catalog import ANYTHING
 from phiproxy.sql.context import Context
 from phiproxy.sql.result import Answered
 
@@ -22,7 +23,10 @@ def context_behind(context: Context, answer: Answered, *, path_set: bool) -> Con
     others = tuple(r for r in context.catalog.relations if (r.schema, r.name) not in replaced)
     # What reaches a protected table from now on is known, as what it is, from the next text on.
     reaching = {**context.catalog.reaching, **dict.fromkeys(effects.reaches, "made before it in the same string")}
-    catalog = dataclasses.replace(context.catalog, relations=(*others, *effects.relations), reaching=reaching)
+    setters = context.catalog.setters
+    if effects.code and effects.catalog_changed:
+        setters = setters.union(effects.created, (ANYTHING,))
+    catalog = dataclasses.replace(context.catalog, relations=(*others, *effects.relations), reaching=reaching, setters=setters)
     path = set_path(context.path, effects.path) if effects.path_unknown else None if taken_back else context.path
     protection = with_refused(context.protection, catalog) if effects.relations else context.protection
     created = context.created.union(effects.created)

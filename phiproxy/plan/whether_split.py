@@ -92,7 +92,7 @@ class Splitting:
             return refusal if named is None else HasSplit(*named, whole=whole)
         parts = split_statement(statement, text, context, refusal, waiting)
         parts = parts or self._around(statement, text, context, view, waiting and (waiting, refusal))
-        if parts is None or not (self._has_types(parts) and self.is_answered(parts, context.declared, view)):
+        if parts is None or not self.is_answered(parts, context.declared, view):
             return refusal
         return self.of(parts, whole=whole)
 
@@ -128,10 +128,6 @@ class Splitting:
         parts = check_defaults(answer, text, context) if answer.definition else None
         if parts is not None and self.engine is None:
             raise refusal_of(parts)
-
-    def _has_types(self, parts: Split) -> bool:
-        """Tell whether the engine has the types of rows of tables that it must have."""
-        return self.engine is None or parts.row_types <= self.engine.row_types
 
     def is_answered(self, parts: Split, declared: Oids, view: View) -> bool:
         """Tell whether the server answers the source."""

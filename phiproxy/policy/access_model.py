@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from phiproxy.access.rules import AccessRules, BreakGlass, ColumnName, Rule
 from phiproxy.access.shows import DENY, NULL, OPEN, USAGE, Show, read_show
+from phiproxy.documents.field_paths import parse_path, spell_path
 from phiproxy.policy.identifiers import split_identifiers
 from phiproxy.policy.setting_values import FilePath, refuse
 from phiproxy.policy.settings import Section
@@ -44,21 +45,41 @@ def _column(value: str) -> str:
     return _parts(value, 3, "schema.table.column")
 
 
+def _path(value: str) -> str:
+    try:
+        return spell_path(parse_path(value))
+    except ValueError as error:
+        refuse(str(error))
+
+
+_Paths = Annotated[tuple[Annotated[str, AfterValidator(_path)], ...], Field(min_length=1)]
+
+
 class AccessRule(Section):
-    """What members of some roles see of some protected columns."""
+    """What members of some roles see of some protected columns, and of some fields of documents."""
 
     roles: _Roles = Field(description="names of roles, whose members count; % stands for any characters")
     tables: tuple[Annotated[str, AfterValidator(_table)], ...] = Field(
         default=(), description='schema.table: all of its protected columns; "*": all tables'
     )
     columns: tuple[Annotated[str, AfterValidator(_column)], ...] = Field(default=(), description="schema.table.column")
+    fields: dict[Annotated[str, AfterValidator(_column)], _Paths] = Field(
+        default_factory=dict, description="schema.table.column of a document, with a list of paths of its fields"
+    )
     show: Annotated[str, AfterValidator(_show)] = Field(description=USAGE)
 
     @model_validator(mode="after")
     def _of_something(self) -> AccessRule:
-        if not (self.tables or self.columns):
-            refuse("a rule needs `tables` or `columns`")
+        if not (self.tables or self.columns or self.fields):
+            refuse("a rule needs `tables`, `columns` or `fields`")
         return self
+
+    def named_fields(self) -> Iterator[tuple[tuple[str, str | int, int], ColumnName]]:
+        """Yield each field that is named, with its place in the rule."""
+        for document, paths in self.fields.items():
+            schema, table, column = split_identifiers(document)
+            for at, path in enumerate(paths):
+                yield ("fields", document, at), (schema, table, column + path)
 
 
 class BreakGlassModel(Section):
@@ -81,6 +102,13 @@ class Tokens(Section):
     )
 
 
+class Names(NamedTuple):
+    """What is protected: by each name of a column all that it has, and the same of each field of a document."""
+
+    columns: Mapping[ColumnName, tuple[ColumnName, ...]]
+    fields: Mapping[ColumnName, tuple[ColumnName, ...]]
+
+
 class Access(Section):
     """Who sees what."""
 
@@ -94,44 +122,51 @@ class Access(Section):
     break_glass: BreakGlassModel | None = None
     tokens: Tokens | None = None
 
-    def read(self, columns: Mapping[ColumnName, tuple[ColumnName, ...]], identities: Mapping[ColumnName, str]) -> AccessRules:
-        """Return what this comes to; ``columns`` are the protected columns by name, each with all of its names."""
+    def read(self, names: Names, identities: Mapping[ColumnName, str]) -> AccessRules:
+        """Return what this comes to."""
         glass = self.break_glass
         domains: dict[str, set[ColumnName]] = {}
         for name, identity in identities.items():
             domains.setdefault(identity, set()).add(name)
+        rules = tuple(Rule(rule.roles, *_columns_of(rule, names), read_show(rule.show)) for rule in self.rules)
         return AccessRules(
             {"open": OPEN, "mask": NULL, "deny": DENY}[self.default],
-            tuple(Rule(rule.roles, *_columns_of(rule, columns), read_show(rule.show)) for rule in self.rules),
-            frozenset(name for names in columns.values() for name in names),
-            tuple(frozenset(names) for names in domains.values() if len(names) > 1),
+            rules,
+            frozenset(name for own in names.columns.values() for name in own),
+            frozenset(name for own in names.fields.values() for name in own),
+            tuple(frozenset(own) for own in domains.values() if len(own) > 1),
             BreakGlass(glass.roles, glass.minutes * 60) if glass is not None else None,
             tokens=self.tokens is not None,
         )
 
-    def unknown(self, columns: Mapping[ColumnName, object]) -> list[tuple[tuple[str | int, ...], str]]:
+    def unknown(self, names: Names) -> list[tuple[tuple[str | int, ...], str]]:
         """Find what is named and not protected, each with its place below ``access`` in the file."""
-        tables = {name[:2] for name in columns}
+        tables = {name[:2] for name in names.columns}
         found: list[tuple[tuple[str | int, ...], str]] = []
         for number, rule in enumerate(self.rules):
             for at, table in enumerate(rule.tables):
                 if table != ALL_TABLES and tuple(split_identifiers(table)) not in tables:
                     found.append((("rules", number, "tables", at), f"no column of {table} is protected"))
             for at, column in enumerate(rule.columns):
-                if tuple(split_identifiers(column)) not in columns:
+                if tuple(split_identifiers(column)) not in names.columns:
                     found.append((("rules", number, "columns", at), f"{column} is not protected, and only such columns are masked"))
+            for place, field in rule.named_fields():
+                if field not in names.fields:
+                    text = f"{'.'.join(field)} is no field that the policy lists, and only such fields are masked"
+                    found.append((("rules", number, *place), text))
         return found
 
-    def masks(self, columns: Mapping[ColumnName, tuple[ColumnName, ...]]) -> list[tuple[int, Show, frozenset[ColumnName]]]:
-        """Return of each rule its number, what it shows, and of which columns."""
-        return [(n, read_show(rule.show), frozenset.union(*_columns_of(rule, columns))) for n, rule in enumerate(self.rules)]
+    def masks(self, names: Names) -> list[tuple[int, Show, frozenset[ColumnName]]]:
+        """Return of each rule its number, what it shows, and of which columns and fields."""
+        return [(n, read_show(rule.show), frozenset.union(*_columns_of(rule, names))) for n, rule in enumerate(self.rules)]
 
 
-def _columns_of(
-    rule: AccessRule, columns: Mapping[ColumnName, tuple[ColumnName, ...]]
-) -> tuple[frozenset[ColumnName], frozenset[ColumnName]]:
-    """Return the columns that a rule names, and those in tables that it names, under all of their names."""
+def _columns_of(rule: AccessRule, names: Names) -> tuple[frozenset[ColumnName], frozenset[ColumnName]]:
+    """Return the columns and fields that a rule names, and the columns in tables that it names, under all of their names."""
     tables = {tuple(split_identifiers(table)) for table in rule.tables if table != ALL_TABLES}
-    named = {tuple(split_identifiers(column)) for column in rule.columns}
-    inside = {one for name, names in columns.items() if ALL_TABLES in rule.tables or name[:2] in tables for one in names}
-    return frozenset(one for name, names in columns.items() if name in named for one in names), frozenset(inside)
+    named = [names.columns[schema, table, column] for schema, table, column in map(split_identifiers, rule.columns)]
+    named += [names.fields[field] for _, field in rule.named_fields()]
+    inside = {
+        one for name, own in names.columns.items() if ALL_TABLES in rule.tables or name[:2] in tables for one in own
+    }
+    return frozenset(one for own in named for one in own), frozenset(inside)

@@ -13,10 +13,24 @@ from phiproxy.policy.user_types import OwnType
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """A default that is another value at each call: the volatile ``functions`` that it calls ('' is one of the database's own).
+
+    ``sequence``: that which it is of, as SQL. ``plain``: it is the next value of that, and no more. ``identity``: attidentity.
+    """
+
+    functions: frozenset[str] = frozenset()
+    sequence: str = ""
+    plain: bool = False
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogColumn:
     """One row of pg_attribute that is neither dropped nor a system column.
 
-    ``default``: a DEFAULT that is one envelope; ``computed_default``: one that holds the sealed text of an expression.
+    ``default``: a DEFAULT that is one envelope; ``computed_default``: one that holds the sealed text of an expression; ``drawn``:
+    one that is another value at each call.
 
     ``collation``, as SQL, where it is not that of the type, and its ``provider`` (pg_collation.collprovider).
     """
@@ -32,6 +46,7 @@ class CatalogColumn:
     collation: str = ""
     provider: str = ""
     computed_default: bytes | None = None
+    drawn: Drawn | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +71,8 @@ class Relation:
     ``key_columns``: its columns in a foreign key, on either side; ``guards``: (column, identity number) of its guards;
     ``parents``: the oids of those that it inherits from; ``partition_key``: the columns that say to which partition a row goes;
     ``diverted``: rules or triggers of its own decide what becomes of a row that is written to it (INSTEAD OF, and BEFORE INSERT FOR
-    EACH ROW); ``policies_by_command``: it has policies that are not FOR ALL, so that rows may be seen, and not be changed;
+    EACH ROW); ``row_triggers``: it has triggers BEFORE … FOR EACH ROW;
+    ``policies_by_command``: it has policies that are not FOR ALL, so that rows may be seen, and not be changed;
     ``checks``: (column, what the proxy evaluates of a constraint over it), in the order of their names;
     ``columns`` are in the order in which clients see them, those that are hidden last; ``reordered``: the server's is another one;
     ``unordered``: it is not known in which order clients are to see them (``column_order``);
@@ -85,6 +101,7 @@ class Relation:
     row_type: int = 0
     barrier: bool = False
     policies_by_command: bool = False
+    row_triggers: bool = False
     guarded_fields: tuple[tuple[str, tuple[int, ...]], ...] = ()
     guarded_clear: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
@@ -102,6 +119,12 @@ class Relation:
         return f"{self.schema}.{self.name}"
 
 
+ANY_DDL = "\0any ddl"
+"""Among ``Catalog.setters``: an event trigger may change the session."""
+ANYTHING = "\0anything"
+"""Among them in a transaction that has made code that does: what hangs from that is not known there, so it may be anything."""
+
+
 @dataclass(frozen=True)
 class Catalog:
     """Relations of one database and the names through which protected tables can be reached.
@@ -117,10 +140,11 @@ class Catalog:
     ``ascii_case``: upper and lower case of ASCII are each other, as they are not in Turkish. ``collation`` is the
     default one of the database, with its version; ``collations`` are the names of those under which only equal
     bytes are equal. ``types`` are the database's own, without arrays and the row types of tables.
-    ``setters`` are the names of what may change the session's search path or styles by itself: functions, and tables and views
-    that call them.
+    ``setters`` are the names of what may change the session's search path or styles by itself: functions, and tables, views, types
+    and operators that call them. ``ANY_DDL`` is among them where an event trigger does so.
     ``signatures`` are its functions, operators and casts (None: not known). ``schemas`` are all but temporary ones (None: those
-    of the relations). ``others`` are names of relations that were there at some time, whether they were read or not.
+    of the relations); ``paths`` is another text where somebody may use others of them than before. ``others`` are names of
+    relations that were there at some time, whether they were read or not.
     ``generation`` changes whenever anything else here does, but for ``relations``, ``names`` and ``others``.
     """
 
@@ -140,6 +164,7 @@ class Catalog:
     names: frozenset[str] | None = None
     schemas: frozenset[str] | None = None
     others: frozenset[str] = frozenset()
+    paths: str = ""
 
     @property
     def unread_views(self) -> bool:

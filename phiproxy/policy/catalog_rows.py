@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.catalog import Catalog, CatalogColumn, CatalogIndex, Relation
+from phiproxy.policy.catalog import Catalog, CatalogColumn, CatalogIndex, Drawn, Relation
 from phiproxy.policy.column_order import logical_order
 from phiproxy.policy.column_types import by_oid
 from phiproxy.policy.physical_columns import (
@@ -40,7 +40,29 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
                                         WHERE d.adrelid = c.oid AND d.adnum = a.attnum
                                           AND (d.adbin::text LIKE '{CONST :consttype 17 %'
                                                OR d.adbin::text LIKE '{FUNCEXPR :funcid 1947 %')) END,
-                                     l.provider, l.schema, l.name) ORDER BY a.attnum)
+                                     l.provider, l.schema, l.name,
+                                     CASE WHEN a.attidentity <> '' OR (a.atthasdef AND a.attgenerated = '') THEN (
+                                       SELECT pg_catalog.json_build_array(
+                                         coalesce(pg_catalog.json_agg(
+                                                    DISTINCT CASE f.pronamespace WHEN 11 THEN f.proname ELSE '' END)
+                                                    FILTER (WHERE f.provolatile = 'v'), '[]'),
+                                         coalesce(pg_catalog.bool_and(f.oid IN (480, 714, 1574)), a.attidentity <> ''),
+                                         (SELECT CASE WHEN pg_catalog.count(*) = 1 THEN pg_catalog.min(
+                                             pg_catalog.quote_ident(qn.nspname) || '.' || pg_catalog.quote_ident(q.relname)) END
+                                            FROM pg_catalog.pg_class q JOIN pg_catalog.pg_namespace qn ON qn.oid = q.relnamespace
+                                           WHERE q.relkind = 'S' AND (q.oid IN (
+                                                   SELECT p.refobjid FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_depend p
+                                                     ON p.classid = 2604 AND p.objid = d.oid AND p.refclassid = 1259
+                                                    WHERE d.adrelid = c.oid AND d.adnum = a.attnum)
+                                                 OR q.oid IN (
+                                                   SELECT p.objid FROM pg_catalog.pg_depend p
+                                                    WHERE a.attidentity <> '' AND p.classid = 1259 AND p.refclassid = 1259
+                                                      AND p.refobjid = c.oid AND p.refobjsubid = a.attnum AND p.deptype = 'i'))),
+                                         a.attidentity)
+                                         FROM pg_catalog.pg_proc f WHERE f.oid IN (
+                                           SELECT m.called[1]::oid FROM pg_catalog.pg_attrdef d, LATERAL pg_catalog.regexp_matches(
+                                                  d.adbin::text, ':(?:op)?funcid ([0-9]+)', 'g') AS m (called)
+                                            WHERE d.adrelid = c.oid AND d.adnum = a.attnum)) END) ORDER BY a.attnum)
             FROM pg_catalog.pg_attribute a LEFT JOIN LATERAL (
                    SELECT o.collprovider, pg_catalog.quote_ident(ln.nspname), pg_catalog.quote_ident(o.collname)
                      FROM pg_catalog.pg_collation o JOIN pg_catalog.pg_namespace ln ON ln.oid = o.collnamespace
@@ -83,7 +105,8 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
             FROM (SELECT k.* FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' OFFSET 0) AS k
            WHERE k.conbin::text LIKE '%:consttype 17 %:constvalue %[ % -11 80 1 1 %'), c.reltype::int8,
          c.reloptions::text ~* '\msecurity_barrier=(true|on|yes|1|t|y)\M',
-         EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polcmd <> '*'))::text
+         EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polcmd <> '*'),
+         EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 3))::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r','p','v','m','f') AND n.nspname <> 'pg_toast' AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
 """
@@ -186,7 +209,7 @@ def changed(base: Catalog, names: Iterable[str]) -> bytes:
 def relation(text: str) -> Relation:
     """Return the relation of one row."""
     oid, schema, name, kind, row_security, child, parent, columns, in_keys, guards, indexes, *more = json.loads(text)
-    parents, parted, diverted, checks, row_type, barrier, by_command = more
+    parents, parted, diverted, checks, row_type, barrier, by_command, triggers = more
     own = tuple(map(_column, columns or ()))
     by_number = {c.attnum: c.name for c in own}
     guarded = [(by_number.get(attnum), guarded_number(definition or "")) for attnum, definition, _ in guards or ()]
@@ -217,6 +240,7 @@ def relation(text: str) -> Relation:
         row_type=row_type,
         barrier=bool(barrier),
         policies_by_command=by_command,
+        row_triggers=triggers,
         guarded_fields=tuple(
             (by_number[attnum], fields)
             for attnum, definition, _ in guards or ()
@@ -231,12 +255,16 @@ def relation(text: str) -> Relation:
 
 
 def _column(row: list[Any]) -> CatalogColumn:
-    *plain, default, provider, schema, collation = row
+    *plain, default, provider, schema, collation, changing = row
     collated = f"{schema}.{collation}" if collation is not None else ""
     sealed = sealed_constant(default)
     constant, computed = (None, sealed) if is_computed_default(default) else (sealed, None)
     column = CatalogColumn(*plain)
-    return replace(column, default=constant, computed_default=computed, collation=collated, provider=provider or "")
+    drawn = None
+    if changing is not None and (changing[0] or changing[3]):
+        names, plain_draw, sequence, identity = changing
+        drawn = Drawn(frozenset(names), sequence or "", plain_draw and bool(sequence), identity)
+    return replace(column, default=constant, computed_default=computed, collation=collated, provider=provider or "", drawn=drawn)
 
 
 def _checks(constraints: Iterable[tuple[str, bool, str]], by_number: Mapping[int, str]) -> Iterator[tuple[str, Check]]:

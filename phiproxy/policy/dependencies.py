@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 # Fixed by the source of PostgreSQL (src/include/catalog): the oids of the catalogues that pg_depend speaks of.
-PG_CLASS, PG_PROC = 1259, 1255
+PG_CLASS, PG_PROC, PG_EVENT_TRIGGER = 1259, 1255, 3466
 
 # Functions that run a query or read a table given as text: no token of the statement tells which.
 ALWAYS = re.compile(
@@ -21,23 +21,39 @@ ALWAYS = re.compile(
     r"|ts_stat|ts_rewrite|crosstab.*|connectby|xpath_table"
 )
 
-# What a body says that changes the path or the styles of its session; a set_config of a constant setting says of which.
+# What a body says that changes the path or the styles of its session, or which schemas are on its path. Comments stand wherever
+# white space does, and may be nested. What is glued together behind SET or RESET, or put there by format(), is anything.
+_GAP = r"(?:\s++|--[^\n]*+|/\*[\s\S]*?\*/|\*/)++"
 _STYLES = (
     "datestyle|timezone|intervalstyle|bytea_output|extra_float_digits|client_encoding|standard_conforming_strings"
     "|session_authorization|search_path"
 )
+_ANY = r"""["'%|$\\]"""
 _SETS = re.compile(
-    rf"\b(?:search_path|pg_settings|discard\s+all|reset\s+(?:all|role|session|{_STYLES}))\b"
-    rf"|\bset\s+(?:(?:local|session)\s+)?(?:\"?(?:{_STYLES})\b|(?:role|authorization|time\s+zone|names|schema)\b(?!\s*=))"
-    rf"|\bset_config\s*\(\s*(?:'(?:role|{_STYLES})'|[^'\s])|\bset_config\b(?!\s*\()",
+    rf"\b(?:search_path|pg_settings|discard{_GAP}all)\b"
+    rf"|\breset{_GAP}(?:(?:all|role|session|time{_GAP}zone|phiproxy|{_STYLES})\b|{_ANY})"
+    rf"|\bset{_GAP}(?:(?:local|session){_GAP})?+(?:(?:role|authorization|time{_GAP}zone|names|schema|phiproxy|{_STYLES})\b|{_ANY})"
+    rf"|['$;]\s*+(?:re)?set{_ANY}|\b(?:create|drop|alter){_GAP}(?:schema|extension)\b|\b(?:grant|revoke)\b[^;]{{0,500}}\bschema\b"
+    rf"|\bgrant{_GAP}[\w%,]+{_GAP}to\b|\brevoke{_GAP}[\w%,]+{_GAP}from\b",
     re.IGNORECASE,
 )
+_ASSIGNS = re.compile(
+    rf"(\bupdate(?:{_GAP}(?!(?:then|begin|else|loop)\b)(?:\"[^\"]*\"|[\w.$%*])+){{0,5}}?){_GAP}set\b", re.IGNORECASE
+)
+"""The head of an UPDATE, whose SET sets no setting."""
+_CONFIG = re.compile(r"\bset_config\b", re.IGNORECASE)
+_OF_OTHERS = re.compile(
+    rf"set_config\s*\(\s*'(?!(?:role|phiproxy\.\w*|{_STYLES})')[\w.]+'\s*,", re.IGNORECASE
+)
+"""It sets a constant setting that says none of these."""
 _TOKEN = re.compile(r"[^\W\d][\w$]*")
 
 
 def changes_session(body: str) -> bool:
-    """Tell whether a function of this body may change the path or the styles of its session by itself."""
-    return _SETS.search(body) is not None
+    """Tell whether a function of this body may change the path or the styles of its session, or what is on the path, by itself."""
+    if any(_OF_OTHERS.match(body, found.start()) is None for found in _CONFIG.finditer(body)):
+        return True
+    return _SETS.search(_ASSIGNS.sub(r"\1 ", body)) is not None
 
 
 class Node(NamedTuple):
@@ -66,11 +82,15 @@ class Code:
     """Which functions' bodies and which foreign tables mention a name.
 
     ``bodies``: function -> source text. ``remote``: foreign table -> the remote table's name. What ``before`` has
-    looked into is not looked into again.
+    looked into is not looked into again. ``setting``: what changes the session by expressions of its own.
     """
 
     def __init__(
-        self, bodies: Mapping[Node, str] | None = None, remote: Mapping[Node, str] | None = None, before: Code | None = None
+        self,
+        bodies: Mapping[Node, str] | None = None,
+        remote: Mapping[Node, str] | None = None,
+        before: Code | None = None,
+        setting: Iterable[Node] = (),
     ) -> None:
         self._by_token: defaultdict[str, list[Node]] = defaultdict(list)
         known = before.bodies if before is not None else {}
@@ -79,7 +99,8 @@ class Code:
             node: read if (read := known.get(node)) is not None and read.source == body else _Body.read(body)
             for node, body in (bodies or {}).items()
         }
-        self.setters = {node: "the session's settings" for node, body in self.bodies.items() if body.sets}
+        self.setters = dict.fromkeys(setting, "the session's settings")
+        self.setters |= dict.fromkeys((node for node, body in self.bodies.items() if body.sets), "the session's settings")
         for node, body in self.bodies.items():
             for token in body.tokens:
                 self._by_token[token].append(node)
@@ -102,12 +123,14 @@ class Objects:
 
     ``names``: node -> (name, kind in words). ``dependencies``: (dependent, referenced), where the table stands for its rules,
     triggers, policies, defaults, checks and indexes, and nothing for what passes nothing on (foreign keys, sequences, TOAST).
-    ``code``: what is there by name only.
+    ``code``: what is there by name only. ``cascades``: (table, table that refers to it by a foreign key): what is deleted of the
+    one may be deleted of the other, whose triggers are fired.
     """
 
     names: dict[Node, tuple[str, str]] = field(default_factory=dict)
     dependencies: list[tuple[Node, Node]] = field(default_factory=list)
     code: Code = field(default_factory=Code)
+    cascades: list[tuple[Node, Node]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -131,7 +154,7 @@ def dependents_of(objects: Objects, protected: Mapping[Node, str], always: Itera
 def setters_of(objects: Objects) -> Dependents:
     """Return the functions that may change the path or the styles of their session, and all that depends on one."""
     roots = objects.code.setters
-    dependents = dependents_of(objects, roots)
+    dependents = dependents_of(replace(objects, dependencies=[*objects.dependencies, *objects.cascades]), roots)
     return Dependents(
         dependents.names | {objects.names[node][0]: roots[node] for node in roots if node in objects.names}, dependents.nodes
     )

@@ -18,7 +18,7 @@ from phiproxy.documents.field_paths import Path, parse_path, spell_path
 from phiproxy.errors import ConfigError
 from phiproxy.index.function_table import usages
 from phiproxy.index.transform import short_type
-from phiproxy.policy.access_model import Access
+from phiproxy.policy.access_model import Access, Names
 from phiproxy.policy.column_types import parse_type
 from phiproxy.policy.document_columns import (
     DocumentField,
@@ -294,20 +294,34 @@ class Policy(Section):
                 columns.append(replace(first, schema=schema, table=table, name=bare, fields=fields))
         return tuple(columns)
 
-    def _names_by_column(self) -> dict[ColumnName, tuple[ColumnName, ...]]:
-        """Return of each name of a protected column all names that it has, by ``renamed_to``."""
-        named = (tuple(self._names(key, name, column)) for key, name, column in self._each())
-        return {one: names for names in named for one in names}
+    def _names_that_are_protected(self) -> Names:
+        """Return all names that columns and fields have, by ``renamed_to``; a field whose path is none is left out."""
+        columns: dict[ColumnName, tuple[ColumnName, ...]] = {}
+        fields: dict[ColumnName, tuple[ColumnName, ...]] = {}
+        for key, name, column in self._each():
+            names = tuple(self._names(key, name, column))
+            columns.update(dict.fromkeys(names, names))
+            for text in column.fields or ():
+                with suppress(ValueError):
+                    path = spell_path(parse_path(text))
+                    behind = tuple((schema, table, bare + path) for schema, table, bare in names)
+                    fields.update(dict.fromkeys(behind, behind))
+        return Names(columns, fields)
 
     def access_rules(self) -> AccessRules | None:
         """Return who sees what, or None where everybody sees everything that he may SELECT."""
         if self.access is None:
             return None
-        return self.access.read(self._names_by_column(), {(c.schema, c.table, c.name): c.identity for c in self.columns()})
+        return self.access.read(
+            self._names_that_are_protected(), {c.registered_name: c.identity for c in self.columns_and_fields()}
+        )
 
     def access_complaints(self, types: Mapping[ColumnName, DeclaredType]) -> Iterator[str]:
-        """Yield ``file:line:column: text`` for each mask that does not fit the type of a column that it is for."""
-        for number, show, columns in self.access.masks(self._names_by_column()) if self.access is not None else ():
+        """Yield ``file:line:column: text`` for each mask that does not fit the type of a column or field that it is for."""
+        if self.access is None:
+            return
+        types = {**{c.registered_name: c.type for c in self.columns_and_fields() if c.path}, **types}
+        for number, show, columns in self.access.masks(self._names_that_are_protected()):
             for column in sorted(columns & types.keys()):
                 why = complaint(show, types[column])
                 if why is not None:
@@ -384,7 +398,7 @@ class Policy(Section):
             complaints += _index_complaints(self._spell, where, column, split_identifiers(name)[0])
             complaints += self._field_complaints(where, key, name, column, identities)
         if self.access is not None:
-            unknown = self.access.unknown(self._names_by_column())
+            unknown = self.access.unknown(self._names_that_are_protected())
             complaints += [Complaint(("access", *where), text) for where, text in unknown]
         return [*complaints, *self._released_complaints(seen)]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from phiproxy.access.rules import AccessRules, ColumnName, Decision, Masked
+from phiproxy.access.rules import AccessRules, ColumnName, Decision, Masked, in_part
 from phiproxy.documents.field_paths import Path, spell_path
 from phiproxy.errors import ColumnMasked, NotAuthentic
 from phiproxy.index.characters import ASCII, Characters
@@ -214,7 +214,8 @@ class ProtectedColumn:
     def refuse_masked(self) -> None:
         """Raise ColumnMasked where its values are not shown: then nothing but a mask may be, and no index answers."""
         if self.masked is not None:
-            raise column_masked((self.base or self).label, self.masked.show.denies)
+            fields = tuple(sorted(path for path, _ in self.masked.fields))
+            raise column_masked((self.base or self).label, self.masked.show.denies, fields)
 
     @property
     def label(self) -> str:
@@ -268,8 +269,21 @@ class ProtectedColumn:
         return next((s for s in self.slots if s.expression == expression and s.state == "active"), None)
 
 
-def column_masked(label: str, denied: bool) -> ColumnMasked:  # noqa: FBT001 - what the rule says
-    """Return why a statement is refused that reads a column of which its role sees nothing, or a mask only."""
+_BY_PATH = "What else is in it can be taken by its path."
+_OR_BY_PATH = "Select the column itself. " + _BY_PATH
+
+
+def column_masked(label: str, denied: bool, fields: tuple[str, ...] = ()) -> ColumnMasked:  # noqa: FBT001 - what the rule says
+    """Return why a statement is refused that reads a column of which its role sees nothing, or a mask only.
+
+    ``fields`` are the paths of those that are masked of a document of which others are not.
+    """
+    if fields:
+        which = ", ".join(fields)
+        if denied:
+            return ColumnMasked(f"permission denied for column {label}, for {which} in it", label, hint=_BY_PATH)
+        text = f"column {label} is masked for this role in part ({which}), and so is only shown"
+        return ColumnMasked(text, label, hint=_OR_BY_PATH)
     if denied:
         return ColumnMasked(f"permission denied for column {label}", label, hint="The policy's `access:` denies it to this role.")
     return ColumnMasked(
@@ -277,6 +291,13 @@ def column_masked(label: str, denied: bool) -> ColumnMasked:  # noqa: FBT001 - w
         label,
         hint="Select the column itself. It can be neither compared, sorted by, grouped, computed with, copied nor updated.",
     )
+
+
+def _masked(column: ProtectedColumn, masks: Mapping[ColumnName, Masked]) -> Masked | None:
+    """Return what is seen of a column: what a rule says of the whole, or of a document what rules say of its fields."""
+    name = column.schema, column.table, column.name
+    fields = column.document.fields if column.document is not None else ()
+    return masks.get(name) or in_part((f.path, masks[own]) for f in fields if (own := (*name[:2], column.name + f.path)) in masks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,15 +369,15 @@ class Protection:
         """
         masks = dict(decision)
         tables = {
-            (t.schema, t.name): replace(
-                t, columns={n: replace(c, masked=masks.get((t.schema, t.name, n))) for n, c in t.columns.items()}
-            )
+            (t.schema, t.name): replace(t, columns={n: replace(c, masked=_masked(c, masks)) for n, c in t.columns.items()})
             for t in self.tables
         }
         for table in self.clear:
             name = table.schema, table.name
-            sealed = tables[name].columns if name in tables else {}
-            open_yet = next((c for n, c in table.columns.items() if (*name, n) in masks and n not in sealed), None)
+            columns = tables[name].columns.values() if name in tables else ()
+            sealed = {c.name + c.path for column in columns for c in column.with_fields}
+            listed = (c for column in table.columns.values() for c in column.with_fields)
+            open_yet = next((c for c in listed if (*name, c.name + c.path) in masks and c.name + c.path not in sealed), None)
             if open_yet is not None:
                 why = f"{open_yet.label} is masked for this role, and in clear yet"
                 refused = Refusal(why, "Encrypt it first: phiproxy encrypt.")

@@ -30,7 +30,8 @@ class Pending:
         self.encoding_set: int | None = None
         # The catalogue, by DDL of the session's own, until it is read again (``transaction_catalog``).
         self.catalog: int | None = None
-        # DDL that names something protected: other proxies are told when its transaction has ended.
+        # DDL that names something protected, or changes what other sessions call or find: other proxies are told when its
+        # transaction has ended.
         self.announcement: int | None = None
 
     @property

@@ -206,7 +206,7 @@ def expect_ready(group: int) -> Expected:
     return expected
 
 
-def _in_turn(first: Placing | None, then: Placing | None) -> Placing | None:
+def in_turn(first: Placing | None, then: Placing | None) -> Placing | None:
     """Return what places a position by one and then by the other; of what is none, by the other only."""
     if first is None or then is None:
         return first or then
@@ -249,7 +249,7 @@ class Pipeline:
         if self.silent and expected.kind is not Kind.SYNC:
             expected.silent, expected.passes = True, None
             expected.unplaced = expected.unplaced or self.placing is not None
-            expected.placing = _in_turn(expected.placing, self.placing)
+            expected.placing = in_turn(expected.placing, self.placing)
         self.queue.append(expected)
 
     def pop(self, *kinds: Kind) -> Expected | None:

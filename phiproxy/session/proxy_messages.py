@@ -25,6 +25,8 @@ REFUSED_BIND = encode_bind(Bind(b"", RESERVED, (), [], ()))
 OWN_NAME = b"phiproxy_path"
 # The statement and portal of the write of a split statement.
 WRITE_NAME = b"phiproxy_write"
+# Where that is split as well, the statement of its own write.
+SECOND_NAME = b"phiproxy_write_2"
 
 
 def own_query(text: bytes, end: bytes = SYNC, oids: tuple[int, ...] = (), given: Bind | None = None) -> bytes:

@@ -206,7 +206,7 @@ def _with_long_work(session: State, long_work: LongWork, attempt: Callable[[], T
         session.worked = []
         raise
     if outcomes:
-        session.worked = []
+        session.worked, session.over = [], session.worked
     return found
 
 
@@ -280,9 +280,10 @@ def _is_written_apart(session: State, text: bytes) -> bool:
 
 def writable(session: State, text: bytes) -> bytes:
     """Return a text for the server in the client's encoding; raises what ``client_encoding.writable`` raises, and WorkNeeded."""
-    encoding = session.text.encoding
-    if encoding is None or not _is_written_apart(session, text):
+    if not _is_written_apart(session, text):
         return client_encoding.writable(session, text)
+    encoding = session.text.encoding
+    assert encoding is not None
     return _done(session, bytes, Work(("writable", encoding, text), apart=partial(encoding.from_utf8, text)))
 
 

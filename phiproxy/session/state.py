@@ -153,7 +153,7 @@ class State:
     __slots__ = (
         "acting_until", "ahead", "base", "blocked", "catalog", "client_frames", "computing", "copy", "counters", "database",
         "database_name", "executing", "fence", "gate", "groups", "guard", "held", "hold", "later", "login", "max_message", "names",
-        "now", "observer", "pending", "phase", "pipeline", "reason", "released", "search_path", "server_frames",
+        "now", "observer", "over", "pending", "phase", "pipeline", "reason", "released", "search_path", "server_frames",
         "server_said_fatal", "settled", "status", "styles", "suspended", "text", "to_client", "to_server", "trail", "unrecorded",
         "waiting", "worked", "writing",
     )  # fmt: skip
@@ -210,6 +210,8 @@ class State:
         # Whose message waits until a Need is met, and the work done for that message.
         self.waiting: Peer | None = None
         self.worked: list[Work] = []
+        # Work on long values whose outcomes nobody needs any longer: to be let go of one by one, since each takes its time.
+        self.over: list[Work] = []
         # The split statement that is executed now, portals whose rest is suspended, and computations that nobody needs any more.
         self.computing: Computing | None = None
         # What was planned when it came as a simple Query, and comes as a Parse next (``split_statements``).

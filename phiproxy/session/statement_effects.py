@@ -1,6 +1,7 @@
 """What a statement does to the session's names and path, and what it must not refer to; shared by simple and extended queries."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from phiproxy.effects import Effects
 from phiproxy.errors import StatementRefused
@@ -9,7 +10,7 @@ from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
 from phiproxy.plan.subjects import Noted
 from phiproxy.session import client_encoding, end_user_and_break_glass, transaction_catalog
 from phiproxy.session.pipeline import Later, Undo
-from phiproxy.session.proxy_messages import OWN_NAME, RESERVED, WRITE_NAME
+from phiproxy.session.proxy_messages import OWN_NAME, RESERVED, SECOND_NAME, WRITE_NAME
 from phiproxy.session.state import State
 from phiproxy.session.statements_and_portals import Portal, Prepared, Stamp
 
@@ -20,6 +21,9 @@ def apply(session: State, done: StatementPlan | ScriptPart, about: Sequence[Note
     ``about`` is whom the client says it to be about.
     """
     effects, names = done.effects, session.names
+    if session.catalog.setters and not effects.path_unknown:
+        # A trigger, a default or a function may by now run code that its transaction has made.
+        effects = replace(effects, path_unknown=True, styles_changed=True, encoding=True)
     end_user_and_break_glass.take_said(session, effects)  # while it is known who says it
     _note_path(session, effects, touches=done.touches)
     if effects.styles_changed or (effects.transaction and session.styles.set_in_transaction):
@@ -92,7 +96,7 @@ def await_name(session: State, kind: str, name: bytes) -> None:
 
 def check_name(name: bytes, *, writing: bool = False) -> None:
     """Refuse the names of the proxy's own statements and portals; ``writing``: it is in a message of a split write."""
-    if name in (RESERVED, OWN_NAME) or (name == WRITE_NAME and not writing):
+    if name in (RESERVED, OWN_NAME) or (name in (WRITE_NAME, SECOND_NAME) and not writing):
         raise StatementRefused("this name is the proxy's own", hint="Give it another name, one without phiproxy_ before it.")
 
 

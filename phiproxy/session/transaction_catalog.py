@@ -10,6 +10,7 @@ from functools import partial
 from phiproxy.effects import Effects
 from phiproxy.errors import AnnouncementNeeded, CatalogNeeded, StatementRefused
 from phiproxy.plan.planner import Planner
+from phiproxy.policy.catalog import ANYTHING
 from phiproxy.session import slow_work
 from phiproxy.session.pipeline import Later
 from phiproxy.session.proxy_messages import ask, waits_in_group
@@ -30,7 +31,7 @@ class OverlayNeeded(Exception):
 def note(session: State, effects: Effects, created: frozenset[str], *, touches: bool) -> None:
     """Note what was sent and may change the catalogue, for everybody or in this transaction only."""
     concerns = touches or effects.names_protected
-    if effects.catalog_changed and concerns:
+    if effects.catalog_changed and (concerns or effects.code or effects.schemas):
         session.pending.announcement = session.groups.number
     if effects.transaction and (session.catalog.overlay is not None or session.pending.catalog is not None):
         session.catalog.left_in = session.groups.number
@@ -39,8 +40,8 @@ def note(session: State, effects: Effects, created: frozenset[str], *, touches: 
     if concerns or effects.reaches or effects.code:
         # Only the catalogue tells what these are. Of other DDL nothing protected, and no setting, can come.
         session.catalog.suspect |= created
-    if effects.code:
-        session.catalog.setters |= created
+    if effects.code and effects.catalog_changed:
+        session.catalog.setters |= {*created, ANYTHING}
     if effects.reaches and session.database is not None:
         session.database.unread_names.update(effects.reaches)
         session.database.announced_names.difference_update(effects.reaches)

@@ -306,6 +306,15 @@ class SourceColumn:
     """Its collation as SQL, where it is another than that of its type."""
 
 
+class RowType(NamedTuple):
+    """The type of the rows of a table or view: its OID, and its columns as clients see them."""
+
+    oid: int
+    schema: str
+    name: str
+    columns: tuple[tuple[str, SourceColumn], ...]
+
+
 Span = tuple[int, int, int]
 """What stands in a text as in the client's: its start and end there, and its start in the client's text (bytes)."""
 
@@ -378,6 +387,8 @@ class SplitWrite:
     one meanwhile; NULL where that cannot be told."""
     copied: int = 0
     """Of COPY FROM how many of its last columns the rest has computed, for all rows: the data has the others."""
+    split: bool = False
+    """Whether it is split once more: an ON CONFLICT DO UPDATE to what is computed of the row."""
     again: bool = True
     """Whether the whole may be executed once more where it has changed none of them: not where that runs triggers a second time."""
 
@@ -423,8 +434,8 @@ class Split:
     """Where each result column comes from."""
     orders: frozenset[str] = frozenset()
     """The collation providers whose order or case decides: '' the database's own, 'libc', 'icu'."""
-    row_types: frozenset[int] = frozenset()
-    """The OIDs of the types of rows of tables that the engine must have."""
+    row_types: frozenset[RowType] = frozenset()
+    """The types of rows of tables and views that the engine must have."""
     returns: bool = True
     """Whether the client is shown rows."""
     locks: bool = False

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from phiproxy.long_values import PIECE, SMALL_PIECE, empty, take_apart
+
 # Takes a text and where a string's first character is; returns the string, and where what follows it begins. ValueError.
 _string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 _BLANK = re.compile(r"[ \t\n\r]*")
@@ -17,6 +19,12 @@ _WORD = re.compile(r"true|false|null")
 _WORDS = {"true": True, "false": False, "null": None}
 _CLOSING = {"{": "}", "[": "]"}
 _SHORT = 4096
+# What a long string is cut into: it ends behind an escape, and not between two that are one character. What follows it is an
+# escape, the end of the string, or the end of what is looked at.
+_PART = re.compile(
+    r"""(?:[^"\\]+|\\[^u]|\\u(?![dD][89abAB])[0-9a-fA-F]{4}|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*"""
+)
+_ESCAPE = re.compile(r"\\(?:[^u]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4})")
 Pairs = list[tuple[str, Any]]
 
 
@@ -34,6 +42,14 @@ class _Container:
         """Add a value."""
         self.items.append((self.key, value) if self.closing == "}" else value)
 
+    def take_apart(self) -> None:
+        """Let go of all that was read, in pieces."""
+        if self.closing == "}":
+            take_apart([value for _, value in self.items])
+            empty(self.items)
+        else:
+            take_apart(self.items)
+
 
 class TooDeep(Exception):
     """What is nested more deeply than it is read."""
@@ -44,8 +60,24 @@ def read(text: str, decoder: json.JSONDecoder, members: Callable[[Pairs], Any], 
 
     Raises ValueError for what is no JSON, and TooDeep for more than so many objects and arrays within one another.
     """
-    number, scan = decoder.parse_int, decoder.scan_once  # type: ignore[attr-defined]
     around: list[_Container] = []
+    try:
+        return _read(text, decoder.scan_once, decoder.parse_int, members, deepest, around)  # type: ignore[attr-defined]
+    except BaseException:
+        for container in around:
+            container.take_apart()
+        raise
+
+
+def _read(
+    text: str,
+    scan: Callable[[str, int], tuple[Any, int]],
+    number: Callable[[str], Any],
+    members: Callable[[Pairs], Any],
+    deepest: int,
+    around: list[_Container],
+) -> Any:
+    """Do what ``read`` does; ``around`` are the objects and arrays that are not whole yet."""
     position = _behind_blanks(text, 0)
     by_hand = 0  # Up to there nothing is tried: it was, within something that is longer.
     while True:
@@ -66,7 +98,7 @@ def read(text: str, decoder: json.JSONDecoder, members: Callable[[Pairs], Any], 
             position += 1
             value = members([]) if sign == "{" else []
         elif sign == '"':
-            value, position = _string(text, position + 1)
+            value, position = _string_at(text, position + 1)
         else:
             value, position = _scalar(text, position, number)
         while around:
@@ -84,6 +116,7 @@ def read(text: str, decoder: json.JSONDecoder, members: Callable[[Pairs], Any], 
             around.pop()
         else:
             if _behind_blanks(text, position) != len(text):
+                take_apart(value)
                 _refuse()
             return value
 
@@ -104,9 +137,35 @@ def _short(text: str, position: int, scan: Callable[[str, int], tuple[Any, int]]
 
 
 def _behind_blanks(text: str, position: int) -> int:
-    match = _BLANK.match(text, position)
-    assert match is not None
-    return match.end()
+    while True:
+        match = _BLANK.match(text, position, position + PIECE)
+        assert match is not None
+        if match.end() < position + PIECE:
+            return match.end()
+        position = match.end()
+
+
+def _string_at(text: str, begin: int) -> tuple[str, int]:
+    """Return the string whose first character is at ``begin``, and what follows it; ValueError. A long one in pieces."""
+    end = text.find('"', begin, begin + SMALL_PIECE)
+    if end >= 0 and text[end - 1] != "\\":
+        return _string(text, begin)
+    parts: list[str] = []
+    while True:
+        end = _behind(_PART, text, begin, begin + SMALL_PIECE)
+        end = _behind(_ESCAPE, text, end, len(text))
+        if text[end : end + 1] == '"':
+            last, end = _string(text, begin)
+            return ("".join([*parts, last]) if parts else last), end
+        if end == begin:
+            _refuse()
+        parts.append(_string(text[begin:end] + '"', 0)[0])
+        begin = end
+
+
+def _behind(pattern: re.Pattern[str], text: str, begin: int, end: int) -> int:
+    match = pattern.match(text, begin, end)
+    return begin if match is None else match.end()
 
 
 def _key(text: str, position: int, container: _Container) -> int:
@@ -115,7 +174,7 @@ def _key(text: str, position: int, container: _Container) -> int:
         return position
     if text[position : position + 1] != '"':
         _refuse()
-    container.key, position = _string(text, position + 1)
+    container.key, position = _string_at(text, position + 1)
     position = _behind_blanks(text, position)
     if text[position : position + 1] != ":":
         _refuse()

@@ -7,12 +7,13 @@ What is long or nested deeply is read by ``json_reader``, by the same grammar.
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from heapq import merge
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import NoReturn
 
 from phiproxy.errors import ValueRefused
-from phiproxy.long_values import LONG_JSON, PIECE, decoded, holds
+from phiproxy.long_values import FEW, LONG_JSON, PIECE, decoded, empty, holds, take_apart
 from phiproxy.types import json_reader
 from phiproxy.types.codec import Codec, as_is, as_text, unlimited
 from phiproxy.types.numerics import read_number, shortest
@@ -45,11 +46,10 @@ Members = Callable[[list[tuple[str, Value]]], Value]
 
 
 class _Reader:
-    """What reads JSON; ``members`` makes an object of its members."""
+    """What reads JSON; ``members`` makes an object of its members. ``hook`` does it for Python's reader, where that does not."""
 
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: Members, hook: Members | None) -> None:
         self._members = members
-        hook = None if members is dict else members
         self._decoder = json.JSONDecoder(
             parse_float=_number, parse_int=_number, parse_constant=_refuse_constant, object_pairs_hook=hook
         )
@@ -100,7 +100,7 @@ JSON = Codec(lambda field, _styles: _json_from_binary(field), _json_from_binary,
 
 
 # Of what is spelled, so many parts are joined at once: joining a million, or copying what was joined, nothing else would run.
-_PARTS, _LONG_PART = 4096, 1024
+_PARTS, _LONG_PART = 1024, 1024
 _Parts = tuple[list[str], list[bytes]]
 """Of a value that is being spelled: the parts that are not joined yet, and the pieces that are."""
 
@@ -127,8 +127,13 @@ def _spell(value: Value, number: Callable[[bytes], bytes], string: Callable[[str
         add(number(value).decode())
     elif isinstance(value, dict):
         sign = "{"
-        for key in sorted(value, key=_key_order):
-            add(f"{sign}{string(key)}: ")
+        for key in _in_order(value):
+            if len(key) <= _LONG_PART:
+                add(f"{sign}{string(key)}: ")
+            else:
+                add(sign)
+                _spell_long(key, string, into)
+                add(": ")
             _spell(value[key], number, string, into)
             sign = ", "
         add("}" if value else "{}")
@@ -151,6 +156,15 @@ def _spell_long(value: str, string: Callable[[str], str], into: _Parts) -> None:
         into[0].append(string(value[at : at + PIECE])[1:-1])
         _join(into)
     into[0].append('"')
+
+
+def _in_order(members: dict[str, Value]) -> Iterable[str]:
+    """Return the keys of an object as jsonb has them; of many, sorted by the ten thousand at once."""
+    if len(members) <= FEW:
+        return sorted(members, key=_key_order)
+    keys = [*members]
+    runs = [sorted(keys[at : at + FEW], key=_key_order) for at in range(0, len(keys), FEW)]
+    return merge(*runs, key=_key_order)
 
 
 def _join(into: _Parts) -> None:
@@ -180,22 +194,6 @@ def _normalised(field: bytes) -> bytes:
     finally:
         if len(field) > LONG_JSON:
             take_apart(value)
-
-
-def take_apart(*values: Value) -> None:
-    """Empty the objects and arrays of long values, which nobody needs any longer, so that other threads have their turn.
-
-    A million of them that end at once take a tenth of a second.
-    """
-    waiting = [*values]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            waiting += one.values()
-            one.clear()
-        elif isinstance(one, list):
-            waiting += one
-            one.clear()
 
 
 def _checked(value: Value) -> bytes:
@@ -231,15 +229,24 @@ def _as_it_is(number: bytes) -> bytes:
 
 def _last_of_each(pairs: list[tuple[str, Value]]) -> Value:
     """Return an object of the last value of each key; the others are checked before they are forgotten."""
-    members = dict(pairs)
+    return _gathered(pairs, check=True)
+
+
+def _gathered(pairs: list[tuple[str, Value]], *, check: bool = False) -> Value:
+    members: dict[str, Value] = {}
+    for at in range(0, len(pairs), FEW):
+        members.update(pairs[at : at + FEW])
     if len(members) != len(pairs):
-        for _, value in pairs:
-            _checked(value)
+        if check:
+            for _, value in pairs:
+                _checked(value)
+        take_apart([value for key, value in pairs if value is not members[key]])
+    empty(pairs)
     return members
 
 
-_DECODER = _Reader(dict)
-_UNIQUE = _Reader(_last_of_each)
+_DECODER = _Reader(_gathered, None)
+_UNIQUE = _Reader(_last_of_each, _last_of_each)
 
 
 def _holds_zero(value: Value) -> bool:
@@ -265,7 +272,13 @@ def _jsonb_from_binary(field: bytes) -> bytes:
 
 def _jsonb_form(canonical: bytes) -> bytes:
     """Return the canonical text with numbers in numeric's equality form: 1.0 is 1."""
-    return _spelled(parse(canonical), shortest) if b"." in canonical else canonical
+    if b"." not in canonical:
+        return canonical
+    value = parse(canonical)
+    form = _spelled(value, shortest)
+    if len(canonical) > LONG_JSON:
+        take_apart(value)
+    return form
 
 
 JSONB = Codec(

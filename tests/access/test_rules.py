@@ -50,7 +50,7 @@ def test_a_rule_that_names_the_column_goes_before_one_that_names_its_table() -> 
 
 def test_columns_of_one_domain_are_shown_alike() -> None:
     listed = (Rule(("research",), NOTHING, PATIENTS, NULL), Rule(("nurse",), frozenset({NOTE}), NOTHING, read_show("pseudonym")))
-    access = AccessRules(OPEN, listed, ALL, (frozenset({NAME, NOTE}),))
+    access = AccessRules(OPEN, listed, ALL, domains=(frozenset({NAME, NOTE}),))
     assert dict(access.decide(["research"])) == dict.fromkeys(ALL, Masked(NULL))
     assert dict(access.decide(["nurse"])) == dict.fromkeys((NAME, NOTE), Masked(read_show("pseudonym"), "nurse"))
 
@@ -83,6 +83,17 @@ RULES = st.builds(
     st.frozensets(st.sampled_from(sorted(ALL))),
     SHOWS,
 )
+
+
+def test_a_field_is_part_of_its_document_and_of_its_domain() -> None:
+    """No default is for a field, and no rule about its document; with columns of its domain it is shown alike."""
+    doc, field = ("public", "notes", "doc"), ("public", "notes", "doc$.ssn")
+    listed = (Rule(("nurse",), frozenset({field}), NOTHING, read_show("last(4)")), Rule(("temp",), frozenset({SSN}), NOTHING, DENY))
+    access = AccessRules(OPEN, listed, frozenset({SSN, doc}), frozenset({field}), (frozenset({SSN, field}),))
+    assert dict(access.decide(["nurse"])) == dict.fromkeys((field, SSN), Masked(read_show("last(4)")))
+    assert dict(access.decide(["temp"])) == dict.fromkeys((field, SSN), Masked(DENY))
+    hidden = AccessRules(NULL, (), frozenset({doc}), frozenset({field}))
+    assert dict(hidden.decide(["nurse"])) == {doc: Masked(NULL)}
 
 
 @given(st.lists(RULES, max_size=5), SHOWS, st.lists(ROLES, unique=True, min_size=1), st.lists(ROLES, unique=True))

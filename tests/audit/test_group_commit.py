@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from phiproxy.audit import group_commit
 from phiproxy.audit.checkpoints import Signer
-from phiproxy.audit.group_commit import AuditLog, OnFailure
+from phiproxy.audit.group_commit import LONGEST_WAIT, AuditLog, OnFailure
 from phiproxy.audit.reading import records
 from phiproxy.audit.verify import verify
 from phiproxy.audit.writer import Start
@@ -130,20 +131,33 @@ async def test_the_registrys_events_are_read_on(tmp_path: Path) -> None:
     assert json.dumps(next(iter(records(tmp_path)))["previous"]) == "null"
 
 
-async def test_records_that_come_turn_by_turn_are_sent_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("takes", "every", "together"),
+    [
+        pytest.param(0, 1, range(3, 9), id="a few turns, and then nobody waits any longer"),
+        pytest.param(0, 3, range(1, 2), id="a turn was idle"),
+        pytest.param(LONGEST_WAIT / 7, 3, range(2, 4), id="while the loop has other work, for so long"),
+    ],
+)
+async def test_records_of_several_turns_are_sent_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: float, every: int, together: range
+) -> None:
     async with opened(tmp_path) as log:
-        sent: list[int] = []
-        write = log._flush
+        assert await durable(log, log._submitted)
+        clock, sent, write = [0.0], list[int](), log._flush
+        monkeypatch.setattr(group_commit, "perf_counter", lambda: clock[0])
         log._flush = lambda: (sent.append(len(log._pending)), write())[1]  # type: ignore[method-assign,func-returns-value]
         loop = asyncio.get_running_loop()
 
-        def submit(left: int) -> None:
+        def turn(left: int) -> None:
             if left:
-                loop.call_soon(submit, left - 1)
-            log.event("test", {})
+                loop.call_soon(turn, left - 1)
+            clock[0] += takes
+            if left % every == 0:
+                log.event("test", {})
 
-        loop.call_soon(submit, 30)
-        await asyncio.sleep(0.05)
-        await durable(log, 32)
-        together = next(count for count in sent if count)
-        assert 3 <= together <= 8, "a few turns of the loop, and then nobody waits any longer"
+        loop.call_soon(turn, 30)
+        async with asyncio.timeout(120):
+            while sum(sent) < 30 // every + 1:
+                await asyncio.sleep(0.01)
+        assert next(count for count in sent if count) in together

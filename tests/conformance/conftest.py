@@ -10,8 +10,8 @@ from tests.conformance.tools import Ground, ground
 from tests.harness.server import PostgresServer
 
 
-@pytest.fixture(params=[False, True], ids=["no policy", "policy"])
+@pytest.fixture(scope="session", params=[False, True], ids=["no policy", "policy"])
 def database(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> Iterator[Ground]:
-    """A database of this test, and both ways to it."""
+    """A database for all tests, each of which makes anew what it needs there, and both ways to it."""
     with ground(postgres_server, policy=request.param) as made:
         yield made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from phiproxy.demo.postgres import EmbeddedPostgres
 from phiproxy.postgres import binaries
 from tests.conformance.front import Behind, in_front_of
 from tests.conformance.outcomes import Suite
+from tests.conformance.plugins.outcomes import PASSED_OVER
 from tests.conformance.programs import programs
 from tests.conformance.sdists import sdist, unpack
 from tests.harness.proxy import ROOT
@@ -137,7 +139,8 @@ def sqlalchemy_suite(shop: Workshop, way: Way, driver: str) -> Iterator[Suite]:
         arguments = ["-o", "addopts=", "-p", "no:warnings", "-p", "no:logging", "--dburi", url, "--backend-only"]
         arguments += ["-k", " and ".join(f"not {name}" for name in SQLALCHEMY_REPETITIONS)]
         files = [name for name in SQLALCHEMY_TESTS if driver == "psycopg" or name not in SQLALCHEMY_COMMON]
-        yield Suite(source, [*arguments, *(f"test/dialect/{name}" for name in files)])
+        passed_over = {PASSED_OVER: json.dumps(SQLALCHEMY_REPETITIONS)}
+        yield Suite(source, [*arguments, *(f"test/dialect/{name}" for name in files)], passed_over)
 
 
 def _prepare_for_sqlalchemy(server: EmbeddedPostgres, database: str) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance import outcomes
 from tests.conformance.outcomes import Outcome, Outcomes, Suite, count, describe, differences, differing
+from tests.conformance.plugins.outcomes import PASSED_OVER
 
 FILE = """\
 import os, unittest
@@ -22,13 +24,20 @@ class TestSetup(unittest.TestCase):
     def setUp(self): raise OSError("no server")
     def test_never(self): pass
     def tearDown(self): pass
+
+class TestOver(unittest.TestCase):
+    def test_is_passed_over(self): pass
+
+class TestOverThere(unittest.TestCase):
+    def test_is_not(self): pass
 """
 
 
 @pytest.fixture
 def suites(tmp_path: Path) -> tuple[Suite, Suite]:
     (tmp_path / "test_it.py").write_text(FILE)
-    return Suite(tmp_path, ["test_it.py"], {"WAY": "direct"}), Suite(tmp_path, ["test_it.py"], {"WAY": "proxied"})
+    direct, proxied = ({"WAY": way, PASSED_OVER: '["TestOver_"]'} for way in ("direct", "proxied"))
+    return Suite(tmp_path, ["test_it.py"], direct), Suite(tmp_path, ["test_it.py"], proxied)
 
 
 def test_a_suite_tells_what_came_of_each_test(suites: tuple[Suite, Suite], tmp_path: Path) -> None:
@@ -39,13 +48,17 @@ def test_a_suite_tells_what_came_of_each_test(suites: tuple[Suite, Suite], tmp_p
         "TestIt::test_skips": "skipped",
         "TestIt::test_depends": "passed",
         "TestSetup::test_never": "failed",
+        "TestOverThere::test_is_not": "passed",
     }
     assert "its last words" in direct["test_it.py::TestIt::test_fails"].words
-    assert count(direct, "passed") == 2
+    assert count(direct, "passed") == 3
     assert differing(direct, proxied) == ["test_it.py::TestIt::test_depends"]
 
 
-def test_a_difference_that_stays_is_named(suites: tuple[Suite, Suite], tmp_path: Path) -> None:
+def test_a_difference_that_stays_is_named(
+    suites: tuple[Suite, Suite], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcomes, "ATTEMPTS", 2)  # each takes two processes
     runs = [lambda only, s=suite: s.run(tmp_path / "report.json", only) for suite in suites]
     found = differences(runs[0](None), runs[1](None), (runs[0], runs[1]))
     assert list(found) == ["test_it.py::TestIt::test_depends"]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from phiproxy.computing import DatabaseComputing, questions
 from phiproxy.engine import databases as module
 from phiproxy.engine.access import Access
 from phiproxy.engine.databases import connect, drop_all, make_database, name_of
@@ -16,7 +17,11 @@ from phiproxy.engine.engine import Engine
 from phiproxy.engine.failures import EngineUnavailable
 from phiproxy.engine.rest import Rest, Session, Values
 from phiproxy.engine.source import Column
-from phiproxy.errors import ConfigError, StatementRefused
+from phiproxy.errors import ConfigError, StatementFailed, StatementRefused
+from phiproxy.plan.split_plan import Computed
+from phiproxy.sql.result import RowType, SourceColumn
+from phiproxy.types.declared import DeclaredType
+from phiproxy.wire.messages import decode_row_description
 from tests.engine.both import EXTENSIONS, Both, compute, read_server
 
 Server = psycopg.Connection[tuple[object, ...]]
@@ -151,23 +156,33 @@ async def test_no_engine_is_57p03(server: Server, tmp_path: object, engine_acces
     assert "another" not in str(refused.value)
 
 
-async def test_the_row_type_of_a_table_may_be_there_too(both: Both) -> None:
-    """Whole rows of a protected table then have the client's type: of its columns as they are shown, not as they are stored."""
-    row = both.server.execute("SELECT oid::int8, typarray::int8 FROM pg_type WHERE typname = 'patients'").fetchone()
-    assert row is not None
-    oid, array_oid = (int(str(value)) for value in row)
-    text = "CREATE TYPE public.patients AS (id int, last_name text, born date, sex public.sex)"
-    identity, definitions = read_server(both.server)
-    needs = frozenset(t.oid for t in definitions.types if t.name == "sex")
-    one = TypeDefinition(oid, "public", "patients", text, oids=(("public", "patients", oid, array_oid),), needs=needs)
-    database = await both.engine.database(identity, replace(definitions, types=(*definitions.types, one)))
-    rows = Both(both.engine, database, both.server)
-    source = "SELECT id, last_name, born, sex FROM patients ORDER BY id LIMIT 3"
-    for result_format in (0, 1):
-        rest = "SELECT ROW(p.*)::patients AS p, to_json(ROW(p.*)::patients) FROM {} AS p ORDER BY 1"
-        outcome = await rows.split(source, rest, result_format=result_format)
-        assert outcome.columns[0][:2] == (b"p", oid)
-    assert b'"last_name":"Name1"' in (outcome.rows[0][1] or b"")
+async def test_types_of_rows_are_made_when_a_statement_asks_for_them(both: Both) -> None:
+    """Whole rows of a table then have the client's type: of its columns as they are shown, not as they are stored."""
+    oid, sex = both.row_type("patients"), both.server.execute("SELECT 'sex'::regtype::oid::int8").fetchone()
+    assert sex is not None
+    columns = {"id": 23, "last_name": 25, "Sex": int(str(sex[0]))}
+    shown = tuple((name, SourceColumn(DeclaredType("", of), collation="")) for name, of in columns.items())
+    row = RowType(oid, "public", "patients", shown)
+    version = both.server.info.server_version
+    with both.server.transaction():
+        both.server.execute("SET LOCAL search_path TO pg_catalog")
+        answers = [both.server.execute(query.encode()).fetchone() for query in questions(version)]
+    computing = DatabaseComputing(both.engine, "clinic")
+    await computing.follow(version, [answer for answer in answers if answer is not None])
+
+    async def told(text: bytes, *rows: RowType) -> int:
+        (_, description) = await computing.describe(Computed((text,), (), row_types=frozenset(rows)), {})
+        return decode_row_description(description, 5, len(description))[0].type_oid
+
+    assert await told(b"SELECT NULL::patients", row) == oid
+    assert await told(b"SELECT (NULL::patients).last_name", row) == 25
+    assert await told(b"SELECT (NULL::patients).born", row._replace(columns=(*shown, ("born", shown[0][1])))) == 23
+    for unknown in (row._replace(oid=1), row._replace(columns=(("x", SourceColumn(DeclaredType("", 16383))),))):
+        with pytest.raises(StatementRefused, match="does not have the type"):
+            await told(b"SELECT 1", unknown)
+    with pytest.raises(StatementFailed):
+        await told(b"SELECT NULL::patients")
+    assert await told(b"SELECT ARRAY[NULL::patients]", row) not in (0, oid)
 
 
 async def test_a_worker_remembers_so_many_databases(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import psycopg
 import pytest
 
-from phiproxy.engine.definitions import Definitions, Extension, TypeDefinition, read_definitions
+from phiproxy.engine.definitions import Definitions, Extension, TypeDefinition, read_definitions, row_type
 from phiproxy.errors import ConfigError
 from tests.engine.both import read_server
 
@@ -53,21 +54,18 @@ def test_a_database_without_types() -> None:
     assert empty.schemas == []
 
 
-def test_rows_of_tables_are_made_as_they_are_shown() -> None:
-    columns = [
-        ["id", "integer", None, 23],
-        ["ssn", "bytea", None, 17],
-        ["phi_tag_1", "bytea", None, 17],
-        ["Sex", "public.sex", None, 20001],
-    ]
-    text = json.dumps([None, None, [[20010, 20009, "public", "patients", columns], [20020, 20019, "public", "others", columns]]])
-    shown = {("public", "patients"): {"id": "", "Sex": "", "ssn": "varchar(12)"}, ("public", "nowhere"): {"a": "text"}}
-    (rows,) = read_definitions(text, shown).rows
-    assert rows.sql == 'CREATE TYPE public.patients AS (id integer, "Sex" public.sex, ssn varchar(12))'
-    assert rows.oids == (("public", "patients", 20010, 20009),)
-    assert rows.needs == {20001}
-    assert read_definitions(text) == Definitions()
-    assert read_definitions(text, shown).digest != Definitions().digest
+def test_rows_of_tables_are_made_behind_all_types() -> None:
+    read = read_definitions(json.dumps([None, None, [[20010, 20009], [20020, 20019]]]))
+    assert read.arrays == {20010: 20009, 20020: 20019}
+    assert read.digest == Definitions().digest
+    rows = row_type(20010, 20009, ("public", "Pat"), [("id", "integer", ""), ("Sex", "sex", 'pg_catalog."C"')])
+    assert rows.sql == 'CREATE TYPE public."Pat" AS (id integer, "Sex" sex COLLATE pg_catalog."C")'
+    assert rows.oids == (("public", "Pat", 20010, 20009),)
+    sex = TypeDefinition(20030, "public", "sex", "")
+    wanted = replace(read, types=(sex,), rows=(rows,))
+    assert list(wanted.in_order()) == [sex, rows]
+    assert wanted.digest != replace(read, types=(sex,)).digest
+    assert wanted.with_extensions(()).arrays == read.arrays
 
 
 def test_a_constraint_that_is_not_valid_holds_for_what_is_made_now(server: Server) -> None:

@@ -118,7 +118,7 @@ class _Parent:
 
 
     def know(self, dsn: str) -> None:
-        """Have the signatures of a server read, as each command would by itself."""
+        """Have a server asked what each command would ask it by itself."""
         with self._lock:
             self._line.send(json.dumps({"server": dsn}).encode())
 
@@ -253,16 +253,34 @@ def _prepare() -> None:
     _keep()
 
 
-async def _read_signatures(dsn: str) -> None:
-    """Read the signatures of a version of PostgreSQL, which a process does once."""
-    objects, psycopg = import_module("phiproxy.net.database_objects"), import_module("psycopg")
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
+class _OfAnyAddress(dict[tuple[object, ...], object]):
+    """What was asked of collations, by host, port, collation and extent: before one server are the taps of many tests."""
+
+    def __contains__(self, key: object) -> bool:
+        assert isinstance(key, tuple)
+        return super().__contains__(key[2:])
+
+    def __getitem__(self, key: tuple[object, ...]) -> object:
+        return super().__getitem__(key[2:])
+
+    def __setitem__(self, key: tuple[object, ...], found: object) -> None:
+        super().__setitem__(key[2:], found)
+
+
+async def _ask(dsn: str) -> None:
+    """Ask a server what a process asks once: the signatures of its version, and what its collation makes of all characters."""
+    objects, collations = import_module("phiproxy.net.database_objects"), import_module("phiproxy.keys.registered_collation")
+    if not isinstance(collations._observed, _OfAnyAddress):
+        collations._observed = _OfAnyAddress()
+    async with await import_module("psycopg").AsyncConnection.connect(dsn, autocommit=True) as conn:
 
         async def ask(query: str) -> list[tuple[Any, ...]]:
             rows: list[tuple[Any, ...]] = await (await conn.execute(query)).fetchall()
             return rows
 
         await objects.read_signatures(ask, conn.info.server_version)
+        for extent in import_module("phiproxy.index.collations").EXTENTS:
+            await collations.observe(conn, extent)
 
 
 def main() -> None:
@@ -281,7 +299,7 @@ def main() -> None:
                     forks.fork(order, fds)
                 else:
                     with contextlib.suppress(import_module("psycopg").OperationalError):  # it may have gone
-                        asyncio.run(_read_signatures(json.loads(order)["server"]))
+                        asyncio.run(_ask(json.loads(order)["server"]))
                     _keep()
             elif ready == asked.fileno():
                 client, _ = asked.accept()

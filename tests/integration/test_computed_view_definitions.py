@@ -99,6 +99,12 @@ def test_a_protected_column_is_replaced_by_a_computed_one(both: Differential) ->
         "SELECT max(said), count(said) FROM v",
         "CREATE OR REPLACE VIEW v AS SELECT id, ssn, upper(notes) AS said, id AS next FROM patients",
         "SELECT id, ssn, said FROM v ORDER BY id",
+        "CREATE OR REPLACE VIEW v AS SELECT id, city AS ssn, NULL::text AS said, id AS next FROM patients WHERE notes > 'a'",
+        "SELECT id, ssn, said FROM v WHERE ssn = 'Springfield' ORDER BY id",
+        "CREATE VIEW w AS SELECT id, ssn FROM patients",  # nothing is computed there, nor in what replaces it
+        "CREATE OR REPLACE VIEW w AS SELECT id, city AS ssn FROM patients",
+        "SELECT id, ssn, w FROM w WHERE ssn = 'Springfield' ORDER BY id",
+        "SELECT w.ssn, p.ssn FROM w JOIN patients p ON p.id = w.id AND p.full_name > 'A' ORDER BY 2",
     )
     assert both.run("SELECT ssn + 1 FROM v", protocol="simple").sqlstate == "42883"
 
@@ -114,6 +120,10 @@ def test_no_type_of_a_column_is_changed(both: Differential) -> None:
         "v AS SELECT id, mrn::varchar(13) AS mrn, mrn || '' AS told, notes FROM patients",
         "s AS SELECT notes || '' AS mrn, notes FROM patients",
         "s AS SELECT notes AS mrn, notes FROM patients",
+        "s AS SELECT visits_count AS mrn, notes FROM patients",
+        "s AS SELECT 'x'::varchar(12) AS mrn",
+        "v AS SELECT 1 AS id",
+        "v AS SELECT 1 AS number, ''::varchar(12) AS mrn, ''::text AS told, ''::text AS notes",
     ):
         both.run("SAVEPOINT s", protocol="simple")
         assert both.run(f"CREATE OR REPLACE VIEW {changed}", protocol="simple").sqlstate == "42P16", changed
@@ -307,7 +317,10 @@ def test_it_is_described(twins: Twins) -> None:
         ("SELECT upper(label) FROM labels l (a, b, c, d)", ""),
         ("SELECT label FROM labels WHERE labels.phi_view_1 IS NOT NULL", ""),
         ("CREATE VIEW v AS SELECT phi_view_1 FROM labels", ""),
-        ("SELECT q.l FROM (SELECT l FROM labels l) q", ""),
+        ("SELECT random(), l FROM labels l", ""),
+        ("CREATE VIEW v AS SELECT upper(full_name) AS u, (NULL::visits).room AS r FROM patients", ""),
+        ("CREATE OR REPLACE VIEW labels AS SELECT 1 AS id, 'x'::text AS label, 'y'::text AS ssn", "Drop the view"),
+        ("CREATE OR REPLACE VIEW labels AS SELECT id, msg AS label, msg AS ssn FROM log", "Drop the view"),
         (f"CREATE OR REPLACE VIEW labels AS {LABELS.replace(', ssn', ', ssn COLLATE ucs_basic AS ssn')}", "Drop"),
     ],
 )

@@ -85,6 +85,11 @@ STATEMENTS = [
     "SELECT x FROM labels x (a, b) ORDER BY a",
     "SELECT p.id, l FROM patients p LEFT JOIN labels l ON l.id = p.id AND l.city = 'Springfield' ORDER BY 1",
     "SELECT count(DISTINCT l), row_to_json(max(l.id)) FROM labels l",
+    "SELECT json_agg(l ORDER BY l.id), jsonb_build_object('c', (SELECT c FROM by_city c ORDER BY c.city LIMIT 1)) FROM labels l",
+    "SELECT coalesce(l, l), label(l), l::labels FROM labels l ORDER BY l.id",
+    "SELECT q.l, (q.l).label FROM (SELECT l FROM labels l WHERE id < 3) q ORDER BY 2",
+    "SELECT c FROM by_city c UNION ALL SELECT c FROM by_city c WHERE n > 1",
+    "SELECT array_agg(b)::text, pg_typeof(array_agg(b)) FROM barred b",
 ]  # fmt: skip
 
 

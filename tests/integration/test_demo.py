@@ -55,26 +55,39 @@ def temporary() -> Path:
     return path
 
 
-def test_once(temporary: Path) -> None:
-    done = run_cli("demo", "--once", "--port", str(free_port()), env={"TMPDIR": str(temporary)})
+def test_once_shows_everything_and_leaves_nothing(temporary: Path) -> None:
+    done = run_cli("demo", "--once", "--port", str(free_port()), env={"TMPDIR": str(temporary), "COLUMNS": "100"}, timeout=500)
     assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
     out = done.stdout
     assert re.search(r"\b1000 synthetic patients", out)
-    assert "\\xf55001" in out
-    assert "Index" in out
-    assert "0A000" in out
-    assert "hint:" in out
-    assert "psql" in out
-    assert len(re.findall(r"  found: .*son.*, ", out)) >= 3
-    assert done.stderr == ""
+    through, direct = out.split("straight from the database")
+    assert "Jessica Monroe" in through
+    assert "Jessica Monroe" not in direct
+    assert "\\xf55001" in direct
+    born = [p for p in clinic.patients() if p.date_of_birth.year == 1980][:2]
+    assert all(f"found: {p.full_name}, {p.date_of_birth}" in direct for p in born)
+    assert not any(str(p.date_of_birth) in direct.partition("WHERE")[0] for p in clinic.patients(4))
+    assert "Index Cond" in direct
+    assert "0A000" in direct
+    assert "hint:" in direct
+    assert "psql" in direct
+    assert len(re.findall(r"  found: .*son.*, ", direct)) >= 3
+    own = direct.split("The audit log")[1]
+    assert "dr.quinn as clinic_app" in own
+    assert "refused" in own.split("report:")[0]
     (report,) = temporary.iterdir()  # of which the demo says where it lies
-    assert str(report) in out
+    assert str(report) in own
+    page = report.read_text()
+    assert ">proven<" in page
+    assert "dr.quinn (clinic_app)" in page
+    assert "Jessica" not in page
     report.unlink()
     temporary.rmdir()
 
 
 FEW = 50
-# How it lives and ends does not depend on how much it has loaded, which is most of what it costs; test_once loads it all.
+# How it lives and ends does not depend on how much it has loaded, which is most of what it costs; what is shown once is all.
 # What a shell has started behind itself ignores SIGINT, and so would the demo.
 WITH_FEW_PATIENTS = f"""
 import signal
@@ -131,16 +144,20 @@ def test_serves_until_it_is_told_to_end(temporary: Path, tmp_path: Path, sign: s
             query = "SELECT date_of_birth FROM patients WHERE extract(year FROM date_of_birth) = %s"
             born = next(clinic.patients(1)).date_of_birth
             assert (born,) in conn.execute(query, (born.year,)).fetchall()
+            assert conn.execute("SELECT count(*) FROM patients WHERE full_name IS NOT NULL").fetchone() == (FEW,)
         assert run_cli("check", "-c", str(home / "phiproxy.yaml")).returncode == 0
         explained = run_cli("explain", "-c", str(home / "phiproxy.yaml"), "SELECT notes FROM patients WHERE ssn = $1")
         assert explained.returncode == 0, explained.stderr
         assert "substring" in explained.stdout
+        assert next(clinic.patients(1)).full_name.encode() not in (home / "proxy.log").read_bytes()
         process.send_signal(sign)
         assert process.wait(120) == 0
         assert "Traceback" not in log.read_text()
         assert leftovers(temporary) == ["home"]
         assert {"phiproxy.yaml", "policy.yaml", "kek.json"} <= {p.name for p in home.iterdir()}
         assert gone(temporary)
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(uri, connect_timeout=2)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the parent's death is a signal on Linux only")

@@ -65,7 +65,9 @@ def documents(secret: str) -> list[bytes]:
     deep = b'{"ssn": "%b", "deep": %b1.0%b}' % (secret.encode(), b'{"a": [' * 1500, b"]}" * 1500)
     one = {"ssn": secret, "extra": secret * 5000, "history": []}
     in_it = b'{"ssn": "%b", "extra": %b"%b"%b}' % (secret.encode(), b"[" * 3000, secret.encode(), b"]" * 3000)
-    return [json.dumps(long).encode(), deep, json.dumps(one, ensure_ascii=False).encode(), in_it]
+    marked = {"ssn": "phi1:f55001" + secret, "ward": ["x" * 1000] * 80, "history": [{"note": f"phi1:f55001 {secret}"}] * 9}
+    spelled = json.dumps(marked).encode().replace(b"phi1", b"\\u0070hi1", 5)
+    return [json.dumps(long).encode(), deep, json.dumps(one, ensure_ascii=False).encode(), in_it, spelled]
 
 
 @pytest.mark.parametrize("way", ["text", "binary", "literals", "copy", "binary copy"])
@@ -86,9 +88,13 @@ def test_long_and_deep_documents(site: Site, oracle: LeakOracle, way: str) -> No
         copied = "COPY (SELECT doc, closed, whole FROM charts ORDER BY id) TO STDOUT"
         for how in ("", " (FORMAT csv)", " (FORMAT binary)"):
             assert given(proxied, copied + how) == given(plain, copied + how)
+        with psycopg.connect(site.sealed_dsn, autocommit=True) as owner:
+            (stored,) = owner.execute("SELECT doc::text FROM charts ORDER BY id LIMIT 1").fetchone() or ()
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="spelling of a stored one"):
+            store(proxied, [stored.encode().replace(b"phi1", b"\\u0070hi1", 3)], way, fresh=100)
 
 
-def store(conn: psycopg.Connection[Any], rows: list[bytes], way: str) -> None:
+def store(conn: psycopg.Connection[Any], rows: list[bytes], way: str, fresh: int = 0) -> None:
     if "copy" in way:
         binary = "binary" in way
         text = "COPY charts (id, doc, closed, whole) FROM STDIN" + (" (FORMAT binary)" if binary else "")
@@ -96,11 +102,11 @@ def store(conn: psycopg.Connection[Any], rows: list[bytes], way: str) -> None:
         cursor.adapters.register_dumper(Raw, RawDumper)  # not for all: jsonb is dumped by the last that was
         with cursor.copy(text.encode()) as copy:
             copy.set_types(["int4", *["jsonb" if binary else "text"] * 3])
-            for number, row in enumerate(rows):
+            for number, row in enumerate(rows, fresh):
                 given_value: object = Raw(row) if binary else row.decode()
                 copy.write_row([number, given_value, given_value, given_value])
         return
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, fresh):
         if way == "literals":
             conn.execute(sql.SQL("INSERT INTO charts VALUES ({}, {}, {}, {})").format(number, *[row.decode()] * 3))
         else:
@@ -108,7 +114,8 @@ def store(conn: psycopg.Connection[Any], rows: list[bytes], way: str) -> None:
             value: object = b"\x01" + row if way == "binary" else row.decode()
             text = f"INSERT INTO charts VALUES ({number}, $1, $2, $3) RETURNING doc"
             said = results.extended(conn.pgconn, text, [value] * 3, form)[-1]
-            assert said.sqlstate is None, said.message
+            if said.sqlstate is not None:
+                raise psycopg.errors.lookup(said.sqlstate)(said.message)
 
 
 class Raw:

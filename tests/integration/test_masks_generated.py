@@ -29,7 +29,18 @@ COLUMNS = """\
       born:  {type: date, indexes: [born], distinct: 30000, accept_leakage: "the tests"}
       note:  {type: text}
       seen:  {type: timestamptz}
+      doc:
+        type: jsonb
+        fields:
+          "$.ssn":         {type: text, indexes: [value], distinct: 100000000}
+          "$.name.family": {type: text, indexes: [value], distinct: 1000000}
+          "$.name.given":  {type: text}
+          "$.age":         {type: int, indexes: [value], distinct: 1000000}
+          "$.born":        {type: date}
+          "$.notes[*].is": {type: text}
+        others: clear
 """
+HIDDEN = '["$.notes[*].is", $.name.given]'
 POLICY = f"""\
 database: {{database}}
 deployment: worlds-test
@@ -45,6 +56,10 @@ access:
     - {{roles: [mask_nurse], columns: [wa.people.born, wb.people.born], show: year}}
     - {{roles: [mask_nurse], columns: [wa.people.name, wb.people.name], show: open}}
     - {{roles: [mask_nurse], columns: [wa.people.seen, wb.people.seen], show: month}}
+    - {{roles: [mask_nurse], columns: [wa.people.doc, wb.people.doc], show: open}}
+    - {{roles: [mask_nurse], fields: {{wa.people.doc: [$.ssn], wb.people.doc: [$.ssn]}}, show: last(4)}}
+    - {{roles: [mask_nurse], fields: {{wa.people.doc: [$.born], wb.people.doc: [$.born]}}, show: year}}
+    - {{roles: [mask_nurse], fields: {{wa.people.doc: {HIDDEN}, wb.people.doc: {HIDDEN}}}, show: "null"}}
     - {{roles: [mask_research], tables: ["*"], show: "null"}}
     - {{roles: [mask_research], columns: [wa.people.ssn, wb.people.ssn], show: fixed(***)}}
     - {{roles: [mask_research], columns: [wa.people.born, wb.people.born], show: age90}}
@@ -52,23 +67,43 @@ access:
 """
 DDL = "\n".join(
     f"CREATE TABLE {world}.people"
-    " (id int PRIMARY KEY, ssn text, name text, born date, note text, city text, seen timestamptz);"
+    " (id int PRIMARY KEY, ssn text, name text, born date, note text, city text, seen timestamptz, doc jsonb);"
     f" CREATE TABLE {world}.calls (id int PRIMARY KEY, person int, what text);"
     f" GRANT ALL ON {world}.people, {world}.calls TO public;"
     for world in ("wa", "wb")
 )
+# Of a nurse the ssn's last four digits, the year of birth and the family name are the same, and so are age and ward.
+PAPER = '{"ssn": "%s", "name": {"family": "%s", "given": "%s"}, "born": %s, "notes": %s, "age": %s, "ward": "B2"}'
+DOCS = {
+    "wa": [
+        PAPER % ("078-05-1120", "Zork", "Ann", '"1961-04-17"', '[{"is": "tea", "on": 1}]', 64),
+        PAPER % ("219-09-1120", "Zork", "Ann", '"1961-04-17"', "[]", 64),
+        PAPER % ("457-55-5462", "Moll", "Cyd", "null", "[]", "null"),
+    ],
+    "wb": [
+        PAPER % ("999-88-1120", "Zork", "Eve", '"1961-11-02"', '[{"is": "x", "on": 1}]', 64),
+        PAPER % ("111-22-1120", "Zork", "Bea", '"1961-02-03"', "[]", 64),
+        PAPER % ("222-33-5462", "Moll", "Dot", "null", "[]", "null"),
+    ],
+}
 # Of each person the masks are the same in both worlds, and no value is; nor is what is equal, in order, or NULL (note).
 # A nurse sees names, which are the same.
 PEOPLE: dict[str, list[tuple[object, ...]]] = {
     "wa": [
-        (1, "078-05-1120", "Ann Zork", "1961-04-17", "likes tea", "Turku", "2026-01-31 23:59:59+00"),
-        (2, "219-09-1120", "Ann Zork", "1961-04-17", "likes tea", "Turku", "2026-02-01 00:00:00+00"),
-        (3, "457-55-5462", "Cyd Moll", "1975-12-24", None, "Oulu", None),
+        (1, "078-05-1120", "Ann Zork", "1961-04-17", "likes tea", "Turku", "2026-01-31 23:59:59+00",
+         DOCS["wa"][0]),
+        (2, "219-09-1120", "Ann Zork", "1961-04-17", "likes tea", "Turku", "2026-02-01 00:00:00+00",
+         DOCS["wa"][1]),
+        (3, "457-55-5462", "Cyd Moll", "1975-12-24", None, "Oulu", None,
+         DOCS["wa"][2]),
     ],
     "wb": [
-        (1, "999-88-1120", "Ann Zork", "1961-11-02", "x", "Turku", "2026-01-01 00:00:00+00"),
-        (2, "111-22-1120", "Ann Zork", "1961-02-03", "yy", "Turku", "2026-02-28 23:59:59+00"),
-        (3, "222-33-5462", "Cyd Moll", "1975-01-01", "zzz", "Oulu", None),
+        (1, "999-88-1120", "Ann Zork", "1961-11-02", "x", "Turku", "2026-01-01 00:00:00+00",
+         DOCS["wb"][0]),
+        (2, "111-22-1120", "Ann Zork", "1961-02-03", "yy", "Turku", "2026-02-28 23:59:59+00",
+         DOCS["wb"][1]),
+        (3, "222-33-5462", "Cyd Moll", "1975-01-01", "zzz", "Oulu", None,
+         DOCS["wb"][2]),
     ],
 }  # fmt: skip
 MASKED_ROLES = ("mask_nurse", "mask_research", "mask_dba")
@@ -90,7 +125,7 @@ def worlds(
         for world, people in PEOPLE.items():
             with masked.as_owner() as owner:
                 for person in people:
-                    owner.execute(f"INSERT INTO {world}.people VALUES (%s, %s, %s, %s, %s, %s, %s)".encode(), person)
+                    owner.execute(f"INSERT INTO {world}.people VALUES (%s, %s, %s, %s, %s, %s, %s, %s)".encode(), person)
                 owner.execute(f"INSERT INTO {world}.calls VALUES (1, 1, 'a'), (2, 2, 'b')".encode())
                 owner.execute(f"CREATE VIEW {world}.everybody AS SELECT * FROM {world}.people".encode())
                 if settings:
@@ -104,7 +139,7 @@ COMPUTED = "SELECT id, city, upper(ssn) AS ssn, name || city AS name, born + 1 A
 GUESSES = [repr(value) for people in PEOPLE.values() for person in people for value in person[1:5] if isinstance(value, str)]
 GUESSES += ["'1961-06-01'", "'078'", "'Ann%'", "'%tea'", "NULL"]
 
-column = st.sampled_from(["ssn", "name", "born", "note", "seen"])
+column = st.sampled_from(["ssn", "name", "born", "note", "seen", "doc"])
 guess = st.sampled_from(GUESSES)
 EXPRESSIONS = [
     "{c}", "{c}::text", "p.{c}", "(p).{c}", "upper({c}::text)", "length({c}::text)", "{c} = {g}", "{c} IS NULL",
@@ -117,6 +152,12 @@ EXPRESSIONS = [
     "{g} IN (SELECT q.{c} FROM people q)", "{c} = (SELECT q.{c} FROM people q WHERE q.id = 2)", "p IS NULL", "p IS NOT NULL",
     "p::text", "row_to_json(p)", "hashtext({c}::text)", "city", "id", "city || id", "count(*) OVER (PARTITION BY {c})",
     "rank() OVER (ORDER BY {c})", "lag({c}) OVER (ORDER BY id)", "pg_column_size({c})", "pg_typeof({c})", "to_json({c})",
+    "doc->>'ssn'", "doc->'ssn'", "doc->>'ward'", "doc->'name'", "doc->'name'->>'family'", "doc #>> '{name,given}'",
+    "doc->>'born'",
+    "(doc->>'age')::int", "doc->>'age' = '64'", "doc->'notes'->0->>'is'", "doc->'notes'", "doc->'notes'->0->>'on'", "doc ? 'ssn'",
+    "doc @> '{\"ssn\": \"078-05-1120\"}'", "doc @> '{\"ward\": \"B2\"}'", "doc->>'ssn' = '078-05-1120'", "doc - 'ssn'",
+    "doc->'name'->>'family' = 'Zork'", "upper(doc->'name'->>'family')", "doc || '{}'", "doc->>id", "jsonb_object_keys(doc)",
+    "jsonb_each_text(doc)", "jsonb_path_query(doc, '$.ssn')", "doc #> '{}'", "jsonb_set(doc, '{ward}', '1')",
     "format('%s', {c})", "concat({c})", "{c}::varchar(3)", "xmin IS NULL",
 ]  # fmt: skip
 AGGREGATES = [
@@ -179,6 +220,14 @@ STATEMENTS = [
     "COPY (SELECT id, {c} FROM computed) TO STDOUT", "DECLARE made CURSOR FOR SELECT id, {c} FROM computed ORDER BY id",
     "COPY (SELECT {e} FROM people p ORDER BY id) TO STDOUT", "COPY people TO STDOUT",
     "COPY people (id, {c}) TO STDOUT (FORMAT csv)", "DO $$ BEGIN PERFORM {c} FROM people; END $$",
+    "UPDATE people SET doc = jsonb_set(doc, '{ward}', '\"x\"')",
+    "UPDATE people SET doc['ward'] = '\"x\"' WHERE {c} IS NOT NULL",
+    "UPDATE people SET doc = doc || '{}' RETURNING doc", "UPDATE people SET doc = NULL",
+    "UPDATE people SET city = doc->>'ward' RETURNING doc",
+    "INSERT INTO people (id, doc) SELECT id + 10, doc->'name' FROM people",
+    "DELETE FROM people WHERE doc->'name'->>'family' = 'Zork'",
+    "UPDATE people p SET city = 'x' WHERE doc->>'ward' = 'B2' RETURNING *",
+    "SELECT doc, ({e})::text FROM people p ORDER BY id",
     "UPDATE people p SET note = upper(p.name) RETURNING {e}", "UPDATE people p SET name = p.name || p.city WHERE {e} IS NOT NULL",
     "UPDATE people p SET name = upper(p.{c}::text)", "UPDATE people p SET note = DEFAULT, name = reverse(name) RETURNING id, {c}",
     "INSERT INTO people (id, name) SELECT id + 10, upper(name) FROM people p WHERE ({e}) IS NOT NULL RETURNING {c}",
@@ -252,6 +301,7 @@ FOUND = (
     ("mask_nurse", "SELECT id, seen FROM people ORDER BY id", "Pacific/Kiritimati", True),
     ("mask_nurse", "SELECT id, seen FROM people ORDER BY id", "America/New_York", False),
     ("mask_nurse", "SELECT id, seen FROM people ORDER BY id", "<x>-167", False),
+    ("mask_nurse", "SELECT doc, doc->'name'->>'family' FROM people ORDER BY id", "UTC", False),
     ("mask_nurse", "TABLE computed", "UTC", True),
     ("mask_nurse", "SELECT id, seen, born FROM computed ORDER BY id", "<x>-167", False),
     ("mask_nurse", "SELECT count(note), max(ssn) FROM computed", "UTC", True),

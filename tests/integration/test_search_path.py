@@ -98,11 +98,143 @@ def test_as_functions_set_it(twins: Twins, protocol: Protocol) -> None:
         twins.both.run(text, protocol=protocol)
 
 
+INSERT = "INSERT INTO log VALUES ('archive')"
+BACK = "SET search_path TO public"
+
+
+def goes(body: str) -> str:
+    """Return the statement that gives the trigger function a body."""
+    return f"CREATE OR REPLACE FUNCTION goes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$"
+
+
+BY_DDL = [
+    # A table is renamed whose trigger sets the path.
+    "CREATE TABLE log (t text)",
+    goes("SET search_path TO archive"),
+    "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION goes()",
+    INSERT, READ, BACK,
+    "ALTER TABLE log RENAME TO logs", "INSERT INTO logs VALUES ('archive')", READ, BACK, "ALTER TABLE logs RENAME TO log",
+    # The function is only by now one that does.
+    goes("NULL"), INSERT, READ,
+    goes("EXECUTE 'SET ' || 'search' || '_path TO archive'"), INSERT, READ, BACK,
+    goes("NULL"), "BEGIN", goes("SET/**/search_path = archive"), INSERT, READ, "ROLLBACK", READ,
+    goes("SET search_path TO archive"),
+    # It is fired by what is deleted of another table, or was put off.
+    "ALTER TABLE log ADD UNIQUE (t)",
+    "CREATE TABLE parts (t text REFERENCES log (t) ON DELETE CASCADE)",
+    "CREATE CONSTRAINT TRIGGER t AFTER DELETE ON parts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION goes()",
+    "DROP TRIGGER t ON log", "DELETE FROM log", INSERT, "INSERT INTO parts VALUES ('archive')", READ,
+    "DELETE FROM log", READ, BACK,
+    INSERT, "INSERT INTO parts VALUES ('archive')",
+    "BEGIN", "DELETE FROM log", READ, "SET CONSTRAINTS ALL IMMEDIATE", READ, "COMMIT", READ, BACK,
+    # Types, operators, attributes, aggregates, defaults and pg_settings run it too.
+    "CREATE FUNCTION moves(t text) RETURNS bool LANGUAGE plpgsql AS"
+    " $$ BEGIN EXECUTE format('SET %I = %s', 'search_path', t); RETURN true; END $$",
+    "CREATE DOMAIN place AS text CHECK (moves(VALUE))", "SELECT 'archive'::place", READ, BACK,
+    "ALTER DOMAIN place RENAME TO spot", "SELECT 'archive'::spot", READ, BACK,
+    "CREATE OPERATOR ==> (RIGHTARG = text, FUNCTION = moves)", "SELECT ==> 'archive'::text", READ, BACK,
+    "CREATE FUNCTION gone(l log) RETURNS bool LANGUAGE sql AS $$ SELECT moves(l.t) $$", INSERT,
+    "SELECT log.gone FROM log", READ, BACK,
+    "CREATE AGGREGATE sets(text, bool) (SFUNC = set_config, STYPE = text, INITCOND = 'search_path')",
+    "SELECT sets('archive', false)", READ, BACK,
+    "CREATE FUNCTION by_default(t text DEFAULT set_config('search_path', 'archive', false)) RETURNS text"
+    " LANGUAGE sql AS $$ SELECT t $$", "SELECT by_default()", READ, BACK,
+    "CREATE FUNCTION atomic() RETURNS void BEGIN ATOMIC UPDATE pg_settings SET setting = 'archive' WHERE name = 'search_path'; END",
+    "SELECT atomic()", READ, BACK,
+    "DROP TABLE parts, log CASCADE", "DROP DOMAIN spot", "DROP OPERATOR ==> (NONE, text)",
+    "DROP FUNCTION moves, goes, by_default, atomic", "DROP AGGREGATE sets(text, bool)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_as_code_sets_it_that_ddl_has_made_or_moved(twins: Twins, protocol: Protocol) -> None:
+    for text in BY_DDL:
+        twins.both.run(text, protocol=protocol)
+
+
+# Between two reads another session changes what this one calls, or what its path is.
+BY_OTHERS = [
+    ["CREATE TABLE log (t text)", goes("NULL"), "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION goes()"],
+    [goes("SET search_path TO archive")],
+    ["ALTER TABLE log RENAME TO logs", "ALTER TABLE logs RENAME TO log"],
+    ["DROP TABLE log", "CREATE TABLE log (t text)", "DROP FUNCTION goes"],
+    ["REVOKE ALL ON SCHEMA {more} FROM {role} CASCADE"],
+    ["DROP TABLE log"],
+]
+MORE = """
+CREATE SCHEMA {more}; CREATE TABLE {more}.patients AS SELECT 5 AS id, 'more' AS city; GRANT SELECT ON {more}.patients TO PUBLIC;
+GRANT ALL ON SCHEMA {more} TO {role} WITH GRANT OPTION
+"""
+FIRED = """
+CREATE FUNCTION public.fired() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN SET search_path TO archive; END $$;
+CREATE EVENT TRIGGER fired ON ddl_command_end EXECUTE FUNCTION public.fired()
+"""
+
+
+def run_by_owner(twins: Twins, text: str) -> None:
+    """Run something past the proxy, in both databases."""
+    site = twins.clinic.site
+    for database in (site.plain, site.sealed):
+        with site.server.connect(database) as conn:
+            conn.execute(text.format(more=f"more_{site.role}", role=site.role).encode())
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_as_others_change_it(twins: Twins, protocol: Protocol) -> None:
+    site = twins.clinic.site
+    more = f"more_{site.role}"
+    run_by_owner(twins, MORE)
+    with psycopg.connect(site.plain_dsn, autocommit=True) as plain, psycopg.connect(site.proxy_dsn, autocommit=True) as proxied:
+        until(lambda: proxied.execute(f"SELECT city FROM {more}.patients".encode()).fetchone() == ("more",))
+        twins.both.run(f"SET search_path TO {more}, public", protocol=protocol)
+        for statements in BY_OTHERS:
+            for text in statements:
+                for conn in (plain, proxied):
+                    conn.execute(text.format(more=more, role=site.role).encode())
+            for text in (READ, INSERT, READ, f"SET search_path TO {more}, public"):
+                twins.both.run(text, protocol=protocol)
+    run_by_owner(twins, "DROP SCHEMA {more} CASCADE")
+    twins.both.run(BACK, protocol=protocol)
+
+
+def test_as_an_event_trigger_sets_it(twins: Twins) -> None:
+    run_by_owner(twins, FIRED)
+    with psycopg.connect(twins.clinic.site.proxy_dsn, autocommit=True) as other:
+
+        def followed() -> bool:
+            other.execute("GRANT SELECT ON patients TO PUBLIC")
+            moved = other.execute("SELECT * FROM patients").description
+            other.execute("SET search_path TO public")
+            return moved is not None and [column.name for column in moved] == ["id", "ssn", "city"]
+
+        until(followed)
+    for protocol in ("simple", "extended"):
+        for text in ("CREATE TABLE made (a int)", "COMMENT ON TABLE public.made IS 'x'", "DROP TABLE public.made"):
+            for each in (text, READ, BACK):
+                twins.both.run(each, protocol=protocol)
+    run_by_owner(twins, "DROP EVENT TRIGGER fired; DROP FUNCTION public.fired")
+
+
+def test_what_would_set_it_unseen_is_refused(twins: Twins) -> None:
+    for stored in (
+        "CREATE VIEW sets AS SELECT set_config('search_path', 'archive', false)",
+        "CREATE TABLE sets (a text DEFAULT set_config('Role', 'x', false))",
+        "CREATE DOMAIN sets AS text CHECK (set_config(VALUE, 'x', false) IS NOT NULL)",
+        "SELECT set_config('array_nulls', 'off', false)",
+    ):
+        twins.both.refused(stored, protocol="simple")
+    twins.both.run("CREATE VIEW sets AS SELECT set_config('app.who', 'x', false) AS who", protocol="simple")
+    twins.both.run("SELECT * FROM sets", protocol="simple")
+    twins.both.run("DROP VIEW sets", protocol="simple")
+
+
 def test_within_one_string(twins: Twins) -> None:
     for text in STRINGS:
         twins.both.run(text, protocol="simple", ordered=True)
     twins.both.refused(f"SET search_path TO archive; ROLLBACK; {READ}", protocol="simple")
     twins.both.refused(f"RESET search_path; {READ}", protocol="simple")
+    made = goes("SET search_path TO archive").replace("trigger", "int").replace("NEW", "1")
+    twins.both.refused(f"{made}; SELECT goes(); {READ}", protocol="simple")
     twins.both.run(READ, protocol="simple")
 
 

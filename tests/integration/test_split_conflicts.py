@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from tests.harness.waiting import until
 
 CLIENTS, TIMES = 8, 5
 UPSERT = "INSERT INTO patients (id, notes) VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET notes = patients.notes || EXCLUDED.notes"
+NUMBERED = UPSERT.replace("VALUES (%s, %s)", "VALUES (%s, %s || left(nextval('visits_id_seq')::text, 0))")
 OF_A_QUERY = UPSERT.replace("VALUES (%s, %s)", "SELECT q.id, q.n || '' FROM (VALUES (%s::int, %s::text)) AS q (id, n)")
 
 
@@ -84,11 +86,15 @@ WAYS: dict[str, Callable[[psycopg.Connection[tuple[object, ...]], str], object]]
 }
 
 
-@pytest.mark.parametrize("upsert", [UPSERT, OF_A_QUERY], ids=["values", "query"])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+@pytest.mark.parametrize(
+    ("upsert", "way", "isolation"),
+    [
+        *product([UPSERT, OF_A_QUERY], WAYS, ["READ COMMITTED", "REPEATABLE READ"]),
+        *((NUMBERED, way, "READ COMMITTED") for way in WAYS),
+    ],
+)
 def test_a_row_that_is_inserted_while_the_statement_runs(split_clinic: Clinic, way: str, isolation: str, upsert: str) -> None:
-    """What a client sees is what it sees of PostgreSQL."""
+    """What a client sees is what it sees of PostgreSQL, and so are numbers: none is taken twice."""
     text = upsert % ("900", "'second'")
     outcomes = []
     for dsn in (split_clinic.plain_dsn, split_clinic.proxy_dsn):
@@ -102,7 +108,8 @@ def test_a_row_that_is_inserted_while_the_statement_runs(split_clinic: Clinic, w
             one.commit()
             outcome = waiting.result(timeout=120)
             other.commit()
-            outcomes.append((outcome, one.execute("SELECT id, notes FROM patients").fetchall()))
+            stored = one.execute("SELECT id, notes FROM patients").fetchall()
+            outcomes.append((outcome, stored, one.execute("SELECT last_value, is_called FROM visits_id_seq").fetchall()))
     assert outcomes[1] == outcomes[0]
     assert outcomes[0][0] != "40001" or isolation != "READ COMMITTED"
 

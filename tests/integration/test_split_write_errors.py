@@ -20,6 +20,9 @@ STATEMENTS = {
     "42702": "WITH w AS (DELETE FROM visits v USING patients p WHERE p.id = v.id AND ssn < 'M' RETURNING id) SELECT 1 FROM w",
     "42702 without WITH": "DELETE FROM visits v USING patients p WHERE p.id = v.id AND p.ssn < 'M' RETURNING id",
     "42702 of a clock": "DELETE FROM visits v USING patients p WHERE p.id = v.id AND ssn < 'M' RETURNING mrn, now()",
+    "42P10": "UPDATE patients p SET notes = upper(p.notes) FROM LATERAL (SELECT p.id) x WHERE x.id = p.id",
+    "42P10 of a name alone": "DELETE FROM patients USING visits v, LATERAL (SELECT ssn, v.id) x WHERE upper(notes) > 'a'",
+    "42P10 of a function": "UPDATE patients p SET notes = upper(p.notes) FROM unnest(ARRAY[p.ssn]) u",
     "21000": "UPDATE patients p SET (notes, ssn) = (SELECT upper(v.diagnosis), v.mrn FROM visits v)",
 }
 

@@ -10,6 +10,9 @@ from tests.harness.clinic import Clinic
 from tests.harness.differential import SELECTS, Differential, Protocol
 
 STATE = "SELECT * FROM patients ORDER BY id; SELECT * FROM visits ORDER BY id"
+COUNTED = (
+    "CREATE FUNCTION counted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.room := currval('numbers'); RETURN NEW; END $$"
+)
 NAME = "SELECT full_name FROM patients ORDER BY id"
 STATEMENTS = {
     "appended": "UPDATE patients SET notes = notes || ' (seen)' WHERE id = 2",
@@ -196,6 +199,53 @@ def test_each_row_has_a_value_of_its_own(both: Differential) -> None:
     ):
         assert both.run(statement).sqlstate is None
     both.run("SELECT count(*), count(DISTINCT ssn) FROM patients")
-    both.refused("UPDATE patients SET ssn = gen_random_uuid()::text")
-    both.refused("INSERT INTO patients (ssn) SELECT gen_random_uuid()::text FROM patients")
+    for statement in (
+        "INSERT INTO patients (ssn) SELECT gen_random_uuid()::text FROM patients",
+        "UPDATE patients SET ssn = clock_timestamp() || gen_random_uuid()::text",
+    ):
+        assert both.run(statement).sqlstate is None
+        both.run("SELECT count(*), count(DISTINCT ssn) FROM patients")
     both.refused("INSERT INTO patients (ssn) VALUES (CASE WHEN 1 = 1 THEN gen_random_uuid()::text END)")
+
+
+def test_what_is_drawn_is_drawn_in_order(both: Differential) -> None:
+    """Each number once, by the rows and columns for which PostgreSQL draws it; also what lastval() and setseed() show of that."""
+    both.run("CREATE SEQUENCE numbers", protocol="simple")
+    both.run("ALTER TABLE visits ALTER id DROP DEFAULT", protocol="simple")
+    both.run("ALTER TABLE visits ALTER id ADD GENERATED ALWAYS AS IDENTITY (START 500)", protocol="simple")
+    seen = "SELECT lastval(), currval('numbers'); SELECT * FROM patients ORDER BY id; SELECT * FROM visits ORDER BY id"
+    try:
+        for statement in (
+            "INSERT INTO patients (mrn) VALUES ('M' || nextval('numbers'))",
+            "INSERT INTO visits (diagnosis) VALUES ('D' || nextval('numbers')) RETURNING id, diagnosis",
+            "INSERT INTO visits (id, diagnosis) VALUES (DEFAULT, 'D' || nextval('numbers')), (DEFAULT, 'D' || lastval())",
+            "INSERT INTO visits (diagnosis) VALUES ('D' || nextval('numbers')), ('D' || nextval('numbers'))",
+            "INSERT INTO visits (id, diagnosis) OVERRIDING SYSTEM VALUE VALUES (nextval('numbers') + 99, 'D' || lastval())",
+            "INSERT INTO visits (diagnosis, room) SELECT upper(notes) || nextval('numbers'), lastval() FROM patients",
+            "UPDATE patients SET notes = notes || nextval('numbers') WHERE id = 2",
+            "SELECT setseed(0.25)",
+            "INSERT INTO patients (notes, ssn) VALUES ('n' || random(), 's' || random()), (random()::text, NULL)",
+            "UPDATE patients SET ssn = random()::text WHERE id = 1",
+            "INSERT INTO patients (mrn, notes) SELECT NULL, left(ssn, 1) || random() FROM patients ORDER BY id",
+        ):
+            refused = "lastval() FROM" in statement
+            for protocol in ("simple", "extended"):
+                if refused:
+                    both.refused(statement, protocol=protocol, hint="SELECT nextval")
+                else:
+                    assert both.run(statement, protocol=protocol).sqlstate is None
+                    both.run(seen, protocol="simple")
+        both.run(COUNTED, protocol="simple")
+        both.run(
+            "CREATE TRIGGER counted BEFORE INSERT OR UPDATE ON visits FOR EACH ROW EXECUTE FUNCTION counted()", protocol="simple"
+        )
+        both.run("INSERT INTO visits (diagnosis) VALUES ('D' || nextval('numbers')) RETURNING id, diagnosis, room")
+        both.run(seen, protocol="simple")
+        both.refused("INSERT INTO visits (diagnosis) VALUES ('D' || nextval('numbers')), ('E')", hint="SELECT nextval")
+        both.refused("UPDATE visits SET diagnosis = 'D' || nextval('numbers')", hint="SELECT nextval")
+    finally:
+        both.run("DROP TRIGGER IF EXISTS counted ON visits", protocol="simple")
+        both.run("DROP FUNCTION IF EXISTS counted", protocol="simple")
+        both.run("DROP SEQUENCE numbers", protocol="simple")
+        both.run("ALTER TABLE visits ALTER id DROP IDENTITY", protocol="simple")
+        both.run("ALTER TABLE visits ALTER id SET DEFAULT nextval('visits_id_seq')", protocol="simple")

@@ -18,7 +18,7 @@ from tests.net.serving import until
 
 @pytest.fixture
 async def conn(site: Site, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connection]:
-    monkeypatch.setattr(short_locks, "LOCK_TIMEOUT", 1)
+    monkeypatch.setattr(short_locks, "LONGEST_PAUSE", 0.2)
     async with await psycopg.AsyncConnection.connect(site.dsn, autocommit=True) as conn:
         yield conn
 
@@ -51,3 +51,17 @@ async def test_it_is_had_once_the_others_let_go(site: Site, conn: Connection) ->
     await asyncio.wait_for(waiting, 60)
     assert told == ["others hold a lock: adding a column", ""]
     assert site.run("SELECT count(*) FROM pg_attribute WHERE attname = 'fresh'") == [(2,)]
+
+
+async def test_an_autovacuum_makes_way_for_some_attempts_and_nobody_else_ends_for_it(site: Site, conn: Connection) -> None:
+    """The server looks for deadlocks, and ends an autovacuum, after a second."""
+    timeouts: list[str] = []
+
+    async def locked(conn: Connection) -> None:
+        ((timeout,),) = await (await conn.execute("SHOW lock_timeout")).fetchall()
+        timeouts.append(timeout)
+        raise psycopg.errors.LockNotAvailable
+
+    with pytest.raises(ConfigError, match="could not be had in 4 attempts"):
+        await with_short_lock(conn, site.server.superuser, "adding a column", locked, attempts=4)
+    assert timeouts == ["600ms", "600ms", "1500ms", "600ms"]

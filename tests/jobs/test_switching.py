@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg
 import pytest
 
-from phiproxy.jobs.switching import _as_owner
+from phiproxy.jobs import switching
+from phiproxy.jobs.dependents import Dependent
+from phiproxy.jobs.switching import Changed, _as_owner, switch_tables
+from phiproxy.plan.stored_query import StoredQuery
 from tests.jobs.test_batches import connect
 from tests.keys.fakes import Site
 
@@ -43,3 +46,36 @@ async def test_the_statements_of_an_owner_are_one_message(site: Site) -> None:
                 await _as_owner(run, "Some Owner", [STATEMENTS[0], "DROP TABLE public.none"])
         assert await (await conn.execute("SELECT to_regclass('public.a')")).fetchall() == [(None,)]
         await conn.execute('DROP OWNED BY "Some Owner"; DROP ROLE "Some Owner"')
+
+
+@pytest.mark.parametrize("grant", ["SELECT", "SELECT (n)"])
+async def test_what_is_granted_between_the_last_look_and_the_drop_is_not_lost(
+    site: Site, monkeypatch: pytest.MonkeyPatch, grant: str
+) -> None:
+    async with await connect(site.dsn) as conn, await connect(site.dsn) as reading:
+        await conn.execute("CREATE VIEW public.held AS SELECT 1 AS n")
+        ((oid,),) = await (await conn.execute("SELECT 'public.held'::regclass::oid::int8")).fetchall()
+        query = StoredQuery(oid, "CREATE VIEW public.held", ("n",), "", "SELECT 1 AS n", "")
+        view = Dependent("view held", site.server.superuser, ("DROP VIEW public.held",), (), view=query)
+        seen = SimpleNamespace(tables=(), dependents=(view,), hanging=())
+
+        async def in_transaction(_run: object, _what: object, _tables: object, work: Any, **_: object) -> None:
+            async with conn.transaction():
+                await work(None)
+
+        async def granting(*_: object) -> None:
+            async with await connect(site.dsn) as other:
+                await other.execute(f"GRANT {grant} ON public.held TO PUBLIC".encode())
+
+        async def nothing(*_: object) -> tuple[object, ...]:
+            return ()
+
+        for name, instead in {
+            "with_held_statements": in_transaction, "_seal_rest": granting, "hanging": nothing, "converted": nothing,
+        }.items():  # fmt: skip
+            monkeypatch.setattr(switching, name, instead)
+        job, progress = SimpleNamespace(id=1, options={}), SimpleNamespace(counts={})
+        run = cast("Run", SimpleNamespace(conn=conn, reading=reading, job=job, progress=progress))
+        with pytest.raises(Changed):
+            await switch_tables(run, cast("Any", seen), cast("Any", None), cast("Any", None), attempts=1)
+        await conn.execute("DROP VIEW public.held")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import replace
 
 import pytest
 
+from phiproxy.crypto.envelope import envelope_parts
 from phiproxy.crypto.keyring import DataKey
-from phiproxy.errors import KeyNeeded, WriteKeyWant
+from phiproxy.documents.sealed_leaves import envelope_of, leaf_of
+from phiproxy.errors import DataKeyWant, KeyNeeded, ValueRefused, WriteKeyWant
 from phiproxy.long_values import LONG_JSON, LONG_VALUE
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.convert_values import MANY, SLICE, at_once, convert_steps
@@ -108,8 +112,8 @@ def test_a_long_array_is_for_another_thread_as_a_whole() -> None:
     assert [e and ciphers.open(NAME)(e) for e in sealed.elements] == [value, None, b"short"]
 
 
-def test_a_long_document_is_for_another_thread_unless_something_in_it_looks_sealed() -> None:
-    """That is opened to be told, by the loop. Of a document each value is sealed by itself, so that less of it is long."""
+def test_a_long_document_is_for_another_thread() -> None:
+    """Of a document each value is sealed by itself, so that less of it is long."""
     ring = full_ring(10**6, protection=replace(PROTECTION, tables=(RECORDS,)))
     clear = b'{"ssn": "1", "ward": "%b"}' % (b"x" * LONG_JSON)
     work = next(convert_steps(Ciphers(ring), [(Store(DOC, 1), clear)]))
@@ -117,12 +121,50 @@ def test_a_long_document_is_for_another_thread_unless_something_in_it_looks_seal
     sealed = work()
     assert isinstance(sealed, bytes)
     assert b'"ssn": "phi1:' in sealed
-    longer = convert_steps(Ciphers(ring), [(Store(DOC, 1), clear.replace(b"xx", b"x" * LONG_VALUE, 1))])
-    search = next(longer)  # by that thread too, where it takes long
-    assert search is not None
-    assert search() is False
-    sealed = (longer.send(False) or (lambda: None))()
-    assert isinstance(sealed, bytes)
-    for other in (clear.replace(b"xx", b"phi1:f55001", 1), clear[:-100] + b'"}'):
-        with pytest.raises(StopIteration):
-            next(convert_steps(Ciphers(ring), [(Store(DOC, 1), other)]))
+    with pytest.raises(StopIteration):
+        next(convert_steps(Ciphers(ring), [(Store(DOC, 1), clear[:-100] + b'"}')]))
+
+
+@pytest.mark.parametrize("size", [LONG_JSON, LONG_VALUE])
+def test_what_a_long_document_spells_is_opened_by_another_thread_with_keys_that_the_loop_has_taken(size: int) -> None:
+    ring = full_ring(10**6, protection=replace(PROTECTION, tables=(RECORDS,)))
+    (stored,) = at_once(convert_steps(Ciphers(ring), [(Store(DOC, 1), b'{"ssn": "1"}')]))
+    assert isinstance(stored, bytes)
+    leaf = json.loads(stored[1:])["ssn"]
+    envelope = envelope_of(leaf)
+
+    def sealed(leaf: str) -> object:
+        ring = full_ring(10**6, protection=replace(PROTECTION, tables=(RECORDS,)))
+        document = json.dumps({"ssn": leaf, "ward": "x" * size}).encode()
+        steps = convert_steps(Ciphers(ring), [(Store(DOC, 1), document)])
+        search = next(steps)
+        assert search is not None
+        work = steps.send(search())
+        assert work is not None
+        ring.clear()
+        return work()
+
+    with pytest.raises(ValueRefused, match="spelling of a stored one"):
+        sealed(leaf)
+    for other in ("phi1:f55001 is not one", leaf_of(envelope[:-1] + bytes([envelope[-1] ^ 1]))):
+        assert isinstance(sealed(other), bytes)
+    with pytest.raises(KeyNeeded) as needed:
+        sealed(leaf_of(envelope[:5] + b"\0\0\3\x09" + envelope[9:]))
+    assert needed.value.wants == {DataKeyWant(0x309)}
+
+
+def test_the_system_is_asked_for_nonces_of_many_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, own = list[int](), os.urandom
+
+    def urandom(size: int) -> bytes:
+        asked.append(size)
+        return own(size)
+
+    monkeypatch.setattr(os, "urandom", urandom)
+    notes = [{"note": f"{n:0100}"} for n in range(1_000)]
+    ciphers = Ciphers(full_ring(10**6, protection=replace(PROTECTION, tables=(RECORDS,))))
+    (stored,) = at_once(convert_steps(ciphers, [(Store(DOC, 1), json.dumps({"history": notes}).encode())]))
+    assert isinstance(stored, bytes)
+    assert len(asked) < 10
+    leaves = [envelope_of(entry["note"]) for entry in json.loads(stored[1:])["history"]]
+    assert len({envelope_parts(leaf, field=True)[5] for leaf in leaves}) == len(notes)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from phiproxy.access.rules import Masked, in_part
+from phiproxy.access.shows import read_show
 from phiproxy.crypto.envelope import envelope_parts
 from phiproxy.crypto.keyring import DataKey
 from phiproxy.crypto.seal import Note, Record
@@ -233,6 +236,51 @@ def test_a_long_document_is_read_and_opened_by_another_thread_that_needs_no_keyr
     notes = 50 * ["public.records.fields$.history[*].note"]
     assert [label for label, _ in told if "note" in label] == notes
     assert own_open(text, 0, len(text)) == opened_text
+
+
+@pytest.mark.parametrize("length", [1, LONG_JSON])
+def test_masks_of_fields_are_made_where_the_document_is_opened(length: int) -> None:
+    """What a mask does not need is not opened, and each mask that is shown is noted as one."""
+    shows = {"$.ssn": "last(4)", "$.name.family": "fixed(?)", "$.history[*].note": "null", "$.age": "age90"}
+    seen = replace(SEALED, masked=in_part((path, Masked(read_show(show))) for path, show in shows.items()))
+    told: list[tuple[str, bool, bool]] = []
+
+    def noticed(column: str, key: DataKey | None, *, masked: bool) -> Note:
+        return lambda: told.append((column.removeprefix("public.records.fields"), key is not None, masked))
+
+    ring = full_ring(protection=replace(PROTECTION, tables=(ProtectedTable("public", "records", {"fields": SEALED}),)))
+    own = Ciphers(ring, noticed)
+    document = json.dumps({**json.loads(DOCUMENT), "ssn": "078-05-1120", "age": 97, "x": "y" * length}).encode()
+    shown = json.loads(all_opened(own, seen, sealed(own, SEALED, document), told.clear))
+    assert shown == {
+        **json.loads(document),
+        "ssn": "*******1120",
+        "name": {"family": "?", "given": ["A"]},
+        "history": [{"note": None, "on": "x"}],
+        "age": 90,
+    }
+    assert sorted(told) == sorted(
+        [
+            ("$.ssn", True, True),
+            ("$.name.family", False, True),
+            ("$.history[*].note", False, True),
+            ("$.age", True, True),
+            ("$.extra", True, False),
+            *[("", True, False)] * 3,
+        ]
+    )
+
+
+def all_opened(own: Ciphers, column: ProtectedColumn, text: bytes, again: Callable[[], None]) -> bytes:
+    """Open a document with what takes long done meanwhile; ``again`` is called before each attempt."""
+    outcomes = list[object]()
+    while True:
+        again()
+        with own.long_work.given(outcomes):
+            try:
+                return opened(own, column, text)
+            except LongWorkNeeded as long:
+                outcomes.append(long.work())
 
 
 def test_a_long_document_that_was_tampered_with_does_not_open() -> None:

@@ -24,7 +24,7 @@ from tests.fixtures.model import VIEW, planner
 def short_texts_too() -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planner_module, "MAX_SHAPED_TEXT", 0)
-        patch.setattr(planner_module, "MIN_BULK_TEXT", 0)
+        patch.setattr(long_inserts, "MIN_BULK_TEXT", 0)
         yield
 
 

@@ -94,6 +94,25 @@ def test_always(name: str, always: bool) -> None:
         "RESET ALL",
         " set_config",
         "execute 'set search' || '_path = a'; reset role",
+        "begin set role = x; end",
+        "if tg_op = 'UPDATE' then set role = x; end if",
+        "update users set role = 'x'; set role to x",
+        "SET/* why /* not */ */ROLE x",
+        "set -- why\n role x",
+        'set "role" to x',
+        "execute 'SET ' || name || ' = ' || value",
+        "execute 'SET' || ' ROLE x'",
+        "execute E'SET\\x20ROLE x'",
+        "execute format('set %I = %L', name, value)",
+        "perform set_config('ro' || 'le', x, true)",
+        "perform set_config(E'role', x, true)",
+        "perform set_config/**/('role', x, true)",
+        "perform set_config('app.a', a, true), set_config(n, a, true)",
+        "perform set_config('phiproxy.end_user', 'x', false)",
+        "RESET TIME ZONE",
+        "execute format('DROP SCHEMA %I', s)",
+        "grant usage on schema x to y",
+        "GRANT a TO b",
     ],
 )
 def test_what_changes_the_session_and_who_calls_it(body: str) -> None:
@@ -102,7 +121,17 @@ def test_what_changes_the_session_and_who_calls_it(body: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["select 1", "update users set role = 'x'", "perform set_config('app.tenant', t, true)", "select timezone('UTC', now())"],
+    [
+        "select 1",
+        "update users set role = 'x'",
+        "update only public.\"Users\" * as u set role = 'x'",
+        "insert into users values (1) on conflict do update set role = 'x'",
+        "execute format('UPDATE %I.%I SET %I = 1', a, b, c)",
+        "perform set_config('app.tenant', t, true)",
+        "select timezone('UTC', now())",
+        "raise exception 'tenant is not set'",
+        "grant select on t to y",
+    ],
 )
 def test_what_leaves_the_session_as_it_is(body: str) -> None:
     assert setters_of(Objects(names=NAMES, code=Code({F: body, G: "select f()"}))).names == {}

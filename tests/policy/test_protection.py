@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from phiproxy.access.rules import Masked
-from phiproxy.access.shows import read_show
+from phiproxy.access.rules import Masked, in_part
+from phiproxy.access.shows import DENY, read_show
 from phiproxy.policy.protection import DeclaredType, ProtectedTable, Protection, Slot
 from tests.clinic_model import PATIENTS, PROTECTION, VISITS, protected
+from tests.records_model import RECORDS
 
 
 def test_tables_and_names_are_found_by_name() -> None:
@@ -73,3 +74,19 @@ def test_what_is_masked_and_in_clear_yet_is_refused() -> None:
     whole = replace(filling, tables=()).as_seen(frozenset({(("public", "patients", "ssn"), masked)}))
     assert [(t.name, t.refused is not None) for t in whole.tables] == [("patients", True)]
     assert filling.as_seen(frozenset()).by_name["public", "patients"].refused is None
+
+
+def test_of_a_document_fields_are_masked_and_the_whole_where_a_rule_says_so() -> None:
+    records = replace(PROTECTION, tables=(RECORDS,))
+    ssn, whole = (("public", "records", "fields$.ssn"), Masked(read_show("null"))), (("public", "records", "fields"), Masked(DENY))
+    (column,) = records.as_seen(frozenset({ssn})).masked
+    assert column.masked == in_part([("$.ssn", ssn[1])])
+    (column,) = records.as_seen(frozenset({ssn, whole})).masked
+    assert column.masked == whole[1]
+    document = RECORDS.columns["fields"].document
+    assert document is not None
+    partly = replace(RECORDS.columns["fields"], document=document.without([("ssn",)]))
+    filling = replace(records, tables=(replace(RECORDS, columns={"fields": partly}),), clear=(RECORDS,))
+    refused = filling.as_seen(frozenset({ssn})).by_name["public", "records"].refused
+    assert refused is not None
+    assert refused.why == "public.records.fields$.ssn is masked for this role, and in clear yet"

@@ -285,6 +285,7 @@ def test_a_row_of_many_megabytes_is_opened_apart_and_what_comes_behind_it_waits(
         works(play, apart=True)  # and opened
         play.client_gets(data_row(value), command_complete("SELECT 1"), ready())
         assert not play.session.worked
+        assert len(play.session.over) == 1  # what it came to is let go of in a turn of its own
         play.is_idle()
 
 

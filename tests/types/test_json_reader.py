@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
 from hypothesis import given
 
+from phiproxy.types import json_reader
 from phiproxy.types.json_reader import TooDeep, read
 from tests.types.test_json_types import texts
 
@@ -29,6 +31,24 @@ OWN = json.JSONDecoder(parse_float=str.upper, parse_int=str.upper, parse_constan
 @given(texts)
 def test_it_reads_what_python_reads(text: bytes) -> None:
     assert outcome(lambda t: read(t, OWN, tuple, 200_000), text.decode()) == outcome(OWN.decode, text.decode())
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_a_long_string_is_read_in_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No escape is cut, nor the two of one character."""
+    monkeypatch.setattr(json_reader, "SMALL_PIECE", size)
+    parts = ("a", "é", '"', "\\", "\\n", '\\"', "\\\\", "\\u0041", "\\ud83d", "\\ude00", "\\u00", "\n")
+    for some in product(parts, repeat=3):
+        text = f'"{"".join(some)}"'
+        assert outcome(lambda t: read(t, OWN, tuple, 200_000), text) == outcome(OWN.decode, text), some
+    text = '"' + "\\ud83d\\ude00" * 50 + '"'
+    assert read(text, OWN, tuple, 200_000) == "\U0001f600" * 50
+
+
+@pytest.mark.parametrize("blanks", [0, 3, 4, 5, 8, 9])
+def test_blanks_are_read_in_pieces(blanks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_reader, "PIECE", 4)
+    assert read("[" + " " * blanks + "1" + "\n" * blanks + "]", OWN, tuple, 200_000) == ["1"]
 
 
 NO_JSON = [

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phiproxy import long_values
 from phiproxy.errors import ValueRefused
 from phiproxy.types import json_types
 from phiproxy.types.json_types import JSON, JSONB
@@ -148,6 +149,18 @@ def test_what_is_long_is_joined_piece_by_piece(monkeypatch: pytest.MonkeyPatch) 
     string = "é\n\U0001f600\x01\\ab" * 3
     assert json_types.canonical(string).decode() == json.dumps(string, ensure_ascii=False)
     assert json_types.canonical_ascii(string).decode() == json.dumps(string)
+
+
+def test_an_object_of_many_keys_is_put_in_order_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = b", ".join(b'"%b": %d' % (b"k" * (n % 7) + b"%d" % n, n) for n in range(2_000))
+    text = b'{"kk1": ["forgotten", {"a": 1}], "long": "%b", %b, "k1": {"a": [2]}}' % (b"x" * 200_000, members)
+    whole = JSONB.from_text(text, Styles.CANONICAL)
+    for module in (json_types, long_values):
+        monkeypatch.setattr(module, "FEW", 3)
+    assert JSONB.from_text(text, Styles.CANONICAL) == whole
+    assert [*json.loads(whole)] == sorted(json.loads(text), key=lambda key: (len(key), key))
+    with pytest.raises(ValueRefused):
+        JSONB.from_text(text[:-1] + b', "k1": ["\\ud800"], "k1": 1}', Styles.CANONICAL)
 
 
 def test_brackets_in_strings_are_no_depth() -> None:

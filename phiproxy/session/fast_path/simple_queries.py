@@ -59,7 +59,7 @@ def sent_behind_ddl(session: State, data: bytes) -> bool:
     """
     text = _text_of(session, data)
     catalog = session.catalog
-    if text is None or names_one(text, catalog.suspect.union(catalog.reaching)):
+    if text is None or catalog.setters or names_one(text, catalog.suspect.union(catalog.reaching)):
         return False
     if session.planner.screen.controls(text):
         if catalog.overlay is not None or session.search_path.schemas is None:

@@ -16,11 +16,15 @@ from phiproxy.sql.text.parse import Node, only, strings
 from phiproxy.sql.values.operands import Operand
 
 
-def column_of(a: Analysis, node: Node, scope: Scope) -> SourceColumn:
-    """Return the column that a ColumnRef means; where a join was rewritten, the reference is spelled anew."""
+def column_of(a: Analysis, node: Node, scope: Scope, *, for_path: bool = False) -> SourceColumn:
+    """Return the column that a ColumnRef means; where a join was rewritten, the reference is spelled anew.
+
+    ``for_path``: whoever asks takes something out of it, and sees to it himself that this is in no field that is masked.
+    """
     body = only(node)[1]
     column = resolve(scope, strings(body["fields"]), a.position(body) if "location" in body else 1)
-    a.check_shown(column.value, node)
+    if not (for_path and is_masked_in_part(column.value)):
+        a.check_shown(column.value, node)
     if column.spelled:
         respell(a, node, column.spelled)
     return column
@@ -34,6 +38,11 @@ def value_of(a: Analysis, node: Node, scope: Scope) -> Value:
       tag("v"."mrn")
     """
     return column_of(a, node, scope).value
+
+
+def is_masked_in_part(value: Value) -> bool:
+    """Tell whether a value is a document of which the role sees some fields masked, and the others as they are."""
+    return isinstance(value, Protected) and value.column.masked is not None and value.column.masked.in_part
 
 
 def protected_column(a: Analysis, node: Node, scope: Scope) -> Protected | None:

@@ -12,14 +12,15 @@ from enum import Enum
 from functools import partial
 from typing import Literal
 
+from phiproxy.access.rules import Masked
 from phiproxy.documents.field_paths import ELEMENTS, Path, spell_path
 from phiproxy.documents.walk import Listed, listed
 from phiproxy.index.spelling import Constant
 from phiproxy.policy.column_types import builtin
 from phiproxy.policy.physical_documents import quoted, reached
-from phiproxy.policy.protection import ProtectedColumn
+from phiproxy.policy.protection import DocumentFields, ProtectedColumn
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.expressions.column_references import value_of
+from phiproxy.sql.expressions.column_references import column_of, value_of
 from phiproxy.sql.resolve.protected_values import Protected
 from phiproxy.sql.resolve.scope import Scope, is_whole_row
 from phiproxy.sql.text.parse import Node, only, strings
@@ -129,17 +130,35 @@ def document_part(a: Analysis, node: Node, scope: Scope, own: Read) -> DocumentP
     spelled = spelled_path(node, own) if a.context.protection.has_documents else None
     if spelled is None or is_whole_row(scope, strings(only(spelled.base)[1]["fields"])):
         return None
-    value = value_of(a, spelled.base, scope)
+    value = column_of(a, spelled.base, scope, for_path=True).value
     if not isinstance(value, Protected):
         return None
     column, part = value.column, value.column.part
     of = part.of if part is not None else column
-    if column.masked is not None:
-        return None  # of a masked column nothing is taken, not what is in clear either
     if of.document is None or (part is not None and part.text) or column.base is not None:
         return None
     classified = _classified(of, part.path if part is not None else (), spelled)
+    if classified is not None and of.masked is not None:
+        classified = _beside_masked(of.masked, of.document, classified, judging=a.context.judging)
     return None if classified is None else replace(classified, source=value)
+
+
+def _beside_masked(masked: Masked, document: DocumentFields, part: DocumentPart, *, judging: bool) -> DocumentPart | None:
+    """Return a part of a document of which masks are seen; None of one in which a mask is, or of any where the whole is masked.
+
+    ``judging``: only what is masked counts as protected.
+    """
+    if not masked.in_part:
+        return None  # of a masked column nothing is taken, not what is in clear either
+    if part.value is None:
+        return part
+    column = part.value.column
+    assert column.part is not None
+    here, paths = column.part.path, dict(masked.fields)
+    for path, field in zip(document.paths, document.fields, strict=True):
+        if field.path in paths and all(one == other for one, other in zip(path, here, strict=False)):
+            return None
+    return replace(part, value=None if judging else replace(part.value, column=replace(column, masked=None)))
 
 
 def object_at(a: Analysis, node: Node, scope: Scope, own: Read) -> bool:

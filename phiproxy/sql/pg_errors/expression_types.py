@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from phiproxy.errors import DatatypeMismatch, UndefinedObject, WrongObjectType
+from phiproxy.errors import DatatypeMismatch, InvalidColumnReference, StatementRefused, UndefinedObject, WrongObjectType
+from phiproxy.policy.catalog import Relation
 from phiproxy.policy.signatures import BOOL, RECORD, TEXT, UNKNOWN, Type
-from phiproxy.sql.pg_errors.names_and_signatures import Level, Outputs, Verdict, first, known_column
+from phiproxy.sql.pg_errors.names_and_signatures import Level, Outputs, Verdict, first, known_column, unreachable
+from phiproxy.sql.relations import meant_relation
 from phiproxy.sql.text.parse import Node, children, location, only, strings
 from phiproxy.sql.values.accepted_types import CannotCoerce
 from phiproxy.sql.values.operands import Parameter, constant_type
@@ -63,14 +65,27 @@ def common(v: Verdict, what: str, nodes: Sequence[Node], types: Sequence[Type]) 
     raise v.error(DatatypeMismatch, why, first(nodes[odd]), _CAST)
 
 
-def column_ref(_v: Verdict, _node: Node, body: Node, level: Level) -> Type:
-    """A column has the type that the client sees.
+def column_ref(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
+    """A column has the type that the client sees. In FROM nothing may refer to the target of the write, not even by LATERAL.
 
     SELECT id + ssn FROM patients
     → refused 42883
+
+    UPDATE patients SET notes = upper(notes) FROM LATERAL (SELECT patients.id) x
+    → refused 42P10
     """
+    check_reached(v, body, level)
     column = known_column(level, strings(body["fields"]))
     return column.type if column is not None else None
+
+
+def check_reached(v: Verdict, body: Node, level: Level) -> None:
+    """Check that a reference is none to the target of the write in whose FROM it stands."""
+    target = unreachable(level, strings(body["fields"]))
+    if target is not None:
+        why = f'invalid reference to FROM-clause entry for table "{target.alias}"'
+        hint = f'There is an entry for table "{target.alias}", but it cannot be referenced from this part of the query.'
+        raise v.error(InvalidColumnReference, why, location(body), hint)
 
 
 def constant(_v: Verdict, _node: Node, body: Node, _level: Level) -> Type:
@@ -108,6 +123,19 @@ def named_type(v: Verdict, body: Node) -> Type:
         raise v.error(UndefinedObject, f'type "{".".join(names)}" does not exist', location(body), "See the types of the database.")
     scalar = None if relations else v.signatures.named(name)
     return v.signatures.array_of(scalar) if "arrayBounds" in body else scalar
+
+
+def row_named(v: Verdict, body: Node) -> Relation | None:
+    """Return the table or view whose rows have the type that a TypeName means, perhaps in arrays; None of any other. PathNeeded."""
+    names = strings(body.get("names"))
+    if not 1 <= len(names) <= 2 or body.get("setof") or body.get("pct_type") or v.signatures.is_type(names[-1]):
+        return None
+    schema = {"schemaname": names[0]} if len(names) == 2 else {}
+    try:
+        relation = meant_relation(v.a, {"relname": names[-1], "location": location(body), **schema})
+    except StatementRefused:
+        return None
+    return relation if relation.row_type and not relation.schema.startswith("pg_temp") else None
 
 
 def type_cast(v: Verdict, _node: Node, body: Node, level: Level) -> Type:

@@ -17,17 +17,18 @@ from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.sql.writes.assignment import columns_of
 
 
-def from_clause(v: Verdict, items: Sequence[Node], outer: Level | None) -> Level:
-    """Return what a FROM list shows to the expressions behind it.
+def from_clause(v: Verdict, items: Sequence[Node], outer: Level | None, target: Source | None = None) -> Level:
+    """Return what a FROM list shows to the expressions behind it. ``target``: it is that of a write of this table.
 
     SELECT ssn FROM patients p JOIN visits v ON p.id = v.mrn
     → refused 42883
     """
-    level = Level(outer=outer)
+    level = Level(outer=outer, unreachable=target)
     for item in items:
         one = _item(v, item, level)
         level.own_star = None if level.own_star is None is one.own_star else level.star + one.star
         level.sources, level.merged = level.sources + one.sources, level.merged + one.merged
+    level.unreachable = None
     return level
 
 
@@ -40,14 +41,15 @@ def _item(v: Verdict, node: Node, left: Level) -> Level:
     rule = _ITEMS.get(kind)
     if rule is not None:
         return rule(v, body, left)
+    seen = Level(outer=left.outer) if kind == "RangeTableSample" else left
     for child in children(body):
-        type_of(v, child, left)
+        type_of(v, child, seen)
     return _of(Source(body.get("alias", {}).get("aliasname", "\0"), (), opaque=True))
 
 
 def _function(v: Verdict, body: Node, left: Level) -> Level:
     """Return a function as a source. Only the column of ``unnest`` is known; over several arrays it is one call for each."""
-    seen = Level(left.sources, left.merged, left.own_star, left.outer, barred="functions in FROM", gives_sets=True)
+    seen = replace(left, barred="functions in FROM", gives_sets=True)
     for entry in (only(node)[1]["items"][0] for node in body["functions"]):
         call = only(entry)[1]
         several = len(call.get("args", ())) > 1 and strings(call.get("funcname"))[-1:] == ["unnest"]
@@ -124,7 +126,7 @@ def _subselect(v: Verdict, body: Node, left: Level) -> Level:
 
 def _join(v: Verdict, body: Node, left: Level) -> Level:
     one = _item(v, body["larg"], left)
-    seen = Level([*left.sources, *one.sources], [*left.merged, *one.merged], outer=left.outer)
+    seen = Level([*left.sources, *one.sources], [*left.merged, *one.merged], outer=left.outer, unreachable=left.unreachable)
     two = _item(v, body["rarg"], seen)
     names = strings(body.get("usingClause")) if "usingClause" in body else _shared(one, two) if body.get("isNatural") else []
     joined = Level([*one.sources, *two.sources], outer=left.outer)

@@ -14,6 +14,7 @@ from phiproxy.frozen import dataclass
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.signatures import Signatures, Type
 from phiproxy.sql.context import Analysis
+from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS
 from phiproxy.sql.resolve.table_columns import named
 from phiproxy.sql.text.parse import Node
 
@@ -52,6 +53,7 @@ class Level:
     ``own_star`` are the columns of ``*`` where they are not those of the sources.
     ``barred`` is the clause that the expression is in, if that takes no aggregate, no window function and, but where it
     ``gives_sets``, no function that gives a set.
+    ``unreachable`` is the target of an UPDATE or DELETE while its FROM is read: it is in sight there, and nothing may refer to it.
     """
 
     sources: list[Source] = field(default_factory=list)
@@ -60,6 +62,7 @@ class Level:
     outer: Level | None = None
     barred: str = ""
     gives_sets: bool = False
+    unreachable: Source | None = None
 
     @property
     def star(self) -> list[Column]:
@@ -176,6 +179,26 @@ def known_row(level: Level, names: Sequence[str]) -> Source | None:
     if len(names) != 1 or resolve(level, names) is not None:
         return None
     return next((source for seen in level.levels() for source in seen.sources if source.alias == names[0]), None)
+
+
+def unreachable(level: Level, names: Sequence[str]) -> Source | None:
+    """Return the target of a write that a reference in its FROM means, as a column, a row, or all of its columns; else None."""
+    *qualifier, name = names
+    targets = [seen.unreachable for seen in level.levels() if seen.unreachable is not None]
+    if not targets:
+        return None
+    sources = [[one for one in (seen.unreachable, *seen.sources) if one is not None] for seen in level.levels()]
+    if qualifier:
+        found = next((one for of_level in sources for one in of_level if _is(one, qualifier)), None)
+    else:
+        found = next((one for of_level in sources for one in of_level if _owns(one, name) or one.opaque), None)
+        # A row comes behind all columns, those of queries outside too.
+        found = found or next((one for of_level in sources for one in of_level if one.alias == name), None)
+    return found if any(found is target for target in targets) and found is not None and not found.opaque else None
+
+
+def _owns(source: Source, name: str) -> bool:
+    return bool(named(source.columns, name)) or (name in SYSTEM_COLUMNS and source.relation is not None)
 
 
 def _is(source: Source, qualifier: Sequence[str]) -> bool:

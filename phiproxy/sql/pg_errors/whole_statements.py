@@ -7,7 +7,7 @@ from itertools import chain
 
 from phiproxy.errors import DatatypeMismatch, InvalidColumnReference, WrongCount
 from phiproxy.policy.signatures import INT8
-from phiproxy.sql.pg_errors.expression_types import common, condition, named_type, type_of
+from phiproxy.sql.pg_errors.expression_types import check_reached, common, condition, named_type, row_named, type_of
 from phiproxy.sql.pg_errors.from_clause import derived_source, from_clause
 from phiproxy.sql.pg_errors.names_and_signatures import (
     Column,
@@ -129,6 +129,8 @@ def targets(v: Verdict, nodes: Sequence[Node], level: Level) -> Outputs:
         value = target["val"]
         reference = value.get("ColumnRef")
         names = strings(reference["fields"]) if reference is not None else _row_star(value, level)
+        if reference is not None:
+            check_reached(v, reference, level)
         if names and names[-1] != "*" and reference is not None:
             column = known_column(level, names) or _row(level, names)
             own_type = v.types[id(reference)] = column.type if column is not None else None
@@ -150,13 +152,20 @@ def _column(v: Verdict, level: Level, node: Node) -> Column | None:
     names: list[str] = []
     if kind == "ColumnRef":
         names = strings(body["fields"])
-    elif kind == "A_Indirection" and "ColumnRef" in body["arg"] and len(body["indirection"]) == 1:
-        row = strings(only(body["arg"])[1]["fields"])
+    elif kind == "A_Indirection" and len(body["indirection"]) == 1:
+        argument = body["arg"]
+        if "TypeCast" in argument and (of := _column(v, level, argument)) is not None and of.row_of:
+            argument = only(argument)[1]["arg"]
+        row = strings(only(argument)[1]["fields"]) if "ColumnRef" in argument else [""] * 3
         names = [*row[:1], *strings(body["indirection"])] if row[1:] in ([], ["*"]) else []
         if "String" not in body["indirection"][0] or len(names) != 2 or resolve(level, names[:1]) is not None:
             return None
     elif kind == "TypeCast" and not body["typeName"].get("typmods"):
-        column = _column(v, level, body["arg"])
+        inner, argument = only(body["arg"])
+        column = _column(v, level, body["arg"]) or (_row(level, strings(argument["fields"])) if inner == "ColumnRef" else None)
+        if column is not None and column.row_of:
+            relation = row_named(v, body["typeName"])
+            return column if relation is not None and relation.oid == column.row_of else None
         same = column is not None and column.typmod == -1 and named_type(v, body["typeName"]) == column.type
         return column if same else None
     elif kind == "FuncCall":

@@ -189,7 +189,7 @@ def update_or_delete(v: Verdict, body: Node, outer: Level | None) -> Outputs:
     """
     with ctes(v, body, outer):
         target = table(v, body["relation"], target=True)
-        level = from_clause(v, [*body.get("fromClause", ()), *body.get("usingClause", ())], outer)
+        level = from_clause(v, [*body.get("fromClause", ()), *body.get("usingClause", ())], outer, target)
         level.own_star = None if level.own_star is None else [*target.columns, *level.star]
         level.sources.insert(0, target)
         _check_deduced(v, _set(v, body, target, level), [{key: part for key, part in body.items() if key != "returningList"}])

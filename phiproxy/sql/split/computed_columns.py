@@ -61,7 +61,9 @@ def computed_columns(whole: Whole, read: Block, source: Source, label: str, gone
     outputs = read.body.get("targetList", [])
     calls = [message for message in bodies(outputs, ()) if "funcname" in message]
     grouped = any(key in read.body for key in _GROUPING) or any(is_aggregate(whole.verdict, call) for call in calls)
-    if not whole.shows or read.body is not whole.body or not _one_for_one(whole, read, source, gone, grouped=grouped):
+    if not (whole.shows or whole.calls.each) or (whole.calls.each and grouped):
+        return []
+    if read.body is not whole.body or not _one_for_one(whole, read, source, gone, grouped=grouped):
         return []
     found: list[ComputedColumn] = []
     try:
@@ -84,7 +86,7 @@ def _one_for_one(whole: Whole, read: Block, source: Source, gone: Collection[int
     """Tell whether the outputs of a query, or the arguments of its aggregates, are evaluated once for each row of its source."""
     body = read.body
     outputs = body.get("targetList", [])
-    if source.waiting or any(key in body for key in ("windowClause", "lockingClause")):
+    if source.waiting or "windowClause" in body or ("lockingClause" in body and not whole.calls.each):
         return False
     if any(name.startswith("phi.") for name in whole.identifiers) or any("A_Star" in message for message in bodies(outputs, ())):
         return False  # it would have the column too
@@ -106,7 +108,8 @@ def _is_plain_aggregate(whole: Whole, call: Node) -> bool:
 def _candidates(whole: Whole, node: Node, taken: set[int], *, per_row: bool) -> Iterator[Node]:
     """Yield the largest expressions that the engine does not compute, of those that are evaluated whatever the values are.
 
-    ``taken`` are values of the server's. In a grouped query these are ``per_row`` in the arguments of aggregates only.
+    ``taken`` are values of the server's. In a grouped query these are ``per_row`` in the arguments of aggregates only. Where rows
+    are written, they are calls of volatile functions alone: a constant beside may meet what is protected.
     """
     kind, body = only(node)
     inner: list[Node] = []
@@ -119,7 +122,10 @@ def _candidates(whole: Whole, node: Node, taken: set[int], *, per_row: bool) -> 
             inner = [body["arg"]]
         elif kind == "A_Expr" and body["kind"] == "AEXPR_OP":
             inner = [body[side] for side in ("lexpr", "rexpr") if side in body]
-    if kind in ("FuncCall", "TypeCast") and per_row:
+    wanted = kind in ("FuncCall", "TypeCast")
+    if whole.calls.each:
+        wanted = kind == "FuncCall" and strings(body["funcname"])[-1] in whole.calls.each
+    if wanted and per_row:
         if _may_stand(whole, node, taken):
             return
         yield node

@@ -11,7 +11,9 @@ from phiproxy.sql.pg_errors.verdict import rejection
 from phiproxy.sql.result import Answered, Split
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.same_answers import VOLATILE
 from phiproxy.sql.split.source_and_rest import split
+from phiproxy.sql.split.statement import Calls
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import types_of
 from phiproxy.sql.split.writes.targets import check_assigned
@@ -56,7 +58,7 @@ def _checked(expression: bytes, column: ProtectedColumn, context: Context, posit
     if said is not None:
         said.position = position
         raise said
-    parts = split(statement, text, context, refusal, always=True, once=True)
+    parts = split(statement, text, context, refusal, always=True, calls=Calls(once=VOLATILE))
     if parts is None:
         raise unlike
     if any(token.name in _CONSTANTS for token in tokens(parts.source)):

@@ -58,7 +58,7 @@ def analyzed(a: Analysis, split: Split, *, written: bool, before: bytes) -> Spli
     INSERT whose count of rows is to be compared is refused, since EXPLAIN does not tell it.
     """
     lead, write = split.lead, split.write
-    if write is not None and write.expected:
+    if write is not None and (write.expected or write.split):
         raise StatementRefused(
             "EXPLAIN ANALYZE of an ON CONFLICT DO UPDATE to what is computed of the row cannot tell whether all rows were written",
             hint="EXPLAIN without ANALYZE shows the plans.",

@@ -56,7 +56,7 @@ def behind(whole: Whole, read: Block) -> list[tuple[int, int]]:
     """
     if not all(_means_the_same(read.body, only(node)[1]["node"]) for node in read.body.get("sortClause", ())):
         return []
-    if "limitCount" not in read.body and "limitOffset" not in read.body:
+    if "limitCount" not in read.body and "limitOffset" not in read.body and not _is_numbered(whole, read.body):
         return []
     first, end, locks = _tail(whole, read.body)
     tokens, spans, at = whole.spans.tokens, [], first
@@ -131,7 +131,14 @@ def _quoted(name: str) -> str:
 
 
 def without(whole: Whole, body: Node, *, limited: bool) -> Iterator[tuple[int, int]]:
-    """Yield the spans of what the rest does not have: the locking of rows, and OFFSET where the source has it."""
+    """Yield the spans of what the rest does not have: the locking of rows, and OFFSET where the source has it.
+
+    Of rows that are written with what was drawn for them, ORDER BY and LIMIT too: the engine might sort equal ones otherwise.
+    """
+    if limited and _is_numbered(whole, body):
+        first, end, _ = _tail(whole, body)
+        yield whole.spans.tokens[first].start, whole.spans.tokens[end - 1].end
+        return
     if "lockingClause" not in body and not (limited and "limitOffset" in body):
         return
     first, end, locks = _tail(whole, body)
@@ -145,6 +152,11 @@ def without(whole: Whole, body: Node, *, limited: bool) -> Iterator[tuple[int, i
             yield tokens[i].start, tokens[stop - 1].end
             return
         i += 1
+
+
+def _is_numbered(whole: Whole, body: Node) -> bool:
+    """Tell whether the outputs of a query are written, with values of volatile functions for each row."""
+    return bool(whole.calls.each) and body is whole.body
 
 
 def _tail(whole: Whole, body: Node) -> tuple[int, int, list[tuple[int, int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.tables import Table, TableColumn
 from phiproxy.sql.text.parse import Node, location, messages, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans, dotted
+
+_NAME = r'"((?:[^"]|"")+)"'
+_ROWS = re.compile(rf"pg_catalog\.unnest\(ARRAY\(SELECT CAST\(ROW\(.*?\) AS {_NAME}\.{_NAME}\) FROM ", re.DOTALL)
 
 
 class Replaced(NamedTuple):
@@ -107,21 +111,38 @@ def from_item(
     SELECT upper(p.ssn) FROM patients p
     → rest: SELECT upper(p.ssn) FROM (SELECT s.c1 FROM {} AS s) AS p (ssn)
     """
+    where = f" WHERE {condition}" if condition else ""
     if table.rest is not None:
-        if typed:
-            raise Impossible("rows of a view over expressions as values of its type")
         listed = ", ".join(f"s.{name} AS c{number}" for number, name in enumerate(names, start=1))
-        chosen = f" WHERE {condition}" if condition else ""
-        return view_item(table, (f"(SELECT {listed}{' ' if names else ''}FROM ".encode(), f" AS s{chosen})".encode()))
+        item = view_item(table, (f"(SELECT {listed}{' ' if names else ''}FROM ".encode(), f" AS s{where})".encode()))
+        return _typed(table, item) if typed else item
     before = f"(SELECT {', '.join(f's.{name}' for name in names)}{' ' if names else ''}FROM "
     if typed:
-        row_type = f"{quote_ident(table.relation.schema, always=True)}.{quote_ident(table.relation.name, always=True)}"
-        before = f"pg_catalog.unnest(ARRAY(SELECT CAST(ROW({', '.join(f's.{name}' for name in names)}) AS {row_type}) FROM "
+        before = _rows(table, [f"s.{name}" for name in names])
     labels = ", ".join(quote_ident(c.label, always=True) for c in columns)
-    where = f" WHERE {condition}" if condition else ""
     closing = ")" if typed else ""
     behind = f" AS s{where}{closing}) AS {quote_ident(table.label, always=True)}{f' ({labels})' if labels else ''}"
     return before.encode(), behind.encode()
+
+
+def _rows(table: Table, values: list[str]) -> str:
+    """Return how an item begins whose rows have the type of a table."""
+    row_type = ".".join(quote_ident(name, always=True) for name in (table.relation.schema, table.relation.name))
+    return f"pg_catalog.unnest(ARRAY(SELECT CAST(ROW({', '.join(values)}) AS {row_type}) FROM "
+
+
+def named_row_types(text: str) -> list[tuple[str, str]]:
+    """Return the tables, (schema, name), whose rows have their type in a rest that was made here; perhaps more."""
+    return [(schema.replace('""', '"'), name.replace('""', '"')) for schema, name in _ROWS.findall(text)]
+
+
+def _typed(table: Table, item: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return an item of FROM of a view over expressions whose rows have the view's type."""
+    label, names = quote_ident(table.label, always=True), [quote_ident(c.label, always=True) for c in table.columns]
+    pieces = list(item)
+    pieces[0] = _rows(table, [f"{label}.{name}" for name in names]).encode() + pieces[0]
+    pieces[-1] += f")) AS {label} ({', '.join(names)})".encode()
+    return tuple(pieces)
 
 
 def view_item(table: Table, source: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from phiproxy.policy.catalog import Relation
 from phiproxy.policy.signatures import Function, Operator, Type
+from phiproxy.sql.pg_errors.expression_types import row_named
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Source, Verdict, known_row
 from phiproxy.sql.split.blocks import column_nodes
 from phiproxy.sql.split.impossible import Impossible
@@ -29,16 +31,25 @@ _PLAIN = frozenset(_NODES.split())
 # Collations that are alike everywhere, or the database's own, in which the engine's is like the server's.
 _COLLATIONS = frozenset({"C", "POSIX", "default", "ucs_basic"})
 # Calls in which it does not matter whether a row is of its table's type.
-_OF_ANY_ROW = frozenset({"count", "json_agg", "jsonb_agg", "num_nonnulls", "num_nulls", "row_to_json", "to_json", "to_jsonb"})
+_OF_ANY_ROW = frozenset({
+    "concat", "concat_ws", "count", "json_agg", "json_build_array", "json_build_object", "json_object_agg", "jsonb_agg",
+    "jsonb_build_array", "jsonb_build_object", "jsonb_object_agg", "num_nonnulls", "num_nulls", "row_to_json", "to_json",
+    "to_jsonb",
+})  # fmt: skip
 # Comparisons of two rows, which compare records of whatever type.
 _OF_ROWS = frozenset({"=", "<>", "<", ">", "<=", ">="})
 # Operators whose operands are texts to them, never dates.
 _OF_TEXTS = frozenset({"~~", "!~~", "~~*", "!~~*", "~", "!~", "~*", "!~*", "||", "->", "->>", "#>", "#>>"})
 
 
-def check_rest(v: Verdict, body: Node, gone: Collection[int]) -> None:
-    """Raise Impossible where something stands in a query, but for what is ``gone``, that the engine may answer otherwise."""
+def check_rest(v: Verdict, body: Node, gone: Collection[int], *, rows: bool = False) -> None:
+    """Raise Impossible where something stands in a query, but for what is ``gone``, that the engine may answer otherwise.
+
+    ``rows``: a type may be that of the rows of a table (``rows_named``), which the engine then must have.
+    """
     checked = _Check(v)
+    if rows:
+        checked.harmless.update(id(node) for node, _ in rows_named(v, body, gone))
     for kind, node in nodes({"SelectStmt": body}, gone):
         rule = _RULES.get(kind)
         if rule is not None:
@@ -81,6 +92,14 @@ def row_references(v: Verdict, body: Node, labels: Collection[str]) -> Iterator[
         source = known_row(level, names) if not starred else _named(level, names[0])
         if source is not None and source.relation is not None and source.alias in labels:
             yield node, source.alias
+
+
+def rows_named(v: Verdict, body: Node, gone: Collection[int]) -> Iterator[tuple[Node, Relation]]:
+    """Yield the TypeNames that mean the type of the rows of a table or view: ``p::patients``; PathNeeded."""
+    for kind, node in nodes({"SelectStmt": body}, gone):
+        relation = row_named(v, node) if kind == "TypeName" else None
+        if relation is not None:
+            yield node, relation
 
 
 def _named(level: Level, name: str) -> Source | None:

@@ -28,16 +28,15 @@ def rest_text(whole: Whole, division: Division) -> Rest:
 
 def _checked(whole: Whole, division: Division) -> list[Replaced]:
     gone = frozenset(division.gone)
-    check_rest(whole.verdict, whole.body, gone)
+    check_rest(whole.verdict, whole.body, gone, rows=not whole.stored)
     return list(_replaced(whole, division, typed_tables(whole, gone)))
 
 
 def typed_tables(whole: Whole, gone: Collection[int]) -> frozenset[str]:
     """Return the names of the tables whose rows have the type of their table in the rest; Impossible where that cannot be."""
     typed = typed_rows(whole.verdict, whole.body, gone, {t.label for t in whole.tables}, shown_rows(whole))
-    for table in whole.tables:
-        if table.label in typed and not (table.relation.row_type and table.relation.kind in "rp" and table.protected):
-            raise Impossible("a row whose type the engine does not have")
+    if not all(table.relation.row_type for table in whole.tables if table.label in typed):
+        raise Impossible("a row of a type that is not known")
     return typed
 
 

@@ -27,9 +27,11 @@ TEXT_SEARCH = frozenset(
         "websearch_to_tsquery",
     }
 )  # fmt: skip
-# Functions with another result at each call, in whatever order they are called: those of a sequence, and random() behind setseed(),
-# would give others than defaults that the server computes later have by then.
+# Functions with another result at each call, in whatever order they are called.
 VOLATILE = frozenset({"clock_timestamp", "gen_random_uuid", "timeofday", "uuidv4", "uuidv7"})
+# Those whose results depend on the calls before: of a sequence, and of the session's random numbers, which setseed() begins anew.
+DRAWN = frozenset({"currval", "lastval", "nextval", "random", "random_normal"})
+AT_EACH_CALL = VOLATILE | DRAWN
 # The text search configurations that PostgreSQL comes with.
 _NAMES = """
     simple arabic armenian basque catalan danish dutch english finnish french german greek hindi hungarian indonesian irish italian

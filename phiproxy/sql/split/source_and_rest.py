@@ -14,16 +14,17 @@ from phiproxy.effects import Effects
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.pg_errors.verdict import types
-from phiproxy.sql.result import Origin, Rest, SourceColumn, Split, Waiting
+from phiproxy.sql.result import Origin, Rest, RowType, SourceColumn, Split, Waiting
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split import ctes
 from phiproxy.sql.split.division import Division, divide
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.rest_nodes import check_rest
+from phiproxy.sql.split.pieces import named_row_types
+from phiproxy.sql.split.rest_nodes import check_rest, rows_named
 from phiproxy.sql.split.rest_text import described_text, rest_text, typed_tables
 from phiproxy.sql.split.sources import Written, together
-from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.split.tables import tables
+from phiproxy.sql.split.statement import NO_CALLS, Calls, Whole
+from phiproxy.sql.split.tables import row_type, row_type_of, tables
 from phiproxy.sql.split.values import server_values
 from phiproxy.sql.split.waiting import places
 from phiproxy.sql.split.whole_rows import origin_of, shown_rows
@@ -40,13 +41,13 @@ def split(
     waiting: Waiting | None = None,
     *,
     always: bool = False,
-    once: bool = False,
+    calls: Calls = NO_CALLS,
     apart: bool = False,
 ) -> Split | None:
     """Return how a refused statement is split, or None where that is not possible; PathNeeded, CatalogNeeded.
 
     ``waiting``: the values for which an index does not answer what it may answer for others. ``always``: also where it reads
-    nothing protected. ``once``, ``apart``: of ``Whole``.
+    nothing protected. ``calls``, ``apart``: of ``Whole``.
 
     SELECT id FROM patients WHERE full_name LIKE '%son' AND city = 'Springfield'
     → source: SELECT patients.id, patients.full_name FROM patients WHERE city = 'Springfield'
@@ -56,7 +57,8 @@ def split(
     if statement.kind != "SelectStmt" or context.catalog.signatures is None or not _WRITES.isdisjoint(a.keys):
         return None
     try:
-        return _split(a, refusal, waiting, {}, always=always, once=once, apart=apart)
+        told = _OF_WRITE if calls.each else None
+        return _split(a, refusal, waiting, {}, always=always, calls=calls, apart=apart, told=told)
     except (Impossible, StatementRefused, RecursionError):
         return None
 
@@ -72,7 +74,7 @@ def split_over_writes(a: Analysis, kept: Mapping[str, Node], told: Described, re
     WITH x AS (DELETE FROM visits RETURNING patient_id) SELECT upper(p.full_name) FROM x JOIN patients p ON p.id = x.patient_id
     → source: WITH x AS (DELETE FROM visits RETURNING patient_id) SELECT p.full_name FROM x JOIN patients p ON p.id = x.patient_id
     """
-    parts = _split(a, refusal, None, kept, always=True, once=False, apart=False, told=told)
+    parts = _split(a, refusal, None, kept, always=True, calls=NO_CALLS, apart=False, told=told)
     assert parts is not None
     if not parts.source:
         raise Impossible("a source without anything that is read")
@@ -86,7 +88,7 @@ def _split(
     kept: Mapping[str, Node],
     *,
     always: bool,
-    once: bool,
+    calls: Calls,
     apart: bool,
     told: Described | None = None,
 ) -> Split | None:
@@ -99,13 +101,14 @@ def _split(
         raise Impossible("it may change the settings under which the rest is computed")
     verdict, outputs = types(a, body)
     waits = places(statement, waiting) if waiting is not None else frozenset[int]()
-    whole = Whole(a, body, read, verdict, Spans(a.tokens()), waits, once=once, apart=apart, shows=not always, kept=kept)
+    spans, shows = Spans(a.tokens()), not always
+    whole = Whole(a, body, read, verdict, spans, waits, calls=calls, apart=apart, shows=shows, kept=kept)
     division = divide(whole)
     written = Written(a.text, whole.spans.tokens)
     if division.sources:
         together(written, division.distinct, ctes.kept(whole))
     rest = rest_text(whole, division)
-    said, said_columns = _described(whole, division) if told is None else (told.rest, told.columns)
+    said, said_columns, said_rows = _described(whole, division) if told is None else (told.rest, told.columns, told.row_types)
     rows = shown_rows(whole)
     if rows and outputs is None:
         raise Impossible("outputs of which it is not known how many there are")
@@ -122,7 +125,7 @@ def _split(
         described_columns=said_columns,
         origins=tuple(origin_of(o, rows) for o in outputs or ()),
         locks=any(source.locking for source in division.sources),
-        row_types=row_types(whole, division.gone),
+        row_types=row_types(whole, division.gone) | said_rows,
         orders=whole.orders(),
         narrowing=division.narrowing(),
         effects=changed,
@@ -132,10 +135,17 @@ def _split(
     )
 
 
-def row_types(whole: Whole, gone: Collection[int]) -> frozenset[int]:
-    """Return the OIDs of the types of rows that the engine must have, but for what is ``gone`` of a statement."""
+def row_types(whole: Whole, gone: Collection[int]) -> frozenset[RowType]:
+    """Return the types of rows that the engine must have, but for what is ``gone`` of a statement; Impossible."""
     typed = typed_tables(whole, frozenset(gone))
-    return frozenset(table.relation.row_type for table in whole.tables if table.label in typed)
+    found = {row_type(table) for table in whole.tables if table.label in typed}
+    found |= {row_type_of(whole.a, relation) for _, relation in rows_named(whole.verdict, whole.body, gone)}
+    for name in (name for t in whole.tables if t.rest is not None for part in t.rest.parts for name in named_row_types(part)):
+        relation = whole.a.context.catalog.find(*name)
+        if relation is None:
+            raise Impossible("rows of a table that is not there")
+        found.add(row_type_of(whole.a, relation))
+    return frozenset(found)
 
 
 class Described(NamedTuple):
@@ -145,7 +155,11 @@ class Described(NamedTuple):
     columns: tuple[SourceColumn, ...]
     origins: tuple[Origin | None, ...]
     orders: frozenset[str]
-    row_types: frozenset[int] = frozenset()
+    row_types: frozenset[RowType] = frozenset()
+
+
+# What the client is told of a write is told by its RETURNING.
+_OF_WRITE = Described(Rest((b"",)), (), (), frozenset())
 
 
 def described(statement: Statement, text: bytes, context: Context) -> Described:
@@ -154,16 +168,17 @@ def described(statement: Statement, text: bytes, context: Context) -> Described:
     read = tables(a, statement.body)
     verdict, outputs = types(a, statement.body)
     whole = Whole(a, statement.body, read, verdict, Spans(a.tokens()), shows=True)
-    rest, columns = _described(whole, None)
+    rest, columns, types_ = _described(whole, None)
     rows = shown_rows(whole)
     origins = tuple(origin_of(o, rows) for o in outputs or ())
-    return Described(rest, columns, origins, whole.orders(), row_types(whole, ()))
+    return Described(rest, columns, origins, whole.orders(), types_)
 
 
-def _described(whole: Whole, division: Division | None) -> tuple[Rest, tuple[SourceColumn, ...]]:
+def _described(whole: Whole, division: Division | None) -> tuple[Rest, tuple[SourceColumn, ...], frozenset[RowType]]:
     try:
-        check_rest(whole.verdict, whole.body, server_values(whole, ())[1])
+        check_rest(whole.verdict, whole.body, server_values(whole, ())[1], rows=True)
     except Impossible:
         # Something of it only the server has: what is described is the rest, which must say all that there is to say of parameters.
-        return described_text(whole, division or divide(whole))
-    return described_text(whole, None)
+        division = division or divide(whole)
+        return *described_text(whole, division), row_types(whole, division.gone)
+    return *described_text(whole, None), row_types(whole, ())

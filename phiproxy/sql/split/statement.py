@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from phiproxy.policy.signatures import Type
 from phiproxy.sql.context import Analysis
@@ -22,14 +23,27 @@ _COLLATING = frozenset({"CollateClause", "SQLValueFunction", "collClause"})
 _LIBRARIES = {"c": "libc", "i": "icu"}
 
 
+class Calls(NamedTuple):
+    """The volatile functions that may be called in outputs that are written, each as often as PostgreSQL calls it.
+
+    ``once``: where the outputs are one row of values; ``each``: where they are written for each row of the query.
+    """
+
+    once: Collection[str] = ()
+    each: Collection[str] = ()
+
+
+NO_CALLS = Calls()
+
+
 @dataclass(frozen=True)
 class Whole:
     """A SELECT, ``body``, with its tables and types. Positions are those of the client's text.
 
-    ``waiting`` are the byte offsets of values that no index answers: no source may have what they stand in. ``once``: its outputs
-    are the values of one INSERT … VALUES, so that each call in them is made once. ``apart``: no FROM is answered
-    as a whole. ``shows``: the client is shown its outputs, and told their types. ``stored``: it is the query of a view. ``kept``:
-    the queries of WITH that stand before the sources as the client wrote them, by their names: writes, and what these read.
+    ``waiting`` are the byte offsets of values that no index answers: no source may have what they stand in. ``calls``: the volatile
+    functions that may be called in its outputs. ``apart``: no FROM is answered as a whole. ``shows``: the client is shown its
+    outputs, and told their types. ``stored``: it is the query of a view. ``kept``: the queries of WITH that stand before the
+    sources as the client wrote them, by their names: writes, and what these read.
     """
 
     a: Analysis
@@ -38,7 +52,7 @@ class Whole:
     verdict: Verdict
     spans: Spans
     waiting: frozenset[int] = frozenset()
-    once: bool = False
+    calls: Calls = NO_CALLS
     apart: bool = False
     shows: bool = False
     stored: bool = False

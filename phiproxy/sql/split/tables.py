@@ -16,7 +16,7 @@ from phiproxy.sql.queries.views import columns_of_view
 from phiproxy.sql.relations import meant_relation, protected_table
 from phiproxy.sql.resolve.protected_values import Protected, Value
 from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS
-from phiproxy.sql.result import SourceColumn
+from phiproxy.sql.result import RowType, SourceColumn
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.wire.oids import CATALOG_OIDS, NOT_CARRIED_OIDS, SYSTEM_COLUMN_OIDS
@@ -130,6 +130,22 @@ def tables(a: Analysis, body: Node) -> list[Table]:
     for table in found:
         _set_columns(a, table)
     return found
+
+
+def row_type(table: Table) -> RowType:
+    """Return the type of the rows of a table or view; Impossible where it is not known here."""
+    relation, columns = table.relation, tuple((c.name, c.type) for c in table.columns)
+    if not relation.row_type or not columns:
+        raise Impossible("a row of a type that is not known")
+    _check_carried(one for _, one in columns)
+    return RowType(relation.row_type, relation.schema, relation.name, columns)
+
+
+def row_type_of(a: Analysis, relation: Relation) -> RowType:
+    """Return the same of any table or view; Impossible."""
+    table = Table({"relname": relation.name}, None, relation, 0)
+    _set_columns(a, table)
+    return row_type(table)
 
 
 def protected_columns(a: Analysis, query: Node, ctes: Collection[str]) -> Iterator[tuple[int, int]]:
@@ -261,9 +277,13 @@ def needed(table: Table, names: Mentioned) -> list[TableColumn]:
     if system and everything:
         raise Impossible("a system column beside all columns")
     columns = columns + system
-    for column in columns:
-        if column.type.collation and not column.type.collation.startswith("pg_catalog."):
-            raise Impossible("a collation of the database's own")
-        if not column.type.type.name or not column.type.type.known:
-            raise Impossible("a column of a type that cannot be carried")
+    _check_carried(column.type for column in columns)
     return columns
+
+
+def _check_carried(columns: Iterable[SourceColumn]) -> None:
+    for column in columns:
+        if column.collation and not column.collation.startswith("pg_catalog."):
+            raise Impossible("a collation of the database's own")
+        if not column.type.name or not column.type.known:
+            raise Impossible("a column of a type that cannot be carried")

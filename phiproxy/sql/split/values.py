@@ -15,7 +15,7 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced
 from phiproxy.sql.split.remaining import bodies, nodes
 from phiproxy.sql.split.rest_nodes import functions_called
-from phiproxy.sql.split.same_answers import VOLATILE, is_settled, means_clock
+from phiproxy.sql.split.same_answers import is_settled, means_clock
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import type_of
 from phiproxy.sql.text.parse import Node, location, only, strings
@@ -109,7 +109,7 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
     each = any(f.volatile == "v" for f in functions)
     if not functions or all(is_settled(name, f) for f in functions) or "over" in node:
         return None
-    if each and (name not in VOLATILE or id(node) not in _made_once(whole)):
+    if each and (name not in whole.calls.once or id(node) not in _made_once(whole)):
         return None
     if not all(_is_constant(argument) for argument in arguments) or any(f.kind != "f" for f in functions):
         return None
@@ -120,7 +120,7 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
 
 def _made_once(whole: Whole) -> set[int]:
     """Return the ids of the calls in the outputs of a query that are made exactly once: not those in CASE or a subquery."""
-    found, left = set[int](), [only(node)[1]["val"] for node in whole.body.get("targetList", ())] if whole.once else []
+    found, left = set[int](), [only(node)[1]["val"] for node in whole.body.get("targetList", ())] if whole.calls.once else []
     while left:
         kind, node = only(left.pop())
         if kind == "FuncCall":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import NamedTuple
 
-from phiproxy.errors import StatementRefused
+from phiproxy.errors import InvalidTableDefinition, StatementRefused
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
@@ -15,7 +17,8 @@ from phiproxy.sql.passes import analyse, check_settings, note_effects
 from phiproxy.sql.pg_errors.names_and_signatures import Output, first
 from phiproxy.sql.pg_errors.verdict import types
 from phiproxy.sql.queries.computed_views import names_inner, told_types
-from phiproxy.sql.queries.views import columns_of_view
+from phiproxy.sql.queries.views import columns_of_view, view_columns
+from phiproxy.sql.resolve.protected_values import Protected
 from phiproxy.sql.result import Answered, Occurrence, Refused, Reveal
 from phiproxy.sql.rewrite.render import Rendered
 from phiproxy.sql.rewrite.rewrites import outside
@@ -49,13 +52,20 @@ class _Inner(NamedTuple):
     body: Node
 
 
-def is_over_expressions(statement: Statement, text: bytes, context: Context) -> bool:
-    """Tell whether CREATE VIEW would replace a view over expressions: then what replaces it must be one too."""
+def is_over_expressions(statement: Statement, text: bytes, context: Context, outputs: Sequence[Reveal | None] | None) -> bool:
+    """Tell whether CREATE VIEW, of these ``outputs``, must make a view over expressions for what it replaces.
+
+    That is one, or it shows a protected column where something else will be, and the server's column stays one of envelopes.
+    """
     if statement.kind != "ViewStmt" or not statement.body.get("replace"):
         return False
     a = Analysis(text, context, statement, RULES)
     replaced = context.catalog.find(creation_schema(a, statement.body["view"]), statement.body["view"]["relname"])
-    return replaced is not None and replaced.column(SEALED) is not None
+    if replaced is None or replaced.kind != "v" or replaced.column(SEALED) is not None:
+        return replaced is not None and replaced.kind == "v"
+    protected = columns_of(a, replaced)
+    shown = zip_longest(replaced.columns, outputs or ())
+    return any(column is not None and column.name in protected and reveal is None for column, reveal in shown)
 
 
 def define_view(statement: Statement, text: bytes, context: Context) -> Answered | None:
@@ -95,19 +105,25 @@ def _define(statement: Statement, text: bytes, context: Context) -> Answered:
     check_constants(whole, frozenset(division.gone))
     rest = rest_text(whole, division)
     written = Written(inner_text, whole.spans.tokens)
-    together(written, division.distinct)
+    if division.distinct:
+        together(written, division.distinct)
     if written.numbers or rest.parameters:
         raise Impossible("a view has no parameters")
     source = written.result()
-    reveals = _reveals(source, context)
+    read_protected = _reveals(source, context) if source else None
+    reveals = read_protected or (None,) * len(division.columns())
     rows = rows_of(whole, division)
     read_rests = (sealed_in(context.catalog.views.get(table.relation.oid, "")) for table in read)
     over = tuple(dict.fromkeys(digest_of(sealed) for sealed in read_rests if sealed is not None))
     shown = [_column_of(whole, division, output) if rows != "other" else None for output in outputs]
     names = _names(body, outputs)
     replaced = context.catalog.find(schema, body["view"]["relname"]) if body.get("replace") else None
+    if replaced is not None and len(outputs) < len(client_columns(replaced)):
+        raise InvalidTableDefinition("cannot drop columns from view", hint="Drop the view, and create it again.")
     shown = [None if _computed_before(n, number, reveals, replaced) else number for n, number in enumerate(shown)]
     told = _replaced_types(whole, replaced, list(zip(names, outputs, shown, strict=True))) if replaced is not None else []
+    if read_protected is None:
+        raise _reads_nothing_protected(a, list(zip(names, outputs, strict=True)), replaced)
     inputs, columns = columns_and_inputs(inner.a, division, reveals, outputs, names, shown, {one.place for one in told})
     definition = ViewRest(
         tuple(part.decode("utf-8") for part in rest.parts),
@@ -123,7 +139,22 @@ def _define(statement: Statement, text: bytes, context: Context) -> Answered:
     definition = replace(
         definition, inputs=tuple(replace(one, place=shown.index(n) if n in shown else placed[n]) for n, one in enumerate(inputs))
     )
-    return _answer(a, _view_text(a, listed, source, len(inputs)), definition, _sealed_under(a, reveals))
+    return _answer(a, _view_text(a, listed, source, len(inputs)), definition, _sealed_under(a, reveals, replaced))
+
+
+def _reads_nothing_protected(a: Analysis, columns: list[tuple[str, Output]], replaced: Relation | None) -> StatementRefused:
+    """Return why a view cannot be replaced by one that depends on no protected table: it is by these that views are known.
+
+    Impossible where nothing is replaced.
+    """
+    if replaced is None:
+        raise Impossible("a source without something protected")
+    for before, (name, output) in zip(client_columns(replaced), columns, strict=False):
+        if name != before.name:
+            why, hint = f'cannot change name of view column "{before.name}" to "{name}"', "ALTER VIEW … RENAME COLUMN … does."
+            return InvalidTableDefinition(why, hint=hint, position=a.at(first(output.node)))
+    why = f'view "{replaced.name}" has columns for the proxy alone, and would depend on no protected table any more'
+    return a.refuse(why, a.statement.body["view"], hint="Drop the view, and create it again.")
 
 
 def _check_kind(a: Analysis, body: Node) -> None:
@@ -181,21 +212,34 @@ def _with_stars_listed(a: Analysis, text: bytes, body: Node) -> bytes:
     return text
 
 
-def _reveals(source: bytes, context: Context) -> tuple[Reveal | None, ...]:
-    """Return which columns of the source are protected, of which a role that sees masks can make no view."""
+def _reveals(source: bytes, context: Context) -> tuple[Reveal | None, ...] | None:
+    """Return which columns of the source are protected, of which a role that sees masks can make no view.
+
+    None where it reads nothing protected.
+    """
     (statement,) = parse(source)
     outcome = analyse(statement, source, replace(context, inside=None))
-    if not isinstance(outcome, Answered) or outcome.outputs is None:
-        raise Impossible("a source without something protected")
+    if not isinstance(outcome, Answered):
+        raise Impossible("a source that the server does not answer")
+    if not outcome.touches:
+        return None
+    if outcome.outputs is None:
+        raise Impossible("a source of which it is not known what is protected")
     for reveal in outcome.outputs:
         if reveal is not None:
             reveal.column.refuse_masked()
     return outcome.outputs
 
 
-def _sealed_under(a: Analysis, reveals: tuple[Reveal | None, ...]) -> ProtectedColumn:
-    """Return what the rest is sealed as: under the keys of the first protected column, and never as a value of it."""
+def _sealed_under(a: Analysis, reveals: tuple[Reveal | None, ...], replaced: Relation | None) -> ProtectedColumn:
+    """Return what the rest is sealed as: under the keys of the first protected column, and never as a value of it.
+
+    A view that reads nothing protected any more has that of the view that it replaces.
+    """
     columns = [reveal.column for reveal in reveals if reveal is not None]
+    if not columns and replaced is not None:
+        values = view_columns(a, replaced) or ()
+        columns = [value.column for value in values if isinstance(value, Protected)]
     column = next((c for c in columns if c.base is None and c.part is None), None)
     if column is None:
         raise Impossible("a source without a column of a table's")
@@ -235,7 +279,10 @@ def _column_of(whole: Whole, division: Division, output: Output) -> int | None:
 def _computed_before(place: int, number: int | None, reveals: tuple[Reveal | None, ...], replaced: Relation | None) -> bool:
     """Tell whether a column that would be there as it is replaces one that is computed: PostgreSQL lets no view change a type."""
     before = client_columns(replaced) if replaced is not None else ()
-    return number is not None and place < len(before) and reveals[number] is not None and before[place].type_oid != BYTEA_OID
+    if number is None or place >= len(before):
+        return False
+    was_sealed, is_sealed = before[place].type_oid == BYTEA_OID, reveals[number] is not None
+    return was_sealed != is_sealed
 
 
 def _replaced_types(whole: Whole, replaced: Relation, columns: list[tuple[str, Output, int | None]]) -> list[Told]:

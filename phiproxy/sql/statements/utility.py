@@ -13,7 +13,7 @@ from typing import Any
 
 from phiproxy.effects import Effects
 from phiproxy.errors import NotPermitted, StatementRefused
-from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.catalog import ANY_DDL, ANYTHING, Catalog
 from phiproxy.policy.dependencies import changes_session
 from phiproxy.policy.protection import Protection
 from phiproxy.sql.text.parse import Node, Statement, messages, only, strings
@@ -196,9 +196,15 @@ _OF_PATH = frozenset({"OBJECT_SCHEMA", "OBJECT_EXTENSION"})
 
 def _changes_path(kind: str, body: Node) -> bool:
     """Tell whether DDL may change the effective search path, by creating, dropping or renaming a schema or a temporary table."""
-    if kind in _PATH_CHANGES or _OF_PATH.intersection((body.get("removeType"), body.get("renameType"), body.get("objectType"))):
-        return True
-    return any(m.get("relpersistence") == "t" or m.get("schemaname") == "pg_temp" for m in messages(body))
+    temporary = (m.get("relpersistence") == "t" or m.get("schemaname") == "pg_temp" for m in messages(body))
+    return _changes_schemas(kind, body) or any(temporary)
+
+
+def _changes_schemas(kind: str, body: Node) -> bool:
+    """Tell whether that is a schema, which others have on their path too."""
+    return kind in _PATH_CHANGES or bool(
+        _OF_PATH.intersection((body.get("removeType"), body.get("renameType"), body.get("objectType")))
+    )
 
 
 def _constant_path(body: Node) -> tuple[str, ...] | None:
@@ -259,16 +265,27 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
         result.path_unknown = _changes_path(kind, body)
         result.catalog_changed = True
         result.created = tuple(m["relname"] for m in walked if "relname" in m)
+        result.schemas = result.path_unknown and _changes_schemas(kind, body)
         if "newname" in body:
             result.created += (body["newname"],)
-        if setters and any(value in setters for m in walked for value in m.values() if value.__class__ is str):
-            # What is made of such code, or is that under another name, does what it does.
+        if any(value in setters or value == "set_config" for m in walked for value in m.values() if value.__class__ is str):
+            # What is made of such code, or is that under another name, does what it does; an aggregate may be of set_config itself.
             result.code = True
             result.created += tuple(strings(body.get("defnames"))[-1:])
         if kind == "CreateFunctionStmt":
             result.created += (strings(body["funcname"])[-1],)
-            code = " ".join(texts(body))
-            result.code = changes_session(code) or any(name.lower() in code.lower() for name in setters)
+            code = " ".join(texts(_code_of(body)))
+            result.code |= changes_session(code) or any(name.lower() in code.lower() for name in setters)
+    elif kind in ("AlterRoleStmt", "GrantRoleStmt") or (kind == "GrantStmt" and body.get("objtype") == "OBJECT_SCHEMA"):
+        # Which schemas of the path may be used is another thing now.
+        result.path_unknown = result.catalog_changed = result.schemas = True
+    if setters and (
+        (ANYTHING in setters and kind not in _OF_SESSION)
+        or (ANY_DDL in setters and kind not in _NO_DDL)
+        or kind == "ConstraintsSetStmt"  # triggers are fired that were deferred
+        or any(name in setters for m in walked for name in _called(m))
+    ):
+        result.path_unknown = result.styles_changed = result.encoding = True
     for message in walked:
         if _ACTS.isdisjoint(message):
             continue
@@ -277,9 +294,38 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
         function = strings(message["funcname"])[-1] if "funcname" in message else ""
         if function == "set_config":
             _set_by_config(result, message.get("args", ()))
-        if message.get("relname") == "pg_settings" or function in setters or message.get("relname") in setters:
+        if message.get("relname") == "pg_settings" or (setters and (function in setters or message.get("relname") in setters)):
             result.path_unknown = result.styles_changed = result.encoding = result.code = True
     return result
+
+
+_OF_SESSION = frozenset(
+    {
+        "ClosePortalStmt", "DeallocateStmt", "DiscardStmt", "ListenStmt", "NotifyStmt", "PrepareStmt", "TransactionStmt",
+        "UnlistenStmt", "VariableSetStmt", "VariableShowStmt",
+    }
+)  # fmt: skip
+_NO_DDL = _OF_SESSION | {
+    "CheckPointStmt", "ClusterStmt", "ConstraintsSetStmt", "CopyStmt", "DeclareCursorStmt", "DeleteStmt", "ExecuteStmt",
+    "ExplainStmt", "FetchStmt", "InsertStmt", "LoadStmt", "LockStmt", "MergeStmt", "SelectStmt", "TruncateStmt", "UpdateStmt",
+    "VacuumStmt",
+}  # fmt: skip
+
+
+def _called(message: Node) -> Sequence[str]:
+    """Return the types, operators and attributes that a message names: an operator, a cast or ``log.f`` may run code too."""
+    fields = message.get("fields")
+    named = message.get("names") or message.get("indirection") or (fields if fields.__class__ is list and len(fields) > 1 else ())
+    if not named and message.get("name").__class__ is list:
+        named = message["name"]
+    return strings(named)[-1:] if named.__class__ is list and all("String" in one for one in named) else ()
+
+
+def _code_of(body: Node) -> list[Any]:
+    """Return what of a CREATE FUNCTION runs: its body and the defaults of its parameters, but not what it is SET to meanwhile."""
+    options = [only(one)[1] for one in body.get("options", ())]
+    defaults = [only(one)[1].get("defexpr") for one in body.get("parameters", ())]
+    return [body.get("sql_body"), *defaults, *(one.get("arg") for one in options if one.get("defname") == "as")]
 
 
 _ACTS = frozenset({"ExecuteStmt", "funcname", "relname"})
@@ -294,21 +340,47 @@ def check_fixed(kind: str, body: Node, walked: Sequence[Node], protection: Prote
     SET array_nulls TO off
     → refused 0A000
     """
-    if kind == "VariableSetStmt" and _turns_nulls_off(body):
+    calls = [m for m in walked if "funcname" in m and strings(m["funcname"])[-1] == "set_config"]
+    if (kind == "VariableSetStmt" and _turns_nulls_off(body)) or any(_turns_nulls_off_by(call) for call in calls):
         why = "array_nulls decides how arrays are read, and must stay on for a database with a policy"
         raise StatementRefused(why, hint="Leave it on, and quote the word in an array where no NULL is meant.")
+    for call in calls if kind in _STORING else ():
+        set_by = Effects()
+        _set_by_config(set_by, call.get("args", ()))
+        if set_by.path_unknown or set_by.styles_changed or set_by.encoding:
+            why = "what is stored here would change the session of whoever uses it, unseen"
+            raise StatementRefused(why, hint="Call set_config in a function, and that here.")
     fixed = protection.fixed
     if not fixed:
         return
     if kind == "VariableSetStmt" and body.get("name", "").lower() in fixed and body.get("kind", "VAR_SET_VALUE") in _SETS:
         raise _not_permitted(body["name"])
+    for call in calls:
+        named = _first_literal(call)
+        if named is None or named.lower() in fixed:
+            raise _not_permitted(named or "a setting whose name is not a constant")
     for message in walked:
-        if "funcname" in message and strings(message["funcname"])[-1] == "set_config":
-            named = _first_literal(message)
-            if named is None or named.lower() in fixed:
-                raise _not_permitted(named or "a setting whose name is not a constant")
         if "relation" in message and message["relation"].get("relname") == "pg_settings" and kind == "UpdateStmt":
             raise _not_permitted("pg_settings")
+
+
+_STORING = frozenset(
+    {
+        "AlterDomainStmt", "AlterPolicyStmt", "AlterTableStmt", "CreateDomainStmt", "CreatePolicyStmt", "CreateStmt",
+        "CreateTrigStmt", "RuleStmt", "ViewStmt",
+    }
+)  # fmt: skip
+"""What stores expressions: that these call set_config is in no body of a function, where it would be read."""
+
+
+def _turns_nulls_off_by(call: Node) -> bool:
+    """Tell whether a call of set_config does."""
+    arguments = [_literal(argument) for argument in call.get("args", ())]
+    named, value = (*arguments, None, None)[:2]
+    return named is not None and named.lower() == "array_nulls" and (value is None or value.lower() not in _ON)
+
+
+_ON = ("on", "true", "yes")
 
 
 def _turns_nulls_off(body: Node) -> bool:
@@ -316,14 +388,16 @@ def _turns_nulls_off(body: Node) -> bool:
     if body.get("name", "").lower() != "array_nulls" or body.get("kind", "VAR_SET_VALUE") != "VAR_SET_VALUE":
         return False
     values = [only(node)[1].get("sval", {}).get("sval", "").lower() for node in body.get("args", ())]
-    return values not in (["on"], ["true"], ["yes"])
+    return len(values) != 1 or values[0] not in _ON
 
 
 def _first_literal(call: Node) -> str | None:
     arguments = call.get("args", ())
-    if not arguments:
-        return None
-    argument, body = only(arguments[0])
+    return _literal(arguments[0]) if arguments else None
+
+
+def _literal(node: Node) -> str | None:
+    argument, body = only(node)
     while argument == "TypeCast":
         argument, body = only(body["arg"])
     value: str | None = body["sval"].get("sval", "") if argument == "A_Const" and "sval" in body else None

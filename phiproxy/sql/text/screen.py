@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from phiproxy.long_values import LONG_VALUE, cut
-from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.catalog import ANY_DDL, ANYTHING, Catalog
 from phiproxy.policy.dependencies import changes_session
 from phiproxy.policy.protection import Protection
 
 # What changes the meaning of later names, or refers to what was named before. Each of these is parsed and looked at, cheaply.
 _WATCHED = re.compile(
     r"\b(?:set|reset|discard|prepare|execute|deallocate|declare|fetch|move|close|create|alter|drop|do|call|import|begin|start|commit|end|abort"
-    r"|rollback|savepoint|release|set_config|pg_settings|into)\b",
+    r"|grant|revoke|rollback|savepoint|release|set_config|pg_settings|into)\b",
     re.ASCII,
 )
 # What is searched at once, and how far into the next piece: further than any of these words is long.
@@ -128,7 +128,10 @@ class Screen:
         names |= {*catalog.reaching, protection.registry_schema}
         search = NameSearch(names)
         self._spellings, self._names_one, self.mentions = search.spellings, search.names_one, search.mentions
-        self._setters = _spellings(catalog.setters) if catalog.setters else ()
+        setters = catalog.setters - {ANY_DDL, ANYTHING}
+        self._setters = _spellings(setters) if setters else ()
+        # Any statement that is no query may be DDL, at which an event trigger changes the session; queries call nothing for that.
+        self._looks_at_ddl = setters != catalog.setters
         self._catalog = catalog
         # What a role sees of masked columns may be asked by DDL that does not name them.
         self._may_define = not protection.masked
@@ -153,7 +156,7 @@ class Screen:
 
         What it names, and what reads it, is nothing protected, so it only changes the catalogue: ``ALTER TABLE log ADD note text``.
         """
-        if not self._may_define or len(text) > _DEFINITION or not text.isascii():
+        if not self._may_define or self._looks_at_ddl or len(text) > _DEFINITION or not text.isascii():
             return None
         lowered = _lowered(text)
         found = _DEFINES.match(lowered)
@@ -246,7 +249,9 @@ class Screen:
         return target not in self._catalog.relation_names and target not in created
 
     def _is_watched(self, lowered: str) -> bool:
-        return _is_watched(lowered) or any(spelling in lowered for spelling in self._setters)
+        if any(spelling in lowered for spelling in self._setters):
+            return True
+        return _is_watched(lowered, all_but_plain=self._looks_at_ddl)
 
 
 def _target(spelled: bytes | None) -> str:
@@ -275,7 +280,7 @@ def _makes_temporary(lowered: str) -> bool:
     return False
 
 
-def _is_watched(lowered: str) -> bool:
+def _is_watched(lowered: str, *, all_but_plain: bool = False) -> bool:
     # The semicolon behind the last statement, which psql and pgbench send, separates nothing.
     plain = lowered.startswith((*_PLAIN, "explain")) or lowered[:1] in _BLANKS
     if plain and _PLAIN_START.match(lowered) and ";" not in lowered.rstrip(";" + _BLANKS):
@@ -283,6 +288,8 @@ def _is_watched(lowered: str) -> bool:
         # A function may be given the text of what ``text.databases`` refuses.
         named = named or (lowered.find("database") >= 0 and ("rename" in lowered or "create" in lowered))
         return named or _makes_temporary(lowered)
+    if all_but_plain:
+        return True
     # In pieces, for one search through megabytes would let no other session have its turn. A word that is cut off at the end of a
     # piece is whole in the next one; what looks like a word there and is none is looked at once more than need be.
     return any(_WATCHED.search(lowered, at, at + _PIECE + _LONGEST) is not None for at in range(0, len(lowered) or 1, _PIECE))

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from phiproxy.access.rules import Masked
-from phiproxy.access.shows import NULL
+from phiproxy.access.rules import Masked, in_part
+from phiproxy.access.shows import DENY, NULL, Show
 from phiproxy.errors import PhiproxyError
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
@@ -105,6 +105,24 @@ _TAKEN = ["fields -> 'ward'", "fields ->> 'ssn'", "fields ? 'ssn'", "fields -> '
 def test_of_a_document_of_which_a_role_sees_a_mask_nothing_is_taken(expression: str) -> None:
     assert what(MASKED, expression) == ("clear" if "id" in expression else "refused 42501")
     assert what(MASKED, "fields") == "public.records.fields as jsonb"
+
+
+def _masked(show: Show, *paths: str) -> Planner:
+    return _planner(replace(records_model.DOC, masked=in_part((path, Masked(show)) for path in paths)))
+
+
+@pytest.mark.parametrize("show", [NULL, DENY])
+def test_of_a_document_of_which_a_role_sees_some_fields_masked_the_others_are_taken(show: Show) -> None:
+    """What is masked, holds what is, or is in it, is not taken; all else is as for whoever sees everything."""
+    masked = _masked(show, "$.name.family", "$.history[*].note")
+    shown = "refused 42501" if show.denies else "public.records.fields as jsonb"
+    assert what(masked, "fields") == shown
+    assert what(masked, "fields - 'ssn'") == what(masked, "fields || '{}'") == "refused 42501"
+    others = ("->> 'ward'", "->> 'ssn'", "-> 'ssn'", "-> 'meta'", "-> 'history' -> 0 -> 'on'")
+    for expression in (f"fields {path}" for path in others):
+        assert what(masked, expression) == what(OPEN, expression)
+    for path in ("'name'", "'name' -> 'family'", "'history'", "'history' -> 0", "'history' -> 0 -> 'note'"):
+        assert what(masked, f"fields -> {path}") == "refused 42501"
 
 
 def test_a_path_of_another_constant_is_not_taken_for_one_that_was_seen() -> None:

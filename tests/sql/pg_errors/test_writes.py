@@ -32,6 +32,19 @@ MERGE = "MERGE INTO visits v USING patients p ON p.id = v.patient_id "
         ),
         ("DELETE FROM log v USING patients p WHERE p.id = v.msg", "42883", "operator does not exist: integer = text"),
         ("DELETE FROM visits RETURNING mrn + 1", "42883", "operator does not exist: character varying + integer"),
+        *(
+            (text, "42P10", f'invalid reference to FROM-clause entry for table "{label}"')
+            for label, text in (
+                ("patients", "UPDATE patients SET notes = upper(notes) FROM LATERAL (SELECT patients.id) x"),
+                ("patients", "UPDATE patients SET notes = upper(notes) FROM LATERAL (SELECT public.patients.id) x"),
+                ("p", "UPDATE patients p SET notes = upper(p.notes) FROM visits v, LATERAL (SELECT v.id, notes) x"),
+                ("p", "UPDATE patients p SET notes = upper(p.notes) FROM LATERAL (SELECT p) x"),
+                ("p", "UPDATE patients p SET notes = upper(p.notes) FROM LATERAL (SELECT ctid) x"),
+                ("p", "DELETE FROM patients p USING visits v JOIN LATERAL (SELECT 1 WHERE v.id = p.id) x ON true"),
+                ("p", "DELETE FROM patients p USING unnest(ARRAY[p.ssn]) x"),
+                ("p", "WITH w AS (DELETE FROM patients p USING LATERAL (SELECT p.*) x RETURNING 1) SELECT 1 FROM patients"),
+            )
+        ),
     ],
 )
 def test_what_does_not_fit(text: str, state: str, words: str) -> None:
@@ -48,6 +61,8 @@ def test_what_does_not_fit(text: str, state: str, words: str) -> None:
         "UPDATE visits SET (diagnosis, id) = (SELECT 'x', 'y')",
         "INSERT INTO visits DEFAULT VALUES",
         "UPDATE patients SET notes = upper(notes), city = 'x'",
+        "UPDATE patients p SET notes = upper(p.notes) FROM visits v, LATERAL (SELECT v.room, p.id FROM visits p) x WHERE x.id = 1",
+        "UPDATE patients p SET notes = upper(p.notes) FROM f(1) g, LATERAL (SELECT id FROM visits) x WHERE g.id = p.id",
         "UPDATE visits SET (diagnosis, room) = (SELECT p.ssn, upper(p.notes) FROM patients p LIMIT 1)",
         "INSERT INTO charts (doc['a'], doc['b']) VALUES ('1', '2')",
         "UPDATE charts SET doc['a'] = '1', doc['b'] = '2'",

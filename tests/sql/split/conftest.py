@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
+import pytest_asyncio
 
 from phiproxy.engine.access import Access
+from phiproxy.engine.rest import Session
 from tests.engine.both import Both
 from tests.engine.conftest import engine_access, server_major
 from tests.fixtures import model
@@ -46,15 +48,28 @@ def clear_clinic(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.drop_database(name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clear_server(postgres_server: PostgresServer, clear_clinic: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """A session of the server in that database."""
     with postgres_server.connect(clear_clinic) as conn:
         yield conn
 
 
-@pytest.fixture
-async def both(engine_access: Access, clear_server: psycopg.Connection[tuple[object, ...]]) -> AsyncIterator[Both]:
-    """The same statement both ways: as a whole on the server, and split."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def kept_both(engine_access: Access, clear_server: psycopg.Connection[tuple[object, ...]]) -> AsyncIterator[Both]:
+    """The same statement both ways: as a whole on the server, and split. For all tests of a module, which share a loop."""
     async with Both.over(engine_access, clear_server) as both:
         yield both
+
+
+@pytest.fixture(scope="module")
+def session(kept_both: Both) -> Session:
+    """The settings of the server's session, which no test leaves changed."""
+    return kept_both.session()
+
+
+@pytest.fixture
+def both(kept_both: Both) -> Iterator[Both]:
+    """``kept_both`` for one test."""
+    yield kept_both
+    kept_both.server.execute("RESET ALL")

@@ -79,10 +79,9 @@ def test_a_write() -> None:
     assert not split.plain_select
 
 
-def test_an_insert_that_counts_its_rows() -> None:
-    text = (
-        b"INSERT INTO patients (id, notes) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET notes = patients.notes || EXCLUDED.notes"
-    )
+@pytest.mark.parametrize("value", [b"'x'", b"gen_random_uuid()::text"])
+def test_an_insert_that_counts_its_rows(value: bytes) -> None:
+    text = b"INSERT INTO patients (id, notes) VALUES (1, %b) ON CONFLICT (id) DO UPDATE SET notes = patients.notes || 'x'" % value
     assert isinstance(PLANNER.statement(b"EXPLAIN " + text, (), VIEW), SplitPlan)
     with pytest.raises(StatementRefused, match="EXPLAIN ANALYZE"):
         PLANNER.statement(b"EXPLAIN ANALYZE " + text, (), VIEW)

@@ -7,11 +7,13 @@ import re
 import psycopg
 import pytest
 
+from phiproxy.engine.rest import Session
 from tests.engine.both import Both, Outcome
 from tests.fixtures.cases import CASES, Case
 from tests.sql.split.ask import split_of
 from tests.sql.split.test_both_ways import _value, computed, in_order
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 REFUSED = [
     c for c in CASES if c.refuse == "0A000" and not c.rest and not c.unit and c.since <= 15
     and re.match(r"\s*(select|with|table|values)\b", c.statement, re.IGNORECASE)
@@ -19,7 +21,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
-async def test_as_postgresql(both: Both, case: Case) -> None:
+async def test_as_postgresql(both: Both, session: Session, case: Case) -> None:
     text, given = case.with_values(_value)
     try:
         split = split_of(text, 15, case.types)
@@ -33,7 +35,10 @@ async def test_as_postgresql(both: Both, case: Case) -> None:
     outcomes: list[Outcome | str | None] = []
     for whole in (True, False):
         try:
-            outcome = both.whole(text, 0, params, case.types) if whole else await computed(both, text, params, case.types, 0)
+            if whole:
+                outcome = both.whole(text, 0, params, case.types)
+            else:
+                outcome = await computed(both, session, split, params, case.types, 0)
             outcomes.append(in_order(outcome))
         except psycopg.Error as error:
             outcomes.append(error.sqlstate)

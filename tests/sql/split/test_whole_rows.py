@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.errors import StatementRefused
-from phiproxy.plan.planner import Planner
-from phiproxy.plan.split_plan import EngineFacts, SplitPlan
-from phiproxy.sql.result import Origin
-from tests.fixtures.model import VIEW, planner
+from phiproxy.sql.result import Origin, Split
+from tests.fixtures.model import planner
 from tests.sql.split.ask import split_of
 
-ROW = planner(15).catalog.by_name["public", "patients"]
+CATALOG = planner(15).catalog
+ROW = CATALOG.by_name["public", "patients"]
+
+
+def row_types(split: Split) -> dict[str, int]:
+    return {one.name: one.oid for one in split.row_types}
 
 
 @pytest.mark.parametrize(
@@ -52,19 +54,31 @@ def test_a_row_that_is_a_column_of_a_query(statement: str, origin: Origin | None
     split = split_of(statement)
     assert split is not None
     assert split.origins == (origin,)
-    assert split.row_types == frozenset({ROW.row_type})
+    assert row_types(split) == {"patients": ROW.row_type}
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "names"),
     [
-        "SELECT array_agg(n), upper(max(n.full_name)) FROM patient_names n",
-        "SELECT q.n FROM (SELECT n, upper(full_name) FROM patient_names n) q",
-        "SELECT q.l FROM (SELECT l, upper(p.ssn) FROM log l, patients p) q",
+        ("SELECT array_agg(n), upper(max(n.full_name)) FROM patient_names n", ["patient_names"]),
+        ("SELECT q.n FROM (SELECT n, upper(full_name) FROM patient_names n) q", ["patient_names"]),
+        ("SELECT q.l FROM (SELECT l, upper(p.ssn) FROM log l, patients p) q", ["log"]),
+        ("SELECT q.p::patients FROM (SELECT p FROM patients p) q", ["patients"]),
+        ("SELECT NULL::log, p::public.patients, upper(p.ssn) FROM patients p", ["log", "patients"]),
+        ("SELECT upper(ssn), '{}'::log[] FROM patients", ["log"]),
     ],
 )
-def test_rows_of_which_the_engine_has_no_type(statement: str) -> None:
-    assert split_of(statement) is None
+def test_rows_of_views_and_tables_of_which_the_engine_must_have_the_type(statement: str, names: list[str]) -> None:
+    split = split_of(statement)
+    assert split is not None
+    assert row_types(split) == {name: CATALOG.by_name["public", name].row_type for name in names}
+
+
+def test_the_columns_of_a_row_are_as_clients_see_them() -> None:
+    split = split_of("SELECT array_agg(x), upper(max(x.b)) FROM patient_names x (a, b)")
+    assert split is not None
+    ((*_, columns),) = split.row_types
+    assert [(name, one.type.name) for name, one in columns] == [("id", "int4"), ("full_name", "text")]
 
 
 @pytest.mark.parametrize("row", ["v", "row_to_json(v)", "count(v)", "(v).room"])
@@ -87,7 +101,7 @@ def test_a_column_that_the_server_computes_is_none_of_the_row(row: str) -> None:
 def test_a_row_that_has_the_type_of_its_table(statement: str, typed: bool) -> None:
     split = split_of(statement)
     assert split is not None
-    assert split.row_types == (frozenset({ROW.row_type}) if typed else frozenset())
+    assert row_types(split) == ({"patients": ROW.row_type} if typed else {})
     assert all((b'AS "public"."patients") FROM ' in rest.parts[0]) == typed for rest in (split.rest, split.described))
 
 
@@ -96,14 +110,3 @@ def test_a_column_that_is_selected_of_a_row() -> None:
     assert split is not None
     numbers = {column.name: column.attnum for column in ROW.columns}
     assert split.origins == (Origin(ROW.oid, numbers["ssn"]), Origin(ROW.oid, numbers["city"]), None)
-
-
-def test_an_engine_without_the_type() -> None:
-    model = planner(15)
-    for rows in (frozenset[int](), frozenset({ROW.row_type})):
-        there = Planner(model.protection, model.catalog, model.ciphers, EngineFacts(row_types=rows))
-        if rows:
-            assert isinstance(there.statement(b"SELECT array_agg(p) FROM patients p", (), VIEW), SplitPlan)
-        else:
-            with pytest.raises(StatementRefused):
-                there.statement(b"SELECT array_agg(p) FROM patients p", (), VIEW)

@@ -4,6 +4,7 @@ Which way is taken:
     write, written, row_by_row, given_defaults, only_defaults
 
 The ways:
+    computed_proposals,
     computed_values, computed_returning, computed_rows, returned_beside, conflicts, conflicts_of_query, inserted_rows, merged_rows,
     merged_returning, values_in_with,
     with_write, copied_rows
@@ -12,7 +13,7 @@ What they read of the text:
     clauses, merge_clauses, merge_source, inner_write, targets, row_keys, conflict_target
 
 What may flow where:
-    traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, checks
+    traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, checks, drawn, drawn_order
 
 What they are put together of:
     composed, composed_select, composition, described, returned

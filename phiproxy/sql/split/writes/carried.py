@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from phiproxy.policy.column_types import by_oid
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.writes.drawn import is_drawn
 from phiproxy.sql.split.writes.written import Given, Written, reads_ctes, reads_others
 
 
@@ -18,7 +19,12 @@ def carried(a: Analysis, write: Written) -> list[Given]:
     """
     others = write.clauses.others is not None
     computed = [given.node for given in write.values if given.computed]
-    taken = [given for given in write.values if not given.computed and _is_taken(write, given, computed, others=others)]
+    draws = is_drawn(computed)
+    taken = [
+        given
+        for given in write.values
+        if not given.computed and (_is_taken(write, given, computed, others=others) or (draws and is_drawn(given.node)))
+    ]
     if any(given.protected or by_oid(write.target.type(a.context.catalog, given.column).oid) is None for given in taken):
         raise Impossible("a value that is not carried")
     return taken

@@ -26,9 +26,10 @@ from phiproxy.sql.split.writes.composed_select import declared_types
 from phiproxy.sql.split.writes.returned import without_computed
 from phiproxy.sql.split.writes.written import keeps
 from phiproxy.sql.text.parse import Node, Statement, location, parse, strings
-from phiproxy.sql.values.uses import Nullness, Plain, Store
+from phiproxy.sql.values.uses import Nullness, Plain, Search, Store
 
 _ARITHMETIC = frozenset("+-*/%^")
+_OF_SEQUENCES = ("nextval", "currval")
 _SHOWN = ("targetList", "valuesLists", "functions")
 _ANY = range(1, 1 << 16)
 _SOURCE = b"phi_source"
@@ -69,6 +70,15 @@ def check_stored(write: Part, computed: frozenset[int], kept: frozenset[int] = f
             raise Impossible("a computed value would be stored where nothing is protected")
 
 
+def check_searched(source: Part, computed: frozenset[int]) -> None:
+    """Go on where each computed value is looked for by the tag of a protected column, and nothing else is done with it."""
+    for number in computed:
+        uses = [o for o in source.answer.occurrences if number in o.numbers]
+        standing = [m for m in _references(source.statement.body) if m.get("number", 0) == number]
+        if not uses or len(uses) != len(standing) or any(not isinstance(o.use, Search) or o.number != number for o in uses):
+            raise Impossible("a computed value would be seen where nothing is protected")
+
+
 def check_whatever_is_given(part: Part) -> None:
     """Go on where the server answers a part whatever the values of parameters are; Impossible where some patterns are refused."""
     if any(o.numbers and depends_on_value(o.use) for o in part.answer.occurrences):
@@ -91,10 +101,10 @@ def check_apart(a: Analysis, parts: Sequence[Part], rest: Rest, clear: Collectio
     ``clear`` are values of which it is known that they meet nothing protected in the rest. The constants of computed DEFAULTs are
     not the client's, and that one is also a value of the client's tells nobody anything.
     """
-    met = Met()
+    met, names = Met(), names_sequences(a)
     for part in parts:
         is_within = _within(part.answer.occurrences)
-        for at, value in _given(part.statement.body, part.keys):
+        for at, value in _given(part.statement.body, part.keys, names=names):
             (met.protected if is_within(at) else met.clear).add(value)
     (whole,) = parse(_SOURCE.join(rest.parts))
     own = [
@@ -106,7 +116,7 @@ def check_apart(a: Analysis, parts: Sequence[Part], rest: Rest, clear: Collectio
     places = [0, *accumulate(len(part) + len(_SOURCE) for part in rest.parts)]
     met.protected.update(
         value
-        for at, value in _given(whole.body, rest.parameters)
+        for at, value in _given(whole.body, rest.parameters, names=names)
         if value not in clear and not any(first <= _joined(at, places) < last for first, last in own)
     )
     if not met.protected.isdisjoint(met.clear):
@@ -118,15 +128,22 @@ def _joined(offset: int, places: Sequence[int]) -> int:
     return offset - len(_SOURCE) * (bisect_right(places, offset) - 1)
 
 
-def check_source(source: Part) -> None:
+def names_sequences(a: Analysis) -> bool:
+    """Tell whether constants that nextval and currval are given are names, which the server knows: no functions are called so."""
+    signatures = a.context.catalog.signatures
+    return signatures is not None and not any(signatures.own_functions(name) for name in _OF_SEQUENCES)
+
+
+def check_source(source: Part, *, is_of_server: bool = False) -> None:
     """Go on where nothing that is given to a source may be shown by it, so that it would be stored; else Impossible.
 
     Conditions hold what they like (``check_apart``). What a source shows is stored, or computed with, as is what its derived tables
-    show: of given values only those that ask for the server's clock or settings may stand there. EXISTS shows nothing of its query.
+    show: of given values only those that ask for the server's clock or settings may stand there, and (``is_of_server``) names of
+    sequences. EXISTS shows nothing of its query.
     """
     for message in _outside_of_exists(source.statement.body):
         for key in _SHOWN:
-            if key in message and any(_is_given(m) for m in _apart_from_settings(message[key])):
+            if key in message and any(_is_given(m) for m in _apart_from_settings(message[key], is_of_server=is_of_server)):
                 raise Impossible("a given value that the source would show")
 
 
@@ -135,10 +152,12 @@ def _is_given(message: Node) -> bool:
     return "ParamRef" in message or not {"sval", "ival", "fval", "bsval"}.isdisjoint(constant)
 
 
-def _apart_from_settings(tree: Any) -> Iterator[Node]:
+def _apart_from_settings(tree: Any, *, is_of_server: bool) -> Iterator[Node]:
     if isinstance(tree, dict):
         call, cast = tree.get("FuncCall", {}), tree.get("TypeCast", {}).get("arg", {}).get("A_Const", {})
         if strings(call.get("funcname")) in (["current_setting"], ["pg_catalog", "current_setting"]):
+            return
+        if is_of_server and sequence_name(call) is not None:
             return
         if means_clock(cast.get("sval", {}).get("sval", "")):
             return
@@ -146,12 +165,27 @@ def _apart_from_settings(tree: Any) -> Iterator[Node]:
     items = tree.items() if isinstance(tree, dict) else enumerate(tree)
     for key, value in items:
         if key != "typmods" and isinstance(value, dict | list):
-            yield from _apart_from_settings(value)
+            yield from _apart_from_settings(value, is_of_server=is_of_server)
 
 
-def given_at(part: Node, numbers: Sequence[int] = _ANY) -> list[tuple[int, Value]]:
-    """Return the given values in a part of a statement with where they stand; in its text parameters have other ``numbers``."""
-    return list(_given({"items": [part]}, numbers))
+def given_at(part: Node, numbers: Sequence[int] = _ANY, *, names: bool = False) -> list[tuple[int, Value]]:
+    """Return the given values in a part of a statement with where they stand; in its text parameters have other ``numbers``.
+
+    ``names``: constants that nextval and currval are given are names of sequences, and no values.
+    """
+    return list(_given({"items": [part]}, numbers, names=names))
+
+
+def sequence_name(call: Node) -> Node | None:
+    """Return the constant by which a call of nextval or currval names its sequence; None for any other call.
+
+    ``nextval('numbers')``, ``currval('public.numbers'::regclass)``
+    """
+    names, arguments = strings(call.get("funcname")), call.get("args", [])
+    if names[-1:] not in ([one] for one in _OF_SEQUENCES) or names[:-1] not in ([], ["pg_catalog"]) or len(arguments) != 1:
+        return None
+    constant = arguments[0].get("TypeCast", {}).get("arg", arguments[0]).get("A_Const", {})
+    return constant if isinstance(constant.get("sval"), dict) else None
 
 
 def answered(a: Analysis, text: bytes, numbers: Sequence[int], types: Sequence[int] = ()) -> Part:
@@ -190,12 +224,12 @@ def _within(occurrences: Iterable[Occurrence]) -> Callable[[int], bool]:
     return lambda at: (i := bisect_right(starts, at)) > 0 and at < ends[i - 1]
 
 
-def _given(body: Node, numbers: Sequence[int]) -> Iterator[tuple[int, Value]]:
+def _given(body: Node, numbers: Sequence[int], *, names: bool) -> Iterator[tuple[int, Value]]:
     """Yield the client's parameters and the constants of a statement, with where they stand.
 
     Numbers say something only where they are compared or stored, and not where they are counts, lengths, arguments and the like.
     """
-    said: set[int] = set()
+    said, named = set[int](), set[int]()
     for message in _outside_of_types(body):
         if "A_Expr" in message and strings(message["A_Expr"].get("name"))[-1] not in _ARITHMETIC:
             sides = (message["A_Expr"].get(side, {}) for side in ("lexpr", "rexpr"))
@@ -207,7 +241,9 @@ def _given(body: Node, numbers: Sequence[int]) -> Iterator[tuple[int, Value]]:
             number = numbers[message["ParamRef"].get("number", 0) - 1]
             if number > 0:
                 yield location(message["ParamRef"]), number
-        elif "A_Const" in message:
+        elif "FuncCall" in message and names:
+            named.add(id(sequence_name(message["FuncCall"])))
+        elif "A_Const" in message and id(message["A_Const"]) not in named:
             constant = message["A_Const"]
             kind = next((k for k in constant if k in ("sval", "ival", "fval", "bsval")), "")
             value = str(next(iter(constant[kind].values()), "")) if kind else ""

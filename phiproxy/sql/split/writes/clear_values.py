@@ -14,7 +14,7 @@ from phiproxy.sql.pg_errors.verdict import types
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.tables import tables
-from phiproxy.sql.split.writes.checks import Value, given_at
+from phiproxy.sql.split.writes.checks import Value, given_at, names_sequences
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.traces import Key, Traced, Traces, parts
 from phiproxy.sql.text.parse import Node, parse
@@ -45,7 +45,7 @@ def clear_values(
     read = [traces.expression(node, traces.body) for node in clear]
     beside = [traces.expression(part, traces.body) for node in conditions for part in parts(node)]
     others = [traces.expression(node, traces.body) for node in sealed]
-    own = {at: value for node in clear for at, value in given_at(node)}
+    own = {at: value for node in clear for at, value in given_at(node, names=names_sequences(a))}
     return _checked(a, select, traces, [*read, *beside], others, own, len(read))
 
 
@@ -78,22 +78,23 @@ def _checked(
     met = _meeting(beside)
     if any(not one.given.isdisjoint(met) for one in stored):
         raise Impossible("a given value for an unprotected column that meets something protected")
-    at = _offsets(select, traces, traces.given.keys() - met) | (own or {})
-    for offset in _offsets(select, traces, met):
+    at = _offsets(a, select, traces, traces.given.keys() - met) | (own or {})
+    for offset in _offsets(a, select, traces, met):
         at.pop(offset, None)
-    everywhere = given_at(a.statement.body)
+    everywhere = given_at(a.statement.body, names=names_sequences(a))
     elsewhere = {value for offset, value in everywhere if offset not in at}
     once = {value for offset, value in everywhere if offset in at} - elsewhere
-    needed = _offsets(select, traces, {key for one in stored for key in one.given}) | (own or {})
+    needed = _offsets(a, select, traces, {key for one in stored for key in one.given}) | (own or {})
     if not once.issuperset(needed.values()):
         raise Impossible("a given value for an unprotected column that stands elsewhere too")
     return once
 
 
-def _offsets(select: Composed, traces: Traces, keys: Iterable[Key]) -> dict[int, Value]:
+def _offsets(a: Analysis, select: Composed, traces: Traces, keys: Iterable[Key]) -> dict[int, Value]:
     """Return where the given values of these outputs stand in the client's text."""
     nodes = (node for key in keys for node in traces.given[key])
-    return {select.origin(at): value for node in nodes for at, value in given_at(node, select.parameters)}
+    names = names_sequences(a)
+    return {select.origin(at): value for node in nodes for at, value in given_at(node, select.parameters, names=names)}
 
 
 def _meeting(expressions: Sequence[Traced]) -> set[Key]:

@@ -14,8 +14,10 @@ Span = tuple[int, int]
 class Composed:
     """A text that grows. Its $1, $2 … stand for keys: the client's parameter n is n, column n of the rest -n."""
 
-    def __init__(self, text: bytes, spans: Spans) -> None:
+    def __init__(self, text: bytes, spans: Spans, instead: Sequence[tuple[int, int, str]] = ()) -> None:
+        """``instead``: what stands for spans of the client's text, in their order."""
         self._client = text
+        self._instead = instead
         self._spans = spans
         self._parts: list[bytes] = []
         self._length = 0
@@ -65,6 +67,14 @@ class Composed:
         self._length += len(piece)
 
     def _copy(self, start: int, end: int) -> None:
+        for first, last, text in self._instead:
+            if start <= first and last <= end:
+                self._copied(start, first)
+                self._write(text.encode())
+                start = last
+        self._copied(start, end)
+
+    def _copied(self, start: int, end: int) -> None:
         at = start
         for token in self._spans.parameters(start, end):
             self._own(at, token.start)

@@ -17,7 +17,7 @@ from phiproxy.sql.result import Rest, Split, Waiting
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.source_and_rest import Described, described, split
-from phiproxy.sql.split.statement import Whole
+from phiproxy.sql.split.statement import NO_CALLS, Calls, Whole
 from phiproxy.sql.split.tables import tables
 from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.text.parse import Statement, messages, parse, tokens
@@ -30,15 +30,16 @@ def split_of(
     refusal: StatementRefused | ValueRefused,
     waiting: Waiting | None,
     *,
-    once: bool = False,
+    calls: Calls = NO_CALLS,
     apart: bool = False,
 ) -> Split:
     """Return how a SELECT is split, with parameters and positions of its own; Impossible. ``waiting`` are the client's.
 
-    ``once``, ``apart``: of ``Whole``.
+    ``calls``, ``apart``: of ``Whole``.
     """
     statement, context = _parsed(a, composed)
-    given = split(statement, composed.text, context, refusal, composed.waiting(waiting), always=True, once=once, apart=apart)
+    waits = composed.waiting(waiting)
+    given = split(statement, composed.text, context, refusal, waits, always=True, calls=calls, apart=apart)
     if given is None:
         raise Impossible("the values cannot be computed")
     return given

@@ -12,7 +12,17 @@ from phiproxy.policy.signatures import Type
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Rest, Split, SplitWrite, Waiting
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.writes.checks import Part, Value, answered, check_apart, check_none_waits, check_source, check_stored
+from phiproxy.sql.split.statement import NO_CALLS, Calls
+from phiproxy.sql.split.writes.checks import (
+    Part,
+    Value,
+    answered,
+    check_apart,
+    check_none_waits,
+    check_source,
+    check_stored,
+    names_sequences,
+)
 from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.split.writes.composed_select import described_of, of_client, settled_types, split_of, types_of
 from phiproxy.sql.split.writes.given_in_clear import check_given_in_clear
@@ -54,14 +64,16 @@ class Parts:
     returns: bool = False
     waiting: Waiting | None = None
     """The client's values that no part for the server may need an index for."""
-    once: bool = False
-    """Whether PostgreSQL computes each value of ``select`` exactly once."""
+    calls: Calls = NO_CALLS
+    """The volatile functions that may be called in the values of ``select``."""
     chosen: str = ""
     """Of the rows of ``select`` those that are given, as a condition over q.q1, q.q2 …"""
     clear: Collection[Value] = ()
     """The given values of which it is known that they meet nothing protected."""
     apart: bool = False
     """Whether the server is asked for each table of ``select`` by itself."""
+    split_again: Callable[[SplitWrite], tuple[list[Part], list[Rest]]] | None = None
+    """Of a write that is split once more what checks it, and tells what the server sees of it, and the engine."""
     in_one_row: Callable[[Rest, Sequence[Type]], Rest] | None = None
     """What makes one row of what ``select`` gives, and of its columns behind ``stored``; None where all of them are stored."""
 
@@ -70,12 +82,12 @@ def composition(a: Analysis, parts: Parts, refusal: StatementRefused | ValueRefu
     """Return the split that is made of these parts; Impossible where one of them cannot be had."""
     if len(parts.stored) > MAX_COLUMNS:
         raise Impossible("more computed values than a row may have columns")
-    given = split_of(a, parts.select, refusal, parts.waiting, once=parts.once, apart=parts.apart)
+    given = split_of(a, parts.select, refusal, parts.waiting, calls=parts.calls, apart=parts.apart)
     types = types_of(a, parts.select)[: len(parts.stored)]
     source_parameters = tuple(parts.select.parameters[n - 1] for n in given.source_parameters)
     sources = [answered(a, given.source, source_parameters)] if given.source else []
     for source in sources:
-        check_source(source)
+        check_source(source, is_of_server=names_sequences(a))
     given = dataclasses.replace(
         given,
         source_parameters=source_parameters,
@@ -109,13 +121,20 @@ def assembled(a: Analysis, parts: Parts, given: Split, rest: Rest, types: Sequen
         computed=_numbers(parts, lambda stored: stored.computed and not stored.kept),
         kept=_numbers(parts, lambda stored: stored.kept),
         spans=tuple(parts.write.origins),
+        split=parts.split_again is not None,
     )
     for stored, value in zip(parts.stored, types, strict=True):
         check_assigned(a.context.catalog, stored.type, value)
-    stores = answered(a, write.text, write.parameters, write.types)
-    check_stored(stores, write.computed, write.kept)
-    check_none_waits(stores, parts.write.waiting(parts.waiting))
-    check_apart(a, [stores, *sources], rest, parts.clear)
+    if parts.split_again is not None:
+        seen, rests = parts.split_again(write)
+    else:
+        stores = answered(a, write.text, write.parameters, write.types)
+        check_stored(stores, write.computed, write.kept)
+        check_none_waits(stores, parts.write.waiting(parts.waiting))
+        seen, rests = [stores], []
+    check_apart(a, [*seen, *sources], rest, parts.clear)
+    for one in rests:
+        check_apart(a, [*seen, *sources], one)
     statement = a.statement
     return dataclasses.replace(
         given,

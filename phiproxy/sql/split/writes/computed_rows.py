@@ -12,6 +12,7 @@ from phiproxy.policy.physical_columns import visible_columns
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
+from phiproxy.sql.split.statement import Calls
 from phiproxy.sql.split.writes.carried import carried
 from phiproxy.sql.split.writes.checks import Value
 from phiproxy.sql.split.writes.clear_values import clear_outputs
@@ -19,12 +20,13 @@ from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import outputs_of, read_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition, composition_or_apart, given_rows
 from phiproxy.sql.split.writes.described import described
+from phiproxy.sql.split.writes.drawn_order import changing_of, check_drawn
 from phiproxy.sql.split.writes.merge_source import derived_values, equalities, with_columns
 from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside, stored_beside
 from phiproxy.sql.split.writes.row_keys import row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.targets import BY_COMMAND
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, reads_ctes
-from phiproxy.sql.text.parse import Node, location, only, strings
+from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, others_of, reads_ctes
+from phiproxy.sql.text.parse import location, only, strings
 from phiproxy.sql.text.token_spans import Spans
 
 _CURSOR = "Let the cursor show the row's primary key, and write WHERE it is that one."
@@ -41,6 +43,8 @@ def computed_rows(a: Analysis, spans: Spans, write: Written, refusal: StatementR
       WHERE patients.ctid = phi_write.phi_1::tid AND patients.tableoid = phi_write.phi_2::oid
     """
     given_to = values_of_rows(a, write)
+    if any(given.computed for given in given_to):
+        check_drawn(a, write, given_to)
     try:
         return _split(a, spans, write, given_to, refusal, kept=False)
     except (Impossible, StatementRefused):
@@ -72,6 +76,7 @@ def _split(
         returns=write.clauses.returning is not None,
         waiting=write.waiting,
         clear=clear_outputs(a, select, clear) if clear else (),
+        calls=Calls(each=changing_of([given.node for given in given_to])),
     )
     if not _is_of_given_rows(write):
         return composition_or_apart(a, parts, refusal)
@@ -85,13 +90,8 @@ def _split(
 
 def _is_of_given_rows(write: Written) -> bool:
     """Tell whether the target is joined with given rows only: ``FROM (VALUES ($1, $2)) AS v (id, note)``."""
-    items = _others(write)
+    items = others_of(write)
     return len(items) == 1 and write.clauses.where is not None and derived_values(items[0]) is not None
-
-
-def _others(write: Written) -> list[Node]:
-    items: list[Node] = write.body.get("fromClause") or write.body.get("usingClause") or []
-    return items
 
 
 def values_of_rows(a: Analysis, write: Written) -> list[Given]:
@@ -160,7 +160,7 @@ def add_chosen(
     if clauses.where is not None:
         select.add(" WHERE ", *((clauses.where,) if matched is None else ("(", clauses.where, ")")))
         if matched is not None and clauses.others is not None:
-            (item,) = _others(write)
+            (item,) = others_of(write)
             equal = equalities(matched, write.body["whereClause"], clauses.where[1])
             rows = with_columns(matched, clauses.others, item, [node for _, node in equal] or [write.body["whereClause"]])
             select.add(" AND EXISTS (SELECT true FROM ", *rows, " WHERE ", *([] if equal else [clauses.where]))

@@ -3,57 +3,105 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.policy.column_types import by_oid
+from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.result import Split
+from phiproxy.sql.result import Rest, Split, SplitWrite
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
-from phiproxy.sql.split.same_answers import VOLATILE
-from phiproxy.sql.split.writes.checks import answered, check_whatever_is_given
-from phiproxy.sql.split.writes.composed import Composed
+from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
+from phiproxy.sql.split.statement import NO_CALLS, Calls
+from phiproxy.sql.split.writes.checks import Part, answered, check_whatever_is_given
+from phiproxy.sql.split.writes.clear_values import clear_outputs
+from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition
 from phiproxy.sql.split.writes.described import described
+from phiproxy.sql.split.writes.drawn import calls_in, is_changing, is_drawn, name_of
+from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, Default, check_drawn, place_of
 from phiproxy.sql.split.writes.written import Given, Written
-from phiproxy.sql.text.parse import messages, strings
-from phiproxy.sql.text.token_spans import Spans
-
-_ASKED_FIRST = "Ask for it first, as SELECT nextval('…'), in the same transaction, and give what it answers as a parameter."
+from phiproxy.sql.text.token_spans import OPEN, Spans
 
 
-def computed_values(a: Analysis, spans: Spans, write: Written, refusal: StatementRefused | ValueRefused) -> Split:
+class _Value(NamedTuple):
+    """A value that is computed: how it is asked for, of which type it is given, where it stands, and its column."""
+
+    key: object
+    asked: Sequence[str | Span]
+    stored: Stored
+    column: str
+    span: Span | None
+    """None for a default of a column that the client leaves out."""
+
+
+def computed_values(
+    a: Analysis,
+    spans: Spans,
+    write: Written,
+    refusal: StatementRefused | ValueRefused,
+    split_again: Callable[[Analysis, Composed, SplitWrite], tuple[list[Part], list[Rest]]] | None = None,
+) -> Split:
     """Split an INSERT … VALUES, or an UPDATE to values that are the same for every row; Impossible for any other.
 
-    What ON CONFLICT sets to something of a row (``SET ssn = excluded.ssn``) stays as it is.
+    What ON CONFLICT sets to something of a row (``SET ssn = excluded.ssn``) stays as it is; ``split_again``: all that it sets.
 
     INSERT INTO patients (ssn, city) VALUES (initcap($1), $2)
     → rest: SELECT q.q1 FROM (SELECT initcap($1)) AS q (q1)
     → write: INSERT INTO patients (ssn, city) VALUES ($1, $2)
     """
     computed = [given for given in write.values if given.computed]
-    computed += [given for given in write.conflict if given.computed and not given.of_row]
-    if any(given.picks[1] for given in computed):
+    of_conflict = [given for given in write.conflict if given.computed and not given.of_row and split_again is None]
+    if any(given.picks[1] for given in (*computed, *of_conflict)):
         raise Impossible("a query that gives several values")
-    if not computed or (write.kind == "UpdateStmt" and any(given.of_row for given in computed)):
+    if not (computed or of_conflict) or (write.kind == "UpdateStmt" and any(given.of_row for given in computed)):
         raise Impossible("nothing is computed that is the same for every row")
+    if any(is_changing(given.node) for given in (of_conflict if write.kind == "InsertStmt" else computed)):
+        raise Impossible("a value that each row has its own of, or that not every row has")
+    if any(is_drawn(given.node) for given in computed):
+        computed = [given for given in write.values if given.computed or is_drawn(given.node)]
     _check_volatile(a, computed)
-    if len({_key(a, given) for given in computed}) < len(computed):
+    defaults = check_drawn(a, write, computed)
+    values = [_value(a, write, given) for given in (*computed, *of_conflict)]
+    values += [_default(a, write, default) for default in defaults]
+    if any(is_drawn(given.node) for given in computed) and len(write.clauses.rows) == 1:
+        values.sort(key=lambda value: place_of(write.target.relation, value.column))
+    else:
+        values.sort(key=lambda value: value.span or (len(a.text), 0))
+    if len({value.key for value in values}) < len(values):
         try:
-            return _split(a, spans, write, computed, refusal, together=True)
+            return _split(a, spans, write, values, refusal, split_again, together=True)
         except Impossible:  # one that each row has its own of, as of gen_random_uuid()
             pass
-    return _split(a, spans, write, computed, refusal, together=False)
+    values = [value._replace(key=n) for n, value in enumerate(values)]
+    return _split(a, spans, write, values, refusal, split_again, together=False)
 
 
-def _check_volatile(a: Analysis, computed: list[Given]) -> None:
-    """Go on where no value is of a function that tells by its result how often it was called; RefusedWithHint.
+def _check_volatile(a: Analysis, computed: Sequence[Given]) -> None:
+    """Go on where no volatile function is called but those of which is known what their results depend on; RefusedWithHint.
 
-    INSERT INTO patients (mrn) VALUES ('M' || nextval('numbers'))
+    INSERT INTO patients (mrn) VALUES ('M' || setval('numbers', 7))
     → refused 0A000
     """
     signatures = a.context.catalog.signatures
-    names = {strings(m["funcname"])[-1] for given in computed for m in messages(given.node) if "funcname" in m} - VOLATILE
+    names = {name_of(call) for given in computed for call in calls_in(given.node)} - AT_EACH_CALL
     if signatures is not None and any(f.volatile == "v" for name in names for f in signatures.functions(name)):
-        raise RefusedWithHint("a volatile function in a value that is computed beside the server", _ASKED_FIRST)
+        raise RefusedWithHint("a volatile function in a value that is computed beside the server", ASKED_FIRST)
+
+
+def _value(a: Analysis, write: Written, given: Given) -> _Value:
+    type_ = write.target.type(a.context.catalog, given.column)
+    if not given.computed and by_oid(type_.oid) is None:
+        raise Impossible("a value of a type of the database's own")
+    return _Value(_key(a, given), given.as_select, Stored(type_, computed=given.computed), given.column, given.span)
+
+
+def _default(a: Analysis, write: Written, default: Default) -> _Value:
+    name, word = default.column.name, default.word
+    stored = Stored(write.target.type(a.context.catalog, name), computed=False)
+    return _Value((name, word and word.span), [default.expression], stored, name, word.span if word is not None else None)
 
 
 def _key(a: Analysis, given: Given) -> object:
@@ -68,8 +116,9 @@ def _split(
     a: Analysis,
     spans: Spans,
     write: Written,
-    computed: list[Given],
+    values: Sequence[_Value],
     refusal: StatementRefused | ValueRefused,
+    split_again: Callable[[Analysis, Composed, SplitWrite], tuple[list[Part], list[Rest]]] | None,
     *,
     together: bool,
 ) -> Split:
@@ -78,20 +127,22 @@ def _split(
     if write.clauses.before is not None:
         select.add(write.clauses.before, " ")
     select.add("SELECT ")
-    at, numbers = a.statement.start, dict[object, int]()
+    numbers = dict[object, int]()
     stored = list[Stored]()
-    for given in computed:
-        key = _key(a, given) if together else given.span
-        if key not in numbers:
-            numbers[key] = len(numbers) + 1
-            select.add(", " if len(numbers) > 1 else "", *given.as_select)
-            stored.append(Stored(write.target.type(a.context.catalog, given.column)))
-        changed.add((at, given.span[0]), changed.parameter(-numbers[key]))
-        at = given.span[1]
+    for value in values:
+        if value.key not in numbers:
+            numbers[value.key] = len(numbers) + 1
+            select.add(", " if len(numbers) > 1 else "", *value.asked)
+            stored.append(value.stored)
+    at = a.statement.start
+    for (start, end), before, number in sorted(_edits(a, spans, write, values, numbers)):
+        changed.add((at, start), before + (changed.parameter(-number) if number else ""))
+        at = end
     changed.add((at, a.statement.end))
-    check_whatever_is_given(
-        answered(a, changed.text, changed.parameters, [0 if n > 0 else stored[-n - 1].type.oid for n in changed.parameters])
-    )
+    if split_again is None:
+        types = [0 if n > 0 else stored[-n - 1].type.oid for n in changed.parameters]
+        check_whatever_is_given(answered(a, changed.text, changed.parameters, types))
+    clear = [n for n, one in enumerate(stored) if not one.computed]
     return composition(
         a,
         Parts(
@@ -102,9 +153,41 @@ def _split(
             [write.target],
             returns=write.clauses.returning is not None,
             waiting=write.waiting,
-            once=not together
-            and write.kind == "InsertStmt"
-            and len(computed) == len([given for given in write.values if given.computed]),
+            calls=NO_CALLS if together or write.kind != "InsertStmt" else Calls(once=AT_EACH_CALL if _draws(write) else VOLATILE),
+            clear=clear_outputs(a, select, clear) if clear else (),
+            split_again=partial(split_again, a, changed) if split_again is not None else None,
         ),
         refusal,
     )
+
+
+def _draws(write: Written) -> bool:
+    return any(is_drawn(given.node) for given in write.values if given.computed)
+
+
+def _edits(
+    a: Analysis, spans: Spans, write: Written, values: Sequence[_Value], numbers: dict[object, int]
+) -> Iterator[tuple[Span, str, int]]:
+    """Yield what is put where in the client's text: something, and the parameter of a number, if there is one.
+
+    INSERT INTO patients (mrn) VALUES ('M' || nextval('numbers'))
+    → write: INSERT INTO patients (mrn, id) VALUES ($1, $2)
+    """
+    yield from ((value.span, "", numbers[value.key]) for value in values if value.span is not None)
+    left = [value for value in values if value.span is None]
+    identities = [c.name for c in write.target.relation.columns if c.drawn is not None and c.drawn.identity == "a"]
+    always = any(not value.stored.computed and value.column in identities for value in values)
+    if not left and not always:
+        return
+    into = write.clauses.into
+    if into is None or "cols" not in write.body or spans.name(spans.at(into[0])) != OPEN:
+        raise Impossible("an INSERT without a list of columns")
+    closing = spans.partner(spans.at(into[0]))
+    end = spans.tokens[closing].end
+    if always and end != into[1]:
+        raise Impossible("an INSERT that overrides values")
+    named = "".join(f", {quote_ident(value.column, always=True)}" for value in left)
+    yield (end - 1, end), f"{named}){' OVERRIDING SYSTEM VALUE' if always else ''}", 0
+    row_end = write.clauses.rows[0][-1][1]
+    for value in left:
+        yield (row_end, row_end), ", ", numbers[value.key]

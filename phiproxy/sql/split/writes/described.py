@@ -21,7 +21,7 @@ def described(text: bytes, spans: Spans, write: Written) -> Composed:
     → described: SELECT id FROM (SELECT s.c1, s.c2 FROM {} AS s) AS patients (id, ssn) WHERE EXISTS (SELECT
       coalesce(patients.ssn, $1), initcap($2))
     """
-    composed = Composed(text, spans)
+    composed = Composed(text, spans, write.calls)
     if write.clauses.before is not None:
         composed.add(write.clauses.before, " ")
     return add_described(composed, spans, write)

@@ -8,11 +8,13 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.statement import Calls
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import types_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows
 from phiproxy.sql.split.writes.described import described
+from phiproxy.sql.split.writes.drawn_order import changing_of, check_drawn
 from phiproxy.sql.split.writes.targets import carried_as
 from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Written, reads_ctes
 from phiproxy.sql.text.parse import only
@@ -31,6 +33,7 @@ def inserted_rows(a: Analysis, spans: Spans, write: Written, refusal: StatementR
         raise Impossible("no query is inserted")
     if ALIAS.encode() in a.text or reads_ctes(write, (write.body.get("onConflictClause"), write.body.get("returningClause"))):
         raise Impossible("a name that is taken, or that the write does not have")
+    check_drawn(a, write, write.query)
     select = Composed(a.text, spans)
     if clauses.before is not None:
         select.add(clauses.before, " ")
@@ -42,6 +45,7 @@ def inserted_rows(a: Analysis, spans: Spans, write: Written, refusal: StatementR
         raise Impossible("more values than columns")
     clear = [position for position, name in enumerate(names) if name not in target.protected]
     catalog = a.context.catalog
+    changing = changing_of([given.node for given in write.query])
     stored = [Stored(target.type(catalog, name), computed=name in target.protected) for name in names]
     if any(not one.computed and by_oid(one.type.oid) is None for one in stored):
         raise Impossible("a value of a type of the database's own")
@@ -66,8 +70,14 @@ def inserted_rows(a: Analysis, spans: Spans, write: Written, refusal: StatementR
         returns=clauses.returning is not None,
         waiting=write.waiting,
         clear=clear_outputs(a, select, clear) if clear else (),
+        calls=Calls(once=changing if _is_one_row(write) else (), each=changing),
     )
     return composition_or_apart(a, parts, refusal)
+
+
+def _is_one_row(write: Written) -> bool:
+    """Tell whether a query is the list of its outputs, and no more."""
+    return set(only(write.body["selectStmt"])[1]) <= {"targetList", "limitOption", "op"} and "withClause" not in write.body
 
 
 def add_query(select: Composed, a: Analysis, write: Written) -> Composed:

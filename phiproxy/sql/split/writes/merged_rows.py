@@ -9,19 +9,23 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.column_types import by_oid
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
+from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS
 from phiproxy.sql.result import Split, Waiting
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.tables import mentioned
+from phiproxy.sql.split.writes.clauses import Clauses
 from phiproxy.sql.split.writes.clear_values import clear_values
 from phiproxy.sql.split.writes.composed import Composed, Span
+from phiproxy.sql.split.writes.composed_select import read_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows
 from phiproxy.sql.split.writes.described import add_given, has_parameter
 from phiproxy.sql.split.writes.merge_clauses import Merge, When, merge_of
 from phiproxy.sql.split.writes.merge_source import matching
+from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.targets import BY_COMMAND, target_of
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, reads_others
+from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, reads_others
 from phiproxy.sql.text.parse import Node, location, messages, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans
 from phiproxy.sql.values.operands import as_operand
@@ -48,6 +52,8 @@ class Merged:
     keys: Sequence[RowKey]
     kept: Sequence[When]
     carried: Sequence[Sequence[Given]]
+    beside: Sequence[Beside] = ()
+    """What RETURNING shows of the source."""
 
     @property
     def label(self) -> str:
@@ -92,6 +98,9 @@ def merged_rows(a: Analysis, spans: Spans, refusal: StatementRefused | ValueRefu
     told = [Stored(key.type, computed=False) for key in merged.keys]
     stored = [*told, *[Stored(_BOOLEAN, computed=False)] * len(merged.kept), *values]
     select = _select(merged)
+    if merged.beside:
+        whole, outputs = read_of(a, select)
+        stored += kept_beside(whole, outputs[len(stored) :])
     clear = [one.node for _, one in merged.values if not one.protected]
     sealed = [one.node for when in merged.kept for one in when.values if one.protected]
     chosen = " OR ".join(f"q.q{n}" for n in range(len(told) + 1, len(told) + 1 + len(merged.kept)))
@@ -129,10 +138,24 @@ def _merged(a: Analysis, spans: Spans) -> Merged:
     kept = [one for one in merge.whens if one.command != "CMD_NOTHING"]
     if not kept or calls_volatile(a, [body["sourceRelation"], body["joinCondition"], body.get("withClause", {})]):
         raise Impossible("nothing is done, or something may answer otherwise when it is asked again")
-    if merge.returning is not None and (_shows_all(body) or reads_others(target, [body["returningClause"]])):
-        raise Impossible("what is returned is not in the rows that are written")
     carried = [[one for one in when.values if not _stays(merge, one)] for when in kept]
-    return Merged(a, spans, merge, row_keys(a, target), kept, carried)
+    return Merged(a, spans, merge, row_keys(a, target), kept, carried, _beside(a, spans, merge))
+
+
+def _beside(a: Analysis, spans: Spans, merge: Merge) -> list[Beside]:
+    """Return what RETURNING shows of the source, in whose place the write has the engine's decisions; Impossible.
+
+    MERGE INTO members m USING visits v ON v.mrn = m.mrn WHEN MATCHED THEN UPDATE SET email = upper(m.email) RETURNING v.room
+    → write: MERGE INTO members m USING ROWS FROM (…) WITH ORDINALITY AS phi_write (phi_1, phi_2, phi_3, phi_4, phi_kept) ON …
+      WHEN MATCHED AND phi_write.phi_3 THEN UPDATE SET email = phi_write.phi_4 RETURNING (CAST($5 AS text[]))[phi_write.phi_kept]
+    """
+    shown = merge.body.get("returningClause")
+    if shown is None or not (_shows_all(merge.body) or reads_others(merge.target, [shown])):
+        return []
+    if any(strings(m["fields"])[-1:] in [[name] for name in SYSTEM_COLUMNS] for m in messages(shown) if "fields" in m):
+        raise Impossible("a system column in RETURNING")
+    clauses = Clauses(merge.before, merge.relation, merge.source, returning=merge.returning)
+    return returned_beside(a, spans, Written("MergeStmt", merge.body, clauses, merge.target), kept=True)
 
 
 def _stays(merge: Merge, given: Given) -> bool:
@@ -179,6 +202,8 @@ def _select(merged: Merged) -> Composed:
         select.add(", CASE WHEN ")
         _chosen(select, merged, when)
         select.add(" THEN (", *value.as_select, ") END")
+    for column in (column for one in merged.beside for column in one.columns):
+        select.add(", ", column)
     select.add(" FROM ")
     _locked(select, merged)
     kinds = merged.kinds
@@ -253,7 +278,12 @@ def _write(merged: Merged, stored: Sequence[Stored]) -> Composed:
             values.append((f"{ALIAS}.{COLUMN}{number}",) if is_carried else value.as_select)
         _action(changed, when, values)
     if merge.returning is not None:
-        changed.add(" RETURNING ", merge.returning)
+        number, at = number + 1, merge.returning[0]
+        changed.add(" RETURNING ")
+        for one in merged.beside:
+            changed.add((at, one.span[0]), one.written(changed, stored, number))
+            number, at = number + len(one.columns), one.span[1]
+        changed.add((at, merge.returning[1]))
     return changed
 
 
@@ -286,12 +316,15 @@ def described_merge(merged: Merged) -> Composed:
         _add_returned(composed, merged, merge.returning)
     all_columns = merge.returning is not None and _shows_all(merge.body)
     items = (merge.source, merge.relation) if all_columns else (merge.relation, merge.source)
+    # Of chosen rows it is over system columns, beside which there may not be all columns.
+    given = merge.body["sourceRelation"].get("RangeFunction", {}).get("alias", {}).get("aliasname") == ALIAS
+    condition = "true" if given and not has_parameter(merged.spans, merge.condition) else merge.condition
     composed.add(" FROM ", items[0], ", ", items[1])
     if merge.returning is not None and composed.shares_parameter(*merge.returning):
         # RETURNING is read behind ON, and before what is done: so each says the types of parameters.
-        composed.add(", LATERAL (SELECT WHERE (", merge.condition, ")) AS phi_described WHERE true")
+        composed.add(", LATERAL (SELECT WHERE (", condition, ")) AS phi_described WHERE true")
     else:
-        composed.add(" WHERE (", merge.condition, ")")
+        composed.add(" WHERE (", condition, ")")
     for when in merge.whens:
         if when.condition is not None and has_parameter(merged.spans, when.condition):
             composed.add(" AND (", when.condition, ")")

@@ -11,7 +11,7 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.protection import DeclaredType
 from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.pg_errors.verdict import types
-from phiproxy.sql.result import Rest, SourceColumn
+from phiproxy.sql.result import Rest, RowType, SourceColumn
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.blocks import block
 from phiproxy.sql.split.clauses import from_clause, select_token
@@ -41,6 +41,7 @@ from phiproxy.sql.writes.insert_update_delete import OLD_AND_NEW
 
 # 1, which is not written as a number: one that the client has in clear may not stand in a rest (checks.check_apart).
 _ONE_ROW = " LIMIT true::int"
+_KEPT_ROWS = f", (SELECT NULL::int8 AS {KEPT}) AS {ALIAS}"
 Piece = str | Span
 ACTION_OF, MERGE_ACTION = "phi_merge", "merge_action()"
 """The item that stands for what a MERGE has done with a row, and how it is asked for."""
@@ -55,7 +56,7 @@ class Returned:
     write: Composed
     columns: tuple[SourceColumn, ...]
     rest: Rest
-    row_types: frozenset[int] = frozenset()
+    row_types: frozenset[RowType] = frozenset()
 
 
 def returned(a: Analysis, spans: Spans, write: Written) -> Returned:
@@ -78,7 +79,7 @@ def returned(a: Analysis, spans: Spans, write: Written) -> Returned:
     if clauses.returning is None:
         raise Impossible("nothing that is returned is computed")
     if keeps(a.text) and tells_rows(write):
-        return of_joined_rows(a, spans, write, [clauses.relation, f", (SELECT NULL::int8 AS {KEPT}) AS {ALIAS}"])
+        return of_joined_rows(a, spans, write, [clauses.relation, _KEPT_ROWS])
     if clauses.others is not None and _shows_others(write):
         return of_joined_rows(a, spans, write, [clauses.relation, ", ", clauses.others])
     return over_returned(a, spans, write, Composed(a.text, spans).add("SELECT ", clauses.returning, " FROM ", clauses.relation))
@@ -101,7 +102,7 @@ def over_returned(a: Analysis, spans: Spans, write: Written, select: Composed, *
     own = Spans(inner.tokens())
     whole = Whole(inner, statement.body, read, verdict, own, shows=True)
     values, gone = server_values(whole, ())
-    check_rest(verdict, statement.body, gone)
+    check_rest(verdict, statement.body, gone, rows=True)
     if others or outputs is None or (values and not one):
         raise Impossible("it returns what is not in the rows")
     columns = needed(table, mentioned(bodies(statement.body, ())))
@@ -150,7 +151,7 @@ def of_joined_rows(a: Analysis, spans: Spans, write: Written, items: Sequence[Pi
     answered = {id(body[clause]) for clause in ("fromClause", "withClause") if clause in body}
     values, gone = server_values(whole, answered)
     gone = answered | set(gone)
-    check_rest(verdict, body, gone)
+    check_rest(verdict, body, gone, rows=True)
     read, names = block(whole.spans, body, verdict.levels[id(body)]), mentioned(bodies(body, gone))
     given = [derived_values(node) for node in body["fromClause"] if not any("CollateClause" in m for m in messages(node))]
     known = item_columns(whole, read, names, plain={ACTION_OF, *(one[0] for one in given if one is not None)})
@@ -173,7 +174,7 @@ def of_joined_rows(a: Analysis, spans: Spans, write: Written, items: Sequence[Pi
     replaced += [of_server(value, called[value.written], _ONE_ROW) for value in values]
     replaced += [Replaced(*span, (b"",)) for span, _ in unqualified(whole.spans, {"targetList": body["targetList"]})]
     types_ = (*(c.type for c in columns), *(value.type for value in asked.values()))
-    return Returned(changed, types_ or (_FLAG,), of_client(numbered(whole, replaced), select))
+    return Returned(changed, types_ or (_FLAG,), of_client(numbered(whole, replaced), select), row_types(whole, gone))
 
 
 class Plainer(NamedTuple):
@@ -204,7 +205,9 @@ def merge_returned(a: Analysis, spans: Spans, merge: Merge) -> Returned:
         first = spans.at(start)
         shown += [(at, start), f"{ACTION_OF}.merge_action"]
         at = spans.tokens[spans.partner(spans.next(first, OPEN))].end
-    if _has_star(body) or reads_others(merge.target, [body["returningClause"]]):
+    if keeps(a.text) and tells_rows(write):
+        items += [_KEPT_ROWS]
+    elif _has_star(body) or reads_others(merge.target, [body["returningClause"]]):
         items = [merge.source, ", ", merge.relation]
     if shown:
         items += [f", (SELECT NULL::text AS merge_action) AS {ACTION_OF}"]

@@ -32,14 +32,16 @@ _WITHOUT_LENGTH = frozenset({"bool", "date", "float4", "float8", "int2", "int4",
 class Beside(NamedTuple):
     """What RETURNING has of other tables in one place.
 
-    ``columns`` are asked for, and stand behind what it has of the target. ``name``: that of a column which is all of an entry that
-    has none.
+    ``columns`` are asked for, and stand behind what it has of the target; of a MERGE before it. ``name``: that of a column which is
+    all of an entry that has none.
     """
 
     span: Span
     columns: tuple[str | Span, ...]
     name: str = ""
     target: str = ""
+    first: bool = False
+    """Whether they stand before what it has of the target."""
 
     def written(self, changed: Composed, stored: Sequence[Stored], first: int) -> str:
         """How it stands in the write: ``first`` is the number of its first column in the rows, or of the engine's parameters."""
@@ -49,7 +51,8 @@ class Beside(NamedTuple):
             f"(CAST({changed.parameter(-n)} AS {carried_as(stored[n - 1].type)}[]))[{ALIAS}.{KEPT}]"
             for n in range(first, first + len(self.columns))
         ]
-        return ", ".join([self.target, *listed] if self.target else listed)
+        own = [self.target] * bool(self.target)
+        return ", ".join([*listed, *own] if self.first else [*own, *listed])
 
 
 def returned_beside(a: Analysis, spans: Spans, write: Written, *, kept: bool = False) -> list[Beside]:
@@ -130,7 +133,7 @@ def _star(a: Analysis, spans: Spans, write: Written, message: Node, names: list[
         if not columns:
             raise Impossible("an item of FROM that is not known")
         return Beside(span, columns)
-    return Beside(span, tuple(column for _, column in listed), target=f"{target}.*")
+    return Beside(span, tuple(column for _, column in listed), target=f"{target}.*", first=write.kind == "MergeStmt")
 
 
 def _columns(a: Analysis, spans: Spans, write: Written) -> Iterator[tuple[str, str]]:

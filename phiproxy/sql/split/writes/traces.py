@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Source, Verdict, resolve
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.writes.checks import given_at
+from phiproxy.sql.split.same_answers import AT_EACH_CALL
+from phiproxy.sql.split.writes.checks import given_at, names_sequences
 from phiproxy.sql.text.parse import Node, children, is_node, is_plain_call, only, strings
 
 Key = tuple[int, int]
@@ -123,7 +124,7 @@ class Traces:
             nodes = [one]
         traced = _all(self._expression(node, query) for node in nodes)
         own = [self._without_queries(node) for node in nodes]
-        if any(given_at(node) for node in own):
+        if any(given_at(node, names=names_sequences(self.verdict.a)) for node in own):
             self.given[key] = own
             traced |= Traced(frozenset({key}))
         if not self._deciding:
@@ -208,8 +209,8 @@ class Traces:
         signatures, name = self.verdict.signatures, strings(call["funcname"])[-1]
         functions = signatures.functions(name)
         own = [f for f in signatures.own_functions(name) if f.extension not in self.verdict.a.context.extensions]
-        if not functions or own or any(f.volatile == "v" for f in functions):
-            return SECRET
+        if not functions or own or (name not in AT_EACH_CALL and any(f.volatile == "v" for f in functions)):
+            return SECRET  # a rest has none of those that are volatile, so it is the server that computes them
         if is_plain_call(call) and all(f.kind == "f" for f in functions):
             return _NOTHING
         level = self._level(query)

@@ -12,6 +12,8 @@ from phiproxy.policy.signatures import Function, Signatures
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.same_answers import VOLATILE
+from phiproxy.sql.split.statement import NO_CALLS, Calls
 from phiproxy.sql.split.writes.checks import answered, check_whatever_is_given
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition
@@ -50,8 +52,9 @@ def computed_values_in_with(a: Analysis, spans: Spans, refusal: StatementRefused
     check_whatever_is_given(answered(a, changed.text, changed.parameters, types))
     targets: list[Target] = [write.target for write in writes]
     once = all(any(given is one for one in write.values) and write.kind == "InsertStmt" for given, write in computed)
+    calls = Calls(once=VOLATILE) if once else NO_CALLS
     returns = a.statement.kind == "SelectStmt" or "returningClause" in a.statement.body
-    parts = Parts(select, stored, changed, described_around(a, spans, inner), targets, returns=returns, once=once)
+    parts = Parts(select, stored, changed, described_around(a, spans, inner), targets, returns=returns, calls=calls)
     return composition(a, parts, refusal)
 
 

@@ -15,6 +15,7 @@ from phiproxy.sql.result import Split, Waiting
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.writes.clear_leaves import LeafMoved
+from phiproxy.sql.split.writes.computed_proposals import computed_proposals
 from phiproxy.sql.split.writes.computed_returning import computed_returning
 from phiproxy.sql.split.writes.computed_rows import computed_rows
 from phiproxy.sql.split.writes.computed_values import computed_values
@@ -26,7 +27,7 @@ from phiproxy.sql.split.writes.merged_rows import merged_rows
 from phiproxy.sql.split.writes.row_by_row import check_row_by_row
 from phiproxy.sql.split.writes.values_in_with import computed_values_in_with
 from phiproxy.sql.split.writes.with_write import computed_around_writes, computed_over_write, computed_write
-from phiproxy.sql.split.writes.written import written
+from phiproxy.sql.split.writes.written import Written, written
 from phiproxy.sql.text.parse import Statement
 from phiproxy.sql.text.token_spans import Spans
 
@@ -37,7 +38,15 @@ _IN_PLACE = (
     "What is sealed in a document may not come to where the document is in clear, nor into a key. jsonb_set of a constant path, "
     "jsonb_build_object of constant names, ||, - and #- keep fields in place; a cast to text says that a value has no keys."
 )
-_WAYS = (computed_values, computed_returning, computed_rows, computed_conflicts, computed_query_conflicts, inserted_rows)
+_WAYS: tuple[Callable[[Analysis, Spans, Written, StatementRefused | ValueRefused], Split], ...] = (
+    computed_values,
+    computed_returning,
+    computed_rows,
+    computed_conflicts,
+    computed_proposals,
+    computed_query_conflicts,
+    inserted_rows,
+)
 
 
 def split_write(

@@ -13,6 +13,7 @@ from phiproxy.sql.split.clock_constants import MOMENTS, is_moment
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.writes.clauses import Assignment, Clauses, clauses_of
 from phiproxy.sql.split.writes.composed import Span
+from phiproxy.sql.split.writes.drawn import called_by_server
 from phiproxy.sql.split.writes.targets import Target, target_of
 from phiproxy.sql.text.parse import Node, location, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
@@ -112,13 +113,15 @@ class Written:
     """The outputs of the query of an INSERT, as far as they stand in its target list."""
     conflict: list[Given] = field(default_factory=list)
     """Those of ON CONFLICT DO UPDATE, with its conditions, which are given to no column."""
+    calls: list[tuple[int, int, str]] = field(default_factory=list)
+    """Where functions are called that only the server calls, and what of their type is described instead."""
 
 
 def written(a: Analysis, spans: Spans, waiting: Waiting | None = None) -> Written:
     """Return a write with its parts; Impossible where they are not located."""
     kind, body = a.statement.kind, a.statement.body
     clauses, target = clauses_of(a.statement, spans), target_of(a, body["relation"])
-    write = Written(kind, body, clauses, target, waiting)
+    write = Written(kind, body, clauses, target, waiting, calls=called_by_server(a, spans, body))
     if kind == "UpdateStmt":
         write.values = assigned(target, body["targetList"], clauses.assignments, members=True)
     elif kind == "InsertStmt" and "selectStmt" in body:
@@ -131,9 +134,15 @@ def keeps(text: bytes) -> bool:
     return _KEPT in text
 
 
+def others_of(write: Written) -> list[Node]:
+    """Return what stands in FROM or USING beside the target."""
+    items: list[Node] = write.body.get("fromClause") or write.body.get("usingClause") or []
+    return items
+
+
 def tells_rows(write: Written) -> bool:
     """Tell whether it is a write of chosen rows: beside is no other table, and its condition says which they are, and no more."""
-    items = write.body.get("fromClause") or write.body.get("usingClause") or []
+    items = [write.body["sourceRelation"]] if write.kind == "MergeStmt" else others_of(write)
     alias = items[0].get("RangeFunction", {}).get("alias", {}) if len(items) == 1 else {}
     names = strings(alias.get("colnames", ()))  # a client may call something of its own so
     return alias.get("aliasname") == ALIAS and bool(names) and all(name.startswith(COLUMN) for name in names)

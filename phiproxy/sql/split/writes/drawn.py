@@ -1,0 +1,98 @@
+"""Calls of volatile functions in a write: only the server makes them, each as often as PostgreSQL does, and in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from phiproxy.errors import StatementRefused
+from phiproxy.policy.identifiers import quote_ident
+from phiproxy.sql.context import Analysis
+from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN
+from phiproxy.sql.text.parse import Node, location, messages, only, strings
+from phiproxy.sql.text.token_spans import OPEN, Spans
+
+_TYPES = {
+    "clock_timestamp": "timestamptz", "currval": "int8", "gen_random_uuid": "uuid", "lastval": "int8", "nextval": "int8",
+    "random": "float8", "random_normal": "float8", "timeofday": "text", "uuidv4": "uuid", "uuidv7": "uuid",
+}  # fmt: skip
+_OPERANDS = ("lexpr", "rexpr", "arg", "args")
+
+
+def calls_in(tree: Any) -> list[Node]:
+    """Return the calls of functions in a tree."""
+    return [m["FuncCall"] for m in messages(tree) if "FuncCall" in m]
+
+
+def name_of(call: Node) -> str:
+    """Return the name of the function, without its schema."""
+    return strings(call["funcname"])[-1]
+
+
+def is_drawn(tree: Any) -> bool:
+    """Tell whether something depends on the calls before: of a sequence, or of the session's random numbers."""
+    return any(name_of(call) in DRAWN for call in calls_in(tree))
+
+
+def is_changing(tree: Any) -> bool:
+    """Tell whether a function is called in it that has another result at each call, of those that may be in a split write."""
+    return any(name_of(call) in AT_EACH_CALL for call in calls_in(tree))
+
+
+def called_by_server(a: Analysis, spans: Spans, body: Node) -> list[tuple[int, int, str]]:
+    """Return where such functions are called in a write, and what of the same type and name is described instead.
+
+    ``nextval('numbers')`` is described as ``(SELECT NULL::int8 AS nextval)``: the engine has no such sequence.
+    """
+    found, signatures = list[tuple[int, int, str]](), a.context.catalog.signatures
+    for call in calls_in(body):
+        name = name_of(call)
+        own = signatures is None or signatures.own_functions(name)
+        if (
+            name not in _TYPES
+            or own
+            or (name == "random" and "args" in call)
+            or strings(call["funcname"])[:-1] not in ([], ["pg_catalog"])
+        ):
+            continue
+        try:
+            start = location(call)
+            end = spans.tokens[spans.partner(spans.next(spans.at(start), OPEN))].end
+        except StatementRefused:
+            continue  # and then it is not described, nor split
+        found.append((start, end, f"(SELECT NULL::{_TYPES[name]} AS {quote_ident(name, always=True)})"))
+    return sorted(found)
+
+
+def is_always_called(node: Node, signatures: Any) -> bool:
+    """Tell whether what is drawn in an expression is drawn at each evaluation, and not left out by PostgreSQL's planner.
+
+    Of a strict function with a constant NULL among its arguments it makes a NULL, as of ``nextval('s') || NULL``.
+    """
+    kind, body = only(node)
+    inner = [one for key in _OPERANDS if key in body for one in _listed(body[key])]
+    if kind == "FuncCall" and name_of(body) in DRAWN:
+        return True
+    for one in inner:
+        if not (is_always_called(one, signatures) if is_drawn(one) else _is_no_null(one, signatures)):
+            return False
+    return kind in ("FuncCall", "TypeCast") or (kind == "A_Expr" and body["kind"] == "AEXPR_OP")
+
+
+def _listed(value: Any) -> Iterator[Node]:
+    yield from value if isinstance(value, list) else [value]
+
+
+def _is_no_null(node: Node, signatures: Any) -> bool:
+    """Tell whether something is surely no NULL that is known before anything is evaluated."""
+    while "TypeCast" in node:
+        node = node["TypeCast"]["arg"]
+    if "A_Const" in node:
+        return "isnull" not in node["A_Const"]
+    inside = list(messages(node))
+    if any("isnull" in m.get("A_Const", {}) for m in inside):
+        return False
+    functions = [f for call in calls_in(node) for f in signatures.functions(name_of(call))]
+    return any("ColumnRef" in m or "ParamRef" in m or "SQLValueFunction" in m for m in inside) or any(
+        f.volatile != "i" for f in functions
+    )

@@ -1,0 +1,146 @@
+"""That what is drawn in a write is drawn in PostgreSQL's order, though the source draws it before the write is run.
+
+PostgreSQL computes all columns of one row of VALUES, and of SET, in the order of the table, defaults among them; several rows of
+VALUES, and those of a query, in the order in which they are listed, and the other defaults behind each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from phiproxy.policy.catalog import CatalogColumn, Drawn, Relation
+from phiproxy.sql.context import Analysis
+from phiproxy.sql.split.impossible import RefusedWithHint
+from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
+from phiproxy.sql.split.writes.checks import names_sequences, sequence_name
+from phiproxy.sql.split.writes.drawn import calls_in, is_always_called, is_drawn, name_of
+from phiproxy.sql.split.writes.written import Given, Written
+from phiproxy.sql.text.parse import Node
+
+ASKED_FIRST = "Ask for it first, as SELECT nextval('…'), in the same transaction, and give what it answers as a parameter."
+
+
+class Default(NamedTuple):
+    """A default that is drawn by the source, and given to the write: of a column that is left out, or for the word DEFAULT."""
+
+    column: CatalogColumn
+    word: Given | None
+
+    @property
+    def expression(self) -> str:
+        """How it is asked for."""
+        assert self.column.drawn is not None
+        return "pg_catalog.nextval('" + self.column.drawn.sequence.replace("'", "''") + "')"
+
+
+def place_of(relation: Relation, name: str) -> int:
+    """Return the place of a column in its table, as clients see it."""
+    return next(n for n, column in enumerate(relation.columns) if column.name == name)
+
+
+def check_drawn(a: Analysis, write: Written, taken: Sequence[Given]) -> list[Default]:
+    """Return the defaults that the source must draw together with the values that are ``taken`` to it; Impossible.
+
+    INSERT INTO patients (mrn) VALUES ('M' || nextval('numbers'))
+    → source: SELECT pg_catalog.nextval('public.patients_id_seq'), nextval('numbers')
+    → write: INSERT INTO patients (mrn, id) VALUES ($1, $2)
+    """
+    drawing = [given for given in taken if is_drawn(given.node)]
+    signatures, relation = a.context.catalog.signatures, write.target.relation
+    if signatures is None or not drawing:
+        return []
+    several = write.kind != "InsertStmt" or len(write.clauses.rows) != 1
+    if relation.kind not in "rp":
+        raise RefusedWithHint("defaults of a view that may be drawn in another order", ASKED_FIRST)
+    if several and any(one.row_triggers for one in _with_partitions(a, relation)):
+        raise RefusedWithHint("a trigger for each row may look at what was drawn", ASKED_FIRST)
+    if not names_sequences(a) or not all(is_always_called(given.node, signatures) for given in drawing):
+        raise RefusedWithHint("something that is not drawn for each row", ASKED_FIRST)
+    _check_others(a, write, drawing, several=several)
+    if write.kind == "UpdateStmt":
+        places = [place_of(relation, given.column) for given in drawing]
+        words = (given for given in write.values if "SetToDefault" in given.node)
+        if places != sorted(places) or any(_draws(relation.column(given.column)) is not None for given in words):
+            raise RefusedWithHint("values that are drawn in another order than that of the columns", ASKED_FIRST)
+        return []
+    return _defaults(a, write, drawing, several=several)
+
+
+def _check_others(a: Analysis, write: Written, drawing: Sequence[Given], *, several: bool) -> None:
+    """Go on where nothing else is drawn in the statement, nor any volatile function called that may draw; RefusedWithHint."""
+    signatures = a.context.catalog.signatures
+    assert signatures is not None
+    behind = [] if several else [write.body.get("returningClause"), write.body.get("onConflictClause")]
+    known = {id(call) for tree in (*(given.node for given in drawing), *behind) if tree for call in calls_in(tree)}
+    for call in calls_in(write.body):
+        name = name_of(call)
+        if name in DRAWN and id(call) not in known:
+            raise RefusedWithHint("something that is drawn elsewhere in the statement", ASKED_FIRST)
+        if name not in AT_EACH_CALL and any(f.volatile == "v" for f in signatures.functions(name)):
+            raise RefusedWithHint("a volatile function beside something that is drawn", ASKED_FIRST)
+
+
+def _defaults(a: Analysis, write: Written, drawing: Sequence[Given], *, several: bool) -> list[Default]:
+    relation = write.target.relation
+    given = {one.column for one in (*write.values, *write.query)}
+    words = [one for one in write.values if "SetToDefault" in one.node]
+    last = max(place_of(relation, one.column) for one in drawing)
+    result = list[Default]()
+    for column in relation.columns:
+        drawn = _draws(column)
+        if drawn is None:
+            continue
+        if column.name not in given:
+            if several and not _is_of_another(drawn, drawing):
+                raise RefusedWithHint("a default that may be of the same sequence", ASKED_FIRST)
+            if not several and place_of(relation, column.name) < last:
+                result.append(_taken(column, None))
+        elif several or place_of(relation, column.name) < last:
+            result += (_taken(column, one) for one in words if one.column == column.name)
+    if relation.reordered and any(_draws(column) is not None for column in relation.columns):
+        raise RefusedWithHint("defaults that are drawn in another order than that of the columns", ASKED_FIRST)
+    return result
+
+
+def _draws(column: CatalogColumn | None) -> Drawn | None:
+    """Return what of a default depends on the calls before; None where nothing does."""
+    drawn = column.drawn if column is not None else None
+    return drawn if drawn is not None and (drawn.identity or not drawn.functions <= VOLATILE) else None
+
+
+def _taken(column: CatalogColumn, word: Given | None) -> Default:
+    drawn = column.drawn
+    if drawn is None or not drawn.plain or "\\" in drawn.sequence:
+        raise RefusedWithHint("a default that is drawn before what is computed", ASKED_FIRST)
+    return Default(column, word)
+
+
+def _is_of_another(drawn: Drawn, drawing: Sequence[Given]) -> bool:
+    """Tell whether a default is of a sequence that nothing of this is of, as their names show."""
+    own = _last_part(drawn.sequence)
+    if not own or not drawn.functions <= VOLATILE | {"nextval"}:
+        return False
+    for call in (call for given in drawing for call in calls_in(given.node) if name_of(call) in DRAWN):
+        name = sequence_name(call)
+        if name_of(call) in ("random", "random_normal"):
+            continue
+        said = name["sval"].get("sval", "") if name is not None else ""
+        if not said or said.strip().isdigit() or _last_part(said) == own:
+            return False
+    return True
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition(".")[2].strip(' "').casefold()
+
+
+def _with_partitions(a: Analysis, relation: Relation) -> Iterator[Relation]:
+    yield relation
+    for child in a.context.catalog.children.get(relation.oid, ()):
+        yield from _with_partitions(a, child)
+
+
+def changing_of(nodes: Sequence[Node]) -> frozenset[str]:
+    """Return the functions that may be called for each row in these expressions: none where no such function is."""
+    return AT_EACH_CALL if any(name_of(call) in AT_EACH_CALL for node in nodes for call in calls_in(node)) else frozenset()
