@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.fixtures.live import Twins, extended_site, watched_twins
-from tests.harness.server import PostgresServer
+from tests.fixtures.live import Twins
 
 STATEMENTS = (
     "INSERT INTO people (born) VALUES ('today'), (date 'yesterday') RETURNING born = current_date, born = current_date - 1",
@@ -29,11 +27,12 @@ STATEMENTS = (
 )
 
 
-@pytest.fixture(scope="module")
-def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, engine_directory: Path) -> Iterator[Twins]:
-    settings = f"compute: {{engine: embedded, directory: {engine_directory}}}\n"
-    with extended_site(postgres_server, tmp_path_factory.mktemp("clock"), settings=settings) as site, watched_twins(site) as found:
-        yield found
+@pytest.fixture
+def twins(kept_split_twins: Twins) -> Iterator[Twins]:
+    """One seeded clinic for all cases, with an engine; nothing has leaked behind each."""
+    kept_split_twins.restart()
+    yield kept_split_twins
+    kept_split_twins.discard()
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)

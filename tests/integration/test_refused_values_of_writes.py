@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.fixtures.live import PAIRWISE, Twins, extended_site, watched_twins
-from tests.harness.server import PostgresServer
+from tests.fixtures.live import PAIRWISE, Twins
 
 DAY, LAST = date(1980, 1, 15), date(1989, 12, 31)
 FIRST = date(1980, 1, 1)
@@ -63,13 +61,12 @@ PARAMETERS: dict[str, tuple[str, tuple[object, ...], tuple[object, ...]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, engine_directory: Path) -> Iterator[Twins]:
-    """One seeded clinic for all cases, with an engine; the leak oracle at the end."""
-    settings = f"compute: {{engine: embedded, directory: {engine_directory}}}\n"
-    directory = tmp_path_factory.mktemp("refused_values_of_writes")
-    with extended_site(postgres_server, directory, settings=settings) as site, watched_twins(site) as found:
-        yield found
+@pytest.fixture
+def twins(kept_split_twins: Twins) -> Iterator[Twins]:
+    """One seeded clinic for all cases, with an engine; nothing has leaked behind each."""
+    kept_split_twins.restart()
+    yield kept_split_twins
+    kept_split_twins.discard()
 
 
 @pytest.mark.parametrize("name", CONSTANTS)
