@@ -1,6 +1,6 @@
 """The audit log as a process's event loop sees it: records are handed to the process that writes them, many at a time.
 
-What the sessions of one turn of the loop have to record goes there together, and what has come to it while it syncs shares the next
+What the sessions have to record while the loop is busy goes there together, and what has come to it while it syncs shares the next
 sync. Whoever submits a record gets a ticket, and can wait until that is durable. Where nothing takes records they wait with the
 writer, and are written when something does again.
 """

@@ -114,8 +114,8 @@ async def read_dependents(
             return ReadDependents(dependents, setters, dependencies, watched, tuple(objects.cascades))
         rows = await ask(_CLOSURE, _columns(new))
         edges = {(Node(*row[:2]), Node(*row[2:])) for row in rows if row[3]}
-        references = [(Node(*row[:2]), Node(*row[2:])) for row in await ask(_CASCADES, _columns(new))]
-        nodes = sorted({*new, *(dependent for dependent, _ in (*edges, *references))})
+        nodes = sorted({*new, *(dependent for dependent, _ in edges)})
+        references = [(Node(*row[:2]), Node(*row[2:])) for row in await ask(_CASCADES, _columns(nodes))]
         await _read_names(ask, objects, nodes)
         objects.dependencies = sorted({*objects.dependencies, *edges})
         objects.cascades = sorted({*objects.cascades, *references})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from phiproxy.errors import MalformedMessage, StatementRefused, ValueRefused, WireError
-from phiproxy.plan.statement_plan import ScriptPart
+from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
 from phiproxy.plan.subjects import are_given, given_values
 from phiproxy.session import (
     client_encoding,
@@ -105,6 +105,8 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     undo = list(forget_both(session))
     for i, part in enumerate(parts):
         undo += [replace(change, part=i) for change in apply(session, part, (expected.given or {}).get(i, ()))]
+    if not parts and session.catalog.setters:
+        undo += apply(session, StatementPlan(text, text, identity=True))  # it was not read, and may call what was just made
     expected.undo = undo
     shown = any(p.columns is not None or p.copy is not None or p.effects.tag for p in parts)
     expected.passes = READY_PASSES if shown or (touches and session.trail is not None) else QUERY_PASSES

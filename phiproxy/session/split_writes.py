@@ -12,7 +12,6 @@ the source: nothing was computed for it, so the write has only locked it. Nothin
 Where nothing was written at all, the split statement is executed again, and sees the row; else the statement fails with 40001.
 """
 
-from collections.abc import Callable
 from struct import Struct
 
 from phiproxy.errors import PhiproxyError, StatementRefused, WireError
@@ -21,7 +20,7 @@ from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.session import split_explain
 from phiproxy.session.client_encoding import readable, writable
 from phiproxy.session.computing import Computing, Counted, Writing
-from phiproxy.session.pipeline import Expected, Kind, in_turn
+from phiproxy.session.pipeline import Expected, Kind, Placing, in_turn
 from phiproxy.session.proxy_messages import END_OF_QUERY, FLUSH, SECOND_NAME, WRITE_NAME
 from phiproxy.session.split_explain import Explained, Plan
 from phiproxy.session.state import State
@@ -52,14 +51,14 @@ def begin(session: State, computing: Computing) -> None:
     explained = None
     if plan.split.analyzed is not None:
         end = split_explain.ends_at(told)
-        of_rest = Plan(split_explain.COMPUTED, split_explain.lines_of(told[:end]))
-        explained, told = Explained((*computing.plans, of_rest), plan.split.explained_as), told[end:]
+        computed = Plan(split_explain.COMPUTED, split_explain.lines_of(told[:end]))
+        explained, told = Explained((*computing.plans, computed), plan.split.explained_as), told[end:]
     row = only_row(told)
     sent = parameters_of(write, row, oids, given.values, given.formats)
     portal = writable(session, next(name for name, known in session.names.portals.items() if known is computing.portal))
     counted = _counted(session, computing, portal, row) if write.expected else None
     silent = before.was_silent if before is not None else session.pipeline.silent
-    describes = silent and not write.copied and before is None
+    describes = silent and not write.copied and (before is None or before.before is None)
     outer = before if before is not None and given.statement == WRITE_NAME else None
     name = WRITE_NAME if outer is None else SECOND_NAME
     closes = message(b"C", b"S" + name + b"\0")
@@ -76,14 +75,12 @@ def begin(session: State, computing: Computing) -> None:
     left = len(messages) + (before.left if before is not None else 0)
     copied = tuple(row) if write.copied else ()
     shown = encode_row_description(list(description.fields)) if description is not None and plan.split.returns else b""
-    computed, text = write.computed, plan.text
-    placing: Callable[[int], int | None] | None = plan.placed_in_write
+    stored, text = write.computed, plan.text
+    placing: Placing | None = plan.placed_in_write
     if outer is not None:
-        computed |= {k for k, n in enumerate(write.parameters, start=1) if n in outer.computed}
+        stored |= {k for k, n in enumerate(write.parameters, start=1) if n in outer.computed}
         text, placing = outer.text, in_turn(placing, session.pipeline.placing)
-    session.writing = Writing(
-        left, computed, silent, text, counted, kept=write.kept, shown=shown, explained=explained, copied=copied
-    )
+    session.writing = Writing(left, stored, silent, text, counted, kept=write.kept, shown=shown, explained=explained, copied=copied)
     session.pipeline.silent, session.pipeline.placing = True, placing
 
 

@@ -174,15 +174,15 @@ async def test_types_of_rows_are_made_when_a_statement_asks_for_them(both: Both)
         (_, description) = await computing.describe(Computed((text,), (), row_types=frozenset(rows)), {})
         return decode_row_description(description, 5, len(description))[0].type_oid
 
-    assert await told(b"SELECT NULL::patients", row) == oid
-    assert await told(b"SELECT (NULL::patients).last_name", row) == 25
-    assert await told(b"SELECT (NULL::patients).born", row._replace(columns=(*shown, ("born", shown[0][1])))) == 23
+    assert await told(b"SELECT NULL::public.patients", row) == oid
+    assert await told(b"SELECT (NULL::public.patients).last_name", row) == 25
+    assert await told(b"SELECT (NULL::public.patients).born", row._replace(columns=(*shown, ("born", shown[0][1])))) == 23
     for unknown in (row._replace(oid=1), row._replace(columns=(("x", SourceColumn(DeclaredType("", 16383))),))):
         with pytest.raises(StatementRefused, match="does not have the type"):
             await told(b"SELECT 1", unknown)
     with pytest.raises(StatementFailed):
-        await told(b"SELECT NULL::patients")
-    assert await told(b"SELECT ARRAY[NULL::patients]", row) not in (0, oid)
+        await told(b"SELECT NULL::public.patients")
+    assert await told(b"SELECT ARRAY[NULL::public.patients]", row) not in (0, oid)
 
 
 async def test_a_worker_remembers_so_many_databases(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,7 +269,8 @@ class _OfAnyAddress(dict[tuple[object, ...], object]):
 
 async def _ask(dsn: str) -> None:
     """Ask a server what a process asks once: the signatures of its version, and what its collation makes of all characters."""
-    objects, collations = import_module("phiproxy.net.database_objects"), import_module("phiproxy.keys.registered_collation")
+    objects = import_module("phiproxy.net.database_objects")
+    collations: Any = import_module("phiproxy.keys.registered_collation")
     if not isinstance(collations._observed, _OfAnyAddress):
         vars(collations)["_observed"] = _OfAnyAddress()
     async with await import_module("psycopg").AsyncConnection.connect(dsn, autocommit=True) as conn:

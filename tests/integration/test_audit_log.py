@@ -527,18 +527,14 @@ def test_a_full_disk(postgres_server: PostgresServer, tmp_path: Path, small_disk
     with opened as site, psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
         conn.execute(INSERT, [SSN, "Jane Doe"])
         filler = small_disk / "filler"
-        descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
-        with contextlib.suppress(OSError):
-            while os.write(descriptor, bytes(4096)):
-                pass
-        os.close(descriptor)
+        fill(filler)
         refused = until_refused(site, conn, 6000 if on_failure == "refuse" else 3000)
         assert refused == ("57P03" if on_failure == "refuse" else None)
         if on_failure == "refuse":
             with psycopg.connect(site.proxy_dsn, autocommit=True) as other:
                 assert other.execute("SELECT 1").fetchone() == (1,), "what is not protected goes on"
                 with pytest.raises(psycopg.OperationalError) as again:
-                    other.execute(BY_TAG, [SSN])
+                    until_full(other, filler)
                 assert again.value.sqlstate == "57P03"
                 assert "audit" in str(again.value)
         until_answered(port, 503 if on_failure == "refuse" else 200, b"audit" if on_failure == "refuse" else b"ready")
@@ -565,6 +561,22 @@ def test_a_full_disk(postgres_server: PostgresServer, tmp_path: Path, small_disk
         key = site.cli("audit", "key").strip()
         done = run_cli("audit", "verify", str(directory), "--key", key)
         assert done.returncode == 0, done.stdout
+
+
+def fill(filler: Path) -> None:
+    """Take what room is left."""
+    descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    with contextlib.suppress(OSError):
+        while os.write(descriptor, bytes(4096)):
+            pass
+    os.close(descriptor)
+
+
+def until_full(conn: Connection, filler: Path) -> None:
+    """Read until that is refused, and take what a file gives back that was left: what had been set aside for it."""
+    for _ in range(6000):
+        fill(filler)
+        conn.execute(BY_TAG, [SSN])
 
 
 def until_answered(port: int, status: int, text: bytes) -> None:

@@ -98,68 +98,69 @@ def test_as_functions_set_it(twins: Twins, protocol: Protocol) -> None:
         twins.both.run(text, protocol=protocol)
 
 
-INSERT = "INSERT INTO log VALUES ('archive')"
+INSERT = "INSERT INTO jots VALUES ('archive')"
 BACK = "SET search_path TO public"
 
 
 def goes(body: str) -> str:
     """Return the statement that gives the trigger function a body."""
-    return f"CREATE OR REPLACE FUNCTION goes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$"
+    return f"CREATE OR REPLACE FUNCTION jotted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$"
 
 
 BY_DDL = [
     # A table is renamed whose trigger sets the path.
-    "CREATE TABLE log (t text)",
+    "CREATE TABLE jots (t text)",
     goes("SET search_path TO archive"),
-    "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION goes()",
+    "CREATE TRIGGER t BEFORE INSERT ON jots FOR EACH ROW EXECUTE FUNCTION jotted()",
     INSERT, READ, BACK,
-    "ALTER TABLE log RENAME TO logs", "INSERT INTO logs VALUES ('archive')", READ, BACK, "ALTER TABLE logs RENAME TO log",
+    "ALTER TABLE jots RENAME TO jottings", "INSERT INTO jottings VALUES ('archive')", READ, BACK,
+    "ALTER TABLE jottings RENAME TO jots",
     # The function is only by now one that does.
     goes("NULL"), INSERT, READ,
     goes("EXECUTE 'SET ' || 'search' || '_path TO archive'"), INSERT, READ, BACK,
     goes("NULL"), "BEGIN", goes("SET/**/search_path = archive"), INSERT, READ, "ROLLBACK", READ,
     goes("SET search_path TO archive"),
     # It is fired by what is deleted of another table, or was put off.
-    "ALTER TABLE log ADD UNIQUE (t)",
-    "CREATE TABLE parts (t text REFERENCES log (t) ON DELETE CASCADE)",
-    "CREATE CONSTRAINT TRIGGER t AFTER DELETE ON parts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION goes()",
-    "DROP TRIGGER t ON log", "DELETE FROM log", INSERT, "INSERT INTO parts VALUES ('archive')", READ,
-    "DELETE FROM log", READ, BACK,
+    "DELETE FROM jots", "ALTER TABLE jots ADD UNIQUE (t)",
+    "CREATE TABLE parts (t text REFERENCES jots (t) ON DELETE CASCADE)",
+    "CREATE CONSTRAINT TRIGGER t AFTER DELETE ON parts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION jotted()",
+    "DROP TRIGGER t ON jots", INSERT, "INSERT INTO parts VALUES ('archive')", READ,
+    "DELETE FROM jots", READ, BACK,
     INSERT, "INSERT INTO parts VALUES ('archive')",
-    "BEGIN", "DELETE FROM log", READ, "SET CONSTRAINTS ALL IMMEDIATE", READ, "COMMIT", READ, BACK,
+    "BEGIN", "DELETE FROM jots", READ, "SET CONSTRAINTS ALL IMMEDIATE", READ, "COMMIT", READ, BACK,
     # Types, operators, attributes, aggregates, defaults and pg_settings run it too.
-    "CREATE FUNCTION moves(t text) RETURNS bool LANGUAGE plpgsql AS"
+    "CREATE FUNCTION carries(t text) RETURNS bool LANGUAGE plpgsql AS"
     " $$ BEGIN EXECUTE format('SET %I = %s', 'search_path', t); RETURN true; END $$",
-    "CREATE DOMAIN place AS text CHECK (moves(VALUE))", "SELECT 'archive'::place", READ, BACK,
+    "CREATE DOMAIN place AS text CHECK (carries(VALUE))", "SELECT 'archive'::place", READ, BACK,
     "ALTER DOMAIN place RENAME TO spot", "SELECT 'archive'::spot", READ, BACK,
-    "CREATE OPERATOR ==> (RIGHTARG = text, FUNCTION = moves)", "SELECT ==> 'archive'::text", READ, BACK,
-    "CREATE FUNCTION gone(l log) RETURNS bool LANGUAGE sql AS $$ SELECT moves(l.t) $$", INSERT,
-    "SELECT log.gone FROM log", READ, BACK,
+    "CREATE OPERATOR ==> (RIGHTARG = text, FUNCTION = carries)", "SELECT ==> 'archive'::text", READ, BACK,
+    "CREATE FUNCTION gone(l jots) RETURNS bool LANGUAGE sql AS $$ SELECT carries(l.t) $$", INSERT,
+    "SELECT jots.gone FROM jots", READ, BACK,
     "CREATE AGGREGATE sets(text, bool) (SFUNC = set_config, STYPE = text, INITCOND = 'search_path')",
     "SELECT sets('archive', false)", READ, BACK,
     "CREATE FUNCTION by_default(t text DEFAULT set_config('search_path', 'archive', false)) RETURNS text"
     " LANGUAGE sql AS $$ SELECT t $$", "SELECT by_default()", READ, BACK,
     "CREATE FUNCTION atomic() RETURNS void BEGIN ATOMIC UPDATE pg_settings SET setting = 'archive' WHERE name = 'search_path'; END",
     "SELECT atomic()", READ, BACK,
-    "DROP TABLE parts, log CASCADE", "DROP DOMAIN spot", "DROP OPERATOR ==> (NONE, text)",
-    "DROP FUNCTION moves, goes, by_default, atomic", "DROP AGGREGATE sets(text, bool)",
+    "DROP TABLE parts, jots CASCADE", "DROP DOMAIN spot", "DROP OPERATOR ==> (NONE, text)",
+    "DROP FUNCTION carries, jotted, by_default, atomic", "DROP AGGREGATE sets(text, bool)",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("protocol", ["simple", "extended"])
 def test_as_code_sets_it_that_ddl_has_made_or_moved(twins: Twins, protocol: Protocol) -> None:
     for text in BY_DDL:
-        twins.both.run(text, protocol=protocol)
+        assert twins.both.run(text, protocol=protocol).sqlstate is None, text
 
 
 # Between two reads another session changes what this one calls, or what its path is.
 BY_OTHERS = [
-    ["CREATE TABLE log (t text)", goes("NULL"), "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION goes()"],
+    ["CREATE TABLE jots (t text)", goes("NULL"), "CREATE TRIGGER t BEFORE INSERT ON jots FOR EACH ROW EXECUTE FUNCTION jotted()"],
     [goes("SET search_path TO archive")],
-    ["ALTER TABLE log RENAME TO logs", "ALTER TABLE logs RENAME TO log"],
-    ["DROP TABLE log", "CREATE TABLE log (t text)", "DROP FUNCTION goes"],
+    ["ALTER TABLE jots RENAME TO jottings", "ALTER TABLE jottings RENAME TO jots"],
+    ["DROP TABLE jots", "CREATE TABLE jots (t text)", "DROP FUNCTION jotted"],
     ["REVOKE ALL ON SCHEMA {more} FROM {role} CASCADE"],
-    ["DROP TABLE log"],
+    ["DROP TABLE jots"],
 ]
 MORE = """
 CREATE SCHEMA {more}; CREATE TABLE {more}.patients AS SELECT 5 AS id, 'more' AS city; GRANT SELECT ON {more}.patients TO PUBLIC;
@@ -199,7 +200,7 @@ def test_as_others_change_it(twins: Twins, protocol: Protocol) -> None:
 
 def test_as_an_event_trigger_sets_it(twins: Twins) -> None:
     run_by_owner(twins, FIRED)
-    with psycopg.connect(twins.clinic.site.proxy_dsn, autocommit=True) as other:
+    with psycopg.connect(twins.clinic.site.proxy_dsn, autocommit=True, prepare_threshold=None) as other:
 
         def followed() -> bool:
             other.execute("GRANT SELECT ON patients TO PUBLIC")
@@ -211,7 +212,7 @@ def test_as_an_event_trigger_sets_it(twins: Twins) -> None:
     for protocol in ("simple", "extended"):
         for text in ("CREATE TABLE made (a int)", "COMMENT ON TABLE public.made IS 'x'", "DROP TABLE public.made"):
             for each in (text, READ, BACK):
-                twins.both.run(each, protocol=protocol)
+                assert twins.both.run(each, protocol=protocol).sqlstate is None, each
     run_by_owner(twins, "DROP EVENT TRIGGER fired; DROP FUNCTION public.fired")
 
 
@@ -233,8 +234,8 @@ def test_within_one_string(twins: Twins) -> None:
         twins.both.run(text, protocol="simple", ordered=True)
     twins.both.refused(f"SET search_path TO archive; ROLLBACK; {READ}", protocol="simple")
     twins.both.refused(f"RESET search_path; {READ}", protocol="simple")
-    made = goes("SET search_path TO archive").replace("trigger", "int").replace("NEW", "1")
-    twins.both.refused(f"{made}; SELECT goes(); {READ}", protocol="simple")
+    made = goes("SET search_path TO archive").replace("trigger", "int").replace("NEW", "1").replace("jotted", "once")
+    twins.both.refused(f"{made}; SELECT once(); {READ}", protocol="simple")
     twins.both.run(READ, protocol="simple")
 
 

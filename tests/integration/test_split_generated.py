@@ -66,10 +66,10 @@ def test_typed_parameters(twins: Twins) -> None:
 
 
 def test_deep_reads(twins: Twins) -> None:
-    became = tried(twins, deep_reads(), 150)
-    explore.enough(became, "equal", 100)
+    became = tried(twins, deep_reads(), 60)
+    explore.enough(became, "equal", 40)
 
 
 def test_deep_writes(twins: Twins) -> None:
-    became = tried(twins, deep_writes(), 100)
-    explore.enough(became, "equal", 50)
+    became = tried(twins, deep_writes(), 40)
+    explore.enough(became, "equal", 15)

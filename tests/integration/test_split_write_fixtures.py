@@ -211,7 +211,7 @@ def _merge(
 @pytest.mark.slow
 def test_random_writes(twins: Twins) -> None:
     became = tried(twins, random_writes(), 100)
-    explore.enough(became, "equal", 30)
+    explore.enough(became, "equal", 15)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from phiproxy.errors import CatalogNeeded
 from phiproxy.net.catalog_reader import CatalogReader, read_catalog
-from phiproxy.policy.catalog import Catalog, CatalogIndex
+from phiproxy.policy.catalog import Catalog, CatalogIndex, Drawn
 from phiproxy.policy.catalog_rows import changed, overlaid
 from phiproxy.policy.physical_columns import guard, guard_name
 from tests.clinic_model import protected
@@ -67,6 +67,32 @@ async def test_relations(conn: Connection) -> None:
     assert ("information_schema", "columns") in catalog.by_name
     assert not any(r.schema.startswith("pg_toast") for r in catalog.relations)
     assert catalog.server_version == conn.info.server_version
+
+
+async def test_defaults_that_draw_and_triggers_for_each_row(conn: Connection) -> None:
+    await conn.execute("""
+        CREATE SEQUENCE "S x"; CREATE FUNCTION own() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1';
+        CREATE TABLE drawing (
+            a serial, b int GENERATED ALWAYS AS IDENTITY, c bigint DEFAULT nextval('"S x"'), d text DEFAULT 'P' || nextval('"S x"'),
+            e uuid DEFAULT gen_random_uuid(), f text DEFAULT upper('x'), g timestamptz DEFAULT now(), h int DEFAULT own());
+        CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'
+    """)
+    catalog = await read(conn)
+    drawing = catalog.by_name["public", "drawing"]
+    assert {c.name: c.drawn for c in drawing.columns} == {
+        "a": Drawn(frozenset({"nextval"}), "public.drawing_a_seq", plain=True),
+        "b": Drawn(frozenset(), "public.drawing_b_seq", plain=True, identity="a"),
+        "c": Drawn(frozenset({"nextval"}), 'public."S x"', plain=True),
+        "d": Drawn(frozenset({"nextval"}), 'public."S x"'),
+        "e": Drawn(frozenset({"gen_random_uuid"})),
+        "f": None,
+        "g": None,
+        "h": Drawn(frozenset({""})),
+    }
+    assert not drawing.row_triggers
+    await conn.execute("CREATE TRIGGER kept BEFORE UPDATE ON drawing FOR EACH ROW EXECUTE FUNCTION kept()")
+    catalog = await read(conn)
+    assert catalog.by_name["public", "drawing"].row_triggers
 
 
 async def test_guards_and_indexes(conn: Connection) -> None:

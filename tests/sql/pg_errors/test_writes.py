@@ -62,7 +62,7 @@ def test_what_does_not_fit(text: str, state: str, words: str) -> None:
         "INSERT INTO visits DEFAULT VALUES",
         "UPDATE patients SET notes = upper(notes), city = 'x'",
         "UPDATE patients p SET notes = upper(p.notes) FROM visits v, LATERAL (SELECT v.room, p.id FROM visits p) x WHERE x.id = 1",
-        "UPDATE patients p SET notes = upper(p.notes) FROM f(1) g, LATERAL (SELECT id FROM visits) x WHERE g.id = p.id",
+        "UPDATE patients p SET notes = upper(p.notes) FROM unnest(ARRAY[1]) g, LATERAL (SELECT id FROM visits) x WHERE x.id = 1",
         "UPDATE visits SET (diagnosis, room) = (SELECT p.ssn, upper(p.notes) FROM patients p LIMIT 1)",
         "INSERT INTO charts (doc['a'], doc['b']) VALUES ('1', '2')",
         "UPDATE charts SET doc['a'] = '1', doc['b'] = '2'",

@@ -35,6 +35,8 @@ class _Value(NamedTuple):
     column: str
     span: Span | None
     """None for a default of a column that the client leaves out."""
+    default: bool = False
+    """Whether it is a default of the column."""
 
 
 def computed_values(
@@ -101,7 +103,8 @@ def _value(a: Analysis, write: Written, given: Given) -> _Value:
 def _default(a: Analysis, write: Written, default: Default) -> _Value:
     name, word = default.column.name, default.word
     stored = Stored(write.target.type(a.context.catalog, name), computed=False)
-    return _Value((name, word and word.span), [default.expression], stored, name, word.span if word is not None else None)
+    span = word.span if word is not None else None
+    return _Value((name, span), [default.expression], stored, name, span, default=True)
 
 
 def _key(a: Analysis, given: Given) -> object:
@@ -176,7 +179,7 @@ def _edits(
     yield from ((value.span, "", numbers[value.key]) for value in values if value.span is not None)
     left = [value for value in values if value.span is None]
     identities = [c.name for c in write.target.relation.columns if c.drawn is not None and c.drawn.identity == "a"]
-    always = any(not value.stored.computed and value.column in identities for value in values)
+    always = any(value.default and value.column in identities for value in values)
     if not left and not always:
         return
     into = write.clauses.into

@@ -19,6 +19,7 @@ from phiproxy.sql.split.writes.written import Given, Written
 from phiproxy.sql.text.parse import Node
 
 ASKED_FIRST = "Ask for it first, as SELECT nextval('…'), in the same transaction, and give what it answers as a parameter."
+_OVERRIDES = ("OVERRIDING_USER_VALUE", "OVERRIDING_SYSTEM_VALUE")
 
 
 class Default(NamedTuple):
@@ -83,8 +84,12 @@ def _check_others(a: Analysis, write: Written, drawing: Sequence[Given], *, seve
 
 def _defaults(a: Analysis, write: Written, drawing: Sequence[Given], *, several: bool) -> list[Default]:
     relation = write.target.relation
-    given = {one.column for one in (*write.values, *write.query)}
     words = [one for one in write.values if "SetToDefault" in one.node]
+    if write.body.get("override") == "OVERRIDING_USER_VALUE" or (several and words and write.body.get("override") in _OVERRIDES):
+        raise RefusedWithHint("values that a default takes the place of", ASKED_FIRST)
+    given = {one.column for one in (*write.values, *write.query)}
+    if several:  # where DEFAULT stands in all rows of GENERATED ALWAYS, it is drawn behind each row
+        given -= {c.name for c in relation.columns if c.drawn is not None and c.drawn.identity == "a" and words}
     last = max(place_of(relation, one.column) for one in drawing)
     result = list[Default]()
     for column in relation.columns:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from phiproxy.errors import StatementRefused
@@ -26,3 +28,18 @@ def test_what_is_drawn_in_another_way_is_asked_for_first(text: str) -> None:
     with pytest.raises(StatementRefused) as refused:
         Planner(there.protection, there.catalog, there.ciphers, EngineFacts()).statement(text.encode(), (), VIEW)
     assert "SELECT nextval" in (refused.value.hint or "")
+
+
+def test_triggers_for_each_row_may_look_at_what_was_drawn() -> None:
+    there = planner()
+    relations = (dataclasses.replace(r, row_triggers=r.name == "visits") for r in there.catalog.relations)
+    catalog = dataclasses.replace(there.catalog, relations=tuple(relations))
+    seen = Planner(there.protection, catalog, there.ciphers, EngineFacts())
+    for text in (
+        "UPDATE visits SET diagnosis = 'D' || nextval('s')",
+        "INSERT INTO visits (diagnosis) SELECT 'D' || nextval('s') FROM log",
+    ):
+        with pytest.raises(StatementRefused):
+            seen.statement(text.encode(), (), VIEW)
+        assert seen.statement(text.replace("visits", "patients").replace("diagnosis", "notes").encode(), (), VIEW).computed
+    assert seen.statement(b"INSERT INTO visits (diagnosis) VALUES ('D' || nextval('s'))", (), VIEW).computed
