@@ -145,8 +145,8 @@ def _released(sealed: Sealed) -> str:
 def guarded_tables(policy: Policy, layout: Layout) -> set[tuple[str, str]]:
     """Return (schema, table) of all that holds protected values by its name: in the policy, or in the registry and not released.
 
-    Without tables all of whose columns may be in clear yet: one that is sealed has a guard, by which a catalogue knows it. But where
-    some roles may see masks only, what reads a table in clear must be known too, to be refused to them.
+    Without tables all of whose columns may be in clear yet: one that is sealed has a guard, by which a catalogue knows it. But
+    where some roles may see masks only, what reads a table in clear must be known too, to be refused to them.
     """
     let_go = policy.boundary(()).released | layout.clear
     listed = [(c.schema, c.table, c.name) for c in policy.columns()]

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.bind import bind
 from phiproxy.policy.access_model import Access
+from phiproxy.policy.bind import bind
 from phiproxy.policy.boundary import guarded_tables
 from phiproxy.policy.catalog import Catalog, CatalogColumn
 from phiproxy.policy.column_states import (
