@@ -224,6 +224,8 @@ def _sealed(
             with perhaps(use):
                 return stores[use.column](value, rows[scope, (use.row, -1)], keys)
         return stores[use.column](value, rows[scope, (use.row, -1)], keys)
-    store = stores[use.column]
-    elements = (None if e is None else store(e, rows[scope, (use.row, i)], keys) for i, e in enumerate(value.elements))
+    # Where every element is NULL, nothing stores the column.
+    elements = (
+        None if e is None else stores[use.column](e, rows[scope, (use.row, i)], keys) for i, e in enumerate(value.elements)
+    )
     return Array(value.bounds, tuple(elements))
