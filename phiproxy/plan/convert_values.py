@@ -225,7 +225,5 @@ def _sealed(
                 return stores[use.column](value, rows[scope, (use.row, -1)], keys)
         return stores[use.column](value, rows[scope, (use.row, -1)], keys)
     # Where every element is NULL, nothing stores the column.
-    elements = (
-        None if e is None else stores[use.column](e, rows[scope, (use.row, i)], keys) for i, e in enumerate(value.elements)
-    )
+    elements = (None if e is None else stores[use.column](e, rows[scope, (use.row, i)], keys) for i, e in enumerate(value.elements))
     return Array(value.bounds, tuple(elements))
