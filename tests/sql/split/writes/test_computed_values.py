@@ -42,4 +42,10 @@ def test_triggers_for_each_row_may_look_at_what_was_drawn() -> None:
         with pytest.raises(StatementRefused):
             seen.statement(text.encode(), (), VIEW)
         assert seen.statement(text.replace("visits", "patients").replace("diagnosis", "notes").encode(), (), VIEW).computed
-    assert seen.statement(b"INSERT INTO visits (diagnosis) VALUES ('D' || nextval('s'))", (), VIEW).computed
+    one = b"INSERT INTO visits (diagnosis) VALUES ('D' || nextval('s'))"
+    assert seen.statement(one, (), VIEW).computed
+    relations = (dataclasses.replace(r, statement_triggers=r.name == "visits") for r in there.catalog.relations)
+    catalog = dataclasses.replace(there.catalog, relations=tuple(relations))
+    with pytest.raises(StatementRefused) as refused:
+        Planner(there.protection, catalog, there.ciphers, EngineFacts()).statement(one, (), VIEW)
+    assert "SELECT nextval" in (refused.value.hint or "")
