@@ -224,6 +224,6 @@ def _sealed(
             with perhaps(use):
                 return stores[use.column](value, rows[scope, (use.row, -1)], keys)
         return stores[use.column](value, rows[scope, (use.row, -1)], keys)
-    store = stores[use.column]
-    elements = (None if e is None else store(e, rows[scope, (use.row, i)], keys) for i, e in enumerate(value.elements))
+    numbered = enumerate(value.elements)  # of which nothing is sealed where all are NULL
+    elements = (None if e is None else stores[use.column](e, rows[scope, (use.row, i)], keys) for i, e in numbered)
     return Array(value.bounds, tuple(elements))

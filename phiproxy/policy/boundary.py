@@ -145,11 +145,12 @@ def _released(sealed: Sealed) -> str:
 def guarded_tables(policy: Policy, layout: Layout) -> set[tuple[str, str]]:
     """Return (schema, table) of all that holds protected values by its name: in the policy, or in the registry and not released.
 
-    Without tables all of whose columns may be in clear yet: one that is sealed has a guard, by which a catalogue knows it.
+    Without tables all of whose columns may be in clear yet: one that is sealed has a guard, by which a catalogue knows it. But
+    where some roles may see masks only, what reads a table in clear must be known too, to be refused to them.
     """
     let_go = policy.boundary(()).released | layout.clear
     listed = [(c.schema, c.table, c.name) for c in policy.columns()]
-    return {name[:2] for name in listed if name not in layout.clear} | {
+    return {name[:2] for name in listed if policy.access is not None or name not in layout.clear} | {
         name[:2] for name in layout.columns if column_of(name) not in let_go
     }
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.model import PolicyColumn
-from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection
+from phiproxy.policy.protection import ProtectedColumn, ProtectedTable, Protection, Refusal
 
 
 def descendants(catalog: Catalog, relation: Relation) -> Iterator[Relation]:
@@ -25,10 +25,14 @@ def descendants(catalog: Catalog, relation: Relation) -> Iterator[Relation]:
 
 
 def with_descendants(protection: Protection, catalog: Catalog) -> Protection:
-    """Return a protection that holds the children of its tables too, as the catalogue has them at this moment."""
+    """Return a protection that holds the children of its tables too, as the catalogue has them at this moment.
+
+    Of a table that is refused they are refused too: they have its rows.
+    """
     inherited: dict[tuple[str, str], dict[str, ProtectedColumn]] = {}
     hiding = set[tuple[str, str]]()
     subjects: dict[tuple[str, str], str] = {}
+    refused: dict[tuple[str, str], Refusal] = {}
     for table in protection.tables:
         relation = catalog.by_name.get((table.schema, table.name))
         for child in descendants(catalog, relation) if relation is not None else ():
@@ -37,6 +41,8 @@ def with_descendants(protection: Protection, catalog: Catalog) -> Protection:
                 hiding.add((child.schema, child.name))
             if table.subject is not None:
                 subjects.setdefault((child.schema, child.name), table.subject)
+            if table.refused is not None:
+                refused.setdefault((child.schema, child.name), table.refused)
             for name, column in table.columns.items():
                 if child.column(name) is not None:
                     columns.setdefault(name, replace(column, schema=child.schema, table=child.name))
@@ -46,8 +52,9 @@ def with_descendants(protection: Protection, catalog: Catalog) -> Protection:
     tables += [
         ProtectedTable(*table_name, columns, frozenset(columns), hides=table_name in hiding, subject=subjects.get(table_name))
         for table_name, columns in inherited.items()
-        if columns or table_name in hiding
+        if columns or table_name in hiding or table_name in refused
     ]
+    tables = [replace(table, refused=table.refused or refused.get((table.schema, table.name))) for table in tables]
     return replace(protection, tables=tuple(tables))
 
 

@@ -24,8 +24,8 @@ CONDITION = (
 
 def row(oid: int, name: str, *, guards: object = None, barrier: bool | None = None, by_command: bool = False) -> str:
     columns = [
-        ["id", 1, 23, -1, True, True, False, None, None, None, None],
-        ["ssn", 3, 17, -1, False, True, False, DEFAULT, None, None, None],
+        ["id", 1, 23, -1, True, True, False, None, None, None, None, None],
+        ["ssn", 3, 17, -1, False, True, False, DEFAULT, None, None, None, None],
     ]
     indexes = [["i", True, False, ["id", "ssn"], False], ["t_pkey", True, True, ["id"], True]]
     return json.dumps(
@@ -48,6 +48,7 @@ def row(oid: int, name: str, *, guards: object = None, barrier: bool | None = No
             500,
             barrier,
             by_command,
+            False,
         ]
     )
 
@@ -78,7 +79,7 @@ def test_a_relation() -> None:
 
 def test_a_collation_of_a_column_s_own() -> None:
     told = json.loads(row(5, "t"))
-    told[7].append(["name", 4, 25, -1, False, False, False, None, "c", "pg_catalog", '"C"'])
+    told[7].append(["name", 4, 25, -1, False, False, False, None, "c", "pg_catalog", '"C"', None])
     found = relation(json.dumps(told))
     assert [(c.collation, c.provider) for c in found.columns] == [("", ""), ("", ""), ('pg_catalog."C"', "c")]
 

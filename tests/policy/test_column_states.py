@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from phiproxy.errors import ConfigError
+from phiproxy.policy.access_model import Access
 from phiproxy.policy.bind import bind
 from phiproxy.policy.boundary import guarded_tables
 from phiproxy.policy.catalog import Catalog, CatalogColumn
@@ -90,6 +91,8 @@ def test_a_table_of_both() -> None:
 def test_tables_that_are_all_in_clear_are_not_read_for_what_reaches_them() -> None:
     assert guarded_tables(POLICY, replace(SEALED, clear=frozenset({A}))) == {("public", "t")}
     assert guarded_tables(POLICY, replace(SEALED, clear=frozenset({A, B}))) == set()
+    masking = POLICY.model_copy(update={"access": Access()})
+    assert guarded_tables(masking, replace(SEALED, clear=frozenset({A, B}))) == {("public", "t")}, "roles may see masks only"
 
 
 def test_what_is_sealed_meanwhile() -> None:

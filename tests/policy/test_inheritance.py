@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from phiproxy.access.rules import Masked
+from phiproxy.access.shows import NULL
 from phiproxy.policy.bind import bind
 from phiproxy.policy.catalog import Catalog, CatalogColumn, Relation
 from phiproxy.policy.inheritance import descendants, family_complaints, inherited_columns, with_descendants
@@ -42,6 +44,17 @@ def test_children_have_the_identity_of_their_parent() -> None:
     assert table.columns["ssn"].number == protection.tables[0].columns["ssn"].number
     assert table.columns["ssn"].label == "old.patients_2.ssn"
     assert with_descendants(protection, catalog()) is protection
+
+
+def test_children_of_what_is_masked_and_in_clear_yet_are_refused_too() -> None:
+    protection = bind(POLICY, make_layout(POLICY), catalog(), "phiproxy")
+    filling = replace(protection, tables=(), clear=protection.tables)
+    seen = filling.as_seen(frozenset({(("public", "patients", "ssn"), Masked(NULL))}))
+    (why,) = {table.refused.why for table in seen.tables if table.refused is not None}
+    found = with_descendants(seen, catalog(CHILD, GRANDCHILD))
+    children = [table for table in found.tables if table.schema == "old"]
+    assert [table.refused and table.refused.why for table in children] == [why, why]
+    assert not with_descendants(filling, catalog(CHILD, GRANDCHILD)).tables
 
 
 def test_the_policy_of_the_children() -> None:

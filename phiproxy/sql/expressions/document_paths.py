@@ -20,7 +20,7 @@ from phiproxy.policy.column_types import builtin
 from phiproxy.policy.physical_documents import quoted, reached
 from phiproxy.policy.protection import DocumentFields, ProtectedColumn
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.expressions.column_references import column_of, value_of
+from phiproxy.sql.expressions.column_references import column_of
 from phiproxy.sql.resolve.protected_values import Protected
 from phiproxy.sql.resolve.scope import Scope, is_whole_row
 from phiproxy.sql.text.parse import Node, only, strings
@@ -154,11 +154,18 @@ def _beside_masked(masked: Masked, document: DocumentFields, part: DocumentPart,
         return part
     column = part.value.column
     assert column.part is not None
-    here, paths = column.part.path, dict(masked.fields)
-    for path, field in zip(document.paths, document.fields, strict=True):
-        if field.path in paths and all(one == other for one, other in zip(path, here, strict=False)):
-            return None
+    if _has_masks(masked, document, column.part.path):
+        return None
     return replace(part, value=None if judging else replace(part.value, column=replace(column, masked=None)))
+
+
+def _has_masks(masked: Masked, document: DocumentFields, here: Path) -> bool:
+    """Tell whether what stands at a path is masked, holds what is, or is in it."""
+    paths = dict(masked.fields)
+    return any(
+        field.path in paths and all(one == other for one, other in zip(path, here, strict=False))
+        for path, field in zip(document.paths, document.fields, strict=True)
+    )
 
 
 def object_at(a: Analysis, node: Node, scope: Scope, own: Read) -> bool:
@@ -171,16 +178,20 @@ def object_at(a: Analysis, node: Node, scope: Scope, own: Read) -> bool:
     spelled = Spelled(node, (), text=False) if "ColumnRef" in node else spelled_path(node, own)
     if spelled is None or spelled.text or is_whole_row(scope, strings(only(spelled.base)[1]["fields"])):
         return False
-    value = value_of(a, spelled.base, scope) if strings(only(spelled.base)[1]["fields"])[-1] != "*" else None
-    column = value.column if isinstance(value, Protected) and value.column.base is None and value.column.masked is None else None
-    if column is None or column.document is None:
+    starred = strings(only(spelled.base)[1]["fields"])[-1] == "*"
+    value = None if starred else column_of(a, spelled.base, scope, for_path=True).value
+    column = value.column if isinstance(value, Protected) and value.column.base is None else None
+    if column is None or column.document is None or (column.masked is not None and not column.masked.in_part):
         return False
     listed_here: Listed | None = listed(column.document.paths, column.document.clear)
+    path: Path = ()
     for step in spelled.steps:
         took = taken(listed_here, step, others=column.document.others_sealed)
         if listed_here is None or not listed_here.fields or isinstance(took, Nowhere):
             return False
-        listed_here = listed_here.below.get(took)
+        listed_here, path = listed_here.below.get(took), (*path, took)
+    if column.masked is not None and _has_masks(column.masked, column.document, path):
+        return False
     return listed_here is not None and listed_here.fields and ELEMENTS not in listed_here.below
 
 

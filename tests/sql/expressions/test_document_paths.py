@@ -118,11 +118,14 @@ def test_of_a_document_of_which_a_role_sees_some_fields_masked_the_others_are_ta
     shown = "refused 42501" if show.denies else "public.records.fields as jsonb"
     assert what(masked, "fields") == shown
     assert what(masked, "fields - 'ssn'") == what(masked, "fields || '{}'") == "refused 42501"
-    others = ("->> 'ward'", "->> 'ssn'", "-> 'ssn'", "-> 'meta'", "-> 'history' -> 0 -> 'on'")
+    others = ("->> 'ward'", "->> 'ssn'", "-> 'ssn'", "-> 'meta'", "-> 'history' -> 0 -> 'on'", "-> 'tags' ? 'x'")
     for expression in (f"fields {path}" for path in others):
         assert what(masked, expression) == what(OPEN, expression)
     for path in ("'name'", "'name' -> 'family'", "'history'", "'history' -> 0", "'history' -> 0 -> 'note'"):
         assert what(masked, f"fields -> {path}") == "refused 42501"
+    keys, beside = "fields -> 'name' ? 'family'", _masked(show, "$.history[*].note")
+    assert what(masked, keys) == what(masked, "fields ? 'ssn'") == what(beside, "fields ? 'ssn'") == "refused 42501"
+    assert what(beside, keys) == what(OPEN, keys) == "clear"
 
 
 def test_a_path_of_another_constant_is_not_taken_for_one_that_was_seen() -> None:

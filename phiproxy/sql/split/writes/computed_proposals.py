@@ -29,9 +29,9 @@ _OF_UPSERT = -10_000
 def computed_proposals(a: Analysis, spans: Spans, write: Written, refusal: StatementRefused | ValueRefused) -> Split:
     """Split an INSERT … VALUES of computed values whose ON CONFLICT DO UPDATE computes of the row; Impossible for any other.
 
-    INSERT INTO members AS m (mrn, note) VALUES (lower($1), $2) ON CONFLICT (mrn) DO UPDATE SET email = m.email || $2
+    INSERT INTO members AS m (mrn, note) VALUES (lower($1), $2) ON CONFLICT (mrn) DO UPDATE SET email = m.email || 'x'
     → rest: SELECT CAST(q.q1 AS varchar) FROM (SELECT lower($1)) AS q (q1)
-    → write: INSERT INTO members AS m (mrn, note) VALUES ($1, $2) ON CONFLICT (mrn) DO UPDATE SET email = m.email || $2
+    → write: INSERT INTO members AS m (mrn, note) VALUES ($1, $2) ON CONFLICT (mrn) DO UPDATE SET email = m.email || 'x'
     """
     computed_of_row(write)
     return computed_values(a, spans, write, refusal, partial(_split_again, refusal))
