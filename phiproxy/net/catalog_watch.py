@@ -26,6 +26,18 @@ _OF_RELATIONS = (
         r" WHERE o.classoid = 2606 AND k.conname LIKE 'phi\_guard\_%%'",
     ),
     ("d", "pg_attrdef d WHERE d.adrelid = ANY (%(oids)s::pg_catalog.oid[])"),
+    # The sequences of defaults and of identity columns, which are drawn from by their names.
+    (
+        "c",
+        "pg_class c JOIN pg_catalog.pg_depend p ON p.refclassid = 1259 AND p.refobjid = c.oid"
+        " JOIN pg_catalog.pg_attrdef d ON p.classid = 2604 AND p.objid = d.oid"
+        " WHERE c.relkind = 'S' AND d.adrelid = ANY (%(oids)s::pg_catalog.oid[])",
+    ),
+    (
+        "c",
+        "pg_class c JOIN pg_catalog.pg_depend p ON p.classid = 1259 AND p.objid = c.oid WHERE c.relkind = 'S'"
+        " AND p.deptype = 'i' AND p.refclassid = 1259 AND p.refobjid = ANY (%(oids)s::pg_catalog.oid[])",
+    ),
     ("i", "pg_index i WHERE i.indrelid = ANY (%(oids)s::pg_catalog.oid[])"),
     ("c", "pg_class c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid WHERE i.indrelid = ANY (%(oids)s::pg_catalog.oid[])"),
     ("w", "pg_rewrite w WHERE w.ev_class = ANY (%(oids)s::pg_catalog.oid[])"),

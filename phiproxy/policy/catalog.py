@@ -71,7 +71,7 @@ class Relation:
     ``key_columns``: its columns in a foreign key, on either side; ``guards``: (column, identity number) of its guards;
     ``parents``: the oids of those that it inherits from; ``partition_key``: the columns that say to which partition a row goes;
     ``diverted``: rules or triggers of its own decide what becomes of a row that is written to it (INSTEAD OF, and BEFORE INSERT FOR
-    EACH ROW); ``row_triggers``: it has triggers BEFORE … FOR EACH ROW;
+    EACH ROW); ``row_triggers``: it has triggers BEFORE … FOR EACH ROW; ``statement_triggers``: BEFORE … FOR EACH STATEMENT;
     ``policies_by_command``: it has policies that are not FOR ALL, so that rows may be seen, and not be changed;
     ``checks``: (column, what the proxy evaluates of a constraint over it), in the order of their names;
     ``columns`` are in the order in which clients see them, those that are hidden last; ``reordered``: the server's is another one;
@@ -102,6 +102,7 @@ class Relation:
     barrier: bool = False
     policies_by_command: bool = False
     row_triggers: bool = False
+    statement_triggers: bool = False
     guarded_fields: tuple[tuple[str, tuple[int, ...]], ...] = ()
     guarded_clear: tuple[tuple[str, tuple[str, ...]], ...] = ()
 

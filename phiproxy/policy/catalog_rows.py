@@ -29,7 +29,7 @@ from phiproxy.policy.user_types import CITEXT, OwnType, TypeCheck
 
 # ``OFFSET 0`` is for the server's planner: of each column the collation is looked for only where it is not its type's, and of each
 # table only its own constraints are looked into, where joins would read all collations, types and constraints for each table.
-# Of tgtype 1 is ROW, 2 BEFORE, 4 INSERT, and 64 INSTEAD.
+# Of tgtype 1 is ROW, 2 BEFORE, 4 INSERT, 16 UPDATE, and 64 INSTEAD.
 _RELATION = r"""
 SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relrowsecurity,
          c.relispartition OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
@@ -106,7 +106,9 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
            WHERE k.conbin::text LIKE '%:consttype 17 %:constvalue %[ % -11 80 1 1 %'), c.reltype::int8,
          c.reloptions::text ~* '\msecurity_barrier=(true|on|yes|1|t|y)\M',
          EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polcmd <> '*'),
-         EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 3))::text
+         EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 3 = 3),
+         EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+                    AND t.tgtype & 3 = 2 AND t.tgtype & 20 <> 0))::text
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r','p','v','m','f') AND n.nspname <> 'pg_toast' AND n.nspname NOT LIKE 'pg\_toast\_temp\_%'
 """
@@ -209,7 +211,7 @@ def changed(base: Catalog, names: Iterable[str]) -> bytes:
 def relation(text: str) -> Relation:
     """Return the relation of one row."""
     oid, schema, name, kind, row_security, child, parent, columns, in_keys, guards, indexes, *more = json.loads(text)
-    parents, parted, diverted, checks, row_type, barrier, by_command, triggers = more
+    parents, parted, diverted, checks, row_type, barrier, by_command, triggers, of_statement = more
     own = tuple(map(_column, columns or ()))
     by_number = {c.attnum: c.name for c in own}
     guarded = [(by_number.get(attnum), guarded_number(definition or "")) for attnum, definition, _ in guards or ()]
@@ -241,6 +243,7 @@ def relation(text: str) -> Relation:
         barrier=bool(barrier),
         policies_by_command=by_command,
         row_triggers=triggers,
+        statement_triggers=of_statement,
         guarded_fields=tuple(
             (by_number[attnum], fields)
             for attnum, definition, _ in guards or ()

@@ -1,6 +1,6 @@
 """A split statement that is executed now, from its Execute until the engine has said all, or it has failed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from phiproxy.errors import PhiproxyError
@@ -83,3 +83,6 @@ class Writing:
     explained: Explained | None = None
     # Of COPY FROM: the values of its last columns.
     copied: tuple[bytes | None, ...] = ()
+    # Where the write is split as well: of its own write, that one; and where positions of its text are in the client's.
+    outer: "Writing | None" = None
+    placing: Callable[[int], int | None] | None = None

@@ -60,6 +60,7 @@ def begin(session: State, computing: Computing) -> None:
     silent = before.was_silent if before is not None else session.pipeline.silent
     describes = silent and not write.copied and (before is None or before.before is None)
     outer = before if before is not None and given.statement == WRITE_NAME else None
+    outer = outer.outer or outer if outer is not None else None  # it is executed again, behind its own write
     name = WRITE_NAME if outer is None else SECOND_NAME
     closes = message(b"C", b"S" + name + b"\0")
     messages = [
@@ -79,8 +80,11 @@ def begin(session: State, computing: Computing) -> None:
     placing: Placing | None = plan.placed_in_write
     if outer is not None:
         stored |= {k for k, n in enumerate(write.parameters, start=1) if n in outer.computed}
-        text, placing = outer.text, in_turn(placing, session.pipeline.placing)
-    session.writing = Writing(left, stored, silent, text, counted, kept=write.kept, shown=shown, explained=explained, copied=copied)
+        text, placing = outer.text, in_turn(placing, outer.placing)
+    session.writing = Writing(
+        left, stored, silent, text, counted,
+        kept=write.kept, shown=shown, explained=explained, copied=copied, outer=outer, placing=placing,
+    )  # fmt: skip
     session.pipeline.silent, session.pipeline.placing = True, placing
 
 

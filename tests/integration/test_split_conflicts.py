@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from tests.fixtures.live import Twins
 from tests.harness.clinic import Clinic
 from tests.harness.waiting import until
 
@@ -112,6 +113,28 @@ def test_a_row_that_is_inserted_while_the_statement_runs(split_clinic: Clinic, w
             outcomes.append((outcome, stored, one.execute("SELECT last_value, is_called FROM visits_id_seq").fetchall()))
     assert outcomes[1] == outcomes[0]
     assert outcomes[0][0] != "40001" or isolation != "READ COMMITTED"
+
+
+MOVED = (
+    "INSERT INTO members AS m (city, note, mrn, email) VALUES (%s, %s, lower(%s), upper(%s))"
+    " ON CONFLICT (mrn) DO UPDATE SET city = %s, email = m.email || EXCLUDED.email RETURNING mrn, upper(email), city"
+)
+
+
+def test_parameters_that_have_other_numbers_when_all_is_executed_again(kept_split_twins: Twins) -> None:
+    """The write is split itself, and in its own write a parameter has the number of a computed value of the whole."""
+    clinic = kept_split_twins.clinic
+    with _connect(clinic.proxy_dsn, autocommit=True) as one, _connect(clinic.proxy_dsn, autocommit=True) as other:
+        other.execute("SELECT count(*) FROM members")
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                with one.transaction():
+                    one.execute("INSERT INTO members (mrn, email) VALUES ('again', 'first')")
+                    waiting = pool.submit(lambda: other.execute(MOVED, ("a", "b", "AGAIN", "second", "c")).fetchall())
+                    until(lambda: clinic.site.server.waits_for_lock(other.info.backend_pid), "it does not wait")
+                assert waiting.result(timeout=120) == [("again", "FIRSTSECOND", "c")]
+        finally:
+            one.execute("DELETE FROM members WHERE mrn = 'again'")
 
 
 def test_one_of_several_rows_that_is_inserted_meanwhile(split_clinic: Clinic) -> None:

@@ -91,8 +91,12 @@ async def test_defaults_that_draw_and_triggers_for_each_row(conn: Connection) ->
     }
     assert not drawing.row_triggers
     await conn.execute("CREATE TRIGGER kept BEFORE UPDATE ON drawing FOR EACH ROW EXECUTE FUNCTION kept()")
-    catalog = await read(conn)
-    assert catalog.by_name["public", "drawing"].row_triggers
+    await conn.execute("CREATE TRIGGER after AFTER INSERT ON drawing FOR EACH STATEMENT EXECUTE FUNCTION kept()")
+    drawing = (await read(conn)).by_name["public", "drawing"]
+    assert drawing.row_triggers
+    assert not drawing.statement_triggers
+    await conn.execute("CREATE TRIGGER first BEFORE INSERT ON drawing FOR EACH STATEMENT EXECUTE FUNCTION kept()")
+    assert (await read(conn)).by_name["public", "drawing"].statement_triggers
 
 
 async def test_guards_and_indexes(conn: Connection) -> None:
@@ -267,6 +271,8 @@ async def test_functions_that_run_text_always_reach(conn: Connection) -> None:
         "CREATE TABLE child () INHERITS (patients)",
         "CREATE INDEX i ON other (a)",
         "ALTER INDEX other_pkey RENAME TO keys",
+        "ALTER SEQUENCE of_default RENAME TO s",
+        "ALTER SEQUENCE other_number_seq RENAME TO s",
         "CREATE TYPE e AS ENUM ('a')",
         "CREATE TABLE more (a int, CONSTRAINT phi_guard_a CHECK (a > 0))",
         "CREATE TRIGGER t BEFORE UPDATE ON other FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
@@ -284,6 +290,8 @@ async def test_functions_that_run_text_always_reach(conn: Connection) -> None:
 async def test_ddl_that_concerns_what_was_read_is_noticed(conn: Connection, ddl: str) -> None:
     await conn.execute("CREATE FUNCTION old() RETURNS int LANGUAGE sql AS 'SELECT 1'")
     await conn.execute("ALTER TABLE patients ADD CONSTRAINT phi_guard_ssn CHECK (ssn <> '')")
+    await conn.execute("CREATE SEQUENCE of_default; ALTER TABLE other ADD COLUMN of int DEFAULT nextval('of_default')")
+    await conn.execute("ALTER TABLE other ADD COLUMN number int GENERATED ALWAYS AS IDENTITY")
     reader = await reader_of(conn, "other", "x", "Table")
     assert await reader.same(conn)
     await conn.execute(ddl.encode())

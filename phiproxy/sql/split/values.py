@@ -119,8 +119,15 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
 
 
 def _made_once(whole: Whole) -> set[int]:
-    """Return the ids of the calls in the outputs of a query that are made exactly once: not those in CASE or a subquery."""
-    found, left = set[int](), [only(node)[1]["val"] for node in whole.body.get("targetList", ())] if whole.calls.once else []
+    """Return the ids of the calls in the outputs of a query that are made exactly once: not those in CASE or a subquery.
+
+    SELECT 'M' || nextval('numbers'), generate_series(1, 3)
+    → none: PostgreSQL makes it for each row
+    """
+    outputs = whole.body.get("targetList", [])
+    if not whole.calls.once or any(_is_set(whole, call) for call in bodies(outputs, ())):
+        return set()
+    found, left = set[int](), [only(node)[1]["val"] for node in outputs]
     while left:
         kind, node = only(left.pop())
         if kind == "FuncCall":
@@ -131,6 +138,12 @@ def _made_once(whole: Whole) -> set[int]:
         elif kind == "A_Expr" and node["kind"] == "AEXPR_OP":
             left += [node[side] for side in ("lexpr", "rexpr") if side in node]
     return found
+
+
+def _is_set(whole: Whole, message: Node) -> bool:
+    """Tell whether it is a call of a function that returns a set."""
+    called = whole.verdict.signatures.functions(strings(message["funcname"])[-1]) if "funcname" in message else ()
+    return any(f.rows for f in called)
 
 
 def _result(whole: Whole, functions: Collection[Function]) -> SourceColumn:

@@ -54,6 +54,8 @@ def check_drawn(a: Analysis, write: Written, taken: Sequence[Given]) -> list[Def
     several = write.kind != "InsertStmt" or len(write.clauses.rows) != 1
     if relation.kind not in "rp":
         raise RefusedWithHint("defaults of a view that may be drawn in another order", ASKED_FIRST)
+    if relation.statement_triggers:
+        raise RefusedWithHint("a trigger before the statement may draw first", ASKED_FIRST)
     if several and any(one.row_triggers for one in _with_partitions(a, relation)):
         raise RefusedWithHint("a trigger for each row may look at what was drawn", ASKED_FIRST)
     if not names_sequences(a) or not all(is_always_called(given.node, signatures) for given in drawing):

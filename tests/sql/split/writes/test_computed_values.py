@@ -30,6 +30,13 @@ def test_what_is_drawn_in_another_way_is_asked_for_first(text: str) -> None:
     assert "SELECT nextval" in (refused.value.hint or "")
 
 
+def test_a_call_beside_a_set_is_made_for_each_of_its_rows() -> None:
+    there = planner()
+    text = b"INSERT INTO patients (mrn, visits_count) SELECT 'M' || nextval('numbers'), generate_series(1, 3)"
+    with pytest.raises(StatementRefused):
+        Planner(there.protection, there.catalog, there.ciphers, EngineFacts()).statement(text, (), VIEW)
+
+
 def test_triggers_for_each_row_may_look_at_what_was_drawn() -> None:
     there = planner()
     relations = (dataclasses.replace(r, row_triggers=r.name == "visits") for r in there.catalog.relations)
@@ -42,4 +49,10 @@ def test_triggers_for_each_row_may_look_at_what_was_drawn() -> None:
         with pytest.raises(StatementRefused):
             seen.statement(text.encode(), (), VIEW)
         assert seen.statement(text.replace("visits", "patients").replace("diagnosis", "notes").encode(), (), VIEW).computed
-    assert seen.statement(b"INSERT INTO visits (diagnosis) VALUES ('D' || nextval('s'))", (), VIEW).computed
+    one = b"INSERT INTO visits (diagnosis) VALUES ('D' || nextval('s'))"
+    assert seen.statement(one, (), VIEW).computed
+    relations = (dataclasses.replace(r, statement_triggers=r.name == "visits") for r in there.catalog.relations)
+    catalog = dataclasses.replace(there.catalog, relations=tuple(relations))
+    with pytest.raises(StatementRefused) as refused:
+        Planner(there.protection, catalog, there.ciphers, EngineFacts()).statement(one, (), VIEW)
+    assert "SELECT nextval" in (refused.value.hint or "")
