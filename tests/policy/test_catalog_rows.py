@@ -49,6 +49,7 @@ def row(oid: int, name: str, *, guards: object = None, barrier: bool | None = No
             barrier,
             by_command,
             False,
+            False,
         ]
     )
 

@@ -63,7 +63,7 @@ def test_in_a_transaction_it_is_read_there(play: Screenplay) -> None:
     play.client_says(SELECT)
     play.server_gets(*split(own_query(play.session.planner.changes_query(play.session.catalog.created))))
     nulls = [None] * 5
-    row = json.dumps([100, "public", "patients", "r", False, False, False, COLUMNS, *nulls, False, None, None, False, False, False])
+    row = json.dumps([100, "public", "patients", "r", False, False, False, COLUMNS, *nulls, False, None, None, *[False] * 4])
     alive = json.dumps([r.oid for r in play.session.planner.catalog.relations])
     nothing = b"[null, null, null, null, null, null]"
     told = (alive.encode(), b"[]", b"[]", nothing, row.encode())

@@ -121,8 +121,7 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
 def _made_once(whole: Whole) -> set[int]:
     """Return the ids of the calls in the outputs of a query that are made exactly once: not those in CASE or a subquery.
 
-    SELECT 'M' || nextval('numbers'), generate_series(1, 3)
-    → none: PostgreSQL makes it for each row
+    Beside a set none is: ``'M' || nextval('numbers'), generate_series(1, 3)`` makes the call for each of its rows.
     """
     outputs = whole.body.get("targetList", [])
     if not whole.calls.once or any(_is_set(whole, call) for call in bodies(outputs, ())):
