@@ -461,7 +461,7 @@ class Planner:
                 )
         if waiting is not None and not isinstance(outcome, Split):
             raise self.splitting.found(waiting[1], statement, text, context, view, waiting[0], whole=whole)
-        if isinstance(outcome, Answered) and is_over_expressions(statement, text, context, outcome.outputs):
+        if isinstance(outcome, Answered) and is_over_expressions(statement, text, context, outcome.view):
             said = StatementRefused("a view over expressions of protected columns can only be replaced by one", hint="Drop it.")
             return self.splitting.view(said, statement, text, context)
         if isinstance(outcome, Answered):

@@ -274,6 +274,8 @@ class Answered:
     """The plan of what PREPARE prepares, with its declared types."""
     cursor: tuple[Reveal | None, ...] | None = None
     """The columns of what DECLARE declares."""
+    view: tuple[Reveal | None, ...] = ()
+    """The columns of what CREATE VIEW defines, where any may be protected."""
     definition: bool = False
     """Whether it is DDL, with all values sealed into its text."""
     cacheable: bool = True

@@ -102,4 +102,3 @@ def kept_both(kept_split_twins: Twins) -> Iterator[Differential]:
     """``both`` for a test that rolls back what it does, or does nothing: the clinic is not filled anew for it."""
     yield kept_split_twins.both
     kept_split_twins.discard()
-    kept_split_twins.restart()

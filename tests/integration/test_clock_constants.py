@@ -30,7 +30,6 @@ STATEMENTS = (
 @pytest.fixture
 def twins(kept_split_twins: Twins) -> Iterator[Twins]:
     """One seeded clinic for all cases, with an engine; nothing has leaked behind each."""
-    kept_split_twins.restart()
     yield kept_split_twins
     kept_split_twins.discard()
 

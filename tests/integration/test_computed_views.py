@@ -89,7 +89,7 @@ STATEMENTS = [
     "SELECT coalesce(l, l), label(l), l::labels FROM labels l ORDER BY l.id",
     "SELECT q.l, (q.l).label FROM (SELECT l FROM labels l WHERE id < 3) q ORDER BY 2",
     "SELECT c FROM by_city c UNION ALL SELECT c FROM by_city c WHERE n > 1",
-    "SELECT array_agg(b)::text, pg_typeof(array_agg(b)) FROM barred b",
+    "SELECT array_agg(b)::text, pg_typeof(array_agg(b))::text FROM barred b",
 ]  # fmt: skip
 
 

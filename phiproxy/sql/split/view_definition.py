@@ -52,7 +52,7 @@ class _Inner(NamedTuple):
     body: Node
 
 
-def is_over_expressions(statement: Statement, text: bytes, context: Context, outputs: Sequence[Reveal | None] | None) -> bool:
+def is_over_expressions(statement: Statement, text: bytes, context: Context, outputs: Sequence[Reveal | None]) -> bool:
     """Tell whether CREATE VIEW, of these ``outputs``, must make a view over expressions for what it replaces.
 
     That is one, or it shows a protected column where something else will be, and the server's column stays one of envelopes.
@@ -64,7 +64,7 @@ def is_over_expressions(statement: Statement, text: bytes, context: Context, out
     if replaced is None or replaced.kind != "v" or replaced.column(SEALED) is not None:
         return replaced is not None and replaced.kind == "v"
     protected = columns_of(a, replaced)
-    shown = zip_longest(replaced.columns, outputs or ())
+    shown = zip_longest(replaced.columns, outputs)
     return any(column is not None and column.name in protected and reveal is None for column, reveal in shown)
 
 

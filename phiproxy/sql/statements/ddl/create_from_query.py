@@ -113,6 +113,7 @@ def settle(a: Analysis, kind: str, body: Node, outputs: Sequence[Output]) -> Non
             relation,
             hint="Let the view show the columns as they are, without casts, and compute where it is read.",
         )
+    answer.view = (answer.outputs or ()) if kind == _VIEW else ()
     answer.outputs = None
     answer.plain_select = False
     if not table and answer.touches:
