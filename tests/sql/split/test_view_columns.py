@@ -14,7 +14,7 @@ def test_one_that_is_replaced_leaves_the_columns_where_they_are() -> None:
     text = b"CREATE OR REPLACE VIEW labels AS SELECT id, notes || '' AS label, city, id + 1 AS next FROM patients"
     (statement,) = parse(text)
     of = context(rest_of(LABELS))
-    assert is_over_expressions(statement, text, of, None)
+    assert is_over_expressions(statement, text, of, ())
     answer = define_view(statement, text, of)
     assert answer is not None
     (sealed,) = answer.occurrences
