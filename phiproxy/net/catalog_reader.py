@@ -164,7 +164,8 @@ class CatalogReader:
             version = before if before is not None and watch.asks_the_same(self._watch) else await watch.version(ask)
         asked = sorted({*(names or ())} - {table for _, table in protected})
         own = [r.oid for r in relations if not {r.name, *(i.name for i in r.indexes)}.isdisjoint(asked)]
-        setting = frozenset(setters.names) | {ANY_DDL for node in setters.nodes if node.catalogue == PG_EVENT_TRIGGER}
+        setting = definitions.dynamic | setters.names.keys()
+        setting |= {ANY_DDL for node in setters.nodes if node.catalogue == PG_EVENT_TRIGGER}
         content = (
             sorted(dependents.names.items()), sorted(setting), sorted(views.items()), ascii_case, collation,
             sorted(schemas), paths, definitions.digest,

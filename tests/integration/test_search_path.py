@@ -84,7 +84,21 @@ FUNCTIONS = [
     READ,
     "DROP SCHEMA other",
     READ,
-    "DROP FUNCTION moves, by_tenant, goes",
+    # What it runs is given, or put together.
+    "CREATE FUNCTION runs(t text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE t; RETURN 1; END $$",
+    READ,
+    "SELECT runs('SET ' || 'searc' || 'h_path TO archive')",
+    READ,
+    "RESET search_path",
+    "BEGIN",
+    "CREATE FUNCTION goes_so() RETURNS int LANGUAGE plpgsql AS"
+    " $$ BEGIN EXECUTE chr(83) || 'ET searc' || 'h_path TO archive'; RETURN 1; END $$",
+    READ,
+    "SELECT goes_so()",
+    READ,
+    "ROLLBACK",
+    READ,
+    "DROP FUNCTION moves, by_tenant, goes, runs",
 ]
 
 

@@ -8,6 +8,7 @@ a function changes inside itself are not seen, and do no harm: the tenant was re
 restore what that message said, so they pass.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -276,6 +277,7 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
             result.created += (strings(body["funcname"])[-1],)
             code = " ".join(texts(_code_of(body)))
             result.code |= changes_session(code) or any(name.lower() in code.lower() for name in setters)
+            result.code |= _runs_text(body, code)
     elif kind in ("AlterRoleStmt", "GrantRoleStmt") or (kind == "GrantStmt" and body.get("objtype") == "OBJECT_SCHEMA"):
         # Which schemas of the path may be used is another thing now.
         result.path_unknown = result.catalog_changed = result.schemas = True
@@ -326,6 +328,17 @@ def _code_of(body: Node) -> list[Any]:
     options = [only(one)[1] for one in body.get("options", ())]
     defaults = [only(one)[1].get("defexpr") for one in body.get("parameters", ())]
     return [body.get("sql_body"), *defaults, *(one.get("arg") for one in options if one.get("defname") == "as")]
+
+
+_EXECUTE = re.compile(r"\bexecute\b", re.IGNORECASE)
+_RUN_NO_TEXT = ("sql", "c", "internal")
+
+
+def _runs_text(body: Node, code: str) -> bool:
+    """Tell whether a function may run what it is given or puts together, as the catalogue's ``dynamic`` ones may."""
+    options = (only(one)[1] for one in body.get("options", ()))
+    language = next((one["arg"]["String"]["sval"] for one in options if one.get("defname") == "language"), "sql")
+    return language not in _RUN_NO_TEXT and (language != "plpgsql" or _EXECUTE.search(code) is not None)
 
 
 _ACTS = frozenset({"ExecuteStmt", "funcname", "relname"})
