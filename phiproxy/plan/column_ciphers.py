@@ -90,7 +90,7 @@ class Ciphers:
         self._memo = OpenMemo()
         self._store: dict[ProtectedColumn, tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]] = {}
         self._search: dict[tuple[int, int, int, DeclaredType, Lower | None], ValueFunction] = {}
-        self._open: dict[tuple[str, str, bool | Masked], OpenSpan] = {}
+        self._open: dict[tuple[str, str, bool | Masked | None], OpenSpan] = {}
         self._known: dict[Callable[..., bytes | None], KnownHeader] = {}
         self._conditions: dict[bytes, Condition] = {}
         self._default_texts: dict[tuple[int, bytes], bytes] = {}
@@ -322,10 +322,8 @@ class Ciphers:
         """Return (data, begin, end of an envelope) -> plaintext, for a run of values; SealError (XX001) or KeyNeeded."""
         # One identity may be that of several columns, and a record says of which a value was opened.
         # Of a document some of whose fields are masked the masks are made where it is opened.
-        masked: bool | Masked = column.masked is not None
-        if column.masked is not None and column.masked.in_part:
-            masked = column.masked
-        key = column.identity, column.label, masked
+        masked = column.masked_whole is not None
+        key = column.identity, column.label, masked or column.masked
         opener = self._open.get(key)
         if opener is None:
             column.refuse_distrusted()
@@ -337,7 +335,7 @@ class Ciphers:
             opener = self._open[key] = self._computed(column, column.base)
         if opener is None:
             told, label = self._noticed, column.label
-            noticed = None if told is None else partial(told, label, masked=masked is True)
+            noticed = None if told is None else partial(told, label, masked=masked)
             known = KnownHeader()
             opener = self._open[key] = make_span_opener(spec_of(column), self._ring, self._memo, noticed, known)
             self._known[opener] = known
@@ -354,7 +352,7 @@ class Ciphers:
 
     def opening_once(self, column: ProtectedColumn, label: str) -> OpenSpan:
         """Return what opens such values, as ``open_span`` does; ``label`` is what they are noted under as opened."""
-        told, masked = self._noticed, column.masked is not None and not column.masked.in_part
+        told, masked = self._noticed, column.masked_whole is not None
         noticed = None if told is None else partial(told, label, masked=masked)
         return make_span_opener(spec_of(column), self._ring, self._memo, noticed)
 

@@ -480,7 +480,7 @@ class CopyOut:
         if output is not None and note is not None:
             opener = noting(output, note, opener, None)
         spell = self._writer(position, shown(reveal, int(self._binary), styles), reveal.type)
-        if column.masked is None or column.masked.in_part:
+        if column.masked_whole is None:
             return opener, spell
         return shown_masked(ciphers, column, opener, None, ciphers.long_work, styles, noted=output is not None), spell
 

@@ -128,7 +128,7 @@ class Columns:
                 code = formats[i] if formats is not None else 0
                 write = shown_in(encoding, shown_as(r, code, styles), r.type, code)
                 opener = self._noting(ciphers, i, _opener(ciphers, r, encoding, binary=binary))
-                if r.column.masked is not None and not r.column.masked.in_part:
+                if r.column.masked_whole is not None:
                     ops.append((i, shown_masked(ciphers, r.column, opener, write, ciphers.long_work, styles, noted=i in about)))
                 else:
                     ops.append((i, _written(opener, write, ciphers.long_work)))

@@ -211,6 +211,11 @@ class ProtectedColumn:
             text = f"what the key registry says of {self.label} is not authentic"
             raise NotAuthentic(text, hint="The operator finds the row with: phiproxy check")
 
+    @property
+    def masked_whole(self) -> Masked | None:
+        """What is seen instead of each of its values; None where these are, or of a document its fields one by one are masked."""
+        return self.masked if self.masked is not None and not self.masked.in_part else None
+
     def refuse_masked(self) -> None:
         """Raise ColumnMasked where its values are not shown: then nothing but a mask may be, and no index answers."""
         if self.masked is not None:
