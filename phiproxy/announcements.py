@@ -5,6 +5,7 @@ it, and a proxy that was not heard for a while looks again before it relies on w
 """
 
 import asyncio
+import secrets
 import time
 
 import psycopg
@@ -46,6 +47,8 @@ class Announcements:
         self._changed_at = 0.0
         self._waited_for: dict[str, float] = {}
         self._again = False
+        # What it says of itself when it tells the others, and hears too.
+        self.word = f"{schema} {secrets.token_hex(8)}"
 
     async def announce_names(self, names: frozenset[str]) -> None:
         """Let every live proxy hear of names that DDL is about to make; StatementRefused where one does not say that it has."""
@@ -66,11 +69,15 @@ class Announcements:
         self.announced_names.update(names)
 
     def announce(self) -> None:
-        """Let every proxy of this database look at its catalogue at once; what is asked for meanwhile is said once more.
+        """Let every proxy of this database look at its catalogue at once.
 
         Sessions of this one wait for that: none takes a table for what it was before the end of the DDL.
         """
         self._changed_at, self.fence.until = clock.now(), 0.0
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the others that they are to look; what is to be told meanwhile is said once more. Sessions of this one do not wait."""
         self._again = True
         if self.task is None or self.task.done():
             self.task = spawn(self._announce(), "announce")
@@ -80,7 +87,7 @@ class Announcements:
             while self._again:
                 self._again = False
                 async with self._pool.connection() as conn:
-                    await notify(conn, self._schema)
+                    await notify(conn, self._schema, self.word)
         except (psycopg.Error, TimeoutError) as error:
             # All proxies look once per catalog.poll anyway.
             log.warning("a change could not be announced", database=self._database, type=type(error).__name__)
@@ -89,6 +96,10 @@ class Announcements:
         """Rely on what is read: names made before ``since`` are in it, and DDL that makes others waits for this proxy again."""
         if since >= self._changed_at:
             self.fence.until = max(self.fence.until, since + FENCED_AFTER * self._members.lease)
+
+    def is_heard(self, word: str) -> bool:
+        """Tell whether a notification is this proxy's own, of DDL after which it has looked already."""
+        return word == self.word and clock.now() < self.fence.until
 
     def forget_unmade(self) -> None:
         """Forget names that DDL was to make, and did not, or not over what is protected: it was rolled back, or dropped again."""

@@ -67,6 +67,8 @@ class Effects:
     """client_encoding or standard_conforming_strings may be another one behind it."""
     schemas: bool = False
     """It may change which schemas others have on their path, too."""
+    moves: bool = False
+    """What others find under a name may be another thing behind it: a schema is renamed, or what belongs to somebody comes or goes."""
     code: bool = False
     """What it makes may change the session as it does itself, by code that it has or runs."""
 

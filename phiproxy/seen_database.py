@@ -83,3 +83,7 @@ class SeenDatabase:
     def announce(self) -> None:
         """Let every proxy look at the catalogue now."""
         self._whole.announce()
+
+    def schemas_changed(self) -> None:
+        """Let every session ask for its search path again."""
+        self._whole.schemas_changed()

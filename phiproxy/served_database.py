@@ -40,7 +40,7 @@ from phiproxy.keys.unwrap_outcomes import UnwrapOutcomes
 from phiproxy.net import clock
 from phiproxy.net.catalog_reader import CatalogReader
 from phiproxy.net.role_members import read_memberships
-from phiproxy.net.service_login import ServicePool, connect_service, service_pool
+from phiproxy.net.service_login import ServicePool, catalogue_pool, connect_service, service_pool
 from phiproxy.net.session_needs import Services
 from phiproxy.net.tasks import spawn
 from phiproxy.net.tokens import TokenVerifier
@@ -88,6 +88,7 @@ class ServedDatabase:
         policy: Policy,
         kek: Kek,
         pool: ServicePool,
+        catalogue: ServicePool,
         snapshot: Snapshot,
         members: Members,
         trust: Trust,
@@ -100,7 +101,7 @@ class ServedDatabase:
         self._reconciled = snapshot.layout.counter
         self._acknowledged = snapshot.layout.epoch
         self._acknowledging: asyncio.Task[None] | None = None
-        self._pool = pool
+        self._pool, self._catalogue = pool, catalogue
         self._members = members
         self._read_last = snapshot
         self._temporary_wanted = False
@@ -172,9 +173,10 @@ class ServedDatabase:
         if computing is not None:
             await computing.follow(snapshot.catalog.server_version, snapshot.reader.answers)
         warn_of_leakage(policy.database, policy.columns_and_fields())
-        pool = service_pool(settings, policy.database)
+        pool, catalogue = service_pool(settings, policy.database), catalogue_pool(settings, policy.database)
         await pool.open()
-        opened = cls(settings, policy, kek, pool, snapshot, members, trust, computing)
+        await catalogue.open()
+        opened = cls(settings, policy, kek, pool, catalogue, snapshot, members, trust, computing)
         opened._take_memberships(memberships)
         opened.announcements.unread_names.update(names.difference(snapshot.catalog.reaching))
         opened.announcements.heard(since)
@@ -197,7 +199,7 @@ class ServedDatabase:
             tenant.keys.watch, tenant.counts = self.watch, self.counts
             tenant.unread_names, tenant.announced_names, tenant.fence = told.unread_names, told.announced_names, told.fence
             tenant.protection_changed = self._protection_changed
-            tenant.announce, tenant.observer = told.announce, self._observation
+            tenant.announce, tenant.schemas_changed, tenant.observer = told.announce, self._schemas_changed, self._observation
             tenant.services = Services(
                 tenant.keys.fetch, self.refresh, told.announce_names, self._computing, self.held.released, self._arrive
             )
@@ -214,6 +216,13 @@ class ServedDatabase:
     def key_cache_age(self) -> float:
         """Seconds since the oldest root key that is held was unwrapped; 0 where none is held."""
         return max((tenant.keys.age for tenant in list(self._tenants.values())), default=0.0)
+
+    def _schemas_changed(self) -> None:
+        """Have every session here ask for its search path again, and the other proxies look: only the server knows who has which."""
+        self.announcements.fence.schema_changes += 1
+        for tenant in self._tenants.values():
+            tenant.generation += 1  # nobody goes by a plan for the path of before
+        self.announcements.tell()
 
     def _protection_changed(self, tenant: Tenant) -> None:
         self.protection_changed(tenant)
@@ -236,6 +245,7 @@ class ServedDatabase:
         except (psycopg.Error, TimeoutError):
             log.info("the proxy ends without a word to the others", database=self.policy.database)
         await self._pool.close()
+        await self._catalogue.close()
 
     async def refresh(self, changed: bool = False, names: frozenset[str] = frozenset()) -> None:  # noqa: FBT001, FBT002 - a callback
         """Read what is another than was read last of catalogue and registry; who asks during a reading shares the next one.
@@ -265,11 +275,12 @@ class ServedDatabase:
                     await self._members.beat(conn, self._acknowledged, self.announcements.unread_names.update)
                     await self.held.look(conn)
                 layout = await read_layout(conn, self.trust)
-                self._asked |= layout.table_names
-                names = frozenset(self._asked)
-                guarded = guarded_tables(self.policy, layout)
+            self._asked |= layout.table_names
+            names = frozenset(self._asked)
+            guarded = guarded_tables(self.policy, layout)
+            async with self._catalogue.connection() as conn:
                 if layout != snapshot.layout or not names <= (snapshot.catalog.names or frozenset()):
-                    catalog: Catalog | None = await snapshot.reader.read(conn, guarded, names)
+                    catalog: Catalog | None = await snapshot.reader.read(conn, guarded, names, apart=True)
                 else:
                     catalog = await snapshot.reader.read_changes(conn, guarded, names, temporary=temporary)
         except (psycopg.Error, TimeoutError) as error:
@@ -387,31 +398,36 @@ class ServedDatabase:
         failing = False
         while True:
             try:
-                async with (
-                    await connect_service(self._settings, self.policy.database) as conn,
-                    await connect_service(self._settings, self.policy.database) as catalogue,
-                ):
+                async with await connect_service(self._settings, self.policy.database) as conn:
                     await conn.execute(f"LISTEN {CHANNEL}")
-                    # The same question each second. The server would plan it anew each time, which takes longer than answering.
-                    await catalogue.execute("SET plan_cache_mode TO force_generic_plan")
                     told = True
                     while True:
-                        await self._look(conn, catalogue, told=told)
-                        failing = told = False
-                        async for _ in conn.notifies(timeout=poll, stop_after=1):
-                            told = True
+                        await self._look(conn, told=told)
+                        failing = False
+                        told = await self._is_told(conn, poll)
             except (psycopg.Error, TimeoutError, PhiproxyError) as error:
                 if not failing:
                     log.warning("the catalogue cannot be read", database=self.policy.database, type=type(error).__name__)
                 failing = True
             await asyncio.sleep(poll)
 
-    async def _look(
-        self, conn: psycopg.AsyncConnection[Any], catalogue: psycopg.AsyncConnection[Any], *, told: bool = True
-    ) -> None:
+    async def _is_told(self, conn: psycopg.AsyncConnection[Any], within: float) -> bool:
+        """Wait so many seconds for somebody's word that something is another than was read; tell whether there was one.
+
+        Of what sessions of its own have done nothing is to be looked for, once the one that asked first has had it read.
+        """
+        told, until = False, clock.now() + within
+        while not told and (left := until - clock.now()) > 0:
+            async for said in conn.notifies(timeout=left, stop_after=1):
+                if self._reading is not None and not self._reading.done():
+                    await asyncio.wait([self._reading])
+                told = told or self.policy.access is not None or not self.announcements.is_heard(said.payload)
+        return told
+
+    async def _look(self, conn: psycopg.AsyncConnection[Any], *, told: bool = True) -> None:
         """Say that this proxy lives, and see what is another than was read; ``told``: somebody says that something is.
 
-        Triggers on the registry's tables run in ``conn``; in ``catalogue`` nothing does that could answer for the catalogue.
+        Triggers on the registry's tables run in ``conn``: the catalogue is asked for apart, where none can answer for it.
         """
         since = clock.now()
         fenced = since > self.announcements.fence.until
@@ -427,13 +443,14 @@ class ServedDatabase:
         await self.jobs.follow(conn, layout.counter)
         if self.key_events is not None:
             await self._tell_events(conn, self.key_events)
-        if self.policy.access is not None:
-            self._take_memberships(await read_memberships(catalogue))
-        snapshot = self._read_last
-        same = layout == snapshot.layout
-        if same:
-            whole = told or fenced or leads
-            same = await (snapshot.reader.same(catalogue, apart=True) if whole else snapshot.reader.asked_same(catalogue))
+        async with self._catalogue.connection() as catalogue:
+            if self.policy.access is not None:
+                self._take_memberships(await read_memberships(catalogue))
+            snapshot = self._read_last
+            same = layout == snapshot.layout
+            if same:
+                whole = told or fenced or leads
+                same = await (snapshot.reader.same(catalogue, apart=True) if whole else snapshot.reader.asked_same(catalogue))
         if not same:
             await self.refresh(changed=True)
             if leads and not told:

@@ -81,6 +81,7 @@ class Tenant:
         self.counts = RowCounts()
         self.services: Services
         self.announce: Callable[[], None]
+        self.schemas_changed: Callable[[], None]
         self.protection_changed: Callable[[Tenant], None] = lambda _: None
         self._protection: Protection | None = None
 

@@ -54,6 +54,19 @@ async def test_an_announcement_that_fails_is_told(live: ServedDatabase, capsys: 
     assert capsys.readouterr().out.count("could not be announced") == 1
 
 
+async def test_its_own_word_is_heard_once_what_it_is_of_was_read(live: ServedDatabase) -> None:
+    said = live.announcements
+    assert not said.is_heard("phiproxy"), "anybody's"
+    said.announce()
+    assert said.task is not None
+    await said.task
+    assert not said.is_heard(said.word)
+    await live.refresh(changed=True)
+    assert said.is_heard(said.word)
+    said.announce()
+    assert not said.is_heard(said.word)
+
+
 async def test_ddl_waits_until_every_live_proxy_knows_the_name(site: Site, live: ServedDatabase) -> None:
     settings = site_settings(site)
     (policy,) = load_policies(settings)

@@ -26,9 +26,9 @@ async def announce(conn: Connection, schema: str) -> None:
     await notify(conn, schema)
 
 
-async def notify(conn: Connection, schema: str) -> None:
-    """Let whoever listens look at registry and catalogue now, whether or not there is another epoch."""
-    await conn.execute("SELECT pg_catalog.pg_notify(%s, %s)", (CHANNEL, schema))
+async def notify(conn: Connection, schema: str, word: str = "") -> None:
+    """Let whoever listens look at registry and catalogue now, whether or not there is another epoch; ``word`` is for who says it."""
+    await conn.execute("SELECT pg_catalog.pg_notify(%s, %s)", (CHANNEL, word or schema))
 
 
 async def set_data_key_state(change: Change, old: DataKeyRow, new: DataKeyRow, *, why: str = "") -> bool:

@@ -63,6 +63,8 @@ class CatalogReader:
     """Reads one database's catalogue and knows what it read; connections are idle, outside a transaction. Raises psycopg.Error.
 
     ``also`` gives, for the server's version, what is asked with it for somebody else, one row each: those are the ``answers``.
+    ``apart``, of a connection: it is for the questions of a reader only, so that nobody's triggers run in it. They are prepared
+    there, since to plan one takes the server several times as long as to answer it.
     """
 
     def __init__(self, also: Callable[[int], Sequence[str]] | None = None) -> None:
@@ -77,14 +79,11 @@ class CatalogReader:
         self._tables: _Tables | None = None
 
     async def same(self, conn: psycopg.AsyncConnection[Any], *, temporary: bool = False, apart: bool = False) -> bool:
-        """Tell whether what was read last is still so; ``temporary``: of temporary tables too.
-
-        ``apart``: the connection is for such questions only, so that nobody's triggers run in it.
-        """
+        """Tell whether what was read last is still so; ``temporary``: of temporary tables too."""
         if self._version is None:
             return False
         if apart:
-            version = await self._watch.version(partial(_rows, conn, prepare=None))
+            version = await self._watch.version(partial(_rows, conn, prepare=True))
         else:
             async with conn.transaction():
                 await conn.execute(_SEARCH_PATH)
@@ -97,11 +96,11 @@ class CatalogReader:
     async def asked_same(self, conn: psycopg.AsyncConnection[Any]) -> bool:
         """Tell whether relations that were read since somebody asked for their names are still so.
 
-        Of all else another process tells, that has the same protected tables. The connection is for such questions only.
+        Of all else another process tells, that has the same protected tables. The connection is ``apart``.
         """
         if not self._asked[1]:
             return True
-        version = await version_of(partial(_rows, conn, prepare=None), *self._asked)
+        version = await version_of(partial(_rows, conn, prepare=True), *self._asked)
         if self._asked_version is None and await self.same(conn, apart=True):
             self._asked_version = version  # all is as it was read, and was so when this was asked
         return version == self._asked_version
@@ -111,21 +110,23 @@ class CatalogReader:
         conn: psycopg.AsyncConnection[Any],
         protected: Collection[tuple[str, str]],
         names: Iterable[str] | None = (),
+        *,
+        apart: bool = False,
     ) -> Catalog:
         """Read what reaches protected tables, (schema, table) each, and those that have a guard, and what has one of the names.
 
         ``names`` are those of relations and indexes; all are read where it is None. What was read before and is still so is not
         read again.
         """
-        catalog = await self._read(conn, frozenset(protected), names, lambda _: False)
+        catalog = await self._read(conn, frozenset(protected), names, lambda _: False, apart=apart)
         assert catalog is not None
         return catalog
 
     async def read_changes(
         self, conn: psycopg.AsyncConnection[Any], protected: Collection[tuple[str, str]], names: Iterable[str], *, temporary: bool
     ) -> Catalog | None:
-        """Read as ``read`` does; None where what was read last is still so, as ``same`` tells."""
-        return await self._read(conn, frozenset(protected), names, partial(self._is_same, temporary=temporary))
+        """Read as ``read`` does where the connection is ``apart``; None where what was read last is still so, as ``same`` tells."""
+        return await self._read(conn, frozenset(protected), names, partial(self._is_same, temporary=temporary), apart=True)
 
     async def _read(
         self,
@@ -133,11 +134,12 @@ class CatalogReader:
         protected: frozenset[tuple[str, str]],
         names: Iterable[str] | None,
         enough: Callable[[Version], bool],
+        *,
+        apart: bool,
     ) -> Catalog | None:
-        ask, server_version = partial(_rows, conn), conn.info.server_version
+        ask, server_version = partial(_rows, conn, prepare=apart), conn.info.server_version
         async with conn.transaction():
-            await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            await conn.execute(_SEARCH_PATH)
+            await conn.execute(f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; {_SEARCH_PATH}")
             before = await self._watch.version(ask) if self._version is not None else None
             if before is not None and enough(before):
                 return None
@@ -229,7 +231,7 @@ class CatalogReader:
             more, before = wanted, None
         if before is None or more or oids:
             have = {r.oid for r in known}
-            new = await _relations(ask, catalog_rows.some(more, oids))
+            new = await _relations(ask, catalog_rows.SOME, {"names": sorted(more), "oids": sorted(oids)})
             known = tuple(sorted((*known, *(r for r in new if r.oid not in have)), key=lambda r: r.oid))
         return _Tables(protected, wanted, guarding, reached, known)
 
@@ -259,7 +261,7 @@ class _Tables:
 
 
 async def _guarding(ask: Ask, protected: frozenset[tuple[str, str]]) -> dict[int, str]:
-    relations = await _relations(ask, catalog_rows.some({table for _, table in protected}, ()))
+    relations = await _relations(ask, catalog_rows.SOME, {"names": sorted({table for _, table in protected}), "oids": []})
     return {r.oid: r.qualified for r in relations if (r.schema, r.name) in protected or r.guards}
 
 
@@ -313,7 +315,7 @@ async def _views_now(conn: psycopg.AsyncConnection[Any], oids: list[int], patien
 
 
 async def _rows(
-    conn: psycopg.AsyncConnection[Any], query: str, parameters: Any = None, *, prepare: bool | None = False
+    conn: psycopg.AsyncConnection[Any], query: str, parameters: Any = None, *, prepare: bool = False
 ) -> list[tuple[Any, ...]]:
     """Return the rows of a query; it is prepared only where that is sure to be what is executed: triggers may prepare too."""
     async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
@@ -321,7 +323,7 @@ async def _rows(
         return await cursor.fetchall()
 
 
-async def _relations(ask: Ask, query: str) -> tuple[Relation, ...]:
-    rows = await ask(query)
+async def _relations(ask: Ask, *query: Any) -> tuple[Relation, ...]:
+    rows = await ask(*query)
     # Thousands of tables are a second of work: not on the loop, where sessions wait.
     return await asyncio.to_thread(lambda: tuple(catalog_rows.relation(text) for (text,) in rows))

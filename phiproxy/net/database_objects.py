@@ -8,25 +8,27 @@ from phiproxy.index.function_table import names
 from phiproxy.net.catalog_watch import Version
 from phiproxy.net.dependency_reader import Ask
 from phiproxy.policy import catalog_rows
-from phiproxy.policy.dependencies import ALWAYS, Code, Node
+from phiproxy.policy.dependencies import ALWAYS, PG_PROC, Code, Node
 from phiproxy.policy.signature_queries import OWN, SERVER, rows
 from phiproxy.policy.signatures import Rows, Signatures
 from phiproxy.policy.user_types import OwnType
 from phiproxy.sql.domain_conditions import domain_condition
 from phiproxy.wire.oids import BUILTIN_TYPES
 
-# 2078 is set_config, and 11 pg_catalog; through pg_settings an UPDATE calls it. An aggregate has no body.
-_BODIES = """
-SELECT 1255, p.oid::int8, p.prosrc || CASE
+# (oid, name, body, whether it may run what it is given). 2078 is set_config, and 11 pg_catalog; through pg_settings an UPDATE calls
+# it. An aggregate has no body. One that has EXECUTE in PL/pgSQL, or is in a language that nothing is known of, may run anything.
+_CODE = r"""
+SELECT p.oid::int8, p.proname, CASE WHEN l.lanname NOT IN ('c', 'internal') OR p.prosrc IN ('set_config_by_name', 'aggregate_dummy')
+       THEN p.prosrc || CASE
          WHEN pg_catalog.concat(p.prosqlbody, p.proargdefaults) ~ ':funcid 2078 ' OR p.prosrc = 'set_config_by_name'
               OR p.prosqlbody::text ~ (SELECT ':relid ' || c.oid || ' ' FROM pg_catalog.pg_class c
                                         WHERE c.relname = 'pg_settings' AND c.relnamespace = 11)
               OR EXISTS (SELECT FROM pg_catalog.pg_aggregate g
                           WHERE g.aggfnoid = p.oid AND 2078 IN (g.aggtransfn, g.aggfinalfn, g.aggmtransfn, g.aggmfinalfn))
-         THEN ' set_config' ELSE '' END
+         THEN ' set_config' ELSE '' END END,
+       l.lanname NOT IN ('sql', 'c', 'internal') AND (l.lanname <> 'plpgsql' OR p.prosrc ~* '\mexecute\M')
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
- WHERE p.oid >= 16384 AND (l.lanname NOT IN ('c', 'internal') OR p.prosrc IN ('set_config_by_name', 'aggregate_dummy'))
- ORDER BY p.oid
+ WHERE p.oid >= 16384 ORDER BY p.oid
 """
 # Stored expressions that do so by themselves. No dependency on functions of the server's own is recorded, so all are looked
 # through: once, for through the proxy nobody makes one.
@@ -47,11 +49,6 @@ SELECT 1259, f.ftrelid::int8, coalesce(
          (SELECT o.option_value FROM pg_catalog.pg_options_to_table(f.ftoptions) o WHERE o.option_name =
          'table_name'), c.relname) FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_class c ON c.oid =
          f.ftrelid ORDER BY f.ftrelid
-"""
-# A body that has EXECUTE in PL/pgSQL, or is in a language that nothing is known of, may run what it is given.
-_DYNAMIC = r"""
-SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
- WHERE p.oid >= 16384 AND l.lanname NOT IN ('sql', 'c', 'internal') AND (l.lanname <> 'plpgsql' OR p.prosrc ~* '\mexecute\M')
 """
 
 
@@ -97,12 +94,14 @@ SELECT c.collname FROM pg_catalog.pg_collation c GROUP BY c.collname HAVING pg_c
 """
 # The signatures of the server itself, once for each version: there are thousands, and they do not change.
 _of_versions: dict[int, Rows] = {}
-_NAMES = "SELECT DISTINCT p.proname FROM pg_catalog.pg_proc p WHERE p.oid >= 16384"
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """What was read; ``digest`` is of all of it. ``types`` are also in the signatures, with arrays."""
+    """What was read; ``digest`` is of all of it. ``types`` are also in the signatures, with arrays.
+
+    ``own_signatures`` and ``own_types`` are what the server said of these: as long as it says the same they are not made anew.
+    """
 
     bodies: Mapping[Node, str]
     remote: Mapping[Node, str]
@@ -114,6 +113,7 @@ class Definitions:
     types: tuple[OwnType, ...]
     signatures: Signatures
     own_signatures: str
+    own_types: str = ""
     stored: frozenset[Node] = frozenset()
 
     @cached_property
@@ -134,10 +134,13 @@ async def read_definitions(
     of = before or _NOTHING
     parts = frozenset(changed if before is not None else Version._fields)
     bodies, remote, always, dynamic, collations = of.bodies, of.remote, of.always, of.dynamic, of.collations
-    replaced, types, signatures, own_signatures = of.replaced, of.types, of.signatures, of.own_signatures
+    replaced, types, signatures = of.replaced, of.types, of.signatures
+    own_signatures, own_types = of.own_signatures, of.own_types
     if "code" in parts:
-        bodies = {Node(c, oid): body for c, oid, body in await ask(_BODIES)}
-        dynamic = await _names(ask, _DYNAMIC)
+        functions = await ask(_CODE)
+        bodies = {Node(PG_PROC, oid): body for oid, _, body, _ in functions if body is not None}
+        dynamic = frozenset(name for _, name, _, runs in functions if runs)
+        own = frozenset(name for _, name, *_ in functions if ALWAYS.fullmatch(name))
     if "remote" in parts:
         remote = {Node(c, oid): name for c, oid, name in await ask(_REMOTE)}
     stored = of.stored if before is not None else frozenset([Node(c, oid) for c, oid in await ask(_STORED)])
@@ -145,16 +148,18 @@ async def read_definitions(
     if parts & {"code", "types"}:
         replaced = await _names(ask, _REPLACED)
     if parts & {"code", "types", "collations"}:
-        signatures, own_signatures = await read_signatures(ask, server_version)
+        signatures, own_signatures = await read_signatures(ask, server_version, (signatures, own_signatures))
     if "code" in parts:
-        own = frozenset(name for name in await _names(ask, _NAMES) if ALWAYS.fullmatch(name))
         always = own | _always(server_version)
     if "collations" in parts:
         collations = await _names(ask, _COLLATIONS)
     if "types" in parts or replaced != of.replaced:
         ((text,),) = await ask(catalog_rows.TYPES)
-        types = catalog_rows.own_types(text, partial(domain_condition, replaced=replaced))
-    return Definitions(bodies, remote, code, always, dynamic, replaced, collations, types, signatures, own_signatures, stored)
+        if text != own_types or replaced != of.replaced:
+            own_types, types = text, catalog_rows.own_types(text, partial(domain_condition, replaced=replaced))
+    return Definitions(
+        bodies, remote, code, always, dynamic, replaced, collations, types, signatures, own_signatures, own_types, stored
+    )
 
 
 async def _names(ask: Ask, query: str) -> frozenset[str]:
@@ -167,10 +172,12 @@ def _always(version: int) -> frozenset[str]:
     return frozenset(name for name in _of_versions[version].functions if ALWAYS.fullmatch(name))
 
 
-async def read_signatures(ask: Ask, version: int) -> tuple[Signatures, str]:
-    """Return the signatures, and a text that is another one where those of the database's own are."""
+async def read_signatures(ask: Ask, version: int, before: tuple[Signatures, str] = (Signatures(()), "")) -> tuple[Signatures, str]:
+    """Return the signatures, and what the server says of the database's own: where that is what it said before, those of then."""
     if version not in _of_versions:
         ((text,),) = await ask(SERVER)
         _of_versions[version] = rows(text)
     ((own,),) = await ask(OWN)
+    if own == before[1]:
+        return before
     return Signatures((_of_versions[version], rows(own))), own

@@ -13,7 +13,8 @@ Ask = Callable[..., Awaitable[list[tuple[Any, ...]]]]
 # pg_trigger, 3256 pg_policy, 2604 pg_attrdef, 2606 pg_constraint.
 # Each step goes from an object to what depends on it, the row type of a table, and both ways between parents and children. What
 # was read then stands for another (a rule for its view, a cast for both of its types), or for nothing: foreign keys and their
-# triggers check tags of tables that are named; sequences and TOAST hold no value.
+# triggers check tags of tables that are named; sequences and TOAST hold no value. Last: (table, table that refers to it), of the
+# tables on the way.
 _CLOSURE = """
 WITH RECURSIVE reached (catalogue, oid, from_catalogue, from_oid) AS (
   SELECT s.catalogue, s.oid, 0::int8, 0::int8 FROM ROWS FROM (pg_catalog.unnest(%s::int8[]), pg_catalog.unnest(%s::int8[]))
@@ -46,7 +47,10 @@ WITH RECURSIVE reached (catalogue, oid, from_catalogue, from_oid) AS (
       UNION ALL SELECT 1259, p.polrelid::int8 FROM pg_catalog.pg_policy p WHERE f.catalogue = 3256 AND p.oid = f.oid
     ) AS t (catalogue, oid)
    WHERE t.oid <> 0 AND (t.catalogue, t.oid) <> (r.catalogue, r.oid)
-) SELECT catalogue, oid, from_catalogue, from_oid FROM reached ORDER BY 1, 2, 3, 4
+) SELECT catalogue, oid, from_catalogue, from_oid, false FROM reached
+UNION SELECT 1259, k.confrelid::int8, 1259, k.conrelid::int8, true FROM reached r CROSS JOIN LATERAL (
+        SELECT c.* FROM pg_catalog.pg_constraint c WHERE r.catalogue = 1259 AND c.conrelid = r.oid::pg_catalog.oid OFFSET 0) AS k
+       WHERE k.contype = 'f' AND k.confrelid <> k.conrelid
 """
 # (catalogue, oid, name, kind in words)
 _NAMES = """
@@ -68,14 +72,6 @@ SELECT 1247, t.oid::int8, t.typname, CASE t.typtype WHEN 'd' THEN 'domain' ELSE 
 UNION ALL
 SELECT 2617, o.oid::int8, o.oprname, 'operator'
   FROM wanted w JOIN pg_catalog.pg_operator o ON w.catalogue = 2617 AND o.oid = w.oid::pg_catalog.oid
-"""
-
-# (table, table that refers to it)
-_CASCADES = """
-SELECT DISTINCT 1259, k.confrelid::int8, 1259, k.conrelid::int8
-  FROM ROWS FROM (pg_catalog.unnest(%s::int8[]), pg_catalog.unnest(%s::int8[])) AS w (catalogue, oid)
-  JOIN pg_catalog.pg_constraint k ON w.catalogue = 1259 AND k.conrelid = w.oid::pg_catalog.oid
- WHERE k.contype = 'f' AND k.confrelid <> k.conrelid
 """
 
 
@@ -113,12 +109,11 @@ async def read_dependents(
             dependencies = tuple(pair for pair in objects.dependencies if pair[1] in watched)
             return ReadDependents(dependents, setters, dependencies, watched, tuple(objects.cascades))
         rows = await ask(_CLOSURE, _columns(new))
-        edges = {(Node(*row[:2]), Node(*row[2:])) for row in rows if row[3]}
+        edges = {(Node(*row[:2]), Node(*row[2:4])) for row in rows if row[3] and not row[4]}
         nodes = sorted({*new, *(dependent for dependent, _ in edges)})
-        references = [(Node(*row[:2]), Node(*row[2:])) for row in await ask(_CASCADES, _columns(nodes))]
         await _read_names(ask, objects, nodes)
         objects.dependencies = sorted({*objects.dependencies, *edges})
-        objects.cascades = sorted({*objects.cascades, *references})
+        objects.cascades = sorted({*objects.cascades, *((Node(*row[:2]), Node(*row[2:4])) for row in rows if row[4])})
         expanded.update(nodes)
 
 

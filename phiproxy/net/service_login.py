@@ -59,17 +59,34 @@ def service_conninfo(settings: Settings, database: str) -> str:
 def service_pool(settings: Settings, database: str, *, max_size: int = 4) -> ServicePool:
     """Return a closed pool of autocommit connections: ``async with`` it, or open and close it. ConfigError as above.
 
-    Small, since only the catalogue poll and the key registry use it; broken connections are found before they are handed out.
+    Small, since only the key registry uses it; broken connections are found before they are handed out.
     """
+    return _pool(settings, database, max_size=max_size)
+
+
+def catalogue_pool(settings: Settings, database: str) -> ServicePool:
+    """Return one of a single connection, in which nothing is asked but the catalogue. ConfigError as above.
+
+    The same questions are asked again and again: the server would plan each anew for what is asked for with it, which takes longer
+    than answering.
+    """
+    return _pool(settings, database, max_size=1, configure=_plan_once)
+
+
+async def _plan_once(conn: psycopg.AsyncConnection[Any]) -> None:
+    await conn.execute("SET plan_cache_mode TO force_generic_plan")
+
+
+def _pool(settings: Settings, database: str, **of_it: Any) -> ServicePool:
     return AsyncConnectionPool(
         service_conninfo(settings, database),
         min_size=1,
-        max_size=max_size,
         kwargs={"autocommit": True},
         check=AsyncConnectionPool.check_connection,
         name=f"phiproxy-{database}",
         timeout=settings.upstream.connect_timeout,
         open=False,
+        **of_it,
     )
 
 

@@ -60,6 +60,8 @@ class Fence:
     until: float = math.inf
     # Tables are about to be switched: statements that name them wait until that is over.
     holding: Holding | None = None
+    # How often sessions of this proxy have changed which schemas others may have on their path.
+    schema_changes: int = 0
 
 
 @dataclass(slots=True)
@@ -132,8 +134,10 @@ class SearchPath:
 
     # The schemas, and behind an empty name the temporary tables that hide others (``plan.search_path``); None: not known.
     schemas: tuple[str, ...] | None = None
-    # The schemas that there were, and the number of the planner, when it was asked for: it is asked again where others have come.
+    # The schemas that there were, how often sessions had changed them (``Fence``), and the number of the planner, when it was asked
+    # for: it is asked again where others have come.
     existing: frozenset[str] = frozenset()
+    changes: int = 0
     generation: int = -1
     # The Sync group before which it was asked for, and could not be read: it is not asked for again before a message needs it.
     asked: int = -1

@@ -14,7 +14,9 @@ class Pending:
     None: the setting is as it was last told.
     """
 
-    __slots__ = ("_catalog", "_copy", "_pipeline", "announcement", "catalog", "encoding", "encoding_set", "path", "styles")
+    __slots__ = (
+        "_catalog", "_copy", "_pipeline", "announcement", "catalog", "encoding", "encoding_set", "path", "schemas", "styles",
+    )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, catalog: CatalogChanges, copy: CopyState) -> None:
         self._pipeline = pipeline
@@ -33,6 +35,8 @@ class Pending:
         # DDL that names something protected, or changes what other sessions call or find: other proxies are told when its
         # transaction has ended.
         self.announcement: int | None = None
+        # DDL that may change which schemas others have on their path: they are to ask for it again then.
+        self.schemas: int | None = None
 
     @property
     def nothing(self) -> bool:
@@ -52,4 +56,5 @@ class Pending:
             and self.encoding is None
             and self.encoding_set is None
             and self.announcement is None
+            and self.schemas is None
         )

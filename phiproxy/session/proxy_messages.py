@@ -84,7 +84,8 @@ FAIL_TRANSACTION = encode_parse(OWN_NAME, REFUSED_TEXT) + SYNC
 def ask_path(session: State, done: Callable[[bool, list[bytes]], None]) -> None:
     """Ask the server for the unreported settings and the search path; ``done`` as of ``State.internal``."""
     assert session.database is not None
-    session.search_path.generation, session.search_path.existing = session.database.generation, session.database.planner.schemas
+    path, database = session.search_path, session.database
+    path.generation, path.existing, path.changes = database.generation, database.planner.schemas, session.fence.schema_changes
     ask(session, PATH_QUESTION, done)
 
 

@@ -98,6 +98,9 @@ def _end_pending(session: State, group: int, *, idle: bool) -> None:
     if pending.announcement is not None and pending.announcement <= group and session.database is not None:
         pending.announcement = None
         session.database.announce()
+    if pending.schemas is not None and pending.schemas <= group and session.database is not None:
+        pending.schemas = None
+        session.database.schemas_changed()
 
 
 def _release(session: State, frame: bytes) -> None:

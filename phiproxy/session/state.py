@@ -126,6 +126,9 @@ class Database(Protocol):
     def announce(self) -> None:
         """Let every proxy look at the catalogue now: DDL that names something protected has ended."""
 
+    def schemas_changed(self) -> None:
+        """Let every session ask for its search path again: schemas have come or gone, or others may use them than before."""
+
 
 @dataclass(slots=True)
 class Counters:
@@ -394,11 +397,12 @@ class State:
 
     def follow_schemas(self) -> None:
         """Forget the search path where schemas have come or gone since it was asked for: only the server knows which are on it."""
-        if self.database is None or self.search_path.generation == self.database.generation:
+        path, database = self.search_path, self.database
+        if database is None or path.generation == database.generation:
             return
-        self.search_path.generation = self.database.generation
-        if self.search_path.existing != self.database.planner.schemas:
-            self.search_path.schemas, self.settled = None, False
+        path.generation = database.generation
+        if path.existing != database.planner.schemas or path.changes != self.fence.schema_changes:
+            path.schemas, self.settled = None, False
 
     def internal(self, messages: bytes, done: Callable[[bool, list[bytes]], None], *, in_group: bool = False) -> None:
         """Send messages of the proxy's own; the client's wait until ``done(ok, rows)`` has been called.

@@ -31,8 +31,10 @@ class OverlayNeeded(Exception):
 def note(session: State, effects: Effects, created: frozenset[str], *, touches: bool) -> None:
     """Note what was sent and may change the catalogue, for everybody or in this transaction only."""
     concerns = touches or effects.names_protected
-    if effects.catalog_changed and (concerns or effects.code or effects.schemas):
+    if effects.catalog_changed and (concerns or effects.code or effects.moves):
         session.pending.announcement = session.groups.number
+    if effects.schemas:
+        session.pending.schemas = session.groups.number
     if effects.transaction and (session.catalog.overlay is not None or session.pending.catalog is not None):
         session.catalog.left_in = session.groups.number
     if effects.catalog_changed or (effects.transaction and session.catalog.overlay is not None):

@@ -381,6 +381,27 @@ async def test_the_generation_is_that_of_the_content(conn: Connection) -> None:
     assert (await read(conn)).generation != first.generation
 
 
+async def test_where_nobody_else_asks_questions_are_prepared_and_answered_as_elsewhere(conn: Connection) -> None:
+    await conn.execute("CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET ROLE x; RETURN NEW; END $$")
+    await conn.execute("CREATE TRIGGER t BEFORE INSERT ON other FOR EACH ROW EXECUTE FUNCTION moves()")
+    reader, names = CatalogReader(), ("other", "other_pkey", "100%")
+    seen = await reader.read(conn, [("public", "patients")], names, apart=True)
+    assert "other" in seen.setters
+    for ddl in (
+        "ALTER TABLE other RENAME a TO b",
+        "ALTER FUNCTION moves RENAME TO goes",
+        'CREATE TABLE "100%" (a int REFERENCES patients)',
+    ):
+        assert await reader.same(conn, apart=True)
+        await conn.execute(ddl.encode())
+        changes = await reader.read_changes(conn, [("public", "patients")], names, temporary=False)
+        assert changes is not None
+        whole = await read(conn, *names)
+        assert (changes.generation, changes.relations) == (whole.generation, whole.relations)
+    again = await (await conn.execute("SELECT statement FROM pg_prepared_statements WHERE generic_plans + custom_plans > 1")).fetchall()
+    assert len(again) > 5, again
+
+
 @pytest.mark.slow
 async def test_concurrent_ddl_breaks_no_reading(conn: Connection, postgres_server: PostgresServer) -> None:
     done = asyncio.Event()

@@ -122,6 +122,10 @@ class FakeDatabase:
     def announce(self) -> None:
         self.announced += 1
 
+    def schemas_changed(self) -> None:
+        self.fence.schema_changes += 1
+        self.generation += 1
+
 
 def envelope(column: ProtectedColumn, value: bytes) -> bytes:
     """Return what the server stores for a value."""

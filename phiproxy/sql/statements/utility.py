@@ -208,6 +208,10 @@ def _changes_schemas(kind: str, body: Node) -> bool:
     )
 
 
+def _drops_schema(kind: str, body: Node) -> bool:
+    return kind == "DropStmt" and body.get("removeType") == "OBJECT_SCHEMA"
+
+
 def _constant_path(body: Node) -> tuple[str, ...] | None:
     """Return the schemas of a SET search_path of constants; None where it depends on the role or on settings."""
     constants = [node.get("A_Const", {}) for node in body.get("args", ())]
@@ -267,6 +271,7 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
         result.catalog_changed = True
         result.created = tuple(m["relname"] for m in walked if "relname" in m)
         result.schemas = result.path_unknown and _changes_schemas(kind, body)
+        result.moves = result.schemas and kind not in ("CreateSchemaStmt", "ReassignOwnedStmt") and not _drops_schema(kind, body)
         if "newname" in body:
             result.created += (body["newname"],)
         if any(value in setters or value == "set_config" for m in walked for value in m.values() if value.__class__ is str):
