@@ -77,7 +77,7 @@ class Announcements:
         self.tell()
 
     def tell(self) -> None:
-        """Tell the others that they are to look; what is to be told meanwhile is said once more. Sessions of this one do not wait."""
+        """Tell the others that they are to look, and once more what is to be told meanwhile. Sessions of this one do not wait."""
         self._again = True
         if self.task is None or self.task.done():
             self.task = spawn(self._announce(), "announce")

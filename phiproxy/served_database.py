@@ -87,8 +87,7 @@ class ServedDatabase:
         settings: Settings,
         policy: Policy,
         kek: Kek,
-        pool: ServicePool,
-        catalogue: ServicePool,
+        pools: tuple[ServicePool, ServicePool],
         snapshot: Snapshot,
         members: Members,
         trust: Trust,
@@ -101,7 +100,8 @@ class ServedDatabase:
         self._reconciled = snapshot.layout.counter
         self._acknowledged = snapshot.layout.epoch
         self._acknowledging: asyncio.Task[None] | None = None
-        self._pool, self._catalogue = pool, catalogue
+        # Where triggers on the registry's tables run; and where nothing is asked but the catalogue, so that none can answer for it.
+        self._pool, self._catalogue = pools
         self._members = members
         self._read_last = snapshot
         self._temporary_wanted = False
@@ -176,7 +176,7 @@ class ServedDatabase:
         pool, catalogue = service_pool(settings, policy.database), catalogue_pool(settings, policy.database)
         await pool.open()
         await catalogue.open()
-        opened = cls(settings, policy, kek, pool, catalogue, snapshot, members, trust, computing)
+        opened = cls(settings, policy, kek, (pool, catalogue), snapshot, members, trust, computing)
         opened._take_memberships(memberships)
         opened.announcements.unread_names.update(names.difference(snapshot.catalog.reaching))
         opened.announcements.heard(since)
@@ -218,7 +218,7 @@ class ServedDatabase:
         return max((tenant.keys.age for tenant in list(self._tenants.values())), default=0.0)
 
     def _schemas_changed(self) -> None:
-        """Have every session here ask for its search path again, and the other proxies look: only the server knows who has which."""
+        """Have every session here ask for its search path again, and other proxies look: only the server knows what is on it."""
         self.announcements.fence.schema_changes += 1
         for tenant in self._tenants.values():
             tenant.generation += 1  # nobody goes by a plan for the path of before

@@ -27,7 +27,7 @@ async def announce(conn: Connection, schema: str) -> None:
 
 
 async def notify(conn: Connection, schema: str, word: str = "") -> None:
-    """Let whoever listens look at registry and catalogue now, whether or not there is another epoch; ``word`` is for who says it."""
+    """Let whoever listens look at registry and catalogue now, whether or not there is another epoch; ``word`` tells who says it."""
     await conn.execute("SELECT pg_catalog.pg_notify(%s, %s)", (CHANNEL, word or schema))
 
 

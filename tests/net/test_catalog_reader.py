@@ -398,8 +398,8 @@ async def test_where_nobody_else_asks_questions_are_prepared_and_answered_as_els
         assert changes is not None
         whole = await read(conn, *names)
         assert (changes.generation, changes.relations) == (whole.generation, whole.relations)
-    again = await (await conn.execute("SELECT statement FROM pg_prepared_statements WHERE generic_plans + custom_plans > 1")).fetchall()
-    assert len(again) > 5, again
+    asked = await conn.execute("SELECT statement FROM pg_prepared_statements WHERE generic_plans + custom_plans > 1")
+    assert len(await asked.fetchall()) > 5
 
 
 @pytest.mark.slow
