@@ -115,12 +115,12 @@ class ServedDatabase:
         """Told of each tenant whose protection is no longer what its sessions began with."""
         self.key_events: KeyEvents | None = None
         self.jobs = JobCounts(settings.service.schema_)
-        self.announcements = Announcements(policy.database, settings.service.schema_, pool, members)
+        self.announcements = Announcements(policy.database, settings.service.schema_, self._pool, members)
         self.observed = Counter[str]()
         """How often which answer was foreseen for statements over columns in clear."""
         self._observation: Observation | None = None
         self.held = HeldStatements(
-            policy.database, settings.service.schema_, pool, self.announcements.fence, lambda: members.id,
+            policy.database, settings.service.schema_, self._pool, self.announcements.fence, lambda: members.id,
             lambda: self._read_last.catalog, partial(self.refresh, changed=True), retry=settings.catalog.poll,
         )  # fmt: skip
         """Its sessions, and which of their statements wait."""
