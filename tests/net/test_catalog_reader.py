@@ -381,7 +381,9 @@ async def test_the_generation_is_that_of_the_content(conn: Connection) -> None:
     assert (await read(conn)).generation != first.generation
 
 
-async def test_where_nobody_else_asks_questions_are_prepared_and_answered_as_elsewhere(conn: Connection) -> None:
+async def test_where_nobody_else_asks_questions_are_prepared_and_answered_as_elsewhere(
+    conn: Connection, postgres_server: PostgresServer
+) -> None:
     await conn.execute("CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET ROLE x; RETURN NEW; END $$")
     await conn.execute("CREATE TRIGGER t BEFORE INSERT ON other FOR EACH ROW EXECUTE FUNCTION moves()")
     reader, names = CatalogReader(), ("other", "other_pkey", "100%")
@@ -393,7 +395,8 @@ async def test_where_nobody_else_asks_questions_are_prepared_and_answered_as_els
         'CREATE TABLE "100%" (a int REFERENCES patients)',
     ):
         assert await reader.same(conn, apart=True)
-        await conn.execute(ddl.encode())
+        with psycopg.connect(postgres_server.dsn(conn.info.dbname), autocommit=True) as other:
+            other.execute(ddl.encode())
         changes = await reader.read_changes(conn, [("public", "patients")], names, temporary=False)
         assert changes is not None
         whole = await read(conn, *names)
