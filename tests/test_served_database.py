@@ -198,9 +198,9 @@ async def test_a_name_that_is_not_known_costs_no_reading_where_nothing_has_chang
 ) -> None:
     readings = 0
 
-    async def counted(*args: Any) -> Catalog | None:
+    async def counted(*args: Any, apart: bool) -> Catalog | None:
         nonlocal readings
-        catalog = await read(*args)
+        catalog = await read(*args, apart=apart)
         readings += catalog is not None
         return catalog
 

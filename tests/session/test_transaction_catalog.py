@@ -108,6 +108,28 @@ def test_ddl_that_names_something_protected_is_announced_once_it_has_ended(play:
     play.session.to_client.clear()
 
 
+@pytest.mark.parametrize(
+    ("text", "announced"),
+    [
+        ("CREATE SCHEMA more", 0),
+        ("DROP SCHEMA more", 0),
+        ("GRANT USAGE ON SCHEMA more TO other", 0),
+        ("REVOKE one FROM other", 0),
+        ("ALTER ROLE other SUPERUSER", 0),
+        ("ALTER SCHEMA more RENAME TO elsewhere", 1),
+        ("DROP EXTENSION citext", 1),
+        ("DROP OWNED BY other", 1),
+    ],
+)
+def test_behind_schemas_that_come_and_go_only_the_path_is_asked_for_again(play: Screenplay, text: str, announced: int) -> None:
+    play.client_says(query(text))
+    assert play.session.fence.schema_changes == 0
+    play.server_says(command_complete(text.split()[0]), ready())
+    assert (announcements(play), play.session.fence.schema_changes) == (announced, 1)
+    play.session.to_server.clear()
+    play.session.to_client.clear()
+
+
 def test_a_name_is_announced_before_ddl_makes_it(play: Screenplay) -> None:
     create = query("CREATE VIEW shown AS SELECT id, ssn FROM public.patients")
     play.client_says(create)
