@@ -21,6 +21,7 @@ from phiproxy.session.state import State
 SHORT = 16 * 1024
 # Bytes, less one character, up to which PostgreSQL reads a name: a longer word may mean one of this length.
 _WHOLE = 60
+_OF_A_WORD = re.compile(rb"[a-z0-9_\x80-\xff]")
 
 
 class OverlayNeeded(Exception):
@@ -145,8 +146,13 @@ def _is_in(folded: bytes, name: str, *, by_itself: bool) -> bool:
 
 @lru_cache(1024)
 def _word(spelled: bytes) -> re.Pattern[bytes]:
-    """Match a name that is no part of a longer one: ``_v`` is the type of arrays of ``v``, and ``$`` and digits may end a word."""
-    return re.compile(rb"(?<![a-z\x80-\xff])" + re.escape(spelled) + rb"(?![a-z0-9_\x80-\xff])")
+    """Match a name that is no part of a longer one. Before it may stand a digit, ``$``, and ``_``: ``_v`` is the type of arrays of ``v``.
+
+    An operator's name may stand between letters.
+    """
+    before = rb"(?<![a-z\x80-\xff])" if _OF_A_WORD.match(spelled[:1]) else b""
+    behind = rb"(?![a-z0-9_\x80-\xff])" if _OF_A_WORD.match(spelled[-1:]) else b""
+    return re.compile(before + re.escape(spelled) + behind)
 
 
 def forget(session: State) -> None:

@@ -232,6 +232,7 @@ def test_what_another_session_makes_over_protected_tables_is_looked_up_after_ddl
         ("m", "SELECT id FROM ém", False),
         ("É", "SELECT id FROM É", True),
         ('a "b', 'SELECT id FROM "a ""b"', True),
+        ("=", "SELECT id FROM patients WHERE id=1", True),
         ("x" * 63, f"SELECT id FROM {'x' * 70}", True),
     ],
 )
