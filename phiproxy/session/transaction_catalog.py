@@ -146,7 +146,7 @@ def _is_in(folded: bytes, name: str, *, by_itself: bool) -> bool:
 
 @lru_cache(1024)
 def _word(spelled: bytes) -> re.Pattern[bytes]:
-    """Match a name that is no part of a longer one. Before it may stand a digit, ``$``, and ``_``: ``_v`` is the type of arrays of ``v``.
+    """Match a name that is no part of a longer one; a digit, ``$`` and ``_`` may stand before it: ``_v`` is an array of ``v``.
 
     An operator's name may stand between letters.
     """
