@@ -166,9 +166,11 @@ def _keeps_order(whole: Whole, body: Node) -> bool:
 
 
 def sorts_by_chance(whole: Whole, body: Node) -> bool:
-    """Tell whether a query sorts by what is volatile, as ``ORDER BY random()``: nobody can do so again."""
-    keys = body.get("sortClause", [])
-    return not whole.stored and is_volatile(whole, {"sortClause": keys})
+    """Tell whether the statement sorts by what is volatile, as ``ORDER BY random()``: nobody can do so again.
+
+    Of a subquery this is not asked: it may be evaluated for each row of the query around it.
+    """
+    return body is whole.body and not whole.stored and is_volatile(whole, {"sortClause": body.get("sortClause", [])})
 
 
 def _tail(whole: Whole, body: Node) -> tuple[int, int, list[tuple[int, int]]]:
