@@ -107,7 +107,7 @@ def _one_for_one(read: Block, source: Source, gone: Collection[int], *, locks: b
 
 
 def _one_at_most(whole: Whole, read: Block, *, grouped: bool) -> bool:
-    """Tell whether the outputs of a query, or the arguments of its aggregates, are evaluated once at most for each row of its source."""
+    """Tell whether the outputs of a query, or the arguments of its aggregates, see each row of its source once at most."""
     body = read.body
     outputs = body.get("targetList", [])
     if "windowClause" in body:

@@ -477,7 +477,7 @@ class _Divider:
 
 
 def _value_column(value: ServerValue) -> Column:
-    """Return a value of the server's as a column: of a call for each row, which may fail, the place is known in the client's text."""
+    """Return a value of the server's as a column: of a call for each row, which may fail, with its place in the client's text."""
     return Column("", "", value.type, value.written, span=(value.start, value.end) if value.each else None)
 
 

@@ -161,7 +161,7 @@ def without(whole: Whole, body: Node, *, limited: bool) -> Iterator[tuple[int, i
 
 
 def _keeps_order(whole: Whole, body: Node) -> bool:
-    """Tell whether rows stay as the source sorts them: they are written, with values of volatile functions for each row, or so sorted."""
+    """Tell whether rows stay as the source sorts them: by what is volatile, or they are written with such values for each row."""
     return (bool(whole.calls.each) and body is whole.body) or sorts_by_chance(whole, body)
 
 

@@ -195,7 +195,9 @@ def draws(write: Written) -> bool:
     return any(is_drawn(given.node) for given in write.values if given.computed)
 
 
-def edits(write: Written, spans: Spans, values: Sequence[AskedValue], numbers: dict[object, int]) -> Iterator[tuple[Span, str, int]]:
+def edits(
+    write: Written, spans: Spans, values: Sequence[AskedValue], numbers: dict[object, int]
+) -> Iterator[tuple[Span, str, int]]:
     """Yield what is put where in the client's text: something, and the parameter of a number, if there is one.
 
     INSERT INTO patients (mrn) VALUES ('M' || nextval('numbers'))

@@ -40,7 +40,8 @@ def computed_values_in_with(a: Analysis, spans: Spans, refusal: StatementRefused
     WITH p AS (INSERT INTO patients (mrn) VALUES ('M' || nextval('numbers')) RETURNING id)
       INSERT INTO visits (patient_id) SELECT id FROM p
     → source: SELECT pg_catalog.nextval('public.patients_id_seq'), nextval('numbers')
-    → write: WITH p AS (INSERT INTO patients (mrn, id) VALUES ($1, $2) RETURNING id) INSERT INTO visits (patient_id) SELECT id FROM p
+    → write: WITH p AS (INSERT INTO patients (mrn, id) VALUES ($1, $2) RETURNING id)
+      INSERT INTO visits (patient_id) SELECT id FROM p
     """
     inner = all_writes(a, spans)
     writes = [(one.write, one.spans) for one in inner]
