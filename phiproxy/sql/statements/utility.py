@@ -266,6 +266,9 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
     elif kind in ("DoStmt", "CallStmt"):
         result.path_unknown = result.styles_changed = result.encoding = True
         result.catalog_changed = True
+    elif kind in ("AlterRoleStmt", "GrantRoleStmt") or (kind == "GrantStmt" and body.get("objtype") == "OBJECT_SCHEMA"):
+        # Which schemas of the path may be used is another thing now.
+        result.path_unknown = result.catalog_changed = result.schemas = True
     elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:
         result.path_unknown = _changes_path(kind, body)
         result.catalog_changed = True
@@ -283,9 +286,6 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
             code = " ".join(texts(_code_of(body)))
             result.code |= changes_session(code) or any(name.lower() in code.lower() for name in setters)
             result.code |= _runs_text(body, code)
-    elif kind in ("AlterRoleStmt", "GrantRoleStmt") or (kind == "GrantStmt" and body.get("objtype") == "OBJECT_SCHEMA"):
-        # Which schemas of the path may be used is another thing now.
-        result.path_unknown = result.catalog_changed = result.schemas = True
     if setters and (
         (ANYTHING in setters and kind not in _OF_SESSION)
         or (ANY_DDL in setters and kind not in _NO_DDL)
