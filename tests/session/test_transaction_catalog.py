@@ -125,7 +125,7 @@ def test_ddl_that_names_something_protected_is_announced_once_it_has_ended(play:
 def test_behind_schemas_that_come_and_go_only_the_path_is_asked_for_again(play: Screenplay, text: str, announced: int) -> None:
     play.client_says(query(text))
     assert play.session.fence.schema_changes == 0
-    play.server_says(command_complete(text.split()[0]), ready())
+    play.server_says(command_complete(text.split(maxsplit=1)[0]), ready())
     assert (announcements(play), play.session.fence.schema_changes) == (announced, 1)
     play.session.to_server.clear()
     play.session.to_client.clear()
