@@ -24,11 +24,13 @@ domains:
   mrn: {type: varchar(12), indexes: [value], distinct: 1000000}
 tables:
   public.patients:
+    subject: mrn
     columns:
       mrn:  {domain: mrn}
       ssn:  {type: text, indexes: [ssn], distinct: 100000000}
       note: {type: text, pad: 64}
   public.visits:
+    subject: id
     columns:
       mrn:  {domain: mrn}
 """

@@ -333,6 +333,9 @@ def test_aborted(postgres_server: PostgresServer, tmp_path: Path) -> None:
                     assert all(bytes(line).count(b"\t") == 5 for line in copy)
         finally:
             job.kill()
+        site.proxy.terminate()
+        site.proxy.start()  # in this state too
+        assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
         site.cli("jobs", "abort", "1")
         assert raw_columns(site) == columns
         site.cli("encrypt")
