@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.oracle import LeakOracle
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
@@ -126,7 +126,7 @@ class Application(AtWork):
                         (-fresh, f"9{known:08}"),
                     )
                     self.done += 1
-                    self._stop.wait(0.03)
+                    self._stop.wait(PAUSE)
         except psycopg.Error as error:
             self.errors.append(f"{type(error).__name__}: {error}")
 

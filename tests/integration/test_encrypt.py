@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 from psycopg import sql
 
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.oracle import LeakOracle
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
@@ -192,7 +192,7 @@ class Writers(AtWork):
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 twin.execute("UPDATE patients SET ssn = %s WHERE id = %s", (value, row))
                 self.done += 1
-                self._stop.wait(0.03)
+                self._stop.wait(PAUSE)
 
     def _past(self) -> None:
         """Until the column is sealed: from then on the server takes plaintext no more. Some rows at a time, 20 000 a minute."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.mortal_server import MortalServer, mortal_server
 from tests.harness.proxy import run_cli
 from tests.harness.site import Site
@@ -60,7 +60,7 @@ class Writers(AtWork):
                     conn.prepare_threshold = 1
                     while not self._stop.is_set():
                         self._write(conn, 1 + lane + self.LANES * chance.randrange(ROWS // self.LANES), chance.randrange(10**9))
-                        self._stop.wait(0.03)
+                        self._stop.wait(PAUSE)
             except psycopg.OperationalError:
                 time.sleep(0.05)  # what it needs is gone, and comes again
             except psycopg.Error as error:

@@ -11,7 +11,7 @@ from functools import partial
 
 import psycopg
 
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.clinic import Clinic
 from tests.harness.proxy import ROOT, command, environment, run_cli
 from tests.harness.site import Site
@@ -147,7 +147,7 @@ class Writers(AtWork):
         try:
             with psycopg.connect(dsn, autocommit=True) as conn:
                 while not self._stop.is_set():
-                    self._stop.wait(0.03)
+                    self._stop.wait(PAUSE)
                     number = 1 + lane + 3 * secrets.randbelow(rows // 3)
                     value = f"7{secrets.randbelow(10**8):08}"
                     if secrets.randbelow(3):
