@@ -16,6 +16,7 @@ from tests.harness.oracle import LeakOracle
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
+from tests.harness.waiting import until
 
 POLICY = """\
 database: {database}
@@ -133,6 +134,11 @@ class Application(AtWork):
     def _expect(self, held: bool, what: str) -> None:
         if not held:
             self.errors.append(what)
+
+    def __exit__(self, *of_a_failure: object) -> None:
+        if not any(of_a_failure):
+            until(lambda: self.done > 5 or bool(self.errors), "it has done nothing")
+        super().__exit__(*of_a_failure)
 
     def settle(self, site: Site) -> None:
         """It has done something, all was right, and the plain twin gets what it has written."""

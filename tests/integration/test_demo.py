@@ -48,11 +48,12 @@ def children(marker: str) -> list[str]:
 
 
 @pytest.fixture
-def temporary() -> Path:
+def temporary() -> Iterator[Path]:
     """A TMPDIR of this test's own: what is left in it was left by the demo. The server's user must be able to reach it."""
     path = Path(tempfile.mkdtemp(prefix="demo-test-", dir="/tmp"))
     path.chmod(0o755)
-    return path
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def test_once_shows_everything_and_leaves_nothing(temporary: Path) -> None:
@@ -133,7 +134,6 @@ def running(
         if process.poll() is None:
             process.kill()
             process.wait()
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def gone(temporary: Path) -> bool:

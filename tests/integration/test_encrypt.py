@@ -24,6 +24,7 @@ from tests.harness.oracle import LeakOracle
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
+from tests.harness.waiting import until
 from tests.integration.job_at_work import done_despite, killed, started
 
 POLICY = """\
@@ -221,7 +222,8 @@ def test_under_traffic(postgres_server: PostgresServer, tmp_path: Path) -> None:
         with Writers(site, rows) as writers:
             time.sleep(1)
             told = [json.loads(line) for line in site.cli("encrypt", "--json").splitlines() if line.startswith('{"')]
-            time.sleep(1)
+            after = writers.done
+            until(lambda: writers.done > max(after + 10, 50) or bool(writers.failures), "they do not go on")
         assert writers.failures == []
         assert writers.done > 50
         assert told

@@ -15,6 +15,7 @@ from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.clinic import Clinic
 from tests.harness.proxy import ROOT, command, environment, run_cli
 from tests.harness.site import Site
+from tests.harness.waiting import until
 from tests.integration.job_at_work import done_despite, killed
 
 TABLES = {"patients": ("mrn", "ssn", "full_name", "phone", "address", "notes"), "visits": ("mrn", "diagnosis")}
@@ -165,6 +166,7 @@ def test_killed_at_any_moment_with_writers_at_work(clinic: Clinic) -> None:
     old = rotated(clinic)
     with Writers(clinic, rows, clinic.proxy_dsn) as writers:
         kills = done_despite(clinic.site, ["recrypt", "--rate", "1500"], killed, 4, random.Random(4), pause=(0.1, 0.8))
+        until(lambda: len(writers.expected) > 20 or bool(writers.errors), "they have not written")
     assert kills >= 1
     assert writers.errors == []
     assert not keys_in_use(clinic) & old

@@ -61,8 +61,8 @@ def test_writes(twins: Twins) -> None:
 
 
 def test_typed_parameters(twins: Twins) -> None:
-    became = tried(twins, typed(), 60)
-    explore.enough(became, "equal", 20)
+    became = tried(twins, typed(), 120)
+    explore.enough(became, "equal", 40)
 
 
 def test_deep_reads(twins: Twins) -> None:
