@@ -56,12 +56,36 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
+FEW, MANY = 50, 300
+# What a shell has started behind itself ignores SIGINT, and so would the demo. What it costs is mostly what it loads: of the usual
+# thousand patients it is run by .ci/run.
+WITH_PATIENTS = """
+import signal
+import sys
+from phiproxy.cli import main
+from phiproxy.demo import clinic
+from tests.harness.clusters import copy_clusters
+signal.signal(signal.SIGINT, signal.default_int_handler)
+clinic.patients.__defaults__ = ({count}, clinic.SEED)
+copy_clusters()
+{changed}
+sys.exit(main())
+"""
+
+
+def demo(count: int, *arguments: str, changed: str = "") -> list[str]:
+    """Return the command line of a demo with so many patients."""
+    return [sys.executable, "-c", WITH_PATIENTS.format(count=count, changed=changed), "demo", *arguments]
+
+
 def test_once_shows_everything_and_leaves_nothing(temporary: Path) -> None:
-    done = run_cli("demo", "--once", "--port", str(free_port()), env={"TMPDIR": str(temporary), "COLUMNS": "100"}, timeout=500)
+    env = environment({"TMPDIR": str(temporary), "COLUMNS": "100"})
+    once = demo(MANY, "--once", "--port", str(free_port()))
+    done = subprocess.run(once, env=env, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     out = done.stdout
-    assert re.search(r"\b1000 synthetic patients", out)
+    assert re.search(rf"\b{MANY} synthetic patients", out)
     through, direct = out.split("straight from the database")
     assert "Jessica Monroe" in through
     assert "Jessica Monroe" not in direct
@@ -87,19 +111,6 @@ def test_once_shows_everything_and_leaves_nothing(temporary: Path) -> None:
     temporary.rmdir()
 
 
-FEW = 50
-# How it lives and ends does not depend on how much it has loaded, which is most of what it costs; what is shown once is all.
-# What a shell has started behind itself ignores SIGINT, and so would the demo.
-WITH_FEW_PATIENTS = f"""
-import signal
-import sys
-from phiproxy.cli import main
-from phiproxy.demo import clinic
-from tests.harness.clusters import copy_clusters
-signal.signal(signal.SIGINT, signal.default_int_handler)
-clinic.patients.__defaults__ = ({FEW}, clinic.SEED)
-copy_clusters()
-"""
 # Where it only has to live and to end, what it shows in between is left out too.
 SHOWING_NOTHING = """
 from phiproxy.demo.run import Demo
@@ -117,7 +128,7 @@ def running(
     log, home = tmp_path / "out", temporary / "home"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-c", f"{WITH_FEW_PATIENTS}{changed}sys.exit(main())", "demo", "--port", "0", "--dir", str(home)],
+            demo(FEW, "--port", "0", "--dir", str(home), changed=changed),
             stdout=out,
             stderr=out,
             env=environment({"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}),
