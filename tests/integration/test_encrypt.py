@@ -217,7 +217,7 @@ class Writers(AtWork):
 
 def test_under_traffic(postgres_server: PostgresServer, tmp_path: Path) -> None:
     """No statement fails, none waits long, no write is lost: prepared ones and transactions go on over the switch."""
-    rows = 20_000
+    rows = 8_000
     with filled_site(postgres_server, tmp_path, rows=rows) as site:
         with Writers(site, rows) as writers:
             time.sleep(1)
