@@ -13,7 +13,7 @@ import psycopg
 
 from phiproxy.demo.postgres import free_port
 from phiproxy.jobs.throttle import Limits, Throttle
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.proxy import ProxyUnderTest, command, environment, run_cli
 from tests.harness.replicas import replicas
 from tests.harness.server import PostgresServer
@@ -56,7 +56,7 @@ class Reader(AtWork):
                     if in_transactions:
                         conn.execute("COMMIT")
                     self.done += 1
-                    self._stop.wait(0.005)
+                    self._stop.wait(PAUSE)
         except psycopg.Error as error:
             self.wrong.append(f"{type(error).__name__}: {error}")
 
