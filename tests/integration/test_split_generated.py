@@ -11,6 +11,7 @@ from tests.fixtures.grammar_ranges import over_ranges
 from tests.fixtures.grammar_recursive import recursive
 from tests.fixtures.grammar_split import split_reads, split_writes
 from tests.fixtures.grammar_typed import typed
+from tests.fixtures.grammar_wide import wide_reads, wide_writes
 from tests.fixtures.live import Twins
 from tests.harness import explore
 from tests.harness.explore import EXPLORE
@@ -66,10 +67,20 @@ def test_typed_parameters(twins: Twins) -> None:
 
 
 def test_deep_reads(twins: Twins) -> None:
-    became = tried(twins, deep_reads(), 60)
-    explore.enough(became, "equal", 40)
+    became = tried(twins, deep_reads(), 30)
+    explore.enough(became, "equal", 20)
+
+
+def test_wide_reads(twins: Twins) -> None:
+    became = tried(twins, wide_reads(), 30)
+    explore.enough(became, "equal", 10)
 
 
 def test_deep_writes(twins: Twins) -> None:
-    became = tried(twins, deep_writes(), 40)
-    explore.enough(became, "equal", 15)
+    became = tried(twins, deep_writes(), 20)
+    explore.enough(became, "equal", 7)
+
+
+def test_wide_writes(twins: Twins) -> None:
+    became = tried(twins, wide_writes(), 20)
+    explore.enough(became, "equal", 5)
