@@ -83,7 +83,7 @@ def answer(twins: Twins, statement: str, params: Values, types: Types, way: Way)
     return "equal"
 
 
-Generated = tuple[str, tuple[str | None, ...]] | tuple[str, tuple[Typed, ...]]
+Generated = tuple[str, tuple[str | None, ...]] | tuple[str, tuple[Typed, ...]] | tuple[str, tuple[str | Typed | None, ...]]
 
 
 def tried(twins: Twins, generated: st.SearchStrategy[Generated], examples: int) -> Counter[str]:

@@ -11,6 +11,7 @@ from tests.fixtures.grammar_ranges import over_ranges
 from tests.fixtures.grammar_recursive import recursive
 from tests.fixtures.grammar_split import split_reads, split_writes
 from tests.fixtures.grammar_typed import typed
+from tests.fixtures.grammar_wide import wide_reads, wide_writes
 from tests.fixtures.live import Twins
 from tests.harness import explore
 from tests.harness.explore import EXPLORE
@@ -73,3 +74,19 @@ def test_deep_reads(twins: Twins) -> None:
 def test_deep_writes(twins: Twins) -> None:
     became = tried(twins, deep_writes(), 20)
     explore.enough(became, "equal", 7)
+
+
+# What these find becomes a row of the fixtures.
+explored_only = pytest.mark.skipif(not EXPLORE, reason="wider statements are explored only: PHIPROXY_EXPLORE=SECONDS")
+
+
+@explored_only
+def test_wide_reads(twins: Twins) -> None:
+    became = tried(twins, wide_reads(), 60)
+    explore.enough(became, "equal", 20)
+
+
+@explored_only
+def test_wide_writes(twins: Twins) -> None:
+    became = tried(twins, wide_writes(), 40)
+    explore.enough(became, "equal", 10)
