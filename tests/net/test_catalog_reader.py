@@ -10,7 +10,7 @@ import pytest
 from phiproxy.errors import CatalogNeeded
 from phiproxy.net.catalog_reader import CatalogReader, read_catalog
 from phiproxy.policy.catalog import Catalog, CatalogIndex, Drawn
-from phiproxy.policy.catalog_rows import changed, overlaid, some
+from phiproxy.policy.catalog_rows import SOME, changed, overlaid
 from phiproxy.policy.physical_columns import guard, guard_name
 from tests.clinic_model import protected
 from tests.harness.server import PostgresServer
@@ -50,7 +50,7 @@ async def reach(conn: Connection) -> dict[str, str]:
 async def test_sequences_of_columns_are_found_by_an_index_however_many_relations_there_are(conn: Connection) -> None:
     await conn.execute("CREATE TABLE numbered (a serial, b int GENERATED ALWAYS AS IDENTITY, c int DEFAULT 2)")
     await conn.execute("SET enable_seqscan TO off; SET enable_bitmapscan TO off")  # of few rows all are read
-    plan = await (await conn.execute(f"EXPLAIN {some({'numbered'}, ())}".encode())).fetchall()
+    plan = await (await conn.execute(f"EXPLAIN {SOME}".encode(), {"names": ["numbered"], "oids": []})).fetchall()
     lines = [line.strip() for (line,) in plan]
     ((at, scan),) = [(at, line) for at, line in enumerate(lines) if " on pg_class q " in line]
     assert "Index" in scan
