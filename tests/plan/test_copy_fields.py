@@ -261,7 +261,8 @@ def test_what_a_long_row_spells_is_opened_with_keys_that_the_loop_has_taken(
     column, ciphers = PATIENTS.columns["ssn"], full_ciphers()
     envelope = ciphers.stores([column])[column](b"x" * LONG_VALUE, ciphers.draw(column.scope, 1)[0])
     writer = codec_of(form, LIMIT, from_server=True)
-    row: list[bytes | None] = [writer.write(value, i) for i, value in enumerate((b"1", b"\\x" + envelope.hex().encode(), b"m", b""))]
+    values = b"1", b"\\x" + envelope.hex().encode(), b"m", b""
+    row: list[bytes | None] = [writer.write(value, i) for i, value in enumerate(values)]
     data = (b"" if form is CSV else b"PGCOPY\n\xff\r\n\0" + bytes(8)) + writer.join([row])
 
     def apart(work: Callable[[], object]) -> object:
