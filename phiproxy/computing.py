@@ -155,7 +155,8 @@ class Computing:
             return self._computation.also(results.text, results.result_formats)
         if results.suspended:
             return self._computation.more(results.limit)
-        return self._computation.results(Values(results.values, results.formats, results.result_formats), results.limit)
+        values = Values(results.values, results.formats, results.result_formats, results.described)
+        return self._computation.results(values, results.limit)
 
 
 async def _definition(database: Database, definitions: Definitions, row: RowType) -> TypeDefinition:

@@ -85,6 +85,8 @@ class Values:
     values: Sequence[bytes | None] = ()
     formats: Sequence[int] = ()
     result_formats: Sequence[int] = ()
+    described: bool = False
+    """The client was told at its Parse what the parser has to say, such as of a name that is too long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ FLUSH = message(b"H", b"")
 # A connection that keeps more is closed after its run: each commit empties all tables of a session.
 MOST_TABLES = 12
 MOST_STATEMENTS = 200
-_ROW = ord("D")
+_ROW, _NOTICE = ord("D"), ord("N")
 # PortalSuspended, CommandComplete, EmptyQueryResponse: what an Execute ends with.
 _ENDS = frozenset(b"sCI")
 _RESULTS = frozenset(b"TnDCIsNHdc")
@@ -62,13 +62,21 @@ _POSITION = ord("P")
 _Key = tuple[Rest, str, tuple[tuple[str, str], ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A statement that a connection holds, and the notices that its Parse was answered with."""
+
+    name: bytes
+    notices: bytes
+
+
 @dataclass(slots=True)
 class Said:
     """What one connection has been told, and holds."""
 
     settings: dict[str, str] = field(default_factory=dict)
     tables: dict[Source, str] = field(default_factory=dict)
-    statements: dict[_Key, bytes] = field(default_factory=dict)
+    statements: dict[_Key, Kept] = field(default_factory=dict)
     numbered: int = 0
 
     @property
@@ -106,8 +114,9 @@ class Run:
         self._frames = FrameBuffer(MAX_STREAMED)
         self._stages: deque[_Stage] = deque()
         self._held: list[bytes] | None = []
-        self._copying = self._skipping = self._open = False
+        self._copying = self._skipping = self._open = self._described = False
         self._pending: tuple[_Key, bytes] | None = None
+        self._notices = b""  # of a Parse: a connection that holds the statement gives them once, PostgreSQL at each
         self._source = b""
         self._settings: dict[str, str] = {}
 
@@ -120,6 +129,10 @@ class Run:
     def held(self) -> bool:
         """Tell whether its transaction stays open for other statements."""
         return self._rest.held
+
+    @property
+    def _in_rest(self) -> bool:
+        return bool(self._stages) and self._stages[0] is _Stage.REST
 
     @property
     def done(self) -> bool:
@@ -152,6 +165,7 @@ class Run:
         """Run the rest, all rows of its source having been given; with a ``limit`` of rows its portal stays open until ``end``."""
         self._open = limit > 0
         rest, out, given = self._rest, [], list(values.values)
+        self._described = values.described
         formats = expand_formats(tuple(values.formats), len(given))
         if len(rest.parts) == 1:
             out.append(self._begun())
@@ -244,6 +258,8 @@ class Run:
 
     def _shows(self, tag: int) -> bool:
         """Tell whether a message is of the rest's result."""
+        if tag == _NOTICE and self._pending is not None:
+            return False
         if self._skipping or self.failed is not None or not self._stages or self._stages[0] is not _Stage.REST:
             if tag == ord("C") and self._stages and self._stages[0] is _Stage.REST:
                 self._skipping = False  # that was the COPY
@@ -256,10 +272,14 @@ class Run:
             self._fail(decode_error_fields(data, pos, end))
         elif tag == ord("1") and not self._skipping and self._pending is not None and self.failed is None:
             key, name = self._pending
-            self._said.statements[key], self._pending = name, None
+            self._said.statements[key], self._pending = Kept(name, self._notices), None
+        elif tag == _NOTICE and not self._skipping and self._pending is not None and self._in_rest:
+            self._notices += data[pos - 5 : end]
+        elif tag == ord("2") and not self._skipping and self._in_rest:
+            return self._of_parse()
         elif tag == ord("t"):
             oids = decode_parameter_description(data, pos, end)
-            return encode_parameter_description(oids[: self._rest.parameters])
+            return self._of_parse() + encode_parameter_description(oids[: self._rest.parameters])
         elif tag == ord("Z"):
             stage = self._stages.popleft()
             if stage is _Stage.SETTINGS and self.failed is None:
@@ -267,6 +287,11 @@ class Run:
             elif stage is _Stage.REST:
                 self.suspended = self._skipping = False
         return None
+
+    def _of_parse(self) -> bytes:
+        """Return the notices of a Parse, for a client that has not been told them."""
+        notices, self._notices = self._notices, b""
+        return b"" if self._described else notices
 
     def _fail(self, fields: list[tuple[int, bytes]]) -> None:
         if self.failed is not None:
@@ -294,9 +319,10 @@ class Run:
         """Return the name of the statement, and the Parse that it still needs."""
         said, table = self._said, "" if self._source.startswith(b"(") else self._source.decode()
         key = self._rest, table, tuple(self._settings.items())
-        name = said.statements.get(key)
-        if name is not None:
-            return name, b""
+        kept = said.statements.get(key)
+        if kept is not None:
+            self._notices = kept.notices
+            return kept.name, b""
         said.numbered += 1
         name = b"s%d" % said.numbered
         self._pending = key, name

@@ -91,10 +91,11 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the client is told of a split statement: the types of its parameters, and its columns."""
+    """What the client is told of a split statement: the types of its parameters, its columns, and the notices of its parser."""
 
     parameters: tuple[int, ...]
     fields: tuple[Field, ...]
+    notices: bytes = b""
 
     def shown(self, formats: Sequence[int]) -> list[Field]:
         """Return the columns with format codes, one for each; of a statement that is not bound they are 0."""
@@ -142,8 +143,8 @@ class SplitPlan(StatementPlan):
         )
         return mine == others and self.source.same(other.source)
 
-    def describe(self, key: object, told: bytes) -> Description:
-        """Take what the engine says of the whole statement: ParameterDescription, then RowDescription."""
+    def describe(self, key: object, told: bytes, notices: bytes = b"") -> Description:
+        """Take what the engine says of the whole statement: ParameterDescription, then RowDescription; its notices apart."""
         told_parameters, told_columns = _messages(told)
         fields = self.placed_columns(decode_row_description(told_columns, 5, len(told_columns)))
         types = decode_parameter_description(told_parameters, 5, len(told_parameters))
@@ -151,7 +152,7 @@ class SplitPlan(StatementPlan):
         parameters = tuple(numbered.get(n, 0) for n in range(1, max(numbered, default=0) + 1))
         if len(self.descriptions) >= MAX_DESCRIPTIONS:
             self.descriptions.clear()
-        described = self.descriptions[key] = Description(parameters, tuple(fields))
+        described = self.descriptions[key] = Description(parameters, tuple(fields), notices)
         return described
 
     def placed_columns(self, fields: Sequence[Field]) -> list[Field]:

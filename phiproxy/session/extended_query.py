@@ -70,7 +70,7 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
     name = readable(session, sent.name)
     with nonconforming_strings.positions(session, given, text):
         if isinstance(plan, SplitPlan) and not session.pipeline.silent:
-            plan = split_statements.described(session, plan, sent.oids)
+            plan = split_statements.described(session, plan, sent.oids, parsing=True)
         elif plan.prepared is not None and isinstance(query := plan.prepared[0], SplitPlan):
             split_statements.described(session, query, plan.prepared[1])
     split_writes.check(session, plan)

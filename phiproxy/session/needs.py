@@ -107,8 +107,8 @@ class NeedWork(NamedTuple):
 class Results(NamedTuple):
     """Have a rest computed: the values of its parameters, in these formats, and its results, with a ``limit`` so many of them.
 
-    ``seconds`` is statement_timeout. Of a computation that was suspended only the limit is looked at; ``text`` is another statement
-    in its transaction.
+    ``seconds`` is statement_timeout; ``described``: the client knows the notices of its parser. Of a computation that was suspended
+    only the limit is looked at; ``text`` is another statement in its transaction.
     """
 
     values: Sequence[bytes | None]
@@ -118,6 +118,7 @@ class Results(NamedTuple):
     seconds: float = 0.0
     suspended: bool = False
     text: bytes = b""
+    described: bool = False
 
 
 class NeedEngine(NamedTuple):

@@ -141,6 +141,12 @@ def computed(session: State, piece: bytes) -> None:
         computing.last = piece[-len(_SUSPENDED) :]
 
 
+def notices_apart(messages: bytes) -> tuple[bytes, bytes]:
+    """Return the messages that are no notices, and the notices."""
+    parts = [(tag == _NOTICE, messages[start:end]) for tag, start, end in whole_messages(messages)]
+    return b"".join(part for notice, part in parts if not notice), b"".join(part for notice, part in parts if notice)
+
+
 def without_notices(session: State, piece: bytes, *, all_of_them: bool) -> bytes:
     """Show the notices of the engine with which messages begin, or all of them, and return the others."""
     others, at = [], 0

@@ -48,10 +48,11 @@ class CannotBeRun(StatementRefused, sqlstate="55000", anchor="err-engine"):
     """FETCH from a cursor over a split query after another FETCH from it has failed (55000)."""
 
 
-def described(session: State, plan: SplitPlan, oids: tuple[int, ...]) -> SplitPlan:
+def described(session: State, plan: SplitPlan, oids: tuple[int, ...], *, parsing: bool = False) -> SplitPlan:
     """Return the plan of a statement that the engine has described, with its source for the types of its parameters.
 
-    WorkNeeded, and what the engine says where the statement is wrong.
+    A client that is ``parsing`` is shown the notices of the parser. WorkNeeded, and what the engine says where the statement is
+    wrong.
     """
     if plan.copies:
         return plan
@@ -64,7 +65,9 @@ def described(session: State, plan: SplitPlan, oids: tuple[int, ...]) -> SplitPl
         except StatementFailed as failed:
             raise plan.placed(failed, whole=True) from None
         assert isinstance(told, list)
-        description = plan.describe(key, split_replies.without_notices(session, b"".join(told), all_of_them=True))
+        description = plan.describe(key, *split_replies.notices_apart(b"".join(told)))
+    if parsing and description.notices:
+        session.to_client.append(description.notices)
     return session.planner.splitting.typed(plan, description.parameters, oids, session.view())
 
 
@@ -170,7 +173,7 @@ def execute(session: State, name: bytes, portal: Portal, limit: int) -> None:
     assert given is not None
     shown = (given.result_formats, limit) if plan.split.write is None else ((1,), 0)
     shown = ((), 0) if plan.split.write is None and plan.split.analyzed is not None else shown
-    results = Results(plan.of_rest(given.values), plan.of_rest(given.formats), *shown)
+    results = Results(plan.of_rest(given.values), plan.of_rest(given.formats), *shown, described=not session.pipeline.silent)
     computation, asks = portal.computation, portal.computation is None
     later: Enter | None = None
     if asks:

@@ -49,6 +49,8 @@ _DEFINES = re.compile(
     r"|drop\s+(?:aggregate|function|operator|policy|role|rule|sequence|statistics|table|trigger|user|view)\s)",
     re.ASCII,
 )
+# What no text of these begins otherwise than: nearly all texts are told by it in a fifth of a microsecond.
+_MAY_DEFINE = re.compile(rb"\s*(?:create|alter|drop)\s", re.IGNORECASE)
 # With one of these it may be several statements, or name what it does not spell; change the search path, as temporary tables and
 # schemas do, or a setting; or be made from a query.
 _MORE = (";", "--", "/*", "\\", "$", "u&", "temp", "schema", "extension", "set_config", "pg_settings", "database")
@@ -156,7 +158,9 @@ class Screen:
 
         What it names, and what reads it, is nothing protected, so it only changes the catalogue: ``ALTER TABLE log ADD note text``.
         """
-        if not self._may_define or self._looks_at_ddl or len(text) > _DEFINITION or not text.isascii():
+        if _MAY_DEFINE.match(text) is None or len(text) > _DEFINITION or not text.isascii():
+            return None
+        if not self._may_define or self._looks_at_ddl:
             return None
         lowered = _lowered(text)
         found = _DEFINES.match(lowered)
