@@ -103,6 +103,11 @@ class StatementFailed(PhiproxyError, anchor="err-engine"):
         """The engine's SQLSTATE."""
         return dict(self.fields).get(_STATE, b"XX000").decode("ascii", "replace")
 
+    def told_as(self, state: str) -> "StatementFailed":
+        """Return the same with another SQLSTATE."""
+        fields = ((code, state.encode() if code == _STATE else value) for code, value in self.fields)
+        return StatementFailed(fields, self.position)
+
 
 def state_of(error: PhiproxyError) -> str:
     """Return the SQLSTATE that the client is told: of what has failed in the engine that of the engine."""

@@ -199,9 +199,14 @@ class SplitPlan(StatementPlan):
         return Computed(tuple(map(write, described.parts)), self.split.described_columns, types, row_types=self.split.row_types)
 
     def placed(self, failed: StatementFailed, *, whole: bool = False) -> StatementFailed:
-        """Return an error of the engine's with its position in the client's text; ``whole``: it was to describe the statement."""
+        """Return an error of the engine's with its position in the client's text; ``whole``: it was to describe the statement.
+
+        A value that cannot be cast to the type of its column, which the rest does and PostgreSQL does when it assigns, is 42804.
+        """
         rest = self.split.described if whole else self.split.rest
         at = None if failed.position is None else _client_offset(rest, failed.position)
+        if self.split.write is not None and not whole and at is None and failed.state == "42846":
+            failed = failed.told_as("42804")
         position = None if at is None else len(self.text[:at].decode("utf-8", "ignore")) + 1
         return StatementFailed(failed.fields, position)
 

@@ -50,12 +50,11 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
                                          (SELECT CASE WHEN pg_catalog.count(*) = 1 THEN pg_catalog.min(
                                              pg_catalog.quote_ident(qn.nspname) || '.' || pg_catalog.quote_ident(q.relname)) END
                                             FROM pg_catalog.pg_class q JOIN pg_catalog.pg_namespace qn ON qn.oid = q.relnamespace
-                                           WHERE q.relkind = 'S' AND (q.oid IN (
+                                           WHERE q.relkind = 'S' AND q.oid = ANY (ARRAY(
                                                    SELECT p.refobjid FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_depend p
                                                      ON p.classid = 2604 AND p.objid = d.oid AND p.refclassid = 1259
-                                                    WHERE d.adrelid = c.oid AND d.adnum = a.attnum)
-                                                 OR q.oid IN (
-                                                   SELECT p.objid FROM pg_catalog.pg_depend p
+                                                    WHERE d.adrelid = c.oid AND d.adnum = a.attnum
+                                                   UNION ALL SELECT p.objid FROM pg_catalog.pg_depend p
                                                     WHERE a.attidentity <> '' AND p.classid = 1259 AND p.refclassid = 1259
                                                       AND p.refobjid = c.oid AND p.refobjsubid = a.attnum AND p.deptype = 'i'))),
                                          a.attidentity)

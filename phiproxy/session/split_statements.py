@@ -99,8 +99,9 @@ def bind(session: State, data: bytes, start: int, end: int, portal: bytes, prepa
     plan = prepared.plan
     assert isinstance(plan, SplitPlan)
     description = None
-    # A simple Query is not described; but of a write only the whole statement says whether its names are ambiguous.
-    if not session.pipeline.silent or plan.split.write is not None:
+    # A simple Query is not described; but of a write only the whole statement says whether its names are ambiguous, and of a query
+    # of WITH that nothing refers to only it says whether that can be read.
+    if not session.pipeline.silent or plan.split.write is not None or plan.split.unread:
         plan = described(session, plan, prepared.oids)
         description = description_of(session, plan)
     sent = slow_work.bound(session, data, start + 5, end)

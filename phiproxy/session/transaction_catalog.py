@@ -4,8 +4,9 @@ Nothing is modelled, so savepoints, failed statements and what functions did are
 statement that may name something protected is planned.
 """
 
+import re
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 
 from phiproxy.effects import Effects
 from phiproxy.errors import AnnouncementNeeded, CatalogNeeded, StatementRefused
@@ -15,6 +16,12 @@ from phiproxy.session import slow_work
 from phiproxy.session.pipeline import Later
 from phiproxy.session.proxy_messages import ask, waits_in_group
 from phiproxy.session.state import State
+
+# Bytes of a text in which a name is looked for by itself: in one that is longer, a look at the catalogue takes less than that.
+SHORT = 16 * 1024
+# Bytes, less one character, up to which PostgreSQL reads a name: a longer word may mean one of this length.
+_WHOLE = 60
+_OF_A_WORD = re.compile(rb"[a-z0-9_\x80-\xff]")
 
 
 class OverlayNeeded(Exception):
@@ -117,11 +124,35 @@ def _check_failed(session: State, text: bytes) -> None:
 
 
 def names_one(text: bytes, names: Iterable[str]) -> bool:
-    """Tell whether a text may name what DDL has just made, or read a schema: what that reaches may not be known yet."""
+    """Tell whether a text may name what DDL has just made, or read a schema: what that reaches may not be known yet.
+
+    A name that stands by itself, also in a constant, which may be a statement: ``v`` is not in ``SELECT * FROM visits``. What was
+    rolled back is waited for, and its name may be one letter.
+    """
     folded = text.lower()
     if b'u&"' in folded or b"schema_to_xml" in folded:
         return True
-    return any(name.lower().replace('"', '""').encode() in folded for name in names)
+    # Behind a backslash, letters and digits may mean a character that ends a word.
+    by_itself = len(folded) <= SHORT and b"\\" not in folded
+    return any(_is_in(folded, name, by_itself=by_itself) for name in names)
+
+
+def _is_in(folded: bytes, name: str, *, by_itself: bool) -> bool:
+    spelled = name.replace('"', '""').encode().lower()
+    if spelled not in folded:
+        return False
+    return not by_itself or len(spelled) >= _WHOLE or _word(spelled).search(folded) is not None
+
+
+@lru_cache(1024)
+def _word(spelled: bytes) -> re.Pattern[bytes]:
+    """Match a name that is no part of a longer one; a digit, ``$`` and ``_`` may stand before it: ``_v`` is an array of ``v``.
+
+    An operator's name may stand between letters.
+    """
+    before = rb"(?<![a-z\x80-\xff])" if _OF_A_WORD.match(spelled[:1]) else b""
+    behind = rb"(?![a-z0-9_\x80-\xff])" if _OF_A_WORD.match(spelled[-1:]) else b""
+    return re.compile(before + re.escape(spelled) + behind)
 
 
 def forget(session: State) -> None:

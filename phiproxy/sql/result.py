@@ -466,6 +466,8 @@ class Split:
     """Why it is refused where no engine is configured."""
     waiting: Waiting | None = None
     """Of a statement that the server answers for other values: those for which it does not."""
+    unread: bool = False
+    """Whether a query of WITH, which nothing refers to, is in ``described`` alone: PostgreSQL does not run it, but reads it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness import results
 from tests.harness.differential import Differential, Protocol
 
 STATEMENTS = {
@@ -32,3 +33,15 @@ STATEMENTS = {
 def test_as_postgresql_says_it(kept_both: Differential, name: str, protocol: Protocol) -> None:
     outcome = kept_both.run(STATEMENTS[name], protocol=protocol)
     assert outcome.sqlstate == name[:5]
+
+
+def test_a_sequence_that_is_not_there_is_pointed_at(kept_both: Differential) -> None:
+    statement = "INSERT INTO patients (city, mrn) VALUES ('é', 'M' || nextval('nothing'))"
+    told = [results.simple(conn, statement)[-1] for conn in (kept_both.plain, kept_both.proxied)]
+    assert [one.sqlstate for one in told] == ["42P01"] * 2
+    assert [one.position for one in told] == [statement.index("'nothing'") + 1] * 2
+
+
+def test_a_parameter_that_makes_a_value_one_of_another_type(kept_both: Differential) -> None:
+    outcome = kept_both.run("UPDATE stays SET bed = $1 - 1 WHERE born = $1", ("1980-01-01",))
+    assert outcome.sqlstate == "42804"

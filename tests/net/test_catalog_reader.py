@@ -10,7 +10,7 @@ import pytest
 from phiproxy.errors import CatalogNeeded
 from phiproxy.net.catalog_reader import CatalogReader, read_catalog
 from phiproxy.policy.catalog import Catalog, CatalogIndex, Drawn
-from phiproxy.policy.catalog_rows import changed, overlaid
+from phiproxy.policy.catalog_rows import changed, overlaid, some
 from phiproxy.policy.physical_columns import guard, guard_name
 from tests.clinic_model import protected
 from tests.harness.server import PostgresServer
@@ -45,6 +45,16 @@ async def reach(conn: Connection) -> dict[str, str]:
     """What reaches, without the functions that always do and the array type of the table."""
     text = "runs SQL or reads tables that are given as text"
     return {n: why for n, why in (await read(conn)).reaching.items() if why != text and n != "_patients"}
+
+
+async def test_sequences_of_columns_are_found_by_an_index_however_many_relations_there_are(conn: Connection) -> None:
+    await conn.execute("CREATE TABLE numbered (a serial, b int GENERATED ALWAYS AS IDENTITY, c int DEFAULT 2)")
+    await conn.execute("SET enable_seqscan TO off; SET enable_bitmapscan TO off")  # of few rows all are read
+    plan = await (await conn.execute(f"EXPLAIN {some({'numbered'}, ())}".encode())).fetchall()
+    lines = [line.strip() for (line,) in plan]
+    ((at, scan),) = [(at, line) for at, line in enumerate(lines) if " on pg_class q " in line]
+    assert "Index" in scan
+    assert lines[at + 1].startswith("Index Cond: (oid = ANY")
 
 
 async def test_relations(conn: Connection) -> None:

@@ -10,6 +10,7 @@ import pytest
 from phiproxy.errors import StatementRefused
 from phiproxy.session.needs import NeedAnnouncement, NeedCatalog
 from phiproxy.session.proxy_messages import own_query
+from phiproxy.session.transaction_catalog import SHORT, names_one
 from phiproxy.wire.messages import error_response
 from tests.session.frames import (
     BIND_COMPLETE,
@@ -210,6 +211,33 @@ def test_what_another_session_makes_over_protected_tables_is_looked_up_after_ddl
     assert play.need == NeedCatalog(changed=True)
     play.resumes()
     play.server_gets(query("SELECT * FROM shown"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "may"),
+    [
+        ("v", "SELECT * FROM V", True),
+        ("v", "SELECT v.* FROM public.v", True),
+        ("v", "TABLE v", True),
+        ("v", "SELECT query_to_xml('TABLE v', true, true, '')", True),
+        ("v", "SELECT query_to_xml(E'TABLE\\tv', true, true, '')", True),
+        ("v", "SELECT NULL::_v", True),
+        ("v", "SELECT 1v", True),
+        ("v", "SELECT 'x$v$'", True),
+        ("v", "SELECT * FROM visits WHERE move = 'vé'", False),
+        ("m", "SELECT id FROM patients", False),
+        ("m", 'SELECT id FROM U&"\\006d"', True),
+        ("m", f"SELECT id FROM patients WHERE city = '{'x' * SHORT}'", True),
+        ("ém", "SELECT id FROM ém", True),
+        ("m", "SELECT id FROM ém", False),
+        ("É", "SELECT id FROM É", True),
+        ('a "b', 'SELECT id FROM "a ""b"', True),
+        ("=", "SELECT id FROM patients WHERE id=1", True),
+        ("x" * 63, f"SELECT id FROM {'x' * 70}", True),
+    ],
+)
+def test_a_name_that_is_about_to_be_made_is_a_word(name: str, text: str, may: bool) -> None:
+    assert names_one(text.encode(), [name]) is may
 
 
 DDL = [parse("CREATE TABLE made (a int)"), bind(), execute()]

@@ -21,7 +21,8 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.order_and_limit import changes_rows
 from phiproxy.sql.split.pieces import Replaced
 from phiproxy.sql.split.remaining import bodies
-from phiproxy.sql.split.rest_nodes import check_rest, row_references
+from phiproxy.sql.split.rest_nodes import check_rest, row_references, unnoticed
+from phiproxy.sql.split.same_answers import UNORDERED
 from phiproxy.sql.split.sources import Column, Source
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.values import server_values
@@ -57,13 +58,21 @@ def computed_columns(whole: Whole, read: Block, source: Source, label: str, gone
     → source: SELECT visits.diagnosis, severity(room) FROM visits WHERE id = 1
     → rest: SELECT visits."phi.c1" AS severity, upper(diagnosis)
       FROM (SELECT s.c1, s.c2 FROM {} AS s) AS visits (diagnosis, "phi.c1") WHERE true
+
+    What may be called in vain (``unnoticed``) is, for rows that the rest leaves out, and in CASE:
+
+    SELECT id, CASE WHEN full_name IS NULL THEN gen_random_uuid() END FROM patients WHERE notes ILIKE 'x%'
+    → source: SELECT patients.id, patients.full_name, patients.notes, gen_random_uuid() FROM patients
     """
     outputs = read.body.get("targetList", [])
     calls = [message for message in bodies(outputs, ()) if "funcname" in message]
     grouped = any(key in read.body for key in _GROUPING) or any(is_aggregate(whole.verdict, call) for call in calls)
     if not (whole.shows or whole.calls.each) or (whole.calls.each and grouped):
         return []
-    if read.body is not whole.body or not _one_for_one(whole, read, source, gone, grouped=grouped):
+    if read.body is not whole.body or not _one_at_most(whole, read, grouped=grouped):
+        return []
+    exactly = _one_for_one(read, source, gone, locks=bool(whole.calls.each))
+    if grouped and not exactly:
         return []
     found: list[ComputedColumn] = []
     try:
@@ -71,7 +80,9 @@ def computed_columns(whole: Whole, read: Block, source: Source, label: str, gone
     except Impossible:
         taken = set()
     for target in (only(node)[1] for node in outputs):
-        for node in _candidates(whole, target["val"], taken, per_row=not grouped):
+        in_vain = [] if grouped else list(unnoticed(whole.verdict, target["val"]))
+        candidates = _candidates(whole, target["val"], taken, per_row=not grouped) if exactly else ()
+        for node in (*candidates, *in_vain):
             column = _column(whole, read, source, node, grouped=grouped)
             if column is None or any(one.span[0] <= column[0][0] < one.span[1] for one in found):
                 continue  # or it is a part of one
@@ -82,20 +93,29 @@ def computed_columns(whole: Whole, read: Block, source: Source, label: str, gone
     return found
 
 
-def _one_for_one(whole: Whole, read: Block, source: Source, gone: Collection[int], *, grouped: bool) -> bool:
-    """Tell whether the outputs of a query, or the arguments of its aggregates, are evaluated once for each row of its source."""
+def _one_for_one(read: Block, source: Source, gone: Collection[int], *, locks: bool) -> bool:
+    """Tell whether a query evaluates its outputs for each row of its source, if it does so for none more than once.
+
+    ``locks``: rows may be locked.
+    """
+    body = read.body
+    if source.waiting or ("lockingClause" in body and not locks):
+        return False
+    if not all(id(node) in gone for part in read.parts for node in part.nodes):
+        return False
+    return bool(source.behind) or not {"limitCount", "limitOffset"} & body.keys()
+
+
+def _one_at_most(whole: Whole, read: Block, *, grouped: bool) -> bool:
+    """Tell whether the outputs of a query, or the arguments of its aggregates, see each row of its source once at most."""
     body = read.body
     outputs = body.get("targetList", [])
-    if source.waiting or "windowClause" in body or ("lockingClause" in body and not whole.calls.each):
+    if "windowClause" in body:
         return False
     if any(name.startswith("phi.") for name in whole.identifiers) or any("A_Star" in message for message in bodies(outputs, ())):
         return False  # it would have the column too
     if any(row_references(whole.verdict, body, {table.label for table in whole.tables})):
         return False  # and so would a row
-    if not all(id(node) in gone for part in read.parts for node in part.nodes):
-        return False
-    if ({"limitCount", "limitOffset"} & body.keys()) and not source.behind:
-        return False
     calls = [message for message in bodies([outputs, body.get("sortClause", [])], ()) if "funcname" in message]
     return not any(changes_rows(whole, call) for call in calls if not (grouped and _is_plain_aggregate(whole, call)))
 
@@ -152,7 +172,7 @@ def _column(whole: Whole, read: Block, source: Source, node: Node, *, grouped: b
     names = [strings(message["funcname"])[-1] for message in bodies(node, ()) if "funcname" in message]
     functions = [function for name in names for function in whole.verdict.signatures.functions(name)]
     sorted_later = "sortClause" in read.body and not source.behind and not grouped
-    if sorted_later and any(function.volatile == "v" for function in functions):
+    if sorted_later and any(function.volatile == "v" for function in functions) and not set(names) <= UNORDERED:
         return None  # which is computed of rows that are sorted
     carried = whole.carried(Known("", _type(whole, kind, body), typmod=-1))
     return None if carried is None else (_span(whole, kind, node), carried)

@@ -16,7 +16,7 @@ from phiproxy.sql.split.clauses import Part
 from phiproxy.sql.split.computed_columns import ComputedColumn, computed_columns
 from phiproxy.sql.split.from_items import is_wanted, item_columns, views_of
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.order_and_limit import behind, locking, locks, nothing_waits
+from phiproxy.sql.split.order_and_limit import behind, locking, locks, nothing_waits, sorts_by_chance
 from phiproxy.sql.split.pieces import table_span
 from phiproxy.sql.split.remaining import bodies, nodes
 from phiproxy.sql.split.row_by_row import rows_of
@@ -74,6 +74,8 @@ class Division:
     parts: list[Part] = field(default_factory=list)
     gone: set[int] = field(default_factory=set)
     blank: list[Node] = field(default_factory=list)
+    unread: bool = False
+    """Whether one of them is in no source either."""
     limited: list[Block] = field(default_factory=list)
     values: list[ServerValue] = field(default_factory=list)
     value_source: list[Source] = field(default_factory=list)
@@ -198,7 +200,7 @@ class _Divider:
         if values and self.whole.stored and rows_of(self.whole, self.out) != "other":
             self._beside(values)
         elif values:
-            columns = {value.key: Column("", "", value.type, value.written) for value in values}
+            columns = {value.key: _value_column(value) for value in values}
             self.out.value_source.append(Source(None, list(columns.values())))
         self.out.number(self.whole.a.text)
         return self.out
@@ -265,6 +267,8 @@ class _Divider:
             self._defining.discard(name)
         else:
             self._blank(cte)
+            elsewhere = bodies(self.whole.body, {id(cte["ctequery"])})
+            self.out.unread |= not any(m.get("relname") == name and "schemaname" not in m for m in elsewhere)
 
     def _blank(self, cte: Node) -> None:
         self.out.blank.append(cte)
@@ -331,6 +335,8 @@ class _Divider:
                 source.behind = []
             elif source.behind:
                 self.out.limited.append(read)
+                if sorts_by_chance(self.whole, read.body):
+                    self.out.take(*read.body["sortClause"])
         locking(self.whole, read, source, "")
 
     def _compute(self, read: Block, source: Source, label: str) -> None:
@@ -468,6 +474,11 @@ class _Divider:
             for node in _units(body, gone):
                 if references(self.whole.verdict, [node], level, self.whole.protected).secret:
                     yield from (value for _, value in _values(node, gone))
+
+
+def _value_column(value: ServerValue) -> Column:
+    """Return a value of the server's as a column: of a call for each row, which may fail, with its place in the client's text."""
+    return Column("", "", value.type, value.written, span=(value.start, value.end) if value.each else None)
 
 
 def _within(at: int, spans: Sequence[tuple[int, int]]) -> bool:

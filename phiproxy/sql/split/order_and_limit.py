@@ -8,6 +8,7 @@ from phiproxy.sql.pg_errors.calls import is_aggregate
 from phiproxy.sql.resolve.output_names import output_name
 from phiproxy.sql.split.blocks import Block
 from phiproxy.sql.split.clauses import select_token, tail
+from phiproxy.sql.split.ctes import is_volatile
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.sources import Source
@@ -53,10 +54,14 @@ def behind(whole: Whole, read: Block) -> list[tuple[int, int]]:
 
     SELECT upper(full_name) FROM patients ORDER BY id LIMIT 10
     → source: SELECT patients.id, patients.full_name FROM patients ORDER BY id LIMIT 10
+
+    SELECT upper(full_name) FROM patients ORDER BY random()
+    → source: SELECT patients.full_name FROM patients ORDER BY random()
+    → rest: SELECT upper(full_name) FROM (SELECT s.c1 FROM {} AS s) AS patients (full_name)
     """
     if not all(_means_the_same(read.body, only(node)[1]["node"]) for node in read.body.get("sortClause", ())):
         return []
-    if "limitCount" not in read.body and "limitOffset" not in read.body and not _is_numbered(whole, read.body):
+    if "limitCount" not in read.body and "limitOffset" not in read.body and not _keeps_order(whole, read.body):
         return []
     first, end, locks = _tail(whole, read.body)
     tokens, spans, at = whole.spans.tokens, [], first
@@ -133,9 +138,10 @@ def _quoted(name: str) -> str:
 def without(whole: Whole, body: Node, *, limited: bool) -> Iterator[tuple[int, int]]:
     """Yield the spans of what the rest does not have: the locking of rows, and OFFSET where the source has it.
 
-    Of rows that are written with what was drawn for them, ORDER BY and LIMIT too: the engine might sort equal ones otherwise.
+    Of rows that are written with what was drawn for them, ORDER BY and LIMIT too: the engine might sort equal ones otherwise. So it
+    is of rows that are sorted by something volatile.
     """
-    if limited and _is_numbered(whole, body):
+    if limited and _keeps_order(whole, body):
         first, end, _ = _tail(whole, body)
         yield whole.spans.tokens[first].start, whole.spans.tokens[end - 1].end
         return
@@ -154,9 +160,17 @@ def without(whole: Whole, body: Node, *, limited: bool) -> Iterator[tuple[int, i
         i += 1
 
 
-def _is_numbered(whole: Whole, body: Node) -> bool:
-    """Tell whether the outputs of a query are written, with values of volatile functions for each row."""
-    return bool(whole.calls.each) and body is whole.body
+def _keeps_order(whole: Whole, body: Node) -> bool:
+    """Tell whether rows stay as the source sorts them: by what is volatile, or they are written with such values for each row."""
+    return (bool(whole.calls.each) and body is whole.body) or sorts_by_chance(whole, body)
+
+
+def sorts_by_chance(whole: Whole, body: Node) -> bool:
+    """Tell whether the statement sorts by what is volatile, as ``ORDER BY random()``: nobody can do so again.
+
+    Of a subquery this is not asked: it may be evaluated for each row of the query around it.
+    """
+    return body is whole.body and not whole.stored and is_volatile(whole, {"sortClause": body.get("sortClause", [])})
 
 
 def _tail(whole: Whole, body: Node) -> tuple[int, int, list[tuple[int, int]]]:

@@ -29,6 +29,8 @@ TEXT_SEARCH = frozenset(
 )  # fmt: skip
 # Functions with another result at each call, in whatever order they are called.
 VOLATILE = frozenset({"clock_timestamp", "gen_random_uuid", "timeofday", "uuidv4", "uuidv7"})
+# Those of them whose results do not even tell in which order they were called.
+UNORDERED = frozenset({"gen_random_uuid", "uuidv4"})
 # Those whose results depend on the calls before: of a sequence, and of the session's random numbers, which setseed() begins anew.
 DRAWN = frozenset({"currval", "lastval", "nextval", "random", "random_normal"})
 AT_EACH_CALL = VOLATILE | DRAWN

@@ -132,6 +132,7 @@ def _split(
         numbers=whole.numbers,
         refusal=refusal,
         waiting=waiting,
+        unread=division.unread,
     )
 
 
@@ -180,5 +181,7 @@ def _described(whole: Whole, division: Division | None) -> tuple[Rest, tuple[Sou
     except Impossible:
         # Something of it only the server has: what is described is the rest, which must say all that there is to say of parameters.
         division = division or divide(whole)
+        if division.unread:
+            raise Impossible("a query of WITH that only the whole statement has") from None
         return *described_text(whole, division), row_types(whole, division.gone)
     return *described_text(whole, None), row_types(whole, ())

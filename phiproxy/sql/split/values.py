@@ -14,7 +14,7 @@ from phiproxy.sql.split.clock_constants import MOMENTS, compared_with_moments
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced
 from phiproxy.sql.split.remaining import bodies, nodes
-from phiproxy.sql.split.rest_nodes import functions_called
+from phiproxy.sql.split.rest_nodes import functions_called, unnoticed
 from phiproxy.sql.split.same_answers import is_settled, means_clock
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import type_of
@@ -121,7 +121,11 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
 def _made_once(whole: Whole) -> set[int]:
     """Return the ids of the calls in the outputs of a query that are made exactly once: not those in CASE or a subquery.
 
-    Beside a set none is: ``'M' || nextval('numbers'), generate_series(1, 3)`` makes the call for each of its rows.
+    Beside a set none is: ``'M' || nextval('numbers'), generate_series(1, 3)`` makes the call for each of its rows. Of a function
+    that may be called in vain (``unnoticed``) it is enough that it is made once at most.
+
+    INSERT INTO patients (mrn) VALUES (coalesce($1, gen_random_uuid()::text))
+    → source: SELECT gen_random_uuid()
     """
     outputs = whole.body.get("targetList", [])
     if not whole.calls.once or any(_is_set(whole, call) for call in bodies(outputs, ())):
@@ -136,7 +140,7 @@ def _made_once(whole: Whole) -> set[int]:
             left.append(node["arg"])
         elif kind == "A_Expr" and node["kind"] == "AEXPR_OP":
             left += [node[side] for side in ("lexpr", "rexpr") if side in node]
-    return found
+    return found | {id(node["FuncCall"]) for node in unnoticed(whole.verdict, outputs)}
 
 
 def _is_set(whole: Whole, message: Node) -> bool:

@@ -13,7 +13,8 @@ What they read of the text:
     clauses, merge_clauses, merge_source, inner_write, targets, row_keys, conflict_target
 
 What may flow where:
-    traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, checks, drawn, drawn_order
+    traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, checks, drawn, drawn_order,
+    drawn_in_with
 
 What they are put together of:
     composed, composed_select, composition, described, returned

@@ -26,8 +26,8 @@ from phiproxy.sql.split.writes.written import Given, Written
 from phiproxy.sql.text.token_spans import OPEN, Spans
 
 
-class _Value(NamedTuple):
-    """A value that is computed: how it is asked for, of which type it is given, where it stands, and its column."""
+class AskedValue(NamedTuple):
+    """A value that is computed, or drawn: how it is asked for, of which type it is given, where it stands, and its column."""
 
     key: object
     asked: Sequence[str | Span]
@@ -48,30 +48,30 @@ def computed_values(
 ) -> Split:
     """Split an INSERT … VALUES, or an UPDATE to values that are the same for every row; Impossible for any other.
 
-    What ON CONFLICT sets to something of a row (``SET ssn = excluded.ssn``) stays as it is; ``split_again``: all that it sets.
+    What ON CONFLICT sets to something of a row (``SET ssn = excluded.ssn``) stays as it is; ``split_again``: all that it sets, but
+    for what the server is asked for.
 
     INSERT INTO patients (ssn, city) VALUES (initcap($1), $2)
     → rest: SELECT q.q1 FROM (SELECT initcap($1)) AS q (q1)
     → write: INSERT INTO patients (ssn, city) VALUES ($1, $2)
+
+    INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = gen_random_uuid()::text
+    → source: SELECT gen_random_uuid()
+    → write: INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = $2
     """
     computed = [given for given in write.values if given.computed]
-    of_conflict = [given for given in write.conflict if given.computed and not given.of_row and split_again is None]
+    of_conflict = [given for given in write.conflict if given.computed and not given.of_row]
+    if split_again is not None:
+        of_conflict = [given for given in of_conflict if is_changing(given.node)]
     if any(given.picks[1] for given in (*computed, *of_conflict)):
         raise Impossible("a query that gives several values")
     if not (computed or of_conflict) or (write.kind == "UpdateStmt" and any(given.of_row for given in computed)):
         raise Impossible("nothing is computed that is the same for every row")
-    if any(is_changing(given.node) for given in (of_conflict if write.kind == "InsertStmt" else computed)):
-        raise Impossible("a value that each row has its own of, or that not every row has")
-    if any(is_drawn(given.node) for given in computed):
-        computed = [given for given in write.values if given.computed or is_drawn(given.node)]
-    _check_volatile(a, computed)
-    defaults = check_drawn(a, write, computed)
-    values = [_value(a, write, given) for given in (*computed, *of_conflict)]
-    values += [_default(a, write, default) for default in defaults]
-    if any(is_drawn(given.node) for given in computed) and len(write.clauses.rows) == 1:
-        values.sort(key=lambda value: place_of(write.target.relation, value.column))
-    else:
-        values.sort(key=lambda value: value.span or (len(a.text), 0))
+    if write.kind == "UpdateStmt" and any(is_changing(given.node) for given in computed):
+        raise Impossible("a value that each row has its own of")
+    if any(is_changing(given.node) for given in of_conflict):
+        _check_one_conflict(write, of_conflict)
+    values = asked_values(a, write, computed, of_conflict)
     if len({value.key for value in values}) < len(values):
         try:
             return _split(a, spans, write, values, refusal, split_again, together=True)
@@ -79,6 +79,32 @@ def computed_values(
             pass
     values = [value._replace(key=n) for n, value in enumerate(values)]
     return _split(a, spans, write, values, refusal, split_again, together=False)
+
+
+def asked_values(a: Analysis, write: Written, computed: Sequence[Given], of_conflict: Sequence[Given]) -> list[AskedValue]:
+    """Return what is asked for of these values, in its order: where something is drawn, all of VALUES that is; Impossible."""
+    drawing = any(is_drawn(given.node) for given in computed)
+    if drawing:
+        computed = [given for given in write.values if given.computed or is_drawn(given.node)]
+    _check_volatile(a, [*computed, *of_conflict])
+    defaults = check_drawn(a, write, computed)
+    values = [_asked_value(a, write, given) for given in (*computed, *of_conflict)]
+    values += [_default(a, write, default) for default in defaults]
+    if drawing and len(write.clauses.rows) == 1:
+        values.sort(key=lambda value: place_of(write.target.relation, value.column))
+    else:
+        values.sort(key=lambda value: value.span or (len(a.text), 0))
+    return values
+
+
+def _check_one_conflict(write: Written, given: Sequence[Given]) -> None:
+    """Go on where one row at most is set to these values, and nobody can tell that they were made in vain; RefusedWithHint.
+
+    INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = 'M' || nextval('numbers')
+    → refused 0A000
+    """
+    if len(write.clauses.rows) != 1 or any(is_drawn(one.node) for one in given):
+        raise RefusedWithHint("a value that each row in conflict has its own of, or that none has", ASKED_FIRST)
 
 
 def _check_volatile(a: Analysis, computed: Sequence[Given]) -> None:
@@ -93,18 +119,18 @@ def _check_volatile(a: Analysis, computed: Sequence[Given]) -> None:
         raise RefusedWithHint("a volatile function in a value that is computed beside the server", ASKED_FIRST)
 
 
-def _value(a: Analysis, write: Written, given: Given) -> _Value:
+def _asked_value(a: Analysis, write: Written, given: Given) -> AskedValue:
     type_ = write.target.type(a.context.catalog, given.column)
     if not given.computed and by_oid(type_.oid) is None:
         raise Impossible("a value of a type of the database's own")
-    return _Value(_key(a, given), given.as_select, Stored(type_, computed=given.computed), given.column, given.span)
+    return AskedValue(_key(a, given), given.as_select, Stored(type_, computed=given.computed), given.column, given.span)
 
 
-def _default(a: Analysis, write: Written, default: Default) -> _Value:
+def _default(a: Analysis, write: Written, default: Default) -> AskedValue:
     name, word = default.column.name, default.word
     stored = Stored(write.target.type(a.context.catalog, name), computed=False)
     span = word.span if word is not None else None
-    return _Value((name, span), [default.expression], stored, name, span, default=True)
+    return AskedValue((name, span), [default.expression], stored, name, span, default=True)
 
 
 def _key(a: Analysis, given: Given) -> object:
@@ -119,7 +145,7 @@ def _split(
     a: Analysis,
     spans: Spans,
     write: Written,
-    values: Sequence[_Value],
+    values: Sequence[AskedValue],
     refusal: StatementRefused | ValueRefused,
     split_again: Callable[[Analysis, Composed, SplitWrite], tuple[list[Part], list[Rest]]] | None,
     *,
@@ -138,7 +164,7 @@ def _split(
             select.add(", " if len(numbers) > 1 else "", *value.asked)
             stored.append(value.stored)
     at = a.statement.start
-    for (start, end), before, number in sorted(_edits(a, spans, write, values, numbers)):
+    for (start, end), before, number in sorted(edits(write, spans, values, numbers)):
         changed.add((at, start), before + (changed.parameter(-number) if number else ""))
         at = end
     changed.add((at, a.statement.end))
@@ -156,7 +182,7 @@ def _split(
             [write.target],
             returns=write.clauses.returning is not None,
             waiting=write.waiting,
-            calls=NO_CALLS if together or write.kind != "InsertStmt" else Calls(once=AT_EACH_CALL if _draws(write) else VOLATILE),
+            calls=NO_CALLS if together or write.kind != "InsertStmt" else Calls(once=AT_EACH_CALL if draws(write) else VOLATILE),
             clear=clear_outputs(a, select, clear) if clear else (),
             split_again=partial(split_again, a, changed) if split_again is not None else None,
         ),
@@ -164,12 +190,13 @@ def _split(
     )
 
 
-def _draws(write: Written) -> bool:
+def draws(write: Written) -> bool:
+    """Tell whether something that is drawn is computed with in VALUES or SET."""
     return any(is_drawn(given.node) for given in write.values if given.computed)
 
 
-def _edits(
-    a: Analysis, spans: Spans, write: Written, values: Sequence[_Value], numbers: dict[object, int]
+def edits(
+    write: Written, spans: Spans, values: Sequence[AskedValue], numbers: dict[object, int]
 ) -> Iterator[tuple[Span, str, int]]:
     """Yield what is put where in the client's text: something, and the parameter of a number, if there is one.
 

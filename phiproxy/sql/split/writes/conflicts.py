@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.identifiers import quote_ident
@@ -20,8 +21,10 @@ from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.pieces import Replaced, from_item, rest_of, table_span, unqualified
 from phiproxy.sql.split.remaining import bodies
-from phiproxy.sql.split.rest_nodes import check_rest, check_rows
+from phiproxy.sql.split.rest_nodes import check_rest, check_rows, row_references
+from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import TableColumn, mentioned, needed, tables
+from phiproxy.sql.split.values import ServerValue, server_values
 from phiproxy.sql.split.writes.checks import answered
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import of_client, settled_types, types_of
@@ -91,17 +94,19 @@ def computed_conflicts(a: Analysis, spans: Spans, write: Written, refusal: State
       AS phi_write (phi_1, phi_2, phi_3) WHERE m.ctid = phi_write.phi_1::tid AND m.tableoid = phi_write.phi_2::oid LIMIT 1)
       WHERE (m.ctid, m.tableoid) IN (SELECT phi_write.phi_1::tid, phi_write.phi_2::oid
       FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) AS phi_write (phi_1, phi_2))
+
+    Values of the server's (``email || now()``) are columns of the source, so that only rows that are there ask for them.
     """
     upsert = _upsert(a, spans, write)
     catalog, target = a.context.catalog, write.target
     stored = [Stored(key.type, computed=False) for key in upsert.told]
     stored += [Stored(target.type(catalog, one.column)) for one in upsert.computed]
     values = [Stored(target.type(catalog, one.column), array=False) for one in upsert.given]
-    source = _source(upsert)
-    select, rest, columns, given_types = _rest(upsert, stored, values)
+    computed = _rest(upsert, stored, values)
+    source = _source(upsert, computed)
     part = answered(a, source.text, source.parameters)
     parts = Parts(
-        select,
+        computed.select,
         [*stored, *values],
         _write(upsert, stored),
         described(a.text, spans, write),
@@ -116,14 +121,14 @@ def computed_conflicts(a: Analysis, spans: Spans, write: Written, refusal: State
         source=source.text,
         source_parameters=tuple(source.parameters),
         source_spans=tuple(source.origins),
-        columns=(SourceColumn(_INTEGER), *(c.type for c in columns)),
-        rest=rest,
-        described=rest,
+        columns=(SourceColumn(_INTEGER), *(c.type for c in computed.columns), *(v.type for v in computed.of_server.values())),
+        rest=computed.rest,
+        described=computed.rest,
         described_columns=(),
         locks=True,
         refusal=refusal,
     )
-    result = assembled(a, parts, given, rest, given_types, [part])
+    result = assembled(a, parts, given, computed.rest, computed.types, [part])
     assert result.write is not None
     counted = dataclasses.replace(result.write, expected=len(parts.stored) + 1, again=not upsert.fires)
     return dataclasses.replace(result, write=counted)
@@ -154,11 +159,12 @@ def _upsert(a: Analysis, spans: Spans, write: Written) -> _Upsert:
     return _Upsert(a, spans, write, rows, keys, computed, excluded, given, fires, row_keys(a, target))
 
 
-def _source(upsert: _Upsert) -> Composed:
+def _source(upsert: _Upsert, computed: _Computed) -> Composed:
     """Return what locks the rows that are there: each with the number of the proposed row that it is in conflict with."""
     source, label = Composed(upsert.a.text, upsert.spans), upsert.label
     names = [quote_ident(key, always=True) for key in upsert.keys]
-    columns = [f"{label}.{quote_ident(c.name, always=True)}" for c in _needed(upsert)]
+    columns = [f"{label}.{quote_ident(c.name, always=True)}" for c in computed.columns]
+    columns += (value.written.decode() for value in computed.of_server.values())
     source.add(f"SELECT {', '.join([f'{_ROWS}.{_ROW}', *columns])} FROM (VALUES ")
     for number, row in enumerate(upsert.rows, start=1):
         source.add(", " if number > 1 else "", f"({number}::int4")
@@ -188,7 +194,7 @@ def _select(upsert: _Upsert) -> Composed:
     for one in upsert.computed:
         select.add(f", {changes}CASE WHEN ")
         condition()
-        select.add(" THEN (", one.span, ") END END")
+        select.add(" THEN (", *(one.as_select if one.clock else (one.span,)), ") END END")
     for one in upsert.given:
         select.add(", ", *one.as_select)
     select.add(f", {changes}")
@@ -209,40 +215,62 @@ def _select(upsert: _Upsert) -> Composed:
     return select.add(f") AS excluded ({listed}) LEFT JOIN ", upsert.write.clauses.relation, " ON true")
 
 
-def _needed(upsert: _Upsert) -> list[TableColumn]:
-    """Return the columns of the rows that are there, those that tell a row among them."""
-    select = _select(upsert)
-    (statement,) = parse(select.text)
-    inner = Analysis(select.text, dataclasses.replace(upsert.a.context, declared=()), statement, RULES)
-    (table, *others) = tables(inner, statement.body)
-    if others:
-        raise Impossible("another table is read")
-    return needed(table, mentioned(bodies(statement.body, ())))
+class _Computed(NamedTuple):
+    """What the engine computes, and of what."""
+
+    select: Composed
+    rest: Rest
+    columns: list[TableColumn]
+    """Those of the rows that are there, those that tell a row among them."""
+    of_server: dict[bytes, ServerValue]
+    """Values of the server's, which each of these rows has: where none is there, nothing is set to them."""
+    types: list[int | None]
 
 
-def _rest(
-    upsert: _Upsert, stored: Sequence[Stored], values: Sequence[Stored]
-) -> tuple[Composed, Rest, list[TableColumn], list[int | None]]:
+def _rest(upsert: _Upsert, stored: Sequence[Stored], values: Sequence[Stored]) -> _Computed:
     a, select = upsert.a, _select(upsert)
     (statement,) = parse(select.text)
     inner = Analysis(select.text, dataclasses.replace(a.context, declared=()), statement, RULES)
     verdict, outputs = types(inner, statement.body)
-    check_rest(verdict, statement.body, ())
     (table, *others) = tables(inner, statement.body)
     if others or outputs is None:
         raise Impossible("another table is read")
-    check_rows(verdict, statement.body, (), {table.label})
-    columns = needed(table, mentioned(bodies(statement.body, ())))
     own = Spans(inner.tokens())
+    asked, taken = server_values(Whole(inner, statement.body, [table], verdict, own), ())
+    _check_of_conflict(upsert, select, asked)
+    check_rest(verdict, statement.body, taken)
+    check_rows(verdict, statement.body, (), {table.label})
+    if asked and any(row_references(verdict, statement.body, {table.label})):
+        raise Impossible("a row as a whole, which would have what is the server's too")
+    columns = needed(table, mentioned(bodies(statement.body, ())))
+    of_server = {value.key: value for value in asked}
+    called = {key: f"phi.v{n}" for n, key in enumerate(of_server, start=1)}
+    items = [*columns, *(TableColumn(called[key], called[key], 0, value.type) for key, value in of_server.items())]
     start, _, _, end = table_span(own, table)
-    before, behind = from_item(table, columns, [f"c{n + 2}" for n in range(len(columns))], f"s.c1 = excluded.{_ROW}")
+    before, behind = from_item(table, items, [f"c{n + 2}" for n in range(len(items))], f"s.c1 = excluded.{_ROW}")
     replaced = [Replaced(start, end, (b"LATERAL " + before, behind))]
+    for value in asked:
+        column = f'{upsert.label}."{called[value.key]}"{", " * value.inserted}'
+        replaced.append(Replaced(value.start, value.end, (column.encode(),)))
     replaced += [Replaced(*span, (b"",)) for span, path in unqualified(own, statement.body) if path[-2] == table.label]
     rest = rest_of(select.text, statement.start, statement.end, replaced, tuple(range(1, len(select.parameters) + 1)))
     given = types_of(a, select)[: len(stored) + len(values)]
     known = settled_types(a, select, given)
     row = in_one_row(of_client(rest, select), len(upsert.told), stored, values, known, proposed=len(upsert.rows))
-    return select, row, columns, given
+    return _Computed(select, row, columns, of_server, given)
+
+
+def _check_of_conflict(upsert: _Upsert, select: Composed, asked: Sequence[ServerValue]) -> None:
+    """Go on where values of the server's are in what is set, or in its condition: not in what is proposed; Impossible.
+
+    … DO UPDATE SET email = EXCLUDED.email || now()
+    → source: SELECT phi_rows.phi_row, m.email, m.ctid, m.tableoid, now() FROM (VALUES (1::int4, CAST($1 AS varchar))) AS …
+    """
+    spans = [*(one.span for one in upsert.computed), *([upsert.condition] if upsert.condition is not None else [])]
+    for value in asked:
+        places = [select.origin(at) for at in range(value.start, max(value.end, value.start + 1))]
+        if not any(start <= at < end for at in places for start, end in spans):
+            raise Impossible("a value of the server's in what is proposed")
 
 
 def _write(upsert: _Upsert, stored: Sequence[Stored]) -> Composed:

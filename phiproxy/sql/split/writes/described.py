@@ -29,14 +29,15 @@ def described(text: bytes, spans: Spans, write: Written) -> Composed:
 
 def described_around(a: Analysis, spans: Spans, inner: Sequence[InnerWrite]) -> Composed:
     """Return what is described of a statement with writes in its WITH: these as SELECTs with the columns that they return."""
-    composed, at = Composed(a.text, spans), a.statement.start
+    calls = sorted(call for one in inner for call in one.write.calls)
+    outer = written(a, spans) if a.statement.kind != "SelectStmt" else None
+    composed, at = Composed(a.text, spans, outer.calls if outer is not None else calls), a.statement.start
     for one in inner:
         composed.add((at, one.span[0]))
         add_described(composed, one.spans, one.write).add(" ")
         at = one.span[1]
-    if a.statement.kind == "SelectStmt":
+    if outer is None:
         return composed.add((at, a.statement.end))
-    outer = written(a, spans)
     assert outer.clauses.before is not None
     composed.add((at, outer.clauses.before[1]), " ")
     return add_described(composed, spans, outer)

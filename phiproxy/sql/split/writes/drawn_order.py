@@ -56,7 +56,7 @@ def check_drawn(a: Analysis, write: Written, taken: Sequence[Given]) -> list[Def
         raise RefusedWithHint("defaults of a view that may be drawn in another order", ASKED_FIRST)
     if relation.statement_triggers:
         raise RefusedWithHint("a trigger before the statement may draw first", ASKED_FIRST)
-    if several and any(one.row_triggers for one in _with_partitions(a, relation)):
+    if several and fires_for_rows(a, write):
         raise RefusedWithHint("a trigger for each row may look at what was drawn", ASKED_FIRST)
     if not names_sequences(a) or not all(is_always_called(given.node, signatures) for given in drawing):
         raise RefusedWithHint("something that is not drawn for each row", ASKED_FIRST)
@@ -68,6 +68,21 @@ def check_drawn(a: Analysis, write: Written, taken: Sequence[Given]) -> list[Def
             raise RefusedWithHint("values that are drawn in another order than that of the columns", ASKED_FIRST)
         return []
     return _defaults(a, write, drawing, several=several)
+
+
+def fires_for_rows(a: Analysis, write: Written) -> bool:
+    """Tell whether triggers BEFORE … FOR EACH ROW are fired by a write; of an INSERT those BEFORE INSERT are, which divert rows."""
+    relations = list(_with_partitions(a, write.target.relation))
+    updates = write.kind != "InsertStmt" or bool(write.conflict)
+    return any(one.diverted or (updates and one.row_triggers) for one in relations)
+
+
+def may_default(a: Analysis, write: Written) -> list[CatalogColumn]:
+    """Return the columns whose defaults a write may store, and that depend on the calls before."""
+    if write.kind != "InsertStmt" and not any("SetToDefault" in one.node for one in write.values):
+        return []
+    relations = _with_partitions(a, write.target.relation)
+    return [column for one in relations for column in one.columns if _draws(column) is not None]
 
 
 def _check_others(a: Analysis, write: Written, drawing: Sequence[Given], *, several: bool) -> None:
@@ -99,7 +114,7 @@ def _defaults(a: Analysis, write: Written, drawing: Sequence[Given], *, several:
         if drawn is None:
             continue
         if column.name not in given:
-            if several and not _is_of_another(drawn, drawing):
+            if several and not draws_of_another(column, drawing):
                 raise RefusedWithHint("a default that may be of the same sequence", ASKED_FIRST)
             if not several and place_of(relation, column.name) < last:
                 result.append(_taken(column, None))
@@ -123,10 +138,11 @@ def _taken(column: CatalogColumn, word: Given | None) -> Default:
     return Default(column, word)
 
 
-def _is_of_another(drawn: Drawn, drawing: Sequence[Given]) -> bool:
-    """Tell whether a default is of a sequence that nothing of this is of, as their names show."""
-    own = _last_part(drawn.sequence)
-    if not own or not drawn.functions <= VOLATILE | {"nextval"}:
+def draws_of_another(column: CatalogColumn, drawing: Sequence[Given]) -> bool:
+    """Tell whether the default of a column is of a sequence that nothing of this is of, as their names show."""
+    drawn = column.drawn
+    own = _last_part(drawn.sequence) if drawn is not None else ""
+    if drawn is None or not own or not drawn.functions <= VOLATILE | {"nextval"}:
         return False
     for call in (call for given in drawing for call in calls_in(given.node) if name_of(call) in DRAWN):
         name = sequence_name(call)

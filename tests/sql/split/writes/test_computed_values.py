@@ -39,7 +39,10 @@ def test_a_call_beside_a_set_is_made_for_each_of_its_rows() -> None:
 
 def test_triggers_for_each_row_may_look_at_what_was_drawn() -> None:
     there = planner()
-    relations = (dataclasses.replace(r, row_triggers=r.name == "visits") for r in there.catalog.relations)
+    relations = (
+        dataclasses.replace(r, row_triggers=r.name == "visits", diverted=r.diverted or r.name == "visits")
+        for r in there.catalog.relations
+    )
     catalog = dataclasses.replace(there.catalog, relations=tuple(relations))
     seen = Planner(there.protection, catalog, there.ciphers, EngineFacts())
     for text in (
@@ -51,6 +54,11 @@ def test_triggers_for_each_row_may_look_at_what_was_drawn() -> None:
         assert seen.statement(text.replace("visits", "patients").replace("diagnosis", "notes").encode(), (), VIEW).computed
     one = b"INSERT INTO visits (diagnosis) VALUES ('D' || nextval('s'))"
     assert seen.statement(one, (), VIEW).computed
+    on_update = (dataclasses.replace(r, row_triggers=r.name == "visits") for r in there.catalog.relations)
+    seen = Planner(there.protection, dataclasses.replace(there.catalog, relations=tuple(on_update)), there.ciphers, EngineFacts())
+    assert seen.statement(b"INSERT INTO visits (diagnosis) VALUES ('D' || nextval('s')), ('E' || nextval('s'))", (), VIEW).computed
+    with pytest.raises(StatementRefused):
+        seen.statement(b"UPDATE visits SET diagnosis = 'D' || nextval('s')", (), VIEW)
     relations = (dataclasses.replace(r, statement_triggers=r.name == "visits") for r in there.catalog.relations)
     catalog = dataclasses.replace(there.catalog, relations=tuple(relations))
     with pytest.raises(StatementRefused) as refused:
