@@ -1,12 +1,13 @@
 """Long work over a large table with an application at work on it: how fast it goes, and what the application notices.
 
-python -m benchmarks.drill [--rows N] [--columns N] [--rate N] [--jobs JOB,JOB]      (make drill, make drill ARGS='--rows 50000')
+python -m benchmarks.drill [--rows N] [--columns N] [--rate N] [--jobs JOB,JOB] [--minutes N]        (make drill, make drill ARGS=…)
 
 Tables full of plaintext are encrypted, reindexed, recrypted, taken from under compromised keys, and decrypted: one of many rows,
 and those of the two applications of tests/applications. These work on theirs all the while, through the proxy and on a twin, and
 compare what they see. Sessions of the drill's own search and change the large table, so that each statement can be timed, and, as
 long as that is plain, a writer past the proxy makes 20 000 changes a minute. No statement of any of them may fail; at the end every
-value is compared with what was written last.
+value is compared with what was written last. After each job it is looked at on the server whether something readable is left, or
+something under a key that was answered for.
 
 The rate of a fill stands beside what the server makes of ``UPDATE t SET c = c || ''`` over as many columns of a copy of the table
 with the same indexes, before and after, and beside a loop that only seals. All is done in one run, under the same load.
@@ -31,6 +32,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.job_phases import Owner, phases, rewrite_in_sql
+from benchmarks.left_behind import nothing_left
 from benchmarks.measures import middle, percentile
 from benchmarks.site import (
     CHECKOUT,
@@ -186,6 +188,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--columns", type=int, default=len(COLUMNS), choices=range(1, len(COLUMNS) + 1), help="how many are sealed")
     parser.add_argument("--jobs", default=",".join(JOBS), help="which, in this order; default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=180, help="a command that takes longer has failed; default: %(default)s")
     parser.add_argument("--rate", type=int, default=0, help="rows per second that a job writes at most; default: no limit")
     chosen = parser.parse_args()
     jobs, columns = chosen.jobs.split(","), COLUMNS[: chosen.columns]
@@ -216,7 +219,7 @@ def main() -> None:
                     Past(site.dsn(server.port, PROTECTED), chosen.rows) as past,
                 ):
                     for name in jobs:
-                        _job(site, owner, application, name, (port, proxy), chosen.rate, columns)
+                        _job(site, owner, application, name, (port, proxy), chosen, columns)
                     told = applications.end()
                 _compare(site, protected, application, past)
                 _compare_applications(told, rows_of(protected), rows_of(plain))
@@ -228,10 +231,10 @@ def _job(
     application: Application,
     name: str,
     proxy: tuple[int, int],
-    rate: int,
+    chosen: argparse.Namespace,
     columns: Sequence[str],
 ) -> None:
-    """Run the commands of a job, and tell of each of its phases. ``proxy``: its port and its process."""
+    """Run the commands of a job, and tell of each of its phases. ``proxy``: its port and its process; ``chosen``: the options."""
     port, pid = proxy
     say(name)
     owner.execute(b"VACUUM people")  # as autovacuum has done it where jobs are not minutes apart
@@ -248,13 +251,17 @@ def _job(
     if name == "respond-kek":  # adds a key to the file, which proxies must have before anything is wrapped under it
         subprocess.run(phiproxy(*KEK, *config), cwd=CHECKOUT, check=False, capture_output=True)
         os.kill(pid, signal.SIGHUP)
-        time.sleep(1)
+        log = site.home / f"proxy-{port}.log"
+        while "reloaded" not in (said := log.read_text("utf-8")):
+            if "reload failed" in said:
+                raise SystemExit("the proxy does not take the file with the new key")
+            time.sleep(0.1)
     key = str(owner.execute(MOST_USED).fetchall()[0][0]) if name == "respond" else ""
     report = ["--report", str(site.home)] if name.startswith("respond") else []
     for arguments in JOBS[name]:
-        limit = ["--rate", str(rate)] if rate and "--json" in arguments else []
+        limit = ["--rate", str(chosen.rate)] if chosen.rate and "--json" in arguments else []
         given = [each.format(key=key) for each in arguments]
-        for phase, seconds, used in phases(owner, [*given, *report, *limit, *config], tell):
+        for phase, seconds, used in phases(owner, [*given, *report, *limit, *config], tell, chosen.minutes):
             if seconds < SHORTEST and phase not in LONG.get(name, ()):
                 continue
             p99, said = application.told()
@@ -264,6 +271,7 @@ def _job(
             if phase in LONG.get(name, ())[:1]:
                 fill = seconds, (used.job, used.server)
     tell(f"  all: {time.monotonic() - began:.1f} s")
+    tell(f"  {nothing_left(owner, name, columns, key)}")
     if name == "encrypt":
         in_sql.append(_in_sql(owner, site.rows, columns))
         _compare_rates(site.rows, in_sql, *fill)
@@ -288,7 +296,7 @@ LONG = {
     "reindex": ["filling slot 1 of c:public.people.ssn"],
     "recrypt": ["sealing anew"],
     "respond": ["sealing anew"],
-    "respond-kek": ["sealing anew"],
+    "respond-kek": ["filling new slots of all indexes", "sealing anew", "clearing old slots of all indexes"],
 }
 """Phases that go through all rows."""
 

@@ -19,9 +19,6 @@ import psycopg
 from benchmarks.measures import cpu_seconds
 from benchmarks.site import CHECKOUT, phiproxy
 
-MINUTES = 60
-"""A command that takes longer is ended, and has failed."""
-
 Owner = psycopg.Connection[tuple[object, ...]]
 
 
@@ -45,13 +42,13 @@ class Phase(NamedTuple):
     used: Used
 
 
-def phases(owner: Owner, arguments: list[str], told: Callable[[str], None]) -> Iterator[Phase]:
+def phases(owner: Owner, arguments: list[str], told: Callable[[str], None], minutes: float = 60) -> Iterator[Phase]:
     """Run a command with ``--json`` and yield each of its phases when it is over; what it waits for, and held, is ``told``.
 
-    SystemExit when it fails.
+    SystemExit when it fails, or is ended since it takes more than so many minutes.
     """
     process = subprocess.Popen(phiproxy(*arguments), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
-    timer = threading.Timer(MINUTES * 60, process.kill)
+    timer = threading.Timer(minutes * 60, process.kill)
     timer.daemon = True
     timer.start()
     assert process.stdout is not None
@@ -67,9 +64,11 @@ def phases(owner: Owner, arguments: list[str], told: Callable[[str], None]) -> I
             phase, began, used = report["phase"], time.monotonic(), now
     yield Phase(phase, time.monotonic() - began, Used())
     failed = process.wait()
+    late = timer.finished.is_set()
     timer.cancel()
     if failed:
-        raise SystemExit(f"phiproxy {arguments[0]} has failed")
+        why = f"was ended in phase {phase!r}: it takes more than {minutes:.0f} minutes" if late else f"has failed (status {failed})"
+        raise SystemExit(f"phiproxy {arguments[0]} {why}")
     if "held_ms" in rest:
         told(f"  statements were held for {json.loads(rest)['held_ms']} ms")
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 
 import pytest
 import structlog
@@ -16,6 +17,7 @@ from hypothesis import settings
 
 from phiproxy.ops.stderr_to_log import Bridge
 from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
+from tests.harness.clusters import PLACE, copy_clusters, kept_clusters
 from tests.harness.differential import Differential
 from tests.harness.order import long_first
 from tests.harness.proxy import ProxyUnderTest
@@ -25,6 +27,16 @@ from tests.harness.site import Site, open_site
 # What is generated is the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE looks at other values.
 settings.register_profile("phiproxy", derandomize=not os.environ.get("PHIPROXY_EXPLORE"), deadline=None)
 settings.load_profile("phiproxy")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have clusters be made once for all processes of a run: workers inherit where they are kept."""
+    if PLACE in os.environ:
+        copy_clusters()
+    else:
+        kept = ExitStack()
+        kept.enter_context(kept_clusters())
+        config.add_cleanup(kept.close)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -149,35 +149,35 @@ class Batches:
         rows, done, _ = taken
         wrong: list[tuple[tuple[str, ...], str]] = []
         changes = _sorted(rows, done, wrong)
-        began = time.monotonic()
         if len(changes) >= STRIPES * FEWEST_OF_STRIPE:
-            batch = await self._write_stripes(
-                Batch(len(rows), len(changes), 0, rows[-1].key, tuple(wrong)), rows, changes, commit, sent
-            )
-            self._size.took(len(rows), taken.seconds, (time.monotonic() - began) / STRIPES)
+            whole = Batch(len(rows), len(changes), 0, rows[-1].key, tuple(wrong))
+            batch, locked = await self._write_stripes(whole, rows, changes, commit, sent)
+            self._size.took(len(rows), taken.seconds, locked)
             return batch
         sent.set()
-        written, left = 0, list[Row]()
+        written, left, locked = 0, list[Row](), 0.0
         for attempt in range(1, ATTEMPTS + 1):
             async with self._conn.pipeline(), self._conn.transaction():
                 async with self._as_role():
-                    written += await self._write(changes, left)
+                    more, locked = await self._write(changes, left)
+                    written += more
                 if not left or attempt == ATTEMPTS:
                     batch = Batch(len(rows), written, len(left), rows[-1].key, tuple(wrong))
                     await commit(self._conn, batch)
                     break
             await asyncio.sleep(RETRY_AFTER)
             tried = await self._rows(self._scan.again(left))
-            changes, left, began = _sorted(tried, await self._work(tried), wrong), [], time.monotonic()
-        self._size.took(len(rows), taken.seconds, time.monotonic() - began)
+            changes, left = _sorted(tried, await self._work(tried), wrong), []
+        self._size.took(len(rows), taken.seconds, locked)
         return batch
 
     async def _write_stripes(
         self, batch: Batch, rows: Sequence[Row], changes: Sequence[Changed], commit: Commit, sent: asyncio.Event
-    ) -> Batch:
+    ) -> tuple[Batch, float]:
         """Write a batch by transactions that are all ``sent`` before the first is answered; return what became of it.
 
-        ``batch`` is what becomes of it where nobody has one of the ``changes`` locked.
+        And for how many seconds rows were locked, those of one transaction. ``batch`` is what becomes of it where nobody has one of
+        the ``changes`` locked.
         """
         tidy, cursors = self._scan.tidy(rows), list[psycopg.AsyncCursor[Any]]()
         try:
@@ -188,7 +188,8 @@ class Batches:
                             await self._conn.execute(*tidy)
                     async with self._transaction():
                         async with self._as_role():
-                            cursors.append(await self._conn.execute(*self._scan.write(changes[n::STRIPES], returning=False)))
+                            cursor = self._conn.cursor(row_factory=psycopg.rows.tuple_row)
+                            cursors.append(await cursor.execute(*self._scan.write(changes[n::STRIPES], returning=False)))
                         if n == STRIPES - 1:
                             await commit(self._conn, batch)
                 self._conn.pgconn.flush()
@@ -197,8 +198,9 @@ class Batches:
             if not self._conn.broken:
                 await self._conn.rollback()  # of the one that has failed; none behind it was begun
             raise
-        written = sum(cursor.rowcount for cursor in cursors)
-        return batch._replace(written=written, left=batch.written - written)
+        told = [row for cursor in cursors for row in await cursor.fetchall()]
+        written, locked = sum(number for number, _ in told), sum(seconds for _, seconds in told) / STRIPES
+        return batch._replace(written=written, left=batch.written - written), locked
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:
@@ -216,20 +218,24 @@ class Batches:
         yield
         await self._conn.execute("RESET ROLE")
 
-    async def _write(self, changes: Sequence[Changed], left: list[Row]) -> int:
-        """Write rows that nobody has locked and that are as they were read; return how many, and add the others to ``left``."""
+    async def _write(self, changes: Sequence[Changed], left: list[Row]) -> tuple[int, float]:
+        """Write rows that nobody has locked and that are as they were read; add the others to ``left``.
+
+        Return how many, and for how many seconds they were locked.
+        """
         if not changes:
-            return 0
-        return _note(changes, await _tuples(self._conn, self._scan.write(changes)), left)
+            return 0, 0.0
+        ((positions, seconds),) = await _tuples(self._conn, self._scan.write(changes))
+        return _note(changes, positions, left), seconds
 
     async def _rows(self, statement: Statement) -> list[Row]:
         width = len(self._scan.key)
         return [Row(row[:width], row[width:]) for row in await _tuples(self._reading, statement)]
 
 
-def _note(changes: Sequence[Changed], numbers: Iterable[tuple[int]], left: list[Row]) -> int:
-    """Add the rows that were not written to ``left``; ``numbers`` are those of the others, which are counted."""
-    written = {n for (n,) in numbers}
+def _note(changes: Sequence[Changed], positions: Iterable[int], left: list[Row]) -> int:
+    """Add the rows that were not written to ``left``; ``positions`` are those of the others, which are counted."""
+    written = set(positions)
     left += [row for n, (row, _) in enumerate(changes, 1) if n not in written]
     return len(written)
 

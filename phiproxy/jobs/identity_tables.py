@@ -1,4 +1,4 @@
-"""The tables of one identity: its columns, and the documents with fields of it, whose values are sealed anew for another slot."""
+"""The tables of an identity: its columns, and the documents with fields of it, whose values are sealed anew for another slot."""
 
 from __future__ import annotations
 
@@ -99,14 +99,33 @@ class Tables:
         """Return the columns of a relation that have tags of the identity, by their names."""
         return [self.columns[name] for name in sorted(self.families, key=lambda n: n[2]) if part in self.families[name]]
 
-    def scan(self, part: Part, wanted: Callable[[Tagged], sql.Composable]) -> Scan:
-        """Return the rows of a relation with a value that is ``wanted``, to be sealed anew."""
-        columns = self.of(part)
-        conditions = [sql.SQL("({})").format(wanted(column)) for column in columns]
-        types = tuple("jsonb" if column.fields else "bytea" for column in columns)
-        names = tuple(column.column.name for column in columns)
-        reads = tuple(Read(f"t.{quote_ident(name, always=True)}", type_) for name, type_ in zip(names, types, strict=True))
-        return Scan(part, reads, names, sql.SQL(" OR ").join(conditions), set_types=types if "jsonb" in types else ())
+
+Wanted = tuple[Tables, Callable[[Tagged], sql.Composable]]
+"""Tables of an identity, and the condition that a row ``t`` has a value of a column which is to be sealed anew."""
+
+
+def scans_of(several: Sequence[Wanted]) -> list[tuple[Scan, list[Tagged]]]:
+    """Return for each relation the rows with a value that is wanted for one of some identities, with the columns of all of these.
+
+    So a row is written once, however many of its columns are to be sealed anew.
+    """
+    by_part: dict[tuple[str, str], tuple[Part, dict[str, Tagged], list[sql.Composable]]] = {}
+    for tables, wanted in several:
+        for part in tables.parts:
+            if part.stores:
+                _, columns, conditions = by_part.setdefault(part.name, (part, {}, []))
+                for tagged in tables.of(part):
+                    conditions.append(sql.SQL("({})").format(wanted(tagged)))
+                    there = columns.setdefault(tagged.column.name, tagged)
+                    columns[tagged.column.name] = replace(there, fields=tuple(dict.fromkeys((*there.fields, *tagged.fields))))
+    return [(_scan(part, list(of.values()), conditions), list(of.values())) for part, of, conditions in by_part.values()]
+
+
+def _scan(part: Part, columns: Sequence[Tagged], conditions: Sequence[sql.Composable]) -> Scan:
+    types = tuple("jsonb" if column.fields else "bytea" for column in columns)
+    names = tuple(column.column.name for column in columns)
+    reads = tuple(Read(f"t.{quote_ident(name, always=True)}", type_) for name, type_ in zip(names, types, strict=True))
+    return Scan(part, reads, names, sql.SQL(" OR ").join(conditions), set_types=types if "jsonb" in types else ())
 
 
 async def read_tables(conn: Connection, site: JobSite, layout: Layout, identity: RegisteredIdentity) -> Tables:

@@ -5,17 +5,86 @@ The four factors are those of 45 CFR 164.402(2). Nothing in it is a value.
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from psycopg import sql
 
+from phiproxy.audit.activity import Read, activity
+from phiproxy.audit.reading import left_behind, records, stored_files
+from phiproxy.errors import ConfigError
 from phiproxy.jobs.relations import rows_of
 from phiproxy.jobs.running import Run
 from phiproxy.keys.registry_schema import table
+from phiproxy.policy.settings import Audit
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What the audit log says of the keys: ``opened`` by (person, column), and its ``heads``, of each writer the last.
+
+    ``unknown``: why nothing is known.
+    """
+
+    unknown: str = "there is no audit log of reads"
+    directory: str = ""
+    opened: Mapping[tuple[str, str], Read] = field(default_factory=dict)
+    heads: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, audit: Audit, database: str, keys: Collection[str]) -> "Reads":
+        """Look through the files of a log for executions that have opened values of a database under these keys."""
+        if not audit.enabled:
+            return cls()
+        if audit.directory is None:
+            return cls("the audit log is where proxies send it, not in files here; look there for the keys")
+        directory = Path(audit.directory)
+        try:
+            executions = (record for record in records(directory) if record["kind"] == "execution")
+            own = (record for record in executions if record.get("database") == database)
+            under = activity(record for record in own if not record.get("keys", {}).keys().isdisjoint(keys)).reads
+            counted = {(who, column): read for (_, who, column), read in under.items() if read.opened or read.masked}
+            writers = sorted({file.writer for file in stored_files(directory)})
+            heads = [head for writer in writers if (head := left_behind(directory, writer).head) is not None]
+        except (ConfigError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # one that somebody has changed
+            return cls(f"the audit log in {directory} cannot be read here ({type(error).__name__}); look there for the keys")
+        return cls("", str(directory), counted, tuple(f"{h['file']}: {h['size']} records, root {h['root']}" for h in heads))
+
+    @property
+    def text(self) -> str:
+        """Who has read what, as a table."""
+        if self.unknown:
+            return f"Not known: {self.unknown}."
+        said = f"As the audit log in {self.directory} says, of what was read through the proxies that write there:"
+        if not self.opened:
+            return f"{said} nobody has opened a value under it."
+        rows = [
+            f"| {_cell(who)} | {_cell(column)} | {r.executions} | {r.opened} | {r.masked} | {r.first[:19]} | {r.last[:19]} |"
+            for (who, column), r in sorted(self.opened.items())
+        ]
+        return f"{said}\n\n{_READERS}\n" + "\n".join(rows)
+
+    @property
+    def digest(self) -> str:
+        """The heads of the log, each of which proves what its writer has written before."""
+        if not self.heads:
+            return f"Digest of the audit log: none, since {self.unknown or 'it is empty'}."
+        heads = "\n".join(f"- {head}" for head in self.heads)
+        said = "Digest of the audit log, of each writer the head of its last file, which proves those before"
+        return f"{said} (`phiproxy audit verify`):\n\n{heads}"
+
+
+_READERS: Final = """\
+| who | column | executions | values opened | for masks | first | last |
+|---|---|---|---|---|---|---|"""
+
+
+def _cell(text: str) -> str:
+    """Return a name as a table takes it: an end user's is anything."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +104,32 @@ class Incident:
     of_kek: bool
     indexes: tuple[str, ...]
     steps: tuple[str, ...]
+    reads: Reads
+    subjects: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     async def of(cls, run: Run, keys: Iterable[int]) -> "Incident":
         """Collect it of the registry, after the last step."""
         site, job = run.site, run.job
         now = datetime.now(UTC).isoformat(timespec="seconds")
+        names = tuple(f"{key:08x}" for key in sorted(keys))
         query = sql.SQL("SELECT at, database_user, os_user, what, subject FROM {} WHERE at >= %s ORDER BY id")
         events = await rows_of(run.conn, query.format(table(site.schema, "event")).as_string(run.conn), job.started)
         steps = [
             f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} {what}: {subject} ({os}, {user})" for at, user, os, what, subject in events
         ]
-        under = {name.removeprefix("under "): n for name, n in run.progress.counts.items() if name.startswith("under ")}
+        under, subjects = (
+            {name.removeprefix(of): n for name, n in run.progress.counts.items() if name.startswith(of)}
+            for of in ("under ", "subjects of ")
+        )
         layout = await site.registry.layout()
         moved = [f"{i.identity}: {s.expression}" for i in layout.identities.values() for s in i.slots if s.state == "active"]
         return cls(
             title=f"data key {job.options['keys'][0]}" if job.options["keys"] else f"KEK {job.options['kek']}",
             database=site.policy.database, deployment=site.policy.deployment, reason=job.options["reason"], who=job.who,
             began=job.started.isoformat(timespec="seconds"), ended=now, since=job.options["from"],
-            keys=tuple(f"{key:08x}" for key in sorted(keys)), under=under,
-            of_kek=bool(job.options["roots"]), indexes=tuple(moved), steps=tuple(steps),
+            keys=names, under=under, of_kek=bool(job.options["roots"]), indexes=tuple(moved), steps=tuple(steps),
+            subjects=subjects, reads=await asyncio.to_thread(Reads.of, site.settings.audit, site.policy.database, set(names)),
         )  # fmt: skip
 
     @property
@@ -71,13 +146,15 @@ class Incident:
             "known": known,
             "keys": ", ".join(self.keys) or "none",
             "of_kek": _OF_KEK.format(indexes="; ".join(self.indexes) or "there were none") if self.of_kek else "",
-            "audit": NO_AUDIT,
+            "subjects": "; ".join(f"{by}: {count}" for by, count in sorted(self.subjects.items())) or _NO_SUBJECTS,
+            "readers": self.reads.text,
+            "of_readers": self.reads.text if self.reads.unknown else "who has opened what of it is above.",
+            "digest": self.reads.digest,
             "steps": "\n".join(f"- {step}" for step in self.steps),
         }
         return _TEXT.format(**values)
 
 
-NO_AUDIT: Final = "Not known: there is no audit log of reads."
 _TEXT: Final = """\
 # Incident: {title}
 
@@ -95,12 +172,11 @@ Database {database}, deployment {deployment}. Reported by {who}: {reason}
 |---|---|
 {columns}
 
-Data keys: {keys}. Which persons these values are of, the rows' other columns say; no column is declared to name the subject, so
-phiproxy cannot count them.
+Data keys: {keys}. Persons that rows with such values are about: {subjects}.
 {of_kek}
 ## Who has read it in that time
 
-{audit}
+{readers}
 
 ## The four factors (45 CFR 164.402(2))
 
@@ -108,7 +184,7 @@ phiproxy cannot count them.
    yours to say.
 2. *The unauthorized person who used it, or to whom it was disclosed.* Not known to phiproxy. Reported: {reason}
 3. *Whether it was actually acquired or viewed.* Not known. The key opens nothing without a copy of the stored values. Of what was
-   read through the proxy: {audit}
+   read through the proxy: {of_readers}
 4. *To which extent the risk has been mitigated.* Since {ended} no value in the database is under the key, and phiproxy opens
    nothing under it. Copies from before are as they were: backups, archived WAL, replicas that are behind, dumps.
 
@@ -116,8 +192,9 @@ phiproxy cannot count them.
 
 {steps}
 
-Digest of the audit log: none, since there is no audit log.
+{digest}
 """
+_NO_SUBJECTS: Final = "not known, as the policy names no `subject` of these tables that could be counted; other columns say it"
 _OF_KEK: Final = """
 The keys of blind indexes were under it too. Who has them, and a copy of the tables from before, can tell equal values from others,
 and try values that he guesses. Indexes that go by other keys now: {indexes}. The registry key was under it as well: it

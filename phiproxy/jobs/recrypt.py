@@ -16,9 +16,10 @@ from phiproxy.crypto.seal import Record
 from phiproxy.documents.field_paths import spell_path
 from phiproxy.documents.stored_leaves import stored_leaves, with_leaves
 from phiproxy.errors import ConfigError, SealError
+from phiproxy.index.spelling import IDENTITY
 from phiproxy.jobs.batches import Done
 from phiproxy.jobs.records import Progress
-from phiproxy.jobs.relations import Part
+from phiproxy.jobs.relations import Part, family_of
 from phiproxy.jobs.running import JobSite, Run
 from phiproxy.jobs.scan import Read, Row, Scan
 from phiproxy.jobs.sealed_definitions import reseal_definitions
@@ -148,6 +149,36 @@ async def count_by_column(run: Run, tables: Stored, keys: Iterable[int]) -> dict
             ((count,),) = await run.see(part, query)
             counted[f"{part.label}.{quote_ident(column.name)}"] = count
     return counted
+
+
+async def count_subjects(run: Run, layout: Layout, tables: Stored, keys: Iterable[int]) -> dict[str, int]:
+    """Return how many subjects rows with values under these keys are about, by relation and the column that says it.
+
+    Of a table without ``subject`` in the policy that is not known, nor where that column is sealed and no index tells its values.
+    """
+    counted: dict[str, int] = {}
+    wanted = list(keys)
+    for name, subject in sorted(run.site.policy.subjects().items()):
+        family = {part.name for part in await family_of(run.conn, name)}
+        registered = [(*name, subject)] if (*name, subject) in layout.columns else []
+        stored = await stored_columns(run.conn, run.site.policy, layout, registered)
+        sealed = {part.name: column for part, own in stored for column in own if column.name == subject}
+        for part, columns in tables:
+            by = _tag_of(sealed[part.name]) if part.name in sealed else sql.SQL("t.{}").format(sql.Identifier(subject))
+            if part.name in family and part.stores and by is not None:
+                query = sql.SQL("SELECT pg_catalog.count(DISTINCT {}) FROM ONLY {} t WHERE {}").format(
+                    by, sql.Identifier(*part.name), _under(columns, wanted)
+                )
+                ((counted[f"{part.label}, by {quote_ident(subject)}"],),) = await run.see(part, query)
+    return counted
+
+
+def _tag_of(column: StoredColumn) -> sql.Composed | None:
+    """Return the tag that tells the values of a column from each other; None where it has no index over them."""
+    slot = next((s for s in column.identity.slots if s.state == "active" and s.expression == IDENTITY), None)
+    if slot is None:
+        return None
+    return sql.SQL("pg_catalog.substring({}, {}, 16)").format(column.sql, sql.Literal(13 + 16 * slot.number))
 
 
 class Recrypting:

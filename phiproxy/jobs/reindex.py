@@ -7,15 +7,13 @@ catalogue say, so it goes on from wherever it was broken off.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from psycopg import sql
-
 from phiproxy.errors import ConfigError
-from phiproxy.jobs.identity_tables import Tables, Tagged, read_tables
+from phiproxy.jobs.identity_tables import Tables, Tagged, Wanted, read_tables, scans_of
 from phiproxy.jobs.relations import Connection, Part, refuse_unless_owner, rows_of
 from phiproxy.jobs.running import JobSite, Run
 from phiproxy.jobs.sealed_values import SealedValues
@@ -34,6 +32,8 @@ from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
 FILLING: Final = "filling slot {} of {}"
 FOLLOWING: Final = "filling slot {} of {}, what was written before the guard"
 CLEARING: Final = "clearing slot {} of {}"
+FILLING_ALL: Final = "filling new slots of all indexes"
+CLEARING_ALL: Final = "clearing old slots of all indexes"
 
 
 def waiting(identity: RegisteredIdentity, expression: str | None) -> list[Slot]:
@@ -73,7 +73,7 @@ async def run(run: Run) -> None:
     options = run.job.options
     await bring(run, options["identity"], options.get("expression"))
     if options.get("clear"):
-        await clear(run, options["identity"])
+        await clear(run, [options["identity"]])
 
 
 async def bring(run: Run, name: str, expression: str | None) -> None:
@@ -146,12 +146,31 @@ def _shaped(tables: Tables, slot: Slot) -> Slot:
 
 async def fill(run: Run, phase: str, layout: Layout, tables: Tables, slot: Slot) -> None:
     """Give every value of an identity that has no tag in a slot all of its tags, sealed anew."""
-    await _rewrite(run, phase, SealedValues(run.site, layout), tables, lambda column: column.lacking(slot.number))
+    await _rewrite(run, phase, layout, [(tables, partial(Tagged.lacking, slot=slot.number))])
 
 
-async def _rewrite(run: Run, phase: str, values: SealedValues, tables: Tables, wanted: Callable[[Tagged], sql.Composable]) -> None:
-    tasks = [(tables.scan(part, wanted), Tagging(values, tables.of(part))) for part in tables.parts if part.stores]
-    await run.go_through(phase, tasks)
+async def _rewrite(run: Run, phase: str, layout: Layout, wanted: Sequence[Wanted]) -> None:
+    values = SealedValues(run.site, layout)
+    await run.go_through(phase, [(scan, Tagging(values, columns)) for scan, columns in scans_of(wanted)])
+
+
+async def fill_together(run: Run, names: Iterable[str]) -> None:
+    """Give every value the tags of all slots of these identities that are building: each row is written once, not for each slot.
+
+    What is left for ``bring`` is to look whether that is so.
+    """
+    layout = await run.site.registry.layout()
+    wanted: list[Wanted] = []
+    for name in names:
+        identity = identity_of(layout, name)
+        building = [slot for slot in waiting(identity, None) if slot.state == "building"]
+        if building:
+            tables = await read_tables(run.conn, run.site, layout, identity)
+            wanted += [(tables, partial(Tagged.lacking, slot=slot.number)) for slot in building]
+    if wanted:
+        await run.lock_tables({part.name for tables, _ in wanted for part in tables.parts})
+        await run.acknowledged()  # from here on every proxy fills them
+        await _rewrite(run, FILLING_ALL, layout, wanted)
 
 
 async def _guard(run: Run, layout: Layout, tables: Tables, slot: Slot) -> None:
@@ -218,18 +237,22 @@ async def _indexes(run: Run, tables: Tables, slot: Slot, active: Slot | None) ->
                 await build_first(run, parts, column, slot.number, tag(column, _shaped(tables, slot)))
 
 
-async def clear(run: Run, name: str) -> None:
+async def clear(run: Run, names: Sequence[str]) -> None:
     """Put zeros in place of the tags of dropped slots that values still have: their index key may be known to somebody."""
     layout = await run.site.registry.layout()
-    identity = identity_of(layout, name)
-    tables = await read_tables(run.conn, run.site, layout, identity)
-    await run.lock_tables({part.name for part in tables.parts})
-    dropped = [s.number for s in identity.slots if s.state == "dropped"]
-
-    if dropped:
+    wanted: list[Wanted] = []
+    phase = CLEARING_ALL
+    for name in names:
+        identity = identity_of(layout, name)
+        dropped = [s.number for s in identity.slots if s.state == "dropped"]
+        if dropped:
+            tables = await read_tables(run.conn, run.site, layout, identity)
+            wanted.append((tables, partial(Tagged.tagged_in, slots=dropped)))
+            phase = CLEARING.format(", ".join(map(str, dropped)), name) if len(names) == 1 else phase
+    if wanted:
+        await run.lock_tables({part.name for tables, _ in wanted for part in tables.parts})
         await run.acknowledged()
-        phase = CLEARING.format(", ".join(map(str, dropped)), name)
-        await _rewrite(run, phase, SealedValues(run.site, layout), tables, lambda column: column.tagged_in(dropped))
+        await _rewrite(run, phase, layout, wanted)
 
 
 async def abort(run: Run) -> None:

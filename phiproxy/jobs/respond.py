@@ -13,8 +13,8 @@ from typing import Final
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.incident import Incident, write_incident
 from phiproxy.jobs.records import write_progress
-from phiproxy.jobs.recrypt import columns_of, count_by_column, seal_anew
-from phiproxy.jobs.reindex import bring, clear, identity_of
+from phiproxy.jobs.recrypt import columns_of, count_by_column, count_subjects, seal_anew
+from phiproxy.jobs.reindex import bring, clear, fill_together
 from phiproxy.jobs.running import JobSite, Run
 from phiproxy.keys.compromise_retire import compromise, retire
 from phiproxy.keys.key_rows import DataKeyRow, RootRow
@@ -28,6 +28,7 @@ from phiproxy.policy.registry_layout import Layout
 
 ENDED: Final = ("retired", "destroyed")
 UNDER: Final = "under {}"
+SUBJECTS: Final = "subjects of {}"
 
 
 async def prepare_key(registry: Registry, key_id: int) -> dict[str, object]:
@@ -67,9 +68,11 @@ async def run(run: Run) -> None:
     for row, _ in keys.values():
         if row.state not in ("compromised", *ENDED):
             await _compromise(site, row.id, options["reason"])
+    if options["roots"]:
+        await fill_together(run, await _follow_indexes(run))
     await seal_anew(run, frozenset(keys), options["scopes"])
     if options["roots"]:
-        await _follow_indexes(run)
+        await _bring_indexes(run)
     await _retire(run, keys)
     report = Path(options["report"])
     run.display.phase(f"writing {report.name}", 0)
@@ -105,8 +108,10 @@ async def _note_what_is_under(run: Run, keys: Iterable[int]) -> None:
     if any(name.startswith(UNDER.format("")) for name in run.progress.counts):
         return
     layout = await run.site.registry.layout()
-    counted = await count_by_column(run, await columns_of(run, layout, run.job.options["scopes"]), keys)
+    tables = await columns_of(run, layout, run.job.options["scopes"])
+    counted, subjects = await count_by_column(run, tables, keys), await count_subjects(run, layout, tables, keys)
     run.progress.counts.update({UNDER.format(label): count for label, count in counted.items()})
+    run.progress.counts.update({SUBJECTS.format(by): count for by, count in subjects.items()})
     await write_progress(run.conn, run.site.schema, run.job.id, run.progress)
 
 
@@ -117,31 +122,42 @@ async def _compromise(site: JobSite, key_id: int, reason: str) -> None:
     await compromise(site.registry, kek_of(site.kek, root.tenant), site.policy.deployment, key_id, reason, max_uses)
 
 
-async def _follow_indexes(run: Run) -> None:
-    """Have each index go by another key, clear the tags of the old one, and retire the index roots."""
+async def _follow_indexes(run: Run) -> list[str]:
+    """Make the slot of another key for each index under the roots; return the identities whose indexes those are.
+
+    It is done before values are sealed anew for their data keys: they get its tags in the same go.
+    """
     site = run.site
-    old = [root for root in await _roots(site.registry, run.job.options["roots"]) if root.purpose == "index"]
-    generations = {(root.scope, root.generation) for root in old}
-    layout = await site.registry.layout()
+    layout, generations = await site.registry.layout(), await _generations(run)
     for identity in layout.identities.values():
         for slot in identity.slots:
             if slot.state == "active" and (identity.scope, slot.generation) in generations and _is_used(layout, identity.number):
                 provider = kek_of(site.kek, "")
                 await next_slot(site.registry, provider, site.policy.deployment, identity.identity, slot.expression)
-    for identity in layout.identities.values():
-        if any(identity.scope == scope for scope, _ in generations) and _is_used(layout, identity.number):
-            await bring(run, identity.identity, None)
-            if any(s.state == "dropped" for s in identity_of(await site.registry.layout(), identity.identity).slots):
-                await clear(run, identity.identity)
-    await _retire_index_roots(site, old)
+    scopes = {scope for scope, _ in generations}
+    return [i.identity for i in layout.identities.values() if i.scope in scopes and _is_used(layout, i.number)]
+
+
+async def _bring_indexes(run: Run) -> None:
+    """Have each index go by its new key, clear the tags of the old ones, and retire the index roots."""
+    names = await _follow_indexes(run)
+    for name in names:
+        await bring(run, name, None)
+    await clear(run, names)
+    await _retire_index_roots(run.site, await _index_roots(run))
+
+
+async def _index_roots(run: Run) -> list[RootRow]:
+    roots = await run.site.registry.roots(frozenset(run.job.options["roots"]))
+    return [root for root in roots if root.purpose == "index"]
+
+
+async def _generations(run: Run) -> set[tuple[str, int]]:
+    return {(root.scope, root.generation) for root in await _index_roots(run)}
 
 
 def _is_used(layout: Layout, number: int) -> bool:
     return number in layout.columns.values()
-
-
-async def _roots(registry: Registry, ids: Iterable[int]) -> list[RootRow]:
-    return await registry.roots(frozenset(ids))
 
 
 async def _retire_index_roots(site: JobSite, old: Iterable[RootRow]) -> None:

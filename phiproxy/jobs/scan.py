@@ -38,6 +38,9 @@ CLUSTER and VACUUM FULL move rows into another file, and those of one transactio
 RAW: Final = ("bytea", "tid", "xid")
 """Types of which values come, and go back, as bytes."""
 
+_SECONDS: Final = "pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp())"
+"""How long the statement that it is in has taken, once all rows are written: what the job or its machine took is not in it."""
+
 
 class Row(NamedTuple):
     """A row as it was read: its key as text, and what was read of it."""
@@ -115,8 +118,8 @@ class Scan:
     def write(self, changes: Sequence[Changed], *, returning: bool = True) -> Statement:
         """Return the UPDATE of rows that nobody else has locked and that are as they were read.
 
-        It returns the positions, from 1 on, of those that were, where it is not only asked how many. It waits for nobody: only what
-        it has locked before is updated.
+        It returns the positions, from 1 on, of those that were, or only how many (``returning`` is false), and for how many seconds
+        the server was at it, which is how long rows are locked. It waits for nobody: only what it has locked before is updated.
 
         Columns of other indexes are set to what they are. Else the server would take each new entry in such an index for one that
         only a new version of the row needs, and look through the index's page and the table for old ones to remove in its place:
@@ -126,7 +129,7 @@ class Scan:
         values = self._keys(rows) if self._by_key else []
         values += [_array(read.type_name, [row.values[n] for row in rows]) for n, read in self._same]
         values += [_array(self._given_type, [new[n] for _, new in changes]) for n in range(len(self.sets))]
-        return self._returning if returning else self._update, [*values, Int8(len(rows))]
+        return self._positions if returning else self._number, [*values, Int8(len(rows))]
 
     @cached_property
     def _by_key(self) -> bool:
@@ -141,11 +144,14 @@ class Scan:
         return "text" if self.set_types else "bytea"
 
     @cached_property
-    def _returning(self) -> sql.Composed:
-        return self._update + sql.SQL(" RETURNING v._phi_i")
+    def _positions(self) -> sql.Composed:
+        return self._update("coalesce(pg_catalog.array_agg(_phi_i), '{}')")
 
     @cached_property
-    def _update(self) -> sql.Composed:
+    def _number(self) -> sql.Composed:
+        return self._update("pg_catalog.count(*)")
+
+    def _update(self, told: str) -> sql.Composed:
         names = [*(_name("s", n) for n, _ in self._same), *(_name("v", n) for n in range(len(self.sets)))]
         types = [*(read.type_name for _, read in self._same), *[self._given_type] * len(self.sets)]
         if self._by_key:
@@ -165,8 +171,11 @@ class Scan:
             joined = [_raw(f"{read.expression} = v.{_name('s', n)}") for n, read in self._same]
         return sql.SQL(
             "WITH v AS MATERIALIZED (SELECT v.* FROM {given} JOIN ONLY {table} t ON {joined} FOR NO KEY UPDATE OF t SKIP LOCKED)"
-            " UPDATE ONLY {table} t SET {sets} FROM v WHERE {where}"
+            ", w AS (UPDATE ONLY {table} t SET {sets} FROM v WHERE {where} RETURNING v._phi_i)"
+            " SELECT {told}, {seconds} FROM w"
         ).format(
+            told=_raw(told),
+            seconds=_raw(_SECONDS),
             table=self._table,
             joined=sql.SQL(" AND ").join(joined),
             sets=sql.SQL(", ").join(sets),

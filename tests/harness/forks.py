@@ -27,6 +27,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from tests.harness.clusters import copy_clusters
+
 STATUS = struct.Struct("!i")
 # Bytes of an order.
 MOST = 1 << 20
@@ -244,6 +246,7 @@ def _keep() -> None:
 
 def _prepare() -> None:
     """Do once what each command does first, whatever its configuration."""
+    copy_clusters()
     for name in MODULES:
         import_module(f"phiproxy.{name}")
     import_module("phiproxy.cli").command()

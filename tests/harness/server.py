@@ -9,8 +9,8 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,7 +29,10 @@ LITTLE_WAL = {"min_wal_size": "64MB", "max_wal_size": "192MB"}
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """Where the server is and who may do all on it; ``log_path`` and ``bindir`` are None for a foreign server."""
+    """Where the server is and who may do all on it; ``log_path`` and ``bindir`` are None for a foreign server.
+
+    ``lasting``: it is there for the whole run, and so is the connection by which databases and roles are made.
+    """
 
     host: str
     port: int
@@ -37,6 +40,7 @@ class PostgresServer:
     password: str
     log_path: Path | None = None
     bindir: Path | None = None
+    lasting: bool = False
     _standing: dict[str, psycopg.Connection[tuple[object, ...]]] = field(default_factory=dict, compare=False, repr=False)
 
     def dsn(self, dbname: str = "postgres", user: str | None = None, password: str | None = None) -> str:
@@ -62,10 +66,14 @@ class PostgresServer:
         conn.prepare_threshold = None  # tables are others each time
         return conn
 
+    def administration(self) -> AbstractContextManager[psycopg.Connection[tuple[object, ...]]]:
+        """Connect as superuser, to what does not matter: to make, and to drop, what is of no single database."""
+        return nullcontext(self.standing("postgres")) if self.lasting else self.connect()
+
     def create_database(self, name: str | None = None, template: str = "template0") -> str:
         """Create a database, empty or a copy of another, and return its name, a fresh one unless told."""
         name = name or f"t_{secrets.token_hex(6)}"
-        with self.connect() as conn:
+        with self.administration() as conn:
             # Files are copied in half of the time in which all their pages are logged, and dropped in half of the time too.
             how = sql.SQL("STRATEGY file_copy" if conn.info.server_version >= 150000 else "")
             create = sql.SQL("CREATE DATABASE {} TEMPLATE {} {}")
@@ -76,7 +84,7 @@ class PostgresServer:
         """Drop a database together with its sessions."""
         if (standing := self._standing.pop(name, None)) is not None:
             standing.close()
-        with self.connect() as conn:
+        with self.administration() as conn:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def sleeps(self, pid: int) -> bool:
@@ -93,7 +101,7 @@ class PostgresServer:
     def create_role(self, name: str, password: str) -> None:
         """Create a login role, or give an existing one this password."""
         role, secret = sql.Identifier(name), sql.Literal(cheap_verifier(password))
-        with self.connect() as conn:
+        with self.administration() as conn:
             exists = conn.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone()
             verb = "ALTER" if exists else "CREATE"
             conn.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(sql.SQL(verb), role, secret))
@@ -143,4 +151,9 @@ def running_server() -> Iterator[PostgresServer]:
         server = PostgresServer(own.host, own.port, own.superuser, own.password, own.log_path, own.bindir)
         server.create_role(own.superuser, own.password)
         know(server.dsn())
-        yield server
+        lasting = replace(server, lasting=True)
+        try:
+            yield lasting
+        finally:
+            for conn in lasting._standing.values():
+                conn.close()

@@ -111,8 +111,9 @@ def open_site(
     server.create_role(role, password)
     server.create_role(service, service_password)
     plain, sealed = server.create_database(f"plain_{token}"), f"sealed_{token}"
-    with server.connect(plain) as conn:
-        conn.execute(types or "SELECT 1")
+    if types:
+        with server.connect(plain) as conn:
+            conn.execute(types)
     server.create_database(sealed, template=plain)
     quiet_plain_twin(server, plain)
     for database in (plain, sealed):
@@ -139,14 +140,14 @@ def open_site(
             proxy.__exit__(None, None, None)
             server.drop_database(plain)
             server.drop_database(sealed)
-            with server.connect() as conn:
+            with server.administration() as conn:
                 for name in (role, service):
                     conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
 
 
 def quiet_plain_twin(server: PostgresServer, database: str) -> None:
     """Let the plaintext twin log nothing: its statements hold what the oracle searches the log for."""
-    with server.connect() as conn:
+    with server.administration() as conn:
         for setting, value in {
             "log_statement": "none",
             "log_min_messages": "panic",

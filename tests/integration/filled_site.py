@@ -11,11 +11,12 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.oracle import LeakOracle
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
+from tests.harness.waiting import until
 
 POLICY = """\
 database: {database}
@@ -24,11 +25,13 @@ domains:
   mrn: {type: varchar(12), indexes: [value], distinct: 1000000}
 tables:
   public.patients:
+    subject: mrn
     columns:
       mrn:  {domain: mrn}
       ssn:  {type: text, indexes: [ssn], distinct: 100000000}
       note: {type: text, pad: 64}
   public.visits:
+    subject: id
     columns:
       mrn:  {domain: mrn}
 """
@@ -126,13 +129,18 @@ class Application(AtWork):
                         (-fresh, f"9{known:08}"),
                     )
                     self.done += 1
-                    self._stop.wait(0.03)
+                    self._stop.wait(PAUSE)
         except psycopg.Error as error:
             self.errors.append(f"{type(error).__name__}: {error}")
 
     def _expect(self, held: bool, what: str) -> None:
         if not held:
             self.errors.append(what)
+
+    def __exit__(self, *of_a_failure: object) -> None:
+        if not any(of_a_failure):
+            until(lambda: self.done > 5 or bool(self.errors), "it has done nothing")
+        super().__exit__(*of_a_failure)
 
     def settle(self, site: Site) -> None:
         """It has done something, all was right, and the plain twin gets what it has written."""

@@ -378,6 +378,22 @@ def test_the_report_has_the_numbers_of_the_log(site: Site, conn: Connection) -> 
     assert done.stdout.count("public.patients.ssn") > 0
 
 
+def test_the_incident_file_of_a_compromise_says_who_has_read_it(site: Site, conn: Connection) -> None:
+    conn.execute(INSERT, [SSN, "Jane Doe"])
+    conn.execute(BY_TAG, [SSN])
+    (key,) = last(site, kind="execution")["keys"]
+    used = [record["columns"] for record in log_of(site, kind="execution") if key in record["keys"]]
+    opened = sum(done.get("public.patients.ssn", {}).get("opened", 0) for done in used)
+    site.cli("respond", "--key", key, "--reason", "a test", "--report", str(site.directory))
+    (path,) = site.directory.glob("incident-*.md")
+    lines = path.read_text().splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith(f"| {site.role} | public.patients.ssn |")]
+    assert [row[3] for row in rows] == [str(opened)]
+    heads = [line for line in lines if re.fullmatch(r"- \S+\.one\.[0-9]+: [0-9]+ records, root \S{44}", line)]
+    assert len(heads) == 1
+    no_secret_is_in(site, SSN, "Jane Doe")
+
+
 def shown_in_chromium(page: Path) -> str:
     """Return what a browser makes of a page; it may not fetch anything."""
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom"]

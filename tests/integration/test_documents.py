@@ -14,19 +14,17 @@ import asyncpg
 import psycopg
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Json, Jsonb
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.fixtures.live import Twins
-from tests.harness import results
+from tests.harness import explore, results
 from tests.harness.proxy import environment
 from tests.harness.server import PostgresServer
 from tests.harness.site import open_site
 
-SECONDS = 60
 CHARTS = "SELECT * FROM charts ORDER BY id"  # what these statements may change
 Draw = st.DrawFn
 
@@ -141,28 +139,21 @@ def statements(draw: Draw) -> str:
 
 def test_generated_statements(twins: Twins) -> None:
     """Each is answered by both alike, or refused by the proxy with a hint; what is stored is then equal."""
-    answers: Counter[str] = Counter()
-    until = time.monotonic() + SECONDS
 
-    @settings(max_examples=400, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(statements())
-    def run(text: str) -> None:
-        if time.monotonic() > until:
-            return
+    def run(text: str) -> Counter[str]:
         with twins.rolled_back():
             found = results.extended(twins.both.proxied, text, (), results.Form())[-1]
             if found.sqlstate == "0A000" and found.message.startswith("phiproxy:"):
-                answers["refused"] += 1
-                return
+                return Counter(["refused"])
             expected = results.extended(twins.both.plain, text, (), results.Form())[-1]
             ordered = "ORDER BY" in text
             assert found.visible(ordered=ordered) == expected.visible(ordered=ordered), found.difference(expected, ordered=ordered)
-            answers["failed" if found.sqlstate else "answered"] += 1
             if found.sqlstate is None and not text.startswith("SELECT"):
                 twins.both.run(CHARTS, protocol="simple")
+            return Counter(["failed" if found.sqlstate else "answered"])
 
-    run()
-    assert answers["answered"] > 60
+    answers = explore.tried(statements(), 150, run)
+    explore.enough(answers, "answered", 60)
     assert answers["refused"] * 4 < answers["answered"]
 
 
@@ -189,20 +180,14 @@ def bound(draw: Draw) -> tuple[str, list[str]]:
 
 
 def test_generated_parameters(twins: Twins) -> None:
-    until = time.monotonic() + SECONDS
-    tried: Counter[str] = Counter()
-
-    @settings(max_examples=250, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(bound(), st.booleans())
-    def run(condition: tuple[str, list[str]], named: bool) -> None:
-        if time.monotonic() > until:
-            return
-        text, params = condition
+    def run(case: tuple[tuple[str, list[str]], bool]) -> Counter[str]:
+        (text, params), named = case
         with twins.rolled_back():
             outcome = twins.both.run(f"SELECT id FROM charts WHERE {text} ORDER BY id", params, named=named)
-        tried[text] += outcome.sqlstate is None
+        return Counter({text: outcome.sqlstate is None})
 
-    run()
+    tried = explore.tried(st.tuples(bound(), st.booleans()), 120, run)
+    tried.pop("examples", None)  # so many were explored
     assert len(tried) == 8
     assert min(tried.values()) > 0
 

@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 from psycopg import sql
 
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.oracle import LeakOracle
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
+from tests.harness.waiting import until
 from tests.integration.job_at_work import done_despite, killed, started
 
 POLICY = """\
@@ -192,7 +193,7 @@ class Writers(AtWork):
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 twin.execute("UPDATE patients SET ssn = %s WHERE id = %s", (value, row))
                 self.done += 1
-                self._stop.wait(0.03)
+                self._stop.wait(PAUSE)
 
     def _past(self) -> None:
         """Until the column is sealed: from then on the server takes plaintext no more. Some rows at a time, 20 000 a minute."""
@@ -216,12 +217,13 @@ class Writers(AtWork):
 
 def test_under_traffic(postgres_server: PostgresServer, tmp_path: Path) -> None:
     """No statement fails, none waits long, no write is lost: prepared ones and transactions go on over the switch."""
-    rows = 20_000
+    rows = 8_000
     with filled_site(postgres_server, tmp_path, rows=rows) as site:
         with Writers(site, rows) as writers:
             time.sleep(1)
             told = [json.loads(line) for line in site.cli("encrypt", "--json").splitlines() if line.startswith('{"')]
-            time.sleep(1)
+            after = writers.done
+            until(lambda: writers.done > max(after + 10, 50) or bool(writers.failures), "they do not go on")
         assert writers.failures == []
         assert writers.done > 50
         assert told
@@ -333,6 +335,9 @@ def test_aborted(postgres_server: PostgresServer, tmp_path: Path) -> None:
                     assert all(bytes(line).count(b"\t") == 5 for line in copy)
         finally:
             job.kill()
+        site.proxy.terminate()
+        site.proxy.start()  # in this state too
+        assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
         site.cli("jobs", "abort", "1")
         assert raw_columns(site) == columns
         site.cli("encrypt")

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
@@ -206,7 +206,7 @@ class Writers(AtWork):
                 if shown != [(document, "new")] or searched != [(row,)]:
                     self.failures.append(f"{row}: {shown} {searched}")
                 self.done += 1
-                self._stop.wait(0.03)
+                self._stop.wait(PAUSE)
 
 
 def test_a_job_that_is_killed_again_and_again_beside_writers(postgres_server: PostgresServer, tmp_path: Path) -> None:

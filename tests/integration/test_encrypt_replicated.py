@@ -57,7 +57,9 @@ def test_a_subscription_goes_on(clusters: Clusters, tmp_path: Path, published: s
             looked = site.cli("encrypt", "--dry-run")
             assert note in looked
             assert ("publication" in looked) == bool(note)
-            site.cli("encrypt")
+            held = site.cli("encrypt").partition("plaintext of before is also in:")[2]
+            assert "replication slot s: WAL that it holds back" in held
+            assert "WAL and its archive, until they are recycled; base backups, dumps, and server logs of before" in held
             if whole:
                 bytea = "ALTER TABLE patients ALTER born TYPE bytea USING NULL, ALTER score TYPE bytea USING NULL"
                 copy.execute(bytea.encode())

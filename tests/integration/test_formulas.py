@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.harness import results
+from tests.harness import explore, results
 from tests.harness.differential import Differential
 
-SECONDS = 25
 WORDS = ["", " ", "a", "Ab", " aB ", "xXx", "zz z", "'", "\\", "é", "Straße", "  \tq\n ", "0123456789"]
 Draw = st.DrawFn
 
@@ -91,22 +88,14 @@ def answer(both: Differential, statement: str, params: list[str | None], *, simp
 
 
 def test_each_is_what_postgresql_says(differential: Differential) -> None:
-    end = time.monotonic() + SECONDS
-    became: Counter[str] = Counter()
     for word in ("Ab", "a", ""):
         differential.run("INSERT INTO patients (ssn, full_name) VALUES ($1, $2)", [word, word])
 
-    @settings(max_examples=1500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(statements())
-    def run(generated: tuple[str, list[str | None], bool]) -> None:
-        if time.monotonic() > end and not became["wrong"]:
-            return
+    def run(generated: tuple[str, list[str | None], bool]) -> Counter[str]:
         statement, params, simple = generated
-        became["wrong"] += 1
-        became.update({answer(differential, statement, params, simple=simple): 1, "wrong": -1})
+        return Counter([answer(differential, statement, params, simple=simple)])
 
-    run()
-    assert became["equal"] > 100, became
+    explore.enough(explore.tried(statements(), 400, run), "equal", 100)
 
 
 def test_nothing_of_it_is_sent(differential: Differential) -> None:

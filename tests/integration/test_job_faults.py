@@ -16,10 +16,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.mortal_server import MortalServer, mortal_server
 from tests.harness.proxy import run_cli
 from tests.harness.site import Site
+from tests.harness.waiting import until
 from tests.integration.job_at_work import EXPLORING, Fault, Job, done_despite, killed
 from tests.integration.test_encrypt import filled_site, raw_columns, rows_of
 
@@ -60,7 +61,7 @@ class Writers(AtWork):
                     conn.prepare_threshold = 1
                     while not self._stop.is_set():
                         self._write(conn, 1 + lane + self.LANES * chance.randrange(ROWS // self.LANES), chance.randrange(10**9))
-                        self._stop.wait(0.03)
+                        self._stop.wait(PAUSE)
             except psycopg.OperationalError:
                 time.sleep(0.05)  # what it needs is gone, and comes again
             except psycopg.Error as error:
@@ -85,6 +86,7 @@ def converted_despite(site: Site, fault: Fault, pause: tuple[float, float] = (0.
             more = (FAULTS - faults + 1) // 2 if step == 0 else FAULTS - faults
             faults += done_despite(site, STEPS[step % 2], fault, more, chance, pause=pause)
             step += 1
+        until(lambda: writers.acknowledged > 50 or bool(writers.failures), "they have not written")
     assert writers.failures == []
     assert writers.acknowledged > 50
     for way in ("decrypted", "encrypted"):

@@ -163,6 +163,29 @@ def test_children_and_released_columns_are_not_forgotten(postgres_server: Postgr
         policy.write_text(text)
         with psycopg.connect(site.proxy_dsn) as conn:
             assert conn.execute("SELECT note FROM people WHERE ssn = '987-65-4321/13'").fetchall() == [("somebody's own words",)]
+        _told_of_triggers(site)
+
+
+def _told_of_triggers(site: Site) -> None:
+    """Where the role may not keep them from firing, the job says which would, and lets them only where that is asked for."""
+    with site.server.connect(site.sealed) as conn:
+        conn.execute("CREATE TABLE fired (id int)")
+        conn.execute(sql.SQL("GRANT INSERT ON fired TO {}").format(sql.Identifier(site.service)))
+        conn.execute(
+            "CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN INSERT INTO public.fired VALUES (NEW.id); RETURN NEW; END';"
+            "CREATE TRIGGER notes_it BEFORE UPDATE ON staff FOR EACH ROW EXECUTE FUNCTION fired()"
+        )
+    site.cli("keys", "rotate")
+    refused = run_cli("recrypt", "-c", str(site.config), env=site.env)
+    assert "an UPDATE of public.staff would fire notes_it" in refused.stderr
+    assert f"GRANT SET ON PARAMETER session_replication_role TO {site.service}" in refused.stderr
+    (job,) = [j for j in json.loads(site.cli("jobs", "--json")) if j["state"] == "failed"]
+    site.cli("jobs", "abort", str(job["id"]))
+    assert raw(site, "SELECT count(*) FROM fired") == [(0,)]
+    site.cli("recrypt", "--fire-triggers")
+    assert under(site, "staff", "ssn") <= keys(site, "active")
+    assert raw(site, "SELECT id FROM fired ORDER BY id") == raw(site, "SELECT id FROM staff ORDER BY id"), "once for each row"
 
 
 def test_a_foreign_key_by_the_old_tags_is_named_before_anything_is_begun(postgres_server: PostgresServer, tmp_path: Path) -> None:

@@ -320,4 +320,4 @@ def test_what_is_masked_makes_no_difference(worlds: MaskedSite) -> None:
 
     for case in FOUND:
         run(case)
-    explore.tried(CASES, 250, run)
+    explore.tried(CASES, 125, run)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.harness.explore import EXPLORE
 from tests.harness.server import PostgresServer
 from tests.integration.masked_site import Connection, MaskedSite, open_masked_site
 from tests.integration.test_masks import INSERT, MASKED, ROW, SSN
@@ -22,6 +23,8 @@ STEPS = [
     "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SELECT 1/0", "SET search_path TO public", "DISCARD PLANS",
     "EXECUTE p", "SELECT 1",
 ]  # fmt: skip
+_EXAMPLES = int(EXPLORE) * 20 or 60
+_FEWER = _EXAMPLES // 2
 READS = ["SELECT ssn FROM public.people", "SELECT ssn FROM people", "EXECUTE p", "FETCH ABSOLUTE 1 FROM c", "prepared", "simple"]
 
 
@@ -48,7 +51,7 @@ def read(conn: Connection, how: str) -> str | None:
     return None if row[0] is None else str(row[0])
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=_EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(READS)), max_size=10))
 def test_the_role_of_the_moment_decides(masked: MaskedSite, steps: list[tuple[str, str]]) -> None:
     with masked.as_role("mask_pool", prepare_threshold=None) as conn:
@@ -78,7 +81,7 @@ def test_the_role_of_the_moment_decides(masked: MaskedSite, steps: list[tuple[st
             assert shown in expected, (row[0], how)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=_FEWER, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.sampled_from([*ROLES, "NONE"]), min_size=1, max_size=6), st.booleans(), st.booleans())
 def test_in_pipelines_too(masked: MaskedSite, roles: list[str], block: bool, synced: bool) -> None:
     with masked.as_role("mask_pool", prepare_threshold=None) as conn:

@@ -11,10 +11,11 @@ from functools import partial
 
 import psycopg
 
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.clinic import Clinic
 from tests.harness.proxy import ROOT, command, environment, run_cli
 from tests.harness.site import Site
+from tests.harness.waiting import until
 from tests.integration.job_at_work import done_despite, killed
 
 TABLES = {"patients": ("mrn", "ssn", "full_name", "phone", "address", "notes"), "visits": ("mrn", "diagnosis")}
@@ -147,7 +148,7 @@ class Writers(AtWork):
         try:
             with psycopg.connect(dsn, autocommit=True) as conn:
                 while not self._stop.is_set():
-                    self._stop.wait(0.03)
+                    self._stop.wait(PAUSE)
                     number = 1 + lane + 3 * secrets.randbelow(rows // 3)
                     value = f"7{secrets.randbelow(10**8):08}"
                     if secrets.randbelow(3):
@@ -165,6 +166,7 @@ def test_killed_at_any_moment_with_writers_at_work(clinic: Clinic) -> None:
     old = rotated(clinic)
     with Writers(clinic, rows, clinic.proxy_dsn) as writers:
         kills = done_despite(clinic.site, ["recrypt", "--rate", "1500"], killed, 4, random.Random(4), pause=(0.1, 0.8))
+        until(lambda: len(writers.expected) > 20 or bool(writers.errors), "they have not written")
     assert kills >= 1
     assert writers.errors == []
     assert not keys_in_use(clinic) & old

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from tests.harness.at_work import PAUSE
 from tests.harness.oracle import LeakOracle
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
@@ -90,7 +91,7 @@ class DocumentsApplication(Application):
                     conn.execute("INSERT INTO charts VALUES (%s, NULL, %s)", (fresh, Jsonb(document(fresh))))
                     self.new.append(fresh)
                     self.done += 1
-                    time.sleep(0.02)
+                    self._stop.wait(PAUSE)
         except psycopg.Error as error:
             self.errors.append(f"{type(error).__name__}: {error}")
 

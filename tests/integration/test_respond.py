@@ -56,6 +56,7 @@ def test_a_data_key(site: Site) -> None:
     assert counted.keys() == {"public.patients.ssn", "public.patients.note"}
     assert counted["public.patients.ssn"] >= 1500
     assert counted["public.patients.note"] == 1000
+    assert "Persons that rows with such values are about: public.patients, by mrn: 500." in text
     assert "Not known: there is no audit log of reads." in text
     assert f"data key retired: data key {key}" in text
     assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "active")], "an index key was not under it"
@@ -96,7 +97,8 @@ def test_a_local_kek_is_turned_over_first(site: Site) -> None:
         assert raw(site, tags) == [(0,)], "no tag of an old index key is left"
     roots = raw(site, "SELECT purpose, generation, state FROM phiproxy.root_key WHERE scope <> 'r:registry' ORDER BY 1, 2")
     assert set(roots) == {("data", 1, "retired"), ("data", 2, "active"), ("index", 1, "retired"), ("index", 2, "active")}
-    assert "c:public.patients.ssn: @" in incident(site)
+    assert "c:public.patients.ssn: @" in (text := incident(site))
+    assert "about: public.patients, by mrn: 500; public.visits_1, by id: 500; public.visits_2, by id: 1000." in text
     assert findings(site) == []
     assert "nothing to do" in site.cli("keys", "init")
     site.proxy.kill()

@@ -210,17 +210,17 @@ def _merge(
 
 @pytest.mark.slow
 def test_random_writes(twins: Twins) -> None:
-    became = tried(twins, random_writes(), 100)
-    explore.enough(became, "equal", 15)
+    became = tried(twins, random_writes(), 50)
+    explore.enough(became, "equal", 7)
 
 
 @pytest.mark.slow
 def test_random_computed_writes(twins: Twins) -> None:
-    became = tried(twins, computed_writes(), 250)
-    explore.enough(became, "equal", 150)
+    became = tried(twins, computed_writes(), 125)
+    explore.enough(became, "equal", 75)
 
 
 @pytest.mark.slow
 def test_random_dated_writes(twins: Twins) -> None:
-    became = tried(twins, dated_writes(), 150)
-    explore.enough(became, "equal", 75)
+    became = tried(twins, dated_writes(), 75)
+    explore.enough(became, "equal", 37)

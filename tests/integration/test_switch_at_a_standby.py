@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -10,7 +12,8 @@ from pathlib import Path
 import psycopg
 
 from phiproxy.demo.postgres import free_port
-from tests.harness.at_work import AtWork
+from phiproxy.jobs.throttle import Limits, Throttle
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.proxy import ProxyUnderTest, command, environment, run_cli
 from tests.harness.replicas import replicas
 from tests.harness.server import PostgresServer
@@ -53,7 +56,7 @@ class Reader(AtWork):
                     if in_transactions:
                         conn.execute("COMMIT")
                     self.done += 1
-                    self._stop.wait(0.005)
+                    self._stop.wait(PAUSE)
         except psycopg.Error as error:
             self.wrong.append(f"{type(error).__name__}: {error}")
 
@@ -92,6 +95,7 @@ def test_readers_at_a_standby(tmp_path: Path) -> None:
                     while reader.done < before + 20 and not reader.wrong:
                         reader._stop.wait(0.05)
                 assert reader.wrong == [], given
+            asyncio.run(_told_of_the_standby(pair.primary))
         with pair.standby.connect("postgres") as standby:  # and one that begins while no proxy is there
             standby.execute("SELECT pg_wal_replay_pause()")
             run_cli("encrypt", "-c", str(config), env=env, check=True)
@@ -112,6 +116,19 @@ def _rotate_behind(standby: PostgresServer, arguments: list[str], env: dict[str,
             conn.execute("SELECT pg_wal_replay_resume()")
             assert process.stdout.read()
     assert process.returncode == 0
+
+
+async def _told_of_the_standby(primary: PostgresServer) -> None:
+    """A job waits while a standby is behind for longer than it may be: this one is by ``BEHIND`` where something is written."""
+    async with await psycopg.AsyncConnection.connect(primary.dsn("clinic"), autocommit=True) as conn:
+        patient, strict = (Throttle(conn, Limits(lag=lag), lambda _: None) for lag in (60.0, 0.01))
+        told = ""
+        while not told:
+            await conn.execute("UPDATE patients SET id = id WHERE id = 7")
+            assert await patient._why(("public", "patients")) == ""
+            told = await strict._why(("public", "patients"))
+            await asyncio.sleep(0.02)
+    assert re.fullmatch(r"standby \S+ is [0-9]+ s behind", told)
 
 
 def _first_row(dsn: str) -> list[tuple[object, ...]]:

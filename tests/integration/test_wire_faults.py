@@ -21,12 +21,15 @@ from tests.harness.site import Site
 from tests.net.serving import wire_site
 
 MIB = 1 << 20
+# Some forty MiB of answers: more than all sockets hold, and what a proxy may keep.
+ROWS = 300_000
+WIDE = "repeat('x', 100)"
 
 
 @pytest.fixture(scope="module")
 def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One site for this file, its proxy in a process of its own, past the tap."""
-    with wire_site(postgres_server, tmp_path_factory.mktemp("wire"), rows=1_000_000) as site:
+    with wire_site(postgres_server, tmp_path_factory.mktemp("wire"), rows=ROWS) as site:
         site.proxy.start()
         yield site
 
@@ -86,11 +89,12 @@ def send_query(conn: psycopg.Connection[tuple[object, ...]], text: str) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("protected", [True, False])
 def test_a_reader_that_stops_costs_no_memory(site: Site, protected: bool) -> None:
-    """A million rows, and nobody reads them: the server waits, not the proxy's memory; then all of them arrive."""
+    """Many rows, and nobody reads them: the server waits, not the proxy's memory; then all of them arrive."""
     with nothing_left(site), psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
         conn.execute("DELETE FROM notes")
         conn.execute("INSERT INTO notes VALUES (1, %s)", ("sealed for a slow reader",))
-        query = "SELECT n.body, p.id FROM notes n CROSS JOIN plain p" if protected else "SELECT p.body, p.id FROM plain p"
+        query = f"SELECT n.body, p.id, {WIDE} FROM notes n CROSS JOIN plain p"
+        query = query if protected else f"SELECT p.body, p.id, {WIDE} FROM plain p"
         conn.execute(query + " WHERE p.id < 30000")  # what a first use costs is paid
         before = site.proxy.resident
         send_query(conn, query)
@@ -106,7 +110,7 @@ def test_a_reader_that_stops_costs_no_memory(site: Site, protected: bool) -> Non
             count += 1
             assert expected in body, number
             most = max(most, site.proxy.resident) if number % 100_000 == 0 else most
-        assert count == 1_000_000
+        assert count == ROWS
         assert most - before < 8 * MIB, f"{(most - before) / MIB:.1f} MiB while reading"
 
 
@@ -132,7 +136,8 @@ def rows(descriptor: int) -> Iterator[bytes]:
 def test_a_reader_that_dies(site: Site, protected: bool) -> None:
     with nothing_left(site), psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
         conn.execute("INSERT INTO notes VALUES (1, 'x') ON CONFLICT DO NOTHING")
-        query = "SELECT n.body, p.id FROM notes n CROSS JOIN plain p" if protected else "SELECT p.body, p.id FROM plain p"
+        query = f"SELECT n.body, p.id, {WIDE} FROM notes n CROSS JOIN plain p"
+        query = query if protected else f"SELECT p.body, p.id, {WIDE} FROM plain p"
         send_query(conn, query)
         time.sleep(0.5)
         with socket.socket(fileno=os.dup(conn.fileno())) as raw:

@@ -27,14 +27,14 @@ def test_a_batch_that_was_not_full_says_nothing_of_larger_ones() -> None:
     size = BatchSize(0.25)
     size.took(3, 0.001)
     assert size.rows == FIRST
-    size.took(3, 10)
+    size.took(3, 60)
     assert size.rows == FIRST // 2, "but one that took long, of smaller ones"
 
 
 def test_it_stays_within_bounds() -> None:
     size = BatchSize(0.25)
     for _ in range(30):
-        size.took(size.rows, 10)
+        size.took(size.rows, 60)
     assert size.rows == FEWEST
     for _ in range(30):
         size.took(size.rows, 0)

@@ -59,7 +59,7 @@ class Fixed(BatchSize):
         super().__init__()
         self.rows = rows
 
-    def took(self, rows: int, preparing: float, longest: float = 0.0) -> None:
+    def took(self, rows: int, preparing: float, locked: float = 0.0) -> None:
         pass
 
 
@@ -224,6 +224,22 @@ async def test_which_columns_are_set_to_what_they_are(conn: Connection, also: st
     assert '"id" =' not in text
     assert sum(batch.written for batch in await go(conn, scan)) == 20
     assert await rows_but_v(conn) == before
+
+
+async def test_the_server_says_for_how_long_rows_are_locked(conn: Connection) -> None:
+    await conn.execute(
+        "CREATE TABLE public.t (id int PRIMARY KEY, v bytea);"
+        "CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END';"
+        "CREATE TRIGGER f BEFORE UPDATE ON public.t FOR EACH ROW EXECUTE FUNCTION public.f();"
+        "INSERT INTO public.t SELECT g, '\\x01' FROM generate_series(1, 5) g"
+    )
+    scan = await scan_of(conn)
+    changes = [(Row((str(n),), (b"\x01" if n != 3 else b"changed",)), [b"\x02"]) for n in range(1, 6)]
+    ((positions, seconds),) = await (await conn.execute(*scan.write(changes))).fetchall()
+    assert (sorted(positions), seconds >= 0.04) == ([1, 2, 4, 5], True)
+    await conn.execute("UPDATE public.t SET v = '\\x01'")
+    ((number, seconds),) = await (await conn.execute(*scan.write(changes, returning=False))).fetchall()
+    assert (number, seconds >= 0.04) == (4, True)
 
 
 async def rows_but_v(conn: Connection) -> list[tuple[object, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import combinations, product
 from typing import Literal
 
 from tests.matrix.axes import BY_KEY, PROTECTED, TYPES, UNINDEXED, Type
@@ -63,6 +64,56 @@ class Case:
 def case(seed: int, number: int) -> Case:
     """Return case ``number`` of a seed."""
     return drawn(Draw(f"{seed}/{number}"), ZONES[number // PER_ZONE % len(ZONES)])
+
+
+# Beside all pairs of axes, of which triples a case is to have a new one: what decides how a value meets a column.
+_TRIPLES = tuple(
+    tuple(names.split())
+    for names in (
+        "operator left right",
+        "operator left given",
+        "operator right given",
+        "operator context given",
+        "operator context way",
+        "left right way",
+        "left right given",
+    )
+)
+
+
+def met(case: Case) -> set[tuple[str, ...]]:
+    """Return which choices meet in a case: all pairs of them, and some triples."""
+    axes: dict[str, tuple[str, ...]] = {
+        "context": (case.context,),
+        "operator": (case.operator,),
+        "left": (case.left,),
+        "right": tuple(set(case.right)),
+        "given": tuple({way.partition(":")[0] for way in case.given}),
+        "way": (case.way,),
+        "binary": (str(case.binary_results),),
+        "null": (str(case.null_equals),),
+        "zone": (case.zone,),
+    }
+    chosen = sorted((axis, choice) for axis, choices in axes.items() for choice in choices)
+    found: set[tuple[str, ...]] = {(*one, *other) for one, other in combinations(chosen, 2)}
+    for triple in _TRIPLES:
+        found.update((*triple, *choices) for choices in product(*(axes[axis] for axis in triple)))
+    return found
+
+
+class Met:
+    """What has met in the cases so far."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[str, ...]] = set()
+
+    def adds(self, case: Case) -> bool:
+        """Add a case; tells whether something meets in it that met in none before."""
+        here = met(case)
+        if here <= self.seen:
+            return False
+        self.seen |= here
+        return True
 
 
 def drawn(draw: Draw, zone: str) -> Case:

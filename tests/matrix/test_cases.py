@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness.proxy import ROOT
 from tests.matrix.axes import PROTECTED, TYPES
-from tests.matrix.cases import ZONES, case, drawn
+from tests.matrix.cases import ZONES, Met, case, drawn, met
 from tests.matrix.contexts import CONDITIONS, READS, WRITES
 from tests.matrix.draws import Draw
 from tests.matrix.given import LITERALS, PARAMETERS
@@ -47,6 +47,14 @@ def test_nothing_chosen_is_the_simplest() -> None:
     simplest = drawn(Draw(choices=()), ZONES[0])
     assert simplest.statement == "SELECT m.id FROM m WHERE (c_i4 = '1')"
     assert simplest.way == "simple"
+
+
+def test_what_is_left_out_of_them_adds_nothing() -> None:
+    every, told = [case(0, number) for number in range(1000)], Met()
+    kept = [each for each in every if told.adds(each)]
+    assert len(kept) < len(every)
+    assert set().union(*map(met, kept)) == set().union(*map(met, every)) == told.seen
+    assert not told.adds(every[0])
 
 
 def test_every_axis_is_reached() -> None:

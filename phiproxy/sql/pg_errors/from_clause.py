@@ -41,10 +41,16 @@ def _item(v: Verdict, node: Node, left: Level) -> Level:
     rule = _ITEMS.get(kind)
     if rule is not None:
         return rule(v, body, left)
-    seen = Level(outer=left.outer) if kind == "RangeTableSample" else left
     for child in children(body):
-        type_of(v, child, seen)
+        type_of(v, child, left)
     return _of(Source(body.get("alias", {}).get("aliasname", "\0"), (), opaque=True))
+
+
+def _sample(v: Verdict, body: Node, left: Level) -> Level:
+    """Return the table of a sample; how large it is sees nothing that is beside it in FROM."""
+    for node in [*body.get("args", ()), *([body["repeatable"]] if "repeatable" in body else ())]:
+        type_of(v, node, Level(outer=left.outer))
+    return _item(v, body["relation"], left)
 
 
 def _function(v: Verdict, body: Node, left: Level) -> Level:
@@ -168,5 +174,6 @@ _ITEMS: dict[str, Callable[[Verdict, Node, Level], Level]] = {
     "RangeFunction": _function,
     "RangeVar": lambda v, body, _left: _of(table(v, body)),
     "RangeSubselect": _subselect,
+    "RangeTableSample": _sample,
     "JoinExpr": _join,
 }

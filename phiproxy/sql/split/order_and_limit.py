@@ -100,14 +100,19 @@ def locking(whole: Whole, read: Block, source: Source, label: str) -> None:
         raise Impossible("PostgreSQL does not lock rows of groups")
     if any(t.rest is not None and t.rest.rows == "other" and locks(read.body, t.label) for t in whole.tables):
         raise Impossible("nor those of a view that has groups")
-    if label and (read.inner or read.outer) and not _are_no_joins(read.body, clauses):
+    joins = [message for message in bodies(read.body["fromClause"], ()) if "jointype" in message] if label else []
+    # PostgreSQL locks no rows that an outer join may leave out, and none of a join that has a name.
+    odd = any(join["jointype"] != "JOIN_INNER" or "alias" in join for join in joins)
+    if label and (read.inner or read.outer or odd) and not _are_no_joins(read.body, clauses):
         raise Impossible("it is not looked at whether a join lets rows be locked")
     source.locking = []
     for clause in clauses:
         named = [only(node)[1] for node in clause.get("lockedRels", ())]
-        if label and named and label not in [one["relname"] for one in named]:
+        # The server says so of a name that is nowhere in FROM.
+        unknown = [one for one in named if one["relname"] not in {item.label for item in read.items}] if label else []
+        if label and named and not unknown and label not in [one["relname"] for one in named]:
             continue
-        locked = named if not label else []
+        locked = unknown if label else named
         source.locking.append((f"{_STRENGTHS[clause['strength']]}{' OF' if locked else ''}".encode(), -1))
         for number, one in enumerate(locked, start=1):
             source.locking.append((f"{_quoted(one['relname'])}{',' if number < len(locked) else ''}".encode(), location(one)))

@@ -84,15 +84,36 @@ def _listed(value: Any) -> Iterator[Node]:
 
 
 def _is_no_null(node: Node, signatures: Any) -> bool:
-    """Tell whether something is surely no NULL that is known before anything is evaluated."""
-    while "TypeCast" in node:
-        node = node["TypeCast"]["arg"]
-    if "A_Const" in node:
-        return "isnull" not in node["A_Const"]
-    inside = list(messages(node))
-    if any("isnull" in m.get("A_Const", {}) for m in inside):
+    """Tell whether something is surely no NULL that is known before anything is evaluated: it may be so in a CASE without ELSE."""
+    kind, body = only(node)
+    if kind == "A_Const":
+        return "isnull" not in body
+    if kind in ("TypeCast", "CollateClause"):
+        return _is_no_null(body["arg"], signatures)
+    if kind in ("CoalesceExpr", "MinMaxExpr"):
+        return any(_is_no_null(one, signatures) for one in body["args"])
+    if kind == "CaseExpr":
+        results = [only(when)[1]["result"] for when in body["args"]]
+        return "defresult" in body and all(_is_no_null(one, signatures) for one in (*results, body["defresult"]))
+    return kind == "A_ArrayExpr" or _is_evaluated(node, signatures)
+
+
+def _is_evaluated(node: Node, signatures: Any) -> bool:
+    """Tell whether PostgreSQL's planner surely makes no constant of something: a column is in it, a parameter, a query."""
+    kind, body = only(node)
+    if kind in ("ColumnRef", "ParamRef", "SQLValueFunction"):
+        return True
+    if kind == "SubLink":
+        return not any("isnull" in m.get("A_Const", {}) for m in messages(node))
+    if kind in ("TypeCast", "CollateClause", "A_Indirection"):
+        return _is_evaluated(body["arg"], signatures)
+    if kind == "A_Expr" and body["kind"] == "AEXPR_NULLIF":
+        return _is_evaluated(body["lexpr"], signatures)
+    if kind != "FuncCall" and not (kind == "A_Expr" and body["kind"] == "AEXPR_OP"):
         return False
-    functions = [f for call in calls_in(node) for f in signatures.functions(name_of(call))]
-    return any("ColumnRef" in m or "ParamRef" in m or "SQLValueFunction" in m for m in inside) or any(
-        f.volatile != "i" for f in functions
-    )
+    inner = [one for key in _OPERANDS if key in body for one in _listed(body[key])]
+    if not all(_is_no_null(one, signatures) for one in inner):
+        return False
+    functions = signatures.functions(name_of(body)) if kind == "FuncCall" else ()
+    stable = bool(functions) and all(f.volatile != "i" for f in functions)
+    return stable or any(_is_evaluated(one, signatures) for one in inner)
