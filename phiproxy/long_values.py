@@ -44,15 +44,28 @@ def holds(data: bytes, part: bytes) -> bool:
     return part in data if len(data) <= LONG_VALUE else found_at(data, part) >= 0
 
 
+def joined(parts: Iterable[str]) -> str:
+    """Join texts, piece by piece: joining all at once, memory for all of them is taken and written to, and nothing else runs.
+
+    What a variable alone refers to is lengthened where it is.
+    """
+    whole = ""
+    for part in parts:
+        whole += part
+    return whole
+
+
 def decoded(text: bytes) -> str:
     """Do what ``decode`` does for UTF-8, in pieces; UnicodeDecodeError with its place in the whole text."""
     if len(text) <= LONG_VALUE:
         return text.decode("utf-8")
     decode = _DECODER().decode
     try:
-        return "".join([*map(decode, cut(text, 0, len(text))), decode(b"", final=True)])
+        whole = joined(map(decode, cut(text, 0, len(text))))
+        decode(b"", final=True)  # the last character is whole
     except UnicodeDecodeError:
         return text.decode("utf-8")
+    return whole
 
 
 def encoded(text: str) -> bytes:

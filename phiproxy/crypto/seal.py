@@ -443,11 +443,13 @@ def make_record_opener(spec: ColumnSpec, keys: RecordKeys) -> OpenSpan:
     ciphers: dict[tuple[int, bytes], AESGCM] = {}
 
     def open_span(data: bytes, begin: int, end: int) -> bytes:
-        key_id, _, padded, header, salt, nonce, rest = envelope_parts(data[begin:end], spec.number, field=field)
+        long = end - begin > LONG_VALUE
+        head = data[begin : min(end, begin + LONGEST_HEAD)] if long else data[begin:end]
+        key_id, _, padded, header, salt, nonce, rest = envelope_parts(head, spec.number, field=field)
         associated = BEFORE_HEADER[header[AT_SLOTS]] + header + after
-        if end - begin > LONG_VALUE:
-            at = end - len(rest)
-            return _open_long(keys[key_id, salt], nonce, data, at, end, associated, padded, key_id)
+        if long:
+            sealed = begin + len(head) - len(rest)
+            return _open_long(keys[key_id, salt], nonce, data, sealed, end, associated, padded, key_id)
         cipher = ciphers.get((key_id, salt))
         if cipher is None:
             cipher = ciphers[key_id, salt] = AESGCM(keys[key_id, salt])

@@ -10,7 +10,7 @@ from typing import Final
 
 from phiproxy.crypto.envelope import FIXED_HEADER, LONGEST_HEAD, SLOT_LENGTH
 from phiproxy.errors import SealError
-from phiproxy.long_values import cut
+from phiproxy.long_values import cut, joined
 
 PREFIX: Final = "phi1:"
 FIRST_TAG: Final = len(PREFIX) + 2 * FIXED_HEADER + 1
@@ -28,11 +28,11 @@ _NOT_SEALED = "a field of a stored document is not a sealed value"
 def leaf_of(envelope: bytes) -> str:
     """Return the text of an envelope inside a document."""
     end = FIXED_HEADER + SLOT_LENGTH * envelope[FIXED_HEADER - 1]
+    head = f"{PREFIX}{envelope[:end].hex()}:"
     if len(envelope) <= _PIECE:
-        rest = urlsafe_b64encode(envelope[end:]).decode("ascii")
-    else:
-        rest = "".join([urlsafe_b64encode(piece).decode("ascii") for piece in cut(envelope, end, len(envelope), _PIECE)])
-    return f"{PREFIX}{envelope[:end].hex()}:{rest.rstrip('=')}"
+        return head + urlsafe_b64encode(envelope[end:]).decode("ascii").rstrip("=")
+    pieces = [urlsafe_b64encode(piece).decode("ascii") for piece in cut(envelope, end, len(envelope), _PIECE)]
+    return joined([head, *pieces[:-1], pieces[-1].rstrip("=")])
 
 
 def envelope_of(leaf: object) -> bytes:

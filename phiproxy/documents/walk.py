@@ -86,16 +86,27 @@ class Walk:
             self._check(value, node, path)
         below: Mapping[Step, Listed] = node.below if node is not None else {}
         if isinstance(value, dict):
-            if self.others is None and not below:
-                return value
-            members = {key: self.through(item, below.get(key), (*path, key)) for key, item in value.items()}
-            return members if any(members[key] is not item for key, item in value.items()) else value
+            return self._members(value, below, path)
         if isinstance(value, list):
             if self.others is None and not below:
                 return value
             elements = [self.through(item, below.get(ELEMENTS), (*path, ELEMENTS)) for item in value]
             return elements if any(new is not item for new, item in zip(elements, value, strict=True)) else value
         return value if self.others is None else self.others(path, value)
+
+    def _members(self, value: dict[str, Value], below: Mapping[Step, Listed], path: Path) -> Value:
+        """Return what an object becomes; of one of which only what is listed changes, other keys are not looked at."""
+        changed: dict[str, Value] = {}
+        for key in value if self.others is not None else [key for key in below if key in value]:
+            assert key is not None
+            item = self.through(value[key], below.get(key), (*path, key))
+            if item is not value[key]:
+                changed[key] = item
+        if not changed:
+            return value
+        members = value.copy()  # which copies its table as it is; ``{**value}`` may look up each key
+        members.update(changed)
+        return members
 
     def _check(self, value: Value, node: Listed, path: Path) -> None:
         wanted = "array" if ELEMENTS in node.below else "object"

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 # Deep trees are read and compared in C, where a level takes some 200 bytes; it is reserved, and used as far as it is needed.
 STACK = 64 * 1024 * 1024
 # How long the thread may go on when the loop wants its turn: once for what a client says, once for the answer.
-TURN = 0.001
+TURN = 0.0005
 _NEVER = 1_000_000
 # Objects that are made between two looks at the youngest: what is worked on nearly all lives on, and 20 000 take 5 ms.
 _YOUNG = 4_000

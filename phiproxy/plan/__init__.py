@@ -8,8 +8,8 @@ What is known of all texts of a shape:
     templates, simple_query_template, split_templates, long_inserts
 
 Values and rows:
-    column_ciphers, slot_tags, sealed_columns, sealed_rows, convert_values, compiled_convert, document_ciphers, value_formats,
-    range_tags, result_columns, masked_values, copy_fields, row_counts
+    column_ciphers, slot_tags, sealed_columns, sealed_rows, convert_values, compiled_convert, document_ciphers, spelled_values,
+    value_formats, range_tags, result_columns, masked_values, copy_fields, row_counts
 
 What the server cannot answer:
     whether_split, split_plan, split_writes, sealed_views, stored_query, converted_views, unanswered,

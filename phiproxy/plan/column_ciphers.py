@@ -1,6 +1,6 @@
 """Closures over keys for the plans: how a column's value is stored, searched and opened. Made once per column, run per value."""
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -30,6 +30,7 @@ from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork
 from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, opening, sealing, searching_json
 from phiproxy.plan.row_counts import RowCounts
 from phiproxy.plan.slot_tags import Lower, SlotFunction, all_slots, lower_of, slot_function, spec_of
+from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, envelope_spelled, spells_stored
 from phiproxy.policy.check_evaluation import Condition, condition
 from phiproxy.policy.physical_columns import violation
 from phiproxy.policy.protection import Check, ProtectedColumn, Slot
@@ -38,7 +39,6 @@ from phiproxy.types.codecs import codec
 from phiproxy.types.comparable_operands import form_of
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.value_errors import ChildMayRefuse
-from phiproxy.wire.arrays import Array
 from phiproxy.wire.bytea_and_text import assign_varchar, check_text
 
 
@@ -54,20 +54,6 @@ ValueFunction = Callable[[bytes], bytes]
 
 # Of record keys so many are derived before others have their turn: half a millisecond.
 _KEYS_AT_ONCE = 256
-
-
-class SpelledKeys(dict[tuple[int, bytes], bytes]):
-    """Record keys of what a client's value spells; under those ``of_nobody`` nothing opens (SealError)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.of_nobody: set[tuple[int, bytes]] = set()
-
-    def __missing__(self, record: tuple[int, bytes]) -> bytes:
-        """Raise SealError for the key of a record of nobody's; KeyError for one that was not looked for."""
-        if record in self.of_nobody:
-            raise SealError("a value is under no key that is known")
-        raise KeyError(record)
 
 
 class Noticed(Protocol):
@@ -188,11 +174,11 @@ class Ciphers:
         if not column.type.is_text:
             return self._make_typed_store(column, seal, tags, tally)
 
-        def store(value: bytes, record: Record, macs: Macs, _: RecordKeys | None = None, /) -> bytes:
+        def store(value: bytes, record: Record, macs: Macs, keys: RecordKeys | None = None, /) -> bytes:
             if len(value) > LONG_VALUE or 0 in value or not value.isascii():  # no call where there is nothing to say
                 check_text(value)
             if value[:2] == b"\\x":
-                self._refuse_stored(column, value)
+                self._refuse_stored(column, value, keys)
             if limit is not None:
                 value = assign_varchar(value, limit)
             tally[0] += 1
@@ -258,20 +244,24 @@ class Ciphers:
     ) -> RowStoreFunction:
         """Return the closure for values that are in the canonical form of the column's type already."""
 
-        def store(value: bytes, record: Record, macs: Macs, _: RecordKeys | None = None, /) -> bytes:
+        def store(value: bytes, record: Record, macs: Macs, keys: RecordKeys | None = None, /) -> bytes:
             if value[:8] == b"\\xf55001":
-                self._refuse_stored(column, value)
+                self._refuse_stored(column, value, keys)
             tally[0] += 1
             return seal(value, record, tags(value, macs))
 
         return store
 
-    def _refuse_stored(self, column: ProtectedColumn, value: bytes) -> None:
-        """Refuse a text that spells what is stored in this column: a dump made past the proxy would be sealed once more."""
+    def _refuse_stored(self, column: ProtectedColumn, value: bytes, keys: RecordKeys | None) -> None:
+        """Refuse a text that spells what is stored in this column; ``keys`` as of ``RowStoreFunction``."""
         if not spells_stored(value):
             return
         try:
-            self.open(column)(bytes.fromhex(value[2:].decode("ascii")))
+            envelope = envelope_spelled(value)
+            if keys is None:
+                self.open(column)(envelope)
+            else:
+                self.opening_by(column, keys)(envelope, 0, len(envelope))
         except (ValueError, SealError):
             return
         raise ValueRefused(
@@ -376,7 +366,7 @@ class Ciphers:
         """Return what opens values of a column by record keys; for any thread."""
         return make_record_opener(spec_of(column), keys)
 
-    def spelled_keys(self, column: ProtectedColumn, records: Collection[tuple[int, bytes]]) -> Generator[None, None, SpelledKeys]:
+    def spelled_keys(self, column: ProtectedColumn, records: RecordNames) -> Generator[None, None, SpelledKeys]:
         """Return the record keys of what values to be stored in a column spell, a few in each step; KeyNeeded."""
         keys = SpelledKeys()
         for number, record in enumerate(records, start=1):
@@ -420,13 +410,6 @@ class Ciphers:
             return value
 
         return computed
-
-
-def spells_stored(value: bytes | Array) -> bool:
-    """Tell whether a value may be the spelling of a stored one, which is opened, by its column's key, to be told."""
-    if isinstance(value, Array):
-        return any(element is not None and spells_stored(element) for element in value.elements)
-    return value[:2] == b"\\x" and value[2:8].lower() == b"f55001"
 
 
 def long_for(column: ProtectedColumn) -> int:

@@ -6,12 +6,11 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 from phiproxy.crypto.seal import Record
-from phiproxy.documents.sealed_leaves import LOOKS_SEALED
 from phiproxy.errors import KeyNeeded, WriteKeyWant
-from phiproxy.long_values import LONG_VALUE, holds
-from phiproxy.plan.column_ciphers import Ciphers, SpelledKeys, StoreFunction, long_for, spells_stored
-from phiproxy.plan.document_ciphers import spelled_in
+from phiproxy.long_values import LONG_VALUE
+from phiproxy.plan.column_ciphers import Ciphers, StoreFunction, long_for
 from phiproxy.plan.range_tags import NO_TAG, Bounds, range_tags
+from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, may_spell_stored, records_spelled
 from phiproxy.plan.value_formats import perhaps
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.values.containment import Contained
@@ -21,10 +20,11 @@ from phiproxy.wire.arrays import Array, array_from_binary, array_from_text
 from phiproxy.wire.oids import TEXT_ARRAY_OID
 
 NULL_TEST_VALUE = b"\x01"
-# From so many values on, what is made of them is made in slices: one of these is some 2 milliseconds, and a neighbour's question
-# waits for two.
+# From so many values on, what is made of them is made in slices: one of these is half a millisecond or a whole one, and a
+# neighbour's question waits for two.
 MANY = 512
-SLICE = 64
+SLICE = 32
+_WANTED = 4 * SLICE
 T = TypeVar("T")
 Steps = Generator[Callable[[], object] | None, object, T]
 """Work in slices: between two of them other sessions may have their turn. What is yielded, if anything, is for another thread."""
@@ -61,10 +61,10 @@ def convert_steps(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> Steps[
     wanted: dict[str, set[RowKey]] = {}
     stored: set[ProtectedColumn] = set()
     renewed: set[ProtectedColumn] = set()
-    for begin in range(0, len(uses), MANY):
+    for begin in range(0, len(uses), _WANTED):
         if begin:
             yield None
-        part = uses[begin : begin + MANY]
+        part = uses[begin : begin + _WANTED]
         _want(wanted, part)
         stored.update(u.column for u, v in part if isinstance(u, Store | Renew) and v is not None)
         renewed.update(u.column for u, _ in part if isinstance(u, Renew))
@@ -83,26 +83,28 @@ def convert_steps(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> Steps[
 
 
 def _is_long(column: ProtectedColumn, value: bytes | Array) -> bool:
-    """Tell whether another thread seals a value: a long one that cannot be the spelling of a stored one."""
-    return size_of(value) > long_for(column) and not spells_stored(value)
+    """Tell whether another thread seals a value."""
+    return size_of(value) > long_for(column)
 
 
-def _spelled_keys(ciphers: Ciphers, column: ProtectedColumn, value: bytes | Array) -> Steps[SpelledKeys | None]:
-    """Return the keys of what a document spells that may be stored, which another thread looks for."""
-    if column.document is None:
-        return None
-    if size_of(value) <= LONG_VALUE and not _holds_sealed(value):
+def _spelled_keys(ciphers: Ciphers, column: ProtectedColumn, value: bytes | Array) -> Steps[SpelledKeys]:
+    """Return the keys of what a long value spells that may be stored."""
+    elements = elements_of(value)
+    short = size_of(value) <= LONG_VALUE or column.document is None
+    if short and not any(element is not None and may_spell_stored(column, element) for element in elements):
         return SpelledKeys()
-    spelled = cast("set[tuple[int, bytes]]", (yield partial(_spelled_in, value)))
-    return (yield from ciphers.spelled_keys(column, spelled))
+    (keys,) = yield from keys_spelled(ciphers, [column], lambda: [records_spelled(column, elements)])
+    return keys
 
 
-def _spelled_in(value: bytes | Array) -> set[tuple[int, bytes]]:
-    return {record for element in elements_of(value) if element is not None for record in spelled_in(element)}
-
-
-def _holds_sealed(value: bytes | Array) -> bool:
-    return any(element is not None and holds(element, LOOKS_SEALED) for element in elements_of(value))
+def keys_spelled(
+    ciphers: Ciphers, columns: Sequence[ProtectedColumn], search: Callable[[], list[RecordNames]]
+) -> Steps[list[SpelledKeys]]:
+    """Return, for each column, the keys of what values spell that may be stored, which another thread searches for; KeyNeeded."""
+    keys: list[SpelledKeys] = []
+    for column, records in zip(columns, cast("list[RecordNames]", (yield search)), strict=True):
+        keys.append((yield from ciphers.spelled_keys(column, records)))
+    return keys
 
 
 def let_go(*many: list[Any] | dict[Any, Any]) -> Steps[None]:

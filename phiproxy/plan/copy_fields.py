@@ -4,7 +4,7 @@ What is taken from a chunk stays taken when a key is missing: the same chunk may
 in one step, one per row and scope that stores a value (spec/stored-format 2.1).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,13 +16,14 @@ from phiproxy.crypto.seal import Record, RecordKeys
 from phiproxy.documents.sealed_leaves import LOOKS_SEALED
 from phiproxy.errors import InvalidEncoding, KeyNeeded, PhiproxyError, ValueRefused, WriteKeyWant
 from phiproxy.long_values import LONG_VALUE, copied, holds
-from phiproxy.plan.column_ciphers import Ciphers, SpelledKeys, long_for
-from phiproxy.plan.convert_values import Steps, at_once
+from phiproxy.plan.column_ciphers import Ciphers, long_for
+from phiproxy.plan.convert_values import Steps, at_once, keys_spelled
 from phiproxy.plan.copy_subjects import RowSubjects
-from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, of_binary, spelled_in
+from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, of_binary
 from phiproxy.plan.masked_values import Shown, shown_masked
 from phiproxy.plan.result_columns import shown_in
 from phiproxy.plan.sealed_columns import ColumnStore, column_store
+from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, records_spelled
 from phiproxy.plan.subjects import Noted, noting, outputs_of
 from phiproxy.plan.value_formats import scalar_reader, shown
 from phiproxy.policy.protection import Form, ProtectedColumn
@@ -265,7 +266,7 @@ class CopyIn:
         stores, added = self._drawn(plain)
         if not self._long:
             return self._sealed_under(rows, begin, plain, failure, stores, added)
-        spelled = yield from self._spelled_keys(plain)
+        spelled = yield from keys_spelled(self._ciphers, self._protected, partial(self._spelled, plain))
         seal = partial(self._sealed_under, rows, begin, plain, failure, stores, added, spelled)
         try:  # before another thread begins: a keyring is not for two
             for records in (*(field[3] for field in stores), *(field[3] for field in added if field is not None)):
@@ -275,24 +276,22 @@ class CopyIn:
             raise KeyNeeded({WriteKeyWant(scope, len(plain)) for scope, _ in self._scopes}) from None
         return cast("tuple[list[Row], CopyFailure | None]", (yield seal))
 
-    def _spelled_keys(self, plain: list[Values]) -> Steps[list[SpelledKeys | None]]:
-        """Return, for each column of documents, the keys of what they spell that may be stored, which another thread looks for."""
-        keys: list[SpelledKeys | None] = [None] * len(self._protected)
-        for n, column in enumerate(self._protected):
-            if column.document is not None:
-                found = cast("set[tuple[int, bytes]]", (yield partial(self._spelled, n, plain)))
-                keys[n] = yield from self._ciphers.spelled_keys(column, found)
-        return keys
+    def _spelled(self, plain: list[Values]) -> list[RecordNames]:
+        """Return, for each column, the records of what its values spell that may be stored."""
+        columns = enumerate(self._protected)
+        return [records_spelled(column, [*self._canonical(column, [row[n] for row in plain])]) for n, column in columns]
 
-    def _spelled(self, n: int, plain: list[Values]) -> set[tuple[int, bytes]]:
-        found: set[tuple[int, bytes]] = set()
-        read = scalar_reader(Store(self._protected[n], 0), self._protected[n].type.underlying.unlimited, ())
-        for values in plain:
-            value = values[n]
-            if value is not None and (holds(value, LOOKS_SEALED) or holds(value, b"\\u00")):
+    def _canonical(self, column: ProtectedColumn, values: list[bytes | None]) -> Iterator[bytes | None]:
+        """Return the canonical forms of the values of a column that may spell what is stored."""
+        if column.type.is_text:
+            yield from values
+            return
+        document, binary = column.document is not None, column.type.underlying.family == "bytea"
+        read = scalar_reader(Store(column, 0), column.type.underlying.unlimited, ())
+        for value in values:
+            if value is not None and (binary or (document and (holds(value, LOOKS_SEALED) or holds(value, b"\\u00")))):
                 with suppress(ValueRefused):  # said in its turn
-                    found |= spelled_in(read(value, int(self._binary), self._styles))
-        return found
+                    yield read(value, int(self._binary), self._styles)
 
     def _sealed_at_once(self, rows: list[Row], begin: int, columns: Columns) -> list[Row] | None:
         """Return what ``_sealed`` does, column by column; None where a value is refused, and it must be said which. KeyNeeded."""

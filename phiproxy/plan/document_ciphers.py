@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
@@ -21,10 +20,10 @@ from phiproxy.crypto.envelope import envelope_parts
 from phiproxy.crypto.seal import Note, OpenSpan, Record, RecordKeys, many_nonces
 from phiproxy.documents.field_paths import Path, spell_path
 from phiproxy.documents.field_values import FieldValues, field_values
-from phiproxy.documents.sealed_leaves import LOOKS_SEALED, PREFIX, envelope_of, leaf_of, looks_sealed
+from phiproxy.documents.sealed_leaves import PREFIX, envelope_of, leaf_of, looks_sealed
 from phiproxy.documents.walk import AS_LISTED, Walk, listed, refused_document, stored_otherwise
 from phiproxy.errors import IndexKeyWant, SealError, ValueRefused
-from phiproxy.long_values import LONG_JSON, copied, decoded, encoded, found_at, take_apart
+from phiproxy.long_values import LONG_JSON, copied, decoded, encoded, take_apart
 from phiproxy.policy.physical_documents import OF_NULL
 from phiproxy.policy.protection import DocumentFields, Part, ProtectedColumn, Slot
 from phiproxy.types.declared import DeclaredType
@@ -148,25 +147,6 @@ def sealing(ciphers: Ciphers, column: ProtectedColumn) -> Made:
         return spelled
 
     return store, wants
-
-
-def spelled_in(text: bytes) -> set[tuple[int, bytes]]:
-    """Return the data keys and salts of stored leaves that a document spells, in canonical form. For any thread.
-
-    A leaf is a whole string, so it has no escapes, and a quote before and behind it; but for a text that is put at a place.
-    """
-    found: set[tuple[int, bytes]] = set()
-    begin = found_at(text, LOOKS_SEALED)
-    while begin >= 0:
-        end = begin + len(LOOKS_SEALED)
-        if begin == 0 or text[begin - 1 : begin] == b'"':
-            behind = found_at(text, b'"', end)
-            end = behind if behind >= 0 else len(text)
-            with suppress(SealError, UnicodeDecodeError):
-                key_id, _, _, _, salt, _, _ = envelope_parts(envelope_of(decoded(copied(text, begin, end))), field=True)
-                found.add((key_id, salt))
-        begin = found_at(text, LOOKS_SEALED, end)
-    return found
 
 
 def _json_of(family: str, canonical_form: bytes) -> Value:

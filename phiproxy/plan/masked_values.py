@@ -15,13 +15,16 @@ Shown = Callable[[bytes, int, int], bytes | None]
 Write = Callable[[bytes], bytes]
 
 
-def mask_of(ciphers: Ciphers, column: ProtectedColumn, styles: Styles = Styles.CANONICAL) -> Mask:
-    """Return the mask of a column for a session of these styles; ColumnMasked where it may not be read at all."""
+def mask_of(ciphers: Ciphers, column: ProtectedColumn, styles: Styles = Styles.CANONICAL, *, apart: bool = False) -> Mask:
+    """Return the mask of a column for a session of these styles; ColumnMasked where it may not be read at all.
+
+    ``apart``: for any thread, as of ``Ciphers.digest``; KeyNeeded.
+    """
     assert column.masked is not None
     show = column.masked.show
     if show.denies:
         column.refuse_masked()
-    return mask(show, column.type, ciphers.digest(column) if show.kind == "pseudonym" else None, styles)
+    return mask(show, column.type, ciphers.digest(column, apart=apart) if show.kind == "pseudonym" else None, styles)
 
 
 def shown_masked(
@@ -40,9 +43,9 @@ def shown_masked(
     ``noted``: it is opened in any case, since it says whom the row is about.
     """
     assert column.masked is not None
-    hide = mask_of(ciphers, column, styles)
+    own = mask_of(ciphers, column, styles)
 
-    def hidden(value: bytes) -> bytes | None:
+    def hidden(value: bytes, hide: Mask = own) -> bytes | None:
         shown = hide(value)
         return shown if shown is None or write is None else write(shown)
 
@@ -58,6 +61,8 @@ def shown_masked(
 
     def opened(data: bytes, begin: int, end: int) -> bytes | None:
         value = opener(data, begin, end)
-        return hidden(value) if len(value) <= LONG_VALUE else long_work.do(partial(hidden, value))
+        if len(value) <= LONG_VALUE:
+            return hidden(value)
+        return long_work.do(partial(hidden, value, mask_of(ciphers, column, styles, apart=True)))
 
     return opened

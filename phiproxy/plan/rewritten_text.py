@@ -7,7 +7,7 @@ from phiproxy.plan.range_tags import paired
 from phiproxy.sql.result import Answered, Occurrence
 from phiproxy.sql.rewrite.render import Rendered, verify
 from phiproxy.sql.rewrite.templates import marker
-from phiproxy.sql.text.parse import LONG_TREE, let_go
+from phiproxy.sql.text.parse import LONG_TREE
 from phiproxy.sql.values.uses import Define, Renew, Store
 
 
@@ -46,6 +46,6 @@ def prove(text: bytes, answers: Sequence[Answered]) -> Rendered | None:
         verify(marked, [m.tree for m in answers if m.tree is not None])
     for answer in answers:
         if answer.tree is not None and len(text) > LONG_TREE:
-            let_go(answer.tree.root)
+            answer.tree.let_go()
         answer.tree = None
     return rendered

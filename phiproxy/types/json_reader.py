@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from phiproxy.long_values import PIECE, SMALL_PIECE, empty, take_apart
+from phiproxy.long_values import PIECE, empty, joined, take_apart
 
 # Takes a text and where a string's first character is; returns the string, and where what follows it begins. ValueError.
 _string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
@@ -19,6 +19,8 @@ _WORD = re.compile(r"true|false|null")
 _WORDS = {"true": True, "false": False, "null": None}
 _CLOSING = {"{": "}", "[": "]"}
 _SHORT = 4096
+# Of a string so much is read at once: of one that is all escapes it takes half a millisecond.
+_PIECE = 16 * 1024
 # What a long string is cut into: it ends behind an escape, and not between two that are one character. What follows it is an
 # escape, the end of the string, or the end of what is looked at.
 _PART = re.compile(
@@ -147,16 +149,16 @@ def _behind_blanks(text: str, position: int) -> int:
 
 def _string_at(text: str, begin: int) -> tuple[str, int]:
     """Return the string whose first character is at ``begin``, and what follows it; ValueError. A long one in pieces."""
-    end = text.find('"', begin, begin + SMALL_PIECE)
+    end = text.find('"', begin, begin + _PIECE)
     if end >= 0 and text[end - 1] != "\\":
         return _string(text, begin)
     parts: list[str] = []
     while True:
-        end = _behind(_PART, text, begin, begin + SMALL_PIECE)
+        end = _behind(_PART, text, begin, begin + _PIECE)
         end = _behind(_ESCAPE, text, end, len(text))
         if text[end : end + 1] == '"':
             last, end = _string(text, begin)
-            return ("".join([*parts, last]) if parts else last), end
+            return (joined([*parts, last]) if parts else last), end
         if end == begin:
             _refuse()
         parts.append(_string(text[begin:end] + '"', 0)[0])

@@ -13,7 +13,7 @@ from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import NoReturn
 
 from phiproxy.errors import ValueRefused
-from phiproxy.long_values import FEW, LONG_JSON, PIECE, decoded, empty, holds, take_apart
+from phiproxy.long_values import FEW, LONG_JSON, SMALL_PIECE, decoded, empty, holds, take_apart
 from phiproxy.types import json_reader
 from phiproxy.types.codec import Codec, as_is, as_text, unlimited
 from phiproxy.types.numerics import read_number, shortest
@@ -152,8 +152,8 @@ def _spell(value: Value, number: Callable[[bytes], bytes], string: Callable[[str
 
 def _spell_long(value: str, string: Callable[[str], str], into: _Parts) -> None:
     into[0].append('"')
-    for at in range(0, len(value), PIECE):
-        into[0].append(string(value[at : at + PIECE])[1:-1])
+    for at in range(0, len(value), SMALL_PIECE):
+        into[0].append(string(value[at : at + SMALL_PIECE])[1:-1])
         _join(into)
     into[0].append('"')
 

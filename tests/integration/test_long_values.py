@@ -53,7 +53,7 @@ class Held:
 
 async def beside(held: Held, running: asyncio.Task[object], neighbour: Connection) -> None:
     """Have the neighbour answered while the statement is held."""
-    assert await asyncio.to_thread(held.begun.wait, 60)
+    assert await asyncio.to_thread(held.begun.wait, 240)
     assert await (await neighbour.execute("SELECT 1")).fetchone() == (1,)
     assert not running.done()
     held.answered.set()

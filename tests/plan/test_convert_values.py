@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from phiproxy.errors import DataKeyWant, KeyNeeded, ValueRefused, WriteKeyWant
 from phiproxy.long_values import LONG_JSON, LONG_VALUE
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.convert_values import MANY, SLICE, at_once, convert_steps
+from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.values.uses import PLAIN, Store, Use
 from phiproxy.wire.arrays import Array
 from tests.clinic_model import PATIENTS, PROTECTION
@@ -96,13 +98,6 @@ def test_a_long_value_whose_key_is_given_up_before_is_asked_for_again() -> None:
     assert needed.value.wants == {WriteKeyWant(NAME.scope, 2)}
 
 
-def test_what_may_spell_a_stored_value_is_looked_at_by_the_loop() -> None:
-    """It is opened to be told, and a keyring is not for two threads."""
-    value = b"\\xF55001" + b"0" * LONG_VALUE
-    with pytest.raises(StopIteration):
-        next(convert_steps(Ciphers(full_ring(10**6)), [(Store(NAME, 1), value)]))
-
-
 def test_a_long_array_is_for_another_thread_as_a_whole() -> None:
     ciphers, value = Ciphers(full_ring(10**6)), b"x" * LONG_VALUE
     given = Array(((1, 3),), (value, None, b"short"))
@@ -125,18 +120,42 @@ def test_a_long_document_is_for_another_thread() -> None:
         next(convert_steps(Ciphers(ring), [(Store(DOC, 1), clear[:-100] + b'"}')]))
 
 
-@pytest.mark.parametrize("size", [LONG_JSON, LONG_VALUE])
-def test_what_a_long_document_spells_is_opened_by_another_thread_with_keys_that_the_loop_has_taken(size: int) -> None:
-    ring = full_ring(10**6, protection=replace(PROTECTION, tables=(RECORDS,)))
-    (stored,) = at_once(convert_steps(Ciphers(ring), [(Store(DOC, 1), b'{"ssn": "1"}')]))
-    assert isinstance(stored, bytes)
-    leaf = json.loads(stored[1:])["ssn"]
-    envelope = envelope_of(leaf)
+def _leaf_in_document(envelope: bytes, size: int) -> bytes:
+    return json.dumps({"ssn": leaf_of(envelope), "ward": "x" * size}).encode()
 
-    def sealed(leaf: str) -> object:
-        ring = full_ring(10**6, protection=replace(PROTECTION, tables=(RECORDS,)))
-        document = json.dumps({"ssn": leaf, "ward": "x" * size}).encode()
-        steps = convert_steps(Ciphers(ring), [(Store(DOC, 1), document)])
+
+def _of_document(stored: bytes) -> bytes:
+    return envelope_of(json.loads(stored[1:])["ssn"])
+
+
+def _as_text(envelope: bytes, _size: int) -> bytes:
+    return b"\\x" + envelope.hex(" ", 1000).encode()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "size", "envelope_in", "spelled"),
+    [
+        (DOC, b'{"ssn": "1"}', LONG_JSON, _of_document, _leaf_in_document),
+        (DOC, b'{"ssn": "1"}', LONG_VALUE, _of_document, _leaf_in_document),
+        (NAME, b"x" * (LONG_VALUE + 1), 0, bytes, _as_text),
+    ],
+    ids=["document", "long document", "text"],
+)
+def test_what_a_long_value_spells_is_opened_by_another_thread_with_keys_that_the_loop_has_taken(
+    column: ProtectedColumn,
+    value: bytes,
+    size: int,
+    envelope_in: Callable[[bytes], bytes],
+    spelled: Callable[[bytes, int], bytes],
+) -> None:
+    protection = replace(PROTECTION, tables=(RECORDS,)) if column is DOC else PROTECTION
+    (stored,) = at_once(convert_steps(Ciphers(full_ring(10**6, protection=protection)), [(Store(column, 1), value)]))
+    assert isinstance(stored, bytes)
+    envelope = envelope_in(stored)
+
+    def sealed(envelope: bytes) -> object:
+        ring = full_ring(10**6, protection=protection)
+        steps = convert_steps(Ciphers(ring), [(Store(column, 1), spelled(envelope, size))])
         search = next(steps)
         assert search is not None
         work = steps.send(search())
@@ -145,11 +164,12 @@ def test_what_a_long_document_spells_is_opened_by_another_thread_with_keys_that_
         return work()
 
     with pytest.raises(ValueRefused, match="spelling of a stored one"):
-        sealed(leaf)
-    for other in ("phi1:f55001 is not one", leaf_of(envelope[:-1] + bytes([envelope[-1] ^ 1]))):
-        assert isinstance(sealed(other), bytes)
+        sealed(envelope)
+    for other in (envelope[:12], envelope[:-1] + bytes([envelope[-1] ^ 1])):
+        if len(spelled(other, size)) > LONG_JSON:
+            assert isinstance(sealed(other), bytes)
     with pytest.raises(KeyNeeded) as needed:
-        sealed(leaf_of(envelope[:5] + b"\0\0\3\x09" + envelope[9:]))
+        sealed(envelope[:5] + b"\0\0\3\x09" + envelope[9:])
     assert needed.value.wants == {DataKeyWant(0x309)}
 
 

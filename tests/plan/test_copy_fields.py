@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -251,3 +252,30 @@ def test_a_long_row_is_asked_for_a_few_times_only() -> None:
         asked, outcome = asked + (work is not None), work() if work is not None else None
     assert len(stored(CSV, sent)) == 2
     assert 10 < asked < len(data) / BLOCK + 10
+
+
+@pytest.mark.parametrize("form", [CSV, CopyFormat("binary")], ids=["csv", "binary"])
+def test_what_a_long_row_spells_is_opened_with_keys_that_the_loop_has_taken(
+    form: CopyFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column, ciphers = PATIENTS.columns["ssn"], full_ciphers()
+    envelope = ciphers.stores([column])[column](b"x" * LONG_VALUE, ciphers.draw(column.scope, 1)[0])
+    writer = codec_of(form, LIMIT, from_server=True)
+    values = b"1", b"\\x" + envelope.hex().encode(), b"m", b""
+    row: list[bytes | None] = [writer.write(value, i) for i, value in enumerate(values)]
+    data = (b"" if form is CSV else b"PGCOPY\n\xff\r\n\0" + bytes(8)) + writer.join([row])
+
+    def apart(work: Callable[[], object]) -> object:
+        with monkeypatch.context() as patch:
+            patch.delattr(Keyring, "data_key_until")
+            return work()
+
+    def taken() -> None:
+        steps, outcome = CopyIn(answer(form), full_ciphers(), 1 << 30).steps(data, 0, len(data)), None
+        while True:
+            work = steps.send(outcome)
+            outcome = apart(work) if work is not None else None
+
+    with pytest.raises(CopyFailure) as failed:
+        taken()
+    assert "spelling of a stored one" in failed.value.error.message

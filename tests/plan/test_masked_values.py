@@ -8,7 +8,8 @@ import pytest
 
 from phiproxy.access.rules import Masked
 from phiproxy.access.shows import DENY, Show, read_show
-from phiproxy.errors import ColumnMasked, KeyNeeded, MaskKeyWant
+from phiproxy.errors import ColumnMasked, KeyNeeded, LongWorkNeeded, MaskKeyWant
+from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.copy_fields import CopyOut
 from phiproxy.plan.result_columns import Columns
@@ -74,6 +75,19 @@ def test_a_pseudonym_needs_the_key_of_its_role() -> None:
     assert len(same) == 1
     assert same != {shown(column, b"2", ciphers=Ciphers(ring))}
     assert same != {shown(as_seen(SSN, read_show("pseudonym"), "other"), b"1", ciphers=Ciphers(ring))}
+
+
+def test_a_pseudonym_of_a_long_value_needs_no_key_in_another_thread() -> None:
+    ring, column = full_ring(), as_seen(SSN, read_show("pseudonym"), "research")
+    ring.put_index_key(1, "research", b"k" * 32, 1, FAR)
+    value, expected = b"x" * (LONG_VALUE + 1), shown(column, b"x", ciphers=Ciphers(ring))
+    ciphers = Ciphers(ring)
+    with ciphers.long_work.given([value]), pytest.raises(LongWorkNeeded) as needed:
+        shown(column, value, ciphers=ciphers)
+    ring.clear()
+    masked = needed.value.work()
+    assert isinstance(masked, bytes)
+    assert len(row_of(masked)) == len(expected)
 
 
 def test_what_is_denied_has_no_opener() -> None:

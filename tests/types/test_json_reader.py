@@ -36,7 +36,7 @@ def test_it_reads_what_python_reads(text: bytes) -> None:
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_a_long_string_is_read_in_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """No escape is cut, nor the two of one character."""
-    monkeypatch.setattr(json_reader, "SMALL_PIECE", size)
+    monkeypatch.setattr(json_reader, "_PIECE", size)
     parts = ("a", "é", '"', "\\", "\\n", '\\"', "\\\\", "\\u0041", "\\ud83d", "\\ude00", "\\u00", "\n")
     for some in product(parts, repeat=3):
         text = f'"{"".join(some)}"'

@@ -144,7 +144,7 @@ def test_what_is_long_is_joined_piece_by_piece(monkeypatch: pytest.MonkeyPatch) 
     assert json_types.canonical_ascii(value, b"\1").decode() == "\1" + json.dumps(json.loads(text))
     assert len(joined) > 10
     assert max(joined) < 1.01 * json_types._PARTS
-    for name in ("PIECE", "_LONG_PART"):
+    for name in ("SMALL_PIECE", "_LONG_PART"):
         monkeypatch.setattr(json_types, name, 4)
     string = "é\n\U0001f600\x01\\ab" * 3
     assert json_types.canonical(string).decode() == json.dumps(string, ensure_ascii=False)

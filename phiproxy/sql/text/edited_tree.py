@@ -6,7 +6,7 @@ place. So a change costs as much as the part it changes, and what the client wro
 
 from typing import Any, TypeVar
 
-from phiproxy.sql.text.parse import LOCATIONS, PARTS, Node
+from phiproxy.sql.text.parse import LOCATIONS, PARTS, Node, let_go
 
 Part = TypeVar("Part", Node, list[Any])
 
@@ -68,6 +68,17 @@ class EditedTree:
     def same(self, other: Node) -> bool:
         """Tell whether another tree, which was not edited, is this one, but for where things stand in the text."""
         return _same(self.root, other, self._instead)
+
+    def let_go(self) -> None:
+        """Empty a large tree that nobody looks at any longer, piece by piece, as ``parse.let_go`` does.
+
+        What stands in the place of its parts may stand elsewhere too, and is not emptied.
+        """
+        let_go(self.root)
+        while self._replaced:
+            self._replaced.pop()
+        while self._instead:
+            self._instead.popitem()
 
 
 def _same(mine: Any, other: Any, instead: dict[int, Any]) -> bool:  # noqa: C901 - one call for each part
