@@ -210,7 +210,7 @@ def _changes_schemas(kind: str, body: Node) -> bool:
 
 
 def _changes_usage(kind: str, body: Node) -> bool:
-    """Tell whether it may say which schemas of the path a role may use, or what "$user" is; a role that is made may have members."""
+    """Tell whether it may say which schemas of the path a role may use, or what "$user" is; a new role may have members."""
     if kind == "CreateRoleStmt":
         return any(only(option)[1]["defname"] in _MEMBERS for option in body.get("options", ()))
     if kind == "RenameStmt":
