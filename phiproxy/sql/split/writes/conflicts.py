@@ -7,6 +7,7 @@ compares how many it has written with how many there were to write (``SplitWrite
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.pg_errors.verdict import types
 from phiproxy.sql.result import Rest, SourceColumn, Split
 from phiproxy.sql.rules import RULES
+from phiproxy.sql.split.clock_constants import MOMENTS
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.pieces import Replaced, from_item, rest_of, table_span, unqualified
 from phiproxy.sql.split.remaining import bodies
@@ -48,6 +50,7 @@ from phiproxy.sql.text.parse import parse
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.types.declared import DeclaredType
 
+_WITH_ARGUMENTS = re.compile(rb"\(\s*[^\s)]")
 _INTEGER = DeclaredType.builtin("int4")
 _ROWS, _ROW = "phi_rows", "phi_row"
 """What the proposed rows are called in the source, and their number."""
@@ -268,6 +271,8 @@ def _check_of_conflict(upsert: _Upsert, select: Composed, asked: Sequence[Server
     """
     spans = [*(one.span for one in upsert.computed), *([upsert.condition] if upsert.condition is not None else [])]
     for value in asked:
+        if value.name not in MOMENTS and _WITH_ARGUMENTS.search(value.written) is not None:
+            raise Impossible("a call that may fail, as of current_setting('x'), where PostgreSQL may not make it")
         places = [select.origin(at) for at in range(value.start, max(value.end, value.start + 1))]
         if not any(start <= at < end for at in places for start, end in spans):
             raise Impossible("a value of the server's in what is proposed")
