@@ -23,7 +23,7 @@ from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, of_binary
 from phiproxy.plan.masked_values import Shown, shown_masked
 from phiproxy.plan.result_columns import shown_in
 from phiproxy.plan.sealed_columns import ColumnStore, column_store
-from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, records_spelled
+from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, records_spelled, spells_stored
 from phiproxy.plan.subjects import Noted, noting, outputs_of
 from phiproxy.plan.value_formats import scalar_reader, shown
 from phiproxy.policy.protection import Form, ProtectedColumn
@@ -286,12 +286,15 @@ class CopyIn:
         if column.type.is_text:
             yield from values
             return
-        document, binary = column.document is not None, column.type.underlying.family == "bytea"
+        given = [value for value in values if value is not None]
+        if column.document is not None:
+            given = [value for value in given if holds(value, LOOKS_SEALED) or holds(value, b"\\u00")]
+        elif column.type.underlying.family != "bytea":  # of any other the canonical form begins as what is given
+            given = [value for value in given if spells_stored(value)]
         read = scalar_reader(Store(column, 0), column.type.underlying.unlimited, ())
-        for value in values:
-            if value is not None and (binary or (document and (holds(value, LOOKS_SEALED) or holds(value, b"\\u00")))):
-                with suppress(ValueRefused):  # said in its turn
-                    yield read(value, int(self._binary), self._styles)
+        for value in given:
+            with suppress(ValueRefused):  # said in its turn
+                yield read(value, int(self._binary), self._styles)
 
     def _sealed_at_once(self, rows: list[Row], begin: int, columns: Columns) -> list[Row] | None:
         """Return what ``_sealed`` does, column by column; None where a value is refused, and it must be said which. KeyNeeded."""

@@ -16,8 +16,9 @@ from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.copy_fields import BLOCK, CopyFailure, CopyIn, CopyOut, codec_of
 from phiproxy.sql.result import ProtectedCopy, Reveal
+from phiproxy.types.declared import DeclaredType
 from phiproxy.wire.copy_rows import CopyFormat
-from tests.clinic_model import PATIENTS
+from tests.clinic_model import PATIENTS, TEXT
 from tests.crypto.envelopes import parse_envelope
 from tests.plan.rings import full_ciphers, full_ring, index_key
 from tests.wire.copies import LIMIT, Values, chunks
@@ -255,10 +256,13 @@ def test_a_long_row_is_asked_for_a_few_times_only() -> None:
 
 
 @pytest.mark.parametrize("form", [CSV, CopyFormat("binary")], ids=["csv", "binary"])
+@pytest.mark.parametrize("type_", [TEXT, DeclaredType.builtin("bpchar"), DeclaredType("public.name_of", 90001, base=TEXT)])
 def test_what_a_long_row_spells_is_opened_with_keys_that_the_loop_has_taken(
-    form: CopyFormat, monkeypatch: pytest.MonkeyPatch
+    form: CopyFormat, type_: DeclaredType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    column, ciphers = PATIENTS.columns["ssn"], full_ciphers()
+    column, ciphers = replace(PATIENTS.columns["ssn"], type=type_), full_ciphers()
+    reveals = tuple(Reveal(column, type_) if name == "ssn" else reveal for name, reveal in zip(NAMES, REVEALS, strict=True))
+    copy = replace(answer(form), reveals=reveals)
     envelope = ciphers.stores([column])[column](b"x" * LONG_VALUE, ciphers.draw(column.scope, 1)[0])
     writer = codec_of(form, LIMIT, from_server=True)
     values = b"1", b"\\x" + envelope.hex().encode(), b"m", b""
@@ -271,7 +275,7 @@ def test_what_a_long_row_spells_is_opened_with_keys_that_the_loop_has_taken(
             return work()
 
     def taken() -> None:
-        steps, outcome = CopyIn(answer(form), full_ciphers(), 1 << 30).steps(data, 0, len(data)), None
+        steps, outcome = CopyIn(copy, full_ciphers(), 1 << 30).steps(data, 0, len(data)), None
         while True:
             work = steps.send(outcome)
             outcome = apart(work) if work is not None else None
