@@ -23,7 +23,7 @@ from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, of_binary
 from phiproxy.plan.masked_values import Shown, shown_masked
 from phiproxy.plan.result_columns import shown_in
 from phiproxy.plan.sealed_columns import ColumnStore, column_store
-from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, records_spelled, spells_stored
+from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, needed_together, records_spelled, spells_stored
 from phiproxy.plan.subjects import Noted, noting, outputs_of
 from phiproxy.plan.value_formats import scalar_reader, shown
 from phiproxy.policy.protection import Form, ProtectedColumn
@@ -265,8 +265,14 @@ class CopyIn:
                 return sealed, None
         stores, added = self._drawn(plain)
         if not self._long:
-            return self._sealed_under(rows, begin, plain, failure, stores, added)
-        spelled = yield from keys_spelled(self._ciphers, self._protected, partial(self._spelled, plain))
+            try:
+                return self._sealed_under(rows, begin, plain, failure, stores, added)
+            except KeyNeeded as needed:
+                raise needed_together(needed.wants, self._spelled(plain)) from None
+        try:
+            spelled = yield from keys_spelled(self._ciphers, self._protected, partial(self._spelled, plain))
+        except ValueRefused as error:
+            raise self.fails_with(error) from None
         seal = partial(self._sealed_under, rows, begin, plain, failure, stores, added, spelled)
         try:  # before another thread begins: a keyring is not for two
             for records in (*(field[3] for field in stores), *(field[3] for field in added if field is not None)):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.crypto.seal import Record
-from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused, WriteKeyWant
+from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, SealError, ValueRefused, WriteKeyWant
 from phiproxy.long_values import LONG_VALUE
+from phiproxy.plan import spelled_values
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.copy_fields import BLOCK, CopyFailure, CopyIn, CopyOut, codec_of
 from phiproxy.sql.result import ProtectedCopy, Reveal
@@ -283,3 +284,17 @@ def test_what_a_long_row_spells_is_opened_with_keys_that_the_loop_has_taken(
     with pytest.raises(CopyFailure) as failed:
         taken()
     assert "spelling of a stored one" in failed.value.error.message
+
+
+def test_the_keys_of_all_that_rows_spell_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def feed(numbers: range, notes: bytes) -> None:
+        rows = [b"1,\\xf550010100%08x000100%b,m,%b\n" % (number, b"00" * 44, notes) for number in numbers]
+        CopyIn(answer(CSV), full_ciphers(), 1 << 30).feed(b"".join(rows))
+
+    with pytest.raises(KeyNeeded) as needed:
+        feed(range(10_001, 10_021), b"")
+    assert needed.value.wants == {DataKeyWant(number) for number in range(10_001, 10_021)}
+    monkeypatch.setattr(spelled_values, "MOST_KEYS", 0)
+    with pytest.raises(CopyFailure, match="fails") as failed:
+        feed(range(10_001, 10_002), b"x" * LONG_VALUE)
+    assert "more than 0 data keys" in failed.value.error.message
