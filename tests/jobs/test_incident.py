@@ -55,8 +55,9 @@ def test_an_audit_log_that_is_not_here(tmp_path: Path) -> None:
 
 
 def test_an_audit_log_that_begins_late_and_that_somebody_has_changed(tmp_path: Path) -> None:
-    record = {"columns": {"c": {"opened": 1}}, "database": "clinic", "keys": {"5fc3a911": "used"}, "kind": "execution", "sequence": 1}
-    lines = [canonical({**record, "role": role, "time": "2026-11-28T10:00:00.000000Z"}) for role in ("app", 7)]
+    record = {"columns": {"c": {"opened": 1}}, "database": "clinic", "keys": {"5fc3a911": "used"}, "kind": "execution"}
+    own = {**record, "sequence": 1, "time": "2026-11-28T10:00:00.000000Z"}
+    lines = [canonical({**own, "role": role}) for role in ("app", 7)]
     (tmp_path / "20261128T090000.000000Z.one.0.jsonl").write_bytes(b"\n".join([*lines, b""]))
     text = Reads.of(Audit(directory=tmp_path), "clinic", {"5fc3a911"}).text
     assert "which begins at 20261128T090000Z, of what" in text
