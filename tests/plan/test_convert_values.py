@@ -193,8 +193,8 @@ def test_keys_of_all_that_values_spell_are_asked_for_at_once(column: ProtectedCo
         else:
             texts = [b"\\x" + _nobodys(n, NAME.number).hex().encode() for n in numbers]
             values += [Array(((1, keys + 1),), (*texts, b"x" * LONG_VALUE))] if long else texts
+        ciphers = Ciphers(full_ring(10**6, protection=protection))
         with pytest.raises(KeyNeeded) as needed:
-            ciphers = Ciphers(full_ring(10**6, protection=protection))
             at_once(convert_steps(ciphers, [(Store(column, row), value) for row, value in enumerate(values, start=1)]))
         return needed.value.wants
 
