@@ -70,7 +70,7 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
     name = readable(session, sent.name)
     with nonconforming_strings.positions(session, given, text):
         if isinstance(plan, SplitPlan) and not session.pipeline.silent:
-            plan = split_statements.described(session, plan, sent.oids, parsing=True)
+            plan = split_statements.described(session, plan, sent.oids)
         elif plan.prepared is not None and isinstance(query := plan.prepared[0], SplitPlan):
             split_statements.described(session, query, plan.prepared[1])
     split_writes.check(session, plan)
@@ -90,6 +90,7 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
         # Positions are those in the source, which EXPLAIN has words before.
         expected.texts = None if plan.only_planned else (sql, plan.source.text, plan.source.edits)
         expected.placing, expected.unplaced = plan.placed_in_source, True
+        split_statements.show_notices(session, plan)
     session.observe(text, sent.oids)
     session.pipeline.push(expected)
 

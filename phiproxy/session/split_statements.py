@@ -48,13 +48,12 @@ class CannotBeRun(StatementRefused, sqlstate="55000", anchor="err-engine"):
     """FETCH from a cursor over a split query after another FETCH from it has failed (55000)."""
 
 
-def described(session: State, plan: SplitPlan, oids: tuple[int, ...], *, parsing: bool = False) -> SplitPlan:
+def described(session: State, plan: SplitPlan, oids: tuple[int, ...]) -> SplitPlan:
     """Return the plan of a statement that the engine has described, with its source for the types of its parameters.
 
-    A client that is ``parsing`` is shown the notices of the parser. WorkNeeded, and what the engine says where the statement is
-    wrong.
+    WorkNeeded, and what the engine says where the statement is wrong.
     """
-    if plan.copies:
+    if plan.copies and not plan.split.unread:
         return plan
     key = _read_under(session)
     description = plan.descriptions.get(key)
@@ -66,9 +65,14 @@ def described(session: State, plan: SplitPlan, oids: tuple[int, ...], *, parsing
             raise plan.placed(failed, whole=True) from None
         assert isinstance(told, list)
         description = plan.describe(key, *split_replies.notices_apart(b"".join(told)))
-    if parsing and description.notices:
-        session.to_client.append(description.notices)
     return session.planner.splitting.typed(plan, description.parameters, oids, session.view())
+
+
+def show_notices(session: State, plan: SplitPlan) -> None:
+    """Show what the parser has to say of a statement that is prepared, once nothing is to be done again for it."""
+    description = description_of(session, plan) if not session.pipeline.silent else None
+    if description is not None and description.notices:
+        session.to_client.append(description.notices)
 
 
 def description_of(session: State, plan: SplitPlan) -> Description | None:

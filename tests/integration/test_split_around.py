@@ -38,12 +38,19 @@ def test_copy(pair: tuple[Connection, Connection], options: str) -> None:
     assert said[:2] == said[2:]
 
 
-@pytest.mark.parametrize("failing", ["1 / (id - 3)", "nothing"])
-def test_copy_that_fails(pair: tuple[Connection, Connection], failing: str) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT full_name || 1 / (id - 3) FROM patients",
+        "SELECT full_name || nothing FROM patients",
+        "WITH nobody AS (SELECT upper(full_name), 'a'::int FROM patients) SELECT upper(full_name) FROM patients",
+    ],
+)
+def test_copy_that_fails(pair: tuple[Connection, Connection], query: str) -> None:
     said = []
     for conn in pair:
         with pytest.raises(psycopg.Error) as failed:
-            _copied(conn, f"COPY (SELECT full_name || {failing} FROM patients) TO STDOUT")
+            _copied(conn, f"COPY ({query}) TO STDOUT")
         said.append((failed.value.sqlstate, failed.value.diag.message_primary, failed.value.diag.statement_position))
         said.append((conn.info.transaction_status,))  # type: ignore[arg-type]
         conn.rollback()

@@ -7,6 +7,7 @@ no row for which it does not: it may fail, or do something.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from phiproxy.errors import StatementRefused
@@ -89,8 +90,10 @@ def computed_columns(whole: Whole, read: Block, source: Source, label: str, gone
             at, type_ = column
             shown = output_name(node) if node is target["val"] and "name" not in target else ""
             if shown is not None:
-                found.append(ComputedColumn(node, Column(label, f"phi.c{len(found) + 1}", type_, span=at), shown))
-    return found
+                found.append(ComputedColumn(node, Column(label, "", type_, span=at), shown))
+    # The server computes them in the order in which PostgreSQL does.
+    found.sort(key=lambda one: one.span)
+    return [one._replace(column=replace(one.column, name=f"phi.c{n}")) for n, one in enumerate(found, start=1)]
 
 
 def _one_for_one(read: Block, source: Source, gone: Collection[int], *, locks: bool) -> bool:
@@ -172,7 +175,8 @@ def _column(whole: Whole, read: Block, source: Source, node: Node, *, grouped: b
     names = [strings(message["funcname"])[-1] for message in bodies(node, ()) if "funcname" in message]
     functions = [function for name in names for function in whole.verdict.signatures.functions(name)]
     sorted_later = "sortClause" in read.body and not source.behind and not grouped
-    if sorted_later and any(function.volatile == "v" for function in functions) and not set(names) <= UNORDERED:
+    unordered = set(names) <= UNORDERED and not any(whole.verdict.signatures.own_functions(name) for name in names)
+    if sorted_later and any(function.volatile == "v" for function in functions) and not unordered:
         return None  # which is computed of rows that are sorted
     carried = whole.carried(Known("", _type(whole, kind, body), typmod=-1))
     return None if carried is None else (_span(whole, kind, node), carried)

@@ -193,6 +193,7 @@ _EXITS = {"TRANS_STMT_COMMIT", "TRANS_STMT_PREPARE", "TRANS_STMT_ROLLBACK", "TRA
 
 _PATH_CHANGES = frozenset({"CreateSchemaStmt", "CreateExtensionStmt", "AlterExtensionStmt", "ReassignOwnedStmt", "DropOwnedStmt"})
 _OF_PATH = frozenset({"OBJECT_SCHEMA", "OBJECT_EXTENSION"})
+_MEMBERS = frozenset({"addroleto", "adminmembers", "rolemembers"})
 
 
 def _changes_path(kind: str, body: Node) -> bool:
@@ -205,6 +206,17 @@ def _changes_schemas(kind: str, body: Node) -> bool:
     """Tell whether that is a schema, which others have on their path too."""
     return kind in _PATH_CHANGES or bool(
         _OF_PATH.intersection((body.get("removeType"), body.get("renameType"), body.get("objectType")))
+    )
+
+
+def _changes_usage(kind: str, body: Node) -> bool:
+    """Tell whether it may say which schemas of the path a role may use, or what "$user" is; a new role may have members."""
+    if kind == "CreateRoleStmt":
+        return any(only(option)[1]["defname"] in _MEMBERS for option in body.get("options", ()))
+    if kind == "RenameStmt":
+        return body.get("renameType") == "OBJECT_ROLE"
+    return kind in ("AlterRoleStmt", "DropRoleStmt", "GrantRoleStmt") or (
+        kind == "GrantStmt" and body.get("objtype") == "OBJECT_SCHEMA"
     )
 
 
@@ -266,8 +278,7 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
     elif kind in ("DoStmt", "CallStmt"):
         result.path_unknown = result.styles_changed = result.encoding = True
         result.catalog_changed = True
-    elif kind in ("AlterRoleStmt", "GrantRoleStmt") or (kind == "GrantStmt" and body.get("objtype") == "OBJECT_SCHEMA"):
-        # Which schemas of the path may be used is another thing now.
+    elif _changes_usage(kind, body):
         result.path_unknown = result.catalog_changed = result.schemas = True
     elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:
         result.path_unknown = _changes_path(kind, body)

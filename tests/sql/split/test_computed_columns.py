@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
+from phiproxy.sql.pg_errors.names_and_signatures import Verdict
+from phiproxy.sql.split.rest_nodes import unnoticed
+from phiproxy.sql.text.parse import parse
+from tests.fixtures.model import planner
 from tests.sql.split.ask import shown, split_of
 
 
@@ -58,3 +65,9 @@ def test_columns_of_several_tables() -> None:
     split = split_of(text)
     assert split is not None
     assert split.source.startswith(b'SELECT "v"."diagnosis", severity(p.city || v.room) FROM')
+
+
+def test_what_is_called_in_vain_has_no_argument_that_may_fail_or_draw() -> None:
+    (statement,) = parse(b"SELECT uuidv7(city::interval), uuidv7(nextval('numbers') * interval '1 s'), uuidv7()")
+    verdict = cast("Verdict", SimpleNamespace(signatures=planner(15).catalog.signatures))
+    assert ["args" in call["FuncCall"] for call in unnoticed(verdict, statement.body)] == [False]

@@ -73,6 +73,9 @@ def test_the_registry_is_not_for_clients(text: str) -> None:
     assert ask(text) == "42501"
 
 
+USABLE = Effects(path_unknown=True, catalog_changed=True, schemas=True)
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
@@ -104,6 +107,14 @@ def test_the_registry_is_not_for_clients(text: str) -> None:
         ("CLOSE c", Effects(closes="c")),
         ("CLOSE ALL", Effects(closes_all=True)),
         ("SELECT set_config('search_path', 'x', true)", Effects(path_unknown=True)),
+        ("CREATE ROLE nurse LOGIN PASSWORD 'x'", Effects(catalog_changed=True)),
+        ("CREATE ROLE nurse IN ROLE staff", USABLE),
+        ("CREATE GROUP staff USER app", USABLE),
+        ("CREATE ROLE staff ADMIN app", USABLE),
+        ("DROP ROLE nurse", USABLE),
+        ("ALTER ROLE nurse NOINHERIT", USABLE),
+        ("ALTER ROLE nurse RENAME TO archive", USABLE),
+        ("REVOKE USAGE ON SCHEMA archive FROM app", USABLE),
         ("SELECT 1", Effects()),
     ],
 )
