@@ -68,7 +68,10 @@ class Effects:
     schemas: bool = False
     """It may change which schemas others have on their path, too."""
     moves: bool = False
-    """What others find under a name may be another thing behind it: a schema is renamed, or what an extension has comes or goes."""
+    """What others find under a name may be another thing behind it.
+
+    A schema is renamed, what an extension has comes or goes, or more goes than is named.
+    """
     code: bool = False
     """What it makes may change the session as it does itself, by code that it has or runs."""
 

@@ -208,8 +208,27 @@ def _changes_schemas(kind: str, body: Node) -> bool:
     )
 
 
-def _drops_schema(kind: str, body: Node) -> bool:
-    return kind == "DropStmt" and body.get("removeType") == "OBJECT_SCHEMA"
+def _moves(kind: str, body: Node) -> bool:
+    """Tell whether what is read of protected tables may be another thing behind DDL that names none of them.
+
+    With CASCADE a column goes with its type: behind it values that are given by position are those of others.
+    """
+    if kind == "DropStmt" and body.get("behavior") == "DROP_CASCADE":
+        return True
+    named = kind in ("CreateSchemaStmt", "ReassignOwnedStmt") or body.get("removeType") == "OBJECT_SCHEMA"
+    return _changes_schemas(kind, body) and not named
+
+
+_OF_ROLES = frozenset({"AlterRoleStmt", "DropRoleStmt", "GrantRoleStmt"})
+_MEMBERS = frozenset({"addroleto", "adminmembers", "rolemembers"})
+
+
+def _changes_rights(kind: str, body: Node) -> bool:
+    """Tell whether others may use other schemas of their path behind a statement, or have another name, which is ``"$user"``."""
+    if kind == "CreateRoleStmt":
+        return any(only(option)[1].get("defname") in _MEMBERS for option in body.get("options", ()))
+    of_schema = kind == "GrantStmt" and body.get("objtype") == "OBJECT_SCHEMA"
+    return of_schema or kind in _OF_ROLES or body.get("renameType") == "OBJECT_ROLE"
 
 
 def _constant_path(body: Node) -> tuple[str, ...] | None:
@@ -266,15 +285,14 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
     elif kind in ("DoStmt", "CallStmt"):
         result.path_unknown = result.styles_changed = result.encoding = True
         result.catalog_changed = True
-    elif kind in ("AlterRoleStmt", "GrantRoleStmt") or (kind == "GrantStmt" and body.get("objtype") == "OBJECT_SCHEMA"):
-        # Which schemas of the path may be used is another thing now.
+    elif _changes_rights(kind, body):
         result.path_unknown = result.catalog_changed = result.schemas = True
     elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:
         result.path_unknown = _changes_path(kind, body)
         result.catalog_changed = True
         result.created = tuple(m["relname"] for m in walked if "relname" in m)
         result.schemas = result.path_unknown and _changes_schemas(kind, body)
-        result.moves = result.schemas and kind not in ("CreateSchemaStmt", "ReassignOwnedStmt") and not _drops_schema(kind, body)
+        result.moves = _moves(kind, body)
         if "newname" in body:
             result.created += (body["newname"],)
         if any(value in setters or value == "set_config" for m in walked for value in m.values() if value.__class__ is str):

@@ -105,6 +105,9 @@ def test_the_registry_is_not_for_clients(text: str) -> None:
         ("CLOSE ALL", Effects(closes_all=True)),
         ("SELECT set_config('search_path', 'x', true)", Effects(path_unknown=True)),
         ("SELECT 1", Effects()),
+        ("DROP TYPE mood", Effects(catalog_changed=True)),
+        ("DROP TYPE mood CASCADE", Effects(catalog_changed=True, moves=True)),
+        ("DROP TABLE log CASCADE", Effects(catalog_changed=True, moves=True)),
     ],
 )
 def test_what_a_statement_changes_in_the_session_is_noted(text: str, wanted: Effects) -> None:
