@@ -28,6 +28,7 @@ from phiproxy.audit.fhir import audit_event
 from phiproxy.audit.reading import records
 from phiproxy.demo.postgres import free_port
 from tests.audit.test_anchors import Authority
+from tests.harness import waiting
 from tests.harness.audit import audited_site, last, log_of, no_secret_is_in, verified
 from tests.harness.clinic import DDL, POLICY
 from tests.harness.proxy import ProxyUnderTest, run_cli
@@ -554,10 +555,8 @@ def test_a_full_disk(postgres_server: PostgresServer, tmp_path: Path, small_disk
                 assert again.value.sqlstate == "57P03"
                 assert "audit" in str(again.value)
         until_answered(port, 503 if on_failure == "refuse" else 200, b"audit" if on_failure == "refuse" else b"ready")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-            shown = answer.read().decode()
-        assert "phiproxy_audit_broken 1.0" in shown
-        assert float(re.findall(r"^phiproxy_audit_lag_seconds (\S+)$", shown, re.MULTILINE)[0]) > 0
+        waiting.until(lambda: "phiproxy_audit_broken 1.0" in measured(port), "it is measured that nothing takes records", 240)
+        assert float(re.findall(r"^phiproxy_audit_lag_seconds (\S+)$", measured(port), re.MULTILINE)[0]) > 0
         filler.unlink()
         until = time.monotonic() + 240
         with psycopg.connect(site.proxy_dsn, autocommit=True) as other:
@@ -593,6 +592,13 @@ def until_full(conn: Connection, filler: Path) -> None:
     for _ in range(6000):
         fill(filler)
         conn.execute(BY_TAG, [SSN])
+
+
+def measured(port: int) -> str:
+    """Return what the proxy says to who measures it: with a worker's numbers of a second ago."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        said: str = answer.read().decode()
+    return said
 
 
 def until_answered(port: int, status: int, text: bytes) -> None:

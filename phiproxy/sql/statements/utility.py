@@ -295,7 +295,8 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
         result.moves = _moves(kind, body)
         if "newname" in body:
             result.created += (body["newname"],)
-        if any(value in setters or value == "set_config" for m in walked for value in m.values() if value.__class__ is str):
+        used = (value for m in walked for value in m.values() if value.__class__ is str)
+        if not _drops(kind, body) and any(value in setters or value == "set_config" for value in used):
             # What is made of such code, or is that under another name, does what it does; an aggregate may be of set_config itself.
             result.code = True
             result.created += tuple(strings(body.get("defnames"))[-1:])
@@ -335,6 +336,14 @@ _NO_DDL = _OF_SESSION | {
     "ExplainStmt", "FetchStmt", "InsertStmt", "LoadStmt", "LockStmt", "MergeStmt", "SelectStmt", "TruncateStmt", "UpdateStmt",
     "VacuumStmt",
 }  # fmt: skip
+
+
+def _drops(kind: str, body: Node) -> bool:
+    """Tell whether something is dropped by its name: what is called in its place has that name, and is known by it.
+
+    DROP FUNCTION public.shows_all → no look at the catalogue, for which all sessions would wait
+    """
+    return kind == "DropStmt" and body["removeType"] not in ("OBJECT_SCHEMA", "OBJECT_EXTENSION")
 
 
 def _called(message: Node) -> Sequence[str]:

@@ -136,6 +136,12 @@ def test_what_is_made_of_code_that_changes_the_session_does_so_too(text: bytes, 
     assert (done.code, made in done.created) == (True, True)
 
 
+@pytest.mark.parametrize(("text", "code"), [(b"DROP FUNCTION set_tenant(text)", False), (b"DROP EXTENSION set_tenant", True)])
+def test_what_is_dropped_by_its_name_changes_no_other_code(text: bytes, code: bool) -> None:
+    (statement,) = parse(text)
+    assert effects(statement.kind, statement.body, list(messages(statement.body)), frozenset({"set_tenant"})).code is code
+
+
 def test_a_table_made_of_a_prepared_statement_executes_it() -> None:
     (statement,) = parse(b"CREATE TABLE t AS EXECUTE s(1)")
     assert effects(statement.kind, statement.body, list(messages(statement.body))).executes == "s"
