@@ -73,8 +73,12 @@ class Announcements:
 
         Sessions of this one wait for that: none takes a table for what it was before the end of the DDL.
         """
-        self._changed_at, self.fence.until = clock.now(), 0.0
+        self.outdated()
         self.tell()
+
+    def outdated(self) -> None:
+        """Have sessions of this proxy wait until the catalogue was read again."""
+        self._changed_at, self.fence.until = clock.now(), 0.0
 
     def tell(self) -> None:
         """Tell the others that they are to look, and once more what is to be told meanwhile. Sessions of this one do not wait."""

@@ -69,6 +69,8 @@ class Effects:
     """It may change which schemas others have on their path, too."""
     moves: bool = False
     """What others find under a name may be another thing behind it: a schema is renamed, or what an extension has comes or goes."""
+    cascades: bool = False
+    """More may go than is named."""
     code: bool = False
     """What it makes may change the session as it does itself, by code that it has or runs."""
 

@@ -105,6 +105,8 @@ class ServedDatabase:
         self._members = members
         self._read_last = snapshot
         self._temporary_wanted = False
+        # How often another catalogue was taken, and of how many of them the others have been told, by who looks for all workers.
+        self._adopted = self._passed_on = 0
         self._asked = set(snapshot.layout.table_names)
         self._reading: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -335,6 +337,7 @@ class ServedDatabase:
         if protection == snapshot.protection:
             protection = snapshot.protection  # so that those who compare it again need not look into it
         self._read_last = Snapshot(catalog, layout, protection, snapshot.reader)
+        self._adopted += 1
         same_engine = all(tenant.planner.splitting.engine == self._engine_facts for tenant in self._tenants.values())
         if protection is snapshot.protection and same_engine and catalog.extends(snapshot.catalog):
             for tenant in self._tenants.values():
@@ -453,8 +456,10 @@ class ServedDatabase:
                 same = await (snapshot.reader.same(catalogue, apart=True) if whole else snapshot.reader.asked_same(catalogue))
         if not same:
             await self.refresh(changed=True)
-            if leads and not told:
-                await self._members.tell(conn)
+        if leads and self._passed_on != (adopted := self._adopted):
+            # Also what a session here had read, and what somebody else has told of: he need not have looked himself.
+            await self._members.tell(conn)
+            self._passed_on = adopted
         self.announcements.heard(since)
         if self._acknowledged != self._read_last.layout.epoch and (self._acknowledging is None or self._acknowledging.done()):
             self._acknowledging = spawn(self._acknowledge(), "acknowledge")  # who asks standbys may have to wait
@@ -547,6 +552,7 @@ class ServedDatabase:
             tenant.keys.forget()
         self._read_last = replace(self._read_last, reader=snapshot.reader)
         self._adopt(snapshot.catalog, snapshot.layout)
+        self.announcements.outdated()  # what was read for sessions since may be newer than what is taken
         spawn(self._follow_engine(snapshot.catalog, snapshot.reader), "engine")
 
 

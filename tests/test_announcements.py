@@ -115,7 +115,8 @@ async def test_a_view_that_another_proxy_makes_is_known_at_once(site: Site) -> N
 
 async def test_other_sessions_see_a_table_as_it_is_once_its_ddl_has_ended(site: Site) -> None:
     """Where the proxy writes out ``*``: a table with row-level security has hidden columns."""
-    owner(site, f"ALTER TABLE notes OWNER TO {site.role}")
+    owner(site, f"ALTER TABLE notes OWNER TO {site.role}; GRANT CREATE ON SCHEMA public TO {site.role}")
+    owner(site, f"GRANT CREATE ON DATABASE {site.sealed} TO {site.role}")
     settings = site_settings(site, catalog=CatalogSection.model_validate({"poll": "60s"}))
     async with serving(settings) as (_, port), await connect(site, port) as one, await connect(site, port) as two:
         await one.execute("ALTER TABLE notes ENABLE ROW LEVEL SECURITY")
@@ -124,3 +125,13 @@ async def test_other_sessions_see_a_table_as_it_is_once_its_ddl_has_ended(site: 
             await one.execute(f"ALTER TABLE notes ADD COLUMN {name} int".encode())
             after = (await two.execute("SELECT * FROM notes")).description
             assert [c.name for c in after or ()] == [*(c.name for c in before or ()), name]
+        for cascades in ("DROP SCHEMA moods CASCADE", "DROP TYPE mood CASCADE"):
+            own = "moods." if "SCHEMA" in cascades else ""
+            if own:
+                await one.execute("CREATE SCHEMA moods")
+            await one.execute(f"CREATE TYPE {own}mood AS ENUM ('fine')".encode())
+            await one.execute(f"ALTER TABLE notes ADD COLUMN mood {own}mood".encode())
+            assert len((await two.execute("SELECT * FROM notes", prepare=False)).description or ()) == 6
+            await one.execute(cascades.encode())
+            left = (await two.execute("SELECT * FROM notes", prepare=False)).description
+            assert [c.name for c in left or ()] == [c.name for c in after or ()]

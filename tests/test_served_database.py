@@ -115,6 +115,16 @@ async def test_a_policy_that_does_not_fit_is_refused_and_a_reload_leaves_everyth
         await ServedDatabase.open(site_settings(site), policy, await provider_of(site_settings(site)))
 
 
+async def test_nothing_goes_by_a_catalogue_that_a_reload_has_read_before_another(site: Site, live: ServedDatabase) -> None:
+    snapshot = await live.fit(live.policy)
+    owner(site, "CREATE VIEW shown AS SELECT body FROM notes")
+    await live.refresh(changed=True)
+    live.take(live.policy, snapshot)
+    assert live.announcements.fence.until == 0.0
+    await live.refresh(changed=True)
+    assert "shown" in live.tenant("").planner.catalog.reaching
+
+
 async def test_a_registry_that_changes_is_adopted_and_keys_are_kept(site: Site, live: ServedDatabase) -> None:
     generation = live.tenant("").generation
     owner(site, "UPDATE phiproxy.meta SET epoch = epoch + 1")
@@ -347,6 +357,14 @@ async def test_one_worker_looks_for_all_and_another_when_it_is_gone(site: Site, 
         await until(
             lambda: workers[2]._read_last.catalog.find("public", "visits") is not None, "what only one has read was not noticed"
         )
+        # The one that looks for all hears of it from the one whose session has done it, and that has not looked.
+        await until(lambda: workers[2]._read_last.reader._asked_version is not None, "it does not look at what only it has read")
+        word = workers[2].announcements.word
+        owner(site, f"CREATE SCHEMA first; SELECT pg_catalog.pg_notify('phiproxy_epoch', '{word}')")
+        await until(lambda: all("first" in w.tenant("").planner.schemas for w in workers), "who has told it did not hear of it")
+        owner(site, "CREATE SCHEMA second")
+        await workers[0].refresh(changed=True)
+        await until(lambda: all("second" in w.tenant("").planner.schemas for w in workers), "what one had read was not told")
         following[0].cancel()
         await asyncio.wait([following[0]])
         for members, seconds in patience:

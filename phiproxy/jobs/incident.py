@@ -26,13 +26,14 @@ from phiproxy.policy.settings import Audit
 class Reads:
     """What the audit log says of the keys: ``opened`` by (person, column), and its ``heads``, of each writer the last.
 
-    ``unknown``: why nothing is known.
+    ``unknown``: why nothing is known. ``begins``: what was before is in no file any more.
     """
 
     unknown: str = "there is no audit log of reads"
     directory: str = ""
     opened: Mapping[tuple[str, str], Read] = field(default_factory=dict)
     heads: tuple[str, ...] = ()
+    begins: str = ""
 
     @classmethod
     def of(cls, audit: Audit, database: str, keys: Collection[str]) -> "Reads":
@@ -46,19 +47,22 @@ class Reads:
             executions = (record for record in records(directory) if record["kind"] == "execution")
             own = (record for record in executions if record.get("database") == database)
             under = activity(record for record in own if not record.get("keys", {}).keys().isdisjoint(keys)).reads
-            counted = {(who, column): read for (_, who, column), read in under.items() if read.opened or read.masked}
-            writers = sorted({file.writer for file in stored_files(directory)})
+            counted = {(str(who), column): read for (_, who, column), read in under.items() if read.opened or read.masked}
+            files = stored_files(directory)
+            begins, writers = min(file.begun for file in files), sorted({file.writer for file in files})
             heads = [head for writer in writers if (head := left_behind(directory, writer).head) is not None]
         except (ConfigError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # one that somebody has changed
             return cls(f"the audit log in {directory} cannot be read here ({type(error).__name__}); look there for the keys")
-        return cls("", str(directory), counted, tuple(f"{h['file']}: {h['size']} records, root {h['root']}" for h in heads))
+        told = tuple(f"{head['file']}: {head['size']} records, root {head['root']}" for head in heads)
+        return cls("", str(directory), counted, told, f"{begins[:15]}Z")
 
     @property
     def text(self) -> str:
         """Who has read what, as a table."""
         if self.unknown:
             return f"Not known: {self.unknown}."
-        said = f"As the audit log in {self.directory} says, of what was read through the proxies that write there:"
+        log = f"the audit log in {self.directory} says, which begins at {self.begins}"
+        said = f"As {log}, of what was read through the proxies that write there:"
         if not self.opened:
             return f"{said} nobody has opened a value under it."
         rows = [
@@ -146,13 +150,23 @@ class Incident:
             "known": known,
             "keys": ", ".join(self.keys) or "none",
             "of_kek": _OF_KEK.format(indexes="; ".join(self.indexes) or "there were none") if self.of_kek else "",
-            "subjects": "; ".join(f"{by}: {count}" for by, count in sorted(self.subjects.items())) or _NO_SUBJECTS,
+            "subjects": self._persons,
             "readers": self.reads.text,
             "of_readers": self.reads.text if self.reads.unknown else "who has opened what of it is above.",
             "digest": self.reads.digest,
             "steps": "\n".join(f"- {step}" for step in self.steps),
         }
         return _TEXT.format(**values)
+
+    @property
+    def _persons(self) -> str:
+        """How many persons rows with values under it are about, and of what that is not known."""
+        if not self.subjects:
+            return _NO_SUBJECTS
+        counted = "; ".join(f"{by}: {count}" for by, count in sorted(self.subjects.items()))
+        relations = tuple(f"{by.rpartition(', by ')[0]}." for by in self.subjects)
+        others = [label for label, count in sorted(self.under.items()) if count and not label.startswith(relations)]
+        return f"{counted}. Not counted: rows in which that is NULL" + (f", and rows with {', '.join(others)}" if others else "")
 
 
 _TEXT: Final = """\

@@ -173,11 +173,12 @@ def _always(version: int) -> frozenset[str]:
 
 
 async def read_signatures(ask: Ask, version: int, before: tuple[Signatures, str] = (Signatures(()), "")) -> tuple[Signatures, str]:
-    """Return the signatures, and what the server says of the database's own: where that is what it said before, those of then."""
+    """Return the signatures, and what a server of this version says of the database's own; as long as that is so, those of before."""
     if version not in _of_versions:
         ((text,),) = await ask(SERVER)
         _of_versions[version] = rows(text)
     ((own,),) = await ask(OWN)
-    if own == before[1]:
+    told = f"{version} {own}"  # a proxy may outlive an upgrade of the server
+    if told == before[1]:
         return before
-    return Signatures((_of_versions[version], rows(own))), own
+    return Signatures((_of_versions[version], rows(own))), told

@@ -85,6 +85,8 @@ def _pool(settings: Settings, database: str, **of_it: Any) -> ServicePool:
         check=AsyncConnectionPool.check_connection,
         name=f"phiproxy-{database}",
         timeout=settings.upstream.connect_timeout,
+        # Attempts come ever more rarely, for five minutes: who asks once the server is back would wait for the next of them.
+        reconnect_timeout=settings.upstream.connect_timeout,
         open=False,
         **of_it,
     )

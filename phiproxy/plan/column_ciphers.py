@@ -24,13 +24,13 @@ from phiproxy.crypto.seal import (
     record_key_of,
 )
 from phiproxy.crypto.seal_rows import RowKeys, draw_row_keys
-from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused, WriteKeyWant
+from phiproxy.errors import IndexKeyWant, KeyNeeded, KeyWant, SealError, ValueRefused, WriteKeyWant
 from phiproxy.index.transform import transform
 from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork
 from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, opening, sealing, searching_json
 from phiproxy.plan.row_counts import RowCounts
 from phiproxy.plan.slot_tags import Lower, SlotFunction, all_slots, lower_of, slot_function, spec_of
-from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, envelope_spelled, spells_stored
+from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, envelope_spelled, needed_together, spells_stored
 from phiproxy.policy.check_evaluation import Condition, condition
 from phiproxy.policy.physical_columns import violation
 from phiproxy.policy.protection import Check, ProtectedColumn, Slot
@@ -367,15 +367,19 @@ class Ciphers:
         return make_record_opener(spec_of(column), keys)
 
     def spelled_keys(self, column: ProtectedColumn, records: RecordNames) -> Generator[None, None, SpelledKeys]:
-        """Return the record keys of what values to be stored in a column spell, a few in each step; KeyNeeded."""
-        keys = SpelledKeys()
+        """Return the record keys of what values to be stored in a column spell, a few in each step; KeyNeeded for all."""
+        keys, missing = SpelledKeys(), set[KeyWant]()
         for number, record in enumerate(records, start=1):
             try:
                 keys[record] = record_key_of(self._ring, column.tenant, *record)[1]
             except SealError:
                 keys.of_nobody.add(record)
+            except KeyNeeded as needed:
+                missing |= needed.wants
             if not number % _KEYS_AT_ONCE:
                 yield None
+        if missing:
+            raise needed_together(missing)
         return keys
 
     def unopened(self, column: ProtectedColumn) -> Note | None:

@@ -6,11 +6,11 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 from phiproxy.crypto.seal import Record
-from phiproxy.errors import KeyNeeded, WriteKeyWant
+from phiproxy.errors import DataKeyWant, KeyNeeded, WriteKeyWant
 from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan.column_ciphers import Ciphers, StoreFunction, long_for
 from phiproxy.plan.range_tags import NO_TAG, Bounds, range_tags
-from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, may_spell_stored, records_spelled
+from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, may_spell_stored, needed_together, records_spelled
 from phiproxy.plan.value_formats import perhaps
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.values.containment import Contained
@@ -76,10 +76,22 @@ def convert_steps(ciphers: Ciphers, uses: Sequence[tuple[Use, Given]]) -> Steps[
             yield None
         if isinstance(use, Store) and isinstance(value, bytes | Array) and _is_long(use.column, value):
             result.append((yield from _sealed_apart(ciphers, stores, use, value, rows)))
-        else:
+            continue
+        try:
             result.append(_converted(ciphers, stores, use, value, rows))
+        except KeyNeeded as needed:
+            raise (yield from _needed_by_all(needed, uses)) from None
     yield from let_go(rows)
     return result
+
+
+def _needed_by_all(needed: KeyNeeded, uses: Sequence[tuple[Use, Given]]) -> Steps[KeyNeeded]:
+    """Return what asks, where a value spells what is stored, for the keys of all that values spell."""
+    if not any(isinstance(want, DataKeyWant) for want in needed.wants):
+        return needed
+    given = [(use.column, value) for use, value in uses if isinstance(use, Store) and isinstance(value, bytes | Array)]
+    spelled = yield lambda: [records_spelled(column, elements_of(value)) for column, value in given]
+    return needed_together(needed.wants, cast("list[RecordNames]", spelled))
 
 
 def _is_long(column: ProtectedColumn, value: bytes | Array) -> bool:

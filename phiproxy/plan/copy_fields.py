@@ -23,7 +23,7 @@ from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, of_binary
 from phiproxy.plan.masked_values import Shown, shown_masked
 from phiproxy.plan.result_columns import shown_in
 from phiproxy.plan.sealed_columns import ColumnStore, column_store
-from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, records_spelled
+from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, needed_together, records_spelled, spells_stored
 from phiproxy.plan.subjects import Noted, noting, outputs_of
 from phiproxy.plan.value_formats import scalar_reader, shown
 from phiproxy.policy.protection import Form, ProtectedColumn
@@ -265,8 +265,14 @@ class CopyIn:
                 return sealed, None
         stores, added = self._drawn(plain)
         if not self._long:
-            return self._sealed_under(rows, begin, plain, failure, stores, added)
-        spelled = yield from keys_spelled(self._ciphers, self._protected, partial(self._spelled, plain))
+            try:
+                return self._sealed_under(rows, begin, plain, failure, stores, added)
+            except KeyNeeded as needed:
+                raise needed_together(needed.wants, self._spelled(plain)) from None
+        try:
+            spelled = yield from keys_spelled(self._ciphers, self._protected, partial(self._spelled, plain))
+        except ValueRefused as error:
+            raise self.fails_with(error) from None
         seal = partial(self._sealed_under, rows, begin, plain, failure, stores, added, spelled)
         try:  # before another thread begins: a keyring is not for two
             for records in (*(field[3] for field in stores), *(field[3] for field in added if field is not None)):
@@ -286,12 +292,15 @@ class CopyIn:
         if column.type.is_text:
             yield from values
             return
-        document, binary = column.document is not None, column.type.underlying.family == "bytea"
+        given = [value for value in values if value is not None]
+        if column.document is not None:
+            given = [value for value in given if holds(value, LOOKS_SEALED) or holds(value, b"\\u00")]
+        elif column.type.underlying.family != "bytea":  # of any other the canonical form begins as what is given
+            given = [value for value in given if spells_stored(value)]
         read = scalar_reader(Store(column, 0), column.type.underlying.unlimited, ())
-        for value in values:
-            if value is not None and (binary or (document and (holds(value, LOOKS_SEALED) or holds(value, b"\\u00")))):
-                with suppress(ValueRefused):  # said in its turn
-                    yield read(value, int(self._binary), self._styles)
+        for value in given:
+            with suppress(ValueRefused):  # said in its turn
+                yield read(value, int(self._binary), self._styles)
 
     def _sealed_at_once(self, rows: list[Row], begin: int, columns: Columns) -> list[Row] | None:
         """Return what ``_sealed`` does, column by column; None where a value is refused, and it must be said which. KeyNeeded."""

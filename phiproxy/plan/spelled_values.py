@@ -5,17 +5,20 @@ not for two threads.
 """
 
 from binascii import unhexlify
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import Final
 
 from phiproxy.crypto.envelope import LONGEST_HEAD, envelope_parts
 from phiproxy.documents.sealed_leaves import LOOKS_SEALED, envelope_of
-from phiproxy.errors import SealError
+from phiproxy.errors import DataKeyWant, KeyNeeded, KeyWant, SealError, ValueRefused
 from phiproxy.long_values import copied, cut, decoded, found_at, holds
 from phiproxy.policy.protection import ProtectedColumn
 
 RecordNames = set[tuple[int, bytes]]
 """Of records the numbers of their data keys, and their salts."""
+MOST_KEYS: Final = 1000
+"""Of so many data keys it is looked at once whose they are: that one is nobody's a keyring remembers for seconds only."""
 _BLANKS = b" \t\n\v\f\r"  # bytea's text form may have them between its digits
 
 
@@ -31,6 +34,19 @@ class SpelledKeys(dict[tuple[int, bytes], bytes]):
         if record in self.of_nobody:
             raise SealError("a value is under no key that is known")
         raise KeyError(record)
+
+
+def needed_together(wants: Iterable[KeyWant], spelled: Iterable[RecordNames] = ()) -> KeyNeeded:
+    """Return what asks for the keys of all that values spell at once; ValueRefused for too many.
+
+    Each time that a key is asked for, all values of a statement are looked at again.
+    """
+    together = {*wants, *(DataKeyWant(key_id) for records in spelled for key_id, _ in records)}
+    if len(together) > MOST_KEYS:
+        raise ValueRefused(
+            f"values of one statement spell stored ones under more than {MOST_KEYS} data keys", hint="Store them a few at a time."
+        )
+    return KeyNeeded(together)
 
 
 def may_spell_stored(column: ProtectedColumn, value: bytes) -> bool:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import cast
 
 from phiproxy.effects import Effects
-from phiproxy.errors import ValueRefused
+from phiproxy.errors import KeyNeeded, ValueRefused
 from phiproxy.long_values import LONG_VALUE, cut, hexlified, holds
 from phiproxy.plan.column_ciphers import Ciphers, long_for
 from phiproxy.plan.compiled_convert import BindForm, Conversion, Formed, Forms, compile_conversion
@@ -176,7 +176,10 @@ class StatementPlan:
         if self._compiled is None or self._compiled[0] is not ciphers:
             self._compiled = ciphers, compile_conversion(self.outputs, ciphers)
         compiled = self._compiled[1]
-        parameters = compiled(values) if compiled is not None else None
+        try:
+            parameters = compiled(values) if compiled is not None else None
+        except KeyNeeded:  # of one value; in steps that is said of all of them
+            parameters = None
         return parameters if parameters is not None else at_once(self.parameter_steps(ciphers, values, formats, styles))
 
     def parameter_steps(

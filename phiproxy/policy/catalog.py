@@ -10,6 +10,7 @@ from phiproxy.errors import CatalogNeeded
 from phiproxy.policy.protection import Check
 from phiproxy.policy.signatures import Signatures
 from phiproxy.policy.user_types import OwnType
+from phiproxy.wire.oids import FIRST_NORMAL_OID
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,15 @@ class Catalog:
             return False
         new = (r for r in self.relations if r.oid not in other.by_oid)
         return other.names is not None and all(other.names.isdisjoint((r.name, *(i.name for i in r.indexes))) for r in new)
+
+    @cached_property
+    def loses_columns(self) -> bool:
+        """Tell whether a relation may lose a column by DROP … CASCADE of something else: a type, a collation, a function.
+
+        Behind it values that are given by position are those of other columns.
+        """
+        columns = (column for relation in self.relations for column in relation.columns)
+        return any(c.type_oid >= FIRST_NORMAL_OID or c.generated or c.collation for c in columns)
 
     @cached_property
     def relation_names(self) -> frozenset[str]:

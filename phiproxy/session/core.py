@@ -419,6 +419,7 @@ class Session(State):
         There the question would take the snapshot. What surely does neither goes on, and the path is asked for where it is needed.
         """
         path = self.search_path
+        self.follow_schemas()
         if path.schemas is not None or self.status != b"I" or self.pipeline.queue or self.groups.is_open:
             return False
         if self.database is None or path.asked == self.groups.number or self.pipeline.skipping:

@@ -38,7 +38,8 @@ class OverlayNeeded(Exception):
 def note(session: State, effects: Effects, created: frozenset[str], *, touches: bool) -> None:
     """Note what was sent and may change the catalogue, for everybody or in this transaction only."""
     concerns = touches or effects.names_protected
-    if effects.catalog_changed and (concerns or effects.code or effects.moves):
+    moves = effects.moves or (effects.cascades and session.planner.catalog.loses_columns)
+    if effects.catalog_changed and (concerns or effects.code or moves):
         session.pending.announcement = session.groups.number
     if effects.schemas:
         session.pending.schemas = session.groups.number

@@ -11,6 +11,8 @@ class BuiltinType(NamedTuple):
     array_oid: int
 
 
+FIRST_NORMAL_OID: Final = 16384  # FirstNormalObjectId: what is below was made by initdb
+
 BUILTIN_TYPES: Final = {
     "bool": BuiltinType(1, 16, 1000),
     "bytea": BuiltinType(-1, 17, 1001),

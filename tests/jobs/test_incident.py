@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from phiproxy.audit.activity import Read
+from phiproxy.audit.records import canonical
 from phiproxy.jobs.incident import Incident, Reads, write_incident
 from phiproxy.policy.settings import Audit
 
@@ -27,7 +28,9 @@ def test_what_is_known_and_what_is_not() -> None:
     assert "Reported: a {core} dump" in text
     assert "about: not known, as the policy names no `subject`" in text
     counted = replace(INCIDENT, subjects={"public.patients, by mrn": 7, "public.p, by id": 1}).text
-    assert "Persons that rows with such values are about: public.p, by id: 1; public.patients, by mrn: 7." in counted
+    assert "are about: public.p, by id: 1; public.patients, by mrn: 7. Not counted: rows in which that is NULL.\n" in counted
+    of_others = replace(INCIDENT, subjects={"public.p, by id": 1}).text
+    assert "by id: 1. Not counted: rows in which that is NULL, and rows with public.patients.ssn.\n" in of_others
     assert "registry key" not in text
     of_kek = replace(INCIDENT, of_kek=True, indexes=("c:public.patients.ssn: @",)).text
     assert "Indexes that go by other keys now: c:public.patients.ssn: @." in of_kek
@@ -49,6 +52,16 @@ def test_an_audit_log_that_is_not_here(tmp_path: Path) -> None:
     assert Reads.of(Audit(), "clinic", ()) == Reads()
     assert "where proxies send it" in Reads.of(Audit(stdout=True), "clinic", ()).text
     assert "cannot be read here (ConfigError)" in Reads.of(Audit(directory=tmp_path / "none"), "clinic", ()).text
+
+
+def test_an_audit_log_that_begins_late_and_that_somebody_has_changed(tmp_path: Path) -> None:
+    record = {"columns": {"c": {"opened": 1}}, "database": "clinic", "keys": {"5fc3a911": "used"}, "kind": "execution"}
+    own = {**record, "sequence": 1, "time": "2026-11-28T10:00:00.000000Z"}
+    lines = [canonical({**own, "role": role}) for role in ("app", 7)]
+    (tmp_path / "20261128T090000.000000Z.one.0.jsonl").write_bytes(b"\n".join([*lines, b""]))
+    text = Reads.of(Audit(directory=tmp_path), "clinic", {"5fc3a911"}).text
+    assert "which begins at 20261128T090000Z, of what" in text
+    assert [line.split(" | ")[0] for line in text.splitlines()[-2:]] == ["| 7", "| app"]
 
 
 def test_the_file_is_its_owners_and_replaced_whole(tmp_path: Path) -> None:

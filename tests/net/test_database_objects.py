@@ -32,9 +32,13 @@ async def test_the_server_s_own_are_read_once(postgres_server: PostgresServer) -
 
             first, text = await read_signatures(ask, -1)
             again, same = await read_signatures(ask, -1)
+            kept, _ = await read_signatures(ask, -1, (first, text))
+            upgraded, _ = await read_signatures(ask, -2, (first, text))
     finally:
         postgres_server.drop_database(database)
-    assert asked == [SERVER, OWN, OWN]
+    assert asked == [SERVER, OWN, OWN, OWN, SERVER, OWN]
+    assert kept is first
+    assert upgraded is not first
     assert (text, first.functions("feel")) == (same, again.functions("feel"))
     ((arguments, defaults, *_),) = first.functions("feel")
     assert (arguments, defaults) == ((first.named("mood"), 23), 1)

@@ -82,6 +82,7 @@ async def test_the_service_connects(postgres_server: PostgresServer, monkeypatch
         cursor = await conn.execute("SELECT current_setting('search_path'), current_setting('application_name')")
         assert await cursor.fetchone() == ("pg_catalog", "phiproxy")
         assert conn.autocommit
+        assert pool.reconnect_timeout == settings.upstream.connect_timeout, "it would be waited for long after the server is back"
     async with await connect_service(settings, "postgres") as single:
         assert single.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from phiproxy.crypto.envelope import envelope_parts
+from phiproxy.crypto.envelope import FLAG_FIELD, envelope_parts
 from phiproxy.crypto.keyring import DataKey
 from phiproxy.documents.sealed_leaves import envelope_of, leaf_of
-from phiproxy.errors import DataKeyWant, KeyNeeded, ValueRefused, WriteKeyWant
+from phiproxy.errors import DataKeyWant, KeyNeeded, KeyWant, ValueRefused, WriteKeyWant
 from phiproxy.long_values import LONG_JSON, LONG_VALUE
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.convert_values import MANY, SLICE, at_once, convert_steps
@@ -171,6 +171,36 @@ def test_what_a_long_value_spells_is_opened_by_another_thread_with_keys_that_the
     with pytest.raises(KeyNeeded) as needed:
         sealed(envelope[:5] + b"\0\0\3\x09" + envelope[9:])
     assert needed.value.wants == {DataKeyWant(0x309)}
+
+
+def _nobodys(key_id: int, number: int, flags: int = 0) -> bytes:
+    """Return what is an envelope but for that nothing opens it."""
+    return b"\xf5\x50\x01\x01" + bytes([flags]) + key_id.to_bytes(4, "big") + number.to_bytes(2, "big") + bytes(45)
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("column", [NAME, DOC], ids=["text", "document"])
+def test_keys_of_all_that_values_spell_are_asked_for_at_once(column: ProtectedColumn, long: bool) -> None:
+    """One by one each would have all values converted again, for longer than it is remembered that a key is nobody's."""
+    protection = replace(PROTECTION, tables=(RECORDS,)) if column is DOC else PROTECTION
+
+    def asked(keys: int) -> frozenset[KeyWant]:
+        numbers, values = range(10_001, 10_001 + keys), list[bytes | Array]()
+        if column is DOC:
+            leaves, size = [leaf_of(_nobodys(n, 43, FLAG_FIELD)) for n in numbers], keys if long else 500
+            parts = [[{"note": leaf} for leaf in leaves[at : at + size]] for at in range(0, keys, size)]
+            values += [json.dumps({"history": part, "x": "x" * (LONG_JSON * long)}).encode() for part in parts]
+        else:
+            texts = [b"\\x" + _nobodys(n, NAME.number).hex().encode() for n in numbers]
+            values += [Array(((1, keys + 1),), (*texts, b"x" * LONG_VALUE))] if long else texts
+        ciphers = Ciphers(full_ring(10**6, protection=protection))
+        with pytest.raises(KeyNeeded) as needed:
+            at_once(convert_steps(ciphers, [(Store(column, row), value) for row, value in enumerate(values, start=1)]))
+        return needed.value.wants
+
+    assert asked(20) == {DataKeyWant(number) for number in range(10_001, 10_021)}
+    with pytest.raises(ValueRefused, match="more than 1000 data keys"):
+        asked(1001)
 
 
 def test_the_system_is_asked_for_nonces_of_many_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.crypto.seal import Record
-from phiproxy.errors import IndexKeyWant, KeyNeeded, SealError, ValueRefused, WriteKeyWant
+from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, SealError, ValueRefused, WriteKeyWant
 from phiproxy.long_values import LONG_VALUE
+from phiproxy.plan import spelled_values
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.copy_fields import BLOCK, CopyFailure, CopyIn, CopyOut, codec_of
 from phiproxy.sql.result import ProtectedCopy, Reveal
+from phiproxy.types.declared import DeclaredType
 from phiproxy.wire.copy_rows import CopyFormat
-from tests.clinic_model import PATIENTS
+from tests.clinic_model import PATIENTS, TEXT
 from tests.crypto.envelopes import parse_envelope
 from tests.plan.rings import full_ciphers, full_ring, index_key
 from tests.wire.copies import LIMIT, Values, chunks
@@ -255,10 +257,13 @@ def test_a_long_row_is_asked_for_a_few_times_only() -> None:
 
 
 @pytest.mark.parametrize("form", [CSV, CopyFormat("binary")], ids=["csv", "binary"])
+@pytest.mark.parametrize("type_", [TEXT, DeclaredType.builtin("bpchar"), DeclaredType("public.name_of", 90001, base=TEXT)])
 def test_what_a_long_row_spells_is_opened_with_keys_that_the_loop_has_taken(
-    form: CopyFormat, monkeypatch: pytest.MonkeyPatch
+    form: CopyFormat, type_: DeclaredType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    column, ciphers = PATIENTS.columns["ssn"], full_ciphers()
+    column, ciphers = replace(PATIENTS.columns["ssn"], type=type_), full_ciphers()
+    reveals = tuple(Reveal(column, type_) if name == "ssn" else reveal for name, reveal in zip(NAMES, REVEALS, strict=True))
+    copy = replace(answer(form), reveals=reveals)
     envelope = ciphers.stores([column])[column](b"x" * LONG_VALUE, ciphers.draw(column.scope, 1)[0])
     writer = codec_of(form, LIMIT, from_server=True)
     values = b"1", b"\\x" + envelope.hex().encode(), b"m", b""
@@ -271,7 +276,7 @@ def test_what_a_long_row_spells_is_opened_with_keys_that_the_loop_has_taken(
             return work()
 
     def taken() -> None:
-        steps, outcome = CopyIn(answer(form), full_ciphers(), 1 << 30).steps(data, 0, len(data)), None
+        steps, outcome = CopyIn(copy, full_ciphers(), 1 << 30).steps(data, 0, len(data)), None
         while True:
             work = steps.send(outcome)
             outcome = apart(work) if work is not None else None
@@ -279,3 +284,17 @@ def test_what_a_long_row_spells_is_opened_with_keys_that_the_loop_has_taken(
     with pytest.raises(CopyFailure) as failed:
         taken()
     assert "spelling of a stored one" in failed.value.error.message
+
+
+def test_the_keys_of_all_that_rows_spell_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def feed(numbers: range, notes: bytes) -> None:
+        rows = [b"1,\\xf550010100%08x000100%b,m,%b\n" % (number, b"00" * 44, notes) for number in numbers]
+        CopyIn(answer(CSV), full_ciphers(), 1 << 30).feed(b"".join(rows))
+
+    with pytest.raises(KeyNeeded) as needed:
+        feed(range(10_001, 10_021), b"")
+    assert needed.value.wants == {DataKeyWant(number) for number in range(10_001, 10_021)}
+    monkeypatch.setattr(spelled_values, "MOST_KEYS", 0)
+    with pytest.raises(CopyFailure, match="fails") as failed:
+        feed(range(10_001, 10_002), b"x" * LONG_VALUE)
+    assert "more than 0 data keys" in failed.value.error.message

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from phiproxy.errors import CatalogChanged, KeyNeeded, ValueRefused
+from phiproxy.errors import CatalogChanged, DataKeyWant, KeyNeeded, ValueRefused
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.convert_values import at_once, convert_steps
 from phiproxy.plan.named_statements import View
@@ -83,6 +83,14 @@ def test_a_plan_converts_values_formats_and_descriptions() -> None:
     assert values[2] == values[0][12:28]
     assert plan.formats((0, 0)) == (1, 0, 1)
     assert plan.describe_parameters((17, 25, 17)) == [25, 25]
+
+
+def test_a_plan_asks_for_the_keys_of_all_that_values_spell() -> None:
+    plan = PLANNER.statement(b"INSERT INTO patients (ssn) VALUES ($1), ($2)", (), VIEW)
+    spelled = [b"\\xf550010100%08x000100%b" % (number, b"00" * 44) for number in (10_001, 10_002)]
+    with pytest.raises(KeyNeeded) as needed:
+        plan.parameters(PLANNER.ciphers, [*spelled])
+    assert needed.value.wants == {DataKeyWant(10_001), DataKeyWant(10_002)}
 
 
 FIELD = Field(b"ssn", 100, 2, 17, -1, -1, 1)

@@ -208,6 +208,25 @@ def test_the_path_is_asked_for_where_it_is_needed_and_before_a_transaction_begin
         play.session.to_client.clear()
 
 
+def test_the_path_is_asked_for_before_a_transaction_begins_where_others_have_changed_schemas(play: Screenplay) -> None:
+    assert isinstance(play.database, FakeDatabase)
+    prepares = parse("BEGIN", "begins") + SYNC
+    play.client_says(prepares)
+    play.server_gets(*split(prepares))
+    play.server_says(PARSE_COMPLETE, ready())
+    play.client_gets(PARSE_COMPLETE, ready())
+    runs = bind(statement="begins") + execute() + SYNC
+    for begins in (query("BEGIN"), parse("BEGIN") + bind() + execute() + SYNC, runs):
+        play.database.schemas_changed()
+        play.client_says(begins)
+        play.tells_path()
+        play.server_gets(*split(begins))
+        parsed = [PARSE_COMPLETE] if begins[:1] == b"P" else []
+        bound = [] if begins[:1] == b"Q" else [BIND_COMPLETE]
+        play.server_says(*parsed, *bound, command_complete("BEGIN"), ready())
+        play.session.to_client.clear()
+
+
 def test_the_path_is_asked_for_once_more_where_a_schema_has_come_meanwhile(play: Screenplay) -> None:
     assert play.database is not None
     play.client_says(query(SET_ROLE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from phiproxy.session.needs import NeedAnnouncement, NeedCatalog
 from phiproxy.session.proxy_messages import own_query
 from phiproxy.session.transaction_catalog import SHORT, names_one
 from phiproxy.wire.messages import error_response
+from phiproxy.wire.oids import FIRST_NORMAL_OID
 from tests.session.frames import (
     BIND_COMPLETE,
     CLOSE_COMPLETE,
@@ -117,6 +119,10 @@ def test_ddl_that_names_something_protected_is_announced_once_it_has_ended(play:
         ("GRANT USAGE ON SCHEMA more TO other", 0),
         ("REVOKE one FROM other", 0),
         ("ALTER ROLE other SUPERUSER", 0),
+        ("ALTER ROLE other RENAME TO another", 0),
+        ("CREATE ROLE one ROLE other", 0),
+        ("DROP ROLE one", 0),
+        ("DROP SCHEMA more CASCADE", 1),
         ("ALTER SCHEMA more RENAME TO elsewhere", 1),
         ("DROP EXTENSION citext", 1),
         ("DROP OWNED BY other", 1),
@@ -129,6 +135,23 @@ def test_behind_schemas_that_come_and_go_only_the_path_is_asked_for_again(play: 
     assert (announcements(play), play.session.fence.schema_changes) == (announced, 1)
     play.session.to_server.clear()
     play.session.to_client.clear()
+
+
+@pytest.mark.parametrize("changes", [{"generated": True}, {"type_oid": FIRST_NORMAL_OID}, {"collation": "public.german"}])
+def test_behind_cascade_others_wait_where_a_column_may_go_with_what_is_dropped(
+    play: Screenplay, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    planner = play.session.planner
+    for announced in (0, 1):
+        play.client_says(query("DROP TYPE mood CASCADE"))
+        play.server_says(command_complete("DROP TYPE"), ready())
+        assert announcements(play) == announced
+        first, *others = planner.catalog.relations
+        column = replace(first.columns[0], name="mood", **changes)  # type: ignore[arg-type]
+        relations = (replace(first, columns=(*first.columns, column)), *others)
+        monkeypatch.setattr(planner, "catalog", replace(planner.catalog, relations=relations))
+        play.session.to_server.clear()
+        play.session.to_client.clear()
 
 
 def test_a_name_is_announced_before_ddl_makes_it(play: Screenplay) -> None:

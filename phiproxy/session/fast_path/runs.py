@@ -161,6 +161,7 @@ def pass_messages(session: State) -> bool:
     """
     if not (session.settled or (session.pending.nothing and session.text.encoding is UTF8)):
         return False
+    session.follow_schemas()
     if session.search_path.schemas is None and session.status == b"I":
         return False  # it may have to be asked for before a transaction begins
     frames = session.client_frames

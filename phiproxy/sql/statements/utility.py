@@ -193,7 +193,6 @@ _EXITS = {"TRANS_STMT_COMMIT", "TRANS_STMT_PREPARE", "TRANS_STMT_ROLLBACK", "TRA
 
 _PATH_CHANGES = frozenset({"CreateSchemaStmt", "CreateExtensionStmt", "AlterExtensionStmt", "ReassignOwnedStmt", "DropOwnedStmt"})
 _OF_PATH = frozenset({"OBJECT_SCHEMA", "OBJECT_EXTENSION"})
-_MEMBERS = frozenset({"addroleto", "adminmembers", "rolemembers"})
 
 
 def _changes_path(kind: str, body: Node) -> bool:
@@ -209,19 +208,23 @@ def _changes_schemas(kind: str, body: Node) -> bool:
     )
 
 
-def _changes_usage(kind: str, body: Node) -> bool:
-    """Tell whether it may say which schemas of the path a role may use, or what "$user" is; a new role may have members."""
+def _moves(kind: str, body: Node) -> bool:
+    """Tell whether what is read of protected tables may be another thing behind DDL that names none of them."""
+    if body.get("removeType") == "OBJECT_SCHEMA":
+        return body.get("behavior") == "DROP_CASCADE"
+    return _changes_schemas(kind, body) and kind not in ("CreateSchemaStmt", "ReassignOwnedStmt")
+
+
+_OF_ROLES = frozenset({"AlterRoleStmt", "DropRoleStmt", "GrantRoleStmt"})
+_MEMBERS = frozenset({"addroleto", "adminmembers", "rolemembers"})
+
+
+def _changes_rights(kind: str, body: Node) -> bool:
+    """Tell whether others may use other schemas of their path behind a statement, or have another name, which is ``"$user"``."""
     if kind == "CreateRoleStmt":
-        return any(only(option)[1]["defname"] in _MEMBERS for option in body.get("options", ()))
-    if kind == "RenameStmt":
-        return body.get("renameType") == "OBJECT_ROLE"
-    return kind in ("AlterRoleStmt", "DropRoleStmt", "GrantRoleStmt") or (
-        kind == "GrantStmt" and body.get("objtype") == "OBJECT_SCHEMA"
-    )
-
-
-def _drops_schema(kind: str, body: Node) -> bool:
-    return kind == "DropStmt" and body.get("removeType") == "OBJECT_SCHEMA"
+        return any(only(option)[1].get("defname") in _MEMBERS for option in body.get("options", ()))
+    of_schema = kind == "GrantStmt" and body.get("objtype") == "OBJECT_SCHEMA"
+    return of_schema or kind in _OF_ROLES or body.get("renameType") == "OBJECT_ROLE"
 
 
 def _constant_path(body: Node) -> tuple[str, ...] | None:
@@ -278,14 +281,15 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
     elif kind in ("DoStmt", "CallStmt"):
         result.path_unknown = result.styles_changed = result.encoding = True
         result.catalog_changed = True
-    elif _changes_usage(kind, body):
+    elif _changes_rights(kind, body):
         result.path_unknown = result.catalog_changed = result.schemas = True
     elif kind.startswith(_SCHEMA_CHANGES) or "intoClause" in body:
         result.path_unknown = _changes_path(kind, body)
         result.catalog_changed = True
         result.created = tuple(m["relname"] for m in walked if "relname" in m)
         result.schemas = result.path_unknown and _changes_schemas(kind, body)
-        result.moves = result.schemas and kind not in ("CreateSchemaStmt", "ReassignOwnedStmt") and not _drops_schema(kind, body)
+        result.moves = _moves(kind, body)
+        result.cascades = kind == "DropStmt" and body.get("behavior") == "DROP_CASCADE"
         if "newname" in body:
             result.created += (body["newname"],)
         used = (value for m in walked for value in m.values() if value.__class__ is str)

@@ -116,6 +116,9 @@ USABLE = Effects(path_unknown=True, catalog_changed=True, schemas=True)
         ("ALTER ROLE nurse RENAME TO archive", USABLE),
         ("REVOKE USAGE ON SCHEMA archive FROM app", USABLE),
         ("SELECT 1", Effects()),
+        ("DROP TYPE mood", Effects(catalog_changed=True)),
+        ("DROP TYPE mood CASCADE", Effects(catalog_changed=True, cascades=True)),
+        ("DROP TABLE log CASCADE", Effects(catalog_changed=True, cascades=True)),
     ],
 )
 def test_what_a_statement_changes_in_the_session_is_noted(text: str, wanted: Effects) -> None:

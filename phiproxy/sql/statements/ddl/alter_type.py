@@ -1,6 +1,6 @@
 """DDL on types that protected columns have: it passes where stored values are not affected, and the catalogue is read again."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from phiproxy.errors import ConfigError, PathNeeded, StatementRefused
 from phiproxy.policy.protection import ProtectedColumn
@@ -40,13 +40,16 @@ def check_types(a: Analysis, kind: str, body: Node) -> bool:
 
 def _changed(a: Analysis, kind: str, body: Node) -> Iterator[tuple[OwnType, ProtectedColumn]]:
     """Yield the types in use that a statement changes, each with a column of the type."""
-    used = _used(a)
+    cascades = body.get("removeType") == "OBJECT_SCHEMA" and body.get("behavior") == "DROP_CASCADE"
+    gone = frozenset(strings(body["objects"]) if cascades else ())
+    used = _used(a, gone)
     if not used:
         return
     if "OBJECT_EXTENSION" in (body.get("removeType"), body.get("objectType")):
         named = [strings([node])[0] if "String" in node else "" for node in body.get("objects", [body.get("object", {"": {}})])]
         yield from (used[t.oid] for t in a.context.catalog.types if t.kind == CITEXT and CITEXT in named and t.oid in used)
         return
+    yield from (pair for pair in used.values() if pair[0].schema in gone)
     own_names = {own.name for own, _ in used.values()}
     for names in _names(kind, body):
         if len(names) == 1 and a.context.path is None and names[0] in own_names:
@@ -66,14 +69,14 @@ def _names(kind: str, body: Node) -> list[list[str]]:
     return []
 
 
-def _used(a: Analysis) -> dict[int, tuple[OwnType, ProtectedColumn]]:
-    """Return the types of protected columns, and those that they are made of, by OID."""
+def _used(a: Analysis, gone: Collection[str]) -> dict[int, tuple[OwnType, ProtectedColumn]]:
+    """Return the types of protected columns, and those that they are made of, by OID; but for tables in schemas that are gone."""
     catalog = a.context.catalog
     types = {t.oid: t for t in catalog.types}
     by_oid: dict[int, tuple[OwnType, ProtectedColumn]] = {}
     for table in a.context.protection.tables:
         relation = catalog.find(table.schema, table.name)
-        for column in table.columns.values() if relation is not None and types else ():
+        for column in table.columns.values() if relation is not None and types and table.schema not in gone else ():
             own = types.get((column.type.element or column.type).oid)
             while own is not None and relation is not None and relation.column(column.name) is not None:
                 by_oid.setdefault(own.oid, (own, column))

@@ -48,6 +48,19 @@ def test_a_change_that_stored_values_do_not_depend_on_passes(change: str) -> Non
     assert plan.effects.catalog_changed
 
 
+def test_the_schema_of_a_type_in_use_cannot_be_dropped_with_what_is_in_it() -> None:
+    types = tuple(dataclasses.replace(own, schema="lab") for own in TYPES)
+    ssn = dataclasses.replace(SSN, type=DeclaredType("lab.mrn", 0))
+    tables = tuple(dataclasses.replace(t, columns={**t.columns, "ssn": ssn}) if t is TABLE else t for t in PROTECTION.tables)
+    catalog = dataclasses.replace(CATALOG, types=types)
+    planner = Planner(dataclasses.replace(PROTECTION, tables=tables), catalog, Ciphers(Keyring(lambda: 0.0)))
+    with pytest.raises(StatementRefused, match="other objects depend on it") as caught:
+        planner.statement(b"DROP SCHEMA other, lab CASCADE", (), VIEW)
+    assert caught.value.sqlstate == "2BP01"
+    for passes in (b"DROP SCHEMA lab", b"DROP SCHEMA other CASCADE", b"DROP SCHEMA lab, public CASCADE"):
+        assert planner.statement(passes, (), VIEW).identity
+
+
 def test_the_extension_of_a_type_in_use_cannot_be_dropped() -> None:
     types = (OwnType(20005, 20006, -1, "public", "citext", "citext"),)
     ssn = dataclasses.replace(SSN, type=DeclaredType("citext", 0))
