@@ -173,7 +173,7 @@ def _always(version: int) -> frozenset[str]:
 
 
 async def read_signatures(ask: Ask, version: int, before: tuple[Signatures, str] = (Signatures(()), "")) -> tuple[Signatures, str]:
-    """Return the signatures, and what a server of this version says of the database's own: as long as it says so, those of before."""
+    """Return the signatures, and what a server of this version says of the database's own: while it says so, those of before."""
     if version not in _of_versions:
         ((text,),) = await ask(SERVER)
         _of_versions[version] = rows(text)

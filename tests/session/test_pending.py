@@ -12,7 +12,7 @@ from phiproxy.session.pipeline import Pipeline
 from tests.session import frames as f
 from tests.session.screenplay import PLANNER, Screenplay
 
-GROUPS = ("announcement", "catalog", "encoding", "encoding_set", "path", "styles")
+GROUPS = ("announcement", "catalog", "encoding", "encoding_set", "path", "schemas", "styles")
 PENDING: dict[str, Callable[[Screenplay], None]] = {
     "a search path": lambda play: play.client_says(f.query("SET search_path = elsewhere")),
     "an encoding": lambda play: play.client_says(f.query("SET client_encoding = 'LATIN1'")),
