@@ -57,7 +57,7 @@ def computed_values(
 
     INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = gen_random_uuid()::text
     → source: SELECT gen_random_uuid()
-    → write: INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = $2
+    → write: INSERT INTO members (mrn) VALUES ($2) ON CONFLICT (mrn) DO UPDATE SET email = $1
     """
     computed = [given for given in write.values if given.computed]
     of_conflict = [given for given in write.conflict if given.computed and not given.of_row]

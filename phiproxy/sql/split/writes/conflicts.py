@@ -266,8 +266,9 @@ def _rest(upsert: _Upsert, stored: Sequence[Stored], values: Sequence[Stored]) -
 def _check_of_conflict(upsert: _Upsert, select: Composed, asked: Sequence[ServerValue]) -> None:
     """Go on where values of the server's are in what is set, or in its condition: not in what is proposed; Impossible.
 
-    … DO UPDATE SET email = EXCLUDED.email || now()
-    → source: SELECT phi_rows.phi_row, m.email, m.ctid, m.tableoid, now() FROM (VALUES (1::int4, CAST($1 AS varchar))) AS …
+    INSERT INTO members AS m (mrn, email) VALUES ($1, $2) ON CONFLICT (mrn) DO UPDATE SET email = EXCLUDED.email || now()
+    → source: SELECT phi_rows.phi_row, m.email, m.ctid, m.tableoid, now() FROM (VALUES (1::int4, CAST($1 AS varchar))) AS phi_rows
+      (phi_row, mrn), members AS m WHERE m.mrn = phi_rows.mrn FOR NO KEY UPDATE OF m
     """
     spans = [*(one.span for one in upsert.computed), *([upsert.condition] if upsert.condition is not None else [])]
     for value in asked:
