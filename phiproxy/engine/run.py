@@ -260,8 +260,8 @@ class Run:
         """Tell whether a message is of the rest's result."""
         if tag == _NOTICE and self._pending is not None:
             return False
-        if self._skipping or self.failed is not None or not self._stages or self._stages[0] is not _Stage.REST:
-            if tag == ord("C") and self._stages and self._stages[0] is _Stage.REST:
+        if self._skipping or self.failed is not None or not self._in_rest:
+            if tag == ord("C") and self._in_rest:
                 self._skipping = False  # that was the COPY
             return False
         self.suspended = self.suspended or (self._open and tag in _ENDS)

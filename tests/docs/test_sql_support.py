@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
 
 import pytest
 from pglast.parser import split
 
-from phiproxy import app
 from phiproxy.plan.explanation import Explanation
-from phiproxy.plan.explanation import explain as explain_plan
-from phiproxy.plan.planner import Planner
-from phiproxy.policy.load import load_settings
-from phiproxy.sql.policy_files import load_policies
 from tests.commands.conftest import CONFIG
 from tests.docs.pages import Page, Shell, fenced_blocks
 from tests.harness.server import PostgresServer
@@ -43,20 +37,6 @@ def shell(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFact
             yield shell
     finally:
         server.drop_database(name)
-
-
-@pytest.fixture(scope="module")
-def planner(shell: Shell) -> Planner:
-    """What ``phiproxy explain`` plans with, made once for the page: the catalogue is read in a longer time than all is planned."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PHIPROXY_SERVICE_PASSWORD", shell.env["PHIPROXY_SERVICE_PASSWORD"])
-        settings = load_settings(shell.directory / "phiproxy.yaml")
-        return asyncio.run(app.planner_without_keys(settings, load_policies(settings)[0]))
-
-
-@pytest.fixture
-def explain(planner: Planner, shell: Shell, request: pytest.FixtureRequest) -> Explanation:
-    return explain_plan(planner, request.param.encode(), shell.database)
 
 
 @pytest.mark.parametrize("explain", statements(WORKS), indirect=True)

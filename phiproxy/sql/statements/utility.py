@@ -340,7 +340,7 @@ def _drops(kind: str, body: Node) -> bool:
 
     DROP FUNCTION public.shows_all → no look at the catalogue, for which all sessions would wait
     """
-    return kind == "DropStmt" and body["removeType"] not in ("OBJECT_SCHEMA", "OBJECT_EXTENSION")
+    return kind == "DropStmt" and body["removeType"] not in _OF_PATH
 
 
 def _called(message: Node) -> Sequence[str]:
