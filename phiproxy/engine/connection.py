@@ -85,9 +85,11 @@ class Connection(asyncio.Protocol):
         self._size = 0
 
     def send(self, data: bytes) -> None:
-        """Send."""
+        """Send; the run of a connection that was lost between two of its parts has failed."""
         if self._transport is not None and data:
             self._transport.write(data)
+        elif data:
+            self._lose()
 
     async def drained(self) -> None:
         """Wait until the engine has taken most of what was sent."""
@@ -163,13 +165,16 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The engine has hung up."""
         self._transport = None
-        gone = EngineUnavailable("the engine ended while it computed", hint="try again")
         if self._logging_in is not None:
-            self._logging_in.fail(gone)
-        if self._run is not None and self._run.failed is None and not self._run.done:
-            self._run.failed = gone
-        self._told.set()
+            self._logging_in.fail(_gone())
+        self._lose()
         self._writable.set()
+
+    def _lose(self) -> None:
+        """Have the run fail where it still waits for an answer."""
+        if self._run is not None and self._run.failed is None and not self._run.done:
+            self._run.failed = _gone()
+        self._told.set()
 
     def pause_writing(self) -> None:
         """The engine does not keep up."""
@@ -178,6 +183,10 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It does again."""
         self._writable.set()
+
+
+def _gone() -> EngineUnavailable:
+    return EngineUnavailable("the engine ended while it computed", hint="try again")
 
 
 class _Login:

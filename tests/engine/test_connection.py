@@ -114,6 +114,28 @@ async def test_one_that_hangs_up(both: Both) -> None:
     conn.send(b"nothing")
 
 
+async def test_one_that_is_killed_between_a_run_s_parts(both: Both, tmp_path: Path) -> None:
+    """It says no word, and all that was asked so far is answered: the source's rows are still being waited for."""
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(authentication(0) + message(b"Z", b"I"))
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, tmp_path / ".s.PGSQL.5432")
+    conn = await Connection.open(replace(both.engine.access, directory=str(tmp_path)), "x")
+    run = Run(conn.said, Rest((b"SELECT 1",)), (), Counted(compute().limits))
+    conn.start(run)
+    while not conn.closed:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # its end is told after it is closed
+    server.close()
+    assert run.failed is None
+    conn.send(run.begin({}) + run.execute(Values()))
+    async with asyncio.timeout(5):
+        assert await conn.told() is None
+    assert isinstance(run.failed, EngineUnavailable)
+
+
 async def test_cancelling_ends_what_is_computed(both: Both) -> None:
     conn = await Connection.open(both.engine.access, both.database.created.name)
     run = Run(conn.said, SLOW, (), Counted(compute().limits))
