@@ -1,7 +1,8 @@
 """Is what was read of a catalogue still so? Asked each second, so it costs what was read, and not what else a database has.
 
-Of each row that was read the server says its xmin, which is another one after every change to it; of what would be read with it
-by the same look-up (a name, a reference to something that reaches a protected table), how many rows there are.
+Of each row that was read the server says its xmin, which is another one after every change to it, and of a table's in pg_class what
+it says; of what would be read with it by the same look-up (a name, a reference to something that reaches a protected table), how
+many rows there are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from typing import NamedTuple
 from phiproxy.net.dependency_reader import Ask
 from phiproxy.policy.dependencies import Node
 
-# (alias of the rows whose xmin are summed up, the rows). Temporary tables of other sessions would make every second one of change,
+# What a row of pg_class says of a relation. Its xmin is another one too after TRUNCATE, REINDEX and GRANT, which make other files
+# and privileges, and no other relation.
+_SAYS = (
+    "pg_catalog.hash_record_extended(ROW(c.oid, c.relname, c.relnamespace, c.reltype, c.reloftype, c.relowner, c.relkind,"
+    " c.relpersistence, c.relnatts, c.relchecks, c.relrowsecurity, c.relforcerowsecurity, c.relispartition, c.reloptions), 0)"
+)
+# (alias of the rows that are summed up, the rows). Temporary tables of other sessions would make every second one of change,
 # so they are apart: a session that names one that is not known has the catalogue read.
 _OF_RELATIONS = (
     ("c", "pg_class c WHERE c.oid = ANY (%(oids)s::pg_catalog.oid[])"),
@@ -75,8 +82,12 @@ _TEMPORARY = (
 
 
 def _sum(alias: str, source: str) -> str:
-    """Return the query of how many rows there are, and what their xmin add up to."""
-    return f"SELECT (pg_catalog.count(*), pg_catalog.sum({alias}.xmin::text::int8))::text FROM {source}"
+    """Return the query of how many rows there are, and what their xmin add up to, or what they say where they are of pg_class."""
+    return _total(_SAYS if source.startswith("pg_catalog.pg_class c") else f"{alias}.xmin::text::int8", source)
+
+
+def _total(summand: str, source: str) -> str:
+    return f"SELECT (pg_catalog.count(*), pg_catalog.sum({summand}))::text FROM {source}"
 
 
 def _parts(queries: Iterable[tuple[str, str]], *more: str) -> str:
@@ -101,11 +112,11 @@ lasting AS MATERIALIZED (
   SELECT s.oid, s.xmin FROM pg_catalog.pg_namespace s
    WHERE s.nspname NOT LIKE 'pg\_temp\_%%' AND s.nspname NOT LIKE 'pg\_toast%%'),
 named AS MATERIALIZED (
-  SELECT c.oid, c.xmin, c.relpersistence FROM pg_catalog.pg_class c WHERE c.relname = ANY (%(names)s::pg_catalog.name[])),
-temporary AS MATERIALIZED (SELECT d.oid, d.xmin FROM named d WHERE d.relpersistence = 't')
-SELECT {_parts((*_OF_RELATIONS, *_REFERENCES, *_MEMBERS), _LASTING, _sum("d", "named d WHERE d.relpersistence <> 't'"))},
+  SELECT c.oid, c.relpersistence, {_SAYS} AS says FROM pg_catalog.pg_class c WHERE c.relname = ANY (%(names)s::pg_catalog.name[])),
+temporary AS MATERIALIZED (SELECT d.oid, d.says FROM named d WHERE d.relpersistence = 't')
+SELECT {_parts((*_OF_RELATIONS, *_REFERENCES, *_MEMBERS), _LASTING, _total("d.says", "named d WHERE d.relpersistence <> 't'"))},
        {_parts(_CODE)}, {_parts(_TYPES, _LASTING, _NEW_TYPES)}, {_parts(_COLLATIONS)}, {_parts(_REMOTE)},
-       {_parts(_TEMPORARY, _sum("t", "temporary t"))},
+       {_parts(_TEMPORARY, _total("t.says", "temporary t"))},
        (SELECT t.oid::int8 FROM pg_catalog.pg_type t ORDER BY t.oid DESC LIMIT 1),
        pg_catalog.pg_snapshot_xmin(s.now)::text::int8, pg_catalog.pg_snapshot_xmax(s.now)::text::int8
   FROM (SELECT pg_catalog.pg_current_snapshot()) AS s (now)

@@ -308,9 +308,20 @@ async def test_ddl_that_concerns_what_was_read_is_noticed(conn: Connection, ddl:
     assert not await reader.same(conn)
 
 
-@pytest.mark.parametrize("ddl", ["CREATE TABLE y (a int, b int CHECK (b > 0))", "CREATE VIEW v AS SELECT 1", "DROP TABLE other"])
-async def test_other_ddl_costs_no_reading(conn: Connection, ddl: str) -> None:
-    reader = await reader_of(conn, "x")
+@pytest.mark.parametrize(
+    ("ddl", "name"),
+    [
+        ("CREATE TABLE y (a int, b int CHECK (b > 0))", "x"),
+        ("CREATE VIEW v AS SELECT 1", "x"),
+        ("DROP TABLE other", "x"),
+        ("TRUNCATE patients, other RESTART IDENTITY", "other"),
+        ("REINDEX TABLE patients", "other"),
+        ("GRANT SELECT ON patients, other TO PUBLIC", "other"),
+    ],
+)
+async def test_other_ddl_costs_no_reading(conn: Connection, ddl: str, name: str) -> None:
+    await conn.execute("ALTER TABLE other ADD COLUMN number int GENERATED ALWAYS AS IDENTITY")
+    reader = await reader_of(conn, name)
     await conn.execute(ddl.encode())
     assert await reader.same(conn)
 
