@@ -122,8 +122,8 @@ class Clinic:
         """Store patients and one visit each in both twins, each by its own way; ids are 1…count on both."""
         fresh = [self.new_patient(visits_count=n, city=("Springfield", "Shelbyville")[n % 2]) for n in range(count)]
         diagnoses = [self.plant() for _ in range(2)]
-        for dsn in (self.plain_dsn, self.proxy_dsn):
-            with psycopg.connect(dsn) as conn:
+        with psycopg.connect(self.proxy_dsn) as proxied:
+            for conn in (self.site.server.standing(self.site.plain), proxied):
                 for number, patient in enumerate(fresh, len(self.patients) + 1):
                     conn.execute(INSERT, patient.row())
                     conn.execute(
@@ -159,9 +159,10 @@ class Clinic:
 
     def assert_twins_equal(self) -> None:
         """Everything in the sealed database, read through the proxy, equals the plaintext twin."""
-        for table in PROTECTED:
-            query = sql.SQL("SELECT * FROM {} ORDER BY id").format(sql.Identifier(table))
-            with psycopg.connect(self.plain_dsn) as plain, psycopg.connect(self.proxy_dsn) as proxied:
+        plain = self.site.server.standing(self.site.plain)
+        with psycopg.connect(self.proxy_dsn) as proxied:
+            for table in PROTECTED:
+                query = sql.SQL("SELECT * FROM {} ORDER BY id").format(sql.Identifier(table))
                 expected, found = plain.execute(query), proxied.execute(query)
                 assert [c.name for c in found.description or ()] == [c.name for c in expected.description or ()]
                 assert found.fetchall() == expected.fetchall(), f"{table} differs between the twins"

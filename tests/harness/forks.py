@@ -35,6 +35,8 @@ MOST = 1 << 20
 CLIENT = Path(__file__).with_name("fork_client.py")
 COMMANDS = Path(__file__).parents[2] / "phiproxy" / "commands"
 MODULES = ("__main__", "app", "worker", "serve_workers", *(f"commands.{path.stem}" for path in sorted(COMMANDS.glob("[a-z]*.py"))))
+# What they import when they are run.
+LIBRARIES = ("uvloop", "rich._emoji_codes")
 # An interpreter, or a library, reads these as it starts.
 READ_AT_START = ("PYTHON", "OPENSSL_", "LD_", "MALLOC_")
 
@@ -244,12 +246,22 @@ def _keep() -> None:
     gc.freeze()
 
 
+def _read_options(command: Any) -> None:
+    """Have what reads the options of a command, and of those below it, be made."""
+    for parameter in command.params:
+        parameter.get_runtime_param()
+    for below in getattr(command, "commands", {}).values():
+        _read_options(below)
+
+
 def _prepare() -> None:
     """Do once what each command does first, whatever its configuration."""
     copy_clusters()
     for name in MODULES:
         import_module(f"phiproxy.{name}")
-    import_module("phiproxy.cli").command()
+    for name in LIBRARIES:
+        import_module(name)
+    _read_options(import_module("phiproxy.cli").command())
     characters = import_module("phiproxy.index.characters")
     for family in characters.FAMILIES:
         characters.character_table(family)
