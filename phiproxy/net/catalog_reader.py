@@ -64,10 +64,12 @@ class CatalogReader:
 
     ``also`` gives, for the server's version, what is asked with it for somebody else, one row each: those are the ``answers``.
     ``apart``, of a connection: it is for the questions of a reader only, so that nobody's triggers run in it. They are prepared
-    there, since to plan one takes the server several times as long as to answer it.
+    there, since to plan one takes the server several times as long as to answer it. ``once``: nobody is going to ask whether what
+    it read is still so.
     """
 
-    def __init__(self, also: Callable[[int], Sequence[str]] | None = None) -> None:
+    def __init__(self, also: Callable[[int], Sequence[str]] | None = None, *, once: bool = False) -> None:
+        self._once = once
         self.answers: tuple[tuple[Any, ...], ...] = ()
         self._also = also
         self._watch = Watch()
@@ -163,7 +165,9 @@ class CatalogReader:
                 types=[own.oid for own in definitions.types],
                 seen=self._watch.seen,
             )
-            version = before if before is not None and watch.asks_the_same(self._watch) else await watch.version(ask)
+            version = before
+            if not (self._once or (before is not None and watch.asks_the_same(self._watch))):
+                version = await watch.version(ask)
         asked = sorted({*(names or ())} - {table for _, table in protected})
         own = [r.oid for r in relations if not {r.name, *(i.name for i in r.indexes)}.isdisjoint(asked)]
         setting = definitions.dynamic | setters.names.keys()
@@ -214,24 +218,31 @@ class CatalogReader:
         before = self._tables if changed is not None and changed <= _OTHER_PARTS else None
         if before is not None and (before.protected != protected or before.names is None or before.has_temporary):
             before = None
-        guarding = before.guarding if before is not None else await _guarding(ask, protected)
+        # What is going to be asked for is asked for at once: to plan the question takes the server longer than to answer it.
+        foreseen = _foreseen(definitions, protected).union(names or ())
+        first: tuple[Relation, ...] = ()
+        if before is not None:
+            guarding = before.guarding
+        else:
+            first = await _relations(ask, catalog_rows.ALL) if names is None else await _some(ask, foreseen)
+            guarding = {r.oid: r.qualified for r in first if (r.schema, r.name) in protected or r.guards}
         reached = before.reached if before is not None and not changed else None
         if reached is None:
             reached_before = before.reached if before is not None else None
             reached = await _read_dependents(ask, definitions, guarding, protected, reached_before)
         if names is None:
-            return _Tables(protected, None, guarding, reached, await _relations(ask, catalog_rows.ALL))
-        wanted = frozenset({*names, *(table for _, table in protected), *reached.dependents.names})
+            return _Tables(protected, None, guarding, reached, first)
+        wanted = foreseen.union(reached.dependents.names)
         oids = {node.oid for node in reached.dependents.nodes if node.catalogue == PG_CLASS}
-        known: tuple[Relation, ...] = ()
-        if before is not None and before.names is not None and before.names <= wanted:
-            known = before.relations
-            more, oids = wanted - before.names, oids - before.oids
+        if before is None:
+            known, more, oids = first, wanted - foreseen, oids - {r.oid for r in first}
+        elif before.names is not None and before.names <= wanted:
+            known, more, oids = before.relations, wanted - before.names, oids - before.oids
         else:
-            more, before = wanted, None
-        if before is None or more or oids:
+            known, more, oids = await _some(ask, wanted, oids), frozenset(), set()
+        if more or oids:
             have = {r.oid for r in known}
-            new = await _relations(ask, catalog_rows.SOME, {"names": sorted(more), "oids": sorted(oids)})
+            new = await _some(ask, more, oids)
             known = tuple(sorted((*known, *(r for r in new if r.oid not in have)), key=lambda r: r.oid))
         return _Tables(protected, wanted, guarding, reached, known)
 
@@ -260,9 +271,10 @@ class _Tables:
         return frozenset(node.oid for node in self.reached.dependents.nodes if node.catalogue == PG_CLASS)
 
 
-async def _guarding(ask: Ask, protected: frozenset[tuple[str, str]]) -> dict[int, str]:
-    relations = await _relations(ask, catalog_rows.SOME, {"names": sorted({table for _, table in protected}), "oids": []})
-    return {r.oid: r.qualified for r in relations if (r.schema, r.name) in protected or r.guards}
+def _foreseen(definitions: Definitions, protected: frozenset[tuple[str, str]]) -> frozenset[str]:
+    """Return names that are going to be read with these protected tables: theirs, of their arrays, and what reaches any table."""
+    tables = [table for _, table in protected]
+    return frozenset((*tables, *(f"_{table}" for table in tables), *(definitions.always if tables else ())))
 
 
 async def _read_dependents(
@@ -282,7 +294,7 @@ async def read_catalog(
     conn: psycopg.AsyncConnection[Any], protected: Collection[tuple[str, str]], names: Iterable[str] | None = ()
 ) -> Catalog:
     """Read once, as ``CatalogReader.read``. Raises psycopg.Error."""
-    return await CatalogReader().read(conn, protected, names)
+    return await CatalogReader(once=True).read(conn, protected, names)
 
 
 async def _views(conn: psycopg.AsyncConnection[Any], oids: list[int]) -> dict[int, str]:
@@ -321,6 +333,10 @@ async def _rows(
     async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
         await cursor.execute(query.encode(), parameters, prepare=prepare)
         return await cursor.fetchall()
+
+
+async def _some(ask: Ask, names: Collection[str], oids: Collection[int] = ()) -> tuple[Relation, ...]:
+    return await _relations(ask, catalog_rows.SOME, {"names": sorted(names), "oids": sorted(oids)})
 
 
 async def _relations(ask: Ask, *query: Any) -> tuple[Relation, ...]:
