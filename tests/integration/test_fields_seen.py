@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.harness.audit import audited_site, last, no_secret_is_in
+from tests.harness.audit import last, no_secret_is_in
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
-from tests.harness.site import Site
+from tests.harness.site import Site, open_site
 from tests.harness.waiting import until
 
 POLICY = """\
@@ -67,7 +67,10 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
     for role in ROLES:
         postgres_server.create_role(role, "of a role")
     directory = tmp_path_factory.mktemp("seen")
-    with audited_site(postgres_server, directory, "directory: audit, proxy: one", policy=POLICY, ddl=DDL) as site:
+    audit = "audit: {directory: audit, proxy: one}\n"
+    with open_site(postgres_server, directory, policy=POLICY, ddl=DDL, settings=audit, serve=False) as site:
+        site.cli("keys", "init")
+        site.proxy.start()
         with site.server.connect(site.sealed) as conn:
             conn.execute("GRANT SELECT ON charts TO fields_nurse, fields_clerk")
         with connect(site) as conn:
@@ -137,7 +140,7 @@ def test_fields_are_in_what_is_exported_and_reported(site: Site, conn: Connectio
     directory, done = str(site.directory / "audit"), "public.charts.doc$.ssn (opened 1)"
     spelled = {"jsonl": '"public.charts.doc$.ssn":{"opened":1}', "fhir": done, "atna": b64encode(done.encode()).decode()}
     for form, expected in spelled.items():
-        assert expected in site.cli("audit", "export", directory, "--format", form, "--column", "doc$.ssn"), form
+        assert expected in run_cli("audit", "export", directory, "--format", form, "--column", "doc$.ssn").stdout, form
     assert done in site.cli("audit", "subject", "1")
     facts = json.loads(site.cli("report", "--json"))
     assert "public.charts.doc$.ssn" in {read["column"] for read in facts["reads"]}
