@@ -144,7 +144,9 @@ def test_fields_are_in_what_is_exported_and_reported(site: Site, conn: Connectio
     assert done in site.cli("audit", "subject", "1")
     facts = json.loads(site.cli("report", "--json"))
     assert "public.charts.doc$.ssn" in {read["column"] for read in facts["reads"]}
-    assert {column[1] for column in facts["columns"]} >= {"public.charts.doc$.ssn", "public.charts.doc$.history[*].note"}
+    columns = {(column[1], column[4]): column[3:4] + column[5:7] for column in facts["columns"]}
+    assert columns["public.charts.doc$.ssn", "value"] == ["sealed", 1, 1]
+    assert columns["public.charts.doc$.history[*].note", ""] == ["sealed", None, None]
 
 
 def only_shown(conn: Connection) -> None:
