@@ -75,7 +75,7 @@ CREATE TABLE people (
 );
 CREATE TABLE calls (id int PRIMARY KEY, person int REFERENCES people (id), mrn varchar(12), note text);
 """
-VIEW = "CREATE VIEW everybody AS SELECT id, ssn, name, city FROM people"
+VIEW = "CREATE VIEW everybody AS SELECT id, ssn, name, city, doc->>'ssn' AS number, doc->'name' AS names FROM people"
 
 _RELOADED = ('"reloaded"', "reload failed")
 ROLES = ("mask_safe", "mask_nurse", "mask_research", "mask_dba", "mask_clerk", "mask_team", "mask_pool")

@@ -240,6 +240,8 @@ USES = [
     "SELECT s FROM (SELECT doc->>'ssn' AS s FROM people) q WHERE s = '1'",
     "SELECT d->>'ssn' = '1' FROM (SELECT doc AS d FROM people) q",
     "SELECT upper(n->>'given') FROM (SELECT doc->'name' AS n FROM people) q",
+    "SELECT id FROM everybody WHERE number = '078-05-1120'",
+    "SELECT id FROM everybody ORDER BY names->>'given'",
     "SELECT p.id FROM people p JOIN people q ON p.doc->>'ssn' = q.doc->>'ssn'",
     "SELECT id FROM people WHERE '1' IN (SELECT doc->>'ssn' FROM people)",
     "UPDATE people SET doc = '{}'",
@@ -312,6 +314,8 @@ SHOWN = [
     ("SELECT s FROM (SELECT doc->>'ssn' AS s FROM people) q", "*******1120"),
     ("WITH q AS (SELECT doc->'name' AS n FROM people) SELECT n->>'given' FROM q", "None"),
     ("SELECT (SELECT doc->>'ssn' FROM people WHERE id = 1)", "*******1120"),
+    ("SELECT number FROM everybody", "*******1120"),
+    ("SELECT names->>'given' FROM everybody", "None"),
     ("SELECT doc->>'ssn' FROM people UNION ALL SELECT doc->>'ssn' FROM people LIMIT 1", "*******1120"),
     ("SELECT doc->>'ssn' FROM people GROUP BY id", "*******1120"),
     ("UPDATE people SET city = 'Turku' WHERE id = 1 RETURNING doc->>'ssn'", "*******1120"),
@@ -328,6 +332,21 @@ def test_it_is_shown_as_its_mask(nurse: Connection, statement: str, value: str) 
     result = psycopg.ClientCursor(nurse).execute(statement.encode()).fetchone()
     assert result is not None
     assert str(result[0]) == value
+
+
+def test_fields_in_copies_cursors_and_binary_results(nurse: Connection) -> None:
+    query = "SELECT doc->>'ssn', doc->'name'->>'given', doc->'ssn' FROM people"
+    for form, data in (("text", b'*******1120\t\\N\t"*******1120"\n'), ("csv", b'*******1120,,"""*******1120"""\n')):
+        with nurse.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT {form})".encode()) as copy:
+            assert b"".join(copy) == data
+    with nurse.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT binary)".encode()) as copy:
+        copy.set_types(["text", "text", "jsonb"])
+        assert list(copy.rows()) == [(MASKED, None, MASKED)]
+    assert nurse.cursor(binary=True).execute(query.encode()).fetchall() == [(MASKED, None, MASKED)]
+    with nurse.transaction():
+        nurse.execute(f"DECLARE c CURSOR FOR {query}".encode())
+        assert nurse.execute("FETCH c").fetchall() == [(MASKED, None, MASKED)]
+    assert SSN not in str(nurse.execute(f"EXPLAIN (ANALYZE, VERBOSE) {query}".encode()).fetchall())
 
 
 def test_star_and_new_rows(masked: MaskedSite, nurse: Connection) -> None:
@@ -425,6 +444,7 @@ def test_a_statement_prepared_by_another_role(masked: MaskedSite) -> None:
     with masked.as_role("mask_pool", prepare_threshold=0) as pool:
         pool.execute("SET ROLE mask_clerk")
         pool.execute("PREPARE p AS SELECT ssn FROM people")
+        pool.execute("PREPARE f AS SELECT doc->>'ssn' FROM people")
         pool.execute("PREPARE q AS SELECT id FROM people WHERE ssn = $1")
         query = "SELECT ssn FROM people WHERE id = %s"
         search = "SELECT id FROM people WHERE ssn = %s"
@@ -433,13 +453,13 @@ def test_a_statement_prepared_by_another_role(masked: MaskedSite) -> None:
         assert pool.execute(search, (SSN,)).fetchall() == [(1,)]
         pool.execute("SET ROLE mask_nurse")
         assert pool.execute(query, (1,)).fetchall() == [(MASKED,)]
-        assert pool.execute("EXECUTE p").fetchall() == [(MASKED,)]
+        assert pool.execute("EXECUTE p").fetchall() == pool.execute("EXECUTE f").fetchall() == [(MASKED,)]
         for refused in (search, f"EXECUTE q ('{SSN}')"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 pool.execute(refused, (SSN,) if refused == search else None)
         pool.execute("SET ROLE mask_clerk")
         assert pool.execute(query, (1,)).fetchall() == [(SSN,)]
-        assert pool.execute("EXECUTE p").fetchall() == [(SSN,)]
+        assert pool.execute("EXECUTE p").fetchall() == pool.execute("EXECUTE f").fetchall() == [(SSN,)]
         assert pool.execute(f"EXECUTE q ('{SSN}')").fetchall() == [(1,)]
 
 
