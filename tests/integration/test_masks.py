@@ -199,7 +199,7 @@ USES = [
     # Fields of a document, by their paths and with what is around them.
     "SELECT id FROM people WHERE doc->>'ssn' = '078-05-1120'",
     "SELECT id FROM people WHERE doc->>'ssn' IS NULL",
-    "SELECT id FROM people WHERE doc @> '{\"ssn\": \"078-05-1120\"}'",
+    'SELECT id FROM people WHERE doc @> \'{"ssn": "078-05-1120"}\'',
     "SELECT id FROM people WHERE doc->'name' ? 'given'",
     "SELECT id FROM people WHERE doc->>city = '078-05-1120'",
     "SELECT id FROM people WHERE jsonb_path_exists(doc, '$.ssn ? (@ starts with \"0\")')",
