@@ -129,7 +129,7 @@ def _is_tested_only(a: Analysis, operand: Operand) -> bool:
     """
     if not a.context.of_source or operand.kind != "param":
         return False
-    standing = sum(m["ParamRef"].get("number", 0) == operand.number for m in a.whole() if "ParamRef" in m)
+    standing: int = sum(m["ParamRef"].get("number", 0) == operand.number for m in a.whole() if "ParamRef" in m)
     return sum(isinstance(u.use, Nullness) and u.operand.number == operand.number for u in a.uses) == standing
 
 

@@ -35,11 +35,13 @@ def calls_reached(spans: Spans, signatures: Signatures, node: Node, conditions: 
 
     Those are left out whose conditions would do something themselves, or hold a query.
 
-    coalesce($1, 'M' || nextval('numbers'))
-    → CASE WHEN ($1::pg_catalog.text) IS NULL THEN nextval('numbers') END
+    UPDATE patients SET mrn = coalesce(mrn, $1, 'M' || nextval('numbers'))
+    → source: SELECT patients.mrn, patients.ctid, patients.tableoid, CASE WHEN (mrn) IS NULL THEN CASE WHEN ($1::pg_catalog.text) IS NULL
+      THEN nextval('numbers') END END FROM patients FOR NO KEY UPDATE OF patients
 
-    CASE WHEN mrn IS NULL THEN 'M' || nextval('numbers') ELSE lower(mrn) END
-    → CASE WHEN (mrn IS NULL) THEN nextval('numbers') END
+    UPDATE patients SET mrn = CASE WHEN mrn IS NULL THEN 'M' || nextval('numbers') ELSE lower(mrn) END
+    → source: SELECT patients.mrn, patients.ctid, patients.tableoid, CASE WHEN (mrn IS NULL) THEN nextval('numbers') END FROM patients
+      FOR NO KEY UPDATE OF patients
     """
     kind, body = only(node)
     inner: Sequence[Node] = ()

@@ -89,9 +89,9 @@ def computed_columns(whole: Whole, read: Block, source: Source, label: str, gone
         taken = set()
     for target in (only(node)[1] for node in outputs):
         in_vain = [] if grouped else list(unnoticed(whole.verdict, target["val"]))
-        candidates = list(_candidates(whole, target["val"], taken, per_row=not grouped)) if exactly else []
-        in_branches = list(_in_branches(whole, target["val"])) if exactly else []
-        for node, conditions in (*((one, ()) for one in (*candidates, *in_vain)), *in_branches):
+        candidates = _candidates(whole, target["val"], taken, per_row=not grouped) if exactly else ()
+        wanted: list[tuple[Node, Conditions]] = [(one, ()) for one in (*candidates, *in_vain)]
+        for node, conditions in (*wanted, *(_in_branches(whole, target["val"]) if exactly else ())):
             column = _column(whole, read, source, node, grouped=grouped)
             if column is None or any(one.span[0] <= column[0][0] < one.span[1] for one in found):
                 continue  # or it is a part of one

@@ -61,8 +61,8 @@ def computed_values(
     → source: SELECT gen_random_uuid()
     → write: INSERT INTO members (mrn) VALUES ($2) ON CONFLICT (mrn) DO UPDATE SET email = $1
 
-    INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = (SELECT lower(p.full_name) FROM patients p WHERE p.id = 1)
-    → source: SELECT p.full_name FROM patients p WHERE p.id = 1
+    INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = (SELECT lower(full_name) FROM patients WHERE id = 1)
+    → source: SELECT patients.full_name FROM patients WHERE id = 1
     → write: INSERT INTO members (mrn) VALUES ($2) ON CONFLICT (mrn) DO UPDATE SET email = $1
     """
     computed, again = [given for given in write.values if given.computed], split_again is not None
@@ -132,8 +132,7 @@ def reads_no_row(a: Analysis, spans: Spans, write: Written, given: Given) -> boo
 def _check_one_conflict(write: Written, given: Sequence[Given]) -> None:
     """Go on where one row at most is set to these values, and nobody can tell that they were made in vain; RefusedWithHint.
 
-    INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = 'M' || nextval('numbers')
-    → not here, but for the row in conflict (``conflicts``)
+    Others are asked for with the rows in conflict (``conflicts``).
     """
     if len(write.clauses.rows) != 1 or any(is_drawn(one.node) for one in given):
         raise RefusedWithHint("a value that each row in conflict has its own of, or that none has", ASKED_FIRST)

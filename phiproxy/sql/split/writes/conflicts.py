@@ -55,6 +55,8 @@ from phiproxy.types.declared import DeclaredType
 
 _WITH_ARGUMENTS = re.compile(rb"\(\s*[^\s)]")
 _INTEGER = DeclaredType.builtin("int4")
+_LOCKED = "phi_locked"
+"""What these are called when they are locked."""
 _AROUND = 2
 """The conditions around what is set: that there is a row, and that of DO UPDATE."""
 _ROWS, _ROW = "phi_rows", "phi_row"
@@ -175,8 +177,13 @@ def _source(upsert: _Upsert, computed: _Computed) -> Composed:
     source, label = Composed(upsert.a.text, upsert.spans), upsert.label
     names = [quote_ident(key, always=True) for key in upsert.keys]
     columns = [f"{label}.{quote_ident(c.name, always=True)}" for c in computed.columns]
-    columns += (value.written.decode() for value in computed.of_server.values())
-    source.add(f"SELECT {', '.join([f'{_ROWS}.{_ROW}', *columns])} FROM (VALUES ")
+    asked = [value.written.decode() for value in computed.of_server.values()]
+    drawn = any(value.each for value in computed.of_server.values())
+    if drawn:  # when the row is locked, and not for one that another session deletes meanwhile
+        locked = [f"{_LOCKED}.{quote_ident(c.name, always=True)}" for c in computed.columns]
+        source.add(f"SELECT {', '.join([f'{_LOCKED}.{_ROW}', *locked, *asked])} FROM (")
+    shown = [f"{_ROWS}.{_ROW}", *columns, *([] if drawn else asked)]
+    source.add(f"SELECT {', '.join(shown)} FROM (VALUES ")
     for number, row in enumerate(upsert.rows, start=1):
         source.add(", " if number > 1 else "", f"({number}::int4")
         for key in upsert.keys:
@@ -187,7 +194,7 @@ def _source(upsert: _Upsert, computed: _Computed) -> Composed:
     source.add(f") AS {_ROWS} ({', '.join([_ROW, *names])}), ", upsert.write.clauses.relation, f" WHERE {equal}")
     changed = {one.column for one in upsert.write.conflict}
     lock = "FOR UPDATE" if sets_key(upsert.a, upsert.write.target, changed) else "FOR NO KEY UPDATE"
-    return source.add(f" {lock} OF {label}")
+    return source.add(f" {lock} OF {label}{f') AS {_LOCKED}' if drawn else ''}")
 
 
 def _select(upsert: _Upsert) -> Composed:

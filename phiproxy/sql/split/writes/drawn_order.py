@@ -78,8 +78,8 @@ def check_drawn_of_conflict(a: Analysis, write: Written) -> bool:
     PostgreSQL draws it behind all of the proposed row, for a row that is there.
 
     INSERT INTO patients (id, notes) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET notes = EXCLUDED.notes || nextval('numbers')
-    → source: SELECT …, nextval('numbers') FROM (VALUES (1::int4, CAST($1 AS int4))) AS phi_rows (phi_row, id), patients
-      WHERE patients.id = phi_rows.id FOR NO KEY UPDATE OF patients
+    → source: SELECT phi_locked.phi_row, phi_locked.notes, …, nextval('numbers') FROM (SELECT … FROM (VALUES (1::int4,
+      CAST(1 AS int4))) AS phi_rows (phi_row, id), patients WHERE patients.id = phi_rows.id FOR NO KEY UPDATE OF patients) AS phi_locked
     """
     signatures, relation = a.context.catalog.signatures, write.target.relation
     drawing = [one for one in write.conflict if is_drawn(one.node)]
