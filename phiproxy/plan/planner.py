@@ -536,7 +536,7 @@ class Planner:
 
 
 def _tests_for_null(text: bytes, view: View) -> bool:
-    """Tell whether it is a source that may test a parameter for NULL: the server is told no more of it, whatever the source reads."""
+    """Tell whether it is a source that may test a parameter for NULL: the server is told no more of it, whatever it reads."""
     return view.source and b"$" in text and b"NULL" in text.upper()
 
 

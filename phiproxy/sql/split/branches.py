@@ -30,18 +30,20 @@ END = b" END"
 """What closes each of them."""
 
 
-def calls_reached(spans: Spans, signatures: Signatures, node: Node, conditions: Conditions = ()) -> Iterator[tuple[Node, Conditions]]:
+def calls_reached(
+    spans: Spans, signatures: Signatures, node: Node, conditions: Conditions = ()
+) -> Iterator[tuple[Node, Conditions]]:
     """Yield the calls in an expression that are made once where the conditions of their branches hold, and else not at all.
 
     Those are left out whose conditions would do something themselves, or hold a query.
 
     UPDATE patients SET mrn = coalesce(mrn, $1, 'M' || nextval('numbers'))
-    → source: SELECT patients.mrn, patients.ctid, patients.tableoid, CASE WHEN (mrn) IS NULL THEN CASE WHEN ($1::pg_catalog.text) IS NULL
-      THEN nextval('numbers') END END FROM patients FOR NO KEY UPDATE OF patients
+    → source: SELECT patients.mrn, patients.ctid, patients.tableoid, CASE WHEN (mrn) IS NULL
+      THEN CASE WHEN ($1::pg_catalog.text) IS NULL THEN nextval('numbers') END END FROM patients FOR NO KEY UPDATE OF patients
 
     UPDATE patients SET mrn = CASE WHEN mrn IS NULL THEN 'M' || nextval('numbers') ELSE lower(mrn) END
-    → source: SELECT patients.mrn, patients.ctid, patients.tableoid, CASE WHEN (mrn IS NULL) THEN nextval('numbers') END FROM patients
-      FOR NO KEY UPDATE OF patients
+    → source: SELECT patients.mrn, patients.ctid, patients.tableoid, CASE WHEN (mrn IS NULL) THEN nextval('numbers') END
+      FROM patients FOR NO KEY UPDATE OF patients
     """
     kind, body = only(node)
     inner: Sequence[Node] = ()

@@ -69,8 +69,8 @@ def computed_columns(whole: Whole, read: Block, source: Source, label: str, gone
     Where rows are written, so is what is drawn in a branch, for the rows that come to it:
 
     UPDATE patients SET mrn = coalesce(mrn, 'M' || nextval('numbers'))
-    → source: SELECT patients.mrn, patients.ctid, patients.tableoid, CASE WHEN (mrn) IS NULL THEN nextval('numbers') END FROM patients
-      FOR NO KEY UPDATE OF patients
+    → source: SELECT patients.mrn, patients.ctid, patients.tableoid, CASE WHEN (mrn) IS NULL THEN nextval('numbers') END
+      FROM patients FOR NO KEY UPDATE OF patients
     """
     outputs = read.body.get("targetList", [])
     calls = [message for message in bodies(outputs, ()) if "funcname" in message]

@@ -26,8 +26,8 @@ Placed = tuple[int, int]
 class Column:
     """A column of a source: ``label.name`` as the client calls it, or an expression of the client's.
 
-    That is ``written``, or stands at ``span`` of the client's text, and is evaluated where the ``conditions`` of its branch hold; it
-    has the other name in the rest.
+    That is ``written``, or stands at ``span`` of the client's text, and is evaluated where the ``conditions`` of its branch hold;
+    it has the other name in the rest.
     """
 
     label: str

@@ -123,7 +123,7 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
 
 
 def _made_once(whole: Whole) -> dict[int, Conditions]:
-    """Return the ids of the calls in the outputs of a query that are made exactly once, where the conditions of their branches hold.
+    """Return the ids of the calls in the outputs of a query that are made once where the conditions of their branches hold.
 
     Beside a set none is: ``'M' || nextval('numbers'), generate_series(1, 3)`` makes the call for each of its rows. Of a function
     that may be called in vain (``unnoticed``) it is enough that it is made once at most.

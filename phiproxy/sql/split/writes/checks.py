@@ -183,8 +183,8 @@ def given_at(part: Node, numbers: Sequence[int] = _ANY, *, names: bool = False) 
 def sequence_name(call: Node) -> Node | None:
     """Return the constant by which a call of nextval, currval or setval names its sequence; None for any other call.
 
-    ``nextval('numbers')``, ``currval('public.numbers'::regclass)``, ``setval('numbers', 42)``: of that it is no secret either to what
-    number it is set, since the server does so.
+    ``nextval('numbers')``, ``currval('public.numbers'::regclass)``, ``setval('numbers', 42)``: to what number it is set is no
+    secret either, since the server does so.
     """
     names, arguments = strings(call.get("funcname")), call.get("args", [])
     if names[-1:] not in ([one] for one in _OF_SEQUENCES) or names[:-1] not in ([], ["pg_catalog"]) or not arguments:

@@ -11,8 +11,8 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.column_types import by_oid
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.result import Rest, Split, SplitWrite
 from phiproxy.sql.pg_errors.names_and_signatures import Level, resolve
+from phiproxy.sql.result import Rest, Split, SplitWrite
 from phiproxy.sql.split.blocks import column_references
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
@@ -61,12 +61,14 @@ def computed_values(
     → source: SELECT gen_random_uuid()
     → write: INSERT INTO members (mrn) VALUES ($2) ON CONFLICT (mrn) DO UPDATE SET email = $1
 
-    INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = (SELECT lower(full_name) FROM patients WHERE id = 1)
+    INSERT INTO members (mrn) VALUES ($1)
+      ON CONFLICT (mrn) DO UPDATE SET email = (SELECT lower(full_name) FROM patients WHERE id = 1)
     → source: SELECT patients.full_name FROM patients WHERE id = 1
     → write: INSERT INTO members (mrn) VALUES ($2) ON CONFLICT (mrn) DO UPDATE SET email = $1
     """
     computed, again = [given for given in write.values if given.computed], split_again is not None
-    of_conflict = [one for one in write.conflict if one.computed and (reads_no_row(a, spans, write, one) if one.of_row else not again)]
+    of_conflict = [one for one in write.conflict if one.computed]
+    of_conflict = [one for one in of_conflict if (reads_no_row(a, spans, write, one) if one.of_row else not again)]
     behind = again and any(is_drawn(one.node) for one in write.conflict)
     if any(given.picks[1] for given in (*computed, *of_conflict)):
         raise Impossible("a query that gives several values")

@@ -105,8 +105,8 @@ def computed_conflicts(a: Analysis, spans: Spans, write: Written, refusal: State
       WHERE (m.ctid, m.tableoid) IN (SELECT phi_write.phi_1::tid, phi_write.phi_2::oid
       FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) AS phi_write (phi_1, phi_2))
 
-    Values of the server's (``email || now()``) are columns of the source, so that only rows that are there ask for them: each for its
-    own (``email || gen_random_uuid()``).
+    Values of the server's (``email || now()``) are columns of the source, so that only rows that are there ask for them, each for
+    its own (``email || gen_random_uuid()``).
     """
     upsert = _upsert(a, spans, write)
     catalog, target = a.context.catalog, write.target

@@ -69,14 +69,15 @@ def _of_bounds(bounds: Sequence[Node]) -> str:
     written = [said.get("fval", {}).get("fval", "") for said in (node.get("A_Const", {}) for node in bounds)]
     if not any(written):
         return "int4"
-    return "int8" if all(not one or (one.lstrip("-").isdigit() and -(1 << 63) <= int(one) < 1 << 63) for one in written) else "numeric"
+    wide = (not one or (one.lstrip("-").isdigit() and -(1 << 63) <= int(one) < 1 << 63) for one in written)
+    return "int8" if all(wide) else "numeric"
 
 
 def is_called_where_reached(node: Node, signatures: Any) -> bool:
-    """Tell whether what is drawn in an expression is drawn wherever its branch is reached, and not left out by PostgreSQL's planner.
+    """Tell whether what is drawn in an expression is drawn wherever its branch is reached: PostgreSQL's planner leaves none out.
 
-    Of a strict function with a constant NULL among its arguments it makes a NULL, as of ``nextval('s') || NULL``. So it does where a
-    CASE among them is one, while another of them draws: ``nextval('s') || CASE WHEN false THEN nextval('s') END``.
+    Of a strict function with a constant NULL among its arguments it makes a NULL, as of ``nextval('s') || NULL``. So it does where
+    a CASE among them is one, while another of them draws: ``nextval('s') || CASE WHEN false THEN nextval('s') END``.
     """
     kind, body = only(node)
     inner = [one for key in _OPERANDS if key in body for one in _listed(body[key])]

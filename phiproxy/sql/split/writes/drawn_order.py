@@ -79,7 +79,7 @@ def check_drawn_of_conflict(a: Analysis, write: Written) -> bool:
 
     INSERT INTO patients (id, notes) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET notes = EXCLUDED.notes || nextval('numbers')
     → source: SELECT phi_locked.phi_row, phi_locked.notes, …, nextval('numbers') FROM (SELECT … FROM (VALUES (1::int4,
-      CAST(1 AS int4))) AS phi_rows (phi_row, id), patients WHERE patients.id = phi_rows.id FOR NO KEY UPDATE OF patients) AS phi_locked
+      CAST(1 AS int4))) AS phi_rows (phi_row, id), patients WHERE … FOR NO KEY UPDATE OF patients) AS phi_locked
     """
     signatures, relation = a.context.catalog.signatures, write.target.relation
     drawing = [one for one in write.conflict if is_drawn(one.node)]

@@ -153,7 +153,8 @@ def _check_calls(a: Analysis, merge: Merge, kept: Sequence[When], carried: Seque
 
     MERGE INTO members m USING (VALUES ($1)) AS s (mrn) ON m.mrn = s.mrn
       WHEN NOT MATCHED THEN INSERT (mrn, email) VALUES (s.mrn, gen_random_uuid()::text)
-    → source: SELECT … FROM (SELECT … FROM members m WHERE …) AS t1 FULL JOIN (SELECT true AS c5, gen_random_uuid() AS c6) AS t2 ON false
+    → source: SELECT … FROM (SELECT … FROM members m WHERE …) AS t1
+      FULL JOIN (SELECT true AS c5, gen_random_uuid() AS c6) AS t2 ON false
     """
     computed = [(when, one.node) for when, values in zip(kept, carried, strict=True) for one in values]
     changing = [(when, node) for when, node in computed if is_changing(node)]
