@@ -158,7 +158,8 @@ def _check_calls(a: Analysis, merge: Merge, kept: Sequence[When], carried: Seque
     """
     computed = [(when, one.node) for when, values in zip(kept, carried, strict=True) for one in values]
     changing = [(when, node) for when, node in computed if is_changing(node)]
-    if any(is_drawn(node) or when.kind != _NO_TARGET for when, node in changing) or is_changing(_conditions(merge)):
+    may_fail = any("args" in call for _, node in changing for call in calls_in(node) if name_of(call) in VOLATILE)
+    if may_fail or any(is_drawn(node) or when.kind != _NO_TARGET for when, node in changing) or is_changing(_conditions(merge)):
         raise RefusedWithHint("a value that each of several rows has its own of, or that none has", ASKED_FIRST)
     signatures, given = a.context.catalog.signatures, derived_values(merge.body["sourceRelation"])
     assert signatures is not None
