@@ -117,7 +117,7 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
         return None
     if not all(_is_constant(argument) for argument in arguments) or any(f.kind != "f" for f in functions):
         return None
-    type_ = _result(whole, node, functions)
+    type_ = _result(whole, functions)
     start, end = _call_span(whole, node)
     return ServerValue(start, end, whole.a.text[start:end], name, type_, each=each, conditions=made.get(id(node), ()))
 
@@ -149,9 +149,8 @@ def _is_set(whole: Whole, message: Node) -> bool:
     return any(f.rows for f in called)
 
 
-def _result(whole: Whole, node: Node, functions: Collection[Function]) -> SourceColumn:
-    known = whole.verdict.types.get(id(node))
-    results = {function.result for function in functions if known is None or function.result == known}
+def _result(whole: Whole, functions: Collection[Function]) -> SourceColumn:
+    results = {function.result for function in functions}
     declared = type_of(whole.a.context.catalog, results.pop(), -1) if len(results) == 1 else None
     if declared is None or not declared.name or not declared.known:
         raise Impossible("a value of the server's of a type that is not known")

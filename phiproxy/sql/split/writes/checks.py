@@ -30,7 +30,6 @@ from phiproxy.sql.values.uses import Nullness, Plain, Search, Store
 
 _ARITHMETIC = frozenset("+-*/%^")
 _OF_SEQUENCES = ("nextval", "currval", "setval")
-_BOUNDED = ("random", "random_normal")
 _SHOWN = ("targetList", "valuesLists", "functions")
 _ANY = range(1, 1 << 16)
 _SOURCE = b"phi_source"
@@ -132,7 +131,7 @@ def _joined(offset: int, places: Sequence[int]) -> int:
 def names_sequences(a: Analysis) -> bool:
     """Tell whether constants that nextval and its kin are given are names, which the server knows: nothing else is called so."""
     signatures = a.context.catalog.signatures
-    return signatures is not None and not any(map(signatures.own_functions, (*_OF_SEQUENCES, *_BOUNDED)))
+    return signatures is not None and not any(map(signatures.own_functions, _OF_SEQUENCES))
 
 
 def check_source(source: Part, *, is_of_server: bool = False) -> None:
@@ -161,7 +160,7 @@ def _apart_from_settings(tree: Any, *, is_of_server: bool) -> Iterator[Node]:
         call, cast = tree.get("FuncCall", {}), tree.get("TypeCast", {}).get("arg", {}).get("A_Const", {})
         if strings(call.get("funcname")) in (["current_setting"], ["pg_catalog", "current_setting"]):
             return
-        if is_of_server and (sequence_name(call) is not None or _is_bounded(call)):
+        if is_of_server and sequence_name(call) is not None:
             return
         if means_clock(cast.get("sval", {}).get("sval", "")):
             return
@@ -193,13 +192,6 @@ def sequence_name(call: Node) -> Node | None:
         return None
     constant = arguments[0].get("TypeCast", {}).get("arg", arguments[0]).get("A_Const", {})
     return constant if isinstance(constant.get("sval"), dict) else None
-
-
-def _is_bounded(call: Node) -> bool:
-    """Tell whether it asks for a random number between bounds that are numbers: ``random(1, 6)``."""
-    names, arguments = strings(call.get("funcname")), call.get("args", [])
-    own = names[-1:] in ([one] for one in _BOUNDED) and names[:-1] in ([], ["pg_catalog"])
-    return own and all(not {"ival", "fval"}.isdisjoint(one.get("A_Const", {})) for one in arguments)
 
 
 def answered(

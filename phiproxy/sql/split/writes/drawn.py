@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from phiproxy.errors import StatementRefused
@@ -51,6 +51,7 @@ def called_by_server(a: Analysis, spans: Spans, body: Node) -> list[tuple[int, i
         if (
             name not in _TYPES
             or own
+            or (name == "random" and "args" in call)
             or strings(call["funcname"])[:-1] not in ([], ["pg_catalog"])
         ):
             continue
@@ -59,18 +60,8 @@ def called_by_server(a: Analysis, spans: Spans, body: Node) -> list[tuple[int, i
             end = spans.tokens[spans.partner(spans.next(spans.at(start), OPEN))].end
         except StatementRefused:
             continue  # and then it is not described, nor split
-        type_ = _of_bounds(call["args"]) if name == "random" and "args" in call else _TYPES[name]
-        found.append((start, end, f"(SELECT NULL::{type_} AS {quote_ident(name, always=True)})"))
+        found.append((start, end, f"(SELECT NULL::{_TYPES[name]} AS {quote_ident(name, always=True)})"))
     return sorted(found)
-
-
-def _of_bounds(bounds: Sequence[Node]) -> str:
-    """Return the type of a random number between two constants."""
-    written = [said.get("fval", {}).get("fval", "") for said in (node.get("A_Const", {}) for node in bounds)]
-    if not any(written):
-        return "int4"
-    wide = (not one or (one.lstrip("-").isdigit() and -(1 << 63) <= int(one) < 1 << 63) for one in written)
-    return "int8" if all(wide) else "numeric"
 
 
 def is_called_where_reached(node: Node, signatures: Any) -> bool:
