@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import structlog
@@ -19,7 +20,7 @@ from phiproxy.ops.stderr_to_log import Bridge
 from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
 from tests.harness.clusters import PLACE, copy_clusters, kept_clusters
 from tests.harness.differential import Differential
-from tests.harness.order import long_first
+from tests.harness.order import ModuleByModule, long_first
 from tests.harness.proxy import ProxyUnderTest
 from tests.harness.server import PostgresServer, running_server
 from tests.harness.site import Site, open_site
@@ -53,9 +54,14 @@ def pytest_collection() -> Generator[None, object, object]:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Have what takes long begin first, behind the plugin that shuffles."""
-    workers = getattr(config, "workerinput", {}).get("workercount")
-    if workers is not None:
-        items[:] = long_first(items, workers)
+    if hasattr(config, "workerinput"):
+        items[:] = long_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ModuleByModule | None:
+    """Have modules that share a site be run by one worker."""
+    return ModuleByModule(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 # The proxies of sites that are there for the whole run, by the names of their fixtures, and the module that had each last.

@@ -1,14 +1,12 @@
-"""Every test is run once, modules stay together, and each worker begins with what takes long."""
+"""Every test is run once, modules stay together, what takes long comes first, and what shares a site goes to one worker."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from tests.harness.order import long_first
+from tests.harness.order import LONGEST, ROOT, long_first, together
 
 
 def item(module: str, number: int, *, slow: bool = False) -> Any:
@@ -18,19 +16,23 @@ def item(module: str, number: int, *, slow: bool = False) -> Any:
 SHORT = [item(f"sql/test_{module}", number) for module in range(9) for number in range(7)]
 LONG = [item(f"integration/test_{module}", number) for module in range(5) for number in range(4)]
 SLOW = [item("keys/test_kill", number, slow=number == 1) for number in range(2)]
+FIRST = [item(LONGEST[0].removeprefix("tests/").removesuffix(".py"), number) for number in range(3)]
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 40])
-def test_each_worker_begins_with_long_ones(workers: int) -> None:
-    items = [*SHORT[:20], *LONG, *SHORT[20:], *SLOW]
-    ordered = long_first(items, workers)
-    assert sorted(map(id, ordered)) == sorted(map(id, items))
-    assert [each for each in ordered if each in SHORT] == SHORT
-    begins = [0]
-    for worker in range(workers):
-        begins.append(begins[-1] + (len(items) - begins[-1]) // (workers - worker))
-    for begin, end in pairwise(begins):
-        kinds = [each in SHORT for each in ordered[begin:end]]
-        assert workers == 40 or kinds == sorted(kinds), "there, shares are shorter than modules"
-    modules = [each.nodeid.partition("::")[0] for each in ordered if each not in SHORT]
-    assert len({*modules}) == sum(1 for n, name in enumerate(modules) if n == 0 or modules[n - 1] != name)
+def test_what_takes_long_comes_first() -> None:
+    items = [*SHORT[:21], *LONG, *SHORT[21:], *FIRST, *SLOW]
+    ordered = long_first(items)
+    assert ordered == [*FIRST, *LONG, *SLOW, *SHORT]
+    assert len(list(groupby(ordered, lambda each: each.nodeid.partition("::")[0]))) == 9 + 5 + 1 + 1
+
+
+def test_the_longest_are_there() -> None:
+    assert [path for path in LONGEST if not (ROOT / path).is_file()] == []
+
+
+def test_what_shares_a_site_is_together() -> None:
+    assert together("tests/integration/test_fixtures.py") == together("tests/integration/test_explain.py") == "all_twins"
+    assert together("tests/integration/test_split_fixtures.py") == together("tests/integration/test_split_reads.py")
+    assert together("tests/integration/test_split_wire.py") == "split_site"
+    for alone in ("tests/integration/test_types.py", "tests/sql/split/test_both_ways.py"):
+        assert together(alone) == alone

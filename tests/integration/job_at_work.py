@@ -42,7 +42,7 @@ class Job:
 
     def said(self) -> str:
         """Wait for its end and return what it has said."""
-        self.process.wait(180)
+        self.process.wait(480)
         if not self.output.closed:
             with self.output:
                 self.output.seek(0)

@@ -545,15 +545,20 @@ def test_a_full_disk(postgres_server: PostgresServer, tmp_path: Path, small_disk
         conn.execute(INSERT, [SSN, "Jane Doe"])
         filler = small_disk / "filler"
         fill(filler)
-        refused = until_refused(site, conn, 6000 if on_failure == "refuse" else 3000)
-        assert refused == ("57P03" if on_failure == "refuse" else None)
         if on_failure == "refuse":
+            assert until_refused(site, conn, 6000) == "57P03"
             with psycopg.connect(site.proxy_dsn, autocommit=True) as other:
                 assert other.execute("SELECT 1").fetchone() == (1,), "what is not protected goes on"
                 with pytest.raises(psycopg.OperationalError) as again:
                     until_full(other, filler)
                 assert again.value.sqlstate == "57P03"
                 assert "audit" in str(again.value)
+        else:
+            for _ in range(6000):
+                assert until_refused(site, conn, 25) is None
+                if "phiproxy_audit_broken 1.0" in measured(port):
+                    break
+            assert until_refused(site, conn, 25) is None
         until_answered(port, 503 if on_failure == "refuse" else 200, b"audit" if on_failure == "refuse" else b"ready")
         waiting.until(lambda: "phiproxy_audit_broken 1.0" in measured(port), "it is measured that nothing takes records", 240)
         assert float(re.findall(r"^phiproxy_audit_lag_seconds (\S+)$", measured(port), re.MULTILINE)[0]) > 0

@@ -27,7 +27,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def oracle(site: Site) -> Iterator[LeakOracle]:
     site.tap.reset()
-    oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: [site.proxy.log_path])
+    oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: [site.proxy.log_path], of_many=True)
     yield oracle
     oracle.assert_no_leak()
 

@@ -76,6 +76,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
                 for statement in MADE:
                     conn.execute(statement.encode())
         yield found
+        assert SECRET not in found.proxy.log_path.read_text()  # what it logged as they were made, which no test searches
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def both(site: Site) -> Iterator[Differential]:
     for database in (site.plain, site.sealed):
         with site.server.connect(database) as conn:
             conn.execute("TRUNCATE orders, shifts, parts, wards")
-    with watched_clinic(site) as clinic, Differential(clinic) as differential:
+    with watched_clinic(site, of_many=True) as clinic, Differential(clinic) as differential:
         clinic.oracle.planted.append(SECRET)
         differential.run("INSERT INTO wards VALUES (1, 'one'), (8, 'eight')")
         differential.run("INSERT INTO shifts VALUES (1, 'a', 'first'), (2, 'b', NULL)")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.fixtures.live import Twins, extended_site, watched_twins
+from tests.fixtures.live import Twins
 from tests.harness import results
-from tests.harness.server import PostgresServer
 
 # The constants stand in the views' rests, and nowhere on the server: `@name1@` and the like are a patient's values.
 VIEWS = [
@@ -94,16 +92,21 @@ STATEMENTS = [
 
 
 @pytest.fixture(scope="module")
-def twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, engine_directory: Path) -> Iterator[Twins]:
+def _views(all_split_twins: Twins) -> Iterator[None]:
+    """The views, for as long as this module lasts."""
+    for view in VIEWS:
+        made = all_split_twins.both.run(_filled(all_split_twins, view), protocol="simple")
+        assert (made.sqlstate, made.tag) == (None, "CREATE VIEW"), view
+    all_split_twins.nothing_leaked()
+    yield
+    names = ", ".join(view.split()[2] for view in VIEWS)
+    assert all_split_twins.both.run(f"DROP VIEW {names}", protocol="simple").tag == "DROP VIEW"
+
+
+@pytest.fixture
+def twins(_views: None, kept_split_twins: Twins) -> Twins:
     """One seeded clinic with the views, and an engine; the leak oracle at the end."""
-    settings = f"compute: {{engine: embedded, directory: {engine_directory}}}\n"
-    directory = tmp_path_factory.mktemp("computed_views")
-    with extended_site(postgres_server, directory, settings=settings) as site, watched_twins(site) as found:
-        for view in VIEWS:
-            made = found.both.run(_filled(found, view), protocol="simple")
-            assert (made.sqlstate, made.tag) == (None, "CREATE VIEW"), view
-        found.nothing_leaked()
-        yield found
+    return kept_split_twins
 
 
 def _filled(twins: Twins, text: str) -> str:

@@ -18,26 +18,26 @@ from tests.integration.job_at_work import started
 from tests.integration.test_encrypt import filled_site, raw_columns, rows_of
 
 
-def outcome(dsn: str, statement: str) -> object:
+def outcome(conn: psycopg.Connection[tuple[object, ...]], statement: str) -> object:
     """What a client sees of a statement: its rows, or the error by its code and the object that it names; nothing stays of it."""
-    with psycopg.connect(dsn) as conn:
-        try:
-            cursor = conn.execute(statement.encode())
-            return sorted(cursor.fetchall(), key=repr) if cursor.description else cursor.rowcount
-        except psycopg.Error as error:
-            print(error)  # shown where the test fails
-            return error.sqlstate, error.diag.constraint_name, error.diag.table_name
-        finally:
-            conn.rollback()
+    try:
+        cursor = conn.execute(statement.encode(), prepare=False)
+        return sorted(cursor.fetchall(), key=repr) if cursor.description else cursor.rowcount
+    except psycopg.Error as error:
+        print(error)  # shown where the test fails
+        return error.sqlstate, error.diag.constraint_name, error.diag.table_name
+    finally:
+        conn.rollback()
 
 
 def same_as_twin(site: Site, statements: list[str]) -> None:
     """Each statement has the same outcome through the proxy as in the plain twin."""
-    differing = [
-        (statement, found, wanted)
-        for statement in statements
-        if (found := outcome(site.proxy_dsn, statement)) != (wanted := outcome(site.plain_dsn, statement))
-    ]
+    with psycopg.connect(site.proxy_dsn) as proxied, psycopg.connect(site.plain_dsn) as plain:
+        differing = [
+            (statement, found, wanted)
+            for statement in statements
+            if (found := outcome(proxied, statement)) != (wanted := outcome(plain, statement))
+        ]
     assert not differing
 
 

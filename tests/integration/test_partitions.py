@@ -53,7 +53,7 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def both(site: Site) -> Iterator[Differential]:
-    with watched_clinic(site) as clinic, Differential(clinic) as differential:
+    with watched_clinic(site, of_many=True) as clinic, Differential(clinic) as differential:
         yield differential
         for database in (site.plain, site.sealed):
             with site.server.connect(database) as conn:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.harness.at_work import AtWork
+from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
@@ -90,7 +90,7 @@ class Applications(AtWork):
                     self.failures.append(f"{number}: {error}")
                     conn.rollback()
                 self.done[number] += 1
-                time.sleep(0.003)
+                self._stop.wait(PAUSE)
 
     def _beside(self, conn: psycopg.Connection[tuple[object, ...]], row: int) -> None:
         """Nothing of it waits."""
