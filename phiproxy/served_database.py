@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import psycopg
@@ -40,8 +40,9 @@ from phiproxy.keys.unwrap_outcomes import UnwrapOutcomes
 from phiproxy.net import clock
 from phiproxy.net.catalog_reader import CatalogReader
 from phiproxy.net.role_members import read_memberships
-from phiproxy.net.service_login import ServicePool, catalogue_pool, connect_service, service_pool
+from phiproxy.net.service_login import ServicePool, connect_catalogue, connect_service, service_pool
 from phiproxy.net.session_needs import Services
+from phiproxy.net.standing_connection import Ask, StandingConnection
 from phiproxy.net.tasks import spawn
 from phiproxy.net.tokens import TokenVerifier
 from phiproxy.observation import Observation
@@ -61,6 +62,7 @@ from phiproxy.session.startup_message import Admission
 from phiproxy.tenancy import Tenant
 
 log = structlog.get_logger("phiproxy.database")
+T = TypeVar("T")
 
 # Tenants that are kept warm though no session is there: an application that connects anew for each request is one.
 MAX_RECENT_TENANTS = 64
@@ -87,7 +89,7 @@ class ServedDatabase:
         settings: Settings,
         policy: Policy,
         kek: Kek,
-        pools: tuple[ServicePool, ServicePool],
+        pool: ServicePool,
         snapshot: Snapshot,
         members: Members,
         trust: Trust,
@@ -101,7 +103,7 @@ class ServedDatabase:
         self._acknowledged = snapshot.layout.epoch
         self._acknowledging: asyncio.Task[None] | None = None
         # Where triggers on the registry's tables run; and where nothing is asked but the catalogue, so that none can answer for it.
-        self._pool, self._catalogue = pools
+        self._pool, self._catalogue = pool, StandingConnection(settings, policy.database, connect_catalogue)
         self._members = members
         self._read_last = snapshot
         self._temporary_wanted = False
@@ -175,10 +177,9 @@ class ServedDatabase:
         if computing is not None:
             await computing.follow(snapshot.catalog.server_version, snapshot.reader.answers)
         warn_of_leakage(policy.database, policy.columns_and_fields())
-        pool, catalogue = service_pool(settings, policy.database), catalogue_pool(settings, policy.database)
+        pool = service_pool(settings, policy.database)
         await pool.open()
-        await catalogue.open()
-        opened = cls(settings, policy, kek, (pool, catalogue), snapshot, members, trust, computing)
+        opened = cls(settings, policy, kek, pool, snapshot, members, trust, computing)
         opened._take_memberships(memberships)
         opened.announcements.unread_names.update(names.difference(snapshot.catalog.reaching))
         opened.announcements.heard(since)
@@ -280,11 +281,11 @@ class ServedDatabase:
             self._asked |= layout.table_names
             names = frozenset(self._asked)
             guarded = guarded_tables(self.policy, layout)
-            async with self._catalogue.connection() as conn:
-                if layout != snapshot.layout or not names <= (snapshot.catalog.names or frozenset()):
-                    catalog: Catalog | None = await snapshot.reader.read(conn, guarded, names, apart=True)
-                else:
-                    catalog = await snapshot.reader.read_changes(conn, guarded, names, temporary=temporary)
+            if layout != snapshot.layout or not names <= (snapshot.catalog.names or frozenset()):
+                read: Ask[Catalog | None] = partial(snapshot.reader.read, protected=guarded, names=names, apart=True)
+            else:
+                read = partial(snapshot.reader.read_changes, protected=guarded, names=names, temporary=temporary)
+            catalog = await self._ask_catalogue(read)
         except (psycopg.Error, TimeoutError) as error:
             raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
         if catalog is None:
@@ -299,6 +300,13 @@ class ServedDatabase:
         if fenced:
             self.announcements.heard(since)
         await self._reconcile(layout)
+
+    async def _ask_catalogue(self, question: Ask[T]) -> T:
+        """Ask where none can answer for the catalogue; psycopg.Error, ProviderUnavailable where the server is not to be had."""
+        try:
+            return await self._catalogue.ask(question)
+        except ConfigError as error:
+            raise ProviderUnavailable(f"the catalogue cannot be read ({type(error).__name__})") from None
 
     async def _follow_engine(self, catalog: Catalog, reader: CatalogReader) -> None:
         """Have the engine compute in a database that is like this one is now; where it cannot, its statements are told why."""
@@ -446,14 +454,14 @@ class ServedDatabase:
         await self.jobs.follow(conn, layout.counter)
         if self.key_events is not None:
             await self._tell_events(conn, self.key_events)
-        async with self._catalogue.connection() as catalogue:
-            if self.policy.access is not None:
-                self._take_memberships(await read_memberships(catalogue))
-            snapshot = self._read_last
-            same = layout == snapshot.layout
-            if same:
-                whole = told or fenced or leads
-                same = await (snapshot.reader.same(catalogue, apart=True) if whole else snapshot.reader.asked_same(catalogue))
+        if self.policy.access is not None:
+            self._take_memberships(await self._ask_catalogue(read_memberships))
+        snapshot = self._read_last
+        same = layout == snapshot.layout
+        if same:
+            whole = told or fenced or leads
+            look: Ask[bool] = partial(snapshot.reader.same, apart=True) if whole else snapshot.reader.asked_same
+            same = await self._ask_catalogue(look)
         if not same:
             await self.refresh(changed=True)
         if leads and self._passed_on != (adopted := self._adopted):

@@ -65,6 +65,9 @@ async def test_ddl_behind_the_proxy_makes_another_planner(site: Site, live: Serv
     assert live.tenant("").generation == generation + 1
     assert live.tenant("").planner.statement(b"SELECT body FROM fresh", (), VIEW).identity
     owner(site, "CREATE TABLE elsewhere (body text)")
+    with site.server.connect(site.sealed) as conn:  # all of its connections are lost
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        conn.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
     await live.refresh()
     assert live.tenant("").generation == generation + 1, "nobody has named it"
 

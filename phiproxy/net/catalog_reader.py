@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -36,7 +37,8 @@ OTHERS_EVERY = 60.0
 # How often, and after how many seconds, it is tried to read views that somebody has locked.
 VIEW_ATTEMPTS, VIEW_PAUSE = 4, 0.1
 _SCHEMAS = r"""
-SELECT n.nspname::text FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'
+SELECT pg_catalog.json_object_agg(n.oid, n.nspname)::text FROM pg_catalog.pg_namespace n
+ WHERE n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'
 """
 # Which schemas on a search path somebody may use.
 _PATHS = r"""
@@ -56,7 +58,7 @@ SELECT pg_catalog.lower(pg_catalog.upper(a)) = a AND pg_catalog.upper(a) = pg_ca
 
 
 # Where nothing else has changed, relations are as they were read, and hang together as they did.
-_OTHER_PARTS = frozenset({"code", "types", "remote"})
+_OTHER_PARTS = frozenset({"code", "types", "remote", "paths"})
 
 
 class CatalogReader:
@@ -152,9 +154,10 @@ class CatalogReader:
             views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in dependents.names])
             if self._also is not None:
                 self.answers = tuple([(await ask(question))[0] for question in self._also(server_version)])
-            one_row = f"SELECT ({_ASCII_CASE}), ({identity_query(server_version)}), ARRAY({_SCHEMAS}), ({_PATHS})"
-            ((ascii_case, collation, schema_names, paths),) = await ask(one_row)
-            schemas = frozenset(schema_names)
+            one_row = f"SELECT ({_ASCII_CASE}), ({identity_query(server_version)}), ({_SCHEMAS}), ({_PATHS})"
+            ((ascii_case, collation, by_oid, paths),) = await ask(one_row)
+            named = {int(oid): str(name) for oid, name in json.loads(by_oid).items()}
+            schemas = frozenset(named.values())
             if clock.now() - self._others_at > OTHERS_EVERY:
                 self._others = frozenset(name for (name,) in await ask(_OTHERS))
                 self._others_at = clock.now()
@@ -163,6 +166,7 @@ class CatalogReader:
                 names=tables.names or (),
                 nodes=dependents.nodes | setters.nodes,
                 types=[own.oid for own in definitions.types],
+                schemas=named,
                 seen=self._watch.seen,
             )
             version = before
@@ -226,7 +230,7 @@ class CatalogReader:
         else:
             first = await _relations(ask, catalog_rows.ALL) if names is None else await _some(ask, foreseen)
             guarding = {r.oid: r.qualified for r in first if (r.schema, r.name) in protected or r.guards}
-        reached = before.reached if before is not None and not changed else None
+        reached = before.reached if before is not None and changed is not None and changed <= {"paths"} else None
         if reached is None:
             reached_before = before.reached if before is not None else None
             reached = await _read_dependents(ask, definitions, guarding, protected, reached_before)

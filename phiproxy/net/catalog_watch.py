@@ -7,7 +7,7 @@ many rows there are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -101,6 +101,12 @@ SELECT pg_catalog.count(*)::text FROM pg_catalog.pg_type t JOIN lasting l ON l.o
  WHERE t.oid > %(last)s::pg_catalog.oid AND t.typcategory <> 'A' AND t.oid <> ALL (%(types)s::pg_catalog.oid[])
    AND (t.typrelid = 0 OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
 """
+# What was read names schemas. With one that is dropped goes what is in it; so only that one has another name is looked for.
+_RENAMED = """
+SELECT pg_catalog.count(*)::text FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.oid[]),
+                                                 pg_catalog.unnest(%(schema_names)s::pg_catalog.name[])) AS k (oid, name)
+  JOIN pg_catalog.pg_namespace s ON s.oid = k.oid WHERE s.nspname <> k.name
+"""
 _LASTING = _sum("l", "lasting l")
 # Which schemas of a search path somebody may use hangs on what he is a member of.
 _MEMBERS = (("m", "pg_auth_members m"),)
@@ -114,9 +120,9 @@ lasting AS MATERIALIZED (
 named AS MATERIALIZED (
   SELECT c.oid, c.relpersistence, {_SAYS} AS says FROM pg_catalog.pg_class c WHERE c.relname = ANY (%(names)s::pg_catalog.name[])),
 temporary AS MATERIALIZED (SELECT d.oid, d.says FROM named d WHERE d.relpersistence = 't')
-SELECT {_parts((*_OF_RELATIONS, *_REFERENCES, *_MEMBERS), _LASTING, _total("d.says", "named d WHERE d.relpersistence <> 't'"))},
-       {_parts(_CODE)}, {_parts(_TYPES, _LASTING, _NEW_TYPES)}, {_parts(_COLLATIONS)}, {_parts(_REMOTE)},
-       {_parts(_TEMPORARY, _total("t.says", "temporary t"))},
+SELECT {_parts((*_OF_RELATIONS, *_REFERENCES), _RENAMED, _total("d.says", "named d WHERE d.relpersistence <> 't'"))},
+       {_parts(_CODE)}, {_parts(_TYPES, _RENAMED, _NEW_TYPES)}, {_parts(_COLLATIONS)}, {_parts(_REMOTE)},
+       {_parts(_MEMBERS, _LASTING)}, {_parts(_TEMPORARY, _total("t.says", "temporary t"))},
        (SELECT t.oid::int8 FROM pg_catalog.pg_type t ORDER BY t.oid DESC LIMIT 1),
        pg_catalog.pg_snapshot_xmin(s.now)::text::int8, pg_catalog.pg_snapshot_xmax(s.now)::text::int8
   FROM (SELECT pg_catalog.pg_current_snapshot()) AS s (now)
@@ -130,7 +136,8 @@ ALL_TYPES_EVERY = 256
 class Version(NamedTuple):
     """What the server said of the rows, by what they are of; ``temporary``: of temporary tables with a name that is known.
 
-    ``code`` is functions, operators and casts; ``remote``: foreign tables. Schemas are of the relations and of the types.
+    ``code`` is functions, operators and casts; ``remote``: foreign tables; ``paths``: schemas, and who may use them. A schema that
+    is renamed makes relations and types others too.
     """
 
     relations: str
@@ -138,6 +145,7 @@ class Version(NamedTuple):
     types: str
     collations: str
     remote: str
+    paths: str
     temporary: str
 
     def changed(self, other: Version) -> frozenset[str]:
@@ -168,12 +176,16 @@ class _Types:
 
 @dataclass
 class Watch:
-    """What was read: oids and ``names`` of relations, ``nodes`` on the way to protected tables, oids of ``types``."""
+    """What was read: oids and ``names`` of relations, ``nodes`` on the way to protected tables, oids of ``types``, ``schemas``.
+
+    The latter by oid; more of them than there are make no difference.
+    """
 
     oids: Collection[int] = ()
     names: Collection[str] = ()
     nodes: Collection[Node] = ()
     types: Collection[int] = ()
+    schemas: Mapping[int, str] = field(default_factory=dict)
     seen: _Types = field(default_factory=_Types)
 
     async def version(self, ask: Ask) -> Version:
@@ -186,6 +198,8 @@ class Watch:
                 "names": list(self.names),
                 "oids": list(self.oids),
                 "types": list(self.types),
+                "schemas": list(self.schemas),
+                "schema_names": list(self.schemas.values()),
                 "last": self.seen.last,
             },
         )
@@ -193,9 +207,9 @@ class Watch:
         return Version(*parts)
 
     def asks_the_same(self, other: Watch) -> bool:
-        """Tell whether both ask for the same rows."""
+        """Tell whether the other asks for the same rows."""
         mine, others = ((set(w.oids), set(w.names), set(w.nodes), set(w.types)) for w in (self, other))
-        return mine == others
+        return mine == others and self.schemas.items() <= other.schemas.items()
 
 
 async def version_of(ask: Ask, oids: Collection[int], names: Collection[str]) -> str:

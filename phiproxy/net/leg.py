@@ -37,6 +37,8 @@ class Leg(asyncio.Protocol):
         self._holds = 0
         self._rest, self._piece = memoryview(b""), 0
         self._drained: asyncio.Event | None = None
+        # Long parts that were written, until they are through.
+        self._written: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -94,6 +96,24 @@ class Leg(asyncio.Protocol):
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.set()
+        if self._written:
+            self._let_go()
+
+    def let_go_of(self, parts: list[bytes]) -> None:
+        """Let go of what was written, once it is through, in pieces: where it ends at once, all others wait for that."""
+        is_first = not self._written
+        self._written += parts
+        if is_first:
+            asyncio.get_running_loop().call_soon(self._let_go)
+
+    def _let_go(self) -> None:
+        if self._drained is not None and not self.lost:
+            return  # whoever takes more goes on
+        size = 0
+        while self._written and size < LONG_WRITE:
+            size += len(self._written.pop())
+        if self._written:
+            asyncio.get_running_loop().call_soon(self._let_go)
 
     def hold(self) -> None:
         """Stop reading, once more."""
@@ -132,15 +152,15 @@ class Leg(asyncio.Protocol):
         self.release()
 
 
-def write_all(write: Callable[[bytes], None], out: list[bytes]) -> None:
-    """Write in one piece what is written at once, but for long parts, which would be copied for that."""
+def write_all(write: Callable[[bytes], None], out: list[bytes]) -> bool:
+    """Write in one piece what is written at once, but for long parts, which would be copied for that; tell whether it was long."""
     size = sum(map(len, out))
     if size <= LONG_WRITE:
         write(b"".join(out))
-        return
+        return False
     small: list[bytes] = []
     for part in out:
-        if len(part) <= BUFFER:
+        if len(part) < BUFFER:
             small.append(part)
             continue
         if small:
@@ -149,3 +169,4 @@ def write_all(write: Callable[[bytes], None], out: list[bytes]) -> None:
         write(part)
     if small:
         write(b"".join(small))
+    return True

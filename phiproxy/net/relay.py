@@ -236,10 +236,12 @@ class Relay:
             if self._server_told:
                 self.close()  # only the proxy's own question can come behind the client's end: nobody needs its answer
                 return
-            write_all(self._to_server, out)
+            if write_all(self._to_server, out):
+                self.server.let_go_of(out)
         if session.to_client:
             out, session.to_client = session.to_client, []
-            write_all(self._to_client, out)
+            if write_all(self._to_client, out):
+                self.client.let_go_of(out)
         if session.released:
             released, session.released = session.released, []
             self._needs.computations.release(released)
@@ -281,9 +283,13 @@ class Relay:
             self._pass_end()
 
     async def _listen_to_server(self) -> None:
-        """Read what the server has said between two pieces of work: a client that never stops to copy is told of its error so."""
+        """Read what the server has said between two pieces of work: a client that never stops to copy is told of its error so.
+
+        It goes on once the server has taken what it was sent; that may wait until somebody has read what it says.
+        """
         self.server.release()
         await asyncio.sleep(0)
+        await self.server.drained()
         self.server.hold()
 
     def cancel_work(self, key: bytes) -> bool:

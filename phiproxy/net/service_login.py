@@ -61,23 +61,6 @@ def service_pool(settings: Settings, database: str, *, max_size: int = 4) -> Ser
 
     Small, since only the key registry uses it; broken connections are found before they are handed out.
     """
-    return _pool(settings, database, max_size=max_size)
-
-
-def catalogue_pool(settings: Settings, database: str) -> ServicePool:
-    """Return one of a single connection, in which nothing is asked but the catalogue. ConfigError as above.
-
-    The same questions are asked again and again: the server would plan each anew for what is asked for with it, which takes longer
-    than answering.
-    """
-    return _pool(settings, database, max_size=1, configure=_plan_once)
-
-
-async def _plan_once(conn: psycopg.AsyncConnection[Any]) -> None:
-    await conn.execute("SET plan_cache_mode TO force_generic_plan")
-
-
-def _pool(settings: Settings, database: str, **of_it: Any) -> ServicePool:
     return AsyncConnectionPool(
         service_conninfo(settings, database),
         min_size=1,
@@ -88,8 +71,19 @@ def _pool(settings: Settings, database: str, **of_it: Any) -> ServicePool:
         # Attempts come ever more rarely, for five minutes: who asks once the server is back would wait for the next of them.
         reconnect_timeout=settings.upstream.connect_timeout,
         open=False,
-        **of_it,
+        max_size=max_size,
     )
+
+
+async def connect_catalogue(settings: Settings, database: str) -> psycopg.AsyncConnection[Any]:
+    """Open one autocommit connection in which nothing is asked but the catalogue. ConfigError as of ``connect_service``.
+
+    The same questions are asked again and again: the server would plan each anew for what is asked for with it, which takes longer
+    than answering.
+    """
+    conn = await connect_service(settings, database)
+    await conn.execute("SET plan_cache_mode TO force_generic_plan")
+    return conn
 
 
 async def connect_service(settings: Settings, database: str) -> psycopg.AsyncConnection[Any]:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -17,19 +18,22 @@ from phiproxy.net.tasks import spawn
 from phiproxy.policy.settings import Settings
 
 T = TypeVar("T")
-Ask = Callable[[psycopg.AsyncConnection[Any]], Awaitable[T]]
+Connection = psycopg.AsyncConnection[Any]
+Ask = Callable[[Connection], Awaitable[T]]
 
 
 class StandingConnection:
-    """A connection of the service login to one database. One question at a time."""
+    """A connection of the service login to one database, opened by ``connect``. One question at a time."""
 
-    def __init__(self, settings: Settings, database: str) -> None:
-        self._settings = settings
-        self._database = database
-        self._conn: psycopg.AsyncConnection[Any] | None = None
+    def __init__(
+        self, settings: Settings, database: str, connect: Callable[[Settings, str], Awaitable[Connection]] = connect_service
+    ) -> None:
+        self._connect = partial(connect, settings, database)
+        self._conn: Connection | None = None
+        self._turn = asyncio.Lock()
 
-    async def ask(self, question: Ask[T], within: float) -> T:
-        """Return what ``question`` makes of the connection, within so many seconds; it must not change anything.
+    async def ask(self, question: Ask[T], within: float | None = None) -> T:
+        """Return what ``question`` makes of the connection, within so many seconds, if any; it must not change anything.
 
         A connection that turns out to be lost is opened again, once. Raises TimeoutError, ConfigError when there is no connection
         to be had, psycopg.Error for what the server refuses.
@@ -53,14 +57,15 @@ class StandingConnection:
             await conn.close()
 
     async def _ask(self, question: Ask[T]) -> T:
-        if self._conn is not None and not self._conn.closed:
-            # One that was lost while nobody asked says nothing: whether the server is there, only another one shows.
-            with contextlib.suppress(psycopg.OperationalError):
-                return await question(self._conn)
-        await self.close()
-        conn = await connect_service(self._settings, self._database)
-        self._conn = conn
-        return await question(conn)
+        async with self._turn:
+            if self._conn is not None and not self._conn.closed:
+                # One that was lost while nobody asked says nothing: whether the server is there, only another one shows.
+                with contextlib.suppress(psycopg.OperationalError):
+                    return await question(self._conn)
+            await self.close()
+            conn = await self._connect()
+            self._conn = conn
+            return await question(conn)
 
     def _hang_up(self) -> None:
         """End the conversation as a lost network would: whoever waits for it is told, and nothing is sent."""

@@ -184,18 +184,25 @@ class CopyIn:
         """Return what the server gets for the end of the data."""
         return at_once(self.last_steps())
 
-    def steps(self, data: bytes, begin: int, end: int) -> Steps[list[bytes]]:
-        """Do what ``feed`` does with what stands between two places, in steps."""
-        while self._rows or begin + self._taken < end:
+    @property
+    def begun(self) -> bool:
+        """Tell whether only a part was taken so far of data that is to be given again."""
+        return self._taken > 0
+
+    def steps(self, data: bytes, begin: int, end: int, most: int | None = None) -> Steps[list[bytes]]:
+        """Do what ``feed`` does with what stands between two places, in steps; of it ``most`` bytes, if any: the rest is next."""
+        until = end if most is None else min(end, begin + self._taken + most)
+        while self._rows or begin + self._taken < until:
             if not self._rows:
                 # Of a row that is long already another thread reads more at once: to be asked takes time too.
                 size = SLICE if self._codec.held <= self._longest else BLOCK
-                piece = data[begin + self._taken : min(begin + self._taken + size, end)]
+                piece = data[begin + self._taken : min(begin + self._taken + size, until)]
                 self._taken += len(piece)
                 self._rows = yield from self._taken_apart(piece)
             yield from self._emit()
             yield None
-        self._taken = 0
+        if until == end:
+            self._taken = 0
         return self.given()
 
     def last_steps(self) -> Steps[list[bytes]]:

@@ -11,6 +11,7 @@ from itertools import accumulate, count
 from typing import Any, NamedTuple
 
 from phiproxy.errors import PathNeeded, StatementRefused
+from phiproxy.long_values import empty
 from phiproxy.plan.templates import template
 from phiproxy.plan.whether_split import HasSplit
 from phiproxy.sql.expressions.taint import ProtectedValues, elements_of
@@ -78,6 +79,10 @@ def bulk_answers(text: bytes, analyse: Analyse, declared: Sequence[int] = ()) ->
         return None  # of the text itself it is told where
     spread = _spread(bulk, analyse)
     if isinstance(spread, list):
+        shape, rows = bulk.long.shape, bulk.long.rows
+        parts: list[object] = [*shape.constants, *shape.gaps, *shape.starts, *rows]
+        del bulk, shape, rows
+        empty(parts)
         return spread
     if spread is not None:
         # Refused, as it would be among all rows, at the first of these two.
@@ -254,23 +259,28 @@ class _Spread:
             taken = self._check_apart(around, own)
         except _Crossing:
             return None
-        for change in around:
-            start, end = bulk.offset(change.start), bulk.offset(change.end)
-            if isinstance(change, Edit):
-                self._edits.append(Edit(start, end, change.text))
-            else:
-                self._occurrences.append(change.at(start, end, change.literal))
-        numbers = count(1 + max(taken, default=0))
+        first, numbers = bulk.short.rows[0].start, count(1 + max(taken, default=0))
+        self._keep(change for change in around if change.end <= first)
         for row, form in zip(bulk.long.rows, bulk.form, strict=True):
             self._carry(own[form], row, numbers)
+        self._keep(change for change in around if change.end > first)
         return dataclasses.replace(
             short,
             **_place(bulk, short),
             numbers=_numbers(bulk.long.shape),
             subjects=tuple(_given_in_rows(bulk, subject) for subject in short.subjects),
-            edits=sorted(self._edits, key=lambda e: (e.start, e.end)),
-            occurrences=sorted(self._occurrences, key=lambda o: (o.start, o.end, o.order)),
+            edits=self._edits,
+            occurrences=self._occurrences,
         )
+
+    def _keep(self, around: Iterable[Change]) -> None:
+        """Carry over what is before the rows, or behind them."""
+        for change in sorted(around, key=_in_order):
+            start, end = self._bulk.offset(change.start), self._bulk.offset(change.end)
+            if isinstance(change, Edit):
+                self._edits.append(Edit(start, end, change.text))
+            else:
+                self._occurrences.append(change.at(start, end, change.literal))
 
     def _parted(self, changes: Iterable[Change]) -> tuple[list[Change], list[list[_Placed]]]:
         rows = self._bulk.short.rows
@@ -285,6 +295,8 @@ class _Spread:
                 own[i].append(self._placed(change, rows[i]))
             else:
                 raise _Crossing
+        for changed in own:
+            changed.sort(key=lambda placed: _in_order(placed.change))
         return around, own
 
     def _placed(self, change: Change, row: Row) -> _Placed:
@@ -341,6 +353,10 @@ class _Spread:
                     change.lead, change.trail, change.formula,
                 )
             )  # fmt: skip
+
+
+def _in_order(change: Change) -> tuple[int, int, int]:
+    return change.start, change.end, 0 if isinstance(change, Edit) else change.order
 
 
 def _is_expression(occurrence: Occurrence) -> bool:

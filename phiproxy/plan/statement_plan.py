@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -307,11 +308,18 @@ def spell_literals(
     rendered: Rendered, ciphers: Ciphers, styles: Styles = Styles.CANONICAL
 ) -> tuple[bytes, list[tuple[int, int, int]]]:
     """Return a text with every literal sealed or tagged afresh, and the byte edits made; KeyNeeded, ValueRefused."""
-    return at_once(spell_steps(rendered, ciphers, styles))
+    text, edits = at_once(spell_steps(rendered, ciphers, styles))
+    return text, edits_of(edits)
 
 
-def spell_steps(rendered: Rendered, ciphers: Ciphers, styles: Styles) -> Steps[tuple[bytes, list[tuple[int, int, int]]]]:
-    """Do what ``spell_literals`` does, in slices."""
+def edits_of(numbers: array[int]) -> list[tuple[int, int, int]]:
+    """Return the byte edits of ``spell_steps``."""
+    each = iter(numbers)
+    return [*zip(each, each, each, strict=True)]
+
+
+def spell_steps(rendered: Rendered, ciphers: Ciphers, styles: Styles) -> Steps[tuple[bytes, array[int]]]:
+    """Do what ``spell_literals`` does, in slices. Of the edits only the numbers: so many tuples would end at once."""
     occurrences = rendered.occurrences
     uses: list[tuple[Use, Given]] = []
     for i, o in enumerate(occurrences, start=1):
@@ -322,13 +330,15 @@ def spell_steps(rendered: Rendered, ciphers: Ciphers, styles: Styles) -> Steps[t
         uses.append((o.use, cast("Given", (yield read)) if long else read()))
     values = yield from convert_steps(ciphers, uses)
     triples = zip(occurrences, values, rendered.pieces[1:], strict=True)
-    edits, filled = [*rendered.spans], [rendered.pieces[0]]
+    edits, filled = array("q"), [rendered.pieces[0]]
+    for span in rendered.spans:
+        edits.extend(span)
     while part := [*islice(triples, SLICE)]:
         for o, value, piece in part:
             long = isinstance(value, bytes | Array) and size_of(value) > LONG_VALUE
             spelled = cast("bytes", (yield partial(_spelled, o, value))) if long else _spelled(o, value)
             filled += (spelled, piece)
-            edits.append((o.start, o.end, len(spelled)))
+            edits.extend((o.start, o.end, len(spelled)))
         yield None
     text = cast("bytes", (yield partial(b"".join, filled)))
     yield from let_go(uses, values, filled)

@@ -4,7 +4,7 @@ A COPY that must end is ended by CopyFail with a constant text, which the server
 (spec/protocol 9). What the client sends behind that is dropped, as the server would drop it.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from copy import copy
 
 from phiproxy.errors import NotAuthentic, PhiproxyError, SealError, ValueRefused, WireError
@@ -76,7 +76,7 @@ def copy_data(session: State, data: bytes, start: int, end: int) -> None:
     rows = session.copy.rows
     if rows is not None:
         if not session.copy.failed:
-            _feed(session, rows, lambda: slow_work.copied_in(session, rows, data, start + 5, end))
+            _feed(session, rows, slow_work.copied_in(session, rows, data, start + 5, end))
         return
     _await_answer(session)
     if session.pipeline.may_copy():
@@ -100,7 +100,7 @@ def copy_end(session: State, data: bytes, start: int, end: int) -> None:
     if not session.copy.failed:
         if data[start] == _DONE[0]:
             rows = session.copy.rows
-            _feed(session, rows, lambda: slow_work.copy_ended(session, rows))
+            _feed(session, rows, slow_work.copy_ended(session, rows))
         if not session.copy.failed:
             session.to_server.append(_end(session, data, start, end))
     pipeline.copy_in = False
@@ -136,10 +136,11 @@ def _has_ended(session: State) -> bool:
     return True
 
 
-def _feed(session: State, copying: CopyIn, feed: Callable[[], list[bytes]]) -> None:
+def _feed(session: State, copying: CopyIn, made: Iterator[list[bytes]]) -> None:
     """Send on what becomes of data, or of its end; KeyNeeded and WorkNeeded leave the message to be taken again."""
     try:
-        session.to_server += feed()
+        for messages in made:
+            session.to_server += messages
     except CopyFailure as failure:
         session.to_server += [message(b"d", block) for block in copying.given()]
         _fail(session, failure)

@@ -26,6 +26,7 @@ from phiproxy.session import (
     copy_data,
     holding,
     server_messages,
+    slow_work,
     split_replies,
     split_writes,
     transaction_catalog,
@@ -269,7 +270,7 @@ class Session(State):
         """Forget what was found out for the message that has just been consumed."""
         self.catalog.fresh = False
         if self.worked:
-            self.worked = []
+            slow_work.let_go(self)
         split_writes.taken(self)
 
     @property

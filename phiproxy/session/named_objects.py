@@ -1,5 +1,6 @@
 """What a session's names mean now: prepared statements and portals, as the planner asks for them (``plan.named_statements``)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -12,9 +13,9 @@ from phiproxy.plan.unanswered import Unanswered
 from phiproxy.session import transaction_catalog
 from phiproxy.session.acting import check_portal
 from phiproxy.session.client_encoding import writable
-from phiproxy.session.pipeline import Expected, Kind
+from phiproxy.session.pipeline import Edits, Expected, Kind
 from phiproxy.session.proxy_messages import FLUSH, OWN_NAME, InvalidStatementName, waits_in_group
-from phiproxy.session.slow_work import Edits, plan_statement, plan_waiting, spell
+from phiproxy.session.slow_work import plan_statement, plan_waiting, spell
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import await_name, stamp_of
 from phiproxy.session.statements_and_portals import Prepared, Stamp
@@ -118,7 +119,7 @@ def renewed(session: State, name: bytes, prepared: Prepared) -> Prepared:
     return prepared
 
 
-def _spelled(session: State, plan: StatementPlan) -> tuple[bytes, Edits]:
+def _spelled(session: State, plan: StatementPlan) -> tuple[bytes, Edits | Callable[[], Edits]]:
     assert session.database is not None
     styles = session.styles_for(typed=plan.typed and bool(plan.literals or plan.inline))
     plan.check_literals(styles)

@@ -50,6 +50,11 @@ class Work:
         """Take what it has raised."""
         self._error = error
 
+    @property
+    def result(self) -> object:
+        """What it has come to; None where it is not done, or has raised something."""
+        return self._result
+
     def outcome(self) -> object:
         """Return what it has come to, or raise what it has raised; an error is given once, and not kept.
 

@@ -82,7 +82,7 @@ class Step(Enum):
 SHOW, STAY, POP, NEXT_PART = Step.SHOW, Step.STAY, Step.POP, Step.NEXT_PART
 _COPY_END = Kind.COPY_END
 
-Edits = tuple[tuple[int, int, int], ...]
+Edits = Sequence[tuple[int, int, int]]
 """Start and end in the client's text, and the length of what the server gets instead."""
 Passes = Mapping[int, Step]
 """The replies to one message that need no handler, by their tags."""

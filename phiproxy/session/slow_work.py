@@ -8,23 +8,24 @@ done on the loop, in slices: a keyring is not for several threads. Of a long val
 is to be done with it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar, cast
 
 from phiproxy.errors import KeyNeeded, LongWorkNeeded, ValueRefused, WireError
 from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork
 from phiproxy.plan.column_ciphers import Ciphers
-from phiproxy.plan.convert_values import MANY, Steps
-from phiproxy.plan.copy_fields import SLICE, CopyIn, CopyOut
+from phiproxy.plan.convert_values import MANY, at_once
+from phiproxy.plan.copy_fields import BLOCK, SLICE, CopyIn, CopyOut
 from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Analysed
 from phiproxy.plan.split_plan import SplitPlan
-from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan, longest, spell_literals, spell_steps
+from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan, edits_of, longest, spell_steps
 from phiproxy.plan.unanswered import Unanswered
 from phiproxy.session import client_encoding
 from phiproxy.session.acting import check_told
 from phiproxy.session.needs import Describe, Enter, Work, WorkNeeded
+from phiproxy.session.pipeline import Edits
 from phiproxy.session.state import State
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8
@@ -39,8 +40,10 @@ MANY_STATEMENTS = 16
 MANY_QUERIES = 16
 # Of a longer message each look at it, and each copy, is felt: the fast path leaves it to the handlers.
 MUCH = 256 * 1024
+# So much of a long message of COPY data is read before what becomes of that is sent: a megabyte or so, which is not felt by others
+# where it is written, nor where its memory is given back.
+PORTION = 256 * 1024
 
-Edits = tuple[tuple[int, int, int], ...]
 T = TypeVar("T")
 
 
@@ -118,7 +121,9 @@ def plan_waiting(session: State, text: bytes, oids: tuple[int, ...], waiting: Un
     return _done(session, SplitPlan, Work(key, apart=lambda: planner.waiting(text, oids, view, waiting, refused)))
 
 
-def spell(session: State, plan: StatementPlan | ScriptPlan, ciphers: Ciphers, styles: Styles) -> tuple[bytes, Edits]:
+def spell(
+    session: State, plan: StatementPlan | ScriptPlan, ciphers: Ciphers, styles: Styles
+) -> tuple[bytes, Edits | Callable[[], Edits]]:
     """Return the server's text of a simple Query, or the text to prepare, with its literals sealed or tagged; and the edits.
 
     Raises what ``ScriptPlan.render`` raises, and WorkNeeded.
@@ -132,7 +137,7 @@ def spell(session: State, plan: StatementPlan | ScriptPlan, ciphers: Ciphers, st
         size <= LONG_JSON or size <= min((longest(o.use) for o in occurrences), default=LONG_VALUE)
     )
     if short and all(work.key != key for work in session.worked):
-        text, edits = spell_literals(rendered, ciphers, styles)
+        text, edits = at_once(spell_steps(rendered, ciphers, styles))
         if _is_written_apart(session, text):
             # Sealed once more it would be another text, which would be asked for anew, without end.
             kept = Work(key)
@@ -140,7 +145,19 @@ def spell(session: State, plan: StatementPlan | ScriptPlan, ciphers: Ciphers, st
             session.worked.append(kept)
     else:
         text, edits = _done(session, tuple, Work(key, steps=lambda: spell_steps(rendered, ciphers, styles)))
-    return text, tuple(edits)
+    return text, partial(edits_of, edits)
+
+
+def let_go(session: State) -> None:
+    """Forget what was done for the message that was taken; a long plan is kept in parts, to be let go of one by one."""
+    worked, session.worked = session.worked, []
+    for work in worked:
+        if work.key[0] == "script":
+            plan = work.result
+            rendered = plan.rendered if isinstance(plan, ScriptPlan) else None
+            if rendered is not None and len(rendered.occurrences) > MANY:
+                parts = [*rendered.occurrences, *rendered.pieces]
+                session.over += [parts[at : at + MANY] for at in range(0, len(parts), MANY)]
 
 
 def asked(session: State, key: tuple[object, ...], engine: Describe | Enter) -> object:
@@ -206,35 +223,42 @@ def _with_long_work(session: State, long_work: LongWork, attempt: Callable[[], T
         session.worked = []
         raise
     if outcomes:
-        session.worked, session.over = [], session.worked
+        session.over += session.worked
+        session.worked = []
     return found
 
 
-def copied_in(session: State, copy: CopyIn, data: bytes, begin: int, end: int) -> list[bytes]:
-    """Return the messages that the server gets for data of COPY FROM; raises what ``CopyIn.feed`` raises, and WorkNeeded."""
+def copied_in(session: State, copy: CopyIn, data: bytes, begin: int, end: int) -> Iterator[list[bytes]]:
+    """Yield the messages that the server gets for data of COPY FROM; raises what ``CopyIn.feed`` raises, and WorkNeeded.
+
+    What was yielded before WorkNeeded is sent, and comes no second time when the same data are taken again.
+    """
     if not session.worked and end - begin <= 2 * SLICE:
         payload = data[begin:end]
         if not copy.is_long(payload):
-            return _copy_messages(copy.feed(payload))
-    return _copied(session, copy, lambda: copy.steps(data, begin, end))
+            yield _copy_messages(copy.feed(payload))
+            return
+    work = Work(("copy", copy), steps=lambda: copy.steps(data, begin, end, PORTION), refusable=False)
+    blocks = _done(session, list, work)
+    session.worked = []
+    yield _copy_messages(blocks)
+    if copy.begun:
+        raise WorkNeeded(work)
 
 
-def copy_ended(session: State, copy: CopyIn) -> list[bytes]:
-    """Return the messages that the server gets for the end of the data; raises what ``CopyIn.finish`` raises, and WorkNeeded."""
+def copy_ended(session: State, copy: CopyIn) -> Iterator[list[bytes]]:
+    """Yield the messages that the server gets for the end of the data; raises what ``CopyIn.finish`` raises, and WorkNeeded."""
     long = bool(session.worked) or copy.is_long(None)  # what was done for this message has taken what was long
-    return _copied(session, copy, copy.last_steps) if long else _copy_messages(copy.finish())
-
-
-def _copied(session: State, copy: CopyIn, made: Callable[[], Steps[list[bytes]]]) -> list[bytes]:
-    def steps() -> Steps[object]:
-        blocks = yield from made()
-        return (yield partial(_copy_messages, blocks))
-
-    return _done(session, list, Work(("copy", copy), steps=steps, refusable=False))
+    work = Work(("copy", copy), steps=copy.last_steps, refusable=False)
+    yield _copy_messages(_done(session, list, work) if long else copy.finish())
 
 
 def _copy_messages(blocks: Sequence[bytes]) -> list[bytes]:
-    return [message(b"d", block) for block in blocks]
+    """Return CopyData messages in parts: what is long is not copied once more."""
+    parts: list[bytes] = []
+    for block in blocks:
+        parts += (message(b"d", block),) if len(block) < BLOCK else (b"d" + (len(block) + 4).to_bytes(4, "big"), block)
+    return parts
 
 
 def query_text(session: State, data: bytes, pos: int, end: int) -> bytes:

@@ -213,8 +213,8 @@ class State:
         # Whose message waits until a Need is met, and the work done for that message.
         self.waiting: Peer | None = None
         self.worked: list[Work] = []
-        # Work on long values whose outcomes nobody needs any longer: to be let go of one by one, since each takes its time.
-        self.over: list[Work] = []
+        # Work on long values, and parts of long plans, that nobody needs any longer: to be let go of one by one.
+        self.over: list[object] = []
         # The split statement that is executed now, portals whose rest is suspended, and computations that nobody needs any more.
         self.computing: Computing | None = None
         # What was planned when it came as a simple Query, and comes as a Parse next (``split_statements``).

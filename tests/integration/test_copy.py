@@ -230,7 +230,8 @@ def test_a_row_in_many_pieces_and_many_rows_in_one(twins: Twins) -> None:
     stream = b"".join(b"%d\t%s\n" % (n, long.encode()) for n in range(3))
     pieces = [stream[i : i + 9999] for i in range(0, len(stream), 9999)]
     assert twins.write("COPY patients (id, notes) FROM STDIN", *pieces)[2] == 3
-    rows = b"".join(b"%d\t%s\n" % (n, long[: 20 + n % 7].encode()) for n in range(10, 2000))
+    # In one message, which is more than is sent on at once.
+    rows = b"".join(b"%d\t%s\n" % (n, long[: 400 + n % 7].encode()) for n in range(10, 2000))
     assert twins.write("COPY patients (id, notes) FROM STDIN", rows)[2] == 1990
 
 

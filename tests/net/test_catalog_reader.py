@@ -407,21 +407,30 @@ async def test_where_nobody_else_asks_questions_are_prepared_and_answered_as_els
 ) -> None:
     await conn.execute("CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET ROLE x; RETURN NEW; END $$")
     await conn.execute("CREATE TRIGGER t BEFORE INSERT ON other FOR EACH ROW EXECUTE FUNCTION moves()")
-    reader, names = CatalogReader(), ("other", "other_pkey", "100%")
+    of_schemas = "CREATE SCHEMA more", "GRANT USAGE ON SCHEMA more TO PUBLIC", "DROP SCHEMA more"
+    await conn.execute("""CREATE TYPE "Odd".kind AS ENUM ('a'); CREATE SCHEMA gone CREATE TABLE of_it (id int)""")
+    reader, names = CatalogReader(), ("other", "other_pkey", "100%", "Table", "of_it")
     seen = await reader.read(conn, [("public", "patients")], names, apart=True)
     assert "other" in seen.setters
     for ddl in (
         "ALTER TABLE other RENAME a TO b",
         "ALTER FUNCTION moves RENAME TO goes",
         'CREATE TABLE "100%" (a int REFERENCES patients)',
+        *of_schemas,
+        'ALTER SCHEMA "Odd" RENAME TO "Even"',
+        "DROP SCHEMA gone CASCADE",
     ):
+        tables = reader._tables
         assert await reader.same(conn, apart=True)
         with psycopg.connect(postgres_server.dsn(conn.info.dbname), autocommit=True) as other:
             other.execute(ddl.encode())
         changes = await reader.read_changes(conn, [("public", "patients")], names, temporary=False)
         assert changes is not None
         whole = await read(conn, *names)
-        assert (changes.generation, changes.relations) == (whole.generation, whole.relations)
+        assert (changes.generation, changes.relations, changes.types) == (whole.generation, whole.relations, whole.types)
+        assert tables is not None
+        assert reader._tables is not None
+        assert (reader._tables.reached is tables.reached) is (ddl in of_schemas)
     asked = await conn.execute("SELECT statement FROM pg_prepared_statements WHERE generic_plans + custom_plans > 1")
     assert len(await asked.fetchall()) > 5
 

@@ -111,15 +111,30 @@ def test_what_arrives_before_there_is_a_relay_waits() -> None:
         ([1, 2, 3], [6]),
         ([LONG_WRITE], [LONG_WRITE]),
         ([1, 2, LONG_WRITE, 3, 4], [3, LONG_WRITE, 7]),
-        ([BUFFER, LONG_WRITE, BUFFER + 1], [BUFFER, LONG_WRITE, BUFFER + 1]),
+        ([BUFFER - 1, LONG_WRITE, BUFFER], [BUFFER - 1, LONG_WRITE, BUFFER]),
     ],
 )
 def test_long_parts_are_written_as_they_are_and_short_ones_together(sizes: list[int], writes: list[int]) -> None:
     out, written = [bytes([i]) * size for i, size in enumerate(sizes)], list[bytes]()
-    write_all(written.append, out)
+    assert write_all(written.append, out) is (sum(sizes) > LONG_WRITE)
     assert [len(part) for part in written] == writes
     assert b"".join(written) == b"".join(out)
-    assert all(any(part is given for part in written) for given in out if len(given) > BUFFER and sum(sizes) > LONG_WRITE)
+    assert all(any(part is given for part in written) for given in out if len(given) >= BUFFER and sum(sizes) > LONG_WRITE)
+
+
+async def test_what_was_written_is_let_go_of_piece_by_piece_once_it_is_through() -> None:
+    leg, transport = Leg(), Transport()
+    leg.connection_made(cast("Any", transport))
+    leg.pause_writing()
+    leg.let_go_of([bytes(LONG_WRITE // 2) for _ in range(5)])
+    await asyncio.sleep(0)
+    assert len(leg._written) == 5, "it is on its way"
+    left = []
+    leg.resume_writing()
+    while leg._written:
+        left.append(len(leg._written))
+        await asyncio.sleep(0)
+    assert left == [3, 1]
 
 
 async def pushed(raw: socket.socket) -> None:

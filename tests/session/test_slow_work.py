@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from phiproxy.crypto import seal
@@ -13,15 +15,18 @@ from phiproxy.plan.convert_values import MANY, at_once
 from phiproxy.plan.planner import Planner
 from phiproxy.session.fast_path import runs
 from phiproxy.session.needs import NeedWork
-from phiproxy.session.slow_work import LONG_TEXT, MANY_QUERIES, MANY_STATEMENTS, MUCH, SHORT_TEXT
+from phiproxy.session.slow_work import LONG_TEXT, MANY_QUERIES, MANY_STATEMENTS, MUCH, PORTION, SHORT_TEXT
 from phiproxy.wire.framing import LONG as LONG_MESSAGE
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
     BIND_COMPLETE,
+    COPY_DONE,
+    COPY_IN,
     PARSE_COMPLETE,
     SYNC,
     bind,
     command_complete,
+    copy_data,
     data_row,
     error,
     execute,
@@ -108,6 +113,9 @@ def test_a_long_query_is_planned_apart_and_sealed_in_steps() -> None:
         assert legible(sent).count(sealed(SECRET)) == ROWS
         play.session.to_server = []
         assert not play.session.worked
+        parts = cast("list[list[object]]", play.session.over)
+        assert max(map(len, parts)) == MANY, "it is let go of in parts"
+        assert sum(map(len, parts)) > 2 * ROWS
 
 
 @pytest.mark.parametrize("protocol", ["simple", "extended"])
@@ -268,6 +276,27 @@ def test_a_message_of_many_megabytes_is_put_together_and_sealed_apart() -> None:
         works(play, apart=True)  # its values are cut out
         works(play, apart=False)  # and sealed
         play.server_gets(bind(sealed(value), statement="s", formats=(1,)), execute(), SYNC, SYNC)
+
+
+def test_what_becomes_of_long_copy_data_is_sent_before_the_rest_of_it_is_read() -> None:
+    copy, row, portions = query("COPY public.patients (id, ssn) FROM STDIN"), b"1\t" + SECRET + b"\n", list[bytes]()
+    rows = 2 * PORTION // len(row) + 2
+    with fresh() as play:
+        play.client_says(copy)
+        play.server_gets(copy)
+        play.server_says(COPY_IN)
+        play.client_gets(COPY_IN)
+        play.client_says(copy_data(row * rows), COPY_DONE)
+        for _ in range(3):
+            assert not play.session.to_server
+            works(play, apart=False)
+            portions.append(b"".join(play.session.to_server))
+            play.session.to_server = []
+        counts = [b"".join(frame[5:] for frame in split(portion)).count(b"\n") for portion in portions]
+        assert sum(counts) == rows, "and none twice"
+        assert all(0 < count <= PORTION // len(row) + 1 for count in counts)
+        assert portions[-1].endswith(COPY_DONE)
+        assert not play.session.worked
 
 
 def test_a_row_of_many_megabytes_is_opened_apart_and_what_comes_behind_it_waits() -> None:

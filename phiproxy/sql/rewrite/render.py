@@ -30,9 +30,10 @@ class Rendered:
 
     def __init__(self, text: bytes, edits: Sequence[Edit], occurrences: Sequence[Occurrence]) -> None:
         self.client = text
-        # What an occurrence brings with it is part of what the client has before it.
+        # What an occurrence brings with it is part of what the client has before it. Numbers are compared, and end, faster than
+        # tuples: meanwhile no other thread has its turn.
         changes: list[Edit | Occurrence] = sorted(
-            [*edits, *occurrences], key=lambda change: (change.start, change.end, isinstance(change, Edit))
+            [*occurrences, *edits], key=lambda change: 2 * change.start + (change.end > change.start)
         )
         self.pieces: list[bytes] = []
         self.occurrences: list[Occurrence] = []
