@@ -491,12 +491,14 @@ def _of_column(relation: Relation, column: ProtectedColumn, own: PhysicalColumn,
 
 async def _told(conn: Connection, table: ConvertedTable) -> list[str]:
     """Say how large a table is, what room it takes to convert it, and who else has what it holds."""
-    ((rows, size, more, places),) = await rows_of(conn, _SIZES, _more_of_row(table), [part.oid for part in table.parts])
-    counted = f"about {rows} rows" if rows is not None else "never analysed"
-    notes = [
-        f"{table.label}: {counted}, {size}; up to about {more} more in {', '.join(places)} until it is rewritten, beside WAL:"
-        " whether that is free, only the server's machine says"
-    ]
+    notes: list[str] = []
+    if table.parts:  # a partitioned table may have none
+        ((rows, size, more, places),) = await rows_of(conn, _SIZES, _more_of_row(table), [part.oid for part in table.parts])
+        counted = f"about {rows} rows" if rows is not None else "never analysed"
+        notes.append(
+            f"{table.label}: {counted}, {size}; up to about {more} more in {', '.join(places)} until it is rewritten, beside WAL:"
+            " whether that is free, only the server's machine says"
+        )
     sent, kind = ("plain values", "of their types again") if table.opening else ("envelopes", "bytea, or text,")
     for name, columns, whole in await rows_of(conn, _PUBLISHED, *table.name):
         own = [c.column.name for c in table.columns if c.column.name in columns]
