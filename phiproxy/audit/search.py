@@ -60,7 +60,13 @@ def end_user(record: Record) -> str | None:
 
 
 def _is_of(wanted: str, column: str) -> bool:
-    return column == wanted or column.startswith(wanted + ".") or column.endswith("." + wanted)
+    """Tell whether a column is the wanted one, or of the wanted table; ``doc$.name.family`` is of ``doc`` and of ``doc$.name``."""
+    steps, own = _steps(wanted), _steps(column)
+    return own.startswith(steps) or own.endswith("." + steps) or ("$" in column and "." + steps in own)
+
+
+def _steps(name: str) -> str:
+    return name.replace("$.", ".$.").replace("$[", ".$[").replace("[*]", ".[*]") + "."
 
 
 def found(directory: Path, wanted: Wanted) -> Iterator[Record]:

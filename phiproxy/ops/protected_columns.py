@@ -39,13 +39,18 @@ class ProtectedIndex:
 async def protected_columns(
     conn: psycopg.AsyncConnection[Any], policy: Policy, layout: Layout, catalog: Catalog, registry_schema: str
 ) -> list[ProtectedIndex]:
-    """Return every protected column with each of its indexes; ConfigError, psycopg.Error. Tags are counted: it reads the tables."""
+    """Return every protected column, and each field of a document, with its indexes; ConfigError, psycopg.Error.
+
+    Tags are counted: it reads the tables.
+    """
     protection, states = bind(policy, layout, catalog, registry_schema), column_states(policy, layout, catalog)
     rows: list[ProtectedIndex] = []
-    for wanted in policy.columns():
+    for wanted in policy.columns_and_fields():
         table = protection.by_name.get((wanted.schema, wanted.table))
-        column = table.columns.get(wanted.name) if table is not None else None
-        state, type_ = states[wanted.schema, wanted.table, wanted.name], sql_name(wanted.type)
+        document = table.columns.get(wanted.name) if table is not None else None
+        known = document.with_fields if document is not None else ()
+        column = next((each for each in known if each.path == wanted.listed_as[3]), None)
+        state, type_ = states[wanted.registered_name], sql_name(wanted.type)
         sealed = column if state in ("sealed", "leaving") else None
         slots = answering_slots(sealed.slots, wanted.expressions) if sealed is not None else {}
         if not slots:

@@ -27,7 +27,7 @@ from phiproxy.crypto.seal_rows import RowKeys, draw_row_keys
 from phiproxy.errors import IndexKeyWant, KeyNeeded, KeyWant, SealError, ValueRefused, WriteKeyWant
 from phiproxy.index.transform import transform
 from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork
-from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, opening, sealing, searching_json
+from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, opening, sealing, searching_json, showing
 from phiproxy.plan.row_counts import RowCounts
 from phiproxy.plan.slot_tags import Lower, SlotFunction, all_slots, lower_of, slot_function, spec_of
 from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, envelope_spelled, needed_together, spells_stored
@@ -40,6 +40,7 @@ from phiproxy.types.comparable_operands import form_of
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.value_errors import ChildMayRefuse
 from phiproxy.wire.bytea_and_text import assign_varchar, check_text
+from phiproxy.wire.fields import FieldFunctionOrNull
 
 
 class StoreFunction(Protocol):
@@ -77,6 +78,7 @@ class Ciphers:
         self._store: dict[ProtectedColumn, tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]] = {}
         self._search: dict[tuple[int, int, int, DeclaredType, Lower | None], ValueFunction] = {}
         self._open: dict[tuple[str, str, bool | Masked | None], OpenSpan] = {}
+        self._shown: dict[tuple[str, Masked], FieldFunctionOrNull] = {}
         self._known: dict[Callable[..., bytes | None], KnownHeader] = {}
         self._conditions: dict[bytes, Condition] = {}
         self._default_texts: dict[tuple[int, bytes], bytes] = {}
@@ -330,6 +332,17 @@ class Ciphers:
             opener = self._open[key] = make_span_opener(spec_of(column), self._ring, self._memo, noticed, known)
             self._known[opener] = known
         return opener
+
+    def shown_span(self, column: ProtectedColumn) -> FieldFunctionOrNull:
+        """Return the same for values that are shown: None of a part of a document, as text, where its mask is JSON's null."""
+        if column.part is None or not column.part.text or column.masked is None:
+            return self.open_span(column)
+        key = column.identity, column.masked
+        shown = self._shown.get(key)
+        if shown is None:
+            column.refuse_distrusted()
+            shown = self._shown[key] = showing(self, column)
+        return shown
 
     def known_by(self, opener: Callable[..., bytes | None]) -> KnownHeader | None:
         """Return what a function of ``open_span`` knows of the last value; None of one that does more than to open values."""

@@ -483,7 +483,7 @@ class CopyOut:
         self, copy: ProtectedCopy, position: int, reveal: Reveal, ciphers: Ciphers, styles: Styles
     ) -> tuple[Shown, Callable[[bytes], bytes]]:
         """Return what opens a value, or makes its mask, and what spells it then."""
-        opener, column, note = ciphers.open_span(reveal.column), reveal.column, ciphers.note_subject
+        opener, column, note = ciphers.shown_span(reveal.column), reveal.column, ciphers.note_subject
         output = next((o for o in outputs_of(copy.about) if o.position == position), None) if note is not None else None
         if output is not None and note is not None:
             opener = noting(output, note, opener, None)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.hmac import HMAC
 
@@ -30,6 +30,7 @@ from phiproxy.types.declared import DeclaredType
 from phiproxy.types.json_types import Value, canonical, canonical_ascii, parse
 from phiproxy.types.value_errors import UnsupportedVersion
 from phiproxy.wire.bytea_and_text import check_text
+from phiproxy.wire.fields import FieldFunctionOrNull
 
 if TYPE_CHECKING:
     from phiproxy.plan.column_ciphers import Ciphers
@@ -45,6 +46,7 @@ class RowStoreFunction(Protocol):
         """Return what the server gets. ``keys`` open what a document spells that is stored; without them the keyring is asked."""
 
 
+T = TypeVar("T")
 Made = tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]
 
 VERSION = b"\x01"
@@ -191,6 +193,16 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
     Of a part that is shown as text, a leaf that is a string is that string. Fields of which the session sees masks are these.
     Raises SealError (XX001) for a leaf that is not sealed, or does not open, and KeyNeeded.
     """
+    as_text = column.part is not None and column.part.text
+    return _opening(ciphers, column, lambda value: _shown(value, as_text=as_text))
+
+
+def showing(ciphers: Ciphers, column: ProtectedColumn) -> FieldFunctionOrNull:
+    """Return the same of a part that is shown as text, and in which masks are: None, which is NULL, for one that is JSON's null."""
+    return _opening(ciphers, column, lambda value: None if value is None else _shown(value, as_text=True))
+
+
+def _opening(ciphers: Ciphers, column: ProtectedColumn, spell: Callable[[Value], T]) -> Callable[[bytes, int, int], T]:
     part = column.part
     of = part.of if part is not None else column
     path = part.path if part is not None else ()
@@ -208,12 +220,12 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
             take_apart(stored)
             raise
 
-    def opened(data: bytes, begin: int, end: int) -> bytes:
+    def opened(data: bytes, begin: int, end: int) -> T:
         if end - begin > LONG_JSON:
             return opened_apart(data, begin, end)
-        return _shown(walk.through(_stored(data[begin:end], as_text=as_text), node, path), as_text=as_text)
+        return spell(walk.through(_stored(data[begin:end], as_text=as_text), node, path))
 
-    def opened_apart(data: bytes, begin: int, end: int) -> bytes:
+    def opened_apart(data: bytes, begin: int, end: int) -> T:
         """Let another thread read the document, and then open it by the keys that its leaves ask for: a keyring is not for two."""
         stored, asked, hidden = ciphers.long_work.do(lambda: leaves_of(copied(data, begin, end)))
         keys = ciphers.record_keys(column, asked)
@@ -228,11 +240,11 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
 
         apart = _opening_walk(ciphers, document, lambda field: ciphers.opening_by(field, keys), open_other)
 
-        def all_opened() -> bytes:
+        def all_opened() -> T:
             value = stored
             try:
                 value = apart.through(stored, node, path)
-                return _shown(value, as_text=as_text)
+                return spell(value)
             finally:
                 take_apart(stored, value)
 

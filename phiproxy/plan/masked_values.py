@@ -9,7 +9,6 @@ from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.types.styles import Styles
 
-Opener = Callable[[bytes, int, int], bytes]
 Shown = Callable[[bytes, int, int], bytes | None]
 """Takes data and where in it an envelope stands; None is NULL."""
 Write = Callable[[bytes], bytes]
@@ -30,7 +29,7 @@ def mask_of(ciphers: Ciphers, column: ProtectedColumn, styles: Styles = Styles.C
 def shown_masked(
     ciphers: Ciphers,
     column: ProtectedColumn,
-    opener: Opener,
+    opener: Shown,
     write: Write | None,
     long_work: LongWork,
     styles: Styles,
@@ -61,6 +60,8 @@ def shown_masked(
 
     def opened(data: bytes, begin: int, end: int) -> bytes | None:
         value = opener(data, begin, end)
+        if value is None:
+            return None
         if len(value) <= LONG_VALUE:
             return hidden(value)
         return long_work.do(partial(hidden, value, mask_of(ciphers, column, styles, apart=True)))

@@ -340,7 +340,7 @@ class Planner:
                 hint="SET client_encoding TO 'UTF8'.",
                 position=self.screen.first_name(text) + 1,
             )
-        return mentions or self.screen.watched(text, view.created)
+        return mentions or self.screen.watched(text, view.created) or _tests_for_null(text, view)
 
     def _analysed_text(self, text: bytes, view: View, declared: tuple[int, ...] = ()) -> AnalysedText:
         """Return the answers of a text: those of its shape where that was seen before, else from an analysis, proved."""
@@ -494,6 +494,7 @@ class Planner:
         context = Context(
             self.protection, self.catalog, path, view.database, view.created, names, self._views, temporary, declared, scan,
             self.splitting.extensions, self.ciphers.default_text, (), self.ciphers.views, None if view.source else NONE_INSIDE,
+            of_source=view.source,
         )  # fmt: skip
         answers: list[Answered] = []
         unforeseen = acts_unknown = False
@@ -532,6 +533,11 @@ class Planner:
         return self.protection.access is not None and (
             (effects.path_unknown and effects.path is None) or (effects.transaction and set_before)
         )
+
+
+def _tests_for_null(text: bytes, view: View) -> bool:
+    """Tell whether it is a source that may test a parameter for NULL: the server is told no more of it, whatever it reads."""
+    return view.source and b"$" in text and b"NULL" in text.upper()
 
 
 class AnalysedText(NamedTuple):

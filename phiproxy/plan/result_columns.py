@@ -14,7 +14,7 @@ from phiproxy.frozen import dataclass
 from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork, copied, cut
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.document_ciphers import of_binary as of_jsonb
-from phiproxy.plan.masked_values import Shown, shown_masked
+from phiproxy.plan.masked_values import shown_masked
 from phiproxy.plan.sealed_rows import Sealed, compile_sealed_rows
 from phiproxy.plan.subjects import SubjectOutput, noting, outputs_of
 from phiproxy.plan.value_formats import shown as shown_as
@@ -23,7 +23,7 @@ from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
 from phiproxy.wire.bytea_and_text import HEX, NOT_BYTEA, bytea_from_text
 from phiproxy.wire.encodings import UTF8, Encoding, of_binary
-from phiproxy.wire.fields import FieldFunction, RowsFunction, SpanFunction, compile_rows
+from phiproxy.wire.fields import FieldFunction, FieldFunctionOrNull, RowsFunction, compile_rows
 from phiproxy.wire.messages import Field, decode_row_description, encode_row_description
 
 # Of one result: as a statement, and as portals in a few formats.
@@ -121,7 +121,7 @@ class Columns:
         key = (binary, encoding.name, formats, styles) if self.typed or noted else (binary, encoding.name)
         compiled = self._rows.get(key)
         if compiled is None or compiled[0] is not ciphers:
-            ops: list[tuple[int, SpanFunction | Shown]] = [*self._notes(ciphers, formats, encoding)]
+            ops: list[tuple[int, FieldFunctionOrNull]] = [*self._notes(ciphers, formats, encoding)]
             sealed = list[Sealed]()
             about = {output.position for output in self.subjects} if noted else set()
             for i, r in self.protected:
@@ -144,7 +144,7 @@ class Columns:
             compiled = self._rows[key] = ciphers, rows
         return compiled[1]
 
-    def _notes(self, ciphers: Ciphers, formats: Sequence[int] | None, encoding: Encoding) -> list[tuple[int, SpanFunction]]:
+    def _notes(self, ciphers: Ciphers, formats: Sequence[int] | None, encoding: Encoding) -> list[tuple[int, FieldFunctionOrNull]]:
         """Return what notes the subjects that are not protected."""
         note = ciphers.note_subject
         if note is None:
@@ -156,7 +156,7 @@ class Columns:
             for output, code in zip(clear, codes, strict=True)
         ]
 
-    def _noting(self, ciphers: Ciphers, position: int, opener: SpanFunction) -> SpanFunction:
+    def _noting(self, ciphers: Ciphers, position: int, opener: FieldFunctionOrNull) -> FieldFunctionOrNull:
         """Return an opener that notes what it has opened, where that says whom a row is about."""
         note = ciphers.note_subject
         output = next((output for output in self.subjects if output.position == position), None)
@@ -180,10 +180,11 @@ def then(first: FieldFunction | None, second: FieldFunction) -> FieldFunction:
 SealedAttributes = frozenset[tuple[int, int]]
 
 
-def _opener(ciphers: Ciphers, reveal: Reveal, encoding: Encoding, *, binary: bool) -> SpanFunction:
-    opener = ciphers.open_span(reveal.column)
+def _opener(ciphers: Ciphers, reveal: Reveal, encoding: Encoding, *, binary: bool) -> FieldFunctionOrNull:
     if reveal.column.form != "bytea":
-        return _text_opener(opener, encoding, ciphers.long_work, versioned=binary and reveal.column.form == "jsonb")
+        opened = ciphers.shown_span(reveal.column)
+        return _text_opener(opened, encoding, ciphers.long_work, versioned=binary and reveal.column.form == "jsonb")
+    opener = ciphers.open_span(reveal.column)
     if binary:
         return opener
 
@@ -202,10 +203,10 @@ def _opener(ciphers: Ciphers, reveal: Reveal, encoding: Encoding, *, binary: boo
     return from_text
 
 
-def _text_opener(opener: SpanFunction, encoding: Encoding, long_work: LongWork, *, versioned: bool) -> SpanFunction:
+def _text_opener(opener: FieldFunctionOrNull, encoding: Encoding, long_work: LongWork, *, versioned: bool) -> FieldFunctionOrNull:
     """Return what opens a document, or a part of one, that the server shows in an encoding; ``versioned``: as binary jsonb."""
 
-    def from_server(data: bytes, begin: int, end: int) -> bytes:
+    def from_server(data: bytes, begin: int, end: int) -> bytes | None:
         if versioned:
             of_jsonb(data[begin : min(begin + 1, end)])
             begin += 1
@@ -228,12 +229,14 @@ def _unhexlified(data: bytes, begin: int, end: int) -> bytes:
         raise SealError(NOT_BYTEA) from None
 
 
-def _written(opener: SpanFunction, write: FieldFunction | None, long_work: LongWork) -> SpanFunction:
+def _written(opener: FieldFunctionOrNull, write: FieldFunction | None, long_work: LongWork) -> FieldFunctionOrNull:
     if write is None:
         return opener
 
-    def written(data: bytes, begin: int, end: int) -> bytes:
+    def written(data: bytes, begin: int, end: int) -> bytes | None:
         value = opener(data, begin, end)
+        if value is None:
+            return None
         return write(value) if len(value) <= LONG_VALUE else long_work.do(partial(write, value))
 
     return written

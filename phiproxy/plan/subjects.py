@@ -8,7 +8,7 @@ from phiproxy.policy.subjects import SubjectKind, may_declare, spelled_subject
 from phiproxy.sql.result import Given, Subject
 from phiproxy.sql.text.shape import literal_value, shape_of
 from phiproxy.wire.encodings import UTF8, Encoding
-from phiproxy.wire.fields import SpanFunction
+from phiproxy.wire.fields import FieldFunctionOrNull
 
 Noted = tuple[int, bytes | None]
 """The number of a subject among those of its statement, and a value of it as it is spelled (``spelled_subject``).
@@ -40,7 +40,7 @@ def are_given(subjects: Sequence[Subject]) -> bool:
     return bool(subjects) and any(subject.given for subject in subjects)
 
 
-def noting(output: SubjectOutput, note: Note, opener: SpanFunction | None, read: Encoding | None) -> SpanFunction:
+def noting(output: SubjectOutput, note: Note, opener: FieldFunctionOrNull | None, read: Encoding | None) -> FieldFunctionOrNull:
     """Return what notes a value of a subject column, and gives it on.
 
     ``opener`` opens it where it is protected. Else it comes in binary, where ``read`` is None, or in an encoding of texts.
@@ -48,7 +48,7 @@ def noting(output: SubjectOutput, note: Note, opener: SpanFunction | None, read:
     numbers, _, kind = output
     if opener is not None:
 
-        def opened(data: bytes, begin: int, end: int) -> bytes:
+        def opened(data: bytes, begin: int, end: int) -> bytes | None:
             value = opener(data, begin, end)
             for number in numbers:
                 note((number, value))

@@ -275,7 +275,7 @@ class ProtectedColumn:
 
 
 _BY_PATH = "What else is in it can be taken by its path."
-_OR_BY_PATH = "Select the column itself. " + _BY_PATH
+_OR_BY_PATH = "Select the column itself, or a path of it as it is. " + _BY_PATH
 
 
 def column_masked(label: str, denied: bool, fields: tuple[str, ...] = ()) -> ColumnMasked:  # noqa: FBT001 - what the rule says

@@ -65,6 +65,8 @@ class Context:
     """The rests of views over expressions that were opened, by what they are sealed as."""
     inside: frozenset[bytes] | None = frozenset()
     """The views over expressions whose inputs may be read, by digests of their rests. None: all, by a source of the proxy's own."""
+    of_source: bool = False
+    """Whether it is a source, and not the client's own: of a parameter that is tested for NULL only it is told no more."""
     judging: bool = False
     """Whether it is asked only if columns of which masks are seen are more than shown: what views compute is computed on masks."""
 

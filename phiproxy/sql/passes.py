@@ -266,7 +266,7 @@ def _select_into(a: Analysis, body: Node) -> bool:
 
 def _analyse_query(a: Analysis, kind: str, body: Node) -> list[Output]:
     """Analyse a query; return its outputs, where it may touch something protected."""
-    if not touching(a, body):
+    if not touching(a, body) and not _tests_values(a):
         check_unprotected(a, body)
         return []
     outputs = query(a, kind, body, Scope(()))
@@ -278,6 +278,15 @@ def _analyse_query(a: Analysis, kind: str, body: Node) -> list[Output]:
     types = tuple(type_of(value) if isinstance(value, ListColumn) else None for _, value in outputs)
     a.query = Query(outputs, types, returns=kind == "SelectStmt" or "returningClause" in body)
     return outputs
+
+
+def _tests_values(a: Analysis) -> bool:
+    """Tell whether a source without tables may test a parameter for NULL, of which the server is told no more then.
+
+    SELECT CASE WHEN ($1::text) IS NULL THEN nextval('numbers') END
+    → unchanged
+    """
+    return a.context.of_source and {"ParamRef", "NullTest"} <= a.keys and "RangeVar" not in a.keys
 
 
 # -- what is decided when all is known -----------------------------------------------------------------------------------------

@@ -32,6 +32,19 @@ def test_what_is_searched_for_is_found(wanted: Wanted, names: set[str]) -> None:
     assert {name for name, record in RECORDS.items() if wanted.takes(record)} == names
 
 
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("public.charts", 2), ("doc", 2), ("public.charts.doc", 2), ("doc$.name", 1), ("doc$.notes", 1), ("doc$.notes[*].is", 1),
+        ("given", 1), ("doc$.nam", 0), ("do", 0), ("doc$.given", 0), ("doc$.name.given.x", 0), ("public.chart", 0),
+    ],
+)  # fmt: skip
+def test_fields_are_found_by_their_document_and_by_their_path(wanted: str, names: int) -> None:
+    fields = ("public.charts.doc$.name.given", "public.charts.doc$.notes[*].is")
+    records = [{"kind": "execution", "columns": {field: {"opened": 1}}} for field in fields]
+    assert len([record for record in records if Wanted(column=wanted).takes(record)]) == names
+
+
 def test_a_log_is_searched_through_all_its_files(tmp_path: Path) -> None:
     files = log(tmp_path, Clock(), size=1000, compress=True)
     for number in range(30):

@@ -36,6 +36,15 @@ tables:
       age:   {type: int4}
       seen:  {type: timestamptz}
       token: {type: uuid}
+      doc:
+        type: jsonb
+        fields:
+          "$.ssn":         {type: text, indexes: [value], distinct: 100000000}
+          "$.born":        {type: date}
+          "$.name.given":  {type: text}
+          "$.name.family": {type: text, indexes: [value], distinct: 1000000}
+          "$.notes[*].is": {type: text}
+        others: clear
   public.calls:
     columns:
       mrn:  {domain: mrn}
@@ -54,16 +63,19 @@ access:
     - {roles: [mask_safe], columns: [public.people.seen], show: month}
     - {roles: [mask_safe], columns: [public.people.token], show: pseudonym}
     - {roles: [mask_dba], tables: ["*"], show: deny}
+    - {roles: [mask_nurse], fields: {public.people.doc: ["$.ssn"]}, show: last(4)}
+    - {roles: [mask_nurse], fields: {public.people.doc: ["$.born"]}, show: year}
+    - {roles: [mask_nurse], fields: {public.people.doc: ["$.name.given", "$.notes[*].is"]}, show: "null"}
 """
 
 DDL = """\
 CREATE TABLE people (
     id int PRIMARY KEY, mrn varchar(12), ssn text UNIQUE, name text, born date, email text, zip char(5), age int,
-    city text, seen timestamptz, token uuid
+    city text, seen timestamptz, token uuid, doc jsonb
 );
 CREATE TABLE calls (id int PRIMARY KEY, person int REFERENCES people (id), mrn varchar(12), note text);
 """
-VIEW = "CREATE VIEW everybody AS SELECT id, ssn, name, city FROM people"
+VIEW = "CREATE VIEW everybody AS SELECT id, ssn, name, city, doc->>'ssn' AS number, doc->'name' AS names FROM people"
 
 _RELOADED = ('"reloaded"', "reload failed")
 ROLES = ("mask_safe", "mask_nurse", "mask_research", "mask_dba", "mask_clerk", "mask_team", "mask_pool")

@@ -19,7 +19,7 @@ from phiproxy.audit.reading import records
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.integration.masked_site import POLICY, MaskedSite, open_masked_site
-from tests.integration.test_masks import INSERT, MASKED, ROW, SSN, shown_to
+from tests.integration.test_masks import DOCUMENT, INSERT, MASKED, RECORD, ROW, SSN, shown_to
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 ACCESS = """\
@@ -48,6 +48,7 @@ def masked(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFac
     with open_masked_site(postgres_server, directory, policy=POLICY + ACCESS, settings=audit) as masked:
         with masked.as_owner() as conn:
             conn.execute(INSERT, ROW)
+            conn.execute(RECORD.encode())
         yield masked
 
 
@@ -215,6 +216,33 @@ def test_a_reason_lifts_masks_and_a_second_person_signs_it_off(masked: MaskedSit
     while (proven := run_cli("audit", "verify", str(masked.site.directory / "audit"), "--key", key)).returncode:
         assert time.monotonic() < deadline, proven.stdout
         time.sleep(0.5)
+
+
+def test_a_reason_lifts_masks_of_fields_too(masked: MaskedSite) -> None:
+    query = "SELECT doc, doc->>'ssn', doc->'name'->>'given' FROM people"
+    hidden = {**DOCUMENT, "ssn": MASKED, "born": "1961-01-01", "notes": [{"is": None, "on": "x"}]}
+    hidden["name"] = {"given": None, "family": "Zorkendorfer"}
+    with masked.as_role("mask_nurse", prepare_threshold=0) as nurse:
+        for _ in range(2):
+            assert nurse.execute(query).fetchall() == [(hidden, MASKED, None)]
+            done = log_of(masked, kind="execution", role="mask_nurse")[-1]["columns"]
+            assert done == {
+                "public.people.doc$.ssn": {"masked": 2},
+                "public.people.doc$.born": {"masked": 1},
+                "public.people.doc$.name.given": {"masked": 2},
+                "public.people.doc$.name.family": {"opened": 1},
+                "public.people.doc$.notes[*].is": {"masked": 1},
+            }
+            nurse.execute("SET phiproxy.reason = 'ambulance, of a document'")
+            assert nurse.execute(query).fetchall() == [(DOCUMENT, SSN, "Jane")]
+            assert nurse.execute("SELECT id FROM people WHERE doc->>'ssn' = %s", (SSN,)).fetchall() == [(1,)]
+            records = log_of(masked, kind="execution", role="mask_nurse")[-2:]
+            assert [record["reason"] for record in records] == ["ambulance, of a document"] * 2
+            assert records[0]["columns"]["public.people.doc$.ssn"] == {"opened": 2}
+            assert records[1]["columns"]["public.people.doc$.ssn"] == {"searched": True}
+            nurse.execute("RESET phiproxy.reason")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                nurse.execute("SELECT id FROM people WHERE doc->>'ssn' = %s", (SSN,))
 
 
 def test_who_may_not_gives_no_reason(masked: MaskedSite) -> None:

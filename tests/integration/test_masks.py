@@ -19,6 +19,11 @@ from tests.integration.masked_site import Connection, MaskedSite, open_masked_si
 SSN, NAME, BORN, EMAIL, ZIP = "078-05-1120", "Jane Zorkendorfer", "1961-04-17", "jane@zork.example", "90210"
 ROW = (1, "M-0000001", SSN, NAME, BORN, EMAIL, ZIP, 97, "Turku")
 INSERT = "INSERT INTO people (id, mrn, ssn, name, born, email, zip, age, city) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+DOCUMENT = {
+    "ssn": SSN, "born": BORN, "ward": "B2",
+    "name": {"given": "Jane", "family": "Zorkendorfer"}, "notes": [{"is": "ill", "on": "x"}],
+}  # fmt: skip
+RECORD = f"UPDATE people SET doc = '{json.dumps(DOCUMENT)}' WHERE id = 1"
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +32,7 @@ def masked(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFac
     with open_masked_site(postgres_server, tmp_path_factory.mktemp("masks")) as masked:
         with masked.as_owner() as conn:
             conn.execute(INSERT, ROW)
+            conn.execute(RECORD.encode())
             conn.execute("INSERT INTO calls (id, person, mrn, note) VALUES (1, 1, 'M-0000001', 'called')")
         yield masked
 
@@ -190,6 +196,76 @@ USES = [
     "CREATE UNIQUE INDEX ON people (ssn)",
     "CREATE TABLE child (s text REFERENCES people (ssn))",
     "CREATE STATISTICS s ON ssn, city FROM people",
+    # Fields of a document, by their paths and with what is around them.
+    "SELECT id FROM people WHERE doc->>'ssn' = '078-05-1120'",
+    "SELECT id FROM people WHERE doc->>'ssn' IS NULL",
+    'SELECT id FROM people WHERE doc @> \'{"ssn": "078-05-1120"}\'',
+    "SELECT id FROM people WHERE doc->'name' ? 'given'",
+    "SELECT id FROM people WHERE doc->>city = '078-05-1120'",
+    "SELECT id FROM people WHERE jsonb_path_exists(doc, '$.ssn ? (@ starts with \"0\")')",
+    "SELECT id FROM people ORDER BY doc->>'ssn'",
+    "SELECT doc->>'ssn' FROM people ORDER BY 1",
+    "SELECT doc->>'ssn' AS s FROM people ORDER BY s",
+    "SELECT DISTINCT doc->>'ssn' FROM people",
+    "SELECT DISTINCT ON (doc->>'ssn') id FROM people",
+    "SELECT count(*) FROM people GROUP BY doc->>'ssn'",
+    "SELECT doc->>'ssn', count(*) FROM people GROUP BY 1",
+    "SELECT doc->>'ssn' AS s, count(*) FROM people GROUP BY s",
+    "SELECT count(DISTINCT doc->>'ssn') FROM people",
+    "SELECT max(doc->>'ssn') FROM people",
+    "SELECT rank() OVER (PARTITION BY doc->>'ssn') FROM people",
+    "SELECT lag(doc->>'ssn') OVER (ORDER BY id) FROM people",
+    "SELECT upper(doc->>'ssn') FROM people",
+    "SELECT right(doc->>'ssn', 4) FROM people",
+    "SELECT doc->>'ssn' = '078-05-1120' FROM people",
+    "SELECT (doc->>'ssn') IS NULL FROM people",
+    "SELECT (doc->>'born')::date FROM people",
+    "SELECT (doc->'ssn')::text FROM people",
+    "SELECT (doc->>'ssn')::char(3) FROM people",
+    "SELECT doc->'ssn'->0 FROM people",
+    "SELECT doc->>city FROM people",
+    "SELECT doc::text FROM people",
+    "SELECT doc - 'ward' FROM people",
+    "SELECT doc || '{}' FROM people",
+    "SELECT jsonb_set(doc, '{ward}', '1') FROM people",
+    "SELECT jsonb_path_query(doc, '$.ssn') FROM people",
+    "SELECT v FROM people, jsonb_each_text(doc) AS e (k, v)",
+    "SELECT COALESCE(doc->>'ssn', 'none') FROM people",
+    "SELECT CASE WHEN id = 1 THEN doc->>'ssn' END FROM people",
+    "SELECT NULLIF(doc->>'ssn', '078-05-1120') FROM people",
+    "SELECT ARRAY[doc->>'ssn'] FROM people",
+    "SELECT jsonb_build_object('s', doc->>'ssn') FROM people",
+    "SELECT (SELECT doc->>'ssn' FROM people) = '1'",
+    "SELECT doc->>'ssn' FROM people UNION SELECT doc->>'ssn' FROM people",
+    "SELECT s FROM (SELECT doc->>'ssn' AS s FROM people) q WHERE s = '1'",
+    "SELECT d->>'ssn' = '1' FROM (SELECT doc AS d FROM people) q",
+    "SELECT upper(n->>'given') FROM (SELECT doc->'name' AS n FROM people) q",
+    "SELECT id FROM everybody WHERE number = '078-05-1120'",
+    "SELECT id FROM everybody ORDER BY names->>'given'",
+    "SELECT p.id FROM people p JOIN people q ON p.doc->>'ssn' = q.doc->>'ssn'",
+    "SELECT id FROM people WHERE '1' IN (SELECT doc->>'ssn' FROM people)",
+    "UPDATE people SET doc = '{}'",
+    "UPDATE people SET doc['ward'] = '\"B3\"'",
+    "UPDATE people SET city = doc->>'ssn'",
+    "UPDATE people SET (city) = (SELECT doc->>'ssn' FROM people)",
+    "UPDATE people SET city = 'x' RETURNING doc->>'ssn' = '1'",
+    "DELETE FROM people WHERE doc->>'ssn' = '1'",
+    "INSERT INTO people (id, city) SELECT id + 100, doc->>'ssn' FROM people",
+    "INSERT INTO people (id, doc) SELECT id + 100, doc FROM people",
+    "INSERT INTO people (id, city) VALUES (100, (SELECT doc->>'ssn' FROM people))",
+    "INSERT INTO people (id, doc) VALUES (100, '{}') RETURNING doc->>'ssn' IS NULL",
+    "INSERT INTO people (id, doc) VALUES (1, '{}') ON CONFLICT ((doc->>'ssn')) DO NOTHING",
+    "INSERT INTO people (id, doc) VALUES (1, '{}') ON CONFLICT (id) DO UPDATE SET doc = excluded.doc",
+    "INSERT INTO people (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET city = people.doc->>'ssn'",
+    "INSERT INTO people (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET city = 'y' WHERE people.doc->>'ssn' = '1'",
+    "MERGE INTO people p USING calls c ON p.id = c.person WHEN MATCHED AND p.doc->>'ssn' = '1' THEN DELETE",
+    "CREATE TABLE copied AS SELECT doc->>'ssn' AS s FROM people",
+    "COPY (SELECT upper(doc->>'ssn') FROM people) TO STDOUT",
+    "EXPLAIN SELECT id FROM people WHERE doc->>'ssn' = '1'",
+    "DECLARE c CURSOR FOR SELECT id FROM people ORDER BY doc->>'ssn'",
+    "PREPARE p AS SELECT id FROM people WHERE doc->>'ssn' = $1",
+    "CREATE UNIQUE INDEX ON people ((doc->>'ssn'))",
+    "ALTER TABLE people ADD CHECK (doc->>'ssn' > '1')",
 ]
 
 
@@ -225,6 +301,25 @@ SHOWN = [
     ("SELECT born FROM people", "1961-01-01"),
     ("SELECT count(*) FROM people", "1"),
     ("SELECT city FROM people WHERE EXISTS (SELECT ssn FROM people)", "Turku"),
+    ("SELECT doc->>'ssn' FROM people", "*******1120"),
+    ("SELECT doc->'ssn' FROM people", "*******1120"),
+    ("SELECT doc['ssn'] FROM people", "*******1120"),
+    ("SELECT jsonb_extract_path_text(doc, 'ssn') FROM people", "*******1120"),
+    ("SELECT (doc->>'ssn')::varchar FROM people", "*******1120"),
+    ("SELECT doc #>> '{born}' FROM people", "1961-01-01"),
+    ("SELECT doc->'name'->>'given' FROM people", "None"),
+    ("SELECT doc->>'name' FROM people", '{"given": null, "family": "Zorkendorfer"}'),
+    ("SELECT doc->'notes'->0 FROM people", "{'is': None, 'on': 'x'}"),
+    ("SELECT doc->'name'->>'family' FROM people WHERE doc->'name'->>'family' = 'Zorkendorfer'", "Zorkendorfer"),
+    ("SELECT s FROM (SELECT doc->>'ssn' AS s FROM people) q", "*******1120"),
+    ("WITH q AS (SELECT doc->'name' AS n FROM people) SELECT n->>'given' FROM q", "None"),
+    ("SELECT (SELECT doc->>'ssn' FROM people WHERE id = 1)", "*******1120"),
+    ("SELECT number FROM everybody", "*******1120"),
+    ("SELECT names->>'given' FROM everybody", "None"),
+    ("SELECT doc->>'ssn' FROM people UNION ALL SELECT doc->>'ssn' FROM people LIMIT 1", "*******1120"),
+    ("SELECT doc->>'ssn' FROM people GROUP BY id", "*******1120"),
+    ("UPDATE people SET city = 'Turku' WHERE id = 1 RETURNING doc->>'ssn'", "*******1120"),
+    ("INSERT INTO people (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET city = 'Turku' RETURNING doc->>'born'", "1961-01-01"),
 ]
 
 
@@ -237,6 +332,21 @@ def test_it_is_shown_as_its_mask(nurse: Connection, statement: str, value: str) 
     result = psycopg.ClientCursor(nurse).execute(statement.encode()).fetchone()
     assert result is not None
     assert str(result[0]) == value
+
+
+def test_fields_in_copies_cursors_and_binary_results(nurse: Connection) -> None:
+    query = "SELECT doc->>'ssn', doc->'name'->>'given', doc->'ssn' FROM people"
+    for form, data in (("text", b'*******1120\t\\N\t"*******1120"\n'), ("csv", b'*******1120,,"""*******1120"""\n')):
+        with nurse.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT {form})".encode()) as copy:
+            assert b"".join(copy) == data
+    with nurse.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT binary)".encode()) as copy:
+        copy.set_types(["text", "text", "jsonb"])
+        assert list(copy.rows()) == [(MASKED, None, MASKED)]
+    assert nurse.cursor(binary=True).execute(query.encode()).fetchall() == [(MASKED, None, MASKED)]
+    with nurse.transaction():
+        nurse.execute(f"DECLARE c CURSOR FOR {query}".encode())
+        assert nurse.execute("FETCH c").fetchall() == [(MASKED, None, MASKED)]
+    assert SSN not in str(nurse.execute(f"EXPLAIN (ANALYZE, VERBOSE) {query}".encode()).fetchall())
 
 
 def test_star_and_new_rows(masked: MaskedSite, nurse: Connection) -> None:
@@ -334,6 +444,7 @@ def test_a_statement_prepared_by_another_role(masked: MaskedSite) -> None:
     with masked.as_role("mask_pool", prepare_threshold=0) as pool:
         pool.execute("SET ROLE mask_clerk")
         pool.execute("PREPARE p AS SELECT ssn FROM people")
+        pool.execute("PREPARE f AS SELECT doc->>'ssn' FROM people")
         pool.execute("PREPARE q AS SELECT id FROM people WHERE ssn = $1")
         query = "SELECT ssn FROM people WHERE id = %s"
         search = "SELECT id FROM people WHERE ssn = %s"
@@ -342,13 +453,13 @@ def test_a_statement_prepared_by_another_role(masked: MaskedSite) -> None:
         assert pool.execute(search, (SSN,)).fetchall() == [(1,)]
         pool.execute("SET ROLE mask_nurse")
         assert pool.execute(query, (1,)).fetchall() == [(MASKED,)]
-        assert pool.execute("EXECUTE p").fetchall() == [(MASKED,)]
+        assert pool.execute("EXECUTE p").fetchall() == pool.execute("EXECUTE f").fetchall() == [(MASKED,)]
         for refused in (search, f"EXECUTE q ('{SSN}')"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 pool.execute(refused, (SSN,) if refused == search else None)
         pool.execute("SET ROLE mask_clerk")
         assert pool.execute(query, (1,)).fetchall() == [(SSN,)]
-        assert pool.execute("EXECUTE p").fetchall() == [(SSN,)]
+        assert pool.execute("EXECUTE p").fetchall() == pool.execute("EXECUTE f").fetchall() == [(SSN,)]
         assert pool.execute(f"EXECUTE q ('{SSN}')").fetchall() == [(1,)]
 
 
@@ -507,7 +618,7 @@ def test_rules_are_read_again_with_the_policy(masked: MaskedSite) -> None:
             path.write_text(text[: text.index("access:")])
             masked.reload()
             assert shown_to(nurse) == SSN
-            path.write_text(text.replace("show: year", "show: zip3"))
+            path.write_text(text.replace("show: year", "show: zip3", 1))
             assert masked.site.cli("check", check=False).count("zip3 masks") == 1
         finally:
             path.write_text(text)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness.server import PostgresServer
 from tests.integration.masked_site import Connection, MaskedSite, open_masked_site
-from tests.integration.test_masks import INSERT, MASKED, NAME, ROW, SHOWN, SSN, USES
+from tests.integration.test_masks import INSERT, MASKED, NAME, RECORD, ROW, SHOWN, SSN, USES
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,7 @@ def masked(
     with open_masked_site(postgres_server, tmp_path_factory.mktemp("masks-split"), settings=settings) as masked:
         with masked.as_owner() as conn:
             conn.execute(INSERT, ROW)
+            conn.execute(RECORD.encode())
             conn.execute("INSERT INTO calls (id, person, mrn, note) VALUES (1, 1, 'M-0000001', 'called')")
         yield masked
 
@@ -98,6 +99,10 @@ def test_it_is_shown_as_its_mask(nurse: Connection, statement: str, value: str) 
         ("SELECT born::date, upper(name) FROM people ORDER BY name", None),
         ("SELECT s, upper(n) FROM (SELECT ssn AS s, name AS n FROM people) q ORDER BY n", [(MASKED, NAME.upper())]),
         ("UPDATE people SET name = upper(name) WHERE id = 1 RETURNING ssn", [(MASKED,)]),
+        ("SELECT doc->>'ssn', doc->'name'->>'given', upper(name) FROM people", [(MASKED, None, NAME.upper())]),
+        ("SELECT doc->'name', doc->>'ward' FROM people ORDER BY name", [({"given": None, "family": "Zorkendorfer"}, "B2")]),
+        ("SELECT s FROM (SELECT doc->>'born' AS s, name AS n FROM people) q WHERE n LIKE 'J%'", [("1961-01-01",)]),
+        ("UPDATE people SET name = upper(name) WHERE id = 1 RETURNING doc->>'ssn', upper(name)", [(MASKED, NAME.upper())]),
         ("SELECT ssn FROM people p WHERE EXISTS (SELECT FROM calls c WHERE c.note ILIKE 'CALL%' AND c.person = p.id)", [(MASKED,)]),
     ],
 )

@@ -271,6 +271,19 @@ def test_masks_of_fields_are_made_where_the_document_is_opened(length: int) -> N
     )
 
 
+def test_of_a_part_as_text_a_mask_that_is_null_is_the_servers_null() -> None:
+    own, null = ciphers(), Masked(read_show("null"))
+    seen, stored = replace(DOC, masked=in_part([("$.ssn", null), ("$.name.family", null)])), json.loads(sealed(own))
+
+    def shown(path: str, leaf: str, *, text: bool) -> bytes | None:
+        part = seen.part_at((path,), builtin("text" if text else "jsonb"), text=text)
+        return own.shown_span(part)(leaf.encode(), 0, len(leaf))
+
+    assert shown("ssn", stored["ssn"], text=True) is None
+    assert shown("ssn", json.dumps(stored["ssn"]), text=False) == b"null"
+    assert shown("name", json.dumps(stored["name"]), text=True) == b'{"given": ["A"], "family": null}'
+
+
 def all_opened(own: Ciphers, column: ProtectedColumn, text: bytes, again: Callable[[], None]) -> bytes:
     """Open a document with what takes long done meanwhile; ``again`` is called before each attempt."""
     outcomes = list[object]()

@@ -12,7 +12,7 @@ from enum import Enum
 from functools import partial
 from typing import Literal
 
-from phiproxy.access.rules import Masked
+from phiproxy.access.rules import Masked, in_part
 from phiproxy.documents.field_paths import ELEMENTS, Path, spell_path
 from phiproxy.documents.walk import Listed, listed
 from phiproxy.index.spelling import Constant
@@ -124,6 +124,8 @@ def _behind(inner: Node, steps: tuple[Step, ...], own: Read, *, text: bool) -> S
 def document_part(a: Analysis, node: Node, scope: Scope, own: Read) -> DocumentPart | None:
     """Return what a path over a document with sealed fields gives; None for all else, which may be another use of a document.
 
+    Of what is masked in it nothing, unless it is a result column: then it is shown with its masks, as the whole is.
+
     SELECT id FROM records WHERE fields ->> 'ward' = 'B2'
     → SELECT id FROM "public".records WHERE fields ->> 'ward' = 'B2'
     """
@@ -139,14 +141,15 @@ def document_part(a: Analysis, node: Node, scope: Scope, own: Read) -> DocumentP
         return None
     classified = _classified(of, part.path if part is not None else (), spelled)
     if classified is not None and of.masked is not None:
-        classified = _beside_masked(of.masked, of.document, classified, judging=a.context.judging)
+        classified = _as_seen(a, node, of.masked, of.document, classified)
     return None if classified is None else replace(classified, source=value)
 
 
-def _beside_masked(masked: Masked, document: DocumentFields, part: DocumentPart, *, judging: bool) -> DocumentPart | None:
-    """Return a part of a document of which masks are seen; None of one in which a mask is, or of any where the whole is masked.
+def _as_seen(a: Analysis, node: Node, masked: Masked, document: DocumentFields, part: DocumentPart) -> DocumentPart | None:
+    """Return a part of a document of which masks are seen; None of any where the whole is masked.
 
-    ``judging``: only what is masked counts as protected.
+    Of one in which masks are, only where it is a result column, and none of them denies. In a judgement (``Context.judging``)
+    nothing else counts as protected.
     """
     if not masked.in_part:
         return None  # of a masked column nothing is taken, not what is in clear either
@@ -154,17 +157,20 @@ def _beside_masked(masked: Masked, document: DocumentFields, part: DocumentPart,
         return part
     column = part.value.column
     assert column.part is not None
-    if _has_masks(masked, document, column.part.path):
-        return None
-    return replace(part, value=None if judging else replace(part.value, column=replace(column, masked=None)))
+    masks = _masks_at(masked, document, column.part.path)
+    if masks is not None:
+        shown = id(node) in a.shown and not masks.show.denies
+        return replace(part, value=replace(part.value, column=replace(column, masked=masks))) if shown else None
+    return replace(part, value=None if a.context.judging else replace(part.value, column=replace(column, masked=None)))
 
 
-def _has_masks(masked: Masked, document: DocumentFields, here: Path) -> bool:
-    """Tell whether what stands at a path is masked, holds what is, or is in it."""
-    paths = dict(masked.fields)
-    return any(
-        field.path in paths and all(one == other for one, other in zip(path, here, strict=False))
+def _masks_at(masked: Masked, document: DocumentFields, here: Path) -> Masked | None:
+    """Return the masks in what stands at a path: of itself, of what holds it, and of what is in it; None where there are none."""
+    masks = dict(masked.fields)
+    return in_part(
+        (field.path, masks[field.path])
         for path, field in zip(document.paths, document.fields, strict=True)
+        if field.path in masks and all(one == other for one, other in zip(path, here, strict=False))
     )
 
 
@@ -190,7 +196,7 @@ def object_at(a: Analysis, node: Node, scope: Scope, own: Read) -> bool:
         if listed_here is None or not listed_here.fields or isinstance(took, Nowhere):
             return False
         listed_here, path = listed_here.below.get(took), (*path, took)
-    if column.masked is not None and _has_masks(column.masked, column.document, path):
+    if column.masked is not None and _masks_at(column.masked, column.document, path) is not None:
         return False
     return listed_here is not None and listed_here.fields and ELEMENTS not in listed_here.below
 

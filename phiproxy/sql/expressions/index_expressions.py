@@ -287,8 +287,10 @@ def derived(a: Analysis, node: Node, scope: Scope) -> Derived | None:
     if part is None and is_whole_row(scope, strings(only(inner)[1]["fields"])):
         return None
     value = part.value if part is not None else protected_column(a, inner, scope)
-    if value is None or value.column.masked is not None:  # of a masked column nothing is computed
+    if value is None:
         return None
+    if value.column.masked is not None and not (part is not None and isinstance(expression, Column)):
+        return None  # of a masked column nothing is computed; what stands at a path of a document is only taken out of it
     return _derived(a, expression, part or DocumentPart(inner, value), node)
 
 

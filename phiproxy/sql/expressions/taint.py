@@ -109,7 +109,7 @@ def checked_uses(a: Analysis) -> list[DecidedUse]:
     for u in a.uses:
         operand = u.operand
         protected = not numbers.isdisjoint(operand.numbers) or _repeats(values, operand)
-        if isinstance(u.use, Nullness) and not protected:
+        if isinstance(u.use, Nullness) and not protected and not _is_tested_only(a, u.operand):
             settled += [DecidedUse(part, PLAIN) for part in operand.parts or (operand,)]
             continue
         if isinstance(u.use, Plain) and protected and operand.kind != "null":
@@ -119,6 +119,18 @@ def checked_uses(a: Analysis) -> list[DecidedUse]:
         _check_others(a, values)
         check_names(a, values)
     return settled
+
+
+def _is_tested_only(a: Analysis, operand: Operand) -> bool:
+    """Tell whether a parameter of a source is tested for NULL wherever it stands.
+
+    INSERT INTO patients (id, mrn) VALUES (1, coalesce($1, 'M' || nextval('numbers')))
+    → source: SELECT CASE WHEN ($1::pg_catalog.text) IS NULL THEN nextval('numbers') END
+    """
+    if not a.context.of_source or operand.kind != "param":
+        return False
+    standing: int = sum(m["ParamRef"].get("number", 0) == operand.number for m in a.whole() if "ParamRef" in m)
+    return sum(isinstance(u.use, Nullness) and u.operand.number == operand.number for u in a.uses) == standing
 
 
 def _protected(a: Analysis) -> Iterator[tuple[bytes, int | None]]:

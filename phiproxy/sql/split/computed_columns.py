@@ -18,6 +18,7 @@ from phiproxy.sql.pg_errors.names_and_signatures import Column as Known
 from phiproxy.sql.resolve.output_names import output_name
 from phiproxy.sql.result import SourceColumn
 from phiproxy.sql.split.blocks import Block, references
+from phiproxy.sql.split.branches import Conditions, calls_reached
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.order_and_limit import changes_rows
 from phiproxy.sql.split.pieces import Replaced
@@ -64,6 +65,12 @@ def computed_columns(whole: Whole, read: Block, source: Source, label: str, gone
 
     SELECT id, CASE WHEN full_name IS NULL THEN gen_random_uuid() END FROM patients WHERE notes ILIKE 'x%'
     → source: SELECT patients.id, patients.full_name, patients.notes, gen_random_uuid() FROM patients
+
+    Where rows are written, so is what is drawn in a branch, for the rows that come to it:
+
+    UPDATE patients SET mrn = coalesce(mrn, 'M' || nextval('numbers'))
+    → source: SELECT patients.mrn, patients.ctid, patients.tableoid, CASE WHEN (mrn) IS NULL THEN nextval('numbers') END
+      FROM patients FOR NO KEY UPDATE OF patients
     """
     outputs = read.body.get("targetList", [])
     calls = [message for message in bodies(outputs, ()) if "funcname" in message]
@@ -83,14 +90,15 @@ def computed_columns(whole: Whole, read: Block, source: Source, label: str, gone
     for target in (only(node)[1] for node in outputs):
         in_vain = [] if grouped else list(unnoticed(whole.verdict, target["val"]))
         candidates = _candidates(whole, target["val"], taken, per_row=not grouped) if exactly else ()
-        for node in (*candidates, *in_vain):
+        wanted: list[tuple[Node, Conditions]] = [(one, ()) for one in (*candidates, *in_vain)]
+        for node, conditions in (*wanted, *(_in_branches(whole, target["val"]) if exactly else ())):
             column = _column(whole, read, source, node, grouped=grouped)
             if column is None or any(one.span[0] <= column[0][0] < one.span[1] for one in found):
                 continue  # or it is a part of one
             at, type_ = column
             shown = output_name(node) if node is target["val"] and "name" not in target else ""
             if shown is not None:
-                found.append(ComputedColumn(node, Column(label, "", type_, span=at), shown))
+                found.append(ComputedColumn(node, Column(label, "", type_, span=at, conditions=conditions), shown))
     # The server computes them in the order in which PostgreSQL does.
     found.sort(key=lambda one: one.span)
     return [one._replace(column=replace(one.column, name=f"phi.c{n}")) for n, one in enumerate(found, start=1)]
@@ -154,6 +162,13 @@ def _candidates(whole: Whole, node: Node, taken: set[int], *, per_row: bool) -> 
         yield node
     for part in inner:
         yield from _candidates(whole, part, taken, per_row=per_row_inside)
+
+
+def _in_branches(whole: Whole, node: Node) -> Iterator[tuple[Node, Conditions]]:
+    """Yield the calls of volatile functions in branches, of values that are written for each row."""
+    for call, conditions in calls_reached(whole.spans, whole.verdict.signatures, node) if whole.calls.each else ():
+        if conditions and strings(only(call)[1]["funcname"])[-1] in whole.calls.each:
+            yield call, conditions
 
 
 def _may_stand(whole: Whole, node: Node, taken: set[int]) -> bool:

@@ -478,7 +478,8 @@ class _Divider:
 
 def _value_column(value: ServerValue) -> Column:
     """Return a value of the server's as a column: of a call for each row, which may fail, with its place in the client's text."""
-    return Column("", "", value.type, value.written, span=(value.start, value.end) if value.each else None)
+    span = (value.start, value.end) if value.each else None
+    return Column("", "", value.type, value.written, span=span, conditions=value.conditions)
 
 
 def _within(at: int, spans: Sequence[tuple[int, int]]) -> bool:

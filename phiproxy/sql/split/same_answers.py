@@ -32,7 +32,7 @@ VOLATILE = frozenset({"clock_timestamp", "gen_random_uuid", "timeofday", "uuidv4
 # Those of them whose results do not even tell in which order they were called.
 UNORDERED = frozenset({"gen_random_uuid", "uuidv4"})
 # Those whose results depend on the calls before: of a sequence, and of the session's random numbers, which setseed() begins anew.
-DRAWN = frozenset({"currval", "lastval", "nextval", "random", "random_normal"})
+DRAWN = frozenset({"currval", "lastval", "nextval", "random", "random_normal", "setval"})
 AT_EACH_CALL = VOLATILE | DRAWN
 # The text search configurations that PostgreSQL comes with.
 _NAMES = """

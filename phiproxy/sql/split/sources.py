@@ -11,6 +11,7 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.passes import analyse
 from phiproxy.sql.result import Answered, Occurrence, Outcome, Refused, SourceColumn, Span
+from phiproxy.sql.split.branches import END, Conditions
 from phiproxy.sql.split.clauses import Part
 from phiproxy.sql.split.clock_constants import asks_clock
 from phiproxy.sql.text.parse import Token, between, comments, parse, strings
@@ -25,7 +26,8 @@ Placed = tuple[int, int]
 class Column:
     """A column of a source: ``label.name`` as the client calls it, or an expression of the client's.
 
-    That is ``written``, or stands at ``span`` of the client's text; it has the other name in the rest.
+    That is ``written``, or stands at ``span`` of the client's text, and is evaluated where the ``conditions`` of its branch hold;
+    it has the other name in the rest.
     """
 
     label: str
@@ -33,6 +35,7 @@ class Column:
     type: SourceColumn
     written: bytes = b""
     span: tuple[int, int] | None = None
+    conditions: Conditions = ()
 
     @property
     def sql(self) -> bytes:
@@ -156,7 +159,13 @@ def write(written: Written, source: Source, *, named: bool = False, kept: Sequen
     for number, (column, name) in enumerate(zip(source.columns, source.names, strict=True)):
         written.add(b", " if number or flags else b"")
         if column.span is not None:
+            for condition in column.conditions:
+                written.add(condition.before)
+                if condition.span is not None:
+                    written.copy(*condition.span)
+                written.add(condition.behind)
             written.copy(*column.span)
+            written.add(END * len(column.conditions))
         else:
             written.add(column.sql)
         written.add(b" AS " + name.encode() if named else b"")
@@ -317,7 +326,7 @@ class Trials:
         outcome = self._outcomes.get((text, declared))
         if outcome is None:
             (statement,) = parse(text)
-            outcome = analyse(statement, text, dataclasses.replace(context, declared=declared, inside=None))
+            outcome = analyse(statement, text, dataclasses.replace(context, declared=declared, inside=None, of_source=True))
             self._outcomes[text, declared] = outcome
         assert isinstance(outcome, Answered | Refused)
         if isinstance(outcome, Refused):  # whose position is in characters

@@ -10,6 +10,7 @@ from phiproxy.policy.column_types import named_type
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.signatures import Function
 from phiproxy.sql.result import SourceColumn
+from phiproxy.sql.split.branches import Conditions, calls_reached
 from phiproxy.sql.split.clock_constants import MOMENTS, compared_with_moments
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced
@@ -33,7 +34,8 @@ _TODAY = "CURRENT_DATE"
 class ServerValue(NamedTuple):
     """A value of the server's: ``written`` as the client has it, ``name`` as which PostgreSQL would show it.
 
-    ``start:end`` of the client's text is replaced by it; where ``inserted``, it is put before what stands there.
+    ``start:end`` of the client's text is replaced by it; where ``inserted``, it is put before what stands there. ``conditions`` are
+    those of the branch that it stands in.
     """
 
     start: int
@@ -43,6 +45,7 @@ class ServerValue(NamedTuple):
     type: SourceColumn
     inserted: bool = False
     each: bool = False
+    conditions: Conditions = ()
 
     @property
     def key(self) -> bytes:
@@ -109,38 +112,35 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
     each = any(f.volatile == "v" for f in functions)
     if not functions or all(is_settled(name, f) for f in functions) or "over" in node:
         return None
-    if each and (name not in whole.calls.once or id(node) not in _made_once(whole)):
+    made = _made_once(whole) if each and name in whole.calls.once else {}
+    if each and id(node) not in made:
         return None
     if not all(_is_constant(argument) for argument in arguments) or any(f.kind != "f" for f in functions):
         return None
     type_ = _result(whole, functions)
     start, end = _call_span(whole, node)
-    return ServerValue(start, end, whole.a.text[start:end], name, type_, each=each)
+    return ServerValue(start, end, whole.a.text[start:end], name, type_, each=each, conditions=made.get(id(node), ()))
 
 
-def _made_once(whole: Whole) -> set[int]:
-    """Return the ids of the calls in the outputs of a query that are made exactly once: not those in CASE or a subquery.
+def _made_once(whole: Whole) -> dict[int, Conditions]:
+    """Return the ids of the calls in the outputs of a query that are made once where the conditions of their branches hold.
 
     Beside a set none is: ``'M' || nextval('numbers'), generate_series(1, 3)`` makes the call for each of its rows. Of a function
     that may be called in vain (``unnoticed``) it is enough that it is made once at most.
 
     INSERT INTO patients (mrn) VALUES (coalesce($1, gen_random_uuid()::text))
     → source: SELECT gen_random_uuid()
+
+    INSERT INTO patients (id, mrn) VALUES ($1, coalesce($2, 'M' || nextval('numbers')))
+    → source: SELECT CASE WHEN ($1::pg_catalog.text) IS NULL THEN nextval('numbers') END
     """
     outputs = whole.body.get("targetList", [])
     if not whole.calls.once or any(_is_set(whole, call) for call in bodies(outputs, ())):
-        return set()
-    found, left = set[int](), [only(node)[1]["val"] for node in outputs]
-    while left:
-        kind, node = only(left.pop())
-        if kind == "FuncCall":
-            found.add(id(node))
-            left += node.get("args", ())
-        elif kind == "TypeCast":
-            left.append(node["arg"])
-        elif kind == "A_Expr" and node["kind"] == "AEXPR_OP":
-            left += [node[side] for side in ("lexpr", "rexpr") if side in node]
-    return found | {id(node["FuncCall"]) for node in unnoticed(whole.verdict, outputs)}
+        return {}
+    signatures, values = whole.verdict.signatures, [only(node)[1]["val"] for node in outputs]
+    reached = (one for value in values for one in calls_reached(whole.spans, signatures, value))
+    found = {id(node["FuncCall"]): conditions for node, conditions in reached}
+    return found | {id(node["FuncCall"]): () for node in unnoticed(whole.verdict, outputs)}
 
 
 def _is_set(whole: Whole, message: Node) -> bool:

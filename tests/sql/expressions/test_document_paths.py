@@ -113,7 +113,7 @@ def _masked(show: Show, *paths: str) -> Planner:
 
 @pytest.mark.parametrize("show", [NULL, DENY])
 def test_of_a_document_of_which_a_role_sees_some_fields_masked_the_others_are_taken(show: Show) -> None:
-    """What is masked, holds what is, or is in it, is not taken; all else is as for whoever sees everything."""
+    """What is masked, holds what is, or is in it, is only shown, or not where it is denied; all else is as for others."""
     masked = _masked(show, "$.name.family", "$.history[*].note")
     shown = "refused 42501" if show.denies else "public.records.fields as jsonb"
     assert what(masked, "fields") == shown
@@ -122,10 +122,19 @@ def test_of_a_document_of_which_a_role_sees_some_fields_masked_the_others_are_ta
     for expression in (f"fields {path}" for path in others):
         assert what(masked, expression) == what(OPEN, expression)
     for path in ("'name'", "'name' -> 'family'", "'history'", "'history' -> 0", "'history' -> 0 -> 'note'"):
-        assert what(masked, f"fields -> {path}") == "refused 42501"
+        for taken in (f"fields -> {path}", f"(fields -> {path})::jsonb"):
+            assert what(masked, taken) == ("refused 42501" if show.denies else what(OPEN, taken))
+        for use in ("fields -> {} = '1'", "(fields -> {}) IS NULL", "upper((fields -> {})::text)", "COALESCE(fields -> {}, '1')"):
+            assert what(masked, use.format(path)) == "refused 42501"
     keys, beside = "fields -> 'name' ? 'family'", _masked(show, "$.history[*].note")
     assert what(masked, keys) == what(masked, "fields ? 'ssn'") == what(beside, "fields ? 'ssn'") == "refused 42501"
     assert what(beside, keys) == what(OPEN, keys) == "clear"
+
+
+def test_what_is_denied_hides_no_other_field_that_is_masked() -> None:
+    masked = _planner(replace(records_model.DOC, masked=in_part([("$.ssn", Masked(DENY)), ("$.name.family", Masked(NULL))])))
+    assert what(masked, "fields") == what(masked, "fields ->> 'ssn'") == "refused 42501"
+    assert what(masked, "fields ->> 'name'") == what(OPEN, "fields ->> 'name'")
 
 
 def test_a_path_of_another_constant_is_not_taken_for_one_that_was_seen() -> None:

@@ -29,7 +29,7 @@ from phiproxy.sql.text.parse import Node, Statement, location, parse, strings
 from phiproxy.sql.values.uses import Nullness, Plain, Search, Store
 
 _ARITHMETIC = frozenset("+-*/%^")
-_OF_SEQUENCES = ("nextval", "currval")
+_OF_SEQUENCES = ("nextval", "currval", "setval")
 _SHOWN = ("targetList", "valuesLists", "functions")
 _ANY = range(1, 1 << 16)
 _SOURCE = b"phi_source"
@@ -129,9 +129,9 @@ def _joined(offset: int, places: Sequence[int]) -> int:
 
 
 def names_sequences(a: Analysis) -> bool:
-    """Tell whether constants that nextval and currval are given are names, which the server knows: no functions are called so."""
+    """Tell whether constants that nextval and its kin are given are names, which the server knows: nothing else is called so."""
     signatures = a.context.catalog.signatures
-    return signatures is not None and not any(signatures.own_functions(name) for name in _OF_SEQUENCES)
+    return signatures is not None and not any(map(signatures.own_functions, _OF_SEQUENCES))
 
 
 def check_source(source: Part, *, is_of_server: bool = False) -> None:
@@ -139,7 +139,7 @@ def check_source(source: Part, *, is_of_server: bool = False) -> None:
 
     Conditions hold what they like (``check_apart``). What a source shows is stored, or computed with, as is what its derived tables
     show: of given values only those that ask for the server's clock or settings may stand there, and (``is_of_server``) names of
-    sequences. EXISTS shows nothing of its query.
+    sequences. EXISTS shows nothing of its query, and CASE nothing of its conditions.
     """
     for message in _outside_of_exists(source.statement.body):
         for key in _SHOWN:
@@ -154,6 +154,9 @@ def _is_given(message: Node) -> bool:
 
 def _apart_from_settings(tree: Any, *, is_of_server: bool) -> Iterator[Node]:
     if isinstance(tree, dict):
+        if "CaseWhen" in tree:
+            yield from _apart_from_settings(tree["CaseWhen"]["result"], is_of_server=is_of_server)
+            return
         call, cast = tree.get("FuncCall", {}), tree.get("TypeCast", {}).get("arg", {}).get("A_Const", {})
         if strings(call.get("funcname")) in (["current_setting"], ["pg_catalog", "current_setting"]):
             return
@@ -177,25 +180,30 @@ def given_at(part: Node, numbers: Sequence[int] = _ANY, *, names: bool = False) 
 
 
 def sequence_name(call: Node) -> Node | None:
-    """Return the constant by which a call of nextval or currval names its sequence; None for any other call.
+    """Return the constant by which a call of nextval, currval or setval names its sequence; None for any other call.
 
-    ``nextval('numbers')``, ``currval('public.numbers'::regclass)``
+    ``nextval('numbers')``, ``currval('public.numbers'::regclass)``, ``setval('numbers', 42)``: to what number it is set is no
+    secret either, since the server does so.
     """
     names, arguments = strings(call.get("funcname")), call.get("args", [])
-    if names[-1:] not in ([one] for one in _OF_SEQUENCES) or names[:-1] not in ([], ["pg_catalog"]) or len(arguments) != 1:
+    if names[-1:] not in ([one] for one in _OF_SEQUENCES) or names[:-1] not in ([], ["pg_catalog"]) or not arguments:
+        return None
+    if not all("A_Const" in one and "sval" not in one["A_Const"] for one in arguments[1:]):
         return None
     constant = arguments[0].get("TypeCast", {}).get("arg", arguments[0]).get("A_Const", {})
     return constant if isinstance(constant.get("sval"), dict) else None
 
 
-def answered(a: Analysis, text: bytes, numbers: Sequence[int], types: Sequence[int] = ()) -> Part:
+def answered(
+    a: Analysis, text: bytes, numbers: Sequence[int], types: Sequence[int] = (), *, of_source: bool = False
+) -> Part:
     """Return a part of the statement as the server answers it, but for what is computed in RETURNING; Impossible.
 
-    ``numbers`` are the keys of its parameters, ``types`` the OIDs of those that are no client's.
+    ``numbers`` are the keys of its parameters, ``types`` the OIDs of those that are no client's; ``of_source``: it only reads.
     """
     own = declared_types(a, tuple(numbers))
     declared = tuple(of_rest or of_client for of_rest, of_client in zip(types or (0,) * len(own), own, strict=True))
-    context = dataclasses.replace(a.context, declared=declared, default_spans=(), inside=None)
+    context = dataclasses.replace(a.context, declared=declared, default_spans=(), inside=None, of_source=of_source)
     (statement,) = parse(text)
     outcome = analyse(statement, text, context)
     order: Sequence[int] = range(1, len(numbers) + 1)

@@ -85,7 +85,7 @@ def composition(a: Analysis, parts: Parts, refusal: StatementRefused | ValueRefu
     given = split_of(a, parts.select, refusal, parts.waiting, calls=parts.calls, apart=parts.apart)
     types = types_of(a, parts.select)[: len(parts.stored)]
     source_parameters = tuple(parts.select.parameters[n - 1] for n in given.source_parameters)
-    sources = [answered(a, given.source, source_parameters)] if given.source else []
+    sources = [answered(a, given.source, source_parameters, of_source=True)] if given.source else []
     for source in sources:
         check_source(source, is_of_server=names_sequences(a))
     given = dataclasses.replace(

@@ -11,13 +11,16 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.column_types import by_oid
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
+from phiproxy.sql.pg_errors.names_and_signatures import Level, resolve
 from phiproxy.sql.result import Rest, Split, SplitWrite
+from phiproxy.sql.split.blocks import column_references
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
 from phiproxy.sql.split.statement import NO_CALLS, Calls
 from phiproxy.sql.split.writes.checks import Part, answered, check_whatever_is_given
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed, Span
+from phiproxy.sql.split.writes.composed_select import read_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn import calls_in, is_changing, is_drawn, name_of
@@ -48,8 +51,7 @@ def computed_values(
 ) -> Split:
     """Split an INSERT … VALUES, or an UPDATE to values that are the same for every row; Impossible for any other.
 
-    What ON CONFLICT sets to something of a row (``SET ssn = excluded.ssn``) stays as it is; ``split_again``: all that it sets, but
-    for what the server is asked for.
+    What ON CONFLICT sets to something of a row (``SET ssn = excluded.ssn``) stays as it is; ``split_again``: all that it sets does.
 
     INSERT INTO patients (ssn, city) VALUES (initcap($1), $2)
     → rest: SELECT q.q1 FROM (SELECT initcap($1)) AS q (q1)
@@ -58,20 +60,27 @@ def computed_values(
     INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = gen_random_uuid()::text
     → source: SELECT gen_random_uuid()
     → write: INSERT INTO members (mrn) VALUES ($2) ON CONFLICT (mrn) DO UPDATE SET email = $1
+
+    INSERT INTO members (mrn) VALUES ($1)
+      ON CONFLICT (mrn) DO UPDATE SET email = (SELECT lower(full_name) FROM patients WHERE id = 1)
+    → source: SELECT patients.full_name FROM patients WHERE id = 1
+    → write: INSERT INTO members (mrn) VALUES ($2) ON CONFLICT (mrn) DO UPDATE SET email = $1
     """
-    computed = [given for given in write.values if given.computed]
-    of_conflict = [given for given in write.conflict if given.computed and not given.of_row]
-    if split_again is not None:
-        of_conflict = [given for given in of_conflict if is_changing(given.node)]
+    computed, again = [given for given in write.values if given.computed], split_again is not None
+    of_conflict = [one for one in write.conflict if one.computed]
+    of_conflict = [one for one in of_conflict if (reads_no_row(a, spans, write, one) if one.of_row else not again)]
+    behind = again and any(is_drawn(one.node) for one in write.conflict)
     if any(given.picks[1] for given in (*computed, *of_conflict)):
         raise Impossible("a query that gives several values")
-    if not (computed or of_conflict) or (write.kind == "UpdateStmt" and any(given.of_row for given in computed)):
+    if not (computed or of_conflict or behind) or (write.kind == "UpdateStmt" and any(given.of_row for given in computed)):
         raise Impossible("nothing is computed that is the same for every row")
     if write.kind == "UpdateStmt" and any(is_changing(given.node) for given in computed):
         raise Impossible("a value that each row has its own of")
     if any(is_changing(given.node) for given in of_conflict):
         _check_one_conflict(write, of_conflict)
-    values = asked_values(a, write, computed, of_conflict)
+    values = asked_values(a, write, computed, of_conflict, behind=behind)
+    if not values:
+        raise Impossible("nothing of the proposed row is computed, or drawn")
     if len({value.key for value in values}) < len(values):
         try:
             return _split(a, spans, write, values, refusal, split_again, together=True)
@@ -81,13 +90,18 @@ def computed_values(
     return _split(a, spans, write, values, refusal, split_again, together=False)
 
 
-def asked_values(a: Analysis, write: Written, computed: Sequence[Given], of_conflict: Sequence[Given]) -> list[AskedValue]:
-    """Return what is asked for of these values, in its order: where something is drawn, all of VALUES that is; Impossible."""
-    drawing = any(is_drawn(given.node) for given in computed)
+def asked_values(
+    a: Analysis, write: Written, computed: Sequence[Given], of_conflict: Sequence[Given], *, behind: bool = False
+) -> list[AskedValue]:
+    """Return what is asked for of these values, in its order: where something is drawn, all of VALUES that is; Impossible.
+
+    ``behind``: what DO UPDATE sets is drawn, behind all of VALUES.
+    """
+    drawing = behind or any(is_drawn(given.node) for given in computed)
     if drawing:
         computed = [given for given in write.values if given.computed or is_drawn(given.node)]
     _check_volatile(a, [*computed, *of_conflict])
-    defaults = check_drawn(a, write, computed)
+    defaults = check_drawn(a, write, computed, behind=behind)
     values = [_asked_value(a, write, given) for given in (*computed, *of_conflict)]
     values += [_default(a, write, default) for default in defaults]
     if drawing and len(write.clauses.rows) == 1:
@@ -97,11 +111,30 @@ def asked_values(a: Analysis, write: Written, computed: Sequence[Given], of_conf
     return values
 
 
+def reads_no_row(a: Analysis, spans: Spans, write: Written, given: Given) -> bool:
+    """Tell whether an expression has its columns in subqueries of its own, so that it is the same for every row.
+
+    A name without a dot is a column of a query inside before it is one of EXCLUDED; but a row of one comes behind all columns.
+    """
+    if given.picks[1]:
+        return False
+    select = Composed(a.text, spans)
+    if write.clauses.before is not None:
+        select.add(write.clauses.before, " ")
+    try:
+        whole, _ = read_of(a, select.add("SELECT ", *given.as_select))
+    except (Impossible, StatementRefused):
+        return False
+    for names, seen in column_references(whole.verdict, {"SelectStmt": whole.body}, Level()):
+        if names != ["*"] and resolve(seen, names) is None:
+            return False
+    return True
+
+
 def _check_one_conflict(write: Written, given: Sequence[Given]) -> None:
     """Go on where one row at most is set to these values, and nobody can tell that they were made in vain; RefusedWithHint.
 
-    INSERT INTO members (mrn) VALUES ($1) ON CONFLICT (mrn) DO UPDATE SET email = 'M' || nextval('numbers')
-    → refused 0A000
+    Others are asked for with the rows in conflict (``conflicts``).
     """
     if len(write.clauses.rows) != 1 or any(is_drawn(one.node) for one in given):
         raise RefusedWithHint("a value that each row in conflict has its own of, or that none has", ASKED_FIRST)
@@ -110,7 +143,7 @@ def _check_one_conflict(write: Written, given: Sequence[Given]) -> None:
 def _check_volatile(a: Analysis, computed: Sequence[Given]) -> None:
     """Go on where no volatile function is called but those of which is known what their results depend on; RefusedWithHint.
 
-    INSERT INTO patients (mrn) VALUES ('M' || setval('numbers', 7))
+    INSERT INTO patients (mrn) VALUES ('M' || pg_sleep(1)::text)
     → refused 0A000
     """
     signatures = a.context.catalog.signatures
@@ -172,6 +205,7 @@ def _split(
         types = [0 if n > 0 else stored[-n - 1].type.oid for n in changed.parameters]
         check_whatever_is_given(answered(a, changed.text, changed.parameters, types))
     clear = [n for n, one in enumerate(stored) if not one.computed]
+    called = AT_EACH_CALL if draws(write) or any(value.default for value in values) else VOLATILE
     return composition(
         a,
         Parts(
@@ -182,7 +216,7 @@ def _split(
             [write.target],
             returns=write.clauses.returning is not None,
             waiting=write.waiting,
-            calls=NO_CALLS if together or write.kind != "InsertStmt" else Calls(once=AT_EACH_CALL if draws(write) else VOLATILE),
+            calls=NO_CALLS if together or write.kind != "InsertStmt" else Calls(once=called),
             clear=clear_outputs(a, select, clear) if clear else (),
             split_again=partial(split_again, a, changed) if split_again is not None else None,
         ),

@@ -24,7 +24,8 @@ from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.pieces import Replaced, from_item, rest_of, table_span, unqualified
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.rest_nodes import check_rest, check_rows, row_references
-from phiproxy.sql.split.statement import Whole
+from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
+from phiproxy.sql.split.statement import Calls, Whole
 from phiproxy.sql.split.tables import TableColumn, mentioned, needed, tables
 from phiproxy.sql.split.values import ServerValue, server_values
 from phiproxy.sql.split.writes.checks import answered
@@ -43,6 +44,8 @@ from phiproxy.sql.split.writes.conflict_target import (
     in_one_row,
 )
 from phiproxy.sql.split.writes.described import described
+from phiproxy.sql.split.writes.drawn import is_drawn
+from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, check_drawn_of_conflict, draws_before_conflict
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, shows_all
 from phiproxy.sql.split.writes.targets import carried_as
 from phiproxy.sql.split.writes.written import ALIAS, Given, Written, assigned_rows
@@ -52,6 +55,10 @@ from phiproxy.types.declared import DeclaredType
 
 _WITH_ARGUMENTS = re.compile(rb"\(\s*[^\s)]")
 _INTEGER = DeclaredType.builtin("int4")
+_LOCKED = "phi_locked"
+"""What these are called when they are locked."""
+_AROUND = 2
+"""The conditions around what is set: that there is a row, and that of DO UPDATE."""
 _ROWS, _ROW = "phi_rows", "phi_row"
 """What the proposed rows are called in the source, and their number."""
 
@@ -98,7 +105,8 @@ def computed_conflicts(a: Analysis, spans: Spans, write: Written, refusal: State
       WHERE (m.ctid, m.tableoid) IN (SELECT phi_write.phi_1::tid, phi_write.phi_2::oid
       FROM ROWS FROM (pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[])) AS phi_write (phi_1, phi_2))
 
-    Values of the server's (``email || now()``) are columns of the source, so that only rows that are there ask for them.
+    Values of the server's (``email || now()``) are columns of the source, so that only rows that are there ask for them, each for
+    its own (``email || gen_random_uuid()``).
     """
     upsert = _upsert(a, spans, write)
     catalog, target = a.context.catalog, write.target
@@ -151,6 +159,8 @@ def _upsert(a: Analysis, spans: Spans, write: Written) -> _Upsert:
         raise RefusedWithHint("rows in conflict that a view may not show", HIDDEN)
     if len({tuple(row) for row in rows}) > 1:
         raise Impossible("rows of different columns")
+    if check_drawn_of_conflict(a, write) and draws_before_conflict(write):
+        raise RefusedWithHint("what is drawn before is computed first", ASKED_FIRST)
     keys = list(conflict_keys(write.body["onConflictClause"], target))
     excluded = frozenset(excluded_columns(asked))
     for row in rows:
@@ -167,8 +177,13 @@ def _source(upsert: _Upsert, computed: _Computed) -> Composed:
     source, label = Composed(upsert.a.text, upsert.spans), upsert.label
     names = [quote_ident(key, always=True) for key in upsert.keys]
     columns = [f"{label}.{quote_ident(c.name, always=True)}" for c in computed.columns]
-    columns += (value.written.decode() for value in computed.of_server.values())
-    source.add(f"SELECT {', '.join([f'{_ROWS}.{_ROW}', *columns])} FROM (VALUES ")
+    asked = [value.written.decode() for value in computed.of_server.values()]
+    drawn = any(value.each for value in computed.of_server.values())
+    if drawn:  # when the row is locked, and not for one that another session deletes meanwhile
+        locked = [f"{_LOCKED}.{quote_ident(c.name, always=True)}" for c in computed.columns]
+        source.add(f"SELECT {', '.join([f'{_LOCKED}.{_ROW}', *locked, *asked])} FROM (")
+    shown = [f"{_ROWS}.{_ROW}", *columns, *([] if drawn else asked)]
+    source.add(f"SELECT {', '.join(shown)} FROM (VALUES ")
     for number, row in enumerate(upsert.rows, start=1):
         source.add(", " if number > 1 else "", f"({number}::int4")
         for key in upsert.keys:
@@ -179,7 +194,7 @@ def _source(upsert: _Upsert, computed: _Computed) -> Composed:
     source.add(f") AS {_ROWS} ({', '.join([_ROW, *names])}), ", upsert.write.clauses.relation, f" WHERE {equal}")
     changed = {one.column for one in upsert.write.conflict}
     lock = "FOR UPDATE" if sets_key(upsert.a, upsert.write.target, changed) else "FOR NO KEY UPDATE"
-    return source.add(f" {lock} OF {label}")
+    return source.add(f" {lock} OF {label}{f') AS {_LOCKED}' if drawn else ''}")
 
 
 def _select(upsert: _Upsert) -> Composed:
@@ -239,7 +254,9 @@ def _rest(upsert: _Upsert, stored: Sequence[Stored], values: Sequence[Stored]) -
     if others or outputs is None:
         raise Impossible("another table is read")
     own = Spans(inner.tokens())
-    asked, taken = server_values(Whole(inner, statement.body, [table], verdict, own), ())
+    drawn = any(is_drawn(one.node) for one in upsert.computed)
+    calls = Calls(once=AT_EACH_CALL if drawn else VOLATILE)
+    asked, taken = server_values(Whole(inner, statement.body, [table], verdict, own, calls=calls), ())
     _check_of_conflict(upsert, select, asked)
     check_rest(verdict, statement.body, taken)
     check_rows(verdict, statement.body, (), {table.label})
@@ -270,9 +287,13 @@ def _check_of_conflict(upsert: _Upsert, select: Composed, asked: Sequence[Server
     → source: SELECT phi_rows.phi_row, m.email, m.ctid, m.tableoid, now() FROM (VALUES (1::int4, CAST($1 AS varchar))) AS phi_rows
       (phi_row, mrn), members AS m WHERE m.mrn = phi_rows.mrn FOR NO KEY UPDATE OF m
     """
-    spans = [*(one.span for one in upsert.computed), *([upsert.condition] if upsert.condition is not None else [])]
+    computed = [one.span for one in upsert.computed]
+    condition = [upsert.condition] if upsert.condition is not None else []
     for value in asked:
-        if value.name not in MOMENTS and _WITH_ARGUMENTS.search(value.written) is not None:
+        if len(value.conditions) > _AROUND:
+            raise Impossible("a call in a branch, which the source would make in vain")
+        spans = computed if value.each else [*computed, *condition]
+        if not value.each and value.name not in MOMENTS and _WITH_ARGUMENTS.search(value.written) is not None:
             raise Impossible("a call that may fail, as of current_setting('x'), where PostgreSQL may not make it")
         places = [select.origin(at) for at in range(value.start, max(value.end, value.start + 1))]
         if not any(start <= at < end for at in places for start, end in spans):

@@ -14,7 +14,7 @@ from phiproxy.sql.text.token_spans import OPEN, Spans
 
 _TYPES = {
     "clock_timestamp": "timestamptz", "currval": "int8", "gen_random_uuid": "uuid", "lastval": "int8", "nextval": "int8",
-    "random": "float8", "random_normal": "float8", "timeofday": "text", "uuidv4": "uuid", "uuidv7": "uuid",
+    "random": "float8", "random_normal": "float8", "setval": "int8", "timeofday": "text", "uuidv4": "uuid", "uuidv7": "uuid",
 }  # fmt: skip
 _OPERANDS = ("lexpr", "rexpr", "arg", "args")
 
@@ -64,19 +64,38 @@ def called_by_server(a: Analysis, spans: Spans, body: Node) -> list[tuple[int, i
     return sorted(found)
 
 
-def is_always_called(node: Node, signatures: Any) -> bool:
-    """Tell whether what is drawn in an expression is drawn at each evaluation, and not left out by PostgreSQL's planner.
+def is_called_where_reached(node: Node, signatures: Any) -> bool:
+    """Tell whether what is drawn in an expression is drawn wherever its branch is reached: PostgreSQL's planner leaves none out.
 
-    Of a strict function with a constant NULL among its arguments it makes a NULL, as of ``nextval('s') || NULL``.
+    Of a strict function with a constant NULL among its arguments it makes a NULL, as of ``nextval('s') || NULL``. So it does where
+    a CASE among them is one, while another of them draws: ``nextval('s') || CASE WHEN false THEN nextval('s') END``.
     """
     kind, body = only(node)
     inner = [one for key in _OPERANDS if key in body for one in _listed(body[key])]
     if kind == "FuncCall" and name_of(body) in DRAWN:
-        return True
+        return all(_is_no_null(one, signatures) for one in inner)
+    if kind in ("CaseExpr", "CoalesceExpr"):
+        branches = inner if kind == "CoalesceExpr" else [*_results(body)]
+        drawing = [one for one in branches if is_drawn(one)]
+        return _count(drawing) == _count(node) and all(is_called_where_reached(one, signatures) for one in drawing)
+    several = sum(map(is_drawn, inner)) > 1
     for one in inner:
-        if not (is_always_called(one, signatures) if is_drawn(one) else _is_no_null(one, signatures)):
+        if is_drawn(one) and not is_called_where_reached(one, signatures):
+            return False
+        if (several or not is_drawn(one)) and not _is_no_null(one, signatures):
             return False
     return kind in ("FuncCall", "TypeCast") or (kind == "A_Expr" and body["kind"] == "AEXPR_OP")
+
+
+def _count(tree: Any) -> int:
+    return sum(name_of(call) in DRAWN for call in calls_in(tree))
+
+
+def _results(case: Node) -> Iterator[Node]:
+    """Yield the results of a CASE of conditions; none of a CASE of values, whose conditions are not written out."""
+    if "arg" not in case:
+        yield from (only(when)[1]["result"] for when in case["args"])
+        yield from _listed(case.get("defresult", []))
 
 
 def _listed(value: Any) -> Iterator[Node]:

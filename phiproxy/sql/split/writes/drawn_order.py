@@ -14,7 +14,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
 from phiproxy.sql.split.writes.checks import names_sequences, sequence_name
-from phiproxy.sql.split.writes.drawn import calls_in, is_always_called, is_drawn, name_of
+from phiproxy.sql.split.writes.drawn import calls_in, is_called_where_reached, is_drawn, name_of
 from phiproxy.sql.split.writes.written import Given, Written
 from phiproxy.sql.text.parse import Node
 
@@ -40,8 +40,10 @@ def place_of(relation: Relation, name: str) -> int:
     return next(n for n, column in enumerate(relation.columns) if column.name == name)
 
 
-def check_drawn(a: Analysis, write: Written, taken: Sequence[Given]) -> list[Default]:
+def check_drawn(a: Analysis, write: Written, taken: Sequence[Given], *, behind: bool = False) -> list[Default]:
     """Return the defaults that the source must draw together with the values that are ``taken`` to it; Impossible.
+
+    ``behind``: what DO UPDATE sets is drawn, too, behind all of them.
 
     INSERT INTO patients (mrn) VALUES ('M' || nextval('numbers'))
     → source: SELECT pg_catalog.nextval('public.patients_id_seq'), nextval('numbers')
@@ -49,7 +51,7 @@ def check_drawn(a: Analysis, write: Written, taken: Sequence[Given]) -> list[Def
     """
     drawing = [given for given in taken if is_drawn(given.node)]
     signatures, relation = a.context.catalog.signatures, write.target.relation
-    if signatures is None or not drawing:
+    if signatures is None or not (drawing or behind):
         return []
     several = write.kind != "InsertStmt" or len(write.clauses.rows) != 1
     if relation.kind not in "rp":
@@ -58,7 +60,7 @@ def check_drawn(a: Analysis, write: Written, taken: Sequence[Given]) -> list[Def
         raise RefusedWithHint("a trigger before the statement may draw first", ASKED_FIRST)
     if several and fires_for_rows(a, write):
         raise RefusedWithHint("a trigger for each row may look at what was drawn", ASKED_FIRST)
-    if not names_sequences(a) or not all(is_always_called(given.node, signatures) for given in drawing):
+    if not names_sequences(a) or not all(is_called_where_reached(given.node, signatures) for given in drawing):
         raise RefusedWithHint("something that is not drawn for each row", ASKED_FIRST)
     _check_others(a, write, drawing, several=several)
     if write.kind == "UpdateStmt":
@@ -67,7 +69,41 @@ def check_drawn(a: Analysis, write: Written, taken: Sequence[Given]) -> list[Def
         if places != sorted(places) or any(_draws(relation.column(given.column)) is not None for given in words):
             raise RefusedWithHint("values that are drawn in another order than that of the columns", ASKED_FIRST)
         return []
-    return _defaults(a, write, drawing, several=several)
+    return _defaults(a, write, drawing, several=several, behind=behind)
+
+
+def check_drawn_of_conflict(a: Analysis, write: Written) -> bool:
+    """Tell whether what DO UPDATE sets is drawn; RefusedWithHint where PostgreSQL may draw in another order than source and write.
+
+    PostgreSQL draws it behind all of the proposed row, for a row that is there.
+
+    INSERT INTO patients (id, notes) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET notes = EXCLUDED.notes || nextval('numbers')
+    → source: SELECT phi_locked.phi_row, phi_locked.notes, …, nextval('numbers') FROM (SELECT … FROM (VALUES (1::int4,
+      CAST(1 AS int4))) AS phi_rows (phi_row, id), patients WHERE … FOR NO KEY UPDATE OF patients) AS phi_locked
+    """
+    signatures, relation = a.context.catalog.signatures, write.target.relation
+    drawing = [one for one in write.conflict if is_drawn(one.node)]
+    if signatures is None or not drawing:
+        return False
+    if len(write.clauses.rows) != 1 or write.clauses.updated_where is not None:
+        raise RefusedWithHint("values that are drawn for some of several rows", ASKED_FIRST)
+    if relation.kind not in "rp" or relation.statement_triggers or any(one.diverted for one in _with_partitions(a, relation)):
+        raise RefusedWithHint("what may draw before it", ASKED_FIRST)
+    if not names_sequences(a) or not all(one.computed and is_called_where_reached(one.node, signatures) for one in drawing):
+        raise RefusedWithHint("something that is not drawn for each row in conflict", ASKED_FIRST)
+    places = [place_of(relation, one.column) for one in drawing]
+    words = [one.column for one in write.conflict if "SetToDefault" in one.node]
+    if places != sorted(places) or any(_draws(relation.column(name)) is not None for name in words):
+        raise RefusedWithHint("values that are drawn in another order than that of the columns", ASKED_FIRST)
+    _check_others(a, write, drawing, several=False)
+    return True
+
+
+def draws_before_conflict(write: Written) -> bool:
+    """Tell whether the proposed row of an INSERT is drawn in part: a value of VALUES, or a default."""
+    given = {one.column for one in write.values if "SetToDefault" not in one.node}
+    defaults = (column for column in write.target.relation.columns if column.name not in given)
+    return any(is_drawn(one.node) for one in write.values) or any(_draws(column) is not None for column in defaults)
 
 
 def fires_for_rows(a: Analysis, write: Written) -> bool:
@@ -99,7 +135,7 @@ def _check_others(a: Analysis, write: Written, drawing: Sequence[Given], *, seve
             raise RefusedWithHint("a volatile function beside something that is drawn", ASKED_FIRST)
 
 
-def _defaults(a: Analysis, write: Written, drawing: Sequence[Given], *, several: bool) -> list[Default]:
+def _defaults(a: Analysis, write: Written, drawing: Sequence[Given], *, several: bool, behind: bool) -> list[Default]:
     relation = write.target.relation
     words = [one for one in write.values if "SetToDefault" in one.node]
     if write.body.get("override") == "OVERRIDING_USER_VALUE" or (several and words and write.body.get("override") in _OVERRIDES):
@@ -107,7 +143,7 @@ def _defaults(a: Analysis, write: Written, drawing: Sequence[Given], *, several:
     given = {one.column for one in (*write.values, *write.query)}
     if several:  # where DEFAULT stands in all rows of GENERATED ALWAYS, it is drawn behind each row
         given -= {c.name for c in relation.columns if c.drawn is not None and c.drawn.identity == "a" and words}
-    last = max(place_of(relation, one.column) for one in drawing)
+    last = len(relation.columns) if behind else max(place_of(relation, one.column) for one in drawing)
     result = list[Default]()
     for column in relation.columns:
         drawn = _draws(column)

@@ -13,6 +13,8 @@ from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS
 from phiproxy.sql.result import Split, Waiting
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.remaining import bodies
+from phiproxy.sql.split.same_answers import VOLATILE
+from phiproxy.sql.split.statement import Calls
 from phiproxy.sql.split.tables import mentioned
 from phiproxy.sql.split.writes.clauses import Clauses
 from phiproxy.sql.split.writes.clear_values import clear_values
@@ -20,8 +22,10 @@ from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import read_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows
 from phiproxy.sql.split.writes.described import add_given, has_parameter
+from phiproxy.sql.split.writes.drawn import calls_in, is_changing, is_drawn, name_of
+from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST
 from phiproxy.sql.split.writes.merge_clauses import Merge, When, merge_of
-from phiproxy.sql.split.writes.merge_source import matching
+from phiproxy.sql.split.writes.merge_source import derived_values, matching
 from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.targets import BY_COMMAND, target_of
@@ -115,6 +119,7 @@ def merged_rows(a: Analysis, spans: Spans, refusal: StatementRefused | ValueRefu
         waiting=waiting,
         chosen=chosen,
         clear=clear_values(a, select, clear, _conditions(merged.merge), sealed),
+        calls=Calls(once=VOLATILE),
     )
     return composition_or_apart(a, parts, refusal)
 
@@ -139,7 +144,28 @@ def _merged(a: Analysis, spans: Spans) -> Merged:
     if not kept or calls_volatile(a, [body["sourceRelation"], body["joinCondition"], body.get("withClause", {})]):
         raise Impossible("nothing is done, or something may answer otherwise when it is asked again")
     carried = [[one for one in when.values if not _stays(merge, one)] for when in kept]
+    _check_calls(a, merge, kept, carried)
     return Merged(a, spans, merge, row_keys(a, target), kept, carried, _beside(a, spans, merge))
+
+
+def _check_calls(a: Analysis, merge: Merge, kept: Sequence[When], carried: Sequence[Sequence[Given]]) -> None:
+    """Go on where volatile functions are called only for the one row that is inserted, and in vain if none is; RefusedWithHint.
+
+    MERGE INTO members m USING (VALUES ($1)) AS s (mrn) ON m.mrn = s.mrn
+      WHEN NOT MATCHED THEN INSERT (mrn, email) VALUES (s.mrn, gen_random_uuid()::text)
+    → source: SELECT … FROM (SELECT … FROM members m WHERE …) AS t1
+      FULL JOIN (SELECT true AS c5, gen_random_uuid() AS c6) AS t2 ON false
+    """
+    computed = [(when, one.node) for when, values in zip(kept, carried, strict=True) for one in values]
+    changing = [(when, node) for when, node in computed if is_changing(node)]
+    may_fail = any("args" in call for _, node in changing for call in calls_in(node) if name_of(call) in VOLATILE)
+    if may_fail or any(is_drawn(node) or when.kind != _NO_TARGET for when, node in changing) or is_changing(_conditions(merge)):
+        raise RefusedWithHint("a value that each of several rows has its own of, or that none has", ASKED_FIRST)
+    signatures, given = a.context.catalog.signatures, derived_values(merge.body["sourceRelation"])
+    assert signatures is not None
+    sets = given is not None and any(f.rows for call in calls_in(given[1]) for f in signatures.functions(name_of(call)))
+    if changing and (given is None or sets or len(given[1].get("valuesLists", [()])) != 1):
+        raise RefusedWithHint("a value that each of several rows has its own of", ASKED_FIRST)
 
 
 def _beside(a: Analysis, spans: Spans, merge: Merge) -> list[Beside]:

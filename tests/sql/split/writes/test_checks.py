@@ -67,7 +67,7 @@ OF_ANOTHER_MEANING = [
     "WITH log AS (SELECT 'x'::text AS msg) DELETE FROM patients WHERE notes ILIKE '%x%' RETURNING (SELECT max(msg) FROM log)",
     "UPDATE diverted SET ssn = upper(ssn)",
     "UPDATE patients SET notes = notes || '!' WHERE CURRENT OF c",
-    "UPDATE patients SET notes = pg_backend_pid() || setval('numbers', 1)::text",
+    "UPDATE patients SET notes = pg_backend_pid() || pg_sleep(1)::text",
     "WITH gone AS (DELETE FROM visits RETURNING diagnosis) UPDATE patients SET notes = upper(notes) FROM gone",
     "UPDATE people SET born = notes FROM patients",
 ]

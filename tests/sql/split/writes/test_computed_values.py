@@ -15,9 +15,9 @@ from tests.fixtures.model import VIEW, planner
 @pytest.mark.parametrize(
     "text",
     [
-        "INSERT INTO patients (mrn) VALUES ('M' || setval('numbers', 7))",
+        "INSERT INTO patients (mrn) VALUES ('M' || pg_sleep(1)::text)",
         "INSERT INTO patients (mrn) VALUES ('M' || nextval('numbers') || NULL)",
-        "INSERT INTO patients (mrn, city) VALUES ('M' || nextval('numbers'), setval('numbers', 7))",
+        "INSERT INTO patients (mrn, city) VALUES ('M' || nextval('numbers'), pg_sleep(1)::text)",
         "INSERT INTO springfield (social) VALUES ('M' || nextval('numbers'))",
         "INSERT INTO visits (diagnosis) SELECT room || nextval('numbers') FROM visits WHERE nextval('numbers') > 1",
         "UPDATE patients SET notes = 'n' || currval('numbers'), ssn = 's' || nextval('numbers')",

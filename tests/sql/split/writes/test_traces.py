@@ -54,7 +54,7 @@ SECRETS = {
     "SELECT count(*) FROM patients p JOIN log l ON l.msg = p.ssn": "!",
     "SELECT count(*) FROM generate_series(1, 3) g": ".",
     "SELECT count(*) FROM pairs()": "!",
-    "SELECT random(), now(), current_date, read_ssn(1), setval('s', 1), nextval('s')": "...!!.",
+    "SELECT random(), now(), current_date, read_ssn(1), setval('s', 1), nextval('s')": "...!..",
     "SELECT CASE WHEN active THEN 'a' END, CASE WHEN ssn = '' THEN 'a' END, row_to_json(p), p.* IS NULL FROM patients p": ".!!!",
 }
 
