@@ -51,14 +51,14 @@ An error: it cannot be done, and stays as it is; the job says so at its end.
 class Batch(NamedTuple):
     """What became of a batch: rows ``read`` and ``written``, and those ``left`` that others were at work on for too long.
 
-    ``wrong``: the keys of rows that could not be done, and why.
+    ``wrong``: how rows are named that could not be done, and why.
     """
 
     read: int
     written: int
     left: int
     cursor: tuple[str, ...]
-    wrong: tuple[tuple[tuple[str, ...], str], ...] = ()
+    wrong: tuple[tuple[str, str], ...] = ()
 
 
 Commit = Callable[[Connection, Batch], Awaitable[None]]
@@ -147,8 +147,8 @@ class Batches:
 
     async def _do(self, taken: _Taken, commit: Commit, sent: asyncio.Event) -> Batch:
         rows, done, _ = taken
-        wrong: list[tuple[tuple[str, ...], str]] = []
-        changes = _sorted(rows, done, wrong)
+        wrong: list[tuple[str, str]] = []
+        changes = self._sorted(rows, done, wrong)
         if len(changes) >= STRIPES * FEWEST_OF_STRIPE:
             whole = Batch(len(rows), len(changes), 0, rows[-1].key, tuple(wrong))
             batch, locked = await self._write_stripes(whole, rows, changes, commit, sent)
@@ -167,7 +167,7 @@ class Batches:
                     break
             await asyncio.sleep(RETRY_AFTER)
             tried = await self._rows(self._scan.again(left))
-            changes, left = _sorted(tried, await self._work(tried), wrong), []
+            changes, left = self._sorted(tried, await self._work(tried), wrong), []
         self._size.took(len(rows), taken.seconds, locked)
         return batch
 
@@ -228,6 +228,16 @@ class Batches:
         ((positions, seconds),) = await _tuples(self._conn, self._scan.write(changes))
         return _note(changes, positions, left), seconds
 
+    def _sorted(self, rows: Sequence[Row], done: Sequence[Done], wrong: list[tuple[str, str]]) -> list[Changed]:
+        """Return the rows that are to be written; those that could not be done are added to ``wrong``."""
+        changes: list[Changed] = []
+        for row, new in zip(rows, done, strict=True):
+            if isinstance(new, SealError):
+                wrong.append((self._scan.spelled(row), new.message))
+            elif new is not None:
+                changes.append((row, new))
+        return changes
+
     async def _rows(self, statement: Statement) -> list[Row]:
         width = len(self._scan.key)
         return [Row(row[:width], row[width:]) for row in await _tuples(self._reading, statement)]
@@ -238,17 +248,6 @@ def _note(changes: Sequence[Changed], positions: Iterable[int], left: list[Row])
     written = set(positions)
     left += [row for n, (row, _) in enumerate(changes, 1) if n not in written]
     return len(written)
-
-
-def _sorted(rows: Sequence[Row], done: Sequence[Done], wrong: list[tuple[tuple[str, ...], str]]) -> list[Changed]:
-    """Return the rows that are to be written; those that could not be done are added to ``wrong``."""
-    changes: list[Changed] = []
-    for row, new in zip(rows, done, strict=True):
-        if isinstance(new, SealError):
-            wrong.append((row.key, new.message))
-        elif new is not None:
-            changes.append((row, new))
-    return changes
 
 
 async def _tuples(conn: Connection, statement: Statement) -> list[tuple[Any, ...]]:

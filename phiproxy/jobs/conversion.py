@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import psycopg
 
+from phiproxy.crypto.envelope import OVERHEAD, SLOT_LENGTH
 from phiproxy.jobs.converted_indexes import OF_TAGS, ConvertedIndex, indexes_over, plain_indexes, tag_indexes
 from phiproxy.jobs.dependent_keys import GeneratedTags, StoredKey, keys_over, plain_keys, sealed_keys, secured_tags
 from phiproxy.jobs.dependent_others import converted_others, others_over
@@ -100,6 +101,8 @@ class ConvertedTable:
     opening: bool = False
     """Whether it is the way back: the columns are sealed, and what is filled beside them is plain."""
     indexes: Mapping[TableName, tuple[ConvertedIndex, ...]] = field(default_factory=dict)
+    listed: frozenset[str] = frozenset()
+    """Those of its columns that the policy lists, whether they are to be converted or not."""
     tags: GeneratedTags = field(default_factory=GeneratedTags)
     """Generated columns that are added with the hidden ones."""
 
@@ -150,6 +153,10 @@ class _Looking:
         """Return the document that a column is now, where fields of it are sealed already."""
         table = self.sealed.by_name.get((column.schema, column.table)) if self.sealed is not None else None
         return table.columns.get(column.name) if table is not None else None
+
+    def listed(self, table: TableName) -> frozenset[str]:
+        """Return the columns of a table that the policy lists."""
+        return frozenset(column.name for column in self.policy.columns() if (column.schema, column.table) == table)
 
     async def result(self, tables: list[ConvertedTable]) -> Look:
         """Return what was seen of these tables, with what joins them, and hangs on several."""
@@ -291,8 +298,9 @@ async def _look_back_at(looking: _Looking, name: TableName, columns: list[Protec
             " says that nobody minds"
         )
     return ConvertedTable(
-        name, root.owner, tuple(family), not root.stores, tuple(converted), orders, guards, opening=True, indexes=indexes
-    )
+        name, root.owner, tuple(family), not root.stores, tuple(converted), orders, guards, opening=True, indexes=indexes,
+        listed=looking.listed(name),
+    )  # fmt: skip
 
 
 async def hanging(conn: Connection, tables: Sequence[ConvertedTable]) -> tuple[object, ...]:
@@ -415,7 +423,7 @@ async def _look_at(looking: _Looking, name: TableName, columns: list[ProtectedCo
     tags = secured_tags(name, columns) if relation.row_security else GeneratedTags()
     return ConvertedTable(
         name, root.owner, tuple(family), not root.stores, tuple(converted), orders, guards, looking.decode,
-        looking.tenant_by, indexes=indexes, tags=tags,
+        looking.tenant_by, indexes=indexes, listed=looking.listed(name), tags=tags,
     )  # fmt: skip
 
 
@@ -482,15 +490,15 @@ def _of_column(relation: Relation, column: ProtectedColumn, own: PhysicalColumn,
 
 
 async def _told(conn: Connection, table: ConvertedTable) -> list[str]:
-    """Say how large a table is, and who else has what it holds."""
-    oids = [part.oid for part in table.family]
-    ((size, rows),) = await rows_of(
-        conn,
-        "SELECT pg_catalog.pg_size_pretty(pg_catalog.sum(pg_catalog.pg_total_relation_size(oid))),"
-        " pg_catalog.sum(greatest(reltuples, 0))::int8 FROM pg_catalog.pg_class WHERE oid = ANY (%s::oid[])",
-        oids,
-    )
-    notes = [f"{table.label}: about {rows} rows, {size}"]
+    """Say how large a table is, what room it takes to convert it, and who else has what it holds."""
+    notes: list[str] = []
+    if table.parts:  # a partitioned table may have none
+        ((rows, size, more, places),) = await rows_of(conn, _SIZES, _more_of_row(table), [part.oid for part in table.parts])
+        counted = f"about {rows} rows" if rows is not None else "never analysed"
+        notes.append(
+            f"{table.label}: {counted}, {size}; up to about {more} more in {', '.join(places)} until it is rewritten, beside WAL:"
+            " whether that is free, only the server's machine says"
+        )
     sent, kind = ("plain values", "of their types again") if table.opening else ("envelopes", "bytea, or text,")
     for name, columns, whole in await rows_of(conn, _PUBLISHED, *table.name):
         own = [c.column.name for c in table.columns if c.column.name in columns]
@@ -500,6 +508,31 @@ async def _told(conn: Connection, table: ConvertedTable) -> list[str]:
             needed = ", ".join(c.shadow for c in table.columns)
             notes.append(f"publication {name} sends every column: its subscribers need {needed} before the job begins")
     return notes
+
+
+# Each row is written once more, with entries in all indexes, and beside it what is in it already, as the other kind of value.
+# Of a table that was never analysed it is not known how many rows are in it: of 40 bytes at least.
+_SIZES: Final = """
+SELECT CASE WHEN bool_and(c.reltuples >= 0) THEN pg_catalog.sum(c.reltuples)::int8 END,
+       pg_catalog.pg_size_pretty(pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid))),
+       pg_catalog.pg_size_pretty(pg_catalog.sum(
+         pg_catalog.pg_total_relation_size(c.oid) + pg_catalog.pg_table_size(c.oid)
+         + %s * CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN c.reltuples / c.relpages ELSE 8192 / 40 END
+         * pg_catalog.pg_relation_size(c.oid) / 8192)::numeric),
+       pg_catalog.array_agg(DISTINCT t.spcname::text)
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+  JOIN pg_catalog.pg_tablespace t ON t.oid = CASE c.reltablespace WHEN 0 THEN d.dattablespace ELSE c.reltablespace END
+ WHERE c.oid = ANY (%s::oid[])
+"""
+_OF_INDEX: Final = 60
+"""Bytes of a row in an index over tags, with the room that the server leaves in it."""
+
+
+def _more_of_row(table: ConvertedTable) -> int:
+    """Return by how many bytes a row grows at most, beside what is in it already: envelopes, and entries of indexes."""
+    sealed = (each for c in table.columns for each in (c.column.with_fields if c.source is None else c.column.with_fields[1:]))
+    envelopes = sum(2 * (OVERHEAD + SLOT_LENGTH * len(each.slots)) + (each.pad or 0) for each in sealed)
+    return envelopes + _OF_INDEX * (1 + max(map(len, table.indexes.values()), default=0))
 
 
 # Who publishes a table, which of its columns (PostgreSQL 14 does not say), and whether all that it has, hidden ones too.

@@ -243,6 +243,7 @@ def attempts_of(run: Run) -> int:
 
 async def settle(run: Run, wanted: list[ColumnName]) -> None:
     """Do what takes its time and keeps nobody out: rows are looked at for NOT NULL, and for constraints that were validated."""
+    run.display.phase(SETTLE, 0)
     checks = await rows_of(
         run.conn,
         "SELECT n.nspname::text, c.relname::text, a.attname::text, k.conname::text, pg_catalog.pg_get_userbyid(c.relowner)::text"

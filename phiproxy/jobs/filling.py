@@ -91,9 +91,8 @@ def _shadows(table: ConvertedTable) -> tuple[str, ...]:
 
 
 def _remembered(table: ConvertedTable, part: Part) -> bool:
-    """Tell whether a row's key may be in the registry: not where it is of a column that is to be sealed."""
-    own = {c.column.name for c in table.columns}
-    return not any(own & set(key.columns) for key in part.key)
+    """Tell whether a row's key may be in the registry, and in messages: not where it is of a column of the policy."""
+    return not any(table.listed & set(key.columns) for key in part.key)
 
 
 class Filling:

@@ -20,7 +20,7 @@ from phiproxy.index.spelling import IDENTITY
 from phiproxy.jobs.batches import Done
 from phiproxy.jobs.records import Progress
 from phiproxy.jobs.relations import Part, family_of
-from phiproxy.jobs.running import JobSite, Run
+from phiproxy.jobs.running import JobSite, Run, Undone
 from phiproxy.jobs.scan import Read, Row, Scan
 from phiproxy.jobs.sealed_definitions import reseal_definitions
 from phiproxy.jobs.sealed_values import SealedValues, key_id_of
@@ -103,7 +103,7 @@ async def columns_of(run: Run, layout: Layout, scopes: Iterable[str]) -> Stored:
 
 
 async def seal_anew(run: Run, keys: frozenset[int], scopes: Iterable[str]) -> None:
-    """Seal anew what is under data keys of these scopes, until nothing is."""
+    """Seal anew what is under data keys of these scopes, until nothing is; Undone when all else is."""
     site = run.site
     layout = await site.registry.layout()
     await run.acknowledged()  # no proxy goes on writing under a key that was active a moment ago
@@ -119,8 +119,14 @@ async def seal_anew(run: Run, keys: frozenset[int], scopes: Iterable[str]) -> No
         progress.counts.update({f"left {key:08x}": max(0, left[key] - moved[key]) for key in keys})
 
     scans = [_scan(part, columns, keys) for part, columns in stored]
-    await run.go_through(PHASE, list(zip(scans, works, strict=True)), total=rows, noted=noted)
+    undone = None
+    try:
+        await run.go_through(PHASE, list(zip(scans, works, strict=True)), total=rows, noted=noted)
+    except Undone as error:
+        undone = error
     await reseal_definitions(run, values, tables, keys)
+    if undone is not None:
+        raise undone
 
 
 async def count_by_key(run: Run, stored: Stored, keys: Iterable[int]) -> tuple[int, Counter[int]]:

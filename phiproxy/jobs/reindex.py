@@ -31,6 +31,8 @@ from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
 
 FILLING: Final = "filling slot {} of {}"
 FOLLOWING: Final = "filling slot {} of {}, what was written before the guard"
+TAKING_OVER: Final = "searching by slot {} of {}"
+DROPPING: Final = "dropping slot {} of {}"
 CLEARING: Final = "clearing slot {} of {}"
 FILLING_ALL: Final = "filling new slots of all indexes"
 CLEARING_ALL: Final = "clearing old slots of all indexes"
@@ -110,6 +112,7 @@ async def _one(run: Run, name: str, number: int) -> None:
         await set_slot_states(run.site.registry, identity_of(layout, name), [(slot, "ready")])
         layout, slot = await _again(run, name, number)
     if slot.state == "ready":
+        run.display.phase(TAKING_OVER.format(number, name), 0)
         await run.acknowledged()
         await _indexes(run, tables, slot, active)
         demoted: list[tuple[Slot, SlotState]] = [] if active is None else [(active, "ready")]
@@ -117,6 +120,7 @@ async def _one(run: Run, name: str, number: int) -> None:
         layout, slot = await _again(run, name, number)
     await run.acknowledged()  # from here on every proxy searches by it
     for old in leaving_slots(identity_of(layout, name).slots, slot):
+        run.display.phase(DROPPING.format(old.number, name), 0)
         for column_name, parts in tables.families.items():
             for column in tables.columns[column_name].searched:
                 await take_names(run, parts, column, old.number, slot.number)

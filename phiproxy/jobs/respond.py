@@ -5,7 +5,8 @@ that was wrapped by it, so all of these are followed by others, with the data ke
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from phiproxy.jobs.incident import Incident, write_incident
 from phiproxy.jobs.records import write_progress
 from phiproxy.jobs.recrypt import columns_of, count_by_column, count_subjects, seal_anew
 from phiproxy.jobs.reindex import bring, clear, fill_together
-from phiproxy.jobs.running import JobSite, Run
+from phiproxy.jobs.running import JobSite, Run, Undone
 from phiproxy.keys.compromise_retire import compromise, retire
 from phiproxy.keys.key_rows import DataKeyRow, RootRow
 from phiproxy.keys.key_state_changes import announce, set_root_state
@@ -57,8 +58,12 @@ def _made(age: float) -> str:
 
 
 async def run(run: Run) -> None:
-    """Do whatever is left to do; each step looks for itself at what is done already."""
+    """Do whatever is left to do; each step looks for itself at what is done already.
+
+    Undone at the end, where rows could not be done: what is under the keys beside these is not any more.
+    """
     site, options = run.site, run.job.options
+    undone: dict[str, str] = {}
     if options["roots"]:
         run.display.phase("new root keys", 0)
         await _follow_roots(site, options)
@@ -68,15 +73,29 @@ async def run(run: Run) -> None:
     for row, _ in keys.values():
         if row.state not in ("compromised", *ENDED):
             await _compromise(site, row.id, options["reason"])
+    names = await _follow_indexes(run) if options["roots"] else []
+    with _kept(undone):
+        await fill_together(run, names)
+    with _kept(undone):
+        await seal_anew(run, frozenset(keys), options["scopes"])
     if options["roots"]:
-        await fill_together(run, await _follow_indexes(run))
-    await seal_anew(run, frozenset(keys), options["scopes"])
-    if options["roots"]:
-        await _bring_indexes(run)
-    await _retire(run, keys)
+        await _bring_indexes(run, names, undone)
+    run.display.phase("retiring keys", 0)
+    await _retire(run, keys, undone)
+    if undone:
+        raise Undone("what is under a key that is compromised", undone)
     report = Path(options["report"])
     run.display.phase(f"writing {report.name}", 0)
     await write_incident(report, await Incident.of(run, keys))
+
+
+@contextmanager
+def _kept(undone: dict[str, str]) -> Iterator[None]:
+    """Keep which rows cannot be done, and go on with all else."""
+    try:
+        yield
+    except Undone as error:
+        undone |= {**error.rows, **undone}
 
 
 async def _follow_roots(site: JobSite, options: object) -> None:
@@ -138,13 +157,28 @@ async def _follow_indexes(run: Run) -> list[str]:
     return [i.identity for i in layout.identities.values() if i.scope in scopes and _is_used(layout, i.number)]
 
 
-async def _bring_indexes(run: Run) -> None:
-    """Have each index go by its new key, clear the tags of the old ones, and retire the index roots."""
-    names = await _follow_indexes(run)
-    for name in names:
-        await bring(run, name, None)
-    await clear(run, names)
+async def _bring_indexes(run: Run, names: Sequence[str], undone: dict[str, str]) -> None:
+    """Have each index go by its new key, clear the tags of the old ones, and retire the index roots.
+
+    An index over a row that cannot be done goes by its old key, until the job is resumed.
+    """
+    while True:
+        for name in names:
+            with _kept(undone):
+                await bring(run, name, None)
+        if undone or not await _is_used_by_an_index(run):
+            break
+        names = await _follow_indexes(run)  # one that was made meanwhile
+    with _kept(undone):
+        await clear(run, names)
     await _retire_index_roots(run.site, await _index_roots(run))
+
+
+async def _is_used_by_an_index(run: Run) -> bool:
+    """Tell whether an index goes, or is to go, by a key under the roots."""
+    layout, generations = await run.site.registry.layout(), await _generations(run)
+    used = [identity for identity in layout.identities.values() if _is_used(layout, identity.number)]
+    return any((i.scope, slot.generation) in generations and slot.state != "dropped" for i in used for slot in i.slots)
 
 
 async def _index_roots(run: Run) -> list[RootRow]:
@@ -176,8 +210,8 @@ async def _retire_index_roots(site: JobSite, old: Iterable[RootRow]) -> None:
             await announce(change.conn, change.schema)
 
 
-async def _retire(run: Run, keys: Iterable[int]) -> None:
-    """Verify that nothing is under the keys, and end them; what is left is sealed anew once more."""
+async def _retire(run: Run, keys: Iterable[int], undone: dict[str, str]) -> None:
+    """Verify that nothing is under the keys, and end them; what is left is sealed anew once more, or cannot be."""
     site, options = run.site, run.job.options
     for key_id in keys:
         while True:
@@ -190,4 +224,7 @@ async def _retire(run: Run, keys: Iterable[int]) -> None:
             kek = kek_of(site.kek, root.tenant)
             if not await retire(site.registry, kek, site.policy.deployment, key_id, columns):
                 break
-            await seal_anew(run, frozenset({key_id}), options["scopes"])
+            with _kept(undone):
+                await seal_anew(run, frozenset({key_id}), options["scopes"])
+                continue
+            break

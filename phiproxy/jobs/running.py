@@ -5,7 +5,7 @@ Whoever runs a job holds its advisory lock, and that of each table that it write
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -51,6 +51,20 @@ Noted = Callable[[Progress], None]
 
 class Aborted(ConfigError):
     """The job was aborted while it ran."""
+
+
+class Undone(ConfigError):
+    """Some rows could not be done, all others are: ``rows`` are why, by the names of their keys."""
+
+    def __init__(self, phase: str, rows: Mapping[str, str]) -> None:
+        named = [f"{row}: {why}" for row, why in sorted(rows.items())]
+        if len(named) > MOST_NAMED:
+            named[MOST_NAMED:] = [f"and {len(named) - MOST_NAMED} more"]
+        listed = "\n".join(named)
+        super().__init__(
+            f"{phase}: {len(rows)} rows could not be done:\n{listed}", hint="all others are done; put these right, and resume"
+        )
+        self.rows = rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +172,7 @@ class Run:
         ``enough``: so few rows in a whole pass may be left for later. ``once``: one pass is all.
 
         ``total``: how many rows are wanted, where that was counted. ``noted`` adds to what is recorded with each batch. Raises
-        ConfigError with the keys of rows that could not be done, or where others keep rows locked; Aborted, psycopg.Error.
+        Undone with the keys of rows that could not be done, ConfigError where others keep rows locked; Aborted, psycopg.Error.
         """
         await self.begin(phase)
         # Rows that nothing names can be left alone only where none of them is wanted.
@@ -172,15 +186,16 @@ class Run:
             self.display.phase(phase if first else f"{phase}, what others wrote meanwhile", left)
             first = False
             read = written = left = 0
-            wrong: list[str] = []
+            wrong: dict[str, str] = {}
             for scan, work in sorted(tasks, key=lambda task: task[0].part.label):
                 if scan.part.label < self.progress.relation:
                     continue
                 async for batch in self._batches(scan, work, roles[scan.part.name], noted):
                     read, written, left = read + batch.read, written + batch.written, left + batch.left
-                    wrong += [f"{scan.part.label}, {scan.spelled(key)}: {why}" for key, why in batch.wrong]
+                    wrong |= {f"{scan.part.label}, {row}": why for row, why in batch.wrong}
             if once or (whole and read - len(wrong) <= enough):
-                _refuse_wrong(phase, wrong)
+                if wrong:
+                    raise Undone(phase, wrong)
                 return
             stalled = 0 if written or not read else stalled + 1
             if stalled == STALLED:
@@ -301,15 +316,6 @@ async def is_worked_on(conn: Connection, job_id: int) -> bool:
     return True
 
 
-def _refuse_wrong(phase: str, wrong: Sequence[str]) -> None:
-    if wrong:
-        more = f"\nand {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
-        rows = "\n".join(sorted(wrong)[:MOST_NAMED])
-        raise ConfigError(
-            f"{phase}: {len(wrong)} rows could not be done:\n{rows}{more}", hint="all others are done; put these right, and resume"
-        )
-
-
 async def _become_replica(conn: Connection) -> bool:
     """Keep triggers from firing in this session; False where the role may not."""
     try:
@@ -329,4 +335,4 @@ def _lock_number(what: str) -> int:
     return int.from_bytes(digest, signed=True)
 
 
-__all__ = ["Aborted", "JobSite", "Kind", "Run", "is_worked_on", "limits_of", "may_act_as", "running"]
+__all__ = ["Aborted", "JobSite", "Kind", "Run", "Undone", "is_worked_on", "limits_of", "may_act_as", "running"]

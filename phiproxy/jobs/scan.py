@@ -59,7 +59,8 @@ class Scan:
 
     ``set_types``: their types where they are not of bytea; new values are given as texts then.
 
-    ``remembered``: the key of the last row may be in the registry; it may not where it is of a column that is to be protected.
+    ``remembered``: the key of a row may be in the registry, and in messages; it may not where it is of a column that is to be
+    protected: then the ``VERSION`` is read.
     """
 
     part: Part
@@ -79,9 +80,15 @@ class Scan:
             )
         return self.part.key
 
-    def spelled(self, key: tuple[str, ...]) -> str:
-        """Return how messages name a row: ``id 5``; of a tag, which says nothing, its beginning."""
-        return ", ".join(f"{part.expression} {value[:40]}" for part, value in zip(self.key, key, strict=True))
+    def spelled(self, row: Row) -> str:
+        """Return how messages name a row: ``id 5``; of a tag, which says nothing, its beginning.
+
+        Where its key is of a column that is to be protected by where it is: ``ctid (0,5)``.
+        """
+        if not self.remembered:
+            tid = row.values[self.reads.index(VERSION[0])]
+            return f"ctid ({int.from_bytes(tid[:4])},{int.from_bytes(tid[4:])})"
+        return ", ".join(f"{part.expression} {value[:40]}" for part, value in zip(self.key, row.key, strict=True))
 
     def read(self, after: tuple[str, ...] | None, rows: int) -> Statement:
         """Return the query for at most so many wanted rows behind a key (None: from the first one), in the order of the key.

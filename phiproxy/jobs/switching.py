@@ -237,7 +237,7 @@ async def _seal_rest_of(run: Run, table: ConvertedTable, part: Part, work: Fille
         changes = []
         for row, new in zip(rows, await work(rows), strict=True):
             if new is None or isinstance(new, Exception):
-                raise ConfigError(f"{part.label}, {scan.spelled(row.key)}: {new}", hint="put this right, and resume the job")
+                raise ConfigError(f"{part.label}, {scan.spelled(row)}: {new}", hint="put this right, and resume the job")
             changes.append((row, new))
         sealed += len(changes)
         if sealed > MOST_LEFT:

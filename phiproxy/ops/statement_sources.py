@@ -30,21 +30,21 @@ _TYPED = re.compile(
     r"|jsonb?|bool(?:ean)?|text)\s+(\$\d+)",
     re.IGNORECASE,
 )
-_MESSAGE_COLUMN, _FEWEST_COLUMNS = 13, 23
+_DATABASE_COLUMN, _MESSAGE_COLUMN, _FEWEST_COLUMNS = 2, 13, 23
 
 
 async def statements_of(conn: Connection, source: str) -> Counter[bytes]:
     """Return the texts of a source, each with how often it was sent. ConfigError where there is none, psycopg.Error."""
     if source == STATEMENTS:
         return await _of_extension(conn)
-    return await asyncio.to_thread(_of_file, Path(source))
+    return await asyncio.to_thread(_of_file, Path(source), conn.info.dbname)
 
 
-def _of_file(path: Path) -> Counter[bytes]:
+def _of_file(path: Path, database: str) -> Counter[bytes]:
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file (SOURCE is pg_stat_statements, or a log file of the server's)")
     with path.open(encoding="utf-8", errors="replace", newline="") as log:
-        return Counter(text.encode() for text in logged(log))
+        return Counter(text.encode() for text in logged(log, database))
 
 
 async def _of_extension(conn: Connection) -> Counter[bytes]:
@@ -75,8 +75,8 @@ async def _of_extension(conn: Connection) -> Counter[bytes]:
         return counts
 
 
-def logged(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the statements of a server's log, in any of its three formats.
+def logged(lines: Iterable[str], database: str) -> Iterator[str]:
+    """Yield the statements of a server's log, in any of its three formats; of CSV and JSON those of this database.
 
     ``2026-11-27 12:00:00 UTC [7] LOG:  execute s1: SELECT 1`` gives ``SELECT 1``; ``duration: … parse`` and ``bind`` lines, which
     tell of the same execution, give nothing.
@@ -85,9 +85,9 @@ def logged(lines: Iterable[str]) -> Iterator[str]:
     first = next(iterator, "")
     everything = _chained(first, iterator)
     if first.startswith("{"):
-        messages = _of_json(everything)
+        messages = _of_json(everything, database)
     elif len(next(csv.reader(StringIO(first)), [])) >= _FEWEST_COLUMNS:
-        messages = _of_csv(everything)
+        messages = _of_csv(everything, database)
     else:
         messages = _of_text(everything)
     for message in messages:
@@ -101,19 +101,19 @@ def _chained(first: str, others: Iterator[str]) -> Iterator[str]:
     yield from others
 
 
-def _of_json(lines: Iterable[str]) -> Iterator[str]:
+def _of_json(lines: Iterable[str], database: str) -> Iterator[str]:
     for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
             continue  # the last line of a log that is being written
-        if isinstance(entry, dict):
+        if isinstance(entry, dict) and entry.get("dbname") == database:
             yield f"{entry.get('error_severity', '')}:  {entry.get('message', '')}"
 
 
-def _of_csv(lines: Iterable[str]) -> Iterator[str]:
+def _of_csv(lines: Iterable[str], database: str) -> Iterator[str]:
     for row in csv.reader(lines):
-        if len(row) >= _FEWEST_COLUMNS:
+        if len(row) >= _FEWEST_COLUMNS and row[_DATABASE_COLUMN] == database:
             yield f"{row[_MESSAGE_COLUMN - 2]}:  {row[_MESSAGE_COLUMN]}"
 
 

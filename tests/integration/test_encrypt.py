@@ -10,12 +10,15 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
+from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.padding import PKCS7
 from psycopg import sql
 
@@ -499,44 +502,86 @@ tables:
       ssn:  {type: text, indexes: [ssn], accept_leakage: test}
       born: {type: date}
       card: {type: text, indexes: [card], accept_leakage: test}
+  public.members:
+    columns:
+      mrn:   {type: text, indexes: [mrn], accept_leakage: test}
+      phone: {type: text}
+      mail:  {type: text}
+      score: {type: "numeric(6,2)"}
 """
+THEIRS = """\
+CREATE TABLE patients (id int PRIMARY KEY, ssn bytea, born bytea, card text);
+CREATE TABLE members (mrn text PRIMARY KEY, phone bytea, mail text, score text);
+"""
+PGCRYPTO = json.loads((Path(__file__).parents[1] / "vectors" / "pgcrypto-v1.json").read_text())
+
+
+def padded(mode: modes.ECB | modes.CBC, key: bytes, value: str) -> bytes:
+    padder = PKCS7(128).padder()
+    cipher = Cipher(algorithms.AES(key), mode).encryptor()
+    return cipher.update(padder.update(value.encode()) + padder.finalize()) + cipher.finalize()
 
 
 def test_what_other_schemes_have_encrypted(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    """pgcrypto in bytea, AES-ECB in base64; rows that are none of it are named by their keys, and nothing else of them is shown."""
+    """pgcrypto in bytea, AES-ECB in base64, -CBC in hex, -GCM in bytea, and Fernet.
+
+    Rows that are none of it are named by their keys, or by where they are if the key is to be protected too, and nothing else of
+    them is shown.
+    """
     other = "database: {database}\ndeployment: import-test\ntables:\n  public.x:\n    columns:\n      a: {type: text}\n"
-    key = os.urandom(16)
+    key, fernet = os.urandom(16), Fernet.generate_key()
+    texts = {made["text"]: base64.b64decode(made["message"]) for made in PGCRYPTO["messages"]}
+    numbers = range(1, 8)
     with filled_site(postgres_server, tmp_path, policy=other, ddl="CREATE TABLE x (id int PRIMARY KEY, a text);") as site:
         with postgres_server.connect(site.sealed) as owner:
-            try:
-                owner.execute("CREATE EXTENSION pgcrypto")
-            except psycopg.errors.FeatureNotSupported:
-                pytest.skip("this server has no pgcrypto")
             owner.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(site.role)))
-            owner.execute("CREATE TABLE patients (id int PRIMARY KEY, ssn bytea, born bytea, card text)")
-            filled = "pgp_sym_encrypt('secret-' || n, 'their pass'), pgp_sym_encrypt((date '1980-01-01' + n)::text, 'their pass')"
-            owner.execute(f"INSERT INTO patients SELECT n, {filled} FROM generate_series(1, 50) n".encode())
-            owner.execute("UPDATE patients SET ssn = pgp_sym_encrypt('x', 'another pass') WHERE id = 7")
-            for n in range(1, 51):
-                padder = PKCS7(128).padder()
-                cipher = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
-                block = cipher.update(padder.update(f"{n:04}".encode()) + padder.finalize()) + cipher.finalize()
-                owner.execute("UPDATE patients SET card = %s WHERE id = %s", (base64.b64encode(block).decode(), n))
+            owner.execute(THEIRS.encode())
+            for n in numbers:
+                card = base64.b64encode(padded(modes.ECB(), key, f"{n:04}")).decode()
+                row = n, texts[f"secret-{n}"], texts[f"1980-01-{n:02}"], card
+                owner.execute("INSERT INTO patients VALUES (%s, %s, %s, %s)", row)
+                iv, nonce = os.urandom(16), os.urandom(12)
+                phone = nonce + AESGCM(key).encrypt(nonce, f"+43 {n}".encode(), None)
+                mail = (iv + padded(modes.CBC(iv), key, f"{n}@example.org")).hex()
+                member = f"secret-mrn-{n}", phone, mail, Fernet(fernet).encrypt(f"{n}.50".encode()).decode()
+                owner.execute("INSERT INTO members VALUES (%s, %s, %s, %s)", member)
+            wrong = base64.b64decode(PGCRYPTO["under another passphrase"])
+            owner.execute("UPDATE patients SET ssn = %s WHERE id = 7", (wrong,))
+            owner.execute("UPDATE members SET score = 'gAAA' WHERE mrn = 'secret-mrn-7'")
+            ((place,),) = owner.execute("SELECT ctid::text FROM members WHERE mrn = 'secret-mrn-7'").fetchall()
         (tmp_path / "policy.yaml").write_text(IMPORTED.replace("{database}", site.sealed))
-        site.cli("keys", "init", "--clear", "public.patients.ssn", "--clear", "public.patients.born")
+        of_another_type = ("patients.ssn", "patients.born", "members.phone", "members.score")
+        site.cli("keys", "init", *(f"--clear=public.{name}" for name in of_another_type))
         site.proxy.terminate()
         site.proxy.start()
-        env = {**site.env, "PASS": "their pass", "CARDS": key.hex()}
+        env = {**site.env, "PASS": PGCRYPTO["passphrase"], "KEY": key.hex(), "FERNET": fernet.decode()}
+
+        def imported(*arguments: str, check: bool = True) -> str:
+            return run_cli(*arguments, "-c", str(site.config), env=env, check=check).stderr
+
         columns = ("public.patients.ssn", "public.patients.born")
-        done = run_cli("encrypt", *columns, "--from", "pgcrypto:env:PASS", "-c", str(site.config), env=env)
-        assert done.returncode == 1
-        assert "1 rows could not be done" in done.stderr
-        assert "public.patients, id 7: public.patients.ssn: it is no value of pgcrypto" in done.stderr
+        said = imported("encrypt", *columns, "--from", "pgcrypto:env:PASS", check=False)
+        assert "1 rows could not be done" in said
+        assert "public.patients, id 7: public.patients.ssn: it is no value of pgcrypto" in said
+        said = imported("encrypt", "public.members.score", "--from", "fernet:env:FERNET", check=False)
+        assert f"public.members, ctid {place}: public.members.score: it is no value of fernet" in said
+        for table in ("event", "job", "job_progress"):
+            kept = f"SELECT t::text FROM phiproxy.{table} t"
+            assert not [row for row in rows_of(site.server.dsn(site.sealed), kept) if "secret-mrn" in str(row)], table
+        assert "secret-mrn" not in said
         with postgres_server.connect(site.sealed) as owner:
-            owner.execute("UPDATE patients SET ssn = pgp_sym_encrypt('secret-7', 'their pass') WHERE id = 7")
-        run_cli("jobs", "resume", "1", "-c", str(site.config), env=env, check=True)
-        cards = ("--from", "aes-ecb:hexkey@env:CARDS", "--layout", "none,base64", "--pattern", r"\d{4}")
-        run_cli("encrypt", "public.patients.card", *cards, "-c", str(site.config), env=env, check=True)
+            owner.execute("UPDATE patients SET ssn = %s WHERE id = 7", (texts["secret-7"],))
+            owner.execute("UPDATE members SET score = NULL WHERE mrn = 'secret-mrn-7'")
+        for job in ("1", "2"):
+            imported("jobs", "resume", job)
+        cards = ("--from", "aes-ecb:hexkey@env:KEY", "--layout", "none,base64", "--pattern", r"\d{4}")
+        imported("encrypt", "public.patients.card", *cards)
+        imported("encrypt", "public.members.mail", "--from", "aes-cbc:hexkey@env:KEY", "--layout", "hex", "--pattern", ".*@.*")
+        imported("encrypt", "public.members.phone", "--from", "aes-gcm:hexkey@env:KEY", "--layout", "raw")
+        imported("encrypt", "public.members.mrn")
         found = rows_of(site.proxy_dsn, "SELECT * FROM patients ORDER BY id")
-        assert found == [(n, f"secret-{n}", dt.date(1980, 1, 1) + dt.timedelta(n), f"{n:04}") for n in range(1, 51)]
-        assert rows_of(site.proxy_dsn, "SELECT id FROM patients WHERE card = '0042' AND ssn = 'secret-42'") == [(42,)]
+        assert found == [(n, f"secret-{n}", dt.date(1980, 1, n), f"{n:04}") for n in numbers]
+        assert rows_of(site.proxy_dsn, "SELECT id FROM patients WHERE card = '0004' AND ssn = 'secret-4'") == [(4,)]
+        members = sorted(rows_of(site.proxy_dsn, "SELECT mrn, phone, mail, score FROM members"))
+        scores = [Decimal(f"{n}.50") for n in range(1, 7)] + [None]
+        assert members == [(f"secret-mrn-{n}", f"+43 {n}", f"{n}@example.org", scores[n - 1]) for n in numbers]

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import random
 import re
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
-from tests.harness.site import Site
+from tests.harness.site import Site, open_site
 from tests.integration.filled_site import Application, filled_site, findings, raw, slots
 from tests.integration.job_at_work import done_despite, killed
+from tests.keys.providers.parts import SOFTHSM, Part, aws_credentials, kms, kms_part, vault_part
+from tests.keys.providers.vault_server import VaultServer
 
 
 @pytest.fixture
@@ -30,9 +38,12 @@ def data_keys(site: Site) -> dict[str, str]:
     return {f"{key['id']:08x}": key["state"] for root in listed for key in root["data_keys"]}
 
 
+KEY = "encode(substring({}, 6, 4), 'hex')"
+
+
 def in_use(site: Site) -> set[str]:
     columns = [("patients", "ssn"), ("patients", "note"), ("patients", "mrn"), ("visits", "mrn")]
-    query = " UNION ".join(f"SELECT encode(substring({c}, 6, 4), 'hex') FROM {t} WHERE {c} IS NOT NULL" for t, c in columns)
+    query = " UNION ".join(f"SELECT {KEY.format(c)} FROM {t} WHERE {c} IS NOT NULL" for t, c in columns)
     return {str(key) for (key,) in raw(site, query)}
 
 
@@ -105,3 +116,106 @@ def test_a_local_kek_is_turned_over_first(site: Site) -> None:
     site.proxy.start()
     with psycopg.connect(site.proxy_dsn) as conn:
         assert conn.execute("SELECT id FROM patients WHERE ssn = '900000042'").fetchall() == [(42,)]
+
+
+SMALL = """\
+database: {database}
+deployment: clinic-test
+tables:
+  public.patients:
+    columns:
+      ssn:  {type: text, indexes: [ssn], distinct: 100000000}
+      note: {type: text}
+"""
+SMALL_DDL = "CREATE TABLE patients (id int PRIMARY KEY, ssn text UNIQUE, note text)"
+ROWS = [(n, f"9{n:08}", f"note {n}") for n in range(1, 21)]
+
+
+class Hsm:
+    """A token of SoftHSM, by its own tools only: in this process its library may be at another one already."""
+
+    def __init__(self, directory: Path) -> None:
+        if SOFTHSM is None or not (shutil.which("softhsm2-util") and shutil.which("pkcs11-tool")):
+            pytest.skip("no SoftHSM 2, or no pkcs11-tool, here (Debian: softhsm2, opensc)")
+        (directory / "tokens").mkdir(parents=True)
+        conf = directory / "softhsm2.conf"
+        conf.write_text(f"directories.tokendir = {directory}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
+        self.env = {"SOFTHSM2_CONF": str(conf), "PIN": "2468"}
+        self._run("softhsm2-util", "--init-token", "--free", "--label", "clinic", "--pin", "2468", "--so-pin", "2468")
+
+    def key(self, number: str) -> str:
+        """Make a KEK in it, and return its URI."""
+        tool = ("pkcs11-tool", "--module", str(SOFTHSM), "--token-label", "clinic", "--login", "--pin", "2468")
+        self._run(*tool, "--keygen", "--key-type", "AES:32", "--label", "kek", "--id", number, "--sensitive")
+        return f"pkcs11:token=clinic;object=kek;id=%{number}?module-path={SOFTHSM}&pin-value=env:PIN"
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, **self.env})
+
+
+def test_keks_that_are_no_files(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """Each is answered to the end: one that another follows, of another kind too, and one that is turned over where it lives."""
+    hsm, vault = Hsm(tmp_path / "hsm"), VaultServer()
+    with (
+        open_site(postgres_server, tmp_path, policy=SMALL, ddl=SMALL_DDL) as site,
+        running(vault),
+        aws_credentials(),
+        kms() as (endpoint, client),
+    ):
+        with site.server.connect() as conn:
+            conn.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(site.role), sql.Identifier(site.service)))
+        site.env |= {**hsm.env, "TOKEN": "root"}
+        with psycopg.connect(site.proxy_dsn) as conn, conn.cursor() as cursor:
+            cursor.executemany("INSERT INTO patients VALUES (%s, %s, %s)", ROWS)
+        at_vault, at_kms = vault_part(vault.address, "root"), kms_part(endpoint, client)
+
+        def configured(old: str, new: str) -> None:
+            """Have the proxy go by another KEK, which wraps beside the one before."""
+            site.config.write_text(site.config.read_text().replace(f"kek: {old}", f'kek: "{new}"'))
+            site.cli("keys", "rewrap", "--from", old.strip('"'))
+            site.proxy.terminate()
+            site.proxy.start()
+
+        def answered(kek: str, wrapping: str) -> None:
+            before = data_keys(site)
+            arguments = ("respond", "--kek", kek, "--reason", "a test", "--report", str(site.directory))
+            said = site.cli(*arguments)
+            assert "is done" in said
+            after = data_keys(site)
+            assert {after[key] for key in before} == {"retired"}
+            now = {key for (key,) in raw(site, f"SELECT DISTINCT {KEY.format('ssn')} FROM patients")}
+            assert now <= after.keys() - before.keys()
+            opening = "SELECT DISTINCT w.kek_uri FROM phiproxy.root_wrap w JOIN phiproxy.root_key r ON r.id = w.root_id"
+            wraps = raw(site, f"{opening} WHERE r.state NOT IN ('retired', 'destroyed')")
+            assert [str(uri).partition(":")[0] for (uri,) in wraps] == [wrapping]
+            with psycopg.connect(site.proxy_dsn) as conn:
+                assert conn.execute("SELECT * FROM patients ORDER BY id").fetchall() == ROWS
+                assert conn.execute("SELECT id FROM patients WHERE ssn = '900000009'").fetchall() == [(9,)]
+
+        configured("local:kek.json", at_vault.uri)
+        answered("local:kek.json", "vault")
+        refused = run_cli("respond", "--kek", at_vault.uri, "--reason", "x", "-c", str(site.config), env=site.env)
+        assert "rotate this KEK where it lives" in refused.stderr
+        asyncio.run(turned(at_vault))
+        answered(at_vault.uri, "vault")
+        configured(f'"{at_vault.uri}"', at_kms.uri)
+        asyncio.run(turned(at_kms))
+        answered(at_kms.uri, "awskms")
+        first = hsm.key("01")
+        configured(f'"{at_kms.uri}"', first)
+        configured(f'"{first}"', hsm.key("02"))
+        answered(first, "pkcs11")
+        assert findings(site) == []
+
+
+async def turned(part: Part) -> None:
+    await part.turn_over()
+
+
+@contextmanager
+def running(vault: VaultServer) -> Iterator[None]:
+    vault.start()
+    try:
+        yield
+    finally:
+        vault.stop()

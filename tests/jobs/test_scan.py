@@ -40,4 +40,10 @@ def test_a_row_whose_version_was_read_is_found_by_that() -> None:
 
 
 def test_rows_are_named_by_their_key() -> None:
-    assert SCAN.spelled(ROW.key) == 'id 5, "a%b" key of five'
+    assert SCAN.spelled(ROW) == 'id 5, "a%b" key of five'
+
+
+def test_rows_whose_key_is_to_be_protected_are_named_by_where_they_are() -> None:
+    scan = Scan(PART, (Read("t.plain", "text", same=False), *VERSION), ("c",), sql.SQL("true"), remembered=False)
+    row = Row(("5", "key of five"), ("plaintext", b"\0\1\0\2\0\7", b"\0\0\2\0", b"\0\0\0\7"))
+    assert scan.spelled(row) == "ctid (65538,7)"

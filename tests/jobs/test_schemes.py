@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from phiproxy.errors import ConfigError, SealError
+from phiproxy.jobs import schemes
 from phiproxy.jobs.schemes import decoder
 
 KEY = os.urandom(32)
@@ -57,6 +58,14 @@ def test_fernet(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode(token.decode()) == decode("\\x" + token.hex()) == VALUE
     with pytest.raises(SealError, match="no value of fernet"):
         decode(Fernet(Fernet.generate_key()).encrypt(b"x").decode())
+
+
+def test_what_opens_under_any_passphrase_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such rows are of ciphers that are not opened here at all, so none can be had."""
+    monkeypatch.setenv("THEIRS", "their pass")
+    monkeypatch.setattr(schemes, "decrypt_symmetric", lambda _data, _passphrase: VALUE.encode())
+    with pytest.raises(SealError, match="opens under any passphrase"):
+        decoder("pgcrypto:env:THEIRS")("\\xc3")
 
 
 @pytest.mark.parametrize(

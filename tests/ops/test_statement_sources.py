@@ -32,24 +32,26 @@ TEXT = """\
 
 
 def test_text() -> None:
-    assert list(logged(TEXT.splitlines(keepends=True))) == SENT
+    assert list(logged(TEXT.splitlines(keepends=True), "clinic")) == SENT
 
 
 def test_json() -> None:
-    entries = [{"error_severity": "LOG", "message": f"statement: {text}"} for text in SENT]
-    lines = [json.dumps(entry) + "\n" for entry in [*entries, {"error_severity": "ERROR", "message": "statement: x"}]]
-    assert list(logged([*lines, '{"cut off'])) == SENT
+    entries = [{"dbname": "clinic", "error_severity": "LOG", "message": f"statement: {text}"} for text in SENT]
+    others = [{**entries[0], "error_severity": "ERROR"}, {**entries[0], "dbname": "another"}]
+    lines = [json.dumps(entry) + "\n" for entry in [*entries, *others]]
+    assert list(logged([*lines, '{"cut off'], "clinic")) == SENT
 
 
 def test_csv() -> None:
     quoted = [text.replace('"', '""') for text in SENT]
-    begin = "2026-11-27,u,d,7,[local],1,1,idle,2026-11-27,1/1,0,LOG,00000"
-    lines = [f'{begin},"execute s: {text}",,,,,,,,,"psql"\n' for text in quoted]
-    assert list(logged("".join(lines).splitlines(keepends=True))) == SENT
+    begin = "2026-11-27,u,{},7,[local],1,1,idle,2026-11-27,1/1,0,LOG,00000"
+    lines = [f'{begin.format("clinic")},"execute s: {text}",,,,,,,,,"psql"\n' for text in quoted]
+    lines.append(f'{begin.format("another")},"execute s: SELECT 2",,,,,,,,,"psql"\n')
+    assert list(logged("".join(lines).splitlines(keepends=True), "clinic")) == SENT
 
 
 def test_nothing() -> None:
-    assert list(logged([])) == []
+    assert list(logged([], "clinic")) == []
 
 
 async def test_no_such_file(postgres_server: PostgresServer, tmp_path: Path) -> None:
