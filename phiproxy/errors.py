@@ -92,11 +92,13 @@ class StatementFailed(PhiproxyError, anchor="err-engine"):
 
     They may have values in them, as PostgreSQL's own errors do ("invalid input syntax for type integer"), so they are in no text of
     this exception. ``position`` is a place in the text of the rest, its sources left out, until it was put into the client's.
+    ``notices`` are messages for the client that come before it: what the parser had to say.
     """
 
-    def __init__(self, fields: Iterable[tuple[int, bytes]], position: int | None = None) -> None:
+    def __init__(self, fields: Iterable[tuple[int, bytes]], position: int | None = None, notices: bytes = b"") -> None:
         super().__init__("the engine refused a statement", position=position)
         self.fields = tuple((code, value) for code, value in fields if code != _POSITION)
+        self.notices = notices
 
     @property
     def state(self) -> str:
@@ -106,7 +108,7 @@ class StatementFailed(PhiproxyError, anchor="err-engine"):
     def told_as(self, state: str) -> "StatementFailed":
         """Return the same with another SQLSTATE."""
         fields = ((code, state.encode() if code == _STATE else value) for code, value in self.fields)
-        return StatementFailed(fields, self.position)
+        return StatementFailed(fields, self.position, self.notices)
 
 
 def state_of(error: PhiproxyError) -> str:

@@ -306,6 +306,8 @@ class Run:
             # Not the client's statement has failed, but what was to be around it; its own words may have a value in them.
             what = {_Stage.SETTINGS: "the session's settings", _Stage.TABLE: "a table"}.get(stage or _Stage.REST, "the rows")
             failed = EngineDisagrees(f"the engine did not take {what} ({failed.state})")
+        if isinstance(failed, StatementFailed):
+            failed.notices = self._of_parse()
         self.failed = failed
 
     def _named(self, table: str) -> None:

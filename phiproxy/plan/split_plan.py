@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -18,6 +19,7 @@ from phiproxy.wire.oids import MOMENT_OIDS
 MAX_DESCRIPTIONS = 8
 
 T = TypeVar("T")
+_PARAMETER = re.compile(rb"\$[0-9]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class SplitPlan(StatementPlan):
     """The declared types of the source's parameters that it was planned with."""
     descriptions: dict[object, Description] = field(default_factory=dict, init=False, compare=False, repr=False)
     """By the settings of a session under which constants are read."""
+    told: bool = False
+    """Whether it is an EXECUTE: what the parser has to say was told by PREPARE."""
 
     def __post_init__(self) -> None:
         StatementPlan.__post_init__(self)
@@ -205,10 +209,19 @@ class SplitPlan(StatementPlan):
         """
         rest = self.split.described if whole else self.split.rest
         at = None if failed.position is None else _client_offset(rest, failed.position)
-        if self.split.write is not None and not whole and at is None and failed.state == "42846":
+        if self.split.write is not None and at is None and failed.state == "42846":
+            at = None if failed.position is None or not whole else self._offset_behind(rest, failed.position)
             failed = failed.told_as("42804")
         position = None if at is None else len(self.text[:at].decode("utf-8", "ignore")) + 1
-        return StatementFailed(failed.fields, position)
+        return StatementFailed(failed.fields, position, b"" if self.told else failed.notices)
+
+    def _offset_behind(self, rest: Rest, position: int) -> int | None:
+        """Return where the client's text begins that stands behind something of our own, perhaps with a parameter."""
+        text = b"".join(rest.parts)
+        offset = len(text.decode("utf-8", "replace")[: position - 1].encode())
+        start, _, at = min((span for span in rest.spans if span[0] >= offset), default=(0, 0, 0))
+        given = _PARAMETER.search(self.text, 0, at) if _PARAMETER.search(text, offset, start) else None
+        return (given.start() if given is not None else at) if start else None
 
     def placed_in_write(self, position: int) -> int | None:
         """Return where a position (characters from 1) in the text of the write stands in the client's; None for one of our own."""
@@ -217,7 +230,7 @@ class SplitPlan(StatementPlan):
 
     def placed_in_source(self, position: int) -> int | None:
         """Return the same of a position in the text of the source."""
-        return self._placed_in(self.split.source, self.split.source_spans, position)
+        return None if self.told else self._placed_in(self.split.source, self.split.source_spans, position)
 
     def _placed_in(self, text: bytes, spans: Sequence[Span], position: int) -> int | None:
         at = _place(spans, len(text.decode("utf-8", "replace")[: position - 1].encode()))

@@ -226,8 +226,12 @@ class Splitting:
     ) -> tuple[Split, StatementPlan] | None:
         """Return the split of a query that is prepared, executed or explained by name, and the plan of that statement."""
         if statement.kind == "PrepareStmt":
-            start, declared, effects = prepared_query(statement, text, context)
-            query = self._plan(text[start : statement.end], declared, view)
+            try:
+                start, declared, effects = prepared_query(statement, text, context)
+            except Impossible:
+                return None
+            # Blanks stand for what is before it, so that positions are the client's.
+            query = self._plan(b" " * len(text[:start].decode()) + text[start : statement.end], declared, view)
             if not isinstance(query, SplitPlan):
                 return None
             named = placeholder(statement.body["name"])
@@ -249,7 +253,7 @@ class Splitting:
         if not isinstance(executed, SplitPlan):
             return None
         parts = unplaced(executed.split)
-        return parts, replace(split_plan(text, parts, executed.source, executed.source_types), bound=True)
+        return parts, replace(split_plan(text, parts, executed.source, executed.source_types), bound=True, told=True)
 
 
 def _copies(plan: StatementPlan) -> bool:

@@ -105,7 +105,7 @@ def _refusal(session: State, front: Expected, refusal: PhiproxyError) -> bytes:
     if isinstance(refusal, StatementFailed):
         # The engine's own words, in the client's encoding already.
         at = [] if refusal.position is None else [(ord("P"), str(refusal.position).encode())]
-        return encode_error_fields(b"E", [*refusal.fields, *at])
+        return refusal.notices + encode_error_fields(b"E", [*refusal.fields, *at])
     early = isinstance(refusal, InvalidStatementName | ParameterCount | MalformedMessage)
     if front.kind is Kind.BIND and session.status == b"E" and not early:
         # The server looks a statement up before it looks at the transaction; for a statement that exists it would say this.

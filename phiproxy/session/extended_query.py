@@ -91,6 +91,8 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
         expected.texts = None if plan.only_planned else (sql, plan.source.text, plan.source.edits)
         expected.placing, expected.unplaced = plan.placed_in_source, True
         split_statements.show_notices(session, plan)
+    elif plan.prepared is not None and isinstance(query := plan.prepared[0], SplitPlan):
+        split_statements.show_notices(session, query, by_sql=True)
     session.observe(text, sent.oids)
     session.pipeline.push(expected)
 

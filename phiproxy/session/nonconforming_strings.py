@@ -6,7 +6,7 @@ The server tells of the setting before each ReadyForQuery, as of client_encoding
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from phiproxy.errors import StatementRefused
+from phiproxy.errors import StatementFailed, StatementRefused
 from phiproxy.plan.statement_plan import map_position
 from phiproxy.session.state import State
 
@@ -27,10 +27,10 @@ def read(session: State, text: bytes) -> bytes:
 
 @contextmanager
 def positions(session: State, given: bytes, text: bytes) -> Iterator[None]:
-    """Let refusals point into the text that was given, where ``read`` made ``text`` of it."""
+    """Let refusals and errors point into the text that was given, where ``read`` made ``text`` of it."""
     try:
         yield
-    except StatementRefused as refusal:
+    except (StatementRefused, StatementFailed) as refusal:
         if text is not given and refusal.position is not None:
             spelled, edits = session.planner.either_way(given)
             spans = [(start, end, len(instead)) for start, end, instead in edits]

@@ -68,9 +68,12 @@ def described(session: State, plan: SplitPlan, oids: tuple[int, ...]) -> SplitPl
     return session.planner.splitting.typed(plan, description.parameters, oids, session.view())
 
 
-def show_notices(session: State, plan: SplitPlan) -> None:
-    """Show what the parser has to say of a statement that is prepared, once nothing is to be done again for it."""
-    description = description_of(session, plan) if not session.pipeline.silent else None
+def show_notices(session: State, plan: SplitPlan, *, by_sql: bool = False) -> None:
+    """Show what the parser has to say of a statement that is prepared, once nothing is to be done again for it.
+
+    ``by_sql``: by PREPARE; of an EXECUTE it has been said.
+    """
+    description = description_of(session, plan) if (by_sql or not session.pipeline.silent) and not plan.told else None
     if description is not None and description.notices:
         session.to_client.append(description.notices)
 
@@ -178,7 +181,8 @@ def execute(session: State, name: bytes, portal: Portal, limit: int) -> None:
     assert given is not None
     shown = (given.result_formats, limit) if plan.split.write is None else ((1,), 0)
     shown = ((), 0) if plan.split.write is None and plan.split.analyzed is not None else shown
-    results = Results(plan.of_rest(given.values), plan.of_rest(given.formats), *shown, described=not session.pipeline.silent)
+    told = plan.told or not session.pipeline.silent
+    results = Results(plan.of_rest(given.values), plan.of_rest(given.formats), *shown, described=told)
     computation, asks = portal.computation, portal.computation is None
     later: Enter | None = None
     if asks:

@@ -294,6 +294,38 @@ def test_notices_of_the_engine(split_clinic: Clinic, statement: str, protocol: P
     assert told[0][0]
 
 
+LONG = "a" * 70
+NOTED = (
+    f"PREPARE q AS SELECT upper(full_name) AS {LONG} FROM patients ORDER BY id",
+    "EXECUTE q",
+    "EXECUTE q",
+    f"SELECT upper(full_name) AS {LONG}, nothing FROM patients",
+    f"SELECT upper(full_name) AS {LONG}, 1 / (id - id) FROM patients",
+    f"PREPARE p AS SELECT upper(full_name) AS {LONG}, nothing FROM patients",
+)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_notices_of_the_parser_come_once_and_before_an_error(split_clinic: Clinic, protocol: Protocol) -> None:
+    split_clinic.seed()
+    told = []
+    for dsn in (split_clinic.plain_dsn, split_clinic.proxy_dsn):
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            said: list[object] = []
+            conn.add_notice_handler(lambda notice, into=said: into.append(notice.sqlstate))  # type: ignore[misc]
+            for statement in NOTED:
+                rest = ((), results.Form()) if protocol == "extended" else ()
+                outcome = getattr(results, protocol)(conn.pgconn, statement, *rest)[-1]
+                said.append((outcome.sqlstate, outcome.position))
+            told.append(said)
+    assert told[0] == told[1]
+    noted, column = "42622", NOTED[3].index("nothing") + 1
+    assert told[1] == [
+        noted, (None, None), (None, None), (None, None), noted, ("42703", column), noted, ("22012", None),
+        noted, ("42703", NOTED[5].index("nothing") + 1),
+    ]  # fmt: skip
+
+
 def test_the_log_has_the_client_s_statement_and_its_sqlstate(split_clinic: Clinic) -> None:
     split_clinic.seed()
     log = split_clinic.site.proxy.log_path

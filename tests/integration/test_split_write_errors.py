@@ -43,5 +43,8 @@ def test_a_sequence_that_is_not_there_is_pointed_at(kept_both: Differential) -> 
 
 
 def test_a_parameter_that_makes_a_value_one_of_another_type(kept_both: Differential) -> None:
-    outcome = kept_both.run("UPDATE stays SET bed = $1 - 1 WHERE born = $1", ("1980-01-01",))
-    assert outcome.sqlstate == "42804"
+    statement = "UPDATE stays SET bed = $1 - 1 WHERE born = $1"
+    for named in (False, True):
+        assert kept_both.run(statement, ("1980-01-01",), named=named).sqlstate == "42804"
+    told = [results.extended(conn, statement, ("1980-01-01",), results.Form())[-1] for conn in (kept_both.plain, kept_both.proxied)]
+    assert [one.position for one in told] == [statement.index("$1") + 1] * 2

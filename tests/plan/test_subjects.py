@@ -36,7 +36,7 @@ def test_texts_are_read_in_the_clients_encoding() -> None:
 def test_rows_bring_them() -> None:
     noted: list[Noted] = []
 
-    def shown(kind: str, data: bytes, read: Encoding | None) -> bytes:
+    def shown(kind: str, data: bytes, read: Encoding | None) -> bytes | None:
         return noting(SubjectOutput((0, 2), 1, kind), noted.append, None, read)(b"__" + data, 2, 2 + len(data))  # type: ignore[arg-type]
 
     assert shown("integer", (4711).to_bytes(4, "big"), None) == (4711).to_bytes(4, "big")

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain
 
-from phiproxy.errors import DatatypeMismatch, InvalidColumnReference, WrongCount
+from phiproxy.errors import DatatypeMismatch, InvalidColumnReference, NotSupported, SyntaxRefused, WrongCount
 from phiproxy.policy.signatures import INT8
 from phiproxy.sql.pg_errors.expression_types import check_reached, common, condition, named_type, row_named, type_of
 from phiproxy.sql.pg_errors.from_clause import derived_source, from_clause
@@ -23,7 +23,12 @@ from phiproxy.sql.pg_errors.names_and_signatures import (
 )
 from phiproxy.sql.pg_errors.ungrouped_columns import check_grouped
 from phiproxy.sql.resolve.output_names import output_name
-from phiproxy.sql.text.parse import Node, children, only, strings
+from phiproxy.sql.text.parse import Node, children, location, only, strings
+
+_STRENGTHS = {
+    "LCS_FORKEYSHARE": "FOR KEY SHARE", "LCS_FORSHARE": "FOR SHARE", "LCS_FORNOKEYUPDATE": "FOR NO KEY UPDATE",
+    "LCS_FORUPDATE": "FOR UPDATE",
+}  # fmt: skip
 
 
 def select(v: Verdict, body: Node, outer: Level | None) -> Outputs:
@@ -114,7 +119,42 @@ def _plain_select(v: Verdict, body: Node, outer: Level | None) -> Outputs:
     for node in body.get("windowClause", ()):
         type_of(v, node, level)
     check_grouped(v, body, level)
+    _check_locked(v, body)
     return outputs
+
+
+def _check_locked(v: Verdict, body: Node) -> None:
+    """Check what FOR UPDATE OF names: PostgreSQL locks no rows of a join, a function, or a query of WITH.
+
+    SELECT upper(p.full_name) FROM patients p JOIN visits v USING (mrn) AS j FOR UPDATE OF j
+    → refused 0A000
+    """
+    clauses = [only(node)[1] for node in body.get("lockingClause", ())]
+    named = [(clause, only(node)[1]) for clause in clauses for node in clause.get("lockedRels", ())]
+    unlocked = dict(_unlocked(v, body.get("fromClause", ()))) if named else {}
+    for clause, one in named:
+        if "schemaname" in one:
+            why = f"{_STRENGTHS[clause['strength']]} must specify unqualified relation names"
+            raise v.error(SyntaxRefused, why, location(one), "Name it without its schema.")
+        what = unlocked.get(one["relname"])
+        if what is not None:
+            why = f"{_STRENGTHS[clause['strength']]} cannot be applied to a {what}"
+            raise v.error(NotSupported, why, location(one), "Name the tables whose rows are to be locked.")
+
+
+def _unlocked(v: Verdict, items: Sequence[Node]) -> Iterator[tuple[str, str]]:
+    """Yield the names in a FROM of what has no rows that could be locked, and what that is."""
+    for kind, body in map(only, items):
+        if kind == "JoinExpr":
+            yield from _unlocked(v, [body["larg"], body["rarg"]])
+            name = (body.get("alias") or body.get("join_using_alias") or {}).get("aliasname")
+            if name is not None:
+                yield name, "join"
+        elif kind == "RangeFunction":
+            called = strings(only(only(body["functions"][0])[1]["items"][0])[1].get("funcname"))
+            yield body.get("alias", {}).get("aliasname") or "".join(called[-1:]), "function"
+        elif kind == "RangeVar" and "schemaname" not in body and any(body["relname"] in level for level in v.ctes):
+            yield body.get("alias", {}).get("aliasname") or body["relname"], "WITH query"
 
 
 def targets(v: Verdict, nodes: Sequence[Node], level: Level) -> Outputs:

@@ -19,6 +19,8 @@ from phiproxy.sql.text.parse import Node, Statement, only
 from phiproxy.sql.text.token_spans import OPEN, Spans
 
 _AROUND: dict[str, Around] = {"CopyStmt": "copy", "DeclareCursorStmt": "cursor", "ExplainStmt": "explain"}
+# SCROLL, INSENSITIVE, WITH HOLD: PostgreSQL declares no such cursor over a query that locks rows.
+_LOCKS_NOTHING = 0x0002 | 0x0008 | 0x0020
 _WRITES = frozenset({"DeleteStmt", "InsertStmt", "MergeStmt", "UpdateStmt"})
 
 
@@ -38,8 +40,10 @@ def inner_query(statement: Statement, text: bytes, context: Context) -> Inner | 
     around, body = _AROUND.get(statement.kind), statement.body
     if around is None or "query" not in body or not _is_plain(around, body):
         return None
-    kind, _ = only(body["query"])
+    kind, query = only(body["query"])
     if kind != "SelectStmt" and not (around == "explain" and kind in _WRITES):
+        return None
+    if around == "cursor" and "lockingClause" in query and body.get("options", 0) & _LOCKS_NOTHING:
         return None
     a = Analysis(text, context, statement, RULES)
     if around == "copy" and any("ParamRef" in m for m in a.whole()):

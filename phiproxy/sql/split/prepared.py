@@ -18,8 +18,13 @@ from phiproxy.sql.text.token_spans import CLOSE, OPEN
 
 
 def prepared_query(statement: Statement, text: bytes, context: Context) -> tuple[int, tuple[int, ...], Effects]:
-    """Return where the query of a PREPARE begins, the types that it declares, and what PREPARE does to the session."""
+    """Return where the query of a PREPARE begins, the types that it declares, and what PREPARE does to the session.
+
+    Impossible where it is not known here what these types are.
+    """
     start, declared = inner_statement(Analysis(text, context, statement, RULES), statement.body)
+    if any(oid and by_oid(oid) is None for oid in declared):
+        raise Impossible("a parameter of a type that is not built in")
     return start, declared, Effects(prepares=statement.body["name"])
 
 

@@ -10,13 +10,22 @@ from phiproxy.sql.result import Rest, SourceColumn
 from phiproxy.sql.split import clauses, ctes, order_and_limit
 from phiproxy.sql.split.division import Division, Joined
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.pieces import Replaced, from_item, is_table_command, rest_of, table_span, unqualified, view_item
+from phiproxy.sql.split.pieces import (
+    Replaced,
+    TableSpan,
+    from_item,
+    is_table_command,
+    rest_of,
+    table_span,
+    unqualified,
+    view_item,
+)
 from phiproxy.sql.split.primary_keys import grouped_too
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.rest_nodes import check_rest, typed_rows
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.split.tables import TableColumn, mentioned, needed
-from phiproxy.sql.split.values import of_server, server_values
+from phiproxy.sql.split.tables import Table, TableColumn, mentioned, needed
+from phiproxy.sql.split.values import had, of_server, server_values
 from phiproxy.sql.split.whole_rows import shown_rows
 from phiproxy.sql.text.parse import Node, only, strings
 
@@ -66,9 +75,7 @@ def described_text(whole: Whole, division: Division | None) -> tuple[Rest, tuple
         if key not in named:
             named[key] = [f"c{len(listed) + n}" for n in range(1, len(columns) + 1)]
             listed += [c.type for c in columns]
-        replaced.append(
-            _in_from(whole, (span.start, span.end), from_item(table, columns, named[key], "", typed=table.label in typed))
-        )
+        replaced += _described_item(whole, table, span, columns, named[key], typed=table.label in typed)
     for body in bodies(whole.body, ()):
         if "lockingClause" in body:
             replaced += [Replaced(*lock, (b"",)) for lock in order_and_limit.without(whole, body, limited=False)]
@@ -80,6 +87,28 @@ def described_text(whole: Whole, division: Division | None) -> tuple[Rest, tuple
         replaced.append(of_server(value, called_as[value.key]))
     replaced += [*_without_schemas(whole), *grouped_too(whole, ())]
     return numbered(whole, replaced, own_numbers=True), tuple(listed)
+
+
+def _described_item(
+    whole: Whole, table: Table, span: TableSpan, columns: list[TableColumn], names: list[str], *, typed: bool
+) -> Iterator[Replaced]:
+    """Yield what stands for a table where the statement is described: of a sample with a parameter that says its type.
+
+    SELECT upper(full_name) FROM patients TABLESAMPLE bernoulli ($1)
+    → source: SELECT patients.full_name FROM patients TABLESAMPLE bernoulli ($1)
+    → rest: SELECT upper(full_name) FROM (SELECT s.c1 FROM {} AS s) AS patients (full_name)
+    → described: SELECT upper(full_name) FROM (SELECT s.c1 FROM {} AS s WHERE EXISTS (SELECT FROM pg_catalog.pg_class TABLESAMPLE
+      bernoulli ($1))) AS patients (full_name)
+    """
+    if table.rest is not None or table.sample is None or not whole.spans.parameters(span.sample, span.end):
+        yield _in_from(whole, (span.start, span.end), from_item(table, columns, names, "", typed=typed))
+        return
+    if strings(table.sample["method"])[-1:] not in (["bernoulli"], ["system"]):
+        raise Impossible("a way to sample that the engine need not have")
+    before, behind = from_item(table, columns, names, "EXISTS (SELECT FROM pg_catalog.pg_class \0)", typed=typed)
+    first, last = behind.split(b"\0")
+    yield _in_from(whole, (span.start, span.sample), (before, first))
+    yield Replaced(span.end, span.end, (last,))
 
 
 def _check_labels(whole: Whole) -> None:
@@ -123,7 +152,7 @@ def _beside(division: Division) -> Iterator[Replaced]:
     for value in division.values if division.beside else ():
         column = division.beside[value.key]
         reference = f"{quote_ident(column.label, always=True)}.{quote_ident(column.name, always=True)}"
-        yield Replaced(value.start, value.end, ((reference + ", " * value.inserted).encode(),))
+        yield Replaced(value.start, value.end, (had(value, reference) + b", " * value.inserted,))
 
 
 def _in_from(whole: Whole, span: tuple[int, int], item: tuple[bytes, ...]) -> Replaced:

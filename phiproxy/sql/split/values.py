@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from phiproxy.errors import StatementRefused
@@ -19,7 +19,7 @@ from phiproxy.sql.split.rest_nodes import functions_called, unnoticed
 from phiproxy.sql.split.same_answers import is_settled, means_clock
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import type_of
-from phiproxy.sql.text.parse import Node, location, only, strings
+from phiproxy.sql.text.parse import Node, children, location, messages, only, strings
 from phiproxy.sql.text.token_spans import OPEN
 from phiproxy.types.declared import DeclaredType
 from phiproxy.wire.oids import BUILTIN_TYPES
@@ -29,6 +29,21 @@ _CLOCKS = {
     "LOCALTIMESTAMP": "timestamp",
 }  # fmt: skip
 _TODAY = "CURRENT_DATE"
+_SETTING = "current_setting"
+# Stable functions of constants that give something, or NULL, whatever these are.
+_NEVER_FAIL = frozenset(
+    {"col_description", "current_schemas", "format_type", "obj_description", "pg_get_userbyid", "shobj_description"}
+)
+# Settings that only some roles may see (GUC_SUPERUSER_ONLY).
+_HIDDEN = frozenset(
+    {
+        "config_file", "data_directory", "dynamic_library_path", "extension_control_path", "external_pid_file", "hba_file",
+        "ident_file", "jit_provider", "krb_server_keyfile", "log_directory", "log_filename", "primary_conninfo",
+        "session_preload_libraries", "shared_preload_libraries", "ssl_dh_params_file", "ssl_passphrase_command",
+        "unix_socket_directories",
+    }
+)  # fmt: skip
+_ESTIMATED = frozenset({"AEXPR_OP", "AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_IN", "AEXPR_BETWEEN"})
 
 
 class ServerValue(NamedTuple):
@@ -46,6 +61,8 @@ class ServerValue(NamedTuple):
     inserted: bool = False
     each: bool = False
     conditions: Conditions = ()
+    otherwise: bytes = b""
+    """What the engine computes where the server has none: it fails, if it is evaluated."""
 
     @property
     def key(self) -> bytes:
@@ -81,9 +98,14 @@ def of_server(value: ServerValue, column: str, behind: str = "") -> Replaced:
 
     ``behind`` stands behind its FROM, and chooses the one row that has the value.
     """
-    name = f" AS {quote_ident(value.name, always=True)}"
+    before = b"(SELECT %s AS %s FROM " % (had(value, f"s.{column}"), quote_ident(value.name, always=True).encode())
     after = f" AS s{behind}){', ' if value.inserted else ''}"
-    return Replaced(value.start, value.end, (f"(SELECT s.{column}{name} FROM ".encode(), after.encode()))
+    return Replaced(value.start, value.end, (before, after.encode()))
+
+
+def had(value: ServerValue, column: str) -> bytes:
+    """Return how the rest has a value of the server's of which the source has a column."""
+    return b"coalesce(%s, %s)" % (column.encode(), value.otherwise) if value.otherwise else column.encode()
 
 
 def _inside(value: ServerValue, other: ServerValue) -> bool:
@@ -119,7 +141,70 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
         return None
     type_ = _result(whole, functions)
     start, end = _call_span(whole, node)
+    if name == _SETTING and id(node) not in _estimated(whole):
+        return _setting(whole, node, type_)
+    if arguments and not (each or name in _NEVER_FAIL or name == _SETTING):
+        raise Impossible(f"{name} may fail, and need not be evaluated")
     return ServerValue(start, end, whole.a.text[start:end], name, type_, each=each, conditions=made.get(id(node), ()))
+
+
+def _setting(whole: Whole, node: Node, type_: SourceColumn) -> ServerValue:
+    """current_setting('x'), which fails where it is evaluated only: the server is asked for what it has, and the engine fails.
+
+    INSERT INTO patients (ssn) VALUES (CASE WHEN $1 > 'a' THEN current_setting('no.such') ELSE upper($1) END)
+    → source: SELECT pg_catalog.current_setting('no.such', true)
+    → rest: SELECT CAST(q.q1 AS text) FROM (SELECT CASE WHEN $1 > 'a' THEN (SELECT coalesce(s.c1, pg_catalog.current_setting((SELECT
+      pg_catalog.convert_from(pg_catalog.decode('6e6f2e73756368', 'hex'), 'UTF8')))) AS current_setting FROM {} AS s)
+      ELSE upper($1) END) AS q (q1)
+    """
+    asked, *missing_ok = node["args"]
+    said = asked.get("A_Const", {}).get("sval")
+    if not isinstance(said, dict):
+        raise Impossible("the name of a setting is no string as it is")
+    setting = said.get("sval", "")
+    if setting.lower() in _HIDDEN or setting.lower().split(".")[0] in whole.a.context.extensions:
+        raise Impossible("a setting that a role may not see, or that the engine may have where the server has none")
+    opening, closing = _call_tokens(whole, node)
+    tokens, start = whole.spans.tokens, location(node)
+    if missing_ok:
+        if not missing_ok[0].get("A_Const", {}).get("boolval", {}).get("boolval"):
+            raise Impossible("it is not known whether a setting may be missing")
+        end = tokens[closing].end
+        return ServerValue(start, end, whole.a.text[start:end], _SETTING, type_)
+    argument = whole.a.text[tokens[opening].end : tokens[closing].start]
+    # Of a constant the engine's planner would ask, to estimate how many rows there are. Spelled otherwise, the rest has it nowhere.
+    name = b"pg_catalog.convert_from(pg_catalog.decode('%s', 'hex'), 'UTF8')" % setting.encode().hex().encode()
+    otherwise = b"pg_catalog.current_setting((SELECT %s))" % name
+    written = b"pg_catalog.current_setting(%s, true)" % argument
+    return ServerValue(start, tokens[closing].end, written, _SETTING, type_, otherwise=otherwise)
+
+
+def _estimated(whole: Whole) -> set[int]:
+    """Return the ids of the calls that PostgreSQL's planner evaluates to estimate how many rows a condition leaves.
+
+    ``full_name > current_setting('no.such')`` fails so where there is no row.
+    """
+    found, left = set[int](), [whole.body.get("whereClause", {})]
+    left += [message["quals"] for message in bodies(whole.body.get("fromClause", []), ()) if "quals" in message]
+    while left:
+        node = left.pop()
+        if "BoolExpr" in node:
+            left += node["BoolExpr"]["args"]
+        elif node.get("A_Expr", {}).get("kind") in _ESTIMATED:
+            sides = [node["A_Expr"][side] for side in ("lexpr", "rexpr") if side in node["A_Expr"]]
+            alone = [side for side in sides if not any("fields" in message for message in messages(side))]
+            found.update(id(call) for side in alone if len(sides) > len(alone) for call in _surely_made(side))
+    return found
+
+
+def _surely_made(node: Node) -> Iterator[Node]:
+    """Yield the calls in an expression that are made when it is evaluated."""
+    kind, body = only(node)
+    if kind == "FuncCall":
+        yield body
+    if kind in ("A_Expr", "FuncCall", "TypeCast", "List"):
+        for child in children(body):
+            yield from _surely_made(child)
 
 
 def _made_once(whole: Whole) -> dict[int, Conditions]:

@@ -19,6 +19,31 @@ from tests.sql.pg_errors.ask import said, verdict
         ("SELECT 1 FROM patients GROUP BY id ORDER BY ssn + 1", "42883", "operator does not exist: text + integer"),
         ("WITH x AS (SELECT id AS a FROM patients) SELECT a + true FROM x", "42883", "operator does not exist: integer + boolean"),
         (
+            "SELECT 1 FROM (patients p JOIN visits v USING (mrn)) AS j FOR UPDATE OF j",
+            "0A000",
+            "FOR UPDATE cannot be applied to a join",
+        ),
+        (
+            "SELECT 1 FROM patients p JOIN visits v USING (mrn) AS j FOR KEY SHARE OF p, j",
+            "0A000",
+            "FOR KEY SHARE cannot be applied to a join",
+        ),
+        (
+            "SELECT 1 FROM patients p, generate_series(1, 2) FOR SHARE OF generate_series",
+            "0A000",
+            "FOR SHARE cannot be applied to a function",
+        ),
+        (
+            "WITH w AS (SELECT 1) SELECT 1 FROM patients p, w FOR NO KEY UPDATE OF w",
+            "0A000",
+            "FOR NO KEY UPDATE cannot be applied to a WITH query",
+        ),
+        (
+            "SELECT 1 FROM patients FOR UPDATE OF public.patients",
+            "42601",
+            "FOR UPDATE must specify unqualified relation names",
+        ),
+        (
             "WITH x AS (DELETE FROM visits RETURNING room) SELECT room + 1 FROM x",
             "42883",
             "operator does not exist: text + integer",

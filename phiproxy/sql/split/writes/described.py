@@ -9,7 +9,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.writes.clauses import Clauses
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.inner_write import InnerWrite
-from phiproxy.sql.split.writes.targets import Target
+from phiproxy.sql.split.writes.targets import Target, cast_to
 from phiproxy.sql.split.writes.written import Given, Written, tells_rows, written
 from phiproxy.sql.text.token_spans import Spans
 
@@ -116,12 +116,21 @@ def _add_values(composed: Composed, spans: Spans, write: Written, conditions: _C
 
 
 def add_given(composed: Composed, before: str, given: Given, target: Target) -> None:
-    """Add a given value; a parameter that nothing else gives a type has that of the column."""
+    """Add a given value; a parameter that nothing else gives a type has that of the column.
+
+    Where a parameter may make it one of a type that cannot be assigned, that is said when it is prepared:
+
+    UPDATE stays SET bed = $1 - 1 WHERE born > $1 RETURNING id
+    → described: SELECT id FROM (SELECT s.c1, s.c2 FROM {} AS s) AS stays (id, born) WHERE (born > $1) AND EXISTS (SELECT
+      CAST($1 - 1 AS int4))
+    """
     if given.bare:
         composed.add(before, f"coalesce({quote_ident(target.label, always=True)}.{quote_ident(given.column, always=True)}, ")
         composed.add(given.span, ")")
-    else:
-        composed.add(before, *given.as_select)
+        return
+    kind = cast_to(target, given.column) if given.column and composed.shares_parameter(*given.span) else ""
+    pieces = ("CAST(", *given.as_select, f" AS {kind})") if kind else given.as_select
+    composed.add(before, *pieces)
 
 
 def _add_query(composed: Composed, clauses: Clauses, outputs: list[Given], target: Target) -> None:

@@ -34,6 +34,7 @@ class Target:
     relation: Relation
     label: str
     """The name by which its columns are qualified."""
+    catalog: Catalog
     protected: Mapping[str, ProtectedColumn]
     leaves: Mapping[str, ClearLeaves] = field(default_factory=dict)
     """Of documents whose leaves are sealed one by one: the check of what is computed for them."""
@@ -55,6 +56,18 @@ class Target:
         return declared
 
 
+def cast_to(target: Target, name: str) -> str:
+    """Return how the type of a column is written in a cast that fails where a value cannot be assigned; empty where none does."""
+    try:
+        declared = target.type(target.catalog, name)
+    except Impossible:
+        return ""
+    row = target.catalog.signatures.row(declared.oid) if target.catalog.signatures is not None else None
+    if row is None or row.category == "S" or declared.element is not None:
+        return ""  # anything may be assigned to a text
+    return declared.name if declared.schema else declared.unlimited.name
+
+
 def target_of(a: Analysis, body: Node) -> Target:
     """Return the table that a RangeVar means as a target; Impossible for one whose rows cannot be named."""
     relation = meant_relation(a, body)
@@ -62,7 +75,7 @@ def target_of(a: Analysis, body: Node) -> Target:
         raise Impossible("a table that was made a moment ago")
     label, protected = body.get("alias", {}).get("aliasname") or body["relname"], columns_of(a, relation)
     rows = rows_of(a, a.statement.body, label, relation)
-    return Target(relation, label, protected, clear_leaves(a, relation, protected, rows))
+    return Target(relation, label, a.context.catalog, protected, clear_leaves(a, relation, protected, rows))
 
 
 def carried_as(declared: DeclaredType) -> str:
