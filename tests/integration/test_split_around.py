@@ -99,6 +99,12 @@ def test_a_cursor(kept_both: Differential, protocol: Protocol) -> None:
     run(f"DECLARE gone CURSOR FOR {SORTED}")
     run("COMMIT")
     run("FETCH 1 FROM gone")
+    # Where rows are locked it only goes forward.
+    run("BEGIN")
+    run("DECLARE cursor CURSOR FOR SELECT upper(full_name) FROM patients ORDER BY id FOR UPDATE")
+    run("FETCH 2 FROM cursor")
+    run("FETCH BACKWARD 1 FROM cursor")
+    run("ROLLBACK")
 
 
 def test_server_side_cursors_of_psycopg(pair: tuple[Connection, Connection]) -> None:

@@ -19,8 +19,9 @@ from phiproxy.sql.text.parse import Node, Statement, only
 from phiproxy.sql.text.token_spans import OPEN, Spans
 
 _AROUND: dict[str, Around] = {"CopyStmt": "copy", "DeclareCursorStmt": "cursor", "ExplainStmt": "explain"}
+_SCROLLS, _SCROLLS_NOT = 0x0002, 0x0004
 # SCROLL, INSENSITIVE, WITH HOLD: PostgreSQL declares no such cursor over a query that locks rows.
-_LOCKS_NOTHING = 0x0002 | 0x0008 | 0x0020
+_LOCKS_NOTHING = _SCROLLS | 0x0008 | 0x0020
 _WRITES = frozenset({"DeleteStmt", "InsertStmt", "MergeStmt", "UpdateStmt"})
 
 
@@ -97,11 +98,20 @@ def split_around(statement: Statement, text: bytes, context: Context, inner: Inn
         if is_analyzed(statement.body):
             written = split.write is None and split.kind != "select"
             return analyzed(a, around, written=written, before=_blank(text[: statement.start]))
+    if inner.around == "cursor" and "LockingClause" in a.keys and not statement.body.get("options", 0) & (_SCROLLS | _SCROLLS_NOT):
+        lead = _forward_only(a, statement.start, lead)
     rest = split.rest
     parts = [lead + rest.parts[0], *rest.parts[1:]]
     parts[-1] += trail
     spans = tuple((start + len(lead), end + len(lead), at) for start, end, at in rest.spans)
     return replace(around, rest=Rest(tuple(parts), rest.parameters, spans), write=None)
+
+
+def _forward_only(a: Analysis, start: int, lead: bytes) -> bytes:
+    """Return ``DECLARE c NO SCROLL CURSOR FOR``: where rows are locked PostgreSQL only goes forward, the rest locks none."""
+    _, _, *behind_name = (token for token in a.tokens() if token.start >= start)
+    at = next(token.start for token in behind_name if token.name == "CURSOR") - start
+    return lead[:at] + b"NO SCROLL " + lead[at:]
 
 
 def _without_comments(a: Analysis, start: int, end: int) -> bytes:
