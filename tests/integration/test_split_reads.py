@@ -69,6 +69,11 @@ def test_with_parameters(kept_both: Differential, name: str) -> None:
         assert outcome.status == "TUPLES_OK", outcome.message
 
 
+def test_a_parameter_that_is_tested_for_null_is_a_value_of_its_type(kept_both: Differential) -> None:
+    statement = "SELECT upper(full_name) FROM patients WHERE ($1::int IS NULL OR id = 5)"
+    assert kept_both.run(statement, ("abc",)).sqlstate == "22P02"
+
+
 @pytest.mark.parametrize("statement", [
     "SELECT upper(ssn) FROM patients p FOR UPDATE OF nothing",
     "SELECT 'ü', upper(ssn) FROM patients p WHERE ssn = 'x' FOR UPDATE OF p, v",

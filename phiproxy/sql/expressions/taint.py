@@ -122,12 +122,12 @@ def checked_uses(a: Analysis) -> list[DecidedUse]:
 
 
 def _is_tested_only(a: Analysis, operand: Operand) -> bool:
-    """Tell whether a parameter of a source is tested for NULL wherever it stands.
+    """Tell whether a parameter of a source is tested for NULL wherever it stands, as a text: of any other type it may be none.
 
     INSERT INTO patients (id, mrn) VALUES (1, coalesce($1, 'M' || nextval('numbers')))
     → source: SELECT CASE WHEN ($1::pg_catalog.text) IS NULL THEN nextval('numbers') END
     """
-    if not a.context.of_source or operand.kind != "param":
+    if not a.context.of_source or operand.kind != "param" or not all(declared.is_text for declared in operand.types):
         return False
     standing: int = sum(m["ParamRef"].get("number", 0) == operand.number for m in a.whole() if "ParamRef" in m)
     return sum(isinstance(u.use, Nullness) and u.operand.number == operand.number for u in a.uses) == standing
