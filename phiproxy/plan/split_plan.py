@@ -19,6 +19,8 @@ from phiproxy.wire.oids import MOMENT_OIDS
 MAX_DESCRIPTIONS = 8
 
 T = TypeVar("T")
+# Cardinality violation, data exception, and a setting that is not there.
+_OF_VALUES = ("21", "22", "42")
 _PARAMETER = re.compile(rb"\$[0-9]+\Z")
 
 
@@ -202,11 +204,16 @@ class SplitPlan(StatementPlan):
         types = tuple(known.get(number, 0) for number in described.parameters)
         return Computed(tuple(map(write, described.parts)), self.split.described_columns, types, row_types=self.split.row_types)
 
-    def placed(self, failed: StatementFailed, *, whole: bool = False) -> StatementFailed:
+    def placed(self, failed: StatementFailed, *, whole: bool = False) -> StatementFailed | StatementRefused:
         """Return an error of the engine's with its position in the client's text; ``whole``: it was to describe the statement.
+
+        Of what need not be evaluated it is not known whether PostgreSQL would fail, so that is a refusal.
 
         A value that cannot be cast to the type of its column, which the rest does and PostgreSQL does when it assigns, is 42804.
         """
+        if self.split.in_vain and not whole and failed.state[:2] in _OF_VALUES:
+            why = f"what ON CONFLICT sets is computed before it is known whether a row is in conflict, and fails ({failed.state})"
+            return StatementRefused(why, hint="Ask for it first, and give what it answers as a parameter.")
         rest = self.split.described if whole else self.split.rest
         at = None if failed.position is None else _client_offset(rest, failed.position)
         if self.split.write is not None and at is None and failed.state == "42846":

@@ -444,6 +444,8 @@ class Split:
     """Whether the source locks rows, or writes: it may have to wait for other sessions."""
     write: SplitWrite | None = None
     """What stores the result of the rest, instead of its being shown."""
+    in_vain: bool = False
+    """Whether something is computed that PostgreSQL evaluates for a row in conflict only: where it fails, PostgreSQL may not."""
     narrowing: str = ""
     """A condition that would let the server choose fewer rows: the hint where there are too many."""
     effects: Effects = field(default_factory=Effects)

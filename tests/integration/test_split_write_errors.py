@@ -48,3 +48,9 @@ def test_a_parameter_that_makes_a_value_one_of_another_type(kept_both: Different
         assert kept_both.run(statement, ("1980-01-01",), named=named).sqlstate == "42804"
     told = [results.extended(conn, statement, ("1980-01-01",), results.Form())[-1] for conn in (kept_both.plain, kept_both.proxied)]
     assert [one.position for one in told] == [statement.index("$1") + 1] * 2
+
+
+@pytest.mark.parametrize("value", ["(SELECT upper(full_name) FROM patients)", "upper(current_setting('no.such'))"])
+def test_what_may_be_computed_in_vain_is_refused_where_it_fails(kept_both: Differential, value: str) -> None:
+    """PostgreSQL inserts the row: it evaluates this for a row in conflict only."""
+    kept_both.refused(f"INSERT INTO patients (id, notes) VALUES (5001, 'n') ON CONFLICT (id) DO UPDATE SET notes = {value}")

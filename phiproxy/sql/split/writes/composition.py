@@ -66,6 +66,8 @@ class Parts:
     """The client's values that no part for the server may need an index for."""
     calls: Calls = NO_CALLS
     """The volatile functions that may be called in the values of ``select``."""
+    in_vain: bool = False
+    """Whether what fails in ``select`` may fail where PostgreSQL evaluates nothing."""
     chosen: str = ""
     """Of the rows of ``select`` those that are given, as a condition over q.q1, q.q2 …"""
     clear: Collection[Value] = ()
@@ -147,6 +149,7 @@ def assembled(a: Analysis, parts: Parts, given: Split, rest: Rest, types: Sequen
         returns=parts.returns,
         origins=told.origins,
         write=write,
+        in_vain=parts.in_vain,
         effects=effects(statement.kind, statement.body, a.whole(), a.context.catalog.setters),
         numbers=a.parameter_numbers,
         plain_select=False,
