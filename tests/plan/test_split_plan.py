@@ -59,6 +59,7 @@ def test_a_position_in_the_rest_is_one_in_the_clients_text(plan: SplitPlan, word
     rest = b"".join(plan.split.rest.parts).decode()
     failed = plan.placed(StatementFailed([(67, b"22012")], rest.index(word) + 1))
     assert failed.position == TEXT.decode().index(word) + 1
+    assert isinstance(failed, StatementFailed)
     assert failed.state == "22012"
 
 

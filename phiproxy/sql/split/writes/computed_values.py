@@ -26,10 +26,8 @@ from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn import calls_in, is_changing, is_drawn, name_of
 from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, Default, check_drawn, place_of
 from phiproxy.sql.split.writes.written import Given, Written
-from phiproxy.sql.text.parse import messages
+from phiproxy.sql.text.parse import messages, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans
-
-_SETTING = "current_setting"
 
 
 class AskedValue(NamedTuple):
@@ -208,7 +206,6 @@ def _split(
         types = [0 if n > 0 else stored[-n - 1].type.oid for n in changed.parameters]
         check_whatever_is_given(answered(a, changed.text, changed.parameters, types))
     clear = [n for n, one in enumerate(stored) if not one.computed]
-    of_conflict = [one.node for one in write.conflict if any(one.span == value.span for value in values)]
     called = AT_EACH_CALL if draws(write) or any(value.default for value in values) else VOLATILE
     return composition(
         a,
@@ -221,12 +218,19 @@ def _split(
             returns=write.clauses.returning is not None,
             waiting=write.waiting,
             calls=NO_CALLS if together or write.kind != "InsertStmt" else Calls(once=called),
-            in_vain=any("SubLink" in m for m in messages(of_conflict)) or any(name_of(c) == _SETTING for c in calls_in(of_conflict)),
+            in_vain=_may_fail_in_vain(write, values),
             clear=clear_outputs(a, select, clear) if clear else (),
             split_again=partial(split_again, a, changed) if split_again is not None else None,
         ),
         refusal,
     )
+
+
+def _may_fail_in_vain(write: Written, values: Sequence[AskedValue]) -> bool:
+    """Tell whether a query, or a setting, is asked for that PostgreSQL evaluates for a row in conflict only, and that may fail."""
+    spans = {value.span for value in values}
+    asked = messages([one.node for one in write.conflict if one.span in spans])
+    return any("SubLink" in message or strings(message.get("funcname"))[-1:] == ["current_setting"] for message in asked)
 
 
 def draws(write: Written) -> bool:
