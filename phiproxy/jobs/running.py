@@ -185,15 +185,16 @@ class Run:
         while True:
             self.display.phase(phase if first else f"{phase}, what others wrote meanwhile", left)
             first = False
-            read = written = left = 0
+            read = written = left = failed = 0
             wrong: dict[str, str] = {}
             for scan, work in sorted(tasks, key=lambda task: task[0].part.label):
                 if scan.part.label < self.progress.relation:
                     continue
                 async for batch in self._batches(scan, work, roles[scan.part.name], noted):
                     read, written, left = read + batch.read, written + batch.written, left + batch.left
+                    failed += len(batch.wrong)  # the beginnings of long keys, which name rows, may be the same
                     wrong |= {f"{scan.part.label}, {row}": why for row, why in batch.wrong}
-            if once or (whole and read - len(wrong) <= enough):
+            if once or (whole and read - failed <= enough):
                 if wrong:
                     raise Undone(phase, wrong)
                 return
