@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,7 +59,7 @@ async def run(postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) 
     name = postgres_server.create_database()
 
     async def noted(_: Connection, __: str, ___: int, progress: Progress) -> None:
-        recorded.append(progress.counts.get("written", 0))
+        recorded.append(replace(progress, counts=dict(progress.counts)))
 
     async def goes_on(_: Run) -> None:
         """Nobody pauses it."""
@@ -67,13 +68,13 @@ async def run(postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(running, "write_progress", noted)
     monkeypatch.setattr(Run, "goes_on", goes_on)
     async with await connect(postgres_server.dsn(name)) as conn, await connect(postgres_server.dsn(name)) as reading:
-        site, job = SimpleNamespace(schema="phiproxy"), cast("Job", SimpleNamespace(id=1, options={}))
+        site, job = SimpleNamespace(schema="phiproxy", policy=SimpleNamespace(columns=list)), SimpleNamespace(id=1, options={})
         nothing = cast("Any", Nothing())
-        yield Run(cast("Any", site), job, conn, nothing, nothing, Progress(), reading=reading, as_replica=True)
+        yield Run(cast("Any", site), cast("Job", job), conn, nothing, nothing, Progress(), reading=reading, as_replica=True)
     postgres_server.drop_database(name)
 
 
-recorded: list[int] = []
+recorded: list[Progress] = []
 
 
 async def test_rows_that_others_have_locked_are_not_counted_as_written(run: Run) -> None:
@@ -86,18 +87,22 @@ async def test_rows_that_others_have_locked_are_not_counted_as_written(run: Run)
         other.execute("SELECT FROM t WHERE id <= 5 FOR UPDATE")
         batches = [batch async for batch in run._batches(await scan_of(conn), turned, None, None)]
     assert [batch.written for batch in batches] == [rows - 5, 7]
-    assert recorded == [rows, rows + 2]
+    assert [progress.counts["written"] for progress in recorded] == [rows, rows + 2]
     assert run.progress.counts == {"read": rows + 7, "written": rows + 2}
 
 
-async def test_rows_that_cannot_be_done_are_told_whatever_their_keys_begin_with(run: Run) -> None:
-    """Of a long key its beginning is told: of two rows it may be the same."""
+@pytest.mark.parametrize(("listed", "named"), [("v", f"id {'x' * 40}"), ("id", "a row whose key is to be protected")])
+async def test_rows_that_cannot_be_done_are_told_whatever_their_keys_begin_with(run: Run, listed: str, named: str) -> None:
+    """Of a long key its beginning is told: of two rows it may be the same. One that the policy lists is nowhere."""
     await run.conn.execute("CREATE TABLE public.t (id text PRIMARY KEY, v bytea)")
     await run.conn.execute("INSERT INTO public.t SELECT repeat('x', 40) || g, '\\x01' FROM generate_series(1, 3) g")
+    cast("Any", run.site).policy.columns = lambda: [SimpleNamespace(name=listed)]
 
     async def fails(rows: Sequence[Row]) -> list[Done]:
         return [SealError("it does not open") if row.key[0][-1] != "3" else [b"\x02"] for row in rows]
 
-    with pytest.raises(Undone, match=f"id {'x' * 40}: it does not open"):
+    with pytest.raises(Undone) as undone:
         await run.go_through("a phase", [(await scan_of(run.conn), fails)])
+    assert undone.value.rows == dict.fromkeys((f"public.t, {named}", f"public.t, {named} (2)"), "it does not open")
     assert await firsts(run.conn) == {1, 2}
+    assert any(progress.cursor is not None for progress in recorded) is (listed != "id")
