@@ -1,5 +1,6 @@
 """What a job must know of a table before it goes through it: its parts, what names a row, its owner, what would fire."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -44,6 +45,10 @@ class Part:
     def label(self) -> str:
         """``schema.table``, quoted where PostgreSQL would."""
         return ".".join(map(quote_ident, self.name))
+
+    def is_named_by(self, columns: Collection[str]) -> bool:
+        """Tell whether its rows are named by values of one of these columns; a tag is none."""
+        return any(not key.expression.endswith(")") and not set(key.columns).isdisjoint(columns) for key in self.key)
 
 
 # Not where that would do more than to store the row: compute a generated column, or fire a trigger of a single column.

@@ -5,6 +5,7 @@ Whoever runs a job holds its advisory lock, and that of each table that it write
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -177,6 +178,9 @@ class Run:
         await self.begin(phase)
         # Rows that nothing names can be left alone only where none of them is wanted.
         tasks = [task for task in tasks if task[0].part.key or await self._has_wanted(task[0])]
+        # What the policy lists may not be encrypted yet, and is to be nowhere in clear once it is.
+        listed = {column.name for column in self.site.policy.columns()}
+        tasks = [(replace(scan, remembered=False) if scan.part.is_named_by(listed) else scan, work) for scan, work in tasks]
         parts = [scan.part for scan, _ in tasks]
         await self.refuse_firing(parts)
         roles = {part.name: await self._role(part) for part in parts}
@@ -186,13 +190,16 @@ class Run:
             self.display.phase(phase if first else f"{phase}, what others wrote meanwhile", left)
             first = False
             read = written = left = 0
-            wrong: dict[str, str] = {}
+            wrong, alike = dict[str, str](), Counter[str]()
             for scan, work in sorted(tasks, key=lambda task: task[0].part.label):
                 if scan.part.label < self.progress.relation:
                     continue
                 async for batch in self._batches(scan, work, roles[scan.part.name], noted):
                     read, written, left = read + batch.read, written + batch.written, left + batch.left
-                    wrong |= {f"{scan.part.label}, {row}": why for row, why in batch.wrong}
+                    for row, why in batch.wrong:  # long keys may begin alike
+                        name = f"{scan.part.label}, {row}"
+                        alike[name] += 1
+                        wrong[name if alike[name] == 1 else f"{name} ({alike[name]})"] = why
             if once or (whole and read - len(wrong) <= enough):
                 if wrong:
                     raise Undone(phase, wrong)

@@ -60,7 +60,7 @@ class Scan:
     ``set_types``: their types where they are not of bytea; new values are given as texts then.
 
     ``remembered``: the key of a row may be in the registry, and in messages; it may not where it is of a column that is to be
-    protected: then the ``VERSION`` is read.
+    protected.
     """
 
     part: Part
@@ -83,8 +83,10 @@ class Scan:
     def spelled(self, row: Row) -> str:
         """Return how messages name a row: ``id 5``; of a tag, which says nothing, its beginning.
 
-        Where its key is of a column that is to be protected by where it is: ``ctid (0,5)``.
+        Where its key is of a column that is to be protected by where it is, ``ctid (0,5)``, if that is read.
         """
+        if not self.remembered and VERSION[0] not in self.reads:
+            return "a row whose key is to be protected"
         if not self.remembered:
             tid = row.values[self.reads.index(VERSION[0])]
             return f"ctid ({int.from_bytes(tid[:4])},{int.from_bytes(tid[4:])})"

@@ -240,9 +240,9 @@ class CatalogReader:
         oids = {node.oid for node in reached.dependents.nodes if node.catalogue == PG_CLASS}
         if before is None:
             known, more, oids = first, wanted - foreseen, oids - {r.oid for r in first}
-        elif before.names is not None and before.names <= wanted:
+        elif before.names is not None and before.names <= wanted and "code" not in (changed or ()):
             known, more, oids = before.relations, wanted - before.names, oids - before.oids
-        else:
+        else:  # of a DEFAULT it is told whether it calls what is volatile: another function may be
             known, more, oids = await _some(ask, wanted, oids), frozenset(), set()
         if more or oids:
             have = {r.oid for r in known}

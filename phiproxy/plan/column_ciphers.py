@@ -78,7 +78,7 @@ class Ciphers:
         self._store: dict[ProtectedColumn, tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]] = {}
         self._search: dict[tuple[int, int, int, DeclaredType, Lower | None], ValueFunction] = {}
         self._open: dict[tuple[str, str, bool | Masked | None], OpenSpan] = {}
-        self._shown: dict[tuple[str, Masked], FieldFunctionOrNull] = {}
+        self._shown: dict[tuple[str, str, Masked], FieldFunctionOrNull] = {}
         self._known: dict[Callable[..., bytes | None], KnownHeader] = {}
         self._conditions: dict[bytes, Condition] = {}
         self._default_texts: dict[tuple[int, bytes], bytes] = {}
@@ -337,7 +337,7 @@ class Ciphers:
         """Return the same for values that are shown: None of a part of a document, as text, where its mask is JSON's null."""
         if column.part is None or not column.part.text or column.masked is None:
             return self.open_span(column)
-        key = column.identity, column.masked
+        key = column.identity, column.label, column.masked  # as of ``open_span``
         shown = self._shown.get(key)
         if shown is None:
             column.refuse_distrusted()

@@ -170,7 +170,8 @@ class LeakOracle:
             rows_of = sql.SQL("SELECT {}, (SELECT string_agg((t.*)::text, E'\\n') FROM {} t{})")
             every = sql.SQL(" UNION ALL ").join(rows_of.format(sql.Literal(".".join(name)), *_from(*name)) for name in small)
             for name, rows in conn.execute(every).fetchall():
-                yield f"table {name}", rows if isinstance(rows, bytes) else str(rows or "").encode()  # bytes where it is SQL_ASCII
+                text = rows if isinstance(rows, bytes) else str(rows or "").encode()  # bytes where it is SQL_ASCII
+                yield f"table {name}", text.replace(b'""', b'"').replace(b"\\\\", b"\\")  # as the text of a row has them
             for schema, table, is_small in tables:
                 if not is_small:
                     copied = sql.SQL("COPY (SELECT * FROM {} t{}) TO STDOUT").format(*_from(str(schema), str(table)))

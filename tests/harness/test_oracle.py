@@ -70,12 +70,14 @@ def test_finds_every_spelling(oracle: LeakOracle, shape: str) -> None:
     assert not oracle.contains(b"PHI-" + b"0" * 30)
 
 
-def test_finds_a_bytea_of_the_plaintext(oracle: LeakOracle) -> None:
-    value = oracle.plant("name")
+@pytest.mark.parametrize("kept", ["convert_to({}, 'UTF8')", "{}::text", "ARRAY[{}::text]", "to_jsonb({}::text)"])
+def test_finds_a_value_in_whatever_type_it_is_kept(oracle: LeakOracle, kept: str) -> None:
+    """A text in a row has its quotes and backslashes twice."""
+    value = f'{oracle.plant()} "is" a\\b'
+    oracle.planted = [value]
     with oracle.server.connect(oracle.dbname) as conn:
         conn.execute("SET log_statement = 'none'")
-        conn.execute("CREATE TABLE kept (v bytea)")
-        conn.execute("INSERT INTO kept VALUES (%s)", (value.encode(),))
+        conn.execute(sql.SQL("CREATE TABLE kept AS SELECT {} AS v").format(sql.SQL(kept).format(sql.Literal(value))))
     assert "table public.kept" in oracle.leaks()
 
 

@@ -215,3 +215,46 @@ def running(vault: VaultServer) -> Iterator[None]:
         yield
     finally:
         vault.stop()
+
+
+def test_a_row_that_does_not_open_keeps_nothing_else_from_being_done(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """Its index goes by the old key, and its data key is not retired, until it is put right and the job is resumed."""
+    policy = SMALL + "  public.visits: {columns: {room: {type: text, indexes: [room], distinct: 100000}}}\n"
+    ddl = SMALL_DDL + "; CREATE TABLE visits (id int PRIMARY KEY, room text)"
+    with open_site(postgres_server, tmp_path, policy=policy, ddl=ddl) as site:
+        with site.server.connect() as conn:
+            conn.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(site.role), sql.Identifier(site.service)))
+        with psycopg.connect(site.proxy_dsn) as conn, conn.cursor() as cursor:
+            cursor.executemany("INSERT INTO patients VALUES (%s, %s, %s)", ROWS)
+            cursor.executemany("INSERT INTO visits VALUES (%s, %s)", [row[:2] for row in ROWS])
+        with site.server.connect(site.sealed) as conn:
+            conn.execute("UPDATE patients SET ssn = set_byte(ssn, 40, get_byte(ssn, 40) # 1) WHERE id IN (4, 5)")
+        arguments = ("respond", "--kek", "local:kek.json", "--reason", "a test", "--report", str(site.directory))
+        run_cli(*arguments, "-c", str(site.config), env=site.env)  # the file is another one: proxies are to read it
+        site.proxy.terminate()
+        site.proxy.start()
+        before, roots = data_keys(site), "SELECT scope, state FROM phiproxy.root_key WHERE purpose = 'index' AND generation = 1"
+        failed = run_cli(*arguments, "-c", str(site.config), env=site.env)
+        assert (failed.returncode, "2 rows could not be done" in failed.stderr) == (1, True), failed.stderr
+        assert "public.patients, id 4: stored value does not open under data key" in failed.stderr
+        assert not [*site.directory.glob("incident-*.md")]
+        assert slots(site, "c:public.visits.room") == [(0, "@", 1, "dropped"), (1, "@", 2, "active")]
+        assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "active"), (1, "@", 2, "building")]
+        assert sorted(data_keys(site)[key] for key in before) == ["compromised", "retired"]
+        assert set(raw(site, roots)) == {("t:public.patients", "active"), ("t:public.visits", "retired")}
+        (old,) = (key for key in before if data_keys(site)[key] == "compromised")
+        under = f"SELECT id FROM patients WHERE {old!r} IN ({KEY.format('ssn')}, {KEY.format('note')}) ORDER BY 1"
+        assert raw(site, under) == [(4,), (5,)]
+        with psycopg.connect(site.proxy_dsn) as conn:
+            assert conn.execute("SELECT id FROM patients WHERE ssn = '900000009'").fetchall() == [(9,)]
+            assert conn.execute("SELECT id FROM visits WHERE room = '900000009'").fetchall() == [(9,)]
+        with site.server.connect(site.sealed) as conn:
+            conn.execute("UPDATE patients SET ssn = NULL WHERE id IN (4, 5)")
+        assert "is done" in site.cli("jobs", "resume", "1")
+        assert {data_keys(site)[key] for key in before} == {"retired"}
+        assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "dropped"), (1, "@", 2, "active")]
+        assert "a test" in incident(site)
+        assert {state for _, state in raw(site, roots)} == {"retired"}
+        with psycopg.connect(site.proxy_dsn) as conn:
+            assert conn.execute("SELECT id FROM patients WHERE ssn = '900000009'").fetchall() == [(9,)]
+        assert findings(site) == []

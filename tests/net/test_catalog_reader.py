@@ -87,6 +87,7 @@ async def test_defaults_that_draw_and_triggers_for_each_row(conn: Connection) ->
             e uuid DEFAULT gen_random_uuid(), f text DEFAULT upper('x'), g timestamptz DEFAULT now(), h int DEFAULT own());
         CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'
     """)
+    reader = await reader_of(conn, "drawing")
     catalog = await read(conn)
     drawing = catalog.by_name["public", "drawing"]
     assert {c.name: c.drawn for c in drawing.columns} == {
@@ -99,6 +100,10 @@ async def test_defaults_that_draw_and_triggers_for_each_row(conn: Connection) ->
         "g": None,
         "h": Drawn(frozenset({""})),
     }
+    await conn.execute("ALTER FUNCTION own() STABLE")
+    stable = (await reader.read(conn, [("public", "patients")], ["drawing"])).by_name["public", "drawing"].column("h")
+    assert stable is not None
+    assert stable.drawn is None
     assert not drawing.row_triggers
     await conn.execute("CREATE TRIGGER kept BEFORE UPDATE ON drawing FOR EACH ROW EXECUTE FUNCTION kept()")
     await conn.execute("CREATE TRIGGER after AFTER INSERT ON drawing FOR EACH STATEMENT EXECUTE FUNCTION kept()")

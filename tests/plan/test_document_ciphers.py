@@ -284,6 +284,20 @@ def test_of_a_part_as_text_a_mask_that_is_null_is_the_servers_null() -> None:
     assert shown("name", json.dumps(stored["name"]), text=True) == b'{"given": ["A"], "family": null}'
 
 
+def test_a_mask_of_a_domain_is_noted_of_the_column_that_it_was_made_of() -> None:
+    """Fields of one domain have one identity: what shows one of them by its path is not what shows the other."""
+    told: list[str] = []
+    own = Ciphers(ciphers()._ring, lambda column, _, *, masked: lambda: told.append(f"{column} {masked}"))
+    masked, leaf, document = in_part([("$.ssn", Masked(read_show("last(4)")))]), json.loads(sealed(own))["ssn"], DOC.document
+    assert document is not None
+    for table in ("records", "others"):
+        fields = tuple(replace(field, table=table) for field in document.fields)
+        column = replace(DOC, table=table, document=replace(document, fields=fields), masked=masked)
+        shown = own.shown_span(column.part_at(("ssn",), builtin("text"), text=True))
+        assert shown(leaf.encode(), 0, len(leaf)) == b"*******6789"
+    assert told == ["public.records.fields$.ssn True", "public.others.fields$.ssn True"]
+
+
 def all_opened(own: Ciphers, column: ProtectedColumn, text: bytes, again: Callable[[], None]) -> bytes:
     """Open a document with what takes long done meanwhile; ``again`` is called before each attempt."""
     outcomes = list[object]()
