@@ -82,7 +82,11 @@ async def connect_catalogue(settings: Settings, database: str) -> psycopg.AsyncC
     than answering.
     """
     conn = await connect_service(settings, database)
-    await conn.execute("SET plan_cache_mode TO force_generic_plan")
+    try:
+        await conn.execute("SET plan_cache_mode TO force_generic_plan")
+    except BaseException:
+        await conn.close()
+        raise
     return conn
 
 

@@ -47,11 +47,17 @@ class StandingConnection:
         finally:
             if not asking.done():
                 # psycopg would first ask the server to cancel the query; one that is not there would be waited for once more.
-                self._hang_up()
+                lost = self._hang_up()
                 asking.cancel()
+                if lost is not None:
+                    asking.add_done_callback(lambda _: lost.pgconn.finish())
 
     async def close(self) -> None:
-        """Close it."""
+        """Close it; a question that is being asked comes to its end first."""
+        async with self._turn:
+            await self._close()
+
+    async def _close(self) -> None:
         conn, self._conn = self._conn, None
         if conn is not None:
             await conn.close()
@@ -62,15 +68,16 @@ class StandingConnection:
                 # One that was lost while nobody asked says nothing: whether the server is there, only another one shows.
                 with contextlib.suppress(psycopg.OperationalError):
                     return await question(self._conn)
-            await self.close()
+            await self._close()
             conn = await self._connect()
             self._conn = conn
             return await question(conn)
 
-    def _hang_up(self) -> None:
-        """End the conversation as a lost network would: whoever waits for it is told, and nothing is sent."""
+    def _hang_up(self) -> Connection | None:
+        """End the conversation as a lost network would: whoever waits is told, and nothing is sent. Return what is to be closed."""
         conn, self._conn = self._conn, None
         if conn is None or conn.closed:
-            return
+            return None
         with socket.socket(fileno=os.dup(conn.fileno())) as twin, contextlib.suppress(OSError):  # it is gone already
             twin.shutdown(socket.SHUT_RDWR)
+        return conn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
@@ -44,6 +45,23 @@ async def test_a_server_that_says_nothing_is_not_waited_for(settings: Any) -> No
         await server.ask(lambda conn: conn.execute("SELECT pg_sleep(600)"), 0.3)
     assert await server.ask(pid, 60) > 0, "the next question has another connection"
     await server.close()
+
+
+async def test_who_asks_no_more_leaves_no_connection_open(settings: Any) -> None:
+    server = StandingConnection(settings, "postgres")
+    asked: asyncio.Future[psycopg.AsyncConnection[Any]] = asyncio.get_running_loop().create_future()
+
+    async def question(conn: psycopg.AsyncConnection[Any]) -> None:
+        asked.set_result(conn)
+        await asyncio.Event().wait()  # between two queries nothing tells that the connection is lost
+
+    asking = asyncio.create_task(server.ask(question))
+    conn = await asked
+    asking.cancel()
+    await asyncio.wait([asking])
+    await server.close()
+    await asyncio.sleep(0)  # what is done at the end of its task
+    assert conn.closed
 
 
 async def test_a_server_that_does_not_even_take_the_login(settings: Any) -> None:
