@@ -48,12 +48,16 @@ def test_many_short_constants_are_not_looked_at_one_by_one(monkeypatch: pytest.M
 
 def test_quotes_within_a_constant_take_no_memory() -> None:
     text = b"SELECT '%b', '%b'" % (b"''" * 100_000, LONG)
-    tracemalloc.start()
-    try:
-        assert shortened(text) is not None
-        assert tracemalloc.get_traced_memory()[1] < 2 * len(text)
-    finally:
-        tracemalloc.stop()
+
+    def taken() -> int:
+        tracemalloc.start()
+        try:
+            assert shortened(text) is not None
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert min(taken() for _ in range(5)) < 2 * len(text)  # other threads of the process may take some meanwhile
 
 
 def test_the_parser_is_not_given_them(monkeypatch: pytest.MonkeyPatch) -> None:
