@@ -37,7 +37,11 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def run_cli(
-    *arguments: str, env: Mapping[str, str] | None = None, check: bool = False, timeout: float = COMMAND_PATIENCE, fresh: bool = False
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    check: bool = False,
+    timeout: float = COMMAND_PATIENCE,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``phiproxy ARGUMENTS`` to its end; with ``check`` a failure shows what it said. ``fresh``: not a fork, see forks.py."""
     if not fresh and can_be_forked(arguments, env or {}):
