@@ -157,7 +157,7 @@ def executed(conn: psycopg.Connection[tuple[object, ...]], statement: str, *, ex
             cursor = conn.execute(statement.encode(), prepare=False, binary=extended)  # binary results are of Bind
             while cursor.nextset():
                 pass
-            return cursor.fetchall() if cursor.description else cursor.rowcount
+            return sorted(cursor.fetchall(), key=repr) if cursor.description else cursor.rowcount
     except psycopg.Error as error:
         return error.sqlstate, error.diag.constraint_name
 
