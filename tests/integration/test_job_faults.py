@@ -24,7 +24,7 @@ from tests.harness.waiting import until
 from tests.integration.job_at_work import EXPLORING, Fault, Job, done_despite, killed
 from tests.integration.test_encrypt import filled_site, raw_columns, rows_of
 
-FAULTS = 50 if EXPLORING else 5
+FAULTS = 50 if EXPLORING else 4
 ROWS = 600
 NAMED = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
 STEPS = (["encrypt"], ["decrypt", "public.patients", "--reorder"])

@@ -241,7 +241,7 @@ def test_a_server_that_ends_the_connection_leaves_a_job_to_go_on_with(clinic: Cl
     old = rotated(clinic)
     site = clinic.site
     process = subprocess.Popen(
-        command("recrypt", "--rate", "100", "--json", "-c", str(site.config)),
+        command("recrypt", "--rate", "50", "--json", "-c", str(site.config)),
         env=environment(site.env), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
