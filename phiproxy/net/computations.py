@@ -54,14 +54,21 @@ class Computations:
         self._compute = compute
         self._write = write
         self._open: dict[object, AbstractAsyncContextManager[Computation]] = {}
+        self._closed = False
 
     async def ask(self, engine: Describe | Enter) -> object:
-        """Return the engine's description of a rest, or a computation that is begun; PhiproxyError."""
+        """Return the engine's description of a rest, or a computation that is begun; PhiproxyError.
+
+        QueryCanceled where all of them were ended meanwhile: nobody would end this one.
+        """
         assert self._compute is not None
         if isinstance(engine, Describe):
             return await self._compute.describe(engine.rest, engine.settings)
         computing = self._compute.computing(engine.rest, engine.narrowing)
         computation = await computing.__aenter__()
+        if self._closed:
+            await _ended(computing)
+            raise QueryCanceled("the session has ended")
         self._open[computation] = computing
         return computation
 
@@ -99,7 +106,8 @@ class Computations:
                 spawn(_ended(computing), "end a computation")
 
     def close(self) -> None:
-        """End all of them."""
+        """End all of them, and what is asked for and not there yet as soon as it is."""
+        self._closed = True
         self.release(list(self._open))
 
 

@@ -43,12 +43,15 @@ class Engine:
     def __init__(self, pause: float = 0.0) -> None:
         self.rest = Rest(pause)
         self.inside = 0
+        self.free = asyncio.Event()
+        self.free.set()
 
     async def describe(self, rest: Computed, settings: Mapping[str, str]) -> list[bytes]:
         return [rest.parts[0], repr(dict(settings)).encode()]
 
     @asynccontextmanager
     async def computing(self, rest: Computed, narrowing: str) -> AsyncIterator[Rest]:
+        await self.free.wait()
         self.inside += 1
         try:
             yield self.rest
@@ -111,6 +114,19 @@ async def test_a_client_that_does_not_read_holds_the_results() -> None:
     client.resume_writing()
     await going
     assert session.told == [b"one", b"two"]
+
+
+async def test_one_that_is_there_when_its_session_has_ended_is_ended() -> None:
+    engine = Engine()
+    _, all_of_them, _ = computations(engine)
+    engine.free.clear()
+    asking = asyncio.create_task(all_of_them.ask(Enter(REST, "")))
+    await asyncio.sleep(0)
+    engine.free.set()
+    all_of_them.close()
+    with pytest.raises(QueryCanceled):
+        await asking
+    assert engine.inside == 0
 
 
 async def test_all_end_with_the_session() -> None:
