@@ -229,6 +229,8 @@ class Relay:
 
     def _write(self) -> None:
         session = self.session
+        if self.ended.done():
+            return  # what is still computed is for nobody
         if self._unrecorded is not None:
             self._unrecorded.keep()
         if session.to_server:
