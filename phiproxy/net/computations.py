@@ -73,7 +73,17 @@ class Computations:
         return computation
 
     async def go_on(self, need: NeedEngine) -> None:
-        """Give it rows and have its results; PhiproxyError where that fails."""
+        """Give it rows and have its results; PhiproxyError where that fails, QueryCanceled where it takes too long.
+
+        The wait for a session of the engine counts too.
+        """
+        try:
+            async with asyncio.timeout((need.results.seconds if need.results is not None else 0.0) or None):
+                await self._go_on(need)
+        except TimeoutError:
+            raise QueryCanceled("canceling statement due to statement timeout") from None
+
+    async def _go_on(self, need: NeedEngine) -> None:
         begun = need.computation
         if need.enter is not None:
             begun = await self.ask(need.enter)
@@ -87,13 +97,10 @@ class Computations:
             return
         started = clock.now()
         try:
-            async with asyncio.timeout(need.results.seconds or None):
-                async for piece in computation.results(need.results):
-                    self._session.computed(piece)
-                    self._write()
-                    await self._client.drained()
-        except TimeoutError:
-            raise QueryCanceled("canceling statement due to statement timeout") from None
+            async for piece in computation.results(need.results):
+                self._session.computed(piece)
+                self._write()
+                await self._client.drained()
         finally:
             counters.rows_computed += 0 if need.results.suspended or need.results.text else computation.counted
             counters.engine_seconds += clock.now() - started

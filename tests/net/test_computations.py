@@ -102,6 +102,16 @@ async def test_statement_timeout() -> None:
     assert session.counters.engine_seconds > 0
 
 
+async def test_statement_timeout_counts_the_wait_for_a_session() -> None:
+    engine = Engine()
+    _, all_of_them, _ = computations(engine)
+    engine.free.clear()
+    with pytest.raises(QueryCanceled, match="statement timeout"):
+        await all_of_them.go_on(NeedEngine(None, None, [], Results((), (), (), seconds=0.05), Enter(REST, "")))
+    engine.free.set()
+    assert engine.inside == 0
+
+
 async def test_a_client_that_does_not_read_holds_the_results() -> None:
     engine = Engine()
     session, all_of_them, _ = computations(engine)
