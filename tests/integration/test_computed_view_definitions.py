@@ -398,7 +398,7 @@ def test_a_changed_source_is_refused(twins: Twins, of: str, to: str) -> None:
                 return
             with pytest.raises(psycopg.Error) as error:
                 conn.execute("SELECT label FROM v")
-            # The last: the proxy has not looked at the catalogue since, and what it reads does not open as what it is taken for.
+            # the last where the proxy has not looked at the catalogue since: a value that is stored is bound to its column
             assert error.value.sqlstate in ("0A000", "42703", "42704", "XX001")
 
 
