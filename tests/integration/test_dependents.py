@@ -347,8 +347,11 @@ def encrypted_while_a_view_is_replaced(site: Site) -> None:
         until(lambda: "phi_new_ssn" in raw_columns(site, "patients") or job.returncode is not None, "the job fills")
         past.execute(replaced.encode())
         watching = site.server.standing(site.sealed)
-        waits = lambda: bool(watching.execute(WAITS_FOR_COUNTED).rowcount)  # noqa: E731
-        until(lambda: waits() or job.returncode is not None, "the job waits for the view", 400)
+
+        def waits() -> bool:
+            return bool(watching.execute(WAITS_FOR_COUNTED).rowcount) or job.returncode is not None
+
+        until(waits, "the job waits for the view", 400)
     said = job.said()
     assert job.returncode == 0, said
 

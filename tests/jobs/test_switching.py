@@ -62,7 +62,7 @@ async def test_where_statements_were_held_for_too_short_they_are_held_for_longer
         pass
 
     monkeypatch.setattr(switching, "_attempt", attempt)
-    monkeypatch.setattr(switching.asyncio, "sleep", nothing)
+    monkeypatch.setattr("phiproxy.jobs.switching.asyncio.sleep", nothing)
     display = SimpleNamespace(waits=lambda _: None)
     run = cast("Run", SimpleNamespace(goes_on=nothing, job=SimpleNamespace(options={}), display=display))
     assert await switching.with_held_statements(run, "switching", (), cast("Any", None), attempts=10) == 120
