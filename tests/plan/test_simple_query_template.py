@@ -58,7 +58,7 @@ def is_as_planned(of: Planner, text: bytes) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.one_of(sources(), st.sampled_from(TEXTS)), st.data())
 def test_a_text_is_as_its_plan(source: str, data: st.DataObject) -> None:
     seen = planner()
