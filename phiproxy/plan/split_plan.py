@@ -12,6 +12,7 @@ from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.policy.settings import Compute
 from phiproxy.sql.result import Rest, RowType, SourceColumn, Span, Split
 from phiproxy.sql.split.same_answers import means_clock
+from phiproxy.sql.text.long_names import long_names
 from phiproxy.wire.messages import Field, decode_parameter_description, decode_row_description
 from phiproxy.wire.oids import MOMENT_OIDS
 
@@ -242,6 +243,16 @@ class SplitPlan(StatementPlan):
     def _placed_in(self, text: bytes, spans: Sequence[Span], position: int) -> int | None:
         at = _place(spans, len(text.decode("utf-8", "replace")[: position - 1].encode()))
         return None if at is None else len(self.text[:at].decode("utf-8", "ignore")) + 1
+
+
+def with_long_names(plan: StatementPlan) -> bytes:
+    """Return a statement with the names of a client's one that are too long, each as often; empty where none is, or they were told.
+
+    SELECT upper(full_name) AS aaa… FROM patients ORDER BY aaa…
+    → SELECT 1 AS aaa…, 1 AS aaa…
+    """
+    names = [] if isinstance(plan, SplitPlan) and plan.told else long_names(plan.text)
+    return b"SELECT " + b", ".join(b"1 AS " + name for name in names) if names else b""
 
 
 def split_plan(text: bytes, split: Split, source: StatementPlan, types: tuple[int, ...]) -> SplitPlan:
