@@ -132,7 +132,9 @@ def bind(session: State, data: bytes, start: int, end: int, portal: bytes, prepa
     if description is not None and not plan.split.around and len(sent.result_formats) not in (0, 1, len(description.fields)):
         count, columns = len(sent.result_formats), len(description.fields)
         raise ParameterCount(f"bind message has {count} result formats but query has {columns} columns")
-    plan.check_moments(sent.values, formats, description.parameters if description is not None else prepared.oids)
+    types = description.parameters if description is not None else prepared.oids
+    plan.check_in_order(sent.values, formats, types)
+    plan.check_moments(sent.values, formats, types)
     values, codes = plan.of_source(sent.values), plan.of_source(formats)
     source = Bind(sent.portal, sent.statement, tuple(codes), values, (1,))
     source = converted(session, plan.source, source, formed_by(plan.source, source))

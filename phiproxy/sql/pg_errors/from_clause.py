@@ -6,9 +6,10 @@ from dataclasses import replace
 from phiproxy.errors import DatatypeMismatch, PathNeeded, StatementRefused, UndefinedOperator
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.physical_columns import visible_columns
+from phiproxy.policy.signatures import Type
 from phiproxy.policy.view_rests import is_computed, is_inner
 from phiproxy.sql.pg_errors.expression_types import condition, query, type_of
-from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Output, Outputs, Source, Type, Verdict, first
+from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Output, Outputs, Source, Verdict, first
 from phiproxy.sql.queries.computed_views import told_types
 from phiproxy.sql.queries.views import columns_of_view
 from phiproxy.sql.relations import target_relation

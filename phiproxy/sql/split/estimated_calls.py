@@ -25,11 +25,7 @@ def estimated_calls(query: Node) -> dict[int, bool]:
 
 
 def _note_estimated(node: Node, found: dict[int, bool], *, sure: bool) -> None:
-    """Note the calls in a condition; ``sure``: what stands beside it leaves it to be estimated.
-
-    (full_name > current_setting('no.such')) IS TRUE AND id < 0
-    → refused 42704
-    """
+    """Note the calls in a condition; ``sure``: what stands beside it leaves it to be estimated, as ``id < 0`` does."""
     kind, body = only(node)
     if kind == "BoolExpr":
         known = [_foretold(argument) for argument in body["args"]]
