@@ -330,13 +330,13 @@ def messages(tree: Any) -> list[Node]:
             add(value)
             value = value.values()
         for part in reversed(value):
-            if part.__class__ not in LEAVES:
+            if part.__class__ not in _LEAVES:
                 put(part)
     return below
 
 
 # What is in a tree of JSON that is no part of it with parts of its own.
-LEAVES = frozenset({str, int, float, bool, type(None)})
+_LEAVES = frozenset({str, int, float, bool, type(None)})
 
 
 def strings(names: Any) -> list[str]:

@@ -25,7 +25,7 @@ from phiproxy.sql.split.waiting import places
 from phiproxy.sql.split.writes.composed_select import declared_types
 from phiproxy.sql.split.writes.returned import without_computed
 from phiproxy.sql.split.writes.written import keeps
-from phiproxy.sql.text.parse import LEAVES, Node, Statement, location, parse, strings
+from phiproxy.sql.text.parse import Node, Statement, location, parse, strings
 from phiproxy.sql.values.uses import Nullness, Plain, Search, Store
 
 _ARITHMETIC = frozenset("+-*/%^")
@@ -273,14 +273,14 @@ def _references(body: Node) -> Iterator[Node]:
     return (m["ParamRef"] for m in _outside_of_types(body) if "ParamRef" in m)
 
 
-def _outside_of_types(tree: Any, *left_out: str) -> list[Node]:
-    """Return every dict of a tree but those of the lengths of types, and of what is ``left_out``."""
-    found: list[Node] = []
-    pending: list[Any] = [tree]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, dict):
-            found.append(value)
-            value = [part for key, part in value.items() if key != "typmods" and key not in left_out]
-        pending += [part for part in reversed(value) if part.__class__ not in LEAVES]
-    return found
+def _outside_of_types(tree: Any, *left_out: str) -> Iterator[Node]:
+    """Yield every dict of a tree but those of the lengths of types, and of what is ``left_out``."""
+    if isinstance(tree, dict):
+        yield tree
+        for key, value in tree.items():
+            if key != "typmods" and key not in left_out and isinstance(value, dict | list):
+                yield from _outside_of_types(value, *left_out)
+    else:
+        for value in tree:
+            if isinstance(value, dict | list):
+                yield from _outside_of_types(value, *left_out)
