@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import IO
 
 from tests.harness.forks import Forked, forked
-from tests.harness.proxy import ROOT, environment
+from tests.harness.proxy import ROOT, environment, run_cli
 from tests.harness.site import Site
+from tests.harness.waiting import until
 
 EXPLORING = bool(os.environ.get("PHIPROXY_EXPLORE"))
 
@@ -63,6 +64,16 @@ def started(site: Site, *arguments: str) -> Job:
 def jobs_of(site: Site) -> list[tuple[str, str]]:
     """Return number and state of all jobs."""
     return [(str(job["id"]), job["state"]) for job in json.loads(site.cli("jobs", "--json"))]
+
+
+def gone_on_with(site: Site, number: str, why: str | None = None) -> None:
+    """Go on with a job of one attempt until it is done, or ends for this reason: a slow machine may need some, or give another."""
+
+    def resumed() -> bool:
+        done = run_cli("jobs", "resume", number, "-c", str(site.config), env=site.env)
+        return done.returncode == 0 if why is None else why in done.stderr
+
+    until(resumed, why or "the job is done", 400)
 
 
 def killed(job: Job) -> None:

@@ -14,6 +14,7 @@ from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.harness.waiting import until
+from tests.integration.job_at_work import gone_on_with
 from tests.integration.test_encrypt import TABLES, filled_site, rows_of
 
 MORE = """\
@@ -30,17 +31,17 @@ LEVEL = psycopg.IsolationLevel
 def test_open_transactions_over_other_tables_keep_no_table_from_being_switched(
     postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
-    """The job needs one attempt for each of its holds, and what comes to the table in them then is right."""
+    """They are open for as long as the job asks, and what comes to the table in them then is right."""
     with filled_site(postgres_server, tmp_path, ddl=TABLES + MORE, rows=300) as site, psycopg.connect(site.proxy_dsn) as holder:
         holder.execute("UPDATE notes SET n = n + 1 WHERE id = 1")
-        site.cli("encrypt", "--attempts", "1")
+        site.cli("encrypt")
         assert holder.execute("SELECT ssn FROM patients WHERE ssn = 'secret-7'").fetchall() == [("secret-7",)]
         holder.execute("UPDATE patients SET ssn = 'changed' WHERE id = 7")
         holder.commit()
         assert rows_of(site.proxy_dsn, "SELECT ssn FROM patients WHERE id = 7") == [("changed",)]
         assert rows_of(site.server.dsn(site.sealed), "SELECT substring(ssn, 1, 3) FROM patients WHERE id = 7") == [(b"\xf5P\x01",)]
         holder.execute("UPDATE notes SET n = n + 1 WHERE id = 1")
-        site.cli("decrypt", "public.patients", "--reorder", "--attempts", "1")
+        site.cli("decrypt", "public.patients", "--reorder")
         assert holder.execute("SELECT ssn FROM patients WHERE id = 8").fetchall() == [("secret-8",)]
         holder.commit()
         with psycopg.connect(site.plain_dsn) as plain:
@@ -61,7 +62,7 @@ def those_with_a_snapshot_of_before_are_waited_for(site: Site, holder: psycopg.C
         assert holder.execute(NAMED.encode()).fetchall() == rows_of(site.plain_dsn, NAMED)
         holder.commit()
         command = ["jobs", "resume", "3"]
-    site.cli(*command)
+    gone_on_with(site, "3")
     assert rows_of(site.proxy_dsn, NAMED) == rows_of(site.plain_dsn, NAMED)
 
 
