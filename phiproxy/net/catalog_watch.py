@@ -8,7 +8,7 @@ many rows there are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from phiproxy.net.dependency_reader import Ask
@@ -153,8 +153,8 @@ class Version(NamedTuple):
         return frozenset(name for name, mine, others in zip(self._fields, self, other, strict=True) if mine != others)
 
 
-@dataclass
-class _Types:
+@dataclass(frozen=True)
+class SeenTypes:
     """Up to which oid types need not be looked for any more: each table makes two, and none of them is one of the database's own.
 
     A transaction that began before may still make a lower one visible, so that the oid of one look holds from the first look on
@@ -166,12 +166,20 @@ class _Types:
     _xmax: int = 0
     _looks: int = 0
 
-    def note(self, last: int, xmin: int, xmax: int) -> None:
-        self._looks += 1
-        if self._looks % ALL_TYPES_EVERY == 0:
-            self.last = self._next = FIRST - 1
-        elif xmin >= self._xmax:
-            self.last, self._next, self._xmax = self._next, last, xmax
+    def after(self, last: int, xmin: int, xmax: int) -> SeenTypes:
+        """Return what holds after a look, of which the server has said these."""
+        if (self._looks + 1) % ALL_TYPES_EVERY == 0:
+            return SeenTypes(_xmax=self._xmax, _looks=self._looks + 1)
+        if xmin >= self._xmax:
+            return SeenTypes(self._next, last, xmax, self._looks + 1)
+        return replace(self, _looks=self._looks + 1)
+
+
+class Look(NamedTuple):
+    """What one look at the catalogue has shown. ``seen`` holds once nothing of it is new, or what is new was read."""
+
+    version: Version
+    seen: SeenTypes
 
 
 @dataclass
@@ -186,9 +194,9 @@ class Watch:
     nodes: Collection[Node] = ()
     types: Collection[int] = ()
     schemas: Mapping[int, str] = field(default_factory=dict)
-    seen: _Types = field(default_factory=_Types)
+    seen: SeenTypes = SeenTypes()
 
-    async def version(self, ask: Ask) -> Version:
+    async def look(self, ask: Ask) -> Look:
         """Return a text for each part, which is another one after every change to it. Raises psycopg.Error."""
         ((*parts, last, xmin, xmax),) = await ask(
             _SAME,
@@ -203,8 +211,7 @@ class Watch:
                 "last": self.seen.last,
             },
         )
-        self.seen.note(last, xmin, xmax)
-        return Version(*parts)
+        return Look(Version(*parts), self.seen.after(last, xmin, xmax))
 
     def asks_the_same(self, other: Watch) -> bool:
         """Tell whether the other asks for the same rows."""
