@@ -21,7 +21,7 @@ import psycopg
 
 from phiproxy.index.collations import identity_query
 from phiproxy.net import clock
-from phiproxy.net.catalog_watch import Look, Version, Watch, version_of
+from phiproxy.net.catalog_watch import ROLES, Look, Version, Watch, version_of
 from phiproxy.net.database_objects import Definitions, read_definitions
 from phiproxy.net.dependency_reader import Ask, ReadDependents, read_dependents
 from phiproxy.policy import catalog_rows
@@ -41,11 +41,12 @@ SELECT pg_catalog.json_object_agg(n.oid, n.nspname)::text FROM pg_catalog.pg_nam
  WHERE n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'
 """
 # Which schemas on a search path somebody may use.
-_PATHS = r"""
+_PATHS = rf"""
 SELECT pg_catalog.md5(pg_catalog.concat(
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', n.nspname, n.nspowner, n.nspacl), '|' ORDER BY n.oid)
             FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
-         (SELECT pg_catalog.string_agg(m::text, '|' ORDER BY m.roleid, m.member, m.grantor) FROM pg_catalog.pg_auth_members m)))
+         (SELECT pg_catalog.string_agg(m::text, '|' ORDER BY m.roleid, m.member, m.grantor) FROM pg_catalog.pg_auth_members m),
+         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', r.oid, r.rolsuper, r.rolinherit), '|' ORDER BY r.oid) FROM {ROLES})))
 """
 _VIEWS = """
 SELECT c.oid::int8, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c WHERE c.oid IN ({oids})

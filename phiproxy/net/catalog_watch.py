@@ -108,8 +108,10 @@ SELECT pg_catalog.count(*)::text FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::
   JOIN pg_catalog.pg_namespace s ON s.oid = k.oid WHERE s.nspname <> k.name
 """
 _LASTING = _sum("l", "lasting l")
-# Which schemas of a search path somebody may use hangs on what he is a member of.
+# Which schemas of a search path somebody may use hangs on what he is a member of, and whether he is by that, or may do all.
 _MEMBERS = (("m", "pg_auth_members m"),)
+ROLES = "pg_catalog.pg_roles r WHERE r.rolsuper OR NOT r.rolinherit"  # not all: others come and go
+_ROLES = _total("pg_catalog.hash_record_extended(ROW(r.oid, r.rolsuper, r.rolinherit), 0)", ROLES)
 _SAME = rf"""
 WITH nodes AS MATERIALIZED (
   SELECT * FROM ROWS FROM (pg_catalog.unnest(%(catalogues)s::pg_catalog.oid[]), pg_catalog.unnest(%(objects)s::pg_catalog.oid[]))
@@ -122,7 +124,7 @@ named AS MATERIALIZED (
 temporary AS MATERIALIZED (SELECT d.oid, d.says FROM named d WHERE d.relpersistence = 't')
 SELECT {_parts((*_OF_RELATIONS, *_REFERENCES), _RENAMED, _total("d.says", "named d WHERE d.relpersistence <> 't'"))},
        {_parts(_CODE)}, {_parts(_TYPES, _RENAMED, _NEW_TYPES)}, {_parts(_COLLATIONS)}, {_parts(_REMOTE)},
-       {_parts(_MEMBERS, _LASTING)}, {_parts(_TEMPORARY, _total("t.says", "temporary t"))},
+       {_parts(_MEMBERS, _LASTING, _ROLES)}, {_parts(_TEMPORARY, _total("t.says", "temporary t"))},
        (SELECT t.oid::int8 FROM pg_catalog.pg_type t ORDER BY t.oid DESC LIMIT 1),
        pg_catalog.pg_snapshot_xmin(s.now)::text::int8, pg_catalog.pg_snapshot_xmax(s.now)::text::int8
   FROM (SELECT pg_catalog.pg_current_snapshot()) AS s (now)
