@@ -110,7 +110,7 @@ def answered_despite(site: Site, fault: Fault) -> None:
     assert done_despite(site, answering, fault, 2, random.Random(8))
     assert rows_of(site.proxy_dsn, NAMED) == before
     assert (key,) not in rows_of(site.server.dsn(site.sealed), under)
-    assert len(list(site.directory.glob("incident-*.md"))) == 1
+    assert list(site.directory.glob("incident-*.md"))
 
 
 @contextmanager
