@@ -361,11 +361,15 @@ class AnnouncementNeeded(Exception):
 
 
 def place_of(error: BaseException) -> str:
-    """Return ``file:line`` where an exception was raised, the file by its last two parts: all that is told of an unexpected one."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    """Return ``file:line`` where an exception was raised, the file by its last two parts: all that is told of an unexpected one.
+
+    Where a library raised it, that place follows the last one of phiproxy's own: ``net/relay.py:98 handles/handle.pyx:159``.
+    """
+    trace, ours, last = error.__traceback__, "", ""
+    while trace is not None:
+        parts = trace.tb_frame.f_code.co_filename.replace("\\", "/").split("/")
+        last = f"{'/'.join(parts[-2:])}:{trace.tb_lineno}"
+        if str(trace.tb_frame.f_globals.get("__name__")).startswith("phiproxy."):
+            ours = last
         trace = trace.tb_next
-    if trace is None:
-        return ""
-    file = "/".join(trace.tb_frame.f_code.co_filename.replace("\\", "/").split("/")[-2:])
-    return f"{file}:{trace.tb_lineno}"
+    return last if last == ours or not ours else f"{ours} {last}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
+from typing import Any
 
 import pytest
 
@@ -118,3 +120,11 @@ def test_a_place_is_the_innermost_line_and_no_more() -> None:
     assert re.fullmatch(r"tests/test_errors\.py:\d+", place)
     assert int(place.rpartition(":")[2]) == deep.__code__.co_firstlineno + 1
     assert place_of(ValueError("never raised")) == ""
+
+
+def test_a_place_in_a_library_comes_behind_our_own() -> None:
+    ours: dict[str, Any] = {"__name__": "phiproxy.made.up", "json": json}
+    exec(compile("def read():\n    json.loads('{')", "made/up.py", "exec"), ours)
+    with pytest.raises(json.JSONDecodeError) as caught:
+        ours["read"]()
+    assert re.fullmatch(r"made/up\.py:2 json/decoder\.py:\d+", place_of(caught.value))

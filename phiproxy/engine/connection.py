@@ -63,7 +63,8 @@ class Connection(asyncio.Protocol):
                 conn.send(encode_startup(PROTOCOL_3_0, [(name.encode(), value.encode()) for name, value in parameters]))
                 conn._key = await login.key
         except BaseException as error:
-            conn.close()
+            if conn._transport is not None:
+                conn._transport.abort()  # uvloop has closed it where this was cancelled: it would raise at a Terminate
             if isinstance(error, OSError):  # TimeoutError too
                 raise EngineUnavailable("the engine is not there", hint="try again") from None
             raise

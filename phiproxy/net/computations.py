@@ -54,19 +54,36 @@ class Computations:
         self._compute = compute
         self._write = write
         self._open: dict[object, AbstractAsyncContextManager[Computation]] = {}
+        self._closed = False
 
     async def ask(self, engine: Describe | Enter) -> object:
-        """Return the engine's description of a rest, or a computation that is begun; PhiproxyError."""
+        """Return the engine's description of a rest, or a computation that is begun; PhiproxyError.
+
+        QueryCanceled where all of them were ended meanwhile: nobody would end this one.
+        """
         assert self._compute is not None
         if isinstance(engine, Describe):
             return await self._compute.describe(engine.rest, engine.settings)
         computing = self._compute.computing(engine.rest, engine.narrowing)
         computation = await computing.__aenter__()
+        if self._closed:
+            await _ended(computing)
+            raise QueryCanceled("the session has ended")
         self._open[computation] = computing
         return computation
 
     async def go_on(self, need: NeedEngine) -> None:
-        """Give it rows and have its results; PhiproxyError where that fails."""
+        """Give it rows and have its results; PhiproxyError where that fails, QueryCanceled where it takes too long.
+
+        The wait for a session of the engine counts too.
+        """
+        try:
+            async with asyncio.timeout((need.results.seconds if need.results is not None else 0.0) or None):
+                await self._go_on(need)
+        except TimeoutError:
+            raise QueryCanceled("canceling statement due to statement timeout") from None
+
+    async def _go_on(self, need: NeedEngine) -> None:
         begun = need.computation
         if need.enter is not None:
             begun = await self.ask(need.enter)
@@ -80,13 +97,10 @@ class Computations:
             return
         started = clock.now()
         try:
-            async with asyncio.timeout(need.results.seconds or None):
-                async for piece in computation.results(need.results):
-                    self._session.computed(piece)
-                    self._write()
-                    await self._client.drained()
-        except TimeoutError:
-            raise QueryCanceled("canceling statement due to statement timeout") from None
+            async for piece in computation.results(need.results):
+                self._session.computed(piece)
+                self._write()
+                await self._client.drained()
         finally:
             counters.rows_computed += 0 if need.results.suspended or need.results.text else computation.counted
             counters.engine_seconds += clock.now() - started
@@ -99,7 +113,8 @@ class Computations:
                 spawn(_ended(computing), "end a computation")
 
     def close(self) -> None:
-        """End all of them."""
+        """End all of them, and what is asked for and not there yet as soon as it is."""
+        self._closed = True
         self.release(list(self._open))
 
 

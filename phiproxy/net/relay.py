@@ -229,6 +229,8 @@ class Relay:
 
     def _write(self) -> None:
         session = self.session
+        if self.ended.done():
+            return  # what is still computed is for nobody
         if self._unrecorded is not None:
             self._unrecorded.keep()
         if session.to_server:
@@ -424,14 +426,12 @@ class Relay:
                 return
             self._unrecorded.drop()
         self.ended.set_result(None)
-        executions.cut_off(self.session)
-        self._needs.computations.close()
-        for leg in (self.client, self.server):
-            if leg.transport is not None and not leg.lost:
-                if leg.transport.get_write_buffer_size():
-                    # The other end may never read it: a backend that waits to be read itself would stay forever.
-                    asyncio.get_running_loop().call_later(LINGER, leg.transport.abort)
-                leg.transport.close()
+        try:
+            executions.cut_off(self.session)
+            self._needs.computations.close()
+        finally:
+            for leg in (self.client, self.server):
+                _close(leg)
 
     @property
     def gone(self) -> bool:
@@ -443,3 +443,12 @@ class Relay:
         for leg in (self.client, self.server):
             if leg.transport is not None and not leg.lost:
                 leg.transport.abort()
+
+
+def _close(leg: Leg) -> None:
+    if leg.transport is None or leg.lost:
+        return
+    if leg.transport.get_write_buffer_size():
+        # The other end may never read it: a backend that waits to be read itself would stay forever.
+        asyncio.get_running_loop().call_later(LINGER, leg.transport.abort)
+    leg.transport.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from phiproxy.engine import connection as module
 from phiproxy.engine.access import Access, random_credentials
@@ -62,6 +63,26 @@ async def impostor(directory: Path, said: Callable[[bytes], bytes]) -> Any:
         yield
     finally:
         server.close()
+
+
+def test_one_that_is_cancelled_while_it_connects(engine_access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop closes the socket at once then, and takes no Terminate any more."""
+    made = Connection.connection_made
+
+    async def cancelled() -> None:
+        async with impostor(tmp_path, lambda _: b""):
+            opening = asyncio.create_task(Connection.open(replace(engine_access, directory=str(tmp_path)), "x"))
+
+            def made_and_cancelled(conn: Connection, transport: asyncio.BaseTransport) -> None:
+                made(conn, transport)
+                opening.cancel()
+
+            monkeypatch.setattr(Connection, "connection_made", made_and_cancelled)
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(cancelled())
 
 
 async def test_one_that_wants_the_password_in_clear_does_not_get_it(both: Both, tmp_path: Path) -> None:

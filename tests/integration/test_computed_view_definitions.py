@@ -398,7 +398,8 @@ def test_a_changed_source_is_refused(twins: Twins, of: str, to: str) -> None:
                 return
             with pytest.raises(psycopg.Error) as error:
                 conn.execute("SELECT label FROM v")
-            assert error.value.sqlstate in ("0A000", "42703", "42704")
+            # the last where the proxy has not looked at the catalogue since: a value that is stored is bound to its column
+            assert error.value.sqlstate in ("0A000", "42703", "42704", "XX001")
 
 
 def test_a_rest_of_another_view_does_not_reveal_more(twins: Twins) -> None:

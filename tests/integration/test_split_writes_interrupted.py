@@ -11,17 +11,21 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.harness.clinic import Clinic
 
 ROWS = 5
+DOOMED = "doomed"
 Connection = psycopg.Connection[tuple[object, ...]]
 # After any of these nothing of the transaction is there. A deadlock: "update of what is chosen" locks the others' rows too.
 INTERRUPTED = (
@@ -98,6 +102,7 @@ class Client:
     prepare: str = ""
     acknowledged: int = 0
     broken: bool = False
+    died: str = ""
     failures: list[str] = field(default_factory=list)
 
     def work(self, dsn: str, stop: threading.Event, cancels: Callable[[Connection], None]) -> None:
@@ -114,7 +119,11 @@ class Client:
         except psycopg.OperationalError as error:
             self.broken = error.sqlstate is None or error.sqlstate.startswith(("08", "57P0"))
             if not self.broken:
+                self.died = repr(error)
                 raise
+        except Exception as error:
+            self.died = repr(error)
+            raise
 
     def _write(self, conn: Connection) -> None:
         try:
@@ -177,8 +186,9 @@ def test_the_proxy_is_killed(split_clinic: Clinic, clients: list[Client], seed: 
     chance, doomed = random.Random(seed), split_clinic.site.another_proxy(f"killed_{seed}")
     with doomed:
         dsn = doomed.dsn(split_clinic.site.sealed, split_clinic.site.role, split_clinic.site.password)
+        dsn = make_conninfo(dsn, application_name=DOOMED)
         with _at_work(clients, dsn):
-            _until(lambda: all(client.acknowledged for client in clients))
+            _until(lambda: all(client.acknowledged for client in clients), lambda: _told(clients))
             time.sleep(chance.uniform(0.05, 0.8))
             doomed.kill()
     assert all(client.broken for client in clients)
@@ -193,10 +203,11 @@ def test_the_engine_is_killed(split_clinic: Clinic, clients: list[Client], engin
         with _at_work(clients, dsn):
             for _ in range(3):
                 marks = [client.acknowledged for client in clients]
-                _until(lambda marks=marks: all(c.acknowledged > mark for c, mark in zip(clients, marks, strict=True)))  # type: ignore[misc]
+                _until(partial(_have_gone_on, clients, marks), lambda: _told(clients))
                 time.sleep(chance.uniform(0.0, 0.3))
                 for pid in _engines(engine_directory) - before:
-                    os.kill(pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # the file is there a while longer
+                        os.kill(pid, signal.SIGKILL)
         assert any("57P03" in client.failures for client in clients)
     assert not any(client.broken for client in clients)
     _check(split_clinic, clients)
@@ -206,7 +217,7 @@ def test_statements_time_out(split_clinic: Clinic, clients: list[Client]) -> Non
     for client in clients:
         client.prepare = f"SET statement_timeout = {10 + 7 * client.number}"
     with _at_work(clients, split_clinic.proxy_dsn):
-        _until(lambda: _count(clients, "57014") > 40)
+        _until(lambda: _count(clients, "57014") > 40, lambda: _told(clients))
     assert not any(client.broken for client in clients)
     _check(split_clinic, clients)
 
@@ -214,13 +225,17 @@ def test_statements_time_out(split_clinic: Clinic, clients: list[Client]) -> Non
 def test_statements_are_cancelled(split_clinic: Clinic, clients: list[Client]) -> None:
     connections, chance = list[Connection](), random.Random(3)
     with _at_work(clients, split_clinic.proxy_dsn, connections.append):
-        _until(lambda: len(connections) == len(clients) and all(client.acknowledged for client in clients))
+        _until(lambda: len(connections) == len(clients) and all(client.acknowledged for client in clients), lambda: _told(clients))
         for _ in range(150):
             chance.choice(connections).cancel_safe(timeout=120)
             time.sleep(chance.uniform(0, 0.03))
     assert _count(clients, "57014") > 10
     assert not any(client.broken for client in clients)
     _check(split_clinic, clients)
+
+
+def _have_gone_on(clients: list[Client], marks: list[int]) -> bool:
+    return all(client.acknowledged > mark for client, mark in zip(clients, marks, strict=True))
 
 
 def _count(clients: list[Client], sqlstate: str) -> int:
@@ -236,15 +251,24 @@ def _engines(directory: Path) -> set[int]:
     return found
 
 
-def _until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 100
+def _until(done: Callable[[], bool], state: Callable[[], object]) -> None:
+    """Wait for what does not come at any time of its own; ``state`` is told where it does not come at all."""
+    end = time.monotonic() + 300
     while not done():
-        assert time.monotonic() < end, "nothing goes on"
+        assert time.monotonic() < end, state()
         time.sleep(0.02)
+
+
+def _told(clients: list[Client]) -> list[object]:
+    return [(client.number, client.acknowledged, Counter(client.failures), client.broken, client.died) for client in clients]
 
 
 def _until_gone(clinic: Clinic) -> None:
     """Wait until the server has ended the sessions of a proxy that was killed."""
-    question = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND usename = %s AND application_name <> 'survivor'"
+    question = "SELECT state, wait_event, query, backend_start FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
+
+    def sessions() -> list[tuple[object, ...]]:
+        return conn.execute(question, (clinic.site.sealed, DOOMED)).fetchall()
+
     with clinic.superuser() as conn:
-        _until(lambda: conn.execute(question, (clinic.site.sealed, clinic.site.role)).fetchone() == (0,))
+        _until(lambda: not sessions(), sessions)

@@ -43,12 +43,15 @@ class Engine:
     def __init__(self, pause: float = 0.0) -> None:
         self.rest = Rest(pause)
         self.inside = 0
+        self.free = asyncio.Event()
+        self.free.set()
 
     async def describe(self, rest: Computed, settings: Mapping[str, str]) -> list[bytes]:
         return [rest.parts[0], repr(dict(settings)).encode()]
 
     @asynccontextmanager
     async def computing(self, rest: Computed, narrowing: str) -> AsyncIterator[Rest]:
+        await self.free.wait()
         self.inside += 1
         try:
             yield self.rest
@@ -99,6 +102,16 @@ async def test_statement_timeout() -> None:
     assert session.counters.engine_seconds > 0
 
 
+async def test_statement_timeout_counts_the_wait_for_a_session() -> None:
+    engine = Engine()
+    _, all_of_them, _ = computations(engine)
+    engine.free.clear()
+    with pytest.raises(QueryCanceled, match="statement timeout"):
+        await all_of_them.go_on(NeedEngine(None, None, [], Results((), (), (), seconds=0.05), Enter(REST, "")))
+    engine.free.set()
+    assert engine.inside == 0
+
+
 async def test_a_client_that_does_not_read_holds_the_results() -> None:
     engine = Engine()
     session, all_of_them, _ = computations(engine)
@@ -111,6 +124,19 @@ async def test_a_client_that_does_not_read_holds_the_results() -> None:
     client.resume_writing()
     await going
     assert session.told == [b"one", b"two"]
+
+
+async def test_one_that_is_there_when_its_session_has_ended_is_ended() -> None:
+    engine = Engine()
+    _, all_of_them, _ = computations(engine)
+    engine.free.clear()
+    asking = asyncio.create_task(all_of_them.ask(Enter(REST, "")))
+    await asyncio.sleep(0)
+    engine.free.set()
+    all_of_them.close()
+    with pytest.raises(QueryCanceled):
+        await asking
+    assert engine.inside == 0
 
 
 async def test_all_end_with_the_session() -> None:

@@ -103,6 +103,17 @@ async def test_a_client_reset_in_a_query_takes_its_backend_along_at_once(
         await conn.close()
 
 
+async def test_what_comes_behind_the_end_is_not_written(site: Site) -> None:
+    async with serving(site_settings(site)) as (proxy, port):
+        conn = await connect(site, port)
+        (relay,) = listener_of(proxy).relays
+        relay.close()
+        relay.session.to_client.append(b"computed for nobody")
+        relay._write()
+        assert relay.session.to_client == [b"computed for nobody"]
+        await conn.close()
+
+
 def half_closed(conn: Connection, *messages: bytes) -> bytes:
     """Say messages, close the sending half, and return all that comes until the end."""
     with socket.socket(fileno=os.dup(conn.fileno())) as raw:
