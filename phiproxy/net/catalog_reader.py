@@ -46,7 +46,8 @@ SELECT pg_catalog.md5(pg_catalog.concat(
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', n.nspname, n.nspowner, n.nspacl), '|' ORDER BY n.oid)
             FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
          (SELECT pg_catalog.string_agg(m::text, '|' ORDER BY m.roleid, m.member, m.grantor) FROM pg_catalog.pg_auth_members m),
-         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', r.oid, r.rolsuper, r.rolinherit), '|' ORDER BY r.oid) FROM {ROLES})))
+         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', r.oid, r.rolsuper, r.rolinherit), '|' ORDER BY r.oid)
+            FROM {ROLES})))
 """
 _VIEWS = """
 SELECT c.oid::int8, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c WHERE c.oid IN ({oids})

@@ -27,10 +27,10 @@ from phiproxy.sql.rules import RULES
 from phiproxy.sql.statements import prepare_and_cursors
 from phiproxy.sql.statements.copy import copy_query, copy_table
 from phiproxy.sql.statements.ddl import create_from_query
-from phiproxy.sql.statements.ddl.replaced_view import replaces_in_clear
 from phiproxy.sql.statements.ddl.alter_type import check_types
 from phiproxy.sql.statements.ddl.create_table_as import select_into
 from phiproxy.sql.statements.ddl.drop_index import drop_index
+from phiproxy.sql.statements.ddl.replaced_view import replaces_in_clear
 from phiproxy.sql.statements.end_user_and_break_glass import take_said
 from phiproxy.sql.statements.explain import explain
 from phiproxy.sql.statements.subjects import subjects_of

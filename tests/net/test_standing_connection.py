@@ -17,7 +17,6 @@ from phiproxy.net.standing_connection import StandingConnection
 from tests.harness.server import PostgresServer
 from tests.net.serving import bare_settings
 
-
 SO_ATTACH_FILTER = 26
 # A program of one instruction: take no byte of any packet. The kernel reads it from where the pointer leads.
 _TAKE_NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))

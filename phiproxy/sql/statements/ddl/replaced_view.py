@@ -43,9 +43,9 @@ def check_shown(a: Analysis, replaced: Relation | None, names: Sequence[str | No
 
 
 def replaces_in_clear(a: Analysis, kind: str, body: Node) -> bool:
-    """Tell whether CREATE OR REPLACE VIEW, of a query that touches nothing protected, is the server's own affair: nothing was shown.
+    """Tell whether CREATE OR REPLACE VIEW, of a query that touches nothing protected, is the server's own affair.
 
-    On the server the columns of such a view have the types that PostgreSQL gives them.
+    It is where the view has shown nothing protected: on the server its columns have the types that PostgreSQL gives them.
 
     CREATE OR REPLACE VIEW names_of_cities AS SELECT 'x'::text AS city, 1::int8 AS n
     → unchanged
