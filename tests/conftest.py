@@ -20,18 +20,25 @@ from phiproxy.ops.stderr_to_log import Bridge
 from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
 from tests.harness.clusters import PLACE, copy_clusters, kept_clusters
 from tests.harness.differential import Differential
-from tests.harness.order import ModuleByModule, long_first
+from tests.harness.order import ModuleByModule, long_first, same_in_every_run
 from tests.harness.proxy import ProxyUnderTest
 from tests.harness.server import PostgresServer, running_server
 from tests.harness.site import Site, open_site
 
-# What is generated is the same in every run, so that what fails is what was changed; PHIPROXY_EXPLORE looks at other values.
-settings.register_profile("phiproxy", derandomize=not os.environ.get("PHIPROXY_EXPLORE"), deadline=None)
+# What is generated is the same in every run, and so is the order of tests, so that what fails is what was changed;
+# PHIPROXY_EXPLORE looks at other values, in another order each time.
+EXPLORES = bool(os.environ.get("PHIPROXY_EXPLORE"))
+settings.register_profile("phiproxy", derandomize=not EXPLORES, deadline=None)
 settings.load_profile("phiproxy")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Have clusters be made once for all processes of a run: workers inherit where they are kept."""
+    """Fix the order of tests before the plugin that shuffles draws one, and have clusters be made once for all processes of a run:
+    workers inherit where they are kept.
+    """
+    if not EXPLORES:
+        same_in_every_run(config.option)
     if PLACE in os.environ:
         copy_clusters()
     else:

@@ -33,16 +33,23 @@ from phiproxy.served_database import ServedDatabase, warn_of_leakage
 from phiproxy.sql.policy_files import load_policies
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
-from tests.net.serving import connect, serving, site_settings, until
+from tests.net.serving import connect, serving, site_settings, until, wire_site
 from tests.policy.build import make_policy
-from tests.served import changeable_site, owner, served
+from tests.served import copied_site, owner, served
 
 VIEW = View(("pg_catalog", "public"), "x", catalog_fresh=True)
 
 
+@pytest.fixture(scope="module")
+def mould(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """What the sites of all tests are copied from."""
+    with wire_site(postgres_server, tmp_path_factory.mktemp("mould"), rows=10) as site:
+        yield site
+
+
 @pytest.fixture
-def site(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Site]:
-    with changeable_site(postgres_server, tmp_path) as site:
+def site(mould: Site, tmp_path: Path) -> Iterator[Site]:
+    with copied_site(mould, tmp_path) as site:
         yield site
 
 

@@ -63,7 +63,7 @@ class Application:
                     self.failures.append(str(failed))
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 self.statements += 2
-                time.sleep(0.02)
+                time.sleep(0.05)
 
 
 def ask(uri: str, ssn: str, name: str) -> None:

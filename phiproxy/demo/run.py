@@ -32,7 +32,7 @@ from phiproxy.errors import ConfigError, own_words
 from phiproxy.postgres.binaries import Runner
 
 APPLICATION = "clinic_app"
-START_PATIENCE = 30.0
+START_PATIENCE = 120.0
 USUAL_PORT = 6432
 # Of the audit log, so many are shown.
 RECORDS = 6

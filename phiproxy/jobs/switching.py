@@ -32,7 +32,9 @@ from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.policy.identifiers import quote_ident
 
 HOLD: Final = 15.0
-"""Seconds for which proxies hold their statements at most."""
+"""Seconds for which proxies hold their statements at most, in a first attempt."""
+MOST_HELD: Final = 120.0
+"""The same in later ones: each attempt that was too short for a slow machine is followed by one that may take twice as long."""
 LONG_HOLD: Final = 600.0
 """The same where somebody has said that tables may be locked for long."""
 MOST_WAITED: Final = 2
@@ -61,18 +63,25 @@ class _NotNow(Exception):
     """This attempt came to nothing; its text says why."""
 
 
+class _TooShort(_NotNow):
+    """It would have come to its end, had statements been held for longer."""
+
+
 async def with_held_statements(run: Run, what: str, tables: Sequence[ConvertedTable], work: Work, *, attempts: int) -> float:
     """Do ``work`` in one short transaction for which every proxy holds its statements over tables; returns for how many seconds.
 
     ConfigError when it cannot be done in so many attempts; nothing is changed then.
     """
     why = ""
+    seconds = LONG_HOLD if run.job.options.get("lock_tables") else HOLD
     for attempt in range(attempts):
         await run.goes_on()
         try:
-            held = await _attempt(run, tables, work)
+            held = await _attempt(run, tables, work, seconds)
         except _NotNow as not_now:
             why = str(not_now)
+            if isinstance(not_now, _TooShort):
+                seconds = max(seconds, min(2 * seconds, MOST_HELD))
             run.display.waits(f"{what}: {why}")
             await asyncio.sleep(min(30.0, 0.5 * 2**attempt))
         else:
@@ -162,13 +171,13 @@ async def _make(run: Run, made: Iterable[tuple[Dependent, Sequence[str]]]) -> No
     await run.conn.execute("SET LOCAL statement_timeout TO 0")
 
 
-async def _attempt(run: Run, tables: Sequence[ConvertedTable], work: Work) -> float:
+async def _attempt(run: Run, tables: Sequence[ConvertedTable], work: Work, seconds: float) -> float:
     conn, schema = run.conn, run.site.schema
     lease = max(5.0, 3 * run.site.settings.catalog.poll)
     parts = {part.name for table in tables for part in table.family}
     names = {name for _, name in parts}.union((await read_catalog(conn, parts)).reaching)
     began = time.monotonic()
-    hold = await place_hold(conn, schema, names, LONG_HOLD if run.job.options.get("lock_tables") else HOLD)
+    hold = await place_hold(conn, schema, names, seconds)
     done = False
     try:
         while waiting := await unconfirmed(conn, schema, hold, lease):
@@ -180,7 +189,7 @@ async def _attempt(run: Run, tables: Sequence[ConvertedTable], work: Work) -> fl
             await work(change)
             await conn.execute("SET LOCAL ROLE NONE")
             if not await end_hold(conn, schema, hold):
-                raise _NotNow("it took longer than statements are held")
+                raise _TooShort("it took longer than statements are held")
         done = True
         await notify(conn, schema)
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):

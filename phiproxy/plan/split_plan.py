@@ -7,16 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from phiproxy.errors import StatementFailed, StatementRefused, WireError
+from phiproxy.errors import StatementFailed, StatementRefused, ValueRefused, WireError
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.policy.settings import Compute
 from phiproxy.sql.result import Rest, RowType, SourceColumn, Span, Split
 from phiproxy.sql.split.same_answers import means_clock
+from phiproxy.sql.text.long_names import long_names
+from phiproxy.types.integers import INT2, INT4, INT8
+from phiproxy.types.styles import Styles
+from phiproxy.types.value_errors import NotReadExactly
 from phiproxy.wire.messages import Field, decode_parameter_description, decode_row_description
-from phiproxy.wire.oids import MOMENT_OIDS
+from phiproxy.wire.oids import INT2_OID, INT4_OID, INT8_OID, MOMENT_OIDS, TEXT_OID, VARCHAR_OID
 
 # A statement is described once for each way in which sessions that run it read constants.
 MAX_DESCRIPTIONS = 8
+
+_INTEGERS = {INT2_OID: INT2, INT4_OID: INT4, INT8_OID: INT8}
+_ANY_TEXT = frozenset({TEXT_OID, VARCHAR_OID})
 
 T = TypeVar("T")
 # Cardinality violation, data exception, and a setting that is not there.
@@ -190,6 +197,25 @@ class SplitPlan(StatementPlan):
                 why = f"${number} may mean a moment of the clock, which would be the engine's"
                 raise StatementRefused(why, hint="Send the date or time itself, or write CURRENT_DATE in the statement.")
 
+    def check_in_order(self, values: Sequence[bytes | None], formats: Sequence[int], types: Sequence[int]) -> None:
+        """Refuse the first integer that is none, if the server is not told of it: it, or the engine, would say later ones first.
+
+        PostgreSQL reads parameters in the order of their numbers. What is behind one of another type is not looked at.
+        """
+        for number, (value, binary, oid) in enumerate(zip(values, formats, types, strict=False), start=1):
+            codec = _INTEGERS.get(oid)
+            if codec is None and oid not in _ANY_TEXT:
+                return
+            try:
+                if codec is not None and value is not None:
+                    _ = codec.from_binary(value) if binary else codec.from_text(value, Styles.CANONICAL)
+            except NotReadExactly:
+                return
+            except ValueRefused:
+                if number in self.split.source_parameters:
+                    return
+                raise
+
     def rest(self, types: Sequence[int], write: Callable[[bytes], bytes]) -> Computed:
         """Return what the engine is to compute; ``types`` are those of the client's parameters, ``write`` gives its encoding."""
         around = self.split.around
@@ -242,6 +268,16 @@ class SplitPlan(StatementPlan):
     def _placed_in(self, text: bytes, spans: Sequence[Span], position: int) -> int | None:
         at = _place(spans, len(text.decode("utf-8", "replace")[: position - 1].encode()))
         return None if at is None else len(self.text[:at].decode("utf-8", "ignore")) + 1
+
+
+def with_long_names(plan: StatementPlan) -> bytes:
+    """Return a statement with the names of a client's one that are too long, each as often; empty where none is, or they were told.
+
+    SELECT upper(full_name) AS aaa… FROM patients ORDER BY aaa…
+    → SELECT 1 AS aaa…, 1 AS aaa…
+    """
+    names = [] if isinstance(plan, SplitPlan) and plan.told else long_names(plan.text)
+    return b"SELECT " + b", ".join(b"1 AS " + name for name in names) if names else b""
 
 
 def split_plan(text: bytes, split: Split, source: StatementPlan, types: tuple[int, ...]) -> SplitPlan:

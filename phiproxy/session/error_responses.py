@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from phiproxy.errors import MalformedMessage, PhiproxyError, StatementFailed, WireError, state_of
+from phiproxy.errors import MalformedMessage, PhiproxyError, StatementFailed, StatementRefused, WireError, state_of
 from phiproxy.plan.statement_plan import map_position
 from phiproxy.session import executions, split_replies, split_writes
 from phiproxy.session.authentication import before_authentication
+from phiproxy.session.client_encoding import writable
 from phiproxy.session.copy_data import CLIENT_REASON
 from phiproxy.session.ddl_replies import counts, outside, tag_of
 from phiproxy.session.error_scrub import holds_ciphertext, scrub
@@ -19,8 +20,13 @@ from phiproxy.wire.messages import decode_error_fields, encode_error_fields, err
 
 # Fields of an error: schema, table and column.
 _COLUMN = tuple(map(ord, "stc"))
-# query_canceled
-CANCELLED = "57014"
+# query_canceled, invalid_cursor_state, undefined_object
+CANCELLED, _CURSOR_STATE, _NO_SUCH_OBJECT = "57014", "24000", "42704"
+_NAME_TOO_LONG = b"42622"
+_DOUBTFUL = "there is no such setting, and it is not known whether PostgreSQL would ask for it beside these other conditions"
+_ASK_BEFORE = "Ask for the setting first, and give what it is as a parameter; or write current_setting(…, true)."
+_CURSOR = "rows of a cursor over a query of which a part is computed over opened rows are not changed through the cursor"
+_BY_KEY = "Fetch the primary key too, and change the row by that. Or let the cursor show the columns as they are."
 _ABORTED = ("25P02", "current transaction is aborted, commands ignored until end of transaction block")
 
 
@@ -58,7 +64,9 @@ def error(session: State, data: bytes, start: int, end: int) -> int:
 def _told(session: State, front: Expected, fields: list[tuple[int, bytes]], state: str) -> None:
     """Tell the client of the failure of its message: the refusal that was waiting for it, or the server's words."""
     if front.of_source:
-        _source_failed(session, front)
+        _source_failed(session, front, state)
+    elif state == _CURSOR_STATE and front.refusal is None and _names_split_cursor(session, fields):
+        front.refusal, front.substitute = StatementRefused(_CURSOR, hint=_BY_KEY), state
     if type(front.refusal) is WireError and state == front.substitute:  # not of a message that is only malformed
         session.fatal(front.refusal)
     elif front.refusal is not None and state == front.substitute:
@@ -70,12 +78,25 @@ def _told(session: State, front: Expected, fields: list[tuple[int, bytes]], stat
         session.to_client.append(_passing(session, encode_error_fields(b"E", fields)))
 
 
-def _source_failed(session: State, front: Expected) -> None:
-    """Give up what the engine computes; where that has failed before, and the server was asked to stop, it is what is told."""
-    why = session.computing.failed if session.computing is not None else None
+def _source_failed(session: State, front: Expected, state: str) -> None:
+    """Give up what the engine computes; where that has failed before, and the server was asked to stop, it is what is told.
+
+    A setting that is not there, of which it is not known whether PostgreSQL asks for it, is a refusal.
+    """
+    computing = session.computing
     split_replies.given_up(session)
-    if why is not None:
-        front.refusal, front.substitute = why, CANCELLED
+    if computing is not None and computing.failed is not None:
+        front.refusal, front.substitute = computing.failed, CANCELLED
+    elif computing is not None and computing.plan.split.doubtful and state == _NO_SUCH_OBJECT:
+        front.refusal, front.substitute = StatementRefused(_DOUBTFUL, hint=_ASK_BEFORE), state
+
+
+def _names_split_cursor(session: State, fields: Sequence[tuple[int, bytes]]) -> bool:
+    """Tell whether an error is that of WHERE CURRENT OF a cursor over a split query, of which the server has the name only."""
+    by_code = dict(fields)
+    said = by_code.get(ord("M"), b"")
+    cursors = (writable(session, name) for name, portal in session.names.portals.items() if portal.cursor is not None)
+    return by_code.get(ord("R")) == b"execCurrentOf" and any(name in said for name in cursors)
 
 
 def _record(session: State, front: Expected | None, state: str, *, silent: bool) -> None:
@@ -173,6 +194,6 @@ def notice(session: State, data: bytes, start: int, end: int) -> int:
     if front is None or not front.touches:
         return passes(session, data, start, end)
     fields = decode_error_fields(data, start + 5, end)
-    if not counts(front, fields):
+    if not (counts(front, fields) or (front.names_told and dict(fields).get(ord("C")) == _NAME_TOO_LONG)):
         session.to_client.append(encode_error_fields(b"N", _shown(session, fields, front)))
     return end

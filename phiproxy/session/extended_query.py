@@ -90,11 +90,16 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
         # Positions are those in the source, which EXPLAIN has words before.
         expected.texts = None if plan.only_planned else (sql, plan.source.text, plan.source.edits)
         expected.placing, expected.unplaced = plan.placed_in_source, True
+        expected.names_told = True
         split_statements.show_notices(session, plan)
     elif plan.prepared is not None and isinstance(query := plan.prepared[0], SplitPlan):
+        expected.names_told = True
         split_statements.show_notices(session, query, by_sql=True)
+    named_apart, expected.names_told = expected.names_told, expected.names_told or session.writing is not None
     session.observe(text, sent.oids)
     session.pipeline.push(expected)
+    if named_apart and session.writing is None:
+        split_statements.show_long_names(session, plan)
 
 
 def bind(session: State, data: bytes, start: int, end: int) -> None:

@@ -115,7 +115,9 @@ def renewed(session: State, name: bytes, prepared: Prepared) -> Prepared:
         undo[0].previous = _lost(undo[0].previous, prepared.stamp)
     split = isinstance(plan, SplitPlan)
     texts = None if split else (sql, plan.text, edits)
-    session.pipeline.push(Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=texts, silent=True, unplaced=split))
+    expected = Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=texts, silent=True, unplaced=split)
+    expected.names_told = True
+    session.pipeline.push(expected)
     return prepared
 
 

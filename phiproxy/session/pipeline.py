@@ -173,6 +173,8 @@ class Expected:
     # The server's positions are not the client's; ``placing`` says which of the client's one of the statement's text is.
     unplaced: bool = False
     placing: Placing | None = None
+    # It is a Parse of what the client has been told the long names of, as those of the whole statement.
+    names_told: bool = False
     # It stands for a part of a simple Query: that it was done is not told.
     silent: bool = False
     # The replies that need no handler, for as long as there is no refusal; None: no reply.

@@ -147,12 +147,18 @@ def notices_apart(messages: bytes) -> tuple[bytes, bytes]:
     return b"".join(part for notice, part in parts if not notice), b"".join(part for notice, part in parts if notice)
 
 
+def without_names(notices: bytes) -> bytes:
+    """Return notices without those about names that are too long, of which the server tells (``split_statements``)."""
+    parts = (notices[start:end] for _, start, end in whole_messages(notices))
+    return b"".join(part for part in parts if b"\0C42622\0" not in part)
+
+
 def without_notices(session: State, piece: bytes, *, all_of_them: bool) -> bytes:
     """Show the notices of the engine with which messages begin, or all of them, and return the others."""
     others, at = [], 0
     for tag, start, end in whole_messages(piece):
         if tag == _NOTICE:
-            session.to_client.append(piece[start:end])
+            session.to_client.append(without_names(piece[start:end]))
         elif all_of_them:
             others.append(piece[start:end])
         else:
@@ -206,7 +212,10 @@ def resumed(session: State, error: PhiproxyError | None) -> None:
 def fails(session: State, error: PhiproxyError) -> None:
     """Note that nothing of the split statement will be shown, or nothing more."""
     computing = _computing(session)
-    computing.failed = computing.plan.placed(error) if isinstance(error, StatementFailed) else error
+    if isinstance(error, StatementFailed):
+        error.notices = without_names(error.notices)
+        error = computing.plan.placed(error)
+    computing.failed = error
     computing.rows = []
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from phiproxy.effects import Effects
 from phiproxy.errors import StatementFailed, StatementRefused
 from phiproxy.plan.search_path import divided
-from phiproxy.plan.split_plan import SETTINGS, Description, SplitPlan
+from phiproxy.plan.split_plan import SETTINGS, Description, SplitPlan, with_long_names
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
 from phiproxy.plan.subjects import given_values
 from phiproxy.policy.identifiers import quote_ident
@@ -48,10 +48,10 @@ class CannotBeRun(StatementRefused, sqlstate="55000", anchor="err-engine"):
     """FETCH from a cursor over a split query after another FETCH from it has failed (55000)."""
 
 
-def described(session: State, plan: SplitPlan, oids: tuple[int, ...]) -> SplitPlan:
+def described(session: State, plan: SplitPlan, oids: tuple[int, ...], *, parsed: bool = False) -> SplitPlan:
     """Return the plan of a statement that the engine has described, with its source for the types of its parameters.
 
-    WorkNeeded, and what the engine says where the statement is wrong.
+    WorkNeeded, and what the engine says where the statement is wrong. ``parsed``: the client has been told of long names.
     """
     if plan.copies and not plan.split.unread:
         return plan
@@ -62,9 +62,11 @@ def described(session: State, plan: SplitPlan, oids: tuple[int, ...]) -> SplitPl
         try:
             told = slow_work.asked(session, ("describe", plan.text, oids, key), Describe(rest, dict(key)))
         except StatementFailed as failed:
+            failed.notices = split_replies.without_names(failed.notices) if parsed else failed.notices
             raise plan.placed(failed, whole=True) from None
         assert isinstance(told, list)
-        description = plan.describe(key, *split_replies.notices_apart(b"".join(told)))
+        description_, notices = split_replies.notices_apart(b"".join(told))
+        description = plan.describe(key, description_, split_replies.without_names(notices))
     return session.planner.splitting.typed(plan, description.parameters, oids, session.view())
 
 
@@ -76,6 +78,20 @@ def show_notices(session: State, plan: SplitPlan, *, by_sql: bool = False) -> No
     description = description_of(session, plan) if (by_sql or not session.pipeline.silent) and not plan.told else None
     if description is not None and description.notices:
         session.to_client.append(description.notices)
+
+
+def show_long_names(session: State, plan: StatementPlan) -> None:
+    """Let the server say of each name in a statement that it is too long, as it would of the whole: parts have it never or often.
+
+    SELECT upper(full_name) AS aaa… FROM patients ORDER BY aaa…
+    → server: SELECT 1 AS aaa…, 1 AS aaa…
+    """
+    text = with_long_names(plan)
+    if text:
+        closes = message(b"C", b"S" + OWN_NAME + b"\0")
+        session.to_server += (closes, encode_parse(OWN_NAME, writable(session, text)), closes)
+        for kind in (Kind.CLOSE, Kind.PARSE, Kind.CLOSE):
+            session.pipeline.push(Expected(kind, silent=True))
 
 
 def description_of(session: State, plan: SplitPlan) -> Description | None:
@@ -109,14 +125,16 @@ def bind(session: State, data: bytes, start: int, end: int, portal: bytes, prepa
     # A simple Query is not described; but of a write only the whole statement says whether its names are ambiguous, and of a query
     # of WITH that nothing refers to only it says whether that can be read.
     if not session.pipeline.silent or plan.split.write is not None or plan.split.unread:
-        plan = described(session, plan, prepared.oids)
+        plan = described(session, plan, prepared.oids, parsed=True)
         description = description_of(session, plan)
     sent = slow_work.bound(session, data, start + 5, end)
     formats = counted_formats(sent, len(description.parameters) if description is not None else plan.inputs)
     if description is not None and not plan.split.around and len(sent.result_formats) not in (0, 1, len(description.fields)):
         count, columns = len(sent.result_formats), len(description.fields)
         raise ParameterCount(f"bind message has {count} result formats but query has {columns} columns")
-    plan.check_moments(sent.values, formats, description.parameters if description is not None else prepared.oids)
+    types = description.parameters if description is not None else prepared.oids
+    plan.check_in_order(sent.values, formats, types)
+    plan.check_moments(sent.values, formats, types)
     values, codes = plan.of_source(sent.values), plan.of_source(formats)
     source = Bind(sent.portal, sent.statement, tuple(codes), values, (1,))
     source = converted(session, plan.source, source, formed_by(plan.source, source))

@@ -446,6 +446,8 @@ class Split:
     """What stores the result of the rest, instead of its being shown."""
     in_vain: bool = False
     """Whether something is computed that PostgreSQL evaluates for a row in conflict only: where it fails, PostgreSQL may not."""
+    doubtful: bool = False
+    """Whether the source asks for a setting of which it is not known if PostgreSQL does, and fails where there is none."""
     narrowing: str = ""
     """A condition that would let the server choose fewer rows: the hint where there are too many."""
     effects: Effects = field(default_factory=Effects)

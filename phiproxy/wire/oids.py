@@ -58,6 +58,7 @@ BUILTIN_TYPES: Final = {
 
 BOOL_OID: Final = BUILTIN_TYPES["bool"].oid
 BYTEA_OID: Final = BUILTIN_TYPES["bytea"].oid
+INT2_OID: Final = BUILTIN_TYPES["int2"].oid
 INT4_OID: Final = BUILTIN_TYPES["int4"].oid
 INT8_OID: Final = BUILTIN_TYPES["int8"].oid
 INTERVAL_OID: Final = BUILTIN_TYPES["interval"].oid

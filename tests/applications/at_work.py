@@ -1,8 +1,8 @@
 """An application at work on two databases that hold the same: whatever it does in one it does in the other, and compares.
 
-It says when it begins, and works until a line comes on its standard input, or the input's end. It says then as JSON, in a line, how
-often it did what since it was last asked, what differed or failed, and how long a step through the first database took at longest;
-after a line it rests until the next one.
+It says when it begins, and works until a line comes on its standard input, or the input's end, and ``AFTER`` steps more: of what is
+then. It says then as JSON, in a line, how often it did what since it was last asked, what differed or failed, and how long a step
+through the first database took at longest; after a line it rests until the next one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ Step = Callable[[Any, int, random.Random], object]
 """Takes a database, the number of a person, and what is chosen at random; returns what is to be the same in both."""
 
 MOST_TOLD = 20
+AFTER = 6
 
 
 def work(databases: tuple[Any, Any], steps: Mapping[str, Step], persons: int, seed: int, pause: float = 0.0) -> None:
@@ -49,9 +50,10 @@ def _worked(
     pause: float,
     asked: SimpleQueue[str],
 ) -> dict[str, object]:
-    """Work until something is asked."""
-    done, wrong, slowest = Counter[str](), list[str](), 0.0
-    while asked.empty() and len(wrong) < MOST_TOLD:
+    """Work until something is asked, and some steps more."""
+    done, wrong, slowest, left = Counter[str](), list[str](), 0.0, AFTER
+    while left and len(wrong) < MOST_TOLD:
+        left = AFTER if asked.empty() else left - 1
         name, person, choice = chance.choice(sorted(steps)), chance.randrange(1, persons + 1), chance.random()
         began = time.monotonic()
         try:

@@ -6,7 +6,6 @@ import io
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import pytest
 
 from phiproxy.cli import main
 from phiproxy.demo.postgres import free_port
-from tests.harness.proxy import ProxyUnderTest, command, environment
+from tests.harness.forks import client_command
+from tests.harness.proxy import ROOT, ProxyUnderTest, environment
 from tests.harness.server import PostgresServer
 from tests.net.certificates import Papers, tls_server
 
@@ -37,9 +37,8 @@ def clinic(postgres_server: PostgresServer) -> Iterator[str]:
 def test_from_an_address_to_a_protected_query(
     postgres_server: PostgresServer, clinic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every step that is printed is carried out as it is printed, and all of it takes less than a minute."""
-    started, port = time.monotonic(), free_port()
-    home = tmp_path / "etc"
+    """Every step that is printed is carried out as it is printed."""
+    port, home = free_port(), tmp_path / "etc"
     address = postgres_server.dsn(clinic)
     assert main(["init", address, "--dir", str(home), "--listen", f"127.0.0.1:{port}"]) == 0
     out = capsys.readouterr().out
@@ -53,7 +52,7 @@ def test_from_an_address_to_a_protected_query(
         "psql -d", "phiproxy keys", "phiproxy ddl", "psql -d", "phiproxy check", "phiproxy serve",
     ]  # fmt: skip
     env = {**environment(), "PGPASSWORD": postgres_server.password, "PATH": f"{postgres_server.bindir or ''}:{os.environ['PATH']}"}
-    phiproxy = " ".join(command())
+    phiproxy = " ".join(client_command(environment(), str(ROOT)))
     for step in steps[:-1]:
         line = (
             step.replace("psql", "psql -q -v ON_ERROR_STOP=1") if step.startswith("psql") else step.replace("phiproxy", phiproxy, 1)
@@ -72,7 +71,6 @@ def test_from_an_address_to_a_protected_query(
     with postgres_server.connect(clinic) as conn:
         assert b"123-45-6789" not in bytes(conn.execute("SELECT ssn FROM patients").fetchall()[0][0])  # type: ignore[call-overload]
     assert (home / "service.password").stat().st_mode & 0o777 == 0o600
-    assert time.monotonic() - started < 180  # a few seconds, where nothing else is at work
 
 
 def test_what_is_there_is_not_overwritten(

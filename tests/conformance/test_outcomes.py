@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,15 +34,23 @@ class TestOverThere(unittest.TestCase):
 """
 
 
-@pytest.fixture
-def suites(tmp_path: Path) -> tuple[Suite, Suite]:
-    (tmp_path / "test_it.py").write_text(FILE)
+@pytest.fixture(scope="module")
+def suites(tmp_path_factory: pytest.TempPathFactory) -> tuple[Suite, Suite]:
+    path = tmp_path_factory.mktemp("suite")
+    (path / "test_it.py").write_text(FILE)
     direct, proxied = ({"WAY": way, PASSED_OVER: '["TestOver_"]'} for way in ("direct", "proxied"))
-    return Suite(tmp_path, ["test_it.py"], direct), Suite(tmp_path, ["test_it.py"], proxied)
+    return Suite(path, ["test_it.py"], direct), Suite(path, ["test_it.py"], proxied)
 
 
-def test_a_suite_tells_what_came_of_each_test(suites: tuple[Suite, Suite], tmp_path: Path) -> None:
-    direct, proxied = (suite.run(tmp_path / "report.json") for suite in suites)
+@pytest.fixture(scope="module")
+def found(suites: tuple[Suite, Suite], tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcomes, Outcomes]:
+    """What both say when all of them is run, which takes a process each."""
+    direct, proxied = (suite.run(tmp_path_factory.mktemp("found") / "report.json") for suite in suites)
+    return direct, proxied
+
+
+def test_a_suite_tells_what_came_of_each_test(found: tuple[Outcomes, Outcomes]) -> None:
+    direct, proxied = found
     assert {test.split("::", 1)[1]: outcome.verdict for test, outcome in direct.items()} == {
         "TestIt::test_passes": "passed",
         "TestIt::test_fails": "failed",
@@ -56,13 +65,13 @@ def test_a_suite_tells_what_came_of_each_test(suites: tuple[Suite, Suite], tmp_p
 
 
 def test_a_difference_that_stays_is_named(
-    suites: tuple[Suite, Suite], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suites: tuple[Suite, Suite], found: tuple[Outcomes, Outcomes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcomes, "ATTEMPTS", 2)  # each takes two processes
-    runs = [lambda only, s=suite: s.run(tmp_path / "report.json", only) for suite in suites]
-    found = differences(runs[0](None), runs[1](None), (runs[0], runs[1]))
-    assert list(found) == ["test_it.py::TestIt::test_depends"]
-    assert "passed directly, failed through the proxy" in describe(found)
+    monkeypatch.setattr(outcomes, "ATTEMPTS", 1)  # each takes two processes
+    direct, proxied = (partial(suite.run, tmp_path / "report.json") for suite in suites)
+    stays = differences(*found, (direct, proxied))
+    assert list(stays) == ["test_it.py::TestIt::test_depends"]
+    assert "passed directly, failed through the proxy" in describe(stays)
 
 
 def test_a_difference_that_does_not_stay_is_said_and_forgiven(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import sys
 from phiproxy.cli import main
 from phiproxy.demo import clinic
 from tests.harness.clusters import copy_clusters
-clinic.patients.__defaults__ = (200, clinic.SEED)
+clinic.patients.__defaults__ = (60, clinic.SEED)
 copy_clusters()
 sys.exit(main())
 """
@@ -44,6 +45,35 @@ def test_a_clinic_full_of_plaintext_is_observed_and_encrypted(tmp_path: Path) ->
     through, direct = after.split("straight from the database")
     assert "Jessica Monroe" in through
     assert "Jessica Monroe" not in direct.partition("SELECT full_name")[0]
+
+
+# What ends it is asked for where it waits, in front of a server and a proxy that are none.
+WAITING = """
+import signal, sys
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from phiproxy.demo import run
+class Demo(run.Demo):
+    serving = lambda self: nullcontext(SimpleNamespace(poll=lambda: None))
+    load = lambda self: (0, 0, "")
+    prepare = recorded = report = lambda *_, **__: None
+run.Demo, run.EmbeddedPostgres = Demo, lambda: nullcontext(SimpleNamespace(dsn=lambda *_: ""))
+run.Show.everything = run.Show.audited = lambda *_: None
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell has started behind itself ignores it
+sys.exit(run.main(once=False, port=0, directory=Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_waits_until_it_is_told_to_end(tmp_path: Path, sign: signal.Signals) -> None:
+    command = [sys.executable, "-u", "-c", WAITING, str(tmp_path / "home")]
+    with subprocess.Popen(command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("Serving until" in line for line in process.stdout)
+        process.send_signal(sign)
+        assert "stopping" in process.stdout.read()
+    assert process.returncode == 0
 
 
 def test_the_usual_port_gives_way_and_another_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Self
 
 # Seconds between the rounds of a thread: it is there to be at work at every moment, not to take the time of what it is beside.
-PAUSE = 0.03 if os.environ.get("PHIPROXY_EXPLORE") else 0.1
+PAUSE = 0.03 if os.environ.get("PHIPROXY_EXPLORE") else 0.25
 
 
 class AtWork:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     import pytest
 
 ROOT = Path(__file__).parents[2]
+# Of the shuffling of tests, where the command line says no other.
+SEED = 1
 # Each of their modules takes a worker minutes.
 LONGEST = (
     "tests/integration/test_split_write_fixtures.py",
@@ -50,6 +53,15 @@ def long_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     modules = [list(tests) for _, tests in groupby(items, _module)]
     modules.sort(key=_rank)
     return list(chain.from_iterable(modules))
+
+
+def same_in_every_run(option: argparse.Namespace) -> None:
+    """Have tests be shuffled alike in every run, as what is generated is the same: what fails is then what was changed.
+
+    Of another order each time, one that makes a test fail comes by chance, in a run that has changed something else.
+    """
+    if getattr(option, "randomly_seed", None) == "default":
+        option.randomly_seed = SEED
 
 
 def _module(item: pytest.Item) -> str:

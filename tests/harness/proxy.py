@@ -21,6 +21,8 @@ from tests.harness.forks import Forked, can_be_forked, forked
 ROOT = Path(__file__).resolve().parents[2]
 # Seconds from a signal to the end: a machine that has much else to do is slow.
 END_PATIENCE = 100.0
+# Seconds for a command: a test itself has a limit, which is shorter for most.
+COMMAND_PATIENCE = 1200.0
 
 
 def command(*arguments: str) -> list[str]:
@@ -35,7 +37,11 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def run_cli(
-    *arguments: str, env: Mapping[str, str] | None = None, check: bool = False, timeout: float = 240, fresh: bool = False
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    check: bool = False,
+    timeout: float = COMMAND_PATIENCE,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``phiproxy ARGUMENTS`` to its end; with ``check`` a failure shows what it said. ``fresh``: not a fork, see forks.py."""
     if not fresh and can_be_forked(arguments, env or {}):

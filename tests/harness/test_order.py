@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 
-from tests.harness.order import LONGEST, ROOT, long_first, together
+from tests.harness.order import LONGEST, ROOT, SEED, long_first, same_in_every_run, together
 
 
 def item(module: str, number: int, *, slow: bool = False) -> Any:
@@ -36,3 +37,13 @@ def test_what_shares_a_site_is_together() -> None:
     assert together("tests/integration/test_split_wire.py") == "split_site"
     for alone in ("tests/integration/test_types.py", "tests/sql/split/test_both_ways.py"):
         assert together(alone) == alone
+
+
+def test_the_order_is_the_same_in_every_run_unless_another_is_asked_for() -> None:
+    for given, used in (("default", SEED), ("last", "last"), (7, 7)):
+        option = Namespace(randomly_seed=given)
+        same_in_every_run(option)
+        assert option.randomly_seed == used
+    without = Namespace()
+    same_in_every_run(without)
+    assert vars(without) == {}

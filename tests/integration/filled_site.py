@@ -41,7 +41,8 @@ CREATE TABLE visits (id int, part int, mrn varchar(12), PRIMARY KEY (part, id)) 
 CREATE TABLE visits_1 PARTITION OF visits FOR VALUES IN (1);
 CREATE TABLE visits_2 PARTITION OF visits DEFAULT;
 """
-ROWS = 1500
+PERSONS = 200
+ROWS = 3 * PERSONS
 ATTACHED = "SELECT inhrelid::regclass::text, inhparent::regclass::text FROM pg_inherits ORDER BY 1"
 
 
@@ -57,10 +58,10 @@ def filled_site(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Sit
             with psycopg.connect(dsn) as conn:
                 with conn.cursor().copy("COPY patients (id, mrn, ssn, note) FROM STDIN") as copy:
                     for n in range(1, ROWS + 1):
-                        copy.write_row((n, f"M{n % 500}", f"9{n:08}", secret if n % 3 else None))
+                        copy.write_row((n, f"M{n % PERSONS}", f"9{n:08}", secret if n % 3 else None))
                 with conn.cursor().copy("COPY visits (id, part, mrn) FROM STDIN") as copy:
                     for n in range(1, ROWS + 1):
-                        copy.write_row((n, n % 3, f"M{n % 500}"))
+                        copy.write_row((n, n % 3, f"M{n % PERSONS}"))
         yield site
         same(site)
         oracle.assert_no_leak()
@@ -94,9 +95,13 @@ def findings(site: Site, *topics: str) -> list[tuple[str, str]]:
 
 
 class Application(AtWork):
-    """Searches, writes, upserts and duplicates without end, through the proxy; what goes wrong is kept."""
+    """Searches, writes, upserts and duplicates without end, through the proxy; what goes wrong is kept.
 
-    def __init__(self, site: Site) -> None:
+    What it stores has numbers from ``first`` on, so that one can follow another.
+    """
+
+    def __init__(self, site: Site, first: int = 10_000) -> None:
+        self.first = first
         self.errors: list[str] = []
         self.done = 0
         self.new: list[int] = []
@@ -116,7 +121,7 @@ class Application(AtWork):
                     ).fetchone()
                     self._expect(joined == (3,), f"a join of {known}: {joined}")
                     conn.execute("UPDATE patients SET n = 0 WHERE id = %s", (known,))  # the envelope moves as it is
-                    fresh = 10_000 + number
+                    fresh = self.first + number
                     conn.execute("INSERT INTO patients (id, ssn) VALUES (%s, %s)", (fresh, f"8{fresh:08}"))
                     self.new.append(fresh)
                     try:

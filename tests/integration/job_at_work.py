@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from tests.harness.forks import Forked, forked
-from tests.harness.proxy import ROOT, environment
+from tests.harness.proxy import ROOT, environment, run_cli
 from tests.harness.site import Site
 from tests.harness.waiting import until
 
@@ -112,6 +112,16 @@ def killed_at_each_step(
             if state == "done":  # it was at its very end
                 return steps
             arguments = ["jobs", "resume", number]
+
+
+def gone_on_with(site: Site, number: str, why: str | None = None) -> None:
+    """Go on with a job of one attempt until it is done, or ends for this reason: a slow machine may need some, or give another."""
+
+    def resumed() -> bool:
+        done = run_cli("jobs", "resume", number, "-c", str(site.config), env=site.env)
+        return done.returncode == 0 if why is None else why in done.stderr
+
+    until(resumed, why or "the job is done", 400)
 
 
 def killed(job: Job) -> None:

@@ -18,7 +18,7 @@ from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.harness.waiting import until
 from tests.integration.job_at_work import done_despite, killed
-from tests.integration.test_encrypt import filled_site, rows_of
+from tests.integration.test_encrypt import filled_site, rows_of, same_rows
 from tests.integration.test_encrypt_fields import Writers
 
 POLICY = """\
@@ -95,8 +95,7 @@ def listed(site: Site, more: str) -> None:
 
 
 def same(site: Site) -> None:
-    for query in (ALL, *SEARCHES):
-        assert rows_of(site.proxy_dsn, query) == rows_of(site.plain_dsn, query), query
+    same_rows(site, (ALL, *SEARCHES))
 
 
 def stored(site: Site) -> str:

@@ -8,7 +8,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import partial
@@ -28,7 +28,7 @@ from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.harness.waiting import until
-from tests.integration.job_at_work import killed_at_each_step, started
+from tests.integration.job_at_work import gone_on_with, started
 
 POLICY = """\
 database: {database}
@@ -54,6 +54,13 @@ INSERT INTO patients
 def rows_of(dsn: str, query: str) -> list[tuple[object, ...]]:
     with psycopg.connect(dsn, autocommit=True) as conn:
         return conn.execute(query.encode()).fetchall()
+
+
+def same_rows(site: Site, queries: Iterable[str]) -> None:
+    """Queries have the same rows through the proxy as in the plain twin."""
+    with psycopg.connect(site.proxy_dsn, autocommit=True) as proxied, psycopg.connect(site.plain_dsn, autocommit=True) as plain:
+        for query in queries:
+            assert proxied.execute(query.encode()).fetchall() == plain.execute(query.encode()).fetchall(), query
 
 
 @contextmanager
@@ -220,17 +227,16 @@ class Writers(AtWork):
 
 def test_under_traffic(postgres_server: PostgresServer, tmp_path: Path) -> None:
     """No statement fails, none waits long, no write is lost: prepared ones and transactions go on over the switch."""
-    rows = 8_000
+    rows = 3_000
     with filled_site(postgres_server, tmp_path, rows=rows) as site:
         with Writers(site, rows) as writers:
-            time.sleep(1)
+            until(lambda: writers.done > 6 or bool(writers.failures), "they have not begun")
             told = [json.loads(line) for line in site.cli("encrypt", "--json").splitlines() if line.startswith('{"')]
             after = writers.done
-            until(lambda: writers.done > max(after + 10, 50) or bool(writers.failures), "they do not go on")
+            until(lambda: writers.done > max(after + 6, 30) or bool(writers.failures), "they do not go on")
         assert writers.failures == []
-        assert writers.done > 50
         assert told
-        assert writers.slowest < 60  # with all else that the machine does
+        assert writers.slowest < 120  # with all else that the machine does
         assert writers.past > 100  # as many as PAST says where the machine has nothing else to do
         assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
         oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: sorted(site.directory.glob("*.log")))
@@ -243,50 +249,7 @@ def test_under_traffic(postgres_server: PostgresServer, tmp_path: Path) -> None:
 
 def raw_columns(site: Site, table: str = "patients") -> list[str]:
     query = f"SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
-    return [str(name) for (name,) in rows_of(site.server.dsn(site.sealed), query)]
-
-
-def test_killed_at_each_step(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    """kill -9, again and again: the tables are as they were, or encrypted, and the same job goes on from there.
-
-    At other moments: ``test_job_faults``.
-    """
-    with filled_site(postgres_server, tmp_path, rows=1000) as site:
-        before = rows_of(site.plain_dsn, ALL)
-
-        def as_before() -> None:
-            assert rows_of(site.proxy_dsn, ALL) == before
-
-        steps = killed_at_each_step(site, ["encrypt"], between=as_before)
-        as_before()
-        assert "switching" in steps
-        assert "guards and tag indexes are there" in site.cli("check", check=False)
-        assert not [name for name in raw_columns(site) if name.startswith("phi_")]
-        assert rows_of(site.server.dsn(site.sealed), "SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%phi%'") == [(0,)]
-
-
-def test_the_way_back_killed_at_each_step(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    named = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
-    with filled_site(postgres_server, tmp_path, rows=1000) as site:
-        before = rows_of(site.plain_dsn, named)
-        site.cli("encrypt")
-
-        def as_before() -> None:
-            assert rows_of(site.proxy_dsn, named) == before
-
-        steps = killed_at_each_step(site, ["decrypt", "public.patients", "--reorder"], between=as_before)
-        as_before()
-        assert "switching" in steps
-        assert not [name for name in raw_columns(site) if name.startswith("phi_")]
-
-
-def test_a_proxy_that_is_killed_in_between_is_not_waited_for_long(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    with filled_site(postgres_server, tmp_path, rows=200) as site:
-        other = site.another_proxy("other")
-        with other:
-            other.kill()
-        site.cli("encrypt")
-        assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
+    return [str(name) for (name,) in site.server.standing(site.sealed).execute(query.encode())]
 
 
 def test_a_transaction_that_does_not_end(postgres_server: PostgresServer, tmp_path: Path) -> None:
@@ -300,36 +263,33 @@ def test_a_transaction_that_does_not_end(postgres_server: PostgresServer, tmp_pa
             assert rows_of(site.proxy_dsn, ALL) == before
         with psycopg.connect(site.sealed_dsn) as holder:
             holder.execute("SELECT FROM patients")
-            done = run_cli("jobs", "resume", "1", "-c", str(site.config), env=site.env)
-            assert (done.returncode, "others hold a lock" in done.stderr) == (1, True)
+            gone_on_with(site, "1", "others hold a lock")
             assert rows_of(site.proxy_dsn, ALL) == before
         assert raw_columns(site) == ["id", "ssn", "name", "born", "score", "city"], "nothing half done"
-        site.cli("jobs", "resume", "1")
+        gone_on_with(site, "1")
         assert rows_of(site.proxy_dsn, ALL) == before
         assert rows_of(site.proxy_dsn, "SELECT id FROM patients WHERE ssn = 'secret-5'") == [(5,)]
         raw = raw_columns(site)
         with psycopg.connect(site.sealed_dsn) as holder:
             holder.execute("SELECT FROM patients")
             back = ("decrypt", "public.patients", "--reorder", "--attempts", "1", "-c", str(site.config))
-            done = run_cli(*back, env=site.env)
-            assert (done.returncode, "others hold a lock" in done.stderr) == (1, True)
+            assert run_cli(*back, env=site.env).returncode == 1
+            gone_on_with(site, "2", "others hold a lock")
             assert rows_of(site.proxy_dsn, ALL) == before
         assert raw_columns(site) == raw, "nothing half done on the way back"
-        site.cli("jobs", "resume", "2")
+        gone_on_with(site, "2")
         named = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
         assert rows_of(site.sealed_dsn, named) == before
 
 
-def test_aborted(postgres_server: PostgresServer, tmp_path: Path) -> None:
+def test_aborted_encrypted_and_decrypted(postgres_server: PostgresServer, tmp_path: Path) -> None:
     """All that was added is taken back; what is hidden meanwhile is not shown."""
-    with filled_site(postgres_server, tmp_path, rows=1500) as site:
+    rows = 800
+    with filled_site(postgres_server, tmp_path, rows=rows) as site:
         columns = raw_columns(site)
         job = started(site, "encrypt", "--rate", "10")
         try:
-            until = time.monotonic() + 120
-            while len(raw_columns(site)) == len(columns) and time.monotonic() < until:
-                time.sleep(0.05)
-            assert len(raw_columns(site)) == len(columns) + 3
+            until(lambda: len(raw_columns(site)) == len(columns) + 3, "hidden columns are there")
             assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
             assert "is being sealed" in site.cli("check", check=False)
             with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
@@ -347,10 +307,39 @@ def test_aborted(postgres_server: PostgresServer, tmp_path: Path) -> None:
         assert raw_columns(site) == columns
         site.cli("encrypt")
         assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
+        the_way_back(site, rows)
+
+
+def the_way_back(site: Site, rows: int) -> None:
+    """Under traffic, in both directions: at the end the table is plain, and the policy's statements are observed again."""
+    looked = run_cli("decrypt", "public.patients", "--dry-run", "-c", str(site.config), env=site.env)
+    assert (looked.returncode, "will stand last" in looked.stdout) == (1, True)
+    named = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
+    with Writers(site, rows, past=False) as writers:
+        until(lambda: writers.done > 3 or bool(writers.failures), "they have not begun")
+        site.cli("decrypt", "public.patients", "--reorder")
+        after = writers.done
+        until(lambda: writers.done > after + 3 or bool(writers.failures), "they do not go on")
+    assert writers.failures == []
+    assert rows_of(site.proxy_dsn, named) == rows_of(site.plain_dsn, named)
+    assert rows_of(site.sealed_dsn, named) == rows_of(site.plain_dsn, named)
+    assert raw_columns(site) == ["id", "name", "city", "born", "score", "ssn"]
+    named_indexes = "SELECT indexdef FROM pg_indexes WHERE indexname IN ('patients_ssn_key', 'patients_score_idx')"
+    indexes = rows_of(site.sealed_dsn, named_indexes)
+    assert sorted(str(text).partition(" ON ")[2] for (text,) in indexes) == [
+        "public.patients USING btree (score)", "public.patients USING btree (ssn)",
+    ]  # fmt: skip
+    with psycopg.connect(site.proxy_dsn, autocommit=True) as conn, pytest.raises(psycopg.errors.NotNullViolation):
+        conn.execute("INSERT INTO patients (id) VALUES (99999)")
+    assert "statements over it are observed" in site.cli("check", check=False)
+    site.cli("encrypt")
+    assert rows_of(site.proxy_dsn, named) == rows_of(site.plain_dsn, named)
 
 
 def test_kept_and_dropped_later(postgres_server: PostgresServer, tmp_path: Path) -> None:
     with filled_site(postgres_server, tmp_path, rows=200) as site:
+        with site.another_proxy("other") as killed:
+            killed.kill()  # it is not waited for long
         assert "--finish drops them" in site.cli("encrypt", "public.patients.ssn", "--keep")
         assert "phi_old_ssn" in raw_columns(site)
         assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
@@ -369,62 +358,6 @@ def test_kept_and_dropped_later(postgres_server: PostgresServer, tmp_path: Path)
         with psycopg.connect(site.plain_dsn, autocommit=True) as plain:
             plain.execute("INSERT INTO patients (id, ssn) VALUES (1000, 'secret-1000')")
         assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
-
-
-MANY = """\
-CREATE TABLE parted (region text, id int, ssn text, city text, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
-CREATE TABLE parted_a PARTITION OF parted FOR VALUES IN ('a');
-CREATE TABLE parted_b (city text, ssn text, id int NOT NULL, region text NOT NULL);
-ALTER TABLE parted ATTACH PARTITION parted_b FOR VALUES IN ('b');
-CREATE TABLE family (id int PRIMARY KEY, ssn text);
-CREATE TABLE child (more text, PRIMARY KEY (id)) INHERITS (family);
-CREATE TABLE guarded (id int, kind text, ssn text, PRIMARY KEY (kind, id));
-CREATE TABLE watched (id int PRIMARY KEY, ssn text, n int DEFAULT 0);
-CREATE FUNCTION noticed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.n := NEW.n + 1; RETURN NEW; END $$;
-CREATE TRIGGER noticed BEFORE UPDATE ON watched FOR EACH ROW EXECUTE FUNCTION noticed();
-INSERT INTO parted SELECT CASE n % 2 WHEN 0 THEN 'a' ELSE 'b' END, n, 'secret-' || n, 'c' || n FROM generate_series(1, 300) n;
-INSERT INTO family SELECT n, 'secret-' || n FROM generate_series(1, 100) n;
-INSERT INTO child SELECT n, 'secret-' || n, 'more' FROM generate_series(101, 200) n;
-INSERT INTO guarded SELECT n, 'x', 'secret-' || n FROM generate_series(1, 100) n;
-INSERT INTO watched SELECT n, 'secret-' || n FROM generate_series(1, 100) n;
-"""
-TABLE = "  public.{}:\n    columns:\n      ssn: {{type: text, indexes: [ssn], accept_leakage: test}}\n"
-MANY_POLICY = "database: {database}\ndeployment: many-test\ntables:\n" + "".join(
-    TABLE.format(name) for name in ("parted", "family", "guarded", "watched")
-)
-
-
-def test_tables_of_every_kind(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    """Composite keys, partitions of another column order, children, row-level security, triggers of the application's own."""
-    tables = ("parted", "family", "child", "guarded", "watched")
-    with filled_site(postgres_server, tmp_path, policy=MANY_POLICY, ddl=MANY) as site:
-        for dsn in (site.plain_dsn, site.sealed_dsn):
-            with psycopg.connect(dsn, autocommit=True) as owner:
-                owner.execute("ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON guarded USING (kind = 'x')")
-        queries = [f"SELECT * FROM {name} ORDER BY id" for name in (*tables, "parted_a", "parted_b")]
-        before = [rows_of(site.plain_dsn, query) for query in queries]
-        assert [rows_of(site.proxy_dsn, query) for query in queries] == before
-        site.cli("encrypt")
-        assert [rows_of(site.proxy_dsn, query) for query in queries] == before
-        for name in tables:
-            assert rows_of(site.proxy_dsn, f"SELECT id FROM {name} WHERE ssn = 'secret-10' OR ssn = 'secret-110'")
-            stored = rows_of(site.server.dsn(site.sealed), f"SELECT DISTINCT substring(ssn, 1, 3) FROM {name}")
-            assert stored == [(b"\xf5P\x01",)], name
-        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
-            conn.execute("INSERT INTO parted VALUES ('b', 1001, 'secret-1001', 'here')")
-            conn.execute("INSERT INTO child VALUES (1001, 'secret-1001', 'more')")
-            assert conn.execute("SELECT * FROM parted WHERE ssn = 'secret-1001'").fetchall() == [("b", 1001, "secret-1001", "here")]
-            assert conn.execute("SELECT * FROM family WHERE ssn = 'secret-1001'").fetchall() == [(1001, "secret-1001")]
-            conn.execute("UPDATE parted SET region = 'a' WHERE id = 1001")
-            assert conn.execute("SELECT * FROM parted_a WHERE id = 1001").fetchall() == [("a", 1001, "secret-1001", "here")]
-        planned = rows_of(site.server.dsn(site.sealed), "SELECT indexdef FROM pg_indexes WHERE tablename LIKE 'parted%'")
-        assert sum("substring" in str(text) for (text,) in planned) == 3
-        listed = [f"SELECT id, ssn FROM {name} ORDER BY id" for name in tables]
-        sealed = [rows_of(site.proxy_dsn, query) for query in listed]
-        site.cli("decrypt", "public.parted", "public.family", "public.guarded", "public.watched", "--reorder")
-        assert [rows_of(site.proxy_dsn, query) for query in listed] == sealed
-        assert [rows_of(site.sealed_dsn, query) for query in listed] == sealed
-        assert rows_of(site.server.dsn(site.sealed), "SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%phi%'") == [(0,)]
 
 
 OBSTACLES = """\
@@ -462,34 +395,6 @@ def test_what_keeps_it_from_being_done(postgres_server: PostgresServer, tmp_path
         assert (refused.returncode, "nothing was changed" in refused.stderr) == (1, True)
         assert raw_columns(site, "t") == columns
         assert json.loads(site.cli("jobs", "--json")) == []
-
-
-def test_the_way_back(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    """Under traffic, in both directions: at the end the table is plain, and the policy's statements are observed again."""
-    rows = 2000
-    with filled_site(postgres_server, tmp_path, rows=rows) as site:
-        site.cli("encrypt")
-        looked = run_cli("decrypt", "public.patients", "--dry-run", "-c", str(site.config), env=site.env)
-        assert (looked.returncode, "will stand last" in looked.stdout) == (1, True)
-        named = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
-        with Writers(site, rows, past=False) as writers:
-            time.sleep(0.5)
-            site.cli("decrypt", "public.patients", "--reorder")
-            time.sleep(0.5)
-        assert writers.failures == []
-        assert rows_of(site.proxy_dsn, named) == rows_of(site.plain_dsn, named)
-        assert rows_of(site.sealed_dsn, named) == rows_of(site.plain_dsn, named)
-        assert raw_columns(site) == ["id", "name", "city", "born", "score", "ssn"]
-        named_indexes = "SELECT indexdef FROM pg_indexes WHERE indexname IN ('patients_ssn_key', 'patients_score_idx')"
-        indexes = rows_of(site.sealed_dsn, named_indexes)
-        assert sorted(str(text).partition(" ON ")[2] for (text,) in indexes) == [
-            "public.patients USING btree (score)", "public.patients USING btree (ssn)",
-        ]  # fmt: skip
-        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn, pytest.raises(psycopg.errors.NotNullViolation):
-            conn.execute("INSERT INTO patients (id) VALUES (99999)")
-        assert "statements over it are observed" in site.cli("check", check=False)
-        site.cli("encrypt")
-        assert rows_of(site.proxy_dsn, named) == rows_of(site.plain_dsn, named)
 
 
 IMPORTED = """\

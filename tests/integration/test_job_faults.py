@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,8 @@ from tests.harness.waiting import until
 from tests.integration.job_at_work import EXPLORING, Fault, Job, done_despite, killed
 from tests.integration.test_encrypt import filled_site, raw_columns, rows_of
 
-FAULTS = 50 if EXPLORING else 5
-ROWS = 1500
+FAULTS = 50 if EXPLORING else 4
+ROWS = 600
 NAMED = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
 STEPS = (["encrypt"], ["decrypt", "public.patients", "--reorder"])
 
@@ -78,17 +78,16 @@ class Writers(AtWork):
             self.failures.append(f"a search for what row {row} has gave {read}")
 
 
-def converted_despite(site: Site, fault: Fault, pause: tuple[float, float] = (0.1, 1.0)) -> None:
+def converted_despite(site: Site, fault: Fault, between: Callable[[], object]) -> None:
     """Encrypt and decrypt while the fault happens, until it has happened often enough; then all is compared."""
     chance, faults, step = random.Random() if EXPLORING else random.Random(7), 0, 0
     with Writers(site) as writers:
         while faults < FAULTS or step % 2:
             more = (FAULTS - faults + 1) // 2 if step == 0 else FAULTS - faults
-            faults += done_despite(site, STEPS[step % 2], fault, more, chance, pause=pause)
+            faults += done_despite(site, STEPS[step % 2], fault, more, chance, between=between)
             step += 1
-        until(lambda: writers.acknowledged > 50 or bool(writers.failures), "they have not written")
+        until(lambda: writers.acknowledged > 25 or bool(writers.failures), "they have not written")
     assert writers.failures == []
-    assert writers.acknowledged > 50
     for way in ("decrypted", "encrypted"):
         rows = rows_of(site.proxy_dsn, NAMED)
         assert [row for row in rows if row[1] not in writers.stored[int(str(row[0]))]] == [], way
@@ -100,17 +99,7 @@ def converted_despite(site: Site, fault: Fault, pause: tuple[float, float] = (0.
     assert "guards and tag indexes are there" in site.cli("check", check=False)
     leftover = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
     assert rows_of(site.server.dsn(site.sealed), leftover) == [(0,)]
-
-
-def answered_despite(site: Site, fault: Fault) -> None:
-    """Answer for the data key of the encrypted table while the fault happens: nothing is under it then, and all is as it was."""
-    before, under = rows_of(site.proxy_dsn, NAMED), "SELECT DISTINCT encode(substring(ssn, 6, 4), 'hex') FROM patients"
-    ((key,),) = rows_of(site.server.dsn(site.sealed), under)
-    answering = ["respond", "--key", str(key), "--reason", "a test", "--report", str(site.directory), "--rate", "500"]
-    assert done_despite(site, answering, fault, 2, random.Random(8))
-    assert rows_of(site.proxy_dsn, NAMED) == before
-    assert (key,) not in rows_of(site.server.dsn(site.sealed), under)
-    assert list(site.directory.glob("incident-*.md"))
+    assert rows_of(site.server.dsn(site.sealed), "SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%phi%'") == [(0,)]
 
 
 @contextmanager
@@ -137,9 +126,14 @@ def test_killed_at_random_moments(mortal: MortalServer, tmp_path: Path, what: st
             mortal.restart()
 
         faults = {"the job": killed, "the proxy": the_proxy, "the job's connections": the_connections, "PostgreSQL": postgresql}
-        converted_despite(site, faults[what])
-        if what == "PostgreSQL":
-            answered_despite(site, postgresql)
+        columns = "SELECT id, name, born, score, city FROM patients ORDER BY id"  # which nobody changes
+        before = rows_of(site.plain_dsn, columns)
+
+        def as_before() -> None:
+            if what == "the job":
+                assert rows_of(site.proxy_dsn, columns) == before
+
+        converted_despite(site, faults[what], as_before)
         if what == "the proxy":
             assert all(state == "done" for _, state in _states(site)), "a job outlives proxies"
 

@@ -70,7 +70,7 @@ def rotated(clinic: Clinic) -> set[str]:
 
 
 def test_every_value_moves_to_the_key_that_writes(clinic: Clinic) -> None:
-    load(clinic, 3000)
+    load(clinic, 600)
     old = rotated(clinic)
     tags = clinic.raw("patients", "ssn")
     assert not old & active(clinic.site)
@@ -161,11 +161,11 @@ class Writers(AtWork):
 
 
 def test_killed_at_any_moment_with_writers_at_work(clinic: Clinic) -> None:
-    rows = 3000
+    rows = 600
     load(clinic, rows)
     old = rotated(clinic)
     with Writers(clinic, rows, clinic.proxy_dsn) as writers:
-        kills = done_despite(clinic.site, ["recrypt", "--rate", "1500"], killed, 4, random.Random(4), pause=(0.1, 0.8))
+        kills = done_despite(clinic.site, ["recrypt", "--rate", "400"], killed, 4, random.Random(4), pause=(0.1, 0.8))
         until(lambda: len(writers.expected) > 20 or bool(writers.errors), "they have not written")
     assert kills >= 1
     assert writers.errors == []
@@ -184,16 +184,16 @@ def test_killed_at_any_moment_with_writers_at_work(clinic: Clinic) -> None:
 
 
 def test_a_job_is_paused_resumed_and_aborted_from_elsewhere(clinic: Clinic) -> None:
-    load(clinic, 2000)
+    load(clinic, 800)
     old = rotated(clinic)
     site = clinic.site
     process = subprocess.Popen(
-        command("recrypt", "--rate", "100", "--json", "-c", str(site.config)), env=environment(site.env), cwd=ROOT,
+        command("recrypt", "--rate", "50", "--json", "-c", str(site.config)), env=environment(site.env), cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     lines: Iterator[dict[str, object]] = (json.loads(line) for line in process.stdout)
-    assert next(line for line in lines if "rows" in line)["total"] == 4000
+    assert next(line for line in lines if "rows" in line)["total"] == 1600
     number = str(max_job(site))
     site.cli("jobs", "pause", number)
     assert next(line for line in lines if "waits" in line)["waits"] == f"it is paused: phiproxy jobs resume {number}"
@@ -237,11 +237,11 @@ def test_the_dbas_own_query_holds_it_back(clinic: Clinic) -> None:
 
 def test_a_server_that_ends_the_connection_leaves_a_job_to_go_on_with(clinic: Clinic) -> None:
     """A restart, a failover, an administrator."""
-    load(clinic, 1500)
+    load(clinic, 500)
     old = rotated(clinic)
     site = clinic.site
     process = subprocess.Popen(
-        command("recrypt", "--rate", "300", "--json", "-c", str(site.config)),
+        command("recrypt", "--rate", "50", "--json", "-c", str(site.config)),
         env=environment(site.env), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.integration.filled_site import ATTACHED, Application, filled_site, findings, indexes, raw, slots
-from tests.integration.job_at_work import killed_at_each_step
+from tests.integration.job_at_work import done_despite, killed
 
 
 @pytest.fixture
@@ -29,7 +29,6 @@ def test_an_index_key_is_rotated_to_its_end_while_the_application_runs(site: Sit
     assert "13, 16" in before["patients_ssn_key"]
     with Application(site) as application:
         out = site.cli("keys", "rotate", "--index", "public.patients.ssn")
-        time.sleep(0.5)
     application.settle(site)
     assert "is done" in out
     assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "dropped"), (1, "@", 2, "active")]
@@ -48,11 +47,13 @@ def test_an_index_key_is_rotated_to_its_end_while_the_application_runs(site: Sit
     assert slots(site, "c:public.patients.ssn")[2] == (2, "@", 3, "active")
     with psycopg.connect(site.proxy_dsn) as conn:
         assert conn.execute("SELECT id FROM patients WHERE ssn = '900000042'").fetchall() == [(42,)]
+    a_domain_over_a_partitioned_table(site)
+    who_is_not_the_owner_is_told_what_to_grant(site)
 
 
-def test_a_domain_over_a_partitioned_table_as_well(site: Site) -> None:
+def a_domain_over_a_partitioned_table(site: Site) -> None:
     before, attached = indexes(site), raw(site, ATTACHED)
-    with Application(site) as application:
+    with Application(site, 20_000) as application:
         site.cli("keys", "rotate", "--index", "public.visits.mrn", "--later")
         (note,) = [text for _, text in findings(site, "index") if "visits.mrn" in text]
         assert "phiproxy reindex public.visits.mrn" in note
@@ -65,43 +66,22 @@ def test_a_domain_over_a_partitioned_table_as_well(site: Site) -> None:
     assert findings(site, "index", "guard") == [("ok", "guards and tag indexes are there")]
 
 
-def test_a_new_index_on_a_filled_column(site: Site) -> None:
-    policy = site.directory / "policy.yaml"
-    policy.write_text(policy.read_text().replace("indexes: [ssn],", 'indexes: [ssn, "right(ssn, 4)"], accept_leakage: "a test",'))
-    done = run_cli("keys", "init", "-c", str(site.config), env=site.env)
-    assert "phiproxy reindex public.patients.ssn" in done.stderr
-    site.proxy.kill()
-    site.proxy.start()
-    with psycopg.connect(site.proxy_dsn) as conn, pytest.raises(psycopg.errors.FeatureNotSupported):
-        conn.execute("SELECT count(*) FROM patients WHERE right(ssn, 4) = '0042'")
-    with Application(site) as application:
-        site.cli("reindex", "public.patients.ssn")
-    application.settle(site)
-    with psycopg.connect(site.proxy_dsn) as conn:
-        assert conn.execute("SELECT count(*) FROM patients WHERE right(ssn, 4) = '0042' AND id < 10000").fetchone() == (1,)
-    assert findings(site, "index", "guard") == [("ok", "guards and tag indexes are there")]
-    done = run_cli("reindex", "public.patients.ssn", "-c", str(site.config), env=site.env)
-    assert "no index waits for values to be rewritten" in done.stderr
+def who_is_not_the_owner_is_told_what_to_grant(site: Site) -> None:
+    with site.server.connect() as conn:
+        conn.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(site.role), sql.Identifier(site.service)))
+    before = slots(site, "c:public.patients.ssn")
+    done = run_cli("keys", "rotate", "--index", "public.patients.ssn", "-c", str(site.config), env=site.env)
+    assert done.returncode == 1
+    assert f"GRANT {site.role} TO {site.service}" in done.stderr
+    assert slots(site, "c:public.patients.ssn") == before, "nothing was begun"
 
 
-def test_killed_at_each_step(site: Site) -> None:
-    with Application(site) as application:
-        steps = killed_at_each_step(site, ["keys", "rotate", "--index", "public.patients.ssn"])
-    application.settle(site)
-    assert len(steps) > 3, steps
-    if slots(site, "c:public.patients.ssn")[-1][3] != "active":
-        pytest.fail(str(slots(site, "c:public.patients.ssn")))
-    assert raw(site, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
-    assert not [name for name in indexes(site) if name.startswith(("phi_next_", "phi_old_"))]
-    assert findings(site, "index", "guard") == [("ok", "guards and tag indexes are there")]
-
-
-def test_what_is_given_up_leaves_nothing_behind(site: Site) -> None:
+def test_what_is_given_up_leaves_nothing_behind_nor_what_is_killed(site: Site) -> None:
     before = indexes(site)
     site.cli("keys", "rotate", "--index", "public.patients.ssn", "--later")
     with psycopg.connect(site.server.dsn(site.sealed)) as blocking:
         blocking.execute("SELECT FROM patients WHERE id = 7 FOR UPDATE")
-        blocked = run_cli("reindex", "public.patients.ssn", "-c", str(site.config), env=site.env, timeout=200)
+        blocked = run_cli("reindex", "public.patients.ssn", "-c", str(site.config), env=site.env)
     assert blocked.returncode == 1
     assert "others keep 1 rows locked" in blocked.stderr
     (job,) = json.loads(site.cli("jobs", "--json"))
@@ -115,12 +95,37 @@ def test_what_is_given_up_leaves_nothing_behind(site: Site) -> None:
     assert (
         slots(site, "c:public.patients.ssn")[2] == (2, "@", 2, "active") or slots(site, "c:public.patients.ssn")[2][3] == "active"
     )
+    killed_at_any_moment(site)
+    a_new_index_on_a_filled_column(site)
 
 
-def test_who_is_not_the_owner_is_told_what_to_grant(site: Site) -> None:
-    with site.server.connect() as conn:
-        conn.execute(sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(site.role), sql.Identifier(site.service)))
-    done = run_cli("keys", "rotate", "--index", "public.patients.ssn", "-c", str(site.config), env=site.env)
-    assert done.returncode == 1
-    assert f"GRANT {site.role} TO {site.service}" in done.stderr
-    assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "active")], "nothing was begun"
+def killed_at_any_moment(site: Site) -> None:
+    with Application(site) as application:
+        rotating = ["keys", "rotate", "--index", "public.patients.ssn", "--rate", "400"]
+        kills = done_despite(site, rotating, killed, 4, random.Random(6), pause=(0.1, 0.8))
+    application.settle(site)
+    assert kills >= 2
+    if slots(site, "c:public.patients.ssn")[-1][3] != "active":
+        pytest.fail(str(slots(site, "c:public.patients.ssn")))
+    assert raw(site, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
+    assert not [name for name in indexes(site) if name.startswith(("phi_next_", "phi_old_"))]
+    assert findings(site, "index", "guard") == [("ok", "guards and tag indexes are there")]
+
+
+def a_new_index_on_a_filled_column(site: Site) -> None:
+    policy = site.directory / "policy.yaml"
+    policy.write_text(policy.read_text().replace("indexes: [ssn],", 'indexes: [ssn, "right(ssn, 4)"], accept_leakage: "a test",'))
+    done = run_cli("keys", "init", "-c", str(site.config), env=site.env)
+    assert "phiproxy reindex public.patients.ssn" in done.stderr
+    site.proxy.kill()
+    site.proxy.start()
+    with psycopg.connect(site.proxy_dsn) as conn, pytest.raises(psycopg.errors.FeatureNotSupported):
+        conn.execute("SELECT count(*) FROM patients WHERE right(ssn, 4) = '0042'")
+    with Application(site, 20_000) as application:
+        site.cli("reindex", "public.patients.ssn")
+    application.settle(site)
+    with psycopg.connect(site.proxy_dsn) as conn:
+        assert conn.execute("SELECT count(*) FROM patients WHERE right(ssn, 4) = '0042' AND id < 10000").fetchone() == (1,)
+    assert findings(site, "index", "guard") == [("ok", "guards and tag indexes are there")]
+    done = run_cli("reindex", "public.patients.ssn", "-c", str(site.config), env=site.env)
+    assert "no index waits for values to be rewritten" in done.stderr

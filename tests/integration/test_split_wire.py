@@ -302,6 +302,7 @@ NOTED = (
     f"SELECT upper(full_name) AS {LONG}, nothing FROM patients",
     f"SELECT upper(full_name) AS {LONG}, 1 / (id - id) FROM patients",
     f"PREPARE p AS SELECT upper(full_name) AS {LONG}, nothing FROM patients",
+    f"UPDATE patients {LONG} SET notes = upper(notes) WHERE {LONG}.id < 0 RETURNING upper({LONG}.ssn) AS {LONG}",
 )
 
 
@@ -322,7 +323,7 @@ def test_notices_of_the_parser_come_once_and_before_an_error(split_clinic: Clini
     noted, column = "42622", NOTED[3].index("nothing") + 1
     assert told[1] == [
         noted, (None, None), (None, None), (None, None), noted, ("42703", column), noted, ("22012", None),
-        noted, ("42703", NOTED[5].index("nothing") + 1),
+        noted, ("42703", NOTED[5].index("nothing") + 1), *[noted] * 4, (None, None),
     ]  # fmt: skip
 
 

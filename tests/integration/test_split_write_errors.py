@@ -42,12 +42,41 @@ def test_a_sequence_that_is_not_there_is_pointed_at(kept_both: Differential) -> 
     assert [one.position for one in told] == [statement.index("'nothing'") + 1] * 2
 
 
-def test_a_parameter_that_makes_a_value_one_of_another_type(kept_both: Differential) -> None:
-    statement = "UPDATE stays SET bed = $1 - 1 WHERE born = $1"
+@pytest.mark.parametrize(("sqlstate", "statement"), [
+    ("42804", "UPDATE stays SET bed = $1 - 1 WHERE born = $1"),
+    ("42804", "INSERT INTO stays (id, bed, born) VALUES (77, $1 + 1, $1)"),
+    ("42P08", "INSERT INTO stays (id, born, bed) VALUES (77, $1, $1 + 1)"),
+    ("42P08", "UPDATE stays SET born = $1, bed = $1 - 5 WHERE id = 1"),
+])  # fmt: skip
+def test_a_parameter_that_makes_a_value_one_of_another_type(kept_both: Differential, sqlstate: str, statement: str) -> None:
     for named in (False, True):
-        assert kept_both.run(statement, ("1980-01-01",), named=named).sqlstate == "42804"
+        assert kept_both.run(statement, ("1980-01-01",), named=named).sqlstate == sqlstate
     told = [results.extended(conn, statement, ("1980-01-01",), results.Form())[-1] for conn in (kept_both.plain, kept_both.proxied)]
-    assert [one.position for one in told] == [statement.index("$1") + 1] * 2
+    assert told[0].position == told[1].position
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(("given", "sqlstate"), [(("x", "99999999999"), "22P02"), (("99999999999", "x"), "22003")])
+def test_the_first_parameter_that_is_wrong_is_told(
+    kept_both: Differential, given: tuple[str, str], sqlstate: str, named: bool
+) -> None:
+    for statement in ("UPDATE stays SET bed = bed + $1 WHERE id = $2", "SELECT bed + $1 FROM stays WHERE id = $2"):
+        assert kept_both.run(statement, given, named=named).sqlstate == sqlstate
+    assert kept_both.run("SELECT bed + $2 FROM stays WHERE id = $1", given, named=named).sqlstate == sqlstate
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_what_a_split_cursor_stands_at_is_not_changed_through_it(kept_both: Differential, protocol: Protocol) -> None:
+    kept_both.run("BEGIN")
+    kept_both.run("DECLARE c CURSOR FOR SELECT id, upper(full_name) FROM patients ORDER BY id FOR UPDATE", protocol="simple")
+    kept_both.run("FETCH c")
+    kept_both.refused("UPDATE patients SET city = 'x' WHERE CURRENT OF c", protocol=protocol, hint="primary key")
+
+
+def test_a_setting_of_which_it_is_not_known_whether_it_is_asked_for(kept_both: Differential) -> None:
+    statement = "SELECT id FROM patients WHERE full_name > current_setting('{}') AND id = $1"
+    assert kept_both.run(statement.format("search_path"), ("1",)).sqlstate is None
+    kept_both.refused(statement.format("no.such"), ("1",), hint="Ask for the setting")
 
 
 @pytest.mark.parametrize("value", ["(SELECT upper(full_name) FROM patients)", "upper(current_setting('no.such'))"])

@@ -92,7 +92,7 @@ def test_readers_at_a_standby(tmp_path: Path) -> None:
                         stored = conn.execute("SELECT DISTINCT pg_typeof(ssn)::text FROM patients").fetchall()
                     assert stored == [("text" if given[0] == "decrypt" else "bytea",)]
                     before = reader.done
-                    while reader.done < before + 20 and not reader.wrong:
+                    while reader.done < before + 6 and not reader.wrong:
                         reader._stop.wait(0.05)
                 assert reader.wrong == [], given
             asyncio.run(_told_of_the_standby(pair.primary))

@@ -48,6 +48,27 @@ async def test_the_statements_of_an_owner_are_one_message(site: Site) -> None:
         await conn.execute('DROP OWNED BY "Some Owner"; DROP ROLE "Some Owner"')
 
 
+async def test_where_statements_were_held_for_too_short_they_are_held_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else on a slow machine each attempt would let everybody wait, and end as the one before."""
+    held = list[float]()
+
+    async def attempt(_run: object, _tables: object, _work: object, seconds: float) -> float:
+        held.append(seconds)
+        if seconds < 100:
+            raise switching._TooShort("too short")
+        return seconds
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(switching, "_attempt", attempt)
+    monkeypatch.setattr("phiproxy.jobs.switching.asyncio.sleep", nothing)
+    display = SimpleNamespace(waits=lambda _: None)
+    run = cast("Run", SimpleNamespace(goes_on=nothing, job=SimpleNamespace(options={}), display=display))
+    assert await switching.with_held_statements(run, "switching", (), cast("Any", None), attempts=10) == 120
+    assert held == [15, 30, 60, 120]
+
+
 @pytest.mark.parametrize("grant", ["SELECT", "SELECT (n)"])
 async def test_what_is_granted_between_the_last_look_and_the_drop_is_not_lost(
     site: Site, monkeypatch: pytest.MonkeyPatch, grant: str

@@ -140,7 +140,7 @@ async def asleep(server: PostgresServer, conn: Connection) -> None:
 
 def backends(server: PostgresServer, marker: str) -> int:
     """Count the backends whose application_name is this."""
-    with server.connect() as conn:
+    with server.administration() as conn:
         row = conn.execute("SELECT count(*)::int FROM pg_stat_activity WHERE application_name = %s", (marker,)).fetchone()
     assert row is not None
     assert isinstance(row[0], int)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.plan.column_ciphers import Ciphers
+from phiproxy.plan.planner import Planner
+from phiproxy.plan.whether_split import Refusal, Splitting
 from phiproxy.policy.protection import Protection
 from tests.clinic_model import PROTECTION
 
@@ -35,3 +37,14 @@ def full_ring(uses: int = 1000, protection: Protection = PROTECTION, clock: Call
 def full_ciphers() -> Ciphers:
     """Return ciphers over such a ring."""
     return Ciphers(full_ring())
+
+
+class _Unasked(Splitting):
+    def found(self, refusal: Refusal, *_: object, **__: object) -> Exception:
+        return refusal
+
+
+def unasked(planner: Planner) -> Planner:
+    """Have a planner not ask whether an engine would answer: that takes most of a refusal's time, and changes its hint only."""
+    planner.splitting.__class__ = _Unasked
+    return planner

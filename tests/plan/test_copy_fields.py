@@ -243,7 +243,7 @@ def test_what_does_not_open_is_an_error() -> None:
 
 def test_a_long_row_is_asked_for_a_few_times_only() -> None:
     """To ask another thread takes two turns of the system's, and each end of a line in it might have been the row's."""
-    data = b'1,2,m,"' + b"line\n" * (4 * LONG_VALUE // 5) + b'"\n7,8,m,short\n'
+    data = b'1,2,m,"' + b"line\n" * (2 * LONG_VALUE // 5) + b'"\n7,8,m,short\n'
     steps, asked, outcome = CopyIn(answer(CSV), full_ciphers(), 1 << 30).steps(data, 0, len(data)), 0, None
     while True:
         try:

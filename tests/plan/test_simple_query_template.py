@@ -14,7 +14,7 @@ from phiproxy.plan.planner import Planner
 from phiproxy.plan.simple_query_template import SimpleQueryTemplate
 from phiproxy.sql.text.shape import Shape
 from tests.clinic_model import CATALOG, PATH, PROTECTION
-from tests.plan.rings import full_ciphers
+from tests.plan.rings import full_ciphers, unasked
 from tests.plan.test_templates import TEXTS, sources, varied
 
 VIEW = View(PATH, "clinic", catalog_fresh=True)
@@ -22,7 +22,7 @@ ENVELOPE = re.compile(rb"\\x(f55001[0-9a-f]+)")
 
 
 def planner() -> Planner:
-    return Planner(PROTECTION, CATALOG, full_ciphers())
+    return unasked(Planner(PROTECTION, CATALOG, full_ciphers()))
 
 
 def found(of: Planner, text: bytes) -> tuple[SimpleQueryTemplate, Shape] | None:
@@ -58,7 +58,7 @@ def is_as_planned(of: Planner, text: bytes) -> bool:
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.one_of(sources(), st.sampled_from(TEXTS)), st.data())
 def test_a_text_is_as_its_plan(source: str, data: st.DataObject) -> None:
     seen = planner()

@@ -19,14 +19,14 @@ from phiproxy.policy.column_types import parse_type
 from phiproxy.policy.protection import DeclaredType
 from tests.clinic_model import CATALOG, PATH, PATIENTS, PROTECTION, VISITS, protected
 from tests.fixtures.cases import FILES, cases
-from tests.plan.rings import full_ciphers
+from tests.plan.rings import full_ciphers, unasked
 
 VIEW = View(PATH, "clinic", catalog_fresh=True)
 CASES = [case for path in FILES for case in cases(path)]
 
 
 def fresh() -> Planner:
-    return Planner(PROTECTION, CATALOG, full_ciphers())
+    return unasked(Planner(PROTECTION, CATALOG, full_ciphers()))
 
 
 @pytest.fixture

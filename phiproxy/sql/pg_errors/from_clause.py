@@ -6,6 +6,7 @@ from dataclasses import replace
 from phiproxy.errors import DatatypeMismatch, PathNeeded, StatementRefused, UndefinedOperator
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.physical_columns import visible_columns
+from phiproxy.policy.signatures import Type
 from phiproxy.policy.view_rests import is_computed, is_inner
 from phiproxy.sql.pg_errors.expression_types import condition, query, type_of
 from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Output, Outputs, Source, Verdict, first
@@ -15,6 +16,9 @@ from phiproxy.sql.relations import target_relation
 from phiproxy.sql.resolve.table_columns import TableColumns
 from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.sql.writes.assignment import columns_of
+
+# Base types, enums, ranges and multiranges: what gives one of these has one column.
+_SCALARS = frozenset("berm")
 
 
 def from_clause(v: Verdict, items: Sequence[Node], outer: Level | None, target: Source | None = None) -> Level:
@@ -54,17 +58,24 @@ def _sample(v: Verdict, body: Node, left: Level) -> Level:
 
 
 def _function(v: Verdict, body: Node, left: Level) -> Level:
-    """Return a function as a source. Only the column of ``unnest`` is known; over several arrays it is one call for each."""
+    """Return a function as a source. Only the column of ``unnest`` is known; over several arrays it is one call for each.
+
+    One that gives a scalar has one column, but PostgreSQL may call it as a parameter of the function: so its name is not known.
+    """
     seen = replace(left, barred="functions in FROM", gives_sets=True)
+    given, scalar = list[Type](), "coldeflist" not in body
     for entry in (only(node)[1]["items"][0] for node in body["functions"]):
         call = only(entry)[1]
         several = len(call.get("args", ())) > 1 and strings(call.get("funcname"))[-1:] == ["unnest"]
         arguments = [type_of(v, node, seen) for node in (call["args"] if several else [entry])]
+        given, scalar = [*given, *arguments], scalar and not several
     named = body.get("alias", {})
     alias = named.get("aliasname", "\0")
     unnested = len(body["functions"]) == 1 and not several and strings(call.get("funcname"))[-1:] == ["unnest"]
-    columns = (Column((strings(named.get("colnames")) or [alias])[0], arguments[0]),) if unnested else ()
-    return _of(Source(alias, columns, opaque=True))
+    counted = scalar and all((row := v.signatures.row(one)) is not None and row.kind in _SCALARS for one in given)
+    columns = [Column((strings(named.get("colnames")) or [alias])[0] if unnested else "\0", one) for one in given]
+    columns += [Column("\0", None)] if body.get("ordinality") else []
+    return _of(Source(alias, tuple(columns if counted else columns[:unnested]), opaque=True, counted=counted))
 
 
 def table(v: Verdict, body: Node, *, target: bool = False) -> Source:
@@ -115,7 +126,7 @@ def derived_source(alias: str, outputs: Outputs, names: Sequence[str] = ()) -> S
         replace(o.column, name=o.name or "\0") if o.column is not None else Column(o.name or "\0", o.type, typmod=_typmod(o))
         for o in outputs
     )
-    return _renamed(Source(alias, columns, opaque=any(o.name is None for o in outputs)), names)
+    return _renamed(Source(alias, columns, opaque=any(o.name is None for o in outputs), counted=True), names)
 
 
 def _typmod(output: Output) -> int | None:
@@ -136,6 +147,8 @@ def _join(v: Verdict, body: Node, left: Level) -> Level:
     two = _item(v, body["rarg"], seen)
     names = strings(body.get("usingClause")) if "usingClause" in body else _shared(one, two) if body.get("isNatural") else []
     joined = Level([*one.sources, *two.sources], outer=left.outer)
+    if (one.opaque or two.opaque) and ("usingClause" in body or body.get("isNatural")):
+        joined.sources = [replace(s, counted=False) if s.counted else s for s in joined.sources]  # a column may be merged
     joined.merged = [c for c in (*one.merged, *two.merged) if c.name not in names] + [_merge(v, n, one, two, body) for n in names]
     if names or one.own_star is not None or two.own_star is not None:
         others = [c for side in (one, two) for c in side.star if c.name not in names]

@@ -37,13 +37,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An item of FROM. ``opaque``: it may have further columns. ``relation``: the table that it is."""
+    """An item of FROM. ``opaque``: it may have further columns. ``relation``: the table that it is.
+
+    ``counted``: an opaque one has as many columns as these, of which the names are not known.
+    """
 
     alias: str
     columns: Sequence[Column]
     schema: str | None = None
     opaque: bool = False
     relation: Relation | None = None
+    counted: bool = False
 
 
 @dataclass(slots=True)

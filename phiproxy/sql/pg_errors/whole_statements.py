@@ -178,7 +178,7 @@ def targets(v: Verdict, nodes: Sequence[Node], level: Level) -> Outputs:
         elif names[-1:] == ["*"]:
             star = _star(level, names[:-1])
             counted = counted and star is not None
-            outputs += [Output(c.name, c.type, value, c) for c in star or ()]
+            outputs += [Output(c.name if c.name != "\0" else None, c.type, value, c) for c in star or ()]
         else:
             value_type = type_of(v, value, level)
             counted = counted and not ("A_Indirection" in value and "A_Star" in only(value)[1]["indirection"][-1])
@@ -243,9 +243,9 @@ def _row_star(value: Node, level: Level) -> list[str]:
 def _star(level: Level, qualifier: Sequence[str]) -> Sequence[Column] | None:
     """Return the columns of ``*`` or ``t.*``; None where they are not all known."""
     if not qualifier:
-        return None if level.opaque else level.star
+        return None if any(source.opaque and not source.counted for source in level.sources) else level.star
     source = next((s for seen in level.levels() for s in seen.sources if s.alias == qualifier[-1]), None)
-    return None if source is None or source.opaque else source.columns
+    return None if source is None or (source.opaque and not source.counted) else source.columns
 
 
 def _limit(v: Verdict, node: Node, level: Level, what: str) -> None:

@@ -127,6 +127,7 @@ def _split(
         locks=any(source.locking for source in division.sources),
         row_types=row_types(whole, division.gone) | said_rows,
         orders=whole.orders(),
+        doubtful=any(value.doubtful for value in division.values),
         narrowing=division.narrowing(),
         effects=changed,
         numbers=whole.numbers,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import NamedTuple
 
 from phiproxy.errors import StatementRefused
@@ -12,6 +12,7 @@ from phiproxy.policy.signatures import Function
 from phiproxy.sql.result import SourceColumn
 from phiproxy.sql.split.branches import Conditions, calls_reached
 from phiproxy.sql.split.clock_constants import MOMENTS, compared_with_moments
+from phiproxy.sql.split.estimated_calls import estimated_calls
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced
 from phiproxy.sql.split.remaining import bodies, nodes
@@ -19,7 +20,7 @@ from phiproxy.sql.split.rest_nodes import functions_called, unnoticed
 from phiproxy.sql.split.same_answers import is_settled, means_clock
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import type_of
-from phiproxy.sql.text.parse import Node, children, location, messages, only, strings
+from phiproxy.sql.text.parse import Node, location, only, strings
 from phiproxy.sql.text.token_spans import OPEN
 from phiproxy.types.declared import DeclaredType
 from phiproxy.wire.oids import BUILTIN_TYPES
@@ -43,7 +44,6 @@ _HIDDEN = frozenset(
         "unix_socket_directories",
     }
 )  # fmt: skip
-_ESTIMATED = frozenset({"AEXPR_OP", "AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_IN", "AEXPR_BETWEEN"})
 
 
 class ServerValue(NamedTuple):
@@ -63,6 +63,8 @@ class ServerValue(NamedTuple):
     conditions: Conditions = ()
     otherwise: bytes = b""
     """What the engine computes where the server has none: it fails, if it is evaluated."""
+    doubtful: bool = False
+    """Whether it is not known if PostgreSQL evaluates it, where the server has none."""
 
     @property
     def key(self) -> bytes:
@@ -141,11 +143,13 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
         return None
     type_ = _result(whole, functions)
     start, end = _call_span(whole, node)
-    if name == _SETTING and id(node) not in _estimated(whole):
+    estimated = estimated_calls(whole.body).get(id(node)) if name == _SETTING else None
+    if name == _SETTING and estimated is None:
         return _setting(whole, node, type_)
     if arguments and not (each or name in _NEVER_FAIL or name == _SETTING):
         raise Impossible(f"{name} may fail, and need not be evaluated")
-    return ServerValue(start, end, whole.a.text[start:end], name, type_, each=each, conditions=made.get(id(node), ()))
+    written, conditions = whole.a.text[start:end], made.get(id(node), ())
+    return ServerValue(start, end, written, name, type_, each=each, conditions=conditions, doubtful=estimated is False)
 
 
 def _setting(whole: Whole, node: Node, type_: SourceColumn) -> ServerValue:
@@ -177,34 +181,6 @@ def _setting(whole: Whole, node: Node, type_: SourceColumn) -> ServerValue:
     otherwise = b"pg_catalog.current_setting((SELECT %s))" % name
     written = b"pg_catalog.current_setting(%s, true)" % argument
     return ServerValue(start, tokens[closing].end, written, _SETTING, type_, otherwise=otherwise)
-
-
-def _estimated(whole: Whole) -> set[int]:
-    """Return the ids of the calls that PostgreSQL's planner evaluates to estimate how many rows a condition leaves.
-
-    ``full_name > current_setting('no.such')`` fails so where there is no row.
-    """
-    found, left = set[int](), [whole.body.get("whereClause", {})]
-    left += [message["quals"] for message in bodies(whole.body.get("fromClause", []), ()) if "quals" in message]
-    while left:
-        node = left.pop()
-        if "BoolExpr" in node:
-            left += node["BoolExpr"]["args"]
-        elif node.get("A_Expr", {}).get("kind") in _ESTIMATED:
-            sides = [node["A_Expr"][side] for side in ("lexpr", "rexpr") if side in node["A_Expr"]]
-            alone = [side for side in sides if not any("fields" in message for message in messages(side))]
-            found.update(id(call) for side in alone if len(sides) > len(alone) for call in _surely_made(side))
-    return found
-
-
-def _surely_made(node: Node) -> Iterator[Node]:
-    """Yield the calls in an expression that are made when it is evaluated."""
-    kind, body = only(node)
-    if kind == "FuncCall":
-        yield body
-    if kind in ("A_Expr", "FuncCall", "TypeCast", "List"):
-        for child in children(body):
-            yield from _surely_made(child)
 
 
 def _made_once(whole: Whole) -> dict[int, Conditions]:

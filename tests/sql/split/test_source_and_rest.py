@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from phiproxy.errors import StatementRefused
-from phiproxy.plan.without_engine import WITH_ENGINE
-from phiproxy.sql.result import Origin
+from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.plan import whether_split
+from phiproxy.plan.without_engine import WITH_ENGINE, refusal_of
+from phiproxy.sql.result import Origin, Split
 from tests.fixtures.cases import CASES, Case, fill
 from tests.fixtures.model import VIEW, planner
 from tests.sql.split.ask import shown, split_of
@@ -22,21 +23,26 @@ SPLIT = [case for case in CASES if case.rest]
 
 
 @pytest.mark.parametrize("case", SPLIT, ids=lambda case: case.id)
-def test_source_and_rest(case: Case) -> None:
+def test_source_and_rest(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands in the rest as in the client's text is told; without an engine the refusal says what would answer."""
     statement, _ = case.with_values(_value)
-    split = split_of(statement, case.since, case.types)
-    assert split is not None
+    refused_for: list[Split] = []
+
+    def noted(split: Split) -> StatementRefused | ValueRefused:
+        refused_for.append(split)
+        return refusal_of(split)
+
+    monkeypatch.setattr(whether_split, "refusal_of", noted)
+    with pytest.raises(StatementRefused) as refused:  # the server answers the source, else there were another hint
+        planner(case.since).statement(statement.encode(), case.types, VIEW)
+    assert (refused.value.hint or "").endswith(WITH_ENGINE)
+    (split,) = refused_for
     write = split.write.text.decode() if split.write is not None else ""
     said = split.source.decode(), shown(split.rest), shown(split.described), write
     assert said == tuple(fill(text, _value) for text in (case.source, case.rest, case.described, case.write))
     for rest in (split.rest, split.described):
         whole = b"".join(rest.parts)
         assert all(whole[start:end] == statement.encode()[at : at + end - start] for start, end, at in rest.spans)
-    planner(case.since).statement(split.source, (), VIEW)
-    with pytest.raises(StatementRefused) as refused:
-        planner(case.since).statement(statement.encode(), case.types, VIEW)
-    assert (refused.value.hint or "").endswith(WITH_ENGINE)
 
 
 NOT_SPLIT = [

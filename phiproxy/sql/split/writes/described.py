@@ -102,7 +102,11 @@ def _add_values(composed: Composed, spans: Spans, write: Written, conditions: _C
     clauses, target = write.clauses, write.target
     for given, excluded in ((write.values, False), (write.conflict, True)):
         listed = [one for one in given if any(has_parameter(spans, span) for span in one.spans)]
-        if listed:
+        if _meets_itself(composed, write, listed) and not excluded:
+            conditions.add("EXISTS (VALUES ")
+            _add_together(composed, listed, target)
+            composed.add(")")
+        elif listed:
             conditions.add("EXISTS (SELECT ")
             for number, one in enumerate(listed):
                 add_given(composed, ", " if number else "", one, target)
@@ -115,6 +119,34 @@ def _add_values(composed: Composed, spans: Spans, write: Written, conditions: _C
         composed.add(")")
 
 
+def _meets_itself(composed: Composed, write: Written, listed: Sequence[Given]) -> bool:
+    """Tell whether a parameter is a value by itself, and stands in an expression that is another value of the same row."""
+    rows = len(write.clauses.rows) if write.kind == "InsertStmt" else 1
+    shared = [one.bare for one in listed if all(composed.shares_parameter(*span) for span in one.spans)]
+    return rows == 1 and any(shared) and not all(shared)
+
+
+def _add_together(composed: Composed, listed: Sequence[Given], target: Target) -> None:
+    """Add the values of one row as PostgreSQL reads them: all of them, before any is given the type of its column.
+
+    INSERT INTO stays (id, born, bed) VALUES (1, $1, $1 + 1)
+    → described: … WHERE EXISTS (VALUES (stays.born, NULL), ($1, CAST($1 + 1 AS int4)))
+    """
+    for number, one in enumerate(listed):
+        composed.add(", " if number else "(", _column(target, one) if one.bare else "NULL")
+    for number, one in enumerate(listed):
+        before = ", " if number else "), ("
+        if one.bare:
+            composed.add(before, one.span)
+        else:
+            add_given(composed, before, one, target)
+    composed.add(")")
+
+
+def _column(target: Target, given: Given) -> str:
+    return f"{quote_ident(target.label, always=True)}.{quote_ident(given.column, always=True)}"
+
+
 def add_given(composed: Composed, before: str, given: Given, target: Target) -> None:
     """Add a given value; a parameter that nothing else gives a type has that of the column.
 
@@ -125,8 +157,7 @@ def add_given(composed: Composed, before: str, given: Given, target: Target) -> 
       CAST($1 - 1 AS int4))
     """
     if given.bare:
-        composed.add(before, f"coalesce({quote_ident(target.label, always=True)}.{quote_ident(given.column, always=True)}, ")
-        composed.add(given.span, ")")
+        composed.add(before, f"coalesce({_column(target, given)}, ", given.span, ")")
         return
     kind = cast_to(target, given.column) if given.column and composed.shares_parameter(*given.span) else ""
     pieces = ("CAST(", *given.as_select, f" AS {kind})") if kind else given.as_select

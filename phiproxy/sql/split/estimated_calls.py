@@ -1,0 +1,81 @@
+"""Calls that PostgreSQL's planner makes: to estimate how many rows a condition leaves, it asks what a column is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from phiproxy.sql.split.remaining import bodies
+from phiproxy.sql.text.parse import Node, children, messages, only, strings
+
+_ESTIMATED = frozenset({"AEXPR_OP", "AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_IN", "AEXPR_BETWEEN"})
+
+
+def estimated_calls(query: Node) -> dict[int, bool]:
+    """Return the ids of the calls that PostgreSQL's planner evaluates to estimate how many rows a condition leaves.
+
+    ``full_name > current_setting('no.such')`` fails so where there is no row. Not where the planner sees beforehand that nothing
+    is left: ``false AND full_name > …``. Of a call that is False it is not known whether it does: ``$1 AND full_name > …``.
+    """
+    found = dict[int, bool]()
+    left = [query["whereClause"]] if "whereClause" in query else []
+    left += [message["quals"] for message in bodies(query.get("fromClause", []), ()) if "quals" in message]
+    for condition in left:
+        _note_estimated(condition, found, sure=True)
+    return found
+
+
+def _note_estimated(node: Node, found: dict[int, bool], *, sure: bool) -> None:
+    """Note the calls in a condition; ``sure``: what stands beside it leaves it to be estimated, as ``id < 0`` does."""
+    kind, body = only(node)
+    if kind == "BoolExpr":
+        known = [_foretold(argument) for argument in body["args"]]
+        if (body["boolop"] == "OR_EXPR") in known and body["boolop"] != "NOT_EXPR":
+            return  # the whole is a constant
+        sure = sure and sum(strings(only(one)[1].get("name", ()))[-1:] == ["="] for one in body["args"]) < 2  # x = 1 AND x = 2
+        for at, argument in enumerate(body["args"]):
+            _note_estimated(argument, found, sure=sure and "perhaps" not in known[:at] + known[at + 1 :])
+    elif kind == "BooleanTest" and body["booltesttype"] not in ("IS_UNKNOWN", "IS_NOT_UNKNOWN"):
+        _note_estimated(body["arg"], found, sure=sure)
+    elif kind == "A_Expr" and body["kind"] in _ESTIMATED:
+        sides = [body[side] for side in ("lexpr", "rexpr") if side in body]
+        alone = [side for side in sides if not _has_column(side)]
+        for side in alone if len(sides) > len(alone) else ():
+            found.update((id(call), sure and not _may_be_null(body)) for call in _surely_made(side))
+
+
+def _foretold(node: Node) -> bool | str | None:
+    """Return what the planner knows a condition to be before it estimates anything: None for nothing, or "perhaps" something."""
+    kind, body = only(node)
+    if kind == "A_Const" and "boolval" in body:
+        return bool(body["boolval"].get("boolval"))
+    if kind == "BoolExpr":
+        known = [_foretold(argument) for argument in body["args"]]
+        if body["boolop"] == "NOT_EXPR":
+            return not known[0] if isinstance(known[0], bool) else known[0]
+        decides = body["boolop"] == "OR_EXPR"
+        if decides in known or all(one is (not decides) for one in known):
+            return decides in known if decides else decides not in known
+        return "perhaps" if "perhaps" in known else None
+    if kind == "BooleanTest":
+        return "perhaps" if _foretold(body["arg"]) is not None else None
+    compares = kind == "A_Expr" and body["kind"] in _ESTIMATED
+    return None if compares and _has_column(body) and not _may_be_null(body) else "perhaps"
+
+
+def _has_column(body: Node) -> bool:
+    return any("fields" in message for message in messages(body))
+
+
+def _may_be_null(body: Node) -> bool:
+    """Tell whether there is a parameter in it, or NULL: with one of these a comparison is NULL beforehand."""
+    return any("number" in message or message.get("isnull") for message in messages(body))
+
+
+def _surely_made(node: Node) -> Iterator[Node]:
+    """Yield the calls in an expression that are made when it is evaluated."""
+    kind, body = only(node)
+    if kind == "FuncCall":
+        yield body
+    if kind in ("A_Expr", "FuncCall", "TypeCast", "List"):
+        for child in children(body):
+            yield from _surely_made(child)
