@@ -21,7 +21,7 @@ import psycopg
 
 from phiproxy.index.collations import identity_query
 from phiproxy.net import clock
-from phiproxy.net.catalog_watch import Version, Watch, version_of
+from phiproxy.net.catalog_watch import ROLES, Look, Version, Watch, version_of
 from phiproxy.net.database_objects import Definitions, read_definitions
 from phiproxy.net.dependency_reader import Ask, ReadDependents, read_dependents
 from phiproxy.policy import catalog_rows
@@ -41,11 +41,13 @@ SELECT pg_catalog.json_object_agg(n.oid, n.nspname)::text FROM pg_catalog.pg_nam
  WHERE n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'
 """
 # Which schemas on a search path somebody may use.
-_PATHS = r"""
+_PATHS = rf"""
 SELECT pg_catalog.md5(pg_catalog.concat(
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', n.nspname, n.nspowner, n.nspacl), '|' ORDER BY n.oid)
             FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
-         (SELECT pg_catalog.string_agg(m::text, '|' ORDER BY m.roleid, m.member, m.grantor) FROM pg_catalog.pg_auth_members m)))
+         (SELECT pg_catalog.string_agg(m::text, '|' ORDER BY m.roleid, m.member, m.grantor) FROM pg_catalog.pg_auth_members m),
+         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', r.oid, r.rolsuper, r.rolinherit), '|' ORDER BY r.oid)
+            FROM {ROLES})))
 """
 _VIEWS = """
 SELECT c.oid::int8, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c WHERE c.oid IN ({oids})
@@ -87,15 +89,18 @@ class CatalogReader:
         if self._version is None:
             return False
         if apart:
-            version = await self._watch.version(partial(_rows, conn, prepare=True))
+            look = await self._watch.look(partial(_rows, conn, prepare=True))
         else:
             async with conn.transaction():
                 await conn.execute(_SEARCH_PATH)
-                version = await self._watch.version(partial(_rows, conn))
-        return self._is_same(version, temporary=temporary)
+                look = await self._watch.look(partial(_rows, conn))
+        return self._is_same(look, temporary=temporary)
 
-    def _is_same(self, version: Version, *, temporary: bool) -> bool:
-        return self._version is not None and version.changed(self._version) <= (set() if temporary else {"temporary"})
+    def _is_same(self, look: Look, *, temporary: bool) -> bool:
+        if self._version is None or not look.version.changed(self._version) <= (set() if temporary else {"temporary"}):
+            return False
+        self._watch.seen = look.seen
+        return True
 
     async def asked_same(self, conn: psycopg.AsyncConnection[Any]) -> bool:
         """Tell whether relations that were read since somebody asked for their names are still so.
@@ -137,17 +142,17 @@ class CatalogReader:
         conn: psycopg.AsyncConnection[Any],
         protected: frozenset[tuple[str, str]],
         names: Iterable[str] | None,
-        enough: Callable[[Version], bool],
+        enough: Callable[[Look], bool],
         *,
         apart: bool,
     ) -> Catalog | None:
         ask, server_version = partial(_rows, conn, prepare=apart), conn.info.server_version
         async with conn.transaction():
             await conn.execute(f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; {_SEARCH_PATH}")
-            before = await self._watch.version(ask) if self._version is not None else None
+            before = await self._watch.look(ask) if self._version is not None else None
             if before is not None and enough(before):
                 return None
-            changed = before.changed(self._version) if before is not None and self._version is not None else None
+            changed = before.version.changed(self._version) if before is not None and self._version is not None else None
             definitions = await self._read_definitions(ask, server_version, changed)
             tables = await self._read_tables(ask, definitions, protected, names, changed)
             dependents, setters, relations = tables.reached.dependents, tables.reached.setters, tables.relations
@@ -169,9 +174,12 @@ class CatalogReader:
                 schemas=named,
                 seen=self._watch.seen,
             )
-            version = before
+            look = before
             if not (self._once or (before is not None and watch.asks_the_same(self._watch))):
-                version = await watch.version(ask)
+                look = await watch.look(ask)
+            version = None
+            if look is not None:
+                version, watch.seen = look
         asked = sorted({*(names or ())} - {table for _, table in protected})
         own = [r.oid for r in relations if not {r.name, *(i.name for i in r.indexes)}.isdisjoint(asked)]
         setting = definitions.dynamic | setters.names.keys()

@@ -8,7 +8,7 @@ many rows there are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from phiproxy.net.dependency_reader import Ask
@@ -108,8 +108,10 @@ SELECT pg_catalog.count(*)::text FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::
   JOIN pg_catalog.pg_namespace s ON s.oid = k.oid WHERE s.nspname <> k.name
 """
 _LASTING = _sum("l", "lasting l")
-# Which schemas of a search path somebody may use hangs on what he is a member of.
+# Which schemas of a search path somebody may use hangs on what he is a member of, and whether he is by that, or may do all.
 _MEMBERS = (("m", "pg_auth_members m"),)
+ROLES = "pg_catalog.pg_roles r WHERE r.rolsuper OR NOT r.rolinherit"  # not all: others come and go
+_ROLES = _total("pg_catalog.hash_record_extended(ROW(r.oid, r.rolsuper, r.rolinherit), 0)", ROLES)
 _SAME = rf"""
 WITH nodes AS MATERIALIZED (
   SELECT * FROM ROWS FROM (pg_catalog.unnest(%(catalogues)s::pg_catalog.oid[]), pg_catalog.unnest(%(objects)s::pg_catalog.oid[]))
@@ -122,7 +124,7 @@ named AS MATERIALIZED (
 temporary AS MATERIALIZED (SELECT d.oid, d.says FROM named d WHERE d.relpersistence = 't')
 SELECT {_parts((*_OF_RELATIONS, *_REFERENCES), _RENAMED, _total("d.says", "named d WHERE d.relpersistence <> 't'"))},
        {_parts(_CODE)}, {_parts(_TYPES, _RENAMED, _NEW_TYPES)}, {_parts(_COLLATIONS)}, {_parts(_REMOTE)},
-       {_parts(_MEMBERS, _LASTING)}, {_parts(_TEMPORARY, _total("t.says", "temporary t"))},
+       {_parts(_MEMBERS, _LASTING, _ROLES)}, {_parts(_TEMPORARY, _total("t.says", "temporary t"))},
        (SELECT t.oid::int8 FROM pg_catalog.pg_type t ORDER BY t.oid DESC LIMIT 1),
        pg_catalog.pg_snapshot_xmin(s.now)::text::int8, pg_catalog.pg_snapshot_xmax(s.now)::text::int8
   FROM (SELECT pg_catalog.pg_current_snapshot()) AS s (now)
@@ -153,8 +155,8 @@ class Version(NamedTuple):
         return frozenset(name for name, mine, others in zip(self._fields, self, other, strict=True) if mine != others)
 
 
-@dataclass
-class _Types:
+@dataclass(frozen=True)
+class SeenTypes:
     """Up to which oid types need not be looked for any more: each table makes two, and none of them is one of the database's own.
 
     A transaction that began before may still make a lower one visible, so that the oid of one look holds from the first look on
@@ -166,12 +168,20 @@ class _Types:
     _xmax: int = 0
     _looks: int = 0
 
-    def note(self, last: int, xmin: int, xmax: int) -> None:
-        self._looks += 1
-        if self._looks % ALL_TYPES_EVERY == 0:
-            self.last = self._next = FIRST - 1
-        elif xmin >= self._xmax:
-            self.last, self._next, self._xmax = self._next, last, xmax
+    def after(self, last: int, xmin: int, xmax: int) -> SeenTypes:
+        """Return what holds after a look, of which the server has said these."""
+        if (self._looks + 1) % ALL_TYPES_EVERY == 0:
+            return SeenTypes(_xmax=self._xmax, _looks=self._looks + 1)
+        if xmin >= self._xmax:
+            return SeenTypes(self._next, last, xmax, self._looks + 1)
+        return replace(self, _looks=self._looks + 1)
+
+
+class Look(NamedTuple):
+    """What one look at the catalogue has shown. ``seen`` holds once nothing of it is new, or what is new was read."""
+
+    version: Version
+    seen: SeenTypes
 
 
 @dataclass
@@ -186,9 +196,9 @@ class Watch:
     nodes: Collection[Node] = ()
     types: Collection[int] = ()
     schemas: Mapping[int, str] = field(default_factory=dict)
-    seen: _Types = field(default_factory=_Types)
+    seen: SeenTypes = SeenTypes()
 
-    async def version(self, ask: Ask) -> Version:
+    async def look(self, ask: Ask) -> Look:
         """Return a text for each part, which is another one after every change to it. Raises psycopg.Error."""
         ((*parts, last, xmin, xmax),) = await ask(
             _SAME,
@@ -203,8 +213,7 @@ class Watch:
                 "last": self.seen.last,
             },
         )
-        self.seen.note(last, xmin, xmax)
-        return Version(*parts)
+        return Look(Version(*parts), self.seen.after(last, xmin, xmax))
 
     def asks_the_same(self, other: Watch) -> bool:
         """Tell whether the other asks for the same rows."""

@@ -10,6 +10,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from phiproxy.errors import ConfigError
+from phiproxy.net.sockets import KEEP_ALIVE
 from phiproxy.net.tasks import spawn
 from phiproxy.policy.setting_values import Address
 from phiproxy.policy.settings import Settings
@@ -23,12 +24,17 @@ _BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 
+# Seconds
+UNTAKEN = 20.0
+
 ServicePool = AsyncConnectionPool[psycopg.AsyncConnection[Any]]
 
 
-def service_conninfo(settings: Settings, database: str) -> str:
+def service_conninfo(settings: Settings, database: str, *, small: bool = False) -> str:
     """Return the libpq connection string of the service login; it holds the password, so it is never logged.
 
+    ``small``: nothing is ever sent by it that the server may leave unread for long. Then a server that takes nothing any more is
+    given up after UNTAKEN seconds, and not when TCP has tried for a quarter of an hour; a server that is slow to answer is not.
     ConfigError when the secret is not there or a socket path is not PostgreSQL's.
     """
     service, upstream = settings.service, settings.upstream
@@ -40,6 +46,9 @@ def service_conninfo(settings: Settings, database: str) -> str:
         "user": service.user,
         "dbname": database,
         "sslmode": upstream.tls,
+        "keepalives_idle": KEEP_ALIVE["TCP_KEEPIDLE"],
+        "keepalives_interval": KEEP_ALIVE["TCP_KEEPINTVL"],
+        "keepalives_count": KEEP_ALIVE["TCP_KEEPCNT"],
         "connect_timeout": max(2, round(upstream.connect_timeout)),  # libpq counts whole seconds and takes 1 for 2
         "application_name": "phiproxy",
         "client_encoding": "UTF8",
@@ -49,6 +58,8 @@ def service_conninfo(settings: Settings, database: str) -> str:
     if upstream.target != "any" and service.address is None:
         # Whichever server sessions go to: the registry is written, and that the primary alone can do.
         parameters["target_session_attrs"] = "read-write"
+    if small:
+        parameters["tcp_user_timeout"] = round(UNTAKEN * 1000)
     if service.password is not None:
         parameters["password"] = service.password.reveal()
     if upstream.tls in ("verify-ca", "verify-full"):
@@ -62,7 +73,7 @@ def service_pool(settings: Settings, database: str, *, max_size: int = 4) -> Ser
     Small, since only the key registry uses it; broken connections are found before they are handed out.
     """
     return AsyncConnectionPool(
-        service_conninfo(settings, database),
+        service_conninfo(settings, database, small=True),
         min_size=1,
         kwargs={"autocommit": True},
         check=AsyncConnectionPool.check_connection,
@@ -81,7 +92,7 @@ async def connect_catalogue(settings: Settings, database: str) -> psycopg.AsyncC
     The same questions are asked again and again: the server would plan each anew for what is asked for with it, which takes longer
     than answering.
     """
-    conn = await connect_service(settings, database)
+    conn = await connect_service(settings, database, small=True)
     try:
         await conn.execute("SET plan_cache_mode TO force_generic_plan")
     except BaseException:
@@ -90,9 +101,12 @@ async def connect_catalogue(settings: Settings, database: str) -> psycopg.AsyncC
     return conn
 
 
-async def connect_service(settings: Settings, database: str) -> psycopg.AsyncConnection[Any]:
-    """Open one autocommit connection, for a command. ConfigError that names user, database and address when it fails."""
-    conninfo = service_conninfo(settings, database)
+async def connect_service(settings: Settings, database: str, *, small: bool = False) -> psycopg.AsyncConnection[Any]:
+    """Open one autocommit connection, for a command. ConfigError that names user, database and address when it fails.
+
+    ``small`` as of ``service_conninfo``.
+    """
+    conninfo = service_conninfo(settings, database, small=small)
     try:
         return await _connect(conninfo)
     except psycopg.OperationalError as error:

@@ -30,6 +30,7 @@ from phiproxy.sql.statements.ddl import create_from_query
 from phiproxy.sql.statements.ddl.alter_type import check_types
 from phiproxy.sql.statements.ddl.create_table_as import select_into
 from phiproxy.sql.statements.ddl.drop_index import drop_index
+from phiproxy.sql.statements.ddl.replaced_view import replaces_in_clear
 from phiproxy.sql.statements.end_user_and_break_glass import take_said
 from phiproxy.sql.statements.explain import explain
 from phiproxy.sql.statements.subjects import subjects_of
@@ -235,6 +236,10 @@ def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
         return
     if source is not None and create_from_query.shadows(a, kind, body):
         check_unprotected(a, source)
+        return
+    if source is not None and replaces_in_clear(a, kind, body):
+        check_unprotected(a, source)
+        a.answer.effects.names_protected = True
         return
     of_types = check_types(a, kind, body)
     if drop_index(a, kind, body):

@@ -7,9 +7,10 @@ import os
 import random
 import subprocess
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from tests.harness.forks import Forked, forked
 from tests.harness.proxy import ROOT, environment, run_cli
@@ -35,6 +36,19 @@ class Job:
     def wait(self, timeout: float) -> int:
         """Wait for its end; raises ``subprocess.TimeoutExpired``."""
         return self.process.wait(timeout)
+
+    def steps(self) -> Iterator[str]:
+        """Yield the steps that it says that it is at, of a job with ``--json``, as it says them; until its end."""
+        at, said = 0, b""
+        while True:
+            ended = self.returncode is not None
+            while part := os.pread(self.output.fileno(), 1 << 16, at):  # where it writes is the file's own place
+                at, said = at + len(part), said + part
+            *lines, said = said.split(b"\n")
+            yield from (json.loads(line)["phase"] for line in lines if line.startswith(b'{"phase"'))
+            if ended:
+                return
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """Kill -9, and wait until it is gone."""
@@ -63,7 +77,41 @@ def started(site: Site, *arguments: str) -> Job:
 
 def jobs_of(site: Site) -> list[tuple[str, str]]:
     """Return number and state of all jobs."""
-    return [(str(job["id"]), job["state"]) for job in json.loads(site.cli("jobs", "--json"))]
+    return [(str(job["id"]), job["state"]) for job in listed(site)]
+
+
+def listed(site: Site) -> list[dict[str, Any]]:
+    """Return what is said of all jobs."""
+    jobs: list[dict[str, Any]] = json.loads(site.cli("jobs", "--json"))
+    return jobs
+
+
+def killed_at_each_step(
+    site: Site, arguments: list[str], step: Callable[[str], str] = str, *, between: Callable[[], object] = lambda: None
+) -> list[str]:
+    """Run a command that starts a job, kill it when it says that it is at a step for the first time, and go on until it is done.
+
+    Returns the steps, as ``step`` calls them. ``between`` is called after each kill.
+    """
+    before, steps = jobs_of(site), list[str]()
+    while True:
+        job = started(site, *arguments, "--json")
+        new = next((name for name in map(step, job.steps()) if name not in steps), None)
+        if new is None:
+            said = job.said()
+            assert job.returncode == 0, said
+            assert jobs_of(site)[-1][1] == "done", said
+            return steps
+        job.kill()
+        steps.append(new)
+        # What it was at goes on at the server until that notices: nobody else may work on the job before.
+        until(lambda: not any(each["worked_on"] for each in listed(site)), "the job that was killed is worked on", 240)
+        between()
+        if jobs := [each for each in jobs_of(site) if each not in before]:
+            number, state = jobs[-1]
+            if state == "done":  # it was at its very end
+                return steps
+            arguments = ["jobs", "resume", number]
 
 
 def gone_on_with(site: Site, number: str, why: str | None = None) -> None:

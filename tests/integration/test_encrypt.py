@@ -28,7 +28,7 @@ from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.harness.waiting import until
-from tests.integration.job_at_work import gone_on_with, started
+from tests.integration.job_at_work import gone_on_with, killed_at_each_step, started
 
 POLICY = """\
 database: {database}
@@ -250,6 +250,21 @@ def test_under_traffic(postgres_server: PostgresServer, tmp_path: Path) -> None:
 def raw_columns(site: Site, table: str = "patients") -> list[str]:
     query = f"SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
     return [str(name) for (name,) in site.server.standing(site.sealed).execute(query.encode())]
+
+
+def test_killed_at_each_step(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """kill -9, there and back: what clients see is as it was, and the same job goes on. At other moments: ``test_job_faults``."""
+    named = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
+    with filled_site(postgres_server, tmp_path, rows=200) as site:
+        before = rows_of(site.plain_dsn, named)
+
+        def as_before() -> None:
+            assert rows_of(site.proxy_dsn, named) == before
+
+        for command in (["encrypt"], ["decrypt", "public.patients", "--reorder"]):
+            assert "switching" in killed_at_each_step(site, command, between=as_before)
+            as_before()
+            assert not [name for name in raw_columns(site) if name.startswith("phi_")]
 
 
 def test_a_transaction_that_does_not_end(postgres_server: PostgresServer, tmp_path: Path) -> None:

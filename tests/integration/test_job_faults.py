@@ -102,6 +102,17 @@ def converted_despite(site: Site, fault: Fault, between: Callable[[], object]) -
     assert rows_of(site.server.dsn(site.sealed), "SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%phi%'") == [(0,)]
 
 
+def answered_despite(site: Site, fault: Fault) -> None:
+    """Answer for the data key of the encrypted table while the fault happens: nothing is under it then, and all is as it was."""
+    before, under = rows_of(site.proxy_dsn, NAMED), "SELECT DISTINCT encode(substring(ssn, 6, 4), 'hex') FROM patients"
+    ((key,),) = rows_of(site.server.dsn(site.sealed), under)
+    answering = ["respond", "--key", str(key), "--reason", "a test", "--report", str(site.directory), "--rate", "500"]
+    assert done_despite(site, answering, fault, 2, random.Random(8))
+    assert rows_of(site.proxy_dsn, NAMED) == before
+    assert (key,) not in rows_of(site.server.dsn(site.sealed), under)
+    assert list(site.directory.glob("incident-*.md"))
+
+
 @contextmanager
 def site_of(mortal: MortalServer, directory: Path) -> Iterator[Site]:
     with filled_site(mortal.server, directory, rows=ROWS) as site:
@@ -134,6 +145,8 @@ def test_killed_at_random_moments(mortal: MortalServer, tmp_path: Path, what: st
                 assert rows_of(site.proxy_dsn, columns) == before
 
         converted_despite(site, faults[what], as_before)
+        if what == "PostgreSQL":
+            answered_despite(site, postgresql)
         if what == "the proxy":
             assert all(state == "done" for _, state in _states(site)), "a job outlives proxies"
 

@@ -56,6 +56,18 @@ def test_a_view_that_is_replaced_is_what_it_is_now(differential: Differential) -
         differential.run("DROP VIEW shown", protocol="simple")
 
 
+def test_a_view_that_shows_nothing_protected_is_replaced_by_one_over_nothing_protected(differential: Differential) -> None:
+    run(
+        differential,
+        "CREATE VIEW cities AS SELECT id, city FROM patients WHERE ssn IS NOT NULL",
+        "SELECT * FROM cities ORDER BY id",
+        "CREATE OR REPLACE VIEW cities AS SELECT 1 AS id, 'x'::text AS city",
+        "SELECT * FROM cities ORDER BY id",
+        "CREATE OR REPLACE VIEW cities AS SELECT id, city, ssn FROM patients",
+        "SELECT * FROM cities ORDER BY id",
+    )
+
+
 @pytest.mark.parametrize("protocol", ["simple", "extended"])
 def test_a_failed_transaction_is_asked_nothing(differential: Differential, protocol: Protocol) -> None:
     """What a name means that was not read yet cannot be asked there: the server says that the transaction has failed."""

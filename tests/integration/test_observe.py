@@ -13,6 +13,7 @@ import pytest
 
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
+from tests.harness.waiting import until
 
 POLICY = """\
 database: {database}
@@ -104,6 +105,36 @@ def test_what_works_and_what_does_not(site: Site) -> None:
     for where in (site.cli("observe", "report"), json.dumps(report(site))):
         assert "secret-ssn" not in where, "no value is kept"
     assert 'public.patients.name:  indexes: ["left(name,12)"]' in site.cli("observe", "report")
+
+
+# What is sent of a workload, with what the report must say of it: the answer, how often, and the indexes that would help.
+KNOWN = {
+    "SELECT id AS known FROM patients WHERE ssn = $1": ("works", 130, []),  # more than are analysed one by one
+    "UPDATE patients AS known SET born = NULL WHERE ssn = ?": ("works", 5, []),
+    "SELECT born AS known FROM patients WHERE name LIKE ?": ("refused", 7, ["public.patients.name: left(name,12)"]),
+    "SELECT count(*) AS known FROM patients WHERE lower(name) = $1": ("refused", 4, ["public.patients.name: lower(name)"]),
+}
+
+
+def test_counts_are_those_of_a_known_workload(site: Site) -> None:
+    """Of two sessions, in both protocols; and they stay so while others are counted."""
+
+    def known() -> dict[str, tuple[str, int, list[str]]]:
+        return {e["shape"]: (e["answer"], e["sent"], e["indexes"]) for e in report(site) if "AS known" in e["shape"]}
+
+    with psycopg.connect(site.proxy_dsn, autocommit=True) as one, psycopg.connect(site.proxy_dsn, autocommit=True) as other:
+        one.prepare_threshold = other.prepare_threshold = None
+        for shape, (_, times, _) in KNOWN.items():
+            for n in range(times):
+                conn = other if n % 2 else one
+                if "$1" in shape:
+                    conn.execute(shape.replace("$1", "%s").encode(), (f"value-of-{n}",))
+                else:
+                    conn.execute(shape.replace("?", f"'value-of-{n:03}{'%' * ('LIKE' in shape)}'").encode())
+        until(lambda: known() == KNOWN, "the report does not say what was sent", 240)
+        one.execute("SELECT ssn AS the_last FROM patients LIMIT 1")
+    observed(site, "the_last")
+    assert known() == KNOWN
 
 
 def test_prepared_by_name_scripts_and_views(site: Site) -> None:

@@ -153,7 +153,7 @@ def _reads_nothing_protected(a: Analysis, columns: list[tuple[str, Output]], rep
         if name != before.name:
             why, hint = f'cannot change name of view column "{before.name}" to "{name}"', "ALTER VIEW … RENAME COLUMN … does."
             return InvalidTableDefinition(why, hint=hint, position=a.at(first(output.node)))
-    why = f'view "{replaced.name}" has columns for the proxy alone, and would depend on no protected table any more'
+    why = f'view "{replaced.name}" shows what is protected or computed of it, and would depend on no protected table any more'
     return a.refuse(why, a.statement.body["view"], hint="Drop the view, and create it again.")
 
 

@@ -11,6 +11,9 @@ from phiproxy.policy.view_rests import is_computed
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.queries.views import columns_of_view
 from phiproxy.sql.result import Reveal
+from phiproxy.sql.statements.ddl.create_table import creation_schema
+from phiproxy.sql.statements.utility import named
+from phiproxy.sql.text.parse import Node
 from phiproxy.sql.writes.assignment import columns_of
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.names import sql_name
@@ -37,6 +40,23 @@ def check_shown(a: Analysis, replaced: Relation | None, names: Sequence[str | No
         was = protected[before.name].type if before.name in protected else in_clear
         if before.name == name and was is not None and reveal is not None:
             check_type(before.name, was, reveal.type)
+
+
+def replaces_in_clear(a: Analysis, kind: str, body: Node) -> bool:
+    """Tell whether CREATE OR REPLACE VIEW, of a query that touches nothing protected, is the server's own affair.
+
+    It is where the view has shown nothing protected: on the server its columns have the types that PostgreSQL gives them.
+
+    CREATE OR REPLACE VIEW names_of_cities AS SELECT 'x'::text AS city, 1::int8 AS n
+    → unchanged
+    """
+    if kind != "ViewStmt" or not body.get("replace"):
+        return False
+    replaced = a.context.catalog.find(creation_schema(a, body["view"]), body["view"]["relname"])
+    if replaced is None or replaced.kind != "v" or is_computed(replaced) or columns_of_view(a, replaced) is None:
+        return False
+    named_there = named(body["query"], a.context.protection, a.context.catalog)  # in a text, too
+    return named_there is None and not columns_of(a, replaced)
 
 
 def check_type(name: str, was: DeclaredType, now: DeclaredType) -> None:
