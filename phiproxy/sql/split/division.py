@@ -424,7 +424,8 @@ class _Divider:
     def _reads_view(self, *trees: Any, but: Sequence[Node] = ()) -> bool:
         """Tell whether a view over expressions is read inside of what a source would have as it is: its rest must be applied."""
         left_out = {id(node) for node in but}
-        return bool(self._views) and any(id(m) in self._views for tree in trees for m in bodies({"": tree}, left_out))
+        among = [[*tree] if isinstance(tree, tuple) else tree for tree in trees]  # of tuples nothing is looked into
+        return bool(self._views) and any(id(m) in self._views for tree in among for m in bodies({"": tree}, left_out))
 
     def _connected(self, read: Block, source: Source, labels: Sequence[str]) -> bool:
         """Tell whether conditions join all items: else all pairs of rows would be fetched."""
