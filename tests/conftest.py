@@ -19,6 +19,7 @@ from hypothesis import settings
 from phiproxy.ops.stderr_to_log import Bridge
 from tests.harness.clinic import DDL, POLICY, Clinic, watched_clinic
 from tests.harness.clusters import PLACE, copy_clusters, kept_clusters
+from tests.harness.compiling import compile_in_turn
 from tests.harness.differential import Differential
 from tests.harness.order import ModuleByModule, long_first, same_in_every_run
 from tests.harness.proxy import ProxyUnderTest
@@ -48,10 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Let the collector of garbage pass over what lives as long as the run: thousands of tests, looked at each time."""
     gc.disable()
     try:
+        compile_in_turn(session.config)
         return (yield)
     finally:
         gc.enable()

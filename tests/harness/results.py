@@ -15,6 +15,8 @@ Row = tuple[bytes | None, ...]
 _EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 COPIES = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
 FIRST_OF_USERS = 16384
+# Seconds. A statement of megabytes takes a machine that has much else to do more than a minute.
+ANSWERED = 240
 BAD = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
 
 
@@ -157,11 +159,11 @@ def collect(conn: PGconn) -> list[Outcome]:
     found: list[Outcome] = []
     while True:
         while conn.flush():
-            select.select([conn.socket], [conn.socket], [], 60)
+            select.select([conn.socket], [conn.socket], [], ANSWERED)
             conn.consume_input()
         while conn.is_busy():
-            ready, _, _ = select.select([conn.socket], [], [], 60)
-            assert ready, "no answer within 60 s"
+            ready, _, _ = select.select([conn.socket], [], [], ANSWERED)
+            assert ready, f"no answer within {ANSWERED} s"
             conn.consume_input()
         result = conn.get_result()
         if result is None:

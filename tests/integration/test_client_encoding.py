@@ -13,7 +13,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from phiproxy.wire.encodings import ENCODINGS
 from tests.harness.clinic import Clinic
-from tests.harness.results import Form, encode
+from tests.harness.results import ANSWERED, Form, encode
 
 Session = psycopg.Connection[Any]
 Answer = tuple[list[bytes | None], list[list[bytes | None]], bytes | None, bytes | None, bytes | None]
@@ -48,7 +48,7 @@ def results(conn: PGconn) -> list[PGresult]:
     found: list[PGresult] = []
     while True:
         while conn.is_busy():
-            assert select.select([conn.socket], [], [], 60)[0], "no answer within 60 s"
+            assert select.select([conn.socket], [], [], ANSWERED)[0], "no answer"
             conn.consume_input()
         result = conn.get_result()
         if result is None:

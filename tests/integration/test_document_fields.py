@@ -78,12 +78,21 @@ def planner(site: Site) -> Planner:
         return asyncio.run(app.planner_without_keys(settings, policy))
 
 
-@pytest.fixture
-def oracle(site: Site) -> Iterator[LeakOracle]:
-    site.tap.reset()
+@pytest.fixture(scope="module")
+def searched(site: Site) -> Iterator[LeakOracle]:
+    """The oracle of all tests: what is in the tables, and what was logged, is searched behind the last of them."""
     oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: [site.proxy.log_path], of_many=True)
+    oracle.plant()
     yield oracle
     oracle.assert_no_leak()
+
+
+@pytest.fixture
+def oracle(site: Site, searched: LeakOracle) -> Iterator[LeakOracle]:
+    """The same; what has gone to the server is searched behind each: so it is known which one it was."""
+    site.tap.reset()
+    yield searched
+    assert not any(searched.contains(sent) for sent in site.tap.upstream()), "a planted value went upstream"
 
 
 class Both:
@@ -128,11 +137,10 @@ def _text(value: object) -> str:
     return json.dumps(value)
 
 
-@pytest.fixture
-def both(site: Site, oracle: LeakOracle) -> Iterator[Both]:
-    """Both twins with the same rows, whose fields are planted."""
-    both = Both(site)
-    plant = oracle.plant
+@pytest.fixture(scope="module")
+def rows(searched: LeakOracle) -> list[tuple[Any, ...]]:
+    """The rows of both twins, whose fields are planted."""
+    plant = searched.plant
     documents: list[dict[str, object] | None] = [
         {
             "ssn": plant("ssn"),
@@ -150,14 +158,19 @@ def both(site: Site, oracle: LeakOracle) -> Iterator[Both]:
         {},
         None,
     ]
-    closed = [{"ssn": plant("ssn"), "name": [plant()], "ward": "W", "meta": {"at": "noon", "by": plant()}, "n": [1, plant()]}, None]
+    closed = {"ssn": plant("ssn"), "name": [plant()], "ward": "W", "meta": {"at": "noon", "by": plant()}, "n": [1, plant()]}
+    first = documents[0] or {}
+    others = [(n, None, None if one is None else Jsonb(one), None) for n, one in enumerate(documents[1:], start=2)]
+    return [(1, first["mrn"], Jsonb(first), Jsonb(closed)), *others]
+
+
+@pytest.fixture
+def both(site: Site, oracle: LeakOracle, rows: list[tuple[Any, ...]]) -> Iterator[Both]:
+    """Both twins with the same rows."""
+    both = Both(site)
     for conn in (both.plain, both.proxied):
         conn.execute("DELETE FROM charts")
-        for n, document in enumerate(documents, start=1):
-            own = None if document is None else Jsonb(document)
-            other = Jsonb(closed[n - 1]) if n == 1 else None
-            mrn = document["mrn"] if n == 1 and document is not None else None
-            conn.execute("INSERT INTO charts (id, mrn, doc, closed) VALUES (%s, %s, %s, %s)", (n, mrn, own, other))
+        conn.cursor().executemany("INSERT INTO charts (id, mrn, doc, closed) VALUES (%s, %s, %s, %s)", rows)
     try:
         yield both
     finally:

@@ -1,4 +1,4 @@
-"""Half a gigabyte through the proxy in either direction, and rows that no buffer should hold: what it costs in the proxy's memory.
+"""Much through the proxy in either direction, and rows that no buffer should hold: what it costs in the proxy's memory.
 
 Measured as the kernel's own peak of a real proxy process, so that nothing between two samples is missed.
 """
@@ -26,7 +26,8 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from /proc"),
 ]
 MIB = 1 << 20
-HALF_A_GIB = 1 << 29
+# Eight times what the proxy may grow by.
+MUCH = 256 * MIB
 Connection = psycopg.Connection[tuple[object, ...]]
 READY = b"Z\0\0\0\x05I"
 
@@ -87,18 +88,18 @@ ROUTES = pytest.mark.parametrize("route", ["unprotected", "passthrough"])
 
 
 @ROUTES
-def test_half_a_gigabyte_copied_out(site: Site, route: str) -> None:
+def test_much_is_copied_out(site: Site, route: str) -> None:
     with connected(site, route) as raw, costs_less_than(site, 32 * MIB):
-        raw.sendall(encode_query(b"COPY (SELECT repeat('x', 1023) FROM generate_series(1, 524288)) TO STDOUT"))
-        assert received(raw) > HALF_A_GIB
+        raw.sendall(encode_query(b"COPY (SELECT repeat('x', 1023) FROM generate_series(1, 262144)) TO STDOUT"))
+        assert received(raw) > MUCH
 
 
 @ROUTES
-def test_half_a_gigabyte_copied_in(site: Site, route: str) -> None:
+def test_much_is_copied_in(site: Site, route: str) -> None:
     """Each row is read by the server, which keeps none; the messages are cut anywhere, as libpq may cut them."""
     rows = b"7\t%s\n" % (b"y" * 1021) * 65
     data = message(b"d", rows[:8192]) * 1 + message(b"d", rows[8192:])
-    rounds = HALF_A_GIB // len(rows) + 1
+    rounds = MUCH // len(rows) + 1
     with connected(site, route) as raw, costs_less_than(site, 32 * MIB):
         raw.sendall(encode_query(b"COPY plain (id, body) FROM STDIN WHERE id < 0"))
         for _ in range(rounds):
@@ -146,9 +147,9 @@ def test_a_message_that_must_be_held_is_refused_above_the_limit(site: Site) -> N
 
 @ROUTES
 def test_both_directions_full_at_once(site: Site, route: str) -> None:
-    """100 MiB of queries in one pipeline, read and written by two threads: neither direction waits for the other."""
+    """64 MiB of queries in one pipeline, read and written by two threads: neither direction waits for the other."""
     query = encode_query(b"SELECT repeat('x', 40000), '" + b"y" * 40_000 + b"'")
-    count = 100 * MIB // len(query)
+    count = 64 * MIB // len(query)
     failures: list[BaseException] = []
     with connected(site, route) as raw, costs_less_than(site, 16 * MIB):  # 8 MiB for each direction
 

@@ -28,25 +28,33 @@ SLOW = (
 LARGE = "SELECT repeat(a.full_name || b.full_name, 4000) FROM patients a, patients b ORDER BY 1"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_directory() -> Iterator[Path]:
-    """Where the engine of one test makes its directory."""
+    """Where the engines of these tests make their directories."""
     path = Path(tempfile.mkdtemp(prefix="phiproxy-failing-", dir=binaries.roomy_directory(binaries.runner())))
     path.chmod(0o711)
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.fixture
-def two_workers(postgres_server: PostgresServer, tmp_path: Path, own_directory: Path) -> Iterator[Site]:
-    """A proxy of two workers with thirty patients, whose engine has little room."""
+@pytest.fixture(scope="module")
+def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, own_directory: Path) -> Iterator[Site]:
+    """A site whose proxy has two workers, and an engine with little room, with thirty patients."""
     limits = "{bytes: 1MiB, sessions: 4, timeout: 300s}"
     settings = f"workers: 2\ncompute: {{engine: embedded, directory: {own_directory}, limits: {limits}}}\n"
-    with open_site(postgres_server, tmp_path, policy=POLICY, ddl=DDL, settings=settings) as site:
+    with open_site(postgres_server, tmp_path_factory.mktemp("failing"), policy=POLICY, ddl=DDL, settings=settings) as site:
         with psycopg.connect(site.proxy_dsn) as conn, conn.cursor().copy("COPY patients (full_name) FROM STDIN") as copy:
             for n in range(30):
                 copy.write_row((f"Name {n * 7 % 30:02d}",))
         yield site
+
+
+@pytest.fixture
+def two_workers(site: Site) -> Site:
+    """The site, served: a test may end its proxy."""
+    if not site.proxy.running:
+        site.proxy.start()
+    return site
 
 
 def _sorted(dsn: str) -> list[tuple[object, ...]]:

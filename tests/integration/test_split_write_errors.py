@@ -51,8 +51,12 @@ def test_a_sequence_that_is_not_there_is_pointed_at(kept_both: Differential) -> 
 def test_a_parameter_that_makes_a_value_one_of_another_type(kept_both: Differential, sqlstate: str, statement: str) -> None:
     for named in (False, True):
         assert kept_both.run(statement, ("1980-01-01",), named=named).sqlstate == sqlstate
+
+
+def test_such_a_parameter_is_pointed_at(kept_both: Differential) -> None:
+    statement = "UPDATE stays SET bed = $1 - 1 WHERE born = $1"
     told = [results.extended(conn, statement, ("1980-01-01",), results.Form())[-1] for conn in (kept_both.plain, kept_both.proxied)]
-    assert told[0].position == told[1].position
+    assert [one.position for one in told] == [statement.index("$1") + 1] * 2
 
 
 @pytest.mark.parametrize("named", [False, True])

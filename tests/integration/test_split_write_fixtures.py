@@ -216,11 +216,11 @@ def test_random_writes(twins: Twins) -> None:
 
 @pytest.mark.slow
 def test_random_computed_writes(twins: Twins) -> None:
-    became = tried(twins, computed_writes(), 125)
-    explore.enough(became, "equal", 75)
+    became = tried(twins, computed_writes(), 84)
+    explore.enough(became, "equal", 50)
 
 
 @pytest.mark.slow
 def test_random_dated_writes(twins: Twins) -> None:
-    became = tried(twins, dated_writes(), 75)
-    explore.enough(became, "equal", 37)
+    became = tried(twins, dated_writes(), 50)
+    explore.enough(became, "equal", 25)

@@ -119,7 +119,7 @@ def sources(draw: st.DrawFn) -> str:
     return draw(st.sampled_from([*TEXTS, draw(AROUND).replace("{}", re.sub(r"@(\w+)@", r"\1", case.statement))]))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.one_of(sources(), st.sampled_from(TEXTS)), st.data())
 def test_a_seen_shape_is_planned_like_a_text_never_seen(source: str, data: st.DataObject) -> None:
     """The fixtures' statements and others with other constants, thrice, so that templates of one text are asked for another."""
