@@ -19,6 +19,8 @@ from phiproxy.types.value_errors import NotReadExactly
 from phiproxy.wire.messages import Field, decode_parameter_description, decode_row_description
 from phiproxy.wire.oids import INT2_OID, INT4_OID, INT8_OID, MOMENT_OIDS, TEXT_OID, VARCHAR_OID
 
+# MaxTupleAttributeNumber: how many outputs a query may have. Of more long names nobody is told.
+_MOST_OUTPUTS = 1664
 # A statement is described once for each way in which sessions that run it read constants.
 MAX_DESCRIPTIONS = 8
 
@@ -276,7 +278,7 @@ def with_long_names(plan: StatementPlan) -> bytes:
     SELECT upper(full_name) AS aaa… FROM patients ORDER BY aaa…
     → SELECT 1 AS aaa…, 1 AS aaa…
     """
-    names = [] if isinstance(plan, SplitPlan) and plan.told else long_names(plan.text)
+    names = [] if isinstance(plan, SplitPlan) and plan.told else long_names(plan.text)[:_MOST_OUTPUTS]
     return b"SELECT " + b", ".join(b"1 AS " + name for name in names) if names else b""
 
 

@@ -1,5 +1,6 @@
 """ErrorResponse and NoticeResponse: a refusal in its place, or the server's words in the client's names and positions."""
 
+import re
 from collections.abc import Sequence
 
 from phiproxy.errors import MalformedMessage, PhiproxyError, StatementFailed, StatementRefused, WireError, state_of
@@ -95,8 +96,10 @@ def _names_split_cursor(session: State, fields: Sequence[tuple[int, bytes]]) -> 
     """Tell whether an error is that of WHERE CURRENT OF a cursor over a split query, of which the server has the name only."""
     by_code = dict(fields)
     said = by_code.get(ord("M"), b"")
-    cursors = (writable(session, name) for name, portal in session.names.portals.items() if portal.cursor is not None)
-    return by_code.get(ord("R")) == b"execCurrentOf" and any(name in said for name in cursors)
+    cursors = (re.escape(writable(session, name)) for name, portal in session.names.portals.items() if portal.cursor is not None)
+    # In quotes, which are others in other languages: "c", „c“, « c ».
+    quoted = (rb'"%s"|[\x80-\xff] ?%s ?[\x80-\xff]' % (name, name) for name in cursors)
+    return by_code.get(ord("R")) == b"execCurrentOf" and any(re.search(one, said) for one in quoted)
 
 
 def _record(session: State, front: Expected | None, state: str, *, silent: bool) -> None:

@@ -303,6 +303,7 @@ NOTED = (
     f"SELECT upper(full_name) AS {LONG}, 1 / (id - id) FROM patients",
     f"PREPARE p AS SELECT upper(full_name) AS {LONG}, nothing FROM patients",
     f"UPDATE patients {LONG} SET notes = upper(notes) WHERE {LONG}.id < 0 RETURNING upper({LONG}.ssn) AS {LONG}",
+    f"""SELECT upper(full_name) AS U&"{LONG}\\z" UESCAPE '!' FROM patients""",
 )
 
 
@@ -323,7 +324,7 @@ def test_notices_of_the_parser_come_once_and_before_an_error(split_clinic: Clini
     noted, column = "42622", NOTED[3].index("nothing") + 1
     assert told[1] == [
         noted, (None, None), (None, None), (None, None), noted, ("42703", column), noted, ("22012", None),
-        noted, ("42703", NOTED[5].index("nothing") + 1), *[noted] * 4, (None, None),
+        noted, ("42703", NOTED[5].index("nothing") + 1), *[noted] * 4, (None, None), noted, (None, None),
     ]  # fmt: skip
 
 

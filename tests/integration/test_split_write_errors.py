@@ -71,16 +71,40 @@ def test_the_first_parameter_that_is_wrong_is_told(
 
 @pytest.mark.parametrize("protocol", ["simple", "extended"])
 def test_what_a_split_cursor_stands_at_is_not_changed_through_it(kept_both: Differential, protocol: Protocol) -> None:
+    """Nor is the error of another cursor, of which the letter ``c`` is in the server's words too, told as that."""
+    split = "DECLARE c CURSOR FOR SELECT id, upper(full_name) FROM patients ORDER BY id FOR UPDATE"
     kept_both.run("BEGIN")
-    kept_both.run("DECLARE c CURSOR FOR SELECT id, upper(full_name) FROM patients ORDER BY id FOR UPDATE", protocol="simple")
+    kept_both.run(split, protocol="simple")
+    kept_both.run("DECLARE other CURSOR FOR SELECT id FROM patients FOR UPDATE")
+    assert kept_both.run("UPDATE patients SET city = 'x' WHERE CURRENT OF other", protocol=protocol).sqlstate == "24000"
+    kept_both.run("ROLLBACK")
+    kept_both.run("BEGIN")
+    kept_both.run(split, protocol="simple")
     kept_both.run("FETCH c")
     kept_both.refused("UPDATE patients SET city = 'x' WHERE CURRENT OF c", protocol=protocol, hint="primary key")
 
 
-def test_a_setting_of_which_it_is_not_known_whether_it_is_asked_for(kept_both: Differential) -> None:
-    statement = "SELECT id FROM patients WHERE full_name > current_setting('{}') AND id = $1"
-    assert kept_both.run(statement.format("search_path"), ("1",)).sqlstate is None
-    kept_both.refused(statement.format("no.such"), ("1",), hint="Ask for the setting")
+@pytest.mark.parametrize(("statement", "given"), [
+    ("SELECT id FROM patients WHERE full_name > current_setting('{}') AND id = $1", ("1",)),
+    ("SELECT id FROM patients WHERE id < 0 AND full_name = coalesce(current_setting('{}'), 'x')", ()),
+    ("SELECT id FROM patients WHERE id = nullif(1, 1) AND full_name > current_setting('{}')", ()),
+    ("SELECT upper(full_name) FROM patients p LEFT JOIN visits v ON v.id = p.id AND v.diagnosis > current_setting('{}')", ()),
+    ("SELECT upper(ssn) FROM patients WHERE EXISTS (SELECT FROM visits WHERE id < 0 AND diagnosis > current_setting('{}'))", ()),
+])  # fmt: skip
+def test_a_setting_of_which_it_is_not_known_whether_it_is_asked_for(
+    kept_both: Differential, statement: str, given: tuple[str, ...]
+) -> None:
+    assert kept_both.run(statement.format("search_path"), given).sqlstate is None
+    kept_both.refused(statement.format("no.such"), given, hint="Ask for the setting")
+
+
+@pytest.mark.parametrize("statement", [
+    "SELECT id FROM patients WHERE id < 0 AND full_name IS DISTINCT FROM current_setting('no.such')",
+    "SELECT city FROM patients WHERE id < 0 GROUP BY city HAVING max(full_name) > current_setting('no.such')",
+    "SELECT upper(x.full_name) FROM (SELECT full_name FROM patients WHERE id < 0 AND full_name > current_setting('no.such')) x",
+])  # fmt: skip
+def test_a_setting_that_the_planner_asks_for_where_no_row_does(kept_both: Differential, statement: str) -> None:
+    assert kept_both.run(statement).sqlstate == "42704"
 
 
 @pytest.mark.parametrize("value", ["(SELECT upper(full_name) FROM patients)", "upper(current_setting('no.such'))"])

@@ -8,7 +8,7 @@ from phiproxy.engine.rest import MIRRORED
 from phiproxy.errors import StatementFailed, StatementRefused, WireError
 from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Planner
-from phiproxy.plan.split_plan import MAX_DESCRIPTIONS, SETTINGS, EngineFacts, SplitPlan
+from phiproxy.plan.split_plan import MAX_DESCRIPTIONS, SETTINGS, EngineFacts, SplitPlan, with_long_names
 from phiproxy.wire.messages import Field, encode_parameter_description, encode_row_description, message
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 from tests.plan.rings import full_ciphers
@@ -85,3 +85,10 @@ def test_a_position_in_the_source_is_one_in_the_clients_text() -> None:
         at = len(word) - len(word.split()[-1])
         assert split.placed_in_source(source.index(own) + at + 1) == whole.index(word) + at + 1
     assert split.placed_in_source(1) is None
+
+
+def test_the_server_is_asked_about_no_more_names_than_a_query_may_have_outputs() -> None:
+    long = "a" * 64
+    text = f"SELECT id FROM patients {long} WHERE id IN ({', '.join([long + '.id'] * 1700)})".encode()
+    plan = Planner(PROTECTION, CATALOG, full_ciphers(), EngineFacts()).statement(text, (), View(PATH, "clinic"))
+    assert with_long_names(plan).count(b"1 AS ") == 1664

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.text.parse import Node, children, messages, only, strings
 
-_ESTIMATED = frozenset({"AEXPR_OP", "AEXPR_LIKE", "AEXPR_ILIKE", "AEXPR_IN", "AEXPR_BETWEEN"})
+_ESTIMATED = frozenset(
+    {
+        "AEXPR_BETWEEN", "AEXPR_BETWEEN_SYM", "AEXPR_DISTINCT", "AEXPR_ILIKE", "AEXPR_IN", "AEXPR_LIKE", "AEXPR_NOT_BETWEEN",
+        "AEXPR_NOT_BETWEEN_SYM", "AEXPR_NOT_DISTINCT", "AEXPR_OP", "AEXPR_SIMILAR",
+    }
+)  # fmt: skip
+# What may be a constant, or NULL, beforehand, although a column is in it: coalesce(1, id), (id, 1) = (1, 2).
+_FOLDED = frozenset({"BoolExpr", "CaseExpr", "CoalesceExpr", "NullTest", "RowExpr"})
+_CONDITIONS = ("whereClause", "quals", "havingClause")
 
 
 def estimated_calls(query: Node) -> dict[int, bool]:
@@ -16,11 +24,22 @@ def estimated_calls(query: Node) -> dict[int, bool]:
     ``full_name > current_setting('no.such')`` fails so where there is no row. Not where the planner sees beforehand that nothing
     is left: ``false AND full_name > …``. Of a call that is False it is not known whether it does: ``$1 AND full_name > …``.
     """
-    found = dict[int, bool]()
-    left = [query["whereClause"]] if "whereClause" in query else []
-    left += [message["quals"] for message in bodies(query.get("fromClause", []), ()) if "quals" in message]
-    for condition in left:
-        _note_estimated(condition, found, sure=True)
+    everywhere, found = messages(query), dict[int, bool]()
+    read = {message["relname"] for message in everywhere if "relname" in message}
+    unread = {id(message) for message in everywhere if message.get("ctename", "") not in {"", *read}}
+    apart = {id(inner) for message in everywhere if "subLinkType" in message for inner in messages(message)}
+    joined = {id(message) for message in messages(query.get("fromClause", []))}
+    parts = [part for part in bodies(query, unread) if not part.keys().isdisjoint(_CONDITIONS)]
+    plain = all(_foretold(part[key]) is None for part in parts for key in _CONDITIONS if key in part)
+    for part in parts:
+        own = part is query or ("quals" in part and id(part) in joined)
+        outer = part.get("jointype", "JOIN_INNER") != "JOIN_INNER"  # what only adds NULLs may be left out of the plan
+        sure = (own or plain) and id(part) not in apart and not outer
+        for key in ("whereClause", "quals"):
+            if key in part:
+                _note_estimated(part[key], found, sure=sure)
+        if "havingClause" in part and "groupClause" in part:  # else it is evaluated for the one group
+            _note_estimated(part["havingClause"], found, sure=sure and plain and len(part.get("fromClause", ())) == 1)
     return found
 
 
@@ -36,11 +55,14 @@ def _note_estimated(node: Node, found: dict[int, bool], *, sure: bool) -> None:
             _note_estimated(argument, found, sure=sure and "perhaps" not in known[:at] + known[at + 1 :])
     elif kind == "BooleanTest" and body["booltesttype"] not in ("IS_UNKNOWN", "IS_NOT_UNKNOWN"):
         _note_estimated(body["arg"], found, sure=sure)
-    elif kind == "A_Expr" and body["kind"] in _ESTIMATED:
-        sides = [body[side] for side in ("lexpr", "rexpr") if side in body]
+    elif kind in ("A_Expr", "FuncCall"):
+        sides = body.get("args", []) if kind == "FuncCall" else [body[side] for side in ("lexpr", "rexpr") if side in body]
         alone = [side for side in sides if not _has_column(side)]
+        sure = sure and kind == "A_Expr" and body["kind"] in _ESTIMATED and not _may_be_null(body)
         for side in alone if len(sides) > len(alone) else ():
-            found.update((id(call), sure and not _may_be_null(body)) for call in _surely_made(side))
+            made = {id(call) for call in _surely_made(side)} if sure else ()
+            subqueries = {id(message) for message in messages(side) if "subLinkType" in message}
+            found.update((id(call), id(call) in made) for call in bodies(side, subqueries) if "funcname" in call)
 
 
 def _foretold(node: Node) -> bool | str | None:
@@ -67,8 +89,11 @@ def _has_column(body: Node) -> bool:
 
 
 def _may_be_null(body: Node) -> bool:
-    """Tell whether there is a parameter in it, or NULL: with one of these a comparison is NULL beforehand."""
-    return any("number" in message or message.get("isnull") for message in messages(body))
+    """Tell whether there is a parameter in it, or NULL, or what may be one: with these a comparison is NULL beforehand."""
+    return any(
+        "number" in message or message.get("isnull") or message.get("kind") == "AEXPR_NULLIF" or not _FOLDED.isdisjoint(message)
+        for message in messages(body)
+    )
 
 
 def _surely_made(node: Node) -> Iterator[Node]:

@@ -12,6 +12,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.pg_errors.names_and_signatures import Column as Known
 from phiproxy.sql.pg_errors.names_and_signatures import Verdict
 from phiproxy.sql.result import SourceColumn
+from phiproxy.sql.split.estimated_calls import estimated_calls
 from phiproxy.sql.split.tables import Table, protected_columns, type_of
 from phiproxy.sql.text.parse import Node, only, strings
 from phiproxy.sql.text.token_spans import Spans
@@ -62,6 +63,11 @@ class Whole:
     def numbers(self) -> frozenset[int]:
         """The numbers of its parameters."""
         return self.a.parameter_numbers
+
+    @cached_property
+    def estimated(self) -> dict[int, bool]:
+        """See ``estimated_calls``."""
+        return estimated_calls(self.body)
 
     @cached_property
     def cte_names(self) -> frozenset[str]:

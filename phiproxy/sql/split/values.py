@@ -12,7 +12,6 @@ from phiproxy.policy.signatures import Function
 from phiproxy.sql.result import SourceColumn
 from phiproxy.sql.split.branches import Conditions, calls_reached
 from phiproxy.sql.split.clock_constants import MOMENTS, compared_with_moments
-from phiproxy.sql.split.estimated_calls import estimated_calls
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced
 from phiproxy.sql.split.remaining import bodies, nodes
@@ -143,7 +142,7 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
         return None
     type_ = _result(whole, functions)
     start, end = _call_span(whole, node)
-    estimated = estimated_calls(whole.body).get(id(node)) if name == _SETTING else None
+    estimated = whole.estimated.get(id(node)) if name == _SETTING else None
     if name == _SETTING and estimated is None:
         return _setting(whole, node, type_)
     if arguments and not (each or name in _NEVER_FAIL or name == _SETTING):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from phiproxy.sql.text.parse import tokens
+from phiproxy.sql.text.parse import Token, tokens
 
 _NAMES = frozenset({"IDENT", "UIDENT"})
 _LONGEST = 63
@@ -19,5 +20,12 @@ def long_names(text: bytes) -> list[bytes]:
     """
     if _PERHAPS.search(text) is None:
         return []
-    written = (text[token.start : token.end] for token in tokens(text) if token.name in _NAMES)
-    return [name for name in written if len(name) > _LONGEST]
+    listed = tokens(text)
+    long = (at for at, token in enumerate(listed) if token.name in _NAMES and token.end - token.start > _LONGEST)
+    return [_written(text, listed[at : at + 3]) for at in long]
+
+
+def _written(text: bytes, listed: Sequence[Token]) -> bytes:
+    """Return the name with which tokens begin, with its escape character: ``U&"d!0061ta" UESCAPE '!'``."""
+    name, *escape = (text[token.start : token.end] for token in listed)
+    return b" ".join((name, *escape)) if [token.name for token in listed[1:]] == ["UESCAPE", "SCONST"] else name
