@@ -17,8 +17,10 @@ from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.harness.waiting import until
-from tests.integration.job_at_work import started
+from tests.integration.job_at_work import let_go, started
 from tests.integration.test_encrypt import filled_site, raw_columns, rows_of
+
+pytestmark = pytest.mark.timeout(1200)  # each is of several jobs, one after the other
 
 
 def outcome(conn: psycopg.Connection[tuple[object, ...]], statement: str) -> object:
@@ -332,6 +334,7 @@ def killed_while_it_fills(site: Site) -> None:
     finally:
         job.kill()
     assert "phi_tag_mrn_0" in raw_columns(site, "patients")
+    let_go(site)
     site.cli("jobs", "abort", "1")
     assert [raw_columns(site, table) for table in tables] == columns
     assert rows_of(site.sealed_dsn, KEYS) == rows_of(site.plain_dsn, KEYS)
