@@ -481,7 +481,7 @@ FAMILY_STATEMENTS = [
     "SELECT id FROM secured WHERE ssn = 'secret-5'",
     "SELECT n, region, ssn FROM keyed",
     "INSERT INTO keyed VALUES (0, 'c', 'secret-5') ON CONFLICT DO NOTHING",
-    "INSERT INTO whole VALUES ('secret-5', 0)",
+    "INSERT INTO whole (ssn, n) VALUES ('secret-5', 0)",
     "INSERT INTO secured (id, kind, ssn) VALUES (9000, 'x', 'y')",
 ]
 ATTACHED = """\

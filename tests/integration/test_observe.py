@@ -92,7 +92,7 @@ def test_what_works_and_what_does_not(site: Site) -> None:
             conn.execute(f"SELECT id, born FROM patients WHERE name LIKE 'secret-ssn-{n}%' /* of secret-ssn-{n} */")
         conn.execute("SELECT count(*) FROM patients WHERE ssn LIKE '%secret-ssn-2%'")
         conn.execute("SELECT id FROM rooms WHERE name = 'secret-ssn-1'")
-    equal = observed(site, "WHERE ssn = $1", 5)
+    equal = observed(site, "SELECT id FROM patients WHERE ssn = $1", 5)
     assert (equal["answer"], equal["sent"], equal["columns"]) == ("works", 5, ["public.patients.ssn"])
     prefix = observed(site, "SELECT id, born FROM patients WHERE name LIKE", 5)
     assert (prefix["answer"], prefix["sqlstate"], prefix["sent"]) == ("refused", "0A000", 5)
