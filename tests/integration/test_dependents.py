@@ -234,7 +234,7 @@ def made_while_a_job_fills(site: Site) -> None:
     made = "CREATE INDEX later ON people (born, city); ALTER TABLE people ADD CONSTRAINT later CHECK (name <> 'x')"
     with psycopg.connect(site.sealed_dsn, autocommit=True) as owner, psycopg.connect(site.plain_dsn, autocommit=True) as twin:
         job = started(site, "encrypt", "--rate", "100")
-        until(lambda: "phi_new_ssn" in raw_columns(site, "people") or job.returncode is not None, "the job fills")
+        until(lambda: "phi_new_ssn" in raw_columns(site, "people") or job.returncode is not None, "the job fills", 400)
         owner.execute(made)
         twin.execute(made)
         said = job.said()
@@ -329,7 +329,7 @@ def killed_while_it_fills(site: Site) -> None:
     columns = [raw_columns(site, table) for table in tables]
     job = started(site, "encrypt", "--rate", "10")
     try:
-        until(lambda: "phi_tag_patient_0" in raw_columns(site, "visits"), "columns of tags are there")
+        until(lambda: "phi_tag_patient_0" in raw_columns(site, "visits"), "columns of tags are there", 400)
         same_as_twin(site, JOINED_STATEMENTS)
     finally:
         job.kill()
@@ -347,7 +347,7 @@ def encrypted_while_a_view_is_replaced(site: Site) -> None:
         twin.execute(replaced.encode())
     with psycopg.connect(site.sealed_dsn) as past:
         job = started(site, "encrypt", "--rate", "1500")
-        until(lambda: "phi_new_ssn" in raw_columns(site, "patients") or job.returncode is not None, "the job fills")
+        until(lambda: "phi_new_ssn" in raw_columns(site, "patients") or job.returncode is not None, "the job fills", 400)
         past.execute(replaced.encode())
         watching = site.server.standing(site.sealed)
 

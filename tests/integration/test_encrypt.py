@@ -306,7 +306,7 @@ def test_aborted_encrypted_and_decrypted(postgres_server: PostgresServer, tmp_pa
         columns = raw_columns(site)
         job = started(site, "encrypt", "--rate", "10")
         try:
-            until(lambda: len(raw_columns(site)) == len(columns) + 3, "hidden columns are there")
+            until(lambda: len(raw_columns(site)) == len(columns) + 3, "hidden columns are there", 400)
             assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
             assert "is being sealed" in site.cli("check", check=False)
             with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
