@@ -30,6 +30,8 @@ class Unrecorded:
     def keep(self) -> None:
         """Keep what the session has left for the client, where the record of it, or of what is before it, is not durable yet."""
         session, kept = self._session, self._kept
+        if self._dropped:
+            return  # only why is still said, and nobody lets go of that again
         if session.pipeline.queue and session.to_client:
             executions.begins(session)
         ticket = session.unrecorded

@@ -104,14 +104,18 @@ def killed_at_each_step(
             return steps
         job.kill()
         steps.append(new)
-        # What it was at goes on at the server until that notices: nobody else may work on the job before.
-        until(lambda: not any(each["worked_on"] for each in listed(site)), "the job that was killed is worked on", 240)
+        let_go(site)
         between()
         if jobs := [each for each in jobs_of(site) if each not in before]:
             number, state = jobs[-1]
             if state == "done":  # it was at its very end
                 return steps
             arguments = ["jobs", "resume", number]
+
+
+def let_go(site: Site) -> None:
+    """Wait until the server has noticed that a job was killed: what that was at goes on until then, and nobody else works on it."""
+    until(lambda: not any(each["worked_on"] for each in listed(site)), "the job that was killed is worked on", 240)
 
 
 def gone_on_with(site: Site, number: str, why: str | None = None) -> None:

@@ -17,8 +17,10 @@ from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.harness.waiting import until
-from tests.integration.job_at_work import started
+from tests.integration.job_at_work import let_go, started
 from tests.integration.test_encrypt import filled_site, raw_columns, rows_of
+
+pytestmark = pytest.mark.timeout(1200)  # each is of several jobs, one after the other
 
 
 def outcome(conn: psycopg.Connection[tuple[object, ...]], statement: str) -> object:
@@ -232,7 +234,7 @@ def made_while_a_job_fills(site: Site) -> None:
     made = "CREATE INDEX later ON people (born, city); ALTER TABLE people ADD CONSTRAINT later CHECK (name <> 'x')"
     with psycopg.connect(site.sealed_dsn, autocommit=True) as owner, psycopg.connect(site.plain_dsn, autocommit=True) as twin:
         job = started(site, "encrypt", "--rate", "100")
-        until(lambda: "phi_new_ssn" in raw_columns(site, "people") or job.returncode is not None, "the job fills")
+        until(lambda: "phi_new_ssn" in raw_columns(site, "people") or job.returncode is not None, "the job fills", 400)
         owner.execute(made)
         twin.execute(made)
         said = job.said()
@@ -327,11 +329,12 @@ def killed_while_it_fills(site: Site) -> None:
     columns = [raw_columns(site, table) for table in tables]
     job = started(site, "encrypt", "--rate", "10")
     try:
-        until(lambda: "phi_tag_patient_0" in raw_columns(site, "visits"), "columns of tags are there")
+        until(lambda: "phi_tag_patient_0" in raw_columns(site, "visits"), "columns of tags are there", 400)
         same_as_twin(site, JOINED_STATEMENTS)
     finally:
         job.kill()
     assert "phi_tag_mrn_0" in raw_columns(site, "patients")
+    let_go(site)
     site.cli("jobs", "abort", "1")
     assert [raw_columns(site, table) for table in tables] == columns
     assert rows_of(site.sealed_dsn, KEYS) == rows_of(site.plain_dsn, KEYS)
@@ -344,7 +347,7 @@ def encrypted_while_a_view_is_replaced(site: Site) -> None:
         twin.execute(replaced.encode())
     with psycopg.connect(site.sealed_dsn) as past:
         job = started(site, "encrypt", "--rate", "1500")
-        until(lambda: "phi_new_ssn" in raw_columns(site, "patients") or job.returncode is not None, "the job fills")
+        until(lambda: "phi_new_ssn" in raw_columns(site, "patients") or job.returncode is not None, "the job fills", 400)
         past.execute(replaced.encode())
         watching = site.server.standing(site.sealed)
 

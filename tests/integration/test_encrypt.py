@@ -28,7 +28,9 @@ from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.harness.waiting import until
-from tests.integration.job_at_work import gone_on_with, killed_at_each_step, started
+from tests.integration.job_at_work import gone_on_with, killed_at_each_step, let_go, started
+
+pytestmark = pytest.mark.timeout(1200)  # each is of several jobs, one after the other
 
 POLICY = """\
 database: {database}
@@ -304,7 +306,7 @@ def test_aborted_encrypted_and_decrypted(postgres_server: PostgresServer, tmp_pa
         columns = raw_columns(site)
         job = started(site, "encrypt", "--rate", "10")
         try:
-            until(lambda: len(raw_columns(site)) == len(columns) + 3, "hidden columns are there")
+            until(lambda: len(raw_columns(site)) == len(columns) + 3, "hidden columns are there", 400)
             assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
             assert "is being sealed" in site.cli("check", check=False)
             with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
@@ -318,6 +320,7 @@ def test_aborted_encrypted_and_decrypted(postgres_server: PostgresServer, tmp_pa
         site.proxy.terminate()
         site.proxy.start()  # in this state too
         assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
+        let_go(site)
         site.cli("jobs", "abort", "1")
         assert raw_columns(site) == columns
         site.cli("encrypt")

@@ -119,7 +119,7 @@ def site_of(mortal: MortalServer, directory: Path) -> Iterator[Site]:
         yield site
 
 
-@pytest.mark.timeout(1800 if EXPLORING else 600)
+@pytest.mark.timeout(1800 if EXPLORING else 1200)
 @pytest.mark.parametrize("what", ["the job", "the proxy", "the job's connections", "PostgreSQL"])
 def test_killed_at_random_moments(mortal: MortalServer, tmp_path: Path, what: str) -> None:
     with site_of(mortal, tmp_path) as site:

@@ -17,6 +17,8 @@ from tests.harness.site import Site
 from tests.integration.filled_site import ATTACHED, Application, filled_site, findings, indexes, raw, slots
 from tests.integration.job_at_work import done_despite, killed
 
+pytestmark = pytest.mark.timeout(1200)  # each is of several jobs, one after the other
+
 
 @pytest.fixture
 def site(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Site]:

@@ -27,6 +27,8 @@ from tests.integration.job_at_work import done_despite, killed
 from tests.keys.providers.parts import SOFTHSM, Part, aws_credentials, kms, kms_part, vault_part
 from tests.keys.providers.vault_server import VaultServer
 
+pytestmark = pytest.mark.timeout(1200)  # each is of several jobs, one after the other
+
 
 @pytest.fixture
 def site(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Site]:

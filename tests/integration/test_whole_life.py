@@ -25,6 +25,8 @@ from tests.integration.filled_site import findings
 from tests.integration.job_at_work import done_despite, killed
 from tests.integration.test_encrypt import filled_site, raw_columns, rows_of, same_rows
 
+pytestmark = pytest.mark.timeout(1200)  # each is of several jobs, one after the other
+
 SSN = "  public.{}:\n    columns:\n      ssn: {{type: text, indexes: [ssn], accept_leakage: test}}\n"
 POLICY = (
     "database: {database}\ndeployment: life-test\n"

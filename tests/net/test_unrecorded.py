@@ -48,10 +48,12 @@ class Stage:
         self.session.trail = cast("Any", self.trail)
         self.written: list[bytes] = []
         self.failed = 0
+        self.when_failed: Callable[[], None] = lambda: None
         self.unrecorded = Unrecorded(self.session, cast("Leg", self.leg), self.written.extend, self._fail)
 
     def _fail(self) -> None:
         self.failed += 1
+        self.when_failed()
 
     def leaves(self, data: bytes, ticket: int = 0) -> list[bytes]:
         """Let the session leave something; returns what may be written at once."""
@@ -93,6 +95,16 @@ def test_what_is_not_durable_is_never_written() -> None:
     stage.leaves(b"a", 1)
     stage.trail.settle(durable=False)
     assert (stage.written, stage.failed, stage.unrecorded.waits) == ([], 1, False)
+
+
+def test_why_is_written_at_once_whatever_else_is_not_durable_yet() -> None:
+    stage = Stage()
+    for ticket in (1, 2):
+        stage.leaves(b"a row", ticket)
+    said: list[bytes] = []
+    stage.when_failed = lambda: said.extend(stage.leaves(b"not recorded"))
+    stage.trail.settle(durable=False)
+    assert (said, stage.written, stage.failed, stage.unrecorded.waits) == ([b"not recorded"], [], 1, False)
 
 
 def test_the_server_is_not_read_while_much_waits() -> None:
