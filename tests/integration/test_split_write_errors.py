@@ -53,6 +53,17 @@ def test_a_parameter_that_makes_a_value_one_of_another_type(kept_both: Different
         assert kept_both.run(statement, ("1980-01-01",), named=named).sqlstate == sqlstate
 
 
+@pytest.mark.parametrize("statement", [
+    "INSERT INTO patients (id, visits_count, city, notes) VALUES (9001, $1 + 1, $1, initcap('x'))",
+    "UPDATE patients SET notes = upper(notes), visits_count = $1 + 1, city = $1 WHERE id = 1 RETURNING city, visits_count",
+])  # fmt: skip
+def test_a_number_is_stored_as_a_text_too(kept_both: Differential, statement: str) -> None:
+    for named in (False, True):
+        kept_both.run("BEGIN")
+        assert kept_both.run(statement, ("5",), named=named).sqlstate is None
+        kept_both.run("ROLLBACK")
+
+
 def test_such_a_parameter_is_pointed_at(kept_both: Differential) -> None:
     statement = "UPDATE stays SET bed = $1 - 1 WHERE born = $1"
     told = [results.extended(conn, statement, ("1980-01-01",), results.Form())[-1] for conn in (kept_both.plain, kept_both.proxied)]

@@ -9,7 +9,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.writes.clauses import Clauses
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.inner_write import InnerWrite
-from phiproxy.sql.split.writes.targets import Target, cast_to
+from phiproxy.sql.split.writes.targets import Target, cast_to, is_text
 from phiproxy.sql.split.writes.written import Given, Written, tells_rows, written
 from phiproxy.sql.text.token_spans import Spans
 
@@ -133,7 +133,9 @@ def _add_together(composed: Composed, listed: Sequence[Given], target: Target) -
     → described: … WHERE EXISTS (VALUES (stays.born, NULL), ($1, CAST($1 + 1 AS int4)))
     """
     for number, one in enumerate(listed):
-        composed.add(", " if number else "(", _column(target, one) if one.bare else "NULL")
+        # To a text anything is assigned; and a parameter that has no type yet is one beside NULL.
+        as_it_is = not one.bare or (composed.shares_parameter(*one.span) and is_text(target, one.column))
+        composed.add(", " if number else "(", "NULL" if as_it_is else _column(target, one))
     for number, one in enumerate(listed):
         before = ", " if number else "), ("
         if one.bare:

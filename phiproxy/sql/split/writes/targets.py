@@ -18,6 +18,7 @@ from phiproxy.sql.split.tables import type_of
 from phiproxy.sql.split.writes.clear_leaves import ClearLeaves, clear_leaves, rows_of
 from phiproxy.sql.text.parse import Node
 from phiproxy.sql.writes.assignment import columns_of
+from phiproxy.wire.oids import TEXT_OID
 
 _TEMPORARY = "pg_temp"
 BY_COMMAND = (
@@ -66,6 +67,14 @@ def cast_to(target: Target, name: str) -> str:
     if row is None or row.category == "S" or declared.element is not None:
         return ""  # anything may be assigned to a text
     return declared.name if declared.schema else declared.unlimited.name
+
+
+def is_text(target: Target, name: str) -> bool:
+    """Tell whether a column is a text, and of no type that only is like it."""
+    try:
+        return target.type(target.catalog, name).oid == TEXT_OID
+    except Impossible:
+        return False
 
 
 def target_of(a: Analysis, body: Node) -> Target:
