@@ -427,8 +427,8 @@ class Relay:
             self._unrecorded.drop()
         self.ended.set_result(None)
         try:
-            executions.cut_off(self.session)
             self._needs.computations.close()
+            executions.cut_off(self.session)
         finally:
             for leg in (self.client, self.server):
                 _close(leg)
