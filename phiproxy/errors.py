@@ -230,7 +230,13 @@ class NotPermitted(StatementRefused, sqlstate="42501", anchor="err-permission"):
 
 
 class ValueRefused(PhiproxyError, sqlstate="22P02", anchor="err-value"):
-    """A value is not valid for the declared type; subclasses carry PostgreSQL's own SQLSTATE."""
+    """A value is not valid for the declared type; subclasses carry PostgreSQL's own SQLSTATE.
+
+    ``ahead``: the Bind by which the server reads other parameters before this is said; ``fails``: it ends in an error itself.
+    """
+
+    ahead: bytes = b""
+    fails: bool = False
 
 
 class StringTooLong(ValueRefused, sqlstate="22001"):

@@ -13,7 +13,7 @@ Values and rows:
 
 What the server cannot answer:
     whether_split, split_plan, split_writes, sealed_views, stored_query, converted_views, unanswered,
-    without_engine
+    refused_inputs, without_engine
 
 What is told of it:
     explanation, forecast, touched, whom, subjects, copy_subjects

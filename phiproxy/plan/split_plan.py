@@ -199,6 +199,13 @@ class SplitPlan(StatementPlan):
                 why = f"${number} may mean a moment of the clock, which would be the engine's"
                 raise StatementRefused(why, hint="Send the date or time itself, or write CURRENT_DATE in the statement.")
 
+    def check_drawn(self, values: Sequence[bytes | None]) -> None:
+        """Refuse a NULL beside what is drawn of a sequence: PostgreSQL draws nothing where it plans a statement for its values."""
+        number = next((n for n in sorted(self.split.beside_drawn) if values[n - 1] is None), None)
+        if number is not None:
+            why = f"${number} is NULL, and it is not known whether PostgreSQL would draw the number beside it"
+            raise StatementRefused(why, hint=f"Write coalesce(${number}, ''), or give NULL for the whole value.")
+
     def check_in_order(self, values: Sequence[bytes | None], formats: Sequence[int], types: Sequence[int]) -> None:
         """Refuse the first integer that is none, if the server is not told of it: it, or the engine, would say later ones first.
 

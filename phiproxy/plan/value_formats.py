@@ -24,13 +24,23 @@ def reader(use: Use) -> Reader | None:
     if not isinstance(use, Store | Search) or use.given is None:
         return None
     assert use.given.type is not None
-    one = scalar_reader(use, use.given.type, use.given.casts)
+    return _of_each(use, use.given.type, scalar_reader(use, use.given.type, use.given.casts))
+
+
+def input_reader(use: Store | Search) -> Reader:
+    """Return what reads the values of a use as PostgreSQL does when they come, before it computes with any."""
+    given = use.type if use.given is None or use.given.type is None else use.given.type
+    own = codec(given)
+    return _of_each(use, given, lambda value, code, styles: own.from_binary(value) if code else own.from_text(value, styles))
+
+
+def _of_each(use: Store | Search, given: DeclaredType, one: Callable[[bytes, int, Styles], bytes]) -> Reader:
+    """Return what reads a value by ``one``, of a use of elements each of them."""
     if not use.elements:
         return one
-    element_oid = use.given.type.oid
 
     def elements(value: bytes, code: int, styles: Styles) -> Array:
-        array = array_from_binary(value, element_oid=element_oid) if code else array_from_text(value)
+        array = array_from_binary(value, element_oid=given.oid) if code else array_from_text(value)
         return array.map(lambda element: one(element, code, styles))
 
     return elements

@@ -119,6 +119,7 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
             return
         except ValueRefused as refused:
             sent = slow_work.bound(session, data, start + 5, end)
+            refused = refused_values.in_order(session, prepared.plan, sent, refused)
             prepared = refused_values.split_bind(session, name, prepared, sent, refused)
 
 

@@ -7,7 +7,7 @@ may leave.
 
 from collections.abc import Callable, Sequence
 
-from phiproxy.errors import MalformedMessage, PhiproxyError, StatementRefused, SyntaxRefused, WireError
+from phiproxy.errors import MalformedMessage, PhiproxyError, StatementRefused, SyntaxRefused, ValueRefused, WireError
 from phiproxy.session import executions
 from phiproxy.session.phases import ENDS_GROUP
 from phiproxy.session.pipeline import Expected, Kind, Undo
@@ -145,7 +145,13 @@ def refuse(session: State, tag: int, data: bytes, start: int, end: int, error: P
         undo = [session.names.forget_statement(b"")] if not name else []
         session.to_server.append(encode_parse(name, text))
         session.pipeline.push(Expected(Kind.PARSE, error, expected_state, undo=undo))
+    elif isinstance(error, ValueRefused) and error.fails:
+        session.to_server.append(error.ahead)
+        session.pipeline.push(Expected(Kind.BIND, error, "22023"))
     else:
+        if isinstance(error, ValueRefused) and error.ahead:
+            session.to_server.append(error.ahead)
+            session.pipeline.push(Expected(Kind.BIND, silent=True))
         session.to_server.append(REFUSED_BIND)
         session.pipeline.push(Expected(Kind.BIND, error, "26000"))
     session.pipeline.skipping = True

@@ -6,6 +6,7 @@ then prepared anew at the server, as its source, of which the client is told not
 """
 
 from phiproxy.errors import ValueRefused
+from phiproxy.plan.refused_inputs import before_refused, first_refused
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
 from phiproxy.plan.unanswered import Unanswered, perhaps_unanswered, unanswered, unanswered_constants, unanswered_inputs
@@ -15,7 +16,7 @@ from phiproxy.session.named_objects import renewed
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import stamp_of
 from phiproxy.session.statements_and_portals import Prepared
-from phiproxy.wire.fields import Bind
+from phiproxy.wire.fields import Bind, encode_bind
 
 
 def split_query(session: State, text: bytes, plan: ScriptPlan, refused: ValueRefused) -> ScriptPlan:
@@ -72,6 +73,29 @@ def unsplit(session: State, name: bytes, prepared: Prepared, sent: Bind) -> Prep
         raise
     _await_all(session, None)
     return renewed(session, name, Prepared(plan, prepared.oids, stamp_of(session)))
+
+
+def in_order(session: State, plan: StatementPlan, sent: Bind, refused: ValueRefused) -> ValueRefused:
+    """Return what is said of a Bind of which a value is refused, as PostgreSQL orders it, with what the server reads ahead.
+
+    SELECT id FROM stays WHERE id = $1 AND bed = $2, of which $2 is refused here, and $1 may be by the server
+    """
+    if perhaps_unanswered(refused) or isinstance(plan, SplitPlan) or session.writing is not None:
+        return refused
+    if any(value is not None and len(value) > plan.longest for value in sent.values):
+        return refused  # it is read by another thread
+    formed = formed_by(plan, sent)
+    styles = session.styles_for(typed=True) if plan.typed else session.styles.current
+    try:
+        values = slow_work.read_parameters(session, plan, sent.values, formed.parameters)
+    except ValueRefused:
+        return refused
+    first = first_refused(plan, values, formed.parameters, styles)
+    number, refused = first if first is not None else (None, refused)
+    ahead = before_refused(plan, sent, formed, number)
+    if ahead is not None:
+        refused.ahead, refused.fails = encode_bind(ahead), number is not None
+    return refused
 
 
 def _await_all(session: State, refused: ValueRefused | None) -> None:

@@ -135,6 +135,7 @@ def bind(session: State, data: bytes, start: int, end: int, portal: bytes, prepa
     types = description.parameters if description is not None else prepared.oids
     plan.check_in_order(sent.values, formats, types)
     plan.check_moments(sent.values, formats, types)
+    plan.check_drawn(sent.values)
     values, codes = plan.of_source(sent.values), plan.of_source(formats)
     source = Bind(sent.portal, sent.statement, tuple(codes), values, (1,))
     source = converted(session, plan.source, source, formed_by(plan.source, source))

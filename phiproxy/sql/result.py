@@ -444,6 +444,8 @@ class Split:
     """Whether the source locks rows, or writes: it may have to wait for other sessions."""
     write: SplitWrite | None = None
     """What stores the result of the rest, instead of its being shown."""
+    beside_drawn: frozenset[int] = frozenset()
+    """The numbers of parameters that must not be NULL: it would not be known whether PostgreSQL draws what is beside them."""
     in_vain: bool = False
     """Whether something is computed that PostgreSQL evaluates for a row in conflict only: where it fails, PostgreSQL may not."""
     doubtful: bool = False

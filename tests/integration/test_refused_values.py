@@ -177,3 +177,41 @@ async def test_asyncpg(twins: Twins) -> None:
         finally:
             await conn.close()
     assert answers[0] == answers[1]
+
+
+OF_STAYS = "INSERT INTO stays (id, born, bed, word) VALUES ($1, $2, $3, $4)"
+OF_PEOPLE = "INSERT INTO people (code, id, born) VALUES ($1, $2, $3)"
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "state"),
+    [
+        ("SELECT id FROM stays WHERE id = $1 AND bed = $2", ("99999999999", "y"), "22003"),
+        ("SELECT id FROM stays WHERE id = $1 AND bed = $2", ("x", "99999999999"), "22P02"),
+        ("SELECT id FROM stays WHERE bed = $1 AND id = $2", ("99999999999", "y"), "22003"),
+        ("SELECT id FROM stays WHERE bed = $2 AND id = $1", ("99999999999", "y"), "22003"),
+        ("SELECT id FROM stays WHERE id = $1 AND born BETWEEN $2 AND $3", ("x", "y", "1980-01-01"), "22P02"),
+        ("SELECT id FROM stays WHERE born BETWEEN $1 AND $2 AND bed = $3", ("x", "1980-01-01", "99999999999"), "22007"),
+        ("SELECT id FROM people WHERE name LIKE $1 AND id = $2 AND born = $3", ("S%", "x", "y"), "22P02"),
+        (OF_STAYS, ("x", "1990-02-30", "x", None), "22P02"),
+        (OF_STAYS, ("99999999999", "1990-01-30", "x", None), "22003"),
+        (OF_STAYS, ("1", "1990-02-30", "x", None), "22008"),
+        # Of what is too long PostgreSQL says so when it has read all of them.
+        (OF_PEOPLE, ("0123456789abcdef", "x", "1990-01-01"), "22P02"),
+        (OF_PEOPLE, ("0123456789abcdef", "x", "y"), "22P02"),
+        (OF_PEOPLE, ("0123456789abcdef", "1", "y"), "22007"),
+        (OF_PEOPLE, ("0123456789abcdef", "1", "1990-01-01"), "22001"),
+        ("UPDATE people SET code = $1, born = $3 WHERE id = $2", ("0123456789abcdef", "x", "1990-01-01"), "22P02"),
+    ],
+)
+def test_the_first_of_several_that_are_no_values_is_told(
+    twins: Twins, statement: str, values: tuple[str | None, ...], state: str
+) -> None:
+    for parameters, results, named in ((0, 0, False), (0, 1, True)):
+        for begin in (False, True):
+            if begin:
+                twins.both.run("BEGIN", protocol="simple")
+            outcome = twins.both.run(statement, values, param_format=parameters, result_format=results, named=named)
+            assert outcome.sqlstate == state, outcome.message
+            twins.both.run("SELECT 1")
+            twins.both.run("ROLLBACK", protocol="simple")

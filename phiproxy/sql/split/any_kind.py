@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.context import Context
 from phiproxy.sql.queries.computed_views import names_inner
 from phiproxy.sql.result import Split, Waiting
 from phiproxy.sql.split.source_and_rest import split
 from phiproxy.sql.split.writes.copied_rows import copied_rows
+from phiproxy.sql.split.writes.drawn import beside_drawn
 from phiproxy.sql.split.writes.given_defaults import with_defaults
 from phiproxy.sql.split.writes.only_defaults import only_defaults
 from phiproxy.sql.split.writes.write import split_with_write, split_write
@@ -32,5 +35,9 @@ def split_statement(
         return given.placed(whole) if whole is not None else None
     if statement.kind == "SelectStmt":
         parts = split(statement, text, context, refusal, waiting)
-        return parts or (split_with_write(statement, text, context, refusal) if waiting is None else None)
-    return split_write(statement, text, context, refusal, waiting)
+        if parts is not None or waiting is not None:
+            return parts
+        parts = split_with_write(statement, text, context, refusal)
+        return dataclasses.replace(parts, beside_drawn=beside_drawn(statement.body)) if parts is not None else None
+    parts = split_write(statement, text, context, refusal, waiting)
+    return dataclasses.replace(parts, beside_drawn=beside_drawn(statement.body)) if parts is not None else None

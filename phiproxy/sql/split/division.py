@@ -28,7 +28,8 @@ from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.types.declared import DeclaredType
 
 _ARITHMETIC = frozenset("+-*/%^")
-_GIVEN = re.compile(rb"['$0-9]")
+# A constant or a parameter, or what may be one.
+_GIVEN = re.compile(rb"['$]|(?<![\w\x80-\xff])[0-9]")
 FLAG = SourceColumn(DeclaredType.builtin("bool"))
 _UNKNOWN = SourceColumn(DeclaredType("", 0))
 
@@ -41,17 +42,9 @@ class Own:
     source: Source
 
     def key(self, text: bytes) -> object:
-        """Return what is the same of two sources that give the same rows; None where they may give others.
-
-        With constants of the client's they are others: a text of the same shape may have others there.
-        """
-        source = self.source
-        conditions = tuple(text[part.start : part.end] for part in source.parts)
-        odd = source.locking or source.behind or source.before or source.movable or self.table.sample is not None
-        odd = odd or any(part.weaker for part in source.parts) or any(column.written for column in source.columns)
-        if odd or source.span is None or any(map(_GIVEN.search, conditions)):
-            return None
-        return self.table.relation.oid, text[slice(*source.span)], tuple(column.sql for column in source.columns), conditions
+        """Return what is the same of two sources that give the same rows; None where they may give others."""
+        key = None if self.table.sample is not None else _key(self.source, text)
+        return key and (self.table.relation.oid, *key)
 
 
 @dataclass(slots=True)
@@ -63,6 +56,25 @@ class Joined:
     labels: list[tuple[str, list[Column]]]
     views: dict[str, Table] = field(default_factory=dict)
     """Those of its items that are views over expressions."""
+
+    def key(self, text: bytes) -> object:
+        """Return what is the same of two sources that give the same rows; None where they may give others."""
+        span, tables = self.source.span, all(item.kind == "RangeVar" for item in self.block.items)
+        known = span is not None and tables and not self.views and not _GIVEN.search(text, *span)
+        return _key(self.source, text) if known else None
+
+
+def _key(source: Source, text: bytes) -> tuple[object, ...] | None:
+    """Return what is the same of two sources that give the same rows; None where they may give others.
+
+    With constants of the client's they are others: a text of the same shape may have others there.
+    """
+    conditions = tuple(text[part.start : part.end] for part in source.parts)
+    odd = bool(source.locking or source.behind or source.before or source.waiting)
+    odd = odd or any(part.weaker for part in source.parts) or any(column.written for column in source.columns)
+    if odd or source.span is None or any(map(_GIVEN.search, conditions)):
+        return None
+    return text[slice(*source.span)], tuple(column.sql for column in source.columns), conditions
 
 
 @dataclass(slots=True)
@@ -115,10 +127,11 @@ class Division:
         SELECT (SELECT max(full_name) FROM patients p), count(*) FROM visits GROUP BY (SELECT max(full_name) FROM patients p)
         """
         first: dict[object, Source] = {}
-        for own in self.own:
-            key = own.key(text)
-            if key is not None and first.setdefault(key, own.source) is not own.source:
-                self.twins[id(own.source)] = first[key]
+        every: list[Own | Joined] = [*self.own, *self.joined]
+        for one in every:
+            key = one.key(text)
+            if key is not None and first.setdefault(key, one.source) is not one.source:
+                self.twins[id(one.source)] = first[key]
         count, several = 0, len(self.distinct) > 1
         for source in self.distinct:
             flagged = several or not source.columns
@@ -126,9 +139,9 @@ class Division:
             count += flagged
             source.names = [f"c{count + n}" for n in range(1, len(source.columns) + 1)]
             count += len(source.columns)
-        for own in self.own:
-            same = self.twins.get(id(own.source), own.source)
-            own.source.flag, own.source.names = same.flag, same.names
+        for one in every:
+            same = self.twins.get(id(one.source), one.source)
+            one.source.flag, one.source.names = same.flag, same.names
 
     def take(self, *taken: Any) -> None:
         """Note that nodes are answered by a source, and stand in the rest no longer."""

@@ -87,6 +87,29 @@ def is_called_where_reached(node: Node, signatures: Any) -> bool:
     return kind in ("FuncCall", "TypeCast") or (kind == "A_Expr" and body["kind"] == "AEXPR_OP")
 
 
+def beside_drawn(tree: Any) -> frozenset[int]:
+    """Return the numbers of parameters that are computed with something that is drawn: of a NULL PostgreSQL may draw nothing.
+
+    It does so when it plans a statement for its values, and not when it plans it for any.
+
+    INSERT INTO patients (mrn) VALUES ($1 || nextval('numbers')): {1}
+    """
+    found = set[int]()
+    if is_drawn(tree):
+        for message in messages(tree):
+            for body in (message[kind] for kind in ("A_Expr", "FuncCall") if kind in message):
+                inner = [one for key in _OPERANDS if key in body for one in _listed(body[key])]
+                if any(map(is_drawn, inner)):
+                    others = [one for one in inner if not is_drawn(one) and not _is_constant_at_last(one)]
+                    found.update(m["ParamRef"]["number"] for m in messages(others) if "ParamRef" in m)
+    return frozenset(found)
+
+
+def _is_constant_at_last(node: Node) -> bool:
+    kind, body = only(node)
+    return kind == "CoalesceExpr" and any("A_Const" in one and "isnull" not in one["A_Const"] for one in body["args"])
+
+
 def _count(tree: Any) -> int:
     return sum(name_of(call) in DRAWN for call in calls_in(tree))
 
