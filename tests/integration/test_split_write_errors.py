@@ -122,3 +122,13 @@ def test_a_setting_that_the_planner_asks_for_where_no_row_does(kept_both: Differ
 def test_what_may_be_computed_in_vain_is_refused_where_it_fails(kept_both: Differential, value: str) -> None:
     """PostgreSQL inserts the row: it evaluates this for a row in conflict only."""
     kept_both.refused(f"INSERT INTO patients (id, notes) VALUES (5001, 'n') ON CONFLICT (id) DO UPDATE SET notes = {value}")
+
+
+def test_a_null_beside_what_is_drawn_is_refused(kept_both: Differential) -> None:
+    """PostgreSQL draws nothing for it where it plans a statement for its values, and does where it plans it for any."""
+    statement = "INSERT INTO patients (mrn) VALUES ({} || nextval('numbers'))"
+    kept_both.run("BEGIN", protocol="simple")
+    kept_both.run(statement.format("$1"), ("M",))
+    kept_both.run(statement.format("coalesce($1, 'N')"), (None,))
+    kept_both.run("SELECT last_value FROM numbers")
+    kept_both.refused(statement.format("$1"), (None,), hint="coalesce")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from phiproxy.errors import GroupingError, SetNotAllowed, UndefinedFunction, WindowingError, WrongObjectType
-from phiproxy.policy.signatures import Function, Type, result_of
+from phiproxy.policy.signatures import TEXT, UNKNOWN, Function, Type, result_of
 from phiproxy.sql.pg_errors.expression_types import condition, type_of
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Verdict, resolve
 from phiproxy.sql.text.parse import Node, children, location, only, strings
@@ -46,7 +46,9 @@ def _called(v: Verdict, body: Node, nodes: Sequence[Node], arguments: Sequence[T
     _check_clause(v, body, functions, level)
     if names[-1] == "unnest" and len(arguments) == 1:
         return v.signatures.element_of(arguments[0])
-    exact = [f for f in functions if f.arguments == tuple(map(v.signatures.base, arguments))]
+    # A literal without a type is a text where one is taken: of the types of its category that is the preferred one.
+    exact_types = tuple(TEXT if v.refused and given == UNKNOWN else v.signatures.base(given) for given in arguments)
+    exact = [f for f in functions if f.arguments == exact_types]
     return result_of(exact or functions)
 
 

@@ -122,6 +122,7 @@ class Verdict:
     ``parameters`` are the types of undeclared parameters by number: that of the cast where one occurs first, else not known.
     ``levels`` are what queries see, by the ids of their bodies; ``types`` those of expressions, by the ids of theirs.
     ``sent``: the server is to have the statement as it is, and says itself what it finds only behind constants that cannot be read.
+    ``refused``: it is refused already, so that literals have the types that functions and operators give them.
     """
 
     a: Analysis
@@ -132,6 +133,7 @@ class Verdict:
     levels: dict[int, Level] = field(default_factory=dict)
     types: dict[int, Type] = field(default_factory=dict)
     sent: bool = False
+    refused: bool = False
 
     def error(self, error: type[StatementRefused], why: str, offset: int, hint: str) -> StatementRefused:
         """Return PostgreSQL's own error, at a byte offset of the text."""

@@ -25,7 +25,12 @@ def operator(v: Verdict, names: Sequence[str], left: Type, right: Type, offset: 
 
 
 def _nearest(v: Verdict, operators: Sequence[Operator], left: Type, right: Type) -> Sequence[Operator]:
-    """Return the operator of exactly these types, or all that may be meant; a literal has the other operand's type."""
+    """Return the operator of exactly these types, or all that may be meant.
+
+    A literal has the other operand's type; two of them are texts, where the operator takes these.
+    """
+    if v.refused and left == right == UNKNOWN:
+        left = right = TEXT if any(o.left == o.right == TEXT for o in operators) else UNKNOWN
     one, other = v.signatures.base(left), v.signatures.base(right)
     one, other = (other if one == UNKNOWN else one), (one if other == UNKNOWN else other)
     exact = [o for o in operators if (o.left, o.right) == (one or 0, other)]

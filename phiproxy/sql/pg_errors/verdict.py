@@ -50,7 +50,7 @@ def rejection(statement: Statement, text: bytes, context: Context) -> StatementR
     a = Analysis(text, context, statement, rules.RULES)
     try:
         note_declared(a.whole(), context.catalog, context.declared)
-        _judge(a)
+        _judge(a, refused=True)
     except StatementRefused as said:
         said.confirmed = said.confirmed or said.sqlstate != StatementRefused.sqlstate
         return said if said.confirmed else None
@@ -91,7 +91,7 @@ def types(a: Analysis, body: Node) -> tuple[Verdict, Outputs]:
     return verdict, RULES.queries["SelectStmt"](verdict, body, None)
 
 
-def _judge(a: Analysis, *, sent: bool = False) -> Outputs:
+def _judge(a: Analysis, *, sent: bool = False, refused: bool = False) -> Outputs:
     """Check the types of a statement, and return those of its results, None where they are not known."""
     signatures = a.context.catalog.signatures
     kind, body = a.statement.kind, a.statement.body
@@ -99,4 +99,4 @@ def _judge(a: Analysis, *, sent: bool = False) -> Outputs:
         kind, body = only(body["query"])
     if signatures is None or kind not in RULES.queries:
         return None
-    return RULES.queries[kind](Verdict(a, signatures, RULES, sent=sent), body, None)
+    return RULES.queries[kind](Verdict(a, signatures, RULES, sent=sent, refused=refused), body, None)

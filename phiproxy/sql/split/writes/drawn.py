@@ -16,6 +16,7 @@ _TYPES = {
     "clock_timestamp": "timestamptz", "currval": "int8", "gen_random_uuid": "uuid", "lastval": "int8", "nextval": "int8",
     "random": "float8", "random_normal": "float8", "setval": "int8", "timeofday": "text", "uuidv4": "uuid", "uuidv7": "uuid",
 }  # fmt: skip
+_TOTAL = frozenset({"btrim", "initcap", "left", "length", "lower", "lpad", "ltrim", "replace", "right", "rpad", "rtrim", "upper"})
 _OPERANDS = ("lexpr", "rexpr", "arg", "args")
 
 
@@ -126,10 +127,15 @@ def _listed(value: Any) -> Iterator[Node]:
 
 
 def _is_no_null(node: Node, signatures: Any) -> bool:
-    """Tell whether something is surely no NULL that is known before anything is evaluated: it may be so in a CASE without ELSE."""
+    """Tell whether something is surely no NULL that is known before anything is evaluated: it may be so in a CASE without ELSE.
+
+    A parameter is none (``beside_drawn``); what is computed of one may be: ``$1::jsonb ->> 'a'``.
+    """
     kind, body = only(node)
     if kind == "A_Const":
         return "isnull" not in body
+    if kind == "ParamRef":
+        return True
     if kind in ("TypeCast", "CollateClause"):
         return _is_no_null(body["arg"], signatures)
     if kind in ("CoalesceExpr", "MinMaxExpr"):
@@ -137,13 +143,25 @@ def _is_no_null(node: Node, signatures: Any) -> bool:
     if kind == "CaseExpr":
         results = [only(when)[1]["result"] for when in body["args"]]
         return "defresult" in body and all(_is_no_null(one, signatures) for one in (*results, body["defresult"]))
+    if (kind == "A_Expr" and body["kind"] == "AEXPR_OP" and strings(body["name"]) == ["||"]) or _is_total(kind, body, signatures):
+        inner = [one for key in _OPERANDS if key in body for one in _listed(body[key])]
+        if all(_is_no_null(one, signatures) for one in inner):
+            return True
     return kind == "A_ArrayExpr" or _is_evaluated(node, signatures)
 
 
+def _is_total(kind: str, body: Node, signatures: Any) -> bool:
+    """Tell whether something is a call of a built-in function that gives no NULL but of one."""
+    return kind == "FuncCall" and name_of(body) in _TOTAL and not signatures.own_functions(name_of(body))
+
+
 def _is_evaluated(node: Node, signatures: Any) -> bool:
-    """Tell whether PostgreSQL's planner surely makes no constant of something: a column is in it, a parameter, a query."""
+    """Tell whether PostgreSQL's planner surely makes no constant of something: a column is in it, or a query.
+
+    Of a parameter it does, where it plans a statement for its values.
+    """
     kind, body = only(node)
-    if kind in ("ColumnRef", "ParamRef", "SQLValueFunction"):
+    if kind in ("ColumnRef", "SQLValueFunction"):
         return True
     if kind == "SubLink":
         return not any("isnull" in m.get("A_Const", {}) for m in messages(node))
