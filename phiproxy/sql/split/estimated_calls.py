@@ -62,7 +62,19 @@ def _note_estimated(node: Node, found: dict[int, bool], *, sure: bool) -> None:
         for side in alone if len(sides) > len(alone) else ():
             made = {id(call) for call in _surely_made(side)} if sure else ()
             subqueries = {id(message) for message in messages(side) if "subLinkType" in message}
-            found.update((id(call), id(call) in made) for call in bodies(side, subqueries) if "funcname" in call)
+            calls = bodies(side, subqueries | _behind_constants(side))
+            found.update((id(call), id(call) in made) for call in calls if "funcname" in call)
+
+
+def _behind_constants(tree: Node) -> set[int]:
+    """Return the ids of what stands behind a constant in COALESCE, which the planner leaves out."""
+    found = set[int]()
+    for message in messages(tree):
+        arguments = message.get("CoalesceExpr", {}).get("args", [])
+        known = [one.get("TypeCast", {}).get("arg", one).get("A_Const", {}).keys() & {"sval", "ival", "fval"} for one in arguments]
+        first = next((at for at, one in enumerate(known) if one), len(arguments))
+        found.update(id(inner) for one in arguments[first + 1 :] for inner in messages(one))
+    return found
 
 
 def _foretold(node: Node) -> bool | str | None:
