@@ -30,6 +30,8 @@ POLYMORPHIC = _ANYTHING | _ARRAYS | _NO_ARRAYS | _KINDS.keys() | {RECORD}
 # Of operations, which are few: those of every statement are asked for.
 _REMEMBERED = 4096
 _ONE_TYPE = oids("anyarray", "anyenum", "anyrange", "anymultirange")
+# Of which an argument must say what they are: a literal without a type does not.
+ONE_TYPE = oids("anyarray", "anyelement", "anynonarray")
 
 
 class TypeRow(NamedTuple):

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from phiproxy.errors import GroupingError, SetNotAllowed, UndefinedFunction, WindowingError, WrongObjectType
-from phiproxy.policy.signatures import TEXT, UNKNOWN, Function, Type, result_of
+from phiproxy.errors import DatatypeMismatch, GroupingError, SetNotAllowed, UndefinedFunction, WindowingError, WrongObjectType
+from phiproxy.policy.signatures import ONE_TYPE, TEXT, UNKNOWN, Function, Type, result_of
 from phiproxy.sql.pg_errors.expression_types import condition, type_of
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Verdict, resolve
 from phiproxy.sql.text.parse import Node, children, location, only, strings
@@ -43,6 +43,7 @@ def _called(v: Verdict, body: Node, nodes: Sequence[Node], arguments: Sequence[T
         shown = f"{'.'.join(names)}({', '.join(map(v.shown, arguments))})"
         raise v.error(UndefinedFunction, f"function {shown} does not exist", location(body), _HINT)
     _check_kind(v, body, names[-1], functions)
+    _check_polymorphic(arguments, functions)
     _check_clause(v, body, functions, level)
     if names[-1] == "unnest" and len(arguments) == 1:
         return v.signatures.element_of(arguments[0])
@@ -50,6 +51,18 @@ def _called(v: Verdict, body: Node, nodes: Sequence[Node], arguments: Sequence[T
     exact_types = tuple(TEXT if v.refused and given == UNKNOWN else v.signatures.base(given) for given in arguments)
     exact = [f for f in functions if f.arguments == exact_types]
     return result_of(exact or functions)
+
+
+def _check_polymorphic(arguments: Sequence[Type], functions: Sequence[Function]) -> None:
+    """Reject a call of which nothing says what a polymorphic argument is.
+
+    UPDATE patients SET ssn = to_jsonb('x')::text
+    → refused 42804
+    """
+    given = [one for one, wanted in zip(arguments, functions[0].arguments, strict=False) if wanted in ONE_TYPE]
+    if len(functions) == 1 and not functions[0].variadic and given and all(one == UNKNOWN for one in given):
+        why = "could not determine polymorphic type because input has type unknown"
+        raise DatatypeMismatch(why, hint="Cast the constant.")  # PostgreSQL says not where
 
 
 def _is_beyond(v: Verdict, body: Node, names: Sequence[str], nodes: Sequence[Node], arguments: Sequence[Type]) -> bool:
