@@ -132,3 +132,13 @@ def test_a_null_beside_what_is_drawn_is_refused(kept_both: Differential) -> None
     kept_both.run(statement.format("coalesce($1, 'N')"), (None,))
     kept_both.run("SELECT last_value FROM numbers")
     kept_both.refused(statement.format("$1"), (None,), hint="coalesce")
+
+
+def test_a_literal_of_which_nothing_says_what_it_is(kept_both: Differential) -> None:
+    """It is in a row that is not described; PostgreSQL says so when it parses it, and not where."""
+    statement = (
+        "INSERT INTO patients AS w (id, full_name) VALUES (902, $1::text), (1, (to_jsonb('9'))::text) ON CONFLICT (id)"
+        " DO UPDATE SET notes = w.notes RETURNING w.phone, CASE least(w.ssn, 'y') WHEN md5(w.ssn) THEN 'same' ELSE w.phone END"
+    )
+    for named in (False, True):
+        assert kept_both.run(statement, ("x",), named=named).sqlstate == "42804"
