@@ -21,6 +21,7 @@ from phiproxy.sql.split.writes.computed_rows import computed_rows
 from phiproxy.sql.split.writes.computed_values import computed_values
 from phiproxy.sql.split.writes.conflicts import computed_conflicts
 from phiproxy.sql.split.writes.conflicts_of_query import computed_query_conflicts
+from phiproxy.sql.split.writes.decided_branches import decided_branches
 from phiproxy.sql.split.writes.inserted_rows import inserted_rows
 from phiproxy.sql.split.writes.merged_returning import computed_merge_returning
 from phiproxy.sql.split.writes.merged_rows import merged_rows
@@ -46,6 +47,7 @@ _WAYS: tuple[Callable[[Analysis, Spans, Written, StatementRefused | ValueRefused
     computed_proposals,
     computed_query_conflicts,
     inserted_rows,
+    decided_branches,
 )
 
 
