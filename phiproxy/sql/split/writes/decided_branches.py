@@ -50,11 +50,11 @@ def decided_branches(a: Analysis, spans: Spans, write: Written, refusal: Stateme
 
     INSERT INTO patients (id, mrn) VALUES ($1, coalesce(nullif(trim($2), ''), 'M' || nextval('numbers')))
     → rest: SELECT q.q1 FROM (SELECT coalesce(nullif(trim($1), ''))) AS q (q1)
-    → write: INSERT INTO patients (id, mrn) VALUES ($1, coalesce( $2 , 'M' || nextval('numbers')))
+    → write: INSERT INTO patients (id, mrn) VALUES ($2, coalesce( $1 , 'M' || nextval('numbers')))
 
-    UPDATE patients SET mrn = CASE WHEN $1 = '' THEN 'M' || nextval('numbers') ELSE $1 END
-    → rest: SELECT q.q1 FROM (SELECT CASE WHEN ($1 = '') THEN CAST(true AS text) END) AS q (q1)
-    → write: UPDATE patients SET mrn = CASE WHEN $1 IS NOT NULL THEN 'M' || nextval('numbers') ELSE $2 END
+    UPDATE patients SET mrn = CASE WHEN starts_with($1, 'x') THEN 'M' || nextval('numbers') ELSE $1 END
+    → rest: SELECT CAST(q.q1 AS text) FROM (SELECT CASE WHEN (starts_with($1, 'x')) THEN CAST(true AS text) END) AS q (q1)
+    → write: UPDATE patients SET mrn = CASE WHEN  $1 IS NOT NULL  THEN 'M' || nextval('numbers') ELSE $2 END
     """
     signatures, drawing = a.context.catalog.signatures, [one for one in write.values if is_drawn(one.node)]
     # What is a constant before is a parameter behind, of which is not known that it may be NULL before it is evaluated.
