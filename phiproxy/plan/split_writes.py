@@ -11,7 +11,7 @@ from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.sql.result import BoundPair, SplitWrite
 from phiproxy.sql.values.formula import Formula
-from phiproxy.sql.values.uses import Search, Store
+from phiproxy.sql.values.uses import Nullness, Search, Store
 
 _COUNT, _LENGTH = Struct("!H").unpack_from, Struct("!i").unpack_from
 _BINARY = 1
@@ -84,10 +84,10 @@ def check_stored(plan: StatementPlan, computed: frozenset[int], kept: frozenset[
 
 
 def _check_searched(plan: SplitPlan, computed: frozenset[int]) -> None:
-    """Go on where a source looks for computed values by tags, and nothing else; what the write does with them is looked at then."""
+    """Go on where a source looks for computed values by tags, or asks if they are NULL; what the write does is looked at then."""
     for position in (at for at, number in enumerate(plan.split.source_parameters) if number in computed):
         uses = [use for use, n, source in plan.source.outputs if n == position and source is None]
-        searched = bool(uses) and all(isinstance(use, Search) for use in uses)
+        searched = bool(uses) and all(isinstance(use, Search | Nullness) for use in uses)
         if not searched or any(position in _parts(source) for _, _, source in plan.source.outputs):
             raise StatementRefused("a computed value would be seen where nothing is protected", hint="Try again.")
 

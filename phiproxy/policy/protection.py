@@ -346,6 +346,13 @@ class Boundary:
     clear: frozenset[tuple[str, str]] = frozenset()
 
 
+# What ANALYZE has found in all tables: of a column in clear its most common values, of a sealed one how many are NULL, or equal.
+_STATISTICS = tuple(
+    ("pg_catalog", name) for name in ("pg_stats", "pg_stats_ext", "pg_stats_ext_exprs", "pg_statistic", "pg_statistic_ext_data")
+)
+_OF_STATISTICS = Refusal("statistics tell of values, and some are masked for this role", "Ask for them as a role that sees them.")
+
+
 @dataclass(frozen=True)
 class Protection:
     """All protected tables of one database. ``generation`` changes with policy or registry, and is part of every plan key."""
@@ -387,6 +394,8 @@ class Protection:
                 why = f"{open_yet.label} is masked for this role, and in clear yet"
                 refused = Refusal(why, "Encrypt it first: phiproxy encrypt.")
                 tables[name] = replace(tables.get(name, ProtectedTable(*name, {})), refused=refused)
+        if masks:
+            tables.update({name: ProtectedTable(*name, {}, refused=_OF_STATISTICS) for name in _STATISTICS})
         return replace(self, tables=tuple(tables.values()))
 
     @cached_property

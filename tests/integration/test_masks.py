@@ -574,6 +574,28 @@ def test_an_index_over_a_materialized_view_tells_nothing(nurse: Connection) -> N
         nurse.execute("DROP MATERIALIZED VIEW numbers")
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT null_frac, n_distinct, most_common_vals FROM pg_stats WHERE tablename = 'people' AND attname = 'ssn'",
+        'SELECT v FROM (SELECT histogram_bounds AS v FROM pg_catalog."pg_stats") s',
+        "WITH s AS (TABLE pg_stats) SELECT count(*) FROM s",
+        "SELECT most_common_vals FROM pg_stats_ext",
+        "SELECT query_to_xml('SELECT * FROM pg_stats', true, true, '')",
+        "SELECT table_to_xml('pg_catalog.pg_stats', true, true, '')",
+        "CREATE VIEW found AS SELECT null_frac FROM pg_stats",
+        "DO $$ BEGIN PERFORM most_common_vals FROM pg_stats; END $$",
+    ],
+)
+def test_statistics_of_what_is_masked_are_refused(masked: MaskedSite, nurse: Connection, statement: str) -> None:
+    """Of a column in clear yet they are its values, and of a sealed one they say how many are NULL, or equal."""
+    for execute in (nurse.execute, psycopg.ClientCursor(nurse).execute):
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            execute(statement.encode())
+    with masked.kept("mask_clerk") as clerk, clerk.transaction(force_rollback=True):
+        clerk.execute(statement.encode())
+
+
 def test_code_in_the_server_moves_nothing_out_of_its_mask(masked: MaskedSite) -> None:
     """A value that is copied past the proxy, into another column of its domain, is masked there too."""
     with masked.as_role("mask_research") as research:

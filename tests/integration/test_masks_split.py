@@ -55,6 +55,8 @@ def test_the_engine_computes_nothing_over_a_masked_column(nurse: Connection, sta
         "SELECT p.id FROM people p JOIN calls c ON c.note || '' = p.ssn",
         "SELECT DISTINCT upper(name), ssn FROM people",
         "UPDATE people SET name = name || ssn",
+        "WITH x AS (DELETE FROM people WHERE id = 1 RETURNING id, ssn) INSERT INTO people (id, name) SELECT id, upper(ssn) FROM x",
+        "WITH x AS (DELETE FROM people WHERE id = 1 RETURNING id, ssn) INSERT INTO people (id, name) SELECT id, ssn FROM x",
         "UPDATE people SET name = upper(name) WHERE ssn = '1'",
         "UPDATE people SET name = upper(name), ssn = 'x'",
         "INSERT INTO people (id, name) SELECT id + 50, upper(ssn) FROM people",

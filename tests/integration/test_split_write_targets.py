@@ -228,6 +228,13 @@ def test_an_upsert_that_a_trigger_before_may_change(both: Differential) -> None:
     both.run(STATE, protocol="simple")
 
 
+def test_rows_that_a_trigger_may_change_are_not_noted(both: Differential) -> None:
+    changed = "WITH x AS (UPDATE watched SET note = note RETURNING id, note) INSERT INTO changed SELECT id + 1, note || 1 FROM x"
+    before = "WITH x AS (DELETE FROM stays RETURNING id, note) INSERT INTO watched SELECT id + 10, upper(note) FROM x"
+    both.refused(changed)
+    both.refused(before)
+
+
 def test_what_a_trigger_of_the_statement_changes_is_not_changed_twice(both: Differential) -> None:
     both.run("UPDATE watched SET city = 'changed before' WHERE id = 1")
     assert both.run(BEFORE["a trigger of the statement"]).sqlstate == "21000"
@@ -240,6 +247,11 @@ PARTITIONED = {
     "merged": "MERGE INTO stays s USING (VALUES (1, 1, '!'), (7, 2, 'seven')) v (id, ward, note) ON s.id = v.id AND s.ward = v.ward"
     " WHEN MATCHED THEN UPDATE SET note = s.note || v.note WHEN NOT MATCHED THEN INSERT (id, ward, note)"
     " VALUES (v.id, v.ward, upper(v.note))",
+    "moved to another partition, and noted": "WITH x AS (UPDATE stays SET ward = 1, note = note || '!' WHERE note ILIKE '%TWO%'"
+    " RETURNING id, ward, note, code) INSERT INTO patients (id, notes, city)"
+    " SELECT 900 + id, upper(note) || code, ward::text FROM x",
+    "deleted, and kept where a trigger drops some": "WITH x AS (DELETE FROM stays WHERE note > 'o' RETURNING *)"
+    " INSERT INTO changed (id, note) SELECT 400 + 100 * ward, concat(note, code) FROM x RETURNING id, upper(note), city",
 }
 
 

@@ -47,6 +47,24 @@ def test_no_update_of_one_row_is_lost(seeded: Clinic) -> None:
     assert sorted(notes[1:-1].split("><")) == sorted(f"{n}.{t}" for n in range(CLIENTS) for t in range(TIMES))
 
 
+def test_what_is_noted_of_an_update_is_what_it_has_made(seeded: Clinic) -> None:
+    noting = (
+        "WITH x AS (UPDATE patients SET notes = notes || %s WHERE id = 1 RETURNING id, notes)"
+        " INSERT INTO visits (patient_id, diagnosis, room) SELECT id, notes || '!', 'noted' FROM x"
+    )
+
+    def work(number: int) -> None:
+        with _connect(seeded, autocommit=True) as conn:
+            for _ in range(2):
+                assert conn.execute(noting, (f"<{number}>",)).rowcount == 1
+
+    _together(work)
+    with _connect(seeded) as conn:
+        rows = conn.execute("SELECT diagnosis FROM visits WHERE room = 'noted' ORDER BY length(diagnosis)").fetchall()
+        notes = str(conn.execute("SELECT notes FROM patients WHERE id = 1").fetchall()[0][0])
+    assert [str(noted) for (noted,) in rows] == [notes[: 3 * n] + "!" for n in range(1, 2 * CLIENTS + 1)]
+
+
 def test_clients_that_hold_locks_get_their_session_of_the_engine(seeded: Clinic) -> None:
     """There are fewer sessions than clients, all of which want the same two rows, in transactions."""
 

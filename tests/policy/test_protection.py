@@ -72,8 +72,14 @@ def test_what_is_masked_and_in_clear_yet_is_refused() -> None:
     assert visits.refused is None
     assert [c.label for c in seen.masked] == ["public.visits.mrn"]
     whole = replace(filling, tables=()).as_seen(frozenset({(("public", "patients", "ssn"), masked)}))
-    assert [(t.name, t.refused is not None) for t in whole.tables] == [("patients", True)]
+    assert [(t.name, t.refused is not None) for t in whole.tables if t.schema == "public"] == [("patients", True)]
     assert filling.as_seen(frozenset()).by_name["public", "patients"].refused is None
+
+
+def test_statistics_are_refused_to_those_who_see_masks() -> None:
+    masked = frozenset({(("public", "patients", "ssn"), Masked(read_show("null")))})
+    assert PROTECTION.as_seen(masked).by_name["pg_catalog", "pg_stats"].refused is not None
+    assert ("pg_catalog", "pg_stats") not in PROTECTION.as_seen(frozenset()).by_name
 
 
 def test_of_a_document_fields_are_masked_and_the_whole_where_a_rule_says_so() -> None:

@@ -91,7 +91,7 @@ def _of_case(spans: Spans, signatures: Signatures, body: Node) -> Iterator[tuple
         return
     for when in (only(node)[1] for node in body["args"]):
         try:
-            span = _between_when_and_then(spans, spans.at(location(when)))
+            span = condition_span(spans, spans.at(location(when)))
         except StatementRefused:
             return
         if not _may_be_asked(signatures, when["expr"], _NUMBERS):
@@ -129,8 +129,8 @@ def _may_be_asked(signatures: Signatures, node: Node, kept: frozenset[str]) -> b
     return True
 
 
-def _between_when_and_then(spans: Spans, when: int) -> tuple[int, int]:
-    """Return the span of a condition, in which other CASEs may stand; StatementRefused."""
+def condition_span(spans: Spans, when: int) -> tuple[int, int]:
+    """Return the span of the condition behind a WHEN, in which other CASEs may stand; StatementRefused."""
     i, depth = when + 1, 0
     while i < len(spans.tokens):
         name = spans.name(i)

@@ -71,11 +71,13 @@ def check_stored(write: Part, computed: frozenset[int], kept: frozenset[int] = f
 
 
 def check_searched(source: Part, computed: frozenset[int]) -> None:
-    """Go on where each computed value is looked for by the tag of a protected column, and nothing else is done with it."""
+    """Go on where each computed value is looked for by the tag of a protected column, or tested for NULL, and nothing else."""
     for number in computed:
         uses = [o for o in source.answer.occurrences if number in o.numbers]
         standing = [m for m in _references(source.statement.body) if m.get("number", 0) == number]
-        if not uses or len(uses) != len(standing) or any(not isinstance(o.use, Search) or o.number != number for o in uses):
+        if not uses or len(uses) != len(standing) or any(
+            not isinstance(o.use, Search | Nullness) or o.number != number for o in uses
+        ):
             raise Impossible("a computed value would be seen where nothing is protected")
 
 

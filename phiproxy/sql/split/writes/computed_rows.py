@@ -180,18 +180,18 @@ def add_write(
     stored: list[Stored],
     given_to: list[Given],
     *,
-    one_of: int | None = None,
+    one_of: range | None = None,
     shown: Sequence[Beside] = (),
 ) -> Composed:
     """Add the write of the chosen rows to a text, and return it.
 
-    ``one_of``: in WITH, where all columns of the target are listed in RETURNING; the number of its first column of the rest.
-    ``shown`` are the columns of the rest behind its values.
+    ``one_of``: in WITH, where all columns of the target are listed in RETURNING; the numbers of the columns of the rest that it is
+    given, in the order of its keys and values. ``shown`` are the columns of the rest behind its values.
     """
-    first = one_of or 1
+    first = one_of.start if one_of is not None else 1
     clauses, label, keys = write.clauses, quote_ident(write.target.label, always=True), row_keys(a, write.target)
     at = first + len(keys) + len(given_to)
-    rows = given_rows(changed, stored, range(first, at + sum(len(one.columns) for one in shown)))
+    rows = given_rows(changed, stored, one_of or range(first, at + sum(len(one.columns) for one in shown)))
     if write.kind == "DeleteStmt":
         changed.add("DELETE FROM ", clauses.relation, f" USING {rows}")
     else:

@@ -86,8 +86,9 @@ def computed_write(a: Analysis, spans: Spans, refusal: StatementRefused | ValueR
     changed, at, first = Composed(a.text, spans), a.statement.start, 1
     for one, values, of_one in zip(inner, given_to, stored, strict=True):
         changed.add((at, one.span[0]))
-        add_write(one.a, changed, one.spans, one.write, columns, values, one_of=first).add(" ")
-        at, first = one.span[1], first + len(of_one)
+        own = range(first, first + len(of_one))
+        add_write(one.a, changed, one.spans, one.write, columns, values, one_of=own).add(" ")
+        at, first = one.span[1], own.stop
     changed.add((at, a.statement.end))
     return composition_or_apart(
         a,

@@ -21,6 +21,8 @@ from phiproxy.sql.split.writes.computed_rows import computed_rows
 from phiproxy.sql.split.writes.computed_values import computed_values
 from phiproxy.sql.split.writes.conflicts import computed_conflicts
 from phiproxy.sql.split.writes.conflicts_of_query import computed_query_conflicts
+from phiproxy.sql.split.writes.decided_branches import decided_branches
+from phiproxy.sql.split.writes.inserted_from_write import inserted_from_write
 from phiproxy.sql.split.writes.inserted_rows import inserted_rows
 from phiproxy.sql.split.writes.merged_returning import computed_merge_returning
 from phiproxy.sql.split.writes.merged_rows import merged_rows
@@ -33,7 +35,13 @@ from phiproxy.sql.text.token_spans import Spans
 
 # The first that is possible is taken: those before lock fewer rows, or none.
 _Way = Callable[[Analysis, Spans, StatementRefused | ValueRefused], Split]
-_IN_WITH: tuple[_Way, ...] = (computed_over_write, computed_around_writes, computed_values_in_with, computed_write)
+_IN_WITH: tuple[_Way, ...] = (
+    computed_over_write,
+    computed_around_writes,
+    computed_values_in_with,
+    computed_write,
+    inserted_from_write,
+)
 _IN_PLACE = (
     "What is sealed in a document may not come to where the document is in clear, nor into a key. jsonb_set of a constant path, "
     "jsonb_build_object of constant names, ||, - and #- keep fields in place; a cast to text says that a value has no keys."
@@ -46,6 +54,7 @@ _WAYS: tuple[Callable[[Analysis, Spans, Written, StatementRefused | ValueRefused
     computed_proposals,
     computed_query_conflicts,
     inserted_rows,
+    decided_branches,
 )
 
 

@@ -264,7 +264,7 @@ def _insert(write: Written, spans: Spans) -> None:
         if any("A_Star" in m for output in outputs for m in messages(output["val"])):
             _check_leaves(target, names)
         for name, output in zip(names, outputs, strict=False):
-            write.query.append(given_value(target, name, output["val"], _output_span(spans, output)))
+            write.query.append(given_value(target, name, output["val"], output_span(spans, output)))
     else:
         _check_leaves(target, names)
     if write.clauses.conflict is not None:
@@ -274,7 +274,7 @@ def _insert(write: Written, spans: Spans) -> None:
             write.conflict.append(Given("", conflict["whereClause"], write.clauses.updated_where, protected=False))
 
 
-def _output_span(spans: Spans, output: Node) -> Span:
+def output_span(spans: Spans, output: Node) -> Span:
     """Return where an output of a query stands, without its name."""
     if "ParamRef" in output["val"]:
         start = location(output["val"]["ParamRef"])
