@@ -68,7 +68,7 @@ def pair(split_clinic: Clinic) -> Iterator[tuple[psycopg.Connection[tuple[object
 @pytest.fixture(scope="session")
 def all_twins(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
     """The extended clinic, seeded once for the whole run; the leak oracle at the end."""
-    with extended_site(postgres_server, tmp_path_factory.mktemp("twins")) as site, watched_twins(site) as found:
+    with extended_site(postgres_server, tmp_path_factory.mktemp("twins")) as site, watched_twins(site, of_many=True) as found:
         yield found
 
 
@@ -78,7 +78,7 @@ def all_split_twins(postgres_server: PostgresServer, tmp_path_factory: pytest.Te
     settings = "compute: {engine: embedded, limits: {sessions: 4}}\n"
     with (
         extended_site(postgres_server, tmp_path_factory.mktemp("split_twins"), settings=settings) as site,
-        watched_twins(site) as found,
+        watched_twins(site, of_many=True) as found,
     ):
         yield found
 
