@@ -71,6 +71,8 @@ MIN_LEASE = 5.0
 # Names of relations that statements had beside protected ones; of more than these all are asked for again.
 MAX_ASKED = 10_000
 MAX_FAREWELL = 3.0
+# Seconds. Who owns the registry's tables may have locked them for as long as he likes: a statement is refused then.
+MAX_LOCKED = 20.0
 
 
 @dataclass(slots=True)
@@ -271,7 +273,7 @@ class ServedDatabase:
         snapshot = self._read_last
         try:
             since = clock.now()
-            async with self._pool.connection() as conn:
+            async with asyncio.timeout(MAX_LOCKED), self._pool.connection() as conn:
                 fenced = since > self.announcements.fence.until
                 if fenced:
                     # Before anything is read: from here on DDL waits for this proxy again.
