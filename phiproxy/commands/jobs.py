@@ -23,7 +23,8 @@ from phiproxy.errors import ConfigError
 from phiproxy.jobs.display import display
 from phiproxy.jobs.kinds import abort, execute
 from phiproxy.jobs.records import OPEN, Job, Progress, add_job, find_job, set_job_state, stored_jobs
-from phiproxy.jobs.running import JobSite, is_worked_on
+from phiproxy.jobs.running import JobSite, end_work, is_worked_on
+from phiproxy.keys.authenticated_tables import Connection
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.policy.model import Policy
 
@@ -132,7 +133,7 @@ async def resume(config: Path, only: str | None, job_id: int, *, as_json: bool) 
 
 
 async def abort_job(config: Path, only: str | None, job_id: int) -> int:
-    """End a job for good. One that a process works on is taken back by that."""
+    """End a job for good. A process that works on it is told, and its sessions are ended where it does not answer."""
     configuration = load(config)
     policy = configuration.policy_of(only)
     async with job_site(configuration, policy) as site:
@@ -140,14 +141,25 @@ async def abort_job(config: Path, only: str | None, job_id: int) -> int:
         if job.state not in (*OPEN, "failed"):
             raise ConfigError(f"{job.subject} is {job.state} already")
         async with database(configuration.settings, policy) as conn:
-            worked_on = await is_worked_on(conn, job.id)
-        if worked_on:
-            await set_job_state(site.registry, job, "aborted")
-        else:
-            with display(as_json=False) as shown:
-                await abort(site, job, shown)
+            if await is_worked_on(conn, job.id):
+                await set_job_state(site.registry, job, "aborted")
+                await _end_work(site, conn, job)
+                job = await find_job(site.registry, job_id)
+        if job.state == "done":
+            raise ConfigError(f"{job.subject} came to its end before")
+        with display(as_json=False) as shown:
+            await abort(site, job, shown)
     sys.stdout.write(f"{job.subject} is aborted\n")
     return 0
+
+
+async def _end_work(site: JobSite, conn: Connection, job: Job) -> None:
+    """``end_work``; the job can be aborted once more where it raises."""
+    try:
+        await end_work(conn, job)
+    except ConfigError as error:
+        await set_job_state(site.registry, await find_job(site.registry, job.id), "failed", why=error.message)
+        raise
 
 
 def report_end(job: Job, *, as_json: bool) -> None:

@@ -77,6 +77,7 @@ async def abort(run: Run) -> None:
     site = run.site
     layout, catalog, rest = await columns_in(run, "sealed", "leaving")
     if rest:
+        await run.lock_tables({name[:2] for name in rest})
         look = look_at_fields if are_fields(rest) else partial(look_back, reorder=True)
         for table in (await look(run.conn, site.policy, layout, catalog, rest, site.schema)).tables:
             await short(run, table, "taking back what was added", take_back(table, columns_of(catalog, table)))

@@ -108,6 +108,7 @@ async def abort(run: Run) -> None:
     layout, catalog, rest = await columns_in(run, "clear", "filling")
     if not rest:
         return
+    await run.lock_tables({name[:2] for name in rest})
     imported = str if run.job.options.get("scheme") else None
     for table in (
         await look(

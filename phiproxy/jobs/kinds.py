@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
+import psycopg
+
 from phiproxy.errors import ConfigError, PhiproxyError
 from phiproxy.jobs import decrypt, encrypt, recrypt, reindex, respond
 from phiproxy.jobs.display import Display
@@ -51,12 +53,21 @@ async def execute(site: JobSite, job: Job, display: Display) -> Job:
 
 
 async def abort(site: JobSite, job: Job, display: Display) -> Job:
-    """Abort a job that no process works on, and take back what its kind takes back."""
+    """Abort a job that no process works on, and take back what its kind takes back.
+
+    One that is ``aborted`` already, and that its process may have left anywhere, is ``failed`` where that cannot be: it can be
+    aborted again.
+    """
     kind = kind_of(job)
-    async with running(site, job, display) as run:
-        run.ending = True
-        await kind.abort(run)
-        return await set_job_state(site.registry, job, "aborted")
+    try:
+        async with running(site, job, display) as run:
+            run.ending = True
+            await kind.abort(run)
+    except (PhiproxyError, psycopg.Error):
+        if job.state == "aborted":
+            await set_job_state(site.registry, job, "failed", why="what it has added could not be taken back")
+        raise
+    return job if job.state == "aborted" else await set_job_state(site.registry, job, "aborted")
 
 
 def kind_of(job: Job) -> JobKind:

@@ -267,6 +267,7 @@ async def abort(run: Run) -> None:
         if slot.state == "active":
             raise ConfigError(f"slot {slot.number} of {name} is searched by already", hint=f"phiproxy jobs resume {run.job.id}")
         tables = await read_tables(run.conn, run.site, layout, identity_of(layout, name))
+        await run.lock_tables({part.name for part in tables.parts})
         await refuse_unless_owner(run.conn, tables.parts)
         for column_name, parts in tables.families.items():
             for column in tables.columns[column_name].searched:

@@ -5,6 +5,7 @@ Whoever runs a job holds its advisory lock, and that of each table that it write
 
 import asyncio
 import hashlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,6 +32,9 @@ from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
 
 PAUSED_STEP: Final = 1.0
+ABORTED_STEP: Final = 0.2
+NOTICED_WITHIN: Final = 20.0
+"""Seconds in which a process that is at work finds out that its job is aborted, and takes back what it has added."""
 ACKNOWLEDGED_STEP: Final = 0.1
 TOLD_AFTER: Final = 20
 MOST_NAMED: Final = 20
@@ -301,7 +305,7 @@ async def running(site: JobSite, job: Job, display: Display) -> AsyncIterator[Ru
             raise ConfigError(f"another process is at work on {job.subject}")
         for each in (conn, reading):
             await each.execute(_SESSION)
-            await each.execute(f"SET application_name TO 'phiproxy job {job.id}'")
+            await each.execute(f"SET application_name TO '{_named(job)}'")
         as_replica = not options.get("fire_triggers") and await _become_replica(conn)
         throttle = Throttle(looks, limits_of(options), display.waits)
         await throttle.prepare()
@@ -323,6 +327,32 @@ async def is_worked_on(conn: Connection, job_id: int) -> bool:
     return True
 
 
+async def end_work(conn: Connection, job: Job) -> None:
+    """Return when no process works on a job that is aborted: it was given time to notice, and then its sessions were ended.
+
+    Of a process that was killed, or whose machine is gone, the server may go on with what that was at, or wait for it, for hours.
+    ConfigError where a session does not end.
+    """
+    query = (
+        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE application_name = %s"
+        " AND datname = pg_catalog.current_database() AND usename = CURRENT_USER"
+    )
+    for last in (False, True):
+        end = time.monotonic() + NOTICED_WITHIN
+        while time.monotonic() < end:
+            if not await is_worked_on(conn, job.id):
+                return
+            await asyncio.sleep(ABORTED_STEP)
+        if not last:
+            await rows_of(conn, query, _named(job))
+    raise ConfigError(f"a session of {job.subject} does not end on the server", hint=f"when it has: phiproxy jobs abort {job.id}")
+
+
+def _named(job: Job) -> str:
+    """Return the application_name of a job's sessions."""
+    return f"phiproxy job {job.id}"
+
+
 async def _become_replica(conn: Connection) -> bool:
     """Keep triggers from firing in this session; False where the role may not."""
     try:
@@ -342,4 +372,4 @@ def _lock_number(what: str) -> int:
     return int.from_bytes(digest, signed=True)
 
 
-__all__ = ["Aborted", "JobSite", "Kind", "Run", "Undone", "is_worked_on", "limits_of", "may_act_as", "running"]
+__all__ = ["Aborted", "JobSite", "Kind", "Run", "Undone", "end_work", "is_worked_on", "limits_of", "may_act_as", "running"]

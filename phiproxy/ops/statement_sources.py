@@ -22,15 +22,20 @@ Connection = psycopg.AsyncConnection[Any]
 STATEMENTS = "pg_stat_statements"
 
 # Lines of a log in text begin with whatever log_line_prefix says; those that go on begin with a tab.
-_SAID = re.compile(r"\bLOG:  (?:[0-9A-Z]{5}: )?(?:duration: [\d.]+ ms  )?(?:statement|execute [^:]*): (?P<text>.*)", re.DOTALL)
-_BEGINS = re.compile(r"\b(?:DEBUG[1-5]?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC|DETAIL|HINT|STATEMENT|CONTEXT|QUERY|LOCATION):  ")
+# Rows that are fetched later, of a portal, are no other execution.
+_SAID = re.compile(
+    r"LOG:  (?:[0-9A-Z]{5}: )?(?:duration: [\d.]+ ms  )?(?:statement|execute (?!fetch from ).*?): (?P<text>.*)", re.DOTALL
+)
+_SEVERITY = "DEBUG[1-5]?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC"
+_BEGINS = re.compile(rf"\b(?:{_SEVERITY}|DETAIL|HINT|STATEMENT|CONTEXT|QUERY|LOCATION|BACKTRACE):  ")
 # ``date '2001-01-01'`` is ``date $1`` in pg_stat_statements, which is no SQL.
 _TYPED = re.compile(
     r"\b(date|timestamptz|timestamp(?:\s+with(?:out)?\s+time\s+zone)?|timetz|time(?:\s+with(?:out)?\s+time\s+zone)?|interval|uuid|inet|numeric"
     r"|jsonb?|bool(?:ean)?|text)\s+(\$\d+)",
     re.IGNORECASE,
 )
-_DATABASE_COLUMN, _MESSAGE_COLUMN, _FEWEST_COLUMNS = 2, 13, 23
+_DATABASE_COLUMN, _SEVERITY_COLUMN, _MESSAGE_COLUMN = 2, 11, 13
+_LONGEST_FIELD = 1 << 30  # of a log in CSV: PostgreSQL takes no longer text
 
 
 async def statements_of(conn: Connection, source: str) -> Counter[bytes]:
@@ -43,12 +48,12 @@ async def statements_of(conn: Connection, source: str) -> Counter[bytes]:
 def _of_file(path: Path, database: str) -> Counter[bytes]:
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file (SOURCE is pg_stat_statements, or a log file of the server's)")
-    with path.open(encoding="utf-8", errors="replace", newline="") as log:
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as log:  # a statement may have a carriage return
         return Counter(text.encode() for text in logged(log, database))
 
 
 async def _of_extension(conn: Connection) -> Counter[bytes]:
-    """Read what pg_stat_statements has of this database."""
+    """Read what pg_stat_statements has of this database, but for what functions and COPY have sent themselves."""
     async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
         query = (
             "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
@@ -60,8 +65,10 @@ async def _of_extension(conn: Connection) -> Counter[bytes]:
             raise ConfigError("this database has no extension pg_stat_statements", hint="CREATE EXTENSION pg_stat_statements;")
         await cursor.execute(
             sql.SQL(
-                "SELECT query, pg_catalog.sum(calls)::int8 FROM {} WHERE dbid = (SELECT oid FROM pg_catalog.pg_database"
-                " WHERE datname = pg_catalog.current_database()) GROUP BY 1"
+                "SELECT query, pg_catalog.sum(calls)::int8 FROM {} s WHERE dbid = (SELECT oid FROM pg_catalog.pg_database"
+                " WHERE datname = pg_catalog.current_database()) AND query IS NOT NULL"
+                # Which an extension that was not updated since PostgreSQL 13 does not say.
+                " AND coalesce((pg_catalog.to_jsonb(s)->>'toplevel')::bool, true) GROUP BY 1"
             ).format(sql.Identifier(found[0], STATEMENTS))
         )
         counts: Counter[bytes] = Counter()
@@ -81,19 +88,30 @@ def logged(lines: Iterable[str], database: str) -> Iterator[str]:
     ``2026-11-27 12:00:00 UTC [7] LOG:  execute s1: SELECT 1`` gives ``SELECT 1``; ``duration: … parse`` and ``bind`` lines, which
     tell of the same execution, give nothing.
     """
+    csv.field_size_limit(_LONGEST_FIELD)
     iterator = iter(lines)
     first = next(iterator, "")
     everything = _chained(first, iterator)
     if first.startswith("{"):
         messages = _of_json(everything, database)
-    elif len(next(csv.reader(StringIO(first)), [])) >= _FEWEST_COLUMNS:
+    elif _is_csv(first):
         messages = _of_csv(everything, database)
     else:
         messages = _of_text(everything)
     for message in messages:
-        said = _SAID.search(message)
+        begin = _BEGINS.search(message)  # what a value has further on is no message
+        said = _SAID.match(message, begin.start()) if begin is not None else None
         if said is not None:
             yield said["text"].strip()
+
+
+def _is_csv(first: str) -> bool:
+    """Tell whether a log's first line is of CSV: of a statement of several lines it has the columns before that."""
+    try:
+        columns = next(csv.reader(StringIO(first)), [])
+    except csv.Error:
+        return False
+    return len(columns) > _SEVERITY_COLUMN and re.fullmatch(_SEVERITY, columns[_SEVERITY_COLUMN]) is not None
 
 
 def _chained(first: str, others: Iterator[str]) -> Iterator[str]:
@@ -113,8 +131,8 @@ def _of_json(lines: Iterable[str], database: str) -> Iterator[str]:
 
 def _of_csv(lines: Iterable[str], database: str) -> Iterator[str]:
     for row in csv.reader(lines):
-        if len(row) >= _FEWEST_COLUMNS and row[_DATABASE_COLUMN] == database:
-            yield f"{row[_MESSAGE_COLUMN - 2]}:  {row[_MESSAGE_COLUMN]}"
+        if len(row) > _MESSAGE_COLUMN and row[_DATABASE_COLUMN] == database:
+            yield f"{row[_SEVERITY_COLUMN]}:  {row[_MESSAGE_COLUMN]}"
 
 
 def _of_text(lines: Iterable[str]) -> Iterator[str]:

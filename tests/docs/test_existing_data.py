@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.padding import PKCS7
 
 from tests.docs.pages import Page, Shell
 from tests.docs.reader import application, reading
@@ -44,14 +48,33 @@ def test_into_a_new_database(shell: Shell) -> None:
 
 
 def test_observe(shell: Shell) -> None:
-    """From a log before there is a registry, and behind a proxy that serves the table as it is."""
-    shell.run("export PHIPROXY_SERVICE_PASSWORD=change-me-proxy\n")
+    """From a log before there is a registry, and behind a proxy that serves the table as it is; then AES-ECB is taken over."""
+    key = secrets.token_bytes(16)
+    shell.run(f"export PHIPROXY_SERVICE_PASSWORD=change-me-proxy KEY={key.hex()}\n")
+    cards_in_ecb(shell, key)
     shell.run("echo \"12:00 LOG:  statement: SELECT id FROM patients WHERE notes LIKE '%seen%'\" >postgresql.log\n")
     printed = shell.walk(PAGE.section("Observe"))
     assert "refused          1  SELECT id FROM patients WHERE notes LIKE ?\n" in printed
     assert re.search(r"column left in clear +public\.patients\.notes", printed)
     through = "psql postgresql://clinic_app:change-me-app@127.0.0.1:6432/clinic -Atc"
     assert shell.run(f"{through} \"SELECT count(*) FROM patients WHERE notes LIKE '%seen%'\"") == "500\n"
+    shell.run('psql -qc "GRANT clinic_app TO phiproxy; GRANT SET ON PARAMETER session_replication_role TO phiproxy"\n')
+    assert shell.walk(PAGE.section("What another scheme has encrypted")).endswith("\nAnn 1\n")
+    shell.run('psql -qc "REVOKE SET ON PARAMETER session_replication_role FROM phiproxy"\n')
+
+
+def cards_in_ecb(shell: Shell, key: bytes) -> None:
+    """A table of card numbers that its application has encrypted, which the policy lists."""
+    padder, cipher = PKCS7(128).padder(), Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    card = base64.b64encode(cipher.update(padder.update(b"4111111111111111") + padder.finalize()) + cipher.finalize()).decode()
+    shell.run(
+        'psql -qc "SET ROLE clinic_app; CREATE TABLE cards (id int PRIMARY KEY, holder text, number text);'
+        f" INSERT INTO cards VALUES (1, 'Ann 1', '{card}'); GRANT SELECT, UPDATE ON cards TO phiproxy\"\n"
+    )
+    policy = shell.directory / "policy.yaml"
+    policy.write_text(
+        f"{policy.read_text()}  public.cards:\n    columns:\n      number: {{type: text, indexes: [number], distinct: 1000000}}\n"
+    )
 
 
 def test_encrypt_in_place(shell: Shell) -> None:

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import os
 import random
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +29,7 @@ from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.harness.waiting import until
-from tests.integration.job_at_work import gone_on_with, killed_at_each_step, let_go, started
+from tests.integration.job_at_work import gone_on_with, jobs_of, killed_at_each_step, let_go, listed, started
 
 pytestmark = pytest.mark.timeout(1200)  # each is of several jobs, one after the other
 
@@ -278,6 +279,13 @@ def test_a_transaction_that_does_not_end(postgres_server: PostgresServer, tmp_pa
             done = run_cli("encrypt", "--attempts", "1", "-c", str(site.config), env=site.env)
             assert (done.returncode, "have transactions or statements that do not end" in done.stderr) == (1, True)
             assert rows_of(site.proxy_dsn, ALL) == before
+        another = started(site, "encrypt", "--rate", "10")
+        until(lambda: bool([job for job in listed(site) if job["id"] == 2 and job["phase"]]), "another job has the table", 400)
+        refused = run_cli("jobs", "abort", "1", "-c", str(site.config), env=site.env)
+        assert "another job is at work on public.patients" in refused.stderr, "what it needs is not taken back"
+        another.kill()
+        let_go(site)
+        site.cli("jobs", "abort", "2")
         with psycopg.connect(site.sealed_dsn) as holder:
             holder.execute("SELECT FROM patients")
             gone_on_with(site, "1", "others hold a lock")
@@ -291,10 +299,10 @@ def test_a_transaction_that_does_not_end(postgres_server: PostgresServer, tmp_pa
             holder.execute("SELECT FROM patients")
             back = ("decrypt", "public.patients", "--reorder", "--attempts", "1", "-c", str(site.config))
             assert run_cli(*back, env=site.env).returncode == 1
-            gone_on_with(site, "2", "others hold a lock")
+            gone_on_with(site, "3", "others hold a lock")
             assert rows_of(site.proxy_dsn, ALL) == before
         assert raw_columns(site) == raw, "nothing half done on the way back"
-        gone_on_with(site, "2")
+        gone_on_with(site, "3")
         named = "SELECT id, ssn, name, born, score, city FROM patients ORDER BY id"
         assert rows_of(site.sealed_dsn, named) == before
 
@@ -315,14 +323,15 @@ def test_aborted_encrypted_and_decrypted(postgres_server: PostgresServer, tmp_pa
                 assert conn.execute("DELETE FROM patients WHERE id = 9999 RETURNING *").fetchall()[0][1] == "x!"
                 with conn.cursor().copy("COPY patients TO STDOUT") as copy:
                     assert all(bytes(line).count(b"\t") == 5 for line in copy)
+            os.kill(job.process.pid, signal.SIGSTOP)  # its machine is gone, and the server has not noticed
+            site.proxy.terminate()
+            site.proxy.start()  # in this state too
+            assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
+            site.cli("jobs", "abort", "1")
+            assert raw_columns(site) == columns
+            assert jobs_of(site) == [("1", "aborted")]
         finally:
             job.kill()
-        site.proxy.terminate()
-        site.proxy.start()  # in this state too
-        assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
-        let_go(site)
-        site.cli("jobs", "abort", "1")
-        assert raw_columns(site) == columns
         site.cli("encrypt")
         assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
         the_way_back(site, rows)

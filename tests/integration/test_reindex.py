@@ -14,8 +14,8 @@ from psycopg import sql
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
-from tests.integration.filled_site import ATTACHED, Application, filled_site, findings, indexes, raw, slots
-from tests.integration.job_at_work import done_despite, killed
+from tests.integration.filled_site import ATTACHED, Application, filled_site, findings, indexes, raw, same, slots
+from tests.integration.job_at_work import done_despite, killed, killed_at_each_step
 
 pytestmark = pytest.mark.timeout(1200)  # each is of several jobs, one after the other
 
@@ -131,3 +131,25 @@ def a_new_index_on_a_filled_column(site: Site) -> None:
     assert findings(site, "index", "guard") == [("ok", "guards and tag indexes are there")]
     done = run_cli("reindex", "public.patients.ssn", "-c", str(site.config), env=site.env)
     assert "no index waits for values to be rewritten" in done.stderr
+
+
+def test_killed_at_each_step(site: Site) -> None:
+    """kill -9: searches answer after each, what is stored is as it was, and the same job goes on. Then ``recrypt``."""
+    before = indexes(site)
+
+    def as_before() -> None:
+        same(site)
+        with psycopg.connect(site.proxy_dsn) as conn:
+            assert conn.execute("SELECT id FROM patients WHERE ssn = '900000042'").fetchall() == [(42,)]
+
+    steps = killed_at_each_step(site, ["keys", "rotate", "--index", "public.patients.ssn"], between=as_before)
+    assert {step.partition(" ")[0] for step in steps} >= {"filling", "searching", "dropping"}
+    assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "dropped"), (1, "@", 2, "active")]
+    assert indexes(site) == {name: text.replace("ssn, 13, 16", "ssn, 29, 16") for name, text in before.items()}
+    assert raw(site, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
+    site.cli("keys", "rotate")
+    assert "sealing anew" in killed_at_each_step(site, ["recrypt"], between=as_before)
+    keys = " UNION ".join(f"SELECT substring({column}, 6, 4) FROM patients" for column in ("mrn", "ssn", "note"))
+    assert raw(site, f"SELECT count(*) FROM ({keys}) k (id) WHERE id IS NOT NULL") == [(2,)], "those that write"
+    assert findings(site) == []
+    as_before()

@@ -21,9 +21,9 @@ from psycopg import sql
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
-from tests.integration.filled_site import PERSONS, Application, filled_site, findings, raw, slots
+from tests.integration.filled_site import PERSONS, Application, filled_site, findings, raw, same, slots
 from tests.integration.filled_site import ROWS as FILLED
-from tests.integration.job_at_work import done_despite, killed
+from tests.integration.job_at_work import done_despite, killed, killed_at_each_step
 from tests.keys.providers.parts import SOFTHSM, Part, aws_credentials, kms, kms_part, vault_part
 from tests.keys.providers.vault_server import VaultServer
 
@@ -122,6 +122,32 @@ def a_local_kek(site: Site) -> None:
     site.proxy.start()
     with psycopg.connect(site.proxy_dsn) as conn:
         assert conn.execute("SELECT id FROM patients WHERE ssn = '900000042'").fetchall() == [(42,)]
+
+
+def test_killed_at_each_step(site: Site) -> None:
+    """kill -9: after each all is as it was, and the same job goes on; at its end nothing is under the KEK's old key."""
+    arguments = ["respond", "--kek", "local:kek.json", "--reason", "a test", "--report", str(site.directory)]
+    before = data_keys(site)
+    run_cli(*arguments, "-c", str(site.config), env=site.env)  # the file is another one: proxies are to read it
+    site.proxy.terminate()
+    site.proxy.start()
+
+    def as_before() -> None:
+        same(site)
+        with psycopg.connect(site.proxy_dsn) as conn:
+            assert conn.execute("SELECT id FROM patients WHERE ssn = '900000042'").fetchall() == [(42,)]
+
+    steps = killed_at_each_step(site, arguments, between=as_before)
+    assert {step.partition(" ")[0] for step in steps} >= {"filling", "sealing", "searching", "clearing"}
+    after = data_keys(site)
+    assert {after[key] for key in before} == {"retired"}
+    assert in_use(site) <= {key for key, state in after.items() if state == "active"}
+    for identity in ("c:public.patients.ssn", "d:mrn"):
+        assert slots(site, identity) == [(0, "@", 1, "dropped"), (1, "@", 2, "active")]
+    assert raw(site, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
+    assert "a test" in incident(site)
+    assert findings(site) == []
+    as_before()
 
 
 SMALL = """\
