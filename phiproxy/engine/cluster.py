@@ -18,7 +18,7 @@ import structlog
 from phiproxy.engine import locked_down
 from phiproxy.engine.access import ADMINISTRATOR, ROLE, Access, random_credentials
 from phiproxy.engine.databases import connect
-from phiproxy.engine.directory import Directory, make_directory
+from phiproxy.engine.directory import Directory, make_directory, remove_abandoned
 from phiproxy.errors import ConfigError, PhiproxyError
 from phiproxy.policy.settings import Compute
 from phiproxy.postgres import binaries, postmaster
@@ -36,6 +36,8 @@ _SAID = 4096
 WATCHED_EVERY = 0.2
 # How often these are ended until they are gone.
 _ORPHANS = 250
+# Seconds. What was computed at when its proxy was killed may outlive it by a moment, and be in use when the next one starts.
+SWEPT_EVERY = 5.0
 _HBA = f"""\
 local all {ADMINISTRATOR} scram-sha-256
 local all {ROLE} scram-sha-256
@@ -57,7 +59,7 @@ class Cluster:
         self._bindir: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._output = _Output()
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._password = secrets.token_urlsafe(24)
         self._credentials = random_credentials()
         self.starts = 0
@@ -84,14 +86,15 @@ class Cluster:
         except BaseException:
             await self.stop()
             raise
-        self._watching = asyncio.get_running_loop().create_task(self._watch(), name="watch the engine")
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._watch(), name="watch the engine"), loop.create_task(self._sweep(), name="sweep")]
 
     async def stop(self) -> None:
         """End it and remove its files; may be called twice."""
-        watching, self._watching = self._watching, None
-        if watching is not None:
-            watching.cancel()
-            await asyncio.wait([watching])
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait([task])
         await self._end()
         for directory in (self._directory, self._programs):
             if directory is not None:
@@ -206,6 +209,14 @@ class Cluster:
                     wait = min(max(2 * wait, FIRST_WAIT), LONGEST_WAIT)
                     reason = error.message if isinstance(error, PhiproxyError) else error.strerror
                     log.error("the engine does not start again", why=reason, seconds=wait)
+
+    async def _sweep(self) -> None:
+        """Remove what others have left behind, beside its own directories, until this is cancelled."""
+        parents = {directory.path.parent for directory in (self._directory, self._programs) if directory is not None}
+        while True:
+            await asyncio.sleep(SWEPT_EVERY)
+            for parent in parents:
+                await asyncio.to_thread(remove_abandoned, parent)
 
     async def _again(self) -> None:
         assert self._directory is not None

@@ -1,4 +1,4 @@
-"""Where the embedded engine's files are: a fresh directory in memory or on disk, wiped at the end, or by the next one that starts.
+"""Where the embedded engine's files are: a fresh directory in memory or on disk, wiped at the end, or by another one that runs.
 
 What is held while a directory is in use is a lock on a file in it. Every process of the engine inherits it, so that a directory is
 left behind only when none of them lives any longer, whatever became of the proxy.
@@ -73,8 +73,10 @@ def make_directory(configured: Path | None, who: Runner, room: int) -> Directory
     if len(str(path).encode()) > _LONGEST:
         path.rmdir()
         raise ConfigError(f"compute.directory: {parent} is too long for the name of a socket in it")
-    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    # Under its name it is locked from the first moment: others look for what nobody has locked.
+    lock = os.open(path / "unlocked", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.rename(path / "unlocked", path / "lock")
     who.own(path)
     return Directory(path, lock)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from phiproxy.engine.access import Access
 from phiproxy.engine.starting import running_engine
 from phiproxy.policy.settings import Compute
+from phiproxy.postgres import binaries
 from tests.engine.both import Both, compute
 from tests.harness.server import PostgresServer
 
@@ -40,6 +43,15 @@ SELECT n, 'Name' || n % 13, 'F' || n, '1950-01-01'::date + n * 100, 'c' || n % 7
   FROM generate_series(1, 40) n;
 INSERT INTO patients (id, age) VALUES (99, 18);
 """
+
+
+@pytest.fixture
+def parent() -> Iterator[Path]:
+    """Where no other engine's directories are, which would be swept by others."""
+    path = Path(tempfile.mkdtemp(prefix="phiproxy-parent-", dir=binaries.roomy_directory(binaries.runner())))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
 
 
 class Running:

@@ -227,7 +227,7 @@ from phiproxy.engine.starting import running_engine
 from tests.engine.both import compute
 
 async def main():
-    async with running_engine(compute(), major=int(sys.argv[1])) as access:
+    async with running_engine(compute(directory=sys.argv[2]), major=int(sys.argv[1])) as access:
         print(access.directory, flush=True)
         await asyncio.sleep(600)
 
@@ -235,8 +235,8 @@ asyncio.run(main())
 """
 
 
-async def test_a_proxy_that_is_killed_takes_it_along_and_the_next_wipes_its_files(server_major: int) -> None:
-    command = [sys.executable, "-c", PROXY, str(server_major)]
+async def test_a_proxy_that_is_killed_takes_it_along_and_the_next_wipes_its_files(server_major: int, parent: Path) -> None:
+    command = [sys.executable, "-c", PROXY, str(server_major), str(parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
         assert proxy.stdout is not None
         directory = next(Path(line.strip()) for line in proxy.stdout if line.startswith("/"))
@@ -244,10 +244,26 @@ async def test_a_proxy_that_is_killed_takes_it_along_and_the_next_wipes_its_file
         proxy.kill()
     await until(lambda: has_ended(postmaster), "it lives on")
     assert directory.exists()
-    cluster = Cluster(compute(), major=server_major)
+    cluster = Cluster(compute(directory=str(parent)), major=server_major)
     await cluster.start()
     try:
-        assert not directory.exists()
+        await until(lambda: not directory.exists(), "its files are left")  # its last process may still end
+    finally:
+        await cluster.stop()
+
+
+async def test_what_is_left_behind_by_one_that_still_ended_when_it_started_is_removed(
+    server_major: int, parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SWEPT_EVERY", 0.05)
+    cluster = Cluster(compute(directory=str(parent)), major=server_major)
+    await cluster.start()
+    try:
+        left = make_directory(parent, binaries.runner(), 0)
+        await asyncio.sleep(0.2)
+        assert left.path.exists()
+        os.close(left.lock)
+        await until(lambda: not left.path.exists(), "it is left")
     finally:
         await cluster.stop()
 

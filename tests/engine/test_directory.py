@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,14 +19,6 @@ from phiproxy.postgres import binaries
 from phiproxy.postgres.binaries import Runner
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
-
-
-@pytest.fixture
-def parent() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="phiproxy-parent-", dir=binaries.roomy_directory(binaries.runner())))
-    path.chmod(0o711)
-    yield path
-    shutil.rmtree(path)
 
 
 def test_it_is_fresh_and_nobody_else_s(parent: Path) -> None:
