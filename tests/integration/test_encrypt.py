@@ -323,6 +323,8 @@ def test_aborted_encrypted_and_decrypted(postgres_server: PostgresServer, tmp_pa
                 assert conn.execute("DELETE FROM patients WHERE id = 9999 RETURNING *").fetchall()[0][1] == "x!"
                 with conn.cursor().copy("COPY patients TO STDOUT") as copy:
                     assert all(bytes(line).count(b"\t") == 5 for line in copy)
+            # Not within the short locks before: nobody could read the table then, until it goes on.
+            until(lambda: bool(listed(site)[-1]["phase"]), "rows are filled", 400)
             os.kill(job.process.pid, signal.SIGSTOP)  # its machine is gone, and the server has not noticed
             site.proxy.terminate()
             site.proxy.start()  # in this state too
