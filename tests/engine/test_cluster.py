@@ -36,7 +36,9 @@ from tests.net.serving import until
 
 Server = psycopg.Connection[tuple[object, ...]]
 COUNT = Rest((b"SELECT count(*) FROM ", b" AS p (n)"), (Column(25),))
-ENDLESS = Rest((b"SELECT count(*) FROM ", b" AS p (n), generate_series(1, 1000000000) g WHERE n || g = ''"), (Column(25),))
+# It keeps no rows: in files of its own they would come to the limit of these sooner or later.
+_NUMBERS = b" AS p (n), LATERAL (SELECT generate_series(1, 1000000000) WHERE n IS NOT NULL) g (g) WHERE n || g = ''"
+ENDLESS = Rest((b"SELECT count(*) FROM ", _NUMBERS), (Column(25),))
 ROW = data_row([b"PHI-planted"])
 
 
