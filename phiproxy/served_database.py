@@ -71,8 +71,9 @@ MIN_LEASE = 5.0
 # Names of relations that statements had beside protected ones; of more than these all are asked for again.
 MAX_ASKED = 10_000
 MAX_FAREWELL = 3.0
-# Seconds. Who owns the registry's tables may have locked them for as long as he likes: a statement is refused then.
-MAX_LOCKED = 20.0
+# Seconds. Who owns the registry's tables may have locked them for as long as he likes: a statement is refused then. By the proxy's
+# own clock: a machine that gives it no turn for as long has statements refused too.
+MAX_LOCKED = 60.0
 
 
 @dataclass(slots=True)

@@ -362,7 +362,7 @@ def test_locks_on_the_registry_keep_no_proxy_from_ending(bench: Bench) -> None:
     with psycopg.connect(bench.site.server.dsn(bench.site.sealed)) as conn:
         conn.execute(f"LOCK TABLE {', '.join(f'phiproxy.{name}' for name in (*TABLES, 'proxy'))} IN ACCESS EXCLUSIVE MODE".encode())
         # What was read last is relied on for a while; from then on a statement says why nothing newer is known, and does not hang.
-        until(lambda: bench.says("SELECT 1") == "57P03", "statements are not refused")
+        until(lambda: bench.says("SELECT 1") == "57P03", "statements are not refused", 300)
         process = bench.site.proxy.process
         assert process is not None
         process.send_signal(signal.SIGTERM)
