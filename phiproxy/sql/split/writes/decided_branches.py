@@ -6,7 +6,7 @@ computed first, as one text that is NULL or not, and the write with that in its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -91,19 +91,20 @@ def _values_or_rows(a: Analysis, spans: Spans, write: Written, refusal: Statemen
 def _decided(spans: Spans, signatures: Signatures, node: Node) -> Iterator[Decided]:
     """Yield what given values decide in an expression that draws, of branches that are not in branches."""
     kind, body = only(node)
-    if kind == "CoalesceExpr":
-        yield from _of_coalesce(spans, signatures, body)
-    elif kind == "CaseExpr" and "arg" not in body and is_drawn(body):
-        yield from _of_case(spans, signatures, body)
-    elif kind == "FuncCall":
-        inner = body.get("args", ())
-    elif kind == "TypeCast":
-        inner = (body["arg"],)
-    elif kind == "A_Expr" and body["kind"] == "AEXPR_OP":
-        inner = [body[side] for side in ("lexpr", "rexpr") if side in body]
-    if kind in ("FuncCall", "TypeCast", "A_Expr"):
-        for one in inner:
-            yield from _decided(spans, signatures, one)
+    inner: Sequence[Node] = ()
+    match kind:
+        case "CoalesceExpr":
+            yield from _of_coalesce(spans, signatures, body)
+        case "CaseExpr" if "arg" not in body and is_drawn(body):
+            yield from _of_case(spans, signatures, body)
+        case "FuncCall":
+            inner = body.get("args", ())
+        case "TypeCast":
+            inner = (body["arg"],)
+        case "A_Expr" if body["kind"] == "AEXPR_OP":
+            inner = [body[side] for side in ("lexpr", "rexpr") if side in body]
+    for one in inner:
+        yield from _decided(spans, signatures, one)
 
 
 def _of_coalesce(spans: Spans, signatures: Signatures, body: Node) -> Iterator[Decided]:
