@@ -38,6 +38,6 @@ def split_statement(
         if parts is not None or waiting is not None:
             return parts
         parts = split_with_write(statement, text, context, refusal)
-        return dataclasses.replace(parts, beside_drawn=beside_drawn(statement.body)) if parts is not None else None
-    parts = split_write(statement, text, context, refusal, waiting)
+    else:
+        parts = split_write(statement, text, context, refusal, waiting)
     return dataclasses.replace(parts, beside_drawn=beside_drawn(statement.body)) if parts is not None else None

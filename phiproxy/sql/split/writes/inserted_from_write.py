@@ -136,7 +136,7 @@ def _returned(inner: InnerWrite) -> Iterator[tuple[str, str]]:
         raise Impossible("it returns nothing, or rows as they were before")
     own, names = [c.name for c in visible_columns(target.relation)], set[str]()
     for result in (only(node)[1] for node in clause["exprs"]):
-        fields = strings(result["val"].get("ColumnRef", {}).get("fields")) if "ColumnRef" in result["val"] else []
+        fields = _fields(result["val"])
         known = len(fields) == 1 or fields[:-1] == [target.label]
         if known and fields[-1:] == ["*"]:
             shown = [(name, name) for name in own]
@@ -157,7 +157,7 @@ def _outputs(
     listed = [only(node)[1]["name"] for node in body.get("cols", ())]
     found = list[_Output]()
     for result in (only(node)[1] for node in body["selectStmt"]["SelectStmt"]["targetList"]):
-        fields = strings(result["val"].get("ColumnRef", {}).get("fields")) if "ColumnRef" in result["val"] else []
+        fields = _fields(result["val"])
         span = output_span(spans, result)
         if fields[-1:] == ["*"]:
             if fields[:-1] not in ([], [label]):
@@ -182,8 +182,13 @@ def _is_computed(one: _Output, into: Target, target: Target, label: str, returne
     return one.node is None or as_operand(one.node) is None
 
 
+def _fields(node: Node) -> list[str]:
+    """Return the names that a column reference is made of; none of any other node."""
+    return strings(node["ColumnRef"]["fields"]) if "ColumnRef" in node else []
+
+
 def _name(node: Node, label: str) -> str:
-    fields = strings(node.get("ColumnRef", {}).get("fields")) if "ColumnRef" in node else []
+    fields = _fields(node)
     return fields[-1] if len(fields) == 1 or fields[:-1] == [label] else ""
 
 
