@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from phiproxy.errors import ConfigError
-from phiproxy.keys.watermark import Watermark
+from phiproxy.keys.counter_file import Watermark
 
 ANCHOR, OTHER = "reg1-" + "a" * 64, "reg1-" + "b" * 64
 

@@ -23,9 +23,9 @@ from psycopg.rows import TupleRow
 from phiproxy.crypto.envelope import frame
 from phiproxy.errors import NotAuthentic
 from phiproxy.keys.authenticated_tables import AUTHENTICATED, AuthenticatedTable, Connection, Read, of_key, read_rows
+from phiproxy.keys.counter_file import Watermark
 from phiproxy.keys.manifest import Counter, Manifest, RegistryKey, Row, parse_label, row_text
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.watermark import Watermark
 from phiproxy.policy.registry_layout import Layout
 
 # Who can write the registry can make up rows without end; what was told of them is remembered up to here.

@@ -24,9 +24,9 @@ from phiproxy.keys.layout_rows import verified_layout
 from phiproxy.keys.manifest import Row
 from phiproxy.keys.new_tenants import ensure_root
 from phiproxy.keys.registry import Registry, view_data_keys, view_roots
+from phiproxy.keys.registry_verification import Change, Fault, Trust
 from phiproxy.keys.rotation import rotate_root
 from phiproxy.keys.slots import next_slot
-from phiproxy.keys.trust import Change, Fault, Trust
 from phiproxy.policy.registry_layout import Layout
 from tests.harness.server import PostgresServer
 from tests.keys.fakes import DEPLOYMENT, TABLES, FakeProvider, Site
