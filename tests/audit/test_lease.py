@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from phiproxy.audit import group_commit, lease, open_file
+from phiproxy.audit import group_commit, lease, open_log_file
 from phiproxy.audit.committer import Committer
 from phiproxy.audit.destinations import Forwarder, StandardOutput
 from phiproxy.audit.group_commit import AuditLog

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phiproxy.audit import open_file
+from phiproxy.audit import open_log_file
 from phiproxy.audit.log_files import LogFiles, Rotation, Writer
 from phiproxy.audit.reading import left_behind, records
 from tests.audit.test_verify import SIGNER, Clock, execution, log, verified

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from phiproxy.audit import log_files, open_file
-from phiproxy.audit.open_file import CHECKPOINTS, HASHES, RECORDS, compress
+from phiproxy.audit import log_files, open_log_file
+from phiproxy.audit.open_log_file import CHECKPOINTS, HASHES, RECORDS, compress
 from phiproxy.audit.prune import prunable, prune
 from phiproxy.audit.reading import StoredFile, left_behind, record_of, records, stored_files
 from phiproxy.audit.records import line_of

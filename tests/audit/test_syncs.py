@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from phiproxy.audit import open_file, syncs
+from phiproxy.audit import open_log_file, syncs
 from phiproxy.audit.committer import Committer
 from phiproxy.audit.log_files import LogFiles
-from phiproxy.audit.open_file import SYNCS, OpenFile
+from phiproxy.audit.open_log_file import SYNCS, OpenFile
 from phiproxy.audit.reading import records
 from phiproxy.audit.syncs import Syncs
 from tests.audit.test_verify import Clock, execution, log, verified

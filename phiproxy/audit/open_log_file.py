@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from phiproxy.audit.checkpoints import Checkpoint, Signer
 from phiproxy.audit.lease import Lease
-from phiproxy.audit.merkle import Tree
+from phiproxy.audit.merkle_hash_tree import Tree
 
 RECORDS, COMPRESSED, HASHES, CHECKPOINTS = ".jsonl", ".jsonl.gz", ".hashes", ".checkpoints"
 SYNCS: Final = 2

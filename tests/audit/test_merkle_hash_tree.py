@@ -4,7 +4,7 @@ import pymerkle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.audit.merkle import EMPTY_ROOT, Tree, leaf_hash, root_of
+from phiproxy.audit.merkle_hash_tree import EMPTY_ROOT, Tree, leaf_hash, root_of
 
 # The leaves and roots of RFC 6962's reference implementation (certificate-transparency, merkletree tests).
 LEAVES = ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
