@@ -12,7 +12,7 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.sql.context import Analysis, Context, Query
 from phiproxy.sql.expressions.expression import query
-from phiproxy.sql.expressions.taint import checked_uses
+from phiproxy.sql.expressions.repeated_in_clear import checked_uses
 from phiproxy.sql.expressions.user_types import find_types, note_declared
 from phiproxy.sql.expressions.values_columns import settle
 from phiproxy.sql.pg_errors.replaced_views import check_in_clear

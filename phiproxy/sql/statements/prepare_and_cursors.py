@@ -11,7 +11,7 @@ from phiproxy.errors import StatementRefused
 from phiproxy.policy.column_types import by_oid
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.constant_formulas import constant_operand
-from phiproxy.sql.expressions.taint import ProtectedValues, check_names
+from phiproxy.sql.expressions.repeated_in_clear import ProtectedValues, check_names
 from phiproxy.sql.result import Bound, BoundPair, Edit, Occurrence, PlannedStatement, Source
 from phiproxy.sql.rewrite.draft import Draft
 from phiproxy.sql.rewrite.rewrites import Step

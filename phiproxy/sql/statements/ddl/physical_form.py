@@ -15,7 +15,7 @@ from phiproxy.errors import StatementRefused
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.expressions.taint import check_definition
+from phiproxy.sql.expressions.repeated_in_clear import check_definition
 from phiproxy.sql.relations import target_relation, will_mean
 from phiproxy.sql.result import Edit, Occurrence
 from phiproxy.sql.rewrite.render import Rendered, verify

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.sql.resolve.output_names import output_name
+from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.text.parse import only, parse
 
 

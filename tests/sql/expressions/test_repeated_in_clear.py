@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from phiproxy.sql.expressions.taint import ProtectedValues, telling_number
+from phiproxy.sql.expressions.repeated_in_clear import ProtectedValues, telling_number
 from tests.harness.costs import cpu_seconds_of
 from tests.sql.ask import ask
 
