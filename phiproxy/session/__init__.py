@@ -5,7 +5,7 @@ What comes and goes:
     long_messages, unprotected_database
 
 How it begins, who acts, what they may see:
-    startup_message, authentication, acting, end_user_and_break_glass, client_encoding, nonconforming_strings
+    startup_message, authentication, current_access_and_expiry, end_user_and_break_glass, client_encoding, nonconforming_strings
 
 What a session knows:
     state, parts, pipeline, pending, named_objects, statements_and_portals, statement_effects, bound_parameters

@@ -21,9 +21,9 @@ from phiproxy.errors import (
 )
 from phiproxy.plan.named_statements import KnownNames
 from phiproxy.session import (
-    acting,
     client_messages,
     copy_data,
+    current_access_and_expiry,
     holding,
     server_messages,
     slow_work,
@@ -74,7 +74,7 @@ class Session(State):
 
     def see(self) -> None:
         """See the database as who acts now does."""
-        acting.see(self)
+        current_access_and_expiry.see(self)
 
     # -- what the shell calls ----------------------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.plan.subjects import Noted, are_given
 from phiproxy.session import (
-    acting,
     client_encoding,
+    current_access_and_expiry,
     end_user_and_break_glass,
     executions,
     nonconforming_strings,
@@ -210,7 +210,7 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
         end_user_and_break_glass.check_said(session, portal.plan.effects)
         if portal.plan.touches:
             executions.check_recordable(session)
-            acting.check_portal(session, portal)
+            current_access_and_expiry.check_portal(session, portal)
         if split_statements.executes(session, name, portal, limit):
             return
     first = session.groups.executes == 0

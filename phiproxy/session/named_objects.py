@@ -11,8 +11,8 @@ from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.plan.subjects import with_values
 from phiproxy.plan.unanswered import Unanswered
 from phiproxy.session import transaction_catalog
-from phiproxy.session.acting import check_portal
 from phiproxy.session.client_encoding import writable
+from phiproxy.session.current_access_and_expiry import check_portal
 from phiproxy.session.pipeline import Edits, Expected, Kind
 from phiproxy.session.proxy_messages import FLUSH, OWN_NAME, InvalidStatementName, waits_in_group
 from phiproxy.session.slow_work import plan_statement, plan_waiting, spell

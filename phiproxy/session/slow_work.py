@@ -23,7 +23,7 @@ from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan, edits_of, longest, spell_steps
 from phiproxy.plan.unanswered import Unanswered
 from phiproxy.session import client_encoding
-from phiproxy.session.acting import check_told
+from phiproxy.session.current_access_and_expiry import check_told
 from phiproxy.session.needs import Describe, Enter, Work, WorkNeeded
 from phiproxy.session.pipeline import Edits
 from phiproxy.session.state import State

@@ -63,7 +63,7 @@ class Portal:
     """A portal or cursor: the plan bound, the result formats the client asked for (expanded; None where not needed), its group.
 
     ``oids`` are the statement's, ``binary`` the form in which protected columns come, ``holds`` says WITH HOLD, ``seen_by`` is the
-    database as who opened it sees it (``session.acting``). ``about`` is whom the client says it to be about.
+    database as who opened it sees it (``session.current_access_and_expiry``). ``about`` is whom the client says it to be about.
     """
 
     plan: StatementPlan

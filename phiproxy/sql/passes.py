@@ -31,8 +31,8 @@ from phiproxy.sql.statements.ddl.alter_type import check_types
 from phiproxy.sql.statements.ddl.create_table_as import select_into
 from phiproxy.sql.statements.ddl.drop_index import drop_index
 from phiproxy.sql.statements.ddl.replaced_view import replaces_in_clear
-from phiproxy.sql.statements.end_user_and_break_glass import take_said
 from phiproxy.sql.statements.explain import explain
+from phiproxy.sql.statements.set_end_user_and_reason import take_said
 from phiproxy.sql.statements.subjects import subjects_of
 from phiproxy.sql.statements.unprotected import check_targets, check_unprotected, touching
 from phiproxy.sql.statements.utility import check_fixed, check_masked, check_utility, defines, effects

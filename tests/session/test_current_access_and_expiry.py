@@ -9,7 +9,7 @@ import pytest
 from phiproxy.access.rules import AccessRules
 from phiproxy.errors import PathNeeded
 from phiproxy.plan.planner import Planner
-from phiproxy.session import acting
+from phiproxy.session import current_access_and_expiry
 from phiproxy.session.core import Session
 from phiproxy.session.parts import Acting, EndUser, GivenReason
 from phiproxy.session.state import Database
@@ -28,7 +28,7 @@ class Watched(FakeDatabase):
 
     def seen(self, acting: Acting) -> Database:
         self.asked.append(acting)
-        return self.views.setdefault(acting.role, FakeDatabase(generation=len(self.views) + 2))
+        return self.views.setdefault(current_access_and_expiry.role, FakeDatabase(generation=len(self.views) + 2))
 
     def may_lift(self, acting: Acting) -> bool:
         return self.lifts
@@ -61,23 +61,23 @@ def test_each_role_has_its_view(session: Session, database: Watched) -> None:
 
 
 def test_what_may_be_protected_waits_until_it_is_told(session: Session, database: Watched) -> None:
-    acting.check_told(session, b"SELECT ssn FROM patients")
+    current_access_and_expiry.check_told(session, b"SELECT ssn FROM patients")
     session.search_path.schemas = None
-    acting.check_told(session, b"SELECT 1")
+    current_access_and_expiry.check_told(session, b"SELECT 1")
     with pytest.raises(PathNeeded):
-        acting.check_told(session, b"SELECT ssn FROM patients")
+        current_access_and_expiry.check_told(session, b"SELECT ssn FROM patients")
     with pytest.raises(PathNeeded):
-        acting.check_portal(session, Portal(session.names, None, 0))  # type: ignore[arg-type]
+        current_access_and_expiry.check_portal(session, Portal(session.names, None, 0))  # type: ignore[arg-type]
     database.access = None
-    acting.check_told(session, b"SELECT ssn FROM patients")
+    current_access_and_expiry.check_told(session, b"SELECT ssn FROM patients")
 
 
 def test_a_portal_is_of_who_opened_it(session: Session) -> None:
     portal = Portal(None, None, 0, seen_by=session.database)  # type: ignore[arg-type]
-    acting.check_portal(session, portal)
+    current_access_and_expiry.check_portal(session, portal)
     told(session, "nurse")
-    with pytest.raises(acting.OtherRole):
-        acting.check_portal(session, portal)
+    with pytest.raises(current_access_and_expiry.OtherRole):
+        current_access_and_expiry.check_portal(session, portal)
 
 
 def test_a_token_counts_until_its_time_is_over(session: Session, database: Watched) -> None:

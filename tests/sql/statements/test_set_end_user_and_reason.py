@@ -7,7 +7,7 @@ import pytest
 from phiproxy.effects import Effects
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.statement_plan import ScriptPlan
-from phiproxy.sql.statements.end_user_and_break_glass import mark_of
+from phiproxy.sql.statements.set_end_user_and_reason import mark_of
 from tests.plan.test_templates import VIEW, fresh
 
 WHO = mark_of("dr.who")
