@@ -47,7 +47,7 @@ def test_a_disk_that_is_full_at_any_call_loses_nothing_that_was_taken(
         directory = tmp_path / str(first)
         directory.mkdir()
         with monkeypatch.context() as patched:
-            patched.setattr(open_file, "ROOM", 4096)
+            patched.setattr(open_log_file, "ROOM", 4096)
             disk = FullDisk(patched, first, count)
             files = log(directory, Clock(), size=900)
             taken, failed = written(files), disk.seen >= first

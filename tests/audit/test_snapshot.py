@@ -102,7 +102,7 @@ def beside(directory: Path, monkeypatch: pytest.MonkeyPatch, steps: Callable[[],
 
     with monkeypatch.context() as patched:
         patched.setattr(log_files, "ThreadPoolExecutor", AtOnce)
-        patched.setattr(open_file, "ROOM", 4096)
+        patched.setattr(open_log_file, "ROOM", 4096)
         patched.setattr(os, "fdatasync", lambda _: None)  # a real one takes milliseconds
         patched.setattr(os, "fsync", lambda _: None)
         for owner, name in ((os, "open"), (os, "write"), (os, "pwrite"), (os, "ftruncate"), (Path, "rename"), (Path, "unlink")):

@@ -144,7 +144,7 @@ def test_where_one_fails_all_behind_it_wait(tmp_path: Path, files: LogFiles, mon
 def test_nothing_is_told_durable_that_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Syncs of any duration, of which some fail; the files are rotated meanwhile."""
     monkeypatch.setattr(syncs, "LONG", -1.0 if seed % 2 else 0.0005)
-    monkeypatch.setattr(open_file, "ROOM", 4096)
+    monkeypatch.setattr(open_log_file, "ROOM", 4096)
     chance, calls = random.Random(seed), itertools.count(seed)
 
     def fdatasync(_: int) -> None:
