@@ -7,7 +7,7 @@ The process that writes:
     writer, syncs, committer, destinations, otlp_logs
 
 What the proxy says to it:
-    group_commit, lease, session_trail, audit_keys, subjects
+    group_commit, lease, session_trail, audit_keys, sealed_subjects
 
 What others say of signed heads, and whether that is genuine:
     anchors, anchored

@@ -16,5 +16,5 @@ What the server cannot answer:
     refused_inputs, without_engine
 
 What is told of it:
-    explanation, forecast, touched, whom, subjects, copy_subjects
+    explanation, forecast, touched, whom, subjects_of_execution, copy_subjects
 """

@@ -24,7 +24,7 @@ from phiproxy.plan.masked_values import Shown, shown_masked
 from phiproxy.plan.result_columns import shown_in
 from phiproxy.plan.sealed_columns import ColumnStore, column_store
 from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, needed_together, records_spelled, spells_stored
-from phiproxy.plan.subjects import Noted, noting, outputs_of
+from phiproxy.plan.subjects_of_execution import Noted, noting, outputs_of
 from phiproxy.plan.value_formats import scalar_reader, shown
 from phiproxy.policy.protection import Form, ProtectedColumn
 from phiproxy.sql.result import ProtectedCopy, Reveal

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from phiproxy.errors import MalformedMessage, StatementRefused, ValueRefused, WireError
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
-from phiproxy.plan.subjects import are_given, given_values
+from phiproxy.plan.subjects_of_execution import are_given, given_values
 from phiproxy.session import (
     client_encoding,
     copy_data,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.subjects import Noted, are_given
+from phiproxy.plan.subjects_of_execution import Noted, are_given
 from phiproxy.session import (
     client_encoding,
     current_access_and_expiry,

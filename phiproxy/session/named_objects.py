@@ -8,7 +8,7 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.plan.result_columns import Columns
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.subjects import with_values
+from phiproxy.plan.subjects_of_execution import with_values
 from phiproxy.plan.unanswered import Unanswered
 from phiproxy.session import transaction_catalog
 from phiproxy.session.client_encoding import writable

@@ -15,7 +15,7 @@ from phiproxy.errors import StatementFailed, StatementRefused
 from phiproxy.plan.search_path import divided
 from phiproxy.plan.split_plan import SETTINGS, Description, SplitPlan, with_long_names
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
-from phiproxy.plan.subjects import given_values
+from phiproxy.plan.subjects_of_execution import given_values
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.session import slow_work, split_explain, split_replies, split_writes
 from phiproxy.session.bound_parameters import converted, counted_formats, declared_to, formed_by

@@ -12,7 +12,7 @@ from phiproxy.errors import PathNeeded, PhiproxyError, ProtectionChanged, ValueR
 from phiproxy.plan.named_statements import KnownNames, View
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.session.computing import Computing, Counted, Writing
 from phiproxy.session.needs import Work
 from phiproxy.session.observer import UNOBSERVED

@@ -7,7 +7,7 @@ from phiproxy.effects import Effects
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.search_path import IN_TEMPORARY, set_path
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.session import client_encoding, end_user_and_break_glass, transaction_catalog
 from phiproxy.session.pipeline import Later, Undo
 from phiproxy.session.proxy_messages import OWN_NAME, RESERVED, SECOND_NAME, WRITE_NAME

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.plan.unanswered import Unanswered
 from phiproxy.session.parts import SyncGroups
 from phiproxy.session.pipeline import Expected, Undo

@@ -33,7 +33,7 @@ from phiproxy.sql.statements.ddl.drop_index import drop_index
 from phiproxy.sql.statements.ddl.replaced_view import replaces_in_clear
 from phiproxy.sql.statements.explain import explain
 from phiproxy.sql.statements.set_end_user_and_reason import take_said
-from phiproxy.sql.statements.subjects import subjects_of
+from phiproxy.sql.statements.subjects_of_statement import subjects_of
 from phiproxy.sql.statements.unprotected import check_targets, check_unprotected, touching
 from phiproxy.sql.statements.utility import check_fixed, check_masked, check_utility, defines, effects
 from phiproxy.sql.statements.utility import named as named_in_tree

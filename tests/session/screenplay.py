@@ -17,7 +17,7 @@ from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyWant, PhiproxyError, SealError, WriteKeyWant
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.session.core import Session
 from phiproxy.session.needs import Need, NeedCatalog, NeedKeys

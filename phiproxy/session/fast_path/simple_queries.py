@@ -7,7 +7,7 @@ from phiproxy.effects import Effects
 from phiproxy.errors import KeyNeeded, PhiproxyError
 from phiproxy.plan.result_columns import AS_THEY_COME
 from phiproxy.plan.statement_plan import ScriptPart
-from phiproxy.plan.subjects import are_given, given_values
+from phiproxy.plan.subjects_of_execution import are_given, given_values
 from phiproxy.session import executions
 from phiproxy.session.error_scrub import holds_ciphertext
 from phiproxy.session.fast_path.whole_groups import LongRows, open_rows, replies

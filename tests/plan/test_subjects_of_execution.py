@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phiproxy.plan.subjects import Noted, SubjectOutput, are_given, given_values, noting, outputs_of
+from phiproxy.plan.subjects_of_execution import Noted, SubjectOutput, are_given, given_values, noting, outputs_of
 from phiproxy.sql.result import Given, Subject
 from phiproxy.wire.encodings import UTF8, Encoding, encoding_of
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.audit.audit_keys import AuditKeys
-from phiproxy.audit.subjects import TAG_SIZE, SubjectSeals, is_open_ended, sealed_in
+from phiproxy.audit.sealed_subjects import TAG_SIZE, SubjectSeals, is_open_ended, sealed_in
 from phiproxy.plan.whom import Whom
 
 SEALS = SubjectSeals(AuditKeys.derive(bytes(32), "clinic"), 3)

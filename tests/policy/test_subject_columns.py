@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.policy.subjects import SubjectKind, may_declare, spelled_subject, subject_kind
+from phiproxy.policy.subject_columns import SubjectKind, may_declare, spelled_subject, subject_kind
 
 
 @given(st.integers(-(1 << 31), (1 << 31) - 1))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from phiproxy.policy.subjects import SubjectKind, may_declare, spelled_subject
+from phiproxy.policy.subject_columns import SubjectKind, may_declare, spelled_subject
 from phiproxy.sql.result import Given, Subject
 from phiproxy.sql.text.shape import literal_value, shape_of
 from phiproxy.wire.encodings import UTF8, Encoding

@@ -36,7 +36,7 @@ class SubjectSeals:
         self.seal = lru_cache(maxsize=_MAX_SEALED)(self._seal)
 
     def tag(self, value: bytes) -> bytes:
-        """Return the 16-byte tag of a value, as it is spelled (``policy.subjects``)."""
+        """Return the 16-byte tag of a value, as it is spelled (``policy.subject_columns``)."""
         mac = self._tagging.copy()
         mac.update(value)
         return mac.finalize()[:TAG_SIZE]
