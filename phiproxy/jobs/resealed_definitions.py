@@ -13,9 +13,9 @@ from psycopg import sql
 
 from phiproxy.crypto.envelope import FIXED_HEADER, SALT_LENGTH, SLOT_LENGTH
 from phiproxy.jobs.relations import Connection, Part, refuse_unless_owner, rows_of
+from phiproxy.jobs.resealed_views import renew_views
 from phiproxy.jobs.running import Run
 from phiproxy.jobs.sealed_values import SealedValues, key_id_of
-from phiproxy.jobs.sealed_views import renew_views
 from phiproxy.jobs.short_locks import with_short_lock
 from phiproxy.jobs.stored_columns import Stored, StoredColumn
 from phiproxy.keys.key_state_changes import announce

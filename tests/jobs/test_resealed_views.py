@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phiproxy.jobs.sealed_views import _inner_first, _View
+from phiproxy.jobs.resealed_views import _inner_first, _View
 from phiproxy.policy.view_rests import ViewRest, digest_of
 
 

@@ -7,7 +7,7 @@ import pytest
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import KeyNeeded
 from phiproxy.plan.column_ciphers import Ciphers
-from phiproxy.plan.sealed_views import SealedViews
+from phiproxy.plan.opened_view_rests import SealedViews
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.view_rests import ViewRest
 from tests.clinic_model import PROTECTION
