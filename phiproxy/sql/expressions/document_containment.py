@@ -32,7 +32,7 @@ from phiproxy.sql.rewrite.draft import Draft
 from phiproxy.sql.rewrite.templates import expression_tree, tag_text, tag_tree
 from phiproxy.sql.text.parse import Node, strings
 from phiproxy.sql.values.accepted_types import OWN
-from phiproxy.sql.values.containment import Contained, PathIndex
+from phiproxy.sql.values.contained_scalars import Contained, PathIndex
 from phiproxy.sql.values.field_containment import REST, ContainedFields
 from phiproxy.sql.values.index_spelling import waiting
 from phiproxy.sql.values.operands import Inserted, Operand, as_operand

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.sql.values.containment import Contained, PathIndex
+from phiproxy.sql.values.contained_scalars import Contained, PathIndex
 from phiproxy.sql.values.patterns import NotAnswered
 
 INDEXES = (PathIndex(("ssn",), as_text=True), PathIndex(("age",), as_text=False), PathIndex(("name", "family"), as_text=True))
