@@ -17,7 +17,7 @@ from phiproxy.sql.expressions.expression import clear, equality_slot, located, u
 from phiproxy.sql.expressions.index_expressions import derived_under
 from phiproxy.sql.expressions.leaves import term
 from phiproxy.sql.expressions.terms import as_tags
-from phiproxy.sql.resolve.primary_keys import dependent
+from phiproxy.sql.resolve.functional_dependencies import dependent
 from phiproxy.sql.resolve.protected_values import SHOWN, Combined, ListColumn, Output, Protected, Value, as_they_are, group_key
 from phiproxy.sql.resolve.scope import Scope
 from phiproxy.sql.result import Edit

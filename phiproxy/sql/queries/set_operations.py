@@ -14,7 +14,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.expression import equality_slot
 from phiproxy.sql.expressions.term_values import united_type
 from phiproxy.sql.expressions.terms import same_identity
-from phiproxy.sql.resolve.primary_keys import Outputs, combined_in
+from phiproxy.sql.resolve.functional_dependencies import Outputs, combined_in
 from phiproxy.sql.resolve.protected_values import (
     CLEAR,
     About,

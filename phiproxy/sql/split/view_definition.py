@@ -27,7 +27,7 @@ from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.division import Division, divide
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.rest_text import rest_text
-from phiproxy.sql.split.row_by_row import rows_of
+from phiproxy.sql.split.rows_of_one_source import rows_of
 from phiproxy.sql.split.sources import Written, together
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import tables

@@ -10,7 +10,7 @@ from phiproxy.crypto.keyring import Keyring
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
 from phiproxy.policy.catalog import CatalogIndex, Relation
-from phiproxy.sql.resolve.primary_keys import Outputs, Selected, combined_in
+from phiproxy.sql.resolve.functional_dependencies import Outputs, Selected, combined_in
 from phiproxy.sql.resolve.protected_values import CLEAR
 from phiproxy.sql.resolve.scope import Scope
 from tests.clinic_model import CATALOG, PROTECTION
