@@ -60,7 +60,7 @@ from phiproxy.session.startup_message import Admission
 from phiproxy.session.state import Database
 from phiproxy.session.trail import Trail
 from phiproxy.sql.policy_files import load_policies
-from phiproxy.sql.text.databases import guard_of
+from phiproxy.sql.text.database_renames import guard_of
 from phiproxy.telemetry import Sending
 from phiproxy.tenancy import Tenant
 

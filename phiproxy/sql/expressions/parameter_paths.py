@@ -25,7 +25,7 @@ from phiproxy.sql.expressions.index_expressions import IndexOperand, grouped_ope
 from phiproxy.sql.resolve.scope import Scope, is_whole_row
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft
-from phiproxy.sql.rewrite.templates import tag_text, tag_tree
+from phiproxy.sql.rewrite.references_and_markers import tag_text, tag_tree
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.sql.values.accepted_types import TEXT
 from phiproxy.sql.values.bound_paths import BoundPath, OfPath, parameters

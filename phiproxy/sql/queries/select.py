@@ -31,7 +31,7 @@ from phiproxy.sql.resolve.protected_values import (
     group_key,
 )
 from phiproxy.sql.resolve.scope import Joined, Scope, SourceColumn, beside, find_source, star_of
-from phiproxy.sql.rewrite.templates import spelled_node
+from phiproxy.sql.rewrite.references_and_markers import spelled_node
 from phiproxy.sql.text.parse import Node, location, only, strings
 from phiproxy.sql.values.operands import as_operand
 

@@ -10,7 +10,7 @@ from phiproxy.policy.physical_columns import hidden_name, tag_of
 from phiproxy.policy.protection import Slot
 from phiproxy.sql.resolve.protected_values import Protected
 from phiproxy.sql.result import Occurrence
-from phiproxy.sql.rewrite.templates import (
+from phiproxy.sql.rewrite.references_and_markers import (
     expression_tree,
     fixed_word,
     is_reference,

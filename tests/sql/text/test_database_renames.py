@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.errors import StatementRefused
-from phiproxy.sql.text import databases
-from phiproxy.sql.text.databases import guard_of
+from phiproxy.sql.text import database_renames
+from phiproxy.sql.text.database_renames import guard_of
 
 GUARD = guard_of(["clinic", "Klinik Süd", "n" * 70])
 
