@@ -1,7 +1,7 @@
 """What clients say of who acts: the end user, by name or token, and the reason for which somebody is to see more (break-glass).
 
 The server keeps a mark in the place of either (``sql.statements.set_end_user_and_reason``), and says which one holds. Who may
-give a reason is ``access.rules.BreakGlass``; that its time is over is seen in ``acting``.
+give a reason is ``access.rules.BreakGlass``; that its time is over is seen in ``current_access_and_expiry``.
 """
 
 from typing import TypeVar

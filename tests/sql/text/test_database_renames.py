@@ -87,7 +87,7 @@ def test_the_template_that_nobody_names() -> None:
 
 
 def test_a_long_text_is_searched_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "PIECE", 16)
+    monkeypatch.setattr(database_renames, "PIECE", 16)
     for blanks in range(32):
         assert refused(" " * blanks + "ALTER DataBase clinic RENAME TO other") is not None
         assert refused(" " * blanks + "ALTER DataBas clinic RENAME TO other") is None
