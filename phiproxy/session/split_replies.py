@@ -14,12 +14,12 @@ from phiproxy.errors import (
 from phiproxy.plan.result_columns import Columns
 from phiproxy.plan.split_writes import whole_messages
 from phiproxy.session import executions, split_explain, split_writes
-from phiproxy.session.computing import Computing
 from phiproxy.session.needs import NeedEngine
 from phiproxy.session.opened_rows import opener_of
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.proxy_messages import REFUSED_BIND
 from phiproxy.session.slow_work import open_row
+from phiproxy.session.split_execution import Computing
 from phiproxy.session.split_explain import Plan
 from phiproxy.session.state import State
 from phiproxy.wire.messages import decode_row_description, encode_row_description

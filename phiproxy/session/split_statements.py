@@ -20,11 +20,11 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.session import slow_work, split_explain, split_replies, split_writes
 from phiproxy.session.bound_parameters import converted, counted_formats, declared_to, formed_by
 from phiproxy.session.client_encoding import readable, writable
-from phiproxy.session.computing import Computing
 from phiproxy.session.current_access_and_expiry import check_portal
 from phiproxy.session.needs import Describe, Enter, Results
 from phiproxy.session.pipeline import BIND_PASSES, Expected, Kind, Later
 from phiproxy.session.proxy_messages import END_OF_QUERY, FLUSH, OWN_NAME, ParameterCount, own_query, waits_in_group
+from phiproxy.session.split_execution import Computing
 from phiproxy.session.split_explain import Plan
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import apply

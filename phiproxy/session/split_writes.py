@@ -19,9 +19,9 @@ from phiproxy.plan.split_writes import check_copied, check_stored, only_row, par
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.session import split_explain
 from phiproxy.session.client_encoding import readable, writable
-from phiproxy.session.computing import Computing, Counted, Writing
 from phiproxy.session.pipeline import Expected, Kind, Placing, in_turn
 from phiproxy.session.proxy_messages import END_OF_QUERY, FLUSH, SECOND_NAME, WRITE_NAME
+from phiproxy.session.split_execution import Computing, Counted, Writing
 from phiproxy.session.split_explain import Explained, Plan
 from phiproxy.session.state import State
 from phiproxy.session.statements_and_portals import Given

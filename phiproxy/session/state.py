@@ -13,7 +13,6 @@ from phiproxy.plan.named_statements import KnownNames, View
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.plan.subjects_of_execution import Noted
-from phiproxy.session.computing import Computing, Counted, Writing
 from phiproxy.session.needs import Work
 from phiproxy.session.observer import UNOBSERVED
 from phiproxy.session.observer import Observer as SessionObserver
@@ -45,6 +44,7 @@ from phiproxy.session.phases import (
     after,
 )
 from phiproxy.session.pipeline import Expected, Kind, Pipeline
+from phiproxy.session.split_execution import Computing, Counted, Writing
 from phiproxy.session.statements_and_portals import Names, Portal
 from phiproxy.session.trail import PURPOSE, Trail
 from phiproxy.session.unprotected_database import Gate, Guard

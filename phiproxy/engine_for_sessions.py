@@ -85,13 +85,13 @@ class DatabaseComputing:
             self.facts = EngineFacts(differences, frozenset(compute.extensions))
 
     async def describe(self, rest: Computed, settings: Mapping[str, str]) -> list[bytes]:
-        """Return the description of a rest (``net.computations.Compute``)."""
+        """Return the description of a rest (``net.session_computations.Compute``)."""
         database = await self._having(rest.row_types)
         return await database.describe(_rest(rest), Session(settings))
 
     @contextlib.asynccontextmanager
     async def computing(self, rest: Computed, narrowing: str) -> AsyncIterator[Computing]:
-        """Give a session of the engine (``net.computations.Compute``)."""
+        """Give a session of the engine (``net.session_computations.Compute``)."""
         database = await self._having(rest.row_types)
         async with database.computing(_rest(rest), narrowing=narrowing) as computation:
             yield Computing(computation)
@@ -134,7 +134,7 @@ class DatabaseComputing:
 
 
 class Computing:
-    """A rest in a session of the engine (``net.computations.Computation``)."""
+    """A rest in a session of the engine (``net.session_computations.Computation``)."""
 
     def __init__(self, computation: Computation) -> None:
         self._computation = computation

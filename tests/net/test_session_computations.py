@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from phiproxy.net.computations import Computations, QueryCanceled
 from phiproxy.net.leg import Leg
+from phiproxy.net.session_computations import Computations, QueryCanceled
 from phiproxy.plan.split_plan import Computed
 from phiproxy.session.core import Session
 from phiproxy.session.needs import Describe, Enter, NeedEngine, Results
