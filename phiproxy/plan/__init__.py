@@ -12,7 +12,7 @@ Values and rows:
     value_formats, range_tags, result_columns, masked_values, copy_fields, row_counts
 
 What the server cannot answer:
-    whether_split, split_plan, split_writes, opened_view_rests, stored_query, converted_views, unanswered,
+    whether_split, split_plan, split_write_parameters, opened_view_rests, stored_query, converted_views, unanswered,
     refused_inputs, without_engine
 
 What is told of it:

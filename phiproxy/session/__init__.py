@@ -14,7 +14,7 @@ What it asks, and waits for:
     needs, proxy_messages, slow_work, holding, transaction_catalog
 
 Split statements:
-    split_execution, split_statements, split_replies, split_writes, split_explain, refused_values
+    split_execution, split_statements, split_replies, split_write_messages, split_explain, refused_values
 
 What is said of errors, and to whom it is told:
     error_responses, error_scrub, ddl_replies, executions, observer, trail

@@ -28,7 +28,7 @@ from phiproxy.session import (
     server_messages,
     slow_work,
     split_replies,
-    split_writes,
+    split_write_messages,
     transaction_catalog,
 )
 from phiproxy.session.fast_path import simple_queries, whole_groups
@@ -271,7 +271,7 @@ class Session(State):
         self.catalog.fresh = False
         if self.worked:
             slow_work.let_go(self)
-        split_writes.taken(self)
+        split_write_messages.taken(self)
 
     @property
     def _fenced(self) -> bool:
@@ -318,7 +318,7 @@ class Session(State):
         except PhiproxyError as error:
             if isinstance(error, WireError) and not isinstance(error, MalformedMessage):
                 raise
-            refuse(self, tag, data, start, end, split_writes.placed(self, error))
+            refuse(self, tag, data, start, end, split_write_messages.placed(self, error))
         else:
             return True
         return False

@@ -15,7 +15,7 @@ from phiproxy.session import (
     refused_values,
     slow_work,
     split_statements,
-    split_writes,
+    split_write_messages,
     transaction_catalog,
 )
 from phiproxy.session.bound_parameters import converted, formed_by, given_to
@@ -73,7 +73,7 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
             plan = split_statements.described(session, plan, sent.oids)
         elif plan.prepared is not None and isinstance(query := plan.prepared[0], SplitPlan):
             split_statements.described(session, query, plan.prepared[1])
-    split_writes.check(session, plan)
+    split_write_messages.check(session, plan)
     check_references(session, plan.effects)
     client_encoding.check(session, text, touches=plan.touches)
     nonconforming_strings.check(session, unchanged=plan.identity and not plan.touches)
@@ -226,8 +226,8 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
     session.to_server.append(data[start:end])
     expected.explained = session.writing.explained if session.writing is not None else None
     session.pipeline.push(expected)
-    split_writes.await_data(session, expected)
-    if split_writes.hold(session):
+    split_write_messages.await_data(session, expected)
+    if split_write_messages.hold(session):
         expected.counted = session.blocked = True
         session.to_server.append(FLUSH)
 

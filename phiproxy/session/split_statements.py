@@ -17,7 +17,7 @@ from phiproxy.plan.split_plan import SETTINGS, Description, SplitPlan, with_long
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
 from phiproxy.plan.subjects_of_execution import given_values
 from phiproxy.policy.identifiers import quote_ident
-from phiproxy.session import slow_work, split_explain, split_replies, split_writes
+from phiproxy.session import slow_work, split_explain, split_replies, split_write_messages
 from phiproxy.session.bound_parameters import converted, counted_formats, declared_to, formed_by
 from phiproxy.session.client_encoding import readable, writable
 from phiproxy.session.current_access_and_expiry import check_portal
@@ -233,7 +233,7 @@ def execute(session: State, name: bytes, portal: Portal, limit: int) -> None:
         Kind.EXECUTE, plan=plan.source, columns=columns, formats=(1,) * count, binary=True, touches=True, unplaced=True,
         of_source=True, styles=session.styles.current, undo=undo, given={0: about},
     ))  # fmt: skip
-    split_writes.hold(session)
+    split_write_messages.hold(session)
 
 
 def await_turn(session: State) -> None:

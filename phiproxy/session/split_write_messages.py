@@ -15,7 +15,7 @@ Where nothing was written at all, the split statement is executed again, and see
 from struct import Struct
 
 from phiproxy.errors import PhiproxyError, StatementRefused, WireError
-from phiproxy.plan.split_writes import check_copied, check_stored, only_row, parameters_of
+from phiproxy.plan.split_write_parameters import check_copied, check_stored, only_row, parameters_of
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.session import split_explain
 from phiproxy.session.client_encoding import readable, writable

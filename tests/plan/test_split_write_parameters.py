@@ -10,7 +10,7 @@ from phiproxy.errors import StatementRefused, WireError
 from phiproxy.plan.explanation import explain
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import EngineFacts, SplitPlan
-from phiproxy.plan.split_writes import check_stored, only_row, parameters_of
+from phiproxy.plan.split_write_parameters import check_stored, only_row, parameters_of
 from phiproxy.sql.result import SplitWrite
 from phiproxy.wire.messages import message
 from tests.clinic_model import PATH
