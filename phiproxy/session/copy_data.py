@@ -9,7 +9,7 @@ from copy import copy
 
 from phiproxy.errors import NotAuthentic, PhiproxyError, SealError, ValueRefused, WireError
 from phiproxy.long_values import LONG_VALUE
-from phiproxy.plan.copy_fields import CopyFailure, CopyIn, CopyOut
+from phiproxy.plan.copy_sealing import CopyFailure, CopyIn, CopyOut
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
 from phiproxy.session import executions, slow_work, split_write_messages
 from phiproxy.session.phases import WHILE_COPYING_IN

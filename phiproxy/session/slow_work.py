@@ -16,7 +16,7 @@ from phiproxy.errors import KeyNeeded, LongWorkNeeded, ValueRefused, WireError
 from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.convert_values import MANY, at_once
-from phiproxy.plan.copy_fields import BLOCK, SLICE, CopyIn, CopyOut
+from phiproxy.plan.copy_sealing import BLOCK, SLICE, CopyIn, CopyOut
 from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Analysed
 from phiproxy.plan.split_plan import SplitPlan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.plan.copy_fields import codec_of
+from phiproxy.plan.copy_sealing import codec_of
 from phiproxy.plan.copy_subjects import RowSubjects
 from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.sql.result import ProtectedCopy, Reveal, Subject

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.errors import StatementRefused, ValueRefused
-from phiproxy.sql.text.refusal_positions import Corrected
+from phiproxy.sql.text.corrected_refusals import Corrected
 
 
 def at_seven(refusal: StatementRefused) -> None:

@@ -15,7 +15,7 @@ from phiproxy.errors import DataKeyWant, IndexKeyWant, KeyNeeded, SealError, Val
 from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan import spelled_values
 from phiproxy.plan.column_ciphers import Ciphers
-from phiproxy.plan.copy_fields import BLOCK, CopyFailure, CopyIn, CopyOut, codec_of
+from phiproxy.plan.copy_sealing import BLOCK, CopyFailure, CopyIn, CopyOut, codec_of
 from phiproxy.sql.result import ProtectedCopy, Reveal
 from phiproxy.types.declared import DeclaredType
 from phiproxy.wire.copy_rows import CopyFormat
