@@ -11,7 +11,7 @@ What a session knows:
     state, parts, pipeline, pending, named_objects, statements_and_portals, statement_effects, bound_parameters
 
 What it asks, and waits for:
-    needs, proxy_messages, slow_work, holding, transaction_catalog
+    needs, substitutes_and_questions, slow_work, holding, transaction_catalog
 
 Split statements:
     split_execution, split_statements, split_replies, split_write_messages, split_explain, refused_values

@@ -22,9 +22,9 @@ from phiproxy.session import (
 from phiproxy.session.extended_query import bind, close, describe, execute, parse
 from phiproxy.session.phases import Event
 from phiproxy.session.pipeline import QUERY_PASSES, READY_PASSES, Expected, Kind
-from phiproxy.session.proxy_messages import forget_both
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import apply, check_references
+from phiproxy.session.substitutes_and_questions import forget_both
 from phiproxy.wire.framing import HEADER
 from phiproxy.wire.messages import decode_query, query_parts
 

@@ -52,10 +52,17 @@ from phiproxy.session.phases import (
     Peer,
 )
 from phiproxy.session.pipeline import PARSE_PASSES, QUERY_PASSES, Later, Whole
-from phiproxy.session.proxy_messages import ask_path, catalog_unknown, path_unknown, refuse, styles_unknown, waits_in_group
 from phiproxy.session.results import result_error
 from phiproxy.session.slow_work import MUCH
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import (
+    ask_path,
+    catalog_unknown,
+    path_unknown,
+    refuse,
+    styles_unknown,
+    waits_in_group,
+)
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.framing import HEADER, FrameBuffer
 

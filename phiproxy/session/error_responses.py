@@ -13,9 +13,9 @@ from phiproxy.session.ddl_replies import counts, outside, tag_of
 from phiproxy.session.error_scrub import holds_ciphertext, scrub
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
-from phiproxy.session.proxy_messages import InvalidStatementName, ParameterCount
 from phiproxy.session.replies import answered, is_silent
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import InvalidStatementName, ParameterCount
 from phiproxy.types.names import sql_name
 from phiproxy.wire.messages import decode_error_fields, encode_error_fields, error_response
 

@@ -36,10 +36,10 @@ from phiproxy.session.pipeline import (
     Passes,
     expect,
 )
-from phiproxy.session.proxy_messages import FLUSH
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import apply, await_name, check_name, check_references, stamp_of
 from phiproxy.session.statements_and_portals import Given, Portal, Prepared
+from phiproxy.session.substitutes_and_questions import FLUSH
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import bind_names
 from phiproxy.wire.messages import Parse, decode_execute, decode_target, parse_parts

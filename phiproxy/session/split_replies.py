@@ -17,11 +17,11 @@ from phiproxy.session import executions, split_explain, split_write_messages
 from phiproxy.session.needs import NeedEngine
 from phiproxy.session.opened_rows import opener_of
 from phiproxy.session.pipeline import Expected, Kind
-from phiproxy.session.proxy_messages import REFUSED_BIND
 from phiproxy.session.slow_work import open_row
 from phiproxy.session.split_execution import Computing
 from phiproxy.session.split_explain import Plan
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import REFUSED_BIND
 from phiproxy.wire.messages import decode_row_description, encode_row_description
 
 _ROW, _COMPLETE, _NOTICE = ord("D"), ord("C"), ord("N")

@@ -23,12 +23,12 @@ from phiproxy.session.client_encoding import readable, writable
 from phiproxy.session.current_access_and_expiry import check_portal
 from phiproxy.session.needs import Describe, Enter, Results
 from phiproxy.session.pipeline import BIND_PASSES, Expected, Kind, Later
-from phiproxy.session.proxy_messages import END_OF_QUERY, FLUSH, OWN_NAME, ParameterCount, own_query, waits_in_group
 from phiproxy.session.split_execution import Computing
 from phiproxy.session.split_explain import Plan
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import apply
 from phiproxy.session.statements_and_portals import Given, Portal, Prepared
+from phiproxy.session.substitutes_and_questions import END_OF_QUERY, FLUSH, OWN_NAME, ParameterCount, own_query, waits_in_group
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import Bind, expand_formats
 from phiproxy.wire.messages import encode_parse, encode_row_description, message

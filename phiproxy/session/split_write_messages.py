@@ -20,11 +20,11 @@ from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.session import split_explain
 from phiproxy.session.client_encoding import readable, writable
 from phiproxy.session.pipeline import Expected, Kind, Placing, in_turn
-from phiproxy.session.proxy_messages import END_OF_QUERY, FLUSH, SECOND_NAME, WRITE_NAME
 from phiproxy.session.split_execution import Computing, Counted, Writing
 from phiproxy.session.split_explain import Explained, Plan
 from phiproxy.session.state import State
 from phiproxy.session.statements_and_portals import Given
+from phiproxy.session.substitutes_and_questions import END_OF_QUERY, FLUSH, SECOND_NAME, WRITE_NAME
 from phiproxy.wire.fields import Bind, encode_bind
 from phiproxy.wire.messages import encode_parse, encode_row_description, message
 

@@ -7,7 +7,9 @@ import pytest
 from phiproxy.errors import MalformedMessage, PhiproxyError, StatementRefused, SyntaxRefused
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.session.pipeline import Kind
-from phiproxy.session.proxy_messages import (
+from phiproxy.session.state import State
+from phiproxy.session.statements_and_portals import Prepared
+from phiproxy.session.substitutes_and_questions import (
     REFUSED_BIND,
     RESERVED,
     TOO_MANY_ARGUMENTS,
@@ -17,8 +19,6 @@ from phiproxy.session.proxy_messages import (
     refuse,
     styles_unknown,
 )
-from phiproxy.session.state import State
-from phiproxy.session.statements_and_portals import Prepared
 from phiproxy.wire.messages import decode_parse, decode_query, encode_parse, encode_query, message
 
 SECRET = b"123-45-6789"
