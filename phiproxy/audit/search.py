@@ -18,7 +18,7 @@ _OF_THE_LOG = frozenset({"log.opened", "log.closed", "log.heads"})
 class Wanted:
     """What is looked for; None and empty: whatever it is. ``column`` may be a table too, ``who`` is a login, a role or an end user.
 
-    ``before`` is the first moment that is too late. ``open_ended`` are records that may be about anybody (``audit.sealed_subjects``).
+    ``before`` is the first moment that is too late. ``open_ended`` are records that may be about anybody (``sealed_subjects``).
     """
 
     since: datetime | None = None

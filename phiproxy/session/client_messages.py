@@ -1,6 +1,6 @@
 """Messages from the client, by their tags: each handler sends what the server shall see and expects the replies.
 
-A handler that raises has sent nothing; ``proxy_messages.refuse`` then sends a substitute, for which the refusal is said.
+A handler that raises has sent nothing; ``substitutes_and_questions.refuse`` then sends a substitute, for which the refusal is said.
 """
 
 from collections.abc import Callable, Sequence

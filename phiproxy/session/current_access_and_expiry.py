@@ -1,9 +1,9 @@
 """Who acts, and so what is seen of the database: the current role, the end user behind it, and whether a reason lifts masks.
 
-The server says who acts (``proxy_messages.PATH_QUESTION``), as it says what the search path is, and at the same moments. Where it
-has not said, nothing protected is planned, bound or executed. Each set of roles that sees something else has a ``Database`` of its
-own with a planner and a generation of its own, so that no statement or plan is kept from one for another. What clients say of it is
-``end_user_and_break_glass``.
+The server says who acts (``substitutes_and_questions.PATH_QUESTION``), as it says what the search path is, and at the same
+moments. Where it has not said, nothing protected is planned, bound or executed. Each set of roles that sees something else has a
+``Database`` of its own with a planner and a generation of its own, so that no statement or plan is kept from one for another. What
+clients say of it is ``end_user_and_break_glass``. A token whose time is over ends what its end user sees (``acting_until``).
 """
 
 import math

@@ -172,7 +172,8 @@ class State:
         guard: Guard | None = None,
         trail: Trail | None = None,
     ) -> None:
-        # The database, and that as who acts now sees it (``session.current_access_and_expiry``): until when, and the reason for which it sees more.
+        # The database, and that as who acts now sees it (``current_access_and_expiry``): until when, and
+        # the reason for which it sees more.
         self.base, self.database, self.database_name, self.guard = database, database, name, guard
         self.acting_until = math.inf
         self.reason: str | None = None

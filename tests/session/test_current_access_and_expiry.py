@@ -28,7 +28,7 @@ class Watched(FakeDatabase):
 
     def seen(self, acting: Acting) -> Database:
         self.asked.append(acting)
-        return self.views.setdefault(current_access_and_expiry.role, FakeDatabase(generation=len(self.views) + 2))
+        return self.views.setdefault(acting.role, FakeDatabase(generation=len(self.views) + 2))
 
     def may_lift(self, acting: Acting) -> bool:
         return self.lifts
