@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from phiproxy.plan.column_ciphers import Ciphers
-from phiproxy.plan.copy_fields import CopyIn
+from phiproxy.plan.copy_sealing import CopyIn
 from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Planner
 from tests.clinic_model import CATALOG, PATH, PROTECTION

@@ -15,12 +15,12 @@ from typing import Any
 import structlog
 
 from phiproxy.audit_service import AuditService
-from phiproxy.computing import running
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.database_keys import provider_of
 from phiproxy.database_snapshot import read_snapshot
 from phiproxy.engine.access import Access
 from phiproxy.engine.engine import Engine
+from phiproxy.engine_for_sessions import running
 from phiproxy.errors import ConfigError
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.measuring import Measuring
@@ -60,7 +60,7 @@ from phiproxy.session.startup_message import Admission
 from phiproxy.session.state import Database
 from phiproxy.session.trail import Trail
 from phiproxy.sql.policy_files import load_policies
-from phiproxy.sql.text.databases import guard_of
+from phiproxy.sql.text.database_renames import guard_of
 from phiproxy.telemetry import Sending
 from phiproxy.tenancy import Tenant
 

@@ -13,8 +13,8 @@ from phiproxy import __version__
 from phiproxy.audit.audit_keys import AuditKeys
 from phiproxy.audit.destinations import SyslogTarget
 from phiproxy.audit.group_commit import AuditLog
+from phiproxy.audit.sealed_subjects import SubjectSeals
 from phiproxy.audit.session_trail import Done, SessionTrail, Who
-from phiproxy.audit.subjects import SubjectSeals
 from phiproxy.audit.writer import Start
 from phiproxy.audit_root import audit_keys
 from phiproxy.errors import ConfigError

@@ -13,8 +13,8 @@ import structlog
 
 from phiproxy.errors import ConfigError, NotAuthentic, ProviderUnavailable
 from phiproxy.keys.key_rows import RootRow
+from phiproxy.keys.registry_verification import Trust
 from phiproxy.keys.tenant_keks import Kek
-from phiproxy.keys.trust import Trust
 from phiproxy.keys.unwrap_check import as_error, decisive, opening_roots, unopened
 from phiproxy.net.standing_connection import StandingConnection
 from phiproxy.net.tls import upstream_context

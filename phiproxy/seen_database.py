@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from phiproxy.access.rules import AccessRules, Decision
 from phiproxy.plan.planner import Planner
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.session.parts import Acting, EndUser, Fence, Opening
 from phiproxy.session.state import Database, Observer
 

@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 
 from phiproxy.audit_service import SUPERVISOR, AuditService
-from phiproxy.computing import running
 from phiproxy.engine.access import Access
+from phiproxy.engine_for_sessions import running
 from phiproxy.errors import PhiproxyError
 from phiproxy.net.client_slots import SharedSlots
 from phiproxy.net.sockets import close_all, given, listen_on

@@ -18,10 +18,10 @@ import structlog
 
 from phiproxy.access.rules import Memberships
 from phiproxy.announcements import Announcements
-from phiproxy.computing import DatabaseComputing, questions
 from phiproxy.database_keys import keks_of, key_limits, provider_of, see_that_it_opens
 from phiproxy.database_snapshot import Snapshot, read_layout, read_snapshot
 from phiproxy.engine.engine import Engine
+from phiproxy.engine_for_sessions import DatabaseComputing, questions
 from phiproxy.errors import ConfigError, NotAuthentic, NoTenant, PhiproxyError, ProviderUnavailable
 from phiproxy.held_statements import HeldStatements
 from phiproxy.keys.clear_columns import forbid_clear
@@ -31,9 +31,9 @@ from phiproxy.keys.job_counts import JobCounts
 from phiproxy.keys.key_state_changes import CHANNEL
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, as_provider_error
+from phiproxy.keys.registry_verification import Trust
 from phiproxy.keys.serving_proxies import Members
 from phiproxy.keys.tenant_keks import Kek
-from phiproxy.keys.trust import Trust
 from phiproxy.keys.trusted_registry import serving, trusted
 from phiproxy.keys.unwrap_check import opening_roots
 from phiproxy.keys.unwrap_outcomes import UnwrapOutcomes

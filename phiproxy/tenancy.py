@@ -24,7 +24,7 @@ from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.row_counts import RowCounts
 from phiproxy.plan.split_plan import EngineFacts
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.protection import Protection
 from phiproxy.policy.registry_layout import Layout

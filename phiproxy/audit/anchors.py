@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from phiproxy.audit.open_file import append_line
+from phiproxy.audit.open_log_file import append_line
 from phiproxy.audit.records import canonical
 
 # In order of preference; what a KMS key signs by is one of what it says itself.

@@ -7,7 +7,7 @@ from typing import Any, Final
 from phiproxy.audit.destinations import Forwarder
 from phiproxy.audit.lease import Lease
 from phiproxy.audit.log_files import LogFiles
-from phiproxy.audit.open_file import Written
+from phiproxy.audit.open_log_file import Written
 from phiproxy.audit.records import Line, line_of, numbered
 
 # Records that wait in memory while nothing takes them; of more the youngest are given up, and counted in a record of its own.

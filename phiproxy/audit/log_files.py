@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from phiproxy.audit.checkpoints import Signer
 from phiproxy.audit.lease import Lease
-from phiproxy.audit.open_file import RECORDS, OpenFile, Written, compress
+from phiproxy.audit.open_log_file import RECORDS, OpenFile, Written, compress
 from phiproxy.audit.records import Line, line_of, numbered
 
 ANCHORS: Final = ".anchors"

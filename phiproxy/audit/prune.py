@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from phiproxy.audit.checkpoints import TIME_FORMAT
-from phiproxy.audit.open_file import COMPRESSED, HASHES, RECORDS
+from phiproxy.audit.open_log_file import COMPRESSED, HASHES, RECORDS
 from phiproxy.audit.reading import StoredFile, record_of, stored_files
 
 

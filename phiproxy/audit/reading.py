@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from phiproxy.audit.log_files import ANCHORS, HASH_SIZE, head
-from phiproxy.audit.merkle import leaf_hash, root_of
-from phiproxy.audit.open_file import CHECKPOINTS, COMPRESSED, HASHES, RECORDS
+from phiproxy.audit.merkle_hash_tree import leaf_hash, root_of
+from phiproxy.audit.open_log_file import CHECKPOINTS, COMPRESSED, HASHES, RECORDS
 from phiproxy.audit.records import canonical
 from phiproxy.errors import ConfigError
 

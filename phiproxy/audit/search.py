@@ -8,7 +8,7 @@ from typing import Any
 
 from phiproxy.audit.checkpoints import TIME_FORMAT
 from phiproxy.audit.reading import records
-from phiproxy.audit.subjects import is_open_ended
+from phiproxy.audit.sealed_subjects import is_open_ended
 
 Record = Mapping[str, Any]
 _OF_THE_LOG = frozenset({"log.opened", "log.closed", "log.heads"})
@@ -18,7 +18,7 @@ _OF_THE_LOG = frozenset({"log.opened", "log.closed", "log.heads"})
 class Wanted:
     """What is looked for; None and empty: whatever it is. ``column`` may be a table too, ``who`` is a login, a role or an end user.
 
-    ``before`` is the first moment that is too late. ``open_ended`` are records that may be about anybody (``audit.subjects``).
+    ``before`` is the first moment that is too late. ``open_ended`` are records that may be about anybody (``sealed_subjects``).
     """
 
     since: datetime | None = None

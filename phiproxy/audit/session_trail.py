@@ -15,7 +15,7 @@ from typing import Final
 
 from phiproxy.audit.group_commit import AuditLog
 from phiproxy.audit.records import BREAK_GLASS, VERSION, canonical, now
-from phiproxy.audit.subjects import SubjectSeals
+from phiproxy.audit.sealed_subjects import SubjectSeals
 from phiproxy.errors import PhiproxyError, state_of
 from phiproxy.plan.touched import Shape, Touched
 from phiproxy.plan.whom import Whom

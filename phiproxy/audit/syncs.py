@@ -15,7 +15,7 @@ from typing import Final
 
 from phiproxy.audit.committer import Committer
 from phiproxy.audit.lease import QUICK, Lease
-from phiproxy.audit.open_file import SYNCS, Written
+from phiproxy.audit.open_log_file import SYNCS, Written
 from phiproxy.audit.records import Line
 
 # A sync that takes longer than so many seconds overlaps with the next.

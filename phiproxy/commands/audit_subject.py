@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from phiproxy.audit.sealed_subjects import SubjectSeals, is_open_ended, sealed_in
 from phiproxy.audit.search import Record, Wanted, found, in_words
-from phiproxy.audit.subjects import SubjectSeals, is_open_ended, sealed_in
 from phiproxy.audit_root import audit_keys
 from phiproxy.commands.audit import write_records
 from phiproxy.commands.command_context import load
 from phiproxy.errors import ConfigError
-from phiproxy.policy.subjects import SubjectKind, spelled_subject
+from phiproxy.policy.subject_columns import SubjectKind, spelled_subject
 
 # How a value that is looked for may be meant: a record has it as its column's type spells it.
 _KINDS: Final[tuple[SubjectKind, ...]] = ("text", "integer", "uuid")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from phiproxy.commands.command_context import Connection
-from phiproxy.computing import questions, running
 from phiproxy.engine.definitions import read_definitions
 from phiproxy.engine.engine import Engine
 from phiproxy.engine.identity import read_identity
+from phiproxy.engine_for_sessions import questions, running
 from phiproxy.errors import PhiproxyError
 from phiproxy.ops.database_check import Finding
 from phiproxy.ops.logs import set_up_logging

@@ -1,6 +1,23 @@
 """Floor 6: the key registry and the key providers; may await, never imports net.
 
 ``policy.kek_schemes`` says which provider is a KEK URI's; its module, and with it any SDK, is imported when its scheme is used.
+
+The registry in the database, and what authenticates it:
+    registry, registry_schema, key_rows, layout_rows, authenticated_tables, manifest, anchoring, registry_verification,
+    trusted_registry, counter_file, accept_rollback, registry_import, inventory, events, registered_collation
+
+Making keys, and a key's life:
+    lifecycle, identities, slots, slot_activation, rotation, rewrap, key_state_changes, compromise_retire, new_tenants,
+    tenant_keks
+
+Keys while the proxy runs:
+    key_service, root_cache, resolve_data_key, unwrap_check, unwrap_outcomes, serving_proxies
+
+What else proxies tell each other there:
+    holds, clear_columns, job_counts, observations
+
+Key providers:
+    provider, parsed_kek_uri, remote, fips, local, kek_file, awskms, vault, vault_login, pkcs11, rsa
 """
 
 from importlib import import_module

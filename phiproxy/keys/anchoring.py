@@ -13,15 +13,15 @@ from psycopg import sql
 
 from phiproxy.errors import ConfigError, NotAuthentic
 from phiproxy.keys.authenticated_tables import AUTHENTICATED, Connection, present_tables, read_rows
+from phiproxy.keys.counter_file import Watermark
 from phiproxy.keys.key_rows import RootRow
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.manifest import Counter, Manifest, RegistryKey
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import select_roots
+from phiproxy.keys.registry_verification import Fault, Trust, View, write_manifests
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.tenant_keks import Kek, kek_of
-from phiproxy.keys.trust import Fault, Trust, View, write_manifests
-from phiproxy.keys.watermark import Watermark
 
 SCOPE: Final = "r:registry"
 """Of the registry key: no column's scope begins like this."""

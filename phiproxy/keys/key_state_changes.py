@@ -14,7 +14,7 @@ from phiproxy.keys.key_rows import DataKeyRow, RootRow, WrapRow
 from phiproxy.keys.provider import Wrapped
 from phiproxy.keys.registry import record_event
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.trust import Change
+from phiproxy.keys.registry_verification import Change
 
 CHANNEL: Final = "phiproxy_epoch"
 """NOTIFY channel of every registry; the payload is the registry's schema."""

@@ -26,7 +26,7 @@ from phiproxy.keys.authenticated_tables import (
 )
 from phiproxy.keys.manifest import LAYOUT_GROUP
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.trust import SNAPSHOT, Trust, View
+from phiproxy.keys.registry_verification import SNAPSHOT, Trust, View
 from phiproxy.policy.protection import Slot, SlotState
 from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
 

@@ -50,10 +50,10 @@ from phiproxy.keys.registry_schema import (
     table,
     upgrade_tables,
 )
+from phiproxy.keys.registry_verification import CHANGING, Change, Trust
 from phiproxy.keys.root_cache import CacheLimits, RootCache, unwrap_root
 from phiproxy.keys.serving_proxies import live_proxies
 from phiproxy.keys.slot_activation import activate_slots
-from phiproxy.keys.trust import CHANGING, Change, Trust
 from phiproxy.policy.registry_layout import WantedIdentity
 
 

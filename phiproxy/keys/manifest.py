@@ -2,8 +2,8 @@
 
 Whoever can write the registry but not use the KEK must not be able to add, change, remove or put back a row unnoticed (normative:
 docs/registry.md). An older row differs from its manifest, an older manifest from the counter's row, and an older counter from what
-its readers have seen (``watermark``). A change rewrites the manifests of the groups that it touches and the counter's row, whatever
-the number of rows elsewhere; a reader reads the manifests of the rows that it reads, once per change of theirs.
+its readers have seen (``counter_file``). A change rewrites the manifests of the groups that it touches and the counter's row,
+whatever the number of rows elsewhere; a reader reads the manifests of the rows that it reads, once per change of theirs.
 """
 
 import hmac

@@ -31,7 +31,7 @@ from phiproxy.keys.layout_rows import verified_layout
 from phiproxy.keys.manifest import row_label, scope_group
 from phiproxy.keys.provider import Purpose, Wrapped
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.trust import CHANGING, Change, Trust, View
+from phiproxy.keys.registry_verification import CHANGING, Change, Trust, View
 from phiproxy.policy.registry_layout import Layout
 
 __all__ = ["Connection"]

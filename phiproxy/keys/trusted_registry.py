@@ -8,10 +8,10 @@ import psycopg
 
 from phiproxy.errors import ConfigError
 from phiproxy.keys.anchoring import unlock
+from phiproxy.keys.counter_file import Watermark
 from phiproxy.keys.registry import as_provider_error
+from phiproxy.keys.registry_verification import Fault, Trust
 from phiproxy.keys.tenant_keks import Kek
-from phiproxy.keys.trust import Fault, Trust
-from phiproxy.keys.watermark import Watermark
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
 

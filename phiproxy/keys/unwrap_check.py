@@ -12,9 +12,9 @@ from phiproxy.errors import ProviderDenied, ProviderError, ProviderUnavailable
 from phiproxy.keys.key_rows import RootRow
 from phiproxy.keys.key_state_changes import root_subject
 from phiproxy.keys.registry import Connection, select_roots, view_roots
+from phiproxy.keys.registry_verification import Trust
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.tenant_keks import Kek, TenantKeks
-from phiproxy.keys.trust import Trust
 
 # How many unwraps are on their way at once: a provider limits calls, and an HSM has few sessions.
 AT_ONCE = 8

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from phiproxy.errors import KeyWant, PhiproxyError
-from phiproxy.net.computations import Computations, Compute, QueryCanceled
 from phiproxy.net.leg import Leg
 from phiproxy.net.offload import apart
+from phiproxy.net.session_computations import Computations, Compute, QueryCanceled
 from phiproxy.net.tasks import spawn
 from phiproxy.policy.setting_values import Address
 from phiproxy.session.core import Session

@@ -9,12 +9,12 @@ What is known of all texts of a shape:
 
 Values and rows:
     column_ciphers, slot_tags, sealed_columns, sealed_rows, convert_values, compiled_convert, document_ciphers, spelled_values,
-    value_formats, range_tags, result_columns, masked_values, copy_fields, row_counts
+    value_formats, range_tags, result_columns, masked_values, copy_sealing, row_counts
 
 What the server cannot answer:
-    whether_split, split_plan, split_writes, sealed_views, stored_query, converted_views, unanswered,
+    whether_split, split_plan, split_write_parameters, opened_view_rests, stored_query, converted_views, unanswered,
     refused_inputs, without_engine
 
 What is told of it:
-    explanation, forecast, touched, whom, subjects, copy_subjects
+    explanation, forecast, touched, whom, subjects_of_execution, copy_subjects
 """

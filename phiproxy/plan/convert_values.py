@@ -13,7 +13,7 @@ from phiproxy.plan.range_tags import NO_TAG, Bounds, range_tags
 from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, may_spell_stored, needed_together, records_spelled
 from phiproxy.plan.value_formats import perhaps
 from phiproxy.policy.protection import ProtectedColumn
-from phiproxy.sql.values.containment import Contained
+from phiproxy.sql.values.contained_scalars import Contained
 from phiproxy.sql.values.field_containment import REST, ContainedFields
 from phiproxy.sql.values.uses import Absent, Define, Nullness, Plain, Renew, Search, Store, Use, of_elements
 from phiproxy.wire.arrays import Array, array_from_binary, array_from_text

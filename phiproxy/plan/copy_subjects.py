@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from phiproxy.plan.subjects import Noted, SubjectOutput, outputs_of
-from phiproxy.policy.subjects import spelled_subject
+from phiproxy.plan.subjects_of_execution import Noted, SubjectOutput, outputs_of
+from phiproxy.policy.subject_columns import spelled_subject
 from phiproxy.sql.result import ProtectedCopy
 from phiproxy.wire.copy_rows import Codec, Raw, Row
 from phiproxy.wire.encodings import Encoding

@@ -15,7 +15,7 @@ from phiproxy.plan.whether_split import HasSplit
 from phiproxy.policy.identifiers import shown_expression
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.result import Answered, BoundPair, Occurrence, ProtectedCopy, Reveal, Source
-from phiproxy.sql.rewrite.templates import fixed_word, null_marker
+from phiproxy.sql.rewrite.references_and_markers import fixed_word, null_marker
 from phiproxy.sql.text.parse import Positions, parse
 from phiproxy.sql.text.shape import shape_of
 from phiproxy.sql.values.uses import Absent, Define, Nullness, Plain, Renew, Store, Use, sent_type

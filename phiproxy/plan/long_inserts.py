@@ -14,7 +14,7 @@ from phiproxy.errors import PathNeeded, StatementRefused
 from phiproxy.long_values import empty
 from phiproxy.plan.templates import template
 from phiproxy.plan.whether_split import HasSplit
-from phiproxy.sql.expressions.taint import ProtectedValues, elements_of
+from phiproxy.sql.expressions.repeated_in_clear import ProtectedValues, elements_of
 from phiproxy.sql.result import Answered, Edit, Given, Occurrence, Subject
 from phiproxy.sql.text.insert_rows import Bulk, Row, find_bulk
 from phiproxy.sql.text.long_constants import without_long_constants

@@ -31,10 +31,10 @@ from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.compile import compile_definition, compile_script, compile_statement
 from phiproxy.plan.long_inserts import of_some_rows
 from phiproxy.plan.named_statements import Overlay, View
+from phiproxy.plan.opened_view_rests import SealedViews
 from phiproxy.plan.plan_cache import PlanCache
 from phiproxy.plan.result_columns import SealedAttributes
 from phiproxy.plan.rewritten_text import prove, rendered_of
-from phiproxy.plan.sealed_views import SealedViews
 from phiproxy.plan.search_path import IN_TEMPORARY, divided, joined
 from phiproxy.plan.simple_query_template import SimpleQueryTemplate, simple_query_template
 from phiproxy.plan.split_plan import EngineFacts, SplitPlan

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.value_formats import reader
 from phiproxy.sql.result import Bound, BoundPair, Occurrence
-from phiproxy.sql.rewrite.templates import fixed_word, null_marker
+from phiproxy.sql.rewrite.references_and_markers import fixed_word, null_marker
 from phiproxy.sql.values.accepted_types import read_as
 from phiproxy.sql.values.uses import Search, is_upper
 from phiproxy.types.declared import DeclaredType

@@ -16,7 +16,7 @@ from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.document_ciphers import of_binary as of_jsonb
 from phiproxy.plan.masked_values import shown_masked
 from phiproxy.plan.sealed_rows import Sealed, compile_sealed_rows
-from phiproxy.plan.subjects import SubjectOutput, noting, outputs_of
+from phiproxy.plan.subjects_of_execution import SubjectOutput, noting, outputs_of
 from phiproxy.plan.value_formats import shown as shown_as
 from phiproxy.sql.result import Reveal, Subject
 from phiproxy.types.declared import DeclaredType

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from phiproxy.plan.plan_cache import PlanCache
-from phiproxy.sql.expressions.taint import elements_of, telling_number
+from phiproxy.sql.expressions.repeated_in_clear import elements_of, telling_number
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.same_answers import means_clock
 from phiproxy.sql.text.parse import Statement, location, messages, parse, strings

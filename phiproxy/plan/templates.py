@@ -16,7 +16,7 @@ from phiproxy.effects import Effects
 from phiproxy.errors import ValueRefused
 from phiproxy.frozen import dataclass
 from phiproxy.plan.simple_query_template import SimpleQueryTemplate
-from phiproxy.sql.expressions.taint import ProtectedValues, elements_of
+from phiproxy.sql.expressions.repeated_in_clear import ProtectedValues, elements_of
 from phiproxy.sql.result import Answered, Edit, Occurrence
 from phiproxy.sql.text.parse import Statement
 from phiproxy.sql.text.shape import Shape, free_constants, literal_value, numbers_of_gaps, quoted_names, shape_of

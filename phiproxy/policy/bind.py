@@ -27,7 +27,7 @@ from phiproxy.policy.protection import (
     Slot,
 )
 from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
-from phiproxy.policy.subjects import subject_kind
+from phiproxy.policy.subject_columns import subject_kind
 from phiproxy.policy.user_types import NoSuchType, Types, resolved, same_name
 from phiproxy.types.names import sql_name
 from phiproxy.wire.oids import BYTEA_OID, JSONB_OID

@@ -2,10 +2,10 @@
 
 from phiproxy.plan.compiled_convert import Formed
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.subjects import Noted, are_given, given_values
+from phiproxy.plan.subjects_of_execution import Noted, are_given, given_values
 from phiproxy.session import slow_work
-from phiproxy.session.proxy_messages import ParameterCount, UnsupportedFormat
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import ParameterCount, UnsupportedFormat
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import Bind, expand_formats
 

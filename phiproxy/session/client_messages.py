@@ -1,6 +1,6 @@
 """Messages from the client, by their tags: each handler sends what the server shall see and expects the replies.
 
-A handler that raises has sent nothing; ``proxy_messages.refuse`` then sends a substitute, for which the refusal is said.
+A handler that raises has sent nothing; ``substitutes_and_questions.refuse`` then sends a substitute, for which the refusal is said.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from phiproxy.errors import MalformedMessage, StatementRefused, ValueRefused, WireError
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
-from phiproxy.plan.subjects import are_given, given_values
+from phiproxy.plan.subjects_of_execution import are_given, given_values
 from phiproxy.session import (
     client_encoding,
     copy_data,
@@ -22,9 +22,9 @@ from phiproxy.session import (
 from phiproxy.session.extended_query import bind, close, describe, execute, parse
 from phiproxy.session.phases import Event
 from phiproxy.session.pipeline import QUERY_PASSES, READY_PASSES, Expected, Kind
-from phiproxy.session.proxy_messages import forget_both
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import apply, check_references
+from phiproxy.session.substitutes_and_questions import forget_both
 from phiproxy.wire.framing import HEADER
 from phiproxy.wire.messages import decode_query, query_parts
 

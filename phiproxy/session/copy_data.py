@@ -9,9 +9,9 @@ from copy import copy
 
 from phiproxy.errors import NotAuthentic, PhiproxyError, SealError, ValueRefused, WireError
 from phiproxy.long_values import LONG_VALUE
-from phiproxy.plan.copy_fields import CopyFailure, CopyIn, CopyOut
+from phiproxy.plan.copy_sealing import CopyFailure, CopyIn, CopyOut
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
-from phiproxy.session import executions, slow_work, split_writes
+from phiproxy.session import executions, slow_work, split_write_messages
 from phiproxy.session.phases import WHILE_COPYING_IN
 from phiproxy.session.pipeline import Expected, Kind, Later
 from phiproxy.session.replies import is_silent, relay
@@ -104,7 +104,7 @@ def copy_end(session: State, data: bytes, start: int, end: int) -> None:
         if not session.copy.failed:
             session.to_server.append(_end(session, data, start, end))
     pipeline.copy_in = False
-    split_writes.data_ends(session, end)
+    split_write_messages.data_ends(session, end)
 
 
 def _end(session: State, data: bytes, start: int, end: int) -> bytes:
@@ -198,7 +198,7 @@ def copy_in_response(session: State, data: bytes, start: int, end: int) -> int:
     session.copy.outdated = session.front_is_outdated
     session.pipeline.copy_in_began()
     _begin_in(session)
-    split_writes.data_begins(session)
+    split_write_messages.data_begins(session)
     rows = session.copy.rows
     told = copy_in_description(data[start + 5], rows.columns) if rows is not None and rows.adds else data[start:end]
     session.to_client.append(told)

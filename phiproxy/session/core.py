@@ -21,14 +21,14 @@ from phiproxy.errors import (
 )
 from phiproxy.plan.named_statements import KnownNames
 from phiproxy.session import (
-    acting,
     client_messages,
     copy_data,
+    current_access_and_expiry,
     holding,
     server_messages,
     slow_work,
     split_replies,
-    split_writes,
+    split_write_messages,
     transaction_catalog,
 )
 from phiproxy.session.fast_path import simple_queries, whole_groups
@@ -52,10 +52,17 @@ from phiproxy.session.phases import (
     Peer,
 )
 from phiproxy.session.pipeline import PARSE_PASSES, QUERY_PASSES, Later, Whole
-from phiproxy.session.proxy_messages import ask_path, catalog_unknown, path_unknown, refuse, styles_unknown, waits_in_group
 from phiproxy.session.results import result_error
 from phiproxy.session.slow_work import MUCH
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import (
+    ask_path,
+    catalog_unknown,
+    path_unknown,
+    refuse,
+    styles_unknown,
+    waits_in_group,
+)
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.framing import HEADER, FrameBuffer
 
@@ -74,7 +81,7 @@ class Session(State):
 
     def see(self) -> None:
         """See the database as who acts now does."""
-        acting.see(self)
+        current_access_and_expiry.see(self)
 
     # -- what the shell calls ----------------------------------------------------------------------------------------------
 
@@ -271,7 +278,7 @@ class Session(State):
         self.catalog.fresh = False
         if self.worked:
             slow_work.let_go(self)
-        split_writes.taken(self)
+        split_write_messages.taken(self)
 
     @property
     def _fenced(self) -> bool:
@@ -318,7 +325,7 @@ class Session(State):
         except PhiproxyError as error:
             if isinstance(error, WireError) and not isinstance(error, MalformedMessage):
                 raise
-            refuse(self, tag, data, start, end, split_writes.placed(self, error))
+            refuse(self, tag, data, start, end, split_write_messages.placed(self, error))
         else:
             return True
         return False

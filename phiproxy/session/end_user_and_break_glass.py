@@ -1,14 +1,14 @@
 """What clients say of who acts: the end user, by name or token, and the reason for which somebody is to see more (break-glass).
 
-The server keeps a mark in the place of either (``sql.statements.end_user_and_break_glass``), and says which one holds. Who may
-give a reason is ``access.rules.BreakGlass``; that its time is over is seen in ``acting``.
+The server keeps a mark in the place of either (``sql.statements.set_end_user_and_reason``), and says which one holds. Who may
+give a reason is ``access.rules.BreakGlass``; that its time is over is seen in ``current_access_and_expiry``.
 """
 
 from typing import TypeVar
 
 from phiproxy.effects import Effects
 from phiproxy.errors import PathNeeded, StatementRefused
-from phiproxy.session.acting import NOBODY
+from phiproxy.session.current_access_and_expiry import NOBODY
 from phiproxy.session.parts import Acting, EndUser, GivenReason
 from phiproxy.session.state import State
 from phiproxy.session.trail import not_recorded

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from phiproxy.errors import MalformedMessage, PhiproxyError, StatementFailed, StatementRefused, WireError, state_of
 from phiproxy.plan.statement_plan import map_position
-from phiproxy.session import executions, split_replies, split_writes
+from phiproxy.session import executions, split_replies, split_write_messages
 from phiproxy.session.authentication import before_authentication
 from phiproxy.session.client_encoding import writable
 from phiproxy.session.copy_data import CLIENT_REASON
@@ -13,9 +13,9 @@ from phiproxy.session.ddl_replies import counts, outside, tag_of
 from phiproxy.session.error_scrub import holds_ciphertext, scrub
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Expected, Kind
-from phiproxy.session.proxy_messages import InvalidStatementName, ParameterCount
 from phiproxy.session.replies import answered, is_silent
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import InvalidStatementName, ParameterCount
 from phiproxy.types.names import sql_name
 from phiproxy.wire.messages import decode_error_fields, encode_error_fields, error_response
 
@@ -39,7 +39,7 @@ def error(session: State, data: bytes, start: int, end: int) -> int:
     silent = is_silent(session)
     front = session.pipeline.error()
     session.copy.rows, session.copy.failed = None, False
-    split_writes.release(session)
+    split_write_messages.release(session)
     if session.pending.path is not None:
         session.search_path.schemas = None
     if session.computing is not None and front is not None and not (front.of_source or front.closes):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from phiproxy.errors import ColumnMasked, MalformedMessage, PathNeeded, PhiproxyError
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.plan.touched import NOTHING, Shape, Touched
 from phiproxy.plan.whom import Collected, Whom, whom
 from phiproxy.session.parts import Executing, Opening

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.subjects import Noted, are_given
+from phiproxy.plan.subjects_of_execution import Noted, are_given
 from phiproxy.session import (
-    acting,
     client_encoding,
+    current_access_and_expiry,
     end_user_and_break_glass,
     executions,
     nonconforming_strings,
     refused_values,
     slow_work,
     split_statements,
-    split_writes,
+    split_write_messages,
     transaction_catalog,
 )
 from phiproxy.session.bound_parameters import converted, formed_by, given_to
@@ -36,10 +36,10 @@ from phiproxy.session.pipeline import (
     Passes,
     expect,
 )
-from phiproxy.session.proxy_messages import FLUSH
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import apply, await_name, check_name, check_references, stamp_of
 from phiproxy.session.statements_and_portals import Given, Portal, Prepared
+from phiproxy.session.substitutes_and_questions import FLUSH
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import bind_names
 from phiproxy.wire.messages import Parse, decode_execute, decode_target, parse_parts
@@ -73,7 +73,7 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
             plan = split_statements.described(session, plan, sent.oids)
         elif plan.prepared is not None and isinstance(query := plan.prepared[0], SplitPlan):
             split_statements.described(session, query, plan.prepared[1])
-    split_writes.check(session, plan)
+    split_write_messages.check(session, plan)
     check_references(session, plan.effects)
     client_encoding.check(session, text, touches=plan.touches)
     nonconforming_strings.check(session, unchanged=plan.identity and not plan.touches)
@@ -210,7 +210,7 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
         end_user_and_break_glass.check_said(session, portal.plan.effects)
         if portal.plan.touches:
             executions.check_recordable(session)
-            acting.check_portal(session, portal)
+            current_access_and_expiry.check_portal(session, portal)
         if split_statements.executes(session, name, portal, limit):
             return
     first = session.groups.executes == 0
@@ -226,8 +226,8 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
     session.to_server.append(data[start:end])
     expected.explained = session.writing.explained if session.writing is not None else None
     session.pipeline.push(expected)
-    split_writes.await_data(session, expected)
-    if split_writes.hold(session):
+    split_write_messages.await_data(session, expected)
+    if split_write_messages.hold(session):
         expected.counted = session.blocked = True
         session.to_server.append(FLUSH)
 

@@ -19,8 +19,8 @@ from phiproxy.errors import WireError
 from phiproxy.session.parts import Held, Holding
 from phiproxy.session.phases import LOGGED_IN
 from phiproxy.session.pipeline import Kind, Later
-from phiproxy.session.proxy_messages import ask, waits_in_group
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import ask, waits_in_group
 from phiproxy.session.transaction_catalog import names_one
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import bind_names

@@ -8,17 +8,17 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.plan.result_columns import Columns
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.subjects import with_values
+from phiproxy.plan.subjects_of_execution import with_values
 from phiproxy.plan.unanswered import Unanswered
 from phiproxy.session import transaction_catalog
-from phiproxy.session.acting import check_portal
 from phiproxy.session.client_encoding import writable
+from phiproxy.session.current_access_and_expiry import check_portal
 from phiproxy.session.pipeline import Edits, Expected, Kind
-from phiproxy.session.proxy_messages import FLUSH, OWN_NAME, InvalidStatementName, waits_in_group
 from phiproxy.session.slow_work import plan_statement, plan_waiting, spell
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import await_name, stamp_of
 from phiproxy.session.statements_and_portals import Prepared, Stamp
+from phiproxy.session.substitutes_and_questions import FLUSH, OWN_NAME, InvalidStatementName, waits_in_group
 from phiproxy.wire.messages import SYNC, encode_parse, message
 
 # A declared type that is none of those that are told apart (``sql.statements.prepare_and_cursors``).

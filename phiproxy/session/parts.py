@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from phiproxy.errors import PhiproxyError
-from phiproxy.plan.copy_fields import CopyIn
+from phiproxy.plan.copy_sealing import CopyIn
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.whom import Collected
 from phiproxy.session.pipeline import Expected

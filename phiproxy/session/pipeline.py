@@ -14,10 +14,10 @@ from typing import Any
 
 from phiproxy.errors import PhiproxyError, WireError
 from phiproxy.plan.column_ciphers import Ciphers
-from phiproxy.plan.copy_fields import CopyOut
+from phiproxy.plan.copy_sealing import CopyOut
 from phiproxy.plan.result_columns import Columns
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.session.split_explain import Explained
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import Encoding

@@ -5,10 +5,10 @@ from phiproxy.session import executions
 from phiproxy.session.client_encoding import writable
 from phiproxy.session.phases import AUTHENTICATING, Event
 from phiproxy.session.pipeline import Kind
-from phiproxy.session.proxy_messages import FAIL_TRANSACTION, ask_path
 from phiproxy.session.replies import answered, relay
 from phiproxy.session.split_replies import release_dropped
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import FAIL_TRANSACTION, ask_path
 from phiproxy.wire.messages import SYNC, encode_parse
 
 

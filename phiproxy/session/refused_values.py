@@ -10,7 +10,7 @@ from phiproxy.plan.refused_inputs import before_refused, first_refused
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
 from phiproxy.plan.unanswered import Unanswered, perhaps_unanswered, unanswered, unanswered_constants, unanswered_inputs
-from phiproxy.session import slow_work, split_statements, split_writes
+from phiproxy.session import slow_work, split_statements, split_write_messages
 from phiproxy.session.bound_parameters import converted, counted_formats, formed_by
 from phiproxy.session.named_objects import renewed
 from phiproxy.session.state import State
@@ -54,7 +54,7 @@ def split_bind(session: State, name: bytes, prepared: Prepared, sent: Bind, refu
     if waiting == prepared.waiting:
         raise refused
     plan = _split(session, prepared.plan.text, prepared.oids, waiting, refused)
-    split_writes.check(session, plan)
+    split_write_messages.check(session, plan)
     if not session.pipeline.silent:
         plan = split_statements.described(session, plan, prepared.oids)
     return renewed(session, name, Prepared(plan, prepared.oids, stamp_of(session), unsplit=unsplit, waiting=waiting))

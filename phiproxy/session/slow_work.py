@@ -16,14 +16,14 @@ from phiproxy.errors import KeyNeeded, LongWorkNeeded, ValueRefused, WireError
 from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.convert_values import MANY, at_once
-from phiproxy.plan.copy_fields import BLOCK, SLICE, CopyIn, CopyOut
+from phiproxy.plan.copy_sealing import BLOCK, SLICE, CopyIn, CopyOut
 from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Analysed
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan, edits_of, longest, spell_steps
 from phiproxy.plan.unanswered import Unanswered
 from phiproxy.session import client_encoding
-from phiproxy.session.acting import check_told
+from phiproxy.session.current_access_and_expiry import check_told
 from phiproxy.session.needs import Describe, Enter, Work, WorkNeeded
 from phiproxy.session.pipeline import Edits
 from phiproxy.session.state import State

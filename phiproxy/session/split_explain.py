@@ -11,7 +11,7 @@ from struct import Struct, pack
 from typing import NamedTuple
 
 from phiproxy.errors import WireError
-from phiproxy.plan.split_writes import whole_messages
+from phiproxy.plan.split_write_parameters import whole_messages
 from phiproxy.wire.messages import Field, encode_row_description, message
 from phiproxy.wire.oids import BUILTIN_TYPES
 

@@ -12,16 +12,16 @@ from phiproxy.errors import (
     WireError,
 )
 from phiproxy.plan.result_columns import Columns
-from phiproxy.plan.split_writes import whole_messages
-from phiproxy.session import executions, split_explain, split_writes
-from phiproxy.session.computing import Computing
+from phiproxy.plan.split_write_parameters import whole_messages
+from phiproxy.session import executions, split_explain, split_write_messages
 from phiproxy.session.needs import NeedEngine
 from phiproxy.session.opened_rows import opener_of
 from phiproxy.session.pipeline import Expected, Kind
-from phiproxy.session.proxy_messages import REFUSED_BIND
 from phiproxy.session.slow_work import open_row
+from phiproxy.session.split_execution import Computing
 from phiproxy.session.split_explain import Plan
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import REFUSED_BIND
 from phiproxy.wire.messages import decode_row_description, encode_row_description
 
 _ROW, _COMPLETE, _NOTICE = ord("D"), ord("C"), ord("N")
@@ -89,7 +89,7 @@ def source_ended(session: State, tag: bytes) -> None:
         computing.tag = tag
     if session.held is not None:
         try:
-            if not split_writes.all_written(session, tag[5:-1]):
+            if not split_write_messages.all_written(session, tag[5:-1]):
                 given_up(session)
         except StatementRefused as error:
             session.blocked = True
@@ -231,7 +231,7 @@ def failed(session: State, error: PhiproxyError) -> None:
 def counted(session: State, tag: bytes) -> bool:
     """Tell whether a write of which it is known how many rows it writes is to be told of; else what becomes of it is on its way."""
     try:
-        return split_writes.all_written(session, tag)
+        return split_write_messages.all_written(session, tag)
     except StatementRefused as error:
         failed(session, error)
         return False
@@ -253,7 +253,7 @@ def _ended(session: State, computing: Computing) -> None:
         _show_plans(session, computing)
     if computing.plan.split.write is not None:
         try:
-            split_writes.begin(session, computing)
+            split_write_messages.begin(session, computing)
         except StatementRefused as error:
             session.released.append(computing.computation)
             failed(session, error)

@@ -15,20 +15,20 @@ from phiproxy.errors import StatementFailed, StatementRefused
 from phiproxy.plan.search_path import divided
 from phiproxy.plan.split_plan import SETTINGS, Description, SplitPlan, with_long_names
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
-from phiproxy.plan.subjects import given_values
+from phiproxy.plan.subjects_of_execution import given_values
 from phiproxy.policy.identifiers import quote_ident
-from phiproxy.session import slow_work, split_explain, split_replies, split_writes
-from phiproxy.session.acting import check_portal
+from phiproxy.session import slow_work, split_explain, split_replies, split_write_messages
 from phiproxy.session.bound_parameters import converted, counted_formats, declared_to, formed_by
 from phiproxy.session.client_encoding import readable, writable
-from phiproxy.session.computing import Computing
+from phiproxy.session.current_access_and_expiry import check_portal
 from phiproxy.session.needs import Describe, Enter, Results
 from phiproxy.session.pipeline import BIND_PASSES, Expected, Kind, Later
-from phiproxy.session.proxy_messages import END_OF_QUERY, FLUSH, OWN_NAME, ParameterCount, own_query, waits_in_group
+from phiproxy.session.split_execution import Computing
 from phiproxy.session.split_explain import Plan
 from phiproxy.session.state import State
 from phiproxy.session.statement_effects import apply
 from phiproxy.session.statements_and_portals import Given, Portal, Prepared
+from phiproxy.session.substitutes_and_questions import END_OF_QUERY, FLUSH, OWN_NAME, ParameterCount, own_query, waits_in_group
 from phiproxy.wire.encodings import UTF8
 from phiproxy.wire.fields import Bind, expand_formats
 from phiproxy.wire.messages import encode_parse, encode_row_description, message
@@ -233,7 +233,7 @@ def execute(session: State, name: bytes, portal: Portal, limit: int) -> None:
         Kind.EXECUTE, plan=plan.source, columns=columns, formats=(1,) * count, binary=True, touches=True, unplaced=True,
         of_source=True, styles=session.styles.current, undo=undo, given={0: about},
     ))  # fmt: skip
-    split_writes.hold(session)
+    split_write_messages.hold(session)
 
 
 def await_turn(session: State) -> None:

@@ -12,8 +12,7 @@ from phiproxy.errors import PathNeeded, PhiproxyError, ProtectionChanged, ValueR
 from phiproxy.plan.named_statements import KnownNames, View
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.subjects import Noted
-from phiproxy.session.computing import Computing, Counted, Writing
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.session.needs import Work
 from phiproxy.session.observer import UNOBSERVED
 from phiproxy.session.observer import Observer as SessionObserver
@@ -45,6 +44,7 @@ from phiproxy.session.phases import (
     after,
 )
 from phiproxy.session.pipeline import Expected, Kind, Pipeline
+from phiproxy.session.split_execution import Computing, Counted, Writing
 from phiproxy.session.statements_and_portals import Names, Portal
 from phiproxy.session.trail import PURPOSE, Trail
 from phiproxy.session.unprotected_database import Gate, Guard
@@ -172,7 +172,8 @@ class State:
         guard: Guard | None = None,
         trail: Trail | None = None,
     ) -> None:
-        # The database, and that as who acts now sees it (``session.acting``): until when, and the reason for which it sees more.
+        # The database, and that as who acts now sees it (``current_access_and_expiry``): until when, and
+        # the reason for which it sees more.
         self.base, self.database, self.database_name, self.guard = database, database, name, guard
         self.acting_until = math.inf
         self.reason: str | None = None

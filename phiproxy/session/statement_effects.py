@@ -7,12 +7,12 @@ from phiproxy.effects import Effects
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.search_path import IN_TEMPORARY, set_path
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.session import client_encoding, end_user_and_break_glass, transaction_catalog
 from phiproxy.session.pipeline import Later, Undo
-from phiproxy.session.proxy_messages import OWN_NAME, RESERVED, SECOND_NAME, WRITE_NAME
 from phiproxy.session.state import State
 from phiproxy.session.statements_and_portals import Portal, Prepared, Stamp
+from phiproxy.session.substitutes_and_questions import OWN_NAME, RESERVED, SECOND_NAME, WRITE_NAME
 
 
 def apply(session: State, done: StatementPlan | ScriptPart, about: Sequence[Noted] = ()) -> list[Undo]:

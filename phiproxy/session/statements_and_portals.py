@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.plan.unanswered import Unanswered
 from phiproxy.session.parts import SyncGroups
 from phiproxy.session.pipeline import Expected, Undo
@@ -63,7 +63,7 @@ class Portal:
     """A portal or cursor: the plan bound, the result formats the client asked for (expanded; None where not needed), its group.
 
     ``oids`` are the statement's, ``binary`` the form in which protected columns come, ``holds`` says WITH HOLD, ``seen_by`` is the
-    database as who opened it sees it (``session.acting``). ``about`` is whom the client says it to be about.
+    database as who opened it sees it (``session.current_access_and_expiry``). ``about`` is whom the client says it to be about.
     """
 
     plan: StatementPlan

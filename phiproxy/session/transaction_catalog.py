@@ -14,8 +14,8 @@ from phiproxy.plan.planner import Planner
 from phiproxy.policy.catalog import ANYTHING
 from phiproxy.session import slow_work
 from phiproxy.session.pipeline import Later
-from phiproxy.session.proxy_messages import ask, waits_in_group
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import ask, waits_in_group
 
 # Bytes of a text in which a name is looked for by itself: in one that is longer, a look at the catalogue takes less than that.
 SHORT = 16 * 1024

@@ -21,9 +21,9 @@ from phiproxy.sql.rewrite.blank_comments import blanked_comments
 from phiproxy.sql.rewrite.draft import TextEdit
 from phiproxy.sql.rewrite.kinds import ByRule, CastToTags, DecidedUse, DropCast, Qualify, Represent, TagColumn, TagSubquery
 from phiproxy.sql.rewrite.rewrites import Rewrites, Step
+from phiproxy.sql.text.corrected_refusals import Corrected
 from phiproxy.sql.text.edited_tree import EditedTree
 from phiproxy.sql.text.parse import Node, Positions, Scan, Statement, Token, between, location, messages, only
-from phiproxy.sql.text.refusal_positions import Corrected
 from phiproxy.sql.values.accepted_types import changes_nothing, given
 from phiproxy.sql.values.operands import Operand, cast_type
 from phiproxy.sql.values.type_resolution import Type

@@ -12,7 +12,7 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.sql.context import Analysis, Context, Query
 from phiproxy.sql.expressions.expression import query
-from phiproxy.sql.expressions.taint import checked_uses
+from phiproxy.sql.expressions.repeated_in_clear import checked_uses
 from phiproxy.sql.expressions.user_types import find_types, note_declared
 from phiproxy.sql.expressions.values_columns import settle
 from phiproxy.sql.pg_errors.replaced_views import check_in_clear
@@ -31,9 +31,9 @@ from phiproxy.sql.statements.ddl.alter_type import check_types
 from phiproxy.sql.statements.ddl.create_table_as import select_into
 from phiproxy.sql.statements.ddl.drop_index import drop_index
 from phiproxy.sql.statements.ddl.replaced_view import replaces_in_clear
-from phiproxy.sql.statements.end_user_and_break_glass import take_said
 from phiproxy.sql.statements.explain import explain
-from phiproxy.sql.statements.subjects import subjects_of
+from phiproxy.sql.statements.set_end_user_and_reason import take_said
+from phiproxy.sql.statements.subjects_of_statement import subjects_of
 from phiproxy.sql.statements.unprotected import check_targets, check_unprotected, touching
 from phiproxy.sql.statements.utility import check_fixed, check_masked, check_utility, defines, effects
 from phiproxy.sql.statements.utility import named as named_in_tree

@@ -7,7 +7,7 @@ from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, TooManyA
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.physical_columns import generated_tags, visible_columns
 from phiproxy.policy.protection import OF_STATISTICS, ProtectedTable
-from phiproxy.policy.subjects import subject_kind
+from phiproxy.policy.subject_columns import subject_kind
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.resolve.protected_values import About, Clear, Protected, Value, about_instead, about_whom, list_groups
 from phiproxy.sql.resolve.scope import Source, SourceColumn

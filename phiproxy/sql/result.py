@@ -10,7 +10,7 @@ from phiproxy.effects import Effects
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.frozen import dataclass
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
-from phiproxy.policy.subjects import SubjectKind
+from phiproxy.policy.subject_columns import SubjectKind
 from phiproxy.sql.text.edited_tree import EditedTree
 from phiproxy.sql.values.formula import Formula
 from phiproxy.sql.values.uses import Search, Use

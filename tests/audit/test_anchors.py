@@ -22,8 +22,8 @@ from phiproxy.audit.anchors import AnchorTarget, anchors_in, witnesses
 from phiproxy.audit.checkpoints import Checkpoint, Signer
 from phiproxy.audit.group_commit import AuditLog
 from phiproxy.audit.log_files import ANCHORS
-from phiproxy.audit.merkle import leaf_hash, root_of
-from phiproxy.audit.open_file import CHECKPOINTS, HASHES, RECORDS
+from phiproxy.audit.merkle_hash_tree import leaf_hash, root_of
+from phiproxy.audit.open_log_file import CHECKPOINTS, HASHES, RECORDS
 from phiproxy.audit.verify import Verified, verify
 from phiproxy.errors import ConfigError
 from tests.audit.test_group_commit import SEED, durable, start

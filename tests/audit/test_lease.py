@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from phiproxy.audit import group_commit, lease, open_file
+from phiproxy.audit import group_commit, lease, open_log_file
 from phiproxy.audit.committer import Committer
 from phiproxy.audit.destinations import Forwarder, StandardOutput
 from phiproxy.audit.group_commit import AuditLog
@@ -129,7 +129,7 @@ def test_a_checkpoint_that_fails_leaves_the_file_until_it_is_given_back(
 
 
 def test_more_is_lent_as_it_is_used(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_file, "ROOM", 2 * LEAST_LENT)
+    monkeypatch.setattr(open_log_file, "ROOM", 2 * LEAST_LENT)
     files = log(tmp_path, clock)
     files.append([execution(0)])
     leased = lent(files)

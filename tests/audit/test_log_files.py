@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phiproxy.audit import open_file
+from phiproxy.audit import open_log_file
 from phiproxy.audit.log_files import LogFiles, Rotation, Writer
 from phiproxy.audit.reading import left_behind, records
 from tests.audit.test_verify import SIGNER, Clock, execution, log, verified
@@ -47,7 +47,7 @@ def test_a_disk_that_is_full_at_any_call_loses_nothing_that_was_taken(
         directory = tmp_path / str(first)
         directory.mkdir()
         with monkeypatch.context() as patched:
-            patched.setattr(open_file, "ROOM", 4096)
+            patched.setattr(open_log_file, "ROOM", 4096)
             disk = FullDisk(patched, first, count)
             files = log(directory, Clock(), size=900)
             taken, failed = written(files), disk.seen >= first

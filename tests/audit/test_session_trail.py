@@ -11,8 +11,8 @@ from phiproxy.audit.audit_keys import AuditKeys
 from phiproxy.audit.group_commit import Told
 from phiproxy.audit.reading import record_of
 from phiproxy.audit.records import Line, numbered
+from phiproxy.audit.sealed_subjects import SubjectSeals
 from phiproxy.audit.session_trail import SessionTrail, Who
-from phiproxy.audit.subjects import SubjectSeals
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.touched import Touched, shape
 from phiproxy.plan.whom import Whom

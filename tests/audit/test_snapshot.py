@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from phiproxy.audit import log_files, open_file
-from phiproxy.audit.open_file import CHECKPOINTS, HASHES, RECORDS, compress
+from phiproxy.audit import log_files, open_log_file
+from phiproxy.audit.open_log_file import CHECKPOINTS, HASHES, RECORDS, compress
 from phiproxy.audit.prune import prunable, prune
 from phiproxy.audit.reading import StoredFile, left_behind, record_of, records, stored_files
 from phiproxy.audit.records import line_of
@@ -102,7 +102,7 @@ def beside(directory: Path, monkeypatch: pytest.MonkeyPatch, steps: Callable[[],
 
     with monkeypatch.context() as patched:
         patched.setattr(log_files, "ThreadPoolExecutor", AtOnce)
-        patched.setattr(open_file, "ROOM", 4096)
+        patched.setattr(open_log_file, "ROOM", 4096)
         patched.setattr(os, "fdatasync", lambda _: None)  # a real one takes milliseconds
         patched.setattr(os, "fsync", lambda _: None)
         for owner, name in ((os, "open"), (os, "write"), (os, "pwrite"), (os, "ftruncate"), (Path, "rename"), (Path, "unlink")):

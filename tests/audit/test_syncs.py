@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from phiproxy.audit import open_file, syncs
+from phiproxy.audit import open_log_file, syncs
 from phiproxy.audit.committer import Committer
 from phiproxy.audit.log_files import LogFiles
-from phiproxy.audit.open_file import SYNCS, OpenFile
+from phiproxy.audit.open_log_file import SYNCS, OpenFile
 from phiproxy.audit.reading import records
 from phiproxy.audit.syncs import Syncs
 from tests.audit.test_verify import Clock, execution, log, verified
@@ -144,7 +144,7 @@ def test_where_one_fails_all_behind_it_wait(tmp_path: Path, files: LogFiles, mon
 def test_nothing_is_told_durable_that_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Syncs of any duration, of which some fail; the files are rotated meanwhile."""
     monkeypatch.setattr(syncs, "LONG", -1.0 if seed % 2 else 0.0005)
-    monkeypatch.setattr(open_file, "ROOM", 4096)
+    monkeypatch.setattr(open_log_file, "ROOM", 4096)
     chance, calls = random.Random(seed), itertools.count(seed)
 
     def fdatasync(_: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from phiproxy.audit.checkpoints import Signer
 from phiproxy.audit.log_files import LogFiles, Rotation, Writer
-from phiproxy.audit.open_file import CHECKPOINTS, COMPRESSED, HASHES, RECORDS
+from phiproxy.audit.open_log_file import CHECKPOINTS, COMPRESSED, HASHES, RECORDS
 from phiproxy.audit.reading import left_behind, stored_files
 from phiproxy.audit.records import line_of
 from phiproxy.audit.verify import Verified, verify

@@ -20,7 +20,7 @@ from phiproxy.keys.provider import Context
 from phiproxy.policy.kek_schemes import KEK_SCHEMES
 from phiproxy.policy.protection import SlotState
 from phiproxy.session.phases import CLIENT_MAY_SAY, TRANSITIONS
-from phiproxy.session.proxy_messages import OWN_NAME, REFUSED_TEXT, RESERVED, SYNTAX_ERROR_TEXT
+from phiproxy.session.substitutes_and_questions import OWN_NAME, REFUSED_TEXT, RESERVED, SYNTAX_ERROR_TEXT
 from tests.commands.conftest import Clinic
 from tests.crypto.envelopes import parse_envelope
 from tests.docs.pages import ROOT, Page, fenced_blocks

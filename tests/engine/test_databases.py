@@ -8,7 +8,6 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from phiproxy.computing import DatabaseComputing, questions
 from phiproxy.engine import databases as module
 from phiproxy.engine.access import Access
 from phiproxy.engine.databases import connect, drop_all, make_database, name_of
@@ -17,6 +16,7 @@ from phiproxy.engine.engine import Engine
 from phiproxy.engine.failures import EngineUnavailable
 from phiproxy.engine.rest import Rest, Session, Values
 from phiproxy.engine.source import Column
+from phiproxy.engine_for_sessions import DatabaseComputing, questions
 from phiproxy.errors import ConfigError, StatementFailed, StatementRefused
 from phiproxy.plan.split_plan import Computed
 from phiproxy.sql.result import RowType, SourceColumn

@@ -91,7 +91,7 @@ def seals(site: Site) -> dict[str, str]:
     code = (
         "import asyncio, json, sys; from pathlib import Path;"
         "from phiproxy.commands.command_context import load; from phiproxy.audit_root import audit_keys;"
-        "from phiproxy.audit.subjects import SubjectSeals;"
+        "from phiproxy.audit.sealed_subjects import SubjectSeals;"
         "c = load(Path(sys.argv[1])); s = SubjectSeals(asyncio.run(audit_keys(c.settings, c.policies)));"
         "print(json.dumps({s.seal(v.encode()): v for v in json.loads(sys.argv[2])}))"
     )

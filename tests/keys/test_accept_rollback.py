@@ -7,8 +7,8 @@ import pytest
 from phiproxy.errors import NotAuthentic
 from phiproxy.keys.accept_rollback import accept_rollback
 from phiproxy.keys.anchoring import verify
-from phiproxy.keys.trust import Trust
-from phiproxy.keys.watermark import Watermark
+from phiproxy.keys.counter_file import Watermark
+from phiproxy.keys.registry_verification import Trust
 from tests.keys.fakes import Site
 
 

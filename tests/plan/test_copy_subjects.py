@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.plan.copy_fields import codec_of
+from phiproxy.plan.copy_sealing import codec_of
 from phiproxy.plan.copy_subjects import RowSubjects
-from phiproxy.plan.subjects import Noted
+from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.sql.result import ProtectedCopy, Reveal, Subject
 from phiproxy.wire.copy_rows import CopyFormat
 from phiproxy.wire.encodings import UTF8, encoding_of

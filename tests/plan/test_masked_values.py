@@ -11,7 +11,7 @@ from phiproxy.access.shows import DENY, Show, read_show
 from phiproxy.errors import ColumnMasked, KeyNeeded, LongWorkNeeded, MaskKeyWant
 from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan.column_ciphers import Ciphers
-from phiproxy.plan.copy_fields import CopyOut
+from phiproxy.plan.copy_sealing import CopyOut
 from phiproxy.plan.result_columns import Columns
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.result import ProtectedCopy, Reveal

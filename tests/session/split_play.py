@@ -10,8 +10,8 @@ from phiproxy.errors import PhiproxyError
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import SETTINGS, EngineFacts
 from phiproxy.session.needs import Describe, Enter, NeedEngine, NeedWork, Results
-from phiproxy.session.proxy_messages import OWN_NAME, own_query
 from phiproxy.session.split_statements import SETTINGS_QUESTION
+from phiproxy.session.substitutes_and_questions import OWN_NAME, own_query
 from phiproxy.wire.messages import message
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from phiproxy.plan.named_statements import View
-from phiproxy.session.proxy_messages import PATH_QUESTION
+from phiproxy.session.substitutes_and_questions import PATH_QUESTION
 from phiproxy.wire.messages import Field
 from tests.clinic_model import PATH
 from tests.session import frames

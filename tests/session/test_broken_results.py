@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.errors import DataKeyWant, ProviderUnavailable
-from phiproxy.session.proxy_messages import FAIL_TRANSACTION
+from phiproxy.session.substitutes_and_questions import FAIL_TRANSACTION
 from tests.session.frames import (
     BIND_COMPLETE,
     CLOSE_COMPLETE,

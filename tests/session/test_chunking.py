@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.session.proxy_messages import PATH_QUERY
+from phiproxy.session.substitutes_and_questions import PATH_QUERY
 from phiproxy.wire import framing
 from tests.session.frames import (
     AUTHENTICATION_OK,

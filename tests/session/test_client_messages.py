@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phiproxy.session.proxy_messages import TOO_MANY_ARGUMENTS
+from phiproxy.session.substitutes_and_questions import TOO_MANY_ARGUMENTS
 from tests.session.frames import (
     BIND_COMPLETE,
     FLUSH,

@@ -16,7 +16,7 @@ from phiproxy.plan.planner import Planner
 from phiproxy.session.core import Session
 from phiproxy.session.needs import NeedCatalog
 from phiproxy.session.phases import Phase
-from phiproxy.session.proxy_messages import PATH_QUERY
+from phiproxy.session.substitutes_and_questions import PATH_QUERY
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (
     AUTHENTICATION_OK,

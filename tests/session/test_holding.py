@@ -10,7 +10,7 @@ import pytest
 from phiproxy.session.holding import _MAY_BE_HELD, BEAT, ask_isolation, follow, goes_on, is_under_way, may_be_asked, must_go_on
 from phiproxy.session.needs import NeedRelease
 from phiproxy.session.parts import Holding
-from phiproxy.session.proxy_messages import own_query
+from phiproxy.session.substitutes_and_questions import own_query
 from phiproxy.wire.encodings import encoding_of
 from tests.session.frames import (
     BIND_COMPLETE,

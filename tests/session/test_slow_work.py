@@ -9,7 +9,7 @@ import pytest
 from phiproxy.crypto import seal
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.long_values import LONG_VALUE
-from phiproxy.net.computations import QueryCanceled
+from phiproxy.net.session_computations import QueryCanceled
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.convert_values import MANY, at_once
 from phiproxy.plan.planner import Planner

@@ -10,7 +10,7 @@ import pytest
 
 from phiproxy.errors import StatementRefused
 from phiproxy.session.needs import NeedAnnouncement, NeedCatalog
-from phiproxy.session.proxy_messages import own_query
+from phiproxy.session.substitutes_and_questions import own_query
 from phiproxy.session.transaction_catalog import SHORT, names_one
 from phiproxy.wire.messages import error_response
 from phiproxy.wire.oids import FIRST_NORMAL_OID

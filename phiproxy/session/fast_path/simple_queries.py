@@ -7,15 +7,15 @@ from phiproxy.effects import Effects
 from phiproxy.errors import KeyNeeded, PhiproxyError
 from phiproxy.plan.result_columns import AS_THEY_COME
 from phiproxy.plan.statement_plan import ScriptPart
-from phiproxy.plan.subjects import are_given, given_values
+from phiproxy.plan.subjects_of_execution import are_given, given_values
 from phiproxy.session import executions
 from phiproxy.session.error_scrub import holds_ciphertext
 from phiproxy.session.fast_path.whole_groups import LongRows, open_rows, replies
 from phiproxy.session.pipeline import NEXT_PART, QUERY_PASSES, READY_PASSES, Expected, Kind, Undo, expect
-from phiproxy.session.proxy_messages import forget_both
 from phiproxy.session.ready_for_query import group_answered
 from phiproxy.session.slow_work import MUCH
 from phiproxy.session.state import State
+from phiproxy.session.substitutes_and_questions import forget_both
 from phiproxy.session.transaction_catalog import names_one, note
 from phiproxy.wire.framing import HEADER
 

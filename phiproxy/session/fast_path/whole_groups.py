@@ -11,7 +11,7 @@ from phiproxy.errors import KeyNeeded, PhiproxyError, WireError
 from phiproxy.plan.compiled_convert import BindForm
 from phiproxy.plan.result_columns import Columns
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.subjects import Noted, are_given, given_values
+from phiproxy.plan.subjects_of_execution import Noted, are_given, given_values
 from phiproxy.session import executions
 from phiproxy.session.bound_parameters import MAX_FORMED, declared_to, formed_by
 from phiproxy.session.extended_query import described

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from phiproxy.errors import StatementRefused, UndefinedOperator
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Occurrence
+from phiproxy.sql.text.corrected_refusals import Corrected
 from phiproxy.sql.text.parse import Node, char_position, location, messages, only, parse
-from phiproxy.sql.text.refusal_positions import Corrected
 
 
 class AmbiguousFunction(StatementRefused, sqlstate="42725"):

@@ -29,7 +29,7 @@ from phiproxy.sql.resolve.scope import Scope, Spelled, is_whole_row
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft
 from phiproxy.sql.rewrite.kinds import ByRule
-from phiproxy.sql.rewrite.templates import (
+from phiproxy.sql.rewrite.references_and_markers import (
     expression_tree,
     representative,
     represented,

@@ -25,7 +25,7 @@ from phiproxy.sql.expressions.index_expressions import IndexOperand, grouped_ope
 from phiproxy.sql.resolve.scope import Scope
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft
-from phiproxy.sql.rewrite.templates import expression_tree, tag_text, tag_tree
+from phiproxy.sql.rewrite.references_and_markers import expression_tree, tag_text, tag_tree
 from phiproxy.sql.text.parse import Node, is_plain_call, only, strings
 from phiproxy.sql.values.accepted_types import OWN
 from phiproxy.sql.values.index_spelling import waiting

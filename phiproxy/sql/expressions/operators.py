@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions import ranges
-from phiproxy.sql.expressions.bound_paths import bound_path
 from phiproxy.sql.expressions.column_references import check_namesake
-from phiproxy.sql.expressions.containment import contains
+from phiproxy.sql.expressions.document_containment import contains
 from phiproxy.sql.expressions.documents import keys_asked, taken_out
 from phiproxy.sql.expressions.equality import compare_array, compare_named, compare_query, compare_rows, is_equality, is_value_query
 from phiproxy.sql.expressions.expression import clear, unsupported
 from phiproxy.sql.expressions.leaves import term
 from phiproxy.sql.expressions.like import like
+from phiproxy.sql.expressions.parameter_paths import bound_path
 from phiproxy.sql.expressions.term_values import as_value
 from phiproxy.sql.expressions.terms import as_plain
 from phiproxy.sql.resolve.protected_values import CLEAR, Value

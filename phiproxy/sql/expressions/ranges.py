@@ -28,7 +28,7 @@ from phiproxy.sql.resolve.protected_values import Protected, group_key
 from phiproxy.sql.resolve.scope import Scope
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft
-from phiproxy.sql.rewrite.templates import expression_tree, tag_text, tag_tree
+from phiproxy.sql.rewrite.references_and_markers import expression_tree, tag_text, tag_tree
 from phiproxy.sql.text.parse import Node, only, strings
 from phiproxy.sql.values.accepted_types import OWN
 from phiproxy.sql.values.index_spelling import add_index, await_index, waiting

@@ -22,7 +22,7 @@ from phiproxy.sql.pg_errors.names_and_signatures import (
     resolve,
 )
 from phiproxy.sql.pg_errors.ungrouped_columns import check_grouped
-from phiproxy.sql.resolve.output_names import output_name
+from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.text.parse import Node, children, location, only, strings
 
 _STRENGTHS = {

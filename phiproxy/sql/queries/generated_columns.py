@@ -11,7 +11,7 @@ from phiproxy.sql.resolve.protected_values import Protected, group_key
 from phiproxy.sql.resolve.scope import Scope, SourceColumn
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft
-from phiproxy.sql.rewrite.templates import represented, select_tree, spelled_text
+from phiproxy.sql.rewrite.references_and_markers import represented, select_tree, spelled_text
 from phiproxy.sql.text.parse import Node, location, only
 
 

@@ -17,14 +17,14 @@ from phiproxy.sql.expressions.expression import clear, equality_slot, located, u
 from phiproxy.sql.expressions.index_expressions import derived_under
 from phiproxy.sql.expressions.leaves import term
 from phiproxy.sql.expressions.terms import as_tags
-from phiproxy.sql.resolve.primary_keys import dependent
+from phiproxy.sql.resolve.functional_dependencies import dependent
 from phiproxy.sql.resolve.protected_values import SHOWN, Combined, ListColumn, Output, Protected, Value, as_they_are, group_key
 from phiproxy.sql.resolve.scope import Scope
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft, Insert
 from phiproxy.sql.rewrite.kinds import ByRule, NullifToCase, Represent, Respell
+from phiproxy.sql.rewrite.references_and_markers import expression_tree, is_reference
 from phiproxy.sql.rewrite.rewrites import Step
-from phiproxy.sql.rewrite.templates import expression_tree, is_reference
 from phiproxy.sql.text.parse import Node, location, messages, only, strings
 from phiproxy.sql.values.operands import as_operand, peel
 

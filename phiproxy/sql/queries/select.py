@@ -16,8 +16,8 @@ from phiproxy.sql.queries.order_by import sort_key, sorted_by
 from phiproxy.sql.queries.row_fields import name_fields
 from phiproxy.sql.queries.set_operations import set_operation
 from phiproxy.sql.queries.unnest import unnested
-from phiproxy.sql.resolve.output_names import output_name
-from phiproxy.sql.resolve.primary_keys import Outputs, Selected
+from phiproxy.sql.resolve.functional_dependencies import Outputs, Selected
+from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.resolve.protected_values import (
     CLEAR,
     Clear,
@@ -31,7 +31,7 @@ from phiproxy.sql.resolve.protected_values import (
     group_key,
 )
 from phiproxy.sql.resolve.scope import Joined, Scope, SourceColumn, beside, find_source, star_of
-from phiproxy.sql.rewrite.templates import spelled_node
+from phiproxy.sql.rewrite.references_and_markers import spelled_node
 from phiproxy.sql.text.parse import Node, location, only, strings
 from phiproxy.sql.values.operands import as_operand
 

@@ -14,7 +14,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.expression import equality_slot
 from phiproxy.sql.expressions.term_values import united_type
 from phiproxy.sql.expressions.terms import same_identity
-from phiproxy.sql.resolve.primary_keys import Outputs, combined_in
+from phiproxy.sql.resolve.functional_dependencies import Outputs, combined_in
 from phiproxy.sql.resolve.protected_values import (
     CLEAR,
     About,
@@ -30,8 +30,8 @@ from phiproxy.sql.resolve.protected_values import (
 )
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft, Insert, TextEdit
+from phiproxy.sql.rewrite.references_and_markers import column_list, representative, select_tree, subquery_of
 from phiproxy.sql.rewrite.rewrites import Step
-from phiproxy.sql.rewrite.templates import column_list, representative, select_tree, subquery_of
 from phiproxy.sql.text.parse import Node, location, messages
 from phiproxy.sql.values.type_resolution import TEXT, Type, merged
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from phiproxy.errors import DatatypeMismatch
 from phiproxy.frozen import dataclass
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn, Slot
-from phiproxy.policy.subjects import SubjectKind
+from phiproxy.policy.subject_columns import SubjectKind
 from phiproxy.policy.view_rests import ViewRest
 from phiproxy.sql.text.parse import Node, only
 from phiproxy.sql.values.operands import Operand, cast_type
@@ -20,9 +20,9 @@ from phiproxy.sql.values.type_resolution import Part, Type
 class About:
     """A relation of FROM, or the target of a write, whose rows are each about a subject. Each occurrence is an object of its own.
 
-    ``label`` is the column that says whom, ``name`` its name, ``kind`` how its values are spelled (``policy.subjects``), None for
-    a type that is not known for that. ``columns`` are those of the relation, in their order; ``body`` is the RangeVar. A view has
-    one for each relation in it that has a subject; ``name`` is empty where none of the view's columns is that.
+    ``label`` is the column that says whom, ``name`` its name, ``kind`` how its values are spelled (``policy.subject_columns``),
+    None for a type that is not known for that. ``columns`` are those of the relation, in their order; ``body`` is the RangeVar. A
+    view has one for each relation in it that has a subject; ``name`` is empty where none of the view's columns is that.
     """
 
     label: str

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from phiproxy.sql.result import Edit, Occurrence
-from phiproxy.sql.rewrite.templates import node_text
+from phiproxy.sql.rewrite.references_and_markers import node_text
 from phiproxy.sql.text.edited_tree import EditedTree
 from phiproxy.sql.text.parse import Node, Scan, between, location, only
 from phiproxy.sql.text.token_spans import Spans

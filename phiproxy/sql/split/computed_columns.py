@@ -15,7 +15,7 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.signatures import Function, Type
 from phiproxy.sql.pg_errors.calls import is_aggregate
 from phiproxy.sql.pg_errors.names_and_signatures import Column as Known
-from phiproxy.sql.resolve.output_names import output_name
+from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.result import SourceColumn
 from phiproxy.sql.split.blocks import Block, references
 from phiproxy.sql.split.branches import Conditions, calls_reached

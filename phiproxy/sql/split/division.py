@@ -19,7 +19,7 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.order_and_limit import behind, locking, locks, nothing_waits, sorts_by_chance
 from phiproxy.sql.split.pieces import table_span
 from phiproxy.sql.split.remaining import bodies, nodes
-from phiproxy.sql.split.row_by_row import rows_of
+from phiproxy.sql.split.rows_of_one_source import rows_of
 from phiproxy.sql.split.sources import Column, Source, Trials
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import Mentioned, Table, TableColumn, mentioned, needed, written_rows

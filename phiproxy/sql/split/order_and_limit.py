@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from phiproxy.sql.pg_errors.calls import is_aggregate
-from phiproxy.sql.resolve.output_names import output_name
+from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.split.blocks import Block
 from phiproxy.sql.split.clauses import select_token, tail
 from phiproxy.sql.split.ctes import is_volatile

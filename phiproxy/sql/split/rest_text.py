@@ -9,6 +9,7 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.result import Rest, SourceColumn
 from phiproxy.sql.split import clauses, ctes, order_and_limit
 from phiproxy.sql.split.division import Division, Joined
+from phiproxy.sql.split.grouped_by_key import grouped_too
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import (
     Replaced,
@@ -20,13 +21,12 @@ from phiproxy.sql.split.pieces import (
     unqualified,
     view_item,
 )
-from phiproxy.sql.split.primary_keys import grouped_too
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.rest_nodes import check_rest, typed_rows
+from phiproxy.sql.split.shown_table_rows import shown_rows
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables import Table, TableColumn, mentioned, needed
 from phiproxy.sql.split.values import had, of_server, server_values
-from phiproxy.sql.split.whole_rows import shown_rows
 from phiproxy.sql.text.parse import Node, only, strings
 
 

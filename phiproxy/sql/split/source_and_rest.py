@@ -22,12 +22,12 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import named_row_types
 from phiproxy.sql.split.rest_nodes import check_rest, rows_named
 from phiproxy.sql.split.rest_text import described_text, rest_text, typed_tables
+from phiproxy.sql.split.shown_table_rows import origin_of, shown_rows
 from phiproxy.sql.split.sources import Written, together
 from phiproxy.sql.split.statement import NO_CALLS, Calls, Whole
 from phiproxy.sql.split.tables import row_type, row_type_of, tables
 from phiproxy.sql.split.values import server_values
 from phiproxy.sql.split.waiting import places
-from phiproxy.sql.split.whole_rows import origin_of, shown_rows
 from phiproxy.sql.statements.utility import effects
 from phiproxy.sql.text.parse import Node, Statement, strings
 from phiproxy.sql.text.token_spans import Spans

@@ -11,11 +11,11 @@ from phiproxy.errors import StatementRefused
 from phiproxy.policy.column_types import by_oid
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.constant_formulas import constant_operand
-from phiproxy.sql.expressions.taint import ProtectedValues, check_names
+from phiproxy.sql.expressions.repeated_in_clear import ProtectedValues, check_names
 from phiproxy.sql.result import Bound, BoundPair, Edit, Occurrence, PlannedStatement, Source
 from phiproxy.sql.rewrite.draft import Draft
+from phiproxy.sql.rewrite.references_and_markers import marked_node
 from phiproxy.sql.rewrite.rewrites import Step
-from phiproxy.sql.rewrite.templates import marked_node
 from phiproxy.sql.text.parse import Node, Token, char_position, messages, only, parse, strings
 from phiproxy.sql.values.accepted_types import given
 from phiproxy.sql.values.formula import Formula

@@ -36,7 +36,7 @@ UNCHANGED_ALTER = frozenset(
         "AT_ClusterOn", "AT_SetLogged", "AT_SetUnLogged", "AT_ValidateConstraint",
     }
 )  # fmt: skip
-# What is asked of the server with the search path (``session.proxy_messages``).
+# What is asked of the server with the search path (``session.substitutes_and_questions``).
 _PATH_SETTINGS = frozenset(
     {"search_path", "role", "session_authorization", "phiproxy.end_user", "phiproxy.reason", "phiproxy.purpose"}
 )

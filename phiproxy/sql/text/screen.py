@@ -290,7 +290,7 @@ def _is_watched(lowered: str, *, all_but_plain: bool = False) -> bool:
     plain = lowered.startswith((*_PLAIN, "explain")) or lowered[:1] in _BLANKS
     if plain and _PLAIN_START.match(lowered) and ";" not in lowered.rstrip(";" + _BLANKS):
         named = lowered.find("set_config") >= 0 or lowered.find("pg_settings") >= 0
-        # A function may be given the text of what ``text.databases`` refuses.
+        # A function may be given the text of what ``text.database_renames`` refuses.
         named = named or (lowered.find("database") >= 0 and ("rename" in lowered or "create" in lowered))
         return named or _makes_temporary(lowered)
     if all_but_plain:

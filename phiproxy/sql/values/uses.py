@@ -3,7 +3,7 @@
 from phiproxy.frozen import dataclass
 from phiproxy.policy.protection import DeclaredType, Form, ProtectedColumn, Slot
 from phiproxy.sql.values.bound_paths import OfPath
-from phiproxy.sql.values.containment import Contained
+from phiproxy.sql.values.contained_scalars import Contained
 from phiproxy.sql.values.field_containment import REST, ContainedFields
 from phiproxy.sql.values.patterns import Like
 from phiproxy.sql.values.range_periods import Range

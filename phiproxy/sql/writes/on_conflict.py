@@ -16,7 +16,7 @@ from phiproxy.sql.expressions.terms import as_tags
 from phiproxy.sql.resolve.scope import Scope, Source
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft
-from phiproxy.sql.rewrite.templates import tag_call
+from phiproxy.sql.rewrite.references_and_markers import tag_call
 from phiproxy.sql.text.parse import Node, location, only
 from phiproxy.sql.writes.assignment import assignments, columns_of
 

@@ -13,7 +13,7 @@ from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.expressions.document_paths import spelled_path
-from phiproxy.sql.rewrite.templates import select_tree
+from phiproxy.sql.rewrite.references_and_markers import select_tree
 from phiproxy.sql.text.parse import only
 from tests import records_model
 from tests.fixtures import model

@@ -1,4 +1,4 @@
-"""Whether a row may show what is of another one; how records say it: tests/sql/statements/test_subjects.py."""
+"""Whether a row may show what is of another one; how records say it: tests/sql/statements/test_subjects_of_statement.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from phiproxy.plan.planner import Planner
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.plan.test_templates import VIEW, fresh
-from tests.sql.statements.test_subjects import with_subjects
+from tests.sql.statements.test_subjects_of_statement import with_subjects
 
 
 @pytest.mark.parametrize(

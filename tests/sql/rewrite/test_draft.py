@@ -9,7 +9,7 @@ import pytest
 from phiproxy.errors import SyntaxRefused
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft, Insert, merged
-from phiproxy.sql.rewrite.templates import spelled_node
+from phiproxy.sql.rewrite.references_and_markers import spelled_node
 from phiproxy.sql.text.edited_tree import EditedTree
 from phiproxy.sql.text.parse import Scan, location, messages, parse
 

@@ -1,6 +1,7 @@
 """Computed DEFAULTs of protected columns in a write: its text is taken as if the client had written their expressions.
 
-So whatever is done about a computed value is done about a default: ``computed_values``, ``computed_rows`` and the others see none.
+So whatever is done about a computed value is done about a default: ``computed_values``, ``updated_and_deleted_rows`` and the others
+see none.
 """
 
 from __future__ import annotations

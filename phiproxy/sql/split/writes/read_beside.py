@@ -20,11 +20,17 @@ from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.tables import Table, TableColumn, mentioned, needed, tables
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart
-from phiproxy.sql.split.writes.computed_rows import add_chosen, add_write, clear_of, stored_of, values_of_rows
 from phiproxy.sql.split.writes.described import described_around
 from phiproxy.sql.split.writes.inner_write import all_writes, inner_writes
 from phiproxy.sql.split.writes.returned_beside import returned_beside
 from phiproxy.sql.split.writes.targets import carried_as
+from phiproxy.sql.split.writes.updated_and_deleted_rows import (
+    add_chosen,
+    add_write,
+    clear_of,
+    stored_of,
+    values_of_rows,
+)
 from phiproxy.sql.split.writes.written import ALIAS, COLUMN, KEPT, Given
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans

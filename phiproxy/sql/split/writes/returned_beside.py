@@ -15,7 +15,7 @@ from phiproxy.policy.column_types import by_oid
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.pg_errors.names_and_signatures import Output
-from phiproxy.sql.resolve.output_names import output_name
+from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.writes.composed import Composed, Span

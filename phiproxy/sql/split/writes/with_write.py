@@ -17,12 +17,12 @@ from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import described_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart
 from phiproxy.sql.split.writes.computed_returning import split_over
-from phiproxy.sql.split.writes.computed_rows import add_chosen, add_write, clear_of, stored_of, values_of_rows
 from phiproxy.sql.split.writes.described import described_around
 from phiproxy.sql.split.writes.inner_write import InnerWrite, all_writes, inner_write, inner_writes, kept_queries
 from phiproxy.sql.split.writes.returned import over_returned
 from phiproxy.sql.split.writes.returned_beside import returned_beside
 from phiproxy.sql.split.writes.targets import carried_as
+from phiproxy.sql.split.writes.updated_and_deleted_rows import add_chosen, add_write, clear_of, stored_of, values_of_rows
 from phiproxy.sql.split.writes.written import Given
 from phiproxy.sql.text.token_spans import Spans
 

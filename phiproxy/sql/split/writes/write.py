@@ -17,7 +17,6 @@ from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.writes.clear_leaves import LeafMoved
 from phiproxy.sql.split.writes.computed_proposals import computed_proposals
 from phiproxy.sql.split.writes.computed_returning import computed_returning
-from phiproxy.sql.split.writes.computed_rows import computed_rows
 from phiproxy.sql.split.writes.computed_values import computed_values
 from phiproxy.sql.split.writes.conflicts import computed_conflicts
 from phiproxy.sql.split.writes.conflicts_of_query import computed_query_conflicts
@@ -28,6 +27,7 @@ from phiproxy.sql.split.writes.merged_returning import computed_merge_returning
 from phiproxy.sql.split.writes.merged_rows import merged_rows
 from phiproxy.sql.split.writes.read_beside import computed_beside_tables
 from phiproxy.sql.split.writes.row_by_row import check_row_by_row
+from phiproxy.sql.split.writes.updated_and_deleted_rows import computed_rows
 from phiproxy.sql.split.writes.values_in_with import computed_values_in_with
 from phiproxy.sql.split.writes.with_write import computed_around_writes, computed_over_write, computed_write
 from phiproxy.sql.split.writes.written import Written, written

@@ -8,7 +8,7 @@ from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.queries.views import view_columns
 from phiproxy.sql.relations import meant_relation, protected_table
-from phiproxy.sql.resolve.output_names import output_name
+from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.statements.ddl.clear_parts import sealed_references
 from phiproxy.sql.statements.ddl.field_indexes import field_index
 from phiproxy.sql.statements.ddl.physical_form import Definition, Span

@@ -1,6 +1,6 @@
 """Row-level security: policies over unprotected columns of protected tables, and the generated columns with tags.
 
-Without these PostgreSQL would read the whole table: ``rewrite.templates.tag_text`` says why (spec/stored-format 1.2).
+Without these PostgreSQL would read the whole table: ``rewrite.references_and_markers.tag_text`` says why (spec/stored-format 1.2).
 """
 
 from phiproxy.policy.catalog import Relation

@@ -7,7 +7,7 @@ import pytest
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import EngineFacts, SplitPlan
-from phiproxy.plan.split_writes import check_stored
+from phiproxy.plan.split_write_parameters import check_stored
 from tests.fixtures.model import VIEW, planner
 from tests.sql.split.ask import split_of
 

@@ -1,0 +1,66 @@
+"""Who acts, and so what is seen of the database: the current role, the end user behind it, and whether a reason lifts masks.
+
+The server says who acts (``substitutes_and_questions.PATH_QUESTION``), as it says what the search path is, and at the same
+moments. Where it has not said, nothing protected is planned, bound or executed. Each set of roles that sees something else has a
+``Database`` of its own with a planner and a generation of its own, so that no statement or plan is kept from one for another. What
+clients say of it is ``end_user_and_break_glass``. A token whose time is over ends what its end user sees (``acting_until``).
+"""
+
+import math
+
+from phiproxy.errors import PathNeeded, StatementRefused
+from phiproxy.session.parts import Acting, EndUser
+from phiproxy.session.state import State
+from phiproxy.session.statements_and_portals import Portal
+
+NOBODY = EndUser("")
+
+
+class OtherRole(StatementRefused, sqlstate="42501", anchor="err-masked"):
+    """A cursor or portal is read by a role that does not see what the one saw that has opened it (42501)."""
+
+
+def see(session: State) -> None:
+    """See the database as who acts now does. ``acting_until`` is when that ends by itself."""
+    base, path = session.base, session.search_path
+    if base is None or base.access is None:
+        session.database, session.acting_until, session.reason = base, math.inf, None
+        return
+    if path.schemas is None or path.role is None:
+        return  # nothing protected is answered until the server has said who acts
+    user = path.users.get(path.user, NOBODY)
+    given = path.reasons.get(path.reason)
+    lifted = given is not None and given.until > session.now
+    acting = Acting(path.role, user.roles, user.until <= session.now, lifted)
+    limits = [user.until] if not acting.expired else []
+    limits += [given.until] if given is not None and lifted else []
+    session.acting_until = min(limits, default=math.inf)
+    seen, session.reason = base.seen(acting), given.reason if given is not None and lifted and base.may_lift(acting) else None
+    if session.acting_until != math.inf:
+        session.settled = False  # who acts is looked at again before anything is answered
+    if seen is session.database:
+        return
+    session.database, session.settled = seen, False
+    if session.catalog.overlay is not None:
+        session.catalog.overlay = seen.overlay_of(session.catalog.overlay)
+        session.catalog.overlays += 1
+
+
+def check_told(session: State, text: bytes) -> None:
+    """Raise PathNeeded for a text that may name something protected, where it is not known who acts, and rules ask who that is."""
+    if session.sure_path is None and session.base is not None and session.base.access is not None:
+        planner = session.planner
+        if planner.screen.mentions(text):
+            raise PathNeeded(planner.place(text))
+
+
+def check_portal(session: State, portal: Portal) -> None:
+    """Refuse a portal or cursor that was opened by somebody who sees something else; PathNeeded where it is not known who acts."""
+    if session.base is None or session.base.access is None:
+        return
+    if session.sure_path is None:
+        raise PathNeeded
+    if portal.seen_by is not session.database:
+        raise OtherRole(
+            "this cursor was opened by a role that sees other columns, or under other rules", hint="Open it anew as this role."
+        )
