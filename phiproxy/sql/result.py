@@ -474,6 +474,8 @@ class Split:
     """Of a statement that the server answers for other values: those for which it does not."""
     unread: bool = False
     """Whether a query of WITH, which nothing refers to, is in ``described`` alone: PostgreSQL does not run it, but reads it."""
+    own: bool = False
+    """Whether only the proxy's own write may be split so: which rows it is about, and what becomes of them, is as it says."""
 
 
 @dataclass(frozen=True, slots=True)
