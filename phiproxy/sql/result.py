@@ -390,7 +390,7 @@ class SplitWrite:
     copied: int = 0
     """Of COPY FROM how many of its last columns the rest has computed, for all rows: the data has the others."""
     split: bool = False
-    """Whether it is split once more: an ON CONFLICT DO UPDATE to what is computed of the row."""
+    """Whether it is split once more, as an ON CONFLICT DO UPDATE to what is computed of the row."""
     again: bool = True
     """Whether the whole may be executed once more where it has changed none of them: not where that runs triggers a second time."""
 

@@ -62,6 +62,8 @@ def later(spans: Spans, merge: Merge, when: When, value: Given) -> Later:
             raise RefusedWithHint("a query, or a whole row, beside something that is drawn", ASKED_FIRST)
         if names:
             of_target = when.command != "CMD_INSERT" and (names[0] == label if len(names) == 2 else names[0] in own)
+            if of_target and len(names) == 1 and not value.protected:
+                raise RefusedWithHint("a column that may be one of the source too", "Put the name of the table before the column.")
             if value.protected or not of_target:
                 columns.append(Column(reference_span(spans, message, len(names)), {"ColumnRef": message}))
     return Later(value, tuple(sorted(columns, key=lambda one: one.span)))
