@@ -15,6 +15,7 @@ Where nothing was written at all, the split statement is executed again, and see
 from struct import Struct
 
 from phiproxy.errors import PhiproxyError, StatementRefused, WireError
+from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.split_write_parameters import check_copied, check_stored, only_row, parameters_of
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.session import split_explain
@@ -201,6 +202,9 @@ def all_written(session: State, tag: bytes) -> bool:
 
 def check(session: State, plan: StatementPlan) -> None:
     """Go on where a statement is no such write, or seals all computed values; StatementRefused."""
+    split = plan.prepared[0] if plan.prepared is not None else plan
+    if isinstance(split, SplitPlan) and split.split.own and session.writing is None:
+        raise StatementRefused("the names of the proxy's own writes are in it", hint="Call what begins with phi_ something else.")
     if session.writing is not None and session.writing.copied:
         check_copied(plan, len(session.writing.copied))
     elif session.writing is not None:

@@ -390,7 +390,7 @@ class SplitWrite:
     copied: int = 0
     """Of COPY FROM how many of its last columns the rest has computed, for all rows: the data has the others."""
     split: bool = False
-    """Whether it is split once more: an ON CONFLICT DO UPDATE to what is computed of the row."""
+    """Whether it is split once more, as an ON CONFLICT DO UPDATE to what is computed of the row."""
     again: bool = True
     """Whether the whole may be executed once more where it has changed none of them: not where that runs triggers a second time."""
 
@@ -474,6 +474,8 @@ class Split:
     """Of a statement that the server answers for other values: those for which it does not."""
     unread: bool = False
     """Whether a query of WITH, which nothing refers to, is in ``described`` alone: PostgreSQL does not run it, but reads it."""
+    own: bool = False
+    """Whether only the proxy's own write may be split so: which rows it is about, and what becomes of them, is as it says."""
 
 
 @dataclass(frozen=True, slots=True)

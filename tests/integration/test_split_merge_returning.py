@@ -31,6 +31,9 @@ STATEMENTS = {
     " WHEN MATCHED THEN UPDATE SET room = 'x' RETURNING p.*, p.full_name || v.diagnosis, merge_action(), v.*",
     "of chosen rows that the source has not": "MERGE INTO visits v USING patients p ON p.id = v.patient_id AND p.full_name > 'M'"
     " WHEN MATCHED THEN DELETE WHEN NOT MATCHED BY SOURCE THEN UPDATE SET room = 'x' RETURNING p.id, p.full_name, v.id",
+    "of what is drawn": "MERGE INTO patients p USING (VALUES (1, 'a')) AS s (id, mark) ON p.id = s.id"
+    " WHEN MATCHED THEN UPDATE SET notes = s.mark || left(nextval('visits_id_seq')::text, 0)"
+    " RETURNING merge_action(), upper(p.notes), p.id",
     "of no rows": f"{SOME} AND p.id < 0 WHEN MATCHED THEN DELETE RETURNING merge_action(), upper(p.notes), s.mark",
 }
 WAYS: list[tuple[Protocol, int, bool]] = [("simple", 0, False), ("extended", 0, False), ("extended", 1, True)]

@@ -224,7 +224,19 @@ def test_what_is_drawn_is_drawn_in_order(both: Differential) -> None:
             "INSERT INTO patients (notes, ssn) VALUES ('n' || random(), 's' || random()), (random()::text, NULL)",
             "UPDATE patients SET ssn = random()::text WHERE id = 1",
             "INSERT INTO patients (mrn, notes) SELECT NULL, left(ssn, 1) || random() FROM patients ORDER BY id",
+            "MERGE INTO patients p USING (VALUES (-1)) s (id) ON p.id = s.id"
+            " WHEN NOT MATCHED THEN INSERT (mrn, visits_count) VALUES ('M' || nextval('numbers'), nextval('visits_id_seq'))",
+            "MERGE INTO visits v USING (VALUES (-1, 'w')) s (id, word) ON v.id = s.id"
+            " WHEN NOT MATCHED THEN INSERT (diagnosis, room) VALUES (s.word || lastval(), nextval('numbers'))",
+            "MERGE INTO visits v USING (VALUES (-1)) s (id) ON v.id = s.id"
+            " WHEN NOT MATCHED THEN INSERT (diagnosis, id) VALUES ('D' || nextval('numbers'), DEFAULT)",
+            "MERGE INTO patients p USING (VALUES (1, 'w')) s (id, word) ON p.id = s.id WHEN NOT MATCHED THEN DO NOTHING"
+            " WHEN MATCHED THEN UPDATE SET notes = p.notes || nextval('numbers'), visits_count = p.visits_count + lastval()",
+            "MERGE INTO patients p USING (VALUES (1)) s (id) ON p.id = s.id"
+            " WHEN NOT MATCHED THEN INSERT (mrn) VALUES ('M' || nextval('numbers'))",
         ):
+            if statement.startswith("MERGE") and both.plain.server_version < 150_000:
+                continue
             refused = "lastval() FROM" in statement
             for protocol in ("simple", "extended"):
                 if refused:
@@ -236,3 +248,23 @@ def test_what_is_drawn_is_drawn_in_order(both: Differential) -> None:
         both.run("DROP SEQUENCE numbers", protocol="simple")
         both.run("ALTER TABLE visits ALTER id DROP IDENTITY", protocol="simple")
         both.run("ALTER TABLE visits ALTER id SET DEFAULT nextval('visits_id_seq')", protocol="simple")
+
+
+def test_what_a_merge_may_not_draw(both: Differential) -> None:
+    """Beside a NULL it is not known whether PostgreSQL draws; and only the proxy may say which rows are written."""
+    if both.plain.server_version < 150_000:
+        pytest.skip("there is no MERGE")
+    merge = (
+        "MERGE INTO patients p USING (VALUES ($1, $2)) s (mrn, word) ON p.mrn = s.mrn"
+        " WHEN NOT MATCHED THEN INSERT (mrn, notes) VALUES (s.mrn, s.word || nextval('patients_id_seq'))"
+    )
+    both.refused(merge, ("m", None))
+    assert both.run(merge, ("m", "w")).sqlstate is None
+    own = (
+        "MERGE INTO patients p USING ROWS FROM (unnest('{1}'::text[]), unnest('{1}'::text[]), unnest('{t}'::bool[]))"
+        " AS phi_write (phi_1, phi_2, phi_3) ON p.ctid = phi_write.phi_1::tid AND p.tableoid = phi_write.phi_2::oid"
+        " WHEN NOT MATCHED AND phi_write.phi_3 THEN INSERT (mrn) VALUES ('M' || nextval('patients_id_seq'))"
+    )
+    for statement in (own, f"PREPARE own AS {own}", f"EXPLAIN {own}", f"SELECT 1; {own}"):
+        both.refused(statement, protocol="simple")
+    both.refused(own)

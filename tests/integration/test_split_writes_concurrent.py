@@ -47,6 +47,29 @@ def test_no_update_of_one_row_is_lost(seeded: Clinic) -> None:
     assert sorted(notes[1:-1].split("><")) == sorted(f"{n}.{t}" for n in range(CLIENTS) for t in range(TIMES))
 
 
+def test_what_a_merge_draws_for_one_row_is_all_there(seeded: Clinic) -> None:
+    with _connect(seeded, autocommit=True) as conn:
+        if conn.info.server_version < 150_000:
+            pytest.skip("there is no MERGE")
+        conn.execute("UPDATE patients SET notes = '' WHERE id = 1")
+    merge = (
+        "MERGE INTO patients p USING (VALUES (1, %s)) s (id, mark) ON p.id = s.id"
+        " WHEN MATCHED THEN UPDATE SET notes = p.notes || s.mark || nextval('visits_id_seq') || ';'"
+    )
+
+    def work(number: int) -> None:
+        with _connect(seeded, autocommit=True) as conn:
+            for _ in range(2):
+                assert conn.execute(merge, (f"{number}:",)).rowcount == 1
+
+    _together(work)
+    with _connect(seeded) as conn:
+        notes = str(conn.execute("SELECT notes FROM patients WHERE id = 1").fetchall()[0][0])
+    marks = [one.split(":") for one in notes[:-1].split(";")]
+    assert sorted(mark for mark, _ in marks) == sorted(str(n) for n in range(CLIENTS) for _ in range(2))
+    assert len({number for _, number in marks}) == 2 * CLIENTS
+
+
 def test_what_is_noted_of_an_update_is_what_it_has_made(seeded: Clinic) -> None:
     noting = (
         "WITH x AS (UPDATE patients SET notes = notes || %s WHERE id = 1 RETURNING id, notes)"

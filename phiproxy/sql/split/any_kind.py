@@ -40,4 +40,6 @@ def split_statement(
         parts = split_with_write(statement, text, context, refusal)
     else:
         parts = split_write(statement, text, context, refusal, waiting)
-    return dataclasses.replace(parts, beside_drawn=beside_drawn(statement.body)) if parts is not None else None
+    if parts is None:
+        return None
+    return dataclasses.replace(parts, beside_drawn=parts.beside_drawn | beside_drawn(statement.body))

@@ -55,12 +55,12 @@ def analyzed(a: Analysis, split: Split, *, written: bool, before: bytes) -> Spli
     ``before`` are blanks for what stands before it in the text, so that positions in its options are the client's.
 
     The source is run by itself, for its rows, behind the EXPLAIN ANALYZE of it; so what may be run once only is planned there. An
-    INSERT whose count of rows is to be compared is refused, since EXPLAIN does not tell it.
+    INSERT whose count of rows is to be compared is refused, since EXPLAIN does not tell it, and so is what is split twice.
     """
     lead, write = split.lead, split.write
     if write is not None and (write.expected or write.split):
         raise StatementRefused(
-            "EXPLAIN ANALYZE of an ON CONFLICT DO UPDATE to what is computed of the row cannot tell whether all rows were written",
+            "EXPLAIN ANALYZE shows no write that is split twice, or of which it cannot tell whether all rows were written",
             hint="EXPLAIN without ANALYZE shows the plans.",
         )
     once = written or _does_something(a)

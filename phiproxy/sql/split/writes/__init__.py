@@ -6,7 +6,7 @@ Which way is taken:
 The ways:
     computed_proposals,
     computed_values, computed_returning, updated_and_deleted_rows, returned_beside, conflicts, conflicts_of_query,
-    inserted_rows, merged_rows, merged_returning, values_in_with,
+    inserted_rows, merged_rows, merged_returning, later_values, drawn_merge, values_in_with,
     with_write, read_beside, inserted_from_write, copied_rows, decided_branches, split_again
 
 What they read of the text:
@@ -17,5 +17,5 @@ What may flow where:
     drawn_in_with
 
 What they are put together of:
-    composed, composed_select, composition, described, returned
+    composed, composed_select, composition, described, described_merge, returned
 """

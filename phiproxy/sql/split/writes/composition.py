@@ -97,7 +97,7 @@ def composition(a: Analysis, parts: Parts, refusal: StatementRefused | ValueRefu
     )
     rest = of_client(given.rest, parts.select)
     known = settled_types(a, parts.select, types)
-    row = parts.in_one_row(rest, known) if parts.in_one_row is not None else _in_one_row(rest, parts, known)
+    row = parts.in_one_row(rest, known) if parts.in_one_row is not None else as_arrays(rest, parts, known)
     return assembled(a, parts, given, row, types, sources)
 
 
@@ -169,7 +169,7 @@ def _declared(parts: Parts, key: int) -> int:
     return 0 if key > 0 or (parts.many and parts.stored[-key - 1].array) else parts.stored[-key - 1].type.oid
 
 
-def _in_one_row(rest: Rest, parts: Parts, types: Sequence[Type]) -> Rest:
+def as_arrays(rest: Rest, parts: Parts, types: Sequence[Type]) -> Rest:
     """Return a rest that gives each value as the type of the column that it is stored in; of several rows arrays of them.
 
     INSERT INTO visits (diagnosis) SELECT upper(ssn) FROM patients

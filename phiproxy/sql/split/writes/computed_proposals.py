@@ -13,7 +13,7 @@ from phiproxy.sql.result import Split
 from phiproxy.sql.split.writes.computed_values import computed_values
 from phiproxy.sql.split.writes.conflict_target import computed_of_row
 from phiproxy.sql.split.writes.conflicts import computed_conflicts
-from phiproxy.sql.split.writes.split_again import split_again
+from phiproxy.sql.split.writes.split_again import of_write, split_again
 from phiproxy.sql.split.writes.written import Written
 from phiproxy.sql.text.token_spans import Spans
 
@@ -26,4 +26,4 @@ def computed_proposals(a: Analysis, spans: Spans, write: Written, refusal: State
     → write: INSERT INTO members AS m (mrn, note) VALUES ($1, $2) ON CONFLICT (mrn) DO UPDATE SET email = m.email || 'x'
     """
     computed_of_row(write)
-    return computed_values(a, spans, write, refusal, partial(split_again, computed_conflicts, refusal))
+    return computed_values(a, spans, write, refusal, partial(split_again, of_write(computed_conflicts), refusal))

@@ -22,7 +22,7 @@ from phiproxy.sql.split.writes.composition import Parts, Stored, composition
 from phiproxy.sql.split.writes.computed_values import computed_values
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn import is_called_where_reached, is_drawn
-from phiproxy.sql.split.writes.split_again import split_again
+from phiproxy.sql.split.writes.split_again import of_write, split_again
 from phiproxy.sql.split.writes.updated_and_deleted_rows import computed_rows
 from phiproxy.sql.split.writes.written import Written
 from phiproxy.sql.text.parse import Node, location, only, strings
@@ -79,7 +79,7 @@ def decided_branches(a: Analysis, spans: Spans, write: Written, refusal: Stateme
         [write.target],
         returns=write.clauses.returning is not None,
         waiting=write.waiting,
-        split_again=partial(split_again, _values_or_rows, refusal, a, changed),
+        split_again=partial(split_again, of_write(_values_or_rows), refusal, a, changed),
     )
     return composition(a, parts, refusal)
 

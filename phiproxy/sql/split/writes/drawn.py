@@ -30,6 +30,11 @@ def name_of(call: Node) -> str:
     return strings(call["funcname"])[-1]
 
 
+def result_of(name: str) -> str:
+    """Return the type of what such a function gives."""
+    return _TYPES[name]
+
+
 def is_drawn(tree: Any) -> bool:
     """Tell whether something depends on the calls before: of a sequence, or of the session's random numbers."""
     return any(name_of(call) in DRAWN for call in calls_in(tree))

@@ -15,6 +15,7 @@ from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
 from phiproxy.sql.split.writes.checks import names_sequences, sequence_name
 from phiproxy.sql.split.writes.drawn import calls_in, is_called_where_reached, is_drawn, name_of
+from phiproxy.sql.split.writes.merge_clauses import Merge, When
 from phiproxy.sql.split.writes.row_keys import table_of
 from phiproxy.sql.split.writes.written import Given, Written
 from phiproxy.sql.text.parse import Node
@@ -98,6 +99,40 @@ def check_drawn_of_conflict(a: Analysis, write: Written) -> bool:
         raise RefusedWithHint("values that are drawn in another order than that of the columns", ASKED_FIRST)
     _check_others(a, write, drawing, several=False)
     return True
+
+
+def check_drawn_of_merge(a: Analysis, merge: Merge, whens: Sequence[When]) -> list[list[Default]]:
+    """Return for each of these clauses the defaults that the source must draw together with its values; RefusedWithHint.
+
+    PostgreSQL computes all columns of a row in the order of the table, defaults among them, and then stores it.
+    """
+    signatures, relation = a.context.catalog.signatures, merge.target.relation
+    if relation.kind not in "rp" or relation.statement_triggers or relation.reordered:
+        raise RefusedWithHint("what may draw before it, or in another order", ASKED_FIRST)
+    if any(one.diverted or one.row_triggers for one in _with_partitions(a, relation)):
+        raise RefusedWithHint("a trigger for each row may look at what was drawn", ASKED_FIRST)
+    taken = {id(call) for when in whens for one in when.values for call in calls_in(one.node)}
+    for call in calls_in(merge.body):
+        name = name_of(call)
+        if name in DRAWN and id(call) not in taken:
+            raise RefusedWithHint("something that is drawn elsewhere in the statement", ASKED_FIRST)
+        if name not in AT_EACH_CALL and (signatures is None or any(f.volatile == "v" for f in signatures.functions(name))):
+            raise RefusedWithHint("a volatile function beside something that is drawn", ASKED_FIRST)
+    return [_defaults_of(relation, when) for when in whens]
+
+
+def _defaults_of(relation: Relation, when: When) -> list[Default]:
+    given = {one.column: one for one in when.values}
+    words = {name: one for name, one in given.items() if "SetToDefault" in one.node}
+    drawn = [column for column in relation.columns if _draws(column) is not None]
+    if when.command == "CMD_INSERT":
+        drawn = [column for column in drawn if column.name in words or column.name not in given]
+        if drawn and ("values" not in when.node or when.node.get("override") in _OVERRIDES):
+            raise RefusedWithHint("values that a default takes the place of", ASKED_FIRST)
+        return [_taken(column, words.get(column.name)) for column in drawn]
+    if any(column.name in words for column in drawn):
+        raise RefusedWithHint("a default that is drawn", ASKED_FIRST)
+    return []
 
 
 def draws_before_conflict(write: Written) -> bool:

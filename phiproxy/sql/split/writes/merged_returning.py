@@ -9,8 +9,8 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.writes.checks import answered, check_apart, check_none_waits, check_whatever_is_given
 from phiproxy.sql.split.writes.composed_select import described_of
 from phiproxy.sql.split.writes.computed_returning import split_over
+from phiproxy.sql.split.writes.described_merge import described_merge
 from phiproxy.sql.split.writes.merge_clauses import Merge, merge_of
-from phiproxy.sql.split.writes.merged_rows import Merged, described_merge
 from phiproxy.sql.split.writes.returned import merge_returned
 from phiproxy.sql.split.writes.targets import target_of
 from phiproxy.sql.text.token_spans import Spans
@@ -34,5 +34,5 @@ def computed_merge_returning(
     check_whatever_is_given(merged_first)
     check_none_waits(merged_first, source.waiting(waiting))
     check_apart(a, [merged_first], result.rest)
-    told = described_of(a, described_merge(Merged(a, spans, merge, [], [], [])))
+    told = described_of(a, described_merge(a, spans, merge))
     return split_over(a, result, told, refusal, kind="write", waiting=waiting)

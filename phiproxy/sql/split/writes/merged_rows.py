@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.column_types import by_oid
@@ -13,25 +14,26 @@ from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS
 from phiproxy.sql.result import Split, Waiting
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.remaining import bodies
-from phiproxy.sql.split.same_answers import VOLATILE
-from phiproxy.sql.split.statement import Calls
 from phiproxy.sql.split.tables import mentioned
 from phiproxy.sql.split.writes.clauses import Clauses
 from phiproxy.sql.split.writes.clear_values import clear_values
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import read_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows
-from phiproxy.sql.split.writes.described import add_given, has_parameter
-from phiproxy.sql.split.writes.drawn import calls_in, is_changing, is_drawn, name_of
-from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST
+from phiproxy.sql.split.writes.described_merge import described_merge, shows_all
+from phiproxy.sql.split.writes.drawn import is_changing, is_drawn
+from phiproxy.sql.split.writes.drawn_merge import drawn_merge
+from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, Default, check_drawn_of_merge
+from phiproxy.sql.split.writes.later_values import Column, Later, check_reached, is_later, later
 from phiproxy.sql.split.writes.merge_clauses import Merge, When, merge_of
-from phiproxy.sql.split.writes.merge_source import derived_values, matching
+from phiproxy.sql.split.writes.merge_source import matching
 from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, table_of
+from phiproxy.sql.split.writes.split_again import split_again
 from phiproxy.sql.split.writes.targets import BY_COMMAND, target_of
 from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, reads_others
-from phiproxy.sql.text.parse import Node, location, messages, strings
-from phiproxy.sql.text.token_spans import OPEN, Spans
+from phiproxy.sql.text.parse import Node, messages, strings
+from phiproxy.sql.text.token_spans import Spans
 from phiproxy.sql.values.operands import as_operand
 from phiproxy.types.declared import DeclaredType
 
@@ -46,7 +48,7 @@ _WORDS = {_MATCHED: "MATCHED", _NO_TARGET: "NOT MATCHED", _NO_SOURCE: "MATCHED"}
 """In the write, all rows of the target that are given are matched by the given rows."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Merged:
     """A MERGE as it is split: ``kept`` are its clauses that do something, ``carried`` the values that the rest gives for each."""
 
@@ -58,6 +60,10 @@ class Merged:
     carried: Sequence[Sequence[Given]]
     beside: Sequence[Beside] = ()
     """What RETURNING shows of the source."""
+    later: Sequence[Sequence[Later]] = ()
+    """For each clause the values that are computed behind what is drawn."""
+    defaults: Sequence[Sequence[Default]] = ()
+    """For each clause the defaults that are drawn before these."""
 
     @property
     def label(self) -> str:
@@ -80,6 +86,16 @@ class Merged:
         """What is carried, in the order of its columns."""
         return [(when, value) for when, values in zip(self.kept, self.carried, strict=True) for value in values]
 
+    @property
+    def columns(self) -> list[tuple[Later, Column]]:
+        """What is given for the values that are computed later, in the order of its columns."""
+        return [(one, column) for values in self.later for one in values for column in one.columns]
+
+    @property
+    def draws(self) -> bool:
+        """Whether something that is drawn, or that each row has its own of, is computed with."""
+        return any(is_changing(one.value.node) and one.value.protected for values in self.later for one in values)
+
 
 def merged_rows(a: Analysis, spans: Spans, refusal: StatementRefused | ValueRefused, waiting: Waiting | None = None) -> Split:
     """Split a MERGE; Impossible where that is not possible. ``waiting`` are values for which no index answers.
@@ -96,32 +112,38 @@ def merged_rows(a: Analysis, spans: Spans, refusal: StatementRefused | ValueRefu
     """
     merged = _merged(a, spans)
     target, catalog = merged.merge.target, a.context.catalog
+    beside = check_reached(a, merged.merge, [one.value for values in merged.later for one in values])
     values = [Stored(target.type(catalog, one.column), computed=one.protected) for _, one in merged.values]
     if any(not one.computed and by_oid(one.type.oid) is None for one in values):
         raise Impossible("a value of a type of the database's own")
     told = [Stored(key.type, computed=False) for key in merged.keys]
     stored = [*told, *[Stored(_BOOLEAN, computed=False)] * len(merged.kept), *values]
     select = _select(merged)
-    if merged.beside:
+    if merged.beside or merged.columns:
         whole, outputs = read_of(a, select)
-        stored += kept_beside(whole, outputs[len(stored) :])
+        carried, columns = kept_beside(whole, outputs[len(stored) :]), merged.columns
+        own = zip(carried, columns, strict=False)  # there is one kind of them only
+        carried = [replace(one, kept=False, computed=later.value.protected) for one, (later, _) in own] or carried
+        stored += carried
     clear = [one.node for _, one in merged.values if not one.protected]
+    clear += [column.node for later, column in merged.columns if not later.value.protected]
     sealed = [one.node for when in merged.kept for one in when.values if one.protected]
     chosen = " OR ".join(f"q.q{n}" for n in range(len(told) + 1, len(told) + 1 + len(merged.kept)))
+    changed = _write(merged, stored)
     parts = Parts(
         select,
         stored,
-        _write(merged, stored),
-        described_merge(merged),
+        changed,
+        described_merge(a, spans, merged.merge),
         [target],
         many=True,
         returns=merged.merge.returning is not None,
         waiting=waiting,
         chosen=chosen,
         clear=clear_values(a, select, clear, _conditions(merged.merge), sealed),
-        calls=Calls(once=VOLATILE),
+        split_again=partial(split_again, drawn_merge, refusal, a, changed) if merged.draws else None,
     )
-    return composition_or_apart(a, parts, refusal)
+    return replace(composition_or_apart(a, parts, refusal), beside_drawn=beside)
 
 
 def _merged(a: Analysis, spans: Spans) -> Merged:
@@ -143,29 +165,21 @@ def _merged(a: Analysis, spans: Spans) -> Merged:
     kept = [one for one in merge.whens if one.command != "CMD_NOTHING"]
     if not kept or calls_volatile(a, [body["sourceRelation"], body["joinCondition"], body.get("withClause", {})]):
         raise Impossible("nothing is done, or something may answer otherwise when it is asked again")
-    carried = [[one for one in when.values if not _stays(merge, one)] for when in kept]
-    _check_calls(a, merge, kept, carried)
-    return Merged(a, spans, merge, row_keys(a, target), kept, carried, _beside(a, spans, merge))
-
-
-def _check_calls(a: Analysis, merge: Merge, kept: Sequence[When], carried: Sequence[Sequence[Given]]) -> None:
-    """Go on where volatile functions are called only for the one row that is inserted, and in vain if none is; RefusedWithHint.
-
-    MERGE INTO members m USING (VALUES ($1)) AS s (mrn) ON m.mrn = s.mrn
-      WHEN NOT MATCHED THEN INSERT (mrn, email) VALUES (s.mrn, gen_random_uuid()::text)
-    → source: SELECT … FROM (SELECT … FROM members m WHERE …) AS t1
-      FULL JOIN (SELECT true AS c5, gen_random_uuid() AS c6) AS t2 ON false
-    """
-    computed = [(when, one.node) for when, values in zip(kept, carried, strict=True) for one in values]
-    changing = [(when, node) for when, node in computed if is_changing(node)]
-    may_fail = any("args" in call for _, node in changing for call in calls_in(node) if name_of(call) in VOLATILE)
-    if may_fail or any(is_drawn(node) or when.kind != _NO_TARGET for when, node in changing) or is_changing(_conditions(merge)):
-        raise RefusedWithHint("a value that each of several rows has its own of, or that none has", ASKED_FIRST)
-    signatures, given = a.context.catalog.signatures, derived_values(merge.body["sourceRelation"])
-    assert signatures is not None
-    sets = given is not None and any(f.rows for call in calls_in(given[1]) for f in signatures.functions(name_of(call)))
-    if changing and (given is None or sets or len(given[1].get("valuesLists", [()])) != 1):
-        raise RefusedWithHint("a value that each of several rows has its own of", ASKED_FIRST)
+    if is_changing(_conditions(merge)):
+        raise RefusedWithHint("a moment, or a number, that decides", ASKED_FIRST)
+    given = [one for when in kept for one in when.values]
+    drawing = any(one.computed and is_changing(one.node) for one in given) and any(is_drawn(one.node) for one in given)
+    defaults = check_drawn_of_merge(a, merge, kept) if drawing else [()] * len(kept)
+    late = [[one for one in when.values if is_later(one, drawing=drawing)] for when in kept]
+    values = [
+        [one for one in when.values if not (any(one is other for other in others) or _stays(merge, one))]
+        for when, others in zip(kept, late, strict=True)
+    ]
+    later_values = [[later(spans, merge, when, one) for one in others] for when, others in zip(kept, late, strict=True)]
+    beside = _beside(a, spans, merge)
+    if beside and any(later_values):
+        raise RefusedWithHint("what RETURNING shows of the source, beside something that is drawn", ASKED_FIRST)
+    return Merged(a, spans, merge, row_keys(a, target), kept, values, beside, later_values, defaults)
 
 
 def _beside(a: Analysis, spans: Spans, merge: Merge) -> list[Beside]:
@@ -176,7 +190,7 @@ def _beside(a: Analysis, spans: Spans, merge: Merge) -> list[Beside]:
       WHEN MATCHED AND phi_write.phi_3 THEN UPDATE SET email = phi_write.phi_4 RETURNING (CAST($5 AS text[]))[phi_write.phi_kept]
     """
     shown = merge.body.get("returningClause")
-    if shown is None or not (_shows_all(merge.body) or reads_others(merge.target, [shown])):
+    if shown is None or not (shows_all(merge.body) or reads_others(merge.target, [shown])):
         return []
     if any(strings(m["fields"])[-1:] in [[name] for name in SYSTEM_COLUMNS] for m in messages(shown) if "fields" in m):
         raise Impossible("a system column in RETURNING")
@@ -210,11 +224,6 @@ def calls_volatile(a: Analysis, trees: Sequence[Node]) -> bool:
     return False
 
 
-def _shows_all(body: Node) -> bool:
-    fields = (m["fields"] for m in messages(body["returningClause"]) if isinstance(m.get("fields"), list))
-    return any(strings(names) == ["*"] for names in fields)
-
-
 def _select(merged: Merged) -> Composed:
     """Return what is decided for each pair of rows: which clause is taken, and what it stores."""
     merge, label, select = merged.merge, merged.label, Composed(merged.a.text, merged.spans)
@@ -230,6 +239,8 @@ def _select(merged: Merged) -> Composed:
         select.add(" THEN (", *value.as_select, ") END")
     for column in (column for one in merged.beside for column in one.columns):
         select.add(", ", column)
+    for _, one in merged.columns:
+        select.add(", ", one.span)
     select.add(" FROM ")
     _locked(select, merged)
     kinds = merged.kinds
@@ -263,7 +274,8 @@ def _chosen(select: Composed, merged: Merged, chosen: When) -> None:
 def _locked(select: Composed, merged: Merged) -> None:
     """Add the rows of the target, locked: those that the source matches, or all."""
     merge, label = merged.merge, merged.label
-    names = mentioned(bodies([*_conditions(merge), *(value.node for _, value in merged.values)], ()))
+    values = [*(value.node for _, value in merged.values), *(column.node for _, column in merged.columns)]
+    names = mentioned(bodies([*_conditions(merge), *values], ()))
     if merge.target.label in names.rows or merge.target.label in names.starred:
         raise Impossible("a whole row of the target")
     columns = [quote_ident(c.name, always=True) for c in merge.target.relation.columns if c.name in names.names]
@@ -295,14 +307,27 @@ def _write(merged: Merged, stored: Sequence[Stored]) -> Composed:
     same = (f"{key.column} = {ALIAS}.{COLUMN}{n}{key.cast}" for n, key in enumerate(merged.keys, start=1))
     changed.add(f" ON {' AND '.join(same)}")
     number = len(merged.keys) + len(merged.kept)
-    for position, (when, carried) in enumerate(zip(merged.kept, merged.carried, strict=True), start=first):
+    given = number + len(merged.values)
+    clauses = zip(merged.kept, merged.carried, merged.later, merged.defaults, strict=True)
+    for position, (when, carried, late, defaults) in enumerate(clauses, start=first):
         changed.add(f" WHEN {_WORDS[when.kind]} AND {ALIAS}.{COLUMN}{position} THEN ")
         values: list[tuple[str | tuple[int, int], ...]] = []
         for value in when.values:
-            is_carried = any(one is value for one in carried)
-            number += is_carried
-            values.append((f"{ALIAS}.{COLUMN}{number}",) if is_carried else value.as_select)
-        _action(changed, when, values)
+            again = next((one for one in late if one.value is value), None)
+            drawn = next((one.expression for one in defaults if one.word is value), None)
+            if again is not None:
+                values.append(tuple(_with_columns(again, given)))
+                given += len(again.columns)
+            elif drawn is not None:
+                values.append((drawn,))
+            elif any(one is value for one in carried):
+                number += 1
+                values.append((f"{ALIAS}.{COLUMN}{number}",))
+            else:
+                values.append(value.as_select)
+        _action(changed, when, values, [one for one in defaults if one.word is None], always=any(
+            one.column.drawn is not None and one.column.drawn.identity == "a" for one in defaults
+        ))
     if merge.returning is not None:
         number, at = number + 1, merge.returning[0]
         changed.add(" RETURNING ")
@@ -313,7 +338,22 @@ def _write(merged: Merged, stored: Sequence[Stored]) -> Composed:
     return changed
 
 
-def _action(changed: Composed, when: When, values: Sequence[tuple[str | tuple[int, int], ...]]) -> None:
+def _with_columns(later: Later, number: int) -> Iterator[str | Span]:
+    """Yield a value as the client has written it, with the columns that are given for it, behind this number."""
+    if not later.columns:
+        yield from later.value.as_select
+        return
+    at, end = later.value.span
+    for position, column in enumerate(later.columns, start=number + 1):
+        yield from ((at, column.span[0]), f"{ALIAS}.{COLUMN}{position}")
+        at = column.span[1]
+    yield at, end
+
+
+def _action(
+    changed: Composed, when: When, values: list[tuple[str | Span, ...]], defaults: Sequence[Default], *, always: bool
+) -> None:
+    """``defaults`` are given behind the values, ``always``: of a column that is GENERATED ALWAYS too."""
     if when.command == "CMD_DELETE":
         changed.add("DELETE")
     elif when.command == "CMD_UPDATE":
@@ -323,50 +363,12 @@ def _action(changed: Composed, when: When, values: Sequence[tuple[str | tuple[in
     elif "values" not in when.node:
         changed.add("INSERT DEFAULT VALUES")
     else:
-        changed.add("INSERT ")
-        if when.into is not None:
-            changed.add(when.into, " ")
-        changed.add("VALUES (")
-        for position, value in enumerate(values):
+        names = [*(one.column for one in when.values), *(one.column.name for one in defaults)]
+        into: list[str | Span] = [when.into, " "] if when.into is not None else []
+        if defaults or always:
+            listed = ", ".join(quote_ident(name, always=True) for name in names)
+            into = [f"({listed}) ", "OVERRIDING SYSTEM VALUE " if always else ""]
+        changed.add("INSERT ", *into, "VALUES (")
+        for position, value in enumerate([*values, *((one.expression,) for one in defaults)]):
             changed.add(", " if position else "", *value)
         changed.add(")")
-
-
-def described_merge(merged: Merged) -> Composed:
-    """Return a SELECT with the columns of RETURNING, in which every parameter stands where the client has it."""
-    merge, composed = merged.merge, Composed(merged.a.text, merged.spans)
-    if merge.before is not None:
-        composed.add(merge.before, " ")
-    composed.add("SELECT ")
-    if merge.returning is not None:
-        _add_returned(composed, merged, merge.returning)
-    all_columns = merge.returning is not None and _shows_all(merge.body)
-    items = (merge.source, merge.relation) if all_columns else (merge.relation, merge.source)
-    # Of chosen rows it is over system columns, beside which there may not be all columns.
-    given = merge.body["sourceRelation"].get("RangeFunction", {}).get("alias", {}).get("aliasname") == ALIAS
-    condition = "true" if given and not has_parameter(merged.spans, merge.condition) else merge.condition
-    composed.add(" FROM ", items[0], ", ", items[1])
-    if merge.returning is not None and composed.shares_parameter(*merge.returning):
-        # RETURNING is read behind ON, and before what is done: so each says the types of parameters.
-        composed.add(", LATERAL (SELECT WHERE (", condition, ")) AS phi_described WHERE true")
-    else:
-        composed.add(" WHERE (", condition, ")")
-    for when in merge.whens:
-        if when.condition is not None and has_parameter(merged.spans, when.condition):
-            composed.add(" AND (", when.condition, ")")
-        for value in when.values:
-            if has_parameter(merged.spans, value.span):
-                add_given(composed, " AND EXISTS (SELECT ", value, merge.target)
-                composed.add(")")
-    return composed
-
-
-def _add_returned(composed: Composed, merged: Merged, returning: Span) -> None:
-    """Add what RETURNING shows; ``merge_action()``, which only a MERGE may call, is a text of that name."""
-    at, tokens = returning[0], merged.spans.tokens
-    calls = (m["MergeSupportFunc"] for m in messages(merged.merge.body["returningClause"]) if "MergeSupportFunc" in m)
-    for start in sorted(map(location, calls)):
-        first = merged.spans.at(start)
-        composed.add((at, start), "(SELECT NULL::text AS merge_action)")
-        at = tokens[merged.spans.partner(merged.spans.next(first, OPEN))].end
-    composed.add((at, returning[1]))

@@ -87,7 +87,7 @@ def returned_beside(a: Analysis, spans: Spans, write: Written, *, kept: bool = F
             named = "name" in entry or is_entry
             if not (kept or named) and output_name(entry["val"]) == names[-1]:
                 raise Impossible("an entry that would have another name")
-            span = _span(spans, message, len(names))
+            span = reference_span(spans, message, len(names))
             found.append(Beside(span, (span,), "" if "name" in entry or not is_entry else names[-1]))
     return sorted(found, key=lambda one: one.span)
 
@@ -126,7 +126,7 @@ def kept_beside(whole: Whole, outputs: Sequence[Output]) -> list[Stored]:
 
 def _star(a: Analysis, spans: Spans, write: Written, message: Node, names: list[str]) -> Beside:
     """Return what ``*`` or ``v.*`` has of other tables; Impossible where their columns are not told apart."""
-    span, target = _span(spans, message, len(names) + 1), quote_ident(write.target.label, always=True)
+    span, target = reference_span(spans, message, len(names) + 1), quote_ident(write.target.label, always=True)
     listed = list(_columns(a, spans, write))
     if names:
         columns = tuple(column for label, column in listed if [label] == names)
@@ -154,6 +154,7 @@ def _columns(a: Analysis, spans: Spans, write: Written) -> Iterator[tuple[str, s
             yield source.alias, f"{quote_ident(source.alias, always=True)}.{quote_ident(column.name, always=True)}"
 
 
-def _span(spans: Spans, reference: Node, count: int) -> Span:
+def reference_span(spans: Spans, reference: Node, count: int) -> Span:
+    """Return where a column reference of so many names stands."""
     first = spans.at(location(reference))
     return spans.tokens[first].start, spans.tokens[first + 2 * (count - 1)].end

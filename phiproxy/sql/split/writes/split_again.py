@@ -18,11 +18,17 @@ from phiproxy.sql.text.token_spans import Spans
 
 _OF_INNER = -10_000
 """Columns of the rest of the write are told from those of the first by it."""
-Way = Callable[[Analysis, Spans, Written, StatementRefused | ValueRefused], Split]
+_Refusal = StatementRefused | ValueRefused
+Way = Callable[[Analysis, Spans, _Refusal], Split]
+
+
+def of_write(way: Callable[[Analysis, Spans, Written, _Refusal], Split]) -> Way:
+    """Return a way of an INSERT, UPDATE or DELETE that reads it itself."""
+    return lambda a, spans, refusal: way(a, spans, written(a, spans), refusal)
 
 
 def split_again(
-    way: Way, refusal: StatementRefused | ValueRefused, a: Analysis, changed: Composed, write: SplitWrite
+    way: Way, refusal: _Refusal, a: Analysis, changed: Composed, write: SplitWrite
 ) -> tuple[list[Part], list[Rest]]:
     """Return the parts for the server of the write, which is split this ``way``, and its rest; Impossible.
 
@@ -34,7 +40,7 @@ def split_again(
     context = dataclasses.replace(a.context, declared=types, default_spans=(), default_text=None, inside=None)
     inner = Analysis(write.text, context, statement, RULES)
     spans = Spans(inner.tokens())
-    again = way(inner, spans, written(inner, spans), refusal)
+    again = way(inner, spans, refusal)
     assert again.write is not None
 
     def keys(numbers: tuple[int, ...]) -> list[int]:

@@ -21,6 +21,7 @@ from phiproxy.sql.split.writes.computed_values import computed_values
 from phiproxy.sql.split.writes.conflicts import computed_conflicts
 from phiproxy.sql.split.writes.conflicts_of_query import computed_query_conflicts
 from phiproxy.sql.split.writes.decided_branches import decided_branches
+from phiproxy.sql.split.writes.drawn_merge import drawn_merge
 from phiproxy.sql.split.writes.inserted_from_write import inserted_from_write
 from phiproxy.sql.split.writes.inserted_rows import inserted_rows
 from phiproxy.sql.split.writes.merged_returning import computed_merge_returning
@@ -74,7 +75,7 @@ def split_write(
     if not _is_row_by_row(statement, context):
         return None
     if statement.kind == "MergeStmt":
-        merges = (partial(computed_merge_returning, waiting=waiting), partial(merged_rows, waiting=waiting))
+        merges = (partial(computed_merge_returning, waiting=waiting), partial(merged_rows, waiting=waiting), drawn_merge)
         return _first(merges, statement, text, context, refusal)
     if statement.kind not in ("DeleteStmt", "InsertStmt", "UpdateStmt"):
         return None
