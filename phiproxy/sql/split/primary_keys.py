@@ -26,6 +26,9 @@ def grouped_too(whole: Whole, gone: Collection[int]) -> Iterator[Replaced]:
     for body in bodies(whole.body, gone):
         level = whole.verdict.levels.get(id(body))
         if body.get("groupClause") and level is not None:
+            keys = [body["groupClause"], *(message["GroupingFunc"] for message in bodies(body, gone) if "GroupingFunc" in message)]
+            if any("method" in message for message in bodies({"keys": keys}, ())):
+                raise Impossible("a sample by which is grouped, which is another one wherever it stands")
             added = list(dict.fromkeys(_dependent(whole, body, level)))
             if added and any("GroupingSet" in node for node in body["groupClause"]):
                 raise Impossible("columns may depend on a primary key in each of several groupings")
