@@ -121,7 +121,7 @@ def locking(whole: Whole, read: Block, source: Source, label: str) -> None:
 
 
 def check_outer_joins(whole: Whole, read: Block, gone: Collection[int]) -> None:
-    """Refuse locks of rows that an outer join may leave out, where the source has not all conditions: one of them may rule that out.
+    """Refuse locks of rows that an outer join may leave out, where the source has not all conditions, as one may rule that out.
 
     PostgreSQL makes inner joins of such, and does not look at a subquery of which no row is asked for.
 
