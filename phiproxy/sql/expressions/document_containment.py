@@ -69,6 +69,9 @@ def contains(a: Analysis, node: Node, body: Node, scope: Scope) -> bool:
     SELECT doc @> '{"age": 40}' FROM charts
     → refused 0A000
 
+    SELECT id FROM records WHERE fields #> '{extra,a}' @> '{"ward": "B2"}'
+    → refused 0A000
+
     SELECT id FROM records WHERE fields @> '{"ward": "B2"}'
     → SELECT id FROM "public".records WHERE (fields OPERATOR(pg_catalog.@>) tag('{"ward": "B2"}'))
     """
@@ -92,6 +95,9 @@ def _answer(a: Analysis, node: Node, matched: IndexOperand, operand: Operand) ->
     column = matched.value.column
     base = column.base or column
     if base.document is not None:
+        if column is not base:
+            hint = "Compare the whole document."
+            raise NoIndexAnswers(f"no blind index answers what {column.label} holds", hint=hint, position=a.position(located(node)))
         _answer_fields(a, node, matched, operand, base.document)
         return
     candidates = list(_candidates(base, read(column.expression)))

@@ -16,7 +16,7 @@ from phiproxy.sql.split.clauses import Part
 from phiproxy.sql.split.computed_columns import ComputedColumn, computed_columns
 from phiproxy.sql.split.from_items import is_wanted, item_columns, views_of
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.order_and_limit import behind, locking, locks, nothing_waits, sorts_by_chance
+from phiproxy.sql.split.order_and_limit import behind, check_outer_joins, locking, locks, nothing_waits, sorts_by_chance
 from phiproxy.sql.split.pieces import table_span
 from phiproxy.sql.split.remaining import bodies, nodes
 from phiproxy.sql.split.rows_of_one_source import rows_of
@@ -279,6 +279,8 @@ class _Divider:
             self._query(inner)
             self._defining.discard(name)
         else:
+            if name not in self.whole.kept and any("lockingClause" in m for m in bodies(cte["ctequery"], ())):
+                raise Impossible("a query of WITH that nobody reads, so that nobody says whether its rows may be locked")
             self._blank(cte)
             elsewhere = bodies(self.whole.body, {id(cte["ctequery"])})
             self.out.unread |= not any(m.get("relname") == name and "schemaname" not in m for m in elsewhere)
@@ -299,6 +301,7 @@ class _Divider:
             self.out.gone.update(id(item.body) for item in read.items)
             self.out.take(*read.outer, *(node for part in read.inner if part not in taken.source.waiting for node in part.nodes))
             self.out.joined.append(taken)
+            check_outer_joins(self.whole, read, self.out.gone)
             self._behind(read, taken.source)
             if not taken.views:
                 self._compute(read, taken.source, taken.labels[-1][0])

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Source, resolve
-from phiproxy.sql.split.blocks import column_references
+from phiproxy.sql.split.blocks import column_references, references
 from phiproxy.sql.split.clauses import group_by_end
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced
@@ -14,6 +14,7 @@ from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.text.parse import Node, only, strings
 
+_VARYING = frozenset({"A_Const", "ParamRef", "method"})
 _SHOWN = ("targetList", "havingClause", "sortClause", "distinctClause", "windowClause")
 
 
@@ -26,12 +27,26 @@ def grouped_too(whole: Whole, gone: Collection[int]) -> Iterator[Replaced]:
     for body in bodies(whole.body, gone):
         level = whole.verdict.levels.get(id(body))
         if body.get("groupClause") and level is not None:
+            _check_subqueries(whole, body, level, gone)
             added = list(dict.fromkeys(_dependent(whole, body, level)))
             if added and any("GroupingSet" in node for node in body["groupClause"]):
                 raise Impossible("columns may depend on a primary key in each of several groupings")
             if added:
                 at = group_by_end(whole.spans, body["groupClause"][0])
                 yield Replaced(at, at, (b"".join(b", " + column for column in added),))
+
+
+def _check_subqueries(whole: Whole, body: Node, level: Level, gone: Collection[int]) -> None:
+    """Refuse a grouping by a subquery that is another one wherever it stands: its source has a constant, or is a sample.
+
+    SELECT grouping((SELECT 1 FROM visits)), upper(notes) FROM patients GROUP BY 2, (SELECT 1 FROM visits)
+    → refused 0A000
+    """
+    shown = [message["GroupingFunc"] for message in bodies(body, gone) if "GroupingFunc" in message]
+    inner = [message["subselect"] for message in bodies({"": [body["groupClause"], *shown]}, ()) if "subselect" in message]
+    other = [query for query in inner if any(not _VARYING.isdisjoint(message) for message in bodies(query, ()))]
+    if other and (shown or references(whole.verdict, other, level, whole.protected).sources):
+        raise Impossible("a subquery by which is grouped may be another one wherever it stands")
 
 
 def _dependent(whole: Whole, body: Node, level: Level) -> Iterator[bytes]:

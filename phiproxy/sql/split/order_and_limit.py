@@ -120,6 +120,33 @@ def locking(whole: Whole, read: Block, source: Source, label: str) -> None:
         source.locking += [(waits.encode(), -1)] if waits else []
 
 
+def check_outer_joins(whole: Whole, read: Block, gone: Collection[int]) -> None:
+    """Refuse locks of rows that an outer join may leave out, where the source has not all conditions, as one may rule that out.
+
+    PostgreSQL makes inner joins of such, and does not look at a subquery of which no row is asked for.
+
+    SELECT upper(p.notes) FROM patients p LEFT JOIN visits v ON p.id = v.patient_id WHERE upper(v.diagnosis) < 'X' FOR SHARE
+    → refused 0A000
+    """
+    if read.body is whole.body and all(id(node) in gone for part in read.parts for node in part.nodes):
+        return
+    for body in bodies({"query": [read.body], "from": read.body["fromClause"]}, ()):
+        missing = [label for item in body.get("fromClause", ()) for label in _may_be_missing(item, missing=False)]
+        if any(locks(body, label) for label in missing):
+            raise Impossible("it is not known whether an outer join leaves something out")
+
+
+def _may_be_missing(item: Node, *, missing: bool) -> Iterator[str]:
+    """Yield the names of the items in a FROM that an outer join may leave out."""
+    kind, body = only(item)
+    if kind == "JoinExpr":
+        yield from _may_be_missing(body["larg"], missing=missing or body["jointype"] in ("JOIN_RIGHT", "JOIN_FULL"))
+        yield from _may_be_missing(body["rarg"], missing=missing or body["jointype"] in ("JOIN_LEFT", "JOIN_FULL"))
+    elif missing:
+        named = body["relation"]["RangeVar"] if kind == "RangeTableSample" else body
+        yield named.get("alias", {}).get("aliasname") or named.get("relname", "")
+
+
 def _are_no_joins(body: Node, clauses: Sequence[Node]) -> bool:
     """Tell whether all that is locked stands in FROM by itself."""
     items = [only(item)[1] for item in body["fromClause"] if "RangeVar" in item]
