@@ -251,6 +251,9 @@ class CopyIn:
         self._out += cast("list[bytes]", (yield partial(self._blocks, sealed))) if self._long else self._blocks(sealed)
         if failure is None and codec.error is not None:
             failure = CopyFailure(codec.error, self._context(codec.line(rows, len(rows))))
+        if self._long:
+            yield from _let_go(sealed)
+            yield from _let_go(rows)
         if failure is not None:
             raise failure
 
@@ -553,6 +556,14 @@ class CopyOut:
     def _joined(self, shown: list[Row]) -> bytes:
         data = self._codec.join(shown)
         return data if self._binary else self._encoding.from_utf8(data)
+
+
+def _let_go(rows: list[Row]) -> Steps[None]:
+    """Let go of rows that nobody looks at any longer, of each long field in a step: giving back 100 MB takes some 10 ms."""
+    for row in rows:
+        for position in [n for n, value in enumerate(row) if value is not None and len(value) > LONG_VALUE]:
+            row[position] = None
+            yield None
 
 
 def _of_data(form: CopyFormat, of_client: Encoding) -> Encoding:

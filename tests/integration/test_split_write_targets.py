@@ -65,6 +65,7 @@ CREATE VIEW everyone_again AS SELECT social, number AS n, remarks FROM everyone;
 CREATE VIEW rooms AS SELECT note, ward, id FROM stays;
 CREATE VIEW seen AS SELECT id, note AS remark, city FROM watched;
 CREATE VIEW altered AS SELECT id, note, city FROM changed;
+CREATE VIEW shown_twice AS SELECT id, ward, note AS a, note AS b FROM stays;
 CREATE VIEW nearby AS SELECT city, number, remarks AS notes FROM everyone WHERE city = 'Springfield';
 """
 STATE = (
@@ -233,6 +234,16 @@ def test_rows_that_a_trigger_may_change_are_not_noted(both: Differential) -> Non
     before = "WITH x AS (DELETE FROM stays RETURNING id, note) INSERT INTO watched SELECT id + 10, upper(note) FROM x"
     both.refused(changed)
     both.refused(before)
+    both.refused(changed.replace("watched SET note = note RETURNING id, note", "seen SET city = city RETURNING id, remark AS note"))
+
+
+def test_what_a_view_computes_is_not_known_when_it_is_returned(both: Differential) -> None:
+    update = "WITH x AS (UPDATE everyone SET city = 'c' RETURNING number, shown, remarks) INSERT INTO changed (id, note)"
+    both.refused(f"{update} SELECT 70 + number, remarks || shown FROM x")
+    update = "WITH x AS (UPDATE shown_twice SET a = a || '!' RETURNING *) INSERT INTO changed (id, note) SELECT 70 + id"
+    both.refused(f"{update}, b || b FROM x")
+    assert both.run(f"{update}, a || a FROM x").count == 3
+    both.run(STATE, protocol="simple")
 
 
 def test_what_a_trigger_of_the_statement_changes_is_not_changed_twice(both: Differential) -> None:
@@ -270,6 +281,10 @@ VIEWS = {
     "over a view, deleted": "DELETE FROM north WHERE remarks ILIKE 'nobody%' RETURNING n, lower(social)",
     "in with": "WITH w AS (UPDATE wards SET note = upper(note) RETURNING id, note), s AS (DELETE FROM wards WHERE note = 'nobody')"
     " SELECT id, note FROM w",
+    "what it has made, noted": "WITH x AS (UPDATE everyone SET remarks = remarks || '!', city = 'c' RETURNING *)"
+    " INSERT INTO changed (id, note, city) SELECT 70 + number, reverse(remarks), shown FROM x RETURNING id, upper(note), city",
+    "moved to a view": "WITH x AS (DELETE FROM wards WHERE note ILIKE '%o%' RETURNING *) INSERT INTO nearby (number, notes, city)"
+    " SELECT 70 + id, note || ward, 'Springfield' FROM x RETURNING *",
 }
 
 

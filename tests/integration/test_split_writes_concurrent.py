@@ -192,6 +192,28 @@ def test_repeatable_read_fails_as_in_postgresql(seeded: Clinic) -> None:
         assert one.execute("SELECT notes FROM patients WHERE id = 1").fetchall() == [("x",)]
 
 
+BESIDE = (
+    "WITH x AS (UPDATE patients SET notes = notes || '!' WHERE id = 3 RETURNING id, notes)"
+    " SELECT x.notes, v.n, v.d FROM x, (SELECT count(*) AS n, max(diagnosis) AS d FROM visits) v"
+)
+
+
+def test_a_table_beside_is_of_the_snapshot_in_which_the_rows_are_chosen(seeded: Clinic) -> None:
+    """What another session commits while a row is waited for is not seen beside; the row itself is, as it is then."""
+    outcomes = []
+    for dsn in (seeded.plain_dsn, seeded.proxy_dsn):
+        with psycopg.connect(dsn) as one, psycopg.connect(dsn, autocommit=True) as other, ThreadPoolExecutor(1) as pool:
+            one.execute("UPDATE patients SET notes = 'changed' WHERE id = 3")
+            one.execute("INSERT INTO visits (patient_id, diagnosis) VALUES (3, 'zz'), (3, 'zzz')")
+            waiting = pool.submit(lambda other=other: other.execute(BESIDE).fetchall())  # type: ignore[misc]
+            until(lambda: seeded.site.server.waits_for_lock(other.info.backend_pid), "it does not wait for the row")
+            one.commit()
+            outcomes.append((waiting.result(timeout=300), other.execute(BESIDE).fetchall()))
+    assert outcomes[1] == outcomes[0]
+    ((first,), (second,)) = outcomes[1]
+    assert (first[0], second[0], second[1] - first[1], second[2]) == ("changed!", "changed!!", 2, "zzz")
+
+
 def test_nothing_is_changed_of_a_row_that_is_gone(seeded: Clinic) -> None:
     """A row that another session deletes while it is waited for is none of those that are changed."""
     with _connect(seeded) as one, _connect(seeded, autocommit=True) as other:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -254,6 +255,27 @@ def test_a_long_row_is_asked_for_a_few_times_only() -> None:
         asked, outcome = asked + (work is not None), work() if work is not None else None
     assert len(stored(CSV, sent)) == 2
     assert 10 < asked < len(data) / BLOCK + 10
+
+
+def test_memory_of_a_long_row_is_not_given_back_in_one_step() -> None:
+    size = 2 * LONG_VALUE
+    data = b"1\t2\tm\t%b\n" % (b"x" * size)
+    steps, outcome, given_back = CopyIn(answer(CopyFormat()), full_ciphers(), 1 << 30).steps(data, 0, len(data)), None, 0
+    tracemalloc.start()
+    try:
+        while True:
+            before = tracemalloc.get_traced_memory()[0]
+            try:
+                work = steps.send(outcome)
+            except StopIteration as end:
+                sent = b"".join(end.value)
+                break
+            given_back = max(given_back, before - tracemalloc.get_traced_memory()[0])
+            outcome = work() if work is not None else None
+    finally:
+        tracemalloc.stop()
+    assert len(stored(CopyFormat(), sent)) == 1
+    assert 1.9 * size < given_back < 2.5 * size  # the one that is sealed, in hexadecimal
 
 
 @pytest.mark.parametrize("form", [CSV, CopyFormat("binary")], ids=["csv", "binary"])

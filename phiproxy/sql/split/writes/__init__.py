@@ -7,7 +7,7 @@ The ways:
     computed_proposals,
     computed_values, computed_returning, computed_rows, returned_beside, conflicts, conflicts_of_query, inserted_rows, merged_rows,
     merged_returning, values_in_with,
-    with_write, inserted_from_write, copied_rows, decided_branches, split_again
+    with_write, read_beside, inserted_from_write, copied_rows, decided_branches, split_again
 
 What they read of the text:
     clauses, merge_clauses, merge_source, inner_write, targets, row_keys, conflict_target

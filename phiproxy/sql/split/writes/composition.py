@@ -199,6 +199,6 @@ def given_rows(write: Composed, stored: Sequence[Stored], numbers: Sequence[int]
     """
     listed = [n for n in numbers or range(1, len(stored) + 1) if not stored[n - 1].kept]
     arrays = (f"pg_catalog.unnest({write.parameter(-n)}::{carried_as(stored[n - 1].type)}[])" for n in listed)
-    numbered = any(one.kept for one in stored)
+    numbered = any(stored[n - 1].kept for n in numbers or range(1, len(stored) + 1))
     names = ", ".join([*(f"{COLUMN}{n}" for n in listed), *([KEPT] if numbered else [])])
     return f"ROWS FROM ({', '.join(arrays)}){' WITH ORDINALITY' if numbered else ''} AS {ALIAS} ({names})"

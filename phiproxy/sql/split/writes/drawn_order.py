@@ -15,6 +15,7 @@ from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
 from phiproxy.sql.split.writes.checks import names_sequences, sequence_name
 from phiproxy.sql.split.writes.drawn import calls_in, is_called_where_reached, is_drawn, name_of
+from phiproxy.sql.split.writes.row_keys import table_of
 from phiproxy.sql.split.writes.written import Given, Written
 from phiproxy.sql.text.parse import Node
 
@@ -107,8 +108,11 @@ def draws_before_conflict(write: Written) -> bool:
 
 
 def fires_for_rows(a: Analysis, write: Written) -> bool:
-    """Tell whether triggers BEFORE … FOR EACH ROW are fired by a write; of an INSERT those BEFORE INSERT are, which divert rows."""
-    relations = list(_with_partitions(a, write.target.relation))
+    """Tell whether triggers BEFORE … FOR EACH ROW are fired by a write; of an INSERT those BEFORE INSERT are, which divert rows.
+
+    Of a view those of the table behind it; Impossible where that is not known.
+    """
+    relations = list(_with_partitions(a, table_of(a, write.target.relation)))
     updates = write.kind != "InsertStmt" or bool(write.conflict)
     return any(one.diverted or (updates and one.row_triggers) for one in relations)
 

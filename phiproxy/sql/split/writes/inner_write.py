@@ -15,7 +15,10 @@ from phiproxy.sql.split.writes.written import Written, written
 from phiproxy.sql.text.parse import Node, location, only, parse, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans
 
-_READ_APART = "Beside a write in WITH no table is read. Read it by a statement of its own, in the same transaction."
+_READ_APART = (
+    "Beside a write in WITH tables are read where nothing is inserted, by their columns, and without locks. Read the table by a"
+    " statement of its own, in the same transaction."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,15 @@ def inner_write(a: Analysis, spans: Spans) -> InnerWrite:
     return _inner(a, spans, ctes)[0]
 
 
-def inner_writes(a: Analysis, spans: Spans) -> list[InnerWrite]:
+def inner_writes(a: Analysis, spans: Spans, *, beside: bool = False) -> list[InnerWrite]:
     """Return the writes in WITH of a statement that choose rows, in the order of its text; Impossible where more is read.
 
-    An INSERT may read what another query of WITH returns: it stays as it is.
+    An INSERT may read what another query of WITH returns: it stays as it is. ``beside``: tables may be read around them.
     """
     chosen = [cte for cte in _writes(a) if only(cte["ctequery"])[0] != "InsertStmt"]
     if not chosen:
         raise Impossible("no write in WITH that chooses rows")
-    return _inner(a, spans, chosen)
+    return _inner(a, spans, chosen, beside=beside)
 
 
 def all_writes(a: Analysis, spans: Spans) -> list[InnerWrite]:
@@ -92,11 +95,11 @@ def _writes(a: Analysis) -> list[Node]:
     return writes
 
 
-def _inner(a: Analysis, spans: Spans, ctes: list[Node]) -> list[InnerWrite]:
+def _inner(a: Analysis, spans: Spans, ctes: list[Node], *, beside: bool = False) -> list[InnerWrite]:
     names = {one["ctename"] for one in _ctes(a)}
     if any(m.get("relname") in names for cte in ctes for m in bodies(cte["ctequery"], ())):
         raise Impossible("a write in WITH that reads another query of it")
-    _check_around(a, ctes, names)
+    _check_around(a, ctes, names, beside=beside)
     return [_parsed(a, spans, cte) for cte in ctes]
 
 
@@ -122,13 +125,14 @@ def _span(spans: Spans, cte: Node) -> Span:
         raise Impossible("a query of WITH that is not found") from None
 
 
-def _check_around(a: Analysis, ctes: list[Node], names: set[str]) -> None:
+def _check_around(a: Analysis, ctes: list[Node], names: set[str], *, beside: bool) -> None:
     """Go on where nothing around the writes reads a table: they and that would be of two snapshots."""
     body, signatures = a.statement.body, a.context.catalog.signatures
     inserts = [only(cte["ctequery"])[1] for cte in _ctes(a) if only(cte["ctequery"])[0] == "InsertStmt"]
     targets = [id(one.get("relation")) for one in (*inserts, *([body] if a.statement.kind == "InsertStmt" else []))]
     for message in bodies(body, {id(cte["ctequery"]) for cte in ctes}):
-        if "relname" in message and id(message) not in targets and ("schemaname" in message or message["relname"] not in names):
+        is_read = "relname" in message and not beside and id(message) not in targets
+        if is_read and ("schemaname" in message or message["relname"] not in names):
             raise RefusedWithHint("a table is read beside a write in WITH", _READ_APART)
         if "funcname" in message and (signatures is None or signatures.own_functions(strings(message["funcname"])[-1])):
             raise RefusedWithHint("a function of the database's own may read a table beside a write in WITH", _READ_APART)

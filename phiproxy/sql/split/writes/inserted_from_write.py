@@ -6,10 +6,11 @@ the write beside what tells the rows, so the rows that are inserted are those th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from phiproxy.errors import StatementRefused, ValueRefused
+from phiproxy.policy.catalog import Relation
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import visible_columns
 from phiproxy.sql.context import Analysis
@@ -21,6 +22,7 @@ from phiproxy.sql.split.writes.computed_rows import add_chosen, add_write, clear
 from phiproxy.sql.split.writes.described import described_around
 from phiproxy.sql.split.writes.drawn_order import fires_for_rows
 from phiproxy.sql.split.writes.inner_write import InnerWrite, all_writes, inner_writes
+from phiproxy.sql.split.writes.row_keys import base_of, table_of
 from phiproxy.sql.split.writes.targets import Target
 from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, output_span, written
 from phiproxy.sql.text.parse import Node, messages, only, strings
@@ -63,10 +65,10 @@ def inserted_from_write(a: Analysis, spans: Spans, refusal: StatementRefused | V
     returned = dict(_returned(inner))
     outputs = _outputs(a, spans, body, outer.target, label, returned)
     computed = [one for one in outputs if _is_computed(one, outer.target, target, label, returned)]
-    if not computed:
-        raise Impossible("nothing is computed that is inserted")
+    if not computed or _is_of_all(a, outputs):
+        raise Impossible("nothing is computed that is inserted, or of all rows together")
     asked = {name for one in computed for name in _asked(a, one, label)}
-    if any(not _is_known(inner.write, returned.get(name, "")) for name in asked):
+    if any(not _is_known(inner, returned.get(name, "")) for name in asked):
         raise Impossible("what the write returns, and the row does not have")
     given_to = values_of_rows(inner.a, inner.write)
     stored = [*stored_of(a, inner.write, given_to), *(Stored(outer.target.type(a.context.catalog, c.column)) for c in computed)]
@@ -105,11 +107,10 @@ def _check_rows(inner: InnerWrite, outer: Written) -> None:
     target = inner.write.target
     if outer.clauses.source is None or inner.write.clauses.others is not None:
         raise Impossible("rows of something else than one table")
-    if not {target.relation.kind, outer.target.relation.kind} <= {"r", "p"}:
-        raise Impossible("views, whose triggers are not known")
     if target.leaves or outer.target.leaves:
         raise Impossible("documents with something in clear")
-    if fires_for_rows(inner.a, inner.write) or any(one.relation.statement_triggers for one in (target, outer.target)):
+    behind = [table_of(inner.a, one.relation) for one in (target, outer.target)]
+    if fires_for_rows(inner.a, inner.write) or any(one.statement_triggers for one in behind):
         raise Impossible("rows that a trigger may drop or change")
 
 
@@ -209,6 +210,13 @@ def _asked(a: Analysis, one: _Output, label: str) -> Iterator[str]:
                 raise Impossible("something of several rows, or volatile")
 
 
+def _is_of_all(a: Analysis, outputs: Sequence[_Output]) -> bool:
+    """Tell whether an aggregate makes one row of all, ``SELECT count(*), upper($1) FROM x``: nothing is inserted for each then."""
+    signatures = a.context.catalog.signatures
+    calls = (strings(m["funcname"])[-1] for one in outputs for m in messages(one.node or {}) if "funcname" in m and "over" not in m)
+    return signatures is None or any(f.kind == "a" for name in calls for f in signatures.functions(name))
+
+
 def _select(
     select: Composed,
     inner: InnerWrite,
@@ -244,19 +252,28 @@ def _select(
     return select
 
 
-def _is_known(write: Written, name: str) -> bool:
+def _is_known(inner: InnerWrite, name: str) -> bool:
     """Tell whether it is known what a column has when it is returned: what it had, or what is set is that.
 
     What is set to a column with a length is cut or filled, what is set to one of a domain checked, and it has the collation of
-    the column then, whatever it had before. The server computes what is set to an unprotected one, or by default.
+    the column then, whatever it had before. The server computes what is set to an unprotected one, or by default, and what a view
+    shows that is no column of its table.
     """
-    column, target = write.target.relation.column(name), write.target
+    write, target = inner.write, inner.write.target
+    behind, names = _stored_columns(inner)
+    column = behind.column(names.get(name, ""))
     if column is None or (column.generated and write.kind == "UpdateStmt"):
         return False
-    given, own = next((one for one in write.values if one.column == name), None), target.protected.get(name)
+    given, own = next((one for one in write.values if names.get(one.column) == column.name), None), target.protected.get(name)
     if given is None:
         return True
-    if own is None or given.keys or given.picks[1] or "SetToDefault" in given.node:
+    if own is None or given.column != name or given.keys or given.picks[1] or "SetToDefault" in given.node:
         return False
     plain = own.type == own.type.underlying.unlimited and not own.type.schema
     return plain and own.type.element is None and own.type.family != "bpchar"
+
+
+def _stored_columns(inner: InnerWrite) -> tuple[Relation, Mapping[str, str]]:
+    """Return the table that is written to, and what the columns of the target are of it; Impossible."""
+    relation = inner.write.target.relation
+    return base_of(inner.a, relation) if relation.kind == "v" else (relation, {c.name: c.name for c in relation.columns})

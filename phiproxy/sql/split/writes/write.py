@@ -26,6 +26,7 @@ from phiproxy.sql.split.writes.inserted_from_write import inserted_from_write
 from phiproxy.sql.split.writes.inserted_rows import inserted_rows
 from phiproxy.sql.split.writes.merged_returning import computed_merge_returning
 from phiproxy.sql.split.writes.merged_rows import merged_rows
+from phiproxy.sql.split.writes.read_beside import computed_beside_tables
 from phiproxy.sql.split.writes.row_by_row import check_row_by_row
 from phiproxy.sql.split.writes.values_in_with import computed_values_in_with
 from phiproxy.sql.split.writes.with_write import computed_around_writes, computed_over_write, computed_write
@@ -40,6 +41,7 @@ _IN_WITH: tuple[_Way, ...] = (
     computed_around_writes,
     computed_values_in_with,
     computed_write,
+    computed_beside_tables,
     inserted_from_write,
 )
 _IN_PLACE = (
