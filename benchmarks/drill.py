@@ -10,7 +10,8 @@ value is compared with what was written last. After each job it is looked at on 
 something under a key that was answered for.
 
 The rate of a fill stands beside what the server makes of ``UPDATE t SET c = c || ''`` over as many columns of a copy of the table
-with the same indexes, before and after, and beside a loop that only seals. All is done in one run, under the same load.
+with the same indexes, before and after, and beside a loop that only seals. All is done in one run, under the same load. At the end
+stands what was to be reached, and whether it was; where not, the drill has failed.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import psycopg
 from benchmarks.job_phases import Owner, phases, rewrite_in_sql
 from benchmarks.left_behind import nothing_left
 from benchmarks.measures import middle, percentile
+from benchmarks.report import targets_table
 from benchmarks.site import (
     CHECKOUT,
     INDEXES,
@@ -49,6 +51,7 @@ from benchmarks.site import (
     row,
     say,
 )
+from benchmarks.targets import Job, of_jobs
 from phiproxy.demo.postgres import EmbeddedPostgres
 from tests.applications.both import DJANGO, SQLALCHEMY, AtWork, make_tables, rows_of
 from tests.integration.test_ehr import POLICY as APPLICATIONS_POLICY
@@ -85,11 +88,12 @@ INDEXED = "".join(line + "\n" for line in INDEXES.splitlines() if " people " in 
 
 @dataclass
 class Application:
-    """Sessions through the proxy, and how long each of their statements took (seconds)."""
+    """Sessions through the proxy, and how long each of their statements took (seconds); the longest since somebody looked."""
 
     dsn: str
     rows: int
     changed: dict[int, str] = field(default_factory=dict)
+    longest: float = 0.0
     took: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -122,6 +126,7 @@ class Application:
         began = time.monotonic()
         rows = conn.execute(query.encode(), values).fetchall()
         self.took.append(time.monotonic() - began)
+        self.longest = max(self.longest, self.took[-1])
         return rows
 
     def __enter__(self) -> Application:
@@ -218,11 +223,14 @@ def main() -> None:
                     Application(protected, chosen.rows) as application,
                     Past(site.dsn(server.port, PROTECTED), chosen.rows) as past,
                 ):
-                    for name in jobs:
-                        _job(site, owner, application, name, (port, proxy), chosen, columns)
+                    done = [_job(site, owner, application, name, (port, proxy), chosen, columns) for name in jobs]
                     told = applications.end()
                 _compare(site, protected, application, past)
                 _compare_applications(told, rows_of(protected), rows_of(plain))
+    judged = of_jobs(done)
+    tell(f"\n{targets_table(judged)}")
+    if missed := sum(row.met is False for row in judged):
+        sys.exit(f"{missed} of {len(judged)} targets are missed")
 
 
 def _job(
@@ -233,35 +241,35 @@ def _job(
     proxy: tuple[int, int],
     chosen: argparse.Namespace,
     columns: Sequence[str],
-) -> None:
-    """Run the commands of a job, and tell of each of its phases. ``proxy``: its port and its process; ``chosen``: the options."""
-    port, pid = proxy
+) -> Job:
+    """Run the commands of a job, tell of each of its phases, and return what is judged of it.
+
+    ``proxy``: its port and its process; ``chosen``: the options.
+    """
     say(name)
     owner.execute(b"VACUUM people")  # as autovacuum has done it where jobs are not minutes apart
     application.told()
     time.sleep(QUIET)
     quiet, said = application.told()
     tell(f"{name}\n  application before: {said}")
+    in_sql = list[tuple[float, float]]()
     if name == "encrypt":
         in_sql = [_in_sql(owner, site.rows, columns)]
         tell(f"  sealed in a loop that does nothing else: {_sealed_only(len(columns)):,.0f} rows/s")
         application.told()
-    began, fill = time.monotonic(), (0.0, (0.0, 0.0))
-    config = ["-c", str(site.home / f"phiproxy-{port}.yaml")]
-    if name == "respond-kek":  # adds a key to the file, which proxies must have before anything is wrapped under it
-        subprocess.run(phiproxy(*KEK, *config), cwd=CHECKOUT, check=False, capture_output=True)
-        os.kill(pid, signal.SIGHUP)
-        log = site.home / f"proxy-{port}.log"
-        while "reloaded" not in (said := log.read_text("utf-8")):
-            if "reload failed" in said:
-                raise SystemExit("the proxy does not take the file with the new key")
-            time.sleep(0.1)
+    began, fill, filling, wait = time.monotonic(), (0.0, (0.0, 0.0)), None, None
+    config = ["-c", str(site.home / f"phiproxy-{proxy[0]}.yaml")]
+    if name == "respond-kek":
+        _add_kek(site, config, *proxy)
     key = str(owner.execute(MOST_USED).fetchall()[0][0]) if name == "respond" else ""
     report = ["--report", str(site.home)] if name.startswith("respond") else []
     for arguments in JOBS[name]:
         limit = ["--rate", str(chosen.rate)] if chosen.rate and "--json" in arguments else []
         given = [each.format(key=key) for each in arguments]
-        for phase, seconds, used in phases(owner, [*given, *report, *limit, *config], tell, chosen.minutes):
+        for phase, seconds, used, held in phases(owner, [*given, *report, *limit, *config], tell, chosen.minutes):
+            longest, application.longest = application.longest, 0.0
+            if phase == SWITCH or wait is not None:  # one that was held is over after the phase that held it
+                wait = max(wait or 0.0, longest, held)
             if seconds < SHORTEST and phase not in LONG.get(name, ()):
                 continue
             p99, said = application.told()
@@ -269,16 +277,30 @@ def _job(
             against = f" ({p99 / quiet:.1f} times)" if p99 and quiet else ""
             tell(f"  {phase}: {seconds:.1f} s{pace}; application: {said}{against}")
             if phase in LONG.get(name, ())[:1]:
-                fill = seconds, (used.job, used.server)
+                fill, filling = (seconds, (used.job, used.server)), p99 / quiet if p99 and quiet else None
     tell(f"  all: {time.monotonic() - began:.1f} s")
     tell(f"  {nothing_left(owner, name, columns, key)}")
     if name == "encrypt":
         in_sql.append(_in_sql(owner, site.rows, columns))
-        _compare_rates(site.rows, in_sql, *fill)
+    return Job(name, wait, filling, _compared_rates(site.rows, in_sql, *fill) if in_sql else None)
 
 
-def _compare_rates(rows: int, in_sql: Sequence[tuple[float, float]], seconds: float, cpu: tuple[float, float]) -> None:
-    """Tell of a fill, in so many seconds with so many of CPU of job and server, beside UPDATE in SQL: its seconds, and of CPU."""
+def _add_kek(site: Site, config: Sequence[str], port: int, pid: int) -> None:
+    """Add a key to the file, which proxies must have before anything is wrapped under it."""
+    subprocess.run(phiproxy(*KEK, *config), cwd=CHECKOUT, check=False, capture_output=True)
+    os.kill(pid, signal.SIGHUP)
+    log = site.home / f"proxy-{port}.log"
+    while "reloaded" not in (said := log.read_text("utf-8")):
+        if "reload failed" in said:
+            raise SystemExit("the proxy does not take the file with the new key")
+        time.sleep(0.1)
+
+
+def _compared_rates(rows: int, in_sql: Sequence[tuple[float, float]], seconds: float, cpu: tuple[float, float]) -> float:
+    """Tell of a fill, in so many seconds with so many of CPU of job and server, beside UPDATE in SQL: its seconds, and of CPU.
+
+    Returns its rate, in that of UPDATE in SQL.
+    """
     for each, busy in in_sql:
         tell(f"  UPDATE in SQL: {rows / each:,.0f} rows/s, {busy / rows * 1e6:.1f} µs of CPU for each")
     by_clock, busy = (sum(values) / len(values) for values in zip(*in_sql, strict=True))
@@ -288,8 +310,10 @@ def _compare_rates(rows: int, in_sql: Sequence[tuple[float, float]], seconds: fl
         f"  CPU for each row: {job:.1f} µs of the job, {server:.1f} µs of the server; with a core for each that is"
         f" {busy / max(cpu):.2f} of the rate of UPDATE in SQL"
     )
+    return float(by_clock / seconds)
 
 
+SWITCH = "switching"
 LONG = {
     "encrypt": ["sealing public.people", "comparing public.people", "comparing again public.people"],
     "decrypt": ["sealing public.people", "comparing public.people", "comparing again public.people"],

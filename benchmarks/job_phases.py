@@ -35,11 +35,15 @@ class Used(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """A phase of a command that is over: its name, its seconds, and what was used in it."""
+    """A phase of a command that is over: its name, its seconds, what was used in it, and for how long proxies held statements.
+
+    The latter is said of a whole command: its last phase has it.
+    """
 
     name: str
     seconds: float
     used: Used
+    held: float = 0.0
 
 
 def phases(owner: Owner, arguments: list[str], told: Callable[[str], None], minutes: float = 60) -> Iterator[Phase]:
@@ -62,15 +66,17 @@ def phases(owner: Owner, arguments: list[str], told: Callable[[str], None], minu
             now = _used(owner, process.pid)
             yield Phase(phase, time.monotonic() - began, now.since(used))
             phase, began, used = report["phase"], time.monotonic(), now
-    yield Phase(phase, time.monotonic() - began, Used())
+    last = time.monotonic() - began
     failed = process.wait()
     late = timer.finished.is_set()
     timer.cancel()
     if failed:
         why = f"was ended in phase {phase!r}: it takes more than {minutes:.0f} minutes" if late else f"has failed (status {failed})"
         raise SystemExit(f"phiproxy {arguments[0]} {why}")
-    if "held_ms" in rest:
-        told(f"  statements were held for {json.loads(rest)['held_ms']} ms")
+    held = json.loads(rest)["held_ms"] if "held_ms" in rest else 0
+    if held:
+        told(f"  statements were held for {held} ms")
+    yield Phase(phase, last, Used(), held / 1e3)
 
 
 def _used(owner: Owner, pid: int) -> Used:

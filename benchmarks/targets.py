@@ -106,6 +106,30 @@ def _added(results: Results) -> float | None:
     return middle([(s - d) / max(f - d, 1.0) for d, f, s in zip(direct, forwarder, sealed, strict=True)])
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a job over a table in use has taken, beside what there is without it; None where the job has no such thing.
+
+    ``wait``: the longest time for which statements waited, from its switch on (seconds); ``p99``: that of the application's
+    statements while all rows are gone through, in that of before; ``rate``: rows per second, in those of an UPDATE in SQL.
+    """
+
+    name: str
+    wait: float | None = None
+    p99: float | None = None
+    rate: float | None = None
+
+
+def of_jobs(jobs: Sequence[Job]) -> list[Row]:
+    """Return the targets for jobs over a table in use."""
+    every = [
+        *(Row(f"longest wait at the switch of `{job.name}`", job.wait, 2.0, "lower", "s") for job in jobs),
+        *(Row(f"p99 of the application's statements beside `{job.name}`, against before", job.p99, 2.0, "lower") for job in jobs),
+        *(Row(f"rows per second that `{job.name}` fills, against UPDATE in SQL", job.rate, 0.5, "higher") for job in jobs),
+    ]
+    return [row for row in every if row.ratio is not None]
+
+
 def rows(
     results: Results,
     memory: dict[str, float],

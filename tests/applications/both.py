@@ -26,15 +26,16 @@ END$$
 PEOPLE = """
 INSERT INTO {patients} (id, mrn, ssn, first_name, last_name, date_of_birth, sex, height_cm, phone, notes, created_at{more})
 SELECT lpad(to_hex(n), 32, '0')::uuid, 'M' || lpad(n::text, 8, '0'), CASE WHEN n % 7 > 0 THEN '9' || lpad(n::text, 9, '0') END,
-       'Ann' || n % 50, 'Miller' || n % 400, date '1930-01-01' + n % 30000, substr('FMX', 1 + n % 3, 1), 150 + n % 50, '+1 ' || n,
+       'Ann' || n % 50, CASE WHEN n <= {persons} THEN 'Miller' || n % 400 ELSE 'Smith' || n % 4000 END,
+       date '1930-01-01' + n % 30000, substr('FMX', 1 + n % 3, 1), 150 + n % 50, '+1 ' || n,
        'seen ' || n || ' times', now(){values}
-  FROM generate_series(1, {persons}) n;
+  FROM generate_series(1, {rows}) n;
 INSERT INTO {encounters} (patient_id, started_at, department, reason)
-SELECT id, '2026-03-29', 'Ward', 'fever ' || mrn FROM {patients};
+SELECT id, '2026-03-29', 'Ward', 'fever ' || mrn FROM {patients} WHERE mrn <= 'M' || lpad({persons}::text, 8, '0');
 INSERT INTO {observations} (encounter_id, code, value, unit, detail, taken_at)
 SELECT id, '8310-5', 38.5, 'Cel', '{{"n": 1}}', '2026-03-29' FROM {encounters};
 INSERT INTO {medications} (mrn, code, name, dose, prescribed_on)
-SELECT mrn, 'RX-1', 'drug', 1, '2026-01-01' FROM {patients};
+SELECT mrn, 'RX-1', 'drug', 1, '2026-01-01' FROM {patients} WHERE mrn <= 'M' || lpad({persons}::text, 8, '0');
 ANALYZE
 """
 SQLALCHEMY = {"patients": "patients", "encounters": "encounters", "observations": "observations", "medications": "medications"}
@@ -53,15 +54,19 @@ def _made(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, said
 
 
-def make_tables(dsn: str, persons: int) -> None:
-    """Make the tables of both in the database of an owner, and fill them."""
+def make_tables(dsn: str, persons: int, rows: int = 0) -> None:
+    """Make the tables of both in the database of an owner, and fill them.
+
+    SQLAlchemy's patients are so many ``rows``, if these are more: the others are of patients that it does not come to.
+    """
     _made(_module("sqlalchemy_ehr.at_work", "make", dsn))
     _made(_module("django_ehr.manage", "migrate", env={"DATABASE_URL": dsn}))
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(DROPPED)
         for names in (SQLALCHEMY, DJANGO):
             more = (", active", ", true") if names is SQLALCHEMY else (", visits", ", 0")
-            unit = PEOPLE.format(**names, more=more[0], values=more[1], persons=persons)
+            patients = max(rows, persons) if names is SQLALCHEMY else persons
+            unit = PEOPLE.format(**names, more=more[0], values=more[1], persons=persons, rows=patients)
             conn.execute(unit.encode())
 
 

@@ -27,6 +27,7 @@ LONGEST = (
     "tests/integration/test_split_write_fixtures.py",
     "tests/integration/test_fixtures.py",
     "tests/integration/test_whole_life.py",
+    "tests/integration/test_applications_meanwhile.py",
     "tests/integration/test_dependents.py",
     "tests/integration/test_audit_log.py",
     "tests/integration/test_document_fields.py",
