@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from phiproxy.commands.command_context import Configuration, database, load, print_json
+from phiproxy.commands.dry_run import DONE, OBSTACLES, print_told
 from phiproxy.commands.jobs import job_site, report_end, start
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.chosen_columns import wanted_columns
@@ -73,10 +74,7 @@ def print_look(
             {"columns": [".".join(n) for n in wanted], "done": list(notes), "obstacles": list(obstacles), "plaintext": list(others)}
         )
         return
-    told = {"what is done": notes, "what keeps it from being done": obstacles, "what holds plaintext after it": others}
-    for title, lines in told.items():
-        if lines:
-            sys.stdout.write(f"{title}:\n" + "".join(f"  {line}\n" for line in lines))
+    print_told({DONE: notes, OBSTACLES: obstacles, "what holds plaintext after it": others})
 
 
 async def _let_be_clear(registry: Registry, layout: Layout, wanted: Sequence[ColumnName]) -> None:
