@@ -2,19 +2,21 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from phiproxy.commands.command_context import Configuration, database, load, print_json
+from phiproxy.commands.command_context import Configuration, Connection, database, load, print_json
 from phiproxy.commands.dry_run import DONE, OBSTACLES, print_told
 from phiproxy.commands.jobs import job_site, report_end, start
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.chosen_columns import wanted_columns
-from phiproxy.jobs.conversion import How, look, who_else_holds
+from phiproxy.jobs.conversion import How, Look, look, needs_of, who_else_holds
 from phiproxy.jobs.dependents import spelled
+from phiproxy.jobs.disk import Need, room_told
 from phiproxy.jobs.encrypt import decoder_of, read_tables
 from phiproxy.jobs.records import read_progress
 from phiproxy.jobs.relations import TableName, family_of
@@ -50,12 +52,11 @@ async def encrypt(
             return 0
         schema, engine = configuration.settings.service.schema_, EngineFacts.configured(configuration.settings.compute)
         seen = await look(conn, policy, layout, catalog, wanted, schema, How(decode, options.get("tenant_by"), engine))
+        seen, needs = await with_room(conn, seen)
         if dry_run:
-            others = await who_else_holds(conn)
-            print_look(wanted, seen.notes, seen.obstacles, others, as_json=as_json)
+            print_look(wanted, seen, needs, await who_else_holds(conn), as_json=as_json)
             return 1 if seen.obstacles else 0
-    if seen.obstacles:
-        raise ConfigError("\n".join(seen.obstacles), hint="nothing was changed; --dry-run shows what would be done")
+    refuse(seen)
     target = ", ".join(".".join(name) for name in wanted)
     async with job_site(configuration, policy) as site:
         await _let_be_clear(site.registry, layout, wanted)
@@ -65,16 +66,31 @@ async def encrypt(
     return 0
 
 
+async def with_room(conn: Connection, seen: Look) -> tuple[Look, list[Need]]:
+    """Return what was seen with what room it takes, and what of it is not there: before a job is begun, not in its midst."""
+    needs = await needs_of(conn, seen)
+    told, obstacles = await room_told(conn, needs)
+    notes = (*seen.notes, *(need.text for need in needs), *told)
+    return replace(seen, notes=notes, obstacles=(*seen.obstacles, *obstacles)), needs
+
+
+def refuse(seen: Look) -> None:
+    """ConfigError where something keeps a job from being done."""
+    if seen.obstacles:
+        raise ConfigError("\n".join(seen.obstacles), hint="nothing was changed; --dry-run shows what would be done")
+
+
 def print_look(
-    wanted: Sequence[ColumnName], notes: Sequence[str], obstacles: Sequence[str], others: Sequence[str], *, as_json: bool
+    wanted: Sequence[ColumnName], seen: Look, needs: Sequence[Need], others: Sequence[str], *, as_json: bool
 ) -> None:
     """Print what would be done, what keeps it from being done, and what holds plaintext after it."""
     if as_json:
+        columns, disk = [".".join(name) for name in wanted], [need.as_json() for need in needs]
         print_json(
-            {"columns": [".".join(n) for n in wanted], "done": list(notes), "obstacles": list(obstacles), "plaintext": list(others)}
+            {"columns": columns, "done": seen.notes, "obstacles": seen.obstacles, "disk": disk, "plaintext": list(others)}
         )
         return
-    print_told({DONE: notes, OBSTACLES: obstacles, "what holds plaintext after it": others})
+    print_told({DONE: seen.notes, OBSTACLES: seen.obstacles, "what holds plaintext after it": others})
 
 
 async def _let_be_clear(registry: Registry, layout: Layout, wanted: Sequence[ColumnName]) -> None:

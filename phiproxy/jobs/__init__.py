@@ -8,7 +8,7 @@ How rows are gone through:
 
 Tables and columns, and what hangs on them:
     chosen_columns, identity_tables, relations, stored_columns, dependents, dependent_keys, dependent_views, dependent_others,
-    renamed_columns
+    renamed_columns, disk
 
 What is made of them:
     conversion, conversion_sql, converted_indexes, physical_definitions, plain_definitions, sealed_definitions, sealed_views,
