@@ -1,10 +1,10 @@
 """``phiproxy encrypt``: columns of the policy that are in clear are sealed, while their tables are in use."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
@@ -19,7 +19,7 @@ from phiproxy.jobs.dependents import spelled
 from phiproxy.jobs.disk import Need, room_told
 from phiproxy.jobs.encrypt import decoder_of, read_tables
 from phiproxy.jobs.records import read_progress
-from phiproxy.jobs.relations import TableName, family_of
+from phiproxy.jobs.relations import TableName, family_of, may_act_as, rows_of
 from phiproxy.keys.clear_columns import allow_clear
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.registry import Registry
@@ -114,26 +114,53 @@ async def _told_at_end(
     """Remove the plain bytes from the tables where that was asked for, and say what else has them."""
     async with database(configuration.settings, policy) as conn:
         progress = await read_progress(conn, configuration.settings.service.schema_, job)
-        commands = []
-        for name in sorted({column[:2] for column in wanted}):
-            parts = [part for part in await family_of(conn, name) if part.stores and not keep]
-            commands += [(part.owner, f"VACUUM (FULL, ANALYZE) {spelled(part.name)}") for part in parts]
-        if rewrite:
-            for owner, command in commands:
-                await conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
-                await conn.execute(command.encode())
-                await conn.execute("RESET ROLE")
-        others = await who_else_holds(conn)
+        commands = await rewriting(conn, {column[:2] for column in wanted}) if not keep else []
+        left = await _rewritten(conn, commands) if rewrite else commands
+        others = await who_else_holds(conn, statistics=any(STATISTICS in command for _, command in left) or keep)
     if as_json:
-        print_json({"held_ms": progress.counts.get("held_ms", 0), "rewritten": rewrite, "plaintext": others})
+        held, to_run = progress.counts.get("held_ms", 0), [command for _, command in left]
+        print_json({"held_ms": held, "rewritten": rewrite, "to_run": to_run, "plaintext": others})
         return
     sys.stdout.write(f"statements were held for {progress.counts.get('held_ms', 0)} ms\n")
     if keep:
         sys.stdout.write("the plain columns are kept, hidden from the proxy's clients: phiproxy encrypt --finish drops them\n")
-    elif not rewrite:
-        listed = "".join(f"  {command};\n" for _, command in commands)
-        sys.stdout.write(f"plain bytes stay in the tables' files until they are rewritten, which locks each:\n{listed}")
+    _told_of_bytes(left)
     sys.stdout.write("plaintext of before is also in:\n" + "".join(f"  {line}\n" for line in others))
+
+
+STATISTICS: Final = "pg_catalog.pg_statistic, pg_catalog.pg_statistic_ext_data"
+"""Where frequent values of a column are kept, and stay as dead rows when that is dropped."""
+
+
+async def rewriting(conn: Connection, names: Iterable[TableName]) -> list[tuple[str, str]]:
+    """Return what removes the plain bytes that were in tables, and who may do it: the owner of each, of the database."""
+    commands = []
+    for name in sorted(names):
+        parts = [part for part in await family_of(conn, name) if part.stores]
+        commands += [(part.owner, f"VACUUM (FULL, ANALYZE) {spelled(part.name)}") for part in parts]
+    return [*commands, *((str(owner), f"VACUUM (FULL) {STATISTICS}") for (owner,) in await rows_of(conn, _OWNER))]
+
+
+_OWNER: Final = "SELECT pg_catalog.pg_get_userbyid(datdba)::text FROM pg_catalog.pg_database WHERE datname = current_database()"
+
+
+async def _rewritten(conn: Connection, commands: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Run commands as those that may; return what the service role may not have run. The server itself would only warn of it."""
+    left = []
+    for owner, command in commands:
+        if not await may_act_as(conn, owner):
+            left.append((owner, command))
+            continue
+        await conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+        await conn.execute(command.encode())
+        await conn.execute("RESET ROLE")
+    return left
+
+
+def _told_of_bytes(commands: Iterable[tuple[str, str]]) -> None:
+    """Say what is to be run, and as whom, so that plain bytes are nowhere in the database's files."""
+    if listed := "".join(f"  {command};  -- as {owner}\n" for owner, command in commands):
+        sys.stdout.write(f"plain bytes stay in the database's files until these are rewritten, which locks each:\n{listed}")
 
 
 async def finish(config: Path, only: str | None, names: Sequence[str]) -> int:
@@ -142,7 +169,7 @@ async def finish(config: Path, only: str | None, names: Sequence[str]) -> int:
     policy = configuration.policy_of(only)
     async with database(configuration.settings, policy) as conn:
         catalog = await read_tables(conn, policy)
-        dropped = []
+        dropped, tables = [], set()
         for column in policy.columns():
             name: TableName = (column.schema, column.table)
             relation = catalog.by_name.get(name)
@@ -153,7 +180,10 @@ async def finish(config: Path, only: str | None, names: Sequence[str]) -> int:
             root = next(part for part in await family_of(conn, name) if part.name == name)
             await _drop(conn, root.owner, f"ALTER TABLE {spelled(name)} DROP COLUMN {quote_ident(old)}")
             dropped.append(column.label)
+            tables.add(name)
+        left = await rewriting(conn, tables) if tables else []
     sys.stdout.write("".join(f"dropped: the plain {label}\n" for label in dropped) or "nothing to do: no plain column was kept\n")
+    _told_of_bytes(left)
     return 0
 
 

@@ -532,9 +532,9 @@ SELECT t.pubname::text,
 """
 
 
-async def who_else_holds(conn: Connection) -> list[str]:
-    """Name what holds plaintext beside the tables, as far as it can be seen from here."""
-    notes = []
+async def who_else_holds(conn: Connection, *, statistics: bool = True) -> list[str]:
+    """Name what holds plaintext beside the tables, as far as it can be seen from here; ``statistics``: they are not rewritten."""
+    notes = ["frequent values in pg_statistic and pg_statistic_ext_data, until VACUUM FULL of these"] if statistics else []
     for (name,) in await rows_of(conn, "SELECT application_name FROM pg_catalog.pg_stat_replication ORDER BY 1"):
         notes.append(f"standby {name}: until it has replayed what VACUUM FULL writes")
     for (name,) in await rows_of(conn, "SELECT slot_name FROM pg_catalog.pg_replication_slots ORDER BY 1"):
