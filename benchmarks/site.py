@@ -246,7 +246,8 @@ def command(checkout: Path, *arguments: str) -> str:
 
 
 def _environment(checkout: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(checkout)}
+    """Return the environment of what is measured, with what the shipped unit and image set."""
+    return {**os.environ, "PYTHONPATH": str(checkout), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 @contextlib.contextmanager

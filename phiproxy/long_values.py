@@ -16,6 +16,8 @@ PIECE: Final = 256 * 1024
 SMALL_PIECE: Final = 64 * 1024
 # So many objects end at once: a million of them take a tenth of a second, during which nothing else runs.
 FEW: Final = 4096
+# So many pieces of a value are given back at once.
+FEW_PIECES: Final = 16
 T = TypeVar("T")
 _DECODER = getincrementaldecoder("utf-8")
 
@@ -26,9 +28,17 @@ def cut(data: bytes, begin: int, end: int, size: int | None = None) -> Iterator[
     return (data[at : min(at + size, end)] for at in range(begin, end, size))
 
 
+def together(pieces: list[bytes]) -> bytes:
+    """Join pieces, and give them back few by few: where they end with their list, all others wait until the last has."""
+    whole = b"".join(pieces)
+    while pieces:
+        del pieces[-FEW_PIECES:]
+    return whole
+
+
 def copied(data: bytes, begin: int, end: int) -> bytes:
     """Return ``data[begin:end]``, in pieces."""
-    return b"".join([*cut(data, begin, end)])
+    return together([*cut(data, begin, end)])
 
 
 def found_at(data: bytes, part: bytes, begin: int = 0) -> int:
@@ -72,7 +82,7 @@ def encoded(text: str) -> bytes:
     """Do what ``encode`` does for UTF-8, in pieces."""
     if len(text) <= LONG_VALUE:
         return text.encode("utf-8")
-    return b"".join([text[at : at + PIECE].encode("utf-8") for at in range(0, len(text), PIECE)])
+    return together([text[at : at + PIECE].encode("utf-8") for at in range(0, len(text), PIECE)])
 
 
 def parted(data: bytes, separator: bytes) -> list[bytes]:
@@ -90,9 +100,11 @@ def parted(data: bytes, separator: bytes) -> list[bytes]:
     return parts
 
 
-def hexlified(data: bytes) -> bytes:
-    """Do what ``hexlify`` does, in pieces."""
-    return hexlify(data) if len(data) <= LONG_VALUE else b"".join([*map(hexlify, cut(data, 0, len(data)))])
+def hexlified(data: bytes, before: bytes = b"", behind: bytes = b"") -> bytes:
+    """Do what ``hexlify`` does, in pieces, and put the result between two others."""
+    if len(data) <= LONG_VALUE:
+        return before + hexlify(data) + behind
+    return together([before, *map(hexlify, cut(data, 0, len(data))), behind])
 
 
 def empty(items: list[Any]) -> None:

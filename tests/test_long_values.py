@@ -50,6 +50,9 @@ def test_what_is_done_in_pieces_gives_what_is_done_at_once(monkeypatch: pytest.M
     assert long_values.decoded(data) == data.decode()
     assert long_values.encoded(data.decode()) == data
     assert long_values.hexlified(data).decode() == data.hex()
+    assert long_values.hexlified(data, b"\\x", b'"').decode() == f'\\x{data.hex()}"'
+    pieces = [*cut(data, 0, len(data), 1)]
+    assert (long_values.together(pieces), pieces) == (data, [])
 
 
 @pytest.mark.parametrize("data", [b"abcdefgh\xe9", b"abcde\xffgh", "abcdefg€".encode()[:-1]])

@@ -41,7 +41,7 @@ from phiproxy.crypto.gcm_in_pieces import decrypt, encrypt
 from phiproxy.crypto.key_derivation import FIRST_BLOCK, KEY_LENGTH, expand
 from phiproxy.crypto.keyring import DataKey, Keyring
 from phiproxy.errors import OtherTenant, SealError
-from phiproxy.long_values import LONG_VALUE, LongWork, cut
+from phiproxy.long_values import LONG_VALUE, LongWork, cut, together
 
 RECORD_LABEL: Final = b"phi/record/v1"
 
@@ -186,7 +186,8 @@ def make_sealer(spec: ColumnSpec) -> Callable[[bytes, Record, bytes], bytes]:
         if len(plaintext) > LONG_VALUE:
             end = [padding(len(plaintext), multiple)] if multiple is not None else []
             pieces = encrypt(record.secret(), nonce, chain(cut(plaintext, 0, len(plaintext)), end), before + slots + after)
-            return b"".join([fixed, slots, record.salt, nonce, *pieces])
+            pieces[:0] = [fixed, slots, record.salt, nonce]
+            return together(pieces)
         if multiple is not None:
             plaintext = pad(plaintext, multiple)
         return fixed + slots + record.salt + nonce + record.cipher.encrypt(nonce, plaintext, before + slots + after)
@@ -473,7 +474,9 @@ def _open_long(key: bytes, nonce: bytes, data: bytes, sealed: int, end: int, ass
         pieces = decrypt(key, nonce, cut(data, sealed, tag), data[tag:end], associated)
     except InvalidTag:
         raise _does_not_open(key_id) from None
-    return b"".join(unpad_pieces(pieces) if padded else pieces)
+    if padded:
+        pieces = unpad_pieces(pieces)
+    return together(pieces)
 
 
 def _header_facts(data: bytes, spec: ColumnSpec, ring: Keyring, memo: OpenMemo) -> tuple[_HeaderFacts, float]:

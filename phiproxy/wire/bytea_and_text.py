@@ -6,7 +6,7 @@ from binascii import unhexlify
 from codecs import getincrementaldecoder
 
 from phiproxy.errors import InvalidEncoding, SealError, StringTooLong
-from phiproxy.long_values import LONG_VALUE, cut
+from phiproxy.long_values import LONG_VALUE, cut, together
 
 _ZERO = 'invalid byte sequence for encoding "UTF8": 0x00'
 _INVALID = 'invalid byte sequence for encoding "UTF8"'
@@ -21,7 +21,7 @@ def bytea_from_text(field: bytes) -> bytes:
     if field[:2] == HEX:
         try:
             if len(field) > LONG_VALUE:
-                return b"".join([unhexlify(piece) for piece in cut(field, 2, len(field))])
+                return together([unhexlify(piece) for piece in cut(field, 2, len(field))])
             return unhexlify(field[2:])
         except HexError:
             raise SealError(NOT_BYTEA) from None

@@ -193,8 +193,9 @@ class CsvCodec(LineCodec):
 
     def write_bytea(self, value: bytes) -> bytes:
         """Return a bytea in hex form, in quotes: a delimiter may be any letter."""
-        spelled = b"".join([b"\\x", hexlified(value)])
-        return self._in_quotes(spelled) if self._hex_special else b"".join([self._quote, spelled, self._quote])
+        if self._hex_special:
+            return self._in_quotes(hexlified(value, b"\\x"))
+        return hexlified(value, self._quote + b"\\x", self._quote)
 
     def poison(self) -> bytes:
         """Return what is no bytea."""

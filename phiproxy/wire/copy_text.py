@@ -5,7 +5,7 @@ from binascii import hexlify
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
-from phiproxy.long_values import LONG_VALUE, PIECE, SMALL_PIECE, copied, cut, found_at, hexlified, holds, parted
+from phiproxy.long_values import LONG_VALUE, PIECE, SMALL_PIECE, copied, cut, found_at, hexlified, holds, parted, together
 from phiproxy.wire.copy_rows import CopyDataError, CopyFormat, LineCodec, Raw, Row
 
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{1,2}|[0-7]{1,3}|[\s\S])")
@@ -26,7 +26,7 @@ def unescape(field: bytes) -> bytes:
         return field[1:] if len(field) <= LONG_VALUE else copied(field, 1, len(field))
     if len(field) <= LONG_VALUE:
         return _ESCAPE.sub(_unescaped, field)
-    return b"".join([_ESCAPE.sub(_unescaped, field[begin:end]) for begin, end in _between_escapes(field)])
+    return together([_ESCAPE.sub(_unescaped, field[begin:end]) for begin, end in _between_escapes(field)])
 
 
 def _between_escapes(field: bytes) -> Iterator[tuple[int, int]]:
@@ -180,7 +180,7 @@ class TextCodec(LineCodec):
         """Return a value as the server would spell it (CopyAttributeOutText)."""
         del position
         if len(value) > LONG_VALUE:
-            return b"".join([*map(self._written, cut(value, 0, len(value), SMALL_PIECE))])
+            return together([*map(self._written, cut(value, 0, len(value), SMALL_PIECE))])
         return self._special.sub(self._spell, value) if self._special.search(value) else value
 
     def _written(self, piece: bytes) -> bytes:
@@ -193,7 +193,7 @@ class TextCodec(LineCodec):
 
     def write_bytea(self, value: bytes) -> bytes:
         """Return a bytea in hex form."""
-        return b"\\\\x" + hexlify(value) if len(value) <= LONG_VALUE else b"".join([b"\\\\x", hexlified(value)])
+        return b"\\\\x" + hexlify(value) if len(value) <= LONG_VALUE else hexlified(value, b"\\\\x")
 
     def poison(self) -> bytes:
         """Return what is no bytea."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from phiproxy.errors import InvalidEncoding, UntranslatableCharacter
-from phiproxy.long_values import LONG_VALUE, PIECE, cut
+from phiproxy.long_values import LONG_VALUE, PIECE, cut, together
 from phiproxy.wire import encoding_differences, encoding_tables
 from phiproxy.wire.encoding_differences import CODECS, Table, malformed, unreadable, unwritable
 from phiproxy.wire.encoding_tables import Map
@@ -38,7 +38,7 @@ class Encoding:
         if len(text) <= LONG_VALUE:
             return self._to_utf8(text)
         read = self.reader()
-        return b"".join([*(read(piece, False) for piece in cut(text, 0, len(text))), read(b"", True)])  # noqa: FBT003
+        return together([*(read(piece, False) for piece in cut(text, 0, len(text))), read(b"", True)])  # noqa: FBT003
 
     def from_utf8(self, text: bytes) -> bytes:
         """Return a text that is in UTF-8 in this encoding; UntranslatableCharacter when it has no such character."""
@@ -46,7 +46,7 @@ class Encoding:
             return text
         if len(text) <= LONG_VALUE:
             return self._from_utf8(text)
-        return b"".join([*map(self._from_utf8, _characters(text))])
+        return together([*map(self._from_utf8, _characters(text))])
 
     def _to_utf8(self, text: bytes) -> bytes:
         try:

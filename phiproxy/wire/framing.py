@@ -8,6 +8,7 @@ from functools import partial
 from struct import Struct
 
 from phiproxy.errors import WireError
+from phiproxy.long_values import together
 
 _LENGTH = Struct("!I").unpack_from
 HEADER = 5
@@ -78,7 +79,7 @@ class FrameBuffer:
         parts = [self.data[self.pos :], *self._late]
         self._joining = self.pending
         self.data, self.pos, self._late, self._late_size = b"", 0, [], 0
-        return partial(b"".join, parts)
+        return partial(together, parts)
 
     def joined(self, data: bytes) -> None:
         """Take what ``joining`` has come to."""
