@@ -26,7 +26,8 @@ async def decrypt(
         catalog = await read_tables(conn, policy)
         wanted = sealed_columns(policy, layout, catalog, names)
         look = look_at_fields if are_fields(wanted) else partial(look_back, reorder=bool(options.get("reorder")))
-        seen, needs = await with_room(conn, await look(conn, policy, layout, catalog, wanted, schema))
+        seen = await look(conn, policy, layout, catalog, wanted, schema)
+        seen, needs = await with_room(conn, seen, configuration, options)
     if dry_run:
         print_look(wanted, seen, needs, (), as_json=as_json)
         return 1 if seen.obstacles else 0

@@ -20,6 +20,7 @@ from phiproxy.jobs.disk import Need, room_told
 from phiproxy.jobs.encrypt import decoder_of, read_tables
 from phiproxy.jobs.records import read_progress
 from phiproxy.jobs.relations import TableName, family_of, may_act_as, rows_of
+from phiproxy.jobs.sight import firing
 from phiproxy.keys.clear_columns import allow_clear
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.registry import Registry
@@ -52,7 +53,7 @@ async def encrypt(
             return 0
         schema, engine = configuration.settings.service.schema_, EngineFacts.configured(configuration.settings.compute)
         seen = await look(conn, policy, layout, catalog, wanted, schema, How(decode, options.get("tenant_by"), engine))
-        seen, needs = await with_room(conn, seen)
+        seen, needs = await with_room(conn, seen, configuration, options)
         if dry_run:
             print_look(wanted, seen, needs, await who_else_holds(conn), as_json=as_json)
             return 1 if seen.obstacles else 0
@@ -66,10 +67,15 @@ async def encrypt(
     return 0
 
 
-async def with_room(conn: Connection, seen: Look) -> tuple[Look, list[Need]]:
-    """Return what was seen with what room it takes, and what of it is not there: before a job is begun, not in its midst."""
+async def with_room(
+    conn: Connection, seen: Look, configuration: Configuration, options: Mapping[str, Any]
+) -> tuple[Look, list[Need]]:
+    """Return what was seen with what room it takes, what of it is not there, and what would fire: before a job is begun."""
     needs = await needs_of(conn, seen)
     told, obstacles = await room_told(conn, needs)
+    if not options.get("fire_triggers"):
+        parts = [part for table in seen.tables for part in table.parts]
+        obstacles += await firing(conn, parts, configuration.settings.service.user)
     notes = (*seen.notes, *(need.text for need in needs), *told)
     return replace(seen, notes=notes, obstacles=(*seen.obstacles, *obstacles)), needs
 

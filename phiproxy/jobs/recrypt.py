@@ -154,18 +154,16 @@ async def under_keys(
     return [([number if number in keys else None for number in numbers], rows) for numbers, rows in found]
 
 
-async def count_by_column(sight: Sight, tables: Stored, keys: Iterable[int]) -> dict[str, int]:
-    """Return how many values of each column are under these keys, by the name of the relation and the column."""
-    counted: dict[str, int] = {}
-    wanted = list(keys)
+async def count_by_column(sight: Sight, tables: Stored, keys: Collection[int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many values of each column are under these keys, by relation and column; and how many rows have one."""
+    counted, rows_of_parts = dict[str, int](), dict[str, int]()
     for part, columns in tables:
-        for column in columns if part.stores else ():
-            query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} t WHERE {}").format(
-                sql.Identifier(*part.name), _under([column], wanted)
-            )
-            ((count,),) = await sight.see(part, query)
-            counted[f"{part.label}.{quote_ident(column.name)}"] = count
-    return counted
+        if part.stores:
+            found = await under_keys(sight, part, columns, keys)
+            rows_of_parts[part.label] = sum(rows for _, rows in found)
+            for n, column in enumerate(columns):
+                counted[f"{part.label}.{quote_ident(column.name)}"] = sum(rows for under, rows in found if under[n] is not None)
+    return counted, rows_of_parts
 
 
 async def count_subjects(sight: Sight, layout: Layout, tables: Stored, keys: Iterable[int]) -> dict[str, int]:

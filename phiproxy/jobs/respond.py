@@ -30,6 +30,7 @@ from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
 
 ENDED: Final = ("retired", "destroyed")
 UNDER: Final = "under {}"
+ROWS: Final = "rows of {}"
 SUBJECTS: Final = "subjects of {}"
 
 
@@ -128,8 +129,10 @@ async def _note_what_is_under(run: Run, keys: Iterable[int]) -> None:
         return
     layout = await run.site.registry.layout()
     tables = await columns_of(run, layout, run.job.options["scopes"])
-    counted, subjects = await count_by_column(run, tables, keys), await count_subjects(run, layout, tables, keys)
+    wanted = frozenset(keys)
+    (counted, rows), subjects = await count_by_column(run, tables, wanted), await count_subjects(run, layout, tables, wanted)
     run.progress.counts.update({UNDER.format(label): count for label, count in counted.items()})
+    run.progress.counts.update({ROWS.format(label): count for label, count in rows.items()})
     run.progress.counts.update({SUBJECTS.format(by): count for by, count in subjects.items()})
     await write_progress(run.conn, run.site.schema, run.job.id, run.progress)
 

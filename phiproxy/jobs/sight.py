@@ -74,11 +74,27 @@ class Sight:
         """ConfigError where writing these relations fires something of the application's own."""
         for part in parts:
             if fired := await fired_by_update(self.conn, part.oid, as_replica=self.as_replica):
-                hint = "to let it fire once per row: --fire-triggers"
-                if not self.as_replica:
-                    user = self.site.settings.service.user
-                    hint += f"; to keep it from firing: GRANT SET ON PARAMETER session_replication_role TO {user}"
-                raise ConfigError(f"an UPDATE of {part.label} would fire {', '.join(fired)}", hint=hint)
+                raise would_fire(part, fired, self.site.settings.service.user, as_replica=self.as_replica)
+
+
+def would_fire(part: Part, fired: Iterable[str], user: str, *, as_replica: bool) -> ConfigError:
+    """Return the refusal of what writing a relation would fire."""
+    hint = "to let it fire once per row: --fire-triggers"
+    if not as_replica:
+        hint += f"; to keep it from firing: GRANT SET ON PARAMETER session_replication_role TO {user}"
+    return ConfigError(f"an UPDATE of {part.label} would fire {', '.join(fired)}", hint=hint)
+
+
+async def firing(conn: Connection, parts: Iterable[Part], user: str) -> list[str]:
+    """Name what writing these relations would fire, in a session that is a replica where the role may be."""
+    async with conn.transaction(force_rollback=True):
+        as_replica = await become_replica(conn)
+    told = []
+    for part in parts:
+        if fired := await fired_by_update(conn, part.oid, as_replica=as_replica):
+            error = would_fire(part, fired, user, as_replica=as_replica)
+            told.append(f"{error.message}; {error.hint}")
+    return told
 
 
 @asynccontextmanager

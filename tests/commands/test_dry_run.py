@@ -71,6 +71,20 @@ def test_what_would_keep_rows_from_being_written(clinic: Clinic) -> None:
     assert "what keeps it from being done in" in clinic.run("recrypt", "--dry-run")[1]
 
 
+def test_what_would_fire_is_named_before_columns_are_encrypted(clinic: Clinic) -> None:
+    clinic.sql("INSERT INTO patients VALUES (1, '078-05-1120', 'a note')")
+    clinic.run("keys", "init")
+    clinic.sql("CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$")
+    clinic.sql("CREATE TRIGGER shouts AFTER UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION shout()")
+    assert clinic.run("encrypt", "--dry-run")[0] == 0, "a superuser keeps it from firing"
+    clinic.sql("ALTER TABLE patients ENABLE ALWAYS TRIGGER shouts")
+    code, _, err = clinic.run("encrypt")
+    told = "an UPDATE of public.patients would fire shouts; to let it fire once per row: --fire-triggers"
+    assert (code, told in err) == (1, True)
+    assert json.loads(clinic.ok("jobs", "--json")) == []
+    assert clinic.run("encrypt", "--dry-run", "--fire-triggers")[0] == 0
+
+
 def test_an_index_key_that_would_be_rotated(clinic: Clinic) -> None:
     """The slot is not made; one that was made, and is yet to be filled, is told as ``reindex`` would fill it."""
     ready(clinic)

@@ -74,7 +74,8 @@ def test_a_data_key_and_then_a_local_kek(site: Site) -> None:
     assert counted.keys() == {"public.patients.ssn", "public.patients.note"}
     assert counted["public.patients.ssn"] >= FILLED
     assert counted["public.patients.note"] == 2 * PERSONS
-    assert f"Persons that rows with such values are about: public.patients, by mrn: {PERSONS}." in text
+    assert f"Rows with such values: public.patients: {counted['public.patients.ssn']}." in text
+    assert f"Persons that they are about: public.patients, by mrn: {PERSONS}." in text
     assert "Not known: there is no audit log of reads." in text
     assert f"data key retired: data key {key}" in text
     assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "active")], "an index key was not under it"
